@@ -1,0 +1,105 @@
+"""Addresses: checked, brought into one form, and made safe for headers and envelopes."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+import idna
+from email_validator import EmailNotValidError, validate_email
+
+from mailer.errors import AddressError
+
+# CR, LF, NUL and every other C0 or C1 control, with the Unicode line and paragraph separators:
+# any of them in a header field would end it or hide the rest of it.
+_CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+# Embeddings, overrides and isolates: they make text read in another order than it is stored.
+_BIDI: Final = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# RFC 5321 section 4.5.3.1: local part 64 octets, path 256 octets including the brackets.
+MAX_ADDRESS_OCTETS: Final = 254
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """One mailbox address.
+
+    `local` is as its owner writes it; `domain` is lower-case A-labels (RFC 5890).
+    """
+
+    local: str
+    domain: str
+
+    def __str__(self) -> str:
+        return f"{self.local}@{self.domain}"
+
+    @property
+    def key(self) -> str:
+        """The form under which two spellings are the same subscriber: case folded."""
+        return f"{self.local.casefold()}@{self.domain}"
+
+    @property
+    def needs_smtputf8(self) -> bool:
+        """Whether the local part can only be sent with SMTPUTF8 (RFC 6531)."""
+        return not self.local.isascii()
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What SMTP says of a message: MAIL FROM and the one RCPT TO (RFC 5321 section 2.3.1)."""
+
+    sender: str
+    recipient: str
+    smtputf8: bool = False
+
+
+def parse_address(text: str) -> Address:
+    """Return the address in `text`, or raise `AddressError` saying what is wrong with it.
+
+    Domains are checked by form, not by DNS. Internationalised domains come out as A-labels;
+    a local part beyond ASCII is kept (RFC 6531).
+    """
+    text = text.strip(" \t")
+    if _CONTROL.search(text):
+        raise AddressError(f"{shown(text)}: an address must not contain control characters")
+    try:
+        checked = validate_email(
+            text, check_deliverability=False, allow_quoted_local=True, test_environment=True
+        )
+    except EmailNotValidError as error:
+        raise AddressError(f"{shown(text)}: {str(error).rstrip('.')}") from error
+    address = Address(checked.local_part, checked.ascii_domain.lower())
+    if len(str(address).encode()) > MAX_ADDRESS_OCTETS:
+        raise AddressError(f"{shown(text)}: longer than {MAX_ADDRESS_OCTETS} octets")
+    return address
+
+
+def parse_domain(text: str) -> str:
+    """Return a domain as lower-case A-labels (RFC 5891), or raise `AddressError`."""
+    try:
+        encoded = idna.encode(text.strip().rstrip("."), uts46=True).decode("ascii")
+    except (idna.IDNAError, UnicodeError) as error:
+        raise AddressError(f"{shown(text)}: not a domain name ({error})") from error
+    return encoded.lower()
+
+
+def check_header_text(text: str, *, field: str) -> str:
+    """Return `text` unchanged if it may go into a header; else raise `AddressError` naming `field`.
+
+    Refused: control characters and line separators (header injection), bidirectional controls, and
+    text that looks like an encoded word (RFC 2047), which some readers would decode once more.
+    """
+    if found := _CONTROL.search(text):
+        raise AddressError(f"{field}: contains the control character U+{ord(found[0]):04X}")
+    if found := _BIDI.search(text):
+        raise AddressError(f"{field}: contains the direction control U+{ord(found[0]):04X}")
+    if "=?" in text:
+        raise AddressError(f"{field}: contains '=?', which mail readers take for an encoded word")
+    return text
+
+
+def shown(text: str, limit: int = 120) -> str:
+    """Return `text` quoted for a message: escapes instead of control characters, cut at `limit`."""
+    cut = text if len(text) <= limit else text[: limit - 1] + "…"
+    escaped = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in cut)
+    return f"'{escaped}'"

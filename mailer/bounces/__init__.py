@@ -1,0 +1,1 @@
+"""Bounces, complaints and other answers: read, judged and recorded."""

@@ -1,0 +1,166 @@
+"""`config.toml` and the `MAILER_…` environment, read into one frozen `Settings`."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+
+from mailer.address import check_header_text, parse_address, parse_domain
+
+
+def _address(text: str) -> str:
+    return str(parse_address(text)) if text else text
+
+
+def _domain(text: str) -> str:
+    return parse_domain(text) if text else text
+
+
+def _header_text(text: str) -> str:
+    return check_header_text(text, field="value")
+
+
+AddressText = Annotated[str, AfterValidator(_address)]
+DomainText = Annotated[str, AfterValidator(_domain)]
+HeaderText = Annotated[str, AfterValidator(_header_text)]
+Colour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
+HttpUrl = Annotated[str, Field(pattern=r"^https?://[^\s/?#]+[^\s?#]*$")]
+
+
+class Section(BaseModel):
+    """A table of config.toml: frozen, and a key that it does not know is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class Newsletter(Section):
+    """`[newsletter]`: who writes, and what every message says of itself."""
+
+    name: HeaderText = "My newsletter"
+    author_name: HeaderText = ""
+    """Display name of From:; empty means the newsletter's name."""
+    author_address: AddressText = "newsletter@example.org"
+    reply_to: AddressText = ""
+    """Reply-To:; empty leaves the header out."""
+    list_id: DomainText = ""
+    """`label.namespace` of RFC 2919; empty derives it from name and author's domain."""
+    postal_address: str = ""
+    """Shown in every footer; a public relay is refused while it is empty (CAN-SPAM)."""
+    language: Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$")] = "en"
+    words_per_minute: Annotated[int, Field(ge=50, le=1000)] = 250
+
+    @property
+    def author_domain(self) -> str:
+        """The domain of From:, which DKIM and DMARC align with."""
+        return self.author_address.rpartition("@")[2]
+
+
+class Brand(Section):
+    """`[brand]`: the look of mail and pages."""
+
+    accent: Colour = "#0b6e4f"
+    text: Colour = "#1f2328"
+    background: Colour = "#f6f5f1"
+    surface: Colour = "#ffffff"
+    font: str = "Georgia, 'Times New Roman', serif"
+    heading_font: str = "-apple-system, BlinkMacSystemFont, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif"
+    logo_url: str = ""
+    logo_alt: HeaderText = ""
+    social: dict[str, HttpUrl] = Field(default_factory=dict)
+    """Label to URL; shown as text links, never as hot-linked icons."""
+
+
+class Security(StrEnum):
+    """How a relay's connection is protected."""
+
+    TLS = "tls"
+    STARTTLS = "starttls"
+    PLAIN = "plain"
+
+
+class Relay(Section):
+    """`[relays.NAME]`: an SMTP server that takes our mail."""
+
+    host: str
+    port: Annotated[int, Field(ge=1, le=65535)] = 587
+    security: Security = Security.STARTTLS
+    verify_certificate: bool = True
+    user: str = ""
+    password: SecretStr | None = None
+    password_file: Path | None = None
+    password_command: str | None = None
+    connections: Annotated[int, Field(ge=1, le=500)] = 10
+    messages_per_connection: Annotated[int, Field(ge=1)] = 500
+    rate_per_second: Annotated[float, Field(ge=0)] = 0.0
+    """Messages a second over all connections of this relay; 0 is no limit."""
+    weight: Annotated[int, Field(ge=0)] = 1
+    """Share of the mail; 0 makes a relay a fallback, used while no other can be."""
+
+
+class Provider(Section):
+    """`[providers.NAME]`: limits towards the mailbox providers that serve these domains."""
+
+    domains: tuple[DomainText, ...]
+    connections: Annotated[int, Field(ge=1)] = 5
+    rate_per_second: Annotated[float, Field(ge=0)] = 0.0
+    messages_per_connection: Annotated[int, Field(ge=1)] = 50
+
+
+class Delivery(Section):
+    """`[delivery]`: the run."""
+
+    uncertain: Literal["resend", "hold"] = "resend"
+    window: Annotated[int, Field(ge=1, le=10_000)] = 500
+    """Deliveries a worker claims at once; the most that a crash can leave uncertain."""
+    retry_base: timedelta = timedelta(minutes=5)
+    retry_ceiling: timedelta = timedelta(hours=4)
+    give_up_after: timedelta = timedelta(hours=48)
+    wait_for_retries: bool = False
+    """Whether `mailer send` stays until the last deferred delivery is settled."""
+
+
+class DkimKey(Section):
+    """`[[dkim]]`: a signing key (RFC 6376; Ed25519: RFC 8463)."""
+
+    domain: DomainText
+    selector: str
+    key_file: Path
+
+
+class Bounces(Section):
+    """`[bounces]`: where reports come back, and what they do."""
+
+    domain: DomainText = ""
+    """Domain of the envelope sender `b.TOKEN@…`; empty means the author's domain."""
+    maildirs: tuple[Path, ...] = ()
+    unsubscribe_address: AddressText = ""
+    """Local mailbox for `mailto:` in List-Unsubscribe; empty means `unsubscribe@` the bounce domain."""
+
+
+class Web(Section):
+    """`[web]`: the public pages."""
+
+    public_url: HttpUrl = "http://127.0.0.1:8600"
+    """The address that readers reach; links in messages begin with it. https except on loopback."""
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=1, le=65535)] = 8600
+
+
+class Tracking(Section):
+    """`[tracking]`: off unless asked for."""
+
+    opens: bool = False
+    clicks: bool = False
+
+
+class Paths(Section):
+    """`[paths]`: relative to config.toml."""
+
+    database: str = "sqlite:///subscribers.db"
+    templates: Path = Path("email_templates")
+    issues: Path = Path("issues")
+    outbox: Path = Path("outbox")

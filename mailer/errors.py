@@ -1,0 +1,92 @@
+"""The errors that a command can end with, each with its exit code and the next step."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What the process returns; documented in docs/reference/exit-codes.md."""
+
+    DONE = 0
+    FAILURE = 1
+    USAGE = 2
+    FINDINGS = 3
+    PARTIAL = 4
+    REFUSED = 5
+    CONFIGURATION = 6
+    LOCKED = 7
+    INTERRUPTED = 130
+
+
+class MailerError(Exception):
+    """A failure that a person can act on.
+
+    `message` says what is wrong and where (`issues/007.md:3: 'title' is missing`);
+    `remedy` says what to do next, as one sentence or one command.
+    """
+
+    exit_code: ExitCode = ExitCode.FAILURE
+
+    def __init__(self, message: str, *, remedy: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return self.message if self.remedy is None else f"{self.message}; {self.remedy}"
+
+
+class AddressError(MailerError, ValueError):
+    """An address, or a display name, that must not be used in a message."""
+
+
+class ConfigError(MailerError):
+    """config.toml or the environment is wrong, or the relay or DNS refuses what they say."""
+
+    exit_code = ExitCode.CONFIGURATION
+
+
+class SourceError(MailerError):
+    """The issue, a template or another file that the operator wrote is wrong.
+
+    The message begins with `file:line:` where these are known.
+    """
+
+
+class FindingsError(MailerError):
+    """Lint found errors."""
+
+    exit_code = ExitCode.FINDINGS
+
+
+class RefusedError(MailerError):
+    """A guard refused: nothing was done, and it says what would lift it."""
+
+    exit_code = ExitCode.REFUSED
+
+
+class LockedError(MailerError):
+    """Another run holds the lock."""
+
+    exit_code = ExitCode.LOCKED
+
+
+class StorageError(MailerError):
+    """The database or the disk refused; what had been committed stays."""
+
+
+class SchemaError(MailerError):
+    """The database was made by another version of the program."""
+
+    exit_code = ExitCode.CONFIGURATION
+
+
+class TokenError(MailerError, ValueError):
+    """A signed string is not ours, is damaged, or was made for another purpose."""
+
+
+class RelayError(MailerError):
+    """A relay could not be used; no delivery was touched."""
+
+    exit_code = ExitCode.CONFIGURATION

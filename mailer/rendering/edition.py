@@ -1,0 +1,69 @@
+"""The frozen rendering of an issue: what is stored, and what every run of it sends."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class InlineImage:
+    """An image that travels inside the message (RFC 2392 Content-ID, RFC 2387 multipart/related)."""
+
+    content_id: str
+    media_type: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Edition:
+    """One issue, rendered once. Its templates hold Jinja only where subscribers differ.
+
+    `html` is the inlined document (autoescaped when filled); `text`, `subject` and `preheader` are
+    plain text. In all of them these names are known: `subscriber` (`name`, `email`, `tags`, and its
+    attributes), and `urls` (`unsubscribe`, `preferences`, `view`, `click`, `open`). A tracked link
+    reads `{{ urls.click }}/N`, N being its place in `links`.
+    """
+
+    slug: str
+    title: str
+    subtitle: str
+    author: str
+    date: str
+    """ISO 8601 calendar date, or empty."""
+    number: int | None
+    tags: tuple[str, ...]
+    subject: str
+    preheader: str
+    html: str
+    text: str
+    links: tuple[str, ...]
+    images: tuple[InlineImage, ...]
+    made_of: dict[str, str]
+    """What went into it: digests of templates and source, versions of the libraries."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON, in hexadecimal: the edition's identity."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    def to_json(self) -> str:
+        """Return the canonical JSON: sorted keys, no spaces, images in base64."""
+        fields = asdict(self)
+        for image in fields["images"]:
+            image["content"] = base64.b64encode(image["content"]).decode("ascii")
+        return json.dumps(fields, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, stored: str) -> Edition:
+        """Return the edition that `to_json` wrote."""
+        fields: dict[str, Any] = json.loads(stored)
+        fields["images"] = tuple(
+            InlineImage(i["content_id"], i["media_type"], base64.b64decode(i["content"]))
+            for i in fields["images"]
+        )
+        fields["tags"], fields["links"] = tuple(fields["tags"]), tuple(fields["links"])
+        return cls(**fields)

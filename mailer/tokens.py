@@ -1,0 +1,131 @@
+"""Signed strings that leave in a message and come back: links, return paths, message identifiers.
+
+A token names one delivery (issue and subscriber) for one purpose. It is the packed pair and an
+HMAC-SHA256 over it, under a key derived from the operator's secret and the purpose (HKDF-style,
+RFC 5869 section 2.3), so a token of one purpose is worth nothing for another. Tokens do not expire:
+an unsubscribe link must work for as long as the mail can be found (RFC 8058; CASL: 60 days at least).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from mailer.errors import TokenError
+
+# 96 bits for links, 96 for return paths: at or above the 80 bits that a guess over the network allows.
+_MAC_OCTETS: Final = 12
+_MAX_ID: Final = 2**63
+
+
+class Purpose(StrEnum):
+    """What a token is good for; each has a key of its own."""
+
+    LINK = "link"
+    CONFIRM = "confirm"
+    RETURN_PATH = "return-path"
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Whom a token is about. `issue_id` 0 means no issue (a confirmation, a preferences link)."""
+
+    issue_id: int
+    subscriber_id: int
+
+
+class Signer:
+    """Makes and checks tokens. `secrets` run from oldest to newest: the last signs, each verifies."""
+
+    __slots__ = ("_keys",)
+
+    def __init__(self, secrets: Sequence[bytes]) -> None:
+        if not secrets or any(len(secret) < 16 for secret in secrets):
+            raise ValueError("at least one secret of 16 octets or more is needed")
+        self._keys = {
+            purpose: [
+                hmac.digest(secret, b"mailer/" + purpose.value.encode() + b"/1", "sha256")
+                for secret in reversed(secrets)
+            ]
+            for purpose in Purpose
+        }
+
+    def link(self, subject: Subject) -> str:
+        """Return the URL-safe token of a delivery: base64url (RFC 4648 section 5) without padding."""
+        return self._signed(subject, Purpose.LINK)
+
+    def confirmation(self, subject: Subject) -> str:
+        """Return the URL-safe token with which a subscription is confirmed."""
+        return self._signed(subject, Purpose.CONFIRM)
+
+    def return_path(self, subject: Subject) -> str:
+        """Return the token for a local part: lower-case base32, since case may be lost on the way."""
+        raw = self._raw(subject, Purpose.RETURN_PATH)
+        return base64.b32encode(raw).decode("ascii").rstrip("=").lower()
+
+    def read_link(self, token: str) -> Subject:
+        """Return whom a link token is about, or raise `TokenError`."""
+        return self._read(_decode_url(token), Purpose.LINK)
+
+    def read_confirmation(self, token: str) -> Subject:
+        """Return whom a confirmation token is about, or raise `TokenError`."""
+        return self._read(_decode_url(token), Purpose.CONFIRM)
+
+    def read_return_path(self, token: str) -> Subject:
+        """Return the delivery that a return-path token names, or raise `TokenError`. Case is ignored."""
+        try:
+            raw = base64.b32decode(token.upper() + "=" * (-len(token) % 8))
+        except (binascii.Error, ValueError) as error:
+            raise TokenError("the return path is damaged") from error
+        if base64.b32encode(raw).decode("ascii").rstrip("=") != token.upper():
+            raise TokenError("the return path is damaged")
+        return self._read(raw, Purpose.RETURN_PATH)
+
+    def _signed(self, subject: Subject, purpose: Purpose) -> str:
+        return base64.urlsafe_b64encode(self._raw(subject, purpose)).decode("ascii").rstrip("=")
+
+    def _raw(self, subject: Subject, purpose: Purpose) -> bytes:
+        packed = _pack(subject.issue_id) + _pack(subject.subscriber_id)
+        return packed + hmac.digest(self._keys[purpose][0], packed, "sha256")[:_MAC_OCTETS]
+
+    def _read(self, raw: bytes, purpose: Purpose) -> Subject:
+        packed, mac = raw[:-_MAC_OCTETS], raw[-_MAC_OCTETS:]
+        for key in self._keys[purpose]:
+            if hmac.compare_digest(hmac.digest(key, packed, "sha256")[:_MAC_OCTETS], mac):
+                issue_id, rest = _unpack(packed)
+                subscriber_id, rest = _unpack(rest)
+                if rest:
+                    break
+                return Subject(issue_id, subscriber_id)
+        raise TokenError("the link is damaged or not ours")
+
+
+def _pack(number: int) -> bytes:
+    """Return a number below 2**63 as one octet of length and its big-endian octets."""
+    if not 0 <= number < _MAX_ID:
+        raise ValueError(f"{number} is not an identifier")
+    size = (number.bit_length() + 7) // 8
+    return bytes([size]) + number.to_bytes(size, "big")
+
+
+def _unpack(packed: bytes) -> tuple[int, bytes]:
+    if not packed or packed[0] > 8 or len(packed) < 1 + packed[0]:
+        raise TokenError("the link is damaged or not ours")
+    end = 1 + packed[0]
+    return int.from_bytes(packed[1:end], "big"), packed[end:]
+
+
+def _decode_url(token: str) -> bytes:
+    """Decode base64url strictly: one token has one spelling, so a cut or padded one is refused."""
+    try:
+        raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise TokenError("the link is damaged or not ours") from error
+    if base64.urlsafe_b64encode(raw).decode("ascii").rstrip("=") != token:
+        raise TokenError("the link is damaged or not ours")
+    return raw
