@@ -1,0 +1,1 @@
+"""Bytes of one mail to what it reports."""
