@@ -1,13 +1,26 @@
-"""`config.toml` and the `MAILER_…` environment, read into one frozen `Settings`."""
+"""The tables of config.toml and what each key means."""
 
 from __future__ import annotations
 
+import ipaddress
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    model_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    SettingsConfigDict,
+)
 
 from mailer.address import check_header_text, parse_address, parse_domain
 
@@ -18,6 +31,14 @@ def _address(text: str) -> str:
 
 def _domain(text: str) -> str:
     return parse_domain(text) if text else text
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host name or address is this machine's own."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _header_text(text: str) -> str:
@@ -100,6 +121,17 @@ class Relay(Section):
     weight: Annotated[int, Field(ge=0)] = 1
     """Share of the mail; 0 makes a relay a fallback, used while no other can be."""
 
+    @model_validator(mode="after")
+    def _check(self) -> Relay:
+        if (
+            sum(source is not None for source in (self.password, self.password_file, self.password_command))
+            > 1
+        ):
+            raise ValueError("give one of password, password_file and password_command")
+        if self.security is Security.PLAIN and not is_loopback(self.host):
+            raise ValueError(f"'plain' is for servers on this machine; {self.host} needs 'tls' or 'starttls'")
+        return self
+
 
 class Provider(Section):
     """`[providers.NAME]`: limits towards the mailbox providers that serve these domains."""
@@ -164,3 +196,49 @@ class Paths(Section):
     templates: Path = Path("email_templates")
     issues: Path = Path("issues")
     outbox: Path = Path("outbox")
+
+
+class Settings(BaseSettings):
+    """All of config.toml and the environment, checked and frozen."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="MAILER_", env_nested_delimiter="__", extra="forbid", frozen=True, validate_default=True
+    )
+
+    newsletter: Newsletter = Newsletter()
+    brand: Brand = Brand()
+    relays: dict[str, Relay] = Field(default_factory=dict)
+    providers: dict[str, Provider] = Field(default_factory=dict)
+    delivery: Delivery = Delivery()
+    dkim: tuple[DkimKey, ...] = ()
+    bounces: Bounces = Bounces()
+    web: Web = Web()
+    tracking: Tracking = Tracking()
+    segments: dict[str, str] = Field(default_factory=dict)
+    paths: Paths = Paths()
+
+    _folder: Path = PrivateAttr(default=Path())
+    _origins: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        """The folder of config.toml, from which relative paths count."""
+        return self._folder
+
+    def path(self, relative: Path) -> Path:
+        """Return a configured path as seen from the folder of config.toml."""
+        return self._folder / relative
+
+    def origin(self, key: str) -> str:
+        """Return where a dotted key's value comes from: `flag`, a variable, `file:line` or `default`."""
+        return self._origins.get(key, "default")
+
+    @property
+    def bounce_domain(self) -> str:
+        """The domain of the envelope sender."""
+        return self.bounces.domain or self.newsletter.author_domain
+
+    @property
+    def unsubscribe_address(self) -> str:
+        """The mailbox that takes unsubscribe requests by mail."""
+        return self.bounces.unsubscribe_address or f"unsubscribe@{self.bounce_domain}"

@@ -1,0 +1,39 @@
+"""`config.toml` and the `MAILER_…` environment, read into one frozen `Settings`."""
+
+from mailer.config.loading import flatten, load, password
+from mailer.config.sections import (
+    Bounces,
+    Brand,
+    Delivery,
+    DkimKey,
+    Newsletter,
+    Paths,
+    Provider,
+    Relay,
+    Section,
+    Security,
+    Settings,
+    Tracking,
+    Web,
+    is_loopback,
+)
+
+__all__ = [
+    "Bounces",
+    "Brand",
+    "Delivery",
+    "DkimKey",
+    "Newsletter",
+    "Paths",
+    "Provider",
+    "Relay",
+    "Section",
+    "Security",
+    "Settings",
+    "Tracking",
+    "Web",
+    "flatten",
+    "is_loopback",
+    "load",
+    "password",
+]

@@ -1,0 +1,209 @@
+"""The engine, its transactions, and the state of the schema."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, create_engine, event, inspect, make_url, select, text
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.orm import Session
+
+from mailer.database.models import Instance
+from mailer.errors import SchemaError, StorageError
+
+# The newest migration; tests hold it against the migrations folder.
+HEAD = "0001"
+_BUSY_TIMEOUT_MS = 30_000
+
+
+class Database:
+    """One database: SQLite by default, PostgreSQL beyond one machine.
+
+    `url` is SQLAlchemy's; a relative SQLite path is taken from `folder`.
+    """
+
+    def __init__(self, url: str, *, folder: Path = Path()) -> None:
+        parsed = make_url(url)
+        self.is_sqlite = parsed.get_backend_name() == "sqlite"
+        self.path: Path | None = None
+        if self.is_sqlite and parsed.database and parsed.database != ":memory:":
+            self.path = folder / parsed.database
+            parsed = parsed.set(database=str(self.path))
+        self.url = parsed
+        self.engine: Engine = create_engine(parsed)
+        if self.is_sqlite:
+            event.listen(self.engine, "connect", _set_up_sqlite)
+            event.listen(self.engine, "begin", _begin_sqlite)
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """Begin a transaction that may write; commit at the end, roll back on any exception.
+
+        On SQLite it takes the write lock at once (BEGIN IMMEDIATE), so it can wait for it but never
+        fail half-way because another wrote in between. Storage failures come out as `StorageError`.
+        """
+        with _translated(), Session(self.engine, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Session]:
+        """Begin a transaction that only reads: one snapshot, no lock that a writer waits for."""
+        with (
+            _translated(),
+            Session(self.engine.execution_options(mailer_reading=True), expire_on_commit=False) as session,
+            session.begin(),
+        ):
+            yield session
+
+    def exists(self) -> bool:
+        """Return whether any table has been made yet."""
+        if self.path is not None and not self.path.exists():
+            return False
+        with _translated():
+            return bool(inspect(self.engine).get_table_names())
+
+    def version(self) -> str:
+        """Return the migration that the schema is at, or an empty string for a new database."""
+        if not self.exists():
+            return ""
+        with self.reading() as session:
+            if not inspect(session.connection()).has_table("alembic_version"):
+                return ""
+            return session.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none() or ""
+
+    def open(self) -> None:
+        """Make the tables on first use; raise `SchemaError` if they are of another version."""
+        found = self.version()
+        if found == HEAD:
+            return
+        if not found:
+            if self.exists():
+                raise SchemaError(
+                    f"{self.url.render_as_string()} holds tables that are not ours",
+                    remedy="name another database in config.toml ([paths] database)",
+                )
+            upgrade(self)
+            return
+        if found > HEAD:
+            raise SchemaError(
+                f"the database is at version {found}, made by a newer mailer than this one ({HEAD})",
+                remedy="install the newer version",
+            )
+        raise SchemaError(
+            f"the database is at version {found}, this mailer needs {HEAD}",
+            remedy="run: mailer db upgrade",
+        )
+
+    def secrets(self) -> list[bytes]:
+        """Return the signing secrets, oldest first; make the first one when there is none."""
+        with self.reading() as session:
+            stored = session.get(Instance, "secrets")
+            if stored is not None:
+                return [bytes.fromhex(line) for line in stored.value.split()]
+        with self.transaction() as session:
+            stored = session.get(Instance, "secrets")
+            if stored is None:
+                stored = Instance(name="secrets", value=secrets.token_hex(32))
+                session.add(stored)
+            return [bytes.fromhex(line) for line in stored.value.split()]
+
+    def check(self) -> list[str]:
+        """Return what is wrong with the files or the foreign keys; nothing is good news."""
+        if not self.is_sqlite:
+            return []
+        with self.reading() as session:
+            findings = [
+                str(row[0]) for row in session.execute(text("PRAGMA integrity_check")) if row[0] != "ok"
+            ]
+            for row in session.execute(text("PRAGMA foreign_key_check")):
+                findings.append(f"{row[0]}: row {row[1]} refers to a missing row of {row[2]}")
+        return findings
+
+    def backup(self, target: Path) -> None:
+        """Write a consistent copy of an SQLite database, also while it is being used."""
+        if self.path is None:
+            raise StorageError("only SQLite databases are backed up here", remedy="use pg_dump")
+        if target.exists():
+            raise StorageError(f"{target} exists", remedy="name another file")
+        # On a connection of its own: VACUUM refuses to run in the transactions that we begin.
+        try:
+            with contextlib.closing(sqlite3.connect(self.path)) as connection:
+                connection.execute("VACUUM INTO ?", (str(target),))
+        except sqlite3.Error as error:
+            target.unlink(missing_ok=True)
+            raise StorageError(f"{target}: {error}", remedy="check the folder and the disk") from error
+        target.chmod(0o600)
+
+    def instance_value(self, name: str) -> str | None:
+        """Return a fact that the installation keeps of itself, or None."""
+        with self.reading() as session:
+            return session.scalar(select(Instance.value).where(Instance.name == name))
+
+
+def upgrade(database: Database) -> None:
+    """Bring the schema to the newest version, making the database file if it is missing."""
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    if database.path is not None and not database.path.exists():
+        # Addresses are personal data: only the operator's account reads them.
+        with _translated():
+            database.path.touch(mode=0o600)
+    with _translated(), database.engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except OperationalError as error:
+        raise StorageError(*_explained(error)) from error
+    except DBAPIError as error:
+        if "malformed" in str(error.orig) or "not a database" in str(error.orig):
+            raise StorageError(
+                f"the database file is damaged ({error.orig})", remedy="restore a backup"
+            ) from error
+        raise
+    except OSError as error:
+        raise StorageError(
+            f"{error.filename}: {error.strerror}", remedy="check the folder and the disk"
+        ) from error
+
+
+def _explained(error: OperationalError) -> tuple[str]:
+    said = str(error.orig)
+    if "full" in said:
+        return ("the disk is full; nothing of the last step was written, what was committed stays",)
+    if "locked" in said:
+        return ("the database is locked by another program for longer than 30 seconds",)
+    if "readonly" in said:
+        return ("the database is read-only for this account",)
+    return (f"the database refused: {said}",)
+
+
+def _set_up_sqlite(connection: Any, record: object) -> None:
+    # We say BEGIN ourselves: the sqlite3 module would begin late and without IMMEDIATE.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
+    cursor.execute("PRAGMA journal_mode = WAL")
+    # FULL: a commit is on the disk when it returns. With NORMAL a power cut could undo the claim of
+    # a window that had been sent already, and it would be sent once more.
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.execute("PRAGMA temp_store = MEMORY")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Any) -> None:
+    reading = connection.get_execution_options().get("mailer_reading", False)
+    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
