@@ -1,1 +1,109 @@
 """The `mailer` command."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import click
+
+from mailer import __version__
+from mailer.cli.app import App, Group
+from mailer.errors import ExitCode, MailerError
+
+# Command to `module:attribute`: a command's module, with all it imports, is loaded when it is used.
+# In the order of the help page: what an operator does first comes first.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "config": ("mailer.cli.config:config", "Show and check the settings."),
+    "db": ("mailer.cli.db:db", "Upgrade, back up and check the database."),
+}
+
+
+class _Lazy(Group):
+    """The top group: lists its commands without importing them."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module, attribute = COMMANDS[name][0].split(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help_line) for name, (_, help_line) in COMMANDS.items()])
+
+    def resolve_command(
+        self, context: click.Context, arguments: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if arguments and arguments[0] not in COMMANDS and not arguments[0].startswith("-"):
+            import difflib
+
+            close = difflib.get_close_matches(arguments[0], COMMANDS, n=1)
+            hint = f" Did you mean '{close[0]}'?" if close else ""
+            raise click.UsageError(f"There is no command '{arguments[0]}'.{hint}", context)
+        return super().resolve_command(context, arguments)
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, "-V", "--version", prog_name="mailer", message="%(prog)s %(version)s")
+def mailer() -> None:
+    """Send a newsletter: write an issue in Markdown, send it, see who got it.
+
+    Exit codes: 0 done, 1 failure, 2 usage, 3 lint findings, 4 some deliveries are not sent,
+    5 refused by a guard, 6 configuration or relay, 7 another run holds the lock, 130 interrupted.
+    """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with one of `ExitCode`."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command line and return the exit code; every error is told in one place."""
+    app = App()
+    try:
+        result: Any = mailer.main(args=arguments, prog_name="mailer", standalone_mode=False, obj=app)
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except click.Abort:
+        click.echo("interrupted", err=True)
+        return ExitCode.INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        return ExitCode.USAGE
+    except MailerError as error:
+        return _tell(app, error.message, error.remedy, error.exit_code)
+    except KeyboardInterrupt:
+        click.echo("interrupted", err=True)
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output left (`mailer … | head`): not an error of ours.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.DONE
+    except Exception as error:
+        return _tell(
+            app,
+            f"unexpected {type(error).__name__}: {error}",
+            "this is a bug: run again with --debug and report the traceback",
+            ExitCode.FAILURE,
+        )
+    return result if isinstance(result, int) else ExitCode.DONE
+
+
+def _tell(app: App, message: str, remedy: str | None, code: ExitCode) -> int:
+    if app.debug:
+        import traceback
+
+        traceback.print_exc()
+    click.secho("error: ", fg="red", nl=False, err=True)
+    click.echo(message, err=True)
+    if remedy:
+        click.echo(f"  next: {remedy}", err=True)
+    return code

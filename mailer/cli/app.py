@@ -1,0 +1,158 @@
+"""What every command shares: where it works, what it says, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mailer.config import Settings, load
+from mailer.database.session import Database
+from mailer.errors import ExitCode, RefusedError
+from mailer.tokens import Signer
+
+JSON_VERSION = 1
+
+
+class App:
+    """One invocation: the newsletter's folder, its settings and database, and the two outputs.
+
+    Data goes to standard output; progress, notes and questions to standard error.
+    """
+
+    def __init__(self) -> None:
+        self.directory = Path()
+        self.config_file: Path | None = None
+        self.quiet = False
+        self.verbose = False
+        self.debug = False
+
+    @property
+    def config_path(self) -> Path:
+        """The config.toml in use."""
+        return self.config_file or self.directory / "config.toml"
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The checked settings; raises `ConfigError` with file and line."""
+        return load(self.config_path)
+
+    @cached_property
+    def database(self) -> Database:
+        """The open database, made on first use; raises `SchemaError` when it is of another version."""
+        database = self.closed_database
+        database.open()
+        return database
+
+    @property
+    def closed_database(self) -> Database:
+        """The database as it is, its schema not looked at."""
+        return Database(self.settings.paths.database, folder=self.settings.folder)
+
+    @cached_property
+    def signer(self) -> Signer:
+        """The signer over this installation's secrets."""
+        return Signer(self.database.secrets())
+
+    def out(self, text: str = "") -> None:
+        """Print data."""
+        click.echo(text)
+
+    def emit(self, fields: Mapping[str, Any]) -> None:
+        """Print one JSON object, with the version of its form."""
+        click.echo(json.dumps({"version": JSON_VERSION, **fields}, ensure_ascii=False, default=str))
+
+    def say(self, text: str) -> None:
+        """Print a note for people, unless they asked for quiet."""
+        if not self.quiet:
+            click.echo(text, err=True)
+
+    def confirm(self, question: str, *, yes: bool, what: str) -> None:
+        """Ask before `what`; off a terminal raise `RefusedError` unless `--yes` was given."""
+        if yes:
+            return
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise RefusedError(f"{what} was not confirmed", remedy="add --yes when no one can be asked")
+        if not click.confirm(question, err=True):
+            raise RefusedError(f"{what} was not confirmed", remedy="nothing was done")
+
+
+pass_app = click.make_pass_decorator(App, ensure=True)
+
+
+def _set(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
+    def callback(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+        if value not in (None, False):
+            setattr(context.ensure_object(App), name, value)
+
+    return callback
+
+
+def _common() -> list[click.Parameter]:
+    folder = click.Path(exists=True, file_okay=False, path_type=Path)
+    return [
+        click.Option(
+            ["-C", "directory"],
+            type=folder,
+            metavar="DIR",
+            expose_value=False,
+            callback=_set("directory"),
+            help="The newsletter's folder; here by default.",
+        ),
+        click.Option(
+            ["--config", "config_file"],
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            expose_value=False,
+            callback=_set("config_file"),
+            help="Another config.toml.",
+        ),
+        click.Option(
+            ["-q", "--quiet"], is_flag=True, expose_value=False, callback=_set("quiet"), help="Say less."
+        ),
+        click.Option(
+            ["-v", "--verbose"], is_flag=True, expose_value=False, callback=_set("verbose"), help="Say more."
+        ),
+        click.Option(
+            ["--debug"],
+            is_flag=True,
+            expose_value=False,
+            callback=_set("debug"),
+            help="Show the traceback of an error.",
+        ),
+    ]
+
+
+class Command(click.Command):
+    """A command that takes the common options as well."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params.extend(_common())
+
+
+class Group(click.Group):
+    """A group whose commands take the common options, before or after the command's name."""
+
+    command_class = Command
+    group_class = type
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params.extend(_common())
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+dry_run_option = click.option("-n", "--dry-run", is_flag=True, help="Say what would be done; do nothing.")
+
+
+def finish(code: ExitCode) -> None:
+    """End the command with an exit code that is not an error to be explained."""
+    if code:
+        raise click.exceptions.Exit(int(code))

@@ -1,0 +1,45 @@
+"""`mailer db`: upgrade, back up, check."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from mailer.cli.app import App, Group, pass_app
+from mailer.database.session import HEAD, upgrade
+from mailer.errors import StorageError
+
+
+@click.group(cls=Group)
+def db() -> None:
+    """Upgrade, back up and check the database."""
+
+
+@db.command("upgrade")
+@pass_app
+def upgrade_command(app: App) -> None:
+    """Bring the tables to this version's form. Doing it twice changes nothing."""
+    database = app.closed_database
+    before = database.version()
+    upgrade(database)
+    app.out(f"the database is at version {HEAD}" + ("" if before == HEAD else f" (was {before or 'new'})"))
+
+
+@db.command()
+@click.argument("target", type=click.Path(path_type=Path))
+@pass_app
+def backup(app: App, target: Path) -> None:
+    """Write a consistent copy to TARGET, also while mail is being sent."""
+    app.database.backup(target)
+    app.out(f"{target}: {target.stat().st_size:,} bytes")
+
+
+@db.command()
+@pass_app
+def check(app: App) -> None:
+    """Look for damage in the file and for rows that refer to nothing."""
+    findings = app.database.check()
+    if findings:
+        raise StorageError("\n".join(findings), remedy="restore a backup")
+    app.out(f"version {app.database.version()}: sound")
