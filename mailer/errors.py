@@ -90,3 +90,7 @@ class RelayError(MailerError):
     """A relay could not be used; no delivery was touched."""
 
     exit_code = ExitCode.CONFIGURATION
+
+
+class RelayDownError(RelayError):
+    """A relay cannot be reached, or asks to come later; another, or the same one later, may do."""

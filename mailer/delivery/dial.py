@@ -1,0 +1,121 @@
+"""Opening an SMTP connection: aiosmtplib connects, protects, greets and logs in."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import ssl
+from collections.abc import Iterator
+from typing import cast
+
+import aiosmtplib
+
+from mailer.address import shown
+from mailer.config import Relay, Security
+from mailer.errors import RelayDownError, RelayError
+
+
+async def dial(
+    relay: Relay,
+    *,
+    password: str,
+    client_name: str | None,
+    tls: ssl.SSLContext | None,
+    timeout_seconds: float,
+) -> tuple[asyncio.Transport, dict[str, str]]:
+    """Return a connection that is ready for MAIL, and what its EHLO announced (names in lower case).
+
+    Raises `RelayDownError` and `RelayError` as `Session.open` says.
+    """
+    where = f"{relay.host}:{relay.port}"
+    if relay.user and relay.security is Security.PLAIN and not _is_loopback(relay.host):
+        raise RelayError(
+            f"{where}: a password must not travel without TLS",
+            remedy="set security to 'tls' or 'starttls' for this relay",
+        )
+    client = aiosmtplib.SMTP(
+        hostname=relay.host,
+        port=relay.port,
+        local_hostname=client_name,
+        timeout=timeout_seconds,
+        use_tls=relay.security is Security.TLS,
+        start_tls=False,
+        validate_certs=relay.verify_certificate,
+        tls_context=tls,
+    )
+    ready = False
+    try:
+        await client.connect()
+        await _greet(client)
+        if relay.security is Security.STARTTLS:
+            await _start_tls(client, where)
+        if relay.user:
+            await client.login(relay.user, password)
+        if client.transport is None:
+            raise aiosmtplib.SMTPServerDisconnected("the server closed the connection")
+        ready = True
+        # uvloop's transports do all that asyncio.Transport says without being one.
+        return cast(asyncio.Transport, client.transport), client.esmtp_extensions
+    except (aiosmtplib.SMTPException, OSError) as error:
+        raise _opening_error(where, error) from error
+    finally:
+        if not ready:
+            client.close()
+
+
+async def _greet(client: aiosmtplib.SMTP) -> None:
+    try:
+        await client.ehlo()
+    except aiosmtplib.SMTPHeloError as error:
+        if error.code // 100 != 5 or not client.is_connected:
+            raise
+        await client.helo()
+
+
+async def _start_tls(client: aiosmtplib.SMTP, where: str) -> None:
+    if not client.supports_extension("starttls"):
+        raise RelayError(
+            f"{where}: the server does not offer STARTTLS; nothing was sent",
+            remedy="use the port for submission (587), or security = 'tls' with port 465",
+        )
+    await client.starttls()
+    await _greet(client)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__
+
+
+def _opening_error(where: str, error: Exception) -> RelayError:
+    """Return what to tell the operator: a relay to wait for, or a setting to change."""
+    for cause in _causes(error):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return RelayError(
+                f"{where}: its certificate is not trusted ({cause.verify_message})",
+                remedy="use the name in the certificate as host, or trust its issuer on this machine",
+            )
+        if isinstance(cause, ssl.SSLError) and cause.reason == "WRONG_VERSION_NUMBER":
+            return RelayError(
+                f"{where}: the server does not speak TLS on this port",
+                remedy="set security to 'starttls', or use port 465",
+            )
+    if isinstance(error, aiosmtplib.SMTPResponseException):
+        said = f"{error.code} {shown(error.message)}"
+        if not 500 <= error.code < 600:
+            return RelayDownError(f"{where}: the server answered {said}", remedy="try again later")
+        if isinstance(error, aiosmtplib.SMTPAuthenticationError) or error.code == 530:
+            return RelayError(f"{where}: login refused: {said}", remedy="check user and password")
+        return RelayError(f"{where}: the server refuses us: {said}", remedy="ask who runs it")
+    if isinstance(error, (ConnectionError, TimeoutError)) or not isinstance(error, aiosmtplib.SMTPException):
+        return RelayDownError(f"{where}: cannot be reached ({error})", remedy="check host, port and firewall")
+    return RelayError(f"{where}: {error}", remedy="check security, user and port of this relay")

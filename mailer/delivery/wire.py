@@ -1,0 +1,228 @@
+"""SMTP replies read from a connection: parsed, bounded, and waited for with a deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import deque
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+# RFC 5321 section 4.5.3.1.5 asks for 512 octets a line. What real servers explain at length stays
+# far below this; a server that talks on without end is cut off instead of filling our memory.
+MAX_REPLY_OCTETS: Final = 65_536
+MAX_LINE_OCTETS: Final = 8_192
+# One group of commands has five replies outstanding; more than this were never asked for.
+_MAX_UNREAD: Final = 32
+_MAX_TEXT: Final = 2_000
+_ENHANCED: Final = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?:\s+|$)")
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a server answered (RFC 5321 section 4.2); `enhanced` is RFC 3463's code, or empty.
+
+    `text` joins the lines with spaces, without codes, and may hold anything the server sent.
+    """
+
+    code: int
+    enhanced: str
+    text: str
+
+    def __str__(self) -> str:
+        return " ".join(part for part in (str(self.code), self.enhanced, self.text) if part)
+
+
+class RawReply(NamedTuple):
+    """A reply as it came: the code, and the text of each line. Most are never looked at further."""
+
+    code: int
+    lines: list[bytes]
+
+    def read(self) -> Reply:
+        """Return the reply with its enhanced code taken out of the text."""
+        texts = [line.decode("utf-8", "replace").strip() for line in self.lines]
+        match = _ENHANCED.match(texts[0])
+        enhanced = "" if match is None else match[1]
+        if enhanced:
+            texts = [text.removeprefix(enhanced).strip() for text in texts]
+        return Reply(self.code, enhanced, " ".join(filter(None, texts))[:_MAX_TEXT])
+
+
+class WireError(Exception):
+    """The connection ended or must be ended. Never leaves the SMTP session."""
+
+
+class ReplyReader:
+    """Turns bytes, in whatever pieces they come, into replies."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._lines: list[bytes] = []
+        self._octets = 0
+
+    def feed(self, data: bytes) -> list[RawReply]:
+        """Return the replies that `data` completes; raise `WireError` for what is no SMTP reply.
+
+        Lines may end in LF alone. A line of three digits is a whole reply.
+        """
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        replies = []
+        for line in lines:
+            code, mark = line[:3], line[3:4]
+            if not (code.isdigit() and len(code) == 3 and (mark in b" -" or mark == b"\r")):
+                raise WireError("the server sent a line that is no SMTP reply")
+            self._lines.append(line[4:])
+            self._octets += len(line)
+            if self._octets > MAX_REPLY_OCTETS:
+                raise WireError(f"the server sent a reply longer than {MAX_REPLY_OCTETS} octets")
+            if mark != b"-":
+                replies.append(RawReply(int(code), self._lines))
+                self._lines, self._octets = [], 0
+        if len(self._rest) > MAX_LINE_OCTETS:
+            raise WireError(f"the server sent a line longer than {MAX_LINE_OCTETS} octets")
+        return replies
+
+
+class Wire(asyncio.Protocol):
+    """The reading and writing end of an SMTP connection that somebody else opened.
+
+    One timer watches the connection and is moved only when it fires, so that a deadline costs a
+    message no more than an assignment.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._loop = asyncio.get_running_loop()
+        self._reader = ReplyReader()
+        self._replies: deque[RawReply] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+        self._error: WireError | None = None
+        self._deadline = 0.0
+        self._patience_seconds = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._buffered = 0
+        self.paused = False
+        """Whether what was written last has not yet left this process in full."""
+        self.closed = self._loop.create_future()
+        transport.set_protocol(self)
+        if transport.is_closing():
+            self._fail(WireError("the server closed the connection"))
+
+    @property
+    def usable(self) -> bool:
+        """Whether the connection stands and the server has said nothing that was not asked for."""
+        return self._error is None and not self._replies and not self._transport.is_closing()
+
+    @property
+    def unasked(self) -> bool:
+        """Whether replies have come that nobody waits for."""
+        return bool(self._replies)
+
+    def write(self, *parts: bytes) -> None:
+        """Hand over the parts in one write. A broken connection is reported by the next `reply`."""
+        if self._error is None and not self._transport.is_closing():
+            self._transport.writelines(parts)
+
+    async def reply(self, timeout_seconds: float) -> RawReply:
+        """Return the next reply; raise `WireError` when none will come or the time is over."""
+        while not self._replies:
+            await self._wait(timeout_seconds)
+        return self._replies.popleft()
+
+    async def drained(self, block_seconds: float) -> None:
+        """Return once the bytes written have left, or a reply has come instead.
+
+        Raises `WireError` when the server takes nothing for `block_seconds`.
+        """
+        while self.paused and not self._replies:
+            await self._wait(block_seconds)
+
+    async def close(self, *, seconds: float = 1.0) -> None:
+        """Close and wait, at most this long, until the connection is gone."""
+        self._transport.close()
+        await asyncio.wait((self.closed,), timeout=seconds)
+        self.abort()
+
+    def abort(self) -> None:
+        """Drop the connection without sending what is still buffered."""
+        self._fail(WireError("the connection was closed"))
+        self._transport.abort()
+
+    async def _wait(self, patience_seconds: float) -> None:
+        if self._error is not None:
+            raise self._error
+        self._waiter = self._loop.create_future()
+        self._patience_seconds = patience_seconds
+        self._buffered = self._transport.get_write_buffer_size()
+        self._deadline = self._loop.time() + patience_seconds
+        if self._timer is not None and self._timer.when() > self._deadline:
+            self._timer.cancel()
+            self._timer = None
+        if self._timer is None:
+            self._timer = self._loop.call_at(self._deadline, self._tick)
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _tick(self) -> None:
+        self._timer = None
+        if self._waiter is None:
+            return
+        now, left = self._loop.time(), self._transport.get_write_buffer_size()
+        if left < self._buffered:
+            # The server is still taking the last write: the time counts from its last progress.
+            self._buffered, self._deadline = left, now + self._patience_seconds
+        if now < self._deadline:
+            self._timer = self._loop.call_at(self._deadline, self._tick)
+        else:
+            self._fail(WireError("the server did not answer in time"))
+            self._transport.abort()
+
+    def _fail(self, error: WireError) -> None:
+        if self._error is None:
+            self._error = error
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._waiter is not None and not self._waiter.done():
+            if self._replies:
+                self._waiter.set_result(None)
+            else:
+                self._waiter.set_exception(self._error)
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def data_received(self, data: bytes) -> None:
+        """Part of `asyncio.Protocol`."""
+        if self._error is not None:
+            return
+        try:
+            self._replies.extend(self._reader.feed(data))
+            if len(self._replies) > _MAX_UNREAD:
+                raise WireError("the server sent replies that were not asked for")
+        except WireError as error:
+            self._fail(error)
+            self._transport.abort()
+        else:
+            if self._replies:
+                self._wake()
+
+    def pause_writing(self) -> None:
+        """Part of `asyncio.Protocol`."""
+        self.paused = True
+
+    def resume_writing(self) -> None:
+        """Part of `asyncio.Protocol`."""
+        self.paused = False
+        self._wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Part of `asyncio.Protocol`."""
+        reason = "the server closed the connection" if exc is None else f"the connection broke: {exc}"
+        self._fail(WireError(reason))
+        if not self.closed.done():
+            self.closed.set_result(None)
