@@ -1,0 +1,42 @@
+"""Feedback reports (RFC 5965) and what providers send instead: complaint, opt-out or neither."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mailer.bounces.dsn import ADDRESS, clean_address, first_address
+from mailer.bounces.mime import Headers, Leaf, parse_headers
+
+_KIND: Final = {
+    "abuse": "complaint",
+    "fraud": "complaint",
+    "opt-out": "opt_out",
+    "opt-out-list": "opt_out",
+}
+"""Other types report authentication, mistakes of the filter (`not-spam`) and the like."""
+_PARTIES: Final = ("original-rcpt-to", "removal-recipient", "original-recipient")
+
+
+def read(headers: Headers, leaves: list[Leaf], original: Headers) -> tuple[str, str, list[str]] | None:
+    """Return kind, feedback type and the addresses concerned, or None if the mail is no feedback."""
+    for leaf in leaves:
+        if leaf.kind == "message/feedback-report":
+            fields = parse_headers(leaf.text().lstrip("\n").encode("utf-8", "replace"))
+            feedback_type = fields.get("feedback-type").lower().split(";")[0].strip()
+            if not feedback_type and fields.get("abuse-type").lower() == "complaint":
+                feedback_type = "abuse"
+            return _KIND.get(feedback_type, "arf_other"), feedback_type, _concerned(fields, original)
+    if original.get("x-hmxmroriginalrecipient"):
+        return "complaint", "abuse", [first_address(original.get("x-hmxmroriginalrecipient"))]
+    if headers.get("x-apple-unsubscribe").lower() == "true":
+        return "opt_out", "opt-out", [address] if (address := first_address(headers.get("from"))) else []
+    return None
+
+
+def _concerned(fields: Headers, original: Headers) -> list[str]:
+    """Return the recipients that the report names, or those of the mail it is about."""
+    for values in (fields.all(*_PARTIES), original.all("x-original-to", "delivered-to", "to")):
+        found = [clean_address(address) for value in values[:50] for address in ADDRESS.findall(value[:2000])]
+        if found:
+            return list(dict.fromkeys(found))[:50]
+    return []

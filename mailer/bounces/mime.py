@@ -1,0 +1,189 @@
+"""One mail's bytes to its headers and leaves, within fixed bounds and without ever failing.
+
+The standard library's parser recurses on nested multiparts and on comments in addresses, and keeps what
+is not needed here; a report is read from its first megabyte, ten levels and a few hundred parts.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import html
+import quopri
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from email.errors import HeaderParseError
+from email.header import decode_header
+from typing import Final
+
+MAX_OCTETS: Final = 1 << 20
+MAX_DEPTH: Final = 10
+MAX_PARTS: Final = 200
+MAX_HEADER_OCTETS: Final = 64 << 10
+MAX_HEADERS: Final = 400
+MAX_VALUE: Final = 4096
+MAX_TEXT: Final = 128 << 10
+
+_LINE_END: Final = re.compile(rb"\r+\n?")
+_FIELD: Final = re.compile(r"^([!-9;-~]{1,100})[ \t]*:[ \t]*(.*)$", re.DOTALL)
+_FOLD: Final = re.compile(r"\n[ \t]+")
+_BOUNDARY: Final = re.compile(r"""boundary\s*=\s*(?:"([^"]{1,200})"|([^\s;"]{1,200}))""", re.IGNORECASE)
+_CHARSET: Final = re.compile(r"""charset\s*=\s*["']?([\w.:-]{1,40})""", re.IGNORECASE)
+_TAG_BREAK: Final = re.compile(
+    r"<(?:br|p|div|tr|li|h\d|/p|/div|/tr|/li|/h\d|/td|hr|pre|/pre)\b[^<>]{0,2000}>", re.I
+)
+_TAG_HIDDEN: Final = re.compile(r"<(style|script|head)\b.{0,60000}?</\1\s*>", re.IGNORECASE | re.DOTALL)
+_TAG: Final = re.compile(r"<[/!a-zA-Z][^<>@]{0,4000}>")
+
+
+@dataclass(frozen=True, slots=True)
+class Headers:
+    """Header fields in order, names in lower case, values unfolded."""
+
+    fields: tuple[tuple[str, str], ...]
+
+    def get(self, name: str) -> str:
+        """Return the first value of `name` (lower case), or an empty string."""
+        return next((value for field, value in self.fields if field == name), "")
+
+    def all(self, *names: str) -> list[str]:
+        """Return the values of all fields with one of these names, in order."""
+        return [value for field, value in self.fields if field in names]
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """One part that holds no parts: `body` is as sent; `text()` decodes it."""
+
+    kind: str
+    """Media type in lower case; empty when the part has none."""
+    headers: Headers
+    body: bytes
+
+    def text(self) -> str:
+        """Return the body as text, markup removed from HTML, at most 128 Ki characters."""
+        octets = _transfer_decoded(self.body[: 2 * MAX_TEXT], self.headers.get("content-transfer-encoding"))
+        text = _decoded(octets, self.headers.get("content-type"))[:MAX_TEXT]
+        if self.kind == "text/html":
+            text = plain_from_html(text)
+        return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_mail(raw: bytes) -> tuple[Headers, list[Leaf]]:
+    """Return the headers of the mail and its leaves in order; what lies beyond the bounds is left out."""
+    octets = _LINE_END.sub(b"\n", raw[:MAX_OCTETS])
+    if octets.startswith((b"From ", b">From ")):
+        octets = octets[octets.find(b"\n") + 1 :]
+    octets = octets.lstrip(b"\n")
+    head, body = _split(octets)
+    headers = parse_headers(head)
+    return headers, list(_leaves(headers, body))
+
+
+def parse_headers(head: bytes) -> Headers:
+    """Return the fields of a header block; lines that are no fields are left out."""
+    text = head[:MAX_HEADER_OCTETS].decode("utf-8", "replace")
+    fields = []
+    for line in _FOLD.sub(" ", text).split("\n")[:MAX_HEADERS]:
+        if found := _FIELD.match(line[:MAX_VALUE]):
+            fields.append((found[1].lower(), found[2].strip()))
+    return Headers(tuple(fields))
+
+
+def decoded_words(value: str) -> str:
+    """Return a header value with its encoded words (RFC 2047) read, or as it is if they are broken."""
+    if "=?" not in value:
+        return value
+    try:
+        parts = decode_header(value[:2000])
+    except (HeaderParseError, ValueError, binascii.Error):
+        return value
+    return "".join(
+        part if isinstance(part, str) else _decoded(part, f"charset={charset or 'utf-8'}")
+        for part, charset in parts
+    )
+
+
+def plain_from_html(text: str) -> str:
+    """Return what a reader sees of HTML: one line for each block, entities read."""
+    text = _TAG_HIDDEN.sub(" ", text)
+    text = _TAG_BREAK.sub("\n", re.sub(r"\s*\n\s*", " ", text))
+    return html.unescape(_TAG.sub("", text)).replace("\u00a0", " ")
+
+
+def _leaves(headers: Headers, body: bytes) -> Iterator[Leaf]:
+    """Walk the parts without recursion; a stack of parts still to be read, deepest last."""
+    waiting = [(headers, body, 0)]
+    seen = 0
+    while waiting and seen < MAX_PARTS:
+        headers, body, depth = waiting.pop()
+        seen += 1
+        content_type = headers.get("content-type")
+        kind = content_type.partition(";")[0].strip().lower()
+        found = _BOUNDARY.search(content_type) if kind.startswith("multipart") else None
+        if found is None or depth >= MAX_DEPTH:
+            yield Leaf(kind, headers, body)
+            continue
+        parts = _parts(body, (found[1] or found[2]).strip())
+        if not parts:
+            yield Leaf("", headers, body)
+            continue
+        for part in reversed(parts):
+            head, rest = _split(part)
+            inner = parse_headers(head)
+            if not inner.fields and head.strip():
+                inner, rest = Headers(()), part
+            waiting.append((inner, rest, depth + 1))
+
+
+def _parts(body: bytes, boundary: str) -> list[bytes]:
+    """Return what stands between the delimiter lines; text before the first is kept if it says anything."""
+    delimiter = b"\n--" + boundary.encode("utf-8", "replace")
+    pieces = (b"\n" + body).split(delimiter, MAX_PARTS)
+    if len(pieces) == 1:
+        return []
+    parts = []
+    for piece in pieces[1:]:
+        if piece.startswith(b"--"):
+            break
+        line_end = piece.find(b"\n")
+        parts.append(piece[line_end + 1 :] if line_end >= 0 else b"")
+    return parts
+
+
+def _split(octets: bytes) -> tuple[bytes, bytes]:
+    """Return the header block and what follows the first empty line."""
+    if octets.startswith(b"\n"):
+        return b"", octets[1:]
+    head, _, body = octets.partition(b"\n\n")
+    return head, body
+
+
+def _transfer_decoded(body: bytes, encoding: str) -> bytes:
+    encoding = encoding.strip().lower()
+    if encoding == "quoted-printable":
+        return quopri.decodestring(body)
+    if encoding == "base64":
+        usable = re.sub(rb"[^A-Za-z0-9+/]", b"", body)
+        try:
+            return base64.b64decode(usable[: len(usable) - len(usable) % 4] + b"")
+        except binascii.Error:
+            return body
+    return body
+
+
+def _decoded(octets: bytes, content_type: str) -> str:
+    """Return text in the declared charset if that can be, else UTF-8, else ISO 8859-1."""
+    found = _CHARSET.search(content_type)
+    declared = found[1].lower() if found else "utf-8"
+    if b"\x1b$" in octets:
+        declared = "iso-2022-jp"
+    if "utf-7" in declared or declared == "us-ascii":
+        declared = "utf-8"
+    for charset in (declared, "utf-8"):
+        try:
+            return octets.decode(charset, "replace" if charset.startswith("iso-2022") else "strict")
+        except (LookupError, UnicodeError, ValueError):
+            continue
+    return octets.decode("iso-8859-1")

@@ -1,0 +1,203 @@
+"""Notifications without standard fields: their wording and layout to facts for each recipient.
+
+Systems differ in words but share a few layouts: the address alone or in brackets at the start of a
+line with the reason after or below it (qmail, Postfix, Exim, Sendmail, Exchange, Yahoo, DragonFly,
+OpenSMTPD, Courier), a labelled line (`Recipient: …`, `RCPT TO:`), or a sentence that names it. The
+layouts are tried in this order and the first that finds an address counts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from mailer.bounces.dsn import ADDRESS, MAX_RECIPIENTS, Facts, clean_address
+
+MAX_LINES: Final = 4000
+_MAX_LINE: Final = 1000
+_BLOCK_LINES: Final = 14
+
+_COPY_FOLLOWS: Final = re.compile(
+    r"^[ \t>|*_=#.-]{0,80}(?:"
+    r"this is a copy of (?:the|your) (?:original )?message"
+    r"|(?:below|enclosed)(?: this line)? is (?:a copy of )?(?:the )?(?:original )?(?:message|mail)?"
+    r"|(?:the )?(?:original|returned|unsent|undelivered|bounced|rejected|failed|your) (?:e-?mail|message"
+    r"|mail)"
+    r"(?: (?:text|headers?|body|info|information|source|content)s?)?(?: (?:follows?|is attached|was|below))?"
+    r"|(?:the )?(?:message|mail) (?:headers?|text|body|contents?|source)(?: (?:follows?|below))?"
+    r"|(?:the )?header of the original message"
+    r"|(?:original|returned) (?:mail|message) (?:info|headers?)"
+    r"|(?:text|start|beginning) of (?:the )?(?:original |returned )?message"
+    r"|bounced e-?mail|forwarded message|returned message|urspr.ngliche nachricht|mensaje original"
+    r"|message d'origine"
+    r")[ \t]*(?:follows)?[ \t:.|*_=#-]{0,80}$",
+    re.IGNORECASE,
+)
+_COPY_STARTS: Final = re.compile(
+    r"^(?:Received: (?:from|by|\()|Return-Path: ?<|DKIM-Signature: |X-Received: by )", re.I
+)
+
+_ADDRESS: Final = ADDRESS.pattern
+_AT_START: Final = re.compile(
+    rf"^[ \t]{{0,16}}(?:[*•>-]{{1,4}}[ \t]+)?[<\"'(]{{0,2}}(?P<address>{_ADDRESS})[>\"')]{{0,2}}"
+    rf"(?:[ \t]+\(?<?{_ADDRESS}>?\)?)?(?:<mailto:[^<>]{{1,300}}>)?[ \t]*"
+    r"(?P<rest>$|[:;].*|\.{2,3}.*|\(.*|-+[ \t].*|,[ \t]*\w.*|[ \t]{2,}\S.*|on \d.*)",
+)
+_LABELLED: Final = re.compile(
+    r"^[ \t>*-]{0,12}(?:(?:original |final |failed |intended )?recipients?(?: address(?:es)?)?"
+    r"|addressed to|original address"
+    r"|failed addresse?s?|undeliverable to|delivery failed|failed to deliver to|e-?mail address"
+    r"|target mail address"
+    r"|could not be delivered to|unknown user|invalid (?:final delivery )?userid"
+    r"|user mailbox exceeds allowed size"
+    r"|(?:sent|>>>|smtp)?[ \t<:]*rcpt to|delivery to|unable to deliver (?:message|mail)? ?to|message to"
+    r"|mail to|user|address|"
+    r"undelivered to|not delivered to|no such user|error message for|failed rcpt|reason for failure for"
+    r"|for|destinatario|empf.nger|destinataire)"
+    rf"[ \t]*[:=]?[ \t]*[<\"'(\[]{{0,2}}(?P<address>{_ADDRESS})(?P<rest>.*)$",
+    re.IGNORECASE,
+)
+_SENTENCE: Final = re.compile(
+    r"(?:deliver\w*|undeliverable|reach\w*|sen[dt]|mail\w*|message|recipients?|address\w*|user|account"
+    r"|mailbox|group|to|for)\b"
+    rf"[^@\n]{{0,60}}?[\s<\"'(:\[]{{1,3}}(?P<address>{_ADDRESS})(?P<rest>[^\n]*)",
+    re.IGNORECASE,
+)
+_NOT_ABOUT_RECIPIENT: Final = re.compile(
+    r"postmaster|contact|assistance|help ?desk|administrator at|support@|abuse@|mail from|^[ \t]*(?:from"
+    r"|sender|reply-to|return-path"
+    r"|message-id|cc|x-[\w-]+|received|in-reply-to|references|errors-to)[ \t]*[:=]|mailto:(?:postmaster"
+    r"|support)|envelope.?from"
+    r"|(?:message|mail) from|from:? <|sent by|sender|f=\[|dear |hello |hi ",
+    re.IGNORECASE,
+)
+_COMMANDS: Final = (
+    (re.compile(r"in reply to (?:end of )?data|after (?:end of data|data|pipelined data|sending data)"
+    r"|in data\b|\(data\)"
+                r"|failed after i sent the message|following data|step: data|data send|end of data"
+                r"|after message text", re.I), "DATA"),
+    (re.compile(r"in reply to rcpt|after (?:pipelined )?rcpt|in rcpt to|smtp:rcpt|our rcpt to|rcpt to:<"
+    r"|does not like recipient"
+                r"|did not like our rcpt|following rcpt|\[rcpt_to\]|rejected recipient"
+                r"|step: rcpt", re.I), "RCPT"),
+    (re.compile(r"in reply to mail|after (?:pipelined )?mail from|in mail from|does not like sender"
+    r"|our mail from|\[mail_from\]|following mail"
+                r"|smtp:mail|step: mail", re.I), "MAIL"),
+    (re.compile(r"refused to talk to me|after initial connection|initial connection|in reply to (?:ehlo"
+    r"|helo)|after (?:ehlo|helo)"
+                r"|connected to [^\n]{1,80} but greeting failed|my name was rejected"
+                r"|connection was refused by|on connect", re.I), "CONN"),
+)  # fmt: skip
+_SAID: Final = re.compile(r"^[ \t]*(>>>|<<<|Sent <<<|Received >>>)[ \t]?(.*)$")
+_TRANSCRIPT_NOISE: Final = re.compile(
+    r"^(?:2\d\d|3\d\d|503|554 (?:5\.5\.\d )?(?:error: )?no valid recip)", re.I
+)
+
+
+def split_copy(text: str) -> tuple[str, str]:
+    """Return the notification, and the copy of the original mail that follows it."""
+    lines = text.split("\n")
+    for number, line in enumerate(lines[:MAX_LINES]):
+        if len(line) < 200 and (_COPY_FOLLOWS.match(line) or (number > 2 and _COPY_STARTS.match(line))):
+            return "\n".join(lines[:number]), "\n".join(lines[number + (not _COPY_STARTS.match(line)) :])
+    return "\n".join(lines[:MAX_LINES]), ""
+
+
+def find_recipients(notice: str, is_ours: Callable[[str], bool]) -> list[Facts]:
+    """Return the recipients that the notification reports, with the words that stand by each.
+
+    `is_ours` says of an address that it is the sender's or the reporting system's; such an address counts
+    only where the layout leaves no doubt.
+    """
+    lines = [line[:_MAX_LINE] for line in notice.split("\n")]
+    for find in (_by_layout, _by_label, _by_sentence):
+        found = list(find(lines, is_ours))
+        if found:
+            return _merged(found)
+    return []
+
+
+def command_in(text: str) -> str:
+    """Return the SMTP command that a text says was refused, or an empty string."""
+    return next((command for pattern, command in _COMMANDS if pattern.search(text)), "")
+
+
+def transcript(notice: str) -> list[tuple[str, str]]:
+    """Return the refusals of an SMTP transcript (`>>> RCPT …`, `<<< 550 …`): command and whole reply."""
+    refusals: list[tuple[str, str]] = []
+    command, reply = "", ""
+    for line in notice.split("\n")[:MAX_LINES]:
+        found = _SAID.match(line[:_MAX_LINE])
+        if found is None:
+            continue
+        if found[1] in (">>>", "Sent <<<"):
+            if reply:
+                refusals.append((command, reply))
+                reply = ""
+            command = found[2].strip().split(" ")[0].upper() if found[2].strip() else command
+        elif not _TRANSCRIPT_NOISE.match(found[2]):
+            reply = f"{reply} {found[2].strip()}".strip()
+            if not re.match(r"\d{3}-", found[2]):
+                refusals.append((command, reply))
+                reply = ""
+    if reply:
+        refusals.append((command, reply))
+    return refusals
+
+
+def _by_layout(lines: list[str], is_ours: Callable[[str], bool]) -> Iterator[Facts]:
+    """Yield addresses that begin a line, each with the rest of the line and the lines below it."""
+    hits = [
+        (number, found)
+        for number, line in enumerate(lines)
+        if "@" in line and (found := _AT_START.match(line))
+    ]
+    starts = {number for number, _ in hits}
+    strict = [hit for hit in hits if not is_ours(clean_address(hit[1]["address"]))] or hits
+    for number, found in strict[:MAX_RECIPIENTS]:
+        block = [found["rest"].lstrip(" :;.")]
+        for later in range(number + 1, min(number + _BLOCK_LINES, len(lines))):
+            if later in starts or (not lines[later].strip() and any(block)):
+                break
+            block.append(lines[later].strip())
+        yield Facts(address=clean_address(found["address"]), diagnostic=" ".join(block).strip())
+
+
+def _by_label(lines: list[str], is_ours: Callable[[str], bool]) -> Iterator[Facts]:
+    for number, line in enumerate(lines):
+        if "@" not in line:
+            continue
+        found = _LABELLED.match(line)
+        if found and not is_ours(clean_address(found["address"])):
+            below = " ".join(part.strip() for part in lines[number + 1 : number + _BLOCK_LINES])
+            before = line[: found.start("address")]
+            yield Facts(
+                address=clean_address(found["address"]),
+                diagnostic=f"{before} {found['rest']} {below}".strip(),
+            )
+
+
+def _by_sentence(lines: list[str], is_ours: Callable[[str], bool]) -> Iterator[Facts]:
+    """Yield addresses named in running text, also where a line was broken before the address."""
+    for number, line in enumerate(lines):
+        if "@" not in line or _NOT_ABOUT_RECIPIENT.search(line):
+            continue
+        before = lines[number - 1] if number else ""
+        found = _SENTENCE.search(f"{before[-80:]} {line}")
+        if found and not is_ours(clean_address(found["address"])):
+            around = " ".join(part.strip() for part in lines[max(0, number - 3) : number + _BLOCK_LINES])
+            yield Facts(address=clean_address(found["address"]), diagnostic=around)
+
+
+def _merged(found: list[Facts]) -> list[Facts]:
+    """Return one entry for each address, the words of repeated ones put together."""
+    by_address: dict[str, Facts] = {}
+    for facts in found:
+        known = by_address.setdefault(facts.address.lower(), facts)
+        if known is not facts and facts.diagnostic:
+            if known.diagnostic:
+                known.more.append(facts.diagnostic)
+            else:
+                known.diagnostic = facts.diagnostic
+    return list(by_address.values())

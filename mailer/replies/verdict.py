@@ -1,0 +1,148 @@
+"""What a reply can mean, what follows from it, and what each class of bounce weighs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
+
+
+class BounceClass(StrEnum):
+    """What a refusal means."""
+
+    INVALID_MAILBOX = "invalid_mailbox"
+    INVALID_DOMAIN = "invalid_domain"
+    MOVED = "moved"
+    MAILBOX_DISABLED = "mailbox_disabled"
+    MAILBOX_FULL = "mailbox_full"
+    FILTERED = "filtered"
+    EXPIRED = "expired"
+    NETWORK = "network"
+    TRANSIENT_SYSTEM = "transient_system"
+    RATE_LIMITED = "rate_limited"
+    REPUTATION_BLOCK = "reputation_block"
+    AUTH_FAILURE = "auth_failure"
+    POLICY_REJECT = "policy_reject"
+    CONTENT = "content"
+    MESSAGE_TOO_LARGE = "message_too_large"
+    PROTOCOL = "protocol"
+    UNDETERMINED = "undetermined"
+
+
+class ReplyClass(StrEnum):
+    """What the sender does about it."""
+
+    ACCEPTED = "accepted"
+    HARD = "hard"
+    """This address will not work: suppress it."""
+    FULL = "full"
+    """Over quota: try again daily, for three days at most."""
+    RATE = "rate"
+    """Too fast: slow this provider, the same message later."""
+    GREY = "grey"
+    """Greylisted: the same envelope again in 5 to 15 minutes."""
+    AUTH = "auth"
+    """SPF, DKIM or DMARC: pause the issue; our fault."""
+    CONFIG = "config"
+    """Our configuration: pause the issue; our fault."""
+    REPUTATION = "reputation"
+    """Our IP or domain is blocked: pause the provider."""
+    SPAM = "spam"
+    """This message was taken for spam: fail it, count it."""
+    TEMPORARY = "temporary"
+    """Any other 4yz: try again."""
+    PERMANENT = "permanent"
+    """Any other 5yz: fail this delivery, leave the subscriber."""
+
+
+class Basis(StrEnum):
+    """What a verdict rests on, from strong to weak."""
+
+    TEXT = "text"
+    """Words that the receiver wrote."""
+    STATUS = "status"
+    """The RFC 3463 status alone."""
+    NOTHING = "nothing"
+    """Neither was known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a reply means and what follows from it."""
+
+    reply_class: ReplyClass
+    bounce_class: BounceClass | None
+    """None when accepted."""
+    hard: bool
+    """Whether the address is to be suppressed at once. Never true for a 4yz."""
+    again: bool
+    """Whether the same message should be tried again later."""
+    retry_after_seconds: float | None
+    """What the reply itself asked for, or the provider is known to want; None leaves it to the caller."""
+    code: int | None
+    enhanced: str
+    """RFC 3463 status such as `5.1.1`, or empty."""
+    text: str
+    """The reply's text: one line, control characters escaped, at most 512 characters."""
+    basis: Basis = Basis.TEXT
+
+
+class Alert(StrEnum):
+    """Whom a class of bounces concerns besides the subscriber."""
+
+    NOBODY = "nobody"
+    THROTTLE = "throttle"
+    """Slow this provider."""
+    PROVIDER = "provider"
+    """Pause this provider and tell the operator."""
+    ISSUE = "issue"
+    """Tell the operator about this issue."""
+    PAUSE_ISSUE = "pause_issue"
+    """Pause the issue: what is wrong is ours and wrong for everybody."""
+    SPIKE = "spike"
+    """Tell the operator when it becomes frequent."""
+    MOVED = "moved"
+    """Show the operator the new address."""
+
+
+@dataclass(frozen=True, slots=True)
+class BouncePolicy:
+    """What a bounce of one class does to the subscriber.
+
+    `hard` suppresses at once. Else `weight` points are added to the soft count, at most once a day;
+    `suppress_at` bounces of this class over at least `over_days` days, or within `within_days` days,
+    suppress. None leaves it to the general count.
+    """
+
+    hard: bool = False
+    weight: float = 0.0
+    alert: Alert = Alert.NOBODY
+    suppress_at: int | None = None
+    within_days: int | None = None
+    over_days: int | None = None
+
+
+POLICY: Final[Mapping[BounceClass, BouncePolicy]] = MappingProxyType(
+    {
+        BounceClass.INVALID_MAILBOX: BouncePolicy(hard=True),
+        BounceClass.INVALID_DOMAIN: BouncePolicy(hard=True),
+        BounceClass.MOVED: BouncePolicy(hard=True, alert=Alert.MOVED),
+        BounceClass.MAILBOX_DISABLED: BouncePolicy(weight=1.0, suppress_at=2, within_days=14),
+        BounceClass.MAILBOX_FULL: BouncePolicy(weight=1.0, suppress_at=5, over_days=14),
+        BounceClass.FILTERED: BouncePolicy(weight=1.0),
+        BounceClass.EXPIRED: BouncePolicy(weight=1.0),
+        BounceClass.NETWORK: BouncePolicy(weight=0.5),
+        BounceClass.TRANSIENT_SYSTEM: BouncePolicy(),
+        BounceClass.RATE_LIMITED: BouncePolicy(alert=Alert.THROTTLE),
+        BounceClass.REPUTATION_BLOCK: BouncePolicy(alert=Alert.PROVIDER),
+        BounceClass.AUTH_FAILURE: BouncePolicy(alert=Alert.PAUSE_ISSUE),
+        BounceClass.POLICY_REJECT: BouncePolicy(weight=0.25, alert=Alert.SPIKE),
+        BounceClass.CONTENT: BouncePolicy(alert=Alert.ISSUE),
+        BounceClass.MESSAGE_TOO_LARGE: BouncePolicy(alert=Alert.ISSUE),
+        BounceClass.PROTOCOL: BouncePolicy(alert=Alert.ISSUE),
+        BounceClass.UNDETERMINED: BouncePolicy(weight=0.5),
+    }
+)
+"""What follows from each class. A verdict with `hard` false never takes the hard way: a 4yz is soft."""

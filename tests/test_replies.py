@@ -1,0 +1,157 @@
+"""The judge, row by row of what receivers say."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mailer.replies import POLICY, BounceClass, ReplyClass, judge
+
+R = ReplyClass
+
+ROWS: list[tuple[ReplyClass, int, str, str, str]] = [
+    (R.HARD, 550, "5.1.1", "The email account that you tried to reach does not exist.", "google"),
+    (R.HARD, 550, "5.2.1", "The email account that you tried to reach is inactive. DisabledUser", "google"),
+    (R.HARD, 552, "5.2.2", "The recipient's inbox is out of storage and inactive.", "google"),
+    (
+        R.HARD,
+        554,
+        "",
+        "delivery error: dd This user doesn't have a yahoo.com account (x@yahoo.com) [0]",
+        "yahoo",
+    ),
+    (R.HARD, 552, "", "1 Requested mail action aborted, mailbox not found", "yahoo"),
+    (R.HARD, 554, "", "delivery error: dd This mailbox is disabled (554.30).", "yahoo"),
+    (R.HARD, 550, "5.5.0", "Requested action not taken: mailbox unavailable (S2017062302).", "outlook"),
+    (R.HARD, 550, "5.4.1", "Recipient address rejected: Access denied. AS(201806281)", "outlook"),
+    (R.HARD, 550, "5.1.1", "<x@icloud.com>: inactive email address", "icloud"),
+    (R.HARD, 553, "5.1.2", "We weren't able to find the recipient domain.", "google"),
+    (R.HARD, 556, "5.1.10", "Domain does not accept mail (nullMX)", ""),
+    (R.HARD, 553, "5.1.3", "The recipient address is not a valid RFC 5321 address.", "google"),
+    (
+        R.RATE,
+        550,
+        "5.2.1",
+        "The user you are trying to contact is receiving mail at a rate that prevents",
+        "google",
+    ),
+    (R.RATE, 450, "4.2.1", "The user you are trying to contact is receiving mail too quickly.", "google"),
+    (R.FULL, 452, "4.2.2", "The recipient's inbox is out of storage space.", "google"),
+    (R.FULL, 552, "5.2.2", "mailbox over quota", ""),
+    (R.FULL, 552, "5.1.1", "Recipient overquota OFR_417", "orange"),
+    (R.FULL, 552, "5.2.2", "<x@icloud.com>: user is over quota", "icloud"),
+    (R.RATE, 421, "4.7.28", "detected an unusual rate of unsolicited mail from your IP address.", "google"),
+    (
+        R.RATE,
+        421,
+        "4.7.0",
+        "[TSS04] Messages from 192.0.2.1 temporarily deferred due to user complaints",
+        "yahoo",
+    ),
+    (R.RATE, 451, "4.7.650", "The mail server [192.0.2.1] has been temporarily rate limited", "outlook"),
+    (R.RATE, 451, "4.7.500", "Server busy. Please try again later", "outlook"),
+    (R.RATE, 451, "4.7.699", "Server busy", "outlook"),
+    (R.RATE, 421, "4.7.0", "excessive volume from your address", "icloud"),
+    (
+        R.RATE,
+        421,
+        "",
+        "Trop de connexions, veuillez verifier votre configuration. Too many connections",
+        "orange",
+    ),
+    (
+        R.REPUTATION,
+        421,
+        "4.7.28",
+        "unusual rate of mail originating from your DKIM domain [example.org]",
+        "google",
+    ),
+    (
+        R.REPUTATION,
+        421,
+        "4.7.28",
+        "unusual rate of mail originating from your SPF domain [example.org]",
+        "google",
+    ),
+    (R.REPUTATION, 421, "4.7.28", "an unusual rate of mail containing your URL domain", "google"),
+    (R.REPUTATION, 550, "5.7.1", "very low reputation of the sending domain", "google"),
+    (R.REPUTATION, 550, "5.7.1", "messages from [192.0.2.1] weren't sent ... block list (S3140)", "outlook"),
+    (R.REPUTATION, 550, "5.7.1", "part of their network is on our block list (S3150)", "outlook"),
+    (R.REPUTATION, 550, "5.7.606", "Access denied, banned sending IP [192.0.2.1]", "outlook"),
+    (R.REPUTATION, 550, "5.7.649", "Access denied, banned sending IP [192.0.2.1]", "outlook"),
+    (R.REPUTATION, 550, "5.7.511", "Access denied, banned sender[192.0.2.1]", "outlook"),
+    (R.REPUTATION, 553, "5.7.1", "[TSS07] Messages from 192.0.2.1 will be permanently deferred", "yahoo"),
+    (R.REPUTATION, 553, "5.7.1", "[BL21] Connections will not be accepted", "yahoo"),
+    (R.REPUTATION, 554, "5.7.1", "Service unavailable; client blocked using zen.spamhaus.org", ""),
+    (R.AUTH, 421, "4.7.26", "Your email has been blocked because the sender is unauthenticated.", "google"),
+    (R.AUTH, 550, "5.7.26", "Unauthenticated email from example.org is not accepted", "google"),
+    (R.AUTH, 550, "5.7.27", "SPF did not pass", "google"),
+    (R.AUTH, 421, "4.7.30", "DKIM did not pass", "google"),
+    (R.AUTH, 550, "5.7.31", "rate limited, no DMARC policy", "google"),
+    (R.AUTH, 550, "5.7.40", "DMARC missing", "google"),
+    (R.AUTH, 421, "4.7.32", "From: header isn't aligned", "google"),
+    (R.AUTH, 421, "5.7.32", "From: header isn't aligned", "google"),
+    (R.AUTH, 550, "5.7.509", "Access denied, sending domain does not pass DMARC verification", "outlook"),
+    (R.AUTH, 550, "5.7.515", "Access denied, sending domain doesn't meet the required level", "outlook"),
+    (R.AUTH, 554, "5.7.9", "Message not accepted for policy reasons.", "yahoo"),
+    (R.CONFIG, 451, "4.7.23", "The sending IP does not have a PTR record", "google"),
+    (R.CONFIG, 550, "5.7.25", "The IP address sending this message does not have a PTR record", "google"),
+    (R.CONFIG, 421, "4.7.29", "This message wasn't sent over a TLS connection", "google"),
+    (R.CONFIG, 421, "4.7.28", "unusual rate of mail with the same Message-ID", "google"),
+    (R.CONFIG, 550, "5.7.1", "Messages with duplicate headers are not accepted: duplicate header", "google"),
+    (R.CONFIG, 550, "5.7.1", "Messages missing a valid Message-ID header are not accepted.", "google"),
+    (R.CONFIG, 550, "5.7.1", "Encoded-word syntax is not permitted in this header", "google"),
+    (R.CONFIG, 552, "5.3.4", "Your message exceeded Google's message size limits", "google"),
+    (R.CONFIG, 451, "4.1.8", "Domain of sender address a@example.org does not resolve", ""),
+    (R.CONFIG, 530, "5.7.0", "Authentication Required", ""),
+    (R.CONFIG, 535, "5.7.8", "Username and Password not accepted", ""),
+    (R.SPAM, 550, "5.7.1", "Our system has detected that this message is likely unsolicited mail.", "google"),
+    (R.SPAM, 554, "5.7.9", "Message not accepted for policy reasons. [PH01]", "yahoo"),
+    (R.SPAM, 554, "", "blocked using dbl.spamhaus.org", ""),
+    (R.SPAM, 554, "", "Blacklisted URL in message, see lookup.uribl.com", ""),
+    (R.GREY, 451, "4.7.1", "Greylisting in action, please come back later", ""),
+    (R.GREY, 451, "", "Internal resources are temporarily unavailable", "mimecast"),
+]
+
+
+@pytest.mark.parametrize(("expected", "code", "status", "text", "provider"), ROWS)
+def test_reply_is_read_as_the_provider_means_it(
+    expected: ReplyClass, code: int, status: str, text: str, provider: str
+) -> None:
+    assert judge(code, status, text, provider=provider).reply_class is expected
+
+
+@given(st.integers(400, 499), st.sampled_from(ROWS))
+def test_temporary_reply_is_never_hard_and_is_tried_again(
+    code: int, row: tuple[ReplyClass, int, str, str, str]
+) -> None:
+    verdict = judge(code, row[2].replace("5.", "4.", 1), row[3], provider=row[4])
+    assert not verdict.hard
+    assert verdict.again
+
+
+def test_lost_connection_is_not_accepted() -> None:
+    verdict = judge(None, "", "connection lost")
+    assert verdict.reply_class is not ReplyClass.ACCEPTED
+    assert verdict.again
+
+
+@given(st.integers(200, 299), st.text())
+def test_positive_reply_is_accepted(code: int, text: str) -> None:
+    verdict = judge(code, "2.0.0", text)
+    assert verdict.reply_class is ReplyClass.ACCEPTED
+    assert verdict.bounce_class is None
+
+
+@given(st.one_of(st.none(), st.integers(0, 999)), st.text(), st.text(), st.text())
+def test_any_reply_has_a_verdict_with_safe_text(
+    code: int | None, status: str, text: str, provider: str
+) -> None:
+    verdict = judge(code, status, text, provider=provider)
+    assert len(verdict.text) <= 512
+    assert all(c.isprintable() for c in verdict.text)
+
+
+def test_every_bounce_class_has_a_policy() -> None:
+    assert set(BounceClass) == set(POLICY)
