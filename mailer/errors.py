@@ -54,6 +54,17 @@ class SourceError(MailerError):
     """
 
 
+class RecipientError(MailerError):
+    """One subscriber's data cannot fill the issue; the deliveries to others are untouched.
+
+    `field` is what is at fault (`subscriber.city`), as the template names it.
+    """
+
+    def __init__(self, message: str, *, field: str, remedy: str | None = None) -> None:
+        super().__init__(message, remedy=remedy)
+        self.field = field
+
+
 class FindingsError(MailerError):
     """Lint found errors."""
 

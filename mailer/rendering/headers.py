@@ -1,0 +1,135 @@
+"""Header fields as octets: encoded words, folding, addresses (RFC 5322, RFC 2047, RFC 6532)."""
+
+from __future__ import annotations
+
+import base64
+import re
+from typing import Final
+from urllib.parse import quote
+
+from mailer.address import check_header_text, parse_address
+from mailer.errors import AddressError
+
+# RFC 5322 section 2.1.1 asks for 78; an encoded word may have 75 and its line 76 (RFC 2047 section 2).
+_COLUMNS: Final = 76
+_WORD: Final = 75
+_WRAPPER: Final = len("=?utf-8?q??=")
+_PHRASE: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/^_`{|}~-]+)*")
+_PRINTABLE: Final = re.compile(r"[ -~]*")
+# What stands for itself in a Q-encoded word anywhere, a phrase included (RFC 2047 section 5, rule 3).
+_Q_SAFE: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!*+-/")
+_UNSAFE_IN_TEXT: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]+")
+_DOT_ATOM_ADDRESS: Final = re.compile(
+    r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*@[a-z0-9-]+(?:\.[a-z0-9-]+)*"
+)
+# A longer name is no name; it would fill the header instead of the reader's list.
+_MAX_NAME: Final = 200
+
+
+def unstructured(field: str, text: str) -> bytes:
+    """Return the line `field: text`, folded, as encoded words where ASCII does not do.
+
+    Control characters, line ends and direction controls become one space: a value that comes from the
+    database cannot begin a new field. Text that looks like an encoded word is encoded, so that a reader
+    who decodes sees it as it was written.
+    """
+    text = " ".join(_UNSAFE_IN_TEXT.sub(" ", text).split())
+    if _PRINTABLE.fullmatch(text) and "=?" not in text:
+        if len(field) + 2 + len(text) <= _COLUMNS:
+            return f"{field}: {text}\r\n".encode("ascii")
+        if max(map(len, text.split(" "))) < _COLUMNS - len(field) - 2:
+            return _folded(f"{field}: {text}").encode("ascii")
+    return f"{field}: {encoded_words(text, room=_COLUMNS - len(field) - 2)}\r\n".encode("ascii")
+
+
+def mailbox(field: str, name: str, address: str) -> bytes:
+    """Return the line `field: name <address>`; the address alone if the name is empty or not usable.
+
+    Not usable is a name with control or direction characters, one that looks like an encoded word or
+    an address, and one of more than 200 characters: it must neither be shown nor stop the mail. An
+    address beyond ASCII goes out as raw UTF-8 (RFC 6532).
+    """
+    octets = address.encode()
+    phrase = _phrase(name, room=_COLUMNS - len(field) - 2).encode("ascii")
+    if not phrase:
+        return b"%b: %b\r\n" % (field.encode("ascii"), octets)
+    column = len(phrase) - phrase.rfind(b"\n") + (len(field) + 2 if b"\n" not in phrase else 0)
+    gap = b" " if column + len(octets) + 3 <= _COLUMNS + 2 else b"\r\n "
+    return b"%b: %b%b<%b>\r\n" % (field.encode("ascii"), phrase, gap, octets)
+
+
+def recipient_address(text: str) -> str:
+    """Return an address that is safe in a header and an envelope, or raise `AddressError`.
+
+    Stored addresses have been parsed before; only those of unusual form are parsed again.
+    """
+    return text if _DOT_ATOM_ADDRESS.fullmatch(text) else str(parse_address(text))
+
+
+def list_unsubscribe(url: str, address: str, token: str) -> bytes:
+    """Return List-Unsubscribe (RFC 2369) with the link first, folded between the two and nowhere else."""
+    mailto = f"mailto:{quote(address, safe='@+!$*=')}?subject={quote(token, safe='')}"
+    return f"List-Unsubscribe: <{url}>,\r\n <{mailto}>\r\n".encode("ascii")
+
+
+def encoded_words(text: str, *, room: int) -> str:
+    """Return `text` as encoded words (RFC 2047) of whole characters, one a line.
+
+    `room` is the width that the first line has left. Of the Q and B encodings the shorter is taken.
+    """
+    raw = text.encode("utf-8", "replace")
+    use_q = sum(1 if octet in _Q_SAFE or octet == 0x20 else 3 for octet in raw) <= (len(raw) + 2) // 3 * 4
+    words: list[str] = []
+    space = min(room, _WORD) - _WRAPPER
+    chunk = b""
+    for character in text:
+        octets = character.encode("utf-8", "replace")
+        if chunk and _width(chunk + octets, use_q) > space:
+            words.append(_word(chunk, use_q))
+            chunk, space = b"", _WORD - _WRAPPER
+        chunk += octets
+    words.append(_word(chunk, use_q))
+    return "\r\n ".join(words)
+
+
+def _width(chunk: bytes, use_q: bool) -> int:
+    return len(_q(chunk)) if use_q else (len(chunk) + 2) // 3 * 4
+
+
+def _word(chunk: bytes, use_q: bool) -> str:
+    if use_q:
+        return f"=?utf-8?q?{_q(chunk)}?="
+    return f"=?utf-8?b?{base64.b64encode(chunk).decode('ascii')}?="
+
+
+def _q(chunk: bytes) -> str:
+    return "".join(chr(o) if o in _Q_SAFE else "_" if o == 0x20 else f"={o:02X}" for o in chunk)
+
+
+def _phrase(name: str, *, room: int) -> str:
+    if not name or len(name) > _MAX_NAME:
+        return ""
+    if _PHRASE.fullmatch(name) and len(name) <= room and "=?" not in name:
+        return name
+    try:
+        name = " ".join(check_header_text(name, field="name").split())
+    except AddressError:
+        return ""
+    if "@" in name or not name:
+        return ""
+    quoted = '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if _PRINTABLE.fullmatch(name) and len(quoted) <= room:
+        return quoted
+    return encoded_words(name, room=room)
+
+
+def _folded(line: str) -> str:
+    """Fold a line of single blanks before the words that would pass the column."""
+    out, column = "", 0
+    for word in line.split(" "):
+        if out and column + 1 + len(word) > _COLUMNS:
+            out, column = out + "\r\n", 0
+        separator = " " if out else ""
+        out += separator + word
+        column += len(separator) + len(word)
+    return out + "\r\n"

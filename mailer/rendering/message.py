@@ -1,0 +1,308 @@
+"""An `Edition` and a `Recipient` become the final octets of one message and its envelope.
+
+What an issue says to everyone is encoded when the `Composer` is made; for each subscriber only the
+slots are. Composing the same edition for the same recipient and time gives the same octets, on any
+machine, so a retry repeats what the first try said.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from email.utils import format_datetime
+from typing import Final
+
+from jinja2 import TemplateError, UndefinedError
+from jinja2.utils import missing
+
+from mailer.address import Envelope, check_header_text
+from mailer.config import Newsletter
+from mailer.errors import AddressError, RecipientError, SourceError
+from mailer.rendering import headers, quoted_printable
+from mailer.rendering.edition import Edition, InlineImage
+from mailer.rendering.sandbox import Root, Sandbox
+from mailer.tokens import Signer, Subject
+
+ISSUE_URLS: Final = ("unsubscribe", "preferences", "view", "click", "open")
+LETTER_URLS: Final = ("confirm", "unsubscribe", "preferences")
+# What one expression may put out. A million subscribers' fields are not all checked by us.
+MAX_SLOT_CHARACTERS: Final = 20_000
+
+Sign = Callable[[bytes, bytes], bytes]
+"""Headers and body, both final, to the DKIM-Signature field(s) that go before them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """One subscriber as templates see them. `email` is as `str(mailer.address.Address)` gives it."""
+
+    subscriber_id: int
+    email: str
+    name: str = ""
+    attributes: Mapping[str, object] = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What SMTP transmits. `content` is final: CRLF, no line beginning with a dot in the body."""
+
+    content: bytes
+    envelope: Envelope
+    message_id: str
+
+
+class Composer:
+    """Composes one edition for any number of recipients; made once per run.
+
+    `public_url` is where readers reach the pages, `bounce_domain` the domain of the envelope sender,
+    `unsubscribe_address` the mailbox for `mailto:` requests. `sign` makes the DKIM signature. `segment`
+    stands in Feedback-ID. A `letter` is transactional mail (confirmation, goodbye): `issue_id` must
+    be 0, it says that a machine wrote it (RFC 3834) and offers no list to leave.
+
+    Raises `SourceError` for a template that is broken or does what is not allowed.
+    """
+
+    def __init__(
+        self,
+        edition: Edition,
+        *,
+        issue_id: int,
+        newsletter: Newsletter,
+        public_url: str,
+        bounce_domain: str,
+        unsubscribe_address: str,
+        signer: Signer,
+        sign: Sign | None = None,
+        segment: str = "all",
+        letter: bool = False,
+    ) -> None:
+        if letter != (issue_id == 0):
+            raise ValueError("a letter belongs to no issue, and an issue's identifier is not 0")
+        self._issue_id = issue_id
+        self._letter = letter
+        self._signer = signer
+        self._sign = sign
+        self._slug = edition.slug
+        self._public_url = public_url.rstrip("/")
+        self._bounce_domain = bounce_domain
+        self._unsubscribe_address = unsubscribe_address
+        self._author_domain = newsletter.author_domain
+        self._author_smtputf8 = not newsletter.author_address.isascii()
+        self._sandbox = Sandbox(
+            edition.slug, url_names=LETTER_URLS if letter else ISSUE_URLS, language=newsletter.language
+        )
+        self._encoded: dict[str, bytes] = {}
+        self._subject = self._compile(edition.subject, "subject", autoescape=False)
+        self._text = self._compile(_ended(edition.text), "text", autoescape=False)
+        self._html = self._compile(_ended(edition.html), "html", autoescape=True)
+        if "{" not in edition.subject:
+            _check_subject(edition.subject, edition.slug)
+        author = newsletter.author_name or newsletter.name
+        self._from = headers.mailbox("From", author, newsletter.author_address)
+        self._after_id = _list_headers(newsletter, edition.slug, segment, letter=letter)
+        boundary = "=_" + hashlib.sha256(edition.digest.encode()).hexdigest()[:32]
+        self._fixed = _mime_headers(boundary, newsletter.reply_to)
+        self._opening = _part_opening(boundary, "text/plain; charset=utf-8")
+        self._between, self._closing = _around_html(boundary, edition.images)
+        self._date: tuple[datetime | None, bytes] = (None, b"")
+        self._last_subject: tuple[str, bytes] = ("", b"")
+
+    def compose(self, recipient: Recipient, at: datetime) -> Message:
+        """Return the message for one recipient, dated `at` (aware; whole seconds are used).
+
+        Raises `RecipientError` if this subscriber's data cannot fill the templates: a field without
+        a default is missing, a value has another type than the template needs, or is far too long.
+        """
+        subject = Subject(self._issue_id, recipient.subscriber_id)
+        try:
+            address = headers.recipient_address(recipient.email)
+        except AddressError as error:
+            raise RecipientError(error.message, field="subscriber.email") from error
+        link, path = self._signer.link(subject), self._signer.return_path(subject)
+        values = self._values(recipient, self._urls(subject, link))
+        try:
+            subject_line = self._subject_line("".join(self._subject(values)))
+            slots: dict[str, bytes] = {}
+            body = [self._opening]
+            self._fill(self._text, values, slots, body)
+            body.append(self._between)
+            self._fill(self._html, values, slots, body)
+            body.append(self._closing)
+        except UndefinedError as error:
+            name = self._sandbox.field_of(str(error))
+            raise RecipientError(
+                f"{self._slug}: '{name}' is missing for subscriber {recipient.subscriber_id}",
+                field=name,
+                remedy=f'write {{{{ {name} | default("…") }}}} or fill the field',
+            ) from error
+        except (TemplateError, TypeError, ValueError, ArithmeticError) as error:
+            raise RecipientError(
+                f"{self._slug}: the data of subscriber {recipient.subscriber_id} do not fit: {error}",
+                field="subscriber",
+            ) from error
+        local = f"{path}.{int(at.timestamp() * 1_000_000):x}" if self._letter else path
+        message_id = f"<{local}@{self._author_domain}>"
+        head = [
+            self._dated(at),
+            self._from,
+            headers.mailbox("To", recipient.name, address),
+            subject_line,
+            f"Message-ID: {message_id}\r\n".encode("ascii"),
+            self._after_id,
+            b"" if self._letter else self._list_unsubscribe(link),
+            self._fixed,
+        ]
+        return Message(
+            self._joined(head, body),
+            Envelope(
+                f"b.{path}@{self._bounce_domain}", address, self._author_smtputf8 or not address.isascii()
+            ),
+            message_id,
+        )
+
+    def _compile(self, source: str, part: str, *, autoescape: bool) -> Root:
+        root, statics = self._sandbox.compile(source, part, autoescape=autoescape)
+        self._encoded.update((static, quoted_printable.encode(static)) for static in statics)
+        return root
+
+    def _fill(
+        self, root: Root, values: Mapping[str, object], slots: dict[str, bytes], body: list[bytes]
+    ) -> None:
+        """Add the pieces of a part to `body`; `slots` keeps what this message has encoded so far."""
+        encoded = self._encoded
+        for piece in root(values):
+            octets = encoded.get(piece) or slots.get(piece)
+            if octets is None:
+                if len(piece) > MAX_SLOT_CHARACTERS:
+                    raise ValueError(f"a value is longer than {MAX_SLOT_CHARACTERS} characters")
+                octets = slots[piece] = quoted_printable.encode(piece)
+            body.append(octets)
+
+    def _urls(self, subject: Subject, link: str) -> dict[str, str]:
+        url = self._public_url
+        urls = {"unsubscribe": f"{url}/u/{link}", "preferences": f"{url}/p/{link}"}
+        if self._letter:
+            if ("urls", "confirm") in self._sandbox.fields:
+                urls["confirm"] = f"{url}/confirm/{self._signer.confirmation(subject)}"
+            return urls
+        urls["view"] = f"{url}/archive/{self._slug}"
+        urls["click"] = f"{url}/c/{link}"
+        urls["open"] = f"{url}/o/{link}.gif"
+        return urls
+
+    def _values(self, recipient: Recipient, urls: Mapping[str, str]) -> dict[str, object]:
+        values: dict[str, object] = {}
+        for (owner, name), variable in self._sandbox.fields.items():
+            value: object
+            if owner == "urls":
+                value = urls[name]
+            elif name == "name":
+                value = recipient.name
+            elif name == "email":
+                value = recipient.email
+            elif name == "tags":
+                value = recipient.tags
+            else:
+                value = recipient.attributes.get(name)
+            values[variable] = missing if value is None else value
+        return values
+
+    def _dated(self, at: datetime) -> bytes:
+        if self._date[0] != at:
+            if at.tzinfo is None:
+                raise ValueError("the time of a message must be aware")
+            self._date = (at, f"Date: {format_datetime(at)}\r\n".encode("ascii"))
+        return self._date[1]
+
+    def _subject_line(self, subject: str) -> bytes:
+        if self._last_subject[0] != subject:
+            if not subject.strip():
+                raise ValueError("the subject is empty")
+            self._last_subject = (subject, headers.unstructured("Subject", subject))
+        return self._last_subject[1]
+
+    def _list_unsubscribe(self, link: str) -> bytes:
+        return headers.list_unsubscribe(f"{self._public_url}/u/{link}", self._unsubscribe_address, link)
+
+    def _joined(self, head: list[bytes], body: list[bytes]) -> bytes:
+        if self._sign is None:
+            return b"".join([*head, b"\r\n", *body])
+        header_octets, body_octets = b"".join(head), b"".join(body)
+        signature = self._sign(header_octets, body_octets)
+        return b"".join((signature, header_octets, b"\r\n", body_octets))
+
+
+def list_id(newsletter: Newsletter) -> str:
+    """Return the List-Id (RFC 2919): the configured one, or the name's letters under the author's domain."""
+    if newsletter.list_id:
+        return newsletter.list_id
+    label = re.sub(r"[^a-z0-9]+", "-", newsletter.name.lower()).strip("-")[:63].strip("-")
+    return f"{label or 'newsletter'}.{newsletter.author_domain}"
+
+
+def _list_headers(newsletter: Newsletter, slug: str, segment: str, *, letter: bool) -> bytes:
+    if letter:
+        return b"Auto-Submitted: auto-generated\r\n"
+    identifier = list_id(newsletter)
+    if len(identifier) > 255:
+        raise SourceError("config.toml: [newsletter] list_id is longer than 255 octets (RFC 2919)")
+    # Gmail wants a constant of 5 to 15 characters last, and nothing that names the reader.
+    sender = re.sub(r"[^a-z0-9]", "", newsletter.author_domain)[:15]
+    sender = sender if len(sender) >= 5 else f"{sender}newsletter"[:15]
+    labels = [re.sub(r"[^A-Za-z0-9._-]+", "-", label)[:60] for label in (slug, segment)]
+    return (
+        f"List-Id: <{identifier}>\r\nFeedback-ID: {labels[0]}:{labels[1]}:weekly:{sender}\r\n"
+        "List-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n"
+    ).encode("ascii")
+
+
+def _mime_headers(boundary: str, reply_to: str) -> bytes:
+    return (headers.mailbox("Reply-To", "", reply_to) if reply_to else b"") + (
+        f'MIME-Version: 1.0\r\nContent-Type: multipart/alternative;\r\n boundary="{boundary}"\r\n'
+    ).encode("ascii")
+
+
+def _part_opening(boundary: str, content_type: str, encoding: str = "quoted-printable") -> bytes:
+    return (
+        f"--{boundary}\r\nContent-Type: {content_type}\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n"
+    ).encode("ascii")
+
+
+def _around_html(boundary: str, images: tuple[InlineImage, ...]) -> tuple[bytes, bytes]:
+    """Return what stands before and after the HTML; with images that is a multipart/related (RFC 2387)."""
+    html = "text/html; charset=utf-8"
+    if not images:
+        return b"\r\n" + _part_opening(boundary, html), f"\r\n--{boundary}--\r\n".encode("ascii")
+    inner = boundary + "_r"
+    before = (
+        f'\r\n--{boundary}\r\nContent-Type: multipart/related; type="text/html";\r\n'
+        f' boundary="{inner}"\r\n\r\n'
+    ).encode("ascii") + _part_opening(inner, html)
+    after = [b"\r\n"]
+    for image in images:
+        for text in (image.content_id, image.media_type):
+            if not re.fullmatch(r"[\x21-\x3b=\x3f-\x7e]+", text):
+                raise SourceError(f"'{text[:80]!r}' cannot identify an image in a message")
+        after += [
+            f"--{inner}\r\nContent-Type: {image.media_type}\r\nContent-Transfer-Encoding: base64\r\n"
+            f"Content-ID: <{image.content_id}>\r\nContent-Disposition: inline\r\n\r\n".encode("ascii"),
+            base64.encodebytes(image.content).replace(b"\n", b"\r\n"),
+        ]
+    after.append(f"--{inner}--\r\n\r\n--{boundary}--\r\n".encode("ascii"))
+    return before, b"".join(after)
+
+
+def _check_subject(subject: str, place: str) -> None:
+    try:
+        check_header_text(subject, field="subject")
+    except AddressError as error:
+        raise SourceError(f"{place}: {error.message}", remedy="take it out of the issue") from error
+
+
+def _ended(text: str) -> str:
+    return text if text.endswith("\n") else text + "\n"
