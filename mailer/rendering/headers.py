@@ -17,7 +17,11 @@ _WRAPPER: Final = len("=?utf-8?q??=")
 _PHRASE: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/^_`{|}~-]+)*")
 _PRINTABLE: Final = re.compile(r"[ -~]*")
 # What stands for itself in a Q-encoded word anywhere, a phrase included (RFC 2047 section 5, rule 3).
-_Q_SAFE: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!*+-/")
+_Q_NUMBERS: Final = {
+    octet: "_" if octet == 0x20 else f"={octet:02X}"
+    for octet in range(256)
+    if octet not in b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!*+-/"
+}
 _UNSAFE_IN_TEXT: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]+")
 _DOT_ATOM_ADDRESS: Final = re.compile(
     r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*@[a-z0-9-]+(?:\.[a-z0-9-]+)*"
@@ -66,10 +70,9 @@ def recipient_address(text: str) -> str:
     return text if _DOT_ATOM_ADDRESS.fullmatch(text) else str(parse_address(text))
 
 
-def list_unsubscribe(url: str, address: str, token: str) -> bytes:
-    """Return List-Unsubscribe (RFC 2369) with the link first, folded between the two and nowhere else."""
-    mailto = f"mailto:{quote(address, safe='@+!$*=')}?subject={quote(token, safe='')}"
-    return f"List-Unsubscribe: <{url}>,\r\n <{mailto}>\r\n".encode("ascii")
+def mailto(address: str) -> str:
+    """Return the `mailto:` URL of an address (RFC 6068 section 2), in ASCII."""
+    return f"mailto:{quote(address, safe='@+!$*=')}"
 
 
 def encoded_words(text: str, *, room: int) -> str:
@@ -77,33 +80,28 @@ def encoded_words(text: str, *, room: int) -> str:
 
     `room` is the width that the first line has left. Of the Q and B encodings the shorter is taken.
     """
-    raw = text.encode("utf-8", "replace")
-    use_q = sum(1 if octet in _Q_SAFE or octet == 0x20 else 3 for octet in raw) <= (len(raw) + 2) // 3 * 4
-    words: list[str] = []
+    encoding = _q if len(_q(raw := text.encode("utf-8", "replace"))) <= len(_b(raw)) else _b
+    opening = "=?utf-8?q?" if encoding is _q else "=?utf-8?b?"
     space = min(room, _WORD) - _WRAPPER
-    chunk = b""
-    for character in text:
-        octets = character.encode("utf-8", "replace")
-        if chunk and _width(chunk + octets, use_q) > space:
-            words.append(_word(chunk, use_q))
-            chunk, space = b"", _WORD - _WRAPPER
-        chunk += octets
-    words.append(_word(chunk, use_q))
+    words: list[str] = []
+    while len(payload := encoding(text.encode("utf-8", "replace"))) > space:
+        low, high = 1, space
+        while low < high:
+            middle = (low + high + 1) // 2
+            fits = len(encoding(text[:middle].encode("utf-8", "replace"))) <= space
+            low, high = (middle, high) if fits else (low, middle - 1)
+        words.append(f"{opening}{encoding(text[:low].encode('utf-8', 'replace'))}?=")
+        text, space = text[low:], _WORD - _WRAPPER
+    words.append(f"{opening}{payload}?=")
     return "\r\n ".join(words)
 
 
-def _width(chunk: bytes, use_q: bool) -> int:
-    return len(_q(chunk)) if use_q else (len(chunk) + 2) // 3 * 4
+def _b(raw: bytes) -> str:
+    return base64.b64encode(raw).decode("ascii")
 
 
-def _word(chunk: bytes, use_q: bool) -> str:
-    if use_q:
-        return f"=?utf-8?q?{_q(chunk)}?="
-    return f"=?utf-8?b?{base64.b64encode(chunk).decode('ascii')}?="
-
-
-def _q(chunk: bytes) -> str:
-    return "".join(chr(o) if o in _Q_SAFE else "_" if o == 0x20 else f"={o:02X}" for o in chunk)
+def _q(raw: bytes) -> str:
+    return raw.decode("latin-1").translate(_Q_NUMBERS)
 
 
 def _phrase(name: str, *, room: int) -> str:

@@ -15,16 +15,18 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import format_datetime
 from typing import Final
+from urllib.parse import quote
 
 from jinja2 import TemplateError, UndefinedError
 from jinja2.utils import missing
+from markupsafe import escape
 
 from mailer.address import Envelope, check_header_text
 from mailer.config import Newsletter
-from mailer.errors import AddressError, RecipientError, SourceError
+from mailer.errors import AddressError, ConfigError, RecipientError, SourceError
 from mailer.rendering import headers, quoted_printable
 from mailer.rendering.edition import Edition, InlineImage
-from mailer.rendering.sandbox import Root, Sandbox
+from mailer.rendering.sandbox import URL_MARK, Root, Sandbox
 from mailer.tokens import Signer, Subject
 
 ISSUE_URLS: Final = ("unsubscribe", "preferences", "view", "click", "open")
@@ -32,8 +34,18 @@ LETTER_URLS: Final = ("confirm", "unsubscribe", "preferences")
 # What one expression may put out. A million subscribers' fields are not all checked by us.
 MAX_SLOT_CHARACTERS: Final = 20_000
 
-Sign = Callable[[bytes, bytes], bytes]
-"""Headers and body, both final, to the DKIM-Signature field(s) that go before them."""
+
+@dataclass(frozen=True, slots=True)
+class Dkim:
+    """How messages are signed (RFC 6376).
+
+    `relaxed_lines` brings whole lines of a body into the form that is hashed; joined lines give joined
+    forms, so that this is done once for what all messages share. `sign_digest` takes the headers and
+    the SHA-256 of that form, and returns the field or fields that go before them.
+    """
+
+    relaxed_lines: Callable[[bytes], bytes]
+    sign_digest: Callable[[bytes, bytes], bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +68,28 @@ class Message:
     message_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """An unchanging piece of a template, encoded: octets, and between them places for links."""
+
+    octets: list[bytes]
+    urls: tuple[str, ...]
+    """The link for each odd place of `octets`."""
+
+    @classmethod
+    def of(cls, static: str) -> _Shared:
+        texts = URL_MARK.split(static)
+        octets = [b"" if at % 2 else quoted_printable.encode(text) for at, text in enumerate(texts)]
+        return cls(octets, tuple(texts[1::2]))
+
+
 class Composer:
     """Composes one edition for any number of recipients; made once per run.
 
     `public_url` is where readers reach the pages, `bounce_domain` the domain of the envelope sender,
-    `unsubscribe_address` the mailbox for `mailto:` requests. `sign` makes the DKIM signature. `segment`
-    stands in Feedback-ID. A `letter` is transactional mail (confirmation, goodbye): `issue_id` must
-    be 0, it says that a machine wrote it (RFC 3834) and offers no list to leave.
+    `unsubscribe_address` the mailbox for `mailto:` requests. `dkim` signs. `segment`
+    stands in Feedback-ID. A `letter` is transactional mail (confirmation, goodbye): `issue_id` must be
+    0, it says that a machine wrote it (RFC 3834) and offers no list to leave.
 
     Raises `SourceError` for a template that is broken or does what is not allowed.
     """
@@ -77,7 +104,7 @@ class Composer:
         bounce_domain: str,
         unsubscribe_address: str,
         signer: Signer,
-        sign: Sign | None = None,
+        dkim: Dkim | None = None,
         segment: str = "all",
         letter: bool = False,
     ) -> None:
@@ -86,20 +113,25 @@ class Composer:
         self._issue_id = issue_id
         self._letter = letter
         self._signer = signer
-        self._sign = sign
+        self._dkim = dkim
         self._slug = edition.slug
+        if str(escape(public_url)) != public_url or not public_url.isascii():
+            raise ConfigError(f"config.toml: [web] public_url {public_url!r} cannot stand in HTML as it is")
         self._public_url = public_url.rstrip("/")
+        self._view_url = f"{self._public_url}/archive/{quote(edition.slug, safe='')}"
         self._bounce_domain = bounce_domain
-        self._unsubscribe_address = unsubscribe_address
+        self._mailto = headers.mailto(unsubscribe_address)
         self._author_domain = newsletter.author_domain
         self._author_smtputf8 = not newsletter.author_address.isascii()
-        self._sandbox = Sandbox(
-            edition.slug, url_names=LETTER_URLS if letter else ISSUE_URLS, language=newsletter.language
+        self._sandbox = Sandbox(edition.slug, language=newsletter.language)
+        self._shared: dict[str, _Shared] = {}
+        url_names = LETTER_URLS if letter else ISSUE_URLS
+        self._subject = self._compile(edition.subject, "subject", (), autoescape=False)
+        self._text = self._compile(_ended(edition.text), "text", url_names, autoescape=False)
+        self._html = self._compile(_ended(edition.html), "html", url_names, autoescape=True)
+        self._needs_confirmation = any("confirm" in shared.urls for shared in self._shared.values()) or (
+            ("urls", "confirm") in self._sandbox.fields
         )
-        self._encoded: dict[str, bytes] = {}
-        self._subject = self._compile(edition.subject, "subject", autoescape=False)
-        self._text = self._compile(_ended(edition.text), "text", autoescape=False)
-        self._html = self._compile(_ended(edition.html), "html", autoescape=True)
         if "{" not in edition.subject:
             _check_subject(edition.subject, edition.slug)
         author = newsletter.author_name or newsletter.name
@@ -109,6 +141,12 @@ class Composer:
         self._fixed = _mime_headers(boundary, newsletter.reply_to)
         self._opening = _part_opening(boundary, "text/plain; charset=utf-8")
         self._between, self._closing = _around_html(boundary, edition.images)
+        self._relaxed: dict[bytes, bytes] = {}
+        """From a shared piece of the body to the form of it that DKIM hashes."""
+        if dkim is not None:
+            pieces = [octets for shared in self._shared.values() for octets in shared.octets]
+            pieces += [self._opening, self._between, self._closing]
+            self._relaxed = {piece: dkim.relaxed_lines(piece) for piece in pieces}
         self._date: tuple[datetime | None, bytes] = (None, b"")
         self._last_subject: tuple[str, bytes] = ("", b"")
 
@@ -124,14 +162,15 @@ class Composer:
         except AddressError as error:
             raise RecipientError(error.message, field="subscriber.email") from error
         link, path = self._signer.link(subject), self._signer.return_path(subject)
-        values = self._values(recipient, self._urls(subject, link))
+        urls = self._urls(subject, link)
+        values = self._values(recipient, urls)
         try:
             subject_line = self._subject_line("".join(self._subject(values)))
-            slots: dict[str, bytes] = {}
+            encoded_urls = {name: quoted_printable.encode(url) for name, url in urls.items()}
             body = [self._opening]
-            self._fill(self._text, values, slots, body)
+            self._fill(self._text, values, encoded_urls, body)
             body.append(self._between)
-            self._fill(self._html, values, slots, body)
+            self._fill(self._html, values, encoded_urls, body)
             body.append(self._closing)
         except UndefinedError as error:
             name = self._sandbox.field_of(str(error))
@@ -165,32 +204,36 @@ class Composer:
             message_id,
         )
 
-    def _compile(self, source: str, part: str, *, autoescape: bool) -> Root:
-        root, statics = self._sandbox.compile(source, part, autoescape=autoescape)
-        self._encoded.update((static, quoted_printable.encode(static)) for static in statics)
+    def _compile(self, source: str, part: str, url_names: tuple[str, ...], *, autoescape: bool) -> Root:
+        root, statics = self._sandbox.compile(source, part, url_names=url_names, autoescape=autoescape)
+        self._shared.update((static, _Shared.of(static)) for static in statics)
         return root
 
     def _fill(
-        self, root: Root, values: Mapping[str, object], slots: dict[str, bytes], body: list[bytes]
+        self, root: Root, values: Mapping[str, object], urls: Mapping[str, bytes], body: list[bytes]
     ) -> None:
-        """Add the pieces of a part to `body`; `slots` keeps what this message has encoded so far."""
-        encoded = self._encoded
+        """Add the pieces of a part to `body`; `urls` are the reader's links, encoded."""
+        shared_pieces = self._shared
         for piece in root(values):
-            octets = encoded.get(piece) or slots.get(piece)
-            if octets is None:
-                if len(piece) > MAX_SLOT_CHARACTERS:
-                    raise ValueError(f"a value is longer than {MAX_SLOT_CHARACTERS} characters")
-                octets = slots[piece] = quoted_printable.encode(piece)
-            body.append(octets)
+            if (shared := shared_pieces.get(piece)) is not None:
+                octets = shared.octets
+                if shared.urls:
+                    octets = octets.copy()
+                    octets[1::2] = [urls[name] for name in shared.urls]
+                body += octets
+            elif len(piece) > MAX_SLOT_CHARACTERS:
+                raise ValueError(f"a value is longer than {MAX_SLOT_CHARACTERS} characters")
+            else:
+                body.append(quoted_printable.encode(piece))
 
     def _urls(self, subject: Subject, link: str) -> dict[str, str]:
         url = self._public_url
         urls = {"unsubscribe": f"{url}/u/{link}", "preferences": f"{url}/p/{link}"}
         if self._letter:
-            if ("urls", "confirm") in self._sandbox.fields:
+            if self._needs_confirmation:
                 urls["confirm"] = f"{url}/confirm/{self._signer.confirmation(subject)}"
             return urls
-        urls["view"] = f"{url}/archive/{self._slug}"
+        urls["view"] = self._view_url
         urls["click"] = f"{url}/c/{link}"
         urls["open"] = f"{url}/o/{link}.gif"
         return urls
@@ -227,14 +270,19 @@ class Composer:
         return self._last_subject[1]
 
     def _list_unsubscribe(self, link: str) -> bytes:
-        return headers.list_unsubscribe(f"{self._public_url}/u/{link}", self._unsubscribe_address, link)
+        # The token is base64url, which URLs hold as it is.
+        return (
+            f"List-Unsubscribe: <{self._public_url}/u/{link}>,\r\n <{self._mailto}?subject={link}>\r\n"
+        ).encode("ascii")
 
     def _joined(self, head: list[bytes], body: list[bytes]) -> bytes:
-        if self._sign is None:
+        if self._dkim is None:
             return b"".join([*head, b"\r\n", *body])
-        header_octets, body_octets = b"".join(head), b"".join(body)
-        signature = self._sign(header_octets, body_octets)
-        return b"".join((signature, header_octets, b"\r\n", body_octets))
+        header_octets, relaxed, relax = b"".join(head), self._relaxed, self._dkim.relaxed_lines
+        # A body of ours never ends in an empty line, the one thing in which lines are not hashed alone.
+        hashed = b"".join([relaxed.get(piece) or relax(piece) for piece in body])
+        signature = self._dkim.sign_digest(header_octets, hashlib.sha256(hashed).digest())
+        return b"".join([signature, header_octets, b"\r\n", *body])
 
 
 def list_id(newsletter: Newsletter) -> str:

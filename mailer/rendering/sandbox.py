@@ -4,11 +4,14 @@ A template that reaches a subscriber sees that subscriber and their links, nothi
 tree is checked against a list of what is allowed before it is compiled: no calls, no arithmetic, no
 assignment, loops only over a field and never inside one another. What a template can put out is
 therefore bounded by its own length and the length of the data, and no attribute of any Python object
-can be reached: every `subscriber.x` becomes a plain variable.
+can be reached: every `subscriber.x` becomes a plain variable. A link that is written out as it is
+(`{{ urls.click }}`) does not pass through Jinja at all: it becomes a mark in the unchanging text, and
+who joins the pieces puts the link there.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import date, datetime
 from typing import Any, Final, NoReturn, cast
@@ -43,6 +46,9 @@ FILTERS: Final = frozenset(
     }
 )  # fmt: skip
 
+# NUL cannot be in a source, so it can enclose what stands for a link.
+URL_MARK: Final = re.compile("\0([a-z]+)\0")
+
 Root = Callable[[Mapping[str, object]], Iterator[str]]
 
 
@@ -65,29 +71,33 @@ class Absent(Undefined):
 class Sandbox:
     """Compiles the templates of one edition and knows which fields they use.
 
-    `place` begins each error (`issues/007.md` or the edition's slug); `url_names` are what `urls`
-    has here; `language` (BCP 47) forms dates and numbers.
+    `place` begins each error (`issues/007.md` or the edition's slug); `language` (BCP 47) forms dates
+    and numbers.
     """
 
-    __slots__ = ("_environments", "_place", "_url_names", "fields")
+    __slots__ = ("_environments", "_place", "fields")
 
-    def __init__(self, place: str, *, url_names: Collection[str], language: str = "en") -> None:
+    def __init__(self, place: str, *, language: str = "en") -> None:
         self._place = place
-        self._url_names = url_names
         self._environments = {escape: _environment(escape, language) for escape in (False, True)}
         self.fields: dict[tuple[str, str], str] = {}
         """(`subscriber` or `urls`, field) to the variable that holds it."""
 
-    def compile(self, source: str, part: str, *, autoescape: bool) -> tuple[Root, tuple[str, ...]]:
+    def compile(
+        self, source: str, part: str, *, url_names: Collection[str], autoescape: bool
+    ) -> tuple[Root, tuple[str, ...]]:
         """Return the function that yields the filled template in pieces, and its unchanging pieces.
 
-        The function takes a value for every variable of `fields`, or `missing`. Raises `SourceError`
-        with the line in `part` for whatever is not allowed.
+        `url_names` are what `urls` has here. The function takes a value for every variable of
+        `fields`, or `missing`. In the unchanging pieces `URL_MARK` stands for links. Raises
+        `SourceError` with the line in `part` for whatever is not allowed.
         """
+        if "\0" in source:
+            raise SourceError(f"{self._place}: {part}: contains NUL characters", remedy="take them out")
         environment = self._environments[autoescape]
         try:
             tree = environment.parse(source)
-            checker = _Checker(f"{self._place}: {part}", self._url_names, self.fields)
+            checker = _Checker(f"{self._place}: {part}", url_names, self.fields)
             code = environment.compile(checker.visit(tree), filename=f"<{part}>")
         except TemplateSyntaxError as error:
             raise SourceError(f"{self._place}: {part}:{error.lineno}: {error.message}") from error
@@ -130,6 +140,17 @@ class _Checker(NodeTransformer):
         if not isinstance(node, _HARMLESS):
             self._refuse(node, f"'{type(node).__name__.lower()}' cannot be used per subscriber")
         return super().generic_visit(node, *args, **kwargs)
+
+    def visit_Output(self, node: nodes.Output) -> nodes.Node:  # noqa: N802
+        node.nodes = [self._marked(child) or self.visit(child) for child in node.nodes]
+        return node
+
+    def _marked(self, node: nodes.Expr) -> nodes.TemplateData | None:
+        """Return the mark for a link that is written out as it is, or None for anything else."""
+        if isinstance(node, nodes.Getattr) and isinstance(node.node, nodes.Name) and node.node.name == "urls":
+            self._check_url(node, node.attr)
+            return nodes.TemplateData(f"\0{node.attr}\0", lineno=node.lineno, environment=node.environment)
+        return None
 
     def visit_Getattr(self, node: nodes.Getattr) -> nodes.Node:  # noqa: N802
         if isinstance(node.node, nodes.Name):
@@ -197,11 +218,16 @@ class _Checker(NodeTransformer):
     def _variable(self, node: nodes.Node, owner: str, field: str) -> nodes.Node:
         if owner not in ("subscriber", "urls"):
             self._refuse(node, f"'{owner}.{field}' is not known; write 'subscriber.…' or 'urls.…'")
-        if owner == "urls" and field not in self._url_names:
-            self._refuse(node, f"'urls' has {', '.join(self._url_names)} here; there is no '{field}'")
+        if owner == "urls":
+            self._check_url(node, field)
         # A loop's variable never begins with `_`, so these names are free.
         name = self._fields.setdefault((owner, field), f"_{len(self._fields)}")
         return nodes.Name(name, "load", lineno=node.lineno, environment=node.environment)
+
+    def _check_url(self, node: nodes.Node, name: str) -> None:
+        if name not in self._url_names:
+            there_are = ", ".join(self._url_names) or "nothing"
+            self._refuse(node, f"'urls' has {there_are} here; there is no '{name}'")
 
     def _refuse(self, node: nodes.Node, why: str) -> NoReturn:
         raise SourceError(f"{self._place}:{node.lineno}: {why}")
