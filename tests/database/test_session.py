@@ -18,13 +18,6 @@ from mailer.database.session import HEAD, Database
 from mailer.errors import SchemaError, StorageError
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Database:
-    made = Database("sqlite:///subscribers.db", folder=tmp_path)
-    made.open()
-    return made
-
-
 def test_first_use_makes_the_newest_schema_readable_by_the_owner_alone(database: Database) -> None:
     assert database.path is not None
     assert database.version() == HEAD

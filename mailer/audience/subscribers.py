@@ -1,0 +1,261 @@
+"""Where a subscriber stands, and the one place that decides who may go where.
+
+Each change is a line in the consent ledger, written in the same transaction. The way matters: what a
+person said is undone only by the person.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from mailer.address import Address, check_header_text
+from mailer.audience import suppression
+from mailer.database.models import Consent, Subscriber, SubscriberStatus, SubscriberTag
+
+_S = SubscriberStatus
+
+# Acts of the person alone, from a page or a mail that only they have.
+PERSONAL_WAYS: Final = frozenset({"form", "page", "one-click", "mailto"})
+# From where to where, and whether only the person can do it. What is not here does not happen.
+TRANSITIONS: Final[Mapping[tuple[SubscriberStatus, SubscriberStatus], bool]] = {
+    (_S.PENDING, _S.ACTIVE): True,
+    (_S.PENDING, _S.UNSUBSCRIBED): False,
+    (_S.PENDING, _S.BOUNCED): False,
+    (_S.PENDING, _S.COMPLAINED): False,
+    (_S.PENDING, _S.ERASED): False,
+    (_S.ACTIVE, _S.UNSUBSCRIBED): False,
+    (_S.ACTIVE, _S.BOUNCED): False,
+    (_S.ACTIVE, _S.COMPLAINED): False,
+    (_S.ACTIVE, _S.ERASED): False,
+    (_S.UNSUBSCRIBED, _S.PENDING): True,
+    (_S.UNSUBSCRIBED, _S.ACTIVE): True,
+    (_S.UNSUBSCRIBED, _S.COMPLAINED): False,
+    (_S.UNSUBSCRIBED, _S.ERASED): False,
+    (_S.BOUNCED, _S.PENDING): True,
+    (_S.BOUNCED, _S.ACTIVE): True,
+    (_S.BOUNCED, _S.UNSUBSCRIBED): False,
+    (_S.BOUNCED, _S.COMPLAINED): False,
+    (_S.BOUNCED, _S.ERASED): False,
+    (_S.COMPLAINED, _S.PENDING): True,
+    (_S.COMPLAINED, _S.ACTIVE): True,
+    (_S.COMPLAINED, _S.UNSUBSCRIBED): False,
+    (_S.COMPLAINED, _S.ERASED): False,
+}
+# Why an address as such is not mailed any more, whoever subscribes it again.
+_SUPPRESSES: Final = {_S.BOUNCED: "hard bounce", _S.COMPLAINED: "complaint"}
+
+
+class Outcome(StrEnum):
+    """What became of an address that was to be added."""
+
+    ADDED = "added"
+    UPDATED = "updated"
+    UNCHANGED = "unchanged"
+    KEPT_OUT = "kept out"
+    """Opted out, bounced, complained or erased before; only the person can come back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a change comes from, as the ledger keeps it. `way` is a word of `Consent.way`."""
+
+    way: str
+    ip: str = ""
+    form: str = ""
+    form_version: str = ""
+    note: str = ""
+    issue_id: int | None = None
+    import_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """What `add` did; `subscriber_id` is None for an address that was erased."""
+
+    subscriber_id: int | None
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriberView:
+    """A subscriber as other rooms see one."""
+
+    id: int
+    address: str
+    address_key: str
+    name: str
+    status: SubscriberStatus
+    created_at: datetime
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerLine:
+    """One line of the consent ledger."""
+
+    at: datetime
+    before: str
+    after: str
+    way: str
+    ip: str
+    form: str
+    note: str
+
+
+def add(
+    session: Session,
+    address: Address,
+    *,
+    secret: bytes,
+    origin: Origin,
+    at: datetime,
+    name: str = "",
+    attributes: Mapping[str, Any] | None = None,
+    tags: Iterable[str] = (),
+    status: SubscriberStatus = SubscriberStatus.ACTIVE,
+) -> Added:
+    """Add a subscriber, or bring name, attributes and tags of a known one up to date.
+
+    `secret` is the oldest of `Database.secrets()`: it recognises erased addresses. Whoever opted out,
+    bounced, complained or was erased is not brought back. Raises `AddressError` for a name that must
+    not go into a header.
+    """
+    check_header_text(name, field="name")
+    known = session.scalar(select(Subscriber).where(Subscriber.address_key == address.key))
+    if known is None:
+        if suppression.reason_for(session, address.key, secret=secret):
+            return Added(None, Outcome.KEPT_OUT)
+        known = Subscriber(
+            address=str(address),
+            address_key=address.key,
+            domain=address.domain,
+            name=name,
+            status=status.value,
+            attributes=dict(attributes or {}),
+            created_at=at,
+            changed_at=at,
+        )
+        session.add(known)
+        session.flush()
+        _write(session, known.id, "", status, origin, at)
+        _add_tags(session, known.id, tags)
+        return Added(known.id, Outcome.ADDED)
+    if known.status not in (SubscriberStatus.ACTIVE.value, SubscriberStatus.PENDING.value):
+        return Added(known.id, Outcome.KEPT_OUT)
+    merged = {**known.attributes, **(attributes or {})}
+    changed = (
+        _add_tags(session, known.id, tags) | (merged != known.attributes) | bool(name and name != known.name)
+    )
+    if not changed:
+        return Added(known.id, Outcome.UNCHANGED)
+    known.name, known.attributes, known.changed_at = name or known.name, merged, at
+    session.flush()
+    return Added(known.id, Outcome.UPDATED)
+
+
+def change_status(
+    session: Session, subscriber_id: int, to: SubscriberStatus, *, origin: Origin, at: datetime
+) -> bool:
+    """Bring a subscriber to a status, with a line in the ledger; return whether anything changed.
+
+    False when the subscriber stands there already, does not exist, or may not go there this way: see
+    `TRANSITIONS`. A hard bounce or a complaint suppresses the address; the person's own return lifts it.
+    """
+    known = session.get(Subscriber, subscriber_id, with_for_update=True)
+    if known is None:
+        return False
+    before = SubscriberStatus(known.status)
+    by_person_alone = TRANSITIONS.get((before, to))
+    if by_person_alone is None or (by_person_alone and origin.way not in PERSONAL_WAYS):
+        return False
+    known.status, known.changed_at = to.value, at
+    if reason := _SUPPRESSES.get(to):
+        suppression.suppress(session, known.address_key, reason, at=at, note=origin.note)
+    elif to is SubscriberStatus.ACTIVE:
+        suppression.lift(session, known.address_key)
+        known.soft_points, known.soft_since, known.soft_last_at = 0.0, None, None
+    _write(session, subscriber_id, before.value, to, origin, at)
+    session.flush()
+    return True
+
+
+def unsubscribe(session: Session, subscriber_id: int, *, origin: Origin, at: datetime) -> bool:
+    """Take a subscriber off, at once; return whether anything changed. Twice is as good as once."""
+    return change_status(session, subscriber_id, SubscriberStatus.UNSUBSCRIBED, origin=origin, at=at)
+
+
+def find(session: Session, address: Address) -> SubscriberView | None:
+    """Return the subscriber of an address, however it is spelt, or None."""
+    known = session.scalar(select(Subscriber).where(Subscriber.address_key == address.key))
+    return None if known is None else _view(session, known)
+
+
+def get(session: Session, subscriber_id: int) -> SubscriberView | None:
+    """Return a subscriber by id, or None."""
+    known = session.get(Subscriber, subscriber_id)
+    return None if known is None else _view(session, known)
+
+
+def history(session: Session, subscriber_id: int) -> list[LedgerLine]:
+    """Return the ledger of a subscriber, oldest first."""
+    lines = session.scalars(
+        select(Consent).where(Consent.subscriber_id == subscriber_id).order_by(Consent.id)
+    )
+    return [
+        LedgerLine(line.at, line.before, line.after, line.way, line.ip, line.form, line.note)
+        for line in lines
+    ]
+
+
+def _view(session: Session, known: Subscriber) -> SubscriberView:
+    tags = session.scalars(
+        select(SubscriberTag.tag).where(SubscriberTag.subscriber_id == known.id).order_by(SubscriberTag.tag)
+    )
+    return SubscriberView(
+        id=known.id,
+        address=known.address,
+        address_key=known.address_key,
+        name=known.name,
+        status=SubscriberStatus(known.status),
+        created_at=known.created_at,
+        attributes=known.attributes,
+        tags=tuple(tags),
+    )
+
+
+def _add_tags(session: Session, subscriber_id: int, tags: Iterable[str]) -> bool:
+    known = set(
+        session.scalars(select(SubscriberTag.tag).where(SubscriberTag.subscriber_id == subscriber_id))
+    )
+    new = sorted(set(tags) - known)
+    session.add_all(SubscriberTag(subscriber_id=subscriber_id, tag=tag) for tag in new)
+    session.flush()
+    return bool(new)
+
+
+def _write(
+    session: Session, subscriber_id: int, before: str, after: SubscriberStatus, origin: Origin, at: datetime
+) -> None:
+    session.add(
+        Consent(
+            subscriber_id=subscriber_id,
+            at=at,
+            before=before,
+            after=after.value,
+            way=origin.way,
+            ip=origin.ip,
+            form=origin.form,
+            form_version=origin.form_version,
+            note=origin.note,
+            issue_id=origin.issue_id,
+            import_id=origin.import_id,
+        )
+    )

@@ -1,0 +1,133 @@
+"""Statuses: who may go where, by which way, and what the ledger says of it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy.orm import Session
+
+from mailer.address import parse_address
+from mailer.audience import suppression
+from mailer.audience.subscribers import (
+    PERSONAL_WAYS,
+    Origin,
+    Outcome,
+    add,
+    change_status,
+    find,
+    get,
+    history,
+    unsubscribe,
+)
+from mailer.database.models import SubscriberStatus
+from mailer.database.session import Database
+from mailer.errors import AddressError
+
+SECRET = b"s" * 32
+ANA = parse_address("Ana@Example.org")
+BY_OPERATOR = Origin("command")
+BY_PERSON = Origin("page", ip="192.0.2.1")
+
+
+def added(database: Database, at: datetime) -> int:
+    with database.transaction() as session:
+        return added_in(session, at)
+
+
+def added_in(session: Session, at: datetime) -> int:
+    made = add(session, ANA, secret=SECRET, origin=BY_OPERATOR, at=at, name="Ana", tags=["vip"])
+    assert made.subscriber_id is not None
+    return made.subscriber_id
+
+
+def test_two_spellings_are_one_subscriber(database: Database, at: datetime) -> None:
+    first = added(database, at)
+    with database.transaction() as session:
+        again = add(session, parse_address("ana@EXAMPLE.ORG"), secret=SECRET, origin=BY_OPERATOR, at=at)
+        view = find(session, parse_address("ANA@example.org"))
+    assert (again.subscriber_id, again.outcome) == (first, Outcome.UNCHANGED)
+    assert view is not None
+    assert (view.address, view.tags, view.name) == ("Ana@example.org", ("vip",), "Ana")
+
+
+def test_unsubscribing_twice_is_one_line_in_the_ledger(database: Database, at: datetime) -> None:
+    ana = added(database, at)
+    with database.transaction() as session:
+        assert unsubscribe(session, ana, origin=Origin("one-click", ip="192.0.2.1"), at=at)
+        assert not unsubscribe(session, ana, origin=Origin("one-click"), at=at)
+        lines = [(line.before, line.after, line.way, line.ip) for line in history(session, ana)]
+    assert lines == [("", "active", "command", ""), ("active", "unsubscribed", "one-click", "192.0.2.1")]
+
+
+@pytest.mark.parametrize("way", ["command", "import", "api"])
+def test_operator_never_revives_an_opt_out(database: Database, at: datetime, way: str) -> None:
+    ana = added(database, at)
+    with database.transaction() as session:
+        unsubscribe(session, ana, origin=BY_PERSON, at=at)
+        again = add(session, ANA, secret=SECRET, origin=Origin(way), at=at)
+        assert again.outcome is Outcome.KEPT_OUT
+        assert not change_status(session, ana, SubscriberStatus.ACTIVE, origin=Origin(way), at=at)
+
+
+def test_person_comes_back_alone(database: Database, at: datetime) -> None:
+    ana = added(database, at)
+    with database.transaction() as session:
+        unsubscribe(session, ana, origin=BY_PERSON, at=at)
+        assert change_status(session, ana, SubscriberStatus.ACTIVE, origin=BY_PERSON, at=at)
+
+
+@pytest.mark.parametrize("to", [SubscriberStatus.BOUNCED, SubscriberStatus.COMPLAINED])
+def test_bounce_and_complaint_suppress_the_address(
+    database: Database, at: datetime, to: SubscriberStatus
+) -> None:
+    ana = added(database, at)
+    with database.transaction() as session:
+        assert change_status(session, ana, to, origin=Origin("bounce"), at=at)
+        assert suppression.reason_for(session, ANA.key, secret=SECRET) is not None
+        assert change_status(session, ana, SubscriberStatus.ACTIVE, origin=BY_PERSON, at=at)
+        assert suppression.reason_for(session, ANA.key, secret=SECRET) is None
+
+
+def test_erased_address_is_known_by_its_hash_alone(database: Database, at: datetime) -> None:
+    with database.transaction() as session:
+        suppression.suppress(session, suppression.erased_key(ANA.key, SECRET), suppression.ERASED, at=at)
+        made = add(session, ANA, secret=SECRET, origin=BY_OPERATOR, at=at)
+        assert (made.subscriber_id, made.outcome) == (None, Outcome.KEPT_OUT)
+        assert suppression.reason_for(session, ANA.key, secret=b"o" * 32) is None
+
+
+@pytest.mark.parametrize("name", ["Ana\r\nBcc: x@example.org", "a\x00b", "=?utf-8?q?admin?=", "\u202eanA"])
+def test_dangerous_name_is_refused_with_the_field(database: Database, at: datetime, name: str) -> None:
+    with pytest.raises(AddressError, match="^name: "), database.transaction() as session:
+        add(session, ANA, secret=SECRET, origin=BY_OPERATOR, at=at, name=name)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    steps=st.lists(
+        st.tuples(
+            st.sampled_from(list(SubscriberStatus)),
+            st.sampled_from(["command", "import", "api", "bounce", "webhook", *sorted(PERSONAL_WAYS)]),
+        ),
+        max_size=12,
+    )
+)
+def test_nobody_else_makes_an_opted_out_person_active(
+    database: Database, at: datetime, steps: list[tuple[SubscriberStatus, str]]
+) -> None:
+    with database.transaction() as session:
+        ana = find(session, ANA)
+        subscriber_id = added_in(session, at) if ana is None else ana.id
+        out = False
+        for to, way in steps:
+            before = get(session, subscriber_id)
+            change_status(session, subscriber_id, to, origin=Origin(way), at=at)
+            after = get(session, subscriber_id)
+            assert before is not None
+            assert after is not None
+            if after.status is SubscriberStatus.ACTIVE:
+                assert not out or way in PERSONAL_WAYS or before.status is SubscriberStatus.ACTIVE
+            out = after.status not in (SubscriberStatus.ACTIVE, SubscriberStatus.PENDING)
