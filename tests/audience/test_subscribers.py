@@ -101,7 +101,7 @@ def test_erased_address_is_known_by_its_hash_alone(database: Database, at: datet
 
 @pytest.mark.parametrize("name", ["Ana\r\nBcc: x@example.org", "a\x00b", "=?utf-8?q?admin?=", "\u202eanA"])
 def test_dangerous_name_is_refused_with_the_field(database: Database, at: datetime, name: str) -> None:
-    with pytest.raises(AddressError, match="^name: "), database.transaction() as session:
+    with pytest.raises(AddressError, match=r"^name: "), database.transaction() as session:
         add(session, ANA, secret=SECRET, origin=BY_OPERATOR, at=at, name=name)
 
 
