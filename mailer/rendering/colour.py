@@ -1,0 +1,46 @@
+"""Colours that can be read: contrast as WCAG 2 defines it, and the dark half of a brand."""
+
+from __future__ import annotations
+
+import colorsys
+from typing import Final
+
+READABLE: Final = 4.5
+"""The least contrast of body text (WCAG 2.2, success criterion 1.4.3)."""
+
+
+def _channels(colour: str) -> tuple[float, float, float]:
+    return int(colour[1:3], 16) / 255, int(colour[3:5], 16) / 255, int(colour[5:7], 16) / 255
+
+
+def _luminance(colour: str) -> float:
+    red, green, blue = (
+        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in _channels(colour)
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(one: str, other: str) -> float:
+    """Return the contrast of two `#rrggbb` colours, from 1 to 21."""
+    dark, light = sorted((_luminance(one), _luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def readable(colour: str, *surfaces: str, least: float = READABLE) -> str:
+    """Return `colour`, made lighter or darker just until it can be read on all `surfaces`."""
+    hue, lightness, saturation = colorsys.rgb_to_hls(*_channels(colour))
+    towards = 0.0 if min(_luminance(surface) for surface in surfaces) > 0.18 else 1.0
+    for step in range(51):
+        tried = lightness + (towards - lightness) * step / 50
+        red, green, blue = (round(c * 255) for c in colorsys.hls_to_rgb(hue, tried, saturation))
+        candidate = colour if step == 0 else f"#{red:02x}{green:02x}{blue:02x}"
+        if all(contrast(candidate, surface) >= least for surface in surfaces):
+            return candidate
+    return "#000000" if towards == 0.0 else "#ffffff"
+
+
+def mixed(one: str, other: str, share: float) -> str:
+    """Return the colour that is `share` (0 to 1) of `one` and else `other`."""
+    pairs = zip(_channels(one), _channels(other), strict=True)
+    red, green, blue = (round((a * share + b * (1 - share)) * 255) for a, b in pairs)
+    return f"#{red:02x}{green:02x}{blue:02x}"

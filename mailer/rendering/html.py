@@ -1,0 +1,210 @@
+"""From the templates and a body to one inlined HTML document, and the text around it."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from hashlib import sha256
+from html import escape
+from pathlib import Path
+from typing import Any, Final
+
+import cssutils
+from jinja2 import (
+    Environment,
+    FileSystemLoader,
+    StrictUndefined,
+    TemplateNotFound,
+    TemplateSyntaxError,
+    select_autoescape,
+)
+from jinja2.exceptions import UndefinedError
+from jinja2.ext import Extension
+from markupsafe import Markup
+from premailer import Premailer
+
+from mailer.config import Brand
+from mailer.errors import SourceError
+from mailer.rendering.colour import contrast, mixed, readable
+from mailer.rendering.mjml import to_html
+from mailer.rendering.slots import Slots
+from mailer.rendering.text import heading, wrap
+
+cssutils.log.setLevel(logging.CRITICAL)
+
+BODY: Final = "xbodygoeshere"
+# Without it, clients go on after the preheader and show the first words of the mail.
+_PADDING: Final = "&#847;&zwnj;&nbsp;" * 60
+_KEPT: Final = ' data-premailer="ignore"'
+
+
+class _LateConstructs(Extension):
+    """Takes what differs per subscriber out of every template before Jinja compiles it."""
+
+    def preprocess(self, source: str, name: str | None, filename: str | None = None) -> str:
+        slots: Slots = self.environment.slots  # type: ignore[attr-defined]
+        try:
+            return slots.protect(_PLAIN, source)
+        except TemplateSyntaxError as error:
+            raise TemplateSyntaxError(error.message or "", error.lineno, name, filename) from error
+
+
+_PLAIN: Final = Environment(autoescape=True)
+
+
+class Templates:
+    """The operator's templates in one directory, compiled as they are used."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.slots = Slots()
+        self._environment = Environment(
+            loader=FileSystemLoader(directory),
+            autoescape=select_autoescape(("mjml.j2", "html.j2"), default_for_string=True),
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._environment.slots = self.slots  # type: ignore[attr-defined]
+        self._environment.add_extension(_LateConstructs)
+        self._environment.filters.update(
+            heading=heading, wrapped=lambda text, width=72: "\n".join(wrap(text, width))
+        )
+
+    def render(self, name: str, values: Mapping[str, Any]) -> str:
+        """Return template `name` filled; raise `SourceError` at the template's file and line."""
+        try:
+            return self._environment.get_template(name).render(values)
+        except TemplateNotFound as error:
+            raise SourceError(
+                f"{self.directory / (error.name or name)}: there is no such template",
+                remedy="restore it from the project's email_templates/",
+            ) from error
+        except TemplateSyntaxError as error:
+            place = f"{self.directory / (error.name or name)}:{error.lineno}"
+            raise SourceError(f"{place}: {error.message}", remedy="correct the template") from error
+        except RecursionError as error:
+            raise SourceError(
+                f"{self.directory / name}: the template includes itself", remedy="break the circle"
+            ) from error
+        except (UndefinedError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
+            place = _template_place(error, self.directory) or str(self.directory / name)
+            raise SourceError(f"{place}: {error}", remedy="correct the template") from error
+
+    def digest(self) -> str:
+        """Return SHA-256 over the names and contents of all templates."""
+        summed = sha256()
+        for path in sorted(self.directory.rglob("*.j2")):
+            summed.update(path.relative_to(self.directory).as_posix().encode() + b"\0")
+            summed.update(sha256(path.read_bytes()).digest())
+        return summed.hexdigest()
+
+
+@lru_cache(maxsize=8)
+def templates_in(directory: Path) -> Templates:
+    """Return the templates of `directory`; edited files are read again."""
+    return Templates(directory)
+
+
+def _template_place(error: BaseException, directory: Path) -> str | None:
+    """Return `file:line` of the innermost template in the traceback of `error`."""
+    place, step = None, error.__traceback__
+    while step is not None:
+        name = step.tb_frame.f_code.co_filename
+        if name.startswith(str(directory)):
+            place = f"{name}:{step.tb_lineno}"
+        step = step.tb_next
+    return place
+
+
+def palette(brand: Brand) -> dict[str, str]:
+    """Return every colour of a mail, light and dark, each text readable on its surface."""
+    light = brand.surface
+    dark_page, dark_surface, dark_text = "#121417", "#1b1e23", "#e4e2dd"
+    light_ink = "#ffffff" if contrast("#ffffff", brand.accent) >= 4.5 else readable("#1f2328", brand.accent)
+    return {
+        "accent": brand.accent,
+        "on_accent": light_ink,
+        "link": readable(brand.accent, light, brand.background),
+        "text": readable(brand.text, light, brand.background),
+        "muted": readable(mixed(brand.text, light, 0.62), light, brand.background),
+        "page": brand.background,
+        "surface": light,
+        "line": mixed(brand.text, light, 0.14),
+        "tint": mixed(brand.accent, light, 0.07),
+        "dark_link": readable(brand.accent, dark_surface, dark_page, least=6.5),
+        "dark_text": dark_text,
+        "dark_muted": readable(mixed(dark_text, dark_surface, 0.62), dark_surface, dark_page, least=5),
+        "dark_page": dark_page,
+        "dark_surface": dark_surface,
+        "dark_line": mixed(dark_text, dark_surface, 0.16),
+        "dark_tint": mixed(dark_text, dark_surface, 0.06),
+    }
+
+
+def document(mjml: str, body: str, inline_css: str, head_css: str, preheader: str, place: str) -> str:
+    """Return the inlined document: MJML converted, `body` set in, styles put on the elements.
+
+    The body never passes through the MJML converter, which escapes attributes wrongly and drops
+    white space; `mjml` holds `BODY` where it goes.
+    """
+    html = to_html(mjml, place)
+    if html.count(BODY) != 1:
+        raise SourceError(
+            f"{place}: the body is there {html.count(BODY)} times", remedy="write {{ body }} once"
+        )
+    html = html.replace("<!doctype html>", "<!DOCTYPE html>", 1)
+    html = html.replace(BODY, body, 1)
+    if preheader:
+        hidden = f'<div class="preheader" style="{_HIDDEN}">{escape(preheader)}{_PADDING}</div>'
+        html = re.sub(r"<body[^>]*>", lambda found: found[0] + hidden, html, count=1)
+    head = f'{_META}<style type="text/css">{head_css}</style></head>'
+    html = html.replace("</head>", head, 1).replace("<style", f"<style{_KEPT}")
+    inlined: str = _Inliner(
+        html,
+        css_text=[inline_css],
+        strip_important=False,
+        allow_network=False,
+        disable_validation=True,
+        align_floating_images=False,
+        disable_basic_attributes=["width", "height", "bgcolor", "align", "valign"],
+        cache_css_parsing=False,
+    ).transform(pretty_print=False)
+    return inlined.replace(_KEPT, "")
+
+
+class _Inliner(Premailer):  # type: ignore[misc]
+    """Premailer that reads a style sheet once, and not once for every document."""
+
+    def _parse_style_rules(self, css_body: str, ruleset_index: int) -> tuple[list[Any], list[Any]]:
+        rules = _SHEETS.get((css_body, ruleset_index))
+        if rules is None:
+            found, leftover = super()._parse_style_rules(css_body, ruleset_index)
+            if leftover:
+                raise SourceError(
+                    "inline.css.j2: an @ rule or a pseudo-class cannot be put on an element",
+                    remedy="move it to head.css.j2",
+                )
+            if len(_SHEETS) >= _MAX_SHEETS:
+                _SHEETS.clear()
+            rules = _SHEETS[css_body, ruleset_index] = tuple(found)
+        return list(rules), []
+
+
+_MAX_SHEETS: Final = 8
+_SHEETS: Final[dict[tuple[str, int], tuple[Any, ...]]] = {}
+_HIDDEN: Final = (
+    "display:none;font-size:1px;line-height:1px;max-height:0;max-width:0;"
+    "opacity:0;overflow:hidden;mso-hide:all"
+)
+_META: Final = (
+    '<meta name="color-scheme" content="light dark">'
+    '<meta name="supported-color-schemes" content="light dark">'
+)
+
+
+def markup(html: str) -> Markup:
+    """Return `html`, which this room made, as something that templates do not escape."""
+    return Markup(html)  # noqa: S704 - escaped by the renderer

@@ -1,0 +1,299 @@
+"""Markdown to tokens, and tokens to the HTML of the body."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any, Final
+
+from markdown_it import MarkdownIt
+from markdown_it.renderer import RendererHTML
+from markdown_it.rules_block import StateBlock
+from markdown_it.token import Token
+from markdown_it.utils import OptionsDict
+from mdit_py_plugins.attrs import attrs_plugin
+from mdit_py_plugins.container import container_plugin
+from mdit_py_plugins.footnote import footnote_plugin
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import get_lexer_by_name
+from pygments.util import ClassNotFound
+
+from mailer.errors import SourceError
+from mailer.rendering.slots import SLOT, TAG_LINE
+
+MAX_NESTING: Final = 50
+CALL_OUTS: Final = ("note", "tip", "warning")
+_ATTRIBUTES: Final = ("class", "width", "height", "alt", "title")
+_LANGUAGE: Final = re.compile(r"[A-Za-z0-9_+#.-]{1,40}")
+# Pygments' lexers are regular expressions; a long enough line makes some of them quadratic.
+_MAX_HIGHLIGHTED_CHARACTERS: Final = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """What the renderer asks of the build: where links and images lead, and how they look."""
+
+    link: Callable[[str], str]
+    """Destination as written → destination in the HTML (tracked, or with slots made URL-safe)."""
+    image: Callable[[Token], str]
+    """Image token → HTML."""
+    button: Callable[[str, str, bool], str]
+    """Destination, label as HTML, whether it is a quiet one → HTML."""
+
+
+def parse_markdown(source: str) -> list[Token]:
+    """Return the tokens of `source`; raise `SourceError` without a place if it nests too deep."""
+    tokens = [token for token in _MARKDOWN.parse(source) if token.type != "footnote_anchor"]
+    # Beyond its bound the parser drops content without a word.
+    for token in tokens:
+        if token.level >= MAX_NESTING - 2:
+            line = token.map[0] if token.map else 0
+            raise NestingError(line)
+    return tokens
+
+
+class NestingError(SourceError):
+    """Quotes or lists stand in one another deeper than `MAX_NESTING`; `line` counts from 0."""
+
+    def __init__(self, line: int) -> None:
+        super().__init__(f"nested deeper than {MAX_NESTING // 2} quotes or lists", remedy="flatten it")
+        self.line = line
+
+
+def render_html(tokens: Sequence[Token], drawing: Drawing) -> str:
+    """Return the body's HTML: a fragment, tokens of `slots` still in it."""
+    return str(_MARKDOWN.renderer.render(tokens, _MARKDOWN.options, {"drawing": drawing}))
+
+
+def visible_words(tokens: Sequence[Token]) -> int:
+    """Return how many words the reader sees: runs of anything between white space.
+
+    Words inside alternative texts and addresses do not count, captions do.
+    """
+    return sum(len(text.split()) for text in visible_text(tokens))
+
+
+def visible_text(tokens: Sequence[Token]) -> Iterator[str]:
+    """Yield what the reader sees, block by block."""
+    for token in tokens:
+        if token.type == "inline":
+            yield "".join(_inline_text(token.children or []))
+        elif token.type in ("fence", "code_block"):
+            yield token.content
+
+
+def _inline_text(children: Sequence[Token]) -> Iterator[str]:
+    for child in children:
+        if child.type in ("text", "code_inline"):
+            yield TAG_LINE.sub("", child.content)
+        elif child.type in ("softbreak", "hardbreak"):
+            yield " "
+        elif child.type == "image":
+            yield f" {child.attrGet('title') or ''} "
+
+
+def call_out_kind(token: Token) -> str:
+    """Return `note`, `tip` or `warning` of a container token."""
+    return token.type.removeprefix("container_").removesuffix("_open").removesuffix("_close")
+
+
+def call_out_title(token: Token) -> str:
+    """Return the heading of a call-out: what follows the kind, or the kind itself."""
+    return token.info.strip().removeprefix(call_out_kind(token)).strip() or call_out_kind(token).capitalize()
+
+
+def is_button(token: Token) -> bool:
+    """Whether a `link_open` token was given the class `button`."""
+    return "button" in str(token.attrGet("class") or "").split()
+
+
+def footnote_number(token: Token) -> int:
+    """Return the number that a footnote's mark and text carry, from 1."""
+    return int(token.meta["id"]) + 1
+
+
+Env = MutableMapping[str, Any]
+
+
+class _BodyRenderer(RendererHTML):
+    """The rules where mail differs from the web."""
+
+    def softbreak(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env) -> str:
+        return " "
+
+    def hardbreak(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env) -> str:
+        return "<br>"
+
+    def heading_open(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env) -> str:
+        return f"<{tokens[idx].tag}>"
+
+    def paragraph_open(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env) -> str:
+        token = tokens[idx]
+        if token.hidden or _stands_alone(tokens[idx + 1]):
+            return ""
+        return f"<p{_class(token)}>"
+
+    def paragraph_close(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env) -> str:
+        if tokens[idx].hidden:
+            # Only the white space between a tight item's text and what follows in it.
+            return " " if tokens[idx + 1].type != "list_item_close" else ""
+        return "" if _stands_alone(tokens[idx - 1]) else "</p>\n"
+
+    def link_open(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env) -> str:
+        token = tokens[idx]
+        drawing: Drawing = env["drawing"]
+        href = drawing.link(str(token.attrGet("href") or ""))
+        title = token.attrGet("title")
+        shown = f' title="{escape(str(title))}"' if title else ""
+        return f'<a href="{escape(href)}"{shown}{_class(token)}>'
+
+    def renderInline(self, tokens: Sequence[Token], options: OptionsDict, env: Env) -> str:  # noqa: N802
+        drawing: Drawing = env["drawing"]
+        if _all_buttons(tokens):
+            return "".join(self._button(run, options, env) for run in _button_runs(tokens))
+        if len(tokens) == 1 and tokens[0].type == "image":
+            return drawing.image(tokens[0])
+        return super().renderInline(tokens, options, env)
+
+    def _button(self, run: Sequence[Token], options: OptionsDict, env: Env) -> str:
+        drawing: Drawing = env["drawing"]
+        quiet = "quiet" in str(run[0].attrGet("class")).split()
+        label = super().renderInline(run[1:-1], options, env)
+        return drawing.button(drawing.link(str(run[0].attrGet("href") or "")), label, quiet)
+
+    def image(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env) -> str:
+        drawing: Drawing = env["drawing"]
+        return drawing.image(tokens[idx])
+
+    def fence(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env) -> str:
+        token = tokens[idx]
+        return f"<pre>{highlighted(token.content, token.info)}</pre>\n"
+
+    def code_block(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env) -> str:
+        return f"<pre>{escape(tokens[idx].content)}</pre>\n"
+
+    def code_inline(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env) -> str:
+        return f"<code>{escape(tokens[idx].content)}</code>"
+
+    def table_open(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env) -> str:
+        return '<table class="data" width="100%" cellpadding="0" cellspacing="0">'
+
+    def slot_line(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env) -> str:
+        return "".join(f"<!--{word}-->" for word in SLOT.findall(tokens[idx].content))
+
+    def call_out_open(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env) -> str:
+        token = tokens[idx]
+        title = escape(call_out_title(token))
+        return f'<div class="callout {call_out_kind(token)}"><p class="callout-title">{title}</p>\n'
+
+    def call_out_close(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env) -> str:
+        return "</div>\n"
+
+    def footnote_ref(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env) -> str:
+        return f"<sup>({footnote_number(tokens[idx])})</sup>"
+
+    def footnote_block_open(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env) -> str:
+        return '<div class="footnotes">'
+
+    def footnote_block_close(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env) -> str:
+        return "</div>"
+
+    def footnote_open(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env) -> str:
+        return f'<div class="footnote"><p class="footnote-number">({footnote_number(tokens[idx])})</p>'
+
+    def footnote_close(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env) -> str:
+        return "</div>\n"
+
+
+def _class(token: Token) -> str:
+    value = token.attrGet("class")
+    return f' class="{escape(str(value))}"' if value else ""
+
+
+def _button_runs(children: Sequence[Token]) -> list[Sequence[Token]]:
+    """Return the runs from `link_open` to `link_close`, both included."""
+    runs, start = [], 0
+    for index, child in enumerate(children):
+        if child.type == "link_open":
+            start = index
+        elif child.type == "link_close":
+            runs.append(children[start : index + 1])
+    return runs
+
+
+def _all_buttons(children: Sequence[Token]) -> bool:
+    """Whether a line consists of buttons only, so that each can be a table that Outlook draws."""
+    inside, any_button = False, False
+    for child in children:
+        if child.type == "link_open":
+            if not is_button(child):
+                return False
+            inside = any_button = True
+        elif child.type == "link_close":
+            inside = False
+        elif not inside and child.type != "softbreak" and child.content.strip():
+            return False
+    return any_button
+
+
+def _stands_alone(inline: Token) -> bool:
+    children = inline.children or []
+    return _all_buttons(children) or (len(children) == 1 and children[0].type == "image")
+
+
+def highlighted(code: str, info: str) -> str:
+    """Return `code` as HTML, coloured by inline styles if Pygments knows the language."""
+    language = info.split()[0] if info.split() else ""
+    if not _LANGUAGE.fullmatch(language) or len(code) > _MAX_HIGHLIGHTED_CHARACTERS:
+        return escape(code)
+    try:
+        lexer = get_lexer_by_name(language, stripnl=False)
+    except ClassNotFound:
+        return escape(code)
+    return str(highlight(code, lexer, _FORMATTER))
+
+
+_FORMATTER: Final = HtmlFormatter(nowrap=True, noclasses=True, style="github-dark")
+
+
+def _slot_line(state: StateBlock, start: int, end: int, silent: bool) -> bool:
+    """Take a line of nothing but block tags, which belongs to no paragraph."""
+    line = state.src[state.bMarks[start] + state.tShift[start] : state.eMarks[start]]
+    if state.is_code_block(start) or not TAG_LINE.fullmatch(line.rstrip()):
+        return False
+    if silent:
+        return True
+    token = state.push("slot_line", "", 0)
+    token.content = line.strip()
+    token.map = [start, start + 1]
+    state.line = start + 1
+    return True
+
+
+def _make() -> MarkdownIt:
+    markdown = MarkdownIt(
+        "commonmark", {"html": False, "maxNesting": MAX_NESTING}, renderer_cls=_BodyRenderer
+    )
+    markdown.enable(["table", "strikethrough"])
+    markdown.use(footnote_plugin).use(attrs_plugin, allowed=_ATTRIBUTES)
+    for kind in CALL_OUTS:
+        markdown.use(container_plugin, kind)
+    markdown.block.ruler.before(
+        "fence", "slot_line", _slot_line, {"alt": ["paragraph", "reference", "blockquote", "list"]}
+    )
+    # The plugins have put their own rules over the renderer's.
+    renderer = markdown.renderer
+    assert isinstance(renderer, _BodyRenderer)
+    rules: dict[str, Callable[..., str]] = renderer.rules  # type: ignore[assignment]
+    for kind in CALL_OUTS:
+        rules[f"container_{kind}_open"] = renderer.call_out_open
+        rules[f"container_{kind}_close"] = renderer.call_out_close
+    for rule in [name for name in vars(_BodyRenderer) if name.startswith("footnote")]:
+        rules[rule] = getattr(renderer, rule)
+    return markdown
+
+
+_MARKDOWN: Final = _make()

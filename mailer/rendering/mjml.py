@@ -1,0 +1,151 @@
+"""MJML checked and put into the form that the converter handles correctly, then converted.
+
+The converter (mrml) writes attribute values as Rust would print them: a quote becomes `\\"` and
+leaves the attribute, an emoji becomes `\\u{fe0f}`. It drops white space between elements, accepts
+unknown tags, and dies on deep nesting. So every document is read by expat first, which also refuses
+what is not well-formed, and written anew with nothing in it that the converter would change.
+"""
+
+from __future__ import annotations
+
+import re
+from difflib import get_close_matches
+from html.entities import html5
+from typing import Final
+from xml.parsers import expat
+
+from mjml import mjml2html
+
+from mailer.errors import SourceError
+from mailer.rendering.mjml_vocabulary import ATTRIBUTES, ELEMENTS
+
+MAX_CHARACTERS: Final = 1_000_000
+MAX_DEPTH: Final = 40
+_ENTITY: Final = re.compile(r"&([A-Za-z][A-Za-z0-9]*);")
+_XML_ENTITIES: Final = frozenset({"amp", "lt", "gt", "quot", "apos"})
+_RESIDUE: Final = re.compile(r'\\u\{|\\"')
+_VOID: Final = frozenset({"br", "hr", "img", "wbr", "meta", "input", "col"})
+
+
+def to_html(mjml: str, place: str) -> str:
+    """Return the HTML of an MJML document; `place` names it in errors."""
+    safe = safe_mjml(mjml, place)
+    try:
+        html = str(mjml2html(safe, fonts={}))
+    except ValueError as error:
+        raise SourceError(f"{place}: {error}", remedy="correct the template") from error
+    if _RESIDUE.search(html):
+        raise SourceError(f"{place}: the converter damaged an attribute", remedy="simplify its value")
+    return html
+
+
+def safe_mjml(mjml: str, place: str) -> str:
+    """Return `mjml` rewritten for the converter, or raise `SourceError` with line and suggestion."""
+    if len(mjml) > MAX_CHARACTERS:
+        raise SourceError(f"{place}: more than {MAX_CHARACTERS:,} characters", remedy="shorten the template")
+    numeric = _ENTITY.sub(lambda found: _numeric(found, mjml, place), mjml)
+    writer = _Writer(place)
+    try:
+        writer.parser.Parse(numeric.encode(), True)
+    except expat.ExpatError as error:
+        line = mjml.split("\n")[error.lineno - 1] if error.lineno <= mjml.count("\n") + 1 else ""
+        raise SourceError(
+            f"{place}: {expat.errors.messages[error.code]} in line {error.lineno} after filling: "
+            f"{line.strip()[:100]}",
+            remedy="close every tag and quote every attribute",
+        ) from error
+    return "".join(writer.out)
+
+
+def _numeric(found: re.Match[str], mjml: str, place: str) -> str:
+    """Return an HTML entity as character references, which XML knows too."""
+    if found[1] in _XML_ENTITIES:
+        return found[0]
+    characters = html5.get(found[1] + ";")
+    if characters is None:
+        line = mjml.count("\n", 0, found.start()) + 1
+        raise SourceError(
+            f"{place}: unknown entity {found[0]} in line {line} after filling", remedy="write &amp;"
+        )
+    return "".join(f"&#{ord(character)};" for character in characters)
+
+
+class _Writer:
+    """Expat's events, written out again."""
+
+    def __init__(self, place: str) -> None:
+        self.place = place
+        self.out: list[str] = []
+        self.open: list[str] = []
+        self.parser = expat.ParserCreate()
+        self.parser.buffer_text = True
+        self.parser.ordered_attributes = True
+        self.parser.StartElementHandler = self.start
+        self.parser.EndElementHandler = self.end
+        self.parser.CharacterDataHandler = self.text
+        self.parser.CommentHandler = self.comment
+        self.parser.StartDoctypeDeclHandler = self.doctype
+
+    def start(self, name: str, attributes: list[str]) -> None:
+        if len(self.open) >= MAX_DEPTH:
+            raise self.error(f"<{name}> stands more than {MAX_DEPTH} elements deep", "flatten the template")
+        pairs = list(zip(attributes[::2], attributes[1::2], strict=True))
+        if name.startswith("mj"):
+            self.check(name, [key for key, _ in pairs])
+        self.open.append(name)
+        self.out.append("<" + name + "".join(f' {key}="{_attribute(value)}"' for key, value in pairs))
+        self.out.append("/>" if name in _VOID else ">")
+
+    def end(self, name: str) -> None:
+        self.open.pop()
+        if name not in _VOID:
+            self.out.append(f"</{name}>")
+
+    def text(self, text: str) -> None:
+        inside = self.open[-1] if self.open else ""
+        if not text.strip():
+            if inside.startswith("mj") and inside not in ("mj-text", "mj-button", "mj-raw", "mj-table"):
+                return
+            text = "&#10;" if "pre" in self.open else " "
+            self.out.append(text)
+            return
+        if "mj-style" in self.open:
+            self.out.append(text)
+            return
+        escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+        self.out.append(escaped.encode("ascii", "xmlcharrefreplace").decode())
+
+    def comment(self, text: str) -> None:
+        self.out.append(f"<!--{text}-->")
+
+    def doctype(self, name: str, system: str | None, public: str | None, internal: bool) -> None:
+        raise self.error("a template has no doctype", "remove it")
+
+    def check(self, name: str, keys: list[str]) -> None:
+        if name not in ELEMENTS:
+            near = get_close_matches(name, ELEMENTS, n=1)
+            raise self.error(
+                f"<{name}> is not an MJML element", f"did you mean <{near[0]}>?" if near else "remove it"
+            )
+        known = ATTRIBUTES.get(name)
+        if known is None:
+            return
+        for key in keys:
+            if key not in known:
+                near = get_close_matches(key, sorted(known), n=1)
+                raise self.error(
+                    f"<{name}> has no attribute '{key}'",
+                    f"did you mean '{near[0]}'?" if near else f"it has {', '.join(sorted(known))}",
+                )
+
+    def error(self, problem: str, remedy: str) -> SourceError:
+        return SourceError(
+            f"{self.place}: {problem}, in line {self.parser.CurrentLineNumber} after filling", remedy=remedy
+        )
+
+
+def _attribute(value: str) -> str:
+    escaped = value.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;").replace(">", "&gt;")
+    escaped = escaped.replace("\\", "&#92;")
+    escaped = re.sub(r"[\r\n\t]", " ", escaped)
+    return escaped.encode("ascii", "xmlcharrefreplace").decode()

@@ -1,0 +1,256 @@
+"""An issue as the operator writes it: Markdown below a YAML front matter, read and checked."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from mailer.address import check_header_text
+from mailer.errors import AddressError, SourceError
+
+MAX_ISSUE_BYTES: Final = 1_000_000
+MAX_FRONT_MATTER_CHARACTERS: Final = 20_000
+_FENCE: Final = re.compile(r"---[ \t]*$")
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """One issue, as written. `subject`, `preheader` and `body` may hold Jinja."""
+
+    path: Path
+    slug: str
+    """The file's name without its suffix; the issue's identity everywhere else."""
+    title: str
+    subtitle: str
+    subject: str
+    preheader: str
+    author: str
+    date: datetime.date | None
+    number: int | None
+    tags: tuple[str, ...]
+    lint_ignores: frozenset[int]
+    """Numbers of the lint checks that the author has waived for this issue."""
+    body: str
+    body_line: int
+    """The line of the file on which `body` begins, counted from 1."""
+    key_lines: tuple[tuple[str, int], ...]
+    """Front-matter keys with their lines, for messages."""
+
+    def line_of(self, key: str) -> int:
+        """Return the line on which front-matter `key` stands, or 1."""
+        return dict(self.key_lines).get(key, 1)
+
+
+def read_issue(path: Path) -> Issue:
+    """Return the issue in the file at `path`, or raise `SourceError` with place and remedy."""
+    try:
+        if path.stat().st_size > MAX_ISSUE_BYTES:
+            raise SourceError(
+                f"{path}: larger than {MAX_ISSUE_BYTES:,} bytes",
+                remedy="split it, or move images out of the text",
+            )
+        raw = path.read_bytes()
+    except OSError as error:
+        raise SourceError(f"{path}: {error.strerror or error}", remedy="check the path") from error
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise SourceError(f"{path}:{line}: not UTF-8", remedy="save the file as UTF-8") from error
+    return parse_issue(text, path)
+
+
+def parse_issue(text: str, path: Path) -> Issue:
+    """Return the issue written in `text`; `path` names it in messages and gives the slug."""
+    if len(text) > MAX_ISSUE_BYTES:
+        raise SourceError(f"{path}: larger than {MAX_ISSUE_BYTES:,} bytes", remedy="split it")
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    if found := re.search("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff\ud800-\udfff]", text):
+        raise SourceError(
+            f"{path}:{text.count(chr(10), 0, found.start()) + 1}: control character U+{ord(found[0]):04X}",
+            remedy="delete it",
+        )
+    front, body, body_line = _split(text, path)
+    values, lines = _front_matter(front, path)
+    reader = _Reader(values, lines, path)
+    title = reader.text("title", header=True)
+    if not title.strip():
+        line = lines.get("title", 1)
+        problem = "'title' is empty" if "title" in values else "'title' is missing"
+        raise SourceError(f"{path}:{line}: {problem}", remedy='write one, as in title: "Hello"')
+    return Issue(
+        path=path,
+        slug=path.stem,
+        title=title,
+        subtitle=reader.text("subtitle", header=True),
+        subject=reader.text("subject", header=True) or _literal(title),
+        preheader=reader.text("preheader", header=True),
+        author=reader.text("author", header=True),
+        date=reader.date("date"),
+        number=reader.number("number"),
+        tags=reader.tags("tags"),
+        lint_ignores=reader.lint_ignores("lint"),
+        body=body,
+        body_line=body_line,
+        key_lines=tuple(lines.items()),
+    )
+
+
+_KEYS: Final = (
+    "title",
+    "subtitle",
+    "subject",
+    "preheader",
+    "author",
+    "date",
+    "number",
+    "tags",
+    "lint",
+)
+
+
+def _literal(text: str) -> str:
+    """Return `text` such that Jinja gives it back unchanged."""
+    return re.sub(r"\{(?=[{%#])", "{{ '{' }}", text)
+
+
+def _split(text: str, path: Path) -> tuple[str, str, int]:
+    """Return front matter, body, and the body's first line."""
+    lines = text.split("\n")
+    if not _FENCE.match(lines[0]):
+        raise SourceError(
+            f"{path}:1: the front matter is missing",
+            remedy='begin the file with a line "---", then title: "…", then "---"',
+        )
+    for index, line in enumerate(lines[1:], start=1):
+        if _FENCE.match(line):
+            front = "\n".join(lines[1:index])
+            if len(front) > MAX_FRONT_MATTER_CHARACTERS:
+                break
+            return front, "\n".join(lines[index + 1 :]), index + 2
+    raise SourceError(
+        f"{path}:1: the front matter does not end within {MAX_FRONT_MATTER_CHARACTERS:,} characters",
+        remedy='close it with a line "---"',
+    )
+
+
+def _front_matter(front: str, path: Path) -> tuple[dict[str, Any], dict[str, int]]:
+    """Return the values by key, and the line of each key."""
+    try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(front, Loader=yaml.SafeLoader)):
+            raise SourceError(f"{path}:2: the front matter uses YAML aliases", remedy="write the value out")
+        loader = yaml.SafeLoader(front)
+        node = loader.get_single_node()
+        if node is None:
+            return {}, {}
+        if not isinstance(node, yaml.MappingNode):
+            raise SourceError(
+                f"{path}:2: the front matter is not a list of 'key: value' lines", remedy="write title: …"
+            )
+        lines: dict[str, int] = {}
+        for key_node, _ in node.value:
+            line = key_node.start_mark.line + 2
+            key = str(key_node.value)
+            _check_key(key, key in lines, f"{path}:{line}")
+            lines[key] = line
+        values: dict[str, Any] = loader.construct_document(node)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = mark.line + 2 if mark is not None else 2
+        problem = getattr(error, "problem", None) or "broken YAML"
+        raise SourceError(
+            f"{path}:{line}: {problem}", remedy='put values that hold ":" or "#" between quotes'
+        ) from error
+    except (RecursionError, ValueError) as error:
+        raise SourceError(f"{path}:2: the front matter cannot be read ({error})") from error
+    return values, lines
+
+
+def _check_key(key: str, again: bool, place: str) -> None:
+    if again:
+        raise SourceError(f"{place}: '{key}' is there twice", remedy="remove one")
+    if key not in _KEYS:
+        near = get_close_matches(key, _KEYS, n=1)
+        raise SourceError(
+            f"{place}: unknown key '{key[:80]}'",
+            remedy=f"did you mean '{near[0]}'?" if near else f"known are {', '.join(_KEYS)}",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Front-matter values by type; each method raises `SourceError` at the key's line."""
+
+    values: dict[str, Any]
+    lines: dict[str, int]
+    path: Path
+
+    def text(self, key: str, *, header: bool = False) -> str:
+        value = self.values.get(key)
+        if value is None:
+            return ""
+        if not isinstance(value, str):
+            raise self._wrong(key, value, f'put it between quotes: {key}: "{value}"')
+        value = " ".join(value.split()) if "\n" in value else value
+        if header:
+            try:
+                check_header_text(value, field=f"'{key}'")
+            except AddressError as error:
+                raise SourceError(f"{self._place(key)}: {error.message}", remedy="remove it") from error
+        return value
+
+    def date(self, key: str) -> datetime.date | None:
+        value = self.values.get(key)
+        if value is None:
+            return None
+        if isinstance(value, datetime.datetime):
+            return value.date()
+        if isinstance(value, datetime.date):
+            return value
+        return self._try(key, value, lambda: datetime.date.fromisoformat(value), "write it as 2026-01-31")
+
+    def number(self, key: str) -> int | None:
+        value = self.values.get(key)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise self._wrong(key, value, "write a whole number")
+        return value
+
+    def tags(self, key: str) -> tuple[str, ...]:
+        value = self.values.get(key)
+        if value is None:
+            return ()
+        if not isinstance(value, list) or not all(isinstance(tag, str) for tag in value):
+            raise self._wrong(key, value, f"write a list of words: {key}: [one, two]")
+        return tuple(value)
+
+    def lint_ignores(self, key: str) -> frozenset[int]:
+        value = self.values.get(key)
+        if value is None:
+            return frozenset()
+        ignored = value.get("ignore") if isinstance(value, dict) and set(value) == {"ignore"} else None
+        if not isinstance(ignored, list) or not all(type(check) is int for check in ignored):
+            raise self._wrong(key, value, "write the numbers of the checks: lint: {ignore: [14, 18]}")
+        return frozenset(ignored)
+
+    def _try(self, key: str, value: object, read: Callable[[], datetime.date], remedy: str) -> datetime.date:
+        try:
+            return read()
+        except (TypeError, ValueError) as error:
+            raise self._wrong(key, value, remedy) from error
+
+    def _wrong(self, key: str, value: object, remedy: str) -> SourceError:
+        shown = repr(value)
+        shown = shown if len(shown) <= 60 else shown[:59] + "…"
+        return SourceError(f"{self._place(key)}: '{key}' cannot be {shown}", remedy=remedy)
+
+    def _place(self, key: str) -> str:
+        return f"{self.path}:{self.lines.get(key, 1)}"
