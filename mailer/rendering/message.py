@@ -88,8 +88,9 @@ class Composer:
 
     `public_url` is where readers reach the pages, `bounce_domain` the domain of the envelope sender,
     `unsubscribe_address` the mailbox for `mailto:` requests. `dkim` signs. `segment`
-    stands in Feedback-ID. A `letter` is transactional mail (confirmation, goodbye): `issue_id` must be
-    0, it says that a machine wrote it (RFC 3834) and offers no list to leave.
+    stands in Feedback-ID. A `letter` is transactional mail (confirmation, goodbye): it
+    says that a machine wrote it (RFC 3834) and offers no list to leave. `issue_id` 0 is no issue, as for
+    letters and samples: their Message-ID holds the time, since one reader may get several.
 
     Raises `SourceError` for a template that is broken or does what is not allowed.
     """
@@ -108,8 +109,8 @@ class Composer:
         segment: str = "all",
         letter: bool = False,
     ) -> None:
-        if letter != (issue_id == 0):
-            raise ValueError("a letter belongs to no issue, and an issue's identifier is not 0")
+        if letter and issue_id:
+            raise ValueError("a letter belongs to no issue")
         self._issue_id = issue_id
         self._letter = letter
         self._signer = signer
@@ -184,7 +185,7 @@ class Composer:
                 f"{self._slug}: the data of subscriber {recipient.subscriber_id} do not fit: {error}",
                 field="subscriber",
             ) from error
-        local = f"{path}.{int(at.timestamp() * 1_000_000):x}" if self._letter else path
+        local = f"{path}.{int(at.timestamp() * 1_000_000):x}" if self._issue_id == 0 else path
         message_id = f"<{local}@{self._author_domain}>"
         head = [
             self._dated(at),

@@ -1,0 +1,117 @@
+"""Signed strings that come back."""
+
+import base64
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mailer.errors import TokenError
+from mailer.tokens import Signer, Subject
+
+OLD, NEW = b"the older secret, 16+", b"the newer secret, 16+"
+SIGNER = Signer([NEW])
+KINDS = ["link", "confirmation", "return_path"]
+kinds = st.sampled_from(KINDS)
+subjects = st.builds(Subject, st.integers(0, 2**63 - 1), st.integers(0, 2**63 - 1))
+
+
+def make(signer: Signer, kind: str, subject: Subject) -> str:
+    written: str = getattr(signer, kind)(subject)
+    return written
+
+
+def reader(signer: Signer, kind: str) -> Callable[[str], Subject]:
+    read: Callable[[str], Subject] = getattr(signer, f"read_{kind}")
+    return read
+
+
+@given(kinds, subjects)
+def test_a_token_reads_back(kind: str, subject: Subject) -> None:
+    assert reader(SIGNER, kind)(make(SIGNER, kind, subject)) == subject
+
+
+@given(kinds, subjects)
+def test_a_token_is_the_same_each_time(kind: str, subject: Subject) -> None:
+    assert make(Signer([NEW]), kind, subject) == make(SIGNER, kind, subject)
+
+
+@given(subjects)
+def test_tokens_fit_where_they_go(subject: Subject) -> None:
+    path = SIGNER.return_path(subject)
+    assert len(f"b.{path}") <= 64
+    assert set(path) <= set("abcdefghijklmnopqrstuvwxyz234567")
+    assert set(SIGNER.link(subject)) <= set(
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    )
+
+
+@given(subjects)
+def test_a_return_path_survives_a_change_of_case(subject: Subject) -> None:
+    assert SIGNER.read_return_path(SIGNER.return_path(subject).upper()) == subject
+
+
+@given(kinds, subjects, st.data())
+def test_one_changed_character_is_refused(kind: str, subject: Subject, data: st.DataObject) -> None:
+    token = make(SIGNER, kind, subject)
+    at = data.draw(st.integers(0, len(token) - 1))
+    alphabet = "abcdefghijklmnopqrstuvwxyz234567" if kind == "return_path" else "ABCabcxyz019-_"
+    other = data.draw(st.sampled_from(alphabet).filter(lambda letter: letter != token[at]))
+    with pytest.raises(TokenError):
+        reader(SIGNER, kind)(token[:at] + other + token[at + 1 :])
+
+
+@given(kinds, subjects, st.data())
+def test_a_cut_or_longer_token_is_refused(kind: str, subject: Subject, data: st.DataObject) -> None:
+    token = make(SIGNER, kind, subject)
+    cut = token[: data.draw(st.integers(0, len(token) - 1))]
+    for wrong in (cut, token + "a", token + "=", token + "\n", f" {token}", "a" + token):
+        with pytest.raises(TokenError):
+            reader(SIGNER, kind)(wrong)
+
+
+@given(kinds, st.text(max_size=80))
+def test_what_is_not_ours_is_refused(kind: str, text: str) -> None:
+    with pytest.raises(TokenError):
+        reader(SIGNER, kind)(text)
+
+
+@pytest.mark.parametrize("wrong", ["link", "confirmation"])
+@given(subject=subjects)
+def test_a_token_is_worth_nothing_for_another_purpose(wrong: str, subject: Subject) -> None:
+    right = {"link": "confirmation", "confirmation": "link"}[wrong]
+    with pytest.raises(TokenError):
+        reader(SIGNER, wrong)(make(SIGNER, right, subject))
+
+
+@given(subjects)
+def test_a_link_in_the_letters_of_a_return_path_is_refused(subject: Subject) -> None:
+    link = base64.urlsafe_b64decode((token := SIGNER.link(subject)) + "=" * (-len(token) % 4))
+    with pytest.raises(TokenError):
+        SIGNER.read_return_path(base64.b32encode(link).decode().rstrip("=").lower())
+
+
+@given(kinds, subjects)
+def test_a_rotated_key_still_verifies_and_the_newest_signs(kind: str, subject: Subject) -> None:
+    rotated = Signer([OLD, NEW])
+    assert reader(rotated, kind)(make(Signer([OLD]), kind, subject)) == subject
+    assert make(rotated, kind, subject) == make(Signer([NEW]), kind, subject)
+
+
+@given(kinds, subjects)
+def test_a_token_of_a_foreign_key_is_refused(kind: str, subject: Subject) -> None:
+    with pytest.raises(TokenError):
+        reader(SIGNER, kind)(make(Signer([OLD]), kind, subject))
+
+
+@pytest.mark.parametrize("secrets", [[], [b"short"], [NEW, b"short"]])
+def test_a_short_secret_is_refused(secrets: list[bytes]) -> None:
+    with pytest.raises(ValueError, match="16 octets"):
+        Signer(secrets)
+
+
+@pytest.mark.parametrize("subject", [Subject(-1, 1), Subject(1, 2**63)])
+def test_a_number_out_of_range_is_refused(subject: Subject) -> None:
+    with pytest.raises(ValueError, match="not an identifier"):
+        SIGNER.link(subject)
