@@ -15,6 +15,15 @@ from mailer.config import Relay, Security
 from mailer.errors import RelayDownError, RelayError
 
 
+def client_context(*, verify: bool = True) -> ssl.SSLContext:
+    """Return a TLS context that trusts the system's certificates, or any when told not to verify."""
+    context = ssl.create_default_context()
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
 async def dial(
     relay: Relay,
     *,

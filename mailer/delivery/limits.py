@@ -1,0 +1,85 @@
+"""How fast mail may go: a pace that learns from what the other side answers.
+
+A provider that says "too fast" halves the pace; each quiet minute
+gives back a tenth, as TCP does with congestion (RFC 5681). All times are seconds on one clock that
+never goes back, given by the caller.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+BURST_SECONDS: Final = 0.1
+"""How much of a pause may be caught up at once."""
+QUIET_SECONDS: Final = 60.0
+"""How long nobody complains before the pace rises a step."""
+STEP: Final = 0.1
+SLOWEST_PER_SECOND: Final = 0.05
+SAME_CAUSE_SECONDS: Final = 10.0
+"""Complaints this close together answer messages that were under way: they count once."""
+
+
+class Pace:
+    """A rate in messages a second, with a ceiling from the configuration; 0 is no limit."""
+
+    def __init__(self, ceiling_per_second: float = 0.0) -> None:
+        self._ceiling = ceiling_per_second
+        self._goal = 0.0
+        self._due = -math.inf
+        self._slowed_at = -math.inf
+        self._raise_at = math.inf
+        self._counted = 0
+        self._counted_from = -math.inf
+        self._measured = 0.0
+        self.per_second = ceiling_per_second
+        """The rate that applies now; 0 is no limit."""
+        self.not_before = -math.inf
+        """When the next message may start, by what a reply asked for."""
+
+    @property
+    def share(self) -> float:
+        """How much of the usual pace is left, from 0 to 1."""
+        return 1.0 if math.isinf(self._raise_at) else min(1.0, self.per_second / self._goal)
+
+    def delay(self, now: float) -> float:
+        """Return the seconds until a message may start; 0 is now."""
+        if now >= self._raise_at:
+            self._recover(now)
+        due = self._due - BURST_SECONDS if self.per_second else -math.inf
+        return max(0.0, due - now, self.not_before - now)
+
+    def take(self, now: float) -> None:
+        """Count a message that starts now."""
+        if self.per_second:
+            self._due = max(self._due, now) + 1.0 / self.per_second
+        self._counted += 1
+        elapsed = now - self._counted_from
+        if elapsed >= SAME_CAUSE_SECONDS:
+            # After a longer pause the first message begins a new count.
+            self._measured = 0.0 if elapsed > 2 * SAME_CAUSE_SECONDS else self._counted / elapsed
+            self._counted, self._counted_from = 1, now
+
+    def slow_down(self, now: float, retry_after_seconds: float | None = None) -> None:
+        """Halve the rate after a complaint, and wait as long as it asks for."""
+        if retry_after_seconds is not None:
+            self.not_before = max(self.not_before, now + retry_after_seconds)
+        if now - self._slowed_at < SAME_CAUSE_SECONDS:
+            return
+        elapsed = max(1.0, now - self._counted_from)
+        measured = max(self._measured, self._counted / elapsed) or 1.0
+        used = min(measured, self.per_second) if self.per_second else measured
+        self._goal = self._ceiling or max(self._goal, used)
+        self.per_second = max(SLOWEST_PER_SECOND, used / 2)
+        self._slowed_at, self._raise_at = now, now + QUIET_SECONDS
+
+    def hold(self, now: float, seconds: float) -> None:
+        """Let nothing start for this long; the rate stays."""
+        self.not_before = max(self.not_before, now + seconds)
+
+    def _recover(self, now: float) -> None:
+        steps = math.floor((now - self._raise_at) / QUIET_SECONDS) + 1
+        self._raise_at += steps * QUIET_SECONDS
+        self.per_second += steps * STEP * self._goal
+        if self.per_second >= self._goal:
+            self.per_second, self._goal, self._raise_at = self._ceiling, 0.0, math.inf
