@@ -84,10 +84,14 @@ def read_mail(raw: bytes) -> tuple[Headers, list[Leaf]]:
 def parse_headers(head: bytes) -> Headers:
     """Return the fields of a header block; lines that are no fields are left out."""
     text = head[:MAX_HEADER_OCTETS].decode("utf-8", "replace")
-    fields = []
+    fields: list[tuple[str, str]] = []
     for line in _FOLD.sub(" ", text).split("\n")[:MAX_HEADERS]:
         if found := _FIELD.match(line[:MAX_VALUE]):
             fields.append((found[1].lower(), found[2].strip()))
+        elif fields and fields[-1][1].endswith(";"):
+            # Some systems fold a parameter without the blank that folding needs.
+            name, value = fields[-1]
+            fields[-1] = name, f"{value} {line.strip()}"[:MAX_VALUE]
     return Headers(tuple(fields))
 
 

@@ -20,7 +20,7 @@ _BLOCK_LINES: Final = 14
 
 _COPY_FOLLOWS: Final = re.compile(
     r"^[ \t>|*_=#.-]{0,80}(?:"
-    r"this is a copy of (?:the|your) (?:original )?message"
+    r"this is a copy of (?:the|your) (?:original )?message(?:, including[^\n]{0,60})?"
     r"|(?:below|enclosed)(?: this line)? is (?:a copy of )?(?:the )?(?:original )?(?:message|mail)?"
     r"|(?:the )?(?:original|returned|unsent|undelivered|bounced|rejected|failed|your) (?:e-?mail|message"
     r"|mail)"
@@ -41,7 +41,7 @@ _COPY_STARTS: Final = re.compile(
 _ADDRESS: Final = ADDRESS.pattern
 _AT_START: Final = re.compile(
     rf"^[ \t]{{0,16}}(?:[*•>-]{{1,4}}[ \t]+)?[<\"'(]{{0,2}}(?P<address>{_ADDRESS})[>\"')]{{0,2}}"
-    rf"(?:[ \t]+\(?<?{_ADDRESS}>?\)?)?(?:<mailto:[^<>]{{1,300}}>)?[ \t]*"
+    rf"(?:[ \t]+\(?<?(?P<second>{_ADDRESS})>?\)?)?(?:<mailto:[^<>]{{1,300}}>)?[ \t]*"
     r"(?P<rest>$|[:;].*|\.{2,3}.*|\(.*|-+[ \t].*|,[ \t]*\w.*|[ \t]{2,}\S.*|on \d.*)",
 )
 _LABELLED: Final = re.compile(
@@ -118,6 +118,12 @@ def find_recipients(notice: str, is_ours: Callable[[str], bool]) -> list[Facts]:
     return []
 
 
+def words_beside_addresses(notice: str) -> dict[str, str]:
+    """Return the words by each address (lower case) that begins a line of the notification."""
+    lines = [line[:_MAX_LINE] for line in notice.split("\n")]
+    return {facts.address.lower(): facts.diagnostic for facts in _by_layout(lines, lambda address: False)}
+
+
 def command_in(text: str) -> str:
     """Return the SMTP command that a text says was refused, or an empty string."""
     return next((command for pattern, command in _COMMANDS if pattern.search(text)), "")
@@ -161,7 +167,8 @@ def _by_layout(lines: list[str], is_ours: Callable[[str], bool]) -> Iterator[Fac
             if later in starts or (not lines[later].strip() and any(block)):
                 break
             block.append(lines[later].strip())
-        yield Facts(address=clean_address(found["address"]), diagnostic=" ".join(block).strip())
+        address = found["second"] if found["second"] and "<" in lines[number] else found["address"]
+        yield Facts(address=clean_address(address), diagnostic=" ".join(block).strip())
 
 
 def _by_label(lines: list[str], is_ours: Callable[[str], bool]) -> Iterator[Facts]:

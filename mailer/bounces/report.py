@@ -23,7 +23,7 @@ from mailer.bounces.dsn import (
     read_fields,
 )
 from mailer.bounces.mime import Headers, Leaf, decoded_words, parse_headers, read_mail
-from mailer.bounces.prose import find_recipients, split_copy, transcript
+from mailer.bounces.prose import find_recipients, split_copy, transcript, words_beside_addresses
 from mailer.bounces.verdicts import judge_facts
 from mailer.replies import Verdict
 
@@ -240,7 +240,7 @@ def _prose_facts(mail: _Mail, facts: list[Facts]) -> list[Facts]:
     ours = {
         clean_address(address).lower()
         for value in [
-            *mail.headers.all("to", "from", "delivered-to", "x-original-to", "return-path", "reply-to"),
+            *mail.headers.all("to", "from", "return-path", "reply-to"),
             *mail.original.all("from", "return-path", "sender", "reply-to", "x-sender"),
         ]
         for address in ADDRESS.findall(value[:1000])
@@ -274,7 +274,12 @@ def _prose_facts(mail: _Mail, facts: list[Facts]) -> list[Facts]:
 def _enrich(facts: list[Facts], notice: str) -> None:
     """Add what the notification and its transcript say about each recipient."""
     said = transcript(notice)
+    beside = words_beside_addresses(notice)
     for one in facts:
+        for address in {one.address.lower(), one.original.lower()}:
+            words = beside.get(address, "")
+            if words and words != one.diagnostic:
+                one.more.append(words)
         for command, reply in said:
             if len(facts) == 1 or one.address.lower() in reply.lower():
                 one.command = one.command or command

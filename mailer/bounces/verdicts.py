@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Final
 
 from mailer.bounces.dsn import Facts, status_in
@@ -10,44 +11,52 @@ from mailer.bounces.prose import command_in
 from mailer.replies import Basis, Verdict, judge
 
 _CODE_AND_STATUS: Final = re.compile(
-    r"(?<![\d.])([245]\d\d)[ \t-]{1,3}[#<'(\[]{0,2}([245]\.\d{1,3}\.\d{1,3})(?![\d.]*\d)"
+    r"(?<![\d.])([245]\d\d)[ \t:-]{1,3}[#<'(\[]{0,2}([245]\.\d{1,3}\.\d{1,3})(?![\d.]*\d)"
 )
 _CODE: Final = re.compile(r"(?<![\d.,:/#\[=+-])([45]\d\d)(?=[ \t:<'-]|$)(?!-\d{2})")
 # Amazon SES puts its own reading of the reply before the reply.
 _SES_PREFIX: Final = re.compile(r"^[ \t]*[245]\.\d\.\d{1,3} - [^'\n]{1,80}?([245]\d\d)-'")
+_COURTESY: Final = re.compile(
+    r"^.*(?:this is (?:the|an automatically|a mime)|i'm (?:sorry|afraid)|for further assistance|please include this"
+    r"|delete your own text|original message was received|addresses? had (?:permanent|transient)|the mail system"
+    r"|one or more (?:of its )?recipients|to the following recipients?|following (?:recipients?|address)|recipients? failed"
+    r"|this is a permanent error|created automatically|auto(?:matically|matic)? generated|do not reply|transcript of"
+    r"|technical (?:details|report)|delivery status notification|warning message only|do not need to resend"
+    r"|please check recipient|learn more|contact|mime.format|undeliverable message).*$",
+    re.IGNORECASE | re.MULTILINE,
+)
+_EXCERPT: Final = 500
+_WEAK: Final = frozenset({"", "5.0.0", "4.0.0", "5.1.0", "5.5.0", "5.3.0"})
 
 
 def judge_facts(facts: Facts, notice: str, *, delayed: bool, alone: bool) -> Verdict:
     """Return the verdict on one recipient: the first text whose words say something, else the status.
 
-    The diagnostic code is asked first, then what stands by the address or in the transcript, and the whole
-    notification last, if it is about this recipient `alone`.
+    The diagnostic code is asked first, then what stands by the address or in the transcript. The whole
+    notification is asked last, if it is about this recipient `alone` and no telling status was reported.
     """
+    delayed = delayed or facts.action == "delayed"
+    near = [text for text in (facts.diagnostic, *facts.more) if text.strip()]
+    command = facts.command or next((found for text in near if (found := command_in(text))), "")
+    if not command and alone:
+        command = command_in(notice)
     weak: Verdict | None = None
-    texts = [facts.diagnostic, *facts.more]
-    if alone:
-        texts.append(notice)
-    command = facts.command or next((found for text in texts if (found := command_in(text))), "")
-    for text in texts:
-        if not text.strip():
-            continue
+    for text in (reading for text in near for reading in _readings(text)):
         verdict = _judge_text(text, facts, command_in(text) or command, delayed)
         if verdict.basis is Basis.TEXT:
             return verdict
         if weak is None or (weak.basis is Basis.NOTHING and verdict.basis is Basis.STATUS):
             weak = verdict
-    if delayed or facts.action == "delayed":
+    if alone and (facts.status in _WEAK) and (weak is None or weak.enhanced in _WEAK):
+        for text in _readings(_COURTESY.sub(" ", notice)):
+            verdict = _judge_text(text, facts, command, delayed)
+            if verdict.basis is Basis.TEXT:
+                return verdict
+            if weak is None or (weak.basis is Basis.NOTHING and verdict.basis is Basis.STATUS):
+                weak = verdict
+    if delayed:
         return judge(weak.code if weak else None, "4.4.7", "delivery has been delayed", provider=facts.remote)
     return weak or _judge_text("", facts, command, delayed)
-
-
-def _judge_text(text: str, facts: Facts, command: str, delayed: bool) -> Verdict:
-    text = _SES_PREFIX.sub(r"\1 ", text)
-    code, status = code_and_status(text)
-    status = _better(status, facts.status)
-    if code is None and not status:
-        status = "4.0.0" if delayed or facts.action == "delayed" else "5.0.0"
-    return judge(code, status, text, provider=facts.remote, command=_command(command))
 
 
 def code_and_status(text: str) -> tuple[int | None, str]:
@@ -59,19 +68,25 @@ def code_and_status(text: str) -> tuple[int | None, str]:
     return (int(found[1]) if found else None), status_in(text)
 
 
+def _readings(text: str) -> Iterator[str]:
+    """Yield the quoted reply, where a text has one, and then the whole text."""
+    text = _SES_PREFIX.sub(r"\1 ", text)
+    found = _CODE_AND_STATUS.search(text) or _CODE.search(text)
+    if found and found.start() > 0:
+        yield text[found.start() : found.start() + _EXCERPT]
+    yield text
+
+
+def _judge_text(text: str, facts: Facts, command: str, delayed: bool) -> Verdict:
+    code, status = code_and_status(text)
+    status = _better(status, facts.status)
+    if code is None and not status:
+        status = "4.0.0" if delayed else "5.0.0"
+    return judge(code, status, text, provider=facts.remote, command=command)
+
+
 def _better(quoted: str, reported: str) -> str:
     """Return the more telling status: what the remote system said, unless that is a bare `5.0.0`."""
     if not quoted or (quoted.endswith(".0.0") and reported):
         return reported or quoted
     return quoted
-
-
-def _command(command: str) -> str:
-    return {
-        "MAIL": "MAIL",
-        "RCPT": "RCPT",
-        "DATA": "DATA",
-        "CONN": "CONN",
-        "EHLO": "EHLO",
-        "HELO": "HELO",
-    }.get(command, "")

@@ -147,11 +147,11 @@ RATE: Final = Family(B.RATE_LIMITED, (
     "please try again slower", "speeding", "exceeded the max*per",
 ))  # fmt: skip
 REPUTATION: Final = Family(B.REPUTATION_BLOCK, (
-    "spamhaus", "spamcop", "sorbs", "barracudacentral", "dnsbl", "dnsrbl", "rbl", "blacklisted by",
+    "spamhaus", "spamcop", "sorbs", "barracudacentral", "dnsbl", "dnsrbl", "blacklisted by",
     "blacklist",
     "blocklist", "block list", "black list", "blackhole", "denylist", "blocked using",
     "blocked by*list", "listed at",
-    "listed in*list", "is listed by", "listed in", "reverse dns", "rdns", "ptr record", "ptr resource",
+    "listed in*list", "is listed by", "reverse dns", "rdns", "ptr record", "ptr resource",
     "no ptr", "missing ptr",
     "reverse lookup", "reverse hostname", "cannot find your hostname", "cannot find your reverse",
     "ip name lookup failed",
@@ -231,6 +231,14 @@ SECURITY: Final = Family(B.POLICY_REJECT, (
     "sender*blacklist", "denied by*user", "access denied", "access to*denied", "forbidden",
     "rfc compliance", "not rfc*compliant", "rfc*violat",
     "not compliant", "does not comply",
+))  # fmt: skip
+LISTED: Final = Family(B.REPUTATION_BLOCK, (
+    "reverse dns", "fix reverse", "rdns", "ptr record", "ptr resource", "bad dns ptr", "no ptr", "missing ptr",
+    "reverse lookup", "reverse hostname", "cannot find your hostname", "cannot find your reverse",
+    "spamhaus", "spamcop", "sorbs", "barracudacentral", "dnsbl", "dnsrbl", "senderscore", "senderbase",
+    "trustedsource", "cloudmark", "proofpoint", "cdrbl", "cxbl", "reputation", "rbl.", " rbl", "ip address blacklisted",
+    "client host*blocked", "your ip*black", "ip*blacklisted", "ip address*block", "ip*is blocked", "banned sending ip",
+    "weren't sent", "part of their network",
 ))  # fmt: skip
 SENDER: Final = Family(B.POLICY_REJECT, (
     "sender address rejected", "sender rejected", "sender*rejected", "sender*denied",
@@ -312,7 +320,7 @@ UNKNOWN_USER: Final = Family(B.INVALID_MAILBOX, (
     "не существует", "用户不存在", "收件人不存在", "ディレクトリのリストにありません", "見つかりません",
     "見つからない", "存在しません", "宛先不明",
     "宛先が不明", "recipnotfound", "not in address book",
-    "not in directory", "unable to deliver message to", "mailbox*deleted", "user*deleted",
+    "not in directory", "unable to deliver message to*(and other recipients in the same domain", "mailbox*deleted", "user*deleted",
     "account*deleted", "has been deleted", "is no longer",
     "user*terminated", "discontinued", "mailbox not available", "recipient*not available",
     "user account*unavailable", "could not deliver message to mailbox",
@@ -391,7 +399,7 @@ SYSTEM: Final = Family(B.TRANSIENT_SYSTEM, (
     "unexpected error", "failed to read", "exited with", "crash", "returned a*status", "transient",
     "sorry, too many clients",
     "interrupted", "can't accept messages now", "temporary lookup failure", "temporary*problem",
-    "temporary local problem", "delivery failed", "could not be processed", "unable to process",
+    "temporary local problem", "could not be processed", "unable to process",
     "mail*delivery*failed*local",
     "software", "not responding to*commands", "server*overload", "load*too high",
 ))  # fmt: skip
@@ -404,7 +412,7 @@ PROTOCOL: Final = Family(B.PROTOCOL, (
 ))  # fmt: skip
 
 FAMILIES: Final = (
-    FULL, TOO_LARGE, DISABLED, MOVED, RELAY, AUTHENTICATION, RATE, SENDER, SECURITY, REFUSED_BY_PERSON,
+    FULL, TOO_LARGE, DISABLED, MOVED, RELAY, AUTHENTICATION, RATE, LISTED, SENDER, SECURITY, REFUSED_BY_PERSON,
     REPUTATION,
     UNKNOWN_DOMAIN, CONTENT, UNKNOWN_USER, EXPIRED, NETWORK, SYSTEM, PROTOCOL,
 )  # fmt: skip

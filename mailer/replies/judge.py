@@ -51,6 +51,8 @@ _UNIT_SECONDS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _STATUS_FORM: Final = re.compile(r"[245]\.\d{1,3}\.\d{1,3}")
 # `550-5.1.1` and `550 5.1.1` at the start of each line of a reply repeat what is known.
 _LINE_PREFIX: Final = re.compile(r"(?<![\w.])[245]\d\d-(?:[245]\.\d{1,3}\.\d{1,3} ?)?")
+_ADDRESS: Final = re.compile(r"<?[^\s<>@\"'(),;:]{1,128}@[\w.-]{1,255}>?")
+_URL: Final = re.compile(r"https?://([\w.-]{1,255})[^\s]*")
 _BLANKS: Final = re.compile(r"\s+")
 
 
@@ -197,7 +199,13 @@ def _says(text: str, phrase: str) -> bool:
 
 
 def _plain(text: str) -> str:
-    return _BLANKS.sub(" ", _LINE_PREFIX.sub(" ", text[:_LOOKED_AT].lower())).strip()
+    """Return the words alone: addresses become `<>`, of a URL the host stays."""
+    text = _LINE_PREFIX.sub(" ", text[:_LOOKED_AT].lower())
+    if "@" in text:
+        text = _ADDRESS.sub("<>", text)
+    if "://" in text:
+        text = _URL.sub(r" \1 ", text)
+    return _BLANKS.sub(" ", text).strip()
 
 
 def _asked_for(text: str) -> float | None:

@@ -189,7 +189,7 @@ ROWS: Final = (
         bounce_class=B.POLICY_REJECT,
         reason="our relay wants other credentials",
     ),
-    Row(R.SPAM, ("likely unsolicited", "likely suspicious"), bounce_class=B.CONTENT, reason="Gmail"),
+    Row(R.SPAM, ("likely unsolicited", "likely suspicious", "due to spam classification"), bounce_class=B.CONTENT, reason="Gmail"),
     Row(
         R.GREY,
         ("greylist", "graylist", "grey list", "gray list", "grey-list"),
