@@ -100,7 +100,8 @@ def first_address(text: str) -> str:
 
 def clean_address(text: str) -> str:
     """Return an address without what commonly sticks to its ends."""
-    return text.strip("'`=*|").rstrip(".-_")
+    text = text.strip("'`*|").rstrip(".-_=")
+    return text if text.startswith("=?") else text.lstrip("=")
 
 
 def _is_whole(group: dict[str, str]) -> bool:

@@ -57,7 +57,8 @@ _CHALLENGE: Final = re.compile(
     re.IGNORECASE,
 )
 _BOUNCE_WORDS: Final = re.compile(
-    r"error has occurred|expired|aborted|incorrectly|malformed|un(?:able|successful)[^.]{0,40}(?:to )?(?:deliver|send|relay|process)|undeliver|not (?:be "
+    r"error has occurred|expired|aborted|incorrectly|malformed|un(?:able"
+    r"|successful)[^.]{0,40}(?:to )?(?:deliver|send|relay|process)|undeliver|not (?:be "
     r"|able to be |been )?(?:\w+ )?deliver|n[o']t deliver|could not be (?:sent|delivered|processed)"
     r"|deliver\w* (?:\w+ ){0,6}fail|fail\w* (?:\w+ ){0,5}deliver"
     r"|had (?:permanent|transient)|permanent (?:fatal )?(?:error|failure)|fatal error|did not (?:reach"

@@ -22,7 +22,7 @@ _COPY_FOLLOWS: Final = re.compile(
     r"^[ \t>|*_=#.-]{0,80}(?:"
     r"this is a copy of (?:the|your) (?:original )?message(?:, including[^\n]{0,60})?"
     r"|(?:below|enclosed)(?: this line)? is (?:a copy of )?(?:the )?(?:original )?(?:message|mail)?"
-    r"|(?:the )?(?:original|returned|unsent|undelivered|bounced|rejected|failed|your) (?:e-?mail|message"
+    r"|(?:the )?(?:original|returned|unsent|undelivered|bounced|rejected|failed) (?:e-?mail|message"
     r"|mail)"
     r"(?: (?:text|headers?|body|info|information|source|content)s?)?(?: (?:follows?|is attached|was|below))?"
     r"|(?:the )?(?:message|mail) (?:headers?|text|body|contents?|source)(?: (?:follows?|below))?"
@@ -40,13 +40,14 @@ _COPY_STARTS: Final = re.compile(
 
 _ADDRESS: Final = ADDRESS.pattern
 _AT_START: Final = re.compile(
-    rf"^[ \t]{{0,16}}(?:[*•>-]{{1,4}}[ \t]+)?[<\"'(]{{0,2}}(?P<address>{_ADDRESS})[>\"')]{{0,2}}"
+    r"^[ \t]{0,16}(?P<code>[45]\d\d[ -](?:[45][\d.]{4,9} )?)?(?:[*•>-]{1,4}[ \t]+)?[<\"'(]{0,2}"
+    rf"(?P<address>{_ADDRESS})[>\"')]{{0,2}}"
     rf"(?:[ \t]+\(?<?(?P<second>{_ADDRESS})>?\)?)?(?:<mailto:[^<>]{{1,300}}>)?[ \t]*"
-    r"(?P<rest>$|[:;].*|\.{2,3}.*|\(.*|-+[ \t].*|,[ \t]*\w.*|[ \t]{2,}\S.*|on \d.*)",
+    r"(?P<rest>$|[:;].*|\.{2,3}.*|\(.*|-+[ \t].*|,[ \t]*\w.*|(?<=\s)\S.*)",
 )
 _LABELLED: Final = re.compile(
     r"^[ \t>*-]{0,12}(?:(?:original |final |failed |intended )?recipients?(?: address(?:es)?)?"
-    r"|addressed to|original address"
+    r"|addressed to|original address|\(?(?:ultimately )?generated (?:by|from)|\(expanded from"
     r"|failed addresse?s?|undeliverable to|delivery failed|failed to deliver to|e-?mail address"
     r"|target mail address"
     r"|could not be delivered to|unknown user|invalid (?:final delivery )?userid"
@@ -89,7 +90,8 @@ _COMMANDS: Final = (
                 r"|connected to [^\n]{1,80} but greeting failed|my name was rejected"
                 r"|connection was refused by|on connect", re.I), "CONN"),
 )  # fmt: skip
-_SAID: Final = re.compile(r"^[ \t]*(>>>|<<<|Sent <<<|Received >>>)[ \t]?(.*)$")
+_NEXT_REPLY: Final = re.compile(r"(?:[245]\d\d |>>>|<<<|(?:\.\.\. )?while talking to)", re.IGNORECASE)
+_SAID: Final = re.compile(r"^[ \t]*(>>>|<<<|Sent <<<|Received >>>|In: |Out:)[ \t]?(.*)$")
 _TRANSCRIPT_NOISE: Final = re.compile(
     r"^(?:2\d\d|3\d\d|503|554 (?:5\.5\.\d )?(?:error: )?no valid recip)", re.I
 )
@@ -137,7 +139,7 @@ def transcript(notice: str) -> list[tuple[str, str]]:
         found = _SAID.match(line[:_MAX_LINE])
         if found is None:
             continue
-        if found[1] in (">>>", "Sent <<<"):
+        if found[1] in (">>>", "Sent <<<", "In: "):
             if reply:
                 refusals.append((command, reply))
                 reply = ""
@@ -160,11 +162,14 @@ def _by_layout(lines: list[str], is_ours: Callable[[str], bool]) -> Iterator[Fac
         if "@" in line and (found := _AT_START.match(line))
     ]
     starts = {number for number, _ in hits}
-    strict = [hit for hit in hits if not is_ours(clean_address(hit[1]["address"]))] or hits
+    hits = [hit for hit in hits if not hit[1]["address"].startswith("/")]
+    plain = [hit for hit in hits if not hit[1]["rest"] or hit[1]["rest"].startswith((":", "..."))]
+    strict = [hit for hit in hits if not is_ours(clean_address(hit[1]["address"]))] or plain
     for number, found in strict[:MAX_RECIPIENTS]:
-        block = [found["rest"].lstrip(" :;.")]
+        block = [(found["code"] or "") + found["rest"].lstrip(" :;.")]
         for later in range(number + 1, min(number + _BLOCK_LINES, len(lines))):
-            if later in starts or (not lines[later].strip() and any(block)):
+            line = lines[later]
+            if later in starts or (any(block) and (not line.strip() or _NEXT_REPLY.match(line))):
                 break
             block.append(lines[later].strip())
         address = found["second"] if found["second"] and "<" in lines[number] else found["address"]

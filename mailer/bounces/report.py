@@ -8,7 +8,7 @@ has a vote where that finds nothing. Nothing here raises, whatever the bytes.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
@@ -83,6 +83,7 @@ class Report:
     """Address or system that sent the report."""
 
 
+_MAX_FORWARDS: Final = 2
 _TOKEN: Final = re.compile(r"\bb\.([a-z2-7]{20,62})(?:@|=)", re.IGNORECASE)
 _ENVELOPE_FIELDS: Final = (
     "delivered-to", "x-original-to", "envelope-to", "x-envelope-to", "x-delivered-to", "x-rcpt-to",
@@ -104,6 +105,10 @@ def parse_report(raw: bytes) -> Report:
 
     At most the first megabyte, 200 parts, ten levels and 1,000 recipients are read.
     """
+    return _read(raw, 0)
+
+
+def _read(raw: bytes, depth: int) -> Report:
     mail = _Mail.read(raw)
     tokens = _tokens(mail)
     reporter = first_address(mail.headers.get("from"))
@@ -127,6 +132,9 @@ def parse_report(raw: bytes) -> Report:
         done = tuple(_recipient(facts_of_one, reporting, None) for facts_of_one in facts)
         return Report(kind, done, tokens, message_id, "", reporter)
     facts = [one for one in facts if one.action not in _DONE and one.address] or _prose_facts(mail, facts)
+    if not facts and mail.copy and depth < _MAX_FORWARDS and kinds.is_from_mail_system(mail.original, ""):
+        inner = _read(mail.copy, depth + 1)
+        return replace(inner, envelope_tokens=tokens or inner.envelope_tokens)
     if not facts and not mail.is_report:
         return Report(ReportKind.ORDINARY, (), tokens, message_id, "", reporter)
     _enrich(facts, mail.notice)
@@ -134,7 +142,12 @@ def parse_report(raw: bytes) -> Report:
         _recipient(
             one,
             reporting,
-            judge_facts(one, mail.notice, delayed=kind is ReportKind.DELAYED, alone=len(facts) == 1),
+            judge_facts(
+                one,
+                f"{mail.notice}\n\n{mail.subject}",
+                delayed=kind is ReportKind.DELAYED,
+                alone=len(facts) == 1,
+            ),
         )
         for one in facts[:MAX_RECIPIENTS]
     )
@@ -151,6 +164,8 @@ class _Mail:
     notice: str
     status_texts: list[str]
     original: Headers
+    copy: bytes
+    """What is quoted of the mail reported on, as far as it is there."""
     subject: str
     is_report: bool
     """Declared as a delivery report, or sent by a mail system."""
@@ -177,11 +192,8 @@ class _Mail:
             statuses.append(notice)
         if copy:
             copies.append(copy)
-        original = (
-            parse_headers("\n".join(copies).lstrip("\n").encode("utf-8", "replace"))
-            if copies
-            else Headers(())
-        )
+        quoted = "\n".join(copies).lstrip("\n-").encode("utf-8", "replace")
+        original = parse_headers(quoted.partition(b"\n\n")[0] if len(copies) == 1 else quoted)
         subject = decoded_words(headers.get("subject"))
         return _Mail(
             raw,
@@ -190,6 +202,7 @@ class _Mail:
             notice,
             statuses,
             original,
+            quoted,
             subject,
             bool(statuses) or kinds.is_from_mail_system(headers, subject),
         )
@@ -251,7 +264,7 @@ def _prose_facts(mail: _Mail, facts: list[Facts]) -> list[Facts]:
         for value in mail.headers.all("x-failed-recipients")
         for address in ADDRESS.findall(value)
     ]
-    if named:
+    if named and not all(one.diagnostic for one in found):
         by_address = {one.address.lower(): one for one in found}
         found = [
             by_address.get(address.lower(), Facts(address=address))

@@ -4,32 +4,52 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
 from mailer.bounces.dsn import Facts, status_in
 from mailer.bounces.prose import command_in
-from mailer.replies import Basis, Verdict, judge
+from mailer.replies import POLICY, Basis, BounceClass, ReplyClass, Verdict, judge
 
 _CODE_AND_STATUS: Final = re.compile(
-    r"(?<![\d.])([245]\d\d)[ \t:-]{1,3}[#<'(\[]{0,2}([245]\.\d{1,3}\.\d{1,3})(?![\d.]*\d)"
+    r"(?<![\d.])([45]\d\d)[ \t:,-]{1,3}[#<'(\[]{0,2}([245]\.\d{1,3}\.\d{1,3})(?![\d.]*\d)"
 )
 _CODE: Final = re.compile(r"(?<![\d.,:/#\[=+-])([45]\d\d)(?=[ \t:<'-]|$)(?!-\d{2})")
 # Amazon SES puts its own reading of the reply before the reply.
 _SES_PREFIX: Final = re.compile(r"^[ \t]*[245]\.\d\.\d{1,3} - [^'\n]{1,80}?([245]\d\d)-'")
 _COURTESY: Final = re.compile(
-    r"^.*(?:this is (?:the|an automatically|a mime)|i'm (?:sorry|afraid)|for further assistance|please include this"
-    r"|delete your own text|original message was received|addresses? had (?:permanent|transient)|the mail system"
-    r"|one or more (?:of its )?recipients|to the following recipients?|following (?:recipients?|address)|recipients? failed"
-    r"|this is a permanent error|created automatically|auto(?:matically|matic)? generated|do not reply|transcript of"
+    r"^.*(?:this is (?:the|an automatically|a mime)|i'm (?:sorry|afraid)|for further assistance"
+    r"|please include this"
+    r"|delete your own text|original message was received|addresses? had (?:permanent|transient)"
+    r"|the mail system"
+    r"|one or more (?:of its )?recipients|to the following recipients?|following (?:recipients?|address)"
+    r"|recipients? failed"
+    r"|this is a permanent error|created automatically|auto(?:matically|matic)? generated|do not reply"
+    r"|transcript of"
     r"|technical (?:details|report)|delivery status notification|warning message only|do not need to resend"
     r"|please check recipient|learn more|contact|mime.format|undeliverable message).*$",
     re.IGNORECASE | re.MULTILINE,
 )
+# KDDI says what is wrong before it quotes "user unknown".
+_ACCOUNT: Final = re.compile(r"The user\(s\) account is [^\n]{4,60}")
+_REPLY_END: Final = re.compile(r"\n(?![ \t]|[45]\d\d)|\n[ \t]*\n| <<< | >>> ")
 _EXCERPT: Final = 500
 _WEAK: Final = frozenset({"", "5.0.0", "4.0.0", "5.1.0", "5.5.0", "5.3.0"})
 
 
 def judge_facts(facts: Facts, notice: str, *, delayed: bool, alone: bool) -> Verdict:
+    """Return the verdict on one recipient, as `judge` gives it, but never hard for a closed account.
+
+    In the dialogue a provider that closed an account says so for the address we gave; a report may speak
+    of where mail was forwarded. Two such reports suppress, one does not.
+    """
+    verdict = _believed(facts, notice, delayed=delayed, alone=alone)
+    if verdict.hard and POLICY[verdict.bounce_class or BounceClass.UNDETERMINED].hard is False:
+        return replace(verdict, hard=False, reply_class=ReplyClass.PERMANENT)
+    return verdict
+
+
+def _believed(facts: Facts, notice: str, *, delayed: bool, alone: bool) -> Verdict:
     """Return the verdict on one recipient: the first text whose words say something, else the status.
 
     The diagnostic code is asked first, then what stands by the address or in the transcript. The whole
@@ -37,17 +57,19 @@ def judge_facts(facts: Facts, notice: str, *, delayed: bool, alone: bool) -> Ver
     """
     delayed = delayed or facts.action == "delayed"
     near = [text for text in (facts.diagnostic, *facts.more) if text.strip()]
+    if alone and (account := _ACCOUNT.search(notice)):
+        near.insert(0, account[0])
     command = facts.command or next((found for text in near if (found := command_in(text))), "")
     if not command and alone:
         command = command_in(notice)
     weak: Verdict | None = None
-    for text in (reading for text in near for reading in _readings(text)):
+    for text in (reading for said in near for reading in _readings(said)):
         verdict = _judge_text(text, facts, command_in(text) or command, delayed)
-        if verdict.basis is Basis.TEXT:
+        if verdict.basis is Basis.TEXT and not (delayed and verdict.bounce_class is BounceClass.EXPIRED):
             return verdict
         if weak is None or (weak.basis is Basis.NOTHING and verdict.basis is Basis.STATUS):
             weak = verdict
-    if alone and (facts.status in _WEAK) and (weak is None or weak.enhanced in _WEAK):
+    if alone and (delayed or (facts.status in _WEAK and (weak is None or weak.enhanced in _WEAK))):
         for text in _readings(_COURTESY.sub(" ", notice)):
             verdict = _judge_text(text, facts, command, delayed)
             if verdict.basis is Basis.TEXT:
@@ -55,7 +77,9 @@ def judge_facts(facts: Facts, notice: str, *, delayed: bool, alone: bool) -> Ver
             if weak is None or (weak.basis is Basis.NOTHING and verdict.basis is Basis.STATUS):
                 weak = verdict
     if delayed:
-        return judge(weak.code if weak else None, "4.4.7", "delivery has been delayed", provider=facts.remote)
+        return judge(
+            weak.code if weak else None, "4.4.7", "delivery has been delayed", provider=_provider(facts)
+        )
     return weak or _judge_text("", facts, command, delayed)
 
 
@@ -68,12 +92,18 @@ def code_and_status(text: str) -> tuple[int | None, str]:
     return (int(found[1]) if found else None), status_in(text)
 
 
+def _provider(facts: Facts) -> str:
+    """Return the hosts that may have refused: the one named, and the recipient's domain."""
+    return f"{facts.remote} {facts.address.rpartition('@')[2]}"
+
+
 def _readings(text: str) -> Iterator[str]:
     """Yield the quoted reply, where a text has one, and then the whole text."""
-    text = _SES_PREFIX.sub(r"\1 ", text)
+    text = _SES_PREFIX.sub(r"\1 ", text).replace("ERROR_CODE :", "")
     found = _CODE_AND_STATUS.search(text) or _CODE.search(text)
     if found and found.start() > 0:
-        yield text[found.start() : found.start() + _EXCERPT]
+        excerpt = _REPLY_END.split(text[found.start() : found.start() + _EXCERPT], maxsplit=1)[0]
+        yield excerpt.partition("]")[0] if text[found.start() - 1] == "[" else excerpt
     yield text
 
 
@@ -82,7 +112,7 @@ def _judge_text(text: str, facts: Facts, command: str, delayed: bool) -> Verdict
     status = _better(status, facts.status)
     if code is None and not status:
         status = "4.0.0" if delayed else "5.0.0"
-    return judge(code, status, text, provider=facts.remote, command=command)
+    return judge(code, status, text, provider=_provider(facts), command=command)
 
 
 def _better(quoted: str, reported: str) -> str:

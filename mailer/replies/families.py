@@ -56,6 +56,7 @@ FULL: Final = Family(B.MAILBOX_FULL, (
     "limit*mailbox*reached",
 ))  # fmt: skip
 TOO_LARGE: Final = Family(B.MESSAGE_TOO_LARGE, (
+    "recipsizelimit", "exeeded the maximum size", "larger than*accept",
     "message too big", "message too large", "message is too big", "message is too large", "mail too large",
     "size exceeds", "exceeds*size", "size limit", "message length exceeds", "maximum message size",
     "exceeded maximum size", "exceeded message size", "message size limit", "exceeds*limit of",
@@ -129,6 +130,7 @@ AUTHENTICATION: Final = Family(B.AUTH_FAILURE, (
     "not authorized for this domain",
 ))  # fmt: skip
 RATE: Final = Family(B.RATE_LIMITED, (
+    "reciplimit", "ofr_104", "_402]", "cxcnct", "cxmxrt", "cxthrt",
     "rate limit", "rate-limit", "ratelimit", "too many connections", "too many concurrent",
     "too many recipients",
     "too many messages", "too many mails", "too many emails", "too many rcpt", "too many sessions",
@@ -202,7 +204,7 @@ CONTENT: Final = Family(B.CONTENT, (
     "improper use of 8-bit", "headers too large", "header too large", "header size",
     "message header size", "bare lf", "bare newline",
     "attachment", "banned file", "charset", "unacceptable content", "8-bit", "malformed message",
-    "header*rejected", "header error",
+    "header*rejected",
     "bodytype", "data format error", "duplicate header", "forbidden content", "prohibited content",
     "contains*blocked", "垃圾邮件",
     "迷惑メール", "message was rejected*antispam", "anti-spam", "antispam", "mail content denied", "cyren",
@@ -212,6 +214,9 @@ CONTENT: Final = Family(B.CONTENT, (
     "from header", "missing from", "date header",
 ))  # fmt: skip
 SECURITY: Final = Family(B.POLICY_REJECT, (
+    "google groups", "groups.google.com", "googlegroups", "network not allowed", "protocol violation",
+    "resolver.rst.authrequired", "resolver.rst.notauthorized", "resolver.rst.sendernotauth",
+    "envelope blocked", "sendernotauthenticated", "smtp relay error", "host network",
     "potential security issue", "presents a potential", "security issue", "security policy",
     "security reasons", "for policy reasons",
     "local policy", "policy violation", "policy*reject", "rejected*policy", "due to policy",
@@ -233,14 +238,21 @@ SECURITY: Final = Family(B.POLICY_REJECT, (
     "not compliant", "does not comply",
 ))  # fmt: skip
 LISTED: Final = Family(B.REPUTATION_BLOCK, (
-    "reverse dns", "fix reverse", "rdns", "ptr record", "ptr resource", "bad dns ptr", "no ptr", "missing ptr",
+    "access denied. ip name",
+    "a problem occurred. (ask your postmaster", "cxdns", "traffic not accepted from this ip",
+    "will not*accept*from this ip",
+    "reverse dns", "fix reverse", "rdns", "ptr record", "ptr resource", "bad dns ptr", "no ptr",
+    "missing ptr",
     "reverse lookup", "reverse hostname", "cannot find your hostname", "cannot find your reverse",
     "spamhaus", "spamcop", "sorbs", "barracudacentral", "dnsbl", "dnsrbl", "senderscore", "senderbase",
-    "trustedsource", "cloudmark", "proofpoint", "cdrbl", "cxbl", "reputation", "rbl.", " rbl", "ip address blacklisted",
-    "client host*blocked", "your ip*black", "ip*blacklisted", "ip address*block", "ip*is blocked", "banned sending ip",
+    "trustedsource", "cloudmark", "proofpoint", "cdrbl", "cxbl", "reputation", "rbl.", " rbl",
+    "ip address blacklisted",
+    "client host*blocked", "your ip*black", "ip*blacklisted", "ip address*block", "ip*is blocked",
+    "banned sending ip",
     "weren't sent", "part of their network",
 ))  # fmt: skip
 SENDER: Final = Family(B.POLICY_REJECT, (
+    "unroutable sender", "unrouteable sender", "cxsndr",
     "sender address rejected", "sender rejected", "sender*rejected", "sender*denied",
     "sender address*does not exist",
     "domain of sender address", "sender domain", "sender's domain", "sender*domain*not exist",
@@ -261,6 +273,7 @@ SENDER: Final = Family(B.POLICY_REJECT, (
     "mail refused*your address", "from*not accepted", "sender*unacceptable", "sender*suspicious",
 ))  # fmt: skip
 REFUSED_BY_PERSON: Final = Family(B.FILTERED, (
+    "cannot route mail to user", "mail is rejected by recipient",
     "recipient preferences", "due to recipient preference", "recipient*refused",
     "rejected by recipient", "blocked by recipient",
     "recipient*rejected your", "user*refuses", "user refused", "user reject", "user does not accept",
@@ -272,13 +285,24 @@ REFUSED_BY_PERSON: Final = Family(B.FILTERED, (
     "not accepting messages",
     "we failed to deliver mail because the following address recipient id refuse", "refuse to receive mail",
     "email preferences of the person", "refuses to accept", "restricted to*sender",
-    "recipresttriction", "resolver.rst",
+
     "delivery not authorized", "recipnotauth", "notauth", "user*restricted*receive", "has blocked",
     "rejected by user", "due to extended inactivity new mail",
     "mailbox unavailable or", "rule-based", "拒否", "受信拒否", "受け取りを拒否", "mail addresses to refuse",
     "undeliverable address*filter",
 ))  # fmt: skip
+LOCAL_USER: Final = Family(B.INVALID_MAILBOX, (
+    "unknown user:", "email address wasn't found", "address couldn't be found",
+    "returned mail: user unknown", "name couldn't be found",
+    "invalid final delivery", "recipient name is not recognized", "not listed in",
+    "(and other recipients in the same domain", "no valid recipients for this", "ディレクトリのリストに",
+    "non répertorié", "directorio de domino", "no mailbox here by that name", "no such user in", "rcp-p1",
+    "was not found in", "unknown local", "local user unknown", "not a valid user on this",
+    "ディレクトリには見つかりません",
+))  # fmt: skip
 UNKNOWN_USER: Final = Family(B.INVALID_MAILBOX, (
+    "the recipient name is not recognized", "recipientnotfound", "non répertorié",
+    "no se encuentra en el directorio",
     "user unknown", "unknown user", "user is unknown", "user*unknown", "unknown recipient",
     "recipient unknown", "recipient*unknown",
     "unknown address", "address unknown", "unknown mailbox", "mailbox unknown", "unknown account",
@@ -308,10 +332,10 @@ UNKNOWN_USER: Final = Family(B.INVALID_MAILBOX, (
     "not a known user", "not known", "not our customer", "doesn't have a*account",
     "does not have a*account", "doesn't have an account",
     "dosn't exist", "bad address", "bad destination mailbox", "bad mailbox", "bad recipient",
-    "bad destination", "bad user", "unrouteable address", "unroutable address",
+    "bad destination", "bad user",
     "not listed in*address book", "not listed in domino", "not listed in public",
     "not listed in*directory", "user*not listed", "mailbox unavailable",
-    "recipient address rejected", "delivery to*not permitted", "undeliverable address",
+ "delivery to*not permitted", "undeliverable address",
     "addressee unknown", "address error", "adresse*invalide",
     "adresse d au moins un destinataire invalide", "destinataire*inconnu", "utilisateur inconnu",
     "utente*sconosciuto", "usuario desconocido",
@@ -320,7 +344,8 @@ UNKNOWN_USER: Final = Family(B.INVALID_MAILBOX, (
     "не существует", "用户不存在", "收件人不存在", "ディレクトリのリストにありません", "見つかりません",
     "見つからない", "存在しません", "宛先不明",
     "宛先が不明", "recipnotfound", "not in address book",
-    "not in directory", "unable to deliver message to*(and other recipients in the same domain", "mailbox*deleted", "user*deleted",
+    "not in directory", "unable to deliver message to*(and other recipients in the same domain",
+    "mailbox*deleted", "user*deleted",
     "account*deleted", "has been deleted", "is no longer",
     "user*terminated", "discontinued", "mailbox not available", "recipient*not available",
     "user account*unavailable", "could not deliver message to mailbox",
@@ -334,6 +359,9 @@ UNKNOWN_USER: Final = Family(B.INVALID_MAILBOX, (
     "destinatario sconosciuto", "message could not be delivered to mobile",
 ), remote_user=True)  # fmt: skip
 UNKNOWN_DOMAIN: Final = Family(B.INVALID_DOMAIN, (
+    "account or domain may not exist", "all host address lookups failed permanently",
+    "indicated no smtp service", "no host found for existing", "no mx found", "reject all mails",
+    "nonexistentdomain", "domain doesnt exist", "as the remote domain doesn't exist", "domain not exist",
     "host unknown", "unknown host", "unknown domain", "domain unknown", "domain does not exist",
     "domain*does not exist", "domain doesn't exist",
     "domain must exist", "no such domain", "no such host", "host not found",
@@ -342,7 +370,7 @@ UNKNOWN_DOMAIN: Final = Family(B.INVALID_DOMAIN, (
     "could not find any mail", "no mx record", "no mail exchanger",
     "invalid domain", "illegal host", "invalid host", "name or service not known", "null mx", "nullmx",
     "does not accept mail", "doesn't accept mail", "doesn't receive email",
-    "domain*not accept", "not accepting network messages", "no mx", "no a, aaaa or mx",
+    "domain*not accept", "not accepting network messages", "no a, aaaa or mx",
     "unrouteable mail domain", "unroutable mail domain",
     "recipient domain*not", "mail server*not found", "bad destination system", "domain name not found",
     "host*does not exist", "host*not found", "domain*not found",
@@ -352,6 +380,8 @@ UNKNOWN_DOMAIN: Final = Family(B.INVALID_DOMAIN, (
     "ドメインが見つかり", "server does not accept mail", "nxdomain",
 ))  # fmt: skip
 EXPIRED: Final = Family(B.EXPIRED, (
+    "could not deliver for the last", "host not reachable", "not collected after", "queue.expired",
+    "was frozen", "has been frozen", "connection timed", "not delivered within", "cannot send message for",
     "message expired", "envelope expired", "delivery expired", "delivery time expired",
     "queue too long", "in the queue too long", "been failing for a long time",
     "retry timeout exceeded", "retry time not reached", "retry time expired", "retry limit exceeded",
@@ -367,6 +397,8 @@ EXPIRED: Final = Family(B.EXPIRED, (
     "retries*exceeded", "enqueued*undeliverable", "not*reachable within", "待機", "was not reachable",
 ))  # fmt: skip
 NETWORK: Final = Family(B.NETWORK, (
+    "address family mismatch", "all routes to destination blocked", "maximum hop count", "dns.failure",
+    "dns query failed", "best-preference mx", "most progress was", "bad dns lookup",
     "hop count", "mail loop", "mail*loop", "routing loop", "loops back", "looping", "loop detected",
     "too many hops", "no route to host", "network unreachable", "network is unreachable",
     "host is unreachable", "host unreachable", "host*unreachable", "network error",
@@ -381,7 +413,14 @@ NETWORK: Final = Family(B.NETWORK, (
     "no servers responded", "no hosts", "unreachable", "dnssec", "dane",
     "not connected", "remote host*down", "maximum forwarding",
 ))  # fmt: skip
+LOCAL: Final = Family(B.TRANSIENT_SYSTEM, (
+    "procmail:", "couldn't create \"/", "could not create \"/", "mailer error", "unknown mailer error",
+))  # fmt: skip
 SYSTEM: Final = Family(B.TRANSIENT_SYSTEM, (
+    "could not load drd", "transaction failed", "delivery to file forbidden",
+    "delivery to pipe forbidden", "local delivery failed", "lmtp error", "resolver.adr.invalidinsmtp",
+    "resolver.adr.ambiguous", "resolver.fwd", "several matches found", "storedrv", "bad interpreter",
+    "homedir", "insufficient permission", "catch-all", "operating system error", "command line usage",
     "system error", "mailer error", "unknown mailer error", "internal error", "server error",
     "local error", "service unavailable", "service currently unavailable",
     "service temporarily unavailable",
@@ -404,6 +443,7 @@ SYSTEM: Final = Family(B.TRANSIENT_SYSTEM, (
     "software", "not responding to*commands", "server*overload", "load*too high",
 ))  # fmt: skip
 PROTOCOL: Final = Family(B.PROTOCOL, (
+    "angle-brackets nested", "expected word or", "domain missing in source-routed",
     "syntax error", "improper sequence", "bad sequence", "out of sequence", "command not",
     "command unrecognized", "unrecognized command", "unknown command", "command unknown",
     "not implemented", "malformed address",
@@ -412,9 +452,9 @@ PROTOCOL: Final = Family(B.PROTOCOL, (
 ))  # fmt: skip
 
 FAMILIES: Final = (
-    FULL, TOO_LARGE, DISABLED, MOVED, RELAY, AUTHENTICATION, RATE, LISTED, SENDER, SECURITY, REFUSED_BY_PERSON,
-    REPUTATION,
-    UNKNOWN_DOMAIN, CONTENT, UNKNOWN_USER, EXPIRED, NETWORK, SYSTEM, PROTOCOL,
+    FULL, TOO_LARGE, DISABLED, MOVED, RELAY, AUTHENTICATION, RATE, LISTED, SENDER, SECURITY,
+    REFUSED_BY_PERSON,
+    LOCAL, LOCAL_USER, UNKNOWN_DOMAIN, REPUTATION, CONTENT, UNKNOWN_USER, EXPIRED, NETWORK, SYSTEM, PROTOCOL,
 )  # fmt: skip
 """From the most specific thing that can be said to the least."""
 

@@ -16,6 +16,7 @@ TEXT_LIMIT: Final = 512
 _LOOKED_AT: Final = 2048
 
 _HARD_CLASSES: Final = frozenset({BounceClass.INVALID_MAILBOX, BounceClass.INVALID_DOMAIN, BounceClass.MOVED})
+_BEFORE_MAIL: Final = frozenset({"CONN", "EHLO", "HELO"})
 _AGAIN: Final = frozenset(
     {
         ReplyClass.FULL,
@@ -152,16 +153,20 @@ def _by_families(code: int | None, detail: str, text: str, command: str) -> _Fou
     if family is None:
         return None
     means = family.means
-    if command == "MAIL" and means in (BounceClass.INVALID_MAILBOX, BounceClass.INVALID_DOMAIN):
+    if command == "MAIL" and means in _HARD_CLASSES:
         means = BounceClass.POLICY_REJECT
-    elif family.remote_user and not _is_about_user(code, detail, command):
+    elif command in _BEFORE_MAIL and means in _HARD_CLASSES:
+        means = BounceClass.REPUTATION_BLOCK
+    elif means is BounceClass.INVALID_MAILBOX and detail == "1.6":
+        means = BounceClass.MOVED
+    elif family.remote_user and not _is_about_user(detail, command):
         means = BounceClass.FILTERED
     return _Found(means, Basis.TEXT)
 
 
-def _is_about_user(code: int | None, detail: str, command: str) -> bool:
-    """Return whether "no such user" is to be believed: by status, by its place, or said without a reply."""
-    return detail.startswith("1.") or command == "RCPT" or (code is None and not detail.startswith("2."))
+def _is_about_user(detail: str, command: str) -> bool:
+    """Return whether "no such user" is to be believed: by its status or by its place."""
+    return detail.startswith("1.") or command == "RCPT"
 
 
 def _by_status(code: int | None, detail: str, command: str) -> _Found:
@@ -174,7 +179,7 @@ def _by_status(code: int | None, detail: str, command: str) -> _Found:
         if command == "MAIL" and means in _HARD_CLASSES:
             means = BounceClass.POLICY_REJECT
         return _Found(means, Basis.STATUS)
-    if command in ("CONN", "EHLO", "HELO"):
+    if command in _BEFORE_MAIL:
         return _Found(BounceClass.REPUTATION_BLOCK, Basis.STATUS)
     if code in (552, 452):
         return _Found(BounceClass.MAILBOX_FULL, Basis.STATUS)
@@ -200,7 +205,7 @@ def _says(text: str, phrase: str) -> bool:
 
 def _plain(text: str) -> str:
     """Return the words alone: addresses become `<>`, of a URL the host stays."""
-    text = _LINE_PREFIX.sub(" ", text[:_LOOKED_AT].lower())
+    text = _LINE_PREFIX.sub(" ", text[:_LOOKED_AT].lower()).replace("\u2019", "'")
     if "@" in text:
         text = _ADDRESS.sub("<>", text)
     if "://" in text:

@@ -54,6 +54,52 @@ ROWS: Final = (
     ),
     Row(R.HARD, ("mailbox not found",), bounce_class=B.INVALID_MAILBOX, reason="Yahoo and others"),
     Row(R.HARD, ("delivery error: dd*account",), bounce_class=B.INVALID_MAILBOX, reason="Yahoo: no account"),
+    Row(
+        R.HARD,
+        ("<>: user unknown",),
+        bounce_class=B.INVALID_MAILBOX,
+        provider="ezweb.ne.jp",
+        reason="KDDI: a filter's refusal names no address",
+    ),
+    Row(
+        R.TEMPORARY,
+        ("dns type*responded with code nxdomain", "dns type*had no relevant answers"),
+        bounce_class=B.NETWORK,
+        reason="Gmail: the lookup may succeed another day",
+    ),
+    Row(
+        R.HARD,
+        ("<>: user unknown",),
+        bounce_class=B.INVALID_MAILBOX,
+        provider="ezweb.ne.jp",
+        reason="KDDI: a filter's refusal names no address",
+    ),
+    Row(
+        R.TEMPORARY,
+        ("dns type*responded with code nxdomain", "dns type*had no relevant answers"),
+        bounce_class=B.NETWORK,
+        reason="Gmail: the lookup may succeed another day",
+    ),
+    Row(
+        R.PERMANENT, ("(state 17)", "(state 18)"), bounce_class=B.FILTERED, reason="Gmail: refused after DATA"
+    ),
+    Row(R.HARD, (), codes=(542,), bounce_class=B.INVALID_MAILBOX, reason="MessageLabs: no such address"),
+    Row(R.HARD, ("_416", "[416]"), bounce_class=B.INVALID_MAILBOX, reason="Orange, La Poste: unknown"),
+    Row(R.PERMANENT, ("_420", "_426"), bounce_class=B.MAILBOX_DISABLED, reason="Orange, La Poste: closed"),
+    Row(R.SPAM, ("_506",), bounce_class=B.CONTENT, reason="Orange, La Poste: spam"),
+    Row(R.TEMPORARY, ("_505",), bounce_class=B.TRANSIENT_SYSTEM, reason="Orange, La Poste: busy"),
+    Row(
+        R.HARD,
+        ("host does not accept mail", "domain does not accept mail", "null mx", "nullmx"),
+        bounce_class=B.INVALID_DOMAIN,
+        reason="RFC 7505, whatever the status",
+    ),
+    Row(
+        R.HARD,
+        ("recipientnotfound", "recipnotfound", "not found by smtp address lookup"),
+        bounce_class=B.INVALID_MAILBOX,
+        reason="Exchange says 5.1.10 for this too",
+    ),
     Row(R.HARD, ("mailbox unavailable",), "5.0", B.INVALID_MAILBOX, codes=(550,), reason="Microsoft"),
     Row(
         R.HARD,
@@ -63,7 +109,6 @@ ROWS: Final = (
         reason="Microsoft 365: directory-based edge blocking",
     ),
     Row(R.HARD, (), "1.10", B.INVALID_DOMAIN, reason="RFC 7505 null MX"),
-    Row(R.HARD, (), "1.3", B.INVALID_MAILBOX, reason="RFC 3463: bad mailbox syntax"),
     Row(
         R.RATE,
         ("at a rate that prevents", "too quickly", "at too great a rate"),
@@ -189,7 +234,12 @@ ROWS: Final = (
         bounce_class=B.POLICY_REJECT,
         reason="our relay wants other credentials",
     ),
-    Row(R.SPAM, ("likely unsolicited", "likely suspicious", "due to spam classification"), bounce_class=B.CONTENT, reason="Gmail"),
+    Row(
+        R.SPAM,
+        ("likely unsolicited", "likely suspicious", "due to spam classification"),
+        bounce_class=B.CONTENT,
+        reason="Gmail",
+    ),
     Row(
         R.GREY,
         ("greylist", "graylist", "grey list", "gray list", "grey-list"),
