@@ -56,6 +56,12 @@ _CHALLENGE: Final = re.compile(
     r"|release) your (?:message|mail)",
     re.IGNORECASE,
 )
+# One of these stands in each of the above; a plain search for them is much faster.
+_CHALLENGE_WORDS: Final = (
+    "boxbe", "arrest", "verif", "guest", "allowed", "approved", "safe", "challenge", "confirm",
+    "prove", "held",
+    "quarantin", "tmda", "mailblocks", "bluebottle", "uol", "choicemail", "only accept", "click",
+)  # fmt: skip
 _BOUNCE_WORDS: Final = re.compile(
     r"error has occurred|expired|aborted|incorrectly|malformed|un(?:able"
     r"|successful)[^.]{0,40}(?:to )?(?:deliver|send|relay|process)|undeliver|not (?:be "
@@ -138,7 +144,8 @@ def is_auto_reply(headers: Headers, subject: str, notice: str) -> bool:
 
 def is_challenge(headers: Headers, subject: str, notice: str) -> bool:
     """Return whether somebody's filter asks the sender to prove that he is a person."""
-    return _CHALLENGE.search(f"{headers.get('from')[:200]}\n{subject[:300]}\n{notice[:6000]}") is not None
+    text = f"{headers.get('from')[:200]}\n{subject[:300]}\n{notice[:6000]}".lower()
+    return any(word in text for word in _CHALLENGE_WORDS) and _CHALLENGE.search(text) is not None
 
 
 def reads_like_bounce(text: str) -> bool:

@@ -72,7 +72,9 @@ class Leaf:
 
 def read_mail(raw: bytes) -> tuple[Headers, list[Leaf]]:
     """Return the headers of the mail and its leaves in order; what lies beyond the bounds is left out."""
-    octets = _LINE_END.sub(b"\n", raw[:MAX_OCTETS])
+    octets = raw[:MAX_OCTETS].replace(b"\r\n", b"\n")
+    if b"\r" in octets:
+        octets = _LINE_END.sub(b"\n", octets)
     if octets.startswith((b"From ", b">From ")):
         octets = octets[octets.find(b"\n") + 1 :]
     octets = octets.lstrip(b"\n")

@@ -17,6 +17,7 @@ from mailer.bounces.dsn import ADDRESS, MAX_RECIPIENTS, Facts, clean_address
 MAX_LINES: Final = 4000
 _MAX_LINE: Final = 1000
 _BLOCK_LINES: Final = 14
+_LOOKED_AT: Final = 4096
 
 _COPY_FOLLOWS: Final = re.compile(
     r"^[ \t>|*_=#.-]{0,80}(?:"
@@ -73,23 +74,32 @@ _NOT_ABOUT_RECIPIENT: Final = re.compile(
     r"|(?:message|mail) from|from:? <|sent by|sender|f=\[|dear |hello |hi ",
     re.IGNORECASE,
 )
-_COMMANDS: Final = (
-    (re.compile(r"in reply to (?:end of )?data|after (?:end of data|data|pipelined data|sending data)"
-    r"|in data\b|\(data\)"
-                r"|failed after i sent the message|following data|step: data|data send|end of data"
-                r"|after message text", re.I), "DATA"),
-    (re.compile(r"in reply to rcpt|after (?:pipelined )?rcpt|in rcpt to|smtp:rcpt|our rcpt to|rcpt to:<"
-    r"|does not like recipient"
-                r"|did not like our rcpt|following rcpt|\[rcpt_to\]|rejected recipient"
-                r"|step: rcpt", re.I), "RCPT"),
-    (re.compile(r"in reply to mail|after (?:pipelined )?mail from|in mail from|does not like sender"
-    r"|our mail from|\[mail_from\]|following mail"
-                r"|smtp:mail|step: mail", re.I), "MAIL"),
-    (re.compile(r"refused to talk to me|after initial connection|initial connection|in reply to (?:ehlo"
-    r"|helo)|after (?:ehlo|helo)"
-                r"|connected to [^\n]{1,80} but greeting failed|my name was rejected"
-                r"|connection was refused by|on connect", re.I), "CONN"),
-)  # fmt: skip
+_COMMANDS: Final = {
+    "DATA": (
+        "in reply to data", "in reply to end of data", "after end of data", "after data",
+        "after pipelined data",
+        "after sending data", "in data", "(data)", "failed after i sent the message", "following data",
+        "step: data",
+        "data send", "end of data", "after message text",
+    ),
+    "RCPT": (
+        "in reply to rcpt", "after rcpt", "after pipelined rcpt", "in rcpt to", "smtp:rcpt",
+        "our rcpt to", "rcpt to:<",
+        "does not like recipient", "following rcpt", "[rcpt_to]", "rejected recipient", "step: rcpt",
+        "rcpt to response",
+    ),
+    "MAIL": (
+        "in reply to mail", "after mail from", "after pipelined mail from", "in mail from",
+        "does not like sender",
+        "our mail from", "[mail_from]", "following mail", "smtp:mail", "step: mail",
+    ),
+    "CONN": (
+        "refused to talk to me", "initial connection", "in reply to ehlo", "in reply to helo", "after ehlo",
+        "after helo", "but greeting failed", "my name was rejected", "connection was refused by",
+        "on connect",
+    ),
+}  # fmt: skip
+"""How systems say which command was refused."""
 _NEXT_REPLY: Final = re.compile(r"(?:[245]\d\d |>>>|<<<|(?:\.\.\. )?while talking to)", re.IGNORECASE)
 _SAID: Final = re.compile(r"^[ \t]*(>>>|<<<|Sent <<<|Received >>>|In: |Out:)[ \t]?(.*)$")
 _TRANSCRIPT_NOISE: Final = re.compile(
@@ -128,7 +138,8 @@ def words_beside_addresses(notice: str) -> dict[str, str]:
 
 def command_in(text: str) -> str:
     """Return the SMTP command that a text says was refused, or an empty string."""
-    return next((command for pattern, command in _COMMANDS if pattern.search(text)), "")
+    text = text[:_LOOKED_AT].lower()
+    return next((command for command, said in _COMMANDS.items() if any(words in text for words in said)), "")
 
 
 def transcript(notice: str) -> list[tuple[str, str]]:
