@@ -16,6 +16,7 @@ from mailer.errors import ExitCode, MailerError
 # Command to `module:attribute`: a command's module, with all it imports, is loaded when it is used.
 # In the order of the help page: what an operator does first comes first.
 COMMANDS: dict[str, tuple[str, str]] = {
+    "serve": ("mailer.cli.serve:serve", "Answer unsubscribe links and show the archive."),
     "config": ("mailer.cli.config:config", "Show and check the settings."),
     "db": ("mailer.cli.db:db", "Upgrade, back up and check the database."),
 }

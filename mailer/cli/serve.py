@@ -1,0 +1,34 @@
+"""`mailer serve`: the public pages."""
+
+from __future__ import annotations
+
+import click
+
+from mailer.cli.app import App, Command, pass_app
+
+
+@click.command(cls=Command)
+@click.option("--host", help="Where to listen; [web] host by default.")
+@click.option("--port", type=click.IntRange(1, 65535), help="[web] port by default.")
+@pass_app
+def serve(app: App, host: str | None, port: int | None) -> None:
+    """Answer unsubscribe links and show the archive, until stopped (Ctrl-C, SIGTERM)."""
+    from mailer.web.public import create_app
+    from mailer.web.server import serve_until_stopped
+
+    settings = app.settings
+    pages = create_app(
+        app.database,
+        app.signer,
+        newsletter=settings.newsletter,
+        brand=settings.brand,
+        public_url=settings.web.public_url,
+        tracking=settings.tracking,
+    )
+    host, port = host or settings.web.host, port or settings.web.port
+    serve_until_stopped(
+        pages,
+        host=host,
+        port=port,
+        ready=lambda url: app.say(f"{url} (readers reach it at {settings.web.public_url})"),
+    )

@@ -1,0 +1,150 @@
+"""`/archive/`: the issues that were sent, each as a web page made from its frozen edition."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from urllib.parse import quote
+
+from fastapi import APIRouter
+from feedgen.feed import FeedGenerator
+from sqlalchemy import ColumnElement, select
+from starlette.exceptions import HTTPException
+from starlette.responses import HTMLResponse, Response
+
+from mailer.database.models import IssueState, StoredEdition, StoredIssue
+from mailer.database.session import Database
+from mailer.rendering.archive import archive_page
+from mailer.rendering.edition import Edition
+from mailer.web.look import Look
+
+# Mail carries its styles on its elements. There is no script in it, and none would run.
+ISSUE_POLICY: Final = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src 'self' https: data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_CACHED_EDITIONS: Final = 16
+_FEED_ENTRIES: Final = 30
+_FRESH: Final = {"cache-control": "public, max-age=300"}
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An issue in the archive."""
+
+    slug: str
+    title: str
+    at: datetime
+
+
+class Editions:
+    """The frozen editions of queued issues; the last few stay in memory, since they never change."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._kept: OrderedDict[int | str, Edition] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def of_issue(self, issue_id: int) -> Edition | None:
+        """Return the edition of an issue, or None when there is no such issue."""
+        return self._get(issue_id, StoredIssue.id == issue_id)
+
+    def called(self, slug: str) -> Edition | None:
+        """Return the edition of the issue with this slug, or None when there is none."""
+        return self._get(slug, StoredIssue.slug == slug)
+
+    def _get(self, key: int | str, wanted: ColumnElement[bool]) -> Edition | None:
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        with self._database.reading() as session:
+            content = session.scalar(select(StoredEdition.content).join(StoredIssue).where(wanted))
+        if content is None:
+            return None
+        edition = Edition.from_json(content)
+        with self._lock:
+            self._kept[key] = edition
+            while len(self._kept) > _CACHED_EDITIONS:
+                self._kept.popitem(last=False)
+        return edition
+
+
+class Archive:
+    """The routes of the archive and its feed. `public_url` has no slash at its end."""
+
+    def __init__(
+        self,
+        database: Database,
+        editions: Editions,
+        look: Look,
+        *,
+        name: str,
+        language: str,
+        public_url: str,
+    ) -> None:
+        self._database = database
+        self._editions = editions
+        self._look = look
+        self._name = name
+        self._language = language
+        self._public_url = public_url
+
+    def router(self) -> APIRouter:
+        """Return the routes."""
+        router = APIRouter()
+        for path, answer in (
+            ("/", self.index),
+            ("/archive", self.index),
+            ("/archive/", self.index),
+            ("/archive/{slug}", self.issue),
+            ("/feed.xml", self.feed),
+        ):
+            router.add_api_route(path, answer, methods=["GET", "HEAD"])
+        return router
+
+    def index(self) -> Response:
+        """List the issues, newest first."""
+        return self._look.page("archive.html", issues=self._listed())
+
+    def issue(self, slug: str) -> Response:
+        """Show an issue as every reader may see it: no name, no links of one subscriber's own."""
+        edition = self._editions.called(slug)
+        if edition is None:
+            raise HTTPException(404)
+        page = archive_page(edition, public_url=self._public_url, language=self._language)
+        return HTMLResponse(page, headers=_FRESH | {"content-security-policy": ISSUE_POLICY})
+
+    def feed(self) -> Response:
+        """Return the newest issues as an Atom feed (RFC 4287)."""
+        feed = FeedGenerator()
+        feed.id(f"{self._public_url}/archive/")
+        feed.title(self._name)
+        feed.language(self._language)
+        feed.link(href=f"{self._public_url}/archive/", rel="alternate")
+        feed.link(href=f"{self._public_url}/feed.xml", rel="self")
+        listed = self._listed()[:_FEED_ENTRIES]
+        if listed:
+            feed.updated(listed[0].at)
+        for issue in listed:
+            at = f"{self._public_url}/archive/{quote(issue.slug, safe='')}"
+            entry = feed.add_entry(order="append")
+            entry.id(at)
+            entry.title(issue.title)
+            entry.link(href=at)
+            entry.published(issue.at)
+            entry.updated(issue.at)
+        return Response(feed.atom_str(pretty=True), media_type="application/atom+xml", headers=_FRESH)
+
+    def _listed(self) -> list[Listed]:
+        """Return the issues that everybody got: what went to a segment is not for all to see."""
+        with self._database.reading() as session:
+            rows = session.execute(
+                select(StoredIssue.slug, StoredIssue.title, StoredIssue.dated_at)
+                .where(StoredIssue.segment == "", StoredIssue.state != IssueState.CANCELLED)
+                .order_by(StoredIssue.dated_at.desc(), StoredIssue.id.desc())
+            )
+            return [Listed(slug, title, at) for slug, title, at in rows]

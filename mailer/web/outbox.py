@@ -1,0 +1,278 @@
+"""A browser's view of the outbox: what was kept on this machine instead of being sent.
+
+Messages are hostile until shown otherwise, as in any mail reader. Their HTML comes from an address
+of its own whose policy forbids scripts, forms and everything from elsewhere, into a frame without
+rights. The folder may hold a million messages: a page looks at their names one by one and keeps the
+few that it shows.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.errors import HeaderParseError, MessageError
+from email.header import decode_header, make_header
+from email.message import Message
+from email.parser import BytesHeaderParser, BytesParser
+from email.policy import compat32
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from mailer.config import Brand, is_loopback
+from mailer.web.look import Look
+from mailer.web.shield import PAGE_POLICY, Shield
+
+PAGE_SIZE: Final = 50
+_HEAD_OCTETS: Final = 64 * 1024
+_NAME: Final = re.compile(r"(\d{1,15})\.[\w.@+=,:-]{1,200}")
+_COUNTER: Final = re.compile(r"Q(\d{1,15})")
+_IMAGE_TYPES: Final = ("image/png", "image/jpeg", "image/gif", "image/webp")
+# Of the frame that shows a message: no script, no form, no way out, and nothing fetched from elsewhere.
+_MESSAGE_POLICY: Final = (
+    "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src 'self' data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+)
+_LIST_POLICY: Final = f"{PAGE_POLICY}; frame-src 'self'"
+_VIEWS: Final = ("html", "text", "headers")
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One message in the list."""
+
+    name: str
+    subject: str
+    to: str
+    at: datetime
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What can be shown of a message; None where it has no such part."""
+
+    html: str | None
+    text: str | None
+
+
+def create_outbox_app(maildir: Path, *, brand: Brand) -> ASGIApp:
+    """Return the application that shows the messages in a Maildir; it only reads."""
+    outbox = _Outbox(maildir, Look(brand, name="Outbox", language="en"))
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
+    for path, answer in (
+        ("/", outbox.index),
+        ("/style.css", outbox.look.style),
+        ("/message/{name}", outbox.message),
+        ("/message/{name}/html", outbox.html),
+        ("/message/{name}/source", outbox.source),
+        ("/message/{name}/images/{content_id}", outbox.image),
+    ):
+        app.add_api_route(path, answer, methods=["GET", "HEAD"])
+
+    async def refused(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        text = "There is no such message." if error.status_code == 404 else str(error.detail)
+        return outbox.look.notice(error.status_code, "Not found", text)
+
+    app.add_exception_handler(HTTPException, refused)
+    return Shield(_LocalOnly(app), policy=_LIST_POLICY, private=("/",))
+
+
+class _LocalOnly:
+    """Refuses requests for another host name: a page elsewhere could point its own name at us."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            host = Request(scope).url.hostname or ""
+            if not is_loopback(host.strip("[]")):
+                await PlainTextResponse("The outbox answers on this machine only.\n", 421)(
+                    scope, receive, send
+                )
+                return
+        await self._app(scope, receive, send)
+
+
+class _Outbox:
+    def __init__(self, maildir: Path, look: Look) -> None:
+        self._maildir = maildir
+        self.look = look
+
+    def index(self, before: str = "") -> Response:
+        """List a page of messages, newest first, from the one after `before` on."""
+        limit = _order(before) if before else None
+        count = 0
+
+        def older() -> Iterator[str]:
+            nonlocal count
+            for name in _names(self._maildir):
+                count += 1
+                if limit is None or _order(name) < limit:
+                    yield name
+
+        names = heapq.nlargest(PAGE_SIZE + 1, older(), key=_order)
+        kept = [one for name in names[:PAGE_SIZE] if (one := self._summary(name))]
+        return self.look.page(
+            "outbox.html",
+            title="Outbox",
+            messages=kept,
+            count=count,
+            older=quote(names[PAGE_SIZE - 1]) if len(names) > PAGE_SIZE else "",
+            newest=not before,
+        )
+
+    def message(self, name: str, view: str = "") -> Response:
+        """Show one message: its HTML in a frame, its plain text, or its header."""
+        parsed = _parsed(self._read(name))
+        parts = _parts(parsed)
+        if view not in _VIEWS:
+            view = "html" if parts.html is not None else "text"
+        return self.look.page(
+            "message.html",
+            title=_shown(parsed, "Subject") or "(no subject)",
+            name=name,
+            view=view,
+            sender=_shown(parsed, "From"),
+            to=_shown(parsed, "To"),
+            date=_shown(parsed, "Date"),
+            has_html=parts.html is not None,
+            text=parts.text,
+            headers=[(field, str(value)) for field, value in parsed.items()],
+        )
+
+    def html(self, name: str) -> Response:
+        """Return the HTML part for the frame, its inline images pointing at us."""
+        html = _parts(_parsed(self._read(name))).html
+        if html is None:
+            raise HTTPException(404)
+        base = f"/message/{quote(name, safe='')}/images/"
+        html = re.sub(
+            r"cid:([^\s\"'<>()]+)", lambda found: base + quote(found[1].replace("&amp;", "&"), safe=""), html
+        )
+        return HTMLResponse(html, headers={"content-security-policy": _MESSAGE_POLICY})
+
+    def image(self, name: str, content_id: str) -> Response:
+        """Return an inline image (RFC 2392); only types that cannot carry a script."""
+        for part in _leaves(_parsed(self._read(name))):
+            if str(part.get("Content-ID", "")).strip().strip("<>") == content_id:
+                if part.get_content_type() not in _IMAGE_TYPES:
+                    break
+                return Response(
+                    _content(part),
+                    media_type=part.get_content_type(),
+                    headers={"content-security-policy": _MESSAGE_POLICY},
+                )
+        raise HTTPException(404)
+
+    def source(self, name: str) -> Response:
+        """Return the message as it was transmitted, as plain text."""
+        return Response(self._read(name), media_type="text/plain")
+
+    def _read(self, name: str) -> bytes:
+        try:
+            return self._path(name).read_bytes()
+        except FileNotFoundError as error:
+            raise HTTPException(404) from error
+
+    def _path(self, name: str) -> Path:
+        """Return where a message is; only names as a Maildir has them are looked up."""
+        if not _NAME.fullmatch(name):
+            raise HTTPException(404)
+        new = self._maildir / "new" / name
+        return new if new.exists() else self._maildir / "cur" / name
+
+    def _summary(self, name: str) -> Kept | None:
+        """Return the list's line of a message, or None when it has gone meanwhile."""
+        path = self._path(name)
+        try:
+            size = path.stat().st_size
+            with path.open("rb") as file:
+                head = file.read(_HEAD_OCTETS)
+        except FileNotFoundError:
+            return None
+        parsed = BytesHeaderParser(policy=compat32).parsebytes(head)
+        at = datetime.fromtimestamp(_order(name)[0], UTC)
+        return Kept(name, _shown(parsed, "Subject") or "(no subject)", _shown(parsed, "To"), at, size)
+
+
+def _names(maildir: Path) -> Iterator[str]:
+    for folder in ("new", "cur"):
+        try:
+            with os.scandir(maildir / folder) as entries:
+                for entry in entries:
+                    if _NAME.fullmatch(entry.name):
+                        yield entry.name
+        except FileNotFoundError:
+            # The first message makes the folders.
+            continue
+
+
+def _order(name: str) -> tuple[int, int, str]:
+    """Return what sorts names by time: seconds, then the server's own count within a second."""
+    seconds, _, rest = name.partition(".")
+    counter = _COUNTER.search(rest)
+    return (int(seconds) if seconds.isdecimal() else 0, int(counter[1]) if counter else 0, name)
+
+
+def _parsed(raw: bytes) -> Message:
+    try:
+        return BytesParser(policy=compat32).parsebytes(raw)
+    except RecursionError:
+        # Parts within parts, thousands deep: the header can still be shown, and the source.
+        return BytesHeaderParser(policy=compat32).parsebytes(raw)
+
+
+def _leaves(message: Message) -> Iterator[Message]:
+    """Yield the parts that hold content, without recursion: the nesting is the sender's choice."""
+    waiting: list[Message] = [message]
+    while waiting:
+        part = waiting.pop()
+        payload = part.get_payload()
+        if isinstance(payload, list):
+            waiting.extend(reversed([inner for inner in payload if isinstance(inner, Message)]))
+        else:
+            yield part
+
+
+def _parts(message: Message) -> Parts:
+    found: dict[str, str] = {}
+    for part in _leaves(message):
+        if part.get_filename() is None:
+            found.setdefault(part.get_content_type(), _text(part))
+    return Parts(found.get("text/html"), found.get("text/plain"))
+
+
+def _content(part: Message) -> bytes:
+    payload = part.get_payload(decode=True)
+    return payload if isinstance(payload, bytes) else b""
+
+
+def _text(part: Message) -> str:
+    if part.get_content_maintype() != "text":
+        return ""
+    try:
+        return _content(part).decode(str(part.get_content_charset("utf-8")), "replace")
+    except LookupError:
+        return _content(part).decode("utf-8", "replace")
+
+
+def _shown(message: Message, field: str) -> str:
+    """Return a header field as a person reads it; what cannot be decoded stays as it came."""
+    value = str(message.get(field, ""))
+    try:
+        return str(make_header(decode_header(value)))
+    except (HeaderParseError, MessageError, ValueError, LookupError):
+        return value

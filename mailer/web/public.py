@@ -1,0 +1,122 @@
+"""The pages that readers reach: unsubscribe, preferences, archive, and what tracked mail calls."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import Final
+
+from fastapi import APIRouter, FastAPI
+from sqlalchemy import text
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import ASGIApp
+
+from mailer.config import Brand, Newsletter, Tracking
+from mailer.database.session import Database
+from mailer.errors import StorageError, TokenError
+from mailer.tokens import Signer
+from mailer.web.archive import Archive, Editions
+from mailer.web.intake import Intake
+from mailer.web.look import Look
+from mailer.web.shield import Shield
+from mailer.web.unsubscribe import Leaving
+from mailer.web.writer import Writer
+
+PRIVATE: Final = ("/u/", "/p/", "/c/", "/o/")
+_ROBOTS: Final = "User-agent: *\n" + "".join(f"Disallow: {prefix}\n" for prefix in PRIVATE)
+_log = logging.getLogger(__name__)
+
+
+def create_app(
+    database: Database,
+    signer: Signer,
+    *,
+    newsletter: Newsletter,
+    brand: Brand,
+    public_url: str,
+    tracking: Tracking,
+) -> ASGIApp:
+    """Return the application of the public pages. The database is open already."""
+    public_url = public_url.rstrip("/")
+    look = Look(brand, name=newsletter.name, language=newsletter.language)
+    writer = Writer(database)
+    editions = Editions(database)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        writer.start()
+        try:
+            yield
+        finally:
+            writer.close()
+
+    app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
+    app.include_router(Leaving(database, signer, look, writer).router())
+    app.include_router(
+        Archive(
+            database,
+            editions,
+            look,
+            name=newsletter.name,
+            language=newsletter.language,
+            public_url=public_url,
+        ).router()
+    )
+    app.include_router(Intake(signer, editions, writer, tracking).router())
+    app.include_router(_service(database, look))
+    _tell_failures(app, look)
+    return Shield(app, private=PRIVATE, https=public_url.startswith("https:"))
+
+
+def _service(database: Database, look: Look) -> APIRouter:
+    """Return the routes that pages and machines need besides."""
+    router = APIRouter()
+
+    def health() -> Response:
+        """Answer 200 while the database can be read."""
+        with database.reading() as session:
+            session.execute(text("SELECT 1 FROM instance"))
+        return PlainTextResponse("ok\n", headers={"cache-control": "no-store"})
+
+    router.add_api_route("/healthz", health, methods=["GET", "HEAD"])
+    router.add_api_route("/style.css", look.style, methods=["GET", "HEAD"])
+    router.add_api_route("/robots.txt", lambda: PlainTextResponse(_ROBOTS), methods=["GET", "HEAD"])
+    return router
+
+
+def _tell_failures(app: FastAPI, look: Look) -> None:
+    """Turn our errors into pages; none tells more than the reader needs."""
+
+    async def damaged(request: Request, error: Exception) -> Response:
+        return look.notice(
+            404, "This link does not work", "It may have been cut. Open it from the mail once more."
+        )
+
+    async def refused(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        if error.status_code == HTTPStatus.NOT_FOUND:
+            answer = look.notice(404, "Page not found", "There is no page at this address.")
+        else:
+            answer = look.notice(
+                error.status_code, HTTPStatus(error.status_code).phrase, "The request cannot be answered."
+            )
+        answer.headers.update(error.headers or {})
+        return answer
+
+    async def unavailable(request: Request, error: Exception) -> Response:
+        _log.error("%s", error)
+        answer = look.notice(503, "Try again in a minute", "The request could not be kept just now.")
+        answer.headers["retry-after"] = "60"
+        return answer
+
+    async def broken(request: Request, error: Exception) -> Response:
+        return look.notice(500, "Something went wrong", "It has been noted. Try again later.")
+
+    app.add_exception_handler(TokenError, damaged)
+    app.add_exception_handler(HTTPException, refused)
+    app.add_exception_handler(StorageError, unavailable)
+    app.add_exception_handler(Exception, broken)

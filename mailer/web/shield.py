@@ -1,0 +1,66 @@
+"""What holds for every answer: its headers, and how much of a request is read."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+MAX_BODY_OCTETS: Final = 64 * 1024
+
+PAGE_POLICY: Final = (
+    "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'"
+)
+"""Content-Security-Policy of our own pages: no script at all, nothing from elsewhere."""
+
+
+class Shield:
+    """Wraps an application: security headers on each answer, a bound on each request's body.
+
+    An answer keeps a header that it sets itself. Under the prefixes of `private` nothing is cached
+    or indexed: their addresses hold a token. `https` adds Strict-Transport-Security (RFC 6797).
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, policy: str = PAGE_POLICY, private: tuple[str, ...] = (), https: bool = False
+    ) -> None:
+        self._app = app
+        self._private = private
+        self._headers = {
+            "content-security-policy": policy,
+            "x-content-type-options": "nosniff",
+            "referrer-policy": "no-referrer",
+            "cross-origin-opener-policy": "same-origin",
+        }
+        if https:
+            self._headers["strict-transport-security"] = "max-age=31536000"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection (ASGI)."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = dict(self._headers)
+        if scope["path"].startswith(self._private):
+            headers |= {"cache-control": "no-store", "x-robots-tag": "noindex, nofollow"}
+        taken = 0
+
+        async def bounded() -> Message:
+            nonlocal taken
+            message = await receive()
+            taken += len(message.get("body", b""))
+            if taken > MAX_BODY_OCTETS:
+                raise HTTPException(413)
+            return message
+
+        async def sealed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                own = MutableHeaders(scope=message)
+                for name, value in headers.items():
+                    own.setdefault(name, value)
+            await send(message)
+
+        await self._app(scope, bounded, sealed)

@@ -1,0 +1,209 @@
+"""`/u/TOKEN` and `/p/TOKEN`: leaving at once, and the page where a subscriber decides.
+
+GET and HEAD only show, since scanners follow the links in mail. What changes something is a POST:
+the one-click of a mailbox provider (RFC 8058), or the button of our own page. The token is all the
+authority there is: no cookie, no login, no expiry.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+from urllib.parse import parse_qsl
+
+from fastapi import APIRouter
+from sqlalchemy.orm import Session
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from mailer.address import check_header_text
+from mailer.audience.subscribers import Origin, change_status, unsubscribe
+from mailer.database.models import Subscriber, SubscriberStatus
+from mailer.database.session import Database
+from mailer.errors import AddressError
+from mailer.tokens import Signer, Subject
+from mailer.web.look import Look, masked
+from mailer.web.writer import Writer
+
+_MAX_FIELDS: Final = 20
+_MAX_NAME: Final = 100
+_STANDING: Final = {
+    SubscriberStatus.PENDING: "Waiting for your confirmation",
+    SubscriberStatus.ACTIVE: "Subscribed",
+    SubscriberStatus.UNSUBSCRIBED: "Unsubscribed",
+    SubscriberStatus.BOUNCED: "Mail to this address came back, so we stopped",
+    SubscriberStatus.COMPLAINED: "Our mail was reported as unwanted, so we stopped",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """What a page says of a subscriber."""
+
+    address: str
+    name: str
+    status: SubscriberStatus
+    since: datetime
+
+
+class Leaving:
+    """The routes of `/u/` and `/p/`."""
+
+    def __init__(self, database: Database, signer: Signer, look: Look, writer: Writer) -> None:
+        self._database = database
+        self._signer = signer
+        self._look = look
+        self._writer = writer
+
+    def router(self) -> APIRouter:
+        """Return the routes."""
+        router = APIRouter()
+        for path, show, change in (
+            ("/u/{token}", self.ask, self.leave),
+            ("/p/{token}", self.preferences, self.prefer),
+        ):
+            router.add_api_route(path, show, methods=["GET", "HEAD"])
+            # Plain routes: a send to many brings a burst of one-clicks, and FastAPI's own handling of
+            # parameters costs more than all that is done here.
+            router.routes.append(Route(path, change, methods=["POST"]))
+            router.routes.append(Route(path, _options, methods=["OPTIONS"]))
+        return router
+
+    def ask(self, token: str) -> Response:
+        """Show the page with the button. Changes nothing, however often it is fetched."""
+        person = self._person(self._subject(token))
+        if person is None or person.status is SubscriberStatus.UNSUBSCRIBED:
+            return self._left(token, person)
+        return self._look.page("unsubscribe.html", token=token, address=masked(person.address))
+
+    async def leave(self, request: Request) -> Response:
+        """Unsubscribe at once; the answer is sent when it is on the disk. Doing it twice is fine."""
+        token = request.path_params["token"]
+        subject = self._subject(token)
+        fields = await _fields(request)
+        one_click = fields.get("List-Unsubscribe", "").strip().lower() == "one-click"
+        if not one_click and fields.get("confirm") != "yes":
+            # RFC 8058 section 3.2 names the one body that asks for it; a stray POST is not a wish.
+            return self._look.notice(400, "Nothing was changed", "The request did not ask to unsubscribe.")
+        await self._unsubscribe(request, subject, "one-click" if one_click else "page")
+        if one_click:
+            return PlainTextResponse("Unsubscribed.\n")
+        return self._left(token, await asyncio.to_thread(self._person, subject))
+
+    def preferences(self, token: str) -> Response:
+        """Show where the subscriber stands and what they can change."""
+        return self._preferences(token, self._subject(token))
+
+    async def prefer(self, request: Request) -> Response:
+        """Change what the preferences page asked for, and show it anew."""
+        token = request.path_params["token"]
+        subject = self._subject(token)
+        fields = await _fields(request)
+        status = 200
+        match fields.get("action"):
+            case "unsubscribe":
+                await self._unsubscribe(request, subject, "page")
+                done = "You are unsubscribed."
+            case "subscribe":
+                back = await self._return(request, subject)
+                status = 200 if back else 409
+                done = "You are subscribed again." if back else "Nothing was changed."
+            case "name":
+                status, done = await self._rename(subject, fields.get("name", "").strip())
+            case _:
+                return self._look.notice(
+                    400, "Nothing was changed", "The request did not say what to change."
+                )
+        return await asyncio.to_thread(self._preferences, token, subject, done=done, status=status)
+
+    async def _unsubscribe(self, request: Request, subject: Subject, way: str) -> None:
+        origin, at = _origin(request, subject, way), datetime.now(UTC)
+        await asyncio.wrap_future(
+            self._writer.submit(
+                lambda session: unsubscribe(session, subject.subscriber_id, origin=origin, at=at)
+            )
+        )
+
+    async def _return(self, request: Request, subject: Subject) -> bool:
+        """Bring back who left by their own will; an address that bounced must confirm anew."""
+        origin, at = _origin(request, subject, "page"), datetime.now(UTC)
+
+        def back(session: Session) -> bool:
+            stored = session.get(Subscriber, subject.subscriber_id)
+            if stored is None or stored.status != SubscriberStatus.UNSUBSCRIBED:
+                return False
+            return change_status(session, stored.id, SubscriberStatus.ACTIVE, origin=origin, at=at)
+
+        return await asyncio.wrap_future(self._writer.submit(back))
+
+    async def _rename(self, subject: Subject, name: str) -> tuple[int, str]:
+        if len(name) > _MAX_NAME:
+            return 400, f"That name is longer than {_MAX_NAME} characters."
+        try:
+            check_header_text(name, field="The name")
+        except AddressError as error:
+            return 400, f"{error.message}."
+
+        def rename(session: Session) -> None:
+            stored = session.get(Subscriber, subject.subscriber_id)
+            if stored is not None and stored.status != SubscriberStatus.ERASED:
+                stored.name = name
+
+        await asyncio.wrap_future(self._writer.submit(rename))
+        return 200, "Your name is saved."
+
+    def _preferences(self, token: str, subject: Subject, *, done: str = "", status: int = 200) -> Response:
+        person = self._person(subject)
+        if person is None:
+            return self._left(token, None)
+        return self._look.page(
+            "preferences.html",
+            status=status,
+            token=token,
+            address=masked(person.address),
+            name=person.name,
+            since=person.since,
+            standing=_STANDING[person.status],
+            can_leave=person.status in (SubscriberStatus.ACTIVE, SubscriberStatus.PENDING),
+            can_return=person.status is SubscriberStatus.UNSUBSCRIBED,
+            done=done,
+        )
+
+    def _left(self, token: str, person: Person | None) -> Response:
+        address = masked(person.address) if person else ""
+        return self._look.page("unsubscribed.html", token=token, address=address)
+
+    def _subject(self, token: str) -> Subject:
+        return self._signer.read_link(token)
+
+    def _person(self, subject: Subject) -> Person | None:
+        """Return the subscriber, or None when their data were erased."""
+        with self._database.reading() as session:
+            stored = session.get(Subscriber, subject.subscriber_id)
+            if stored is None or stored.status == SubscriberStatus.ERASED:
+                return None
+            return Person(stored.address, stored.name, SubscriberStatus(stored.status), stored.changed_at)
+
+
+def _origin(request: Request, subject: Subject, way: str) -> Origin:
+    ip = request.client.host if request.client else ""
+    return Origin(way, ip=ip, issue_id=subject.issue_id or None)
+
+
+async def _fields(request: Request) -> dict[str, str]:
+    """Return the fields of a form, urlencoded or multipart (RFC 8058 section 3.1 allows both)."""
+    if request.headers.get("content-type", "").lower().startswith("multipart/"):
+        async with request.form(max_files=1, max_fields=_MAX_FIELDS) as form:
+            return {name: value for name, value in form.items() if isinstance(value, str)}
+    try:
+        return dict(parse_qsl((await request.body()).decode(), max_num_fields=_MAX_FIELDS))
+    except ValueError as error:
+        raise HTTPException(400) from error
+
+
+async def _options(request: Request) -> Response:
+    return Response(status_code=204, headers={"allow": "GET, HEAD, POST, OPTIONS"})

@@ -1,0 +1,99 @@
+"""Group commit: small changes that wait for one another share a transaction.
+
+A commit costs a write to the disk, whatever is in it. While one is under way the next changes queue
+up, and all of them go into the one after; each caller hears of its own once that has committed.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from sqlalchemy.orm import Session
+
+from mailer.database.session import Database
+from mailer.errors import StorageError
+
+Result = TypeVar("Result")
+
+_CAPACITY: Final = 10_000
+_MOST_AT_ONCE: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    work: Callable[[Session], Any]
+    outcome: Future[Any]
+
+
+class Writer:
+    """A thread that writes what is handed to it, in order, in as few transactions as it can."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._waiting: queue.Queue[_Change | None] = queue.Queue(_CAPACITY)
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread = threading.Thread(target=self._run, name="mailer-writer")
+        self._thread.start()
+
+    def close(self) -> None:
+        """Write what waits, then stop."""
+        if self._thread is not None:
+            self._waiting.put(None)
+            self._thread.join()
+            self._thread = None
+
+    def submit(self, work: Callable[[Session], Result]) -> Future[Result]:
+        """Return the future result of `work`; it is there when the change has been committed.
+
+        The future raises what `work` or the database raised; nothing of that change is kept then.
+        Raises `StorageError` at once when too many changes are waiting already.
+        """
+        change = _Change(work, Future())
+        try:
+            self._waiting.put_nowait(change)
+        except queue.Full as error:
+            raise StorageError(f"{_CAPACITY:,} changes are waiting for the database") from error
+        return change.outcome
+
+    def _run(self) -> None:
+        stopping = False
+        while not stopping:
+            batch: list[_Change] = []
+            change = self._waiting.get()
+            while change is not None:
+                batch.append(change)
+                if len(batch) == _MOST_AT_ONCE:
+                    break
+                try:
+                    change = self._waiting.get_nowait()
+                except queue.Empty:
+                    break
+            stopping = change is None
+            if batch:
+                self._write(batch)
+
+    def _write(self, batch: list[_Change]) -> None:
+        try:
+            with self._database.transaction() as session:
+                results = [change.work(session) for change in batch]
+        except StorageError as error:
+            for change in batch:
+                change.outcome.set_exception(error)
+        except Exception as error:
+            # One change is to blame: the others must not fail with it, so each is tried alone.
+            if len(batch) == 1:
+                batch[0].outcome.set_exception(error)
+                return
+            for change in batch:
+                self._write([change])
+        else:
+            for change, result in zip(batch, results, strict=True):
+                change.outcome.set_result(result)

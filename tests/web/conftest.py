@@ -1,0 +1,156 @@
+"""A site with a database and a server of its own on a loopback port."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import pytest
+import uvicorn
+from starlette.types import ASGIApp
+
+from mailer.address import parse_address
+from mailer.audience.subscribers import Origin, add
+from mailer.config import Brand, Newsletter, Tracking
+from mailer.database.models import IssueState, StoredEdition, StoredIssue, Subscriber, SubscriberStatus
+from mailer.database.session import Database
+from mailer.rendering.edition import Edition, InlineImage
+from mailer.tokens import Signer, Subject
+from mailer.web.public import create_app
+
+SECRET = b"0123456789abcdef0123456789abcdef"
+AT = datetime(2026, 3, 1, 8, 0, tzinfo=UTC)
+
+
+@dataclass
+class Site:
+    """A running site: its database, its signer, and a client that follows no redirects."""
+
+    database: Database
+    signer: Signer
+    client: httpx.Client
+
+    def subscribe(self, address: str = "jo@example.org", name: str = "Jo") -> int:
+        with self.database.transaction() as session:
+            added = add(
+                session, parse_address(address), secret=SECRET, origin=Origin("import"), at=AT, name=name
+            )
+        assert added.subscriber_id is not None
+        return added.subscriber_id
+
+    def status(self, subscriber_id: int) -> str:
+        with self.database.reading() as session:
+            stored = session.get(Subscriber, subscriber_id)
+            assert stored is not None
+            return SubscriberStatus(stored.status).value
+
+    def link(self, subscriber_id: int, issue_id: int = 0) -> str:
+        return self.signer.link(Subject(issue_id, subscriber_id))
+
+    def issue(self, edition: Edition, *, segment: str = "", state: str = IssueState.FINISHED) -> int:
+        with self.database.transaction() as session:
+            session.add(StoredEdition(digest=edition.digest, content=edition.to_json(), created_at=AT))
+            session.flush()
+            stored = StoredIssue(
+                slug=edition.slug,
+                title=edition.title,
+                source_path=f"issues/{edition.slug}.md",
+                edition_digest=edition.digest,
+                state=state,
+                segment=segment,
+                dated_at=AT,
+                created_at=AT,
+            )
+            session.add(stored)
+            session.flush()
+            return stored.id
+
+
+def edition(slug: str = "007-spring", **changed: object) -> Edition:
+    """Return a small edition; keyword arguments replace its fields."""
+    fields: dict[str, object] = {
+        "slug": slug,
+        "title": "Spring, at last",
+        "subtitle": "",
+        "author": "",
+        "date": "2026-03-01",
+        "number": 7,
+        "tags": (),
+        "subject": "Spring",
+        "preheader": "",
+        "html": (
+            '<!doctype html><html lang="en"><body style="color: #222222">'
+            "<p>Dear {{ subscriber.name | default('reader') }}</p>"
+            '<a href="{{ urls.click }}/0">news</a> <a href="{{ urls.unsubscribe }}">leave</a>'
+            '<img alt="A crocus" src="cid:crocus@example.org"></body></html>'
+        ),
+        "text": "Dear reader",
+        "links": ("https://example.net/news?a=1&b=2", "javascript:alert(1)"),
+        "images": (InlineImage("crocus@example.org", "image/png", b"\x89PNG\r\n\x1a\n"),),
+        "made_of": {},
+    }
+    return Edition(**(fields | changed))  # type: ignore[arg-type]
+
+
+@contextlib.contextmanager
+def serving(app: ASGIApp) -> Iterator[str]:
+    """Serve an application in a thread; yield its URL."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, server_header=False))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    while not server.started and thread.is_alive():
+        time.sleep(0.005)
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
+        listener.close()
+
+
+OpenSite = Callable[..., contextlib.AbstractContextManager[Site]]
+
+
+@pytest.fixture
+def open_site(tmp_path: Path) -> OpenSite:
+    """Return what opens a site: with other secrets, another newsletter, tracking."""
+
+    @contextlib.contextmanager
+    def opened(
+        *,
+        secrets: tuple[bytes, ...] = (SECRET,),
+        newsletter: Newsletter | None = None,
+        tracking: Tracking | None = None,
+        public_url: str = "https://news.example.org",
+    ) -> Iterator[Site]:
+        database = Database("sqlite:///subscribers.db", folder=tmp_path)
+        database.open()
+        signer = Signer(secrets)
+        app = create_app(
+            database,
+            signer,
+            newsletter=newsletter or Newsletter(name="The Weekly"),
+            brand=Brand(),
+            public_url=public_url,
+            tracking=tracking or Tracking(),
+        )
+        with serving(app) as url, httpx.Client(base_url=url) as client:
+            yield Site(database, signer, client)
+        database.engine.dispose()
+
+    return opened
+
+
+@pytest.fixture
+def site(open_site: OpenSite) -> Iterator[Site]:
+    """A site with nothing in it, tracking off."""
+    with open_site() as opened:
+        yield opened

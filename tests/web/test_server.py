@@ -1,0 +1,49 @@
+"""`mailer serve` as a process: it says where it is, stops when told, and says why it cannot start."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from mailer.cli import run
+from mailer.errors import ExitCode
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "config.toml").write_text('[newsletter]\nname = "The Weekly"\n')
+    return tmp_path
+
+
+def test_serve_answers_until_it_is_told_to_stop(folder: Path) -> None:
+    port = free_port()
+    command = [str(Path(sys.executable).with_name("mailer")), "serve", "-C", str(folder), "--port", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert f"http://127.0.0.1:{port}" in process.stderr.readline()
+        assert httpx.get(f"http://127.0.0.1:{port}/healthz").text == "ok\n"
+        process.send_signal(signal.SIGTERM)
+        out, complaints = process.communicate()
+    assert (process.returncode, out, complaints) == (0, "", "")
+
+
+def test_port_in_use_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        code = run(["serve", "-C", str(folder), "--port", port])
+    said = capsys.readouterr().err
+    assert code == ExitCode.CONFIGURATION
+    assert f"cannot listen on 127.0.0.1:{port}" in said
+    assert "--port" in said
