@@ -20,7 +20,8 @@ _FAILURE_SUBJECT: Final = re.compile(
     r"|returned (?:mail|e-?mail|to sender)|returning (?:mail|message)|mail (?:delivery|system|could not"
     r"|failure|failed|error)|non-?delivery|not delivered|could ?n[o']t be delivered"
     r"|nondeliverable|message (?:delivery|status|not)|permanent delivery|error sending|bounce"
-    r"|warning: (?:could not|message)|delivery$|rejected|can ?not be delivered"
+    r"|warning: (?:could not|message)|delivery$|rejected|are not member|processing error"
+    r"|can ?not be delivered"
     r"|unzustellbar|zustellung|mail konnte nicht|non remis|remise|échec|no se (?:ha podido|pudo)|devuelto"
     r"|mancato recapito|impossibile recapitare|não entregue|falha na entrega"
     r"|ikke leveres|kunde inte levereras|onbestelbaar|nie dostarczon|не доставлен|недоставлен|недостав|配信"
@@ -63,7 +64,8 @@ _CHALLENGE_WORDS: Final = (
     "quarantin", "tmda", "mailblocks", "bluebottle", "uol", "choicemail", "only accept", "click",
 )  # fmt: skip
 _BOUNCE_WORDS: Final = re.compile(
-    r"error has occurred|expired|aborted|incorrectly|malformed|un(?:able"
+    r"error has occurred|returned because|encountered an error|expired|aborted|incorrectly|malformed"
+    r"|un(?:able"
     r"|successful)[^.]{0,40}(?:to )?(?:deliver|send|relay|process)|undeliver|not (?:be "
     r"|able to be |been )?(?:\w+ )?deliver|n[o']t deliver|could not be (?:sent|delivered|processed)"
     r"|deliver\w* (?:\w+ ){0,6}fail|fail\w* (?:\w+ ){0,5}deliver"
@@ -116,9 +118,19 @@ def is_from_mail_system(headers: Headers, subject: str) -> bool:
     """Return whether sender or subject are those of a mail system's notification."""
     if "x-failed-recipients" in {name for name, _ in headers.fields}:
         return True
-    return bool(_daemon(headers)) or (
-        _FAILURE_SUBJECT.search(subject) is not None and not _REPLY_SUBJECT.match(subject)
-    )
+    return _daemon(headers) or names_failure(subject)
+
+
+def names_failure(subject: str) -> bool:
+    """Return whether the subject is that of a failure notification, not of an answer to one."""
+    if " : non remis" in subject:  # Some French systems append it to a subject that may be an answer.
+        return True
+    return _FAILURE_SUBJECT.search(subject) is not None and not _REPLY_SUBJECT.match(subject)
+
+
+def has_null_sender(headers: Headers) -> bool:
+    """Return whether the mail came with the empty envelope sender (RFC 5321 section 4.5.5)."""
+    return "<>" in headers.all("return-path")
 
 
 def is_auto_reply(headers: Headers, subject: str, notice: str) -> bool:

@@ -25,7 +25,8 @@ _COPY_FOLLOWS: Final = re.compile(
     r"|(?:below|enclosed)(?: this line)? is (?:a copy of )?(?:the )?(?:original )?(?:message|mail)?"
     r"|(?:the )?(?:original|returned|unsent|undelivered|bounced|rejected|failed) (?:e-?mail|message"
     r"|mail)"
-    r"(?: (?:text|headers?|body|info|information|source|content)s?)?(?: (?:follows?|is attached|was|below))?"
+    r"(?: (?:text|headers?|body|info|information|source|content|detail)s?)?(?: (?:follows?|is attached"
+    r"|was|below))?"
     r"|(?:the )?(?:message|mail) (?:headers?|text|body|contents?|source)(?: (?:follows?|below))?"
     r"|(?:the )?header of the original message"
     r"|(?:original|returned) (?:mail|message) (?:info|headers?)"
@@ -41,10 +42,13 @@ _COPY_STARTS: Final = re.compile(
 
 _ADDRESS: Final = ADDRESS.pattern
 _AT_START: Final = re.compile(
-    r"^[ \t]{0,16}(?P<code>[45]\d\d[ -](?:[45][\d.]{4,9} )?)?(?:[*•>-]{1,4}[ \t]+)?[<\"'(]{0,2}"
-    rf"(?P<address>{_ADDRESS})[>\"')]{{0,2}}"
+    r"^[ \t]{0,16}(?P<code>[45]\d\d[ -](?:[45][\d.]{4,9} )?)?(?:[*•>-]{1,4}[ \t]+)?[<\"'(\[]{0,2}"
+    rf"(?P<address>{_ADDRESS})[>\"')\]]{{0,2}}"
     rf"(?:[ \t]+\(?<?(?P<second>{_ADDRESS})>?\)?)?(?:<mailto:[^<>]{{1,300}}>)?[ \t]*"
-    r"(?P<rest>$|[:;].*|\.{2,3}.*|\(.*|-+[ \t].*|,[ \t]*\w.*|(?<=\s)\S.*)",
+    r"(?P<rest>$|[:;].*|\.{2,3}.*|\(.*|-+[ \t].*|,[ \t]*\w.*|(?<=\s)(?:on \S|\[|[A-Z]).*)",
+)
+_FORWARDED: Final = re.compile(
+    rf"(?:expanded from|generated (?:from|by)):?\s{{1,4}}<?(?P<address>{_ADDRESS})", re.IGNORECASE
 )
 _LABELLED: Final = re.compile(
     r"^[ \t>*-]{0,12}(?:(?:original |final |failed |intended )?recipients?(?: address(?:es)?)?"
@@ -78,7 +82,8 @@ _COMMANDS: Final = {
     "DATA": (
         "in reply to data", "in reply to end of data", "after end of data", "after data",
         "after pipelined data",
-        "after sending data", "in data", "(data)", "failed after i sent the message", "following data",
+        "after sending data", "in data command", "(data)", "failed after i sent the message",
+        "following data",
         "step: data",
         "data send", "end of data", "after message text",
     ),
@@ -91,7 +96,7 @@ _COMMANDS: Final = {
     "MAIL": (
         "in reply to mail", "after mail from", "after pipelined mail from", "in mail from",
         "does not like sender",
-        "our mail from", "[mail_from]", "following mail", "smtp:mail", "step: mail",
+        "our mail from", "[mail_from]", "following mail from", "smtp:mail", "step: mail",
     ),
     "CONN": (
         "refused to talk to me", "initial connection", "in reply to ehlo", "in reply to helo", "after ehlo",
@@ -123,11 +128,16 @@ def find_recipients(notice: str, is_ours: Callable[[str], bool]) -> list[Facts]:
     only where the layout leaves no doubt.
     """
     lines = [line[:_MAX_LINE] for line in notice.split("\n")]
-    for find in (_by_layout, _by_label, _by_sentence):
+    for find in (_by_layout, _by_label):
         found = list(find(lines, is_ours))
         if found:
             return _merged(found)
     return []
+
+
+def find_in_sentences(notice: str, is_ours: Callable[[str], bool]) -> list[Facts]:
+    """Return the recipients that running text names; weaker than a layout, so asked later."""
+    return _merged(list(_by_sentence([line[:_MAX_LINE] for line in notice.split("\n")], is_ours)))
 
 
 def words_beside_addresses(notice: str) -> dict[str, str]:
@@ -184,7 +194,13 @@ def _by_layout(lines: list[str], is_ours: Callable[[str], bool]) -> Iterator[Fac
                 break
             block.append(lines[later].strip())
         address = found["second"] if found["second"] and "<" in lines[number] else found["address"]
-        yield Facts(address=clean_address(address), diagnostic=" ".join(block).strip())
+        words = " ".join(block).strip()
+        forwarded = _FORWARDED.search(words)
+        yield Facts(
+            address=clean_address(address),
+            original=clean_address(forwarded["address"]) if forwarded else "",
+            diagnostic=words,
+        )
 
 
 def _by_label(lines: list[str], is_ours: Callable[[str], bool]) -> Iterator[Facts]:

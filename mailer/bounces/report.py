@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
-from mailer.bounces import feedback, flufl, kinds
+from mailer.bounces import feedback, flufl, kinds, ses
 from mailer.bounces.dsn import (
     ADDRESS,
     MAX_RECIPIENTS,
@@ -23,7 +23,13 @@ from mailer.bounces.dsn import (
     read_fields,
 )
 from mailer.bounces.mime import Headers, Leaf, decoded_words, parse_headers, read_mail
-from mailer.bounces.prose import find_recipients, split_copy, transcript, words_beside_addresses
+from mailer.bounces.prose import (
+    find_in_sentences,
+    find_recipients,
+    split_copy,
+    transcript,
+    words_beside_addresses,
+)
 from mailer.bounces.verdicts import judge_facts
 from mailer.replies import Verdict
 
@@ -113,6 +119,8 @@ def _read(raw: bytes, depth: int) -> Report:
     tokens = _tokens(mail)
     reporter = first_address(mail.headers.get("from"))
     message_id = _original_message_id(mail)
+    if (notification := ses.read(mail.notice)) is not None:
+        return _from_ses(notification, tokens, reporter)
     if found := feedback.read(mail.headers, mail.leaves, mail.original):
         kind, feedback_type, addresses = found
         return Report(
@@ -121,6 +129,16 @@ def _read(raw: bytes, depth: int) -> Report:
             tokens, message_id, feedback_type, reporter,
         )  # fmt: skip
     facts, reporting = _status_facts(mail)
+    if (
+        not facts
+        and mail.is_report
+        and mail.copy
+        and depth < _MAX_FORWARDS
+        and _is_report_itself(mail.original)
+    ):
+        inner = _read(mail.copy, depth + 1)
+        if inner.recipients:
+            return replace(inner, envelope_tokens=tokens or inner.envelope_tokens)
     kind = _kind(mail, facts)
     if kind is ReportKind.AUTO_REPLY:
         return Report(
@@ -132,9 +150,6 @@ def _read(raw: bytes, depth: int) -> Report:
         done = tuple(_recipient(facts_of_one, reporting, None) for facts_of_one in facts)
         return Report(kind, done, tokens, message_id, "", reporter)
     facts = [one for one in facts if one.action not in _DONE and one.address] or _prose_facts(mail, facts)
-    if not facts and mail.copy and depth < _MAX_FORWARDS and kinds.is_from_mail_system(mail.original, ""):
-        inner = _read(mail.copy, depth + 1)
-        return replace(inner, envelope_tokens=tokens or inner.envelope_tokens)
     if not facts and not mail.is_report:
         return Report(ReportKind.ORDINARY, (), tokens, message_id, "", reporter)
     _enrich(facts, mail.notice)
@@ -208,6 +223,11 @@ class _Mail:
         )
 
 
+def _is_report_itself(original: Headers) -> bool:
+    """Return whether the quoted mail is a report: some systems wrap theirs in another mail."""
+    return "report" in original.get("content-type") and kinds.is_from_mail_system(original, "")
+
+
 def _status_facts(mail: _Mail) -> tuple[list[Facts], str]:
     facts: list[Facts] = []
     reporting = ""
@@ -233,19 +253,17 @@ def _kind(mail: _Mail, facts: list[Facts]) -> ReportKind:
         return ReportKind.DELAYED
     if not facts and kinds.is_auto_reply(mail.headers, mail.subject, mail.notice):
         return ReportKind.AUTO_REPLY
-    if not mail.is_report and not kinds.reads_like_bounce(mail.notice):
+    if not mail.is_report and not (
+        kinds.has_null_sender(mail.headers) and kinds.reads_like_bounce(mail.notice)
+    ):
         return ReportKind.ORDINARY
     if kinds.is_delay_notice(mail.subject, mail.notice):
         return ReportKind.DELAYED
     if kinds.is_delivered_notice(mail.subject, mail.notice):
         return ReportKind.DELIVERED
-    if (
-        not facts
-        and not kinds.reads_like_bounce(f"{mail.subject}\n{mail.notice}")
-        and not mail.headers.get("x-failed-recipients")
-    ):
-        return ReportKind.ORDINARY
-    return ReportKind.BOUNCE
+    if facts or mail.headers.get("x-failed-recipients") or kinds.names_failure(mail.subject):
+        return ReportKind.BOUNCE
+    return ReportKind.BOUNCE if kinds.reads_like_bounce(mail.notice) else ReportKind.ORDINARY
 
 
 def _prose_facts(mail: _Mail, facts: list[Facts]) -> list[Facts]:
@@ -258,7 +276,11 @@ def _prose_facts(mail: _Mail, facts: list[Facts]) -> list[Facts]:
         ]
         for address in ADDRESS.findall(value[:1000])
     }
-    found = find_recipients(mail.notice, lambda address: kinds.is_role(address) or address.lower() in ours)
+
+    def is_ours(address: str) -> bool:
+        return kinds.is_role(address) or address.lower() in ours
+
+    found = find_recipients(mail.notice, is_ours)
     named = [
         clean_address(address)
         for value in mail.headers.all("x-failed-recipients")
@@ -272,6 +294,8 @@ def _prose_facts(mail: _Mail, facts: list[Facts]) -> list[Facts]:
         ]
     if not found:
         found = [Facts(address=address) for address in flufl.vote(mail.raw)]
+    if not found:
+        found = find_in_sentences(mail.notice, is_ours)
     if not found:
         sent_to = [first_address(value) for value in mail.original.all("to", "x-original-to", "delivered-to")]
         found = [Facts(address=address) for address in sent_to[:1] if address]
@@ -310,6 +334,17 @@ def _recipient(one: Facts, reporting: str, verdict: Verdict | None) -> Recipient
         remote=one.remote or reporting,
         verdict=verdict,
     )
+
+
+def _from_ses(found: tuple[str, list[Facts], str], tokens: tuple[str, ...], reporter: str) -> Report:
+    action, facts, message_id = found
+    kind = {"failed": ReportKind.BOUNCE, "complaint": ReportKind.COMPLAINT}.get(action, ReportKind.DELIVERED)
+    recipients = tuple(
+        _recipient(one, "", judge_facts(one, "", delayed=False, alone=False) if action == "failed" else None)
+        for one in facts
+    )
+    feedback_type = "abuse" if kind is ReportKind.COMPLAINT else ""
+    return Report(kind, recipients, tokens, message_id, feedback_type, reporter)
 
 
 def _plain_recipient(address: str) -> RecipientReport:

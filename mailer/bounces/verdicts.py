@@ -70,7 +70,7 @@ def _believed(facts: Facts, notice: str, *, delayed: bool, alone: bool) -> Verdi
         if weak is None or (weak.basis is Basis.NOTHING and verdict.basis is Basis.STATUS):
             weak = verdict
     if alone and (delayed or (facts.status in _WEAK and (weak is None or weak.enhanced in _WEAK))):
-        for text in _readings(_COURTESY.sub(" ", notice)):
+        for text in _readings(_COURTESY.sub(_courtesy, notice)):
             verdict = _judge_text(text, facts, command, delayed)
             if verdict.basis is Basis.TEXT:
                 return verdict
@@ -90,6 +90,11 @@ def code_and_status(text: str) -> tuple[int | None, str]:
         return int(found[1]), found[2]
     found = _CODE.search(text)
     return (int(found[1]) if found else None), status_in(text)
+
+
+def _courtesy(line: re.Match[str]) -> str:
+    """Return what to keep of a line of courtesies: nothing, unless it quotes a reply."""
+    return line[0] if _CODE.search(line[0]) else " "
 
 
 def _provider(facts: Facts) -> str:
