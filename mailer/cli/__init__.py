@@ -16,6 +16,13 @@ from mailer.errors import ExitCode, MailerError
 # Command to `module:attribute`: a command's module, with all it imports, is loaded when it is used.
 # In the order of the help page: what an operator does first comes first.
 COMMANDS: dict[str, tuple[str, str]] = {
+    "render": ("mailer.cli.render:render", "Write an issue as .html, .txt and .eml."),
+    "send": ("mailer.cli.send:send", "Send an issue, or go on with it."),
+    "status": ("mailer.cli.status:status", "Print the books of one issue, or of all."),
+    "pause": ("mailer.cli.status:pause", "Stop sending an issue until it is resumed."),
+    "resume": ("mailer.cli.status:resume", "Let a paused issue be sent on."),
+    "cancel": ("mailer.cli.status:cancel", "Never send what is left of an issue."),
+    "retry": ("mailer.cli.status:retry", "Queue failed, deferred or uncertain deliveries again."),
     "serve": ("mailer.cli.serve:serve", "Answer unsubscribe links and show the archive."),
     "config": ("mailer.cli.config:config", "Show and check the settings."),
     "db": ("mailer.cli.db:db", "Upgrade, back up and check the database."),

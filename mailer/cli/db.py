@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
-from mailer.cli.app import App, Group, pass_app
+from mailer.cli.app import App, Group, pass_app, yes_option
 from mailer.database.session import HEAD, upgrade
+from mailer.delivery.lock import adopt
 from mailer.errors import StorageError
 
 
@@ -33,6 +34,20 @@ def backup(app: App, target: Path) -> None:
     """Write a consistent copy to TARGET, also while mail is being sent."""
     app.database.backup(target)
     app.out(f"{target}: {target.stat().st_size:,} bytes")
+
+
+@db.command("adopt")
+@yes_option
+@pass_app
+def adopt_command(app: App, yes: bool) -> None:
+    """Let a copied or restored database be sent from here."""
+    app.confirm(
+        "Send from this database from now on? What an older copy sent may be sent again.",
+        yes=yes,
+        what="adopting the database",
+    )
+    adopt(app.database)
+    app.out(f"{app.database.path}: adopted")
 
 
 @db.command()

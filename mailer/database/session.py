@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import secrets
 import sqlite3
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,23 @@ class Database:
             target.unlink(missing_ok=True)
             raise StorageError(f"{target}: {error}", remedy="check the folder and the disk") from error
         target.chmod(0o600)
+
+    def change_counter(self) -> Callable[[], int]:
+        """Return a function whose number differs once anybody has committed to the database.
+
+        On SQLite it asks for `PRAGMA data_version` on a connection of its own, some microseconds.
+        PostgreSQL has nothing as cheap; there the number changes twice a second.
+        """
+        if self.path is None:
+            return lambda: int(time.monotonic() * 2)
+        connection = sqlite3.connect(self.path, isolation_level=None)
+        cursor = connection.cursor()
+
+        def counter() -> int:
+            number: int = cursor.execute("PRAGMA data_version").fetchone()[0]
+            return number
+
+        return counter
 
     def instance_value(self, name: str) -> str | None:
         """Return a fact that the installation keeps of itself, or None."""

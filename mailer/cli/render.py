@@ -1,0 +1,38 @@
+"""`mailer render`: what an issue becomes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from mailer.cli.app import App, pass_app
+from mailer.delivery import dispatch, sample
+
+
+@click.command()
+@click.argument("issue")
+@click.option(
+    "-o", "--out", default="rendered", metavar="DIR|-", show_default=True, help="Where to; - prints the mail."
+)
+@pass_app
+def render(app: App, issue: str, out: str) -> None:
+    """Write ISSUE as .html, .txt and .eml, as a reader gets it. Nothing is sent.
+
+    ISSUE is a file, its name without .md, or the number it begins with.
+    """
+    rendered = sample.render(app.settings, dispatch.find_source(app.settings, issue))
+    if out == "-":
+        sys.stdout.buffer.write(rendered.message)
+        return
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    for suffix, content in (
+        (".html", rendered.html.encode()),
+        (".txt", rendered.text.encode()),
+        (".eml", rendered.message),
+    ):
+        path = folder / (rendered.slug + suffix)
+        path.write_bytes(content)
+        app.out(f"{path}  {len(content):,} bytes")

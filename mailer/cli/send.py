@@ -1,0 +1,136 @@
+"""`mailer send`: an issue to its audience."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import assert_never
+
+import click
+
+from mailer.cli import books as shown
+from mailer.cli.app import App, dry_run_option, finish, json_option, pass_app, yes_option
+from mailer.cli.learning import learn
+from mailer.delivery import dispatch, sample
+from mailer.delivery.issues import QueuedIssue
+from mailer.delivery.sender import Ended, Ending
+from mailer.errors import ExitCode, RefusedError
+
+
+@click.command()
+@click.argument("issue")
+@click.option(
+    "--to", "segment", default="", metavar="SEGMENT", help="Only these subscribers, e.g. 'tag:vip'."
+)
+@click.option(
+    "--test", "test_address", metavar="ADDRESS", help="Send it to this address alone; nothing is queued."
+)
+@dry_run_option
+@yes_option
+@json_option
+@pass_app
+def send(
+    app: App, issue: str, segment: str, test_address: str | None, dry_run: bool, yes: bool, as_json: bool
+) -> None:
+    """Send ISSUE to its audience, or go on with it: nobody gets it twice.
+
+    ISSUE is a file, its name without .md, or the number it begins with. The first run freezes what
+    is sent and to whom; later runs go on with what is left. Ctrl-C ends a run in order.
+
+    Exit codes: 0 all sent; 4 some deliveries are failed, deferred or uncertain; 5 refused by a guard;
+    6 relay or configuration; 7 another run is sending; 130 interrupted.
+    """
+    settings = app.settings
+    path = dispatch.find_source(settings, issue)
+    edition = dispatch.build(settings, path)
+    dispatch.check_ready(settings)
+    if test_address is not None:
+        sample.send_test(settings, edition, test_address, app.signer)
+        app.out(f"'{edition.title}' was sent to {test_address} through {_relays(app)}")
+        return
+    plan = dispatch.plan(settings, app.database, edition, segment)
+    if dry_run:
+        _tell_plan(app, plan, as_json)
+        return
+    if plan.known is None:
+        if not plan.audience:
+            raise RefusedError(
+                "nobody would get it: the audience is empty", remedy="mailer subscribers import FILE"
+            )
+        app.confirm(
+            f"Send '{plan.subject}' to {plan.audience:,} subscribers through {_relays(app)}?",
+            yes=yes,
+            what="sending",
+        )
+    queued = dispatch.enqueue(settings, app.database, edition, path, segment, at=datetime.now(UTC))
+    if queued.edition_digest != edition.digest:
+        app.say(f"{path} or its templates changed since it was queued: what was frozen then is sent on.")
+    with shown.bar(wanted=not (as_json or app.quiet)) as bar:
+        ended = dispatch.dispatch(settings, app.database, queued, app.signer, learn=learn, progress=bar.show)
+    _tell(app, queued, ended, as_json)
+    finish(exit_code(ended))
+
+
+def exit_code(ended: Ended) -> ExitCode:
+    """Return what the process says of how a run ended."""
+    match ended.ending:
+        case Ending.STOPPED:
+            return ExitCode.INTERRUPTED
+        case Ending.UNREACHABLE:
+            return ended.error.exit_code if ended.error else ExitCode.CONFIGURATION
+        case Ending.PAUSED:
+            return ExitCode.CONFIGURATION if ended.reason else ExitCode.PARTIAL
+        case Ending.FINISHED | Ending.WAITING | Ending.CANCELLED:
+            books = ended.books
+            return ExitCode.PARTIAL if books.open or books.failed else ExitCode.DONE
+        case _:
+            assert_never(ended.ending)
+
+
+def _relays(app: App) -> str:
+    names = ", ".join(f"{name} ({relay.host})" for name, relay in app.settings.relays.items())
+    return names or "the outbox on this machine"
+
+
+def _tell_plan(app: App, plan: dispatch.Plan, as_json: bool) -> None:
+    if as_json:
+        app.emit({"issue": plan.slug, "subject": plan.subject, "audience": plan.audience, "dry_run": True})
+        return
+    app.out(f"'{plan.subject}' would go to {plan.audience:,} subscribers through {_relays(app)}.")
+    if plan.known is not None:
+        app.out(f"It is in the queue already ({plan.known.state.value}); mailer status {plan.slug}")
+
+
+def _tell(app: App, issue: QueuedIssue, ended: Ended, as_json: bool) -> None:
+    if as_json:
+        app.emit(
+            {
+                "issue": issue.slug,
+                "ending": ended.ending.value,
+                "reason": ended.reason,
+                "books": ended.books.as_dict(),
+            }
+        )
+        return
+    app.out(f"{issue.slug}: {ended.ending.value}")
+    for line in shown.lines(ended.books):
+        app.out(line)
+    if ended.reason:
+        app.say(f"why: {ended.reason}")
+    if hint := _next_step(app, issue, ended):
+        app.say(f"next: {hint}")
+
+
+def _next_step(app: App, issue: QueuedIssue, ended: Ended) -> str:
+    if ended.error is not None and ended.error.remedy:
+        return ended.error.remedy
+    match ended.ending:
+        case Ending.PAUSED:
+            return f"mend it, then: mailer resume {issue.slug} && mailer send {issue.slug}"
+        case Ending.WAITING | Ending.STOPPED | Ending.UNREACHABLE:
+            return f"mailer send {issue.slug} goes on with what is left"
+        case Ending.FINISHED:
+            return "" if app.settings.relays else "mailer outbox shows the mails in a browser"
+        case Ending.CANCELLED:
+            return ""
+        case _:
+            assert_never(ended.ending)

@@ -1,0 +1,210 @@
+"""From the settings and an issue file to a run: what `send`, `test` and the demo share."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import uvloop
+from sqlalchemy import ColumnElement
+
+from mailer.config import Relay, Settings, is_loopback
+from mailer.database.session import Database
+from mailer.delivery import dkim, issues, queue
+from mailer.delivery.issues import QueuedIssue
+from mailer.delivery.lock import sending
+from mailer.delivery.outbox import Answer, Outbox
+from mailer.delivery.queue import Books
+from mailer.delivery.sender import Ended, Learn, Sender, now
+from mailer.delivery.smtp import Outcome, Outgoing
+from mailer.delivery.transport import Transport
+from mailer.errors import RefusedError, SourceError
+from mailer.rendering.build import build_edition
+from mailer.rendering.edition import Edition
+from mailer.rendering.message import Composer, Dkim
+from mailer.rendering.source import read_issue
+from mailer.tokens import Signer
+
+
+def find_source(settings: Settings, name: str) -> Path:
+    """Return the file of an issue named by path, by slug or by the number it begins with.
+
+    Raises `SourceError` naming the issues that there are.
+    """
+    path = Path(name)
+    if path.suffix == ".md" and path.is_file():
+        return path
+    folder = settings.path(settings.paths.issues)
+    known = sorted(folder.glob("*.md"))
+    for candidate in known:
+        if name in (candidate.stem, candidate.name):
+            return candidate
+    if name.isdecimal():
+        numbered = [found for found in known if found.stem.split("-")[0].lstrip("0") == name.lstrip("0")]
+        if len(numbered) == 1:
+            return numbered[0]
+    there = ", ".join(found.stem for found in known[-5:]) or "none yet"
+    raise SourceError(f"there is no issue '{name}'", remedy=f"name a file, or one of {folder}: {there}")
+
+
+def build(settings: Settings, path: Path) -> Edition:
+    """Render an issue once, with the newsletter's settings."""
+    return build_edition(
+        read_issue(path),
+        settings.newsletter,
+        settings.brand,
+        settings.path(settings.paths.templates),
+        public_url=settings.web.public_url,
+        track_clicks=settings.tracking.clicks,
+        track_opens=settings.tracking.opens,
+    )
+
+
+def composer(settings: Settings, edition: Edition, issue_id: int, signer: Signer) -> Composer:
+    """Return what makes the messages of an issue, and signs them if there are keys."""
+    keys = [
+        dkim.SigningKey(key.domain, key.selector, dkim.load_key(settings.path(key.key_file)))
+        for key in settings.dkim
+    ]
+    return Composer(
+        edition,
+        issue_id=issue_id,
+        newsletter=settings.newsletter,
+        public_url=settings.web.public_url,
+        bounce_domain=settings.bounce_domain,
+        unsubscribe_address=settings.unsubscribe_address,
+        signer=signer,
+        dkim=Dkim(dkim.relaxed_lines, dkim.Signer(keys).sign_digest) if keys else None,
+    )
+
+
+def check_ready(settings: Settings) -> None:
+    """Raise `RefusedError` if mail that leaves this machine would break a rule of receivers or law."""
+    if not settings.relays:
+        return
+    if not settings.newsletter.postal_address.strip():
+        raise RefusedError(
+            "newsletter.postal_address is empty: every issue must carry one (CAN-SPAM)",
+            remedy="set postal_address in config.toml",
+        )
+    url = urlsplit(settings.web.public_url)
+    if url.scheme != "https" or is_loopback(url.hostname or ""):
+        raise RefusedError(
+            f"web.public_url is {settings.web.public_url}: readers could not unsubscribe there"
+            " (RFC 8058 asks for https)",
+            remedy="set public_url in config.toml to the address of your pages",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What `send` would do."""
+
+    slug: str
+    subject: str
+    audience: int
+    known: QueuedIssue | None
+    """The issue as it stands in the queue already."""
+
+
+def plan(settings: Settings, database: Database, edition: Edition, segment: str) -> Plan:
+    """Count the audience; change nothing."""
+    at = now()
+    condition = _condition(settings, segment)
+    with database.reading() as session:
+        known = issues.find(session, edition.slug)
+        if known is not None:
+            audience = queue.books(session, known.id).audience
+        else:
+            audience = issues.count_audience(session, condition, at=at)
+    return Plan(edition.slug, edition.subject, audience, known)
+
+
+def enqueue(
+    settings: Settings, database: Database, edition: Edition, path: Path, segment: str, *, at: datetime
+) -> QueuedIssue:
+    """Freeze an issue and queue it for its audience, in one transaction; once queued it stays as it is."""
+    with database.transaction() as session:
+        queued, _ = issues.enqueue(
+            session,
+            edition,
+            source_path=str(path),
+            at=at,
+            segment=segment,
+            condition=_condition(settings, segment),
+        )
+    return queued
+
+
+def _condition(settings: Settings, segment: str) -> ColumnElement[bool] | None:
+    if segment:
+        raise RefusedError("segments are not understood yet")
+    return None
+
+
+def dispatch(
+    settings: Settings,
+    database: Database,
+    issue: QueuedIssue,
+    signer: Signer,
+    *,
+    learn: Learn,
+    progress: Callable[[Books], None] = lambda books: None,
+    answer: Answer | None = None,
+) -> Ended:
+    """Send an issue, or go on with it, until nothing is due; SIGINT and SIGTERM end it in order.
+
+    `answer` scripts what the built-in outbox says to recipients; it is for rehearsals.
+    Raises `LockedError` when another run has the database.
+    """
+    with sending(database):
+        with database.reading() as session:
+            edition = issues.edition(session, issue.edition_digest)
+        made = composer(settings, edition, issue.id, signer)
+
+        async def run() -> Ended:
+            async with _relays(settings, answer) as relays:
+                transport = Transport(relays, folder=settings.folder)
+                sender = Sender(
+                    database, issue.id, made, transport, settings.delivery, learn=learn, progress=progress
+                )
+                loop = asyncio.get_running_loop()
+                for number in (signal.SIGINT, signal.SIGTERM):
+                    loop.add_signal_handler(number, sender.stop)
+                try:
+                    return await sender.run()
+                finally:
+                    for number in (signal.SIGINT, signal.SIGTERM):
+                        loop.remove_signal_handler(number)
+
+        return uvloop.run(run())
+
+
+@asynccontextmanager
+async def _relays(settings: Settings, answer: Answer | None) -> AsyncIterator[dict[str, Relay]]:
+    if settings.relays and answer is None:
+        yield settings.relays
+        return
+    async with Outbox(settings.path(settings.paths.outbox), answer=answer) as outbox:
+        yield {"outbox": outbox.relay()}
+
+
+async def deliver_once(settings: Settings, outgoing: list[Outgoing]) -> Outcome | None:
+    """Bring one message to a relay, outside of any queue; return what became of it."""
+    outcomes: list[Outcome] = []
+    async with _relays(settings, None) as relays:
+        transport = Transport(relays, folder=settings.folder)
+
+        def settle(outcome: Outcome) -> None:
+            outcomes.append(outcome)
+            transport.stop()
+
+        transport.work()
+        await transport.run(lambda: outgoing.pop() if outgoing else None, settle)
+    return outcomes[0] if outcomes else None

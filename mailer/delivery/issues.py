@@ -1,0 +1,241 @@
+"""The issues in the queue: frozen once, then sent, paused, resumed, cancelled or finished."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    and_,
+    exists,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    true,
+    update,
+)
+from sqlalchemy.engine import CursorResult
+from sqlalchemy.orm import Session
+
+from mailer.database.models import (
+    Delivery,
+    DeliveryState,
+    IssueState,
+    StoredEdition,
+    StoredIssue,
+    Subscriber,
+    SubscriberStatus,
+    Suppression,
+)
+from mailer.errors import MailerError, RefusedError
+from mailer.rendering.edition import Edition
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedIssue:
+    """An issue in the queue, as other rooms see it."""
+
+    id: int
+    slug: str
+    title: str
+    state: IssueState
+    reason: str
+    edition_digest: str
+    segment: str
+    dated_at: datetime
+    created_at: datetime
+    finished_at: datetime | None
+
+
+def mailable(at: datetime) -> ColumnElement[bool]:
+    """Return the condition under which a subscriber may be mailed an issue at that instant."""
+    return and_(
+        Subscriber.status == SubscriberStatus.ACTIVE.value,
+        or_(Subscriber.paused_until.is_(None), Subscriber.paused_until <= at),
+        ~exists().where(Suppression.address_key == Subscriber.address_key),
+    )
+
+
+def find(session: Session, slug: str) -> QueuedIssue | None:
+    """Return the queued issue of that slug, or None."""
+    stored = session.scalar(select(StoredIssue).where(StoredIssue.slug == slug))
+    return None if stored is None else _queued(stored)
+
+
+def get(session: Session, issue_id: int) -> QueuedIssue:
+    """Return a queued issue by its id."""
+    return _queued(session.get_one(StoredIssue, issue_id))
+
+
+def issues(session: Session) -> list[QueuedIssue]:
+    """Return every issue that was queued, newest first."""
+    return [
+        _queued(stored) for stored in session.scalars(select(StoredIssue).order_by(StoredIssue.id.desc()))
+    ]
+
+
+def edition(session: Session, digest: str) -> Edition:
+    """Return the frozen edition; raise `MailerError` if its content is no longer what was frozen."""
+    found = Edition.from_json(session.get_one(StoredEdition, digest).content)
+    if found.digest != digest:
+        raise MailerError(
+            f"the stored edition {digest[:12]} was changed after it was frozen", remedy="restore a backup"
+        )
+    return found
+
+
+def enqueue(
+    session: Session,
+    frozen: Edition,
+    *,
+    source_path: str,
+    at: datetime,
+    segment: str = "",
+    condition: ColumnElement[bool] | None = None,
+) -> tuple[QueuedIssue, bool]:
+    """Freeze an edition and write one delivery for each subscriber of its audience.
+
+    `condition` narrows the audience (`segment` is how the operator said it). An issue that is in the
+    queue already is returned as it is, with False: its edition and audience stay as they were frozen.
+    """
+    if known := find(session, frozen.slug):
+        return known, False
+    digest = frozen.digest
+    if session.get(StoredEdition, digest) is None:
+        session.add(StoredEdition(digest=digest, content=frozen.to_json(), created_at=at))
+        session.flush()
+    stored = StoredIssue(
+        slug=frozen.slug,
+        title=frozen.title,
+        source_path=source_path,
+        edition_digest=digest,
+        state=IssueState.SENDING.value,
+        segment=segment,
+        dated_at=at,
+        created_at=at,
+    )
+    session.add(stored)
+    session.flush()
+    audience = (
+        select(literal(stored.id), Subscriber.id, literal(DeliveryState.QUEUED.value))
+        .where(mailable(at), true() if condition is None else condition)
+        .order_by(Subscriber.id)
+    )
+    session.execute(insert(Delivery).from_select(["issue_id", "subscriber_id", "state"], audience))
+    return _queued(stored), True
+
+
+def count_audience(session: Session, condition: ColumnElement[bool] | None, *, at: datetime) -> int:
+    """Return how many subscribers an issue would go to now."""
+    wanted = select(func.count()).select_from(Subscriber)
+    return session.scalar(wanted.where(mailable(at), true() if condition is None else condition)) or 0
+
+
+def retry(session: Session, issue_id: int, state: DeliveryState, *, at: datetime) -> int:
+    """Queue again what stands in `state` (failed, deferred or uncertain); return how many."""
+    if state not in (DeliveryState.FAILED, DeliveryState.DEFERRED, DeliveryState.UNCERTAIN):
+        raise ValueError(f"{state} deliveries are not retried")
+    done = count_of(
+        session.execute(
+            update(Delivery)
+            .where(Delivery.issue_id == issue_id, Delivery.state == state.value)
+            .values(state=DeliveryState.QUEUED.value, due_at=None, first_at=None, changed_at=at)
+        )
+    )
+    if done:
+        _set_state(session, issue_id, IssueState.SENDING)
+    return done
+
+
+def pause(session: Session, issue_id: int, reason: str) -> bool:
+    """Stop an issue from being sent until it is resumed; return whether that changed anything."""
+    return _set_state(session, issue_id, IssueState.PAUSED, reason, only_from=(IssueState.SENDING,))
+
+
+def resume(session: Session, issue_id: int) -> bool:
+    """Let a paused issue be sent on; return whether that changed anything."""
+    return _set_state(session, issue_id, IssueState.SENDING, only_from=(IssueState.PAUSED,))
+
+
+def cancel(session: Session, issue_id: int, *, at: datetime) -> int:
+    """Never send what waits: queued and deferred deliveries become `skipped`; return how many.
+
+    What is on its way is settled by its run. A finished issue cannot be cancelled.
+    """
+    if get(session, issue_id).state is IssueState.FINISHED:
+        raise RefusedError("the issue is finished: there is nothing left to cancel")
+    _set_state(session, issue_id, IssueState.CANCELLED, "cancelled by the operator")
+    return count_of(
+        session.execute(
+            update(Delivery)
+            .where(
+                Delivery.issue_id == issue_id,
+                Delivery.state.in_([DeliveryState.QUEUED.value, DeliveryState.DEFERRED.value]),
+            )
+            .values(state=DeliveryState.SKIPPED.value, due_at=None, changed_at=at, reply="cancelled")
+        )
+    )
+
+
+def finish(session: Session, issue_id: int, *, at: datetime) -> bool:
+    """Mark an issue finished if nothing of it is open; return whether it is finished now."""
+    waiting = [
+        state.value
+        for state in (
+            DeliveryState.QUEUED,
+            DeliveryState.SENDING,
+            DeliveryState.DEFERRED,
+            DeliveryState.UNCERTAIN,
+        )
+    ]
+    open_rows = select(Delivery.issue_id).where(Delivery.issue_id == issue_id, Delivery.state.in_(waiting))
+    if session.execute(open_rows.limit(1)).first() is not None:
+        return False
+    session.execute(
+        update(StoredIssue)
+        .where(StoredIssue.id == issue_id, StoredIssue.state == IssueState.SENDING.value)
+        .values(state=IssueState.FINISHED.value, finished_at=at)
+    )
+    return True
+
+
+def _set_state(
+    session: Session,
+    issue_id: int,
+    state: IssueState,
+    reason: str = "",
+    *,
+    only_from: Sequence[IssueState] | None = None,
+) -> bool:
+    statement = update(StoredIssue).where(StoredIssue.id == issue_id, StoredIssue.state != state.value)
+    if only_from is not None:
+        statement = statement.where(StoredIssue.state.in_([known.value for known in only_from]))
+    return bool(
+        count_of(session.execute(statement.values(state=state.value, reason=reason, finished_at=None)))
+    )
+
+
+def _queued(stored: StoredIssue) -> QueuedIssue:
+    return QueuedIssue(
+        id=stored.id,
+        slug=stored.slug,
+        title=stored.title,
+        state=IssueState(stored.state),
+        reason=stored.reason,
+        edition_digest=stored.edition_digest,
+        segment=stored.segment,
+        dated_at=stored.dated_at,
+        created_at=stored.created_at,
+        finished_at=stored.finished_at,
+    )
+
+
+def count_of(result: Any) -> int:
+    """Return how many rows a statement changed."""
+    assert isinstance(result, CursorResult)
+    return result.rowcount

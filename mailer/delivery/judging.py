@@ -1,0 +1,135 @@
+"""What follows for a delivery from what its server said: pure, so that it is a table in the tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import assert_never
+
+from mailer.config import Delivery as DeliverySettings
+from mailer.database.models import DeliveryState
+from mailer.delivery.queue import Claimed, Settled
+from mailer.delivery.smtp import Fate, Outcome, Reply, Stage
+from mailer.replies import BounceClass, ReplyClass, Verdict, judge
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to write of a delivery, and what else follows."""
+
+    settled: Settled
+    verdict: Verdict | None = None
+    """Given when a subscriber may have to learn from it."""
+    pause: str = ""
+    """Why the whole issue must wait for the operator; empty when it need not."""
+
+
+def retry_delay(attempt: int, *, base_seconds: float = 300.0, ceiling_seconds: float = 14_400.0) -> float:
+    """Return the seconds to wait before trying a deferred delivery again.
+
+    `attempt` counts the tries already made, from 1. The delay doubles up to the ceiling; the caller
+    adds jitter, so this stays a table in the tests. RFC 5321 section 4.5.4.1 asks for growing
+    intervals and two tries in the first hour.
+    """
+    doublings = min(attempt - 1, 32)
+    return min(ceiling_seconds, base_seconds * 2.0**doublings)
+
+
+def decide(
+    outcome: Outcome, claimed: Claimed, settings: DeliverySettings, *, at: datetime, spread: float = 1.0
+) -> Decision:
+    """Return what follows from an outcome. `spread` multiplies the delay: the caller's jitter."""
+    subscriber_id = claimed.recipient.subscriber_id
+    delay = spread * retry_delay(
+        claimed.attempt,
+        base_seconds=settings.retry_base.total_seconds(),
+        ceiling_seconds=settings.retry_ceiling.total_seconds(),
+    )
+    match outcome.fate:
+        case Fate.ACCEPTED:
+            return Decision(_settled(subscriber_id, DeliveryState.SENT, outcome.reply))
+        case Fate.UNCERTAIN:
+            due = at + timedelta(seconds=delay)
+            return Decision(
+                Settled(
+                    subscriber_id, DeliveryState.UNCERTAIN, due_at=due, reply=outcome.problem[:512] or None
+                )
+            )
+        case Fate.LOST | Fate.UNSENT:
+            lost = Reply(0, "", outcome.problem or "the connection was lost")
+            return _later(claimed, lost, BounceClass.NETWORK, delay, settings, at)
+        case Fate.REFUSED:
+            assert outcome.reply is not None
+            return _refused(outcome.stage, outcome.reply, claimed, delay, settings, at)
+        case _:
+            assert_never(outcome.fate)
+
+
+def _refused(
+    stage: Stage, reply: Reply, claimed: Claimed, delay: float, settings: DeliverySettings, at: datetime
+) -> Decision:
+    subscriber_id = claimed.recipient.subscriber_id
+    if stage is Stage.LOCAL:
+        # Found by us before anything was said: too large is the issue's fault, a local part that the
+        # relay cannot take is this delivery's alone. Neither says anything about the mailbox.
+        if reply.code == 552:
+            return Decision(
+                _deferred(subscriber_id, reply, BounceClass.MESSAGE_TOO_LARGE, at), pause=reply.text
+            )
+        return Decision(_settled(subscriber_id, DeliveryState.FAILED, reply, BounceClass.PROTOCOL))
+    verdict = judge(reply.code, reply.enhanced, reply.text)
+    said = f"{reply.code} {reply.enhanced} {verdict.text}".replace("  ", " ")
+    if verdict.reply_class in (ReplyClass.AUTH, ReplyClass.CONFIG):
+        return Decision(
+            _deferred(subscriber_id, reply, verdict.bounce_class, at),
+            pause=f"the receiving side refuses how we are set up: {said}",
+        )
+    if stage is Stage.MAIL and not verdict.again:
+        # MAIL FROM carries nothing of the recipient: a lasting refusal there is about us.
+        return Decision(
+            _deferred(subscriber_id, reply, BounceClass.POLICY_REJECT, at),
+            pause=f"the relay refuses our envelope sender: {said}",
+        )
+    if verdict.again:
+        wait = delay if verdict.retry_after_seconds is None else max(verdict.retry_after_seconds, 1.0)
+        return _later(claimed, reply, verdict.bounce_class, wait, settings, at)
+    return Decision(_settled(subscriber_id, DeliveryState.FAILED, reply, verdict.bounce_class), verdict)
+
+
+def _later(
+    claimed: Claimed,
+    reply: Reply,
+    bounce_class: BounceClass | None,
+    delay: float,
+    settings: DeliverySettings,
+    at: datetime,
+) -> Decision:
+    due = at + timedelta(seconds=delay)
+    subscriber_id = claimed.recipient.subscriber_id
+    if due - claimed.first_at > settings.give_up_after:
+        return Decision(_settled(subscriber_id, DeliveryState.FAILED, reply, BounceClass.EXPIRED))
+    return Decision(_deferred(subscriber_id, reply, bounce_class, due))
+
+
+def _deferred(
+    subscriber_id: int, reply: Reply, bounce_class: BounceClass | None, due_at: datetime
+) -> Settled:
+    return _settled(subscriber_id, DeliveryState.DEFERRED, reply, bounce_class, due_at)
+
+
+def _settled(
+    subscriber_id: int,
+    state: DeliveryState,
+    reply: Reply | None,
+    bounce_class: BounceClass | None = None,
+    due_at: datetime | None = None,
+) -> Settled:
+    return Settled(
+        subscriber_id,
+        state,
+        due_at=due_at,
+        code=reply.code or None if reply else None,
+        enhanced=reply.enhanced[:16] or None if reply else None,
+        reply=reply.text[:512] if reply else None,
+        bounce_class=bounce_class.value if bounce_class else None,
+    )

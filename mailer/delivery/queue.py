@@ -1,0 +1,377 @@
+"""The queue of an issue: one row for each subscriber of its audience, and books that balance.
+
+Every change of a row is one statement over a whole window, inside the caller's transaction, so at
+every commit `audience = queued + sending + sent + deferred + failed + uncertain + skipped`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    and_,
+    bindparam,
+    case,
+    func,
+    select,
+    true,
+    update,
+)
+from sqlalchemy.orm import Session
+
+from mailer.database.models import (
+    Delivery,
+    DeliveryState,
+    Run,
+    Subscriber,
+    SubscriberTag,
+)
+from mailer.delivery.issues import count_of, mailable
+from mailer.errors import MailerError
+from mailer.rendering.message import Recipient
+
+OPTED_OUT = "opted out or suppressed before its turn"
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """How many deliveries of an issue stand where."""
+
+    audience: int
+    queued: int
+    sending: int
+    sent: int
+    deferred: int
+    failed: int
+    uncertain: int
+    skipped: int
+
+    @property
+    def balanced(self) -> bool:
+        """Whether the parts add up to the audience."""
+        parts: int = sum(getattr(self, state) for state in DeliveryState)
+        return self.audience == parts
+
+    @property
+    def open(self) -> int:
+        """How many may still be sent."""
+        return self.queued + self.sending + self.deferred + self.uncertain
+
+    def as_dict(self) -> dict[str, int]:
+        """Return the counts by name, the audience first."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A delivery that this run may try now."""
+
+    recipient: Recipient
+    domain: str
+    attempt: int
+    """This try's number, from 1."""
+    first_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What a claim took."""
+
+    claimed: list[Claimed]
+    after: int
+    """The highest queued subscriber id seen: where the next claim goes on."""
+    skipped: int
+    left: Counter[str]
+    """How many rows left which state."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What became of a claimed delivery."""
+
+    subscriber_id: int
+    state: DeliveryState
+    due_at: datetime | None = None
+    code: int | None = None
+    enhanced: str | None = None
+    reply: str | None = None
+    bounce_class: str | None = None
+
+
+def books(session: Session, issue_id: int) -> Books:
+    """Return the books of an issue: one pass over its rows."""
+    states = (
+        select(Delivery.state, func.count()).where(Delivery.issue_id == issue_id).group_by(Delivery.state)
+    )
+    counted = {row[0]: int(row[1]) for row in session.execute(states.group_by(Delivery.state))}
+    return Books(
+        audience=sum(counted.values()), **{state.value: counted.get(state, 0) for state in DeliveryState}
+    )
+
+
+def begin_run(session: Session, issue_id: int, *, host: str, pid: int, at: datetime) -> int:
+    """Note that a process begins to send an issue; return the run's id, which its claims will bear."""
+    run = Run(issue_id=issue_id, host=host, pid=pid, started_at=at)
+    session.add(run)
+    session.flush()
+    return run.id
+
+
+def end_run(session: Session, run_id: int, *, at: datetime) -> None:
+    """Note that a run ended in order."""
+    session.execute(update(Run).where(Run.id == run_id).values(ended_at=at))
+
+
+def recover(session: Session, issue_id: int, *, at: datetime, run_id: int | None = None) -> int:
+    """Mark what an interrupted run had claimed as `uncertain`, due at once; return how many.
+
+    Call it only while no other run of the issue can be alive (the lock is ours), or with the
+    `run_id` of a process that is known to have ended.
+    """
+    interrupted = and_(
+        Delivery.issue_id == issue_id,
+        Delivery.state == DeliveryState.SENDING.value,
+        true() if run_id is None else Delivery.run_id == run_id,
+    )
+    return count_of(
+        session.execute(
+            update(Delivery)
+            .where(interrupted)
+            .values(
+                state=DeliveryState.UNCERTAIN.value,
+                due_at=at,
+                changed_at=at,
+                reply="the run was interrupted after this delivery was claimed",
+            )
+        )
+    )
+
+
+def claim(
+    session: Session,
+    issue_id: int,
+    *,
+    run_id: int,
+    limit: int,
+    after: int,
+    at: datetime,
+    resend_uncertain: bool,
+) -> Taken:
+    """Take up to `limit` deliveries for this run and mark them `sending`.
+
+    Due retries come first, then queued ones in the order of their subscriber's id, from the one
+    after `after`. Whoever may not be mailed by now becomes `skipped`.
+    """
+    waiting = [DeliveryState.DEFERRED.value]
+    if resend_uncertain:
+        waiting.append(DeliveryState.UNCERTAIN.value)
+    rows = list(
+        session.execute(
+            _candidates(issue_id, at)
+            .where(Delivery.state.in_(waiting), Delivery.due_at <= at)
+            .order_by(Delivery.due_at)
+            .limit(limit)
+        ).mappings()
+    )
+    if len(rows) < limit:
+        queued = list(
+            session.execute(
+                _candidates(issue_id, at)
+                .where(Delivery.state == DeliveryState.QUEUED.value, Delivery.subscriber_id > after)
+                .order_by(Delivery.subscriber_id)
+                .limit(limit - len(rows))
+            ).mappings()
+        )
+        if queued:
+            after = queued[-1]["subscriber_id"]
+        rows += queued
+    allowed = [row for row in rows if row["allowed"]]
+    refused = [row["subscriber_id"] for row in rows if not row["allowed"]]
+    if refused:
+        _move(session, issue_id, refused, at, state=DeliveryState.SKIPPED, reply=OPTED_OUT)
+    if allowed:
+        session.execute(
+            update(Delivery)
+            .where(
+                Delivery.issue_id == issue_id,
+                Delivery.subscriber_id.in_([row["subscriber_id"] for row in allowed]),
+            )
+            .values(
+                state=DeliveryState.SENDING.value,
+                run_id=run_id,
+                attempts=Delivery.attempts + 1,
+                first_at=func.coalesce(Delivery.first_at, bindparam("now", at, Delivery.first_at.type)),
+                changed_at=at,
+            )
+        )
+    tags = _tags(session, [row["subscriber_id"] for row in allowed])
+    return Taken(
+        [_claimed(row, tags, at) for row in allowed],
+        after,
+        len(refused),
+        Counter(row["state"] for row in rows),
+    )
+
+
+def still_mailable(session: Session, subscriber_ids: Sequence[int], *, at: datetime) -> set[int]:
+    """Return which of these subscribers may be mailed at that instant."""
+    return set(session.scalars(select(Subscriber.id).where(Subscriber.id.in_(subscriber_ids), mailable(at))))
+
+
+def settle(
+    session: Session, issue_id: int, outcomes: Sequence[Settled], *, run_id: int, at: datetime
+) -> None:
+    """Write what became of deliveries that this run had claimed: one statement for all of them.
+
+    Raises `MailerError` if any of them was not this run's any more; the caller's transaction is
+    then rolled back, since sending on with wrong books would be worse.
+    """
+    if not outcomes:
+        return
+    table = Delivery.__table__
+    statement = (
+        update(Delivery.__table__)  # type: ignore[arg-type]
+        .where(
+            table.c.issue_id == issue_id,
+            table.c.subscriber_id == bindparam("_subscriber_id"),
+            table.c.state == DeliveryState.SENDING.value,
+            table.c.run_id == run_id,
+        )
+        .values(
+            state=bindparam("_state"),
+            due_at=bindparam("_due_at"),
+            changed_at=at,
+            code=bindparam("_code"),
+            enhanced=bindparam("_enhanced"),
+            reply=bindparam("_reply"),
+            bounce_class=bindparam("_bounce_class"),
+        )
+    )
+    done = session.connection().execute(
+        statement,
+        [
+            {
+                "_subscriber_id": outcome.subscriber_id,
+                "_state": outcome.state.value,
+                "_due_at": outcome.due_at,
+                "_code": outcome.code,
+                "_enhanced": outcome.enhanced,
+                "_reply": outcome.reply,
+                "_bounce_class": outcome.bounce_class,
+            }
+            for outcome in outcomes
+        ],
+    )
+    if done.rowcount != len(outcomes):
+        raise MailerError(
+            f"{len(outcomes) - done.rowcount} of {len(outcomes)} deliveries were taken by another run"
+        )
+
+
+def release(
+    session: Session, issue_id: int, subscriber_ids: Iterable[int], *, run_id: int, at: datetime
+) -> int:
+    """Give back deliveries of which no octet left: they are `queued` again, the try uncounted."""
+    wanted = list(subscriber_ids)
+    if not wanted:
+        return 0
+    return count_of(
+        session.execute(
+            update(Delivery)
+            .where(
+                Delivery.issue_id == issue_id,
+                Delivery.subscriber_id.in_(wanted),
+                Delivery.state == DeliveryState.SENDING.value,
+                Delivery.run_id == run_id,
+            )
+            .values(
+                state=DeliveryState.QUEUED.value,
+                run_id=None,
+                attempts=Delivery.attempts - 1,
+                first_at=case((Delivery.attempts <= 1, None), else_=Delivery.first_at),
+                changed_at=at,
+            )
+        )
+    )
+
+
+def next_due(session: Session, issue_id: int, *, resend_uncertain: bool) -> datetime | None:
+    """Return when the next retry is due, or None when none waits."""
+    waiting = [DeliveryState.DEFERRED.value]
+    if resend_uncertain:
+        waiting.append(DeliveryState.UNCERTAIN.value)
+    due: datetime | None = session.scalar(
+        select(func.min(Delivery.due_at, type_=Delivery.due_at.type)).where(
+            Delivery.issue_id == issue_id, Delivery.state.in_(waiting)
+        )
+    )
+    return due
+
+
+def _candidates(issue_id: int, at: datetime) -> Any:
+    return (
+        select(
+            Delivery.subscriber_id,
+            Delivery.state,
+            Delivery.attempts,
+            Delivery.first_at,
+            Subscriber.address,
+            Subscriber.domain,
+            Subscriber.name,
+            Subscriber.attributes,
+            func.coalesce(mailable(at), False).label("allowed"),
+        )
+        .outerjoin(Subscriber, Subscriber.id == Delivery.subscriber_id)
+        .where(Delivery.issue_id == issue_id)
+        .with_for_update(of=Delivery, skip_locked=True)
+    )
+
+
+def _claimed(row: Mapping[Any, Any], tags: Mapping[int, tuple[str, ...]], at: datetime) -> Claimed:
+    subscriber_id: int = row["subscriber_id"]
+    return Claimed(
+        Recipient(
+            subscriber_id=subscriber_id,
+            email=row["address"],
+            name=row["name"],
+            attributes=row["attributes"],
+            tags=tags.get(subscriber_id, ()),
+        ),
+        domain=row["domain"],
+        attempt=row["attempts"] + 1,
+        first_at=row["first_at"] or at,
+    )
+
+
+def _tags(session: Session, subscriber_ids: Sequence[int]) -> dict[int, tuple[str, ...]]:
+    if not subscriber_ids:
+        return {}
+    found: dict[int, tuple[str, ...]] = {}
+    wanted = select(SubscriberTag.subscriber_id, SubscriberTag.tag).where(
+        SubscriberTag.subscriber_id.in_(subscriber_ids)
+    )
+    for subscriber_id, tag in session.execute(
+        wanted.order_by(SubscriberTag.subscriber_id, SubscriberTag.tag)
+    ):
+        found[subscriber_id] = (*found.get(subscriber_id, ()), tag)
+    return found
+
+
+def _move(
+    session: Session,
+    issue_id: int,
+    subscriber_ids: Sequence[int],
+    at: datetime,
+    *,
+    state: DeliveryState,
+    reply: str,
+) -> None:
+    session.execute(
+        update(Delivery)
+        .where(Delivery.issue_id == issue_id, Delivery.subscriber_id.in_(subscriber_ids))
+        .values(state=state.value, due_at=None, changed_at=at, reply=reply)
+    )

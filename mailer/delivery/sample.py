@@ -1,0 +1,82 @@
+"""An issue as one reader gets it: rendered to look at, or sent to one address as a test."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.message import EmailMessage
+from pathlib import Path
+
+import uvloop
+
+from mailer.address import parse_address
+from mailer.config import Settings
+from mailer.delivery import dispatch
+from mailer.delivery.sender import now
+from mailer.delivery.smtp import Fate, Outcome, Outgoing
+from mailer.errors import RelayError
+from mailer.rendering.edition import Edition
+from mailer.rendering.message import Recipient
+from mailer.tokens import Signer
+
+READER = Recipient(subscriber_id=0, email="reader@example.org", name="Reader", attributes={}, tags=())
+# Tokens of a rendering to look at open nothing: they are signed with a key that no server knows.
+_POWERLESS = Signer([b"tokens of this key open nothing"])
+# No subscriber has the id 0, so the links of such a mail change nobody, whatever issue they name.
+_NO_ISSUE = 1
+_NO_DATE = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """An issue as one reader gets it."""
+
+    slug: str
+    html: str
+    text: str
+    message: bytes
+
+
+def render(settings: Settings, path: Path, *, reader: Recipient = READER) -> Rendered:
+    """Render an issue as `reader` gets it; links lead nowhere.
+
+    The same input gives the same octets: the date is the issue's own.
+    """
+    edition = dispatch.build(settings, path)
+    composer = dispatch.composer(settings, edition, _NO_ISSUE, _POWERLESS)
+    at = datetime.fromisoformat(edition.date).replace(tzinfo=UTC) if edition.date else _NO_DATE
+    content = composer.compose(reader, at).content
+    parsed = email.message_from_bytes(content, policy=email.policy.default)
+    assert isinstance(parsed, EmailMessage)
+    return Rendered(edition.slug, _part(parsed, "html"), _part(parsed, "plain"), content)
+
+
+def send_test(settings: Settings, edition: Edition, address: str, signer: Signer) -> None:
+    """Send an issue to one address; nothing is queued and no books are kept.
+
+    Raises `RelayError` with the server's words if it is not taken.
+    """
+    parsed = parse_address(address)
+    reader = Recipient(subscriber_id=0, email=str(parsed), name="", attributes={}, tags=())
+    message = dispatch.composer(settings, edition, _NO_ISSUE, signer).compose(reader, now())
+    outgoing = [Outgoing(0, message.envelope, message.content, wire_safe=True)]
+    outcome = uvloop.run(dispatch.deliver_once(settings, outgoing))
+    if outcome is None or outcome.fate is not Fate.ACCEPTED:
+        raise RelayError(f"{address}: {_said(outcome)}", remedy="look at the address and at [relays]")
+
+
+def _said(outcome: Outcome | None) -> str:
+    if outcome is None:
+        return "no relay took it"
+    if outcome.reply is not None:
+        return f"{outcome.reply.code} {outcome.reply.enhanced} {outcome.reply.text}"
+    return outcome.problem or outcome.fate.value
+
+
+def _part(message: EmailMessage, kind: str) -> str:
+    part = message.get_body(preferencelist=(kind,))
+    assert isinstance(part, EmailMessage)
+    content: str = part.get_content()
+    return content

@@ -1,0 +1,143 @@
+"""A queued issue over some subscribers, and a run of it against the built-in server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sqlalchemy import insert
+from sqlalchemy.orm import Session as DatabaseSession
+
+from mailer.config import Delivery as DeliverySettings
+from mailer.config import Newsletter
+from mailer.database.models import Subscriber
+from mailer.database.session import Database
+from mailer.delivery import issues, queue
+from mailer.delivery.issues import QueuedIssue
+from mailer.delivery.outbox import Answer, Outbox
+from mailer.delivery.queue import Books
+from mailer.delivery.sender import Ended, Learn, Refusal, Sender, now
+from mailer.delivery.transport import Transport
+from mailer.rendering.edition import Edition
+from mailer.rendering.message import Composer
+from mailer.tokens import Signer
+
+AT = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+SIGNER = Signer([b"a secret of the tests"])
+EDITION = Edition(
+    slug="001-hello",
+    title="Hello",
+    subtitle="",
+    author="Ana",
+    date="2026-03-02",
+    number=1,
+    tags=(),
+    subject="Hello",
+    preheader="",
+    html='<p>Hello {{ subscriber.name | default("you") }}</p><a href="{{ urls.unsubscribe }}">Leave</a>',
+    text='Hello {{ subscriber.name | default("you") }}\n\nLeave: {{ urls.unsubscribe }}\n',
+    links=(),
+    images=(),
+    made_of={},
+)
+
+
+def subscribe(database: Database, number: int, *, first: int = 1) -> None:
+    """Add subscribers `s<N>@example.org`, their ids from `first`."""
+    with database.transaction() as session:
+        session.execute(
+            insert(Subscriber),
+            [
+                {
+                    "id": n,
+                    "address": f"s{n}@example.org",
+                    "address_key": f"s{n}@example.org",
+                    "domain": "example.org",
+                    "name": f"Name {n}",
+                    "status": "active",
+                    "attributes": {},
+                    "created_at": AT,
+                    "changed_at": AT,
+                }
+                for n in range(first, first + number)
+            ],
+        )
+
+
+def queued(database: Database, number: int) -> QueuedIssue:
+    """Queue the edition for that many subscribers."""
+    subscribe(database, number)
+    with database.transaction() as session:
+        issue, _ = issues.enqueue(session, EDITION, source_path="issues/001-hello.md", at=AT)
+    return issue
+
+
+def books(database: Database, issue: QueuedIssue) -> Books:
+    """Return the books as the database has them, balanced."""
+    with database.reading() as session:
+        found = queue.books(session, issue.id)
+    assert found.balanced
+    return found
+
+
+def learn_nothing(session: DatabaseSession, refusals: Sequence[Refusal], at: datetime) -> None:
+    """Take refusals without changing anybody."""
+
+
+def run(
+    database: Database,
+    issue: QueuedIssue,
+    maildir: Path,
+    *,
+    answer: Answer | None = None,
+    settings: DeliverySettings | None = None,
+    learn: Learn = learn_nothing,
+    clock: Callable[[], datetime] = now,
+    port: int | None = None,
+    meanwhile: Callable[[Books, Sender], None] = lambda books, sender: None,
+) -> Ended:
+    """Send the issue through the built-in server; `meanwhile` sees the books at every turn."""
+
+    async def main() -> Ended:
+        async with Outbox(maildir, answer=answer) as outbox:
+            relay = outbox.relay()
+            if port is not None:
+                relay = relay.model_copy(update={"port": port})
+            composer = Composer(
+                EDITION,
+                issue_id=issue.id,
+                newsletter=Newsletter(),
+                public_url="https://news.example.org",
+                bounce_domain="bounce.example.org",
+                unsubscribe_address="unsubscribe@example.org",
+                signer=SIGNER,
+            )
+            sender: list[Sender] = []
+            transport = Transport({"outbox": relay}, folder=maildir)
+            made = Sender(
+                database,
+                issue.id,
+                composer,
+                transport,
+                settings or DeliverySettings(window=20),
+                learn=learn,
+                progress=lambda books: meanwhile(books, sender[0]),
+                jitter=lambda: 1.0,
+                clock=clock,
+            )
+            sender.append(made)
+            return await made.run()
+
+    return asyncio.run(main())
+
+
+def recipients(maildir: Path) -> list[str]:
+    """Return whom the mails in a Maildir went to, sorted."""
+    found = []
+    for path in (maildir / "new").iterdir():
+        for line in path.read_bytes().split(b"\r\n"):
+            if line.startswith(b"X-Original-To: "):
+                found.append(line.removeprefix(b"X-Original-To: ").decode())
+    return sorted(found)

@@ -1,0 +1,63 @@
+"""One sender at a time, and none on a stale or copied database."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mailer.database.session import Database
+from mailer.delivery.lock import adopt, sending
+from mailer.errors import ExitCode, LockedError, RefusedError
+
+
+def test_second_run_is_refused_while_the_first_lasts(database: Database) -> None:
+    with sending(database), pytest.raises(LockedError) as caught, sending(database):
+        pass
+    assert caught.value.exit_code == ExitCode.LOCKED
+
+
+def test_lock_is_free_after_the_run(database: Database) -> None:
+    for expected in ("1", "2", "3"):
+        with sending(database):
+            assert database.instance_value("generation") == expected
+
+
+def test_copied_database_sends_nothing_until_it_is_adopted(database: Database, tmp_path: Path) -> None:
+    with sending(database):
+        pass
+    database.backup(tmp_path / "copy.db")
+    copy = Database("sqlite:///copy.db", folder=tmp_path)
+    with pytest.raises(RefusedError, match="mailer db adopt"), sending(copy):
+        pass
+    adopt(copy)
+    with sending(copy):
+        assert copy.instance_value("home") == str(tmp_path / "copy.db")
+
+
+def test_restored_snapshot_sends_nothing_until_it_is_adopted(database: Database, tmp_path: Path) -> None:
+    assert database.path is not None
+    with sending(database):
+        pass
+    database.backup(tmp_path / "snapshot.db")
+    with sending(database):
+        pass
+    database.engine.dispose()
+    for suffix in ("-wal", "-shm"):
+        database.path.with_name(database.path.name + suffix).unlink(missing_ok=True)
+    shutil.copy(tmp_path / "snapshot.db", database.path)
+    restored = Database("sqlite:///subscribers.db", folder=tmp_path)
+    with pytest.raises(RefusedError, match="older than what was already sent"), sending(restored):
+        pass
+    adopt(restored)
+    with sending(restored):
+        assert restored.instance_value("generation") == "3"
+
+
+def test_damaged_lock_file_is_refused_not_ignored(database: Database, tmp_path: Path) -> None:
+    with sending(database):
+        pass
+    (tmp_path / "subscribers.db.sending").write_text("{", encoding="utf-8")
+    with pytest.raises(RefusedError, match="damaged"), sending(database):
+        pass

@@ -1,0 +1,236 @@
+"""A run: nobody lost, nobody twice, nobody after opting out, and books that balance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from mailer.audience.subscribers import Origin, unsubscribe
+from mailer.config import Delivery as DeliverySettings
+from mailer.database.models import Delivery, DeliveryState, IssueState, StoredIssue
+from mailer.database.session import Database
+from mailer.delivery import issues, queue
+from mailer.delivery.queue import Books
+from mailer.delivery.rehearsal import Script
+from mailer.delivery.sender import Ending, Refusal, Sender
+from mailer.replies import ReplyClass
+from tests.delivery.scene import AT, books, queued, recipients, run, subscribe
+
+
+def everyone(number: int) -> list[str]:
+    return sorted(f"s{n}@example.org" for n in range(1, number + 1))
+
+
+def test_everybody_gets_it_once(database: Database, tmp_path: Path) -> None:
+    issue = queued(database, 130)
+    ended = run(database, issue, tmp_path / "out")
+    assert ended.ending is Ending.FINISHED
+    assert recipients(tmp_path / "out") == everyone(130)
+    assert books(database, issue) == Books(130, 0, 0, 130, 0, 0, 0, 0) == ended.books
+
+
+def test_second_run_mails_nobody(database: Database, tmp_path: Path) -> None:
+    issue = queued(database, 30)
+    run(database, issue, tmp_path / "out")
+    assert run(database, issue, tmp_path / "out").ending is Ending.FINISHED
+    assert recipients(tmp_path / "out") == everyone(30)
+
+
+def test_whoever_subscribes_later_is_not_in_the_audience(database: Database, tmp_path: Path) -> None:
+    issue = queued(database, 5)
+    subscribe(database, 5, first=6)
+    run(database, issue, tmp_path / "out")
+    assert recipients(tmp_path / "out") == everyone(5)
+
+
+def test_never_more_than_a_window_is_on_its_way(database: Database, tmp_path: Path) -> None:
+    issue = queued(database, 200)
+    seen: list[int] = []
+
+    def look(known: Books, sender: Sender) -> None:
+        seen.append(books(database, issue).sending)
+        assert known.balanced
+
+    run(database, issue, tmp_path / "out", meanwhile=look)
+    assert 0 < max(seen) <= 20
+
+
+def test_opt_out_in_the_middle_is_not_mailed_after_that_commit(database: Database, tmp_path: Path) -> None:
+    issue = queued(database, 200)
+    left: set[str] = set()
+
+    def opt_out(known: Books, sender: Sender) -> None:
+        if known.sent < 20 or left:
+            return
+        had = set(recipients(tmp_path / "out"))
+        with database.transaction() as session:
+            for n in range(1, 201):
+                # Also those that are claimed already but have not left yet; what was handed to a
+                # connection (one being sent and one ahead, on each of four) had begun before.
+                if f"s{n}@example.org" not in had:
+                    unsubscribe(session, n, origin=Origin("one-click"), at=AT)
+                    left.add(f"s{n}@example.org")
+
+    run(database, issue, tmp_path / "out", meanwhile=opt_out)
+    assert len(left) > 100
+    mailed_after = left & set(recipients(tmp_path / "out"))
+    assert len(mailed_after) <= 8
+    assert books(database, issue).skipped == len(left) - len(mailed_after)
+
+
+def test_refusals_are_failed_or_deferred_and_hard_ones_learnt(database: Database, tmp_path: Path) -> None:
+    issue = queued(database, 40)
+    script = Script(
+        always={"s3": "550 5.1.1 No such user here"}, at_first={"s5": "451 4.3.0 Try again later"}
+    )
+    learnt: list[Refusal] = []
+
+    def learn(session: Session, refusals: Sequence[Refusal], at: datetime) -> None:
+        learnt.extend(refusals)
+
+    ended = run(database, issue, tmp_path / "out", answer=script, learn=learn)
+    assert ended.ending is Ending.WAITING
+    assert (ended.books.sent, ended.books.failed, ended.books.deferred) == (38, 1, 1)
+    assert [(r.subscriber_id, r.verdict.reply_class) for r in learnt] == [(3, ReplyClass.HARD)]
+    with database.reading() as session:
+        row = session.get_one(Delivery, (issue.id, 5))
+        assert (row.code, row.enhanced, row.attempts) == (451, "4.3.0", 1)
+        due = queue.next_due(session, issue.id, resend_uncertain=True)
+    assert due is not None
+    later = run(database, issue, tmp_path / "out", answer=script, clock=lambda: due + timedelta(seconds=1))
+    assert later.ending is Ending.FINISHED
+    assert recipients(tmp_path / "out") == [
+        address for address in everyone(40) if address != "s3@example.org"
+    ]
+
+
+def test_run_can_wait_for_its_retries(database: Database, tmp_path: Path) -> None:
+    issue = queued(database, 10)
+    script = Script(always={}, at_first={"s5": "451 4.3.0 Try again later"})
+    settings = DeliverySettings(window=20, retry_base=timedelta(seconds=0.3), wait_for_retries=True)
+    ended = run(database, issue, tmp_path / "out", answer=script, settings=settings)
+    assert ended.ending is Ending.FINISHED
+    assert recipients(tmp_path / "out") == everyone(10)
+
+
+def test_gives_up_after_the_configured_time(database: Database, tmp_path: Path) -> None:
+    issue = queued(database, 1)
+    refuse = lambda recipient: "451 4.3.0 Not now"  # noqa: E731
+    clock = AT
+    for _ in range(40):
+        ended = run(database, issue, tmp_path / "out", answer=refuse, clock=lambda now=clock: now)  # type: ignore[misc]
+        clock += timedelta(hours=5)
+        if ended.books.failed:
+            break
+    assert ended.books.failed == 1
+    assert timedelta(hours=43) < clock - AT < timedelta(hours=60)
+    with database.reading() as session:
+        assert session.get_one(Delivery, (issue.id, 1)).bounce_class == "expired"
+
+
+def test_our_own_misconfiguration_pauses_and_blames_nobody(database: Database, tmp_path: Path) -> None:
+    issue = queued(database, 60)
+    learnt: list[Refusal] = []
+
+    def learn(session: Session, refusals: Sequence[Refusal], at: datetime) -> None:
+        learnt.extend(refusals)
+
+    unauthenticated = "550 5.7.26 This mail has been blocked because the sender is unauthenticated"
+    ended = run(database, issue, tmp_path / "out", answer=lambda to: unauthenticated, learn=learn)
+    assert ended.ending is Ending.PAUSED
+    assert "5.7.26" in ended.reason
+    assert learnt == []
+    assert (ended.books.failed, ended.books.sent) == (0, 0)
+    with database.transaction() as session:
+        assert issues.resume(session, issue.id)
+        assert issues.get(session, issue.id).reason == ""
+    assert run(database, issue, tmp_path / "out").ending is Ending.FINISHED
+    assert recipients(tmp_path / "out") == everyone(60)
+
+
+def test_stop_settles_what_is_in_flight_and_queues_the_rest(database: Database, tmp_path: Path) -> None:
+    issue = queued(database, 200)
+
+    def stop(known: Books, sender: Sender) -> None:
+        if known.sent >= 20:
+            sender.stop()
+
+    ended = run(database, issue, tmp_path / "out", meanwhile=stop)
+    assert ended.ending is Ending.STOPPED
+    assert (ended.books.sending, ended.books.uncertain) == (0, 0)
+    assert len(recipients(tmp_path / "out")) == ended.books.sent < 200
+    assert run(database, issue, tmp_path / "out").ending is Ending.FINISHED
+    assert recipients(tmp_path / "out") == everyone(200)
+
+
+def test_pause_by_another_process_stops_the_run_to_the_row(database: Database, tmp_path: Path) -> None:
+    issue = queued(database, 200)
+
+    def pause(known: Books, sender: Sender) -> None:
+        if known.sent >= 20:
+            with database.transaction() as session:
+                issues.pause(session, issue.id, "by the operator")
+
+    ended = run(database, issue, tmp_path / "out", meanwhile=pause)
+    assert ended.ending is Ending.PAUSED
+    assert len(recipients(tmp_path / "out")) == ended.books.sent < 200
+    assert run(database, issue, tmp_path / "out").ending is Ending.PAUSED
+    assert len(recipients(tmp_path / "out")) == ended.books.sent
+
+
+def test_cancel_skips_what_waits(database: Database, tmp_path: Path) -> None:
+    issue = queued(database, 30)
+    with database.transaction() as session:
+        assert issues.cancel(session, issue.id, at=AT) == 30
+    assert run(database, issue, tmp_path / "out").ending is Ending.CANCELLED
+    assert recipients(tmp_path / "out") == []
+    assert books(database, issue).skipped == 30
+
+
+@pytest.mark.parametrize(("policy", "copies"), [("resend", 2), ("hold", 1)])
+def test_interrupted_window_becomes_uncertain_and_follows_the_policy(
+    database: Database, tmp_path: Path, policy: str, copies: int
+) -> None:
+    issue = queued(database, 10)
+    run(database, issue, tmp_path / "out")
+    with database.transaction() as session:
+        session.execute(
+            update(Delivery)
+            .where(Delivery.issue_id == issue.id, Delivery.subscriber_id <= 4)
+            .values(state=DeliveryState.SENDING.value)
+        )
+        session.execute(update(StoredIssue).values(state=IssueState.SENDING.value))
+    settings = DeliverySettings.model_validate({"window": 20, "uncertain": policy})
+    ended = run(database, issue, tmp_path / "out", settings=settings)
+    assert recipients(tmp_path / "out").count("s4@example.org") == copies
+    assert recipients(tmp_path / "out").count("s5@example.org") == 1
+    assert ended.books.uncertain == (4 if policy == "hold" else 0)
+    names = {
+        path.read_bytes().split(b"Message-ID: ")[1].split(b"\r\n")[0]
+        for path in (tmp_path / "out/new").iterdir()
+    }
+    assert len(names) == 10
+
+
+def test_unreachable_relay_leaves_everything_queued(database: Database, tmp_path: Path) -> None:
+    issue = queued(database, 30)
+    with database.reading() as session:
+        before = session.execute(select(Delivery.state, Delivery.attempts)).all()
+    ended = run(database, issue, tmp_path / "out", answer=None, port=1)
+    assert ended.ending is Ending.UNREACHABLE
+    with database.reading() as session:
+        assert session.execute(select(Delivery.state, Delivery.attempts)).all() == before
+
+
+def test_retry_queues_exactly_the_failed_again(database: Database, tmp_path: Path) -> None:
+    issue = queued(database, 10)
+    run(database, issue, tmp_path / "out", answer=Script(always={"s3": "550 5.1.1 No"}, at_first={}))
+    with database.transaction() as session:
+        assert issues.retry(session, issue.id, DeliveryState.FAILED, at=AT) == 1
+    assert run(database, issue, tmp_path / "out").ending is Ending.FINISHED
+    assert recipients(tmp_path / "out") == everyone(10)
