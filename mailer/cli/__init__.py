@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "cancel": ("mailer.cli.status:cancel", "Never send what is left of an issue."),
     "retry": ("mailer.cli.status:retry", "Queue failed, deferred or uncertain deliveries again."),
     "serve": ("mailer.cli.serve:serve", "Answer unsubscribe links and show the archive."),
+    "outbox": ("mailer.cli.outbox:outbox", "Look at the mail that was kept on this machine."),
     "config": ("mailer.cli.config:config", "Show and check the settings."),
     "db": ("mailer.cli.db:db", "Upgrade, back up and check the database."),
 }

@@ -1,0 +1,23 @@
+"""`mailer outbox`: look at the mail that was kept on this machine."""
+
+from __future__ import annotations
+
+import click
+
+from mailer.cli.app import App, Command, pass_app
+from mailer.config import is_loopback
+
+
+@click.command(cls=Command)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; this machine only.")
+@click.option("--port", type=click.IntRange(1, 65535), default=8601, show_default=True)
+@pass_app
+def outbox(app: App, host: str, port: int) -> None:
+    """Show kept messages in a browser, until stopped (Ctrl-C, SIGTERM)."""
+    from mailer.web.outbox import create_outbox_app
+    from mailer.web.server import serve_until_stopped
+
+    if not is_loopback(host):
+        raise click.UsageError(f"--host {host}: kept mail is shown on this machine only; use 127.0.0.1")
+    pages = create_outbox_app(app.settings.path(app.settings.paths.outbox), brand=app.settings.brand)
+    serve_until_stopped(pages, host=host, port=port, ready=app.say)
