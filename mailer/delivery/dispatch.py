@@ -14,16 +14,16 @@ from urllib.parse import urlsplit
 import uvloop
 from sqlalchemy import ColumnElement
 
-from mailer.config import Relay, Settings, is_loopback
+from mailer.config import Settings, is_loopback, password
 from mailer.database.session import Database
 from mailer.delivery import dkim, issues, queue
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.lock import sending
 from mailer.delivery.outbox import Answer, Outbox
+from mailer.delivery.pool import Access, Item, Pool
 from mailer.delivery.queue import Books
 from mailer.delivery.sender import Ended, Learn, Sender, now
 from mailer.delivery.smtp import Outcome, Outgoing
-from mailer.delivery.transport import Transport
 from mailer.errors import RefusedError, SourceError
 from mailer.rendering.build import build_edition
 from mailer.rendering.edition import Edition
@@ -170,9 +170,15 @@ def dispatch(
 
         async def run() -> Ended:
             async with _relays(settings, answer) as relays:
-                transport = Transport(relays, folder=settings.folder)
                 sender = Sender(
-                    database, issue.id, made, transport, settings.delivery, learn=learn, progress=progress
+                    database,
+                    issue.id,
+                    made,
+                    relays,
+                    settings.delivery,
+                    learn=learn,
+                    providers=settings.providers,
+                    progress=progress,
                 )
                 loop = asyncio.get_running_loop()
                 for number in (signal.SIGINT, signal.SIGTERM):
@@ -186,25 +192,34 @@ def dispatch(
         return uvloop.run(run())
 
 
-@asynccontextmanager
-async def _relays(settings: Settings, answer: Answer | None) -> AsyncIterator[dict[str, Relay]]:
-    if settings.relays and answer is None:
-        yield settings.relays
-        return
-    async with Outbox(settings.path(settings.paths.outbox), answer=answer) as outbox:
-        yield {"outbox": outbox.relay()}
-
-
-async def deliver_once(settings: Settings, outgoing: list[Outgoing]) -> Outcome | None:
+async def deliver_once(settings: Settings, outgoing: Outgoing, domain: str) -> Outcome:
     """Bring one message to a relay, outside of any queue; return what became of it."""
     outcomes: list[Outcome] = []
+    waiting = [Item(outgoing.key, domain)]
+
+    async def claim(count: int, except_domains: frozenset[str]) -> list[Item]:
+        return [waiting.pop()] if waiting else []
+
     async with _relays(settings, None) as relays:
-        transport = Transport(relays, folder=settings.folder)
+        pool = Pool(
+            relays,
+            settings.providers,
+            claim=claim,
+            compose=lambda key: outgoing,
+            settle=outcomes.append,
+            window=1,
+        )
+        await pool.deliver()
+    return outcomes[0]
 
-        def settle(outcome: Outcome) -> None:
-            outcomes.append(outcome)
-            transport.stop()
 
-        transport.work()
-        await transport.run(lambda: outgoing.pop() if outgoing else None, settle)
-    return outcomes[0] if outcomes else None
+@asynccontextmanager
+async def _relays(settings: Settings, answer: Answer | None) -> AsyncIterator[dict[str, Access]]:
+    if settings.relays and answer is None:
+        yield {
+            name: Access(relay, password(relay, settings.folder) or "")
+            for name, relay in settings.relays.items()
+        }
+        return
+    async with Outbox(settings.path(settings.paths.outbox), answer=answer) as outbox:
+        yield {"outbox": Access(outbox.relay())}

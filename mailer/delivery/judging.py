@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import assert_never
 
@@ -19,7 +19,7 @@ class Decision:
 
     settled: Settled
     verdict: Verdict | None = None
-    """Given when a subscriber may have to learn from it."""
+    """What the server's words mean, where there were words: the provider or the subscriber learns."""
     pause: str = ""
     """Why the whole issue must wait for the operator; empty when it need not."""
 
@@ -92,7 +92,7 @@ def _refused(
         )
     if verdict.again:
         wait = delay if verdict.retry_after_seconds is None else max(verdict.retry_after_seconds, 1.0)
-        return _later(claimed, reply, verdict.bounce_class, wait, settings, at)
+        return replace(_later(claimed, reply, verdict.bounce_class, wait, settings, at), verdict=verdict)
     return Decision(_settled(subscriber_id, DeliveryState.FAILED, reply, verdict.bounce_class), verdict)
 
 

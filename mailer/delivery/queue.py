@@ -7,7 +7,7 @@ every commit `audience = queued + sending + sent + deferred + failed + uncertain
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -17,6 +17,7 @@ from sqlalchemy import (
     bindparam,
     case,
     func,
+    or_,
     select,
     true,
     update,
@@ -160,18 +161,19 @@ def claim(
     after: int,
     at: datetime,
     resend_uncertain: bool,
+    except_domains: Collection[str] = (),
 ) -> Taken:
     """Take up to `limit` deliveries for this run and mark them `sending`.
 
     Due retries come first, then queued ones in the order of their subscriber's id, from the one
-    after `after`. Whoever may not be mailed by now becomes `skipped`.
+    after `after`. Whoever may not be mailed by now becomes `skipped`. Rows to `except_domains` stay.
     """
     waiting = [DeliveryState.DEFERRED.value]
     if resend_uncertain:
         waiting.append(DeliveryState.UNCERTAIN.value)
     rows = list(
         session.execute(
-            _candidates(issue_id, at)
+            _candidates(issue_id, at, except_domains)
             .where(Delivery.state.in_(waiting), Delivery.due_at <= at)
             .order_by(Delivery.due_at)
             .limit(limit)
@@ -180,7 +182,7 @@ def claim(
     if len(rows) < limit:
         queued = list(
             session.execute(
-                _candidates(issue_id, at)
+                _candidates(issue_id, at, except_domains)
                 .where(Delivery.state == DeliveryState.QUEUED.value, Delivery.subscriber_id > after)
                 .order_by(Delivery.subscriber_id)
                 .limit(limit - len(rows))
@@ -312,8 +314,8 @@ def next_due(session: Session, issue_id: int, *, resend_uncertain: bool) -> date
     return due
 
 
-def _candidates(issue_id: int, at: datetime) -> Any:
-    return (
+def _candidates(issue_id: int, at: datetime, except_domains: Collection[str]) -> Any:
+    candidates = (
         select(
             Delivery.subscriber_id,
             Delivery.state,
@@ -329,6 +331,10 @@ def _candidates(issue_id: int, at: datetime) -> Any:
         .where(Delivery.issue_id == issue_id)
         .with_for_update(of=Delivery, skip_locked=True)
     )
+    if except_domains:
+        elsewhere = or_(Subscriber.domain.is_(None), Subscriber.domain.not_in(sorted(except_domains)))
+        candidates = candidates.where(elsewhere)
+    return candidates
 
 
 def _claimed(row: Mapping[Any, Any], tags: Mapping[int, tuple[str, ...]], at: datetime) -> Claimed:

@@ -61,15 +61,13 @@ def send_test(settings: Settings, edition: Edition, address: str, signer: Signer
     parsed = parse_address(address)
     reader = Recipient(subscriber_id=0, email=str(parsed), name="", attributes={}, tags=())
     message = dispatch.composer(settings, edition, _NO_ISSUE, signer).compose(reader, now())
-    outgoing = [Outgoing(0, message.envelope, message.content, wire_safe=True)]
-    outcome = uvloop.run(dispatch.deliver_once(settings, outgoing))
-    if outcome is None or outcome.fate is not Fate.ACCEPTED:
+    outgoing = Outgoing(0, message.envelope, message.content, wire_safe=True)
+    outcome = uvloop.run(dispatch.deliver_once(settings, outgoing, parsed.domain))
+    if outcome.fate is not Fate.ACCEPTED:
         raise RelayError(f"{address}: {_said(outcome)}", remedy="look at the address and at [relays]")
 
 
-def _said(outcome: Outcome | None) -> str:
-    if outcome is None:
-        return "no relay took it"
+def _said(outcome: Outcome) -> str:
     if outcome.reply is not None:
         return f"{outcome.reply.code} {outcome.reply.enhanced} {outcome.reply.text}"
     return outcome.problem or outcome.fate.value

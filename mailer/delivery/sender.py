@@ -1,8 +1,8 @@
 """One run of an issue: claim a window, compose, transmit, settle, until nothing is due.
 
-Connections ask for the next message when they can take it; composing happens then, so no message is
-made before its turn. A bookkeeper, the only part that writes, settles outcomes together with the
-next claim in one transaction, in a thread. At no moment are more than `window` rows `sending`.
+The pool asks for the next window when it runs low; outcomes are settled in that same transaction,
+in a thread. A message is composed when a connection can take it, not before. At no moment are more
+than `window` rows `sending`: that is what a crash can leave uncertain.
 """
 
 from __future__ import annotations
@@ -13,31 +13,32 @@ import os
 import random
 import socket
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Protocol, assert_never
+from typing import assert_never
 
 from sqlalchemy.orm import Session as DatabaseSession
 
 from mailer.config import Delivery as DeliverySettings
+from mailer.config import Provider
 from mailer.database.models import DeliveryState, IssueState
 from mailer.database.session import Database
 from mailer.delivery import issues, queue
 from mailer.delivery.judging import decide
-from mailer.delivery.queue import Books, Settled, Taken
+from mailer.delivery.pool import Access, Item, Pool
+from mailer.delivery.queue import Books, Claimed, Settled, Taken
 from mailer.delivery.smtp import Fate, Outcome, Outgoing
 from mailer.delivery.window import Window
-from mailer.errors import RecipientError, RelayError
+from mailer.errors import MailerError, RecipientError, RelayError
 from mailer.rendering.message import Composer
-from mailer.replies import Verdict
+from mailer.replies import ReplyClass, Verdict
 
 # Outcomes are written at the latest after this long, however slow the relay.
 _SETTLE_SECONDS = 0.5
-# A message whose connection was lost before its body left goes out again at once, so often in a run:
-# providers close connections without a word, but three times on the same message is no coincidence.
-_TRIES_AT_ONCE = 3
+# How long a provider that blocks our address or domain is left alone when it does not say.
+_REPUTATION_HOLD_SECONDS = 3600.0
 
 
 class Ending(StrEnum):
@@ -77,19 +78,6 @@ class Refusal:
 Learn = Callable[[DatabaseSession, Sequence[Refusal], datetime], None]
 
 
-class Transport(Protocol):
-    """What brings messages to relays."""
-
-    async def run(self, source: Callable[[], Outgoing | None], settle: Callable[[Outcome], None]) -> None:
-        """Send what `source` gives until `stop`; raise `RelayError` when no relay can be used."""
-
-    def work(self) -> None:
-        """Hear that the source has something again."""
-
-    def stop(self) -> None:
-        """Finish what was taken, take nothing more, and let `run` return."""
-
-
 def now() -> datetime:
     """Return the present instant."""
     return datetime.now(UTC)
@@ -103,18 +91,19 @@ class Sender:
         database: Database,
         issue_id: int,
         composer: Composer,
-        transport: Transport,
+        relays: Mapping[str, Access],
         settings: DeliverySettings,
         *,
         learn: Learn,
+        providers: Mapping[str, Provider] | None = None,
         progress: Callable[[Books], None] = lambda books: None,
         clock: Callable[[], datetime] = now,
         jitter: Callable[[], float] = lambda: random.uniform(0.9, 1.1),  # noqa: S311 - keeps no secret
+        client_name: str | None = None,
     ) -> None:
         self._database = database
         self._issue_id = issue_id
         self._composer = composer
-        self._transport = transport
         self._settings = settings
         self._learn = learn
         self._progress = progress
@@ -122,13 +111,25 @@ class Sender:
         self._jitter = jitter
         self._resend = settings.uncertain == "resend"
         self._window = Window(database.change_counter(), self._still_mailable)
+        self._pool = Pool(
+            relays,
+            providers or {},
+            claim=self._claim,
+            compose=self._compose,
+            settle=self._settle,
+            # The pool keeps up to two of its windows waiting; ours bounds what is `sending` in all.
+            window=max(1, settings.window // 2),
+            client_name=client_name,
+        )
+        self._writing = asyncio.Lock()
         self._outcomes: list[Settled] = []
+        self._released: list[int] = []
         self._refusals: list[Refusal] = []
-        self._losses: Counter[int] = Counter()
         self._after = 0
-        self._turn = asyncio.Event()
         self._ending: Ending | None = None
         self._reason = ""
+        self._stopped = asyncio.Event()
+        self._failure: MailerError | None = None
         self._run_id = 0
         self._counts: Counter[str] = Counter()
 
@@ -138,21 +139,25 @@ class Sender:
         The caller holds `mailer.delivery.lock.sending`. Raises `StorageError` when the books cannot be
         written; what could not be settled is then `uncertain` at the next start.
         """
+        self._loop = asyncio.get_running_loop()
         await asyncio.to_thread(self._begin)
         self._progress(self.books)
-        carrying = asyncio.create_task(self._transport.run(self._next, self._settled))
-        carrying.add_done_callback(lambda task: self._turn.set())
         error: RelayError | None = None
+        keeping = asyncio.create_task(self._keep_books())
         try:
-            await self._keep_books(carrying)
+            while self._ending is None:
+                await self._pool.deliver()
+                if not await self._wait_for_retry():
+                    break
+        except RelayError as refused:
+            error = refused
+            self._leave(Ending.UNREACHABLE, refused.message)
         finally:
-            self._transport.stop()
-            try:
-                await carrying
-            except RelayError as refused:
-                error = refused
-                self._leave(Ending.UNREACHABLE, refused.message)
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
             await asyncio.to_thread(self._end)
+        if self._failure is not None:
+            raise self._failure
         self._progress(self.books)
         assert self._ending is not None
         return Ended(self._ending, self.books, self._reason, error)
@@ -160,133 +165,140 @@ class Sender:
     def stop(self) -> None:
         """Take nothing more; what is in flight is finished and settled."""
         self._leave(Ending.STOPPED)
-        self._transport.stop()
 
     @property
     def books(self) -> Books:
         """The books as this run knows them."""
-        counts = {state.value: self._counts[state] for state in DeliveryState}
+        counts = {state.value: self._counts[state.value] for state in DeliveryState}
         return Books(audience=sum(counts.values()), **counts)
 
-    # What the connections call, on the event loop.
+    # What the pool calls, on the event loop.
 
-    def _next(self) -> Outgoing | None:
-        """Return the next message, composed now; None when nothing is ready or the run is ending."""
+    async def _claim(self, count: int, except_domains: frozenset[str]) -> Sequence[Item]:
+        """Settle what came back and take up to `count` deliveries more, in one transaction."""
         while self._ending is None:
-            claimed = self._window.take(self._opted_out)
-            if claimed is None:
-                break
-            if self._window.ready == self._settings.window // 2:
-                self._turn.set()
-            subscriber_id = claimed.recipient.subscriber_id
-            try:
-                message = self._composer.compose(claimed.recipient, claimed.first_at)
-            except RecipientError as error:
-                self._window.landed(subscriber_id)
-                self._record(Settled(subscriber_id, DeliveryState.FAILED, reply=str(error)[:512]))
-                continue
-            return Outgoing(subscriber_id, message.envelope, message.content, wire_safe=True)
-        self._turn.set()
-        return None
+            taken = await self._write(count, except_domains)
+            self._progress(self.books)
+            if taken.claimed:
+                return [Item(one.recipient.subscriber_id, one.domain) for one in taken.claimed]
+            if not taken.skipped:
+                if not self._after:
+                    break
+                # Once more from the start: rows may have been queued again behind the cursor.
+                self._after = 0
+        return ()
 
-    def _settled(self, outcome: Outcome) -> None:
-        claimed = self._window.landed(outcome.key)
-        if outcome.fate is Fate.UNSENT or (outcome.fate is Fate.LOST and self._worth_another(outcome.key)):
-            self._window.again(claimed)
-            self._transport.work()
+    def _compose(self, subscriber_id: int) -> Outgoing | None:
+        claimed = self._window.begin(subscriber_id)
+        if claimed is None:
+            self._outcomes.append(Settled(subscriber_id, DeliveryState.SKIPPED, reply=queue.OPTED_OUT))
+            return None
+        try:
+            message = self._composer.compose(claimed.recipient, claimed.first_at)
+        except RecipientError as error:
+            self._window.end(subscriber_id)
+            self._outcomes.append(Settled(subscriber_id, DeliveryState.FAILED, reply=str(error)[:512]))
+            return None
+        return Outgoing(subscriber_id, message.envelope, message.content, wire_safe=True)
+
+    def _settle(self, outcome: Outcome) -> None:
+        claimed = self._window.end(outcome.key)
+        if outcome.fate is Fate.UNSENT:
+            self._released.append(outcome.key)
             return
         decision = decide(outcome, claimed, self._settings, at=self._clock(), spread=self._jitter())
+        self._outcomes.append(decision.settled)
         if decision.pause:
             self._leave(Ending.PAUSED, decision.pause)
-            self._transport.stop()
         if decision.verdict is not None:
-            self._refusals.append(Refusal(self._issue_id, outcome.key, decision.verdict))
-        self._record(decision.settled)
+            self._follow(decision.verdict, claimed)
 
-    def _worth_another(self, subscriber_id: int) -> bool:
-        self._losses[subscriber_id] += 1
-        return self._losses[subscriber_id] < _TRIES_AT_ONCE
-
-    def _opted_out(self, subscriber_id: int) -> None:
-        self._record(Settled(subscriber_id, DeliveryState.SKIPPED, reply=queue.OPTED_OUT))
+    def _follow(self, verdict: Verdict, claimed: Claimed) -> None:
+        """Do what a refusal asks for beyond this delivery."""
+        match verdict.reply_class:
+            case ReplyClass.RATE:
+                self._pool.slow_down(claimed.domain, verdict.retry_after_seconds)
+            case ReplyClass.REPUTATION:
+                self._pool.hold(claimed.domain, verdict.retry_after_seconds or _REPUTATION_HOLD_SECONDS)
+            case _:
+                if not verdict.again:
+                    self._refusals.append(Refusal(self._issue_id, claimed.recipient.subscriber_id, verdict))
 
     def _still_mailable(self, subscriber_ids: list[int]) -> set[int]:
         with self._database.reading() as session:
             return queue.still_mailable(session, subscriber_ids, at=self._clock())
 
-    def _record(self, settled: Settled) -> None:
-        self._losses.pop(settled.subscriber_id, None)
-        self._outcomes.append(settled)
-        if len(self._outcomes) * 4 >= self._settings.window:
-            self._turn.set()
-
     def _leave(self, ending: Ending, reason: str = "") -> None:
         if self._ending is None:
             self._ending, self._reason = ending, reason
-        self._turn.set()
+        self._stopped.set()
+        self._pool.stop()
 
-    # The bookkeeper.
+    # The books.
 
-    async def _keep_books(self, carrying: asyncio.Task[None]) -> None:
-        while not carrying.done():
-            self._turn.clear()
-            moved = await self._write(claim=self._ending is None)
+    async def _keep_books(self) -> None:
+        """Write outcomes soon, however slow the relay, and see what other processes decided."""
+        while True:
+            await asyncio.sleep(_SETTLE_SECONDS)
+            try:
+                await self._write(0, frozenset())
+            except MailerError as error:
+                # The run cannot go on without books.
+                self._failure = error
+                self._leave(Ending.STOPPED)
+                return
             self._progress(self.books)
-            if self._window.ready:
-                self._transport.work()
-            if moved:
-                continue
-            if self._idle and not await self._wait_for_retry():
-                break
-            if self._ending is not None and not self._window.flying and not self._outcomes:
-                break
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._turn.wait(), _SETTLE_SECONDS)
-
-    @property
-    def _idle(self) -> bool:
-        return not (self._window.ready or self._window.flying or self._outcomes)
 
     async def _wait_for_retry(self) -> bool:
-        """With nothing left to do now, wait for the next due retry if so configured; else say False."""
+        """Wait for the next due retry if so configured; return whether to go on."""
+        if self._ending is not None or not self._settings.wait_for_retries:
+            return False
+        await self._write(0, frozenset())
         due = await asyncio.to_thread(self._next_due)
-        if due is None or not self._settings.wait_for_retries:
-            if not self._after:
-                return False
-            # Once more from the start: rows may have been queued again behind the cursor.
-            self._after = 0
-            return True
-        seconds = max(0.0, (due - self._clock()).total_seconds())
+        if due is None:
+            return False
+        seconds = max(0.05, (due - self._clock()).total_seconds())
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._turn.wait(), seconds)
+            await asyncio.wait_for(self._stopped.wait(), seconds)
         return self._ending is None
 
-    async def _write(self, *, claim: bool) -> bool:
-        """Settle what came back and claim what there is room for; return whether any row was taken."""
-        outcomes, self._outcomes = self._outcomes, []
-        refusals, self._refusals = self._refusals, []
-        room = self._settings.window - self._window.ready - self._window.flying - len(self._outcomes)
-        if not outcomes and not (claim and room * 4 >= self._settings.window):
-            return False
-        try:
-            taken = await asyncio.to_thread(self._transact, outcomes, refusals, room if claim else 0)
-        except BaseException:
-            # Nothing was written: keep what we know, so that the last try to settle has it.
-            self._outcomes[:0], self._refusals[:0] = outcomes, refusals
-            raise
-        self._window.add(taken.claimed)
-        self._after = taken.after
-        return bool(taken.claimed or taken.skipped)
+    async def _write(self, count: int, except_domains: frozenset[str]) -> Taken:
+        """Settle what came back and claim what is wanted and there is room for."""
+        async with self._writing:
+            outcomes, self._outcomes = self._outcomes, []
+            released, self._released = self._released, []
+            refusals, self._refusals = self._refusals, []
+            # What is settled here leaves `sending` in the same transaction.
+            room = min(count, self._settings.window - len(self._window))
+            try:
+                taken = await asyncio.to_thread(
+                    self._transact, outcomes, released, refusals, room, except_domains
+                )
+            except BaseException:
+                # Nothing was written: keep what we know for the last try.
+                self._outcomes[:0], self._released[:0], self._refusals[:0] = outcomes, released, refusals
+                raise
+            self._window.add(taken.claimed)
+            self._after = taken.after
+            return taken
 
-    def _transact(self, outcomes: list[Settled], refusals: list[Refusal], room: int) -> Taken:
+    def _transact(
+        self,
+        outcomes: list[Settled],
+        released: list[int],
+        refusals: list[Refusal],
+        room: int,
+        except_domains: frozenset[str],
+    ) -> Taken:
         at = self._clock()
         taken = Taken([], self._after, 0, Counter())
         with self._database.transaction() as session:
             queue.settle(session, self._issue_id, outcomes, run_id=self._run_id, at=at)
+            queue.release(session, self._issue_id, released, run_id=self._run_id, at=at)
             if refusals:
                 self._learn(session, refusals, at)
             state = issues.get(session, self._issue_id).state
-            if room and state is IssueState.SENDING:
+            if room > 0 and state is IssueState.SENDING:
                 taken = queue.claim(
                     session,
                     self._issue_id,
@@ -295,22 +307,28 @@ class Sender:
                     after=self._after,
                     at=at,
                     resend_uncertain=self._resend,
+                    except_domains=except_domains,
                 )
         self._counts.subtract(taken.left)
-        self._counts[DeliveryState.SENDING.value] += len(taken.claimed) - len(outcomes)
+        self._counts[DeliveryState.SENDING.value] += len(taken.claimed) - len(outcomes) - len(released)
+        self._counts[DeliveryState.QUEUED.value] += len(released)
         self._counts[DeliveryState.SKIPPED.value] += taken.skipped
         self._counts.update(outcome.state.value for outcome in outcomes)
-        if self._ending is None and state is not IssueState.SENDING:
-            match state:
-                case IssueState.PAUSED:
-                    self._ending = Ending.PAUSED
-                case IssueState.CANCELLED:
-                    self._ending = Ending.CANCELLED
-                case IssueState.FINISHED:
-                    self._ending = Ending.FINISHED
-                case _:
-                    assert_never(state)
+        self._heed(state)
         return taken
+
+    def _heed(self, state: IssueState) -> None:
+        """End the run when another process paused or cancelled the issue."""
+        match state:
+            case IssueState.SENDING | IssueState.FINISHED:
+                return
+            case IssueState.PAUSED:
+                self._ending = self._ending or Ending.PAUSED
+            case IssueState.CANCELLED:
+                self._ending = self._ending or Ending.CANCELLED
+            case _:
+                assert_never(state)
+        self._loop.call_soon_threadsafe(self._pool.stop)
 
     def _next_due(self) -> datetime | None:
         with self._database.reading() as session:
@@ -330,18 +348,17 @@ class Sender:
         at = self._clock()
         with self._database.transaction() as session:
             queue.settle(session, self._issue_id, self._outcomes, run_id=self._run_id, at=at)
+            queue.release(session, self._issue_id, self._released, run_id=self._run_id, at=at)
             if self._refusals:
                 self._learn(session, self._refusals, at)
-            queue.release(session, self._issue_id, self._window.clear(), run_id=self._run_id, at=at)
             if self._ending is Ending.PAUSED and self._reason:
                 issues.pause(session, self._issue_id, self._reason)
             queue.end_run(session, self._run_id, at=at)
             finished = issues.finish(session, self._issue_id, at=at)
             self._count(session)
-        self._outcomes, self._refusals = [], []
         if self._ending is None:
             self._ending = Ending.FINISHED if finished else Ending.WAITING
 
     def _count(self, session: DatabaseSession) -> None:
         books = queue.books(session, self._issue_id)
-        self._counts = Counter({state.value: getattr(books, state) for state in DeliveryState})
+        self._counts = Counter({state.value: getattr(books, state.value) for state in DeliveryState})

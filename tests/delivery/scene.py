@@ -17,9 +17,9 @@ from mailer.database.session import Database
 from mailer.delivery import issues, queue
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.outbox import Answer, Outbox
+from mailer.delivery.pool import Access
 from mailer.delivery.queue import Books
 from mailer.delivery.sender import Ended, Learn, Refusal, Sender, now
-from mailer.delivery.transport import Transport
 from mailer.rendering.edition import Edition
 from mailer.rendering.message import Composer
 from mailer.tokens import Signer
@@ -115,12 +115,11 @@ def run(
                 signer=SIGNER,
             )
             sender: list[Sender] = []
-            transport = Transport({"outbox": relay}, folder=maildir)
             made = Sender(
                 database,
                 issue.id,
                 composer,
-                transport,
+                {"outbox": Access(relay)},
                 settings or DeliverySettings(window=20),
                 learn=learn,
                 progress=lambda books: meanwhile(books, sender[0]),
