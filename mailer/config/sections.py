@@ -171,6 +171,14 @@ class Bounces(Section):
     maildirs: tuple[Path, ...] = ()
     unsubscribe_address: AddressText = ""
     """Local mailbox for `mailto:` in List-Unsubscribe; empty means `unsubscribe@` the bounce domain."""
+    trust_unsigned: bool = False
+    """Whether a report without our signature may act on the address it names; anybody can forge one."""
+    soft_points: Annotated[float, Field(gt=0)] = 5.0
+    """Soft bounce points that are enough to give an address up, one a day at most ..."""
+    soft_days: Annotated[int, Field(ge=0)] = 14
+    """... if they were gathered over so many days or more."""
+    quiet_days: Annotated[int, Field(ge=1)] = 30
+    """After so many days without a soft bounce the count begins again."""
 
 
 class Web(Section):

@@ -1,0 +1,145 @@
+"""What a verdict does to deliveries and subscribers; one policy for reports and for the SMTP dialogue."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy.orm import Session
+
+from mailer.audience.bounced import mark_bounced
+from mailer.bounces.policy import SoftBounce, SoftLimits, add_up, weight
+from mailer.database.models import Delivery, DeliveryState, Event, Subscriber
+from mailer.replies import BounceClass, Verdict
+
+SOFT_BOUNCE: Final = "soft_bounce"
+# The longest that any rule looks back; a count that never pauses for `quiet_days` is enough long before.
+_LOOK_BACK: Final = timedelta(days=400)
+_LIMITS: Final = SoftLimits()
+
+
+def apply_verdicts(
+    session: Session,
+    rows: Sequence[tuple[int, int, Verdict]],
+    *,
+    at: datetime,
+    limits: SoftLimits = _LIMITS,
+    report_id: int | None = None,
+) -> frozenset[int]:
+    """Do to subscribers what failed deliveries ask for; return those whose addresses are given up.
+
+    `rows` holds issue, subscriber and verdict of each delivery that has FAILED for good, given up ones
+    included; deferred and accepted ones do not belong here. Runs in the caller's transaction with a
+    fixed number of statements, none at all for no rows. The deliveries themselves are the caller's.
+    """
+    notes = {subscriber_id: _note(verdict) for _, subscriber_id, verdict in rows if verdict.hard}
+    issues = {subscriber_id: issue_id for issue_id, subscriber_id, _ in rows if issue_id}
+    soft = [
+        (issue_id, subscriber_id, verdict.bounce_class)
+        for issue_id, subscriber_id, verdict in rows
+        if not verdict.hard and verdict.bounce_class is not None and weight(verdict)
+    ]
+    if soft:
+        notes = {**_count(session, soft, at, limits), **notes}
+    return (
+        mark_bounced(session, notes, at=at, issue_ids=issues, report_id=report_id) if notes else frozenset()
+    )
+
+
+def fail_delivery(
+    session: Session, issue_id: int, subscriber_id: int, verdict: Verdict, *, at: datetime
+) -> bool:
+    """Move a delivery that was sent, or may have been, to `failed`; return whether it moved.
+
+    One row leaves one state for another, so the books of the issue keep balancing.
+    """
+    moved = session.execute(
+        update(Delivery)
+        .where(
+            Delivery.issue_id == issue_id,
+            Delivery.subscriber_id == subscriber_id,
+            Delivery.state.in_([DeliveryState.SENT.value, DeliveryState.UNCERTAIN.value]),
+        )
+        .values(
+            state=DeliveryState.FAILED.value,
+            code=verdict.code,
+            enhanced=verdict.enhanced[:16] or None,
+            reply=verdict.text,
+            bounce_class=verdict.bounce_class.value if verdict.bounce_class else None,
+            due_at=None,
+            changed_at=at,
+        )
+        .returning(Delivery.subscriber_id)
+    )
+    return moved.first() is not None
+
+
+def clear_soft_count(session: Session, subscriber_id: int) -> bool:
+    """Forget a subscriber's soft bounces, since mail has arrived; return whether there were any."""
+    cleared = session.execute(
+        update(Subscriber)
+        .where(Subscriber.id == subscriber_id, Subscriber.soft_points > 0)
+        .values(soft_points=0.0, soft_since=None, soft_last_at=None)
+        .returning(Subscriber.id)
+    )
+    return cleared.first() is not None
+
+
+def _count(
+    session: Session, soft: Iterable[tuple[int, int, BounceClass]], at: datetime, limits: SoftLimits
+) -> Mapping[int, str]:
+    """Write soft bounces down; return why the subscribers are given up for whom it was enough."""
+    by_subscriber: dict[int, list[tuple[int, BounceClass]]] = defaultdict(list)
+    for issue_id, subscriber_id, bounce_class in soft:
+        by_subscriber[subscriber_id].append((issue_id, bounce_class))
+    ids = list(by_subscriber)
+    since = {
+        row.id: row.soft_since
+        for row in session.execute(
+            select(Subscriber.id, Subscriber.soft_since).where(Subscriber.id.in_(ids)).with_for_update()
+        )
+    }
+    history: dict[int, list[SoftBounce]] = defaultdict(list)
+    for event in session.execute(
+        select(Event.subscriber_id, Event.at, Event.details)
+        .where(Event.subscriber_id.in_(ids), Event.kind == SOFT_BOUNCE, Event.at >= at - _LOOK_BACK)
+        .order_by(Event.at)
+    ):
+        begun = since.get(event.subscriber_id)
+        if begun is not None and event.at >= begun:
+            history[event.subscriber_id].append(SoftBounce(event.at, BounceClass(event.details["class"])))
+    events: list[dict[str, Any]] = []
+    counts: list[dict[str, Any]] = []
+    enough: dict[int, str] = {}
+    for subscriber_id in since:
+        new = [SoftBounce(at, bounce_class) for _, bounce_class in by_subscriber[subscriber_id]]
+        count = add_up(sorted([*history[subscriber_id], *new], key=lambda bounce: bounce.at), limits)
+        counts.append(
+            {"of": subscriber_id, "points": count.points, "since": count.since, "last": count.last_at}
+        )
+        events += [
+            {"at": at, "kind": SOFT_BOUNCE, "issue_id": issue_id or None, "subscriber_id": subscriber_id,
+             "details": {"class": bounce_class.value}}
+            for issue_id, bounce_class in by_subscriber[subscriber_id]
+        ]  # fmt: skip
+        if count.enough:
+            enough[subscriber_id] = count.enough
+    if counts:
+        session.connection().execute(_SET_COUNT, counts)
+        session.execute(insert(Event), events)
+    return enough
+
+
+_SET_COUNT: Final = (
+    update(Subscriber.__table__)  # type: ignore[arg-type]
+    .where(Subscriber.__table__.c.id == bindparam("of"))
+    .values(soft_points=bindparam("points"), soft_since=bindparam("since"), soft_last_at=bindparam("last"))
+)
+
+
+def _note(verdict: Verdict) -> str:
+    name = verdict.bounce_class.value if verdict.bounce_class else "refused"
+    return " ".join(part for part in (f"{name}:", verdict.enhanced, verdict.text) if part)

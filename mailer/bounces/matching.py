@@ -1,0 +1,109 @@
+"""Whose report it is: by signed token, and by address only where the sender of the report is known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from mailer.address import parse_address
+from mailer.bounces.report import RecipientReport, Report
+from mailer.database.models import Delivery, DeliveryState, Subscriber
+from mailer.errors import AddressError, TokenError
+from mailer.tokens import Signer, Subject
+
+# What a feedback loop writes where it hides the address: such a report names nobody else.
+_HIDDEN: Final = ("redacted", "hidden", "removed", "anonymous", "undisclosed")
+
+
+class Basis(StrEnum):
+    """What a match rests on."""
+
+    TOKEN = "token"  # noqa: S105
+    """A signature of ours."""
+    ADDRESS = "address"
+    """The reported address alone."""
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """The delivery and subscriber of a report, and the part of the report that is about them."""
+
+    basis: Basis
+    subscriber_id: int | None = None
+    issue_id: int | None = None
+    recipient: RecipientReport | None = None
+    foreign: bool = False
+    """Our token, but the report names other addresses only."""
+    bad_token: bool = False
+    """Something like a return path came along, and its signature is not ours."""
+
+
+def match(session: Session, signer: Signer, report: Report) -> Match:
+    """Return whose report this is. The most trustworthy token with our signature decides."""
+    bad_token = False
+    for token in _tokens(report):
+        try:
+            subject = signer.read_return_path(token)
+        except TokenError:
+            bad_token = True
+            continue
+        return _by_token(session, subject, report)
+    return _by_address(session, report, bad_token=bad_token)
+
+
+def address_key(text: str) -> str:
+    """Return the form in which addresses are compared; text that is no address only loses its case."""
+    try:
+        return parse_address(text).key
+    except AddressError:
+        return text.casefold()
+
+
+def _tokens(report: Report) -> Iterator[str]:
+    yield from report.envelope_tokens
+    # Our Message-ID is the same token; letters add a dot and the time.
+    local = report.message_id.partition("@")[0].partition(".")[0]
+    if len(local) >= 20:
+        yield local
+
+
+def _by_token(session: Session, subject: Subject, report: Report) -> Match:
+    key = session.scalar(select(Subscriber.address_key).where(Subscriber.id == subject.subscriber_id))
+    issue_id = subject.issue_id or None
+    if key is None:
+        return Match(Basis.NONE, None, issue_id)
+    named = [recipient for recipient in report.recipients if recipient.address]
+    mine = next((recipient for recipient in named if key in _keys(recipient)), None)
+    foreign = mine is None and bool(named) and not all(_is_hidden(recipient) for recipient in named)
+    return Match(Basis.TOKEN, subject.subscriber_id, issue_id, mine, foreign)
+
+
+def _by_address(session: Session, report: Report, *, bad_token: bool) -> Match:
+    """Return the one subscriber that the report names; none when it names several or nobody we mailed."""
+    keys = {key: recipient for recipient in report.recipients for key in _keys(recipient)}
+    found = session.execute(
+        select(Subscriber.id, Subscriber.address_key).where(Subscriber.address_key.in_(list(keys)[:500]))
+    ).all()
+    if len(found) != 1:
+        return Match(Basis.NONE, bad_token=bad_token)
+    newest = session.scalar(
+        select(Delivery.issue_id)
+        .where(Delivery.subscriber_id == found[0].id, Delivery.state == DeliveryState.SENT.value)
+        .order_by(Delivery.issue_id.desc())
+        .limit(1)
+    )
+    return Match(Basis.ADDRESS, found[0].id, newest, keys[found[0].address_key], bad_token=bad_token)
+
+
+def _keys(recipient: RecipientReport) -> Sequence[str]:
+    return [address_key(text) for text in (recipient.address, recipient.original_address) if text]
+
+
+def _is_hidden(recipient: RecipientReport) -> bool:
+    return any(word in recipient.address.lower() for word in _HIDDEN)

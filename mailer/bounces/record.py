@@ -1,0 +1,324 @@
+"""What a report does: it is stored as it came, then matched, then acted upon.
+
+A report is believed when it carries a signature of ours: the return path it came to, or the
+Message-ID it quotes. A provider's webhook is believed for its own signature. Anybody can write a mail
+that looks like a bounce, so one without either is kept and shown but changes nothing, unless the
+operator says `bounces.trust_unsigned = true`; one with a broken signature changes nothing even then.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final, assert_never
+
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from mailer.audience.subscribers import Origin, change_status, unsubscribe
+from mailer.bounces.effects import apply_verdicts, clear_soft_count, fail_delivery
+from mailer.bounces.matching import Basis, Match, match
+from mailer.bounces.mime import decoded_words, read_mail
+from mailer.bounces.policy import SoftLimits
+from mailer.bounces.report import Report, ReportKind, parse_report
+from mailer.database.models import Delivery, StoredReport, SubscriberStatus
+from mailer.database.session import Database
+from mailer.errors import TokenError
+from mailer.replies import Verdict, judge
+from mailer.tokens import Signer
+
+# As much as the parser reads; what follows in a larger mail is the returned message.
+MAX_RAW_OCTETS: Final = 1_048_576
+_LINK_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{16,80}")
+_TO_FIELDS: Final = ("to", "delivered-to", "x-original-to", "envelope-to", "cc")
+
+
+class Outcome(StrEnum):
+    """What became of a report."""
+
+    STORED = "stored"
+    """Not read yet: the process ended in between, and the next fetch reads it."""
+    APPLIED = "applied"
+    IGNORED = "ignored"
+    """Understood, and nothing follows from it."""
+    UNMATCHED = "unmatched"
+    """Nobody's, or not to be believed."""
+    FOREIGN = "foreign"
+    """Came to our return path but names another address."""
+
+
+class Effect(StrEnum):
+    """What a report did to a subscriber."""
+
+    NOTHING = ""
+    SUPPRESSED = "suppressed"
+    COUNTED = "counted"
+    COMPLAINED = "complained"
+    UNSUBSCRIBED = "unsubscribed"
+    CLEARED = "cleared"
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How far reports are believed, and when soft bounces are enough."""
+
+    unsubscribe_address: str = ""
+    trust_unsigned: bool = False
+    limits: SoftLimits = field(default_factory=SoftLimits)
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What `record` did. `duplicate`: the same octets had come before, nothing was done again."""
+
+    report_id: int
+    kind: str
+    outcome: Outcome
+    effect: Effect = Effect.NOTHING
+    subscriber_id: int | None = None
+    issue_id: int | None = None
+    recipient: str = ""
+    bounce_class: str | None = None
+    hard: bool = False
+    duplicate: bool = False
+
+
+def record(
+    database: Database, signer: Signer, raw: bytes, *, source: str, at: datetime, rules: Rules
+) -> Recorded:
+    """Store a mail, then act on what it reports. Once this returns, the mail may be removed elsewhere.
+
+    Two transactions: whatever happens while the mail is being read, the mail is kept.
+    """
+    raw = raw[:MAX_RAW_OCTETS]
+    report_id = store(database, raw, source=source, at=at)
+    report = parse_report(raw)
+    with database.transaction() as session:
+        stored = session.get_one(StoredReport, report_id, with_for_update=True)
+        if stored.outcome != Outcome.STORED.value:
+            return replace(recorded(stored), duplicate=True)
+        return apply_mail(session, signer, stored, report, at=at, rules=rules)
+
+
+def store(database: Database, raw: bytes, *, source: str, at: datetime) -> int:
+    """Keep a report as it came and return its number; the same octets have the same number."""
+    digest = hashlib.sha256(raw).hexdigest()
+    same = select(StoredReport.id).where(StoredReport.digest == digest)
+    try:
+        with database.transaction() as session:
+            if (known := session.scalar(same)) is not None:
+                return known
+            stored = StoredReport(
+                received_at=at, source=source, digest=digest, raw=raw, kind="", details={},
+                outcome=Outcome.STORED.value,
+            )  # fmt: skip
+            session.add(stored)
+            session.flush()
+            return stored.id
+    except IntegrityError:
+        # Another fetch brought the same mail between our look and our insert.
+        with database.reading() as session:
+            return session.scalars(same).one()
+
+
+def apply_mail(
+    session: Session, signer: Signer, stored: StoredReport, report: Report, *, at: datetime, rules: Rules
+) -> Recorded:
+    """Act on a stored mail: a request to unsubscribe, or a report."""
+    if (done := _unsubscribe_by_mail(session, signer, stored, at, rules)) is not None:
+        return done
+    return apply_report(session, signer, stored, report, at=at, rules=rules)
+
+
+def apply_stored(
+    session: Session, signer: Signer, stored: StoredReport, *, at: datetime, rules: Rules
+) -> tuple[Recorded, Recorded]:
+    """Judge a stored report again and act on it; return what it was and what it is now."""
+    before = recorded(stored)
+    report = parse_report(stored.raw)
+    verdict = _verdict(report, match(session, signer, report))
+    now = (report.kind.value, verdict.bounce_class if verdict else None, bool(verdict and verdict.hard))
+    settled = before.outcome not in (Outcome.STORED, Outcome.UNMATCHED)
+    if settled and now == (before.kind, before.bounce_class, before.hard):
+        return before, before
+    return before, apply_mail(session, signer, stored, report, at=at, rules=rules)
+
+
+def apply_report(
+    session: Session,
+    signer: Signer,
+    stored: StoredReport,
+    report: Report,
+    *,
+    at: datetime,
+    rules: Rules,
+    trusted: bool = False,
+) -> Recorded:
+    """Act on a stored report in the caller's transaction, and write down what came of it.
+
+    `trusted` says that the sender proved who it is (a webhook's signature), so an address is enough.
+    """
+    found = match(session, signer, report)
+    believed = found.basis is Basis.TOKEN or (
+        found.basis is Basis.ADDRESS and (trusted or (rules.trust_unsigned and not found.bad_token))
+    )
+    verdict = _verdict(report, found)
+    effect = Effect.NOTHING
+    if found.foreign:
+        outcome = Outcome.FOREIGN
+    elif not believed or found.subscriber_id is None:
+        outcome = Outcome.UNMATCHED
+    else:
+        effect, acted = _act(session, stored.id, found.subscriber_id, found, report, verdict, at, rules)
+        outcome = Outcome.APPLIED if acted else Outcome.IGNORED
+    if found.basis is Basis.NONE and report.kind in (ReportKind.AUTO_REPLY, ReportKind.CHALLENGE):
+        outcome = Outcome.IGNORED
+    stored.kind, stored.outcome = report.kind.value, outcome.value
+    stored.issue_id, stored.subscriber_id = found.issue_id, found.subscriber_id
+    named = found.recipient or (report.recipients[0] if report.recipients else None)
+    stored.recipient = named.address[:320] if named else ""
+    stored.bounce_class = verdict.bounce_class.value if verdict and verdict.bounce_class else None
+    stored.hard = bool(verdict and verdict.hard)
+    stored.details = _details(report, found, verdict, effect)
+    session.flush()
+    return recorded(stored)
+
+
+def _verdict(report: Report, found: Match) -> Verdict | None:
+    """Return the verdict on the recipient that is ours, or on the only one there is."""
+    if report.kind is not ReportKind.BOUNCE:
+        return None
+    if found.recipient is not None:
+        return found.recipient.verdict
+    if len(report.recipients) == 1:
+        return report.recipients[0].verdict
+    return None if report.recipients else judge(None, "", "")
+
+
+def _act(
+    session: Session,
+    report_id: int,
+    subscriber_id: int,
+    found: Match,
+    report: Report,
+    verdict: Verdict | None,
+    at: datetime,
+    rules: Rules,
+) -> tuple[Effect, bool]:
+    """Do what a believed report asks for; return the effect, and whether anything was to be done."""
+    origin = Origin(
+        "bounce", note=f"report {report_id}: {report.feedback_type or report.kind}", issue_id=found.issue_id
+    )
+    match report.kind:
+        case ReportKind.BOUNCE:
+            return _bounce(session, report_id, subscriber_id, found, verdict, at, rules)
+        case ReportKind.COMPLAINT:
+            origin = replace(origin, way="complaint")
+            changed = change_status(session, subscriber_id, SubscriberStatus.COMPLAINED, origin=origin, at=at)
+            return (Effect.COMPLAINED if changed else Effect.NOTHING), True
+        case ReportKind.OPT_OUT:
+            changed = unsubscribe(session, subscriber_id, origin=replace(origin, way="complaint"), at=at)
+            return (Effect.UNSUBSCRIBED if changed else Effect.NOTHING), True
+        case ReportKind.DELIVERED:
+            return (
+                (Effect.CLEARED, True)
+                if clear_soft_count(session, subscriber_id)
+                else (Effect.NOTHING, False)
+            )
+        case (
+            ReportKind.DELAYED
+            | ReportKind.ARF_OTHER
+            | ReportKind.AUTO_REPLY
+            | ReportKind.CHALLENGE
+            | ReportKind.ORDINARY
+        ):
+            return Effect.NOTHING, False
+        case _:
+            assert_never(report.kind)
+
+
+def _bounce(
+    session: Session,
+    report_id: int,
+    subscriber_id: int,
+    found: Match,
+    verdict: Verdict | None,
+    at: datetime,
+    rules: Rules,
+) -> tuple[Effect, bool]:
+    if verdict is None or verdict.bounce_class is None:
+        return Effect.NOTHING, False
+    issue_id = found.issue_id or 0
+    moved = fail_delivery(session, issue_id, subscriber_id, verdict, at=at)
+    if not moved and not verdict.hard and session.get(Delivery, (issue_id, subscriber_id)) is not None:
+        # A second report on one delivery: it has been counted, here or in the SMTP dialogue.
+        return Effect.NOTHING, True
+    given_up = apply_verdicts(
+        session, [(issue_id, subscriber_id, verdict)], at=at, limits=rules.limits, report_id=report_id
+    )
+    if given_up:
+        return Effect.SUPPRESSED, True
+    return (Effect.NOTHING if verdict.hard else Effect.COUNTED), True
+
+
+def _unsubscribe_by_mail(
+    session: Session, signer: Signer, stored: StoredReport, at: datetime, rules: Rules
+) -> Recorded | None:
+    """Unsubscribe whom a mail to the unsubscribe address names by a link token of ours; else None."""
+    headers, _ = read_mail(stored.raw)
+    local, _, domain = rules.unsubscribe_address.lower().rpartition("@")
+    to = "\n".join(headers.all(*_TO_FIELDS))
+    ours = re.compile(rf"(?i)(?<![\w.+-]){re.escape(local)}(?:\+([\w-]+))?@{re.escape(domain)}(?![\w-])")
+    found = ours.search(to) if local else None
+    if found is None:
+        return None
+    for token in [found[1] or "", *_LINK_TOKEN.findall(decoded_words(headers.get("subject"))[:2000])]:
+        try:
+            subject = signer.read_link(token)
+        except TokenError:
+            continue
+        origin = Origin("mailto", note=f"report {stored.id}", issue_id=subject.issue_id or None)
+        changed = unsubscribe(session, subject.subscriber_id, origin=origin, at=at)
+        effect = Effect.UNSUBSCRIBED if changed else Effect.NOTHING
+        stored.kind, stored.outcome = "unsubscribe", Outcome.APPLIED.value
+        stored.issue_id, stored.subscriber_id = subject.issue_id or None, subject.subscriber_id
+        stored.details = {"effect": effect.value}
+        session.flush()
+        return recorded(stored)
+    return None
+
+
+def _details(report: Report, found: Match, verdict: Verdict | None, effect: Effect) -> dict[str, Any]:
+    """Return what the listing shows of a report, without the empty."""
+    details: dict[str, Any] = {
+        "effect": effect.value,
+        "basis": found.basis.value,
+        "bad_token": found.bad_token,
+        "status": verdict.enhanced if verdict else "",
+        "code": verdict.code if verdict else None,
+        "text": verdict.text if verdict else "",
+        "remote": found.recipient.remote if found.recipient else "",
+        "feedback_type": report.feedback_type,
+        "reporter": report.reporter,
+        "recipients": len(report.recipients),
+    }
+    return {name: value for name, value in details.items() if value}
+
+
+def recorded(stored: StoredReport) -> Recorded:
+    """Return what is written down of a report."""
+    return Recorded(
+        report_id=stored.id,
+        kind=stored.kind,
+        outcome=Outcome(stored.outcome),
+        effect=Effect(stored.details.get("effect", "")),
+        subscriber_id=stored.subscriber_id,
+        issue_id=stored.issue_id,
+        recipient=stored.recipient,
+        bounce_class=stored.bounce_class,
+        hard=stored.hard,
+    )

@@ -1,0 +1,57 @@
+"""Stored reports, judged again by today's rules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import select
+
+from mailer.bounces.record import Outcome, Recorded, Rules, apply_stored
+from mailer.database.models import StoredReport
+from mailer.database.session import Database
+from mailer.tokens import Signer
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A report that today's rules read differently."""
+
+    before: Recorded
+    after: Recorded
+
+    @property
+    def no_longer_hard(self) -> bool:
+        """Whether an address was given up that would not be given up today: for the operator to look at."""
+        return self.before.hard and not self.after.hard
+
+
+def reclassify(
+    database: Database, signer: Signer, *, at: datetime, rules: Rules, dry_run: bool = False
+) -> Iterator[Change]:
+    """Judge every stored report again and yield those that changed.
+
+    A report found to be worse than thought acts now. One found to be harmless is only told: who was
+    given up is brought back by their own act or the operator's. With `dry_run` nothing is written.
+    """
+    last = 0
+    while True:
+        with database.reading() as session:
+            query = select(StoredReport.id).where(StoredReport.id > last)
+            ids = list(session.scalars(query.order_by(StoredReport.id).limit(200)))
+        if not ids:
+            return
+        for report_id in ids:
+            with database.transaction() as session:
+                stored = session.get_one(StoredReport, report_id, with_for_update=True)
+                before, after = apply_stored(session, signer, stored, at=at, rules=rules)
+                if dry_run:
+                    session.rollback()
+            if _essence(before) != _essence(after):
+                yield Change(before, after)
+        last = ids[-1]
+
+
+def _essence(recorded: Recorded) -> tuple[str, Outcome, str | None, bool]:
+    return recorded.kind, recorded.outcome, recorded.bounce_class, recorded.hard

@@ -1,0 +1,231 @@
+"""`mailer bounces`: bring reports in, and see what they said and did."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any, BinaryIO
+
+import click
+
+from mailer import reports
+from mailer.bounces.fetch import Tally, fetch
+from mailer.bounces.maildir import Maildir
+from mailer.bounces.policy import SoftLimits
+from mailer.bounces.record import MAX_RAW_OCTETS, Recorded, Rules, record
+from mailer.bounces.rejudge import reclassify
+from mailer.bounces.report import Report, parse_report
+from mailer.cli.app import App, Group, dry_run_option, finish, json_option, pass_app
+from mailer.config import Settings
+from mailer.errors import ConfigError, ExitCode, MailerError
+
+
+@click.group(cls=Group)
+def bounces() -> None:
+    """Bring bounces and complaints in, and see what they said and did."""
+
+
+def rules_of(settings: Settings) -> Rules:
+    """Return how the settings want reports to be believed and counted."""
+    section = settings.bounces
+    return Rules(
+        unsubscribe_address=settings.unsubscribe_address,
+        trust_unsigned=section.trust_unsigned,
+        limits=SoftLimits(section.soft_points, section.soft_days, section.quiet_days),
+    )
+
+
+@bounces.command("fetch")
+@json_option
+@pass_app
+def fetch_command(app: App, as_json: bool) -> None:
+    """Read every configured mailbox once. Mails are marked as seen when they are stored, never deleted."""
+    boxes = [Maildir(app.settings.path(folder)) for folder in app.settings.bounces.maildirs]
+    if not boxes:
+        raise ConfigError("no mailbox is configured", remedy='set maildirs = ["…"] under [bounces]')
+    tally = Tally()
+    for box in boxes:
+        tally.merge(fetch(app.database, app.signer, box, clock=_now, rules=rules_of(app.settings)))
+    _tell(app, tally, as_json=as_json)
+    finish(ExitCode.PARTIAL if tally.failures else ExitCode.DONE)
+
+
+@bounces.command()
+@pass_app
+def pipe(app: App) -> None:
+    """Record one mail from standard input, as a mail server hands it to a program."""
+    raw = sys.stdin.buffer.read(MAX_RAW_OCTETS)
+    app.out(
+        _told(record(app.database, app.signer, raw, source="pipe", at=_now(), rules=rules_of(app.settings)))
+    )
+
+
+@bounces.command()
+@click.argument("file", type=click.File("rb"))
+@json_option
+@pass_app
+def parse(app: App, file: BinaryIO, as_json: bool) -> None:
+    """Say what the mail in FILE (or `-`) reports. Nothing is stored; no config.toml is needed."""
+    report = parse_report(file.read(MAX_RAW_OCTETS))
+    if as_json:
+        app.emit(_parsed(report))
+        return
+    app.out(report.kind.value)
+    for recipient in report.recipients:
+        verdict = recipient.verdict
+        judged = (
+            "-" if verdict is None else f"{'hard' if verdict.hard else 'soft'} {verdict.bounce_class or '-'}"
+        )
+        app.out(f"  {recipient.address or '-'}  {judged}  {recipient.status or '-'}  {recipient.diagnostic}")
+
+
+@bounces.command("list")
+@click.option("--outcome", default="", metavar="WORD", help="applied, ignored, unmatched or foreign.")
+@click.option("--kind", default="", metavar="WORD", help="bounce, complaint, opt_out, delayed …")
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000))
+@json_option
+@pass_app
+def list_command(app: App, outcome: str, kind: str, limit: int, as_json: bool) -> None:
+    """List the newest reports."""
+    with app.database.reading() as session:
+        rows = reports.bounce_rows(session, outcome=outcome, kind=kind, limit=limit)
+    if as_json:
+        app.emit({"reports": [asdict(row) for row in rows]})
+        return
+    for row in rows:
+        app.out(
+            f"{row.id:>6}  {row.received_at:%Y-%m-%d %H:%M}  {row.outcome:<9}  {row.kind:<11}"
+            f"  {'hard' if row.hard else '':<4}  {row.bounce_class or '-':<16}  {row.recipient or '-'}"
+        )
+    if not rows:
+        app.say("no reports")
+
+
+@bounces.command()
+@click.argument("report_id", type=int, metavar="NUMBER")
+@click.option("--raw", is_flag=True, help="Write the mail as it came.")
+@json_option
+@pass_app
+def show(app: App, report_id: int, raw: bool, as_json: bool) -> None:
+    """Show one report."""
+    with app.database.reading() as session:
+        found = reports.bounce_row(session, report_id)
+    if found is None:
+        raise MailerError(f"there is no report {report_id}", remedy="see: mailer bounces list")
+    row, octets = found
+    if raw:
+        sys.stdout.buffer.write(octets)
+        return
+    if as_json:
+        app.emit({"report": asdict(row)})
+        return
+    for name, value in {**asdict(row), **row.details}.items():
+        if name != "details" and value not in ("", None):
+            app.out(f"{name:<14}  {value}")
+
+
+@bounces.command("reclassify")
+@dry_run_option
+@json_option
+@pass_app
+def reclassify_command(app: App, dry_run: bool, as_json: bool) -> None:
+    """Judge every stored report again by the rules of this version."""
+    changes = reclassify(app.database, app.signer, at=_now(), rules=rules_of(app.settings), dry_run=dry_run)
+    shown: list[dict[str, Any]] = []
+    count = 0
+    for change in changes:
+        count += 1
+        if as_json:
+            shown.append({"before": asdict(change.before), "after": asdict(change.after)})
+        else:
+            note = "  was given up; look at it" if change.no_longer_hard else ""
+            app.out(f"{_told(change.before)}\n  now: {_told(change.after)}{note}")
+    if as_json:
+        app.emit({"dry_run": dry_run, "changes": shown})
+    else:
+        app.say(f"{count} of the stored reports {'would change' if dry_run else 'changed'}")
+
+
+@bounces.command("report")
+@json_option
+@pass_app
+def report_command(app: App, as_json: bool) -> None:
+    """Show the bounces in numbers: by issue, class and domain."""
+    with app.database.reading() as session:
+        found = reports.bounce_report(session)
+    if as_json:
+        app.emit(asdict(found))
+        return
+    for count in found.by_issue:
+        app.out(f"{count.issue:<32}  {count.bounce_class or '-':<18}  {count.deliveries:>9,}")
+    for title, counts in (
+        ("domains", found.by_domain),
+        ("reports", found.by_kind.items()),
+        ("outcomes", found.by_outcome.items()),
+        ("suppressions", found.suppressions.items()),
+    ):
+        app.out(f"{title}: " + (", ".join(f"{name or '-'} {number:,}" for name, number in counts) or "none"))
+
+
+def _tell(app: App, tally: Tally, *, as_json: bool) -> None:
+    for failure in tally.failures:
+        app.say(failure)
+    if as_json:
+        app.emit(
+            {
+                "read": tally.read,
+                "duplicates": tally.duplicates,
+                "outcomes": dict(tally.outcomes),
+                "effects": dict(tally.effects),
+                "failures": tally.failures,
+            }
+        )
+        return
+    counts = [*tally.outcomes.items(), *tally.effects.items()]
+    parts = [f"{tally.read} read", *(f"{number} {name.value}" for name, number in counts)]
+    if tally.duplicates:
+        parts.append(f"{tally.duplicates} known already")
+    if tally.failures:
+        parts.append(f"{len(tally.failures)} not recorded and left where they are")
+    app.out(", ".join(parts))
+
+
+def _told(recorded: Recorded) -> str:
+    words = [f"report {recorded.report_id}:", recorded.kind, recorded.bounce_class or ""]
+    words += [
+        "hard" if recorded.hard else "",
+        recorded.recipient,
+        recorded.outcome.value,
+        recorded.effect.value,
+    ]
+    words.append("(known already)" if recorded.duplicate else "")
+    return " ".join(word for word in words if word)
+
+
+def _parsed(report: Report) -> dict[str, Any]:
+    return {
+        "kind": report.kind.value,
+        "recipients": [
+            {
+                "address": recipient.address,
+                "original_address": recipient.original_address,
+                "action": recipient.action,
+                "status": recipient.status,
+                "code": recipient.code,
+                "diagnostic": recipient.diagnostic,
+                "remote": recipient.remote,
+                "class": recipient.verdict.bounce_class if recipient.verdict else None,
+                "hard": recipient.verdict.hard if recipient.verdict else None,
+            }
+            for recipient in report.recipients
+        ],
+        "message_id": report.message_id,
+        "feedback_type": report.feedback_type,
+        "reporter": report.reporter,
+        "tokens": list(report.envelope_tokens),
+    }
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,44 @@
+"""`mailer why`: why an address was, or was not, mailed."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import click
+
+from mailer import reports
+from mailer.address import parse_address
+from mailer.audience import suppression
+from mailer.cli.app import App, Command, json_option, pass_app
+from mailer.errors import MailerError
+
+
+@click.command(cls=Command)
+@click.argument("address")
+@json_option
+@pass_app
+def why(app: App, address: str, as_json: bool) -> None:
+    """Tell all that happened to ADDRESS: consents, deliveries, replies, bounces, suppressions."""
+    key = parse_address(address).key
+    erased = suppression.erased_key(key, app.database.secrets()[0])
+    with app.database.reading() as session:
+        story = reports.story(session, key) or reports.story(session, erased)
+    if story is None:
+        raise MailerError(f"{address}: never heard of", remedy="see: mailer subscribers list")
+    if as_json:
+        app.emit({"address": address, **{k: v for k, v in asdict(story).items() if k != "address"}})
+        return
+    app.out(f"{address}: {_standing(story)}")
+    for happening in story.happenings:
+        app.out(f"  {happening.at:%Y-%m-%d %H:%M}  {happening.what:<12}  {happening.text}")
+
+
+def _standing(story: reports.Story) -> str:
+    words = [story.status or "not subscribed"]
+    if story.suppressed:
+        words.append(f"suppressed ({story.suppressed})")
+    if story.soft_points:
+        words.append(f"{story.soft_points:g} soft bounce points")
+    if story.paused_until:
+        words.append(f"paused until {story.paused_until:%Y-%m-%d}")
+    return ", ".join(words)
