@@ -23,6 +23,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "resume": ("mailer.cli.status:resume", "Let a paused issue be sent on."),
     "cancel": ("mailer.cli.status:cancel", "Never send what is left of an issue."),
     "retry": ("mailer.cli.status:retry", "Queue failed, deferred or uncertain deliveries again."),
+    "bounces": ("mailer.cli.bounces:bounces", "Bring bounces in, and see what they said and did."),
+    "why": ("mailer.cli.why:why", "Tell all that happened to one address."),
     "serve": ("mailer.cli.serve:serve", "Answer unsubscribe links and show the archive."),
     "outbox": ("mailer.cli.outbox:outbox", "Look at the mail that was kept on this machine."),
     "config": ("mailer.cli.config:config", "Show and check the settings."),

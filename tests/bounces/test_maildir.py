@@ -1,0 +1,86 @@
+"""A Maildir: stored before it is marked, and never deleted."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from mailer.bounces import fetch as fetch_module
+from mailer.bounces.fetch import Tally, fetch
+from mailer.bounces.maildir import Maildir
+from mailer.bounces.record import Effect, Outcome, Recorded, Rules, record
+from mailer.database.session import Database
+from mailer.errors import ConfigError, StorageError
+from tests.bounces.reports import SIGNER, dsn, subscribe, token
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "box"
+    for name in ("new", "cur", "tmp"):
+        (made / name).mkdir(parents=True)
+    return made
+
+
+def fetched(database: Database, folder: Path, at: datetime) -> Tally:
+    return fetch(database, SIGNER, Maildir(folder), clock=lambda: at, rules=Rules())
+
+
+def test_mails_go_to_cur_as_seen_once_stored(database: Database, folder: Path, at: datetime) -> None:
+    ana = subscribe(database, at)
+    (folder / "new" / "1.a").write_bytes(dsn(token(ana)))
+    (folder / "new" / "2.b").write_bytes(b"Subject: hello\n\nNot a report.\n")
+    tally = fetched(database, folder, at)
+    assert (tally.read, dict(tally.outcomes)) == (2, {Outcome.APPLIED: 1, Outcome.UNMATCHED: 1})
+    assert tally.effects == {Effect.SUPPRESSED: 1}
+    assert sorted(path.name for path in (folder / "cur").iterdir()) == ["1.a:2,S", "2.b:2,S"]
+    assert fetched(database, folder, at).read == 0
+
+
+def test_mail_stays_new_when_it_cannot_be_stored(
+    database: Database, folder: Path, at: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "new" / "1.a").write_bytes(dsn(token(subscribe(database, at))))
+
+    def full(*_: object, **__: object) -> Recorded:
+        raise StorageError("the disk is full")
+
+    monkeypatch.setattr(fetch_module, "record", full)
+    with pytest.raises(StorageError):
+        fetched(database, folder, at)
+    assert [path.name for path in (folder / "new").iterdir()] == ["1.a"]
+
+
+def test_one_mail_that_makes_trouble_stops_no_other(
+    database: Database, folder: Path, at: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ana = subscribe(database, at)
+    (folder / "new" / "1.bad").write_bytes(b"bad")
+    (folder / "new" / "2.good").write_bytes(dsn(token(ana)))
+
+    def picky(database: Database, signer: object, raw: bytes, **how: object) -> Recorded:
+        if raw == b"bad":
+            raise RecursionError("too deep")
+        return record(database, SIGNER, raw, source="test", at=at, rules=Rules())
+
+    monkeypatch.setattr(fetch_module, "record", picky)
+    tally = fetched(database, folder, at)
+    assert (tally.effects[Effect.SUPPRESSED], len(tally.failures)) == (1, 1)
+    assert "1.bad" in tally.failures[0]
+    assert [path.name for path in (folder / "new").iterdir()] == ["1.bad"]
+
+
+def test_bombs_are_recorded_like_any_other_mail(database: Database, folder: Path, at: datetime) -> None:
+    nested = b"".join(b'Content-Type: multipart/mixed; boundary="%d"\n\n--%d\n' % (n, n) for n in range(3000))
+    (folder / "new" / "1.nested").write_bytes(b"MIME-Version: 1.0\n" + nested)
+    (folder / "new" / "2.comments").write_bytes(b"From: " + b"(" * 3000 + b"\n\ntext\n")
+    (folder / "new" / "3.empty").write_bytes(b"")
+    tally = fetched(database, folder, at)
+    assert (tally.read, tally.failures) == (3, [])
+
+
+def test_folder_that_is_no_maildir_is_told(database: Database, tmp_path: Path, at: datetime) -> None:
+    with pytest.raises(ConfigError, match=r"bounces\.maildirs"):
+        fetched(database, tmp_path / "nowhere", at)

@@ -1,0 +1,279 @@
+"""What a report does to a delivery and a subscriber, and what it must not do."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import pytest
+from sqlalchemy import func, select
+
+from mailer.audience import suppression
+from mailer.audience.subscribers import get, history
+from mailer.bounces import record as record_module
+from mailer.bounces.effects import apply_verdicts
+from mailer.bounces.record import Effect, Outcome, Recorded, Rules, record
+from mailer.bounces.rejudge import reclassify
+from mailer.database.models import Delivery, StoredReport, Subscriber, SubscriberStatus
+from mailer.database.session import Database
+from mailer.replies import Verdict, judge
+from mailer.tokens import Subject
+from tests.bounces.reports import ISSUE, SECRET, SIGNER, complaint, dsn, subscribe, token
+
+RULES = Rules(unsubscribe_address="unsubscribe@bounce.example.org")
+FULL = {"reply": "552 5.2.2 Mailbox is full", "status": "5.2.2"}
+
+
+def recorded(database: Database, raw: bytes, at: datetime, rules: Rules = RULES) -> Recorded:
+    return record(database, SIGNER, raw, source="test", at=at, rules=rules)
+
+
+def status(database: Database, subscriber_id: int) -> SubscriberStatus:
+    with database.reading() as session:
+        found = get(session, subscriber_id)
+    assert found is not None
+    return found.status
+
+
+def books(database: Database, issue_id: int = ISSUE) -> dict[str, int]:
+    with database.reading() as session:
+        rows = session.execute(
+            select(Delivery.state, func.count()).where(Delivery.issue_id == issue_id).group_by(Delivery.state)
+        )
+        return {row[0]: row[1] for row in rows}
+
+
+def points(database: Database, subscriber_id: int) -> float:
+    with database.reading() as session:
+        return session.get_one(Subscriber, subscriber_id).soft_points
+
+
+def test_hard_bounce_suppresses_at_once_and_fails_the_delivery(database: Database, at: datetime) -> None:
+    ana = subscribe(database, at)
+    subscribe(database, at, "bo@example.com")
+    done = recorded(database, dsn(token(ana)), at)
+    assert (done.outcome, done.effect, done.hard) == (Outcome.APPLIED, Effect.SUPPRESSED, True)
+    assert status(database, ana) is SubscriberStatus.BOUNCED
+    assert books(database) == {"failed": 1, "sent": 1}
+    with database.reading() as session:
+        assert suppression.reason_for(session, "ana@example.com", secret=SECRET) == "hard bounce"
+        delivery = session.get_one(Delivery, (ISSUE, ana))
+        assert (delivery.code, delivery.enhanced, delivery.bounce_class) == (550, "5.1.1", "invalid_mailbox")
+        assert [line.way for line in history(session, ana)] == ["command", "bounce"]
+
+
+def test_same_report_twice_is_one_event(database: Database, at: datetime) -> None:
+    ana = subscribe(database, at)
+    first = recorded(database, dsn(token(ana), **FULL), at)
+    again = recorded(database, dsn(token(ana), **FULL), at + timedelta(days=3))
+    assert (first.report_id, False, True) == (again.report_id, first.duplicate, again.duplicate)
+    assert points(database, ana) == 1.0
+    with database.reading() as session:
+        assert session.scalar(select(func.count()).select_from(StoredReport)) == 1
+
+
+def test_two_reports_on_one_delivery_are_counted_once(database: Database, at: datetime) -> None:
+    ana = subscribe(database, at)
+    recorded(database, dsn(token(ana), **FULL), at)
+    recorded(database, dsn(token(ana), **FULL) + b"\n", at + timedelta(days=3))
+    assert points(database, ana) == 1.0
+
+
+def test_valid_token_that_names_another_address_changes_nothing(database: Database, at: datetime) -> None:
+    ana, bo = subscribe(database, at), subscribe(database, at, "bo@example.com")
+    done = recorded(database, dsn(token(ana), recipient="bo@example.com"), at)
+    assert done.outcome is Outcome.FOREIGN
+    assert {SubscriberStatus.ACTIVE} == {status(database, ana), status(database, bo)}
+    assert books(database) == {"sent": 2}
+
+
+def test_damaged_token_changes_nothing_even_if_unsigned_is_trusted(database: Database, at: datetime) -> None:
+    ana = subscribe(database, at)
+    good = token(ana)
+    bad = ("b" if good[0] == "a" else "a") + good[1:]
+    done = recorded(database, dsn(bad), at, Rules(trust_unsigned=True))
+    assert done.outcome is Outcome.UNMATCHED
+    assert status(database, ana) is SubscriberStatus.ACTIVE
+
+
+@pytest.mark.parametrize(
+    ("trust", "outcome", "standing"),
+    [
+        (False, Outcome.UNMATCHED, SubscriberStatus.ACTIVE),
+        (True, Outcome.APPLIED, SubscriberStatus.BOUNCED),
+    ],
+)
+def test_unsigned_report_acts_only_where_it_is_trusted(
+    database: Database, at: datetime, trust: bool, outcome: Outcome, standing: SubscriberStatus
+) -> None:
+    ana = subscribe(database, at)
+    done = recorded(database, dsn(""), at, Rules(trust_unsigned=trust))
+    assert (outcome, ana) == (done.outcome, done.subscriber_id)
+    assert status(database, ana) is standing
+
+
+def test_message_id_of_ours_is_as_good_as_the_return_path(database: Database, at: datetime) -> None:
+    ana = subscribe(database, at)
+    done = recorded(database, dsn("", message_id=f"{token(ana)}@example.org"), at)
+    assert (done.outcome, done.issue_id) == (Outcome.APPLIED, ISSUE)
+    assert status(database, ana) is SubscriberStatus.BOUNCED
+
+
+def test_link_token_never_bounces(database: Database, at: datetime) -> None:
+    ana = subscribe(database, at)
+    link = SIGNER.link(Subject(ISSUE, ana))
+    recorded(database, dsn("", message_id=f"{link}@example.org"), at)
+    assert status(database, ana) is SubscriberStatus.ACTIVE
+
+
+def test_full_mailbox_suppresses_at_the_fifth_issue_over_two_weeks(database: Database, at: datetime) -> None:
+    ana = subscribe(database, at, issues=5)
+    for number in range(5):
+        assert status(database, ana) is SubscriberStatus.ACTIVE
+        done = recorded(database, dsn(token(ana, ISSUE + number), **FULL), at + timedelta(days=7 * number))
+    assert done.effect is Effect.SUPPRESSED
+    assert status(database, ana) is SubscriberStatus.BOUNCED
+
+
+def test_delivered_notice_clears_the_soft_count(database: Database, at: datetime) -> None:
+    ana = subscribe(database, at, issues=2)
+    recorded(database, dsn(token(ana), **FULL), at)
+    arrived = dsn(token(ana, 2), action="delivered", status="2.0.0", reply="250 2.0.0 OK")
+    assert recorded(database, arrived, at + timedelta(days=7)).effect is Effect.CLEARED
+    assert points(database, ana) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("kind", "standing"),
+    [
+        ("abuse", SubscriberStatus.COMPLAINED),
+        ("fraud", SubscriberStatus.COMPLAINED),
+        ("opt-out", SubscriberStatus.UNSUBSCRIBED),
+        ("auth-failure", SubscriberStatus.ACTIVE),
+        ("not-spam", SubscriberStatus.ACTIVE),
+    ],
+)
+def test_feedback_does_what_its_type_says(
+    database: Database, at: datetime, kind: str, standing: SubscriberStatus
+) -> None:
+    ana = subscribe(database, at)
+    recorded(database, complaint(token(ana), kind=kind), at)
+    assert status(database, ana) is standing
+    assert books(database) == {"sent": 1}
+
+
+def test_complaint_with_a_hidden_address_is_known_by_its_token(database: Database, at: datetime) -> None:
+    ana = subscribe(database, at)
+    recorded(database, complaint(token(ana), recipient="redacted@example.com"), at)
+    assert status(database, ana) is SubscriberStatus.COMPLAINED
+
+
+def test_delay_is_stored_and_nothing_else(database: Database, at: datetime) -> None:
+    ana = subscribe(database, at)
+    late = dsn(token(ana), action="delayed", status="4.2.2", reply="452 4.2.2 Mailbox full")
+    done = recorded(database, late, at)
+    assert (done.kind, done.outcome) == ("delayed", Outcome.IGNORED)
+    assert (books(database), points(database, ana)) == ({"sent": 1}, 0.0)
+
+
+def test_block_of_ours_is_never_counted(database: Database, at: datetime) -> None:
+    ana = subscribe(database, at)
+    blocked = "550 5.7.1 Client host blocked using zen.spamhaus.org"
+    done = recorded(database, dsn(token(ana), status="5.7.1", reply=blocked), at)
+    assert done.bounce_class == "reputation_block"
+    assert (status(database, ana), points(database, ana)) == (SubscriberStatus.ACTIVE, 0.0)
+    assert books(database) == {"failed": 1}
+
+
+def test_mail_to_the_unsubscribe_address_unsubscribes_by_its_link_token(
+    database: Database, at: datetime
+) -> None:
+    ana, bo = subscribe(database, at), subscribe(database, at, "bo@example.com")
+    link = SIGNER.link(Subject(ISSUE, ana))
+    mail = f"From: other@example.net\nTo: unsubscribe@bounce.example.org\nSubject: {link}\n\n"
+    done = recorded(database, mail.encode(), at)
+    assert (done.kind, done.effect) == ("unsubscribe", Effect.UNSUBSCRIBED)
+    assert (
+        status(database, ana), status(database, bo),
+    ) == (SubscriberStatus.UNSUBSCRIBED, SubscriberStatus.ACTIVE)  # fmt: skip
+
+
+@pytest.mark.parametrize("to", ["someone@example.org", "xunsubscribe@bounce.example.org"])
+def test_link_token_sent_elsewhere_does_nothing(database: Database, at: datetime, to: str) -> None:
+    ana = subscribe(database, at)
+    link = SIGNER.link(Subject(ISSUE, ana))
+    recorded(database, f"From: a@example.net\nTo: {to}\nSubject: {link}\n\n".encode(), at)
+    assert status(database, ana) is SubscriberStatus.ACTIVE
+
+
+def test_return_path_token_never_unsubscribes(database: Database, at: datetime) -> None:
+    ana = subscribe(database, at)
+    mail = f"From: a@example.net\nTo: unsubscribe@bounce.example.org\nSubject: {token(ana)}\n\n"
+    recorded(database, mail.encode(), at)
+    assert status(database, ana) is SubscriberStatus.ACTIVE
+
+
+def test_report_is_kept_when_reading_it_fails_and_read_the_next_time(
+    database: Database, at: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ana = subscribe(database, at)
+
+    def broken(*_: object, **__: object) -> Recorded:
+        raise RecursionError("too deep")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(record_module, "apply_mail", broken)
+        with pytest.raises(RecursionError):
+            recorded(database, dsn(token(ana)), at)
+    with database.reading() as session:
+        assert session.scalars(select(StoredReport.outcome)).all() == ["stored"]
+    assert recorded(database, dsn(token(ana)), at).effect is Effect.SUPPRESSED
+
+
+def test_refusals_in_the_dialogue_follow_the_same_policy_in_a_fixed_number_of_statements(
+    database: Database, at: datetime
+) -> None:
+    gone: Verdict = judge(550, "5.1.1", "User unknown")
+    full: Verdict = judge(552, "5.2.2", "Mailbox is full")
+    ids = [subscribe(database, at, f"r{number}@example.com") for number in range(40)]
+    rows = [(ISSUE, subscriber_id, gone if place % 2 else full) for place, subscriber_id in enumerate(ids)]
+    with database.transaction() as session:
+        assert apply_verdicts(session, rows, at=at) == frozenset(ids[1::2])
+    assert {status(database, one) for one in ids[1::2]} == {SubscriberStatus.BOUNCED}
+    assert {(status(database, one), points(database, one)) for one in ids[::2]} == {
+        (SubscriberStatus.ACTIVE, 1.0)
+    }
+
+
+def test_no_refusals_cost_no_statement(database: Database, at: datetime) -> None:
+    with database.transaction() as session:
+        assert apply_verdicts(session, [], at=at) == frozenset()
+
+
+def test_judging_again_by_the_same_rules_changes_nothing(database: Database, at: datetime) -> None:
+    ana = subscribe(database, at, issues=2)
+    recorded(database, dsn(token(ana), **FULL), at)
+    recorded(database, dsn(token(ana, 2), recipient="bo@example.com"), at)
+    assert list(reclassify(database, SIGNER, at=at, rules=RULES)) == []
+    assert points(database, ana) == 1.0
+
+
+@pytest.mark.parametrize(("dry_run", "standing"), [(True, "active"), (False, "bounced")])
+def test_judging_again_acts_on_what_was_misread(
+    database: Database, at: datetime, dry_run: bool, standing: str
+) -> None:
+    ana = subscribe(database, at)
+    with database.transaction() as session:
+        session.add(
+            StoredReport(
+                received_at=at,
+                source="test",
+                digest="d",
+                raw=dsn(token(ana)),
+                kind="ordinary",
+                outcome="ignored",
+                details={},
+            )
+        )
+    (change,) = reclassify(database, SIGNER, at=at, rules=RULES, dry_run=dry_run)
+    assert (change.before.kind, change.after.kind, change.after.hard) == ("ordinary", "bounce", True)
+    assert status(database, ana).value == standing
