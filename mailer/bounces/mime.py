@@ -25,7 +25,7 @@ MAX_HEADERS: Final = 400
 MAX_VALUE: Final = 4096
 MAX_TEXT: Final = 128 << 10
 
-_LINE_END: Final = re.compile(rb"\r+\n?")
+_LINE_END: Final = re.compile(rb"\r+\n")
 _FIELD: Final = re.compile(r"^([!-9;-~]{1,100})[ \t]*:[ \t]*(.*)$", re.DOTALL)
 _FOLD: Final = re.compile(r"\n[ \t]+")
 _BOUNDARY: Final = re.compile(r"""boundary\s*=\s*(?:"([^"]{1,200})"|([^\s;"]{1,200}))""", re.IGNORECASE)
@@ -33,7 +33,6 @@ _CHARSET: Final = re.compile(r"""charset\s*=\s*["']?([\w.:-]{1,40})""", re.IGNOR
 _TAG_BREAK: Final = re.compile(
     r"<(?:br|p|div|tr|li|h\d|/p|/div|/tr|/li|/h\d|/td|hr|pre|/pre)\b[^<>]{0,2000}>", re.I
 )
-_TAG_HIDDEN: Final = re.compile(r"<(style|script|head)\b.{0,60000}?</\1\s*>", re.IGNORECASE | re.DOTALL)
 _TAG: Final = re.compile(r"<[/!a-zA-Z][^<>@]{0,4000}>")
 
 
@@ -74,7 +73,7 @@ def read_mail(raw: bytes) -> tuple[Headers, list[Leaf]]:
     """Return the headers of the mail and its leaves in order; what lies beyond the bounds is left out."""
     octets = raw[:MAX_OCTETS].replace(b"\r\n", b"\n")
     if b"\r" in octets:
-        octets = _LINE_END.sub(b"\n", octets)
+        octets = _LINE_END.sub(b"\n", octets).replace(b"\r", b"\n")
     if octets.startswith((b"From ", b">From ")):
         octets = octets[octets.find(b"\n") + 1 :]
     octets = octets.lstrip(b"\n")
@@ -113,9 +112,25 @@ def decoded_words(value: str) -> str:
 
 def plain_from_html(text: str) -> str:
     """Return what a reader sees of HTML: one line for each block, entities read."""
-    text = _TAG_HIDDEN.sub(" ", text)
+    text = _without_hidden(text)
     text = _TAG_BREAK.sub("\n", re.sub(r"\s*\n\s*", " ", text))
     return html.unescape(_TAG.sub("", text)).replace("\u00a0", " ")
+
+
+def _without_hidden(text: str) -> str:
+    """Return HTML without styles, scripts and the head; each is looked for once, so this stays linear."""
+    for name in ("style", "script", "head"):
+        folded = text.lower()
+        kept: list[str] = []
+        at = 0
+        while (start := folded.find(f"<{name}", at)) >= 0:
+            end = folded.find(f"</{name}", start)
+            if end < 0:
+                break
+            kept.append(text[at:start])
+            at = end + len(name) + 3
+        text = "".join([*kept, text[at:]])
+    return text
 
 
 def _leaves(headers: Headers, body: bytes) -> Iterator[Leaf]:
@@ -144,9 +159,11 @@ def _leaves(headers: Headers, body: bytes) -> Iterator[Leaf]:
 
 
 def _parts(body: bytes, boundary: str) -> list[bytes]:
-    """Return what stands between the delimiter lines; text before the first is kept if it says anything."""
-    delimiter = b"\n--" + boundary.encode("utf-8", "replace")
-    pieces = (b"\n" + body).split(delimiter, MAX_PARTS)
+    """Return what stands between the delimiter lines (RFC 2046 section 5.1.1)."""
+    delimiter = re.compile(
+        rb"\n--" + re.escape(boundary.encode("utf-8", "replace")) + rb"(?=--|[ \t]*(?:\n|\Z))"
+    )
+    pieces = delimiter.split(b"\n" + body, MAX_PARTS)
     if len(pieces) == 1:
         return []
     parts = []

@@ -17,6 +17,9 @@ from mailer.bounces.dsn import ADDRESS, MAX_RECIPIENTS, Facts, clean_address
 MAX_LINES: Final = 4000
 _MAX_LINE: Final = 1000
 _BLOCK_LINES: Final = 14
+_MAX_MORE: Final = 5
+# Running text names few recipients; a flood of such lines is an attack.
+_MAX_SENTENCES: Final = 50
 _LOOKED_AT: Final = 4096
 
 _COPY_FOLLOWS: Final = re.compile(
@@ -219,6 +222,7 @@ def _by_label(lines: list[str], is_ours: Callable[[str], bool]) -> Iterator[Fact
 
 def _by_sentence(lines: list[str], is_ours: Callable[[str], bool]) -> Iterator[Facts]:
     """Yield addresses named in running text, also where a line was broken before the address."""
+    hits = 0
     for number, line in enumerate(lines):
         if "@" not in line or _NOT_ABOUT_RECIPIENT.search(line):
             continue
@@ -227,6 +231,9 @@ def _by_sentence(lines: list[str], is_ours: Callable[[str], bool]) -> Iterator[F
         if found and not is_ours(clean_address(found["address"])):
             around = " ".join(part.strip() for part in lines[max(0, number - 3) : number + _BLOCK_LINES])
             yield Facts(address=clean_address(found["address"]), diagnostic=around)
+            hits += 1
+            if hits == _MAX_SENTENCES:
+                return
 
 
 def _merged(found: list[Facts]) -> list[Facts]:
@@ -235,8 +242,8 @@ def _merged(found: list[Facts]) -> list[Facts]:
     for facts in found:
         known = by_address.setdefault(facts.address.lower(), facts)
         if known is not facts and facts.diagnostic:
-            if known.diagnostic:
+            if known.diagnostic and len(known.more) < _MAX_MORE:
                 known.more.append(facts.diagnostic)
-            else:
+            elif not known.diagnostic:
                 known.diagnostic = facts.diagnostic
     return list(by_address.values())

@@ -150,7 +150,7 @@ def _read(raw: bytes, depth: int) -> Report:
         done = tuple(_recipient(facts_of_one, reporting, None) for facts_of_one in facts)
         return Report(kind, done, tokens, message_id, "", reporter)
     facts = [one for one in facts if one.action not in _DONE and one.address] or _prose_facts(mail, facts)
-    if not facts and not mail.is_report:
+    if not facts and not mail.is_from_system:
         return Report(ReportKind.ORDINARY, (), tokens, message_id, "", reporter)
     _enrich(facts, mail.notice)
     recipients = tuple(
@@ -183,7 +183,9 @@ class _Mail:
     """What is quoted of the mail reported on, as far as it is there."""
     subject: str
     is_report: bool
-    """Declared as a delivery report, or sent by a mail system."""
+    """Declared as a delivery report, sent by a mail system, or named like a notification of failure."""
+    is_from_system: bool
+    """Not written by a person: declared so, from a mail system, or with the empty envelope sender."""
 
     @staticmethod
     def read(raw: bytes) -> _Mail:
@@ -220,6 +222,7 @@ class _Mail:
             quoted,
             subject,
             bool(statuses) or kinds.is_from_mail_system(headers, subject),
+            bool(statuses) or kinds.is_from_mail_system(headers, "") or kinds.has_null_sender(headers),
         )
 
 
@@ -294,9 +297,9 @@ def _prose_facts(mail: _Mail, facts: list[Facts]) -> list[Facts]:
         ]
     if not found:
         found = [Facts(address=address) for address in flufl.vote(mail.raw)]
-    if not found:
+    if not found and mail.is_from_system:
         found = find_in_sentences(mail.notice, is_ours)
-    if not found:
+    if not found and mail.is_from_system:
         sent_to = [first_address(value) for value in mail.original.all("to", "x-original-to", "delivered-to")]
         found = [Facts(address=address) for address in sent_to[:1] if address]
     known = facts[0] if facts else Facts()
