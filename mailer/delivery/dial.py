@@ -126,5 +126,8 @@ def _opening_error(where: str, error: Exception) -> RelayError:
             return RelayError(f"{where}: login refused: {said}", remedy="check user and password")
         return RelayError(f"{where}: the server refuses us: {said}", remedy="ask who runs it")
     if isinstance(error, (ConnectionError, TimeoutError)) or not isinstance(error, aiosmtplib.SMTPException):
-        return RelayDownError(f"{where}: cannot be reached ({error})", remedy="check host, port and firewall")
+        reason = next((c.strerror for c in _causes(error) if isinstance(c, OSError) and c.strerror), error)
+        return RelayDownError(
+            f"{where}: cannot be reached ({reason})", remedy="check host, port and firewall"
+        )
     return RelayError(f"{where}: {error}", remedy="check security, user and port of this relay")

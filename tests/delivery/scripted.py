@@ -30,6 +30,7 @@ class Script:
     greeting: bytes = b"220 test.example ESMTP\r\n"
     ehlo: bytes = EHLO
     answer: Answer = lambda verb, count: None
+    starttls: ssl.SSLContext | None = None
     piece: int = 0
     """Octets sent at a time; 0 sends replies whole."""
     commands: list[str] = field(default_factory=list)
@@ -95,6 +96,14 @@ class _Conversation:
         body = await self.until(b"\r\n.\r\n")
         return None if body is None else body[2:] + b"\r\n" if body else b""
 
+    async def secure(self, context: ssl.SSLContext) -> None:
+        plain = self.writer.transport
+        try:
+            await self.writer.start_tls(context)
+        finally:
+            # When the client hangs up during the handshake, StreamWriter forgets its transport.
+            self.writer._transport = self.writer.transport or plain  # type: ignore[attr-defined]
+
     async def hold(self) -> None:
         script = self.script
         if script.greeting == SILENCE:
@@ -109,10 +118,16 @@ class _Conversation:
                 "HELO": b"250 test.example\r\n",
                 "DATA": b"354 go on\r\n",
                 "QUIT": b"221 bye\r\n",
+                "STAR": b"220 go on\r\n",
+                "AUTH": b"235 2.7.0 welcome\r\n",
             }.get(verb, b"250 2.0.0 ok\r\n")
             reply = await self.respond(verb, usual)
             if reply is None or verb == "QUIT":
                 return
+            if verb == "STAR" and reply.startswith(b"220"):
+                assert self.script.starttls is not None
+                await self.secure(self.script.starttls)
+                self.buffer = b""
             if verb == "DATA" and reply.startswith(b"354"):
                 if (body := await self.body()) is None:
                     return
@@ -136,8 +151,8 @@ async def serving(script: Script, tls: ssl.SSLContext | None = None) -> AsyncIte
         script.writers.append(writer)
         try:
             await _Conversation(script, reader, writer).hold()
-        except ConnectionError:
-            script.commands.append("(reset)")
+        except OSError as error:
+            script.commands.append(f"({error})")
         finally:
             script.open -= 1
             writer.close()
