@@ -130,7 +130,8 @@ class Composer:
         self._subject = self._compile(edition.subject, "subject", (), autoescape=False)
         self._text = self._compile(_ended(edition.text), "text", url_names, autoescape=False)
         self._html = self._compile(_ended(edition.html), "html", url_names, autoescape=True)
-        self._needs_confirmation = any("confirm" in shared.urls for shared in self._shared.values()) or (
+        self._marked_urls = {name for shared in self._shared.values() for name in shared.urls}
+        self._needs_confirmation = "confirm" in self._marked_urls or (
             ("urls", "confirm") in self._sandbox.fields
         )
         if "{" not in edition.subject:
@@ -167,7 +168,7 @@ class Composer:
         values = self._values(recipient, urls)
         try:
             subject_line = self._subject_line("".join(self._subject(values)))
-            encoded_urls = {name: quoted_printable.encode(url) for name, url in urls.items()}
+            encoded_urls = {name: quoted_printable.encode(urls[name]) for name in self._marked_urls}
             body = [self._opening]
             self._fill(self._text, values, encoded_urls, body)
             body.append(self._between)
