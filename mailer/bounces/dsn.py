@@ -123,7 +123,7 @@ def _facts(group: dict[str, str]) -> Facts:
         original=original,
         action=group.get("action", "").strip().split(" ")[0].split(";")[0].lower(),
         status=status_in(group.get("status", "")),
-        diagnostic=re.sub(r"^\s*[\w-]{1,40}\s*;\s*", "", diagnostic),
+        diagnostic=re.sub(r"^\s*(?!x-unix)[\w-]{1,40}\s*;\s*", "", diagnostic, flags=re.IGNORECASE),
         remote=_after_type(group.get("remote-mta", "")),
         more=[text] if (text := _words_of(group.get("status", ""))) else [],
     )

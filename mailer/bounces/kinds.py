@@ -118,7 +118,7 @@ def is_from_mail_system(headers: Headers, subject: str) -> bool:
     """Return whether sender or subject are those of a mail system's notification."""
     if "x-failed-recipients" in {name for name, _ in headers.fields}:
         return True
-    return _daemon(headers) or names_failure(subject)
+    return _daemon(headers) or bool(headers.get("x-mlserver")) or names_failure(subject)
 
 
 def names_failure(subject: str) -> bool:

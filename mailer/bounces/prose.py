@@ -109,6 +109,7 @@ _COMMANDS: Final = {
 }  # fmt: skip
 """How systems say which command was refused."""
 _NEXT_REPLY: Final = re.compile(r"(?:[245]\d\d |>>>|<<<|(?:\.\.\. )?while talking to)", re.IGNORECASE)
+_OWN_REPLY: Final = re.compile(r"[45]\d\d [45]\.\d\.\d+ <")
 _SAID: Final = re.compile(r"^[ \t]*(>>>|<<<|Sent <<<|Received >>>|In: |Out:)[ \t]?(.*)$")
 _TRANSCRIPT_NOISE: Final = re.compile(
     r"^(?:2\d\d|3\d\d|503|554 (?:5\.5\.\d )?(?:error: )?no valid recip)", re.I
@@ -146,6 +147,8 @@ def find_in_sentences(notice: str, is_ours: Callable[[str], bool]) -> list[Facts
 def words_beside_addresses(notice: str) -> dict[str, str]:
     """Return the words by each address (lower case) that begins a line of the notification."""
     lines = [line[:_MAX_LINE] for line in notice.split("\n")]
+    # Sendmail closes its transcript with a reply of its own; that is not the other side's word.
+    lines = [line for line in lines if not _OWN_REPLY.match(line)]
     return {facts.address.lower(): facts.diagnostic for facts in _by_layout(lines, lambda address: False)}
 
 

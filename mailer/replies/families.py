@@ -70,6 +70,9 @@ TOO_LARGE: Final = Family(B.MESSAGE_TOO_LARGE, (
     "line limit exceeded", "size*exceeded", "大きすぎ",
 ))  # fmt: skip
 DISABLED: Final = Family(B.MAILBOX_DISABLED, (
+    "account is inactive", "is inactive on this", "user is terminated", "deactivated mailbox",
+    "user or domain is disabled", "currently suspended", "temporary locked", "temporarily locked",
+    "has been locked", "account is currently inactive", "tried to reach is inactive",
     "account is disabled", "account disabled", "account has been disabled", "account*disabled",
     "user*disabled",
     "mailbox disabled", "mailbox is disabled", "mailbox*disabled", "disabled recipient",
@@ -77,15 +80,15 @@ DISABLED: Final = Family(B.MAILBOX_DISABLED, (
     "account suspended", "account*suspended", "user*suspended", "mailbox*suspended", "recipient*suspended",
     "is suspended", "account is locked", "account locked", "account*locked", "user*locked",
     "mailbox locked",
-    "mailbox*locked", "mailbox is frozen", "mailbox*frozen", "account*frozen", "is inactive",
+    "mailbox*locked", "mailbox is frozen", "mailbox*frozen", "account*frozen",
     "account inactive",
-    "inactive account", "inactive user", "user*inactive", "mailbox*inactive", "not active",
+    "inactive account", "inactive user", "user*inactive", "mailbox*inactive",
     "inactive on this",
     "recipient is inactive", "account expired", "account has expired", "account*expired", "account closed",
     "account*closed", "mailbox*closed", "been deactivated", "deactivated", "recipient suspend",
     "mailbox currently suspended", "mailbox*not*activated", "user is not activated", "hold mail",
     "mailbox is currently unavailable*disabled", "invalid/inactive user", "mailbox temporarily disabled",
-    "mailbox unavailable or access denied", "vdelivermail: account is locked", "extended inactivity",
+    "mailbox unavailable or access denied", "vdelivermail: account is locked",
     "recipient account*blocked", "blocked due to inactivity", "this account is not allowed*unpaid",
     "unpaid",
     "user account is unavailable", "temporarily inactive", "boite du destinataire archivee",
@@ -102,6 +105,8 @@ MOVED: Final = Family(B.MOVED, (
     "変更されました",
 ))  # fmt: skip
 RELAY: Final = Family(B.POLICY_REJECT, (
+    "not a gateway", "as a relay", "not an open relay", "specified domain is not allowed",
+    "we don't handle mail", "to a non-local e-mail address",
     "relaying denied", "relay denied", "relay access denied", "relaying*prohibited", "no relaying",
     "relaying not allowed",
     "relay not permitted", "relaying is not", "not permitted to relay", "unable to relay",
@@ -130,6 +135,8 @@ AUTHENTICATION: Final = Family(B.AUTH_FAILURE, (
     "not authorized for this domain",
 ))  # fmt: skip
 RATE: Final = Family(B.RATE_LIMITED, (
+    "maximum connection limit", "per-domain connection limit", "maximum sending rate",
+    "daily message quota", "numerous attempts to deliver this",
     "reciplimit", "ofr_104", "_402]", "cxcnct", "cxmxrt", "cxthrt",
     "rate limit", "rate-limit", "ratelimit", "too many connections", "too many concurrent",
     "too many recipients",
@@ -160,11 +167,11 @@ REPUTATION: Final = Family(B.REPUTATION_BLOCK, (
     "invalid helo", "helo command rejected", "dynamic ip", "dynamic*address", "dynamic pool", "residential",
     "client host*blocked", "client host blocked", "client host rejected", "connection refused by",
     "connections from*refused",
-    "connection rejected", "your ip", "ip address*block", "sending ip", "source ip", "ip*banned",
-    "ip*blocked", "ip*reputation",
+    "connection rejected", "your ip", " ip address*block", "sending ip", "source ip", " ip*banned",
+    " ip*blocked", " ip*reputation",
     "low reputation", "bad reputation", "poor reputation", "reputation", "senderbase", "senderscore",
     "trustedsource",
-    "blocked - see", "blocked, see", "access denied by*ip", "banned", "cloudmark", "proofpoint",
+    "blocked - see", "blocked, see", "access denied by*ip", "banned", "proofpoint",
     "part of their network",
     "not accepted from servers", "not accept messages from servers", "messages from*weren't sent",
     "network is blocked",
@@ -187,6 +194,11 @@ REPUTATION: Final = Family(B.REPUTATION_BLOCK, (
     "relay quota",
 ))  # fmt: skip
 CONTENT: Final = Family(B.CONTENT, (
+    "message filtered. please see", "message filtered. refer to", "mime complexity",
+    "too many received", "containing images", "reject, id=", "uribl policy", "spam-like",
+    "bulk.advertising", "our system has detected that this message", "related to content",
+    "spam refused", "spam blocked", "spam complaints", "banned content", "spambouncer",
+    "this message scored", "drbl.imedia", "help_spam", "spam list", "attachments",
     "virus", "malware", "infected", "trojan", "worm", "looks like spam", "spam message",
     "message*spam", "spam detected",
     "detected as spam", "identified as spam", "classified as spam", "considered spam", "consider*spam",
@@ -203,9 +215,9 @@ CONTENT: Final = Family(B.CONTENT, (
     "url in message",
     "improper use of 8-bit", "headers too large", "header too large", "header size",
     "message header size", "bare lf", "bare newline",
-    "attachment", "banned file", "charset", "unacceptable content", "8-bit", "malformed message",
+ "banned file", "charset", "unacceptable content", "8-bit", "malformed message",
     "header*rejected",
-    "bodytype", "data format error", "duplicate header", "forbidden content", "prohibited content",
+    "bodytype", "data format error", "forbidden content", "prohibited content",
     "contains*blocked", "垃圾邮件",
     "迷惑メール", "message was rejected*antispam", "anti-spam", "antispam", "mail content denied", "cyren",
     "pyzor", "rspamd",
@@ -214,8 +226,13 @@ CONTENT: Final = Family(B.CONTENT, (
     "from header", "missing from", "date header",
 ))  # fmt: skip
 SECURITY: Final = Family(B.POLICY_REJECT, (
+    "does not support tls", "not support tls",
+    "non-member", "members-only", "members only", "closed mailing list", "organizational settings",
+    "low priority", "mass mailer", "illegal attachment", "you must be authenticated", "bad auth",
+    "authentication credentials", "verification failure", "not rfc 5322", "rfcmessagenoncompliant",
+    "multiple addresses in", "header are not accepted", "header error", "tls required",
     "google groups", "groups.google.com", "googlegroups", "network not allowed", "protocol violation",
-    "resolver.rst.authrequired", "resolver.rst.notauthorized", "resolver.rst.sendernotauth",
+    "resolver.rst.authrequired", "resolver.rst.sendernotauth",
     "envelope blocked", "sendernotauthenticated", "smtp relay error", "host network",
     "potential security issue", "presents a potential", "security issue", "security policy",
     "security reasons", "for policy reasons",
@@ -238,6 +255,13 @@ SECURITY: Final = Family(B.POLICY_REJECT, (
     "not compliant", "does not comply",
 ))  # fmt: skip
 LISTED: Final = Family(B.REPUTATION_BLOCK, (
+    "csi.cloudmark", "cloudmark sender intelligence", "sender ip address rejected",
+    "extreme bad ip profile", "not accepting mail from your ip", "too many spams from your ip",
+    "dynamic/zombied", "hosts with dynamic ip", "rejecting open proxy", "open relay",
+    "looks suspiciously like spammer", "currently sending spam",
+    "your network is temporary blacklisted", "invalid ip for sending mail", "unverifyable sending ip",
+    "may not be mail exchanger", "requires confirmation", "confirm this mail server", "abus detecte",
+    "was dropped by remote host", "not accepting connections", "is in a black list", "you are sending spam",
     "access denied. ip name",
     "a problem occurred. (ask your postmaster", "cxdns", "traffic not accepted from this ip",
     "will not*accept*from this ip",
@@ -245,13 +269,18 @@ LISTED: Final = Family(B.REPUTATION_BLOCK, (
     "missing ptr",
     "reverse lookup", "reverse hostname", "cannot find your hostname", "cannot find your reverse",
     "spamhaus", "spamcop", "sorbs", "barracudacentral", "dnsbl", "dnsrbl", "senderscore", "senderbase",
-    "trustedsource", "cloudmark", "proofpoint", "cdrbl", "cxbl", "reputation", "rbl.", " rbl",
+    "trustedsource", "proofpoint", "cdrbl", "cxbl", "reputation", "rbl.", " rbl",
     "ip address blacklisted",
-    "client host*blocked", "your ip*black", "ip*blacklisted", "ip address*block", "ip*is blocked",
+    "client host*blocked", "your ip*black", " ip*blacklisted", " ip address*block", " ip*is blocked",
     "banned sending ip",
     "weren't sent", "part of their network",
 ))  # fmt: skip
 SENDER: Final = Family(B.POLICY_REJECT, (
+    "rfc 1035 violation", "pre-approved", "emetteur invalide", "mail from not owned",
+    "mailfrom domain", "sender was rejected", "does not accept mail from", "unsigned dsn",
+    "<> invalid sender", "registered gateway user", "fully qualified email address required",
+    "isn't on the recipient's list of senders", "your email address has been blacklisted",
+    "address has been blacklisted", "address has been black", "invalid domain, see",
     "unroutable sender", "unrouteable sender", "cxsndr",
     "sender address rejected", "sender rejected", "sender*rejected", "sender*denied",
     "sender address*does not exist",
@@ -273,12 +302,16 @@ SENDER: Final = Family(B.POLICY_REJECT, (
     "mail refused*your address", "from*not accepted", "sender*unacceptable", "sender*suspicious",
 ))  # fmt: skip
 REFUSED_BY_PERSON: Final = Family(B.FILTERED, (
+    "message filtered",
+    "extended inactivity", "bounced address", "restricted sms", "not accepting any mail", "user rules",
+    "not found recipient account", "account is protected by", "blocked by the recipient",
+ "specific email addresses",
     "cannot route mail to user", "mail is rejected by recipient",
     "recipient preferences", "due to recipient preference", "recipient*refused",
     "rejected by recipient", "blocked by recipient",
     "recipient*rejected your", "user*refuses", "user refused", "user reject", "user does not accept",
     "recipient*does not accept",
-    "does not want", "not accepting mail from you", "message filtered", "mail filtered", "mail filter",
+    "does not want", "not accepting mail from you", "mail filtered",
     "recipient*filter", "because the recipient",
     "recipient*only accept", "recipient is not accepting", "recipient isn't accepting",
     "sender not on*whitelist", "private*whitelist",
@@ -301,6 +334,15 @@ LOCAL_USER: Final = Family(B.INVALID_MAILBOX, (
     "ディレクトリには見つかりません",
 ))  # fmt: skip
 UNKNOWN_USER: Final = Family(B.INVALID_MAILBOX, (
+    "user not found",
+    "not present in directory", "addresses were unknown", "server rejected recipients",
+    "not an active address", "user not active", "mailbox is unavailable", "mailbox not present",
+    "mailbox unavaiable", "nessun utente", "no mail box", "person not found", "is not local",
+    "recipient not ok", "badrcptto", "badrecipientto", "validrcptto", "recipient has been denied",
+    "no one at this address", "no longer accepts mail", "no longer valid", "wrong or",
+    "spectator does not exist", "missing home directory", "user not known", "not in my list",
+ "recipient rejected", "rcpt to rejected", "can't accept user",
+    "not have an account",
     "the recipient name is not recognized", "recipientnotfound", "non répertorié",
     "no se encuentra en el directorio",
     "user unknown", "unknown user", "user is unknown", "user*unknown", "unknown recipient",
@@ -311,7 +353,7 @@ UNKNOWN_USER: Final = Family(B.INVALID_MAILBOX, (
     "no such address", "no such account",
     "no such local", "no such email", "no such alias", "no user", "no mailbox", "no account",
     "no recipient", "no local user", "no one by that name",
-    "user not found", "user*not found", "recipient not found", "recipient*not found",
+ "recipient not found", "recipient*not found",
     "mailbox not found", "mailbox*not found",
     "address not found", "account not found", "account*not found", "couldn't be found",
     "could not be found", "wasn't found",
@@ -353,12 +395,14 @@ UNKNOWN_USER: Final = Family(B.INVALID_MAILBOX, (
     "not registered", "utilizador*desconhecido",
     "usuário*desconhecido", "onbekende", "nieznany", "okänd", "addressee*not found",
     "recipient*not recognized", "not recognized", "user*nonexist",
-    "can't create user output file", "no one here", "illegal user", "illegal recipient",
+ "no one here", "illegal user", "illegal recipient",
     "illegal alias", "recipient no longer", "rcp-p1", "recipient not exist",
     "cannot find*mailbox", "ambiguous", "not*match*directory", "destin. sconosciuto",
     "destinatario sconosciuto", "message could not be delivered to mobile",
 ), remote_user=True)  # fmt: skip
 UNKNOWN_DOMAIN: Final = Family(B.INVALID_DOMAIN, (
+    "mail receiving disabled", "mail domain mentioned in email address is unknown",
+    "unknown domain name", "unroutable address", "server: .: host not found",
     "account or domain may not exist", "all host address lookups failed permanently",
     "indicated no smtp service", "no host found for existing", "no mx found", "reject all mails",
     "nonexistentdomain", "domain doesnt exist", "as the remote domain doesn't exist", "domain not exist",
@@ -414,6 +458,11 @@ NETWORK: Final = Family(B.NETWORK, (
     "not connected", "remote host*down", "maximum forwarding",
 ))  # fmt: skip
 LOCAL: Final = Family(B.TRANSIENT_SYSTEM, (
+    "x-unix; ", "loops back to myself", "it would create a mail loop",
+    "loop was found in the mail exchanger", "aliasing/forwarding loop broken",
+    "timeout waiting for input", "there is no mdb", "can't create user output file", "bin/procmail",
+    "bin/maildrop", "command died with status", "command failed: ", "command time limit", "pipe to |/",
+    "encountered an error while being processed",
     "procmail:", "couldn't create \"/", "could not create \"/", "mailer error", "unknown mailer error",
 ))  # fmt: skip
 SYSTEM: Final = Family(B.TRANSIENT_SYSTEM, (
@@ -452,9 +501,10 @@ PROTOCOL: Final = Family(B.PROTOCOL, (
 ))  # fmt: skip
 
 FAMILIES: Final = (
-    FULL, TOO_LARGE, DISABLED, MOVED, RELAY, AUTHENTICATION, RATE, LISTED, SENDER, SECURITY,
-    REFUSED_BY_PERSON,
-    LOCAL, LOCAL_USER, UNKNOWN_DOMAIN, REPUTATION, CONTENT, UNKNOWN_USER, EXPIRED, NETWORK, SYSTEM, PROTOCOL,
+    FULL, TOO_LARGE, LOCAL, DISABLED, MOVED, RELAY, AUTHENTICATION, RATE, LISTED, SENDER, SECURITY,
+    REFUSED_BY_PERSON, LOCAL_USER, UNKNOWN_DOMAIN, CONTENT, REPUTATION, UNKNOWN_USER, EXPIRED, NETWORK,
+    SYSTEM,
+    PROTOCOL,
 )  # fmt: skip
 """From the most specific thing that can be said to the least."""
 

@@ -12,6 +12,7 @@ from mailer.replies.rows import DAY, ROWS, Row
 from mailer.replies.verdict import Basis, BounceClass, ReplyClass, Verdict
 
 TEXT_LIMIT: Final = 512
+_GAP: Final = 60
 # What is looked at; the rest of a longer text says nothing new and would cost time.
 _LOOKED_AT: Final = 2048
 
@@ -42,6 +43,7 @@ _REPLY_CLASS: Final = {
 }
 """Where a class alone says what to do; for the others the first digit does."""
 
+_TEMPORARY_STATUS: Final = {"7.1": BounceClass.REPUTATION_BLOCK, "2.1": BounceClass.REPUTATION_BLOCK}
 _RETRY_AFTER: Final = {ReplyClass.FULL: DAY, ReplyClass.GREY: 600.0}
 _WAIT: Final = re.compile(
     r"(?:try(?:ing)?|retry|resend|come back|wait|greylist\w*|deferred|again)\b[^.;]{0,40}?\b(?:in|after"
@@ -54,6 +56,7 @@ _STATUS_FORM: Final = re.compile(r"[245]\.\d{1,3}\.\d{1,3}")
 _LINE_PREFIX: Final = re.compile(r"(?<![\w.])[245]\d\d-(?:[245]\.\d{1,3}\.\d{1,3} ?)?")
 _ADDRESS: Final = re.compile(r"<?[^\s<>@\"'(),;:]{1,128}@[\w.-]{1,255}>?")
 _URL: Final = re.compile(r"https?://([\w.-]{1,255})[^\s]*")
+_NO_SUCH_HOST: Final = re.compile(r"(?<![@\w>.-])[a-z0-9-]{1,63}(?:\.[a-z0-9-]{2,63}){1,5} does not exist")
 _BLANKS: Final = re.compile(r"\s+")
 
 
@@ -153,13 +156,15 @@ def _by_families(code: int | None, detail: str, text: str, command: str) -> _Fou
     if family is None:
         return None
     means = family.means
+    if means is BounceClass.INVALID_MAILBOX and _NO_SUCH_HOST.search(text):
+        means = BounceClass.INVALID_DOMAIN
     if command == "MAIL" and means in _HARD_CLASSES:
         means = BounceClass.POLICY_REJECT
-    elif command in _BEFORE_MAIL and means in _HARD_CLASSES:
+    elif command in _BEFORE_MAIL and (means in _HARD_CLASSES or means is BounceClass.TRANSIENT_SYSTEM):
         means = BounceClass.REPUTATION_BLOCK
     elif means is BounceClass.INVALID_MAILBOX and detail == "1.6":
         means = BounceClass.MOVED
-    elif family.remote_user and not _is_about_user(detail, command):
+    elif family.remote_user and means is BounceClass.INVALID_MAILBOX and not _is_about_user(detail, command):
         means = BounceClass.FILTERED
     return _Found(means, Basis.TEXT)
 
@@ -170,7 +175,8 @@ def _is_about_user(detail: str, command: str) -> bool:
 
 
 def _by_status(code: int | None, detail: str, command: str) -> _Found:
-    means = STATUS.get(detail)
+    means = _TEMPORARY_STATUS.get(detail) if code is not None and code < 500 else None
+    means = means or STATUS.get(detail)
     if means is None and detail and not detail.endswith(".0"):
         means = SUBJECT.get(detail.partition(".")[0])
     elif means is None and detail[:1] in ("6", "7"):
@@ -181,6 +187,8 @@ def _by_status(code: int | None, detail: str, command: str) -> _Found:
         return _Found(means, Basis.STATUS)
     if command in _BEFORE_MAIL:
         return _Found(BounceClass.REPUTATION_BLOCK, Basis.STATUS)
+    if code is not None and code % 100 < 8:
+        return _Found(BounceClass.PROTOCOL, Basis.STATUS)
     if code in (552, 452):
         return _Found(BounceClass.MAILBOX_FULL, Basis.STATUS)
     return _Found(BounceClass.UNDETERMINED, Basis.NOTHING)
@@ -191,16 +199,22 @@ def _speaks(family: Family, text: str) -> bool:
 
 
 def _says(text: str, phrase: str) -> bool:
-    """Return whether `text` contains `phrase`, whose parts between `*` must stand in this order."""
+    """Return whether `text` contains `phrase`; parts around `*` stand in order and near each other."""
     if "*" not in phrase:
         return phrase in text
-    at = 0
-    for part in phrase.split("*"):
-        at = text.find(part, at)
-        if at < 0:
-            return False
-        at += len(part)
-    return True
+    first, *rest = phrase.split("*")
+    start = text.find(first)
+    while start >= 0:
+        at = start + len(first)
+        for part in rest:
+            found = text.find(part, at, at + _GAP + len(part))
+            if found < 0:
+                break
+            at = found + len(part)
+        else:
+            return True
+        start = text.find(first, start + 1)
+    return False
 
 
 def _plain(text: str) -> str:

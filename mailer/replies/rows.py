@@ -83,6 +83,7 @@ ROWS: Final = (
     Row(
         R.PERMANENT, ("(state 17)", "(state 18)"), bounce_class=B.FILTERED, reason="Gmail: refused after DATA"
     ),
+    Row(R.TEMPORARY, (), "4.312", B.NETWORK, reason="Microsoft 365: DNS"),
     Row(R.HARD, (), codes=(542,), bounce_class=B.INVALID_MAILBOX, reason="MessageLabs: no such address"),
     Row(R.HARD, ("_416", "[416]"), bounce_class=B.INVALID_MAILBOX, reason="Orange, La Poste: unknown"),
     Row(R.PERMANENT, ("_420", "_426"), bounce_class=B.MAILBOX_DISABLED, reason="Orange, La Poste: closed"),
@@ -135,7 +136,15 @@ ROWS: Final = (
         ("[tss", "unexpected volume or user complaints"),
         bounce_class=B.POLICY_REJECT,
         retry_after_seconds=2 * HOUR,
+        provider="yahoodns",
         reason="Yahoo: too fast or complained about",
+    ),
+    Row(
+        R.RATE,
+        ("[tss", "unexpected volume or user complaints"),
+        bounce_class=B.REPUTATION_BLOCK,
+        retry_after_seconds=2 * HOUR,
+        reason="Yahoo, where the host is not named",
     ),
     Row(
         R.CONFIG,
@@ -212,7 +221,7 @@ ROWS: Final = (
             "rfc 5322*duplicate headers",
             "multiple*headers",
         ),
-        bounce_class=B.CONTENT,
+        bounce_class=B.POLICY_REJECT,
         reason="our header fields break RFC 5322",
     ),
     Row(
