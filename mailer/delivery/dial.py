@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import functools
 import ipaddress
+import socket
 import ssl
 from collections.abc import Iterator
 from typing import cast
@@ -30,7 +33,8 @@ async def dial(
     password: str,
     client_name: str | None,
     tls: ssl.SSLContext | None,
-    timeout_seconds: float,
+    connect_seconds: float,
+    reply_seconds: float,
 ) -> tuple[asyncio.Transport, dict[str, str]]:
     """Return a connection that is ready for MAIL, and what its EHLO announced (names in lower case).
 
@@ -42,11 +46,16 @@ async def dial(
             f"{where}: a password must not travel without TLS",
             remedy="set security to 'tls' or 'starttls' for this relay",
         )
+    name = client_name or await asyncio.to_thread(_own_name)
+    try:
+        sock = await _connect(relay.host, relay.port, connect_seconds)
+    except OSError as error:
+        raise _opening_error(where, error) from error
     client = aiosmtplib.SMTP(
         hostname=relay.host,
-        port=relay.port,
-        local_hostname=client_name,
-        timeout=timeout_seconds,
+        sock=sock,
+        local_hostname=name or _literal(sock),
+        timeout=reply_seconds,
         use_tls=relay.security is Security.TLS,
         start_tls=False,
         validate_certs=relay.verify_certificate,
@@ -70,6 +79,44 @@ async def dial(
     finally:
         if not ready:
             client.close()
+
+
+async def _connect(host: str, port: int, seconds: float) -> socket.socket:
+    """Return a socket connected to the first of the host's addresses that answers in time.
+
+    aiosmtplib would wait for a connection as long as for a greeting, which is five minutes.
+    """
+    loop = asyncio.get_running_loop()
+    failure: OSError = OSError(errno.EADDRNOTAVAIL, "the name has no address")
+    addresses = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    for family, kind, protocol, _, address in addresses:
+        sock = socket.socket(family, kind, protocol)
+        sock.setblocking(False)
+        try:
+            async with asyncio.timeout(seconds):
+                await loop.sock_connect(sock, address)
+        except OSError as error:
+            sock.close()
+            failure = error if error.strerror else OSError(errno.ETIMEDOUT, "no answer")
+        except BaseException:
+            sock.close()
+            raise
+        else:
+            return sock
+    raise failure
+
+
+@functools.cache
+def _own_name() -> str:
+    """Return this machine's full name for EHLO, or nothing when it has none."""
+    name = socket.getfqdn()
+    return name if "." in name and not name.endswith((".localdomain", ".local")) else ""
+
+
+def _literal(sock: socket.socket) -> str:
+    """Return our address as RFC 5321 section 4.1.3 writes it, for a machine without a name."""
+    address = str(sock.getsockname()[0])
+    return f"[IPv6:{address}]" if ":" in address else f"[{address}]"
 
 
 async def _greet(client: aiosmtplib.SMTP) -> None:

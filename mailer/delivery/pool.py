@@ -86,18 +86,23 @@ class Pool:
         `claim`, `compose` or `settle` raised; what was under way is settled before.
         """
         self.stopping, self._failure = False, None
-        workers = [
-            asyncio.create_task(self._guard(_Worker(self, line).work()))
+        workers = {
+            worker: asyncio.create_task(self._guard(worker.work()))
             for line in self.lines
-            for _ in range(line.relay.connections)
-        ]
+            for worker in [_Worker(self, line) for _ in range(line.relay.connections)]
+        }
         feeding = asyncio.create_task(self._guard(self._feed()))
         try:
-            await asyncio.gather(feeding, *workers)
+            await feeding
+            for worker, task in workers.items():
+                # A relay that takes minutes to greet holds nobody up at the end.
+                if worker.opening:
+                    task.cancel()
+            await asyncio.gather(*workers.values(), return_exceptions=True)
         finally:
-            for task in (feeding, *workers):
+            for task in (feeding, *workers.values()):
                 task.cancel()
-            await asyncio.gather(feeding, *workers, return_exceptions=True)
+            await asyncio.gather(feeding, *workers.values(), return_exceptions=True)
             self._give_back(self.lanes.give_back_all())
         if self._failure is not None:
             raise self._failure
@@ -258,6 +263,8 @@ class _Worker:
         self._spent: list[Lane] = []
         self._answered = False
         self._rest_until = -math.inf
+        self.opening = False
+        """Whether it waits for a relay to let it in; it holds no message then."""
 
     async def work(self) -> None:
         """Send until the pool stops."""
@@ -303,6 +310,7 @@ class _Worker:
         pool, line = self._pool, self._line
         pool.opening += 1
         line.opening += 1
+        self.opening = True
         try:
             self._session = await Session.open(
                 line.relay,
@@ -320,6 +328,7 @@ class _Worker:
         else:
             line.sessions += 1
         finally:
+            self.opening = False
             pool.opening -= 1
             line.opening -= 1
 

@@ -25,8 +25,10 @@ __all__ = ["End", "Fate", "Outcome", "Outgoing", "Reply", "Session", "Stage", "T
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How long to wait for what, in seconds; the minima of RFC 5321 section 4.5.3.2."""
+    """How long to wait for what, in seconds: the least that RFC 5321 section 4.5.3.2 asks for."""
 
+    connect: float = 30.0
+    """Each address of the relay; ours, since the RFC leaves it open."""
     greeting: float = 300.0
     """Also EHLO, STARTTLS and AUTH."""
     mail: float = 300.0
@@ -263,7 +265,12 @@ class Session:
         """
         timeouts = timeouts or Timeouts()
         transport, extensions = await dial(
-            relay, password=password, client_name=client_name, tls=tls, timeout_seconds=timeouts.greeting
+            relay,
+            password=password,
+            client_name=client_name,
+            tls=tls,
+            connect_seconds=timeouts.connect,
+            reply_seconds=timeouts.greeting,
         )
         return cls(Wire(transport), extensions, timeouts)
 

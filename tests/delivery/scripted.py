@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from mailer.config import Relay, Security
 
@@ -17,6 +18,16 @@ SILENCE = b"..."
 EHLO = b"250-test.example\r\n250-PIPELINING\r\n250-SIZE 10000000\r\n250-8BITMIME\r\n250 DSN\r\n"
 
 Answer = Callable[[str, int], bytes | None]
+T = TypeVar("T")
+Loop = Callable[[], asyncio.AbstractEventLoop]
+chosen: list[Loop] = [asyncio.new_event_loop]
+"""The loop that `run_async` uses; the fixture `each_loop` changes it."""
+
+
+def run_async(work: Coroutine[Any, Any, T]) -> T:
+    """Return what `work` returns, run on the chosen kind of loop."""
+    with asyncio.Runner(loop_factory=chosen[0]) as runner:
+        return runner.run(work)
 
 
 @dataclass

@@ -1,15 +1,12 @@
 from __future__ import annotations
 
-import asyncio
 import datetime
 import ipaddress
 import ssl
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvloop
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -19,8 +16,10 @@ from mailer.config import Relay, Security
 from mailer.delivery.dial import client_context
 from mailer.delivery.smtp import End, Fate, Outcome, Session, Timeouts
 from mailer.errors import RelayDownError, RelayError
-from tests.delivery.scripted import EHLO, Script, serving
+from tests.delivery.scripted import EHLO, Script, run_async, serving
 from tests.delivery.test_smtp import outgoing, supply
+
+pytestmark = pytest.mark.usefixtures("each_loop")
 
 STARTTLS = b"250-test.example\r\n250-STARTTLS\r\n250 PIPELINING\r\n"
 AUTH = b"250-test.example\r\n250-AUTH PLAIN\r\n250 PIPELINING\r\n"
@@ -76,16 +75,12 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, ssl.S
     return server, client
 
 
-Loop = Callable[[], asyncio.AbstractEventLoop]
-
-
 def connect(
     script: Script,
     *,
     context: ssl.SSLContext | None = None,
     server: ssl.SSLContext | None = None,
     password: str = "",
-    loop: Loop = asyncio.new_event_loop,
     **changes: Any,
 ) -> list[Outcome]:
     """Send three messages over a connection opened with these changes to the relay."""
@@ -105,25 +100,22 @@ def connect(
             await session.close()
         return outcomes
 
-    with asyncio.Runner(loop_factory=loop) as runner:
-        return runner.run(go())
+    return run_async(go())
 
 
-@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
-def test_tls_from_the_first_octet(tls: tuple[ssl.SSLContext, ssl.SSLContext], loop: Loop) -> None:
+def test_tls_from_the_first_octet(tls: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
     script = Script()
-    outcomes = connect(script, server=tls[0], context=tls[1], loop=loop)
+    outcomes = connect(script, server=tls[0], context=tls[1])
     assert [outcome.fate for outcome in outcomes] == [Fate.ACCEPTED] * 3
     assert len(script.accepted) == 3
 
 
-@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 def test_starttls_greets_again_and_forgets_what_was_said_before(
-    tls: tuple[ssl.SSLContext, ssl.SSLContext], loop: Loop
+    tls: tuple[ssl.SSLContext, ssl.SSLContext],
 ) -> None:
     script = Script(starttls=tls[0])
     script.answer = lambda verb, nth: STARTTLS if (verb, nth) == ("EHLO", 1) else None
-    outcomes = connect(script, context=tls[1], security=Security.STARTTLS, loop=loop)
+    outcomes = connect(script, context=tls[1], security=Security.STARTTLS)
     assert [outcome.fate for outcome in outcomes] == [Fate.ACCEPTED] * 3
     assert script.commands[:4] == [
         "EHLO here.example",
@@ -222,10 +214,10 @@ def test_password_never_travels_in_the_clear(host: str) -> None:
         update={"host": host, "security": Security.PLAIN, "user": "me"}
     )
     with pytest.raises(RelayError, match="a password must not travel without TLS"):
-        asyncio.run(Session.open(relay, password="secret"))
+        run_async(Session.open(relay, password="secret"))
 
 
 def test_name_that_does_not_resolve_is_a_relay_that_is_down() -> None:
     relay = Relay(host="relay.invalid")
     with pytest.raises(RelayDownError, match=r"relay\.invalid:587: cannot be reached"):
-        asyncio.run(Session.open(relay))
+        run_async(Session.open(relay))

@@ -14,7 +14,9 @@ from mailer.config import Provider, Relay
 from mailer.delivery.pool import Access, Item, Pool
 from mailer.delivery.smtp import Fate, Outcome, Outgoing, Timeouts
 from mailer.errors import RelayDownError, RelayError
-from tests.delivery.scripted import CLOSE, SILENCE, Script, serving
+from tests.delivery.scripted import CLOSE, SILENCE, Script, run_async, serving
+
+pytestmark = pytest.mark.usefixtures("each_loop")
 
 SHORT = Timeouts(greeting=2, mail=2, rcpt=2, data=2, block=2, final_dot=2, quit=0.2)
 
@@ -70,6 +72,7 @@ def run(
     settings: Sequence[dict[str, Any]] = (),
     window: int = 50,
     patience_seconds: float = 60.0,
+    timeouts: Timeouts = SHORT,
 ) -> None:
     """Deliver the queue through one relay for each script, with these settings."""
 
@@ -88,12 +91,12 @@ def run(
                 settle=work.settle,
                 window=window,
                 client_name="here.example",
-                timeouts=SHORT,
+                timeouts=timeouts,
                 patience_seconds=patience_seconds,
             )
             await work.pool.deliver()
 
-    asyncio.run(go())
+    run_async(go())
 
 
 def test_everything_claimed_is_delivered_once() -> None:
@@ -175,6 +178,12 @@ def test_relay_that_takes_no_message_is_replaced_by_the_others() -> None:
 def test_relay_that_hangs_does_not_stall_the_others() -> None:
     work, good, bad = queue(100), Script(), Script(greeting=SILENCE)
     run(work, [bad, good])
+    assert work.fates() == {Fate.ACCEPTED: 100}
+
+
+def test_relay_that_still_hangs_at_the_end_is_not_waited_for() -> None:
+    work, good, bad = queue(100), Script(), Script(greeting=SILENCE)
+    run(work, [bad, good], timeouts=Timeouts())
     assert work.fates() == {Fate.ACCEPTED: 100}
 
 
@@ -365,7 +374,7 @@ def test_deliver_may_be_called_again() -> None:
             await pool.deliver()
             assert work.fates() == {Fate.ACCEPTED: 20}
 
-    asyncio.run(go())
+    run_async(go())
 
 
 def test_cancelling_settles_everything() -> None:
@@ -391,6 +400,6 @@ def test_cancelling_settles_everything() -> None:
                 await task
         return work
 
-    work = asyncio.run(go())
+    work = run_async(go())
     assert work.fates() == {Fate.ACCEPTED: 9, Fate.UNCERTAIN: 1}
     assert work.claimed == set(work.outcomes)

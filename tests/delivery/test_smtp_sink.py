@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import uvloop
 
 from mailer.config import Relay, Security
 from mailer.delivery.smtp import End, Fate, Outcome, Session, Stage
+from tests.delivery.scripted import run_async
 from tests.delivery.test_smtp import SHORT, outgoing, supply
 
 SMTP_SINK = Path("/usr/sbin/smtp-sink")
 
 pytestmark = [
     pytest.mark.servers,
+    pytest.mark.usefixtures("each_loop"),
     pytest.mark.skipif(
         not SMTP_SINK.exists() and os.environ.get("CI") != "true",
         reason="smtp-sink is missing: apt-get install postfix",
@@ -50,9 +50,7 @@ def smtp_sink(folder: Path, *options: str) -> Iterator[Relay]:
             process.terminate()
 
 
-def send(
-    relay: Relay, count: int, loop: Callable[[], asyncio.AbstractEventLoop]
-) -> tuple[bool, End, list[Outcome]]:
+def send(relay: Relay, count: int) -> tuple[bool, End, list[Outcome]]:
     """Return whether the session pipelined, how it ended, and the outcomes of this many messages."""
 
     async def go() -> tuple[bool, End, list[Outcome]]:
@@ -63,22 +61,13 @@ def send(
         await session.close()
         return session.pipelining, end, outcomes
 
-    with asyncio.Runner(loop_factory=loop) as runner:
-        return runner.run(go())
+    return run_async(go())
 
 
-LOOPS = pytest.mark.parametrize(
-    "loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"]
-)
-
-
-@LOOPS
 @pytest.mark.parametrize("options", [(), ("-p",), ("-e",)], ids=["pipelining", "lock-step", "HELO"])
-def test_messages_arrive_whole(
-    tmp_path: Path, options: tuple[str, ...], loop: Callable[[], asyncio.AbstractEventLoop]
-) -> None:
+def test_messages_arrive_whole(tmp_path: Path, options: tuple[str, ...]) -> None:
     with smtp_sink(tmp_path, *options) as relay:
-        pipelining, end, outcomes = send(relay, 20, loop)
+        pipelining, end, outcomes = send(relay, 20)
     assert pipelining is (options == ())
     assert end is End.DRAINED
     assert [outcome.fate for outcome in outcomes] == [Fate.ACCEPTED] * 20
@@ -87,7 +76,6 @@ def test_messages_arrive_whole(
     assert all(path.read_bytes().count(b"\n.hidden") == 10_000 for path in stored)
 
 
-@LOOPS
 @pytest.mark.parametrize(
     ("options", "fate", "stage"),
     [
@@ -105,10 +93,9 @@ def test_each_refusal_and_disconnection_is_told(
     options: tuple[str, ...],
     fate: Fate,
     stage: Stage,
-    loop: Callable[[], asyncio.AbstractEventLoop],
 ) -> None:
     with smtp_sink(tmp_path, *options) as relay:
-        _, end, outcomes = send(relay, 3, loop)
+        _, end, outcomes = send(relay, 3)
     assert (outcomes[0].fate, outcomes[0].stage) == (fate, stage)
     assert end is (End.DRAINED if fate is Fate.REFUSED else End.CLOSED)
     assert len(outcomes) == 3 if fate is Fate.REFUSED else len(outcomes) <= 2

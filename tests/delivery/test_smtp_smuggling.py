@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 
 import pytest
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 
 from mailer.address import Envelope
 from mailer.delivery.smtp import Fate, Outgoing, wire_safe
-from tests.delivery.scripted import Script
+from tests.delivery.scripted import Script, run_async
 from tests.delivery.test_smtp import send
 
 EVIL = b"MAIL FROM:<evil@example.net>\r\nRCPT TO:<victim@example.net>\r\nDATA\r\n"
@@ -43,7 +42,7 @@ def lenient_end(body: bytes) -> re.Match[bytes] | None:
 def test_no_line_end_ends_a_message_early(ending: bytes) -> None:
     script = Script()
     content = b"Subject: x\r\n\r\nhello" + ending + EVIL + b"Subject: evil\r\n\r\nevil\r\n"
-    _, outcomes = asyncio.run(send(script, message(1, content), message(2, b"second\r\n")))
+    _, outcomes = run_async(send(script, message(1, content), message(2, b"second\r\n")))
     assert [outcome.fate for outcome in outcomes] == [Fate.ACCEPTED, Fate.ACCEPTED]
     assert len(script.accepted) == 2
     assert script.recipients() == ["b@example.com", "b@example.com"]
