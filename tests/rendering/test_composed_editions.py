@@ -3,18 +3,23 @@
 import email
 import email.policy
 import os
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from pathlib import Path
-from typing import get_args
+from typing import Final, Literal, get_args
 
+import dkim as dkimpy
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 
 from mailer.config import Brand, Newsletter
+from mailer.delivery import dkim
 from mailer.rendering.archive import archive_page
 from mailer.rendering.build import Letter, build_edition, build_letter
 from mailer.rendering.edition import Edition
-from mailer.rendering.message import Composer, Recipient
+from mailer.rendering.message import Composer, Dkim, Recipient
 from mailer.rendering.source import read_issue
 from mailer.tokens import Signer, Subject
 
@@ -25,6 +30,10 @@ SEED = ROOT.parent / "shared" / "seed" / "last-week-in-ai-1.md"
 NEWSLETTER = Newsletter(name="Small Hours", postal_address="1 Garden Lane, 12345 Somewhere")
 SIGNER = Signer([b"a secret of more than sixteen octets"])
 AT = datetime(2026, 3, 4, 10, 0, tzinfo=UTC)
+KEYS: Final[dict[str, dkim.PrivateKey]] = {
+    "rsa": generate_private_key(public_exponent=65537, key_size=2048),
+    "ed25519": Ed25519PrivateKey.generate(),
+}
 READERS = [
     Recipient(5, "ada@example.net"),
     Recipient(6, "ada@example.net", "Ada", {"country": "Iceland"}, ("plants",)),
@@ -91,3 +100,24 @@ def test_a_letter_is_composed_and_offers_no_list_to_leave(kind: Letter) -> None:
     assert "1 Garden Lane" in content(message, "plain")
     assert "/u/" not in content(message, "html")
     assert message["List-Unsubscribe"] is None
+
+
+@pytest.mark.parametrize("kind", ["rsa", "ed25519"])
+@pytest.mark.parametrize("name", ["Ada", "A  lot \t of   blanks ", "\n\n\n", "É" * 300])
+def test_a_signed_message_verifies(kind: Literal["rsa", "ed25519"], name: str) -> None:
+    key = KEYS[kind]
+    signing = dkim.Signer([dkim.SigningKey("example.org", "mail", key)])
+    edition = replace(built(SAMPLE), text="Hello {{ subscriber.name }}  \n\t\n   x\n\n\n")
+    composer = Composer(
+        edition, issue_id=3, newsletter=NEWSLETTER, public_url="https://news.example.org",
+        bounce_domain="bounce.example.org", unsubscribe_address="leave@bounce.example.org", signer=SIGNER,
+        dkim=Dkim(dkim.relaxed_lines, signing.sign_digest),
+    )  # fmt: skip
+    message = composer.compose(Recipient(5, "ada@example.net", name), AT).content
+
+    def record(_name: bytes, timeout: int = 5) -> bytes:
+        return dkim.dns_record(key).encode()
+
+    assert dkimpy.verify(message, dnsfunc=record)
+    assert not dkimpy.verify(message.replace(b"Garden", b"Gorden"), dnsfunc=record)
+    assert not dkimpy.verify(message.replace(b"One-Click", b"Two-Click"), dnsfunc=record)
