@@ -6,13 +6,13 @@ person said is undone only by the person.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
-from sqlalchemy import select
+from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
 
 from mailer.address import Address, check_header_text
@@ -73,6 +73,15 @@ class Origin:
     note: str = ""
     issue_id: int | None = None
     import_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What one subscriber asked for, where it came from, and when."""
+
+    subscriber_id: int
+    origin: Origin
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +199,39 @@ def change_status(
 def unsubscribe(session: Session, subscriber_id: int, *, origin: Origin, at: datetime) -> bool:
     """Take a subscriber off, at once; return whether anything changed. Twice is as good as once."""
     return change_status(session, subscriber_id, SubscriberStatus.UNSUBSCRIBED, origin=origin, at=at)
+
+
+def unsubscribe_all(session: Session, changes: Sequence[Change]) -> list[bool]:
+    """Take many off in three statements; return for each what `unsubscribe` would have."""
+    ids = {change.subscriber_id for change in changes}
+    found = session.execute(
+        select(Subscriber.id, Subscriber.status).where(Subscriber.id.in_(ids)).with_for_update()
+    )
+    statuses = {subscriber_id: SubscriberStatus(status) for subscriber_id, status in found}
+    rows: list[dict[str, Any]] = []
+    lines: list[dict[str, Any]] = []
+    outcomes: list[bool] = []
+    for change in changes:
+        before = statuses.get(change.subscriber_id)
+        outcomes.append(before is not None and (before, _S.UNSUBSCRIBED) in TRANSITIONS)
+        if before is not None and outcomes[-1]:
+            statuses[change.subscriber_id] = _S.UNSUBSCRIBED
+            rows.append(
+                {"id": change.subscriber_id, "status": _S.UNSUBSCRIBED.value, "changed_at": change.at}
+            )
+            lines.append(
+                {
+                    **asdict(change.origin),
+                    "subscriber_id": change.subscriber_id,
+                    "at": change.at,
+                    "before": before.value,
+                    "after": _S.UNSUBSCRIBED.value,
+                }
+            )
+    if rows:
+        session.execute(update(Subscriber), rows)
+        session.execute(insert(Consent), lines)
+    return outcomes
 
 
 def find(session: Session, address: Address) -> SubscriberView | None:

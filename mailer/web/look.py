@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import HTMLResponse, Response
 
 from mailer.config import Brand
-from mailer.rendering.colour import contrast, mixed, readable
+from mailer.rendering.colour import READABLE, contrast, mixed, readable
 
 _FOLDER: Final = Path(__file__).parent / "pages"
 _NIGHT: Final = "#121417"
@@ -36,7 +36,8 @@ class Look:
             font=brand.font,
             heading_font=brand.heading_font,
             day=_palette(brand.accent, brand.text, brand.background, brand.surface),
-            night=_palette(brand.accent, _NIGHT_TEXT, _NIGHT, _NIGHT_SURFACE),
+            # Small light letters on dark need more contrast to be read as easily.
+            night=_palette(brand.accent, _NIGHT_TEXT, _NIGHT, _NIGHT_SURFACE, least=6.5),
         )
 
     def page(self, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
@@ -63,9 +64,11 @@ def masked(address: str) -> str:
     return f"{local[:1]}•••@{domain}"
 
 
-def _palette(accent: str, text: str, background: str, surface: str) -> dict[str, str]:
+def _palette(
+    accent: str, text: str, background: str, surface: str, *, least: float = READABLE
+) -> dict[str, str]:
     """Return a half of the style sheet's colours, each made readable where it is used (WCAG 2.2 AA)."""
-    ink = readable(accent, surface, background)
+    ink = readable(accent, surface, background, least=least)
     return {
         "accent": ink,
         "on_accent": max("#ffffff", "#111111", key=lambda colour: contrast(colour, ink)),

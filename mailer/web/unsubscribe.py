@@ -8,6 +8,7 @@ authority there is: no cookie, no login, no expiry.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -21,7 +22,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from mailer.address import check_header_text
-from mailer.audience.subscribers import Origin, change_status, unsubscribe
+from mailer.audience.subscribers import Change, Origin, change_status, unsubscribe_all
 from mailer.database.models import Subscriber, SubscriberStatus
 from mailer.database.session import Database
 from mailer.errors import AddressError
@@ -121,24 +122,13 @@ class Leaving:
         return await asyncio.to_thread(self._preferences, token, subject, done=done, status=status)
 
     async def _unsubscribe(self, request: Request, subject: Subject, way: str) -> None:
-        origin, at = _origin(request, subject, way), datetime.now(UTC)
-        await asyncio.wrap_future(
-            self._writer.submit(
-                lambda session: unsubscribe(session, subject.subscriber_id, origin=origin, at=at)
-            )
-        )
+        change = Change(subject.subscriber_id, _origin(request, subject, way), datetime.now(UTC))
+        await asyncio.wrap_future(self._writer.submit(unsubscribe_all, change))
 
     async def _return(self, request: Request, subject: Subject) -> bool:
         """Bring back who left by their own will; an address that bounced must confirm anew."""
-        origin, at = _origin(request, subject, "page"), datetime.now(UTC)
-
-        def back(session: Session) -> bool:
-            stored = session.get(Subscriber, subject.subscriber_id)
-            if stored is None or stored.status != SubscriberStatus.UNSUBSCRIBED:
-                return False
-            return change_status(session, stored.id, SubscriberStatus.ACTIVE, origin=origin, at=at)
-
-        return await asyncio.wrap_future(self._writer.submit(back))
+        change = Change(subject.subscriber_id, _origin(request, subject, "page"), datetime.now(UTC))
+        return await asyncio.wrap_future(self._writer.submit(_bring_back, change))
 
     async def _rename(self, subject: Subject, name: str) -> tuple[int, str]:
         if len(name) > _MAX_NAME:
@@ -148,12 +138,7 @@ class Leaving:
         except AddressError as error:
             return 400, f"{error.message}."
 
-        def rename(session: Session) -> None:
-            stored = session.get(Subscriber, subject.subscriber_id)
-            if stored is not None and stored.status != SubscriberStatus.ERASED:
-                stored.name = name
-
-        await asyncio.wrap_future(self._writer.submit(rename))
+        await asyncio.wrap_future(self._writer.submit(_rename, (subject.subscriber_id, name)))
         return 200, "Your name is saved."
 
     def _preferences(self, token: str, subject: Subject, *, done: str = "", status: int = 200) -> Response:
@@ -187,6 +172,26 @@ class Leaving:
             if stored is None or stored.status == SubscriberStatus.ERASED:
                 return None
             return Person(stored.address, stored.name, SubscriberStatus(stored.status), stored.changed_at)
+
+
+def _bring_back(session: Session, people: Sequence[Change]) -> list[bool]:
+    outcomes: list[bool] = []
+    for one in people:
+        stored = session.get(Subscriber, one.subscriber_id)
+        outcomes.append(
+            stored is not None
+            and stored.status == SubscriberStatus.UNSUBSCRIBED
+            and change_status(session, stored.id, SubscriberStatus.ACTIVE, origin=one.origin, at=one.at)
+        )
+    return outcomes
+
+
+def _rename(session: Session, names: Sequence[tuple[int, str]]) -> list[None]:
+    for subscriber_id, name in names:
+        stored = session.get(Subscriber, subscriber_id)
+        if stored is not None and stored.status != SubscriberStatus.ERASED:
+            stored.name = name
+    return [None] * len(names)
 
 
 def _origin(request: Request, subject: Subject, way: str) -> Origin:

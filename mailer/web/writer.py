@@ -2,15 +2,19 @@
 
 A commit costs a write to the disk, whatever is in it. While one is under way the next changes queue
 up, and all of them go into the one after; each caller hears of its own once that has committed.
+Changes of one kind that follow one another are handed over together, so that a burst of a thousand
+takes a few statements and not a thousand.
 """
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, Final, TypeVar
 
 from sqlalchemy.orm import Session
@@ -18,7 +22,10 @@ from sqlalchemy.orm import Session
 from mailer.database.session import Database
 from mailer.errors import StorageError
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
+Work = Callable[[Session, Sequence[Item]], Sequence[Result]]
+"""Writes the items of one kind, in order; returns a result for each."""
 
 _CAPACITY: Final = 10_000
 _MOST_AT_ONCE: Final = 500
@@ -26,7 +33,8 @@ _MOST_AT_ONCE: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    work: Callable[[Session], Any]
+    work: Work[Any, Any]
+    item: Any
     outcome: Future[Any]
 
 
@@ -50,13 +58,13 @@ class Writer:
             self._thread.join()
             self._thread = None
 
-    def submit(self, work: Callable[[Session], Result]) -> Future[Result]:
-        """Return the future result of `work`; it is there when the change has been committed.
+    def submit(self, work: Work[Item, Result], item: Item) -> Future[Result]:
+        """Return the future result of `work` for `item`; it is there when that has been committed.
 
-        The future raises what `work` or the database raised; nothing of that change is kept then.
+        The future raises what `work` or the database raised; nothing of this item is kept then.
         Raises `StorageError` at once when too many changes are waiting already.
         """
-        change = _Change(work, Future())
+        change = _Change(work, item, Future())
         try:
             self._waiting.put_nowait(change)
         except queue.Full as error:
@@ -83,7 +91,11 @@ class Writer:
     def _write(self, batch: list[_Change]) -> None:
         try:
             with self._database.transaction() as session:
-                results = [change.work(session) for change in batch]
+                results = [
+                    result
+                    for work, run in groupby(batch, attrgetter("work"))
+                    for result in _done(session, work, [change.item for change in run])
+                ]
         except StorageError as error:
             for change in batch:
                 change.outcome.set_exception(error)
@@ -97,3 +109,11 @@ class Writer:
         else:
             for change, result in zip(batch, results, strict=True):
                 change.outcome.set_result(result)
+
+
+def _done(session: Session, work: Work[Any, Any], items: list[Any]) -> Sequence[Any]:
+    results = work(session, items)
+    # Work may write past the objects of the session; the next one must not see them as they were.
+    session.flush()
+    session.expire_all()
+    return results

@@ -13,6 +13,7 @@ from mailer.address import parse_address
 from mailer.audience import suppression
 from mailer.audience.subscribers import (
     PERSONAL_WAYS,
+    Change,
     Origin,
     Outcome,
     add,
@@ -21,6 +22,7 @@ from mailer.audience.subscribers import (
     get,
     history,
     unsubscribe,
+    unsubscribe_all,
 )
 from mailer.database.models import SubscriberStatus
 from mailer.database.session import Database
@@ -131,3 +133,31 @@ def test_nobody_else_makes_an_opted_out_person_active(
             if after.status is SubscriberStatus.ACTIVE:
                 assert not out or way in PERSONAL_WAYS or before.status is SubscriberStatus.ACTIVE
             out = after.status not in (SubscriberStatus.ACTIVE, SubscriberStatus.PENDING)
+
+
+def test_many_leave_as_each_would_alone(database: Database, at: datetime) -> None:
+    one_click = Origin("one-click", ip="192.0.2.1", issue_id=7)
+    outcomes: list[list[bool]] = []
+    ledgers: list[list[object]] = []
+    for batch in ("alone", "together"):
+        with database.transaction() as session:
+            ids: list[int] = []
+            for status in SubscriberStatus:
+                address = parse_address(f"{status}@{batch}.example")
+                made = add(session, address, secret=SECRET, origin=BY_OPERATOR, at=at, status=status)
+                assert made.subscriber_id is not None
+                ids.append(made.subscriber_id)
+            ids = [*ids, ids[0], 999_999]
+            if batch == "alone":
+                outcomes.append([unsubscribe(session, one, origin=one_click, at=at) for one in ids])
+            else:
+                outcomes.append(unsubscribe_all(session, [Change(one, one_click, at) for one in ids]))
+            ledgers.append([(get_status(session, one), history(session, one)) for one in ids])
+    assert outcomes[0] == outcomes[1]
+    assert ledgers[0] == ledgers[1]
+
+
+def get_status(session: Session, subscriber_id: int) -> SubscriberStatus | None:
+    session.expire_all()
+    view = get(session, subscriber_id)
+    return None if view is None else view.status

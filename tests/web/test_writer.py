@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from sqlalchemy import event, func, select
+from sqlalchemy import event, func, select, update
 from sqlalchemy.orm import Session
 
 from mailer.database.models import Instance
@@ -23,18 +23,18 @@ def database(tmp_path: Path) -> Iterator[Database]:
     made.engine.dispose()
 
 
-def keep(name: str) -> Callable[[Session], None]:
-    return lambda session: session.add(Instance(name=name, value=""))
+def keep(session: Session, names: Sequence[str]) -> list[int]:
+    session.add_all(Instance(name=name, value="") for name in names)
+    return [len(names)] * len(names)
 
 
 def test_what_waits_shares_a_transaction(database: Database) -> None:
     commits: list[object] = []
     event.listen(database.engine, "commit", commits.append)
     writer = Writer(database)
-    futures = [writer.submit(keep(str(n))) for n in range(100)]
+    futures = [writer.submit(keep, str(n)) for n in range(100)]
     writer.start()
-    for future in futures:
-        future.result()
+    assert [future.result() for future in futures] == [100] * 100
     writer.close()
     assert len(commits) == 1
     with database.reading() as session:
@@ -42,28 +42,51 @@ def test_what_waits_shares_a_transaction(database: Database) -> None:
 
 
 def test_change_that_fails_takes_no_other_with_it(database: Database) -> None:
-    def fails(session: Session) -> None:
-        session.add(Instance(name="bad", value=""))
-        raise KeyError("bad")
+    def fails(session: Session, names: Sequence[str]) -> list[None]:
+        session.add_all(Instance(name=name, value="") for name in names)
+        raise KeyError(*names)
 
     writer = Writer(database)
-    before = writer.submit(keep("before"))
-    failing = writer.submit(fails)
-    after = writer.submit(keep("after"))
+    before = writer.submit(keep, "before")
+    failing = writer.submit(fails, "bad")
+    after = writer.submit(keep, "after")
     writer.start()
-    assert before.result() is None
+    assert before.result() == 1
     with pytest.raises(KeyError):
         failing.result()
-    assert after.result() is None
+    assert after.result() == 1
     writer.close()
     with database.reading() as session:
         assert sorted(session.scalars(select(Instance.name))) == ["after", "before"]
 
 
+def test_changes_keep_their_order_and_see_one_another(database: Database) -> None:
+    def append(session: Session, words: Sequence[str]) -> list[str]:
+        stored = session.get_one(Instance, "story")
+        stored.value += "".join(words)
+        return [stored.value] * len(words)
+
+    def shout(session: Session, words: Sequence[str]) -> list[None]:
+        for word in words:
+            session.execute(update(Instance).values(value=Instance.value + word.upper()))
+        return [None] * len(words)
+
+    with database.transaction() as session:
+        session.add(Instance(name="story", value=""))
+    writer = Writer(database)
+    writer.submit(append, "a")
+    writer.submit(append, "b")
+    writer.submit(shout, "c")
+    last = writer.submit(append, "d")
+    writer.start()
+    assert last.result() == "abCd"
+    writer.close()
+
+
 def test_closing_writes_what_waits(database: Database) -> None:
     writer = Writer(database)
     writer.start()
-    future = writer.submit(keep("last"))
+    future = writer.submit(keep, "last")
     writer.close()
     assert future.done()
     assert not any(thread.name == "mailer-writer" for thread in threading.enumerate())
