@@ -141,7 +141,13 @@ def find_recipients(notice: str, is_ours: Callable[[str], bool]) -> list[Facts]:
 
 def find_in_sentences(notice: str, is_ours: Callable[[str], bool]) -> list[Facts]:
     """Return the recipients that running text names; weaker than a layout, so asked later."""
-    return _merged(list(_by_sentence([line[:_MAX_LINE] for line in notice.split("\n")], is_ours)))
+    lines = [line[:_MAX_LINE] for line in notice.split("\n")]
+    found = list(_by_sentence(lines, is_ours))
+    if not found:
+        # In languages whose words are not known here, the only foreign address is the recipient's.
+        named = (clean_address(address) for line in lines for address in _named(line))
+        found = [Facts(address=address) for address in named if not is_ours(address)][:1]
+    return _merged(found)
 
 
 def words_beside_addresses(notice: str) -> dict[str, str]:
@@ -237,6 +243,11 @@ def _by_sentence(lines: list[str], is_ours: Callable[[str], bool]) -> Iterator[F
             hits += 1
             if hits == _MAX_SENTENCES:
                 return
+
+
+def _named(line: str) -> list[str]:
+    """Return the addresses of a line that does not speak of senders or contacts."""
+    return [] if "@" not in line or _NOT_ABOUT_RECIPIENT.search(line) else ADDRESS.findall(line)
 
 
 def _merged(found: list[Facts]) -> list[Facts]:

@@ -91,7 +91,7 @@ DISABLED: Final = Family(B.MAILBOX_DISABLED, (
     "mailbox unavailable or access denied", "vdelivermail: account is locked",
     "recipient account*blocked", "blocked due to inactivity", "this account is not allowed*unpaid",
     "unpaid",
-    "user account is unavailable", "temporarily inactive", "boite du destinataire archivee",
+ "temporarily inactive", "boite du destinataire archivee",
     "compte*désactivé",
     "konto*gesperrt", "konto*deaktiviert", "cuenta*desactivada", "domain is inactive",
     "domain*suspended", "停用", "停止され",
@@ -194,6 +194,7 @@ REPUTATION: Final = Family(B.REPUTATION_BLOCK, (
     "relay quota",
 ))  # fmt: skip
 CONTENT: Final = Family(B.CONTENT, (
+    "probability of spam", "spam probability",
     "message filtered. please see", "message filtered. refer to", "mime complexity",
     "too many received", "containing images", "reject, id=", "uribl policy", "spam-like",
     "bulk.advertising", "our system has detected that this message", "related to content",
@@ -334,6 +335,7 @@ LOCAL_USER: Final = Family(B.INVALID_MAILBOX, (
     "ディレクトリには見つかりません",
 ))  # fmt: skip
 UNKNOWN_USER: Final = Family(B.INVALID_MAILBOX, (
+    "user not recognized", "name not recognized", "address not recognized",
     "user not found",
     "not present in directory", "addresses were unknown", "server rejected recipients",
     "not an active address", "user not active", "mailbox is unavailable", "mailbox not present",
@@ -394,13 +396,14 @@ UNKNOWN_USER: Final = Family(B.INVALID_MAILBOX, (
     "please check*recipient", "check the recipient", "vrfy", "resolver.adr", "user is not*registered",
     "not registered", "utilizador*desconhecido",
     "usuário*desconhecido", "onbekende", "nieznany", "okänd", "addressee*not found",
-    "recipient*not recognized", "not recognized", "user*nonexist",
+    "recipient*not recognized", "user*nonexist",
  "no one here", "illegal user", "illegal recipient",
     "illegal alias", "recipient no longer", "rcp-p1", "recipient not exist",
     "cannot find*mailbox", "ambiguous", "not*match*directory", "destin. sconosciuto",
     "destinatario sconosciuto", "message could not be delivered to mobile",
 ), remote_user=True)  # fmt: skip
 UNKNOWN_DOMAIN: Final = Family(B.INVALID_DOMAIN, (
+    "unrouteable address", "relevant mx records point to non-existent",
     "mail receiving disabled", "mail domain mentioned in email address is unknown",
     "unknown domain name", "unroutable address", "server: .: host not found",
     "account or domain may not exist", "all host address lookups failed permanently",
@@ -424,6 +427,7 @@ UNKNOWN_DOMAIN: Final = Family(B.INVALID_DOMAIN, (
     "ドメインが見つかり", "server does not accept mail", "nxdomain",
 ))  # fmt: skip
 EXPIRED: Final = Family(B.EXPIRED, (
+    "delivery failed*attempts",
     "could not deliver for the last", "host not reachable", "not collected after", "queue.expired",
     "was frozen", "has been frozen", "connection timed", "not delivered within", "cannot send message for",
     "message expired", "envelope expired", "delivery expired", "delivery time expired",
@@ -492,6 +496,7 @@ SYSTEM: Final = Family(B.TRANSIENT_SYSTEM, (
     "software", "not responding to*commands", "server*overload", "load*too high",
 ))  # fmt: skip
 PROTOCOL: Final = Family(B.PROTOCOL, (
+    "command not recognized",
     "angle-brackets nested", "expected word or", "domain missing in source-routed",
     "syntax error", "improper sequence", "bad sequence", "out of sequence", "command not",
     "command unrecognized", "unrecognized command", "unknown command", "command unknown",

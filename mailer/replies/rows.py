@@ -53,7 +53,12 @@ ROWS: Final = (
         reason="Yahoo says 552 for an unknown mailbox",
     ),
     Row(R.HARD, ("mailbox not found",), bounce_class=B.INVALID_MAILBOX, reason="Yahoo and others"),
-    Row(R.HARD, ("delivery error: dd*account",), bounce_class=B.INVALID_MAILBOX, reason="Yahoo: no account"),
+    Row(
+        R.HARD,
+        ("delivery error: dd*doesn't have a", "delivery error: dd*does not have a"),
+        bounce_class=B.INVALID_MAILBOX,
+        reason="Yahoo: no account",
+    ),
     Row(
         R.HARD,
         ("<>: user unknown",),
@@ -84,6 +89,28 @@ ROWS: Final = (
         R.PERMANENT, ("(state 17)", "(state 18)"), bounce_class=B.FILTERED, reason="Gmail: refused after DATA"
     ),
     Row(R.TEMPORARY, (), "4.312", B.NETWORK, reason="Microsoft 365: DNS"),
+    Row(
+        R.PERMANENT, ("resolver.rst.notauthorized",), bounce_class=B.FILTERED, reason="Exchange: members only"
+    ),
+    Row(
+        R.TEMPORARY, ("not found, try again",), bounce_class=B.NETWORK, reason="Postfix: DNS does not answer"
+    ),
+    Row(
+        R.HARD,
+        ("<>: user unknown",),
+        bounce_class=B.INVALID_MAILBOX,
+        provider="au.com",
+        reason="KDDI under its other name",
+    ),
+    Row(R.HARD, ("rcp-p1",), bounce_class=B.INVALID_MAILBOX, reason="Facebook"),
+    Row(R.PERMANENT, ("rcp-p2", "rcp-p3"), bounce_class=B.FILTERED, reason="Facebook"),
+    Row(
+        R.REPUTATION,
+        ("pol-p1", "pol-p2", "pol-p3", "pol-p4", "pol-t1"),
+        bounce_class=B.REPUTATION_BLOCK,
+        reason="Facebook",
+    ),
+    Row(R.SPAM, ("pol-p5", "pol-p6", "pol-p7", "msg-p2"), bounce_class=B.CONTENT, reason="Facebook"),
     Row(R.HARD, (), codes=(542,), bounce_class=B.INVALID_MAILBOX, reason="MessageLabs: no such address"),
     Row(R.HARD, ("_416", "[416]"), bounce_class=B.INVALID_MAILBOX, reason="Orange, La Poste: unknown"),
     Row(R.PERMANENT, ("_420", "_426"), bounce_class=B.MAILBOX_DISABLED, reason="Orange, La Poste: closed"),
