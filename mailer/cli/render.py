@@ -7,11 +7,11 @@ from pathlib import Path
 
 import click
 
-from mailer.cli.app import App, pass_app
+from mailer.cli.app import App, Command, pass_app
 from mailer.delivery import dispatch, sample
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("issue")
 @click.option(
     "-o", "--out", default="rendered", metavar="DIR|-", show_default=True, help="Where to; - prints the mail."

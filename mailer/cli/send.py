@@ -8,7 +8,7 @@ from typing import assert_never
 import click
 
 from mailer.cli import books as shown
-from mailer.cli.app import App, dry_run_option, finish, json_option, pass_app, yes_option
+from mailer.cli.app import App, Command, dry_run_option, finish, json_option, pass_app, yes_option
 from mailer.cli.learning import learn
 from mailer.delivery import dispatch, sample
 from mailer.delivery.issues import QueuedIssue
@@ -16,7 +16,7 @@ from mailer.delivery.sender import Ended, Ending
 from mailer.errors import ExitCode, RefusedError
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("issue")
 @click.option(
     "--to", "segment", default="", metavar="SEGMENT", help="Only these subscribers, e.g. 'tag:vip'."

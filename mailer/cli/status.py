@@ -9,14 +9,14 @@ import click
 from sqlalchemy.orm import Session
 
 from mailer.cli import books as shown
-from mailer.cli.app import App, json_option, pass_app, yes_option
+from mailer.cli.app import App, Command, json_option, pass_app, yes_option
 from mailer.database.models import DeliveryState
 from mailer.delivery import issues, queue
 from mailer.delivery.issues import QueuedIssue
 from mailer.errors import SourceError
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("issue", required=False)
 @click.option("-w", "--watch", is_flag=True, help="Print again every two seconds, until Ctrl-C.")
 @json_option
@@ -30,7 +30,7 @@ def status(app: App, issue: str | None, watch: bool, as_json: bool) -> None:
         time.sleep(2)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("issue")
 @pass_app
 def pause(app: App, issue: str) -> None:
@@ -40,7 +40,7 @@ def pause(app: App, issue: str) -> None:
     app.out(f"{issue}: {'paused' if changed else 'was not being sent; nothing changed'}")
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("issue")
 @pass_app
 def resume(app: App, issue: str) -> None:
@@ -50,7 +50,7 @@ def resume(app: App, issue: str) -> None:
     app.out(f"{issue}: {'resumed' if changed else 'was not paused; nothing changed'}")
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("issue")
 @yes_option
 @pass_app
@@ -62,7 +62,7 @@ def cancel(app: App, issue: str, yes: bool) -> None:
     app.out(f"{issue}: cancelled; {skipped:,} deliveries will not be sent")
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("issue")
 @click.option(
     "--only",

@@ -22,5 +22,5 @@ if ! "$python" -m venv --clear "$venv" 2>/tmp/venv-error.$$; then
 fi
 rm -f /tmp/venv-error.$$
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check 'uv>=0.9'
-"$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --require-hashes -r requirements.lock
+"$venv/bin/uv" pip install --quiet --compile-bytecode --python "$venv/bin/python" --require-hashes -r requirements.lock
 "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --no-deps --no-build-isolation -e .
