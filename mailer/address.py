@@ -16,6 +16,13 @@ from mailer.errors import AddressError
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 # Embeddings, overrides and isolates: they make text read in another order than it is stored.
 _BIDI: Final = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# What nearly every address looks like, and about which nothing can be said against: an import of a
+# million takes seconds with it and minutes without. All else goes the long way.
+_PLAIN: Final = re.compile(
+    r"(?P<local>[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*)"
+    r"@(?P<domain>(?:(?!..--)[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+(?P<top>[A-Za-z]{2,24}))"
+)
+_SPECIAL: Final = frozenset({"arpa", "invalid", "local", "localhost", "onion", "test", "example"})
 # RFC 5321 section 4.5.3.1: local part 64 octets, path 256 octets including the brackets.
 MAX_ADDRESS_OCTETS: Final = 254
 
@@ -60,6 +67,10 @@ def parse_address(text: str) -> Address:
     a local part beyond ASCII is kept (RFC 6531).
     """
     text = text.strip(" \t")
+    if plain := _PLAIN.fullmatch(text):
+        local, domain = plain["local"], plain["domain"].lower()
+        if len(local) <= 64 and len(text) <= MAX_ADDRESS_OCTETS and plain["top"].lower() not in _SPECIAL:
+            return Address(local, domain)
     if _CONTROL.search(text):
         raise AddressError(f"{shown(text)}: an address must not contain control characters")
     try:

@@ -65,6 +65,12 @@ class RecipientError(MailerError):
         self.field = field
 
 
+class SegmentError(MailerError, ValueError):
+    """A segment that cannot be understood; the message points at the column."""
+
+    exit_code = ExitCode.USAGE
+
+
 class FindingsError(MailerError):
     """Lint found errors."""
 

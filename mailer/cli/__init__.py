@@ -16,6 +16,7 @@ from mailer.errors import ExitCode, MailerError
 # Command to `module:attribute`: a command's module, with all it imports, is loaded when it is used.
 # In the order of the help page: what an operator does first comes first.
 COMMANDS: dict[str, tuple[str, str]] = {
+    "demo": ("mailer.cli.demo:demo", "Show the whole job on this machine; nothing leaves it."),
     "render": ("mailer.cli.render:render", "Write an issue as .html, .txt and .eml."),
     "send": ("mailer.cli.send:send", "Send an issue, or go on with it."),
     "status": ("mailer.cli.status:status", "Print the books of one issue, or of all."),
@@ -27,6 +28,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "why": ("mailer.cli.why:why", "Tell all that happened to one address."),
     "serve": ("mailer.cli.serve:serve", "Answer unsubscribe links and show the archive."),
     "outbox": ("mailer.cli.outbox:outbox", "Look at the mail that was kept on this machine."),
+    "subscribers": (
+        "mailer.cli.subscribers:subscribers",
+        "Add, import, export, list and remove subscribers.",
+    ),
     "config": ("mailer.cli.config:config", "Show and check the settings."),
     "db": ("mailer.cli.db:db", "Upgrade, back up and check the database."),
 }

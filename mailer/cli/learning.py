@@ -1,4 +1,4 @@
-"""What the subscribers learn from refusals in the dialogue."""
+"""What subscribers' states learn from the dialogue: the policy that bounces follow, handed to a run."""
 
 from __future__ import annotations
 
@@ -7,14 +7,18 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from mailer.audience.subscribers import Origin, change_status
-from mailer.database.models import SubscriberStatus
-from mailer.delivery.sender import Refusal
+from mailer.bounces.effects import apply_verdicts
+from mailer.bounces.policy import SoftLimits
+from mailer.config import Bounces
+from mailer.delivery.sender import Learn, Refusal
 
 
-def learn(session: Session, refusals: Sequence[Refusal], at: datetime) -> None:
-    """Suppress whom a hard refusal names."""
-    for refusal in refusals:
-        if refusal.verdict.hard:
-            origin = Origin("bounce", note=refusal.verdict.text, issue_id=refusal.issue_id)
-            change_status(session, refusal.subscriber_id, SubscriberStatus.BOUNCED, origin=origin, at=at)
+def learning(section: Bounces) -> Learn:
+    """Return what a run calls with its refusals: the same policy as for reports that come by mail."""
+    limits = SoftLimits(section.soft_points, section.soft_days, section.quiet_days)
+
+    def learn(session: Session, refusals: Sequence[Refusal], at: datetime) -> None:
+        rows = [(refusal.issue_id, refusal.subscriber_id, refusal.verdict) for refusal in refusals]
+        apply_verdicts(session, rows, at=at, limits=limits)
+
+    return learn

@@ -9,7 +9,7 @@ import click
 
 from mailer.cli import books as shown
 from mailer.cli.app import App, Command, dry_run_option, finish, json_option, pass_app, yes_option
-from mailer.cli.learning import learn
+from mailer.cli.learning import learning
 from mailer.delivery import dispatch, sample
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.sender import Ended, Ending
@@ -65,7 +65,9 @@ def send(
     if queued.edition_digest != edition.digest:
         app.say(f"{path} or its templates changed since it was queued: what was frozen then is sent on.")
     with shown.bar(wanted=not (as_json or app.quiet)) as bar:
-        ended = dispatch.dispatch(settings, app.database, queued, app.signer, learn=learn, progress=bar.show)
+        ended = dispatch.dispatch(
+            settings, app.database, queued, app.signer, learn=learning(settings.bounces), progress=bar.show
+        )
     _tell(app, queued, ended, as_json)
     finish(exit_code(ended))
 

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import uvloop
 from sqlalchemy import ColumnElement
 
+from mailer.audience.segments import parse_segment
 from mailer.config import Settings, is_loopback, password
 from mailer.database.session import Database
 from mailer.delivery import dkim, issues, queue
@@ -143,9 +144,7 @@ def enqueue(
 
 
 def _condition(settings: Settings, segment: str) -> ColumnElement[bool] | None:
-    if segment:
-        raise RefusedError("segments are not understood yet")
-    return None
+    return parse_segment(segment, settings.segments).condition if segment else None
 
 
 def dispatch(

@@ -28,7 +28,7 @@ from mailer.database.session import Database
 from mailer.delivery import issues, queue
 from mailer.delivery.judging import decide
 from mailer.delivery.pool import Access, Item, Pool
-from mailer.delivery.queue import Books, Claimed, Settled, Taken
+from mailer.delivery.queue import Books, Settled, Taken
 from mailer.delivery.smtp import Fate, Outcome, Outgoing
 from mailer.delivery.window import Window
 from mailer.errors import MailerError, RecipientError, RelayError
@@ -68,7 +68,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A lasting refusal in the dialogue, for the policy that learns from bounces."""
+    """A delivery that failed for good in the dialogue, for the policy that learns from bounces."""
 
     issue_id: int
     subscriber_id: int
@@ -211,18 +211,20 @@ class Sender:
         if decision.pause:
             self._leave(Ending.PAUSED, decision.pause)
         if decision.verdict is not None:
-            self._follow(decision.verdict, claimed)
+            if decision.settled.state is DeliveryState.FAILED:
+                self._refusals.append(Refusal(self._issue_id, outcome.key, decision.verdict))
+            self._heed_provider(decision.verdict, claimed.domain)
 
-    def _follow(self, verdict: Verdict, claimed: Claimed) -> None:
-        """Do what a refusal asks for beyond this delivery."""
+    def _heed_provider(self, verdict: Verdict, domain: str) -> None:
+        """Slow down or stop for a provider that asks for it."""
         match verdict.reply_class:
             case ReplyClass.RATE:
-                self._pool.slow_down(claimed.domain, verdict.retry_after_seconds)
+                self._pool.slow_down(domain, verdict.retry_after_seconds)
             case ReplyClass.REPUTATION:
-                self._pool.hold(claimed.domain, verdict.retry_after_seconds or _REPUTATION_HOLD_SECONDS)
+                self._pool.hold(domain, verdict.retry_after_seconds or _REPUTATION_HOLD_SECONDS)
             case _:
-                if not verdict.again:
-                    self._refusals.append(Refusal(self._issue_id, claimed.recipient.subscriber_id, verdict))
+                # The others say nothing about how much more the provider takes.
+                return
 
     def _still_mailable(self, subscriber_ids: list[int]) -> set[int]:
         with self._database.reading() as session:

@@ -1,0 +1,342 @@
+"""Subscribers from a CSV file: one transaction, one id, and a reason for each row that was not taken."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import bindparam, delete, exists, func, insert, literal, select, update
+from sqlalchemy.orm import Session, aliased
+
+from mailer.address import Address, check_header_text, parse_address
+from mailer.audience.reading import CsvRow, Table, open_csv
+from mailer.audience.suppression import erased_key
+from mailer.database.models import (
+    Consent,
+    Import,
+    Subscriber,
+    SubscriberStatus,
+    SubscriberTag,
+    Suppression,
+)
+from mailer.database.session import Database
+from mailer.errors import AddressError, RefusedError, SourceError
+
+_BATCH: Final = 5_000
+_ALIVE: Final = (SubscriberStatus.ACTIVE.value, SubscriberStatus.PENDING.value)
+_MAX_NAME: Final = 255
+_MAX_VALUE: Final = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A row that was not taken: its line in the file, why, and what stood there."""
+
+    line: int
+    reason: str
+    value: str
+
+
+@dataclass(slots=True)
+class ImportReport:
+    """What an import did; `id` is None for a dry run."""
+
+    id: int | None = None
+    encoding: str = ""
+    added: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    kept_out: int = 0
+    """Opted out, bounced, complained or erased before; an import never brings them back."""
+    rejected: int = 0
+    examples: list[Rejected] = field(default_factory=list)
+    """The first rejected rows; all of them go to the file of rejected rows."""
+
+
+class _CountedError(Exception):
+    """Rolls an import back that was only to be counted."""
+
+
+def import_csv(
+    database: Database,
+    path: Path,
+    *,
+    secret: bytes,
+    at: datetime,
+    mapping: Mapping[str, str] | None = None,
+    tags: Sequence[str] = (),
+    rejected_path: Path | None = None,
+    dry_run: bool = False,
+    strict: bool = False,
+    progress: Callable[[int], None] = lambda rows: None,
+) -> ImportReport:
+    """Add the subscribers of a CSV file, or bring known ones up to date, in one transaction.
+
+    `mapping` names columns (`{"email": "Adresse"}`); usual names are recognised by themselves, and
+    every other column becomes an attribute. Rejected rows are written to `rejected_path` with line and
+    reason. With `strict` one rejected row refuses the whole import. `secret` is the oldest of
+    `Database.secrets()`. Raises `SourceError` for a file that cannot be read as such a table.
+    """
+    report = ImportReport()
+    try:
+        with open_csv(path, mapping or {}) as table, _rejects(rejected_path, dry_run) as reject:
+            report.encoding = table.encoding
+            with database.transaction() as session:
+                run = _Run(session, report, secret, at, tags, reject)
+                run.begin(path)
+                for rows in _batches(table.rows):
+                    run.take(rows, table)
+                    progress(len(rows))
+                run.end()
+                if strict and report.rejected:
+                    raise RefusedError(
+                        f"{path}: {report.rejected} rows would be rejected; nothing was imported",
+                        remedy="mend them, or import without --strict",
+                    )
+                if dry_run:
+                    report.id = None
+                    raise _CountedError
+    except _CountedError:
+        return report
+    return report
+
+
+def revert(database: Database, import_id: int, *, at: datetime) -> int:
+    """Remove whom an import added and to whom nothing has happened since; return how many.
+
+    A subscriber with any other line in the ledger (an opt-out, say) stays. What the import changed on
+    known subscribers stays as well.
+    """
+    with database.transaction() as session:
+        stored = session.get(Import, import_id)
+        if stored is None:
+            raise SourceError(
+                f"there is no import {import_id}", remedy="mailer subscribers imports lists them"
+            )
+        if stored.reverted_at is not None:
+            return 0
+        other = aliased(Consent)
+        only_line = ~exists().where(other.subscriber_id == Consent.subscriber_id, other.id != Consent.id)
+        ours = select(Consent.subscriber_id).where(Consent.import_id == import_id, only_line)
+        gone = session.execute(delete(Subscriber).where(Subscriber.id.in_(ours)))
+        stored.reverted_at = at
+        return int(gone.rowcount)  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True, slots=True)
+class _Valid:
+    line: int
+    address: Address
+    name: str
+    attributes: dict[str, Any]
+
+
+class _Run:
+    """One import under way."""
+
+    def __init__(
+        self,
+        session: Session,
+        report: ImportReport,
+        secret: bytes,
+        at: datetime,
+        tags: Sequence[str],
+        reject: Callable[[Rejected], None],
+    ) -> None:
+        self._session = session
+        self._report = report
+        self._secret = secret
+        self._at = at
+        self._tags = tuple(dict.fromkeys(tags))
+        self._reject_row = reject
+        self._newest_before = 0
+        self._any_erased = False
+
+    def begin(self, path: Path) -> None:
+        stored = Import(at=self._at, source=str(path))
+        self._session.add(stored)
+        self._session.flush()
+        self._stored = stored
+        self._report.id = stored.id
+        self._newest_before = self._session.scalar(select(func.max(Subscriber.id))) or 0
+        erased = select(Suppression.address_key).where(Suppression.address_key.startswith("hmac:")).limit(1)
+        self._any_erased = self._session.execute(erased).first() is not None
+
+    def take(self, rows: Sequence[CsvRow], table: Table) -> None:
+        """Take some thousand rows with a fixed number of statements."""
+        wanted: dict[str, _Valid] = {}
+        for row in rows:
+            try:
+                valid = _checked(row, table)
+            except AddressError as error:
+                self._reject(row.line, error.message, row.cells.get(table.email, ""))
+                continue
+            if valid.address.key in wanted:
+                self._reject(row.line, "the address stands in the file more than once", str(valid.address))
+            else:
+                wanted[valid.address.key] = valid
+        known = {
+            row.address_key: row
+            for row in self._session.execute(
+                select(
+                    Subscriber.id,
+                    Subscriber.address_key,
+                    Subscriber.status,
+                    Subscriber.name,
+                    Subscriber.attributes,
+                ).where(Subscriber.address_key.in_(wanted))
+            )
+        }
+        suppressed = self._suppressed([key for key in wanted if key not in known])
+        new: list[_Valid] = []
+        changed: list[dict[str, Any]] = []
+        for key, valid in wanted.items():
+            stored = known.get(key)
+            if stored is None:
+                if key in suppressed:
+                    self._report.kept_out += 1
+                else:
+                    new.append(valid)
+            elif stored.id > self._newest_before:
+                self._reject(valid.line, "the address stands in the file more than once", str(valid.address))
+            elif stored.status not in _ALIVE:
+                self._report.kept_out += 1
+            else:
+                self._bring_up_to_date(stored, valid, changed)
+        self._write(new, changed)
+
+    def end(self) -> None:
+        """Write the ledger lines and the tags of all that were added, and the counts."""
+        added = (Subscriber.id > self._newest_before) & (Subscriber.created_at == self._at)
+        self._session.execute(
+            insert(Consent).from_select(
+                ["subscriber_id", "at", "after", "way", "import_id"],
+                select(
+                    Subscriber.id,
+                    Subscriber.created_at,
+                    literal(SubscriberStatus.ACTIVE.value),
+                    literal("import"),
+                    literal(self._stored.id),
+                ).where(added),
+            )
+        )
+        for tag in self._tags:
+            self._session.execute(
+                insert(SubscriberTag).from_select(
+                    ["subscriber_id", "tag"], select(Subscriber.id, literal(tag)).where(added)
+                )
+            )
+        for name in ("added", "updated", "unchanged", "kept_out", "rejected"):
+            setattr(self._stored, name, getattr(self._report, name))
+        self._session.flush()
+
+    def _suppressed(self, keys: Sequence[str]) -> set[str]:
+        by_stored = {key: key for key in keys}
+        if self._any_erased:
+            by_stored |= {erased_key(key, self._secret): key for key in keys}
+        found = self._session.scalars(
+            select(Suppression.address_key).where(Suppression.address_key.in_(by_stored))
+        )
+        return {by_stored[stored] for stored in found}
+
+    def _bring_up_to_date(self, row: Any, valid: _Valid, changed: list[dict[str, Any]]) -> None:
+        merged = {**row.attributes, **valid.attributes}
+        name = valid.name or row.name
+        if merged == row.attributes and name == row.name:
+            self._report.unchanged += 1
+            return
+        changed.append({"_id": row.id, "name": name, "attributes": merged})
+        self._report.updated += 1
+
+    def _write(self, new: Sequence[_Valid], changed: Sequence[dict[str, Any]]) -> None:
+        if new:
+            self._session.execute(
+                insert(Subscriber.__table__),  # type: ignore[arg-type]
+                [
+                    {
+                        "address": str(valid.address),
+                        "address_key": valid.address.key,
+                        "domain": valid.address.domain,
+                        "name": valid.name,
+                        "status": SubscriberStatus.ACTIVE.value,
+                        "attributes": valid.attributes,
+                        "created_at": self._at,
+                        "changed_at": self._at,
+                    }
+                    for valid in new
+                ],
+            )
+            self._report.added += len(new)
+        if changed:
+            table = Subscriber.__table__
+            self._session.connection().execute(
+                update(table)  # type: ignore[arg-type]
+                .where(table.c.id == bindparam("_id"))
+                .values(name=bindparam("name"), attributes=bindparam("attributes"), changed_at=self._at),
+                list(changed),
+            )
+
+    def _reject(self, line: int, reason: str, value: str) -> None:
+        rejected = Rejected(line, reason, value[:200])
+        self._report.rejected += 1
+        if len(self._report.examples) < 10:
+            self._report.examples.append(rejected)
+        self._reject_row(rejected)
+
+
+def _checked(row: CsvRow, table: Table) -> _Valid:
+    if row.problem:
+        raise AddressError(row.problem)
+    address = parse_address(row.cells.get(table.email, ""))
+    name = " ".join(filter(None, (row.cells.get(column, "").strip(" ") for column in table.name)))
+    check_header_text(name, field="name")
+    if len(name) > _MAX_NAME:
+        raise AddressError(f"name: longer than {_MAX_NAME} characters")
+    attributes = {}
+    for column in table.attributes:
+        if value := row.cells.get(column, ""):
+            if len(value) > _MAX_VALUE:
+                raise AddressError(f"{column}: longer than {_MAX_VALUE} characters")
+            if "\x00" in value:
+                raise AddressError(f"{column}: contains NUL")
+            attributes[column] = value
+    return _Valid(row.line, address, name, attributes)
+
+
+def _batches(rows: Iterator[CsvRow]) -> Iterator[list[CsvRow]]:
+    while batch := list(islice(rows, _BATCH)):
+        yield batch
+
+
+class _rejects:  # noqa: N801 - used as a context manager, like open()
+    """The file of rejected rows, made when the first one comes."""
+
+    def __init__(self, path: Path | None, dry_run: bool) -> None:
+        self._path = None if dry_run else path
+        self._file: io.TextIOWrapper | None = None
+
+    def __enter__(self) -> Callable[[Rejected], None]:
+        return self._write
+
+    def __exit__(self, *failure: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def _write(self, rejected: Rejected) -> None:
+        if self._path is None:
+            return
+        if self._file is None:
+            self._file = self._path.open("w", encoding="utf-8", newline="")
+            csv.writer(self._file).writerow(["line", "reason", "value"])
+        csv.writer(self._file).writerow([rejected.line, rejected.reason, safe_cell(rejected.value)])
+
+
+def safe_cell(value: str) -> str:
+    """Return a cell that no spreadsheet runs as a formula: a quote goes before = + - @ TAB and CR."""
+    return f"'{value}" if value[:1] in ("=", "+", "-", "@", "\t", "\r") else value

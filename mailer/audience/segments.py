@@ -1,0 +1,186 @@
+"""A small language for parts of the audience, and what it means to the database.
+
+`tag:vip and country = "RO" and not domain:gmail.com`. A parser reads it, and every value is bound: no
+text of the operator's, or of anybody else's, becomes SQL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
+from functools import cache
+from typing import Any, Final
+
+from lark import Lark, Token, Transformer
+from lark.exceptions import UnexpectedInput, VisitError
+from sqlalchemy import ColumnElement, String, and_, cast, exists, not_, or_, select
+
+from mailer.database.models import Event, StoredIssue, Subscriber, SubscriberStatus, SubscriberTag
+from mailer.errors import SegmentError
+
+_GRAMMAR: Final = r"""
+    ?start: either
+    ?either: both ("or"i both)*
+    ?both: term ("and"i term)*
+    ?term: "not"i term -> negated
+         | "(" either ")"
+         | "@" WORD -> saved
+         | WORD ":" (WORD | STRING) -> labelled
+         | WORD OPERATOR value -> compared
+    ?value: STRING -> text | DATE -> day | NUMBER -> number | BOOLEAN -> truth
+    OPERATOR: "!=" | "<=" | ">=" | "=" | "<" | ">" | "~"
+    BOOLEAN.3: /(true|false)\b/i
+    DATE.2: /\d{4}-\d{2}-\d{2}(?![\w.-])/
+    NUMBER.1: /-?\d+(\.\d+)?(?![\w.-])/
+    WORD: /(?!(and|or|not)\b)[\w][\w.@+-]*/i
+    STRING: /"(\\.|[^"\\])*"/
+    %ignore /\s+/
+"""
+_MAX_LENGTH: Final = 2_000
+_MAX_DEPTH: Final = 50
+_MAX_SAVED_DEPTH: Final = 5
+_LABELS: Final = ("tag", "domain", "status", "opened", "clicked")
+_COLUMNS: Final = {"name": Subscriber.name, "email": Subscriber.address_key, "domain": Subscriber.domain}
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A part of the audience: as the operator wrote it, and as a condition on `Subscriber`."""
+
+    text: str
+    condition: ColumnElement[bool]
+
+
+def parse_segment(text: str, saved: Mapping[str, str], *, _depth: int = 0) -> Segment:
+    """Return the segment that `text` describes; `@name` stands for one of the `saved`.
+
+    Raises `SegmentError` that points at the column.
+    """
+    if len(text) > _MAX_LENGTH or text.count("(") + text.lower().count("not") > _MAX_DEPTH:
+        raise SegmentError(f"the segment is too long or too deep: {text[:60]}…")
+    try:
+        condition = _Conditions(text, saved, _depth).transform(_parser().parse(text))
+    except UnexpectedInput as error:
+        column = getattr(error, "column", -1)
+        column = column if column > 0 else len(text) + 1
+        raise _at(text, column, "this cannot stand here") from error
+    except VisitError as error:
+        if isinstance(error.orig_exc, SegmentError):
+            raise error.orig_exc from error
+        raise
+    return Segment(text, condition)
+
+
+@cache
+def _parser() -> Lark:
+    return Lark(_GRAMMAR, parser="lalr", maybe_placeholders=False)
+
+
+def _at(text: str, column: int, problem: str) -> SegmentError:
+    return SegmentError(
+        f"column {column}: {problem}\n  {text}\n  {' ' * (column - 1)}^",
+        remedy='write for example: tag:vip and country = "RO" and joined > 2026-01-01',
+    )
+
+
+class _Conditions(Transformer[Token, ColumnElement[bool]]):
+    """Turns the parsed text into conditions, from the leaves up."""
+
+    def __init__(self, text: str, saved: Mapping[str, str], depth: int) -> None:
+        super().__init__()
+        self._text = text
+        self._saved = saved
+        self._depth = depth
+
+    def either(self, terms: list[ColumnElement[bool]]) -> ColumnElement[bool]:
+        return or_(*terms)
+
+    def both(self, terms: list[ColumnElement[bool]]) -> ColumnElement[bool]:
+        return and_(*terms)
+
+    def negated(self, terms: list[ColumnElement[bool]]) -> ColumnElement[bool]:
+        return not_(terms[0])
+
+    def saved(self, tokens: list[Token]) -> ColumnElement[bool]:
+        name = tokens[0]
+        if name not in self._saved:
+            known = ", ".join(sorted(self._saved)) or "none"
+            raise _at(self._text, name.column or 1, f"no saved segment '{name}' (known: {known})")
+        if self._depth >= _MAX_SAVED_DEPTH:
+            raise _at(self._text, name.column or 1, "saved segments refer to each other without end")
+        return parse_segment(self._saved[name], self._saved, _depth=self._depth + 1).condition
+
+    def labelled(self, tokens: list[Token]) -> ColumnElement[bool]:
+        label, value = tokens[0].lower(), _unquoted(tokens[1])
+        if label == "tag":
+            return exists().where(SubscriberTag.subscriber_id == Subscriber.id, SubscriberTag.tag == value)
+        if label == "domain":
+            return Subscriber.domain == value.lower()
+        if label == "status":
+            if value not in list(SubscriberStatus):
+                raise _at(self._text, tokens[1].column or 1, f"no status '{value}'")
+            return Subscriber.status == value
+        if label in ("opened", "clicked"):
+            kind = "open" if label == "opened" else "click"
+            issue = select(StoredIssue.id).where(StoredIssue.slug == value).scalar_subquery()
+            return exists().where(
+                Event.subscriber_id == Subscriber.id, Event.kind == kind, Event.issue_id == issue
+            )
+        raise _at(self._text, tokens[0].column or 1, f"'{label}:' is not known; known: {', '.join(_LABELS)}")
+
+    def compared(self, parts: list[Any]) -> ColumnElement[bool]:
+        name, operator, value = parts
+        if name == "joined":
+            if not isinstance(value, date):
+                raise _at(self._text, name.column or 1, "'joined' is compared with a date like 2026-01-31")
+            return _compare(Subscriber.created_at, operator, datetime.combine(value, time(), UTC))
+        if name in _COLUMNS:
+            return _compare(_COLUMNS[name], operator, str(value))
+        attribute = Subscriber.attributes[str(name)]
+        if isinstance(value, bool):
+            return _compare(attribute.as_boolean(), operator, value)
+        if isinstance(value, float):
+            return _compare(attribute.as_float(), operator, value)
+        return _compare(attribute.as_string(), operator, str(value))
+
+    def text(self, tokens: list[Token]) -> str:
+        return _unquoted(tokens[0])
+
+    def day(self, tokens: list[Token]) -> date:
+        try:
+            return date.fromisoformat(tokens[0])
+        except ValueError as error:
+            raise _at(self._text, tokens[0].column or 1, f"{tokens[0]} is no day") from error
+
+    def number(self, tokens: list[Token]) -> float:
+        return float(tokens[0])
+
+    def truth(self, tokens: list[Token]) -> bool:
+        return tokens[0].lower() == "true"
+
+
+def _compare(column: Any, operator: str, value: object) -> ColumnElement[bool]:
+    compared: ColumnElement[bool]
+    match operator:
+        case "=":
+            compared = column == value
+        case "!=":
+            compared = or_(column.is_(None), column != value)
+        case "<":
+            compared = column < value
+        case "<=":
+            compared = column <= value
+        case ">":
+            compared = column > value
+        case ">=":
+            compared = column >= value
+        case _:
+            compared = cast(column, String).icontains(str(value), autoescape=True)
+    return compared
+
+
+def _unquoted(token: Token) -> str:
+    if not token.startswith('"'):
+        return str(token)
+    return token[1:-1].replace('\\"', '"').replace("\\\\", "\\")

@@ -1,0 +1,230 @@
+"""`mailer demo`: the whole job on this machine, with invented subscribers and a server that misbehaves."""
+
+from __future__ import annotations
+
+import email
+import http.client
+import random
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import click
+import uvicorn
+
+from mailer.audience.importing import import_csv
+from mailer.bounces.fetch import fetch
+from mailer.bounces.maildir import Maildir
+from mailer.cli import books as shown
+from mailer.cli.app import App, Command, json_option, pass_app
+from mailer.cli.bounces import rules_of
+from mailer.cli.learning import learning
+from mailer.config import load
+from mailer.config.shipped import shipped
+from mailer.database.session import Database
+from mailer.delivery import dispatch, queue, rehearsal
+from mailer.delivery.queue import Books
+from mailer.delivery.sender import Ended
+from mailer.errors import MailerError, RefusedError
+from mailer.tokens import Signer
+from mailer.web.public import create_app
+
+_MARK = ".mailer-demo"
+_CONFIG = """\
+# Made by `mailer demo`; delete the folder when you have seen enough.
+[newsletter]
+name = "The Weekly Question"
+author_address = "ana@example.org"
+postal_address = "The Weekly Question, 1 Example Street, 010101 Bucharest, Romania"
+
+[delivery]
+retry_base = "PT1S"          # a real newsletter waits five minutes before it tries again
+wait_for_retries = true
+
+[bounces]
+maildirs = ["bounces"]
+"""
+_FIRST = "Ana Bogdan Carmen Dan Elena Florin Gabriela Horia Ioana Luca Maria Nicu Olga Petru Radu Ștefan"
+_LAST = "Albu Barbu Cozma Dima Enache Florea Groza Iancu Lungu Marin Nistor Oprea Popa Rusu Stan Tudor"
+_SUBSCRIBERS = 500
+_GONE = [f"gone{number}" for number in range(1, 6)]
+_BUSY = [f"busy{number}" for number in range(1, 9)]
+_MOVED = "moved"
+_LEAVES = "leaves"
+
+
+@click.command(cls=Command)
+@click.option("--folder", type=click.Path(path_type=Path), default=Path("demo"), show_default=True)
+@json_option
+@pass_app
+def demo(app: App, folder: Path, as_json: bool) -> None:
+    """Show the whole job on this machine: nothing leaves it.
+
+    Imports 500 invented subscribers, sends them the sample issue through the built-in outbox, which
+    refuses some for good and some at first, reads a bounce that comes back, unsubscribes somebody by
+    one click, sends again to show that nobody gets it twice, and prints the books.
+    """
+    _prepare(folder)
+    books = _Demo(folder, say=(lambda text: None) if as_json else app.out).play()
+    if as_json:
+        app.emit({"folder": str(folder), "books": books.as_dict()})
+
+
+class _Demo:
+    """The play, an act a method; each says what happened."""
+
+    def __init__(self, folder: Path, *, say: Callable[[str], None]) -> None:
+        self._folder = folder
+        self._say = say
+        self._settings = load(folder / "config.toml")
+        self._database = Database(self._settings.paths.database, folder=folder)
+        self._database.open()
+        self._signer = Signer(self._database.secrets())
+        self._script = rehearsal.Script(
+            always=dict.fromkeys(_GONE, "550 5.1.1 No such user here"),
+            at_first=dict.fromkeys(_BUSY, "452 4.3.1 Insufficient system storage, try again"),
+        )
+
+    def play(self) -> Books:
+        """Play it through and return the books at the end; raise `MailerError` if they do not hold."""
+        self._import()
+        first = self._send("Sent the sample issue")
+        self._bounce()
+        self._leave()
+        before = self._mails()
+        self._send("Sent it again")
+        self._say(f"  {self._mails() - before} mails more: nobody gets it twice.")
+        with self._database.reading() as session:
+            books = queue.books(session, self._issue_id)
+        self._say("The books:")
+        for line in shown.lines(books):
+            self._say(line)
+        if not books.balanced or books.sent != first.books.sent - 1 or self._mails() != before:
+            raise MailerError("the demo did not end as it should")
+        self._say(f"Look at the mails:  mailer outbox -C {self._folder}")
+        self._say(f"and at the pages:   mailer serve -C {self._folder}")
+        return books
+
+    def _import(self) -> None:
+        path = self._folder / "subscribers.csv"
+        path.write_text(_subscribers(), encoding="utf-8")
+        report = import_csv(self._database, path, secret=self._database.secrets()[0], at=datetime.now(UTC))
+        self._say(f"Imported {report.added} invented subscribers from {path}.")
+
+    def _send(self, what: str) -> Ended:
+        path = dispatch.find_source(self._settings, "1")
+        edition = dispatch.build(self._settings, path)
+        queued = dispatch.enqueue(self._settings, self._database, edition, path, "", at=datetime.now(UTC))
+        self._issue_id = queued.id
+        ended = dispatch.dispatch(
+            self._settings,
+            self._database,
+            queued,
+            self._signer,
+            learn=learning(self._settings.bounces),
+            answer=self._script,
+        )
+        books = ended.books
+        self._say(f"{what}: {books.sent} sent, {books.failed} refused for good (550).")
+        return ended
+
+    def _bounce(self) -> None:
+        """Let one mail come back as a DSN, and read it."""
+        dsn = rehearsal.report(
+            self._mail_to(_MOVED), status="5.1.1", diagnostic="550 5.1.1 The account does not exist"
+        )
+        rehearsal.put(self._folder / "bounces", "1.returned", dsn)
+        tally = fetch(
+            self._database,
+            self._signer,
+            Maildir(self._folder / "bounces"),
+            clock=lambda: datetime.now(UTC),
+            rules=rules_of(self._settings),
+        )
+        self._say(f"Read {tally.read} report that came back: {_MOVED}@example.com is suppressed.")
+
+    def _leave(self) -> None:
+        """Unsubscribe as a mail program does: by the one-click POST of RFC 8058."""
+        header = email.message_from_bytes(self._mail_to(_LEAVES))["List-Unsubscribe"]
+        target = urlsplit(header.split(">")[0].strip(" <"))
+        with _served(self._pages()) as port:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+            connection.request(
+                "POST",
+                target.path,
+                body="List-Unsubscribe=One-Click",
+                headers={"Content-Type": "application/x-www-form-urlencoded"},
+            )
+            status = connection.getresponse().status
+            connection.close()
+        if status != 200:
+            raise MailerError(f"one-click was answered {status}")
+        self._say(f"{_LEAVES}@example.com unsubscribed by one click over HTTP: {status}.")
+
+    def _pages(self) -> object:
+        return create_app(
+            self._database,
+            self._signer,
+            newsletter=self._settings.newsletter,
+            brand=self._settings.brand,
+            public_url=self._settings.web.public_url,
+            tracking=self._settings.tracking,
+        )
+
+    def _mail_to(self, local: str) -> bytes:
+        wanted = f"X-Original-To: {local}@".encode()
+        for path in (self._folder / "outbox" / "new").iterdir():
+            content = path.read_bytes()
+            if wanted in content[:1000]:
+                return content
+        raise MailerError(f"the outbox holds no mail to {local}")
+
+    def _mails(self) -> int:
+        return sum(1 for _ in (self._folder / "outbox" / "new").iterdir())
+
+
+def _prepare(folder: Path) -> None:
+    """Make the demo's folder anew; a folder that the demo did not make is left alone."""
+    if folder.exists() and any(folder.iterdir()):
+        if not (folder / _MARK).exists():
+            raise RefusedError(f"{folder} is not a demo's folder", remedy="name another with --folder")
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / _MARK).touch()
+    (folder / "config.toml").write_text(_CONFIG, encoding="utf-8")
+    for name in ("email_templates", "issues"):
+        shutil.copytree(shipped(name), folder / name)
+
+
+def _subscribers() -> str:
+    """Return a CSV of invented people; the same ones each time."""
+    chance = random.Random(5321)  # noqa: S311 - invents names
+    special = [*_GONE, *_BUSY, _MOVED, _LEAVES]
+    rows = ["email,name,country"]
+    rows += [f"{local}@example.com,{local.capitalize()},RO" for local in special]
+    for number in range(_SUBSCRIBERS - len(special)):
+        first, last = chance.choice(_FIRST.split()), chance.choice(_LAST.split())
+        rows.append(f"reader{number}@example.{chance.choice(['com', 'net', 'org'])},{first} {last},RO")
+    return "\n".join(rows) + "\n"
+
+
+@contextmanager
+def _served(pages: object) -> Iterator[int]:
+    """Serve pages on a loopback port of the system's choice while the block runs."""
+    config = uvicorn.Config(pages, host="127.0.0.1", port=0, log_level="warning", lifespan="on")  # type: ignore[arg-type]
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        while not server.started:
+            if not thread.is_alive():
+                raise MailerError("the pages could not be served")
+            thread.join(0.02)
+        yield server.servers[0].sockets[0].getsockname()[1]
+    finally:
+        server.should_exit = True
+        thread.join(10)

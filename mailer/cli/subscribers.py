@@ -1,0 +1,257 @@
+"""`mailer subscribers`: add, import, export, list, count, remove."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TextIO
+
+import click
+from rich.console import Console
+from rich.progress import Progress, TextColumn
+from sqlalchemy import ColumnElement
+from sqlalchemy.orm import Session
+
+from mailer.address import parse_address
+from mailer.audience import exporting
+from mailer.audience.importing import ImportReport, import_csv, revert
+from mailer.audience.segments import parse_segment
+from mailer.audience.subscribers import Origin, Outcome, add, find, unsubscribe
+from mailer.cli.app import App, Group, dry_run_option, json_option, pass_app
+from mailer.errors import RefusedError, SourceError
+
+where_option = click.option(
+    "--where", "segment", default="", metavar="SEGMENT", help="Only these, e.g. 'tag:vip'."
+)
+
+
+@click.group(cls=Group)
+def subscribers() -> None:
+    """Add, import, export, list and remove subscribers."""
+
+
+@subscribers.command("add")
+@click.argument("address")
+@click.option("--name", default="", help="As it stands in To: and in {{ subscriber.name }}.")
+@click.option("--tag", "tags", multiple=True, help="May be given several times.")
+@click.option(
+    "--attribute", "attributes", multiple=True, metavar="KEY=VALUE", help="May be given several times."
+)
+@pass_app
+def add_command(
+    app: App, address: str, name: str, tags: tuple[str, ...], attributes: tuple[str, ...]
+) -> None:
+    """Add ADDRESS, who agreed to it. Whoever opted out before is not brought back."""
+    parsed = parse_address(address)
+    pairs = dict(_pair(text, "--attribute") for text in attributes)
+    with app.database.transaction() as session:
+        added = add(
+            session,
+            parsed,
+            secret=app.database.secrets()[0],
+            origin=Origin("command"),
+            at=datetime.now(UTC),
+            name=name,
+            attributes=pairs,
+            tags=tags,
+        )
+    if added.outcome is Outcome.KEPT_OUT:
+        raise RefusedError(
+            f"{parsed} opted out, bounced, complained or was erased before",
+            remedy="only the person can come back, by the pages of: mailer serve",
+        )
+    app.out(f"{parsed}: {added.outcome.value}")
+
+
+@subscribers.command("import")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--map", "mapping", multiple=True, metavar="FIELD=COLUMN", help="email=Adresse or name=Nom.")
+@click.option("--tag", "tags", multiple=True, help="For everybody in the file; may be given several times.")
+@click.option(
+    "--rejected",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Where rejected rows go; FILE.rejected.csv by default.",
+)
+@click.option("--strict", is_flag=True, help="Import nothing if one row would be rejected.")
+@dry_run_option
+@json_option
+@pass_app
+def import_command(
+    app: App,
+    file: Path,
+    mapping: tuple[str, ...],
+    tags: tuple[str, ...],
+    rejected: Path | None,
+    strict: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Import a CSV FILE: the address, the name, and every other column as an attribute.
+
+    Encoding, delimiter and the usual column names are found out. It is one transaction: all of it, or
+    after an error nothing. Nobody who opted out, bounced, complained or was erased is brought back.
+    """
+    pairs = dict(_pair(text, "--map") for text in mapping)
+    if unknown := set(pairs) - {"email", "name"}:
+        raise click.UsageError(f"--map knows email and name, not {', '.join(sorted(unknown))}")
+    rejected = rejected or file.with_name(file.name + ".rejected.csv")
+    database = app.database
+    with _counted(shown=not (as_json or app.quiet)) as progress:
+        report = import_csv(
+            database,
+            file,
+            secret=database.secrets()[0],
+            at=datetime.now(UTC),
+            mapping=pairs,
+            tags=tags,
+            rejected_path=rejected,
+            dry_run=dry_run,
+            strict=strict,
+            progress=progress,
+        )
+    if as_json:
+        app.emit({**asdict(report), "dry_run": dry_run})
+        return
+    _tell(app, report, rejected, dry_run)
+
+
+@subscribers.command("revert")
+@click.argument("import_id", type=int, metavar="IMPORT")
+@pass_app
+def revert_command(app: App, import_id: int) -> None:
+    """Remove whom IMPORT added, unless something has happened to them since."""
+    removed = revert(app.database, import_id, at=datetime.now(UTC))
+    app.out(f"import {import_id}: {removed:,} subscribers removed")
+
+
+@subscribers.command("export")
+@click.option("--format", "form", type=click.Choice(["csv", "jsonl"]), default="csv", show_default=True)
+@click.option("-o", "--out", default="-", metavar="FILE|-", help="Where to; standard output by default.")
+@where_option
+@pass_app
+def export_command(app: App, form: str, out: str, segment: str) -> None:
+    """Write subscribers as CSV or JSON Lines."""
+    write = exporting.write_csv if form == "csv" else exporting.write_json_lines
+    condition = _condition(app, segment)
+    with app.database.reading() as session:
+        if out == "-":
+            write(session, sys.stdout, condition)
+            return
+        app.say(f"{out}: {_to_file(Path(out), write, session, condition):,} subscribers")
+
+
+@subscribers.command("list")
+@where_option
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1))
+@json_option
+@pass_app
+def list_command(app: App, segment: str, limit: int, as_json: bool) -> None:
+    """List subscribers by the order in which they came."""
+    with app.database.reading() as session:
+        found = list(exporting.rows(session, _condition(app, segment), limit=limit))
+        total = exporting.count(session, _condition(app, segment))
+    if as_json:
+        app.emit({"subscribers": found, "total": total})
+        return
+    for row in found:
+        app.out(f"{row['status']:<12}  {row['email']:<40}  {row['name']}  {' '.join(row['tags'])}".rstrip())
+    if total > len(found):
+        app.say(f"… and {total - len(found):,} more; see --limit")
+    elif not found:
+        app.say("no subscribers")
+
+
+@subscribers.command()
+@where_option
+@pass_app
+def count(app: App, segment: str) -> None:
+    """Count subscribers."""
+    with app.database.reading() as session:
+        app.out(str(exporting.count(session, _condition(app, segment))))
+
+
+@subscribers.command()
+@click.argument("address")
+@pass_app
+def remove(app: App, address: str) -> None:
+    """Unsubscribe ADDRESS. The opt-out is kept, so no import brings it back."""
+    parsed = parse_address(address)
+    with app.database.transaction() as session:
+        known = find(session, parsed)
+        if known is None:
+            raise SourceError(f"{parsed} is not a subscriber", remedy="see: mailer subscribers list")
+        changed = unsubscribe(session, known.id, origin=Origin("command"), at=datetime.now(UTC))
+    app.out(f"{parsed}: {'unsubscribed' if changed else f'is {known.status.value} already'}")
+
+
+def _condition(app: App, segment: str) -> ColumnElement[bool] | None:
+    return parse_segment(segment, app.settings.segments).condition if segment else None
+
+
+def _to_file(
+    path: Path,
+    write: Callable[[Session, TextIO, ColumnElement[bool] | None], int],
+    session: Session,
+    condition: ColumnElement[bool] | None,
+) -> int:
+    try:
+        with path.open("w", encoding="utf-8", newline="") as target:
+            path.chmod(0o600)
+            return write(session, target, condition)
+    except OSError as error:
+        raise SourceError(f"{path}: {error.strerror}") from error
+
+
+def _pair(text: str, option: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not (key and equals and value):
+        raise click.UsageError(f"{option} takes KEY=VALUE, not '{text}'")
+    return key, value
+
+
+class _counted:  # noqa: N801 - used as a context manager
+    """Shows how many rows were read, if somebody looks on."""
+
+    def __init__(self, *, shown: bool) -> None:
+        console = Console(stderr=True)
+        self._progress: Progress | None = None
+        if shown and console.is_terminal:
+            self._progress = Progress(TextColumn("{task.completed:,} rows"), console=console, transient=True)
+
+    def __enter__(self) -> Callable[[int], None]:
+        if self._progress is None:
+            return lambda rows: None
+        progress = self._progress
+        progress.start()
+        task = progress.add_task("rows", total=None)
+        return lambda rows: progress.advance(task, rows)
+
+    def __exit__(self, *failure: Any) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+
+def _tell(app: App, report: ImportReport, rejected: Path, dry_run: bool) -> None:
+    if dry_run:
+        app.out("Nothing was changed; this is what an import would do:")
+    for what, number in (
+        ("added", report.added),
+        ("updated", report.updated),
+        ("unchanged", report.unchanged),
+        ("kept out (opted out, bounced, complained or erased before)", report.kept_out),
+        ("rejected", report.rejected),
+    ):
+        if number or what == "added":
+            app.out(f"{number:>9,}  {what}")
+    if report.encoding == "cp1252":
+        app.say("The file is not UTF-8; it was read as Windows-1252 (Latin-1).")
+    for row in report.examples:
+        app.say(f"  line {row.line}: {row.reason}")
+    if report.rejected and not dry_run:
+        app.say(f"All rejected rows: {rejected}")
+    if report.id is not None:
+        app.say(f"Taken back with: mailer subscribers revert {report.id}")
