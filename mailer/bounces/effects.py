@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -86,6 +86,16 @@ def clear_soft_count(session: Session, subscriber_id: int) -> bool:
         .returning(Subscriber.id)
     )
     return cleared.first() is not None
+
+
+def clear_soft_counts(session: Session, address_keys: Collection[str]) -> None:
+    """Forget the soft bounces of addresses that mail has arrived at; a request names some thousands."""
+    if address_keys:
+        session.execute(
+            update(Subscriber)
+            .where(Subscriber.address_key.in_(address_keys), Subscriber.soft_points > 0)
+            .values(soft_points=0.0, soft_since=None, soft_last_at=None)
+        )
 
 
 def _count(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -20,11 +21,13 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from mailer.audience.subscribers import Origin, change_status, unsubscribe
-from mailer.bounces.effects import apply_verdicts, clear_soft_count, fail_delivery
-from mailer.bounces.matching import Basis, Match, match
+from mailer.bounces import webhooks
+from mailer.bounces.effects import apply_verdicts, clear_soft_count, clear_soft_counts, fail_delivery
+from mailer.bounces.matching import Basis, Match, address_key, match
 from mailer.bounces.mime import decoded_words, read_mail
 from mailer.bounces.policy import SoftLimits
 from mailer.bounces.report import Report, ReportKind, parse_report
+from mailer.bounces.webhook_tables import EventKind, WebhookEvent
 from mailer.database.models import Delivery, StoredReport, SubscriberStatus
 from mailer.database.session import Database
 from mailer.errors import TokenError
@@ -104,25 +107,58 @@ def record(
         return apply_mail(session, signer, stored, report, at=at, rules=rules)
 
 
+def record_events(
+    database: Database, signer: Signer, events: Sequence[WebhookEvent], *, at: datetime, rules: Rules
+) -> list[Recorded]:
+    """Store a request's events, then act on each; those that change nothing are not kept.
+
+    The caller has verified the sender. One transaction stores all, one acts: a request is whole.
+    """
+    told = [event for event in events if event.kind not in webhooks.PASSING]
+    kept = [event for event in told if event.kind is not EventKind.DELIVERED]
+    with database.transaction() as session:
+        ids = [
+            _insert(session, webhooks.freeze(event), source=webhooks.SOURCE + event.provider, at=at)
+            for event in kept
+        ]
+        clear_soft_counts(
+            session, {address_key(event.recipient) for event in told if event.kind is EventKind.DELIVERED}
+        )
+    done: list[Recorded] = []
+    with database.transaction() as session:
+        for report_id, event in zip(ids, kept, strict=True):
+            stored = session.get_one(StoredReport, report_id, with_for_update=True)
+            if stored.outcome != Outcome.STORED.value:
+                done.append(replace(recorded(stored), duplicate=True))
+                continue
+            report = webhooks.as_report(event)
+            done.append(apply_report(session, signer, stored, report, at=at, rules=rules, trusted=True))
+    return done
+
+
 def store(database: Database, raw: bytes, *, source: str, at: datetime) -> int:
     """Keep a report as it came and return its number; the same octets have the same number."""
-    digest = hashlib.sha256(raw).hexdigest()
-    same = select(StoredReport.id).where(StoredReport.digest == digest)
     try:
         with database.transaction() as session:
-            if (known := session.scalar(same)) is not None:
-                return known
-            stored = StoredReport(
-                received_at=at, source=source, digest=digest, raw=raw, kind="", details={},
-                outcome=Outcome.STORED.value,
-            )  # fmt: skip
-            session.add(stored)
-            session.flush()
-            return stored.id
+            return _insert(session, raw, source=source, at=at)
     except IntegrityError:
         # Another fetch brought the same mail between our look and our insert.
-        with database.reading() as session:
-            return session.scalars(same).one()
+        with database.transaction() as session:
+            return _insert(session, raw, source=source, at=at)
+
+
+def _insert(session: Session, raw: bytes, *, source: str, at: datetime) -> int:
+    digest = hashlib.sha256(raw).hexdigest()
+    known = session.scalar(select(StoredReport.id).where(StoredReport.digest == digest))
+    if known is not None:
+        return known
+    stored = StoredReport(
+        received_at=at, source=source, digest=digest, raw=raw, kind="", details={},
+        outcome=Outcome.STORED.value,
+    )  # fmt: skip
+    session.add(stored)
+    session.flush()
+    return stored.id
 
 
 def apply_mail(
@@ -139,12 +175,15 @@ def apply_stored(
 ) -> tuple[Recorded, Recorded]:
     """Judge a stored report again and act on it; return what it was and what it is now."""
     before = recorded(stored)
-    report = parse_report(stored.raw)
+    is_webhook = stored.source.startswith(webhooks.SOURCE)
+    report = webhooks.thaw(stored.raw) if is_webhook else parse_report(stored.raw)
     verdict = _verdict(report, match(session, signer, report))
     now = (report.kind.value, verdict.bounce_class if verdict else None, bool(verdict and verdict.hard))
     settled = before.outcome not in (Outcome.STORED, Outcome.UNMATCHED)
     if settled and now == (before.kind, before.bounce_class, before.hard):
         return before, before
+    if is_webhook:
+        return before, apply_report(session, signer, stored, report, at=at, rules=rules, trusted=True)
     return before, apply_mail(session, signer, stored, report, at=at, rules=rules)
 
 

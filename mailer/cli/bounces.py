@@ -10,14 +10,12 @@ from typing import Any, BinaryIO
 import click
 
 from mailer import reports
+from mailer.bounces.configured import boxes_of, rules_of
 from mailer.bounces.fetch import Tally, fetch
-from mailer.bounces.maildir import Maildir
-from mailer.bounces.policy import SoftLimits
-from mailer.bounces.record import MAX_RAW_OCTETS, Recorded, Rules, record
+from mailer.bounces.record import MAX_RAW_OCTETS, Recorded, record
 from mailer.bounces.rejudge import reclassify
 from mailer.bounces.report import Report, parse_report
 from mailer.cli.app import App, Group, dry_run_option, finish, json_option, pass_app
-from mailer.config import Settings
 from mailer.errors import ConfigError, ExitCode, MailerError
 
 
@@ -26,22 +24,12 @@ def bounces() -> None:
     """Bring bounces and complaints in, and see what they said and did."""
 
 
-def rules_of(settings: Settings) -> Rules:
-    """Return how the settings want reports to be believed and counted."""
-    section = settings.bounces
-    return Rules(
-        unsubscribe_address=settings.unsubscribe_address,
-        trust_unsigned=section.trust_unsigned,
-        limits=SoftLimits(section.soft_points, section.soft_days, section.quiet_days),
-    )
-
-
 @bounces.command("fetch")
 @json_option
 @pass_app
 def fetch_command(app: App, as_json: bool) -> None:
     """Read every configured mailbox once. Mails are marked as seen when they are stored, never deleted."""
-    boxes = [Maildir(app.settings.path(folder)) for folder in app.settings.bounces.maildirs]
+    boxes = boxes_of(app.settings)
     if not boxes:
         raise ConfigError("no mailbox is configured", remedy='set maildirs = ["…"] under [bounces]')
     tally = Tally()

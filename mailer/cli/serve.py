@@ -13,6 +13,8 @@ from mailer.cli.app import App, Command, pass_app
 @pass_app
 def serve(app: App, host: str | None, port: int | None) -> None:
     """Answer unsubscribe links and show the archive, until stopped (Ctrl-C, SIGTERM)."""
+    from mailer.bounces.configured import rules_of
+    from mailer.web.hooks import Hooks, secrets_of
     from mailer.web.public import create_app
     from mailer.web.server import serve_until_stopped
 
@@ -24,6 +26,9 @@ def serve(app: App, host: str | None, port: int | None) -> None:
         brand=settings.brand,
         public_url=settings.web.public_url,
         tracking=settings.tracking,
+        hooks=Hooks(
+            app.database, app.signer, secrets=secrets_of(settings.webhooks), rules=rules_of(settings)
+        ),
     )
     host, port = host or settings.web.host, port or settings.web.port
     serve_until_stopped(

@@ -15,6 +15,7 @@ from mailer.config.sections import (
     Settings,
     Tracking,
     Web,
+    Webhooks,
     is_loopback,
 )
 
@@ -32,6 +33,7 @@ __all__ = [
     "Settings",
     "Tracking",
     "Web",
+    "Webhooks",
     "flatten",
     "is_loopback",
     "load",

@@ -38,6 +38,7 @@ from mailer.config.sections import (
     Settings,
     Tracking,
     Web,
+    Webhooks,
 )
 from mailer.errors import ConfigError
 
@@ -180,6 +181,7 @@ def _known_keys(table: list[str]) -> Iterable[str]:
         "dkim": DkimKey,
         "bounces": Bounces,
         "web": Web,
+        "webhooks": Webhooks,
         "tracking": Tracking,
         "paths": Paths,
     }

@@ -181,6 +181,20 @@ class Bounces(Section):
     """After so many days without a soft bounce the count begins again."""
 
 
+class Webhooks(Section):
+    """`[webhooks]`: what each provider proves itself with; one without a value is not listened to."""
+
+    ses_topics: tuple[str, ...] = ()
+    """ARNs of the SNS topics that may report to `/hooks/ses`."""
+    sendgrid_public_key: str = ""
+    """Verification key of the signed event webhook, base64."""
+    mailgun_signing_key: SecretStr | None = None
+    postmark: SecretStr | None = None
+    """`user:password` of the basic authentication that is part of the webhook's URL."""
+    sparkpost: SecretStr | None = None
+    mailjet: SecretStr | None = None
+
+
 class Web(Section):
     """`[web]`: the public pages."""
 
@@ -220,6 +234,7 @@ class Settings(BaseSettings):
     delivery: Delivery = Delivery()
     dkim: tuple[DkimKey, ...] = ()
     bounces: Bounces = Bounces()
+    webhooks: Webhooks = Webhooks()
     web: Web = Web()
     tracking: Tracking = Tracking()
     segments: dict[str, str] = Field(default_factory=dict)

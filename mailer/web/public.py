@@ -15,11 +15,14 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp
 
+from mailer.bounces.webhooks import MAX_BODY_OCTETS
 from mailer.config import Brand, Newsletter, Tracking
 from mailer.database.session import Database
 from mailer.errors import StorageError, TokenError
 from mailer.tokens import Signer
 from mailer.web.archive import Archive, Editions
+from mailer.web.hooks import PREFIX as HOOKS
+from mailer.web.hooks import Hooks
 from mailer.web.intake import Intake
 from mailer.web.look import Look
 from mailer.web.shield import Shield
@@ -39,6 +42,7 @@ def create_app(
     brand: Brand,
     public_url: str,
     tracking: Tracking,
+    hooks: Hooks | None = None,
 ) -> ASGIApp:
     """Return the application of the public pages. The database is open already."""
     public_url = public_url.rstrip("/")
@@ -67,9 +71,16 @@ def create_app(
         ).router()
     )
     app.include_router(Intake(signer, editions, writer, tracking).router())
+    if hooks is not None:
+        app.include_router(hooks.router())
     app.include_router(_service(database, look))
     _tell_failures(app, look)
-    return Shield(app, private=PRIVATE, https=public_url.startswith("https:"))
+    return Shield(
+        app,
+        private=PRIVATE,
+        https=public_url.startswith("https:"),
+        bodies={HOOKS: MAX_BODY_OCTETS},
+    )
 
 
 def _service(database: Database, look: Look) -> APIRouter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from starlette.datastructures import MutableHeaders
@@ -22,13 +23,21 @@ class Shield:
 
     An answer keeps a header that it sets itself. Under the prefixes of `private` nothing is cached
     or indexed: their addresses hold a token. `https` adds Strict-Transport-Security (RFC 6797).
+    `bodies` gives prefixes under which a request's body may have another size, in octets.
     """
 
     def __init__(
-        self, app: ASGIApp, *, policy: str = PAGE_POLICY, private: tuple[str, ...] = (), https: bool = False
+        self,
+        app: ASGIApp,
+        *,
+        policy: str = PAGE_POLICY,
+        private: tuple[str, ...] = (),
+        https: bool = False,
+        bodies: Mapping[str, int] | None = None,
     ) -> None:
         self._app = app
         self._private = private
+        self._bodies = dict(bodies or {})
         self._headers = {
             "content-security-policy": policy,
             "x-content-type-options": "nosniff",
@@ -46,13 +55,15 @@ class Shield:
         headers = dict(self._headers)
         if scope["path"].startswith(self._private):
             headers |= {"cache-control": "no-store", "x-robots-tag": "noindex, nofollow"}
+        bounds = (octets for prefix, octets in self._bodies.items() if scope["path"].startswith(prefix))
+        most = next(bounds, MAX_BODY_OCTETS)
         taken = 0
 
         async def bounded() -> Message:
             nonlocal taken
             message = await receive()
             taken += len(message.get("body", b""))
-            if taken > MAX_BODY_OCTETS:
+            if taken > most:
                 raise HTTPException(413)
             return message
 
