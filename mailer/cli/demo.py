@@ -17,11 +17,11 @@ import click
 import uvicorn
 
 from mailer.audience.importing import import_csv
+from mailer.bounces.configured import rules_of
 from mailer.bounces.fetch import fetch
 from mailer.bounces.maildir import Maildir
 from mailer.cli import books as shown
 from mailer.cli.app import App, Command, json_option, pass_app
-from mailer.cli.bounces import rules_of
 from mailer.cli.learning import learning
 from mailer.config import load
 from mailer.config.shipped import shipped
