@@ -38,9 +38,9 @@ _SIGNER = Signer([b"a secret for this benchmark only"])
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add how many messages a round has, and how many rounds there are."""
-    parser.add_argument("--compose-messages", type=int, default=200, help="messages a round (200)")
+    parser.add_argument("--compose-messages", type=int, default=40, help="messages a round (40)")
     parser.add_argument(
-        "--compose-rounds", type=int, default=50, help="rounds, of which the best counts (50)"
+        "--compose-rounds", type=int, default=250, help="rounds, of which the best counts (250)"
     )
 
 
