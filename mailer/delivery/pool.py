@@ -320,11 +320,7 @@ class _Worker:
                 timeouts=pool.timeouts,
             )
         except RelayDownError as error:
-            if line.sessions or line.opening > 1:
-                # It serves others of us, or may: perhaps it wants no more connections.
-                self._rest_until = pool.now() + _NO_MORE_CONNECTIONS_SECONDS
-            else:
-                pool.relay_failed(line, error)
+            self._failed(error)
         else:
             line.sessions += 1
         finally:
@@ -336,11 +332,17 @@ class _Worker:
         end = await session.run(self._next, self._settled)
         if end is End.CLOSED and not self._answered:
             where = f"{self._line.relay.host}:{self._line.relay.port}"
-            self._pool.relay_failed(
-                self._line, RelayDownError(f"{where}: ends connections before it takes a message")
-            )
+            self._failed(RelayDownError(f"{where}: ends connections before it takes a message"))
         if end is End.CLOSED or self._spent or self._sent >= self._line.relay.messages_per_connection:
             await self._leave()
+
+    def _failed(self, error: RelayDownError) -> None:
+        """Note that this connection came to nothing; it is still counted as opening or as a session."""
+        if self._line.sessions + self._line.opening > 1:
+            # The relay serves others of us, or may: perhaps it wants no more connections.
+            self._rest_until = self._pool.now() + _NO_MORE_CONNECTIONS_SECONDS
+        else:
+            self._pool.relay_failed(self._line, error)
 
     async def _leave(self) -> None:
         session, self._session = self._session, None

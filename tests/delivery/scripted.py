@@ -119,6 +119,7 @@ class _Conversation:
         script = self.script
         if script.greeting == SILENCE:
             await self.reader.read()
+        if script.greeting in (SILENCE, CLOSE):
             return
         await self.say(script.greeting)
         while (line := await self.until(b"\r\n")) is not None:
