@@ -258,18 +258,23 @@ class Composer:
         return values
 
     def _dated(self, at: datetime) -> bytes:
-        if self._date[0] != at:
+        # Read once: another thread may compose with this one, and must not change what is returned.
+        known, line = self._date
+        if known != at:
             if at.tzinfo is None:
                 raise ValueError("the time of a message must be aware")
-            self._date = (at, f"Date: {format_datetime(at)}\r\n".encode("ascii"))
-        return self._date[1]
+            line = f"Date: {format_datetime(at)}\r\n".encode("ascii")
+            self._date = (at, line)
+        return line
 
     def _subject_line(self, subject: str) -> bytes:
-        if self._last_subject[0] != subject:
-            if not subject.strip():
-                raise ValueError("the subject is empty")
-            self._last_subject = (subject, headers.unstructured("Subject", subject))
-        return self._last_subject[1]
+        known, line = self._last_subject
+        if known != subject:
+            line = headers.unstructured("Subject", subject)
+            self._last_subject = (subject, line)
+        if not subject.strip():
+            raise ValueError("the subject is empty")
+        return line
 
     def _list_unsubscribe(self, link: str) -> bytes:
         # The token is base64url, which URLs hold as it is.

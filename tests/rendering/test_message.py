@@ -4,6 +4,7 @@ import email
 import email.policy
 import hashlib
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.headerregistry import AddressHeader
@@ -310,6 +311,16 @@ def test_dkim_hashes_the_relaxed_form_of_the_body_that_is_sent() -> None:
         message.content.removeprefix(b"DKIM-Signature: x\r\n")
         == composer(edition).compose(replace(ANNA, name="A  B"), AT).content
     )
+
+
+def test_threads_share_a_composer_without_mixing_readers() -> None:
+    made = composer(replace(EDITION, subject="For {{ subscriber.name }}"))
+    readers = [replace(ANNA, subscriber_id=at, name=f"Reader {at}") for at in range(300)]
+    times = [AT + timedelta(seconds=at % 7) for at in range(300)]
+    with ThreadPoolExecutor(4) as pool:
+        messages = list(pool.map(made.compose, readers, times))
+    alone = composer(replace(EDITION, subject="For {{ subscriber.name }}"))
+    assert [alone.compose(*pair) for pair in zip(readers, times, strict=True)] == messages
 
 
 words = st.text(
