@@ -155,3 +155,90 @@ def test_any_reply_has_a_verdict_with_safe_text(
 
 def test_every_bounce_class_has_a_policy() -> None:
     assert set(BounceClass) == set(POLICY)
+
+
+@pytest.mark.parametrize(
+    ("expected", "code", "status", "text"),
+    [
+        (300.0, 451, "4.7.1", "Greylisted, please try again in 300 seconds"),
+        (300.0, 450, "", "Greylisted, try again after 5 minutes"),
+        (7200.0, 421, "4.7.0", "[TSS04] Messages from 192.0.2.1 temporarily deferred"),
+        (3600.0, 421, "4.7.28", "an unusual rate of mail from your IP address"),
+        (86_400.0, 452, "4.2.2", "mailbox full"),
+        (600.0, 451, "", "Greylisting enabled"),
+        (None, 451, "4.3.0", "Temporary problem"),
+        (None, 550, "5.1.1", "user unknown; try again in 5 minutes"),
+    ],
+)
+def test_wait_is_what_the_reply_or_the_provider_asks_for(
+    expected: float | None, code: int, status: str, text: str
+) -> None:
+    assert judge(code, status, text).retry_after_seconds == expected
+
+
+C = BounceClass
+
+
+@pytest.mark.parametrize(
+    ("expected", "code", "status", "text"),
+    [
+        (C.INVALID_MAILBOX, 550, "5.1.1", "<a@example.com>... User unknown"),
+        (C.INVALID_DOMAIN, 550, "5.1.2", "Host unknown (name server said: host not found)"),
+        (C.MOVED, 551, "5.1.6", "The user has moved"),
+        (C.MAILBOX_DISABLED, 550, "", "This account has been suspended"),
+        (C.MAILBOX_FULL, 552, "5.2.2", "Mailbox size limit exceeded"),
+        (C.FILTERED, 550, "5.2.0", "Message filtered"),
+        (C.EXPIRED, None, "4.4.7", "retry timeout exceeded"),
+        (C.NETWORK, 554, "5.4.6", "Too many hops"),
+        (C.TRANSIENT_SYSTEM, 451, "4.3.0", "queue file write error"),
+        (C.RATE_LIMITED, 452, "4.5.3", "Too many recipients"),
+        (
+            C.REPUTATION_BLOCK,
+            554,
+            "5.7.1",
+            "Client host blocked using bl.example.org: your IP has a bad reputation",
+        ),
+        (C.AUTH_FAILURE, 550, "5.7.1", "rejected by the DMARC policy of example.org"),
+        (C.POLICY_REJECT, 554, "5.7.1", "Relay access denied"),
+        (C.CONTENT, 554, "5.7.1", "The message contains a virus"),
+        (C.MESSAGE_TOO_LARGE, 552, "5.3.4", "Message size exceeds fixed limit"),
+        (C.PROTOCOL, 503, "5.5.1", "Bad sequence of commands"),
+        (C.UNDETERMINED, 550, "", "No."),
+    ],
+)
+def test_refusal_is_put_in_its_class(expected: BounceClass, code: int | None, status: str, text: str) -> None:
+    assert judge(code, status, text).bounce_class is expected
+
+
+def test_unknown_user_after_data_comes_from_a_filter() -> None:
+    assert judge(550, "", "no such user").hard
+    verdict = judge(550, "", "no such user", command="DATA")
+    assert (verdict.bounce_class, verdict.hard) == (BounceClass.FILTERED, False)
+
+
+def test_unknown_domain_in_answer_to_mail_speaks_of_the_sender() -> None:
+    verdict = judge(550, "5.1.8", "domain example.org does not exist", command="MAIL")
+    assert (verdict.bounce_class, verdict.hard) == (BounceClass.POLICY_REJECT, False)
+
+
+def test_control_characters_are_escaped_and_long_text_is_cut() -> None:
+    assert judge(550, "", "no\x1b[31m\x00way").text == "no\\x1b[31m\\x00way"
+    assert len(judge(550, "", "x" * 5000).text) == 512
+
+
+def test_only_hard_classes_suppress_and_our_own_faults_weigh_nothing() -> None:
+    assert {c for c in BounceClass if POLICY[c].hard} == {C.INVALID_MAILBOX, C.INVALID_DOMAIN, C.MOVED}
+    for ours in (
+        C.AUTH_FAILURE,
+        C.REPUTATION_BLOCK,
+        C.RATE_LIMITED,
+        C.PROTOCOL,
+        C.MESSAGE_TOO_LARGE,
+        C.CONTENT,
+    ):
+        assert POLICY[ours].weight == 0.0
+    assert (POLICY[C.NETWORK].weight, POLICY[C.UNDETERMINED].weight, POLICY[C.POLICY_REJECT].weight) == (
+        0.5,
+        0.5,
+        0.25,
+    )

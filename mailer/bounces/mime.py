@@ -160,18 +160,18 @@ def _leaves(headers: Headers, body: bytes) -> Iterator[Leaf]:
 
 def _parts(body: bytes, boundary: str) -> list[bytes]:
     """Return what stands between the delimiter lines (RFC 2046 section 5.1.1)."""
-    delimiter = re.compile(
-        rb"\n--" + re.escape(boundary.encode("utf-8", "replace")) + rb"(?=--|[ \t]*(?:\n|\Z))"
-    )
-    pieces = delimiter.split(b"\n" + body, MAX_PARTS)
-    if len(pieces) == 1:
-        return []
-    parts = []
+    delimiter = b"\n--" + boundary.encode("utf-8", "replace")
+    pieces = (b"\n" + body).split(delimiter, MAX_PARTS)
+    parts: list[bytes] = []
     for piece in pieces[1:]:
-        if piece.startswith(b"--"):
+        line, _, rest = piece.partition(b"\n")
+        if line.startswith(b"--"):
             break
-        line_end = piece.find(b"\n")
-        parts.append(piece[line_end + 1 :] if line_end >= 0 else b"")
+        if line.strip():  # Another boundary that begins with this one.
+            if parts:
+                parts[-1] += delimiter + piece
+            continue
+        parts.append(rest)
     return parts
 
 

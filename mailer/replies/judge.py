@@ -17,6 +17,14 @@ _GAP: Final = 60
 _LOOKED_AT: Final = 2048
 
 _HARD_CLASSES: Final = frozenset({BounceClass.INVALID_MAILBOX, BounceClass.INVALID_DOMAIN, BounceClass.MOVED})
+_SOUGHT: Final = tuple(
+    (
+        family,
+        tuple(phrase for phrase in family.phrases if "*" not in phrase),
+        tuple((phrase.partition("*")[0], phrase) for phrase in family.phrases if "*" in phrase),
+    )
+    for family in FAMILIES
+)
 _BEFORE_MAIL: Final = frozenset({"CONN", "EHLO", "HELO"})
 _AGAIN: Final = frozenset(
     {
@@ -89,6 +97,8 @@ def judge(
 def shown_text(text: str) -> str:
     """Return `text` as one line of at most 512 characters, with escapes for what cannot be printed."""
     line = _BLANKS.sub(" ", text[: 4 * TEXT_LIMIT]).strip(" ")
+    if line.isprintable():
+        return line[:TEXT_LIMIT]
     escaped = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in line)
     return escaped[:TEXT_LIMIT]
 
@@ -152,7 +162,7 @@ def _pair(detail: str) -> tuple[int, int]:
 
 
 def _by_families(code: int | None, detail: str, text: str, command: str) -> _Found | None:
-    family = next((family for family in FAMILIES if _speaks(family, text)), None)
+    family = _first_to_speak(text)
     if family is None:
         return None
     means = family.means
@@ -194,8 +204,16 @@ def _by_status(code: int | None, detail: str, command: str) -> _Found:
     return _Found(BounceClass.UNDETERMINED, Basis.NOTHING)
 
 
-def _speaks(family: Family, text: str) -> bool:
-    return any(_says(text, phrase) for phrase in family.phrases)
+def _first_to_speak(text: str) -> Family | None:
+    """Return the first family one of whose phrases stands in `text`. Written out: this is the hot loop."""
+    for family, plain, gapped in _SOUGHT:
+        for phrase in plain:
+            if phrase in text:
+                return family
+        for first, phrase in gapped:
+            if first in text and _says(text, phrase):
+                return family
+    return None
 
 
 def _says(text: str, phrase: str) -> bool:
