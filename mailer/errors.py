@@ -109,5 +109,11 @@ class RelayError(MailerError):
     exit_code = ExitCode.CONFIGURATION
 
 
+class MailboxError(MailerError):
+    """A mailbox could not be read; what had been stored stays stored."""
+
+    exit_code = ExitCode.CONFIGURATION
+
+
 class RelayDownError(RelayError):
     """A relay cannot be reached, or asks to come later; another, or the same one later, may do."""

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from pathlib import Path
+
 from mailer.bounces.fetch import Box
+from mailer.bounces.imap import Imap
 from mailer.bounces.maildir import Maildir
 from mailer.bounces.policy import SoftLimits
+from mailer.bounces.pop3 import Pop3
 from mailer.bounces.record import Rules
-from mailer.config import Settings
+from mailer.config import Mailbox, Settings, password
+
+OpenBox = Callable[[], AbstractContextManager[Box]]
 
 
 def rules_of(settings: Settings) -> Rules:
@@ -19,6 +28,20 @@ def rules_of(settings: Settings) -> Rules:
     )
 
 
-def boxes_of(settings: Settings) -> list[Box]:
-    """Return the configured mailboxes, not opened yet."""
-    return [Maildir(settings.path(folder)) for folder in settings.bounces.maildirs]
+def boxes_of(settings: Settings) -> Sequence[OpenBox]:
+    """Return what opens each configured mailbox; nothing is connected before."""
+    folders = [partial(_maildir, settings.path(folder)) for folder in settings.bounces.maildirs]
+    servers = [partial(_server, section, settings.folder) for section in settings.bounces.boxes]
+    return [*folders, *servers]
+
+
+@contextmanager
+def _maildir(folder: Path) -> Iterator[Box]:
+    yield Maildir(folder)
+
+
+def _server(section: Mailbox, folder: Path) -> AbstractContextManager[Box]:
+    def secret() -> str:
+        return password(section, folder) or ""
+
+    return Imap(section, secret) if section.kind == "imap" else Pop3(section, secret)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
+import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
@@ -10,13 +13,15 @@ from typing import Any, BinaryIO
 import click
 
 from mailer import reports
-from mailer.bounces.configured import boxes_of, rules_of
+from mailer.bounces.configured import OpenBox, boxes_of, rules_of
 from mailer.bounces.fetch import Tally, fetch
+from mailer.bounces.imap import Imap
+from mailer.bounces.lmtp import Intake, serve
 from mailer.bounces.record import MAX_RAW_OCTETS, Recorded, record
 from mailer.bounces.rejudge import reclassify
 from mailer.bounces.report import Report, parse_report
 from mailer.cli.app import App, Group, dry_run_option, finish, json_option, pass_app
-from mailer.errors import ConfigError, ExitCode, MailerError
+from mailer.errors import ConfigError, ExitCode, MailboxError, MailerError
 
 
 @click.group(cls=Group)
@@ -25,18 +30,60 @@ def bounces() -> None:
 
 
 @bounces.command("fetch")
+@click.option("--watch", is_flag=True, help="Go on until stopped, as mails come (IMAP IDLE where it can be).")
+@click.option("--interval", default=60.0, show_default=True, help="Seconds between two looks.")
 @json_option
 @pass_app
-def fetch_command(app: App, as_json: bool) -> None:
-    """Read every configured mailbox once. Mails are marked as seen when they are stored, never deleted."""
+def fetch_command(app: App, watch: bool, interval: float, as_json: bool) -> None:
+    """Read every configured mailbox once.
+
+    A mail is marked as seen once it is stored, and deleted only from POP3 mailboxes, which have no marks.
+    """
     boxes = boxes_of(app.settings)
     if not boxes:
-        raise ConfigError("no mailbox is configured", remedy='set maildirs = ["…"] under [bounces]')
-    tally = Tally()
-    for box in boxes:
-        tally.merge(fetch(app.database, app.signer, box, clock=_now, rules=rules_of(app.settings)))
-    _tell(app, tally, as_json=as_json)
-    finish(ExitCode.PARTIAL if tally.failures else ExitCode.DONE)
+        raise ConfigError("no mailbox is configured", remedy="set bounces.maildirs or [[bounces.boxes]]")
+    while True:
+        tally = _look(app, boxes, wait_seconds=interval if watch else 0.0, as_json=as_json)
+        if not watch:
+            finish(ExitCode.PARTIAL if tally.failures else ExitCode.DONE)
+            return
+
+
+def _look(app: App, boxes: Sequence[OpenBox], *, wait_seconds: float, as_json: bool) -> Tally:
+    """Read each box once, tell what was there, and wait for more if asked to."""
+    tally, waited, last = Tally(), False, len(boxes) - 1
+    for place, open_box in enumerate(boxes):
+        try:
+            with open_box() as box:
+                tally.merge(fetch(app.database, app.signer, box, clock=_now, rules=rules_of(app.settings)))
+                if wait_seconds and place == last and isinstance(box, Imap) and box.can_wait():
+                    _tell(app, tally, as_json=as_json)
+                    box.wait(wait_seconds)
+                    waited = True
+        except MailboxError as error:
+            # One mailbox that is away does not keep the others from being read.
+            tally.failures.append(str(error))
+    if not waited:
+        _tell(app, tally, as_json=as_json)
+        time.sleep(wait_seconds)
+    return tally
+
+
+@bounces.command()
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", default=8624, show_default=True, type=click.IntRange(0, 65535))
+@pass_app
+def lmtp(app: App, host: str, port: int) -> None:
+    """Take mails over LMTP until stopped. Return paths that are not ours are refused at RCPT."""
+    intake = Intake(
+        app.database,
+        app.signer,
+        bounce_domain=app.settings.bounce_domain,
+        rules=rules_of(app.settings),
+        clock=_now,
+        told=lambda recorded: app.out(_told(recorded)),
+    )
+    asyncio.run(serve(intake, host, port, ready=lambda bound: app.say(f"LMTP on {host}:{bound}")))
 
 
 @bounces.command()

@@ -31,6 +31,7 @@ from mailer.config.sections import (
     Brand,
     Delivery,
     DkimKey,
+    Mailbox,
     Newsletter,
     Paths,
     Provider,
@@ -90,8 +91,8 @@ def load(path: Path, *, flags: Mapping[str, Any] | None = None) -> Settings:
     return settings
 
 
-def password(relay: Relay, folder: Path) -> str | None:
-    """Return a relay's password from the value, the file or the command; None when it has none.
+def password(relay: Relay | Mailbox, folder: Path) -> str | None:
+    """Return the password of a relay or mailbox from value, file or command; None when it has none.
 
     Raises `ConfigError`, which never quotes the secret.
     """

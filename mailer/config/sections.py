@@ -163,12 +163,41 @@ class DkimKey(Section):
     key_file: Path
 
 
+class Mailbox(Section):
+    """`[[bounces.boxes]]`: a mailbox on a server that takes reports, and nothing else."""
+
+    kind: Literal["imap", "pop3"] = "imap"
+    host: str
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    """The usual one for kind and security if it is not given."""
+    security: Security = Security.TLS
+    verify_certificate: bool = True
+    user: str
+    password: SecretStr | None = None
+    password_file: Path | None = None
+    password_command: str | None = None
+    folder: str = "INBOX"
+    """IMAP only."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Mailbox:
+        if (
+            sum(source is not None for source in (self.password, self.password_file, self.password_command))
+            != 1
+        ):
+            raise ValueError("give one of password, password_file and password_command")
+        if self.security is Security.PLAIN and not is_loopback(self.host):
+            raise ValueError(f"'plain' is for servers on this machine; {self.host} needs 'tls' or 'starttls'")
+        return self
+
+
 class Bounces(Section):
     """`[bounces]`: where reports come back, and what they do."""
 
     domain: DomainText = ""
     """Domain of the envelope sender `b.TOKEN@…`; empty means the author's domain."""
     maildirs: tuple[Path, ...] = ()
+    boxes: tuple[Mailbox, ...] = ()
     unsubscribe_address: AddressText = ""
     """Local mailbox for `mailto:` in List-Unsubscribe; empty means `unsubscribe@` the bounce domain."""
     trust_unsigned: bool = False

@@ -1,0 +1,106 @@
+"""A mailbox read by IMAP (RFC 3501): unseen mails, marked as seen once they are stored."""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any, Final
+
+from imapclient import SEEN, IMAPClient
+from imapclient.exceptions import IMAPClientError
+
+from mailer.bounces.fetch import Incoming
+from mailer.bounces.record import MAX_RAW_OCTETS
+from mailer.config import Mailbox, Security
+from mailer.errors import MailboxError
+
+_TIMEOUT_SECONDS: Final = 60
+# Servers may end an IDLE after half an hour (RFC 2177).
+_LONGEST_IDLE_SECONDS: Final = 29 * 60
+
+
+class Imap:
+    """A folder on an IMAP server; use it as a context manager. It should hold reports and nothing else."""
+
+    def __init__(self, section: Mailbox, password: Callable[[], str]) -> None:
+        self._section = section
+        self._password = password
+        self._client: Any = None
+
+    @property
+    def source(self) -> str:
+        """`imap:` and the user and server."""
+        return f"imap:{self._section.user}@{self._section.host}"
+
+    def __enter__(self) -> Imap:
+        section = self._section
+        context = tls_context(section)
+        with self._translated():
+            self._client = IMAPClient(
+                section.host,
+                port=section.port,
+                ssl=section.security is Security.TLS,
+                ssl_context=context if section.security is Security.TLS else None,
+                timeout=_TIMEOUT_SECONDS,
+            )
+            if section.security is Security.STARTTLS:
+                self._client.starttls(context)
+            self._client.login(section.user, self._password())
+            self._client.select_folder(section.folder)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # The mails are marked already: a connection that is gone cannot lose anything here.
+        with contextlib.suppress(IMAPClientError, OSError):
+            self._client.logout()
+
+    def mails(self) -> Iterator[Incoming]:
+        """Yield the unseen mails, oldest first. Raises `MailboxError` when the connection fails."""
+        wanted = f"BODY.PEEK[]<0.{MAX_RAW_OCTETS}>"
+        with self._translated():
+            uids = sorted(self._client.search("UNSEEN"))
+        for uid in uids:
+            with self._translated():
+                found = self._client.fetch([uid], [wanted]).get(uid, {})
+            raw = next((value for name, value in found.items() if name.startswith(b"BODY[]")), None)
+            if isinstance(raw, bytes):
+                yield Incoming(str(uid), raw)
+
+    def mark(self, mail: Incoming) -> None:
+        """Set the flag \\Seen."""
+        with self._translated():
+            self._client.add_flags([int(mail.key)], [SEEN], silent=True)
+
+    def wait(self, seconds: float) -> None:
+        """Return when something happens in the folder, or after `seconds`. Needs IDLE (RFC 2177)."""
+        with self._translated():
+            self._client.idle()
+            self._client.idle_check(timeout=min(seconds, _LONGEST_IDLE_SECONDS))
+            self._client.idle_done()
+
+    def can_wait(self) -> bool:
+        """Return whether the server announces IDLE."""
+        with self._translated():
+            return bool(self._client.has_capability("IDLE"))
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (IMAPClientError, OSError) as error:
+            raise MailboxError(
+                f"{self.source}: {error}", remedy="check [[bounces.boxes]], the server and the password"
+            ) from error
+
+
+def tls_context(section: Mailbox) -> ssl.SSLContext:
+    """Return how the server's certificate is checked."""
+    context = ssl.create_default_context()
+    if not section.verify_certificate:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context

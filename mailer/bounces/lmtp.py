@@ -1,0 +1,108 @@
+"""An LMTP server (RFC 2033): the mail server hands reports over as they come.
+
+One recipient a transaction: the answer to DATA then says for that mail alone whether it is kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Final
+
+from aiosmtpd.lmtp import LMTP
+from aiosmtpd.smtp import Envelope, Session
+
+from mailer.bounces.record import MAX_RAW_OCTETS, Recorded, Rules, record
+from mailer.database.session import Database
+from mailer.errors import ConfigError, StorageError, TokenError
+from mailer.tokens import Signer
+
+_MAX_MAIL_OCTETS: Final = 32 * MAX_RAW_OCTETS
+_RETURN_PATH: Final = re.compile(r"b\.([a-z2-7]{1,64})@(.+)", re.IGNORECASE)
+_log = logging.getLogger(__name__)
+
+
+class Intake:
+    """Answers the mail server: who may be written to, and whether a mail has been kept."""
+
+    def __init__(
+        self,
+        database: Database,
+        signer: Signer,
+        *,
+        bounce_domain: str,
+        rules: Rules,
+        clock: Callable[[], datetime],
+        told: Callable[[Recorded], None] = lambda recorded: None,
+    ) -> None:
+        self._database = database
+        self._signer = signer
+        self._domain = bounce_domain.lower()
+        self._rules = rules
+        self._clock = clock
+        self._told = told
+
+    async def handle_RCPT(  # noqa: N802 - aiosmtpd's name
+        self, server: Any, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        """Accept a return path that we signed, or the unsubscribe address; refuse anything else."""
+        if envelope.rcpt_tos:
+            return "452 4.5.3 One recipient at a time"
+        if not self._is_ours(address):
+            return "550 5.1.1 No such address here"
+        envelope.rcpt_tos.append(address)
+        return "250 2.1.5 OK"
+
+    async def handle_DATA(  # noqa: N802 - aiosmtpd's name
+        self, server: Any, session: Session, envelope: Envelope
+    ) -> str:
+        """Answer 250 once the mail is stored; 451 leaves it in the mail server's queue."""
+        content = envelope.content if isinstance(envelope.content, bytes) else b""
+        # The envelope says best whom the report is about: it goes where the parser looks first.
+        raw = b"Delivered-To: " + envelope.rcpt_tos[0].encode("ascii", "replace") + b"\r\n" + content
+        try:
+            recorded = await asyncio.to_thread(
+                record, self._database, self._signer, raw, source="lmtp", at=self._clock(), rules=self._rules
+            )
+        except StorageError as error:
+            _log.error("%s", error)
+            return "451 4.3.0 The mail cannot be kept just now"
+        self._told(recorded)
+        return f"250 2.0.0 Kept as report {recorded.report_id}"
+
+    def _is_ours(self, address: str) -> bool:
+        local, _, domain = self._rules.unsubscribe_address.lower().rpartition("@")
+        given, _, given_domain = address.lower().rpartition("@")
+        if local and given_domain == domain and given.partition("+")[0] == local:
+            return True
+        found = _RETURN_PATH.fullmatch(address)
+        if found is None or found[2].lower() != self._domain:
+            return False
+        try:
+            self._signer.read_return_path(found[1])
+        except TokenError:
+            return False
+        return True
+
+
+async def serve(intake: Intake, host: str, port: int, *, ready: Callable[[int], None]) -> None:
+    """Serve LMTP until cancelled; `ready` gets the port. Raises `ConfigError` if it cannot listen."""
+
+    def session() -> LMTP:
+        return LMTP(
+            intake, hostname="localhost", ident="mailer", data_size_limit=_MAX_MAIL_OCTETS,
+            enable_SMTPUTF8=True, timeout=300,
+        )  # fmt: skip
+
+    try:
+        server = await asyncio.get_running_loop().create_server(session, host, port)
+    except OSError as error:
+        raise ConfigError(
+            f"{host}:{port}: {error.strerror}", remedy="choose another place to listen"
+        ) from error
+    async with server:
+        ready(server.sockets[0].getsockname()[1])
+        await server.serve_forever()

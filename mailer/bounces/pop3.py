@@ -1,0 +1,95 @@
+"""A mailbox read by POP3 (RFC 1939): mails are deleted there once they are stored here."""
+
+from __future__ import annotations
+
+import contextlib
+import poplib
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Final
+
+from mailer.bounces.fetch import Incoming
+from mailer.bounces.imap import tls_context
+from mailer.config import Mailbox, Security
+from mailer.errors import MailboxError
+
+_TIMEOUT_SECONDS: Final = 60
+# poplib gives up on a line above 2,048 octets and loses its place; bounced mails have longer ones.
+poplib._MAXLINE = 4 * 1_048_576  # type: ignore[attr-defined]
+
+
+class Pop3:
+    """A POP3 mailbox; use it as a context manager.
+
+    POP3 knows no flags, so a mail that is stored is deleted, by the QUIT at the end of the pass. If the
+    connection breaks before, nothing is deleted, and the next pass finds the same mails known already.
+    """
+
+    def __init__(self, section: Mailbox, password: Callable[[], str]) -> None:
+        self._section = section
+        self._password = password
+        self._client: poplib.POP3 | None = None
+
+    @property
+    def source(self) -> str:
+        """`pop3:` and the user and server."""
+        return f"pop3:{self._section.user}@{self._section.host}"
+
+    def __enter__(self) -> Pop3:
+        section = self._section
+        secure = section.security is Security.TLS
+        port = section.port or (poplib.POP3_SSL_PORT if secure else poplib.POP3_PORT)
+        with self._translated():
+            if secure:
+                self._client = poplib.POP3_SSL(
+                    section.host, port, timeout=_TIMEOUT_SECONDS, context=tls_context(section)
+                )
+            else:
+                self._client = poplib.POP3(section.host, port, timeout=_TIMEOUT_SECONDS)
+            if section.security is Security.STARTTLS:
+                self._client.stls(tls_context(section))
+            self._client.user(section.user)
+            self._client.pass_(self._password())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._client is None:
+            return
+        if kind is None:
+            with self._translated():
+                self._client.quit()
+        else:
+            with contextlib.suppress(poplib.error_proto, OSError):
+                self._client.quit()
+
+    def mails(self) -> Iterator[Incoming]:
+        """Yield every mail that is there. Raises `MailboxError` when the connection fails."""
+        client = self._open
+        with self._translated():
+            count, _ = client.stat()
+        for number in range(1, count + 1):
+            with self._translated():
+                _, lines, _ = client.retr(number)
+            yield Incoming(str(number), b"\r\n".join(lines) + b"\r\n")
+
+    def mark(self, mail: Incoming) -> None:
+        """Let the mail be deleted by QUIT."""
+        with self._translated():
+            self._open.dele(int(mail.key))
+
+    @property
+    def _open(self) -> poplib.POP3:
+        if self._client is None:
+            raise MailboxError(f"{self.source}: not connected")
+        return self._client
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (poplib.error_proto, OSError) as error:
+            raise MailboxError(
+                f"{self.source}: {error}", remedy="check [[bounces.boxes]], the server and the password"
+            ) from error

@@ -1,0 +1,100 @@
+"""The LMTP server, spoken to by smtplib's client."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import smtplib
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pytest
+
+from mailer.audience.subscribers import get
+from mailer.bounces.lmtp import Intake, serve
+from mailer.bounces.record import Effect, Recorded, Rules
+from mailer.database.session import Database
+from mailer.tokens import Subject
+from tests.bounces.reports import ISSUE, SIGNER, dsn, subscribe, token
+
+NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+DOMAIN = "bounce.example.org"
+
+
+@pytest.fixture
+def told() -> list[Recorded]:
+    return []
+
+
+@pytest.fixture
+def port(database: Database, told: list[Recorded]) -> Iterator[int]:
+    intake = Intake(
+        database,
+        SIGNER,
+        bounce_domain=DOMAIN,
+        rules=Rules(unsubscribe_address=f"unsubscribe@{DOMAIN}"),
+        clock=lambda: NOW,
+        told=told.append,
+    )
+    ready = threading.Event()
+    ports: list[int] = []
+    loop = asyncio.new_event_loop()
+
+    def listening(bound: int) -> None:
+        ports.append(bound)
+        ready.set()
+
+    task = loop.create_task(serve(intake, "127.0.0.1", 0, ready=listening))
+
+    def run() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            loop.run_until_complete(task)
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert ready.wait(30)
+    yield ports[0]
+    loop.call_soon_threadsafe(task.cancel)
+    thread.join()
+
+
+def refused(port: int, recipient: str) -> int:
+    with smtplib.LMTP("127.0.0.1", port) as client, pytest.raises(smtplib.SMTPRecipientsRefused) as refusal:
+        client.sendmail("", [recipient], b"Subject: x\r\n\r\nx\r\n")
+    return refusal.value.recipients[recipient][0]
+
+
+def test_return_path_of_ours_is_taken_and_acted_upon(
+    database: Database, port: int, told: list[Recorded]
+) -> None:
+    ana = subscribe(database, NOW)
+    with smtplib.LMTP("127.0.0.1", port) as client:
+        # The report itself quotes no token: the envelope alone says whose it is.
+        client.sendmail("", [f"b.{token(ana)}@{DOMAIN}"], dsn("").replace(b"\n", b"\r\n"))
+    assert [recorded.effect for recorded in told] == [Effect.SUPPRESSED]
+    with database.reading() as session:
+        found = get(session, ana)
+    assert found is not None
+    assert found.status.value == "bounced"
+
+
+def test_unsubscribe_address_is_taken(database: Database, port: int, told: list[Recorded]) -> None:
+    link = SIGNER.link(Subject(ISSUE, subscribe(database, NOW)))
+    with smtplib.LMTP("127.0.0.1", port) as client:
+        client.sendmail("ana@example.com", [f"unsubscribe@{DOMAIN}"], f"Subject: {link}\r\n\r\n".encode())
+    assert [recorded.effect for recorded in told] == [Effect.UNSUBSCRIBED]
+
+
+def test_everything_else_is_refused_at_rcpt(database: Database, port: int) -> None:
+    ana = subscribe(database, NOW)
+    good = token(ana)
+    forged = ("b" if good[0] == "a" else "a") + good[1:]
+    link = SIGNER.link(Subject(ISSUE, ana))
+    for recipient in (
+        f"b.{forged}@{DOMAIN}", f"b.{good}@other.example", f"b.{link}@{DOMAIN}", f"b.@{DOMAIN}",
+        f"postmaster@{DOMAIN}",
+    ):  # fmt: skip
+        assert refused(port, recipient) == 550
