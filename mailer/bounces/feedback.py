@@ -35,7 +35,7 @@ def read(headers: Headers, leaves: list[Leaf], original: Headers) -> tuple[str, 
 
 def _concerned(fields: Headers, original: Headers) -> list[str]:
     """Return the recipients that the report names, or those of the mail it is about."""
-    for values in (fields.all(*_PARTIES), original.all("x-original-to", "delivered-to", "to")):
+    for values in (fields.all(*_PARTIES), original.all("to"), original.all("x-original-to", "delivered-to")):
         found = [clean_address(address) for value in values[:50] for address in ADDRESS.findall(value[:2000])]
         if found:
             return list(dict.fromkeys(found))[:50]

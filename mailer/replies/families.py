@@ -194,6 +194,7 @@ REPUTATION: Final = Family(B.REPUTATION_BLOCK, (
     "relay quota",
 ))  # fmt: skip
 CONTENT: Final = Family(B.CONTENT, (
+    "suspicious url", "suspicious link",
     "probability of spam", "spam probability",
     "message filtered. please see", "message filtered. refer to", "mime complexity",
     "too many received", "containing images", "reject, id=", "uribl policy", "spam-like",
@@ -227,6 +228,7 @@ CONTENT: Final = Family(B.CONTENT, (
     "from header", "missing from", "date header",
 ))  # fmt: skip
 SECURITY: Final = Family(B.POLICY_REJECT, (
+    "message not allowed",
     "does not support tls", "not support tls",
     "non-member", "members-only", "members only", "closed mailing list", "organizational settings",
     "low priority", "mass mailer", "illegal attachment", "you must be authenticated", "bad auth",
@@ -256,6 +258,7 @@ SECURITY: Final = Family(B.POLICY_REJECT, (
     "not compliant", "does not comply",
 ))  # fmt: skip
 LISTED: Final = Family(B.REPUTATION_BLOCK, (
+    "listed in the dbl",
     "csi.cloudmark", "cloudmark sender intelligence", "sender ip address rejected",
     "extreme bad ip profile", "not accepting mail from your ip", "too many spams from your ip",
     "dynamic/zombied", "hosts with dynamic ip", "rejecting open proxy", "open relay",
