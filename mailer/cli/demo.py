@@ -31,6 +31,7 @@ from mailer.delivery.queue import Books
 from mailer.delivery.sender import Ended
 from mailer.errors import MailerError, RefusedError
 from mailer.tokens import Signer
+from mailer.web.letters import Confirmations
 from mailer.web.public import create_app
 
 _MARK = ".mailer-demo"
@@ -173,6 +174,7 @@ class _Demo:
             brand=self._settings.brand,
             public_url=self._settings.web.public_url,
             tracking=self._settings.tracking,
+            send_confirmation=Confirmations(self._settings, self._signer).send,
         )
 
     def _mail_to(self, local: str) -> bytes:

@@ -15,6 +15,7 @@ def serve(app: App, host: str | None, port: int | None) -> None:
     """Answer unsubscribe links and show the archive, until stopped (Ctrl-C, SIGTERM)."""
     from mailer.bounces.configured import rules_of
     from mailer.web.hooks import Hooks, secrets_of
+    from mailer.web.letters import Confirmations
     from mailer.web.public import create_app
     from mailer.web.server import serve_until_stopped
 
@@ -29,6 +30,7 @@ def serve(app: App, host: str | None, port: int | None) -> None:
         hooks=Hooks(
             app.database, app.signer, secrets=secrets_of(settings.webhooks), rules=rules_of(settings)
         ),
+        send_confirmation=Confirmations(settings, app.signer).send,
     )
     host, port = host or settings.web.host, port or settings.web.port
     serve_until_stopped(

@@ -67,8 +67,10 @@ def build(settings: Settings, path: Path) -> Edition:
     )
 
 
-def composer(settings: Settings, edition: Edition, issue_id: int, signer: Signer) -> Composer:
-    """Return what makes the messages of an issue, and signs them if there are keys."""
+def composer(
+    settings: Settings, edition: Edition, issue_id: int, signer: Signer, *, letter: bool = False
+) -> Composer:
+    """Return what makes the messages of an issue or a letter, and signs them if there are keys."""
     keys = [
         dkim.SigningKey(key.domain, key.selector, dkim.load_key(settings.path(key.key_file)))
         for key in settings.dkim
@@ -82,6 +84,7 @@ def composer(settings: Settings, edition: Edition, issue_id: int, signer: Signer
         unsubscribe_address=settings.unsubscribe_address,
         signer=signer,
         dkim=Dkim(dkim.relaxed_lines, dkim.Signer(keys).sign_digest) if keys else None,
+        letter=letter,
     )
 
 

@@ -26,10 +26,11 @@ from mailer.web.hooks import Hooks
 from mailer.web.intake import Intake
 from mailer.web.look import Look
 from mailer.web.shield import Shield
+from mailer.web.subscribe import Joining, SendConfirmation
 from mailer.web.unsubscribe import Leaving
 from mailer.web.writer import Writer
 
-PRIVATE: Final = ("/u/", "/p/", "/c/", "/o/")
+PRIVATE: Final = ("/u/", "/p/", "/c/", "/o/", "/confirm/")
 _ROBOTS: Final = "User-agent: *\n" + "".join(f"Disallow: {prefix}\n" for prefix in PRIVATE)
 _log = logging.getLogger(__name__)
 
@@ -42,13 +43,18 @@ def create_app(
     brand: Brand,
     public_url: str,
     tracking: Tracking,
+    send_confirmation: SendConfirmation,
     hooks: Hooks | None = None,
 ) -> ASGIApp:
-    """Return the application of the public pages. The database is open already."""
+    """Return the application of the public pages. The database is open already.
+
+    `send_confirmation` brings the letter of a double opt-in to a relay, or raises.
+    """
     public_url = public_url.rstrip("/")
     look = Look(brand, name=newsletter.name, language=newsletter.language)
     writer = Writer(database)
     editions = Editions(database)
+    joining = Joining(database, signer, look, writer, send_confirmation)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -56,6 +62,7 @@ def create_app(
         try:
             yield
         finally:
+            joining.close()
             writer.close()
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
@@ -70,6 +77,7 @@ def create_app(
             public_url=public_url,
         ).router()
     )
+    app.include_router(joining.router())
     app.include_router(Intake(signer, editions, writer, tracking).router())
     if hooks is not None:
         app.include_router(hooks.router())

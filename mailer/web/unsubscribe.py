@@ -12,11 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
-from urllib.parse import parse_qsl
 
 from fastapi import APIRouter
 from sqlalchemy.orm import Session
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
@@ -27,11 +25,10 @@ from mailer.database.models import Subscriber, SubscriberStatus
 from mailer.database.session import Database
 from mailer.errors import AddressError
 from mailer.tokens import Signer, Subject
+from mailer.web.forms import MAX_NAME, client_ip, fields_of
 from mailer.web.look import Look, masked
 from mailer.web.writer import Writer
 
-_MAX_FIELDS: Final = 20
-_MAX_NAME: Final = 100
 _STANDING: Final = {
     SubscriberStatus.PENDING: "Waiting for your confirmation",
     SubscriberStatus.ACTIVE: "Subscribed",
@@ -85,7 +82,7 @@ class Leaving:
         """Unsubscribe at once; the answer is sent when it is on the disk. Doing it twice is fine."""
         token = request.path_params["token"]
         subject = self._subject(token)
-        fields = await _fields(request)
+        fields = await fields_of(request)
         one_click = fields.get("List-Unsubscribe", "").strip().lower() == "one-click"
         if not one_click and fields.get("confirm") != "yes":
             # RFC 8058 section 3.2 names the one body that asks for it; a stray POST is not a wish.
@@ -103,7 +100,7 @@ class Leaving:
         """Change what the preferences page asked for, and show it anew."""
         token = request.path_params["token"]
         subject = self._subject(token)
-        fields = await _fields(request)
+        fields = await fields_of(request)
         status = 200
         match fields.get("action"):
             case "unsubscribe":
@@ -131,8 +128,8 @@ class Leaving:
         return await asyncio.wrap_future(self._writer.submit(_bring_back, change))
 
     async def _rename(self, subject: Subject, name: str) -> tuple[int, str]:
-        if len(name) > _MAX_NAME:
-            return 400, f"That name is longer than {_MAX_NAME} characters."
+        if len(name) > MAX_NAME:
+            return 400, f"That name is longer than {MAX_NAME} characters."
         try:
             check_header_text(name, field="The name")
         except AddressError as error:
@@ -195,19 +192,7 @@ def _rename(session: Session, names: Sequence[tuple[int, str]]) -> list[None]:
 
 
 def _origin(request: Request, subject: Subject, way: str) -> Origin:
-    ip = request.client.host if request.client else ""
-    return Origin(way, ip=ip, issue_id=subject.issue_id or None)
-
-
-async def _fields(request: Request) -> dict[str, str]:
-    """Return the fields of a form, urlencoded or multipart (RFC 8058 section 3.1 allows both)."""
-    if request.headers.get("content-type", "").lower().startswith("multipart/"):
-        async with request.form(max_files=1, max_fields=_MAX_FIELDS) as form:
-            return {name: value for name, value in form.items() if isinstance(value, str)}
-    try:
-        return dict(parse_qsl((await request.body()).decode(), max_num_fields=_MAX_FIELDS))
-    except ValueError as error:
-        raise HTTPException(400) from error
+    return Origin(way, ip=client_ip(request), issue_id=subject.issue_id or None)
 
 
 async def _options(request: Request) -> Response:

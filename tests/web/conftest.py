@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import email
+import email.policy
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from email.message import EmailMessage
 from pathlib import Path
 
 import httpx
@@ -18,12 +21,14 @@ from starlette.types import ASGIApp
 
 from mailer.address import parse_address
 from mailer.audience.subscribers import Origin, add
-from mailer.config import Brand, Newsletter, Tracking
+from mailer.config import Brand, Newsletter, Settings, Tracking, load
 from mailer.database.models import IssueState, StoredEdition, StoredIssue, Subscriber, SubscriberStatus
 from mailer.database.session import Database
 from mailer.rendering.edition import Edition, InlineImage
 from mailer.tokens import Signer, Subject
+from mailer.web.letters import Confirmations
 from mailer.web.public import create_app
+from mailer.web.subscribe import SendConfirmation
 
 SECRET = b"0123456789abcdef0123456789abcdef"
 AT = datetime(2026, 3, 1, 8, 0, tzinfo=UTC)
@@ -36,6 +41,16 @@ class Site:
     database: Database
     signer: Signer
     client: httpx.Client
+    outbox: Path
+
+    def letters(self, count: int) -> list[EmailMessage]:
+        """Return the letters in the outbox, in no order, once there are `count` of them."""
+        while True:
+            found = list((self.outbox / "new").glob("*"))
+            if len(found) >= count:
+                break
+            time.sleep(0.01)
+        return [email.message_from_bytes(path.read_bytes(), policy=email.policy.default) for path in found]
 
     def subscribe(self, address: str = "jo@example.org", name: str = "Jo") -> int:
         with self.database.transaction() as session:
@@ -116,6 +131,14 @@ def serving(app: ASGIApp) -> Iterator[str]:
         listener.close()
 
 
+def _settings(folder: Path) -> Settings:
+    templates = Path(__file__).parents[2] / "email_templates"
+    (folder / "config.toml").write_text(
+        f'web.public_url = "https://news.example.org"\npaths.templates = "{templates}"\n'
+    )
+    return load(folder / "config.toml")
+
+
 OpenSite = Callable[..., contextlib.AbstractContextManager[Site]]
 
 
@@ -130,10 +153,12 @@ def open_site(tmp_path: Path) -> OpenSite:
         newsletter: Newsletter | None = None,
         tracking: Tracking | None = None,
         public_url: str = "https://news.example.org",
+        send_confirmation: SendConfirmation | None = None,
     ) -> Iterator[Site]:
         database = Database("sqlite:///subscribers.db", folder=tmp_path)
         database.open()
         signer = Signer(secrets)
+        letters = Confirmations(_settings(tmp_path), signer)
         app = create_app(
             database,
             signer,
@@ -141,9 +166,10 @@ def open_site(tmp_path: Path) -> OpenSite:
             brand=Brand(),
             public_url=public_url,
             tracking=tracking or Tracking(),
+            send_confirmation=send_confirmation or letters.send,
         )
         with serving(app) as url, httpx.Client(base_url=url) as client:
-            yield Site(database, signer, client)
+            yield Site(database, signer, client, tmp_path / "outbox")
         database.engine.dispose()
 
     return opened

@@ -7,6 +7,7 @@ from lxml import etree
 
 from mailer.config import Newsletter
 from mailer.database.models import IssueState
+from mailer.tokens import Subject
 from tests.web.conftest import OpenSite, Site, edition
 
 _ATOM = {"a": "http://www.w3.org/2005/Atom"}
@@ -86,7 +87,7 @@ def test_health_follows_the_database(site: Site) -> None:
 
 def test_robots_are_told_to_leave_the_token_pages(site: Site) -> None:
     told = site.client.get("/robots.txt").text
-    for prefix in ("/u/", "/p/", "/c/", "/o/"):
+    for prefix in ("/u/", "/p/", "/c/", "/o/", "/confirm/"):
         assert f"Disallow: {prefix}\n" in told
 
 
@@ -94,7 +95,8 @@ def test_pages_hold_no_script_and_no_inline_style(site: Site) -> None:
     site.issue(edition())
     subscriber = site.subscribe()
     token = site.link(subscriber)
-    for path in ("/", f"/u/{token}", f"/p/{token}", "/none"):
+    confirm = site.signer.confirmation(Subject(0, subscriber))
+    for path in ("/", f"/u/{token}", f"/p/{token}", "/none", "/subscribe", f"/confirm/{confirm}"):
         page = site.client.get(path).text
         assert "<script" not in page
         assert "style=" not in page

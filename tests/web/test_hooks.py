@@ -33,7 +33,7 @@ def client(database: Database) -> Iterator[httpx.Client]:
     )
     app = create_app(
         database, SIGNER, newsletter=Newsletter(), brand=Brand(), public_url="http://127.0.0.1:8600",
-        tracking=Tracking(), hooks=hooks,
+        tracking=Tracking(), send_confirmation=lambda recipient: None, hooks=hooks,
     )  # fmt: skip
     with serving(app) as url, httpx.Client(base_url=url) as made:
         yield made

@@ -1,0 +1,28 @@
+"""What a request says: the fields of its form, and where it comes from."""
+
+from __future__ import annotations
+
+from typing import Final
+from urllib.parse import parse_qsl
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+MAX_NAME: Final = 100
+_MAX_FIELDS: Final = 20
+
+
+async def fields_of(request: Request) -> dict[str, str]:
+    """Return the fields of a form, urlencoded or multipart (RFC 8058 section 3.1 allows both)."""
+    if request.headers.get("content-type", "").lower().startswith("multipart/"):
+        async with request.form(max_files=1, max_fields=_MAX_FIELDS) as form:
+            return {name: value for name, value in form.items() if isinstance(value, str)}
+    try:
+        return dict(parse_qsl((await request.body()).decode(), max_num_fields=_MAX_FIELDS))
+    except ValueError as error:
+        raise HTTPException(400) from error
+
+
+def client_ip(request: Request) -> str:
+    """Return the address the request came from; behind a proxy on this machine, the one it forwards."""
+    return request.client.host if request.client else ""

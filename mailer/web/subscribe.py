@@ -1,0 +1,210 @@
+"""`/subscribe` and `/confirm/TOKEN`: nobody is on the list who did not ask twice.
+
+The form answers every address alike, known or not, and before anything is looked up: neither the
+page nor its timing tells who is subscribed. What follows happens behind it, one request after the
+other: a pending subscriber and one letter, at most one a day for an address. The letter's link only
+shows a page; its button confirms, since scanners follow the links in mail.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import ipaddress
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from fastapi import APIRouter
+from limits import RateLimitItemPerHour
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from mailer.address import Address, check_header_text, parse_address
+from mailer.audience.subscribers import Change, Origin, add, change_status, find, get
+from mailer.database.models import Event, SubscriberStatus
+from mailer.database.session import Database
+from mailer.errors import AddressError, MailerError
+from mailer.rendering.message import Recipient
+from mailer.tokens import Signer
+from mailer.web.forms import MAX_NAME, client_ip, fields_of
+from mailer.web.look import Look
+from mailer.web.writer import Writer
+
+LETTER_EVENT: Final = "confirmation"
+_BETWEEN_LETTERS: Final = timedelta(hours=24)
+_PER_CLIENT: Final = RateLimitItemPerHour(10)
+_PER_DOMAIN: Final = RateLimitItemPerHour(200)
+_IN_ALL: Final = RateLimitItemPerHour(2000)
+_log = logging.getLogger(__name__)
+
+SendConfirmation = Callable[[Recipient], None]
+
+
+class Joining:
+    """The routes of `/subscribe` and `/confirm/`. `send` brings the letter to a relay, or raises."""
+
+    def __init__(
+        self, database: Database, signer: Signer, look: Look, writer: Writer, send: SendConfirmation
+    ) -> None:
+        self._database = database
+        self._signer = signer
+        self._look = look
+        self._writer = writer
+        self._send = send
+        self._erasure_secret = database.secrets()[0]
+        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+        self._behind = ThreadPoolExecutor(1, "mailer-letters")
+        form = look.page("subscribe.html", address="", name="", problem="").body
+        self._form_version = hashlib.sha256(form).hexdigest()[:12]
+
+    def close(self) -> None:
+        """Finish the letter that is being sent; whose letter waited may ask again."""
+        self._behind.shutdown(cancel_futures=True)
+
+    def router(self) -> APIRouter:
+        """Return the routes."""
+        router = APIRouter()
+        router.add_api_route("/subscribe", self.form, methods=["GET", "HEAD"])
+        router.routes.append(Route("/subscribe", self.ask, methods=["POST"]))
+        router.add_api_route("/confirm/{token}", self.confirmation, methods=["GET", "HEAD"])
+        router.routes.append(Route("/confirm/{token}", self.confirm, methods=["POST"]))
+        return router
+
+    def form(self) -> Response:
+        """Show the form."""
+        return self._form("", "", "")
+
+    async def ask(self, request: Request) -> Response:
+        """Take a wish to subscribe; the answer is the same for every address."""
+        fields = await fields_of(request)
+        text, name = fields.get("email", "").strip(), fields.get("name", "").strip()
+        try:
+            address = parse_address(text)
+            check_header_text(name, field="The name")
+        except AddressError as error:
+            return self._form(text, name, f"{error.message}.", 400)
+        if len(name) > MAX_NAME:
+            return self._form(text, name, f"The name is longer than {MAX_NAME} characters.", 400)
+        ip = client_ip(request)
+        if not self._within_limits(ip, address):
+            return self._look.notice(429, "Too many requests", "Please try again in an hour.")
+        # People do not see this field and leave it empty; programs that fill in forms do not.
+        if not fields.get("website"):
+            origin = Origin("form", ip=ip, form="subscribe", form_version=self._form_version)
+            self._behind.submit(self._invite, address, name, origin)
+        return self._look.notice(
+            200,
+            "Look into your mailbox",
+            "If the address can be subscribed, a mail is on its way to it. Open the link in it to confirm.",
+        )
+
+    def confirmation(self, token: str) -> Response:
+        """Show the button that confirms. Changes nothing."""
+        subject = self._signer.read_confirmation(token)
+        with self._database.reading() as session:
+            person = get(session, subject.subscriber_id)
+        if person is None or person.status is SubscriberStatus.ERASED:
+            raise HTTPException(404)
+        return self._look.page("confirm.html", token=token)
+
+    async def confirm(self, request: Request) -> Response:
+        """Subscribe who confirmed; doing it twice is fine."""
+        subject = self._signer.read_confirmation(request.path_params["token"])
+        if (await fields_of(request)).get("confirm") != "yes":
+            return self._look.notice(400, "Nothing was changed", "The request did not confirm anything.")
+        origin = Origin("form", ip=client_ip(request), form="confirm", form_version=self._form_version)
+        change = Change(subject.subscriber_id, origin, datetime.now(UTC))
+        if not await asyncio.wrap_future(self._writer.submit(_activate, change)):
+            raise HTTPException(404)
+        return self._look.notice(200, "You are subscribed", "The next issue comes to your mailbox.")
+
+    def _form(self, address: str, name: str, problem: str, status: int = 200) -> Response:
+        return self._look.page("subscribe.html", status=status, address=address, name=name, problem=problem)
+
+    def _within_limits(self, ip: str, address: Address) -> bool:
+        return (
+            self._limiter.hit(_PER_CLIENT, "client", _network(ip))
+            and self._limiter.hit(_PER_DOMAIN, "domain", address.domain)
+            and self._limiter.hit(_IN_ALL, "all")
+        )
+
+    def _invite(self, address: Address, name: str, origin: Origin) -> None:
+        """Note the wish and send the letter. Runs behind the answer, so failures go to the log."""
+        noted: int | None = None
+        try:
+            at = datetime.now(UTC)
+            with self._database.transaction() as session:
+                recipient = self._pending(session, address, name, origin, at)
+                if recipient is None:
+                    return
+                event = Event(at=at, kind=LETTER_EVENT, subscriber_id=recipient.subscriber_id, details={})
+                session.add(event)
+                session.flush()
+                noted = event.id
+            self._send(recipient)
+        except MailerError as error:
+            _log.error("%s", error)
+            self._forget_letter(noted)
+        except Exception:
+            _log.exception("a confirmation letter failed")
+            self._forget_letter(noted)
+
+    def _pending(
+        self, session: Session, address: Address, name: str, origin: Origin, at: datetime
+    ) -> Recipient | None:
+        """Return whom to write, or None: subscribed already, erased, or written to in the last day."""
+        known = find(session, address)
+        if known is None:
+            pending = SubscriberStatus.PENDING
+            secret = self._erasure_secret
+            added = add(session, address, secret=secret, origin=origin, at=at, name=name, status=pending)
+            if added.subscriber_id is None:
+                return None
+            return Recipient(subscriber_id=added.subscriber_id, email=str(address), name=name)
+        if known.status in (SubscriberStatus.ACTIVE, SubscriberStatus.ERASED):
+            return None
+        recent = select(Event.id).where(
+            Event.subscriber_id == known.id, Event.kind == LETTER_EVENT, Event.at > at - _BETWEEN_LETTERS
+        )
+        if session.scalar(recent.limit(1)) is not None:
+            return None
+        # What a stranger typed into the form does not change what is known of a person.
+        return Recipient(subscriber_id=known.id, email=known.address, name=known.name)
+
+    def _forget_letter(self, event_id: int | None) -> None:
+        """Let the person ask again at once: the letter did not leave."""
+        if event_id is None:
+            return
+        try:
+            with self._database.transaction() as session:
+                session.execute(delete(Event).where(Event.id == event_id))
+        except MailerError as error:
+            _log.error("%s", error)
+
+
+def _activate(session: Session, changes: Sequence[Change]) -> list[bool]:
+    """Return for each whether they are subscribed now."""
+    outcomes: list[bool] = []
+    for one in changes:
+        change_status(session, one.subscriber_id, SubscriberStatus.ACTIVE, origin=one.origin, at=one.at)
+        person = get(session, one.subscriber_id)
+        outcomes.append(person is not None and person.status is SubscriberStatus.ACTIVE)
+    return outcomes
+
+
+def _network(ip: str) -> str:
+    """Return what counts as one client: an IPv4 address, or an IPv6 network of 64 bits."""
+    try:
+        parsed = ipaddress.ip_address(ip)
+    except ValueError:
+        return ip
+    return ip if parsed.version == 4 else str(ipaddress.ip_network((parsed, 64), strict=False))

@@ -1,0 +1,176 @@
+"""Double opt-in: who asks gets a letter, who confirms is subscribed, and nobody learns who is."""
+
+from __future__ import annotations
+
+import re
+import threading
+from datetime import UTC, datetime, timedelta
+from email.message import EmailMessage
+
+import pytest
+from sqlalchemy import func, select, update
+
+from mailer.address import parse_address
+from mailer.audience.subscribers import Origin, change_status, find, history
+from mailer.database.models import Event, Subscriber, SubscriberStatus
+from mailer.errors import RelayError
+from mailer.rendering.message import Recipient
+from mailer.tokens import Subject
+from tests.web.conftest import OpenSite, Site
+
+JO = "jo@example.org"
+
+
+def ask(site: Site, address: str = JO, **fields: str) -> str:
+    answer = site.client.post("/subscribe", data={"email": address} | fields)
+    assert answer.status_code == 200
+    return answer.text
+
+
+def status_of(site: Site, address: str = JO) -> str | None:
+    with site.database.reading() as session:
+        view = find(session, parse_address(address))
+    return None if view is None else view.status.value
+
+
+def link_in(letter: EmailMessage) -> str:
+    body = letter.get_body(("plain",))
+    assert isinstance(body, EmailMessage)
+    found = re.search(r"https://news\.example\.org(/confirm/[\w-]+)", body.get_content())
+    assert found is not None
+    return found[1]
+
+
+def test_asking_brings_a_letter_and_its_button_subscribes(site: Site) -> None:
+    ask(site, name="Jo")
+    (letter,) = site.letters(1)
+    assert letter["To"] == "Jo <jo@example.org>"
+    assert letter["Auto-Submitted"] == "auto-generated"
+    assert status_of(site) == "pending"
+    link = link_in(letter)
+    for method in ("HEAD", "GET", "GET"):
+        assert site.client.request(method, link).status_code == 200
+    assert status_of(site) == "pending"
+    for _ in range(2):
+        assert "You are subscribed" in site.client.post(link, data={"confirm": "yes"}).text
+    assert status_of(site) == "active"
+
+
+def test_ledger_keeps_who_asked_where_and_which_form(site: Site) -> None:
+    ask(site)
+    link = link_in(site.letters(1)[0])
+    site.client.post(link, data={"confirm": "yes"})
+    with site.database.reading() as session:
+        view = find(session, parse_address(JO))
+        assert view is not None
+        lines = history(session, view.id)
+    assert [(line.after, line.way, line.ip, line.form) for line in lines] == [
+        ("pending", "form", "127.0.0.1", "subscribe"),
+        ("active", "form", "127.0.0.1", "confirm"),
+    ]
+
+
+def test_answer_is_the_same_for_known_and_unknown_and_for_programs(site: Site) -> None:
+    site.subscribe("known@example.org")
+    pages = {ask(site, "known@example.org"), ask(site, "new@example.org"), ask(site, JO, website="x")}
+    assert len(pages) == 1
+    assert [letter["To"] for letter in site.letters(1)] == ["new@example.org"]
+    assert status_of(site) is None
+
+
+def test_one_letter_a_day_for_an_address(site: Site) -> None:
+    ask(site)
+    ask(site)
+    ask(site, "after@example.org")
+    assert sorted(letter["To"] for letter in site.letters(2)) == ["after@example.org", JO]
+    with site.database.transaction() as session:
+        session.execute(update(Event).values(at=datetime.now(UTC) - timedelta(hours=25)))
+    ask(site)
+    assert len(site.letters(3)) == 3
+
+
+@pytest.mark.parametrize("status", [SubscriberStatus.UNSUBSCRIBED, SubscriberStatus.BOUNCED])
+def test_who_left_comes_back_by_confirming_and_keeps_the_name(site: Site, status: SubscriberStatus) -> None:
+    subscriber = site.subscribe(JO, name="Jo")
+    with site.database.transaction() as session:
+        change_status(session, subscriber, status, origin=Origin("command"), at=datetime.now(UTC))
+    ask(site, "JO@example.org", name="A stranger")
+    link = link_in(site.letters(1)[0])
+    assert status_of(site) == status.value
+    site.client.post(link, data={"confirm": "yes"})
+    assert status_of(site) == "active"
+    with site.database.reading() as session:
+        assert session.scalar(select(Subscriber.name)) == "Jo"
+
+
+def test_letter_that_no_relay_takes_can_be_asked_for_again(open_site: OpenSite) -> None:
+    tried: list[Recipient] = []
+    done = threading.Semaphore(0)
+
+    def refuse(recipient: Recipient) -> None:
+        tried.append(recipient)
+        done.release()
+        raise RelayError("the relay is away")
+
+    with open_site(send_confirmation=refuse) as site:
+        for _ in range(2):
+            ask(site)
+            done.acquire()
+    assert [recipient.email for recipient in tried] == [JO, JO]
+    with site.database.reading() as session:
+        assert session.scalar(select(func.count()).select_from(Event)) == 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "complaint"),
+    [
+        ({}, "problem"),
+        ({"email": "nobody"}, "@"),
+        ({"email": "jo@example.org\r\nBcc: all@example.org"}, "control characters"),
+        ({"email": JO, "name": "Jo\nBcc: all@example.org"}, "control character"),
+        ({"email": JO, "name": "J" * 101}, "longer than 100"),
+        ({"email": '"<script>"@example.org <b>'}, "problem"),
+    ],
+)
+def test_form_says_what_is_wrong_and_keeps_what_was_typed(
+    site: Site, fields: dict[str, str], complaint: str
+) -> None:
+    answer = site.client.post("/subscribe", data=fields)
+    assert answer.status_code == 400
+    assert complaint in answer.text
+    assert "<script>" not in answer.text
+    assert "<b>" not in answer.text
+    assert status_of(site) is None
+
+
+def test_one_client_cannot_write_to_many(site: Site) -> None:
+    answers = [
+        site.client.post("/subscribe", data={"email": f"n{n}@example.org", "website": "x"}).status_code
+        for n in range(12)
+    ]
+    assert answers == [200] * 10 + [429] * 2
+
+
+def test_confirmation_needs_its_own_token_and_its_button(site: Site) -> None:
+    subscriber = site.subscribe()
+    with site.database.transaction() as session:
+        gone = Origin("command")
+        change_status(session, subscriber, SubscriberStatus.UNSUBSCRIBED, origin=gone, at=datetime.now(UTC))
+    right = site.signer.confirmation(Subject(0, subscriber))
+    wrong = (site.link(subscriber), site.signer.return_path(Subject(0, subscriber)), right[:-1], "x")
+    for token in wrong:
+        assert site.client.get(f"/confirm/{token}").status_code == 404
+        assert site.client.post(f"/confirm/{token}", data={"confirm": "yes"}).status_code == 404
+    assert site.client.post(f"/confirm/{right}").status_code == 400
+    assert site.status(subscriber) == "unsubscribed"
+
+
+def test_erased_person_is_not_brought_back_by_an_old_letter(site: Site) -> None:
+    subscriber = site.subscribe()
+    with site.database.transaction() as session:
+        erased = SubscriberStatus.ERASED
+        change_status(session, subscriber, erased, origin=Origin("command"), at=datetime.now(UTC))
+    path = f"/confirm/{site.signer.confirmation(Subject(0, subscriber))}"
+    assert site.client.get(path).status_code == 404
+    assert site.client.post(path, data={"confirm": "yes"}).status_code == 404
+    assert site.status(subscriber) == "erased"
