@@ -133,7 +133,7 @@ def has_null_sender(headers: Headers) -> bool:
     return "<>" in headers.all("return-path")
 
 
-def is_auto_reply(headers: Headers, subject: str, notice: str) -> bool:
+def is_auto_reply(headers: Headers, subject: str) -> bool:
     """Return whether a person's or a role's automatic answer (RFC 3834) is before us.
 
     Exim and others mark their bounces `auto-replied` too, so a mail system's own notifications are left out.

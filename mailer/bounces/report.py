@@ -254,7 +254,7 @@ def _kind(mail: _Mail, facts: list[Facts]) -> ReportKind:
         return ReportKind.BOUNCE
     if "delayed" in actions:
         return ReportKind.DELAYED
-    if not facts and kinds.is_auto_reply(mail.headers, mail.subject, mail.notice):
+    if not facts and kinds.is_auto_reply(mail.headers, mail.subject):
         return ReportKind.AUTO_REPLY
     if not mail.is_report and not (
         kinds.has_null_sender(mail.headers) and kinds.reads_like_bounce(mail.notice)

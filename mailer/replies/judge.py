@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
@@ -250,8 +250,3 @@ def _asked_for(text: str) -> float | None:
     if not found:
         return None
     return min(float(found[1]) * _UNIT_SECONDS[found[2][0]], 7 * DAY)
-
-
-def with_text(verdict: Verdict, text: str) -> Verdict:
-    """Return the verdict with other words to show."""
-    return replace(verdict, text=shown_text(text))
