@@ -14,7 +14,7 @@ from imapclient.exceptions import IMAPClientError
 from mailer.bounces.fetch import Incoming
 from mailer.bounces.record import MAX_RAW_OCTETS
 from mailer.config import Mailbox, Security
-from mailer.errors import MailboxError
+from mailer.errors import MailboxError, MailerError
 
 _TIMEOUT_SECONDS: Final = 60
 # Servers may end an IDLE after half an hour (RFC 2177).
@@ -45,10 +45,15 @@ class Imap:
                 ssl_context=context if section.security is Security.TLS else None,
                 timeout=_TIMEOUT_SECONDS,
             )
-            if section.security is Security.STARTTLS:
-                self._client.starttls(context)
-            self._client.login(section.user, self._password())
-            self._client.select_folder(section.folder)
+        try:
+            with self._translated():
+                if section.security is Security.STARTTLS:
+                    self._client.starttls(context)
+                self._client.login(section.user, self._password())
+                self._client.select_folder(section.folder)
+        except MailerError:
+            self._client.shutdown()
+            raise
         return self
 
     def __exit__(

@@ -11,7 +11,7 @@ from typing import Final
 from mailer.bounces.fetch import Incoming
 from mailer.bounces.imap import tls_context
 from mailer.config import Mailbox, Security
-from mailer.errors import MailboxError
+from mailer.errors import MailboxError, MailerError
 
 _TIMEOUT_SECONDS: Final = 60
 # poplib gives up on a line above 2,048 octets and loses its place; bounced mails have longer ones.
@@ -46,10 +46,15 @@ class Pop3:
                 )
             else:
                 self._client = poplib.POP3(section.host, port, timeout=_TIMEOUT_SECONDS)
-            if section.security is Security.STARTTLS:
-                self._client.stls(tls_context(section))
-            self._client.user(section.user)
-            self._client.pass_(self._password())
+        try:
+            with self._translated():
+                if section.security is Security.STARTTLS:
+                    self._client.stls(tls_context(section))
+                self._client.user(section.user)
+                self._client.pass_(self._password())
+        except MailerError:
+            self._client.close()
+            raise
         return self
 
     def __exit__(
