@@ -97,7 +97,7 @@ def relaxed_lines(lines: bytes) -> bytes:
     """Return whole lines, each ending in CRLF, in relaxed form (RFC 6376 section 3.4.4).
 
     The relaxed forms of consecutive lines may be joined. Empty lines at the end of a body are not
-    this function's business: `BodyHasher` leaves them out.
+    this function's business: `body_digest` leaves them out.
     """
     if b"\t" in lines:
         lines = lines.replace(b"\t", b" ")
@@ -106,43 +106,13 @@ def relaxed_lines(lines: bytes) -> bytes:
     return lines.replace(b" \r\n", b"\r\n") if b" \r" in lines else lines
 
 
-class BodyHasher:
-    """SHA-256 over a body that comes in parts of whole lines, already in relaxed form.
-
-    A copy goes on from where the original stands, so that what many messages begin with is hashed once.
-    """
-
-    def __init__(self) -> None:
-        self._hash = hashlib.sha256()
-        self._empty_lines = 0
-
-    def add(self, lines: bytes) -> None:
-        """Take the next lines, as `relaxed_lines` returns them."""
-        end = len(lines)
-        while end >= 2 and lines[max(end - 4, 0) : end] in (b"\r\n\r\n", b"\r\n"):
-            end -= 2
-        if end and self._empty_lines:
-            self._hash.update(b"\r\n" * self._empty_lines)
-            self._empty_lines = 0
-        self._empty_lines += (len(lines) - end) // 2
-        self._hash.update(lines if end == len(lines) else lines[:end])
-
-    def copy(self) -> BodyHasher:
-        """Return an independent hasher in the same state."""
-        twin = BodyHasher()
-        twin._hash, twin._empty_lines = self._hash.copy(), self._empty_lines
-        return twin
-
-    def digest(self) -> bytes:
-        """Return the body hash of RFC 6376 section 3.7."""
-        return self._hash.digest()
-
-
 def body_digest(body: bytes) -> bytes:
-    """Return the relaxed body hash of a whole body."""
-    hasher = BodyHasher()
-    hasher.add(relaxed_lines(body if body.endswith(b"\r\n") or not body else body + b"\r\n"))
-    return hasher.digest()
+    """Return the relaxed body hash of a whole body (RFC 6376 section 3.7)."""
+    lines = relaxed_lines(body if body.endswith(b"\r\n") or not body else body + b"\r\n")
+    end = len(lines)
+    while lines.endswith(b"\r\n\r\n", 0, end):
+        end -= 2
+    return hashlib.sha256(b"" if lines[:end] == b"\r\n" else lines[:end]).digest()
 
 
 class Signer:

@@ -74,6 +74,7 @@ class Pool:
         self._patience_seconds = patience_seconds
         self._failure: Exception | None = None
         self._pending = 0
+        self._ask_below = 0
         self._tries: dict[int, int] = {}
         self._work_came = asyncio.Event()
         self._more_wanted = asyncio.Event()
@@ -163,7 +164,7 @@ class Pool:
     def finished(self, count: int) -> None:
         """Count deliveries that are no longer this pool's."""
         self._pending -= count
-        if self._pending == 0:
+        if self._pending in (0, self._ask_below):
             self._more_wanted.set()
 
     def began(self, lane: Lane) -> None:
@@ -190,19 +191,21 @@ class Pool:
 
     async def _feed(self) -> None:
         """Keep a window of items waiting for those who may start them."""
-        exhausted: frozenset[str] | None = None
+        without: frozenset[str] | None = None
+        """The domains excepted when `claim` had nothing more to give."""
         while not self.stopping:
             crowded = self._crowded()
             domains = self.lanes.domains_of(crowded)
             ready = self.lanes.waiting - sum(len(lane.waiting) for lane in crowded)
             at_rest = self._pending == 0
-            low = ready <= self._window // 2 and domains != exhausted
-            if at_rest or (low and self._has_room(crowded)):
+            # A caller that had no room, not no more, has some when half of it is settled.
+            may_have_more = domains != without or self._pending <= self._ask_below
+            if at_rest or (ready <= self._window // 2 and may_have_more and self._has_room(crowded)):
                 items = await self._claim(self._window - ready, domains)
                 if at_rest and not items:
                     break
-                exhausted = None if items else domains
                 self._add(items)
+                without, self._ask_below = None if items else domains, self._pending // 2
             self._more_wanted.clear()
             await self._until_wanted()
         self.stop()

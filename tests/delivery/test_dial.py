@@ -110,6 +110,22 @@ def test_tls_from_the_first_octet(tls: tuple[ssl.SSLContext, ssl.SSLContext]) ->
     assert len(script.accepted) == 3
 
 
+def test_large_bodies_arrive_whole_over_tls(tls: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
+    async def go() -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        async with serving(script, tls[0]) as relay:
+            session = await Session.open(relay, tls=tls[1])
+            assert await session.run(supply(outgoing(key, large) for key in (1, 2, 3)), outcomes.append)
+            await session.close()
+        return outcomes
+
+    large = b"0123456789abcdef" * 4 + b"\r\n"
+    large *= 30_000
+    script = Script()
+    assert [outcome.fate for outcome in run_async(go())] == [Fate.ACCEPTED] * 3
+    assert script.bodies == [large] * 3
+
+
 def test_starttls_greets_again_and_forgets_what_was_said_before(
     tls: tuple[ssl.SSLContext, ssl.SSLContext],
 ) -> None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import re
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from hypothesis import strategies as st
 
 from mailer.delivery.dkim import (
     SIGNED,
-    BodyHasher,
     PrivateKey,
     Signer,
     SigningKey,
@@ -105,29 +103,16 @@ def test_any_message_verifies(
     assert verifies(keys, signed) == [True, True]
 
 
-@given(lines=body_lines, cuts=st.sets(st.integers(0, 12)))
-def test_body_hash_is_the_same_in_parts_and_matches_the_standard(lines: list[bytes], cuts: set[int]) -> None:
+@given(lines=body_lines, cut=st.integers(0, 12))
+def test_body_hash_matches_the_standard_and_may_be_prepared_in_parts(lines: list[bytes], cut: int) -> None:
     # RFC 6376 section 3.4.4, word by word.
     relaxed = [re.sub(rb"[ \t]+", b" ", line).rstrip(b" ") for line in lines]
     while relaxed and not relaxed[-1]:
         relaxed.pop()
     expected = hashlib.sha256(b"".join(line + b"\r\n" for line in relaxed)).digest()
     assert body_digest(b"".join(line + b"\r\n" for line in lines)) == expected
-    hasher = BodyHasher()
-    edges = [0, *sorted(cut for cut in cuts if cut <= len(lines)), len(lines)]
-    for start, end in itertools.pairwise(edges):
-        hasher.add(relaxed_lines(b"".join(line + b"\r\n" for line in lines[start:end])))
-    assert hasher.digest() == expected
-
-
-def test_hasher_copies_go_their_own_way() -> None:
-    start = BodyHasher()
-    start.add(b"same\r\n\r\n")
-    one, other = start.copy(), start.copy()
-    one.add(b"one\r\n")
-    other.add(b"other\r\n")
-    assert one.digest() == body_digest(b"same\r\n\r\none\r\n")
-    assert other.digest() == body_digest(b"same\r\n\r\nother\r\n")
+    parts = [b"".join(line + b"\r\n" for line in part) for part in (lines[:cut], lines[cut:])]
+    assert body_digest(b"".join(map(relaxed_lines, parts))) == expected
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,23 @@ def test_everything_claimed_is_delivered_once() -> None:
     assert all(count <= 50 for count, _, _ in work.claims)
 
 
+def test_caller_without_room_is_asked_again_before_everything_is_settled() -> None:
+    work, script = queue(400), Script()
+    whole_claim = work.claim
+    least: list[int] = []
+
+    async def claim(count: int, except_domains: frozenset[str]) -> Sequence[Item]:
+        held = len(work.claimed) - len(work.outcomes)
+        items = await whole_claim(min(count, max(0, 40 - held)), except_domains)
+        least.append(held if items else -1)
+        return items
+
+    work.claim = claim  # type: ignore[method-assign]
+    run(work, [script], window=200, settings=[{"connections": 2}])
+    assert work.fates() == {Fate.ACCEPTED: 400}
+    assert any(held > 0 for held in least)
+
+
 def test_few_messages_open_few_connections() -> None:
     script = Script()
     run(queue(2), [script], settings=[{"connections": 50}])
