@@ -1,0 +1,116 @@
+"""The pages in Chromium: what the policies forbid does not happen, and every page fits a phone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Mount
+from starlette.types import Receive, Scope, Send
+
+from mailer.config import Brand
+from mailer.tokens import Subject
+from mailer.web.outbox import create_outbox_app
+from tests.conftest import program
+from tests.web.conftest import Site, edition, serving
+from tests.web.test_outbox import keep, message
+
+pytestmark = pytest.mark.servers
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as driver:
+        opened = driver.chromium.launch(
+            executable_path=program("chromium", "chromium-browser"), args=["--no-sandbox"]
+        )
+        yield opened
+        opened.close()
+
+
+def opened(browser: Browser, url: str, asked: list[str], *, width: int = 1280) -> Page:
+    """Open a page; `asked` gets every address that the browser asks for on its account."""
+    page = browser.new_page(viewport={"width": width, "height": 800})
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(url)
+    return page
+
+
+def console_of(page: Page) -> list[str]:
+    """Return what the page's console says from now on."""
+    said: list[str] = []
+    page.on("console", lambda line: said.append(line.text))
+    return said
+
+
+def test_hostile_message_runs_nothing_and_fetches_nothing(browser: Browser, tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    fetched: list[str] = []
+
+    async def tracker(scope: Scope, receive: Receive, send: Send) -> None:
+        fetched.append(scope["path"])
+        await PlainTextResponse("")(scope, receive, send)
+
+    with (
+        serving(create_outbox_app(tmp_path, brand=Brand())) as url,
+        serving(Starlette(routes=[Mount("/", tracker)])) as far,
+    ):
+        html = f"""
+            <script>document.title = 'taken'; parent.document.title = 'taken'</script>
+            <img alt="" src="x" onerror="document.body.id = 'taken'">
+            <img alt="" src="cid:crocus@example.org"><img alt="" src="{far}/image">
+            <link rel="stylesheet" href="{far}/sheet"><style>p {{ background: url({far}/style) }}</style>
+            <iframe src="{far}/frame"></iframe><meta http-equiv="refresh" content="0;url={far}/refresh">
+            <p>Hello <a href="{far}/link">link</a></p>"""
+        asked: list[str] = []
+        page = opened(browser, f"{url}/message/{keep(tmp_path, message(html=html))}", asked)
+        frame = page.frames[1]
+        frame.wait_for_selector("p")
+        page.wait_for_timeout(500)
+        title = page.title()
+        page.close()
+    assert title == "Hello · Outbox"
+    assert any("/images/crocus" in one for one in asked)
+    assert fetched == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_page_fits_a_phone_and_obeys_its_policy(browser: Browser, site: Site, scheme: str) -> None:
+    issue = site.issue(edition())
+    subscriber = site.subscribe("a.person.with.a.rather.long.address@mail.department.example.org")
+    token = site.link(subscriber, issue)
+    confirm = site.signer.confirmation(Subject(0, subscriber))
+    for path in (
+        "/",
+        "/archive/007-spring",
+        f"/u/{token}",
+        f"/p/{token}",
+        "/subscribe",
+        f"/confirm/{confirm}",
+    ):
+        context = browser.new_context(viewport={"width": 375, "height": 800}, color_scheme=scheme)  # type: ignore[arg-type]
+        page = context.new_page()
+        said = console_of(page)
+        page.goto(f"{site.client.base_url}{path}")
+        assert (path, page.evaluate("document.documentElement.scrollWidth")) == (path, 375)
+        assert (path, [line for line in said if "Policy" in line]) == (path, [])
+        context.close()
+
+
+def test_person_unsubscribes_and_comes_back_by_keyboard_alone(browser: Browser, site: Site) -> None:
+    subscriber = site.subscribe()
+    page = opened(browser, f"{site.client.base_url}/u/{site.link(subscriber)}", [])
+    page.locator("button").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector("text=You are unsubscribed")
+    assert site.status(subscriber) == "unsubscribed"
+    page.click("text=your preferences page")
+    page.get_by_role("button", name="Subscribe again").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector("text=You are subscribed again.")
+    assert site.status(subscriber) == "active"
+    page.close()
