@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any, Final
 
 from lark import Lark, Token, Transformer
-from lark.exceptions import UnexpectedInput, VisitError
+from lark.exceptions import UnexpectedInput, UnexpectedToken, VisitError
 from sqlalchemy import ColumnElement, String, and_, cast, exists, not_, or_, select
 
 from mailer.database.models import Event, StoredIssue, Subscriber, SubscriberStatus, SubscriberTag
@@ -62,8 +62,8 @@ def parse_segment(text: str, saved: Mapping[str, str], *, _depth: int = 0) -> Se
     try:
         condition = _Conditions(text, saved, _depth).transform(_parser().parse(text))
     except UnexpectedInput as error:
-        column = getattr(error, "column", -1)
-        column = column if column > 0 else len(text) + 1
+        at_end = isinstance(error, UnexpectedToken) and error.token.type == "$END"
+        column = len(text) + 1 if at_end else error.column
         raise _at(text, column, "this cannot stand here") from error
     except VisitError as error:
         if isinstance(error.orig_exc, SegmentError):

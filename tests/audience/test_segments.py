@@ -1,0 +1,124 @@
+"""The segment language: what it finds, where its errors point, and that nothing becomes SQL."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import Compiled
+from sqlalchemy.dialects import sqlite
+
+from mailer.address import parse_address
+from mailer.audience import exporting
+from mailer.audience.segments import parse_segment
+from mailer.audience.subscribers import Origin, add
+from mailer.database.session import Database
+from mailer.errors import ExitCode, SegmentError
+
+AT = datetime(2026, 2, 1, tzinfo=UTC)
+SAVED = {"locals": 'country = "RO" or country = "MD"', "loop": "@loop"}
+EVERYBODY = ["ana", "bob", "cai"]
+
+
+@pytest.fixture
+def people(database: Database) -> Database:
+    with database.transaction() as session:
+        for number, (local, domain, country, tags, points) in enumerate(
+            [
+                ("ana", "example.org", "RO", ["vip", "early bird"], 3),
+                ("bob", "example.com", "US", [], 10),
+                ("cai", "example.org", "MD", ["vip"], 7),
+            ]
+        ):
+            add(
+                session,
+                parse_address(f"{local}@{domain}"),
+                secret=b"s" * 32,
+                origin=Origin("command"),
+                at=AT + timedelta(days=30 * number),
+                name=local.capitalize(),
+                attributes={"country": country, "points": points, "beta": local == "ana"},
+                tags=tags,
+            )
+    return database
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("tag:vip", ["ana", "cai"]),
+        ('tag:"early bird"', ["ana"]),
+        ("not tag:vip", ["bob"]),
+        ("domain:example.org", ["ana", "cai"]),
+        ('country = "RO"', ["ana"]),
+        ('country != "RO"', ["bob", "cai"]),
+        ("points >= 7", ["bob", "cai"]),
+        ("points < 7", ["ana"]),
+        ("beta = true", ["ana"]),
+        ('name ~ "A"', ["ana", "cai"]),
+        ("joined > 2026-02-15", ["bob", "cai"]),
+        ("@locals", ["ana", "cai"]),
+        ("tag:vip and not (@locals and points > 5)", ["ana"]),
+        ('tag:vip or country = "US"', EVERYBODY),
+        ("tag:vip AND points > 5 OR domain:example.com", ["bob", "cai"]),
+        ("status:active", EVERYBODY),
+        ("opened:001-hello", []),
+        ('missing = "x"', []),
+        ('missing != "x"', EVERYBODY),
+    ],
+)
+def test_finds(people: Database, text: str, expected: list[str]) -> None:
+    condition = parse_segment(text, SAVED).condition
+    with people.reading() as session:
+        found = [row["email"].partition("@")[0] for row in exporting.rows(session, condition)]
+        assert exporting.count(session, condition) == len(expected)
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "column"),
+    [
+        ("tag:vip adn x = 1", 9),
+        ("tag:", 5),
+        ("country =", 10),
+        ("colour:red", 1),
+        ("tag:vip and @nobody", 14),
+        ("status:sleeping", 8),
+        ("joined > 5", 1),
+        ("joined > 2026-02-30", 10),
+        ("@loop", 2),
+        ("", 1),
+    ],
+)
+def test_error_points_at_the_column(text: str, column: int) -> None:
+    with pytest.raises(SegmentError, match=f"^column {column}: ") as caught:
+        parse_segment(text, SAVED)
+    assert caught.value.exit_code == ExitCode.USAGE
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_a_segment_or_a_clear_error(text: str) -> None:
+    try:
+        segment = parse_segment(text, SAVED)
+    except SegmentError:
+        return
+    assert segment.condition is not None
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=40))
+def test_values_are_bound_and_never_sql(value: str) -> None:
+    quoted = value.replace("\\", "\\\\").replace('"', '\\"')
+    hostile = _compiled(f'country = "{quoted}" and tag:"{quoted}"')
+    assert value in hostile.params.values()
+    assert str(hostile) == str(_compiled('country = "x" and tag:"x"'))
+
+
+def _compiled(text: str) -> Compiled:
+    return parse_segment(text, {}).condition.compile(dialect=sqlite.dialect())
+
+
+def test_deep_nesting_is_refused_in_bounded_time() -> None:
+    with pytest.raises(SegmentError, match="too deep"):
+        parse_segment("(" * 900 + "tag:a" + ")" * 900, {})

@@ -1,0 +1,94 @@
+"""A newsletter's folder, and the `mailer` command run in it as an operator runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PROJECT = Path(__file__).parents[2]
+ISSUE = """\
+---
+title: A short one
+---
+
+Hello {{ subscriber.name | default("there") }}, read [this](https://example.org/page).
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What a command printed and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The object on standard output."""
+        found: dict[str, Any] = json.loads(self.out)
+        return found
+
+
+class Folder:
+    """A folder with config.toml, templates and one issue, `001-short`."""
+
+    def __init__(self, path: Path, config: str = "") -> None:
+        self.path = path
+        path.mkdir(parents=True, exist_ok=True)
+        base = '[newsletter]\nauthor_address = "ana@example.org"\npostal_address = "1 Example Street"\n'
+        (path / "config.toml").write_text(base + config, encoding="utf-8")
+        shutil.copytree(PROJECT / "email_templates", path / "email_templates")
+        (path / "issues").mkdir()
+        (path / "issues" / "001-short.md").write_text(ISSUE, encoding="utf-8")
+
+    def command(self, *arguments: str) -> list[str]:
+        """Return the argument list of a command in this folder."""
+        return [sys.executable, "-m", "mailer", *arguments, "-C", str(self.path)]
+
+    def mailer(self, *arguments: str, **environment: str) -> Ran:
+        """Run a command to its end."""
+        done = subprocess.run(
+            self.command(*arguments),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, **environment},
+        )
+        return Ran(done.returncode, done.stdout, done.stderr)
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start a command and return while it runs."""
+        return subprocess.Popen(
+            self.command(*arguments),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def subscribe(self, number: int) -> None:
+        """Import `s1@example.com` to `sN@example.com`."""
+        path = self.path / "people.csv"
+        lines = ["email,name", *(f"s{n}@example.com,Name {n}" for n in range(1, number + 1))]
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        assert self.mailer("subscribers", "import", str(path)).code == 0
+
+    def books(self, issue: str = "1") -> dict[str, int]:
+        """Return the books of an issue, which balance."""
+        books: dict[str, int] = self.mailer("status", issue, "--json").json["books"]
+        assert books["audience"] == sum(number for name, number in books.items() if name != "audience")
+        return books
+
+    def kept(self) -> list[bytes]:
+        """Return the mails in the outbox."""
+        new = self.path / "outbox" / "new"
+        return [path.read_bytes() for path in new.iterdir()] if new.exists() else []

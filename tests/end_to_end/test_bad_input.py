@@ -1,0 +1,137 @@
+"""Bad input: a clear error, the documented exit code, and nothing changed."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.newsletter import Folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    made = Folder(tmp_path / "news")
+    made.subscribe(3)
+    return made
+
+
+def write_issue(folder: Folder, text: str) -> None:
+    (folder.path / "issues" / "001-short.md").write_text(text, encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("---\nsubtitle: x\n---\n\nHello.\n", ["001-short.md", "title"]),
+        ("---\ntitle: [x\n---\n\nHello.\n", ["001-short.md:"]),
+        ("---\ntitle: x\n\nHello.\n", ["001-short.md:"]),
+        ("---\ntitle: x\n---\n\nHello {{ subscriber.name\n", ["001-short.md:5"]),
+        ("---\ntitle: x\n---\n\nHello\n\n{% if subscriber.name %}\n", ["001-short.md:"]),
+        ("---\ntitle: x\n---\n\nHello {{ 'a' * 10**9 }}\n", ["001-short.md:5"]),
+        ("---\ntitle: x\n---\n\n{{ nobody_knows }}\n", ["001-short.md:5", "nobody_knows"]),
+        ('---\ntitle: "x\\r\\nBcc: y@example.org"\n---\n\nHello.\n', ["001-short.md:2", "title"]),
+    ],
+)
+def test_broken_issue_is_not_queued(folder: Folder, text: str, said: list[str]) -> None:
+    write_issue(folder, text)
+    ran = folder.mailer("send", "1", "--yes")
+    assert ran.code == 1
+    assert ran.err.startswith("error: ")
+    for word in said:
+        assert word in ran.err
+    assert "Traceback" not in ran.err
+    assert folder.mailer("status", "--json").json["issues"] == []
+    assert folder.kept() == []
+
+
+def test_unknown_key_is_answered_with_the_right_one(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "news", "[web]\nprot = 1\n")
+    ran = folder.mailer("config", "check")
+    assert ran.code == 6
+    assert "config.toml:5: unknown key 'web.prot'; did you mean 'port'?" in ran.err
+
+
+def test_no_such_issue_names_those_there_are(folder: Folder) -> None:
+    ran = folder.mailer("send", "9", "--yes")
+    assert ran.code == 1
+    assert "no issue '9'" in ran.err
+    assert "001-short" in ran.err
+
+
+def test_off_a_terminal_sending_wants_yes(folder: Folder) -> None:
+    ran = folder.mailer("send", "1")
+    assert (ran.code, folder.kept()) == (5, [])
+    assert "--yes" in ran.err
+    assert folder.mailer("status", "--json").json["issues"] == []
+
+
+def test_wrong_usage_is_exit_2(folder: Folder) -> None:
+    assert folder.mailer("sned").code == 2
+    assert "Did you mean 'send'" in folder.mailer("sned").err
+    assert folder.mailer("send", "1", "--nonsense").code == 2
+    ran = folder.mailer("send", "1", "--yes", "--to", "tag:vip adn x = 1")
+    assert ran.code == 2
+    assert "column 9" in ran.err
+
+
+def relay(port: int, more: str = "") -> str:
+    return (
+        '[web]\npublic_url = "https://news.example.org"\n'
+        f'[relays.main]\nhost = "127.0.0.1"\nport = {port}\nsecurity = "plain"\nconnections = 2\n{more}'
+    )
+
+
+def test_unreachable_relay_loses_nothing(tmp_path: Path) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        folder = Folder(tmp_path / "news", relay(unused.getsockname()[1]))
+        folder.subscribe(20)
+        ran = folder.mailer("send", "1", "--yes")
+    assert ran.code == 6
+    assert "127.0.0.1" in ran.err
+    books = folder.books()
+    assert (books["audience"], books["queued"]) == (20, 20)
+
+
+def test_public_relay_is_refused_without_address_or_https(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "news", '[relays.main]\nhost = "smtp.example.org"\n')
+    folder.subscribe(1)
+    ran = folder.mailer("send", "1", "--yes")
+    assert ran.code == 5
+    assert "public_url" in ran.err
+    ran = folder.mailer("send", "1", "--yes", MAILER_NEWSLETTER__POSTAL_ADDRESS=" ")
+    assert ran.code == 5
+    assert "postal_address" in ran.err
+
+
+def test_changed_source_does_not_change_what_was_frozen(folder: Folder) -> None:
+    assert folder.mailer("send", "1", "--yes").code == 0
+    write_issue(folder, "---\ntitle: Another\n---\n\nSomething else.\n")
+    ran = folder.mailer("send", "1", "--yes")
+    assert ran.code == 0
+    assert "what was frozen then is sent on" in ran.err
+    assert len(folder.kept()) == 3
+
+
+def test_latin_1_and_line_breaks_in_a_csv(folder: Folder) -> None:
+    path = folder.path / "more.csv"
+    path.write_bytes(
+        'email;name\nx@example.org;José\n"y@example.org";"a\r\nBcc: z@example.org"\n'.encode("latin-1")
+    )
+    ran = folder.mailer("subscribers", "import", str(path))
+    assert ran.code == 0
+    assert "Latin-1" in ran.err
+    assert "line 4: name: contains the control character U+000D" in ran.err
+    listed = folder.mailer("subscribers", "list", "--json").json
+    assert listed["total"] == 4
+    assert listed["subscribers"][-1]["name"] == "José"
+    assert folder.mailer("subscribers", "import", str(path), "--strict").code == 5
+
+
+def test_test_mail_goes_to_one_address_and_queues_nothing(folder: Folder) -> None:
+    ran = folder.mailer("send", "1", "--test", "me@example.org")
+    assert ran.code == 0
+    assert len(folder.kept()) == 1
+    assert folder.mailer("status", "--json").json["issues"] == []
