@@ -32,6 +32,10 @@ from mailer.rendering.message import Composer, Dkim
 from mailer.rendering.source import read_issue
 from mailer.tokens import Signer
 
+# Of the things that are made to be looked at: nobody is subscriber 0, and no server knows the key.
+ANY_ISSUE = 1
+POWERLESS = Signer([b"tokens of this key open nothing"])
+
 
 def find_source(settings: Settings, name: str) -> Path:
     """Return the file of an issue named by path, by slug or by the number it begins with.
@@ -55,8 +59,8 @@ def find_source(settings: Settings, name: str) -> Path:
 
 
 def build(settings: Settings, path: Path) -> Edition:
-    """Render an issue once, with the newsletter's settings."""
-    return build_edition(
+    """Render an issue once, with the newsletter's settings; raise `SourceError` for whatever is wrong."""
+    edition = build_edition(
         read_issue(path),
         settings.newsletter,
         settings.brand,
@@ -65,6 +69,12 @@ def build(settings: Settings, path: Path) -> Edition:
         track_clicks=settings.tracking.clicks,
         track_opens=settings.tracking.opens,
     )
+    try:
+        # What differs per subscriber is compiled here too, so that its errors stop an issue in time.
+        composer(settings, edition, ANY_ISSUE, POWERLESS)
+    except SourceError as error:
+        raise SourceError(f"{path}: {error.message}", remedy=error.remedy) from error
+    return edition
 
 
 def composer(

@@ -22,10 +22,6 @@ from mailer.rendering.message import Recipient
 from mailer.tokens import Signer
 
 READER = Recipient(subscriber_id=0, email="reader@example.org", name="Reader", attributes={}, tags=())
-# Tokens of a rendering to look at open nothing: they are signed with a key that no server knows.
-_POWERLESS = Signer([b"tokens of this key open nothing"])
-# No subscriber has the id 0, so the links of such a mail change nobody, whatever issue they name.
-_NO_ISSUE = 1
 _NO_DATE = datetime(2000, 1, 1, tzinfo=UTC)
 
 
@@ -45,7 +41,7 @@ def render(settings: Settings, path: Path, *, reader: Recipient = READER) -> Ren
     The same input gives the same octets: the date is the issue's own.
     """
     edition = dispatch.build(settings, path)
-    composer = dispatch.composer(settings, edition, _NO_ISSUE, _POWERLESS)
+    composer = dispatch.composer(settings, edition, dispatch.ANY_ISSUE, dispatch.POWERLESS)
     at = datetime.fromisoformat(edition.date).replace(tzinfo=UTC) if edition.date else _NO_DATE
     content = composer.compose(reader, at).content
     parsed = email.message_from_bytes(content, policy=email.policy.default)
@@ -60,7 +56,7 @@ def send_test(settings: Settings, edition: Edition, address: str, signer: Signer
     """
     parsed = parse_address(address)
     reader = Recipient(subscriber_id=0, email=str(parsed), name="", attributes={}, tags=())
-    message = dispatch.composer(settings, edition, _NO_ISSUE, signer).compose(reader, now())
+    message = dispatch.composer(settings, edition, dispatch.ANY_ISSUE, signer).compose(reader, now())
     outgoing = Outgoing(0, message.envelope, message.content, wire_safe=True)
     outcome = uvloop.run(dispatch.deliver_once(settings, outgoing, parsed.domain))
     if outcome.fate is not Fate.ACCEPTED:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -201,7 +202,16 @@ def _fill(issue: Issue, slots: Slots, text: str, values: Mapping[str, Any], firs
             f"{place}: {error.message}", remedy="to show braces as they are, use {% raw %}…{% endraw %}"
         ) from error
     except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
-        raise SourceError(f"{issue.path}:{first_line}: {error}", remedy="correct the expression") from error
+        line = first_line + _template_line(error) - 1
+        raise SourceError(f"{issue.path}:{line}: {error}", remedy="correct the expression") from error
+
+
+def _template_line(error: BaseException) -> int:
+    """Return the line of the template at which an error was raised, from 1."""
+    lines = [
+        frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == "<template>"
+    ]
+    return (lines[-1] if lines else None) or 1
 
 
 def _check_names(protected: str, values: Mapping[str, Any]) -> None:
