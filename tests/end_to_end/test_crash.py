@@ -1,0 +1,140 @@
+"""Killed, stopped and out of disk: nobody is lost, nobody is forgotten, and the books balance."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import time
+from collections import Counter
+from email import message_from_bytes
+from pathlib import Path
+
+import pytest
+
+from mailer.database.session import Database
+from mailer.delivery.lock import sending
+from tests.conftest import program
+from tests.end_to_end.newsletter import Folder
+
+_READERS = 300
+_WINDOW = 20
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    made = Folder(tmp_path / "news", f"[delivery]\nwindow = {_WINDOW}\n")
+    made.subscribe(_READERS)
+    return made
+
+
+def wait_for_mails(folder: Folder, number: int, running: subprocess.Popen[str]) -> None:
+    until = time.monotonic() + 60
+    while len(folder.kept()) < number:
+        assert running.poll() is None, running.communicate()
+        assert time.monotonic() < until
+        time.sleep(0.005)
+
+
+def copies(folder: Folder) -> Counter[str]:
+    """Return how many mails each reader got; all copies of one bear the same Message-ID."""
+    names: dict[str, set[str]] = {}
+    count: Counter[str] = Counter()
+    for raw in folder.kept():
+        mail = message_from_bytes(raw)
+        count[mail["X-Original-To"]] += 1
+        names.setdefault(mail["X-Original-To"], set()).add(mail["Message-ID"])
+    assert all(len(known) == 1 for known in names.values())
+    return count
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_killed_run_loses_nobody_and_repeats_at_most_a_window(folder: Folder, seed: int) -> None:
+    chance = random.Random(seed)
+    kills = 0
+    for _ in range(2):
+        running = folder.start("send", "1", "--yes")
+        wait_for_mails(folder, len(folder.kept()) + chance.randrange(10, 90), running)
+        running.send_signal(signal.SIGKILL)
+        running.wait(20)
+        running.communicate()
+        kills += 1
+        books = folder.books()
+        assert books["audience"] == _READERS
+        assert books["sending"] <= _WINDOW
+    assert folder.mailer("send", "1", "--yes").code == 0
+    count = copies(folder)
+    assert len(count) == _READERS
+    assert sum(count.values()) - _READERS <= kills * _WINDOW
+    assert folder.books()["sent"] == _READERS
+
+
+def test_killed_run_repeats_nobody_when_uncertain_rows_are_held(folder: Folder) -> None:
+    hold = {"MAILER_DELIVERY__UNCERTAIN": "hold"}
+    running = folder.start("send", "1", "--yes")
+    wait_for_mails(folder, 60, running)
+    running.send_signal(signal.SIGKILL)
+    running.wait(20)
+    running.communicate()
+    ran = folder.mailer("send", "1", "--yes", **hold)
+    assert ran.code == 4
+    books = folder.books()
+    assert books["uncertain"] + books["sent"] == _READERS
+    assert 0 <= books["uncertain"] <= _WINDOW
+    assert max(copies(folder).values()) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stopped_run_goes_on_where_it_was(folder: Folder, number: signal.Signals) -> None:
+    running = folder.start("send", "1", "--yes")
+    wait_for_mails(folder, 40, running)
+    running.send_signal(number)
+    assert running.wait(30) == 130
+    assert "goes on with what is left" in running.communicate()[1]
+    books = folder.books()
+    assert (books["sending"], books["uncertain"]) == (0, 0)
+    assert 0 < books["sent"] < _READERS
+    assert folder.mailer("send", "1", "--yes").code == 0
+    count = copies(folder)
+    assert (len(count), max(count.values())) == (_READERS, 1)
+
+
+def test_second_sender_is_refused_while_the_first_runs(folder: Folder) -> None:
+    with sending(Database("sqlite:///subscribers.db", folder=folder.path)):
+        ran = folder.mailer("send", "1", "--yes")
+    assert (ran.code, folder.kept()) == (7, [])
+    assert "another run" in ran.err
+    assert folder.mailer("send", "1", "--yes").code == 0
+    assert max(copies(folder).values()) == 1
+
+
+@pytest.mark.servers
+def test_full_disk_is_said_and_loses_nothing(tmp_path: Path) -> None:
+    mount, umount = program("mount"), program("umount")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        [mount, "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("this account may not mount a small disk")
+    try:
+        folder = Folder(disk / "news", f'[paths]\noutbox = "{tmp_path / "outbox"}"\n')
+        filler = disk / "filler"
+        filler.touch()
+        folder.subscribe(200)
+        with filler.open("wb", buffering=0) as file:
+            try:
+                while True:
+                    file.write(b"x" * 4096)
+            except OSError:
+                assert filler.stat().st_size > 0
+        ran = folder.mailer("send", "1", "--yes")
+        assert ran.code == 1
+        assert "disk" in ran.err
+        assert "Traceback" not in ran.err
+        filler.unlink()
+        assert folder.mailer("send", "1", "--yes").code == 0
+        assert folder.books()["sent"] == 200
+    finally:
+        subprocess.run([umount, "-l", str(disk)], check=True)
