@@ -11,9 +11,11 @@ from sqlalchemy import ColumnElement, func, select, true
 from sqlalchemy.orm import Session
 
 from mailer.audience.importing import safe_cell
-from mailer.database.models import Subscriber, SubscriberTag
+from mailer.database.models import Subscriber, SubscriberStatus, SubscriberTag
 
 _BATCH = 5_000
+# What is left of an erased person is no subscriber to anybody.
+_KEPT = Subscriber.status != SubscriberStatus.ERASED.value
 _HEADER = ("email", "name", "status", "tags", "joined", "attributes")
 
 
@@ -33,7 +35,7 @@ def rows(
                 Subscriber.created_at,
                 Subscriber.attributes,
             )
-            .where(Subscriber.id > after, true() if condition is None else condition)
+            .where(Subscriber.id > after, _KEPT, true() if condition is None else condition)
             .order_by(Subscriber.id)
             .limit(min(_BATCH, left) if limit else _BATCH)
         ).all()
@@ -77,7 +79,7 @@ def write_json_lines(session: Session, target: TextIO, condition: ColumnElement[
 def count(session: Session, condition: ColumnElement[bool] | None) -> int:
     """Return how many subscribers meet the condition."""
     wanted = select(func.count()).select_from(Subscriber)
-    return session.scalar(wanted.where(true() if condition is None else condition)) or 0
+    return session.scalar(wanted.where(_KEPT, true() if condition is None else condition)) or 0
 
 
 def _tags(session: Session, first: int, last: int) -> dict[int, list[str]]:

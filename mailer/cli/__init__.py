@@ -30,7 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "outbox": ("mailer.cli.outbox:outbox", "Look at the mail that was kept on this machine."),
     "subscribers": (
         "mailer.cli.subscribers:subscribers",
-        "Add, import, export, list and remove subscribers.",
+        "Add, import, export, list and erase subscribers.",
     ),
     "config": ("mailer.cli.config:config", "Show and check the settings."),
     "db": ("mailer.cli.db:db", "Upgrade, back up and check the database."),

@@ -1,4 +1,4 @@
-"""`mailer subscribers`: add, import, export, list, count, remove."""
+"""`mailer subscribers`: add, import, export, list, count, remove, erase."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from sqlalchemy.orm import Session
 
 from mailer.address import parse_address
 from mailer.audience import exporting
+from mailer.audience.erasing import erase
 from mailer.audience.importing import ImportReport, import_csv, revert
 from mailer.audience.segments import parse_segment
 from mailer.audience.subscribers import Origin, Outcome, add, find, unsubscribe
-from mailer.cli.app import App, Group, dry_run_option, json_option, pass_app
+from mailer.cli.app import App, Group, dry_run_option, json_option, pass_app, yes_option
 from mailer.errors import RefusedError, SourceError
 
 where_option = click.option(
@@ -30,7 +31,7 @@ where_option = click.option(
 
 @click.group(cls=Group)
 def subscribers() -> None:
-    """Add, import, export, list and remove subscribers."""
+    """Add, import, export, list, remove and erase subscribers."""
 
 
 @subscribers.command("add")
@@ -186,6 +187,33 @@ def remove(app: App, address: str) -> None:
             raise SourceError(f"{parsed} is not a subscriber", remedy="see: mailer subscribers list")
         changed = unsubscribe(session, known.id, origin=Origin("command"), at=datetime.now(UTC))
     app.out(f"{parsed}: {'unsubscribed' if changed else f'is {known.status.value} already'}")
+
+
+@subscribers.command("erase")
+@click.argument("address")
+@yes_option
+@json_option
+@pass_app
+def erase_command(app: App, address: str, yes: bool, as_json: bool) -> None:
+    """Take out everything known of ADDRESS, for good.
+
+    Books keep their deliveries, without anything personal. A keyed hash of the address stays, so that
+    no import brings it back.
+    """
+    parsed = parse_address(address)
+    app.confirm(f"Erase {parsed} for good?", yes=yes, what=f"erasing {parsed}")
+    secret = app.database.secrets()[0]
+    with app.database.transaction() as session:
+        done = erase(session, parsed, secret=secret, at=datetime.now(UTC))
+    if as_json:
+        app.emit(asdict(done))
+        return
+    app.out(
+        f"erased: {done.ledger_lines} ledger lines, {done.events} events, {done.replies} replies, "
+        f"{done.reports} reports"
+    )
+    if not done.known:
+        app.say("It was no subscriber (or is erased already); its hash keeps it out of imports.")
 
 
 def _condition(app: App, segment: str) -> ColumnElement[bool] | None:

@@ -1,0 +1,92 @@
+"""A person's data taken out for good, with the books of the issues left balanced."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import delete, func, or_, select, update
+from sqlalchemy.orm import Session
+
+from mailer.address import Address
+from mailer.audience import suppression
+from mailer.database.models import (
+    Consent,
+    Delivery,
+    Event,
+    StoredReport,
+    Subscriber,
+    SubscriberStatus,
+    SubscriberTag,
+    Suppression,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """What was taken out. `known` says whether the address was a subscriber."""
+
+    known: bool
+    ledger_lines: int
+    events: int
+    replies: int
+    """Deliveries whose reply text was blanked; the deliveries themselves stay in the books."""
+    reports: int
+
+
+def erase(session: Session, address: Address, *, secret: bytes, at: datetime) -> Erased:
+    """Take out everything personal about an address, whether or not it was ever a subscriber.
+
+    What stays: a keyed hash that keeps an import from bringing the address back, one ledger line
+    saying when, and the deliveries with their states and codes. The emptied row keeps its id, because
+    SQLite would give the highest one to the next subscriber, and with it old deliveries and links.
+    `secret` is the oldest of `Database.secrets()`. Doing it twice changes nothing.
+    """
+    hashed = suppression.erased_key(address.key, secret)
+    known = session.scalar(select(Subscriber).where(Subscriber.address_key == address.key).with_for_update())
+    session.execute(delete(Suppression).where(Suppression.address_key == address.key))
+    suppression.suppress(session, hashed, suppression.ERASED, at=at)
+    about = [func.lower(StoredReport.recipient) == address.key]
+    if known is not None:
+        about.append(StoredReport.subscriber_id == known.id)
+    reports = _number(session.execute(delete(StoredReport).where(or_(*about))))
+    if known is None:
+        return Erased(known=False, ledger_lines=0, events=0, replies=0, reports=reports)
+    done = Erased(
+        known=True,
+        ledger_lines=_number(session.execute(delete(Consent).where(Consent.subscriber_id == known.id))),
+        events=_number(session.execute(delete(Event).where(Event.subscriber_id == known.id))),
+        replies=_number(
+            session.execute(
+                update(Delivery)
+                .where(Delivery.subscriber_id == known.id, Delivery.reply.is_not(None))
+                .values(reply=None)
+            )
+        ),
+        reports=reports,
+    )
+    session.execute(delete(SubscriberTag).where(SubscriberTag.subscriber_id == known.id))
+    session.add(
+        Consent(
+            subscriber_id=known.id,
+            at=at,
+            before=known.status,
+            after=SubscriberStatus.ERASED.value,
+            way="command",
+        )
+    )
+    _empty(known, hashed, at)
+    session.flush()
+    return done
+
+
+def _empty(known: Subscriber, hashed: str, at: datetime) -> None:
+    known.address, known.address_key, known.domain, known.name = "", hashed, "", ""
+    known.status, known.attributes = SubscriberStatus.ERASED.value, {}
+    known.created_at = known.changed_at = at
+    known.paused_until, known.tracking_consent = None, False
+    known.soft_points, known.soft_since, known.soft_last_at = 0.0, None, None
+
+
+def _number(result: object) -> int:
+    return int(result.rowcount)  # type: ignore[attr-defined]

@@ -1,0 +1,148 @@
+"""Erasure: nothing personal is left, the books balance, and no import brings the address back."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+from sqlalchemy import select, text
+
+from mailer.address import parse_address
+from mailer.audience import exporting, suppression
+from mailer.audience.erasing import Erased, erase
+from mailer.audience.importing import import_csv
+from mailer.audience.subscribers import Origin, Outcome, add, find
+from mailer.database.models import (
+    Base,
+    Consent,
+    Delivery,
+    Event,
+    StoredEdition,
+    StoredIssue,
+    StoredReport,
+    Subscriber,
+    Suppression,
+)
+from mailer.database.session import Database
+
+SECRET = b"s" * 32
+ANA = parse_address("Ana.Pop@Example.org")
+BOB = parse_address("bob@example.org")
+
+
+def populated(database: Database, at: datetime) -> int:
+    """Return the id of Ana, of whom every table knows something."""
+    with database.transaction() as session:
+        add(session, BOB, secret=SECRET, origin=Origin("command"), at=at, name="Bob")
+        made = add(
+            session,
+            ANA,
+            secret=SECRET,
+            origin=Origin("form", ip="192.0.2.7", note="Ana wrote"),
+            at=at,
+            name="Ana Pop",
+            attributes={"city": "Anaville"},
+            tags=["ana-tag"],
+        )
+        ana = made.subscriber_id
+        assert ana is not None
+        session.add(StoredEdition(digest="d", content="", created_at=at))
+        session.flush()
+        session.add(
+            StoredIssue(
+                slug="one", title="One", source_path="", edition_digest="d", state="finished",
+                dated_at=at, created_at=at,
+            )
+        )  # fmt: skip
+        session.flush()
+        session.add_all(
+            [
+                Delivery(issue_id=1, subscriber_id=ana, state="failed", code=550, reply="no ana.pop here"),
+                Event(at=at, kind="open", issue_id=1, subscriber_id=ana, details={"agent": "Ana's phone"}),
+                _report(at, "1", subscriber_id=ana),
+                _report(at, "2", recipient="Ana.Pop@example.org"),
+                _report(at, "3", recipient="bob@example.org", raw=b"bob"),
+            ]
+        )
+        suppression.suppress(session, ANA.key, "hard bounce", at=at, note="ana.pop")
+    return ana
+
+
+def _report(
+    at: datetime, digest: str, *, raw: bytes = b"ana", recipient: str = "", subscriber_id: int | None = None
+) -> StoredReport:
+    return StoredReport(
+        received_at=at, source="pipe", digest=digest, raw=raw, kind="bounce", outcome="applied",
+        recipient=recipient, subscriber_id=subscriber_id, details={},
+    )  # fmt: skip
+
+
+def test_nothing_of_the_person_is_left_in_any_table(database: Database, at: datetime) -> None:
+    populated(database, at)
+    with database.transaction() as session:
+        done = erase(session, ANA, secret=SECRET, at=at)
+    assert done == Erased(known=True, ledger_lines=1, events=1, replies=1, reports=2)
+    with database.reading() as session:
+        kept = [
+            str(row).lower()
+            for table in Base.metadata.sorted_tables
+            for row in session.execute(select(table))
+        ]
+    assert [row for row in kept if "ana" in row or "192.0.2.7" in row] == []
+    assert any("bob" in row for row in kept)
+
+
+def test_books_keep_the_delivery_and_the_ledger_says_when(database: Database, at: datetime) -> None:
+    ana = populated(database, at)
+    with database.transaction() as session:
+        erase(session, ANA, secret=SECRET, at=at)
+        delivery = session.get_one(Delivery, (1, ana), populate_existing=True)
+        lines = session.scalars(select(Consent).where(Consent.subscriber_id == ana)).all()
+    assert (delivery.state, delivery.code, delivery.reply) == ("failed", 550, None)
+    assert [(line.before, line.after, line.way, line.ip) for line in lines] == [
+        ("active", "erased", "command", "")
+    ]
+
+
+def test_import_and_command_do_not_bring_the_address_back(
+    database: Database, at: datetime, tmp_path: Path
+) -> None:
+    populated(database, at)
+    with database.transaction() as session:
+        erase(session, ANA, secret=SECRET, at=at)
+        again = add(session, ANA, secret=SECRET, origin=Origin("command"), at=at)
+    assert again.outcome is Outcome.KEPT_OUT
+    path = tmp_path / "people.csv"
+    path.write_text("email\nANA.POP@example.org\n", encoding="utf-8")
+    report = import_csv(database, path, secret=SECRET, at=at)
+    assert (report.added, report.kept_out) == (0, 1)
+
+
+def test_erased_person_is_neither_listed_nor_counted(database: Database, at: datetime) -> None:
+    populated(database, at)
+    with database.transaction() as session:
+        erase(session, ANA, secret=SECRET, at=at)
+        assert [row["email"] for row in exporting.rows(session, None)] == ["bob@example.org"]
+        assert exporting.count(session, None) == 1
+
+
+def test_next_subscriber_does_not_inherit_the_number(database: Database, at: datetime) -> None:
+    ana = populated(database, at)
+    with database.transaction() as session:
+        erase(session, ANA, secret=SECRET, at=at)
+        new = add(session, parse_address("new@example.org"), secret=SECRET, origin=Origin("command"), at=at)
+    assert new.subscriber_id is not None
+    assert new.subscriber_id > ana
+
+
+def test_erasing_twice_or_a_stranger_leaves_one_hash(database: Database, at: datetime) -> None:
+    stranger = parse_address("nobody@example.org")
+    with database.transaction() as session:
+        for _ in range(2):
+            assert not erase(session, stranger, secret=SECRET, at=at).known
+        assert find(session, stranger) is None
+        assert session.scalars(select(Suppression.address_key)).all() == [
+            suppression.erased_key(stranger.key, SECRET)
+        ]
+        assert session.scalar(select(Subscriber.id)) is None
+        assert session.execute(text("SELECT count(*) FROM consents")).scalar_one() == 0
