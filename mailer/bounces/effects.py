@@ -18,6 +18,8 @@ from mailer.replies import BounceClass, Verdict
 SOFT_BOUNCE: Final = "soft_bounce"
 # The longest that any rule looks back; a count that never pauses for `quiet_days` is enough long before.
 _LOOK_BACK: Final = timedelta(days=400)
+# Databases bound the values of one statement.
+_AT_ONCE: Final = 5_000
 _LIMITS: Final = SoftLimits()
 
 
@@ -89,11 +91,12 @@ def clear_soft_count(session: Session, subscriber_id: int) -> bool:
 
 
 def clear_soft_counts(session: Session, address_keys: Collection[str]) -> None:
-    """Forget the soft bounces of addresses that mail has arrived at; a request names some thousands."""
-    if address_keys:
+    """Forget the soft bounces of addresses that mail has arrived at."""
+    keys = sorted(address_keys)
+    for start in range(0, len(keys), _AT_ONCE):
         session.execute(
             update(Subscriber)
-            .where(Subscriber.address_key.in_(address_keys), Subscriber.soft_points > 0)
+            .where(Subscriber.address_key.in_(keys[start : start + _AT_ONCE]), Subscriber.soft_points > 0)
             .values(soft_points=0.0, soft_since=None, soft_last_at=None)
         )
 

@@ -6,12 +6,16 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from itertools import islice
+from typing import Final, Protocol
 
-from mailer.bounces.record import Effect, Outcome, Recorded, Rules, record
+from mailer.bounces.record import Effect, Outcome, Recorded, Rules, record_batch
 from mailer.database.session import Database
-from mailer.errors import MailerError
 from mailer.tokens import Signer
+
+# Mails that share their two commits. While one batch is acted upon no one else can write (SQLite), so
+# it stays well below a second.
+_BATCH: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +79,15 @@ def fetch(
     them (a full disk, a lost connection) is raised: `MailerError`.
     """
     tally = Tally()
-    for mail in box.mails():
-        try:
-            recorded = record(database, signer, mail.raw, source=box.source, at=clock(), rules=rules)
-        except MailerError:
-            raise
-        except Exception as error:
-            tally.failures.append(f"{box.source}: {mail.key}: {type(error).__name__}: {error}"[:512])
-            continue
-        tally.add(recorded)
-        box.mark(mail)
+    waiting = iter(box.mails())
+    while batch := list(islice(waiting, _BATCH)):
+        raws = [mail.raw for mail in batch]
+        done = record_batch(database, signer, raws, source=box.source, at=clock(), rules=rules)
+        for mail, result in zip(batch, done, strict=True):
+            if isinstance(result, Exception):
+                said = f"{box.source}: {mail.key}: {type(result).__name__}: {result}"
+                tally.failures.append(said[:512])
+                continue
+            tally.add(result)
+            box.mark(mail)
     return tally

@@ -73,6 +73,11 @@ class Intake:
         self._told(recorded)
         return f"250 2.0.0 Kept as report {recorded.report_id}"
 
+    async def handle_exception(self, error: Exception) -> str:
+        """Answer 451 to what nobody foresaw: the mail server keeps the mail and tries again."""
+        _log.error("%s", error, exc_info=error)
+        return "451 4.3.0 Something went wrong here"
+
     def _is_ours(self, address: str) -> bool:
         local, _, domain = self._rules.unsubscribe_address.lower().rpartition("@")
         given, _, given_domain = address.lower().rpartition("@")

@@ -9,7 +9,6 @@ operator says `bounces.trust_unsigned = true`; one with a broken signature chang
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -23,21 +22,20 @@ from sqlalchemy.orm import Session
 from mailer.audience.subscribers import Origin, change_status, unsubscribe
 from mailer.bounces import webhooks
 from mailer.bounces.effects import apply_verdicts, clear_soft_count, clear_soft_counts, fail_delivery
+from mailer.bounces.mailto import who_asks
 from mailer.bounces.matching import Basis, Match, address_key, match
-from mailer.bounces.mime import decoded_words, read_mail
 from mailer.bounces.policy import SoftLimits
 from mailer.bounces.report import Report, ReportKind, parse_report
 from mailer.bounces.webhook_tables import EventKind, WebhookEvent
-from mailer.database.models import Delivery, StoredReport, SubscriberStatus
+from mailer.database.models import Consent, Delivery, StoredReport, SubscriberStatus
 from mailer.database.session import Database
-from mailer.errors import TokenError
+from mailer.errors import MailerError
 from mailer.replies import Verdict, judge
 from mailer.tokens import Signer
 
 # As much as the parser reads; what follows in a larger mail is the returned message.
 MAX_RAW_OCTETS: Final = 1_048_576
-_LINK_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{16,80}")
-_TO_FIELDS: Final = ("to", "delivered-to", "x-original-to", "envelope-to", "cc")
+UNSUBSCRIBE: Final = "unsubscribe"
 
 
 class Outcome(StrEnum):
@@ -93,18 +91,44 @@ class Recorded:
 def record(
     database: Database, signer: Signer, raw: bytes, *, source: str, at: datetime, rules: Rules
 ) -> Recorded:
-    """Store a mail, then act on what it reports. Once this returns, the mail may be removed elsewhere.
+    """Store a mail, then act on what it reports. Once this returns, the mail may be removed elsewhere."""
+    (done,) = record_batch(database, signer, [raw], source=source, at=at, rules=rules)
+    if isinstance(done, Exception):
+        raise done
+    return done
 
-    Two transactions: whatever happens while the mail is being read, the mail is kept.
+
+def record_batch(
+    database: Database, signer: Signer, raws: Sequence[bytes], *, source: str, at: datetime, rules: Rules
+) -> list[Recorded | Exception]:
+    """Store mails, then act on what they report; return what was done, or what went wrong, for each.
+
+    Two transactions: whatever happens while the mails are being read, they are kept, and one that
+    makes trouble is rolled back alone. What stops all of them (`MailerError`) is raised.
     """
-    raw = raw[:MAX_RAW_OCTETS]
-    report_id = store(database, raw, source=source, at=at)
-    report = parse_report(raw)
+    raws = [raw[:MAX_RAW_OCTETS] for raw in raws]
+    ids = store(database, raws, source=source, at=at)
+    reports = [parse_report(raw) for raw in raws]
+    done: list[Recorded | Exception] = []
     with database.transaction() as session:
-        stored = session.get_one(StoredReport, report_id, with_for_update=True)
-        if stored.outcome != Outcome.STORED.value:
-            return replace(recorded(stored), duplicate=True)
-        return apply_mail(session, signer, stored, report, at=at, rules=rules)
+        for report_id, report in zip(ids, reports, strict=True):
+            try:
+                with session.begin_nested():
+                    done.append(_finish(session, signer, report_id, report, at, rules))
+            except MailerError:
+                raise
+            except Exception as error:
+                done.append(error)
+    return done
+
+
+def _finish(
+    session: Session, signer: Signer, report_id: int, report: Report, at: datetime, rules: Rules
+) -> Recorded:
+    stored = session.get_one(StoredReport, report_id, with_for_update=True)
+    if stored.outcome != Outcome.STORED.value:
+        return replace(recorded(stored), duplicate=True)
+    return apply_mail(session, signer, stored, report, at=at, rules=rules)
 
 
 def record_events(
@@ -136,15 +160,15 @@ def record_events(
     return done
 
 
-def store(database: Database, raw: bytes, *, source: str, at: datetime) -> int:
-    """Keep a report as it came and return its number; the same octets have the same number."""
+def store(database: Database, raws: Sequence[bytes], *, source: str, at: datetime) -> list[int]:
+    """Keep reports as they came and return their numbers; the same octets have the same number."""
     try:
         with database.transaction() as session:
-            return _insert(session, raw, source=source, at=at)
+            return [_insert(session, raw, source=source, at=at) for raw in raws]
     except IntegrityError:
-        # Another fetch brought the same mail between our look and our insert.
+        # Another fetch brought one of these mails between our look and our insert.
         with database.transaction() as session:
-            return _insert(session, raw, source=source, at=at)
+            return [_insert(session, raw, source=source, at=at) for raw in raws]
 
 
 def _insert(session: Session, raw: bytes, *, source: str, at: datetime) -> int:
@@ -175,6 +199,9 @@ def apply_stored(
 ) -> tuple[Recorded, Recorded]:
     """Judge a stored report again and act on it; return what it was and what it is now."""
     before = recorded(stored)
+    if before.kind == UNSUBSCRIBE:
+        # Done then; who has come back since must not be taken off once more.
+        return before, before
     is_webhook = stored.source.startswith(webhooks.SOURCE)
     report = webhooks.thaw(stored.raw) if is_webhook else parse_report(stored.raw)
     verdict = _verdict(report, match(session, signer, report))
@@ -212,7 +239,9 @@ def apply_report(
     elif not believed or found.subscriber_id is None:
         outcome = Outcome.UNMATCHED
     else:
-        effect, acted = _act(session, stored.id, found.subscriber_id, found, report, verdict, at, rules)
+        acted = not _came_back(session, found.subscriber_id, stored.received_at)
+        if acted:
+            effect, acted = _act(session, stored.id, found.subscriber_id, found, report, verdict, at, rules)
         outcome = Outcome.APPLIED if acted else Outcome.IGNORED
     if found.basis is Basis.NONE and report.kind in (ReportKind.AUTO_REPLY, ReportKind.CHALLENGE):
         outcome = Outcome.IGNORED
@@ -225,6 +254,22 @@ def apply_report(
     stored.details = _details(report, found, verdict, effect)
     session.flush()
     return recorded(stored)
+
+
+def _came_back(session: Session, subscriber_id: int, since: datetime) -> bool:
+    """Return whether the person subscribed again after a report: then it is about the past."""
+    return (
+        session.scalar(
+            select(Consent.id)
+            .where(
+                Consent.subscriber_id == subscriber_id,
+                Consent.at > since,
+                Consent.after == SubscriberStatus.ACTIVE.value,
+            )
+            .limit(1)
+        )
+        is not None
+    )
 
 
 def _verdict(report: Report, found: Match) -> Verdict | None:
@@ -307,28 +352,18 @@ def _bounce(
 def _unsubscribe_by_mail(
     session: Session, signer: Signer, stored: StoredReport, at: datetime, rules: Rules
 ) -> Recorded | None:
-    """Unsubscribe whom a mail to the unsubscribe address names by a link token of ours; else None."""
-    headers, _ = read_mail(stored.raw)
-    local, _, domain = rules.unsubscribe_address.lower().rpartition("@")
-    to = "\n".join(headers.all(*_TO_FIELDS))
-    ours = re.compile(rf"(?i)(?<![\w.+-]){re.escape(local)}(?:\+([\w-]+))?@{re.escape(domain)}(?![\w-])")
-    found = ours.search(to) if local else None
-    if found is None:
+    """Unsubscribe whom a mail to the unsubscribe address names; None if it is no such mail."""
+    subject = who_asks(signer, stored.raw, rules.unsubscribe_address)
+    if subject is None:
         return None
-    for token in [found[1] or "", *_LINK_TOKEN.findall(decoded_words(headers.get("subject"))[:2000])]:
-        try:
-            subject = signer.read_link(token)
-        except TokenError:
-            continue
-        origin = Origin("mailto", note=f"report {stored.id}", issue_id=subject.issue_id or None)
-        changed = unsubscribe(session, subject.subscriber_id, origin=origin, at=at)
-        effect = Effect.UNSUBSCRIBED if changed else Effect.NOTHING
-        stored.kind, stored.outcome = "unsubscribe", Outcome.APPLIED.value
-        stored.issue_id, stored.subscriber_id = subject.issue_id or None, subject.subscriber_id
-        stored.details = {"effect": effect.value}
-        session.flush()
-        return recorded(stored)
-    return None
+    origin = Origin("mailto", note=f"report {stored.id}", issue_id=subject.issue_id or None)
+    changed = unsubscribe(session, subject.subscriber_id, origin=origin, at=at)
+    effect = Effect.UNSUBSCRIBED if changed else Effect.NOTHING
+    stored.kind, stored.outcome = UNSUBSCRIBE, Outcome.APPLIED.value
+    stored.issue_id, stored.subscriber_id = subject.issue_id or None, subject.subscriber_id
+    stored.details = {"effect": effect.value}
+    session.flush()
+    return recorded(stored)
 
 
 def _details(report: Report, found: Match, verdict: Verdict | None, effect: Effect) -> dict[str, Any]:

@@ -91,6 +91,9 @@ def lmtp(app: App, host: str, port: int) -> None:
 def pipe(app: App) -> None:
     """Record one mail from standard input, as a mail server hands it to a program."""
     raw = sys.stdin.buffer.read(MAX_RAW_OCTETS)
+    # Whoever writes into a pipe that nobody reads takes the delivery for failed.
+    while sys.stdin.buffer.read(MAX_RAW_OCTETS):
+        continue
     app.out(
         _told(record(app.database, app.signer, raw, source="pipe", at=_now(), rules=rules_of(app.settings)))
     )

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy.orm import Session
 
-from mailer.bounces import fetch as fetch_module
+from mailer.bounces import record as record_module
 from mailer.bounces.fetch import Tally, fetch
 from mailer.bounces.maildir import Maildir
-from mailer.bounces.record import Effect, Outcome, Recorded, Rules, record
+from mailer.bounces.record import Effect, Outcome, Recorded, Rules
+from mailer.database.models import StoredReport
 from mailer.database.session import Database
 from mailer.errors import ConfigError, StorageError
+from mailer.tokens import Signer
 from tests.bounces.reports import SIGNER, dsn, subscribe, token
 
 
@@ -44,10 +48,10 @@ def test_mail_stays_new_when_it_cannot_be_stored(
 ) -> None:
     (folder / "new" / "1.a").write_bytes(dsn(token(subscribe(database, at))))
 
-    def full(*_: object, **__: object) -> Recorded:
+    def full(*_: object, **__: object) -> list[int]:
         raise StorageError("the disk is full")
 
-    monkeypatch.setattr(fetch_module, "record", full)
+    monkeypatch.setattr(record_module, "store", full)
     with pytest.raises(StorageError):
         fetched(database, folder, at)
     assert [path.name for path in (folder / "new").iterdir()] == ["1.a"]
@@ -60,12 +64,14 @@ def test_one_mail_that_makes_trouble_stops_no_other(
     (folder / "new" / "1.bad").write_bytes(b"bad")
     (folder / "new" / "2.good").write_bytes(dsn(token(ana)))
 
-    def picky(database: Database, signer: object, raw: bytes, **how: object) -> Recorded:
-        if raw == b"bad":
-            raise RecursionError("too deep")
-        return record(database, SIGNER, raw, source="test", at=at, rules=Rules())
+    genuine = record_module.apply_mail
 
-    monkeypatch.setattr(fetch_module, "record", picky)
+    def picky(session: Session, signer: Signer, stored: StoredReport, *rest: Any, **how: Any) -> Recorded:
+        if stored.raw == b"bad":
+            raise RecursionError("too deep")
+        return genuine(session, signer, stored, *rest, **how)
+
+    monkeypatch.setattr(record_module, "apply_mail", picky)
     tally = fetched(database, folder, at)
     assert (tally.effects[Effect.SUPPRESSED], len(tally.failures)) == (1, 1)
     assert "1.bad" in tally.failures[0]

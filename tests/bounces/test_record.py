@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import func, select
 
 from mailer.audience import suppression
-from mailer.audience.subscribers import get, history
+from mailer.audience.subscribers import Origin, change_status, get, history
 from mailer.bounces import record as record_module
 from mailer.bounces.effects import apply_verdicts
 from mailer.bounces.record import Effect, Outcome, Recorded, Rules, record
@@ -277,3 +277,19 @@ def test_judging_again_acts_on_what_was_misread(
     (change,) = reclassify(database, SIGNER, at=at, rules=RULES, dry_run=dry_run)
     assert (change.before.kind, change.after.kind, change.after.hard) == ("ordinary", "bounce", True)
     assert status(database, ana).value == standing
+
+
+def test_judging_again_leaves_alone_who_has_come_back(database: Database, at: datetime) -> None:
+    ana, bo = subscribe(database, at), subscribe(database, at, "bo@example.com")
+    link = SIGNER.link(Subject(ISSUE, bo))
+    recorded(database, f"To: unsubscribe@bounce.example.org\nSubject: {link}\n\n".encode(), at)
+    recorded(database, dsn(token(ana)), at)
+    later = at + timedelta(days=1)
+    with database.transaction() as session:
+        for one in (ana, bo):
+            assert change_status(session, one, SubscriberStatus.ACTIVE, origin=Origin("form"), at=later)
+        for stored in session.scalars(select(StoredReport).where(StoredReport.kind == "bounce")):
+            stored.kind = "ordinary"
+    changes = list(reclassify(database, SIGNER, at=later, rules=RULES))
+    assert [change.after.kind for change in changes] == ["bounce"]
+    assert {status(database, ana), status(database, bo)} == {SubscriberStatus.ACTIVE}
