@@ -38,9 +38,9 @@ _MARK = ".mailer-demo"
 _CONFIG = """\
 # Made by `mailer demo`; delete the folder when you have seen enough.
 [newsletter]
-name = "The Weekly Question"
-author_address = "ana@example.org"
-postal_address = "The Weekly Question, 1 Example Street, 010101 Bucharest, Romania"
+name = "Windowsill Letters"
+author_address = "robin@example.org"
+postal_address = "Windowsill Letters, 1 Example Street, 010101 Bucharest, Romania"
 
 [delivery]
 retry_base = "PT1S"          # a real newsletter waits five minutes before it tries again

@@ -22,7 +22,7 @@ def write(folder: Path, text: str) -> Path:
 def test_shipped_file_works_unchanged() -> None:
     settings = load(PROJECT / "config.toml")
     assert settings.relays == {}
-    assert settings.newsletter.name == "The Weekly Question"
+    assert settings.newsletter.name == "Windowsill Letters"
     assert settings.bounce_domain == "example.org"
 
 

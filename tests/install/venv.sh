@@ -21,6 +21,8 @@ if ! "$python" -m venv --clear "$venv" 2>/tmp/venv-error.$$; then
     fi
 fi
 rm -f /tmp/venv-error.$$
+# Trust what the machine trusts, as pip does: some networks have a certificate of their own.
+export UV_SYSTEM_CERTS=1 UV_NATIVE_TLS=1
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check 'uv>=0.9'
 "$venv/bin/uv" pip install --quiet --compile-bytecode --python "$venv/bin/python" --require-hashes -r requirements.lock
 "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --no-deps --no-build-isolation -e .
