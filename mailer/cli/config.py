@@ -39,6 +39,8 @@ def check(app: App) -> None:
     """Check config.toml and the environment, and that every secret can be read."""
     for relay in app.settings.relays.values():
         password(relay, app.settings.folder)
+    for box in app.settings.bounces.boxes:
+        password(box, app.settings.folder)
     app.out(f"{app.config_path}: fine; {len(app.settings.relays) or 'no'} relay(s)")
     if not app.settings.relays:
         app.say("Mail goes to the outbox on this machine. See [relays] in config.toml.")

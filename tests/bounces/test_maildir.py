@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -90,3 +91,16 @@ def test_bombs_are_recorded_like_any_other_mail(database: Database, folder: Path
 def test_folder_that_is_no_maildir_is_told(database: Database, tmp_path: Path, at: datetime) -> None:
     with pytest.raises(ConfigError, match=r"bounces\.maildirs"):
         fetched(database, tmp_path / "nowhere", at)
+
+
+def test_two_passes_at_once_act_on_each_report_once(database: Database, folder: Path, at: datetime) -> None:
+    full = {"reply": "552 5.2.2 Mailbox is full", "status": "5.2.2"}
+    for number in range(30):
+        address = f"r{number}@example.com"
+        mail = dsn(token(subscribe(database, at, address)), recipient=address, **full)
+        (folder / "new" / f"{number}.x").write_bytes(mail)
+    with ThreadPoolExecutor(2) as pool:
+        tallies = list(pool.map(lambda _: fetched(database, folder, at), range(2)))
+    assert sum(tally.effects[Effect.COUNTED] for tally in tallies) == 30
+    assert [failure for tally in tallies for failure in tally.failures] == []
+    assert len(list((folder / "cur").iterdir())) == 30

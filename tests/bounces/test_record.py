@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from sqlalchemy import func, select
+from sqlalchemy.event import listen
 
 from mailer.audience import suppression
 from mailer.audience.subscribers import Origin, change_status, get, history
@@ -229,24 +233,41 @@ def test_report_is_kept_when_reading_it_fails_and_read_the_next_time(
     assert recorded(database, dsn(token(ana)), at).effect is Effect.SUPPRESSED
 
 
-def test_refusals_in_the_dialogue_follow_the_same_policy_in_a_fixed_number_of_statements(
-    database: Database, at: datetime
-) -> None:
-    gone: Verdict = judge(550, "5.1.1", "User unknown")
-    full: Verdict = judge(552, "5.2.2", "Mailbox is full")
-    ids = [subscribe(database, at, f"r{number}@example.com") for number in range(40)]
-    rows = [(ISSUE, subscriber_id, gone if place % 2 else full) for place, subscriber_id in enumerate(ids)]
+def test_refusals_in_the_dialogue_follow_the_same_policy(database: Database, at: datetime) -> None:
+    ids = [subscribe(database, at, f"r{number}@example.com") for number in range(8)]
     with database.transaction() as session:
-        assert apply_verdicts(session, rows, at=at) == frozenset(ids[1::2])
+        assert apply_verdicts(session, refusals(ids), at=at) == frozenset(ids[1::2])
     assert {status(database, one) for one in ids[1::2]} == {SubscriberStatus.BOUNCED}
     assert {(status(database, one), points(database, one)) for one in ids[::2]} == {
         (SubscriberStatus.ACTIVE, 1.0)
     }
 
 
+def refusals(ids: Sequence[int]) -> list[tuple[int, int, Verdict]]:
+    """Return refusals of these subscribers, hard and soft in turn."""
+    gone, full = judge(550, "5.1.1", "User unknown"), judge(552, "5.2.2", "Mailbox is full")
+    return [(ISSUE, one, gone if place % 2 else full) for place, one in enumerate(ids)]
+
+
+def test_many_refusals_cost_as_many_statements_as_few(database: Database, at: datetime) -> None:
+    statements: list[str] = []
+    listen(database.engine, "before_cursor_execute", lambda *event: statements.append(event[2]))
+    counts = []
+    for name, size in (("few", 4), ("many", 60)):
+        ids = [subscribe(database, at, f"{name}{number}@example.com") for number in range(size)]
+        statements.clear()
+        with database.transaction() as session:
+            apply_verdicts(session, refusals(ids), at=at)
+        counts.append(len(statements))
+    assert counts[0] == counts[1]
+
+
 def test_no_refusals_cost_no_statement(database: Database, at: datetime) -> None:
+    statements: list[str] = []
     with database.transaction() as session:
+        listen(database.engine, "before_cursor_execute", lambda *event: statements.append(event[2]))
         assert apply_verdicts(session, [], at=at) == frozenset()
+    assert statements == []
 
 
 def test_judging_again_by_the_same_rules_changes_nothing(database: Database, at: datetime) -> None:
@@ -293,3 +314,31 @@ def test_judging_again_leaves_alone_who_has_come_back(database: Database, at: da
     changes = list(reclassify(database, SIGNER, at=later, rules=RULES))
     assert [change.after.kind for change in changes] == ["bounce"]
     assert {status(database, ana), status(database, bo)} == {SubscriberStatus.ACTIVE}
+
+
+REPLIES = st.sampled_from(
+    [
+        ("failed", "5.1.1", "550 5.1.1 User unknown"),
+        ("failed", "5.2.2", "552 5.2.2 Mailbox is full"),
+        ("failed", "5.7.1", "550 5.7.1 Message blocked as spam"),
+        ("delayed", "4.2.2", "452 4.2.2 Mailbox is full"),
+        ("delivered", "2.0.0", "250 2.0.0 OK"),
+    ]
+)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.integers(0, 2), REPLIES, st.integers(0, 90), st.booleans()), max_size=8))
+def test_books_balance_whatever_comes_back(
+    database: Database, at: datetime, reports: list[tuple[int, tuple[str, str, str], int, bool]]
+) -> None:
+    names = [f"r{number}@example.com" for number in range(3)]
+    with database.reading() as session:
+        known = session.scalars(select(Subscriber.id).order_by(Subscriber.id)).all()
+    ids = known or [subscribe(database, at, name) for name in names]
+    for place, (action, code, reply), day, signed in reports:
+        raw = dsn(token(ids[place]) if signed else "", recipient=names[place], action=action, status=code,
+                  reply=reply)  # fmt: skip
+        done = recorded(database, raw, at + timedelta(days=day))
+        assert signed or done.effect is Effect.NOTHING
+        assert sum(books(database).values()) == 3
