@@ -19,6 +19,7 @@ from mailer.audience.reading import CsvRow, Table, open_csv
 from mailer.audience.suppression import erased_key
 from mailer.database.models import (
     Consent,
+    Delivery,
     Import,
     Subscriber,
     SubscriberStatus,
@@ -110,21 +111,24 @@ def import_csv(
 def revert(database: Database, import_id: int, *, at: datetime) -> int:
     """Remove whom an import added and to whom nothing has happened since; return how many.
 
-    A subscriber with any other line in the ledger (an opt-out, say) stays. What the import changed on
-    known subscribers stays as well.
+    A subscriber who was changed, queued for an issue, or has another line in the ledger (an opt-out,
+    say) stays. What the import changed on known subscribers stays as well.
     """
     with database.transaction() as session:
         stored = session.get(Import, import_id)
         if stored is None:
             raise SourceError(
-                f"there is no import {import_id}", remedy="mailer subscribers imports lists them"
+                f"there is no import {import_id}", remedy="an import tells its number when it is done"
             )
         if stored.reverted_at is not None:
             return 0
         other = aliased(Consent)
         only_line = ~exists().where(other.subscriber_id == Consent.subscriber_id, other.id != Consent.id)
         ours = select(Consent.subscriber_id).where(Consent.import_id == import_id, only_line)
-        gone = session.execute(delete(Subscriber).where(Subscriber.id.in_(ours)))
+        queued = exists().where(Delivery.subscriber_id == Subscriber.id)
+        gone = session.execute(
+            delete(Subscriber).where(Subscriber.id.in_(ours), Subscriber.changed_at == stored.at, ~queued)
+        )
         stored.reverted_at = at
         return int(gone.rowcount)  # type: ignore[attr-defined]
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from lark import Lark, Token, Transformer
 from lark.exceptions import UnexpectedInput, UnexpectedToken, VisitError
-from sqlalchemy import ColumnElement, String, and_, cast, exists, not_, or_, select
+from sqlalchemy import ColumnElement, Float, String, and_, case, cast, exists, func, not_, or_, select
 
 from mailer.database.models import Event, StoredIssue, Subscriber, SubscriberStatus, SubscriberTag
 from mailer.errors import SegmentError
@@ -40,6 +40,7 @@ _GRAMMAR: Final = r"""
 _MAX_LENGTH: Final = 2_000
 _MAX_DEPTH: Final = 50
 _MAX_SAVED_DEPTH: Final = 5
+_DECIMAL: Final = r"^-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?$"
 _LABELS: Final = ("tag", "domain", "status", "opened", "clicked")
 _COLUMNS: Final = {"name": Subscriber.name, "email": Subscriber.address_key, "domain": Subscriber.domain}
 
@@ -137,12 +138,12 @@ class _Conditions(Transformer[Token, ColumnElement[bool]]):
             return _compare(Subscriber.created_at, operator, datetime.combine(value, time(), UTC))
         if name in _COLUMNS:
             return _compare(_COLUMNS[name], operator, str(value))
-        attribute = Subscriber.attributes[str(name)]
+        attribute = Subscriber.attributes[str(name)].as_string()
         if isinstance(value, bool):
-            return _compare(attribute.as_boolean(), operator, value)
+            return _compare(_truth(attribute), operator, int(value))
         if isinstance(value, float):
-            return _compare(attribute.as_float(), operator, value)
-        return _compare(attribute.as_string(), operator, str(value))
+            return _compare(_number(attribute), operator, value)
+        return _compare(attribute, operator, str(value))
 
     def text(self, tokens: list[Token]) -> str:
         return _unquoted(tokens[0])
@@ -178,6 +179,18 @@ def _compare(column: Any, operator: str, value: object) -> ColumnElement[bool]:
         case _:
             compared = cast(column, String).icontains(str(value), autoescape=True)
     return compared
+
+
+def _number(attribute: ColumnElement[str]) -> ColumnElement[float | None]:
+    # A CSV file brings numbers as text, and a database compares 9 and "10" as anything but numbers.
+    written = cast(attribute, String)
+    return case((written.regexp_match(_DECIMAL), cast(written, Float)))
+
+
+def _truth(attribute: ColumnElement[str]) -> ColumnElement[int | None]:
+    # JSON's true comes out as 1 of SQLite and as 'true' of PostgreSQL; a CSV file says what it likes.
+    written = func.lower(cast(attribute, String))
+    return case((written.in_(["true", "yes", "1"]), 1), (written.in_(["false", "no", "0"]), 0))
 
 
 def _unquoted(token: Token) -> str:

@@ -1,0 +1,53 @@
+"""Attributes compared by what they mean, whether JSON or a CSV file brought them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from mailer.address import parse_address
+from mailer.audience import exporting
+from mailer.audience.segments import parse_segment
+from mailer.audience.subscribers import Origin, add
+from mailer.database.session import Database
+
+
+def found(database: Database, at: datetime, value: Any, segment: str) -> bool:
+    with database.transaction() as session:
+        add(
+            session,
+            parse_address("ana@example.org"),
+            secret=b"s" * 32,
+            origin=Origin("command"),
+            at=at,
+            attributes={"it": value},
+        )
+        return exporting.count(session, parse_segment(segment, {}).condition) == 1
+
+
+@pytest.mark.parametrize("value", [9, 9.0, "9", "9.0"])
+@pytest.mark.parametrize(
+    ("segment", "expected"), [("it < 10", True), ("it > 10", False), ("it = 9", True), ("it != 9", False)]
+)
+def test_number_as_text_is_a_number(
+    database: Database, at: datetime, value: Any, segment: str, expected: bool
+) -> None:
+    assert found(database, at, value, segment) is expected
+
+
+@pytest.mark.parametrize("segment", ["it > 0", "it < 0", "it = 0", "it = true", "it = false"])
+def test_word_is_neither_a_number_nor_a_truth(database: Database, at: datetime, segment: str) -> None:
+    assert not found(database, at, "nine", segment)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(True, True), ("True", True), ("yes", True), (False, False), ("no", False)]
+)
+def test_truth_as_text_is_a_truth(database: Database, at: datetime, value: Any, expected: bool) -> None:
+    assert found(database, at, value, "it = true") is expected
+
+
+def test_dates_as_text_are_ordered(database: Database, at: datetime) -> None:
+    assert found(database, at, "2026-02-01", "it > 2026-01-31")

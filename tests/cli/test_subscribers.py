@@ -1,0 +1,111 @@
+"""`mailer subscribers`, as an operator runs it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mailer.cli import run
+from mailer.errors import ExitCode
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.toml").write_text("[segments]\nlocals = 'country = \"RO\"'\n", encoding="utf-8")
+    (tmp_path / "people.csv").write_text(
+        "email,name,country\nana@example.org,Ana,RO\nbob@example.org,Bob,US\nnobody,No,RO\n",
+        encoding="utf-8",
+    )
+    return tmp_path
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert run(["subscribers", *arguments]) == ExitCode.DONE
+    return capsys.readouterr().out
+
+
+def answer(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads(said(capsys, *arguments, "--json"))
+    assert told["version"] == 1
+    return told
+
+
+def test_import_tells_what_it_did_and_is_taken_back(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    told = answer(capsys, "import", "people.csv")
+    assert (told["added"], told["rejected"], told["dry_run"]) == (2, 1, False)
+    assert "nobody" in (folder / "people.csv.rejected.csv").read_text(encoding="utf-8")
+    assert said(capsys, "revert", str(told["id"])) == "import 1: 2 subscribers removed\n"
+    assert said(capsys, "count") == "0\n"
+
+
+def test_dry_run_and_strict_leave_nobody(capsys: pytest.CaptureFixture[str]) -> None:
+    assert answer(capsys, "import", "people.csv", "--dry-run")["added"] == 2
+    assert run(["subscribers", "import", "people.csv", "--strict"]) == ExitCode.REFUSED
+    capsys.readouterr()
+    assert said(capsys, "count") == "0\n"
+
+
+def test_where_takes_saved_segments(capsys: pytest.CaptureFixture[str]) -> None:
+    said(capsys, "import", "people.csv")
+    assert said(capsys, "count", "--where", "@locals") == "1\n"
+    (row,) = answer(capsys, "list", "--where", "not @locals")["subscribers"]
+    assert row["email"] == "bob@example.org"
+
+
+def test_wrong_segment_is_a_usage_error_with_a_caret(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["subscribers", "count", "--where", "tag:vip adn x = 1"]) == ExitCode.USAGE
+    assert "column 9" in capsys.readouterr().err
+
+
+def test_export_writes_a_private_file(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    said(capsys, "add", "eve@example.org", "--name", "=cmd()", "--tag", "vip", "--attribute", "city=Iași")
+    said(capsys, "export", "-o", "out.csv")
+    written = (folder / "out.csv").read_text(encoding="utf-8").splitlines()
+    assert written[0] == "email,name,status,tags,joined,attributes"
+    assert written[1].startswith("eve@example.org,'=cmd(),active,vip,")
+    assert (folder / "out.csv").stat().st_mode & 0o777 == 0o600
+    one = json.loads(said(capsys, "export", "--format", "jsonl"))
+    assert (one["tags"], one["attributes"]) == (["vip"], {"city": "Iași"})
+
+
+def test_removed_address_cannot_be_added_again(capsys: pytest.CaptureFixture[str]) -> None:
+    said(capsys, "add", "ana@example.org")
+    assert said(capsys, "remove", "Ana@Example.org") == "Ana@example.org: unsubscribed\n"
+    assert run(["subscribers", "add", "ana@example.org"]) == ExitCode.REFUSED
+
+
+def test_erasing_asks_first_and_then_forgets(capsys: pytest.CaptureFixture[str]) -> None:
+    said(capsys, "add", "ana@example.org")
+    assert run(["subscribers", "erase", "ana@example.org"]) == ExitCode.REFUSED
+    capsys.readouterr()
+    assert said(capsys, "count") == "1\n"
+    assert answer(capsys, "erase", "ana@example.org", "--yes")["known"] is True
+    assert said(capsys, "count") == "0\n"
+    assert run(["subscribers", "add", "ana@example.org"]) == ExitCode.REFUSED
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (None, "no such file"),
+        (b"", "is empty"),
+        (b"who,where\nx,y\n", "--map email=COLUMN; the columns are: who, where"),
+        (b"email\n\x81\x8d@x.org\n", "cannot be read"),
+    ],
+)
+def test_file_that_cannot_be_imported_is_explained(
+    capsys: pytest.CaptureFixture[str], folder: Path, content: bytes | None, told: str
+) -> None:
+    if content is not None:
+        (folder / "odd.csv").write_bytes(content)
+    assert run(["subscribers", "import", "odd.csv"]) == ExitCode.FAILURE
+    assert told in capsys.readouterr().err
+
+
+def test_unknown_import_names_the_remedy(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["subscribers", "revert", "7"]) == ExitCode.FAILURE
+    assert "there is no import 7" in capsys.readouterr().err
