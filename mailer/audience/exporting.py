@@ -63,7 +63,7 @@ def write_csv(session: Session, target: TextIO, condition: ColumnElement[bool] |
     number = 0
     for number, row in enumerate(rows(session, condition), 1):  # noqa: B007 - the count is the result
         attributes = json.dumps(row["attributes"], ensure_ascii=False, sort_keys=True)
-        cells = (row["email"], row["name"], row["status"], " ".join(row["tags"]), row["joined"], attributes)
+        cells = (row["email"], row["name"], row["status"], ",".join(row["tags"]), row["joined"], attributes)
         writer.writerow([safe_cell(cell) for cell in cells])
     return number
 

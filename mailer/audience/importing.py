@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
@@ -15,6 +16,7 @@ from sqlalchemy import bindparam, delete, exists, func, insert, literal, select,
 from sqlalchemy.orm import Session, aliased
 
 from mailer.address import Address, check_header_text, parse_address
+from mailer.audience.presets import PLAIN, Preset, split_tags
 from mailer.audience.reading import CsvRow, Table, open_csv
 from mailer.audience.suppression import erased_key
 from mailer.database.models import (
@@ -32,6 +34,7 @@ from mailer.errors import AddressError, RefusedError, SourceError
 _BATCH: Final = 5_000
 _ALIVE: Final = (SubscriberStatus.ACTIVE.value, SubscriberStatus.PENDING.value)
 _MAX_NAME: Final = 255
+_MAX_TAG: Final = 64
 _MAX_VALUE: Final = 2_000
 
 
@@ -71,6 +74,7 @@ def import_csv(
     secret: bytes,
     at: datetime,
     mapping: Mapping[str, str] | None = None,
+    preset: Preset = PLAIN,
     tags: Sequence[str] = (),
     rejected_path: Path | None = None,
     dry_run: bool = False,
@@ -80,13 +84,14 @@ def import_csv(
     """Add the subscribers of a CSV file, or bring known ones up to date, in one transaction.
 
     `mapping` names columns (`{"email": "Adresse"}`); usual names are recognised by themselves, and
-    every other column becomes an attribute. Rejected rows are written to `rejected_path` with line and
-    reason. With `strict` one rejected row refuses the whole import. `secret` is the oldest of
+    every other column becomes an attribute, unless the `preset` of a service knows it better. Known
+    subscribers get the `tags` too. Rejected rows are written to `rejected_path` with line and reason.
+    With `strict` one rejected row refuses the whole import. `secret` is the oldest of
     `Database.secrets()`. Raises `SourceError` for a file that cannot be read as such a table.
     """
     report = ImportReport()
     try:
-        with open_csv(path, mapping or {}) as table, _rejects(rejected_path, dry_run) as reject:
+        with open_csv(path, mapping or {}, preset) as table, _rejects(rejected_path, dry_run) as reject:
             report.encoding = table.encoding
             with database.transaction() as session:
                 run = _Run(session, report, secret, at, tags, reject)
@@ -139,6 +144,7 @@ class _Valid:
     address: Address
     name: str
     attributes: dict[str, Any]
+    tags: tuple[str, ...]
 
 
 class _Run:
@@ -161,6 +167,7 @@ class _Run:
         self._reject_row = reject
         self._newest_before = 0
         self._any_erased = False
+        self._missing_tags: list[tuple[int, str]] = []
 
     def begin(self, path: Path) -> None:
         stored = Import(at=self._at, source=str(path))
@@ -181,7 +188,9 @@ class _Run:
             except AddressError as error:
                 self._reject(row.line, error.message, row.cells.get(table.email, ""))
                 continue
-            if valid.address.key in wanted:
+            if table.preset.is_out(row.cells):
+                self._report.kept_out += 1
+            elif valid.address.key in wanted:
                 self._reject(row.line, "the address stands in the file more than once", str(valid.address))
             else:
                 wanted[valid.address.key] = valid
@@ -197,6 +206,7 @@ class _Run:
                 ).where(Subscriber.address_key.in_(wanted))
             )
         }
+        tagged = self._tags_of([row.id for row in known.values()], wanted.values())
         suppressed = self._suppressed([key for key in wanted if key not in known])
         new: list[_Valid] = []
         changed: list[dict[str, Any]] = []
@@ -212,11 +222,12 @@ class _Run:
             elif stored.status not in _ALIVE:
                 self._report.kept_out += 1
             else:
-                self._bring_up_to_date(stored, valid, changed)
+                self._bring_up_to_date(stored, valid, changed, tagged)
         self._write(new, changed)
+        self._tag(new)
 
     def end(self) -> None:
-        """Write the ledger lines and the tags of all that were added, and the counts."""
+        """Write the ledger lines of all that were added, and the counts."""
         added = (Subscriber.id > self._newest_before) & (Subscriber.created_at == self._at)
         self._session.execute(
             insert(Consent).from_select(
@@ -230,12 +241,6 @@ class _Run:
                 ).where(added),
             )
         )
-        for tag in self._tags:
-            self._session.execute(
-                insert(SubscriberTag).from_select(
-                    ["subscriber_id", "tag"], select(Subscriber.id, literal(tag)).where(added)
-                )
-            )
         for name in ("added", "updated", "unchanged", "kept_out", "rejected"):
             setattr(self._stored, name, getattr(self._report, name))
         self._session.flush()
@@ -249,10 +254,37 @@ class _Run:
         )
         return {by_stored[stored] for stored in found}
 
-    def _bring_up_to_date(self, row: Any, valid: _Valid, changed: list[dict[str, Any]]) -> None:
+    def _tags_of(self, ids: Sequence[int], rows: Iterable[_Valid]) -> set[tuple[int, str]]:
+        if not (ids and (self._tags or any(valid.tags for valid in rows))):
+            return set()
+        found = self._session.execute(
+            select(SubscriberTag.subscriber_id, SubscriberTag.tag).where(SubscriberTag.subscriber_id.in_(ids))
+        )
+        return {(subscriber_id, tag) for subscriber_id, tag in found}
+
+    def _tag(self, new: Sequence[_Valid]) -> None:
+        """Write the tags of a batch, of new and of known subscribers."""
+        tags = {valid.address.key: {*self._tags, *valid.tags} for valid in new}
+        keys = [key for key, some in tags.items() if some]
+        found = self._session.execute(
+            select(Subscriber.id, Subscriber.address_key).where(Subscriber.address_key.in_(keys))
+        )
+        pairs = self._missing_tags + [(row.id, tag) for row in found for tag in sorted(tags[row.address_key])]
+        self._missing_tags = []
+        if pairs:
+            self._session.execute(
+                insert(SubscriberTag), [{"subscriber_id": one, "tag": tag} for one, tag in pairs]
+            )
+
+    def _bring_up_to_date(
+        self, row: Any, valid: _Valid, changed: list[dict[str, Any]], tagged: set[tuple[int, str]]
+    ) -> None:
         merged = {**row.attributes, **valid.attributes}
         name = valid.name or row.name
-        if merged == row.attributes and name == row.name:
+        missing = [(row.id, tag) for tag in sorted({*self._tags, *valid.tags})]
+        missing = [pair for pair in missing if pair not in tagged]
+        self._missing_tags += missing
+        if merged == row.attributes and name == row.name and not missing:
             self._report.unchanged += 1
             return
         changed.append({"_id": row.id, "name": name, "attributes": merged})
@@ -302,7 +334,7 @@ def _checked(row: CsvRow, table: Table) -> _Valid:
     check_header_text(name, field="name")
     if len(name) > _MAX_NAME:
         raise AddressError(f"name: longer than {_MAX_NAME} characters")
-    attributes = {}
+    attributes = _json_attributes(row.cells.get(table.preset.attributes, ""), table.preset.attributes)
     for column in table.attributes:
         if value := row.cells.get(column, ""):
             if len(value) > _MAX_VALUE:
@@ -310,7 +342,25 @@ def _checked(row: CsvRow, table: Table) -> _Valid:
             if "\x00" in value:
                 raise AddressError(f"{column}: contains NUL")
             attributes[column] = value
-    return _Valid(row.line, address, name, attributes)
+    tags = split_tags(row.cells.get(table.preset.tags, ""))
+    for tag in tags:
+        if len(check_header_text(tag, field="tag")) > _MAX_TAG:
+            raise AddressError(f"tag: longer than {_MAX_TAG} characters")
+    return _Valid(row.line, address, name, attributes, tags)
+
+
+def _json_attributes(cell: str, column: str) -> dict[str, Any]:
+    if not cell.strip():
+        return {}
+    if len(cell) > _MAX_VALUE:
+        raise AddressError(f"{column}: longer than {_MAX_VALUE} characters")
+    try:
+        fields = json.loads(cell)
+    except (ValueError, RecursionError) as error:
+        raise AddressError(f"{column}: is not JSON ({error})") from error
+    if not isinstance(fields, dict):
+        raise AddressError(f"{column}: is not a JSON object")
+    return fields
 
 
 def _batches(rows: Iterator[CsvRow]) -> Iterator[list[CsvRow]]:

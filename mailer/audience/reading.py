@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from mailer.audience.presets import PLAIN, Preset
 from mailer.errors import SourceError
 
 _BOMS: Final = (
@@ -53,11 +54,12 @@ class Table:
     email: str
     name: tuple[str, ...]
     attributes: tuple[str, ...]
+    preset: Preset
     rows: Iterator[CsvRow]
 
 
 @contextmanager
-def open_csv(path: Path, mapping: Mapping[str, str]) -> Iterator[Table]:
+def open_csv(path: Path, mapping: Mapping[str, str], preset: Preset = PLAIN) -> Iterator[Table]:
     """Open a CSV file; encoding and delimiter are found out.
 
     A file without a mark of its encoding is UTF-8 if all of it is valid UTF-8, else Windows-1252, of
@@ -73,7 +75,9 @@ def open_csv(path: Path, mapping: Mapping[str, str]) -> Iterator[Table]:
             reader = csv.reader(file, delimiter=_delimiter(sample), strict=True)
             header = [name.strip() for name in next(reader)]
             email, name, attributes = _columns(path, header, mapping)
-            yield Table(encoding, email, name, attributes, _rows(path, reader, header))
+            special = {preset.tags, preset.attributes, *preset.out, *preset.ignored}
+            others = tuple(column for column in attributes if column not in special)
+            yield Table(encoding, email, name, others, preset, _rows(path, reader, header))
     except FileNotFoundError as error:
         raise SourceError(f"{path}: no such file") from error
     except (OSError, UnicodeError) as error:

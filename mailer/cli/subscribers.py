@@ -19,6 +19,7 @@ from mailer.address import parse_address
 from mailer.audience import exporting
 from mailer.audience.erasing import erase
 from mailer.audience.importing import ImportReport, import_csv, revert
+from mailer.audience.presets import PLAIN, PRESETS
 from mailer.audience.segments import parse_segment
 from mailer.audience.subscribers import Origin, Outcome, add, find, unsubscribe
 from mailer.cli.app import App, Group, dry_run_option, json_option, pass_app, yes_option
@@ -70,6 +71,7 @@ def add_command(
 @subscribers.command("import")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--map", "mapping", multiple=True, metavar="FIELD=COLUMN", help="email=Adresse or name=Nom.")
+@click.option("--preset", type=click.Choice(list(PRESETS)), help="The service that wrote the file.")
 @click.option("--tag", "tags", multiple=True, help="For everybody in the file; may be given several times.")
 @click.option(
     "--rejected",
@@ -85,6 +87,7 @@ def import_command(
     app: App,
     file: Path,
     mapping: tuple[str, ...],
+    preset: str | None,
     tags: tuple[str, ...],
     rejected: Path | None,
     strict: bool,
@@ -94,7 +97,8 @@ def import_command(
     """Import a CSV FILE: the address, the name, and every other column as an attribute.
 
     Encoding, delimiter and the usual column names are found out. It is one transaction: all of it, or
-    after an error nothing. Nobody who opted out, bounced, complained or was erased is brought back.
+    after an error nothing. Nobody who opted out, bounced, complained or was erased is brought back;
+    --preset also knows who was out at the service the file comes from.
     """
     pairs = dict(_pair(text, "--map") for text in mapping)
     if unknown := set(pairs) - {"email", "name"}:
@@ -108,6 +112,7 @@ def import_command(
             secret=database.secrets()[0],
             at=datetime.now(UTC),
             mapping=pairs,
+            preset=PRESETS[preset] if preset else PLAIN,
             tags=tags,
             rejected_path=rejected,
             dry_run=dry_run,
