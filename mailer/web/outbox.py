@@ -36,7 +36,6 @@ from mailer.web.shield import PAGE_POLICY, Shield
 PAGE_SIZE: Final = 50
 _HEAD_OCTETS: Final = 64 * 1024
 _NAME: Final = re.compile(r"(\d{1,15})\.[\w.@+=,:-]{1,200}")
-_COUNTER: Final = re.compile(r"Q(\d{1,15})")
 _IMAGE_TYPES: Final = ("image/png", "image/jpeg", "image/gif", "image/webp")
 # Of the frame that shows a message: no script, no form, no way out, and nothing fetched from elsewhere.
 _MESSAGE_POLICY: Final = (
@@ -195,7 +194,9 @@ class _Outbox:
         return new if new.exists() else self._maildir / "cur" / name
 
     def _summary(self, name: str) -> Kept | None:
-        """Return the list's line of a message, or None when it has gone meanwhile."""
+        """Return the list's line of a message, or None when it has gone meanwhile or is none of ours."""
+        if not _NAME.fullmatch(name):
+            return None
         path = self._path(name)
         try:
             size = path.stat().st_size
@@ -213,7 +214,7 @@ def _names(maildir: Path) -> Iterator[str]:
         try:
             with os.scandir(maildir / folder) as entries:
                 for entry in entries:
-                    if _NAME.fullmatch(entry.name):
+                    if entry.name[0].isdecimal():
                         yield entry.name
         except FileNotFoundError:
             # The first message makes the folders.
@@ -221,10 +222,17 @@ def _names(maildir: Path) -> Iterator[str]:
 
 
 def _order(name: str) -> tuple[int, int, str]:
-    """Return what sorts names by time: seconds, then the server's own count within a second."""
+    """Return what sorts names by time: seconds, then the server's own count within a second.
+
+    Called once for each message of the folder, so it looks for no more than it needs.
+    """
     seconds, _, rest = name.partition(".")
-    counter = _COUNTER.search(rest)
-    return (int(seconds) if seconds.isdecimal() else 0, int(counter[1]) if counter else 0, name)
+    counter = rest.partition(".")[0].rpartition("Q")[2]
+    return (
+        int(seconds) if seconds.isdecimal() and len(seconds) < 16 else 0,
+        int(counter) if counter.isdecimal() and len(counter) < 16 else 0,
+        name,
+    )
 
 
 def _parsed(raw: bytes) -> Message:
