@@ -66,7 +66,9 @@ def create_app(
             writer.close()
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
-    app.include_router(Leaving(database, signer, look, writer).router())
+    leaving = Leaving(database, signer, look, writer)
+    app.router.routes.append(leaving.one_click())
+    app.include_router(leaving.router())
     app.include_router(
         Archive(
             database,

@@ -60,16 +60,20 @@ class Leaving:
     def router(self) -> APIRouter:
         """Return the routes."""
         router = APIRouter()
-        for path, show, change in (
-            ("/u/{token}", self.ask, self.leave),
-            ("/p/{token}", self.preferences, self.prefer),
-        ):
-            router.add_api_route(path, show, methods=["GET", "HEAD"])
-            # Plain routes: a send to many brings a burst of one-clicks, and FastAPI's own handling of
-            # parameters costs more than all that is done here.
-            router.routes.append(Route(path, change, methods=["POST"]))
+        router.add_api_route("/u/{token}", self.ask, methods=["GET", "HEAD"])
+        router.add_api_route("/p/{token}", self.preferences, methods=["GET", "HEAD"])
+        router.routes.append(Route("/p/{token}", self.prefer, methods=["POST"]))
+        for path in ("/u/{token}", "/p/{token}"):
             router.routes.append(Route(path, _options, methods=["OPTIONS"]))
         return router
+
+    def one_click(self) -> Route:
+        """Return the route of the POST that unsubscribes; it belongs before all others.
+
+        A send to many brings a burst of these, and looking through the routes, and FastAPI's handling of
+        parameters, would cost more than all that is done here.
+        """
+        return Route("/u/{token}", self.leave, methods=["POST"])
 
     def ask(self, token: str) -> Response:
         """Show the page with the button. Changes nothing, however often it is fetched."""
