@@ -34,6 +34,8 @@ from mailer.web.look import Look
 from mailer.web.shield import PAGE_POLICY, Shield
 
 PAGE_SIZE: Final = 50
+# The parser recurses, and looks for every boundary in every line.
+_MOST_MULTIPARTS: Final = 50
 _HEAD_OCTETS: Final = 64 * 1024
 _NAME: Final = re.compile(r"(\d{1,15})\.[\w.@+=,:-]{1,200}")
 _IMAGE_TYPES: Final = ("image/png", "image/jpeg", "image/gif", "image/webp")
@@ -236,11 +238,10 @@ def _order(name: str) -> tuple[int, int, str]:
 
 
 def _parsed(raw: bytes) -> Message:
-    try:
-        return BytesParser(policy=compat32).parsebytes(raw)
-    except RecursionError:
-        # Parts within parts, thousands deep: the header can still be shown, and the source.
+    """Return the message; of a bomb, parts within parts beyond measure, the header alone."""
+    if raw.lower().count(b"multipart/") > _MOST_MULTIPARTS:
         return BytesHeaderParser(policy=compat32).parsebytes(raw)
+    return BytesParser(policy=compat32).parsebytes(raw)
 
 
 def _leaves(message: Message) -> Iterator[Message]:
