@@ -8,6 +8,7 @@ holds up no other. Everything that was claimed is settled exactly once.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
@@ -30,7 +31,7 @@ _TRIES: Final = 3
 """How often a message goes out whose connection breaks before its body, before it is reported lost."""
 _IDLE_SECONDS: Final = 10.0
 _LOOK_AGAIN_SECONDS: Final = 0.05
-"""How soon to look again at what changes without a word: another worker's doings."""
+"""How soon to look again at another worker's doings, at first; the pause grows to a second."""
 _NO_MORE_CONNECTIONS_SECONDS: Final = 5.0
 _LONG_HOLD_SECONDS: Final = 30.0
 """A provider held longer than this gives back what waits for it."""
@@ -101,6 +102,7 @@ class Pool:
                     task.cancel()
             await asyncio.gather(*workers.values(), return_exceptions=True)
         finally:
+            self.stopping = True
             for task in (feeding, *workers.values()):
                 task.cancel()
             await asyncio.gather(feeding, *workers.values(), return_exceptions=True)
@@ -141,11 +143,7 @@ class Pool:
 
     async def rest(self, seconds: float) -> None:
         """Wait until there may be work, at most this long."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._work_came.wait()
-        except TimeoutError:
-            return
+        await _wait(self._work_came, seconds)
 
     def done(self, item: Item, outcome: Outcome) -> None:
         """Take the outcome of a message: settle it, or let it wait for another connection."""
@@ -153,6 +151,7 @@ class Pool:
             tries = self._tries[item.key] = self._tries.get(item.key, 0) + 1
             if tries < _TRIES and not self.stopping:
                 self.lanes.add(item, first=True)
+                self._announce_work()
                 return
             if self.stopping:
                 outcome = replace(outcome, fate=Fate.UNSENT)
@@ -207,22 +206,13 @@ class Pool:
                 self._add(items)
                 without, self._ask_below = None if items else domains, self._pending // 2
             self._more_wanted.clear()
-            await self._until_wanted()
+            await _wait(self._more_wanted, 5 * _LOOK_AGAIN_SECONDS)
         self.stop()
-
-    async def _until_wanted(self) -> None:
-        try:
-            async with asyncio.timeout(5 * _LOOK_AGAIN_SECONDS):
-                await self._more_wanted.wait()
-        except TimeoutError:
-            return
 
     def _crowded(self) -> list[Lane]:
         """Return the lanes to claim nothing for: held, or limited and with enough waiting."""
-        now, enough = self.now(), self._lane_enough
-        return [
-            lane for lane in self.lanes.limited() if lane.pace.not_before > now or len(lane.waiting) >= enough
-        ]
+        now, enough, lanes = self.now(), self._lane_enough, self.lanes.limited()
+        return [lane for lane in lanes if lane.pace.not_before > now or len(lane.waiting) >= enough]
 
     def _has_room(self, crowded: Sequence[Lane]) -> bool:
         """Return whether memory has room for another window; slow providers give some back for it."""
@@ -251,6 +241,13 @@ class Pool:
         # Wakes those who wait now; whoever comes later looks first.
         self._work_came.set()
         self._work_came.clear()
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    # Not `wait_for`, which before Python 3.12 may swallow a cancellation.
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
 
 
 class _Worker:
@@ -282,7 +279,7 @@ class _Worker:
 
     async def _work_waits(self) -> bool:
         """Return True when a message may start here; False when the pool stops."""
-        pool, idle_since = self._pool, self._pool.now()
+        pool, idle_since, patience = self._pool, self._pool.now(), 0.0
         while not pool.stopping:
             delay = self._delay()
             if delay <= 0:
@@ -291,8 +288,11 @@ class _Worker:
                 return True
             if self._session is not None and pool.now() - idle_since > _IDLE_SECONDS:
                 await self._leave()
-            unclear = pool.lanes.waiting and math.isinf(delay)
-            await pool.rest(_LOOK_AGAIN_SECONDS if unclear else min(delay, _IDLE_SECONDS))
+            if self._session is None or math.isinf(delay):
+                # Hundreds of connections that are not needed must not look all the time.
+                patience = min(1.0, patience + _LOOK_AGAIN_SECONDS)
+                delay = patience if math.isinf(delay) else max(delay, patience)
+            await pool.rest(min(delay, _IDLE_SECONDS) if pool.lanes.waiting else _IDLE_SECONDS)
         return False
 
     def _delay(self) -> float:
