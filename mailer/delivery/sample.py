@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import email
 import email.policy
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ class Rendered:
 
     slug: str
     html: str
+    """To look at in a browser: images that the message carries stand in it as data."""
     text: str
     message: bytes
 
@@ -46,7 +48,12 @@ def render(settings: Settings, path: Path, *, reader: Recipient = READER) -> Ren
     content = composer.compose(reader, at).content
     parsed = email.message_from_bytes(content, policy=email.policy.default)
     assert isinstance(parsed, EmailMessage)
-    return Rendered(edition.slug, _part(parsed, "html"), _part(parsed, "plain"), content)
+    html = _part(parsed, "html")
+    for image in edition.images:
+        # In the message they travel as parts of their own; a browser that opens the file has no parts.
+        data = base64.b64encode(image.content).decode("ascii")
+        html = html.replace(f"cid:{image.content_id}", f"data:{image.media_type};base64,{data}")
+    return Rendered(edition.slug, html, _part(parsed, "plain"), content)
 
 
 def send_test(settings: Settings, edition: Edition, address: str, signer: Signer) -> None:
