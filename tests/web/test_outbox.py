@@ -143,7 +143,7 @@ def test_parts_nested_thousands_deep_do_not_stop_the_page(client: httpx.Client, 
         assert (client.get(path).status_code, "Deep" in client.get(path).text) == (200, True)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     raw=st.one_of(
         st.binary(max_size=400),
