@@ -11,7 +11,7 @@ from typing import Final
 from mailer.config import Relay, Security
 from mailer.delivery.dial import client_context
 from mailer.delivery.limits import Pace
-from mailer.errors import RelayDownError, RelayError
+from mailer.errors import RelayDownError
 
 _FIRST_RETRY_SECONDS: Final = 0.25
 _LAST_RETRY_SECONDS: Final = 60.0
@@ -118,10 +118,10 @@ def moving(lines: Sequence[Line], now: float) -> list[Line]:
     ]
 
 
-def all_down(lines: Sequence[Line]) -> RelayError:
+def all_down(lines: Sequence[Line]) -> RelayDownError:
     """Return the error that says why none of the relays can be used."""
     reasons = "; ".join(str(line.error.message) for line in lines if line.error is not None)
-    return RelayError(
+    return RelayDownError(
         f"no relay can be used: {reasons}",
         remedy="what was not sent stays queued; run the command again later",
     )

@@ -31,7 +31,7 @@ from mailer.delivery.pool import Access, Item, Pool
 from mailer.delivery.queue import Books, Settled, Taken
 from mailer.delivery.smtp import Fate, Outcome, Outgoing
 from mailer.delivery.window import Window
-from mailer.errors import MailerError, RecipientError, RelayError
+from mailer.errors import MailerError, RecipientError, RelayDownError, RelayError
 from mailer.rendering.message import Composer
 from mailer.replies import ReplyClass, Verdict
 
@@ -149,9 +149,13 @@ class Sender:
                 await self._pool.deliver()
                 if not await self._wait_for_retry():
                     break
+        except RelayDownError as down:
+            error = down
+            self._leave(Ending.UNREACHABLE, down.message)
         except RelayError as refused:
+            # It would be refused again and again: wait for the operator to mend the configuration.
             error = refused
-            self._leave(Ending.UNREACHABLE, refused.message)
+            self._leave(Ending.PAUSED, refused.message)
         finally:
             keeping.cancel()
             await asyncio.gather(keeping, return_exceptions=True)
@@ -272,17 +276,23 @@ class Sender:
             refusals, self._refusals = self._refusals, []
             # What is settled here leaves `sending` in the same transaction.
             room = min(count, self._settings.window - len(self._window))
+            writing = asyncio.ensure_future(
+                asyncio.to_thread(self._transact, outcomes, released, refusals, room, except_domains)
+            )
             try:
-                taken = await asyncio.to_thread(
-                    self._transact, outcomes, released, refusals, room, except_domains
-                )
-            except BaseException:
-                # Nothing was written: keep what we know for the last try.
-                self._outcomes[:0], self._released[:0], self._refusals[:0] = outcomes, released, refusals
-                raise
-            self._window.add(taken.claimed)
-            self._after = taken.after
-            return taken
+                # Whoever is cancelled here waits all the same: the transaction goes on in its thread,
+                # and only its end tells whether it was written.
+                await asyncio.wait([writing])
+            finally:
+                if not writing.done():
+                    await asyncio.wait([writing])
+                if writing.exception() is not None:
+                    # Nothing was written: keep what we know for the last try.
+                    self._outcomes[:0], self._released[:0], self._refusals[:0] = outcomes, released, refusals
+                else:
+                    self._window.add(writing.result().claimed)
+                    self._after = writing.result().after
+            return writing.result()
 
     def _transact(
         self,
@@ -350,7 +360,8 @@ class Sender:
         at = self._clock()
         with self._database.transaction() as session:
             queue.settle(session, self._issue_id, self._outcomes, run_id=self._run_id, at=at)
-            queue.release(session, self._issue_id, self._released, run_id=self._run_id, at=at)
+            never_begun = [*self._released, *self._window.waiting()]
+            queue.release(session, self._issue_id, never_begun, run_id=self._run_id, at=at)
             if self._refusals:
                 self._learn(session, self._refusals, at)
             if self._ending is Ending.PAUSED and self._reason:

@@ -32,6 +32,10 @@ class Window:
     def __len__(self) -> int:
         return len(self._waiting) + len(self._begun)
 
+    def waiting(self) -> list[int]:
+        """Return whose turn has not come."""
+        return list(self._waiting)
+
     def add(self, claimed: Iterable[Claimed]) -> None:
         """Take in newly claimed deliveries."""
         self._waiting.update((one.recipient.subscriber_id, one) for one in claimed)

@@ -7,6 +7,9 @@ import socket
 from pathlib import Path
 
 import pytest
+from aiosmtpd.controller import Controller
+from aiosmtpd.handlers import Sink
+from aiosmtpd.smtp import AuthResult
 
 from tests.end_to_end.newsletter import Folder
 
@@ -100,6 +103,40 @@ def test_unreachable_relay_loses_nothing(tmp_path: Path) -> None:
     assert "127.0.0.1" in ran.err
     books = folder.books()
     assert (books["audience"], books["queued"]) == (20, 20)
+
+
+@pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS")
+def test_wrong_password_pauses_and_fails_nobody(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = Controller(
+        Sink(),
+        hostname="127.0.0.1",
+        port=port,
+        auth_require_tls=False,
+        auth_required=True,
+        authenticator=lambda *given: AuthResult(success=given[-1].password == b"right"),
+    )
+    folder = Folder(tmp_path / "news", relay(port, 'user = "ana"\n'))
+    folder.subscribe(10)
+    server.start()
+    try:
+        ran = folder.mailer("send", "1", "--yes", MAILER_RELAYS__MAIN__PASSWORD="wrong")
+        assert ran.code == 6
+        assert "535" in ran.err
+        assert "user and password" in ran.err
+        assert "wrong" not in ran.out + ran.err
+        assert folder.mailer("status", "1", "--json").json["state"] == "paused"
+        books = folder.books()
+        assert (books["queued"], books["failed"], books["deferred"]) == (10, 0, 0)
+        assert folder.mailer("send", "1", "--yes", MAILER_RELAYS__MAIN__PASSWORD="right").code == 4
+        assert folder.mailer("resume", "1").code == 0
+        ran = folder.mailer("send", "1", "--yes", MAILER_RELAYS__MAIN__PASSWORD="right")
+        assert ran.code == 0, ran.err
+        assert folder.books()["sent"] == 10
+    finally:
+        server.stop()
 
 
 def test_public_relay_is_refused_without_address_or_https(tmp_path: Path) -> None:
