@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
+import random
 import socket
 import subprocess
 import time
@@ -72,9 +74,7 @@ class Postfix:
         self.root = root
         self.bounces = root / "mail" / "bounces"
         self._known = known
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
+        self.port = 0
 
     def __enter__(self) -> Postfix:
         account = pwd.getpwnam("nobody")
@@ -90,17 +90,21 @@ class Postfix:
         etc = self.root / "etc"
         main = _MAIN.format(root=self.root, uid=account.pw_uid, gid=account.pw_gid)
         (etc / "main.cf").write_text(main, encoding="utf-8")
-        (etc / "master.cf").write_text(_MASTER.format(port=self.port), encoding="utf-8")
         mailboxes = [f"{local}@readers.example.com readers/{local}/" for local in self._known]
         mailboxes.append("@bounce.example.org bounces/")
         (etc / "mailboxes").write_text("\n".join(mailboxes) + "\n", encoding="utf-8")
-        for path in etc.iterdir():
-            path.chmod(0o644)
-        self._run("start")
-        return self
+        for _ in range(5):
+            # Between finding a free port and listening on it, another test may have taken it.
+            self.port = _free_port()
+            (etc / "master.cf").write_text(_MASTER.format(port=self.port), encoding="utf-8")
+            for path in etc.iterdir():
+                path.chmod(0o644)
+            if not self._run("start"):
+                return self
+        raise AssertionError(self._run("start"))
 
     def __exit__(self, *failure: object) -> None:
-        self._run("stop")
+        assert not self._run("stop")
 
     def wait_until_delivered(self) -> None:
         """Wait until the queue is empty: everything has arrived or come back."""
@@ -115,7 +119,8 @@ class Postfix:
         new = self.root / "mail" / "readers" / local / "new"
         return [path.read_bytes() for path in new.iterdir()] if new.exists() else []
 
-    def _run(self, verb: str) -> None:
+    def _run(self, verb: str) -> str:
+        """Run a verb of `postfix`; return what was said if it failed."""
         done = subprocess.run(
             [self._command, "-c", str(self.root / "etc"), verb],
             capture_output=True,
@@ -123,4 +128,15 @@ class Postfix:
             timeout=60,
             check=False,
         )
-        assert done.returncode == 0, done.stdout + done.stderr
+        log = self.root / "log"
+        said = log.read_text(encoding="utf-8") if log.exists() else ""
+        return f"{verb}: {done.returncode}\n{done.stdout}{done.stderr}{said}" if done.returncode else ""
+
+
+def _free_port() -> int:
+    """Return a free port below those that the kernel gives to outgoing connections."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as candidate, contextlib.suppress(OSError):
+            candidate.bind(("127.0.0.1", port))
+            return port

@@ -116,7 +116,7 @@ def test_wrong_password_pauses_and_fails_nobody(tmp_path: Path) -> None:
         port=port,
         auth_require_tls=False,
         auth_required=True,
-        authenticator=lambda *given: AuthResult(success=given[-1].password == b"right"),
+        authenticator=lambda *given: AuthResult(success=given[-1].password == b"right", handled=False),
     )
     folder = Folder(tmp_path / "news", relay(port, 'user = "ana"\n'))
     folder.subscribe(10)
