@@ -1,0 +1,178 @@
+"""A whole `mailer send` (durable rows, DKIM) against smtp-source, which sends one constant message.
+
+Both send to Postfix's smtp-sink over 20 connections, in turn, and the median of the rounds is taken.
+Ours composes and signs a message of its own for each of the subscribers; the peer, written in C, keeps
+no books, signs nothing and sends the same octets each time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import resource
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from sqlalchemy import insert
+
+from benchmarks import Figure
+from mailer.config import load
+from mailer.database.models import Subscriber
+from mailer.database.session import Database
+from mailer.delivery import sample
+from mailer.delivery.dkim import generate_key
+from mailer.delivery.sender import now
+
+_CONNECTIONS = 20
+_LINKS = 15
+_HTML_OCTETS = 60_000
+_PROJECT = Path(__file__).parents[1]
+_CONFIG = """\
+[newsletter]
+author_address = "ana@example.org"
+postal_address = "1 Example Street"
+[relays.sink]
+host = "127.0.0.1"
+port = {port}
+security = "plain"
+connections = {connections}
+messages_per_connection = 1000000
+[web]
+public_url = "https://news.example.org"
+[tracking]
+clicks = true
+opens = true
+[[dkim]]
+domain = "example.org"
+selector = "bench"
+key_file = "key.pem"
+"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add how much to send, and how often."""
+    parser.add_argument("--send-subscribers", type=int, default=20_000, metavar="N", help="for 'send'")
+    parser.add_argument("--send-rounds", type=int, default=5, metavar="N", help="for 'send'")
+
+
+def measure(options: argparse.Namespace) -> Iterator[Figure]:
+    """Yield messages a second, ours and the peer's, and our CPU time a message."""
+    number, rounds = options.send_subscribers, options.send_rounds
+    source = _program("smtp-source")
+    with tempfile.TemporaryDirectory() as scratch, _sink() as port:
+        folder = _newsletter(Path(scratch) / "news", port)
+        message = sample.render(load(folder / "config.toml"), folder / "issues" / "001-bench.md").message
+        content = Path(scratch) / "message.eml"
+        content.write_bytes(message.replace(b"\r\n", b"\n"))
+        ours, cpu, peer = [], [], []
+        for _ in range(rounds):
+            seconds, used = _send(folder, number)
+            ours.append(number / seconds)
+            cpu.append(used / number * 1e6)
+            peer.append(number / _run_source(source, port, content, number))
+    ratio = statistics.median(one / other for one, other in zip(ours, peer, strict=True))
+    yield Figure(
+        "send",
+        f"messages a second, {len(message):,} octets each",
+        statistics.median(ours),
+        statistics.median(peer),
+        ratio,
+        ">= 0.7",
+        ratio >= 0.7,
+        "/s",
+    )
+    yield Figure("send", "CPU a message, all in all", statistics.median(cpu), unit="µs")
+
+
+def _newsletter(folder: Path, port: int) -> Path:
+    """Make a newsletter whose issue is about 60 KB of HTML with links that are tracked."""
+    (folder / "issues").mkdir(parents=True)
+    shutil.copytree(_PROJECT / "email_templates", folder / "email_templates")
+    config = _CONFIG.format(port=port, connections=_CONNECTIONS)
+    (folder / "config.toml").write_text(config, encoding="utf-8")
+    (folder / "key.pem").write_bytes(generate_key("rsa"))
+    (folder / "key.pem").chmod(0o600)
+    links = "\n\n".join(f"[Page {n}](https://example.org/page/{n})" for n in range(_LINKS))
+    text = "The quick brown fox jumps over the lazy dog, and the dog sleeps on. " * 6
+    body = f"Hello {{{{ subscriber.name | default('you') }}}},\n\n{links}\n"
+    source = folder / "issues" / "001-bench.md"
+    source.write_text(f"---\ntitle: Benchmark\n---\n\n{body}", encoding="utf-8")
+    bare = len(sample.render(load(folder / "config.toml"), source).html)
+    paragraph = len(text) + 60  # with its tags and inline styles, about
+    body += "".join(f"\n{text}\n" for _ in range((_HTML_OCTETS - bare) // paragraph))
+    source.write_text(f"---\ntitle: Benchmark\n---\n\n{body}", encoding="utf-8")
+    return folder
+
+
+def _send(folder: Path, number: int) -> tuple[float, float]:
+    """Send to `number` subscribers from a new database; return wall and CPU seconds of the command."""
+    for path in folder.glob("subscribers.db*"):
+        path.unlink()
+    database = Database("sqlite:///subscribers.db", folder=folder)
+    database.open()
+    at = now()
+    with database.transaction() as session:
+        session.execute(
+            insert(Subscriber),
+            [
+                {
+                    "address": f"reader{n}@example.com",
+                    "address_key": f"reader{n}@example.com",
+                    "domain": "example.com",
+                    "name": f"Reader {n}",
+                    "status": "active",
+                    "attributes": {},
+                    "created_at": at,
+                    "changed_at": at,
+                }
+                for n in range(number)
+            ],
+        )
+    database.engine.dispose()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    began = time.perf_counter()
+    subprocess.run(
+        [sys.executable, "-m", "mailer", "send", "1", "--yes", "--quiet", "-C", str(folder)],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    seconds = time.perf_counter() - began
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def _run_source(source: str, port: int, content: Path, number: int) -> float:
+    command = [source, "-s", str(_CONNECTIONS), "-m", str(number), "-d", "-F", str(content)]
+    command += ["-f", "b@example.org", "-t", "r@example.com", f"inet:127.0.0.1:{port}"]
+    began = time.perf_counter()
+    subprocess.run(command, check=True)
+    return time.perf_counter() - began
+
+
+@contextlib.contextmanager
+def _sink() -> Iterator[int]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    user = ["-u", "nobody"] if Path("/proc/self").stat().st_uid == 0 else []
+    running = subprocess.Popen([_program("smtp-sink"), *user, f"127.0.0.1:{port}", "1000"])
+    try:
+        time.sleep(0.5)
+        yield port
+    finally:
+        running.terminate()
+        running.wait()
+
+
+def _program(name: str) -> str:
+    found = shutil.which(name, path="/usr/sbin:/usr/bin:/usr/local/sbin")
+    if found is None:
+        raise SystemExit(f"send: {name} is missing; it comes with Postfix (make servers)")
+    return found
