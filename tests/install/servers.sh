@@ -1,29 +1,35 @@
 #!/usr/bin/env bash
 # Install the real servers that the tests talk to, from Debian's packages, when this may be done.
+# Written for the bash 3.2 of macOS as well, which says only what is missing.
 set -euo pipefail
-declare -A wanted=(
-    [/usr/sbin/postfix]=postfix
-    [/usr/sbin/smtp-sink]=postfix
-    [/usr/sbin/dovecot]="dovecot-core dovecot-imapd dovecot-pop3d dovecot-lmtpd"
-    [/usr/bin/chromium]=chromium
-    [/usr/lib/postgresql]=postgresql
-)
+
 packages=()
-for path in "${!wanted[@]}"; do
-    # shellcheck disable=SC2206  # one entry may name several packages
-    [ -e "$path" ] || packages+=(${wanted[$path]})
-done
+want() { # want PACKAGE… -- PROGRAM: the packages, unless the program is there
+    local names=()
+    while [ "$1" != -- ]; do
+        names+=("$1")
+        shift
+    done
+    if ! PATH="$PATH:/usr/sbin:/usr/local/sbin" command -v "$2" >/dev/null; then
+        packages+=("${names[@]}")
+    fi
+}
+want postfix -- smtp-sink
+want dovecot-core dovecot-imapd dovecot-pop3d dovecot-lmtpd -- dovecot
+want chromium -- chromium
+
 if [ ${#packages[@]} = 0 ]; then exit 0; fi
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
-    echo "tests that need these are skipped (install them as root with apt-get): ${packages[*]}"
+    echo "tests that need these are skipped (Debian: apt-get install, as root): ${packages[*]}"
     exit 0
 fi
 echo "installing for the tests: ${packages[*]}"
 export DEBIAN_FRONTEND=noninteractive
-# Keep the packages' services from starting: the tests run instances of their own.
+# Keep the packages' own services from starting: the tests run instances of their own.
 policy=/usr/sbin/policy-rc.d
 if [ ! -e $policy ]; then
-    printf '#!/bin/sh\nexit 101\n' >$policy && chmod +x $policy
+    printf '#!/bin/sh\nexit 101\n' >$policy
+    chmod +x $policy
     trap 'rm -f $policy' EXIT
 fi
 apt-get update -qq
