@@ -25,6 +25,7 @@ from mailer.errors import SourceError
 from mailer.rendering.slots import SLOT, TAG_LINE
 
 MAX_NESTING: Final = 50
+MAX_EMPHASIS: Final = 30
 CALL_OUTS: Final = ("note", "tip", "warning")
 _ATTRIBUTES: Final = ("class", "width", "height", "alt", "title")
 _LANGUAGE: Final = re.compile(r"[A-Za-z0-9_+#.-]{1,40}")
@@ -49,17 +50,21 @@ def parse_markdown(source: str) -> list[Token]:
     tokens = [token for token in _MARKDOWN.parse(source) if token.type != "footnote_anchor"]
     # Beyond its bound the parser drops content without a word.
     for token in tokens:
-        if token.level >= MAX_NESTING - 2:
+        inside = max((child.level for child in token.children or ()), default=0)
+        if token.level >= MAX_NESTING - 2 or inside > MAX_EMPHASIS:
             line = token.map[0] if token.map else 0
             raise NestingError(line)
     return tokens
 
 
 class NestingError(SourceError):
-    """Quotes or lists stand in one another deeper than `MAX_NESTING`; `line` counts from 0."""
+    """Quotes, lists or emphasis stand in one another too deep; `line` counts from 0."""
 
     def __init__(self, line: int) -> None:
-        super().__init__(f"nested deeper than {MAX_NESTING // 2} quotes or lists", remedy="flatten it")
+        super().__init__(
+            f"nested deeper than {MAX_NESTING // 2} quotes or lists, or {MAX_EMPHASIS} emphases",
+            remedy="flatten it",
+        )
         self.line = line
 
 
