@@ -79,7 +79,7 @@ class App:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             raise RefusedError(f"{what} was not confirmed", remedy="add --yes when no one can be asked")
         if not click.confirm(question, err=True):
-            raise RefusedError(f"{what} was not confirmed", remedy="nothing was done")
+            raise RefusedError(f"{what} was not confirmed; nothing was done")
 
 
 pass_app = click.make_pass_decorator(App, ensure=True)
