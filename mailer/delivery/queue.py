@@ -195,21 +195,7 @@ def claim(
     refused = [row["subscriber_id"] for row in rows if not row["allowed"]]
     if refused:
         _move(session, issue_id, refused, at, state=DeliveryState.SKIPPED, reply=OPTED_OUT)
-    if allowed:
-        session.execute(
-            update(Delivery)
-            .where(
-                Delivery.issue_id == issue_id,
-                Delivery.subscriber_id.in_([row["subscriber_id"] for row in allowed]),
-            )
-            .values(
-                state=DeliveryState.SENDING.value,
-                run_id=run_id,
-                attempts=Delivery.attempts + 1,
-                first_at=func.coalesce(Delivery.first_at, bindparam("now", at, Delivery.first_at.type)),
-                changed_at=at,
-            )
-        )
+    _mark_sending(session, issue_id, [row["subscriber_id"] for row in allowed], run_id=run_id, at=at)
     tags = _tags(session, [row["subscriber_id"] for row in allowed])
     return Taken(
         [_claimed(row, tags, at) for row in allowed],
@@ -312,6 +298,24 @@ def next_due(session: Session, issue_id: int, *, resend_uncertain: bool) -> date
         )
     )
     return due
+
+
+def _mark_sending(
+    session: Session, issue_id: int, subscriber_ids: Sequence[int], *, run_id: int, at: datetime
+) -> None:
+    if not subscriber_ids:
+        return
+    session.execute(
+        update(Delivery)
+        .where(Delivery.issue_id == issue_id, Delivery.subscriber_id.in_(subscriber_ids))
+        .values(
+            state=DeliveryState.SENDING.value,
+            run_id=run_id,
+            attempts=Delivery.attempts + 1,
+            first_at=func.coalesce(Delivery.first_at, bindparam("now", at, Delivery.first_at.type)),
+            changed_at=at,
+        )
+    )
 
 
 def _candidates(issue_id: int, at: datetime, except_domains: Collection[str]) -> Any:
