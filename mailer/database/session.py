@@ -40,6 +40,7 @@ class Database:
         if self.is_sqlite:
             event.listen(self.engine, "connect", _set_up_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
+        self._reading = self.engine.execution_options(mailer_reading=True)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Session]:
@@ -54,11 +55,7 @@ class Database:
     @contextlib.contextmanager
     def reading(self) -> Iterator[Session]:
         """Begin a transaction that only reads: one snapshot, no lock that a writer waits for."""
-        with (
-            _translated(),
-            Session(self.engine.execution_options(mailer_reading=True), expire_on_commit=False) as session,
-            session.begin(),
-        ):
+        with _translated(), Session(self._reading, expire_on_commit=False) as session, session.begin():
             yield session
 
     def exists(self) -> bool:

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
+    BindParameter,
     ColumnElement,
     and_,
     exists,
@@ -52,7 +53,7 @@ class QueuedIssue:
     finished_at: datetime | None
 
 
-def mailable(at: datetime) -> ColumnElement[bool]:
+def mailable(at: datetime | BindParameter[Any]) -> ColumnElement[bool]:
     """Return the condition under which a subscriber may be mailed an issue at that instant."""
     return and_(
         Subscriber.status == SubscriberStatus.ACTIVE.value,

@@ -10,9 +10,11 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final, cast
 
 from sqlalchemy import (
+    Integer,
+    Table,
     and_,
     bindparam,
     case,
@@ -103,6 +105,79 @@ class Settled:
     bounce_class: str | None = None
 
 
+def _candidates() -> Any:
+    """Return who is next and whether each may be mailed; `except_domains` stay where they are."""
+    elsewhere = Subscriber.domain.not_in(bindparam("except_domains", expanding=True))
+    return (
+        select(
+            Delivery.subscriber_id,
+            Delivery.state,
+            Delivery.attempts,
+            Delivery.first_at,
+            Subscriber.address,
+            Subscriber.domain,
+            Subscriber.name,
+            Subscriber.attributes,
+            func.coalesce(mailable(bindparam("at")), False).label("allowed"),
+        )
+        .outerjoin(Subscriber, Subscriber.id == Delivery.subscriber_id)
+        .where(Delivery.issue_id == bindparam("issue_id"), or_(Subscriber.domain.is_(None), elsewhere))
+        .limit(bindparam("count", type_=Integer))
+        .with_for_update(of=Delivery, skip_locked=True)
+    )
+
+
+# What is asked for each window is put together once.
+_DUE: Final = (
+    _candidates()
+    .where(Delivery.state.in_(bindparam("states", expanding=True)), Delivery.due_at <= bindparam("at"))
+    .order_by(Delivery.due_at)
+)
+_QUEUED: Final = (
+    _candidates()
+    .where(Delivery.state == DeliveryState.QUEUED.value, Delivery.subscriber_id > bindparam("after"))
+    .order_by(Delivery.subscriber_id)
+)
+_TAGS: Final = (
+    select(SubscriberTag.subscriber_id, SubscriberTag.tag)
+    .where(SubscriberTag.subscriber_id.in_(bindparam("ids", expanding=True)))
+    .order_by(SubscriberTag.subscriber_id, SubscriberTag.tag)
+)
+_STILL_MAILABLE: Final = select(Subscriber.id).where(
+    Subscriber.id.in_(bindparam("ids", expanding=True)), mailable(bindparam("at"))
+)
+_DELIVERIES: Final = cast(Table, Delivery.__table__)
+_MARK_SENDING: Final = (
+    update(_DELIVERIES)
+    .where(
+        _DELIVERIES.c.issue_id == bindparam("_issue_id"),
+        _DELIVERIES.c.subscriber_id.in_(bindparam("_ids", expanding=True)),
+    )
+    .values(
+        state=DeliveryState.SENDING.value,
+        run_id=bindparam("_run_id"),
+        attempts=_DELIVERIES.c.attempts + 1,
+        first_at=func.coalesce(_DELIVERIES.c.first_at, bindparam("_at", type_=_DELIVERIES.c.first_at.type)),
+        changed_at=bindparam("_at", type_=_DELIVERIES.c.first_at.type),
+    )
+)
+_SETTLE: Final = (
+    update(_DELIVERIES)
+    .where(
+        _DELIVERIES.c.issue_id == bindparam("_issue_id"),
+        _DELIVERIES.c.subscriber_id == bindparam("_subscriber_id"),
+        _DELIVERIES.c.state == DeliveryState.SENDING.value,
+        _DELIVERIES.c.run_id == bindparam("_run_id"),
+    )
+    .values(
+        {
+            name: bindparam(f"_{name}")
+            for name in ("state", "due_at", "changed_at", "code", "enhanced", "reply", "bounce_class")
+        }
+    )
+)
+
+
 def books(session: Session, issue_id: int) -> Books:
     """Return the books of an issue: one pass over its rows."""
     states = (
@@ -171,22 +246,12 @@ def claim(
     waiting = [DeliveryState.DEFERRED.value]
     if resend_uncertain:
         waiting.append(DeliveryState.UNCERTAIN.value)
-    rows = list(
-        session.execute(
-            _candidates(issue_id, at, except_domains)
-            .where(Delivery.state.in_(waiting), Delivery.due_at <= at)
-            .order_by(Delivery.due_at)
-            .limit(limit)
-        ).mappings()
-    )
+    wanted = {"issue_id": issue_id, "at": at, "except_domains": sorted(except_domains)}
+    connection = session.connection()
+    rows = list(connection.execute(_DUE, {**wanted, "states": waiting, "count": limit}).mappings())
     if len(rows) < limit:
         queued = list(
-            session.execute(
-                _candidates(issue_id, at, except_domains)
-                .where(Delivery.state == DeliveryState.QUEUED.value, Delivery.subscriber_id > after)
-                .order_by(Delivery.subscriber_id)
-                .limit(limit - len(rows))
-            ).mappings()
+            connection.execute(_QUEUED, {**wanted, "after": after, "count": limit - len(rows)}).mappings()
         )
         if queued:
             after = queued[-1]["subscriber_id"]
@@ -207,7 +272,7 @@ def claim(
 
 def still_mailable(session: Session, subscriber_ids: Sequence[int], *, at: datetime) -> set[int]:
     """Return which of these subscribers may be mailed at that instant."""
-    return set(session.scalars(select(Subscriber.id).where(Subscriber.id.in_(subscriber_ids), mailable(at))))
+    return set(session.connection().scalars(_STILL_MAILABLE, {"ids": subscriber_ids, "at": at}))
 
 
 def settle(
@@ -220,29 +285,13 @@ def settle(
     """
     if not outcomes:
         return
-    table = Delivery.__table__
-    statement = (
-        update(Delivery.__table__)  # type: ignore[arg-type]
-        .where(
-            table.c.issue_id == issue_id,
-            table.c.subscriber_id == bindparam("_subscriber_id"),
-            table.c.state == DeliveryState.SENDING.value,
-            table.c.run_id == run_id,
-        )
-        .values(
-            state=bindparam("_state"),
-            due_at=bindparam("_due_at"),
-            changed_at=at,
-            code=bindparam("_code"),
-            enhanced=bindparam("_enhanced"),
-            reply=bindparam("_reply"),
-            bounce_class=bindparam("_bounce_class"),
-        )
-    )
     done = session.connection().execute(
-        statement,
+        _SETTLE,
         [
             {
+                "_issue_id": issue_id,
+                "_run_id": run_id,
+                "_changed_at": at,
                 "_subscriber_id": outcome.subscriber_id,
                 "_state": outcome.state.value,
                 "_due_at": outcome.due_at,
@@ -303,42 +352,9 @@ def next_due(session: Session, issue_id: int, *, resend_uncertain: bool) -> date
 def _mark_sending(
     session: Session, issue_id: int, subscriber_ids: Sequence[int], *, run_id: int, at: datetime
 ) -> None:
-    if not subscriber_ids:
-        return
-    session.execute(
-        update(Delivery)
-        .where(Delivery.issue_id == issue_id, Delivery.subscriber_id.in_(subscriber_ids))
-        .values(
-            state=DeliveryState.SENDING.value,
-            run_id=run_id,
-            attempts=Delivery.attempts + 1,
-            first_at=func.coalesce(Delivery.first_at, bindparam("now", at, Delivery.first_at.type)),
-            changed_at=at,
-        )
-    )
-
-
-def _candidates(issue_id: int, at: datetime, except_domains: Collection[str]) -> Any:
-    candidates = (
-        select(
-            Delivery.subscriber_id,
-            Delivery.state,
-            Delivery.attempts,
-            Delivery.first_at,
-            Subscriber.address,
-            Subscriber.domain,
-            Subscriber.name,
-            Subscriber.attributes,
-            func.coalesce(mailable(at), False).label("allowed"),
-        )
-        .outerjoin(Subscriber, Subscriber.id == Delivery.subscriber_id)
-        .where(Delivery.issue_id == issue_id)
-        .with_for_update(of=Delivery, skip_locked=True)
-    )
-    if except_domains:
-        elsewhere = or_(Subscriber.domain.is_(None), Subscriber.domain.not_in(sorted(except_domains)))
-        candidates = candidates.where(elsewhere)
-    return candidates
+    if subscriber_ids:
+        values = {"_issue_id": issue_id, "_ids": subscriber_ids, "_run_id": run_id, "_at": at}
+        session.connection().execute(_MARK_SENDING, values)
 
 
 def _claimed(row: Mapping[Any, Any], tags: Mapping[int, tuple[str, ...]], at: datetime) -> Claimed:
@@ -361,12 +377,7 @@ def _tags(session: Session, subscriber_ids: Sequence[int]) -> dict[int, tuple[st
     if not subscriber_ids:
         return {}
     found: dict[int, tuple[str, ...]] = {}
-    wanted = select(SubscriberTag.subscriber_id, SubscriberTag.tag).where(
-        SubscriberTag.subscriber_id.in_(subscriber_ids)
-    )
-    for subscriber_id, tag in session.execute(
-        wanted.order_by(SubscriberTag.subscriber_id, SubscriberTag.tag)
-    ):
+    for subscriber_id, tag in session.connection().execute(_TAGS, {"ids": subscriber_ids}):
         found[subscriber_id] = (*found.get(subscriber_id, ()), tag)
     return found
 

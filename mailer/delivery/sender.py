@@ -26,6 +26,7 @@ from mailer.config import Provider
 from mailer.database.models import DeliveryState, IssueState
 from mailer.database.session import Database
 from mailer.delivery import issues, queue
+from mailer.delivery.ahead import Ahead
 from mailer.delivery.judging import decide
 from mailer.delivery.pool import Access, Item, Pool
 from mailer.delivery.queue import Books, Settled, Taken
@@ -103,7 +104,7 @@ class Sender:
     ) -> None:
         self._database = database
         self._issue_id = issue_id
-        self._composer = composer
+        self._ahead = Ahead(composer)
         self._settings = settings
         self._learn = learn
         self._progress = progress
@@ -159,6 +160,7 @@ class Sender:
         finally:
             keeping.cancel()
             await asyncio.gather(keeping, return_exceptions=True)
+            self._ahead.close()
             await asyncio.to_thread(self._end)
         if self._failure is not None:
             raise self._failure
@@ -198,7 +200,7 @@ class Sender:
             self._outcomes.append(Settled(subscriber_id, DeliveryState.SKIPPED, reply=queue.OPTED_OUT))
             return None
         try:
-            message = self._composer.compose(claimed.recipient, claimed.first_at)
+            message = self._ahead.message(claimed, self._window.following())
         except RecipientError as error:
             self._window.end(subscriber_id)
             self._outcomes.append(Settled(subscriber_id, DeliveryState.FAILED, reply=str(error)[:512]))

@@ -9,7 +9,7 @@ from mailer.delivery.queue import Claimed
 
 # How many rows one look at the database covers: enough that our own commits, some a window, cost
 # little; few enough that a burst of opt-outs costs little.
-_CHECKED_AT_ONCE = 32
+_CHECKED_AT_ONCE = 64
 
 
 class Window:
@@ -35,6 +35,10 @@ class Window:
     def waiting(self) -> list[int]:
         """Return whose turn has not come."""
         return list(self._waiting)
+
+    def following(self) -> Iterable[Claimed]:
+        """Return the deliveries whose turn has not come, the next one first."""
+        return self._waiting.values()
 
     def add(self, claimed: Iterable[Claimed]) -> None:
         """Take in newly claimed deliveries."""

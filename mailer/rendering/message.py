@@ -83,6 +83,22 @@ class _Shared:
         return cls(octets, tuple(texts[1::2]))
 
 
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A message but for its signature; the pieces of its body are mostly shared with the others."""
+
+    head: bytes
+    body: list[bytes]
+    digest: bytes
+    """Of the body, as DKIM hashes it; empty where nothing is signed."""
+    envelope: Envelope
+    message_id: str
+
+    def message(self, signature: bytes) -> Message:
+        """Return the finished message; `signature` is the fields that go before the others."""
+        return Message(b"".join([signature, self.head, b"\r\n", *self.body]), self.envelope, self.message_id)
+
+
 class Composer:
     """Composes one edition for any number of recipients; made once per run.
 
@@ -152,8 +168,25 @@ class Composer:
         self._date: tuple[datetime | None, bytes] = (None, b"")
         self._last_subject: tuple[str, bytes] = ("", b"")
 
+    @property
+    def signs(self) -> bool:
+        """Whether messages are signed."""
+        return self._dkim is not None
+
     def compose(self, recipient: Recipient, at: datetime) -> Message:
         """Return the message for one recipient, dated `at` (aware; whole seconds are used).
+
+        Raises what `draft` raises.
+        """
+        draft = self.draft(recipient, at)
+        return draft.message(self.signature(draft))
+
+    def signature(self, draft: Draft) -> bytes:
+        """Return the signature of a draft, or nothing; any thread may ask for it."""
+        return b"" if self._dkim is None else self._dkim.sign_digest(draft.head, draft.digest)
+
+    def draft(self, recipient: Recipient, at: datetime) -> Draft:
+        """Return the message for one recipient, all but signed.
 
         Raises `RecipientError` if this subscriber's data cannot fill the templates: a field without
         a default is missing, a value has another type than the template needs, or is far too long.
@@ -198,8 +231,10 @@ class Composer:
             b"" if self._letter else self._list_unsubscribe(link),
             self._fixed,
         ]
-        return Message(
-            self._joined(head, body),
+        return Draft(
+            b"".join(head),
+            body,
+            self._digest(body),
             Envelope(
                 f"b.{path}@{self._bounce_domain}", address, self._author_smtputf8 or not address.isascii()
             ),
@@ -282,14 +317,12 @@ class Composer:
             f"List-Unsubscribe: <{self._public_url}/u/{link}>,\r\n <{self._mailto}?subject={link}>\r\n"
         ).encode("ascii")
 
-    def _joined(self, head: list[bytes], body: list[bytes]) -> bytes:
+    def _digest(self, body: list[bytes]) -> bytes:
         if self._dkim is None:
-            return b"".join([*head, b"\r\n", *body])
-        header_octets, relaxed, relax = b"".join(head), self._relaxed, self._dkim.relaxed_lines
+            return b""
+        relaxed, relax = self._relaxed, self._dkim.relaxed_lines
         # A body of ours never ends in an empty line, the one thing in which lines are not hashed alone.
-        hashed = b"".join([relaxed.get(piece) or relax(piece) for piece in body])
-        signature = self._dkim.sign_digest(header_octets, hashlib.sha256(hashed).digest())
-        return b"".join([signature, header_octets, b"\r\n", *body])
+        return hashlib.sha256(b"".join([relaxed.get(piece) or relax(piece) for piece in body])).digest()
 
 
 def list_id(newsletter: Newsletter) -> str:
