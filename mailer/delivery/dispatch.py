@@ -134,7 +134,7 @@ class Plan:
 def plan(settings: Settings, database: Database, edition: Edition, segment: str) -> Plan:
     """Count the audience; change nothing."""
     at = now()
-    condition = _condition(settings, segment)
+    condition = audience_condition(settings, segment)
     with database.reading() as session:
         known = issues.find(session, edition.slug)
         if known is not None:
@@ -155,12 +155,13 @@ def enqueue(
             source_path=str(path),
             at=at,
             segment=segment,
-            condition=_condition(settings, segment),
+            condition=audience_condition(settings, segment),
         )
     return queued
 
 
-def _condition(settings: Settings, segment: str) -> ColumnElement[bool] | None:
+def audience_condition(settings: Settings, segment: str) -> ColumnElement[bool] | None:
+    """Return what a segment asks of subscribers; None asks nothing."""
     return parse_segment(segment, settings.segments).condition if segment else None
 
 

@@ -1,0 +1,90 @@
+"""How long an issue takes at the configured limits, and which of them is the narrowest. Pure.
+
+The relays carry the mail together; each provider's share of it goes within that provider's limits as
+well. Whichever of these is done last decides. Retries come on top.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from mailer.config import Provider, Relay
+
+REPLY_SECONDS: Final = 0.1
+"""What a message costs on its connection where nothing is known of the relay: one answer."""
+_ANSWERS_TO_CONNECT: Final = 6
+"""TCP, TLS, greeting, EHLO, EHLO once more, AUTH."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """How long `messages` take at least, and the limit that makes it so."""
+
+    messages: int
+    duration: timedelta
+    bottleneck: str
+    per_second: float
+
+
+def estimate(
+    messages: int,
+    by_provider: Mapping[str, int],
+    relays: Mapping[str, Relay],
+    providers: Mapping[str, Provider],
+    *,
+    reply_seconds: float = REPLY_SECONDS,
+) -> Estimate:
+    """Return how long the first try of so many messages takes; `by_provider` counts those of each section."""
+    if not relays:
+        raise ValueError("without a relay nothing limits how fast mail is kept on this machine")
+    per_second, bottleneck = _together(relays, reply_seconds)
+    seconds = messages / per_second
+    for name, provider in providers.items():
+        rate, why = _limit(
+            provider.rate_per_second, provider.connections, provider.messages_per_connection, reply_seconds
+        )
+        count = by_provider.get(name, 0)
+        if count / rate > seconds:
+            seconds = count / rate
+            bottleneck = f"provider {name}: {count:,} messages at {why}"
+    return Estimate(
+        messages, timedelta(seconds=seconds), bottleneck, messages / seconds if seconds else per_second
+    )
+
+
+def _together(relays: Mapping[str, Relay], reply_seconds: float) -> tuple[float, str]:
+    """Return what the relays carry a second, each within its limits and its share."""
+    used = {name: relay for name, relay in relays.items() if relay.weight} or dict(relays)
+    limits = {
+        name: _limit(relay.rate_per_second, relay.connections, relay.messages_per_connection, reply_seconds)
+        for name, relay in used.items()
+    }
+    # One whose rate is bounded holds nobody back; of the others none runs ahead of its share.
+    by_share = [
+        limits[name][0] / max(1, relay.weight)
+        for name, relay in used.items()
+        if not relay.rate_per_second or limits[name][0] < relay.rate_per_second
+    ]
+    unit = min(by_share, default=math.inf)
+    carried = {name: min(limits[name][0], unit * max(1, relay.weight)) for name, relay in used.items()}
+    narrowest = min(used, key=lambda name: limits[name][0] / max(1, used[name].weight))
+    together = (
+        "" if len(used) == 1 else f", {len(used)} relays together {sum(carried.values()):,.0f} a second"
+    )
+    return sum(carried.values()), f"relay {narrowest}: {limits[narrowest][1]}{together}"
+
+
+def _limit(
+    rate: float, connections: int, messages_per_connection: int, reply_seconds: float
+) -> tuple[float, str]:
+    """Return the messages a second, and in words which limit makes it so."""
+    each = reply_seconds * (1 + _ANSWERS_TO_CONNECT / messages_per_connection)
+    by_connections = connections / each
+    if rate and rate <= by_connections:
+        return rate, f"rate_per_second = {rate:g}"
+    few = f", {messages_per_connection} messages each" if messages_per_connection < 50 else ""
+    return by_connections, f"connections = {connections}{few}"
