@@ -45,7 +45,10 @@ class Window:
         self._waiting.update((one.recipient.subscriber_id, one) for one in claimed)
 
     def begin(self, subscriber_id: int) -> Claimed | None:
-        """Return a delivery whose turn it is; None if its subscriber may not be mailed any more."""
+        """Return a delivery whose turn it is; None if its subscriber may not be mailed any more.
+
+        A delivery may have its turn again, when its connection broke before the message had left.
+        """
         # The stamp is read before the look: a commit in between is seen at the next turn.
         stamp = self._changed()
         if stamp != self._stamp:
@@ -54,7 +57,7 @@ class Window:
         if subscriber_id not in self._allowed:
             some = [subscriber_id, *islice(self._waiting, _CHECKED_AT_ONCE - 1)]
             self._allowed |= self._mailable(some)
-        claimed = self._waiting.pop(subscriber_id)
+        claimed = self._waiting.pop(subscriber_id, None) or self._begun.pop(subscriber_id)
         if subscriber_id not in self._allowed:
             return None
         self._begun[subscriber_id] = claimed
