@@ -19,6 +19,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("mailer.cli.demo:demo", "Show the whole job on this machine; nothing leaves it."),
     "render": ("mailer.cli.render:render", "Write an issue as .html, .txt and .eml."),
     "plan": ("mailer.cli.plan:plan", "Say who would get an issue, how large it is, how long it takes."),
+    "rehearse": (
+        "mailer.cli.rehearse:rehearse",
+        "Play the sending of an issue against a server that misbehaves.",
+    ),
     "send": ("mailer.cli.send:send", "Send an issue, or go on with it."),
     "status": ("mailer.cli.status:status", "Print the books of one issue, or of all."),
     "pause": ("mailer.cli.status:pause", "Stop sending an issue until it is resumed."),

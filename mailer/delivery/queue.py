@@ -336,16 +336,22 @@ def release(
     )
 
 
-def next_due(session: Session, issue_id: int, *, resend_uncertain: bool) -> datetime | None:
-    """Return when the next retry is due, or None when none waits."""
+def next_due(
+    session: Session, issue_id: int, *, resend_uncertain: bool, except_domains: Collection[str] = ()
+) -> datetime | None:
+    """Return when the next retry is due, or None when none waits but to `except_domains`."""
     waiting = [DeliveryState.DEFERRED.value]
     if resend_uncertain:
         waiting.append(DeliveryState.UNCERTAIN.value)
-    due: datetime | None = session.scalar(
-        select(func.min(Delivery.due_at, type_=Delivery.due_at.type)).where(
-            Delivery.issue_id == issue_id, Delivery.state.in_(waiting)
-        )
+    earliest = select(func.min(Delivery.due_at, type_=Delivery.due_at.type)).where(
+        Delivery.issue_id == issue_id, Delivery.state.in_(waiting)
     )
+    if except_domains:
+        elsewhere = Subscriber.domain.not_in(except_domains)
+        earliest = earliest.outerjoin(Subscriber, Subscriber.id == Delivery.subscriber_id).where(
+            or_(Subscriber.domain.is_(None), elsewhere)
+        )
+    due: datetime | None = session.scalar(earliest)
     return due
 
 

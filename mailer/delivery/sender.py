@@ -12,6 +12,7 @@ import contextlib
 import os
 import random
 import socket
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -101,6 +102,8 @@ class Sender:
         clock: Callable[[], datetime] = now,
         jitter: Callable[[], float] = lambda: random.uniform(0.9, 1.1),  # noqa: S311 - keeps no secret
         client_name: str | None = None,
+        ticks: Callable[[], float] = time.monotonic,
+        settle_seconds: float = _SETTLE_SECONDS,
     ) -> None:
         self._database = database
         self._issue_id = issue_id
@@ -110,6 +113,7 @@ class Sender:
         self._progress = progress
         self._clock = clock
         self._jitter = jitter
+        self._settle_seconds = settle_seconds
         self._resend = settings.uncertain == "resend"
         self._window = Window(database.change_counter(), self._still_mailable)
         self._pool = Pool(
@@ -121,6 +125,7 @@ class Sender:
             # The pool keeps up to two of its windows waiting; ours bounds what is `sending` in all.
             window=max(1, settings.window // 2),
             client_name=client_name,
+            now=ticks,
         )
         self._writing = asyncio.Lock()
         self._outcomes: list[Settled] = []
@@ -247,7 +252,7 @@ class Sender:
     async def _keep_books(self) -> None:
         """Write outcomes soon, however slow the relay, and see what other processes decided."""
         while True:
-            await asyncio.sleep(_SETTLE_SECONDS)
+            await asyncio.sleep(self._settle_seconds)
             try:
                 await self._write(0, frozenset())
             except MailerError as error:
@@ -262,10 +267,14 @@ class Sender:
         if self._ending is not None or not self._settings.wait_for_retries:
             return False
         await self._write(0, frozenset())
-        due = await asyncio.to_thread(self._next_due)
-        if due is None:
+        held = self._pool.held()
+        due = await asyncio.to_thread(self._next_due, frozenset(held))
+        waits = list(held.values())
+        if due is not None:
+            waits.append((due - self._clock()).total_seconds())
+        if not waits:
             return False
-        seconds = max(0.05, (due - self._clock()).total_seconds())
+        seconds = max(0.05, min(waits))
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stopped.wait(), seconds)
         return self._ending is None
@@ -344,9 +353,11 @@ class Sender:
                 assert_never(state)
         self._loop.call_soon_threadsafe(self._pool.stop)
 
-    def _next_due(self) -> datetime | None:
+    def _next_due(self, except_domains: frozenset[str]) -> datetime | None:
         with self._database.reading() as session:
-            return queue.next_due(session, self._issue_id, resend_uncertain=self._resend)
+            return queue.next_due(
+                session, self._issue_id, resend_uncertain=self._resend, except_domains=except_domains
+            )
 
     def _begin(self) -> None:
         at = self._clock()

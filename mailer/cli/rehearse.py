@@ -1,0 +1,158 @@
+"""`mailer rehearse`: the real audience, a server that misbehaves, and nothing that is touched."""
+
+from __future__ import annotations
+
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mailer.bounces.configured import rules_of
+from mailer.bounces.fetch import Tally, fetch
+from mailer.bounces.maildir import Maildir
+from mailer.cli import books as shown
+from mailer.cli.app import App, Command, finish, json_option, pass_app
+from mailer.cli.learning import learning
+from mailer.cli.plan import duration, octets
+from mailer.delivery import dispatch, planning
+from mailer.delivery.planning import Forecast
+from mailer.delivery.rehearse import Rehearsed
+from mailer.delivery.rehearse import rehearse as play
+from mailer.delivery.scenario import read_scenario
+from mailer.delivery.sender import Ending
+from mailer.errors import ExitCode
+
+
+@click.command(cls=Command)
+@click.argument("issue")
+@click.option(
+    "--scenario",
+    "scenario_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="What goes wrong, as docs/reference/scenarios.md tells; an ordinary day by default.",
+)
+@click.option("--seed", type=int, metavar="N", help="Strike other people with the same faults.")
+@click.option(
+    "--to",
+    "--segment",
+    "segment",
+    default="",
+    metavar="SEGMENT",
+    help="Only these subscribers, e.g. 'tag:vip'.",
+)
+@json_option
+@pass_app
+def rehearse(
+    app: App, issue: str, scenario_file: Path | None, seed: int | None, segment: str, as_json: bool
+) -> None:
+    """Send ISSUE to its real audience, into a server on this machine that misbehaves.
+
+    Nothing leaves the machine, and no status, suppression or book of yours is touched: it all happens
+    in a copy that is removed at the end. Every wait is skipped, so that hours of retries pass in
+    seconds; what is told of the duration is what they would have been.
+
+    Exit codes: 0 rehearsed; 130 interrupted; else as `mailer send`.
+    """
+    settings, at = app.settings, datetime.now(UTC)
+    scenario = read_scenario(scenario_file, seed=seed)
+    edition = dispatch.build(settings, dispatch.find_source(settings, issue))
+    made = planning.forecast(settings, app.database, edition, segment)
+    with _temporary_folder() as folder, shown.bar(wanted=not (as_json or app.quiet)) as bar:
+        rehearsed, copy, signer = play(
+            settings,
+            app.database,
+            edition,
+            scenario,
+            folder,
+            segment=segment,
+            learn=learning(settings.bounces),
+            at=at,
+            progress=bar.show,
+        )
+        tally = Tally()
+        if rehearsed.returned:
+            box = Maildir(rehearsed.maildir)
+            tally = fetch(copy, signer, box, clock=lambda: at + rehearsed.lasted, rules=rules_of(settings))
+    if as_json:
+        app.emit(_object(edition.slug, scenario.seed, made, rehearsed, tally))
+    else:
+        _tell(app, edition.subject, made, rehearsed, tally)
+    if rehearsed.ended.ending is Ending.STOPPED:
+        finish(ExitCode.INTERRUPTED)
+
+
+@contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    """Yield a folder that is removed at the end, also when SIGTERM ends the command."""
+
+    def leave(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        with tempfile.TemporaryDirectory(prefix="mailer-rehearsal-") as folder:
+            yield Path(folder)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _tell(app: App, subject: str, made: Forecast, rehearsed: Rehearsed, tally: Tally) -> None:
+    ended, seen = rehearsed.ended, rehearsed.seen
+    app.out(f"Rehearsed '{subject}': {ended.ending.value}" + (f" ({ended.reason})" if ended.reason else ""))
+    for line in shown.lines(ended.books):
+        app.out(line)
+    app.out()
+    app.out(
+        f"Duration: {duration(rehearsed.lasted)}, retries included"
+        f" (rehearsed in {rehearsed.took_seconds:,.1f} s)"
+    )
+    if made.estimate is None:
+        app.out("  no relay is configured: nothing limits it")
+    else:
+        app.out(f"  the first try of everyone: {duration(made.estimate.duration)} at the configured limits")
+        app.out(f"  the narrowest limit is {made.estimate.bottleneck}")
+    if seen.messages:
+        app.out(
+            f"Size: {octets(seen.octets // seen.messages)} a mail, {octets(seen.largest_octets)} the largest,"
+            f" {octets(seen.octets)} in all"
+        )
+    app.out(f"Connections: {seen.connections:,}, {seen.most_connections} at a time")
+    app.out()
+    app.out("What went wrong:")
+    for name, number in sorted(seen.faults.items(), key=lambda item: -item[1]):
+        app.out(f"  {number:>10,}  {name}")
+    if not seen.faults:
+        app.out("  nothing")
+    app.out(f"Returned later: {tally.read:,} reports")
+    for effect, number in tally.effects.items():
+        app.out(f"  {number:>10,}  {effect.value}")
+    app.out(f"Copies: {seen.copies:,} mails arrived a second time, after an answer was lost")
+
+
+def _object(slug: str, seed: int, made: Forecast, rehearsed: Rehearsed, tally: Tally) -> dict[str, Any]:
+    ended = rehearsed.ended
+    return {
+        "issue": slug,
+        "seed": seed,
+        "ending": ended.ending.value,
+        "reason": ended.reason,
+        "books": ended.books.as_dict(),
+        "lasted_seconds": round(rehearsed.lasted.total_seconds(), 1),
+        "first_try_seconds": None
+        if made.estimate is None
+        else round(made.estimate.duration.total_seconds(), 1),
+        "bottleneck": made.estimate.bottleneck if made.estimate else None,
+        "took_seconds": round(rehearsed.took_seconds, 1),
+        "server": {**asdict(rehearsed.seen), "faults": dict(rehearsed.seen.faults)},
+        "returned": {
+            "reports": tally.read,
+            "effects": {effect.value: number for effect, number in tally.effects.items()},
+        },
+    }

@@ -1,0 +1,74 @@
+"""An event loop on whose clock nobody waits: when nothing is left to do, it is the next timer's time.
+
+Sockets and threads are real. What is slept for, retried after or timed out passes at once, so that a
+rehearsal lives through hours of retries in seconds and still measures how long they are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import Any, Final, TypeVar, TypeVarTuple
+
+_SHORT_SECONDS: Final = 1.0
+_GRACE_SHORT: Final = 0.0002
+_GRACE_LONG: Final = 0.005
+"""Real seconds in which a socket may still have something, before a wait is skipped. A long one may be a
+timeout, so it is not skipped while octets are on their way through the kernel."""
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+class _Selector(selectors.DefaultSelector):
+    """Waits for what is ready; a wait that nothing ends is handed to `skip` instead of being waited."""
+
+    skip: Callable[[float], bool]
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Part of `selectors.BaseSelector`."""
+        ready: list[tuple[selectors.SelectorKey, int]] = super().select(0)
+        if ready or (timeout is not None and timeout <= 0):
+            return ready
+        if timeout is not None:
+            grace = _GRACE_SHORT if timeout < _SHORT_SECONDS else _GRACE_LONG
+            ready = super().select(min(timeout, grace))
+            if ready or self.skip(timeout):
+                return ready
+        waited: list[tuple[selectors.SelectorKey, int]] = super().select(timeout)
+        return waited
+
+
+class FastLoop(asyncio.SelectorEventLoop):
+    """The loop; `time()` counts what was skipped as if it had been waited for."""
+
+    def __init__(self) -> None:
+        self._skipped = 0.0
+        self._threads = 0
+        selector = _Selector()
+        selector.skip = self._skip
+        super().__init__(selector)
+
+    def time(self) -> float:
+        """Return the loop's clock in seconds."""
+        return super().time() + self._skipped
+
+    def run_in_executor(
+        self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts
+    ) -> asyncio.Future[T]:
+        """Run `func` in a thread; while one runs, time is not skipped."""
+        future: asyncio.Future[T] = super().run_in_executor(executor, func, *args)
+        self._threads += 1
+        future.add_done_callback(self._thread_ended)
+        return future
+
+    def _thread_ended(self, future: asyncio.Future[Any]) -> None:
+        self._threads -= 1
+
+    def _skip(self, seconds: float) -> bool:
+        if self._threads:
+            return False
+        self._skipped += seconds
+        return True
