@@ -41,6 +41,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "config": ("mailer.cli.config:config", "Show and check the settings."),
     "db": ("mailer.cli.db:db", "Upgrade, back up and check the database."),
 }
+# Started by other commands, not by people.
+HIDDEN: dict[str, str] = {"worker": "mailer.cli.worker:worker"}
 
 
 class _Lazy(Group):
@@ -50,9 +52,10 @@ class _Lazy(Group):
         return list(COMMANDS)
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        if name not in COMMANDS:
+        place = HIDDEN.get(name) or COMMANDS.get(name, ("", ""))[0]
+        if not place:
             return None
-        module, attribute = COMMANDS[name][0].split(":")
+        module, attribute = place.split(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 
@@ -63,7 +66,7 @@ class _Lazy(Group):
     def resolve_command(
         self, context: click.Context, arguments: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if arguments and arguments[0] not in COMMANDS and not arguments[0].startswith("-"):
+        if arguments and arguments[0] not in {**COMMANDS, **HIDDEN} and not arguments[0].startswith("-"):
             import difflib
 
             close = difflib.get_close_matches(arguments[0], COMMANDS, n=1)

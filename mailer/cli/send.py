@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import assert_never
 
@@ -12,7 +14,9 @@ from mailer.cli.app import App, Command, dry_run_option, finish, json_option, pa
 from mailer.cli.learning import learning
 from mailer.delivery import dispatch, sample
 from mailer.delivery.issues import QueuedIssue
+from mailer.delivery.queue import Books
 from mailer.delivery.sender import Ended, Ending
+from mailer.delivery.workers import Share, dispatch_to_workers, shared
 from mailer.errors import ExitCode, RefusedError
 
 
@@ -24,12 +28,26 @@ from mailer.errors import ExitCode, RefusedError
 @click.option(
     "--test", "test_address", metavar="ADDRESS", help="Send it to this address alone; nothing is queued."
 )
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    default=1,
+    metavar="N",
+    help="Send by N processes, each with its part of every limit.",
+)
 @dry_run_option
 @yes_option
 @json_option
 @pass_app
 def send(
-    app: App, issue: str, segment: str, test_address: str | None, dry_run: bool, yes: bool, as_json: bool
+    app: App,
+    issue: str,
+    segment: str,
+    test_address: str | None,
+    workers: int,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
 ) -> None:
     """Send ISSUE to its audience, or go on with it: nobody gets it twice.
 
@@ -47,6 +65,7 @@ def send(
         sample.send_test(settings, edition, test_address, app.signer)
         app.out(f"'{edition.title}' was sent to {test_address} through {_relays(app)}")
         return
+    shared(settings, Share(0, workers))
     plan = dispatch.plan(settings, app.database, edition, segment)
     if dry_run:
         _tell_plan(app, plan, as_json)
@@ -65,11 +84,25 @@ def send(
     if queued.edition_digest != edition.digest:
         app.say(f"{path} or its templates changed since it was queued: what was frozen then is sent on.")
     with shown.bar(wanted=not (as_json or app.quiet)) as bar:
-        ended = dispatch.dispatch(
-            settings, app.database, queued, app.signer, learn=learning(settings.bounces), progress=bar.show
-        )
+        ended = _run(app, queued, workers, bar.show)
     _tell(app, queued, ended, as_json)
     finish(exit_code(ended))
+
+
+def _run(app: App, queued: QueuedIssue, workers: int, progress: Callable[[Books], None]) -> Ended:
+    """Send in this process, or by several."""
+    if workers == 1:
+        return dispatch.dispatch(
+            app.settings,
+            app.database,
+            queued,
+            app.signer,
+            learn=learning(app.settings.bounces),
+            progress=progress,
+        )
+    command = [sys.executable, "-m", "mailer", "worker", queued.slug, "-C", str(app.directory.resolve())]
+    command += ["--config", str(app.config_path.resolve()), "--share"]
+    return dispatch_to_workers(command, app.database, queued, workers=workers, progress=progress)
 
 
 def exit_code(ended: Ended) -> ExitCode:

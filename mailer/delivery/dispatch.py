@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -181,33 +182,73 @@ def dispatch(
     Raises `LockedError` when another run has the database.
     """
     with sending(database):
-        with database.reading() as session:
-            edition = issues.edition(session, issue.edition_digest)
-        made = composer(settings, edition, issue.id, signer)
+        return run_here(settings, database, issue, signer, learn=learn, progress=progress, answer=answer)
 
-        async def run() -> Ended:
-            async with _relays(settings, answer) as relays:
-                sender = Sender(
-                    database,
-                    issue.id,
-                    made,
-                    relays,
-                    settings.delivery,
-                    learn=learn,
-                    providers=settings.providers,
-                    progress=progress,
-                )
-                loop = asyncio.get_running_loop()
-                for number in (signal.SIGINT, signal.SIGTERM):
-                    loop.add_signal_handler(number, sender.stop)
-                try:
-                    return await sender.run()
-                finally:
-                    for number in (signal.SIGINT, signal.SIGTERM):
-                        loop.remove_signal_handler(number)
 
-        with _tuned():
-            return uvloop.run(run())
+def run_here(
+    settings: Settings,
+    database: Database,
+    issue: QueuedIssue,
+    signer: Signer,
+    *,
+    learn: Learn,
+    progress: Callable[[Books], None] = lambda books: None,
+    answer: Answer | None = None,
+    begun: Callable[[int], None] | None = None,
+    until_closed: int | None = None,
+) -> Ended:
+    """Run an issue in this process; the caller sees to the lock.
+
+    `begun` is for one of several workers: it gets the id of the run, before anything is claimed, and
+    the caller has settled what earlier runs left behind. The run also ends in order when the
+    descriptor `until_closed` closes.
+    """
+    with database.reading() as session:
+        edition = issues.edition(session, issue.edition_digest)
+    made = composer(settings, edition, issue.id, signer)
+
+    async def run() -> Ended:
+        async with _relays(settings, answer) as relays:
+            sender = Sender(
+                database,
+                issue.id,
+                made,
+                relays,
+                settings.delivery,
+                learn=learn,
+                providers=settings.providers,
+                progress=progress,
+                begun=begun,
+            )
+            with _stopping(sender.stop, until_closed):
+                return await sender.run()
+
+    with _tuned():
+        return uvloop.run(run())
+
+
+@contextmanager
+def _stopping(stop: Callable[[], None], until_closed: int | None) -> Iterator[None]:
+    """Call `stop` at SIGINT, at SIGTERM, and when a descriptor closes."""
+    loop = asyncio.get_running_loop()
+
+    def readable() -> None:
+        assert until_closed is not None
+        if not os.read(until_closed, 4096):
+            loop.remove_reader(until_closed)
+            stop()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+    if until_closed is not None:
+        loop.add_reader(until_closed, readable)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+        if until_closed is not None:
+            loop.remove_reader(until_closed)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from sqlalchemy.orm import Session
 
 from mailer.database.models import Instance
@@ -25,25 +25,44 @@ from mailer.errors import LockedError, RefusedError
 
 # PostgreSQL's advisory locks are numbers; this one is ours ("mailer" in ASCII).
 _ADVISORY_LOCK = 0x6D61696C6572
+_WORKERS_LOCK = _ADVISORY_LOCK + 1
 _REMEDY = "if this database is the right one, run: mailer db adopt"
 
 
 @contextlib.contextmanager
-def sending(database: Database) -> Iterator[None]:
+def sending(database: Database) -> Iterator[int | None]:
     """Hold the lock of a database while something is sent from it.
+
+    Gives the descriptor of the lock file, which keeps the lock for a process that inherits it; None
+    for a database that is not a file.
 
     Raises `LockedError` when another process holds it, and `RefusedError` when the database is a copy
     made elsewhere or older than what was sent from here.
     """
     if database.path is None:
         with _advisory(database):
-            yield
+            yield None
         return
     path = _lock_path(database.path)
     with _locked_file(path) as descriptor:
         _check_generation(database, path, descriptor)
         _advance(database, descriptor)
+        yield descriptor
+
+
+@contextlib.contextmanager
+def working(database: Database) -> Iterator[None]:
+    """Hold a worker's part of the lock, so that no other run begins while it lives.
+
+    Beside a database file a worker has inherited the lock and this does nothing.
+    """
+    if database.path is not None:
         yield
+        return
+    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("SELECT pg_advisory_lock_shared(:key)"), {"key": _WORKERS_LOCK})
+        yield
+        connection.execute(text("SELECT pg_advisory_unlock_shared(:key)"), {"key": _WORKERS_LOCK})
 
 
 def adopt(database: Database) -> None:
@@ -80,15 +99,21 @@ def _locked_file(path: Path) -> Iterator[int]:
 
 @contextlib.contextmanager
 def _advisory(database: Database) -> Iterator[None]:
-    with database.engine.connect() as connection:
-        if not connection.execute(
-            text("SELECT pg_try_advisory_lock(:key)"), {"key": _ADVISORY_LOCK}
-        ).scalar():
+    """Hold the lock of a PostgreSQL database; the server lets go of it when our connection ends."""
+    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        if not _try_lock(connection, _ADVISORY_LOCK):
             raise LockedError("another run is sending from this database", remedy="wait for it")
+        if not _try_lock(connection, _WORKERS_LOCK):
+            raise LockedError("workers of an earlier run are still ending", remedy="wait a few seconds")
+        connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _WORKERS_LOCK})
         try:
             yield
         finally:
             connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _ADVISORY_LOCK})
+
+
+def _try_lock(connection: Connection, key: int) -> bool:
+    return bool(connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": key}).scalar())
 
 
 def _check_generation(database: Database, path: Path, descriptor: int) -> None:

@@ -99,6 +99,7 @@ class Sender:
         learn: Learn,
         providers: Mapping[str, Provider] | None = None,
         progress: Callable[[Books], None] = lambda books: None,
+        begun: Callable[[int], None] | None = None,
         clock: Callable[[], datetime] = now,
         jitter: Callable[[], float] = lambda: random.uniform(0.9, 1.1),  # noqa: S311 - keeps no secret
         client_name: str | None = None,
@@ -111,6 +112,7 @@ class Sender:
         self._settings = settings
         self._learn = learn
         self._progress = progress
+        self._begun = begun
         self._clock = clock
         self._jitter = jitter
         self._settle_seconds = settle_seconds
@@ -362,11 +364,14 @@ class Sender:
     def _begin(self) -> None:
         at = self._clock()
         with self._database.transaction() as session:
-            queue.recover(session, self._issue_id, at=at)
+            if self._begun is None:
+                queue.recover(session, self._issue_id, at=at)
             self._run_id = queue.begin_run(
                 session, self._issue_id, host=socket.gethostname(), pid=os.getpid(), at=at
             )
             self._count(session)
+        if self._begun is not None:
+            self._begun(self._run_id)
 
     def _end(self) -> None:
         """Settle the last outcomes, give back what was not sent, and count once more."""

@@ -1,31 +1,76 @@
-"""A delivery has its turn until it is settled, and nobody who opted out has one."""
+"""Who is held by a run, and whether each may still be mailed when its turn comes."""
 
-from __future__ import annotations
+from datetime import UTC, datetime
+
+import pytest
 
 from mailer.delivery.queue import Claimed
 from mailer.delivery.window import Window
 from mailer.rendering.message import Recipient
-from tests.delivery.scene import AT
+
+AT = datetime(2026, 3, 4, 10, 0, tzinfo=UTC)
 
 
 def claimed(number: int) -> Claimed:
-    return Claimed(Recipient(number, f"s{number}@example.org"), "example.org", 1, AT)
+    return Claimed(Recipient(number, f"s{number}@example.org", "", {}, ()), "example.org", 1, AT)
 
 
-def test_broken_connection_gives_a_delivery_another_turn() -> None:
-    window = Window(lambda: 1, set)
-    window.add([claimed(1), claimed(2)])
-    assert window.begin(1) is window.begin(1)
-    assert len(window) == 2
-    assert window.end(1) == claimed(1)
-    assert len(window) == 1
+class People:
+    """Who may be mailed, and how often anybody asked."""
+
+    def __init__(self, *mailable: int) -> None:
+        self.mailable = set(mailable)
+        self.commits = 0
+        self.looks = 0
+
+    def window(self, *numbers: int) -> Window:
+        made = Window(lambda: self.commits, self.look)
+        made.add(claimed(number) for number in numbers)
+        return made
+
+    def look(self, wanted: list[int]) -> set[int]:
+        self.looks += 1
+        return self.mailable & set(wanted)
 
 
-def test_opt_out_between_two_turns_ends_it() -> None:
-    stamp, mailable = [1], {1, 2}
-    window = Window(lambda: stamp[0], lambda some: mailable & set(some))
-    window.add([claimed(1), claimed(2)])
+def test_one_look_covers_many_while_nobody_commits() -> None:
+    people = People(*range(1, 51))
+    window = people.window(*range(1, 51))
+    assert [window.begin(number) is not None for number in range(1, 51)] == [True] * 50
+    assert people.looks == 1
+
+
+def test_opt_out_counts_from_its_commit_on() -> None:
+    people = People(1, 2, 3)
+    window = people.window(1, 2, 3)
     assert window.begin(1) == claimed(1)
-    stamp[0], mailable = 2, {2}
-    assert window.begin(1) is None
+    people.mailable.remove(2)
+    people.commits += 1
+    assert window.begin(2) is None
+    assert window.begin(3) == claimed(3)
+    assert len(window) == 2
+
+
+def test_delivery_whose_connection_broke_is_begun_again() -> None:
+    people = People(1)
+    window = people.window(1)
+    assert window.begin(1) == claimed(1)
+    assert window.begin(1) == claimed(1)
     assert len(window) == 1
+    assert window.end(1) == claimed(1)
+    assert len(window) == 0
+
+
+def test_who_opts_out_between_two_tries_is_held_no_longer() -> None:
+    people = People(1)
+    window = people.window(1)
+    window.begin(1)
+    people.mailable.clear()
+    people.commits += 1
+    assert window.begin(1) is None
+    assert len(window) == 0
+
+
+def test_delivery_that_was_never_claimed_is_an_error() -> None:
+    with pytest.raises(KeyError):
+        People(1).window().begin(1)

@@ -1,0 +1,53 @@
+"""`mailer worker`: one of the processes of `mailer send --workers`; people do not call it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+
+import click
+
+from mailer.cli.app import App, Command, pass_app
+from mailer.cli.learning import learning
+from mailer.delivery import issues
+from mailer.delivery.workers import Share, shared, work
+from mailer.errors import RefusedError
+
+
+def _share(context: click.Context, parameter: click.Parameter, value: str) -> Share:
+    number, slash, workers = value.partition("/")
+    if not (slash and number.isdecimal() and workers.isdecimal() and 1 <= int(number) <= int(workers)):
+        raise click.BadParameter("give NUMBER/WORKERS, e.g. 1/2")
+    return Share(int(number) - 1, int(workers))
+
+
+@click.command(cls=Command, hidden=True)
+@click.argument("issue")
+@click.option("--share", callback=_share, required=True, metavar="NUMBER/WORKERS")
+@pass_app
+def worker(app: App, issue: str, share: Share) -> None:
+    """Send a part of a queued ISSUE for the `mailer send` that started this process.
+
+    It reports on standard output, an object a line, and ends in order when standard input closes.
+    """
+    with app.database.reading() as session:
+        queued = issues.find(session, issue)
+    if queued is None:
+        raise RefusedError(f"'{issue}' is not in the queue", remedy=f"mailer send {issue}")
+
+    def report(told: dict[str, object]) -> None:
+        # Whoever listened may be gone; standard input has closed then as well, and the run ends in order.
+        with contextlib.suppress(BrokenPipeError):
+            os.write(sys.stdout.fileno(), json.dumps(told).encode() + b"\n")
+
+    work(
+        shared(app.settings, share),
+        app.database,
+        queued,
+        app.signer,
+        learn=learning(app.settings.bounces),
+        report=report,
+        until_closed=sys.stdin.fileno(),
+    )

@@ -1,0 +1,106 @@
+"""An SMTP server that notes who was sent what, outlives the senders, and may drop connections."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+import threading
+from collections import Counter
+from dataclasses import dataclass, field
+
+_EHLO = b"250-recorder.example\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SIZE 50000000\r\n"
+_RECIPIENT = re.compile(rb"^RCPT TO:<([^>]+)>", re.I)
+_MESSAGE_ID = re.compile(rb"^Message-ID: (\S+)", re.M | re.I)
+
+
+@dataclass
+class Recorder:
+    """Takes every message. With `drops`, that share of messages ends its connection at some stage."""
+
+    drops: float = 0.0
+    seed: int = 0
+    port: int = 0
+    accepted: Counter[str] = field(default_factory=Counter)
+    """Messages by recipient, counted when their last octet came."""
+    names: dict[str, set[bytes]] = field(default_factory=dict)
+    """Message-IDs by recipient."""
+    unanswered: int = 0
+    """Messages that were taken without the sender being told."""
+
+    def __post_init__(self) -> None:
+        self._chance = random.Random(self.seed)
+        self._loop = asyncio.new_event_loop()
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+
+    def __enter__(self) -> Recorder:
+        self._thread.start()
+        assert self._ready.wait(10)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+
+    @property
+    def total(self) -> int:
+        """How many messages were taken, copies included."""
+        return sum(self.accepted.values())
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        server = self._loop.run_until_complete(asyncio.start_server(self._converse, "127.0.0.1", 0))
+        self.port = server.sockets[0].getsockname()[1]
+        self._ready.set()
+        self._loop.run_forever()
+        for task in asyncio.all_tasks(self._loop):
+            task.cancel()
+        server.close()
+        self._loop.run_until_complete(asyncio.sleep(0.05))
+        self._loop.close()
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            writer.write(b"220 recorder.example ESMTP\r\n")
+            await self._listen(reader, writer)
+        except (OSError, asyncio.IncompleteReadError):
+            # The sender was killed, or we hung up on it: both are what these tests are about.
+            self._loop.call_soon(writer.close)
+        finally:
+            writer.close()
+
+    async def _listen(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        recipient = ""
+        while line := await reader.readline():
+            verb = line[:4].upper()
+            if found := _RECIPIENT.match(line):
+                recipient = found[1].decode()
+            if verb == b"EHLO":
+                writer.write(_EHLO)
+            elif verb == b"QUIT":
+                writer.write(b"221 bye\r\n")
+                return
+            elif verb == b"DATA":
+                stage = self._chance.choice(("before", "body", "after"))
+                dropped = self._chance.random() < self.drops
+                if dropped and stage == "before":
+                    return
+                writer.write(b"354 go on\r\n")
+                if dropped and stage == "body":
+                    await reader.readexactly(100)
+                    return
+                content = await reader.readuntil(b"\r\n.\r\n")
+                self._take(recipient, content)
+                if dropped:
+                    self.unanswered += 1
+                    return
+                writer.write(b"250 2.0.0 taken\r\n")
+            else:
+                writer.write(b"250 2.0.0 ok\r\n")
+
+    def _take(self, recipient: str, content: bytes) -> None:
+        found = _MESSAGE_ID.search(content)
+        assert found is not None
+        self.names.setdefault(recipient, set()).add(found[1])
+        self.accepted[recipient] += 1

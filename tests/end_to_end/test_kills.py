@@ -1,0 +1,202 @@
+"""Kills at random instants: nobody is lost, and who gets a copy gets the same Message-ID.
+
+`MAILER_TEST_KILLS` says how many each test makes: 25, which takes a minute and a half in all, or a
+hundred for the long run.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from sqlalchemy import insert
+
+from mailer.database.models import Subscriber
+from mailer.database.session import Database
+from mailer.delivery import issues, queue
+from mailer.delivery.queue import Books
+from mailer.delivery.sender import now
+from tests.end_to_end.newsletter import Folder
+from tests.end_to_end.recorder import Recorder
+from tests.end_to_end.spawner import Spawner
+
+_READERS = 10_000
+_KILLS = int(os.environ.get("MAILER_TEST_KILLS", "25"))
+_WINDOW = 50
+_CONFIG = """\
+[delivery]
+window = {window}
+uncertain = "{uncertain}"
+retry_base = "PT0S"
+wait_for_retries = {wait}
+[relays.recorder]
+host = "127.0.0.1"
+port = {port}
+security = "plain"
+connections = 8
+rate_per_second = {rate}
+[web]
+public_url = "https://news.example.org"
+"""
+
+
+@pytest.fixture(scope="module")
+def spawner() -> Iterator[Spawner]:
+    made = Spawner()
+    yield made
+    made.close()
+
+
+class Run:
+    """One issue to ten thousand readers, killed again and again."""
+
+    def __init__(
+        self, path: Path, recorder: Recorder, spawner: Spawner, *options: str, **config: str
+    ) -> None:
+        settings = {"uncertain": "resend", "wait": "false", "rate": "0", **config}
+        self.folder = Folder(path, _CONFIG.format(window=_WINDOW, port=recorder.port, **settings))
+        self.recorder, self.spawner, self.options = recorder, spawner, options
+        self.database = Database("sqlite:///subscribers.db", folder=path)
+        self.database.open()
+        at = now()
+        rows = [
+            {"address": address, "address_key": address, "domain": "example.com", "name": "Reader",
+             "status": "active", "attributes": {}, "created_at": at, "changed_at": at}
+            for address in (f"reader{number}@example.com" for number in range(_READERS))
+        ]  # fmt: skip
+        with self.database.transaction() as session:
+            session.execute(insert(Subscriber), rows)
+
+    def start(self) -> int:
+        arguments = ["send", "1", "--yes", "--quiet", *self.options, "-C", str(self.folder.path)]
+        return self.spawner.start(*arguments)
+
+    def books(self) -> Books | None:
+        """Return the books, which balance; None while the issue is not queued."""
+        with self.database.reading() as session:
+            issue = issues.find(session, "001-short")
+            if issue is None:
+                return None
+            books = queue.books(session, issue.id)
+        assert books.audience == _READERS
+        assert books.balanced
+        return books
+
+    def kill(self, process: int, chance: random.Random) -> None:
+        """Kill the command, and all it started, at a random instant."""
+        if chance.random() < 0.2:
+            time.sleep(chance.random() * 0.3)
+        else:
+            self.wait_for(chance.randrange(1, 180))
+        with suppress(ProcessLookupError):
+            os.killpg(process, signal.SIGKILL)
+        self.spawner.wait()
+
+    def to_the_end(self) -> int:
+        self.start()
+        return self.spawner.wait()
+
+    def wait_for(self, more: int) -> None:
+        wanted = min(self.recorder.total + more, _READERS)
+        until = time.monotonic() + 10
+        while self.recorder.total < wanted and time.monotonic() < until:
+            time.sleep(0.002)
+
+
+@pytest.mark.parametrize("drops", [0.0, 0.01], ids=["steady server", "server that drops connections"])
+def test_many_kills_lose_nobody_and_repeat_at_most_a_window_each(
+    tmp_path: Path, spawner: Spawner, drops: float
+) -> None:
+    chance = random.Random(1)
+    with Recorder(drops) as recorder:
+        run = Run(tmp_path / "news", recorder, spawner, wait="true" if drops else "false")
+        for _ in range(_KILLS):
+            run.kill(run.start(), chance)
+            books = run.books()
+            assert books is None or books.sending <= _WINDOW
+        assert run.to_the_end() == 0
+        books = run.books()
+    assert books is not None
+    assert books.sent == len(recorder.accepted) == _READERS
+    assert all(len(names) == 1 for names in recorder.names.values())
+    assert recorder.total - _READERS <= _KILLS * _WINDOW + recorder.unanswered
+    # Some kill hit a message on its way; else the test would have shown nothing.
+    assert recorder.total > _READERS
+
+
+def test_many_kills_repeat_nobody_when_uncertain_deliveries_are_held(
+    tmp_path: Path, spawner: Spawner
+) -> None:
+    chance = random.Random(2)
+    with Recorder() as recorder:
+        run = Run(tmp_path / "news", recorder, spawner, uncertain="hold")
+        for _ in range(_KILLS):
+            run.kill(run.start(), chance)
+            run.books()
+        assert run.to_the_end() == 4
+        books = run.books()
+        assert books is not None
+        assert books.uncertain + books.sent == _READERS
+        assert 0 < books.uncertain <= _KILLS * _WINDOW
+        assert max(recorder.accepted.values()) == 1
+        held = books.uncertain
+        never = _READERS - len(recorder.accepted)
+        assert never <= held
+        assert run.folder.mailer("retry", "1", "--only", "uncertain").code == 0
+        assert run.to_the_end() == 0
+    assert len(recorder.accepted) == _READERS
+    assert recorder.total - _READERS == held - never
+
+
+def test_many_kills_of_two_workers_their_parent_or_all(tmp_path: Path, spawner: Spawner) -> None:
+    chance = random.Random(3)
+    with Recorder() as recorder:
+        run = Run(tmp_path / "news", recorder, spawner, "--workers", "2", rate="400")
+        process = run.start()
+        for _ in range(_KILLS):
+            run.wait_for(chance.randrange(1, 180))
+            victims = _children(process)
+            kind = chance.choice(("worker", "worker", "parent", "all"))
+            with suppress(ProcessLookupError):
+                if kind == "worker" and victims:
+                    os.kill(chance.choice(victims), signal.SIGKILL)
+                    continue
+                if kind == "parent":
+                    os.kill(process, signal.SIGKILL)
+                else:
+                    os.killpg(process, signal.SIGKILL)
+            spawner.wait()
+            _wait_until_gone(victims)
+            books = run.books()
+            assert books is None or books.sending <= 2 * _WINDOW
+            process = run.start()
+        spawner.wait()
+        assert run.to_the_end() == 0
+        books = run.books()
+    assert books is not None
+    assert books.sent == len(recorder.accepted) == _READERS
+    assert all(len(names) == 1 for names in recorder.names.values())
+    assert 0 < recorder.total - _READERS <= _KILLS * 2 * _WINDOW
+
+
+def _children(process: int) -> list[int]:
+    listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True)
+    pairs = [line.split() for line in listed.stdout.splitlines()]
+    return [int(pid) for pid, parent in pairs if int(parent) == process]
+
+
+def _wait_until_gone(processes: list[int]) -> None:
+    """Wait for workers whose parent is gone: they end in order, and hold the lock until then."""
+    until = time.monotonic() + 20
+    for process in processes:
+        with suppress(ProcessLookupError):
+            while time.monotonic() < until:
+                os.kill(process, 0)
+                time.sleep(0.02)
