@@ -1,0 +1,252 @@
+"""A whole run against servers that keep no rule: it ends, no row is wrong, and nobody gets it twice.
+
+The sockets are real and the timeouts those of RFC 5321; only the clock skips what is waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from mailer.config import Delivery as DeliverySettings
+from mailer.config import Newsletter
+from mailer.database.models import Delivery, DeliveryState
+from mailer.database.session import Database
+from mailer.delivery.fast_time import FastLoop
+from mailer.delivery.pool import Access
+from mailer.delivery.sender import Ended, Ending, Sender
+from mailer.rendering.message import Composer
+from tests.delivery.scene import EDITION, SIGNER, books, learn_nothing, queued
+from tests.delivery.scripted import CLOSE, EHLO, SILENCE, Script, serving
+
+PEOPLE = 8
+LOCK_STEP = b"250-test.example\r\n250 8BITMIME\r\n"
+LONG = b"250-" + b"x" * 100_000 + b"\r\n250 2.0.0 ok\r\n"
+MANY_LINES = b"250-2.0.0 more of it\r\n" * 5_000 + b"250 2.0.0 ok\r\n"
+SENT, FAILED, DEFERRED = DeliveryState.SENT, DeliveryState.FAILED, DeliveryState.DEFERRED
+UNCERTAIN, QUEUED = DeliveryState.UNCERTAIN, DeliveryState.QUEUED
+
+
+class Met:
+    """What a run against a hostile server came to."""
+
+    def __init__(
+        self, database: Database, script: Script, *, connections: int = 2, wait: bool = False
+    ) -> None:
+        self.script = script
+        issue = queued(database, PEOPLE)
+        settings = DeliverySettings(
+            window=20, uncertain="hold", wait_for_retries=wait, give_up_after=timedelta(hours=4)
+        )
+        with asyncio.Runner(loop_factory=FastLoop) as runner:
+            self.ended, self.seconds = runner.run(
+                self._send(database, issue.id, script, settings, connections)
+            )
+        self.books = books(database, issue)
+        with database.reading() as session:
+            rows = session.execute(select(Delivery.subscriber_id, Delivery.state))
+            self.states = {f"s{number}@example.org": DeliveryState(state) for number, state in rows}
+
+    async def _send(
+        self, database: Database, issue_id: int, script: Script, settings: DeliverySettings, connections: int
+    ) -> tuple[Ended, float]:
+        loop = asyncio.get_running_loop()
+        began, at = loop.time(), datetime.now(UTC)
+        async with serving(script) as relay:
+            composer = Composer(
+                EDITION,
+                issue_id=issue_id,
+                newsletter=Newsletter(),
+                public_url="https://news.example.org",
+                bounce_domain="bounce.example.org",
+                unsubscribe_address="unsubscribe@example.org",
+                signer=SIGNER,
+            )
+            sender = Sender(
+                database,
+                issue_id,
+                composer,
+                {"main": Access(relay.model_copy(update={"connections": connections}))},
+                settings,
+                learn=learn_nothing,
+                jitter=lambda: 1.0,
+                clock=lambda: at + timedelta(seconds=loop.time() - began),
+                ticks=loop.time,
+                settle_seconds=60,
+                client_name="here.example",
+            )
+            ended = await sender.run()
+        return ended, loop.time() - began
+
+    def check(self) -> None:
+        """Hold the rows against what the server took."""
+        taken: Counter[str] = Counter()
+        for body in self.script.accepted:
+            found = re.search(rb"^To: .*?([^\s<>]+@example\.org)", body, re.M)
+            if found:
+                taken[found[1].decode()] += 1
+        assert set(taken.values()) <= {1}, "somebody has it twice"
+        for address, state in self.states.items():
+            if state is SENT:
+                assert taken[address] == 1, f"{address} is said to have it"
+            elif state is not UNCERTAIN:
+                assert taken[address] == 0, f"{address} has it, and the books say {state}"
+        assert DeliveryState.SENDING not in self.states.values()
+
+
+def first(verb: str, reply: bytes) -> Callable[[str, int], bytes | None]:
+    """Answer the first such command with `reply`, and all else as usual."""
+    return lambda said, count: reply if (said, count) == (verb, 1) else None
+
+
+def always(verb: str, reply: bytes) -> Callable[[str, int], bytes | None]:
+    return lambda said, count: reply if said == verb else None
+
+
+@pytest.fixture(params=[EHLO, LOCK_STEP], ids=["pipelining", "lock-step"])
+def ehlo(request: pytest.FixtureRequest) -> bytes:
+    found: bytes = request.param
+    return found
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"piece": 1},
+        {"answer": first("MAIL", b"250-2.1.0 one\r\n250-2.1.0 two\r\n250 2.1.0 three\r\n")},
+        {"answer": first("RCPT", b"251 2.1.5 will be forwarded\r\n")},
+        {"answer": first("RCPT", b"299 nobody knows this code\r\n")},
+        {"answer": first("BODY", b"288-who knows\r\n288 what it means\r\n")},
+        {"answer": first("BODY", b"250\r\n")},
+        {"answer": first("RCPT", b"250-2.1.5 " + b"x" * 8_000 + b"\r\n250 2.1.5 ok\r\n")},
+    ],
+    ids=["octet by octet", "three lines", "251", "299", "288 in two lines", "bare code", "8 KB"],
+)
+def test_odd_but_lawful_answers_change_nothing(database: Database, ehlo: bytes, odd: dict[str, Any]) -> None:
+    met = Met(database, Script(ehlo=ehlo, **odd))
+    met.check()
+    assert (met.ended.ending, met.books.sent) == (Ending.FINISHED, PEOPLE)
+
+
+@pytest.mark.parametrize("verb", ["EHLO", "MAIL", "RCPT", "DATA", "BODY"])
+@pytest.mark.parametrize(
+    "reply",
+    [
+        LONG,
+        MANY_LINES,
+        b"no reply at all\r\n",
+        b"\x00\xff\r\n",
+        b"199 go on\r\n",
+        b"699 what\r\n",
+        CLOSE,
+        SILENCE,
+    ],
+    ids=["100 KB line", "100 KB of lines", "text", "binary", "199", "699", "close", "silence"],
+)
+def test_nonsense_once_loses_nobody(database: Database, ehlo: bytes, verb: str, reply: bytes) -> None:
+    met = Met(database, Script(ehlo=ehlo, answer=first(verb, reply)), wait=True)
+    met.check()
+    # Only an answer to a whole message may leave a doubt, and only about that one.
+    in_doubt = 1 if verb == "BODY" else 0
+    assert (met.books.sent, met.books.uncertain) == (PEOPLE - in_doubt, in_doubt)
+
+
+@pytest.mark.parametrize("verb", ["MAIL", "RCPT", "DATA", "BODY"])
+@pytest.mark.parametrize("reply", [LONG, b"nonsense\r\n", b"699 what\r\n", CLOSE, SILENCE])
+def test_nonsense_always_ends_and_blames_nobody(
+    database: Database, ehlo: bytes, verb: str, reply: bytes
+) -> None:
+    met = Met(database, Script(ehlo=ehlo, answer=always(verb, reply)))
+    met.check()
+    assert met.books.sent == met.books.failed == 0
+    expected = {UNCERTAIN} if verb == "BODY" else {QUEUED, DEFERRED}
+    assert set(met.states.values()) & expected
+    assert set(met.states.values()) <= {*expected, QUEUED}
+
+
+@pytest.mark.parametrize(
+    ("reply", "state"),
+    [
+        (b"599 5.9.9 never\r\n", FAILED),
+        (b"499 later\r\n", DEFERRED),
+        (b"550-5.1.1 no\r\n550 5.1.1 user\r\n", FAILED),
+    ],
+    ids=["599", "499", "two lines"],
+)
+@pytest.mark.parametrize("verb", ["RCPT", "BODY"])
+def test_first_digit_decides_over_unknown_codes(
+    database: Database, ehlo: bytes, verb: str, reply: bytes, state: DeliveryState
+) -> None:
+    met = Met(database, Script(ehlo=ehlo, answer=first(verb, reply)), connections=1)
+    met.check()
+    assert Counter(met.states.values()) == {state: 1, SENT: PEOPLE - 1}
+
+
+def test_250_for_data_never_counts_as_taken(database: Database, ehlo: bytes) -> None:
+    met = Met(database, Script(ehlo=ehlo, answer=always("DATA", b"250 2.0.0 already done\r\n")))
+    met.check()
+    assert (met.books.sent, met.script.bodies) == (0, [])
+
+
+def test_354_after_a_refused_recipient_sends_nobody_elses_message(database: Database) -> None:
+    # The server accepts DATA though it refused the only recipient: RFC 2920 section 3.1.
+    met = Met(database, Script(answer=first("RCPT", b"550 5.1.1 no such user\r\n")), connections=1)
+    met.check()
+    assert Counter(met.states.values()) == {FAILED: 1, SENT: PEOPLE - 1}
+    assert met.script.bodies.count(b"") == 1
+
+
+@pytest.mark.parametrize("greeting", [SILENCE, CLOSE, b"554 5.7.1 not you\r\n", b"421 4.3.2 busy\r\n", LONG])
+def test_greeting_that_never_comes_leaves_everybody_queued(database: Database, greeting: bytes) -> None:
+    met = Met(database, Script(greeting=greeting))
+    met.check()
+    assert met.books.queued == PEOPLE
+    assert met.ended.ending in (Ending.UNREACHABLE, Ending.PAUSED)
+    assert met.seconds < 2 * 300
+
+
+@pytest.mark.parametrize("verb", ["MAIL", "RCPT", "DATA", "BODY"])
+@pytest.mark.parametrize(
+    "extra", [b"250 2.0.0 twice\r\n", b"354 go on\r\n", b"550 5.1.1 no\r\n", b"250 ok\r\n" * 40]
+)
+def test_replies_nobody_asked_for_make_no_wrong_row(
+    database: Database, ehlo: bytes, verb: str, extra: bytes
+) -> None:
+    usual = b"354 go on\r\n" if verb == "DATA" else b"250 2.0.0 ok\r\n"
+    met = Met(database, Script(ehlo=ehlo, answer=first(verb, usual + extra)), wait=True)
+    met.check()
+    # One may take the refusal for that of our envelope sender, which stops the run for the operator.
+    assert met.ended.ending is Ending.PAUSED or met.books.sent >= PEOPLE - 2
+
+
+def test_silence_costs_no_more_than_the_timeouts(database: Database) -> None:
+    met = Met(database, Script(answer=always("BODY", SILENCE)), connections=PEOPLE)
+    met.check()
+    assert met.books.uncertain > 0
+    assert met.books.uncertain + met.books.queued == PEOPLE
+    assert 600 <= met.seconds < 2 * 700
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_whatever_it_does_no_row_is_wrong(database: Database, ehlo: bytes, seed: int) -> None:
+    chance = random.Random(seed)
+    menu = [
+        CLOSE, SILENCE, LONG, b"nonsense\r\n", b"250 ok\r\n250 ok\r\n", b"354 go on\r\n", b"250 ok\r\n",
+        b"299 ok\r\n", b"421 4.3.2 bye\r\n", b"450 4.2.0 later\r\n", b"550 5.1.1 gone\r\n", b"599 no\r\n",
+    ]  # fmt: skip
+
+    def answer(verb: str, count: int) -> bytes | None:
+        if verb in ("EHLO", "QUIT", "RSET") or chance.random() > 0.15:
+            return None
+        return chance.choice(menu)
+
+    met = Met(database, Script(ehlo=ehlo, piece=chance.choice([0, 0, 3]), answer=answer), wait=True)
+    met.check()
