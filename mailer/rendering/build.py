@@ -107,7 +107,9 @@ class _Frame:
 def _build(issue: Issue, frame: _Frame, image_root: Path) -> Edition:
     slots = Slots(frame.templates.slots.late)
     values = _issue_values(issue, frame)
-    tokens, values["reading_time"] = _read_body(issue, values, slots, frame.newsletter.words_per_minute)
+    tokens, words, values["reading_time"] = _read_body(
+        issue, values, slots, frame.newsletter.words_per_minute
+    )
     subject, preheader = (
         _fill(issue, slots, text, values, issue.line_of(key))
         for key, text in (("subject", issue.subject), ("preheader", issue.preheader))
@@ -130,6 +132,8 @@ def _build(issue: Issue, frame: _Frame, image_root: Path) -> Edition:
         links=tuple(body.links),
         images=tuple(body.images.values()),
         made_of=_made_of(issue, frame.templates),
+        words=words,
+        reading_time=values["reading_time"],
     )
 
 
@@ -167,8 +171,8 @@ def _shown_date(date: datetime.date | None, locale: str) -> str:
 
 def _read_body(
     issue: Issue, values: Mapping[str, Any], slots: Slots, words_per_minute: int
-) -> tuple[list[Token], str]:
-    """Return the body's tokens and the reading time, which counts its own words.
+) -> tuple[list[Token], int, str]:
+    """Return the body's tokens, the words of the issue and the reading time, which counts its own words.
 
     The time is guessed, the words counted with the guess in place, until both agree.
     """
@@ -181,11 +185,12 @@ def _read_body(
         except NestingError as error:
             place = f"{issue.path}:{issue.body_line + error.line}"
             raise SourceError(f"{place}: {error.message}", remedy=error.remedy) from error
-        counted = reading_time(around + visible_words(tokens), words_per_minute)
+        words = around + visible_words(tokens)
+        counted = reading_time(words, words_per_minute)
         if counted == reading or "reading_time" not in issue.body:
-            return tokens, counted
+            return tokens, words, counted
         reading = counted
-    return tokens, reading
+    return tokens, words, reading
 
 
 def _fill(issue: Issue, slots: Slots, text: str, values: Mapping[str, Any], first_line: int) -> str:

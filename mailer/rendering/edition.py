@@ -44,6 +44,10 @@ class Edition:
     images: tuple[InlineImage, ...]
     made_of: dict[str, str]
     """What went into it: digests of templates and source, versions of the libraries."""
+    words: int = 0
+    """What a reader reads: title, subtitle and body."""
+    reading_time: str = ""
+    """As `{{ reading_time }}` says it."""
 
     @property
     def digest(self) -> str:

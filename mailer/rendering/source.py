@@ -35,8 +35,8 @@ class Issue:
     date: datetime.date | None
     number: int | None
     tags: tuple[str, ...]
-    lint_ignores: frozenset[int]
-    """Numbers of the lint checks that the author has waived for this issue."""
+    lint_ignores: tuple[tuple[str, str], ...]
+    """Lint checks that the author has waived for this issue, each with the reason (as written)."""
     body: str
     body_line: int
     """The line of the file on which `body` begins, counted from 1."""
@@ -232,14 +232,17 @@ class _Reader:
             raise self._wrong(key, value, f"write a list of words: {key}: [one, two]")
         return tuple(value)
 
-    def lint_ignores(self, key: str) -> frozenset[int]:
+    def lint_ignores(self, key: str) -> tuple[tuple[str, str], ...]:
         value = self.values.get(key)
         if value is None:
-            return frozenset()
+            return ()
         ignored = value.get("ignore") if isinstance(value, dict) and set(value) == {"ignore"} else None
-        if not isinstance(ignored, list) or not all(type(check) is int for check in ignored):
-            raise self._wrong(key, value, "write the numbers of the checks: lint: {ignore: [14, 18]}")
-        return frozenset(ignored)
+        if isinstance(ignored, list):
+            # Without reasons; lint says that each needs one.
+            ignored = dict.fromkeys(map(str, ignored), "")
+        if not isinstance(ignored, dict):
+            raise self._wrong(key, value, 'write lint: {ignore: {insecure-link: "why this is fine"}}')
+        return tuple((str(check), "" if why is None else str(why)) for check, why in ignored.items())
 
     def _try(self, key: str, value: object, read: Callable[[], datetime.date], remedy: str) -> datetime.date:
         try:

@@ -1,0 +1,74 @@
+"""A finding, and the report that holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+
+class Level(StrEnum):
+    """How much a finding weighs: an error stops `mailer send`, a warning does under `--strict`."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    INFO = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong, where it was written, and what to do about it."""
+
+    check: str
+    level: Level
+    message: str
+    remedy: str
+    file: str = ""
+    line: int | None = None
+    """From 1; None when it cannot be known where the author wrote it."""
+    column: int | None = None
+    snippet: str = ""
+    """The line of the source, or what was found when there is no line."""
+    width: int = 0
+    """How many characters of the line are meant, from `column` on."""
+
+    @property
+    def place(self) -> str:
+        """`file`, `file:line` or `file:line:column`, as far as it is known."""
+        return ":".join(str(part) for part in (self.file, self.line, self.column) if part)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All that was found in one issue, and its measures."""
+
+    slug: str
+    findings: tuple[Finding, ...]
+    """By place: those without a line first."""
+    ignored: tuple[tuple[Finding, str], ...]
+    """What the front matter waived, each with the author's reason."""
+    words: int
+    reading_time: str
+    html_bytes: int
+    """Of the HTML part, decoded, as the sample reader gets it."""
+    text_bytes: int
+    message_bytes: int
+
+    def count(self, level: Level) -> int:
+        """Return how many findings of this level there are."""
+        return sum(finding.level is level for finding in self.findings)
+
+    def fails(self, *, strict: bool = False) -> bool:
+        """Whether there is an error; with `strict`, or a warning."""
+        return bool(self.count(Level.ERROR) or (strict and self.count(Level.WARNING)))
+
+    def with_findings(self, more: Iterable[Finding], waived: dict[str, str]) -> Report:
+        """Return the report with `more` in it; `waived` are check ids with the author's reasons."""
+        findings, ignored = list(self.findings), list(self.ignored)
+        for finding in more:
+            if finding.check in waived:
+                ignored.append((finding, waived[finding.check]))
+            else:
+                findings.append(finding)
+        findings.sort(key=lambda found: (found.file, found.line or 0, found.column or 0))
+        return replace(self, findings=tuple(findings), ignored=tuple(ignored))

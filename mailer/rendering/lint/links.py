@@ -1,0 +1,187 @@
+"""Checks of where the links lead, and of the words that stand for them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+from urllib.parse import SplitResult, urlsplit
+
+from mailer.rendering.lint.findings import Finding
+from mailer.rendering.lint.mail import Link, Mail
+
+MAX_URL_CHARACTERS: Final = 2_000
+# Hosts whose only purpose is to send on to another.
+SHORTENERS: Final = frozenset(
+    [
+        "bit.ly",
+        "bitly.com",
+        "buff.ly",
+        "cutt.ly",
+        "goo.gl",
+        "is.gd",
+        "lnkd.in",
+        "ow.ly",
+        "rb.gy",
+        "rebrand.ly",
+        "s.id",
+        "shorturl.at",
+        "t.co",
+        "t.ly",
+        "tiny.cc",
+        "tinyurl.com",
+        "trib.al",
+        "v.gd",
+        "wp.me",
+    ]
+)
+VAGUE: Final = frozenset(
+    [
+        "here",
+        "click",
+        "click here",
+        "click this",
+        "this",
+        "this link",
+        "link",
+        "more",
+        "read more",
+        "learn more",
+        "read on",
+        "see more",
+        "go",
+        "tap here",
+        "hier",
+        "hier klicken",
+        "mehr",
+        "weiterlesen",
+        "ici",
+        "cliquez ici",
+        "lire la suite",
+        "aquí",
+        "haz clic aquí",
+        "aici",
+        "click aici",
+        "citește mai mult",
+    ]
+)
+_DOMAIN: Final = re.compile(
+    r"^(?:https?://)?(?:www\.)?((?:[a-z0-9-]+\.)+[a-z]{2,})(?:[/?#:].*)?$", re.IGNORECASE
+)
+# Where registrars sell names one level deeper, as far as it matters to tell two owners apart.
+_SECOND_LEVEL: Final = frozenset(["ac", "co", "com", "edu", "gov", "net", "org"])
+
+
+def empty_link(mail: Mail) -> Iterator[Finding]:
+    """Find links without an address, or without anything to click on."""
+    for link in mail.links:
+        if link.href in ("", "#"):
+            yield mail.finding("empty-link", f"'{_words(link)}' has no address", at=f"[{link.text}]")
+        elif not link.text:
+            yield mail.finding("empty-link", f"nobody can see the link to {link.href[:80]}", at=link.href)
+
+
+def relative_link(mail: Mail) -> Iterator[Finding]:
+    """Find links that a browser completes with the page's address; a mail has none."""
+    for link in mail.links:
+        parts = _split(link)
+        if link.href and not link.href.startswith("#") and not (parts and parts.scheme):
+            yield mail.finding("relative-link", f"'{link.href}' has no host", at=link.href)
+
+
+def script_link(mail: Mail) -> Iterator[Finding]:
+    """Find links that mailbox providers remove, or mistake for an attack."""
+    for link in mail.links:
+        scheme = re.match(r"(?i)\s*(javascript|vbscript|data|file):", link.href)
+        if scheme:
+            yield mail.finding("script-link", f"a link begins with {scheme[1].lower()}:", at=link.href)
+
+
+def insecure_link(mail: Mail) -> Iterator[Finding]:
+    """Find links by which others see what the reader reads."""
+    for link in _foreign(mail):
+        if link.href.lower().startswith("http://"):
+            yield mail.finding("insecure-link", f"{link.href} is not encrypted", at=link.href)
+
+
+def deceptive_link(mail: Mail) -> Iterator[Finding]:
+    """Find links that look like another address: what phishing does, and filters punish."""
+    for link in _foreign(mail):
+        shown, parts = _DOMAIN.match(link.text), _split(link)
+        if shown is None or parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
+            continue
+        if _owner(shown[1].lower()) != _owner(parts.hostname):
+            yield mail.finding(
+                "deceptive-link", f"'{link.text}' leads to {parts.hostname}", at=f"[{link.text}]"
+            )
+
+
+def shortened_link(mail: Mail) -> Iterator[Finding]:
+    """Find addresses that hide their destination."""
+    for link in _foreign(mail):
+        parts = _split(link)
+        if parts and (parts.hostname or "").removeprefix("www.") in SHORTENERS:
+            yield mail.finding("shortened-link", f"{parts.hostname} hides where the link leads", at=link.href)
+
+
+def idn_link(mail: Mail) -> Iterator[Finding]:
+    """Find hosts that mail programs percent-encode, and so lose."""
+    for link in mail.links:
+        parts = _split(link)
+        if parts and parts.netloc and (not parts.netloc.isascii() or "%" in parts.netloc):
+            yield mail.finding("idn-link", f"the host '{parts.netloc}' is not in ASCII", at=link.href)
+
+
+def vague_link(mail: Mail) -> Iterator[Finding]:
+    """Find links that a screen reader's list of links cannot tell apart."""
+    for link in _foreign(mail):
+        words = link.text.casefold().strip(" .!…→»>:")
+        if words in VAGUE:
+            yield mail.finding(
+                "vague-link", f"'{link.text}' does not say what it leads to", at=f"[{link.text}]"
+            )
+
+
+def long_link(mail: Mail) -> Iterator[Finding]:
+    """Find addresses that some program on the way will cut."""
+    for link in mail.links:
+        if len(link.href) > MAX_URL_CHARACTERS:
+            yield mail.finding(
+                "long-link", f"a link has {len(link.href):,} characters", at=link.href.split("?")[0]
+            )
+
+
+def broken_fragment(mail: Mail) -> Iterator[Finding]:
+    """Find links to a place in the mail that is not there."""
+    targets = {e.get("id") for e in mail.elements} | {e.get("name") for e in mail.elements if e.tag == "a"}
+    for link in mail.links:
+        if link.href.startswith("#") and len(link.href) > 1 and link.href[1:] not in targets:
+            yield mail.finding("broken-fragment", f"nothing is named '{link.href[1:]}'", at=link.href)
+
+
+def _foreign(mail: Mail) -> Iterator[Link]:
+    return (link for link in mail.links if not link.own)
+
+
+def _split(link: Link) -> SplitResult | None:
+    try:
+        return urlsplit(link.href)
+    except ValueError:
+        return None
+
+
+def _words(link: Link) -> str:
+    return link.text[:60] or "a link"
+
+
+def _owner(host: str) -> str:
+    """Return the part of a host name that one owner has, as well as a name alone can tell."""
+    labels = host.lower().rstrip(".").split(".")
+    deep = len(labels) > 2 and len(labels[-1]) == 2 and labels[-2] in _SECOND_LEVEL
+    return ".".join(labels[-3:] if deep else labels[-2:])
+
+
+RULES: Final = (
+    empty_link, relative_link, script_link, insecure_link, deceptive_link, shortened_link, idn_link,
+    vague_link, long_link, broken_fragment,
+)  # fmt: skip

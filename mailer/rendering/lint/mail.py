@@ -1,0 +1,192 @@
+"""What the checks look at: one message taken apart, and where in the source its pieces stand."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from email.message import EmailMessage
+from functools import cached_property
+from html import escape
+from typing import Final
+from urllib.parse import quote, unquote, urlsplit
+
+from lxml import etree
+
+from mailer.config import Newsletter
+from mailer.rendering.edition import Edition
+from mailer.rendering.lint.findings import Finding, Level
+from mailer.rendering.lint.table import CHECKS
+from mailer.rendering.source import Issue
+
+MAX_SNIPPET_CHARACTERS: Final = 160
+_NOT_SHOWN: Final = frozenset({"style", "script", "title", "head"})
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """An `<a>` that readers see."""
+
+    href: str
+    """Where it leads in the end: for a tracked link the author's own address."""
+    text: str
+    """Its words, white space joined; an image's alternative text counts."""
+    own: bool
+    """Whether it leads to the newsletter's own pages by the reader's own token."""
+
+
+class Mail:
+    """One issue and its sample message, parsed once for all checks."""
+
+    def __init__(
+        self,
+        issue: Issue,
+        edition: Edition,
+        message: bytes,
+        newsletter: Newsletter,
+        *,
+        public_url: str,
+        leaving: bool,
+    ) -> None:
+        self.issue = issue
+        self.edition = edition
+        self.newsletter = newsletter
+        self.public_url = public_url.rstrip("/")
+        self.leaving = leaving
+        parsed = email.message_from_bytes(message, policy=email.policy.default)
+        assert isinstance(parsed, EmailMessage)
+        self.headers = parsed
+        self.html = _part(parsed, "html")
+        self.text = _part(parsed, "plain")
+        self._lines = issue.body.split("\n")
+        self._used: dict[str, int] = {}
+
+    @cached_property
+    def root(self) -> etree._Element:
+        """The HTML as a tree; comments stay in it."""
+        parser = etree.HTMLParser(encoding="utf-8", huge_tree=True)
+        root: etree._Element | None = etree.fromstring(self.html.encode(), parser)
+        return root if root is not None else etree.Element("html")
+
+    @cached_property
+    def elements(self) -> tuple[etree._Element, ...]:
+        """Every element in document order, without comments and processing instructions."""
+        return tuple(element for element in self.root.iter() if isinstance(element.tag, str))
+
+    @cached_property
+    def hidden(self) -> frozenset[etree._Element]:
+        """The elements that no reader sees: the head, the preheader and what is in them."""
+        out: set[etree._Element] = set()
+        for element in self.elements:
+            style = element.get("style", "").replace(" ", "")
+            if element.getparent() in out or element.tag in _NOT_SHOWN or "display:none" in style:
+                out.add(element)
+        return frozenset(out)
+
+    @cached_property
+    def shown_text(self) -> str:
+        """What a reader sees of the HTML, white space joined."""
+        return " ".join("".join(text for _, text in self.texts()).split())
+
+    def texts(self) -> Iterator[tuple[etree._Element, str]]:
+        """Yield the runs of text that readers see, each with the element it stands in."""
+        for element in self.elements:
+            if element.text and element not in self.hidden:
+                yield element, element.text
+            parent = element.getparent()
+            if element.tail and parent is not None and parent not in self.hidden:
+                yield parent, element.tail
+        # Text may follow a comment as well.
+        for comment in self.root.iter(etree.Comment):
+            parent = comment.getparent()
+            if comment.tail and parent is not None and parent not in self.hidden:
+                yield parent, comment.tail
+
+    @cached_property
+    def links(self) -> tuple[Link, ...]:
+        """The links of the HTML, in order."""
+        return tuple(
+            self._link(element)
+            for element in self.elements
+            if element.tag == "a" and element.get("href") is not None and element not in self.hidden
+        )
+
+    def _link(self, element: etree._Element) -> Link:
+        href = (element.get("href") or "").strip()
+        words = ["".join(map(str, element.itertext()))]
+        words += [image.get("alt") or "" for image in element.iter("img")]
+        text = " ".join(" ".join(words).split())
+        path = href.removeprefix(self.public_url)
+        own = path != href and path[:1] == "/"
+        parts = path.split("/")
+        if own and parts[1:2] == ["c"] and parts[-1].isdecimal() and int(parts[-1]) < len(self.edition.links):
+            return Link(self.edition.links[int(parts[-1])], text, own=False)
+        return Link(href, text, own)
+
+    def finding(
+        self,
+        check: str,
+        message: str,
+        *,
+        at: str = "",
+        key: str = "",
+        level: Level | None = None,
+        remedy: str = "",
+    ) -> Finding:
+        """Return a finding of `check`, placed where the author wrote `at`, or at front-matter `key`."""
+        table = CHECKS[check]
+        line, column, width = self._place(at) if at else (None, None, 0)
+        if line is None and key:
+            line = self.issue.line_of(key)
+        snippet = ""
+        if line is not None and line >= self.issue.body_line:
+            snippet = self._lines[line - self.issue.body_line]
+        elif at:
+            snippet = at[:MAX_SNIPPET_CHARACTERS]
+        return Finding(
+            check,
+            level or table.level,
+            message,
+            remedy or table.remedy,
+            str(self.issue.path),
+            line,
+            column,
+            snippet,
+            width,
+        )
+
+    def _place(self, fragment: str) -> tuple[int | None, int | None, int]:
+        """Return line, column and width of the next place where the body has `fragment`."""
+        for written in _spellings(fragment):
+            start = self.issue.body.find(written, self._used.get(written, 0))
+            if start < 0:
+                start = self.issue.body.find(written)
+            if start >= 0:
+                self._used[written] = start + len(written)
+                before = self.issue.body[:start]
+                line = self.issue.body_line + before.count("\n")
+                return line, start - (before.rfind("\n") + 1) + 1, len(written.split("\n")[0])
+        return None, None, 0
+
+
+def _spellings(fragment: str) -> Iterator[str]:
+    """Yield how an author may have written what the HTML holds."""
+    yield fragment
+    yield unquote(fragment)
+    yield quote(fragment, safe=":/?#[]@!$&'()*+,;=%")
+    yield escape(fragment)
+    host = urlsplit(fragment).hostname if "://" in fragment else None
+    if host and "xn--" in host:
+        try:
+            yield fragment.replace(host, host.encode("ascii").decode("idna"))
+        except UnicodeError:
+            return
+
+
+def _part(message: EmailMessage, kind: str) -> str:
+    part = message.get_body(preferencelist=(kind,))
+    if not isinstance(part, EmailMessage):
+        return ""
+    content: str = part.get_content()
+    return content

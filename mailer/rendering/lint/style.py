@@ -1,0 +1,186 @@
+"""Checks of the style sheet's effects and of what screen readers make of the mail."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from lxml import etree
+
+from mailer.rendering.colour import READABLE, contrast, mixed
+from mailer.rendering.lint.findings import Finding
+from mailer.rendering.lint.mail import Mail
+from mailer.rendering.lint.support import unsupported
+
+LEAST_FONT_PIXELS: Final = 14
+_ACTIVE: Final = frozenset(
+    [
+        "script",
+        "form",
+        "input",
+        "button",
+        "select",
+        "textarea",
+        "iframe",
+        "frame",
+        "object",
+        "embed",
+        "applet",
+        "video",
+        "audio",
+    ]
+)
+_ROOT_FONT_PIXELS: Final = 16.0
+_NAMED: Final = {
+    "black": "#000000", "white": "#ffffff", "gray": "#808080", "grey": "#808080", "silver": "#c0c0c0",
+    "red": "#ff0000", "green": "#008000", "blue": "#0000ff", "yellow": "#ffff00", "navy": "#000080",
+    "maroon": "#800000", "purple": "#800080", "teal": "#008080", "olive": "#808000", "orange": "#ffa500",
+}  # fmt: skip
+
+
+def active_content(mail: Mail) -> Iterator[Finding]:
+    """Find elements that mail programs take out."""
+    for tag in sorted({str(e.tag) for e in mail.elements if e.tag in _ACTIVE}):
+        yield mail.finding("active-content", f"<{tag}> does not work in mail", at=f"<{tag}")
+
+
+def external_style(mail: Mail) -> Iterator[Finding]:
+    """Find style sheets that would be loaded from elsewhere, and are not."""
+    for element in mail.elements:
+        if element.tag == "link" and "stylesheet" in (element.get("rel") or "").lower():
+            yield mail.finding("external-style", f"<link> to {element.get('href')}", at="<link")
+        if element.tag == "style" and "@import" in "".join(map(str, element.itertext())):
+            yield mail.finding("external-style", "@import in a style sheet", at="@import")
+
+
+def client_support(mail: Mail) -> Iterator[Finding]:
+    """Find what one of the large mail programs does not know, each feature once."""
+    seen: set[str] = set()
+    for element in mail.elements:
+        if element in mail.hidden:
+            continue
+        for feature, clients, fragment in unsupported(str(element.tag), declarations(element)):
+            if feature not in seen:
+                seen.add(feature)
+                yield mail.finding("client-support", f"{feature} is not known to {clients}", at=fragment)
+
+
+def contrast_of_text(mail: Mail) -> Iterator[Finding]:
+    """Find text that is too near to its background (WCAG 2.2, 1.4.3)."""
+    seen: set[tuple[str, str]] = set()
+    for element, text in mail.texts():
+        if not text.strip() or not re.search(r"\w", text):
+            continue
+        colour, background = _colours(element)
+        ratio = contrast(colour, background)
+        if ratio < READABLE and (colour, background) not in seen:
+            seen.add((colour, background))
+            words = " ".join(text.split())[:40]
+            yield mail.finding(
+                "contrast", f"{colour} on {background} has {ratio:.1f}:1, less than {READABLE}:1", at=words
+            )
+
+
+def table_role(mail: Mail) -> Iterator[Finding]:
+    """Find tables without header cells that do not say that they are only layout."""
+    for element in mail.elements:
+        if element.tag != "table" or element in mail.hidden:
+            continue
+        role = (element.get("role") or "").lower()
+        if role not in ("presentation", "none") and next(element.iter("th"), None) is None:
+            cell = next((" ".join(t.split()) for t in map(str, element.itertext()) if t.strip()), "")
+            yield mail.finding("table-role", "a table without header cells has no role", at=cell[:40])
+
+
+def small_text(mail: Mail) -> Iterator[Finding]:
+    """Find text that phones would show too small; marks of footnotes may be."""
+    seen: set[float] = set()
+    for element, text in mail.texts():
+        if not text.strip() or any(e.tag in ("sup", "sub") for e in (element, *element.iterancestors())):
+            continue
+        pixels = _font_pixels(element)
+        if pixels < LEAST_FONT_PIXELS and pixels not in seen:
+            seen.add(pixels)
+            words = " ".join(text.split())[:40]
+            yield mail.finding("small-text", f"'{words}' is {pixels:g} px", at=words)
+
+
+def heading_order(mail: Mail) -> Iterator[Finding]:
+    """Find headings that leave a level out."""
+    before = 0
+    for element in mail.elements:
+        if not re.fullmatch(r"h[1-6]", str(element.tag)) or element in mail.hidden:
+            continue
+        level = int(str(element.tag)[1])
+        words = " ".join("".join(map(str, element.itertext())).split())
+        if before and level > before + 1:
+            yield mail.finding(
+                "heading-order", f"'{words[:60]}' is level {level} after level {before}", at=words
+            )
+        before = level
+
+
+def declarations(element: etree._Element) -> dict[str, str]:
+    """Return the properties of an element's style attribute, in lower case, without `!important`."""
+    out: dict[str, str] = {}
+    for declaration in (element.get("style") or "").split(";"):
+        name, colon, value = declaration.partition(":")
+        if colon:
+            out[name.strip().lower()] = re.sub(r"\s*!important", "", value.strip(), flags=re.IGNORECASE)
+    return out
+
+
+def colour_of(value: str) -> str | None:
+    """Return a CSS colour as `#rrggbb`, or None for what is not one (or see-through)."""
+    value = value.strip().lower()
+    value = _NAMED.get(value, value)
+    if re.fullmatch(r"#[0-9a-f]{3}", value):
+        value = "#" + "".join(2 * digit for digit in value[1:])
+    if re.fullmatch(r"#[0-9a-f]{6}", value):
+        return value
+    if found := re.fullmatch(r"rgba?\(\s*(\d+)[\s,]+(\d+)[\s,]+(\d+)(?:[\s,/]+([\d.]+))?\s*\)", value):
+        if found[4] is not None and float(found[4]) == 0:
+            return None
+        colour = "#" + "".join(f"{min(int(part), 255):02x}" for part in found.groups()[:3])
+        return mixed(colour, "#ffffff", float(found[4])) if found[4] else colour
+    return None
+
+
+def _colours(element: etree._Element) -> tuple[str, str]:
+    """Return the colours of the text of an element and of what is behind it."""
+    text = background = None
+    for above in (element, *element.iterancestors()):
+        style = declarations(above)
+        text = text or colour_of(style.get("color", ""))
+        if text is None and above.tag == "a":
+            text = "#0000ee"
+        for value in (style.get("background-color"), style.get("background"), above.get("bgcolor")):
+            background = background or (colour_of(value.split()[0]) if value and value.split() else None)
+        if text and background:
+            break
+    return text or "#000000", background or "#ffffff"
+
+
+def _font_pixels(element: etree._Element) -> float:
+    size = declarations(element).get("font-size", "")
+    found = re.fullmatch(r"([\d.]+)(px|pt|em|rem|%)", size)
+    parent = element.getparent()
+    if found is None:
+        return _font_pixels(parent) if parent is not None else _ROOT_FONT_PIXELS
+    number = float(found[1])
+    match found[2]:
+        case "px":
+            return number
+        case "pt":
+            return number * 4 / 3
+        case "rem":
+            return number * _ROOT_FONT_PIXELS
+        case unit:
+            above = _font_pixels(parent) if parent is not None else _ROOT_FONT_PIXELS
+            return above * number / (100 if unit == "%" else 1)
+
+
+RULES: Final = (
+    active_content, external_style, client_support, contrast_of_text, table_role, small_text, heading_order,
+)  # fmt: skip
