@@ -160,6 +160,11 @@ def is_challenge(headers: Headers, subject: str, notice: str) -> bool:
     return any(word in text for word in _CHALLENGE_WORDS) and _CHALLENGE.search(text) is not None
 
 
+def is_from_daemon(headers: Headers) -> bool:
+    """Return whether the author is a mail system by name, as `MAILER-DAEMON` is."""
+    return _daemon(headers)
+
+
 def reads_like_bounce(text: str) -> bool:
     """Return whether the words are those of a failed delivery."""
     return _BOUNCE_WORDS.search(text[:12000]) is not None

@@ -86,7 +86,7 @@ _COMMANDS: Final = {
         "in reply to data", "in reply to end of data", "after end of data", "after data",
         "after pipelined data",
         "after sending data", "in data command", "(data)", "failed after i sent the message",
-        "following data",
+        "following data command",
         "step: data",
         "data send", "end of data", "after message text",
     ),
@@ -110,7 +110,10 @@ _COMMANDS: Final = {
 """How systems say which command was refused."""
 _NEXT_REPLY: Final = re.compile(r"(?:[245]\d\d |>>>|<<<|(?:\.\.\. )?while talking to)", re.IGNORECASE)
 _OWN_REPLY: Final = re.compile(r"[45]\d\d [45]\.\d\.\d+ <")
-_SAID: Final = re.compile(r"^[ \t]*(>>>|<<<|Sent <<<|Received >>>|In: |Out:)[ \t]?(.*)$")
+_SAID: Final = re.compile(
+    r"^[ \t]*(?:[\w: .,-]{0,40}?[ \t])?(>>>|<<<|-->|<--|Sent <<<|Received >>>|In: |Out:)[ \t]?(.*)$"
+)
+_ASKED: Final = frozenset({">>>", "-->", "Sent <<<", "In: "})
 _TRANSCRIPT_NOISE: Final = re.compile(
     r"^(?:2\d\d|3\d\d|503|554 (?:5\.5\.\d )?(?:error: )?no valid recip)", re.I
 )
@@ -172,7 +175,7 @@ def transcript(notice: str) -> list[tuple[str, str]]:
         found = _SAID.match(line[:_MAX_LINE])
         if found is None:
             continue
-        if found[1] in (">>>", "Sent <<<", "In: "):
+        if found[1] in _ASKED:
             if reply:
                 refusals.append((command, reply))
                 reply = ""

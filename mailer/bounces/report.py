@@ -266,7 +266,9 @@ def _kind(mail: _Mail, facts: list[Facts]) -> ReportKind:
         return ReportKind.DELIVERED
     if facts or mail.headers.get("x-failed-recipients") or kinds.names_failure(mail.subject):
         return ReportKind.BOUNCE
-    return ReportKind.BOUNCE if kinds.reads_like_bounce(mail.notice) else ReportKind.ORDINARY
+    # A mail system that sends our own mail back has refused it, in whatever language it says so.
+    returned = bool(mail.copy) and kinds.is_from_daemon(mail.headers)
+    return ReportKind.BOUNCE if returned or kinds.reads_like_bounce(mail.notice) else ReportKind.ORDINARY
 
 
 def _prose_facts(mail: _Mail, facts: list[Facts]) -> list[Facts]:

@@ -25,6 +25,7 @@ class Family:
 
 
 FULL: Final = Family(B.MAILBOX_FULL, (
+    "out of space", "exceeds quota", "exceed quota", "exceed*quota", "mailbox*out of", "no room in mailbox", "mailbox limit", "box quota",
     "mailbox full", "mailbox is full", "mailbox*is full", "mail box full", "mailbox size limit",
     "over quota",
     "overquota", "over-quota", "quota exceeded", "quota exceed", "quotaexceeded",
@@ -42,14 +43,8 @@ FULL: Final = Family(B.MAILBOX_FULL, (
     "would be over the allowed quota", "user's disk quota", "user mailbox exceeds",
     "exceeded maximum inbox size",
     "the message would exceed", "too many messages on this mailbox", "too many messages in this mailbox",
-    "too much data stored in", "boite du destinataire pleine", "boîte*pleine", "boite*pleine",
-    "buzón lleno",
-    "buzon lleno", "postfach*voll", "postfach ist überfüllt", "speicherplatz*erschöpft", "casella piena",
-    "casella*piena", "caixa*cheia", "cuota*excedida", "cuota excedida", "quota dépassé", "mailbox overflow",
-    "mbox full", "account disk quota", "exceeded allowed storage", "ящик переполнен", "переполнен",
-    "邮箱已满", "空间不足",
-    "容量不足", "いっぱい", "容量を超え", "容量が一杯",
-    "受信箱", "ボックスが一杯", "mailbox_full", "mailbox-full", "mailboxfull",
+    "too much data stored in", "mailbox overflow",
+    "mbox full", "account disk quota", "exceeded allowed storage", "mailbox_full", "mailbox-full", "mailboxfull",
     "exceeded*storage", "mail quota", "quota violation", "overdrawn", "maxsize*mailbox",
     "delivery failed: over",
     "full mailbox", "storage*full", "is over*quota", "exceeded the maximum*storage",
@@ -63,13 +58,12 @@ TOO_LARGE: Final = Family(B.MESSAGE_TOO_LARGE, (
     "message file too big",
     "too large to send", "larger than the maximum", "larger than*allowed",
     "larger than the current system limit",
-    "max message size", "exceed*maximum*size", "message was too large", "body too large", "mail size",
-    "mensaje demasiado",
-    "message trop", "taille*message", "nachricht ist zu gro", "messages larger than", "exceed*size",
+    "max message size", "exceed*maximum*size", "message was too large", "body too large", "mail size", "messages larger than", "exceed*size",
     "too big",
-    "line limit exceeded", "size*exceeded", "大きすぎ",
+    "line limit exceeded", "size*exceeded",
 ))  # fmt: skip
 DISABLED: Final = Family(B.MAILBOX_DISABLED, (
+    "dormant", "not in use", "account is not active", "account*not active", "account*terminated", "mailbox*expired", "subscription*expired", "account*on hold",
     "account is inactive", "is inactive on this", "user is terminated", "deactivated mailbox",
     "user or domain is disabled", "currently suspended", "temporary locked", "temporarily locked",
     "has been locked", "account is currently inactive", "tried to reach is inactive",
@@ -91,13 +85,12 @@ DISABLED: Final = Family(B.MAILBOX_DISABLED, (
     "mailbox unavailable or access denied", "vdelivermail: account is locked",
     "recipient account*blocked", "blocked due to inactivity", "this account is not allowed*unpaid",
     "unpaid",
- "temporarily inactive", "boite du destinataire archivee",
-    "compte*désactivé",
-    "konto*gesperrt", "konto*deaktiviert", "cuenta*desactivada", "domain is inactive",
-    "domain*suspended", "停用", "停止され",
+ "temporarily inactive", "boite du destinataire archivee", "domain is inactive",
+    "domain*suspended",
     "out of service", "mailbox is blocked", "mailbox has been blocked",
 ))  # fmt: skip
 MOVED: Final = Family(B.MOVED, (
+    "left the company", "left the organi", "no longer employed", "no longer works", "no longer with", "no longer working", "user not local",
     "has moved", "has been replaced by", "please use*instead", "new address is", "no longer on server",
     "no forwarding address", "recipient moved", "user has moved", "mailbox has moved",
     "address has changed",
@@ -105,6 +98,7 @@ MOVED: Final = Family(B.MOVED, (
     "変更されました",
 ))  # fmt: skip
 RELAY: Final = Family(B.POLICY_REJECT, (
+    "was not authenticated", "client*not authenticated",
     "not a gateway", "as a relay", "not an open relay", "specified domain is not allowed",
     "we don't handle mail", "to a non-local e-mail address",
     "relaying denied", "relay denied", "relay access denied", "relaying*prohibited", "no relaying",
@@ -135,6 +129,7 @@ AUTHENTICATION: Final = Family(B.AUTH_FAILURE, (
     "not authorized for this domain",
 ))  # fmt: skip
 RATE: Final = Family(B.RATE_LIMITED, (
+    "sending rate", "too many in", "temporarily deferred*volume", "message rate", "rate exceeded", "exceeds*rate",
     "maximum connection limit", "per-domain connection limit", "maximum sending rate",
     "daily message quota", "numerous attempts to deliver this",
     "reciplimit", "ofr_104", "_402]", "cxcnct", "cxmxrt", "cxthrt",
@@ -152,11 +147,11 @@ RATE: Final = Family(B.RATE_LIMITED, (
     "max recipients", "max emails per hour", "unusual rate", "sending*too quickly", "domain*exceeded*max",
     "over*hourly", "frequency limited", "connection frequency", "mail content denied*frequency",
     "try again later*too many",
-    "exceeded the maximum number", "limit on the number", "number of*exceed", "concurrent*exceeded", "送信数",
+    "exceeded the maximum number", "limit on the number", "number of*exceed", "concurrent*exceeded",
     "please try again slower", "speeding", "exceeded the max*per",
 ))  # fmt: skip
 REPUTATION: Final = Family(B.REPUTATION_BLOCK, (
-    "spamhaus", "spamcop", "sorbs", "barracudacentral", "dnsbl", "dnsrbl", "blacklisted by",
+        "spamhaus", "spamcop", "sorbs", "barracudacentral", "dnsbl", "dnsrbl", "blacklisted by",
     "blacklist",
     "blocklist", "block list", "black list", "blackhole", "denylist", "blocked using",
     "blocked by*list", "listed at",
@@ -220,8 +215,7 @@ CONTENT: Final = Family(B.CONTENT, (
  "banned file", "charset", "unacceptable content", "8-bit", "malformed message",
     "header*rejected",
     "bodytype", "data format error", "forbidden content", "prohibited content",
-    "contains*blocked", "垃圾邮件",
-    "迷惑メール", "message was rejected*antispam", "anti-spam", "antispam", "mail content denied", "cyren",
+    "contains*blocked", "message was rejected*antispam", "anti-spam", "antispam", "mail content denied", "cyren",
     "pyzor", "rspamd",
     "conversion*required", "conversion*prohibited", "undesirable", "obscene", "keyword",
     "not rfc 2822", "html tag", "invalid header",
@@ -258,6 +252,7 @@ SECURITY: Final = Family(B.POLICY_REJECT, (
     "not compliant", "does not comply",
 ))  # fmt: skip
 LISTED: Final = Family(B.REPUTATION_BLOCK, (
+    "blackhole",
     "listed in the dbl",
     "csi.cloudmark", "cloudmark sender intelligence", "sender ip address rejected",
     "extreme bad ip profile", "not accepting mail from your ip", "too many spams from your ip",
@@ -306,6 +301,7 @@ SENDER: Final = Family(B.POLICY_REJECT, (
     "mail refused*your address", "from*not accepted", "sender*unacceptable", "sender*suspicious",
 ))  # fmt: skip
 REFUSED_BY_PERSON: Final = Family(B.FILTERED, (
+    "rejects mail from", "only accepts mail", "only accepts messages", "not on the*allowed", "recipient*blocked you", "recipient has blocked",
     "message filtered",
     "extended inactivity", "bounced address", "restricted sms", "not accepting any mail", "user rules",
     "not found recipient account", "account is protected by", "blocked by the recipient",
@@ -319,13 +315,13 @@ REFUSED_BY_PERSON: Final = Family(B.FILTERED, (
     "recipient*filter", "because the recipient",
     "recipient*only accept", "recipient is not accepting", "recipient isn't accepting",
     "sender not on*whitelist", "private*whitelist",
-    "not accepting messages",
+    "recipient*not accepting messages", "user*not accepting messages", "account*not accepting messages",
     "we failed to deliver mail because the following address recipient id refuse", "refuse to receive mail",
     "email preferences of the person", "refuses to accept", "restricted to*sender",
 
     "delivery not authorized", "recipnotauth", "notauth", "user*restricted*receive", "has blocked",
     "rejected by user", "due to extended inactivity new mail",
-    "mailbox unavailable or", "rule-based", "拒否", "受信拒否", "受け取りを拒否", "mail addresses to refuse",
+    "mailbox unavailable or access", "rule-based", "拒否", "受信拒否", "受け取りを拒否", "mail addresses to refuse",
     "undeliverable address*filter",
 ))  # fmt: skip
 LOCAL_USER: Final = Family(B.INVALID_MAILBOX, (
@@ -338,18 +334,18 @@ LOCAL_USER: Final = Family(B.INVALID_MAILBOX, (
     "ディレクトリには見つかりません",
 ))  # fmt: skip
 UNKNOWN_USER: Final = Family(B.INVALID_MAILBOX, (
+    "no valid mailbox", "account is unavailable", "user is unavailable", "no valid user", "unable to find*user", "user could not be", "cannot be found",
     "user not recognized", "name not recognized", "address not recognized",
     "user not found",
     "not present in directory", "addresses were unknown", "server rejected recipients",
     "not an active address", "user not active", "mailbox is unavailable", "mailbox not present",
-    "mailbox unavaiable", "nessun utente", "no mail box", "person not found", "is not local",
+    "mailbox unavaiable", "no mail box", "person not found", "is not local",
     "recipient not ok", "badrcptto", "badrecipientto", "validrcptto", "recipient has been denied",
     "no one at this address", "no longer accepts mail", "no longer valid", "wrong or",
     "spectator does not exist", "missing home directory", "user not known", "not in my list",
  "recipient rejected", "rcpt to rejected", "can't accept user",
     "not have an account",
     "the recipient name is not recognized", "recipientnotfound", "non répertorié",
-    "no se encuentra en el directorio",
     "user unknown", "unknown user", "user is unknown", "user*unknown", "unknown recipient",
     "recipient unknown", "recipient*unknown",
     "unknown address", "address unknown", "unknown mailbox", "mailbox unknown", "unknown account",
@@ -383,29 +379,22 @@ UNKNOWN_USER: Final = Family(B.INVALID_MAILBOX, (
     "not listed in*address book", "not listed in domino", "not listed in public",
     "not listed in*directory", "user*not listed", "mailbox unavailable",
  "delivery to*not permitted", "undeliverable address",
-    "addressee unknown", "address error", "adresse*invalide",
-    "adresse d au moins un destinataire invalide", "destinataire*inconnu", "utilisateur inconnu",
-    "utente*sconosciuto", "usuario desconocido",
-    "destinatario*no existe", "no existe", "empfänger*unbekannt", "unbekannter empfänger",
-    "benutzer*unbekannt", "existiert nicht", "неверный", "пользователь не найден",
-    "не существует", "用户不存在", "收件人不存在", "ディレクトリのリストにありません", "見つかりません",
-    "見つからない", "存在しません", "宛先不明",
-    "宛先が不明", "recipnotfound", "not in address book",
+    "addressee unknown", "address error",
+    "adresse d au moins un destinataire invalide", "ディレクトリのリストにありません", "recipnotfound", "not in address book",
     "not in directory", "unable to deliver message to*(and other recipients in the same domain",
     "mailbox*deleted", "user*deleted",
     "account*deleted", "has been deleted", "is no longer",
     "user*terminated", "discontinued", "mailbox not available", "recipient*not available",
     "user account*unavailable", "could not deliver message to mailbox",
     "please check*recipient", "check the recipient", "vrfy", "resolver.adr", "user is not*registered",
-    "not registered", "utilizador*desconhecido",
-    "usuário*desconhecido", "onbekende", "nieznany", "okänd", "addressee*not found",
+    "not registered", "addressee*not found",
     "recipient*not recognized", "user*nonexist",
  "no one here", "illegal user", "illegal recipient",
     "illegal alias", "recipient no longer", "rcp-p1", "recipient not exist",
-    "cannot find*mailbox", "ambiguous", "not*match*directory", "destin. sconosciuto",
-    "destinatario sconosciuto", "message could not be delivered to mobile",
+    "cannot find*mailbox", "ambiguous", "not*match*directory", "message could not be delivered to mobile",
 ), remote_user=True)  # fmt: skip
 UNKNOWN_DOMAIN: Final = Family(B.INVALID_DOMAIN, (
+    "not hosted here", "domain*not hosted", "domain has no", "no such mail domain", "domain is not local",
     "unrouteable address", "relevant mx records point to non-existent",
     "mail receiving disabled", "mail domain mentioned in email address is unknown",
     "unknown domain name", "unroutable address", "server: .: host not found",
@@ -426,8 +415,7 @@ UNKNOWN_DOMAIN: Final = Family(B.INVALID_DOMAIN, (
     "host*does not exist", "host*not found", "domain*not found",
     "does not like*domain", "no such domain", "destination domain*not exist",
     "all relevant mx records point to non-existent hosts", "unknown mail domain",
-    "smtp protocol returned a permanent error", "mail domain*unknown", "no route for host",
-    "ドメインが見つかり", "server does not accept mail", "nxdomain",
+    "smtp protocol returned a permanent error", "mail domain*unknown", "no route for host", "server does not accept mail", "nxdomain",
 ))  # fmt: skip
 EXPIRED: Final = Family(B.EXPIRED, (
     "delivery failed*attempts",
@@ -448,6 +436,7 @@ EXPIRED: Final = Family(B.EXPIRED, (
     "retries*exceeded", "enqueued*undeliverable", "not*reachable within", "待機", "was not reachable",
 ))  # fmt: skip
 NETWORK: Final = Family(B.NETWORK, (
+    "tls not available", "tls is not available", "tls currently unavailable",
     "address family mismatch", "all routes to destination blocked", "maximum hop count", "dns.failure",
     "dns query failed", "best-preference mx", "most progress was", "bad dns lookup",
     "hop count", "mail loop", "mail*loop", "routing loop", "loops back", "looping", "loop detected",
@@ -473,6 +462,7 @@ LOCAL: Final = Family(B.TRANSIENT_SYSTEM, (
     "procmail:", "couldn't create \"/", "could not create \"/", "mailer error", "unknown mailer error",
 ))  # fmt: skip
 SYSTEM: Final = Family(B.TRANSIENT_SYSTEM, (
+    "system not accepting", "mailbox server offline", "server offline", "server is offline", "shutting down", "under maintenance", "temporarily out of order",
     "could not load drd", "transaction failed", "delivery to file forbidden",
     "delivery to pipe forbidden", "local delivery failed", "lmtp error", "resolver.adr.invalidinsmtp",
     "resolver.adr.ambiguous", "resolver.fwd", "several matches found", "storedrv", "bad interpreter",
@@ -518,7 +508,7 @@ FAMILIES: Final = (
 
 STATUS: Final = {
     "1.0": B.INVALID_MAILBOX, "1.1": B.INVALID_MAILBOX, "1.2": B.INVALID_DOMAIN, "1.3": B.INVALID_MAILBOX,
-    "1.4": B.FILTERED, "1.5": B.INVALID_MAILBOX, "1.6": B.MOVED, "1.7": B.POLICY_REJECT,
+    "1.4": B.FILTERED, "1.5": B.UNDETERMINED, "1.6": B.MOVED, "1.7": B.POLICY_REJECT,
     "1.8": B.POLICY_REJECT,
     "1.9": B.TRANSIENT_SYSTEM, "1.10": B.INVALID_DOMAIN, "1.351": B.INVALID_MAILBOX,
     "2.0": B.FILTERED, "2.1": B.FILTERED, "2.2": B.MAILBOX_FULL, "2.3": B.MESSAGE_TOO_LARGE,
@@ -531,9 +521,15 @@ STATUS: Final = {
     "5.0": B.PROTOCOL, "5.1": B.PROTOCOL, "5.2": B.PROTOCOL, "5.3": B.RATE_LIMITED, "5.4": B.PROTOCOL,
     "5.5": B.PROTOCOL,
     "7.13": B.MAILBOX_DISABLED, "7.17": B.INVALID_MAILBOX, "7.18": B.INVALID_DOMAIN, "7.7": B.CONTENT,
-    "7.25": B.REPUTATION_BLOCK, "7.27": B.AUTH_FAILURE,
+    "4.300": B.EXPIRED, "4.311": B.NETWORK, "4.312": B.NETWORK, "4.316": B.NETWORK,
+    "7.16": B.MESSAGE_TOO_LARGE, "7.19": B.TRANSIENT_SYSTEM, "7.20": B.AUTH_FAILURE, "7.21": B.AUTH_FAILURE,
+    "7.22": B.AUTH_FAILURE, "7.23": B.AUTH_FAILURE, "7.24": B.AUTH_FAILURE, "7.25": B.REPUTATION_BLOCK,
+    "7.26": B.AUTH_FAILURE, "7.27": B.AUTH_FAILURE, "7.28": B.RATE_LIMITED,
 }  # fmt: skip
 """Class by RFC 3463 status without its first digit, where the text says nothing."""
 
-SUBJECT: Final = {"6": B.CONTENT, "7": B.POLICY_REJECT, "1": B.INVALID_MAILBOX, "5": B.PROTOCOL}
+SUBJECT: Final = {
+    "1": B.INVALID_MAILBOX, "2": B.FILTERED, "3": B.TRANSIENT_SYSTEM, "4": B.NETWORK, "5": B.PROTOCOL,
+    "6": B.CONTENT, "7": B.POLICY_REJECT,
+}  # fmt: skip
 """Class by the status's middle number, where the detail is unknown."""

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Final
 
 from mailer.replies.families import FAMILIES, STATUS, SUBJECT, Family
+from mailer.replies.languages import read_foreign
 from mailer.replies.rows import DAY, ROWS, Row
 from mailer.replies.verdict import Basis, BounceClass, ReplyClass, Verdict
 
@@ -128,7 +129,9 @@ def _decide(found: _Found, permanent: bool, code: int | None) -> tuple[ReplyClas
 def _classify(code: int | None, enhanced: str, text: str, provider: str, command: str) -> _Found:
     detail = enhanced[2:]
     row = next((row for row in ROWS if _row_holds(row, code, detail, text, provider)), None)
-    found = _by_families(code, detail, text, command) or _by_status(code, detail, command)
+    found = (
+        _by_families(detail, text, command) or _by_grammar(text, command) or _by_status(code, detail, command)
+    )
     if row is None:
         return found
     return _Found(
@@ -161,7 +164,7 @@ def _pair(detail: str) -> tuple[int, int]:
     return int(subject), int(number)
 
 
-def _by_families(code: int | None, detail: str, text: str, command: str) -> _Found | None:
+def _by_families(detail: str, text: str, command: str) -> _Found | None:
     family = _first_to_speak(text)
     if family is None:
         return None
@@ -177,6 +180,13 @@ def _by_families(code: int | None, detail: str, text: str, command: str) -> _Fou
     elif family.remote_user and means is BounceClass.INVALID_MAILBOX and not _is_about_user(detail, command):
         means = BounceClass.FILTERED
     return _Found(means, Basis.TEXT)
+
+
+def _by_grammar(text: str, command: str) -> _Found | None:
+    means = read_foreign(text)
+    if command == "MAIL" and means in _HARD_CLASSES:
+        means = BounceClass.POLICY_REJECT
+    return None if means is None else _Found(means, Basis.TEXT)
 
 
 def _is_about_user(detail: str, command: str) -> bool:
