@@ -22,68 +22,74 @@ _MARKS: Final = str.maketrans(
 # Finnish, Hungarian, Turkish, Romanian, Russian, Ukrainian, Chinese, Japanese, Korean.
 _USER: Final = (
     "postfach empfanger empfaenger benutzer adresse adressat konto mailbox teilnehmer "
-    "utilisateur destinataire boite compte usuario destinatario buzon cuenta direccion "
-    "utente casella account indirizzo utilizador caixa conta_ endereco "
-    "gebruiker ontvanger postvak adres geadresseerde uzytkownik odbiorc skrzynk konta "
-    "uzivatel prijemce schrank ucet anvandar mottagar modtager mottaker bruker brevlad postkasse "
-    "vastaanottaj kayttaj postilaatik osoite felhasznalo cimzett postafiok kullanici alici "
-    "posta_kutu hesap utilizator destinatar casut cont_ "
-    "пользовател получател адресат ящик адрес аккаунт учетн абонент користувач одержувач отримувач скриньк "
-    "用户 用戶 收件人 收件者 邮箱 郵箱 信箱 帐号 账号 账户 帳號 地址 "
-    "ユーザ 宛先 受信者 アドレス アカウント メールボックス 受信箱 사용자 수신자 메일함 메일박스 계정 주소"
+    "utilisateur destinataire boite compte usuario destinatario buzon cuenta direccion utente "
+    "casella account indirizzo utilizador caixa conta_ endereco gebruiker ontvanger postvak "
+    "adres geadresseerde uzytkownik odbiorc skrzynk konta uzivatel prijemce schrank ucet "
+    "anvandar mottagar modtager mottaker bruker brevlad postkasse vastaanottaj kayttaj "
+    "postilaatik osoite felhasznalo cimzett postafiok kullanici alici posta_kutu hesap "
+    "utilizator destinatar casut cont_ пользовател получател адресат ящик адрес аккаунт учетн "
+    "абонент користувач одержувач отримувач скриньк 用户 用戶 收件人 收件者 邮箱 郵箱 信箱 "
+    "帐号 账号 账户 帳號 地址 ユーザ 宛先 受信者 アドレス アカウント メールボックス 受信箱 사용자 수신자 메일함 메일박스 계정 주소"
 )
 _QUOTA: Final = "quota cuota kwot speicherplatz limit_ квот 容量 配额 空间 空間"
 _DOMAIN: Final = "domain domaine dominio domein domen doman rechnername домен 域名 網域 ドメイン 도메인"
 _MESSAGE: Final = (
-    "nachricht e-mail message courriel mensaje correo messaggio mensagem bericht wiadomosc zprava "
-    "meddelande besked melding viesti uzenet mesaj сообщени письм повідомлен лист 邮件 郵件 メール 메일"
+    "nachricht e-mail message courriel mensaje correo messaggio mensagem bericht wiadomosc "
+    "zprava meddelande besked melding viesti uzenet mesaj сообщени письм повідомлен лист 邮件 郵件 "
+    "メール 메일"
 )
 _PEER: Final = (
     "ip_ ip-adresse ip-adres adresse_ip direccion_ip indirizzo_ip адрес_ip 服务器ip 您的ip ip被 ip地址"
 )
-_LINK: Final = "verbindung connexion conexion connession conexao conexiones conexoes verbinding polaczeni соединени 连接 連接 接続"
+_LINK: Final = (
+    "verbindung connexion conexion connession conexao conexiones conexoes verbinding polaczeni "
+    "соединени 连接 連接 接続"
+)
 
 # States.
 _NOT_THERE: Final = (
-    "unbekannt existiert_nicht nicht_existier ungultig ungueltig nicht_gefunden nicht_vorhanden gibt_es_nicht "
-    "kein_solcher keine_solche nicht_bekannt inconnu inexistant n'existe n’existe introuvable pas_trouve "
-    "invalide desconocid inexistente inesistente no_existe no_encontrad no_se_enc no_valid no_es_valid sconosciut "
-    "non_esiste non_trovat non_valid desconhecid nao_existe nao_encontrad nao_foi_encontrad invalid "
-    "onbekend bestaat_niet niet_gevonden ongeldig nieznan nie_istnieje nie_znalez nieprawidlow nie_ma_tak "
-    "neexistuje neznam nenalezen finns_inte okand hittades_inte findes_ikke ukendt finnes_ikke ukjent "
-    "eksisterer_ikke ei_loydy tuntemat ei_ole_olemassa nem_letezik ismeretlen nem_talal yok_ bulunamad "
-    "gecersiz nu_exista necunoscut не_существ не_найден неизвестн нет_так неверн недействит отсутствует "
-    "не_існує не_знайден невідом 不存在 无此 無此 未找到 没有找到 找不到 查无 查無 无效 無效 不正确 "
-    "存在しません 存在しない 見つかりません 見つからない 不明 いません ありません 존재하지 찾을_수 없는"
+    "unbekannt existiert_nicht nicht_existier ungultig ungueltig nicht_gefunden nicht_vorhanden "
+    "gibt_es_nicht kein_solcher keine_solche nicht_bekannt inconnu inexistant n'existe n’existe "
+    "introuvable pas_trouve invalide desconocid inexistente inesistente no_existe no_encontrad "
+    "no_se_enc no_valid no_es_valid sconosciut non_esiste non_trovat non_valid desconhecid "
+    "nao_existe nao_encontrad nao_foi_encontrad invalid onbekend bestaat_niet niet_gevonden "
+    "ongeldig nieznan nie_istnieje nie_znalez nieprawidlow nie_ma_tak neexistuje neznam "
+    "nenalezen finns_inte okand hittades_inte findes_ikke ukendt finnes_ikke ukjent "
+    "eksisterer_ikke ei_loydy tuntemat ei_ole_olemassa nem_letezik ismeretlen nem_talal yok_ "
+    "bulunamad gecersiz nu_exista necunoscut не_существ не_найден неизвестн нет_так неверн "
+    "недействит отсутствует не_існує не_знайден невідом 不存在 无此 無此 未找到 没有找到 找不到 查无 查無 "
+    "无效 無效 不正确 存在しません 存在しない 見つかりません 見つからない 不明 いません "
+    "ありません 존재하지 찾을_수 없는"
 )
 _FULL: Final = (
-    "voll_ uberfullt ueberfuellt erschopft erschoepft uberschritten ueberschritten plein depasse sature "
-    "lleno_ llena_ excedid superad superat sin_espacio piena_ pieno_ esaurit cheia_ cheio_ lotad vol_ pelna_ pelny_ przepeln przekrocz plna "
-    "full_ fuld_ taynna megtelt dolu plin_ plina_ переполн заполнен превышен переповнен перевищен "
-    "已满 已滿 满了 不足 超出 超过 いっぱい 一杯 超え 満杯 초과 가득"
+    "voll_ uberfullt ueberfuellt erschopft erschoepft uberschritten ueberschritten plein "
+    "depasse sature lleno_ llena_ excedid superad superat sin_espacio piena_ pieno_ esaurit "
+    "cheia_ cheio_ lotad vol_ pelna_ pelny_ przepeln przekrocz plna full_ fuld_ taynna megtelt "
+    "dolu plin_ plina_ переполн заполнен превышен переповнен перевищен 已满 已滿 满了 不足 超出"
+    " 超过 いっぱい 一杯 超え 満杯 초과 가득"
 )
 _LOCKED: Final = (
-    "gesperrt deaktiviert stillgelegt inaktiv suspendu desactive bloque inactif suspendid desactivad "
-    "bloquead inactiv deshabilitad sospes disabilitat disattivat bloccat suspens desativad inativ "
-    "geblokkeerd uitgeschakeld opgeheven zablokowan nieaktywn zawieszon wylaczon zablokov deaktivov sparrad "
-    "inaktiver заблокирован отключен неактив деактивир закрыт заблокован 停用 锁定 鎖定 冻结 凍結 禁用 注销 "
-    "停止 無効 정지 휴면 비활성"
+    "gesperrt deaktiviert stillgelegt inaktiv suspendu desactive bloque inactif suspendid "
+    "desactivad bloquead inactiv deshabilitad sospes disabilitat disattivat bloccat suspens "
+    "desativad inativ geblokkeerd uitgeschakeld opgeheven zablokowan nieaktywn zawieszon "
+    "wylaczon zablokov deaktivov sparrad inaktiver заблокирован отключен неактив деактивир "
+    "закрыт заблокован 停用 锁定 鎖定 冻结 凍結 禁用 注销 停止 無効 정지 휴면 비활성"
 )
 _TOO_LARGE: Final = (
-    "zu_gro trop_gros trop_grand trop_volum trop_lourd demasiado_grande excede_el_tamano troppo_grande "
-    "muito_grande te_groot zbyt_duz prilis_velk for_stor liian_suuri tul_nagy cok_buyuk слишком_бол "
-    "завелик 太大 过大 過大 大小超 大きすぎ 너무_큽 크기_초과"
+    "zu_gro trop_gros trop_grand trop_volum trop_lourd demasiado_grande excede_el_tamano "
+    "troppo_grande muito_grande te_groot zbyt_duz prilis_velk for_stor liian_suuri tul_nagy "
+    "cok_buyuk слишком_бол завелик 太大 过大 過大 大小超 大きすぎ 너무_큽 크기_초과"
 )
 _SPAM: Final = (
     "spam werbung correo_no_deseado pourriel indesirable спам 垃圾 迷惑 スパム 스팸 virus вирус 病毒"
 )
 _TOO_MANY: Final = (
-    "zu_viele zu_haufig zu_schnell trop_de demasiad tropp excesso_de muitas muitos te_veel zbyt_wiele "
-    "za_duzo_pola слишком_много слишком_част 过多 過多 频率 頻率 频繁 数超过 多すぎ 너무_많"
+    "zu_viele zu_haufig zu_schnell trop_de demasiad tropp excesso_de muitas muitos te_veel "
+    "zbyt_wiele za_duzo_pola слишком_много слишком_част 过多 過多 频率 頻率 频繁 数超过 多すぎ 너무_많"
 )
 _BLACK: Final = (
-    "gesperrt blockiert bloque lista_nera lista_negra liste_noire zwarte_lijst czarn черн заблокирован "
-    "блокир 黑名单 黑名單 封禁 拒绝 ブラックリスト ブロック 차단"
+    "gesperrt blockiert bloque lista_nera lista_negra liste_noire zwarte_lijst czarn черн "
+    "заблокирован блокир 黑名单 黑名單 封禁 拒绝 ブラックリスト ブロック 차단"
 )
 _REFUSED: Final = (
     "abgelehnt fehlgeschlagen refuse echoue rechazad fallid rifiutat recusad geweigerd odrzucon "

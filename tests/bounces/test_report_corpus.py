@@ -62,11 +62,49 @@ def test_line_ends_change_nothing(line_end: bytes) -> None:
         )
 
 
-def test_mail_cut_anywhere_is_read() -> None:
-    chosen = random.Random(7)
-    for raw in mails().values():
-        for _ in range(3):
+SHARES = range(4)
+"""What takes long is done in parts, so that several processes share it."""
+
+
+@pytest.mark.parametrize("share", SHARES)
+def test_every_mail_cut_at_fifty_places_is_read(share: int) -> None:
+    chosen = random.Random(share)
+    for raw in list(mails().values())[share :: len(SHARES)]:
+        for _ in range(50):
             assert parse_report(raw[: chosen.randrange(len(raw) + 1)]).kind in ReportKind
+
+
+@pytest.mark.parametrize("share", SHARES)
+def test_ten_thousand_damaged_mails_are_read(share: int) -> None:
+    chosen = random.Random(share)
+    whole = list(mails().values())
+    for _ in range(10_000 // len(SHARES)):
+        raw = chosen.choice(whole)
+        for _ in range(chosen.randint(1, 6)):
+            raw = damaged(chosen, raw, chosen.choice(whole))
+        for one in parse_report(raw).recipients:
+            assert len(one.diagnostic) <= 512
+            assert one.verdict is None or not (one.verdict.hard and one.verdict.enhanced.startswith("4"))
+
+
+def damaged(chosen: random.Random, raw: bytes, other: bytes) -> bytes:
+    """Return a mail with one fault: octets or a line changed, doubled, lost, moved, or another mail's."""
+    at, length = chosen.randrange(len(raw) + 1), chosen.choice((1, 1, 8, 60, 400))
+    before, taken, after = raw[:at], raw[at : at + length], raw[at + length :]
+    lines = raw.split(b"\n")
+    line = chosen.randrange(len(lines))
+    return chosen.choice(
+        (
+            before + chosen.randbytes(length) + after,
+            before + after,
+            before + taken * 3 + after,
+            before + other[at : at + 10 * length] + taken + after,
+            b"\n".join([*lines[:line], *lines[line + 1 :]]),
+            b"\n".join([*lines[:line], lines[line].swapcase(), *lines[line + 1 :]]),
+            b"\n".join([*lines[line:], *lines[:line]]),
+            raw.replace(b"\n\n", b"\n", 1),
+        )
+    )
 
 
 def test_return_path_is_found_in_every_bounce() -> None:

@@ -26,3 +26,9 @@ export UV_SYSTEM_CERTS=1 UV_NATIVE_TLS=1
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check 'uv>=0.9'
 "$venv/bin/uv" pip install --quiet --compile-bytecode --python "$venv/bin/python" --require-hashes -r requirements.lock
 "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --no-deps --no-build-isolation -e .
+# The mails that flufl.bounce is tested with are in its source alone; the tests read them there.
+flufl=$("$venv/bin/python" -c 'from importlib.metadata import version; print(version("flufl.bounce"))')
+mkdir -p "$venv/share"
+"$venv/bin/python" -m pip download --quiet --disable-pip-version-check --no-deps --no-build-isolation \
+    --no-binary flufl.bounce --dest "$venv/share" "flufl.bounce==$flufl" ||
+    echo "no source of flufl.bounce $flufl: its mails are not tested here" >&2

@@ -190,7 +190,8 @@ def test_english_is_never_taken_for_another_language(text: str) -> None:
 
 
 def test_unknown_user_in_answer_to_mail_speaks_of_the_sender() -> None:
-    assert BounceClass.POLICY_REJECT == judge(550, "", "Usuario no encontrado", command="MAIL").bounce_class
+    verdict = judge(550, "", "Usuario no encontrado", command="MAIL")
+    assert verdict.bounce_class is BounceClass.POLICY_REJECT
 
 
 @pytest.mark.parametrize(
