@@ -29,7 +29,8 @@ _USER: Final = (
     "postilaatik osoite felhasznalo cimzett postafiok kullanici alici posta_kutu hesap "
     "utilizator destinatar casut cont_ пользовател получател адресат ящик адрес аккаунт учетн "
     "абонент користувач одержувач отримувач скриньк 用户 用戶 收件人 收件者 邮箱 郵箱 信箱 "
-    "帐号 账号 账户 帳號 地址 ユーザ 宛先 受信者 アドレス アカウント メールボックス 受信箱 사용자 수신자 메일함 메일박스 계정 주소"
+    "帐号 账号 账户 帳號 地址 ユーザ 宛先 受信者 アドレス アカウント メールボックス "
+    "受信箱 사용자 수신자 메일함 메일박스 계정 주소"
 )
 _QUOTA: Final = "quota cuota kwot speicherplatz limit_ квот 容量 配额 空间 空間"
 _DOMAIN: Final = "domain domaine dominio domein domen doman rechnername домен 域名 網域 ドメイン 도메인"
