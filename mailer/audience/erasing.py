@@ -34,13 +34,14 @@ class Erased:
     reports: int
 
 
-def erase(session: Session, address: Address, *, secret: bytes, at: datetime) -> Erased:
+def erase(session: Session, address: Address, *, secret: bytes, at: datetime, way: str = "command") -> Erased:
     """Take out everything personal about an address, whether or not it was ever a subscriber.
 
     What stays: a keyed hash that keeps an import from bringing the address back, one ledger line
     saying when, and the deliveries with their states and codes. The emptied row keeps its id, because
     SQLite would give the highest one to the next subscriber, and with it old deliveries and links.
-    `secret` is the oldest of `Database.secrets()`. Doing it twice changes nothing.
+    `secret` is the oldest of `Database.secrets()`; `way` is how it was asked for. Doing it twice
+    changes nothing.
     """
     hashed = suppression.erased_key(address.key, secret)
     known = session.scalar(select(Subscriber).where(Subscriber.address_key == address.key).with_for_update())
@@ -72,7 +73,7 @@ def erase(session: Session, address: Address, *, secret: bytes, at: datetime) ->
             at=at,
             before=known.status,
             after=SubscriberStatus.ERASED.value,
-            way="command",
+            way=way,
         )
     )
     _empty(known, hashed, at)

@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, func, select, true
 from sqlalchemy.orm import Session
 
 from mailer.audience.importing import safe_cell
+from mailer.audience.subscribers import SubscriberView, view
 from mailer.database.models import Subscriber, SubscriberStatus, SubscriberTag
 
 _BATCH = 5_000
@@ -54,6 +55,20 @@ def rows(
         after, left = batch[-1].id, left - len(batch)
         if limit and left <= 0:
             return
+
+
+def views(
+    session: Session, condition: ColumnElement[bool] | None, *, after: int, limit: int
+) -> list[SubscriberView]:
+    """Return up to `limit` subscribers whose id is above `after`, by id."""
+    found = session.scalars(
+        select(Subscriber)
+        .where(Subscriber.id > after, _KEPT, true() if condition is None else condition)
+        .order_by(Subscriber.id)
+        .limit(limit)
+    ).all()
+    tags = _tags(session, found[0].id, found[-1].id) if found else {}
+    return [view(known, tags.get(known.id, ())) for known in found]
 
 
 def write_csv(session: Session, target: TextIO, condition: ColumnElement[bool] | None) -> int:

@@ -12,11 +12,12 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.orm import Session
 
-from mailer.address import Address, check_header_text
+from mailer.address import Address
 from mailer.audience import suppression
+from mailer.audience.fields import check_attributes, check_name, check_tags
 from mailer.database.models import Consent, Subscriber, SubscriberStatus, SubscriberTag
 
 _S = SubscriberStatus
@@ -134,10 +135,10 @@ def add(
     """Add a subscriber, or bring name, attributes and tags of a known one up to date.
 
     `secret` is the oldest of `Database.secrets()`: it recognises erased addresses. Whoever opted out,
-    bounced, complained or was erased is not brought back. Raises `AddressError` for a name that must
-    not go into a header.
+    bounced, complained or was erased is not brought back. Raises `AddressError` for a name, tag or
+    attribute that must not be kept.
     """
-    check_header_text(name, field="name")
+    name, tags, attributes = check_name(name), check_tags(tags), check_attributes(attributes or {})
     known = session.scalar(select(Subscriber).where(Subscriber.address_key == address.key))
     if known is None:
         if suppression.reason_for(session, address.key, secret=secret):
@@ -148,7 +149,7 @@ def add(
             domain=address.domain,
             name=name,
             status=status.value,
-            attributes=dict(attributes or {}),
+            attributes=attributes,
             created_at=at,
             changed_at=at,
         )
@@ -159,7 +160,7 @@ def add(
         return Added(known.id, Outcome.ADDED)
     if known.status not in (SubscriberStatus.ACTIVE.value, SubscriberStatus.PENDING.value):
         return Added(known.id, Outcome.KEPT_OUT)
-    merged = {**known.attributes, **(attributes or {})}
+    merged = {**known.attributes, **attributes}
     changed = (
         _add_tags(session, known.id, tags) | (merged != known.attributes) | bool(name and name != known.name)
     )
@@ -168,6 +169,41 @@ def add(
     known.name, known.attributes, known.changed_at = name or known.name, merged, at
     session.flush()
     return Added(known.id, Outcome.UPDATED)
+
+
+def revise(
+    session: Session,
+    subscriber_id: int,
+    *,
+    at: datetime,
+    name: str | None = None,
+    attributes: Mapping[str, Any] | None = None,
+    tags: Iterable[str] | None = None,
+) -> bool:
+    """Change what is known of a subscriber; return whether there is such a subscriber.
+
+    `attributes` are merged, and None takes one out (RFC 7396); `tags` replace the ones there are. What
+    is None stays as it is. Raises `AddressError` for what must not be kept.
+    """
+    known = session.get(Subscriber, subscriber_id, with_for_update=True)
+    if known is None or known.status == SubscriberStatus.ERASED:
+        return False
+    if name is not None:
+        known.name = check_name(name)
+    if attributes is not None:
+        merged = {**known.attributes, **attributes}
+        known.attributes = check_attributes({key: one for key, one in merged.items() if one is not None})
+    if tags is not None:
+        wanted = check_tags(tags)
+        session.execute(
+            delete(SubscriberTag).where(
+                SubscriberTag.subscriber_id == subscriber_id, SubscriberTag.tag.not_in(wanted)
+            )
+        )
+        _add_tags(session, subscriber_id, wanted)
+    known.changed_at = at
+    session.flush()
+    return True
 
 
 def change_status(
@@ -257,10 +293,8 @@ def history(session: Session, subscriber_id: int) -> list[LedgerLine]:
     ]
 
 
-def _view(session: Session, known: Subscriber) -> SubscriberView:
-    tags = session.scalars(
-        select(SubscriberTag.tag).where(SubscriberTag.subscriber_id == known.id).order_by(SubscriberTag.tag)
-    )
+def view(known: Subscriber, tags: Iterable[str]) -> SubscriberView:
+    """Return a stored subscriber as other rooms see one."""
     return SubscriberView(
         id=known.id,
         address=known.address,
@@ -271,6 +305,13 @@ def _view(session: Session, known: Subscriber) -> SubscriberView:
         attributes=known.attributes,
         tags=tuple(tags),
     )
+
+
+def _view(session: Session, known: Subscriber) -> SubscriberView:
+    tags = session.scalars(
+        select(SubscriberTag.tag).where(SubscriberTag.subscriber_id == known.id).order_by(SubscriberTag.tag)
+    )
+    return view(known, tags)
 
 
 def _add_tags(session: Session, subscriber_id: int, tags: Iterable[str]) -> bool:

@@ -38,6 +38,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "mailer.cli.subscribers:subscribers",
         "Add, import, export, list and erase subscribers.",
     ),
+    "tokens": ("mailer.cli.tokens:tokens", "Make, list and revoke the API's tokens."),
     "dkim": ("mailer.cli.dkim:dkim", "Make signing keys and print their DNS records."),
     "config": ("mailer.cli.config:config", "Show and check the settings."),
     "db": ("mailer.cli.db:db", "Upgrade, back up and check the database."),

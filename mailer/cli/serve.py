@@ -27,6 +27,7 @@ def serve(app: App, host: str | None, port: int | None) -> None:
         brand=settings.brand,
         public_url=settings.web.public_url,
         tracking=settings.tracking,
+        segments=settings.segments,
         hooks=Hooks(
             app.database, app.signer, secrets=secrets_of(settings.webhooks), rules=rules_of(settings)
         ),

@@ -204,6 +204,22 @@ class Suppression(Base):
     report_id: Mapped[int | None] = mapped_column(Identifier)
 
 
+class ApiToken(Base):
+    """A key to the API: what it may do, and the SHA-256 of its secret."""
+
+    __tablename__ = "api_tokens"
+
+    id: Mapped[int] = mapped_column(Identifier, primary_key=True)
+    name: Mapped[str] = mapped_column(String(64))
+    digest: Mapped[str] = mapped_column(String(64))
+    scopes: Mapped[str] = mapped_column(Text)
+    """Separated by blanks."""
+    created_at: Mapped[datetime]
+    used_at: Mapped[datetime | None]
+    """When it was last used, to the hour."""
+    revoked_at: Mapped[datetime | None]
+
+
 class StoredEdition(Base):
     """A frozen rendering under its SHA-256."""
 

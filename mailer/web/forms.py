@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Final
 from urllib.parse import parse_qsl
 
@@ -26,3 +27,12 @@ async def fields_of(request: Request) -> dict[str, str]:
 def client_ip(request: Request) -> str:
     """Return the address the request came from; behind a proxy on this machine, the one it forwards."""
     return request.client.host if request.client else ""
+
+
+def network(ip: str) -> str:
+    """Return what counts as one client: an IPv4 address, or an IPv6 network of 64 bits."""
+    try:
+        parsed = ipaddress.ip_address(ip)
+    except ValueError:
+        return ip
+    return ip if parsed.version == 4 else str(ipaddress.ip_network((parsed, 64), strict=False))

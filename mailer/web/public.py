@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Final
 
 from fastapi import APIRouter, FastAPI
@@ -20,6 +21,8 @@ from mailer.config import Brand, Newsletter, Tracking
 from mailer.database.session import Database
 from mailer.errors import StorageError, TokenError
 from mailer.tokens import Signer
+from mailer.web.api import PREFIX as API
+from mailer.web.api import create_api
 from mailer.web.archive import Archive, Editions
 from mailer.web.hooks import PREFIX as HOOKS
 from mailer.web.hooks import Hooks
@@ -30,7 +33,7 @@ from mailer.web.subscribe import Joining, SendConfirmation
 from mailer.web.unsubscribe import Leaving
 from mailer.web.writer import Writer
 
-PRIVATE: Final = ("/u/", "/p/", "/c/", "/o/", "/confirm/")
+PRIVATE: Final = ("/u/", "/p/", "/c/", "/o/", "/confirm/", "/api/")
 _ROBOTS: Final = "User-agent: *\n" + "".join(f"Disallow: {prefix}\n" for prefix in PRIVATE)
 _log = logging.getLogger(__name__)
 
@@ -45,10 +48,12 @@ def create_app(
     tracking: Tracking,
     send_confirmation: SendConfirmation,
     hooks: Hooks | None = None,
+    segments: Mapping[str, str] = MappingProxyType({}),
 ) -> ASGIApp:
     """Return the application of the public pages. The database is open already.
 
-    `send_confirmation` brings the letter of a double opt-in to a relay, or raises.
+    `send_confirmation` brings the letter of a double opt-in to a relay, or raises. `segments` are the
+    saved ones, which the API knows too.
     """
     public_url = public_url.rstrip("/")
     look = Look(brand, name=newsletter.name, language=newsletter.language)
@@ -83,6 +88,7 @@ def create_app(
     app.include_router(Intake(signer, editions, writer, tracking).router())
     if hooks is not None:
         app.include_router(hooks.router())
+    app.mount(API, create_api(database, segments=segments, invite=joining.invite))
     app.include_router(_service(database, look))
     _tell_failures(app, look)
     return Shield(

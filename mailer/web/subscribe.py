@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import ipaddress
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from types import MappingProxyType
+from typing import Any, Final
 
 from fastapi import APIRouter
 from limits import RateLimitItemPerHour
@@ -35,7 +35,7 @@ from mailer.database.session import Database
 from mailer.errors import AddressError, MailerError
 from mailer.rendering.message import Recipient
 from mailer.tokens import Signer
-from mailer.web.forms import MAX_NAME, client_ip, fields_of
+from mailer.web.forms import MAX_NAME, client_ip, fields_of, network
 from mailer.web.look import Look
 from mailer.web.writer import Writer
 
@@ -131,19 +131,40 @@ class Joining:
         return self._look.page("subscribe.html", status=status, address=address, name=name, problem=problem)
 
     def _within_limits(self, ip: str, address: Address) -> bool:
-        return (
-            self._limiter.hit(_PER_CLIENT, "client", _network(ip))
-            and self._limiter.hit(_PER_DOMAIN, "domain", address.domain)
-            and self._limiter.hit(_IN_ALL, "all")
-        )
+        return self._limiter.hit(_PER_CLIENT, "client", network(ip)) and self._letters_within_limits(address)
 
-    def _invite(self, address: Address, name: str, origin: Origin) -> None:
+    def _letters_within_limits(self, address: Address) -> bool:
+        return self._limiter.hit(_PER_DOMAIN, "domain", address.domain) and self._limiter.hit(_IN_ALL, "all")
+
+    def invite(
+        self,
+        address: Address,
+        name: str,
+        origin: Origin,
+        *,
+        attributes: Mapping[str, Any],
+        tags: tuple[str, ...],
+    ) -> bool:
+        """Take a wish that came by the API; False when too many letters were asked for."""
+        if not self._letters_within_limits(address):
+            return False
+        self._behind.submit(self._invite, address, name, origin, attributes, tags)
+        return True
+
+    def _invite(
+        self,
+        address: Address,
+        name: str,
+        origin: Origin,
+        attributes: Mapping[str, Any] = MappingProxyType({}),
+        tags: tuple[str, ...] = (),
+    ) -> None:
         """Note the wish and send the letter. Runs behind the answer, so failures go to the log."""
         noted: int | None = None
         try:
             at = datetime.now(UTC)
             with self._database.transaction() as session:
-                recipient = self._pending(session, address, name, origin, at)
+                recipient = self._pending(session, address, name, origin, at, attributes, tags)
                 if recipient is None:
                     return
                 event = Event(at=at, kind=LETTER_EVENT, subscriber_id=recipient.subscriber_id, details={})
@@ -159,14 +180,31 @@ class Joining:
             self._forget_letter(noted)
 
     def _pending(
-        self, session: Session, address: Address, name: str, origin: Origin, at: datetime
+        self,
+        session: Session,
+        address: Address,
+        name: str,
+        origin: Origin,
+        at: datetime,
+        attributes: Mapping[str, Any],
+        tags: tuple[str, ...],
     ) -> Recipient | None:
         """Return whom to write, or None: subscribed already, erased, or written to in the last day."""
         known = find(session, address)
         if known is None:
             pending = SubscriberStatus.PENDING
             secret = self._erasure_secret
-            added = add(session, address, secret=secret, origin=origin, at=at, name=name, status=pending)
+            added = add(
+                session,
+                address,
+                secret=secret,
+                origin=origin,
+                at=at,
+                name=name,
+                attributes=attributes,
+                tags=tags,
+                status=pending,
+            )
             if added.subscriber_id is None:
                 return None
             return Recipient(subscriber_id=added.subscriber_id, email=str(address), name=name)
@@ -199,12 +237,3 @@ def _activate(session: Session, changes: Sequence[Change]) -> list[bool]:
         person = get(session, one.subscriber_id)
         outcomes.append(person is not None and person.status is SubscriberStatus.ACTIVE)
     return outcomes
-
-
-def _network(ip: str) -> str:
-    """Return what counts as one client: an IPv4 address, or an IPv6 network of 64 bits."""
-    try:
-        parsed = ipaddress.ip_address(ip)
-    except ValueError:
-        return ip
-    return ip if parsed.version == 4 else str(ipaddress.ip_network((parsed, 64), strict=False))

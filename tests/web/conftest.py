@@ -8,11 +8,12 @@ import email.policy
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from pathlib import Path
+from types import MappingProxyType
 
 import httpx
 import pytest
@@ -154,6 +155,7 @@ def open_site(tmp_path: Path) -> OpenSite:
         tracking: Tracking | None = None,
         public_url: str = "https://news.example.org",
         send_confirmation: SendConfirmation | None = None,
+        segments: Mapping[str, str] = MappingProxyType({}),
     ) -> Iterator[Site]:
         database = Database("sqlite:///subscribers.db", folder=tmp_path)
         database.open()
@@ -167,6 +169,7 @@ def open_site(tmp_path: Path) -> OpenSite:
             public_url=public_url,
             tracking=tracking or Tracking(),
             send_confirmation=send_confirmation or letters.send,
+            segments=segments,
         )
         with serving(app) as url, httpx.Client(base_url=url) as client:
             yield Site(database, signer, client, tmp_path / "outbox")

@@ -15,6 +15,17 @@ Identifier = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 def upgrade() -> None:
     """Bring the schema one version up."""
     op.create_table(
+        "api_tokens",
+        sa.Column("id", Identifier, nullable=False),
+        sa.Column("name", sa.String(length=64), nullable=False),
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.Column("scopes", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("used_at", sa.BigInteger(), nullable=True),
+        sa.Column("revoked_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_api_tokens")),
+    )
+    op.create_table(
         "editions",
         sa.Column("digest", sa.String(length=64), nullable=False),
         sa.Column("content", sa.Text(), nullable=False),

@@ -1,0 +1,76 @@
+"""`mailer tokens`: keys to the API."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+import click
+
+from mailer.cli.app import App, Group, json_option, pass_app
+from mailer.web import access
+from mailer.web.access import Scope, Token
+
+
+@click.group(cls=Group)
+def tokens() -> None:
+    """Make, list and revoke the API's tokens."""
+
+
+@tokens.command("create")
+@click.argument("name")
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    required=True,
+    type=click.Choice([scope.value for scope in Scope]),
+    help="What it may do; may be given several times.",
+)
+@json_option
+@pass_app
+def create_command(app: App, name: str, scopes: tuple[str, ...], as_json: bool) -> None:
+    """Make a token called NAME and print it. It is shown this once: only its hash is kept."""
+    with app.database.transaction() as session:
+        token, text = access.create(session, name, map(Scope, scopes), at=datetime.now(UTC))
+    if as_json:
+        app.emit({**_fields(token), "token": text})
+        return
+    app.out(text)
+    app.say("Keep it now: it cannot be shown again. Send it as: Authorization: Bearer TOKEN")
+
+
+@tokens.command("list")
+@json_option
+@pass_app
+def list_command(app: App, as_json: bool) -> None:
+    """List the tokens, without their secrets."""
+    with app.database.reading() as session:
+        found = access.tokens(session)
+    if as_json:
+        app.emit({"tokens": [_fields(token) for token in found]})
+        return
+    for token in found:
+        used = f"{token.used_at:%Y-%m-%d}" if token.used_at else "never"
+        state = f"revoked {token.revoked_at:%Y-%m-%d}" if token.revoked_at else f"last used {used}"
+        app.out(f"{token.id:>4}  {token.name:<24}  {state:<20}  {' '.join(sorted(token.scopes))}")
+    if not found:
+        app.say("no tokens")
+
+
+@tokens.command("revoke")
+@click.argument("token_id", type=int, metavar="ID")
+@json_option
+@pass_app
+def revoke_command(app: App, token_id: int, as_json: bool) -> None:
+    """Make the token of this ID worthless, at once."""
+    with app.database.transaction() as session:
+        changed = access.revoke(session, token_id, at=datetime.now(UTC))
+    if as_json:
+        app.emit({"id": token_id, "revoked": changed})
+        return
+    app.out(f"token {token_id}: {'revoked' if changed else 'was revoked before'}")
+
+
+def _fields(token: Token) -> dict[str, object]:
+    return {**asdict(token), "scopes": sorted(token.scopes)}

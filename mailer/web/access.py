@@ -1,0 +1,115 @@
+"""Who may use the API: tokens with scopes, of which the database keeps only a hash.
+
+A token reads `mlr_ID_SECRET`. The row is found by its id, which is no secret, and the secret's SHA-256
+compared in constant time. The secret has 256 random bits, so a slow hash would protect nothing more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from mailer.database.models import ApiToken
+from mailer.errors import SourceError
+
+_FORM: Final = re.compile(r"mlr_([1-9][0-9]{0,17})_([A-Za-z0-9_-]{43})")
+_NOBODY: Final = "0" * 64
+# When a token was used is told to the hour: a write for each request would cost more than it tells.
+_USE_NOTED_EVERY: Final = timedelta(hours=1)
+_MAX_NAME: Final = 64
+
+
+class Scope(StrEnum):
+    """What a token may do."""
+
+    READ = "subscribers:read"
+    SUBSCRIBE = "subscribers:subscribe"
+    """Ask for a confirmation letter; it learns nothing of who is subscribed."""
+    IMPORT = "subscribers:import"
+    """Add people who agreed elsewhere, without a letter."""
+    WRITE = "subscribers:write"
+    """Change and unsubscribe."""
+    ERASE = "subscribers:erase"
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token as it is shown: without its secret."""
+
+    id: int
+    name: str
+    scopes: frozenset[Scope]
+    created_at: datetime
+    used_at: datetime | None
+    revoked_at: datetime | None
+
+
+def create(session: Session, name: str, scopes: Iterable[Scope], *, at: datetime) -> tuple[Token, str]:
+    """Make a token; return it and its text, which cannot be had again."""
+    name = name.strip()
+    if not name or len(name) > _MAX_NAME or not name.isprintable():
+        raise SourceError(f"a token's name has 1 to {_MAX_NAME} printable characters")
+    secret = secrets.token_urlsafe(32)
+    stored = ApiToken(name=name, digest=_digest(secret), scopes=" ".join(sorted(set(scopes))), created_at=at)
+    session.add(stored)
+    session.flush()
+    return _token(stored), f"mlr_{stored.id}_{secret}"
+
+
+def tokens(session: Session) -> list[Token]:
+    """Return all tokens, revoked ones included, oldest first."""
+    return [_token(stored) for stored in session.scalars(select(ApiToken).order_by(ApiToken.id))]
+
+
+def revoke(session: Session, token_id: int, *, at: datetime) -> bool:
+    """Make a token worthless, at once; return False if it was so already. Raises `SourceError`."""
+    stored = session.get(ApiToken, token_id)
+    if stored is None:
+        raise SourceError(f"there is no token {token_id}", remedy="see: mailer tokens list")
+    if stored.revoked_at is not None:
+        return False
+    stored.revoked_at = at
+    return True
+
+
+def check(session: Session, text: str) -> Token | None:
+    """Return the token of this text, or None: malformed, unknown, wrong or revoked are all alike."""
+    found = _FORM.fullmatch(text)
+    stored = None if found is None else session.get(ApiToken, int(found[1]))
+    right = hmac.compare_digest(_digest(found[2] if found else text), stored.digest if stored else _NOBODY)
+    return _token(stored) if stored is not None and right and stored.revoked_at is None else None
+
+
+def needs_note(token: Token, at: datetime) -> bool:
+    """Return whether `note_use` has something to write."""
+    return token.used_at is None or at - token.used_at >= _USE_NOTED_EVERY
+
+
+def note_use(session: Session, token: Token, at: datetime) -> None:
+    """Note that a token was used."""
+    session.execute(update(ApiToken).where(ApiToken.id == token.id).values(used_at=at))
+
+
+def _token(stored: ApiToken) -> Token:
+    return Token(
+        id=stored.id,
+        name=stored.name,
+        scopes=frozenset(Scope(scope) for scope in stored.scopes.split()),
+        created_at=stored.created_at,
+        used_at=stored.used_at,
+        revoked_at=stored.revoked_at,
+    )
+
+
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,0 +1,322 @@
+"""`/api/v1`: subscribers for other programs, over JSON, with bearer tokens.
+
+Nothing here reads or sets a cookie, and no other origin is allowed in: a token belongs on a server,
+not in a page. Errors are problem details (RFC 9457). Who opted out, bounced, complained or was erased
+is not brought back, whatever a token may do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final, Protocol
+
+from fastapi import Depends, FastAPI, Path, Query, Request, Response
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from limits import RateLimitItemPerMinute
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from sqlalchemy.orm import Session
+from starlette.exceptions import HTTPException
+
+from mailer.address import Address, parse_address
+from mailer.audience import exporting, subscribers
+from mailer.audience.erasing import erase
+from mailer.audience.fields import (
+    MAX_NAME,
+    MAX_TAG,
+    MAX_TAGS,
+    check_attributes,
+    check_name,
+    check_tags,
+    check_value,
+)
+from mailer.audience.segments import parse_segment
+from mailer.audience.subscribers import Origin, Outcome, SubscriberView
+from mailer.database.models import Subscriber as Stored
+from mailer.database.models import SubscriberStatus
+from mailer.database.session import Database
+from mailer.web import access
+from mailer.web.access import Scope, Token
+from mailer.web.forms import client_ip, network
+from mailer.web.problems import PROBLEMS, tell_problems
+
+PREFIX: Final = "/api/v1"
+_PER_TOKEN: Final = RateLimitItemPerMinute(1200)
+_WRONG_TOKENS: Final = RateLimitItemPerMinute(30)
+_MAX_PAGE: Final = 500
+_MAX_ID: Final = 2**53
+
+Attributes = Annotated[dict[str, Any], Field(description="Free fields: text, numbers, truths, lists.")]
+Tag = Annotated[str, Field(min_length=1, max_length=MAX_TAG)]
+Tags = Annotated[list[Tag], Field(max_length=MAX_TAGS)]
+Name = Annotated[str, Field(max_length=MAX_NAME)]
+Identifier = Annotated[int, Path(ge=1, le=_MAX_ID)]
+
+
+class Invite(Protocol):
+    """Notes a wish and sends the letter that asks for confirmation, behind the answer.
+
+    Returns False when too many letters were asked for.
+    """
+
+    def __call__(
+        self,
+        address: Address,
+        name: str,
+        origin: Origin,
+        *,
+        attributes: Mapping[str, Any],
+        tags: tuple[str, ...],
+    ) -> bool: ...
+
+
+class _Form(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Consent(_Form):
+    """Where and when a person agreed, outside of this program; it is kept in the ledger."""
+
+    source: Annotated[str, Field(min_length=1, max_length=500)]
+    at: AwareDatetime
+    ip: Annotated[str, Field(max_length=45, pattern=r"^[0-9A-Fa-f:.]*$")] = ""
+
+
+class NewSubscriber(_Form):
+    """A person to add. Without `consent` a letter asks them first."""
+
+    address: Annotated[str, Field(min_length=3, max_length=320)]
+    name: Name = ""
+    attributes: Attributes = {}
+    tags: Tags = []
+    consent: Consent | None = None
+
+
+class Changes(_Form):
+    """What to change; what is left out stays. An attribute that is null is taken out (RFC 7396)."""
+
+    name: Name | None = None
+    attributes: Attributes | None = None
+    tags: Tags | None = None
+
+
+class Subscriber(BaseModel):
+    """A subscriber."""
+
+    id: int
+    address: str
+    name: str
+    status: SubscriberStatus
+    joined_at: datetime
+    attributes: dict[str, Any]
+    tags: list[str]
+
+
+class Page(BaseModel):
+    """A page of subscribers; `next` is the cursor of the one after, null on the last."""
+
+    items: list[Subscriber]
+    next: str | None
+
+
+class Requested(BaseModel):
+    """The same for every address, known or not."""
+
+    status: str = "If the address can be subscribed, a letter that asks for confirmation is on its way."
+
+
+def create_api(database: Database, *, segments: Mapping[str, str], invite: Invite) -> FastAPI:
+    """Return the application to mount at `PREFIX`. `segments` are the saved ones."""
+    api = FastAPI(
+        title="mailer",
+        version="1",
+        summary="The subscribers of a newsletter.",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        responses=PROBLEMS,
+    )
+    tell_problems(api)
+    desk = _Desk(database, segments, invite)
+    guard = _Guard(database)
+
+    def may(scope: Scope) -> Any:
+        return Depends(guard.allowing(scope))
+
+    route = api.add_api_route
+    route("/subscribers", desk.list, methods=["GET"], dependencies=[may(Scope.READ)])
+    route(
+        "/subscribers",
+        desk.create,
+        methods=["POST"],
+        responses={
+            200: {"model": Subscriber, "description": "Known already; brought up to date"},
+            201: {"model": Subscriber, "description": "Added"},
+            202: {"model": Requested, "description": "Asked by a letter"},
+        },
+        dependencies=[may(Scope.SUBSCRIBE)],
+        response_model=None,
+    )
+    one = "/subscribers/{subscriber_id}"
+    route(one, desk.get, methods=["GET"], dependencies=[may(Scope.READ)])
+    route(one, desk.change, methods=["PATCH"], dependencies=[may(Scope.WRITE)])
+    route(one, desk.erase, methods=["DELETE"], status_code=204, dependencies=[may(Scope.ERASE)])
+    route(one + "/unsubscribe", desk.unsubscribe, methods=["POST"], dependencies=[may(Scope.WRITE)])
+    return api
+
+
+_BEARER: Final = HTTPBearer(auto_error=False, description="From `mailer tokens create`.")
+_Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]
+
+
+class _Guard:
+    """Lets in who has a token with the scope, and not too often."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+
+    def allowing(self, scope: Scope) -> Callable[..., None]:
+        """Return the check of a route that asks for `scope`."""
+
+        def check(request: Request, credentials: _Credentials) -> None:
+            token = self._token(request, credentials)
+            if scope not in token.scopes:
+                raise HTTPException(403, f"This token lacks the scope {scope.value}.")
+            request.state.token = token
+
+        return check
+
+    def _token(self, request: Request, credentials: HTTPAuthorizationCredentials | None) -> Token:
+        client = network(client_ip(request))
+        if not self._limiter.test(_WRONG_TOKENS, "wrong", client):
+            raise HTTPException(429, "Too many wrong tokens.", {"retry-after": "60"})
+        at = datetime.now(UTC)
+        token = None
+        if credentials is not None:
+            with self._database.reading() as session:
+                token = access.check(session, credentials.credentials)
+        if token is None:
+            self._limiter.hit(_WRONG_TOKENS, "wrong", client)
+            raise HTTPException(401, "No token, or one that is not valid.", {"www-authenticate": "Bearer"})
+        if not self._limiter.hit(_PER_TOKEN, "token", str(token.id)):
+            raise HTTPException(429, "Too many requests with this token.", {"retry-after": "60"})
+        if access.needs_note(token, at):
+            with self._database.transaction() as session:
+                access.note_use(session, token, at)
+        return token
+
+
+class _Desk:
+    """What the routes do."""
+
+    def __init__(self, database: Database, segments: Mapping[str, str], invite: Invite) -> None:
+        self._database = database
+        self._segments = segments
+        self._invite = invite
+        self._secret = database.secrets()[0]
+
+    def list(
+        self,
+        where: Annotated[str, Query(max_length=2000, description="A segment, e.g. `tag:vip`.")] = "",
+        address: Annotated[str, Query(max_length=320, description="Exactly this one.")] = "",
+        cursor: Annotated[str, Query(pattern=r"^[0-9]{0,16}$")] = "",
+        limit: Annotated[int, Query(ge=1, le=_MAX_PAGE)] = 50,
+    ) -> Page:
+        """List subscribers, oldest first."""
+        condition = parse_segment(where, self._segments).condition if where else None
+        if address:
+            exactly = Stored.address_key == parse_address(address).key
+            condition = exactly if condition is None else condition & exactly
+        with self._database.reading() as session:
+            views = exporting.views(session, condition, after=int(cursor or 0), limit=limit + 1)
+        following = str(views[limit - 1].id) if len(views) > limit else None
+        return Page(items=[_subscriber(view) for view in views[:limit]], next=following)
+
+    def create(self, request: Request, response: Response, new: NewSubscriber) -> Subscriber | Requested:
+        """Add a person: by a letter that asks for confirmation, or at once with stated consent."""
+        address = parse_address(new.address)
+        name, tags, attributes = check_name(new.name), check_tags(new.tags), check_attributes(new.attributes)
+        token: Token = request.state.token
+        origin = Origin("api", form=f"token {token.id}", note=f"token '{token.name}'")
+        if new.consent is None:
+            if not self._invite(address, name, origin, attributes=attributes, tags=tags):
+                raise HTTPException(429, "Too many letters were asked for.", {"retry-after": "3600"})
+            response.status_code = 202
+            return Requested()
+        if Scope.IMPORT not in token.scopes:
+            raise HTTPException(403, f"This token lacks the scope {Scope.IMPORT.value}.")
+        source = check_value("source", new.consent.source)
+        agreed = f"{origin.note}: agreed at {new.consent.at.isoformat()}: {source}"
+        with self._database.transaction() as session:
+            added = subscribers.add(
+                session,
+                address,
+                secret=self._secret,
+                origin=Origin("api", ip=new.consent.ip, form=origin.form, note=agreed),
+                at=datetime.now(UTC),
+                name=name,
+                attributes=attributes,
+                tags=tags,
+            )
+            if added.outcome is Outcome.KEPT_OUT or added.subscriber_id is None:
+                raise HTTPException(
+                    409, "Opted out, bounced, complained or was erased before; only the person comes back."
+                )
+            view = self._known(session, added.subscriber_id)
+        response.status_code = 201 if added.outcome is Outcome.ADDED else 200
+        if response.status_code == 201:
+            response.headers["location"] = f"{PREFIX}/subscribers/{view.id}"
+        return _subscriber(view)
+
+    def get(self, subscriber_id: Identifier) -> Subscriber:
+        """Return one subscriber."""
+        with self._database.reading() as session:
+            return _subscriber(self._known(session, subscriber_id))
+
+    def change(self, subscriber_id: Identifier, changes: Changes) -> Subscriber:
+        """Change name, attributes or tags."""
+        with self._database.transaction() as session:
+            subscribers.revise(
+                session,
+                subscriber_id,
+                at=datetime.now(UTC),
+                name=changes.name,
+                attributes=changes.attributes,
+                tags=changes.tags,
+            )
+            return _subscriber(self._known(session, subscriber_id))
+
+    def unsubscribe(self, request: Request, subscriber_id: Identifier) -> Subscriber:
+        """Take a subscriber off the list, at once. Doing it twice is fine."""
+        token: Token = request.state.token
+        origin = Origin("api", form=f"token {token.id}", note=f"token '{token.name}'")
+        with self._database.transaction() as session:
+            subscribers.unsubscribe(session, subscriber_id, origin=origin, at=datetime.now(UTC))
+            return _subscriber(self._known(session, subscriber_id))
+
+    def erase(self, subscriber_id: Identifier) -> None:
+        """Take out all that is known of a person, for good; a keyed hash keeps imports from undoing it."""
+        with self._database.transaction() as session:
+            address = parse_address(self._known(session, subscriber_id).address)
+            erase(session, address, secret=self._secret, at=datetime.now(UTC), way="api")
+
+    def _known(self, session: Session, subscriber_id: int) -> SubscriberView:
+        view = subscribers.get(session, subscriber_id)
+        if view is None or view.status is SubscriberStatus.ERASED:
+            raise HTTPException(404, "There is no such subscriber.")
+        return view
+
+
+def _subscriber(view: SubscriberView) -> Subscriber:
+    return Subscriber(
+        id=view.id,
+        address=view.address,
+        name=view.name,
+        status=view.status,
+        joined_at=view.created_at,
+        attributes=dict(view.attributes),
+        tags=list(view.tags),
+    )

@@ -1,0 +1,307 @@
+"""The API: who may do what, what a request may say, and that no call brings anybody back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis import Case
+from schemathesis.checks import not_a_server_error
+from schemathesis.core.result import Ok
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from mailer.audience.subscribers import Origin, history, unsubscribe
+from mailer.database.models import ApiToken, Event
+from mailer.web import access
+from mailer.web.access import Scope
+from tests.web.conftest import AT, OpenSite, Site
+
+AGREED = {"source": "paper form at the fair", "at": "2026-02-01T10:00:00Z", "ip": "192.0.2.4"}
+
+
+class Client:
+    """Calls the API with a token of certain scopes."""
+
+    def __init__(self, site: Site, *scopes: Scope) -> None:
+        with site.database.transaction() as session:
+            _, self.text = access.create(session, "website", scopes, at=AT)
+        self.site = site
+
+    def __call__(self, method: str, path: str = "", **options: Any) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {self.text}", **options.pop("headers", {})}
+        return self.site.client.request(method, f"/api/v1/subscribers{path}", headers=headers, **options)
+
+    def add(self, address: str, **fields: Any) -> httpx.Response:
+        return self("POST", json={"address": address, "consent": AGREED, **fields})
+
+
+@pytest.fixture
+def api(site: Site) -> Client:
+    return Client(site, *Scope)
+
+
+@pytest.fixture
+def site(open_site: OpenSite) -> Iterator[Site]:
+    with open_site(segments={"locals": 'country = "RO"'}) as opened:
+        yield opened
+
+
+def test_person_is_added_read_changed_and_erased(api: Client) -> None:
+    made = api.add("Ana@Example.org", name="Ana", attributes={"country": "RO", "n": 1}, tags=["vip"])
+    assert made.status_code == 201
+    ana = made.json()
+    assert made.headers["location"] == f"/api/v1/subscribers/{ana['id']}"
+    assert (ana["address"], ana["status"], ana["tags"]) == ("Ana@example.org", "active", ["vip"])
+    path = f"/{ana['id']}"
+    changed = api("PATCH", path, json={"name": "Ana P.", "attributes": {"n": None, "m": 2}, "tags": ["new"]})
+    assert changed.json() == ana | {
+        "name": "Ana P.",
+        "attributes": {"country": "RO", "m": 2},
+        "tags": ["new"],
+    }
+    assert api("GET", path).json() == changed.json()
+    assert api("DELETE", path).status_code == 204
+    assert api("GET", path).status_code == 404
+    again = api.add("ana@example.org")
+    assert (again.status_code, again.headers["content-type"]) == (409, "application/problem+json")
+
+
+def test_stated_consent_stands_in_the_ledger(api: Client) -> None:
+    ana = api.add("ana@example.org").json()["id"]
+    with api.site.database.reading() as session:
+        (line,) = history(session, ana)
+    assert (line.after, line.way, line.ip) == ("active", "api", "192.0.2.4")
+    assert "paper form at the fair" in line.note
+    assert "2026-02-01T10:00:00+00:00" in line.note
+
+
+def test_without_consent_a_letter_asks_and_the_answer_is_the_same_for_everybody(api: Client) -> None:
+    api.site.subscribe("known@example.org")
+    new = api("POST", json={"address": "new@example.org", "tags": ["from-site"], "attributes": {"x": 1}})
+    known = api("POST", json={"address": "known@example.org"})
+    assert (new.status_code, known.status_code, new.json()) == (202, 202, known.json())
+    (letter,) = api.site.letters(1)
+    assert letter["To"] == "new@example.org"
+    (row,) = api("GET", "", params={"address": "NEW@example.org"}).json()["items"]
+    assert (row["status"], row["tags"], row["attributes"]) == ("pending", ["from-site"], {"x": 1})
+
+
+def test_no_call_brings_back_an_opt_out(api: Client) -> None:
+    ana = api.add("ana@example.org").json()["id"]
+    with api.site.database.transaction() as session:
+        unsubscribe(session, ana, origin=Origin("one-click"), at=AT)
+    assert api.add("ana@example.org").status_code == 409
+    assert api("PATCH", f"/{ana}", json={"name": "Ana"}).json()["status"] == "unsubscribed"
+    assert api("PATCH", f"/{ana}", json={"status": "active"}).status_code == 422
+    assert api("POST", json={"address": "ana@example.org"}).status_code == 202
+    assert api("GET", f"/{ana}").json()["status"] == "unsubscribed"
+
+
+def test_unsubscribing_twice_is_fine(api: Client) -> None:
+    ana = api.add("ana@example.org").json()["id"]
+    for _ in range(2):
+        assert api("POST", f"/{ana}/unsubscribe").json()["status"] == "unsubscribed"
+
+
+def test_pages_follow_one_another(api: Client) -> None:
+    for number in range(5):
+        api.add(f"r{number}@example.org", attributes={"country": "RO" if number % 2 else "MD"})
+    seen, cursor = [], ""
+    while cursor is not None:
+        page = api("GET", "", params={"limit": 2, "cursor": cursor}).json()
+        seen += [row["address"][:2] for row in page["items"]]
+        cursor = page["next"]
+    assert seen == ["r0", "r1", "r2", "r3", "r4"]
+    found = api("GET", "", params={"where": "@locals"}).json()["items"]
+    assert [row["address"][:2] for row in found] == ["r1", "r3"]
+
+
+def test_wrong_segment_is_explained(api: Client) -> None:
+    answer = api("GET", "", params={"where": "tag:vip adn x = 1"})
+    assert answer.status_code == 422
+    assert answer.json()["detail"].startswith("column 9: ")
+
+
+@pytest.mark.parametrize(
+    ("scope", "method", "path", "body"),
+    [
+        (Scope.READ, "GET", "", None),
+        (Scope.READ, "GET", "/1", None),
+        (Scope.SUBSCRIBE, "POST", "", {"address": "b@example.org"}),
+        (Scope.WRITE, "PATCH", "/1", {}),
+        (Scope.WRITE, "POST", "/1/unsubscribe", None),
+        (Scope.ERASE, "DELETE", "/1", None),
+    ],
+)
+def test_each_act_needs_its_scope(
+    site: Site, scope: Scope, method: str, path: str, body: dict[str, Any] | None
+) -> None:
+    site.subscribe()
+    refused = Client(site, *(set(Scope) - {scope}))(method, path, json=body)
+    assert (refused.status_code, refused.json()["title"]) == (403, "Forbidden")
+    assert scope.value in refused.json()["detail"]
+    assert Client(site, scope)(method, path, json=body).status_code < 300
+
+
+def test_subscribing_without_a_letter_needs_the_scope_to_import(site: Site) -> None:
+    assert Client(site, Scope.SUBSCRIBE).add("a@example.org").status_code == 403
+    assert Client(site, Scope.SUBSCRIBE, Scope.IMPORT).add("a@example.org").status_code == 201
+
+
+@pytest.mark.parametrize(
+    "header",
+    [None, "", "Bearer", "Bearer x", "Basic eDp5", "Bearer mlr_1_" + "A" * 43, "Bearer mlr_9_" + "A" * 43],
+)
+def test_who_has_no_valid_token_learns_nothing(site: Site, header: str | None) -> None:
+    Client(site, *Scope)
+    headers = {} if header is None else {"Authorization": header}
+    answer = site.client.get("/api/v1/subscribers/1", headers=headers)
+    assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
+    assert answer.json()["detail"] == "No token, or one that is not valid."
+
+
+def test_revoked_token_is_worthless_at_once(site: Site) -> None:
+    client = Client(site, Scope.READ)
+    assert client("GET").status_code == 200
+    with site.database.transaction() as session:
+        (token,) = access.tokens(session)
+        assert token.used_at is not None
+        assert access.revoke(session, token.id, at=AT)
+    assert client("GET").status_code == 401
+
+
+def test_database_keeps_no_token(site: Site) -> None:
+    client = Client(site, Scope.READ)
+    with site.database.reading() as session:
+        stored = session.get_one(ApiToken, 1)
+        kept = " ".join(str(value) for value in vars(stored).values())
+    assert client.text.rpartition("_")[2] not in kept
+    assert len(stored.digest) == 64
+
+
+def test_guessing_tokens_is_slowed_down(site: Site) -> None:
+    client = Client(site, Scope.READ)
+    codes = [site.client.get("/api/v1/subscribers").status_code for _ in range(31)]
+    assert codes == [401] * 30 + [429]
+    assert client("GET").status_code == 429
+
+
+def test_no_cookie_and_no_other_origin(api: Client) -> None:
+    answer = api("GET", headers={"Origin": "https://evil.example", "Cookie": "a=b"})
+    assert answer.status_code == 200
+    assert not [name for name in answer.headers if name == "set-cookie" or name.startswith("access-control")]
+    assert answer.headers["cache-control"] == "no-store"
+    preflight = api(
+        "OPTIONS", headers={"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
+    )
+    assert preflight.status_code == 405
+    form = api("POST", content=b'{"address": "a@example.org"}', headers={"Content-Type": "text/plain"})
+    assert form.status_code == 422
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"address": "nobody"},
+        {"address": "a@example.org\r\nBcc: b@example.org"},
+        {"name": "Ana\r\nBcc: b@example.org"},
+        {"name": "a" * 256},
+        {"tags": ["x" * 65]},
+        {"tags": ["x"] * 101},
+        {"attributes": {"a": "x" * 2001}},
+        {"attributes": {"a": [[[[[1]]]]]}},
+        {"attributes": {"a": 2**60}},
+        {"attributes": {"": 1}},
+        {"attributes": {f"a{n}": 1 for n in range(201)}},
+        {"attributes": {f"a{n}": "x" * 1900 for n in range(10)}},
+        {"consent": {"source": "", "at": "2026-02-01T10:00:00Z"}},
+        {"consent": {"source": "x", "at": "2026-02-01T10:00:00"}},
+        {"status": "active"},
+    ],
+)
+def test_what_is_out_of_bounds_is_refused_whole(api: Client, fields: dict[str, Any]) -> None:
+    answer = api("POST", json={"address": "a@example.org", "consent": AGREED} | fields)
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert api("GET").json()["items"] == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{",
+        b"[]",
+        b'{"address": "a@example.org", "name": "\\ud800"}',
+        b'{"address": "a@example.org", "attributes": {"a": "\\ud800"}}',
+        b'{"address": "a@example.org", "attributes": {"a": NaN}}',
+        b'{"address": "a@example.org", "attributes": {"a": 1e999}}',
+        b'{"address": "a@example.org", "attributes": {"a": ' + b"9" * 5000 + b"}}",
+        b'{"address": "a@example.org", "attributes": {"a": "\\u0000"}}',
+        b'{"address": "a@example.org", "attributes": ' + b'{"a":' * 5000 + b"1" + b"}" * 5001,
+        b"\xff\xfe",
+    ],
+)
+def test_odd_bodies_are_refused(api: Client, body: bytes) -> None:
+    answer = api("POST", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code in (400, 422)
+    assert answer.json()["status"] == answer.status_code
+
+
+def test_large_body_is_refused(api: Client) -> None:
+    body = json.dumps({"address": "a@example.org", "name": "x" * 70_000}).encode()
+    answer = api("POST", content=body, headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.json()["status"]) == (413, 413)
+
+
+def test_letters_are_not_sent_without_end(site: Site) -> None:
+    client = Client(site, Scope.SUBSCRIBE)
+    codes = {client("POST", json={"address": f"a{n}@example.org"}).status_code for n in range(201)}
+    assert codes == {202, 429}
+    site.letters(1)
+    with site.database.reading() as session:
+        assert session.query(Event).count() <= 200
+
+
+def test_nothing_in_the_description_makes_it_fail(api: Client) -> None:
+    """Requests made from the OpenAPI, well formed and not: none fails, each answer is documented."""
+    api.add("jo@example.org", tags=["vip"], attributes={"n": 1})
+    headers = {"Authorization": f"Bearer {api.text}"}
+    base_url = str(api.site.client.base_url).rstrip("/") + "/api/v1"
+    schema = schemathesis.openapi.from_url(f"{base_url}/openapi.json")
+    checks = [
+        not_a_server_error,
+        status_code_conformance,
+        content_type_conformance,
+        response_schema_conformance,
+    ]
+    called = 0
+    for result in schema.get_all_operations():
+        assert isinstance(result, Ok)
+        operation = result.ok()
+
+        @settings(
+            max_examples=20,
+            deadline=None,
+            database=None,
+            derandomize=True,
+            phases=[Phase.explicit, Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(case=operation.as_strategy())
+        def ask(case: Case[Any]) -> None:
+            nonlocal called
+            called += 1
+            answer = case.call(base_url=base_url, headers=headers)
+            case.validate_response(answer, checks=checks)
+
+        ask()
+    assert called >= 60
