@@ -24,7 +24,7 @@ from mailer.bounces import webhooks
 from mailer.bounces.effects import apply_verdicts, clear_soft_count, clear_soft_counts, fail_delivery
 from mailer.bounces.mailto import who_asks
 from mailer.bounces.matching import Basis, Match, address_key, match
-from mailer.bounces.policy import SoftLimits
+from mailer.bounces.policy import SoftLimits, weight
 from mailer.bounces.report import Report, ReportKind, parse_report
 from mailer.bounces.webhook_tables import EventKind, WebhookEvent
 from mailer.database.models import Consent, Delivery, StoredReport, SubscriberStatus
@@ -346,7 +346,7 @@ def _bounce(
     )
     if given_up:
         return Effect.SUPPRESSED, True
-    return (Effect.NOTHING if verdict.hard else Effect.COUNTED), True
+    return (Effect.COUNTED if weight(verdict) and not verdict.hard else Effect.NOTHING), True
 
 
 def _unsubscribe_by_mail(

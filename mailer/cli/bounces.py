@@ -120,14 +120,16 @@ def parse(app: App, file: BinaryIO, as_json: bool) -> None:
 
 @bounces.command("list")
 @click.option("--outcome", default="", metavar="WORD", help="applied, ignored, unmatched or foreign.")
+@click.option("--unmatched", is_flag=True, help="Those that nothing could be done with: --outcome unmatched.")
 @click.option("--kind", default="", metavar="WORD", help="bounce, complaint, opt_out, delayed …")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000))
 @json_option
 @pass_app
-def list_command(app: App, outcome: str, kind: str, limit: int, as_json: bool) -> None:
+def list_command(app: App, outcome: str, unmatched: bool, kind: str, limit: int, as_json: bool) -> None:
     """List the newest reports."""
     with app.database.reading() as session:
-        rows = reports.bounce_rows(session, outcome=outcome, kind=kind, limit=limit)
+        wanted = "unmatched" if unmatched else outcome
+        rows = reports.bounce_rows(session, outcome=wanted, kind=kind, limit=limit)
     if as_json:
         app.emit({"reports": [asdict(row) for row in rows]})
         return

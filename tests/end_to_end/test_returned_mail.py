@@ -1,29 +1,43 @@
-"""A mail to nobody: Postfix gives up on it, Dovecot keeps the report, we fetch it and learn from it."""
+"""Mails that cannot be delivered: Postfix gives up on them, the reports come back, we learn from them."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import poplib
 import smtplib
+import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
 from imapclient import SEEN, IMAPClient
+from sqlalchemy import select, text
+from sqlalchemy.exc import DatabaseError
 
-from mailer.audience.subscribers import get
 from mailer.bounces.fetch import Box, Tally, fetch
 from mailer.bounces.imap import Imap
+from mailer.bounces.lmtp import Intake, serve
 from mailer.bounces.pop3 import Pop3
-from mailer.bounces.record import Effect, Rules
+from mailer.bounces.record import Effect, Recorded, Rules
 from mailer.config import Mailbox, Security
+from mailer.database.models import Delivery, StoredReport, Subscriber
 from mailer.database.session import Database
-from mailer.errors import MailboxError
-from tests.bounces.reports import SIGNER, subscribe, token
-from tests.end_to_end.mailservers import PASSWORD, USER, MailServers, mail_servers
+from mailer.errors import MailboxError, MailerError
+from tests.bounces.reports import ISSUE, SIGNER, subscribe, token
+from tests.end_to_end.mailservers import FULL, PASSWORD, USER, MailServers, mail_servers
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 pytestmark = pytest.mark.servers
+
+UNKNOWN, OVER_SIZE, OVER_QUOTA = "nobody@example.com", "ana@small.example.com", f"{FULL}@example.com"
+EXPECTED = {
+    UNKNOWN: ("bounced", "failed", "invalid_mailbox", 0.0),
+    OVER_SIZE: ("active", "failed", "message_too_large", 0.0),
+    OVER_QUOTA: ("active", "failed", "mailbox_full", 1.0),
+}
+"""Each subscriber's end: status, state and class of the delivery, soft points."""
 
 
 @pytest.fixture(scope="module")
@@ -39,60 +53,159 @@ def section(kind: str, port: int) -> Mailbox:
     )  # fmt: skip
 
 
-def sent_to_nobody(servers: MailServers, database: Database, address: str) -> int:
-    """Mail an address that does not exist, wait for the report, and return the subscriber."""
-    subscriber = subscribe(database, NOW, address)
-    sender = f"b.{token(subscriber)}@bounce.example.org"
+def opened(kind: str, servers: MailServers) -> Imap | Pop3:
+    if kind == "imap":
+        return Imap(section(kind, servers.imap), lambda: PASSWORD)
+    return Pop3(section(kind, servers.pop3), lambda: PASSWORD)
+
+
+def send_to_all(servers: MailServers, database: Database, domain: str) -> None:
+    """Mail every address that cannot take it; the reports go to our return path in `domain`."""
     with smtplib.SMTP("127.0.0.1", servers.smtp) as client:
-        client.sendmail(sender, [address], f"From: ana@example.org\r\nTo: {address}\r\n\r\nHello.\r\n")
-    for _ in range(300):
+        for address in EXPECTED:
+            sender = f"b.{token(subscribe(database, NOW, address))}@{domain}"
+            body = "Hello, this is a long letter.\r\n" * 100
+            client.sendmail(sender, [address], f"From: ana@example.org\r\nTo: {address}\r\n\r\n{body}")
+
+
+def waiting(kind: str, servers: MailServers) -> int:
+    """Return how many reports lie in the mailbox and have not been dealt with."""
+    if kind == "imap":
         with IMAPClient("127.0.0.1", servers.imap, ssl=False) as client:
             client.login(USER, PASSWORD)
             client.select_folder("INBOX")
-            if client.search("UNSEEN"):
-                return subscriber
+            return len(client.search("UNSEEN"))
+    with contextlib.closing(poplib.POP3("127.0.0.1", servers.pop3)) as box:
+        box.user(USER)
+        box.pass_(PASSWORD)
+        count = int(box.stat()[0])
+        box.quit()
+    return count
+
+
+def wait_for_reports(kind: str, servers: MailServers) -> None:
+    for _ in range(300):
+        if waiting(kind, servers) == len(EXPECTED):
+            return
         time.sleep(0.1)
-    raise AssertionError("the report did not come back")
+    raise AssertionError("the reports did not come back")
+
+
+def emptied(servers: MailServers) -> None:
+    """Leave no mail of another test in the mailbox."""
+    with IMAPClient("127.0.0.1", servers.imap, ssl=False) as client:
+        client.login(USER, PASSWORD)
+        client.select_folder("INBOX")
+        if found := client.search("ALL"):
+            client.delete_messages(found)
+            client.expunge()
 
 
 def fetched(database: Database, box: Box) -> Tally:
     return fetch(database, SIGNER, box, clock=lambda: NOW, rules=Rules())
 
 
-def status(database: Database, subscriber_id: int) -> str:
+def ends(database: Database) -> dict[str, tuple[str, str, str | None, float]]:
+    """Return where each subscriber and the delivery to him ended."""
     with database.reading() as session:
-        found = get(session, subscriber_id)
-    assert found is not None
-    return found.status.value
+        rows = session.execute(
+            select(Subscriber, Delivery)
+            .join(Delivery, Delivery.subscriber_id == Subscriber.id)
+            .where(Delivery.issue_id == ISSUE)
+        )
+        return {
+            person.address: (person.status, delivery.state, delivery.bounce_class, person.soft_points)
+            for person, delivery in rows
+        }
 
 
-def test_imap_report_suppresses_and_stays_as_seen(database: Database, servers: MailServers) -> None:
-    nobody = sent_to_nobody(servers, database, "nobody@example.com")
-    with Imap(section("imap", servers.imap), lambda: PASSWORD) as box:
+@pytest.mark.parametrize("kind", ["imap", "pop3"])
+def test_reports_end_in_the_right_state_and_the_box_is_empty_after(
+    database: Database, servers: MailServers, kind: str
+) -> None:
+    emptied(servers)
+    send_to_all(servers, database, "bounce.example.org")
+    wait_for_reports(kind, servers)
+    with opened(kind, servers) as box:
         tally = fetched(database, box)
-        assert box.can_wait()
-        box.wait(0.1)
-    assert (dict(tally.effects), tally.failures) == ({Effect.SUPPRESSED: 1}, [])
-    assert status(database, nobody) == "bounced"
-    with IMAPClient("127.0.0.1", servers.imap, ssl=False) as client:
-        client.login(USER, PASSWORD)
-        client.select_folder("INBOX")
-        assert all(SEEN in flags for flags in client.get_flags(client.search("ALL")).values())
-    with Imap(section("imap", servers.imap), lambda: PASSWORD) as box:
+    assert tally.failures == []
+    assert tally.effects == {Effect.SUPPRESSED: 1, Effect.COUNTED: 1}
+    assert ends(database) == EXPECTED
+    assert waiting(kind, servers) == 0
+    with opened(kind, servers) as box:
         assert fetched(database, box).read == 0
 
 
-def test_pop3_report_suppresses_and_is_deleted_once_stored(database: Database, servers: MailServers) -> None:
-    nobody = sent_to_nobody(servers, database, "nobody-else@example.com")
-    with Pop3(section("pop3", servers.pop3), lambda: PASSWORD) as box:
-        tally = fetched(database, box)
-    assert tally.effects[Effect.SUPPRESSED] == 1
-    assert status(database, nobody) == "bounced"
-    client = poplib.POP3("127.0.0.1", servers.pop3)
-    client.user(USER)
-    client.pass_(PASSWORD)
-    assert client.stat()[0] == 0
-    client.quit()
+@pytest.mark.parametrize("kind", ["imap", "pop3"])
+def test_box_keeps_what_could_not_be_stored(database: Database, servers: MailServers, kind: str) -> None:
+    emptied(servers)
+    send_to_all(servers, database, "bounce.example.org")
+    wait_for_reports(kind, servers)
+    with database.transaction() as session:
+        session.execute(
+            text("CREATE TRIGGER full BEFORE INSERT ON reports BEGIN SELECT RAISE(ABORT, 'no room'); END")
+        )
+    with opened(kind, servers) as box, pytest.raises((DatabaseError, MailerError), match="no room"):
+        fetched(database, box)
+    assert waiting(kind, servers) == len(EXPECTED)
+    with database.transaction() as session:
+        session.execute(text("DROP TRIGGER full"))
+    with opened(kind, servers) as box:
+        fetched(database, box)
+    assert ends(database) == EXPECTED
+    assert waiting(kind, servers) == 0
+
+
+@contextlib.contextmanager
+def our_lmtp_server(database: Database, port: int) -> Iterator[list[Recorded]]:
+    """Run our LMTP server in a thread; give what it has recorded."""
+    recorded: list[Recorded] = []
+    intake = Intake(
+        database, SIGNER, bounce_domain="direct.example.org", rules=Rules(), clock=lambda: NOW,
+        told=recorded.append,
+    )  # fmt: skip
+    loop, listening = asyncio.new_event_loop(), threading.Event()
+    task = loop.create_task(serve(intake, "127.0.0.1", port, ready=lambda bound: listening.set()))
+
+    def run() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            loop.run_until_complete(task)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert listening.wait(10)
+    try:
+        yield recorded
+    finally:
+        loop.call_soon_threadsafe(task.cancel)
+        thread.join(10)
+        loop.close()
+
+
+def test_reports_handed_over_by_lmtp_end_in_the_right_state(database: Database, servers: MailServers) -> None:
+    with our_lmtp_server(database, servers.intake) as recorded:
+        send_to_all(servers, database, "direct.example.org")
+        servers.wait_until_delivered()
+    assert sorted(one.effect for one in recorded) == [Effect.NOTHING, Effect.COUNTED, Effect.SUPPRESSED]
+    assert ends(database) == EXPECTED
+    with database.reading() as session:
+        assert set(session.scalars(select(StoredReport.source))) == {"lmtp"}
+
+
+def test_imap_tells_when_something_comes_and_marks_as_seen(database: Database, servers: MailServers) -> None:
+    emptied(servers)
+    send_to_all(servers, database, "bounce.example.org")
+    wait_for_reports("imap", servers)
+    with Imap(section("imap", servers.imap), lambda: PASSWORD) as box:
+        fetched(database, box)
+        assert box.can_wait()
+        box.wait(0.1)
+    with IMAPClient("127.0.0.1", servers.imap, ssl=False) as client:
+        client.login(USER, PASSWORD)
+        client.select_folder("INBOX")
+        flags = client.get_flags(client.search("ALL"))
+    assert len(flags) == len(EXPECTED)
+    assert all(SEEN in one for one in flags.values())
 
 
 @pytest.mark.parametrize("kind", ["imap", "pop3"])
