@@ -2,38 +2,58 @@
 
 from __future__ import annotations
 
-import os
-import shutil
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from mailer.database.session import Database
+from tests.postgres import Server, running
+from tests.programs import missing, program
+
+__all__ = ["missing", "program"]
 
 PROJECT = Path(__file__).parents[1]
 SHARED = PROJECT.parent / "shared"
+_ON_BOTH = (
+    "tests.audience.",
+    "tests.bounces.",
+    "tests.delivery.test_sender",
+)
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Server]:
+    """A PostgreSQL server of this test run's own."""
+    with running() as server:
+        yield server
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what speaks SQL on both databases."""
+    module = metafunc.module.__name__
+    if "database" in metafunc.fixturenames and module.startswith(_ON_BOTH):
+        metafunc.parametrize("database", ["sqlite", "postgresql"], indirect=True)
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Database:
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     """An empty database of the newest schema."""
-    made = Database("sqlite:///subscribers.db", folder=tmp_path)
+    kind = getattr(request, "param", "sqlite")
+    url = "sqlite:///subscribers.db"
+    if kind == "postgresql":
+        url = request.getfixturevalue("postgresql").new_database()
+    made = Database(url, folder=tmp_path)
     made.open()
-    return made
+    yield made
+    made.engine.dispose()
 
 
 @pytest.fixture
 def at() -> datetime:
     """An instant to stand still at."""
     return datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
-
-
-def missing(what: str) -> None:
-    """Skip a test whose means are not on this machine; under CI that is a failure."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"{what} is missing, and CI must have it")
-    pytest.skip(f"{what} is not here")
 
 
 @pytest.fixture
@@ -43,13 +63,3 @@ def seed() -> Path:
     if not path.exists():
         missing(str(path.relative_to(PROJECT.parent)))
     return path
-
-
-def program(*names: str) -> str:
-    """Return the path of the first of these programs that is installed, or skip the test."""
-    for name in names:
-        found = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
-        if found:
-            return found
-    missing(names[0])
-    raise AssertionError

@@ -1,6 +1,6 @@
 """Kills at random instants: nobody is lost, and who gets a copy gets the same Message-ID.
 
-`MAILER_TEST_KILLS` says how many each test makes: 25, which takes a minute and a half in all, or a
+`TEST_KILLS` says how many each test makes: 25, which takes a minute and a half in all, or a
 hundred for the long run.
 """
 
@@ -28,7 +28,7 @@ from tests.end_to_end.recorder import Recorder
 from tests.end_to_end.spawner import Spawner
 
 _READERS = 10_000
-_KILLS = int(os.environ.get("MAILER_TEST_KILLS", "25"))
+_KILLS = int(os.environ.get("TEST_KILLS", "25"))
 _WINDOW = 50
 _CONFIG = """\
 [delivery]

@@ -17,6 +17,7 @@ want() { # want PACKAGE… -- PROGRAM: the packages, unless the program is there
 want postfix -- smtp-sink
 want dovecot-core dovecot-imapd dovecot-pop3d dovecot-lmtpd -- dovecot
 want chromium -- chromium
+want postgresql -- pg_ctlcluster
 
 if [ ${#packages[@]} = 0 ]; then exit 0; fi
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then

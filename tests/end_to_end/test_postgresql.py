@@ -1,0 +1,91 @@
+"""The same commands on PostgreSQL: sent once, by several processes, by one run at a time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections import Counter
+from email import message_from_bytes
+from pathlib import Path
+
+import pytest
+
+from mailer.database.session import Database
+from mailer.delivery.lock import sending
+from tests.end_to_end.newsletter import Folder
+from tests.postgres import Server
+
+_READERS = 1_000
+_WINDOW = 20
+
+
+@pytest.fixture
+def folder(tmp_path: Path, postgresql: Server) -> Folder:
+    config = f'[paths]\ndatabase = "{postgresql.new_database()}"\n[delivery]\nwindow = {_WINDOW}\n'
+    made = Folder(tmp_path / "news", config)
+    made.subscribe(_READERS)
+    return made
+
+
+def copies(folder: Folder) -> Counter[str]:
+    return Counter(str(message_from_bytes(raw)["X-Original-To"]) for raw in folder.kept())
+
+
+def database(folder: Folder) -> Database:
+    line = (folder.path / "config.toml").read_text(encoding="utf-8").split('database = "')[1]
+    return Database(line.split('"')[0], folder=folder.path)
+
+
+def test_two_workers_send_it_once_and_a_second_send_nothing(folder: Folder) -> None:
+    assert folder.mailer("send", "1", "--yes", "--workers", "2").code == 0
+    assert folder.books()["sent"] == _READERS
+    assert folder.mailer("send", "1", "--yes").code == 0
+    count = copies(folder)
+    assert (len(count), max(count.values())) == (_READERS, 1)
+
+
+def test_second_sender_is_refused_while_the_first_runs(folder: Folder) -> None:
+    held = database(folder)
+    with sending(held):
+        ran = folder.mailer("send", "1", "--yes")
+    held.engine.dispose()
+    assert (ran.code, folder.kept()) == (7, [])
+    assert folder.mailer("send", "1", "--yes").code == 0
+
+
+def test_run_whose_parent_is_killed_goes_on_without_loss(folder: Folder) -> None:
+    running = folder.start("send", "1", "--yes", "--workers", "2")
+    until = time.monotonic() + 60
+    while len(folder.kept()) < 100:
+        assert running.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.005)
+    os.kill(running.pid, signal.SIGKILL)
+    running.communicate()
+    # Its workers see that it is gone, settle what is under way and let go of the lock.
+    while (ran := folder.mailer("send", "1", "--yes")).code == 7:
+        assert time.monotonic() < until
+    assert ran.code == 0
+    count = copies(folder)
+    assert folder.books()["sent"] == len(count) == _READERS
+    assert sum(count.values()) - _READERS <= 2 * _WINDOW
+
+
+def test_everyday_commands_answer(folder: Folder) -> None:
+    assert folder.mailer("send", "1", "--yes").code == 0
+    for command in (
+        ("why", "s1@example.com"),
+        ("bounces", "report"),
+        ("subscribers", "count", "--where", "domain:example.com and opened:001-short"),
+        ("subscribers", "list", "--where", 'name = "Name 7"'),
+        ("subscribers", "erase", "s7@example.com", "--yes"),
+        ("plan", "1"),
+        ("db", "check"),
+        ("retry", "1", "--only", "failed"),
+    ):
+        ran = folder.mailer(*command)
+        assert (ran.code, ran.err) == (0, ""), command
+    refused = folder.mailer("db", "backup", str(folder.path / "copy.db"))
+    assert refused.code == 1
+    assert "pg_dump" in refused.err
