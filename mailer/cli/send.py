@@ -10,6 +10,7 @@ from typing import assert_never
 import click
 
 from mailer.cli import books as shown
+from mailer.cli import canary
 from mailer.cli.app import App, Command, dry_run_option, finish, json_option, pass_app, yes_option
 from mailer.cli.learning import learning
 from mailer.delivery import dispatch, sample
@@ -35,6 +36,13 @@ from mailer.errors import ExitCode, RefusedError
     metavar="N",
     help="Send by N processes, each with its part of every limit.",
 )
+@click.option(
+    "--canary",
+    "canary_share",
+    type=canary.ShareType(),
+    metavar="SHARE",
+    help="Your seeds and this part of the audience first, e.g. 1%; the others when [canary] lets it pass.",
+)
 @dry_run_option
 @yes_option
 @json_option
@@ -45,6 +53,7 @@ def send(
     segment: str,
     test_address: str | None,
     workers: int,
+    canary_share: float | None,
     dry_run: bool,
     yes: bool,
     as_json: bool,
@@ -53,6 +62,9 @@ def send(
 
     ISSUE is a file, its name without .md, or the number it begins with. The first run freezes what
     is sent and to whom; later runs go on with what is left. Ctrl-C ends a run in order.
+
+    With --canary a part of the audience gets it first; after [canary] wait it goes on by itself, or stops
+    with the reason. A run that was killed in between goes on where it was.
 
     Exit codes: 0 all sent; 4 some deliveries are failed, deferred or uncertain; 5 refused by a guard;
     6 relay or configuration; 7 another run is sending; 130 interrupted.
@@ -80,11 +92,22 @@ def send(
             yes=yes,
             what="sending",
         )
-    queued = dispatch.enqueue(settings, app.database, edition, path, segment, at=datetime.now(UTC))
+    elif canary_share is not None and plan.known.canary is None:
+        raise RefusedError(
+            f"{plan.slug} was queued without a canary; it goes to everyone",
+            remedy=f"to go on with it: mailer send {plan.slug}",
+        )
+    queued = dispatch.enqueue(
+        settings, app.database, edition, path, segment, at=datetime.now(UTC), canary_share=canary_share
+    )
     if queued.edition_digest != edition.digest:
         app.say(f"{path} or its templates changed since it was queued: what was frozen then is sent on.")
-    with shown.bar(wanted=not (as_json or app.quiet)) as bar:
-        ended = _run(app, queued, workers, bar.show)
+
+    def run() -> Ended:
+        with shown.bar(wanted=not (as_json or app.quiet)) as bar:
+            return _run(app, queued, workers, bar.show)
+
+    ended = canary.lead(app, queued, run) or run()
     _tell(app, queued, ended, as_json)
     finish(exit_code(ended))
 

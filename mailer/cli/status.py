@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import click
 from sqlalchemy.orm import Session
 
 from mailer.cli import books as shown
 from mailer.cli.app import App, Command, json_option, pass_app, yes_option
+from mailer.cli.canary import describe
 from mailer.database.models import DeliveryState
-from mailer.delivery import issues, queue
+from mailer.delivery import canary, issues, queue
+from mailer.delivery.canary import Findings
 from mailer.delivery.issues import QueuedIssue
+from mailer.delivery.queue import Books
+from mailer.delivery.waiting import Waiting, waiting
 from mailer.errors import SourceError
 
 
@@ -44,9 +50,13 @@ def pause(app: App, issue: str) -> None:
 @click.argument("issue")
 @pass_app
 def resume(app: App, issue: str) -> None:
-    """Let a paused ISSUE be sent on; `mailer send ISSUE` then goes on."""
+    """Let a paused ISSUE be sent on; `mailer send ISSUE` then goes on.
+
+    A canary that was stopped, or still waits, counts as passed: the others get it too.
+    """
     with app.database.transaction() as session:
-        changed = issues.resume(session, _known(session, issue).id)
+        known = _known(session, issue)
+        changed = issues.resume(session, known.id) or canary.hurry(session, known.id)
     app.out(f"{issue}: {'resumed' if changed else 'was not paused; nothing changed'}")
 
 
@@ -89,34 +99,97 @@ def _known(session: Session, name: str) -> QueuedIssue:
     raise SourceError(f"no issue '{name}' was ever queued", remedy=f"known: {there}")
 
 
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What there is to say of an issue."""
+
+    issue: QueuedIssue
+    books: Books
+    waiting: list[Waiting]
+    canary: Findings | None
+
+    @property
+    def next_at(self) -> datetime | None:
+        """When the next try is due."""
+        return min((group.next_at for group in self.waiting if group.next_at), default=None)
+
+
+def _look(session: Session, issue: QueuedIssue) -> _Told:
+    return _Told(
+        issue,
+        queue.books(session, issue.id),
+        waiting(session, issue.id),
+        canary.findings(session, issue.id) if issue.canary else None,
+    )
+
+
 def _print(app: App, name: str | None, as_json: bool) -> None:
     with app.database.reading() as session:
         wanted = [_known(session, name)] if name else issues.issues(session)
-        told = [
-            (issue, queue.books(session, issue.id), queue.next_due(session, issue.id, resend_uncertain=True))
-            for issue in wanted
-        ]
+        told = [_look(session, issue) for issue in wanted]
     if as_json:
-        objects = [
-            {
-                "issue": issue.slug,
-                "title": issue.title,
-                "state": issue.state.value,
-                "reason": issue.reason,
-                "queued_at": issue.created_at.isoformat(),
-                "finished_at": issue.finished_at.isoformat() if issue.finished_at else None,
-                "next_try_at": due.isoformat() if due else None,
-                "books": books.as_dict(),
-            }
-            for issue, books, due in told
-        ]
+        objects = [_object(one) for one in told]
         app.emit(objects[0] if name else {"issues": objects})
         return
     if not told:
         app.out("No issue was queued yet.")
-    for issue, books, due in told:
-        app.out(f"{issue.slug}: {issue.state.value}" + (f" ({issue.reason})" if issue.reason else ""))
-        for line in shown.lines(books):
-            app.out(line)
-        if due is not None:
-            app.out(f"  next try at {due.astimezone():%Y-%m-%d %H:%M:%S}")
+    for one in told:
+        _tell(app, one)
+
+
+def _tell(app: App, told: _Told) -> None:
+    issue = told.issue
+    app.out(f"{issue.slug}: {issue.state.value}" + (f" ({issue.reason})" if issue.reason else ""))
+    for line in shown.lines(told.books):
+        app.out(line)
+    if told.canary is not None and issue.canary is not None:
+        until = f" until {_local(issue.canary_until)}" if issue.canary_until else ""
+        app.out(f"  canary {issue.canary.value}{until}: {describe(told.canary)}")
+    if not told.waiting:
+        return
+    number = sum(group.number for group in told.waiting)
+    app.out(
+        f"  {number:,} wait for another try"
+        + (f", the next at {_local(told.next_at)}" if told.next_at else "")
+    )
+    for group in told.waiting:
+        last = f"until {_local(group.last_at)}, " if group.last_at else ""
+        app.out(f"  {group.number:>10,}  {group.state.value}, {last}tried {group.attempts} times at most")
+        app.out(f"  {'':>10}  {group.reason[:90]}")
+
+
+def _object(told: _Told) -> dict[str, Any]:
+    issue = told.issue
+    return {
+        "issue": issue.slug,
+        "title": issue.title,
+        "state": issue.state.value,
+        "reason": issue.reason,
+        "queued_at": issue.created_at.isoformat(),
+        "finished_at": issue.finished_at.isoformat() if issue.finished_at else None,
+        "next_try_at": told.next_at.isoformat() if told.next_at else None,
+        "books": told.books.as_dict(),
+        "canary": None
+        if told.canary is None or issue.canary is None
+        else {
+            "state": issue.canary.value,
+            "until": issue.canary_until.isoformat() if issue.canary_until else None,
+            **asdict(told.canary),
+        },
+        "waiting": [
+            {
+                "state": group.state.value,
+                "number": group.number,
+                "reason": group.reason,
+                "class": group.bounce_class,
+                "next_at": group.next_at.isoformat() if group.next_at else None,
+                "last_at": group.last_at.isoformat() if group.last_at else None,
+                "attempts": group.attempts,
+            }
+            for group in told.waiting
+        ],
+    }
+
+
+def _local(at: datetime | None) -> str:
+    return "" if at is None else f"{at.astimezone():%Y-%m-%d %H:%M:%S}"

@@ -4,6 +4,7 @@ from mailer.config.loading import flatten, load, password
 from mailer.config.sections import (
     Bounces,
     Brand,
+    Canary,
     Delivery,
     DkimKey,
     Mailbox,
@@ -14,15 +15,18 @@ from mailer.config.sections import (
     Section,
     Security,
     Settings,
+    Share,
     Tracking,
     Web,
     Webhooks,
     is_loopback,
+    parse_share,
 )
 
 __all__ = [
     "Bounces",
     "Brand",
+    "Canary",
     "Delivery",
     "DkimKey",
     "Mailbox",
@@ -33,11 +37,13 @@ __all__ = [
     "Section",
     "Security",
     "Settings",
+    "Share",
     "Tracking",
     "Web",
     "Webhooks",
     "flatten",
     "is_loopback",
     "load",
+    "parse_share",
     "password",
 ]

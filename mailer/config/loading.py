@@ -29,6 +29,7 @@ from pydantic_settings import (
 from mailer.config.sections import (
     Bounces,
     Brand,
+    Canary,
     Delivery,
     DkimKey,
     Mailbox,
@@ -179,6 +180,7 @@ def _known_keys(table: list[str]) -> Iterable[str]:
         "relays": Relay,
         "providers": Provider,
         "delivery": Delivery,
+        "canary": Canary,
         "dkim": DkimKey,
         "bounces": Bounces,
         "web": Web,

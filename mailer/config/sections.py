@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PrivateAttr,
@@ -45,6 +47,20 @@ def _header_text(text: str) -> str:
     return check_header_text(text, field="value")
 
 
+_SHARE = re.compile(r"(\d+(?:\.\d+)?) ?%")
+
+
+def parse_share(value: object) -> object:
+    """Return the number from 0 to 1 that a text like `2%` means; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    found = _SHARE.fullmatch(value.strip())
+    if found is None:
+        raise ValueError(f"'{value}' is no share; write it like '2%' or '0.5%'")
+    return float(found[1]) / 100
+
+
+Share = Annotated[float, BeforeValidator(parse_share), Field(ge=0, le=1)]
 AddressText = Annotated[str, AfterValidator(_address)]
 DomainText = Annotated[str, AfterValidator(_domain)]
 HeaderText = Annotated[str, AfterValidator(_header_text)]
@@ -155,6 +171,20 @@ class Delivery(Section):
     """Whether `mailer send` stays until the last deferred delivery is settled."""
 
 
+class Canary(Section):
+    """`[canary]`: who gets an issue first with `mailer send --canary`, and what keeps it from the others."""
+
+    seeds: tuple[AddressText, ...] = ()
+    """Your own addresses, before all others; they need not be subscribers."""
+    wait: Annotated[timedelta, Field(ge=timedelta(0))] = timedelta(minutes=30)
+    """How long reports may come back before the others get it."""
+    max_bounced: Share = 0.02
+    """Share of those tried whose mail failed or came back."""
+    max_deferred: Share = 0.2
+    """Share of those tried who were refused for now."""
+    max_complained: Share = 0.001
+
+
 class DkimKey(Section):
     """`[[dkim]]`: a signing key (RFC 6376; Ed25519: RFC 8463)."""
 
@@ -261,6 +291,7 @@ class Settings(BaseSettings):
     relays: dict[str, Relay] = Field(default_factory=dict)
     providers: dict[str, Provider] = Field(default_factory=dict)
     delivery: Delivery = Delivery()
+    canary: Canary = Canary()
     dkim: tuple[DkimKey, ...] = ()
     bounces: Bounces = Bounces()
     webhooks: Webhooks = Webhooks()

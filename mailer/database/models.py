@@ -86,6 +86,19 @@ class IssueState(StrEnum):
     FINISHED = "finished"
 
 
+class CanaryState(StrEnum):
+    """How far the first part of an issue has come that goes out before the others."""
+
+    SEEDING = "seeding"
+    """The operator's own addresses come first."""
+    SENDING = "sending"
+    WAITING = "waiting"
+    """For reports to come back."""
+    PASSED = "passed"
+    STOPPED = "stopped"
+    """A limit was broken: the operator decides."""
+
+
 class Base(DeclarativeBase):
     """The declarative base; constraint names are fixed so that migrations can name them."""
 
@@ -248,6 +261,20 @@ class StoredIssue(Base):
     """The Date: of every message of this issue's first attempt."""
     created_at: Mapped[datetime]
     finished_at: Mapped[datetime | None]
+    canary: Mapped[str | None] = mapped_column(String(16))
+    """None without one. Until it has passed, only its members are mailed."""
+    canary_until: Mapped[datetime | None]
+    """How long it waits for reports."""
+
+
+class CanaryMember(Base):
+    """A delivery that goes out before the others of its issue."""
+
+    __tablename__ = "canary_members"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    issue_id: Mapped[int] = mapped_column(Identifier, ForeignKey("issues.id"), primary_key=True)
+    subscriber_id: Mapped[int] = mapped_column(Identifier, primary_key=True)
 
 
 class Delivery(Base):

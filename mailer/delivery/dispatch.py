@@ -20,7 +20,7 @@ from sqlalchemy import ColumnElement
 from mailer.audience.segments import parse_segment
 from mailer.config import Settings, is_loopback, password
 from mailer.database.session import Database
-from mailer.delivery import dkim, issues, queue
+from mailer.delivery import canary, dkim, issues, queue
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.lock import sending
 from mailer.delivery.outbox import Answer, Outbox
@@ -146,11 +146,21 @@ def plan(settings: Settings, database: Database, edition: Edition, segment: str)
 
 
 def enqueue(
-    settings: Settings, database: Database, edition: Edition, path: Path, segment: str, *, at: datetime
+    settings: Settings,
+    database: Database,
+    edition: Edition,
+    path: Path,
+    segment: str,
+    *,
+    at: datetime,
+    canary_share: float | None = None,
 ) -> QueuedIssue:
-    """Freeze an issue and queue it for its audience, in one transaction; once queued it stays as it is."""
+    """Freeze an issue and queue it for its audience, in one transaction; once queued it stays as it is.
+
+    With `canary_share` that part of the audience, and the seeds in it, are mailed before the others.
+    """
     with database.transaction() as session:
-        queued, _ = issues.enqueue(
+        queued, new = issues.enqueue(
             session,
             edition,
             source_path=str(path),
@@ -158,6 +168,9 @@ def enqueue(
             segment=segment,
             condition=audience_condition(settings, segment),
         )
+        if new and canary_share is not None:
+            canary.begin(session, queued.id, canary_share, settings.canary.seeds)
+            queued = issues.get(session, queued.id)
     return queued
 
 

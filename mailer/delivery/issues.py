@@ -24,6 +24,7 @@ from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session
 
 from mailer.database.models import (
+    CanaryState,
     Delivery,
     DeliveryState,
     IssueState,
@@ -51,6 +52,13 @@ class QueuedIssue:
     dated_at: datetime
     created_at: datetime
     finished_at: datetime | None
+    canary: CanaryState | None = None
+    canary_until: datetime | None = None
+
+    @property
+    def members_only(self) -> bool:
+        """Whether only its canary's members are mailed yet."""
+        return self.canary not in (None, CanaryState.PASSED)
 
 
 def mailable(at: datetime | BindParameter[Any]) -> ColumnElement[bool]:
@@ -159,7 +167,15 @@ def pause(session: Session, issue_id: int, reason: str) -> bool:
 
 
 def resume(session: Session, issue_id: int) -> bool:
-    """Let a paused issue be sent on; return whether that changed anything."""
+    """Let a paused issue be sent on; return whether that changed anything.
+
+    A canary that was stopped counts as passed from then on: the operator knows, and wants it.
+    """
+    session.execute(
+        update(StoredIssue)
+        .where(StoredIssue.id == issue_id, StoredIssue.canary == CanaryState.STOPPED.value)
+        .values(canary=CanaryState.PASSED.value)
+    )
     return _set_state(session, issue_id, IssueState.SENDING, only_from=(IssueState.PAUSED,))
 
 
@@ -233,6 +249,8 @@ def _queued(stored: StoredIssue) -> QueuedIssue:
         dated_at=stored.dated_at,
         created_at=stored.created_at,
         finished_at=stored.finished_at,
+        canary=CanaryState(stored.canary) if stored.canary else None,
+        canary_until=stored.canary_until,
     )
 
 

@@ -18,6 +18,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     case,
+    exists,
     func,
     or_,
     select,
@@ -27,6 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from mailer.database.models import (
+    CanaryMember,
     Delivery,
     DeliveryState,
     Run,
@@ -138,6 +140,11 @@ _QUEUED: Final = (
     .where(Delivery.state == DeliveryState.QUEUED.value, Delivery.subscriber_id > bindparam("after"))
     .order_by(Delivery.subscriber_id)
 )
+_MEMBERS: Final = _QUEUED.where(
+    exists().where(
+        CanaryMember.issue_id == Delivery.issue_id, CanaryMember.subscriber_id == Delivery.subscriber_id
+    )
+)
 _TAGS: Final = (
     select(SubscriberTag.subscriber_id, SubscriberTag.tag)
     .where(SubscriberTag.subscriber_id.in_(bindparam("ids", expanding=True)))
@@ -237,11 +244,13 @@ def claim(
     at: datetime,
     resend_uncertain: bool,
     except_domains: Collection[str] = (),
+    members_only: bool = False,
 ) -> Taken:
     """Take up to `limit` deliveries for this run and mark them `sending`.
 
     Due retries come first, then queued ones in the order of their subscriber's id, from the one
-    after `after`. Whoever may not be mailed by now becomes `skipped`. Rows to `except_domains` stay.
+    after `after`. Whoever may not be mailed by now becomes `skipped`. Rows to `except_domains` stay,
+    and with `members_only` all that do not belong to the issue's canary.
     """
     waiting = [DeliveryState.DEFERRED.value]
     if resend_uncertain:
@@ -250,9 +259,8 @@ def claim(
     connection = session.connection()
     rows = list(connection.execute(_DUE, {**wanted, "states": waiting, "count": limit}).mappings())
     if len(rows) < limit:
-        queued = list(
-            connection.execute(_QUEUED, {**wanted, "after": after, "count": limit - len(rows)}).mappings()
-        )
+        next_ones = {**wanted, "after": after, "count": limit - len(rows)}
+        queued = list(connection.execute(_MEMBERS if members_only else _QUEUED, next_ones).mappings())
         if queued:
             after = queued[-1]["subscriber_id"]
         rows += queued

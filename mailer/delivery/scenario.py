@@ -18,7 +18,6 @@ from typing import Annotated, Any
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -27,10 +26,10 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from mailer.address import parse_domain
+from mailer.config import Share
 from mailer.config.shipped import shipped
 from mailer.errors import SourceError
 
-_SHARE = re.compile(r"(\d+(?:\.\d+)?) ?%")
 _REPLY = re.compile(r"[45]\d\d(?: [45]\.\d{1,3}\.\d{1,3})? [ -~]{1,400}")
 _STATUS = re.compile(r"[45]\.\d{1,3}\.\d{1,3}")
 _REMEDY = "docs/reference/scenarios.md tells what a scenario may say"
@@ -60,15 +59,6 @@ class At(StrEnum):
     BODY = "body"
 
 
-def _share(value: object) -> object:
-    if isinstance(value, str):
-        found = _SHARE.fullmatch(value.strip())
-        if found is None:
-            raise ValueError(f"'{value}' is no share; write it like '2%' or '0.5%'")
-        return float(found[1]) / 100
-    return value
-
-
 def _matching(pattern: re.Pattern[str], what: str) -> AfterValidator:
     def check(value: str) -> str:
         if value and not pattern.fullmatch(value):
@@ -78,7 +68,6 @@ def _matching(pattern: re.Pattern[str], what: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-Share = Annotated[float, BeforeValidator(_share), Field(gt=0, le=1)]
 DomainText = Annotated[str, AfterValidator(parse_domain)]
 NoNegative = Field(ge=timedelta(0), le=timedelta(days=30))
 _OF_KIND = {

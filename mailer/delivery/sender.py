@@ -139,6 +139,8 @@ class Sender:
         self._stopped = asyncio.Event()
         self._failure: MailerError | None = None
         self._run_id = 0
+        self._members_only = False
+        """Whether only the canary is mailed: its retries are not waited for."""
         self._counts: Counter[str] = Counter()
 
     async def run(self) -> Ended:
@@ -269,6 +271,8 @@ class Sender:
         if self._ending is not None or not self._settings.wait_for_retries:
             return False
         await self._write(0, frozenset())
+        if self._members_only:
+            return False
         held = self._pool.held()
         due = await asyncio.to_thread(self._next_due, frozenset(held))
         waits = list(held.values())
@@ -322,7 +326,8 @@ class Sender:
             queue.release(session, self._issue_id, released, run_id=self._run_id, at=at)
             if refusals:
                 self._learn(session, refusals, at)
-            state = issues.get(session, self._issue_id).state
+            issue = issues.get(session, self._issue_id)
+            state, self._members_only = issue.state, issue.members_only
             if room > 0 and state is IssueState.SENDING:
                 taken = queue.claim(
                     session,
@@ -333,6 +338,7 @@ class Sender:
                     at=at,
                     resend_uncertain=self._resend,
                     except_domains=except_domains,
+                    members_only=self._members_only,
                 )
         self._counts.subtract(taken.left)
         self._counts[DeliveryState.SENDING.value] += len(taken.claimed) - len(outcomes) - len(released)

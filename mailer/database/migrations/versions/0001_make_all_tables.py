@@ -157,11 +157,21 @@ def upgrade() -> None:
         sa.Column("dated_at", sa.BigInteger(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("finished_at", sa.BigInteger(), nullable=True),
+        sa.Column("canary", sa.String(length=16), nullable=True),
+        sa.Column("canary_until", sa.BigInteger(), nullable=True),
         sa.ForeignKeyConstraint(
             ["edition_digest"], ["editions.digest"], name=op.f("fk_issues_edition_digest")
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_issues")),
         sa.UniqueConstraint("slug", name=op.f("uq_issues_slug")),
+    )
+    op.create_table(
+        "canary_members",
+        sa.Column("issue_id", Identifier, nullable=False),
+        sa.Column("subscriber_id", Identifier, nullable=False),
+        sa.ForeignKeyConstraint(["issue_id"], ["issues.id"], name=op.f("fk_canary_members_issue_id")),
+        sa.PrimaryKeyConstraint("issue_id", "subscriber_id", name=op.f("pk_canary_members")),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "subscriber_tags",

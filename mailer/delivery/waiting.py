@@ -1,0 +1,62 @@
+"""What of an issue waits for another try: how many, since which answer, and until when."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from mailer.database.models import Delivery, DeliveryState
+
+_WAITING = [DeliveryState.DEFERRED.value, DeliveryState.UNCERTAIN.value]
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Deliveries that wait for the same reason."""
+
+    state: DeliveryState
+    number: int
+    code: int | None
+    enhanced: str | None
+    bounce_class: str | None
+    example: str
+    """What one of the servers said."""
+    next_at: datetime | None
+    last_at: datetime | None
+    """When the last of them is due."""
+    attempts: int
+    """The most tries that any of them has behind it."""
+
+    @property
+    def reason(self) -> str:
+        """Why they wait, in words."""
+        said = " ".join(str(part) for part in (self.code, self.enhanced, self.example) if part)
+        return said or "the connection was lost"
+
+
+def waiting(session: Session, issue_id: int) -> list[Waiting]:
+    """Return what waits for another try, the largest group first."""
+    due = Delivery.due_at
+    groups = (
+        select(
+            Delivery.state,
+            func.count().label("number"),
+            Delivery.code,
+            Delivery.enhanced,
+            Delivery.bounce_class,
+            func.min(Delivery.reply),
+            func.min(due, type_=due.type),
+            func.max(due, type_=due.type),
+            func.max(Delivery.attempts),
+        )
+        .where(Delivery.issue_id == issue_id, Delivery.state.in_(_WAITING))
+        .group_by(Delivery.state, Delivery.code, Delivery.enhanced, Delivery.bounce_class)
+        .order_by(func.count().desc(), func.min(Delivery.due_at))
+    )
+    return [
+        Waiting(DeliveryState(state), number, code, enhanced, why, said or "", next_at, last_at, attempts)
+        for state, number, code, enhanced, why, said, next_at, last_at, attempts in session.execute(groups)
+    ]

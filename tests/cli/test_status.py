@@ -1,0 +1,65 @@
+"""`mailer status` says what waits, since when and why; `mailer retry` queues it again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mailer.cli import run
+from mailer.config import load
+from mailer.database.session import Database
+from tests.delivery.scene import queued
+from tests.delivery.scene import run as send
+from tests.end_to_end.newsletter import Folder
+
+
+def answer(recipient: str) -> str | None:
+    number = int(recipient.partition("@")[0][1:])
+    if number <= 2:
+        return "550 5.1.1 No such user"
+    if number <= 5:
+        return "451 4.7.1 Greylisted, come again"
+    return "452 4.2.2 Mailbox full" if number == 6 else None
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    """An issue to twenty: two refused, four deferred for two reasons."""
+    made = Folder(tmp_path / "news")
+    database = Database(load(made.path / "config.toml").paths.database, folder=made.path)
+    database.open()
+    send(database, queued(database, 20), made.path / "box", answer=answer)
+    return made
+
+
+def test_waiting_deliveries_are_told_with_number_reason_and_time(
+    folder: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["status", "1", "--json", "-C", str(folder.path)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    groups = found["waiting"]
+    assert [(group["number"], group["state"], group["attempts"]) for group in groups] == [
+        (3, "deferred", 1),
+        (1, "deferred", 1),
+    ]
+    assert groups[0]["reason"] == "451 4.7.1 Greylisted, come again"
+    assert found["next_try_at"] == min(group["next_at"] for group in groups)
+    assert run(["status", "1", "-C", str(folder.path)]) == 0
+    out = capsys.readouterr().out
+    assert "4 wait for another try, the next at 20" in out
+    assert "         3  deferred, until 20" in out
+    assert "451 4.7.1 Greylisted, come again" in out
+    assert "452 4.2.2 Mailbox full" in out
+
+
+@pytest.mark.parametrize(("only", "number"), [("failed", 2), ("deferred", 4), ("uncertain", 0)])
+def test_retry_queues_exactly_those_again(
+    folder: Folder, capsys: pytest.CaptureFixture[str], only: str, number: int
+) -> None:
+    assert run(["retry", "1", "--only", only, "-C", str(folder.path)]) == 0
+    assert f"{number} deliveries are queued again" in capsys.readouterr().out
+    assert run(["status", "1", "--json", "-C", str(folder.path)]) == 0
+    books = json.loads(capsys.readouterr().out)["books"]
+    assert (books["queued"], books["sent"], books[only]) == (number, 14, 0)

@@ -1,0 +1,154 @@
+"""Only a canary's members are mailed until it has passed, and what came of them decides whether it does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select, update
+
+from mailer.config import Canary
+from mailer.config import Delivery as DeliverySettings
+from mailer.database.models import (
+    CanaryMember,
+    CanaryState,
+    Delivery,
+    DeliveryState,
+    IssueState,
+    StoredReport,
+)
+from mailer.database.session import Database
+from mailer.delivery import canary, issues
+from mailer.delivery.canary import Findings, broken
+from mailer.delivery.issues import QueuedIssue
+from mailer.delivery.sender import Ending
+from tests.delivery.scene import AT, books, queued, recipients, run
+
+
+def led(database: Database, people: int, share: float, *seeds: str) -> QueuedIssue:
+    """Queue an issue with a canary whose seeds were mailed already."""
+    issue = queued(database, people)
+    with database.transaction() as session:
+        canary.begin(session, issue.id, share, seeds)
+        canary.advance(session, issue.id, CanaryState.SENDING)
+        return issues.get(session, issue.id)
+
+
+def members(database: Database) -> set[int]:
+    with database.reading() as session:
+        return set(session.scalars(select(CanaryMember.subscriber_id)))
+
+
+@pytest.mark.parametrize(
+    ("people", "share", "expected"),
+    [(100, 0.01, 1), (100, 0.1, 10), (101, 0.1, 11), (3, 0.001, 1), (5, 1.0, 5)],
+)
+def test_members_are_that_part_of_the_audience(
+    database: Database, people: int, share: float, expected: int
+) -> None:
+    led(database, people, share)
+    assert len(members(database)) == expected
+
+
+def test_seeds_in_the_audience_are_members_and_the_others_strangers(database: Database) -> None:
+    issue = led(database, 50, 0.02, "S7@example.org", "s9@example.org", "me@example.com")
+    assert {7, 9} <= members(database)
+    assert len(members(database)) <= 3
+    with database.reading() as session:
+        asked = ["S7@example.org", "me@example.com"]
+        assert canary.strangers(session, issue.id, asked) == ["me@example.com"]
+
+
+def test_only_members_are_mailed_until_it_has_passed(database: Database, tmp_path: Path) -> None:
+    issue = led(database, 60, 0.1)
+    ended = run(database, issue, tmp_path / "box")
+    assert (ended.ending, ended.books.sent, ended.books.queued) == (Ending.WAITING, 6, 54)
+    assert recipients(tmp_path / "box") == sorted(f"s{n}@example.org" for n in members(database))
+    for state in (CanaryState.WAITING, CanaryState.STOPPED):
+        with database.transaction() as session:
+            canary.advance(session, issue.id, state)
+        assert run(database, issue, tmp_path / "box").books.sent == 6
+    with database.transaction() as session:
+        canary.advance(session, issue.id, CanaryState.PASSED)
+    ended = run(database, issue, tmp_path / "box")
+    assert (ended.ending, ended.books.sent) == (Ending.FINISHED, 60)
+    assert len(recipients(tmp_path / "box")) == 60
+
+
+def test_findings_count_what_became_of_the_members(database: Database, tmp_path: Path) -> None:
+    issue = led(database, 40, 0.25)
+    run(database, issue, tmp_path / "box")
+    mine = sorted(members(database))
+    with database.transaction() as session:
+        for number, state in ((mine[0], DeliveryState.FAILED), (mine[1], DeliveryState.FAILED),
+                              (mine[2], DeliveryState.DEFERRED)):  # fmt: skip
+            session.execute(
+                update(Delivery).where(Delivery.subscriber_id == number).values(state=state.value)
+            )
+        for place, number in enumerate((mine[3], mine[3], mine[4])):
+            session.add(
+                StoredReport(
+                    received_at=AT, source="test", digest=str(place), raw=b"", kind="complaint",
+                    outcome="applied", issue_id=issue.id, subscriber_id=number, details={},
+                )
+            )  # fmt: skip
+    with database.reading() as session:
+        assert canary.findings(session, issue.id) == Findings(10, 10, 2, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (Findings(1000, 1000, 20, 200, 1), ""),
+        (Findings(1000, 1000, 21, 0, 0), "21 of 1,000 bounced (2.1%, the limit is 2.0%)"),
+        (Findings(1000, 500, 11, 0, 0), "11 of 500 bounced (2.2%"),
+        (Findings(1000, 1000, 0, 201, 0), "201 of 1,000 were refused for now"),
+        (Findings(1000, 1000, 0, 0, 2), "2 of 1,000 complained (0.2%, the limit is 0.1%)"),
+        (Findings(10, 10, 1, 1, 1), ""),
+        (Findings(10, 0, 0, 0, 0), ""),
+        (Findings(10, 10, 2, 0, 2), "2 of 10 bounced (20.0%, the limit is 2.0%); 2 of 10 complained"),
+    ],
+)
+def test_limits_are_shares_of_those_tried_and_one_alone_breaks_none(found: Findings, said: str) -> None:
+    told = broken(found, Canary())
+    assert said in told
+    assert bool(said) == bool(told)
+
+
+def test_stop_pauses_the_issue_and_resume_lets_it_pass(database: Database, tmp_path: Path) -> None:
+    issue = led(database, 30, 0.1)
+    with database.transaction() as session:
+        assert canary.stop(session, issue.id, "too many bounced")
+    with database.reading() as session:
+        now = issues.get(session, issue.id)
+    assert (now.state, now.reason, now.canary) == (IssueState.PAUSED, "too many bounced", CanaryState.STOPPED)
+    with database.transaction() as session:
+        assert issues.resume(session, issue.id)
+    assert run(database, issue, tmp_path / "box").books.sent == 30
+
+
+def test_resume_after_an_ordinary_pause_keeps_the_canary(database: Database) -> None:
+    issue = led(database, 30, 0.1)
+    with database.transaction() as session:
+        issues.pause(session, issue.id, "paused by the operator")
+        issues.resume(session, issue.id)
+        assert issues.get(session, issue.id).canary is CanaryState.SENDING
+
+
+def test_only_a_waiting_canary_is_hurried(database: Database) -> None:
+    issue = led(database, 30, 0.1)
+    with database.transaction() as session:
+        assert not canary.hurry(session, issue.id)
+        canary.advance(session, issue.id, CanaryState.WAITING, until=AT)
+        assert canary.hurry(session, issue.id)
+        assert issues.get(session, issue.id).canary is CanaryState.PASSED
+
+
+def test_retries_are_not_waited_for_while_it_leads(database: Database, tmp_path: Path) -> None:
+    issue = led(database, 20, 0.5)
+    settings = DeliverySettings(window=20, wait_for_retries=True)
+    ended = run(
+        database, issue, tmp_path / "box", settings=settings, answer=lambda recipient: "450 4.2.0 Not now"
+    )
+    assert (ended.ending, ended.books.deferred, ended.books.queued) == (Ending.WAITING, 10, 10)
+    assert books(database, issue).sent == 0
