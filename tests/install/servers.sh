@@ -15,6 +15,7 @@ want() { # want PACKAGE… -- PROGRAM: the packages, unless the program is there
     fi
 }
 want postfix -- smtp-sink
+want opendkim -- opendkim
 want dovecot-core dovecot-imapd dovecot-pop3d dovecot-lmtpd -- dovecot
 want chromium -- chromium
 want postgresql -- pg_ctlcluster
