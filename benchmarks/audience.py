@@ -17,7 +17,7 @@ from typing import Final
 
 from benchmarks import Figure
 from mailer.audience import exporting
-from mailer.audience.importing import import_csv
+from mailer.audience.importing import import_file
 from mailer.audience.segments import parse_segment
 from mailer.database.session import Database
 
@@ -48,7 +48,7 @@ def measure(options: Namespace) -> Iterator[Figure]:
         database = Database("sqlite:///ours.db", folder=folder)
         database.open()
         ours = _seconds(
-            lambda: import_csv(database, source, secret=_SECRET, at=datetime(2026, 3, 2, tzinfo=UTC))
+            lambda: import_file(database, source, secret=_SECRET, at=datetime(2026, 3, 2, tzinfo=UTC))
         )
         yield _figure(f"import {options.rows:,} rows", ours, peer, _IMPORT_BAR)
         yield _figure(f"count a segment of {options.rows:,}", *_segment(database, folder), _SEGMENT_BAR)

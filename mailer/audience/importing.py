@@ -1,10 +1,7 @@
-"""Subscribers from a CSV file: one transaction, one id, and a reason for each row that was not taken."""
+"""Subscribers from a file: one transaction, one id, and a reason for each row that was not taken."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,9 +12,12 @@ from typing import Any, Final
 from sqlalchemy import bindparam, delete, exists, func, insert, literal, select, update
 from sqlalchemy.orm import Session, aliased
 
-from mailer.address import Address, check_header_text, parse_address
-from mailer.audience.presets import PLAIN, Preset, split_tags
-from mailer.audience.reading import CsvRow, Table, open_csv
+from mailer.address import Address, parse_address, shown
+from mailer.audience.fields import check_attributes, check_name, check_tags
+from mailer.audience.json_lines import Candidate
+from mailer.audience.presets import PLAIN, Preset
+from mailer.audience.reading import open_source
+from mailer.audience.rejects import Rejected, rejects
 from mailer.audience.suppression import erased_key
 from mailer.database.models import (
     Consent,
@@ -33,18 +33,7 @@ from mailer.errors import AddressError, RefusedError, SourceError
 
 _BATCH: Final = 5_000
 _ALIVE: Final = (SubscriberStatus.ACTIVE.value, SubscriberStatus.PENDING.value)
-_MAX_NAME: Final = 255
-_MAX_TAG: Final = 64
-_MAX_VALUE: Final = 2_000
-
-
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """A row that was not taken: its line in the file, why, and what stood there."""
-
-    line: int
-    reason: str
-    value: str
+_EXAMPLES: Final = 10
 
 
 @dataclass(slots=True)
@@ -61,13 +50,15 @@ class ImportReport:
     rejected: int = 0
     examples: list[Rejected] = field(default_factory=list)
     """The first rejected rows; all of them go to the file of rejected rows."""
+    changes: list[str] = field(default_factory=list)
+    """The first changes as lines of a diff: `+` a new subscriber, `-` and `+` before and after."""
 
 
 class _CountedError(Exception):
     """Rolls an import back that was only to be counted."""
 
 
-def import_csv(
+def import_file(
     database: Database,
     path: Path,
     *,
@@ -81,7 +72,7 @@ def import_csv(
     strict: bool = False,
     progress: Callable[[int], None] = lambda rows: None,
 ) -> ImportReport:
-    """Add the subscribers of a CSV file, or bring known ones up to date, in one transaction.
+    """Add the subscribers of a file (CSV, JSON Lines), or bring known ones up to date, in one transaction.
 
     `mapping` names columns (`{"email": "Adresse"}`); usual names are recognised by themselves, and
     every other column becomes an attribute, unless the `preset` of a service knows it better. Known
@@ -91,13 +82,16 @@ def import_csv(
     """
     report = ImportReport()
     try:
-        with open_csv(path, mapping or {}, preset) as table, _rejects(rejected_path, dry_run) as reject:
-            report.encoding = table.encoding
+        with (
+            open_source(path, mapping or {}, preset) as source,
+            rejects(None if dry_run else rejected_path) as reject,
+        ):
+            report.encoding = source.encoding
             with database.transaction() as session:
                 run = _Run(session, report, secret, at, tags, reject)
                 run.begin(path)
-                for rows in _batches(table.rows):
-                    run.take(rows, table)
+                for rows in _batches(source.rows):
+                    run.take(rows)
                     progress(len(rows))
                 run.end()
                 if strict and report.rejected:
@@ -163,7 +157,7 @@ class _Run:
         self._report = report
         self._secret = secret
         self._at = at
-        self._tags = tuple(dict.fromkeys(tags))
+        self._tags = check_tags(tags)
         self._reject_row = reject
         self._newest_before = 0
         self._any_erased = False
@@ -179,16 +173,16 @@ class _Run:
         erased = select(Suppression.address_key).where(Suppression.address_key.startswith("hmac:")).limit(1)
         self._any_erased = self._session.execute(erased).first() is not None
 
-    def take(self, rows: Sequence[CsvRow], table: Table) -> None:
+    def take(self, rows: Sequence[Candidate]) -> None:
         """Take some thousand rows with a fixed number of statements."""
         wanted: dict[str, _Valid] = {}
         for row in rows:
             try:
-                valid = _checked(row, table)
+                valid = _checked(row)
             except AddressError as error:
-                self._reject(row.line, error.message, row.cells.get(table.email, ""))
+                self._reject(row.line, error.message, row.address)
                 continue
-            if table.preset.is_out(row.cells):
+            if row.out:
                 self._report.kept_out += 1
             elif valid.address.key in wanted:
                 self._reject(row.line, "the address stands in the file more than once", str(valid.address))
@@ -287,10 +281,20 @@ class _Run:
         if merged == row.attributes and name == row.name and not missing:
             self._report.unchanged += 1
             return
+        new_tags = [tag for _, tag in missing]
+        self._note(f"- {_line(valid.address.key, row.name, row.attributes, [])}")
+        self._note(f"+ {_line(valid.address.key, name, merged, new_tags)}")
         changed.append({"_id": row.id, "name": name, "attributes": merged})
         self._report.updated += 1
 
+    def _note(self, line: str) -> None:
+        if len(self._report.changes) < 2 * _EXAMPLES:
+            self._report.changes.append(line)
+
     def _write(self, new: Sequence[_Valid], changed: Sequence[dict[str, Any]]) -> None:
+        for valid in new[:_EXAMPLES]:
+            line = _line(str(valid.address), valid.name, valid.attributes, [*self._tags, *valid.tags])
+            self._note(f"+ {line}")
         if new:
             self._session.execute(
                 insert(Subscriber.__table__),  # type: ignore[arg-type]
@@ -321,76 +325,30 @@ class _Run:
     def _reject(self, line: int, reason: str, value: str) -> None:
         rejected = Rejected(line, reason, value[:200])
         self._report.rejected += 1
-        if len(self._report.examples) < 10:
+        if len(self._report.examples) < _EXAMPLES:
             self._report.examples.append(rejected)
         self._reject_row(rejected)
 
 
-def _checked(row: CsvRow, table: Table) -> _Valid:
+def _line(address: str, name: str, attributes: Mapping[str, Any], tags: Sequence[str]) -> str:
+    """Return a subscriber as a line of a diff, with the tags that are added."""
+    parts = [address, name, *(f"{key}={value}" for key, value in sorted(attributes.items()))]
+    parts += [f"+tag:{tag}" for tag in dict.fromkeys(tags)]
+    return shown("  ".join(filter(None, parts)), 200)[1:-1]
+
+
+def _checked(row: Candidate) -> _Valid:
     if row.problem:
         raise AddressError(row.problem)
-    address = parse_address(row.cells.get(table.email, ""))
-    name = " ".join(filter(None, (row.cells.get(column, "").strip(" ") for column in table.name)))
-    check_header_text(name, field="name")
-    if len(name) > _MAX_NAME:
-        raise AddressError(f"name: longer than {_MAX_NAME} characters")
-    attributes = _json_attributes(row.cells.get(table.preset.attributes, ""), table.preset.attributes)
-    for column in table.attributes:
-        if value := row.cells.get(column, ""):
-            if len(value) > _MAX_VALUE:
-                raise AddressError(f"{column}: longer than {_MAX_VALUE} characters")
-            if "\x00" in value:
-                raise AddressError(f"{column}: contains NUL")
-            attributes[column] = value
-    tags = split_tags(row.cells.get(table.preset.tags, ""))
-    for tag in tags:
-        if len(check_header_text(tag, field="tag")) > _MAX_TAG:
-            raise AddressError(f"tag: longer than {_MAX_TAG} characters")
-    return _Valid(row.line, address, name, attributes, tags)
+    return _Valid(
+        row.line,
+        parse_address(row.address),
+        check_name(row.name),
+        check_attributes(row.attributes),
+        check_tags(row.tags),
+    )
 
 
-def _json_attributes(cell: str, column: str) -> dict[str, Any]:
-    if not cell.strip():
-        return {}
-    if len(cell) > _MAX_VALUE:
-        raise AddressError(f"{column}: longer than {_MAX_VALUE} characters")
-    try:
-        fields = json.loads(cell)
-    except (ValueError, RecursionError) as error:
-        raise AddressError(f"{column}: is not JSON ({error})") from error
-    if not isinstance(fields, dict):
-        raise AddressError(f"{column}: is not a JSON object")
-    return fields
-
-
-def _batches(rows: Iterator[CsvRow]) -> Iterator[list[CsvRow]]:
+def _batches(rows: Iterator[Candidate]) -> Iterator[list[Candidate]]:
     while batch := list(islice(rows, _BATCH)):
         yield batch
-
-
-class _rejects:  # noqa: N801 - used as a context manager, like open()
-    """The file of rejected rows, made when the first one comes."""
-
-    def __init__(self, path: Path | None, dry_run: bool) -> None:
-        self._path = None if dry_run else path
-        self._file: io.TextIOWrapper | None = None
-
-    def __enter__(self) -> Callable[[Rejected], None]:
-        return self._write
-
-    def __exit__(self, *failure: object) -> None:
-        if self._file is not None:
-            self._file.close()
-
-    def _write(self, rejected: Rejected) -> None:
-        if self._path is None:
-            return
-        if self._file is None:
-            self._file = self._path.open("w", encoding="utf-8", newline="")
-            csv.writer(self._file).writerow(["line", "reason", "value"])
-        csv.writer(self._file).writerow([rejected.line, rejected.reason, safe_cell(rejected.value)])
-
-
-def safe_cell(value: str) -> str:
-    """Return a cell that no spreadsheet runs as a formula: a quote goes before = + - @ TAB and CR."""
-    return f"'{value}" if value[:1] in ("=", "+", "-", "@", "\t", "\r") else value

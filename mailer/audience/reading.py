@@ -1,17 +1,19 @@
-"""A CSV file of any usual encoding and delimiter, read row by row."""
+"""A CSV file of any usual encoding and delimiter, or JSON Lines, read row by row."""
 
 from __future__ import annotations
 
 import codecs
 import csv
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TextIO
 
-from mailer.audience.presets import PLAIN, Preset
+from mailer.audience.json_lines import Candidate, json_rows
+from mailer.audience.presets import PLAIN, Preset, split_tags
 from mailer.errors import SourceError
 
 _BOMS: Final = (
@@ -21,6 +23,7 @@ _BOMS: Final = (
 )
 _SAMPLE_OCTETS: Final = 64 * 1024
 _MAX_COLUMNS: Final = 200
+JSON_LINES: Final = (".jsonl", ".ndjson")
 # Header names that mean the address or the name, in the exports of the usual services, compared
 # without case, spaces and punctuation.
 _EMAIL: Final = (
@@ -38,32 +41,20 @@ _NAME_PARTS: Final = (("firstname", "lastname"), ("fname", "lname"), ("givenname
 
 
 @dataclass(frozen=True, slots=True)
-class CsvRow:
-    """A row by column name; `line` is where it ends in the file. `problem` says why it is no row."""
-
-    line: int
-    cells: Mapping[str, str]
-    problem: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A CSV file as a table: which columns mean what, and its rows."""
+class Source:
+    """A file of subscribers: its encoding, and its rows."""
 
     encoding: str
-    email: str
-    name: tuple[str, ...]
-    attributes: tuple[str, ...]
-    preset: Preset
-    rows: Iterator[CsvRow]
+    rows: Iterator[Candidate]
 
 
 @contextmanager
-def open_csv(path: Path, mapping: Mapping[str, str], preset: Preset = PLAIN) -> Iterator[Table]:
-    """Open a CSV file; encoding and delimiter are found out.
+def open_source(path: Path, mapping: Mapping[str, str], preset: Preset = PLAIN) -> Iterator[Source]:
+    """Open a file of subscribers: JSON Lines if it is called so, else CSV.
 
-    A file without a mark of its encoding is UTF-8 if all of it is valid UTF-8, else Windows-1252, of
-    which Latin-1 is a part. Raises `SourceError` for a missing, empty or headless file.
+    Encoding and delimiter are found out. A file without a mark of its encoding is UTF-8 if all of it is
+    valid UTF-8, else Windows-1252, of which Latin-1 is a part. `mapping` names the columns or fields of
+    `email` and `name`. Raises `SourceError` for a missing, empty or headless file.
     """
     try:
         encoding = _encoding(path)
@@ -72,12 +63,10 @@ def open_csv(path: Path, mapping: Mapping[str, str], preset: Preset = PLAIN) -> 
             file.seek(0)
             if not sample.strip():
                 raise SourceError(f"{path}: is empty", remedy="export it again")
-            reader = csv.reader(file, delimiter=_delimiter(sample), strict=True)
-            header = [name.strip() for name in next(reader)]
-            email, name, attributes = _columns(path, header, mapping)
-            special = {preset.tags, preset.attributes, *preset.out, *preset.ignored}
-            others = tuple(column for column in attributes if column not in special)
-            yield Table(encoding, email, name, others, preset, _rows(path, reader, header))
+            if path.suffix.lower() in JSON_LINES:
+                yield Source(encoding, json_rows(file, mapping, preset))
+            else:
+                yield Source(encoding, _csv_rows(path, file, _delimiter(sample), mapping, preset))
     except FileNotFoundError as error:
         raise SourceError(f"{path}: no such file") from error
     except (OSError, UnicodeError) as error:
@@ -86,25 +75,60 @@ def open_csv(path: Path, mapping: Mapping[str, str], preset: Preset = PLAIN) -> 
         raise SourceError(f"{path}:1: not a CSV file ({error})") from error
 
 
-def _rows(path: Path, reader: Iterator[list[str]], header: Sequence[str]) -> Iterator[CsvRow]:
+def _csv_rows(
+    path: Path, file: TextIO, delimiter: str, mapping: Mapping[str, str], preset: Preset
+) -> Iterator[Candidate]:
+    reader = csv.reader(file, delimiter=delimiter, strict=True)
+    header = [name.strip() for name in next(reader)]
+    email, name, others = _columns(path, header, mapping)
+    special = {preset.tags, preset.attributes, *preset.out, *preset.ignored}
+    others = tuple(column for column in others if column not in special)
     # csv.reader counts physical lines, so a quoted line break does not lead the count astray.
-    counter = reader
     while True:
         try:
             cells = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            line: int = counter.line_num  # type: ignore[attr-defined]
-            yield CsvRow(line, {}, f"not a CSV row ({error})")
+            yield Candidate(reader.line_num, problem=f"not a CSV row ({error})")
             continue
-        line = counter.line_num  # type: ignore[attr-defined]
         if not any(cells):
             continue
         if len(cells) > len(header):
-            yield CsvRow(line, {}, f"has {len(cells)} cells, the header has {len(header)}")
+            problem = f"has {len(cells)} cells, the header has {len(header)}"
+            yield Candidate(reader.line_num, problem=problem)
             continue
-        yield CsvRow(line, dict(zip(header, cells, strict=False)))
+        row = dict(zip(header, cells, strict=False))
+        problem, attributes = _json_attributes(row.get(preset.attributes, ""), preset.attributes)
+        try:
+            tags = split_tags(row.get(preset.tags, ""))
+        except csv.Error as error:
+            problem, tags = f"{preset.tags}: cannot be read ({error})", ()
+        for column in others:
+            if value := row.get(column, ""):
+                attributes[column] = value
+        yield Candidate(
+            reader.line_num,
+            address=row.get(email, ""),
+            name=" ".join(filter(None, (row.get(column, "").strip(" ") for column in name))),
+            attributes=attributes,
+            tags=tags,
+            out=preset.is_out(row),
+            problem=problem,
+        )
+
+
+def _json_attributes(cell: str, column: str) -> tuple[str, dict[str, Any]]:
+    """Return what is wrong with a cell, or nothing and the object in it."""
+    if not cell.strip():
+        return "", {}
+    try:
+        fields = json.loads(cell)
+    except (ValueError, RecursionError) as error:
+        return f"{column}: is not JSON ({error})", {}
+    if not isinstance(fields, dict):
+        return f"{column}: is not a JSON object", {}
+    return "", fields
 
 
 def _columns(

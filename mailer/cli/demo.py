@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import click
 import uvicorn
 
-from mailer.audience.importing import import_csv
+from mailer.audience.importing import import_file
 from mailer.bounces.configured import rules_of
 from mailer.bounces.fetch import fetch
 from mailer.bounces.maildir import Maildir
@@ -113,7 +113,7 @@ class _Demo:
     def _import(self) -> None:
         path = self._folder / "subscribers.csv"
         path.write_text(_subscribers(), encoding="utf-8")
-        report = import_csv(self._database, path, secret=self._database.secrets()[0], at=datetime.now(UTC))
+        report = import_file(self._database, path, secret=self._database.secrets()[0], at=datetime.now(UTC))
         self._say(f"Imported {report.added} invented subscribers from {path}.")
 
     def _send(self, what: str) -> Ended:

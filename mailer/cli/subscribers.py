@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from mailer.address import parse_address
 from mailer.audience import exporting
 from mailer.audience.erasing import erase
-from mailer.audience.importing import ImportReport, import_csv, revert
+from mailer.audience.importing import ImportReport, import_file, revert
 from mailer.audience.presets import PLAIN, PRESETS
 from mailer.audience.segments import parse_segment
 from mailer.audience.subscribers import Origin, Outcome, add, find, unsubscribe
@@ -94,7 +94,7 @@ def import_command(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Import a CSV FILE: the address, the name, and every other column as an attribute.
+    """Import a FILE, CSV or JSON Lines: the address, the name, and all else as attributes.
 
     Encoding, delimiter and the usual column names are found out. It is one transaction: all of it, or
     after an error nothing. Nobody who opted out, bounced, complained or was erased is brought back;
@@ -106,7 +106,7 @@ def import_command(
     rejected = rejected or file.with_name(file.name + ".rejected.csv")
     database = app.database
     with _counted(shown=not (as_json or app.quiet)) as progress:
-        report = import_csv(
+        report = import_file(
             database,
             file,
             secret=database.secrets()[0],
@@ -271,6 +271,10 @@ class _counted:  # noqa: N801 - used as a context manager
 def _tell(app: App, report: ImportReport, rejected: Path, dry_run: bool) -> None:
     if dry_run:
         app.out("Nothing was changed; this is what an import would do:")
+        for line in report.changes:
+            app.out(line)
+        if (hidden := report.added + 2 * report.updated - len(report.changes)) > 0:
+            app.say(f"… and {hidden:,} more lines")
     for what, number in (
         ("added", report.added),
         ("updated", report.updated),

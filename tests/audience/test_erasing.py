@@ -10,7 +10,7 @@ from sqlalchemy import select, text
 from mailer.address import parse_address
 from mailer.audience import exporting, suppression
 from mailer.audience.erasing import Erased, erase
-from mailer.audience.importing import import_csv
+from mailer.audience.importing import import_file
 from mailer.audience.subscribers import Origin, Outcome, add, find
 from mailer.database.models import (
     Base,
@@ -114,7 +114,7 @@ def test_import_and_command_do_not_bring_the_address_back(
     assert again.outcome is Outcome.KEPT_OUT
     path = tmp_path / "people.csv"
     path.write_text("email\nANA.POP@example.org\n", encoding="utf-8")
-    report = import_csv(database, path, secret=SECRET, at=at)
+    report = import_file(database, path, secret=SECRET, at=at)
     assert (report.added, report.kept_out) == (0, 1)
 
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from mailer.address import _PLAIN, parse_address
 from mailer.audience import exporting, suppression
-from mailer.audience.importing import ImportReport, import_csv, revert, safe_cell
+from mailer.audience.importing import ImportReport, import_file, revert
+from mailer.audience.rejects import safe_cell
 from mailer.audience.subscribers import Origin, find, get, history, unsubscribe
 from mailer.database.models import SubscriberStatus
 from mailer.database.session import Database
@@ -24,7 +25,7 @@ def bring(
     database: Database, path: Path, content: str | bytes, at: datetime, **options: object
 ) -> ImportReport:
     path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return import_csv(database, path, secret=SECRET, at=at, **options)  # type: ignore[arg-type]
+    return import_file(database, path, secret=SECRET, at=at, **options)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -162,7 +163,7 @@ def test_file_that_is_no_table_is_refused(database: Database, path: Path, at: da
 
 def test_missing_file_is_named(database: Database, path: Path, at: datetime) -> None:
     with pytest.raises(SourceError, match="no such file"):
-        import_csv(database, path, secret=SECRET, at=at)
+        import_file(database, path, secret=SECRET, at=at)
 
 
 @pytest.mark.parametrize("cell", ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx"])

@@ -10,7 +10,7 @@ import pytest
 
 from mailer.address import parse_address
 from mailer.audience import exporting
-from mailer.audience.importing import ImportReport, import_csv
+from mailer.audience.importing import ImportReport, import_file
 from mailer.audience.presets import PRESETS, split_tags
 from mailer.audience.subscribers import Origin, add, unsubscribe
 from mailer.database.session import Database
@@ -21,7 +21,7 @@ SECRET = b"s" * 32
 def bring(database: Database, folder: Path, content: str, preset: str, at: datetime) -> ImportReport:
     path = folder / "people.csv"
     path.write_text(content, encoding="utf-8")
-    return import_csv(database, path, secret=SECRET, at=at, preset=PRESETS[preset], tags=["moved"])
+    return import_file(database, path, secret=SECRET, at=at, preset=PRESETS[preset], tags=["moved"])
 
 
 @pytest.mark.parametrize(

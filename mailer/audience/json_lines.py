@@ -1,0 +1,95 @@
+"""Subscribers as JSON Lines: an object a line, as `mailer subscribers export` and others write them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, TextIO
+
+from mailer.audience.presets import Preset
+
+_MAX_LINE: Final = 100_000
+# Names of the fields that mean the address or the name, the first of them that is there.
+_EMAIL: Final = ("email", "email_address", "address")
+_NAME: Final = ("name",)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A row as the file has it, nothing checked yet; `line` is where it ends in the file.
+
+    `out` says that the service which wrote the file would not have mailed this person; `problem` why
+    the row is no row.
+    """
+
+    line: int
+    address: str = ""
+    name: str = ""
+    attributes: dict[str, Any] = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
+    out: bool = False
+    problem: str = ""
+
+
+def json_rows(file: TextIO, mapping: Mapping[str, str], preset: Preset) -> Iterator[Candidate]:
+    """Yield the objects of a file, one a line.
+
+    `attributes` and `tags` are what they say; whatever else an object has becomes an attribute, with
+    its type, unless the preset knows it better.
+    """
+    emails = (mapping["email"],) if "email" in mapping else _EMAIL
+    names = (mapping["name"],) if "name" in mapping else _NAME
+    number = 0
+    while line := file.readline(_MAX_LINE):
+        number += 1
+        if len(line) == _MAX_LINE:
+            while line and not line.endswith("\n"):
+                line = file.readline(_MAX_LINE)
+            yield Candidate(number, problem=f"is longer than {_MAX_LINE:,} characters")
+        elif line.strip():
+            yield _candidate(number, line, emails, names, preset)
+
+
+def _candidate(
+    number: int, line: str, emails: tuple[str, ...], names: tuple[str, ...], preset: Preset
+) -> Candidate:
+    try:
+        fields = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return Candidate(number, problem=f"is not JSON ({error})")
+    if not isinstance(fields, dict):
+        return Candidate(number, problem="is not a JSON object")
+    known = {preset.tags or "tags", preset.attributes or "attributes", *preset.out, *preset.ignored}
+    email = next((one for one in emails if one in fields), emails[0])
+    name = next((one for one in names if one in fields), names[0])
+    attributes = fields.get(preset.attributes or "attributes") or {}
+    tags = fields.get(preset.tags or "tags") or []
+    address, called = fields.get(email), fields.get(name) or ""
+    if not isinstance(address, str):
+        return Candidate(number, problem=f"has no text '{email}'")
+    if not isinstance(called, str):
+        return Candidate(number, address, problem=f"'{name}' is no text")
+    if not isinstance(attributes, dict):
+        return Candidate(number, address, problem="'attributes' is not an object")
+    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+        return Candidate(number, address, problem="'tags' is not a list of texts")
+    others = {
+        key: value
+        for key, value in fields.items()
+        if value is not None and key not in known and key not in (email, name)
+    }
+    cells = {key: _as_cell(fields[key]) for key in preset.out if key in fields}
+    return Candidate(
+        number, address, called.strip(" "), {**attributes, **others}, tuple(tags), preset.is_out(cells)
+    )
+
+
+def _as_cell(value: Any) -> str:
+    """Return what a CSV file would hold for a value."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "true" if value else "false"
+    return str(value)

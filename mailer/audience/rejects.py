@@ -1,0 +1,45 @@
+"""Rows that an import does not take: each with its line and the reason, in a file of their own."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+_RISKY: Final = frozenset({"=", "+", "-", "@", "\t", "\r"})
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A row that was not taken: its line in the file, why, and what stood there."""
+
+    line: int
+    reason: str
+    value: str
+
+
+@contextmanager
+def rejects(path: Path | None) -> Iterator[Callable[[Rejected], None]]:
+    """Yield what writes a rejected row to `path`; the file is made when the first one comes."""
+    with ExitStack() as opened:
+        writer: Any = None
+
+        def write(rejected: Rejected) -> None:
+            nonlocal writer
+            if path is None:
+                return
+            if writer is None:
+                writer = csv.writer(opened.enter_context(path.open("w", encoding="utf-8", newline="")))
+                path.chmod(0o600)
+                writer.writerow(["line", "reason", "value"])
+            writer.writerow([rejected.line, rejected.reason, safe_cell(rejected.value)])
+
+        yield write
+
+
+def safe_cell(value: str) -> str:
+    """Return a cell that no spreadsheet runs as a formula: a quote goes before = + - @ TAB and CR."""
+    return f"'{value}" if value[:1] in _RISKY else value
