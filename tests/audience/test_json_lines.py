@@ -41,10 +41,17 @@ def test_fields_keep_their_types(database: Database, tmp_path: Path, at: datetim
 def test_own_export_comes_back_the_same(database: Database, tmp_path: Path, at: datetime) -> None:
     with database.transaction() as session:
         for local in ("ana", "bob"):
+            address = parse_address(f"{local}@example.org")
             made = add(
-                session, parse_address(f"{local}@example.org"), secret=SECRET, origin=Origin("command"),
-                at=at, name="Jörg \"J\"", attributes={"n": 1.5, "ö": ["ü", {"x": None}]}, tags=['a, "b"', "c"],
-            )  # fmt: skip
+                session,
+                address,
+                secret=SECRET,
+                origin=Origin("command"),
+                at=at,
+                name='Jörg "J"',
+                attributes={"n": 1.5, "ö": ["ü", {"x": None}]},
+                tags=['a, "b"', "c"],
+            )
         assert made.subscriber_id is not None
         unsubscribe(session, made.subscriber_id, origin=Origin("page"), at=at)
     with database.reading() as session, (tmp_path / "out.jsonl").open("w", encoding="utf-8") as target:
