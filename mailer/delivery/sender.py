@@ -234,7 +234,9 @@ class Sender:
         """Slow down or stop for a provider that asks for it."""
         match verdict.reply_class:
             case ReplyClass.RATE:
-                self._pool.slow_down(domain, verdict.retry_after_seconds)
+                # X.2.Z tells of the recipient's mailbox (RFC 3463 section 3.3): only that delivery waits.
+                if verdict.enhanced[1:4] != ".2.":
+                    self._pool.slow_down(domain, verdict.retry_after_seconds)
             case ReplyClass.REPUTATION:
                 self._pool.hold(domain, verdict.retry_after_seconds or _REPUTATION_HOLD_SECONDS)
             case _:

@@ -13,7 +13,7 @@ from typing import Any
 
 import jinja2
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mailer.config import Newsletter
@@ -370,6 +370,7 @@ def unix(text: str) -> str:
     st.lists(data, max_size=3),
     st.sampled_from(["", " {{ subscriber.name }}"]),
 )
+@settings(max_examples=1_000, deadline=None)
 @example("From ", ".", "", ".", [], "")
 @example("x" * 75 + "{{ subscriber.name }} ", "= ", "\r\n.\r\n", "From ", [".", "="], "")
 def test_a_message_says_what_jinja_says(
