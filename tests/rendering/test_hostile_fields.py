@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mailer.errors import RecipientError
@@ -92,6 +92,7 @@ def test_hostile_data_are_harmless_or_refused_with_the_field_named(field: str, v
 
 
 @given(st.sampled_from(FIELDS), st.text(max_size=100), st.sampled_from(HOSTILE))
+@settings(deadline=None)
 def test_any_data_are_harmless_or_refused(field: str, text: str, hostile: str) -> None:
     try:
         message = composer(everywhere()).compose(with_field(field, text + hostile), AT)
