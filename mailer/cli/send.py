@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import assert_never
 
 import click
@@ -13,12 +14,14 @@ from mailer.cli import books as shown
 from mailer.cli import canary
 from mailer.cli.app import App, Command, dry_run_option, finish, json_option, pass_app, yes_option
 from mailer.cli.learning import learning
+from mailer.cli.lint import refuse_errors
 from mailer.delivery import dispatch, sample
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.queue import Books
 from mailer.delivery.sender import Ended, Ending
 from mailer.delivery.workers import Share, dispatch_to_workers, shared
 from mailer.errors import ExitCode, RefusedError
+from mailer.rendering.edition import Edition
 
 
 @click.command(cls=Command)
@@ -43,6 +46,7 @@ from mailer.errors import ExitCode, RefusedError
     metavar="SHARE",
     help="Your seeds and this part of the audience first, e.g. 1%; the others when [canary] lets it pass.",
 )
+@click.option("--no-lint", is_flag=True, help="Queue it although `mailer lint` finds errors.")
 @dry_run_option
 @yes_option
 @json_option
@@ -54,6 +58,7 @@ def send(
     test_address: str | None,
     workers: int,
     canary_share: float | None,
+    no_lint: bool,
     dry_run: bool,
     yes: bool,
     as_json: bool,
@@ -66,8 +71,9 @@ def send(
     With --canary a part of the audience gets it first; after [canary] wait it goes on by itself, or stops
     with the reason. A run that was killed in between goes on where it was.
 
-    Exit codes: 0 all sent; 4 some deliveries are failed, deferred or uncertain; 5 refused by a guard;
-    6 relay or configuration; 7 another run is sending; 130 interrupted.
+    Exit codes: 0 all sent; 3 lint found errors, nothing was queued; 4 some deliveries are failed,
+    deferred or uncertain; 5 refused by a guard; 6 relay or configuration; 7 another run is sending;
+    130 interrupted.
     """
     settings = app.settings
     path = dispatch.find_source(settings, issue)
@@ -83,10 +89,7 @@ def send(
         _tell_plan(app, plan, as_json)
         return
     if plan.known is None:
-        if not plan.audience:
-            raise RefusedError(
-                "nobody would get it: the audience is empty", remedy="mailer subscribers import FILE"
-            )
+        _check(app, plan, path, edition, no_lint=no_lint)
         app.confirm(
             f"Send '{plan.subject}' to {plan.audience:,} subscribers through {_relays(app)}?",
             yes=yes,
@@ -110,6 +113,16 @@ def send(
     ended = canary.lead(app, queued, run) or run()
     _tell(app, queued, ended, as_json)
     finish(exit_code(ended))
+
+
+def _check(app: App, plan: dispatch.Plan, path: Path, edition: Edition, *, no_lint: bool) -> None:
+    """Raise what speaks against queueing an issue: nobody who would get it, or errors that lint finds."""
+    if not plan.audience:
+        raise RefusedError(
+            "nobody would get it: the audience is empty", remedy="mailer subscribers import FILE"
+        )
+    if not no_lint:
+        refuse_errors(app, path, edition)
 
 
 def _run(app: App, queued: QueuedIssue, workers: int, progress: Callable[[Books], None]) -> Ended:

@@ -53,6 +53,8 @@ class Report:
     """Of the HTML part, decoded, as the sample reader gets it."""
     text_bytes: int
     message_bytes: int
+    addresses: tuple[str, ...]
+    """Web addresses that the mail leads to or loads from, without the newsletter's own pages."""
 
     def count(self, level: Level) -> int:
         """Return how many findings of this level there are."""

@@ -58,6 +58,7 @@ def lint(
         html_bytes=len(mail.html.encode()),
         text_bytes=len(mail.text.encode()),
         message_bytes=len(message),
+        addresses=mail.addresses,
     )
     return report.with_findings(kept, waived(issue)).with_findings(_broken_waivers(mail), {})
 

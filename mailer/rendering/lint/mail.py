@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import email
 import email.policy
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from email.message import EmailMessage
 from functools import cached_property
-from html import escape
 from typing import Final
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import urldefrag
 
 from lxml import etree
 
 from mailer.config import Newsletter
 from mailer.rendering.edition import Edition
 from mailer.rendering.lint.findings import Finding, Level
-from mailer.rendering.lint.table import CHECKS
+from mailer.rendering.lint.places import Places
 from mailer.rendering.source import Issue
 
-MAX_SNIPPET_CHARACTERS: Final = 160
 _NOT_SHOWN: Final = frozenset({"style", "script", "title", "head"})
 
 
@@ -59,8 +58,7 @@ class Mail:
         self.headers = parsed
         self.html = _part(parsed, "html")
         self.text = _part(parsed, "plain")
-        self._lines = issue.body.split("\n")
-        self._used: dict[str, int] = {}
+        self._places = Places(issue)
 
     @cached_property
     def root(self) -> etree._Element:
@@ -124,6 +122,14 @@ class Mail:
             return Link(self.edition.links[int(parts[-1])], text, own=False)
         return Link(href, text, own)
 
+    @cached_property
+    def addresses(self) -> tuple[str, ...]:
+        """The web addresses that the mail leads to or loads from, without the newsletter's own pages."""
+        found = [link.href for link in self.links if not link.own]
+        found += [image.get("src") or "" for image in self.elements if image.tag == "img"]
+        web = (urldefrag(url)[0] for url in found if re.match(r"(?i)https?://", url))
+        return tuple(dict.fromkeys(url for url in web if not url.startswith(f"{self.public_url}/")))
+
     def finding(
         self,
         check: str,
@@ -135,53 +141,7 @@ class Mail:
         remedy: str = "",
     ) -> Finding:
         """Return a finding of `check`, placed where the author wrote `at`, or at front-matter `key`."""
-        table = CHECKS[check]
-        line, column, width = self._place(at) if at else (None, None, 0)
-        if line is None and key:
-            line = self.issue.line_of(key)
-        snippet = ""
-        if line is not None and line >= self.issue.body_line:
-            snippet = self._lines[line - self.issue.body_line]
-        elif at:
-            snippet = at[:MAX_SNIPPET_CHARACTERS]
-        return Finding(
-            check,
-            level or table.level,
-            message,
-            remedy or table.remedy,
-            str(self.issue.path),
-            line,
-            column,
-            snippet,
-            width,
-        )
-
-    def _place(self, fragment: str) -> tuple[int | None, int | None, int]:
-        """Return line, column and width of the next place where the body has `fragment`."""
-        for written in _spellings(fragment):
-            start = self.issue.body.find(written, self._used.get(written, 0))
-            if start < 0:
-                start = self.issue.body.find(written)
-            if start >= 0:
-                self._used[written] = start + len(written)
-                before = self.issue.body[:start]
-                line = self.issue.body_line + before.count("\n")
-                return line, start - (before.rfind("\n") + 1) + 1, len(written.split("\n")[0])
-        return None, None, 0
-
-
-def _spellings(fragment: str) -> Iterator[str]:
-    """Yield how an author may have written what the HTML holds."""
-    yield fragment
-    yield unquote(fragment)
-    yield quote(fragment, safe=":/?#[]@!$&'()*+,;=%")
-    yield escape(fragment)
-    host = urlsplit(fragment).hostname if "://" in fragment else None
-    if host and "xn--" in host:
-        try:
-            yield fragment.replace(host, host.encode("ascii").decode("idna"))
-        except UnicodeError:
-            return
+        return self._places.finding(check, message, at=at, key=key, level=level, remedy=remedy)
 
 
 def _part(message: EmailMessage, kind: str) -> str:

@@ -1,0 +1,144 @@
+"""What lint found, for people, for programs, and for continuous integration."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mailer.rendering.lint import CHECKS, Finding, Level, Report
+
+_COLOURS = {Level.ERROR: "red", Level.WARNING: "yellow", Level.INFO: "cyan"}
+MAX_SHOWN_CHARACTERS = 100
+
+
+def lines(report: Report, notes: Iterable[str] = ()) -> Iterator[str]:
+    """Yield the report as people read it: each finding at its place, then the measures."""
+    sources: dict[str, list[str]] = {}
+    for finding in report.findings:
+        yield from finding_lines(finding, sources)
+        yield ""
+    yield _summary(report)
+    yield (
+        f"{report.words:,} words, {report.reading_time} to read; HTML {_kilobytes(report.html_bytes)}, "
+        f"text {_kilobytes(report.text_bytes)}, whole mail {_kilobytes(report.message_bytes)}"
+    )
+    yield from notes
+
+
+def finding_lines(finding: Finding, sources: dict[str, list[str]]) -> Iterator[str]:
+    """Yield one finding: where and what, the line of the source, what to do. `sources` keeps files read."""
+    level = click.style(finding.level.value, fg=_COLOURS[finding.level], bold=True)
+    yield f"{click.style(finding.place, bold=True)}: {level} {finding.check}: {finding.message}"
+    if finding.line is not None:
+        if finding.file not in sources:
+            path = Path(finding.file)
+            text = path.read_text(encoding="utf-8-sig") if path.is_file() else ""
+            sources[finding.file] = text.split("\n")
+        whole = sources[finding.file]
+        text = whole[finding.line - 1] if finding.line <= len(whole) else finding.snippet
+        yield from _excerpt(finding, text.rstrip("\r"))
+    yield f"  {click.style('=', dim=True)} {finding.remedy}"
+
+
+def _excerpt(finding: Finding, text: str) -> Iterator[str]:
+    """Yield the line of the source, cut to what a terminal holds, and a mark below what is meant."""
+    number, column = str(finding.line), finding.column or 1
+    start = 0
+    if len(text) > MAX_SHOWN_CHARACTERS:
+        start = max(0, min(column - 1 - MAX_SHOWN_CHARACTERS // 3, len(text) - MAX_SHOWN_CHARACTERS))
+    shown = text[start : start + MAX_SHOWN_CHARACTERS].replace("\t", " ")
+    before, after = "…" if start else "", "…" if len(text) > start + len(shown) else ""
+    bar = click.style("|", dim=True)
+    yield f"  {number} {bar} {before}{shown}{after}"
+    if finding.column is not None:
+        indent = len(before) + column - 1 - start
+        mark = "^" * max(1, min(finding.width, len(before) + len(shown) - indent))
+        yield f"  {' ' * len(number)} {bar} {' ' * indent}{click.style(mark, fg=_COLOURS[finding.level])}"
+
+
+def _summary(report: Report) -> str:
+    counts = [(report.count(level), level.value) for level in (Level.ERROR, Level.WARNING)]
+    parts = [f"{number} {name}{'' if number == 1 else 's'}" for number, name in counts if number]
+    if notes := report.count(Level.INFO):
+        parts.append(f"{notes} note{'' if notes == 1 else 's'}")
+    if not parts:
+        parts.append(click.style("nothing found", fg="green"))
+    if report.ignored:
+        parts.append(f"{len(report.ignored)} waived")
+    end = "; mailer send refuses it" if report.fails() else ""
+    return f"{report.slug}: {', '.join(parts)}{end}"
+
+
+def _kilobytes(octets: int) -> str:
+    return f"{octets / 1000:,.1f} KB"
+
+
+def as_object(report: Report) -> dict[str, Any]:
+    """Return the report as one JSON object."""
+    return {
+        "issue": report.slug,
+        "findings": [asdict(finding) for finding in report.findings],
+        "ignored": [{**asdict(finding), "reason": reason} for finding, reason in report.ignored],
+        "errors": report.count(Level.ERROR),
+        "warnings": report.count(Level.WARNING),
+        "words": report.words,
+        "reading_time": report.reading_time,
+        "html_bytes": report.html_bytes,
+        "text_bytes": report.text_bytes,
+        "message_bytes": report.message_bytes,
+    }
+
+
+def junit(report: Report, *, strict: bool) -> str:
+    """Return the report as a JUnit test suite: a case for each finding, and for each check without one.
+
+    A finding that fails the command is a failure; one that does not stands in `system-out`, and a
+    waived one is skipped.
+    """
+    cases: list[ElementTree.Element] = []
+    failures = 0
+    for finding in report.findings:
+        case = _case(finding.check, finding)
+        told = f"{finding.place}: {finding.message}\n{finding.remedy}"
+        if finding.level is Level.ERROR or (strict and finding.level is Level.WARNING):
+            failures += 1
+            failure = ElementTree.SubElement(
+                case, "failure", {"message": finding.message, "type": finding.level.value}
+            )
+            failure.text = told
+        else:
+            ElementTree.SubElement(case, "system-out").text = f"{finding.level.value}: {told}"
+        cases.append(case)
+    for finding, reason in report.ignored:
+        case = _case(finding.check, finding)
+        ElementTree.SubElement(case, "skipped", {"message": f"{finding.message} (waived: {reason})"})
+        cases.append(case)
+    spoken = {case.get("name") for case in cases}
+    cases += [_case(check) for check in CHECKS if check not in spoken]
+    suite = ElementTree.Element(
+        "testsuite",
+        {
+            "name": f"mailer lint {report.slug}",
+            "tests": str(len(cases)),
+            "failures": str(failures),
+            "errors": "0",
+            "skipped": str(len(report.ignored)),
+        },
+    )
+    suite.extend(cases)
+    ElementTree.indent(suite)
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(suite, encoding="unicode")
+
+
+def _case(check: str, finding: Finding | None = None) -> ElementTree.Element:
+    attributes = {"classname": "mailer.lint", "name": check}
+    if finding is not None and finding.file:
+        attributes["file"] = finding.file
+        if finding.line is not None:
+            attributes["line"] = str(finding.line)
+    return ElementTree.Element("testcase", attributes)

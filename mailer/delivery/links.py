@@ -1,0 +1,221 @@
+"""Whether the addresses in an issue answer, asked without letting an issue reach into this network.
+
+Each address is asked by HEAD, and by GET if that is refused; redirects are followed by us, each hop
+checked as the first. A host is resolved once and the connection goes to the address that was checked, so
+that a name server cannot say one thing to the check and another to the connection.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import StrEnum
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import quote, urljoin, urlsplit
+
+import httpcore
+
+PARALLEL: Final = 8
+MAX_REDIRECTS: Final = 5
+MAX_LINKS: Final = 500
+TIMEOUT_SECONDS: Final = 10.0
+"""For each step: connecting, the handshake, the first line of an answer."""
+DEADLINE_SECONDS: Final = 30.0
+"""For one address with all its redirects."""
+_USER_AGENT: Final = b"mailer-lint/1 (checks the links of a newsletter)"
+# What servers say to programs in general, and not of the page.
+_UNSURE: Final = frozenset({401, 403, 405, 406, 407, 408, 425, 429, 451, 500, 502, 503, 504, 999})
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Resolve = Callable[[str, int], list[str]]
+
+
+class Life(StrEnum):
+    """What became of an address."""
+
+    ALIVE = "alive"
+    UNSURE = "unsure"
+    """The server is there and does not let programs see."""
+    DEAD = "dead"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an address answered, or why it could not."""
+
+    url: str
+    life: Life
+    said: str
+
+
+class _Refused(Exception):  # noqa: N818 - says what became of a link, not what went wrong here
+    """An address that is not asked, or a host that is not there."""
+
+
+def check_links(
+    urls: Iterable[str],
+    *,
+    resolve: Resolve | None = None,
+    permitted: Callable[[Address], bool] | None = None,
+    parallel: int = PARALLEL,
+) -> list[Answer]:
+    """Return the answer of each web address, in their order; of very many only the first `MAX_LINKS`.
+
+    `resolve` gives a host's addresses and `permitted` says which of them may be asked: by default what
+    the system's resolver says, and public addresses only.
+    """
+    resolve, permitted = resolve or addresses_of, permitted or is_public
+    wanted = list(dict.fromkeys(urls))[:MAX_LINKS]
+    backend = _Guarded(resolve, permitted)
+    with (
+        httpcore.ConnectionPool(
+            ssl_context=ssl.create_default_context(), network_backend=backend, max_connections=parallel
+        ) as pool,
+        ThreadPoolExecutor(parallel, thread_name_prefix="links") as threads,
+    ):
+        return list(threads.map(lambda url: _answer(pool, url), wanted))
+
+
+def addresses_of(host: str, port: int) -> list[str]:
+    """Return the addresses of a host by the system's resolver; raises `OSError`."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+def is_public(address: Address) -> bool:
+    """Whether an address is one of the open internet, also where it carries an IPv4 address inside."""
+    if isinstance(address, ipaddress.IPv6Address):
+        inside = address.ipv4_mapped or address.sixtofour or (address.teredo and address.teredo[1])
+        if inside is None and address in _NAT64:
+            inside = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+        if inside and not is_public(inside):
+            return False
+        if address.is_site_local or address.ipv4_mapped:
+            return False
+    return address.is_global and not address.is_multicast
+
+
+_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+
+
+class _Guarded(httpcore.SyncBackend):
+    """Connects to permitted addresses only, and to the very address that was looked at."""
+
+    def __init__(self, resolve: Resolve, permitted: Callable[[Address], bool]) -> None:
+        super().__init__()
+        self._resolve = resolve
+        self._permitted = permitted
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.NetworkStream:
+        try:
+            found = self._resolve(host, port)
+        except (OSError, UnicodeError) as error:
+            raise _Refused(f"no such host: {host}") from error
+        if not found:
+            raise _Refused(f"no such host: {host}")
+        for text in found:
+            # A zone (`fe80::1%eth0`) is of a link-local address, which is not permitted either way.
+            if not self._permitted(ipaddress.ip_address(text.partition("%")[0])):
+                raise _Refused(f"{host} is {text}, which is not a public address")
+        failure: Exception | None = None
+        for text in found[:3]:
+            try:
+                return super().connect_tcp(text, port, timeout, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                failure = error
+        assert failure is not None
+        raise failure
+
+    def connect_unix_socket(
+        self,
+        path: str,
+        timeout: float | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.NetworkStream:
+        raise _Refused("a socket of this machine is not asked")
+
+
+def _answer(pool: httpcore.ConnectionPool, url: str) -> Answer:
+    try:
+        status, hops = _followed(pool, url)
+    except _Refused as error:
+        return Answer(url, Life.DEAD, str(error))
+    except httpcore.TimeoutException:
+        return Answer(url, Life.DEAD, f"no answer within {TIMEOUT_SECONDS:.0f} s")
+    except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.UnsupportedProtocol, OSError) as error:
+        return Answer(url, Life.DEAD, f"no connection: {error or type(error).__name__}")
+    said = f"{status} {_phrase(status)}".strip() + (f" at {hops[-1]}" if len(hops) > 1 else "")
+    if status < 400:
+        return Answer(url, Life.ALIVE, said)
+    return Answer(url, Life.UNSURE if status in _UNSURE else Life.DEAD, said)
+
+
+def _followed(pool: httpcore.ConnectionPool, url: str) -> tuple[int, list[str]]:
+    """Return the last status and the addresses on the way."""
+    hops, deadline = [url], time.monotonic() + DEADLINE_SECONDS
+    while True:
+        for method in ("HEAD", "GET"):
+            if time.monotonic() > deadline:
+                raise _Refused(f"no answer within {DEADLINE_SECONDS:.0f} s")
+            status, location = _asked(pool, method, hops[-1])
+            if status < 400:
+                break
+        if status not in _REDIRECTS or not location:
+            return status, hops
+        if len(hops) > MAX_REDIRECTS:
+            raise _Refused(f"more than {MAX_REDIRECTS} redirects")
+        hops.append(urljoin(hops[-1], location))
+        if hops[-1] in hops[:-1]:
+            raise _Refused(f"redirects in a circle at {hops[-1]}")
+
+
+def _asked(pool: httpcore.ConnectionPool, method: str, url: str) -> tuple[int, str]:
+    """Return status and Location of one request; a body is not read."""
+    target = _target(url)
+    timeout = dict.fromkeys(("connect", "read", "write", "pool"), TIMEOUT_SECONDS)
+    headers = [(b"Host", _host_header(target)), (b"User-Agent", _USER_AGENT), (b"Accept", b"*/*")]
+    headers.append((b"Connection", b"close"))
+    with pool.stream(method, target, headers=headers, extensions={"timeout": timeout}) as response:
+        location = next((value for name, value in response.headers if name.lower() == b"location"), b"")
+        return response.status, quote(location.decode("utf-8", "replace"), safe="%/:=&?~#+!$,;'@()*[]")
+
+
+def _target(url: str) -> httpcore.URL:
+    """Return an address as it is asked for; raises `_Refused` for whatever is not of the web."""
+    try:
+        parts = urlsplit(url)
+        host, port = (parts.hostname or "").encode("idna"), parts.port
+    except (ValueError, UnicodeError) as error:
+        raise _Refused(f"not an address: {error}") from error
+    if parts.scheme not in ("http", "https") or not host:
+        raise _Refused(f"leads to {url[:80]}, which is not of the web")
+    path = quote(parts.path or "/", safe="%/:=&~+!$,;'@()*[]")
+    query = quote(parts.query, safe="%/:=&?~+!$,;'@()*[]")
+    target = f"{path}?{query}" if query else path
+    return httpcore.URL(scheme=parts.scheme.encode(), host=host, port=port, target=target.encode())
+
+
+def _host_header(target: httpcore.URL) -> bytes:
+    host = b"[" + target.host + b"]" if b":" in target.host else target.host
+    return host if target.port is None else host + b":%d" % target.port
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return ""
