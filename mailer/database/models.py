@@ -277,6 +277,11 @@ class CanaryMember(Base):
     subscriber_id: Mapped[int] = mapped_column(Identifier, primary_key=True)
 
 
+UNSETTLED = "state IN ('sending', 'deferred', 'uncertain')"
+"""The condition of the partial index of deliveries. A statement uses that index only if it says these very
+words: a database cannot tell that a value given later would fit."""
+
+
 class Delivery(Base):
     """One issue to one subscriber.
 
@@ -292,8 +297,8 @@ class Delivery(Base):
             "issue_id",
             "state",
             "due_at",
-            sqlite_where=text("state IN ('sending', 'deferred', 'uncertain')"),
-            postgresql_where=text("state IN ('sending', 'deferred', 'uncertain')"),
+            sqlite_where=text(UNSETTLED),
+            postgresql_where=text(UNSETTLED),
         ),
         Index("ix_deliveries_subscriber_id", "subscriber_id"),
         {"sqlite_with_rowid": False},

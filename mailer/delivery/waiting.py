@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
-from mailer.database.models import Delivery, DeliveryState
+from mailer.database.models import UNSETTLED, Delivery, DeliveryState
 
 _WAITING = [DeliveryState.DEFERRED.value, DeliveryState.UNCERTAIN.value]
 
@@ -52,7 +52,7 @@ def waiting(session: Session, issue_id: int) -> list[Waiting]:
             func.max(due, type_=due.type),
             func.max(Delivery.attempts),
         )
-        .where(Delivery.issue_id == issue_id, Delivery.state.in_(_WAITING))
+        .where(Delivery.issue_id == issue_id, text(UNSETTLED), Delivery.state.in_(_WAITING))
         .group_by(Delivery.state, Delivery.code, Delivery.enhanced, Delivery.bounce_class)
         .order_by(func.count().desc(), func.min(Delivery.due_at))
     )

@@ -1,0 +1,68 @@
+"""What is asked for each window finds its rows by an index, however large the issue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import event, text
+
+from mailer.database.session import Database
+from mailer.delivery import queue
+from mailer.delivery.waiting import waiting
+from tests.delivery.scene import AT, queued
+
+
+@contextmanager
+def statements(database: Database) -> Iterator[list[tuple[str, Any]]]:
+    """Collect the statements of the block with their values."""
+    said: list[tuple[str, Any]] = []
+
+    def note(connection: Any, cursor: Any, statement: str, values: Any, context: Any, many: bool) -> None:
+        said.append((statement, values[0] if many else values))
+
+    event.listen(database.engine, "before_cursor_execute", note)
+    try:
+        yield said
+    finally:
+        event.remove(database.engine, "before_cursor_execute", note)
+
+
+def whole_issue_searches(database: Database, said: list[tuple[str, Any]]) -> list[str]:
+    """Return those statements whose plan looks at every delivery of an issue, or of all."""
+    found = []
+    with database.engine.connect() as connection:
+        for statement, values in said:
+            if not statement.startswith(("SELECT", "UPDATE")):
+                continue
+            plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)
+            steps = [str(row[3]) for row in plan]
+            if any(
+                step.startswith("SCAN deliveries")
+                or step == "SEARCH deliveries USING PRIMARY KEY (issue_id=?)"
+                for step in steps
+            ):
+                found.append(f"{statement}\n{steps}")
+    return found
+
+
+def test_claims_and_retries_never_look_at_the_whole_issue(database: Database) -> None:
+    issue = queued(database, 200)
+    with statements(database) as said, database.transaction() as session:
+        run_id = queue.begin_run(session, issue.id, host="here", pid=1, at=AT)
+        taken = queue.claim(session, issue.id, run_id=run_id, limit=20, after=0, at=AT, resend_uncertain=True)
+        queue.next_due(session, issue.id, resend_uncertain=True)
+        queue.recover(session, issue.id, at=AT + timedelta(minutes=1))
+        waiting(session, issue.id)
+    assert len(taken.claimed) == 20
+    assert len(said) > 5
+    assert whole_issue_searches(database, said) == []
+
+
+def test_such_a_search_would_be_noticed(database: Database) -> None:
+    issue = queued(database, 5)
+    with statements(database) as said, database.reading() as session:
+        session.execute(text("SELECT attempts FROM deliveries WHERE issue_id = :id"), {"id": issue.id})
+    assert len(whole_issue_searches(database, said)) == 1
