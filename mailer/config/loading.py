@@ -37,6 +37,7 @@ from mailer.config.sections import (
     Paths,
     Provider,
     Relay,
+    Rendering,
     Settings,
     Tracking,
     Web,
@@ -177,6 +178,7 @@ def _known_keys(table: list[str]) -> Iterable[str]:
     sections: dict[str, type[BaseModel]] = {
         "newsletter": Newsletter,
         "brand": Brand,
+        "rendering": Rendering,
         "relays": Relay,
         "providers": Provider,
         "delivery": Delivery,

@@ -111,6 +111,15 @@ class Brand(Section):
     """Label to URL; shown as text links, never as hot-linked icons."""
 
 
+class Rendering(Section):
+    """`[rendering]`: what an issue may hold, and how its images reach the reader."""
+
+    images: Literal["embed", "publish"] = "embed"
+    """Carried inside each message, or fetched by readers from the archive under `public_url`."""
+    raw_html: bool = False
+    """Whether HTML in an issue is kept, as far as the allow-list goes, instead of shown as text."""
+
+
 class Security(StrEnum):
     """How a relay's connection is protected."""
 
@@ -288,6 +297,7 @@ class Settings(BaseSettings):
 
     newsletter: Newsletter = Newsletter()
     brand: Brand = Brand()
+    rendering: Rendering = Rendering()
     relays: dict[str, Relay] = Field(default_factory=dict)
     providers: dict[str, Provider] = Field(default_factory=dict)
     delivery: Delivery = Delivery()

@@ -73,6 +73,8 @@ def build(settings: Settings, path: Path) -> Edition:
         public_url=settings.web.public_url,
         track_clicks=settings.tracking.clicks,
         track_opens=settings.tracking.opens,
+        publish_images=settings.rendering.images == "publish",
+        raw_html=settings.rendering.raw_html,
     )
     try:
         # What differs per subscriber is compiled here too, so that its errors stop an issue in time.

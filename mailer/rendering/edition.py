@@ -11,11 +11,21 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class InlineImage:
-    """An image that travels inside the message (RFC 2392 Content-ID, RFC 2387 multipart/related)."""
+    """A local image of an issue, frozen with it.
+
+    It travels inside the message (RFC 2392 Content-ID, RFC 2387 multipart/related), or readers fetch it
+    from the archive.
+    """
 
     content_id: str
     media_type: str
     content: bytes
+
+    @property
+    def name(self) -> str:
+        """The file name under which it is published: its content's hash and what kind it is."""
+        kind = self.media_type.rpartition("/")[2].replace("jpeg", "jpg")
+        return f"{hashlib.sha256(self.content).hexdigest()[:32]}.{kind}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +58,10 @@ class Edition:
     """What a reader reads: title, subtitle and body."""
     reading_time: str = ""
     """As `{{ reading_time }}` says it."""
+    page: str = ""
+    """The body as the archive shows it: HTML with the same names known."""
+    images_published: bool = False
+    """Whether messages leave the images out and `html` points at the archive's."""
 
     @property
     def digest(self) -> str:

@@ -22,12 +22,12 @@ from jinja2 import (
 )
 from jinja2.exceptions import UndefinedError
 from jinja2.ext import Extension
-from markupsafe import Markup
 from premailer import Premailer
 
 from mailer.config import Brand
 from mailer.errors import SourceError
 from mailer.rendering.colour import contrast, mixed, readable
+from mailer.rendering.filters import by_language
 from mailer.rendering.mjml import to_html
 from mailer.rendering.slots import Slots
 from mailer.rendering.text import heading, wrap
@@ -57,7 +57,7 @@ _PLAIN: Final = Environment(autoescape=True)
 class Templates:
     """The operator's templates in one directory, compiled as they are used."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, language: str = "en") -> None:
         self.directory = directory
         self.slots = Slots()
         self._environment = Environment(
@@ -70,7 +70,9 @@ class Templates:
         self._environment.slots = self.slots  # type: ignore[attr-defined]
         self._environment.add_extension(_LateConstructs)
         self._environment.filters.update(
-            heading=heading, wrapped=lambda text, width=72: "\n".join(wrap(text, width))
+            by_language(language),
+            heading=heading,
+            wrapped=lambda text, width=72: "\n".join(wrap(text, width)),
         )
 
     def render(self, name: str, values: Mapping[str, Any]) -> str:
@@ -103,9 +105,9 @@ class Templates:
 
 
 @lru_cache(maxsize=8)
-def templates_in(directory: Path) -> Templates:
+def templates_in(directory: Path, language: str) -> Templates:
     """Return the templates of `directory`; edited files are read again."""
-    return Templates(directory)
+    return Templates(directory, language)
 
 
 def _template_place(error: BaseException, directory: Path) -> str | None:
@@ -203,8 +205,3 @@ _META: Final = (
     '<meta name="color-scheme" content="light dark">'
     '<meta name="supported-color-schemes" content="light dark">'
 )
-
-
-def markup(html: str) -> Markup:
-    """Return `html`, which this room made, as something that templates do not escape."""
-    return Markup(html)  # noqa: S704 - escaped by the renderer

@@ -31,7 +31,7 @@ class Picture:
     height: int | None
 
 
-def embed(
+def prepared(
     source: str, root: Path, beside: Path, width: int | None, place: str
 ) -> tuple[Picture, InlineImage]:
     """Return the image at `source` (relative to `beside`, inside `root`) re-encoded for mail.

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
-from dataclasses import dataclass
 from html import escape
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererHTML
 from markdown_it.rules_block import StateBlock
+from markdown_it.rules_core import StateCore
 from markdown_it.token import Token
 from markdown_it.utils import OptionsDict
+from markupsafe import Markup
 from mdit_py_plugins.attrs import attrs_plugin
 from mdit_py_plugins.container import container_plugin
 from mdit_py_plugins.footnote import footnote_plugin
@@ -22,32 +23,48 @@ from pygments.lexers import get_lexer_by_name
 from pygments.util import ClassNotFound
 
 from mailer.errors import SourceError
+from mailer.rendering.raw_html import plain
 from mailer.rendering.slots import SLOT, TAG_LINE
 
 MAX_NESTING: Final = 50
 MAX_EMPHASIS: Final = 30
 CALL_OUTS: Final = ("note", "tip", "warning")
+VOICES: Final = ("question", "answer")
 _ATTRIBUTES: Final = ("class", "width", "height", "alt", "title")
 _LANGUAGE: Final = re.compile(r"[A-Za-z0-9_+#.-]{1,40}")
 # Pygments' lexers are regular expressions; a long enough line makes some of them quadratic.
 _MAX_HIGHLIGHTED_CHARACTERS: Final = 20_000
 
 
-@dataclass(frozen=True, slots=True)
-class Drawing:
-    """What the renderer asks of the build: where links and images lead, and how they look."""
+class Drawing(Protocol):
+    """What the renderer asks of who builds a mail or a page: where things lead, and how they look."""
 
-    link: Callable[[str], str]
-    """Destination as written → destination in the HTML (tracked, or with slots made URL-safe)."""
-    image: Callable[[Token], str]
-    """Image token → HTML."""
-    button: Callable[[str, str, bool], str]
-    """Destination, label as HTML, whether it is a quiet one → HTML."""
+    def link(self, href: str) -> str:
+        """Return the destination in the HTML of one as written: tracked, or slots made URL-safe."""
+
+    def image(self, token: Token) -> str:
+        """Return the HTML of an image."""
+
+    def button(self, href: str, label: str, quiet: bool) -> str:
+        """Return the HTML of a button; `label` is HTML."""
+
+    def piece(self, name: str, **values: object) -> str:
+        """Return the HTML of `divider`, `code` or `footnote_mark`."""
+
+    def around(self, name: str, **values: object) -> tuple[str, str]:
+        """Return what stands before and after a block.
+
+        The blocks are `quote`, `table`, `callout`, `question`, `answer`, `footnotes`, `footnote`.
+        """
 
 
-def parse_markdown(source: str) -> list[Token]:
-    """Return the tokens of `source`; raise `SourceError` without a place if it nests too deep."""
-    tokens = [token for token in _MARKDOWN.parse(source) if token.type != "footnote_anchor"]
+def parse_markdown(source: str, *, raw_html: bool = False) -> list[Token]:
+    """Return the tokens of `source`; raise `SourceError` without a place if it nests too deep.
+
+    With `raw_html`, HTML is passed on to be cleaned (`raw_html.cleaned`); without, it is text.
+    """
+    parser = _WITH_HTML if raw_html else _MARKDOWN
+    tokens = [token for token in parser.parse(source) if token.type != "footnote_anchor"]
     # Beyond its bound the parser drops content without a word.
     for token in tokens:
         inside = max((child.level for child in token.children or ()), default=0)
@@ -70,7 +87,7 @@ class NestingError(SourceError):
 
 def render_html(tokens: Sequence[Token], drawing: Drawing) -> str:
     """Return the body's HTML: a fragment, tokens of `slots` still in it."""
-    return str(_MARKDOWN.renderer.render(tokens, _MARKDOWN.options, {"drawing": drawing}))
+    return str(_MARKDOWN.renderer.render(tokens, _MARKDOWN.options, {"drawing": drawing, "open": []}))
 
 
 def visible_words(tokens: Sequence[Token]) -> int:
@@ -88,6 +105,10 @@ def visible_text(tokens: Sequence[Token]) -> Iterator[str]:
             yield "".join(_inline_text(token.children or []))
         elif token.type in ("fence", "code_block"):
             yield token.content
+        elif token.type == "html_block":
+            yield plain(token.content)
+        elif token.type.startswith("container_") and token.nesting == 1:
+            yield call_out_title(token)
 
 
 def _inline_text(children: Sequence[Token]) -> Iterator[str]:
@@ -101,13 +122,15 @@ def _inline_text(children: Sequence[Token]) -> Iterator[str]:
 
 
 def call_out_kind(token: Token) -> str:
-    """Return `note`, `tip` or `warning` of a container token."""
+    """Return `note`, `tip`, `warning`, `question` or `answer` of a container token."""
     return token.type.removeprefix("container_").removesuffix("_open").removesuffix("_close")
 
 
 def call_out_title(token: Token) -> str:
-    """Return the heading of a call-out: what follows the kind, or the kind itself."""
-    return token.info.strip().removeprefix(call_out_kind(token)).strip() or call_out_kind(token).capitalize()
+    """Return what follows the kind: a call-out's heading (else the kind), or who asks or answers."""
+    kind = call_out_kind(token)
+    title = token.info.strip().removeprefix(kind).strip()
+    return title or ("" if kind in VOICES else kind.capitalize())
 
 
 def is_button(token: Token) -> bool:
@@ -175,42 +198,62 @@ class _BodyRenderer(RendererHTML):
 
     def fence(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env) -> str:
         token = tokens[idx]
-        return f"<pre>{highlighted(token.content, token.info)}</pre>\n"
+        return self._piece(env, "code", code=markup(highlighted(token.content, token.info)))
 
     def code_block(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env) -> str:
-        return f"<pre>{escape(tokens[idx].content)}</pre>\n"
+        return self._piece(env, "code", code=tokens[idx].content)
 
     def code_inline(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env) -> str:
         return f"<code>{escape(tokens[idx].content)}</code>"
 
+    def hr(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env) -> str:
+        return self._piece(env, "divider")
+
     def table_open(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env) -> str:
-        return '<table class="data" width="100%" cellpadding="0" cellspacing="0">'
+        return self._open(env, "table")
+
+    def blockquote_open(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env) -> str:
+        return self._open(env, "quote")
 
     def slot_line(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env) -> str:
         return "".join(f"<!--{word}-->" for word in SLOT.findall(tokens[idx].content))
 
-    def call_out_open(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env) -> str:
+    def container_open(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env) -> str:
         token = tokens[idx]
-        title = escape(call_out_title(token))
-        return f'<div class="callout {call_out_kind(token)}"><p class="callout-title">{title}</p>\n'
-
-    def call_out_close(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env) -> str:
-        return "</div>\n"
+        kind, title = call_out_kind(token), call_out_title(token)
+        if kind in VOICES:
+            return self._open(env, kind, who=title)
+        return self._open(env, "callout", kind=kind, title=title)
 
     def footnote_ref(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env) -> str:
-        return f"<sup>({footnote_number(tokens[idx])})</sup>"
+        return self._piece(env, "footnote_mark", number=footnote_number(tokens[idx]))
 
     def footnote_block_open(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env) -> str:
-        return '<div class="footnotes">'
-
-    def footnote_block_close(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env) -> str:
-        return "</div>"
+        return self._open(env, "footnotes")
 
     def footnote_open(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env) -> str:
-        return f'<div class="footnote"><p class="footnote-number">({footnote_number(tokens[idx])})</p>'
+        return self._open(env, "footnote", number=footnote_number(tokens[idx]))
 
-    def footnote_close(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env) -> str:
-        return "</div>\n"
+    def block_close(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env) -> str:
+        closing: str = env["open"].pop()
+        return closing
+
+    @staticmethod
+    def _piece(env: Env, name: str, **values: object) -> str:
+        drawing: Drawing = env["drawing"]
+        return drawing.piece(name, **values)
+
+    @staticmethod
+    def _open(env: Env, name: str, **values: object) -> str:
+        drawing: Drawing = env["drawing"]
+        opening, closing = drawing.around(name, **values)
+        env["open"].append(closing)
+        return opening
+
+
+def markup(html: str) -> Markup:
+    """Return `html`, which this room made, as something that templates do not escape."""
+    return Markup(html)  # noqa: S704 - escaped by the renderer
 
 
 def _class(token: Token) -> str:
@@ -278,27 +321,52 @@ def _slot_line(state: StateBlock, start: int, end: int, silent: bool) -> bool:
     return True
 
 
-def _make() -> MarkdownIt:
-    markdown = MarkdownIt(
-        "commonmark", {"html": False, "maxNesting": MAX_NESTING}, renderer_cls=_BodyRenderer
-    )
+def _html_lines(state: StateCore) -> None:
+    """Take what stands between `<script>` or `<style>` and its end out of a paragraph, as cleaning does."""
+    for token in state.tokens:
+        children = token.children
+        if token.type != "inline" or not children:
+            continue
+        kept: list[Token] = []
+        until = ""
+        for child in children:
+            tag = _HTML_TAG.match(child.content) if child.type == "html_inline" else None
+            if until:
+                until = "" if tag is not None and tag[1].lower() == until else until
+            elif tag is not None and tag[1].lower() in ("script", "style"):
+                until = "/" + tag[1].lower()
+            else:
+                kept.append(child)
+        token.children = kept
+
+
+_HTML_TAG: Final = re.compile(r"<(/?[A-Za-z][A-Za-z0-9]*)")
+
+
+def _make(*, html: bool) -> MarkdownIt:
+    markdown = MarkdownIt("commonmark", {"html": html, "maxNesting": MAX_NESTING}, renderer_cls=_BodyRenderer)
     markdown.enable(["table", "strikethrough"])
     markdown.use(footnote_plugin).use(attrs_plugin, allowed=_ATTRIBUTES)
-    for kind in CALL_OUTS:
+    for kind in (*CALL_OUTS, *VOICES):
         markdown.use(container_plugin, kind)
     markdown.block.ruler.before(
         "fence", "slot_line", _slot_line, {"alt": ["paragraph", "reference", "blockquote", "list"]}
     )
+    if html:
+        markdown.core.ruler.push("html_lines", _html_lines)
     # The plugins have put their own rules over the renderer's.
     renderer = markdown.renderer
     assert isinstance(renderer, _BodyRenderer)
     rules: dict[str, Callable[..., str]] = renderer.rules  # type: ignore[assignment]
-    for kind in CALL_OUTS:
-        rules[f"container_{kind}_open"] = renderer.call_out_open
-        rules[f"container_{kind}_close"] = renderer.call_out_close
-    for rule in [name for name in vars(_BodyRenderer) if name.startswith("footnote")]:
+    for kind in (*CALL_OUTS, *VOICES):
+        rules[f"container_{kind}_open"] = renderer.container_open
+        rules[f"container_{kind}_close"] = renderer.block_close
+    for rule in ("footnote_ref", "footnote_block_open", "footnote_open"):
         rules[rule] = getattr(renderer, rule)
+    for rule in ("footnote_block_close", "footnote_close", "table_close", "blockquote_close"):
+        rules[rule] = renderer.block_close
     return markdown
 
 
-_MARKDOWN: Final = _make()
+_MARKDOWN: Final = _make(html=False)
+_WITH_HTML: Final = _make(html=True)

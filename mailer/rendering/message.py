@@ -158,7 +158,9 @@ class Composer:
         boundary = "=_" + hashlib.sha256(edition.digest.encode()).hexdigest()[:32]
         self._fixed = _mime_headers(boundary, newsletter.reply_to)
         self._opening = _part_opening(boundary, "text/plain; charset=utf-8")
-        self._between, self._closing = _around_html(boundary, edition.images)
+        self._between, self._closing = _around_html(
+            boundary, () if edition.images_published else edition.images
+        )
         self._relaxed: dict[bytes, bytes] = {}
         """From a shared piece of the body to the form of it that DKIM hashes."""
         if dkim is not None:

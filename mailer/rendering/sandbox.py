@@ -13,13 +13,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
-from datetime import date, datetime
+from difflib import get_close_matches
 from typing import Any, Final, NoReturn, cast
-from urllib.parse import quote
 
-from babel import Locale, UnknownLocaleError
-from babel.dates import format_date
-from babel.numbers import format_decimal
 from jinja2 import Environment, Template, TemplateSyntaxError, Undefined, nodes
 from jinja2.filters import do_truncate
 from jinja2.runtime import Context
@@ -27,23 +23,16 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
 from mailer.errors import SourceError
+from mailer.rendering.filters import FILTERS, by_language, wrong_argument
 
 # What a loop runs over at most: its body is the operator's text, which the data must not multiply.
 MAX_LOOP_ITEMS: Final = 100
 _LOOP_FIELDS: Final = frozenset({"index", "index0", "first", "last", "length"})
 _TESTS: Final = frozenset({"defined", "undefined", "none", "string", "number", "in", "eq", "ne"})
-_DATE_FORMATS: Final = ("short", "medium", "long", "full")
 # These nodes need no more than their children's check.
 _HARMLESS: Final = (
     nodes.Template, nodes.Output, nodes.TemplateData, nodes.Const, nodes.List, nodes.Tuple, nodes.Pair,
     nodes.If, nodes.CondExpr, nodes.Compare, nodes.Operand, nodes.And, nodes.Or, nodes.Not, nodes.Concat,
-)  # fmt: skip
-
-FILTERS: Final = frozenset(
-    {
-        "capitalize", "d", "date", "default", "e", "escape", "first", "float", "int", "join", "last",
-        "length", "lower", "number", "round", "string", "title", "trim", "truncate", "upper", "urlencode",
-    }
 )  # fmt: skip
 
 # NUL cannot be in a source, so it can enclose what stands for a link.
@@ -97,7 +86,7 @@ class Sandbox:
         environment = self._environments[autoescape]
         try:
             tree = environment.parse(source)
-            checker = _Checker(f"{self._place}: {part}", url_names, self.fields)
+            checker = _Checker(url_names, self.fields)
             code = environment.compile(checker.visit(tree), filename=f"<{part}>")
         except TemplateSyntaxError as error:
             raise SourceError(f"{self._place}: {part}:{error.lineno}: {error.message}") from error
@@ -118,6 +107,14 @@ class Sandbox:
         )
 
 
+def check_construct(tree: nodes.Template, url_names: Collection[str], loop_variable: str | None) -> None:
+    """Raise `TemplateSyntaxError` if what was parsed may not differ per subscriber.
+
+    `loop_variable` is that of the loop in which it stands. The tree is used up.
+    """
+    _Checker(url_names, {}, loop_variable).visit(tree)
+
+
 class _Scope:
     """All that compiled code asks of a Jinja context once every name is known to be a variable."""
 
@@ -130,11 +127,15 @@ class _Scope:
 class _Checker(NodeTransformer):
     """Refuses what is not allowed and turns `subscriber.x` into a variable."""
 
-    def __init__(self, place: str, url_names: Collection[str], fields: dict[tuple[str, str], str]) -> None:
-        self._place = place
+    def __init__(
+        self,
+        url_names: Collection[str],
+        fields: dict[tuple[str, str], str],
+        loop_variable: str | None = None,
+    ) -> None:
         self._url_names = url_names
         self._fields = fields
-        self._loop_variable: str | None = None
+        self._loop_variable = loop_variable
 
     def generic_visit(self, node: nodes.Node, *args: Any, **kwargs: Any) -> nodes.Node:
         if not isinstance(node, _HARMLESS):
@@ -189,9 +190,9 @@ class _Checker(NodeTransformer):
 
     def visit_Filter(self, node: nodes.Filter) -> nodes.Node:  # noqa: N802
         if node.node is None or node.name not in FILTERS:
-            self._refuse(
-                node, f"no filter '{node.name}' per subscriber; there are {', '.join(sorted(FILTERS))}"
-            )
+            near = get_close_matches(node.name, FILTERS, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(sorted(FILTERS))}"
+            self._refuse(node, f"no filter '{node.name}' per subscriber; {hint}")
         assert node.node is not None
         arguments = [*node.args, *(pair.value for pair in node.kwargs)]
         if (
@@ -200,8 +201,9 @@ class _Checker(NodeTransformer):
             or (node.name not in ("default", "d") and not all(isinstance(a, nodes.Const) for a in arguments))
         ):
             self._refuse(node, f"the arguments of '{node.name}' must be constants")
-        if node.name == "date" and any(a.as_const() not in _DATE_FORMATS for a in arguments):
-            self._refuse(node, f"'date' knows {', '.join(_DATE_FORMATS)}")
+        constants = [argument.as_const() for argument in arguments if isinstance(argument, nodes.Const)]
+        if wrong := wrong_argument(node.name, constants):
+            self._refuse(node, wrong)
         node.node = self.visit(node.node)
         node.args = [self.visit(argument) for argument in node.args]
         for pair in node.kwargs:
@@ -230,24 +232,21 @@ class _Checker(NodeTransformer):
             self._refuse(node, f"'urls' has {there_are} here; there is no '{name}'")
 
     def _refuse(self, node: nodes.Node, why: str) -> NoReturn:
-        raise SourceError(f"{self._place}:{node.lineno}: {why}")
+        raise TemplateSyntaxError(why, node.lineno)
 
 
 def _environment(autoescape: bool, language: str) -> Environment:
     environment = ImmutableSandboxedEnvironment(
         autoescape=autoescape, undefined=Absent, keep_trailing_newline=True
     )
-    locale = _locale(language)
     environment.filters = {
         **{name: environment.filters[name] for name in FILTERS if name in environment.filters},
+        **by_language(language),
         "_items": _items,
         "d": _default,
-        "date": lambda value, form="long": format_date(_day(value), form, locale),
         "default": _default,
         "join": _join,
-        "number": lambda value: format_decimal(value, locale=locale),
         "truncate": lambda value, *a, **k: do_truncate(environment, str(value), *a, **k),
-        "urlencode": lambda value: quote(str(value), safe="/"),
     }
     environment.tests = {name: environment.tests[name] for name in _TESTS}
     return environment
@@ -266,16 +265,3 @@ def _items(value: object) -> tuple[object, ...]:
 
 def _join(value: object, separator: str = "") -> str:
     return separator.join(str(item) for item in _items(value))
-
-
-def _day(value: object) -> date:
-    if isinstance(value, datetime):
-        return value.date()
-    return value if isinstance(value, date) else date.fromisoformat(str(value)[:10])
-
-
-def _locale(language: str) -> Locale:
-    try:
-        return Locale.parse(language, sep="-")
-    except (UnknownLocaleError, ValueError):
-        return Locale("en")

@@ -10,13 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from hashlib import blake2b
 from typing import Final
 
 from jinja2 import Environment, TemplateSyntaxError, nodes
-from jinja2.filters import FILTERS as DEFAULT_FILTERS
-from jinja2.tests import TESTS as DEFAULT_TESTS
+
+from mailer.rendering.sandbox import check_construct
 
 LATE_NAMES: Final = frozenset({"subscriber", "urls"})
 URL_NAMES: Final = ("unsubscribe", "preferences", "view", "click", "open", "confirm")
@@ -123,25 +122,12 @@ def _is_late(environment: Environment, text: str, late_names: frozenset[str], li
             "one expression cannot use both",
             line,
         )
-    _check_late(tree, line)
+    (loop_variable,) = late_names - LATE_NAMES - {"loop"} or {None}
+    try:
+        check_construct(tree, URL_NAMES, loop_variable)
+    except TemplateSyntaxError as error:
+        raise TemplateSyntaxError(error.message or "broken expression", line + error.lineno - 1) from error
     return True
-
-
-def _check_late(tree: nodes.Template, line: int) -> None:
-    """Refuse now what would fail only while messages are composed."""
-    for part in tree.find_all((nodes.Filter, nodes.Test)):
-        known = DEFAULT_FILTERS if isinstance(part, nodes.Filter) else DEFAULT_TESTS
-        if part.name not in known:
-            near = get_close_matches(part.name, list(known), n=1)
-            raise TemplateSyntaxError(
-                f"there is no filter or test '{part.name}'"
-                + (f"; did you mean '{near[0]}'?" if near else ""),
-                line,
-            )
-    for attribute in tree.find_all(nodes.Getattr):
-        of_urls = isinstance(attribute.node, nodes.Name) and attribute.node.name == "urls"
-        if of_urls and attribute.attr not in URL_NAMES:
-            raise TemplateSyntaxError(f"'urls' has {', '.join(URL_NAMES)}; not '{attribute.attr}'", line)
 
 
 def _tag(

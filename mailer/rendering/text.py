@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from html import unescape
 from typing import Final
 
 from markdown_it.token import Token
 from markdown_it.tree import SyntaxTreeNode
 from wcwidth import wcswidth
 
-from mailer.rendering.markdown import call_out_title, footnote_number, is_button
+from mailer.rendering.markdown import VOICES, call_out_title, footnote_number, is_button
+from mailer.rendering.raw_html import plain
 from mailer.rendering.slots import SLOT
 
 WIDTH: Final = 72
@@ -29,13 +31,19 @@ _UNDERLINES: Final = {"h1": "=", "h2": "-"}
 
 @dataclass(slots=True)
 class Links:
-    """The destinations of a text, numbered from 1 in order of appearance."""
+    """The destinations of a text, numbered from 1 in order of appearance.
 
+    `shown` makes of a destination what stands in the text.
+    """
+
+    shown: Callable[[str], str] = str
     urls: dict[str, int] = field(default_factory=dict)
+    open: list[str] = field(default_factory=list)
+    """Destinations of links, written as HTML, that have begun and not ended."""
 
     def number(self, url: str) -> int:
         """Return the number of `url`, the same each time."""
-        return self.urls.setdefault(url, len(self.urls) + 1)
+        return self.urls.setdefault(self.shown(url), len(self.urls) + 1)
 
     def listed(self) -> str:
         """Return the list for the end: one line each, never broken."""
@@ -154,6 +162,10 @@ def _block(node: SyntaxTreeNode, width: int, links: Links) -> str:
         return "* * *"
     if node.type == "table":
         return _table(node, width, links)
+    if node.type == "html_block":
+        return "\n".join(wrap(plain(node.content, links.number), width))
+    if node.type.removeprefix("container_") in VOICES:
+        return _voice(node, width, links)
     if node.type.startswith("container_"):
         title = call_out_title(_opening(node))
         body = _blocks(node.children, max(20, width - 2), links)
@@ -163,6 +175,14 @@ def _block(node: SyntaxTreeNode, width: int, links: Links) -> str:
         body = _blocks(node.children, max(20, width - len(mark)), links)
         return _indented(body, mark, " " * len(mark))
     return _blocks(node.children, width, links)
+
+
+def _voice(node: SyntaxTreeNode, width: int, links: Links) -> str:
+    """Return what somebody asks or answers: below the name, or a question after a dash."""
+    body = _blocks(node.children, width - 2, links)
+    if who := call_out_title(_opening(node)):
+        return f"{who}\n{_indented(body, '  ', '  ')}"
+    return _indented(body, "– ", "  ") if node.type == "container_question" else body
 
 
 def _opening(node: SyntaxTreeNode) -> Token:
@@ -222,6 +242,8 @@ def _inline(node: SyntaxTreeNode, links: Links) -> str:
         return f"`{node.content}`"
     if node.type == "image":
         return str(node.attrs.get("title") or f"[{node.content}]" if node.content else "")
+    if node.type == "html_inline":
+        return _html_tag(node.content, links)
     if node.type == "footnote_ref":
         return f" ({int(node.meta['id']) + 1})"
     inner = "".join(_inline(child, links) for child in node.children)
@@ -234,12 +256,27 @@ def _inline(node: SyntaxTreeNode, links: Links) -> str:
     return inner
 
 
+def _html_tag(tag: str, links: Links) -> str:
+    """Return what one tag of the author's HTML is in text: a line end, the number of a link, or nothing."""
+    if _LINE_END_TAG.match(tag):
+        return "\n"
+    if tag.lower().startswith("</a") and links.open:
+        return f" [{links.number(links.open.pop())}]"
+    if found := _LINK_TAG.search(tag):
+        links.open.append(unescape(found[1] or found[2]))
+    return ""
+
+
+_LINE_END_TAG: Final = re.compile(r"(?i)<br\b")
+_LINK_TAG: Final = re.compile(r"""(?i)<a\s[^>]*?href\s*=\s*(?:"([^"]*)"|'([^']*)')""")
+
+
 def _link(node: SyntaxTreeNode, label: str, links: Links) -> str:
     url = str(node.attrs.get("href", ""))
     if is_button(_opening(node)):
-        return f"{label}:\n{url}"
+        return f"{label}:\n{links.shown(url)}"
     if not url or url.startswith("#"):
         return label
     if url.removeprefix("mailto:") == label or url == label:
-        return label
+        return links.shown(url)
     return f"{label} [{links.number(url)}]"

@@ -1,0 +1,91 @@
+"""The filters that texts, templates and per-subscriber slots share; dates and numbers follow a language."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Final
+from urllib.parse import quote
+
+from babel import Locale, UnknownLocaleError
+from babel.dates import format_date
+from babel.numbers import format_currency, format_decimal, is_currency
+
+DATE_FORMATS: Final = ("short", "medium", "long", "full")
+MAX_DECIMALS: Final = 10
+
+FILTERS: Final = frozenset(
+    {
+        "capitalize", "d", "date", "default", "e", "escape", "first", "float", "int", "join", "last",
+        "length", "lower", "money", "number", "round", "string", "title", "trim", "truncate", "upper",
+        "urlencode",
+    }
+)  # fmt: skip
+
+
+def by_language(language: str) -> dict[str, Callable[..., str]]:
+    """Return `date`, `number`, `money` and `urlencode` for a language (BCP 47).
+
+    What is empty stays empty. Anything else that is no date or number raises `ValueError` or
+    `ArithmeticError`.
+    """
+    locale = _locale(language)
+
+    def shown_date(value: object, form: str = "long") -> str:
+        return "" if _empty(value) else str(format_date(_day(value), form, locale))
+
+    def number(value: object, decimals: int | None = None) -> str:
+        if _empty(value):
+            return ""
+        pattern = None if decimals is None else "#,##0" + ("." + "0" * decimals if decimals else "")
+        return str(format_decimal(_number(value), format=pattern, locale=locale))
+
+    def money(value: object, currency: str) -> str:
+        return "" if _empty(value) else str(format_currency(_number(value), currency, locale=locale))
+
+    return {
+        "date": shown_date,
+        "number": number,
+        "money": money,
+        "urlencode": lambda value: quote(str(value), safe="/"),
+    }
+
+
+def wrong_argument(name: str, arguments: list[object]) -> str | None:
+    """Return what is wrong with the constant arguments of a filter, or None."""
+    if name == "date" and any(argument not in DATE_FORMATS for argument in arguments):
+        return f"'date' knows {', '.join(DATE_FORMATS)}"
+    if name == "number" and any(
+        type(argument) is not int or not 0 <= argument <= MAX_DECIMALS for argument in arguments
+    ):
+        return f"'number' takes how many decimals, 0 to {MAX_DECIMALS}"
+    if name == "money" and (
+        len(arguments) != 1 or not isinstance(arguments[0], str) or not is_currency(arguments[0])
+    ):
+        return "'money' takes the code of a currency, as in money('EUR')"
+    return None
+
+
+def _empty(value: object) -> bool:
+    return value is None or value == ""
+
+
+def _number(value: object) -> Decimal:
+    number = Decimal(str(value))
+    if not number.is_finite() or abs(number.adjusted()) > 30:
+        raise ValueError(f"{str(value)[:40]!r} is no number to show")
+    return number
+
+
+def _day(value: object) -> date:
+    if isinstance(value, datetime):
+        return value.date()
+    return value if isinstance(value, date) else date.fromisoformat(str(value)[:10])
+
+
+def _locale(language: str) -> Locale:
+    try:
+        return Locale.parse(language, sep="-")
+    except (UnknownLocaleError, ValueError):
+        return Locale("en")

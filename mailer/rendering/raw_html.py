@@ -1,0 +1,183 @@
+"""The author's own HTML: only what mail clients show and nothing that runs, fetches or hides.
+
+The whole body is cleaned at once, after Markdown was rendered, since an element may open in one block
+and close in another. What a template made is held out as a word, so that no bound is put on templates.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from hashlib import blake2b
+from html.parser import HTMLParser
+from typing import Final
+
+import nh3
+
+from mailer.errors import SourceError
+
+MAX_DEPTH: Final = 100
+"""Elements in one another; the inliner's parser loses what stands 255 deep."""
+
+_TAGS: Final = frozenset(
+    {
+        "a", "abbr", "b", "bdi", "bdo", "big", "blockquote", "br", "caption", "center", "cite", "code",
+        "col", "colgroup", "dd", "del", "div", "dl", "dt", "em", "font", "h1", "h2", "h3", "h4", "h5",
+        "h6", "hr", "i", "img", "ins", "kbd", "li", "mark", "ol", "p", "pre", "q", "s", "samp", "small",
+        "span", "strike", "strong", "sub", "sup", "table", "tbody", "td", "tfoot", "th", "thead", "tr",
+        "tt", "u", "ul", "var",
+    }
+)  # fmt: skip
+_CELL: Final = frozenset({"align", "valign", "bgcolor", "width", "height"})
+_ATTRIBUTES: Final[dict[str, set[str]]] = {
+    "*": {"class", "style", "title", "lang", "dir", "align", "role", "aria-hidden", "aria-label"},
+    "a": {"href", "name"},
+    "col": {"span", *_CELL},
+    "colgroup": {"span", *_CELL},
+    "font": {"color", "face", "size"},
+    "hr": {"width", "size", "color"},
+    "img": {"src", "alt", "width", "height", "border", "hspace", "vspace"},
+    "li": {"value"},
+    "ol": {"start", "type", "reversed"},
+    "table": {"border", "cellpadding", "cellspacing", "summary", *_CELL},
+    "td": {"colspan", "rowspan", "nowrap", *_CELL},
+    "th": {"colspan", "rowspan", "nowrap", "scope", *_CELL},
+    "tr": {*_CELL},
+    "ul": {"type"},
+}
+# No image, no position, no visibility: they would fetch, cover or hide.
+_STYLES: Final = frozenset(
+    {
+        "background-color", "border", "border-bottom", "border-bottom-color", "border-bottom-style",
+        "border-bottom-width", "border-collapse", "border-color", "border-left", "border-left-color",
+        "border-left-style", "border-left-width", "border-radius", "border-right", "border-right-color",
+        "border-right-style", "border-right-width", "border-spacing", "border-style", "border-top",
+        "border-top-color", "border-top-style", "border-top-width", "border-width", "clear", "color",
+        "direction", "float", "font", "font-family", "font-size", "font-style", "font-variant",
+        "font-weight", "height", "letter-spacing", "line-height", "list-style-type", "margin",
+        "margin-bottom", "margin-left", "margin-right", "margin-top", "max-height", "max-width",
+        "min-height", "min-width", "padding", "padding-bottom", "padding-left", "padding-right",
+        "padding-top", "table-layout", "text-align", "text-decoration", "text-indent", "text-transform",
+        "vertical-align", "white-space", "width", "word-break", "word-spacing",
+    }
+)  # fmt: skip
+_SCHEMES: Final = frozenset({"http", "https", "mailto", "tel", "sms", "cid"})
+_SLOT_HOLDERS: Final = frozenset({"alt", "title", "aria-label"})
+_ADDRESSES: Final = frozenset({"href", "src"})
+_HELD: Final = re.compile(r"xheld[0-9a-f]{16}")
+_FOREIGN_COMMENT: Final = re.compile(r"<!--(?!xslot[0-9a-f]{12}t-->).*?-->", re.DOTALL)
+_BLOCKS: Final = frozenset(
+    {"blockquote", "br", "caption", "dd", "div", "dt", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "li", "p",
+     "pre", "table", "tr"}
+)  # fmt: skip
+
+
+class Held:
+    """HTML of templates, which cleaning passes over: a word stands for each piece."""
+
+    def __init__(self) -> None:
+        self._pieces: dict[str, str] = {}
+
+    def hold(self, html: str) -> str:
+        """Return the word that stands for `html` from now on."""
+        word = "xheld" + blake2b(html.encode(), digest_size=8).hexdigest()
+        self._pieces[word] = html
+        return word
+
+    def restored(self, html: str) -> str:
+        """Return `html` with every piece back in its place, those inside pieces too."""
+        while (with_pieces := _HELD.sub(lambda found: self._pieces.get(found[0], ""), html)) != html:
+            html = with_pieces
+        return html
+
+
+def cleaned(html: str, address: Callable[[str], str], place: str) -> str:
+    """Return `html` with what is not on our lists taken out, every element closed.
+
+    `address` gives each link or image address the form in which it may hold slots, or raises
+    `SourceError`. In other attributes a slot may only be text. Raises `SourceError` at `place`.
+    """
+    wrong: list[SourceError] = []
+
+    def attribute(tag: str, name: str, value: str) -> str | None:
+        if "xslot" not in value or name in _SLOT_HOLDERS:
+            return value
+        try:
+            if name in _ADDRESSES:
+                return address(value)
+            raise SourceError(
+                f"{place}: '{name}' of <{tag}> cannot differ per subscriber", remedy="write two elements"
+            )
+        except SourceError as error:
+            # What is raised here does not pass through the cleaner.
+            wrong.append(error)
+            return None
+
+    clean = nh3.clean(
+        html,
+        tags=set(_TAGS),
+        attributes=_ATTRIBUTES,
+        attribute_filter=attribute,
+        strip_comments=False,
+        link_rel=None,
+        url_schemes=set(_SCHEMES),
+        filter_style_properties=set(_STYLES),
+    )
+    if wrong:
+        raise wrong[0]
+    depth = _Depth()
+    depth.feed(clean)
+    if depth.deepest > MAX_DEPTH:
+        raise SourceError(
+            f"{place}: HTML elements stand more than {MAX_DEPTH} deep in one another", remedy="close them"
+        )
+    return _FOREIGN_COMMENT.sub("", clean)
+
+
+def plain(html: str, number: Callable[[str], int] | None = None) -> str:
+    """Return the words of a piece of HTML, a line for each block; `number` makes links `label [n]`."""
+    words = _Words(number)
+    words.feed(nh3.clean(html, tags=set(_TAGS), attributes={"a": {"href"}}, link_rel=None))
+    words.close()
+    lines = (" ".join(line.split()) for line in "".join(words.out).split("\n"))
+    return "\n".join(line for line in lines if line)
+
+
+class _Depth(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.depth = self.deepest = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in ("br", "col", "hr", "img"):
+            self.depth += 1
+            self.deepest = max(self.deepest, self.depth)
+
+    def handle_endtag(self, tag: str) -> None:
+        self.depth = max(0, self.depth - 1)
+
+
+class _Words(HTMLParser):
+    def __init__(self, number: Callable[[str], int] | None) -> None:
+        super().__init__()
+        self.out: list[str] = []
+        self._number = number
+        self._leads_to = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag in _BLOCKS:
+            self.out.append("\n")
+        elif tag in ("td", "th"):
+            self.out.append(" ")
+        elif tag == "a":
+            self._leads_to = dict(attrs).get("href") or ""
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in _BLOCKS:
+            self.out.append("\n")
+        elif tag == "a" and self._leads_to and self._number is not None:
+            self.out.append(f" [{self._number(self._leads_to)}]")
+            self._leads_to = ""
+
+    def handle_data(self, data: str) -> None:
+        self.out.append(data)
