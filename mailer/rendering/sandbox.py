@@ -14,10 +14,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from difflib import get_close_matches
-from typing import Any, Final, NoReturn, cast
+from typing import Any, Final, Literal, NoReturn, cast
 
 from jinja2 import Environment, Template, TemplateSyntaxError, Undefined, nodes
-from jinja2.filters import do_truncate
+from jinja2.filters import do_round, do_truncate
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
@@ -245,7 +245,10 @@ def _environment(autoescape: bool, language: str) -> Environment:
         "_items": _items,
         "d": _default,
         "default": _default,
+        "first": lambda value: _end(value, 0),
         "join": _join,
+        "last": lambda value: _end(value, -1),
+        "round": _round,
         "truncate": lambda value, *a, **k: do_truncate(environment, str(value), *a, **k),
     }
     environment.tests = {name: environment.tests[name] for name in _TESTS}
@@ -255,6 +258,19 @@ def _environment(autoescape: bool, language: str) -> Environment:
 def _default(value: object, replacement: object = "", _empty_too: bool = True) -> object:
     """Return the replacement for a field that is missing or empty: both mean that we do not know it."""
     return replacement if isinstance(value, Undefined) or value is None or value == "" else value
+
+
+def _end(value: object, at: int) -> object:
+    """Return the first or last tag or letter; what is empty stays empty."""
+    if isinstance(value, Undefined):
+        value = str(value)
+    return value[at] if isinstance(value, str | list | tuple) and value else ""
+
+
+def _round(
+    value: object, precision: int = 0, method: Literal["common", "ceil", "floor"] = "common"
+) -> object:
+    return "" if value in (None, "") else do_round(float(str(value)), precision, method)
 
 
 def _items(value: object) -> tuple[object, ...]:

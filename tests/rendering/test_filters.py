@@ -28,7 +28,7 @@ def said(edition: Edition, reader: Recipient = READER) -> dict[str, str]:
     """Return the places of a composed message: subject, HTML's words, its first link, text, preheader."""
     message = read(edition, reader)
     html = content(message, "html")
-    hidden = re.search(r'<div class="preheader"[^>]*>(.*?)&#847;', html)
+    hidden = re.search(r'<div class="preheader"[^>]*>(.*?)(?:&#847;|\u034f)', html)
     links = re.findall(r'href="(https://a\.example[^"]*)"', html)
     words = re.sub(r"<style.*?</style>|<!--.*?-->|<[^>]+>", " ", html, flags=re.DOTALL)
     return {

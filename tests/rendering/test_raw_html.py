@@ -80,8 +80,9 @@ class _Reader(HTMLParser):
 
 _FRAGMENTS = st.sampled_from(
     ["<script>", "</script>", "<img src=x onerror=y>", "<a href='java\tscript:x'>", "</a>", "<!--", "-->",
-     "<svg>", "<style>", "</style>", "<math>", "<table>", "<td>", "<p ", "style='a:b'", ">", "<![CDATA[", "]]>",
-     "<b", "&lt;script&gt;", "onload=x", "\x0c", "<noscript>", "<title>", "<textarea>", "<select>", "/", '"']
+     "<svg>", "<style>", "</style>", "<math>", "<table>", "<td>", "<p ", "style='a:b'", ">", "<![CDATA[",
+     "]]>", "<b", "&lt;script&gt;", "onload=x", "\x0c", "<noscript>", "<title>", "<textarea>", "<select>",
+     "/", '"']
 )  # fmt: skip
 
 
