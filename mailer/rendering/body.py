@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from markdown_it.token import Token
 from markupsafe import Markup
@@ -22,8 +22,6 @@ from mailer.rendering.raw_html import Held, cleaned
 from mailer.rendering.slots import SLOT, Slots
 from mailer.rendering.source import Issue
 
-PUBLISHED: Final = "/images/"
-"""Where the public pages serve an edition's images, below the public URL."""
 _INSIDE: Final = "xcontentgoeshere"
 
 
@@ -81,7 +79,7 @@ class MailBody:
         picture, image = self.picture(token)
         if image is not None:
             self.images[image.content_id] = image
-            published = self.frame.public_url.rstrip("/") + PUBLISHED + image.name
+            published = self.frame.public_url.rstrip("/") + published_at(self.issue.slug, image)
             source = published if self.frame.publish_images else f"cid:{image.content_id}"
             picture = Picture(source, picture.width, picture.height)
         return self.piece(
@@ -157,7 +155,7 @@ class PageBody:
     def image(self, token: Token) -> str:
         """Return a figure, its image published under the name of its content."""
         picture, image = self.mail.picture(token)
-        source = PUBLISHED + image.name if image is not None else picture.src
+        source = published_at(self.mail.issue.slug, image) if image is not None else picture.src
         size = f' width="{picture.width}"' + (f' height="{picture.height}"' if picture.height else "")
         shown = f'<img src="{escape(source)}" alt="{escape(token.content)}"{size} loading="lazy">'
         caption = str(token.attrGet("title") or "")
@@ -204,6 +202,11 @@ _BLOCKS: Final = {
         '<p><a href="#mark-{number}" role="doc-backlink" aria-label="Back to the text">↩</a></p></li>\n',
     ),
 }
+
+
+def published_at(slug: str, image: InlineImage) -> str:
+    """Return the path, below the public URL, at which the archive serves an image of an issue."""
+    return f"/archive/{quote(slug, safe='')}/{image.name}"
 
 
 def has_html(tokens: list[Token]) -> bool:

@@ -5,29 +5,31 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Final
 from urllib.parse import quote
 
+from babel.dates import format_date
 from fastapi import APIRouter
 from feedgen.feed import FeedGenerator
 from sqlalchemy import ColumnElement, select
 from starlette.exceptions import HTTPException
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 
 from mailer.database.models import IssueState, StoredEdition, StoredIssue
 from mailer.database.session import Database
-from mailer.rendering.archive import archive_page
+from mailer.rendering.archive import article
 from mailer.rendering.edition import Edition
 from mailer.web.look import Look
 
-# Mail carries its styles on its elements. There is no script in it, and none would run.
+# Highlighted code carries its colours on its elements. There is no script, and none would run.
 ISSUE_POLICY: Final = (
-    "default-src 'none'; style-src 'unsafe-inline'; img-src 'self' https: data:; "
+    "default-src 'none'; style-src 'self' 'unsafe-inline'; img-src 'self' https:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _CACHED_EDITIONS: Final = 16
 _FEED_ENTRIES: Final = 30
+_FOR_EVER: Final = {"cache-control": "public, max-age=31536000, immutable"}
 _FRESH: Final = {"cache-control": "public, max-age=300"}
 
 
@@ -101,6 +103,7 @@ class Archive:
             ("/archive", self.index),
             ("/archive/", self.index),
             ("/archive/{slug}", self.issue),
+            ("/archive/{slug}/{name}", self.image),
             ("/feed.xml", self.feed),
         ):
             router.add_api_route(path, answer, methods=["GET", "HEAD"])
@@ -115,8 +118,28 @@ class Archive:
         edition = self._editions.called(slug)
         if edition is None:
             raise HTTPException(404)
-        page = archive_page(edition, public_url=self._public_url, language=self._language)
-        return HTMLResponse(page, headers=_FRESH | {"content-security-policy": ISSUE_POLICY})
+        answer = self._look.page(
+            "issue.html",
+            edition=edition,
+            article=article(edition, public_url=self._public_url, language=self._language),
+            date=self._shown_date(edition),
+        )
+        answer.headers.update(_FRESH | {"content-security-policy": ISSUE_POLICY})
+        return answer
+
+    def image(self, slug: str, name: str) -> Response:
+        """Return an image of an issue; its name follows from its content, so it never changes."""
+        edition = self._editions.called(slug)
+        images = edition.images if edition is not None else ()
+        image = next((image for image in images if image.name == name), None)
+        if image is None:
+            raise HTTPException(404)
+        return Response(image.content, media_type=image.media_type, headers=_FOR_EVER)
+
+    def _shown_date(self, edition: Edition) -> str:
+        if not edition.date:
+            return ""
+        return str(format_date(date.fromisoformat(edition.date), "long", self._language.replace("-", "_")))
 
     def feed(self) -> Response:
         """Return the newest issues as an Atom feed (RFC 4287)."""

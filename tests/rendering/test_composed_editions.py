@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 
 from mailer.config import Brand, Newsletter
 from mailer.delivery import dkim
-from mailer.rendering.archive import archive_page
+from mailer.rendering.archive import article
 from mailer.rendering.build import Letter, build_edition, build_letter
 from mailer.rendering.edition import Edition
 from mailer.rendering.message import Composer, Dkim, Recipient
@@ -83,9 +83,9 @@ def test_both_parts_of_a_built_issue_offer_to_leave(path: Path, recipient: Recip
 
 
 @pytest.mark.parametrize("path", [SAMPLE, SEED], ids=["sample", "seed"])
-def test_the_archive_page_of_a_built_issue_carries_no_token(path: Path) -> None:
+def test_the_page_of_a_built_issue_carries_no_token(path: Path) -> None:
     edition = built(path)
-    page = archive_page(edition, public_url="https://news.example.org")
+    page = article(edition, public_url="https://news.example.org").body
     assert "\0" not in page
     assert "{{" not in page
     for path_of_token in ("/u/", "/p/", "/c/", "/o/"):

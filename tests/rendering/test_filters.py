@@ -8,7 +8,7 @@ from html import unescape
 import pytest
 
 from mailer.errors import RecipientError, SourceError
-from mailer.rendering.archive import archive_page
+from mailer.rendering.archive import article
 from mailer.rendering.edition import Edition
 from mailer.rendering.filters import FILTERS, by_language
 from mailer.rendering.message import Recipient
@@ -136,7 +136,7 @@ def test_missing_field_is_an_error_of_that_subscriber() -> None:
 def test_archive_shows_every_filter_of_an_empty_field(name: str) -> None:
     argument = {"money": "('EUR')", "join": "(', ')", "default": "('')", "d": "('')"}.get(name, "")
     edition = edition_of(f"a{{{{ subscriber.x | {name}{argument} }}}}z")
-    assert re.search("a(0|0.0)?z", archive_page(edition, public_url="https://n.example"))
+    assert re.search("a(0|0.0)?z", article(edition, public_url="https://n.example").body)
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "1e99999", "x", "--", True])

@@ -89,6 +89,9 @@ class Site:
             return stored.id
 
 
+CROCUS = InlineImage("crocus@example.org", "image/png", b"\x89PNG\r\n\x1a\n")
+
+
 def edition(slug: str = "007-spring", **changed: object) -> Edition:
     """Return a small edition; keyword arguments replace its fields."""
     fields: dict[str, object] = {
@@ -109,8 +112,14 @@ def edition(slug: str = "007-spring", **changed: object) -> Edition:
         ),
         "text": "Dear reader",
         "links": ("https://example.net/news?a=1&b=2", "javascript:alert(1)"),
-        "images": (InlineImage("crocus@example.org", "image/png", b"\x89PNG\r\n\x1a\n"),),
+        "images": (CROCUS,),
         "made_of": {},
+        "page": (
+            "<p>Dear {{ subscriber.name | default('reader') }}</p>"
+            '<a href="https://example.net/news?a=1&amp;b=2">news</a> '
+            '<a href="{{ urls.unsubscribe }}">leave</a>'
+            f'<img alt="A crocus" src="/archive/{slug}/{CROCUS.name}">'
+        ),
     }
     return Edition(**(fields | changed))  # type: ignore[arg-type]
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from lxml import etree
+from lxml import etree, html
 
 from mailer.config import Newsletter
 from mailer.database.models import IssueState
 from mailer.tokens import Subject
-from tests.web.conftest import OpenSite, Site, edition
+from tests.web.conftest import CROCUS, OpenSite, Site, edition
 
 _ATOM = {"a": "http://www.w3.org/2005/Atom"}
 
@@ -37,17 +37,45 @@ def test_issue_is_shown_without_anybodys_name_or_links(site: Site) -> None:
     assert answer.status_code == 200
     assert "Dear reader" in answer.text
     assert 'href="https://example.net/news?a=1&amp;b=2"' in answer.text
-    assert "cid:" not in answer.text
     for leak in ("/u/", "/p/", "/c/", "/o/", "{{", "Jordan"):
         assert leak not in answer.text
 
 
-def test_issue_page_runs_no_script_and_allows_the_mails_own_styles(site: Site) -> None:
+def test_issue_is_a_page_that_tells_others_what_it_is(site: Site) -> None:
+    site.issue(edition(preheader="For {{ subscriber.name | default('you & me') }}", subtitle="It thaws"))
+    page = html.fromstring(site.client.get("/archive/007-spring").content)
+    address = "https://news.example.org/archive/007-spring"
+    assert page.xpath("//h1/text()") == ["Spring, at last"]
+    assert page.xpath("//p[@class='subtitle']/text()") == ["It thaws"]
+    assert page.xpath("//time/@datetime") == ["2026-03-01"]
+    assert page.xpath("//link[@rel='canonical']/@href") == [address]
+    told = {meta.get("property"): meta.get("content") for meta in page.iter("meta") if meta.get("property")}
+    assert told == {
+        "og:type": "article",
+        "og:site_name": "The Weekly",
+        "og:title": "Spring, at last",
+        "og:url": address,
+        "og:description": "For you & me",
+        "og:image": f"{address}/{CROCUS.name}",
+        "article:published_time": "2026-03-01",
+    }
+
+
+def test_images_of_an_issue_are_served_for_good(site: Site) -> None:
+    site.issue(edition())
+    answer = site.client.get(f"/archive/007-spring/{CROCUS.name}")
+    assert (answer.content, answer.headers["content-type"]) == (CROCUS.content, "image/png")
+    assert "immutable" in answer.headers["cache-control"]
+    for path in ("/archive/007-spring/none.png", f"/archive/none/{CROCUS.name}"):
+        assert site.client.get(path).status_code == 404
+
+
+def test_issue_page_runs_no_script_and_allows_the_colours_of_code(site: Site) -> None:
     site.issue(edition())
     policy = site.client.get("/archive/007-spring").headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "script-src" not in policy
-    assert "style-src 'unsafe-inline'" in policy
+    assert "style-src 'self' 'unsafe-inline'" in policy
 
 
 def test_unknown_page_is_a_page(site: Site) -> None:
@@ -59,7 +87,7 @@ def test_unknown_page_is_a_page(site: Site) -> None:
 
 def test_titles_are_escaped(site: Site) -> None:
     site.issue(edition(title="<script>alert(1)</script>"))
-    for path in ("/archive/", "/feed.xml"):
+    for path in ("/archive/", "/feed.xml", "/archive/007-spring"):
         assert "<script" not in site.client.get(path).text
 
 
