@@ -7,12 +7,13 @@ from typing import Final
 
 from mailer.bounces.mime import Headers
 
+# The patterns are in lower case and so is what they are tried on: that is several times faster than
+# patterns that ignore case.
 _DAEMON: Final = re.compile(
     r"mailer-?daemon|post_?master|mail[ ._-]?delivery|mail administrator|mail[ -]?system|double-bounce|<>"
     r"|^\s*$"
     r"|delivery.?status|mail daemon|mdaemon|mail-?router|returned mail|bounce[ds]?@|smtp(?:32|relay)?@"
     r"|mailscanner",
-    re.IGNORECASE,
 )
 _FAILURE_SUBJECT: Final = re.compile(
     r"undeliver|delivery (?:status|failure|notif|problem|report|has failed|error|fail)|failure (?:notice"
@@ -26,10 +27,9 @@ _FAILURE_SUBJECT: Final = re.compile(
     r"|mancato recapito|impossibile recapitare|não entregue|falha na entrega"
     r"|ikke leveres|kunde inte levereras|onbestelbaar|nie dostarczon|не доставлен|недоставлен|недостав|配信"
     r"|配送|送信でき|エラー|退信|退件|投递|无法投递|undeliver",
-    re.IGNORECASE,
 )
 _REPLY_SUBJECT: Final = re.compile(
-    r"^\s*(?:re|aw|sv|antw|fwd?|wg|tr|vs|rv|enc|odp|回复|答复|转发)\s*(?:\[\d+\])?\s*[:：]", re.IGNORECASE
+    r"^\s*(?:re|aw|sv|antw|fwd?|wg|tr|vs|rv|enc|odp|回复|答复|转发)\s*(?:\[\d+\])?\s*[:：]"
 )
 _AUTO_SUBJECT: Final = re.compile(
     r"out of (?:the )?office|auto(?:matic|mated)?[ -]?(?:reply|response|respon|antwort|svar)|autoreply"
@@ -44,7 +44,6 @@ _AUTO_SUBJECT: Final = re.compile(
     r"|szabadság|automatikus válasz|otomatik yanıt|ofis dışında|αυτόματη|εκτός γραφείου|răspuns automat"
     r"|תשובה אוטומטית|רد تلقائي|رد تلقائي|lekkal|i am away|thank you for (?:your|contacting)"
     r"|we have received",
-    re.IGNORECASE,
 )
 _CHALLENGE: Final = re.compile(
     r"boxbe|spam ?arrest|sender verification required|verify (?:that )?you are (?:a )?(?:real|human)"
@@ -55,7 +54,6 @@ _CHALLENGE: Final = re.compile(
     r"|tmda|mailblocks|bluebottle|uol antispam|antispam uol|choicemail|only accepts? (?:mail"
     r"|messages) from (?:known|approved)|click (?:on )?the (?:following )?link[^.]{0,80}(?:deliver"
     r"|release) your (?:message|mail)",
-    re.IGNORECASE,
 )
 # One of these stands in each of the above; a plain search for them is much faster.
 _CHALLENGE_WORDS: Final = (
@@ -79,7 +77,7 @@ _BOUNCE_WORDS: Final = re.compile(
     r"|puede) (?:ser )?entreg|n'a pas pu|pas pu être|non è stato|impossibile|não (?:foi|pôde)"
     r"|не доставлен|не может быть доставлено|доставлен|できません|できなかった"
     r"|送信でき|配信|配送|不能|无法|退信|失败",
-    re.IGNORECASE | re.MULTILINE,
+    re.MULTILINE,
 )
 _DELAY: Final = re.compile(
     r"warning message only|this is a warning|still being retried|do not need to resend"
@@ -88,18 +86,15 @@ _DELAY: Final = re.compile(
     r"|not yet been delivered|has not been delivered yet|still undelivered"
     r"|could not send message for past|temporary failure report|delivery status notification: (?:warning"
     r"|delayed)|delivery delayed|verzögert",
-    re.IGNORECASE,
 )
 _DELIVERED: Final = re.compile(
     r"successfully (?:delivered|relayed)|was delivered to|delivery report that you requested"
     r"|delivery status notification \(success\)|has been (?:successfully )?delivered"
     r"|delivered to (?:the )?following recipients?:",
-    re.IGNORECASE,
 )
 _ROLE: Final = re.compile(
     r"^(?:mailer-daemon|postmaster|hostmaster|abuse|support|help-?desk|webmaster|double-bounce|admin"
     r"|noreply|no-reply|root)@",
-    re.IGNORECASE,
 )
 _AUTO_HEADERS: Final = (
     "x-autoreply", "x-autorespond", "x-autoresponder", "x-auto-reply", "x-mail-autoreply",
@@ -111,7 +106,7 @@ _AUTO_HEADERS: Final = (
 
 def is_role(address: str) -> bool:
     """Return whether an address is one that mail systems give as a contact."""
-    return _ROLE.match(address) is not None
+    return _ROLE.match(address.lower()) is not None
 
 
 def is_from_mail_system(headers: Headers, subject: str) -> bool:
@@ -123,6 +118,7 @@ def is_from_mail_system(headers: Headers, subject: str) -> bool:
 
 def names_failure(subject: str) -> bool:
     """Return whether the subject is that of a failure notification, not of an answer to one."""
+    subject = subject.lower()
     if " : non remis" in subject:  # Some French systems append it to a subject that may be an answer.
         return True
     return _FAILURE_SUBJECT.search(subject) is not None and not _REPLY_SUBJECT.match(subject)
@@ -139,6 +135,7 @@ def is_auto_reply(headers: Headers, subject: str) -> bool:
     Exim and others mark their bounces `auto-replied` too, so a mail system's own notifications are left out.
     """
     system = is_from_mail_system(headers, subject)
+    subject = subject.lower()
     if system and (_daemon(headers) or headers.get("x-failed-recipients")):
         return bool(_AUTO_SUBJECT.search(subject)) and not _FAILURE_SUBJECT.search(subject)
     if _AUTO_SUBJECT.search(subject):
@@ -167,18 +164,18 @@ def is_from_daemon(headers: Headers) -> bool:
 
 def reads_like_bounce(text: str) -> bool:
     """Return whether the words are those of a failed delivery."""
-    return _BOUNCE_WORDS.search(text[:12000]) is not None
+    return _BOUNCE_WORDS.search(text[:12000].lower()) is not None
 
 
 def is_delay_notice(subject: str, notice: str) -> bool:
     """Return whether the mail is only still on its way."""
-    return _DELAY.search(f"{subject[:300]}\n{notice[:4000]}") is not None
+    return _DELAY.search(f"{subject[:300]}\n{notice[:4000]}".lower()) is not None
 
 
 def is_delivered_notice(subject: str, notice: str) -> bool:
     """Return whether the mail has arrived."""
-    return _DELIVERED.search(f"{subject[:300]}\n{notice[:4000]}") is not None
+    return _DELIVERED.search(f"{subject[:300]}\n{notice[:4000]}".lower()) is not None
 
 
 def _daemon(headers: Headers) -> bool:
-    return _DAEMON.search(headers.get("from")[:400]) is not None
+    return _DAEMON.search(headers.get("from")[:400].lower()) is not None

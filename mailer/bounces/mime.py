@@ -44,7 +44,10 @@ class Headers:
 
     def get(self, name: str) -> str:
         """Return the first value of `name` (lower case), or an empty string."""
-        return next((value for field, value in self.fields if field == name), "")
+        for field, value in self.fields:
+            if field == name:
+                return value
+        return ""
 
     def all(self, *names: str) -> list[str]:
         """Return the values of all fields with one of these names, in order."""

@@ -164,12 +164,18 @@ def words_beside_addresses(notice: str) -> dict[str, str]:
 def command_in(text: str) -> str:
     """Return the SMTP command that a text says was refused, or an empty string."""
     text = text[:_LOOKED_AT].lower()
-    return next((command for command, said in _COMMANDS.items() if any(words in text for words in said)), "")
+    for command, said in _COMMANDS.items():
+        for words in said:
+            if words in text:
+                return command
+    return ""
 
 
 def transcript(notice: str) -> list[tuple[str, str]]:
     """Return the refusals of an SMTP transcript (`>>> RCPT …`, `<<< 550 …`): command and whole reply."""
     refusals: list[tuple[str, str]] = []
+    if not any(mark in notice for mark in ("<<<", "<--", "Out:", "Received >>>")):
+        return refusals
     command, reply = "", ""
     for line in notice.split("\n")[:MAX_LINES]:
         found = _SAID.match(line[:_MAX_LINE])

@@ -90,7 +90,7 @@ class Report:
 
 
 _MAX_FORWARDS: Final = 2
-_TOKEN: Final = re.compile(r"\bb\.([a-z2-7]{20,62})(?:@|=)", re.IGNORECASE)
+_TOKEN: Final = re.compile(r"\bb\.([a-z2-7]{20,62})(?:@|=)")
 _ENVELOPE_FIELDS: Final = (
     "delivered-to", "x-original-to", "envelope-to", "x-envelope-to", "x-delivered-to", "x-rcpt-to",
     "to", "apparently-to",
@@ -358,15 +358,14 @@ def _plain_recipient(address: str) -> RecipientReport:
 
 def _tokens(mail: _Mail) -> tuple[str, ...]:
     """Return the return-path tokens: from the mail's own envelope fields, then from what it quotes."""
-    own = "\n".join(mail.headers.all(*_ENVELOPE_FIELDS))
-    quoted = "\n".join(value for _, value in mail.original.fields)
-    found = [
-        *_TOKEN.findall(own),
-        *_TOKEN.findall(quoted),
-        *_TOKEN.findall("\n".join(mail.status_texts)[:65536]),
-    ]
-    found += _TOKEN.findall(mail.notice[:65536])
-    return tuple(dict.fromkeys(token.lower() for token in found))[:20]
+    places = (
+        "\n".join(mail.headers.all(*_ENVELOPE_FIELDS)),
+        "\n".join(value for _, value in mail.original.fields),
+        "\n".join(mail.status_texts)[:65536],
+        mail.notice[:65536],
+    )
+    found = [token for text in map(str.lower, places) if "b." in text for token in _TOKEN.findall(text)]
+    return tuple(dict.fromkeys(found))[:20]
 
 
 def _original_message_id(mail: _Mail) -> str:

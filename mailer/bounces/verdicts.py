@@ -18,7 +18,7 @@ _CODE: Final = re.compile(r"(?<![\d.,:/#\[=+-])([45]\d\d)(?=[ \t:<'-]|$)(?!-\d{2
 # Amazon SES puts its own reading of the reply before the reply.
 _SES_PREFIX: Final = re.compile(r"^[ \t]*[245]\.\d\.\d{1,3} - [^'\n]{1,80}?([245]\d\d)-'")
 _COURTESY: Final = re.compile(
-    r"^.*(?:this is (?:the|an automatically|a mime)|i'm (?:sorry|afraid)|for further assistance"
+    r"this is (?:the|an automatically|a mime)|i'm (?:sorry|afraid)|for further assistance"
     r"|please include this"
     r"|delete your own text|original message was received|addresses? had (?:permanent|transient)"
     r"|the mail system"
@@ -27,8 +27,7 @@ _COURTESY: Final = re.compile(
     r"|this is a permanent error|created automatically|auto(?:matically|matic)? generated|do not reply"
     r"|transcript of"
     r"|technical (?:details|report)|delivery status notification|warning message only|do not need to resend"
-    r"|please check recipient|learn more|contact|mime.format|undeliverable message).*$",
-    re.IGNORECASE | re.MULTILINE,
+    r"|please check recipient|learn more|contact|mime.format|undeliverable message",
 )
 # KDDI says what is wrong before it quotes "user unknown".
 _ACCOUNT: Final = re.compile(r"The user\(s\) account is [^\n]{4,60}")
@@ -70,7 +69,7 @@ def _believed(facts: Facts, notice: str, *, delayed: bool, alone: bool) -> Verdi
         if weak is None or (weak.basis is Basis.NOTHING and verdict.basis is Basis.STATUS):
             weak = verdict
     if alone and (delayed or (facts.status in _WEAK and (weak is None or weak.enhanced in _WEAK))):
-        for text in _readings(_COURTESY.sub(_courtesy, notice)):
+        for text in _readings(_without_courtesies(notice)):
             verdict = _judge_text(text, facts, command, delayed)
             if verdict.basis is Basis.TEXT:
                 return verdict
@@ -92,9 +91,12 @@ def code_and_status(text: str) -> tuple[int | None, str]:
     return (int(found[1]) if found else None), status_in(text)
 
 
-def _courtesy(line: re.Match[str]) -> str:
-    """Return what to keep of a line of courtesies: nothing, unless it quotes a reply."""
-    return line[0] if _CODE.search(line[0]) else " "
+def _without_courtesies(notice: str) -> str:
+    """Return the lines that say something of the failure: those without courtesies, or with a reply."""
+    lines = notice.split("\n")
+    return "\n".join(
+        " " if _COURTESY.search(line.lower()) and not _CODE.search(line) else line for line in lines
+    )
 
 
 def _provider(facts: Facts) -> str:
