@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, and_, func, literal_column, select
 from sqlalchemy.orm import Session
 
 from mailer.database.models import (
@@ -19,6 +21,25 @@ from mailer.database.models import (
     Subscriber,
     Suppression,
 )
+
+ALERT: Final = "alert"
+"""The kind of the events that are alerts."""
+_FAILED: Final = and_(
+    # Written out, so that the database sees that the index of failed deliveries covers this.
+    Delivery.state == literal_column("'failed'"), Delivery.bounce_class.is_not(None)
+)  # fmt: skip
+_PROVIDERS: Final = {
+    "gmail.com": "google", "googlemail.com": "google",
+    "outlook.*": "microsoft", "hotmail.*": "microsoft", "live.*": "microsoft", "msn.com": "microsoft",
+    "yahoo.*": "yahoo", "ymail.com": "yahoo", "rocketmail.com": "yahoo", "aol.*": "yahoo",
+    "icloud.com": "apple", "me.com": "apple", "mac.com": "apple",
+    "gmx.*": "gmx and web.de", "web.de": "gmx and web.de",
+    "orange.fr": "orange", "wanadoo.fr": "orange", "proton.me": "proton", "protonmail.com": "proton",
+    "mail.ru": "mail.ru", "bk.ru": "mail.ru", "inbox.ru": "mail.ru", "list.ru": "mail.ru",
+    "yandex.*": "yandex", "qq.com": "tencent", "foxmail.com": "tencent",
+    "163.com": "netease", "126.com": "netease", "yeah.net": "netease",
+}  # fmt: skip
+"""Who keeps the mailboxes of a domain; `NAME.*` stands for that name below any top-level domain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,23 +85,36 @@ class BounceRow:
 
 @dataclass(frozen=True, slots=True)
 class BounceCount:
-    """How many deliveries of an issue failed for one class."""
+    """How many deliveries failed for one class: of an issue, or at a provider."""
 
-    issue: str
+    name: str
     bounce_class: str
     deliveries: int
+
+
+@dataclass(frozen=True, slots=True)
+class IssueCount:
+    """The returns of one issue. `audience` is 0 where it is not known."""
+
+    issue: str
+    audience: int
+    failed: int
+    complaints: int
 
 
 @dataclass(frozen=True, slots=True)
 class BounceReport:
     """The bounces in numbers."""
 
+    issues: tuple[IssueCount, ...]
     by_issue: tuple[BounceCount, ...]
+    by_provider: tuple[BounceCount, ...]
+    """By name of the provider, or by domain where the provider is not known."""
     by_outcome: Mapping[str, int]
     by_kind: Mapping[str, int]
-    by_domain: Sequence[tuple[str, int]]
-    """Recipients' domains with the most failed deliveries."""
     suppressions: Mapping[str, int]
+    alerts: tuple[Happening, ...]
+    """The newest first."""
 
 
 def story(session: Session, address_key: str) -> Story | None:
@@ -136,29 +170,67 @@ def bounce_row(session: Session, report_id: int) -> tuple[BounceRow, bytes] | No
     return None if stored is None else (_row(stored), stored.raw)
 
 
-def bounce_report(session: Session, *, domains: int = 10) -> BounceReport:
-    """Return the bounces in numbers: by issue and class, by domain, and what became of the reports."""
+def bounce_report(
+    session: Session, *, providers: Mapping[str, str] = MappingProxyType({}), alerts: int = 10
+) -> BounceReport:
+    """Return the bounces in numbers: by issue, class and provider, and what became of the reports.
+
+    `providers` names those of the configuration, by domain. Only failed deliveries are looked at, along
+    their own index.
+    """
+    issues = {row.id: row for row in session.scalars(select(StoredIssue).order_by(StoredIssue.id))}
     by_issue = session.execute(
-        select(StoredIssue.slug, Delivery.bounce_class, func.count())
-        .join(StoredIssue, StoredIssue.id == Delivery.issue_id)
-        .where(Delivery.bounce_class.is_not(None), Delivery.state == "failed")
-        .group_by(StoredIssue.id, StoredIssue.slug, Delivery.bounce_class)
-        .order_by(StoredIssue.id, func.count().desc())
-    )
+        select(Delivery.issue_id, Delivery.bounce_class, func.count())
+        .where(_FAILED)
+        .group_by(Delivery.issue_id, Delivery.bounce_class)
+        .order_by(Delivery.issue_id, func.count().desc())
+    ).all()
     by_domain = session.execute(
-        select(Subscriber.domain, func.count())
+        select(Subscriber.domain, Delivery.bounce_class, func.count())
         .join(Delivery, Delivery.subscriber_id == Subscriber.id)
-        .where(Delivery.bounce_class.is_not(None), Delivery.state == "failed")
-        .group_by(Subscriber.domain)
-        .order_by(func.count().desc(), Subscriber.domain)
-        .limit(domains)
+        .where(_FAILED)
+        .group_by(Subscriber.domain, Delivery.bounce_class)
     )
+    at_provider: Counter[tuple[str, str]] = Counter()
+    for domain, name, count in by_domain:
+        at_provider[provider_of(domain, providers), name or ""] += count
+    complained = session.execute(
+        select(StoredReport.issue_id, func.count())
+        .where(StoredReport.kind == "complaint", StoredReport.issue_id.is_not(None))
+        .group_by(StoredReport.issue_id)
+    )
+    complaints = {row[0]: row[1] for row in complained}
+    failed: Counter[int] = Counter()
+    for issue_id, _, count in by_issue:
+        failed[issue_id] += count
     return BounceReport(
-        by_issue=tuple(BounceCount(slug, name or "", count) for slug, name, count in by_issue),
+        issues=tuple(
+            IssueCount(row.slug, row.audience, failed[row.id], complaints.get(row.id, 0))
+            for row in issues.values()
+        ),
+        by_issue=tuple(BounceCount(issues[id_].slug, name or "", count) for id_, name, count in by_issue),
+        by_provider=tuple(BounceCount(*key, count) for key, count in at_provider.most_common()),
         by_outcome=_counted(session, StoredReport.outcome),
         by_kind=_counted(session, StoredReport.kind),
-        by_domain=[(domain, count) for domain, count in by_domain],
         suppressions=_counted(session, Suppression.reason),
+        alerts=issue_alerts(session, limit=alerts),
+    )
+
+
+def provider_of(domain: str, configured: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Return who keeps the mailboxes of a domain, by its name alone; the domain if that says nothing."""
+    first = domain.partition(".")[0]
+    return configured.get(domain) or _PROVIDERS.get(domain) or _PROVIDERS.get(f"{first}.*") or domain
+
+
+def issue_alerts(session: Session, issue_id: int | None = None, *, limit: int = 10) -> tuple[Happening, ...]:
+    """Return what the operator was warned of, the newest first."""
+    query = select(Event).where(Event.kind == ALERT).order_by(Event.id.desc()).limit(limit)
+    if issue_id is not None:
+        query = query.where(Event.issue_id == issue_id)
+    return tuple(
+        Happening(event.at, ALERT, str(event.details.get("text", "")), event.details)
+        for event in session.scalars(query)
     )
 
 

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 
+from mailer.bounces.alerts import AlertLimits
 from mailer.bounces.fetch import Box
 from mailer.bounces.imap import Imap
 from mailer.bounces.maildir import Maildir
@@ -25,6 +26,7 @@ def rules_of(settings: Settings) -> Rules:
         unsubscribe_address=settings.unsubscribe_address,
         trust_unsigned=section.trust_unsigned,
         limits=SoftLimits(section.soft_points, section.soft_days, section.quiet_days),
+        alerts=AlertLimits(section.alert_bounces_percent, section.alert_complaints_percent),
     )
 
 

@@ -8,7 +8,6 @@ operator says `bounces.trust_unsigned = true`; one with a broken signature chang
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -16,16 +15,17 @@ from enum import StrEnum
 from typing import Any, Final, assert_never
 
 from sqlalchemy import select
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from mailer.audience.subscribers import Origin, change_status, unsubscribe
 from mailer.bounces import webhooks
+from mailer.bounces.alerts import AlertLimits, Returns, watch
 from mailer.bounces.effects import apply_verdicts, clear_soft_count, clear_soft_counts, fail_delivery
 from mailer.bounces.mailto import who_asks
 from mailer.bounces.matching import Basis, Match, address_key, match
 from mailer.bounces.policy import SoftLimits, weight
 from mailer.bounces.report import Report, ReportKind, parse_report
+from mailer.bounces.storing import insert_report, store
 from mailer.bounces.webhook_tables import EventKind, WebhookEvent
 from mailer.database.models import Consent, Delivery, StoredReport, SubscriberStatus
 from mailer.database.session import Database
@@ -70,6 +70,7 @@ class Rules:
     unsubscribe_address: str = ""
     trust_unsigned: bool = False
     limits: SoftLimits = field(default_factory=SoftLimits)
+    alerts: AlertLimits = field(default_factory=AlertLimits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,22 @@ def record_batch(
                 raise
             except Exception as error:
                 done.append(error)
+        _watch(session, [one for one in done if isinstance(one, Recorded)], at, rules)
     return done
+
+
+def _watch(session: Session, done: Sequence[Recorded], at: datetime, rules: Rules) -> None:
+    """Tell the operator of issues that come back too often, now that these reports are counted."""
+    returns: dict[int, Returns] = {}
+    for one in done:
+        if one.issue_id is None or one.duplicate or one.outcome is not Outcome.APPLIED:
+            continue
+        so_far = returns.get(one.issue_id, Returns())
+        returns[one.issue_id] = Returns(
+            so_far.failed + (one.kind == ReportKind.BOUNCE.value),
+            so_far.complaints + (one.kind == ReportKind.COMPLAINT.value),
+        )
+    watch(session, returns, at=at, limits=rules.alerts)
 
 
 def _finish(
@@ -142,7 +158,7 @@ def record_events(
     kept = [event for event in told if event.kind is not EventKind.DELIVERED]
     with database.transaction() as session:
         ids = [
-            _insert(session, webhooks.freeze(event), source=webhooks.SOURCE + event.provider, at=at)
+            insert_report(session, webhooks.freeze(event), source=webhooks.SOURCE + event.provider, at=at)
             for event in kept
         ]
         clear_soft_counts(
@@ -157,32 +173,8 @@ def record_events(
                 continue
             report = webhooks.as_report(event)
             done.append(apply_report(session, signer, stored, report, at=at, rules=rules, trusted=True))
+        _watch(session, done, at, rules)
     return done
-
-
-def store(database: Database, raws: Sequence[bytes], *, source: str, at: datetime) -> list[int]:
-    """Keep reports as they came and return their numbers; the same octets have the same number."""
-    try:
-        with database.transaction() as session:
-            return [_insert(session, raw, source=source, at=at) for raw in raws]
-    except IntegrityError:
-        # Another fetch brought one of these mails between our look and our insert.
-        with database.transaction() as session:
-            return [_insert(session, raw, source=source, at=at) for raw in raws]
-
-
-def _insert(session: Session, raw: bytes, *, source: str, at: datetime) -> int:
-    digest = hashlib.sha256(raw).hexdigest()
-    known = session.scalar(select(StoredReport.id).where(StoredReport.digest == digest))
-    if known is not None:
-        return known
-    stored = StoredReport(
-        received_at=at, source=source, digest=digest, raw=raw, kind="", details={},
-        outcome=Outcome.STORED.value,
-    )  # fmt: skip
-    session.add(stored)
-    session.flush()
-    return stored.id
 
 
 def apply_mail(

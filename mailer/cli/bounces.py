@@ -21,6 +21,7 @@ from mailer.bounces.record import MAX_RAW_OCTETS, Recorded, record
 from mailer.bounces.rejudge import reclassify
 from mailer.bounces.report import Report, parse_report
 from mailer.cli.app import App, Group, dry_run_option, finish, json_option, pass_app
+from mailer.cli.bounce_report import shown_report
 from mailer.errors import ConfigError, ExitCode, MailboxError, MailerError
 
 
@@ -191,21 +192,17 @@ def reclassify_command(app: App, dry_run: bool, as_json: bool) -> None:
 @json_option
 @pass_app
 def report_command(app: App, as_json: bool) -> None:
-    """Show the bounces in numbers: by issue, class and domain."""
+    """Show the bounces in numbers: by class, provider and issue."""
+    providers = {
+        domain: name for name, section in app.settings.providers.items() for domain in section.domains
+    }
     with app.database.reading() as session:
-        found = reports.bounce_report(session)
+        found = reports.bounce_report(session, providers=providers)
     if as_json:
         app.emit(asdict(found))
         return
-    for count in found.by_issue:
-        app.out(f"{count.issue:<32}  {count.bounce_class or '-':<18}  {count.deliveries:>9,}")
-    for title, counts in (
-        ("domains", found.by_domain),
-        ("reports", found.by_kind.items()),
-        ("outcomes", found.by_outcome.items()),
-        ("suppressions", found.suppressions.items()),
-    ):
-        app.out(f"{title}: " + (", ".join(f"{name or '-'} {number:,}" for name, number in counts) or "none"))
+    for line in shown_report(found):
+        app.out(line)
 
 
 def _tell(app: App, tally: Tally, *, as_json: bool) -> None:

@@ -247,6 +247,10 @@ class Bounces(Section):
     """... if they were gathered over so many days or more."""
     quiet_days: Annotated[int, Field(ge=1)] = 30
     """After so many days without a soft bounce the count begins again."""
+    alert_bounces_percent: Annotated[float, Field(gt=0, le=100)] = 5.0
+    """The operator is told when so much of an issue has come back or was refused ..."""
+    alert_complaints_percent: Annotated[float, Field(gt=0, le=100)] = 0.1
+    """... or was complained about."""
 
 
 class Webhooks(Section):

@@ -257,6 +257,8 @@ class StoredIssue(Base):
     reason: Mapped[str] = mapped_column(Text, default="", server_default="")
     """Why it is paused or was cancelled."""
     segment: Mapped[str] = mapped_column(Text, default="", server_default="")
+    audience: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    """How many deliveries were queued; counting them anew would mean reading each."""
     dated_at: Mapped[datetime]
     """The Date: of every message of this issue's first attempt."""
     created_at: Mapped[datetime]
@@ -286,7 +288,7 @@ class Delivery(Base):
     """One issue to one subscriber.
 
     Queued rows are claimed along the primary key, so they need no index; the few that wait or were
-    interrupted have a partial one.
+    interrupted have a partial one, and so have those that failed.
     """
 
     __tablename__ = "deliveries"
@@ -299,6 +301,13 @@ class Delivery(Base):
             "due_at",
             sqlite_where=text(UNSETTLED),
             postgresql_where=text(UNSETTLED),
+        ),
+        Index(
+            "ix_deliveries_failed",
+            "issue_id",
+            "bounce_class",
+            sqlite_where=text("state = 'failed'"),
+            postgresql_where=text("state = 'failed'"),
         ),
         Index("ix_deliveries_subscriber_id", "subscriber_id"),
         {"sqlite_with_rowid": False},
@@ -337,6 +346,7 @@ class StoredReport(Base):
     """A mail or webhook about a delivery, kept as it came, so that newer rules can judge it again."""
 
     __tablename__ = "reports"
+    __table_args__ = (Index("ix_reports_issue_id_kind", "issue_id", "kind"),)
 
     id: Mapped[int] = mapped_column(Identifier, primary_key=True)
     received_at: Mapped[datetime]

@@ -135,7 +135,8 @@ def enqueue(
         .where(mailable(at), true() if condition is None else condition)
         .order_by(Subscriber.id)
     )
-    session.execute(insert(Delivery).from_select(["issue_id", "subscriber_id", "state"], audience))
+    queued = session.execute(insert(Delivery).from_select(["issue_id", "subscriber_id", "state"], audience))
+    stored.audience = count_of(queued)
     return _queued(stored), True
 
 

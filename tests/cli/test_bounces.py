@@ -81,8 +81,29 @@ def test_fetch_suppresses_and_why_tells_the_whole_story(
 def test_report_counts_by_issue_and_class(bounced: Path, capsys: pytest.CaptureFixture[str]) -> None:
     answer(capsys, "bounces", "fetch", "-C", str(bounced))
     said = answer(capsys, "bounces", "report", "-C", str(bounced))
-    assert said["by_issue"] == [{"issue": "001", "bounce_class": "invalid_mailbox", "deliveries": 1}]
+    assert said["by_issue"] == [{"name": "001", "bounce_class": "invalid_mailbox", "deliveries": 1}]
+    assert said["by_provider"] == [
+        {"name": "example.com", "bounce_class": "invalid_mailbox", "deliveries": 1}
+    ]
+    assert said["issues"] == [{"issue": "001", "audience": 0, "failed": 1, "complaints": 0}]
     assert said["suppressions"] == {"hard bounce": 1}
+
+
+def test_report_for_people_draws_classes_providers_and_issues(
+    bounced: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer(capsys, "bounces", "fetch", "-C", str(bounced))
+    assert run(["bounces", "report", "-C", str(bounced)]) == ExitCode.DONE
+    lines = capsys.readouterr().out.splitlines()
+    for title in ("by class", "by provider", "by issue"):
+        assert "█" in lines[lines.index(title) + 1]
+
+
+def test_unmatched_reports_can_be_listed_alone(bounced: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (bounced / "box" / "new" / "2.b").write_bytes(dsn(""))
+    answer(capsys, "bounces", "fetch", "-C", str(bounced))
+    (one,) = answer(capsys, "bounces", "list", "--unmatched", "-C", str(bounced))["reports"]
+    assert (one["outcome"], one["recipient"]) == ("unmatched", "ana@example.com")
 
 
 def test_show_gives_the_mail_as_it_came(bounced: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:

@@ -84,6 +84,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("digest", name=op.f("uq_reports_digest")),
     )
     with op.batch_alter_table("reports", schema=None) as batch_op:
+        batch_op.create_index("ix_reports_issue_id_kind", ["issue_id", "kind"], unique=False)
         batch_op.create_index(batch_op.f("ix_reports_outcome"), ["outcome"], unique=False)
         batch_op.create_index(batch_op.f("ix_reports_subscriber_id"), ["subscriber_id"], unique=False)
 
@@ -154,6 +155,7 @@ def upgrade() -> None:
         sa.Column("state", sa.String(length=16), nullable=False),
         sa.Column("reason", sa.Text(), server_default="", nullable=False),
         sa.Column("segment", sa.Text(), server_default="", nullable=False),
+        sa.Column("audience", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("dated_at", sa.BigInteger(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("finished_at", sa.BigInteger(), nullable=True),
@@ -215,6 +217,13 @@ def upgrade() -> None:
             unique=False,
             sqlite_where=sa.text("state IN ('sending', 'deferred', 'uncertain')"),
             postgresql_where=sa.text("state IN ('sending', 'deferred', 'uncertain')"),
+        )
+        batch_op.create_index(
+            "ix_deliveries_failed",
+            ["issue_id", "bounce_class"],
+            unique=False,
+            sqlite_where=sa.text("state = 'failed'"),
+            postgresql_where=sa.text("state = 'failed'"),
         )
         batch_op.create_index("ix_deliveries_subscriber_id", ["subscriber_id"], unique=False)
 

@@ -1,0 +1,121 @@
+"""Telling the operator when an issue comes back, or is complained about, too often.
+
+Nobody watches a run from its beginning to its end, so what is wrong has to speak up by itself: a list
+that was bought, a domain whose DKIM key is gone, a provider that has had enough. What is counted are an
+issue's failed deliveries and its complaints, against what has been settled of it so far.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import and_, func, literal_column, select
+from sqlalchemy.orm import Session
+
+from mailer.database.models import Delivery, Event, StoredIssue, StoredReport
+
+ALERT: Final = "alert"
+_log = logging.getLogger(__name__)
+_FAILED: Final = and_(Delivery.state == literal_column("'failed'"), Delivery.bounce_class.is_not(None))
+# Fewer say nothing. What has been settled is counted anew only when their number has doubled, because
+# that reads every delivery of the issue: about a dozen times for a million.
+_FIRST_FAILED: Final = 20
+_FIRST_COMPLAINTS: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class AlertLimits:
+    """Shares of an issue's settled deliveries, in percent, from which the operator is told."""
+
+    bounces_percent: float = 5.0
+    complaints_percent: float = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Returns:
+    """What has just come back of an issue."""
+
+    failed: int = 0
+    complaints: int = 0
+
+
+_LIMITS: Final = AlertLimits()
+
+
+def watch(
+    session: Session, returns: Mapping[int, Returns], *, at: datetime, limits: AlertLimits = _LIMITS
+) -> list[str]:
+    """Write an alert for each issue that now comes back too often; return what the alerts say.
+
+    Runs in the transaction that counted `returns`, by issue. An issue is told of again when its number
+    has doubled since.
+    """
+    told: list[str] = []
+    for issue_id, new in returns.items():
+        if new.failed and _is_due(failed := _count_failed(session, issue_id), new.failed, _FIRST_FAILED):
+            told += _tell(session, issue_id, "bounces", failed, limits.bounces_percent, at)
+        if new.complaints and _is_due(
+            complaints := _count_complaints(session, issue_id), new.complaints, _FIRST_COMPLAINTS
+        ):
+            told += _tell(session, issue_id, "complaints", complaints, limits.complaints_percent, at)
+    for text in told:
+        _log.warning("%s", text)
+    return told
+
+
+def _is_due(now: int, new: int, first: int) -> bool:
+    """Return whether a number that grew by `new` has passed `first`, or a doubling of it."""
+    before = max(0, now - new)
+    return now >= first and (now // first).bit_length() > (before // first).bit_length()
+
+
+def _tell(
+    session: Session, issue_id: int, what: str, count: int, threshold_percent: float, at: datetime
+) -> list[str]:
+    settled = session.scalar(
+        select(func.count())
+        .select_from(Delivery)
+        .where(Delivery.issue_id == issue_id, Delivery.state.in_(["sent", "failed"]))
+    )
+    share = 100.0 * count / max(settled or 0, count)
+    if share < threshold_percent:
+        return []
+    slug = session.scalar(select(StoredIssue.slug).where(StoredIssue.id == issue_id)) or str(issue_id)
+    words = "came back" if what == "bounces" else "were complained about"
+    text = f"{slug}: {count:,} of {settled:,} messages {words} ({share:.2g} %)"
+    if what == "bounces":
+        text += f", most of them {_commonest(session, issue_id)}"
+    session.add(
+        Event(at=at, kind=ALERT, issue_id=issue_id,
+              details={"of": what, "count": count, "settled": settled, "percent": share, "text": text})
+    )  # fmt: skip
+    return [text]
+
+
+def _count_failed(session: Session, issue_id: int) -> int:
+    counted = select(func.count()).select_from(Delivery).where(Delivery.issue_id == issue_id, _FAILED)
+    return session.scalar(counted) or 0
+
+
+def _count_complaints(session: Session, issue_id: int) -> int:
+    counted = select(func.count()).select_from(StoredReport)
+    return (
+        session.scalar(counted.where(StoredReport.issue_id == issue_id, StoredReport.kind == "complaint"))
+        or 0
+    )
+
+
+def _commonest(session: Session, issue_id: int) -> str:
+    """Return the class of most of an issue's failed deliveries."""
+    found = session.scalar(
+        select(Delivery.bounce_class)
+        .where(Delivery.issue_id == issue_id, _FAILED)
+        .group_by(Delivery.bounce_class)
+        .order_by(func.count().desc())
+        .limit(1)
+    )
+    return found or "undetermined"

@@ -1,0 +1,27 @@
+"""Bars for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+_EIGHTHS: Final = " ▏▎▍▌▋▊▉"
+
+
+def bars(rows: Iterable[tuple[str, int, str]], *, width: int = 28, names: int = 24) -> Iterator[str]:
+    """Yield a line for each row of name, number and note, its bar as long as the number is large.
+
+    The longest bar has `width` characters; names take `names` at most.
+    """
+    drawn = list(rows)
+    largest = max((number for _, number, _ in drawn), default=0)
+    for name, number, note in drawn:
+        shown = name if len(name) <= names else name[: names - 1] + "…"
+        line = f"  {shown:<{names}}  {_bar(number, largest, width):<{width}}  {number:>9,}  {note}"
+        yield line.rstrip()
+
+
+def _bar(number: int, largest: int, width: int) -> str:
+    """Return a bar in eighths of a character, at least one for what is not nothing."""
+    eighths = max(1, number * width * 8 // largest) if number else 0
+    return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
