@@ -125,8 +125,9 @@ class _Conditions(Transformer[Token, ColumnElement[bool]]):
         if label in ("opened", "clicked"):
             kind = "open" if label == "opened" else "click"
             issue = select(StoredIssue.id).where(StoredIssue.slug == value).scalar_subquery()
+            by_a_person = Event.details["machine"].as_string().is_(None)
             return exists().where(
-                Event.subscriber_id == Subscriber.id, Event.kind == kind, Event.issue_id == issue
+                Event.subscriber_id == Subscriber.id, Event.kind == kind, Event.issue_id == issue, by_a_person
             )
         raise _at(self._text, tokens[0].column or 1, f"'{label}:' is not known; known: {', '.join(_LABELS)}")
 

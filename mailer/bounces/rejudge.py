@@ -38,7 +38,8 @@ def reclassify(
     last = 0
     while True:
         with database.reading() as session:
-            query = select(StoredReport.id).where(StoredReport.id > last)
+            # A report whose octets were pruned can be judged by nobody any more.
+            query = select(StoredReport.id).where(StoredReport.id > last, StoredReport.raw != b"")
             ids = list(session.scalars(query.order_by(StoredReport.id).limit(200)))
         if not ids:
             return

@@ -1,12 +1,15 @@
-"""`mailer db`: upgrade, back up, check."""
+"""`mailer db`: upgrade, back up, prune, check."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
-from mailer.cli.app import App, Group, pass_app, yes_option
+from mailer.audience.retention import Terms, prune
+from mailer.cli.app import App, Group, json_option, pass_app, yes_option
 from mailer.database.session import HEAD, upgrade
 from mailer.delivery.lock import adopt
 from mailer.errors import StorageError
@@ -14,7 +17,7 @@ from mailer.errors import StorageError
 
 @click.group(cls=Group)
 def db() -> None:
-    """Upgrade, back up and check the database."""
+    """Upgrade, back up, prune and check the database."""
 
 
 @db.command("upgrade")
@@ -48,6 +51,21 @@ def adopt_command(app: App, yes: bool) -> None:
     )
     adopt(app.database)
     app.out(f"{app.database.path}: adopted")
+
+
+@db.command("prune")
+@json_option
+@pass_app
+def prune_command(app: App, as_json: bool) -> None:
+    """Take out what `[retention]` says has been kept for long enough; `mailer serve` does it every day."""
+    pruned = prune(app.database, Terms(**dict(app.settings.retention)), at=datetime.now(UTC))
+    if as_json:
+        app.emit(asdict(pruned))
+        return
+    app.out(
+        f"taken out: {pruned.events:,} events, {pruned.reports:,} raw reports, {pruned.replies:,} replies, "
+        f"the evidence of {pruned.evidence:,} ledger lines"
+    )
 
 
 @db.command()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import click
 
 from mailer.cli.app import App, Command, pass_app
@@ -13,11 +15,13 @@ from mailer.cli.app import App, Command, pass_app
 @pass_app
 def serve(app: App, host: str | None, port: int | None) -> None:
     """Answer unsubscribe links and show the archive, until stopped (Ctrl-C, SIGTERM)."""
+    from mailer.audience.retention import Terms, prune
     from mailer.bounces.configured import rules_of
     from mailer.web.hooks import Hooks, secrets_of
     from mailer.web.letters import Confirmations
     from mailer.web.public import create_app
     from mailer.web.server import serve_until_stopped
+    from mailer.web.upkeep import daily
 
     settings = app.settings
     pages = create_app(
@@ -34,9 +38,11 @@ def serve(app: App, host: str | None, port: int | None) -> None:
         send_confirmation=Confirmations(settings, app.signer).send,
     )
     host, port = host or settings.web.host, port or settings.web.port
-    serve_until_stopped(
-        pages,
-        host=host,
-        port=port,
-        ready=lambda url: app.say(f"{url} (readers reach it at {settings.web.public_url})"),
-    )
+    terms = Terms(**dict(settings.retention))
+    with daily(lambda: prune(app.database, terms, at=datetime.now(UTC))):
+        serve_until_stopped(
+            pages,
+            host=host,
+            port=port,
+            ready=lambda url: app.say(f"{url} (readers reach it at {settings.web.public_url})"),
+        )

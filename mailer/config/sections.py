@@ -277,10 +277,23 @@ class Web(Section):
 
 
 class Tracking(Section):
-    """`[tracking]`: off unless asked for."""
+    """`[tracking]`: off unless asked for; a person is noted only with their own consent."""
 
     opens: bool = False
     clicks: bool = False
+
+
+class Retention(Section):
+    """`[retention]`: how long personal records are kept; the books and the ledger's lines stay."""
+
+    events: Annotated[timedelta, Field(ge=timedelta(days=1))] = timedelta(days=400)
+    """Opens, clicks, soft bounces."""
+    reports: Annotated[timedelta, Field(ge=timedelta(days=1))] = timedelta(days=180)
+    """Raw bounces and complaints; what they were found to say stays."""
+    replies: Annotated[timedelta, Field(ge=timedelta(days=1))] = timedelta(days=180)
+    """What servers answered, counted from the end of the issue."""
+    evidence: Annotated[timedelta, Field(ge=timedelta(days=1))] = timedelta(days=1095)
+    """IP address, form and note of a consent, counted from when the person left."""
 
 
 class Paths(Section):
@@ -311,6 +324,7 @@ class Settings(BaseSettings):
     webhooks: Webhooks = Webhooks()
     web: Web = Web()
     tracking: Tracking = Tracking()
+    retention: Retention = Retention()
     segments: dict[str, str] = Field(default_factory=dict)
     paths: Paths = Paths()
 

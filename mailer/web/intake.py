@@ -2,43 +2,35 @@
 
 A click goes only to an address that was stored with the issue. What is counted is written in
 batches by the writer; with tracking off nothing is, and the links of mail already sent still work.
+A person's name stands at a click or an opening only if that person agreed to it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from fastapi import APIRouter
-from sqlalchemy import insert
+from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
 
 from mailer.config import Tracking
-from mailer.database.models import Event
+from mailer.database.models import Event, Subscriber
 from mailer.errors import StorageError
 from mailer.tokens import Signer, Subject
 from mailer.web.archive import Editions
+from mailer.web.machines import machine_of
 from mailer.web.writer import Writer
 
 # One transparent pixel (GIF89a).
 PIXEL: Final = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
-_PREFETCH_HEADERS: Final = ("purpose", "x-purpose", "sec-purpose", "x-moz")
-_MACHINES: Final = (
-    "bot",
-    "crawl",
-    "spider",
-    "preview",
-    "scan",
-    "curl/",
-    "wget/",
-    "python-",
-    "go-http-client",
-)
+_CACHED_ISSUES: Final = 64
 
 
 class Intake:
@@ -49,40 +41,55 @@ class Intake:
         self._editions = editions
         self._writer = writer
         self._tracking = tracking
+        self._links: dict[int, tuple[str, ...]] = {}
 
-    def router(self) -> APIRouter:
-        """Return the routes."""
-        router = APIRouter()
-        router.add_api_route("/c/{token}/{place:int}", self.click, methods=["GET", "HEAD"])
-        router.add_api_route("/o/{token}.gif", self.opened, methods=["GET", "HEAD"])
-        return router
+    def routes(self) -> list[Route]:
+        """Return the routes; they belong before those that are asked for less often."""
+        return [
+            Route("/c/{token}/{place:int}", self.click, methods=["GET"]),
+            Route("/o/{token}.gif", self.opened, methods=["GET"]),
+        ]
 
-    def click(self, request: Request, token: str, place: int) -> Response:
+    async def click(self, request: Request) -> Response:
         """Send the reader to link number `place` of the issue, and count it."""
-        subject = self._signer.read_link(token)
-        edition = self._editions.of_issue(subject.issue_id)
-        if edition is None or place >= len(edition.links):
+        place: int = request.path_params["place"]
+        subject = self._signer.read_link(request.path_params["token"])
+        links = await self._links_of(subject.issue_id)
+        if place >= len(links):
             raise HTTPException(404)
-        target = edition.links[place]
+        target = links[place]
         if not target.lower().startswith(("https://", "http://")):
             raise HTTPException(404)
         if self._tracking.clicks:
             self._count(request, "click", subject, {"link": place})
         return RedirectResponse(target, 302)
 
-    def opened(self, request: Request, token: str) -> Response:
+    async def opened(self, request: Request) -> Response:
         """Return the pixel, and count the opening."""
-        subject = self._signer.read_link(token)
+        subject = self._signer.read_link(request.path_params["token"])
         if self._tracking.opens:
             self._count(request, "open", subject, {})
         return Response(PIXEL, media_type="image/gif")
+
+    async def _links_of(self, issue_id: int) -> tuple[str, ...]:
+        """Return where an issue's links lead; nowhere if there is no such issue."""
+        known = self._links.get(issue_id)
+        if known is not None:
+            return known
+        edition = await asyncio.to_thread(self._editions.of_issue, issue_id)
+        if edition is None:
+            return ()
+        if len(self._links) >= _CACHED_ISSUES:
+            self._links.clear()
+        self._links[issue_id] = edition.links
+        return edition.links
 
     def _count(self, request: Request, kind: str, subject: Subject, details: dict[str, Any]) -> None:
         """Leave the event to the writer. HEAD is a machine's look and counts as nothing."""
         if request.method == "HEAD":
             return
-        if _is_machine(request):
-            details = details | {"machine": True}
+        if machine := machine_of(request.headers):
+            details = details | {"machine": machine}
         event = {
             "at": datetime.now(UTC),
             "kind": kind,
@@ -98,13 +105,15 @@ class Intake:
 
 
 def _write(session: Session, events: Sequence[dict[str, Any]]) -> list[None]:
-    session.execute(insert(Event), list(events))
+    """Write the events; whose subscriber did not agree to it is noted without the subscriber."""
+    asked = {event["subscriber_id"] for event in events}
+    agreed = set(
+        session.scalars(
+            select(Subscriber.id).where(Subscriber.id.in_(asked), Subscriber.tracking_consent.is_(True))
+        )
+    )
+    session.execute(
+        insert(Event),
+        [event if event["subscriber_id"] in agreed else event | {"subscriber_id": None} for event in events],
+    )
     return [None] * len(events)
-
-
-def _is_machine(request: Request) -> bool:
-    """Whether the request says of itself that no person made it."""
-    if any("prefetch" in request.headers.get(name, "").lower() for name in _PREFETCH_HEADERS):
-        return True
-    agent = request.headers.get("user-agent", "").lower()
-    return not agent or any(word in agent for word in _MACHINES)

@@ -73,6 +73,7 @@ def create_app(
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     leaving = Leaving(database, signer, look, writer)
     app.router.routes.append(leaving.one_click())
+    app.router.routes.extend(Intake(signer, editions, writer, tracking).routes())
     app.include_router(leaving.router())
     app.include_router(
         Archive(
@@ -85,7 +86,6 @@ def create_app(
         ).router()
     )
     app.include_router(joining.router())
-    app.include_router(Intake(signer, editions, writer, tracking).router())
     if hooks is not None:
         app.include_router(hooks.router())
     app.mount(API, create_api(database, segments=segments, invite=joining.invite))

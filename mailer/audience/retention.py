@@ -1,0 +1,141 @@
+"""What is kept for a time only: personal data go when that time is over, the books stay."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import Select, Update, delete, or_, select, update
+from sqlalchemy.orm import Session
+
+from mailer.database.models import (
+    Consent,
+    Delivery,
+    Event,
+    Instance,
+    StoredIssue,
+    StoredReport,
+    Subscriber,
+    SubscriberStatus,
+)
+from mailer.database.session import Database
+
+# A transaction of so many rows keeps nobody who unsubscribes waiting.
+_BATCH: Final = 5_000
+_PRUNED_UNTIL: Final = "replies_pruned_until"
+_LEFT: Final = (
+    SubscriberStatus.UNSUBSCRIBED.value,
+    SubscriberStatus.BOUNCED.value,
+    SubscriberStatus.COMPLAINED.value,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How long each kind of record is kept."""
+
+    events: timedelta
+    reports: timedelta
+    """The raw octets of a bounce; what it was found to say stays."""
+    replies: timedelta
+    """What servers answered, after the issue was finished; states and codes stay in the books."""
+    evidence: timedelta
+    """IP address, form and note in the ledger, after the person has left; the lines stay."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """How many records of each kind were taken out, or would be."""
+
+    events: int
+    reports: int
+    replies: int
+    evidence: int
+
+
+def prune(database: Database, terms: Terms, *, at: datetime) -> Pruned:
+    """Take out whatever has been kept for its time. Doing it twice changes nothing."""
+    events = select(Event.id).where(Event.at < at - terms.events)
+    reports = select(StoredReport.id).where(
+        StoredReport.received_at < at - terms.reports, StoredReport.raw != b""
+    )
+    evidence = (
+        select(Consent.id)
+        .join(Subscriber, Subscriber.id == Consent.subscriber_id)
+        .where(
+            Subscriber.status.in_(_LEFT),
+            Subscriber.changed_at < at - terms.evidence,
+            or_(Consent.ip != "", Consent.form != "", Consent.note != ""),
+        )
+    )
+    return Pruned(
+        events=_in_batches(database, events, Event, None),
+        reports=_in_batches(database, reports, StoredReport, update(StoredReport).values(raw=b"")),
+        replies=_forget_replies(database, at - terms.replies),
+        evidence=_in_batches(
+            database, evidence, Consent, update(Consent).values(ip="", form="", form_version="", note="")
+        ),
+    )
+
+
+def _in_batches(database: Database, due: Select[int], table: Any, change: Update | None) -> int:
+    """Change, or delete, the rows whose ids `due` finds, some thousand in a transaction."""
+    number = 0
+    while True:
+        with database.transaction() as session:
+            ids = list(session.scalars(due.limit(_BATCH)))
+            if ids:
+                act = delete(table) if change is None else change
+                session.execute(act.where(table.id.in_(ids)).execution_options(synchronize_session=False))
+        number += len(ids)
+        if len(ids) < _BATCH:
+            return number
+
+
+def _forget_replies(database: Database, until: datetime) -> int:
+    """Blank the replies of issues that were finished before; each issue is gone through once."""
+    with database.reading() as session:
+        noted = session.get(Instance, _PRUNED_UNTIL)
+        after = datetime.fromisoformat(noted.value) if noted else None
+        due = select(StoredIssue.id).where(StoredIssue.finished_at < until)
+        issues = list(session.scalars(due if after is None else due.where(StoredIssue.finished_at >= after)))
+    number = 0
+    for issue_id in issues:
+        number += _forget_replies_of(database, issue_id)
+    if issues:
+        with database.transaction() as session:
+            _note(session, until)
+    return number
+
+
+def _forget_replies_of(database: Database, issue_id: int) -> int:
+    number, last = 0, 0
+    while True:
+        with database.transaction() as session:
+            ids = list(
+                session.scalars(
+                    select(Delivery.subscriber_id)
+                    .where(
+                        Delivery.issue_id == issue_id,
+                        Delivery.subscriber_id > last,
+                        Delivery.reply.is_not(None),
+                    )
+                    .order_by(Delivery.subscriber_id)
+                    .limit(_BATCH)
+                )
+            )
+            session.execute(
+                update(Delivery)
+                .where(Delivery.issue_id == issue_id, Delivery.subscriber_id.in_(ids))
+                .values(reply=None)
+                .execution_options(synchronize_session=False)
+            )
+        number += len(ids)
+        if len(ids) < _BATCH:
+            return number
+        last = ids[-1]
+
+
+def _note(session: Session, until: datetime) -> None:
+    session.merge(Instance(name=_PRUNED_UNTIL, value=until.isoformat()))

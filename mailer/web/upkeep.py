@@ -1,0 +1,40 @@
+"""Work that `mailer serve` does once a day beside the pages."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from mailer.errors import MailerError
+
+_DAY_SECONDS: Final = 86_400.0
+_log = logging.getLogger(__name__)
+
+
+@contextmanager
+def daily(work: Callable[[], object], *, every_seconds: float = _DAY_SECONDS) -> Iterator[None]:
+    """Do `work` in a thread, at once and then every day, while the block runs.
+
+    What fails is told in the log and tried again the next day: the pages must not end for it.
+    """
+    stopped = threading.Event()
+
+    def run() -> None:
+        while True:
+            try:
+                work()
+            except MailerError as error:
+                _log.error("%s", error)
+            if stopped.wait(every_seconds):
+                return
+
+    thread = threading.Thread(target=run, name="mailer-upkeep")
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        thread.join()

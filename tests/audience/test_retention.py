@@ -1,0 +1,110 @@
+"""Personal records go when their time is over; the books, the ledger's lines and the facts stay."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from mailer.address import parse_address
+from mailer.audience.retention import Pruned, Terms, prune
+from mailer.audience.subscribers import Origin, add, history, unsubscribe
+from mailer.cli import run
+from mailer.database.models import (
+    Delivery,
+    DeliveryState,
+    Event,
+    IssueState,
+    StoredEdition,
+    StoredIssue,
+    StoredReport,
+)
+from mailer.database.session import Database
+from mailer.errors import ExitCode
+
+DAY = timedelta(days=1)
+TERMS = Terms(events=10 * DAY, reports=20 * DAY, replies=30 * DAY, evidence=40 * DAY)
+SECRET = b"s" * 32
+
+
+def fill(database: Database, at: datetime) -> None:
+    """Two of everything: one made at `at`, one a hundred days before."""
+    with database.transaction() as session:
+        session.add(StoredEdition(digest="e", content="{}", created_at=at))
+        session.flush()
+        for number, then in enumerate((at - 100 * DAY, at), 1):
+            made = add(
+                session,
+                parse_address(f"r{number}@example.org"),
+                secret=SECRET,
+                origin=Origin("form", ip="192.0.2.7", form="footer", note="agreed"),
+                at=then,
+            )
+            assert made.subscriber_id == number
+            unsubscribe(session, number, origin=Origin("one-click", ip="192.0.2.8"), at=then)
+            session.add(Event(at=then, kind="open", subscriber_id=number, details={}))
+            session.add(
+                StoredReport(
+                    received_at=then, source="lmtp", digest=str(number), raw=b"From: x", kind="dsn",
+                    outcome="applied", recipient=f"r{number}@example.org", bounce_class="no_such_user",
+                )
+            )  # fmt: skip
+            session.add(
+                StoredIssue(
+                    id=number, slug=str(number), title="", source_path="", edition_digest="e",
+                    state=IssueState.FINISHED, dated_at=then, created_at=then, finished_at=then,
+                )
+            )  # fmt: skip
+            session.flush()
+            session.add(
+                Delivery(
+                    issue_id=number, subscriber_id=number, state=DeliveryState.FAILED, attempts=1, code=550,
+                    reply=f"no r{number}@example.org here",
+                )
+            )  # fmt: skip
+
+
+def test_what_is_old_goes_and_what_is_new_stays(database: Database, at: datetime) -> None:
+    fill(database, at)
+    assert prune(database, TERMS, at=at) == Pruned(events=1, reports=1, replies=1, evidence=2)
+    with database.reading() as session:
+        assert [event.subscriber_id for event in session.query(Event)] == [2]
+        old, new = session.query(StoredReport).order_by(StoredReport.id)
+        assert (old.raw, old.bounce_class, new.raw) == (b"", "no_such_user", b"From: x")
+        first, second = session.query(Delivery).order_by(Delivery.issue_id)
+        assert (first.reply, first.code, first.state) == (None, 550, "failed")
+        assert second.reply == "no r2@example.org here"
+        assert [(line.after, line.ip, line.form, line.note) for line in history(session, 1)] == [
+            ("active", "", "", ""),
+            ("unsubscribed", "", "", ""),
+        ]
+        assert [line.ip for line in history(session, 2)] == ["192.0.2.7", "192.0.2.8"]
+
+
+def test_twice_changes_nothing_more(database: Database, at: datetime) -> None:
+    fill(database, at)
+    prune(database, TERMS, at=at)
+    assert prune(database, TERMS, at=at) == Pruned(0, 0, 0, 0)
+    assert prune(database, TERMS, at=at + 100 * DAY) == Pruned(events=1, reports=1, replies=1, evidence=2)
+
+
+def test_evidence_of_whoever_is_still_subscribed_stays(database: Database, at: datetime) -> None:
+    with database.transaction() as session:
+        add(
+            session,
+            parse_address("ana@example.org"),
+            secret=SECRET,
+            origin=Origin("form", ip="192.0.2.7"),
+            at=at - 1000 * DAY,
+        )
+    assert prune(database, TERMS, at=at).evidence == 0
+
+
+def test_command_tells_what_it_took_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.toml").write_text('[retention]\nevents = "P30D"\n', encoding="utf-8")
+    assert run(["db", "prune"]) == ExitCode.DONE
+    assert capsys.readouterr().out.startswith("taken out: 0 events, 0 raw reports, 0 replies, ")
