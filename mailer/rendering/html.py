@@ -152,6 +152,7 @@ def document(mjml: str, body: str, inline_css: str, head_css: str, preheader: st
     The body never passes through the MJML converter, which escapes attributes wrongly and drops
     white space; `mjml` holds `BODY` where it goes.
     """
+    _refuse_at_rules(inline_css)
     html = to_html(mjml, place)
     if html.count(BODY) != 1:
         raise SourceError(
@@ -177,6 +178,20 @@ def document(mjml: str, body: str, inline_css: str, head_css: str, preheader: st
     return inlined.replace(_KEPT, "")
 
 
+def _refuse_at_rules(css: str) -> None:
+    """Raise `SourceError` for `@import` and its like, whose files the CSS parser would read."""
+    bare = _CSS_COMMENT.sub(lambda found: "\n" * found[0].count("\n"), css)
+    if "@" in bare:
+        line = bare.count("\n", 0, bare.index("@")) + 1
+        raise SourceError(
+            f"inline.css.j2:{line} after filling: an @ rule cannot be put on an element",
+            remedy="move it to head.css.j2",
+        )
+
+
+_CSS_COMMENT: Final = re.compile(r"/\*.*?\*/", re.DOTALL)
+
+
 class _Inliner(Premailer):  # type: ignore[misc]
     """Premailer that reads a style sheet once, and not once for every document."""
 
@@ -186,7 +201,7 @@ class _Inliner(Premailer):  # type: ignore[misc]
             found, leftover = super()._parse_style_rules(css_body, ruleset_index)
             if leftover:
                 raise SourceError(
-                    "inline.css.j2: an @ rule or a pseudo-class cannot be put on an element",
+                    "inline.css.j2: a pseudo-class cannot be put on an element",
                     remedy="move it to head.css.j2",
                 )
             if len(_SHEETS) >= _MAX_SHEETS:
