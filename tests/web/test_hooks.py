@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
@@ -19,6 +20,14 @@ from mailer.database.session import Database
 from mailer.web.hooks import Hooks
 from mailer.web.public import create_app
 from tests.bounces.reports import SIGNER, subscribe
+from tests.bounces.test_webhooks import (
+    REQUESTS,
+    SECRETS,
+    Request,
+    signed_mailgun,
+    signed_sendgrid,
+    signed_ses,
+)
 from tests.web.conftest import serving
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
@@ -26,16 +35,27 @@ PROOF = {"authorization": "Basic " + base64.b64encode(b"hook:word").decode()}
 BOUNCE = {"event": "bounce", "email": "ana@example.com", "hard_bounce": True, "error": "user unknown"}
 
 
-@pytest.fixture
-def client(database: Database) -> Iterator[httpx.Client]:
-    hooks = Hooks(
-        database, SIGNER, secrets=Secrets(basic={"mailjet": "hook:word"}), rules=Rules(), clock=lambda: NOW
-    )
+@contextmanager
+def listening(database: Database, secrets: Secrets) -> Iterator[httpx.Client]:
+    hooks = Hooks(database, SIGNER, secrets=secrets, rules=Rules(), clock=lambda: NOW)
     app = create_app(
         database, SIGNER, newsletter=Newsletter(), brand=Brand(), public_url="http://127.0.0.1:8600",
         tracking=Tracking(), send_confirmation=lambda recipient: None, hooks=hooks,
     )  # fmt: skip
-    with serving(app) as url, httpx.Client(base_url=url) as made:
+    with serving(app) as url, httpx.Client(base_url=url, timeout=60) as made:
+        yield made
+
+
+@pytest.fixture
+def client(database: Database) -> Iterator[httpx.Client]:
+    with listening(database, Secrets(basic={"mailjet": "hook:word"})) as made:
+        yield made
+
+
+@pytest.fixture
+def every_client(database: Database) -> Iterator[httpx.Client]:
+    """A client of hooks that every provider is configured for."""
+    with listening(database, SECRETS) as made:
         yield made
 
 
@@ -76,6 +96,41 @@ def test_refused_request_is_stored_nowhere(
 ) -> None:
     answer = client.post(f"/hooks/{provider}", headers=headers, content=body)
     assert (status, 0) == (answer.status_code, kept(database))
+
+
+def faults(provider: str) -> dict[str, tuple[int, Request]]:
+    """Return a provider's request with each fault, and the status that answers it."""
+    headers, body = REQUESTS[provider]()
+    found: dict[str, tuple[int, Request]] = {
+        "cut": (400, (headers, body[:-20])),
+        "ten megabytes": (413, (headers, body + b" " * 10_000_000)),
+    }
+    if provider in ("postmark", "sparkpost", "mailjet"):
+        found["wrong proof"] = (401, ({**headers, "authorization": "Basic aG9vazp4"}, body))
+        found["no proof"] = (401, ({}, body))
+    else:
+        changed = body.replace(b'"ttttt', b'"xtttt').replace(b"5.1.1", b"5.1.2")
+        old = {"ses": signed_ses, "sendgrid": signed_sendgrid, "mailgun": signed_mailgun}[provider]
+        found["wrong proof"] = (401, (headers, changed))
+        found["old"] = (401, old(NOW - timedelta(days=2)))
+    return found
+
+
+@pytest.mark.parametrize("provider", sorted(REQUESTS))
+@pytest.mark.parametrize("fault", ["cut", "ten megabytes", "wrong proof", "no proof", "old"])
+def test_request_with_a_fault_is_stored_nowhere(
+    every_client: httpx.Client, database: Database, provider: str, fault: str
+) -> None:
+    # Passwords have no time, and a signature that is missing is a wrong one.
+    status, (headers, body) = faults(provider).get(fault, faults(provider)["wrong proof"])
+    answer = every_client.post(f"/hooks/{provider}", headers=headers, content=body)
+    assert (status, 0) == (answer.status_code, kept(database))
+
+
+@pytest.mark.parametrize("provider", sorted(REQUESTS))
+def test_request_without_a_fault_is_taken(every_client: httpx.Client, provider: str) -> None:
+    headers, body = REQUESTS[provider]()
+    assert every_client.post(f"/hooks/{provider}", headers=headers, content=body).status_code == 200
 
 
 def test_get_is_no_webhook(client: httpx.Client) -> None:
