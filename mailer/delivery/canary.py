@@ -99,9 +99,14 @@ def advance(session: Session, issue_id: int, state: CanaryState, *, until: datet
 
 
 def stop(session: Session, issue_id: int, reason: str) -> bool:
-    """Pause the issue because its canary broke a limit; return whether it was being sent."""
-    advance(session, issue_id, CanaryState.STOPPED)
-    return issues.pause(session, issue_id, reason)
+    """Pause the issue because its canary broke a limit; return whether it was being sent.
+
+    An issue that is paused already keeps its reason; its canary is judged again when it is resumed.
+    """
+    stopped = issues.pause(session, issue_id, reason)
+    if stopped:
+        advance(session, issue_id, CanaryState.STOPPED)
+    return stopped
 
 
 def hurry(session: Session, issue_id: int) -> bool:

@@ -135,6 +135,16 @@ def test_resume_after_an_ordinary_pause_keeps_the_canary(database: Database) -> 
         assert issues.get(session, issue.id).canary is CanaryState.SENDING
 
 
+def test_canary_of_a_paused_issue_is_not_stopped_behind_the_operators_back(database: Database) -> None:
+    issue = led(database, 30, 0.1)
+    with database.transaction() as session:
+        canary.advance(session, issue.id, CanaryState.WAITING, until=AT)
+        issues.pause(session, issue.id, "paused by the operator")
+        assert not canary.stop(session, issue.id, "too many bounced")
+        now = issues.get(session, issue.id)
+    assert (now.reason, now.canary) == ("paused by the operator", CanaryState.WAITING)
+
+
 def test_only_a_waiting_canary_is_hurried(database: Database) -> None:
     issue = led(database, 30, 0.1)
     with database.transaction() as session:
