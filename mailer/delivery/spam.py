@@ -11,7 +11,7 @@ from typing import Final
 
 TIMEOUT_SECONDS: Final = 20
 _SCORE: Final = re.compile(rb"^(-?[\d.]+)/(-?[\d.]+)\s*$", re.MULTILINE)
-_RULE: Final = re.compile(r"^\*?\s*(-?\d+\.\d+)\s+([A-Z][A-Z0-9_]{2,})\b", re.MULTILINE)
+_RULE: Final = re.compile(r"^\*?\s*(-?\d+(?:\.\d+)?)\s+([A-Z][A-Z0-9_]{2,})\b", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,16 +126,17 @@ def palette(brand: Brand) -> dict[str, str]:
     light = brand.surface
     dark_page, dark_surface, dark_text = "#121417", "#1b1e23", "#e4e2dd"
     light_ink = "#ffffff" if contrast("#ffffff", brand.accent) >= 4.5 else readable("#1f2328", brand.accent)
+    tint = mixed(brand.accent, light, 0.07)
     return {
         "accent": brand.accent,
         "on_accent": light_ink,
-        "link": readable(brand.accent, light, brand.background),
-        "text": readable(brand.text, light, brand.background),
+        "link": readable(brand.accent, light, brand.background, tint),
+        "text": readable(brand.text, light, brand.background, tint),
         "muted": readable(mixed(brand.text, light, 0.62), light, brand.background),
         "page": brand.background,
         "surface": light,
         "line": mixed(brand.text, light, 0.14),
-        "tint": mixed(brand.accent, light, 0.07),
+        "tint": tint,
         "dark_link": readable(brand.accent, dark_surface, dark_page, least=6.5),
         "dark_text": dark_text,
         "dark_muted": readable(mixed(dark_text, dark_surface, 0.62), dark_surface, dark_page, least=5),

@@ -18,6 +18,7 @@ want postfix -- smtp-sink
 want opendkim -- opendkim
 want dovecot-core dovecot-imapd dovecot-pop3d dovecot-lmtpd -- dovecot
 want chromium -- chromium
+want spamassassin spamc spamd -- spamd
 want postgresql -- pg_ctlcluster
 
 if [ ${#packages[@]} = 0 ]; then exit 0; fi

@@ -78,7 +78,7 @@ def contrast_of_text(mail: Mail) -> Iterator[Finding]:
             seen.add((colour, background))
             words = " ".join(text.split())[:40]
             yield mail.finding(
-                "contrast", f"{colour} on {background} has {ratio:.1f}:1, less than {READABLE}:1", at=words
+                "contrast", f"{colour} on {background} has {ratio:.2f}:1, less than {READABLE}:1", at=words
             )
 
 

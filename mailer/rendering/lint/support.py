@@ -13,6 +13,8 @@ from typing import Final
 GRACEFUL: Final = frozenset(
     [
         "border-radius",
+        "float",
+        "clear",
         "box-shadow",
         "text-shadow",
         "box-sizing",
