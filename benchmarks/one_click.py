@@ -1,21 +1,27 @@
-"""One-click unsubscribes a second over HTTP, each committed before its answer, against an empty endpoint.
+"""One-click unsubscribes a second, each committed before its answer, while an issue is being sent.
 
 The peer is the least that a Python web server can do: Starlette on uvicorn answering the same POST
-with nothing. Both run as a process of their own and are asked over the same number of connections,
-in turn; the best of several rounds counts. Every subscriber leaves once, and all are counted after.
+with nothing. Both run as a process of their own beside the same `mailer send`, and are asked by wrk over
+the same number of connections, in turn; the best of several rounds counts. Every subscriber leaves
+once; afterwards all who were answered have left, and none was mailed later than a message that was on
+the wire already.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import multiprocessing
+import os
+import signal
 import socket
+import subprocess
+import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import uvicorn
@@ -27,52 +33,130 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from benchmarks import Figure
+from benchmarks._wrk import Load, load
+from benchmarks.send import _newsletter, _sink
 from mailer.config import Brand, Newsletter, Tracking
-from mailer.database.models import Subscriber, SubscriberStatus
+from mailer.database.models import Consent, Delivery, DeliveryState, Subscriber, SubscriberStatus
 from mailer.database.session import Database
 from mailer.tokens import Signer, Subject
 from mailer.web.public import create_app
 
 _BAR = 0.3
-_BODY = b"List-Unsubscribe=One-Click"
-_CONNECTIONS = 64
-_SIGNER = Signer([b"a secret for this benchmark only"])
+_BODY = "List-Unsubscribe=One-Click"
+_BACKLOG = 128
+_READY = {"ours": "/healthz", "empty": "/ready"}
+# Nobody is asked twice in a round: that would be less work than leaving.
+_MOST_A_SECOND = 4_000
+# A message that was on the wire when its reader left is settled within a moment.
+_ON_THE_WIRE = timedelta(seconds=5)
 _AT = datetime(2026, 3, 4, 10, 0, tzinfo=UTC)
+SIGNER = Signer([b"a secret for this benchmark only"])
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add how many unsubscribe in a round, and how many rounds there are."""
-    parser.add_argument("--one-click-posts", type=int, default=3000, help="posts a round (3000)")
+    """Add how many unsubscribe in a round, how many rounds there are, and how many are being mailed."""
+    parser.add_argument("--one-click-seconds", type=int, default=5, help="seconds a round (5)")
     parser.add_argument("--one-click-rounds", type=int, default=3, help="rounds, the best counts (3)")
+    parser.add_argument(
+        "--one-click-audience", type=int, default=200_000, help="audience of the issue that is sent; 0: none"
+    )
 
 
 def measure(options: argparse.Namespace) -> Iterator[Figure]:
-    """Yield the one-clicks a second."""
-    posts, rounds = options.one_click_posts, options.one_click_rounds
-    with tempfile.TemporaryDirectory() as name:
-        database = _subscribers(Path(name), posts * rounds)
-        tokens = [_SIGNER.link(Subject(1, number)) for number in range(1, posts * rounds + 1)]
-        with _served("ours", name) as port, _served("empty", name) as peer_port:
-            ours, peer = [], []
-            for first in range(0, posts * rounds, posts):
-                asked = tokens[first : first + posts]
-                peer.append(asyncio.run(_rate(peer_port, asked)))
-                ours.append(asyncio.run(_rate(port, asked)))
-        with database.reading() as session:
-            left = session.scalar(
-                select(func.count()).where(Subscriber.status == SubscriberStatus.UNSUBSCRIBED)
-            )
-        database.engine.dispose()
-    if left != posts * rounds:
-        raise RuntimeError(f"{left} of {posts * rounds} were unsubscribed")
-    ratio = max(ours) / max(peer)
+    """Yield the one-clicks a second, their 99th percentile and errors, and who was mailed after leaving."""
+    seconds, rounds, audience = (
+        options.one_click_seconds,
+        options.one_click_rounds,
+        options.one_click_audience,
+    )
+    posts = _MOST_A_SECOND * seconds
+    leaving = posts * rounds
+    with ExitStack() as opened:
+        folder = Path(opened.enter_context(tempfile.TemporaryDirectory())) / "news"
+        if audience:
+            _newsletter(folder, opened.enter_context(_sink()))
+        folder.mkdir(exist_ok=True)
+        database = subscribers(folder, audience + leaving)
+        opened.callback(database.engine.dispose)
+        # The last to be mailed leave: the run has not reached them.
+        paths = [f"/u/{SIGNER.link(Subject(1, audience + one))}" for one in range(1, leaving + 1)]
+        ours, peer = [], []
+        with (
+            served("ours", str(folder)) as port,
+            served("empty", str(folder)) as peer_port,
+            _sending(folder) if audience else ExitStack(),
+        ):
+            for first in range(0, leaving, posts):
+                peer.append(load(peer_port, paths[first : first + posts], body=_BODY, seconds=seconds))
+                ours.append(load(port, paths[first : first + posts], body=_BODY, seconds=seconds))
+        if max(one.requests for one in ours) > posts:
+            raise RuntimeError("more answers than there were people: raise _MOST_A_SECOND")
+        left, mailed = _outcome(database, audience)
+    if left < sum(one.requests - one.errors for one in ours):
+        raise RuntimeError(f"{left} were unsubscribed of {sum(one.requests for one in ours)} answered")
+    yield from _figures(ours, peer, "while sending" if audience else "alone")
+    if audience:
+        yield Figure("one_click", "mailed after they had left", mailed, bar="== 0", holds=mailed == 0)
+
+
+def _figures(ours: list[Load], peer: list[Load], how: str) -> Iterator[Figure]:
+    best, other = max(one.per_second for one in ours), max(one.per_second for one in peer)
+    errors = sum(one.errors for one in ours)
     yield Figure(
-        "one_click", "one-click unsubscribes, committed", max(ours), max(peer), ratio, f">= {_BAR}",
-        ratio >= _BAR, "a second",
+        "one_click", f"one-click unsubscribes, committed, {how}", best, other, best / other, f">= {_BAR}",
+        best / other >= _BAR, "a second",
     )  # fmt: skip
+    yield Figure("one_click", "99th percentile", max(one.p99_milliseconds for one in ours), unit="ms")
+    yield Figure("one_click", "errors", errors, bar="== 0", holds=errors == 0)
 
 
-def _subscribers(folder: Path, count: int) -> Database:
+def _outcome(database: Database, audience: int) -> tuple[int, int]:
+    """Return how many left, and how many of them were mailed after that."""
+    with database.reading() as session:
+        left = session.scalar(
+            select(func.count()).where(Subscriber.status == SubscriberStatus.UNSUBSCRIBED.value)
+        )
+        rows = session.execute(
+            select(Consent.at, Delivery.changed_at)
+            .join(Delivery, Delivery.subscriber_id == Consent.subscriber_id)
+            .where(Consent.way == "one-click", Delivery.state == DeliveryState.SENT.value)
+        )
+        mailed = sum(1 for at, settled in rows if settled is not None and settled > at + _ON_THE_WIRE)
+        sent = session.scalar(select(func.count()).where(Delivery.state == DeliveryState.SENT.value)) or 0
+    if audience and not 0 < sent < audience:
+        raise RuntimeError(f"{sent:,} were sent: the run did not go on all the while; change the audience")
+    return left or 0, mailed
+
+
+@contextmanager
+def _sending(folder: Path) -> Iterator[None]:
+    """Send the issue beside what happens in the block; begin once the first messages are out."""
+    command = [sys.executable, "-m", "mailer", "send", "1", "--yes", "--quiet", "-C", str(folder)]
+    running = subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
+    )
+    database = Database("sqlite:///subscribers.db", folder=folder)
+    try:
+        while running.poll() is None:
+            with database.reading() as session:
+                if session.scalar(
+                    select(Delivery.issue_id).where(Delivery.state == DeliveryState.SENT).limit(1)
+                ):
+                    break
+            time.sleep(0.2)
+        else:
+            raise RuntimeError(f"mailer send ended with {running.returncode}")
+        yield
+    finally:
+        running.send_signal(signal.SIGTERM)
+        running.wait()
+        database.engine.dispose()
+
+
+def subscribers(folder: Path, count: int) -> Database:
+    """Return a database with so many active subscribers, numbered from 1."""
     database = Database("sqlite:///subscribers.db", folder=folder)
     database.open()
     rows = [
@@ -93,13 +177,15 @@ def _subscribers(folder: Path, count: int) -> Database:
 
 
 @contextmanager
-def _served(kind: str, folder: str) -> Iterator[int]:
-    """Serve one of the two in a process of its own; yield its port."""
-    with socket.create_server(("127.0.0.1", 0), backlog=2 * _CONNECTIONS) as listener:
+def served(kind: str, folder: str) -> Iterator[int]:
+    """Serve `ours` or the `empty` one in a process of its own; yield its port."""
+    with socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG) as listener:
         port: int = listener.getsockname()[1]
         process = multiprocessing.get_context("spawn").Process(target=_serve, args=(kind, folder, listener))
         process.start()
     try:
+        # The answer comes once all has been imported.
+        urllib.request.urlopen(f"http://127.0.0.1:{port}{_READY[kind]}", timeout=60)
         yield port
     finally:
         process.terminate()
@@ -117,37 +203,19 @@ def _app(kind: str, folder: str) -> ASGIApp:
         async def nothing(request: Request) -> Response:
             return Response()
 
-        return Starlette(routes=[Route("/u/{token}", nothing, methods=["POST"])])
+        return Starlette(
+            routes=[
+                Route(_READY["empty"], nothing),
+                Route("/u/{token}", nothing, methods=["POST"]),
+                Route("/c/{token}/{place:int}", nothing, methods=["GET"]),
+            ]
+        )
     return create_app(
         Database("sqlite:///subscribers.db", folder=Path(folder)),
-        _SIGNER,
+        SIGNER,
         newsletter=Newsletter(),
         brand=Brand(),
         public_url="http://127.0.0.1",
-        tracking=Tracking(),
+        tracking=Tracking(clicks=True, opens=True),
         send_confirmation=lambda recipient: None,
     )
-
-
-async def _rate(port: int, tokens: list[str]) -> float:
-    """Return the answered posts a second; any answer but 200 is an error."""
-    waiting = iter(tokens)
-
-    async def ask() -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        for token in waiting:
-            writer.write(
-                b"POST /u/%b HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n"
-                b"Content-Type: application/x-www-form-urlencoded\r\n\r\n%b"
-                % (token.encode(), len(_BODY), _BODY)
-            )
-            head = (await reader.readuntil(b"\r\n\r\n")).lower()
-            if not head.startswith(b"http/1.1 200"):
-                raise RuntimeError(head.decode("latin-1"))
-            length = int(head.partition(b"content-length:")[2].split()[0])
-            await reader.readexactly(length)
-        writer.close()
-
-    began = time.perf_counter()
-    await asyncio.gather(*(ask() for _ in range(_CONNECTIONS)))
-    return len(tokens) / (time.perf_counter() - began)

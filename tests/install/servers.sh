@@ -20,6 +20,7 @@ want dovecot-core dovecot-imapd dovecot-pop3d dovecot-lmtpd -- dovecot
 want chromium -- chromium
 want spamassassin spamc spamd -- spamd
 want postgresql -- pg_ctlcluster
+want wrk -- wrk
 
 if [ ${#packages[@]} = 0 ]; then exit 0; fi
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
