@@ -24,6 +24,7 @@ from mailer.database.session import Database
 _SECRET: Final = b"b" * 32
 _IMPORT_BAR: Final = 3.0
 _SEGMENT_BAR: Final = 2.0
+_EXPORT_BAR: Final = 2.0
 _COUNTRIES: Final = ("RO", "MD", "DE", "FR", "US")
 _SEGMENT: Final = 'country = "RO" and domain:d3.example.org and joined > 2026-01-01'
 _BY_HAND: Final = """
@@ -52,7 +53,7 @@ def measure(options: Namespace) -> Iterator[Figure]:
         )
         yield _figure(f"import {options.rows:,} rows", ours, peer, _IMPORT_BAR)
         yield _figure(f"count a segment of {options.rows:,}", *_segment(database, folder), _SEGMENT_BAR)
-        yield _figure(f"export {options.rows:,} rows", *_export(database, folder))
+        yield _figure(f"export {options.rows:,} rows", *_export(database, folder), _EXPORT_BAR)
         database.engine.dispose()
 
 
@@ -83,7 +84,8 @@ def _export(database: Database, folder: Path) -> tuple[float, float]:
         ):
             exporting.write_csv(session, file, None)
 
-    return _seconds(ours), _seconds(lambda: _peer_export(folder))
+    turns = [(_seconds(ours), _seconds(lambda: _peer_export(folder))) for _ in range(3)]
+    return min(turn[0] for turn in turns), min(turn[1] for turn in turns)
 
 
 def _write_people(path: Path, rows: int) -> None:

@@ -42,9 +42,10 @@ def subscribers() -> None:
 @click.option(
     "--attribute", "attributes", multiple=True, metavar="KEY=VALUE", help="May be given several times."
 )
+@json_option
 @pass_app
 def add_command(
-    app: App, address: str, name: str, tags: tuple[str, ...], attributes: tuple[str, ...]
+    app: App, address: str, name: str, tags: tuple[str, ...], attributes: tuple[str, ...], as_json: bool
 ) -> None:
     """Add ADDRESS, who agreed to it. Whoever opted out before is not brought back."""
     parsed = parse_address(address)
@@ -65,6 +66,9 @@ def add_command(
             f"{parsed} opted out, bounced, complained or was erased before",
             remedy="only the person can come back, by the pages of: mailer serve",
         )
+    if as_json:
+        app.emit({"id": added.subscriber_id, "address": str(parsed), "outcome": added.outcome.value})
+        return
     app.out(f"{parsed}: {added.outcome.value}")
 
 
@@ -127,10 +131,14 @@ def import_command(
 
 @subscribers.command("revert")
 @click.argument("import_id", type=int, metavar="IMPORT")
+@json_option
 @pass_app
-def revert_command(app: App, import_id: int) -> None:
+def revert_command(app: App, import_id: int, as_json: bool) -> None:
     """Remove whom IMPORT added, unless something has happened to them since."""
     removed = revert(app.database, import_id, at=datetime.now(UTC))
+    if as_json:
+        app.emit({"import": import_id, "removed": removed})
+        return
     app.out(f"import {import_id}: {removed:,} subscribers removed")
 
 
@@ -173,17 +181,23 @@ def list_command(app: App, segment: str, limit: int, as_json: bool) -> None:
 
 @subscribers.command()
 @where_option
+@json_option
 @pass_app
-def count(app: App, segment: str) -> None:
+def count(app: App, segment: str, as_json: bool) -> None:
     """Count subscribers."""
     with app.database.reading() as session:
-        app.out(str(exporting.count(session, _condition(app, segment))))
+        number = exporting.count(session, _condition(app, segment))
+    if as_json:
+        app.emit({"where": segment, "count": number})
+        return
+    app.out(str(number))
 
 
 @subscribers.command()
 @click.argument("address")
+@json_option
 @pass_app
-def remove(app: App, address: str) -> None:
+def remove(app: App, address: str, as_json: bool) -> None:
     """Unsubscribe ADDRESS. The opt-out is kept, so no import brings it back."""
     parsed = parse_address(address)
     with app.database.transaction() as session:
@@ -191,6 +205,9 @@ def remove(app: App, address: str) -> None:
         if known is None:
             raise SourceError(f"{parsed} is not a subscriber", remedy="see: mailer subscribers list")
         changed = unsubscribe(session, known.id, origin=Origin("command"), at=datetime.now(UTC))
+    if as_json:
+        app.emit({"id": known.id, "address": str(parsed), "changed": changed})
+        return
     app.out(f"{parsed}: {'unsubscribed' if changed else f'is {known.status.value} already'}")
 
 

@@ -109,3 +109,21 @@ def test_file_that_cannot_be_imported_is_explained(
 def test_unknown_import_names_the_remedy(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["subscribers", "revert", "7"]) == ExitCode.FAILURE
     assert "there is no import 7" in capsys.readouterr().err
+
+
+def test_every_answer_can_be_had_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    added = answer(capsys, "add", "Eve@example.org", "--tag", "vip")
+    assert (added["id"], added["address"], added["outcome"]) == (1, "Eve@example.org", "added")
+    told = answer(capsys, "import", "people.csv")
+    assert answer(capsys, "count", "--where", "tag:vip")["count"] == 1
+    assert answer(capsys, "remove", "eve@example.org")["changed"] is True
+    assert answer(capsys, "remove", "eve@example.org")["changed"] is False
+    assert answer(capsys, "revert", str(told["id"]))["removed"] == 2
+
+
+def test_dry_run_shows_what_would_change(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    said(capsys, "import", "people.csv")
+    (folder / "people.csv").write_text("email,name,country\nana@example.org,Ana,MD\n", encoding="utf-8")
+    shown = said(capsys, "import", "people.csv", "--dry-run").splitlines()
+    assert shown[1:3] == ["- ana@example.org  Ana  country=RO", "+ ana@example.org  Ana  country=MD"]
+    assert said(capsys, "count", "--where", 'country = "MD"') == "0\n"
