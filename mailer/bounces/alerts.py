@@ -86,7 +86,7 @@ def _tell(
         return []
     slug = session.scalar(select(StoredIssue.slug).where(StoredIssue.id == issue_id)) or str(issue_id)
     words = "came back" if what == "bounces" else "were complained about"
-    text = f"{slug}: {count:,} of {settled:,} messages {words} ({share:.2g} %)"
+    text = f"{slug}: {count:,} of {settled:,} messages {words} ({_shown(share)} %)"
     if what == "bounces":
         text += f", most of them {_commonest(session, issue_id)}"
     session.add(
@@ -94,6 +94,10 @@ def _tell(
               details={"of": what, "count": count, "settled": settled, "percent": share, "text": text})
     )  # fmt: skip
     return [text]
+
+
+def _shown(share: float) -> str:
+    return f"{share:.0f}" if share >= 10 else f"{share:.2g}"
 
 
 def _count_failed(session: Session, issue_id: int) -> int:

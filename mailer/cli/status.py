@@ -20,6 +20,7 @@ from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.queue import Books
 from mailer.delivery.waiting import Waiting, waiting
 from mailer.errors import SourceError
+from mailer.reports import Happening, issue_alerts
 
 
 @click.command(cls=Command)
@@ -107,6 +108,7 @@ class _Told:
     books: Books
     waiting: list[Waiting]
     canary: Findings | None
+    alerts: tuple[Happening, ...]
 
     @property
     def next_at(self) -> datetime | None:
@@ -120,6 +122,7 @@ def _look(session: Session, issue: QueuedIssue) -> _Told:
         queue.books(session, issue.id),
         waiting(session, issue.id),
         canary.findings(session, issue.id) if issue.canary else None,
+        issue_alerts(session, issue.id, limit=3),
     )
 
 
@@ -145,6 +148,8 @@ def _tell(app: App, told: _Told) -> None:
     if told.canary is not None and issue.canary is not None:
         until = f" until {_local(issue.canary_until)}" if issue.canary_until else ""
         app.out(f"  canary {issue.canary.value}{until}: {describe(told.canary)}")
+    for alert in told.alerts:
+        app.out(f"  alert {_local(alert.at)}: {alert.text}")
     if not told.waiting:
         return
     number = sum(group.number for group in told.waiting)
@@ -176,6 +181,7 @@ def _object(told: _Told) -> dict[str, Any]:
             "until": issue.canary_until.isoformat() if issue.canary_until else None,
             **asdict(told.canary),
         },
+        "alerts": [{"at": alert.at.isoformat(), **alert.facts} for alert in told.alerts],
         "waiting": [
             {
                 "state": group.state.value,

@@ -99,6 +99,26 @@ def test_report_for_people_draws_classes_providers_and_issues(
         assert "█" in lines[lines.index(title) + 1]
 
 
+def test_status_and_report_tell_of_an_issue_that_comes_back(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    database = Database("sqlite:///subscribers.db", folder=folder)
+    database.open()
+    signer = Signer(database.secrets())
+    for number in range(20):
+        address = f"r{number}@example.com"
+        token = signer.return_path(Subject(ISSUE, subscribe(database, AT, address)))
+        (folder / "box" / "new" / f"{number}.a").write_bytes(dsn(token, recipient=address))
+    database.engine.dispose()
+    assert run(["bounces", "fetch", "-C", str(folder)]) == ExitCode.DONE
+    alert = "001: 20 of 20 messages came back (100 %), most of them invalid_mailbox"
+    capsys.readouterr()
+    assert answer(capsys, "status", "001", "-C", str(folder))["alerts"][0]["text"] == alert
+    for command in (("status", "001"), ("bounces", "report")):
+        assert run([*command, "-C", str(folder)]) == ExitCode.DONE
+        assert alert in capsys.readouterr().out
+
+
 def test_unmatched_reports_can_be_listed_alone(bounced: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (bounced / "box" / "new" / "2.b").write_bytes(dsn(""))
     answer(capsys, "bounces", "fetch", "-C", str(bounced))
