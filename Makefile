@@ -16,8 +16,9 @@ $(STAMP): requirements.lock pyproject.toml
 	@bash tests/install/venv.sh "$(PYTHON)" "$(VENV)"
 	@touch $@
 
-servers: ## Install the servers that the tests talk to (Debian, as root; else says why not)
+servers: ## Install what the tests talk to and compare with (Debian as root, npm; else says why not)
 	@bash tests/install/servers.sh
+	@bash tests/install/node.sh
 
 demo: setup ## Send the sample issue to 500 invented subscribers on this machine
 	@$(BIN)/mailer demo

@@ -19,6 +19,7 @@ want opendkim -- opendkim
 want dovecot-core dovecot-imapd dovecot-pop3d dovecot-lmtpd -- dovecot
 want chromium -- chromium
 want spamassassin spamc spamd -- spamd
+want nodejs npm -- npm
 want postgresql -- pg_ctlcluster
 want wrk -- wrk
 

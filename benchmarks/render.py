@@ -1,0 +1,90 @@
+"""Time to render one issue from its Markdown file to the frozen edition, in one warm process.
+
+The peer is npm's mjml followed by juice, which puts the styles on the elements, given the MJML, body
+and style sheet that our own templates make of the same issue: it is spared the Markdown, the templates
+and the text part. Both run warm in a process of their own, and the median round counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+from unittest import mock
+
+from benchmarks import Figure
+from mailer.config import Brand, Newsletter
+from mailer.rendering.build import build_edition
+from mailer.rendering.edition import Edition
+from mailer.rendering.html import BODY, document
+from mailer.rendering.source import read_issue
+
+_PROJECT: Final = Path(__file__).parents[1]
+_SEED: Final = _PROJECT.parent / "shared" / "seed" / "last-week-in-ai-1.md"
+_SAMPLE: Final = _PROJECT / "issues" / "001-a-bean-in-a-jar.md"
+_NODE: Final = _PROJECT / "tests" / "install" / "node"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add how many rounds there are."""
+    parser.add_argument(
+        "--render-rounds", type=int, default=200, help="rounds, of which the median counts (200)"
+    )
+
+
+def measure(options: argparse.Namespace) -> Iterator[Figure]:
+    """Yield milliseconds for the first rendering of the process and for a warm one."""
+    path = _SEED if _SEED.exists() else _SAMPLE
+    cold = _timed(path)
+    for _ in range(20):
+        _timed(path)
+    warm = median(_timed(path) for _ in range(options.render_rounds))
+    peer = _peer(path, options.render_rounds)
+    yield Figure("render", "first rendering of a process", cold, unit="ms")
+    yield Figure(
+        "render", "Markdown file to edition, median, warm", warm, None, None, "<= 5 ms", warm <= 5, "ms"
+    )
+    if peer is not None:
+        ratio = peer / warm
+        yield Figure(
+            "render", "beside npm mjml and juice", warm, peer, ratio, ">= 3 times as fast", ratio >= 3, "ms"
+        )
+
+
+def _render(path: Path) -> Edition:
+    newsletter = Newsletter(name="The Week", author_address="ada@example.org", postal_address="1 Road, Town")
+    return build_edition(
+        read_issue(path),
+        newsletter,
+        Brand(),
+        _PROJECT / "email_templates",
+        public_url="https://news.example.org",
+    )
+
+
+def _timed(path: Path) -> float:
+    began = time.perf_counter_ns()
+    _render(path)
+    return (time.perf_counter_ns() - began) / 1e6
+
+
+def _peer(path: Path, rounds: int) -> float | None:
+    """Return the peer's median in milliseconds; None where its packages are not installed."""
+    node = shutil.which("node") or shutil.which("nodejs")
+    if node is None or not (_NODE / "node_modules" / ".complete").exists():
+        return None
+    with mock.patch("mailer.rendering.build.document", wraps=document) as filled:
+        _render(path)
+    mjml, body, css, *_ = filled.call_args.args
+    given = json.dumps({"mjml": mjml, "body": body, "mark": BODY, "css": css, "rounds": rounds})
+    done = subprocess.run(
+        [node, "convert_timed.mjs"], input=given, capture_output=True, text=True, cwd=_NODE, check=True
+    )
+    told: dict[str, Any] = json.loads(done.stdout)
+    return float(told["median_ms"])

@@ -1,0 +1,1 @@
+"""Our renderings and messages, held against programs that others wrote."""

@@ -1,0 +1,25 @@
+"""One Chromium for all tests of this folder, which never reaches the network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Page, sync_playwright
+
+from tests.conftest import program
+
+WIDTHS = (375, 700)
+
+
+@pytest.fixture(scope="session")
+def page() -> Iterator[Page]:
+    """A page whose every request fails at once."""
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(
+            executable_path=program("chromium", "chromium-browser"), args=["--no-sandbox"]
+        )
+        opened = browser.new_page()
+        opened.route("**/*", lambda route: route.abort())
+        yield opened
+        browser.close()
