@@ -7,14 +7,16 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mailer.config import Settings, load
-from mailer.database.session import Database
 from mailer.errors import ExitCode, RefusedError
 from mailer.tokens import Signer
+
+if TYPE_CHECKING:
+    from mailer.database.session import Database
 
 JSON_VERSION = 1
 
@@ -52,6 +54,9 @@ class App:
     @property
     def closed_database(self) -> Database:
         """The database as it is, its schema not looked at."""
+        # Loaded when it is used: half of the commands never do, and it takes longer than they do.
+        from mailer.database.session import Database
+
         return Database(self.settings.paths.database, folder=self.settings.folder)
 
     @cached_property

@@ -38,12 +38,12 @@ def lint(app: App, issue: str, strict: bool, form: str, links: bool, audience: b
 
     Exit codes: 0 nothing that fails; 3 an error (with --strict, a warning) was found.
     """
-    from mailer.delivery import dispatch, linting
+    from mailer.delivery import editions, linting
     from mailer.rendering.source import read_issue
 
     settings = app.settings
-    path = dispatch.find_source(settings, issue)
-    source, edition = read_issue(path), dispatch.build(settings, path)
+    path = editions.find_source(settings, issue)
+    source, edition = read_issue(path), editions.build(settings, path)
     message = linting.sample_message(settings, edition)
     report = linting.examine(settings, source, edition, message)
     notes = []

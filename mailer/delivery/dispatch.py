@@ -20,7 +20,12 @@ from sqlalchemy import ColumnElement
 from mailer.audience.segments import parse_segment
 from mailer.config import Settings, is_loopback, password
 from mailer.database.session import Database
-from mailer.delivery import canary, dkim, issues, queue
+from mailer.delivery import canary, issues, queue
+from mailer.delivery.editions import ANY_ISSUE as ANY_ISSUE
+from mailer.delivery.editions import POWERLESS as POWERLESS
+from mailer.delivery.editions import build as build
+from mailer.delivery.editions import composer as composer
+from mailer.delivery.editions import find_source as find_source
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.lock import sending
 from mailer.delivery.outbox import Answer, Outbox
@@ -28,81 +33,12 @@ from mailer.delivery.pool import Access, Item, Pool
 from mailer.delivery.queue import Books
 from mailer.delivery.sender import Ended, Learn, Sender, now
 from mailer.delivery.smtp import Outcome, Outgoing
-from mailer.errors import RefusedError, SourceError
-from mailer.rendering.build import build_edition
+from mailer.errors import RefusedError
 from mailer.rendering.edition import Edition
-from mailer.rendering.message import Composer, Dkim
-from mailer.rendering.source import read_issue
 from mailer.tokens import Signer
 
-# Of the things that are made to be looked at: nobody is subscriber 0, and no server knows the key.
-ANY_ISSUE = 1
-POWERLESS = Signer([b"tokens of this key open nothing"])
 _COLLECT_AFTER = 50_000
 _SWITCH_SECONDS = 0.0002
-
-
-def find_source(settings: Settings, name: str) -> Path:
-    """Return the file of an issue named by path, by slug or by the number it begins with.
-
-    Raises `SourceError` naming the issues that there are.
-    """
-    path = Path(name)
-    if path.suffix == ".md" and path.is_file():
-        return path
-    folder = settings.path(settings.paths.issues)
-    known = sorted(folder.glob("*.md"))
-    for candidate in known:
-        if name in (candidate.stem, candidate.name):
-            return candidate
-    if name.isdecimal():
-        numbered = [found for found in known if found.stem.split("-")[0].lstrip("0") == name.lstrip("0")]
-        if len(numbered) == 1:
-            return numbered[0]
-    there = ", ".join(found.stem for found in known[-5:]) or "none yet"
-    raise SourceError(f"there is no issue '{name}'", remedy=f"name a file, or one of {folder}: {there}")
-
-
-def build(settings: Settings, path: Path) -> Edition:
-    """Render an issue once, with the newsletter's settings; raise `SourceError` for whatever is wrong."""
-    edition = build_edition(
-        read_issue(path),
-        settings.newsletter,
-        settings.brand,
-        settings.path(settings.paths.templates),
-        public_url=settings.web.public_url,
-        track_clicks=settings.tracking.clicks,
-        track_opens=settings.tracking.opens,
-        publish_images=settings.rendering.images == "publish",
-        raw_html=settings.rendering.raw_html,
-    )
-    try:
-        # What differs per subscriber is compiled here too, so that its errors stop an issue in time.
-        composer(settings, edition, ANY_ISSUE, POWERLESS)
-    except SourceError as error:
-        raise SourceError(f"{path}: {error.message}", remedy=error.remedy) from error
-    return edition
-
-
-def composer(
-    settings: Settings, edition: Edition, issue_id: int, signer: Signer, *, letter: bool = False
-) -> Composer:
-    """Return what makes the messages of an issue or a letter, and signs them if there are keys."""
-    keys = [
-        dkim.SigningKey(key.domain, key.selector, dkim.load_key(settings.path(key.key_file)))
-        for key in settings.dkim
-    ]
-    return Composer(
-        edition,
-        issue_id=issue_id,
-        newsletter=settings.newsletter,
-        public_url=settings.web.public_url,
-        bounce_domain=settings.bounce_domain,
-        unsubscribe_address=settings.unsubscribe_address,
-        signer=signer,
-        dkim=Dkim(dkim.relaxed_lines, dkim.Signer(keys).sign_digest) if keys else None,
-        letter=letter,
-    )
 
 
 def check_ready(settings: Settings) -> None:

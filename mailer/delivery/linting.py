@@ -6,11 +6,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mailer.config import Settings
-from mailer.database.session import Database
-from mailer.delivery import dispatch
+from mailer.delivery import editions
 from mailer.delivery.spam import SpamScore, spam_score
 from mailer.rendering.edition import Edition
 from mailer.rendering.lint import Level, Report, lint
@@ -18,6 +17,9 @@ from mailer.rendering.lint.linting import waived
 from mailer.rendering.lint.places import Places
 from mailer.rendering.message import Recipient
 from mailer.rendering.source import Issue
+
+if TYPE_CHECKING:
+    from mailer.database.session import Database
 
 _READER: Final = Recipient(subscriber_id=0, email="reader@example.org", name="Reader")
 _NO_DATE: Final = datetime(2000, 1, 1, tzinfo=UTC)
@@ -69,10 +71,12 @@ def with_audience(
     report: Report, issue: Issue, edition: Edition, settings: Settings, database: Database, segment: str
 ) -> tuple[Report, int]:
     """Return the report with the fields that somebody of the audience lacks, and how many were looked at."""
+    # The database is loaded for those who ask for it: lint alone has to be quick.
+    from mailer.delivery import dispatch
     from mailer.delivery.filling import unfit
 
     unsigned = settings.model_copy(update={"dkim": ()})
-    composer = dispatch.composer(unsigned, edition, dispatch.ANY_ISSUE, dispatch.POWERLESS)
+    composer = editions.composer(unsigned, edition, editions.ANY_ISSUE, editions.POWERLESS)
     with database.reading() as session:
         condition = dispatch.audience_condition(settings, segment)
         checked, lacking = unfit(session, composer, condition, at=datetime.now(UTC))
@@ -108,7 +112,7 @@ def with_spam_score(
 
 def sample_message(settings: Settings, edition: Edition) -> bytes:
     """Return one message of the edition for a reader who has a value for every field."""
-    composer = dispatch.composer(settings, edition, dispatch.ANY_ISSUE, dispatch.POWERLESS)
+    composer = editions.composer(settings, edition, editions.ANY_ISSUE, editions.POWERLESS)
     at = datetime.fromisoformat(edition.date).replace(tzinfo=UTC) if edition.date else _NO_DATE
     attributes: dict[str, object] = {}
     for found in _FIELD.finditer("\n".join((edition.subject, edition.html, edition.text))):
