@@ -79,3 +79,11 @@ def test_changed_colour_is_seen(seed: Path, page: Page) -> None:
     plain, tinted = html_of(seed, brand), html_of(seed, changed)
     for width in WIDTHS:
         assert differing(picture(page, plain, width), picture(page, tinted, width)) > 1000
+
+
+def test_nothing_is_cut_on_a_phone_that_shows_no_images(page: Page) -> None:
+    page.set_viewport_size({"width": 375, "height": 800})
+    page.set_content(html_of(PROJECT / "issues" / "001-a-bean-in-a-jar.md"))
+    shown = "[...document.querySelectorAll('p, img, table')].map(e => e.getBoundingClientRect())"
+    assert page.evaluate(f"{shown}.filter(box => box.width > 0).length") > 20
+    assert page.evaluate(f"{shown}.filter(box => box.right > 375).length") == 0
