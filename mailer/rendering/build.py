@@ -6,14 +6,14 @@ import datetime
 import traceback
 from collections.abc import Mapping
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, lru_cache
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from babel.dates import format_date
-from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, nodes
+from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, nodes
 from jinja2.exceptions import SecurityError
 from jinja2.sandbox import SandboxedEnvironment
 from markdown_it.token import Token
@@ -214,10 +214,9 @@ def _fill(issue: Issue, slots: Slots, text: str, values: Mapping[str, Any], firs
         return text
     language = values["newsletter"].language
     try:
-        environment = _jinja(language)
-        protected = slots.protect(environment, text, _TAGS)
-        _check_names(environment.parse(protected), values)
-        return environment.from_string(protected).render(values)
+        tree, template = _compiled(language, slots.protect(_jinja(language), text, _TAGS))
+        _check_names(tree, values)
+        return template.render(values)
     except TemplateSyntaxError as error:
         place = f"{issue.path}:{first_line + error.lineno - 1}"
         raise SourceError(
@@ -226,6 +225,13 @@ def _fill(issue: Issue, slots: Slots, text: str, values: Mapping[str, Any], firs
     except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
         line = first_line + _template_line(error) - 1
         raise SourceError(f"{issue.path}:{line}: {error}", remedy="correct the expression") from error
+
+
+@lru_cache(maxsize=16)
+def _compiled(language: str, source: str) -> tuple[nodes.Template, Template]:
+    """Return the tree of a template and what fills it; a body is filled until its reading time is right."""
+    environment = _jinja(language)
+    return environment.parse(source), environment.from_string(source)
 
 
 def _template_line(error: BaseException) -> int:
