@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from typing import Final
-from urllib.parse import urlsplit
 
 from lxml import etree
 
@@ -50,7 +49,7 @@ def image_source(mail: Mail) -> Iterator[Finding]:
 def image_format(mail: Mail) -> Iterator[Finding]:
     """Find formats that many programs leave out."""
     for image in _images(mail):
-        path = urlsplit(_source(image)).path if _is_web(_source(image)) else ""
+        path = re.split(r"[?#]", _source(image))[0] if _is_web(_source(image)) else ""
         found = re.search(r"(?i)\.(svgz?|webp|avif|heic|tiff?)$", path)
         inside = re.match(r"(?i)data:image/(svg|webp|avif)", _source(image))
         if kind := (found or inside):

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from email.message import EmailMessage
 from functools import cached_property
 from typing import Final
-from urllib.parse import urldefrag
 
 from lxml import etree
 
@@ -63,7 +62,7 @@ class Mail:
     @cached_property
     def root(self) -> etree._Element:
         """The HTML as a tree; comments stay in it."""
-        parser = etree.HTMLParser(encoding="utf-8", huge_tree=True)
+        parser = etree.HTMLParser(encoding="utf-8")
         root: etree._Element | None = etree.fromstring(self.html.encode(), parser)
         return root if root is not None else etree.Element("html")
 
@@ -127,7 +126,7 @@ class Mail:
         """The web addresses that the mail leads to or loads from, without the newsletter's own pages."""
         found = [link.href for link in self.links if not link.own]
         found += [image.get("src") or "" for image in self.elements if image.tag == "img"]
-        web = (urldefrag(url)[0] for url in found if re.match(r"(?i)https?://", url))
+        web = (url.partition("#")[0] for url in found if re.match(r"(?i)https?://", url))
         return tuple(dict.fromkeys(url for url in web if not url.startswith(f"{self.public_url}/")))
 
     def finding(

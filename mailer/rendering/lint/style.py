@@ -139,11 +139,11 @@ def colour_of(value: str) -> str | None:
         value = "#" + "".join(2 * digit for digit in value[1:])
     if re.fullmatch(r"#[0-9a-f]{6}", value):
         return value
-    if found := re.fullmatch(r"rgba?\(\s*(\d+)[\s,]+(\d+)[\s,]+(\d+)(?:[\s,/]+([\d.]+))?\s*\)", value):
+    if found := re.fullmatch(r"rgba?\(\s*(\d+)[\s,]+(\d+)[\s,]+(\d+)(?:[\s,/]+([01]?\.?\d+))?\s*\)", value):
         if found[4] is not None and float(found[4]) == 0:
             return None
         colour = "#" + "".join(f"{min(int(part), 255):02x}" for part in found.groups()[:3])
-        return mixed(colour, "#ffffff", float(found[4])) if found[4] else colour
+        return mixed(colour, "#ffffff", min(float(found[4]), 1.0)) if found[4] else colour
     return None
 
 
@@ -164,7 +164,7 @@ def _colours(element: etree._Element) -> tuple[str, str]:
 
 def _font_pixels(element: etree._Element) -> float:
     size = declarations(element).get("font-size", "")
-    found = re.fullmatch(r"([\d.]+)(px|pt|em|rem|%)", size)
+    found = re.fullmatch(r"(\d*\.?\d+)(px|pt|em|rem|%)", size)
     parent = element.getparent()
     if found is None:
         return _font_pixels(parent) if parent is not None else _ROOT_FONT_PIXELS
