@@ -28,6 +28,7 @@ from mailer.web.hooks import PREFIX as HOOKS
 from mailer.web.hooks import Hooks
 from mailer.web.intake import Intake
 from mailer.web.look import Look
+from mailer.web.preferences import Deciding
 from mailer.web.shield import Shield
 from mailer.web.subscribe import Joining, SendConfirmation
 from mailer.web.unsubscribe import Leaving
@@ -71,10 +72,11 @@ def create_app(
             writer.close()
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
-    leaving = Leaving(database, signer, look, writer)
+    leaving = Leaving(database, signer, look, writer, tracked=tracking.opens or tracking.clicks)
     app.router.routes.append(leaving.one_click())
     app.router.routes.extend(Intake(signer, editions, writer, tracking).routes())
     app.include_router(leaving.router())
+    app.include_router(Deciding(database, signer, look, writer).router())
     app.include_router(
         Archive(
             database,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
@@ -20,6 +19,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from mailer.address import check_header_text
+from mailer.audience.preferences import Standing, standing
 from mailer.audience.subscribers import Change, Origin, change_status, unsubscribe_all
 from mailer.database.models import Subscriber, SubscriberStatus
 from mailer.database.session import Database
@@ -27,6 +27,7 @@ from mailer.errors import AddressError
 from mailer.tokens import Signer, Subject
 from mailer.web.forms import MAX_NAME, client_ip, fields_of
 from mailer.web.look import Look, masked
+from mailer.web.preferences import WEEKS
 from mailer.web.writer import Writer
 
 _STANDING: Final = {
@@ -38,20 +39,13 @@ _STANDING: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Person:
-    """What a page says of a subscriber."""
-
-    address: str
-    name: str
-    status: SubscriberStatus
-    since: datetime
-
-
 class Leaving:
     """The routes of `/u/` and `/p/`."""
 
-    def __init__(self, database: Database, signer: Signer, look: Look, writer: Writer) -> None:
+    def __init__(
+        self, database: Database, signer: Signer, look: Look, writer: Writer, *, tracked: bool = False
+    ) -> None:
+        self._tracked = tracked
         self._database = database
         self._signer = signer
         self._look = look
@@ -152,27 +146,29 @@ class Leaving:
             token=token,
             address=masked(person.address),
             name=person.name,
-            since=person.since,
+            since=person.changed_at,
+            can_pause=person.status is SubscriberStatus.ACTIVE,
+            paused_until=_still(person.paused_until),
+            weeks=WEEKS,
+            tracked=self._tracked,
+            tracking_consent=person.tracking_consent,
             standing=_STANDING[person.status],
             can_leave=person.status in (SubscriberStatus.ACTIVE, SubscriberStatus.PENDING),
             can_return=person.status is SubscriberStatus.UNSUBSCRIBED,
             done=done,
         )
 
-    def _left(self, token: str, person: Person | None) -> Response:
+    def _left(self, token: str, person: Standing | None) -> Response:
         address = masked(person.address) if person else ""
         return self._look.page("unsubscribed.html", token=token, address=address)
 
     def _subject(self, token: str) -> Subject:
         return self._signer.read_link(token)
 
-    def _person(self, subject: Subject) -> Person | None:
+    def _person(self, subject: Subject) -> Standing | None:
         """Return the subscriber, or None when their data were erased."""
         with self._database.reading() as session:
-            stored = session.get(Subscriber, subject.subscriber_id)
-            if stored is None or stored.status == SubscriberStatus.ERASED:
-                return None
-            return Person(stored.address, stored.name, SubscriberStatus(stored.status), stored.changed_at)
+            return standing(session, subject.subscriber_id)
 
 
 def _bring_back(session: Session, people: Sequence[Change]) -> list[bool]:
@@ -193,6 +189,10 @@ def _rename(session: Session, names: Sequence[tuple[int, str]]) -> list[None]:
         if stored is not None and stored.status != SubscriberStatus.ERASED:
             stored.name = name
     return [None] * len(names)
+
+
+def _still(until: datetime | None) -> datetime | None:
+    return until if until is not None and until > datetime.now(UTC) else None
 
 
 def _origin(request: Request, subject: Subject, way: str) -> Origin:
