@@ -17,6 +17,7 @@ from mailer.errors import ExitCode, MailerError
 # In the order of the help page: what an operator does first comes first.
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("mailer.cli.demo:demo", "Show the whole job on this machine; nothing leaves it."),
+    "new": ("mailer.cli.new:new", "Begin the next issue."),
     "render": ("mailer.cli.render:render", "Write an issue as .html, .txt and .eml."),
     "lint": ("mailer.cli.lint:lint", "Find what is wrong with an issue before anybody gets it."),
     "plan": ("mailer.cli.plan:plan", "Say who would get an issue, how large it is, how long it takes."),

@@ -1,0 +1,49 @@
+"""`mailer new`: the file of the next issue."""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from datetime import UTC, datetime
+
+import click
+
+from mailer.cli.app import App, Command, pass_app
+from mailer.errors import RefusedError
+
+_MAX_SLUG_CHARACTERS = 60
+
+
+@click.command(cls=Command)
+@click.argument("title")
+@click.option("--open", "edit", is_flag=True, help="Open it in $VISUAL or $EDITOR.")
+@pass_app
+def new(app: App, title: str, edit: bool) -> None:
+    """Begin the next issue, called TITLE, and print its path. No file is overwritten."""
+    title = " ".join(title.split())
+    if not title or not title.isprintable():
+        raise click.BadParameter("a title is one line of text", param_hint="TITLE")
+    folder = app.settings.folder / app.settings.paths.issues
+    folder.mkdir(parents=True, exist_ok=True)
+    taken = [int(found[0]) for path in folder.glob("*.md") if (found := re.match("[0-9]{1,9}", path.name))]
+    number = max(taken, default=0) + 1
+    path = folder / f"{number:03}-{slug(title)}.md"
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(
+                f'---\ntitle: {json.dumps(title, ensure_ascii=False)}\npreheader: ""\n'
+                f"date: {datetime.now(UTC).date()}\nnumber: {number}\n---\n\n"
+                'Hello {{ subscriber.name | default("there") }},\n'
+            )
+    except FileExistsError:
+        raise RefusedError(f"{path} is there already", remedy="edit it, or give another title") from None
+    app.out(str(path))
+    if edit:
+        click.edit(filename=str(path))
+
+
+def slug(title: str) -> str:
+    """Return `title` as the part of a file's name: ASCII letters, digits and hyphens, never empty."""
+    plain = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode("ascii").lower()
+    return re.sub("[^a-z0-9]+", "-", plain)[:_MAX_SLUG_CHARACTERS].strip("-") or "issue"
