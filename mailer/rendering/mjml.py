@@ -112,6 +112,10 @@ class _Writer:
         if "mj-style" in self.open:
             self.out.append(text)
             return
+        if inside == "mj-title":
+            # The converter repeats the title as an attribute.
+            self.out.append(_attribute(text))
+            return
         escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
         self.out.append(escaped.encode("ascii", "xmlcharrefreplace").decode())
 
