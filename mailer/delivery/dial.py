@@ -78,7 +78,11 @@ async def dial(
         raise _opening_error(where, error) from error
     finally:
         if not ready:
+            # To close politely is to wait for the server's own farewell, which may never come.
+            transport = cast(asyncio.Transport | None, client.transport)
             client.close()
+            if transport is not None:
+                transport.abort()
 
 
 async def _connect(host: str, port: int, seconds: float) -> socket.socket:

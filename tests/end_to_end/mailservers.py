@@ -19,7 +19,7 @@ from tests.conftest import missing, program
 USER, PASSWORD = "bounces", "a-word"
 FULL = "full"
 """The mailbox that holds as much as it may."""
-_QUEUES = (
+QUEUES = (
     "active", "bounce", "corrupt", "defer", "deferred", "flush", "hold", "incoming", "maildrop", "pid",
     "private", "public", "saved", "trace",
 )  # fmt: skip
@@ -158,24 +158,24 @@ def mail_servers(readers: Sequence[str] = ()) -> Iterator[MailServers]:
     master = Path("/usr/lib/postfix/sbin/master")
     if os.geteuid() != 0 or not master.exists():
         missing("root, or Postfix's master,")
-    smtp, small, imap, pop3, lmtp, intake = _free_ports(6)
+    smtp, small, imap, pop3, lmtp, intake = free_ports(6)
     with contextlib.ExitStack() as stack:
         # Not below pytest's folder: the servers' own accounts must be able to walk there.
-        box, post = (Path(stack.enter_context(_folder(name))) for name in ("mailer-d", "mailer-p"))
+        box, post = (Path(stack.enter_context(folder_for_servers(name))) for name in ("mailer-d", "mailer-p"))
         _write_dovecot(box, readers, imap=imap, pop3=pop3, lmtp=lmtp)
         _write_postfix(post, smtp=smtp, small=small, lmtp=lmtp, intake=intake)
         for command, log in (
             ([dovecot, "-F", "-c", str(box / "dovecot.conf")], box / "log"),
             ([str(master), "-c", str(post / "etc"), "-d"], post / "log"),
         ):
-            stack.enter_context(_running(command, log))
+            stack.enter_context(running(command, log))
         for port in (smtp, small, imap, pop3, lmtp):
-            _wait_for(port, (box / "log", post / "log"))
+            wait_for_port(port, (box / "log", post / "log"))
         yield MailServers(smtp, imap, pop3, intake, box / "mail", post / "spool")
 
 
 @contextlib.contextmanager
-def _folder(name: str) -> Iterator[str]:
+def folder_for_servers(name: str) -> Iterator[str]:
     folder = tempfile.mkdtemp(prefix=name)
     os.chmod(folder, 0o755)
     try:
@@ -198,7 +198,7 @@ def _write_dovecot(folder: Path, readers: Sequence[str], *, imap: int, pop3: int
 
 def _write_postfix(folder: Path, **ports: int) -> None:
     owner = pwd.getpwnam("postfix")
-    for name in _QUEUES:
+    for name in QUEUES:
         (folder / "spool" / name).mkdir(parents=True)
         os.chown(folder / "spool" / name, 0 if name == "pid" else owner.pw_uid, owner.pw_gid)
     (folder / "data").mkdir()
@@ -212,7 +212,7 @@ def _write_postfix(folder: Path, **ports: int) -> None:
 
 
 @contextlib.contextmanager
-def _running(command: list[str], log: Path) -> Iterator[None]:
+def running(command: list[str], log: Path) -> Iterator[None]:
     with log.open("ab") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:
         try:
             yield
@@ -221,7 +221,7 @@ def _running(command: list[str], log: Path) -> Iterator[None]:
             process.wait(30)
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [one.getsockname()[1] for one in sockets]
     for one in sockets:
@@ -229,7 +229,7 @@ def _free_ports(count: int) -> list[int]:
     return ports
 
 
-def _wait_for(port: int, logs: tuple[Path, ...]) -> None:
+def wait_for_port(port: int, logs: tuple[Path, ...]) -> None:
     for _ in range(300):
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             return

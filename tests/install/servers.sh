@@ -23,12 +23,18 @@ want nodejs npm -- npm
 want postgresql -- pg_ctlcluster
 want wrk -- wrk
 
-if [ ${#packages[@]} = 0 ]; then exit 0; fi
+# Debian lets one mail server be installed; these two are only unpacked.
+unpacked=$(dirname "$0")/unpacked
+also=()
+[ -d "$unpacked/opensmtpd" ] || also+=(opensmtpd)
+[ -d "$unpacked/exim" ] || also+=(exim4-daemon-light)
+
+if [ ${#packages[@]} = 0 ] && [ ${#also[@]} = 0 ]; then exit 0; fi
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
-    echo "tests that need these are skipped (Debian: apt-get install, as root): ${packages[*]}"
+    echo "tests that need these are skipped (Debian: apt-get install, as root): ${packages[*]-} ${also[*]-}"
     exit 0
 fi
-echo "installing for the tests: ${packages[*]}"
+echo "installing for the tests: ${packages[*]-} ${also[*]-}"
 export DEBIAN_FRONTEND=noninteractive
 # Keep the packages' own services from starting: the tests run instances of their own.
 policy=/usr/sbin/policy-rc.d
@@ -38,4 +44,21 @@ if [ ! -e $policy ]; then
     trap 'rm -f $policy' EXIT
 fi
 apt-get update -qq
-apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
+for name in ${also[@]+"${also[@]}"}; do
+    # Their libraries are nobody's rivals.
+    while read -r library; do
+        packages+=("$library")
+    done < <(apt-cache depends "$name" | awk '$1 == "Depends:" && $2 ~ /^lib/ { print $2 }')
+done
+if [ ${#packages[@]} -gt 0 ]; then
+    apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
+fi
+for name in ${also[@]+"${also[@]}"}; do
+    fetched=$(mktemp -d)
+    (cd "$fetched" && apt-get download -qq "$name" 2>/dev/null)
+    folder=$unpacked/${name%4-daemon-light}
+    mkdir -p "$unpacked"
+    dpkg-deb -x "$fetched"/*.deb "$folder.new"
+    mv "$folder.new" "$folder"
+    rm -rf "$fetched"
+done
