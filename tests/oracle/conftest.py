@@ -1,4 +1,4 @@
-"""One Chromium for all tests of this folder, which never reaches the network."""
+"""A Chromium for each module of this folder, which never reaches the network."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from tests.conftest import program
 WIDTHS = (375, 700)
 
 
-@pytest.fixture(scope="session")
+# Not for the whole session: two of Playwright's drivers cannot live in one process.
+@pytest.fixture(scope="module")
 def page() -> Iterator[Page]:
     """A page whose every request fails at once."""
     with sync_playwright() as driver:
