@@ -24,6 +24,7 @@ from pathlib import Path
 from sqlalchemy import insert
 
 from benchmarks import Figure
+from benchmarks._peers import delayed, run_aiosmtplib, run_nodemailer
 from mailer.config import load
 from mailer.database.models import Subscriber
 from mailer.database.session import Database
@@ -32,6 +33,7 @@ from mailer.delivery.dkim import generate_key
 from mailer.delivery.sender import now
 
 _CONNECTIONS = 20
+_ROUND_TRIP_SECONDS = 0.05
 _LINKS = 15
 _HTML_OCTETS = 60_000
 _PROJECT = Path(__file__).parents[1]
@@ -61,6 +63,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add how much to send, and how often."""
     parser.add_argument("--send-subscribers", type=int, default=20_000, metavar="N", help="for 'send'")
     parser.add_argument("--send-rounds", type=int, default=5, metavar="N", help="for 'send'")
+    parser.add_argument(
+        "--send-far-subscribers", type=int, default=4_000, metavar="N", help="for 'send', at 50 ms"
+    )
 
 
 def measure(options: argparse.Namespace) -> Iterator[Figure]:
@@ -72,12 +77,16 @@ def measure(options: argparse.Namespace) -> Iterator[Figure]:
         message = sample.render(load(folder / "config.toml"), folder / "issues" / "001-bench.md").message
         content = Path(scratch) / "message.eml"
         content.write_bytes(message.replace(b"\r\n", b"\n"))
-        ours, cpu, peer = [], [], []
+        ours, cpu, peer, pool = [], [], [], []
         for _ in range(rounds):
             seconds, used = _send(folder, number)
             ours.append(number / seconds)
             cpu.append(used / number * 1e6)
             peer.append(number / _run_source(source, port, content, number))
+            fewer = max(_CONNECTIONS, number // 4)
+            if taken := run_nodemailer(port, content, fewer, _CONNECTIONS):
+                pool.append(fewer / taken)
+        far = list(_far(Path(scratch) / "far", port, content, message, options.send_far_subscribers))
     ratio = statistics.median(one / other for one, other in zip(ours, peer, strict=True))
     yield Figure(
         "send",
@@ -90,6 +99,27 @@ def measure(options: argparse.Namespace) -> Iterator[Figure]:
         "/s",
     )
     yield Figure("send", "CPU a message, all in all", statistics.median(cpu), unit="µs")
+    if pool:
+        yield _beside("beside nodemailer's pool", statistics.median(ours), statistics.median(pool), 2.5)
+    yield from far
+
+
+def _far(folder: Path, port: int, content: Path, message: bytes, number: int) -> Iterator[Figure]:
+    """Yield messages a second over a round trip of 50 ms, beside what one round trip each allows."""
+    fewer = max(_CONNECTIONS, number // 8)
+    with delayed(port, _ROUND_TRIP_SECONDS) as far_port:
+        ours = number / _send(_newsletter(folder, far_port), number)[0]
+        taken = run_nodemailer(far_port, content, fewer, _CONNECTIONS)
+        plain = fewer / run_aiosmtplib(far_port, message, fewer, _CONNECTIONS)
+    yield _beside("at 50 ms, beside one round trip each", ours, _CONNECTIONS / _ROUND_TRIP_SECONDS, 0.85)
+    if taken is not None:
+        yield _beside("at 50 ms, beside nodemailer's pool", ours, fewer / taken, 2)
+    yield _beside("at 50 ms, beside aiosmtplib, unsigned", ours, plain, 4)
+
+
+def _beside(figure: str, ours: float, peer: float, bar: float) -> Figure:
+    ratio = ours / peer
+    return Figure("send", figure, ours, peer, ratio, f">= {bar}", ratio >= bar, "/s")
 
 
 def _newsletter(folder: Path, port: int) -> Path:
