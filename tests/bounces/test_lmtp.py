@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import smtplib
-import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -17,6 +14,7 @@ from mailer.bounces.record import Effect, Recorded, Rules
 from mailer.database.session import Database
 from mailer.tokens import Subject
 from tests.bounces.reports import ISSUE, SIGNER, dsn, subscribe, token
+from tests.served import served
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 DOMAIN = "bounce.example.org"
@@ -37,28 +35,8 @@ def port(database: Database, told: list[Recorded]) -> Iterator[int]:
         clock=lambda: NOW,
         told=told.append,
     )
-    ready = threading.Event()
-    ports: list[int] = []
-    loop = asyncio.new_event_loop()
-
-    def listening(bound: int) -> None:
-        ports.append(bound)
-        ready.set()
-
-    task = loop.create_task(serve(intake, "127.0.0.1", 0, ready=listening))
-
-    def run() -> None:
-        with contextlib.suppress(asyncio.CancelledError):
-            loop.run_until_complete(task)
-        loop.run_until_complete(loop.shutdown_default_executor())
-        loop.close()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    assert ready.wait(30)
-    yield ports[0]
-    loop.call_soon_threadsafe(task.cancel)
-    thread.join()
+    with served(lambda ready: serve(intake, "127.0.0.1", 0, ready=ready)) as port:
+        yield port
 
 
 def refused(port: int, recipient: str) -> int:

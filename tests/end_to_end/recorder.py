@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import re
-import threading
 from collections import Counter
 from dataclasses import dataclass, field
+
+from tests.served import Ready, served
 
 _EHLO = b"250-recorder.example\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SIZE 50000000\r\n"
 _RECIPIENT = re.compile(rb"^RCPT TO:<([^>]+)>", re.I)
@@ -30,35 +32,24 @@ class Recorder:
 
     def __post_init__(self) -> None:
         self._chance = random.Random(self.seed)
-        self._loop = asyncio.new_event_loop()
-        self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._open = contextlib.ExitStack()
 
     def __enter__(self) -> Recorder:
-        self._thread.start()
-        assert self._ready.wait(10)
+        self.port = self._open.enter_context(served(self._serve))
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._open.close()
 
     @property
     def total(self) -> int:
         """How many messages were taken, copies included."""
         return sum(self.accepted.values())
 
-    def _serve(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        server = self._loop.run_until_complete(asyncio.start_server(self._converse, "127.0.0.1", 0))
-        self.port = server.sockets[0].getsockname()[1]
-        self._ready.set()
-        self._loop.run_forever()
-        for task in asyncio.all_tasks(self._loop):
-            task.cancel()
-        server.close()
-        self._loop.run_until_complete(asyncio.sleep(0.05))
-        self._loop.close()
+    async def _serve(self, ready: Ready) -> None:
+        async with await asyncio.start_server(self._converse, "127.0.0.1", 0) as server:
+            ready(server.sockets[0].getsockname()[1])
+            await server.serve_forever()
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -66,7 +57,7 @@ class Recorder:
             await self._listen(reader, writer)
         except (OSError, asyncio.IncompleteReadError):
             # The sender was killed, or we hung up on it: both are what these tests are about.
-            self._loop.call_soon(writer.close)
+            return
         finally:
             writer.close()
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import email
 import socket
 from pathlib import Path
 
 import pytest
-from aiosmtpd.controller import Controller
 from aiosmtpd.handlers import Sink
-from aiosmtpd.smtp import AuthResult
+from aiosmtpd.smtp import SMTP, AuthResult
 
 from tests.end_to_end.newsletter import Folder
+from tests.served import Ready, served
 
 
 @pytest.fixture
@@ -105,23 +106,26 @@ def test_unreachable_relay_loses_nothing(tmp_path: Path) -> None:
     assert (books["audience"], books["queued"]) == (20, 20)
 
 
+class Login(SMTP):
+    """A server that takes mail from those who know the password."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            Sink(), hostname="login.example", auth_require_tls=False, auth_required=True,
+            authenticator=lambda *given: AuthResult(success=given[-1].password == b"right", handled=False),
+        )  # fmt: skip
+
+
 @pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS")
 def test_wrong_password_pauses_and_fails_nobody(tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = Controller(
-        Sink(),
-        hostname="127.0.0.1",
-        port=port,
-        auth_require_tls=False,
-        auth_required=True,
-        authenticator=lambda *given: AuthResult(success=given[-1].password == b"right", handled=False),
-    )
-    folder = Folder(tmp_path / "news", relay(port, 'user = "ana"\n'))
-    folder.subscribe(10)
-    server.start()
-    try:
+    async def serve(ready: Ready) -> None:
+        async with await asyncio.get_running_loop().create_server(Login, "127.0.0.1", 0) as server:
+            ready(server.sockets[0].getsockname()[1])
+            await server.serve_forever()
+
+    with served(serve) as port:
+        folder = Folder(tmp_path / "news", relay(port, 'user = "ana"\n'))
+        folder.subscribe(10)
         ran = folder.mailer("send", "1", "--yes", MAILER_RELAYS__MAIN__PASSWORD="wrong")
         assert ran.code == 6
         assert "535" in ran.err
@@ -135,8 +139,6 @@ def test_wrong_password_pauses_and_fails_nobody(tmp_path: Path) -> None:
         ran = folder.mailer("send", "1", "--yes", MAILER_RELAYS__MAIN__PASSWORD="right")
         assert ran.code == 0, ran.err
         assert folder.books()["sent"] == 10
-    finally:
-        server.stop()
 
 
 def test_public_relay_is_refused_without_address_or_https(tmp_path: Path) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import poplib
 import smtplib
-import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -27,6 +25,7 @@ from mailer.database.session import Database
 from mailer.errors import MailboxError, MailerError
 from tests.bounces.reports import ISSUE, SIGNER, subscribe, token
 from tests.end_to_end.mailservers import FULL, PASSWORD, USER, MailServers, mail_servers
+from tests.served import served
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 pytestmark = pytest.mark.servers
@@ -164,22 +163,8 @@ def our_lmtp_server(database: Database, port: int) -> Iterator[list[Recorded]]:
         database, SIGNER, bounce_domain="direct.example.org", rules=Rules(), clock=lambda: NOW,
         told=recorded.append,
     )  # fmt: skip
-    loop, listening = asyncio.new_event_loop(), threading.Event()
-    task = loop.create_task(serve(intake, "127.0.0.1", port, ready=lambda bound: listening.set()))
-
-    def run() -> None:
-        with contextlib.suppress(asyncio.CancelledError):
-            loop.run_until_complete(task)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    assert listening.wait(10)
-    try:
+    with served(lambda ready: serve(intake, "127.0.0.1", port, ready=ready)):
         yield recorded
-    finally:
-        loop.call_soon_threadsafe(task.cancel)
-        thread.join(10)
-        loop.close()
 
 
 def test_reports_handed_over_by_lmtp_end_in_the_right_state(database: Database, servers: MailServers) -> None:
