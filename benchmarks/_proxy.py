@@ -9,47 +9,67 @@ import asyncio
 import sys
 
 
+class _End(asyncio.Protocol):
+    """One side of a connection; what it reads is written to `other` after the delay."""
+
+    def __init__(self, delay_seconds: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._delay_seconds = delay_seconds
+        self._other: asyncio.Transport | None = None
+        self._early: list[bytes] = []
+        self.transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def join(self, other: asyncio.Transport) -> None:
+        """Let what was read, and what will be, go to `other`."""
+        self._other = other
+        for data in self._early:
+            self.data_received(data)
+
+    def data_received(self, data: bytes) -> None:
+        if self._other is None:
+            self._early.append(data)
+        else:
+            self._loop.call_later(self._delay_seconds, self._other.write, data)
+
+    def eof_received(self) -> bool:
+        if self._other is not None and self._other.can_write_eof():
+            self._loop.call_later(self._delay_seconds, self._other.write_eof)
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._other is not None:
+            self._loop.call_later(self._delay_seconds, self._other.close)
+
+
+class _Near(_End):
+    """The side that was called; it calls the other."""
+
+    def __init__(self, upstream_port: int, delay_seconds: float) -> None:
+        super().__init__(delay_seconds)
+        self._upstream_port = upstream_port
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._calling = self._loop.create_task(self._call())
+
+    async def _call(self) -> None:
+        far, far_end = await self._loop.create_connection(
+            lambda: _End(self._delay_seconds), "127.0.0.1", self._upstream_port
+        )
+        far_end.join(self.transport)
+        self.join(far)
+
+
 async def main(upstream_port: int, delay_seconds: float) -> None:
     """Serve until the process is ended."""
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", upstream_port)
-        await asyncio.gather(
-            _carry(reader, far_writer, delay_seconds), _carry(far_reader, writer, delay_seconds)
-        )
-        far_writer.close()
-        writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: _Near(upstream_port, delay_seconds), "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
-
-
-async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, delay_seconds: float) -> None:
-    """Copy until the end of the stream, which is passed on too."""
-    loop = asyncio.get_running_loop()
-    under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
-
-    async def deliver() -> None:
-        while True:
-            due, data = await under_way.get()
-            await asyncio.sleep(due - loop.time())
-            if not data:
-                break
-            writer.write(data)
-        if writer.can_write_eof():
-            writer.write_eof()
-
-    delivering = asyncio.create_task(deliver())
-    while True:
-        try:
-            data = await reader.read(1 << 18)
-        except ConnectionError:
-            data = b""  # A reset ends the stream for the other side as well.
-        under_way.put_nowait((loop.time() + delay_seconds, data))
-        if not data:
-            break
-    await delivering
 
 
 if __name__ == "__main__":

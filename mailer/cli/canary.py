@@ -9,8 +9,6 @@ from typing import Final, assert_never
 
 import click
 
-from mailer.bounces.configured import boxes_of, rules_of
-from mailer.bounces.fetch import fetch
 from mailer.cli.app import App
 from mailer.config import parse_share
 from mailer.database.models import CanaryState, IssueState
@@ -127,6 +125,10 @@ def _advance(app: App, issue: QueuedIssue, state: CanaryState, until: datetime |
 
 def _fetch(app: App) -> None:
     """Read the configured mailboxes, so that what came back counts."""
+    # Only a canary reads mailboxes; a run without one starts sooner.
+    from mailer.bounces.configured import boxes_of, rules_of
+    from mailer.bounces.fetch import fetch
+
     for open_box in boxes_of(app.settings):
         try:
             with open_box() as box:

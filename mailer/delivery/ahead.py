@@ -1,4 +1,4 @@
-"""Messages whose turn is near, composed already and being signed in a thread of its own.
+"""Messages whose turn is near, composed already and being signed in threads of their own.
 
 A signature is the dearest part of a message, and OpenSSL makes it without Python's lock. While one
 message is signed here, others are composed and leave.
@@ -15,8 +15,12 @@ from mailer.delivery.queue import Claimed
 from mailer.errors import RecipientError
 from mailer.rendering.message import Composer, Draft, Message
 
-_NEAR: Final = 24
+_NEAR: Final = 64
 """How many messages are begun before their turn; a draft shares most of its octets with the others."""
+_AT_ONCE: Final = 8
+"""How many are begun in one go: few, since no connection is served meanwhile."""
+_THREADS: Final = 2
+"""While one waits for Python's lock, the other signs."""
 
 
 class _Begun(NamedTuple):
@@ -30,7 +34,7 @@ class Ahead:
 
     def __init__(self, composer: Composer) -> None:
         self._composer = composer
-        self._thread = ThreadPoolExecutor(1, "signing") if composer.signs else None
+        self._thread = ThreadPoolExecutor(_THREADS, "signing") if composer.signs else None
         self._begun: dict[int, _Begun] = {}
         self._asked = 0
 
@@ -45,13 +49,13 @@ class Ahead:
         Raises `RecipientError` as `Composer.compose` does, for this delivery only.
         """
         begun = self._begun.pop(claimed.recipient.subscriber_id, None)
-        if self._thread is not None and self._asked % (_NEAR // 2) == 0:
+        if self._thread is not None and self._asked % _AT_ONCE == 0:
             self._begin(self._thread, following)
         self._asked += 1
         if begun is None or begun.claimed is not claimed:
             return self._composer.compose(claimed.recipient, claimed.first_at)
         if begun.signature.cancel():
-            # The thread has not come to it; here it is made as fast.
+            # No thread has come to it; here it is made as fast.
             return begun.draft.message(self._composer.signature(begun.draft))
         return begun.draft.message(begun.signature.result())
 

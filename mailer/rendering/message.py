@@ -89,8 +89,6 @@ class Draft:
 
     head: bytes
     body: list[bytes]
-    digest: bytes
-    """Of the body, as DKIM hashes it; empty where nothing is signed."""
     envelope: Envelope
     message_id: str
 
@@ -185,7 +183,12 @@ class Composer:
 
     def signature(self, draft: Draft) -> bytes:
         """Return the signature of a draft, or nothing; any thread may ask for it."""
-        return b"" if self._dkim is None else self._dkim.sign_digest(draft.head, draft.digest)
+        if self._dkim is None:
+            return b""
+        relaxed, relax = self._relaxed, self._dkim.relaxed_lines
+        # A body of ours never ends in an empty line, the one thing in which lines are not hashed alone.
+        lines = b"".join([relaxed.get(piece) or relax(piece) for piece in draft.body])
+        return self._dkim.sign_digest(draft.head, hashlib.sha256(lines).digest())
 
     def draft(self, recipient: Recipient, at: datetime) -> Draft:
         """Return the message for one recipient, all but signed.
@@ -236,7 +239,6 @@ class Composer:
         return Draft(
             b"".join(head),
             body,
-            self._digest(body),
             Envelope(
                 f"b.{path}@{self._bounce_domain}", address, self._author_smtputf8 or not address.isascii()
             ),
@@ -318,13 +320,6 @@ class Composer:
         return (
             f"List-Unsubscribe: <{self._public_url}/u/{link}>,\r\n <{self._mailto}?subject={link}>\r\n"
         ).encode("ascii")
-
-    def _digest(self, body: list[bytes]) -> bytes:
-        if self._dkim is None:
-            return b""
-        relaxed, relax = self._relaxed, self._dkim.relaxed_lines
-        # A body of ours never ends in an empty line, the one thing in which lines are not hashed alone.
-        return hashlib.sha256(b"".join([relaxed.get(piece) or relax(piece) for piece in body])).digest()
 
 
 def list_id(newsletter: Newsletter) -> str:
