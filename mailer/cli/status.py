@@ -17,6 +17,7 @@ from mailer.database.models import DeliveryState
 from mailer.delivery import canary, issues, queue
 from mailer.delivery.canary import Findings
 from mailer.delivery.issues import QueuedIssue
+from mailer.delivery.listing import listing
 from mailer.delivery.queue import Books
 from mailer.delivery.waiting import Waiting, waiting
 from mailer.errors import SourceError
@@ -26,10 +27,24 @@ from mailer.reports import Happening, issue_alerts
 @click.command(cls=Command)
 @click.argument("issue", required=False)
 @click.option("-w", "--watch", is_flag=True, help="Print again every two seconds, until Ctrl-C.")
+@click.option(
+    "--list",
+    "listed",
+    type=click.Choice([state.value for state in DeliveryState]),
+    help="Print the deliveries of ISSUE in this state, one a line.",
+)
 @json_option
 @pass_app
-def status(app: App, issue: str | None, watch: bool, as_json: bool) -> None:
-    """Print the books of ISSUE; of every issue without one."""
+def status(app: App, issue: str | None, watch: bool, listed: str | None, as_json: bool) -> None:
+    """Print the books of ISSUE; of every issue without one.
+
+    With --list and --json each delivery is an object of its own, one a line.
+    """
+    if listed is not None:
+        if issue is None or watch:
+            raise click.UsageError("--list needs an ISSUE, and does not watch it")
+        _list(app, issue, DeliveryState(listed), as_json)
+        return
     while True:
         _print(app, issue, as_json)
         if not watch:
@@ -161,6 +176,28 @@ def _tell(app: App, told: _Told) -> None:
         last = f"until {_local(group.last_at)}, " if group.last_at else ""
         app.out(f"  {group.number:>10,}  {group.state.value}, {last}tried {group.attempts} times at most")
         app.out(f"  {'':>10}  {group.reason[:90]}")
+
+
+def _list(app: App, name: str, state: DeliveryState, as_json: bool) -> None:
+    with app.database.reading() as session:
+        for one in listing(session, _known(session, name).id, state):
+            if as_json:
+                app.emit(
+                    {
+                        "subscriber": one.subscriber_id,
+                        "address": one.address,
+                        "state": state.value,
+                        "attempts": one.attempts,
+                        "changed_at": one.changed_at.isoformat() if one.changed_at else None,
+                        "next_at": one.due_at.isoformat() if one.due_at else None,
+                        "answer": one.answer or None,
+                        "class": one.bounce_class,
+                    }
+                )
+            else:
+                address = "(erased)" if one.address is None else one.address
+                tries = f"{one.attempts} {'try' if one.attempts == 1 else 'tries'}"
+                app.out("  ".join(filter(None, (address, tries, _local(one.changed_at), one.answer[:200]))))
 
 
 def _object(told: _Told) -> dict[str, Any]:

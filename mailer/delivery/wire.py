@@ -22,7 +22,8 @@ _ENHANCED: Final = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?:\s+|$)")
 class Reply:
     """What a server answered (RFC 5321 section 4.2); `enhanced` is RFC 3463's code, or empty.
 
-    `text` joins the lines with spaces, without codes, and may hold anything the server sent.
+    `text` joins the lines with spaces, without codes. What cannot be printed became a space: it is kept
+    in the books and shown on a terminal, and the server may be anybody's.
     """
 
     code: int
@@ -46,7 +47,10 @@ class RawReply(NamedTuple):
         enhanced = "" if match is None else match[1]
         if enhanced:
             texts = [text.removeprefix(enhanced).strip() for text in texts]
-        return Reply(self.code, enhanced, " ".join(filter(None, texts))[:_MAX_TEXT])
+        text = " ".join(filter(None, texts))[:_MAX_TEXT]
+        if not text.isprintable():
+            text = "".join(letter if letter.isprintable() else " " for letter in text)
+        return Reply(self.code, enhanced, text)
 
 
 class WireError(Exception):

@@ -63,3 +63,25 @@ def test_retry_queues_exactly_those_again(
     assert run(["status", "1", "--json", "-C", str(folder.path)]) == 0
     books = json.loads(capsys.readouterr().out)["books"]
     assert (books["queued"], books["sent"], books[only]) == (number, 14, 0)
+
+
+def test_deliveries_of_a_state_are_listed_one_by_one(
+    folder: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["status", "1", "--list", "failed", "--json", "-C", str(folder.path)]) == 0
+    failed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [one["answer"] for one in failed] == ["550 5.1.1 No such user"] * 2
+    assert [one["address"].partition("@")[0] for one in failed] == ["s1", "s2"]
+    assert [(one["state"], one["attempts"], one["next_at"]) for one in failed] == [("failed", 1, None)] * 2
+    assert run(["status", "1", "--list", "deferred", "-C", str(folder.path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition("@")[0] for line in lines] == ["s3", "s4", "s5", "s6"]
+    assert "  1 try  20" in lines[0]
+    assert lines[0].endswith("  451 4.7.1 Greylisted, come again")
+    assert run(["status", "1", "--list", "uncertain", "-C", str(folder.path)]) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_list_without_an_issue_is_refused(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["status", "--list", "failed", "-C", str(folder.path)]) == 2
+    assert "--list needs an ISSUE" in capsys.readouterr().err

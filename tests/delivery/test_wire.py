@@ -58,6 +58,7 @@ def test_any_bytes_are_replies_or_an_error(raw: bytes) -> None:
         (b"552 5.2.2.1 odd\r\n", (552, "", "5.2.2.1 odd")),
         (b"450 10.0.0.1 busy\r\n", (450, "", "10.0.0.1 busy")),
         (b"550 caf\xc3\xa9 \xff\r\n", (550, "", "café \ufffd")),
+        (b"550 5.1.1 no\x00such\x1b[31m user\xe2\x80\xaek.\r\n", (550, "5.1.1", "no such [31m user k.")),
     ],
 )
 def test_enhanced_code_is_told_from_the_text(raw: bytes, said: tuple[int, str, str]) -> None:

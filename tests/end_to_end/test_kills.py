@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -146,6 +147,12 @@ def test_many_kills_repeat_nobody_when_uncertain_deliveries_are_held(
         assert 0 < books.uncertain <= _KILLS * _WINDOW
         assert max(recorder.accepted.values()) == 1
         held = books.uncertain
+        listed = run.folder.mailer("status", "1", "--list", "uncertain", "--json").out.splitlines()
+        assert len(listed) == held
+        addresses = {json.loads(line)["address"] for line in listed}
+        assert addresses >= {f"reader{number}@example.com" for number in range(_READERS)} - set(
+            recorder.accepted
+        )
         never = _READERS - len(recorder.accepted)
         assert never <= held
         assert run.folder.mailer("retry", "1", "--only", "uncertain").code == 0

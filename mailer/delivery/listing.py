@@ -1,0 +1,65 @@
+"""The deliveries of an issue in one state, one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from mailer.database.models import Delivery, DeliveryState, Subscriber
+
+_AT_ONCE: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A delivery as it stands; what was never tried has no attempts and no answer."""
+
+    subscriber_id: int
+    address: str | None
+    """None once the subscriber is erased."""
+    attempts: int
+    changed_at: datetime | None
+    due_at: datetime | None
+    code: int | None
+    enhanced: str | None
+    reply: str | None
+    bounce_class: str | None
+
+    @property
+    def answer(self) -> str:
+        """The last answer in one line."""
+        return " ".join(str(part) for part in (self.code, self.enhanced, self.reply) if part)
+
+
+def listing(session: Session, issue_id: int, state: DeliveryState) -> Iterator[Listed]:
+    """Yield the deliveries of an issue in this state, in the order of their subscribers' ids.
+
+    A page is read at a time: a million take no more memory than a thousand.
+    """
+    columns = (
+        select(
+            Delivery.subscriber_id,
+            Subscriber.address,
+            Delivery.attempts,
+            Delivery.changed_at,
+            Delivery.due_at,
+            Delivery.code,
+            Delivery.enhanced,
+            Delivery.reply,
+            Delivery.bounce_class,
+        )
+        .outerjoin(Subscriber, Subscriber.id == Delivery.subscriber_id)
+        .where(Delivery.issue_id == issue_id, Delivery.state == state.value)
+        .order_by(Delivery.subscriber_id)
+        .limit(_AT_ONCE)
+    )
+    after = 0
+    while rows := session.execute(columns.where(Delivery.subscriber_id > after)).all():
+        for row in rows:
+            yield Listed(*row)
+        after = rows[-1].subscriber_id
