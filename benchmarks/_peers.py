@@ -13,6 +13,12 @@ from pathlib import Path
 from typing import Final
 
 import aiosmtplib
+import dkim
+
+from benchmarks.compose import Peer
+from mailer.config import load
+from mailer.delivery.editions import build
+from mailer.rendering.message import Recipient
 
 _PROJECT: Final = Path(__file__).parents[1]
 _NODE: Final = _PROJECT / "tests" / "install" / "node"
@@ -54,3 +60,29 @@ def run_aiosmtplib(port: int, content: bytes, number: int, connections: int) -> 
     began = time.perf_counter()
     asyncio.run(everything())
     return (time.perf_counter() - began) * number / (number // connections * connections)
+
+
+def run_plain_script(config: Path, issue: Path, port: int, number: int) -> float:
+    """Return the seconds of a plain script: each message is rendered, built, signed and sent by itself.
+
+    The rendering is ours, which is no slower than another; Jinja and EmailMessage, dkimpy and aiosmtplib
+    do the rest, over 20 connections.
+    """
+    settings = load(config)
+    (key,) = settings.dkim
+    pem = settings.path(key.key_file).read_bytes()
+    recipients = (Recipient(n, f"reader{n}@example.com", f"Reader {n}") for n in range(1, number + 1))
+
+    async def connection() -> None:
+        async with aiosmtplib.SMTP(hostname="127.0.0.1", port=port, use_tls=False, start_tls=False) as client:
+            for recipient in recipients:
+                content = Peer(build(settings, issue)).compose(recipient)
+                field = dkim.sign(content, key.selector.encode(), key.domain.encode(), pem)
+                await client.sendmail("b@example.org", [recipient.email], field + content)
+
+    async def everything() -> None:
+        await asyncio.gather(*(connection() for _ in range(20)))
+
+    began = time.perf_counter()
+    asyncio.run(everything())
+    return time.perf_counter() - began

@@ -51,7 +51,7 @@ def measure(options: argparse.Namespace) -> Iterator[Figure]:
         Recipient(100_000 + number, f"reader{number}@example.net", f"Reader {number}")
         for number in range(options.compose_messages)
     ]
-    composer = _composer(edition, None)
+    composer = composer_of(edition, None)
     peer = Peer(edition)
     few = recipients[: max(1, len(recipients) // 100)]
     ours, plain = _best(
@@ -63,7 +63,7 @@ def measure(options: argparse.Namespace) -> Iterator[Figure]:
     )  # fmt: skip
     key = generate_private_key(public_exponent=65537, key_size=2048)
     signer = dkim.Signer([dkim.SigningKey("example.org", "mail", key)])
-    signing = _composer(edition, Dkim(dkim.relaxed_lines, signer.sign_digest))
+    signing = composer_of(edition, Dkim(dkim.relaxed_lines, signer.sign_digest))
     body = composer.compose(recipients[0], _AT).content
     some = recipients[: max(1, len(recipients) // 5)]
     signed, unsigned, openssl = _best(
@@ -123,7 +123,8 @@ class Peer:
         token = _SIGNER.link(Subject(7, recipient.subscriber_id))
         path = _SIGNER.return_path(Subject(7, recipient.subscriber_id))
         base = "https://news.example.org"
-        urls = {name: f"{base}/{name[0]}/{token}" for name in ("unsubscribe", "preferences", "click", "open")}
+        names = ("unsubscribe", "preferences", "click", "open", "view")
+        urls = {name: f"{base}/{name[0]}/{token}" for name in names}
         message = EmailMessage(policy=SMTP)
         message["Date"] = _AT
         message["From"] = "The Week <ada@example.org>"
@@ -140,7 +141,8 @@ class Peer:
         return message.as_bytes()
 
 
-def _composer(edition: Edition, signing: Dkim | None) -> Composer:
+def composer_of(edition: Edition, signing: Dkim | None) -> Composer:
+    """Return what makes the messages of an edition, signed or not."""
     return Composer(
         edition,
         issue_id=7,

@@ -8,11 +8,9 @@ seconds, many windows later: the peak is the kernel's, of the whole life of the 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,6 +21,7 @@ from pathlib import Path
 from sqlalchemy import select
 
 from benchmarks import Figure
+from benchmarks._sink import sink
 from benchmarks.people import database_of
 from mailer.config.shipped import shipped
 from mailer.database.models import Delivery, DeliveryState
@@ -61,7 +60,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def measure(options: argparse.Namespace) -> Iterator[Figure]:
     """Yield the peak of both in MB, their ratio, and how much was sent meanwhile."""
     many = options.memory_subscribers
-    with tempfile.TemporaryDirectory() as scratch, _sink() as port:
+    with tempfile.TemporaryDirectory() as scratch, sink() as port:
         few_mb, few_books = _peak(Path(scratch) / "few", port, _FEW, seconds=None)
         many_mb, many_books = _peak(Path(scratch) / "many", port, many, seconds=options.memory_seconds)
     if few_books.sent != _FEW or many_books.audience != many or not many_books.balanced:
@@ -117,21 +116,3 @@ def _wait_for_first(database: Database, running: subprocess.Popen[bytes]) -> Non
                 return
         time.sleep(1)
     raise AssertionError("the run ended before it had sent anything")
-
-
-@contextlib.contextmanager
-def _sink() -> Iterator[int]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-    program = shutil.which("smtp-sink", path="/usr/sbin:/usr/bin:/usr/local/sbin")
-    if program is None:
-        raise SystemExit("smtp-sink is not installed (Debian: postfix)")
-    user = ["-u", "nobody"] if os.geteuid() == 0 else []
-    running = subprocess.Popen([program, *user, f"127.0.0.1:{port}", "1000"])
-    try:
-        time.sleep(0.5)
-        yield port
-    finally:
-        running.terminate()
-        running.wait()

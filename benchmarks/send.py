@@ -8,11 +8,9 @@ no books, signs nothing and sends the same octets each time.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import resource
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
@@ -24,7 +22,8 @@ from pathlib import Path
 from sqlalchemy import insert
 
 from benchmarks import Figure
-from benchmarks._peers import delayed, run_aiosmtplib, run_nodemailer
+from benchmarks._peers import delayed, run_aiosmtplib, run_nodemailer, run_plain_script
+from benchmarks._sink import program, sink
 from mailer.config import load
 from mailer.database.models import Subscriber
 from mailer.database.session import Database
@@ -35,6 +34,8 @@ from mailer.delivery.sender import now
 _CONNECTIONS = 20
 _ROUND_TRIP_SECONDS = 0.05
 _LINKS = 15
+_FEW = 100
+"""How many messages the slowest peer sends."""
 _HTML_OCTETS = 60_000
 _PROJECT = Path(__file__).parents[1]
 _CONFIG = """\
@@ -64,15 +65,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--send-subscribers", type=int, default=20_000, metavar="N", help="for 'send'")
     parser.add_argument("--send-rounds", type=int, default=5, metavar="N", help="for 'send'")
     parser.add_argument(
-        "--send-far-subscribers", type=int, default=4_000, metavar="N", help="for 'send', at 50 ms"
+        "--send-far-subscribers", type=int, default=20_000, metavar="N", help="for 'send', at 50 ms"
     )
 
 
 def measure(options: argparse.Namespace) -> Iterator[Figure]:
     """Yield messages a second, ours and the peer's, and our CPU time a message."""
     number, rounds = options.send_subscribers, options.send_rounds
-    source = _program("smtp-source")
-    with tempfile.TemporaryDirectory() as scratch, _sink() as port:
+    source = program("smtp-source")
+    with tempfile.TemporaryDirectory() as scratch, sink() as port:
         folder = _newsletter(Path(scratch) / "news", port)
         message = sample.render(load(folder / "config.toml"), folder / "issues" / "001-bench.md").message
         content = Path(scratch) / "message.eml"
@@ -86,6 +87,9 @@ def measure(options: argparse.Namespace) -> Iterator[Figure]:
             fewer = max(_CONNECTIONS, number // 4)
             if taken := run_nodemailer(port, content, fewer, _CONNECTIONS):
                 pool.append(fewer / taken)
+        script = _FEW / run_plain_script(
+            folder / "config.toml", folder / "issues" / "001-bench.md", port, _FEW
+        )
         far = list(_far(Path(scratch) / "far", port, content, message, options.send_far_subscribers))
     ratio = statistics.median(one / other for one, other in zip(ours, peer, strict=True))
     yield Figure(
@@ -101,6 +105,7 @@ def measure(options: argparse.Namespace) -> Iterator[Figure]:
     yield Figure("send", "CPU a message, all in all", statistics.median(cpu), unit="µs")
     if pool:
         yield _beside("beside nodemailer's pool", statistics.median(ours), statistics.median(pool), 2.5)
+    yield _beside("beside aiosmtplib, a rendering and dkimpy for each", statistics.median(ours), script, 20)
     yield from far
 
 
@@ -187,25 +192,3 @@ def _run_source(source: str, port: int, content: Path, number: int) -> float:
     began = time.perf_counter()
     subprocess.run(command, check=True)
     return time.perf_counter() - began
-
-
-@contextlib.contextmanager
-def _sink() -> Iterator[int]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-    user = ["-u", "nobody"] if Path("/proc/self").stat().st_uid == 0 else []
-    running = subprocess.Popen([_program("smtp-sink"), *user, f"127.0.0.1:{port}", "1000"])
-    try:
-        time.sleep(0.5)
-        yield port
-    finally:
-        running.terminate()
-        running.wait()
-
-
-def _program(name: str) -> str:
-    found = shutil.which(name, path="/usr/sbin:/usr/bin:/usr/local/sbin")
-    if found is None:
-        raise SystemExit(f"send: {name} is missing; it comes with Postfix (make servers)")
-    return found

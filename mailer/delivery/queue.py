@@ -263,24 +263,20 @@ def claim(
         waiting.append(DeliveryState.UNCERTAIN.value)
     wanted = {"issue_id": issue_id, "at": at, "except_domains": sorted(except_domains)}
     connection = session.connection()
-    rows = list(connection.execute(_DUE, {**wanted, "states": waiting, "count": limit}).mappings())
+    rows = connection.execute(_DUE, {**wanted, "states": waiting, "count": limit}).all()
     if len(rows) < limit:
         next_ones = {**wanted, "after": after, "count": limit - len(rows)}
-        queued = list(connection.execute(_MEMBERS if members_only else _QUEUED, next_ones).mappings())
+        queued = connection.execute(_MEMBERS if members_only else _QUEUED, next_ones).all()
         if queued:
-            after = queued[-1]["subscriber_id"]
-        rows += queued
-    allowed = [row for row in rows if row["allowed"]]
-    refused = [row["subscriber_id"] for row in rows if not row["allowed"]]
+            after = queued[-1].subscriber_id
+        rows = [*rows, *queued]
+    allowed = [row.subscriber_id for row in rows if row.allowed]
+    refused = [row.subscriber_id for row in rows if not row.allowed]
     if refused:
         _move(session, issue_id, refused, at, state=DeliveryState.SKIPPED, reply=OPTED_OUT)
-    _mark_sending(session, issue_id, [row["subscriber_id"] for row in allowed], run_id=run_id, at=at)
-    tags = _tags(session, [row["subscriber_id"] for row in allowed])
+    _mark_sending(session, issue_id, allowed, run_id=run_id, at=at)
     return Taken(
-        [_claimed(row, tags, at) for row in allowed],
-        after,
-        len(refused),
-        Counter(row["state"] for row in rows),
+        _claimed(rows, _tags(session, allowed), at), after, len(refused), Counter(row.state for row in rows)
     )
 
 
@@ -377,20 +373,18 @@ def _mark_sending(
         session.connection().execute(_MARK_SENDING, values)
 
 
-def _claimed(row: Mapping[Any, Any], tags: Mapping[int, tuple[str, ...]], at: datetime) -> Claimed:
-    subscriber_id: int = row["subscriber_id"]
-    return Claimed(
-        Recipient(
-            subscriber_id=subscriber_id,
-            email=row["address"],
-            name=row["name"],
-            attributes=row["attributes"],
-            tags=tags.get(subscriber_id, ()),
-        ),
-        domain=row["domain"],
-        attempt=row["attempts"] + 1,
-        first_at=row["first_at"] or at,
-    )
+def _claimed(rows: Iterable[Any], tags: Mapping[int, tuple[str, ...]], at: datetime) -> list[Claimed]:
+    # Unpacked, since a look-up by name costs more than all the rest here.
+    return [
+        Claimed(
+            Recipient(subscriber_id, address, name, attributes, tags.get(subscriber_id, ())),
+            domain,
+            attempts + 1,
+            first_at or at,
+        )
+        for subscriber_id, _, attempts, first_at, address, domain, name, attributes, may_be_mailed in rows
+        if may_be_mailed
+    ]
 
 
 def _tags(session: Session, subscriber_ids: Sequence[int]) -> dict[int, tuple[str, ...]]:

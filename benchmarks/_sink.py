@@ -1,0 +1,35 @@
+"""Postfix's smtp-sink, the receiving side of every benchmark that sends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def sink() -> Iterator[int]:
+    """Yield the port at which smtp-sink takes whatever comes, as fast as it can."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    user = ["-u", "nobody"] if os.geteuid() == 0 else []
+    running = subprocess.Popen([program("smtp-sink"), *user, f"127.0.0.1:{port}", "1000"])
+    try:
+        time.sleep(0.5)
+        yield port
+    finally:
+        running.terminate()
+        running.wait()
+
+
+def program(name: str) -> str:
+    """Return the path of a program of Postfix's."""
+    found = shutil.which(name, path="/usr/sbin:/usr/bin:/usr/local/sbin")
+    if found is None:
+        raise SystemExit(f"{name} is missing; it comes with Postfix (make servers)")
+    return found
