@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
-import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.end_to_end.spawner import Spawner
 
 PROJECT = Path(__file__).parents[2]
 ISSUE = """\
@@ -36,6 +40,14 @@ class Ran:
         return found
 
 
+@functools.cache
+def _spawner() -> Spawner:
+    """Return what starts this test process's commands."""
+    made = Spawner()
+    atexit.register(made.close)
+    return made
+
+
 class Folder:
     """A folder with config.toml, templates and one issue, `001-short`."""
 
@@ -53,17 +65,15 @@ class Folder:
         return [sys.executable, "-m", "mailer", *arguments, "-C", str(self.path)]
 
     def mailer(self, *arguments: str, **environment: str) -> Ran:
-        """Run a command to its end."""
-        done = subprocess.run(
-            self.command(*arguments),
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, **environment},
-        )
-        return Ran(done.returncode, done.stdout, done.stderr)
+        """Run a command to its end, in a process of its own."""
+        with tempfile.TemporaryDirectory() as scratch:
+            out, err = Path(scratch, "out"), Path(scratch, "err")
+            spawner = _spawner()
+            spawner.start(
+                *arguments, "-C", str(self.path), environment=environment, out=str(out), err=str(err)
+            )
+            code = spawner.wait()
+            return Ran(code, out.read_text(encoding="utf-8"), err.read_text(encoding="utf-8"))
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start a command and return while it runs."""

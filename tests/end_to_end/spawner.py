@@ -1,8 +1,9 @@
 """Starts `mailer` commands by forking from a process that has loaded everything already.
 
-A hundred restarts of the command would mostly be imports. Run as a program: for each line on standard
-input, a JSON list of arguments, a child in a session of its own runs that command; the line printed
-first is the child's process id, the second, when it has ended, its exit code.
+A hundred starts of the command would mostly be imports. Run as a program: for each line on standard
+input, a JSON object of arguments, environment and the files that take what is printed, a child in a
+session of its own runs that command; the line printed first is the child's process id, the second, when
+it has ended, its exit code.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -28,10 +30,17 @@ class Spawner:
             cwd=Path(__file__).parents[2],
         )
 
-    def start(self, *arguments: str) -> int:
+    def start(
+        self,
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        out: str = os.devnull,
+        err: str = os.devnull,
+    ) -> int:
         """Start a command; return its process id, which is also that of its group."""
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(arguments) + "\n")
+        wanted = {"arguments": arguments, "environment": dict(environment or {}), "out": out, "err": err}
+        self._process.stdin.write(json.dumps(wanted) + "\n")
         return int(self._line())
 
     def wait(self) -> int:
@@ -53,13 +62,18 @@ def _serve() -> None:
     for module in (place.split(":")[0] for place, _ in COMMANDS.values()):
         importlib.import_module(module)
     for line in sys.stdin:
+        wanted = json.loads(line)
         child = os.fork()
         if not child:
             os.setsid()
-            nothing = os.open(os.devnull, os.O_RDWR)
-            os.dup2(nothing, 0)
-            os.dup2(nothing, 1)
-            os._exit(run(json.loads(line)))
+            os.environ.update(wanted["environment"])
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            os.dup2(os.open(wanted["out"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), 1)
+            os.dup2(os.open(wanted["err"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), 2)
+            code = run(wanted["arguments"])
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
         print(child, flush=True)
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 
