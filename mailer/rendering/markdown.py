@@ -23,7 +23,7 @@ from pygments.lexers import get_lexer_by_name
 from pygments.util import ClassNotFound
 
 from mailer.errors import SourceError
-from mailer.rendering.raw_html import plain
+from mailer.rendering.raw_html import ends_line, plain
 from mailer.rendering.slots import SLOT, TAG_LINE
 
 MAX_NESTING: Final = 50
@@ -115,7 +115,9 @@ def _inline_text(children: Sequence[Token]) -> Iterator[str]:
     for child in children:
         if child.type in ("text", "code_inline"):
             yield TAG_LINE.sub("", child.content)
-        elif child.type in ("softbreak", "hardbreak"):
+        elif child.type in ("softbreak", "hardbreak") or (
+            child.type == "html_inline" and ends_line(child.content)
+        ):
             yield " "
         elif child.type == "image":
             yield f" {child.attrGet('title') or ''} "
@@ -282,7 +284,7 @@ def _all_buttons(children: Sequence[Token]) -> bool:
             inside = any_button = True
         elif child.type == "link_close":
             inside = False
-        elif not inside and child.type != "softbreak" and child.content.strip():
+        elif not inside and (child.type in ("image", "footnote_ref") or child.content.strip()):
             return False
     return any_button
 

@@ -143,6 +143,12 @@ def plain(html: str, number: Callable[[str], int] | None = None) -> str:
     return "\n".join(line for line in lines if line)
 
 
+def ends_line(tag: str) -> bool:
+    """Whether what stands before and after a tag are on lines of their own."""
+    name = re.match(r"</?([A-Za-z][A-Za-z0-9]*)", tag)
+    return name is not None and name[1].lower() in _BLOCKS | {"td", "th"}
+
+
 class _Depth(HTMLParser):
     def __init__(self) -> None:
         super().__init__()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from html import unescape
 from typing import Final
 
@@ -14,13 +14,16 @@ from markdown_it.tree import SyntaxTreeNode
 from wcwidth import wcswidth
 
 from mailer.rendering.markdown import VOICES, call_out_title, footnote_number, is_button
-from mailer.rendering.raw_html import plain
+from mailer.rendering.raw_html import ends_line, plain
 from mailer.rendering.slots import SLOT
 
 WIDTH: Final = 72
 # How wide a slot is taken to be when lines are broken: about a first name.
 _SLOT_WIDTH: Final = 8
+# What is left for words inside quotes and lists, at the least.
+_LEAST_WIDTH: Final = 30
 _BLANKS: Final = re.compile(r"[ \t\n]+")
+_BLANK_ENDS: Final = re.compile(r"(?<!^--)[ \t]+$", re.MULTILINE)
 # mbox readers take "From " for the start of the next mail; SMTP doubles a leading dot.
 _UNSAFE_START: Final = re.compile(r"^(?=From |\.)", re.MULTILINE)
 # Closing marks that must not begin a line, opening ones that must not end it.
@@ -58,18 +61,21 @@ def render_text(tokens: Sequence[Token], links: Links) -> str:
     return safe_lines(_blocks(SyntaxTreeNode(tokens).children, WIDTH, links))
 
 
-def heading(text: str, tag: str = "h1") -> str:
+def heading(text: str, tag: str = "h1", width: int = WIDTH) -> str:
     """Return `text` wrapped and underlined as wide as its longest line."""
-    lines = wrap(text, WIDTH)
+    lines = wrap(text, width)
     rule = _UNDERLINES.get(tag)
     if rule is None or not lines:
         return "\n".join(lines)
-    return "\n".join([*lines, rule * max(3, *(columns(line) for line in lines))])
+    return "\n".join([*lines, rule * min(width, max(3, *(columns(line) for line in lines)))])
 
 
 def safe_lines(text: str) -> str:
-    """Return `text` with no line that begins with `From ` or a dot, and no blanks at line ends."""
-    text = re.sub(r"[ \t]+$", "", text, flags=re.MULTILINE)
+    """Return `text` with no line that begins with `From ` or a dot, and no blanks at line ends.
+
+    The blank of `-- ` stays, by which readers know what stands below every mail (RFC 3676, section 4.3).
+    """
+    text = _BLANK_ENDS.sub("", text)
     return _UNSAFE_START.sub(" ", text)
 
 
@@ -129,7 +135,7 @@ def _wide_pieces(word: str) -> Iterator[str]:
     yield word[start:]
 
 
-def _blocks(nodes: Iterable[SyntaxTreeNode], width: int, links: Links, *, tight: bool = False) -> str:
+def _blocks(nodes: Iterable[SyntaxTreeNode], width: int, links: Links, tight: bool = False) -> str:
     """Return blocks one under the other; a block tag clings to what follows it."""
     out: list[str] = []
     pending = ""
@@ -149,13 +155,13 @@ def _blocks(nodes: Iterable[SyntaxTreeNode], width: int, links: Links, *, tight:
 
 def _block(node: SyntaxTreeNode, width: int, links: Links) -> str:
     if node.type == "heading":
-        return heading(_inline(node.children[0], links), node.tag)
+        return heading(_inline(node.children[0], links), node.tag, width)
     if node.type == "paragraph":
         return "\n".join(wrap(_inline(node.children[0], links), width))
     if node.type in ("fence", "code_block"):
-        return _indented(node.content.rstrip("\n"), "    ", "    ")
+        return _code(node.content.rstrip("\n"), width)
     if node.type == "blockquote":
-        return _indented(_blocks(node.children, max(20, width - 2), links), "> ", "> ", blank=">")
+        return _within("> ", "> ", width, lambda room: _blocks(node.children, room, links), blank=">")
     if node.type in ("bullet_list", "ordered_list"):
         return _list(node, width, links)
     if node.type == "hr":
@@ -167,22 +173,53 @@ def _block(node: SyntaxTreeNode, width: int, links: Links) -> str:
     if node.type.removeprefix("container_") in VOICES:
         return _voice(node, width, links)
     if node.type.startswith("container_"):
-        title = call_out_title(_opening(node))
-        body = _blocks(node.children, max(20, width - 2), links)
-        return _indented(f"{title}\n\n{body}", "| ", "| ", blank="|")
+        return _within("| ", "| ", width, lambda room: _call_out(node, room, links), blank="|")
     if node.type == "footnote":
         mark = f"({footnote_number(_opening(node))}) "
-        body = _blocks(node.children, max(20, width - len(mark)), links)
-        return _indented(body, mark, " " * len(mark))
+        return _within(mark, " " * len(mark), width, lambda room: _blocks(node.children, room, links))
     return _blocks(node.children, width, links)
+
+
+def _within(first: str, rest: str, width: int, body: Callable[[int], str], *, blank: str = "") -> str:
+    """Return what `body` gives for the width that is left, behind `first`, and `rest` on later lines.
+
+    Too deep inside other blocks for words to have room, the mark stands alone above.
+    """
+    if width - len(first) < _LEAST_WIDTH:
+        return f"{first.rstrip()}\n{body(width)}"
+    return _indented(body(width - len(first)), first, rest, blank=blank)
+
+
+def _call_out(node: SyntaxTreeNode, width: int, links: Links) -> str:
+    title = "\n".join(wrap(call_out_title(_opening(node)), width))
+    return f"{title}\n\n{_blocks(node.children, width, links)}"
+
+
+def _code(content: str, width: int) -> str:
+    """Return code indented; a line too long is broken at blanks, and goes on further in."""
+    lines = []
+    for line in content.split("\n"):
+        lines += [line] if columns(line) <= width - 4 else _broken(line, width - 4)
+    return _indented("\n".join(lines), "    ", "    ")
+
+
+def _broken(line: str, width: int) -> list[str]:
+    lines = [""]
+    for part in re.findall(r"\s*\S+", line):
+        if lines[-1].strip() and columns(lines[-1] + part) > width:
+            lines.append("    " + part.lstrip())
+        else:
+            lines[-1] += part
+    return lines
 
 
 def _voice(node: SyntaxTreeNode, width: int, links: Links) -> str:
     """Return what somebody asks or answers: below the name, or a question after a dash."""
-    body = _blocks(node.children, width - 2, links)
-    if who := call_out_title(_opening(node)):
-        return f"{who}\n{_indented(body, '  ', '  ')}"
-    return _indented(body, "– ", "  ") if node.type == "container_question" else body
+    if who := "\n".join(wrap(call_out_title(_opening(node)), width)):
+        return f"{who}\n" + _within("  ", "  ", width, lambda room: _blocks(node.children, room, links))
+    if node.type == "container_question":
+        return _within("– ", "  ", width, lambda room: _blocks(node.children, room, links))
+    return _blocks(node.children, width, links)
 
 
 def _opening(node: SyntaxTreeNode) -> Token:
@@ -197,11 +234,10 @@ def _list(node: SyntaxTreeNode, width: int, links: Links) -> str:
         child.type == "paragraph" and child.hidden for item in node.children for child in item.children
     )
     items = []
-    pending = ""
     for item in node.children:
         mark = "- " if node.type == "bullet_list" else f"{number}. "
-        body = _blocks(item.children, max(20, width - len(mark)), links, tight=tight)
-        items.append(pending + _indented(body, mark, " " * len(mark)))
+        inside = partial(_blocks, item.children, links=links, tight=tight)
+        items.append(_within(mark, " " * len(mark), width, inside))
         number += 1
     return ("\n" if tight or not first else "\n\n").join(items)
 
@@ -241,11 +277,14 @@ def _inline(node: SyntaxTreeNode, links: Links) -> str:
     if node.type == "code_inline":
         return f"`{node.content}`"
     if node.type == "image":
-        return str(node.attrs.get("title") or f"[{node.content}]" if node.content else "")
+        shown = (f"[{node.content}]" if node.content else "", str(node.attrs.get("title") or ""))
+        return "\n".join(filter(None, shown))
     if node.type == "html_inline":
         return _html_tag(node.content, links)
     if node.type == "footnote_ref":
         return f" ({int(node.meta['id']) + 1})"
+    if node.type == "inline" and _only_buttons(node):
+        return "\n".join(_button(child, links) for child in node.children if child.type == "link")
     inner = "".join(_inline(child, links) for child in node.children)
     if node.type == "em" or node.type == "strong":
         return f"*{inner}*" if inner.strip() else inner
@@ -256,9 +295,25 @@ def _inline(node: SyntaxTreeNode, links: Links) -> str:
     return inner
 
 
+def _only_buttons(node: SyntaxTreeNode) -> bool:
+    """Whether a line is one button or several, each of which gets lines of its own."""
+    links = [child for child in node.children if child.type == "link"]
+    others = (child for child in node.children if child.type not in ("link", "softbreak"))
+    return (
+        bool(links)
+        and all(is_button(_opening(link)) for link in links)
+        and all(child.type in ("hardbreak", "text") and not child.content.strip() for child in others)
+    )
+
+
+def _button(node: SyntaxTreeNode, links: Links) -> str:
+    label = "".join(_inline(child, links) for child in node.children)
+    return f"{label}:\n{links.shown(str(node.attrs.get('href', '')))}"
+
+
 def _html_tag(tag: str, links: Links) -> str:
     """Return what one tag of the author's HTML is in text: a line end, the number of a link, or nothing."""
-    if _LINE_END_TAG.match(tag):
+    if ends_line(tag):
         return "\n"
     if tag.lower().startswith("</a") and links.open:
         return f" [{links.number(links.open.pop())}]"
@@ -267,16 +322,13 @@ def _html_tag(tag: str, links: Links) -> str:
     return ""
 
 
-_LINE_END_TAG: Final = re.compile(r"(?i)<br\b")
 _LINK_TAG: Final = re.compile(r"""(?i)<a\s[^>]*?href\s*=\s*(?:"([^"]*)"|'([^']*)')""")
 
 
 def _link(node: SyntaxTreeNode, label: str, links: Links) -> str:
     url = str(node.attrs.get("href", ""))
-    if is_button(_opening(node)):
-        return f"{label}:\n{links.shown(url)}"
     if not url or url.startswith("#"):
         return label
-    if url.removeprefix("mailto:") == label or url == label:
-        return links.shown(url)
+    if label in (url, url.removeprefix("mailto:")):
+        return links.shown(url).removeprefix("mailto:")
     return f"{label} [{links.number(url)}]"

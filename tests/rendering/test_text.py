@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import html as html_module
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mailer.rendering.markdown import parse_markdown
@@ -70,27 +69,29 @@ def test_wrapping_loses_no_character(text: str, width: int) -> None:
     assert "".join(wrap(text, width)) == text
 
 
-@settings(max_examples=25, deadline=None)
-@given(
-    st.lists(
-        st.tuples(
-            st.sampled_from(["{}", "## {}", "> {}", "- {}", "1. {}", "*{}*", "**{}**"]),
-            st.lists(st.from_regex(r"[a-z]{2,9}", fullmatch=True), min_size=1, max_size=8),
-        ),
-        min_size=1,
-        max_size=8,
-    )
-)
-def test_html_and_text_hold_the_same_words_in_the_same_order(blocks: list[tuple[str, list[str]]]) -> None:
-    # Each word bears its number, so that order and completeness show; marks around them may differ.
-    number = iter(range(10_000))
-    body = "\n\n".join(
-        form.format(" ".join(f"{word}{next(number)}" for word in words)) for form, words in blocks
-    )
-    edition = edition_of(body)
-    wanted = re.findall(r"[a-z]{2,9}\d+", body)
-    visible = re.sub(r"<style.*?</style>|<!--.*?-->|<[^>]+>", " ", edition.html, flags=re.DOTALL)
-    shown = html_module.unescape(visible)
-    known = set(wanted)
-    for content in (shown, edition.text):
-        assert [word for word in re.findall(r"[a-z]{2,9}\d+", content) if word in known] == wanted
+def test_what_stands_below_every_mail_begins_as_a_signature() -> None:
+    text = edition_of("-- \n\nOne\n\n--  \nTwo").text
+    assert [line for line in text.splitlines() if line.startswith("--")] == ["--", "--", "-- "]
+
+
+def test_buttons_have_lines_of_their_own_and_in_a_sentence_are_links() -> None:
+    links = Links()
+    body = "[Yes](https://y.example){.button}\n[No](https://n.example){.button}\n\nOr [go](https://g.example){.button}."
+    text = render_text(parse_markdown(body), links)
+    assert text == "Yes:\nhttps://y.example\nNo:\nhttps://n.example\n\nOr go [1]."
+    assert links.listed() == "[1] https://g.example"
+
+
+def test_image_is_its_alternative_text_and_its_caption() -> None:
+    assert text_of('![A jar](jar.png "By Ada")') == "[A jar]\nBy Ada"
+    assert text_of("![A jar](jar.png)") == "[A jar]"
+    assert text_of('![](jar.png "By Ada")') == "By Ada"
+
+
+def test_long_line_of_code_goes_on_further_in() -> None:
+    text = text_of("```\n  say " + "word " * 14 + "\nhttps://example.org/" + "far/" * 30 + "\n```\n")
+    assert text.splitlines() == [
+        "      say" + " word" * 12,
+        "        word word",
+        "    https://example.org/" + "far/" * 30,
+    ]

@@ -1,0 +1,85 @@
+"""HTML, text and web page say the same words in the same order, whatever the Markdown."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mailer.rendering.edition import Edition
+from mailer.rendering.text import columns
+from tests.rendering.generated import WORD, Document, documents
+from tests.rendering.test_raw_html import edition_of
+
+_INLINE = frozenset({"a", "abbr", "b", "code", "em", "i", "s", "small", "span", "strong", "sub", "u"})
+_MARKS = re.compile(r"[*~`]")
+_RUNS = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+class _Seen(HTMLParser):
+    """What a reader sees who is shown no images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.text = ""
+        self._hidden = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._hidden += tag in ("style", "title")
+        if tag == "img":
+            self.text += f" {dict(attrs).get('alt') or ''} "
+        elif tag not in _INLINE:
+            self.text += " "
+
+    def handle_endtag(self, tag: str) -> None:
+        self._hidden -= tag in ("style", "title")
+        if tag not in _INLINE:
+            self.text += " "
+
+    def handle_data(self, data: str) -> None:
+        if not self._hidden:
+            self.text += data
+
+
+def seen(html: str) -> list[str]:
+    reader = _Seen()
+    reader.feed(html)
+    reader.close()
+    return WORD.findall(reader.text)
+
+
+def check(document: Document, edition: Edition) -> None:
+    wanted = list(document.words)
+    assert wanted == WORD.findall(_MARKS.sub("", edition.text))
+    assert wanted == seen(edition.html)
+    assert wanted == seen(edition.page)
+    whole = set(re.split(r"[\s`]+", edition.text))
+    assert [url for url in document.urls if url not in whole] == []
+    for line in edition.text.splitlines():
+        assert columns(re.sub(r"\S*://\S*", "", line)) <= (20 if columns(line) > 78 else 78), line
+        assert not re.match(r"From |\.", line)
+
+
+@_RUNS
+@given(documents())
+def test_html_text_and_page_say_the_same_and_no_line_or_address_is_broken(document: Document) -> None:
+    check(document, edition_of(document.body, raw_html=False))
+
+
+@_RUNS
+@given(documents(raw_html=True))
+def test_so_they_do_where_html_is_written_between(document: Document) -> None:
+    check(document, edition_of(document.body))
+
+
+@_RUNS
+@given(st.lists(st.sampled_from(["> ", "- ", "1. ", "120. "]), max_size=23), documents())
+def test_deep_nesting_leaves_room_for_words(marks: list[str], document: Document) -> None:
+    first, *rest = document.body.splitlines()
+    indent = "".join(mark if mark == "> " else " " * len(mark) for mark in marks)
+    body = "\n".join(["".join(marks) + "deep", indent.rstrip(), *(indent + line for line in [first, *rest])])
+    text = edition_of(body, raw_html=False).text
+    for line in text.splitlines():
+        assert columns(re.sub(r"\S*://\S*", "", line)) <= 78
