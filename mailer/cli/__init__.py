@@ -18,6 +18,7 @@ from mailer.errors import ExitCode, MailerError
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("mailer.cli.demo:demo", "Show the whole job on this machine; nothing leaves it."),
     "new": ("mailer.cli.new:new", "Begin the next issue."),
+    "preview": ("mailer.cli.preview:preview", "Show an issue in the browser while you write it."),
     "render": ("mailer.cli.render:render", "Write an issue as .html, .txt and .eml."),
     "lint": ("mailer.cli.lint:lint", "Find what is wrong with an issue before anybody gets it."),
     "plan": ("mailer.cli.plan:plan", "Say who would get an issue, how large it is, how long it takes."),

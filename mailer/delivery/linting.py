@@ -21,7 +21,7 @@ from mailer.rendering.source import Issue
 if TYPE_CHECKING:
     from mailer.database.session import Database
 
-_READER: Final = Recipient(subscriber_id=0, email="reader@example.org", name="Reader")
+READER: Final = Recipient(subscriber_id=0, email="reader@example.org", name="Reader")
 _NO_DATE: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _FIELD: Final = re.compile(
     r"""\bsubscriber(?:\.(\w+)|\[['"]([^'"]+)['"]\])(?:\s*\|\s*(date|number|round|int|float)\b)?"""
@@ -110,13 +110,23 @@ def with_spam_score(
     return report.with_findings([finding], waived(issue)), score
 
 
-def sample_message(settings: Settings, edition: Edition) -> bytes:
-    """Return one message of the edition for a reader who has a value for every field."""
+def sample_message(settings: Settings, edition: Edition, reader: Recipient | None = None) -> bytes:
+    """Return one message of the edition, for a reader who has a value for every field or for `reader`.
+
+    The same input gives the same octets: the date is the issue's own. Its links lead nowhere.
+    """
     composer = editions.composer(settings, edition, editions.ANY_ISSUE, editions.POWERLESS)
     at = datetime.fromisoformat(edition.date).replace(tzinfo=UTC) if edition.date else _NO_DATE
+    if reader is None:
+        reader = replace(READER, attributes=_every_field(edition))
+    return composer.compose(reader, at).content
+
+
+def _every_field(edition: Edition) -> dict[str, object]:
+    """Return a value for each attribute that the edition asks for, such as its filter can take."""
     attributes: dict[str, object] = {}
     for found in _FIELD.finditer("\n".join((edition.subject, edition.html, edition.text))):
         name, stand_in = found[1] or found[2], _STAND_INS.get(found[3] or "")
         if stand_in is not None or name not in attributes:
             attributes[name] = stand_in or "Example"
-    return composer.compose(replace(_READER, attributes=attributes), at).content
+    return attributes

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import email
-import email.policy
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.message import EmailMessage
 from pathlib import Path
 
 import uvloop
@@ -15,15 +10,16 @@ import uvloop
 from mailer.address import parse_address
 from mailer.config import Settings
 from mailer.delivery import dispatch
+from mailer.delivery.linting import sample_message
 from mailer.delivery.sender import now
 from mailer.delivery.smtp import Fate, Outcome, Outgoing
+from mailer.delivery.viewing import viewed
 from mailer.errors import RelayError
 from mailer.rendering.edition import Edition
 from mailer.rendering.message import Recipient
 from mailer.tokens import Signer
 
 READER = Recipient(subscriber_id=0, email="reader@example.org", name="Reader", attributes={}, tags=())
-_NO_DATE = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +39,9 @@ def render(settings: Settings, path: Path, *, reader: Recipient = READER) -> Ren
     The same input gives the same octets: the date is the issue's own.
     """
     edition = dispatch.build(settings, path)
-    composer = dispatch.composer(settings, edition, dispatch.ANY_ISSUE, dispatch.POWERLESS)
-    at = datetime.fromisoformat(edition.date).replace(tzinfo=UTC) if edition.date else _NO_DATE
-    content = composer.compose(reader, at).content
-    parsed = email.message_from_bytes(content, policy=email.policy.default)
-    assert isinstance(parsed, EmailMessage)
-    html = _part(parsed, "html")
-    for image in edition.images:
-        # In the message they travel as parts of their own; a browser that opens the file has no parts.
-        data = base64.b64encode(image.content).decode("ascii")
-        html = html.replace(f"cid:{image.content_id}", f"data:{image.media_type};base64,{data}")
-    return Rendered(edition.slug, html, _part(parsed, "plain"), content)
+    message = sample_message(settings, edition, reader)
+    seen = viewed(edition, message, public_url=settings.web.public_url)
+    return Rendered(edition.slug, seen.html, seen.text, message)
 
 
 def send_test(settings: Settings, edition: Edition, address: str, signer: Signer) -> None:
@@ -74,10 +62,3 @@ def _said(outcome: Outcome) -> str:
     if outcome.reply is not None:
         return f"{outcome.reply.code} {outcome.reply.enhanced} {outcome.reply.text}"
     return outcome.problem or outcome.fate.value
-
-
-def _part(message: EmailMessage, kind: str) -> str:
-    part = message.get_body(preferencelist=(kind,))
-    assert isinstance(part, EmailMessage)
-    content: str = part.get_content()
-    return content

@@ -26,12 +26,12 @@ from urllib.parse import quote
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.responses import HTMLResponse, Response
+from starlette.types import ASGIApp
 
-from mailer.config import Brand, is_loopback
+from mailer.config import Brand
 from mailer.web.look import Look
-from mailer.web.shield import PAGE_POLICY, Shield
+from mailer.web.shield import PAGE_POLICY, LocalOnly, Shield
 
 PAGE_SIZE: Final = 50
 # The parser recurses, and looks for every boundary in every line.
@@ -87,24 +87,7 @@ def create_outbox_app(maildir: Path, *, brand: Brand) -> ASGIApp:
         return outbox.look.notice(error.status_code, "Not found", text)
 
     app.add_exception_handler(HTTPException, refused)
-    return Shield(_LocalOnly(app), policy=_LIST_POLICY, private=("/",))
-
-
-class _LocalOnly:
-    """Refuses requests for another host name: a page elsewhere could point its own name at us."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            host = Request(scope).url.hostname or ""
-            if not is_loopback(host.strip("[]")):
-                await PlainTextResponse("The outbox answers on this machine only.\n", 421)(
-                    scope, receive, send
-                )
-                return
-        await self._app(scope, receive, send)
+    return Shield(LocalOnly(app, "The outbox"), policy=_LIST_POLICY, private=("/",))
 
 
 class _Outbox:

@@ -7,7 +7,11 @@ from typing import Final
 
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from mailer.config import is_loopback
 
 MAX_BODY_OCTETS: Final = 64 * 1024
 
@@ -75,3 +79,24 @@ class Shield:
             await send(message)
 
         await self._app(scope, bounded, sealed)
+
+
+class LocalOnly:
+    """Refuses requests for another host name: a page elsewhere could point its own name at us.
+
+    `what` is the page, as a sentence about it begins.
+    """
+
+    def __init__(self, app: ASGIApp, what: str) -> None:
+        self._app = app
+        self._what = what
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection (ASGI)."""
+        if scope["type"] == "http":
+            host = Request(scope).url.hostname or ""
+            if not is_loopback(host.strip("[]")):
+                refused = PlainTextResponse(f"{self._what} answers on this machine only.\n", 421)
+                await refused(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
