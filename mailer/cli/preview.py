@@ -1,68 +1,75 @@
-"""`mailer preview`: an issue in the browser while it is being written."""
+"""`mailer preview`: look at an issue while it is written, or keep pictures of it."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from mailer.cli.app import App, Command, pass_app
-from mailer.config import load
-from mailer.delivery import editions, viewing
-from mailer.delivery.viewing import Preview
+from mailer.config import Settings, load
 from mailer.errors import ConfigError
-from mailer.rendering.message import Recipient
+
+if TYPE_CHECKING:
+    from mailer.delivery.viewing import Preview
+    from mailer.rendering.message import Recipient
 
 
 @click.command(cls=Command)
 @click.argument("issue")
-@click.option("--as", "address", metavar="ADDRESS", help="As this subscriber gets it.")
-@click.option("--port", type=click.IntRange(1, 65535), default=8602, show_default=True)
-@click.option("--open", "opens", is_flag=True, help="Open the browser at once.")
+@click.option("--as", "address", default="", metavar="ADDRESS", help="As this subscriber gets it.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Where to listen; a free port if 0.")
+@click.option("--open", "opens", is_flag=True, help="Open the page in the browser.")
 @click.option(
     "--screenshot",
-    metavar="DIR",
+    "folder",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Write PNGs there instead, by an installed Chromium.",
+    metavar="DIR",
+    help="Write PNGs of it with Chromium instead: both widths, light and dark, images on and off.",
 )
 @pass_app
-def preview(
-    app: App, issue: str, address: str | None, port: int, opens: bool, screenshot: Path | None
-) -> None:
-    """Show ISSUE in a browser and load it anew on every save, until stopped (Ctrl-C).
+def preview(app: App, issue: str, address: str, port: int, opens: bool, folder: Path | None) -> None:
+    """Show ISSUE in a browser as it is written, until stopped (Ctrl-C, SIGTERM). Nothing is sent.
 
-    The page has the mail at 700 and 375 pixels, light and dark, without images, as text, source and
-    headers, with its size and what lint says. Only this machine can see it; its links lead nowhere.
-
-    ISSUE is a file, its name without .md, or the number it begins with.
+    ISSUE is a file, its name without .md, or the number it begins with. The page is on this machine
+    only, and follows every save of the issue, the templates and config.toml. Its links do nothing.
     """
-    from mailer.web.preview import Live, create_preview_app
-    from mailer.web.server import serve_until_stopped
+    from mailer.delivery import editions, viewing
 
     path = editions.find_source(app.settings, issue)
-    reader = None if address is None else _reader(app, address)
 
-    def make() -> Preview:
-        return viewing.preview(load(app.config_path), path, reader)
+    def see(reader: str) -> Preview:
+        return viewing.preview(load(app.config_path), path, _reader(app, reader) if reader else None)
 
-    if screenshot is not None:
+    if folder is not None:
         from mailer.web.screenshots import take
 
-        for picture in take(make().viewed.html, screenshot, path.stem):
+        for picture in take(see(address).viewed.html, folder, path.stem):
             app.out(str(picture))
         return
-    settings = app.settings
-    watched = [path.parent, settings.path(settings.paths.templates), app.config_path]
-    with Live(make, watched) as live:
+    if address:
+        _reader(app, address)
 
-        def ready(url: str) -> None:
-            app.say(url)
-            if opens:
-                click.launch(url)
+    from mailer.web.changes import Changes
+    from mailer.web.preview import create_preview_app
+    from mailer.web.server import serve_until_stopped
 
-        serve_until_stopped(
-            create_preview_app(live, brand=settings.brand), host="127.0.0.1", port=port, ready=ready
-        )
+    def ready(url: str) -> None:
+        app.say(f"{url}  Ctrl-C stops")
+        if opens:
+            click.launch(url)
+
+    changes = Changes(_folders(app.settings, path), [app.config_path])
+    pages = create_preview_app(
+        see, changes, name=app.settings.newsletter.name, brand=app.settings.brand, reader=address
+    )
+    serve_until_stopped(pages, host="127.0.0.1", port=port, ready=ready, stopping=changes.stop)
+
+
+def _folders(settings: Settings, issue: Path) -> list[Path]:
+    """Return what a rendering is made of: templates, and the issue with its images beside it."""
+    return [settings.path(settings.paths.templates), issue.resolve().parent]
 
 
 def _reader(app: App, address: str) -> Recipient:

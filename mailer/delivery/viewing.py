@@ -11,6 +11,8 @@ from email.message import EmailMessage
 from pathlib import Path
 from typing import Final
 
+from lxml import etree
+
 from mailer.config import Settings
 from mailer.delivery import editions, linting
 from mailer.rendering.body import published_at
@@ -21,6 +23,9 @@ from mailer.rendering.source import read_issue
 
 _NOTHING: Final = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw=="
 
+# What stands behind a preheader, so that an inbox does not show the first words of the mail after it.
+_FILLER: Final = " \t\r\n\u00a0\u00ad\u034f\u200b\u200c\u200d\u2007\u2060\ufeff"
+
 
 @dataclass(frozen=True, slots=True)
 class Viewed:
@@ -28,6 +33,8 @@ class Viewed:
 
     html: str
     """To look at in a browser: images that the message carries stand in it as data."""
+    source: str
+    """The HTML part as it is sent, decoded."""
     text: str
     headers: tuple[tuple[str, str], ...]
     """Name and value as they were written, the value unfolded."""
@@ -41,7 +48,10 @@ class Preview:
     edition: Edition
     reader: str
     """The address."""
+    sender: str
     subject: str
+    preheader: str
+    """What an inbox shows behind the subject; empty when the mail has none."""
     viewed: Viewed
     report: Report
 
@@ -56,15 +66,24 @@ def preview(settings: Settings, path: Path, reader: Recipient | None = None) -> 
     message = linting.sample_message(settings, edition, reader)
     report = linting.examine(settings, read_issue(path), edition, message)
     seen = viewed(edition, message, public_url=settings.web.public_url)
-    subject = str(email.message_from_bytes(message, policy=email.policy.default)["Subject"])
-    return Preview(edition, reader.email if reader else linting.READER.email, subject, seen, report)
+    header = email.message_from_bytes(message, policy=email.policy.default)
+    return Preview(
+        edition,
+        reader=reader.email if reader else linting.READER.email,
+        sender=str(header["From"]),
+        subject=str(header["Subject"]),
+        preheader=_preheader(seen.source),
+        viewed=seen,
+        report=report,
+    )
 
 
 def viewed(edition: Edition, message: bytes, *, public_url: str) -> Viewed:
     """Take a composed message apart; a browser that looks at it asks our own server for nothing."""
     parsed = email.message_from_bytes(message, policy=email.policy.default)
     assert isinstance(parsed, EmailMessage)
-    html, base = _part(parsed, "html"), public_url.rstrip("/")
+    source, base = _part(parsed, "html"), public_url.rstrip("/")
+    html = source
     for image in edition.images:
         # In the message they travel as parts of their own; a browser that opens the file has no parts.
         data = f"data:{image.media_type};base64,{base64.b64encode(image.content).decode('ascii')}"
@@ -73,7 +92,15 @@ def viewed(edition: Edition, message: bytes, *, public_url: str) -> Viewed:
     html = re.sub(re.escape(base) + r"/o/[\w.-]+\.gif", _NOTHING, html)
     plain = email.message_from_bytes(message, policy=email.policy.compat32)
     headers = tuple((name, re.sub(r"\r?\n[ \t]", " ", str(value))) for name, value in plain.items())
-    return Viewed(html, _part(parsed, "plain"), headers, message)
+    return Viewed(html, source, _part(parsed, "plain"), headers, message)
+
+
+def _preheader(html: str) -> str:
+    root: etree._Element | None = etree.fromstring(html.encode(), etree.HTMLParser(encoding="utf-8"))
+    for element in [] if root is None else root.iterfind("body/*"):
+        if "display:none" in element.get("style", "").replace(" ", ""):
+            return " ".join("".join(map(str, element.itertext())).strip(_FILLER).split())
+    return ""
 
 
 def _part(message: EmailMessage, kind: str) -> str:

@@ -12,7 +12,7 @@ from starlette.responses import HTMLResponse, Response
 from mailer.config import Brand
 from mailer.rendering.colour import READABLE, contrast, mixed, readable
 
-_FOLDER: Final = Path(__file__).parent / "pages"
+PAGES: Final = Path(__file__).parent / "pages"
 _NIGHT: Final = "#121417"
 _NIGHT_SURFACE: Final = "#1b1e23"
 _NIGHT_TEXT: Final = "#e4e2dd"
@@ -23,7 +23,7 @@ class Look:
 
     def __init__(self, brand: Brand, *, name: str, language: str) -> None:
         environment = Environment(
-            loader=FileSystemLoader(_FOLDER),
+            loader=FileSystemLoader(PAGES),
             autoescape=True,
             undefined=StrictUndefined,
             trim_blocks=True,

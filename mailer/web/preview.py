@@ -1,180 +1,212 @@
-"""An issue in the browser while it is being written: every form a reader may see it in, and lint beside it.
+"""An issue in a browser while it is written: rendered anew after each save, with what lint says of it.
 
-The page asks once a second whether a file has changed. The mail stands in a frame without rights, as in
-the outbox: an issue may hold HTML from anywhere.
+The operator's own mail is treated like anybody's: it stands in a frame that runs no script, under a
+policy that allows none. The page works by plain links; its own small script reloads it after a save and
+gives the frame the mail's height.
 """
 
 from __future__ import annotations
 
-import re
+import secrets
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from types import TracebackType
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Final
 from urllib.parse import urlencode
 
-import watchfiles
 from fastapi import FastAPI
+from starlette.datastructures import QueryParams
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.types import ASGIApp
 
 from mailer.config import Brand
 from mailer.delivery.viewing import Preview
 from mailer.errors import MailerError
-from mailer.web.look import Look
+from mailer.rendering.lint import CHECKS, Level
+from mailer.rendering.lint.document import CLIPPED_BYTES, LARGE_BYTES
+from mailer.rendering.variants import Scheme, in_scheme, with_links_beside
+from mailer.web.changes import Changes
+from mailer.web.look import PAGES, Look
 from mailer.web.shield import PAGE_POLICY, LocalOnly, Shield
 
-CLIPPED_OCTETS: Final = 102_000
-"""Gmail shows no more of a mail's HTML than this."""
-WIDTHS: Final = {"desktop": 700, "phone": 375}
-VIEWS: Final = {
-    "desktop": "Desktop", "phone": "Phone", "text": "Text", "source": "Source", "headers": "Headers"
-}  # fmt: skip
-_PAGE_POLICY: Final = f"{PAGE_POLICY}; frame-src 'self'; script-src 'self'; connect-src 'self'"
-_MAIL_POLICY: Final = (
-    "sandbox; default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'self'; img-src "
-)
-_SCHEME: Final = re.compile(r"\(\s*prefers-color-scheme\s*:\s*(dark|light)\s*\)")
-_SCRIPT: Final = Path(__file__).parent / "pages" / "preview.js"
+DESKTOP_WIDTH: Final = 700
+PHONE_WIDTH: Final = 375
+# The page may measure what is in the frame, so the frame keeps its origin; nothing in it can act.
+_SANDBOX: Final = "allow-same-origin allow-popups allow-popups-to-escape-sandbox"
+
+
+class View(StrEnum):
+    """What the page shows of the mail."""
+
+    DESKTOP = "desktop"
+    PHONE = "phone"
+    TEXT = "text"
+    SOURCE = "source"
+    HEADERS = "headers"
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What of the issue is looked at."""
+    """What somebody chose to look at; every choice has an address of its own."""
 
-    view: str = "desktop"
-    dark: bool = False
+    view: View = View.DESKTOP
+    scheme: Scheme = Scheme.LIGHT
     images: bool = True
+    reader: str = ""
+    """A subscriber's address; empty for one who has every field."""
 
-    def query(self, **changed: str | bool) -> str:
-        """Return the query string of this choice, with something changed."""
-        wanted = {"view": self.view, "dark": self.dark, "images": self.images, **changed}
-        return "?" + urlencode(
-            {"view": wanted["view"], "dark": int(wanted["dark"]), "images": int(wanted["images"])}
+    @classmethod
+    def of(cls, asked: QueryParams, *, reader: str) -> Choice:
+        """Return the choice of a query; what it does not know is as if it had not been said."""
+        view = asked.get("view", "")
+        return cls(
+            View(view) if view in list(View) else View.DESKTOP,
+            Scheme.DARK if asked.get("scheme") == Scheme.DARK else Scheme.LIGHT,
+            asked.get("images") != "off",
+            asked.get("as", reader).strip(),
         )
 
-
-class Live:
-    """An issue that is rendered anew once a file under the watched paths has changed."""
-
-    def __init__(self, make: Callable[[], Preview], paths: Sequence[Path]) -> None:
-        self._make = make
-        self._paths = [path for path in paths if path.exists()]
-        self._lock = threading.Lock()
-        self._made: tuple[int, Preview | MailerError] | None = None
-        self._ended = threading.Event()
-        self._watching = threading.Thread(target=self._watch, name="watching", daemon=True)
-        self.version = 1
-        """Differs once something has changed."""
-
-    def __enter__(self) -> Live:
-        self._watching.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._ended.set()
-        self._watching.join()
-
-    def now(self) -> tuple[int, Preview | MailerError]:
-        """Return the version and what it looks like, or why it cannot be rendered."""
-        with self._lock:
-            version = self.version
-            if self._made is None or self._made[0] != version:
-                made: Preview | MailerError
-                try:
-                    made = self._make()
-                except MailerError as error:
-                    made = error
-                self._made = version, made
-            return self._made
-
-    def _watch(self) -> None:
-        for _ in watchfiles.watch(
-            *self._paths,
-            stop_event=self._ended,
-            debounce=200,
-            step=50,
-            rust_timeout=500,
-            raise_interrupt=False,
-        ):
-            self.version += 1
+    @property
+    def query(self) -> str:
+        """The query of this choice, from `?` on."""
+        said = {"view": str(self.view), "as": self.reader}
+        if self.scheme is Scheme.DARK:
+            said["scheme"] = str(self.scheme)
+        if not self.images:
+            said["images"] = "off"
+        return f"?{urlencode(said)}"
 
 
-def create_preview_app(live: Live, *, brand: Brand) -> ASGIApp:
-    """Return the application that shows an issue; it only reads."""
-    pages = _Pages(live, Look(brand, name="Preview", language="en"))
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
+def mail_policy(*, images: bool) -> str:
+    """Return the Content-Security-Policy of a mail: no script, no form, and images only if wanted."""
+    sources = "data: http: https:" if images else "'none'"
+    return (
+        f"sandbox {_SANDBOX}; default-src 'none'; style-src 'unsafe-inline'; img-src {sources}; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+    )
+
+
+def create_preview_app(
+    see: Callable[[str], Preview], changes: Changes, *, name: str, brand: Brand, reader: str = ""
+) -> ASGIApp:
+    """Return the application that shows one issue.
+
+    `see` renders it for a subscriber's address, or for one who has every field when that is empty; it
+    raises `MailerError`, and may be called by any thread, one at a time. `reader` is whom the first page
+    shows. `name` is the newsletter's.
+    """
+    pages = _Pages(see, changes, Look(brand, name=name, language="en"), reader)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with changes.watched():
+            yield
+
+    app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     for path, answer in (
         ("/", pages.index),
         ("/mail", pages.mail),
         ("/message.eml", pages.message),
-        ("/version", pages.version),
+        ("/events", pages.events),
         ("/style.css", pages.look.style),
-        ("/preview.js", pages.script),
+        ("/preview.css", lambda: FileResponse(PAGES / "preview.css")),
+        ("/preview.js", lambda: FileResponse(PAGES / "preview.js", media_type="text/javascript")),
     ):
-        app.add_api_route(path, answer, methods=["GET", "HEAD"])
-    return Shield(LocalOnly(app, "The preview"), policy=_PAGE_POLICY, private=("/",))
+        app.add_api_route(path, answer, methods=["GET"], response_model=None)
 
+    async def refused(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        return PlainTextResponse(f"{error.detail}\n", error.status_code)
 
-def shown(html: str, *, dark: bool) -> str:
-    """Return the mail as a client in dark or light mode shows it, whatever this browser prefers."""
-    wanted = "dark" if dark else "light"
-    html = _SCHEME.sub(lambda found: "(min-width: 0)" if found[1] == wanted else "(max-width: 0)", html)
-    return html.replace("color-scheme: light dark;", f"color-scheme: {wanted};", 1)
+    app.add_exception_handler(HTTPException, refused)
+    return Shield(LocalOnly(app, "The preview"), private=("/",))
 
 
 class _Pages:
-    def __init__(self, live: Live, look: Look) -> None:
-        self._live = live
+    def __init__(self, see: Callable[[str], Preview], changes: Changes, look: Look, reader: str) -> None:
+        self._see = see
+        self._changes = changes
+        self._reader = reader
+        self._lock = threading.Lock()
+        self._seen: tuple[str, str, Preview] | None = None
         self.look = look
 
-    def index(self, view: str = "desktop", dark: bool = False, images: bool = True) -> Response:
-        """Show the issue in one of its forms, and what lint says."""
-        version, made = self._live.now()
-        choice = Choice(view if view in VIEWS else "desktop", dark, images)
-        if isinstance(made, MailerError):
-            return self.look.page(
-                "preview_broken.html", title="Cannot be rendered", version=version, error=made, choice=choice
-            )
-        report = made.report
-        return self.look.page(
+    def index(self, request: Request) -> Response:
+        """Show the issue as it is on disk now, or what is wrong with it."""
+        chosen = Choice.of(request.query_params, reader=self._reader)
+        nonce = secrets.token_urlsafe(18)
+        state = self._changes.state
+        preview, problem = None, None
+        try:
+            preview = self._look(chosen.reader, state, anew=True)
+        except MailerError as error:
+            problem = error
+        answer = self.look.page(
             "preview.html",
-            title=made.edition.title,
-            version=version,
-            choice=choice,
-            views=VIEWS,
-            width=WIDTHS.get(choice.view),
-            preview=made,
-            report=report,
-            share=min(100, round(100 * report.html_bytes / CLIPPED_OCTETS)),
-            clipped=report.html_bytes > CLIPPED_OCTETS,
-            limit=CLIPPED_OCTETS,
+            title=preview.edition.title if preview else "Preview",
+            chosen=chosen,
+            state=state,
+            nonce=nonce,
+            preview=preview,
+            problem=problem,
+            levels=Level,
+            checks=CHECKS,
+            views=[(view, replace(chosen, view=view).query) for view in View],
+            other_scheme=replace(
+                chosen, scheme=Scheme.LIGHT if chosen.scheme is Scheme.DARK else Scheme.DARK
+            ).query,
+            other_images=replace(chosen, images=not chosen.images).query,
+            frame=f"/mail{chosen.query}&state={state}",
+            sandbox=_SANDBOX,
+            clipped=CLIPPED_BYTES,
+            large=LARGE_BYTES,
+        )
+        answer.headers["content-security-policy"] = (
+            f"{PAGE_POLICY}; script-src 'nonce-{nonce}'; connect-src 'self'; frame-src 'self'"
+        )
+        return answer
+
+    def mail(self, request: Request) -> Response:
+        """Return the HTML part for the frame."""
+        chosen = Choice.of(request.query_params, reader=self._reader)
+        preview = self._known(chosen)
+        html = preview.viewed.html if chosen.images else preview.viewed.source
+        return HTMLResponse(
+            with_links_beside(in_scheme(html, chosen.scheme)),
+            headers={"content-security-policy": mail_policy(images=chosen.images)},
         )
 
-    def mail(self, dark: bool = False, images: bool = True) -> Response:
-        """Return the HTML part for the frame."""
-        _, made = self._live.now()
-        html = "" if isinstance(made, MailerError) else shown(made.viewed.html, dark=dark)
-        sources = "data: https:" if images else "'none'"
-        return HTMLResponse(html, headers={"content-security-policy": _MAIL_POLICY + sources})
+    def message(self, request: Request) -> Response:
+        """Return the whole message, to be opened in a mail program."""
+        preview = self._known(Choice.of(request.query_params, reader=self._reader))
+        name = {"content-disposition": 'attachment; filename="message.eml"'}
+        return Response(preview.viewed.message, media_type="message/rfc822", headers=name)
 
-    def message(self) -> Response:
-        """Return the whole message as it would be transmitted."""
-        _, made = self._live.now()
-        if isinstance(made, MailerError):
-            return PlainTextResponse(f"{made.message}\n", 409)
-        return Response(made.viewed.message, media_type="message/rfc822")
+    async def events(self) -> Response:
+        """Tell the state at once and after every change, as server-sent events."""
+        return StreamingResponse(self._states(), media_type="text/event-stream")
 
-    def version(self, request: Request) -> Response:
-        """Return the number that differs once something has changed."""
-        return JSONResponse({"version": self._live.version})
+    async def _states(self) -> AsyncIterator[str]:
+        yield "retry: 500\n\n"
+        said: str | None = ""
+        while said := await self._changes.after(said or ""):
+            yield f"data: {said}\n\n"
 
-    def script(self) -> Response:
-        """Return the page's own script."""
-        return Response(_SCRIPT.read_bytes(), media_type="text/javascript")
+    def _known(self, chosen: Choice) -> Preview:
+        try:
+            return self._look(chosen.reader, self._changes.state, anew=False)
+        except MailerError as error:
+            raise HTTPException(409, str(error)) from error
+
+    def _look(self, reader: str, state: str, *, anew: bool) -> Preview:
+        """Return the issue for a reader; `anew` even if no change was noticed since it was last seen."""
+        with self._lock:
+            if not anew and self._seen is not None and self._seen[:2] == (reader, state):
+                return self._seen[2]
+            preview = self._see(reader)
+            self._seen = (reader, state, preview)
+            return preview

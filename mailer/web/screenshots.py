@@ -1,100 +1,241 @@
-"""Pictures of a mail, made by a Chromium that is installed on this machine."""
+"""Pictures of mails, taken by a Chromium that is on this machine.
+
+The browser is spoken to through a pipe (DevTools protocol): no port is opened and nothing is installed.
+The mail comes to it as the answer to its only request, under the same policy as in the preview's frame.
+"""
 
 from __future__ import annotations
 
-import itertools
+import base64
+import contextlib
+import fcntl
+import json
 import os
+import select
 import shutil
+import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator
+from io import FileIO
+from itertools import product
 from pathlib import Path
-from typing import Final
+from typing import IO, Any, Final
 
-from PIL import Image, ImageChops
+from mailer.errors import ConfigError, MailerError
+from mailer.rendering.variants import Scheme, in_scheme
+from mailer.web.preview import DESKTOP_WIDTH, PHONE_WIDTH, mail_policy
 
-from mailer.errors import ConfigError
-from mailer.web.preview import WIDTHS, shown
+NAMES: Final = (
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+    "google-chrome-stable",
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+    "/Applications/Chromium.app/Contents/MacOS/Chromium",
+)
+MAX_HEIGHT: Final = 16_000
+"""Of a picture, in pixels: browsers draw no more than this at once."""
+_URL: Final = "http://mail.invalid/"
+_SECONDS: Final = 60
+_READ_OCTETS: Final = 1 << 20
+# The two descriptors at which Chromium expects its pipe; what we open ourselves must not lie there.
+_COMMANDS, _ANSWERS, _FREE = 3, 4, 10
 
-_PROGRAMS: Final = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-_SECONDS: Final = 120
-# Chromium draws no higher; a mail of this height is longer than any reader's patience.
-_HEIGHT: Final = 16_000
-_SHEET: Final = """\
-<!doctype html><meta charset="utf-8">
-<style>html, body {{ margin: 0; }} body {{ display: flex; }}
-iframe {{ flex: none; border: 0; width: {width}px; height: {height}px; }}</style>
-"""
-_FRAME: Final = '<iframe sandbox src="{name}" scrolling="no"></iframe>\n'
-_NO_IMAGES: Final = '<meta http-equiv="Content-Security-Policy" content="img-src \'none\'">'
+
+def find_chromium() -> str:
+    """Return the path of a Chromium or Chrome; raise `ConfigError` when there is none."""
+    for name in NAMES:
+        if found := shutil.which(name):
+            return found
+    raise ConfigError(
+        "there is no Chromium on this machine",
+        remedy="install chromium or Google Chrome, or look at the issue without --screenshot",
+    )
+
+
+class Photographer:
+    """A headless browser with one page in it, spoken to at two descriptors."""
+
+    def __init__(self, commands: int, answers: int) -> None:
+        self._commands = commands
+        self._answers = answers
+        self._buffer = b""
+        self._number = 0
+        self._session: str | None = None
+        self._policy = ""
+        self._html = b""
+        self._loaded = False
+
+    def photograph(self, html: str, *, policy: str, width: int) -> bytes:
+        """Return a PNG of the whole mail, `width` pixels wide and at most `MAX_HEIGHT` high.
+
+        `policy` is the Content-Security-Policy of the document. Raises `MailerError` when the browser
+        does not answer in time.
+        """
+        self._html, self._policy, self._loaded = html.encode(), policy, False
+        size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+        self._ask("Emulation.setDeviceMetricsOverride", size)
+        self._ask("Page.navigate", {"url": _URL})
+        deadline = time.monotonic() + _SECONDS
+        while not self._loaded:
+            self._notice(self._next(deadline))
+        height = self._ask("Page.getLayoutMetrics")["cssContentSize"]["height"]
+        area = {"x": 0, "y": 0, "width": width, "height": min(height, MAX_HEIGHT), "scale": 1}
+        picture = self._ask(
+            "Page.captureScreenshot", {"format": "png", "captureBeyondViewport": True, "clip": area}
+        )
+        return base64.b64decode(picture["data"])
+
+    def _open(self) -> None:
+        target = self._ask("Target.createTarget", {"url": "about:blank"})["targetId"]
+        attached = self._ask("Target.attachToTarget", {"targetId": target, "flatten": True})
+        self._session = attached["sessionId"]
+        self._ask("Page.enable")
+        self._ask("Emulation.setScriptExecutionDisabled", {"value": True})
+        self._ask("Fetch.enable", {"patterns": [{"urlPattern": f"{_URL}*"}]})
+
+    def _ask(self, method: str, parameters: dict[str, Any] | None = None) -> dict[str, Any]:
+        number, deadline = self._tell(method, parameters), time.monotonic() + _SECONDS
+        while True:
+            said = self._next(deadline)
+            if said.get("id") == number:
+                if "error" in said:
+                    raise MailerError(f"Chromium: {method}: {said['error'].get('message')}")
+                result: dict[str, Any] = said["result"]
+                return result
+            self._notice(said)
+
+    def _tell(self, method: str, parameters: dict[str, Any] | None = None) -> int:
+        self._number += 1
+        command: dict[str, Any] = {"id": self._number, "method": method, "params": parameters or {}}
+        if self._session is not None:
+            command["sessionId"] = self._session
+        waiting = memoryview(json.dumps(command).encode() + b"\0")
+        while waiting:
+            waiting = waiting[os.write(self._commands, waiting) :]
+        return self._number
+
+    def _notice(self, said: dict[str, Any]) -> None:
+        if said.get("method") == "Page.loadEventFired":
+            self._loaded = True
+        elif said.get("method") == "Fetch.requestPaused":
+            asked = said["params"]
+            answer = {
+                "requestId": asked["requestId"],
+                "responseCode": 200 if asked["request"]["url"] == _URL else 404,
+                "responseHeaders": [
+                    {"name": "Content-Type", "value": "text/html; charset=utf-8"},
+                    {"name": "Content-Security-Policy", "value": self._policy},
+                    {"name": "Referrer-Policy", "value": "no-referrer"},
+                ],
+                "body": base64.b64encode(self._html).decode("ascii"),
+            }
+            self._tell("Fetch.fulfillRequest", answer)
+
+    def _next(self, deadline: float) -> dict[str, Any]:
+        """Return the next message of the browser."""
+        while b"\0" not in self._buffer:
+            ready, _, _ = select.select([self._answers], [], [], max(0.0, deadline - time.monotonic()))
+            if not ready:
+                raise MailerError(f"Chromium gave no picture within {_SECONDS} seconds")
+            octets = os.read(self._answers, _READ_OCTETS)
+            if not octets:
+                raise BrokenPipeError
+            self._buffer += octets
+        message, _, self._buffer = self._buffer.partition(b"\0")
+        said: dict[str, Any] = json.loads(message)
+        return said
+
+
+@contextlib.contextmanager
+def photographer(program: str) -> Iterator[Photographer]:
+    """Start a Chromium and yield who takes pictures with it; it has ended when the block has.
+
+    Raises `MailerError` with its last words when it ends before.
+    """
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
+        words: IO[bytes] = stack.enter_context((Path(folder) / "words").open("w+b"))
+        (commands, tell), (hear, answers) = _pipe(stack), _pipe(stack)
+        stack.callback(_ended, _started(program, folder, words, commands, answers))
+        commands.close()
+        answers.close()
+        made = Photographer(tell.fileno(), hear.fileno())
+        try:
+            made._open()
+            yield made
+        except BrokenPipeError as error:
+            words.seek(0)
+            last = [line for line in words.read().decode("utf-8", "replace").splitlines() if line.strip()]
+            raise MailerError(
+                f"{program} ended before it gave a picture: {(last or ['it said nothing'])[-1][:300]}",
+                remedy="try whether it starts by itself with --headless",
+            ) from error
+
+
+def _pipe(stack: contextlib.ExitStack) -> tuple[FileIO, FileIO]:
+    """Return the two ends of a pipe, above the descriptors that the browser needs."""
+    ends = []
+    for low, mode in zip(os.pipe(), ("rb", "wb"), strict=True):
+        high = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, _FREE)
+        os.close(low)
+        ends.append(stack.enter_context(FileIO(high, mode)))
+    return ends[0], ends[1]
+
+
+def _started(
+    program: str, folder: str, words: IO[bytes], commands: FileIO, answers: FileIO
+) -> subprocess.Popen[bytes]:
+    options = [
+        "--headless",
+        "--remote-debugging-pipe",
+        f"--user-data-dir={folder}/profile",
+        "--hide-scrollbars",
+        "--disable-gpu",
+        "--disable-extensions",
+        "--disable-background-networking",
+        "--no-first-run",
+        "--no-default-browser-check",
+    ]
+    if os.geteuid() == 0:
+        # Chromium refuses to build its sandbox as root. What it shows is the operator's own mail.
+        options.append("--no-sandbox")
+
+    def place() -> None:
+        os.dup2(commands.fileno(), _COMMANDS)
+        os.dup2(answers.fileno(), _ANSWERS)
+
+    return subprocess.Popen(
+        [program, *options, "about:blank"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=words,
+        pass_fds=(_COMMANDS, _ANSWERS),
+        preexec_fn=place,
+        start_new_session=True,
+    )
+
+
+def _ended(process: subprocess.Popen[bytes]) -> None:
+    """End the browser with all the processes that it started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def take(html: str, folder: Path, name: str) -> Iterator[Path]:
     """Write a PNG for each width, light and dark, with and without images; yield where each is.
 
-    Raises `ConfigError` when there is no Chromium, or it fails.
+    Raises `ConfigError` when there is no Chromium.
     """
-    browser = next((found for one in _PROGRAMS if (found := shutil.which(one))), None)
-    if browser is None:
-        raise ConfigError(
-            "screenshots need Chromium, which is not installed",
-            remedy="install it, e.g. apt install chromium",
-        )
+    program = find_chromium()
     folder.mkdir(parents=True, exist_ok=True)
-    variants = {
-        f"{'dark' if dark else 'light'}{'' if images else '-images-off'}": _variant(html, dark, images)
-        for dark, images in itertools.product((False, True), (True, False))
-    }
-    for width in WIDTHS.values():
-        pictures = _pictures(browser, list(variants.values()), width)
-        for variant, picture in zip(variants, pictures, strict=True):
-            target = folder / f"{name}-{width}-{variant}.png"
-            picture.save(target)
-            yield target
-
-
-def _variant(html: str, dark: bool, images: bool) -> str:
-    html = shown(html, dark=dark)
-    return html if images else html.replace("<head>", "<head>" + _NO_IMAGES, 1)
-
-
-def _pictures(browser: str, mails: Sequence[str], width: int) -> Iterator[Image.Image]:
-    """Yield the picture of each mail; one start of the browser draws them side by side."""
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        # In frames, since Chromium's own window is never as narrow as a phone.
-        sheet = _SHEET.format(width=width, height=_HEIGHT)
-        for at, mail in enumerate(mails):
-            (folder / f"{at}.html").write_text(mail, encoding="utf-8")
-            sheet += _FRAME.format(name=f"{at}.html")
-        (folder / "sheet.html").write_text(sheet, encoding="utf-8")
-        _draw(browser, folder, width * len(mails))
-        with Image.open(folder / "sheet.png") as drawn:
-            whole = drawn.convert("RGB")
-    for at in range(len(mails)):
-        yield _cut(whole.crop((at * width, 0, (at + 1) * width, whole.height)))
-
-
-def _draw(browser: str, folder: Path, width: int) -> None:
-    command = [
-        browser, "--headless", "--disable-gpu", "--hide-scrollbars", "--no-first-run",
-        f"--user-data-dir={folder / 'profile'}", f"--window-size={width},{_HEIGHT}",
-        f"--screenshot={folder / 'sheet.png'}", (folder / "sheet.html").as_uri(),
-    ]  # fmt: skip
-    if os.geteuid() == 0:
-        # Chromium's own sandbox refuses to run as root; the mail may run no script.
-        command.insert(1, "--no-sandbox")
-    try:
-        done = subprocess.run(command, capture_output=True, timeout=_SECONDS, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise ConfigError(f"{browser} did not answer within {_SECONDS} seconds") from error
-    if done.returncode or not (folder / "sheet.png").exists():
-        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        raise ConfigError(f"{browser} ended with {done.returncode}: {said[-1] if said else 'nothing said'}")
-
-
-def _cut(page: Image.Image) -> Image.Image:
-    """Return the page without the empty rest below the mail."""
-    back = Image.new("RGB", page.size, page.getpixel((0, page.height - 1)))
-    box = ImageChops.difference(page, back).getbbox()
-    return page.crop((0, 0, page.width, page.height if box is None else min(page.height, box[3] + 24)))
+    with photographer(program) as camera:
+        for width, scheme, images in product((DESKTOP_WIDTH, PHONE_WIDTH), Scheme, (True, False)):
+            policy = mail_policy(images=images)
+            picture = camera.photograph(in_scheme(html, scheme), policy=policy, width=width)
+            path = folder / f"{name}-{width}-{scheme}{'' if images else '-images-off'}.png"
+            path.write_bytes(picture)
+            yield path

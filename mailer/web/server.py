@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import Final
 
 import uvicorn
@@ -18,10 +19,28 @@ _GRACE_SECONDS: Final = 10
 _BACKLOG: Final = 2048
 
 
-def serve_until_stopped(app: ASGIApp, *, host: str, port: int, ready: Callable[[str], None]) -> None:
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, stopping: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._stopping = stopping
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._stopping()
+        super().handle_exit(sig, frame)
+
+
+def serve_until_stopped(
+    app: ASGIApp,
+    *,
+    host: str,
+    port: int,
+    ready: Callable[[str], None],
+    stopping: Callable[[], None] = lambda: None,
+) -> None:
     """Serve until SIGTERM or Ctrl-C; requests that are being answered get ten seconds to end.
 
-    `ready` gets the URL once connections are taken. Errors go to standard error. Requests are not
+    `ready` gets the URL once connections are taken. `stopping` is called by the signal, before answers
+    are waited for: it ends those that would go on for ever. Errors go to standard error. Requests are not
     logged: their addresses hold tokens. Raises `ConfigError` when the address cannot be listened on.
     """
     logging.basicConfig(
@@ -40,7 +59,7 @@ def serve_until_stopped(app: ASGIApp, *, host: str, port: int, ready: Callable[[
     try:
         shown = f"[{host}]" if ":" in host else host
         ready(f"http://{shown}:{listener.getsockname()[1]}")
-        uvicorn.Server(config).run(sockets=[listener])
+        _Server(config, stopping).run(sockets=[listener])
     finally:
         signal.signal(signal.SIGTERM, before)
         listener.close()

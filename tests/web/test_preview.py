@@ -1,189 +1,201 @@
-"""`mailer preview`: every form of an issue, the same figures as lint's, and nobody else's eyes."""
+"""The preview: what it shows, whom it answers, and that it follows every save."""
 
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterator
-from email import message_from_bytes
-from email.message import EmailMessage
-from email.policy import default
 from pathlib import Path
 
 import httpx
 import pytest
-from PIL import Image
 
 from mailer.config import Brand, load
-from mailer.delivery import viewing
-from mailer.errors import RecipientError
+from mailer.delivery.viewing import Preview, preview
+from mailer.errors import MailerError
 from mailer.rendering.message import Recipient
-from mailer.web.preview import Live, create_preview_app, shown
+from mailer.web.changes import Changes
+from mailer.web.preview import create_preview_app
 from tests.end_to_end.newsletter import Folder
-from tests.programs import program
 from tests.web.conftest import serving
 
 ISSUE = """\
 ---
-title: Colours
-preheader: Three of them
+title: A bean <b>in</b> a jar
+preheader: Five questions
 ---
 
-Hello {{ subscriber.name | default("there") }} of {{ subscriber.city | default("nowhere") }}.
-
-![A red square](red.png)
-
-[Here](https://example.org/page)
+Hello {{ subscriber.name | default("you") }}, read [this](/beans).
 """
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Folder:
     made = Folder(tmp_path / "news")
-    (made.path / "issues" / "001-short.md").write_text(ISSUE, encoding="utf-8")
-    Image.new("RGB", (800, 400), "#cc2222").save(made.path / "issues" / "red.png")
+    save(made, ISSUE)
     return made
 
 
-@pytest.fixture
-def live(folder: Folder) -> Iterator[Live]:
-    path = folder.path / "issues" / "001-short.md"
-    with Live(lambda: viewing.preview(load(folder.path / "config.toml"), path), [path.parent]) as made:
-        yield made
+def save(folder: Folder, text: str) -> None:
+    (folder.path / "issues" / "001-short.md").write_text(text, encoding="utf-8")
+
+
+def looking(folder: Folder, address: str) -> Preview:
+    if address == "nobody@example.org":
+        raise MailerError("nobody@example.org: not a subscriber", remedy="see: mailer subscribers list")
+    reader = Recipient(0, address, "Jo") if address else None
+    return preview(load(folder.path / "config.toml"), folder.path / "issues" / "001-short.md", reader)
 
 
 @pytest.fixture
-def client(live: Live) -> Iterator[httpx.Client]:
-    with (
-        serving(create_preview_app(live, brand=Brand())) as url,
-        httpx.Client(base_url=url, timeout=30) as opened,
-    ):
+def client(folder: Folder) -> Iterator[httpx.Client]:
+    changes = Changes(
+        [folder.path / "issues", folder.path / "email_templates"], [folder.path / "config.toml"]
+    )
+    app = create_preview_app(
+        lambda address: looking(folder, address), changes, name="The Weekly", brand=Brand()
+    )
+    with serving(app) as url, httpx.Client(base_url=url, timeout=30) as opened:
         yield opened
 
 
-@pytest.mark.parametrize("view", ["desktop", "phone", "text", "source", "headers", "nonsense"])
-def test_each_form_is_a_page_without_rights_for_the_mail(client: httpx.Client, view: str) -> None:
-    page = client.get("/", params={"view": view})
-    assert page.status_code == 200
-    policy = page.headers["content-security-policy"]
-    assert "default-src 'none'" in policy
-    assert "script-src 'self'" in policy
-    assert "unsafe" not in policy
-    frames = re.findall(r"<iframe[^>]*>", page.text)
-    assert len(frames) == (1 if view in ("desktop", "phone", "nonsense") else 0)
-    assert all(" sandbox " in frame for frame in frames)
+def frame_of(page: str) -> tuple[str, str]:
+    """Return the rights and the address of the frame."""
+    found = re.search(r'<iframe[^>]* sandbox="([^"]*)" src="([^"]*)"></iframe>', page)
+    assert found is not None
+    return found[1], found[2].replace("&amp;", "&")
 
 
-def test_mail_runs_nothing_and_fetches_nothing_of_ours(client: httpx.Client) -> None:
-    with_images = client.get("/mail").headers["content-security-policy"]
-    assert with_images.startswith("sandbox; default-src 'none'")
-    assert "script" not in with_images
-    assert with_images.endswith("img-src data: https:")
-    without = client.get("/mail", params={"images": "0"})
-    assert without.headers["content-security-policy"].endswith("img-src 'none'")
-    assert re.search(r'src="data:image/(png|jpeg);base64,', without.text)
-    assert "cid:" not in without.text
+def policy(answer: httpx.Response) -> dict[str, str]:
+    """Return the Content-Security-Policy, its sources by directive."""
+    parts = (part.strip().partition(" ") for part in answer.headers["content-security-policy"].split(";"))
+    return {name: sources for name, _, sources in parts}
 
 
-def test_another_host_name_is_refused(client: httpx.Client) -> None:
-    assert client.get("/", headers={"host": "evil.example"}).status_code == 421
-    assert client.get("/mail", headers={"host": "evil.example:8602"}).status_code == 421
+def test_mail_stands_in_a_frame_that_runs_nothing(client: httpx.Client) -> None:
+    page = client.get("/")
+    rights, source = frame_of(page.text)
+    assert "allow-scripts" not in rights
+    mail = client.get(source)
+    assert mail.status_code == 200
+    assert "read <a" in mail.text
+    rules = policy(mail)
+    assert (rules["default-src"], rules["sandbox"], rules["frame-ancestors"]) == ("'none'", rights, "'self'")
+    assert "script-src" not in rules
 
 
-def test_figures_are_those_of_lint_and_of_the_sent_mail(folder: Folder, client: httpx.Client) -> None:
-    lint = folder.mailer("lint", "1", "--format", "json").json
+def test_page_runs_its_own_script_alone(client: httpx.Client) -> None:
+    first, second = client.get("/"), client.get("/")
+    nonces = [re.findall(r'<script nonce="([^"]+)"', page.text) for page in (first, second)]
+    assert nonces[0] != nonces[1]
+    for page, found in zip((first, second), nonces, strict=True):
+        rules = policy(page)
+        assert (rules["default-src"], rules["script-src"]) == ("'none'", f"'nonce-{found[0]}'")
+        assert page.text.count("<script") == 1
+    assert "<b>in</b>" not in first.text
+
+
+def test_schemes_and_images_off_are_addresses(client: httpx.Client) -> None:
+    dark = client.get("/mail?scheme=dark").text
+    light = client.get("/mail").text
+    assert "prefers-color-scheme" not in dark + light
+    assert "color-scheme: dark !important" in dark
+    assert "color-scheme: light !important" in light
+    assert policy(client.get("/mail?images=off"))["img-src"] == "'none'"
+    page = client.get("/?view=phone&scheme=dark&images=off").text
+    assert frame_of(page)[1].startswith("/mail?view=phone&as=&scheme=dark&images=off&state=")
+    assert 'class="stage phone dark"' in page
+
+
+def test_unknown_view_is_the_desktop(client: httpx.Client) -> None:
+    assert 'class="stage desktop light"' in client.get("/?view=nonsense&scheme=no&images=maybe").text
+
+
+def test_text_source_and_headers_are_shown_as_they_are_sent(client: httpx.Client, folder: Folder) -> None:
+    shown = looking(folder, "")
+    text = client.get("/?view=text").text
+    assert "Hello Reader, read this" in text
+    assert "&lt;!DOCTYPE html&gt;" in client.get("/?view=source").text
+    headers = client.get("/?view=headers").text
+    assert [name for name, _ in shown.viewed.headers] == re.findall(r'<th scope="row">([^<]+)</th>', headers)
+    assert client.get("/message.eml").content == shown.viewed.message
+
+
+def test_measures_and_findings_stand_beside_the_mail(client: httpx.Client, folder: Folder) -> None:
     page = client.get("/").text
-    assert f"{lint['words']:,} words, {lint['reading_time']} to read." in page
-    assert f"Text {lint['text_bytes'] / 1000:.1f} kB" in page.replace(f"{lint['text_bytes']} B", "") or (
-        f"Text {lint['text_bytes']} B" in page
-    )
-    message = client.get("/message.eml").content
-    assert len(message) == lint["message_bytes"]
-    folder.subscribe(1)
-    assert folder.mailer("send", "1", "--yes").code == 0
-    (sent,) = folder.kept()
-    ours, theirs = (message_from_bytes(raw, policy=default) for raw in (message, sent))
-    assert isinstance(ours, EmailMessage)
-    assert isinstance(theirs, EmailMessage)
-    for kind in ("plain", "html"):
-        mine, other = ours.get_body((kind,)), theirs.get_body((kind,))
-        assert mine is not None
-        assert other is not None
-        # All but the reader's own name and links.
-        words = [
-            re.sub(r"https?://\S+|Reader|Name 1|Example|nowhere", "", part.get_content())
-            for part in (mine, other)
-        ]
-        assert words[0].split() == words[1].split()
+    report = looking(folder, "").report
+    assert f"<b>{report.html_bytes / 1000:.1f} KB</b> of HTML" in page
+    assert f"{report.words} words, {report.reading_time} to read" in page
+    places = re.findall(r"line (\d+), column (\d+)</span><span>docs/lint/([\w-]+)\.md", page)
+    assert places == [("6", "52", "vague-link"), ("6", "59", "relative-link")]
+    for finding in report.findings:
+        assert f"docs/lint/{finding.check}.md" in page
 
 
-def test_every_save_is_seen_and_a_broken_issue_says_where(
-    folder: Folder, live: Live, client: httpx.Client
+def test_any_subscriber_can_be_looked_over_the_shoulder(client: httpx.Client) -> None:
+    query = "/?view=text&as=jo%40example.org"
+    assert "Hello Jo, read" in client.get(query).text
+    assert "Hello Jo, read" in client.get("/mail?as=jo%40example.org").text
+    page = client.get("/?as=nobody%40example.org")
+    assert "<code>nobody@example.org: not a subscriber</code>" in page.text
+    assert "see: mailer subscribers list" in page.text
+
+
+def test_broken_issue_is_told_and_the_next_save_mends_it(client: httpx.Client, folder: Folder) -> None:
+    with client.stream("GET", "/events") as events:
+        lines = (line for line in events.iter_lines() if line.startswith("data: "))
+        begun = next(lines)
+        save(folder, "---\ntitel: A bean\n---\n\nHello\n")
+        broken = next(lines)
+        page = client.get("/").text
+        assert f'data-state="{broken.removeprefix("data: ")}"' in page
+        assert "001-short.md:2: unknown key &#39;titel&#39;" in page
+        assert "did you mean &#39;title&#39;?" in page
+        assert client.get("/mail").status_code == 409
+        save(folder, ISSUE.replace("Hello", "Good day"))
+        mended = next(lines)
+        assert "Good day" in client.get(frame_of(client.get("/").text)[1]).text
+    assert len({begun, broken, mended}) == 3
+
+
+@pytest.mark.parametrize("saved", ["email_templates/footer.mjml.j2", "config.toml", "issues/jar.png"])
+def test_every_file_that_a_mail_is_made_of_is_followed(
+    client: httpx.Client, folder: Folder, saved: str
 ) -> None:
-    path = folder.path / "issues" / "001-short.md"
-    before = client.get("/version").json()["version"]
-    path.write_text(ISSUE.replace("{{ subscriber.name", "{{ nobody.name"), encoding="utf-8")
-    now = _changed(client, before)
-    broken = client.get("/").text
-    assert "cannot be rendered" in broken
-    assert "001-short.md:6" in broken
-    path.write_text(ISSUE.replace("Colours", "Shades"), encoding="utf-8")
-    _changed(client, now)
-    assert "<h1>Shades</h1>" in client.get("/").text
+    path = folder.path / saved
+    with client.stream("GET", "/events") as events:
+        lines = (line for line in events.iter_lines() if line.startswith("data: "))
+        begun = next(lines)
+        # As editors save: a new file takes the old one's place.
+        beside = folder.path / "saving"
+        beside.write_bytes((path.read_bytes() if path.exists() else b"") + b"\n")
+        beside.replace(path)
+        assert next(lines) != begun
 
 
-def _changed(client: httpx.Client, before: int) -> int:
-    until = time.monotonic() + 20
-    while time.monotonic() < until:
-        version: int = client.get("/version").json()["version"]
-        if version != before:
-            # More of the same save may be noticed a moment later.
-            time.sleep(0.5)
-            return int(client.get("/version").json()["version"])
-        time.sleep(0.05)
-    raise AssertionError("the change was not noticed")
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1", 200),
+        ("localhost:1234", 200),
+        ("[::1]:1234", 200),
+        ("evil.example", 421),
+        ("127.0.0.1.evil.example", 421),
+        ("localhost.evil.example:80", 421),
+    ],
+)
+def test_other_hosts_names_are_refused(client: httpx.Client, host: str, status: int) -> None:
+    for path in ("/", "/mail", "/message.eml", "/preview.js"):
+        assert (path, client.get(path, headers={"host": host}).status_code) == (path, status)
 
 
-def test_light_and_dark_are_shown_whatever_the_browser_prefers() -> None:
-    html = (
-        "<style>:root { color-scheme: light dark; } @media (prefers-color-scheme: dark) { a { color: red } }"
-    )
-    assert "color-scheme: dark;" in shown(html, dark=True)
-    assert "@media (min-width: 0)" in shown(html, dark=True)
-    assert "@media (max-width: 0)" in shown(html, dark=False)
+@pytest.mark.parametrize("path", ["/config.toml", "/..%2fconfig.toml", "/pages/base.html", "/docs"])
+def test_nothing_else_is_served(client: httpx.Client, path: str) -> None:
+    assert client.get(path).status_code == 404
 
 
-def test_as_a_subscriber(folder: Folder) -> None:
-    path, settings = folder.path / "issues" / "001-short.md", load(folder.path / "config.toml")
-    reader = Recipient(7, "ada@example.org", "Ada", {"city": "Turin"})
-    seen = viewing.preview(settings, path, reader)
-    assert "Hello Ada of Turin." in seen.viewed.text
-    assert seen.reader == "ada@example.org"
-    path.write_text(ISSUE.replace(' | default("nowhere")', ""), encoding="utf-8")
-    with pytest.raises(RecipientError, match=r"subscriber\.city"):
-        viewing.preview(settings, path, Recipient(7, "ada@example.org", "Ada"))
-    assert "Hello Reader of Example." in viewing.preview(settings, path).viewed.text
-
-
-def test_unknown_subscriber_is_said(folder: Folder) -> None:
-    ran = folder.mailer("preview", "1", "--as", "nobody@example.org")
-    assert ran.code == 6
-    assert "nobody@example.org: no such subscriber" in ran.err
-
-
-@pytest.mark.servers
-@pytest.mark.xdist_group("chromium")
-def test_screenshots_are_as_wide_as_the_mail(folder: Folder, tmp_path: Path) -> None:
-    program("chromium", "chromium-browser")
-    ran = folder.mailer("preview", "1", "--screenshot", str(tmp_path / "shots"))
-    assert ran.code == 0, ran.err
-    pictures = [Path(line) for line in ran.out.splitlines()]
-    assert len(pictures) == 8
-    for picture in pictures:
-        with Image.open(picture) as image:
-            assert image.width == (375 if "-375-" in picture.name else 700)
-            assert 300 < image.height < 4000
-            reds = sum(
-                count for count, colour in image.getcolors(1 << 24) or () if colour == (0xCC, 0x22, 0x22)
-            )
-            assert (reds > 1000) == ("images-off" not in picture.name)
+def test_nothing_is_kept_by_browsers_or_read_by_other_sites(client: httpx.Client) -> None:
+    for path in ("/", "/mail", "/message.eml"):
+        answer = client.get(path)
+        assert answer.headers["cache-control"] == "no-store"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert "access-control-allow-origin" not in answer.headers

@@ -1,0 +1,45 @@
+"""A mail's HTML as one kind of reader has it: by day or by night, its links opening beside it."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import Final
+
+_STYLES: Final = re.compile(r"(<style\b[^>]*>)(.*?)(</style\s*>)|<(?:source|link|meta)\b[^>]*>", re.I | re.S)
+_QUESTION: Final = re.compile(r"\(\s*prefers-color-scheme\s*:\s*(light|dark)\s*\)", re.I)
+_HEAD_END: Final = re.compile(r"</head\s*>", re.I)
+_YES: Final = "(min-width: 0px)"
+_NO: Final = "(max-width: 0px)"
+
+
+class Scheme(StrEnum):
+    """What a reader's device prefers."""
+
+    LIGHT = "light"
+    DARK = "dark"
+
+
+def in_scheme(html: str, scheme: Scheme) -> str:
+    """Return the HTML as a device that prefers `scheme` shows it, whatever this machine prefers.
+
+    Each `prefers-color-scheme` in a style sheet or a `media` attribute becomes a question whose answer
+    is known. Words of the issue that look the same stay as they are.
+    """
+
+    def answered(found: re.Match[str]) -> str:
+        return _QUESTION.sub(lambda asked: _YES if asked[1].lower() == scheme else _NO, found[0])
+
+    return _into_head(
+        _STYLES.sub(answered, html), f"<style>:root {{ color-scheme: {scheme} !important; }}</style>"
+    )
+
+
+def with_links_beside(html: str) -> str:
+    """Return the HTML with its links opening in tabs of their own instead of in the mail's place."""
+    return _into_head(html, '<base target="_blank">')
+
+
+def _into_head(html: str, element: str) -> str:
+    end = _HEAD_END.search(html)
+    return html + element if end is None else html[: end.start()] + element + html[end.start() :]
