@@ -17,10 +17,12 @@ from mailer.errors import ExitCode, MailerError
 # In the order of the help page: what an operator does first comes first.
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("mailer.cli.demo:demo", "Show the whole job on this machine; nothing leaves it."),
+    "init": ("mailer.cli.init:init", "Begin a newsletter: config.toml and a first issue."),
     "new": ("mailer.cli.new:new", "Begin the next issue."),
     "preview": ("mailer.cli.preview:preview", "Show an issue in the browser while you write it."),
     "render": ("mailer.cli.render:render", "Write an issue as .html, .txt and .eml."),
     "lint": ("mailer.cli.lint:lint", "Find what is wrong with an issue before anybody gets it."),
+    "test": ("mailer.cli.testing:test", "Send an issue to yourself; nothing is queued."),
     "plan": ("mailer.cli.plan:plan", "Say who would get an issue, how large it is, how long it takes."),
     "rehearse": (
         "mailer.cli.rehearse:rehearse",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final, assert_never
 
@@ -12,7 +13,7 @@ import click
 from mailer.cli.app import App
 from mailer.config import parse_share
 from mailer.database.models import CanaryState, IssueState
-from mailer.delivery import canary, issues, queue, sample
+from mailer.delivery import canary, issues, linting, queue, sample
 from mailer.delivery.canary import Findings
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.sender import Ended, Ending
@@ -88,7 +89,7 @@ def _seed(app: App, issue: QueuedIssue) -> None:
         outside = canary.strangers(session, issue.id, seeds)
         edition = issues.edition(session, issue.edition_digest)
     for seed in outside:
-        sample.send_test(app.settings, edition, seed, app.signer)
+        sample.send_test(app.settings, edition, replace(linting.sample_reader(edition), email=seed))
     _advance(app, issue, CanaryState.SENDING)
     if outside:
         app.say(f"canary: sent to {', '.join(outside)}")

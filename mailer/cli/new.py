@@ -45,5 +45,5 @@ def new(app: App, title: str, edit: bool) -> None:
 
 def slug(title: str) -> str:
     """Return `title` as the part of a file's name: ASCII letters, digits and hyphens, never empty."""
-    plain = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode("ascii").lower()
+    plain = unicodedata.normalize("NFKD", title.casefold()).encode("ascii", "ignore").decode("ascii")
     return re.sub("[^a-z0-9]+", "-", plain)[:_MAX_SLUG_CHARACTERS].strip("-") or "issue"

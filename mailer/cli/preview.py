@@ -9,7 +9,6 @@ import click
 
 from mailer.cli.app import App, Command, pass_app
 from mailer.config import Settings, load
-from mailer.errors import ConfigError
 
 if TYPE_CHECKING:
     from mailer.delivery.viewing import Preview
@@ -40,7 +39,7 @@ def preview(app: App, issue: str, address: str, port: int, opens: bool, folder: 
     path = editions.find_source(app.settings, issue)
 
     def see(reader: str) -> Preview:
-        return viewing.preview(load(app.config_path), path, _reader(app, reader) if reader else None)
+        return viewing.preview(load(app.config_path), path, _subscriber(app, reader))
 
     if folder is not None:
         from mailer.web.screenshots import take
@@ -48,8 +47,7 @@ def preview(app: App, issue: str, address: str, port: int, opens: bool, folder: 
         for picture in take(see(address).viewed.html, folder, path.stem):
             app.out(str(picture))
         return
-    if address:
-        _reader(app, address)
+    _subscriber(app, address)
 
     from mailer.web.changes import Changes
     from mailer.web.preview import create_preview_app
@@ -72,19 +70,11 @@ def _folders(settings: Settings, issue: Path) -> list[Path]:
     return [settings.path(settings.paths.templates), issue.resolve().parent]
 
 
-def _reader(app: App, address: str) -> Recipient:
-    """Return a subscriber as templates see them."""
+def _subscriber(app: App, address: str) -> Recipient | None:
+    """Return whom an address means; None for no address."""
+    if not address:
+        return None
     # The database is loaded for those who ask for a subscriber.
-    from mailer.address import parse_address
-    from mailer.audience.subscribers import find
-    from mailer.database.models import Subscriber
-    from mailer.delivery.filling import everybody
+    from mailer.cli.choosing import subscriber
 
-    with app.database.reading() as session:
-        known = find(session, parse_address(address))
-        if known is None:
-            raise ConfigError(
-                f"{address}: no such subscriber",
-                remedy="look with mailer subscribers list, or leave --as out",
-            )
-        return next(everybody(session, Subscriber.id == known.id))
+    return subscriber(app, address)

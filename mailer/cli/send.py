@@ -14,7 +14,7 @@ from mailer.cli import books as shown
 from mailer.cli import canary
 from mailer.cli.app import App, Command, dry_run_option, finish, json_option, pass_app, yes_option
 from mailer.cli.learning import learning
-from mailer.delivery import dispatch, sample
+from mailer.delivery import dispatch
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.queue import Books
 from mailer.delivery.sender import Ended, Ending
@@ -27,9 +27,6 @@ from mailer.rendering.edition import Edition
 @click.argument("issue")
 @click.option(
     "--to", "segment", default="", metavar="SEGMENT", help="Only these subscribers, e.g. 'tag:vip'."
-)
-@click.option(
-    "--test", "test_address", metavar="ADDRESS", help="Send it to this address alone; nothing is queued."
 )
 @click.option(
     "--workers",
@@ -54,7 +51,6 @@ def send(
     app: App,
     issue: str,
     segment: str,
-    test_address: str | None,
     workers: int,
     canary_share: float | None,
     no_lint: bool,
@@ -78,10 +74,6 @@ def send(
     path = dispatch.find_source(settings, issue)
     edition = dispatch.build(settings, path)
     dispatch.check_ready(settings)
-    if test_address is not None:
-        sample.send_test(settings, edition, test_address, app.signer)
-        app.out(f"'{edition.title}' was sent to {test_address} through {_relays(app)}")
-        return
     shared(settings, Share(0, workers))
     plan = dispatch.plan(settings, app.database, edition, segment)
     if dry_run:

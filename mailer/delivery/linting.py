@@ -117,16 +117,14 @@ def sample_message(settings: Settings, edition: Edition, reader: Recipient | Non
     """
     composer = editions.composer(settings, edition, editions.ANY_ISSUE, editions.POWERLESS)
     at = datetime.fromisoformat(edition.date).replace(tzinfo=UTC) if edition.date else _NO_DATE
-    if reader is None:
-        reader = replace(READER, attributes=_every_field(edition))
-    return composer.compose(reader, at).content
+    return composer.compose(reader or sample_reader(edition), at).content
 
 
-def _every_field(edition: Edition) -> dict[str, object]:
-    """Return a value for each attribute that the edition asks for, such as its filter can take."""
+def sample_reader(edition: Edition) -> Recipient:
+    """Return a reader who has a value for each field of the edition, such as its filter can take."""
     attributes: dict[str, object] = {}
     for found in _FIELD.finditer("\n".join((edition.subject, edition.html, edition.text))):
         name, stand_in = found[1] or found[2], _STAND_INS.get(found[3] or "")
         if stand_in is not None or name not in attributes:
             attributes[name] = stand_in or "Example"
-    return attributes
+    return replace(READER, attributes=attributes)

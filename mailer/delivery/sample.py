@@ -17,7 +17,6 @@ from mailer.delivery.viewing import viewed
 from mailer.errors import RelayError
 from mailer.rendering.edition import Edition
 from mailer.rendering.message import Recipient
-from mailer.tokens import Signer
 
 READER = Recipient(subscriber_id=0, email="reader@example.org", name="Reader", attributes={}, tags=())
 
@@ -44,18 +43,19 @@ def render(settings: Settings, path: Path, *, reader: Recipient = READER) -> Ren
     return Rendered(edition.slug, seen.html, seen.text, message)
 
 
-def send_test(settings: Settings, edition: Edition, address: str, signer: Signer) -> None:
-    """Send an issue to one address; nothing is queued and no books are kept.
+def send_test(settings: Settings, edition: Edition, reader: Recipient) -> None:
+    """Send an issue to one address; nothing is queued, no books are kept, and its links lead nowhere.
 
-    Raises `RelayError` with the server's words if it is not taken.
+    Raises `RelayError` with the server's words if it is not taken, and `RecipientError` when the reader
+    lacks a field.
     """
-    parsed = parse_address(address)
-    reader = Recipient(subscriber_id=0, email=str(parsed), name="", attributes={}, tags=())
-    message = dispatch.composer(settings, edition, dispatch.ANY_ISSUE, signer).compose(reader, now())
+    composer = dispatch.composer(settings, edition, dispatch.ANY_ISSUE, dispatch.POWERLESS)
+    message = composer.compose(reader, now())
     outgoing = Outgoing(0, message.envelope, message.content, wire_safe=True)
-    outcome = uvloop.run(dispatch.deliver_once(settings, outgoing, parsed.domain))
+    domain = parse_address(reader.email).domain
+    outcome = uvloop.run(dispatch.deliver_once(settings, outgoing, domain))
     if outcome.fate is not Fate.ACCEPTED:
-        raise RelayError(f"{address}: {_said(outcome)}", remedy="look at the address and at [relays]")
+        raise RelayError(f"{reader.email}: {_said(outcome)}", remedy="look at the address and at [relays]")
 
 
 def _said(outcome: Outcome) -> str:

@@ -174,10 +174,3 @@ def test_latin_1_and_line_breaks_in_a_csv(folder: Folder) -> None:
     assert listed["total"] == 4
     assert listed["subscribers"][-1]["name"] == "José"
     assert folder.mailer("subscribers", "import", str(path), "--strict").code == 5
-
-
-def test_test_mail_goes_to_one_address_and_queues_nothing(folder: Folder) -> None:
-    ran = folder.mailer("send", "1", "--test", "me@example.org")
-    assert ran.code == 0
-    assert len(folder.kept()) == 1
-    assert folder.mailer("status", "--json").json["issues"] == []

@@ -1,0 +1,23 @@
+"""Which subscriber an option means."""
+
+from __future__ import annotations
+
+from mailer.address import parse_address
+from mailer.audience.subscribers import find
+from mailer.cli.app import App
+from mailer.database.models import Subscriber
+from mailer.delivery.filling import everybody
+from mailer.errors import ConfigError
+from mailer.rendering.message import Recipient
+
+
+def subscriber(app: App, address: str) -> Recipient:
+    """Return the subscriber of an address as templates see them; raise `ConfigError` if there is none."""
+    with app.database.reading() as session:
+        known = find(session, parse_address(address))
+        if known is None:
+            raise ConfigError(
+                f"{address}: no such subscriber",
+                remedy="look with mailer subscribers list, or leave --as out",
+            )
+        return next(everybody(session, Subscriber.id == known.id))

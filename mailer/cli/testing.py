@@ -1,0 +1,59 @@
+"""`mailer test`: the finished mail to yourself, before anybody else gets it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import click
+
+from mailer.address import parse_address
+from mailer.cli import findings as shown
+from mailer.cli.app import App, Command, json_option, pass_app
+from mailer.cli.choosing import subscriber
+from mailer.delivery import dispatch, linting, sample
+from mailer.rendering.lint import Level
+from mailer.rendering.source import read_issue
+
+
+@click.command(cls=Command)
+@click.argument("issue")
+@click.option(
+    "--to", "addresses", metavar="ADDRESS", multiple=True, required=True, help="Where to; may be given again."
+)
+@click.option("--as", "reader_address", metavar="ADDRESS", help="Filled as for this subscriber.")
+@json_option
+@pass_app
+def test(app: App, issue: str, addresses: tuple[str, ...], reader_address: str | None, as_json: bool) -> None:
+    """Send ISSUE to your own addresses, with [Test] before its subject.
+
+    It goes the way of a real one, signed and through the same relays, but nothing is queued and no books
+    are kept. Its links lead nowhere that counts: who forwards it unsubscribes nobody. Without --as the
+    reader is an invented one who has every field. What lint finds is shown and stops nothing.
+
+    Exit codes: 0 taken; 1 the issue cannot be rendered; 5 refused by a guard; 6 relay or configuration.
+    """
+    settings = app.settings
+    parsed = [parse_address(text) for text in addresses]
+    path = dispatch.find_source(settings, issue)
+    edition = dispatch.build(settings, path)
+    dispatch.check_ready(settings)
+    reader = linting.sample_reader(edition) if reader_address is None else subscriber(app, reader_address)
+    report = linting.examine(settings, read_issue(path), edition)
+    for finding in report.findings:
+        if finding.level is Level.ERROR:
+            for line in shown.finding_lines(finding, {}):
+                click.echo(line, err=True)
+    marked = replace(edition, subject=f"[Test] {edition.subject}")
+    for address in parsed:
+        sample.send_test(settings, marked, replace(reader, email=str(address)))
+    if as_json:
+        app.emit(
+            {
+                "issue": edition.slug,
+                "to": [str(address) for address in parsed],
+                "errors": report.count(Level.ERROR),
+            }
+        )
+        return
+    relays = ", ".join(settings.relays) or "the outbox on this machine (mailer outbox)"
+    app.out(f"'[Test] {edition.title}' went to {', '.join(map(str, parsed))} through {relays}")
