@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
 
 .DEFAULT_GOAL := help
-.PHONY: help setup servers demo test lint types imports check bench lock clean
+.PHONY: help setup servers demo test lint types imports check bench screenshots lock clean
 
 help: ## Say what each target does
-	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Make .venv with the locked dependencies and the mailer command
 
@@ -40,6 +40,9 @@ check: lint types imports test ## Everything that CI runs
 
 bench: setup servers ## Measure every figure that the project claims
 	@$(BIN)/python -m benchmarks
+
+screenshots: setup servers ## Make the pictures of docs/images anew
+	@$(BIN)/python -m tests.oracle.screenshots
 
 lock: setup ## Write requirements.lock anew from pyproject.toml
 	@$(BIN)/uv pip compile --universal --python-version 3.11 --all-extras --generate-hashes \

@@ -74,7 +74,7 @@ class MailBody:
         """Return an address with its slots made safe; raise `SourceError` if it begins with one."""
         return url_slots(href, self.slots, place_of(self.issue, href))
 
-    def image(self, token: Token) -> str:
+    def image(self, token: Token, *, alone: bool) -> str:
         """Return an image with its caption, by its template."""
         picture, image = self.picture(token)
         if image is not None:
@@ -82,9 +82,8 @@ class MailBody:
             published = self.frame.public_url.rstrip("/") + published_at(self.issue.slug, image)
             source = published if self.frame.publish_images else f"cid:{image.content_id}"
             picture = Picture(source, picture.width, picture.height)
-        return self.piece(
-            "image", picture=picture, alt=token.content, caption=str(token.attrGet("title") or "")
-        )
+        caption = str(token.attrGet("title") or "")
+        return self.piece("image", picture=picture, alt=token.content, caption=caption, alone=alone)
 
     def picture(self, token: Token) -> tuple[Picture, InlineImage | None]:
         """Return an image's address and size, and its content if it is a local file."""
@@ -152,13 +151,15 @@ class PageBody:
         """Return where a link leads, uncounted."""
         return self.mail.address(href)
 
-    def image(self, token: Token) -> str:
-        """Return a figure, its image published under the name of its content."""
+    def image(self, token: Token, *, alone: bool) -> str:
+        """Return a figure, or an image within a line, published under the name of its content."""
         picture, image = self.mail.picture(token)
         source = published_at(self.mail.issue.slug, image) if image is not None else picture.src
         size = f' width="{picture.width}"' + (f' height="{picture.height}"' if picture.height else "")
         shown = f'<img src="{escape(source)}" alt="{escape(token.content)}"{size} loading="lazy">'
         caption = str(token.attrGet("title") or "")
+        if not alone and not caption:
+            return self._held.hold(shown)
         if caption:
             shown += f"<figcaption>{escape(caption)}</figcaption>"
         return self._held.hold(f"<figure>{shown}</figure>\n")

@@ -42,8 +42,8 @@ class Drawing(Protocol):
     def link(self, href: str) -> str:
         """Return the destination in the HTML of one as written: tracked, or slots made URL-safe."""
 
-    def image(self, token: Token) -> str:
-        """Return the HTML of an image."""
+    def image(self, token: Token, *, alone: bool) -> str:
+        """Return the HTML of an image that stands alone, or within a line of text."""
 
     def button(self, href: str, label: str, quiet: bool) -> str:
         """Return the HTML of a button; `label` is HTML."""
@@ -185,7 +185,7 @@ class _BodyRenderer(RendererHTML):
         if _all_buttons(tokens):
             return "".join(self._button(run, options, env) for run in _button_runs(tokens))
         if len(tokens) == 1 and tokens[0].type == "image":
-            return drawing.image(tokens[0])
+            return drawing.image(tokens[0], alone=True)
         return super().renderInline(tokens, options, env)
 
     def _button(self, run: Sequence[Token], options: OptionsDict, env: Env) -> str:
@@ -196,7 +196,7 @@ class _BodyRenderer(RendererHTML):
 
     def image(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env) -> str:
         drawing: Drawing = env["drawing"]
-        return drawing.image(tokens[idx])
+        return drawing.image(tokens[idx], alone=False)
 
     def fence(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env) -> str:
         token = tokens[idx]

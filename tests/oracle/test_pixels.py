@@ -81,6 +81,19 @@ def test_changed_colour_is_seen(seed: Path, page: Page) -> None:
         assert differing(picture(page, plain, width), picture(page, tinted, width)) > 1000
 
 
+@pytest.mark.parametrize("width", WIDTHS)
+def test_where_images_are_off_their_words_stand_and_no_hole_is_left(page: Page, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
+    page.set_content(html_of(PROJECT / "issues" / "001-a-bean-in-a-jar.md"))
+    image = page.locator("table.figure img")
+    words = image.get_attribute("alt") or ""
+    box = image.bounding_box()
+    assert box is not None
+    assert len(words) > 40
+    assert 18 <= box["height"] <= 70
+    assert box["width"] * box["height"] > 14 * 5 * len(words)
+
+
 def test_nothing_is_cut_on_a_phone_that_shows_no_images(page: Page) -> None:
     page.set_viewport_size({"width": 375, "height": 800})
     page.set_content(html_of(PROJECT / "issues" / "001-a-bean-in-a-jar.md"))

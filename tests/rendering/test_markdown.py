@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from mailer.rendering.markdown import highlighted, parse_markdown, visible_words
@@ -51,6 +53,21 @@ def test_button_is_a_table_and_in_a_sentence_a_link() -> None:
     assert "<td" in alone[alone.index('class="button"') :]
     inside = edition_of("Then [go](https://a.example){.button} on.").html
     assert '<table role="presentation" class="button"' not in inside
+
+
+def test_image_alone_is_a_figure_and_in_a_sentence_stays_in_it() -> None:
+    assert '<table role="presentation" class="figure"' in edition_of("![A jar](https://a.example/j.png)").html
+    edition = edition_of("A ![jar](https://a.example/j.png){width=20} here")
+    assert re.search(
+        r'<p[^>]*>A <img src="https://a.example/j.png" alt="jar" width="20"[^>]*> here</p>', edition.html
+    )
+    assert re.search(r"<p>A <img [^>]*> here</p>", edition.page)
+
+
+def test_button_with_an_image_or_a_note_beside_it_loses_neither() -> None:
+    for beside, kept in (("![](https://a.example/j.png)", "j.png"), ("[^1]", "(1)")):
+        html = edition_of(f"[Go](https://g.example){{.button}}{beside}\n\n[^1]: Note").html
+        assert kept in html
 
 
 def test_footnote_marks_are_plain_and_numbered_in_order() -> None:
