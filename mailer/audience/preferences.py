@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import select
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
-from mailer.audience.subscribers import Origin
+from mailer.audience.fields import check_name
+from mailer.audience.subscribers import PERSONAL_WAYS, Origin
 from mailer.database.models import (
     Consent,
     Delivery,
@@ -21,6 +23,8 @@ from mailer.database.models import (
     SubscriberTag,
     Suppression,
 )
+
+_REASON: Final = "reason: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,20 @@ class Standing:
     changed_at: datetime
     paused_until: datetime | None
     tracking_consent: bool
+    tags: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Leavings:
+    """How often people left of their own accord, and how many gave which reason, most often first."""
+
+    count: int
+    reasons: dict[str, int]
+
+    @property
+    def silent(self) -> int:
+        """How many left without a word."""
+        return self.count - sum(self.reasons.values())
 
 
 def standing(session: Session, subscriber_id: int) -> Standing | None:
@@ -51,7 +69,53 @@ def standing(session: Session, subscriber_id: int) -> Standing | None:
         changed_at=known.changed_at,
         paused_until=known.paused_until,
         tracking_consent=known.tracking_consent,
+        tags=_tags(session, subscriber_id),
     )
+
+
+def rename(session: Session, subscriber_id: int, name: str, *, origin: Origin, at: datetime) -> bool:
+    """Change a subscriber's name; return whether it changed. Raises `AddressError` for a bad name.
+
+    The ledger says that it changed and not to what: a name that is taken out must not stay there.
+    """
+    name, known = check_name(name), _known(session, subscriber_id)
+    if known is None or known.name == name:
+        return False
+    known.name, known.changed_at = name, at
+    _write(session, known, "name changed", origin, at)
+    return True
+
+
+def choose_tags(
+    session: Session,
+    subscriber_id: int,
+    chosen: Collection[str],
+    *,
+    offered: Collection[str],
+    origin: Origin,
+    at: datetime,
+) -> bool:
+    """Give a subscriber the chosen ones of the tags on offer; return whether anything changed.
+
+    Tags that were not on offer stay as they are.
+    """
+    known = _known(session, subscriber_id)
+    if known is None:
+        return False
+    before, wanted = _tags(session, subscriber_id) & set(offered), set(chosen) & set(offered)
+    added, taken = sorted(wanted - before), sorted(before - wanted)
+    if not added and not taken:
+        return False
+    session.add_all(SubscriberTag(subscriber_id=subscriber_id, tag=tag) for tag in added)
+    session.execute(
+        delete(SubscriberTag).where(
+            SubscriberTag.subscriber_id == subscriber_id, SubscriberTag.tag.in_(taken)
+        )
+    )
+    known.changed_at = at
+    changes = [f"+{tag}" for tag in added] + [f"-{tag}" for tag in taken]
+    _write(session, known, f"tags: {', '.join(changes)}", origin, at)
+    return True
 
 
 def allow_tracking(
@@ -76,6 +140,38 @@ def pause(
     known.paused_until, known.changed_at = until, at
     _write(session, known, f"paused until {until:%Y-%m-%d}" if until else "pause ended", origin, at)
     return True
+
+
+def reason_note(reason: str) -> str:
+    """Return what the ledger's note says of why somebody left; nothing for no reason."""
+    return f"{_REASON}{reason}" if reason else ""
+
+
+def give_reason(session: Session, subscriber_id: int, reason: str, *, origin: Origin, at: datetime) -> bool:
+    """Write down why somebody has left; return whether it was: one reason for one leaving."""
+    known = _known(session, subscriber_id)
+    if known is None or known.status != SubscriberStatus.UNSUBSCRIBED:
+        return False
+    theirs = Consent.subscriber_id == subscriber_id
+    left = select(func.max(Consent.id)).where(theirs, Consent.before != Consent.after).scalar_subquery()
+    given = select(Consent.id).where(theirs, Consent.id >= left, Consent.note.startswith(_REASON))
+    if session.scalar(given.limit(1)) is not None:
+        return False
+    _write(session, known, reason_note(reason), origin, at)
+    return True
+
+
+def leavings(session: Session) -> Leavings:
+    """Count who left of their own accord, and why; what retention has blanked counts as silent."""
+    by_person = Consent.after == SubscriberStatus.UNSUBSCRIBED, Consent.way.in_(PERSONAL_WAYS)
+    count = session.scalar(select(func.count()).where(*by_person, Consent.before != Consent.after))
+    rows = session.execute(
+        select(Consent.note, func.count())
+        .where(*by_person, Consent.note.startswith(_REASON))
+        .group_by(Consent.note)
+        .order_by(func.count().desc(), Consent.note)
+    )
+    return Leavings(count or 0, {note.removeprefix(_REASON): number for note, number in rows})
 
 
 def personal_data(session: Session, subscriber_id: int) -> dict[str, Any] | None:

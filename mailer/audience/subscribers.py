@@ -227,6 +227,8 @@ def change_status(
     elif to is SubscriberStatus.ACTIVE:
         suppression.lift(session, known.address_key)
         known.soft_points, known.soft_since, known.soft_last_at = 0.0, None, None
+        # A pause was from the subscription that has ended; who comes back wants the next issue.
+        known.paused_until = None
     _write(session, subscriber_id, before.value, to, origin, at)
     session.flush()
     return True

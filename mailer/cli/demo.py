@@ -174,6 +174,8 @@ class _Demo:
             brand=self._settings.brand,
             public_url=self._settings.web.public_url,
             tracking=self._settings.tracking,
+            tags=self._settings.web.tags,
+            reasons=self._settings.web.reasons,
             send_confirmation=Confirmations(self._settings, self._signer).send,
         )
 

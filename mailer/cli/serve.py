@@ -32,6 +32,8 @@ def serve(app: App, host: str | None, port: int | None) -> None:
         public_url=settings.web.public_url,
         tracking=settings.tracking,
         segments=settings.segments,
+        tags=settings.web.tags,
+        reasons=settings.web.reasons,
         hooks=Hooks(
             app.database, app.signer, secrets=secrets_of(settings.webhooks), rules=rules_of(settings)
         ),

@@ -19,6 +19,7 @@ from mailer.address import parse_address
 from mailer.audience import exporting
 from mailer.audience.erasing import erase
 from mailer.audience.importing import ImportReport, import_file, revert
+from mailer.audience.preferences import leavings
 from mailer.audience.presets import PLAIN, PRESETS
 from mailer.audience.segments import parse_segment
 from mailer.audience.subscribers import Origin, Outcome, add, find, unsubscribe
@@ -191,6 +192,21 @@ def count(app: App, segment: str, as_json: bool) -> None:
         app.emit({"where": segment, "count": number})
         return
     app.out(str(number))
+
+
+@subscribers.command()
+@json_option
+@pass_app
+def reasons(app: App, as_json: bool) -> None:
+    """Count why people left, of those who said so."""
+    with app.database.reading() as session:
+        counted = leavings(session)
+    if as_json:
+        app.emit({"left": counted.count, "reasons": counted.reasons, "none_given": counted.silent})
+        return
+    app.out(f"{counted.count:,} left of their own accord")
+    for reason, number in [*counted.reasons.items(), ("none given", counted.silent)]:
+        app.out(f"{number:>9,}  {reason}")
 
 
 @subscribers.command()

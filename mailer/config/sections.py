@@ -62,6 +62,9 @@ def parse_share(value: object) -> object:
 
 Share = Annotated[float, BeforeValidator(parse_share), Field(ge=0, le=1)]
 AddressText = Annotated[str, AfterValidator(_address)]
+TagText = Annotated[str, AfterValidator(_header_text), Field(pattern=r"^\S(.*\S)?$", max_length=64)]
+ReasonText = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
+Label = Annotated[str, AfterValidator(_header_text), Field(min_length=1, max_length=120)]
 DomainText = Annotated[str, AfterValidator(_domain)]
 HeaderText = Annotated[str, AfterValidator(_header_text)]
 Colour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
@@ -274,6 +277,10 @@ class Web(Section):
     """The address that readers reach; links in messages begin with it. https except on loopback."""
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535)] = 8600
+    tags: Annotated[dict[TagText, Label], Field(max_length=50)] = Field(default_factory=dict)
+    """Tags that subscribers tick and untick on their page, and what each is called there."""
+    reasons: Annotated[dict[ReasonText, Label], Field(max_length=12)] = Field(default_factory=dict)
+    """Why people leave: the word that is counted, and how the page says it; empty means our own four."""
 
 
 class Tracking(Section):

@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 MAX_NAME: Final = 100
-_MAX_FIELDS: Final = 20
+_MAX_FIELDS: Final = 64
 
 
 async def fields_of(request: Request) -> dict[str, str]:

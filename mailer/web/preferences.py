@@ -1,17 +1,16 @@
-"""`/p/TOKEN/…`: pausing, tracking, one's own data, and being forgotten.
+"""`/p/TOKEN`: where subscribers decide about their mail and their data.
 
-GET only shows. What cannot be undone, or tells more than the page does, asks for the whole address:
-mail is forwarded, and the links in it with it.
+GET only shows. Each change is a line in the ledger. What cannot be undone, or tells more than the page
+does, asks for the whole address: mail is forwarded, and the links in it with it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from fastapi import APIRouter
 from limits import RateLimitItemPerHour
@@ -22,71 +21,124 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from mailer.address import parse_address
+from mailer.address import check_header_text, parse_address
 from mailer.audience import erasing, preferences
 from mailer.audience.preferences import Standing, standing
-from mailer.audience.subscribers import Origin
+from mailer.audience.subscribers import Change, change_status
+from mailer.database.models import SubscriberStatus
 from mailer.database.session import Database
 from mailer.errors import AddressError
 from mailer.tokens import Signer, Subject
-from mailer.web.forms import client_ip, fields_of
+from mailer.web.forms import MAX_NAME, fields_of
 from mailer.web.look import Look, masked
-from mailer.web.writer import Writer
+from mailer.web.unsubscribe import Leaving, options, origin_of
+from mailer.web.writer import Work, Writer
 
 WEEKS: Final = (2, 4, 8, 12, 26)
 _PROOFS: Final = RateLimitItemPerHour(10)
 """Addresses typed as a proof, for one subscriber."""
 
 
-@dataclass(frozen=True, slots=True)
-class Act:
-    """What one person does, when, and from where."""
-
-    subscriber_id: int
-    origin: Origin
-    at: datetime
+_STANDING: Final = {
+    SubscriberStatus.PENDING: "Waiting for your confirmation",
+    SubscriberStatus.ACTIVE: "Subscribed",
+    SubscriberStatus.UNSUBSCRIBED: "Unsubscribed",
+    SubscriberStatus.BOUNCED: "Mail to this address came back, so we stopped",
+    SubscriberStatus.COMPLAINED: "Our mail was reported as unwanted, so we stopped",
+}
 
 
 class Deciding:
-    """The routes below `/p/TOKEN/`."""
+    """The routes of `/p/`. `tags` are on offer, with their labels; `tracked` is whether anything is."""
 
-    def __init__(self, database: Database, signer: Signer, look: Look, writer: Writer) -> None:
+    def __init__(
+        self,
+        database: Database,
+        signer: Signer,
+        look: Look,
+        writer: Writer,
+        leaving: Leaving,
+        *,
+        tags: Mapping[str, str],
+        tracked: bool,
+    ) -> None:
         self._database = database
         self._signer = signer
         self._look = look
         self._writer = writer
+        self._leaving = leaving
+        self._tags = tags
+        self._tracked = tracked
         self._erasure_secret = database.secrets()[0]
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
 
     def router(self) -> APIRouter:
         """Return the routes."""
         router = APIRouter()
+        router.add_api_route("/p/{token}", self.show, methods=["GET", "HEAD"])
         router.add_api_route("/p/{token}/data", self.ask_data, methods=["GET", "HEAD"])
         router.add_api_route("/p/{token}/erase", self.ask_erase, methods=["GET", "HEAD"])
         for path, act in (
+            ("/p/{token}", self.prefer),
             ("/p/{token}/pause", self.pause),
             ("/p/{token}/tracking", self.tracking),
             ("/p/{token}/data", self.give_data),
             ("/p/{token}/erase", self.erase),
         ):
             router.routes.append(Route(path, act, methods=["POST"]))
+        router.routes.append(Route("/p/{token}", options, methods=["OPTIONS"]))
         return router
+
+    def show(self, token: str) -> Response:
+        """Show where the subscriber stands and what they can change."""
+        return self._preferences(token, self._signer.read_link(token))
+
+    async def prefer(self, request: Request) -> Response:
+        """Change what the page asked for, and show it anew."""
+        token = request.path_params["token"]
+        subject = self._signer.read_link(token)
+        fields = await fields_of(request)
+        status = 200
+        match fields.get("action"):
+            case "unsubscribe":
+                await self._leaving.unsubscribe(request, subject, "page", fields.get("reason", ""))
+                done = "You are unsubscribed."
+            case "subscribe":
+                back = await self._write(request, _bring_back, None)
+                status = 200 if back else 409
+                done = "You are subscribed again." if back else "Nothing was changed."
+            case "name":
+                status, done = await self._rename(request, fields.get("name", "").strip())
+            case "tags":
+                chosen = frozenset(tag for tag in self._tags if fields.get(f"tag:{tag}") == "yes")
+                await self._write(request, _choose, (chosen, frozenset(self._tags)))
+                done = "Your choice is saved."
+            case _:
+                return self._look.notice(
+                    400, "Nothing was changed", "The request did not say what to change."
+                )
+        return await asyncio.to_thread(self._preferences, token, subject, done=done, status=status)
 
     async def pause(self, request: Request) -> Response:
         """Send nothing for some weeks; for 0 weeks, end the pause."""
-        token, act = self._act(request)
+        token = request.path_params["token"]
+        self._signer.read_link(token)
         weeks = (await fields_of(request)).get("weeks", "")
         if weeks not in map(str, (0, *WEEKS)):
             return self._look.notice(400, "Nothing was changed", "The request did not say for how long.")
-        until = act.at.replace(microsecond=0) + timedelta(weeks=int(weeks)) if weeks != "0" else None
-        await asyncio.wrap_future(self._writer.submit(_pause, (act, until)))
+        until = datetime.now(UTC).replace(microsecond=0) + timedelta(weeks=int(weeks))
+        await self._write(request, _pause, until if weeks != "0" else None)
         return RedirectResponse(f"/p/{token}", 303)
 
     async def tracking(self, request: Request) -> Response:
         """Allow or forbid that clicks and opens are noted for the person."""
-        token, act = self._act(request)
+        token = request.path_params["token"]
+        self._signer.read_link(token)
+        if not self._tracked:
+            # A consent to what is not done would count once it is, and nobody would have asked.
+            return self._look.notice(409, "Nothing was changed", "Opens and clicks are not noted here.")
         allowed = (await fields_of(request)).get("tracking") == "yes"
-        await asyncio.wrap_future(self._writer.submit(_allow_tracking, (act, allowed)))
+        await self._write(request, _allow_tracking, allowed)
         return RedirectResponse(f"/p/{token}", 303)
 
     def ask_data(self, token: str) -> Response:
@@ -115,11 +167,43 @@ class Deciding:
         await asyncio.wrap_future(self._writer.submit(_erase, erased))
         return self._proof("erase", token, None)
 
-    def _act(self, request: Request) -> tuple[str, Act]:
-        token = request.path_params["token"]
-        subject = self._signer.read_link(token)
-        origin = Origin("page", ip=client_ip(request), issue_id=subject.issue_id or None)
-        return token, Act(subject.subscriber_id, origin, datetime.now(UTC))
+    async def _write(self, request: Request, work: Work[tuple[Change, Any], bool], wish: object) -> bool:
+        """Write what the person of a request wants; return whether that changed anything."""
+        subject = self._signer.read_link(request.path_params["token"])
+        change = Change(subject.subscriber_id, origin_of(request, subject, "page"), datetime.now(UTC))
+        return await asyncio.wrap_future(self._writer.submit(work, (change, wish)))
+
+    async def _rename(self, request: Request, name: str) -> tuple[int, str]:
+        if len(name) > MAX_NAME:
+            return 400, f"That name is longer than {MAX_NAME} characters."
+        try:
+            check_header_text(name, field="The name")
+        except AddressError as error:
+            return 400, f"{error.message}."
+        await self._write(request, _rename, name)
+        return 200, "Your name is saved."
+
+    def _preferences(self, token: str, subject: Subject, *, done: str = "", status: int = 200) -> Response:
+        person = self._person(subject)
+        if person is None:
+            return self._leaving.left(token, None)
+        return self._look.page(
+            "preferences.html",
+            status=status,
+            token=token,
+            address=masked(person.address),
+            person=person,
+            offered=self._tags,
+            can_pause=person.status is SubscriberStatus.ACTIVE,
+            paused_until=_still(person.paused_until),
+            weeks=WEEKS,
+            tracked=self._tracked,
+            standing=_STANDING[person.status],
+            can_leave=person.status in (SubscriberStatus.ACTIVE, SubscriberStatus.PENDING),
+            can_return=person.status is SubscriberStatus.UNSUBSCRIBED,
+            reasons=self._leaving.reasons,
+            done=done,
+        )
 
     def _person(self, subject: Subject) -> Standing | None:
         with self._database.reading() as session:
@@ -132,7 +216,7 @@ class Deciding:
 
     def _proof(self, kind: str, token: str, person: Standing | None, problem: str = "") -> Response:
         if person is None:
-            return self._look.page("unsubscribed.html", token=token, address="")
+            return self._leaving.left(token, None)
         status = 403 if problem else 200
         return self._look.page(
             "proof.html",
@@ -158,17 +242,52 @@ class Deciding:
         return token, subject, person, "" if right else "That is not the address of this subscription."
 
 
-def _pause(session: Session, acts: Sequence[tuple[Act, datetime | None]]) -> list[bool]:
+def _still(until: datetime | None) -> datetime | None:
+    return until if until is not None and until > datetime.now(UTC) else None
+
+
+def _bring_back(session: Session, changes: Sequence[tuple[Change, None]]) -> list[bool]:
+    """Bring back who left by their own will; an address that bounced must confirm anew."""
+    outcomes: list[bool] = []
+    for one, _ in changes:
+        person = standing(session, one.subscriber_id)
+        outcomes.append(
+            person is not None
+            and person.status is SubscriberStatus.UNSUBSCRIBED
+            and change_status(session, person.id, SubscriberStatus.ACTIVE, origin=one.origin, at=one.at)
+        )
+    return outcomes
+
+
+def _rename(session: Session, names: Sequence[tuple[Change, str]]) -> list[bool]:
     return [
-        preferences.pause(session, act.subscriber_id, until, origin=act.origin, at=act.at)
-        for act, until in acts
+        preferences.rename(session, one.subscriber_id, name, origin=one.origin, at=one.at)
+        for one, name in names
     ]
 
 
-def _allow_tracking(session: Session, acts: Sequence[tuple[Act, bool]]) -> list[bool]:
+def _choose(
+    session: Session, choices: Sequence[tuple[Change, tuple[frozenset[str], frozenset[str]]]]
+) -> list[bool]:
     return [
-        preferences.allow_tracking(session, act.subscriber_id, allowed, origin=act.origin, at=act.at)
-        for act, allowed in acts
+        preferences.choose_tags(
+            session, one.subscriber_id, chosen, offered=offered, origin=one.origin, at=one.at
+        )
+        for one, (chosen, offered) in choices
+    ]
+
+
+def _pause(session: Session, pauses: Sequence[tuple[Change, datetime | None]]) -> list[bool]:
+    return [
+        preferences.pause(session, one.subscriber_id, until, origin=one.origin, at=one.at)
+        for one, until in pauses
+    ]
+
+
+def _allow_tracking(session: Session, consents: Sequence[tuple[Change, bool]]) -> list[bool]:
+    return [
+        preferences.allow_tracking(session, one.subscriber_id, allowed, origin=one.origin, at=one.at)
+        for one, allowed in consents
     ]
 
 

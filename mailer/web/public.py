@@ -31,7 +31,7 @@ from mailer.web.look import Look
 from mailer.web.preferences import Deciding
 from mailer.web.shield import Shield
 from mailer.web.subscribe import Joining, SendConfirmation
-from mailer.web.unsubscribe import Leaving
+from mailer.web.unsubscribe import REASONS, Leaving
 from mailer.web.writer import Writer
 
 PRIVATE: Final = ("/u/", "/p/", "/c/", "/o/", "/confirm/", "/api/")
@@ -50,11 +50,14 @@ def create_app(
     send_confirmation: SendConfirmation,
     hooks: Hooks | None = None,
     segments: Mapping[str, str] = MappingProxyType({}),
+    tags: Mapping[str, str] = MappingProxyType({}),
+    reasons: Mapping[str, str] = MappingProxyType({}),
 ) -> ASGIApp:
     """Return the application of the public pages. The database is open already.
 
     `send_confirmation` brings the letter of a double opt-in to a relay, or raises. `segments` are the
-    saved ones, which the API knows too.
+    saved ones, which the API knows too. `tags` are those that subscribers choose from, `reasons` why they
+    leave, each with what it is called.
     """
     public_url = public_url.rstrip("/")
     look = Look(brand, name=newsletter.name, language=newsletter.language)
@@ -72,11 +75,12 @@ def create_app(
             writer.close()
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
-    leaving = Leaving(database, signer, look, writer, tracked=tracking.opens or tracking.clicks)
+    leaving = Leaving(database, signer, look, writer, reasons=reasons or REASONS)
+    tracked = tracking.opens or tracking.clicks
     app.router.routes.append(leaving.one_click())
     app.router.routes.extend(Intake(signer, editions, writer, tracking).routes())
     app.include_router(leaving.router())
-    app.include_router(Deciding(database, signer, look, writer).router())
+    app.include_router(Deciding(database, signer, look, writer, leaving, tags=tags, tracked=tracked).router())
     app.include_router(
         Archive(
             database,

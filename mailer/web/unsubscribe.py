@@ -1,4 +1,4 @@
-"""`/u/TOKEN` and `/p/TOKEN`: leaving at once, and the page where a subscriber decides.
+"""`/u/TOKEN`: leaving at once, and saying why if one likes.
 
 GET and HEAD only show, since scanners follow the links in mail. What changes something is a POST:
 the one-click of a mailbox provider (RFC 8058), or the button of our own page. The token is all the
@@ -8,7 +8,7 @@ authority there is: no cookie, no login, no expiry.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -18,34 +18,31 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from mailer.address import check_header_text
+from mailer.audience import preferences
 from mailer.audience.preferences import Standing, standing
-from mailer.audience.subscribers import Change, Origin, change_status, unsubscribe_all
-from mailer.database.models import Subscriber, SubscriberStatus
+from mailer.audience.subscribers import Change, Origin, unsubscribe_all
+from mailer.database.models import SubscriberStatus
 from mailer.database.session import Database
-from mailer.errors import AddressError
 from mailer.tokens import Signer, Subject
-from mailer.web.forms import MAX_NAME, client_ip, fields_of
+from mailer.web.forms import client_ip, fields_of
 from mailer.web.look import Look, masked
-from mailer.web.preferences import WEEKS
 from mailer.web.writer import Writer
 
-_STANDING: Final = {
-    SubscriberStatus.PENDING: "Waiting for your confirmation",
-    SubscriberStatus.ACTIVE: "Subscribed",
-    SubscriberStatus.UNSUBSCRIBED: "Unsubscribed",
-    SubscriberStatus.BOUNCED: "Mail to this address came back, so we stopped",
-    SubscriberStatus.COMPLAINED: "Our mail was reported as unwanted, so we stopped",
+REASONS: Final = {
+    "too-many": "Too many mails",
+    "not-relevant": "It does not interest me any more",
+    "never-signed-up": "I never signed up for it",
+    "other": "Something else",
 }
 
 
 class Leaving:
-    """The routes of `/u/` and `/p/`."""
+    """The routes of `/u/`. `reasons` are what people choose from, with the words of the page."""
 
     def __init__(
-        self, database: Database, signer: Signer, look: Look, writer: Writer, *, tracked: bool = False
+        self, database: Database, signer: Signer, look: Look, writer: Writer, *, reasons: Mapping[str, str]
     ) -> None:
-        self._tracked = tracked
+        self.reasons = reasons
         self._database = database
         self._signer = signer
         self._look = look
@@ -55,10 +52,7 @@ class Leaving:
         """Return the routes."""
         router = APIRouter()
         router.add_api_route("/u/{token}", self.ask, methods=["GET", "HEAD"])
-        router.add_api_route("/p/{token}", self.preferences, methods=["GET", "HEAD"])
-        router.routes.append(Route("/p/{token}", self.prefer, methods=["POST"]))
-        for path in ("/u/{token}", "/p/{token}"):
-            router.routes.append(Route(path, _options, methods=["OPTIONS"]))
+        router.routes.append(Route("/u/{token}", options, methods=["OPTIONS"]))
         return router
 
     def one_click(self) -> Route:
@@ -71,133 +65,68 @@ class Leaving:
 
     def ask(self, token: str) -> Response:
         """Show the page with the button. Changes nothing, however often it is fetched."""
-        person = self._person(self._subject(token))
+        person = self._person(self._signer.read_link(token))
         if person is None or person.status is SubscriberStatus.UNSUBSCRIBED:
-            return self._left(token, person)
-        return self._look.page("unsubscribe.html", token=token, address=masked(person.address))
+            return self.left(token, person)
+        return self._look.page(
+            "unsubscribe.html", token=token, address=masked(person.address), reasons=self.reasons
+        )
 
     async def leave(self, request: Request) -> Response:
         """Unsubscribe at once; the answer is sent when it is on the disk. Doing it twice is fine."""
         token = request.path_params["token"]
-        subject = self._subject(token)
+        subject = self._signer.read_link(token)
         fields = await fields_of(request)
         one_click = fields.get("List-Unsubscribe", "").strip().lower() == "one-click"
         if not one_click and fields.get("confirm") != "yes":
             # RFC 8058 section 3.2 names the one body that asks for it; a stray POST is not a wish.
             return self._look.notice(400, "Nothing was changed", "The request did not ask to unsubscribe.")
-        await self._unsubscribe(request, subject, "one-click" if one_click else "page")
         if one_click:
+            await self.unsubscribe(request, subject, "one-click")
             return PlainTextResponse("Unsubscribed.\n")
-        return self._left(token, await asyncio.to_thread(self._person, subject))
+        reason = await self.unsubscribe(request, subject, "page", fields.get("reason", ""))
+        return self.left(token, await asyncio.to_thread(self._person, subject), reason)
 
-    def preferences(self, token: str) -> Response:
-        """Show where the subscriber stands and what they can change."""
-        return self._preferences(token, self._subject(token))
+    async def unsubscribe(self, request: Request, subject: Subject, way: str, reason: str = "") -> str:
+        """Take somebody off, on the disk, and return the reason that was kept; one not on offer is not.
 
-    async def prefer(self, request: Request) -> Response:
-        """Change what the preferences page asked for, and show it anew."""
-        token = request.path_params["token"]
-        subject = self._subject(token)
-        fields = await fields_of(request)
-        status = 200
-        match fields.get("action"):
-            case "unsubscribe":
-                await self._unsubscribe(request, subject, "page")
-                done = "You are unsubscribed."
-            case "subscribe":
-                back = await self._return(request, subject)
-                status = 200 if back else 409
-                done = "You are subscribed again." if back else "Nothing was changed."
-            case "name":
-                status, done = await self._rename(subject, fields.get("name", "").strip())
-            case _:
-                return self._look.notice(
-                    400, "Nothing was changed", "The request did not say what to change."
-                )
-        return await asyncio.to_thread(self._preferences, token, subject, done=done, status=status)
+        Who has left before may still say why.
+        """
+        reason = reason if reason in self.reasons else ""
+        origin = origin_of(request, subject, way, preferences.reason_note(reason))
+        change = Change(subject.subscriber_id, origin, datetime.now(UTC))
+        changed = await asyncio.wrap_future(self._writer.submit(unsubscribe_all, change))
+        if reason and not changed:
+            await asyncio.wrap_future(self._writer.submit(_give_reason, (change, reason)))
+        return reason
 
-    async def _unsubscribe(self, request: Request, subject: Subject, way: str) -> None:
-        change = Change(subject.subscriber_id, _origin(request, subject, way), datetime.now(UTC))
-        await asyncio.wrap_future(self._writer.submit(unsubscribe_all, change))
-
-    async def _return(self, request: Request, subject: Subject) -> bool:
-        """Bring back who left by their own will; an address that bounced must confirm anew."""
-        change = Change(subject.subscriber_id, _origin(request, subject, "page"), datetime.now(UTC))
-        return await asyncio.wrap_future(self._writer.submit(_bring_back, change))
-
-    async def _rename(self, subject: Subject, name: str) -> tuple[int, str]:
-        if len(name) > MAX_NAME:
-            return 400, f"That name is longer than {MAX_NAME} characters."
-        try:
-            check_header_text(name, field="The name")
-        except AddressError as error:
-            return 400, f"{error.message}."
-
-        await asyncio.wrap_future(self._writer.submit(_rename, (subject.subscriber_id, name)))
-        return 200, "Your name is saved."
-
-    def _preferences(self, token: str, subject: Subject, *, done: str = "", status: int = 200) -> Response:
-        person = self._person(subject)
-        if person is None:
-            return self._left(token, None)
+    def left(self, token: str, person: Standing | None, reason: str = "") -> Response:
+        """Show that somebody has left, or that nothing is kept of them."""
         return self._look.page(
-            "preferences.html",
-            status=status,
+            "unsubscribed.html",
             token=token,
-            address=masked(person.address),
-            name=person.name,
-            since=person.changed_at,
-            can_pause=person.status is SubscriberStatus.ACTIVE,
-            paused_until=_still(person.paused_until),
-            weeks=WEEKS,
-            tracked=self._tracked,
-            tracking_consent=person.tracking_consent,
-            standing=_STANDING[person.status],
-            can_leave=person.status in (SubscriberStatus.ACTIVE, SubscriberStatus.PENDING),
-            can_return=person.status is SubscriberStatus.UNSUBSCRIBED,
-            done=done,
+            address=masked(person.address) if person else "",
+            reasons=self.reasons,
+            reason=reason,
         )
 
-    def _left(self, token: str, person: Standing | None) -> Response:
-        address = masked(person.address) if person else ""
-        return self._look.page("unsubscribed.html", token=token, address=address)
-
-    def _subject(self, token: str) -> Subject:
-        return self._signer.read_link(token)
-
     def _person(self, subject: Subject) -> Standing | None:
-        """Return the subscriber, or None when their data were erased."""
         with self._database.reading() as session:
             return standing(session, subject.subscriber_id)
 
 
-def _bring_back(session: Session, people: Sequence[Change]) -> list[bool]:
-    outcomes: list[bool] = []
-    for one in people:
-        stored = session.get(Subscriber, one.subscriber_id)
-        outcomes.append(
-            stored is not None
-            and stored.status == SubscriberStatus.UNSUBSCRIBED
-            and change_status(session, stored.id, SubscriberStatus.ACTIVE, origin=one.origin, at=one.at)
-        )
-    return outcomes
+def origin_of(request: Request, subject: Subject, way: str, note: str = "") -> Origin:
+    """Return what the ledger says of an act on a page that a token opens."""
+    return Origin(way, ip=client_ip(request), issue_id=subject.issue_id or None, note=note)
 
 
-def _rename(session: Session, names: Sequence[tuple[int, str]]) -> list[None]:
-    for subscriber_id, name in names:
-        stored = session.get(Subscriber, subscriber_id)
-        if stored is not None and stored.status != SubscriberStatus.ERASED:
-            stored.name = name
-    return [None] * len(names)
-
-
-def _still(until: datetime | None) -> datetime | None:
-    return until if until is not None and until > datetime.now(UTC) else None
-
-
-def _origin(request: Request, subject: Subject, way: str) -> Origin:
-    return Origin(way, ip=client_ip(request), issue_id=subject.issue_id or None)
-
-
-async def _options(request: Request) -> Response:
+async def options(request: Request) -> Response:
+    """Name the methods of a token's page."""
     return Response(status_code=204, headers={"allow": "GET, HEAD, POST, OPTIONS"})
+
+
+def _give_reason(session: Session, reasons: Sequence[tuple[Change, str]]) -> list[bool]:
+    return [
+        preferences.give_reason(session, one.subscriber_id, reason, origin=one.origin, at=one.at)
+        for one, reason in reasons
+    ]

@@ -127,3 +127,11 @@ def test_dry_run_shows_what_would_change(capsys: pytest.CaptureFixture[str], fol
     shown = said(capsys, "import", "people.csv", "--dry-run").splitlines()
     assert shown[1:3] == ["- ana@example.org  Ana  country=RO", "+ ana@example.org  Ana  country=MD"]
     assert said(capsys, "count", "--where", 'country = "MD"') == "0\n"
+
+
+def test_reasons_of_leaving_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    answer(capsys, "import", "people.csv")
+    answer(capsys, "remove", "ana@example.org")
+    told = answer(capsys, "reasons")
+    assert (told["left"], told["reasons"], told["none_given"]) == (0, {}, 0)
+    assert "0 left of their own accord" in said(capsys, "reasons")

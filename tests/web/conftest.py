@@ -165,6 +165,8 @@ def open_site(tmp_path: Path) -> OpenSite:
         public_url: str = "https://news.example.org",
         send_confirmation: SendConfirmation | None = None,
         segments: Mapping[str, str] = MappingProxyType({}),
+        tags: Mapping[str, str] = MappingProxyType({}),
+        reasons: Mapping[str, str] = MappingProxyType({}),
     ) -> Iterator[Site]:
         database = Database("sqlite:///subscribers.db", folder=tmp_path)
         database.open()
@@ -179,6 +181,8 @@ def open_site(tmp_path: Path) -> OpenSite:
             tracking=tracking or Tracking(),
             send_confirmation=send_confirmation or letters.send,
             segments=segments,
+            tags=tags,
+            reasons=reasons,
         )
         with serving(app) as url, httpx.Client(base_url=url) as client:
             yield Site(database, signer, client, tmp_path / "outbox")

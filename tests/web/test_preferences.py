@@ -1,4 +1,4 @@
-"""What subscribers decide on their own page: a pause, tracking, their data, being forgotten."""
+"""What subscribers decide on their own page: tags, a pause, tracking, their data, being forgotten."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import json
 
 import pytest
 
-from mailer.audience.subscribers import history
+from mailer.audience.preferences import Leavings, leavings, standing
+from mailer.audience.subscribers import history, revise
 from mailer.config import Tracking
 from mailer.database.models import Subscriber
-from tests.web.conftest import OpenSite, Site
+from tests.web.conftest import AT, OpenSite, Site
+
+TAGS = {"events": "Invitations", "for members": "What only members get"}
 
 
 def _stored(site: Site, subscriber: int) -> Subscriber:
@@ -83,6 +86,113 @@ def test_person_is_erased_who_knows_the_address(site: Site) -> None:
     assert "We keep no address" in answer.text
     for page in (path, f"{path}/data", f"{path}/erase"):
         assert "We keep no address" in site.client.get(page).text
+
+
+def test_consent_to_tracking_is_refused_while_it_is_off(site: Site) -> None:
+    subscriber = site.subscribe()
+    answer = site.client.post(f"/p/{site.link(subscriber)}/tracking", data={"tracking": "yes"})
+    assert (answer.status_code, _stored(site, subscriber).tracking_consent) == (409, False)
+    assert _notes(site, subscriber) == []
+
+
+def test_name_change_is_in_the_ledger_without_the_name(site: Site) -> None:
+    subscriber = site.subscribe()
+    for _ in range(2):
+        site.client.post(f"/p/{site.link(subscriber, 3)}", data={"action": "name", "name": "Joan"})
+    assert (_stored(site, subscriber).name, _notes(site, subscriber)) == ("Joan", ["name changed"])
+
+
+def _tags(site: Site, subscriber: int) -> set[str]:
+    with site.database.reading() as session:
+        person = standing(session, subscriber)
+        assert person is not None
+        return set(person.tags)
+
+
+def test_tags_on_offer_are_ticked_and_unticked_and_others_stay(open_site: OpenSite) -> None:
+    with open_site(tags=TAGS) as site:
+        subscriber = site.subscribe()
+        with site.database.transaction() as session:
+            revise(session, subscriber, at=AT, tags=["vip", "events"])
+        path = f"/p/{site.link(subscriber)}"
+        page = site.client.get(path).text
+        assert 'name="tag:events" value="yes" checked' in page
+        assert 'name="tag:for members" value="yes">' in page
+        assert "vip" not in page
+        site.client.post(path, data={"action": "tags", "tag:for members": "yes", "tag:admin": "yes"})
+        assert _tags(site, subscriber) == {"vip", "for members"}
+        site.client.post(path, data={"action": "tags", "tag:for members": "yes"})
+        site.client.post(path, data={"action": "tags"})
+        assert _tags(site, subscriber) == {"vip"}
+        assert _notes(site, subscriber) == ["tags: +for members, -events", "tags: -for members"]
+
+
+def test_tags_are_not_asked_about_when_none_is_on_offer(site: Site) -> None:
+    subscriber = site.subscribe()
+    path = f"/p/{site.link(subscriber)}"
+    assert "What you want to get" not in site.client.get(path).text
+    site.client.post(path, data={"action": "tags", "tag:vip": "yes"})
+    assert _tags(site, subscriber) == set()
+
+
+def _leavings(site: Site) -> Leavings:
+    with site.database.reading() as session:
+        return leavings(session)
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"), [("/u/", {"confirm": "yes"}), ("/p/", {"action": "unsubscribe"})]
+)
+def test_reason_stands_in_the_line_of_the_leaving(site: Site, path: str, fields: dict[str, str]) -> None:
+    subscriber = site.subscribe()
+    link = f"{path}{site.link(subscriber)}"
+    assert "Too many mails" in site.client.get(link).text
+    site.client.post(link, data=fields | {"reason": "too-many"})
+    with site.database.reading() as session:
+        [line] = history(session, subscriber)[1:]
+    assert (line.after, line.way, line.note) == ("unsubscribed", "page", "reason: too-many")
+    assert _leavings(site) == Leavings(1, {"too-many": 1})
+
+
+def test_reason_is_given_afterwards_and_only_once(site: Site) -> None:
+    subscriber = site.subscribe()
+    link = f"/u/{site.link(subscriber)}"
+    site.client.post(link, data={"List-Unsubscribe": "One-Click", "reason": "other"})
+    for reason in ("never-signed-up", "too-many"):
+        assert "Thank you" in site.client.post(link, data={"confirm": "yes", "reason": reason}).text
+    assert _notes(site, subscriber) == ["", "reason: never-signed-up"]
+    site.client.post(f"/p/{site.link(subscriber)}", data={"action": "subscribe"})
+    site.client.post(link, data={"List-Unsubscribe": "One-Click"})
+    site.client.post(link, data={"confirm": "yes", "reason": "too-many"})
+    counted = _leavings(site)
+    assert (counted.count, counted.reasons, counted.silent) == (2, {"never-signed-up": 1, "too-many": 1}, 0)
+
+
+@pytest.mark.parametrize("reason", ["", "x" * 10_000, "reason: other", "%"])
+def test_other_reasons_do_not_keep_anybody_here_and_are_not_kept(site: Site, reason: str) -> None:
+    subscriber = site.subscribe()
+    site.client.post(f"/u/{site.link(subscriber)}", data={"confirm": "yes", "reason": reason})
+    assert (site.status(subscriber), _notes(site, subscriber)) == ("unsubscribed", [""])
+    assert _leavings(site).silent == 1
+
+
+def test_reasons_are_those_of_the_configuration(open_site: OpenSite) -> None:
+    with open_site(reasons={"price": "It costs too much"}) as site:
+        subscriber = site.subscribe()
+        link = f"/u/{site.link(subscriber)}"
+        page = site.client.get(link).text
+        assert ("It costs too much" in page, "Too many mails" in page) == (True, False)
+        site.client.post(link, data={"confirm": "yes", "reason": "too-many"})
+        assert _notes(site, subscriber) == [""]
+
+
+def test_coming_back_ends_a_pause(site: Site) -> None:
+    subscriber = site.subscribe()
+    path = f"/p/{site.link(subscriber)}"
+    site.client.post(f"{path}/pause", data={"weeks": "26"})
+    site.client.post(path, data={"action": "unsubscribe"})
+    site.client.post(path, data={"action": "subscribe"})
+    assert (site.status(subscriber), _stored(site, subscriber).paused_until) == ("active", None)
 
 
 @pytest.mark.parametrize("kind", ["data", "erase"])
