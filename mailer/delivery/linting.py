@@ -21,7 +21,8 @@ from mailer.rendering.source import Issue
 if TYPE_CHECKING:
     from mailer.database.session import Database
 
-READER: Final = Recipient(subscriber_id=0, email="reader@example.org", name="Reader")
+# With a number like a real subscriber's, so that the mail is as long as what is sent.
+READER: Final = Recipient(subscriber_id=1, email="reader@example.org", name="Reader")
 _NO_DATE: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _FIELD: Final = re.compile(
     r"""\bsubscriber(?:\.(\w+)|\[['"]([^'"]+)['"]\])(?:\s*\|\s*(date|number|round|int|float)\b)?"""

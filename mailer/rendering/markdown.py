@@ -24,7 +24,7 @@ from pygments.util import ClassNotFound
 
 from mailer.errors import SourceError
 from mailer.rendering.raw_html import ends_line, plain
-from mailer.rendering.slots import SLOT, TAG_LINE
+from mailer.rendering.slots import SLOT, TAG, TAG_LINE
 
 MAX_NESTING: Final = 50
 MAX_EMPHASIS: Final = 30
@@ -114,7 +114,7 @@ def visible_text(tokens: Sequence[Token]) -> Iterator[str]:
 def _inline_text(children: Sequence[Token]) -> Iterator[str]:
     for child in children:
         if child.type in ("text", "code_inline"):
-            yield TAG_LINE.sub("", child.content)
+            yield TAG.sub("", child.content)
         elif child.type in ("softbreak", "hardbreak") or (
             child.type == "html_inline" and ends_line(child.content)
         ):

@@ -21,6 +21,7 @@ LATE_NAMES: Final = frozenset({"subscriber", "urls"})
 URL_NAMES: Final = ("unsubscribe", "preferences", "view", "click", "open", "confirm")
 # The last letter says how the slot is put back: e(xpression), t(ag), u(rl-encoded expression).
 SLOT: Final = re.compile(r"xslot[0-9a-f]{12}[etu]")
+TAG: Final = re.compile(r"xslot[0-9a-f]{12}t")
 TAG_LINE: Final = re.compile(r"(?:xslot[0-9a-f]{12}t[ \t]*)+")
 _TAG_COMMENT: Final = re.compile(r"<!--(xslot[0-9a-f]{12}t)-->")
 _OPENING: Final = {"if": "endif", "for": "endfor"}

@@ -97,3 +97,7 @@ def test_question_and_answer_name_who_speaks() -> None:
 )
 def test_words_are_those_a_reader_sees(written: str, expected: int) -> None:
     assert visible_words(parse_markdown(written)) == expected
+
+
+def test_words_of_a_condition_count_apart_from_those_beside_it() -> None:
+    assert edition_of("a{% if subscriber.city %} in {{ subscriber.city }}{% endif %} b").words == 1 + 4
