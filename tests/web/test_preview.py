@@ -157,7 +157,34 @@ def test_broken_issue_is_told_and_the_next_save_mends_it(client: httpx.Client, f
     assert len({begun, broken, mended}) == 3
 
 
-@pytest.mark.parametrize("saved", ["email_templates/footer.mjml.j2", "config.toml", "issues/jar.png"])
+@pytest.mark.parametrize(
+    ("broken", "text", "said"),
+    [
+        ("config.toml", "[newsletter]\nnmae = 'x'\n", "config.toml"),
+        (
+            "email_templates/partials/footer.mjml.j2",
+            "<mj-txet>{{ newsletter.name }}</mj-txet>",
+            "footer.mjml.j2",
+        ),
+        ("issues/001-short.md", ISSUE + "![A jar](no.png)\n", "001-short.md:7: there is no image"),
+    ],
+)
+def test_whatever_is_broken_is_told_with_its_place(
+    client: httpx.Client, folder: Folder, broken: str, text: str, said: str
+) -> None:
+    path = folder.path / broken
+    before = path.read_bytes()
+    path.write_text(text, encoding="utf-8")
+    page = client.get("/").text
+    assert "This cannot be rendered yet" in page
+    assert said in page
+    path.write_bytes(before)
+    assert "This cannot be rendered yet" not in client.get("/").text
+
+
+@pytest.mark.parametrize(
+    "saved", ["email_templates/partials/footer.mjml.j2", "config.toml", "issues/jar.png"]
+)
 def test_every_file_that_a_mail_is_made_of_is_followed(
     client: httpx.Client, folder: Folder, saved: str
 ) -> None:
