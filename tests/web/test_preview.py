@@ -164,7 +164,7 @@ def test_broken_issue_is_told_and_the_next_save_mends_it(client: httpx.Client, f
         (
             "email_templates/partials/footer.mjml.j2",
             "<mj-txet>{{ newsletter.name }}</mj-txet>",
-            "footer.mjml.j2",
+            "&lt;mj-text&gt;",
         ),
         ("issues/001-short.md", ISSUE + "![A jar](no.png)\n", "001-short.md:7: there is no image"),
     ],
