@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 import traceback
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -24,7 +25,14 @@ from mailer.rendering.body import Frame, MailBody, PageBody, url_slots
 from mailer.rendering.edition import Edition
 from mailer.rendering.filters import FILTERS, by_language
 from mailer.rendering.html import BODY, Templates, document, palette, templates_in
-from mailer.rendering.markdown import NestingError, markup, parse_markdown, visible_words
+from mailer.rendering.markdown import (
+    NestingError,
+    fill_word,
+    markup,
+    parse_markdown,
+    times_seen,
+    visible_words,
+)
 from mailer.rendering.reading import reading_time
 from mailer.rendering.slots import LATE_NAMES, Slots
 from mailer.rendering.source import Issue, read_issue
@@ -188,24 +196,44 @@ def _read_body(
 ) -> tuple[list[Token], int, str]:
     """Return the body's tokens, the words of the issue and the reading time, which counts its own words.
 
-    The time is guessed, the words counted with the guess in place, until both agree.
+    The body is read once with a word in place of the time, which is then reckoned until its own words fit.
+    Where the author computes with the time, or shows braces, the body is read until both agree.
     """
     words_per_minute = frame.newsletter.words_per_minute
     around = len(f"{issue.title} {issue.subtitle}".split())
-    reading = reading_time(around + len(issue.body.split()), words_per_minute)
+    body, times = _READING_TIME.subn(_TIME_WORD, issue.body)
+    computed = "reading_time" in body or _RAW.search(body) is not None
+    source = issue.body if computed else body
+    reading = reading_time(around + len(source.split()), words_per_minute)
+    tokens: list[Token] = []
+    words = 0
     for _ in range(5):
-        source = _fill(issue, slots, issue.body, {**values, "reading_time": reading}, issue.body_line)
-        try:
-            tokens = parse_markdown(source, raw_html=frame.raw_html)
-        except NestingError as error:
-            place = f"{issue.path}:{issue.body_line + error.line}"
-            raise SourceError(f"{place}: {error.message}", remedy=error.remedy) from error
+        if computed or not tokens:
+            tokens = _tokens(issue, source, {**values, "reading_time": reading}, slots, frame)
         words = around + visible_words(tokens)
+        if not computed:
+            words += times_seen(tokens, _TIME_WORD) * (len(reading.split()) - 1)
         counted = reading_time(words, words_per_minute)
-        if counted == reading or "reading_time" not in issue.body:
-            return tokens, words, counted
+        if counted == reading or not (computed or times):
+            reading = counted
+            break
         reading = counted
+    if times and not computed:
+        fill_word(tokens, _TIME_WORD, reading)
     return tokens, words, reading
+
+
+def _tokens(issue: Issue, source: str, values: Mapping[str, Any], slots: Slots, frame: Frame) -> list[Token]:
+    try:
+        return parse_markdown(_fill(issue, slots, source, values, issue.body_line), raw_html=frame.raw_html)
+    except NestingError as error:
+        place = f"{issue.path}:{issue.body_line + error.line}"
+        raise SourceError(f"{place}: {error.message}", remedy=error.remedy) from error
+
+
+_READING_TIME: Final = re.compile(r"\{\{ *reading_time *\}\}")
+_RAW: Final = re.compile(r"\{%[-+]?\s*raw\b")
+_TIME_WORD: Final = "xreadingtimegoeshere"
 
 
 def _fill(issue: Issue, slots: Slots, text: str, values: Mapping[str, Any], first_line: int) -> str:
@@ -231,7 +259,8 @@ def _fill(issue: Issue, slots: Slots, text: str, values: Mapping[str, Any], firs
 def _compiled(language: str, source: str) -> tuple[nodes.Template, Template]:
     """Return the tree of a template and what fills it; a body is filled until its reading time is right."""
     environment = _jinja(language)
-    return environment.parse(source), environment.from_string(source)
+    tree = environment.parse(source)
+    return tree, environment.from_string(tree)
 
 
 def _template_line(error: BaseException) -> int:
@@ -263,11 +292,12 @@ def _html(frame: Frame, values: Mapping[str, Any], body: str) -> str:
         "track_opens": frame.track_opens,
     }
     name = f"{frame.name}.mjml.j2"
+    inline_css, head_css = frame.templates.style_sheets(frame.newsletter, frame.brand, colour)
     return document(
         frame.templates.render(name, values),
         body,
-        frame.templates.render("inline.css.j2", values),
-        frame.templates.render("head.css.j2", values),
+        inline_css,
+        head_css,
         str(values["preheader"]),
         str(frame.templates.directory / name),
     )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from hashlib import sha256
 from html import escape
@@ -16,6 +17,7 @@ from jinja2 import (
     Environment,
     FileSystemLoader,
     StrictUndefined,
+    TemplateError,
     TemplateNotFound,
     TemplateSyntaxError,
     select_autoescape,
@@ -24,7 +26,7 @@ from jinja2.exceptions import UndefinedError
 from jinja2.ext import Extension
 from premailer import Premailer
 
-from mailer.config import Brand
+from mailer.config import Brand, Newsletter
 from mailer.errors import SourceError
 from mailer.rendering.colour import contrast, mixed, readable
 from mailer.rendering.filters import by_language
@@ -54,12 +56,19 @@ class _LateConstructs(Extension):
 _PLAIN: Final = Environment(autoescape=True)
 
 
+_File = tuple[str, int, int, int]
+
+
 class Templates:
     """The operator's templates in one directory, compiled as they are used."""
 
     def __init__(self, directory: Path, language: str = "en") -> None:
         self.directory = directory
         self.slots = Slots()
+        self._summed: tuple[tuple[_File, ...], str] | None = None
+        """What the files looked like, and the digest that they had."""
+        self._styled: tuple[tuple[object, ...], tuple[str, str]] | None = None
+        """What the style sheets were made of, and what came of it."""
         self._environment = Environment(
             loader=FileSystemLoader(directory),
             autoescape=select_autoescape(("mjml.j2", "html.j2"), default_for_string=True),
@@ -97,11 +106,41 @@ class Templates:
 
     def digest(self) -> str:
         """Return SHA-256 over the names and contents of all templates."""
-        summed = sha256()
-        for path in sorted(self.directory.rglob("*.j2")):
-            summed.update(path.relative_to(self.directory).as_posix().encode() + b"\0")
-            summed.update(sha256(path.read_bytes()).digest())
-        return summed.hexdigest()
+        state = tuple(sorted(_files(str(self.directory))))
+        if self._summed is None or self._summed[0] != state:
+            summed = sha256()
+            for path in sorted(Path(name) for name, *_ in state):
+                summed.update(path.relative_to(self.directory).as_posix().encode() + b"\0")
+                summed.update(sha256(path.read_bytes()).digest())
+            self._summed = state, summed.hexdigest()
+        return self._summed[1]
+
+    def style_sheets(
+        self, newsletter: Newsletter, brand: Brand, colour: Mapping[str, str]
+    ) -> tuple[str, str]:
+        """Return what goes onto the elements and what goes into the head: the same for every issue."""
+        names = ("inline.css.j2", "head.css.j2")
+        try:
+            made_of = tuple(self._environment.get_template(name) for name in names)
+        except TemplateError:
+            made_of = ()
+        look = (made_of, newsletter.model_dump_json(), brand.model_dump_json())
+        if self._styled is None or not made_of or self._styled[0] != look:
+            values = {"newsletter": newsletter, "brand": brand, "colour": colour}
+            inline, head = (self.render(name, values) for name in names)
+            self._styled = look, (inline, head)
+        return self._styled[1]
+
+
+def _files(directory: str) -> Iterator[_File]:
+    """Yield the path of each template and what tells that it was changed."""
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                yield from _files(entry.path)
+            elif entry.name.endswith(".j2"):
+                stat = entry.stat()
+                yield entry.path, stat.st_mtime_ns, stat.st_size, stat.st_ino
 
 
 @lru_cache(maxsize=8)
@@ -123,21 +162,25 @@ def _template_place(error: BaseException, directory: Path) -> str | None:
 
 def palette(brand: Brand) -> dict[str, str]:
     """Return every colour of a mail, light and dark, each text readable on its surface."""
-    light = brand.surface
+    return _palette(brand.accent, brand.text, brand.background, brand.surface)
+
+
+@lru_cache(maxsize=8)
+def _palette(accent: str, text: str, background: str, light: str) -> dict[str, str]:
     dark_page, dark_surface, dark_text = "#121417", "#1b1e23", "#e4e2dd"
-    light_ink = "#ffffff" if contrast("#ffffff", brand.accent) >= 4.5 else readable("#1f2328", brand.accent)
-    tint = mixed(brand.accent, light, 0.07)
+    light_ink = "#ffffff" if contrast("#ffffff", accent) >= 4.5 else readable("#1f2328", accent)
+    tint = mixed(accent, light, 0.07)
     return {
-        "accent": brand.accent,
+        "accent": accent,
         "on_accent": light_ink,
-        "link": readable(brand.accent, light, brand.background, tint),
-        "text": readable(brand.text, light, brand.background, tint),
-        "muted": readable(mixed(brand.text, light, 0.62), light, brand.background),
-        "page": brand.background,
+        "link": readable(accent, light, background, tint),
+        "text": readable(text, light, background, tint),
+        "muted": readable(mixed(text, light, 0.62), light, background),
+        "page": background,
         "surface": light,
-        "line": mixed(brand.text, light, 0.14),
+        "line": mixed(text, light, 0.14),
         "tint": tint,
-        "dark_link": readable(brand.accent, dark_surface, dark_page, least=6.5),
+        "dark_link": readable(accent, dark_surface, dark_page, least=6.5),
         "dark_text": dark_text,
         "dark_muted": readable(mixed(dark_text, dark_surface, 0.62), dark_surface, dark_page, least=5),
         "dark_page": dark_page,
@@ -194,7 +237,7 @@ _CSS_COMMENT: Final = re.compile(r"/\*.*?\*/", re.DOTALL)
 
 
 class _Inliner(Premailer):  # type: ignore[misc]
-    """Premailer that reads a style sheet once, and not once for every document."""
+    """Premailer that reads a style sheet once, and tries only rules that may match."""
 
     def _parse_style_rules(self, css_body: str, ruleset_index: int) -> tuple[list[Any], list[Any]]:
         rules = _SHEETS.get((css_body, ruleset_index))
@@ -207,12 +250,26 @@ class _Inliner(Premailer):  # type: ignore[misc]
                 )
             if len(_SHEETS) >= _MAX_SHEETS:
                 _SHEETS.clear()
-            rules = _SHEETS[css_body, ruleset_index] = tuple(found)
-        return list(rules), []
+            rules = _SHEETS[css_body, ruleset_index] = tuple((rule, *_named(rule[1])) for rule in found)
+        lower = self.html.lower()
+        tried = [
+            rule
+            for rule, classes, tags in rules
+            if all(name in self.html for name in classes) and all(tag in lower for tag in tags)
+        ]
+        return tried, []
+
+
+def _named(selector: str) -> tuple[list[str], list[str]]:
+    """Return the classes in a selector, and its tags as they are written in HTML."""
+    return _CLASS.findall(selector), ["<" + tag.lower() for tag in _TAG.findall(selector)]
 
 
 _MAX_SHEETS: Final = 8
-_SHEETS: Final[dict[tuple[str, int], tuple[Any, ...]]] = {}
+_SHEETS: Final[dict[tuple[str, int], tuple[tuple[Any, list[str], list[str]], ...]]] = {}
+"""For each style sheet its rules, each with what it names."""
+_CLASS: Final = re.compile(r"\.([A-Za-z_][\w-]*)")
+_TAG: Final = re.compile(r"(?:^|[\s>+~])([A-Za-z][A-Za-z0-9]*)")
 _HIDDEN: Final = (
     "display:none;font-size:1px;line-height:1px;max-height:0;max-width:0;"
     "opacity:0;overflow:hidden;mso-hide:all"

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from html import escape
 from typing import Any, Final, Protocol
+from urllib.parse import quote
 
 from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererHTML
@@ -98,6 +99,23 @@ def visible_words(tokens: Sequence[Token]) -> int:
     return sum(len(text.split()) for text in visible_text(tokens))
 
 
+def times_seen(tokens: Sequence[Token], word: str) -> int:
+    """Return how often the reader sees `word`."""
+    return sum(text.count(word) for text in visible_text(tokens))
+
+
+def fill_word(tokens: Sequence[Token], word: str, text: str) -> None:
+    """Put `text`, which is no Markdown, in place of `word` wherever it stands in the tokens."""
+    for token in tokens:
+        if word in token.content:
+            token.content = token.content.replace(word, text)
+        for name, value in token.attrs.items():
+            if isinstance(value, str) and word in value:
+                token.attrs[name] = value.replace(word, quote(text) if name in ("href", "src") else text)
+        if token.children:
+            fill_word(token.children, word, text)
+
+
 def visible_text(tokens: Sequence[Token]) -> Iterator[str]:
     """Yield what the reader sees, block by block."""
     for token in tokens:
@@ -114,7 +132,7 @@ def visible_text(tokens: Sequence[Token]) -> Iterator[str]:
 def _inline_text(children: Sequence[Token]) -> Iterator[str]:
     for child in children:
         if child.type in ("text", "code_inline"):
-            yield TAG.sub("", child.content)
+            yield TAG.sub("", child.content) if "xslot" in child.content else child.content
         elif child.type in ("softbreak", "hardbreak") or (
             child.type == "html_inline" and ends_line(child.content)
         ):
@@ -346,7 +364,10 @@ _HTML_TAG: Final = re.compile(r"<(/?[A-Za-z][A-Za-z0-9]*)")
 
 
 def _make(*, html: bool) -> MarkdownIt:
-    markdown = MarkdownIt("commonmark", {"html": html, "maxNesting": MAX_NESTING}, renderer_cls=_BodyRenderer)
+    # What the rules would else miss, by an exception, in every line.
+    asked_for = {"strikethrough_single_tilde": False, "store_labels": False}
+    options = {"html": html, "maxNesting": MAX_NESTING, **asked_for}
+    markdown = MarkdownIt("commonmark", options, renderer_cls=_BodyRenderer)
     markdown.enable(["table", "strikethrough"])
     markdown.use(footnote_plugin).use(attrs_plugin, allowed=_ATTRIBUTES)
     for kind in (*CALL_OUTS, *VOICES):

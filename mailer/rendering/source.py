@@ -103,6 +103,8 @@ def parse_issue(text: str, path: Path) -> Issue:
     )
 
 
+# libyaml's parser where PyYAML was built with it: the same language, in a fraction of the time.
+_Loader: Final[type[yaml.SafeLoader]] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _KEYS: Final = (
     "title",
     "subtitle",
@@ -144,9 +146,9 @@ def _split(text: str, path: Path) -> tuple[str, str, int]:
 def _front_matter(front: str, path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     """Return the values by key, and the line of each key."""
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(front, Loader=yaml.SafeLoader)):
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(front, Loader=_Loader)):
             raise SourceError(f"{path}:2: the front matter uses YAML aliases", remedy="write the value out")
-        loader = yaml.SafeLoader(front)
+        loader = _Loader(front)
         node = loader.get_single_node()
         if node is None:
             return {}, {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from html import unescape
 from typing import Final
 
@@ -24,6 +24,8 @@ _SLOT_WIDTH: Final = 8
 _LEAST_WIDTH: Final = 30
 _BLANKS: Final = re.compile(r"[ \t\n]+")
 _BLANK_ENDS: Final = re.compile(r"(?<!^--)[ \t]+$", re.MULTILINE)
+# Latin letters and the usual marks, without the soft hyphen: one column each.
+_NARROW: Final = re.compile("[\t -~\u00a0-\u00ac\u00ae-\u02ff\u2010-\u2027\u2030-\u205e]*")
 # mbox readers take "From " for the start of the next mail; SMTP doubles a leading dot.
 _UNSAFE_START: Final = re.compile(r"^(?=From |\.)", re.MULTILINE)
 # Closing marks that must not begin a line, opening ones that must not end it.
@@ -75,7 +77,8 @@ def safe_lines(text: str) -> str:
 
     The blank of `-- ` stays, by which readers know what stands below every mail (RFC 3676, section 4.3).
     """
-    text = _BLANK_ENDS.sub("", text)
+    if " \n" in text or "\t\n" in text or text.endswith((" ", "\t")):
+        text = _BLANK_ENDS.sub("", text)
     return _UNSAFE_START.sub(" ", text)
 
 
@@ -98,6 +101,9 @@ def wrap(text: str, width: int) -> list[str]:
     """Return `text` as lines of at most `width` columns, broken at blanks or between wide characters."""
     lines: list[str] = []
     for part in text.split("\n"):
+        if _NARROW.fullmatch(part) and "xslot" not in part:
+            lines += _narrow_lines(part, width)
+            continue
         line, used = "", 0
         for glue, word, size in _words(part):
             if line and used + len(glue) + size > width:
@@ -107,6 +113,17 @@ def wrap(text: str, width: int) -> list[str]:
                 line, used = line + glue + word if line else word, used + (len(glue) if line else 0) + size
         lines.append(line)
     return lines if any(lines) else []
+
+
+def _narrow_lines(text: str, width: int) -> list[str]:
+    """Return the lines of a text in which each character takes one column."""
+    return _line_of(width).findall(_BLANKS.sub(" ", text).strip(" ")) or [""]
+
+
+@cache
+def _line_of(width: int) -> re.Pattern[str]:
+    """Return what matches as many words as fit, or one that is longer than a line."""
+    return re.compile(f"[^ ].{{0,{width - 1}}}(?= |$)|[^ ]+")
 
 
 def _words(text: str) -> Iterator[tuple[str, str, int]]:

@@ -75,7 +75,7 @@ def test_so_they_do_where_html_is_written_between(document: Document) -> None:
 
 
 @_RUNS
-@given(st.lists(st.sampled_from(["> ", "- ", "1. ", "120. "]), max_size=23), documents())
+@given(st.lists(st.sampled_from(["> ", "- ", "1. ", "120. "]), max_size=16), documents())
 def test_deep_nesting_leaves_room_for_words(marks: list[str], document: Document) -> None:
     first, *rest = document.body.splitlines()
     indent = "".join(mark if mark == "> " else " " * len(mark) for mark in marks)
