@@ -14,7 +14,6 @@ import os
 import select
 import shutil
 import signal
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -139,7 +138,10 @@ class Photographer:
         while b"\0" not in self._buffer:
             ready, _, _ = select.select([self._answers], [], [], max(0.0, deadline - time.monotonic()))
             if not ready:
-                raise MailerError(f"Chromium gave no picture within {_SECONDS} seconds")
+                raise MailerError(
+                    f"Chromium gave no picture within {_SECONDS} seconds",
+                    remedy="see whether the images of the mail answer: mailer lint --links",
+                )
             octets = os.read(self._answers, _READ_OCTETS)
             if not octets:
                 raise BrokenPipeError
@@ -185,9 +187,8 @@ def _pipe(stack: contextlib.ExitStack) -> tuple[FileIO, FileIO]:
     return ends[0], ends[1]
 
 
-def _started(
-    program: str, folder: str, words: IO[bytes], commands: FileIO, answers: FileIO
-) -> subprocess.Popen[bytes]:
+def _started(program: str, folder: str, words: IO[bytes], commands: FileIO, answers: FileIO) -> int:
+    """Start the browser in a process group of its own and return its id."""
     options = [
         "--headless",
         "--remote-debugging-pipe",
@@ -202,27 +203,31 @@ def _started(
     if os.geteuid() == 0:
         # Chromium refuses to build its sandbox as root. What it shows is the operator's own mail.
         options.append("--no-sandbox")
+    try:
+        return os.posix_spawn(
+            program,
+            [program, *options, "about:blank"],
+            os.environ,
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+                (os.POSIX_SPAWN_DUP2, words.fileno(), 2),
+                (os.POSIX_SPAWN_DUP2, commands.fileno(), _COMMANDS),
+                (os.POSIX_SPAWN_DUP2, answers.fileno(), _ANSWERS),
+            ],
+            setpgroup=0,
+        )
+    except OSError as error:
+        raise ConfigError(
+            f"{program} cannot be started: {error.strerror}", remedy="install Chromium anew"
+        ) from error
 
-    def place() -> None:
-        os.dup2(commands.fileno(), _COMMANDS)
-        os.dup2(answers.fileno(), _ANSWERS)
 
-    return subprocess.Popen(
-        [program, *options, "about:blank"],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=words,
-        pass_fds=(_COMMANDS, _ANSWERS),
-        preexec_fn=place,
-        start_new_session=True,
-    )
-
-
-def _ended(process: subprocess.Popen[bytes]) -> None:
+def _ended(process: int) -> None:
     """End the browser with all the processes that it started."""
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+        os.killpg(process, signal.SIGKILL)
+    os.waitpid(process, 0)
 
 
 def take(html: str, folder: Path, name: str) -> Iterator[Path]:
