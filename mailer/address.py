@@ -6,9 +6,6 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-import idna
-from email_validator import EmailNotValidError, validate_email
-
 from mailer.errors import AddressError
 
 # CR, LF, NUL and every other C0 or C1 control, with the Unicode line and paragraph separators:
@@ -73,6 +70,9 @@ def parse_address(text: str) -> Address:
             return Address(local, domain)
     if _CONTROL.search(text):
         raise AddressError(f"{shown(text)}: an address must not contain control characters")
+    # Loaded for the few addresses that need it: most commands never meet one.
+    from email_validator import EmailNotValidError, validate_email
+
     try:
         checked = validate_email(
             text, check_deliverability=False, allow_quoted_local=True, test_environment=True
@@ -87,6 +87,8 @@ def parse_address(text: str) -> Address:
 
 def parse_domain(text: str) -> str:
     """Return a domain as lower-case A-labels (RFC 5891), or raise `AddressError`."""
+    import idna
+
     try:
         encoded = idna.encode(text.strip().rstrip("."), uts46=True).decode("ascii")
     except (idna.IDNAError, UnicodeError) as error:

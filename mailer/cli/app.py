@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mailer.config import Settings, load
 from mailer.errors import ExitCode, RefusedError
-from mailer.tokens import Signer
 
 if TYPE_CHECKING:
+    from mailer.config import Settings
     from mailer.database.session import Database
+    from mailer.tokens import Signer
 
 JSON_VERSION = 1
 
@@ -42,6 +42,9 @@ class App:
     @cached_property
     def settings(self) -> Settings:
         """The checked settings; raises `ConfigError` with file and line."""
+        # Loaded when they are used: `--help` needs none.
+        from mailer.config import load
+
         return load(self.config_path)
 
     @cached_property
@@ -62,6 +65,8 @@ class App:
     @cached_property
     def signer(self) -> Signer:
         """The signer over this installation's secrets."""
+        from mailer.tokens import Signer
+
         return Signer(self.database.secrets())
 
     def out(self, text: str = "") -> None:

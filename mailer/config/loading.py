@@ -11,20 +11,10 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from pydantic import (
-    BaseModel,
-    SecretStr,
-    ValidationError,
-)
+from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
-from pydantic_settings import (
-    BaseSettings,
-    InitSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsError,
-)
 
 from mailer.config.sections import (
     Bounces,
@@ -63,25 +53,9 @@ def load(path: Path, *, flags: Mapping[str, Any] | None = None) -> Settings:
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}", remedy="check the file's permissions") from error
 
-    class _Sourced(Settings):
-        @classmethod
-        def settings_customise_sources(
-            cls,
-            settings_cls: type[BaseSettings],
-            init_settings: PydanticBaseSettingsSource,
-            env_settings: PydanticBaseSettingsSource,
-            dotenv_settings: PydanticBaseSettingsSource,
-            file_secret_settings: PydanticBaseSettingsSource,
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return init_settings, env_settings, InitSettingsSource(settings_cls, tables)
-
     _check_variables()
     try:
-        settings = _Sourced(**(flags or {}))
-    except SettingsError as error:
-        raise ConfigError(
-            f"environment: {error}", remedy="write tables as MAILER_TABLE__KEY=value"
-        ) from error
+        settings = Settings.model_validate(_over(_over(tables, _environment()), flags or {}))
     except ValidationError as error:
         raise ConfigError("\n".join(_explain(problem, path, text) for problem in error.errors())) from error
     settings._folder = path.parent
@@ -153,6 +127,35 @@ def _variables() -> dict[str, str]:
         for name in os.environ
         if name.startswith("MAILER_")
     }
+
+
+def _environment() -> dict[str, Any]:
+    """Return the tables that our environment variables spell out."""
+    if not _variables():
+        return {}
+    # Loaded for those who set one: it takes longer than all else that reads the settings.
+    from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsError
+
+    # Of a settings class the source reads the fields, which every model has.
+    fields = cast("type[BaseSettings]", Settings)
+    try:
+        return EnvSettingsSource(fields, env_prefix="MAILER_", env_nested_delimiter="__")()
+    except SettingsError as error:
+        raise ConfigError(
+            f"environment: {error}", remedy="write tables as MAILER_TABLE__KEY=value"
+        ) from error
+
+
+def _over(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
+    """Return both, table by table; where both have a key, what `upper` says."""
+    merged = dict(lower)
+    for key, value in upper.items():
+        below = merged.get(key)
+        if isinstance(below, Mapping) and isinstance(value, Mapping):
+            merged[key] = _over(below, value)
+        else:
+            merged[key] = value
+    return merged
 
 
 def _check_variables() -> None:

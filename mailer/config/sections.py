@@ -19,10 +19,6 @@ from pydantic import (
     SecretStr,
     model_validator,
 )
-from pydantic_settings import (
-    BaseSettings,
-    SettingsConfigDict,
-)
 
 from mailer.address import check_header_text, parse_address, parse_domain
 
@@ -312,12 +308,8 @@ class Paths(Section):
     outbox: Path = Path("outbox")
 
 
-class Settings(BaseSettings):
+class Settings(Section):
     """All of config.toml and the environment, checked and frozen."""
-
-    model_config = SettingsConfigDict(
-        env_prefix="MAILER_", env_nested_delimiter="__", extra="forbid", frozen=True, validate_default=True
-    )
 
     newsletter: Newsletter = Newsletter()
     brand: Brand = Brand()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from mailer.config import Settings
-from mailer.delivery import dkim
 from mailer.errors import SourceError
 from mailer.rendering.build import build_edition
 from mailer.rendering.edition import Edition
@@ -64,10 +63,6 @@ def composer(
     settings: Settings, edition: Edition, issue_id: int, signer: Signer, *, letter: bool = False
 ) -> Composer:
     """Return what makes the messages of an issue or a letter, and signs them if there are keys."""
-    keys = [
-        dkim.SigningKey(key.domain, key.selector, dkim.load_key(settings.path(key.key_file)))
-        for key in settings.dkim
-    ]
     return Composer(
         edition,
         issue_id=issue_id,
@@ -76,6 +71,18 @@ def composer(
         bounce_domain=settings.bounce_domain,
         unsubscribe_address=settings.unsubscribe_address,
         signer=signer,
-        dkim=Dkim(dkim.relaxed_lines, dkim.Signer(keys).sign_digest) if keys else None,
+        dkim=_dkim(settings) if settings.dkim else None,
         letter=letter,
     )
+
+
+def _dkim(settings: Settings) -> Dkim:
+    """Return what signs, with all the keys."""
+    # Loaded where there are keys: cryptography takes its time.
+    from mailer.delivery import dkim
+
+    keys = [
+        dkim.SigningKey(key.domain, key.selector, dkim.load_key(settings.path(key.key_file)))
+        for key in settings.dkim
+    ]
+    return Dkim(dkim.relaxed_lines, dkim.Signer(keys).sign_digest)

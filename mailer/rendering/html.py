@@ -24,12 +24,12 @@ from jinja2 import (
 )
 from jinja2.exceptions import UndefinedError
 from jinja2.ext import Extension
-from premailer import Premailer
 
 from mailer.config import Brand, Newsletter
 from mailer.errors import SourceError
 from mailer.rendering.colour import contrast, mixed, readable
 from mailer.rendering.filters import by_language
+from mailer.rendering.inlining import Premailer
 from mailer.rendering.mjml import to_html
 from mailer.rendering.slots import Slots
 from mailer.rendering.text import heading, wrap

@@ -7,13 +7,14 @@ import warnings
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
-
-from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mailer.errors import SourceError
 from mailer.rendering.edition import InlineImage
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 MAX_WIDTH: Final = 536
 """The text column in CSS pixels: 600 less the padding on both sides."""
@@ -39,6 +40,8 @@ def prepared(
     Shrunk to twice the width at which it is shown, turned as its EXIF says, all metadata gone.
     PNG and GIF come out as PNG, everything else as JPEG. Raises `SourceError` at `place`.
     """
+    from PIL import Image
+
     path = _checked_path(source, root, beside, place)
     try:
         content = path.read_bytes()
@@ -75,6 +78,9 @@ def _checked_path(source: str, root: Path, beside: Path, place: str) -> Path:
 
 
 def _opened(content: bytes, source: str, place: str) -> Image.Image:
+    # Loaded for issues that hold images of their own.
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
