@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
 
 .DEFAULT_GOAL := help
-.PHONY: help setup servers demo test lint types imports check bench screenshots lock clean
+.PHONY: help setup servers demo test lint types imports check bench screenshots catalogue lock clean
 
 help: ## Say what each target does
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ bench: setup servers ## Measure every figure that the project claims
 
 screenshots: setup servers ## Make the pictures of docs/images anew
 	@$(BIN)/python -m tests.oracle.screenshots
+
+catalogue: setup ## Collect the texts of the pages for their translators
+	@$(BIN)/python -m mailer.catalogue.collecting
 
 lock: setup ## Write requirements.lock anew from pyproject.toml
 	@$(BIN)/uv pip compile --universal --python-version 3.11 --all-extras --generate-hashes \

@@ -176,6 +176,7 @@ class _Demo:
             tracking=self._settings.tracking,
             tags=self._settings.web.tags,
             reasons=self._settings.web.reasons,
+            texts=self._settings.path(self._settings.paths.templates) / "texts",
             send_confirmation=Confirmations(self._settings, self._signer).send,
         )
 

@@ -34,6 +34,7 @@ def serve(app: App, host: str | None, port: int | None) -> None:
         segments=settings.segments,
         tags=settings.web.tags,
         reasons=settings.web.reasons,
+        texts=settings.path(settings.paths.templates) / "texts",
         hooks=Hooks(
             app.database, app.signer, secrets=secrets_of(settings.webhooks), rules=rules_of(settings)
         ),

@@ -14,6 +14,7 @@ from fastapi import APIRouter
 from feedgen.feed import FeedGenerator
 from sqlalchemy import ColumnElement, select
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import Response
 
 from mailer.database.models import IssueState, StoredEdition, StoredIssue
@@ -109,19 +110,20 @@ class Archive:
             router.add_api_route(path, answer, methods=["GET", "HEAD"])
         return router
 
-    def index(self) -> Response:
+    def index(self, request: Request) -> Response:
         """List the issues, newest first."""
-        return self._look.page("archive.html", issues=self._listed())
+        return self._look.to(request).page("archive.html", issues=self._listed())
 
-    def issue(self, slug: str) -> Response:
+    def issue(self, request: Request, slug: str) -> Response:
         """Show an issue as every reader may see it: no name, no links of one subscriber's own."""
         edition = self._editions.called(slug)
         if edition is None:
             raise HTTPException(404)
-        answer = self._look.page(
+        answer = self._look.to(request).page(
             "issue.html",
             edition=edition,
             article=article(edition, public_url=self._public_url, language=self._language),
+            number=self._shown_number(edition),
             date=self._shown_date(edition),
         )
         answer.headers.update(_FRESH | {"content-security-policy": ISSUE_POLICY})
@@ -135,6 +137,11 @@ class Archive:
         if image is None:
             raise HTTPException(404)
         return Response(image.content, media_type=image.media_type, headers=_FOR_EVER)
+
+    def _shown_number(self, edition: Edition) -> str:
+        """Return the number as the issue itself would say it, whoever reads it."""
+        voice = self._look.speaking(self._language)
+        return voice.say("No. %(number)s", number=str(edition.number)) if edition.number else ""
 
     def _shown_date(self, edition: Edition) -> str:
         if not edition.date:

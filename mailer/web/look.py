@@ -1,16 +1,26 @@
-"""The look of our pages: the brand's colours as a style sheet, and the templates in `pages/`."""
+"""The look of our pages: the brand's colours as a style sheet, and the templates in `pages/`.
+
+Each page for readers is said in the language that its reader asks for.
+"""
 
 from __future__ import annotations
 
-from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+from babel.dates import format_date
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from mailer.address import check_header_text
+from mailer.catalogue import SOURCE_LANGUAGE, Catalogue, Texts
 from mailer.config import Brand
+from mailer.errors import AddressError
 from mailer.rendering.colour import READABLE, contrast, mixed, readable
+from mailer.web.forms import MAX_NAME
 
 PAGES: Final = Path(__file__).parent / "pages"
 _NIGHT: Final = "#121417"
@@ -18,35 +28,76 @@ _NIGHT_SURFACE: Final = "#1b1e23"
 _NIGHT_TEXT: Final = "#e4e2dd"
 
 
-class Look:
-    """Renders pages. `name` and `language` are the newsletter's; `brand` gives colours and fonts."""
+class Voice:
+    """The pages in one language."""
 
-    def __init__(self, brand: Brand, *, name: str, language: str) -> None:
-        environment = Environment(
-            loader=FileSystemLoader(PAGES),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        environment.globals |= {"newsletter": name, "language": language}
-        environment.filters |= {"day": _day, "octets": _octets}
-        self._environment = environment
-        self.stylesheet = environment.get_template("style.css").render(
-            font=brand.font,
-            heading_font=brand.heading_font,
-            day=_palette(brand.accent, brand.text, brand.background, brand.surface),
-            # Small light letters on dark need more contrast to be read as easily.
-            night=_palette(brand.accent, _NIGHT_TEXT, _NIGHT, _NIGHT_SURFACE, least=6.5),
-        )
+    def __init__(self, texts: Texts, shared: dict[str, Any]) -> None:
+        self.say = texts.say
+        self.language = texts.language
+        self._environment = _environment()
+        # An extension adds its functions when it is loaded, which no type says.
+        install: Any = self._environment
+        install.install_gettext_translations(texts.translations, newstyle=True)
+        self._environment.globals |= shared | {
+            "page_language": texts.language,
+            "direction": texts.direction,
+        }
+        self._environment.filters["day"] = lambda at: format_date(at, format="long", locale=texts.locale)
+        self._headers = {"content-language": texts.language, "vary": "accept-language"}
 
     def page(self, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
         """Return the page of a template, filled and escaped."""
-        return HTMLResponse(self._environment.get_template(template).render(values), status)
+        return HTMLResponse(self.rendered(template, **values), status, self._headers)
+
+    def rendered(self, template: str, **values: Any) -> str:
+        """Return the HTML of a template."""
+        return self._environment.get_template(template).render(values)
 
     def notice(self, status: int, title: str, text: str) -> HTMLResponse:
-        """Return a page that says one thing."""
+        """Return a page that says one thing; both texts are in this language already."""
         return self.page("notice.html", status=status, title=title, text=text)
+
+
+class Look:
+    """Renders pages. `name` and `language` are the newsletter's; `brand` gives colours and fonts.
+
+    `texts` is a folder with catalogues of the newsletter's own.
+    """
+
+    def __init__(self, brand: Brand, *, name: str, language: str, texts: Path | None = None) -> None:
+        self._catalogue = Catalogue(texts)
+        self._otherwise = language
+        named = Markup('<span lang="{}">{}</span>').format(language, name)
+        shared = {"newsletter": name, "language": language, "named": named}
+        self._voice = cache(lambda tag: Voice(self._catalogue.of(tag), shared))
+        self.stylesheet = (
+            _environment()
+            .get_template("style.css")
+            .render(
+                font=brand.font,
+                heading_font=brand.heading_font,
+                day=_palette(brand.accent, brand.text, brand.background, brand.surface),
+                # Small light letters on dark need more contrast to be read as easily.
+                night=_palette(brand.accent, _NIGHT_TEXT, _NIGHT, _NIGHT_SURFACE, least=6.5),
+            )
+        )
+
+    def to(self, request: Request) -> Voice:
+        """Return the pages in the language that a request asks for, or else in the newsletter's."""
+        accepted = request.headers.get("accept-language", "")
+        return self.speaking(self._catalogue.best(accepted, otherwise=self._otherwise).language)
+
+    def speaking(self, language: str) -> Voice:
+        """Return the pages in a language, or in English where there is none."""
+        return self._voice(self._catalogue.of(language).language)
+
+    def page(self, template: str, **values: Any) -> HTMLResponse:
+        """Return a page for the operator, in English."""
+        return self.speaking(SOURCE_LANGUAGE).page(template, **values)
+
+    def notice(self, status: int, title: str, text: str) -> HTMLResponse:
+        """Return a page for the operator that says one thing, in English."""
+        return self.speaking(SOURCE_LANGUAGE).notice(status, title, text)
 
     def style(self) -> Response:
         """Return the style sheet."""
@@ -62,6 +113,17 @@ def masked(address: str) -> str:
     """
     local, _, domain = address.rpartition("@")
     return f"{local[:1]}•••@{domain}"
+
+
+def name_problem(voice: Voice, name: str) -> str:
+    """Return what is wrong with a name that somebody typed, or nothing."""
+    if len(name) > MAX_NAME:
+        return voice.say("The name is longer than %(most)s characters.", most=MAX_NAME)
+    try:
+        check_header_text(name, field="name")
+    except AddressError:
+        return voice.say("The name holds characters that cannot stand in a mail.")
+    return ""
 
 
 def _palette(
@@ -81,8 +143,17 @@ def _palette(
     }
 
 
-def _day(at: datetime) -> str:
-    return f"{at.day} {at:%B %Y}"
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(PAGES),
+        extensions=["jinja2.ext.i18n"],
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["octets"] = _octets
+    return environment
 
 
 def _octets(size: int) -> str:

@@ -21,16 +21,17 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from mailer.address import check_header_text, parse_address
+from mailer.address import parse_address
 from mailer.audience import erasing, preferences
 from mailer.audience.preferences import Standing, standing
 from mailer.audience.subscribers import Change, change_status
+from mailer.catalogue import marked
 from mailer.database.models import SubscriberStatus
 from mailer.database.session import Database
 from mailer.errors import AddressError
 from mailer.tokens import Signer, Subject
-from mailer.web.forms import MAX_NAME, fields_of
-from mailer.web.look import Look, masked
+from mailer.web.forms import fields_of
+from mailer.web.look import Look, masked, name_problem
 from mailer.web.unsubscribe import Leaving, options, origin_of
 from mailer.web.writer import Work, Writer
 
@@ -40,11 +41,11 @@ _PROOFS: Final = RateLimitItemPerHour(10)
 
 
 _STANDING: Final = {
-    SubscriberStatus.PENDING: "Waiting for your confirmation",
-    SubscriberStatus.ACTIVE: "Subscribed",
-    SubscriberStatus.UNSUBSCRIBED: "Unsubscribed",
-    SubscriberStatus.BOUNCED: "Mail to this address came back, so we stopped",
-    SubscriberStatus.COMPLAINED: "Our mail was reported as unwanted, so we stopped",
+    SubscriberStatus.PENDING: marked("Waiting for your confirmation"),
+    SubscriberStatus.ACTIVE: marked("Subscribed"),
+    SubscriberStatus.UNSUBSCRIBED: marked("Unsubscribed"),
+    SubscriberStatus.BOUNCED: marked("Mail to this address came back, so we stopped"),
+    SubscriberStatus.COMPLAINED: marked("Our mail was reported as unwanted, so we stopped"),
 }
 
 
@@ -89,35 +90,38 @@ class Deciding:
         router.routes.append(Route("/p/{token}", options, methods=["OPTIONS"]))
         return router
 
-    def show(self, token: str) -> Response:
+    def show(self, request: Request, token: str) -> Response:
         """Show where the subscriber stands and what they can change."""
-        return self._preferences(token, self._signer.read_link(token))
+        return self._preferences(request, token, self._signer.read_link(token))
 
     async def prefer(self, request: Request) -> Response:
         """Change what the page asked for, and show it anew."""
         token = request.path_params["token"]
         subject = self._signer.read_link(token)
+        voice = self._look.to(request)
         fields = await fields_of(request)
         status = 200
         match fields.get("action"):
             case "unsubscribe":
                 await self._leaving.unsubscribe(request, subject, "page", fields.get("reason", ""))
-                done = "You are unsubscribed."
+                done = voice.say("You are unsubscribed.")
             case "subscribe":
                 back = await self._write(request, _bring_back, None)
                 status = 200 if back else 409
-                done = "You are subscribed again." if back else "Nothing was changed."
+                done = voice.say("You are subscribed again.") if back else voice.say("Nothing was changed.")
             case "name":
                 status, done = await self._rename(request, fields.get("name", "").strip())
             case "tags":
                 chosen = frozenset(tag for tag in self._tags if fields.get(f"tag:{tag}") == "yes")
                 await self._write(request, _choose, (chosen, frozenset(self._tags)))
-                done = "Your choice is saved."
+                done = voice.say("Your choice is saved.")
             case _:
-                return self._look.notice(
-                    400, "Nothing was changed", "The request did not say what to change."
+                return voice.notice(
+                    400,
+                    voice.say("Nothing was changed"),
+                    voice.say("The request did not say what to change."),
                 )
-        return await asyncio.to_thread(self._preferences, token, subject, done=done, status=status)
+        return await asyncio.to_thread(self._preferences, request, token, subject, done=done, status=status)
 
     async def pause(self, request: Request) -> Response:
         """Send nothing for some weeks; for 0 weeks, end the pause."""
@@ -125,7 +129,10 @@ class Deciding:
         self._signer.read_link(token)
         weeks = (await fields_of(request)).get("weeks", "")
         if weeks not in map(str, (0, *WEEKS)):
-            return self._look.notice(400, "Nothing was changed", "The request did not say for how long.")
+            voice = self._look.to(request)
+            return voice.notice(
+                400, voice.say("Nothing was changed"), voice.say("The request did not say for how long.")
+            )
         until = datetime.now(UTC).replace(microsecond=0) + timedelta(weeks=int(weeks))
         await self._write(request, _pause, until if weeks != "0" else None)
         return RedirectResponse(f"/p/{token}", 303)
@@ -136,24 +143,27 @@ class Deciding:
         self._signer.read_link(token)
         if not self._tracked:
             # A consent to what is not done would count once it is, and nobody would have asked.
-            return self._look.notice(409, "Nothing was changed", "Opens and clicks are not noted here.")
+            voice = self._look.to(request)
+            return voice.notice(
+                409, voice.say("Nothing was changed"), voice.say("Opens and clicks are not noted here.")
+            )
         allowed = (await fields_of(request)).get("tracking") == "yes"
         await self._write(request, _allow_tracking, allowed)
         return RedirectResponse(f"/p/{token}", 303)
 
-    def ask_data(self, token: str) -> Response:
+    def ask_data(self, request: Request, token: str) -> Response:
         """Show what is asked before the data are given."""
-        return self._proof("data", token, self._person(self._signer.read_link(token)))
+        return self._proof(request, "data", token, self._person(self._signer.read_link(token)))
 
-    def ask_erase(self, token: str) -> Response:
+    def ask_erase(self, request: Request, token: str) -> Response:
         """Show what is asked before the data are erased."""
-        return self._proof("erase", token, self._person(self._signer.read_link(token)))
+        return self._proof(request, "erase", token, self._person(self._signer.read_link(token)))
 
     async def give_data(self, request: Request) -> Response:
         """Give out all that is kept of the person, to who knows the address."""
         token, subject, person, problem = await self._proven(request)
         if person is None or problem:
-            return self._proof("data", token, person, problem)
+            return self._proof(request, "data", token, person, problem)
         content = await asyncio.to_thread(self._data, subject)
         headers = {"content-disposition": 'attachment; filename="my-data.json"'}
         return Response(content, media_type="application/json", headers=headers)
@@ -162,10 +172,10 @@ class Deciding:
         """Erase the person, if who asks knows the address."""
         token, _, person, problem = await self._proven(request)
         if person is None or problem:
-            return self._proof("erase", token, person, problem)
+            return self._proof(request, "erase", token, person, problem)
         erased = (person.address, self._erasure_secret, datetime.now(UTC))
         await asyncio.wrap_future(self._writer.submit(_erase, erased))
-        return self._proof("erase", token, None)
+        return self._proof(request, "erase", token, None)
 
     async def _write(self, request: Request, work: Work[tuple[Change, Any], bool], wish: object) -> bool:
         """Write what the person of a request wants; return whether that changed anything."""
@@ -174,34 +184,34 @@ class Deciding:
         return await asyncio.wrap_future(self._writer.submit(work, (change, wish)))
 
     async def _rename(self, request: Request, name: str) -> tuple[int, str]:
-        if len(name) > MAX_NAME:
-            return 400, f"That name is longer than {MAX_NAME} characters."
-        try:
-            check_header_text(name, field="The name")
-        except AddressError as error:
-            return 400, f"{error.message}."
+        voice = self._look.to(request)
+        if problem := name_problem(voice, name):
+            return 400, problem
         await self._write(request, _rename, name)
-        return 200, "Your name is saved."
+        return 200, voice.say("Your name is saved.")
 
-    def _preferences(self, token: str, subject: Subject, *, done: str = "", status: int = 200) -> Response:
+    def _preferences(
+        self, request: Request, token: str, subject: Subject, *, done: str = "", status: int = 200
+    ) -> Response:
         person = self._person(subject)
         if person is None:
-            return self._leaving.left(token, None)
-        return self._look.page(
+            return self._leaving.left(request, token, None)
+        voice = self._look.to(request)
+        return voice.page(
             "preferences.html",
             status=status,
             token=token,
             address=masked(person.address),
             person=person,
-            offered=self._tags,
+            offered={tag: voice.say(label) for tag, label in self._tags.items()},
             can_pause=person.status is SubscriberStatus.ACTIVE,
             paused_until=_still(person.paused_until),
             weeks=WEEKS,
             tracked=self._tracked,
-            standing=_STANDING[person.status],
+            standing=voice.say(_STANDING[person.status]),
             can_leave=person.status in (SubscriberStatus.ACTIVE, SubscriberStatus.PENDING),
             can_return=person.status is SubscriberStatus.UNSUBSCRIBED,
-            reasons=self._leaving.reasons,
+            reasons=self._leaving.said_in(voice),
             done=done,
         )
 
@@ -214,11 +224,13 @@ class Deciding:
             data = preferences.personal_data(session, subject.subscriber_id)
         return json.dumps(data, ensure_ascii=False, indent=2) + "\n"
 
-    def _proof(self, kind: str, token: str, person: Standing | None, problem: str = "") -> Response:
+    def _proof(
+        self, request: Request, kind: str, token: str, person: Standing | None, problem: str = ""
+    ) -> Response:
         if person is None:
-            return self._leaving.left(token, None)
+            return self._leaving.left(request, token, None)
         status = 403 if problem else 200
-        return self._look.page(
+        return self._look.to(request).page(
             "proof.html",
             status=status,
             kind=kind,
@@ -232,14 +244,20 @@ class Deciding:
         token = request.path_params["token"]
         subject = self._signer.read_link(token)
         typed = (await fields_of(request)).get("email", "").strip()
+        voice = self._look.to(request)
         person = await asyncio.to_thread(self._person, subject)
         if not self._limiter.hit(_PROOFS, str(subject.subscriber_id)):
-            return token, subject, person, "That was tried too often. Please try again in an hour."
+            return token, subject, person, voice.say("That was tried too often. Please try again in an hour.")
         try:
             right = person is not None and parse_address(typed).key == person.address_key
         except AddressError:
             right = False
-        return token, subject, person, "" if right else "That is not the address of this subscription."
+        return (
+            token,
+            subject,
+            person,
+            "" if right else voice.say("That is not the address of this subscription."),
+        )
 
 
 def _still(until: datetime | None) -> datetime | None:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
+from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
@@ -52,15 +53,16 @@ def create_app(
     segments: Mapping[str, str] = MappingProxyType({}),
     tags: Mapping[str, str] = MappingProxyType({}),
     reasons: Mapping[str, str] = MappingProxyType({}),
+    texts: Path | None = None,
 ) -> ASGIApp:
     """Return the application of the public pages. The database is open already.
 
     `send_confirmation` brings the letter of a double opt-in to a relay, or raises. `segments` are the
     saved ones, which the API knows too. `tags` are those that subscribers choose from, `reasons` why they
-    leave, each with what it is called.
+    leave, each with what it is called. `texts` is a folder of catalogues of one's own.
     """
     public_url = public_url.rstrip("/")
-    look = Look(brand, name=newsletter.name, language=newsletter.language)
+    look = Look(brand, name=newsletter.name, language=newsletter.language, texts=texts)
     writer = Writer(database)
     editions = Editions(database)
     joining = Joining(database, signer, look, writer, send_confirmation)
@@ -125,29 +127,39 @@ def _tell_failures(app: FastAPI, look: Look) -> None:
     """Turn our errors into pages; none tells more than the reader needs."""
 
     async def damaged(request: Request, error: Exception) -> Response:
-        return look.notice(
-            404, "This link does not work", "It may have been cut. Open it from the mail once more."
+        voice = look.to(request)
+        return voice.notice(
+            404,
+            voice.say("This link does not work"),
+            voice.say("It may have been cut. Open it from the mail once more."),
         )
 
     async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
+        voice = look.to(request)
         if error.status_code == HTTPStatus.NOT_FOUND:
-            answer = look.notice(404, "Page not found", "There is no page at this address.")
+            title, text = voice.say("Page not found"), voice.say("There is no page at this address.")
         else:
-            answer = look.notice(
-                error.status_code, HTTPStatus(error.status_code).phrase, "The request cannot be answered."
-            )
+            title = voice.say("This did not work")
+            text = voice.say("The request cannot be answered (%(code)s).", code=error.status_code)
+        answer = voice.notice(error.status_code, title, text)
         answer.headers.update(error.headers or {})
         return answer
 
     async def unavailable(request: Request, error: Exception) -> Response:
         _log.error("%s", error)
-        answer = look.notice(503, "Try again in a minute", "The request could not be kept just now.")
+        voice = look.to(request)
+        answer = voice.notice(
+            503, voice.say("Try again in a minute"), voice.say("The request could not be kept just now.")
+        )
         answer.headers["retry-after"] = "60"
         return answer
 
     async def broken(request: Request, error: Exception) -> Response:
-        return look.notice(500, "Something went wrong", "It has been noted. Try again later.")
+        voice = look.to(request)
+        return voice.notice(
+            500, voice.say("Something went wrong"), voice.say("It has been noted. Try again later.")
+        )
 
     app.add_exception_handler(TokenError, damaged)
     app.add_exception_handler(HTTPException, refused)

@@ -28,15 +28,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from mailer.address import Address, check_header_text, parse_address
+from mailer.address import Address, parse_address
 from mailer.audience.subscribers import Change, Origin, add, change_status, find, get
+from mailer.catalogue import marked
 from mailer.database.models import Event, SubscriberStatus
 from mailer.database.session import Database
 from mailer.errors import AddressError, MailerError
 from mailer.rendering.message import Recipient
 from mailer.tokens import Signer
-from mailer.web.forms import MAX_NAME, client_ip, fields_of, network
-from mailer.web.look import Look
+from mailer.web.forms import client_ip, fields_of, network
+from mailer.web.look import Look, Voice, name_problem
 from mailer.web.writer import Writer
 
 LETTER_EVENT: Final = "confirmation"
@@ -44,6 +45,7 @@ _BETWEEN_LETTERS: Final = timedelta(hours=24)
 _PER_CLIENT: Final = RateLimitItemPerHour(10)
 _PER_DOMAIN: Final = RateLimitItemPerHour(200)
 _IN_ALL: Final = RateLimitItemPerHour(2000)
+_BAD_ADDRESS: Final = marked("No mail can reach this address. It should look like jo@example.org.")
 _log = logging.getLogger(__name__)
 
 SendConfirmation = Callable[[Recipient], None]
@@ -63,8 +65,6 @@ class Joining:
         self._erasure_secret = database.secrets()[0]
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
         self._behind = ThreadPoolExecutor(1, "mailer-letters")
-        form = look.page("subscribe.html", address="", name="", problem="").body
-        self._form_version = hashlib.sha256(form).hexdigest()[:12]
 
     def close(self) -> None:
         """Finish the letter that is being sent; whose letter waited may ask again."""
@@ -79,56 +79,63 @@ class Joining:
         router.routes.append(Route("/confirm/{token}", self.confirm, methods=["POST"]))
         return router
 
-    def form(self) -> Response:
+    def form(self, request: Request) -> Response:
         """Show the form."""
-        return self._form("", "", "")
+        return _form(self._look.to(request), "", "", "")
 
     async def ask(self, request: Request) -> Response:
         """Take a wish to subscribe; the answer is the same for every address."""
+        voice = self._look.to(request)
         fields = await fields_of(request)
         text, name = fields.get("email", "").strip(), fields.get("name", "").strip()
         try:
             address = parse_address(text)
-            check_header_text(name, field="The name")
-        except AddressError as error:
-            return self._form(text, name, f"{error.message}.", 400)
-        if len(name) > MAX_NAME:
-            return self._form(text, name, f"The name is longer than {MAX_NAME} characters.", 400)
+        except AddressError:
+            return _form(voice, text, name, voice.say(_BAD_ADDRESS), 400)
+        if problem := name_problem(voice, name):
+            return _form(voice, text, name, problem, 400)
         ip = client_ip(request)
         if not self._within_limits(ip, address):
-            return self._look.notice(429, "Too many requests", "Please try again in an hour.")
+            return voice.notice(
+                429, voice.say("Too many requests"), voice.say("Please try again in an hour.")
+            )
         # People do not see this field and leave it empty; programs that fill in forms do not.
         if not fields.get("website"):
-            origin = Origin("form", ip=ip, form="subscribe", form_version=self._form_version)
+            origin = Origin("form", ip=ip, form="subscribe", form_version=_version(voice))
             self._behind.submit(self._invite, address, name, origin)
-        return self._look.notice(
+        return voice.notice(
             200,
-            "Look into your mailbox",
-            "If the address can be subscribed, a mail is on its way to it. Open the link in it to confirm.",
+            voice.say("Look into your mailbox"),
+            voice.say(
+                "If the address can be subscribed, a mail is on its way to it. "
+                "Open the link in it to confirm."
+            ),
         )
 
-    def confirmation(self, token: str) -> Response:
+    def confirmation(self, request: Request, token: str) -> Response:
         """Show the button that confirms. Changes nothing."""
         subject = self._signer.read_confirmation(token)
         with self._database.reading() as session:
             person = get(session, subject.subscriber_id)
         if person is None or person.status is SubscriberStatus.ERASED:
             raise HTTPException(404)
-        return self._look.page("confirm.html", token=token)
+        return self._look.to(request).page("confirm.html", token=token)
 
     async def confirm(self, request: Request) -> Response:
         """Subscribe who confirmed; doing it twice is fine."""
         subject = self._signer.read_confirmation(request.path_params["token"])
+        voice = self._look.to(request)
         if (await fields_of(request)).get("confirm") != "yes":
-            return self._look.notice(400, "Nothing was changed", "The request did not confirm anything.")
-        origin = Origin("form", ip=client_ip(request), form="confirm", form_version=self._form_version)
+            return voice.notice(
+                400, voice.say("Nothing was changed"), voice.say("The request did not confirm anything.")
+            )
+        origin = Origin("form", ip=client_ip(request), form="confirm", form_version=_version(voice))
         change = Change(subject.subscriber_id, origin, datetime.now(UTC))
         if not await asyncio.wrap_future(self._writer.submit(_activate, change)):
             raise HTTPException(404)
-        return self._look.notice(200, "You are subscribed", "The next issue comes to your mailbox.")
-
-    def _form(self, address: str, name: str, problem: str, status: int = 200) -> Response:
-        return self._look.page("subscribe.html", status=status, address=address, name=name, problem=problem)
+        return voice.notice(
+            200, voice.say("You are subscribed"), voice.say("The next issue comes to your mailbox.")
+        )
 
     def _within_limits(self, ip: str, address: Address) -> bool:
         return self._limiter.hit(_PER_CLIENT, "client", network(ip)) and self._letters_within_limits(address)
@@ -227,6 +234,16 @@ class Joining:
                 session.execute(delete(Event).where(Event.id == event_id))
         except MailerError as error:
             _log.error("%s", error)
+
+
+def _form(voice: Voice, address: str, name: str, problem: str, status: int = 200) -> Response:
+    return voice.page("subscribe.html", status=status, address=address, name=name, problem=problem)
+
+
+def _version(voice: Voice) -> str:
+    """Return what tells one wording of the form from another: a digest of it, in its language."""
+    form = voice.rendered("subscribe.html", address="", name="", problem="")
+    return hashlib.sha256(form.encode()).hexdigest()[:12]
 
 
 def _activate(session: Session, changes: Sequence[Change]) -> list[bool]:

@@ -21,18 +21,19 @@ from starlette.routing import Route
 from mailer.audience import preferences
 from mailer.audience.preferences import Standing, standing
 from mailer.audience.subscribers import Change, Origin, unsubscribe_all
+from mailer.catalogue import marked
 from mailer.database.models import SubscriberStatus
 from mailer.database.session import Database
 from mailer.tokens import Signer, Subject
 from mailer.web.forms import client_ip, fields_of
-from mailer.web.look import Look, masked
+from mailer.web.look import Look, Voice, masked
 from mailer.web.writer import Writer
 
 REASONS: Final = {
-    "too-many": "Too many mails",
-    "not-relevant": "It does not interest me any more",
-    "never-signed-up": "I never signed up for it",
-    "other": "Something else",
+    "too-many": marked("Too many mails"),
+    "not-relevant": marked("It does not interest me any more"),
+    "never-signed-up": marked("I never signed up for it"),
+    "other": marked("Something else"),
 }
 
 
@@ -63,13 +64,14 @@ class Leaving:
         """
         return Route("/u/{token}", self.leave, methods=["POST"])
 
-    def ask(self, token: str) -> Response:
+    def ask(self, request: Request, token: str) -> Response:
         """Show the page with the button. Changes nothing, however often it is fetched."""
         person = self._person(self._signer.read_link(token))
         if person is None or person.status is SubscriberStatus.UNSUBSCRIBED:
-            return self.left(token, person)
-        return self._look.page(
-            "unsubscribe.html", token=token, address=masked(person.address), reasons=self.reasons
+            return self.left(request, token, person)
+        voice = self._look.to(request)
+        return voice.page(
+            "unsubscribe.html", token=token, address=masked(person.address), reasons=self.said_in(voice)
         )
 
     async def leave(self, request: Request) -> Response:
@@ -80,12 +82,15 @@ class Leaving:
         one_click = fields.get("List-Unsubscribe", "").strip().lower() == "one-click"
         if not one_click and fields.get("confirm") != "yes":
             # RFC 8058 section 3.2 names the one body that asks for it; a stray POST is not a wish.
-            return self._look.notice(400, "Nothing was changed", "The request did not ask to unsubscribe.")
+            voice = self._look.to(request)
+            return voice.notice(
+                400, voice.say("Nothing was changed"), voice.say("The request did not ask to unsubscribe.")
+            )
         if one_click:
             await self.unsubscribe(request, subject, "one-click")
             return PlainTextResponse("Unsubscribed.\n")
         reason = await self.unsubscribe(request, subject, "page", fields.get("reason", ""))
-        return self.left(token, await asyncio.to_thread(self._person, subject), reason)
+        return self.left(request, token, await asyncio.to_thread(self._person, subject), reason)
 
     async def unsubscribe(self, request: Request, subject: Subject, way: str, reason: str = "") -> str:
         """Take somebody off, on the disk, and return the reason that was kept; one not on offer is not.
@@ -100,15 +105,20 @@ class Leaving:
             await asyncio.wrap_future(self._writer.submit(_give_reason, (change, reason)))
         return reason
 
-    def left(self, token: str, person: Standing | None, reason: str = "") -> Response:
+    def left(self, request: Request, token: str, person: Standing | None, reason: str = "") -> Response:
         """Show that somebody has left, or that nothing is kept of them."""
-        return self._look.page(
+        voice = self._look.to(request)
+        return voice.page(
             "unsubscribed.html",
             token=token,
             address=masked(person.address) if person else "",
-            reasons=self.reasons,
+            reasons=self.said_in(voice),
             reason=reason,
         )
+
+    def said_in(self, voice: Voice) -> dict[str, str]:
+        """Return the reasons on offer as a page says them."""
+        return {reason: voice.say(label) for reason, label in self.reasons.items()}
 
     def _person(self, subject: Subject) -> Standing | None:
         with self._database.reading() as session:

@@ -167,6 +167,7 @@ def open_site(tmp_path: Path) -> OpenSite:
         segments: Mapping[str, str] = MappingProxyType({}),
         tags: Mapping[str, str] = MappingProxyType({}),
         reasons: Mapping[str, str] = MappingProxyType({}),
+        texts: Path | None = None,
     ) -> Iterator[Site]:
         database = Database("sqlite:///subscribers.db", folder=tmp_path)
         database.open()
@@ -183,6 +184,7 @@ def open_site(tmp_path: Path) -> OpenSite:
             segments=segments,
             tags=tags,
             reasons=reasons,
+            texts=texts,
         )
         with serving(app) as url, httpx.Client(base_url=url) as client:
             yield Site(database, signer, client, tmp_path / "outbox")

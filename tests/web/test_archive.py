@@ -25,7 +25,7 @@ def test_archive_lists_what_everybody_got(site: Site) -> None:
     site.issue(edition("009-never", title="Never"), state=IssueState.CANCELLED)
     page = site.client.get("/archive/").text
     assert '<a href="/archive/007-spring" lang="en">Spring, at last</a>' in page
-    assert "1 March 2026" in page
+    assert "March 1, 2026" in page
     assert "For some" not in page
     assert "Never" not in page
 

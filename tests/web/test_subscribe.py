@@ -125,9 +125,9 @@ def test_letter_that_no_relay_takes_can_be_asked_for_again(open_site: OpenSite) 
     ("fields", "complaint"),
     [
         ({}, "problem"),
-        ({"email": "nobody"}, "@"),
-        ({"email": "jo@example.org\r\nBcc: all@example.org"}, "control characters"),
-        ({"email": JO, "name": "Jo\nBcc: all@example.org"}, "control character"),
+        ({"email": "nobody"}, "should look like"),
+        ({"email": "jo@example.org\r\nBcc: all@example.org"}, "should look like"),
+        ({"email": JO, "name": "Jo\nBcc: all@example.org"}, "cannot stand in a mail"),
         ({"email": JO, "name": "J" * 101}, "longer than 100"),
         ({"email": '"<script>"@example.org <b>'}, "problem"),
     ],

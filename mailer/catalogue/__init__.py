@@ -1,0 +1,160 @@
+"""What the readers' pages say, in every language there is: English in the source, others in `*.po`.
+
+A catalogue is read when the program starts, so a translated file is all that a language takes. A folder
+of the newsletter's own may hold more: `texts/fr.po` adds French, and a `de.po` there says differently
+what ours says, or says in German what config.toml says in English.
+"""
+
+from __future__ import annotations
+
+import gettext
+import io
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+from babel import Locale, UnknownLocaleError
+from babel.messages.catalog import Message
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import PoFileError, read_po
+from babel.numbers import format_decimal
+
+from mailer.errors import ConfigError
+
+SOURCE_LANGUAGE: Final = "en"
+FOLDER: Final = Path(__file__).parent
+_MOST_ASKED: Final = 20
+_RANGE: Final = re.compile(
+    r"([A-Za-z]{1,8}(?:-[A-Za-z0-9]{1,8})*|\*)(?:[ \t]*;[ \t]*q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?))?"
+)
+_NAME: Final = re.compile(r"%\((\w+)\)s")
+
+
+def marked(text: str) -> str:
+    """Return a text as it is: it stands in a table, and is translated where it is used."""
+    return text
+
+
+class Texts:
+    """The texts of one language. A text that is missing comes in English."""
+
+    def __init__(self, language: str, translations: gettext.NullTranslations) -> None:
+        self.language = language
+        self.locale = Locale.parse(language, sep="-")
+        self.translations = translations
+
+    @property
+    def direction(self) -> str:
+        """`ltr` or `rtl`, as HTML's `dir` wants it."""
+        return "rtl" if self.locale.character_order == "right-to-left" else "ltr"
+
+    def say(self, text: str, **values: str | int) -> str:
+        """Return a text in this language, with `%(name)s` filled in; numbers as the language writes them.
+
+        Without values, a `%` is only a `%`.
+        """
+        said = self.translations.gettext(text)
+        return said % {name: self._written(value) for name, value in values.items()} if values else said
+
+    def _written(self, value: str | int) -> str:
+        return value if isinstance(value, str) else format_decimal(value, locale=self.locale)
+
+
+class Catalogue:
+    """The texts of all languages: those that come with the program, and those in a folder of one's own.
+
+    Raises `ConfigError` for a file that cannot be read.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._texts = {SOURCE_LANGUAGE: Texts(SOURCE_LANGUAGE, gettext.NullTranslations())}
+        for one in (FOLDER, folder):
+            for file in sorted(one.glob("*.po")) if one is not None else ():
+                self._add(file)
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The languages that there are, by their BCP 47 tags."""
+        return tuple(sorted(self._texts))
+
+    def of(self, language: str) -> Texts:
+        """Return the texts of a language, of a wider one (`de` for `de-AT`), or English."""
+        return self._known(language) or self._texts[SOURCE_LANGUAGE]
+
+    def best(self, accepted: str, *, otherwise: str) -> Texts:
+        """Return the texts that an `Accept-Language` header likes most (RFC 9110 section 12.5.4).
+
+        `otherwise` is the language for who takes any, or wants none that there is.
+        """
+        for wanted in _accepted(accepted):
+            if wanted == "*":
+                break
+            if known := self._known(wanted):
+                return known
+        return self.of(otherwise)
+
+    def _known(self, language: str) -> Texts | None:
+        by_tag = {known.lower(): texts for known, texts in self._texts.items()}
+        parts = language.lower().split("-")
+        while parts:
+            if found := by_tag.get("-".join(parts)):
+                return found
+            parts.pop()
+        return None
+
+    def _add(self, file: Path) -> None:
+        language = file.stem.replace("_", "-")
+        compiled = io.BytesIO()
+        try:
+            with file.open("rb") as opened:
+                catalog = read_po(opened, locale=language.replace("-", "_"), abort_invalid=True)
+            for message in catalog:
+                _check(message)
+            write_mo(compiled, catalog)
+            compiled.seek(0)
+            translations = gettext.GNUTranslations(compiled)
+            if before := self._texts.get(language):
+                translations.add_fallback(before.translations)
+            self._texts[language] = Texts(language, translations)
+        except (OSError, ValueError, UnknownLocaleError, PoFileError) as error:
+            raise ConfigError(
+                f"{file}: {error}", remedy="name it LANGUAGE.po; msgfmt -c finds faults"
+            ) from error
+
+
+def _check(message: Message) -> None:
+    """Raise `ValueError` for a translation that could not be filled in."""
+    english = _forms(message.id)
+    names = {name: "" for text in english for name in _NAME.findall(text)}
+    # What config.toml says may hold a bare % and is never filled in.
+    if message.id and all(_fills(text, names) for text in english):
+        for text in _forms(message.string):
+            if not _fills(text, names):
+                raise ValueError(
+                    f"line {message.lineno}: '{text}' does not hold the %(…)s of the English text"
+                )
+
+
+def _fills(text: str, names: dict[str, str]) -> bool:
+    try:
+        text % names
+    except (KeyError, TypeError, ValueError):
+        return False
+    return True
+
+
+def _forms(text: str | Iterable[str] | None) -> tuple[str, ...]:
+    return (text,) if isinstance(text, str) else tuple(text or ())
+
+
+def _accepted(header: str) -> Iterator[str]:
+    """Yield the languages of an Accept-Language header, the most wanted first."""
+    ranges = []
+    for place, entry in enumerate(header.split(",", _MOST_ASKED)[:_MOST_ASKED]):
+        if found := _RANGE.fullmatch(entry.strip()):
+            weight = float(found[2] or 1)
+            if weight > 0:
+                ranges.append((-weight, place, found[1]))
+    for _, _, wanted in sorted(ranges):
+        yield wanted
