@@ -17,14 +17,17 @@ from xml.parsers import expat
 from mjml import mjml2html
 
 from mailer.errors import SourceError
-from mailer.rendering.mjml_vocabulary import ATTRIBUTES, ELEMENTS
+from mailer.rendering.mjml_vocabulary import ATTRIBUTES, ELEMENTS, PARENTS
 
 MAX_CHARACTERS: Final = 1_000_000
 MAX_DEPTH: Final = 40
 _ENTITY: Final = re.compile(r"&([A-Za-z][A-Za-z0-9]*);")
 _XML_ENTITIES: Final = frozenset({"amp", "lt", "gt", "quot", "apos"})
+_DOCTYPE: Final = re.compile(r"(?i)<!doctype")
 _RESIDUE: Final = re.compile(r'\\u\{|\\"')
-_VOID: Final = frozenset({"br", "hr", "img", "wbr", "meta", "input", "col"})
+# A column is a table, and what is raw in it comes to stand as it is.
+_BETWEEN_ROWS: Final = (["mj-column", "mj-raw"], ["mj-hero", "mj-raw"])
+_VOID: Final = frozenset({"br", "hr", "img", "wbr", "meta", "input", "col", "link", "area"})
 
 
 def to_html(mjml: str, place: str) -> str:
@@ -43,6 +46,11 @@ def safe_mjml(mjml: str, place: str) -> str:
     """Return `mjml` rewritten for the converter, or raise `SourceError` with line and suggestion."""
     if len(mjml) > MAX_CHARACTERS:
         raise SourceError(f"{place}: more than {MAX_CHARACTERS:,} characters", remedy="shorten the template")
+    if doctype := _DOCTYPE.search(mjml):
+        line = mjml.count("\n", 0, doctype.start()) + 1
+        raise SourceError(
+            f"{place}: a template has no doctype, in line {line} after filling", remedy="remove it"
+        )
     numeric = _ENTITY.sub(lambda found: _numeric(found, mjml, place), mjml)
     writer = _Writer(place)
     try:
@@ -84,7 +92,6 @@ class _Writer:
         self.parser.EndElementHandler = self.end
         self.parser.CharacterDataHandler = self.text
         self.parser.CommentHandler = self.comment
-        self.parser.StartDoctypeDeclHandler = self.doctype
 
     def start(self, name: str, attributes: list[str]) -> None:
         if len(self.open) >= MAX_DEPTH:
@@ -92,6 +99,8 @@ class _Writer:
         pairs = list(zip(attributes[::2], attributes[1::2], strict=True))
         if name.startswith("mj"):
             self.check(name, [key for key, _ in pairs])
+        elif self.open[-2:] in _BETWEEN_ROWS and name != "tr":
+            raise self.error(f"<{name}> would stand between the rows of a table", "write it in <mj-text>")
         self.open.append(name)
         self.out.append("<" + name + "".join(f' {key}="{_attribute(value)}"' for key, value in pairs))
         self.out.append("/>" if name in _VOID else ">")
@@ -122,14 +131,17 @@ class _Writer:
     def comment(self, text: str) -> None:
         self.out.append(f"<!--{text}-->")
 
-    def doctype(self, name: str, system: str | None, public: str | None, internal: bool) -> None:
-        raise self.error("a template has no doctype", "remove it")
-
     def check(self, name: str, keys: list[str]) -> None:
         if name not in ELEMENTS:
             near = get_close_matches(name, ELEMENTS, n=1)
             raise self.error(
                 f"<{name}> is not an MJML element", f"did you mean <{near[0]}>?" if near else "remove it"
+            )
+        if (inside := self.open[-1] if self.open else "") not in PARENTS[name]:
+            right = " or ".join(f"<{parent}>" for parent in PARENTS[name] if parent != "mj-attributes")
+            where = f"in <{inside}>" if inside else "by itself"
+            raise self.error(
+                f"<{name}> cannot stand {where}", f"put it into {right}" if right else "remove it"
             )
         known = ATTRIBUTES.get(name)
         if known is None:
@@ -139,7 +151,7 @@ class _Writer:
                 near = get_close_matches(key, sorted(known), n=1)
                 raise self.error(
                     f"<{name}> has no attribute '{key}'",
-                    f"did you mean '{near[0]}'?" if near else f"it has {', '.join(sorted(known))}",
+                    f"did you mean '{near[0]}'?" if near else f"it has {', '.join(sorted(known)) or 'none'}",
                 )
 
     def error(self, problem: str, remedy: str) -> SourceError:

@@ -23,7 +23,7 @@ _TABLE: Final[dict[str, str]] = {
     "mj-preview": "",
     "mj-font": "name href",
     "mj-breakpoint": "width",
-    "mj-style": "inline",
+    "mj-style": "",
     "mj-raw": "position",
     "mj-body": f"background-color width lang dir id {_ANY}",
     "mj-wrapper": f"{_BACKGROUND} {_BORDER} {_BOX} direction full-width gap text-align {_ANY}",
@@ -62,3 +62,22 @@ ELEMENTS: Final = (*_TABLE, "mj-attributes", "mj-all", "mj-class")
 ATTRIBUTES: Final[dict[str, frozenset[str]]] = {
     name: frozenset(keys.split()) for name, keys in _TABLE.items()
 }
+
+_CONTENT: Final = "mj-text mj-image mj-button mj-divider mj-spacer mj-table mj-raw"
+_HOLDS: Final[dict[str, str]] = {
+    "": "mjml",
+    "mjml": "mj-head mj-body",
+    "mj-head": "mj-title mj-preview mj-font mj-breakpoint mj-style mj-raw mj-attributes",
+    "mj-attributes": " ".join(name for name in ELEMENTS if name.startswith("mj-")),
+    "mj-body": "mj-wrapper mj-section mj-hero mj-raw",
+    "mj-wrapper": "mj-section mj-hero mj-raw",
+    "mj-section": "mj-column mj-group mj-raw",
+    "mj-group": "mj-column mj-raw",
+    "mj-column": _CONTENT,
+    "mj-hero": _CONTENT,
+}
+PARENTS: Final[dict[str, tuple[str, ...]]] = {
+    name: tuple(parent for parent, children in _HOLDS.items() if name in children.split())
+    for name in ELEMENTS
+}
+"""Where each element may stand; the converter drops or misplaces without a word what stands elsewhere."""

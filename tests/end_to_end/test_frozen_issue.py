@@ -1,36 +1,42 @@
-"""An issue whose sending began stays what it was, whatever happens to its templates."""
+"""An issue whose sending began stays what it was, whatever happens to what it was made of."""
 
 from __future__ import annotations
 
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
 from mailer.config import load
 from mailer.database.session import Database
 from mailer.delivery import dispatch
-from tests.end_to_end.newsletter import Folder
+from tests.end_to_end.newsletter import PROJECT, Folder
 
 
-def test_template_changed_after_the_issue_was_queued_changes_nothing(tmp_path: Path) -> None:
+def test_nothing_changed_after_the_issue_was_queued_changes_what_is_sent(tmp_path: Path) -> None:
     folder = Folder(tmp_path / "news")
+    issue = folder.path / "issues" / "001-short.md"
+    images = Path(shutil.copytree(PROJECT / "issues" / "images", issue.parent / "images"))
+    issue.write_text("---\ntitle: Before\n---\n\nHello.\n\n![A jar](images/bean-in-a-jar.jpg)\n")
     folder.subscribe(3)
     settings = load(folder.path / "config.toml")
     database = Database(settings.paths.database, folder=folder.path)
     database.open()
-    issue = folder.path / "issues" / "001-short.md"
-    dispatch.enqueue(
-        settings,
-        database,
-        dispatch.build(settings, issue),
-        issue,
-        "",
-        at=datetime.now(UTC).replace(microsecond=0),
-    )
-    footer = folder.path / "email_templates" / "partials" / "footer.mjml.j2"
-    footer.write_text(footer.read_text().replace("You receive this", "Somebody receives this"))
+    edition = dispatch.build(settings, issue)
+    at = datetime.now(UTC).replace(microsecond=0)
+    dispatch.enqueue(settings, database, edition, issue, "", at=at)
+
+    for template in (folder.path / "email_templates").rglob("*.j2"):
+        template.write_text("{% broken")
+    (images / "bean-in-a-jar.jpg").unlink()
+    issue.write_text("---\ntitle: After\n---\n\nSomething else.\n")
+    with (folder.path / "config.toml").open("a") as config:
+        config.write('\n[brand]\naccent = "#b00020"\n')
+
     sent = folder.mailer("send", "001-short", "--yes")
     assert sent.code == 0, sent.err
     assert folder.books()["sent"] == 3
     mails = folder.kept()
-    assert [b"You receive this" in mail for mail in mails] == [True] * 3
-    assert [b"Somebody receives this" in mail for mail in mails] == [False] * 3
+    for said, times in ((b"You receive this", 3), (b"Subject: Before", 3), (b"b00020", 0), (b"After", 0)):
+        assert sum(said in mail for mail in mails) == times
+    assert len(edition.images) == 1
+    assert [mail.count(b"Content-ID: <" + edition.images[0].content_id.encode()) for mail in mails] == [1] * 3
