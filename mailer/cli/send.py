@@ -19,7 +19,7 @@ from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.queue import Books
 from mailer.delivery.sender import Ended, Ending
 from mailer.delivery.workers import Share, dispatch_to_workers, shared
-from mailer.errors import ExitCode, RefusedError
+from mailer.errors import ExitCode, RefusedError, SourceError
 from mailer.rendering.edition import Edition
 
 
@@ -72,7 +72,7 @@ def send(
     """
     settings = app.settings
     path = dispatch.find_source(settings, issue)
-    edition = dispatch.build(settings, path)
+    edition = _edition(app, path)
     dispatch.check_ready(settings)
     shared(settings, Share(0, workers))
     plan = dispatch.plan(settings, app.database, edition, segment)
@@ -104,6 +104,18 @@ def send(
     ended = canary.lead(app, queued, run) or run()
     _tell(app, queued, ended, as_json)
     finish(exit_code(ended))
+
+
+def _edition(app: App, path: Path) -> Edition:
+    """Build an issue; one that is in the queue goes on although its source or templates are broken now."""
+    try:
+        return dispatch.build(app.settings, path)
+    except SourceError as error:
+        known = dispatch.frozen(app.database, path.stem)
+        if known is None:
+            raise
+        app.say(f"{error.message}; what was frozen when it was queued is sent on.")
+        return known
 
 
 def _check(app: App, plan: dispatch.Plan, path: Path, edition: Edition, *, no_lint: bool) -> None:

@@ -83,6 +83,13 @@ def plan(settings: Settings, database: Database, edition: Edition, segment: str)
     return Plan(edition.slug, edition.subject, audience, known)
 
 
+def frozen(database: Database, slug: str) -> Edition | None:
+    """Return what was frozen when an issue was queued; None if it was not."""
+    with database.reading() as session:
+        known = issues.find(session, slug)
+        return issues.edition(session, known.edition_digest) if known is not None else None
+
+
 def enqueue(
     settings: Settings,
     database: Database,

@@ -47,9 +47,9 @@ def safe_mjml(mjml: str, place: str) -> str:
     if len(mjml) > MAX_CHARACTERS:
         raise SourceError(f"{place}: more than {MAX_CHARACTERS:,} characters", remedy="shorten the template")
     if doctype := _DOCTYPE.search(mjml):
-        line = mjml.count("\n", 0, doctype.start()) + 1
+        before = mjml.count("\n", 0, doctype.start())
         raise SourceError(
-            f"{place}: a template has no doctype, in line {line} after filling", remedy="remove it"
+            f"{place}: a template has no doctype, in line {before + 1} after filling", remedy="remove it"
         )
     numeric = _ENTITY.sub(lambda found: _numeric(found, mjml, place), mjml)
     writer = _Writer(place)
