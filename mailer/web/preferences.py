@@ -213,6 +213,8 @@ class Deciding:
             can_return=person.status is SubscriberStatus.UNSUBSCRIBED,
             reasons=self._leaving.said_in(voice),
             done=done,
+            problem=done if status != 200 else "",
+            bad_name=status == 400,
         )
 
     def _person(self, subject: Subject) -> Standing | None:

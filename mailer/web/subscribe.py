@@ -91,9 +91,9 @@ class Joining:
         try:
             address = parse_address(text)
         except AddressError:
-            return _form(voice, text, name, voice.say(_BAD_ADDRESS), 400)
+            return _form(voice, text, name, voice.say(_BAD_ADDRESS), 400, faulty="email")
         if problem := name_problem(voice, name):
-            return _form(voice, text, name, problem, 400)
+            return _form(voice, text, name, problem, 400, faulty="name")
         ip = client_ip(request)
         if not self._within_limits(ip, address):
             return voice.notice(
@@ -236,8 +236,13 @@ class Joining:
             _log.error("%s", error)
 
 
-def _form(voice: Voice, address: str, name: str, problem: str, status: int = 200) -> Response:
-    return voice.page("subscribe.html", status=status, address=address, name=name, problem=problem)
+def _form(
+    voice: Voice, address: str, name: str, problem: str, status: int = 200, *, faulty: str = ""
+) -> Response:
+    """Return the form; `faulty` names the field that the problem is with."""
+    return voice.page(
+        "subscribe.html", status=status, address=address, name=name, problem=problem, faulty=faulty
+    )
 
 
 def _version(voice: Voice) -> str:
