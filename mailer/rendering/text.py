@@ -22,6 +22,10 @@ WIDTH: Final = 72
 _SLOT_WIDTH: Final = 8
 # What is left for words inside quotes and lists, at the least.
 _LEAST_WIDTH: Final = 30
+# A blank at which no line is broken: the number of a link stays with its label.
+_JOINT: Final = "\x1f"
+# How much wider than text a table may be.
+_TABLE_EXCESS: Final = 4
 _BLANKS: Final = re.compile(r"[ \t\n]+")
 _BLANK_ENDS: Final = re.compile(r"(?<!^--)[ \t]+$", re.MULTILINE)
 # Latin letters and the usual marks, without the soft hyphen: one column each.
@@ -60,7 +64,7 @@ def render_text(tokens: Sequence[Token], links: Links) -> str:
 
     A URL is never broken, nor a word, except between wide characters (UAX 11), which count two.
     """
-    return safe_lines(_blocks(SyntaxTreeNode(tokens).children, WIDTH, links))
+    return safe_lines(_blocks(SyntaxTreeNode(tokens).children, WIDTH, links).replace(_JOINT, " "))
 
 
 def heading(text: str, tag: str = "h1", width: int = WIDTH) -> str:
@@ -222,9 +226,10 @@ def _code(content: str, width: int) -> str:
 
 def _broken(line: str, width: int) -> list[str]:
     lines = [""]
+    further = " " * min(len(line) - len(line.lstrip()) + 4, width // 2)
     for part in re.findall(r"\s*\S+", line):
         if lines[-1].strip() and columns(lines[-1] + part) > width:
-            lines.append("    " + part.lstrip())
+            lines.append(further + part.lstrip())
         else:
             lines[-1] += part
     return lines
@@ -267,21 +272,27 @@ def _indented(text: str, first: str, rest: str, *, blank: str = "") -> str:
 
 
 def _table(node: SyntaxTreeNode, width: int, links: Links) -> str:
-    """Return aligned columns if they fit, else each row as one paragraph."""
-    rows = [
-        [_BLANKS.sub(" ", _inline(cell.children[0], links)) for cell in row.children]
-        for part in node.children
-        for row in part.children
-    ]
-    sizes = [max(columns(row[i]) for row in rows) for i in range(len(rows[0]))]
-    if sum(sizes) + 2 * (len(sizes) - 1) > width:
-        return "\n\n".join("\n".join(wrap(" | ".join(filter(None, row)), width)) for row in rows)
-    lines = [
-        "  ".join(cell + " " * (size - columns(cell)) for cell, size in zip(row, sizes, strict=True))
-        for row in rows
-    ]
-    lines.insert(1, "  ".join("-" * max(3, size) for size in sizes))
-    return "\n".join(line.rstrip() for line in lines)
+    """Return aligned columns if they fit, else each row as a line, else each row as a paragraph."""
+    cells = [row.children for part in node.children for row in part.children]
+    rows = [[_BLANKS.sub(" ", _inline(cell.children[0], links)) for cell in row] for row in cells]
+    sizes = [max(3, *(columns(row[i]) for row in rows)) for i in range(len(rows[0]))]
+    if sum(sizes) + 2 * (len(sizes) - 1) <= width + _TABLE_EXCESS:
+        sides = [str(cell.attrs.get("style", "")).removeprefix("text-align:") for cell in cells[0]]
+        lines = ["  ".join(map(_filled_up, row, sizes, sides)) for row in rows]
+        lines.insert(1, "  ".join("-" * size for size in sizes))
+        return "\n".join(line.rstrip() for line in lines)
+    lines = [" | ".join(filter(None, row)) for row in rows]
+    longest = max(map(columns, lines))
+    if longest > width:
+        return "\n\n".join("\n".join(wrap(line, width)) for line in lines)
+    return "\n".join([lines[0], "-" * longest, *lines[1:]])
+
+
+def _filled_up(cell: str, size: int, side: str) -> str:
+    """Return `cell` as wide as its column, at the `side` that the author chose."""
+    missing = size - columns(cell)
+    before = {"right": missing, "center": missing // 2}.get(side, 0)
+    return " " * before + cell + " " * (missing - before)
 
 
 def _inline(node: SyntaxTreeNode, links: Links) -> str:
@@ -299,7 +310,7 @@ def _inline(node: SyntaxTreeNode, links: Links) -> str:
     if node.type == "html_inline":
         return _html_tag(node.content, links)
     if node.type == "footnote_ref":
-        return f" ({int(node.meta['id']) + 1})"
+        return f"{_JOINT}({int(node.meta['id']) + 1})"
     if node.type == "inline" and _only_buttons(node):
         return "\n".join(_button(child, links) for child in node.children if child.type == "link")
     inner = "".join(_inline(child, links) for child in node.children)
@@ -333,7 +344,7 @@ def _html_tag(tag: str, links: Links) -> str:
     if ends_line(tag):
         return "\n"
     if tag.lower().startswith("</a") and links.open:
-        return f" [{links.number(links.open.pop())}]"
+        return f"{_JOINT}[{links.number(links.open.pop())}]"
     if found := _LINK_TAG.search(tag):
         links.open.append(unescape(found[1] or found[2]))
     return ""
@@ -348,4 +359,4 @@ def _link(node: SyntaxTreeNode, label: str, links: Links) -> str:
         return label
     if label in (url, url.removeprefix("mailto:")):
         return links.shown(url).removeprefix("mailto:")
-    return f"{label} [{links.number(url)}]"
+    return f"{label}{_JOINT}[{links.number(url)}]"

@@ -92,6 +92,38 @@ def test_long_line_of_code_goes_on_further_in() -> None:
     text = text_of("```\n  say " + "word " * 14 + "\nhttps://example.org/" + "far/" * 30 + "\n```\n")
     assert text.splitlines() == [
         "      say" + " word" * 12,
-        "        word word",
+        "          word word",
         "    https://example.org/" + "far/" * 30,
     ]
+
+
+def test_number_of_a_link_and_of_a_note_stays_with_the_word_before_it() -> None:
+    for length in range(55, 75):
+        before = "x" * length
+        text = text_of(f"{before} [a label](https://a.example) and {before} word[^1]\n\n[^1]: Note")
+        assert "label [1]" in text
+        assert "word (1)" in text
+
+
+def test_columns_of_a_table_keep_their_sides() -> None:
+    text = text_of("| Name | Amount | Seen |\n|:--|--:|:-:|\n| Beans | 1.20 | yes |\n| Rake | 14.90 | no |\n")
+    assert text.splitlines() == [
+        "Name   Amount  Seen",
+        "-----  ------  ----",
+        "Beans    1.20  yes",
+        "Rake    14.90   no",
+    ]
+
+
+def test_wide_table_has_a_line_for_each_row_and_a_wider_one_a_paragraph() -> None:
+    rows = "| One | Two | Three |\n|---|---|---|\n| {} | b | c |\n| a | {} | d |\n"
+    text = text_of(rows.format("x" * 40, "y" * 40))
+    long = "x" * 40 + " | b | c"
+    assert text.splitlines() == ["One | Two | Three", "-" * len(long), long, "a | " + "y" * 40 + " | d"]
+    text = text_of(rows.format("word " * 20, "y" * 40))
+    assert text.split("\n\n")[1].splitlines() == ["word" + " word" * 13, "word" + " word" * 5 + " | b | c"]
+
+
+def test_table_a_little_wider_than_text_keeps_its_columns() -> None:
+    text = text_of(f"| One | Two |\n|---|---|\n| {'x' * 37} | {'y' * 37} |\n")
+    assert [columns(line) for line in text.splitlines()][1:] == [76, 76]
