@@ -259,7 +259,7 @@ def _consents(session: Session, subscriber_id: int) -> Iterator[Happening]:
     for line in session.scalars(select(Consent).where(Consent.subscriber_id == subscriber_id)):
         facts = {"before": line.before, "after": line.after, "way": line.way, "ip": line.ip,
                  "form": line.form, "form_version": line.form_version, "note": line.note}  # fmt: skip
-        change = f"{line.before} → {line.after}" if line.before else line.after
+        change = line.after if line.before in ("", line.after) else f"{line.before} → {line.after}"
         yield Happening(line.at, "status", _line(f"{change} by {line.way}", line.note), facts)
 
 

@@ -39,10 +39,23 @@ def marked(text: str) -> str:
 class Texts:
     """The texts of one language. A text that is missing comes in English."""
 
-    def __init__(self, language: str, translations: gettext.NullTranslations) -> None:
+    def __init__(
+        self, language: str, translations: gettext.NullTranslations, locale: Locale | None = None
+    ) -> None:
         self.language = language
-        self.locale = Locale.parse(language, sep="-")
+        self.locale = locale or Locale.parse(language, sep="-")
         self.translations = translations
+
+    def in_region(self, wanted: str) -> Texts:
+        """Return these texts with the dates and numbers of a region: `en-GB` of English."""
+        region = next((part for part in wanted.split("-")[1:] if len(part) == 2), "")
+        if not region or self.locale.territory:
+            return self
+        try:
+            locale = Locale(self.locale.language, region.upper(), self.locale.script)
+        except UnknownLocaleError:
+            return self
+        return Texts(self.language, self.translations, locale)
 
     @property
     def direction(self) -> str:
@@ -91,7 +104,7 @@ class Catalogue:
             if wanted == "*":
                 break
             if known := self._known(wanted):
-                return known
+                return known.in_region(wanted)
         return self.of(otherwise)
 
     def _known(self, language: str) -> Texts | None:

@@ -5,12 +5,14 @@ Each page for readers is said in the language that its reader asks for.
 
 from __future__ import annotations
 
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 from babel.dates import format_date
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context
 from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
@@ -31,18 +33,11 @@ _NIGHT_TEXT: Final = "#e4e2dd"
 class Voice:
     """The pages in one language."""
 
-    def __init__(self, texts: Texts, shared: dict[str, Any]) -> None:
+    def __init__(self, texts: Texts, environment: Environment) -> None:
         self.say = texts.say
         self.language = texts.language
-        self._environment = _environment()
-        # An extension adds its functions when it is loaded, which no type says.
-        install: Any = self._environment
-        install.install_gettext_translations(texts.translations, newstyle=True)
-        self._environment.globals |= shared | {
-            "page_language": texts.language,
-            "direction": texts.direction,
-        }
-        self._environment.filters["day"] = lambda at: format_date(at, format="long", locale=texts.locale)
+        self._locale = texts.locale
+        self._environment = environment
         self._headers = {"content-language": texts.language, "vary": "accept-language"}
 
     def page(self, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
@@ -51,7 +46,7 @@ class Voice:
 
     def rendered(self, template: str, **values: Any) -> str:
         """Return the HTML of a template."""
-        return self._environment.get_template(template).render(values)
+        return self._environment.get_template(template).render(values, locale=self._locale)
 
     def notice(self, status: int, title: str, text: str) -> HTMLResponse:
         """Return a page that says one thing; both texts are in this language already."""
@@ -69,7 +64,7 @@ class Look:
         self._otherwise = language
         named = Markup('<span lang="{}">{}</span>').format(language, name)
         shared = {"newsletter": name, "language": language, "named": named}
-        self._voice = cache(lambda tag: Voice(self._catalogue.of(tag), shared))
+        self._pages = cache(lambda tag: _translated(self._catalogue.of(tag), shared))
         self.stylesheet = (
             _environment()
             .get_template("style.css")
@@ -85,11 +80,14 @@ class Look:
     def to(self, request: Request) -> Voice:
         """Return the pages in the language that a request asks for, or else in the newsletter's."""
         accepted = request.headers.get("accept-language", "")
-        return self.speaking(self._catalogue.best(accepted, otherwise=self._otherwise).language)
+        return self._voice(self._catalogue.best(accepted, otherwise=self._otherwise))
 
     def speaking(self, language: str) -> Voice:
         """Return the pages in a language, or in English where there is none."""
-        return self._voice(self._catalogue.of(language).language)
+        return self._voice(self._catalogue.of(language))
+
+    def _voice(self, texts: Texts) -> Voice:
+        return Voice(texts, self._pages(texts.language))
 
     def page(self, template: str, **values: Any) -> HTMLResponse:
         """Return a page for the operator, in English."""
@@ -152,8 +150,22 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["octets"] = _octets
+    environment.filters |= {"octets": _octets, "day": _day}
     return environment
+
+
+def _translated(texts: Texts, shared: dict[str, Any]) -> Environment:
+    environment = _environment()
+    # The extension adds its functions when it is loaded, which no type says.
+    extended: Any = environment
+    extended.install_gettext_translations(texts.translations, newstyle=True)
+    environment.globals |= shared | {"page_language": texts.language, "direction": texts.direction}
+    return environment
+
+
+@pass_context
+def _day(context: Context, at: datetime) -> str:
+    return format_date(at, format="long", locale=context["locale"])
 
 
 def _octets(size: int) -> str:

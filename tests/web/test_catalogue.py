@@ -137,6 +137,20 @@ def test_dates_and_plurals_are_those_of_the_language(site: Site) -> None:
     assert ">2 weeks</option>" in english
 
 
+@pytest.mark.parametrize(
+    ("accepted", "day"),
+    [
+        ("en-GB", "1 March 2026"),
+        ("en-Latn-GB", "1 March 2026"),
+        ("en-XX", "March 1, 2026"),
+        ("de-AT", "1. März 2026"),
+    ],
+)
+def test_dates_are_those_of_the_region(site: Site, accepted: str, day: str) -> None:
+    path = f"/p/{site.link(site.subscribe())}"
+    assert f"<td>{day}</td>" in site.client.get(path, headers={"accept-language": accepted}).text
+
+
 def test_numbers_are_written_as_the_language_writes_them() -> None:
     text = "The name is longer than %(most)s characters."
     assert "1.234 Zeichen" in SHIPPED.of("de").say(text, most=1234)
@@ -149,7 +163,7 @@ def test_answers_failures_and_reasons_are_german_too(open_site: OpenSite) -> Non
         link = site.link(site.subscribe())
         site.issue(edition())
         for path, said in (
-            (f"/u/{link}", "Zu viele E-Mails"),
+            (f"/u/{link}", "Zu viele Mails"),
             (f"/p/{link}", "Sie erlauben uns nicht"),
             (f"/p/{link}", "100 % &lt;b&gt;"),
             (f"/p/{link}/erase", "j•••@example.org gespeichert"),
