@@ -218,5 +218,4 @@ def _app(kind: str, folder: str) -> ASGIApp:
         brand=Brand(),
         public_url="http://127.0.0.1",
         tracking=Tracking(clicks=True, opens=True),
-        send_confirmation=lambda recipient: None,
     )

@@ -19,6 +19,7 @@ from mailer.database.models import (
     SubscriberStatus,
     SubscriberTag,
     Suppression,
+    WaitingLetter,
 )
 
 
@@ -67,6 +68,7 @@ def erase(session: Session, address: Address, *, secret: bytes, at: datetime, wa
         reports=reports,
     )
     session.execute(delete(SubscriberTag).where(SubscriberTag.subscriber_id == known.id))
+    session.execute(delete(WaitingLetter).where(WaitingLetter.subscriber_id == known.id))
     session.add(
         Consent(
             subscriber_id=known.id,

@@ -31,7 +31,6 @@ from mailer.delivery.queue import Books
 from mailer.delivery.sender import Ended
 from mailer.errors import MailerError, RefusedError
 from mailer.tokens import Signer
-from mailer.web.letters import Confirmations
 from mailer.web.public import create_app
 
 _MARK = ".mailer-demo"
@@ -177,7 +176,6 @@ class _Demo:
             tags=self._settings.web.tags,
             reasons=self._settings.web.reasons,
             texts=self._settings.path(self._settings.paths.templates) / "texts",
-            send_confirmation=Confirmations(self._settings, self._signer).send,
         )
 
     def _mail_to(self, local: str) -> bytes:

@@ -18,7 +18,7 @@ def serve(app: App, host: str | None, port: int | None) -> None:
     from mailer.audience.retention import Terms, prune
     from mailer.bounces.configured import rules_of
     from mailer.web.hooks import Hooks, secrets_of
-    from mailer.web.letters import Confirmations
+    from mailer.web.letters import Post
     from mailer.web.public import create_app
     from mailer.web.server import serve_until_stopped
     from mailer.web.upkeep import daily
@@ -38,7 +38,9 @@ def serve(app: App, host: str | None, port: int | None) -> None:
         hooks=Hooks(
             app.database, app.signer, secrets=secrets_of(settings.webhooks), rules=rules_of(settings)
         ),
-        send_confirmation=Confirmations(settings, app.signer).send,
+        post=Post(settings, app.database, app.signer),
+        welcome=settings.web.welcome,
+        goodbye=settings.web.goodbye,
     )
     host, port = host or settings.web.host, port or settings.web.port
     terms = Terms(**dict(settings.retention))

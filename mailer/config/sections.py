@@ -273,6 +273,10 @@ class Web(Section):
     """The address that readers reach; links in messages begin with it. https except on loopback."""
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535)] = 8600
+    welcome: bool = True
+    """Whether who has confirmed gets the letter of `email_templates/letters/welcome.md`."""
+    goodbye: bool = False
+    """Whether who left by a page of ours gets `goodbye.md`; a mail program's one click never brings it."""
     tags: Annotated[dict[TagText, Label], Field(max_length=50)] = Field(default_factory=dict)
     """Tags that subscribers tick and untick on their page, and what each is called there."""
     reasons: Annotated[dict[ReasonText, Label], Field(max_length=12)] = Field(default_factory=dict)

@@ -329,6 +329,22 @@ class Delivery(Base):
     bounce_class: Mapped[str | None] = mapped_column(String(32))
 
 
+class WaitingLetter(Base):
+    """A letter that waits to be sent to one subscriber; the row goes when the letter has left."""
+
+    __tablename__ = "letters"
+
+    id: Mapped[int] = mapped_column(Identifier, primary_key=True)
+    subscriber_id: Mapped[int] = mapped_column(
+        Identifier, ForeignKey("subscribers.id", ondelete="CASCADE"), index=True
+    )
+    kind: Mapped[str] = mapped_column(String(16))
+    """confirmation, welcome or goodbye."""
+    asked_at: Mapped[datetime]
+    due_at: Mapped[datetime] = mapped_column(index=True)
+    attempts: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+
+
 class Run(Base):
     """One process that sends. A `sending` delivery names the run that claimed it."""
 

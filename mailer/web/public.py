@@ -28,10 +28,11 @@ from mailer.web.archive import Archive, Editions
 from mailer.web.hooks import PREFIX as HOOKS
 from mailer.web.hooks import Hooks
 from mailer.web.intake import Intake
+from mailer.web.letters import Post
 from mailer.web.look import Look
 from mailer.web.preferences import Deciding
 from mailer.web.shield import Shield
-from mailer.web.subscribe import Joining, SendConfirmation
+from mailer.web.subscribe import Joining
 from mailer.web.unsubscribe import REASONS, Leaving
 from mailer.web.writer import Writer
 
@@ -48,7 +49,9 @@ def create_app(
     brand: Brand,
     public_url: str,
     tracking: Tracking,
-    send_confirmation: SendConfirmation,
+    post: Post | None = None,
+    welcome: bool = True,
+    goodbye: bool = False,
     hooks: Hooks | None = None,
     segments: Mapping[str, str] = MappingProxyType({}),
     tags: Mapping[str, str] = MappingProxyType({}),
@@ -57,7 +60,7 @@ def create_app(
 ) -> ASGIApp:
     """Return the application of the public pages. The database is open already.
 
-    `send_confirmation` brings the letter of a double opt-in to a relay, or raises. `segments` are the
+    `post` sends the letters; without it they wait for another server's. `segments` are the
     saved ones, which the API knows too. `tags` are those that subscribers choose from, `reasons` why they
     leave, each with what it is called. `texts` is a folder of catalogues of one's own.
     """
@@ -65,19 +68,26 @@ def create_app(
     look = Look(brand, name=newsletter.name, language=newsletter.language, texts=texts)
     writer = Writer(database)
     editions = Editions(database)
-    joining = Joining(database, signer, look, writer, send_confirmation)
+    joining = Joining(database, signer, look, writer, post.call if post else _nobody, welcome=welcome)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         writer.start()
+        if post is not None:
+            post.start()
         try:
             yield
         finally:
             joining.close()
             writer.close()
+            if post is not None:
+                post.close()
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
-    leaving = Leaving(database, signer, look, writer, reasons=reasons or REASONS)
+    leaving = Leaving(
+        database, signer, look, writer, reasons=reasons or REASONS, goodbye=goodbye,
+        call=post.call if post else _nobody,
+    )  # fmt: skip
     tracked = tracking.opens or tracking.clicks
     app.router.routes.append(leaving.one_click())
     app.router.routes.extend(Intake(signer, editions, writer, tracking).routes())
@@ -105,6 +115,10 @@ def create_app(
         https=public_url.startswith("https:"),
         bodies={HOOKS: MAX_BODY_OCTETS},
     )
+
+
+def _nobody() -> None:
+    """Call nobody: the letters wait."""
 
 
 def _service(database: Database, look: Look) -> APIRouter:

@@ -21,7 +21,6 @@ from fastapi import APIRouter
 from limits import RateLimitItemPerHour
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
-from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -29,18 +28,18 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from mailer.address import Address, parse_address
+from mailer.audience import letters
+from mailer.audience.letters import LetterKind
 from mailer.audience.subscribers import Change, Origin, add, change_status, find, get
 from mailer.catalogue import marked
-from mailer.database.models import Event, SubscriberStatus
+from mailer.database.models import SubscriberStatus
 from mailer.database.session import Database
 from mailer.errors import AddressError, MailerError
-from mailer.rendering.message import Recipient
 from mailer.tokens import Signer
 from mailer.web.forms import client_ip, fields_of, network
 from mailer.web.look import Look, Voice, name_problem
 from mailer.web.writer import Writer
 
-LETTER_EVENT: Final = "confirmation"
 _BETWEEN_LETTERS: Final = timedelta(hours=24)
 _PER_CLIENT: Final = RateLimitItemPerHour(10)
 _PER_DOMAIN: Final = RateLimitItemPerHour(200)
@@ -48,27 +47,36 @@ _IN_ALL: Final = RateLimitItemPerHour(2000)
 _BAD_ADDRESS: Final = marked("No mail can reach this address. It should look like jo@example.org.")
 _log = logging.getLogger(__name__)
 
-SendConfirmation = Callable[[Recipient], None]
-
 
 class Joining:
-    """The routes of `/subscribe` and `/confirm/`. `send` brings the letter to a relay, or raises."""
+    """The routes of `/subscribe` and `/confirm/`. `call` says that a letter waits.
+
+    `welcome` is whether who has confirmed gets a letter.
+    """
 
     def __init__(
-        self, database: Database, signer: Signer, look: Look, writer: Writer, send: SendConfirmation
+        self,
+        database: Database,
+        signer: Signer,
+        look: Look,
+        writer: Writer,
+        call: Callable[[], None],
+        *,
+        welcome: bool,
     ) -> None:
         self._database = database
         self._signer = signer
         self._look = look
         self._writer = writer
-        self._send = send
+        self._call = call
+        self._welcome = welcome
         self._erasure_secret = database.secrets()[0]
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
-        self._behind = ThreadPoolExecutor(1, "mailer-letters")
+        self._behind = ThreadPoolExecutor(1, "mailer-wishes")
 
     def close(self) -> None:
-        """Finish the letter that is being sent; whose letter waited may ask again."""
-        self._behind.shutdown(cancel_futures=True)
+        """Note the wishes that were taken."""
+        self._behind.shutdown()
 
     def router(self) -> APIRouter:
         """Return the routes."""
@@ -131,8 +139,9 @@ class Joining:
             )
         origin = Origin("form", ip=client_ip(request), form="confirm", form_version=_version(voice))
         change = Change(subject.subscriber_id, origin, datetime.now(UTC))
-        if not await asyncio.wrap_future(self._writer.submit(_activate, change)):
+        if not await asyncio.wrap_future(self._writer.submit(_activate, (change, self._welcome))):
             raise HTTPException(404)
+        self._call()
         return voice.notice(
             200, voice.say("You are subscribed"), voice.say("The next issue comes to your mailbox.")
         )
@@ -166,25 +175,20 @@ class Joining:
         attributes: Mapping[str, Any] = MappingProxyType({}),
         tags: tuple[str, ...] = (),
     ) -> None:
-        """Note the wish and send the letter. Runs behind the answer, so failures go to the log."""
-        noted: int | None = None
+        """Note the wish and let the letter wait. Runs behind the answer, so failures go to the log."""
         try:
             at = datetime.now(UTC)
             with self._database.transaction() as session:
-                recipient = self._pending(session, address, name, origin, at, attributes, tags)
-                if recipient is None:
+                subscriber_id = self._pending(session, address, name, origin, at, attributes, tags)
+                if subscriber_id is None:
                     return
-                event = Event(at=at, kind=LETTER_EVENT, subscriber_id=recipient.subscriber_id, details={})
-                session.add(event)
-                session.flush()
-                noted = event.id
-            self._send(recipient)
+                letters.put(session, subscriber_id, LetterKind.CONFIRMATION, at=at)
         except MailerError as error:
             _log.error("%s", error)
-            self._forget_letter(noted)
         except Exception:
-            _log.exception("a confirmation letter failed")
-            self._forget_letter(noted)
+            _log.exception("a wish to subscribe was not noted")
+        else:
+            self._call()
 
     def _pending(
         self,
@@ -195,45 +199,28 @@ class Joining:
         at: datetime,
         attributes: Mapping[str, Any],
         tags: tuple[str, ...],
-    ) -> Recipient | None:
+    ) -> int | None:
         """Return whom to write, or None: subscribed already, erased, or written to in the last day."""
         known = find(session, address)
         if known is None:
-            pending = SubscriberStatus.PENDING
-            secret = self._erasure_secret
             added = add(
                 session,
                 address,
-                secret=secret,
+                secret=self._erasure_secret,
                 origin=origin,
                 at=at,
                 name=name,
                 attributes=attributes,
                 tags=tags,
-                status=pending,
+                status=SubscriberStatus.PENDING,
             )
-            if added.subscriber_id is None:
-                return None
-            return Recipient(subscriber_id=added.subscriber_id, email=str(address), name=name)
+            return added.subscriber_id
+        # What a stranger typed into the form does not change what is known of a person.
         if known.status in (SubscriberStatus.ACTIVE, SubscriberStatus.ERASED):
             return None
-        recent = select(Event.id).where(
-            Event.subscriber_id == known.id, Event.kind == LETTER_EVENT, Event.at > at - _BETWEEN_LETTERS
-        )
-        if session.scalar(recent.limit(1)) is not None:
+        if letters.asked_since(session, known.id, LetterKind.CONFIRMATION, since=at - _BETWEEN_LETTERS):
             return None
-        # What a stranger typed into the form does not change what is known of a person.
-        return Recipient(subscriber_id=known.id, email=known.address, name=known.name)
-
-    def _forget_letter(self, event_id: int | None) -> None:
-        """Let the person ask again at once: the letter did not leave."""
-        if event_id is None:
-            return
-        try:
-            with self._database.transaction() as session:
-                session.execute(delete(Event).where(Event.id == event_id))
-        except MailerError as error:
-            _log.error("%s", error)
+        return known.id
 
 
 def _form(
@@ -251,11 +238,14 @@ def _version(voice: Voice) -> str:
     return hashlib.sha256(form.encode()).hexdigest()[:12]
 
 
-def _activate(session: Session, changes: Sequence[Change]) -> list[bool]:
-    """Return for each whether they are subscribed now."""
+def _activate(session: Session, changes: Sequence[tuple[Change, bool]]) -> list[bool]:
+    """Return for each whether they are subscribed now; the first time may bring the welcome letter."""
     outcomes: list[bool] = []
-    for one in changes:
-        change_status(session, one.subscriber_id, SubscriberStatus.ACTIVE, origin=one.origin, at=one.at)
+    for one, welcome in changes:
+        active = SubscriberStatus.ACTIVE
+        changed = change_status(session, one.subscriber_id, active, origin=one.origin, at=one.at)
+        if changed and welcome:
+            letters.put(session, one.subscriber_id, LetterKind.WELCOME, at=one.at)
         person = get(session, one.subscriber_id)
-        outcomes.append(person is not None and person.status is SubscriberStatus.ACTIVE)
+        outcomes.append(person is not None and person.status is active)
     return outcomes

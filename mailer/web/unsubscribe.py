@@ -8,7 +8,7 @@ authority there is: no cookie, no login, no expiry.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -18,7 +18,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from mailer.audience import preferences
+from mailer.audience import letters, preferences
+from mailer.audience.letters import LetterKind
 from mailer.audience.preferences import Standing, standing
 from mailer.audience.subscribers import Change, Origin, unsubscribe_all
 from mailer.catalogue import marked
@@ -38,12 +39,25 @@ REASONS: Final = {
 
 
 class Leaving:
-    """The routes of `/u/`. `reasons` are what people choose from, with the words of the page."""
+    """The routes of `/u/`. `reasons` are what people choose from, with the words of the page.
+
+    With `goodbye` who leaves by a page gets a letter; `call` says that one waits.
+    """
 
     def __init__(
-        self, database: Database, signer: Signer, look: Look, writer: Writer, *, reasons: Mapping[str, str]
+        self,
+        database: Database,
+        signer: Signer,
+        look: Look,
+        writer: Writer,
+        *,
+        reasons: Mapping[str, str],
+        goodbye: bool = False,
+        call: Callable[[], None] = lambda: None,
     ) -> None:
         self.reasons = reasons
+        self._goodbye = goodbye
+        self._call = call
         self._database = database
         self._signer = signer
         self._look = look
@@ -100,7 +114,12 @@ class Leaving:
         reason = reason if reason in self.reasons else ""
         origin = origin_of(request, subject, way, preferences.reason_note(reason))
         change = Change(subject.subscriber_id, origin, datetime.now(UTC))
-        changed = await asyncio.wrap_future(self._writer.submit(unsubscribe_all, change))
+        # A mail program's one click is answered by no more mail.
+        with_letter = self._goodbye and way == "page"
+        leave = _leave_with_goodbye if with_letter else unsubscribe_all
+        changed = await asyncio.wrap_future(self._writer.submit(leave, change))
+        if changed and with_letter:
+            self._call()
         if reason and not changed:
             await asyncio.wrap_future(self._writer.submit(_give_reason, (change, reason)))
         return reason
@@ -140,3 +159,12 @@ def _give_reason(session: Session, reasons: Sequence[tuple[Change, str]]) -> lis
         preferences.give_reason(session, one.subscriber_id, reason, origin=one.origin, at=one.at)
         for one, reason in reasons
     ]
+
+
+def _leave_with_goodbye(session: Session, changes: Sequence[Change]) -> list[bool]:
+    """Do what `unsubscribe_all` does, with a letter to each who has left by it."""
+    outcomes = unsubscribe_all(session, changes)
+    for change, left in zip(changes, outcomes, strict=True):
+        if left:
+            letters.put(session, change.subscriber_id, LetterKind.GOODBYE, at=change.at)
+    return outcomes

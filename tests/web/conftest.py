@@ -27,9 +27,8 @@ from mailer.database.models import IssueState, StoredEdition, StoredIssue, Subsc
 from mailer.database.session import Database
 from mailer.rendering.edition import Edition, InlineImage
 from mailer.tokens import Signer, Subject
-from mailer.web.letters import Confirmations
+from mailer.web.letters import Post
 from mailer.web.public import create_app
-from mailer.web.subscribe import SendConfirmation
 
 SECRET = b"0123456789abcdef0123456789abcdef"
 AT = datetime(2026, 3, 1, 8, 0, tzinfo=UTC)
@@ -141,10 +140,10 @@ def serving(app: ASGIApp) -> Iterator[str]:
         listener.close()
 
 
-def _settings(folder: Path) -> Settings:
+def _settings(folder: Path, more: str = "") -> Settings:
     templates = Path(__file__).parents[2] / "email_templates"
     (folder / "config.toml").write_text(
-        f'web.public_url = "https://news.example.org"\npaths.templates = "{templates}"\n'
+        f'web.public_url = "https://news.example.org"\npaths.templates = "{templates}"\n{more}'
     )
     return load(folder / "config.toml")
 
@@ -163,7 +162,9 @@ def open_site(tmp_path: Path) -> OpenSite:
         newsletter: Newsletter | None = None,
         tracking: Tracking | None = None,
         public_url: str = "https://news.example.org",
-        send_confirmation: SendConfirmation | None = None,
+        welcome: bool = False,
+        goodbye: bool = False,
+        config: str = "",
         segments: Mapping[str, str] = MappingProxyType({}),
         tags: Mapping[str, str] = MappingProxyType({}),
         reasons: Mapping[str, str] = MappingProxyType({}),
@@ -172,7 +173,6 @@ def open_site(tmp_path: Path) -> OpenSite:
         database = Database("sqlite:///subscribers.db", folder=tmp_path)
         database.open()
         signer = Signer(secrets)
-        letters = Confirmations(_settings(tmp_path), signer)
         app = create_app(
             database,
             signer,
@@ -180,7 +180,9 @@ def open_site(tmp_path: Path) -> OpenSite:
             brand=Brand(),
             public_url=public_url,
             tracking=tracking or Tracking(),
-            send_confirmation=send_confirmation or letters.send,
+            post=Post(_settings(tmp_path, config), database, signer),
+            welcome=welcome,
+            goodbye=goodbye,
             segments=segments,
             tags=tags,
             reasons=reasons,

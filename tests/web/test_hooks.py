@@ -40,7 +40,7 @@ def listening(database: Database, secrets: Secrets) -> Iterator[httpx.Client]:
     hooks = Hooks(database, SIGNER, secrets=secrets, rules=Rules(), clock=lambda: NOW)
     app = create_app(
         database, SIGNER, newsletter=Newsletter(), brand=Brand(), public_url="http://127.0.0.1:8600",
-        tracking=Tracking(), send_confirmation=lambda recipient: None, hooks=hooks,
+        tracking=Tracking(), hooks=hooks,
     )  # fmt: skip
     with serving(app) as url, httpx.Client(base_url=url, timeout=60) as made:
         yield made

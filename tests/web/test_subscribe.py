@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import re
-import threading
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import select, update
 
 from mailer.address import parse_address
 from mailer.audience.subscribers import Origin, change_status, find, history
 from mailer.database.models import Event, Subscriber, SubscriberStatus
-from mailer.errors import RelayError
-from mailer.rendering.message import Recipient
 from mailer.tokens import Subject
-from tests.web.conftest import OpenSite, Site
+from tests.web.conftest import Site
 
 JO = "jo@example.org"
 
@@ -101,24 +98,6 @@ def test_who_left_comes_back_by_confirming_and_keeps_the_name(site: Site, status
     assert status_of(site) == "active"
     with site.database.reading() as session:
         assert session.scalar(select(Subscriber.name)) == "Jo"
-
-
-def test_letter_that_no_relay_takes_can_be_asked_for_again(open_site: OpenSite) -> None:
-    tried: list[Recipient] = []
-    done = threading.Semaphore(0)
-
-    def refuse(recipient: Recipient) -> None:
-        tried.append(recipient)
-        done.release()
-        raise RelayError("the relay is away")
-
-    with open_site(send_confirmation=refuse) as site:
-        for _ in range(2):
-            ask(site)
-            done.acquire()
-    assert [recipient.email for recipient in tried] == [JO, JO]
-    with site.database.reading() as session:
-        assert session.scalar(select(func.count()).select_from(Event)) == 0
 
 
 @pytest.mark.parametrize(

@@ -192,6 +192,23 @@ def upgrade() -> None:
         batch_op.create_index("ix_subscriber_tags_tag_subscriber_id", ["tag", "subscriber_id"], unique=False)
 
     op.create_table(
+        "letters",
+        sa.Column("id", Identifier, nullable=False),
+        sa.Column("subscriber_id", Identifier, nullable=False),
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("asked_at", sa.BigInteger(), nullable=False),
+        sa.Column("due_at", sa.BigInteger(), nullable=False),
+        sa.Column("attempts", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["subscriber_id"], ["subscribers.id"], name=op.f("fk_letters_subscriber_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_letters")),
+    )
+    with op.batch_alter_table("letters", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_letters_due_at"), ["due_at"], unique=False)
+        batch_op.create_index(batch_op.f("ix_letters_subscriber_id"), ["subscriber_id"], unique=False)
+
+    op.create_table(
         "deliveries",
         sa.Column("issue_id", Identifier, nullable=False),
         sa.Column("subscriber_id", Identifier, nullable=False),

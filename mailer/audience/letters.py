@@ -1,0 +1,135 @@
+"""The letters that wait: what one person is told because of something they did.
+
+A letter is a row until a relay has taken it, so a relay that is away, or a server that is stopped,
+delays it and loses nothing. That it was asked for stays as an event, which is also how one letter a
+day is told from two.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.orm import Session
+
+from mailer.database.models import Event, Subscriber, SubscriberStatus, WaitingLetter
+from mailer.rendering.message import Recipient
+
+_S = SubscriberStatus
+
+
+class LetterKind(StrEnum):
+    """What a letter is about: the file of `email_templates/letters/` that it is made from."""
+
+    CONFIRMATION = "confirmation"
+    WELCOME = "welcome"
+    GOODBYE = "goodbye"
+
+
+# Where somebody must still stand when the letter leaves.
+_APT: Final = {
+    LetterKind.CONFIRMATION: frozenset({_S.PENDING, _S.UNSUBSCRIBED, _S.BOUNCED, _S.COMPLAINED}),
+    LetterKind.WELCOME: frozenset({_S.ACTIVE}),
+    LetterKind.GOODBYE: frozenset({_S.UNSUBSCRIBED}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A letter that was claimed: whoever holds it sends it, then settles it or lets it wait."""
+
+    id: int
+    kind: LetterKind
+    recipient: Recipient
+    domain: str
+    asked_at: datetime
+    """Dates the message and makes its Message-ID, so that a second try repeats the first."""
+    attempts: int
+    """Tries, this one included."""
+
+
+def put(session: Session, subscriber_id: int, kind: LetterKind, *, at: datetime) -> None:
+    """Let a letter to a subscriber wait; whoever sends letters takes it from here."""
+    session.add(WaitingLetter(subscriber_id=subscriber_id, kind=kind.value, asked_at=at, due_at=at))
+    session.add(Event(at=at, kind=kind.value, subscriber_id=subscriber_id, details={}))
+    session.flush()
+
+
+def asked_since(session: Session, subscriber_id: int, kind: LetterKind, *, since: datetime) -> bool:
+    """Return whether such a letter was asked for after `since`."""
+    wanted = select(Event.id).where(
+        Event.subscriber_id == subscriber_id, Event.kind == kind.value, Event.at > since
+    )
+    return session.scalar(wanted.limit(1)) is not None
+
+
+def claim(session: Session, *, limit: int, at: datetime, hold: timedelta) -> list[Letter]:
+    """Take up to `limit` letters that are due; nobody else gets them before `hold` has passed.
+
+    What its reader no longer needs is dropped: who has confirmed, come back or been erased meanwhile.
+    """
+    rows = session.execute(
+        select(WaitingLetter, Subscriber)
+        .join(Subscriber, Subscriber.id == WaitingLetter.subscriber_id)
+        .where(WaitingLetter.due_at <= at)
+        .order_by(WaitingLetter.due_at, WaitingLetter.id)
+        .limit(limit)
+        .with_for_update(of=WaitingLetter, skip_locked=True)
+    ).all()
+    letters: list[Letter] = []
+    for waiting, person in rows:
+        kind = LetterKind(waiting.kind)
+        if SubscriberStatus(person.status) not in _APT[kind]:
+            session.delete(waiting)
+            continue
+        waiting.due_at, waiting.attempts = at + hold, waiting.attempts + 1
+        letters.append(
+            Letter(
+                id=waiting.id,
+                kind=kind,
+                recipient=Recipient(
+                    subscriber_id=person.id,
+                    email=person.address,
+                    name=person.name,
+                    attributes=person.attributes,
+                ),
+                domain=person.domain,
+                asked_at=waiting.asked_at,
+                attempts=waiting.attempts,
+            )
+        )
+    session.flush()
+    return letters
+
+
+def settle(session: Session, letter: Letter) -> None:
+    """Forget a letter that has left."""
+    session.execute(delete(WaitingLetter).where(WaitingLetter.id == letter.id))
+
+
+def wait(session: Session, letter: Letter, *, until: datetime) -> None:
+    """Let a letter that nobody took wait until then."""
+    session.execute(update(WaitingLetter).where(WaitingLetter.id == letter.id).values(due_at=until))
+
+
+def give_up(session: Session, letter: Letter) -> None:
+    """Drop a letter that never left. It does not count as asked for, so the person can ask again."""
+    settle(session, letter)
+    session.execute(
+        delete(Event).where(
+            Event.subscriber_id == letter.recipient.subscriber_id,
+            Event.kind == letter.kind.value,
+            Event.at == letter.asked_at,
+        )
+    )
+
+
+def next_due(session: Session) -> datetime | None:
+    """Return when the next letter is due, or None when none waits."""
+    due: datetime | None = session.scalar(
+        select(func.min(WaitingLetter.due_at, type_=WaitingLetter.due_at.type))
+    )
+    return due
