@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mailer.rendering.lint import CHECKS, Finding, Level, Report
+
+if TYPE_CHECKING:
+    from xml.etree import ElementTree
 
 _COLOURS = {Level.ERROR: "red", Level.WARNING: "yellow", Level.INFO: "cyan"}
 MAX_SHOWN_CHARACTERS = 100
@@ -100,6 +102,8 @@ def junit(report: Report, *, strict: bool) -> str:
     A finding that fails the command is a failure; one that does not stands in `system-out`, and a
     waived one is skipped.
     """
+    from xml.etree import ElementTree
+
     cases: list[ElementTree.Element] = []
     failures = 0
     for finding in report.findings:
@@ -136,6 +140,8 @@ def junit(report: Report, *, strict: bool) -> str:
 
 
 def _case(check: str, finding: Finding | None = None) -> ElementTree.Element:
+    from xml.etree import ElementTree
+
     attributes = {"classname": "mailer.lint", "name": check}
     if finding is not None and finding.file:
         attributes["file"] = finding.file

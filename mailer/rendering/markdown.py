@@ -18,10 +18,6 @@ from markupsafe import Markup
 from mdit_py_plugins.attrs import attrs_plugin
 from mdit_py_plugins.container import container_plugin
 from mdit_py_plugins.footnote import footnote_plugin
-from pygments import highlight
-from pygments.formatters import HtmlFormatter
-from pygments.lexers import get_lexer_by_name
-from pygments.util import ClassNotFound
 
 from mailer.errors import SourceError
 from mailer.rendering.raw_html import ends_line, plain
@@ -317,14 +313,17 @@ def highlighted(code: str, info: str) -> str:
     language = info.split()[0] if info.split() else ""
     if not _LANGUAGE.fullmatch(language) or len(code) > _MAX_HIGHLIGHTED_CHARACTERS:
         return escape(code)
+    # Loaded for issues that show code.
+    from pygments import highlight
+    from pygments.formatters import HtmlFormatter
+    from pygments.lexers import get_lexer_by_name
+    from pygments.util import ClassNotFound
+
     try:
         lexer = get_lexer_by_name(language, stripnl=False)
     except ClassNotFound:
         return escape(code)
-    return str(highlight(code, lexer, _FORMATTER))
-
-
-_FORMATTER: Final = HtmlFormatter(nowrap=True, noclasses=True, style="github-dark")
+    return str(highlight(code, lexer, HtmlFormatter(nowrap=True, noclasses=True, style="github-dark")))
 
 
 def _slot_line(state: StateBlock, start: int, end: int, silent: bool) -> bool:

@@ -47,7 +47,7 @@ class Slots:
         `tags` are the block tags that `source` may use (None: all that Jinja has). Raises
         `TemplateSyntaxError` with the line for what is broken, unknown, or mixes both times.
         """
-        if "{" not in source:
+        if "{" not in source or (tags is None and not _may_be_late(source, LATE_NAMES)):
             return source
         out: list[str] = []
         open_tags: list[tuple[str, bool, frozenset[str]]] = []
@@ -107,7 +107,14 @@ def _constructs(environment: Environment, source: str) -> Iterator[list[Piece]]:
         yield run
 
 
+def _may_be_late(text: str, late_names: frozenset[str]) -> bool:
+    """Whether a late name stands in `text` at all; parsing, which tells for sure, takes far longer."""
+    return any(name in text for name in late_names)
+
+
 def _is_late(environment: Environment, text: str, late_names: frozenset[str], line: int) -> bool:
+    if not _may_be_late(text, late_names):
+        return False
     try:
         tree = environment.parse(text)
     except TemplateSyntaxError as error:

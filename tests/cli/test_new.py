@@ -28,5 +28,9 @@ def test_a_title_that_is_no_line_of_text_is_refused(tmp_path: Path, title: str) 
     assert Folder(tmp_path).mailer("new", title).code == 2
 
 
+def test_a_slug_spells_letters_beyond_ascii_as_far_as_it_can() -> None:
+    assert slug("Größe, Straße und Élan: GROẞ") == "grosse-strasse-und-elan-gross"
+
+
 def test_a_title_without_latin_letters_still_gets_a_name() -> None:
     assert slug("日本語") == "issue"
