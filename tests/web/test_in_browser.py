@@ -78,8 +78,10 @@ def test_hostile_message_runs_nothing_and_fetches_nothing(browser: Browser, tmp_
     assert fetched == []
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_page_fits_a_phone_and_obeys_its_policy(browser: Browser, site: Site, scheme: str) -> None:
+@pytest.mark.parametrize(("scheme", "locale"), [("light", "de-DE"), ("dark", "en-GB")])
+def test_every_page_fits_a_phone_and_obeys_its_policy(
+    browser: Browser, site: Site, scheme: str, locale: str
+) -> None:
     issue = site.issue(edition())
     subscriber = site.subscribe("a.person.with.a.rather.long.address@mail.department.example.org")
     token = site.link(subscriber, issue)
@@ -92,11 +94,16 @@ def test_every_page_fits_a_phone_and_obeys_its_policy(browser: Browser, site: Si
         "/subscribe",
         f"/confirm/{confirm}",
     ):
-        context = browser.new_context(viewport={"width": 375, "height": 800}, color_scheme=scheme)  # type: ignore[arg-type]
+        context = browser.new_context(
+            viewport={"width": 375, "height": 800},
+            locale=locale,
+            color_scheme=scheme,  # type: ignore[arg-type]
+        )
         page = context.new_page()
         said = console_of(page)
         page.goto(f"{site.client.base_url}{path}")
         assert (path, page.evaluate("document.documentElement.scrollWidth")) == (path, 375)
+        assert page.locator("html").get_attribute("lang") == locale[:2]
         assert (path, [line for line in said if "Policy" in line]) == (path, [])
         context.close()
 

@@ -1,0 +1,73 @@
+"""What subscribers decide beside their status, as the database keeps it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from mailer.address import parse_address
+from mailer.audience import preferences
+from mailer.audience.preferences import Leavings
+from mailer.audience.subscribers import Origin, add, change_status, history, unsubscribe
+from mailer.database.models import SubscriberStatus
+from mailer.database.session import Database
+from mailer.errors import AddressError
+
+AT = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+PAGE = Origin("page")
+
+
+def joined(database: Database, address: str) -> int:
+    with database.transaction() as session:
+        added = add(
+            session, parse_address(address), secret=b"s" * 32, origin=Origin("form"), at=AT, tags=["vip"]
+        )
+    assert added.subscriber_id is not None
+    return added.subscriber_id
+
+
+def test_choice_changes_what_is_on_offer_alone(database: Database) -> None:
+    ana, bob = joined(database, "ana@example.org"), joined(database, "bob@example.org")
+    offered = ["a", "b", "c"]
+    with database.transaction() as session:
+        for chosen in (["b", "a", "vip", "x"], ["c", "a"], ["a", "c"]):
+            preferences.choose_tags(session, ana, chosen, offered=offered, origin=PAGE, at=AT)
+        notes = [line.note for line in history(session, ana)[1:]]
+        person, other = preferences.standing(session, ana), preferences.standing(session, bob)
+    assert notes == ["tags: +a, +b", "tags: +c, -b"]
+    assert person is not None
+    assert other is not None
+    assert (person.tags, other.tags) == (frozenset({"a", "c", "vip"}), frozenset({"vip"}))
+
+
+def test_who_is_still_subscribed_or_unknown_gives_no_reason(database: Database) -> None:
+    ana = joined(database, "ana@example.org")
+    with database.transaction() as session:
+        for subscriber in (ana, ana + 1):
+            assert not preferences.give_reason(session, subscriber, "other", origin=PAGE, at=AT)
+        assert not preferences.rename(session, ana + 1, "Ana", origin=PAGE, at=AT)
+        assert not preferences.choose_tags(session, ana + 1, ["a"], offered=["a"], origin=PAGE, at=AT)
+
+
+def test_leavings_count_persons_own_acts_with_the_most_frequent_reason_first(database: Database) -> None:
+    people = [joined(database, f"p{number}@example.org") for number in range(5)]
+    with database.transaction() as session:
+        for person, reason in zip(people, ["rare", "often", "often", "", ""], strict=True):
+            way = "command" if person == people[-1] else "page"
+            origin = Origin(way, note=preferences.reason_note(reason))
+            unsubscribe(session, person, origin=origin, at=AT)
+        # Once more, with the reason afterwards.
+        change_status(session, people[0], SubscriberStatus.ACTIVE, origin=PAGE, at=AT)
+        unsubscribe(session, people[0], origin=Origin("one-click"), at=AT)
+        assert preferences.give_reason(session, people[0], "often", origin=PAGE, at=AT)
+        assert not preferences.give_reason(session, people[0], "rare", origin=PAGE, at=AT)
+        counted = preferences.leavings(session)
+    assert counted == Leavings(5, {"often": 3, "rare": 1})
+    assert (list(counted.reasons), counted.silent) == (["often", "rare"], 1)
+
+
+def test_names_that_must_not_reach_a_header_are_refused(database: Database) -> None:
+    ana = joined(database, "ana@example.org")
+    with database.transaction() as session, pytest.raises(AddressError):
+        preferences.rename(session, ana, "Ana\r\nBcc: x@example.org", origin=PAGE, at=AT)
