@@ -32,6 +32,7 @@ def serve(app: App, host: str | None, port: int | None) -> None:
         public_url=settings.web.public_url,
         tracking=settings.tracking,
         segments=settings.segments,
+        index=settings.web.index,
         tags=settings.web.tags,
         reasons=settings.web.reasons,
         texts=settings.path(settings.paths.templates) / "texts",

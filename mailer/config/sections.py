@@ -277,6 +277,8 @@ class Web(Section):
     """Whether who has confirmed gets the letter of `email_templates/letters/welcome.md`."""
     goodbye: bool = False
     """Whether who left by a page of ours gets `goodbye.md`; a mail program's one click never brings it."""
+    index: bool = True
+    """Whether search engines may list the archive; token pages are never listed."""
     tags: Annotated[dict[TagText, Label], Field(max_length=50)] = Field(default_factory=dict)
     """Tags that subscribers tick and untick on their page, and what each is called there."""
     reasons: Annotated[dict[ReasonText, Label], Field(max_length=12)] = Field(default_factory=dict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from urllib.parse import quote
 from babel.dates import format_date
 from fastapi import APIRouter
 from feedgen.feed import FeedGenerator
+from lxml import html
 from sqlalchemy import ColumnElement, select
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -30,6 +32,8 @@ ISSUE_POLICY: Final = (
 )
 _CACHED_EDITIONS: Final = 16
 _FEED_ENTRIES: Final = 30
+# XML 1.0 section 2.2; one such character would take the whole feed away.
+_UNFIT_FOR_XML: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 _FOR_EVER: Final = {"cache-control": "public, max-age=31536000, immutable"}
 _FRESH: Final = {"cache-control": "public, max-age=300"}
 
@@ -41,6 +45,13 @@ class Listed:
     slug: str
     title: str
     at: datetime
+
+
+def _absolute(body: str, address: str) -> str:
+    """Return the HTML of an issue with addresses that hold anywhere; `address` is the issue's page."""
+    inside = html.fragment_fromstring(_UNFIT_FOR_XML.sub("", body), create_parent="div")
+    inside.make_links_absolute(address, resolve_base_href=False)
+    return str(html.tostring(inside, encoding="unicode"))
 
 
 class Editions:
@@ -86,6 +97,7 @@ class Archive:
         look: Look,
         *,
         name: str,
+        author: str,
         language: str,
         public_url: str,
     ) -> None:
@@ -93,8 +105,11 @@ class Archive:
         self._editions = editions
         self._look = look
         self._name = name
+        self._author = author or name
         self._language = language
         self._public_url = public_url
+        # Editions are frozen, so the feed is the same until another issue is listed.
+        self._made_feed: tuple[tuple[Listed, ...], bytes] = ((), b"")
 
     def router(self) -> APIRouter:
         """Return the routes."""
@@ -149,25 +164,39 @@ class Archive:
         return str(format_date(date.fromisoformat(edition.date), "long", self._language.replace("-", "_")))
 
     def feed(self) -> Response:
-        """Return the newest issues as an Atom feed (RFC 4287)."""
+        """Return the newest issues, whole, as an Atom feed (RFC 4287)."""
+        listed = tuple(self._listed()[:_FEED_ENTRIES])
+        made_of, content = self._made_feed
+        if made_of != listed or not content:
+            content = self._written_feed(listed)
+            self._made_feed = listed, content
+        return Response(content, media_type="application/atom+xml", headers=_FRESH)
+
+    def _written_feed(self, listed: tuple[Listed, ...]) -> bytes:
         feed = FeedGenerator()
         feed.id(f"{self._public_url}/archive/")
         feed.title(self._name)
+        feed.author(name=self._author)
         feed.language(self._language)
         feed.link(href=f"{self._public_url}/archive/", rel="alternate")
         feed.link(href=f"{self._public_url}/feed.xml", rel="self")
-        listed = self._listed()[:_FEED_ENTRIES]
         if listed:
             feed.updated(listed[0].at)
         for issue in listed:
             at = f"{self._public_url}/archive/{quote(issue.slug, safe='')}"
             entry = feed.add_entry(order="append")
             entry.id(at)
-            entry.title(issue.title)
+            entry.title(_UNFIT_FOR_XML.sub("", issue.title))
             entry.link(href=at)
             entry.published(issue.at)
             entry.updated(issue.at)
-        return Response(feed.atom_str(pretty=True), media_type="application/atom+xml", headers=_FRESH)
+            edition = self._editions.called(issue.slug)
+            if edition is not None:
+                shown = article(edition, public_url=self._public_url, language=self._language)
+                entry.content(_absolute(shown.body, at), type="html")
+                if shown.description:
+                    entry.summary(_UNFIT_FOR_XML.sub("", shown.description))
+        return bytes(feed.atom_str())
 
     def _listed(self) -> list[Listed]:
         """Return the issues that everybody got: what went to a segment is not for all to see."""

@@ -37,7 +37,6 @@ from mailer.web.unsubscribe import REASONS, Leaving
 from mailer.web.writer import Writer
 
 PRIVATE: Final = ("/u/", "/p/", "/c/", "/o/", "/confirm/", "/api/")
-_ROBOTS: Final = "User-agent: *\n" + "".join(f"Disallow: {prefix}\n" for prefix in PRIVATE)
 _log = logging.getLogger(__name__)
 
 
@@ -57,12 +56,14 @@ def create_app(
     tags: Mapping[str, str] = MappingProxyType({}),
     reasons: Mapping[str, str] = MappingProxyType({}),
     texts: Path | None = None,
+    index: bool = True,
 ) -> ASGIApp:
     """Return the application of the public pages. The database is open already.
 
     `post` sends the letters; without it they wait for another server's. `segments` are the
     saved ones, which the API knows too. `tags` are those that subscribers choose from, `reasons` why they
-    leave, each with what it is called. `texts` is a folder of catalogues of one's own.
+    leave, each with what it is called. `texts` is a folder of catalogues of one's own. Without
+    `index` search engines are asked to leave the archive alone.
     """
     public_url = public_url.rstrip("/")
     look = Look(brand, name=newsletter.name, language=newsletter.language, texts=texts)
@@ -99,6 +100,7 @@ def create_app(
             editions,
             look,
             name=newsletter.name,
+            author=newsletter.author_name,
             language=newsletter.language,
             public_url=public_url,
         ).router()
@@ -107,11 +109,12 @@ def create_app(
     if hooks is not None:
         app.include_router(hooks.router())
     app.mount(API, create_api(database, segments=segments, invite=joining.invite))
-    app.include_router(_service(database, look))
+    app.include_router(_service(database, look, robots=_robots(index)))
     _tell_failures(app, look)
     return Shield(
         app,
         private=PRIVATE,
+        index=index,
         https=public_url.startswith("https:"),
         bodies={HOOKS: MAX_BODY_OCTETS},
     )
@@ -121,7 +124,12 @@ def _nobody() -> None:
     """Call nobody: the letters wait."""
 
 
-def _service(database: Database, look: Look) -> APIRouter:
+def _robots(index: bool) -> str:
+    """Return robots.txt (RFC 9309): what no search engine may visit."""
+    return "User-agent: *\n" + "".join(f"Disallow: {prefix}\n" for prefix in (PRIVATE if index else ("/",)))
+
+
+def _service(database: Database, look: Look, *, robots: str) -> APIRouter:
     """Return the routes that pages and machines need besides."""
     router = APIRouter()
 
@@ -134,7 +142,7 @@ def _service(database: Database, look: Look) -> APIRouter:
     router.add_api_route("/healthz", health, methods=["GET", "HEAD"])
     router.add_api_route("/style.css", look.style, methods=["GET", "HEAD"])
     router.add_api_route("/favicon.ico", _no_icon, methods=["GET", "HEAD"])
-    router.add_api_route("/robots.txt", lambda: PlainTextResponse(_ROBOTS), methods=["GET", "HEAD"])
+    router.add_api_route("/robots.txt", lambda: PlainTextResponse(robots), methods=["GET", "HEAD"])
     return router
 
 

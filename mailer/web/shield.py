@@ -26,8 +26,9 @@ class Shield:
     """Wraps an application: security headers on each answer, a bound on each request's body.
 
     An answer keeps a header that it sets itself. Under the prefixes of `private` nothing is cached
-    or indexed: their addresses hold a token. `https` adds Strict-Transport-Security (RFC 6797).
-    `bodies` gives prefixes under which a request's body may have another size, in octets.
+    or indexed: their addresses hold a token; without `index` nothing is indexed anywhere. `https` adds
+    Strict-Transport-Security (RFC 6797). `bodies` gives prefixes under which a request's body may have
+    another size, in octets.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Shield:
         *,
         policy: str = PAGE_POLICY,
         private: tuple[str, ...] = (),
+        index: bool = True,
         https: bool = False,
         bodies: Mapping[str, int] | None = None,
     ) -> None:
@@ -48,6 +50,8 @@ class Shield:
             "referrer-policy": "no-referrer",
             "cross-origin-opener-policy": "same-origin",
         }
+        if not index:
+            self._headers["x-robots-tag"] = "noindex"
         if https:
             self._headers["strict-transport-security"] = "max-age=31536000"
 

@@ -169,6 +169,7 @@ def open_site(tmp_path: Path) -> OpenSite:
         tags: Mapping[str, str] = MappingProxyType({}),
         reasons: Mapping[str, str] = MappingProxyType({}),
         texts: Path | None = None,
+        index: bool = True,
     ) -> Iterator[Site]:
         database = Database("sqlite:///subscribers.db", folder=tmp_path)
         database.open()
@@ -187,6 +188,7 @@ def open_site(tmp_path: Path) -> OpenSite:
             tags=tags,
             reasons=reasons,
             texts=texts,
+            index=index,
         )
         with serving(app) as url, httpx.Client(base_url=url) as client:
             yield Site(database, signer, client, tmp_path / "outbox")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import pytest
 from lxml import etree, html
 
 from mailer.config import Newsletter
 from mailer.database.models import IssueState
 from mailer.tokens import Subject
-from tests.web.conftest import CROCUS, OpenSite, Site, edition
+from tests.web.conftest import AT, CROCUS, OpenSite, Site, edition
 
 _ATOM = {"a": "http://www.w3.org/2005/Atom"}
 
@@ -105,6 +107,53 @@ def test_feed_is_atom_with_the_newest_first(open_site: OpenSite) -> None:
     ]
 
 
+def test_feed_is_whole_and_holds_anywhere(open_site: OpenSite) -> None:
+    page = (
+        '<p>Dear {{ subscriber.name | default("reader") }} &amp; all<sup><a href="#fn1">1</a></sup></p>'
+        f'<img alt="A crocus" src="/archive/007-spring/{CROCUS.name}">'
+        '<a href="{{ urls.unsubscribe }}">leave</a>'
+    )
+    with open_site(newsletter=Newsletter(name="The Weekly", author_name="Ana")) as site:
+        site.issue(edition(page=page, title="Spring & <b>all</b>", preheader="It thaws"))
+        feed = etree.fromstring(site.client.get("/feed.xml").content)
+    base = "https://news.example.org"
+    links = {link.get("rel"): link.get("href") for link in feed.findall("a:link", _ATOM)}
+    assert links == {"self": f"{base}/feed.xml", "alternate": f"{base}/archive/"}
+    assert feed.findtext("a:id", namespaces=_ATOM) == f"{base}/archive/"
+    assert feed.findtext("a:author/a:name", namespaces=_ATOM) == "Ana"
+    (entry,) = feed.findall("a:entry", _ATOM)
+    for one in (feed, entry):
+        assert datetime.fromisoformat(str(one.findtext("a:updated", namespaces=_ATOM))) == AT
+    assert entry.findtext("a:title", namespaces=_ATOM) == "Spring & <b>all</b>"
+    assert entry.findtext("a:summary", namespaces=_ATOM) == "It thaws"
+    content = entry.find("a:content", _ATOM)
+    assert content is not None
+    assert content.get("type") == "html"
+    shown = html.fromstring(str(content.text))
+    assert shown.xpath("string(.//p)") == "Dear reader & all1"
+    assert shown.xpath(".//@href | .//@src") == [
+        f"{base}/archive/007-spring#fn1",
+        f"{base}/archive/007-spring/{CROCUS.name}",
+        f"{base}/subscribe",
+    ]
+
+
+def test_feed_follows_what_is_listed(site: Site) -> None:
+    assert b"<entry>" not in site.client.get("/feed.xml").content
+    for slug in ("007-spring", "008-summer"):
+        site.issue(edition(slug))
+        assert slug.encode() in site.client.get("/feed.xml").content
+
+
+def test_no_character_of_an_issue_breaks_the_feed(site: Site) -> None:
+    site.issue(edition(title="Bell\x07", preheader="Null\ufffe", page="<p>Es\x1bcape \U0001f331</p>"))
+    answer = site.client.get("/feed.xml")
+    feed = etree.fromstring(answer.content)
+    assert feed.findtext("a:entry/a:title", namespaces=_ATOM) == "Bell"
+    assert feed.findtext("a:entry/a:summary", namespaces=_ATOM) == "Null"
+    assert "Escape \U0001f331" in str(feed.findtext("a:entry/a:content", namespaces=_ATOM))
+
+
 def test_health_follows_the_database(site: Site) -> None:
     assert site.client.get("/healthz").status_code == 200
     with site.database.engine.connect() as connection:
@@ -117,6 +166,15 @@ def test_robots_are_told_to_leave_the_token_pages(site: Site) -> None:
     told = site.client.get("/robots.txt").text
     for prefix in ("/u/", "/p/", "/c/", "/o/", "/confirm/"):
         assert f"Disallow: {prefix}\n" in told
+
+
+def test_search_engines_are_let_in_or_kept_out_as_configured(open_site: OpenSite) -> None:
+    for index, told, header in ((True, "Disallow: /u/\n", None), (False, "Disallow: /\n", "noindex")):
+        with open_site(index=index) as site:
+            assert told in site.client.get("/robots.txt").text
+            for path in ("/archive/", "/feed.xml", "/subscribe", "/none"):
+                assert (path, site.client.get(path).headers.get("x-robots-tag")) == (path, header)
+            assert site.client.get(f"/u/{site.link(1)}").headers["x-robots-tag"] == "noindex, nofollow"
 
 
 def test_pages_hold_no_script_and_no_inline_style(site: Site) -> None:
