@@ -304,7 +304,7 @@ def _html(frame: Frame, values: Mapping[str, Any], body: str) -> str:
 
 
 def _text(frame: Frame, values: Mapping[str, Any], tokens: list[Token], slots: Slots) -> str:
-    links = Links(lambda url: url_slots(url, slots, ""))
+    links = Links(lambda url: url_slots(url, slots, ""), slots.step)
     body = render_text(tokens, links)
     values = {**values, "body": body, "links": links.listed()}
     return safe_lines(frame.templates.render(f"{frame.name}.txt.j2", values)).strip("\n") + "\n"

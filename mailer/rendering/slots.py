@@ -86,6 +86,13 @@ class Slots:
         """Whether `word` stands for one of the reader's own links, which come encoded."""
         return bool(re.fullmatch(r"\{\{\s*urls\.\w+\s*\}\}", self.late.get(word[:-1], "")))
 
+    def step(self, word: str) -> int:
+        """Return 1 if `word` stands for a tag that begins a block, -1 for one that ends it, else 0."""
+        tag = re.match(r"\{%[-+]?\s*(end)?(\w+)", self.late.get(word[:-1], ""))
+        if tag is None:
+            return 0
+        return -1 if tag[1] else int(tag[2] in _OPENING)
+
 
 def _literal(text: str) -> str:
     return re.sub(r"\{(?=[{%#]|\Z)", "{{ '{' }}", text)

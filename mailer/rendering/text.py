@@ -15,7 +15,7 @@ from wcwidth import wcswidth
 
 from mailer.rendering.markdown import VOICES, call_out_title, footnote_number, is_button
 from mailer.rendering.raw_html import ends_line, plain
-from mailer.rendering.slots import SLOT
+from mailer.rendering.slots import SLOT, TAG
 
 WIDTH: Final = 72
 # How wide a slot is taken to be when lines are broken: about a first name.
@@ -46,13 +46,29 @@ class Links:
     """
 
     shown: Callable[[str], str] = str
+    step: Callable[[str], int] = lambda word: 0
+    """Whether a block tag begins a condition (1), ends one (-1), or neither."""
     urls: dict[str, int] = field(default_factory=dict)
     open: list[str] = field(default_factory=list)
     """Destinations of links, written as HTML, that have begun and not ended."""
+    depth: int = 0
+    """In how many conditions the text stands that is being written."""
 
     def number(self, url: str) -> int:
         """Return the number of `url`, the same each time."""
         return self.urls.setdefault(self.shown(url), len(self.urls) + 1)
+
+    def joined(self, text: str) -> str:
+        """Return `text` with the blanks inside conditions as joints.
+
+        A line end there would go with the condition, and leave one long line of two.
+        """
+        out, at = [], 0
+        for tag in TAG.finditer(text):
+            out += [text[at : tag.start()].replace(" ", _JOINT if self.depth else " "), tag[0]]
+            self.depth = max(0, self.depth + self.step(tag[0]))
+            at = tag.end()
+        return "".join([*out, text[at:].replace(" ", _JOINT if self.depth else " ")])
 
     def listed(self) -> str:
         """Return the list for the end: one line each, never broken."""
@@ -98,7 +114,7 @@ def columns(text: str) -> int:
         slots = SLOT.findall(text)
         text = SLOT.sub("", text)
         return columns(text) + _SLOT_WIDTH * sum(not slot.endswith("t") for slot in slots)
-    return len(text) if text.isascii() else _wide_columns(text)
+    return len(text) if text.isascii() else _wide_columns(text.replace(_JOINT, " "))
 
 
 def wrap(text: str, width: int) -> list[str]:
@@ -110,12 +126,17 @@ def wrap(text: str, width: int) -> list[str]:
             continue
         line, used = "", 0
         for glue, word, size in _words(part):
-            if line and used + len(glue) + size > width:
+            if size > width and _JOINT in word:
+                lines += [line] if line else []
+                lines += wrap(word.replace(_JOINT, " "), width)
+                line, used = "", 0
+            elif line and used + len(glue) + size > width:
                 lines.append(line)
                 line, used = word, size
             else:
                 line, used = line + glue + word if line else word, used + (len(glue) if line else 0) + size
-        lines.append(line)
+        if line or not part.strip():
+            lines.append(line)
     return lines if any(lines) else []
 
 
@@ -225,9 +246,11 @@ def _code(content: str, width: int) -> str:
 
 
 def _broken(line: str, width: int) -> list[str]:
-    lines = [""]
-    further = " " * min(len(line) - len(line.lstrip()) + 4, width // 2)
-    for part in re.findall(r"\s*\S+", line):
+    indent = len(line) - len(line.lstrip())
+    room = max(0, width - _LEAST_WIDTH)
+    lines = [" " * min(indent, room)]
+    further = " " * min(indent + 4, room)
+    for part in re.findall(r"\s*\S+", line[indent:]):
         if lines[-1].strip() and columns(lines[-1] + part) > width:
             lines.append(further + part.lstrip())
         else:
@@ -297,9 +320,9 @@ def _filled_up(cell: str, size: int, side: str) -> str:
 
 def _inline(node: SyntaxTreeNode, links: Links) -> str:
     if node.type == "text":
-        return node.content.replace("\n", " ")
+        return links.joined(node.content.replace("\n", " "))
     if node.type == "softbreak":
-        return " "
+        return links.joined(" ")
     if node.type == "hardbreak":
         return "\n"
     if node.type == "code_inline":
@@ -311,8 +334,10 @@ def _inline(node: SyntaxTreeNode, links: Links) -> str:
         return _html_tag(node.content, links)
     if node.type == "footnote_ref":
         return f"{_JOINT}({int(node.meta['id']) + 1})"
-    if node.type == "inline" and _only_buttons(node):
-        return "\n".join(_button(child, links) for child in node.children if child.type == "link")
+    if node.type == "inline":
+        links.depth = 0
+        if _only_buttons(node):
+            return "\n".join(_button(child, links) for child in node.children if child.type == "link")
     inner = "".join(_inline(child, links) for child in node.children)
     if node.type == "em" or node.type == "strong":
         return f"*{inner}*" if inner.strip() else inner

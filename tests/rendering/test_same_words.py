@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from html.parser import HTMLParser
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from jinja2 import Environment
 
 from mailer.rendering.edition import Edition
 from mailer.rendering.text import columns
@@ -15,7 +16,13 @@ from tests.rendering.test_raw_html import edition_of
 
 _INLINE = frozenset({"a", "abbr", "b", "code", "em", "i", "s", "small", "span", "strong", "sub", "u"})
 _MARKS = re.compile(r"[*~`]")
-_RUNS = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+# Unshrunken: a failing document is readable as it is, and shrinking one takes minutes.
+_RUNS = settings(
+    max_examples=40,
+    phases=[Phase.reuse, Phase.generate],
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
 
 
 class _Seen(HTMLParser):
@@ -83,3 +90,27 @@ def test_deep_nesting_leaves_room_for_words(marks: list[str], document: Document
     text = edition_of(body, raw_html=False).text
     for line in text.splitlines():
         assert columns(re.sub(r"\S*://\S*", "", line)) <= 78
+
+
+_PHRASES = st.lists(
+    st.sampled_from(["in", "bean", "extraordinarily", "[a page](https://a.example)", "*so*"]), min_size=1
+)
+
+
+@_RUNS
+@given(
+    st.lists(st.tuples(_PHRASES, _PHRASES, _PHRASES, st.booleans(), st.booleans()), min_size=1, max_size=5)
+)
+def test_no_condition_leaves_a_long_line_whether_it_holds_or_not(
+    parts: list[tuple[list[str], list[str], list[str], bool, bool]],
+) -> None:
+    body = ""
+    for before, if_so, if_not, otherwise, apart in parts:
+        glue = " " if apart else ""
+        body += " ".join(before) + glue + "{% if subscriber.city %} " + " ".join(if_so)
+        body += ("{% else %}" + " ".join(if_not) if otherwise else "") + "{% endif %}, "
+    template = Environment().from_string(edition_of(body, raw_html=False).text)
+    for city in ("", "Timisoara"):
+        text = template.render(subscriber={"city": city}, urls={})
+        for line in text.split("\n-- \n")[0].splitlines():
+            assert columns(line) <= 78
