@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from mailer.database.models import Event, Subscriber, SubscriberStatus, WaitingLetter
@@ -125,11 +125,3 @@ def give_up(session: Session, letter: Letter) -> None:
             Event.at == letter.asked_at,
         )
     )
-
-
-def next_due(session: Session) -> datetime | None:
-    """Return when the next letter is due, or None when none waits."""
-    due: datetime | None = session.scalar(
-        select(func.min(WaitingLetter.due_at, type_=WaitingLetter.due_at.type))
-    )
-    return due

@@ -346,25 +346,6 @@ def release(
     )
 
 
-def next_due(
-    session: Session, issue_id: int, *, resend_uncertain: bool, except_domains: Collection[str] = ()
-) -> datetime | None:
-    """Return when the next retry is due, or None when none waits but to `except_domains`."""
-    waiting = [DeliveryState.DEFERRED.value]
-    if resend_uncertain:
-        waiting.append(DeliveryState.UNCERTAIN.value)
-    earliest = select(func.min(Delivery.due_at, type_=Delivery.due_at.type)).where(
-        Delivery.issue_id == issue_id, text(UNSETTLED), Delivery.state.in_(waiting)
-    )
-    if except_domains:
-        elsewhere = Subscriber.domain.not_in(except_domains)
-        earliest = earliest.outerjoin(Subscriber, Subscriber.id == Delivery.subscriber_id).where(
-            or_(Subscriber.domain.is_(None), elsewhere)
-        )
-    due: datetime | None = session.scalar(earliest)
-    return due
-
-
 def _mark_sending(
     session: Session, issue_id: int, subscriber_ids: Sequence[int], *, run_id: int, at: datetime
 ) -> None:

@@ -32,6 +32,7 @@ from mailer.delivery.judging import decide
 from mailer.delivery.pool import Access, Item, Pool
 from mailer.delivery.queue import Books, Settled, Taken
 from mailer.delivery.smtp import Fate, Outcome, Outgoing
+from mailer.delivery.waiting import next_due
 from mailer.delivery.window import Window
 from mailer.errors import MailerError, RecipientError, RelayDownError, RelayError
 from mailer.rendering.message import Composer
@@ -332,16 +333,10 @@ class Sender:
             state, self._members_only = issue.state, issue.members_only
             if room > 0 and state is IssueState.SENDING:
                 taken = queue.claim(
-                    session,
-                    self._issue_id,
-                    run_id=self._run_id,
-                    limit=room,
-                    after=self._after,
-                    at=at,
-                    resend_uncertain=self._resend,
-                    except_domains=except_domains,
+                    session, self._issue_id, run_id=self._run_id, limit=room, after=self._after, at=at,
+                    resend_uncertain=self._resend, except_domains=except_domains,
                     members_only=self._members_only,
-                )
+                )  # fmt: skip
         self._counts.subtract(taken.left)
         self._counts[DeliveryState.SENDING.value] += len(taken.claimed) - len(outcomes) - len(released)
         self._counts[DeliveryState.QUEUED.value] += len(released)
@@ -365,7 +360,7 @@ class Sender:
 
     def _next_due(self, except_domains: frozenset[str]) -> datetime | None:
         with self._database.reading() as session:
-            return queue.next_due(
+            return next_due(
                 session, self._issue_id, resend_uncertain=self._resend, except_domains=except_domains
             )
 

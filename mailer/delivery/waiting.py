@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, select, text
+from sqlalchemy import func, or_, select, text
 from sqlalchemy.orm import Session
 
-from mailer.database.models import UNSETTLED, Delivery, DeliveryState
+from mailer.database.models import UNSETTLED, Delivery, DeliveryState, Subscriber
 
 _WAITING = [DeliveryState.DEFERRED.value, DeliveryState.UNCERTAIN.value]
 
@@ -60,3 +61,22 @@ def waiting(session: Session, issue_id: int) -> list[Waiting]:
         Waiting(DeliveryState(state), number, code, enhanced, why, said or "", next_at, last_at, attempts)
         for state, number, code, enhanced, why, said, next_at, last_at, attempts in session.execute(groups)
     ]
+
+
+def next_due(
+    session: Session, issue_id: int, *, resend_uncertain: bool, except_domains: Collection[str] = ()
+) -> datetime | None:
+    """Return when the next retry is due, or None when none waits but to `except_domains`."""
+    waiting = [DeliveryState.DEFERRED.value]
+    if resend_uncertain:
+        waiting.append(DeliveryState.UNCERTAIN.value)
+    earliest = select(func.min(Delivery.due_at, type_=Delivery.due_at.type)).where(
+        Delivery.issue_id == issue_id, text(UNSETTLED), Delivery.state.in_(waiting)
+    )
+    if except_domains:
+        elsewhere = Subscriber.domain.not_in(except_domains)
+        earliest = earliest.outerjoin(Subscriber, Subscriber.id == Delivery.subscriber_id).where(
+            or_(Subscriber.domain.is_(None), elsewhere)
+        )
+    due: datetime | None = session.scalar(earliest)
+    return due

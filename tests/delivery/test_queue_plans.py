@@ -11,7 +11,7 @@ from sqlalchemy import event, text
 
 from mailer.database.session import Database
 from mailer.delivery import queue
-from mailer.delivery.waiting import waiting
+from mailer.delivery.waiting import next_due, waiting
 from tests.delivery.scene import AT, queued
 
 
@@ -53,7 +53,7 @@ def test_claims_and_retries_never_look_at_the_whole_issue(database: Database) ->
     with statements(database) as said, database.transaction() as session:
         run_id = queue.begin_run(session, issue.id, host="here", pid=1, at=AT)
         taken = queue.claim(session, issue.id, run_id=run_id, limit=20, after=0, at=AT, resend_uncertain=True)
-        queue.next_due(session, issue.id, resend_uncertain=True)
+        next_due(session, issue.id, resend_uncertain=True)
         queue.recover(session, issue.id, at=AT + timedelta(minutes=1))
         waiting(session, issue.id)
     assert len(taken.claimed) == 20

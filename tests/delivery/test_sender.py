@@ -14,10 +14,11 @@ from mailer.audience.subscribers import Origin, unsubscribe
 from mailer.config import Delivery as DeliverySettings
 from mailer.database.models import Delivery, DeliveryState, IssueState, StoredIssue
 from mailer.database.session import Database
-from mailer.delivery import issues, queue
+from mailer.delivery import issues
 from mailer.delivery.queue import Books
 from mailer.delivery.rehearsal import Script
 from mailer.delivery.sender import Ending, Refusal, Sender
+from mailer.delivery.waiting import next_due
 from mailer.replies import ReplyClass
 from tests.delivery.scene import AT, books, queued, recipients, run, subscribe
 
@@ -100,7 +101,7 @@ def test_refusals_are_failed_or_deferred_and_hard_ones_learnt(database: Database
     with database.reading() as session:
         row = session.get_one(Delivery, (issue.id, 5))
         assert (row.code, row.enhanced, row.attempts) == (451, "4.3.0", 1)
-        due = queue.next_due(session, issue.id, resend_uncertain=True)
+        due = next_due(session, issue.id, resend_uncertain=True)
     assert due is not None
     later = run(database, issue, tmp_path / "out", answer=script, clock=lambda: due + timedelta(seconds=1))
     assert later.ending is Ending.FINISHED
