@@ -11,7 +11,6 @@ from typing import Final
 
 from markdown_it.token import Token
 from markdown_it.tree import SyntaxTreeNode
-from wcwidth import wcswidth
 
 from mailer.rendering.markdown import VOICES, call_out_title, footnote_number, is_button
 from mailer.rendering.raw_html import ends_line, plain
@@ -104,6 +103,11 @@ def safe_lines(text: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _wide_columns(text: str) -> int:
+    if "\t" not in text and _NARROW.fullmatch(text):
+        return len(text)
+    # Loaded for texts beyond the Latin letters.
+    from wcwidth import wcswidth
+
     width = wcswidth(text)
     return width if width >= 0 else len(text)
 

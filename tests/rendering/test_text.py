@@ -7,6 +7,7 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from wcwidth import wcswidth
 
 from mailer.rendering.markdown import parse_markdown
 from mailer.rendering.text import Links, columns, render_text, wrap
@@ -127,3 +128,10 @@ def test_wide_table_has_a_line_for_each_row_and_a_wider_one_a_paragraph() -> Non
 def test_table_a_little_wider_than_text_keeps_its_columns() -> None:
     text = text_of(f"| One | Two |\n|---|---|\n| {'x' * 37} | {'y' * 37} |\n")
     assert [columns(line) for line in text.splitlines()][1:] == [76, 76]
+
+
+def test_words_of_latin_letters_are_as_wide_as_they_are_long() -> None:
+    for word in ("Größe", "“quoted”", "well—almost…", "naïve’s"):
+        assert (columns(word), word) == (wcswidth(word), word)
+    assert columns("日本") == 4
+    assert columns("e\N{COMBINING ACUTE ACCENT}") == 1
