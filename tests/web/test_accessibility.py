@@ -22,7 +22,9 @@ pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("chromium")]
 
 _AXE: Final = PROJECT / "tests" / "install" / "node" / "node_modules" / "axe-core" / "axe.min.js"
 _RUN: Final = """
-async (options) => (await axe.run(document, {iframes: false, ...options})).violations.map(
+async (options) => (
+    await axe.run(document, {iframes: false, resultTypes: ["violations"], ...options})
+).violations.map(
     (found) => `${found.id}: ${found.nodes.map((node) => node.html + " " + node.failureSummary).join(" | ")}`)
 """
 _WIDTHS: Final = (375, 1280)

@@ -75,6 +75,20 @@ def test_answer_is_the_same_for_known_and_unknown_and_for_programs(site: Site) -
     assert status_of(site) is None
 
 
+def test_answer_waits_for_nothing_that_depends_on_the_address(site: Site) -> None:
+    """So its timing tells no more than its words: nothing can be written, and it comes all the same."""
+    site.subscribe("known@example.org")
+    with site.database.transaction() as session:
+        session.connection().exec_driver_sql("UPDATE subscribers SET name = name")
+        answers = [
+            site.client.post("/subscribe", data={"email": address})
+            for address in ("known@example.org", "new@example.org")
+        ]
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert answers[0].text == answers[1].text
+    assert site.letters(1)[0]["To"] == "new@example.org"
+
+
 def test_one_letter_a_day_for_an_address(site: Site) -> None:
     ask(site)
     ask(site)

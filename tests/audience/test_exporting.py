@@ -1,0 +1,39 @@
+"""Exports go into spreadsheets, which run what looks like a formula."""
+
+from __future__ import annotations
+
+import csv
+import io
+from datetime import datetime
+
+from mailer.address import parse_address
+from mailer.audience import exporting
+from mailer.audience.subscribers import Origin, add
+from mailer.database.session import Database
+
+# TAB and CR would do it too, and no field takes them.
+_BEGINNINGS = ("=", "+", "-", "@")
+
+
+def test_no_cell_of_an_export_begins_a_formula(database: Database, at: datetime) -> None:
+    formula = '=HYPERLINK("https://evil.example","look")'
+    with database.transaction() as session:
+        for number, sign in enumerate(_BEGINNINGS):
+            local = f"{sign}cmd{number}" if sign in "=+-" else f"a{number}"
+            add(
+                session,
+                parse_address(f"{local}@example.org"),
+                secret=b"0123456789abcdef0123456789abcdef",
+                origin=Origin("import"),
+                at=at,
+                name=f"{sign}cmd|' /C calc'!A0",
+                attributes={f"{sign}field": formula},
+                tags=(f"{sign}tag{number}",),
+            )
+    written = io.StringIO(newline="")
+    with database.reading() as session:
+        assert exporting.write_csv(session, written, None) == len(_BEGINNINGS)
+    rows = list(csv.reader(io.StringIO(written.getvalue(), newline="")))
+    assert len(rows) == len(_BEGINNINGS) + 1
+    assert [cell for row in rows for cell in row if cell.startswith(_BEGINNINGS)] == []
+    assert {row[1] for row in rows[1:]} == {f"'{sign}cmd|' /C calc'!A0" for sign in _BEGINNINGS}
