@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import functools
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -70,7 +71,12 @@ class Folder:
             out, err = Path(scratch, "out"), Path(scratch, "err")
             spawner = _spawner()
             spawner.start(
-                *arguments, "-C", str(self.path), environment=environment, out=str(out), err=str(err)
+                *arguments,
+                "-C",
+                str(self.path),
+                environment={**os.environ, **environment},
+                out=str(out),
+                err=str(err),
             )
             code = spawner.wait()
             return Ran(code, out.read_text(encoding="utf-8"), err.read_text(encoding="utf-8"))

@@ -37,9 +37,17 @@ class Spawner:
         out: str = os.devnull,
         err: str = os.devnull,
     ) -> int:
-        """Start a command; return its process id, which is also that of its group."""
+        """Start a command; return its process id, which is also that of its group.
+
+        `environment` is the whole of it; None leaves the one that this object was made in.
+        """
         assert self._process.stdin is not None
-        wanted = {"arguments": arguments, "environment": dict(environment or {}), "out": out, "err": err}
+        wanted = {
+            "arguments": arguments,
+            "environment": environment and dict(environment),
+            "out": out,
+            "err": err,
+        }
         self._process.stdin.write(json.dumps(wanted) + "\n")
         return int(self._line())
 
@@ -66,7 +74,9 @@ def _serve() -> None:
         child = os.fork()
         if not child:
             os.setsid()
-            os.environ.update(wanted["environment"])
+            if wanted["environment"] is not None:
+                os.environ.clear()
+                os.environ.update(wanted["environment"])
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.dup2(os.open(wanted["out"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), 1)
             os.dup2(os.open(wanted["err"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), 2)

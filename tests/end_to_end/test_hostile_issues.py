@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -102,16 +103,24 @@ HOSTILE: dict[Callable[[Path], None], tuple[int, str]] = {
 }
 
 
+# A process counts what it had before it became another program as its own: it is started by a small one.
+_MEASURE = """\
+import os, subprocess, sys
+process = subprocess.Popen(sys.argv[2:])
+_, status, usage = os.wait4(process.pid, 0)
+open(sys.argv[1], "w").write(str(usage.ru_maxrss))
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
 def measured(folder: Folder, *arguments: str) -> tuple[Ran, int]:
     """Run a command to its end; return what it said and the memory it had at most, in octets."""
-    out, err = folder.path / "out", folder.path / "err"
-    with out.open("wb") as to_out, err.open("wb") as to_err:
-        process = subprocess.Popen(
-            folder.command(*arguments), stdin=subprocess.DEVNULL, stdout=to_out, stderr=to_err
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    return Ran(process.returncode, out.read_text(), err.read_text()), usage.ru_maxrss * 1024
+    peak = folder.path / "peak"
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", _MEASURE, str(peak), *folder.command(*arguments)],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return Ran(done.returncode, done.stdout, done.stderr), int(peak.read_text()) * 1024
 
 
 @pytest.mark.parametrize("spoil", HOSTILE, ids=lambda spoil: spoil.__name__)
