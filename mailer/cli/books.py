@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from typing import TYPE_CHECKING
 
 from mailer.database.models import DeliveryState
 from mailer.delivery.queue import Books
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 
 def lines(books: Books) -> list[str]:
@@ -49,8 +50,15 @@ class Bar:
 @contextmanager
 def bar(*, wanted: bool) -> Iterator[Bar]:
     """Show a bar while the block runs, if wanted and if somebody looks on."""
+    if not wanted:
+        yield Bar(None)
+        return
+    # Loaded for those who look on.
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     console = Console(stderr=True)
-    if not (wanted and console.is_terminal):
+    if not console.is_terminal:
         yield Bar(None)
         return
     with Progress(

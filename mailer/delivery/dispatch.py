@@ -12,12 +12,12 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import uvloop
 from sqlalchemy import ColumnElement
 
-from mailer.audience.segments import parse_segment
 from mailer.config import Settings, is_loopback, password
 from mailer.database.session import Database
 from mailer.delivery import canary, issues, queue
@@ -28,7 +28,6 @@ from mailer.delivery.editions import composer as composer
 from mailer.delivery.editions import find_source as find_source
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.lock import sending
-from mailer.delivery.outbox import Answer, Outbox
 from mailer.delivery.pool import Access, Item, Pool
 from mailer.delivery.queue import Books
 from mailer.delivery.sender import Ended, Learn, Sender, now
@@ -36,6 +35,9 @@ from mailer.delivery.smtp import Outcome, Outgoing
 from mailer.errors import RefusedError
 from mailer.rendering.edition import Edition
 from mailer.tokens import Signer
+
+if TYPE_CHECKING:
+    from mailer.delivery.outbox import Answer
 
 _COLLECT_AFTER = 50_000
 _SWITCH_SECONDS = 0.0002
@@ -121,7 +123,12 @@ def enqueue(
 
 def audience_condition(settings: Settings, segment: str) -> ColumnElement[bool] | None:
     """Return what a segment asks of subscribers; None asks nothing."""
-    return parse_segment(segment, settings.segments).condition if segment else None
+    if not segment:
+        return None
+    # The parser is loaded for those who name one.
+    from mailer.audience.segments import parse_segment
+
+    return parse_segment(segment, settings.segments).condition
 
 
 def dispatch(
@@ -258,5 +265,7 @@ async def _relays(settings: Settings, answer: Answer | None) -> AsyncIterator[di
             for name, relay in settings.relays.items()
         }
         return
+    from mailer.delivery.outbox import Outbox
+
     async with Outbox(settings.path(settings.paths.outbox), answer=answer) as outbox:
         yield {"outbox": Access(outbox.relay())}

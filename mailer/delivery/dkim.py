@@ -11,6 +11,7 @@ import hashlib
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, Literal
 
@@ -19,6 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 from mailer.errors import ConfigError
 
@@ -46,10 +48,16 @@ class SigningKey:
     key: PrivateKey
 
 
+@lru_cache(maxsize=8)
+def _checked_key(pem: bytes) -> PrivateKeyTypes:
+    """Return the key in a PEM text; OpenSSL takes tens of milliseconds to see that a key holds together."""
+    return serialization.load_pem_private_key(pem, password=None)
+
+
 def load_key(path: Path) -> PrivateKey:
     """Return the key in a PEM file, or raise `ConfigError` when it is none that mail may be signed with."""
     try:
-        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+        key = _checked_key(path.read_bytes())
     except OSError as error:
         raise ConfigError(
             f"{path}: cannot read the DKIM key ({error.strerror})", remedy="check key_file"

@@ -9,6 +9,7 @@ of them means one class. Latin letters are compared without their marks, so that
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Final
 
 from mailer.replies.verdict import BounceClass as B
@@ -115,23 +116,26 @@ def _near(nouns: str, states: str) -> re.Pattern[str]:
     return re.compile(rf"(?:{nouns})[^.;!?]{{0,60}}?(?:{states})|(?:{states})[^.;!?]{{0,40}}?(?:{nouns})")
 
 
-_GRAMMAR: Final = (
-    (B.REPUTATION_BLOCK, _near(_any_of(_PEER), _any_of(_BLACK))),
-    (B.MESSAGE_TOO_LARGE, _near(_any_of(_MESSAGE), _any_of(_TOO_LARGE))),
-    (B.RATE_LIMITED, _near(_any_of(_MESSAGE, _LINK, "发送 送信 nachrichten"), _any_of(_TOO_MANY))),
-    (B.MAILBOX_FULL, _near(_any_of(_USER, _QUOTA), _any_of(_FULL))),
-    (B.MAILBOX_DISABLED, _near(_any_of(_USER), _any_of(_LOCKED))),
-    (B.INVALID_DOMAIN, _near(_any_of(_DOMAIN), _any_of(_NOT_THERE))),
-    (B.INVALID_MAILBOX, _near(_any_of(_USER), _any_of(_NOT_THERE))),
-    (B.CONTENT, _near(_any_of(_MESSAGE, "rechazad abgelehnt rejeitad"), _any_of(_SPAM))),
-    (B.NETWORK, _near(_any_of(_LINK), _any_of(_REFUSED))),
-)  # fmt: skip
+@cache
+def _grammar() -> tuple[tuple[B, re.Pattern[str]], ...]:
+    """Return what each pair of stems means; made when the first foreign reply comes, since it takes long."""
+    return (
+        (B.REPUTATION_BLOCK, _near(_any_of(_PEER), _any_of(_BLACK))),
+        (B.MESSAGE_TOO_LARGE, _near(_any_of(_MESSAGE), _any_of(_TOO_LARGE))),
+        (B.RATE_LIMITED, _near(_any_of(_MESSAGE, _LINK, "发送 送信 nachrichten"), _any_of(_TOO_MANY))),
+        (B.MAILBOX_FULL, _near(_any_of(_USER, _QUOTA), _any_of(_FULL))),
+        (B.MAILBOX_DISABLED, _near(_any_of(_USER), _any_of(_LOCKED))),
+        (B.INVALID_DOMAIN, _near(_any_of(_DOMAIN), _any_of(_NOT_THERE))),
+        (B.INVALID_MAILBOX, _near(_any_of(_USER), _any_of(_NOT_THERE))),
+        (B.CONTENT, _near(_any_of(_MESSAGE, "rechazad abgelehnt rejeitad"), _any_of(_SPAM))),
+        (B.NETWORK, _near(_any_of(_LINK), _any_of(_REFUSED))),
+    )  # fmt: skip
 
 
 def read_foreign(text: str) -> B | None:
     """Return what a refusal in another language means, or None; `text` is in lower case."""
     text = without_marks(text)
-    return next((means for means, pattern in _GRAMMAR if pattern.search(text)), None)
+    return next((means for means, pattern in _grammar() if pattern.search(text)), None)
 
 
 def without_marks(text: str) -> str:
