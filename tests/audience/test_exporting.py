@@ -6,8 +6,12 @@ import csv
 import io
 from datetime import datetime
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from mailer.address import parse_address
 from mailer.audience import exporting
+from mailer.audience.rejects import safe_cell, safe_cells
 from mailer.audience.subscribers import Origin, add
 from mailer.database.session import Database
 
@@ -37,3 +41,8 @@ def test_no_cell_of_an_export_begins_a_formula(database: Database, at: datetime)
     assert len(rows) == len(_BEGINNINGS) + 1
     assert [cell for row in rows for cell in row if cell.startswith(_BEGINNINGS)] == []
     assert {row[1] for row in rows[1:]} == {f"'{sign}cmd|' /C calc'!A0" for sign in _BEGINNINGS}
+
+
+@given(st.lists(st.text(alphabet=st.sampled_from("=+-@\t\r\na,'\"\x00")), max_size=8))
+def test_column_is_made_harmless_as_its_cells_are(cells: list[str]) -> None:
+    assert list(safe_cells(cells)) == [safe_cell(cell) for cell in cells]
