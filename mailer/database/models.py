@@ -39,12 +39,7 @@ class Instant(TypeDecorator[datetime]):
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
         """Return the stored integer. A naive datetime is a bug and raises `ValueError`."""
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError("datetimes are aware")
-        delta = value - _EPOCH
-        return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
+        return None if value is None else to_microseconds(value)
 
     def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
         """Return the instant in UTC."""
@@ -52,6 +47,14 @@ class Instant(TypeDecorator[datetime]):
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def to_microseconds(at: datetime) -> int:
+    """Return an instant as it is stored; a naive datetime raises `ValueError`."""
+    if at.tzinfo is None:
+        raise ValueError("datetimes are aware")
+    delta = at - _EPOCH
+    return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
 
 
 class SubscriberStatus(StrEnum):
@@ -279,7 +282,7 @@ class CanaryMember(Base):
     subscriber_id: Mapped[int] = mapped_column(Identifier, primary_key=True)
 
 
-UNSETTLED = "state IN ('sending', 'deferred', 'uncertain')"
+WAITS = "state IN ('deferred', 'uncertain')"
 """The condition of the partial index of deliveries. A statement uses that index only if it says these very
 words: a database cannot tell that a value given later would fit."""
 
@@ -287,8 +290,8 @@ words: a database cannot tell that a value given later would fit."""
 class Delivery(Base):
     """One issue to one subscriber.
 
-    Queued rows are claimed along the primary key, so they need no index; the few that wait or were
-    interrupted have a partial one, and so have those that failed. On PostgreSQL the migration makes these
+    Queued rows are claimed along the primary key, so they need no index; the few that wait for another
+    try have a partial one, and so have those that failed. On PostgreSQL the migration makes these
     partial alike; saying so here would load its dialect for everybody.
     """
 
@@ -300,7 +303,7 @@ class Delivery(Base):
             "issue_id",
             "state",
             "due_at",
-            sqlite_where=text(UNSETTLED),
+            sqlite_where=text(WAITS),
         ),
         Index(
             "ix_deliveries_failed",

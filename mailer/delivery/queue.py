@@ -20,6 +20,7 @@ from sqlalchemy import (
     case,
     exists,
     func,
+    literal_column,
     or_,
     select,
     text,
@@ -29,14 +30,16 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from mailer.database.models import (
-    UNSETTLED,
+    WAITS,
     CanaryMember,
     Delivery,
     DeliveryState,
     Run,
     Subscriber,
     SubscriberTag,
+    to_microseconds,
 )
+from mailer.database.session import execute_many
 from mailer.delivery.issues import count_of, mailable
 from mailer.errors import MailerError
 from mailer.rendering.message import Recipient
@@ -135,7 +138,7 @@ def _candidates() -> Any:
 _DUE: Final = (
     _candidates()
     .where(
-        text(UNSETTLED),
+        text(WAITS),
         Delivery.state.in_(bindparam("states", expanding=True)),
         Delivery.due_at <= bindparam("at"),
     )
@@ -180,7 +183,7 @@ _SETTLE: Final = (
     .where(
         _DELIVERIES.c.issue_id == bindparam("_issue_id"),
         _DELIVERIES.c.subscriber_id == bindparam("_subscriber_id"),
-        _DELIVERIES.c.state == DeliveryState.SENDING.value,
+        _DELIVERIES.c.state == literal_column(f"'{DeliveryState.SENDING.value}'"),
         _DELIVERIES.c.run_id == bindparam("_run_id"),
     )
     .values(
@@ -190,6 +193,10 @@ _SETTLE: Final = (
         }
     )
 )
+_SETTLE_VALUES: Final = (
+    "_subscriber_id", "_state", "_due_at", "_code", "_enhanced", "_reply", "_bounce_class",
+    "_issue_id", "_run_id", "_changed_at",
+)  # fmt: skip
 
 
 def books(session: Session, issue_id: int) -> Books:
@@ -218,11 +225,11 @@ def recover(session: Session, issue_id: int, *, at: datetime, run_id: int | None
     """Mark what an interrupted run had claimed as `uncertain`, due at once; return how many.
 
     Call it only while no other run of the issue can be alive (the lock is ours), or with the
-    `run_id` of a process that is known to have ended.
+    `run_id` of a process that is known to have ended. It passes over the rows of the issue once: an index
+    of those that are `sending` would be written twice for each message, for what a start asks once.
     """
     interrupted = and_(
         Delivery.issue_id == issue_id,
-        text(UNSETTLED),
         Delivery.state == DeliveryState.SENDING.value,
         true() if run_id is None else Delivery.run_id == run_id,
     )
@@ -295,28 +302,27 @@ def settle(
     """
     if not outcomes:
         return
-    done = session.connection().execute(
+    same = (issue_id, run_id, to_microseconds(at))
+    done = execute_many(
+        session.connection(),
         _SETTLE,
+        _SETTLE_VALUES,
         [
-            {
-                "_issue_id": issue_id,
-                "_run_id": run_id,
-                "_changed_at": at,
-                "_subscriber_id": outcome.subscriber_id,
-                "_state": outcome.state.value,
-                "_due_at": outcome.due_at,
-                "_code": outcome.code,
-                "_enhanced": outcome.enhanced,
-                "_reply": outcome.reply,
-                "_bounce_class": outcome.bounce_class,
-            }
+            (
+                outcome.subscriber_id,
+                outcome.state.value,
+                None if outcome.due_at is None else to_microseconds(outcome.due_at),
+                outcome.code,
+                outcome.enhanced,
+                outcome.reply,
+                outcome.bounce_class,
+                *same,
+            )
             for outcome in outcomes
         ],
     )
-    if done.rowcount != len(outcomes):
-        raise MailerError(
-            f"{len(outcomes) - done.rowcount} of {len(outcomes)} deliveries were taken by another run"
-        )
+    if done != len(outcomes):
+        raise MailerError(f"{len(outcomes) - done} of {len(outcomes)} deliveries were taken by another run")
 
 
 def release(

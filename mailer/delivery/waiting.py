@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import func, or_, select, text
 from sqlalchemy.orm import Session
 
-from mailer.database.models import UNSETTLED, Delivery, DeliveryState, Subscriber
+from mailer.database.models import WAITS, Delivery, DeliveryState, Subscriber
 
 _WAITING = [DeliveryState.DEFERRED.value, DeliveryState.UNCERTAIN.value]
 
@@ -53,7 +53,7 @@ def waiting(session: Session, issue_id: int) -> list[Waiting]:
             func.max(due, type_=due.type),
             func.max(Delivery.attempts),
         )
-        .where(Delivery.issue_id == issue_id, text(UNSETTLED), Delivery.state.in_(_WAITING))
+        .where(Delivery.issue_id == issue_id, text(WAITS), Delivery.state.in_(_WAITING))
         .group_by(Delivery.state, Delivery.code, Delivery.enhanced, Delivery.bounce_class)
         .order_by(func.count().desc(), func.min(Delivery.due_at))
     )
@@ -71,7 +71,7 @@ def next_due(
     if resend_uncertain:
         waiting.append(DeliveryState.UNCERTAIN.value)
     earliest = select(func.min(Delivery.due_at, type_=Delivery.due_at.type)).where(
-        Delivery.issue_id == issue_id, text(UNSETTLED), Delivery.state.in_(waiting)
+        Delivery.issue_id == issue_id, text(WAITS), Delivery.state.in_(waiting)
     )
     if except_domains:
         elsewhere = Subscriber.domain.not_in(except_domains)

@@ -232,8 +232,8 @@ def upgrade() -> None:
             "ix_deliveries_open",
             ["issue_id", "state", "due_at"],
             unique=False,
-            sqlite_where=sa.text("state IN ('sending', 'deferred', 'uncertain')"),
-            postgresql_where=sa.text("state IN ('sending', 'deferred', 'uncertain')"),
+            sqlite_where=sa.text("state IN ('deferred', 'uncertain')"),
+            postgresql_where=sa.text("state IN ('deferred', 'uncertain')"),
         )
         batch_op.create_index(
             "ix_deliveries_failed",
