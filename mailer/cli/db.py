@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import click
+import msgspec
 
 from mailer.audience.retention import Terms, prune
 from mailer.cli.app import App, Group, json_option, pass_app, yes_option
@@ -58,7 +59,8 @@ def adopt_command(app: App, yes: bool) -> None:
 @pass_app
 def prune_command(app: App, as_json: bool) -> None:
     """Take out what `[retention]` says has been kept for long enough; `mailer serve` does it every day."""
-    pruned = prune(app.database, Terms(**dict(app.settings.retention)), at=datetime.now(UTC))
+    terms = Terms(**msgspec.structs.asdict(app.settings.retention))
+    pruned = prune(app.database, terms, at=datetime.now(UTC))
     if as_json:
         app.emit(asdict(pruned))
         return

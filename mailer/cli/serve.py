@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import click
+from msgspec.structs import asdict
 
 from mailer.cli.app import App, Command, pass_app
 
@@ -44,7 +45,7 @@ def serve(app: App, host: str | None, port: int | None) -> None:
         goodbye=settings.web.goodbye,
     )
     host, port = host or settings.web.host, port or settings.web.port
-    terms = Terms(**dict(settings.retention))
+    terms = Terms(**asdict(settings.retention))
     with daily(lambda: prune(app.database, terms, at=datetime.now(UTC))):
         serve_until_stopped(
             pages,

@@ -1,6 +1,6 @@
 """`config.toml` and the `MAILER_…` environment, read into one frozen `Settings`."""
 
-from mailer.config.loading import flatten, load, password
+from mailer.config.loading import flatten, load, password, section
 from mailer.config.sections import (
     Bounces,
     Brand,
@@ -13,16 +13,13 @@ from mailer.config.sections import (
     Provider,
     Relay,
     Retention,
-    Section,
     Security,
     Settings,
-    Share,
     Tracking,
     Web,
     Webhooks,
-    is_loopback,
-    parse_share,
 )
+from mailer.config.values import Secret, Section, Share, is_loopback, parse_share
 
 __all__ = [
     "Bounces",
@@ -36,6 +33,7 @@ __all__ = [
     "Provider",
     "Relay",
     "Retention",
+    "Secret",
     "Section",
     "Security",
     "Settings",
@@ -48,4 +46,5 @@ __all__ = [
     "load",
     "parse_share",
     "password",
+    "section",
 ]

@@ -8,31 +8,15 @@ import re
 import shlex
 import subprocess
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, NamedTuple, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, SecretStr, ValidationError
-from pydantic_core import ErrorDetails
+import msgspec
 
-from mailer.config.sections import (
-    Bounces,
-    Brand,
-    Canary,
-    Delivery,
-    DkimKey,
-    Mailbox,
-    Newsletter,
-    Paths,
-    Provider,
-    Relay,
-    Rendering,
-    Settings,
-    Tracking,
-    Web,
-    Webhooks,
-)
+from mailer.config.sections import Mailbox, Relay, Settings
+from mailer.config.values import FieldError, Secret, Section, Share, parse_share
 from mailer.errors import ConfigError
 
 
@@ -54,17 +38,15 @@ def load(path: Path, *, flags: Mapping[str, Any] | None = None) -> Settings:
         raise ConfigError(f"{path}: {error.strerror}", remedy="check the file's permissions") from error
 
     _check_variables()
-    try:
-        settings = Settings.model_validate(_over(_over(tables, _environment()), flags or {}))
-    except ValidationError as error:
-        raise ConfigError("\n".join(_explain(problem, path, text) for problem in error.errors())) from error
-    settings._folder = path.parent
-    settings._origins = {
+    sections, problems = _sections(_over(_over(tables, _environment()), flags or {}))
+    if problems:
+        raise ConfigError("\n".join(_explain(problem, path, text) for problem in problems))
+    origins = {
         **{key: f"{path.name}:{_line_of(key.split('.'), text)}" for key in _dotted(tables)},
         **{key: variable for variable, key in _variables().items()},
         **dict.fromkeys(_dotted(flags or {}), "flag"),
     }
-    return settings
+    return Settings(**sections, folder=path.parent, origins=origins)
 
 
 def password(relay: Relay | Mailbox, folder: Path) -> str | None:
@@ -97,12 +79,132 @@ def password(relay: Relay | Mailbox, folder: Path) -> str | None:
 
 def flatten(settings: Settings) -> dict[str, str]:
     """Return every key, dotted, with its value as text; secrets are masked."""
-    return {key: _as_text(value) for key, value in _dotted(settings.model_dump(mode="python")).items()}
+    return {key: _as_text(value) for key, value in _dotted(_tables(settings)).items()}
+
+
+def section(kind: type[_Kind], table: Mapping[str, Any]) -> _Kind:
+    """Return one section from its keys as TOML has them; raise `ValueError` for what is wrong with it."""
+    made: _Kind = _converted(table, kind)
+    return made
+
+
+_Kind = TypeVar("_Kind")
+
+
+class _Problem(NamedTuple):
+    """What is wrong at a key; with `unknown` the key itself."""
+
+    keys: tuple[str, ...]
+    reason: str
+    unknown: bool = False
+
+
+def _sections(tables: Mapping[str, Any]) -> tuple[dict[str, Any], list[_Problem]]:
+    """Return the sections that the tables hold, and all that is wrong with them, one thing a section."""
+    sections, problems = dict[str, Any](), list[_Problem]()
+    for keys, kind, value in _parts(tables):
+        if kind is None:
+            problems.append(_Problem(keys, "", unknown=True))
+            continue
+        try:
+            made = _converted(value, kind)
+        except msgspec.ValidationError as error:
+            problems.append(_problem(keys, error))
+            continue
+        if len(keys) == 1:
+            sections[keys[0]] = made
+        else:
+            sections.setdefault(keys[0], {})[keys[1]] = made
+    return sections, problems
+
+
+def _parts(tables: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
+    """Yield the keys, the kind and the value of each section; the kind of an unknown table is None.
+
+    What has names of the operator's own comes one by one: msgspec does not say under which something is
+    wrong.
+    """
+    kinds = _kinds(Settings)
+    for name, table in tables.items():
+        kind = kinds.get(name)
+        if get_origin(kind) is dict and isinstance(table, Mapping):
+            for part, value in table.items():
+                yield (name, part), get_args(kind)[1], value
+        else:
+            yield (name,), kind, table
+
+
+def _kinds(kind: type[Section]) -> dict[str, Any]:
+    """Return the keys of a section and what each holds; of the settings only those that a file may have."""
+    ours = {"folder", "origins"} if kind is Settings else set[str]()
+    return {field.name: field.type for field in msgspec.structs.fields(kind) if field.name not in ours}
+
+
+def _converted(value: Any, kind: Any) -> Any:
+    return msgspec.convert(value, kind, strict=False, dec_hook=_made)
+
+
+def _made(kind: type[Any], value: Any) -> Any:
+    """Return what msgspec cannot make itself."""
+    if kind is Share:
+        number = parse_share(value)
+        if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 <= number <= 1:
+            raise ValueError("it must be from 0 to 1, or a share like '2%'")
+        return Share(number)
+    if not isinstance(value, str):
+        raise ValueError(f"expected a text, got {type(value).__name__}")
+    return kind(value)
+
+
+def _problem(prefix: tuple[str, ...], error: msgspec.ValidationError) -> _Problem:
+    """Return what msgspec says is wrong, with the key that it names."""
+    said, _, path = str(error).partition(" - at `")
+    keys = (*prefix, *_STEP.findall(path))
+    if isinstance(error.__cause__, FieldError):
+        keys = (*keys, *error.__cause__.keys)
+    if found := _ABOUT_KEY.fullmatch(said):
+        keys = (*keys, found[2])
+        if found[1] == "contains unknown":
+            return _Problem(keys, "", unknown=True)
+        said = "it is missing"
+    for kind, word in _WORDS.items():
+        said = said.replace(f"`{kind}`", word)
+    return _Problem(keys, said)
+
+
+_WORDS: Final = {
+    "object": "a table",
+    "array": "a list",
+    "str": "a text",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "null": "nothing",
+    "duration": "a duration such as PT30M",
+}
+_STEP: Final = re.compile(r"[.\[]([\w-]+)")
+_ABOUT_KEY: Final = re.compile(r"Object (contains unknown|missing required) field `(.*)`")
+
+
+def _tables(section: Section) -> dict[str, Any]:
+    return {name: _plain(getattr(section, name)) for name in _kinds(type(section))}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Section):
+        return _tables(value)
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items()}
+    if isinstance(value, tuple):
+        return tuple(_plain(part) for part in value)
+    return value
 
 
 def _as_text(value: object) -> str:
-    if isinstance(value, SecretStr):
+    if isinstance(value, Secret):
         return "********"
+    if isinstance(value, Mapping):
+        return "; ".join(f"{name} = {_as_text(part)}" for name, part in value.items())
     if isinstance(value, timedelta):
         return f"{value.total_seconds():.0f} s"
     if isinstance(value, tuple):
@@ -130,20 +232,37 @@ def _variables() -> dict[str, str]:
 
 
 def _environment() -> dict[str, Any]:
-    """Return the tables that our environment variables spell out."""
-    if not _variables():
-        return {}
-    # Loaded for those who set one: it takes longer than all else that reads the settings.
-    from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsError
+    """Return the tables that our environment variables spell out; lists and tables of values are JSON."""
+    tables: dict[str, Any] = {}
+    for name, key in _variables().items():
+        *above, last = key.split(".")
+        table = tables
+        for part in above:
+            table = table.setdefault(part, {})
+        value: Any = os.environ[name]
+        if get_origin(_kind_of(key.split("."))) in (tuple, dict):
+            try:
+                value = msgspec.json.decode(value)
+            except msgspec.DecodeError as error:
+                raise ConfigError(f"{name}: {error}", remedy="write it as JSON") from error
+        table[last] = value
+    return tables
 
-    # Of a settings class the source reads the fields, which every model has.
-    fields = cast("type[BaseSettings]", Settings)
-    try:
-        return EnvSettingsSource(fields, env_prefix="MAILER_", env_nested_delimiter="__")()
-    except SettingsError as error:
-        raise ConfigError(
-            f"environment: {error}", remedy="write tables as MAILER_TABLE__KEY=value"
-        ) from error
+
+def _kind_of(keys: Sequence[str]) -> Any:
+    """Return what stands at a dotted key; None where there is no such key."""
+    kind: Any = Settings
+    for key in keys:
+        if get_origin(kind) is dict:
+            kind = get_args(kind)[1]
+        elif get_origin(kind) is tuple:
+            kind = get_args(kind)[0]
+            continue
+        elif isinstance(kind, type) and issubclass(kind, Section):
+            kind = _kinds(kind).get(key)
+        else:
+            return None
+    return kind
 
 
 def _over(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
@@ -161,40 +280,19 @@ def _over(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
 def _check_variables() -> None:
     for name, key in _variables().items():
         table = key.partition(".")[0]
-        if table not in Settings.model_fields:
-            raise ConfigError(f"{name}: no such setting{_did_you_mean(table, Settings.model_fields)}")
+        if table not in _kinds(Settings):
+            raise ConfigError(f"{name}: no such setting{_did_you_mean(table, _kinds(Settings))}")
 
 
-def _explain(problem: ErrorDetails, path: Path, text: str) -> str:
-    keys = [str(part) for part in problem["loc"]]
-    dotted = ".".join(keys)
+def _explain(problem: _Problem, path: Path, text: str) -> str:
+    keys, dotted = list(problem.keys), ".".join(problem.keys)
     variable = next((name for name, key in _variables().items() if dotted.startswith(key)), None)
     place = variable or f"{path}:{_line_of(keys, text)}"
-    if problem["type"] == "extra_forbidden":
-        return f"{place}: unknown key '{dotted}'{_did_you_mean(keys[-1], _known_keys(keys[:-1]))}"
-    reason = problem["msg"].removeprefix("Value error, ")
-    return f"{place}: '{dotted}': {reason[:1].lower()}{reason[1:]}"
-
-
-def _known_keys(table: list[str]) -> Iterable[str]:
-    """Return the keys that a table may hold, from the models."""
-    sections: dict[str, type[BaseModel]] = {
-        "newsletter": Newsletter,
-        "brand": Brand,
-        "rendering": Rendering,
-        "relays": Relay,
-        "providers": Provider,
-        "delivery": Delivery,
-        "canary": Canary,
-        "dkim": DkimKey,
-        "bounces": Bounces,
-        "web": Web,
-        "webhooks": Webhooks,
-        "tracking": Tracking,
-        "paths": Paths,
-    }
-    model = sections.get(table[0]) if table else Settings
-    return model.model_fields if model is not None else ()
+    if problem.unknown:
+        kind = _kind_of(keys[:-1])
+        known = _kinds(kind) if isinstance(kind, type) and issubclass(kind, Section) else ()
+        return f"{place}: unknown key '{dotted}'{_did_you_mean(keys[-1], known)}"
+    return f"{place}: '{dotted}': {problem.reason[:1].lower()}{problem.reason[1:]}"
 
 
 def _did_you_mean(word: str, known: Iterable[str]) -> str:

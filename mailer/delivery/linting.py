@@ -8,6 +8,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from mailer.config import Settings
 from mailer.delivery import editions
 from mailer.delivery.spam import SpamScore, spam_score
@@ -76,7 +78,7 @@ def with_audience(
     from mailer.delivery import dispatch
     from mailer.delivery.filling import unfit
 
-    unsigned = settings.model_copy(update={"dkim": ()})
+    unsigned = msgspec.structs.replace(settings, dkim=())
     composer = editions.composer(unsigned, edition, editions.ANY_ISSUE, editions.POWERLESS)
     with database.reading() as session:
         condition = dispatch.audience_condition(settings, segment)

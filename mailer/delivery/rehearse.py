@@ -16,11 +16,12 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 from sqlalchemy import ColumnElement, Executable, insert, select
 from sqlalchemy.orm import Session
 
 from mailer.config import Delivery as DeliverySettings
-from mailer.config import Provider, Relay, Settings
+from mailer.config import Provider, Relay, Security, Settings
 from mailer.database.models import Base, Subscriber, SubscriberTag
 from mailer.database.session import Database
 from mailer.delivery import dispatch, issues, rehearsal
@@ -40,7 +41,7 @@ from mailer.tokens import Signer
 _COPIED_AT_ONCE: Final = 5_000
 _SETTLE_SECONDS: Final = 300.0
 """Outcomes are written with each claim as well; on a clock that skips, half a second would come often."""
-_NO_RELAY: Final = Relay(host="127.0.0.1", security="plain", messages_per_connection=1_000_000)
+_NO_RELAY: Final = Relay(host="127.0.0.1", security=Security.PLAIN, messages_per_connection=1_000_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ def rehearse(
                 server,
                 settings.relays or {"none": _NO_RELAY},
                 settings.providers,
-                settings.delivery.model_copy(update={"wait_for_retries": True}),
+                msgspec.structs.replace(settings.delivery, wait_for_retries=True),
                 learn=learn,
                 at=at,
                 progress=progress,

@@ -18,6 +18,7 @@ from typing import Annotated, Any
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -26,7 +27,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from mailer.address import parse_domain
-from mailer.config import Share
+from mailer.config import parse_share
 from mailer.config.shipped import shipped
 from mailer.errors import SourceError
 
@@ -68,6 +69,7 @@ def _matching(pattern: re.Pattern[str], what: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+Share = Annotated[float, BeforeValidator(parse_share), Field(ge=0, le=1)]
 DomainText = Annotated[str, AfterValidator(parse_domain)]
 NoNegative = Field(ge=timedelta(0), le=timedelta(days=30))
 _OF_KIND = {

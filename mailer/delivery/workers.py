@@ -17,6 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+import msgspec
+
 from mailer.config import Settings
 from mailer.database.models import DeliveryState
 from mailer.database.session import Database
@@ -73,8 +75,8 @@ def shared(settings: Settings, share: Share) -> Settings:
                 "connections": share.of(limits.connections),
                 "rate_per_second": limits.rate_per_second / share.workers,
             }
-            parts.setdefault(kind, {})[name] = limits.model_copy(update=part)
-    return settings.model_copy(update=parts)
+            parts.setdefault(kind, {})[name] = msgspec.structs.replace(limits, **part)
+    return msgspec.structs.replace(settings, **parts)
 
 
 def work(

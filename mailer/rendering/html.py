@@ -24,6 +24,7 @@ from jinja2 import (
 )
 from jinja2.exceptions import UndefinedError
 from jinja2.ext import Extension
+from msgspec import json
 
 from mailer.config import Brand, Newsletter
 from mailer.errors import SourceError
@@ -124,7 +125,7 @@ class Templates:
             made_of = tuple(self._environment.get_template(name) for name in names)
         except TemplateError:
             made_of = ()
-        look = (made_of, newsletter.model_dump_json(), brand.model_dump_json())
+        look = (made_of, json.encode(newsletter), json.encode(brand))
         if self._styled is None or not made_of or self._styled[0] != look:
             values = {"newsletter": newsletter, "brand": brand, "colour": colour}
             inline, head = (self.render(name, values) for name in names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,7 @@ def test_flag_beats_environment_beats_file_beats_default(
             r"toml:2: unknown key 'newsletter\.nam'; did you mean 'name'\?",
         ),
         ("[newslettr]\nname = 'x'\n", r"config\.toml:1: unknown key 'newslettr'; did you mean 'newsletter'"),
-        ("[web]\n\nport = 70000\n", r"config\.toml:3: 'web\.port': input should be less than"),
+        ("[web]\n\nport = 70000\n", r"config\.toml:3: 'web\.port': expected a whole number <= 65535"),
         ("[newsletter]\nauthor_address = 'nobody'\n", r"config\.toml:2: .*'nobody'"),
         ('[newsletter]\nname = "a\\nBcc: b"\n', r"config\.toml:2: .*U\+000A"),
         ("[relays.main]\nhost = 'mx.example.org'\nsecurity = 'plain'\n", r"config\.toml:1: .*needs 'tls'"),
@@ -56,12 +57,70 @@ def test_flag_beats_environment_beats_file_beats_default(
         ("[web.tags]\nvip = ''\n", r"config\.toml:2: 'web\.tags\.vip'"),
         ("[web.reasons]\n'100 %' = 'All'\n", r"config\.toml:\d: .*web\.reasons"),
         ("[web\n", r"config\.toml: .*line 1"),
+        ("[relays.main]\nport = 25\n", r"config\.toml:1: 'relays\.main\.host': it is missing"),
+        (
+            "[relays.a]\nhost = 'a'\n[relays.b]\nhost = 'b'\nprot = 1",
+            r":5: unknown key 'relays\.b\.prot'; .*'port'",
+        ),
+        ("[relays.main]\nhost = 'a'\nsecurity = 'tsl'", r"config\.toml:3: 'relays\.main\.security': .*'tsl'"),
+        ("[[dkim]]\ndomain = 'a.example'\nselector = 's'\nkey = 1", r":4: unknown key 'dkim\.0\.key'"),
+        ("[[bounces.boxes]]\nhost = 'a'\nuser = 'b'\nkind = 'x'", r":4: 'bounces\.boxes\.0\.kind'"),
+        ("[canary]\nmax_bounced = '2'", r":2: 'canary\.max_bounced': .*write it like '2%'"),
+        ("[canary]\nmax_bounced = 2", r":2: 'canary\.max_bounced': .*from 0 to 1"),
+        ("[canary]\nwait = 'PT-3M'", r":2: 'canary\.wait'"),
+        ("[canary]\nseeds = ['nobody']", r":2: 'canary\.seeds': .*'nobody'"),
+        ("[retention]\nevents = 'PT1H'", r":2: 'retention\.events': it must be 24 hours"),
+        ("[brand]\naccent = 'red'", r":2: 'brand\.accent': expected a text matching"),
+        ("newsletter = 3", r":1: 'newsletter': expected a table"),
+        ("folder = '/'", r":1: unknown key 'folder'"),
+        ("origins = {}", r":1: unknown key 'origins'"),
     ],
 )
 def test_error_names_place_and_remedy(tmp_path: Path, text: str, expected: str) -> None:
     with pytest.raises(ConfigError, match=expected) as caught:
         load(write(tmp_path, text))
     assert caught.value.exit_code == ExitCode.CONFIGURATION
+
+
+def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
+    text = "[web]\nport = 0\n[relays.a]\nhost = 1\n[relays.b]\nhost = 'b'\nport = 'x'\n"
+    with pytest.raises(ConfigError) as caught:
+        load(write(tmp_path, text))
+    told = [line.partition(": '")[2].partition("'")[0] for line in caught.value.message.splitlines()]
+    assert told == ["web.port", "relays.a.host", "relays.b.port"]
+
+
+def test_values_come_in_their_types(tmp_path: Path) -> None:
+    settings = load(
+        write(
+            tmp_path,
+            "[delivery]\ngive_up_after = 'PT90M'\nretry_base = 30\n[canary]\nmax_bounced = '0.5%'\n"
+            "[paths]\nissues = 'letters'\n[newsletter]\nreply_to = 'Me@EXAMPLE.org'\n",
+        )
+    )
+    assert settings.delivery.give_up_after == timedelta(minutes=90)
+    assert settings.delivery.retry_base == timedelta(seconds=30)
+    assert settings.canary.max_bounced == 0.005
+    assert settings.path(settings.paths.issues) == tmp_path / "letters"
+    assert settings.newsletter.reply_to == "Me@example.org"
+
+
+def test_variables_hold_text_numbers_and_lists_as_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAILER_TRACKING__OPENS", "true")
+    monkeypatch.setenv("MAILER_CANARY__SEEDS", '["me@example.org"]')
+    monkeypatch.setenv("MAILER_WEB__REASONS", '{"other": "Something else"}')
+    monkeypatch.setenv("MAILER_RELAYS__MAIN__HOST", "{braces}.example")
+    settings = load(write(tmp_path, ""))
+    assert settings.tracking.opens
+    assert settings.canary.seeds == ("me@example.org",)
+    assert settings.web.reasons == {"other": "Something else"}
+    assert settings.relays["main"].host == "{braces}.example"
+    monkeypatch.setenv("MAILER_CANARY__SEEDS", "me@example.org")
+    with pytest.raises(ConfigError, match="MAILER_CANARY__SEEDS: ") as caught:
+        load(write(tmp_path, ""))
+    assert caught.value.remedy == "write it as JSON"
 
 
 def test_missing_file_says_where_to_go(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 from sqlalchemy import insert
 from sqlalchemy.orm import Session as DatabaseSession
 
@@ -104,7 +105,7 @@ def run(
         async with Outbox(maildir, answer=answer) as outbox:
             relay = outbox.relay()
             if port is not None:
-                relay = relay.model_copy(update={"port": port})
+                relay = msgspec.structs.replace(relay, port=port)
             composer = Composer(
                 EDITION,
                 issue_id=issue.id,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from mailer.config import Provider, Relay
+from mailer.config import Provider, Relay, section
 from mailer.delivery.estimate import estimate
 
 
 def relay(**limits: float) -> Relay:
-    return Relay.model_validate({"host": "smtp.example.org", "connections": 10, **limits})
+    return section(Relay, {"host": "smtp.example.org", "connections": 10, **limits})
 
 
 def seconds(messages: int, relays: dict[str, Relay], **providers: tuple[int, Provider]) -> tuple[float, str]:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from sqlalchemy import select
 
@@ -74,7 +75,7 @@ class Met:
                 database,
                 issue_id,
                 composer,
-                {"main": Access(relay.model_copy(update={"connections": connections}))},
+                {"main": Access(msgspec.structs.replace(relay, connections=connections))},
                 settings,
                 learn=learn_nothing,
                 jitter=lambda: 1.0,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 from sqlalchemy import update
 
 from mailer.config import Delivery as DeliverySettings
@@ -81,7 +82,7 @@ def send(
             for number, witness in enumerate(witnesses):
                 relay = await stack.enter_async_context(serving(witness.script))
                 changes = {"connections": 5, "messages_per_connection": 1_000, **witness.relay}
-                relays[f"relay{number}"] = relay.model_copy(update=changes)
+                relays[f"relay{number}"] = msgspec.structs.replace(relay, **changes)
                 witness.began = loop.time()
             composer = Composer(
                 EDITION,

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import msgspec
 import pytest
 
 from mailer.address import Envelope
@@ -82,7 +83,7 @@ def run(
             for place, script in enumerate(scripts):
                 relay: Relay = await stack.enter_async_context(serving(script))
                 extra = settings[place] if settings else {}
-                relays[str(place)] = Access(relay.model_copy(update={"connections": 4, **extra}))
+                relays[str(place)] = Access(msgspec.structs.replace(relay, **{"connections": 4, **extra}))
             work.pool = Pool(
                 relays,
                 providers or {},
@@ -408,7 +409,7 @@ def test_cancelling_settles_everything() -> None:
         work = queue(100)
         async with serving(script) as relay:
             pool = Pool(
-                {"main": Access(relay.model_copy(update={"connections": 1}))},
+                {"main": Access(msgspec.structs.replace(relay, connections=1))},
                 {},
                 claim=work.claim,
                 compose=work.compose,

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from mailer.audience.subscribers import Origin, unsubscribe
 from mailer.config import Delivery as DeliverySettings
+from mailer.config import section
 from mailer.database.models import Delivery, DeliveryState, IssueState, StoredIssue
 from mailer.database.session import Database
 from mailer.delivery import issues
@@ -206,7 +207,7 @@ def test_interrupted_window_becomes_uncertain_and_follows_the_policy(
             .values(state=DeliveryState.SENDING.value)
         )
         session.execute(update(StoredIssue).values(state=IssueState.SENDING.value))
-    settings = DeliverySettings.model_validate({"window": 20, "uncertain": policy})
+    settings = section(DeliverySettings, {"window": 20, "uncertain": policy})
     ended = run(database, issue, tmp_path / "out", settings=settings)
     assert recipients(tmp_path / "out").count("s4@example.org") == copies
     assert recipients(tmp_path / "out").count("s5@example.org") == 1

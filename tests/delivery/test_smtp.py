@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from mailer.address import Envelope
@@ -160,7 +161,7 @@ def test_connection_lost_in_the_middle_of_a_body_can_be_sent_again() -> None:
 
         server = await asyncio.start_server(stop_reading, "127.0.0.1", 0)
         async with server, serving(script) as relay:
-            relay = relay.model_copy(update={"port": server.sockets[0].getsockname()[1]})
+            relay = msgspec.structs.replace(relay, port=server.sockets[0].getsockname()[1])
             session = await Session.open(relay, timeouts=Timeouts())
             outcomes: list[Outcome] = []
             large = outgoing(1, b"x" * 70 + b"\r\n" * 5_000_000)
@@ -397,7 +398,7 @@ def test_relay_that_refuses_connections_is_down() -> None:
     async def go() -> None:
         async with serving(Script()) as relay:
             port = relay.port
-        await Session.open(relay.model_copy(update={"port": port}), timeouts=SHORT)
+        await Session.open(msgspec.structs.replace(relay, port=port), timeouts=SHORT)
 
     with pytest.raises(RelayDownError, match="cannot be reached"):
         run_async(go())

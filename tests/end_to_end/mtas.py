@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
-from mailer.config import Relay, Security
+from mailer.config import Relay, Security, section
 from tests.end_to_end.mailservers import QUEUES, folder_for_servers, free_ports, running, wait_for_port
 from tests.programs import missing, program
 
@@ -178,7 +178,7 @@ class Mta:
         """Return the relay that our side is configured with."""
         login = {} if security is Security.PLAIN else {"user": USER, "password": PASSWORD}
         settings = {"host": "127.0.0.1", "port": self.ports[security], "security": security}
-        return Relay.model_validate({**settings, **login, **options})
+        return section(Relay, {**settings, **login, **options})
 
     def kept(self, number: int) -> list[bytes]:
         """Return what was kept, once there are so many and no more come."""

@@ -14,6 +14,7 @@ from imapclient import SEEN, IMAPClient
 from sqlalchemy import select, text
 from sqlalchemy.exc import DatabaseError
 
+from mailer import config
 from mailer.bounces.fetch import Box, Tally, fetch
 from mailer.bounces.imap import Imap
 from mailer.bounces.lmtp import Intake, serve
@@ -46,7 +47,7 @@ def servers() -> Iterator[MailServers]:
 
 
 def section(kind: str, port: int) -> Mailbox:
-    return Mailbox.model_validate(
+    return config.section(Mailbox,
         {"kind": kind, "host": "127.0.0.1", "port": port, "security": Security.PLAIN, "user": USER,
          "password": PASSWORD}
     )  # fmt: skip

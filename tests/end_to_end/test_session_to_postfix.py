@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 import uvloop
 from imapclient import IMAPClient
@@ -107,7 +108,7 @@ def test_pool_brings_everything_over(servers: MailServers, relay: Relay) -> None
             taken, waiting[:] = waiting[:count], waiting[count:]
             return taken
 
-        relays = {"main": Access(relay.model_copy(update={"messages_per_connection": 10}))}
+        relays = {"main": Access(msgspec.structs.replace(relay, messages_per_connection=10))}
         pool = Pool(relays, {}, claim=claim, compose=outgoing, settle=outcomes.append, window=40)
         await pool.deliver()
         return outcomes

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from mailer.rendering.lint import CHECKS, Report
@@ -185,7 +186,7 @@ MILDER: dict[str, tuple[str, str, Case]] = {
     "nothing leaves, no address": (
         "postal-address",
         "warning",
-        lambda: linted(newsletter=NEWSLETTER.model_copy(update={"postal_address": ""}), leaving=False),
+        lambda: linted(newsletter=msgspec.structs.replace(NEWSLETTER, postal_address=""), leaving=False),
     ),
 }
 

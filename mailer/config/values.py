@@ -1,0 +1,150 @@
+"""What the keys of config.toml may hold, and the section that checks them."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
+from typing import Annotated, Any, ClassVar, Final
+
+import msgspec
+from msgspec import Meta, Struct
+
+from mailer.address import check_header_text, parse_address, parse_domain
+
+Check = Callable[[Any], Any]
+"""Returns a value as it is kept, or raises `ValueError`."""
+
+
+class Secret:
+    """A text that is shown nowhere: only who asks for it by name gets it."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def get_secret_value(self) -> str:
+        """Return the text."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return "Secret('********')"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._text == self._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+
+class Share(float):
+    """A number from 0 to 1, written like `2%`."""
+
+
+_SHARE: Final = re.compile(r"(\d+(?:\.\d+)?) ?%")
+
+
+def parse_share(value: object) -> object:
+    """Return the number from 0 to 1 that a text like `2%` means; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    found = _SHARE.fullmatch(value.strip())
+    if found is None:
+        raise ValueError(f"'{value}' is no share; write it like '2%' or '0.5%'")
+    return float(found[1]) / 100
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host name or address is this machine's own."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class FieldError(ValueError):
+    """What is wrong with one key of a section, which `keys` lead to."""
+
+    def __init__(self, keys: tuple[str, ...], reason: str) -> None:
+        super().__init__(reason)
+        self.keys = keys
+
+
+def checked_address(text: str) -> str:
+    """Return an address in its normal form; an empty text stays empty."""
+    return str(parse_address(text)) if text else text
+
+
+def checked_domain(text: str) -> str:
+    """Return a domain in its normal form; an empty text stays empty."""
+    return parse_domain(text) if text else text
+
+
+def checked_domains(texts: Iterable[str]) -> tuple[str, ...]:
+    """Return domains in their normal form."""
+    return tuple(parse_domain(text) for text in texts)
+
+
+def checked_header_text(text: str) -> str:
+    """Return a text that may stand in a header field."""
+    return check_header_text(text, field="value")
+
+
+def at_least(least: timedelta) -> Check:
+    """Return the check of a duration."""
+
+    def check(value: timedelta) -> timedelta:
+        if value < least:
+            hours = least.total_seconds() / 3600
+            raise ValueError(f"it must be {hours:g} hours or more" if least else "it must not be negative")
+        return value
+
+    return check
+
+
+def labels(key: re.Pattern[str], key_form: str, most: int) -> Check:
+    """Return the check of a table from keys of a form to what people read."""
+
+    def check(labels: Mapping[str, str]) -> Mapping[str, str]:
+        if len(labels) > most:
+            raise ValueError(f"there may be {most} at most")
+        for name, label in labels.items():
+            try:
+                if not key.fullmatch(checked_header_text(name)):
+                    raise ValueError(f"the name must be {key_form}")
+                if not 0 < len(checked_header_text(label)) <= 120:
+                    raise ValueError("it must have 1 to 120 characters")
+            except ValueError as error:
+                raise FieldError((name,), str(error)) from error
+        return labels
+
+    return check
+
+
+TAG: Final = re.compile(r"\S(.{0,62}\S)?")
+REASON: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
+Colour = Annotated[str, Meta(pattern=r"^#[0-9a-fA-F]{6}$")]
+HttpUrl = Annotated[str, Meta(pattern=r"^https?://[^\s/?#]+[^\s?#]*$")]
+Port = Annotated[int, Meta(ge=1, le=65535)]
+
+
+class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of config.toml: frozen, and a key that it does not know is an error."""
+
+    CHECKS: ClassVar[dict[str, Check]] = {}
+    """What a key's value has to be beyond its type."""
+
+    def __post_init__(self) -> None:
+        """Check the values, and keep them as the checks return them; raise `FieldError`."""
+        for name, check in self.CHECKS.items():
+            value = getattr(self, name)
+            try:
+                checked = check(value)
+            except FieldError as error:
+                raise FieldError((name, *error.keys), str(error)) from error
+            except ValueError as error:
+                raise FieldError((name,), str(error)) from error
+            if checked != value:
+                msgspec.structs.force_setattr(self, name, checked)
