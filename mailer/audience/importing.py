@@ -9,19 +9,20 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import bindparam, delete, exists, func, insert, literal, select, update
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import bindparam, func, insert, literal, select, update
+from sqlalchemy.orm import Session
 
 from mailer.address import Address, parse_address, shown
+from mailer.audience import opted_out
 from mailer.audience.fields import check_attributes, check_name, check_tags
 from mailer.audience.json_lines import Candidate
-from mailer.audience.presets import PLAIN, Preset
+from mailer.audience.opted_out import OptOut
+from mailer.audience.presets import PLAIN, Out, Preset
 from mailer.audience.reading import open_source
 from mailer.audience.rejects import Rejected, rejects
 from mailer.audience.suppression import erased_key
 from mailer.database.models import (
     Consent,
-    Delivery,
     Import,
     Subscriber,
     SubscriberStatus,
@@ -29,11 +30,14 @@ from mailer.database.models import (
     Suppression,
 )
 from mailer.database.session import Database
-from mailer.errors import AddressError, RefusedError, SourceError
+from mailer.errors import AddressError, RefusedError
 
 _BATCH: Final = 5_000
 _ALIVE: Final = (SubscriberStatus.ACTIVE.value, SubscriberStatus.PENDING.value)
 _EXAMPLES: Final = 10
+_COUNTS: Final = (
+    "added", "updated", "unchanged", "kept_out", "opted_out", "taken_off", "left_alone", "rejected",
+)  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -46,7 +50,13 @@ class ImportReport:
     updated: int = 0
     unchanged: int = 0
     kept_out: int = 0
-    """Opted out, bounced, complained or erased before; an import never brings them back."""
+    """Out already, here or (never confirmed, say) there; an import never brings them back."""
+    opted_out: int = 0
+    """Unknown here, and recorded as unsubscribed, bounced or complained, as the file has them."""
+    taken_off: int = 0
+    """Active until now, and out by what the file says."""
+    left_alone: int = 0
+    """Out in the file, but they signed up here themselves and not before that."""
     rejected: int = 0
     examples: list[Rejected] = field(default_factory=list)
     """The first rejected rows; all of them go to the file of rejected rows."""
@@ -107,31 +117,6 @@ def import_file(
     return report
 
 
-def revert(database: Database, import_id: int, *, at: datetime) -> int:
-    """Remove whom an import added and to whom nothing has happened since; return how many.
-
-    A subscriber who was changed, queued for an issue, or has another line in the ledger (an opt-out,
-    say) stays. What the import changed on known subscribers stays as well.
-    """
-    with database.transaction() as session:
-        stored = session.get(Import, import_id)
-        if stored is None:
-            raise SourceError(
-                f"there is no import {import_id}", remedy="an import tells its number when it is done"
-            )
-        if stored.reverted_at is not None:
-            return 0
-        other = aliased(Consent)
-        only_line = ~exists().where(other.subscriber_id == Consent.subscriber_id, other.id != Consent.id)
-        ours = select(Consent.subscriber_id).where(Consent.import_id == import_id, only_line)
-        queued = exists().where(Delivery.subscriber_id == Subscriber.id)
-        gone = session.execute(
-            delete(Subscriber).where(Subscriber.id.in_(ours), Subscriber.changed_at == stored.at, ~queued)
-        )
-        stored.reverted_at = at
-        return int(gone.rowcount)  # type: ignore[attr-defined]
-
-
 @dataclass(frozen=True, slots=True)
 class _Valid:
     line: int
@@ -176,18 +161,25 @@ class _Run:
     def take(self, rows: Sequence[Candidate]) -> None:
         """Take some thousand rows with a fixed number of statements."""
         wanted: dict[str, _Valid] = {}
+        opt_outs: dict[str, OptOut] = {}
         for row in rows:
             try:
+                if row.out:
+                    self._put_out(row.address, row.out, opt_outs)
+                    continue
                 valid = _checked(row)
             except AddressError as error:
                 self._reject(row.line, error.message, row.address)
                 continue
-            if row.out:
-                self._report.kept_out += 1
-            elif valid.address.key in wanted:
+            if valid.address.key in wanted:
                 self._reject(row.line, "the address stands in the file more than once", str(valid.address))
             else:
                 wanted[valid.address.key] = valid
+        if opt_outs:
+            self._record(opt_outs)
+            for key in opt_outs.keys() & wanted.keys():
+                valid = wanted.pop(key)
+                self._reject(valid.line, "the address stands in the file more than once", str(valid.address))
         known = {
             row.address_key: row
             for row in self._session.execute(
@@ -222,7 +214,11 @@ class _Run:
 
     def end(self) -> None:
         """Write the ledger lines of all that were added, and the counts."""
-        added = (Subscriber.id > self._newest_before) & (Subscriber.created_at == self._at)
+        added = (
+            (Subscriber.id > self._newest_before)
+            & (Subscriber.created_at == self._at)
+            & (Subscriber.status == SubscriberStatus.ACTIVE.value)
+        )
         self._session.execute(
             insert(Consent).from_select(
                 ["subscriber_id", "at", "after", "way", "import_id"],
@@ -235,9 +231,37 @@ class _Run:
                 ).where(added),
             )
         )
-        for name in ("added", "updated", "unchanged", "kept_out", "rejected"):
+        for name in _COUNTS:
             setattr(self._stored, name, getattr(self._report, name))
         self._session.flush()
+
+    def _put_out(self, written: str, out: Out, opt_outs: dict[str, OptOut]) -> None:
+        """Note an opt-out. Only the address matters; what else is wrong with the row does not."""
+        address = parse_address(written)
+        if out.status is None or address.key in opt_outs:
+            self._report.kept_out += 1
+        else:
+            opt_outs[address.key] = OptOut(address, out.status, out.note, out.at)
+
+    def _record(self, opt_outs: Mapping[str, OptOut]) -> None:
+        done = opted_out.record(
+            self._session,
+            opt_outs,
+            barred=self._suppressed,
+            import_id=self._stored.id,
+            newest_before=self._newest_before,
+            at=self._at,
+        )
+        self._report.opted_out += len(done.new)
+        self._report.taken_off += len(done.taken_off)
+        self._report.left_alone += done.left_alone
+        self._report.kept_out += done.kept_out
+        self._report.added -= done.withdrawn
+        for one in done.taken_off[:_EXAMPLES]:
+            self._note(f"- {_line(one.address.key, SubscriberStatus.ACTIVE.value, {}, [])}")
+            self._note(f"+ {_line(one.address.key, one.status.value, {}, [])}")
+        for one in done.new[:_EXAMPLES]:
+            self._note(f"+ {_line(str(one.address), one.status.value, {}, [])}")
 
     def _suppressed(self, keys: Sequence[str]) -> set[str]:
         by_stored = {key: key for key in keys}

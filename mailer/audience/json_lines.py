@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TextIO
 
-from mailer.audience.presets import Preset
+from mailer.audience.presets import Out, Preset
 
 _MAX_LINE: Final = 100_000
 # Names of the fields that mean the address or the name, the first of them that is there.
@@ -19,7 +19,7 @@ _NAME: Final = ("name",)
 class Candidate:
     """A row as the file has it, nothing checked yet; `line` is where it ends in the file.
 
-    `out` says that the service which wrote the file would not have mailed this person; `problem` why
+    `out` says why the service which wrote the file would not have mailed this person; `problem` why
     the row is no row.
     """
 
@@ -28,7 +28,7 @@ class Candidate:
     name: str = ""
     attributes: dict[str, Any] = field(default_factory=dict)
     tags: tuple[str, ...] = ()
-    out: bool = False
+    out: Out | None = None
     problem: str = ""
 
 
@@ -60,7 +60,7 @@ def _candidate(
         return Candidate(number, problem=f"is not JSON ({error})")
     if not isinstance(fields, dict):
         return Candidate(number, problem="is not a JSON object")
-    known = {preset.tags or "tags", preset.attributes or "attributes", *preset.out, *preset.ignored}
+    known = {preset.tags or "tags", preset.attributes or "attributes", *preset.columns, *preset.ignored}
     email = next((one for one in emails if one in fields), emails[0])
     name = next((one for one in names if one in fields), names[0])
     attributes = fields.get(preset.attributes or "attributes") or {}
@@ -68,6 +68,9 @@ def _candidate(
     address, called = fields.get(email), fields.get(name) or ""
     if not isinstance(address, str):
         return Candidate(number, problem=f"has no text '{email}'")
+    # An opt-out counts, whatever is wrong with the rest of the row.
+    if out := preset.why_out({key: _as_cell(fields[key]) for key in preset.columns if key in fields}):
+        return Candidate(number, address, out=out)
     if not isinstance(called, str):
         return Candidate(number, address, problem=f"'{name}' is no text")
     if not isinstance(attributes, dict):
@@ -79,10 +82,7 @@ def _candidate(
         for key, value in fields.items()
         if value is not None and key not in known and key not in (email, name)
     }
-    cells = {key: _as_cell(fields[key]) for key in preset.out if key in fields}
-    return Candidate(
-        number, address, called.strip(" "), {**attributes, **others}, tuple(tags), preset.is_out(cells)
-    )
+    return Candidate(number, address, called.strip(" "), {**attributes, **others}, tuple(tags))
 
 
 def _as_cell(value: Any) -> str:

@@ -4,31 +4,89 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final
+
+from mailer.address import shown
+from mailer.database.models import SubscriberStatus
+
+_U: Final = SubscriberStatus.UNSUBSCRIBED
+_B: Final = SubscriberStatus.BOUNCED
+_C: Final = SubscriberStatus.COMPLAINED
+_ANY: Final = "*"
+_NO: Final = ("false", "0", "no")
+_YES: Final = ("true", "1", "yes")
+
+
+@dataclass(frozen=True, slots=True)
+class Out:
+    """Why a service did not mail a person.
+
+    `status` is what that is called here, or None if the person said nothing of the kind (never
+    confirmed, say); `note` what stands in the file; `at` since when, if the file tells.
+    """
+
+    status: SubscriberStatus | None
+    note: str
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A column that tells who is out: values in lower case, `*` for any, and what each comes to here.
+
+    `dated` is the column that holds since when. It must be the instant of the opt-out itself, not that
+    of any later change.
+    """
+
+    column: str
+    means: Mapping[str, SubscriberStatus | None]
+    dated: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Preset:
     """A service's columns beyond address and name, which are recognised by their usual headings.
 
-    A row is out, and nobody is added for it, if one of the `out` columns holds one of these values in
-    any case; an empty set stands for any value at all. Columns that a file lacks are passed over.
+    The first of the `out` rules that fits a row says why that person is out. Columns that a file lacks
+    are passed over.
     """
 
     tags: str = ""
     attributes: str = ""
     """A column that holds a JSON object; each of its fields becomes an attribute."""
-    out: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    out: tuple[Rule, ...] = ()
     ignored: frozenset[str] = frozenset()
 
-    def is_out(self, cells: Mapping[str, str]) -> bool:
-        """Return whether the service would not have mailed this person."""
-        for column, values in self.out.items():
-            value = cells.get(column, "").strip().lower()
-            if value and (not values or value in values):
-                return True
-        return False
+    @property
+    def columns(self) -> frozenset[str]:
+        """The columns that say who is out, and since when."""
+        return frozenset(filter(None, (name for rule in self.out for name in (rule.column, rule.dated))))
+
+    def why_out(self, cells: Mapping[str, str]) -> Out | None:
+        """Return why the service would not have mailed this person, or None if it would have."""
+        for rule in self.out:
+            cell = cells.get(rule.column, "").strip()
+            if not cell:
+                continue
+            value = cell.lower() if cell.lower() in rule.means else _ANY
+            if value in rule.means:
+                return Out(
+                    rule.means[value],
+                    f"{rule.column}: {shown(cell, 100)}",
+                    _instant(cells.get(rule.dated, "")),
+                )
+        return None
+
+
+def _instant(cell: str) -> datetime | None:
+    """Return a date as exports write it (ISO 8601; without a zone, UTC), or None for anything else."""
+    try:
+        found = datetime.fromisoformat(cell.strip())
+        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
 
 
 PLAIN: Final = Preset()
@@ -36,32 +94,53 @@ PRESETS: Final[Mapping[str, Preset]] = {
     "mailer": Preset(
         tags="tags",
         attributes="attributes",
-        out={"status": frozenset({"pending", "unsubscribed", "bounced", "complained", "erased"})},
+        out=(
+            Rule(
+                "status",
+                {"unsubscribed": _U, "bounced": _B, "complained": _C, "pending": None, "erased": None},
+            ),
+        ),
         ignored=frozenset({"joined"}),
     ),
     "mailchimp": Preset(
         tags="TAGS",
-        out={"UNSUB_TIME": frozenset(), "CLEAN_TIME": frozenset()},
+        out=(
+            Rule("UNSUB_REASON", {"spam": _C, "abuse": _C}, dated="UNSUB_TIME"),
+            Rule("UNSUB_TIME", {_ANY: _U}, dated="UNSUB_TIME"),
+            Rule("CLEAN_TIME", {_ANY: _B}, dated="CLEAN_TIME"),
+        ),
         ignored=frozenset({"LEID", "EUID", "CONFIRM_IP", "OPTIN_IP"}),
     ),
     "listmonk": Preset(
         attributes="attributes",
-        out={"status": frozenset({"blocklisted", "disabled"})},
+        # updated_at moves with every later change, so it does not tell since when.
+        out=(Rule("status", {"blocklisted": _U, "disabled": None}),),
         ignored=frozenset({"uuid", "id", "created_at", "updated_at"}),
     ),
-    "substack": Preset(out={"email_disabled": frozenset({"true", "1", "yes"})}),
+    "substack": Preset(out=(Rule("email_disabled", dict.fromkeys(_YES, _U)),)),
     "ghost": Preset(
         tags="labels",
-        out={"subscribed_to_emails": frozenset({"false", "0", "no"}), "deleted_at": frozenset()},
+        out=(Rule("subscribed_to_emails", dict.fromkeys(_NO, _U)), Rule("deleted_at", {_ANY: None})),
         ignored=frozenset({"id", "stripe_customer_id"}),
     ),
     "buttondown": Preset(
         tags="tags",
         attributes="metadata",
-        out={
-            column: frozenset({"unsubscribed", "unactivated", "undeliverable", "complained", "blocked"})
+        out=tuple(
+            Rule(
+                column,
+                {
+                    "unsubscribed": _U,
+                    "blocked": _U,
+                    "undeliverable": _B,
+                    "complained": _C,
+                    "unactivated": None,
+                    "removed": None,
+                    "spammy": None,
+                },
+            )
             for column in ("type", "subscriber_type")
-        },
+        ),
         ignored=frozenset({"id"}),
     ),
 }

@@ -81,7 +81,7 @@ def _csv_rows(
     reader = csv.reader(file, delimiter=delimiter, strict=True)
     header = [name.strip() for name in next(reader)]
     email, name, others = _columns(path, header, mapping)
-    special = {preset.tags, preset.attributes, *preset.out, *preset.ignored}
+    special = {preset.tags, preset.attributes, *preset.columns, *preset.ignored}
     others = tuple(column for column in others if column not in special)
     # csv.reader counts physical lines, so a quoted line break does not lead the count astray.
     while True:
@@ -113,7 +113,7 @@ def _csv_rows(
             name=" ".join(filter(None, (row.get(column, "").strip(" ") for column in name))),
             attributes=attributes,
             tags=tags,
-            out=preset.is_out(row),
+            out=preset.why_out(row),
             problem=problem,
         )
 

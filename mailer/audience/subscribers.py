@@ -12,7 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from mailer.address import Address
@@ -50,7 +50,8 @@ TRANSITIONS: Final[Mapping[tuple[SubscriberStatus, SubscriberStatus], bool]] = {
     (_S.COMPLAINED, _S.ERASED): False,
 }
 # Why an address as such is not mailed any more, whoever subscribes it again.
-_SUPPRESSES: Final = {_S.BOUNCED: "hard bounce", _S.COMPLAINED: "complaint"}
+SUPPRESSES: Final = {_S.BOUNCED: "hard bounce", _S.COMPLAINED: "complaint"}
+OUT: Final = frozenset({_S.UNSUBSCRIBED, _S.BOUNCED, _S.COMPLAINED})
 
 
 class Outcome(StrEnum):
@@ -220,9 +221,11 @@ def change_status(
     before = SubscriberStatus(known.status)
     by_person_alone = TRANSITIONS.get((before, to))
     if by_person_alone is None or (by_person_alone and origin.way not in PERSONAL_WAYS):
+        if to in OUT and before in OUT:
+            _insist(session, {subscriber_id: _line(subscriber_id, before, before, origin, at)})
         return False
     known.status, known.changed_at = to.value, at
-    if reason := _SUPPRESSES.get(to):
+    if reason := SUPPRESSES.get(to):
         suppression.suppress(session, known.address_key, reason, at=at, note=origin.note)
     elif to is SubscriberStatus.ACTIVE:
         suppression.lift(session, known.address_key)
@@ -240,7 +243,7 @@ def unsubscribe(session: Session, subscriber_id: int, *, origin: Origin, at: dat
 
 
 def unsubscribe_all(session: Session, changes: Sequence[Change]) -> list[bool]:
-    """Take many off in three statements; return for each what `unsubscribe` would have."""
+    """Take many off in a handful of statements; return for each what `unsubscribe` would have."""
     ids = {change.subscriber_id for change in changes}
     found = session.execute(
         select(Subscriber.id, Subscriber.status).where(Subscriber.id.in_(ids)).with_for_update()
@@ -248,6 +251,7 @@ def unsubscribe_all(session: Session, changes: Sequence[Change]) -> list[bool]:
     statuses = {subscriber_id: SubscriberStatus(status) for subscriber_id, status in found}
     rows: list[dict[str, Any]] = []
     lines: list[dict[str, Any]] = []
+    again: dict[int, dict[str, Any]] = {}
     outcomes: list[bool] = []
     for change in changes:
         before = statuses.get(change.subscriber_id)
@@ -257,19 +261,45 @@ def unsubscribe_all(session: Session, changes: Sequence[Change]) -> list[bool]:
             rows.append(
                 {"id": change.subscriber_id, "status": _S.UNSUBSCRIBED.value, "changed_at": change.at}
             )
-            lines.append(
-                {
-                    **asdict(change.origin),
-                    "subscriber_id": change.subscriber_id,
-                    "at": change.at,
-                    "before": before.value,
-                    "after": _S.UNSUBSCRIBED.value,
-                }
+            lines.append(_line(change.subscriber_id, before, _S.UNSUBSCRIBED, change.origin, change.at))
+        elif before in OUT:
+            again[change.subscriber_id] = _line(
+                change.subscriber_id, before, before, change.origin, change.at
             )
     if rows:
         session.execute(update(Subscriber), rows)
         session.execute(insert(Consent), lines)
+    _insist(session, again)
     return outcomes
+
+
+def _insist(session: Session, lines: Mapping[int, dict[str, Any]]) -> None:
+    """Write these lines of people who are out already, if only an import said so until now.
+
+    An import can be taken back; what was said since then must not go with it.
+    """
+    if not lines:
+        return
+    newest = (
+        select(func.max(Consent.id)).where(Consent.subscriber_id.in_(lines)).group_by(Consent.subscriber_id)
+    )
+    found = session.scalars(
+        select(Consent.subscriber_id).where(Consent.id.in_(newest), Consent.import_id.is_not(None))
+    ).all()
+    if found:
+        session.execute(insert(Consent), [lines[subscriber_id] for subscriber_id in found])
+
+
+def _line(
+    subscriber_id: int, before: SubscriberStatus, after: SubscriberStatus, origin: Origin, at: datetime
+) -> dict[str, Any]:
+    return {
+        **asdict(origin),
+        "subscriber_id": subscriber_id,
+        "at": at,
+        "before": before.value,
+        "after": after.value,
+    }
 
 
 def find(session: Session, address: Address) -> SubscriberView | None:

@@ -18,9 +18,10 @@ from sqlalchemy.orm import Session
 from mailer.address import parse_address
 from mailer.audience import exporting
 from mailer.audience.erasing import erase
-from mailer.audience.importing import ImportReport, import_file, revert
+from mailer.audience.importing import ImportReport, import_file
 from mailer.audience.preferences import leavings
 from mailer.audience.presets import PLAIN, PRESETS
+from mailer.audience.reverting import revert
 from mailer.audience.segments import parse_segment
 from mailer.audience.subscribers import Origin, Outcome, add, find, unsubscribe
 from mailer.cli.app import App, Group, dry_run_option, json_option, pass_app, yes_option
@@ -103,7 +104,8 @@ def import_command(
 
     Encoding, delimiter and the usual column names are found out. It is one transaction: all of it, or
     after an error nothing. Nobody who opted out, bounced, complained or was erased is brought back;
-    --preset also knows who was out at the service the file comes from.
+    --preset also knows who was out at the service the file comes from: that is recorded, so that no
+    other file brings them in.
     """
     pairs = dict(_pair(text, "--map") for text in mapping)
     if unknown := set(pairs) - {"email", "name"}:
@@ -135,12 +137,14 @@ def import_command(
 @json_option
 @pass_app
 def revert_command(app: App, import_id: int, as_json: bool) -> None:
-    """Remove whom IMPORT added, unless something has happened to them since."""
-    removed = revert(app.database, import_id, at=datetime.now(UTC))
+    """Remove whom IMPORT added and bring back whom it took off, unless something has happened since."""
+    done = revert(app.database, import_id, at=datetime.now(UTC))
     if as_json:
-        app.emit({"import": import_id, "removed": removed})
+        app.emit({"import": import_id, **asdict(done)})
         return
-    app.out(f"import {import_id}: {removed:,} subscribers removed")
+    app.out(f"import {import_id}: {done.removed:,} subscribers removed")
+    if done.restored:
+        app.out(f"{done.restored:,} whom it took off are active again")
 
 
 @subscribers.command("export")
@@ -306,13 +310,16 @@ def _tell(app: App, report: ImportReport, rejected: Path, dry_run: bool) -> None
         app.out("Nothing was changed; this is what an import would do:")
         for line in report.changes:
             app.out(line)
-        if (hidden := report.added + 2 * report.updated - len(report.changes)) > 0:
+        if (hidden := _lines(report) - len(report.changes)) > 0:
             app.say(f"… and {hidden:,} more lines")
     for what, number in (
         ("added", report.added),
         ("updated", report.updated),
         ("unchanged", report.unchanged),
-        ("kept out (opted out, bounced, complained or erased before)", report.kept_out),
+        ("kept out (opted out, bounced, complained or erased before, or never confirmed)", report.kept_out),
+        ("opted out there, unknown here: recorded, so that no file brings them in", report.opted_out),
+        ("taken off: active until now, opted out there", report.taken_off),
+        ("left alone: opted out there, but signed up here themselves", report.left_alone),
         ("rejected", report.rejected),
     ):
         if number or what == "added":
@@ -325,3 +332,8 @@ def _tell(app: App, report: ImportReport, rejected: Path, dry_run: bool) -> None
         app.say(f"All rejected rows: {rejected}")
     if report.id is not None:
         app.say(f"Taken back with: mailer subscribers revert {report.id}")
+
+
+def _lines(report: ImportReport) -> int:
+    """Return how many lines the whole diff would have."""
+    return report.added + report.opted_out + 2 * (report.updated + report.taken_off)

@@ -200,6 +200,9 @@ class Import(Base):
     unchanged: Mapped[int] = mapped_column(default=0)
     kept_out: Mapped[int] = mapped_column(default=0)
     """Opted out, complained, bounced or erased before: not brought back."""
+    opted_out: Mapped[int] = mapped_column(default=0)
+    taken_off: Mapped[int] = mapped_column(default=0)
+    left_alone: Mapped[int] = mapped_column(default=0)
     rejected: Mapped[int] = mapped_column(default=0)
     reverted_at: Mapped[datetime | None]
 

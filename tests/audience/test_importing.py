@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from mailer.address import _PLAIN, parse_address
 from mailer.audience import exporting, suppression
-from mailer.audience.importing import ImportReport, import_file, revert
+from mailer.audience.importing import ImportReport, import_file
 from mailer.audience.rejects import safe_cell
+from mailer.audience.reverting import Reverted, revert
 from mailer.audience.subscribers import Origin, find, get, history, unsubscribe
 from mailer.database.models import SubscriberStatus
 from mailer.database.session import Database
@@ -150,9 +151,9 @@ def test_revert_takes_back_whom_nothing_happened_to(database: Database, path: Pa
         ana = find(session, parse_address("a@example.org"))
         assert ana is not None
         unsubscribe(session, ana.id, origin=Origin("page"), at=at)
-    assert revert(database, report.id, at=at) == 1
+    assert revert(database, report.id, at=at) == Reverted(1, 0)
     assert sorted(names(database)) == ["a@example.org", "old@example.org"]
-    assert revert(database, report.id, at=at) == 0
+    assert revert(database, report.id, at=at) == Reverted(0, 0)
 
 
 @pytest.mark.parametrize("content", ["", "\n", '"unclosed\n'])

@@ -31,7 +31,7 @@ def sample(service: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("service", "kept_out", "name", "tags", "attributes"),
+    ("service", "opted_out", "name", "tags", "attributes"),
     [
         (
             "mailchimp",
@@ -49,21 +49,25 @@ def test_sample_of_the_guide_is_imported(
     tmp_path: Path,
     at: datetime,
     service: str,
-    kept_out: int,
+    opted_out: int,
     name: str,
     tags: list[str],
     attributes: dict[str, Any],
 ) -> None:
     report = bring(database, tmp_path, sample(service), service, at)
-    assert (report.added, report.kept_out, report.rejected) == (2, kept_out, 0)
+    assert (report.added, report.opted_out, report.rejected) == (2, opted_out, 0)
     with database.reading() as session:
-        ana, bob = exporting.rows(session, None)
+        everybody = list(exporting.rows(session, None))
+    ana, bob = (row for row in everybody if row["status"] == "active")
     assert (ana["email"], ana["name"], ana["tags"]) == ("ana@example.org", name, tags)
     assert attributes.items() <= ana["attributes"].items()
     assert not {"LEID", "EUID", "CONFIRM_IP", "uuid", "created_at" if service == "listmonk" else ""} & set(
         ana["attributes"]
     )
     assert bob["email"] == "bob@example.org"
+    assert [row["email"] for row in everybody if row["status"] == "unsubscribed"] == [
+        "eve@example.org"
+    ] * opted_out
 
 
 @pytest.mark.parametrize(
@@ -91,4 +95,4 @@ def test_who_was_out_there_stays_out_here(
     database: Database, tmp_path: Path, at: datetime, service: str, content: str
 ) -> None:
     report = bring(database, tmp_path, content, service, at)
-    assert (report.added, report.kept_out) == (0, 1)
+    assert (report.added, report.opted_out) == (0, 1)

@@ -16,7 +16,8 @@ from mailer.address import Address, parse_address
 from mailer.audience.bounced import mark_bounced
 from mailer.audience.erasing import erase
 from mailer.audience.importing import import_file
-from mailer.audience.presets import PLAIN, PRESETS, Preset
+from mailer.audience.presets import PLAIN, PRESETS, Preset, Rule
+from mailer.audience.reverting import revert
 from mailer.audience.subscribers import (
     PERSONAL_WAYS,
     TRANSITIONS,
@@ -41,7 +42,20 @@ PEOPLE = [parse_address(f"{name}@example.org") for name in ("ana", "bob", "eve")
 OTHERS = ("command", "import", "api", "bounce", "complaint", "webhook")
 S = SubscriberStatus
 
-IMPORTED_AS = (PLAIN, PRESETS["mailer"])
+ELSEWHERE = Preset(
+    out=(
+        Rule(
+            "status",
+            {
+                "unsubscribed": S.UNSUBSCRIBED,
+                "bounced": S.BOUNCED,
+                "complained": S.COMPLAINED,
+                "pending": None,
+            },
+            dated="since",
+        ),
+    )
+)
 
 people = st.sampled_from(PEOPLE)
 PAGE = Path(__file__).parents[2] / "docs" / "how" / "consent.md"
@@ -58,6 +72,11 @@ class Consents(RuleBasedStateMachine):
         self.at = AT
         # Who said no, or never said yes again after a stop: none of these may be mailed.
         self.stopped: set[str] = set()
+        # Who is active by an act of their own, and since when.
+        self.own: dict[str, datetime] = {}
+        # Who is out by the word of one import alone, and since when they had been active by their own act.
+        self.hearsay: dict[str, tuple[int, datetime | None]] = {}
+        self.imports: list[int] = []
 
     def teardown(self) -> None:
         self.database.engine.dispose()
@@ -66,6 +85,11 @@ class Consents(RuleBasedStateMachine):
     def _now(self) -> datetime:
         self.at += timedelta(minutes=1)
         return self.at
+
+    def _stop(self, person: Address) -> None:
+        self.stopped.add(person.key)
+        self.own.pop(person.key, None)
+        self.hearsay.pop(person.key, None)
 
     def _id(self, person: Address) -> int | None:
         with self.database.reading() as session:
@@ -94,9 +118,10 @@ class Consents(RuleBasedStateMachine):
             return
         with self.database.transaction() as session:
             changed = change_status(session, subscriber_id, to, origin=Origin(way), at=self._now())
-        if changed:
-            assert to not in (S.ACTIVE, S.PENDING)
-            self.stopped.add(person.key)
+        assert not (changed and to in (S.ACTIVE, S.PENDING))
+        # Said again of somebody who is out, it counts as well.
+        if to not in (S.ACTIVE, S.PENDING):
+            self._stop(person)
 
     @rule(person=people, way=st.sampled_from(sorted(PERSONAL_WAYS)), many=st.booleans())
     def person_leaves(self, person: Address, way: str, many: bool) -> None:
@@ -108,7 +133,7 @@ class Consents(RuleBasedStateMachine):
                 unsubscribe_all(session, [Change(subscriber_id, Origin(way), self._now())] * 2)
             else:
                 unsubscribe(session, subscriber_id, origin=Origin(way), at=self._now())
-        self.stopped.add(person.key)
+        self._stop(person)
 
     @precondition(lambda self: self.stopped)
     @rule(person=people, way=st.sampled_from(("page", "form")))
@@ -119,6 +144,8 @@ class Consents(RuleBasedStateMachine):
         with self.database.transaction() as session:
             if change_status(session, subscriber_id, S.ACTIVE, origin=Origin(way), at=self._now()):
                 self.stopped.discard(person.key)
+                self.hearsay.pop(person.key, None)
+                self.own[person.key] = self.at
 
     @rule(person=people)
     def address_bounces(self, person: Address) -> None:
@@ -127,7 +154,7 @@ class Consents(RuleBasedStateMachine):
             return
         with self.database.transaction() as session:
             if mark_bounced(session, {subscriber_id: "550"}, at=self._now()):
-                self.stopped.add(person.key)
+                self._stop(person)
 
     @rule(person=people)
     def somebody_edits(self, person: Address) -> None:
@@ -135,12 +162,58 @@ class Consents(RuleBasedStateMachine):
         if subscriber_id is not None:
             with self.database.transaction() as session:
                 revise(session, subscriber_id, at=self._now(), name="Renamed", tags=["u"])
+            # Something happened: an import is not taken back for them any more.
+            self.hearsay.pop(person.key, None)
 
     @rule(person=people)
     def person_is_erased(self, person: Address) -> None:
         with self.database.transaction() as session:
             erase(session, person, secret=SECRET, at=self._now())
-        self.stopped.add(person.key)
+        self._stop(person)
+
+    @rule(
+        chosen=st.lists(people, min_size=1, unique=True),
+        status=st.sampled_from(("unsubscribed", "bounced", "complained", "pending")),
+        since=st.sampled_from((None, timedelta(days=-9), timedelta(minutes=-3), timedelta(0))),
+    )
+    def another_service_had_them_out(
+        self, chosen: list[Address], status: str, since: timedelta | None
+    ) -> None:
+        now = self._now()
+        said_at = None if since is None else now + since
+        path = Path(self.folder.name) / "out.csv"
+        rows = "".join(f"{one},{status},{said_at or ''}\n" for one in chosen)
+        path.write_text("email,status,since\n" + rows, encoding="utf-8")
+        report = import_file(self.database, path, secret=SECRET, at=now, preset=ELSEWHERE)
+        assert report.id is not None
+        self.imports.append(report.id)
+        left_alone = 0
+        for one in chosen:
+            own_at = self.own.get(one.key)
+            if status == "pending":
+                continue
+            if one.key in self.stopped:
+                # A second import that agrees: taking the first one back does not bring them back.
+                self.hearsay.pop(one.key, None)
+            elif own_at is not None and (said_at is None or own_at >= said_at):
+                left_alone += 1
+            else:
+                self._stop(one)
+                self.hearsay[one.key] = (report.id, own_at)
+        assert (report.left_alone, report.added) == (left_alone, 0)
+
+    @precondition(lambda self: bool(getattr(self, "imports", None)))
+    @rule(data=st.data())
+    def operator_takes_an_import_back(self, data: st.DataObject) -> None:
+        import_id = data.draw(st.sampled_from(self.imports))
+        self.imports.remove(import_id)
+        revert(self.database, import_id, at=self._now())
+        for key, (said_by, own_at) in list(self.hearsay.items()):
+            if said_by == import_id:
+                del self.hearsay[key]
+                self.stopped.discard(key)
+                if own_at is not None:
+                    self.own[key] = own_at
 
     @invariant()
     def nobody_who_is_stopped_is_mailed(self) -> None:

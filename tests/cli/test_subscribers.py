@@ -42,6 +42,29 @@ def test_import_tells_what_it_did_and_is_taken_back(capsys: pytest.CaptureFixtur
     assert said(capsys, "count") == "0\n"
 
 
+def test_opt_outs_of_a_file_are_told_and_taken_back(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    said(capsys, "import", "people.csv")
+    (folder / "out.csv").write_text(
+        "email,status\nana@example.org,blocklisted\neve@example.org,blocklisted\nzoe@example.org,disabled\n",
+        encoding="utf-8",
+    )
+    told = said(capsys, "import", "out.csv", "--preset", "listmonk", "--dry-run")
+    assert "- ana@example.org  active\n+ ana@example.org  unsubscribed\n+ eve@example.org  unsubsc" in told
+    assert told.splitlines()[-4:] == [
+        "        0  added",
+        "        1  kept out (opted out, bounced, complained or erased before, or never confirmed)",
+        "        1  opted out there, unknown here: recorded, so that no file brings them in",
+        "        1  taken off: active until now, opted out there",
+    ]
+    done = answer(capsys, "import", "out.csv", "--preset", "listmonk")
+    assert (done["opted_out"], done["taken_off"], done["left_alone"], done["kept_out"]) == (1, 1, 0, 1)
+    assert said(capsys, "count", "--where", "status:active") == "1\n"
+    assert answer(capsys, "revert", str(done["id"])) == {
+        "version": 1, "import": done["id"], "removed": 1, "restored": 1,
+    }  # fmt: skip
+    assert said(capsys, "count", "--where", "status:active") == "2\n"
+
+
 def test_dry_run_and_strict_leave_nobody(capsys: pytest.CaptureFixture[str]) -> None:
     assert answer(capsys, "import", "people.csv", "--dry-run")["added"] == 2
     assert run(["subscribers", "import", "people.csv", "--strict"]) == ExitCode.REFUSED
