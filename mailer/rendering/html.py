@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -12,7 +11,6 @@ from html import escape
 from pathlib import Path
 from typing import Any, Final
 
-import cssutils
 from jinja2 import (
     Environment,
     FileSystemLoader,
@@ -30,12 +28,10 @@ from mailer.config import Brand, Newsletter
 from mailer.errors import SourceError
 from mailer.rendering.colour import contrast, mixed, readable
 from mailer.rendering.filters import by_language
-from mailer.rendering.inlining import Premailer
+from mailer.rendering.inlining import inlined
 from mailer.rendering.mjml import to_html
 from mailer.rendering.slots import Slots
 from mailer.rendering.text import heading, wrap
-
-cssutils.log.setLevel(logging.CRITICAL)
 
 BODY: Final = "xbodygoeshere"
 # Without it, clients go on after the preheader and show the first words of the mail.
@@ -210,17 +206,7 @@ def document(mjml: str, body: str, inline_css: str, head_css: str, preheader: st
         html = re.sub(r"<body[^>]*>", lambda found: found[0] + hidden, html, count=1)
     head = f'{_META}<style type="text/css">{head_css}</style></head>'
     html = html.replace("</head>", head, 1).replace("<style", f"<style{_KEPT}")
-    inlined: str = _Inliner(
-        html,
-        css_text=[inline_css],
-        strip_important=False,
-        allow_network=False,
-        disable_validation=True,
-        align_floating_images=False,
-        disable_basic_attributes=["width", "height", "bgcolor", "align", "valign"],
-        cache_css_parsing=False,
-    ).transform(pretty_print=False)
-    return inlined.replace(_KEPT, "")
+    return inlined(html, inline_css).replace(_KEPT, "")
 
 
 def _refuse_at_rules(css: str) -> None:
@@ -237,40 +223,6 @@ def _refuse_at_rules(css: str) -> None:
 _CSS_COMMENT: Final = re.compile(r"/\*.*?\*/", re.DOTALL)
 
 
-class _Inliner(Premailer):  # type: ignore[misc]
-    """Premailer that reads a style sheet once, and tries only rules that may match."""
-
-    def _parse_style_rules(self, css_body: str, ruleset_index: int) -> tuple[list[Any], list[Any]]:
-        rules = _SHEETS.get((css_body, ruleset_index))
-        if rules is None:
-            found, leftover = super()._parse_style_rules(css_body, ruleset_index)
-            if leftover:
-                raise SourceError(
-                    "inline.css.j2: a pseudo-class cannot be put on an element",
-                    remedy="move it to head.css.j2",
-                )
-            if len(_SHEETS) >= _MAX_SHEETS:
-                _SHEETS.clear()
-            rules = _SHEETS[css_body, ruleset_index] = tuple((rule, *_named(rule[1])) for rule in found)
-        lower = self.html.lower()
-        tried = [
-            rule
-            for rule, classes, tags in rules
-            if all(name in self.html for name in classes) and all(tag in lower for tag in tags)
-        ]
-        return tried, []
-
-
-def _named(selector: str) -> tuple[list[str], list[str]]:
-    """Return the classes in a selector, and its tags as they are written in HTML."""
-    return _CLASS.findall(selector), ["<" + tag.lower() for tag in _TAG.findall(selector)]
-
-
-_MAX_SHEETS: Final = 8
-_SHEETS: Final[dict[tuple[str, int], tuple[tuple[Any, list[str], list[str]], ...]]] = {}
-"""For each style sheet its rules, each with what it names."""
-_CLASS: Final = re.compile(r"\.([A-Za-z_][\w-]*)")
-_TAG: Final = re.compile(r"(?:^|[\s>+~])([A-Za-z][A-Za-z0-9]*)")
 _HIDDEN: Final = (
     "display:none;font-size:1px;line-height:1px;max-height:0;max-width:0;"
     "opacity:0;overflow:hidden;mso-hide:all"

@@ -1,27 +1,194 @@
-"""Premailer, which puts the styles on the elements, without what it would load from the web with.
+"""Styles put on the elements by premailer, and what it works out of style sheets kept for the next time.
 
-Premailer imports requests for style sheets that stand on a web server. We give it every style sheet as
-text, and allow no network; loading requests with all that it needs would take as long as an issue.
+Premailer has cssutils read each style sheet, and each inline style. That takes longer than all the rest of
+an issue, and only the texts decide what comes of it: so it is kept, in memory and in the user's cache
+folder, and cssutils is loaded when a text is new. A kept result that cannot be read or written is made anew.
 """
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import json
+import logging
+import os
+import re
 import sys
+import tempfile
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
+
+from mailer.errors import SourceError
+
+Rule = tuple[tuple[int, ...], str, str]
+"""How much it weighs, its selector, and its declarations."""
+_MAX_SHEETS: Final = 16
+_MAX_STYLES: Final = 2_000
 
 
-def _without_requests() -> type[Any]:
-    """Return the inliner; for it alone requests is an empty module, in which nothing can be called."""
-    loaded = sys.modules.get("requests")
-    sys.modules["requests"] = ModuleType("requests")
+def inlined(html: str, css: str) -> str:
+    """Return a document with the rules of `css` on its elements; nothing is loaded from anywhere.
+
+    Raises `SourceError` for a pseudo-class, which no element can carry.
+    """
+    result: str = _Inliner(
+        html,
+        css_text=[css],
+        strip_important=False,
+        allow_network=False,
+        disable_validation=True,
+        align_floating_images=False,
+        disable_basic_attributes=["width", "height", "bgcolor", "align", "valign"],
+        cache_css_parsing=False,
+    ).transform(pretty_print=False)
+    _kept().save()
+    return result
+
+
+class Kept:
+    """What cssutils made of style sheets and styles, in memory and in a file."""
+
+    def __init__(self, file: Path | None) -> None:
+        self._file = file
+        self._made_by = [version(name) for name in ("cssutils", "premailer")]
+        self._new = False
+        self.sheets: dict[str, list[Rule]] = {}
+        self.styles: dict[str, list[tuple[str, str]]] = {}
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
+            found = json.loads(file.read_bytes()) if file is not None else {}
+            if found["made_by"] == self._made_by:
+                self.sheets = {
+                    css: [(tuple(weight), selector, bulk) for weight, selector, bulk in rules]
+                    for css, rules in found["sheets"].items()
+                }
+                self.styles = {
+                    css: [(name, value) for name, value in pairs] for css, pairs in found["styles"].items()
+                }
+
+    def add_sheet(self, css: str, rules: list[Rule]) -> None:
+        """Note the rules of a style sheet."""
+        if len(self.sheets) >= _MAX_SHEETS:
+            self.sheets.clear()
+        self.sheets[css], self._new = rules, True
+
+    def add_style(self, css: str, pairs: list[tuple[str, str]]) -> None:
+        """Note the names and values of an inline style."""
+        if len(self.styles) >= _MAX_STYLES:
+            self.styles.clear()
+        self.styles[css], self._new = pairs, True
+
+    def save(self) -> None:
+        """Write what came new to the file, at once or not at all."""
+        if self._file is None or not self._new:
+            return
+        self._new = False
+        content = {"made_by": self._made_by, "sheets": self.sheets, "styles": self.styles}
+        with contextlib.suppress(OSError):
+            self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor, name = tempfile.mkstemp(dir=self._file.parent)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as written:
+                json.dump(content, written)
+            os.replace(name, self._file)
+
+
+@cache
+def _kept() -> Kept:
+    return Kept(_cache_folder() / "styles.json")
+
+
+def _cache_folder() -> Path:
+    """Return the folder of the XDG base directory specification for what can be made anew."""
+    folder = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(folder) if os.path.isabs(folder) else Path(os.path.expanduser("~/.cache"))) / "mailer"
+
+
+class _Later(ModuleType):
+    """A module that is loaded when something of it is used."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(importlib.import_module(self.__name__), name)
+
+
+def _premailer() -> tuple[ModuleType, ModuleType]:
+    """Return premailer's modules, which get what they import only when they use it.
+
+    cssutils reads what is not kept. requests would fetch style sheets from the web: we give every style
+    sheet as text and allow no network, so it is never loaded.
+    """
+    wanted = ("cssutils", "requests")
+    loaded = {name: sys.modules.get(name) for name in wanted}
+    sys.modules |= {name: _Later(name) for name in wanted}
     try:
-        from premailer import Premailer
+        from premailer import merge_style, premailer
     finally:
-        del sys.modules["requests"]
-        if loaded is not None:
-            sys.modules["requests"] = loaded
-    return Premailer  # type: ignore[no-any-return]
+        for name, module in loaded.items():
+            del sys.modules[name]
+            if module is not None:
+                sys.modules[name] = module
+    return premailer, merge_style
 
 
-Premailer: Any = _without_requests()
+_transforming, _merging = _premailer()
+_read_style: Any = _merging.csstext_to_pairs
+_Premailer: Any = _transforming.Premailer
+
+
+def _style(css: str, validate: bool = True) -> list[tuple[str, str]]:
+    """Return the names and values of a style, as premailer's own function of this place does."""
+    kept = _kept()
+    pairs = kept.styles.get(key := f"{validate:d}{css}")
+    if pairs is None:
+        _quieten()
+        pairs = _read_style(css, validate)
+        kept.add_style(key, pairs)
+    return pairs
+
+
+# Premailer's own finds its lock by its name, which is ours now.
+_style._lock = _read_style._lock  # type: ignore[attr-defined]
+_merging.csstext_to_pairs = _style  # type: ignore[attr-defined]
+_transforming.csstext_to_pairs = _style  # type: ignore[attr-defined]
+
+
+def _quieten() -> None:
+    """Let cssutils keep to itself what it thinks of properties that it does not know."""
+    import cssutils
+
+    cssutils.log.setLevel(logging.CRITICAL)
+
+
+class _Inliner(_Premailer):  # type: ignore[misc]
+    """Premailer that reads a style sheet once, and tries only rules that may match."""
+
+    def _parse_style_rules(self, css_body: str, ruleset_index: int) -> tuple[list[Rule], list[Any]]:
+        kept = _kept()
+        rules = kept.sheets.get(key := f"{ruleset_index}{css_body}")
+        if rules is None:
+            _quieten()
+            rules, leftover = super()._parse_style_rules(css_body, ruleset_index)
+            if leftover:
+                raise SourceError(
+                    "inline.css.j2: a pseudo-class cannot be put on an element",
+                    remedy="move it to head.css.j2",
+                )
+            kept.add_sheet(key, rules)
+        lower = self.html.lower()
+        tried = []
+        for rule in rules:
+            classes, tags = _named(rule[1])
+            if all(name in self.html for name in classes) and all(tag in lower for tag in tags):
+                tried.append(rule)
+        return tried, []
+
+
+@cache
+def _named(selector: str) -> tuple[list[str], list[str]]:
+    """Return the classes in a selector, and its tags as they are written in HTML."""
+    return _CLASS.findall(selector), ["<" + tag.lower() for tag in _TAG.findall(selector)]
+
+
+_CLASS: Final = re.compile(r"\.([A-Za-z_][\w-]*)")
+_TAG: Final = re.compile(r"(?:^|[\s>+~])([A-Za-z][A-Za-z0-9]*)")

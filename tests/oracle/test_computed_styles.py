@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page
 
 from mailer.config import Brand
-from mailer.rendering import html as rendering
+from mailer.rendering import inlining
 from mailer.rendering.build import build_edition, build_letter
 from mailer.rendering.source import read_issue
 from tests.conftest import PROJECT
@@ -51,7 +51,7 @@ _READ = """names => [...document.body.querySelectorAll("*")].map(element => {
 })"""
 
 
-class Kept(rendering._Inliner):
+class Kept(inlining._Inliner):
     """The inliner, which also keeps what it is given and what it makes of it."""
 
     original = ""
@@ -103,7 +103,7 @@ def html_of(name: str, tmp_path: Path, seed: Path | None) -> str:
 def test_inlining_changes_no_computed_style(
     name: str, page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    monkeypatch.setattr(rendering, "_Inliner", Kept)
+    monkeypatch.setattr(inlining, "_Inliner", Kept)
     html_of(name, tmp_path, request.getfixturevalue("seed") if name == "seed" else None)
     before, after = styles(page, Kept.original), styles(page, Kept.inlined)
     assert len(before[0]) > 20
