@@ -300,6 +300,7 @@ def _html(frame: Frame, values: Mapping[str, Any], body: str) -> str:
         head_css,
         str(values["preheader"]),
         str(frame.templates.directory / name),
+        locate=frame.templates.locate(name, values),
     )
 
 

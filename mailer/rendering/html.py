@@ -30,6 +30,7 @@ from mailer.rendering.colour import contrast, mixed, readable
 from mailer.rendering.filters import by_language
 from mailer.rendering.inlining import inlined
 from mailer.rendering.mjml import to_html
+from mailer.rendering.origins import Locate, Marks, origin
 from mailer.rendering.slots import Slots
 from mailer.rendering.text import heading, wrap
 
@@ -66,20 +67,8 @@ class Templates:
         """What the files looked like, and the digest that they had."""
         self._styled: tuple[tuple[object, ...], tuple[str, str]] | None = None
         """What the style sheets were made of, and what came of it."""
-        self._environment = Environment(
-            loader=FileSystemLoader(directory),
-            autoescape=select_autoescape(("mjml.j2", "html.j2"), default_for_string=True),
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        self._environment.slots = self.slots  # type: ignore[attr-defined]
-        self._environment.add_extension(_LateConstructs)
-        self._environment.filters.update(
-            by_language(language),
-            heading=heading,
-            wrapped=lambda text, width=72: "\n".join(wrap(text, width)),
-        )
+        self._language = language
+        self._environment = _environment(directory, language, self.slots)
 
     def render(self, name: str, values: Mapping[str, Any]) -> str:
         """Return template `name` filled; raise `SourceError` at the template's file and line."""
@@ -100,6 +89,19 @@ class Templates:
         except (UndefinedError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
             place = _template_place(error, self.directory) or str(self.directory / name)
             raise SourceError(f"{place}: {error}", remedy="correct the template") from error
+
+    def locate(self, name: str, values: Mapping[str, Any]) -> Locate:
+        """Return what finds the file and line behind a place in the filled template `name`."""
+
+        def place(line: int, column: int) -> str:
+            marking = _environment(self.directory, self._language, Slots())
+            marking.add_extension(Marks)
+            found = origin(marking.get_template(name).render(values), line, column)
+            if found is None or not (self.directory / found[0]).is_file():
+                return f"{self.directory / name}, line {line} after filling"
+            return f"{self.directory / found[0]}:{found[1]}"
+
+        return place
 
     def digest(self) -> str:
         """Return SHA-256 over the names and contents of all templates."""
@@ -127,6 +129,24 @@ class Templates:
             inline, head = (self.render(name, values) for name in names)
             self._styled = look, (inline, head)
         return self._styled[1]
+
+
+def _environment(directory: Path, language: str, slots: Slots) -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(directory),
+        autoescape=select_autoescape(("mjml.j2", "html.j2"), default_for_string=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.slots = slots  # type: ignore[attr-defined]
+    environment.add_extension(_LateConstructs)
+    environment.filters.update(
+        by_language(language),
+        heading=heading,
+        wrapped=lambda text, width=72: "\n".join(wrap(text, width)),
+    )
+    return environment
 
 
 def _files(directory: str) -> Iterator[_File]:
@@ -187,14 +207,24 @@ def _palette(accent: str, text: str, background: str, light: str) -> dict[str, s
     }
 
 
-def document(mjml: str, body: str, inline_css: str, head_css: str, preheader: str, place: str) -> str:
+def document(
+    mjml: str,
+    body: str,
+    inline_css: str,
+    head_css: str,
+    preheader: str,
+    place: str,
+    *,
+    locate: Locate | None = None,
+) -> str:
     """Return the inlined document: MJML converted, `body` set in, styles put on the elements.
 
     The body never passes through the MJML converter, which escapes attributes wrongly and drops
-    white space; `mjml` holds `BODY` where it goes.
+    white space; `mjml` holds `BODY` where it goes. `place` names the template in errors, and `locate` the
+    file and line behind a place in `mjml`.
     """
     _refuse_at_rules(inline_css)
-    html = to_html(mjml, place)
+    html = to_html(mjml, place, locate)
     if html.count(BODY) != 1:
         raise SourceError(
             f"{place}: the body is there {html.count(BODY)} times", remedy="write {{ body }} once"

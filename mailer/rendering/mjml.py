@@ -18,6 +18,7 @@ from mjml import mjml2html
 
 from mailer.errors import SourceError
 from mailer.rendering.mjml_vocabulary import ATTRIBUTES, ELEMENTS, PARENTS
+from mailer.rendering.origins import Locate
 
 MAX_CHARACTERS: Final = 1_000_000
 MAX_DEPTH: Final = 40
@@ -30,9 +31,9 @@ _BETWEEN_ROWS: Final = (["mj-column", "mj-raw"], ["mj-hero", "mj-raw"])
 _VOID: Final = frozenset({"br", "hr", "img", "wbr", "meta", "input", "col", "link", "area"})
 
 
-def to_html(mjml: str, place: str) -> str:
-    """Return the HTML of an MJML document; `place` names it in errors."""
-    safe = safe_mjml(mjml, place)
+def to_html(mjml: str, place: str, locate: Locate | None = None) -> str:
+    """Return the HTML of an MJML document; `place` names it in errors, or `locate` a place in it."""
+    safe = safe_mjml(mjml, place, locate)
     try:
         html = str(mjml2html(safe, fonts={}))
     except ValueError as error:
@@ -42,49 +43,48 @@ def to_html(mjml: str, place: str) -> str:
     return html
 
 
-def safe_mjml(mjml: str, place: str) -> str:
+def safe_mjml(mjml: str, place: str, locate: Locate | None = None) -> str:
     """Return `mjml` rewritten for the converter, or raise `SourceError` with line and suggestion."""
+    locate = locate or (lambda line, column: f"{place}, line {line} after filling")
     if len(mjml) > MAX_CHARACTERS:
         raise SourceError(f"{place}: more than {MAX_CHARACTERS:,} characters", remedy="shorten the template")
     if doctype := _DOCTYPE.search(mjml):
-        before = mjml.count("\n", 0, doctype.start())
         raise SourceError(
-            f"{place}: a template has no doctype, in line {before + 1} after filling", remedy="remove it"
+            f"{locate(*_position(mjml, doctype.start()))}: a template has no doctype", remedy="remove it"
         )
-    numeric = _ENTITY.sub(lambda found: _numeric(found, mjml, place), mjml)
-    writer = _Writer(place)
+    numeric = _ENTITY.sub(lambda found: _numeric(found, mjml, locate), mjml)
+    writer = _Writer(locate)
     try:
         writer.parser.Parse(numeric.encode(), True)
     except expat.ExpatError as error:
-        line = mjml.split("\n")[error.lineno - 1] if error.lineno <= mjml.count("\n") + 1 else ""
-        raise SourceError(
-            f"{place}: {expat.errors.messages[error.code]} in line {error.lineno} after filling: "
-            f"{line.strip()[:100]}",
-            remedy="close every tag and quote every attribute",
-        ) from error
+        raise writer.malformed(error, mjml) from error
     return "".join(writer.out)
 
 
-def _numeric(found: re.Match[str], mjml: str, place: str) -> str:
+def _position(text: str, offset: int) -> tuple[int, int]:
+    """Return line, from 1, and column, from 0."""
+    return text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset) - 1
+
+
+def _numeric(found: re.Match[str], mjml: str, locate: Locate) -> str:
     """Return an HTML entity as character references, which XML knows too."""
     if found[1] in _XML_ENTITIES:
         return found[0]
     characters = html5.get(found[1] + ";")
     if characters is None:
-        line = mjml.count("\n", 0, found.start()) + 1
-        raise SourceError(
-            f"{place}: unknown entity {found[0]} in line {line} after filling", remedy="write &amp;"
-        )
+        place = locate(*_position(mjml, found.start()))
+        raise SourceError(f"{place}: unknown entity {found[0]}", remedy="write &amp;")
     return "".join(f"&#{ord(character)};" for character in characters)
 
 
 class _Writer:
     """Expat's events, written out again."""
 
-    def __init__(self, place: str) -> None:
-        self.place = place
+    def __init__(self, locate: Locate) -> None:
+        self.locate = locate
         self.out: list[str] = []
         self.open: list[str] = []
+        self.opened_at: list[tuple[int, int]] = []
         self.parser = expat.ParserCreate()
         self.parser.buffer_text = True
         self.parser.ordered_attributes = True
@@ -102,11 +102,13 @@ class _Writer:
         elif self.open[-2:] in _BETWEEN_ROWS and name != "tr":
             raise self.error(f"<{name}> would stand between the rows of a table", "write it in <mj-text>")
         self.open.append(name)
+        self.opened_at.append((self.parser.CurrentLineNumber, self.parser.CurrentColumnNumber))
         self.out.append("<" + name + "".join(f' {key}="{_attribute(value)}"' for key, value in pairs))
         self.out.append("/>" if name in _VOID else ">")
 
     def end(self, name: str) -> None:
         self.open.pop()
+        self.opened_at.pop()
         if name not in _VOID:
             self.out.append(f"</{name}>")
 
@@ -155,8 +157,24 @@ class _Writer:
                 )
 
     def error(self, problem: str, remedy: str) -> SourceError:
+        place = self.locate(self.parser.CurrentLineNumber, self.parser.CurrentColumnNumber)
+        return SourceError(f"{place}: {problem}", remedy=remedy)
+
+    def malformed(self, error: expat.ExpatError, mjml: str) -> SourceError:
+        """Return what expat found, at the element that is not closed where that is what is wrong."""
+        code = expat.errors.messages[error.code]
+        if self.open and code in (expat.errors.XML_ERROR_TAG_MISMATCH, expat.errors.XML_ERROR_NO_ELEMENTS):
+            place = self.locate(*self.opened_at[-1])
+            said = self.locate(error.lineno, error.offset).rpartition("/")[2]
+            return SourceError(
+                f"{place}: <{self.open[-1]}> is not closed where {said} closes another element",
+                remedy="close every element that is opened, in turn",
+            )
+        lines = mjml.split("\n")
+        line = lines[error.lineno - 1].strip()[:100] if error.lineno <= len(lines) else ""
         return SourceError(
-            f"{self.place}: {problem}, in line {self.parser.CurrentLineNumber} after filling", remedy=remedy
+            f"{self.locate(error.lineno, error.offset)}: {code}: {line}",
+            remedy="close every tag and quote every attribute",
         )
 
 

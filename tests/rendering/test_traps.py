@@ -72,8 +72,8 @@ def test_empty_alternative_text_is_written() -> None:
         (mail("", head='<mj-style inline="inline">p { color: red }</mj-style>'), "no attribute 'inline'"),
         (mail("<mj-raw><p>x</p></mj-raw>"), "<p> would stand between the rows of a table"),
         (mail("<mj-raw><![if !mso]>x<![endif]></mj-raw>"), "not well-formed"),
-        ("<!doctype html>\n" + mail(""), "a template has no doctype, in line 1"),
-        ('<!DOCTYPE x [<!ENTITY a "b">]>\n' + mail("&a;"), "a template has no doctype, in line 1"),
+        ("<!doctype html>\n" + mail(""), "line 1 after filling: a template has no doctype"),
+        ('<!DOCTYPE x [<!ENTITY a "b">]>\n' + mail("&a;"), "line 1 after filling: a template has no doctype"),
     ],
 )
 def test_what_the_converter_takes_in_another_sense_is_refused(mjml: str, said: str) -> None:
@@ -83,7 +83,7 @@ def test_what_the_converter_takes_in_another_sense_is_refused(mjml: str, said: s
 
 
 def test_lines_are_counted_in_characters_and_not_in_octets() -> None:
-    with pytest.raises(SourceError, match="in line 4 after filling"):
+    with pytest.raises(SourceError, match="line 4 after filling"):
         to_html(mail("<mj-text>äöü 漢字\n👩‍🚀👩‍🚀\né</mj-text>\n<mj-txt />"), "t")
 
 
