@@ -13,6 +13,7 @@ from mailer.audience import exporting, suppression
 from mailer.audience.bounced import mark_bounced
 from mailer.audience.erasing import erase
 from mailer.audience.importing import ImportReport, import_file
+from mailer.audience.preferences import allow_tracking
 from mailer.audience.presets import PRESETS
 from mailer.audience.reverting import Reverted, revert
 from mailer.audience.subscribers import (
@@ -163,6 +164,15 @@ def test_whom_others_added_is_taken_off(database: Database, folder: Path, at: da
         "unsubscribed",
         [("", "active", way), ("active", "unsubscribed", "import")],
     )
+
+
+def test_preferences_of_somebody_imported_are_no_consent(
+    database: Database, folder: Path, at: datetime
+) -> None:
+    bring(database, folder, "email\nana@example.org\n", at)
+    with database.transaction() as session:
+        assert allow_tracking(session, number_of(database), True, origin=Origin("page"), at=at)
+    assert bring(database, folder, OUT_THERE, at).taken_off == 1
 
 
 @pytest.mark.parametrize(
