@@ -15,11 +15,15 @@ import os
 import re
 import sys
 import tempfile
+import threading
+from collections.abc import Callable
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
+
+from lxml import etree
 
 from mailer.errors import SourceError
 
@@ -45,6 +49,7 @@ def inlined(html: str, css: str) -> str:
         cache_css_parsing=False,
     ).transform(pretty_print=False)
     _kept().save()
+    _current.tree = None
     return result
 
 
@@ -161,7 +166,7 @@ def _quieten() -> None:
 
 
 class _Inliner(_Premailer):  # type: ignore[misc]
-    """Premailer that reads a style sheet once, and tries only rules that may match."""
+    """Premailer that reads a style sheet once."""
 
     def _parse_style_rules(self, css_body: str, ruleset_index: int) -> tuple[list[Rule], list[Any]]:
         kept = _kept()
@@ -175,20 +180,70 @@ class _Inliner(_Premailer):  # type: ignore[misc]
                     remedy="move it to head.css.j2",
                 )
             kept.add_sheet(key, rules)
-        lower = self.html.lower()
-        tried = []
-        for rule in rules:
-            classes, tags = _named(rule[1])
-            if all(name in self.html for name in classes) and all(tag in lower for tag in tags):
-                tried.append(rule)
-        return tried, []
+        return rules, []
 
 
-@cache
-def _named(selector: str) -> tuple[list[str], list[str]]:
-    """Return the classes in a selector, and its tags as they are written in HTML."""
-    return _CLASS.findall(selector), ["<" + tag.lower() for tag in _TAG.findall(selector)]
+_read_selector: Any = _transforming._create_cssselector
+_SIMPLE: Final = re.compile(r"(?:[a-z][a-z0-9]*)?(?:\.[A-Za-z_][\w-]*)*")
 
 
-_CLASS: Final = re.compile(r"\.([A-Za-z_][\w-]*)")
-_TAG: Final = re.compile(r"(?:^|[\s>+~])([A-Za-z][A-Za-z0-9]*)")
+def _selector(selector: str) -> Callable[[Any], list[Any]]:
+    """Return what finds the elements of a selector, in the order of the document, as premailer's own does.
+
+    Elements and classes within one another are looked up; an XPath, which goes through the document for
+    each, is for the others.
+    """
+    chain = tuple(selector.split())
+    if "." not in selector or not all(_SIMPLE.fullmatch(part) for part in chain):
+        return _read_selector(selector)  # type: ignore[no-any-return]
+    return lambda page: _tree_of(page).matching(chain)
+
+
+_transforming._create_cssselector = _selector  # type: ignore[attr-defined]
+
+
+class _Tree:
+    """The elements of a document by name and by class."""
+
+    def __init__(self, page: Any) -> None:
+        self.page = page
+        self._all: list[Any] = list(page.iter(etree.Element))
+        self._tags: dict[str, list[Any]] = {}
+        self._classes: dict[str, list[Any]] = {}
+        self._below: dict[tuple[str, ...], set[Any]] = {}
+        for element in self._all:
+            self._tags.setdefault(element.tag, []).append(element)
+            if names := element.get("class"):
+                for name in set(names.split()):
+                    self._classes.setdefault(name, []).append(element)
+
+    def matching(self, chain: tuple[str, ...]) -> list[Any]:
+        """Return the elements that fit the last part and stand below others that fit those before it."""
+        tag, *classes = chain[-1].split(".")
+        found = self._tags.get(tag, []) if tag else self._classes.get(classes.pop(), [])
+        for name in classes:
+            found = [element for element in found if element in self._classes.get(name, ())]
+        if not found or len(chain) == 1:
+            return found
+        below = self._descendants(chain[:-1])
+        return [element for element in found if element in below]
+
+    def _descendants(self, chain: tuple[str, ...]) -> set[Any]:
+        below = self._below.get(chain)
+        if below is None:
+            below = self._below[chain] = {
+                element for above in self.matching(chain) for element in above.iterdescendants(etree.Element)
+            }
+        return below
+
+
+_current = threading.local()
+
+
+def _tree_of(page: Any) -> _Tree:
+    tree: _Tree | None = getattr(_current, "tree", None)
+    if tree is None or tree.page is not page:
+        # Premailer takes style sheets out of the document before it looks for the first rule's elements,
+        # and changes nothing until it has all of them.
+        tree = _current.tree = _Tree(page)
+    return tree

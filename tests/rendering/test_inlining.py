@@ -9,6 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lxml import etree
+from lxml.cssselect import CSSSelector
 
 from mailer.errors import SourceError
 from mailer.rendering import inlining
@@ -115,3 +119,28 @@ def test_what_is_kept_has_a_bound(tmp_path: Path) -> None:
 def test_pseudo_class_is_refused(folder: Path) -> None:
     with pytest.raises(SourceError, match="pseudo-class"):
         inlined(PAGE, "a:hover{color:red}")
+
+
+_PART = st.builds(
+    lambda tag, classes: tag + "".join(f".{name}" for name in classes) or "p",
+    st.sampled_from(["", "p", "div", "a", "h2", "td"]),
+    st.lists(st.sampled_from(["a", "b", "c-d", "_e"]), max_size=2, unique=True),
+)
+_NODES = st.recursive(
+    st.just("x"),
+    lambda inner: st.builds(
+        lambda tag, classes, content: f"<{tag} class='{' '.join(classes)}'>{''.join(content)}</{tag}>",
+        st.sampled_from(["p", "div", "a", "h2", "DIV"]),
+        st.lists(st.sampled_from(["a", "b", "c-d", "_e", "A", "\ta"]), max_size=3),
+        st.lists(inner, max_size=4),
+    ),
+    max_leaves=25,
+)
+
+
+@given(html=_NODES, parts=st.lists(_PART, min_size=1, max_size=4), joint=st.sampled_from([" ", "  ", " > "]))
+@settings(deadline=None)
+def test_elements_are_those_of_the_selector_in_their_order(html: str, parts: list[str], joint: str) -> None:
+    page = etree.fromstring(f"<html><body><!-- <p class='a'> -->{html}</body></html>", etree.HTMLParser())
+    selector = joint.join(parts)
+    assert inlining._selector(selector)(page) == CSSSelector(selector)(page)
