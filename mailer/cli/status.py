@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from mailer.cli import books as shown
 from mailer.cli.app import App, Command, json_option, pass_app, yes_option
 from mailer.cli.canary import describe
-from mailer.database.models import DeliveryState
+from mailer.database.models import DeliveryState, IssueState
 from mailer.delivery import canary, issues, queue
 from mailer.delivery.canary import Findings
 from mailer.delivery.issues import QueuedIssue
@@ -98,10 +98,15 @@ def cancel(app: App, issue: str, yes: bool) -> None:
 )
 @pass_app
 def retry(app: App, issue: str, only: str) -> None:
-    """Queue deliveries of ISSUE again; `mailer send ISSUE` then sends them."""
+    """Queue deliveries of ISSUE again; `mailer send ISSUE` then sends them.
+
+    An issue that is paused stays so until `mailer resume ISSUE`.
+    """
     with app.database.transaction() as session:
-        queued = issues.retry(session, _known(session, issue).id, DeliveryState(only), at=datetime.now(UTC))
-    app.out(f"{issue}: {queued:,} deliveries are queued again")
+        known = _known(session, issue)
+        queued = issues.retry(session, known.id, DeliveryState(only), at=datetime.now(UTC))
+    paused = f"; it is paused: mailer resume {issue}" if known.state is IssueState.PAUSED else ""
+    app.out(f"{issue}: {queued:,} deliveries are queued again{paused}")
 
 
 def _known(session: Session, name: str) -> QueuedIssue:

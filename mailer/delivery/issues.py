@@ -147,7 +147,10 @@ def count_audience(session: Session, condition: ColumnElement[bool] | None, *, a
 
 
 def retry(session: Session, issue_id: int, state: DeliveryState, *, at: datetime) -> int:
-    """Queue again what stands in `state` (failed, deferred or uncertain); return how many."""
+    """Queue again what stands in `state` (failed, deferred or uncertain); return how many.
+
+    An issue that was finished or cancelled is sent again for them; a paused one stays paused.
+    """
     if state not in (DeliveryState.FAILED, DeliveryState.DEFERRED, DeliveryState.UNCERTAIN):
         raise ValueError(f"{state} deliveries are not retried")
     done = count_of(
@@ -158,7 +161,8 @@ def retry(session: Session, issue_id: int, state: DeliveryState, *, at: datetime
         )
     )
     if done:
-        _set_state(session, issue_id, IssueState.SENDING)
+        ended = (IssueState.FINISHED, IssueState.CANCELLED)
+        _set_state(session, issue_id, IssueState.SENDING, only_from=ended)
     return done
 
 
@@ -188,6 +192,10 @@ def cancel(session: Session, issue_id: int, *, at: datetime) -> int:
     if get(session, issue_id).state is IssueState.FINISHED:
         raise RefusedError("the issue is finished: there is nothing left to cancel")
     _set_state(session, issue_id, IssueState.CANCELLED, "cancelled by the operator")
+    return _skip_waiting(session, issue_id, at)
+
+
+def _skip_waiting(session: Session, issue_id: int, at: datetime) -> int:
     return count_of(
         session.execute(
             update(Delivery)
@@ -201,7 +209,14 @@ def cancel(session: Session, issue_id: int, *, at: datetime) -> int:
 
 
 def finish(session: Session, issue_id: int, *, at: datetime) -> bool:
-    """Mark an issue finished if nothing of it is open; return whether it is finished now."""
+    """Mark an issue finished if nothing of it is open; return whether it is finished now.
+
+    Of a cancelled one, what its run gave back or put off is skipped as well.
+    """
+    # Whoever cancels at this moment is waited for, or finds what this transaction gave back.
+    state = session.scalar(select(StoredIssue.state).where(StoredIssue.id == issue_id).with_for_update())
+    if state == IssueState.CANCELLED.value:
+        _skip_waiting(session, issue_id, at)
     waiting = [
         state.value
         for state in (

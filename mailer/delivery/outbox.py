@@ -7,6 +7,7 @@ with a script of answers, the faulty server of rehearsals.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
 import re
@@ -116,5 +117,7 @@ class Outbox:
             (self._maildir / "tmp" / name).write_bytes(top.encode() + content)
             (self._maildir / "tmp" / name).rename(self._maildir / "new" / name)
         except OSError as error:
+            with contextlib.suppress(OSError):
+                (self._maildir / "tmp" / name).unlink()
             return f"452 4.3.1 The outbox cannot store it: {error.strerror}"
         return f"250 2.0.0 Kept as {number}"

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -190,9 +190,10 @@ class Pool:
 
     async def _feed(self) -> None:
         """Keep a window of items waiting for those who may start them."""
-        without: frozenset[str] | None = None
-        """The domains excepted when `claim` had nothing more to give."""
+        without: frozenset[str] | None = None  # the domains excepted when `claim` had nothing more to give
         while not self.stopping:
+            for lane in self.lanes.limited():
+                self._release(lane)  # what came here, or came back, after its provider was held
             crowded = self._crowded()
             domains = self.lanes.domains_of(crowded)
             ready = self.lanes.waiting - sum(len(lane.waiting) for lane in crowded)
@@ -221,9 +222,9 @@ class Pool:
                 self._give_back(self.lanes.give_back(lane, keep=self._lane_enough))
         return self.lanes.waiting <= 2 * self._window
 
-    def _add(self, items: Iterable[Item]) -> None:
+    def _add(self, items: Sequence[Item]) -> None:
+        self._pending += len(items)
         for item in items:
-            self._pending += 1
             self.lanes.add(item)
         self._announce_work()
 

@@ -241,6 +241,9 @@ def recover(session: Session, issue_id: int, *, at: datetime, run_id: int | None
                 state=DeliveryState.UNCERTAIN.value,
                 due_at=at,
                 changed_at=at,
+                code=None,
+                enhanced=None,
+                bounce_class=None,
                 reply="the run was interrupted after this delivery was claimed",
             )
         )
@@ -327,29 +330,37 @@ def settle(
 
 def release(
     session: Session, issue_id: int, subscriber_ids: Iterable[int], *, run_id: int, at: datetime
-) -> int:
-    """Give back deliveries of which no octet left: they are `queued` again, the try uncounted."""
-    wanted = list(subscriber_ids)
-    if not wanted:
-        return 0
-    return count_of(
-        session.execute(
-            update(Delivery)
-            .where(
-                Delivery.issue_id == issue_id,
-                Delivery.subscriber_id.in_(wanted),
-                Delivery.state == DeliveryState.SENDING.value,
-                Delivery.run_id == run_id,
-            )
-            .values(
-                state=DeliveryState.QUEUED.value,
-                run_id=None,
-                attempts=Delivery.attempts - 1,
-                first_at=case((Delivery.attempts <= 1, None), else_=Delivery.first_at),
-                changed_at=at,
-            )
-        )
+) -> Counter[str]:
+    """Give back deliveries of which no octet left, the try uncounted; return how many are in which state.
+
+    Each is again what it was when it was claimed.
+    """
+    before = case(
+        (Delivery.due_at.is_(None), DeliveryState.QUEUED.value),
+        # Only what nobody answered has neither a code nor a class.
+        (and_(Delivery.code.is_(None), Delivery.bounce_class.is_(None)), DeliveryState.UNCERTAIN.value),
+        else_=DeliveryState.DEFERRED.value,
     )
+    if not (wanted := list(subscriber_ids)):
+        return Counter()
+    given_back = (
+        update(Delivery)
+        .where(
+            Delivery.issue_id == issue_id,
+            Delivery.subscriber_id.in_(wanted),
+            Delivery.state == DeliveryState.SENDING.value,
+            Delivery.run_id == run_id,
+        )
+        .values(
+            state=before,
+            run_id=None,
+            attempts=Delivery.attempts - 1,
+            first_at=case((Delivery.attempts <= 1, None), else_=Delivery.first_at),
+            changed_at=at,
+        )
+        .returning(Delivery.state)
+    )
+    return Counter(session.execute(given_back, execution_options={"synchronize_session": False}).scalars())
 
 
 def _mark_sending(

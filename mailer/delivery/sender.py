@@ -40,6 +40,7 @@ from mailer.replies import ReplyClass, Verdict
 
 # Outcomes are written at the latest after this long, however slow the relay.
 _SETTLE_SECONDS = 0.5
+_LOOK_AGAIN_SECONDS = 60.0
 # How long a provider that blocks our address or domain is left alone when it does not say.
 _REPUTATION_HOLD_SECONDS = 3600.0
 
@@ -283,7 +284,8 @@ class Sender:
             waits.append((due - self._clock()).total_seconds())
         if not waits:
             return False
-        seconds = max(0.05, min(waits))
+        # Not to the end at once: the clock may be set, and another process may queue some again.
+        seconds = max(0.05, min(*waits, _LOOK_AGAIN_SECONDS))
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stopped.wait(), seconds)
         return self._ending is None
@@ -326,7 +328,7 @@ class Sender:
         taken = Taken([], self._after, 0, Counter())
         with self._database.transaction() as session:
             queue.settle(session, self._issue_id, outcomes, run_id=self._run_id, at=at)
-            queue.release(session, self._issue_id, released, run_id=self._run_id, at=at)
+            given_back = queue.release(session, self._issue_id, released, run_id=self._run_id, at=at)
             if refusals:
                 self._learn(session, refusals, at)
             issue = issues.get(session, self._issue_id)
@@ -339,7 +341,7 @@ class Sender:
                 )  # fmt: skip
         self._counts.subtract(taken.left)
         self._counts[DeliveryState.SENDING.value] += len(taken.claimed) - len(outcomes) - len(released)
-        self._counts[DeliveryState.QUEUED.value] += len(released)
+        self._counts.update(given_back)
         self._counts[DeliveryState.SKIPPED.value] += taken.skipped
         self._counts.update(outcome.state.value for outcome in outcomes)
         self._heed(state)

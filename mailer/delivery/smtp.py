@@ -181,12 +181,18 @@ class _Run:
         answers: list[RawReply] = []
         for place, patience_seconds in enumerate(self._patience):
             if not pipelining:
+                self._check_turn()
                 wire.write(commands[place])
             answer = await wire.reply(patience_seconds)
             answers.append(answer)
             if answer.code == 421 or not (pipelining or 200 <= answer.code < 300):
                 break
         return answers
+
+    def _check_turn(self) -> None:
+        """Raise `WireError` when the server has spoken unasked: what it said answers nothing of ours."""
+        if not self._wire.usable:
+            raise WireError("the server spoke out of turn, or closed the connection")
 
     def _next_commands(self) -> tuple[bytes, ...]:
         """Return the commands of the message that follows, where they may leave at once."""
@@ -198,8 +204,7 @@ class _Run:
         """Send the body, with the next message's commands behind it, and settle it."""
         wire = self._wire
         following = self._next_commands()
-        if not wire.usable:
-            raise WireError("the server spoke out of turn, or closed the connection")
+        self._check_turn()
         content = outgoing.content if outgoing.wire_safe else wire_safe(outgoing.content)
         self._body_written = True
         wire.write(content, b".\r\n", *following)
@@ -208,12 +213,17 @@ class _Run:
         final = await wire.reply(self._timeouts.final_dot)
         if not (200 <= final.code < 300 or 400 <= final.code < 600):
             raise WireError(f"the server answered {final.code} to a message")
+        if wire.paused and final.code < 300:
+            raise WireError("the server accepted a message before it had come")
         self._finish(Fate.ACCEPTED if final.code < 300 else Fate.REFUSED, Stage.BODY, final)
         _check_open(final)
 
     async def _recover(self, answers: list[RawReply]) -> None:
         """Settle the message that was refused and make the server ready for the next one."""
         stage, refusal = _refusal(answers)
+        if len(answers) == 3 and 200 <= answers[2].code < 300:
+            # DATA has no such answer: one of the three was not asked for, so none can be told from another.
+            stage, refusal = Stage.DATA, answers[2]
         if not 400 <= refusal.code < 600:
             problem = f"the server answered {refusal.code} to {stage.upper()}"
             self._finish(Fate.LOST, stage, refusal, problem)
@@ -226,8 +236,7 @@ class _Run:
         # RFC 2920 section 3.1: DATA was accepted without a recipient, so the message must be empty.
         ending = (b".\r\n",) if data else (b"RSET\r\n",) if mail else ()
         following = self._next_commands()
-        if not self._wire.usable:
-            raise WireError("the server spoke out of turn, or closed the connection")
+        self._check_turn()
         self._wire.write(*ending, *following)
         if ending:
             _check_open(await self._wire.reply(self._timeouts.final_dot))

@@ -19,6 +19,7 @@ EHLO = b"250-test.example\r\n250-PIPELINING\r\n250-SIZE 10000000\r\n250-8BITMIME
 
 Answer = Callable[[str, int], bytes | None]
 T = TypeVar("T")
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]
 Loop = Callable[[], asyncio.AbstractEventLoop]
 chosen: list[Loop] = [asyncio.new_event_loop]
 """The loop that `run_async` uses; the fixture `each_loop` changes it."""
@@ -153,8 +154,10 @@ class _Conversation:
 
 
 @asynccontextmanager
-async def serving(script: Script, tls: ssl.SSLContext | None = None) -> AsyncIterator[Relay]:
-    """Run the server; yield the relay that names it."""
+async def serving(
+    script: Script, tls: ssl.SSLContext | None = None, handler: Handler | None = None
+) -> AsyncIterator[Relay]:
+    """Run the server; yield the relay that names it. `handler` replaces the script's conversation."""
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         script.connections += 1
@@ -162,7 +165,7 @@ async def serving(script: Script, tls: ssl.SSLContext | None = None) -> AsyncIte
         script.most_open = max(script.most_open, script.open)
         script.writers.append(writer)
         try:
-            await _Conversation(script, reader, writer).hold()
+            await (handler(reader, writer) if handler else _Conversation(script, reader, writer).hold())
         except OSError as error:
             script.commands.append(f"({error})")
         finally:

@@ -26,7 +26,7 @@ from mailer.delivery.pool import Access
 from mailer.delivery.sender import Ended, Ending, Sender
 from mailer.rendering.message import Composer
 from tests.delivery.scene import EDITION, SIGNER, books, learn_nothing, queued
-from tests.delivery.scripted import CLOSE, EHLO, SILENCE, Script, serving
+from tests.delivery.scripted import CLOSE, EHLO, SILENCE, Handler, Script, serving
 
 PEOPLE = 8
 LOCK_STEP = b"250-test.example\r\n250 8BITMIME\r\n"
@@ -40,9 +40,16 @@ class Met:
     """What a run against a hostile server came to."""
 
     def __init__(
-        self, database: Database, script: Script, *, connections: int = 2, wait: bool = False
+        self,
+        database: Database,
+        script: Script,
+        *,
+        connections: int = 2,
+        wait: bool = False,
+        handler: Handler | None = None,
     ) -> None:
         self.script = script
+        self._handler = handler
         issue = queued(database, PEOPLE)
         settings = DeliverySettings(
             window=20, uncertain="hold", wait_for_retries=wait, give_up_after=timedelta(hours=4)
@@ -61,7 +68,7 @@ class Met:
     ) -> tuple[Ended, float]:
         loop = asyncio.get_running_loop()
         began, at = loop.time(), datetime.now(UTC)
-        async with serving(script) as relay:
+        async with serving(script, handler=self._handler) as relay:
             composer = Composer(
                 EDITION,
                 issue_id=issue_id,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,10 +12,11 @@ from hypothesis import strategies as st
 
 from mailer.address import Envelope
 from mailer.config import Provider
-from mailer.delivery.smtp import Fate, Outgoing, Timeouts
+from mailer.delivery.pool import Item
+from mailer.delivery.smtp import Fate, Outcome, Outgoing, Timeouts
 from mailer.errors import RelayError
 from tests.delivery.scripted import CLOSE, EHLO, SILENCE, Script
-from tests.delivery.test_pool import Queue, run
+from tests.delivery.test_pool import Queue, queue, run
 
 pytestmark = pytest.mark.usefixtures("each_loop")
 
@@ -77,3 +79,44 @@ def test_outcomes_agree_with_what_the_servers_took(seed: int, often: float, pipe
             assert taken[key] == 1
         else:
             assert taken[key] <= 1
+
+
+class HeldOnTheWay(Queue):
+    """A queue whose provider is held while a claim for it is on its way."""
+
+    async def claim(self, count: int, except_domains: frozenset[str]) -> Sequence[Item]:
+        items = await super().claim(count, except_domains)
+        if len(self.claims) == 1:
+            assert self.pool is not None
+            self.pool.hold("big.example", 40)
+        return items
+
+
+def test_what_was_being_claimed_when_its_provider_was_held_goes_back() -> None:
+    work = HeldOnTheWay(dict.fromkeys(range(1, 31), "big.example"))
+    run(work, [Script()])
+    assert work.pool is not None
+    # It returned before the time was over, and holds nothing that others could not have.
+    assert (list(work.pool.held()), work.claimed, work.outcomes) == (["big.example"], set(), {})
+
+
+def test_what_was_lost_when_its_provider_was_held_goes_back() -> None:
+    work = queue(2, "big.example")
+
+    def hold(outcome: Outcome) -> None:
+        if outcome.fate is Fate.REFUSED:
+            assert work.pool is not None
+            work.pool.hold("big.example", 40)
+
+    def answer(verb: str, nth: int) -> bytes | None:
+        if verb == "BODY":
+            return b"550 5.7.1 your address is on our list\r\n" if nth == 1 else None
+        # The provider blocks us: the other message breaks off before its body.
+        return CLOSE if (verb, nth) == ("RCPT", 2) else None
+
+    work.on_settle = hold
+    run(work, [Script(answer=answer)], settings=[{"connections": 1}])
+    assert work.pool is not None
+    assert list(work.pool.held()) == ["big.example"]
+    assert {key: outcome.fate for key, outcome in work.outcomes.items()} == {1: Fate.REFUSED}
+    assert work.claimed == {1}
