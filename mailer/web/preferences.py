@@ -17,6 +17,7 @@ from limits import RateLimitItemPerHour
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 from sqlalchemy.orm import Session
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
@@ -38,6 +39,8 @@ from mailer.web.writer import Work, Writer
 WEEKS: Final = (2, 4, 8, 12, 26)
 _PROOFS: Final = RateLimitItemPerHour(10)
 """Addresses typed as a proof, for one subscriber."""
+_CHANGES: Final = RateLimitItemPerHour(60)
+"""Changes of one subscriber, each a line in the ledger; to leave is never among them."""
 
 
 _STANDING: Final = {
@@ -180,6 +183,8 @@ class Deciding:
     async def _write(self, request: Request, work: Work[tuple[Change, Any], bool], wish: object) -> bool:
         """Write what the person of a request wants; return whether that changed anything."""
         subject = self._signer.read_link(request.path_params["token"])
+        if not self._limiter.hit(_CHANGES, "change", str(subject.subscriber_id)):
+            raise HTTPException(429, headers={"retry-after": "3600"})
         change = Change(subject.subscriber_id, origin_of(request, subject, "page"), datetime.now(UTC))
         return await asyncio.wrap_future(self._writer.submit(work, (change, wish)))
 

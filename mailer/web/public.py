@@ -167,6 +167,8 @@ def _tell_failures(app: FastAPI, look: Look) -> None:
         voice = look.to(request)
         if error.status_code == HTTPStatus.NOT_FOUND:
             title, text = voice.say("Page not found"), voice.say("There is no page at this address.")
+        elif error.status_code == HTTPStatus.TOO_MANY_REQUESTS:
+            title, text = voice.say("Too many requests"), voice.say("Please try again in an hour.")
         else:
             title = voice.say("This did not work")
             text = voice.say("The request cannot be answered (%(code)s).", code=error.status_code)

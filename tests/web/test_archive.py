@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 from lxml import etree, html
@@ -136,6 +137,25 @@ def test_feed_is_whole_and_holds_anywhere(open_site: OpenSite) -> None:
         f"{base}/archive/007-spring/{CROCUS.name}",
         f"{base}/subscribe",
     ]
+
+
+def test_feed_is_what_the_standard_asks_for(site: Site) -> None:
+    schema = etree.RelaxNG(etree.parse(Path(__file__).with_name("atom.rng")))
+    none = etree.fromstring(site.client.get("/feed.xml").content)
+    assert schema.validate(none), schema.error_log
+    for number, title in enumerate(("Plain", "A <b> & \u00fc", "\x0bOdd")):
+        site.issue(edition(f"{number:03}-x", title=title))
+    feed = etree.fromstring(site.client.get("/feed.xml").content)
+    assert len(feed.findall("a:entry", _ATOM)) == 3
+    assert schema.validate(feed), schema.error_log
+    assert feed.findtext("a:updated", namespaces=_ATOM) is not None
+    for missing in ("a:updated", "a:entry/a:id", "a:author", "a:entry/a:content"):
+        broken = etree.fromstring(etree.tostring(feed))
+        for element in broken.findall(missing, _ATOM):
+            parent = element.getparent()
+            assert parent is not None
+            parent.remove(element)
+        assert (missing, schema.validate(broken)) == (missing, False)
 
 
 def test_feed_follows_what_is_listed(site: Site) -> None:

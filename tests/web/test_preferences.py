@@ -211,3 +211,23 @@ def test_forwarded_link_neither_tells_nor_erases(site: Site, kind: str) -> None:
 @pytest.mark.parametrize("kind", ["pause", "tracking", "data", "erase"])
 def test_forged_links_change_nothing(site: Site, kind: str) -> None:
     assert site.client.post(f"/p/forged/{kind}", data={"weeks": "4"}).status_code == 404
+
+
+def test_changes_have_a_limit_for_each_person_and_leaving_has_none(site: Site) -> None:
+    subscriber, other = site.subscribe(), site.subscribe("al@example.org")
+    path = f"/p/{site.link(subscriber)}"
+    codes = [
+        site.client.post(path, data={"action": "name", "name": f"Jo {number}"}).status_code
+        for number in range(60)
+    ]
+    assert set(codes) == {200}
+    refused = site.client.post(f"{path}/pause", data={"weeks": "4"}, headers={"accept-language": "de"})
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "3600")
+    assert "Zu viele Anfragen" in refused.text
+    assert _stored(site, subscriber).name == "Jo 59"
+    assert _stored(site, subscriber).paused_until is None
+    assert len(_notes(site, subscriber)) == 60
+    named = site.client.post(f"/p/{site.link(other)}", data={"action": "name", "name": "Al"})
+    assert named.status_code == 200
+    assert site.client.post(path, data={"action": "unsubscribe"}).status_code == 200
+    assert site.status(subscriber) == "unsubscribed"

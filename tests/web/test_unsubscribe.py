@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from mailer.audience.subscribers import Origin, change_status, history
-from mailer.config import Newsletter
-from mailer.database.models import Subscriber, SubscriberStatus
+from mailer.config import Newsletter, Tracking
+from mailer.database.models import Event, Subscriber, SubscriberStatus
 from mailer.tokens import Signer, Subject
 from tests.web.conftest import CROCUS, SECRET, OpenSite, Site, edition
 
@@ -287,6 +288,30 @@ def test_scanner_that_follows_every_link_ten_times_changes_nothing(site: Site) -
     for path in (f"/p/{token}/pause", f"/p/{token}/tracking"):
         assert site.client.get(path).status_code == 405
     assert everything_in(site) == before
+
+
+def test_scanner_is_counted_as_a_machine_and_changes_nothing_where_opens_and_clicks_are_noted(
+    open_site: OpenSite,
+) -> None:
+    with open_site(tracking=Tracking(opens=True, clicks=True)) as site:
+        subscriber = site.subscribe()
+        with site.database.transaction() as session:
+            session.execute(
+                update(Subscriber).where(Subscriber.id == subscriber).values(tracking_consent=True)
+            )
+        token = site.link(subscriber, site.issue(edition()))
+        before = [line for line in everything_in(site) if '"events"' not in line]
+        for path in [f"/c/{token}/0", f"/o/{token}.gif", f"/u/{token}", f"/p/{token}"] * 10:
+            for method in ("HEAD", "GET"):
+                answer = site.client.request(method, path, headers={"User-Agent": "LinkScanner/1.0 (bot)"})
+                assert (path, answer.status_code in (200, 302)) == (path, True)
+        # What was handed to the writer before this has been written after it.
+        assert site.client.post(f"/u/{site.link(999_999)}", data={"confirm": "yes"}).status_code == 200
+        with site.database.reading() as session:
+            events = session.execute(select(Event.kind, Event.details)).all()
+        assert Counter(kind for kind, _ in events) == {"click": 10, "open": 10}
+        assert {details.get("machine") for _, details in events} == {"scanner"}
+        assert [line for line in everything_in(site) if '"events"' not in line] == before
 
 
 def everything_in(site: Site) -> list[str]:
