@@ -26,9 +26,12 @@ STARTTLS = b"250-test.example\r\n250-STARTTLS\r\n250 PIPELINING\r\n"
 AUTH = b"250-test.example\r\n250-AUTH PLAIN\r\n250 PIPELINING\r\n"
 
 
+Pair = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]
+
+
 def certificate(
-    name: str, issuer: tuple[x509.Certificate, ec.EllipticCurvePrivateKey] | None = None
-) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    name: str, issuer: Pair | None = None, *, lasts: datetime.timedelta = datetime.timedelta(days=1)
+) -> Pair:
     """Return a certificate for 127.0.0.1, or an authority when there is no issuer, and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
@@ -41,7 +44,7 @@ def certificate(
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
+        .not_valid_after(now + lasts)
         .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(
@@ -57,23 +60,34 @@ def certificate(
     return builder.sign(signer, hashes.SHA256()), key
 
 
-@pytest.fixture(scope="module")
-def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """Return the context of a server with a certificate, and one of a client that trusts its issuer."""
-    folder: Path = tmp_path_factory.mktemp("tls")
-    authority = certificate("Test authority")
-    leaf, key = certificate("127.0.0.1", authority)
-    (folder / "leaf.pem").write_bytes(
+def server_context(pair: Pair, folder: Path) -> ssl.SSLContext:
+    """Return the context of a server that shows this certificate."""
+    leaf, key = pair
+    path = folder / f"{leaf.serial_number}.pem"
+    path.write_bytes(
         leaf.public_bytes(serialization.Encoding.PEM)
         + key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
     )
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    server.load_cert_chain(folder / "leaf.pem")
+    server.load_cert_chain(path)
+    return server
+
+
+def trusting(authority: Pair) -> ssl.SSLContext:
+    """Return the context of a client that trusts an authority."""
     client = client_context()
     client.load_verify_locations(cadata=authority[0].public_bytes(serialization.Encoding.PEM).decode())
-    return server, client
+    return client
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Return the context of a server with a certificate, and one of a client that trusts its issuer."""
+    authority = certificate("Test authority")
+    leaf = certificate("127.0.0.1", authority)
+    return server_context(leaf, tmp_path_factory.mktemp("tls")), trusting(authority)
 
 
 def connect(

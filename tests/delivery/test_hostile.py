@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 import re
+import ssl
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -47,24 +48,29 @@ class Met:
         connections: int = 2,
         wait: bool = False,
         handler: Handler | None = None,
+        clock: Callable[[float], float] = lambda seconds: seconds,
+        tls: ssl.SSLContext | None = None,
+        **changes: Any,
     ) -> None:
+        """Send; `clock` says what the wall clock shows so long after the start, `changes` are the relay's."""
         self.script = script
+        self._clock = clock
+        self._tls = tls
+        self._changes = {"connections": connections, **changes}
         self._handler = handler
         issue = queued(database, PEOPLE)
         settings = DeliverySettings(
             window=20, uncertain="hold", wait_for_retries=wait, give_up_after=timedelta(hours=4)
         )
         with asyncio.Runner(loop_factory=FastLoop) as runner:
-            self.ended, self.seconds = runner.run(
-                self._send(database, issue.id, script, settings, connections)
-            )
+            self.ended, self.seconds = runner.run(self._send(database, issue.id, script, settings))
         self.books = books(database, issue)
         with database.reading() as session:
             rows = session.execute(select(Delivery.subscriber_id, Delivery.state))
             self.states = {f"s{number}@example.org": DeliveryState(state) for number, state in rows}
 
     async def _send(
-        self, database: Database, issue_id: int, script: Script, settings: DeliverySettings, connections: int
+        self, database: Database, issue_id: int, script: Script, settings: DeliverySettings
     ) -> tuple[Ended, float]:
         loop = asyncio.get_running_loop()
         began, at = loop.time(), datetime.now(UTC)
@@ -82,11 +88,11 @@ class Met:
                 database,
                 issue_id,
                 composer,
-                {"main": Access(msgspec.structs.replace(relay, connections=connections))},
+                {"main": Access(msgspec.structs.replace(relay, **self._changes), tls=self._tls)},
                 settings,
                 learn=learn_nothing,
                 jitter=lambda: 1.0,
-                clock=lambda: at + timedelta(seconds=loop.time() - began),
+                clock=lambda: at + timedelta(seconds=self._clock(loop.time() - began)),
                 ticks=loop.time,
                 settle_seconds=60,
                 client_name="here.example",

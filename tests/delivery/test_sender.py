@@ -194,6 +194,25 @@ def test_cancel_skips_what_waits(database: Database, tmp_path: Path) -> None:
     assert books(database, issue).skipped == 30
 
 
+def test_cancel_in_the_middle_leaves_nothing_waiting(database: Database, tmp_path: Path) -> None:
+    issue = queued(database, 200)
+
+    def cancel(known: Books, sender: Sender) -> None:
+        if known.sent >= 20:
+            with database.transaction() as session:
+                issues.cancel(session, issue.id, at=AT)
+
+    def answer(recipient: str) -> str | None:
+        return "451 4.3.0 Try again later" if recipient.startswith("s1") else None
+
+    ended = run(database, issue, tmp_path / "out", answer=answer, meanwhile=cancel)
+    assert ended.ending is Ending.CANCELLED
+    # What the run gave back and what it put off included: a later retry of others would send it.
+    assert ended.books.sent + ended.books.skipped == 200
+    assert len(recipients(tmp_path / "out")) == ended.books.sent
+    assert books(database, issue) == ended.books
+
+
 @pytest.mark.parametrize(("policy", "copies"), [("resend", 2), ("hold", 1)])
 def test_interrupted_window_becomes_uncertain_and_follows_the_policy(
     database: Database, tmp_path: Path, policy: str, copies: int

@@ -1,0 +1,260 @@
+"""Whatever is done to a queue and in which order: the books balance, and each row is where it must be."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from itertools import count
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from sqlalchemy import select, update
+
+from mailer.database.models import Delivery, DeliveryState, IssueState, Subscriber, SubscriberStatus
+from mailer.database.session import Database
+from mailer.delivery import issues, queue
+from mailer.delivery.queue import Settled
+from mailer.delivery.waiting import waiting
+from mailer.errors import RefusedError
+from tests.delivery.scene import AT, EDITION, books, queued, subscribe
+
+PEOPLE = 12
+QUEUED, SENDING, SENT = DeliveryState.QUEUED, DeliveryState.SENDING, DeliveryState.SENT
+DEFERRED, FAILED = DeliveryState.DEFERRED, DeliveryState.FAILED
+UNCERTAIN, SKIPPED = DeliveryState.UNCERTAIN, DeliveryState.SKIPPED
+NUMBERS = count(1)
+SOME = st.sets(st.integers(1, PEOPLE), min_size=1)
+RUNS = st.integers(0, 1)
+
+
+class Ledger(RuleBasedStateMachine):
+    """Two runs, an operator and subscribers at one issue, beside what each row should say."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__()
+        self.database = database
+        self.at = AT
+        self.state = IssueState.SENDING
+        self.rows = dict.fromkeys(range(1, PEOPLE + 1), QUEUED)
+        self.due: dict[int, datetime] = {}
+        self.held: dict[int, tuple[int, DeliveryState]] = {}
+        self.left: set[int] = set()
+        with database.transaction() as session:
+            session.execute(update(Subscriber).values(status=SubscriberStatus.ACTIVE.value))
+            edition = replace(EDITION, slug=f"{next(NUMBERS)}-one")
+            issue, new = issues.enqueue(session, edition, source_path="one.md", at=AT)
+            again, second = issues.enqueue(session, edition, source_path="one.md", at=AT)
+            assert (new, second, again) == (True, False, issue)
+            self.issue = issue.id
+            self.runs = [queue.begin_run(session, issue.id, host="here", pid=pid, at=AT) for pid in (1, 2)]
+
+    @precondition(lambda self: self.state is IssueState.SENDING)
+    @rule(run=RUNS, limit=st.integers(1, 8), resend=st.booleans())
+    def claim(self, run: int, limit: int, resend: bool) -> None:
+        kinds = (DEFERRED, UNCERTAIN) if resend else (DEFERRED,)
+        due = [n for n, state in self.rows.items() if state in kinds and self.due[n] <= self.at]
+        due.sort(key=lambda n: (self.rows[n], self.due[n], n))
+        next_ones = [*due, *(n for n, state in self.rows.items() if state is QUEUED)][:limit]
+        with self.database.transaction() as session:
+            taken = queue.claim(
+                session, self.issue, run_id=self.runs[run], limit=limit, after=0, at=self.at,
+                resend_uncertain=resend,
+            )  # fmt: skip
+        claimed = {one.recipient.subscriber_id for one in taken.claimed}
+        assert claimed == {n for n in next_ones if n not in self.left}
+        assert taken.skipped == len(next_ones) - len(claimed)
+        for n in next_ones:
+            if n in claimed:
+                self.held[n] = run, self.rows[n]
+            self.rows[n] = SENDING if n in claimed else SKIPPED
+
+    @rule(run=RUNS, some=SOME, state=st.sampled_from([SENT, DEFERRED, FAILED, UNCERTAIN, SKIPPED]))
+    def settle(self, run: int, some: set[int], state: DeliveryState) -> None:
+        mine = [n for n in sorted(some) if n in self.held and self.held[n][0] == run]
+        due_at = self.at + timedelta(minutes=5) if state in (DEFERRED, UNCERTAIN) else None
+        code = 451 if state is DEFERRED else None
+        with self.database.transaction() as session:
+            outcomes = [Settled(n, state, due_at=due_at, code=code) for n in mine]
+            queue.settle(session, self.issue, outcomes, run_id=self.runs[run], at=self.at)
+        for n in mine:
+            self.move(n, state, due_at)
+
+    @rule(run=RUNS, some=SOME)
+    def release(self, run: int, some: set[int]) -> None:
+        mine = [n for n in some if n in self.held and self.held[n][0] == run]
+        with self.database.transaction() as session:
+            # What is another's, or nobody's, is not given back.
+            given = queue.release(session, self.issue, some, run_id=self.runs[run], at=self.at)
+        assert given.total() == len(mine)
+        for n in mine:
+            self.move(n, self.held[n][1], self.due.get(n))
+
+    @rule(run=st.sampled_from([None, 0, 1]))
+    def recover(self, run: int | None) -> None:
+        lost = [n for n, (owner, _) in self.held.items() if run in (None, owner)]
+        with self.database.transaction() as session:
+            run_id = None if run is None else self.runs[run]
+            assert queue.recover(session, self.issue, at=self.at, run_id=run_id) == len(lost)
+        for n in lost:
+            self.move(n, UNCERTAIN, self.at)
+
+    @rule(minutes=st.integers(1, 10))
+    def later(self, minutes: int) -> None:
+        self.at += timedelta(minutes=minutes)
+
+    @rule(n=st.integers(1, PEOPLE))
+    def opt_out(self, n: int) -> None:
+        self.left.add(n)
+        with self.database.transaction() as session:
+            leave = update(Subscriber).values(status=SubscriberStatus.UNSUBSCRIBED.value)
+            session.execute(leave.where(Subscriber.id == n))
+
+    @rule()
+    def pause(self) -> None:
+        with self.database.transaction() as session:
+            assert issues.pause(session, self.issue, "a rest") is (self.state is IssueState.SENDING)
+        self.state = IssueState.PAUSED if self.state is IssueState.SENDING else self.state
+
+    @rule()
+    def resume(self) -> None:
+        with self.database.transaction() as session:
+            assert issues.resume(session, self.issue) is (self.state is IssueState.PAUSED)
+        self.state = IssueState.SENDING if self.state is IssueState.PAUSED else self.state
+
+    @rule(really=st.integers(0, 3))
+    def cancel(self, really: int) -> None:
+        if really:
+            return
+        if self.state is IssueState.FINISHED:
+            with pytest.raises(RefusedError), self.database.transaction() as session:
+                issues.cancel(session, self.issue, at=self.at)
+            return
+        with self.database.transaction() as session:
+            assert issues.cancel(session, self.issue, at=self.at) == self.skip_waiting()
+        self.state = IssueState.CANCELLED
+
+    @rule(state=st.sampled_from([FAILED, DEFERRED, UNCERTAIN]))
+    def retry(self, state: DeliveryState) -> None:
+        chosen = [n for n, now in self.rows.items() if now is state]
+        with self.database.transaction() as session:
+            assert issues.retry(session, self.issue, state, at=self.at) == len(chosen)
+        for n in chosen:
+            self.move(n, QUEUED, None)
+        if chosen and self.state is not IssueState.PAUSED:
+            self.state = IssueState.SENDING
+
+    @rule()
+    def finish(self) -> None:
+        if self.state is IssueState.CANCELLED:
+            self.skip_waiting()
+        done = not {QUEUED, SENDING, DEFERRED, UNCERTAIN} & set(self.rows.values())
+        with self.database.transaction() as session:
+            assert issues.finish(session, self.issue, at=self.at) is done
+        if done and self.state is IssueState.SENDING:
+            self.state = IssueState.FINISHED
+
+    @invariant()
+    def balance(self) -> None:
+        with self.database.reading() as session:
+            known = queue.books(session, self.issue)
+            stored = select(Delivery.subscriber_id, Delivery.state).where(Delivery.issue_id == self.issue)
+            rows = {n: DeliveryState(state) for n, state in session.execute(stored)}
+            state = issues.get(session, self.issue).state
+        assert known.balanced
+        assert known.audience == PEOPLE
+        assert (state, rows) == (self.state, self.rows)
+
+    def move(self, n: int, state: DeliveryState, due_at: datetime | None) -> None:
+        self.held.pop(n, None)
+        self.rows[n] = state
+        self.due.pop(n, None)
+        if due_at is not None:
+            self.due[n] = due_at
+
+    def skip_waiting(self) -> int:
+        waiting = [n for n, state in self.rows.items() if state in (QUEUED, DEFERRED)]
+        for n in waiting:
+            self.move(n, SKIPPED, None)
+        return len(waiting)
+
+
+def test_books_balance_and_every_row_is_where_it_must_be(database: Database) -> None:
+    subscribe(database, PEOPLE)
+
+    class Here(Ledger):
+        def __init__(self) -> None:
+            super().__init__(database)
+
+    run_state_machine_as_test(
+        Here,
+        settings=settings(
+            max_examples=8,
+            stateful_step_count=30,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+def test_interrupted_retry_no_longer_shows_the_answer_of_before(database: Database) -> None:
+    issue = queued(database, 1)
+    with database.transaction() as session:
+        run_id = queue.begin_run(session, issue.id, host="here", pid=1, at=AT)
+        for outcome in (
+            Settled(1, DEFERRED, due_at=AT, code=451, reply="Greylisted", bounce_class="other"),
+            None,
+        ):
+            queue.claim(session, issue.id, run_id=run_id, limit=1, after=0, at=AT, resend_uncertain=True)
+            if outcome:
+                queue.settle(session, issue.id, [outcome], run_id=run_id, at=AT)
+        assert queue.recover(session, issue.id, at=AT) == 1
+        (group,) = waiting(session, issue.id)
+    assert (group.state, group.reason) == (
+        UNCERTAIN,
+        "the run was interrupted after this delivery was claimed",
+    )
+
+
+def test_what_was_uncertain_stays_so_when_it_is_given_back(database: Database) -> None:
+    issue = queued(database, 3)
+    with database.transaction() as session:
+        run_id = queue.begin_run(session, issue.id, host="here", pid=1, at=AT)
+        queue.claim(session, issue.id, run_id=run_id, limit=1, after=0, at=AT, resend_uncertain=True)
+        queue.recover(session, issue.id, at=AT)
+        queue.claim(session, issue.id, run_id=run_id, limit=2, after=0, at=AT, resend_uncertain=True)
+        assert queue.release(session, issue.id, [1, 2], run_id=run_id, at=AT) == {"uncertain": 1, "queued": 1}
+        # Nobody knows whether it arrived, so cancelling cannot say that it was not sent.
+        assert issues.cancel(session, issue.id, at=AT) == 2
+    known = books(database, issue)
+    assert (known.uncertain, known.skipped) == (1, 2)
+
+
+@pytest.mark.parametrize("state", list(DeliveryState))
+def test_retry_touches_exactly_what_stands_there(database: Database, state: DeliveryState) -> None:
+    issue = queued(database, len(DeliveryState))
+    before = dict(enumerate(DeliveryState, 1))
+    with database.transaction() as session:
+        for n, each in before.items():
+            session.execute(update(Delivery).where(Delivery.subscriber_id == n).values(state=each.value))
+        issues.pause(session, issue.id, "by the operator")
+    if state in (FAILED, DEFERRED, UNCERTAIN):
+        with database.transaction() as session:
+            assert issues.retry(session, issue.id, state, at=AT) == 1
+    else:
+        with pytest.raises(ValueError, match="are not retried"), database.transaction() as session:
+            issues.retry(session, issue.id, state, at=AT)
+    retried = {n: QUEUED if each is state and state in (FAILED, DEFERRED, UNCERTAIN) else each
+               for n, each in before.items()}  # fmt: skip
+    with database.reading() as session:
+        rows = session.execute(select(Delivery.subscriber_id, Delivery.state))
+        assert {n: DeliveryState(each) for n, each in rows} == retried
+        # Only `resume` lifts a pause.
+        assert issues.get(session, issue.id).state is IssueState.PAUSED
