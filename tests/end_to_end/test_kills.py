@@ -1,6 +1,6 @@
 """Kills at random instants: nobody is lost, and who gets a copy gets the same Message-ID.
 
-`TEST_KILLS` says how many each test makes: eight, or a hundred for the long run.
+`TEST_KILLS` says how many each test makes: five, or a hundred for the long run.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tests.end_to_end.recorder import Recorder
 from tests.end_to_end.spawner import Spawner
 
 _READERS = 10_000
-_KILLS = int(os.environ.get("TEST_KILLS", "8"))
+_KILLS = int(os.environ.get("TEST_KILLS", "5"))
 _WINDOW = 50
 _CONFIG = """\
 [delivery]

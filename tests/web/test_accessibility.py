@@ -112,12 +112,13 @@ def _pages(site: Site, kept: str) -> list[Shown]:
 
 
 def _violations(page: Page) -> list[str]:
-    """Return what axe-core finds on the page that is shown, small and wide, by day and by night."""
+    """Return what axe-core finds on the page that is shown: small, wide, and by night."""
     found: list[str] = []
     for width in _WIDTHS:
         page.set_viewport_size({"width": width, "height": 900})
         assert page.evaluate("document.documentElement.scrollWidth") == width, page.url
-        for scheme, options in _SCHEMES.items():
+        # What is seen by night alone are the colours, which are the same on any width.
+        for scheme, options in list(_SCHEMES.items())[: 1 if width != _WIDTHS[0] else None]:
             page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
             found += [f"{width} {scheme} {one}" for one in page.evaluate(_RUN, options)]
     return found
@@ -176,6 +177,5 @@ def test_axe_would_find_faults_by_day_and_by_night(browser: Browser, axe: str) -
         "375 light label",
         "375 dark color-contrast",
         "1280 light label",
-        "1280 dark color-contrast",
     ]
     page.close()
