@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import uvloop
 from sqlalchemy import ColumnElement
+from sqlalchemy.exc import IntegrityError
 
 from mailer.config import Settings, is_loopback, password
 from mailer.database.session import Database
@@ -106,19 +107,27 @@ def enqueue(
 
     With `canary_share` that part of the audience, and the seeds in it, are mailed before the others.
     """
-    with database.transaction() as session:
-        queued, new = issues.enqueue(
-            session,
-            edition,
-            source_path=str(path),
-            at=at,
-            segment=segment,
-            condition=audience_condition(settings, segment),
-        )
-        if new and canary_share is not None:
-            canary.begin(session, queued.id, canary_share, settings.canary.seeds)
-            queued = issues.get(session, queued.id)
-    return queued
+
+    def queued() -> QueuedIssue:
+        with database.transaction() as session:
+            issue, new = issues.enqueue(
+                session,
+                edition,
+                source_path=str(path),
+                at=at,
+                segment=segment,
+                condition=audience_condition(settings, segment),
+            )
+            if new and canary_share is not None:
+                canary.begin(session, issue.id, canary_share, settings.canary.seeds)
+                issue = issues.get(session, issue.id)
+        return issue
+
+    try:
+        return queued()
+    except IntegrityError:
+        # On PostgreSQL another process may queue it at the same moment: what it froze is there now.
+        return queued()
 
 
 def audience_condition(settings: Settings, segment: str) -> ColumnElement[bool] | None:

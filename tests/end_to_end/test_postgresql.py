@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from collections import Counter
+from datetime import UTC, datetime
 from email import message_from_bytes
 from pathlib import Path
 
 import pytest
 
 from mailer.database.session import Database
+from mailer.delivery import issues
 from mailer.delivery.lock import sending
 from tests.end_to_end.newsletter import Folder
 from tests.postgres import Server
@@ -52,6 +55,66 @@ def test_second_sender_is_refused_while_the_first_runs(folder: Folder) -> None:
     held.engine.dispose()
     assert (ran.code, folder.kept()) == (7, [])
     assert folder.mailer("send", "1", "--yes").code == 0
+
+
+def test_of_two_senders_at_once_one_sends_and_one_is_refused(folder: Folder) -> None:
+    both = [folder.start("send", "1", "--yes") for _ in range(2)]
+    said = [each.communicate(timeout=60) for each in both]
+    codes = sorted(each.returncode for each in both)
+    # A second that came after the first had ended finds nothing left to do.
+    assert codes in ([0, 7], [0, 0]), said
+    count = copies(folder)
+    assert (len(count), max(count.values())) == (_READERS, 1)
+    assert folder.books()["sent"] == _READERS
+
+
+def started(folder: Folder, mails: int, *options: str) -> subprocess.Popen[str]:
+    """Start two workers; return when so many more mails are there."""
+    wanted = len(folder.kept()) + mails
+    running = folder.start("send", "1", "--yes", "--workers", "2", *options)
+    until = time.monotonic() + 60
+    while len(folder.kept()) < wanted:
+        assert running.poll() is None, running.communicate()
+        assert time.monotonic() < until
+        time.sleep(0.005)
+    return running
+
+
+def test_pause_resume_and_cancel_are_exact_while_workers_send(folder: Folder) -> None:
+    held = database(folder)
+    running = started(folder, 100)
+    with held.transaction() as session:
+        known = issues.issues(session)[0]
+        assert issues.pause(session, known.id, "by the operator")
+    running.communicate(timeout=60)
+    paused = folder.books()
+    assert paused["sending"] == paused["uncertain"] == paused["skipped"] == 0
+    assert 100 <= paused["sent"] == len(folder.kept()) < _READERS
+    with held.transaction() as session:
+        assert issues.resume(session, known.id)
+    running = started(folder, 100)
+    with held.transaction() as session:
+        issues.cancel(session, known.id, at=datetime.now(UTC))
+    running.communicate(timeout=60)
+    held.engine.dispose()
+    cancelled = folder.books()
+    assert paused["sent"] + 100 <= cancelled["sent"] == len(folder.kept()) < _READERS
+    assert cancelled["sent"] + cancelled["skipped"] == _READERS
+    assert max(copies(folder).values()) == 1
+
+
+def test_canary_leads_two_workers(tmp_path: Path, postgresql: Server) -> None:
+    config = f'[paths]\ndatabase = "{postgresql.new_database()}"\n[canary]\nwait = "PT1S"\n'
+    folder = Folder(tmp_path / "news", config)
+    folder.subscribe(40)
+    ran = folder.mailer("send", "1", "--canary", "10%", "--yes", "--workers", "2")
+    assert ran.code == 0, ran.err
+    assert "4 of 4 tried" in ran.err
+    found = folder.mailer("status", "1", "--json").json
+    assert (found["canary"]["state"], found["canary"]["members"]) == ("passed", 4)
+    assert found["books"]["sent"] == 40
+    count = copies(folder)
+    assert (len(count), max(count.values())) == (40, 1)
 
 
 def test_run_whose_parent_is_killed_goes_on_without_loss(folder: Folder) -> None:
