@@ -43,6 +43,7 @@ class Letter:
 
     id: int
     kind: LetterKind
+    language: str
     recipient: Recipient
     domain: str
     asked_at: datetime
@@ -51,9 +52,14 @@ class Letter:
     """Tries, this one included."""
 
 
-def put(session: Session, subscriber_id: int, kind: LetterKind, *, at: datetime) -> None:
-    """Let a letter to a subscriber wait; whoever sends letters takes it from here."""
-    session.add(WaitingLetter(subscriber_id=subscriber_id, kind=kind.value, asked_at=at, due_at=at))
+def put(session: Session, subscriber_id: int, kind: LetterKind, *, at: datetime, language: str = "") -> None:
+    """Let a letter to a subscriber wait; whoever sends letters takes it from here.
+
+    `language` is what they are spoken to in where the letter has it; empty is the newsletter's.
+    """
+    session.add(
+        WaitingLetter(subscriber_id=subscriber_id, kind=kind.value, language=language, asked_at=at, due_at=at)
+    )
     session.add(Event(at=at, kind=kind.value, subscriber_id=subscriber_id, details={}))
     session.flush()
 
@@ -90,6 +96,7 @@ def claim(session: Session, *, limit: int, at: datetime, hold: timedelta) -> lis
             Letter(
                 id=waiting.id,
                 kind=kind,
+                language=waiting.language,
                 recipient=Recipient(
                     subscriber_id=person.id,
                     email=person.address,

@@ -25,6 +25,8 @@ _NOT_FOR_READERS: Final = frozenset(
 )
 _METHODS: Final = [("**.py", "python"), ("pages/**.html", "jinja2")]
 _OPTIONS: Final = {"pages/**.html": {"trimmed": "true", "trim_blocks": "true", "lstrip_blocks": "true"}}
+_MAIL: Final = [("**.j2", "jinja2")]
+_MAIL_OPTIONS: Final = {"**.j2": {"trim_blocks": "true", "lstrip_blocks": "true"}}
 _KEYWORDS: Final = {"say": None, "marked": None, "_": None, "gettext": None, "ngettext": (1, 2)}
 
 # Header fields that change with the day, or that nobody here fills in.
@@ -49,13 +51,17 @@ def readers_pages() -> list[Path]:
 
 
 def collected() -> Catalog:
-    """Return the texts that stand in the source of the pages, with the files where they stand."""
+    """Return the texts of the pages and of the mail's templates, with the files where they stand."""
     catalog = Catalog(project="mailer", charset="utf-8", fuzzy=False)
     web = FOLDER.parent / "web"
     found = extract_from_dir(web, _METHODS, _OPTIONS, keywords=_KEYWORDS, comment_tags=("For translators:",))
     for file, _, text, comments, context in sorted(found, key=lambda one: (one[0], one[1])):
         if Path(file).name not in _NOT_FOR_READERS:
             catalog.add(text, locations=[(f"web/{file}", 0)], auto_comments=comments, context=context)
+    templates = FOLDER.parents[1] / "email_templates"
+    said = extract_from_dir(templates, _MAIL, _MAIL_OPTIONS, keywords=_KEYWORDS)
+    for file, _, text, comments, context in sorted(said, key=lambda one: (one[0], one[1])):
+        catalog.add(text, locations=[(f"email_templates/{file}", 0)], auto_comments=comments, context=context)
     return catalog
 
 

@@ -345,6 +345,8 @@ class WaitingLetter(Base):
     )
     kind: Mapped[str] = mapped_column(String(16))
     """confirmation, welcome or goodbye."""
+    language: Mapped[str] = mapped_column(String(35), default="", server_default=text("''"))
+    """What the person's browser asked for (BCP 47); empty is the newsletter's."""
     asked_at: Mapped[datetime]
     due_at: Mapped[datetime] = mapped_column(index=True)
     attempts: Mapped[int] = mapped_column(default=0, server_default=text("0"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import re
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from functools import cache, lru_cache
 from hashlib import sha256
@@ -18,6 +18,7 @@ from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError
 from jinja2.exceptions import SecurityError
 from jinja2.sandbox import SandboxedEnvironment
 from markdown_it.token import Token
+from msgspec.structs import replace
 
 from mailer.config import Brand, Newsletter
 from mailer.errors import SourceError
@@ -105,13 +106,22 @@ def build_edition(
 
 
 def build_letter(
-    kind: Letter, newsletter: Newsletter, brand: Brand, templates: Path, *, public_url: str = ""
+    kind: Letter,
+    newsletter: Newsletter,
+    brand: Brand,
+    templates: Path,
+    *,
+    public_url: str = "",
+    language: str = "",
 ) -> Edition:
     """Return the confirmation, welcome or goodbye mail: `templates/letters/KIND.md`, built alike.
 
-    Never tracked; the confirmation's templates use `urls.confirm`.
+    `KIND.LANGUAGE.md` is taken where there is one for `language` (BCP 47), a wider one (`de` for `de-AT`),
+    or the newsletter's. Never tracked; the confirmation's templates use `urls.confirm`.
     """
-    issue = read_issue(templates / "letters" / f"{kind}.md")
+    path, found = _letter_file(templates / "letters", kind, (language, newsletter.language))
+    issue = read_issue(path)
+    newsletter = replace(newsletter, language=found or newsletter.language)
     frame = Frame(
         "letter",
         newsletter,
@@ -124,6 +134,21 @@ def build_letter(
         raw_html=False,
     )
     return _build(issue, frame, issue.path.parent)
+
+
+def _letter_file(folder: Path, kind: Letter, languages: Iterable[str]) -> tuple[Path, str]:
+    """Return the file of a letter in the first language that there is, and which language that is."""
+    for language in languages:
+        parts = language.split("-")
+        for length in range(len(parts), 0, -1):
+            tag = "-".join(parts[:length])
+            # The tag may come from a row: what is no language tag names no file.
+            if _LANGUAGE_TAG.fullmatch(tag) and (path := folder / f"{kind}.{tag}.md").is_file():
+                return path, tag
+    return folder / f"{kind}.md", ""
+
+
+_LANGUAGE_TAG: Final = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
 
 
 def _build(issue: Issue, frame: Frame, image_root: Path) -> Edition:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from hashlib import sha256
 from html import escape
@@ -141,12 +141,23 @@ def _environment(directory: Path, language: str, slots: Slots) -> Environment:
     )
     environment.slots = slots  # type: ignore[attr-defined]
     environment.add_extension(_LateConstructs)
+    environment.globals["say"] = _words_of(language, directory / "texts")
     environment.filters.update(
         by_language(language),
         heading=heading,
         wrapped=lambda text, width=72: "\n".join(wrap(text, width)),
     )
     return environment
+
+
+def _words_of(language: str, folder: Path) -> Callable[..., str]:
+    """Return what says a text of the templates in a language, as the catalogue or `folder` has it."""
+    if language.partition("-")[0].lower() == "en" and not folder.is_dir():
+        return lambda text, **values: text % values if values else text
+    # Loaded for those who write in another language: reading it takes as long as an issue.
+    from mailer.catalogue import Catalogue
+
+    return Catalogue(folder).of(language).say
 
 
 def _files(directory: str) -> Iterator[_File]:

@@ -56,7 +56,7 @@ class Post:
         self._signer = signer
         self._clock = clock
         self._jitter = jitter
-        self._composers: dict[LetterKind, Composer] = {}
+        self._composers: dict[tuple[LetterKind, str], Composer] = {}
         self._called = threading.Event()
         self._ended = False
         self._thread = threading.Thread(target=self._run, name="mailer-letters")
@@ -98,7 +98,7 @@ class Post:
     def _send(self, letter: Letter) -> tuple[bool, bool, str]:
         """Return whether a letter left, whether it may be tried again, and what was said."""
         try:
-            message = self._composer(letter.kind).compose(letter.recipient, letter.asked_at)
+            message = self._composer(letter.kind, letter.language).compose(letter.recipient, letter.asked_at)
             outgoing = Outgoing(letter.id, message.envelope, message.content, wire_safe=True)
             outcome = uvloop.run(self._brought(outgoing, letter.domain))
         except RecipientError as error:
@@ -127,8 +127,8 @@ class Post:
                 letters.give_up(session, letter)
                 _log.error("a %s letter was given up: %s", letter.kind, said)
 
-    def _composer(self, kind: LetterKind) -> Composer:
-        known = self._composers.get(kind)
+    def _composer(self, kind: LetterKind, language: str) -> Composer:
+        known = self._composers.get((kind, language))
         if known is None:
             settings = self._settings
             edition = build_letter(
@@ -137,7 +137,8 @@ class Post:
                 settings.brand,
                 settings.path(settings.paths.templates),
                 public_url=settings.web.public_url,
+                language=language,
             )
             known = dispatch.composer(settings, edition, 0, self._signer, letter=True)
-            self._composers[kind] = known
+            self._composers[kind, language] = known
         return known

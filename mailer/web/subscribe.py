@@ -110,7 +110,7 @@ class Joining:
         # People do not see this field and leave it empty; programs that fill in forms do not.
         if not fields.get("website"):
             origin = Origin("form", ip=ip, form="subscribe", form_version=_version(voice))
-            self._behind.submit(self._invite, address, name, origin)
+            self._behind.submit(self._invite, address, name, origin, language=voice.language)
         return voice.notice(
             200,
             voice.say("Look into your mailbox"),
@@ -139,7 +139,9 @@ class Joining:
             )
         origin = Origin("form", ip=client_ip(request), form="confirm", form_version=_version(voice))
         change = Change(subject.subscriber_id, origin, datetime.now(UTC))
-        if not await asyncio.wrap_future(self._writer.submit(_activate, (change, self._welcome))):
+        if not await asyncio.wrap_future(
+            self._writer.submit(_activate, (change, voice.language if self._welcome else None))
+        ):
             raise HTTPException(404)
         self._call()
         return voice.notice(
@@ -174,6 +176,8 @@ class Joining:
         origin: Origin,
         attributes: Mapping[str, Any] = MappingProxyType({}),
         tags: tuple[str, ...] = (),
+        *,
+        language: str = "",
     ) -> None:
         """Note the wish and let the letter wait. Runs behind the answer, so failures go to the log."""
         try:
@@ -182,7 +186,7 @@ class Joining:
                 subscriber_id = self._pending(session, address, name, origin, at, attributes, tags)
                 if subscriber_id is None:
                     return
-                letters.put(session, subscriber_id, LetterKind.CONFIRMATION, at=at)
+                letters.put(session, subscriber_id, LetterKind.CONFIRMATION, at=at, language=language)
         except MailerError as error:
             _log.error("%s", error)
         except Exception:
@@ -238,14 +242,14 @@ def _version(voice: Voice) -> str:
     return hashlib.sha256(form.encode()).hexdigest()[:12]
 
 
-def _activate(session: Session, changes: Sequence[tuple[Change, bool]]) -> list[bool]:
-    """Return for each whether they are subscribed now; the first time may bring the welcome letter."""
+def _activate(session: Session, changes: Sequence[tuple[Change, str | None]]) -> list[bool]:
+    """Return for each whether they are subscribed now; the first time brings a letter in a language."""
     outcomes: list[bool] = []
-    for one, welcome in changes:
+    for one, language in changes:
         active = SubscriberStatus.ACTIVE
         changed = change_status(session, one.subscriber_id, active, origin=one.origin, at=one.at)
-        if changed and welcome:
-            letters.put(session, one.subscriber_id, LetterKind.WELCOME, at=one.at)
+        if changed and language is not None:
+            letters.put(session, one.subscriber_id, LetterKind.WELCOME, at=one.at, language=language)
         person = get(session, one.subscriber_id)
         outcomes.append(person is not None and person.status is active)
     return outcomes

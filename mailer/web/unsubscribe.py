@@ -116,8 +116,11 @@ class Leaving:
         change = Change(subject.subscriber_id, origin, datetime.now(UTC))
         # A mail program's one click is answered by no more mail.
         with_letter = self._goodbye and way == "page"
-        leave = _leave_with_goodbye if with_letter else unsubscribe_all
-        changed = await asyncio.wrap_future(self._writer.submit(leave, change))
+        if with_letter:
+            leaving = self._writer.submit(_leave_with_goodbye, (change, self._look.to(request).language))
+        else:
+            leaving = self._writer.submit(unsubscribe_all, change)
+        changed = await asyncio.wrap_future(leaving)
         if changed and with_letter:
             self._call()
         if reason and not changed:
@@ -161,10 +164,10 @@ def _give_reason(session: Session, reasons: Sequence[tuple[Change, str]]) -> lis
     ]
 
 
-def _leave_with_goodbye(session: Session, changes: Sequence[Change]) -> list[bool]:
-    """Do what `unsubscribe_all` does, with a letter to each who has left by it."""
-    outcomes = unsubscribe_all(session, changes)
-    for change, left in zip(changes, outcomes, strict=True):
+def _leave_with_goodbye(session: Session, changes: Sequence[tuple[Change, str]]) -> list[bool]:
+    """Do what `unsubscribe_all` does, with a letter in their language to each who has left by it."""
+    outcomes = unsubscribe_all(session, [change for change, _ in changes])
+    for (change, language), left in zip(changes, outcomes, strict=True):
         if left:
-            letters.put(session, change.subscriber_id, LetterKind.GOODBYE, at=change.at)
+            letters.put(session, change.subscriber_id, LetterKind.GOODBYE, at=change.at, language=language)
     return outcomes

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from jinja2 import Environment
+from msgspec.structs import replace
 
 from mailer.config import Brand, Newsletter
 from mailer.rendering.build import build_edition, build_letter
@@ -81,3 +86,49 @@ def test_confirmation_holds_its_link_in_both_parts() -> None:
     letter = build_letter("confirmation", NEWSLETTER, Brand(), TEMPLATES)
     assert 'href="https://r.example/confirm"' in filled(letter.html)
     assert "https://r.example/confirm" in filled(letter.text)
+
+
+@pytest.mark.parametrize("kind", ["confirmation", "welcome", "goodbye"])
+@pytest.mark.parametrize(
+    ("asked", "newsletters", "found"),
+    [("de", "en", "de"), ("de-AT", "en", "de"), ("", "de-CH", "de"), ("fr", "de", "de"), ("fr", "en", "en"),
+     ("../../etc/passwd", "en", "en"), ("", "fr", "fr")],
+)  # fmt: skip
+def test_letters_speak_the_readers_language_where_they_can(
+    kind: Any, asked: str, newsletters: str, found: str
+) -> None:
+    newsletter = replace(NEWSLETTER, language=newsletters)
+    letter = build_letter(kind, newsletter, Brand(), TEMPLATES, language=asked)
+    assert f'<html lang="{found}"' in letter.html
+    assert ("Sie" in letter.text) == (found == "de")
+    plain = build_letter(kind, NEWSLETTER, Brand(), TEMPLATES)
+    links = re.compile(r"\{\{ *urls\.\w+ *\}\}")
+    assert Counter(links.findall(letter.text)) == Counter(links.findall(plain.text))
+
+
+def test_german_newsletter_is_german_throughout() -> None:
+    source = read_issue(SAMPLE)
+    german = build_edition(source, replace(NEWSLETTER, language="de-AT"), Brand(), TEMPLATES)
+    english = build_edition(source, NEWSLETTER, Brand(), TEMPLATES)
+    for said, instead in (
+        ("Unsubscribe", "Abmelden"),
+        ("Preferences", "Einstellungen"),
+        ("View in the browser", "Im Browser ansehen"),
+    ):
+        for part in (german.html, german.text):
+            assert (said in part, instead in part) == (False, True)
+        assert said in english.html
+    assert "weil Sie Small Hours abonniert haben" in german.html
+
+
+def test_templates_say_it_in_words_of_ones_own(tmp_path: Path) -> None:
+    templates = Path(shutil.copytree(TEMPLATES, tmp_path / "templates"))
+    (templates / "texts").mkdir()
+    (templates / "texts" / "fr.po").write_text(
+        'msgid ""\nmsgstr "Content-Type: text/plain; charset=utf-8\\n"\n\n'
+        'msgid "Unsubscribe"\nmsgstr "Se d\u00e9sabonner"\n',
+        encoding="utf-8",
+    )
+    edition = build_edition(read_issue(SAMPLE), replace(NEWSLETTER, language="fr"), Brand(), templates)
+    assert "Se d\u00e9sabonner: {{ urls.unsubscribe }}" in edition.text
+    assert "Preferences: " in edition.text

@@ -245,6 +245,28 @@ def test_goodbye_only_where_wanted_and_never_after_one_click(
     assert subjects(site) == letters_sent
 
 
+def test_letters_are_in_the_language_that_the_page_was_in(open_site: OpenSite) -> None:
+    german = {"accept-language": "de-AT,de;q=0.8,en;q=0.5"}
+    with open_site(welcome=True, goodbye=True) as site:
+        site.client.post("/subscribe", data={"email": JO, "name": "Jo"}, headers=german)
+        (letter,) = site.letters(1)
+        body = letter.get_body(("plain",))
+        assert body is not None
+        found = re.search(r"https://news\.example\.org(/confirm/\S+)", body.get_content())
+        assert found is not None
+        site.client.post(found[1], data={"confirm": "yes"}, headers=german)
+        site.letters(2)
+        with site.database.reading() as session:
+            subscriber = session.scalars(select(Subscriber.id)).one()
+        site.client.post(f"/u/{site.link(subscriber)}", data={"confirm": "yes"}, headers=german)
+        site.letters(3)
+    assert subjects(site) == [
+        "Bitte best\u00e4tigen Sie: My newsletter",
+        "Sie haben My newsletter abbestellt",
+        "Willkommen bei My newsletter",
+    ]
+
+
 def subjects(site: Site) -> list[str]:
     with site.database.reading() as session:
         assert session.scalar(select(func.count()).select_from(WaitingLetter)) == 0

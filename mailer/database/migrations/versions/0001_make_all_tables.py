@@ -199,6 +199,7 @@ def upgrade() -> None:
         sa.Column("id", Identifier, nullable=False),
         sa.Column("subscriber_id", Identifier, nullable=False),
         sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("language", sa.String(length=35), server_default=sa.text("''"), nullable=False),
         sa.Column("asked_at", sa.BigInteger(), nullable=False),
         sa.Column("due_at", sa.BigInteger(), nullable=False),
         sa.Column("attempts", sa.Integer(), server_default=sa.text("0"), nullable=False),
