@@ -174,7 +174,8 @@ def test_books_that_cannot_be_written_end_the_run_and_lose_nobody(
         with pytest.raises(StorageError, match=said):
             run(database, issue, tmp_path / "out", settings=settings, meanwhile=break_it)
     known = books(database, issue)
-    assert 0 < known.sending <= WINDOW
+    # On a full disk the last transaction may still find room in pages that are there.
+    assert (0 if fault is full_disk else 1) <= known.sending <= WINDOW
     assert len(recipients(tmp_path / "out")) <= known.sent + known.sending
     ended = run(database, issue, tmp_path / "out", settings=settings)
     copies = Counter(recipients(tmp_path / "out"))

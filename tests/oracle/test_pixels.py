@@ -26,7 +26,7 @@ NEWSLETTER = Newsletter(
 TEMPLATES = PROJECT / "email_templates"
 
 
-def theirs(mjml: str, place: str) -> str:
+def theirs(mjml: str, place: str, locate: object = None) -> str:
     """Return what npm's mjml makes of a document; stands in for `to_html`."""
     return node("convert.mjs", mjml.encode())
 
