@@ -21,7 +21,7 @@ from mailer.catalogue import FOLDER
 TEMPLATE: Final = FOLDER / "messages.pot"
 # Pages of the operator's own programs, which speak English as the command line does.
 _NOT_FOR_READERS: Final = frozenset(
-    {"message.html", "outbox.html", "preview.html", "preview_broken.html", "outbox.py", "preview.py"}
+    {"message.html", "outbox.html", "preview.html", "check.html", "outbox.py", "preview.py"}
 )
 _METHODS: Final = [("**.py", "python"), ("pages/**.html", "jinja2")]
 _OPTIONS: Final = {"pages/**.html": {"trimmed": "true", "trim_blocks": "true", "lstrip_blocks": "true"}}

@@ -17,6 +17,8 @@ from typing import Final
 from urllib.parse import urlencode
 
 from fastapi import FastAPI
+from markdown_it import MarkdownIt
+from markupsafe import Markup
 from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -24,6 +26,7 @@ from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, R
 from starlette.types import ASGIApp
 
 from mailer.config import Brand
+from mailer.config.shipped import shipped
 from mailer.delivery.viewing import Preview
 from mailer.errors import MailerError
 from mailer.rendering.lint import CHECKS, Level
@@ -112,6 +115,7 @@ def create_preview_app(
         ("/mail", pages.mail),
         ("/message.eml", pages.message),
         ("/events", pages.events),
+        ("/lint/{check}", pages.check),
         ("/style.css", pages.look.style),
         ("/preview.css", lambda: FileResponse(PAGES / "preview.css")),
         ("/preview.js", lambda: FileResponse(PAGES / "preview.js", media_type="text/javascript")),
@@ -185,6 +189,13 @@ class _Pages:
         preview = self._known(Choice.of(request.query_params, reader=self._reader))
         name = {"content-disposition": 'attachment; filename="message.eml"'}
         return Response(preview.viewed.message, media_type="message/rfc822", headers=name)
+
+    def check(self, check: str) -> Response:
+        """Show what the documentation says of a check."""
+        if check not in CHECKS:
+            raise HTTPException(404, f"there is no check '{check}'")
+        text = (shipped("docs") / "lint" / f"{check}.md").read_text(encoding="utf-8")
+        return self.look.page("check.html", title=check, content=Markup(MarkdownIt().render(text)))  # noqa: S704 - ours
 
     async def events(self) -> Response:
         """Tell the state at once and after every change, as server-sent events."""

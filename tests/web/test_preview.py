@@ -12,6 +12,7 @@ import pytest
 from mailer.config import Brand, load
 from mailer.delivery.viewing import Preview, preview
 from mailer.errors import MailerError
+from mailer.rendering.lint import CHECKS
 from mailer.rendering.message import Recipient
 from mailer.web.changes import Changes
 from mailer.web.preview import create_preview_app
@@ -125,10 +126,27 @@ def test_measures_and_findings_stand_beside_the_mail(client: httpx.Client, folde
     report = looking(folder, "").report
     assert f"<b>{report.html_bytes / 1000:.1f} KB</b> of HTML" in page
     assert f"{report.words} words, {report.reading_time} to read" in page
-    places = re.findall(r"line (\d+), column (\d+)</span><span>docs/lint/([\w-]+)\.md", page)
+    places = re.findall(r'line (\d+), column (\d+)</span><a href="/lint/([\w-]+)"', page)
     assert places == [("6", "52", "vague-link"), ("6", "59", "relative-link")]
     for finding in report.findings:
-        assert f"docs/lint/{finding.check}.md" in page
+        assert f'href="/lint/{finding.check}"' in page
+
+
+def test_each_finding_leads_to_the_page_of_its_check(client: httpx.Client, folder: Folder) -> None:
+    save(folder, ISSUE + "\n[Offer](http://example.org/offer)\n")
+    links = set(re.findall(r'href="(/lint/[a-z-]+)"', client.get("/").text))
+    assert "/lint/insecure-link" in links
+    for link in links:
+        answer = client.get(link)
+        assert (answer.status_code, f"<h1>{link.removeprefix('/lint/')}</h1>" in answer.text) == (200, True)
+        assert policy(answer)["default-src"] == "'none'"
+    assert client.get("/lint/nothing").status_code == 404
+    assert client.get("/lint/..%2f..%2fREADME").status_code == 404
+
+
+def test_every_check_has_a_page(client: httpx.Client) -> None:
+    for check in CHECKS:
+        assert (check, client.get(f"/lint/{check}").status_code) == (check, 200)
 
 
 def test_any_subscriber_can_be_looked_over_the_shoulder(client: httpx.Client) -> None:
