@@ -1,7 +1,8 @@
 """The queue of an issue: one row for each subscriber of its audience, and books that balance.
 
 Every change of a row is one statement over a whole window, inside the caller's transaction, so at
-every commit `audience = queued + sending + sent + deferred + failed + uncertain + skipped`.
+every commit `audience = queued + sending + sent + deferred + failed + uncertain + skipped`. All that
+changes a row stands in this one file, long as it is, because the sum is kept by all of it together.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from mailer.database.models import (
 )
 from mailer.database.session import execute_many
 from mailer.delivery.issues import count_of, mailable
+from mailer.delivery.waiting import Looks
 from mailer.errors import MailerError
 from mailer.rendering.message import Recipient
 
@@ -261,19 +263,25 @@ def claim(
     resend_uncertain: bool,
     except_domains: Collection[str] = (),
     members_only: bool = False,
+    looks: Looks | None = None,
 ) -> Taken:
     """Take up to `limit` deliveries for this run and mark them `sending`.
 
     Due retries come first, then queued ones in the order of their subscriber's id, from the one
     after `after`. Whoever may not be mailed by now becomes `skipped`. Rows to `except_domains` stay,
-    and with `members_only` all that do not belong to the issue's canary.
+    and with `members_only` all that do not belong to the issue's canary. `looks` spares looking for
+    retries where only those of excepted domains were left a moment ago.
     """
     waiting = [DeliveryState.DEFERRED.value]
     if resend_uncertain:
         waiting.append(DeliveryState.UNCERTAIN.value)
     wanted = {"issue_id": issue_id, "at": at, "except_domains": sorted(except_domains)}
     connection = session.connection()
-    rows = connection.execute(_DUE, {**wanted, "states": waiting, "count": limit}).all()
+    rows: list[Any] = []
+    if looks is None or looks.begin(anyway=not after):
+        rows += connection.execute(_DUE, {**wanted, "states": waiting, "count": limit})
+        if looks is not None:
+            looks.end(len(rows), limit)
     if len(rows) < limit:
         next_ones = {**wanted, "after": after, "count": limit - len(rows)}
         queued = connection.execute(_MEMBERS if members_only else _QUEUED, next_ones).all()

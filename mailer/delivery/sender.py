@@ -32,7 +32,7 @@ from mailer.delivery.judging import decide
 from mailer.delivery.pool import Access, Item, Pool
 from mailer.delivery.queue import Books, Settled, Taken
 from mailer.delivery.smtp import Fate, Outcome, Outgoing
-from mailer.delivery.waiting import next_due
+from mailer.delivery.waiting import Looks, next_due
 from mailer.delivery.window import Window
 from mailer.errors import MailerError, RecipientError, RelayDownError, RelayError
 from mailer.rendering.message import Composer
@@ -135,7 +135,7 @@ class Sender:
         self._outcomes: list[Settled] = []
         self._released: list[int] = []
         self._refusals: list[Refusal] = []
-        self._after = 0
+        self._after, self._looks = 0, Looks(ticks)
         self._ending: Ending | None = None
         self._reason = ""
         self._stopped = asyncio.Event()
@@ -337,7 +337,7 @@ class Sender:
                 taken = queue.claim(
                     session, self._issue_id, run_id=self._run_id, limit=room, after=self._after, at=at,
                     resend_uncertain=self._resend, except_domains=except_domains,
-                    members_only=self._members_only,
+                    members_only=self._members_only, looks=self._looks,
                 )  # fmt: skip
         self._counts.subtract(taken.left)
         self._counts[DeliveryState.SENDING.value] += len(taken.claimed) - len(outcomes) - len(released)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import math
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -36,6 +37,29 @@ class Waiting:
         """Why they wait, in words."""
         said = " ".join(str(part) for part in (self.code, self.enhanced, self.example) if part)
         return said or "the connection was lost"
+
+
+class Looks:
+    """When a run looks for due retries: not again and again past those of a provider that is held.
+
+    Such a search goes through all that waits for the provider. One that brought less than was wanted
+    is followed by a pause of ten times its length, in which queued deliveries have their turn.
+    """
+
+    def __init__(self, ticks: Callable[[], float]) -> None:
+        self._ticks = ticks
+        self._began = 0.0
+        self._not_before = -math.inf
+
+    def begin(self, *, anyway: bool) -> bool:
+        """Return whether to look now; `anyway` is for whoever found nothing else."""
+        self._began = self._ticks()
+        return anyway or self._began >= self._not_before
+
+    def end(self, found: int, wanted: int) -> None:
+        """Note what a look brought."""
+        now = self._ticks()
+        self._not_before = now if found >= wanted else now + 10 * (now - self._began)
 
 
 def waiting(session: Session, issue_id: int) -> list[Waiting]:
