@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -39,8 +40,8 @@ from mailer.rendering.message import Composer
 from mailer.tokens import Signer
 
 _COPIED_AT_ONCE: Final = 5_000
-_SETTLE_SECONDS: Final = 300.0
-"""Outcomes are written with each claim as well; on a clock that skips, half a second would come often."""
+_SETTLE_SECONDS: Final = 3600.0
+"""Outcomes are written with each claim as well; on a clock that skips, a short time would come often."""
 _NO_RELAY: Final = Relay(host="127.0.0.1", security=Security.PLAIN, messages_per_connection=1_000_000)
 
 
@@ -151,6 +152,8 @@ async def _run(
             clock=lambda: at + timedelta(seconds=loop.time() - began),
             ticks=loop.time,
             settle_seconds=_SETTLE_SECONDS,
+            # Nobody else sets this clock or queues anything.
+            look_again_seconds=math.inf,
             client_name="rehearsal.localhost",
         )
         for number in (signal.SIGINT, signal.SIGTERM):

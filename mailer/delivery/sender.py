@@ -107,6 +107,7 @@ class Sender:
         client_name: str | None = None,
         ticks: Callable[[], float] = time.monotonic,
         settle_seconds: float = _SETTLE_SECONDS,
+        look_again_seconds: float = _LOOK_AGAIN_SECONDS,
     ) -> None:
         self._database = database
         self._issue_id = issue_id
@@ -117,7 +118,7 @@ class Sender:
         self._begun = begun
         self._clock = clock
         self._jitter = jitter
-        self._settle_seconds = settle_seconds
+        self._settle_seconds, self._look_again_seconds = settle_seconds, look_again_seconds
         self._resend = settings.uncertain == "resend"
         self._window = Window(database.change_counter(), self._still_mailable)
         self._pool = Pool(
@@ -140,8 +141,7 @@ class Sender:
         self._reason = ""
         self._stopped = asyncio.Event()
         self._failure: MailerError | None = None
-        self._run_id = 0
-        self._members_only = False
+        self._run_id, self._members_only = 0, False
         """Whether only the canary is mailed: its retries are not waited for."""
         self._counts: Counter[str] = Counter()
 
@@ -285,7 +285,7 @@ class Sender:
         if not waits:
             return False
         # Not to the end at once: the clock may be set, and another process may queue some again.
-        seconds = max(0.05, min(*waits, _LOOK_AGAIN_SECONDS))
+        seconds = max(0.05, min(*waits, self._look_again_seconds))
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stopped.wait(), seconds)
         return self._ending is None

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
@@ -193,10 +193,15 @@ def _selector(selector: str) -> Callable[[Any], list[Any]]:
     Elements and classes within one another are looked up; an XPath, which goes through the document for
     each, is for the others.
     """
+    chain = _chain(selector)
+    return (lambda page: _tree_of(page).matching(chain)) if chain else _read_selector(selector)
+
+
+@lru_cache(maxsize=1024)
+def _chain(selector: str) -> tuple[str, ...]:
+    """Return the parts of a selector by names and classes within one another; nothing for any other."""
     chain = tuple(selector.split())
-    if "." not in selector or not all(_SIMPLE.fullmatch(part) for part in chain):
-        return _read_selector(selector)  # type: ignore[no-any-return]
-    return lambda page: _tree_of(page).matching(chain)
+    return chain if "." in selector and all(_SIMPLE.fullmatch(part) for part in chain) else ()
 
 
 _transforming._create_cssselector = _selector  # type: ignore[attr-defined]

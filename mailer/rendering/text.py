@@ -26,11 +26,10 @@ _JOINT: Final = "\x1f"
 # How much wider than text a table may be.
 _TABLE_EXCESS: Final = 4
 _BLANKS: Final = re.compile(r"[ \t\n]+")
-_BLANK_ENDS: Final = re.compile(r"(?<!^--)[ \t]+$", re.MULTILINE)
 # Latin letters and the usual marks, without the soft hyphen: one column each.
 _NARROW: Final = re.compile("[\t -~\u00a0-\u00ac\u00ae-\u02ff\u2010-\u2027\u2030-\u205e]*")
 # mbox readers take "From " for the start of the next mail; SMTP doubles a leading dot.
-_UNSAFE_START: Final = re.compile(r"^(?=From |\.)", re.MULTILINE)
+_UNSAFE_STARTS: Final = ("From ", ".")
 # Closing marks that must not begin a line, opening ones that must not end it.
 _NOT_FIRST: Final = frozenset("、。，．・：；？！）］｝」』】〉》〕ー々ぁぃぅぇぉっゃゅょァィゥェォッャュョ")
 _NOT_LAST: Final = frozenset("（［｛「『【〈《〔")
@@ -96,9 +95,11 @@ def safe_lines(text: str) -> str:
 
     The blank of `-- ` stays, by which readers know what stands below every mail (RFC 3676, section 4.3).
     """
-    if " \n" in text or "\t\n" in text or text.endswith((" ", "\t")):
-        text = _BLANK_ENDS.sub("", text)
-    return _UNSAFE_START.sub(" ", text)
+    lines = []
+    for line in text.split("\n"):
+        shown = line if line == "-- " else line.rstrip(" \t")
+        lines.append(f" {shown}" if shown.startswith(_UNSAFE_STARTS) else shown)
+    return "\n".join(lines)
 
 
 @lru_cache(maxsize=4096)
@@ -146,7 +147,9 @@ def wrap(text: str, width: int) -> list[str]:
 
 def _narrow_lines(text: str, width: int) -> list[str]:
     """Return the lines of a text in which each character takes one column."""
-    return _line_of(width).findall(_BLANKS.sub(" ", text).strip(" ")) or [""]
+    if "  " in text or "\t" in text:
+        text = _BLANKS.sub(" ", text)
+    return _line_of(width).findall(text.strip(" ")) or [""]
 
 
 @cache

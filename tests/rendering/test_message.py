@@ -371,7 +371,7 @@ def unix(text: str) -> str:
     st.lists(data, max_size=3),
     st.sampled_from(["", " {{ subscriber.name }}"]),
 )
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=1_000, deadline=None)
 @example("From ", ".", "", ".", [], "")
 @example("x" * 75 + "{{ subscriber.name }} ", "= ", "\r\n.\r\n", "From ", [".", "="], "")
 def test_a_message_says_what_jinja_says(
