@@ -21,7 +21,6 @@ from jinja2 import (
     select_autoescape,
 )
 from jinja2.exceptions import UndefinedError
-from jinja2.ext import Extension
 from msgspec import json
 
 from mailer.config import Brand, Newsletter
@@ -29,6 +28,7 @@ from mailer.errors import SourceError
 from mailer.rendering.colour import contrast, mixed, readable
 from mailer.rendering.filters import by_language
 from mailer.rendering.inlining import inlined
+from mailer.rendering.kept import CompiledTemplates
 from mailer.rendering.mjml import to_html
 from mailer.rendering.origins import Locate, Marks, origin
 from mailer.rendering.slots import Slots
@@ -40,15 +40,20 @@ _PADDING: Final = "&#847;&zwnj;&nbsp;" * 60
 _KEPT: Final = ' data-premailer="ignore"'
 
 
-class _LateConstructs(Extension):
+class _Loader(FileSystemLoader):
     """Takes what differs per subscriber out of every template before Jinja compiles it."""
 
-    def preprocess(self, source: str, name: str | None, filename: str | None = None) -> str:
-        slots: Slots = self.environment.slots  # type: ignore[attr-defined]
+    def __init__(self, directory: Path, slots: Slots) -> None:
+        super().__init__(directory)
+        self._slots = slots
+
+    def get_source(self, environment: Environment, template: str) -> tuple[str, str, Callable[[], bool]]:
+        """Return the source, its file and whether it is still the same; part of `jinja2.BaseLoader`."""
+        source, file, unchanged = super().get_source(environment, template)
         try:
-            return slots.protect(_PLAIN, source)
+            return self._slots.protect(_PLAIN, source), file, unchanged
         except TemplateSyntaxError as error:
-            raise TemplateSyntaxError(error.message or "", error.lineno, name, filename) from error
+            raise TemplateSyntaxError(error.message or "", error.lineno, template, file) from error
 
 
 _PLAIN: Final = Environment(autoescape=True)
@@ -69,6 +74,7 @@ class Templates:
         """What the style sheets were made of, and what came of it."""
         self._language = language
         self._environment = _environment(directory, language, self.slots)
+        self._environment.bytecode_cache = CompiledTemplates(language)
 
     def render(self, name: str, values: Mapping[str, Any]) -> str:
         """Return template `name` filled; raise `SourceError` at the template's file and line."""
@@ -133,14 +139,12 @@ class Templates:
 
 def _environment(directory: Path, language: str, slots: Slots) -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(directory),
+        loader=_Loader(directory, slots),
         autoescape=select_autoescape(("mjml.j2", "html.j2"), default_for_string=True),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.slots = slots  # type: ignore[attr-defined]
-    environment.add_extension(_LateConstructs)
     environment.globals["say"] = _words_of(language, directory / "texts")
     environment.filters.update(
         by_language(language),

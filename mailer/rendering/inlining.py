@@ -11,10 +11,8 @@ import contextlib
 import importlib
 import json
 import logging
-import os
 import re
 import sys
-import tempfile
 import threading
 from collections.abc import Callable
 from functools import cache, lru_cache
@@ -26,6 +24,7 @@ from typing import Any, Final
 from lxml import etree
 
 from mailer.errors import SourceError
+from mailer.rendering.kept import cache_folder, put
 
 Rule = tuple[tuple[int, ...], str, str]
 """How much it weighs, its selector, and its declarations."""
@@ -86,46 +85,47 @@ class Kept:
         self.styles[css], self._new = pairs, True
 
     def save(self) -> None:
-        """Write what came new to the file, at once or not at all."""
+        """Write what came new to the file."""
         if self._file is None or not self._new:
             return
         self._new = False
         content = {"made_by": self._made_by, "sheets": self.sheets, "styles": self.styles}
-        with contextlib.suppress(OSError):
-            self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor, name = tempfile.mkstemp(dir=self._file.parent)
-            with os.fdopen(descriptor, "w", encoding="utf-8") as written:
-                json.dump(content, written)
-            os.replace(name, self._file)
+        put(self._file, json.dumps(content).encode())
 
 
 @cache
 def _kept() -> Kept:
-    return Kept(_cache_folder() / "styles.json")
-
-
-def _cache_folder() -> Path:
-    """Return the folder of the XDG base directory specification for what can be made anew."""
-    folder = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(folder) if os.path.isabs(folder) else Path(os.path.expanduser("~/.cache"))) / "mailer"
+    folder = cache_folder()
+    return Kept(folder and folder / "styles.json")
 
 
 class _Later(ModuleType):
     """A module that is loaded when something of it is used."""
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
         return getattr(importlib.import_module(self.__name__), name)
+
+
+def _xpath(selector: str) -> Any:
+    """Return what finds the elements of any selector."""
+    from lxml.cssselect import CSSSelector
+
+    return CSSSelector(selector)
 
 
 def _premailer() -> tuple[ModuleType, ModuleType]:
     """Return premailer's modules, which get what they import only when they use it.
 
-    cssutils reads what is not kept. requests would fetch style sheets from the web: we give every style
-    sheet as text and allow no network, so it is never loaded.
+    cssutils reads what is not kept, and lxml.cssselect the selectors that are not looked up. requests would
+    fetch style sheets from the web: we give every style sheet as text and allow no network, so it is never
+    loaded.
     """
-    wanted = ("cssutils", "requests")
+    wanted = {name: _Later(name) for name in ("cssutils", "lxml.cssselect", "requests")}
+    wanted["lxml.cssselect"].__dict__["CSSSelector"] = _xpath
     loaded = {name: sys.modules.get(name) for name in wanted}
-    sys.modules |= {name: _Later(name) for name in wanted}
+    sys.modules |= wanted
     try:
         from premailer import merge_style, premailer
     finally:
@@ -183,7 +183,6 @@ class _Inliner(_Premailer):  # type: ignore[misc]
         return rules, []
 
 
-_read_selector: Any = _transforming._create_cssselector
 _SIMPLE: Final = re.compile(r"(?:[a-z][a-z0-9]*)?(?:\.[A-Za-z_][\w-]*)*")
 
 
@@ -194,14 +193,19 @@ def _selector(selector: str) -> Callable[[Any], list[Any]]:
     each, is for the others.
     """
     chain = _chain(selector)
-    return (lambda page: _tree_of(page).matching(chain)) if chain else _read_selector(selector)
+    if not chain:
+        return _xpath(selector)  # type: ignore[no-any-return]
+    if chain == (selector,) and "." not in selector:
+        # Premailer asks so for the head and the style sheets, too, while it takes those out.
+        return lambda page: list(page.iter(selector))
+    return lambda page: _tree_of(page).matching(chain)
 
 
 @lru_cache(maxsize=1024)
 def _chain(selector: str) -> tuple[str, ...]:
     """Return the parts of a selector by names and classes within one another; nothing for any other."""
     chain = tuple(selector.split())
-    return chain if "." in selector and all(_SIMPLE.fullmatch(part) for part in chain) else ()
+    return chain if all(_SIMPLE.fullmatch(part) for part in chain) else ()
 
 
 _transforming._create_cssselector = _selector  # type: ignore[attr-defined]

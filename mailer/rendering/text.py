@@ -27,7 +27,14 @@ _JOINT: Final = "\x1f"
 _TABLE_EXCESS: Final = 4
 _BLANKS: Final = re.compile(r"[ \t\n]+")
 # Latin letters and the usual marks, without the soft hyphen: one column each.
-_NARROW: Final = re.compile("[\t -~\u00a0-\u00ac\u00ae-\u02ff\u2010-\u2027\u2030-\u205e]*")
+_ONE: Final = " -~\u00a0-\u00ac\u00ae-\u02ff\u2010-\u2027\u2030-\u205e"
+_NARROW: Final = re.compile(f"[\t{_ONE}]*")
+# With kana, ideographs, syllables of Hangul, and emoji without what joins or colours them: two each.
+_KNOWN: Final = (
+    f"[{_ONE}\u3041-\u3096\u30a1-\u30fa\u4e00-\u9fff\uac00-\ud7a3"
+    "\U0001f442-\U0001f4fc\U0001f600-\U0001f64f\U0001f910-\U0001f93a]*"
+)
+_FIRST_OF_TWO: Final = "\u3041"
 # mbox readers take "From " for the start of the next mail; SMTP doubles a leading dot.
 _UNSAFE_STARTS: Final = ("From ", ".")
 # Closing marks that must not begin a line, opening ones that must not end it.
@@ -104,9 +111,9 @@ def safe_lines(text: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _wide_columns(text: str) -> int:
-    if "\t" not in text and _NARROW.fullmatch(text):
-        return len(text)
-    # Loaded for texts beyond the Latin letters.
+    if re.fullmatch(_KNOWN, text):
+        return len(text) + sum(sign >= _FIRST_OF_TWO for sign in text)
+    # Loaded for what combines, joins or is rare.
     from wcwidth import wcswidth
 
     width = wcswidth(text)

@@ -17,6 +17,7 @@ from lxml.cssselect import CSSSelector
 from mailer.errors import SourceError
 from mailer.rendering import inlining
 from mailer.rendering.inlining import Kept, inlined
+from mailer.rendering.kept import cache_folder
 
 CSS = "p.a{color:#112233;margin:0 0 4px !important}\ntd > a{color:red}"
 PAGE = (
@@ -101,7 +102,7 @@ def test_folder_that_cannot_be_written_is_no_error(
 def test_relative_cache_home_counts_for_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", "here")
-    assert inlining._cache_folder() == tmp_path / ".cache" / "mailer"
+    assert cache_folder() == tmp_path / ".cache" / "mailer"
 
 
 def test_what_is_kept_has_a_bound(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from wcwidth import wcswidth
 
 from mailer.rendering.markdown import parse_markdown
-from mailer.rendering.text import Links, columns, render_text, wrap
+from mailer.rendering.text import _KNOWN, Links, columns, render_text, wrap
 from tests.rendering.test_build import edition_of
 
 _WORD = st.text(alphabet="abcdefgäößμ字漢…’", min_size=1, max_size=12)
@@ -128,6 +128,13 @@ def test_wide_table_has_a_line_for_each_row_and_a_wider_one_a_paragraph() -> Non
 def test_table_a_little_wider_than_text_keeps_its_columns() -> None:
     text = text_of(f"| One | Two |\n|---|---|\n| {'x' * 37} | {'y' * 37} |\n")
     assert [columns(line) for line in text.splitlines()][1:] == [76, 76]
+
+
+def test_characters_whose_width_is_known_are_as_wide_as_wcwidth_says() -> None:
+    known = [sign for sign in map(chr, range(0x30000)) if re.fullmatch(_KNOWN, sign)]
+    assert len(known) > 30_000
+    for sign in known:
+        assert (sign, columns(sign)) == (sign, wcswidth(sign))
 
 
 def test_words_of_latin_letters_are_as_wide_as_they_are_long() -> None:
