@@ -38,6 +38,11 @@ def postgresql() -> Iterator[Server]:
         yield server
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: the tests wait for servers about half of their time."""
+    return (os.cpu_count() or 1) + 1
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run what speaks SQL on both databases."""
     module = metafunc.module.__name__

@@ -21,21 +21,22 @@ _SETTINGS = {"fsync": "off", "unix_socket_directories": "''", "listen_addresses"
 
 
 class Server:
-    """A running server; every test gets a database of its own."""
+    """A running server; every test gets a schema of its own, which is made faster than a database."""
 
     def __init__(self, port: int) -> None:
         self.port = port
         self._numbers = count(1)
 
     def new_database(self) -> str:
-        """Make an empty database; return its URL for SQLAlchemy."""
-        name = f"mailer{next(self._numbers)}"
-        with psycopg.connect(self._address("postgres"), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}")
-        return f"postgresql+psycopg://{self._address(name).removeprefix('postgresql://')}"
+        """Make an empty schema, which is a database to whoever has its URL; return that, for SQLAlchemy."""
+        name = f"test{next(self._numbers)}"
+        with psycopg.connect(f"postgresql://{self._address}", autocommit=True) as connection:
+            connection.execute(f"CREATE SCHEMA {name}")
+        return f"postgresql+psycopg://{self._address}?options=-csearch_path%3D{name}"
 
-    def _address(self, name: str) -> str:
-        return f"postgresql://postgres@127.0.0.1:{self.port}/{name}"
+    @property
+    def _address(self) -> str:
+        return f"postgres@127.0.0.1:{self.port}/postgres"
 
 
 @contextmanager
