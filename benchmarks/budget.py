@@ -40,8 +40,8 @@ _WINDOW = Settings().delivery.window // 2
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add how often each part is done."""
-    parser.add_argument("--budget-messages", type=int, default=10_000, metavar="N", help="for 'budget'")
-    parser.add_argument("--budget-rounds", type=int, default=3, metavar="N", help="for 'budget'")
+    parser.add_argument("--budget-messages", type=int, default=3_000, metavar="N", help="for 'budget'")
+    parser.add_argument("--budget-rounds", type=int, default=12, metavar="N", help="for 'budget'")
 
 
 def measure(options: argparse.Namespace) -> Iterator[Figure]:
