@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+import msgspec
 from sqlalchemy import (
     Compiled,
     Connection,
@@ -214,8 +215,15 @@ def _compiled(statement: Update, dialect: Dialect) -> Compiled:
 
 
 def _parsed(text: str) -> Any:
-    # Most subscribers have no attributes, and a window holds hundreds of subscribers.
-    return {} if text == "{}" else json.loads(text)
+    # A window holds hundreds of subscribers.
+    try:
+        return _read_json(text)
+    except (msgspec.DecodeError, UnicodeEncodeError):
+        # Python alone takes half a surrogate pair, and writes it too.
+        return json.loads(text)
+
+
+_read_json: Final = msgspec.json.Decoder().decode
 
 
 @contextlib.contextmanager

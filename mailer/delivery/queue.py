@@ -30,6 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
+from mailer.database.among import among
 from mailer.database.models import (
     WAITS,
     CanaryMember,
@@ -159,18 +160,16 @@ _MEMBERS: Final = _QUEUED.where(
 )
 _TAGS: Final = (
     select(SubscriberTag.subscriber_id, SubscriberTag.tag)
-    .where(SubscriberTag.subscriber_id.in_(bindparam("ids", expanding=True)))
+    .where(among(SubscriberTag.subscriber_id, "ids"))
     .order_by(SubscriberTag.subscriber_id, SubscriberTag.tag)
 )
-_STILL_MAILABLE: Final = select(Subscriber.id).where(
-    Subscriber.id.in_(bindparam("ids", expanding=True)), mailable(bindparam("at"))
-)
+_STILL_MAILABLE: Final = select(Subscriber.id).where(among(Subscriber.id, "ids"), mailable(bindparam("at")))
 _DELIVERIES: Final = cast(Table, Delivery.__table__)
 _MARK_SENDING: Final = (
     update(_DELIVERIES)
     .where(
         _DELIVERIES.c.issue_id == bindparam("_issue_id"),
-        _DELIVERIES.c.subscriber_id.in_(bindparam("_ids", expanding=True)),
+        among(_DELIVERIES.c.subscriber_id, "_ids"),
     )
     .values(
         state=DeliveryState.SENDING.value,

@@ -1,0 +1,87 @@
+"""Many ids as one parameter, and the JSON of rows, on both databases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select, text
+
+from mailer.database.among import among
+from mailer.database.models import Subscriber
+from mailer.database.session import Database
+from tests.delivery.scene import AT
+from tests.postgres import Server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def people(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    url = "sqlite:///subscribers.db"
+    if request.param == "postgresql":
+        server: Server = request.getfixturevalue("postgresql")
+        url = server.new_database()
+    database = Database(url, folder=tmp_path)
+    database.open()
+    yield database
+    database.engine.dispose()
+
+
+def add(database: Database, subscriber_id: int, attributes: dict[str, Any]) -> None:
+    address = f"reader{subscriber_id}@example.org"
+    with database.transaction() as session:
+        session.add(
+            Subscriber(
+                id=subscriber_id,
+                address=address,
+                address_key=address,
+                domain="example.org",
+                name="",
+                status="active",
+                attributes=attributes,
+                created_at=AT,
+                changed_at=AT,
+            )
+        )
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [([], []), ([2], [2]), ([5, 3, 2, 2, -1, 2**62], [2, 3]), (list(range(70_000)), [1, 2, 3])],
+)
+def test_those_are_found_that_are_among_the_ids(people: Database, asked: list[int], found: list[int]) -> None:
+    for number in (1, 2, 3):
+        add(people, number, {})
+    wanted = select(Subscriber.id).where(among(Subscriber.id, "ids")).order_by(Subscriber.id)
+    with people.reading() as session:
+        assert list(session.connection().scalars(wanted, {"ids": asked})) == found
+
+
+def test_sqlite_looks_the_ids_up_and_does_not_pass_over_the_table(tmp_path: Path) -> None:
+    database = Database("sqlite:///subscribers.db", folder=tmp_path)
+    database.open()
+    statement = str(select(Subscriber.address).where(among(Subscriber.id, "ids")).compile(database.engine))
+    with database.reading() as session:
+        plan = session.connection().exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", ("[1]",)).all()
+    assert "SEARCH subscribers" in str(plan)
+    assert "SCAN subscribers" not in str(plan)
+    database.engine.dispose()
+
+
+def test_attributes_come_back_as_they_were_put(people: Database) -> None:
+    attributes = {"n": 1.5, "deep": {"list": [1, None, True, "é🌱"]}, "large": 2**70, "empty": {}}
+    add(people, 1, attributes)
+    with people.reading() as session:
+        assert session.get_one(Subscriber, 1).attributes == attributes
+
+
+def test_half_a_surrogate_pair_is_read_where_it_could_be_written(tmp_path: Path) -> None:
+    database = Database("sqlite:///subscribers.db", folder=tmp_path)
+    database.open()
+    add(database, 1, {})
+    with database.transaction() as session:
+        session.execute(text("""UPDATE subscribers SET attributes = '{"x": "\\ud800", "n": NaN}'"""))
+    with database.reading() as session:
+        assert session.get_one(Subscriber, 1).attributes["x"] == "\ud800"
+    database.engine.dispose()
