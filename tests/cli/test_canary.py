@@ -95,7 +95,8 @@ def test_interrupted_wait_says_how_it_goes_on(tmp_path: Path) -> None:
     wait_for_state(folder, "waiting", process)
     process.send_signal(signal.SIGINT)
     process.communicate()
-    assert process.returncode == 130
+    # What a shell calls 130, either way: Python ends by the signal if a dataclass was being made.
+    assert process.returncode in (130, -signal.SIGINT)
     assert status(folder)["canary"]["state"] == "waiting"
     # The operator has seen enough.
     assert folder.mailer("resume", "1").out == "1: resumed\n"

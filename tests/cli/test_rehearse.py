@@ -116,5 +116,6 @@ def test_interrupted_rehearsal_leaves_nothing_behind(
         time.sleep(0.02)
     os.kill(process.pid, number)
     process.communicate(timeout=60)
-    assert process.returncode == 130
+    # What a shell calls 130, either way: Python ends by the signal if a dataclass was being made.
+    assert process.returncode in (130, -signal.SIGINT)
     assert list(temporary.glob("mailer-rehearsal-*")) == []

@@ -81,7 +81,7 @@ plain = st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="{}")
 texts = st.text(st.one_of(st.sampled_from(" \t\n.=Fromé€🎈<&"), plain), max_size=200)
 values = st.text(st.one_of(st.sampled_from(" \t\r\n.=é🎈{}%<&\"'"), plain), max_size=80)
 subjects = st.text(st.one_of(st.sampled_from(" é🎈=?"), plain), min_size=1, max_size=120).map(
-    lambda text: "A " + re.sub(r"=\?|[\u2028\u2029]", "", text)
+    lambda text: "A " + re.sub(r"=\?|[\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]", "", text)
 )
 
 
