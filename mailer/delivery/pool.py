@@ -163,7 +163,7 @@ class Pool:
     def finished(self, count: int) -> None:
         """Count deliveries that are no longer this pool's."""
         self._pending -= count
-        if self._pending in (0, self._ask_below):
+        if count and self._pending in (0, self._ask_below):
             self._more_wanted.set()
 
     def began(self, lane: Lane) -> None:
@@ -192,6 +192,7 @@ class Pool:
         """Keep a window of items waiting for those who may start them."""
         without: frozenset[str] | None = None  # the domains excepted when `claim` had nothing more to give
         while not self.stopping:
+            self._more_wanted.clear()  # first: what happens while `claim` works is looked at once more
             for lane in self.lanes.limited():
                 self._release(lane)  # what came here, or came back, after its provider was held
             crowded = self._crowded()
@@ -206,7 +207,6 @@ class Pool:
                     break
                 self._add(items)
                 without, self._ask_below = None if items else domains, self._pending // 2
-            self._more_wanted.clear()
             await _wait(self._more_wanted, 5 * _LOOK_AGAIN_SECONDS)
         self.stop()
 

@@ -126,6 +126,28 @@ def test_caller_without_room_is_asked_again_before_everything_is_settled() -> No
     assert any(held > 0 for held in least)
 
 
+def test_end_that_comes_while_a_claim_is_under_way_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Whoever misses it waits for hours, which the test's own time does not allow.
+    monkeypatch.setattr("mailer.delivery.pool._LOOK_AGAIN_SECONDS", 3600)
+    work = queue(20)
+    whole_claim = work.claim
+
+    async def claim(count: int, except_domains: frozenset[str]) -> Sequence[Item]:
+        items = await whole_claim(count, except_domains)
+        if not items and len(work.outcomes) < 20:
+            await all_settled.wait()
+        return items
+
+    def see(outcome: Outcome) -> None:
+        if len(work.outcomes) == 20:
+            all_settled.set()
+
+    all_settled = asyncio.Event()
+    work.claim, work.on_settle = claim, see  # type: ignore[method-assign]
+    run(work, [Script()])
+    assert work.fates() == {Fate.ACCEPTED: 20}
+
+
 def test_few_messages_open_few_connections() -> None:
     script = Script()
     run(queue(2), [script], settings=[{"connections": 50}])
