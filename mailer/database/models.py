@@ -1,4 +1,7 @@
-"""Every table. Sized for 1,000,000 subscribers and 52 issues a year: see docs/how/database.md."""
+"""Every table, in this one file: who reads the schema reads all of it.
+
+Sized for 1,000,000 subscribers and 52 issues a year: see docs/how/database.md.
+"""
 
 from __future__ import annotations
 

@@ -37,9 +37,8 @@ _KNOWN: Final = (
 _FIRST_OF_TWO: Final = "\u3041"
 # mbox readers take "From " for the start of the next mail; SMTP doubles a leading dot.
 _UNSAFE_STARTS: Final = ("From ", ".")
-# Closing marks that must not begin a line, opening ones that must not end it.
 _NOT_FIRST: Final = frozenset("、。，．・：；？！）］｝」』】〉》〕ー々ぁぃぅぇぉっゃゅょァィゥェォッャュョ")
-_NOT_LAST: Final = frozenset("（［｛「『【〈《〔")
+_NOT_LAST: Final = frozenset("（［｛「『【〈《〔")  # of a line: opening marks; above, closing ones
 _UNDERLINES: Final = {"h1": "=", "h2": "-"}
 
 
