@@ -2,13 +2,16 @@
 
 The command queues the issue for everyone and sends to Postfix's smtp-sink over 20 connections, signed.
 With 10,000 subscribers it runs to its end; with 1,000,000 it is ended by SIGINT after a number of
-seconds, many windows later: the peak is the kernel's, of the whole life of the process.
+seconds, many windows later, if it has not ended by itself: the peak is the kernel's, of the whole life of
+the process.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -96,15 +99,27 @@ def _peak(folder: Path, port: int, number: int, *, seconds: float | None) -> tup
     running = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     if seconds is not None:
         _wait_for_first(database, running)
-        time.sleep(seconds)
-        running.send_signal(signal.SIGINT)
-    _, _, used = os.wait4(running.pid, 0)
-    running.returncode = 0
+    used = _ended(running, seconds)
     with database.reading() as session:
         books = queue.books(session, 1)
     database.engine.dispose()
     # Linux counts in KiB, macOS in octets.
     return used.ru_maxrss / (1024.0 if sys.platform == "linux" else 1024.0**2), books
+
+
+def _ended(running: subprocess.Popen[bytes], seconds: float | None) -> resource.struct_rusage:
+    """Return what a run used when it has ended: by itself, or by SIGINT after so many seconds."""
+    until = math.inf if seconds is None else time.monotonic() + seconds
+    ended, used = 0, None
+    while not ended and time.monotonic() < until:
+        ended, _, used = os.wait4(running.pid, os.WNOHANG)
+        time.sleep(0.2)
+    if not ended:
+        running.send_signal(signal.SIGINT)
+        _, _, used = os.wait4(running.pid, 0)
+    assert used is not None
+    running.returncode = 0
+    return used
 
 
 def _wait_for_first(database: Database, running: subprocess.Popen[bytes]) -> None:
