@@ -115,7 +115,7 @@ def _ended(running: subprocess.Popen[bytes], seconds: float | None) -> resource.
         ended, _, used = os.wait4(running.pid, os.WNOHANG)
         time.sleep(0.2)
     if not ended:
-        running.send_signal(signal.SIGINT)
+        os.kill(running.pid, signal.SIGINT)  # not Popen, which would reap what had just ended
         _, _, used = os.wait4(running.pid, 0)
     assert used is not None
     running.returncode = 0
