@@ -179,52 +179,10 @@ def personal_data(session: Session, subscriber_id: int) -> dict[str, Any] | None
     known = _known(session, subscriber_id)
     if known is None:
         return None
-    deliveries = session.execute(
-        select(Delivery, StoredIssue.slug, StoredIssue.title)
-        .join(StoredIssue, StoredIssue.id == Delivery.issue_id)
-        .where(Delivery.subscriber_id == subscriber_id)
-        .order_by(Delivery.issue_id)
-    )
-    about_them = Consent.subscriber_id == subscriber_id
-    listed = session.get(Suppression, known.address_key)
     return {
-        "profile": {
-            "address": known.address,
-            "name": known.name,
-            "status": known.status,
-            "attributes": known.attributes,
-            "tags": sorted(_tags(session, subscriber_id)),
-            "tracking_consent": known.tracking_consent,
-            "paused_until": _iso(known.paused_until),
-            "suppressed": listed.reason if listed else None,
-            "created_at": _iso(known.created_at),
-            "changed_at": _iso(known.changed_at),
-        },
-        "consents": [
-            {
-                "at": _iso(line.at),
-                "before": line.before,
-                "after": line.after,
-                "way": line.way,
-                "ip": line.ip,
-                "form": line.form,
-                "form_version": line.form_version,
-                "note": line.note,
-            }
-            for line in session.scalars(select(Consent).where(about_them).order_by(Consent.id))
-        ],
-        "deliveries": [
-            {
-                "issue": slug,
-                "title": title,
-                "state": row.state,
-                "attempts": row.attempts,
-                "first_at": _iso(row.first_at),
-                "changed_at": _iso(row.changed_at),
-                "reply": row.reply,
-            }
-            for row, slug, title in deliveries
-        ],
+        "profile": _profile(session, known),
+        "consents": _consents(session, subscriber_id),
+        "deliveries": _deliveries(session, subscriber_id),
         "events": [
             {"at": _iso(event.at), "kind": event.kind, "issue": event.issue_id, "details": event.details}
             for event in session.scalars(
@@ -240,6 +198,60 @@ def personal_data(session: Session, subscriber_id: int) -> dict[str, Any] | None
             )
         ],
     }
+
+
+def _profile(session: Session, known: Subscriber) -> dict[str, Any]:
+    listed = session.get(Suppression, known.address_key)
+    return {
+        "address": known.address,
+        "name": known.name,
+        "status": known.status,
+        "attributes": known.attributes,
+        "tags": sorted(_tags(session, known.id)),
+        "tracking_consent": known.tracking_consent,
+        "paused_until": _iso(known.paused_until),
+        "suppressed": listed.reason if listed else None,
+        "created_at": _iso(known.created_at),
+        "changed_at": _iso(known.changed_at),
+    }
+
+
+def _consents(session: Session, subscriber_id: int) -> list[dict[str, Any]]:
+    lines = select(Consent).where(Consent.subscriber_id == subscriber_id).order_by(Consent.id)
+    return [
+        {
+            "at": _iso(line.at),
+            "before": line.before,
+            "after": line.after,
+            "way": line.way,
+            "ip": line.ip,
+            "form": line.form,
+            "form_version": line.form_version,
+            "note": line.note,
+        }
+        for line in session.scalars(lines)
+    ]
+
+
+def _deliveries(session: Session, subscriber_id: int) -> list[dict[str, Any]]:
+    rows = (
+        select(Delivery, StoredIssue.slug, StoredIssue.title)
+        .join(StoredIssue, StoredIssue.id == Delivery.issue_id)
+        .where(Delivery.subscriber_id == subscriber_id)
+        .order_by(Delivery.issue_id)
+    )
+    return [
+        {
+            "issue": slug,
+            "title": title,
+            "state": row.state,
+            "attempts": row.attempts,
+            "first_at": _iso(row.first_at),
+            "changed_at": _iso(row.changed_at),
+            "reply": row.reply,
+        }
+        for row, slug, title in session.execute(rows)
+    ]
 
 
 def _known(session: Session, subscriber_id: int) -> Subscriber | None:
