@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from http import HTTPStatus
 from pathlib import Path
 from types import MappingProxyType
@@ -71,20 +71,13 @@ def create_app(
     editions = Editions(database)
     joining = Joining(database, signer, look, writer, post.call if post else _nobody, welcome=welcome)
 
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        writer.start()
-        if post is not None:
-            post.start()
-        try:
-            yield
-        finally:
-            joining.close()
-            writer.close()
-            if post is not None:
-                post.close()
-
-    app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
+    app = FastAPI(
+        lifespan=_working(writer, joining, post),
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+    )
     leaving = Leaving(
         database, signer, look, writer, reasons=reasons or REASONS, goodbye=goodbye,
         call=post.call if post else _nobody,
@@ -118,6 +111,27 @@ def create_app(
         https=public_url.startswith("https:"),
         bodies={HOOKS: MAX_BODY_OCTETS},
     )
+
+
+def _working(
+    writer: Writer, joining: Joining, post: Post | None
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """Return what starts the threads of an application with it, and ends them with it."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        writer.start()
+        if post is not None:
+            post.start()
+        try:
+            yield
+        finally:
+            joining.close()
+            writer.close()
+            if post is not None:
+                post.close()
+
+    return lifespan
 
 
 def _nobody() -> None:
