@@ -22,6 +22,7 @@ _ON_BOTH = (
     "tests.bounces.",
     "tests.delivery.test_books",
     "tests.delivery.test_sender",
+    "tests.web.test_events",
 )
 
 

@@ -1,0 +1,41 @@
+"""What a batch of clicks and openings leaves in the database, whichever it is."""
+
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import select
+
+from mailer.database.models import Event, Subscriber
+from mailer.database.session import Database
+from mailer.web.intake import write
+
+AT = datetime(2026, 3, 4, 10, 0, 0, 123456, tzinfo=UTC)
+
+
+def test_events_are_kept_whole_in_order_and_name_only_those_who_agreed(database: Database) -> None:
+    with database.transaction() as session:
+        for number, agreed in ((1, True), (2, False), (3, None)):
+            address = f"s{number}@example.org"
+            session.add(
+                Subscriber(
+                    id=number, address=address, address_key=address, domain="example.org", name="",
+                    status="active", attributes={}, tracking_consent=agreed, created_at=AT, changed_at=AT,
+                )
+            )  # fmt: skip
+    events = [
+        {
+            "at": AT + timedelta(microseconds=number),
+            "kind": "click" if number % 2 else "open",
+            "issue_id": None if number == 4 else 7,
+            "subscriber_id": number % 5,
+            "details": {"link": number, "machine": "proxy"} if number % 2 else {},
+        }
+        for number in range(10)
+    ]
+    with database.transaction() as session:
+        assert write(session, events) == [None] * 10
+    with database.reading() as session:
+        kept = [
+            {name: getattr(row, name) for name in events[0]}
+            for row in session.scalars(select(Event).order_by(Event.id))
+        ]
+    assert kept == [event | {"subscriber_id": 1 if event["subscriber_id"] == 1 else None} for event in events]
