@@ -20,6 +20,7 @@ SHARED = PROJECT.parent / "shared"
 _ON_BOTH = (
     "tests.audience.",
     "tests.bounces.",
+    "tests.database.test_rows",
     "tests.delivery.test_books",
     "tests.delivery.test_sender",
     "tests.web.test_events",

@@ -7,18 +7,20 @@ person said is undone only by the person.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import bindparam, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from mailer.address import Address
 from mailer.audience import suppression
 from mailer.audience.fields import check_attributes, check_name, check_tags
+from mailer.database.among import among
 from mailer.database.models import Consent, Subscriber, SubscriberStatus, SubscriberTag
+from mailer.database.rows import insert_rows
 
 _S = SubscriberStatus
 
@@ -52,6 +54,24 @@ TRANSITIONS: Final[Mapping[tuple[SubscriberStatus, SubscriberStatus], bool]] = {
 # Why an address as such is not mailed any more, whoever subscribes it again.
 SUPPRESSES: Final = {_S.BOUNCED: "hard bounce", _S.COMPLAINED: "complaint"}
 OUT: Final = frozenset({_S.UNSUBSCRIBED, _S.BOUNCED, _S.COMPLAINED})
+
+_STATUSES: Final = (
+    select(Subscriber.id, Subscriber.status).where(among(Subscriber.id, "ids")).with_for_update()
+)
+_UNSUBSCRIBE: Final = (
+    update(Subscriber)
+    .where(among(Subscriber.id, "ids"))
+    .values(status=_S.UNSUBSCRIBED.value, changed_at=bindparam("at"))
+    .execution_options(synchronize_session=False)
+)
+_OUT_BY_IMPORT: Final = select(Consent.subscriber_id).where(
+    Consent.id.in_(
+        select(func.max(Consent.id))
+        .where(among(Consent.subscriber_id, "ids"))
+        .group_by(Consent.subscriber_id)
+    ),
+    Consent.import_id.is_not(None),
+)
 
 
 class Outcome(StrEnum):
@@ -156,7 +176,7 @@ def add(
         )
         session.add(known)
         session.flush()
-        _write(session, known.id, "", status, origin, at)
+        session.add(Consent(**_line(known.id, None, status, origin, at)))
         _add_tags(session, known.id, tags)
         return Added(known.id, Outcome.ADDED)
     if known.status not in (SubscriberStatus.ACTIVE.value, SubscriberStatus.PENDING.value):
@@ -232,7 +252,7 @@ def change_status(
         known.soft_points, known.soft_since, known.soft_last_at = 0.0, None, None
         # A pause was from the subscription that has ended; who comes back wants the next issue.
         known.paused_until = None
-    _write(session, subscriber_id, before.value, to, origin, at)
+    session.add(Consent(**_line(subscriber_id, before, to, origin, at)))
     session.flush()
     return True
 
@@ -243,32 +263,33 @@ def unsubscribe(session: Session, subscriber_id: int, *, origin: Origin, at: dat
 
 
 def unsubscribe_all(session: Session, changes: Sequence[Change]) -> list[bool]:
-    """Take many off in a handful of statements; return for each what `unsubscribe` would have."""
-    ids = {change.subscriber_id for change in changes}
-    found = session.execute(
-        select(Subscriber.id, Subscriber.status).where(Subscriber.id.in_(ids)).with_for_update()
-    )
+    """Take many off in a handful of statements; return for each what `unsubscribe` would have.
+
+    They count as changed at the latest of the instants given; the ledger has the instant of each.
+    """
+    found = session.execute(_STATUSES, {"ids": list({change.subscriber_id for change in changes})})
     statuses = {subscriber_id: SubscriberStatus(status) for subscriber_id, status in found}
-    rows: list[dict[str, Any]] = []
     lines: list[dict[str, Any]] = []
     again: dict[int, dict[str, Any]] = {}
     outcomes: list[bool] = []
     for change in changes:
-        before = statuses.get(change.subscriber_id)
+        subscriber_id = change.subscriber_id
+        before = statuses.get(subscriber_id)
         outcomes.append(before is not None and (before, _S.UNSUBSCRIBED) in TRANSITIONS)
         if before is not None and outcomes[-1]:
-            statuses[change.subscriber_id] = _S.UNSUBSCRIBED
-            rows.append(
-                {"id": change.subscriber_id, "status": _S.UNSUBSCRIBED.value, "changed_at": change.at}
-            )
-            lines.append(_line(change.subscriber_id, before, _S.UNSUBSCRIBED, change.origin, change.at))
+            statuses[subscriber_id] = _S.UNSUBSCRIBED
+            lines.append(_line(subscriber_id, before, _S.UNSUBSCRIBED, change.origin, change.at))
         elif before in OUT:
-            again[change.subscriber_id] = _line(
-                change.subscriber_id, before, before, change.origin, change.at
-            )
-    if rows:
-        session.execute(update(Subscriber), rows)
-        session.execute(insert(Consent), lines)
+            again[subscriber_id] = _line(subscriber_id, before, before, change.origin, change.at)
+    if lines:
+        session.execute(
+            _UNSUBSCRIBE,
+            {
+                "ids": [line["subscriber_id"] for line in lines],
+                "at": max(change.at for change in changes),
+            },
+        )
+        insert_rows(session, Consent, lines)
     _insist(session, again)
     return outcomes
 
@@ -278,27 +299,26 @@ def _insist(session: Session, lines: Mapping[int, dict[str, Any]]) -> None:
 
     An import can be taken back; what was said since then must not go with it.
     """
-    if not lines:
-        return
-    newest = (
-        select(func.max(Consent.id)).where(Consent.subscriber_id.in_(lines)).group_by(Consent.subscriber_id)
-    )
-    found = session.scalars(
-        select(Consent.subscriber_id).where(Consent.id.in_(newest), Consent.import_id.is_not(None))
-    ).all()
-    if found:
-        session.execute(insert(Consent), [lines[subscriber_id] for subscriber_id in found])
+    if lines:
+        found = session.scalars(_OUT_BY_IMPORT, {"ids": list(lines)})
+        insert_rows(session, Consent, [lines[subscriber_id] for subscriber_id in found])
 
 
 def _line(
-    subscriber_id: int, before: SubscriberStatus, after: SubscriberStatus, origin: Origin, at: datetime
+    subscriber_id: int, before: SubscriberStatus | None, after: SubscriberStatus, origin: Origin, at: datetime
 ) -> dict[str, Any]:
     return {
-        **asdict(origin),
         "subscriber_id": subscriber_id,
         "at": at,
-        "before": before.value,
+        "before": before.value if before else "",
         "after": after.value,
+        "way": origin.way,
+        "ip": origin.ip,
+        "form": origin.form,
+        "form_version": origin.form_version,
+        "note": origin.note,
+        "issue_id": origin.issue_id,
+        "import_id": origin.import_id,
     }
 
 
@@ -354,23 +374,3 @@ def _add_tags(session: Session, subscriber_id: int, tags: Iterable[str]) -> bool
     session.add_all(SubscriberTag(subscriber_id=subscriber_id, tag=tag) for tag in new)
     session.flush()
     return bool(new)
-
-
-def _write(
-    session: Session, subscriber_id: int, before: str, after: SubscriberStatus, origin: Origin, at: datetime
-) -> None:
-    session.add(
-        Consent(
-            subscriber_id=subscriber_id,
-            at=at,
-            before=before,
-            after=after.value,
-            way=origin.way,
-            ip=origin.ip,
-            form=origin.form,
-            form_version=origin.form_version,
-            note=origin.note,
-            issue_id=origin.issue_id,
-            import_id=origin.import_id,
-        )
-    )

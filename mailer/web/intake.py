@@ -11,11 +11,9 @@ import asyncio
 import base64
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from operator import itemgetter
 from typing import Any, Final
 
-import msgspec
-from sqlalchemy import insert, select, text
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -24,7 +22,8 @@ from starlette.routing import Route
 
 from mailer.config import Tracking
 from mailer.database.among import among
-from mailer.database.models import Event, Subscriber, to_microseconds
+from mailer.database.models import Event, Subscriber
+from mailer.database.rows import insert_rows
 from mailer.errors import StorageError
 from mailer.tokens import Signer, Subject
 from mailer.web.archive import Editions
@@ -37,16 +36,6 @@ _CACHED_ISSUES: Final = 64
 _AGREED: Final = select(Subscriber.id).where(
     among(Subscriber.id, "ids"), Subscriber.tracking_consent.is_(True)
 )
-_VALUES: Final = itemgetter("at", "kind", "issue_id", "subscriber_id", "details")
-# SQLite would execute a statement for each row, and the writer wait for Python's lock before each: under
-# load it would fall behind those who answer. The rows are one parameter instead.
-_AT_ONCE: Final = text("""
-    INSERT INTO events (at, kind, issue_id, subscriber_id, details)
-    SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
-        (SELECT id FROM subscribers WHERE id = json_extract(value, '$[3]') AND tracking_consent = 1),
-        json_extract(value, '$[4]')
-    FROM json_each(:rows)
-""")
 
 
 class Intake:
@@ -114,7 +103,7 @@ class Intake:
             "details": details,
         }
         try:
-            self._writer.submit(write, event)
+            self._writer.leave(write, event)
         except StorageError:
             # A statistic must not keep a reader from the page: under such a burst it goes uncounted.
             return
@@ -122,18 +111,11 @@ class Intake:
 
 def write(session: Session, events: Sequence[dict[str, Any]]) -> list[None]:
     """Write the events; whose subscriber did not agree to it is noted without the subscriber."""
-    connection = session.connection()
-    if connection.dialect.name == "sqlite":
-        rows = [
-            (to_microseconds(at), kind, issue_id, subscriber_id, details)
-            for at, kind, issue_id, subscriber_id, details in map(_VALUES, events)
-        ]
-        connection.execute(_AT_ONCE, {"rows": msgspec.json.encode(rows).decode()})
-        return [None] * len(events)
-    asked = [event["subscriber_id"] for event in events]
-    agreed = set(connection.scalars(_AGREED, {"ids": asked}))
-    session.execute(
-        insert(Event),
+    asked = {event["subscriber_id"] for event in events}
+    agreed = set(session.scalars(_AGREED, {"ids": list(asked)}))
+    insert_rows(
+        session,
+        Event,
         [event if event["subscriber_id"] in agreed else event | {"subscriber_id": None} for event in events],
     )
     return [None] * len(events)

@@ -177,7 +177,7 @@ class Deciding:
         if person is None or problem:
             return self._proof(request, "erase", token, person, problem)
         erased = (person.address, self._erasure_secret, datetime.now(UTC))
-        await asyncio.wrap_future(self._writer.submit(_erase, erased))
+        await self._writer.submit(_erase, erased)
         return self._proof(request, "erase", token, None)
 
     async def _write(self, request: Request, work: Work[tuple[Change, Any], bool], wish: object) -> bool:
@@ -186,7 +186,7 @@ class Deciding:
         if not self._limiter.hit(_CHANGES, "change", str(subject.subscriber_id)):
             raise HTTPException(429, headers={"retry-after": "3600"})
         change = Change(subject.subscriber_id, origin_of(request, subject, "page"), datetime.now(UTC))
-        return await asyncio.wrap_future(self._writer.submit(work, (change, wish)))
+        return await self._writer.submit(work, (change, wish))
 
     async def _rename(self, request: Request, name: str) -> tuple[int, str]:
         voice = self._look.to(request)

@@ -12,9 +12,11 @@ from typing import Final
 
 from fastapi import APIRouter, FastAPI
 from sqlalchemy import text
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Mount
 from starlette.types import ASGIApp
 
 from mailer.bounces.webhooks import MAX_BODY_OCTETS
@@ -71,23 +73,17 @@ def create_app(
     editions = Editions(database)
     joining = Joining(database, signer, look, writer, post.call if post else _nobody, welcome=welcome)
 
-    app = FastAPI(
-        lifespan=_working(writer, joining, post),
-        docs_url=None,
-        redoc_url=None,
-        openapi_url=None,
-        redirect_slashes=False,
-    )
     leaving = Leaving(
         database, signer, look, writer, reasons=reasons or REASONS, goodbye=goodbye,
         call=post.call if post else _nobody,
     )  # fmt: skip
     tracked = tracking.opens or tracking.clicks
-    app.router.routes.append(leaving.one_click())
-    app.router.routes.extend(Intake(signer, editions, writer, tracking).routes())
-    app.include_router(leaving.router())
-    app.include_router(Deciding(database, signer, look, writer, leaving, tags=tags, tracked=tracked).router())
-    app.include_router(
+    pages = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
+    pages.include_router(leaving.router())
+    pages.include_router(
+        Deciding(database, signer, look, writer, leaving, tags=tags, tracked=tracked).router()
+    )
+    pages.include_router(
         Archive(
             database,
             editions,
@@ -98,11 +94,19 @@ def create_app(
             public_url=public_url,
         ).router()
     )
-    app.include_router(joining.router())
+    pages.include_router(joining.router())
     if hooks is not None:
-        app.include_router(hooks.router())
-    app.mount(API, create_api(database, segments=segments, invite=joining.invite))
-    app.include_router(_service(database, look, robots=_robots(index)))
+        pages.include_router(hooks.router())
+    pages.mount(API, create_api(database, segments=segments, invite=joining.invite))
+    pages.include_router(_service(database, look, robots=_robots(index)))
+    _tell_failures(pages, look)
+    # What a send brings a burst of stands before all that FastAPI does for a request.
+    intake = Intake(signer, editions, writer, tracking)
+    app = Starlette(
+        routes=[leaving.one_click(), *intake.routes(), Mount("", pages)],
+        lifespan=_working(writer, joining, post),
+    )
+    app.router.redirect_slashes = False
     _tell_failures(app, look)
     return Shield(
         app,
@@ -115,11 +119,11 @@ def create_app(
 
 def _working(
     writer: Writer, joining: Joining, post: Post | None
-) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
     """Return what starts the threads of an application with it, and ends them with it."""
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
         writer.start()
         if post is not None:
             post.start()
@@ -165,7 +169,7 @@ def _no_icon() -> Response:
     return Response(status_code=204, headers={"cache-control": "public, max-age=86400"})
 
 
-def _tell_failures(app: FastAPI, look: Look) -> None:
+def _tell_failures(app: Starlette, look: Look) -> None:
     """Turn our errors into pages; none tells more than the reader needs."""
 
     async def damaged(request: Request, error: Exception) -> Response:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
@@ -44,25 +43,27 @@ class Shield:
         self._app = app
         self._private = private
         self._bodies = dict(bodies or {})
-        self._headers = {
+        headers = {
             "content-security-policy": policy,
             "x-content-type-options": "nosniff",
             "referrer-policy": "no-referrer",
             "cross-origin-opener-policy": "same-origin",
         }
         if not index:
-            self._headers["x-robots-tag"] = "noindex"
+            headers["x-robots-tag"] = "noindex"
         if https:
-            self._headers["strict-transport-security"] = "max-age=31536000"
+            headers["strict-transport-security"] = "max-age=31536000"
+        self._headers = _raw(headers)
+        self._private_headers = _raw(
+            headers | {"cache-control": "no-store", "x-robots-tag": "noindex, nofollow"}
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection (ASGI)."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = dict(self._headers)
-        if scope["path"].startswith(self._private):
-            headers |= {"cache-control": "no-store", "x-robots-tag": "noindex, nofollow"}
+        headers = self._private_headers if scope["path"].startswith(self._private) else self._headers
         bounds = (octets for prefix, octets in self._bodies.items() if scope["path"].startswith(prefix))
         most = next(bounds, MAX_BODY_OCTETS)
         taken = 0
@@ -77,12 +78,16 @@ class Shield:
 
         async def sealed(message: Message) -> None:
             if message["type"] == "http.response.start":
-                own = MutableHeaders(scope=message)
-                for name, value in headers.items():
-                    own.setdefault(name, value)
+                own = list(message.get("headers", ()))
+                names = {name for name, _ in own}
+                message["headers"] = [*own, *(header for header in headers if header[0] not in names)]
             await send(message)
 
         await self._app(scope, bounded, sealed)
+
+
+def _raw(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.encode(), value.encode()) for name, value in headers.items()]
 
 
 class LocalOnly:

@@ -8,7 +8,6 @@ shows a page; its button confirms, since scanners follow the links in mail.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -139,9 +138,7 @@ class Joining:
             )
         origin = Origin("form", ip=client_ip(request), form="confirm", form_version=_version(voice))
         change = Change(subject.subscriber_id, origin, datetime.now(UTC))
-        if not await asyncio.wrap_future(
-            self._writer.submit(_activate, (change, voice.language if self._welcome else None))
-        ):
+        if not await self._writer.submit(_activate, (change, voice.language if self._welcome else None)):
             raise HTTPException(404)
         self._call()
         return voice.notice(

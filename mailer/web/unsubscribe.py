@@ -73,8 +73,8 @@ class Leaving:
     def one_click(self) -> Route:
         """Return the route of the POST that unsubscribes; it belongs before all others.
 
-        A send to many brings a burst of these, and looking through the routes, and FastAPI's handling of
-        parameters, would cost more than all that is done here.
+        A send to many brings a burst of these, and what FastAPI does for each request would cost more
+        than all that is done here.
         """
         return Route("/u/{token}", self.leave, methods=["POST"])
 
@@ -120,11 +120,11 @@ class Leaving:
             leaving = self._writer.submit(_leave_with_goodbye, (change, self._look.to(request).language))
         else:
             leaving = self._writer.submit(unsubscribe_all, change)
-        changed = await asyncio.wrap_future(leaving)
+        changed = await leaving
         if changed and with_letter:
             self._call()
         if reason and not changed:
-            await asyncio.wrap_future(self._writer.submit(_give_reason, (change, reason)))
+            await self._writer.submit(_give_reason, (change, reason))
         return reason
 
     def left(self, request: Request, token: str, person: Standing | None, reason: str = "") -> Response:

@@ -3,16 +3,19 @@
 A commit costs a write to the disk, whatever is in it. While one is under way the next changes queue
 up, and all of them go into the one after; each caller hears of its own once that has committed.
 Changes of one kind that follow one another are handed over together, so that a burst of a thousand
-takes a few statements and not a thousand.
+takes a few statements and not a thousand. For the same reason an event loop is woken once for all who wait
+there: each waking is a system call, and the thread waits for Python's lock after it.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import logging
 import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
@@ -34,11 +37,14 @@ _MOST_AT_ONCE: Final = 500
 _GATHERING_SECONDS: Final = 0.005
 
 
+_log = logging.getLogger(__name__)
+
+
 @dataclass(frozen=True, slots=True)
 class _Change:
     work: Work[Any, Any]
     item: Any
-    outcome: Future[Any]
+    outcome: asyncio.Future[Any] | None
 
 
 class Writer:
@@ -61,18 +67,28 @@ class Writer:
             self._thread.join()
             self._thread = None
 
-    def submit(self, work: Work[Item, Result], item: Item) -> Future[Result]:
+    def submit(self, work: Work[Item, Result], item: Item) -> asyncio.Future[Result]:
         """Return the future result of `work` for `item`; it is there when that has been committed.
 
-        The future raises what `work` or the database raised; nothing of this item is kept then.
-        Raises `StorageError` at once when too many changes are waiting already.
+        To be called in an event loop. The future raises what `work` or the database raised; nothing of this
+        item is kept then. Raises `StorageError` at once when too many changes are waiting already.
         """
-        change = _Change(work, item, Future())
+        outcome: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._put(_Change(work, item, outcome))
+        return outcome
+
+    def leave(self, work: Work[Item, Any], item: Item) -> None:
+        """Have `work` done for `item` without waiting for it; a failure is logged.
+
+        Raises `StorageError` when too many changes are waiting already.
+        """
+        self._put(_Change(work, item, None))
+
+    def _put(self, change: _Change) -> None:
         try:
             self._waiting.put_nowait(change)
         except queue.Full as error:
             raise StorageError(f"{_CAPACITY:,} changes are waiting for the database") from error
-        return change.outcome
 
     def _run(self) -> None:
         stopping = False
@@ -101,18 +117,44 @@ class Writer:
                     for result in _done(session, work, [change.item for change in run])
                 ]
         except StorageError as error:
-            for change in batch:
-                change.outcome.set_exception(error)
+            _tell(batch, [error] * len(batch))
         except Exception as error:
             # One change is to blame: the others must not fail with it, so each is tried alone.
             if len(batch) == 1:
-                batch[0].outcome.set_exception(error)
+                _tell(batch, [error])
                 return
             for change in batch:
                 self._write([change])
         else:
-            for change, result in zip(batch, results, strict=True):
-                change.outcome.set_result(result)
+            _tell(batch, results)
+
+
+def _tell(batch: Sequence[_Change], results: Sequence[Any]) -> None:
+    """Give all who wait what became of their change, each event loop at once."""
+    waiting: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]] = {}
+    unheard: BaseException | None = None
+    for change, result in zip(batch, results, strict=True):
+        if change.outcome is not None:
+            waiting.setdefault(change.outcome.get_loop(), []).append((change.outcome, result))
+        elif isinstance(result, BaseException):
+            unheard = result
+    if unheard is not None:
+        _log.error("what nobody waits for was not written: %s", unheard)
+    for loop, outcomes in waiting.items():
+        # The loop may have been closed since: nobody is there to be told, and what was written stays.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(_settle, outcomes)
+
+
+def _settle(outcomes: Sequence[tuple[asyncio.Future[Any], Any]]) -> None:
+    for outcome, result in outcomes:
+        if outcome.done():
+            # Who asked has gone.
+            continue
+        if isinstance(result, BaseException):
+            outcome.set_exception(result)
+        else:
+            outcome.set_result(result)
 
 
 def _done(session: Session, work: Work[Any, Any], items: list[Any]) -> Sequence[Any]:

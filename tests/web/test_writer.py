@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import event, func, select, update
@@ -12,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from mailer.database.models import Instance
 from mailer.database.session import Database
+from mailer.errors import StorageError
 from mailer.web.writer import Writer
 
 
@@ -28,36 +32,75 @@ def keep(session: Session, names: Sequence[str]) -> list[int]:
     return [len(names)] * len(names)
 
 
+def in_a_loop(database: Database, asked: Callable[[Writer], Awaitable[None]]) -> None:
+    """Ask a writer that begins once all is asked for."""
+
+    async def run() -> None:
+        writer = Writer(database)
+        try:
+            await asked(writer)
+        finally:
+            await asyncio.to_thread(writer.close)
+
+    asyncio.run(run())
+
+
 def test_what_waits_shares_a_transaction(database: Database) -> None:
     commits: list[object] = []
     event.listen(database.engine, "commit", commits.append)
-    writer = Writer(database)
-    futures = [writer.submit(keep, str(n)) for n in range(100)]
-    writer.start()
-    assert [future.result() for future in futures] == [100] * 100
-    writer.close()
+
+    async def asked(writer: Writer) -> None:
+        futures = [writer.submit(keep, str(n)) for n in range(100)]
+        writer.start()
+        assert await asyncio.gather(*futures) == [100] * 100
+
+    in_a_loop(database, asked)
     assert len(commits) == 1
     with database.reading() as session:
         assert session.scalar(select(func.count()).select_from(Instance)) == 100
 
 
-def test_change_that_fails_takes_no_other_with_it(database: Database) -> None:
-    def fails(session: Session, names: Sequence[str]) -> list[None]:
-        session.add_all(Instance(name=name, value="") for name in names)
-        raise KeyError(*names)
+def test_loop_is_woken_once_for_all_of_a_transaction(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def asked(writer: Writer) -> None:
+        loop = asyncio.get_running_loop()
+        woken: list[object] = []
+        wake = loop.call_soon_threadsafe
 
-    writer = Writer(database)
-    before = writer.submit(keep, "before")
-    failing = writer.submit(fails, "bad")
-    after = writer.submit(keep, "after")
-    writer.start()
-    assert before.result() == 1
-    with pytest.raises(KeyError):
-        failing.result()
-    assert after.result() == 1
-    writer.close()
+        def counted(callback: Callable[..., object], *arguments: Any, **named: Any) -> asyncio.Handle:
+            if threading.current_thread().name == "mailer-writer":
+                woken.append(callback)
+            return wake(callback, *arguments, **named)
+
+        monkeypatch.setattr(loop, "call_soon_threadsafe", counted)
+        futures = [writer.submit(keep, str(n)) for n in range(100)]
+        writer.start()
+        await asyncio.gather(*futures)
+        assert len(woken) == 1
+
+    in_a_loop(database, asked)
+
+
+def test_change_that_fails_takes_no_other_with_it(database: Database) -> None:
+    async def asked(writer: Writer) -> None:
+        before = writer.submit(keep, "before")
+        failing = writer.submit(fails, "bad")
+        after = writer.submit(keep, "after")
+        writer.start()
+        assert await before == 1
+        with pytest.raises(KeyError):
+            await failing
+        assert await after == 1
+
+    in_a_loop(database, asked)
     with database.reading() as session:
         assert sorted(session.scalars(select(Instance.name))) == ["after", "before"]
+
+
+def fails(session: Session, names: Sequence[str]) -> list[None]:
+    session.add_all(Instance(name=name, value="") for name in names)
+    raise KeyError(*names)
 
 
 def test_changes_keep_their_order_and_see_one_another(database: Database) -> None:
@@ -73,22 +116,66 @@ def test_changes_keep_their_order_and_see_one_another(database: Database) -> Non
 
     with database.transaction() as session:
         session.add(Instance(name="story", value=""))
-    writer = Writer(database)
-    writer.submit(append, "a")
-    writer.submit(append, "b")
-    writer.submit(shout, "c")
-    last = writer.submit(append, "d")
-    writer.start()
-    assert last.result() == "abCd"
-    writer.close()
+
+    async def asked(writer: Writer) -> None:
+        writer.leave(append, "a")
+        writer.leave(append, "b")
+        writer.leave(shout, "c")
+        last = writer.submit(append, "d")
+        writer.start()
+        assert await last == "abCd"
+
+    in_a_loop(database, asked)
 
 
 def test_closing_writes_what_waits(database: Database) -> None:
     writer = Writer(database)
     writer.start()
-    future = writer.submit(keep, "last")
+    writer.leave(keep, "last")
     writer.close()
-    assert future.done()
     assert not any(thread.name == "mailer-writer" for thread in threading.enumerate())
     with database.reading() as session:
         assert session.get(Instance, "last") is not None
+
+
+def test_what_is_left_to_it_and_fails_is_logged(database: Database, caplog: pytest.LogCaptureFixture) -> None:
+    writer = Writer(database)
+    writer.leave(fails, "bad")
+    writer.leave(keep, "good")
+    with caplog.at_level(logging.ERROR):
+        writer.start()
+        writer.close()
+    assert [record.message for record in caplog.records] == ["what nobody waits for was not written: 'bad'"]
+    with database.reading() as session:
+        assert session.scalars(select(Instance.name)).all() == ["good"]
+
+
+def test_who_has_gone_and_a_loop_that_has_ended_do_no_harm(database: Database) -> None:
+    writer = Writer(database)
+
+    async def asked() -> None:
+        writer.submit(keep, "of a loop that ends")
+
+    asyncio.run(asked())
+
+    async def gone() -> None:
+        first, second = writer.submit(keep, "cancelled"), writer.submit(keep, "waits")
+        first.cancel()
+        writer.start()
+        assert await second == 3
+
+    asyncio.run(gone())
+    writer.close()
+    with database.reading() as session:
+        assert session.scalar(select(func.count()).select_from(Instance)) == 3
+
+
+def test_too_many_changes_are_refused_at_once(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mailer.web.writer._CAPACITY", 2)
+    writer = Writer(database)
+    writer.leave(keep, "one")
+    writer.leave(keep, "two")
+    with pytest.raises(StorageError, match="2 changes are waiting"):
+        writer.leave(keep, "three")
+    writer.start()
+    writer.close()
