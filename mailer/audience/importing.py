@@ -64,6 +64,15 @@ class ImportReport:
     """The first changes as lines of a diff: `+` a new subscriber, `-` and `+` before and after."""
 
 
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an import has come: rows taken, octets of the file read, and how many it has."""
+
+    rows: int
+    read: int
+    octets: int
+
+
 class _CountedError(Exception):
     """Rolls an import back that was only to be counted."""
 
@@ -74,35 +83,37 @@ def import_file(
     *,
     secret: bytes,
     at: datetime,
-    mapping: Mapping[str, str] | None = None,
     preset: Preset = PLAIN,
+    encoding: str = "",
     tags: Sequence[str] = (),
     rejected_path: Path | None = None,
     dry_run: bool = False,
     strict: bool = False,
-    progress: Callable[[int], None] = lambda rows: None,
+    progress: Callable[[Progress], None] = lambda progress: None,
 ) -> ImportReport:
     """Add the subscribers of a file (CSV, JSON Lines), or bring known ones up to date, in one transaction.
 
-    `mapping` names columns (`{"email": "Adresse"}`); usual names are recognised by themselves, and
-    every other column becomes an attribute, unless the `preset` of a service knows it better. Known
-    subscribers get the `tags` too. Rejected rows are written to `rejected_path` with line and reason.
-    With `strict` one rejected row refuses the whole import. `secret` is the oldest of
-    `Database.secrets()`. Raises `SourceError` for a file that cannot be read as such a table.
+    The usual names of columns are recognised by themselves, and every other column becomes an attribute,
+    unless the `preset` knows it better. `encoding` is found out unless it is given. Known subscribers get
+    the `tags` too. Rejected rows are written to `rejected_path` with line and reason. With `strict` one
+    rejected row refuses the whole import. `secret` is the oldest of `Database.secrets()`. Raises
+    `SourceError` for a file that cannot be read as such a table.
     """
     report = ImportReport()
     try:
         with (
-            open_source(path, mapping or {}, preset) as source,
+            open_source(path, preset, encoding=encoding) as source,
             rejects(None if dry_run else rejected_path) as reject,
         ):
             report.encoding = source.encoding
             with database.transaction() as session:
                 run = _Run(session, report, secret, at, tags, reject)
                 run.begin(path)
+                taken = 0
                 for rows in _batches(source.rows):
                     run.take(rows)
-                    progress(len(rows))
+                    taken += len(rows)
+                    progress(Progress(taken, source.read(), source.octets))
                 run.end()
                 if strict and report.rejected:
                     raise RefusedError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, TextIO
 
@@ -32,14 +32,14 @@ class Candidate:
     problem: str = ""
 
 
-def json_rows(file: TextIO, mapping: Mapping[str, str], preset: Preset) -> Iterator[Candidate]:
+def json_rows(file: TextIO, preset: Preset) -> Iterator[Candidate]:
     """Yield the objects of a file, one a line.
 
     `attributes` and `tags` are what they say; whatever else an object has becomes an attribute, with
     its type, unless the preset knows it better.
     """
-    emails = (mapping["email"],) if "email" in mapping else _EMAIL
-    names = (mapping["name"],) if "name" in mapping else _NAME
+    emails = (preset.email,) if preset.email else _EMAIL
+    names = (preset.name,) if preset.name else _NAME
     number = 0
     while line := file.readline(_MAX_LINE):
         number += 1
@@ -78,7 +78,7 @@ def _candidate(
     if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
         return Candidate(number, address, problem="'tags' is not a list of texts")
     others = {
-        key: value
+        preset.renamed.get(key, key): value
         for key, value in fields.items()
         if value is not None and key not in known and key not in (email, name)
     }

@@ -1,14 +1,15 @@
-"""What the columns mean in the subscriber files that other services write."""
+"""What the columns mean in the subscriber files that other services write, or the operator's own."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
 
 from mailer.address import shown
+from mailer.config import ImportFile
 from mailer.database.models import SubscriberStatus
 
 _U: Final = SubscriberStatus.UNSUBSCRIBED
@@ -47,17 +48,39 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """A service's columns beyond address and name, which are recognised by their usual headings.
+    """What the columns of a file mean, beyond those that their usual headings tell.
 
     The first of the `out` rules that fits a row says why that person is out. Columns that a file lacks
-    are passed over.
+    are passed over, unless they are `required`.
     """
 
+    email: str = ""
+    name: str = ""
     tags: str = ""
     attributes: str = ""
     """A column that holds a JSON object; each of its fields becomes an attribute."""
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    """Column to the name of the attribute that it becomes."""
     out: tuple[Rule, ...] = ()
     ignored: frozenset[str] = frozenset()
+    required: frozenset[str] = frozenset()
+
+    def with_columns(self, named: Mapping[str, str], skipped: Iterable[str] = ()) -> Preset:
+        """Return the preset with columns named: of `email`, `name`, `tags` or any attribute.
+
+        What is named or skipped must be in the file.
+        """
+        renamed = {column: key for key, column in named.items() if key not in ("email", "name", "tags")}
+        skipped = frozenset(skipped)
+        return replace(
+            self,
+            email=named.get("email", self.email),
+            name=named.get("name", self.name),
+            tags=named.get("tags", self.tags),
+            renamed={**self.renamed, **renamed},
+            ignored=self.ignored - set(renamed) | skipped,
+            required=self.required | set(named.values()) | skipped,
+        )
 
     @property
     def columns(self) -> frozenset[str]:
@@ -144,6 +167,22 @@ PRESETS: Final[Mapping[str, Preset]] = {
         ignored=frozenset({"id"}),
     ),
 }
+
+
+def preset_of(file: ImportFile) -> Preset:
+    """Return the preset that the operator wrote into config.toml."""
+    means: dict[str, SubscriberStatus | None] = {
+        value.lower(): status
+        for values, status in (
+            (file.unsubscribed, _U), (file.bounced, _B), (file.complained, _C), (file.unconfirmed, None)
+        )
+        for value in values
+    }  # fmt: skip
+    own = {key: column for key in ("email", "name", "tags") if (column := getattr(file, key))}
+    preset = Preset(out=(Rule(file.status, means),) if file.status else ())
+    if file.status:
+        preset = replace(preset, required=frozenset({file.status}))
+    return preset.with_columns({**file.attributes, **own}, file.skip)
 
 
 def split_tags(cell: str) -> tuple[str, ...]:

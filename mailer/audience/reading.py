@@ -6,9 +6,10 @@ import codecs
 import csv
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, Final, TextIO
 
@@ -42,47 +43,53 @@ _NAME_PARTS: Final = (("firstname", "lastname"), ("fname", "lname"), ("givenname
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file of subscribers: its encoding, and its rows."""
+    """A file of subscribers: its encoding, its size in octets, its rows, and how much of it was read."""
 
     encoding: str
+    octets: int
     rows: Iterator[Candidate]
+    read: Callable[[], int]
 
 
 @contextmanager
-def open_source(path: Path, mapping: Mapping[str, str], preset: Preset = PLAIN) -> Iterator[Source]:
+def open_source(path: Path, preset: Preset = PLAIN, *, encoding: str = "") -> Iterator[Source]:
     """Open a file of subscribers: JSON Lines if it is called so, else CSV.
 
-    Encoding and delimiter are found out. A file without a mark of its encoding is UTF-8 if all of it is
-    valid UTF-8, else Windows-1252, of which Latin-1 is a part. `mapping` names the columns or fields of
-    `email` and `name`. Raises `SourceError` for a missing, empty or headless file.
+    Encoding and delimiter are found out; an `encoding` can be given, by a name of Python's. A file without
+    a mark of its encoding is UTF-8 if all of it is valid UTF-8, else Windows-1252, of which Latin-1 is a
+    part. Raises `SourceError` for a missing, empty or headless file, and for one that lacks a column the
+    preset requires.
     """
     try:
-        encoding = _encoding(path)
-        with path.open(encoding=encoding, newline="") as file:
+        encoding = _known(encoding) or _encoding(path)
+        with path.open("rb") as raw, TextIOWrapper(raw, encoding=encoding, newline="") as file:
             sample = file.read(_SAMPLE_OCTETS)
             file.seek(0)
             if not sample.strip():
                 raise SourceError(f"{path}: is empty", remedy="export it again")
             if path.suffix.lower() in JSON_LINES:
-                yield Source(encoding, json_rows(file, mapping, preset))
+                rows = json_rows(file, preset)
             else:
-                yield Source(encoding, _csv_rows(path, file, _delimiter(sample), mapping, preset))
+                rows = _csv_rows(path, file, _delimiter(sample), preset)
+            yield Source(encoding, path.stat().st_size, rows, raw.tell)
     except FileNotFoundError as error:
         raise SourceError(f"{path}: no such file") from error
-    except (OSError, UnicodeError) as error:
+    except UnicodeError as error:
+        raise SourceError(
+            f"{path}: cannot be read ({error})", remedy="name its encoding with --encoding"
+        ) from error
+    except OSError as error:
         raise SourceError(f"{path}: cannot be read ({error})") from error
     except csv.Error as error:
         raise SourceError(f"{path}:1: not a CSV file ({error})") from error
 
 
-def _csv_rows(
-    path: Path, file: TextIO, delimiter: str, mapping: Mapping[str, str], preset: Preset
-) -> Iterator[Candidate]:
+def _csv_rows(path: Path, file: TextIO, delimiter: str, preset: Preset) -> Iterator[Candidate]:
     reader = csv.reader(file, delimiter=delimiter, strict=True)
     header = [name.strip() for name in next(reader)]
-    email, name, others = _columns(path, header, mapping)
+    email, name, others = _columns(path, header, preset)
     special = {preset.tags, preset.attributes, *preset.columns, *preset.ignored}
-    others = tuple(column for column in others if column not in special)
+    kept = [(column, preset.renamed.get(column, column)) for column in others if column not in special]
     # csv.reader counts physical lines, so a quoted line break does not lead the count astray.
     while True:
         try:
@@ -104,9 +111,9 @@ def _csv_rows(
             tags = split_tags(row.get(preset.tags, ""))
         except csv.Error as error:
             problem, tags = f"{preset.tags}: cannot be read ({error})", ()
-        for column in others:
+        for column, key in kept:
             if value := row.get(column, ""):
-                attributes[column] = value
+                attributes[key] = value
         yield Candidate(
             reader.line_num,
             address=row.get(email, ""),
@@ -132,23 +139,23 @@ def _json_attributes(cell: str, column: str) -> tuple[str, dict[str, Any]]:
 
 
 def _columns(
-    path: Path, header: Sequence[str], mapping: Mapping[str, str]
+    path: Path, header: Sequence[str], preset: Preset
 ) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
     there = ", ".join(header)
     if len(header) > _MAX_COLUMNS:
         raise SourceError(f"{path}:1: has {len(header)} columns; {_MAX_COLUMNS} are allowed")
-    for wanted in mapping.values():
+    for wanted in sorted(preset.required):
         if wanted not in header:
             raise SourceError(f"{path}:1: there is no column '{wanted}'", remedy=f"the columns are: {there}")
     plain = {re.sub(r"[^a-z]", "", name.lower()): name for name in reversed(header)}
-    email = mapping.get("email") or next((plain[known] for known in _EMAIL if known in plain), None)
+    email = preset.email or next((plain[known] for known in _EMAIL if known in plain), None)
     if email is None:
         raise SourceError(
             f"{path}:1: no column looks like the address",
             remedy=f"say --map email=COLUMN; the columns are: {there}",
         )
-    if "name" in mapping:
-        name: tuple[str, ...] = (mapping["name"],)
+    if preset.name:
+        name: tuple[str, ...] = (preset.name,)
     elif whole := next((plain[known] for known in _NAME if known in plain), None):
         name = (whole,)
     else:
@@ -161,6 +168,19 @@ def _columns(
             (),
         )
     return email, name, tuple(column for column in header if column and column not in (email, *name))
+
+
+def _known(encoding: str) -> str:
+    """Return the usual name of an encoding of text, or raise `SourceError`; nothing stays nothing."""
+    if not encoding:
+        return ""
+    try:
+        "".encode(encoding)
+        return codecs.lookup(encoding).name
+    except LookupError as error:
+        raise SourceError(
+            f"there is no encoding '{encoding}'", remedy="write for example: --encoding iso-8859-2"
+        ) from error
 
 
 def _encoding(path: Path) -> str:

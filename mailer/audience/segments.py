@@ -6,6 +6,7 @@ text of the operator's, or of anybody else's, becomes SQL.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
@@ -27,7 +28,7 @@ _GRAMMAR: Final = r"""
          | "(" either ")"
          | "@" WORD -> saved
          | WORD ":" (WORD | STRING) -> labelled
-         | WORD OPERATOR value -> compared
+         | (WORD | STRING) OPERATOR value -> compared
     ?value: STRING -> text | DATE -> day | NUMBER -> number | BOOLEAN -> truth
     OPERATOR: "!=" | "<=" | ">=" | "=" | "<" | ">" | "~"
     BOOLEAN.3: /(true|false)\b/i
@@ -41,7 +42,9 @@ _MAX_LENGTH: Final = 2_000
 _MAX_DEPTH: Final = 50
 _MAX_SAVED_DEPTH: Final = 5
 _DECIMAL: Final = r"^-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?$"
-_LABELS: Final = ("tag", "domain", "status", "opened", "clicked")
+# What no database takes: NUL, and halves of surrogate pairs.
+_UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
+_LABELS: Final = ("tag", "domain", "status", "opened", "clicked", "has")
 _COLUMNS: Final = {"name": Subscriber.name, "email": Subscriber.address_key, "domain": Subscriber.domain}
 
 
@@ -60,6 +63,10 @@ def parse_segment(text: str, saved: Mapping[str, str], *, _depth: int = 0) -> Se
     """
     if len(text) > _MAX_LENGTH or text.count("(") + text.lower().count("not") > _MAX_DEPTH:
         raise SegmentError(f"the segment is too long or too deep: {text[:60]}…")
+    if odd := _UNSTORABLE.search(text):
+        raise _at(
+            _UNSTORABLE.sub("\ufffd", text), odd.start() + 1, "this character cannot stand in a segment"
+        )
     try:
         condition = _Conditions(text, saved, _depth).transform(_parser().parse(text))
     except UnexpectedInput as error:
@@ -129,6 +136,8 @@ class _Conditions(Transformer[Token, ColumnElement[bool]]):
             return exists().where(
                 Event.subscriber_id == Subscriber.id, Event.kind == kind, Event.issue_id == issue, by_a_person
             )
+        if label == "has":
+            return self._attribute(tokens[1]).is_not(None)
         raise _at(self._text, tokens[0].column or 1, f"'{label}:' is not known; known: {', '.join(_LABELS)}")
 
     def compared(self, parts: list[Any]) -> ColumnElement[bool]:
@@ -139,12 +148,21 @@ class _Conditions(Transformer[Token, ColumnElement[bool]]):
             return _compare(Subscriber.created_at, operator, datetime.combine(value, time(), UTC))
         if name in _COLUMNS:
             return _compare(_COLUMNS[name], operator, str(value))
-        attribute = Subscriber.attributes[str(name)].as_string()
+        # In quotes it is an attribute, whatever it is called.
+        attribute = self._attribute(name)
         if isinstance(value, bool):
             return _compare(_truth(attribute), operator, int(value))
         if isinstance(value, float):
             return _compare(_number(attribute), operator, value)
         return _compare(attribute, operator, str(value))
+
+    def _attribute(self, name: Token) -> ColumnElement[str]:
+        key = _unquoted(name)
+        if not key or not key.isprintable() or '"' in key or "\\" in key:
+            # A path in SQLite has no way to write a quotation mark.
+            raise _at(self._text, name.column or 1, "no attribute with such a name can be asked for")
+        found: ColumnElement[str] = Subscriber.attributes[key].as_string()
+        return found
 
     def text(self, tokens: list[Token]) -> str:
         return _unquoted(tokens[0])

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import click
 from rich.console import Console
-from rich.progress import Progress, TextColumn
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 from sqlalchemy import ColumnElement
 from sqlalchemy.orm import Session
 
 from mailer.address import parse_address
 from mailer.audience import exporting
 from mailer.audience.erasing import erase
-from mailer.audience.importing import ImportReport, import_file
+from mailer.audience.importing import ImportReport, Progress, import_file
 from mailer.audience.preferences import leavings
-from mailer.audience.presets import PLAIN, PRESETS
+from mailer.audience.presets import PLAIN, PRESETS, Preset, preset_of
 from mailer.audience.reverting import revert
 from mailer.audience.segments import parse_segment
 from mailer.audience.subscribers import Origin, Outcome, add, find, unsubscribe
@@ -76,8 +78,20 @@ def add_command(
 
 @subscribers.command("import")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--map", "mapping", multiple=True, metavar="FIELD=COLUMN", help="email=Adresse or name=Nom.")
-@click.option("--preset", type=click.Choice(list(PRESETS)), help="The service that wrote the file.")
+@click.option(
+    "--preset",
+    metavar="NAME",
+    help=f"The service that wrote the file: {', '.join(PRESETS)}; or a name of [imports] in config.toml.",
+)
+@click.option(
+    "--map",
+    "mapping",
+    multiple=True,
+    metavar="FIELD=COLUMN",
+    help="Where a field comes from: email=Adresse, name=Nom, tags=Groupes, or an attribute, country=Pays.",
+)
+@click.option("--encoding", default="", metavar="NAME", help="Of the file, if it is not found out rightly.")
+@click.option("--skip", "skipped", multiple=True, metavar="COLUMN", help="A column that is not kept.")
 @click.option("--tag", "tags", multiple=True, help="For everybody in the file; may be given several times.")
 @click.option(
     "--rejected",
@@ -92,8 +106,10 @@ def add_command(
 def import_command(
     app: App,
     file: Path,
-    mapping: tuple[str, ...],
     preset: str | None,
+    mapping: tuple[str, ...],
+    encoding: str,
+    skipped: tuple[str, ...],
     tags: tuple[str, ...],
     rejected: Path | None,
     strict: bool,
@@ -107,19 +123,17 @@ def import_command(
     --preset also knows who was out at the service the file comes from: that is recorded, so that no
     other file brings them in.
     """
-    pairs = dict(_pair(text, "--map") for text in mapping)
-    if unknown := set(pairs) - {"email", "name"}:
-        raise click.UsageError(f"--map knows email and name, not {', '.join(sorted(unknown))}")
+    columns = _preset(app, preset).with_columns(dict(_pair(text, "--map") for text in mapping), skipped)
     rejected = rejected or file.with_name(file.name + ".rejected.csv")
     database = app.database
-    with _counted(shown=not (as_json or app.quiet)) as progress:
+    with _shown(shown=not (as_json or app.quiet)) as progress:
         report = import_file(
             database,
             file,
             secret=database.secrets()[0],
             at=datetime.now(UTC),
-            mapping=pairs,
-            preset=PRESETS[preset] if preset else PLAIN,
+            preset=columns,
+            encoding=encoding,
             tags=tags,
             rejected_path=rejected,
             dry_run=dry_run,
@@ -283,26 +297,36 @@ def _pair(text: str, option: str) -> tuple[str, str]:
     return key, value
 
 
-class _counted:  # noqa: N801 - used as a context manager
-    """Shows how many rows were read, if somebody looks on."""
+def _preset(app: App, name: str | None) -> Preset:
+    if name is None:
+        return PLAIN
+    own = app.settings.imports
+    if name in own:
+        return preset_of(own[name])
+    if name in PRESETS:
+        return PRESETS[name]
+    raise click.UsageError(f"no preset '{name}'; there are: {', '.join([*PRESETS, *sorted(own)])}")
 
-    def __init__(self, *, shown: bool) -> None:
-        console = Console(stderr=True)
-        self._progress: Progress | None = None
-        if shown and console.is_terminal:
-            self._progress = Progress(TextColumn("{task.completed:,} rows"), console=console, transient=True)
 
-    def __enter__(self) -> Callable[[int], None]:
-        if self._progress is None:
-            return lambda rows: None
-        progress = self._progress
-        progress.start()
-        task = progress.add_task("rows", total=None)
-        return lambda rows: progress.advance(task, rows)
-
-    def __exit__(self, *failure: Any) -> None:
-        if self._progress is not None:
-            self._progress.stop()
+@contextmanager
+def _shown(*, shown: bool) -> Iterator[Callable[[Progress], None]]:
+    """Show how far an import has come, if somebody looks on."""
+    console = Console(stderr=True)
+    if not (shown and console.is_terminal):
+        yield lambda progress: None
+        return
+    with Bar(
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[rows]:,} rows"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    ) as bar:
+        task = bar.add_task("rows", total=None, rows=0)
+        yield lambda progress: bar.update(
+            task, completed=progress.read, total=progress.octets, rows=progress.rows
+        )
 
 
 def _tell(app: App, report: ImportReport, rejected: Path, dry_run: bool) -> None:
@@ -325,7 +349,7 @@ def _tell(app: App, report: ImportReport, rejected: Path, dry_run: bool) -> None
         if number or what == "added":
             app.out(f"{number:>9,}  {what}")
     if report.encoding == "cp1252":
-        app.say("The file is not UTF-8; it was read as Windows-1252 (Latin-1).")
+        app.say("The file was read as Windows-1252 (Latin-1); if names look wrong, say --encoding.")
     for row in report.examples:
         app.say(f"  line {row.line}: {row.reason}")
     if report.rejected and not dry_run:

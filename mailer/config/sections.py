@@ -294,6 +294,43 @@ class Retention(Section, frozen=True, kw_only=True):
     """IP address, form and note of a consent, counted from when the person left."""
 
 
+class ImportFile(Section, frozen=True, kw_only=True):
+    """`[imports.NAME]`: what the columns of a file mean, for `mailer subscribers import --preset NAME`.
+
+    Columns that are named must be in the file; the others are found by their usual names, or are attributes.
+    """
+
+    email: str = ""
+    name: str = ""
+    tags: str = ""
+    """The column of tags, separated by commas."""
+    attributes: dict[str, str] = msgspec.field(default_factory=dict)
+    """What an attribute is called here, and the column it comes from."""
+    skip: tuple[str, ...] = ()
+    """Columns that are not kept."""
+    status: str = ""
+    """The column that says who is out; what stands in it, in any case, is listed in the four below."""
+    unsubscribed: tuple[str, ...] = ()
+    bounced: tuple[str, ...] = ()
+    complained: tuple[str, ...] = ()
+    unconfirmed: tuple[str, ...] = ()
+    """Who never confirmed: not brought in, and nothing is recorded of them."""
+
+    def __post_init__(self) -> None:
+        """Check what the keys say together; raise `ValueError`."""
+        Section.__post_init__(self)
+        said = [
+            one.lower() for one in (*self.unsubscribed, *self.bounced, *self.complained, *self.unconfirmed)
+        ]
+        if bool(said) != bool(self.status):
+            raise ValueError(
+                "status names the column, and unsubscribed, bounced, complained or unconfirmed what it says: "
+                "give both or neither"
+            )
+        if twice := next((one for one in said if said.count(one) > 1), None):
+            raise ValueError(f"'{twice}' in the column '{self.status}' cannot mean two things")
+
+
 class Paths(Section, frozen=True, kw_only=True):
     """`[paths]`: relative to config.toml."""
 
@@ -320,6 +357,7 @@ class Settings(Section, frozen=True, kw_only=True):
     tracking: Tracking = Tracking()
     retention: Retention = Retention()
     segments: dict[str, str] = msgspec.field(default_factory=dict)
+    imports: dict[str, ImportFile] = msgspec.field(default_factory=dict)
     paths: Paths = Paths()
 
     folder: Path = Path()

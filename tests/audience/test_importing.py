@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from mailer.address import _PLAIN, parse_address
 from mailer.audience import exporting, suppression
 from mailer.audience.importing import ImportReport, import_file
+from mailer.audience.presets import PLAIN
 from mailer.audience.rejects import safe_cell
 from mailer.audience.reverting import Reverted, revert
 from mailer.audience.subscribers import Origin, find, get, history, unsubscribe
@@ -64,7 +65,14 @@ def test_other_columns_become_attributes_and_columns_can_be_named(
     content = "Kontakt,Wer,Land\na@example.org,Ana,RO\n"
     with pytest.raises(SourceError, match=r"people\.csv:1: .*Kontakt, Wer, Land"):
         bring(database, path, content, at)
-    assert bring(database, path, content, at, mapping={"email": "Kontakt", "name": "Wer"}, tags=["new"]).added
+    assert bring(
+        database,
+        path,
+        content,
+        at,
+        preset=PLAIN.with_columns({"email": "Kontakt", "name": "Wer"}),
+        tags=["new"],
+    ).added
     with database.reading() as session:
         (row,) = exporting.rows(session, None)
     assert (row["name"], row["attributes"], row["tags"]) == ("Ana", {"Land": "RO"}, ["new"])

@@ -129,6 +129,29 @@ def test_file_that_cannot_be_imported_is_explained(
     assert told in capsys.readouterr().err
 
 
+def test_columns_are_named_by_flags_and_by_the_configuration(
+    capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    (folder / "crm.csv").write_text(
+        "Kontakt,Land,Notiz,Stand\nana@example.org,RO,x,\neve@example.org,RO,x,weg\n", encoding="utf-8"
+    )
+    told = said(capsys, "import", "crm.csv", "--map", "email=Kontakt", "--skip", "Notiz", "--dry-run")
+    assert told.splitlines()[-1] == "        2  added"
+    (folder / "config.toml").write_text(
+        '[imports.crm]\nemail = "Kontakt"\nskip = ["Notiz"]\nstatus = "Stand"\nunsubscribed = ["weg"]\n',
+        encoding="utf-8",
+    )
+    told = said(capsys, "import", "crm.csv", "--preset", "crm", "--map", "country=Land")
+    assert "1  added" in told
+    assert "1  opted out there" in told
+    assert said(capsys, "count", "--where", 'country = "RO" and not has:Notiz') == "1\n"
+
+
+def test_preset_that_is_not_there_names_those_that_are(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["subscribers", "import", "people.csv", "--preset", "sendy"]) == ExitCode.USAGE
+    assert "no preset 'sendy'; there are: mailer, mailchimp, listmonk" in capsys.readouterr().err
+
+
 def test_unknown_import_names_the_remedy(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["subscribers", "revert", "7"]) == ExitCode.FAILURE
     assert "there is no import 7" in capsys.readouterr().err
