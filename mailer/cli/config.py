@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import click
 
+from mailer.audience.segments import parse_segment
+from mailer.catalogue import Catalogue
 from mailer.cli.app import App, Group, json_option, pass_app
 from mailer.config import flatten, password
+from mailer.delivery.dkim import load_key
+from mailer.errors import ConfigError, SegmentError
 
 
 @click.group(cls=Group)
@@ -36,13 +40,23 @@ def show(app: App, as_json: bool) -> None:
 @config.command()
 @pass_app
 def check(app: App) -> None:
-    """Check config.toml and the environment, and that every secret can be read."""
-    for relay in app.settings.relays.values():
-        password(relay, app.settings.folder)
-    for box in app.settings.bounces.boxes:
-        password(box, app.settings.folder)
-    app.out(f"{app.config_path}: fine; {len(app.settings.relays) or 'no'} relay(s)")
-    if not app.settings.relays:
+    """Check config.toml and all that it names: secrets, keys, segments, texts of other languages."""
+    settings = app.settings
+    for relay in settings.relays.values():
+        password(relay, settings.folder)
+    for box in settings.bounces.boxes:
+        password(box, settings.folder)
+    for key in settings.dkim:
+        load_key(settings.path(key.key_file))
+    for name, text in settings.segments.items():
+        try:
+            parse_segment(text, settings.segments)
+        except SegmentError as error:
+            place = settings.origin(f"segments.{name}")
+            raise ConfigError(f"{place}: 'segments.{name}': {error.message}", remedy=error.remedy) from error
+    Catalogue(settings.path(settings.paths.templates) / "texts")
+    app.out(f"{app.config_path}: fine; {len(settings.relays) or 'no'} relay(s)")
+    if not settings.relays:
         app.say("Mail goes to the outbox on this machine. See [relays] in config.toml.")
-    if not app.settings.newsletter.postal_address:
+    if not settings.newsletter.postal_address:
         app.say("newsletter.postal_address is empty: a public relay will be refused (CAN-SPAM).")

@@ -32,6 +32,7 @@ def serve(app: App, host: str | None, port: int | None) -> None:
         brand=settings.brand,
         public_url=settings.web.public_url,
         tracking=settings.tracking,
+        signup=settings.signup,
         segments=settings.segments,
         index=settings.web.index,
         tags=settings.web.tags,
@@ -51,5 +52,6 @@ def serve(app: App, host: str | None, port: int | None) -> None:
             pages,
             host=host,
             port=port,
+            proxies=settings.web.proxies,
             ready=lambda url: app.say(f"{url} (readers reach it at {settings.web.public_url})"),
         )

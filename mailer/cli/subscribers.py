@@ -245,6 +245,25 @@ def remove(app: App, address: str, as_json: bool) -> None:
     app.out(f"{parsed}: {'unsubscribed' if changed else f'is {known.status.value} already'}")
 
 
+@subscribers.command()
+@click.option("--language", default="", metavar="TAG", help="Such as de; the newsletter's own by default.")
+@pass_app
+def form(app: App, language: str) -> None:
+    """Print the sign-up form as HTML, for a page of your own."""
+    from mailer.web.look import Look
+    from mailer.web.subscribe import embedded_form
+
+    settings = app.settings
+    look = Look(
+        settings.brand,
+        name=settings.newsletter.name,
+        language=settings.newsletter.language,
+        texts=settings.path(settings.paths.templates) / "texts",
+    )
+    voice = look.speaking(language or settings.newsletter.language)
+    app.out(embedded_form(voice, settings.web.public_url))
+
+
 @subscribers.command("erase")
 @click.argument("address")
 @yes_option

@@ -25,6 +25,7 @@ from mailer.config.values import (
     checked_domain,
     checked_domains,
     checked_header_text,
+    checked_networks,
     is_loopback,
     labels,
 )
@@ -252,12 +253,15 @@ class Web(Section, frozen=True, kw_only=True):
     CHECKS: ClassVar[dict[str, Check]] = {
         "tags": labels(TAG, "1 to 64 characters without blanks around them", 50),
         "reasons": labels(REASON, "small letters, digits and hyphens, 32 at most", 12),
+        "proxies": checked_networks,
     }
 
     public_url: HttpUrl = "http://127.0.0.1:8600"
     """The address that readers reach; links in messages begin with it. https except on loopback."""
     host: str = "127.0.0.1"
     port: Port = 8600
+    proxies: tuple[str, ...] = ("127.0.0.1", "::1")
+    """Addresses or networks of the proxies in front, whose X-Forwarded-For is believed."""
     welcome: bool = True
     """Whether who has confirmed gets the letter of `email_templates/letters/welcome.md`."""
     goodbye: bool = False
@@ -268,6 +272,23 @@ class Web(Section, frozen=True, kw_only=True):
     """Tags that subscribers tick and untick on their page, and what each is called there."""
     reasons: dict[str, str] = msgspec.field(default_factory=dict)
     """Why people leave: the word that is counted, and how the page says it; empty means our own four."""
+
+
+class SignUp(Section, frozen=True, kw_only=True):
+    """`[signup]`: who may ask to be on the list by the form or the API, and how often, an hour."""
+
+    CHECKS: ClassVar[dict[str, Check]] = {"refused_domains": checked_domains}
+
+    roles: bool = True
+    """Whether an address of a role, such as info@ (RFC 2142), may ask; several people may read it."""
+    disposable: bool = True
+    """Whether an address at a provider of mailboxes that are thrown away after minutes may ask."""
+    refused_domains: tuple[str, ...] = ()
+    """Domains from which nobody may ask, those under them included."""
+    per_client: Annotated[int, Meta(ge=1)] = 10
+    """Of one IPv4 address, or one IPv6 network of 64 bits."""
+    per_domain: Annotated[int, Meta(ge=1)] = 500
+    in_all: Annotated[int, Meta(ge=1)] = 5_000
 
 
 class Tracking(Section, frozen=True, kw_only=True):
@@ -354,6 +375,7 @@ class Settings(Section, frozen=True, kw_only=True):
     bounces: Bounces = Bounces()
     webhooks: Webhooks = Webhooks()
     web: Web = Web()
+    signup: SignUp = SignUp()
     tracking: Tracking = Tracking()
     retention: Retention = Retention()
     segments: dict[str, str] = msgspec.field(default_factory=dict)

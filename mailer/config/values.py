@@ -87,6 +87,11 @@ def checked_domains(texts: Iterable[str]) -> tuple[str, ...]:
     return tuple(parse_domain(text) for text in texts)
 
 
+def checked_networks(texts: Iterable[str]) -> tuple[str, ...]:
+    """Return IP addresses and networks in their normal form."""
+    return tuple(str(ipaddress.ip_network(text)).removesuffix("/32").removesuffix("/128") for text in texts)
+
+
 def checked_header_text(text: str) -> str:
     """Return a text that may stand in a header field."""
     return check_header_text(text, field="value")

@@ -58,7 +58,8 @@ Identifier = Annotated[int, Path(ge=1, le=_MAX_ID)]
 class Invite(Protocol):
     """Notes a wish and sends the letter that asks for confirmation, behind the answer.
 
-    Returns False when too many letters were asked for.
+    Returns False when too many letters were asked for. Raises `AddressError` for an address that may not
+    sign up.
     """
 
     def __call__(

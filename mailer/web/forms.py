@@ -25,8 +25,17 @@ async def fields_of(request: Request) -> dict[str, str]:
 
 
 def client_ip(request: Request) -> str:
-    """Return the address the request came from; behind a proxy on this machine, the one it forwards."""
-    return request.client.host if request.client else ""
+    """Return the address the request came from; behind a proxy of ours, the one that it forwards.
+
+    What is no address comes out empty.
+    """
+    host = request.client.host if request.client else ""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return ""
+    # A zone (RFC 4007) may be of any length.
+    return host.partition("%")[0]
 
 
 def network(ip: str) -> str:

@@ -20,10 +20,11 @@ from starlette.routing import Mount
 from starlette.types import ASGIApp
 
 from mailer.bounces.webhooks import MAX_BODY_OCTETS
-from mailer.config import Brand, Newsletter, Tracking
+from mailer.config import Brand, Newsletter, SignUp, Tracking
 from mailer.database.session import Database
 from mailer.errors import StorageError, TokenError
 from mailer.tokens import Signer
+from mailer.web.admission import Admission
 from mailer.web.api import PREFIX as API
 from mailer.web.api import create_api
 from mailer.web.archive import Archive, Editions
@@ -50,6 +51,7 @@ def create_app(
     brand: Brand,
     public_url: str,
     tracking: Tracking,
+    signup: SignUp = SignUp(),  # noqa: B008 - frozen
     post: Post | None = None,
     welcome: bool = True,
     goodbye: bool = False,
@@ -62,16 +64,18 @@ def create_app(
 ) -> ASGIApp:
     """Return the application of the public pages. The database is open already.
 
-    `post` sends the letters; without it they wait for another server's. `segments` are the
-    saved ones, which the API knows too. `tags` are those that subscribers choose from, `reasons` why they
-    leave, each with what it is called. `texts` is a folder of catalogues of one's own. Without
-    `index` search engines are asked to leave the archive alone.
+    `signup` says who may ask to be on the list. `post` sends the letters; without it they wait for
+    another server's. `segments` are the saved ones, which the API knows too. `tags` are those that
+    subscribers choose from, `reasons` why they leave, each with what it is called. `texts` is a folder of
+    catalogues of one's own. Without `index` search engines are asked to leave the archive alone.
     """
     public_url = public_url.rstrip("/")
     look = Look(brand, name=newsletter.name, language=newsletter.language, texts=texts)
     writer = Writer(database)
     editions = Editions(database)
-    joining = Joining(database, signer, look, writer, post.call if post else _nobody, welcome=welcome)
+    joining = Joining(
+        database, signer, look, writer, Admission(signup), post.call if post else _nobody, welcome=welcome
+    )
 
     leaving = Leaving(
         database, signer, look, writer, reasons=reasons or REASONS, goodbye=goodbye,

@@ -6,7 +6,7 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Final
 
@@ -34,11 +34,13 @@ def serve_until_stopped(
     *,
     host: str,
     port: int,
+    proxies: Sequence[str] = (),
     ready: Callable[[str], None],
     stopping: Callable[[], None] = lambda: None,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C; requests that are being answered get ten seconds to end.
 
+    `proxies` are the addresses and networks whose X-Forwarded-For is believed.
     `ready` gets the URL once connections are taken. `stopping` is called by the signal, before answers
     are waited for: it ends those that would go on for ever. Errors go to standard error. Requests are not
     logged: their addresses hold tokens. Raises `ConfigError` when the address cannot be listened on.
@@ -52,6 +54,7 @@ def serve_until_stopped(
         log_config=None,
         access_log=False,
         server_header=False,
+        forwarded_allow_ips=list(proxies),
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )
     # uvicorn raises the signal again once it has stopped; being told to stop is no failure of ours.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -17,9 +18,6 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from fastapi import APIRouter
-from limits import RateLimitItemPerHour
-from limits.storage import MemoryStorage
-from limits.strategies import MovingWindowRateLimiter
 from sqlalchemy.orm import Session
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -35,14 +33,16 @@ from mailer.database.models import SubscriberStatus
 from mailer.database.session import Database
 from mailer.errors import AddressError, MailerError
 from mailer.tokens import Signer
-from mailer.web.forms import client_ip, fields_of, network
+from mailer.web.admission import Admission
+from mailer.web.forms import client_ip, fields_of
 from mailer.web.look import Look, Voice, name_problem
 from mailer.web.writer import Writer
 
+# What the field `form` begins with in the form for other pages; its language follows.
+_EMBEDDED: Final = "embedded-"
+# RFC 6454 section 7; "null" says nothing.
+_ORIGIN: Final = re.compile(r"https?://[A-Za-z0-9.:\[\]-]{1,200}")
 _BETWEEN_LETTERS: Final = timedelta(hours=24)
-_PER_CLIENT: Final = RateLimitItemPerHour(10)
-_PER_DOMAIN: Final = RateLimitItemPerHour(200)
-_IN_ALL: Final = RateLimitItemPerHour(2000)
 _BAD_ADDRESS: Final = marked("No mail can reach this address. It should look like jo@example.org.")
 _log = logging.getLogger(__name__)
 
@@ -50,7 +50,8 @@ _log = logging.getLogger(__name__)
 class Joining:
     """The routes of `/subscribe` and `/confirm/`. `call` says that a letter waits.
 
-    `welcome` is whether who has confirmed gets a letter.
+    `admission` refuses who may not ask, or asks too often. `welcome` is whether who has confirmed gets a
+    letter.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Joining:
         signer: Signer,
         look: Look,
         writer: Writer,
+        admission: Admission,
         call: Callable[[], None],
         *,
         welcome: bool,
@@ -70,7 +72,7 @@ class Joining:
         self._call = call
         self._welcome = welcome
         self._erasure_secret = database.secrets()[0]
-        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+        self._admission = admission
         self._behind = ThreadPoolExecutor(1, "mailer-wishes")
 
     def close(self) -> None:
@@ -99,16 +101,18 @@ class Joining:
             address = parse_address(text)
         except AddressError:
             return _form(voice, text, name, voice.say(_BAD_ADDRESS), 400, faulty="email")
+        if problem := self._admission.problem(address):
+            return _form(voice, text, name, voice.say(problem), 400, faulty="email")
         if problem := name_problem(voice, name):
             return _form(voice, text, name, problem, 400, faulty="name")
         ip = client_ip(request)
-        if not self._within_limits(ip, address):
+        if not (self._admission.take_client(ip) and self._admission.take_letter(address)):
             return voice.notice(
                 429, voice.say("Too many requests"), voice.say("Please try again in an hour.")
             )
         # People do not see this field and leave it empty; programs that fill in forms do not.
         if not fields.get("website"):
-            origin = Origin("form", ip=ip, form="subscribe", form_version=_version(voice))
+            origin = self._origin(request, voice, fields.get("form", ""))
             self._behind.submit(self._invite, address, name, origin, language=voice.language)
         return voice.notice(
             200,
@@ -118,6 +122,16 @@ class Joining:
                 "Open the link in it to confirm."
             ),
         )
+
+    def _origin(self, request: Request, voice: Voice, form: str) -> Origin:
+        """Return what the ledger says of a wish: which form it was, and on whose page that stood."""
+        ip = client_ip(request)
+        if not form.startswith(_EMBEDDED):
+            return Origin("form", ip=ip, form="subscribe", form_version=_version(voice))
+        worded = embedded_form(self._look.speaking(form.removeprefix(_EMBEDDED)[:20]), "")
+        page = request.headers.get("origin", "")
+        note = f"on a page of {page}" if _ORIGIN.fullmatch(page) else ""
+        return Origin("form", ip=ip, form="embedded", form_version=_digest(worded), note=note)
 
     def confirmation(self, request: Request, token: str) -> Response:
         """Show the button that confirms. Changes nothing."""
@@ -145,12 +159,6 @@ class Joining:
             200, voice.say("You are subscribed"), voice.say("The next issue comes to your mailbox.")
         )
 
-    def _within_limits(self, ip: str, address: Address) -> bool:
-        return self._limiter.hit(_PER_CLIENT, "client", network(ip)) and self._letters_within_limits(address)
-
-    def _letters_within_limits(self, address: Address) -> bool:
-        return self._limiter.hit(_PER_DOMAIN, "domain", address.domain) and self._limiter.hit(_IN_ALL, "all")
-
     def invite(
         self,
         address: Address,
@@ -160,8 +168,13 @@ class Joining:
         attributes: Mapping[str, Any],
         tags: tuple[str, ...],
     ) -> bool:
-        """Take a wish that came by the API; False when too many letters were asked for."""
-        if not self._letters_within_limits(address):
+        """Take a wish that came by the API; False when too many letters were asked for.
+
+        Raises `AddressError` for an address that may not sign up.
+        """
+        if problem := self._admission.problem(address):
+            raise AddressError(problem)
+        if not self._admission.take_letter(address):
             return False
         self._behind.submit(self._invite, address, name, origin, attributes, tags)
         return True
@@ -233,9 +246,17 @@ def _form(
     )
 
 
+def embedded_form(voice: Voice, public_url: str) -> str:
+    """Return the form as HTML for a page of the operator's own."""
+    return voice.rendered("embedded.html", url=public_url.rstrip("/"))
+
+
 def _version(voice: Voice) -> str:
-    """Return what tells one wording of the form from another: a digest of it, in its language."""
-    form = voice.rendered("subscribe.html", address="", name="", problem="")
+    """Return what tells one wording of the form from another, in its language."""
+    return _digest(voice.rendered("subscribe.html", address="", name="", problem=""))
+
+
+def _digest(form: str) -> str:
     return hashlib.sha256(form.encode()).hexdigest()[:12]
 
 

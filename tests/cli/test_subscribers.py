@@ -181,3 +181,14 @@ def test_reasons_of_leaving_are_counted(capsys: pytest.CaptureFixture[str]) -> N
     told = answer(capsys, "reasons")
     assert (told["left"], told["reasons"], told["none_given"]) == (0, {}, 0)
     assert "0 left of their own accord" in said(capsys, "reasons")
+
+
+def test_form_is_printed_for_a_page_of_ones_own(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    (folder / "config.toml").write_text(
+        '[newsletter]\nname = "A < B"\n[web]\npublic_url = "https://letters.example.org"\n', encoding="utf-8"
+    )
+    told = said(capsys, "form", "--language", "de")
+    assert told.startswith('<form method="post" action="https://letters.example.org/subscribe"')
+    assert "A &lt; B" in told
+    assert "Abonnieren" in told
+    assert "Subscribe" in said(capsys, "form")

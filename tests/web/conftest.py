@@ -22,7 +22,7 @@ from starlette.types import ASGIApp
 
 from mailer.address import parse_address
 from mailer.audience.subscribers import Origin, add
-from mailer.config import Brand, Newsletter, Settings, Tracking, load
+from mailer.config import Brand, Newsletter, Settings, SignUp, Tracking, load
 from mailer.database.models import IssueState, StoredEdition, StoredIssue, Subscriber, SubscriberStatus
 from mailer.database.session import Database
 from mailer.rendering.edition import Edition, InlineImage
@@ -161,6 +161,7 @@ def open_site(tmp_path: Path) -> OpenSite:
         secrets: tuple[bytes, ...] = (SECRET,),
         newsletter: Newsletter | None = None,
         tracking: Tracking | None = None,
+        signup: SignUp | None = None,
         public_url: str = "https://news.example.org",
         welcome: bool = False,
         goodbye: bool = False,
@@ -181,6 +182,7 @@ def open_site(tmp_path: Path) -> OpenSite:
             brand=Brand(),
             public_url=public_url,
             tracking=tracking or Tracking(),
+            signup=signup or SignUp(),
             post=Post(_settings(tmp_path, config), database, signer),
             welcome=welcome,
             goodbye=goodbye,

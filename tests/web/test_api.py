@@ -20,7 +20,8 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from mailer.audience.subscribers import Origin, history, unsubscribe
-from mailer.database.models import ApiToken, Event
+from mailer.config import SignUp
+from mailer.database.models import ApiToken
 from mailer.web import access
 from mailer.web.access import Scope
 from tests.web.conftest import AT, OpenSite, Site
@@ -262,13 +263,24 @@ def test_large_body_is_refused(api: Client) -> None:
     assert (answer.status_code, answer.json()["status"]) == (413, 413)
 
 
-def test_letters_are_not_sent_without_end(site: Site) -> None:
-    client = Client(site, Scope.SUBSCRIBE)
-    codes = {client("POST", json={"address": f"a{n}@example.org"}).status_code for n in range(201)}
-    assert codes == {202, 429}
-    site.letters(1)
-    with site.database.reading() as session:
-        assert session.query(Event).count() <= 200
+def test_letters_are_not_sent_without_end(open_site: OpenSite) -> None:
+    with open_site(signup=SignUp(per_domain=5)) as site:
+        client = Client(site, Scope.SUBSCRIBE)
+        codes = [client("POST", json={"address": f"a{n}@example.org"}).status_code for n in range(6)]
+        assert codes == [202] * 5 + [429]
+        assert client("POST", json={"address": "a@example.com"}).status_code == 202
+        assert len(site.letters(6)) == 6
+
+
+def test_address_that_may_not_sign_up_is_explained_and_one_with_consent_is_taken(open_site: OpenSite) -> None:
+    with open_site(signup=SignUp(roles=False, refused_domains=("example.com",))) as site:
+        client = Client(site, Scope.SUBSCRIBE, Scope.IMPORT)
+        for address in ("info@example.org", "jo@mail.example.com"):
+            answer = client("POST", json={"address": address})
+            assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json")
+            assert "Please give one" in answer.json()["detail"]
+            agreed = {"address": address, "consent": {"source": "at a fair", "at": "2026-01-02T03:04:05Z"}}
+            assert client("POST", json=agreed).status_code == 201
 
 
 def test_nothing_in_the_description_makes_it_fail(api: Client) -> None:

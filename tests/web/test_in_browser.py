@@ -7,14 +7,18 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
+from sqlalchemy import select
 from starlette.applications import Starlette
-from starlette.responses import PlainTextResponse
+from starlette.responses import HTMLResponse, PlainTextResponse
 from starlette.routing import Mount
 from starlette.types import Receive, Scope, Send
 
 from mailer.config import Brand
+from mailer.database.models import Consent
 from mailer.tokens import Subject
+from mailer.web.look import Look
 from mailer.web.outbox import create_outbox_app
+from mailer.web.subscribe import embedded_form
 from tests.conftest import program
 from tests.web.conftest import Site, edition, serving
 from tests.web.test_outbox import keep, message
@@ -121,3 +125,27 @@ def test_person_unsubscribes_and_comes_back_by_keyboard_alone(browser: Browser, 
     page.wait_for_selector("text=You are subscribed again.")
     assert site.status(subscriber) == "active"
     page.close()
+
+
+@pytest.mark.parametrize("width", [375, 1280])
+def test_form_on_a_page_of_ones_own_subscribes(browser: Browser, site: Site, width: int) -> None:
+    url = str(site.client.base_url)
+    form = embedded_form(Look(Brand(), name="The Weekly", language="en").speaking("en"), url)
+    html = f'<!doctype html><meta name="viewport" content="width=device-width"><title>Robin</title>{form}'
+
+    async def own(scope: Scope, receive: Receive, send: Send) -> None:
+        await HTMLResponse(html)(scope, receive, send)
+
+    with serving(Starlette(routes=[Mount("/", own)])) as far:
+        page = opened(browser, far, [], width=width)
+        assert not page.get_by_label("Leave this empty").is_visible()
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.get_by_label("Your mail address").fill("jo@example.org")
+        page.get_by_role("button", name="Subscribe").click()
+        page.get_by_role("heading", name="Look into your mailbox").wait_for()
+        page.close()
+    (letter,) = site.letters(1)
+    assert letter["To"] == "jo@example.org"
+    with site.database.reading() as session:
+        (line,) = session.scalars(select(Consent))
+        assert (line.form, line.note) == ("embedded", f"on a page of {far}")

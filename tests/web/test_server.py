@@ -47,3 +47,26 @@ def test_port_in_use_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -
     assert code == ExitCode.CONFIGURATION
     assert f"cannot listen on 127.0.0.1:{port}" in said
     assert "--port" in said
+
+
+@pytest.mark.parametrize(("proxies", "believed"), [("", True), ('proxies = ["10.0.0.0/8"]', False)])
+def test_only_a_proxy_that_is_named_says_where_a_wish_comes_from(
+    folder: Path, proxies: str, believed: bool
+) -> None:
+    with (folder / "config.toml").open("a") as config:
+        config.write(f"[web]\n{proxies}\n[signup]\nper_client = 1\n")
+    port = free_port()
+    command = [str(Path(sys.executable).with_name("mailer")), "serve", "-C", str(folder), "--port", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        process.stderr.readline()
+        codes = [
+            httpx.post(
+                f"http://127.0.0.1:{port}/subscribe",
+                data={"email": f"jo{number}@example.org"},
+                headers={"x-forwarded-for": f"192.0.2.{number}"},
+            ).status_code
+            for number in range(2)
+        ]
+        process.send_signal(signal.SIGTERM)
+    assert codes == ([200, 200] if believed else [200, 429])

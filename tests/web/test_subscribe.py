@@ -6,13 +6,17 @@ import re
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 
+import lxml.html
 import pytest
 from sqlalchemy import select, update
 
 from mailer.address import parse_address
 from mailer.audience.subscribers import Origin, change_status, find, history
-from mailer.database.models import Event, Subscriber, SubscriberStatus
+from mailer.config import Brand
+from mailer.database.models import Consent, Event, Subscriber, SubscriberStatus
 from mailer.tokens import Subject
+from mailer.web.look import Look
+from mailer.web.subscribe import embedded_form
 from tests.web.conftest import Site
 
 JO = "jo@example.org"
@@ -167,3 +171,35 @@ def test_erased_person_is_not_brought_back_by_an_old_letter(site: Site) -> None:
     assert site.client.get(path).status_code == 404
     assert site.client.post(path, data={"confirm": "yes"}).status_code == 404
     assert site.status(subscriber) == "erased"
+
+
+@pytest.mark.parametrize(
+    ("origin", "note"),
+    [
+        ("https://robin.example.net", "on a page of https://robin.example.net"),
+        ("null", ""),
+        ("https://x.example/<script>", ""),
+        ("", ""),
+    ],
+)
+def test_form_on_another_page_is_told_apart_in_the_ledger(site: Site, origin: str, note: str) -> None:
+    form = embedded_form(
+        Look(Brand(), name="The Weekly", language="en").speaking("de-AT"), "https://x.example/"
+    )
+    assert form.startswith('<form method="post" action="https://x.example/subscribe"')
+    page = lxml.html.fromstring(form)
+    fields = {str(one.get("name")): str(one.get("value", "")) for one in page.iter("input")}
+    assert fields == {"email": "", "name": "", "website": "", "form": "embedded-de"}
+    ours = site.client.post("/subscribe", data={"email": "our@example.org"})
+    theirs = site.client.post("/subscribe", data=fields | {"email": JO}, headers={"origin": origin})
+    assert theirs.text == ours.text
+    assert len(site.letters(2)) == 2
+    with site.database.reading() as session:
+        lines = session.scalars(select(Consent).order_by(Consent.id)).all()
+        assert [(line.form, line.note) for line in lines] == [("subscribe", ""), ("embedded", note)]
+        assert lines[0].form_version != lines[1].form_version
+
+
+def test_form_of_an_unknown_language_does_no_harm(site: Site) -> None:
+    ask(site, form="embedded-" + "x-" * 10_000)
+    assert len(site.letters(1)) == 1
