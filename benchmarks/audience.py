@@ -38,7 +38,7 @@ _BY_HAND: Final = """
 
 def add_options(parser: ArgumentParser) -> None:
     """Add how large the audience is."""
-    parser.add_argument("--rows", type=int, default=1_000_000, help="subscribers in the audience benchmark (a million)")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="subscribers in the audience benchmark")
 
 
 def measure(options: Namespace) -> Iterator[Figure]:

@@ -20,6 +20,7 @@ from mailer.database.models import (
     StoredReport,
     Subscriber,
     Suppression,
+    Wording,
 )
 
 ALERT: Final = "alert"
@@ -256,9 +257,15 @@ def _row(stored: StoredReport) -> BounceRow:
 
 
 def _consents(session: Session, subscriber_id: int) -> Iterator[Happening]:
-    for line in session.scalars(select(Consent).where(Consent.subscriber_id == subscriber_id)):
+    rows = session.execute(
+        select(Consent, Wording.text)
+        .outerjoin(Wording, Wording.version == Consent.form_version)
+        .where(Consent.subscriber_id == subscriber_id)
+    )
+    for line, wording in rows:
         facts = {"before": line.before, "after": line.after, "way": line.way, "ip": line.ip,
-                 "form": line.form, "form_version": line.form_version, "note": line.note}  # fmt: skip
+                 "form": line.form, "form_version": line.form_version, "wording": wording,
+                 "note": line.note}  # fmt: skip
         change = line.after if line.before in ("", line.after) else f"{line.before} → {line.after}"
         yield Happening(line.at, "status", _line(f"{change} by {line.way}", line.note), facts)
 

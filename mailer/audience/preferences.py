@@ -10,6 +10,7 @@ from typing import Any, Final
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
+from mailer.audience import wordings
 from mailer.audience.fields import check_name
 from mailer.audience.subscribers import PERSONAL_WAYS, Origin
 from mailer.database.models import (
@@ -22,6 +23,7 @@ from mailer.database.models import (
     SubscriberStatus,
     SubscriberTag,
     Suppression,
+    Wording,
 )
 
 _REASON: Final = "reason: "
@@ -217,7 +219,12 @@ def _profile(session: Session, known: Subscriber) -> dict[str, Any]:
 
 
 def _consents(session: Session, subscriber_id: int) -> list[dict[str, Any]]:
-    lines = select(Consent).where(Consent.subscriber_id == subscriber_id).order_by(Consent.id)
+    lines = (
+        select(Consent, Wording.text)
+        .outerjoin(Wording, Wording.version == Consent.form_version)
+        .where(Consent.subscriber_id == subscriber_id)
+        .order_by(Consent.id)
+    )
     return [
         {
             "at": _iso(line.at),
@@ -227,9 +234,10 @@ def _consents(session: Session, subscriber_id: int) -> list[dict[str, Any]]:
             "ip": line.ip,
             "form": line.form,
             "form_version": line.form_version,
+            "wording": wording,
             "note": line.note,
         }
-        for line in session.scalars(lines)
+        for line, wording in session.execute(lines)
     ]
 
 
@@ -265,6 +273,7 @@ def _tags(session: Session, subscriber_id: int) -> frozenset[str]:
 
 
 def _write(session: Session, known: Subscriber, note: str, origin: Origin, at: datetime) -> None:
+    wordings.keep(session, origin.wording, at=at)
     session.add(
         Consent(
             subscriber_id=known.id,
@@ -274,7 +283,7 @@ def _write(session: Session, known: Subscriber, note: str, origin: Origin, at: d
             way=origin.way,
             ip=origin.ip,
             form=origin.form,
-            form_version=origin.form_version,
+            form_version=wordings.version_of(origin.wording),
             note=note,
             issue_id=origin.issue_id,
         )

@@ -16,7 +16,7 @@ from sqlalchemy import bindparam, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from mailer.address import Address
-from mailer.audience import suppression
+from mailer.audience import suppression, wordings
 from mailer.audience.fields import check_attributes, check_name, check_tags
 from mailer.database.among import among
 from mailer.database.models import Consent, Subscriber, SubscriberStatus, SubscriberTag
@@ -86,12 +86,15 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a change comes from, as the ledger keeps it. `way` is a word of `Consent.way`."""
+    """Where a change comes from, as the ledger keeps it. `way` is a word of `Consent.way`.
+
+    `wording` is what the form said to the person; the ledger names its version, and it is kept once.
+    """
 
     way: str
     ip: str = ""
     form: str = ""
-    form_version: str = ""
+    wording: str = ""
     note: str = ""
     issue_id: int | None = None
     import_id: int | None = None
@@ -176,6 +179,7 @@ def add(
         )
         session.add(known)
         session.flush()
+        wordings.keep(session, origin.wording, at=at)
         session.add(Consent(**_line(known.id, None, status, origin, at)))
         _add_tags(session, known.id, tags)
         return Added(known.id, Outcome.ADDED)
@@ -252,6 +256,7 @@ def change_status(
         known.soft_points, known.soft_since, known.soft_last_at = 0.0, None, None
         # A pause was from the subscription that has ended; who comes back wants the next issue.
         known.paused_until = None
+    wordings.keep(session, origin.wording, at=at)
     session.add(Consent(**_line(subscriber_id, before, to, origin, at)))
     session.flush()
     return True
@@ -315,7 +320,7 @@ def _line(
         "way": origin.way,
         "ip": origin.ip,
         "form": origin.form,
-        "form_version": origin.form_version,
+        "form_version": wordings.version_of(origin.wording),
         "note": origin.note,
         "issue_id": origin.issue_id,
         "import_id": origin.import_id,

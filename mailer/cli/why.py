@@ -18,7 +18,10 @@ from mailer.errors import MailerError
 @json_option
 @pass_app
 def why(app: App, address: str, as_json: bool) -> None:
-    """Tell all that happened to ADDRESS: consents, deliveries, replies, bounces, suppressions."""
+    """Tell all that happened to ADDRESS: consents, deliveries, replies, bounces, suppressions.
+
+    With --verbose also the words of the forms by which the person agreed, and from where.
+    """
     key = parse_address(address).key
     erased = suppression.erased_key(key, app.database.secrets()[0])
     with app.database.reading() as session:
@@ -31,6 +34,17 @@ def why(app: App, address: str, as_json: bool) -> None:
     app.out(f"{address}: {_standing(story)}")
     for happening in story.happenings:
         app.out(f"  {happening.at:%Y-%m-%d %H:%M}  {happening.what:<12}  {happening.text}")
+        if app.verbose and happening.what == "status":
+            for line in _evidence(happening):
+                app.out(f"{'':34}{line}")
+
+
+def _evidence(happening: reports.Happening) -> list[str]:
+    """Return from where somebody agreed to something, by which form, and what it said."""
+    facts = happening.facts
+    form = f"form '{facts['form']}', version {facts['form_version']}" if facts["form"] else ""
+    said = [f"| {line}" for line in (facts["wording"] or "").splitlines()]
+    return [*filter(None, (facts["ip"] and f"from {facts['ip']}", form)), *said]
 
 
 def _standing(story: reports.Story) -> str:

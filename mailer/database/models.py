@@ -185,9 +185,20 @@ class Consent(Base):
     ip: Mapped[str] = mapped_column(String(45), default="", server_default="")
     form: Mapped[str] = mapped_column(String(64), default="", server_default="")
     form_version: Mapped[str] = mapped_column(String(64), default="", server_default="")
+    """Of a `Wording`; empty where no form said anything."""
     note: Mapped[str] = mapped_column(Text, default="", server_default="")
     issue_id: Mapped[int | None] = mapped_column(Identifier)
     import_id: Mapped[int | None] = mapped_column(Identifier, ForeignKey("imports.id"), index=True)
+
+
+class Wording(Base):
+    """What a form said to those who agreed to something by it; one row for all of them."""
+
+    __tablename__ = "wordings"
+
+    version: Mapped[str] = mapped_column(String(64), primary_key=True)
+    text: Mapped[str] = mapped_column(Text)
+    first_at: Mapped[datetime]
 
 
 class Import(Base):

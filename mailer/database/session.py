@@ -34,7 +34,7 @@ from mailer.database.models import Instance
 from mailer.errors import SchemaError, StorageError
 
 # The newest migration; tests hold it against the migrations folder.
-HEAD = "0001"
+HEAD = "0002"
 _BUSY_TIMEOUT_MS = 30_000
 
 
@@ -176,8 +176,8 @@ class Database:
             return session.scalar(select(Instance.value).where(Instance.name == name))
 
 
-def upgrade(database: Database) -> None:
-    """Bring the schema to the newest version, making the database file if it is missing."""
+def upgrade(database: Database, version: str = "head") -> None:
+    """Bring the schema to the newest version (or another), making the database file if it is missing."""
     from alembic import command
     from alembic.config import Config
 
@@ -189,7 +189,7 @@ def upgrade(database: Database) -> None:
             database.path.touch(mode=0o600)
     with _translated(), database.engine.begin() as connection:
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        command.upgrade(config, version)
 
 
 def execute_many(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -34,6 +35,7 @@ from mailer.tokens import Signer, Subject
 from mailer.web.forms import fields_of
 from mailer.web.look import Look, masked, name_problem
 from mailer.web.unsubscribe import Leaving, options, origin_of
+from mailer.web.wording import wording
 from mailer.web.writer import Work, Writer
 
 WEEKS: Final = (2, 4, 8, 12, 26)
@@ -109,7 +111,7 @@ class Deciding:
                 await self._leaving.unsubscribe(request, subject, "page", fields.get("reason", ""))
                 done = voice.say("You are unsubscribed.")
             case "subscribe":
-                back = await self._write(request, _bring_back, None)
+                back = await self._write(request, _bring_back, None, agreeing="return")
                 status = 200 if back else 409
                 done = voice.say("You are subscribed again.") if back else voice.say("Nothing was changed.")
             case "name":
@@ -151,7 +153,7 @@ class Deciding:
                 409, voice.say("Nothing was changed"), voice.say("Opens and clicks are not noted here.")
             )
         allowed = (await fields_of(request)).get("tracking") == "yes"
-        await self._write(request, _allow_tracking, allowed)
+        await self._write(request, _allow_tracking, allowed, agreeing="tracking" if allowed else "")
         return RedirectResponse(f"/p/{token}", 303)
 
     def ask_data(self, request: Request, token: str) -> Response:
@@ -180,12 +182,21 @@ class Deciding:
         await self._writer.submit(_erase, erased)
         return self._proof(request, "erase", token, None)
 
-    async def _write(self, request: Request, work: Work[tuple[Change, Any], bool], wish: object) -> bool:
-        """Write what the person of a request wants; return whether that changed anything."""
+    async def _write(
+        self, request: Request, work: Work[tuple[Change, Any], bool], wish: object, *, agreeing: str = ""
+    ) -> bool:
+        """Write what the person of a request wants; return whether that changed anything.
+
+        `agreeing` names the form, if they agree to something by it.
+        """
         subject = self._signer.read_link(request.path_params["token"])
         if not self._limiter.hit(_CHANGES, "change", str(subject.subscriber_id)):
             raise HTTPException(429, headers={"retry-after": "3600"})
-        change = Change(subject.subscriber_id, origin_of(request, subject, "page"), datetime.now(UTC))
+        origin = origin_of(request, subject, "page")
+        if agreeing:
+            said = wording(self._look.to(request), agreeing)
+            origin = replace(origin, form=agreeing, wording=said)
+        change = Change(subject.subscriber_id, origin, datetime.now(UTC))
         return await self._writer.submit(work, (change, wish))
 
     async def _rename(self, request: Request, name: str) -> tuple[int, str]:

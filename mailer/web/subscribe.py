@@ -8,7 +8,6 @@ shows a page; its button confirms, since scanners follow the links in mail.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -36,6 +35,7 @@ from mailer.tokens import Signer
 from mailer.web.admission import Admission
 from mailer.web.forms import client_ip, fields_of
 from mailer.web.look import Look, Voice, name_problem
+from mailer.web.wording import wording
 from mailer.web.writer import Writer
 
 # What the field `form` begins with in the form for other pages; its language follows.
@@ -127,11 +127,11 @@ class Joining:
         """Return what the ledger says of a wish: which form it was, and on whose page that stood."""
         ip = client_ip(request)
         if not form.startswith(_EMBEDDED):
-            return Origin("form", ip=ip, form="subscribe", form_version=_version(voice))
-        worded = embedded_form(self._look.speaking(form.removeprefix(_EMBEDDED)[:20]), "")
+            return Origin("form", ip=ip, form="subscribe", wording=wording(voice, "subscribe"))
+        said = wording(self._look.speaking(form.removeprefix(_EMBEDDED)[:20]), "embedded")
         page = request.headers.get("origin", "")
         note = f"on a page of {page}" if _ORIGIN.fullmatch(page) else ""
-        return Origin("form", ip=ip, form="embedded", form_version=_digest(worded), note=note)
+        return Origin("form", ip=ip, form="embedded", wording=said, note=note)
 
     def confirmation(self, request: Request, token: str) -> Response:
         """Show the button that confirms. Changes nothing."""
@@ -150,7 +150,7 @@ class Joining:
             return voice.notice(
                 400, voice.say("Nothing was changed"), voice.say("The request did not confirm anything.")
             )
-        origin = Origin("form", ip=client_ip(request), form="confirm", form_version=_version(voice))
+        origin = Origin("form", ip=client_ip(request), form="confirm", wording=wording(voice, "confirm"))
         change = Change(subject.subscriber_id, origin, datetime.now(UTC))
         if not await self._writer.submit(_activate, (change, voice.language if self._welcome else None)):
             raise HTTPException(404)
@@ -249,15 +249,6 @@ def _form(
 def embedded_form(voice: Voice, public_url: str) -> str:
     """Return the form as HTML for a page of the operator's own."""
     return voice.rendered("embedded.html", url=public_url.rstrip("/"))
-
-
-def _version(voice: Voice) -> str:
-    """Return what tells one wording of the form from another, in its language."""
-    return _digest(voice.rendered("subscribe.html", address="", name="", problem=""))
-
-
-def _digest(form: str) -> str:
-    return hashlib.sha256(form.encode()).hexdigest()[:12]
 
 
 def _activate(session: Session, changes: Sequence[tuple[Change, str | None]]) -> list[bool]:

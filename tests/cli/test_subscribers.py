@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mailer.address import parse_address
+from mailer.audience.subscribers import Origin, add
+from mailer.audience.wordings import version_of
 from mailer.cli import run
+from mailer.database.session import Database
 from mailer.errors import ExitCode
 
 
@@ -192,3 +197,25 @@ def test_form_is_printed_for_a_page_of_ones_own(capsys: pytest.CaptureFixture[st
     assert "A &lt; B" in told
     assert "Abonnieren" in told
     assert "Subscribe" in said(capsys, "form")
+
+
+def test_why_shows_what_was_agreed_to(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    database = Database("sqlite:///subscribers.db", folder=folder)
+    database.open()
+    origin = Origin("form", ip="192.0.2.4", form="confirm", wording="Do you want it?\nYes")
+    with database.transaction() as session:
+        address = parse_address("jo@example.org")
+        add(session, address, secret=b"s" * 32, origin=origin, at=datetime(2026, 3, 4, 5, 6, tzinfo=UTC))
+    database.engine.dispose()
+    assert run(["why", "jo@example.org"]) == ExitCode.DONE
+    assert capsys.readouterr().out.splitlines() == [
+        "jo@example.org: active",
+        "  2026-03-04 05:06  status        active by form",
+    ]
+    assert run(["why", "jo@example.org", "--verbose"]) == ExitCode.DONE
+    assert [line.strip() for line in capsys.readouterr().out.splitlines()[2:]] == [
+        "from 192.0.2.4",
+        f"form 'confirm', version {version_of(origin.wording)}",
+        "| Do you want it?",
+        "| Yes",
+    ]

@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from mailer.database import session as database_session
 from mailer.database.models import Base, Instance, StoredEdition
-from mailer.database.session import HEAD, Database
+from mailer.database.session import HEAD, Database, upgrade
 from mailer.errors import SchemaError, StorageError
 
 
@@ -33,6 +33,24 @@ def test_migrations_make_exactly_the_models(database: Database) -> None:
 def test_head_is_the_newest_migration() -> None:
     folder = Path(database_session.__file__).parent / "migrations"
     assert ScriptDirectory(str(folder)).get_heads() == [HEAD]
+
+
+def test_every_older_schema_is_brought_up_with_what_it_holds(tmp_path: Path) -> None:
+    script = ScriptDirectory(str(Path(database_session.__file__).parent / "migrations"))
+    for older in (one.revision for one in script.walk_revisions() if one.revision != HEAD):
+        database = Database(f"sqlite:///{older}.db", folder=tmp_path)
+        upgrade(database, older)
+        assert database.version() == older
+        with database.transaction() as session:
+            session.add(Instance(name="kept", value=older))
+        with pytest.raises(SchemaError, match="mailer db upgrade"):
+            database.open()
+        upgrade(database)
+        database.open()
+        assert database.instance_value("kept") == older
+        with database.engine.connect() as connection:
+            assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+        database.engine.dispose()
 
 
 def test_old_schema_is_refused_with_the_command_that_mends_it(database: Database) -> None:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from mailer.audience.preferences import Leavings, leavings, standing
+from mailer.audience.preferences import Leavings, leavings, personal_data, standing
 from mailer.audience.subscribers import history, revise
 from mailer.config import Tracking
 from mailer.database.models import Subscriber
@@ -58,6 +58,16 @@ def test_tracking_is_allowed_and_forbidden_by_the_person(open_site: OpenSite) ->
         site.client.post(f"{path}/tracking", data={"tracking": "no"})
         assert not _stored(site, subscriber).tracking_consent
         assert _notes(site, subscriber) == ["tracking allowed", "tracking forbidden"]
+        with site.database.reading() as session:
+            told = personal_data(session, subscriber)
+        assert told is not None
+        assert [(line["form"], line["wording"]) for line in told["consents"][-2:]] == [
+            (
+                "tracking",
+                "Tracking\nYou do not allow us to note which issues and links you open.\nAllow it",
+            ),
+            ("", None),
+        ]
 
 
 def test_tracking_is_not_asked_about_while_it_is_off(site: Site) -> None:

@@ -8,12 +8,13 @@ from email.message import EmailMessage
 
 import lxml.html
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
 from mailer.address import parse_address
-from mailer.audience.subscribers import Origin, change_status, find, history
+from mailer.audience.preferences import personal_data
+from mailer.audience.subscribers import Origin, change_status, find
 from mailer.config import Brand
-from mailer.database.models import Consent, Event, Subscriber, SubscriberStatus
+from mailer.database.models import Consent, Event, Subscriber, SubscriberStatus, Wording
 from mailer.tokens import Subject
 from mailer.web.look import Look
 from mailer.web.subscribe import embedded_form
@@ -57,17 +58,36 @@ def test_asking_brings_a_letter_and_its_button_subscribes(site: Site) -> None:
     assert status_of(site) == "active"
 
 
-def test_ledger_keeps_who_asked_where_and_which_form(site: Site) -> None:
-    ask(site)
+def test_ledger_keeps_who_asked_where_and_what_the_form_said(site: Site) -> None:
+    site.client.post("/subscribe", data={"email": JO}, headers={"accept-language": "de"})
     link = link_in(site.letters(1)[0])
     site.client.post(link, data={"confirm": "yes"})
+    site.client.post("/subscribe", data={"email": "another@example.org"}, headers={"accept-language": "de"})
+    site.letters(2)
     with site.database.reading() as session:
         view = find(session, parse_address(JO))
         assert view is not None
-        lines = history(session, view.id)
-    assert [(line.after, line.way, line.ip, line.form) for line in lines] == [
+        told = personal_data(session, view.id)
+        assert session.scalar(select(func.count()).select_from(Wording)) == 2
+    assert told is not None
+    lines = told["consents"]
+    assert [(line["after"], line["way"], line["ip"], line["form"]) for line in lines] == [
         ("pending", "form", "127.0.0.1", "subscribe"),
         ("active", "form", "127.0.0.1", "confirm"),
+    ]
+    assert lines[0]["wording"].splitlines() == [
+        "Abonnieren",
+        "Lesen Sie The Weekly per E-Mail. Zuerst bitten wir Sie in einer E-Mail um Ihre Bestätigung; "
+        "abmelden können Sie sich mit einem Link in jeder Ausgabe.",
+        "Ihre E-Mail-Adresse",
+        "Ihr Name (freiwillig)",
+        "Abonnieren",
+    ]
+    assert lines[1]["wording"].splitlines() == [
+        "One click, and you are in",
+        "Do you want to get The Weekly by mail?",
+        "Yes, send it to me",
+        "If you did not ask for it, close this page and nothing happens.",
     ]
 
 

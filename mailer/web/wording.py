@@ -1,0 +1,34 @@
+"""What people agree to, word for word, as the forms say it in each language."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import lxml.html
+
+from mailer.web.look import Voice
+
+_TEMPLATES: Final[dict[str, tuple[str, dict[str, Any]]]] = {
+    "subscribe": ("subscribe.html", {"address": "", "name": "", "problem": ""}),
+    "embedded": ("embedded.html", {"url": ""}),
+    "confirm": ("confirm.html", {"token": ""}),
+    "tracking": ("tracking.html", {"token": "", "allowed": False}),
+    "return": ("return.html", {"token": ""}),
+}
+_SAID: Final = ("h1", "h2", "h3", "p", "label", "button")
+
+
+def wording(voice: Voice, form: str) -> str:
+    """Return the words of a form, a line for each heading, paragraph, label and button.
+
+    `form` is `subscribe`, `embedded`, `confirm`, `tracking` or `return`. What people do not see is left out.
+    """
+    template, values = _TEMPLATES[form]
+    page = lxml.html.fromstring(voice.rendered(template, **values))
+    main = page.find(".//main")
+    lines = [
+        " ".join(str(element.xpath("string()")).split())
+        for element in (page if main is None else main).iter(*_SAID)
+        if not any("hidden" in one.attrib or "aria-hidden" in one.attrib for one in element.iterancestors())
+    ]
+    return "\n".join(filter(None, lines))
