@@ -5,11 +5,11 @@ from __future__ import annotations
 import click
 
 from mailer.audience.segments import parse_segment
-from mailer.catalogue import Catalogue
 from mailer.cli.app import App, Group, json_option, pass_app
 from mailer.config import flatten, password
 from mailer.delivery.dkim import load_key
 from mailer.errors import ConfigError, SegmentError
+from mailer.web.look import Look
 
 
 @click.group(cls=Group)
@@ -40,7 +40,7 @@ def show(app: App, as_json: bool) -> None:
 @config.command()
 @pass_app
 def check(app: App) -> None:
-    """Check config.toml and all that it names: secrets, keys, segments, texts of other languages."""
+    """Check config.toml and all that it names: secrets, keys, segments, texts and pages of your own."""
     settings = app.settings
     for relay in settings.relays.values():
         password(relay, settings.folder)
@@ -54,7 +54,12 @@ def check(app: App) -> None:
         except SegmentError as error:
             place = settings.origin(f"segments.{name}")
             raise ConfigError(f"{place}: 'segments.{name}': {error.message}", remedy=error.remedy) from error
-    Catalogue(settings.path(settings.paths.templates) / "texts")
+    Look(
+        settings.brand,
+        name=settings.newsletter.name,
+        language=settings.newsletter.language,
+        own=settings.path(settings.paths.templates),
+    )
     app.out(f"{app.config_path}: fine; {len(settings.relays) or 'no'} relay(s)")
     if not settings.relays:
         app.say("Mail goes to the outbox on this machine. See [relays] in config.toml.")

@@ -175,7 +175,7 @@ class _Demo:
             tracking=self._settings.tracking,
             tags=self._settings.web.tags,
             reasons=self._settings.web.reasons,
-            texts=self._settings.path(self._settings.paths.templates) / "texts",
+            own=self._settings.path(self._settings.paths.templates),
         )
 
     def _mail_to(self, local: str) -> bytes:

@@ -37,7 +37,7 @@ def serve(app: App, host: str | None, port: int | None) -> None:
         index=settings.web.index,
         tags=settings.web.tags,
         reasons=settings.web.reasons,
-        texts=settings.path(settings.paths.templates) / "texts",
+        own=settings.path(settings.paths.templates),
         hooks=Hooks(
             app.database, app.signer, secrets=secrets_of(settings.webhooks), rules=rules_of(settings)
         ),

@@ -258,7 +258,7 @@ def form(app: App, language: str) -> None:
         settings.brand,
         name=settings.newsletter.name,
         language=settings.newsletter.language,
-        texts=settings.path(settings.paths.templates) / "texts",
+        own=settings.path(settings.paths.templates),
     )
     voice = look.speaking(language or settings.newsletter.language)
     app.out(embedded_form(voice, settings.web.public_url))

@@ -27,7 +27,7 @@ from mailer.web.look import Look
 
 # Highlighted code carries its colours on its elements. There is no script, and none would run.
 ISSUE_POLICY: Final = (
-    "default-src 'none'; style-src 'self' 'unsafe-inline'; img-src 'self' https:; "
+    "default-src 'none'; style-src 'self' 'unsafe-inline'; img-src 'self' https:; font-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _CACHED_EDITIONS: Final = 16

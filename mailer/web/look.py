@@ -11,8 +11,17 @@ from pathlib import Path
 from typing import Any, Final
 
 from babel.dates import format_date
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
+from jinja2 import (
+    ChoiceLoader,
+    Environment,
+    FileSystemLoader,
+    PrefixLoader,
+    StrictUndefined,
+    TemplateSyntaxError,
+    pass_context,
+)
 from jinja2.runtime import Context
+from jinja2.sandbox import SandboxedEnvironment
 from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
@@ -20,7 +29,7 @@ from starlette.responses import HTMLResponse, Response
 from mailer.address import check_header_text
 from mailer.catalogue import SOURCE_LANGUAGE, Catalogue, Texts
 from mailer.config import Brand
-from mailer.errors import AddressError
+from mailer.errors import AddressError, SourceError
 from mailer.rendering.colour import READABLE, contrast, mixed, readable
 from mailer.web.forms import MAX_NAME
 
@@ -56,17 +65,23 @@ class Voice:
 class Look:
     """Renders pages. `name` and `language` are the newsletter's; `brand` gives colours and fonts.
 
-    `texts` is a folder with catalogues of the newsletter's own.
+    `own` is the newsletter's folder of templates: `texts/` in it holds catalogues, `pages/` pages in place
+    of ours, `pages/static/` what those show. Raises `ConfigError` for a catalogue, `SourceError` for a page
+    that cannot be read.
     """
 
-    def __init__(self, brand: Brand, *, name: str, language: str, texts: Path | None = None) -> None:
-        self._catalogue = Catalogue(texts)
+    def __init__(self, brand: Brand, *, name: str, language: str, own: Path | None = None) -> None:
+        self._catalogue = Catalogue(own and own / "texts")
         self._otherwise = language
+        pages = own and own / "pages"
+        self.static = pages / "static" if pages and (pages / "static").is_dir() else None
+        """The folder of what pages of one's own show, if there is one."""
         named = Markup('<span lang="{}">{}</span>').format(language, name)
         shared = {"newsletter": name, "language": language, "named": named}
-        self._pages = cache(lambda tag: _translated(self._catalogue.of(tag), shared))
+        self._pages = cache(lambda tag: _translated(_environment(pages), self._catalogue.of(tag), shared))
+        _check(pages)
         self.stylesheet = (
-            _environment()
+            _environment(pages)
             .get_template("style.css")
             .render(
                 font=brand.font,
@@ -141,9 +156,11 @@ def _palette(
     }
 
 
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(PAGES),
+def _environment(own: Path | None = None) -> Environment:
+    folders = [PAGES] if own is None else [own, PAGES]
+    environment = SandboxedEnvironment(
+        # A page of one's own can extend the one that it stands for, by this name.
+        loader=ChoiceLoader([FileSystemLoader(folders), PrefixLoader({"shipped": FileSystemLoader(PAGES)})]),
         extensions=["jinja2.ext.i18n"],
         autoescape=True,
         undefined=StrictUndefined,
@@ -154,8 +171,21 @@ def _environment() -> Environment:
     return environment
 
 
-def _translated(texts: Texts, shared: dict[str, Any]) -> Environment:
-    environment = _environment()
+def _check(own: Path | None) -> None:
+    """Read all pages in a folder of one's own, so that a mistake is told at the start and not to a reader."""
+    if own is None or not own.is_dir():
+        return
+    environment = _environment(own)
+    for page in sorted([*own.glob("*.html"), *own.glob("*.css")]):
+        try:
+            environment.get_template(page.name)
+        except TemplateSyntaxError as error:
+            raise SourceError(f"{page}:{error.lineno}: {error.message}", remedy="correct the page") from error
+        except (OSError, UnicodeError) as error:
+            raise SourceError(f"{page}: cannot be read ({error})") from error
+
+
+def _translated(environment: Environment, texts: Texts, shared: dict[str, Any]) -> Environment:
     # The extension adds its functions when it is loaded, which no type says.
     extended: Any = environment
     extended.install_gettext_translations(texts.translations, newstyle=True)

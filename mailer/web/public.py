@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount
+from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from mailer.bounces.webhooks import MAX_BODY_OCTETS
@@ -59,18 +60,19 @@ def create_app(
     segments: Mapping[str, str] = MappingProxyType({}),
     tags: Mapping[str, str] = MappingProxyType({}),
     reasons: Mapping[str, str] = MappingProxyType({}),
-    texts: Path | None = None,
+    own: Path | None = None,
     index: bool = True,
 ) -> ASGIApp:
     """Return the application of the public pages. The database is open already.
 
     `signup` says who may ask to be on the list. `post` sends the letters; without it they wait for
     another server's. `segments` are the saved ones, which the API knows too. `tags` are those that
-    subscribers choose from, `reasons` why they leave, each with what it is called. `texts` is a folder of
-    catalogues of one's own. Without `index` search engines are asked to leave the archive alone.
+    subscribers choose from, `reasons` why they leave, each with what it is called. `own` is the folder of
+    templates, for texts and pages of one's own. Without `index` search engines are asked to leave the
+    archive alone.
     """
     public_url = public_url.rstrip("/")
-    look = Look(brand, name=newsletter.name, language=newsletter.language, texts=texts)
+    look = Look(brand, name=newsletter.name, language=newsletter.language, own=own)
     writer = Writer(database)
     editions = Editions(database)
     joining = Joining(
@@ -103,6 +105,8 @@ def create_app(
         pages.include_router(hooks.router())
     pages.mount(API, create_api(database, segments=segments, invite=joining.invite))
     pages.include_router(_service(database, look, robots=_robots(index)))
+    if look.static is not None:
+        pages.mount("/static", StaticFiles(directory=look.static))
     _tell_failures(pages, look)
     # What a send brings a burst of stands before all that FastAPI does for a request.
     intake = Intake(signer, editions, writer, tracking)

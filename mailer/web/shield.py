@@ -15,7 +15,7 @@ from mailer.config import is_loopback
 MAX_BODY_OCTETS: Final = 64 * 1024
 
 PAGE_POLICY: Final = (
-    "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
+    "default-src 'none'; style-src 'self'; img-src 'self'; font-src 'self'; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'"
 )
 """Content-Security-Policy of our own pages: no script at all, nothing from elsewhere."""

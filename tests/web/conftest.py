@@ -169,7 +169,7 @@ def open_site(tmp_path: Path) -> OpenSite:
         segments: Mapping[str, str] = MappingProxyType({}),
         tags: Mapping[str, str] = MappingProxyType({}),
         reasons: Mapping[str, str] = MappingProxyType({}),
-        texts: Path | None = None,
+        own: Path | None = None,
         index: bool = True,
     ) -> Iterator[Site]:
         database = Database("sqlite:///subscribers.db", folder=tmp_path)
@@ -189,7 +189,7 @@ def open_site(tmp_path: Path) -> OpenSite:
             segments=segments,
             tags=tags,
             reasons=reasons,
-            texts=texts,
+            own=own,
             index=index,
         )
         with serving(app) as url, httpx.Client(base_url=url) as client:

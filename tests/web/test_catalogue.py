@@ -189,12 +189,14 @@ PO = 'msgid ""\nmsgstr "Content-Type: text/plain; charset=utf-8\\n"\n\n'
 
 
 def test_own_folder_adds_a_language_and_says_things_differently(open_site: OpenSite, tmp_path: Path) -> None:
-    (tmp_path / "ar.po").write_text(PO + 'msgid "Subscribe"\nmsgstr "اشترك"\n', encoding="utf-8")
-    (tmp_path / "de.po").write_text(
+    texts = tmp_path / "own" / "texts"
+    texts.mkdir(parents=True)
+    (texts / "ar.po").write_text(PO + 'msgid "Subscribe"\nmsgstr "اشترك"\n', encoding="utf-8")
+    (texts / "de.po").write_text(
         PO + 'msgid "Subscribe"\nmsgstr "Bestellen"\n\nmsgid "Invitations"\nmsgstr "Einladungen"\n',
         encoding="utf-8",
     )
-    with open_site(texts=tmp_path, tags={"events": "Invitations"}) as site:
+    with open_site(own=texts.parent, tags={"events": "Invitations"}) as site:
         arabic = site.client.get("/subscribe", headers={"accept-language": "ar"}).text
         assert '<html lang="ar" dir="rtl">' in arabic
         assert "<h1>اشترك</h1>" in arabic
