@@ -67,7 +67,7 @@ _ALL: Final = (
           "make a key: mailer dkim keygen"),
     # Images
     Check("image-alt", _ERROR, "an image has no words for those who do not see it",
-          "describe it: ![what it shows](file.jpg)"),
+          "describe it: `![what it shows](file.jpg)`"),
     Check("image-width", _WARNING, "an image has no width", "add {width=536}, or its own width"),
     Check("image-source", _ERROR, "an image cannot be reached from a mailbox",
           "put it beside the issue, or write its https:// address"),
