@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Final
 
@@ -27,6 +27,27 @@ class Reverted:
     restored: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """An import as the listing shows it: from which file, and what it did."""
+
+    id: int
+    at: datetime
+    source: str
+    added: int
+    updated: int
+    opted_out: int
+    taken_off: int
+    rejected: int
+    reverted_at: datetime | None
+
+
+def imports(session: Session, *, limit: int) -> list[Imported]:
+    """Return the newest imports, the newest first."""
+    stored = session.scalars(select(Import).order_by(Import.id.desc()).limit(limit))
+    return [Imported(*(getattr(one, field.name) for field in fields(Imported))) for one in stored]
+
+
 def revert(database: Database, import_id: int, *, at: datetime) -> Reverted:
     """Take an import back, as far as nothing has happened since.
 
@@ -36,9 +57,7 @@ def revert(database: Database, import_id: int, *, at: datetime) -> Reverted:
     with database.transaction() as session:
         stored = session.get(Import, import_id)
         if stored is None:
-            raise SourceError(
-                f"there is no import {import_id}", remedy="an import tells its number when it is done"
-            )
+            raise SourceError(f"there is no import {import_id}", remedy="see: mailer subscribers imports")
         if stored.reverted_at is not None:
             return Reverted()
         restored = _restore(session, stored, at=at)

@@ -23,7 +23,7 @@ from mailer.audience.erasing import erase
 from mailer.audience.importing import ImportReport, Progress, import_file
 from mailer.audience.preferences import leavings
 from mailer.audience.presets import PLAIN, PRESETS, Preset, preset_of
-from mailer.audience.reverting import revert
+from mailer.audience.reverting import imports, revert
 from mailer.audience.segments import parse_segment
 from mailer.audience.subscribers import Origin, Outcome, add, find, unsubscribe
 from mailer.cli.app import App, Group, dry_run_option, json_option, pass_app, yes_option
@@ -116,12 +116,12 @@ def import_command(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Import a FILE, CSV or JSON Lines: the address, the name, and all else as attributes.
+    """Import FILE, CSV or JSON Lines.
 
-    Encoding, delimiter and the usual column names are found out. It is one transaction: all of it, or
-    after an error nothing. Nobody who opted out, bounced, complained or was erased is brought back;
-    --preset also knows who was out at the service the file comes from: that is recorded, so that no
-    other file brings them in.
+    What is neither the address nor the name becomes an attribute. Encoding, delimiter and the usual
+    column names are found out. It is one transaction: all of it, or after an error nothing. Nobody who
+    opted out, bounced, complained or was erased is brought back; --preset also knows who was out at the
+    service the file comes from: that is recorded, so that no other file brings them in.
     """
     columns = _preset(app, preset).with_columns(dict(_pair(text, "--map") for text in mapping), skipped)
     rejected = rejected or file.with_name(file.name + ".rejected.csv")
@@ -146,12 +146,37 @@ def import_command(
     _tell(app, report, rejected, dry_run)
 
 
+@subscribers.command("imports")
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1))
+@json_option
+@pass_app
+def imports_command(app: App, limit: int, as_json: bool) -> None:
+    """List imports, the newest first."""
+    with app.database.reading() as session:
+        found = imports(session, limit=limit)
+    if as_json:
+        app.emit({"imports": [asdict(one) for one in found]})
+        return
+    for one in found:
+        did = [f"{one.added:,} added", f"{one.updated:,} updated"]
+        did += [f"{one.opted_out:,} opted out"] * bool(one.opted_out)
+        did += [f"{one.taken_off:,} taken off"] * bool(one.taken_off)
+        did += [f"{one.rejected:,} rejected"] * bool(one.rejected)
+        did += [f"taken back on {one.reverted_at:%Y-%m-%d}"] if one.reverted_at else []
+        app.out(f"{one.id:>4}  {one.at:%Y-%m-%d %H:%M}  {one.source}: {', '.join(did)}")
+    if not found:
+        app.say("no imports")
+
+
 @subscribers.command("revert")
 @click.argument("import_id", type=int, metavar="IMPORT")
 @json_option
 @pass_app
 def revert_command(app: App, import_id: int, as_json: bool) -> None:
-    """Remove whom IMPORT added and bring back whom it took off, unless something has happened since."""
+    """Take back IMPORT, by its number.
+
+    Whom it added is removed, and whom it took off is active again, unless something has happened since.
+    """
     done = revert(app.database, import_id, at=datetime.now(UTC))
     if as_json:
         app.emit({"import": import_id, **asdict(done)})

@@ -43,7 +43,11 @@ def test_import_tells_what_it_did_and_is_taken_back(capsys: pytest.CaptureFixtur
     told = answer(capsys, "import", "people.csv")
     assert (told["added"], told["rejected"], told["dry_run"]) == (2, 1, False)
     assert "nobody" in (folder / "people.csv.rejected.csv").read_text(encoding="utf-8")
+    (listed,) = answer(capsys, "imports")["imports"]
+    assert (listed["id"], listed["source"], listed["added"], listed["rejected"]) == (1, "people.csv", 2, 1)
+    assert said(capsys, "imports").rstrip().endswith("people.csv: 2 added, 0 updated, 1 rejected")
     assert said(capsys, "revert", str(told["id"])) == "import 1: 2 subscribers removed\n"
+    assert "taken back on 20" in said(capsys, "imports")
     assert said(capsys, "count") == "0\n"
 
 
