@@ -166,3 +166,11 @@ def finish(code: ExitCode) -> None:
     """End the command with an exit code that is not an error to be explained."""
     if code:
         raise click.exceptions.Exit(int(code))
+
+
+def pair(text: str, option: str) -> tuple[str, str]:
+    """Return the two sides of what an option was given; raise `UsageError` if there are not two."""
+    key, equals, value = text.partition("=")
+    if not (key and equals and value):
+        raise click.UsageError(f"{option} takes KEY=VALUE, not '{text}'")
+    return key, value

@@ -90,7 +90,10 @@ def lmtp(app: App, host: str, port: int) -> None:
 @bounces.command()
 @pass_app
 def pipe(app: App) -> None:
-    """Record one mail from standard input, as a mail server hands it to a program."""
+    """Record one mail from standard input.
+
+    A mail server hands it over like this to a program.
+    """
     raw = sys.stdin.buffer.read(MAX_RAW_OCTETS)
     # Whoever writes into a pipe that nobody reads takes the delivery for failed.
     while sys.stdin.buffer.read(MAX_RAW_OCTETS):

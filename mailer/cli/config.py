@@ -21,7 +21,10 @@ def config() -> None:
 @json_option
 @pass_app
 def show(app: App, as_json: bool) -> None:
-    """Print every setting with its value and where it comes from; secrets are masked."""
+    """Print every setting and where it comes from.
+
+    Secrets are masked.
+    """
     values = flatten(app.settings)
     if as_json:
         app.emit(
@@ -40,7 +43,10 @@ def show(app: App, as_json: bool) -> None:
 @config.command()
 @pass_app
 def check(app: App) -> None:
-    """Check config.toml and all that it names: secrets, keys, segments, texts and pages of your own."""
+    """Check config.toml and all that it names.
+
+    Secrets, keys, segments, texts and pages of your own are read.
+    """
     settings = app.settings
     for relay in settings.relays.values():
         password(relay, settings.folder)

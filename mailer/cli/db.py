@@ -58,7 +58,10 @@ def adopt_command(app: App, yes: bool) -> None:
 @json_option
 @pass_app
 def prune_command(app: App, as_json: bool) -> None:
-    """Take out what `[retention]` says has been kept for long enough; `mailer serve` does it every day."""
+    """Take out what `[retention]` says is old enough.
+
+    `mailer serve` does it every day.
+    """
     terms = Terms(**msgspec.structs.asdict(app.settings.retention))
     pruned = prune(app.database, terms, at=datetime.now(UTC))
     if as_json:

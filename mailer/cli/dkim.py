@@ -28,7 +28,10 @@ def dkim() -> None:
 )
 @pass_app
 def keygen(app: App, domain: str, selector: str, kind: Literal["rsa", "ed25519"], out: Path | None) -> None:
-    """Make a key for DOMAIN, readable by you alone, and print the DNS record that publishes it."""
+    """Make a key for DOMAIN and print its DNS record.
+
+    You alone can read the key.
+    """
     domain = parse_domain(domain)
     path = out or app.directory / f"dkim-{domain}.pem"
     try:
