@@ -34,7 +34,7 @@ Work = Callable[[Session, Sequence[Item]], Sequence[Result]]
 _CAPACITY: Final = 10_000
 _MOST_AT_ONCE: Final = 500
 # A transaction of one costs as much as one of fifty, and takes the processor from those who ask.
-_GATHERING_SECONDS: Final = 0.005
+_GATHERING_SECONDS: Final = 0.001
 
 
 _log = logging.getLogger(__name__)
