@@ -24,6 +24,8 @@ _BOMS: Final = (
 )
 _SAMPLE_OCTETS: Final = 64 * 1024
 _MAX_COLUMNS: Final = 200
+# What Excel writes above the heading, and reads itself.
+_NAMED_DELIMITER: Final = re.compile(r"sep=([^\r\n])(?=[\r\n])", re.IGNORECASE)
 JSON_LINES: Final = (".jsonl", ".ndjson")
 # Header names that mean the address or the name, in the exports of the usual services, compared
 # without case, spaces and punctuation.
@@ -70,7 +72,7 @@ def open_source(path: Path, preset: Preset = PLAIN, *, encoding: str = "") -> It
             if path.suffix.lower() in JSON_LINES:
                 rows = json_rows(file, preset)
             else:
-                rows = _csv_rows(path, file, _delimiter(sample), preset)
+                rows = _csv_rows(path, file, sample, preset)
             yield Source(encoding, path.stat().st_size, rows, raw.tell)
     except FileNotFoundError as error:
         raise SourceError(f"{path}: no such file") from error
@@ -84,9 +86,12 @@ def open_source(path: Path, preset: Preset = PLAIN, *, encoding: str = "") -> It
         raise SourceError(f"{path}:1: not a CSV file ({error})") from error
 
 
-def _csv_rows(path: Path, file: TextIO, delimiter: str, preset: Preset) -> Iterator[Candidate]:
-    reader = csv.reader(file, delimiter=delimiter, strict=True)
-    header = [name.strip() for name in next(reader)]
+def _csv_rows(path: Path, file: TextIO, sample: str, preset: Preset) -> Iterator[Candidate]:
+    named = _NAMED_DELIMITER.match(sample)
+    reader = csv.reader(file, delimiter=named[1] if named else _delimiter(sample), strict=True)
+    if named:
+        next(reader)
+    header = [name.strip() for name in next(reader, [])]
     email, name, others = _columns(path, header, preset)
     special = {preset.tags, preset.attributes, *preset.columns, *preset.ignored}
     kept = [(column, preset.renamed.get(column, column)) for column in others if column not in special]
@@ -105,7 +110,7 @@ def _csv_rows(path: Path, file: TextIO, delimiter: str, preset: Preset) -> Itera
             problem = f"has {len(cells)} cells, the header has {len(header)}"
             yield Candidate(reader.line_num, problem=problem)
             continue
-        row = dict(zip(header, cells, strict=False))
+        row = {column: cell for column, cell in zip(header, cells, strict=False) if column}
         problem, attributes = _json_attributes(row.get(preset.attributes, ""), preset.attributes)
         try:
             tags = split_tags(row.get(preset.tags, ""))
@@ -142,6 +147,10 @@ def _columns(
     path: Path, header: Sequence[str], preset: Preset
 ) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
     there = ", ".join(header)
+    if twice := next((name for name in header if name and header.count(name) > 1), None):
+        raise SourceError(
+            f"{path}:1: two columns are called '{twice}'", remedy="rename one of them, or take it out"
+        )
     if len(header) > _MAX_COLUMNS:
         raise SourceError(f"{path}:1: has {len(header)} columns; {_MAX_COLUMNS} are allowed")
     for wanted in sorted(preset.required):
@@ -149,6 +158,10 @@ def _columns(
             raise SourceError(f"{path}:1: there is no column '{wanted}'", remedy=f"the columns are: {there}")
     plain = {re.sub(r"[^a-z]", "", name.lower()): name for name in reversed(header)}
     email = preset.email or next((plain[known] for known in _EMAIL if known in plain), None)
+    if email is None and any("@" in name for name in header):
+        raise SourceError(
+            f"{path}:1: the first line is no heading but a row", remedy="put a line above it, such as: email"
+        )
     if email is None:
         raise SourceError(
             f"{path}:1: no column looks like the address",

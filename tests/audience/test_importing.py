@@ -59,6 +59,36 @@ def test_delimiter_is_found_out(database: Database, path: Path, at: datetime, de
     assert names(database) == {"a@example.org": "Ana Pop"}
 
 
+@pytest.mark.parametrize(("mark", "end"), [(";", "\n"), (",", "\r\n"), ("\t", "\n"), ("#", "\n")])
+def test_delimiter_is_named_as_excel_does(
+    database: Database, path: Path, at: datetime, mark: str, end: str
+) -> None:
+    content = end.join([f"sep={mark}", f"email{mark}name", f"a@example.org{mark}Ana", ""])
+    assert bring(database, path, content, at).added == 1
+    assert names(database) == {"a@example.org": "Ana"}
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("email,name,email\na@example.org,Ana,b@example.org\n", "two columns are called 'email'"),
+        ("email,note,note\na@example.org,1,2\n", "two columns are called 'note'"),
+        ("a@example.org\nb@example.org\n", "the first line is no heading but a row"),
+        ("sep=;\n", "no column looks like the address"),
+    ],
+)
+def test_heading_that_would_lose_something_is_refused(
+    database: Database, path: Path, at: datetime, content: str, told: str
+) -> None:
+    with pytest.raises(SourceError, match=rf"people\.csv:1: {told}"):
+        bring(database, path, content, at)
+    assert names(database) == {}
+
+
+def test_columns_without_a_name_are_passed_over(database: Database, path: Path, at: datetime) -> None:
+    assert bring(database, path, "email,,\na@example.org,x,y\n", at).added == 1
+
+
 def test_other_columns_become_attributes_and_columns_can_be_named(
     database: Database, path: Path, at: datetime
 ) -> None:
