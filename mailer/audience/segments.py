@@ -44,7 +44,11 @@ _MAX_SAVED_DEPTH: Final = 5
 _DECIMAL: Final = r"^-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?$"
 # What no database takes: NUL, and halves of surrogate pairs.
 _UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
-_LABELS: Final = ("tag", "domain", "status", "opened", "clicked", "has")
+_LABELS: Final = {
+    "tag": "vip", "domain": "example.org", "status": "active", "opened": "001-hello", "clicked": "001-hello",
+    "has": "country",
+}  # fmt: skip
+"""What stands before a colon, each with an example of what stands behind it."""
 _COLUMNS: Final = {"name": Subscriber.name, "email": Subscriber.address_key, "domain": Subscriber.domain}
 
 
@@ -72,7 +76,7 @@ def parse_segment(text: str, saved: Mapping[str, str], *, _depth: int = 0) -> Se
     except UnexpectedInput as error:
         at_end = isinstance(error, UnexpectedToken) and error.token.type == "$END"
         column = len(text) + 1 if at_end else error.column
-        raise _at(text, column, "this cannot stand here") from error
+        raise _at(text, column, _reason(text, column)) from error
     except VisitError as error:
         if isinstance(error.orig_exc, SegmentError):
             raise error.orig_exc from error
@@ -83,6 +87,23 @@ def parse_segment(text: str, saved: Mapping[str, str], *, _depth: int = 0) -> Se
 @cache
 def _parser() -> Lark:
     return Lark(_GRAMMAR, parser="lalr", maybe_placeholders=False)
+
+
+def _reason(text: str, column: int) -> str:
+    """Return why a segment cannot go on at a column (from 1), as far as a usual mistake tells."""
+    before, rest = text[: column - 1].rstrip(), text[column - 1 :]
+    word = re.match(r"[\w@.+-]+", rest)
+    if not rest:
+        return "something is missing at the end"
+    if rest.startswith("'"):
+        return "text stands in double quotes"
+    if rest.startswith(("&", "|")):
+        return "write 'and' or 'or'"
+    if rest.startswith("=") and before.endswith("="):
+        return "write one '='"
+    if word and before.endswith(("=", "<", ">", "~", ":")):
+        return f'text stands in quotes: "{word[0]}"'
+    return "this cannot stand here"
 
 
 def _at(text: str, column: int, problem: str) -> SegmentError:
@@ -127,7 +148,8 @@ class _Conditions(Transformer[Token, ColumnElement[bool]]):
             return Subscriber.domain == value.lower()
         if label == "status":
             if value not in list(SubscriberStatus):
-                raise _at(self._text, tokens[1].column or 1, f"no status '{value}'")
+                known = ", ".join(SubscriberStatus)
+                raise _at(self._text, tokens[1].column or 1, f"no status '{value}'; there are: {known}")
             return Subscriber.status == value
         if label in ("opened", "clicked"):
             kind = "open" if label == "opened" else "click"
@@ -146,6 +168,8 @@ class _Conditions(Transformer[Token, ColumnElement[bool]]):
             if not isinstance(value, date):
                 raise _at(self._text, name.column or 1, "'joined' is compared with a date like 2026-01-31")
             return _compare(Subscriber.created_at, operator, datetime.combine(value, time(), UTC))
+        if name in _LABELS and name not in _COLUMNS:
+            raise _at(self._text, name.column or 1, f"'{name}' takes a colon, such as {name}:{_LABELS[name]}")
         if name in _COLUMNS:
             return _compare(_COLUMNS[name], operator, str(value))
         # In quotes it is an attribute, whatever it is called.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -73,6 +74,7 @@ def people(database: Database) -> Database:
         ('"Postal code" = "010101"', ["ana"]),
         ('"points" < 10', ["ana", "cai"]),
         ('"name" = "Ana"', []),
+        ('"tag" != "vip"', EVERYBODY),
         ('has:"Postal code"', ["ana"]),
         ("has:country and not has:vip", EVERYBODY),
         ('missing = "x"', []),
@@ -110,6 +112,24 @@ def test_error_points_at_the_column(text: str, column: int) -> None:
     with pytest.raises(SegmentError, match=f"^column {column}: ") as caught:
         parse_segment(text, SAVED)
     assert caught.value.exit_code == ExitCode.USAGE
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("country = RO", 'column 11: text stands in quotes: "RO"'),
+        ("name = 'Jo'", "column 8: text stands in double quotes"),
+        ("tag:a && tag:b", "column 7: write 'and' or 'or'"),
+        ('country == "RO"', "column 10: write one '='"),
+        ("tag:a and", "column 10: something is missing at the end"),
+        ('tag = "vip"', "column 1: 'tag' takes a colon, such as tag:vip"),
+        ('has = "x"', "column 1: 'has' takes a colon, such as has:country"),
+        ("status:sleeping", "column 8: no status 'sleeping'; there are: pending, active,"),
+    ],
+)
+def test_usual_mistake_is_told_how_to_mend(text: str, reason: str) -> None:
+    with pytest.raises(SegmentError, match=f"^{re.escape(reason)}"):
+        parse_segment(text, SAVED)
 
 
 @given(st.text(alphabet=st.characters(), max_size=60))
