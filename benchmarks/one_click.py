@@ -36,7 +36,7 @@ from benchmarks import Figure
 from benchmarks._sink import sink
 from benchmarks._wrk import Load, load
 from benchmarks.send import _newsletter
-from mailer.config import Brand, Newsletter, Tracking
+from mailer.config import Settings, Tracking
 from mailer.database.models import Consent, Delivery, DeliveryState, Subscriber, SubscriberStatus
 from mailer.database.session import Database
 from mailer.tokens import Signer, Subject
@@ -211,11 +211,5 @@ def _app(kind: str, folder: str) -> ASGIApp:
                 Route("/c/{token}/{place:int}", nothing, methods=["GET"]),
             ]
         )
-    return create_app(
-        Database("sqlite:///subscribers.db", folder=Path(folder)),
-        SIGNER,
-        newsletter=Newsletter(),
-        brand=Brand(),
-        public_url="http://127.0.0.1",
-        tracking=Tracking(clicks=True, opens=True),
-    )
+    settings = Settings(tracking=Tracking(clicks=True, opens=True))
+    return create_app(Database("sqlite:///subscribers.db", folder=Path(folder)), SIGNER, settings)

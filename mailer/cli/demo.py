@@ -166,17 +166,7 @@ class _Demo:
         self._say(f"{_LEAVES}@example.com unsubscribed by one click over HTTP: {status}.")
 
     def _pages(self) -> object:
-        return create_app(
-            self._database,
-            self._signer,
-            newsletter=self._settings.newsletter,
-            brand=self._settings.brand,
-            public_url=self._settings.web.public_url,
-            tracking=self._settings.tracking,
-            tags=self._settings.web.tags,
-            reasons=self._settings.web.reasons,
-            own=self._settings.path(self._settings.paths.templates),
-        )
+        return create_app(self._database, self._signer, self._settings)
 
     def _mail_to(self, local: str) -> bytes:
         wanted = f"X-Original-To: {local}@".encode()

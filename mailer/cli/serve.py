@@ -15,7 +15,11 @@ from mailer.cli.app import App, Command, pass_app
 @click.option("--port", type=click.IntRange(1, 65535), help="[web] port by default.")
 @pass_app
 def serve(app: App, host: str | None, port: int | None) -> None:
-    """Answer unsubscribe links and show the archive, until stopped (Ctrl-C, SIGTERM)."""
+    """Answer for the pages: sign-up, preferences, archive.
+
+    Until it is stopped (Ctrl-C, SIGTERM). It answers one-click unsubscribes, tracked links, the API and
+    webhooks too, sends the letters, and takes out once a day what has been kept long enough.
+    """
     from mailer.audience.retention import Terms, prune
     from mailer.bounces.configured import rules_of
     from mailer.web.hooks import Hooks, secrets_of
@@ -25,26 +29,10 @@ def serve(app: App, host: str | None, port: int | None) -> None:
     from mailer.web.upkeep import daily
 
     settings = app.settings
-    pages = create_app(
-        app.database,
-        app.signer,
-        newsletter=settings.newsletter,
-        brand=settings.brand,
-        public_url=settings.web.public_url,
-        tracking=settings.tracking,
-        signup=settings.signup,
-        segments=settings.segments,
-        index=settings.web.index,
-        tags=settings.web.tags,
-        reasons=settings.web.reasons,
-        own=settings.path(settings.paths.templates),
-        hooks=Hooks(
-            app.database, app.signer, secrets=secrets_of(settings.webhooks), rules=rules_of(settings)
-        ),
-        post=Post(settings, app.database, app.signer),
-        welcome=settings.web.welcome,
-        goodbye=settings.web.goodbye,
-    )
+    rules = rules_of(settings)
+    hooks = Hooks(app.database, app.signer, secrets=secrets_of(settings.webhooks), rules=rules)
+    post = Post(settings, app.database, app.signer)
+    pages = create_app(app.database, app.signer, settings, post=post, hooks=hooks)
     host, port = host or settings.web.host, port or settings.web.port
     terms = Terms(**asdict(settings.retention))
     with daily(lambda: prune(app.database, terms, at=datetime.now(UTC))):

@@ -163,17 +163,11 @@ def remove(app: App, address: str, as_json: bool) -> None:
 @pass_app
 def form(app: App, language: str) -> None:
     """Print the sign-up form as HTML, for a page of your own."""
-    from mailer.web.look import Look
+    from mailer.web.look import look_of
     from mailer.web.subscribe import embedded_form
 
     settings = app.settings
-    look = Look(
-        settings.brand,
-        name=settings.newsletter.name,
-        language=settings.newsletter.language,
-        own=settings.path(settings.paths.templates),
-    )
-    voice = look.speaking(language or settings.newsletter.language)
+    voice = look_of(settings).speaking(language or settings.newsletter.language)
     app.out(embedded_form(voice, settings.web.public_url))
 
 

@@ -1,24 +1,20 @@
 """`config.toml` and the `MAILER_…` environment, read into one frozen `Settings`."""
 
 from mailer.config.loading import flatten, load, password, section
+from mailer.config.readers import ImportFile, Retention, SignUp, Tracking, Web
 from mailer.config.sections import (
     Bounces,
     Brand,
     Canary,
     Delivery,
     DkimKey,
-    ImportFile,
     Mailbox,
     Newsletter,
     Paths,
     Provider,
     Relay,
-    Retention,
     Security,
     Settings,
-    SignUp,
-    Tracking,
-    Web,
     Webhooks,
 )
 from mailer.config.values import Secret, Section, Share, is_loopback, parse_share

@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from mailer.config import Newsletter
 from mailer.database.models import IssueState, StoredEdition, StoredIssue
 from mailer.database.session import Database
 from mailer.rendering.archive import article
@@ -96,17 +97,15 @@ class Archive:
         editions: Editions,
         look: Look,
         *,
-        name: str,
-        author: str,
-        language: str,
+        newsletter: Newsletter,
         public_url: str,
     ) -> None:
         self._database = database
         self._editions = editions
         self._look = look
-        self._name = name
-        self._author = author or name
-        self._language = language
+        self._name = newsletter.name
+        self._author = newsletter.author_name or newsletter.name
+        self._language = newsletter.language
         self._public_url = public_url
         # Editions are frozen, so the feed is the same until another issue is listed.
         self._made_feed: tuple[tuple[Listed, ...], bytes] = ((), b"")

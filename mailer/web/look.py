@@ -28,7 +28,7 @@ from starlette.responses import HTMLResponse, Response
 
 from mailer.address import check_header_text
 from mailer.catalogue import SOURCE_LANGUAGE, Catalogue, Texts
-from mailer.config import Brand
+from mailer.config import Brand, Settings
 from mailer.errors import AddressError, SourceError
 from mailer.rendering.colour import READABLE, contrast, mixed, readable
 from mailer.web.forms import MAX_NAME
@@ -117,6 +117,12 @@ class Look:
         return Response(
             self.stylesheet, media_type="text/css", headers={"cache-control": "public, max-age=3600"}
         )
+
+
+def look_of(settings: Settings) -> Look:
+    """Return the look that a newsletter's settings and its own templates give the pages."""
+    newsletter, own = settings.newsletter, settings.path(settings.paths.templates)
+    return Look(settings.brand, name=newsletter.name, language=newsletter.language, own=own)
 
 
 def masked(address: str) -> str:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from http import HTTPStatus
-from pathlib import Path
-from types import MappingProxyType
 from typing import Final
 
 from fastapi import APIRouter, FastAPI
@@ -21,7 +19,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from mailer.bounces.webhooks import MAX_BODY_OCTETS
-from mailer.config import Brand, Newsletter, SignUp, Tracking
+from mailer.config import Settings
 from mailer.database.session import Database
 from mailer.errors import StorageError, TokenError
 from mailer.tokens import Signer
@@ -33,7 +31,7 @@ from mailer.web.hooks import PREFIX as HOOKS
 from mailer.web.hooks import Hooks
 from mailer.web.intake import Intake
 from mailer.web.letters import Post
-from mailer.web.look import Look
+from mailer.web.look import Look, look_of
 from mailer.web.preferences import Deciding
 from mailer.web.shield import Shield
 from mailer.web.subscribe import Joining
@@ -47,82 +45,46 @@ _log = logging.getLogger(__name__)
 def create_app(
     database: Database,
     signer: Signer,
+    settings: Settings,
     *,
-    newsletter: Newsletter,
-    brand: Brand,
-    public_url: str,
-    tracking: Tracking,
-    signup: SignUp = SignUp(),  # noqa: B008 - frozen
     post: Post | None = None,
-    welcome: bool = True,
-    goodbye: bool = False,
     hooks: Hooks | None = None,
-    segments: Mapping[str, str] = MappingProxyType({}),
-    tags: Mapping[str, str] = MappingProxyType({}),
-    reasons: Mapping[str, str] = MappingProxyType({}),
-    own: Path | None = None,
-    index: bool = True,
 ) -> ASGIApp:
     """Return the application of the public pages. The database is open already.
 
-    `signup` says who may ask to be on the list. `post` sends the letters; without it they wait for
-    another server's. `segments` are the saved ones, which the API knows too. `tags` are those that
-    subscribers choose from, `reasons` why they leave, each with what it is called. `own` is the folder of
-    templates, for texts and pages of one's own. Without `index` search engines are asked to leave the
-    archive alone.
+    `post` sends the letters; without it they wait for another server's. `hooks` listen to providers.
     """
-    public_url = public_url.rstrip("/")
-    look = Look(brand, name=newsletter.name, language=newsletter.language, own=own)
-    writer = Writer(database)
-    editions = Editions(database)
-    joining = Joining(
-        database, signer, look, writer, Admission(signup), post.call if post else _nobody, welcome=welcome
-    )
-
+    web, tracking = settings.web, settings.tracking
+    call = post.call if post else _nobody
+    look = look_of(settings)
+    writer, editions = Writer(database), Editions(database)
+    admission = Admission(settings.signup)
+    joining = Joining(database, signer, look, writer, admission, call, welcome=web.welcome)
     leaving = Leaving(
-        database, signer, look, writer, reasons=reasons or REASONS, goodbye=goodbye,
-        call=post.call if post else _nobody,
-    )  # fmt: skip
+        database, signer, look, writer, call, reasons=web.reasons or REASONS, goodbye=web.goodbye
+    )
     tracked = tracking.opens or tracking.clicks
+    deciding = Deciding(database, signer, look, writer, leaving, tags=web.tags, tracked=tracked)
+    archive = Archive(
+        database, editions, look, newsletter=settings.newsletter, public_url=web.public_url.rstrip("/")
+    )
     pages = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
-    pages.include_router(leaving.router())
-    pages.include_router(
-        Deciding(database, signer, look, writer, leaving, tags=tags, tracked=tracked).router()
-    )
-    pages.include_router(
-        Archive(
-            database,
-            editions,
-            look,
-            name=newsletter.name,
-            author=newsletter.author_name,
-            language=newsletter.language,
-            public_url=public_url,
-        ).router()
-    )
-    pages.include_router(joining.router())
+    for room in (leaving, deciding, archive, joining):
+        pages.include_router(room.router())
     if hooks is not None:
         pages.include_router(hooks.router())
-    pages.mount(API, create_api(database, segments=segments, invite=joining.invite))
-    pages.include_router(_service(database, look, robots=_robots(index)))
+    pages.mount(API, create_api(database, segments=settings.segments, invite=joining.invite))
+    pages.include_router(_service(database, look, robots=_robots(web.index)))
     if look.static is not None:
         pages.mount("/static", StaticFiles(directory=look.static))
     _tell_failures(pages, look)
     # What a send brings a burst of stands before all that FastAPI does for a request.
-    intake = Intake(signer, editions, writer, tracking)
-    app = Starlette(
-        routes=[leaving.one_click(), *intake.routes(), Mount("", pages)],
-        lifespan=_working(writer, joining, post),
-    )
+    often = [leaving.one_click(), *Intake(signer, editions, writer, tracking).routes()]
+    app = Starlette(routes=[*often, Mount("", pages)], lifespan=_working(writer, joining, post))
     app.router.redirect_slashes = False
     _tell_failures(app, look)
-    return Shield(
-        app,
-        private=PRIVATE,
-        index=index,
-        https=public_url.startswith("https:"),
-        bodies={HOOKS: MAX_BODY_OCTETS},
-    )
+    https = web.public_url.startswith("https:")
+    return Shield(app, private=PRIVATE, index=web.index, https=https, bodies={HOOKS: MAX_BODY_OCTETS})
 
 
 def _working(

@@ -50,10 +50,10 @@ class Leaving:
         signer: Signer,
         look: Look,
         writer: Writer,
+        call: Callable[[], None],
         *,
         reasons: Mapping[str, str],
-        goodbye: bool = False,
-        call: Callable[[], None] = lambda: None,
+        goodbye: bool,
     ) -> None:
         self.reasons = reasons
         self._goodbye = goodbye

@@ -14,15 +14,17 @@ from datetime import UTC, datetime
 from email.message import EmailMessage
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import httpx
+import msgspec
 import pytest
 import uvicorn
 from starlette.types import ASGIApp
 
 from mailer.address import parse_address
 from mailer.audience.subscribers import Origin, add
-from mailer.config import Brand, Newsletter, Settings, SignUp, Tracking, load
+from mailer.config import Newsletter, Paths, Settings, SignUp, Tracking, Web, load
 from mailer.database.models import IssueState, StoredEdition, StoredIssue, Subscriber, SubscriberStatus
 from mailer.database.session import Database
 from mailer.rendering.edition import Edition, InlineImage
@@ -153,7 +155,7 @@ OpenSite = Callable[..., contextlib.AbstractContextManager[Site]]
 
 @pytest.fixture
 def open_site(tmp_path: Path) -> OpenSite:
-    """Return what opens a site: with other secrets, another newsletter, tracking."""
+    """Return what opens a site: with other secrets, another newsletter, tracking; `web` is `[web]`."""
 
     @contextlib.contextmanager
     def opened(
@@ -162,36 +164,24 @@ def open_site(tmp_path: Path) -> OpenSite:
         newsletter: Newsletter | None = None,
         tracking: Tracking | None = None,
         signup: SignUp | None = None,
-        public_url: str = "https://news.example.org",
-        welcome: bool = False,
-        goodbye: bool = False,
         config: str = "",
         segments: Mapping[str, str] = MappingProxyType({}),
-        tags: Mapping[str, str] = MappingProxyType({}),
-        reasons: Mapping[str, str] = MappingProxyType({}),
         own: Path | None = None,
-        index: bool = True,
+        **web: Any,
     ) -> Iterator[Site]:
         database = Database("sqlite:///subscribers.db", folder=tmp_path)
         database.open()
         signer = Signer(secrets)
-        app = create_app(
-            database,
-            signer,
+        settings = Settings(
             newsletter=newsletter or Newsletter(name="The Weekly"),
-            brand=Brand(),
-            public_url=public_url,
             tracking=tracking or Tracking(),
             signup=signup or SignUp(),
-            post=Post(_settings(tmp_path, config), database, signer),
-            welcome=welcome,
-            goodbye=goodbye,
-            segments=segments,
-            tags=tags,
-            reasons=reasons,
-            own=own,
-            index=index,
+            segments=dict(segments),
+            web=msgspec.convert({"public_url": "https://news.example.org", "welcome": False} | web, Web),
+            paths=Paths(templates=own or tmp_path / "none"),
         )
+        post = Post(_settings(tmp_path, config), database, signer)
+        app = create_app(database, signer, settings, post=post)
         with serving(app) as url, httpx.Client(base_url=url) as client:
             yield Site(database, signer, client, tmp_path / "outbox")
         database.engine.dispose()

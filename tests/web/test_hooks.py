@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 
 from mailer.bounces.record import Rules
 from mailer.bounces.webhook_signatures import Secrets
-from mailer.config import Brand, Newsletter, Tracking
+from mailer.config import Settings
 from mailer.database.models import StoredReport
 from mailer.database.session import Database
 from mailer.web.hooks import Hooks
@@ -38,10 +38,7 @@ BOUNCE = {"event": "bounce", "email": "ana@example.com", "hard_bounce": True, "e
 @contextmanager
 def listening(database: Database, secrets: Secrets) -> Iterator[httpx.Client]:
     hooks = Hooks(database, SIGNER, secrets=secrets, rules=Rules(), clock=lambda: NOW)
-    app = create_app(
-        database, SIGNER, newsletter=Newsletter(), brand=Brand(), public_url="http://127.0.0.1:8600",
-        tracking=Tracking(), hooks=hooks,
-    )  # fmt: skip
+    app = create_app(database, SIGNER, Settings(), hooks=hooks)
     with serving(app) as url, httpx.Client(base_url=url, timeout=60) as made:
         yield made
 
