@@ -1,8 +1,8 @@
 """The letters that wait: what one person is told because of something they did.
 
 A letter is a row until a relay has taken it, so a relay that is away, or a server that is stopped,
-delays it and loses nothing. That it was asked for stays as an event, which is also how one letter a
-day is told from two.
+delays it and loses nothing. That it was asked for, and what became of it, stays as an event, which is
+also how one letter a day is told from two.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from mailer.database.models import Event, Subscriber, SubscriberStatus, WaitingL
 from mailer.rendering.message import Recipient
 
 _S = SubscriberStatus
+_MAX_SAID: Final = 512
 
 
 class LetterKind(StrEnum):
@@ -60,7 +61,7 @@ def put(session: Session, subscriber_id: int, kind: LetterKind, *, at: datetime,
     session.add(
         WaitingLetter(subscriber_id=subscriber_id, kind=kind.value, language=language, asked_at=at, due_at=at)
     )
-    session.add(Event(at=at, kind=kind.value, subscriber_id=subscriber_id, details={}))
+    session.add(Event(at=at, kind=kind.value, subscriber_id=subscriber_id, details={"letter": "waits"}))
     session.flush()
 
 
@@ -112,23 +113,32 @@ def claim(session: Session, *, limit: int, at: datetime, hold: timedelta) -> lis
     return letters
 
 
-def settle(session: Session, letter: Letter) -> None:
-    """Forget a letter that has left."""
+def settle(session: Session, letter: Letter, said: str) -> None:
+    """Forget a letter that has left; what the server said is told of the person."""
     session.execute(delete(WaitingLetter).where(WaitingLetter.id == letter.id))
+    _tell(session, letter, f"sent, {said}")
 
 
-def wait(session: Session, letter: Letter, *, until: datetime) -> None:
+def wait(session: Session, letter: Letter, said: str, *, until: datetime) -> None:
     """Let a letter that nobody took wait until then."""
     session.execute(update(WaitingLetter).where(WaitingLetter.id == letter.id).values(due_at=until))
+    _tell(session, letter, f"waits, {said}")
 
 
-def give_up(session: Session, letter: Letter) -> None:
+def give_up(session: Session, letter: Letter, said: str) -> None:
     """Drop a letter that never left. It does not count as asked for, so the person can ask again."""
-    settle(session, letter)
+    session.execute(delete(WaitingLetter).where(WaitingLetter.id == letter.id))
+    _tell(session, letter, f"given up, {said}", kind=f"no {letter.kind.value}")
+
+
+def _tell(session: Session, letter: Letter, said: str, *, kind: str = "") -> None:
+    """Bring the event that a letter is up to date."""
     session.execute(
-        delete(Event).where(
+        update(Event)
+        .where(
             Event.subscriber_id == letter.recipient.subscriber_id,
             Event.kind == letter.kind.value,
             Event.at == letter.asked_at,
         )
+        .values(kind=kind or letter.kind.value, details={"letter": said[:_MAX_SAID]})
     )

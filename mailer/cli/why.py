@@ -33,7 +33,7 @@ def why(app: App, address: str, as_json: bool) -> None:
         return
     app.out(f"{address}: {_standing(story)}")
     for happening in story.happenings:
-        app.out(f"  {happening.at:%Y-%m-%d %H:%M}  {happening.what:<12}  {happening.text}")
+        app.out(f"  {happening.at:%Y-%m-%d %H:%M}  {happening.what:<12}  {happening.text}".rstrip())
         if app.verbose and happening.what == "status":
             for line in _evidence(happening):
                 app.out(f"{'':34}{line}")

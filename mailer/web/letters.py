@@ -108,6 +108,8 @@ class Post:
         if outcome.fate is Fate.REFUSED and outcome.reply is not None:
             verdict = judge(outcome.reply.code, outcome.reply.enhanced, outcome.reply.text)
             return False, verdict.again, str(outcome.reply)
+        if outcome.reply is not None:
+            return outcome.fate is Fate.ACCEPTED, True, str(outcome.reply)
         return outcome.fate is Fate.ACCEPTED, True, outcome.problem or outcome.fate.value
 
     async def _brought(self, outgoing: Outgoing, domain: str) -> Outcome:
@@ -119,12 +121,12 @@ class Post:
         wait = min(_FIRST_WAIT * 2 ** min(letter.attempts - 1, 20), _LONGEST_WAIT) * self._jitter()
         with self._database.transaction() as session:
             if left:
-                letters.settle(session, letter)
+                letters.settle(session, letter, said)
             elif again and at + wait - letter.asked_at <= self._settings.delivery.give_up_after:
-                letters.wait(session, letter, until=at + wait)
+                letters.wait(session, letter, said, until=at + wait)
                 _log.warning("a %s letter waits for another try: %s", letter.kind, said)
             else:
-                letters.give_up(session, letter)
+                letters.give_up(session, letter, said)
                 _log.error("a %s letter was given up: %s", letter.kind, said)
 
     def _composer(self, kind: LetterKind, language: str) -> Composer:

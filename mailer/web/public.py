@@ -77,9 +77,11 @@ def create_app(
     pages.include_router(_service(database, look, robots=_robots(web.index)))
     if look.static is not None:
         pages.mount("/static", StaticFiles(directory=look.static))
-    _tell_failures(pages, look)
-    # What a send brings a burst of stands before all that FastAPI does for a request.
+    # What a send brings a burst of stands before all that FastAPI does for a request; there it is met by
+    # who asks with another method.
     often = [leaving.one_click(), *Intake(signer, editions, writer, tracking).routes()]
+    pages.router.routes.extend(often)
+    _tell_failures(pages, look)
     app = Starlette(routes=[*often, Mount("", pages)], lifespan=_working(writer, joining, post))
     app.router.redirect_slashes = False
     _tell_failures(app, look)

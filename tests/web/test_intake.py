@@ -127,6 +127,13 @@ def test_programs_that_people_read_with_are_people(agent: str) -> None:
     assert machine_of({"user-agent": agent}) == ""
 
 
+@pytest.mark.parametrize("path", ["/c/{}/0", "/o/{}.gif"])
+def test_other_methods_are_refused_by_name(site: Site, path: str) -> None:
+    for method in ("POST", "PUT", "DELETE"):
+        answer = site.client.request(method, path.format(site.link(site.subscribe(), 1)))
+        assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD")
+
+
 def test_burst_of_clicks_costs_few_transactions(open_site: OpenSite) -> None:
     with open_site(tracking=ON) as site:
         token = site.link(agree(site, site.subscribe()), site.issue(edition()))

@@ -16,13 +16,14 @@ import pytest
 from aiosmtpd.smtp import SMTP, Envelope, Session
 from sqlalchemy import func, select
 
+from mailer import reports
 from mailer.address import parse_address
 from mailer.audience import letters
 from mailer.audience.erasing import erase
 from mailer.audience.letters import LetterKind
 from mailer.audience.subscribers import Change, Origin, add, change_status
 from mailer.config import load
-from mailer.database.models import Event, Subscriber, SubscriberStatus, WaitingLetter
+from mailer.database.models import Subscriber, SubscriberStatus, WaitingLetter
 from mailer.database.session import Database
 from mailer.tokens import Signer
 from mailer.web.letters import Post
@@ -90,6 +91,13 @@ class Scene:
         with self.database.reading() as session:
             return session.scalar(select(func.count()).select_from(WaitingLetter)) or 0
 
+    def told(self, address: str = JO) -> list[tuple[str, str]]:
+        """Return what `mailer why` tells of the letters to an address."""
+        with self.database.reading() as session:
+            story = reports.story(session, address)
+        assert story is not None
+        return [(one.what, one.text) for one in story.happenings if one.what != "status"]
+
     def subjects(self) -> list[str]:
         parsed = [email.message_from_bytes(raw, policy=email.policy.default) for raw in self.server.taken]
         return [str(one["Subject"]) for one in parsed]
@@ -117,12 +125,14 @@ def test_letter_leaves_once_and_is_forgotten(scene: Scene) -> None:
     post.deliver()
     assert scene.subjects() == ["Please confirm: The Weekly"]
     assert scene.waiting() == 0
+    assert scene.told() == [("confirmation", "letter sent, 250 2.0.0 taken")]
 
 
 def test_refused_for_now_it_waits_longer_each_time_under_one_message_id(scene: Scene) -> None:
     scene.ask()
     scene.server.answers = ["451 4.7.1 Greylisted", "451 4.7.1 Greylisted"]
     scene.post().deliver()
+    assert scene.told() == [("confirmation", "letter waits, 451 4.7.1 Greylisted")]
     for wait, taken in ((timedelta(seconds=59), 0), (timedelta(seconds=1), 0), (timedelta(seconds=119), 0)):
         scene.at += wait
         scene.post().deliver()
@@ -140,11 +150,11 @@ def test_refused_for_good_it_is_given_up_and_can_be_asked_for_again(scene: Scene
     scene.post().deliver()
     assert scene.waiting() == 0
     with scene.database.reading() as session:
-        assert session.scalar(select(func.count()).select_from(Event)) == 0
         since = scene.at - timedelta(hours=24)
         assert not letters.asked_since(session, person, LetterKind.CONFIRMATION, since=since)
         # A stranger may have typed the address: nobody is suppressed for it.
         assert session.scalar(select(Subscriber.status)) == "pending"
+    assert scene.told() == [("no confirmation", "letter given up, 550 5.1.1 No such user")]
 
 
 def test_relay_that_is_away_loses_nothing_until_days_have_passed(scene: Scene) -> None:
