@@ -131,7 +131,8 @@ def test_programs_that_people_read_with_are_people(agent: str) -> None:
 def test_other_methods_are_refused_by_name(site: Site, path: str) -> None:
     for method in ("POST", "PUT", "DELETE"):
         answer = site.client.request(method, path.format(site.link(site.subscribe(), 1)))
-        assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD")
+        assert answer.status_code == 405
+        assert set(answer.headers["allow"].split(", ")) == {"GET", "HEAD"}
 
 
 def test_burst_of_clicks_costs_few_transactions(open_site: OpenSite) -> None:
