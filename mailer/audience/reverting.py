@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Select, delete, exists, insert, literal, select, update
+from sqlalchemy import ColumnElement, Select, delete, exists, func, insert, literal, select, update
 from sqlalchemy.orm import Session, aliased
 
 from mailer.audience.opted_out import suppression_note
@@ -16,6 +16,7 @@ from mailer.database.session import Database
 from mailer.errors import SourceError
 
 _ACTIVE: Final = SubscriberStatus.ACTIVE.value
+_AT_ONCE: Final = 20_000
 _OUT: Final = tuple(sorted(status.value for status in OUT))
 
 
@@ -60,36 +61,58 @@ def revert(database: Database, import_id: int, *, at: datetime) -> Reverted:
             raise SourceError(f"there is no import {import_id}", remedy="see: mailer subscribers imports")
         if stored.reverted_at is not None:
             return Reverted()
-        restored = _restore(session, stored, at=at)
-        untouched = _untouched(stored)
-        _lift(session, stored, untouched)
-        gone = session.execute(
-            delete(Subscriber)
-            .where(Subscriber.id.in_(untouched))
-            .execution_options(synchronize_session=False)
-        )
+        removed = restored = 0
+        for lines in _parts(session, stored):
+            restored += _restore(session, stored, lines, at=at)
+            untouched = _untouched(stored, lines)
+            _lift(session, stored, untouched)
+            gone = session.execute(
+                delete(Subscriber)
+                .where(Subscriber.id.in_(untouched))
+                .execution_options(synchronize_session=False)
+            )
+            removed += int(gone.rowcount)  # type: ignore[attr-defined]
         stored.reverted_at = at
-        return Reverted(int(gone.rowcount), restored)  # type: ignore[attr-defined]
+        return Reverted(removed, restored)
 
 
-def _untouched(stored: Import) -> Select[int]:
-    """Return the ids of whom an import added, and to whom nothing has happened since."""
+def _parts(session: Session, stored: Import) -> list[range]:
+    """Return the ids of an import's ledger lines in ranges of so many: memory is that of one."""
+    ids = select(Consent.id).where(Consent.import_id == stored.id).order_by(Consent.id)
+    parts: list[range] = []
+    last = 0
+    while True:
+        part = ids.where(Consent.id > last).limit(_AT_ONCE).subquery()
+        end = session.scalar(select(func.max(part.c.id)))
+        if end is None:
+            return parts
+        parts.append(range(last + 1, end + 1))
+        last = end
+
+
+def _among(lines: range) -> ColumnElement[bool]:
+    return Consent.id.between(lines.start, lines.stop - 1)
+
+
+def _untouched(stored: Import, lines: range) -> Select[int]:
+    """Return the ids of whom these lines of an import added, and to whom nothing has happened since."""
     other = aliased(Consent)
     only_line = ~exists().where(other.subscriber_id == Consent.subscriber_id, other.id != Consent.id)
-    ours = select(Consent.subscriber_id).where(Consent.import_id == stored.id, only_line)
+    ours = select(Consent.subscriber_id).where(Consent.import_id == stored.id, _among(lines), only_line)
     queued = exists().where(Delivery.subscriber_id == Subscriber.id)
     return select(Subscriber.id).where(Subscriber.id.in_(ours), Subscriber.changed_at == stored.at, ~queued)
 
 
-def _restore(session: Session, stored: Import, *, at: datetime) -> int:
-    """Make active again whom an import took off, if nothing has happened since; return how many.
+def _restore(session: Session, stored: Import, lines: range, *, at: datetime) -> int:
+    """Make active again whom these lines took off, if nothing has happened since; return how many.
 
     This alone goes back on a status without the person: what was said in error was not said. A later
     opt-out, and another import that agrees, have a line of their own, and whoever has one stays out.
     """
     other = aliased(Consent)
     last = ~exists().where(other.subscriber_id == Consent.subscriber_id, other.id > Consent.id)
-    lines = (
+    before = session.scalar(select(func.max(Consent.id))) or 0
+    new = (
         select(
             Consent.subscriber_id,
             literal(at, Consent.at.type),
@@ -102,6 +125,7 @@ def _restore(session: Session, stored: Import, *, at: datetime) -> int:
         .join(Subscriber, Subscriber.id == Consent.subscriber_id)
         .where(
             Consent.import_id == stored.id,
+            _among(lines),
             Consent.before == _ACTIVE,
             Consent.after.in_(_OUT),
             Subscriber.status == Consent.after,
@@ -110,9 +134,12 @@ def _restore(session: Session, stored: Import, *, at: datetime) -> int:
         )
     )
     columns = ["subscriber_id", "at", "before", "after", "way", "note", "import_id"]
-    session.execute(insert(Consent).from_select(columns, lines))
+    session.execute(insert(Consent).from_select(columns, new))
     back = select(Consent.subscriber_id).where(
-        Consent.import_id == stored.id, Consent.before.in_(_OUT), Consent.after == _ACTIVE
+        Consent.import_id == stored.id,
+        Consent.id > before,
+        Consent.before.in_(_OUT),
+        Consent.after == _ACTIVE,
     )
     restored = session.execute(
         update(Subscriber)

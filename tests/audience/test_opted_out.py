@@ -371,3 +371,25 @@ def test_export_names_who_is_out(database: Database, folder: Path, at: datetime)
     assert [(row["email"], row["status"], row["attributes"]) for row in rows] == [
         ("ana@example.org", "unsubscribed", {})
     ]
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 7, 1000])
+def test_import_is_taken_back_in_parts_of_any_size(
+    database: Database, folder: Path, at: datetime, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr("mailer.audience.reverting._AT_ONCE", at_once)
+    known = "".join(f"known{n}@example.org,enabled\n" for n in range(10))
+    bring(database, folder, OWN + known, at)
+    out = known.replace("enabled", "blocklisted")
+    new = "".join(f"new{n}@example.org,{'enabled' if n % 2 else 'blocklisted'}\n" for n in range(10))
+    report = bring(database, folder, OWN + out + new, at + timedelta(hours=1))
+    unsubscribed = number_of(database, "new3")
+    with database.transaction() as session:
+        unsubscribe(session, unsubscribed, origin=Origin("page"), at=at + timedelta(hours=2))
+    assert revert(database, report.id or 0, at=at + timedelta(hours=3)) == Reverted(9, 10)
+    with database.reading() as session:
+        left = {row["email"]: row["status"] for row in exporting.rows(session, None)}
+    assert left == {f"known{n}@example.org": "active" for n in range(10)} | {
+        "new3@example.org": "unsubscribed"
+    }
+    assert standing(database, "known7")[1][-1] == ("unsubscribed", "active", "import")
