@@ -25,7 +25,7 @@ _BOMS: Final = (
 _SAMPLE_OCTETS: Final = 64 * 1024
 _MAX_COLUMNS: Final = 200
 # What Excel writes above the heading, and reads itself.
-_NAMED_DELIMITER: Final = re.compile(r"sep=([^\r\n])(?=[\r\n])", re.IGNORECASE)
+_NAMED_DELIMITER: Final = re.compile(r"sep=([^\w\"\r\n])(?=[\r\n])", re.IGNORECASE)
 JSON_LINES: Final = (".jsonl", ".ndjson")
 # Header names that mean the address or the name, in the exports of the usual services, compared
 # without case, spaces and punctuation.

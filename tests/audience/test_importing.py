@@ -75,12 +75,13 @@ def test_delimiter_is_named_as_excel_does(
         ("email,note,note\na@example.org,1,2\n", "two columns are called 'note'"),
         ("a@example.org\nb@example.org\n", "the first line is no heading but a row"),
         ("sep=;\n", "no column looks like the address"),
+        ('sep="\nemail,name\n', "not a CSV file|no column looks like the address"),
     ],
 )
 def test_heading_that_would_lose_something_is_refused(
     database: Database, path: Path, at: datetime, content: str, told: str
 ) -> None:
-    with pytest.raises(SourceError, match=rf"people\.csv:1: {told}"):
+    with pytest.raises(SourceError, match=rf"people\.csv:1: ({told})"):
         bring(database, path, content, at)
     assert names(database) == {}
 
