@@ -55,8 +55,12 @@ TRANSITIONS: Final[Mapping[tuple[SubscriberStatus, SubscriberStatus], bool]] = {
 SUPPRESSES: Final = {_S.BOUNCED: "hard bounce", _S.COMPLAINED: "complaint"}
 OUT: Final = frozenset({_S.UNSUBSCRIBED, _S.BOUNCED, _S.COMPLAINED})
 
+# In one order for everybody: two servers that lock the same people must not wait for each other.
 _STATUSES: Final = (
-    select(Subscriber.id, Subscriber.status).where(among(Subscriber.id, "ids")).with_for_update()
+    select(Subscriber.id, Subscriber.status)
+    .where(among(Subscriber.id, "ids"))
+    .order_by(Subscriber.id)
+    .with_for_update()
 )
 _UNSUBSCRIBE: Final = (
     update(Subscriber)
