@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
-from mailer.audience import wordings
 from mailer.audience.fields import check_name
-from mailer.audience.subscribers import PERSONAL_WAYS, Origin
+from mailer.audience.subscribers import PERSONAL_WAYS, Origin, write_line
 from mailer.database.models import (
     Consent,
     Delivery,
@@ -273,21 +272,8 @@ def _tags(session: Session, subscriber_id: int) -> frozenset[str]:
 
 
 def _write(session: Session, known: Subscriber, note: str, origin: Origin, at: datetime) -> None:
-    wordings.keep(session, origin.wording, at=at)
-    session.add(
-        Consent(
-            subscriber_id=known.id,
-            at=at,
-            before=known.status,
-            after=known.status,
-            way=origin.way,
-            ip=origin.ip,
-            form=origin.form,
-            form_version=wordings.version_of(origin.wording),
-            note=note,
-            issue_id=origin.issue_id,
-        )
-    )
+    status = SubscriberStatus(known.status)
+    write_line(session, known.id, status, status, origin=replace(origin, note=note), at=at)
     session.flush()
 
 

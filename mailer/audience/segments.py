@@ -41,7 +41,9 @@ _GRAMMAR: Final = r"""
 _MAX_LENGTH: Final = 2_000
 _MAX_DEPTH: Final = 50
 _MAX_SAVED_DEPTH: Final = 5
-_DECIMAL: Final = r"^-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?$"
+# Within what a double holds with room to spare: PostgreSQL fails on more, and one person's attribute must
+# not fail a segment.
+_DECIMAL: Final = r"^-?[0-9]{1,100}(\.[0-9]{1,100})?([eE][+-]?(1?[0-9])?[0-9])?$"
 # What no database takes: NUL, and halves of surrogate pairs.
 _UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
 _LABELS: Final = {

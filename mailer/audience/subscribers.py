@@ -183,8 +183,7 @@ def add(
         )
         session.add(known)
         session.flush()
-        wordings.keep(session, origin.wording, at=at)
-        session.add(Consent(**_line(known.id, None, status, origin, at)))
+        write_line(session, known.id, None, status, origin=origin, at=at)
         _add_tags(session, known.id, tags)
         return Added(known.id, Outcome.ADDED)
     if known.status not in (SubscriberStatus.ACTIVE.value, SubscriberStatus.PENDING.value):
@@ -260,8 +259,7 @@ def change_status(
         known.soft_points, known.soft_since, known.soft_last_at = 0.0, None, None
         # A pause was from the subscription that has ended; who comes back wants the next issue.
         known.paused_until = None
-    wordings.keep(session, origin.wording, at=at)
-    session.add(Consent(**_line(subscriber_id, before, to, origin, at)))
+    write_line(session, subscriber_id, before, to, origin=origin, at=at)
     session.flush()
     return True
 
@@ -311,6 +309,20 @@ def _insist(session: Session, lines: Mapping[int, dict[str, Any]]) -> None:
     if lines:
         found = session.scalars(_OUT_BY_IMPORT, {"ids": list(lines)})
         insert_rows(session, Consent, [lines[subscriber_id] for subscriber_id in found])
+
+
+def write_line(
+    session: Session,
+    subscriber_id: int,
+    before: SubscriberStatus | None,
+    after: SubscriberStatus,
+    *,
+    origin: Origin,
+    at: datetime,
+) -> None:
+    """Write a line of the ledger, and keep what the form said if those are new words."""
+    wordings.keep(session, origin.wording, at=at)
+    session.add(Consent(**_line(subscriber_id, before, after, origin, at)))
 
 
 def _line(

@@ -51,3 +51,21 @@ def test_truth_as_text_is_a_truth(database: Database, at: datetime, value: Any, 
 
 def test_dates_as_text_are_ordered(database: Database, at: datetime) -> None:
     assert found(database, at, "2026-02-01", "it > 2026-01-31")
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["9" * 400, "1e400", "1e-400", "0." + "0" * 400 + "1", "-" + "9" * 300 + "e99", "9" * 100 + "e199",
+     "0." + "0" * 99 + "1e-199", "1e+100", 1e100, -1e-100, "٣", "1_000", "0x10", "NaN", "Infinity",
+     "--1", "1e", "", None, [1, 2], {"a": 1}],
+)  # fmt: skip
+@pytest.mark.parametrize("segment", ["it > 1", "it <= 1", "it = true"])
+def test_no_value_of_one_person_fails_a_segment(
+    database: Database, at: datetime, value: Any, segment: str
+) -> None:
+    assert found(database, at, value, segment) in (True, False)
+
+
+@pytest.mark.parametrize("value", ["9" * 100 + "e199", "1e+100", 1e100, "12345678901234567890.5"])
+def test_large_number_is_one(database: Database, at: datetime, value: Any) -> None:
+    assert found(database, at, value, "it > 1000000")

@@ -165,11 +165,12 @@ def open_site(tmp_path: Path) -> OpenSite:
         tracking: Tracking | None = None,
         signup: SignUp | None = None,
         config: str = "",
+        url: str = "sqlite:///subscribers.db",
         segments: Mapping[str, str] = MappingProxyType({}),
         own: Path | None = None,
         **web: Any,
     ) -> Iterator[Site]:
-        database = Database("sqlite:///subscribers.db", folder=tmp_path)
+        database = Database(url, folder=tmp_path)
         database.open()
         signer = Signer(secrets)
         settings = Settings(
@@ -182,7 +183,7 @@ def open_site(tmp_path: Path) -> OpenSite:
         )
         post = Post(_settings(tmp_path, config), database, signer)
         app = create_app(database, signer, settings, post=post)
-        with serving(app) as url, httpx.Client(base_url=url) as client:
+        with serving(app) as served, httpx.Client(base_url=served) as client:
             yield Site(database, signer, client, tmp_path / "outbox")
         database.engine.dispose()
 
