@@ -26,11 +26,12 @@ from benchmarks.compose import composer_of, padded_issue
 from benchmarks.people import database_of
 from mailer.config import Relay, Security, Settings
 from mailer.database.models import DeliveryState
-from mailer.delivery import dispatch, dkim, queue
+from mailer.delivery import dispatch, queue
 from mailer.delivery.queue import Settled
 from mailer.delivery.sender import now
-from mailer.delivery.smtp import Outcome, Outgoing, Session
 from mailer.rendering.message import Dkim, Message, Recipient
+from mailer.smtp import dkim
+from mailer.smtp.session import Outcome, Outgoing, Session
 
 _CONNECTIONS = 20
 _MESSAGES = 100

@@ -22,9 +22,9 @@ from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 
 from benchmarks import Figure
 from mailer.config import Newsletter
-from mailer.delivery import dkim
 from mailer.rendering.edition import Edition
 from mailer.rendering.message import Composer, Dkim, Recipient
+from mailer.smtp import dkim
 from mailer.tokens import Signer, Subject
 
 _AT = datetime(2026, 3, 4, 10, 0, tzinfo=UTC)

@@ -30,8 +30,8 @@ from mailer.config.shipped import shipped
 from mailer.database.models import Delivery, DeliveryState
 from mailer.database.session import Database
 from mailer.delivery import queue
-from mailer.delivery.dkim import generate_key
 from mailer.delivery.queue import Books
+from mailer.smtp.dkim import generate_key
 
 _FEW = 10_000
 _LIMIT_MB = 200.0

@@ -28,9 +28,9 @@ from benchmarks._sink import program, sink
 from mailer.config import load
 from mailer.database.models import Subscriber
 from mailer.database.session import Database
-from mailer.delivery import sample
-from mailer.delivery.dkim import generate_key
 from mailer.delivery.sender import now
+from mailer.review import sample
+from mailer.smtp.dkim import generate_key
 
 _CONNECTIONS = 20
 _ROUND_TRIP_SECONDS = 0.05

@@ -13,11 +13,12 @@ import click
 from mailer.cli.app import App
 from mailer.config import parse_share
 from mailer.database.models import CanaryState, IssueState
-from mailer.delivery import canary, issues, linting, queue, sample
+from mailer.delivery import canary, issues, queue
 from mailer.delivery.canary import Findings
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.sender import Ended, Ending
 from mailer.errors import MailboxError, RefusedError
+from mailer.review import linting, sample
 
 _LOOK_SECONDS: Final = 10.0
 """How often a waiting canary is looked at."""

@@ -6,9 +6,9 @@ from mailer.address import parse_address
 from mailer.audience.subscribers import find
 from mailer.cli.app import App
 from mailer.database.models import Subscriber
-from mailer.delivery.filling import everybody
 from mailer.errors import ConfigError
 from mailer.rendering.message import Recipient
+from mailer.review.filling import everybody
 
 
 def subscriber(app: App, address: str) -> Recipient:

@@ -7,8 +7,8 @@ import click
 from mailer.audience.segments import parse_segment
 from mailer.cli.app import App, Group, json_option, pass_app
 from mailer.config import flatten, password
-from mailer.delivery.dkim import load_key
 from mailer.errors import ConfigError, SegmentError
+from mailer.smtp.dkim import load_key
 from mailer.web.look import look_of
 
 

@@ -26,10 +26,11 @@ from mailer.cli.learning import learning
 from mailer.config import load
 from mailer.config.shipped import shipped
 from mailer.database.session import Database
-from mailer.delivery import dispatch, queue, rehearsal
+from mailer.delivery import dispatch, queue
 from mailer.delivery.queue import Books
 from mailer.delivery.sender import Ended
 from mailer.errors import MailerError, RefusedError
+from mailer.rehearsal import script
 from mailer.tokens import Signer
 from mailer.web.public import create_app
 
@@ -84,7 +85,7 @@ class _Demo:
         self._database = Database(self._settings.paths.database, folder=folder)
         self._database.open()
         self._signer = Signer(self._database.secrets())
-        self._script = rehearsal.Script(
+        self._script = script.Script(
             always=dict.fromkeys(_GONE, "550 5.1.1 No such user here"),
             at_first=dict.fromkeys(_BUSY, "452 4.3.1 Insufficient system storage, try again"),
         )
@@ -134,10 +135,10 @@ class _Demo:
 
     def _bounce(self) -> None:
         """Let one mail come back as a DSN, and read it."""
-        dsn = rehearsal.report(
+        dsn = script.report(
             self._mail_to(_MOVED), status="5.1.1", diagnostic="550 5.1.1 The account does not exist"
         )
-        rehearsal.put(self._folder / "bounces", "1.returned", dsn)
+        script.put(self._folder / "bounces", "1.returned", dsn)
         tally = fetch(
             self._database,
             self._signer,

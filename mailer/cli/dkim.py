@@ -10,8 +10,8 @@ import click
 
 from mailer.address import parse_domain
 from mailer.cli.app import App, Group, pass_app
-from mailer.delivery.dkim import dns_record, generate_key, load_key
 from mailer.errors import RefusedError, SourceError
+from mailer.smtp.dkim import dns_record, generate_key, load_key
 
 
 @click.group(cls=Group)

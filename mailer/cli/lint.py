@@ -38,8 +38,9 @@ def lint(app: App, issue: str, strict: bool, form: str, links: bool, audience: b
 
     Exit codes: 0 nothing that fails; 3 an error (with --strict, a warning) was found.
     """
-    from mailer.delivery import editions, linting
+    from mailer.delivery import editions
     from mailer.rendering.source import read_issue
+    from mailer.review import linting
 
     settings = app.settings
     path = editions.find_source(settings, issue)
@@ -74,8 +75,8 @@ def _many(number: int, what: str) -> str:
 
 def refuse_errors(app: App, path: Path, edition: Edition) -> None:
     """Show the errors of an issue that is about to be queued, and raise `FindingsError` if there are any."""
-    from mailer.delivery import linting
     from mailer.rendering.source import read_issue
+    from mailer.review import linting
 
     report = linting.examine(app.settings, read_issue(path), edition)
     sources: dict[str, list[str]] = {}

@@ -9,8 +9,9 @@ import click
 
 from mailer.cli import books as shown
 from mailer.cli.app import App, Command, json_option, pass_app
-from mailer.delivery import dispatch, planning
-from mailer.delivery.planning import Forecast
+from mailer.delivery import dispatch
+from mailer.review import planning
+from mailer.review.planning import Forecast
 
 
 @click.command(cls=Command)

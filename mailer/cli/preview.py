@@ -11,8 +11,8 @@ from mailer.cli.app import App, Command, pass_app
 from mailer.config import Settings, load
 
 if TYPE_CHECKING:
-    from mailer.delivery.viewing import Preview
     from mailer.rendering.message import Recipient
+    from mailer.review.viewing import Preview
 
 
 @click.command(cls=Command)
@@ -34,7 +34,8 @@ def preview(app: App, issue: str, address: str, port: int, opens: bool, folder: 
     ISSUE is a file, its name without .md, or the number it begins with. The page is on this machine
     only, and follows every save of the issue, the templates and config.toml. Its links do nothing.
     """
-    from mailer.delivery import editions, viewing
+    from mailer.delivery import editions
+    from mailer.review import viewing
 
     path = editions.find_source(app.settings, issue)
 

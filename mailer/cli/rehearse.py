@@ -20,13 +20,14 @@ from mailer.cli import books as shown
 from mailer.cli.app import App, Command, finish, json_option, pass_app
 from mailer.cli.learning import learning
 from mailer.cli.plan import duration, octets
-from mailer.delivery import dispatch, planning
-from mailer.delivery.planning import Forecast
-from mailer.delivery.rehearse import Rehearsed
-from mailer.delivery.rehearse import rehearse as play
-from mailer.delivery.scenario import read_scenario
+from mailer.delivery import dispatch
 from mailer.delivery.sender import Ending
 from mailer.errors import ExitCode
+from mailer.rehearsal.rehearse import Rehearsed
+from mailer.rehearsal.rehearse import rehearse as play
+from mailer.rehearsal.scenario import read_scenario
+from mailer.review import planning
+from mailer.review.planning import Forecast
 
 
 @click.command(cls=Command)

@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from mailer.cli.app import App, Command, pass_app
-from mailer.delivery import dispatch, sample
+from mailer.delivery import dispatch
+from mailer.review import sample
 
 
 @click.command(cls=Command)

@@ -10,9 +10,10 @@ from mailer.address import parse_address
 from mailer.cli import findings as shown
 from mailer.cli.app import App, Command, json_option, pass_app
 from mailer.cli.choosing import subscriber
-from mailer.delivery import dispatch, linting, sample
+from mailer.delivery import dispatch
 from mailer.rendering.lint import Level
 from mailer.rendering.source import read_issue
+from mailer.review import linting, sample
 
 
 @click.command(cls=Command)

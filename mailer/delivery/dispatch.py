@@ -29,16 +29,16 @@ from mailer.delivery.editions import composer as composer
 from mailer.delivery.editions import find_source as find_source
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.lock import sending
-from mailer.delivery.pool import Access, Item, Pool
 from mailer.delivery.queue import Books
 from mailer.delivery.sender import Ended, Learn, Sender, now
-from mailer.delivery.smtp import Outcome, Outgoing
 from mailer.errors import RefusedError
 from mailer.rendering.edition import Edition
+from mailer.smtp.pool import Access, Item, Pool
+from mailer.smtp.session import Outcome, Outgoing
 from mailer.tokens import Signer
 
 if TYPE_CHECKING:
-    from mailer.delivery.outbox import Answer
+    from mailer.smtp.outbox import Answer
 
 _COLLECT_AFTER = 50_000
 _SWITCH_SECONDS = 0.0002
@@ -274,7 +274,7 @@ async def _relays(settings: Settings, answer: Answer | None) -> AsyncIterator[di
             for name, relay in settings.relays.items()
         }
         return
-    from mailer.delivery.outbox import Outbox
+    from mailer.smtp.outbox import Outbox
 
     async with Outbox(settings.path(settings.paths.outbox), answer=answer) as outbox:
         yield {"outbox": Access(outbox.relay())}

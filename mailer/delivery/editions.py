@@ -79,7 +79,7 @@ def composer(
 def _dkim(settings: Settings) -> Dkim:
     """Return what signs, with all the keys."""
     # Loaded where there are keys: cryptography takes its time.
-    from mailer.delivery import dkim
+    from mailer.smtp import dkim
 
     keys = [
         dkim.SigningKey(key.domain, key.selector, dkim.load_key(settings.path(key.key_file)))

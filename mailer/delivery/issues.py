@@ -70,6 +70,11 @@ def mailable(at: datetime | BindParameter[Any]) -> ColumnElement[bool]:
     )
 
 
+def audience(condition: ColumnElement[bool] | None, *, at: datetime) -> ColumnElement[bool]:
+    """Return the condition that selects an issue's audience: the mailable subscribers of a segment."""
+    return mailable(at) & (true() if condition is None else condition)
+
+
 def find(session: Session, slug: str) -> QueuedIssue | None:
     """Return the queued issue of that slug, or None."""
     stored = session.scalar(select(StoredIssue).where(StoredIssue.slug == slug))
@@ -130,12 +135,12 @@ def enqueue(
     )
     session.add(stored)
     session.flush()
-    audience = (
+    wanted = (
         select(literal(stored.id), Subscriber.id, literal(DeliveryState.QUEUED.value))
-        .where(mailable(at), true() if condition is None else condition)
+        .where(audience(condition, at=at))
         .order_by(Subscriber.id)
     )
-    queued = session.execute(insert(Delivery).from_select(["issue_id", "subscriber_id", "state"], audience))
+    queued = session.execute(insert(Delivery).from_select(["issue_id", "subscriber_id", "state"], wanted))
     stored.audience = count_of(queued)
     return _queued(stored), True
 
@@ -143,7 +148,7 @@ def enqueue(
 def count_audience(session: Session, condition: ColumnElement[bool] | None, *, at: datetime) -> int:
     """Return how many subscribers an issue would go to now."""
     wanted = select(func.count()).select_from(Subscriber)
-    return session.scalar(wanted.where(mailable(at), true() if condition is None else condition)) or 0
+    return session.scalar(wanted.where(audience(condition, at=at))) or 0
 
 
 def retry(session: Session, issue_id: int, state: DeliveryState, *, at: datetime) -> int:

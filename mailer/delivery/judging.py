@@ -9,8 +9,8 @@ from typing import assert_never
 from mailer.config import Delivery as DeliverySettings
 from mailer.database.models import DeliveryState
 from mailer.delivery.queue import Claimed, Settled
-from mailer.delivery.smtp import Fate, Outcome, Reply, Stage
 from mailer.replies import BounceClass, ReplyClass, Verdict, judge
+from mailer.smtp.session import Fate, Outcome, Reply, Stage
 
 
 @dataclass(frozen=True, slots=True)

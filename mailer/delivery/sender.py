@@ -29,14 +29,14 @@ from mailer.database.session import Database
 from mailer.delivery import issues, queue
 from mailer.delivery.ahead import Ahead
 from mailer.delivery.judging import decide
-from mailer.delivery.pool import Access, Item, Pool
 from mailer.delivery.queue import Books, Settled, Taken
-from mailer.delivery.smtp import Fate, Outcome, Outgoing
 from mailer.delivery.waiting import Looks, next_due
 from mailer.delivery.window import Window
 from mailer.errors import MailerError, RecipientError, RelayDownError, RelayError
 from mailer.rendering.message import Composer
 from mailer.replies import ReplyClass, Verdict
+from mailer.smtp.pool import Access, Item, Pool
+from mailer.smtp.session import Fate, Outcome, Outgoing
 
 # Outcomes are written at the latest after this long, however slow the relay.
 _SETTLE_SECONDS = 0.5

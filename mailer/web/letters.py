@@ -18,11 +18,11 @@ from mailer.config import Settings
 from mailer.database.session import Database
 from mailer.delivery import dispatch
 from mailer.delivery.sender import now
-from mailer.delivery.smtp import Fate, Outcome, Outgoing
 from mailer.errors import MailerError, RecipientError
 from mailer.rendering.build import build_letter
 from mailer.rendering.message import Composer
 from mailer.replies import judge
+from mailer.smtp.session import Fate, Outcome, Outgoing
 from mailer.tokens import Signer
 
 _AT_ONCE: Final = 20

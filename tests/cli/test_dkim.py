@@ -11,8 +11,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from mailer.cli import run
-from mailer.delivery.dkim import load_key
 from mailer.errors import ExitCode
+from mailer.smtp.dkim import load_key
 
 
 def test_record_publishes_the_key_that_was_written(

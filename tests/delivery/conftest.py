@@ -1,19 +1,7 @@
-"""What the delivery tests share."""
+"""What the delivery tests share with those of SMTP."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterator
+from tests.smtp.conftest import each_loop
 
-import pytest
-import uvloop
-
-from tests.delivery.scripted import chosen
-
-
-@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
-def each_loop(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Let `run_async` use asyncio's own loop, then uvloop: what holds for one holds for the other."""
-    before, chosen[0] = chosen[0], request.param
-    yield
-    chosen[0] = before
+__all__ = ["each_loop"]

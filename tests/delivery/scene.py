@@ -17,12 +17,12 @@ from mailer.database.models import Subscriber
 from mailer.database.session import Database
 from mailer.delivery import issues, queue
 from mailer.delivery.issues import QueuedIssue
-from mailer.delivery.outbox import Answer, Outbox
-from mailer.delivery.pool import Access
 from mailer.delivery.queue import Books
 from mailer.delivery.sender import Ended, Learn, Refusal, Sender, now
 from mailer.rendering.edition import Edition
 from mailer.rendering.message import Composer
+from mailer.smtp.outbox import Answer, Outbox
+from mailer.smtp.pool import Access
 from mailer.tokens import Signer
 
 AT = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)

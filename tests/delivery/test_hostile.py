@@ -22,12 +22,12 @@ from mailer.config import Delivery as DeliverySettings
 from mailer.config import Newsletter
 from mailer.database.models import Delivery, DeliveryState
 from mailer.database.session import Database
-from mailer.delivery.fast_time import FastLoop
-from mailer.delivery.pool import Access
 from mailer.delivery.sender import Ended, Ending, Sender
+from mailer.rehearsal.fast_time import FastLoop
 from mailer.rendering.message import Composer
+from mailer.smtp.pool import Access
 from tests.delivery.scene import EDITION, SIGNER, books, learn_nothing, queued
-from tests.delivery.scripted import CLOSE, EHLO, SILENCE, Handler, Script, serving
+from tests.smtp.scripted import CLOSE, EHLO, SILENCE, Handler, Script, serving
 
 PEOPLE = 8
 LOCK_STEP = b"250-test.example\r\n250 8BITMIME\r\n"

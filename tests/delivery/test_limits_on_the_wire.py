@@ -17,13 +17,13 @@ from mailer.config import Delivery as DeliverySettings
 from mailer.config import Newsletter, Provider, Relay
 from mailer.database.models import Subscriber
 from mailer.database.session import Database
-from mailer.delivery.fast_time import FastLoop
-from mailer.delivery.pool import Access
 from mailer.delivery.queue import Books
 from mailer.delivery.sender import Sender
+from mailer.rehearsal.fast_time import FastLoop
 from mailer.rendering.message import Composer
+from mailer.smtp.pool import Access
 from tests.delivery.scene import EDITION, SIGNER, books, learn_nothing, queued
-from tests.delivery.scripted import CLOSE, Script, serving
+from tests.smtp.scripted import CLOSE, Script, serving
 
 SLOW = "slow.example"
 OTHERS = "example.org"

@@ -11,10 +11,10 @@ import pytest
 from mailer.database.models import DeliveryState
 from mailer.database.session import Database
 from mailer.delivery.sender import Ending
-from mailer.delivery.smtp import End, Fate, Outcome, Session, Stage
-from tests.delivery.scripted import EHLO, Script, run_async, serving
+from mailer.smtp.session import End, Fate, Outcome, Session, Stage
 from tests.delivery.test_hostile import LOCK_STEP, PEOPLE, Met
-from tests.delivery.test_smtp import SHORT, accepted, fates, on, outgoing, run, supply
+from tests.smtp.scripted import EHLO, Script, run_async, serving
+from tests.smtp.test_session import SHORT, accepted, fates, on, outgoing, run, supply
 
 BOTH = pytest.mark.parametrize("ehlo", [EHLO, LOCK_STEP], ids=["pipelining", "lock-step"])
 UNASKED = [b"550 5.7.1 too many messages\r\n", b"450 4.7.1 slow down\r\n", b"421 4.7.0 enough\r\n"]

@@ -21,10 +21,10 @@ from mailer.delivery.queue import Books
 from mailer.delivery.sender import Ending, Sender
 from mailer.errors import StorageError
 from tests.delivery.scene import AT, books, queued, recipients, run
-from tests.delivery.scripted import EHLO, Script
-from tests.delivery.test_dial import certificate, server_context, trusting
 from tests.delivery.test_hostile import LOCK_STEP, PEOPLE, Met
-from tests.delivery.test_smtp import on
+from tests.smtp.scripted import EHLO, Script
+from tests.smtp.test_dial import certificate, server_context, trusting
+from tests.smtp.test_session import on
 
 LATER = b"451 4.7.1 Greylisted, come again\r\n"
 SMALL = b"250-test.example\r\n250-PIPELINING\r\n250 SIZE 100\r\n"

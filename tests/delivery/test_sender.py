@@ -17,9 +17,9 @@ from mailer.database.models import Delivery, DeliveryState, IssueState, StoredIs
 from mailer.database.session import Database
 from mailer.delivery import issues
 from mailer.delivery.queue import Books
-from mailer.delivery.rehearsal import Script
 from mailer.delivery.sender import Ending, Refusal, Sender
 from mailer.delivery.waiting import next_due
+from mailer.rehearsal.script import Script
 from mailer.replies import ReplyClass
 from tests.delivery.scene import AT, books, queued, recipients, run, subscribe
 

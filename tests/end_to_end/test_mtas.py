@@ -13,14 +13,14 @@ import uvloop
 
 from mailer.address import Envelope
 from mailer.config import Newsletter, Security
-from mailer.delivery.smtp import End, Fate, Outcome, Outgoing, Session, Stage
 from mailer.errors import RecipientError, RelayError
 from mailer.rendering.edition import Edition
 from mailer.rendering.message import Composer, Recipient
+from mailer.smtp.session import End, Fate, Outcome, Outgoing, Session, Stage
 from mailer.tokens import Signer
-from tests.delivery.test_smtp_smuggling import ENDINGS, EVIL
 from tests.end_to_end.mtas import EVERY, PASSWORD, Mta
 from tests.end_to_end.newsletter import Folder
+from tests.smtp.test_smuggling import ENDINGS, EVIL
 
 pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("mtas")]
 _AT = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)

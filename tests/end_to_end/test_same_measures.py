@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from mailer.config import load
-from mailer.delivery import editions, viewing
+from mailer.delivery import editions
 from mailer.rendering.archive import article
+from mailer.review import viewing
 from tests.end_to_end.newsletter import PROJECT, Folder
 
 _VOID = frozenset({"br", "hr", "img", "meta", "col"})

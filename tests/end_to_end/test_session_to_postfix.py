@@ -12,11 +12,11 @@ from imapclient import IMAPClient
 
 from mailer.address import Envelope
 from mailer.config import Relay, Security
-from mailer.delivery.pool import Access, Item, Pool
-from mailer.delivery.smtp import End, Fate, Outcome, Outgoing, Session, Stage
-from tests.delivery.test_smtp import supply
-from tests.delivery.test_smtp_smuggling import ENDINGS, EVIL
+from mailer.smtp.pool import Access, Item, Pool
+from mailer.smtp.session import End, Fate, Outcome, Outgoing, Session, Stage
 from tests.end_to_end.mailservers import PASSWORD, USER, MailServers, mail_servers
+from tests.smtp.test_session import supply
+from tests.smtp.test_smuggling import ENDINGS, EVIL
 
 pytestmark = pytest.mark.servers
 

@@ -12,7 +12,7 @@ from typing import Final
 from PIL import Image
 
 from mailer.config import load
-from mailer.delivery import sample
+from mailer.review import sample
 from mailer.web import screenshots
 from tests.conftest import PROJECT
 

@@ -14,9 +14,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 
-from mailer.delivery import dkim
 from mailer.rendering.edition import InlineImage
 from mailer.rendering.message import Dkim
+from mailer.smtp import dkim
 from tests.oracle.node import node
 from tests.rendering.test_message import ANNA, AT, EDITION, composer
 

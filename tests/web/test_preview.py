@@ -10,10 +10,10 @@ import httpx
 import pytest
 
 from mailer.config import Brand, load
-from mailer.delivery.viewing import Preview, preview
 from mailer.errors import MailerError
 from mailer.rendering.lint import CHECKS
 from mailer.rendering.message import Recipient
+from mailer.review.viewing import Preview, preview
 from mailer.web.changes import Changes
 from mailer.web.preview import create_preview_app
 from tests.end_to_end.newsletter import Folder

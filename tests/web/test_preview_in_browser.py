@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from mailer.config import Brand, load
-from mailer.delivery.viewing import Preview, preview
+from mailer.review.viewing import Preview, preview
 from mailer.web.changes import Changes
 from mailer.web.preview import create_preview_app
 from tests.end_to_end.newsletter import Folder

@@ -1,0 +1,1 @@
+"""A rehearsal: the real run against a server of our own that misbehaves."""

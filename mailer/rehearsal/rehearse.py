@@ -1,0 +1,194 @@
+"""A rehearsal: an issue to its real audience, against a server of our own that misbehaves.
+
+Everything happens in a database that is thrown away: the audience is copied into it, and the real one
+is only read. The run is the one that sends, on a clock that skips every wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import ColumnElement, Executable, insert, select
+from sqlalchemy.orm import Session
+
+from mailer.config import Delivery as DeliverySettings
+from mailer.config import Provider, Relay, Security, Settings
+from mailer.database.models import Base, Subscriber, SubscriberTag
+from mailer.database.session import Database
+from mailer.delivery import dispatch, issues
+from mailer.delivery.issues import QueuedIssue, audience
+from mailer.delivery.queue import Books
+from mailer.delivery.sender import Ended, Learn, Sender
+from mailer.errors import RefusedError
+from mailer.rehearsal import script
+from mailer.rehearsal.fast_time import FastLoop
+from mailer.rehearsal.scenario import Scenario
+from mailer.rehearsal.server import RehearsalServer, Returned, Seen
+from mailer.rendering.edition import Edition
+from mailer.rendering.message import Composer
+from mailer.smtp.pool import Access
+from mailer.tokens import Signer
+
+_COPIED_AT_ONCE: Final = 5_000
+_SETTLE_SECONDS: Final = 3600.0
+"""Outcomes are written with each claim as well; on a clock that skips, a short time would come often."""
+_NO_RELAY: Final = Relay(host="127.0.0.1", security=Security.PLAIN, messages_per_connection=1_000_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsed:
+    """How a rehearsal went."""
+
+    ended: Ended
+    seen: Seen
+    lasted: timedelta
+    """On the rehearsal's clock, retries included."""
+    took_seconds: float
+    """Here."""
+    maildir: Path
+    """Where the reports that came back lie."""
+    returned: int
+
+
+def rehearse(
+    settings: Settings,
+    database: Database,
+    edition: Edition,
+    scenario: Scenario,
+    folder: Path,
+    *,
+    segment: str,
+    learn: Learn,
+    at: datetime,
+    progress: Callable[[Books], None] = lambda books: None,
+) -> tuple[Rehearsed, Database, Signer]:
+    """Send an issue to whoever would get it now, in `folder` alone; return also what it used.
+
+    `folder` is the caller's to remove. Ctrl-C ends the run in order. Raises `RefusedError` for an empty
+    audience.
+    """
+    copy = Database("sqlite:///rehearsal.db", folder=folder)
+    copy.open()
+    copied = copy_audience(database, copy, dispatch.audience_condition(settings, segment), at=at)
+    if not copied:
+        raise RefusedError(
+            "nobody would get it: the audience is empty", remedy="mailer subscribers import FILE"
+        )
+    # Signed by the copy's own secrets: no link or return path of a rehearsal is good for anything.
+    signer = Signer(copy.secrets())
+    with copy.transaction() as session:
+        issue, _ = issues.enqueue(session, edition, source_path="", at=at)
+    composer = dispatch.composer(settings, edition, issue.id, signer)
+    numbers = itertools.count(1)
+
+    def bounce(returned: Returned) -> None:
+        report = script.report(returned.header, status=returned.status, diagnostic=returned.diagnostic)
+        script.put(folder / "bounces", f"{next(numbers)}.returned", report)
+
+    server = RehearsalServer(scenario, bounce=bounce)
+    began = time.monotonic()
+    with asyncio.Runner(loop_factory=FastLoop) as runner:
+        ended, seconds = runner.run(
+            _run(
+                copy,
+                issue,
+                composer,
+                server,
+                settings.relays or {"none": _NO_RELAY},
+                settings.providers,
+                msgspec.structs.replace(settings.delivery, wait_for_retries=True),
+                learn=learn,
+                at=at,
+                progress=progress,
+            )
+        )
+    rehearsed = Rehearsed(
+        ended,
+        server.seen,
+        timedelta(seconds=seconds),
+        time.monotonic() - began,
+        folder / "bounces",
+        next(numbers) - 1,
+    )
+    return rehearsed, copy, signer
+
+
+async def _run(
+    database: Database,
+    issue: QueuedIssue,
+    composer: Composer,
+    server: RehearsalServer,
+    relays: dict[str, Relay],
+    providers: dict[str, Provider],
+    settings: DeliverySettings,
+    *,
+    learn: Learn,
+    at: datetime,
+    progress: Callable[[Books], None],
+) -> tuple[Ended, float]:
+    """Return how the run ended and how long it lasted on its clock."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    async with server:
+        sender = Sender(
+            database,
+            issue.id,
+            composer,
+            {name: Access(await server.relay(relay)) for name, relay in relays.items()},
+            settings,
+            learn=learn,
+            providers=providers,
+            progress=progress,
+            clock=lambda: at + timedelta(seconds=loop.time() - began),
+            ticks=loop.time,
+            settle_seconds=_SETTLE_SECONDS,
+            # Nobody else sets this clock or queues anything.
+            look_again_seconds=math.inf,
+            client_name="rehearsal.localhost",
+        )
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, sender.stop)
+        try:
+            ended = await sender.run()
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
+    return ended, loop.time() - began
+
+
+def copy_audience(
+    source: Database, target: Database, condition: ColumnElement[bool] | None, *, at: datetime
+) -> int:
+    """Copy who would be mailed now, with their tags, into another database; return how many."""
+    copied = 0
+    who = audience(condition, at=at)
+    tags = select(SubscriberTag.subscriber_id, SubscriberTag.tag).order_by(SubscriberTag.subscriber_id)
+    with source.reading() as reading, target.transaction() as writing:
+        for rows in _rows(reading, select(*Subscriber.__table__.columns).where(who).order_by(Subscriber.id)):
+            _put(writing, Subscriber, rows)
+            copied += len(rows)
+        for rows in _rows(
+            reading, tags.where(SubscriberTag.subscriber_id.in_(select(Subscriber.id).where(who)))
+        ):
+            _put(writing, SubscriberTag, rows)
+    return copied
+
+
+def _rows(session: Session, wanted: Executable) -> Iterator[list[dict[str, Any]]]:
+    found = session.connection().execution_options(yield_per=_COPIED_AT_ONCE).execute(wanted)
+    for part in found.mappings().partitions():
+        yield [dict(row) for row in part]
+
+
+def _put(session: Session, table: type[Base], rows: list[dict[str, Any]]) -> None:
+    session.connection().execute(insert(table), rows)

@@ -1,0 +1,133 @@
+"""An issue examined with the newsletter's settings: what `lint`, `preview` and `send` share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from mailer.config import Settings
+from mailer.delivery import editions
+from mailer.rendering.edition import Edition
+from mailer.rendering.lint import Level, Report, lint
+from mailer.rendering.lint.linting import waived
+from mailer.rendering.lint.places import Places
+from mailer.rendering.message import Recipient
+from mailer.rendering.source import Issue
+from mailer.review.spam import SpamScore, spam_score
+
+if TYPE_CHECKING:
+    from mailer.database.session import Database
+
+# With a number like a real subscriber's, so that the mail is as long as what is sent.
+READER: Final = Recipient(subscriber_id=1, email="reader@example.org", name="Reader")
+_NO_DATE: Final = datetime(2000, 1, 1, tzinfo=UTC)
+_FIELD: Final = re.compile(
+    r"""\bsubscriber(?:\.(\w+)|\[['"]([^'"]+)['"]\])(?:\s*\|\s*(date|number|round|int|float)\b)?"""
+)
+# What goes through the filter that an issue puts a field into; any text goes through the others.
+_STAND_INS: Final[dict[str, object]] = {
+    "date": "2026-01-31",
+    **dict.fromkeys(("number", "round", "int", "float"), 7),
+}
+
+
+def examine(settings: Settings, issue: Issue, edition: Edition, message: bytes | None = None) -> Report:
+    """Return what is wrong with an issue and its edition; nothing is fetched or asked.
+
+    `message` is the edition composed for one reader; by default for one who has every field.
+    """
+    return lint(
+        issue,
+        edition,
+        sample_message(settings, edition) if message is None else message,
+        settings.newsletter,
+        public_url=settings.web.public_url,
+        leaving=bool(settings.relays),
+    )
+
+
+def with_links(report: Report, issue: Issue) -> Report:
+    """Return the report with what the web addresses of the mail answered."""
+    from mailer.review.links import Life, check_links
+
+    places = Places(issue)
+    found = [
+        places.finding(
+            "dead-link",
+            f"{answer.url}: {answer.said}",
+            at=answer.url,
+            level=Level.ERROR if answer.life is Life.DEAD else Level.WARNING,
+            remedy="" if answer.life is Life.DEAD else "look at it in a browser: it does not answer programs",
+        )
+        for answer in check_links(report.addresses)
+        if answer.life is not Life.ALIVE
+    ]
+    return report.with_findings(found, waived(issue))
+
+
+def with_audience(
+    report: Report, issue: Issue, edition: Edition, settings: Settings, database: Database, segment: str
+) -> tuple[Report, int]:
+    """Return the report with the fields that somebody of the audience lacks, and how many were looked at."""
+    # The database is loaded for those who ask for it: lint alone has to be quick.
+    from mailer.delivery import dispatch
+    from mailer.review.filling import unfit
+
+    unsigned = msgspec.structs.replace(settings, dkim=())
+    composer = editions.composer(unsigned, edition, editions.ANY_ISSUE, editions.POWERLESS)
+    with database.reading() as session:
+        condition = dispatch.audience_condition(settings, segment)
+        checked, lacking = unfit(session, composer, condition, at=datetime.now(UTC))
+    places = Places(issue)
+    found = []
+    for one in lacking:
+        many = f"{one.count:,} of {checked:,} subscribers, such as {', '.join(one.examples)}"
+        missing = one.field.startswith("subscriber.") and "is missing" in one.reason
+        found.append(
+            places.finding(
+                "undefined-field",
+                f"'{one.field}' is missing for {many}" if missing else f"{one.reason} ({many})",
+                at=one.field,
+                remedy=f'write {{{{ {one.field} | default("…") }}}}, or fill the field' if missing else "",
+            )
+        )
+    return report.with_findings(found, waived(issue)), checked
+
+
+def with_spam_score(
+    report: Report, issue: Issue, message: bytes, *, options: Sequence[str] = ()
+) -> tuple[Report, SpamScore | None]:
+    """Return the report with SpamAssassin's opinion, where spamc and spamd are here."""
+    score = spam_score(message, options=options)
+    if score is None or score.score < score.required:
+        return report, score
+    rules = ", ".join(f"{name} {part:g}" for name, part in score.rules if part > 0)
+    finding = Places(issue).finding(
+        "spam-score", f"SpamAssassin gives {score.score:g}, spam from {score.required:g} on: {rules}"
+    )
+    return report.with_findings([finding], waived(issue)), score
+
+
+def sample_message(settings: Settings, edition: Edition, reader: Recipient | None = None) -> bytes:
+    """Return one message of the edition, for a reader who has a value for every field or for `reader`.
+
+    The same input gives the same octets: the date is the issue's own. Its links lead nowhere.
+    """
+    composer = editions.composer(settings, edition, editions.ANY_ISSUE, editions.POWERLESS)
+    at = datetime.fromisoformat(edition.date).replace(tzinfo=UTC) if edition.date else _NO_DATE
+    return composer.compose(reader or sample_reader(edition), at).content
+
+
+def sample_reader(edition: Edition) -> Recipient:
+    """Return a reader who has a value for each field of the edition, such as its filter can take."""
+    attributes: dict[str, object] = {}
+    for found in _FIELD.finditer("\n".join((edition.subject, edition.html, edition.text))):
+        name, stand_in = found[1] or found[2], _STAND_INS.get(found[3] or "")
+        if stand_in is not None or name not in attributes:
+            attributes[name] = stand_in or "Example"
+    return replace(READER, attributes=attributes)

@@ -1,0 +1,111 @@
+"""An issue as one reader gets it, with what lint says of it: what `mailer preview` shows."""
+
+from __future__ import annotations
+
+import base64
+import email
+import email.policy
+import re
+from dataclasses import dataclass
+from email.message import EmailMessage
+from pathlib import Path
+from typing import Final
+
+from lxml import etree
+
+from mailer.config import Settings
+from mailer.delivery import editions
+from mailer.rendering.body import published_at
+from mailer.rendering.edition import Edition
+from mailer.rendering.lint import Report
+from mailer.rendering.message import Recipient
+from mailer.rendering.source import read_issue
+from mailer.review import linting
+
+_NOTHING: Final = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw=="
+
+# What stands behind a preheader, so that an inbox does not show the first words of the mail after it.
+_FILLER: Final = " \t\r\n\u00a0\u00ad\u034f\u200b\u200c\u200d\u2007\u2060\ufeff"
+
+
+@dataclass(frozen=True, slots=True)
+class Viewed:
+    """A mail taken apart for looking at."""
+
+    html: str
+    """To look at in a browser: images that the message carries stand in it as data."""
+    source: str
+    """The HTML part as it is sent, decoded."""
+    text: str
+    headers: tuple[tuple[str, str], ...]
+    """Name and value as they were written, the value unfolded."""
+    message: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """An issue rendered for one reader."""
+
+    edition: Edition
+    reader: str
+    """The address."""
+    sender: str
+    subject: str
+    preheader: str
+    """What an inbox shows behind the subject; empty when the mail has none."""
+    viewed: Viewed
+    report: Report
+
+
+def preview(settings: Settings, path: Path, reader: Recipient | None = None) -> Preview:
+    """Render an issue for a reader, by default one who has every field; its links lead nowhere.
+
+    Raises `SourceError` for what is wrong with the issue or its templates, and `RecipientError` when
+    the reader lacks a field.
+    """
+    edition = editions.build(settings, path)
+    message = linting.sample_message(settings, edition, reader)
+    report = linting.examine(settings, read_issue(path), edition, message)
+    seen = viewed(edition, message, public_url=settings.web.public_url)
+    header = email.message_from_bytes(message, policy=email.policy.default)
+    return Preview(
+        edition,
+        reader=reader.email if reader else linting.READER.email,
+        sender=str(header["From"]),
+        subject=str(header["Subject"]),
+        preheader=_preheader(seen.source),
+        viewed=seen,
+        report=report,
+    )
+
+
+def viewed(edition: Edition, message: bytes, *, public_url: str) -> Viewed:
+    """Take a composed message apart; a browser that looks at it asks our own server for nothing."""
+    parsed = email.message_from_bytes(message, policy=email.policy.default)
+    assert isinstance(parsed, EmailMessage)
+    source, base = _part(parsed, "html"), public_url.rstrip("/")
+    html = source
+    for image in edition.images:
+        # In the message they travel as parts of their own; a browser that opens the file has no parts.
+        data = f"data:{image.media_type};base64,{base64.b64encode(image.content).decode('ascii')}"
+        html = html.replace(f"cid:{image.content_id}", data)
+        html = html.replace(base + published_at(edition.slug, image), data)
+    html = re.sub(re.escape(base) + r"/o/[\w.-]+\.gif", _NOTHING, html)
+    plain = email.message_from_bytes(message, policy=email.policy.compat32)
+    headers = tuple((name, re.sub(r"\r?\n[ \t]", " ", str(value))) for name, value in plain.items())
+    return Viewed(html, source, _part(parsed, "plain"), headers, message)
+
+
+def _preheader(html: str) -> str:
+    root: etree._Element | None = etree.fromstring(html.encode(), etree.HTMLParser(encoding="utf-8"))
+    for element in [] if root is None else root.iterfind("body/*"):
+        if "display:none" in element.get("style", "").replace(" ", ""):
+            return " ".join("".join(map(str, element.itertext())).strip(_FILLER).split())
+    return ""
+
+
+def _part(message: EmailMessage, kind: str) -> str:
+    part = message.get_body(preferencelist=(kind,))
+    assert isinstance(part, EmailMessage)
+    content: str = part.get_content()
+    return content

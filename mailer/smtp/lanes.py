@@ -1,0 +1,149 @@
+"""What waits to be sent, by mailbox provider, so that a slow one holds up nobody else."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from mailer.config import Provider
+from mailer.smtp.limits import Pace
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A delivery that waits to be sent: its key, and the domain of its recipient."""
+
+    key: int
+    domain: str
+
+
+@dataclass(slots=True)
+class Lane:
+    """The deliveries to one provider, and what it takes. A limit of 0 is none."""
+
+    name: str
+    pace: Pace
+    connections: int = 0
+    messages_per_connection: int = 0
+    waiting: deque[Item] = field(default_factory=deque)
+    under_way: dict[int, int] = field(default_factory=dict)
+    """Connection to the number of this lane's messages on it, without zeros."""
+    in_turn: bool = False
+    """Whether `Lanes` has it among those that may have something waiting."""
+
+    def may_start(self, connection: int, now: float) -> bool:
+        """Whether a message may start on this connection now."""
+        return (connection in self.under_way or not self._full()) and self.pace.delay(now) <= 0
+
+    def start(self, connection: int, now: float) -> Item:
+        """Take the next message for this connection."""
+        self.pace.take(now)
+        self.under_way[connection] = self.under_way.get(connection, 0) + 1
+        return self.waiting.popleft()
+
+    def finish(self, connection: int) -> None:
+        """Count a message of this connection as done."""
+        left = self.under_way[connection] - 1
+        if left:
+            self.under_way[connection] = left
+        else:
+            del self.under_way[connection]
+
+    def _full(self) -> bool:
+        if not self.connections:
+            return False
+        return len(self.under_way) >= max(1, math.floor(self.connections * self.pace.share))
+
+
+class Lanes:
+    """Every lane, found by domain. Domains that no provider lists share one without limits."""
+
+    def __init__(self, providers: Mapping[str, Provider]) -> None:
+        self._others = Lane("", Pace())
+        self._by_domain: dict[str, Lane] = {}
+        for name, provider in providers.items():
+            pace = Pace(provider.rate_per_second)
+            lane = Lane(name, pace, provider.connections, provider.messages_per_connection)
+            self._by_domain.update(dict.fromkeys(provider.domains, lane))
+        self.waiting = 0
+        self._turns: deque[Lane] = deque()
+        """The lanes with something waiting, the next to be served first."""
+
+    def lane(self, domain: str) -> Lane:
+        """Return the lane that a domain's mail takes."""
+        return self._by_domain.get(domain, self._others)
+
+    def own_lane(self, domain: str) -> Lane:
+        """Return a domain's lane, made for it when it shared the one of the others."""
+        lane = self._by_domain.get(domain)
+        if lane is None:
+            lane = self._by_domain[domain] = Lane(domain, Pace())
+            mine = [item for item in self._others.waiting if item.domain == domain]
+            if mine:
+                rest = [item for item in self._others.waiting if item.domain != domain]
+                self._others.waiting = deque(rest)
+                lane.waiting.extend(mine)
+                self._enter(lane)
+        return lane
+
+    def add(self, item: Item, *, first: bool = False) -> None:
+        """Let an item wait, before the others of its lane when it waited before."""
+        lane = self.lane(item.domain)
+        self._enter(lane)
+        if first:
+            lane.waiting.appendleft(item)
+        else:
+            lane.waiting.append(item)
+        self.waiting += 1
+
+    def next_for(self, connection: int, now: float, *, spent: Iterable[Lane] = ()) -> Lane | None:
+        """Return the lane whose turn it is on this connection, or None when none may start.
+
+        `spent` are the lanes that want no more messages on it.
+        """
+        turns = self._turns
+        for _ in range(len(turns)):
+            lane = turns[0]
+            if not lane.waiting:
+                turns.popleft().in_turn = False
+                continue
+            turns.rotate(-1)
+            if lane not in spent and lane.may_start(connection, now):
+                return lane
+        return None
+
+    def start(self, lane: Lane, connection: int, now: float) -> Item:
+        """Take the next message of a lane that `next_for` returned."""
+        self.waiting -= 1
+        return lane.start(connection, now)
+
+    def delay(self, now: float) -> float:
+        """Return the seconds until a pace lets something start; infinity when no pace is in the way."""
+        delays = [lane.pace.delay(now) for lane in self._turns if lane.waiting]
+        return min((delay for delay in delays if delay > 0), default=math.inf)
+
+    def give_back(self, lane: Lane, keep: int = 0) -> list[Item]:
+        """Return what waits in a lane beyond `keep`, the latest; it waits no more."""
+        surplus = [lane.waiting.pop() for _ in range(len(lane.waiting) - keep)]
+        self.waiting -= len(surplus)
+        return surplus
+
+    def give_back_all(self) -> list[Item]:
+        """Return everything that waits; nothing waits any more."""
+        return [item for lane in tuple(self._turns) for item in self.give_back(lane)]
+
+    def limited(self) -> list[Lane]:
+        """Return the lanes that have limits of their own."""
+        return list({id(lane): lane for lane in self._by_domain.values()}.values())
+
+    def _enter(self, lane: Lane) -> None:
+        if not lane.in_turn:
+            lane.in_turn = True
+            self._turns.append(lane)
+
+    def domains_of(self, lanes: Sequence[Lane]) -> frozenset[str]:
+        """Return the domains that these lanes serve."""
+        chosen = {id(lane) for lane in lanes}
+        return frozenset(domain for domain, lane in self._by_domain.items() if id(lane) in chosen)

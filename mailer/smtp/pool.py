@@ -1,0 +1,400 @@
+"""Many sessions over several relays, within the limits of each relay and each provider.
+
+Every connection is a worker that asks for the next message it may send: the relay's pace and share
+allow it, and a provider's lane has one that may start. What nobody may start yet waits in its lane and
+holds up no other. Everything that was claimed is settled exactly once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from mailer.config import Provider
+from mailer.errors import RelayDownError
+from mailer.smtp.lanes import Item, Lane, Lanes
+from mailer.smtp.relay import Access, Line, all_down
+from mailer.smtp.session import End, Fate, Outcome, Outgoing, Session, Stage, Timeouts
+
+__all__ = ["Access", "Claim", "Compose", "Item", "Pool", "Settle"]
+
+Claim = Callable[[int, frozenset[str]], Awaitable[Sequence[Item]]]
+Compose = Callable[[int], Outgoing | None]
+Settle = Callable[[Outcome], None]
+
+_TRIES: Final = 3
+"""How often a message goes out whose connection breaks before its body, before it is reported lost."""
+_IDLE_SECONDS: Final = 10.0
+_LOOK_AGAIN_SECONDS: Final = 0.05
+"""How soon to look again at another worker's doings, at first; the pause grows to a second."""
+_NO_MORE_CONNECTIONS_SECONDS: Final = 5.0
+_LONG_HOLD_SECONDS: Final = 30.0
+"""A provider held longer than this gives back what waits for it."""
+
+
+class Pool:
+    """The relays and providers of a run, and what their answers have taught.
+
+    `claim(count, except_domains)` returns at most `count` items to send, none to those domains; it is
+    called again while earlier ones are under way. `compose(key)` makes a message right before it leaves;
+    None means that it is not to be sent after all, which the caller has noted. `settle` is called once
+    for each item claimed that `compose` did not drop; `Fate.UNSENT` may go back to the queue untouched.
+    """
+
+    def __init__(
+        self,
+        relays: Mapping[str, Access],
+        providers: Mapping[str, Provider],
+        *,
+        claim: Claim,
+        compose: Compose,
+        settle: Settle,
+        window: int,
+        client_name: str | None = None,
+        timeouts: Timeouts | None = None,
+        patience_seconds: float = 60.0,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.lines = [Line(name, access) for name, access in relays.items()]
+        self.lanes = Lanes(providers)
+        self.compose = compose
+        self.client_name = client_name
+        self.timeouts = timeouts or Timeouts()
+        self.now = now
+        self.stopping = False
+        self.opening = 0
+        self._claim = claim
+        self._settle = settle
+        self._window = window
+        self._lane_enough = max(1, window // 4)
+        self._patience_seconds = patience_seconds
+        self._failure: Exception | None = None
+        self._pending = 0
+        self._ask_below = 0
+        self._tries: dict[int, int] = {}
+        self._work_came = asyncio.Event()
+        self._more_wanted = asyncio.Event()
+
+    async def deliver(self) -> None:
+        """Send until `claim` gives nothing more and all it gave is settled.
+
+        Returns early when all that is left belongs to providers that are `held`, and after `stop`.
+        Raises `RelayError` when no relay can be used or one never will as configured, and whatever
+        `claim`, `compose` or `settle` raised; what was under way is settled before.
+        """
+        self.stopping, self._failure = False, None
+        workers = {
+            worker: asyncio.create_task(self._guard(worker.work()))
+            for line in self.lines
+            for worker in [_Worker(self, line) for _ in range(line.relay.connections)]
+        }
+        feeding = asyncio.create_task(self._guard(self._feed()))
+        try:
+            await feeding
+            for worker, task in workers.items():
+                # A relay that takes minutes to greet holds nobody up at the end.
+                if worker.opening:
+                    task.cancel()
+            await asyncio.gather(*workers.values(), return_exceptions=True)
+        finally:
+            self.stopping = True
+            for task in (feeding, *workers.values()):
+                task.cancel()
+            await asyncio.gather(feeding, *workers.values(), return_exceptions=True)
+            self._give_back(self.lanes.give_back_all())
+        if self._failure is not None:
+            raise self._failure
+
+    def stop(self) -> None:
+        """Begin no further message; `deliver` returns when those under way are settled."""
+        self.stopping = True
+        self._announce_work()
+        self._more_wanted.set()
+
+    def slow_down(self, domain: str, retry_after_seconds: float | None = None) -> None:
+        """Send to this domain's provider at half the rate, after the time its reply asked for.
+
+        May be called from `settle`, and may itself call `settle` for what waits.
+        """
+        lane = self.lanes.own_lane(domain)
+        lane.pace.slow_down(self.now(), retry_after_seconds)
+        self._release(lane)
+
+    def hold(self, domain: str, seconds: float) -> None:
+        """Begin no message to this domain's provider for so long. As `slow_down` in all else."""
+        lane = self.lanes.own_lane(domain)
+        lane.pace.hold(self.now(), seconds)
+        self._release(lane)
+
+    def held(self) -> dict[str, float]:
+        """Return the domains to which nothing may start yet, with the seconds until it may."""
+        now = self.now()
+        return {
+            domain: lane.pace.not_before - now
+            for lane in self.lanes.limited()
+            if lane.pace.not_before > now
+            for domain in self.lanes.domains_of([lane])
+        }
+
+    async def rest(self, seconds: float) -> None:
+        """Wait until there may be work, at most this long."""
+        await _wait(self._work_came, seconds)
+
+    def done(self, item: Item, outcome: Outcome) -> None:
+        """Take the outcome of a message: settle it, or let it wait for another connection."""
+        if outcome.fate is Fate.LOST:
+            tries = self._tries[item.key] = self._tries.get(item.key, 0) + 1
+            if tries < _TRIES and not self.stopping:
+                self.lanes.add(item, first=True)
+                self._announce_work()
+                return
+            if self.stopping:
+                outcome = replace(outcome, fate=Fate.UNSENT)
+        if self._tries:
+            self._tries.pop(item.key, None)
+        self._settle(outcome)
+        self.finished(1)
+
+    def finished(self, count: int) -> None:
+        """Count deliveries that are no longer this pool's."""
+        self._pending -= count
+        if count and self._pending in (0, self._ask_below):
+            self._more_wanted.set()
+
+    def began(self, lane: Lane) -> None:
+        """Note that a lane has one waiting less."""
+        if self.lanes.waiting == self._window // 2 or len(lane.waiting) == self._lane_enough - 1:
+            self._more_wanted.set()
+
+    def relay_failed(self, line: Line, error: RelayDownError) -> None:
+        """Note that a relay cannot be used; give up when there is none left to hope for."""
+        now = self.now()
+        line.fail(error, now)
+        if self._failure is None and all(x.hopeless(now, self._patience_seconds) for x in self.lines):
+            self._failure = all_down(self.lines)
+            self.stop()
+
+    async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do the work; an error stops the pool in good order and is raised by `deliver`."""
+        try:
+            await work
+        except Exception as error:
+            if self._failure is None:
+                self._failure = error
+            self.stop()
+
+    async def _feed(self) -> None:
+        """Keep a window of items waiting for those who may start them."""
+        without: frozenset[str] | None = None  # the domains excepted when `claim` had nothing more to give
+        while not self.stopping:
+            self._more_wanted.clear()  # first: what happens while `claim` works is looked at once more
+            for lane in self.lanes.limited():
+                self._release(lane)  # what came here, or came back, after its provider was held
+            crowded = self._crowded()
+            domains = self.lanes.domains_of(crowded)
+            ready = self.lanes.waiting - sum(len(lane.waiting) for lane in crowded)
+            at_rest = self._pending == 0
+            # A caller that had no room, not no more, has some when half of it is settled.
+            may_have_more = domains != without or self._pending <= self._ask_below
+            if at_rest or (ready <= self._window // 2 and may_have_more and self._has_room(crowded)):
+                items = await self._claim(self._window - ready, domains)
+                if at_rest and not items:
+                    break
+                self._add(items)
+                without, self._ask_below = None if items else domains, self._pending // 2
+            await _wait(self._more_wanted, 5 * _LOOK_AGAIN_SECONDS)
+        self.stop()
+
+    def _crowded(self) -> list[Lane]:
+        """Return the lanes to claim nothing for: held, or limited and with enough waiting."""
+        now, enough, lanes = self.now(), self._lane_enough, self.lanes.limited()
+        return [lane for lane in lanes if lane.pace.not_before > now or len(lane.waiting) >= enough]
+
+    def _has_room(self, crowded: Sequence[Lane]) -> bool:
+        """Return whether memory has room for another window; slow providers give some back for it."""
+        for lane in crowded:
+            if self.lanes.waiting > self._window and lane.pace.per_second:
+                self._give_back(self.lanes.give_back(lane, keep=self._lane_enough))
+        return self.lanes.waiting <= 2 * self._window
+
+    def _add(self, items: Sequence[Item]) -> None:
+        self._pending += len(items)
+        for item in items:
+            self.lanes.add(item)
+        self._announce_work()
+
+    def _release(self, lane: Lane) -> None:
+        if lane.pace.not_before - self.now() > _LONG_HOLD_SECONDS:
+            self._give_back(self.lanes.give_back(lane))
+
+    def _give_back(self, items: Sequence[Item]) -> None:
+        for item in items:
+            self._tries.pop(item.key, None)
+            self._settle(Outcome(item.key, Fate.UNSENT, Stage.LOCAL))
+        self.finished(len(items))
+
+    def _announce_work(self) -> None:
+        # Wakes those who wait now; whoever comes later looks first.
+        self._work_came.set()
+        self._work_came.clear()
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    # Not `wait_for`, which before Python 3.12 may swallow a cancellation.
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+
+
+class _Worker:
+    """One connection of a relay, opened when there is something to send on it."""
+
+    def __init__(self, pool: Pool, line: Line) -> None:
+        self._pool = pool
+        self._line = line
+        self._session: Session | None = None
+        self._taken: dict[int, tuple[Item, Lane]] = {}
+        self._sent = 0
+        self._sent_by_lane: dict[int, int] = {}
+        self._spent: list[Lane] = []
+        self._answered = False
+        self._rest_until = -math.inf
+        self.opening = False
+        """Whether it waits for a relay to let it in; it holds no message then."""
+
+    async def work(self) -> None:
+        """Send until the pool stops."""
+        try:
+            while await self._work_waits():
+                if self._session is None:
+                    await self._open()
+                if self._session is not None:
+                    await self._send(self._session)
+        finally:
+            await self._leave()
+
+    async def _work_waits(self) -> bool:
+        """Return True when a message may start here; False when the pool stops."""
+        pool, idle_since, patience = self._pool, self._pool.now(), 0.0
+        while not pool.stopping:
+            delay = self._delay()
+            if delay <= 0:
+                if self._session is not None and not self._session.usable:
+                    await self._leave()
+                return True
+            if self._session is not None and pool.now() - idle_since > _IDLE_SECONDS:
+                await self._leave()
+            if self._session is None or math.isinf(delay):
+                # Hundreds of connections that are not needed must not look all the time.
+                patience = min(1.0, patience + _LOOK_AGAIN_SECONDS)
+                delay = patience if math.isinf(delay) else max(delay, patience)
+            await pool.rest(min(delay, _IDLE_SECONDS) if pool.lanes.waiting else _IDLE_SECONDS)
+        return False
+
+    def _delay(self) -> float:
+        """Return the seconds until a message may start; infinity when that depends on others."""
+        pool, line, now = self._pool, self._line, self._pool.now()
+        if not pool.lanes.waiting:
+            return math.inf
+        if self._session is None and (pool.opening >= pool.lanes.waiting or (pool.opening and not line.up)):
+            return math.inf
+        wait = max(line.delay(now, pool.lines), self._rest_until - now)
+        if wait > 0:
+            return wait
+        if pool.lanes.next_for(id(self), now, spent=self._spent) is not None:
+            return 0.0
+        return pool.lanes.delay(now)
+
+    async def _open(self) -> None:
+        pool, line = self._pool, self._line
+        pool.opening += 1
+        line.opening += 1
+        self.opening = True
+        try:
+            self._session = await Session.open(
+                line.relay,
+                password=line.access.password,
+                client_name=pool.client_name,
+                tls=line.tls(),
+                timeouts=pool.timeouts,
+            )
+        except RelayDownError as error:
+            self._failed(error)
+        else:
+            line.sessions += 1
+        finally:
+            self.opening = False
+            pool.opening -= 1
+            line.opening -= 1
+
+    async def _send(self, session: Session) -> None:
+        end = await session.run(self._next, self._settled)
+        if end is End.CLOSED and not self._answered:
+            where = f"{self._line.relay.host}:{self._line.relay.port}"
+            self._failed(RelayDownError(f"{where}: ends connections before it takes a message"))
+        if end is End.CLOSED or self._spent or self._sent >= self._line.relay.messages_per_connection:
+            await self._leave()
+
+    def _failed(self, error: RelayDownError) -> None:
+        """Note that this connection came to nothing; it is still counted as opening or as a session."""
+        if self._line.sessions + self._line.opening > 1:
+            # The relay serves others of us, or may: perhaps it wants no more connections.
+            self._rest_until = self._pool.now() + _NO_MORE_CONNECTIONS_SECONDS
+        else:
+            self._pool.relay_failed(self._line, error)
+
+    async def _leave(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            self._line.sessions -= 1
+            self._sent, self._spent, self._answered = 0, [], False
+            self._sent_by_lane.clear()
+            await session.close()
+
+    def _next(self) -> Outgoing | None:
+        """Return the next message to send on this connection, composed now; None when there is none."""
+        pool, line, lanes = self._pool, self._line, self._pool.lanes
+        while not pool.stopping and self._sent < line.relay.messages_per_connection:
+            now = pool.now()
+            if line.delay(now, pool.lines) > 0:
+                break
+            lane = lanes.next_for(id(self), now, spent=self._spent)
+            if lane is None:
+                break
+            item = lanes.start(lane, id(self), now)
+            pool.began(lane)
+            try:
+                outgoing = pool.compose(item.key)
+            except BaseException:
+                lane.finish(id(self))
+                lanes.add(item, first=True)
+                raise
+            if outgoing is not None:
+                self._taken[item.key] = item, lane
+                self._count(lane, now)
+                return outgoing
+            lane.finish(id(self))
+            pool.finished(1)
+        return None
+
+    def _count(self, lane: Lane, now: float) -> None:
+        self._line.take(now)
+        self._sent += 1
+        if lane.messages_per_connection:
+            sent = self._sent_by_lane[id(lane)] = self._sent_by_lane.get(id(lane), 0) + 1
+            if sent >= lane.messages_per_connection:
+                self._spent.append(lane)
+
+    def _settled(self, outcome: Outcome) -> None:
+        item, lane = self._taken.pop(outcome.key)
+        lane.finish(id(self))
+        # A 421 says no more of the relay than a lost connection does.
+        if outcome.reply is not None and outcome.reply.code != 421 and outcome.stage is not Stage.LOCAL:
+            self._answered = True
+            self._line.progress(self._pool.now(), self._pool.lines)
+        self._pool.done(item, outcome)

@@ -1,0 +1,54 @@
+"""The whole audience is filled, a page at a time."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import pytest
+
+from mailer.address import parse_address
+from mailer.audience import subscribers
+from mailer.database.session import Database
+from mailer.delivery.issues import mailable
+from mailer.rendering.message import Composer
+from mailer.review import filling
+from mailer.tokens import Signer
+from tests.rendering.lint.scene import NEWSLETTER, PUBLIC_URL, SOURCE, edition
+
+
+def composer(text: str) -> Composer:
+    """Return the composer of an issue whose body says `text`."""
+    return Composer(
+        edition(SOURCE + f"\n{text}\n"),
+        issue_id=1,
+        newsletter=NEWSLETTER,
+        public_url=PUBLIC_URL,
+        bounce_domain="bounce.example.org",
+        unsubscribe_address="leave@example.org",
+        signer=Signer([b"a key for this test only"]),
+    )
+
+
+def test_every_page_of_the_audience_is_filled(
+    database: Database, at: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filling, "_AT_ONCE", 2)
+    with database.transaction() as session:
+        for number in range(7):
+            subscribers.add(
+                session,
+                parse_address(f"s{number}@example.com"),
+                secret=database.secrets()[-1],
+                origin=subscribers.Origin("import"),
+                at=at,
+                attributes={"city": "Cluj"} if number % 3 else {},
+                tags=["vip"] if number == 6 else [],
+            )
+    with database.reading() as session:
+        checked, lacking = filling.unfit(session, composer("In {{ subscriber.city }}."), None, at=at)
+        everyone = list(filling.everybody(session, mailable(at)))
+        assert filling.unfit(session, composer("In {{ subscriber.city | d('x') }}."), None, at=at) == (7, [])
+    [one] = lacking
+    assert (checked, one.field, one.count) == (7, "subscriber.city", 3)
+    assert one.examples == ["s0@example.com", "s3@example.com", "s6@example.com"]
+    assert [reader.tags for reader in everyone] == [()] * 6 + [("vip",)]

@@ -1,0 +1,453 @@
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import msgspec
+import pytest
+
+from mailer.address import Envelope
+from mailer.config import Provider, Relay
+from mailer.errors import RelayDownError, RelayError
+from mailer.smtp.pool import Access, Item, Pool
+from mailer.smtp.session import Fate, Outcome, Outgoing, Timeouts
+from tests.smtp.scripted import CLOSE, SILENCE, Script, run_async, serving
+
+pytestmark = pytest.mark.usefixtures("each_loop")
+
+SHORT = Timeouts(greeting=2, mail=2, rcpt=2, data=2, block=2, final_dot=2, quit=0.2)
+
+
+@dataclass
+class Queue:
+    """Stands for the sender: deliveries by key, claimed in order, and their outcomes."""
+
+    domains: dict[int, str]
+    composed: list[int] = field(default_factory=list)
+    outcomes: dict[int, Outcome] = field(default_factory=dict)
+    claims: list[tuple[int, frozenset[str], int]] = field(default_factory=list)
+    dropped: frozenset[int] = frozenset()
+    on_settle: Callable[[Outcome], None] = lambda outcome: None
+    pool: Pool | None = None
+    claimed: set[int] = field(default_factory=set)
+
+    async def claim(self, count: int, except_domains: frozenset[str]) -> Sequence[Item]:
+        free = [key for key in self.domains if key not in self.claimed]
+        chosen = [key for key in free if self.domains[key] not in except_domains][:count]
+        self.claimed.update(chosen)
+        self.claims.append((count, except_domains, len(chosen)))
+        return [Item(key, self.domains[key]) for key in chosen]
+
+    def compose(self, key: int) -> Outgoing | None:
+        self.composed.append(key)
+        if key in self.dropped:
+            return None
+        envelope = Envelope("b@example.org", f"r{key}@{self.domains[key]}")
+        return Outgoing(key, envelope, b"Subject: x\r\n\r\nhello\r\n", wire_safe=True)
+
+    def settle(self, outcome: Outcome) -> None:
+        assert outcome.key not in self.outcomes, "settled twice"
+        self.outcomes[outcome.key] = outcome
+        if outcome.fate is Fate.UNSENT:
+            self.claimed.discard(outcome.key)
+            del self.outcomes[outcome.key]
+        self.on_settle(outcome)
+
+    def fates(self) -> Counter[Fate]:
+        return Counter(outcome.fate for outcome in self.outcomes.values())
+
+
+def queue(count: int, domain: str = "example.com") -> Queue:
+    return Queue(dict.fromkeys(range(1, count + 1), domain))
+
+
+def run(
+    work: Queue,
+    scripts: Sequence[Script],
+    *,
+    providers: Mapping[str, Provider] | None = None,
+    settings: Sequence[dict[str, Any]] = (),
+    window: int = 50,
+    patience_seconds: float = 60.0,
+    timeouts: Timeouts = SHORT,
+) -> None:
+    """Deliver the queue through one relay for each script, with these settings."""
+
+    async def go() -> None:
+        async with AsyncExitStack() as stack:
+            relays: dict[str, Access] = {}
+            for place, script in enumerate(scripts):
+                relay: Relay = await stack.enter_async_context(serving(script))
+                extra = settings[place] if settings else {}
+                relays[str(place)] = Access(msgspec.structs.replace(relay, **{"connections": 4, **extra}))
+            work.pool = Pool(
+                relays,
+                providers or {},
+                claim=work.claim,
+                compose=work.compose,
+                settle=work.settle,
+                window=window,
+                client_name="here.example",
+                timeouts=timeouts,
+                patience_seconds=patience_seconds,
+            )
+            await work.pool.deliver()
+
+    run_async(go())
+
+
+def test_everything_claimed_is_delivered_once() -> None:
+    work, script = queue(500), Script()
+    run(work, [script])
+    assert work.fates() == {Fate.ACCEPTED: 500}
+    assert sorted(script.recipients()) == sorted(f"r{key}@example.com" for key in range(1, 501))
+    assert script.most_open <= 4
+    assert all(count <= 50 for count, _, _ in work.claims)
+
+
+def test_caller_without_room_is_asked_again_before_everything_is_settled() -> None:
+    work, script = queue(400), Script()
+    whole_claim = work.claim
+    least: list[int] = []
+
+    async def claim(count: int, except_domains: frozenset[str]) -> Sequence[Item]:
+        held = len(work.claimed) - len(work.outcomes)
+        items = await whole_claim(min(count, max(0, 40 - held)), except_domains)
+        least.append(held if items else -1)
+        return items
+
+    work.claim = claim  # type: ignore[method-assign]
+    run(work, [script], window=200, settings=[{"connections": 2}])
+    assert work.fates() == {Fate.ACCEPTED: 400}
+    assert any(held > 0 for held in least)
+
+
+def test_end_that_comes_while_a_claim_is_under_way_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Whoever misses it waits for hours, which the test's own time does not allow.
+    monkeypatch.setattr("mailer.smtp.pool._LOOK_AGAIN_SECONDS", 3600)
+    work = queue(20)
+    whole_claim = work.claim
+
+    async def claim(count: int, except_domains: frozenset[str]) -> Sequence[Item]:
+        items = await whole_claim(count, except_domains)
+        if not items and len(work.outcomes) < 20:
+            await all_settled.wait()
+        return items
+
+    def see(outcome: Outcome) -> None:
+        if len(work.outcomes) == 20:
+            all_settled.set()
+
+    all_settled = asyncio.Event()
+    work.claim, work.on_settle = claim, see  # type: ignore[method-assign]
+    run(work, [Script()])
+    assert work.fates() == {Fate.ACCEPTED: 20}
+
+
+def test_few_messages_open_few_connections() -> None:
+    script = Script()
+    run(queue(2), [script], settings=[{"connections": 50}])
+    assert script.connections <= 2
+
+
+def test_nothing_to_send_opens_no_connection() -> None:
+    script = Script()
+    run(queue(0), [script])
+    assert script.connections == 0
+
+
+def test_connection_is_replaced_after_its_number_of_messages() -> None:
+    work, script = queue(100), Script()
+    run(work, [script], settings=[{"connections": 1, "messages_per_connection": 10}])
+    assert work.fates() == {Fate.ACCEPTED: 100}
+    assert script.connections == 10
+
+
+def test_message_that_compose_drops_is_not_settled() -> None:
+    work, script = queue(10), Script()
+    work.dropped = frozenset({3, 10})
+    run(work, [script])
+    assert set(work.outcomes) == {1, 2, 4, 5, 6, 7, 8, 9}
+
+
+def test_servers_that_close_after_twenty_messages_lose_nothing() -> None:
+    work = queue(300)
+    script = Script(answer=lambda verb, nth: CLOSE if (verb, nth % 20) == ("MAIL", 0) else None)
+    run(work, [script])
+    assert work.fates() == {Fate.ACCEPTED: 300}
+    assert len(script.accepted) == 300
+
+
+def test_message_that_always_breaks_the_connection_is_reported_lost() -> None:
+    work = queue(20)
+    script = Script()
+    script.answer = lambda verb, nth: (
+        CLOSE if verb == "RCPT" and script.commands[-1].startswith("RCPT TO:<r7@") else None
+    )
+    run(work, [script], settings=[{"connections": 1}])
+    assert work.outcomes.pop(7).fate is Fate.LOST
+    assert work.fates() == {Fate.ACCEPTED: 19}
+    assert script.recipients().count("r7@example.com") == 3
+
+
+def test_lost_after_the_final_dot_is_not_sent_again() -> None:
+    work, script = queue(40), Script(answer=lambda verb, nth: CLOSE if (verb, nth) == ("BODY", 5) else None)
+    run(work, [script])
+    assert work.fates() == {Fate.ACCEPTED: 39, Fate.UNCERTAIN: 1}
+    assert len(script.bodies) == 40
+
+
+def test_relay_that_is_down_is_replaced_by_the_others() -> None:
+    work, good, bad = queue(200), Script(), Script(greeting=b"421 4.3.2 maintenance\r\n")
+    run(work, [bad, good])
+    assert work.fates() == {Fate.ACCEPTED: 200}
+    assert len(good.accepted) == 200
+
+
+def test_relay_that_takes_no_message_is_replaced_by_the_others() -> None:
+    work, good = queue(200), Script()
+    bad = Script(answer=lambda verb, nth: CLOSE if verb == "MAIL" else None)
+    run(work, [bad, good])
+    assert work.fates() == {Fate.ACCEPTED: 200}
+
+
+def test_relay_that_hangs_does_not_stall_the_others() -> None:
+    work, good, bad = queue(100), Script(), Script(greeting=SILENCE)
+    run(work, [bad, good])
+    assert work.fates() == {Fate.ACCEPTED: 100}
+
+
+def test_first_connections_that_come_to_nothing_do_not_end_the_run() -> None:
+    work, script = queue(100), Script(answer=lambda verb, nth: CLOSE if verb == "MAIL" and nth < 4 else None)
+    run(work, [script])
+    assert work.fates() == {Fate.ACCEPTED: 100}
+
+
+def test_relay_that_still_hangs_at_the_end_is_not_waited_for() -> None:
+    work, good, bad = queue(100), Script(), Script(greeting=SILENCE)
+    run(work, [bad, good], timeouts=Timeouts())
+    assert work.fates() == {Fate.ACCEPTED: 100}
+
+
+def test_no_relay_leaves_the_queue_untouched() -> None:
+    work = queue(100)
+    with pytest.raises(RelayDownError, match=r"no relay can be used: .*: cannot be reached"):
+        run(work, [Script(), Script()], settings=[{"port": 1}, {"port": 1}])
+    assert work.outcomes == {}
+    assert work.claimed == set()
+
+
+def test_relay_that_goes_away_for_good_leaves_the_rest_untouched() -> None:
+    work = queue(300)
+    script = Script(answer=lambda verb, nth: CLOSE if verb == "MAIL" and nth > 100 else None)
+    with pytest.raises(RelayError, match="ends connections before it takes a message"):
+        run(work, [script], patience_seconds=0.5)
+    assert work.fates()[Fate.ACCEPTED] == 100 == len(script.accepted)
+    assert work.claimed == set(work.outcomes)
+
+
+def test_relay_that_comes_back_within_the_patience_goes_on() -> None:
+    work = queue(100)
+    script = Script()
+    script.answer = lambda verb, nth: CLOSE if verb == "EHLO" and 1 < nth < 5 else None
+    work.on_settle = lambda outcome: script.writers[0].close() if outcome.key == 50 else None
+    run(work, [script], settings=[{"connections": 1}])
+    assert work.fates()[Fate.ACCEPTED] >= 99
+    assert len(work.outcomes) == 100
+
+
+def test_refused_login_pauses_everything() -> None:
+    work, good = queue(100), Script()
+    wrong = Script(
+        ehlo=b"250-x\r\n250-PIPELINING\r\n250 AUTH PLAIN\r\n",
+        answer=lambda verb, nth: b"535 5.7.8 no\r\n" if verb == "AUTH" else None,
+    )
+    with pytest.raises(RelayError, match="login refused: 535"):
+        run(work, [wrong, good], settings=[{"user": "me"}, {}])
+    assert work.claimed == set(work.outcomes)
+    assert work.fates() in ({}, {Fate.ACCEPTED: len(good.accepted)})
+
+
+def test_weights_divide_the_mail() -> None:
+    work, one, three = queue(2000), Script(), Script()
+    run(work, [one, three], settings=[{"weight": 1}, {"weight": 3}], window=200)
+    assert work.fates() == {Fate.ACCEPTED: 2000}
+    assert 2.2 < len(three.accepted) / len(one.accepted) < 4
+
+
+def test_fallback_is_used_while_no_other_can_be() -> None:
+    work, main, fallback = queue(50), Script(), Script()
+    run(work, [main, fallback], settings=[{"weight": 1}, {"weight": 0}])
+    assert (len(main.accepted), len(fallback.accepted)) == (50, 0)
+    work, main, fallback = queue(50), Script(greeting=CLOSE), Script()
+    run(work, [main, fallback], settings=[{"weight": 1}, {"weight": 0}])
+    assert len(fallback.accepted) == 50
+
+
+def test_fewer_connections_than_wished_are_enough() -> None:
+    work, script = queue(200), Script()
+
+    def answer(verb: str, nth: int) -> bytes | None:
+        return b"421 4.7.0 too many connections\r\n" if verb == "EHLO" and script.open > 2 else None
+
+    script.answer = answer
+    run(work, [script])
+    assert work.fates() == {Fate.ACCEPTED: 200}
+
+
+def test_provider_limits_hold_for_all_connections() -> None:
+    work = Queue({key: "big.example" if key % 2 else f"d{key}.example" for key in range(1, 201)})
+    script = Script()
+    provider = Provider(domains=("big.example",), connections=1, messages_per_connection=10)
+    run(work, [script], providers={"big": provider}, settings=[{"connections": 3}])
+    assert work.fates() == {Fate.ACCEPTED: 200}
+    # A hundred messages at ten a connection.
+    assert script.connections >= 10
+
+
+def test_slow_provider_does_not_stall_the_others() -> None:
+    work = Queue({key: "slow.example" if key <= 300 else "fast.example" for key in range(1, 501)})
+    order: list[str] = []
+    provider = Provider(domains=("slow.example",), rate_per_second=20)
+
+    def on_settle(outcome: Outcome) -> None:
+        order.append(work.domains[outcome.key])
+        if order.count("fast.example") == 200:
+            assert work.pool is not None
+            work.pool.stop()
+
+    work.on_settle = on_settle
+    run(work, [Script()], providers={"slow": provider}, window=40)
+    assert order.count("fast.example") == 200
+    assert work.claimed == set(work.outcomes)
+    assert any("slow.example" in except_domains for _, except_domains, _ in work.claims)
+
+
+def test_held_provider_gives_back_and_deliver_returns() -> None:
+    work = Queue({key: "big.example" if key % 2 else "other.example" for key in range(1, 201)})
+
+    def on_settle(outcome: Outcome) -> None:
+        if outcome.key == 1:
+            assert work.pool is not None
+            work.pool.slow_down("big.example", 3600)
+
+    work.on_settle = on_settle
+    run(work, [Script()], settings=[{"connections": 1}])
+    sent = Counter(work.domains[key] for key in work.outcomes)
+    assert sent["other.example"] == 100
+    assert sent["big.example"] < 10
+    assert work.pool is not None
+    assert list(work.pool.held()) == ["big.example"]
+    assert work.claimed == set(work.outcomes)
+
+
+def test_stop_settles_what_is_under_way_and_returns_the_rest() -> None:
+    work, script = queue(300), Script()
+
+    def on_settle(outcome: Outcome) -> None:
+        if len(work.outcomes) == 20:
+            assert work.pool is not None
+            work.pool.stop()
+
+    work.on_settle = on_settle
+    run(work, [script])
+    assert work.fates() == {Fate.ACCEPTED: len(script.accepted)}
+    assert 20 <= len(work.outcomes) < 60
+    assert work.claimed == set(work.outcomes)
+
+
+@pytest.mark.parametrize("where", ["claim", "compose", "settle"])
+def test_error_of_the_caller_is_raised_after_settling(where: str) -> None:
+    work, script = queue(100), Script()
+
+    async def failing_claim(count: int, except_domains: frozenset[str]) -> Sequence[Item]:
+        if len(work.claims) == 2:
+            raise LookupError("the database is gone")
+        return await Queue.claim(work, count, except_domains)
+
+    def failing_compose(key: int) -> Outgoing | None:
+        if key == 30:
+            raise LookupError("no such subscriber")
+        return Queue.compose(work, key)
+
+    def failing_settle(outcome: Outcome) -> None:
+        if outcome.key == 30:
+            raise LookupError("no such delivery")
+
+    if where == "claim":
+        work.claim = failing_claim  # type: ignore[method-assign]
+    elif where == "compose":
+        work.compose = failing_compose  # type: ignore[method-assign]
+    else:
+        work.on_settle = failing_settle
+    with pytest.raises(LookupError):
+        run(work, [script], window=20)
+    assert work.claimed == set(work.outcomes)
+    assert len(script.accepted) <= len(work.outcomes)
+
+
+def test_rate_of_a_relay_is_kept() -> None:
+    work = queue(10)
+
+    def on_settle(outcome: Outcome) -> None:
+        assert work.pool is not None
+        work.pool.stop()
+
+    work.on_settle = on_settle
+    run(work, [Script()], settings=[{"rate_per_second": 0.01}])
+    # The second would be due in a hundred seconds.
+    assert work.fates() == {Fate.ACCEPTED: 1}
+
+
+def test_deliver_may_be_called_again() -> None:
+    async def go() -> None:
+        script = Script()
+        async with serving(script) as relay:
+            work = queue(10)
+            pool = Pool(
+                {"main": Access(relay)},
+                {},
+                claim=work.claim,
+                compose=work.compose,
+                settle=work.settle,
+                window=5,
+                timeouts=SHORT,
+            )
+            await pool.deliver()
+            work.domains.update(dict.fromkeys(range(11, 21), "example.net"))
+            await pool.deliver()
+            assert work.fates() == {Fate.ACCEPTED: 20}
+
+    run_async(go())
+
+
+def test_cancelling_settles_everything() -> None:
+    async def go() -> Queue:
+        script = Script(answer=lambda verb, nth: SILENCE if (verb, nth) == ("BODY", 10) else None)
+        work = queue(100)
+        async with serving(script) as relay:
+            pool = Pool(
+                {"main": Access(msgspec.structs.replace(relay, connections=1))},
+                {},
+                claim=work.claim,
+                compose=work.compose,
+                settle=work.settle,
+                window=50,
+                timeouts=replace(SHORT, final_dot=600),
+            )
+            task = asyncio.create_task(pool.deliver())
+            while len(script.bodies) < 10:
+                script.body_came.clear()
+                await script.body_came.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        return work
+
+    work = run_async(go())
+    assert work.fates() == {Fate.ACCEPTED: 9, Fate.UNCERTAIN: 1}
+    assert work.claimed == set(work.outcomes)

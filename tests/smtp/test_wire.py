@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mailer.smtp.session import wire_safe
+from mailer.smtp.wire import MAX_LINE_OCTETS, MAX_REPLY_OCTETS, ReplyReader, WireError
+
+texts = st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), max_size=30)
+replies = st.lists(st.tuples(st.integers(200, 599), st.lists(texts, min_size=1, max_size=4)), max_size=5)
+
+
+def written(said: list[tuple[int, list[str]]], end: bytes) -> bytes:
+    """Return the replies as a server writes them."""
+    lines = [
+        f"{code}{' ' if place == len(text) - 1 else '-'}{line}".encode() + end
+        for code, text in said
+        for place, line in enumerate(text)
+    ]
+    return b"".join(lines)
+
+
+@given(said=replies, end=st.sampled_from([b"\r\n", b"\n"]), cuts=st.sets(st.integers(0, 400)))
+def test_replies_are_read_whatever_pieces_they_come_in(
+    said: list[tuple[int, list[str]]], end: bytes, cuts: set[int]
+) -> None:
+    raw = written(said, end)
+    reader, edges = ReplyReader(), [0, *sorted(cut for cut in cuts if cut < len(raw)), len(raw)]
+    got = [reply for start, stop in itertools.pairwise(edges) for reply in reader.feed(raw[start:stop])]
+    assert [reply.code for reply in got] == [code for code, _ in said]
+    assert [[line.rstrip(b"\r").decode() for line in reply.lines] for reply in got] == [
+        text for _, text in said
+    ]
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_replies_or_an_error(raw: bytes) -> None:
+    try:
+        got = ReplyReader().feed(raw)
+    except WireError:
+        got = []
+    assert all(0 <= reply.code <= 999 and len(reply.read().text) <= len(raw) for reply in got)
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (b"250 2.1.5 ok\r\n", (250, "2.1.5", "ok")),
+        (b"250\r\n", (250, "", "")),
+        (
+            b"550-5.1.1 The account\r\n550 5.1.1 does not exist\r\n",
+            (550, "5.1.1", "The account does not exist"),
+        ),
+        (b"421 4.7.28\r\n", (421, "4.7.28", "")),
+        (b"552 5.2.2.1 odd\r\n", (552, "", "5.2.2.1 odd")),
+        (b"450 10.0.0.1 busy\r\n", (450, "", "10.0.0.1 busy")),
+        (b"550 caf\xc3\xa9 \xff\r\n", (550, "", "café \ufffd")),
+        (b"550 5.1.1 no\x00such\x1b[31m user\xe2\x80\xaek.\r\n", (550, "5.1.1", "no such [31m user k.")),
+    ],
+)
+def test_enhanced_code_is_told_from_the_text(raw: bytes, said: tuple[int, str, str]) -> None:
+    reply = ReplyReader().feed(raw)[0].read()
+    assert (reply.code, reply.enhanced, reply.text) == said
+
+
+def test_endless_replies_are_cut_off() -> None:
+    with pytest.raises(WireError, match="a reply longer than"):
+        ReplyReader().feed(b"250-x\r\n" * MAX_REPLY_OCTETS)
+    reader = ReplyReader()
+    with pytest.raises(WireError, match="a line longer than"):
+        for _ in range(MAX_LINE_OCTETS):
+            reader.feed(b"2 ")
+
+
+def dot_stuffed(content: bytes) -> bytes:
+    """Return what RFC 5321 section 4.5.2 does to lines, written the long way."""
+    normal = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    lines = normal.split(b"\n")
+    if lines[-1] == b"":
+        lines.pop()
+    return b"".join((b"." if line.startswith(b".") else b"") + line + b"\r\n" for line in lines)
+
+
+@given(st.text("ab.\r\n", max_size=40).map(str.encode))
+def test_content_is_made_safe_for_the_wire(content: bytes) -> None:
+    # An empty content is an empty line: DATA ends after a line end.
+    assert wire_safe(content) == (dot_stuffed(content) or b"\r\n")
