@@ -1,6 +1,7 @@
 """Signed strings that come back."""
 
 import base64
+import hmac
 from collections.abc import Callable
 
 import pytest
@@ -71,6 +72,37 @@ def test_a_cut_or_longer_token_is_refused(kind: str, subject: Subject, data: st.
             reader(SIGNER, kind)(wrong)
 
 
+def octets(kind: str, token: str) -> bytes:
+    if kind == "return_path":
+        return base64.b32decode(token.upper() + "=" * (-len(token) % 8))
+    return base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
+
+
+def written(kind: str, raw: bytes) -> str:
+    if kind == "return_path":
+        return base64.b32encode(raw).decode().rstrip("=").lower()
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_bit_of_a_token_counts_and_96_of_them_are_its_mac(kind: str) -> None:
+    raw = octets(kind, make(SIGNER, kind, Subject(7, 300)))
+    assert len(raw) == len(b"\x01\x07" + b"\x02\x01\x2c") + 96 // 8
+    for bit in range(8 * len(raw)):
+        flipped = bytearray(raw)
+        flipped[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(TokenError):
+            reader(SIGNER, kind)(written(kind, bytes(flipped)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kept", range(12))
+def test_a_shorter_mac_is_refused(kind: str, kept: int) -> None:
+    raw = octets(kind, make(SIGNER, kind, Subject(7, 300)))
+    with pytest.raises(TokenError):
+        reader(SIGNER, kind)(written(kind, raw[: 5 + kept]))
+
+
 @given(kinds, st.text(max_size=80))
 def test_what_is_not_ours_is_refused(kind: str, text: str) -> None:
     with pytest.raises(TokenError):
@@ -105,7 +137,28 @@ def test_a_token_of_a_foreign_key_is_refused(kind: str, subject: Subject) -> Non
         reader(SIGNER, kind)(make(Signer([OLD]), kind, subject))
 
 
-@pytest.mark.parametrize("secrets", [[], [b"short"], [NEW, b"short"]])
+def signed_by_hand(packed: bytes) -> str:
+    key = hmac.digest(NEW, b"mailer/link/1", "sha256")
+    return written("link", packed + hmac.digest(key, packed, "sha256")[:12])
+
+
+def test_a_token_is_what_tokens_sent_years_ago_were() -> None:
+    assert signed_by_hand(b"\x01\x07\x02\x01\x2c") == SIGNER.link(Subject(7, 300))
+
+
+@pytest.mark.parametrize(
+    "packed", [b"\x01\x07\x02\x01\x2c\x00", b"\x01\x07", b"\x01\x07\x02\x01", b"\x09" * 11]
+)
+def test_a_signed_token_of_another_shape_is_refused(packed: bytes) -> None:
+    with pytest.raises(TokenError):
+        SIGNER.read_link(signed_by_hand(packed))
+
+
+def test_a_secret_of_16_octets_is_enough() -> None:
+    assert Signer([b"x" * 16]).link(Subject(0, 1))
+
+
+@pytest.mark.parametrize("secrets", [[], [b"x" * 15], [NEW, b"short"]])
 def test_a_short_secret_is_refused(secrets: list[bytes]) -> None:
     with pytest.raises(ValueError, match="16 octets"):
         Signer(secrets)

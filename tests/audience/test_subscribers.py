@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from mailer.address import parse_address
 from mailer.audience import suppression
+from mailer.audience.bounced import mark_bounced
 from mailer.audience.subscribers import (
     PERSONAL_WAYS,
     Change,
@@ -24,7 +25,7 @@ from mailer.audience.subscribers import (
     unsubscribe,
     unsubscribe_all,
 )
-from mailer.database.models import SubscriberStatus
+from mailer.database.models import Subscriber, SubscriberStatus, Suppression
 from mailer.database.session import Database
 from mailer.errors import AddressError
 
@@ -161,3 +162,47 @@ def get_status(session: Session, subscriber_id: int) -> SubscriberStatus | None:
     session.expire_all()
     view = get(session, subscriber_id)
     return None if view is None else view.status
+
+
+@pytest.mark.parametrize("out", [SubscriberStatus.UNSUBSCRIBED, SubscriberStatus.BOUNCED])
+def test_who_returns_has_no_soft_points_and_no_pause(
+    database: Database, at: datetime, out: SubscriberStatus
+) -> None:
+    ana = added(database, at)
+    with database.transaction() as session:
+        known = session.get_one(Subscriber, ana)
+        known.soft_points, known.soft_since, known.soft_last_at = 4.5, at, at
+        known.paused_until = at + timedelta(days=30)
+        session.flush()
+        assert change_status(session, ana, out, origin=Origin("command"), at=at)
+        assert change_status(session, ana, SubscriberStatus.ACTIVE, origin=BY_PERSON, at=at)
+    with database.reading() as session:
+        known = session.get_one(Subscriber, ana)
+        assert (known.soft_points, known.soft_since, known.soft_last_at) == (0.0, None, None)
+        assert known.paused_until is None
+
+
+REASONS = st.lists(st.sampled_from(["hard bounce", "complaint", "erased"]), min_size=2, max_size=4)
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(reasons=REASONS)
+def test_first_reason_of_a_suppression_stays(database: Database, at: datetime, reasons: list[str]) -> None:
+    with database.transaction() as session:
+        for number, reason in enumerate(reasons):
+            new = suppression.suppress(
+                session, ANA.key, reason, at=at + timedelta(days=number), note=f"n{number}", report_id=number
+            )
+            assert new is (number == 0)
+        session.expire_all()
+        stored = session.get_one(Suppression, ANA.key)
+        assert (stored.reason, stored.at, stored.note, stored.report_id) == (reasons[0], at, "n0", 0)
+        session.rollback()
+
+
+def test_hard_bounce_of_a_suppressed_address_keeps_the_first_reason(database: Database, at: datetime) -> None:
+    ana = added(database, at)
+    with database.transaction() as session:
+        suppression.suppress(session, ANA.key, "complaint", at=at)
+        assert mark_bounced(session, {ana: "550"}, at=at + timedelta(days=1)) == {ana}
+        assert suppression.reason_for(session, ANA.key, secret=SECRET) == "complaint"
