@@ -15,7 +15,7 @@ from typing import Any, Final
 from flufl.bounce import all_failures
 
 from benchmarks import Figure
-from mailer.bounces.report import RecipientReport, Report, ReportKind, parse_report
+from mailer.bounces.reading.report import RecipientReport, Report, ReportKind, parse_report
 
 CORPUS: Final = Path("../shared/corpus/bounces")
 _FEEDBACK: Final = {

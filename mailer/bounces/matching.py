@@ -11,7 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from mailer.address import parse_address
-from mailer.bounces.report import RecipientReport, Report
+from mailer.bounces.reading.report import RecipientReport, Report
 from mailer.database.models import Delivery, DeliveryState, Subscriber
 from mailer.errors import AddressError, TokenError
 from mailer.tokens import Signer, Subject

@@ -18,15 +18,15 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from mailer.audience.subscribers import Origin, change_status, unsubscribe
-from mailer.bounces import webhooks
 from mailer.bounces.alerts import AlertLimits, Returns, watch
 from mailer.bounces.effects import apply_verdicts, clear_soft_count, clear_soft_counts, fail_delivery
-from mailer.bounces.mailto import who_asks
 from mailer.bounces.matching import Basis, Match, address_key, match
 from mailer.bounces.policy import SoftLimits, weight
-from mailer.bounces.report import Report, ReportKind, parse_report
+from mailer.bounces.providers import webhooks
+from mailer.bounces.providers.tables import EventKind, WebhookEvent
+from mailer.bounces.reading.mailto import who_asks
+from mailer.bounces.reading.report import Report, ReportKind, parse_report
 from mailer.bounces.storing import insert_report, store
-from mailer.bounces.webhook_tables import EventKind, WebhookEvent
 from mailer.database.models import Consent, Delivery, StoredReport, SubscriberStatus
 from mailer.database.session import Database
 from mailer.errors import MailerError

@@ -13,13 +13,13 @@ from typing import Any, BinaryIO
 import click
 
 from mailer import reports
-from mailer.bounces.configured import OpenBox, boxes_of, rules_of
-from mailer.bounces.fetch import Tally, fetch
-from mailer.bounces.imap import Imap
-from mailer.bounces.lmtp import Intake, serve
+from mailer.bounces.boxes.configured import OpenBox, boxes_of, rules_of
+from mailer.bounces.boxes.fetch import Tally, fetch
+from mailer.bounces.boxes.imap import Imap
+from mailer.bounces.boxes.lmtp import Intake, serve
+from mailer.bounces.reading.report import Report, parse_report
+from mailer.bounces.reclassify import reclassify
 from mailer.bounces.record import MAX_RAW_OCTETS, Recorded, record
-from mailer.bounces.rejudge import reclassify
-from mailer.bounces.report import Report, parse_report
 from mailer.cli.app import App, Group, dry_run_option, finish, json_option, pass_app
 from mailer.cli.bounce_report import shown_report
 from mailer.errors import ConfigError, ExitCode, MailboxError, MailerError

@@ -128,8 +128,8 @@ def _advance(app: App, issue: QueuedIssue, state: CanaryState, until: datetime |
 def _fetch(app: App) -> None:
     """Read the configured mailboxes, so that what came back counts."""
     # Only a canary reads mailboxes; a run without one starts sooner.
-    from mailer.bounces.configured import boxes_of, rules_of
-    from mailer.bounces.fetch import fetch
+    from mailer.bounces.boxes.configured import boxes_of, rules_of
+    from mailer.bounces.boxes.fetch import fetch
 
     for open_box in boxes_of(app.settings):
         try:

@@ -17,9 +17,9 @@ import click
 import uvicorn
 
 from mailer.audience.importing import import_file
-from mailer.bounces.configured import rules_of
-from mailer.bounces.fetch import fetch
-from mailer.bounces.maildir import Maildir
+from mailer.bounces.boxes.configured import rules_of
+from mailer.bounces.boxes.fetch import fetch
+from mailer.bounces.boxes.maildir import Maildir
 from mailer.cli import books as shown
 from mailer.cli.app import App, Command, json_option, pass_app
 from mailer.cli.learning import learning

@@ -13,9 +13,9 @@ from typing import Any
 
 import click
 
-from mailer.bounces.configured import rules_of
-from mailer.bounces.fetch import Tally, fetch
-from mailer.bounces.maildir import Maildir
+from mailer.bounces.boxes.configured import rules_of
+from mailer.bounces.boxes.fetch import Tally, fetch
+from mailer.bounces.boxes.maildir import Maildir
 from mailer.cli import books as shown
 from mailer.cli.app import App, Command, finish, json_option, pass_app
 from mailer.cli.learning import learning

@@ -21,7 +21,7 @@ def serve(app: App, host: str | None, port: int | None) -> None:
     webhooks too, sends the letters, and takes out once a day what has been kept long enough.
     """
     from mailer.audience.retention import Terms, prune
-    from mailer.bounces.configured import rules_of
+    from mailer.bounces.boxes.configured import rules_of
     from mailer.web.hooks import Hooks, secrets_of
     from mailer.web.letters import Post
     from mailer.web.public import create_app

@@ -14,10 +14,10 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
+from mailer.bounces.providers.signatures import Secrets, WebhookError
+from mailer.bounces.providers.tables import EventKind
+from mailer.bounces.providers.webhooks import MAX_BODY_OCTETS, parse_webhook
 from mailer.bounces.record import Rules, record_events
-from mailer.bounces.webhook_signatures import Secrets, WebhookError
-from mailer.bounces.webhook_tables import EventKind
-from mailer.bounces.webhooks import MAX_BODY_OCTETS, parse_webhook
 from mailer.config import Webhooks
 from mailer.database.session import Database
 from mailer.tokens import Signer

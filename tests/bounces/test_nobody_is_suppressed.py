@@ -10,8 +10,8 @@ import pytest
 from mailer.bounces.record import Effect, Rules, record
 from mailer.database.models import Subscriber, SubscriberStatus
 from mailer.database.session import Database
+from tests.bounces.reading.test_report_kinds import AUTO_REPLIES, CHALLENGES, SYSTEMS, mail
 from tests.bounces.reports import SIGNER, complaint, dsn, subscribe, token
-from tests.bounces.test_report_kinds import AUTO_REPLIES, CHALLENGES, SYSTEMS, mail
 
 ADDRESS = "reader@example.com"
 NOTICES: Mapping[str, tuple[str, str]] = {

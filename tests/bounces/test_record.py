@@ -15,8 +15,8 @@ from mailer.audience import suppression
 from mailer.audience.subscribers import Origin, change_status, get, history
 from mailer.bounces import record as record_module
 from mailer.bounces.effects import apply_verdicts
+from mailer.bounces.reclassify import reclassify
 from mailer.bounces.record import Effect, Outcome, Recorded, Rules, record
-from mailer.bounces.rejudge import reclassify
 from mailer.database.models import Delivery, StoredReport, Subscriber, SubscriberStatus
 from mailer.database.session import Database
 from mailer.replies import Verdict, judge

@@ -15,10 +15,10 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import DatabaseError
 
 from mailer import config
-from mailer.bounces.fetch import Box, Tally, fetch
-from mailer.bounces.imap import Imap
-from mailer.bounces.lmtp import Intake, serve
-from mailer.bounces.pop3 import Pop3
+from mailer.bounces.boxes.fetch import Box, Tally, fetch
+from mailer.bounces.boxes.imap import Imap
+from mailer.bounces.boxes.lmtp import Intake, serve
+from mailer.bounces.boxes.pop3 import Pop3
 from mailer.bounces.record import Effect, Recorded, Rules
 from mailer.config import Mailbox, Security
 from mailer.database.models import Delivery, StoredReport, Subscriber

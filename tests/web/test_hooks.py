@@ -12,15 +12,14 @@ import httpx
 import pytest
 from sqlalchemy import func, select
 
+from mailer.bounces.providers.signatures import Secrets
 from mailer.bounces.record import Rules
-from mailer.bounces.webhook_signatures import Secrets
 from mailer.config import Settings
 from mailer.database.models import StoredReport
 from mailer.database.session import Database
 from mailer.web.hooks import Hooks
 from mailer.web.public import create_app
-from tests.bounces.reports import SIGNER, subscribe
-from tests.bounces.test_webhooks import (
+from tests.bounces.providers.test_webhooks import (
     REQUESTS,
     SECRETS,
     Request,
@@ -28,6 +27,7 @@ from tests.bounces.test_webhooks import (
     signed_sendgrid,
     signed_ses,
 )
+from tests.bounces.reports import SIGNER, subscribe
 from tests.web.conftest import serving
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)

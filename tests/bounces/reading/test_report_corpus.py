@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from benchmarks.bounces import CORPUS, Score, read_labels, score_rows
-from mailer.bounces.report import ReportKind, parse_report
+from mailer.bounces.reading.report import ReportKind, parse_report
 
 if not CORPUS.exists() and os.environ.get("CI") != "true":
     pytest.skip(f"no corpus at {CORPUS}", allow_module_level=True)

@@ -7,7 +7,7 @@ from typing import Final
 
 from flufl.bounce import all_failures
 
-from mailer.bounces.dsn import clean_address
+from mailer.bounces.reading.dsn import clean_address
 
 # Its parser is the standard library's, which recurses: deeper or longer mails are not shown to it.
 _MAX_OCTETS: Final = 256 << 10

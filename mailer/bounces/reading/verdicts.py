@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
-from mailer.bounces.dsn import Facts, status_in
-from mailer.bounces.prose import command_in
+from mailer.bounces.reading.dsn import Facts, status_in
+from mailer.bounces.reading.prose import command_in
 from mailer.replies import POLICY, Basis, BounceClass, ReplyClass, Verdict, judge
 
 _CODE_AND_STATUS: Final = re.compile(

@@ -9,7 +9,7 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
-from mailer.bounces.report import parse_report
+from mailer.bounces.reading.report import parse_report
 from tests.conftest import missing
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 from imapclient import SEEN, IMAPClient
 from imapclient.exceptions import IMAPClientError
 
-from mailer.bounces.fetch import Incoming
+from mailer.bounces.boxes.fetch import Incoming
 from mailer.bounces.record import MAX_RAW_OCTETS
 from mailer.config import Mailbox, Security
 from mailer.errors import MailboxError, MailerError

@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy.orm import Session
 
 from mailer.bounces import record as record_module
-from mailer.bounces.fetch import Tally, fetch
-from mailer.bounces.maildir import Maildir
+from mailer.bounces.boxes.fetch import Tally, fetch
+from mailer.bounces.boxes.maildir import Maildir
 from mailer.bounces.record import Effect, Outcome, Recorded, Rules
 from mailer.database.models import StoredReport
 from mailer.database.session import Database

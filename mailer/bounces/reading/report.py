@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
-from mailer.bounces import feedback, flufl, kinds, ses
-from mailer.bounces.dsn import (
+from mailer.bounces.reading import feedback, flufl, kinds, ses
+from mailer.bounces.reading.dsn import (
     ADDRESS,
     MAX_RECIPIENTS,
     Facts,
@@ -22,15 +22,15 @@ from mailer.bounces.dsn import (
     has_fields,
     read_fields,
 )
-from mailer.bounces.mime import Headers, Leaf, decoded_words, parse_headers, read_mail
-from mailer.bounces.prose import (
+from mailer.bounces.reading.mime import Headers, Leaf, decoded_words, parse_headers, read_mail
+from mailer.bounces.reading.prose import (
     find_in_sentences,
     find_recipients,
     split_copy,
     transcript,
     words_beside_addresses,
 )
-from mailer.bounces.verdicts import judge_facts
+from mailer.bounces.reading.verdicts import judge_facts
 from mailer.replies import Verdict
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailer.bounces.report import ReportKind, parse_report
+from mailer.bounces.reading.report import ReportKind, parse_report
 from mailer.replies import BounceClass
 
 TOKEN = "aeaqcaimkg2x3yz7abcdefghijklmnop"

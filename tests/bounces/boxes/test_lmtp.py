@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from mailer.audience.subscribers import get
-from mailer.bounces.lmtp import Intake, serve
+from mailer.bounces.boxes.lmtp import Intake, serve
 from mailer.bounces.record import Effect, Recorded, Rules
 from mailer.database.session import Database
 from mailer.tokens import Subject

@@ -6,7 +6,7 @@ from email.message import EmailMessage
 
 import pytest
 
-from mailer.bounces.report import ReportKind, parse_report
+from mailer.bounces.reading.report import ReportKind, parse_report
 from mailer.replies import BounceClass
 
 

@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 from sqlalchemy import func, select
 
 from mailer.audience.subscribers import get
+from mailer.bounces.providers.signatures import Secrets, WebhookError
+from mailer.bounces.providers.tables import TABLES, EventKind
+from mailer.bounces.providers.webhooks import MAX_BODY_OCTETS, events_of, parse_webhook
+from mailer.bounces.reclassify import reclassify
 from mailer.bounces.record import Effect, Outcome, Recorded, Rules, record_events
-from mailer.bounces.rejudge import reclassify
-from mailer.bounces.webhook_signatures import Secrets, WebhookError
-from mailer.bounces.webhook_tables import TABLES, EventKind
-from mailer.bounces.webhooks import MAX_BODY_OCTETS, events_of, parse_webhook
 from mailer.database.models import StoredReport, SubscriberStatus
 from mailer.database.session import Database
 from tests.bounces.reports import SIGNER, subscribe, token
@@ -142,7 +142,7 @@ def corpus() -> list[dict[str, Any]]:
 
 
 def test_real_payloads_give_their_events() -> None:
-    from mailer.bounces import webhooks
+    from mailer.bounces.providers import webhooks
 
     wrong = []
     for number, row in enumerate(corpus()):

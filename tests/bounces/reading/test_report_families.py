@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mailer.bounces.report import ReportKind, parse_report
+from mailer.bounces.reading.report import ReportKind, parse_report
 from mailer.replies import BounceClass
 
 C = BounceClass

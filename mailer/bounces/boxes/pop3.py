@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Final
 
-from mailer.bounces.fetch import Incoming
-from mailer.bounces.imap import tls_context
+from mailer.bounces.boxes.fetch import Incoming
+from mailer.bounces.boxes.imap import tls_context
 from mailer.config import Mailbox, Security
 from mailer.errors import MailboxError, MailerError
 

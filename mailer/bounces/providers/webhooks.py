@@ -14,9 +14,9 @@ from email.policy import compat32
 from typing import Any, Final, assert_never
 from urllib.parse import parse_qsl
 
-from mailer.bounces.report import RecipientReport, Report, ReportKind
-from mailer.bounces.webhook_signatures import Secrets, WebhookError, verify
-from mailer.bounces.webhook_tables import TABLES, EventKind, Reason, WebhookEvent
+from mailer.bounces.providers.signatures import Secrets, WebhookError, verify
+from mailer.bounces.providers.tables import TABLES, EventKind, Reason, WebhookEvent
+from mailer.bounces.reading.report import RecipientReport, Report, ReportKind
 from mailer.replies import Basis, BounceClass, ReplyClass, Verdict, judge
 
 MAX_BODY_OCTETS: Final = 4 * 1_048_576

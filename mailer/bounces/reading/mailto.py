@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from mailer.bounces.mime import decoded_words, read_mail
+from mailer.bounces.reading.mime import decoded_words, read_mail
 from mailer.errors import TokenError
 from mailer.tokens import Signer, Subject
 

@@ -8,11 +8,11 @@ from functools import partial
 from pathlib import Path
 
 from mailer.bounces.alerts import AlertLimits
-from mailer.bounces.fetch import Box
-from mailer.bounces.imap import Imap
-from mailer.bounces.maildir import Maildir
+from mailer.bounces.boxes.fetch import Box
+from mailer.bounces.boxes.imap import Imap
+from mailer.bounces.boxes.maildir import Maildir
+from mailer.bounces.boxes.pop3 import Pop3
 from mailer.bounces.policy import SoftLimits
-from mailer.bounces.pop3 import Pop3
 from mailer.bounces.record import Rules
 from mailer.config import Mailbox, Settings, password
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from mailer.bounces.mime import Headers
+from mailer.bounces.reading.mime import Headers
 
 # The patterns are in lower case and so is what they are tried on: that is several times faster than
 # patterns that ignore case.

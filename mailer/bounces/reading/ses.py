@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
-from mailer.bounces.dsn import MAX_RECIPIENTS, Facts, status_in
+from mailer.bounces.reading.dsn import MAX_RECIPIENTS, Facts, status_in
 
 _START: Final = '{"notificationType"'
 _QUOTED_START: Final = '{\\"notificationType\\"'

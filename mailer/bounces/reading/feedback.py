@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from mailer.bounces.dsn import ADDRESS, clean_address, first_address
-from mailer.bounces.mime import Headers, Leaf, parse_headers
+from mailer.bounces.reading.dsn import ADDRESS, clean_address, first_address
+from mailer.bounces.reading.mime import Headers, Leaf, parse_headers
 
 _KIND: Final = {
     "abuse": "complaint",

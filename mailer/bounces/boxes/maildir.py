@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from mailer.bounces.fetch import Incoming
+from mailer.bounces.boxes.fetch import Incoming
 from mailer.bounces.record import MAX_RAW_OCTETS
 from mailer.errors import ConfigError, StorageError
 

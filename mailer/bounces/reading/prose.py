@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from mailer.bounces.dsn import ADDRESS, MAX_RECIPIENTS, Facts, clean_address
+from mailer.bounces.reading.dsn import ADDRESS, MAX_RECIPIENTS, Facts, clean_address
 
 MAX_LINES: Final = 4000
 _MAX_LINE: Final = 1000

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mailer.bounces.mime import MAX_DEPTH, MAX_OCTETS, MAX_PARTS, read_mail
-from mailer.bounces.report import ReportKind, parse_report
+from mailer.bounces.reading.mime import MAX_DEPTH, MAX_OCTETS, MAX_PARTS, read_mail
+from mailer.bounces.reading.report import ReportKind, parse_report
 
 HEAD = b"From: MAILER-DAEMON@mx.example.net\r\nSubject: Undelivered Mail Returned to Sender\r\n"
 STATUS = (

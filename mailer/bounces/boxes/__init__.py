@@ -1,0 +1,1 @@
+"""Where bounce mail arrives: Maildir, IMAP, POP3 and LMTP."""
