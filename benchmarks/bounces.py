@@ -15,7 +15,7 @@ from typing import Any, Final
 from flufl.bounce import all_failures
 
 from benchmarks import Figure
-from mailer.bounces.reading.report import RecipientReport, Report, ReportKind, parse_report
+from mailer.bounces.reading.report import BounceReport, RecipientReport, ReportKind, parse_report
 
 CORPUS: Final = Path("../shared/corpus/bounces")
 _FEEDBACK: Final = {
@@ -106,7 +106,7 @@ def score_rows(rows: list[dict[str, Any]], mails: dict[str, bytes]) -> Score:
     return score
 
 
-def _score_recipients(score: Score, row: dict[str, Any], report: Report) -> None:
+def _score_recipients(score: Score, row: dict[str, Any], report: BounceReport) -> None:
     accepted = {address.lower() for address in [*row["recipients"], *row["accept_also"]]}
     wanted = {address.lower() for address in row["recipients"]}
     got = {address for one in report.recipients for address in _addresses(one)}
@@ -116,7 +116,7 @@ def _score_recipients(score: Score, row: dict[str, Any], report: Report) -> None
     score.add("no foreign", not foreign, row, sorted(accepted), foreign)
 
 
-def _score_verdicts(score: Score, row: dict[str, Any], report: Report) -> None:
+def _score_verdicts(score: Score, row: dict[str, Any], report: BounceReport) -> None:
     by_address = {address: one for one in report.recipients for address in _addresses(one)}
     for fact in row["facts"]:
         one = by_address.get(fact["recipient"].lower())

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from mailer.address import parse_address
-from mailer.bounces.reading.report import RecipientReport, Report
+from mailer.bounces.reading.report import BounceReport, RecipientReport
 from mailer.database.models import Delivery, DeliveryState, Subscriber
 from mailer.errors import AddressError, TokenError
 from mailer.tokens import Signer, Subject
@@ -44,7 +44,7 @@ class Match:
     """Something like a return path came along, and its signature is not ours."""
 
 
-def match(session: Session, signer: Signer, report: Report) -> Match:
+def match(session: Session, signer: Signer, report: BounceReport) -> Match:
     """Return whose report this is. The most trustworthy token with our signature decides."""
     bad_token = False
     for token in _tokens(report):
@@ -65,7 +65,7 @@ def address_key(text: str) -> str:
         return text.casefold()
 
 
-def _tokens(report: Report) -> Iterator[str]:
+def _tokens(report: BounceReport) -> Iterator[str]:
     yield from report.envelope_tokens
     # Our Message-ID is the same token; letters add a dot and the time.
     local = report.message_id.partition("@")[0].partition(".")[0]
@@ -73,7 +73,7 @@ def _tokens(report: Report) -> Iterator[str]:
         yield local
 
 
-def _by_token(session: Session, subject: Subject, report: Report) -> Match:
+def _by_token(session: Session, subject: Subject, report: BounceReport) -> Match:
     key = session.scalar(select(Subscriber.address_key).where(Subscriber.id == subject.subscriber_id))
     issue_id = subject.issue_id or None
     if key is None:
@@ -84,7 +84,7 @@ def _by_token(session: Session, subject: Subject, report: Report) -> Match:
     return Match(Basis.TOKEN, subject.subscriber_id, issue_id, mine, foreign)
 
 
-def _by_address(session: Session, report: Report, *, bad_token: bool) -> Match:
+def _by_address(session: Session, report: BounceReport, *, bad_token: bool) -> Match:
     """Return the one subscriber that the report names; none when it names several or nobody we mailed."""
     keys = {key: recipient for recipient in report.recipients for key in _keys(recipient)}
     found = session.execute(

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import select
 
-from mailer.bounces.record import Outcome, Recorded, Rules, apply_stored
+from mailer.bounces.record import Recorded, ReportOutcome, Rules, apply_stored
 from mailer.database.models import StoredReport
 from mailer.database.session import Database
 from mailer.tokens import Signer
@@ -54,5 +54,5 @@ def reclassify(
         last = ids[-1]
 
 
-def _essence(recorded: Recorded) -> tuple[str, Outcome, str | None, bool]:
+def _essence(recorded: Recorded) -> tuple[str, ReportOutcome, str | None, bool]:
     return recorded.kind, recorded.outcome, recorded.bounce_class, recorded.hard

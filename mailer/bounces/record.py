@@ -25,7 +25,7 @@ from mailer.bounces.policy import SoftLimits, weight
 from mailer.bounces.providers import webhooks
 from mailer.bounces.providers.tables import EventKind, WebhookEvent
 from mailer.bounces.reading.mailto import who_asks
-from mailer.bounces.reading.report import Report, ReportKind, parse_report
+from mailer.bounces.reading.report import BounceReport, ReportKind, parse_report
 from mailer.bounces.storing import insert_report, store
 from mailer.database.models import Consent, Delivery, StoredReport, SubscriberStatus
 from mailer.database.session import Database
@@ -38,7 +38,7 @@ MAX_RAW_OCTETS: Final = 1_048_576
 UNSUBSCRIBE: Final = "unsubscribe"
 
 
-class Outcome(StrEnum):
+class ReportOutcome(StrEnum):
     """What became of a report."""
 
     STORED = "stored"
@@ -79,7 +79,7 @@ class Recorded:
 
     report_id: int
     kind: str
-    outcome: Outcome
+    outcome: ReportOutcome
     effect: Effect = Effect.NOTHING
     subscriber_id: int | None = None
     issue_id: int | None = None
@@ -128,7 +128,7 @@ def _watch(session: Session, done: Sequence[Recorded], at: datetime, rules: Rule
     """Tell the operator of issues that come back too often, now that these reports are counted."""
     returns: dict[int, Returns] = {}
     for one in done:
-        if one.issue_id is None or one.duplicate or one.outcome is not Outcome.APPLIED:
+        if one.issue_id is None or one.duplicate or one.outcome is not ReportOutcome.APPLIED:
             continue
         so_far = returns.get(one.issue_id, Returns())
         returns[one.issue_id] = Returns(
@@ -139,10 +139,10 @@ def _watch(session: Session, done: Sequence[Recorded], at: datetime, rules: Rule
 
 
 def _finish(
-    session: Session, signer: Signer, report_id: int, report: Report, at: datetime, rules: Rules
+    session: Session, signer: Signer, report_id: int, report: BounceReport, at: datetime, rules: Rules
 ) -> Recorded:
     stored = session.get_one(StoredReport, report_id, with_for_update=True)
-    if stored.outcome != Outcome.STORED.value:
+    if stored.outcome != ReportOutcome.STORED.value:
         return replace(recorded(stored), duplicate=True)
     return apply_mail(session, signer, stored, report, at=at, rules=rules)
 
@@ -168,7 +168,7 @@ def record_events(
     with database.transaction() as session:
         for report_id, event in zip(ids, kept, strict=True):
             stored = session.get_one(StoredReport, report_id, with_for_update=True)
-            if stored.outcome != Outcome.STORED.value:
+            if stored.outcome != ReportOutcome.STORED.value:
                 done.append(replace(recorded(stored), duplicate=True))
                 continue
             report = webhooks.as_report(event)
@@ -178,7 +178,13 @@ def record_events(
 
 
 def apply_mail(
-    session: Session, signer: Signer, stored: StoredReport, report: Report, *, at: datetime, rules: Rules
+    session: Session,
+    signer: Signer,
+    stored: StoredReport,
+    report: BounceReport,
+    *,
+    at: datetime,
+    rules: Rules,
 ) -> Recorded:
     """Act on a stored mail: a request to unsubscribe, or a report."""
     if (done := _unsubscribe_by_mail(session, signer, stored, at, rules)) is not None:
@@ -198,7 +204,7 @@ def apply_stored(
     report = webhooks.thaw(stored.raw) if is_webhook else parse_report(stored.raw)
     verdict = _verdict(report, match(session, signer, report))
     now = (report.kind.value, verdict.bounce_class if verdict else None, bool(verdict and verdict.hard))
-    settled = before.outcome not in (Outcome.STORED, Outcome.UNMATCHED)
+    settled = before.outcome not in (ReportOutcome.STORED, ReportOutcome.UNMATCHED)
     if settled and now == (before.kind, before.bounce_class, before.hard):
         return before, before
     if is_webhook:
@@ -210,7 +216,7 @@ def apply_report(
     session: Session,
     signer: Signer,
     stored: StoredReport,
-    report: Report,
+    report: BounceReport,
     *,
     at: datetime,
     rules: Rules,
@@ -227,16 +233,16 @@ def apply_report(
     verdict = _verdict(report, found)
     effect = Effect.NOTHING
     if found.foreign:
-        outcome = Outcome.FOREIGN
+        outcome = ReportOutcome.FOREIGN
     elif not believed or found.subscriber_id is None:
-        outcome = Outcome.UNMATCHED
+        outcome = ReportOutcome.UNMATCHED
     else:
         acted = not _came_back(session, found.subscriber_id, stored.received_at)
         if acted:
             effect, acted = _act(session, stored.id, found.subscriber_id, found, report, verdict, at, rules)
-        outcome = Outcome.APPLIED if acted else Outcome.IGNORED
+        outcome = ReportOutcome.APPLIED if acted else ReportOutcome.IGNORED
     if found.basis is Basis.NONE and report.kind in (ReportKind.AUTO_REPLY, ReportKind.CHALLENGE):
-        outcome = Outcome.IGNORED
+        outcome = ReportOutcome.IGNORED
     stored.kind, stored.outcome = report.kind.value, outcome.value
     stored.issue_id, stored.subscriber_id = found.issue_id, found.subscriber_id
     named = found.recipient or (report.recipients[0] if report.recipients else None)
@@ -264,7 +270,7 @@ def _came_back(session: Session, subscriber_id: int, since: datetime) -> bool:
     )
 
 
-def _verdict(report: Report, found: Match) -> Verdict | None:
+def _verdict(report: BounceReport, found: Match) -> Verdict | None:
     """Return the verdict on the recipient that is ours, or on the only one there is."""
     if report.kind is not ReportKind.BOUNCE:
         return None
@@ -280,7 +286,7 @@ def _act(
     report_id: int,
     subscriber_id: int,
     found: Match,
-    report: Report,
+    report: BounceReport,
     verdict: Verdict | None,
     at: datetime,
     rules: Rules,
@@ -351,14 +357,14 @@ def _unsubscribe_by_mail(
     origin = Origin("mailto", note=f"report {stored.id}", issue_id=subject.issue_id or None)
     changed = unsubscribe(session, subject.subscriber_id, origin=origin, at=at)
     effect = Effect.UNSUBSCRIBED if changed else Effect.NOTHING
-    stored.kind, stored.outcome = UNSUBSCRIBE, Outcome.APPLIED.value
+    stored.kind, stored.outcome = UNSUBSCRIBE, ReportOutcome.APPLIED.value
     stored.issue_id, stored.subscriber_id = subject.issue_id or None, subject.subscriber_id
     stored.details = {"effect": effect.value}
     session.flush()
     return recorded(stored)
 
 
-def _details(report: Report, found: Match, verdict: Verdict | None, effect: Effect) -> dict[str, Any]:
+def _details(report: BounceReport, found: Match, verdict: Verdict | None, effect: Effect) -> dict[str, Any]:
     """Return what the listing shows of a report, without the empty."""
     details: dict[str, Any] = {
         "effect": effect.value,
@@ -380,7 +386,7 @@ def recorded(stored: StoredReport) -> Recorded:
     return Recorded(
         report_id=stored.id,
         kind=stored.kind,
-        outcome=Outcome(stored.outcome),
+        outcome=ReportOutcome(stored.outcome),
         effect=Effect(stored.details.get("effect", "")),
         subscriber_id=stored.subscriber_id,
         issue_id=stored.issue_id,

@@ -17,7 +17,7 @@ from mailer.bounces.boxes.configured import OpenBox, boxes_of, rules_of
 from mailer.bounces.boxes.fetch import Tally, fetch
 from mailer.bounces.boxes.imap import Imap
 from mailer.bounces.boxes.lmtp import Intake, serve
-from mailer.bounces.reading.report import Report, parse_report
+from mailer.bounces.reading.report import BounceReport, parse_report
 from mailer.bounces.reclassify import reclassify
 from mailer.bounces.record import MAX_RAW_OCTETS, Recorded, record
 from mailer.cli.app import App, Group, dry_run_option, finish, json_option, pass_app
@@ -243,7 +243,7 @@ def _told(recorded: Recorded) -> str:
     return " ".join(word for word in words if word)
 
 
-def _parsed(report: Report) -> dict[str, Any]:
+def _parsed(report: BounceReport) -> dict[str, Any]:
     return {
         "kind": report.kind.value,
         "recipients": [

@@ -16,7 +16,7 @@ from mailer.audience.subscribers import Origin, change_status, get, history
 from mailer.bounces import record as record_module
 from mailer.bounces.effects import apply_verdicts
 from mailer.bounces.reclassify import reclassify
-from mailer.bounces.record import Effect, Outcome, Recorded, Rules, record
+from mailer.bounces.record import Effect, Recorded, ReportOutcome, Rules, record
 from mailer.database.models import Delivery, StoredReport, Subscriber, SubscriberStatus
 from mailer.database.session import Database
 from mailer.replies import Verdict, judge
@@ -55,7 +55,7 @@ def test_hard_bounce_suppresses_at_once_and_fails_the_delivery(database: Databas
     ana = subscribe(database, at)
     subscribe(database, at, "bo@example.com")
     done = recorded(database, dsn(token(ana)), at)
-    assert (done.outcome, done.effect, done.hard) == (Outcome.APPLIED, Effect.SUPPRESSED, True)
+    assert (done.outcome, done.effect, done.hard) == (ReportOutcome.APPLIED, Effect.SUPPRESSED, True)
     assert status(database, ana) is SubscriberStatus.BOUNCED
     assert books(database) == {"failed": 1, "sent": 1}
     with database.reading() as session:
@@ -85,7 +85,7 @@ def test_two_reports_on_one_delivery_are_counted_once(database: Database, at: da
 def test_valid_token_that_names_another_address_changes_nothing(database: Database, at: datetime) -> None:
     ana, bo = subscribe(database, at), subscribe(database, at, "bo@example.com")
     done = recorded(database, dsn(token(ana), recipient="bo@example.com"), at)
-    assert done.outcome is Outcome.FOREIGN
+    assert done.outcome is ReportOutcome.FOREIGN
     assert {SubscriberStatus.ACTIVE} == {status(database, ana), status(database, bo)}
     assert books(database) == {"sent": 2}
 
@@ -95,19 +95,19 @@ def test_damaged_token_changes_nothing_even_if_unsigned_is_trusted(database: Dat
     good = token(ana)
     bad = ("b" if good[0] == "a" else "a") + good[1:]
     done = recorded(database, dsn(bad), at, Rules(trust_unsigned=True))
-    assert done.outcome is Outcome.UNMATCHED
+    assert done.outcome is ReportOutcome.UNMATCHED
     assert status(database, ana) is SubscriberStatus.ACTIVE
 
 
 @pytest.mark.parametrize(
     ("trust", "outcome", "standing"),
     [
-        (False, Outcome.UNMATCHED, SubscriberStatus.ACTIVE),
-        (True, Outcome.APPLIED, SubscriberStatus.BOUNCED),
+        (False, ReportOutcome.UNMATCHED, SubscriberStatus.ACTIVE),
+        (True, ReportOutcome.APPLIED, SubscriberStatus.BOUNCED),
     ],
 )
 def test_unsigned_report_acts_only_where_it_is_trusted(
-    database: Database, at: datetime, trust: bool, outcome: Outcome, standing: SubscriberStatus
+    database: Database, at: datetime, trust: bool, outcome: ReportOutcome, standing: SubscriberStatus
 ) -> None:
     ana = subscribe(database, at)
     done = recorded(database, dsn(""), at, Rules(trust_unsigned=trust))
@@ -118,7 +118,7 @@ def test_unsigned_report_acts_only_where_it_is_trusted(
 def test_message_id_of_ours_is_as_good_as_the_return_path(database: Database, at: datetime) -> None:
     ana = subscribe(database, at)
     done = recorded(database, dsn("", message_id=f"{token(ana)}@example.org"), at)
-    assert (done.outcome, done.issue_id) == (Outcome.APPLIED, ISSUE)
+    assert (done.outcome, done.issue_id) == (ReportOutcome.APPLIED, ISSUE)
     assert status(database, ana) is SubscriberStatus.BOUNCED
 
 
@@ -175,7 +175,7 @@ def test_delay_is_stored_and_nothing_else(database: Database, at: datetime) -> N
     ana = subscribe(database, at)
     late = dsn(token(ana), action="delayed", status="4.2.2", reply="452 4.2.2 Mailbox full")
     done = recorded(database, late, at)
-    assert (done.kind, done.outcome) == ("delayed", Outcome.IGNORED)
+    assert (done.kind, done.outcome) == ("delayed", ReportOutcome.IGNORED)
     assert (books(database), points(database, ana)) == ({"sent": 1}, 0.0)
 
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Final, Protocol
 
-from mailer.bounces.record import Effect, Outcome, Recorded, Rules, record_batch
+from mailer.bounces.record import Effect, Recorded, ReportOutcome, Rules, record_batch
 from mailer.database.session import Database
 from mailer.tokens import Signer
 
@@ -46,7 +46,7 @@ class Tally:
 
     read: int = 0
     duplicates: int = 0
-    outcomes: Counter[Outcome] = field(default_factory=Counter)
+    outcomes: Counter[ReportOutcome] = field(default_factory=Counter)
     effects: Counter[Effect] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
     """Mails that could not be recorded, with the reason; they stay where they are."""

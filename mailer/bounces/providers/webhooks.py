@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl
 
 from mailer.bounces.providers.signatures import Secrets, WebhookError, verify
 from mailer.bounces.providers.tables import TABLES, EventKind, Reason, WebhookEvent
-from mailer.bounces.reading.report import RecipientReport, Report, ReportKind
+from mailer.bounces.reading.report import BounceReport, RecipientReport, ReportKind
 from mailer.replies import Basis, BounceClass, ReplyClass, Verdict, judge
 
 MAX_BODY_OCTETS: Final = 4 * 1_048_576
@@ -69,14 +69,14 @@ def freeze(event: WebhookEvent) -> bytes:
     return json.dumps(frozen, ensure_ascii=False, sort_keys=True).encode("utf-8", "surrogatepass")
 
 
-def thaw(raw: bytes) -> Report:
+def thaw(raw: bytes) -> BounceReport:
     """Return the report of a stored event, by today's tables."""
     frozen = json.loads(raw)
     events = events_of(frozen["provider"], frozen["payload"])
     return as_report(next((event for event in events if event.recipient == frozen["recipient"]), events[0]))
 
 
-def as_report(event: WebhookEvent) -> Report:
+def as_report(event: WebhookEvent) -> BounceReport:
     """Return what an event reports, in the form that a mail's report has."""
     kind, event = _kind(event)
     verdict = _verdict(event) if kind is ReportKind.BOUNCE else None
@@ -91,7 +91,7 @@ def as_report(event: WebhookEvent) -> Report:
         verdict=verdict,
     )
     recipients = (recipient,) if event.recipient else ()
-    return Report(kind, recipients, (), event.message_id, event.kind.value, event.provider)
+    return BounceReport(kind, recipients, (), event.message_id, event.kind.value, event.provider)
 
 
 def _kind(event: WebhookEvent) -> tuple[ReportKind, WebhookEvent]:

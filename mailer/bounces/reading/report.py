@@ -72,7 +72,7 @@ class RecipientReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class BounceReport:
     """What one mail reports.
 
     `envelope_tokens` are the return-path tokens found, the most trustworthy first: the caller checks
@@ -106,7 +106,7 @@ _ORIGINAL_TYPES: Final = (
 _DONE: Final = frozenset({"delivered", "relayed", "expanded", "deliverable"})
 
 
-def parse_report(raw: bytes) -> Report:
+def parse_report(raw: bytes) -> BounceReport:
     """Return what a mail reports. Never raises; what makes no sense is `ORDINARY`.
 
     At most the first megabyte, 200 parts, ten levels and 1,000 recipients are read.
@@ -114,7 +114,7 @@ def parse_report(raw: bytes) -> Report:
     return _read(raw, 0)
 
 
-def _read(raw: bytes, depth: int) -> Report:
+def _read(raw: bytes, depth: int) -> BounceReport:
     mail = _Mail.read(raw)
     tokens = _tokens(mail)
     reporter = first_address(mail.headers.get("from"))
@@ -123,7 +123,7 @@ def _read(raw: bytes, depth: int) -> Report:
         return _from_ses(notification, tokens, reporter)
     if found := feedback.read(mail.headers, mail.leaves, mail.original):
         kind, feedback_type, addresses = found
-        return Report(
+        return BounceReport(
             ReportKind(kind),
             tuple(_plain_recipient(address) for address in addresses),
             tokens, message_id, feedback_type, reporter,
@@ -141,17 +141,17 @@ def _read(raw: bytes, depth: int) -> Report:
             return replace(inner, envelope_tokens=tokens or inner.envelope_tokens)
     kind = _kind(mail, facts)
     if kind is ReportKind.AUTO_REPLY:
-        return Report(
+        return BounceReport(
             kind, (_plain_recipient(reporter),) if reporter else (), tokens, message_id, "", reporter
         )
     if kind in (ReportKind.ORDINARY, ReportKind.CHALLENGE):
-        return Report(kind, (), tokens, message_id, "", reporter)
+        return BounceReport(kind, (), tokens, message_id, "", reporter)
     if kind is ReportKind.DELIVERED:
         done = tuple(_recipient(facts_of_one, reporting, None) for facts_of_one in facts)
-        return Report(kind, done, tokens, message_id, "", reporter)
+        return BounceReport(kind, done, tokens, message_id, "", reporter)
     facts = [one for one in facts if one.action not in _DONE and one.address] or _prose_facts(mail, facts)
     if not facts and not mail.is_from_system:
-        return Report(ReportKind.ORDINARY, (), tokens, message_id, "", reporter)
+        return BounceReport(ReportKind.ORDINARY, (), tokens, message_id, "", reporter)
     _enrich(facts, mail.notice)
     recipients = tuple(
         _recipient(
@@ -166,7 +166,7 @@ def _read(raw: bytes, depth: int) -> Report:
         )
         for one in facts[:MAX_RECIPIENTS]
     )
-    return Report(kind, recipients, tokens, message_id, "", reporter)
+    return BounceReport(kind, recipients, tokens, message_id, "", reporter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,7 +341,7 @@ def _recipient(one: Facts, reporting: str, verdict: Verdict | None) -> Recipient
     )
 
 
-def _from_ses(found: tuple[str, list[Facts], str], tokens: tuple[str, ...], reporter: str) -> Report:
+def _from_ses(found: tuple[str, list[Facts], str], tokens: tuple[str, ...], reporter: str) -> BounceReport:
     action, facts, message_id = found
     kind = {"failed": ReportKind.BOUNCE, "complaint": ReportKind.COMPLAINT}.get(action, ReportKind.DELIVERED)
     recipients = tuple(
@@ -349,7 +349,7 @@ def _from_ses(found: tuple[str, list[Facts], str], tokens: tuple[str, ...], repo
         for one in facts
     )
     feedback_type = "abuse" if kind is ReportKind.COMPLAINT else ""
-    return Report(kind, recipients, tokens, message_id, feedback_type, reporter)
+    return BounceReport(kind, recipients, tokens, message_id, feedback_type, reporter)
 
 
 def _plain_recipient(address: str) -> RecipientReport:

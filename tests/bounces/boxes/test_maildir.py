@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from mailer.bounces import record as record_module
 from mailer.bounces.boxes.fetch import Tally, fetch
 from mailer.bounces.boxes.maildir import Maildir
-from mailer.bounces.record import Effect, Outcome, Recorded, Rules
+from mailer.bounces.record import Effect, Recorded, ReportOutcome, Rules
 from mailer.database.models import StoredReport
 from mailer.database.session import Database
 from mailer.errors import ConfigError, StorageError
@@ -38,7 +38,7 @@ def test_mails_go_to_cur_as_seen_once_stored(database: Database, folder: Path, a
     (folder / "new" / "1.a").write_bytes(dsn(token(ana)))
     (folder / "new" / "2.b").write_bytes(b"Subject: hello\n\nNot a report.\n")
     tally = fetched(database, folder, at)
-    assert (tally.read, dict(tally.outcomes)) == (2, {Outcome.APPLIED: 1, Outcome.UNMATCHED: 1})
+    assert (tally.read, dict(tally.outcomes)) == (2, {ReportOutcome.APPLIED: 1, ReportOutcome.UNMATCHED: 1})
     assert tally.effects == {Effect.SUPPRESSED: 1}
     assert sorted(path.name for path in (folder / "cur").iterdir()) == ["1.a:2,S", "2.b:2,S"]
     assert fetched(database, folder, at).read == 0

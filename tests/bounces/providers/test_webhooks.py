@@ -24,7 +24,7 @@ from mailer.bounces.providers.signatures import Secrets, WebhookError
 from mailer.bounces.providers.tables import TABLES, EventKind
 from mailer.bounces.providers.webhooks import MAX_BODY_OCTETS, events_of, parse_webhook
 from mailer.bounces.reclassify import reclassify
-from mailer.bounces.record import Effect, Outcome, Recorded, Rules, record_events
+from mailer.bounces.record import Effect, Recorded, ReportOutcome, Rules, record_events
 from mailer.database.models import StoredReport, SubscriberStatus
 from mailer.database.session import Database
 from tests.bounces.reports import SIGNER, subscribe, token
@@ -272,7 +272,7 @@ def test_our_message_id_outranks_the_address(database: Database) -> None:
     event = {"event": "bounce", "email": "bo@example.com", "reason": "550 5.1.1 User unknown",
              "smtp-id": f"<{token(ana)}@example.org>"}  # fmt: skip
     (done,) = recorded(database, "sendgrid", [event])
-    assert done.outcome is Outcome.FOREIGN
+    assert done.outcome is ReportOutcome.FOREIGN
 
 
 def test_providers_own_suppression_is_taken_over_and_tagged(database: Database) -> None:
