@@ -7,14 +7,14 @@ import re
 import traceback
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from functools import cache, lru_cache
+from functools import cache
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from babel.dates import format_date
-from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, nodes
+from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, nodes
 from jinja2.exceptions import SecurityError
 from jinja2.sandbox import SandboxedEnvironment
 from markdown_it.token import Token
@@ -22,22 +22,19 @@ from msgspec.structs import replace
 
 from mailer.config import Brand, Newsletter
 from mailer.errors import SourceError
-from mailer.rendering.body import Frame, MailBody, PageBody, url_slots
 from mailer.rendering.edition import Edition
-from mailer.rendering.filters import FILTERS, by_language
-from mailer.rendering.html import BODY, Templates, document, palette, templates_in
-from mailer.rendering.markdown import (
-    NestingError,
-    fill_word,
-    markup,
-    parse_markdown,
-    times_seen,
-    visible_words,
-)
-from mailer.rendering.reading import reading_time
-from mailer.rendering.slots import LATE_NAMES, Slots
+from mailer.rendering.html.body import Frame, MailBody, PageBody, url_slots
+from mailer.rendering.html.document import BODY, document
+from mailer.rendering.html.palette import palette
+from mailer.rendering.html.renderer import markup
 from mailer.rendering.source import Issue, read_issue
-from mailer.rendering.text import Links, render_text, safe_lines
+from mailer.rendering.source.markdown import NestingError, parse_markdown, visible_words
+from mailer.rendering.source.reading_time import reading_time
+from mailer.rendering.templates import Templates, templates_in
+from mailer.rendering.templating.filters import FILTERS, by_language
+from mailer.rendering.templating.slots import LATE_NAMES, Slots
+from mailer.rendering.text.blocks import Links, render_text
+from mailer.rendering.text.layout import safe_lines
 
 Letter = Literal["confirmation", "welcome", "goodbye"]
 _TAGS: Final = frozenset({"if", "elif", "else", "endif", "for", "endfor"})
@@ -219,46 +216,27 @@ def _shown_date(date: datetime.date | None, locale: str) -> str:
 def _read_body(
     issue: Issue, values: Mapping[str, Any], slots: Slots, frame: Frame
 ) -> tuple[list[Token], int, str]:
-    """Return the body's tokens, the words of the issue and the reading time, which counts its own words.
-
-    The body is read once with a word in place of the time, which is then reckoned until its own words fit.
-    Where the author computes with the time, or shows braces, the body is read until both agree.
-    """
+    """Return the body's tokens, the issue's words, and the reading time, which counts its own words."""
     words_per_minute = frame.newsletter.words_per_minute
     around = len(f"{issue.title} {issue.subtitle}".split())
-    body, times = _READING_TIME.subn(_TIME_WORD, issue.body)
-    computed = "reading_time" in body or _RAW.search(body) is not None
-    source = issue.body if computed else body
-    reading = reading_time(around + len(source.split()), words_per_minute)
-    tokens: list[Token] = []
-    words = 0
+    reading = reading_time(around + len(issue.body.split()), words_per_minute)
     for _ in range(5):
-        if computed or not tokens:
-            tokens = _tokens(issue, source, {**values, "reading_time": reading}, slots, frame)
+        tokens = _tokens(issue, {**values, "reading_time": reading}, slots, frame)
         words = around + visible_words(tokens)
-        if not computed:
-            words += times_seen(tokens, _TIME_WORD) * (len(reading.split()) - 1)
-        counted = reading_time(words, words_per_minute)
-        if counted == reading or not (computed or times):
-            reading = counted
+        assumed, reading = reading, reading_time(words, words_per_minute)
+        if assumed == reading or "reading_time" not in issue.body:
             break
-        reading = counted
-    if times and not computed:
-        fill_word(tokens, _TIME_WORD, reading)
     return tokens, words, reading
 
 
-def _tokens(issue: Issue, source: str, values: Mapping[str, Any], slots: Slots, frame: Frame) -> list[Token]:
+def _tokens(issue: Issue, values: Mapping[str, Any], slots: Slots, frame: Frame) -> list[Token]:
     try:
-        return parse_markdown(_fill(issue, slots, source, values, issue.body_line), raw_html=frame.raw_html)
+        return parse_markdown(
+            _fill(issue, slots, issue.body, values, issue.body_line), raw_html=frame.raw_html
+        )
     except NestingError as error:
         place = f"{issue.path}:{issue.body_line + error.line}"
         raise SourceError(f"{place}: {error.message}", remedy=error.remedy) from error
-
-
-_READING_TIME: Final = re.compile(r"\{\{ *reading_time *\}\}")
-_RAW: Final = re.compile(r"\{%[-+]?\s*raw\b")
-_TIME_WORD: Final = "xreadingtimegoeshere"
 
 
 def _fill(issue: Issue, slots: Slots, text: str, values: Mapping[str, Any], first_line: int) -> str:
@@ -267,9 +245,10 @@ def _fill(issue: Issue, slots: Slots, text: str, values: Mapping[str, Any], firs
         return text
     language = values["newsletter"].language
     try:
-        tree, template = _compiled(language, slots.protect(_jinja(language), text, _TAGS))
+        environment = _jinja(language)
+        tree = environment.parse(slots.protect(environment, text, _TAGS))
         _check_names(tree, values)
-        return template.render(values)
+        return environment.from_string(tree).render(values)
     except TemplateSyntaxError as error:
         place = f"{issue.path}:{first_line + error.lineno - 1}"
         raise SourceError(
@@ -278,14 +257,6 @@ def _fill(issue: Issue, slots: Slots, text: str, values: Mapping[str, Any], firs
     except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
         line = first_line + _template_line(error) - 1
         raise SourceError(f"{issue.path}:{line}: {error}", remedy="correct the expression") from error
-
-
-@lru_cache(maxsize=16)
-def _compiled(language: str, source: str) -> tuple[nodes.Template, Template]:
-    """Return the tree of a template and what fills it; a body is filled until its reading time is right."""
-    environment = _jinja(language)
-    tree = environment.parse(source)
-    return tree, environment.from_string(tree)
 
 
 def _template_line(error: BaseException) -> int:
@@ -317,7 +288,8 @@ def _html(frame: Frame, values: Mapping[str, Any], body: str) -> str:
         "track_opens": frame.track_opens,
     }
     name = f"{frame.name}.mjml.j2"
-    inline_css, head_css = frame.templates.style_sheets(frame.newsletter, frame.brand, colour)
+    look = {"newsletter": frame.newsletter, "brand": frame.brand, "colour": colour}
+    inline_css, head_css = (frame.templates.render(css, look) for css in ("inline.css.j2", "head.css.j2"))
     return document(
         frame.templates.render(name, values),
         body,

@@ -15,8 +15,8 @@ from lxml import etree
 
 from mailer.config import Settings
 from mailer.delivery import editions
-from mailer.rendering.body import published_at
 from mailer.rendering.edition import Edition
+from mailer.rendering.html.body import published_at
 from mailer.rendering.lint import Report
 from mailer.rendering.message import Recipient
 from mailer.rendering.source import read_issue

@@ -22,8 +22,8 @@ from starlette.responses import Response
 from mailer.config import Newsletter
 from mailer.database.models import IssueState, StoredEdition, StoredIssue
 from mailer.database.session import Database
-from mailer.rendering.archive import article
 from mailer.rendering.edition import Edition
+from mailer.rendering.html.article import article
 from mailer.web.look import Look
 
 # Highlighted code carries its colours on its elements. There is no script, and none would run.

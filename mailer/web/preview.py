@@ -28,9 +28,9 @@ from starlette.types import ASGIApp
 from mailer.config import Brand
 from mailer.config.shipped import shipped
 from mailer.errors import MailerError
+from mailer.rendering.html.variants import Scheme, in_scheme, with_links_beside
 from mailer.rendering.lint import CHECKS, Level
 from mailer.rendering.lint.document import CLIPPED_BYTES, LARGE_BYTES
-from mailer.rendering.variants import Scheme, in_scheme, with_links_beside
 from mailer.review.viewing import Preview
 from mailer.web.changes import Changes
 from mailer.web.look import PAGES, Look

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from mailer.errors import ConfigError, MailerError
-from mailer.rendering.variants import Scheme, in_scheme
+from mailer.rendering.html.variants import Scheme, in_scheme
 from mailer.web.preview import DESKTOP_WIDTH, PHONE_WIDTH, mail_policy
 
 NAMES: Final = (

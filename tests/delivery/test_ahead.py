@@ -13,7 +13,7 @@ from mailer.delivery.ahead import Ahead
 from mailer.delivery.queue import Claimed
 from mailer.errors import RecipientError
 from mailer.rendering.message import Dkim, Recipient
-from tests.rendering.test_message import EDITION, composer
+from tests.rendering.message.test_composer import EDITION, composer
 
 AT = datetime(2026, 3, 4, 10, 0, tzinfo=UTC)
 

@@ -14,7 +14,7 @@ import pytest
 
 from mailer.config import load
 from mailer.delivery import editions
-from mailer.rendering.archive import article
+from mailer.rendering.html.article import article
 from mailer.review import viewing
 from tests.end_to_end.newsletter import PROJECT, Folder
 

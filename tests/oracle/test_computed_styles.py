@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Page
+from premailer import Premailer
 
 from mailer.config import Brand
-from mailer.rendering import inlining
 from mailer.rendering.build import build_edition, build_letter
+from mailer.rendering.html import inlining
 from mailer.rendering.source import read_issue
 from tests.conftest import PROJECT
 from tests.oracle.conftest import WIDTHS
@@ -51,8 +52,8 @@ _READ = """names => [...document.body.querySelectorAll("*")].map(element => {
 })"""
 
 
-class Kept(inlining._Inliner):
-    """The inliner, which also keeps what it is given and what it makes of it."""
+class RecordingPremailer(Premailer):  # type: ignore[misc]
+    """Premailer, which also records the document before and after."""
 
     original = ""
     inlined = ""
@@ -103,9 +104,9 @@ def html_of(name: str, tmp_path: Path, seed: Path | None) -> str:
 def test_inlining_changes_no_computed_style(
     name: str, page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    monkeypatch.setattr(inlining, "_Inliner", Kept)
+    monkeypatch.setattr(inlining, "Premailer", RecordingPremailer)
     html_of(name, tmp_path, request.getfixturevalue("seed") if name == "seed" else None)
-    before, after = styles(page, Kept.original), styles(page, Kept.inlined)
+    before, after = styles(page, RecordingPremailer.original), styles(page, RecordingPremailer.inlined)
     assert len(before[0]) > 20
     assert differences(before, after) == []
 

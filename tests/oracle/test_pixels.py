@@ -12,8 +12,8 @@ from PIL import Image, ImageChops
 from playwright.sync_api import Page
 
 from mailer.config import Brand, Newsletter
-from mailer.rendering import html as rendering
 from mailer.rendering.build import build_edition
+from mailer.rendering.html import document as rendering
 from mailer.rendering.source import read_issue
 from tests.conftest import PROJECT
 from tests.oracle.conftest import WIDTHS

@@ -18,7 +18,7 @@ from mailer.rendering.edition import InlineImage
 from mailer.rendering.message import Dkim
 from mailer.smtp import dkim
 from tests.oracle.node import node
-from tests.rendering.test_message import ANNA, AT, EDITION, composer
+from tests.rendering.message.test_composer import ANNA, AT, EDITION, composer
 
 pytestmark = pytest.mark.servers
 IMAGES = (

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mailer.config import Brand
 from mailer.rendering.colour import READABLE, contrast, mixed, readable
-from mailer.rendering.html import palette
+from mailer.rendering.html.palette import palette
 
 _COLOURS = st.integers(0, 0xFFFFFF).map(lambda value: f"#{value:06x}")
 

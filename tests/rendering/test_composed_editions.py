@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 
 from mailer.config import Brand, Newsletter
-from mailer.rendering.archive import article
 from mailer.rendering.build import Letter, build_edition, build_letter
 from mailer.rendering.edition import Edition
+from mailer.rendering.html.article import article
 from mailer.rendering.message import Composer, Dkim, Recipient
 from mailer.rendering.source import read_issue
 from mailer.smtp import dkim

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mailer.errors import RecipientError
 from mailer.rendering.edition import Edition
 from mailer.rendering.message import Message, Recipient
-from tests.rendering.test_message import ANNA, AT, EDITION, composer
+from tests.rendering.message.test_composer import ANNA, AT, EDITION, composer
 
 HOSTILE = [
     "{{7*7}}", "{% raw %}", "{{ subscriber.email }}", "x\r\nBcc: b@example.net", "x\nBcc: b@example.net",

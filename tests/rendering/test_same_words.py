@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from jinja2 import Environment
 
 from mailer.rendering.edition import Edition
-from mailer.rendering.text import columns
+from mailer.rendering.text.layout import columns
 from tests.rendering.generated import WORD, Document, documents
-from tests.rendering.test_raw_html import edition_of
+from tests.rendering.source.test_raw_html import edition_of
 
 _INLINE = frozenset({"a", "abbr", "b", "code", "em", "i", "s", "small", "span", "strong", "sub", "u"})
 _MARKS = re.compile(r"[*~`]")

@@ -9,12 +9,12 @@ from html.parser import HTMLParser
 import pytest
 
 from mailer.errors import SourceError
-from mailer.rendering import mjml as converting
-from mailer.rendering.html import BODY, document
-from mailer.rendering.markdown import MAX_NESTING
-from mailer.rendering.mjml import to_html
+from mailer.rendering.html import mjml as converting
+from mailer.rendering.html.document import BODY, document
+from mailer.rendering.html.mjml import to_html
+from mailer.rendering.source.markdown import MAX_NESTING
+from tests.rendering.html.test_mjml import mail
 from tests.rendering.test_build import TEMPLATES, edition_of
-from tests.rendering.test_mjml import mail
 
 _FRAME = (
     "<mjml><mj-head>{head}</mj-head><mj-body><mj-section><mj-column>"

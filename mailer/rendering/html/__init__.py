@@ -1,0 +1,1 @@
+"""The HTML part and the archive page."""

@@ -1,0 +1,56 @@
+"""What the public archive says of an issue: its edition as nobody in particular sees it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import quote
+
+from mailer.rendering.edition import Edition
+from mailer.rendering.message.composer import ISSUE_URLS
+from mailer.rendering.templating.sandbox import URL_MARK, Sandbox
+
+# Open Graph is read by programs that show about this much.
+_MAX_DESCRIPTION_CHARACTERS: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Article:
+    """An issue for the web. `body` is HTML; everything else is text that the page escapes."""
+
+    address: str
+    body: str
+    description: str
+    image: str
+    """The address of the first image, or empty."""
+
+
+def article(edition: Edition, *, public_url: str, language: str = "en") -> Article:
+    """Return an issue as the web shows it.
+
+    There is no subscriber: each of their fields is empty, so defaults show. What would be the reader's
+    own page is the page to subscribe; links lead where they say, uncounted.
+    Raises `SourceError` for a template that is not allowed.
+    """
+    base = public_url.rstrip("/")
+    address = f"{base}/archive/{quote(edition.slug, safe='')}"
+    urls = dict.fromkeys(ISSUE_URLS, f"{base}/subscribe") | {"view": address}
+    description = _filled(edition, edition.preheader, urls, language) or edition.subtitle
+    return Article(
+        address=address,
+        body=_filled(edition, edition.page, urls, language, html=True),
+        description=" ".join(description.split())[:_MAX_DESCRIPTION_CHARACTERS],
+        image=f"{address}/{edition.images[0].name}" if edition.images else "",
+    )
+
+
+def _filled(
+    edition: Edition, template: str, urls: dict[str, str], language: str, *, html: bool = False
+) -> str:
+    sandbox = Sandbox(edition.slug, language=language)
+    root, _ = sandbox.compile(template, "page", url_names=ISSUE_URLS, autoescape=html)
+    values: dict[str, object] = {
+        variable: urls[name] if owner == "urls" else () if name == "tags" else ""
+        for (owner, name), variable in sandbox.fields.items()
+    }
+    return URL_MARK.sub(lambda found: urls[found[1]], "".join(root(values)))

@@ -1,0 +1,28 @@
+"""Style rules moved onto the elements they match, by premailer."""
+
+from __future__ import annotations
+
+import logging
+
+import cssutils
+from premailer import Premailer
+
+
+def inlined(html: str, css: str) -> str:
+    """Return `html` with the rules of `css` in the `style` attributes of the elements they match.
+
+    `<style>` elements marked `data-premailer="ignore"` stay as they are. Nothing is fetched, from the
+    network or from disk; `css` must have no `@import`, which cssutils would follow to local files.
+    """
+    # cssutils logs every property that it does not know, and mail is full of those.
+    cssutils.log.setLevel(logging.CRITICAL)
+    result: str = Premailer(
+        html,
+        css_text=[css],
+        strip_important=False,
+        allow_network=False,
+        disable_validation=True,
+        align_floating_images=False,
+        disable_basic_attributes=["width", "height", "bgcolor", "align", "valign"],
+    ).transform(pretty_print=False)
+    return result

@@ -1,0 +1,393 @@
+"""An `Edition` and a `Recipient` become the final octets of one message and its envelope.
+
+What an issue says to everyone is encoded when the `Composer` is made; for each subscriber only the
+slots are. Composing the same edition for the same recipient and time gives the same octets, on any
+machine, so a retry repeats what the first try said.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from email.utils import format_datetime
+from typing import Final
+from urllib.parse import quote
+
+from jinja2 import TemplateError, UndefinedError
+from jinja2.utils import missing
+from markupsafe import escape
+
+from mailer.address import Envelope, check_header_text
+from mailer.config import Newsletter
+from mailer.errors import AddressError, ConfigError, RecipientError, SourceError
+from mailer.rendering.edition import Edition, InlineImage
+from mailer.rendering.message import headers, quoted_printable
+from mailer.rendering.templating.sandbox import URL_MARK, Root, Sandbox
+from mailer.tokens import Signer, Subject
+
+ISSUE_URLS: Final = ("unsubscribe", "preferences", "view", "click", "open")
+LETTER_URLS: Final = ("confirm", "unsubscribe", "preferences")
+# What one expression may put out. A million subscribers' fields are not all checked by us.
+MAX_SLOT_CHARACTERS: Final = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Dkim:
+    """How messages are signed (RFC 6376).
+
+    `relaxed_lines` brings whole lines of a body into the form that is hashed; joined lines give joined
+    forms, so that this is done once for what all messages share. `sign_digest` takes the headers and
+    the SHA-256 of that form, and returns the field or fields that go before them.
+    """
+
+    relaxed_lines: Callable[[bytes], bytes]
+    sign_digest: Callable[[bytes, bytes], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """One subscriber as templates see them. `email` is as `str(mailer.address.Address)` gives it."""
+
+    subscriber_id: int
+    email: str
+    name: str = ""
+    attributes: Mapping[str, object] = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What SMTP transmits. `content` is final: CRLF, no line beginning with a dot in the body."""
+
+    content: bytes
+    envelope: Envelope
+    message_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """An unchanging piece of a template, encoded: octets, and between them places for links."""
+
+    octets: list[bytes]
+    urls: tuple[str, ...]
+    """The link for each odd place of `octets`."""
+
+    @classmethod
+    def of(cls, static: str) -> _Shared:
+        texts = URL_MARK.split(static)
+        octets = [b"" if at % 2 else quoted_printable.encode(text) for at, text in enumerate(texts)]
+        return cls(octets, tuple(texts[1::2]))
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A message but for its signature; the pieces of its body are mostly shared with the others."""
+
+    head: bytes
+    body: list[bytes]
+    envelope: Envelope
+    message_id: str
+
+    def message(self, signature: bytes) -> Message:
+        """Return the finished message; `signature` is the fields that go before the others."""
+        return Message(b"".join([signature, self.head, b"\r\n", *self.body]), self.envelope, self.message_id)
+
+
+class Composer:
+    """Composes one edition for any number of recipients; made once per run.
+
+    `public_url` is where readers reach the pages, `bounce_domain` the domain of the envelope sender,
+    `unsubscribe_address` the mailbox for `mailto:` requests. `dkim` signs. `segment`
+    stands in Feedback-ID. A `letter` is transactional mail (confirmation, goodbye): it
+    says that a machine wrote it (RFC 3834) and offers no list to leave. `issue_id` 0 is no issue, as for
+    letters and samples: their Message-ID holds the time, since one reader may get several.
+
+    Raises `SourceError` for a template that is broken or does what is not allowed.
+    """
+
+    def __init__(
+        self,
+        edition: Edition,
+        *,
+        issue_id: int,
+        newsletter: Newsletter,
+        public_url: str,
+        bounce_domain: str,
+        unsubscribe_address: str,
+        signer: Signer,
+        dkim: Dkim | None = None,
+        segment: str = "all",
+        letter: bool = False,
+    ) -> None:
+        if letter and issue_id:
+            raise ValueError("a letter belongs to no issue")
+        self._issue_id = issue_id
+        self._letter = letter
+        self._signer = signer
+        self._dkim = dkim
+        self._slug = edition.slug
+        if str(escape(public_url)) != public_url or not public_url.isascii():
+            raise ConfigError(f"config.toml: [web] public_url {public_url!r} cannot stand in HTML as it is")
+        self._public_url = public_url.rstrip("/")
+        self._view_url = f"{self._public_url}/archive/{quote(edition.slug, safe='')}"
+        self._bounce_domain = bounce_domain
+        self._mailto = headers.mailto(unsubscribe_address)
+        self._author_domain = newsletter.author_domain
+        self._author_smtputf8 = not newsletter.author_address.isascii()
+        self._sandbox = Sandbox(edition.slug, language=newsletter.language)
+        self._shared: dict[str, _Shared] = {}
+        url_names = LETTER_URLS if letter else ISSUE_URLS
+        self._subject = self._compile(edition.subject, "subject", (), autoescape=False)
+        self._text = self._compile(_ended(edition.text), "text", url_names, autoescape=False)
+        self._html = self._compile(_ended(edition.html), "html", url_names, autoescape=True)
+        self._marked_urls = {name for shared in self._shared.values() for name in shared.urls}
+        self._needs_confirmation = "confirm" in self._marked_urls or (
+            ("urls", "confirm") in self._sandbox.fields
+        )
+        if "{" not in edition.subject:
+            _check_subject(edition.subject, edition.slug)
+        author = newsletter.author_name or newsletter.name
+        self._from = headers.mailbox("From", author, newsletter.author_address)
+        self._after_id = _list_headers(newsletter, edition.slug, segment, letter=letter)
+        boundary = "=_" + hashlib.sha256(edition.digest.encode()).hexdigest()[:32]
+        self._fixed = _mime_headers(boundary, newsletter.reply_to)
+        self._opening = _part_opening(boundary, "text/plain; charset=utf-8")
+        self._between, self._closing = _around_html(
+            boundary, () if edition.images_published else edition.images
+        )
+        self._relaxed: dict[bytes, bytes] = {}
+        """From a shared piece of the body to the form of it that DKIM hashes."""
+        if dkim is not None:
+            pieces = [octets for shared in self._shared.values() for octets in shared.octets]
+            pieces += [self._opening, self._between, self._closing]
+            self._relaxed = {piece: dkim.relaxed_lines(piece) for piece in pieces}
+        self._date: tuple[datetime | None, bytes] = (None, b"")
+        self._last_subject: tuple[str, bytes] = ("", b"")
+
+    @property
+    def signs(self) -> bool:
+        """Whether messages are signed."""
+        return self._dkim is not None
+
+    def compose(self, recipient: Recipient, at: datetime) -> Message:
+        """Return the message for one recipient, dated `at` (aware; whole seconds are used).
+
+        Raises what `draft` raises.
+        """
+        draft = self.draft(recipient, at)
+        return draft.message(self.signature(draft))
+
+    def signature(self, draft: Draft) -> bytes:
+        """Return the signature of a draft, or nothing; any thread may ask for it."""
+        if self._dkim is None:
+            return b""
+        relaxed, relax = self._relaxed, self._dkim.relaxed_lines
+        # A body of ours never ends in an empty line, the one thing in which lines are not hashed alone.
+        lines = b"".join([relaxed.get(piece) or relax(piece) for piece in draft.body])
+        return self._dkim.sign_digest(draft.head, hashlib.sha256(lines).digest())
+
+    def draft(self, recipient: Recipient, at: datetime) -> Draft:
+        """Return the message for one recipient, all but signed.
+
+        Raises `RecipientError` if this subscriber's data cannot fill the templates: a field without
+        a default is missing, a value has another type than the template needs, or is far too long.
+        """
+        subject = Subject(self._issue_id, recipient.subscriber_id)
+        try:
+            address = headers.recipient_address(recipient.email)
+        except AddressError as error:
+            raise RecipientError(error.message, field="subscriber.email") from error
+        link, path = self._signer.link(subject), self._signer.return_path(subject)
+        urls = self._urls(subject, link)
+        values = self._values(recipient, urls)
+        try:
+            subject_line = self._subject_line("".join(self._subject(values)))
+            encoded_urls = {name: quoted_printable.encode(urls[name]) for name in self._marked_urls}
+            body = [self._opening]
+            self._fill(self._text, values, encoded_urls, body)
+            body.append(self._between)
+            self._fill(self._html, values, encoded_urls, body)
+            body.append(self._closing)
+        except UndefinedError as error:
+            name = self._sandbox.field_of(str(error))
+            raise RecipientError(
+                f"{self._slug}: '{name}' is missing for subscriber {recipient.subscriber_id}",
+                field=name,
+                remedy=f'write {{{{ {name} | default("…") }}}} or fill the field',
+            ) from error
+        except (TemplateError, TypeError, ValueError, ArithmeticError) as error:
+            raise RecipientError(
+                f"{self._slug}: the data of subscriber {recipient.subscriber_id} do not fit: {error}",
+                field="subscriber",
+            ) from error
+        local = f"{path}.{int(at.timestamp() * 1_000_000):x}" if self._issue_id == 0 else path
+        message_id = f"<{local}@{self._author_domain}>"
+        head = [
+            self._dated(at),
+            self._from,
+            headers.mailbox("To", recipient.name, address),
+            subject_line,
+            f"Message-ID: {message_id}\r\n".encode("ascii"),
+            self._after_id,
+            b"" if self._letter else self._list_unsubscribe(link),
+            self._fixed,
+        ]
+        return Draft(
+            b"".join(head),
+            body,
+            Envelope(
+                f"b.{path}@{self._bounce_domain}", address, self._author_smtputf8 or not address.isascii()
+            ),
+            message_id,
+        )
+
+    def _compile(self, source: str, part: str, url_names: tuple[str, ...], *, autoescape: bool) -> Root:
+        root, statics = self._sandbox.compile(source, part, url_names=url_names, autoescape=autoescape)
+        self._shared.update((static, _Shared.of(static)) for static in statics)
+        return root
+
+    def _fill(
+        self, root: Root, values: Mapping[str, object], urls: Mapping[str, bytes], body: list[bytes]
+    ) -> None:
+        """Add the pieces of a part to `body`; `urls` are the reader's links, encoded."""
+        shared_pieces = self._shared
+        for piece in root(values):
+            if (shared := shared_pieces.get(piece)) is not None:
+                octets = shared.octets
+                if shared.urls:
+                    octets = octets.copy()
+                    octets[1::2] = [urls[name] for name in shared.urls]
+                body += octets
+            elif len(piece) > MAX_SLOT_CHARACTERS:
+                raise ValueError(f"a value is longer than {MAX_SLOT_CHARACTERS} characters")
+            else:
+                body.append(quoted_printable.encode(piece))
+
+    def _urls(self, subject: Subject, link: str) -> dict[str, str]:
+        url = self._public_url
+        urls = {"unsubscribe": f"{url}/u/{link}", "preferences": f"{url}/p/{link}"}
+        if self._letter:
+            if self._needs_confirmation:
+                urls["confirm"] = f"{url}/confirm/{self._signer.confirmation(subject)}"
+            return urls
+        urls["view"] = self._view_url
+        urls["click"] = f"{url}/c/{link}"
+        urls["open"] = f"{url}/o/{link}.gif"
+        return urls
+
+    def _values(self, recipient: Recipient, urls: Mapping[str, str]) -> dict[str, object]:
+        values: dict[str, object] = {}
+        for (owner, name), variable in self._sandbox.fields.items():
+            value: object
+            if owner == "urls":
+                value = urls[name]
+            elif name == "name":
+                value = recipient.name
+            elif name == "email":
+                value = recipient.email
+            elif name == "tags":
+                value = recipient.tags
+            else:
+                value = recipient.attributes.get(name)
+            values[variable] = missing if value is None else value
+        return values
+
+    def _dated(self, at: datetime) -> bytes:
+        # Read once: another thread may compose with this one, and must not change what is returned.
+        known, line = self._date
+        if known != at:
+            if at.tzinfo is None:
+                raise ValueError("the time of a message must be aware")
+            line = f"Date: {format_datetime(at)}\r\n".encode("ascii")
+            self._date = (at, line)
+        return line
+
+    def _subject_line(self, subject: str) -> bytes:
+        known, line = self._last_subject
+        if known != subject:
+            line = headers.unstructured("Subject", subject)
+            self._last_subject = (subject, line)
+        if not subject.strip():
+            raise ValueError("the subject is empty")
+        return line
+
+    def _list_unsubscribe(self, link: str) -> bytes:
+        # The token is base64url, which URLs hold as it is.
+        return (
+            f"List-Unsubscribe: <{self._public_url}/u/{link}>,\r\n <{self._mailto}?subject={link}>\r\n"
+        ).encode("ascii")
+
+
+def list_id(newsletter: Newsletter) -> str:
+    """Return the List-Id (RFC 2919): the configured one, or the name's letters under the author's domain."""
+    if newsletter.list_id:
+        return newsletter.list_id
+    label = re.sub(r"[^a-z0-9]+", "-", newsletter.name.lower()).strip("-")[:63].strip("-")
+    return f"{label or 'newsletter'}.{newsletter.author_domain}"
+
+
+def _list_headers(newsletter: Newsletter, slug: str, segment: str, *, letter: bool) -> bytes:
+    if letter:
+        return b"Auto-Submitted: auto-generated\r\n"
+    identifier = list_id(newsletter)
+    if len(identifier) > 255:
+        raise SourceError("config.toml: [newsletter] list_id is longer than 255 octets (RFC 2919)")
+    # Gmail wants a constant of 5 to 15 characters last, and nothing that names the reader.
+    sender = re.sub(r"[^a-z0-9]", "", newsletter.author_domain)[:15]
+    sender = sender if len(sender) >= 5 else f"{sender}newsletter"[:15]
+    labels = [re.sub(r"[^A-Za-z0-9._-]+", "-", label)[:60] for label in (slug, segment)]
+    return (
+        f"List-Id: <{identifier}>\r\nFeedback-ID: {labels[0]}:{labels[1]}:weekly:{sender}\r\n"
+        "List-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n"
+    ).encode("ascii")
+
+
+def _mime_headers(boundary: str, reply_to: str) -> bytes:
+    return (headers.mailbox("Reply-To", "", reply_to) if reply_to else b"") + (
+        f'MIME-Version: 1.0\r\nContent-Type: multipart/alternative;\r\n boundary="{boundary}"\r\n'
+    ).encode("ascii")
+
+
+def _part_opening(boundary: str, content_type: str, encoding: str = "quoted-printable") -> bytes:
+    return (
+        f"--{boundary}\r\nContent-Type: {content_type}\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n"
+    ).encode("ascii")
+
+
+def _around_html(boundary: str, images: tuple[InlineImage, ...]) -> tuple[bytes, bytes]:
+    """Return what stands before and after the HTML; with images that is a multipart/related (RFC 2387)."""
+    html = "text/html; charset=utf-8"
+    if not images:
+        return b"\r\n" + _part_opening(boundary, html), f"\r\n--{boundary}--\r\n".encode("ascii")
+    inner = boundary + "_r"
+    before = (
+        f'\r\n--{boundary}\r\nContent-Type: multipart/related; type="text/html";\r\n'
+        f' boundary="{inner}"\r\n\r\n'
+    ).encode("ascii") + _part_opening(inner, html)
+    after = [b"\r\n"]
+    for image in images:
+        for text in (image.content_id, image.media_type):
+            if not re.fullmatch(r"[\x21-\x3b=\x3f-\x7e]+", text):
+                raise SourceError(f"'{text[:80]!r}' cannot identify an image in a message")
+        after += [
+            f"--{inner}\r\nContent-Type: {image.media_type}\r\nContent-Transfer-Encoding: base64\r\n"
+            f"Content-ID: <{image.content_id}>\r\nContent-Disposition: inline\r\n\r\n".encode("ascii"),
+            base64.encodebytes(image.content).replace(b"\n", b"\r\n"),
+        ]
+    after.append(f"--{inner}--\r\n\r\n--{boundary}--\r\n".encode("ascii"))
+    return before, b"".join(after)
+
+
+def _check_subject(subject: str, place: str) -> None:
+    try:
+        check_header_text(subject, field="subject")
+    except AddressError as error:
+        raise SourceError(f"{place}: {error.message}", remedy="take it out of the issue") from error
+
+
+def _ended(text: str) -> str:
+    return text if text.endswith("\n") else text + "\n"

@@ -1,0 +1,1 @@
+"""Two-stage Jinja rendering: once for the issue, once for each subscriber."""

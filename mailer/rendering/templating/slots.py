@@ -1,0 +1,225 @@
+"""Jinja in two times: what the issue knows is filled now, what differs per subscriber waits.
+
+A construct that names `subscriber` or `urls` is replaced by an inert word before Markdown, MJML and
+the inliner see it, and put back afterwards. The word is made from the construct's own text, so the
+same source always gives the same words, in any order and any process.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Final
+
+from jinja2 import Environment, TemplateSyntaxError, nodes
+
+from mailer.rendering.templating.sandbox import check_construct
+
+LATE_NAMES: Final = frozenset({"subscriber", "urls"})
+URL_NAMES: Final = ("unsubscribe", "preferences", "view", "click", "open", "confirm")
+# The last letter says how the slot is put back: e(xpression), t(ag), u(rl-encoded expression).
+SLOT: Final = re.compile(r"xslot[0-9a-f]{12}[etu]")
+TAG: Final = re.compile(r"xslot[0-9a-f]{12}t")
+TAG_LINE: Final = re.compile(r"(?:xslot[0-9a-f]{12}t[ \t]*)+")
+_TAG_COMMENT: Final = re.compile(r"<!--(xslot[0-9a-f]{12}t)-->")
+_OPENING: Final = {"if": "endif", "for": "endfor"}
+
+Piece = tuple[int, str, str]
+
+
+@dataclass(slots=True)
+class Slots:
+    """The constructs that wait, by their word."""
+
+    late: dict[str, str] = field(default_factory=dict)
+
+    def add(self, construct: str, kind: str = "e") -> str:
+        """Return the word that stands for `construct` from now on."""
+        stem = "xslot" + blake2b(construct.encode(), digest_size=6).hexdigest()
+        self.late[stem] = construct
+        return stem + kind
+
+    def protect(self, environment: Environment, source: str, tags: frozenset[str] | None = None) -> str:
+        """Return `source` with every late construct replaced by its word; lines stay lines.
+
+        `tags` are the block tags that `source` may use (None: all that Jinja has). Raises
+        `TemplateSyntaxError` with the line for what is broken, unknown, or mixes both times.
+        """
+        if "{" not in source or (tags is None and not _may_be_late(source, LATE_NAMES)):
+            return source
+        out: list[str] = []
+        open_tags: list[tuple[str, bool, frozenset[str]]] = []
+        for pieces in _constructs(environment, source):
+            line, kind, _ = pieces[0]
+            text = "".join(value for _, _, value in pieces)
+            late_names = LATE_NAMES.union(*(names for _, _, names in open_tags))
+            if kind == "variable_begin":
+                late = _is_late(environment, text, late_names, line)
+                out.append(self.add(_lenient_default(pieces)) if late else text)
+            elif kind == "block_begin":
+                late = _tag(environment, pieces, text, tags, open_tags, late_names)
+                out.append(self.add(_lenient_default(pieces), "t") if late else text)
+            else:
+                out.append(text)
+        return "".join(out)
+
+    def restore(self, text: str) -> str:
+        """Return `text` as a Jinja template: words become constructs, other braces stay literal."""
+        text = _TAG_COMMENT.sub(r"\1", text)
+        out: list[str] = []
+        at = 0
+        for found in SLOT.finditer(text):
+            construct = self.late.get(found[0][:-1])
+            if construct is None:
+                continue
+            out.append(_literal(text[at : found.start()]))
+            if found[0][-1] == "u" and construct.startswith("{{"):
+                construct = f"{{{{ ({construct[2:-2].strip()}) | string | urlencode }}}}"
+            out.append(construct)
+            at = found.end()
+        out.append(_literal(text[at:]))
+        return "".join(out)
+
+    def is_url(self, word: str) -> bool:
+        """Whether `word` stands for one of the reader's own links, which come encoded."""
+        return bool(re.fullmatch(r"\{\{\s*urls\.\w+\s*\}\}", self.late.get(word[:-1], "")))
+
+    def step(self, word: str) -> int:
+        """Return 1 if `word` stands for a tag that begins a block, -1 for one that ends it, else 0."""
+        tag = re.match(r"\{%[-+]?\s*(end)?(\w+)", self.late.get(word[:-1], ""))
+        if tag is None:
+            return 0
+        return -1 if tag[1] else int(tag[2] in _OPENING)
+
+
+def _literal(text: str) -> str:
+    return re.sub(r"\{(?=[{%#]|\Z)", "{{ '{' }}", text)
+
+
+def _constructs(environment: Environment, source: str) -> Iterator[list[Piece]]:
+    """Yield the runs of lexer pieces that make one construct, or one stretch of plain text."""
+    run: list[Piece] = []
+    ends = {"variable_begin": "variable_end", "block_begin": "block_end", "raw_begin": "raw_end"}
+    until = ""
+    for line, kind, value in environment.lex(source):
+        run.append((line, kind, value))
+        if not until:
+            until = ends.get(kind, "")
+        if not until or kind == until:
+            yield run
+            run, until = [], ""
+    if run:
+        yield run
+
+
+def _may_be_late(text: str, late_names: frozenset[str]) -> bool:
+    """Whether a late name stands in `text` at all; parsing, which tells for sure, takes far longer."""
+    return any(name in text for name in late_names)
+
+
+def _is_late(environment: Environment, text: str, late_names: frozenset[str], line: int) -> bool:
+    if not _may_be_late(text, late_names):
+        return False
+    try:
+        tree = environment.parse(text)
+    except TemplateSyntaxError as error:
+        raise TemplateSyntaxError(error.message or "broken expression", line) from error
+    found = list(tree.find_all(nodes.Name))
+    names = {name.name for name in found} - {name.name for name in found if name.ctx == "store"}
+    late = names & late_names
+    if not late:
+        return False
+    if early := names - late_names:
+        raise TemplateSyntaxError(
+            f"'{min(late)}' differs per subscriber and '{min(early)}' does not: "
+            "one expression cannot use both",
+            line,
+        )
+    (loop_variable,) = late_names - LATE_NAMES - {"loop"} or {None}
+    try:
+        check_construct(tree, URL_NAMES, loop_variable)
+    except TemplateSyntaxError as error:
+        raise TemplateSyntaxError(error.message or "broken expression", line + error.lineno - 1) from error
+    return True
+
+
+def _tag(
+    environment: Environment,
+    pieces: list[Piece],
+    text: str,
+    tags: frozenset[str] | None,
+    open_tags: list[tuple[str, bool, frozenset[str]]],
+    late_names: frozenset[str],
+) -> bool:
+    """Whether this block tag waits; keeps `open_tags` for the tags that close it."""
+    line = pieces[0][0]
+    tag = next((value for _, kind, value in pieces if kind == "name"), "")
+    if tags is not None and tag not in tags:
+        raise TemplateSyntaxError(f"'{tag}' cannot be used here; known are {', '.join(sorted(tags))}", line)
+    if tag in ("endif", "endfor"):
+        if not open_tags or _OPENING[open_tags[-1][0]] != tag:
+            raise TemplateSyntaxError(f"'{tag}' closes nothing", line)
+        return open_tags.pop()[1]
+    if tag == "else" and open_tags:
+        return open_tags[-1][1]
+    if tag == "elif" and open_tags:
+        whole = re.sub(r"elif", "if", text, count=1) + "{% endif %}"
+        late = _is_late(environment, whole, late_names, line)
+        if late != open_tags[-1][1]:
+            raise TemplateSyntaxError(
+                "'if' and its 'elif' must both be about the subscriber, or neither", line
+            )
+        return late
+    if tag in _OPENING:
+        late = _is_late(environment, text + "{% " + _OPENING[tag] + " %}", late_names, line)
+        bound: set[str] = set()
+        if late and tag == "for":
+            names = [value for _, kind, value in pieces if kind == "name"]
+            bound = {"loop", *names[1 : names.index("in")]} if "in" in names else set()
+        open_tags.append((tag, late, frozenset(bound)))
+        return late
+    if any(kind == "name" and value in late_names for _, kind, value in pieces):
+        raise TemplateSyntaxError(f"'{tag}' cannot use what differs per subscriber", line)
+    return False
+
+
+def _lenient_default(pieces: list[Piece]) -> str:
+    """Return the construct's source, `default(x)` made to stand in for empty values too.
+
+    A subscriber without a name has an empty one, and the author who writes
+    `default("friend")` means that case as well.
+    """
+    out: list[str] = []
+    calls: list[bool] = []
+    significant: list[str] = []
+    for _, kind, value in pieces:
+        if kind in ("variable_begin", "block_begin"):
+            value = value[:2]
+        elif kind in ("variable_end", "block_end"):
+            value = value.strip()[-2:]
+        elif value == "(":
+            is_default = significant[-2:] in (["|", "default"], ["|", "d"])
+            calls.append(is_default)
+        elif value == ")" and calls and calls.pop() and significant[-1] != "(":
+            value = ", true)" if not _has_second(significant) else ")"
+        if kind != "whitespace":
+            significant.append(value)
+        out.append(" " if kind == "whitespace" else value)
+    return "".join(out)
+
+
+def _has_second(significant: list[str]) -> bool:
+    """Whether the call that is about to close already has a second argument."""
+    depth = 0
+    for value in reversed(significant):
+        if value in (")", "]", "}"):
+            depth += 1
+        elif value in ("(", "[", "{"):
+            if depth == 0:
+                return False
+            depth -= 1
+        elif value == "," and depth == 0:
+            return True
+    return False

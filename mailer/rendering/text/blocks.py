@@ -1,0 +1,278 @@
+"""The plain-text part, written from the Markdown tokens and not from the HTML."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from html import unescape
+from typing import Final
+
+from markdown_it.token import Token
+from markdown_it.tree import SyntaxTreeNode
+
+from mailer.rendering.source.markdown import VOICES, call_out_title, footnote_number, is_button
+from mailer.rendering.source.raw_html import ends_line, plain
+from mailer.rendering.templating.slots import SLOT, TAG
+from mailer.rendering.text.layout import BLANKS, JOINT, WIDTH, columns, heading, safe_lines, wrap
+
+# The narrowest that text inside quotes and lists may become.
+_LEAST_WIDTH: Final = 30
+# How many columns wider than text a table may be.
+_TABLE_EXCESS: Final = 4
+
+
+@dataclass(slots=True)
+class Links:
+    """The destinations of a text, numbered from 1 in order of appearance.
+
+    `shown` makes of a destination what stands in the text.
+    """
+
+    shown: Callable[[str], str] = str
+    step: Callable[[str], int] = lambda word: 0
+    """Whether a block tag begins a condition (1), ends one (-1), or neither."""
+    urls: dict[str, int] = field(default_factory=dict)
+    open: list[str] = field(default_factory=list)
+    """Destinations of links, written as HTML, that have begun and not ended."""
+    depth: int = 0
+    """In how many conditions the text stands that is being written."""
+
+    def number(self, url: str) -> int:
+        """Return the number of `url`, the same each time."""
+        return self.urls.setdefault(self.shown(url), len(self.urls) + 1)
+
+    def joined(self, text: str) -> str:
+        """Return `text` with the blanks inside conditions as joints.
+
+        A line end there would go with the condition, and leave one long line of two.
+        """
+        out, at = [], 0
+        for tag in TAG.finditer(text):
+            out += [text[at : tag.start()].replace(" ", JOINT if self.depth else " "), tag[0]]
+            self.depth = max(0, self.depth + self.step(tag[0]))
+            at = tag.end()
+        return "".join([*out, text[at:].replace(" ", JOINT if self.depth else " ")])
+
+    def listed(self) -> str:
+        """Return the list for the end: one line each, never broken."""
+        return "\n".join(f"[{number}] {url}" for url, number in self.urls.items())
+
+
+def render_text(tokens: Sequence[Token], links: Links) -> str:
+    """Return the body as text: lines up to `WIDTH` columns where words allow, links as `label [n]`.
+
+    A URL is never broken, nor a word, except between wide characters (UAX 11), which count two.
+    """
+    return safe_lines(_blocks(SyntaxTreeNode(tokens).children, WIDTH, links).replace(JOINT, " "))
+
+
+def _blocks(nodes: Iterable[SyntaxTreeNode], width: int, links: Links, tight: bool = False) -> str:
+    """Return blocks one under the other; a block tag clings to what follows it."""
+    out: list[str] = []
+    pending = ""
+    for node in nodes:
+        if node.type == "slot_line":
+            pending += "".join(SLOT.findall(node.content))
+            continue
+        block = _block(node, width, links)
+        if not block.strip():
+            continue
+        out.append(pending + block)
+        out.append("\n" if tight else "\n\n")
+        pending = ""
+    text = "".join(out)
+    return text + pending if pending else text.rstrip("\n")
+
+
+def _block(node: SyntaxTreeNode, width: int, links: Links) -> str:
+    if node.type == "heading":
+        return heading(_inline(node.children[0], links), node.tag, width)
+    if node.type == "paragraph":
+        return "\n".join(wrap(_inline(node.children[0], links), width))
+    if node.type in ("fence", "code_block"):
+        return _code(node.content.rstrip("\n"), width)
+    if node.type == "blockquote":
+        return _within("> ", "> ", width, lambda room: _blocks(node.children, room, links), blank=">")
+    if node.type in ("bullet_list", "ordered_list"):
+        return _list(node, width, links)
+    if node.type == "hr":
+        return "* * *"
+    if node.type == "table":
+        return _table(node, width, links)
+    if node.type == "html_block":
+        return "\n".join(wrap(plain(node.content, links.number), width))
+    if node.type.removeprefix("container_") in VOICES:
+        return _voice(node, width, links)
+    if node.type.startswith("container_"):
+        return _within("| ", "| ", width, lambda room: _call_out(node, room, links), blank="|")
+    if node.type == "footnote":
+        mark = f"({footnote_number(_opening(node))}) "
+        return _within(mark, " " * len(mark), width, lambda room: _blocks(node.children, room, links))
+    return _blocks(node.children, width, links)
+
+
+def _within(first: str, rest: str, width: int, body: Callable[[int], str], *, blank: str = "") -> str:
+    """Return what `body` gives for the width that is left, behind `first`, and `rest` on later lines.
+
+    Too deep inside other blocks for words to have room, the mark stands alone above.
+    """
+    if width - len(first) < _LEAST_WIDTH:
+        return f"{first.rstrip()}\n{body(width)}"
+    return _indented(body(width - len(first)), first, rest, blank=blank)
+
+
+def _call_out(node: SyntaxTreeNode, width: int, links: Links) -> str:
+    title = "\n".join(wrap(call_out_title(_opening(node)), width))
+    return f"{title}\n\n{_blocks(node.children, width, links)}"
+
+
+def _code(content: str, width: int) -> str:
+    """Return code indented; a line too long is broken at blanks, and goes on further in."""
+    lines = []
+    for line in content.split("\n"):
+        lines += [line] if columns(line) <= width - 4 else _broken(line, width - 4)
+    return _indented("\n".join(lines), "    ", "    ")
+
+
+def _broken(line: str, width: int) -> list[str]:
+    indent = len(line) - len(line.lstrip())
+    room = max(0, width - _LEAST_WIDTH)
+    lines = [" " * min(indent, room)]
+    further = " " * min(indent + 4, room)
+    for part in re.findall(r"\s*\S+", line[indent:]):
+        if lines[-1].strip() and columns(lines[-1] + part) > width:
+            lines.append(further + part.lstrip())
+        else:
+            lines[-1] += part
+    return lines
+
+
+def _voice(node: SyntaxTreeNode, width: int, links: Links) -> str:
+    """Return what somebody asks or answers: below the name, or a question after a dash."""
+    if who := "\n".join(wrap(call_out_title(_opening(node)), width)):
+        return f"{who}\n" + _within("  ", "  ", width, lambda room: _blocks(node.children, room, links))
+    if node.type == "container_question":
+        return _within("– ", "  ", width, lambda room: _blocks(node.children, room, links))
+    return _blocks(node.children, width, links)
+
+
+def _opening(node: SyntaxTreeNode) -> Token:
+    assert node.nester_tokens is not None
+    return node.nester_tokens.opening
+
+
+def _list(node: SyntaxTreeNode, width: int, links: Links) -> str:
+    number = int(node.attrs.get("start", 1))
+    first = node.children[0].children if node.children else []
+    tight = any(
+        child.type == "paragraph" and child.hidden for item in node.children for child in item.children
+    )
+    items = []
+    for item in node.children:
+        mark = "- " if node.type == "bullet_list" else f"{number}. "
+        inside = partial(_blocks, item.children, links=links, tight=tight)
+        items.append(_within(mark, " " * len(mark), width, inside))
+        number += 1
+    return ("\n" if tight or not first else "\n\n").join(items)
+
+
+def _indented(text: str, first: str, rest: str, *, blank: str = "") -> str:
+    lines = text.split("\n")
+    marked = [(rest + line if line else blank) for line in lines]
+    marked[0] = first + lines[0] if lines[0] else first.rstrip()
+    return "\n".join(marked)
+
+
+def _table(node: SyntaxTreeNode, width: int, links: Links) -> str:
+    """Return aligned columns if they fit, else each row as a line, else each row as a paragraph."""
+    cells = [row.children for part in node.children for row in part.children]
+    rows = [[BLANKS.sub(" ", _inline(cell.children[0], links)) for cell in row] for row in cells]
+    sizes = [max(3, *(columns(row[i]) for row in rows)) for i in range(len(rows[0]))]
+    if sum(sizes) + 2 * (len(sizes) - 1) <= width + _TABLE_EXCESS:
+        sides = [str(cell.attrs.get("style", "")).removeprefix("text-align:") for cell in cells[0]]
+        lines = ["  ".join(map(_filled_up, row, sizes, sides)) for row in rows]
+        lines.insert(1, "  ".join("-" * size for size in sizes))
+        return "\n".join(line.rstrip() for line in lines)
+    lines = [" | ".join(filter(None, row)) for row in rows]
+    longest = max(map(columns, lines))
+    if longest > width:
+        return "\n\n".join("\n".join(wrap(line, width)) for line in lines)
+    return "\n".join([lines[0], "-" * longest, *lines[1:]])
+
+
+def _filled_up(cell: str, size: int, side: str) -> str:
+    """Return `cell` as wide as its column, at the `side` that the author chose."""
+    missing = size - columns(cell)
+    before = {"right": missing, "center": missing // 2}.get(side, 0)
+    return " " * before + cell + " " * (missing - before)
+
+
+def _inline(node: SyntaxTreeNode, links: Links) -> str:
+    if node.type == "text":
+        return links.joined(node.content.replace("\n", " "))
+    if node.type == "softbreak":
+        return links.joined(" ")
+    if node.type == "hardbreak":
+        return "\n"
+    if node.type == "code_inline":
+        return f"`{node.content}`"
+    if node.type == "image":
+        shown = (f"[{node.content}]" if node.content else "", str(node.attrs.get("title") or ""))
+        return "\n".join(filter(None, shown))
+    if node.type == "html_inline":
+        return _html_tag(node.content, links)
+    if node.type == "footnote_ref":
+        return f"{JOINT}({int(node.meta['id']) + 1})"
+    if node.type == "inline":
+        links.depth = 0
+        if _only_buttons(node):
+            return "\n".join(_button(child, links) for child in node.children if child.type == "link")
+    inner = "".join(_inline(child, links) for child in node.children)
+    if node.type == "em" or node.type == "strong":
+        return f"*{inner}*" if inner.strip() else inner
+    if node.type == "s":
+        return f"~{inner}~"
+    if node.type == "link":
+        return _link(node, inner, links)
+    return inner
+
+
+def _only_buttons(node: SyntaxTreeNode) -> bool:
+    """Whether a line is one button or several, each of which gets lines of its own."""
+    links = [child for child in node.children if child.type == "link"]
+    others = (child for child in node.children if child.type not in ("link", "softbreak"))
+    return (
+        bool(links)
+        and all(is_button(_opening(link)) for link in links)
+        and all(child.type in ("hardbreak", "text") and not child.content.strip() for child in others)
+    )
+
+
+def _button(node: SyntaxTreeNode, links: Links) -> str:
+    label = "".join(_inline(child, links) for child in node.children)
+    return f"{label}:\n{links.shown(str(node.attrs.get('href', '')))}"
+
+
+def _html_tag(tag: str, links: Links) -> str:
+    """Return what one tag of the author's HTML is in text: a line end, the number of a link, or nothing."""
+    if ends_line(tag):
+        return "\n"
+    if tag.lower().startswith("</a") and links.open:
+        return f"{JOINT}[{links.number(links.open.pop())}]"
+    if found := _LINK_TAG.search(tag):
+        links.open.append(unescape(found[1] or found[2]))
+    return ""
+
+
+_LINK_TAG: Final = re.compile(r"""(?i)<a\s[^>]*?href\s*=\s*(?:"([^"]*)"|'([^']*)')""")
+
+
+def _link(node: SyntaxTreeNode, label: str, links: Links) -> str:
+    url = str(node.attrs.get("href", ""))
+    if not url or url.startswith("#"):
+        return label
+    if label in (url, url.removeprefix("mailto:")):
+        return links.shown(url).removeprefix("mailto:")
+    return f"{label}{JOINT}[{links.number(url)}]"
