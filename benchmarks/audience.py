@@ -56,7 +56,7 @@ def measure(options: Namespace) -> Iterator[Figure]:
         yield _figure(f"import {options.rows:,} rows", ours, peer, _IMPORT_BAR)
         yield _figure(f"count a segment of {options.rows:,}", *_segment(database, folder), _SEGMENT_BAR)
         yield _figure(f"export {options.rows:,} rows", *_export(database, folder), _EXPORT_BAR)
-        database.engine.dispose()
+        database.close()
         yield _memory(folder, source, options.rows)
 
 

@@ -145,5 +145,5 @@ def _record(number: int) -> float:
         used = (time.process_time_ns() - began) / 1000
         with database.reading() as session:
             assert queue.books(session, issue.id).sent == number
-        database.engine.dispose()
+        database.close()
     return used

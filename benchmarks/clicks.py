@@ -48,7 +48,7 @@ def measure(options: argparse.Namespace) -> Iterator[Figure]:
         # The server has ended, and with it whatever waited was written.
         with database.reading() as session:
             counted = session.scalar(select(func.count()).select_from(Event)) or 0
-        database.engine.dispose()
+        database.close()
     if counted < sum(one.requests - one.errors for one in ours):
         raise RuntimeError(f"{counted} of {sum(one.requests for one in ours)} clicks were counted")
     best, other = max(one.per_second for one in ours), max(one.per_second for one in peer)

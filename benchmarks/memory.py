@@ -94,7 +94,7 @@ def _peak(folder: Path, port: int, number: int, *, seconds: float | None) -> tup
     (folder / "key.pem").write_bytes(generate_key("rsa"))
     (folder / "key.pem").chmod(0o600)
     database = database_of(folder, number)
-    database.engine.dispose()
+    database.close()
     command = [sys.executable, "-m", "mailer", "send", "1", "--yes", "--quiet", "-C", str(folder)]
     running = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     if seconds is not None:
@@ -102,7 +102,7 @@ def _peak(folder: Path, port: int, number: int, *, seconds: float | None) -> tup
     used = _ended(running, seconds)
     with database.reading() as session:
         books = queue.books(session, 1)
-    database.engine.dispose()
+    database.close()
     # Linux counts in KiB, macOS in octets.
     return used.ru_maxrss / (1024.0 if sys.platform == "linux" else 1024.0**2), books
 

@@ -153,7 +153,7 @@ def _sending(folder: Path) -> Iterator[None]:
     finally:
         running.send_signal(signal.SIGTERM)
         running.wait()
-        database.engine.dispose()
+        database.close()
 
 
 def subscribers(folder: Path, count: int) -> Database:

@@ -177,7 +177,7 @@ def _send(folder: Path, number: int) -> tuple[float, float]:
                 for n in range(number)
             ],
         )
-    database.engine.dispose()
+    database.close()
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.perf_counter()
     subprocess.run(

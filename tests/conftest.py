@@ -62,7 +62,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
     made = Database(url, folder=tmp_path)
     made.open()
     yield made
-    made.engine.dispose()
+    made.close()
 
 
 @pytest.fixture

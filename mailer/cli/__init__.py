@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import os
@@ -111,8 +112,13 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """Run the command line and return the exit code; every error is told in one place."""
-    app = App()
+    """Run the command line and return its exit code."""
+    with contextlib.closing(App()) as app:
+        return _run(app, arguments)
+
+
+def _run(app: App, arguments: list[str]) -> int:
+    """Run the command line and return its exit code; print every error here, in one form."""
     try:
         result: Any = mailer.main(args=arguments, prog_name="mailer", standalone_mode=False, obj=app)
     except click.exceptions.Exit as end:

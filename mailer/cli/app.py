@@ -50,13 +50,13 @@ class App:
     @cached_property
     def database(self) -> Database:
         """The open database, made on first use; raises `SchemaError` when it is of another version."""
-        database = self.closed_database
+        database = self.unopened_database
         database.open()
         return database
 
-    @property
-    def closed_database(self) -> Database:
-        """The database as it is, its schema not looked at."""
+    @cached_property
+    def unopened_database(self) -> Database:
+        """The database, without a check of its schema."""
         # Loaded when it is used: half of the commands never do, and it takes longer than they do.
         from mailer.database.session import Database
 
@@ -68,6 +68,11 @@ class App:
         from mailer.tokens import Signer
 
         return Signer(self.database.secrets())
+
+    def close(self) -> None:
+        """Close the database if this invocation used it."""
+        if "unopened_database" in self.__dict__:
+            self.unopened_database.close()
 
     def out(self, text: str = "") -> None:
         """Print data."""

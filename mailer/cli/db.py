@@ -25,7 +25,7 @@ def db() -> None:
 @pass_app
 def upgrade_command(app: App) -> None:
     """Bring the tables to this version's form. Doing it twice changes nothing."""
-    database = app.closed_database
+    database = app.unopened_database
     before = database.version()
     upgrade(database)
     app.out(f"the database is at version {HEAD}" + ("" if before == HEAD else f" (was {before or 'new'})"))

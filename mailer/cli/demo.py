@@ -23,15 +23,12 @@ from mailer.bounces.boxes.maildir import Maildir
 from mailer.cli import books as shown
 from mailer.cli.app import App, Command, json_option, pass_app
 from mailer.cli.learning import learning
-from mailer.config import load
 from mailer.config.shipped import shipped
-from mailer.database.session import Database
 from mailer.delivery import dispatch, queue
 from mailer.delivery.queue import Books
 from mailer.delivery.sender import Ended
 from mailer.errors import MailerError, RefusedError
 from mailer.rehearsal import script
-from mailer.tokens import Signer
 from mailer.web.public import create_app
 
 _MARK = ".mailer-demo"
@@ -70,7 +67,8 @@ def demo(app: App, folder: Path, as_json: bool) -> None:
     one click, sends again to show that nobody gets it twice, and prints the books.
     """
     _prepare(folder)
-    books = _Demo(folder, say=(lambda text: None) if as_json else app.out).play()
+    app.directory, app.config_file = folder, None
+    books = _Demo(app, say=(lambda text: None) if as_json else app.out).play()
     if as_json:
         app.emit({"folder": str(folder), "books": books.as_dict()})
 
@@ -78,13 +76,12 @@ def demo(app: App, folder: Path, as_json: bool) -> None:
 class _Demo:
     """The play, an act a method; each says what happened."""
 
-    def __init__(self, folder: Path, *, say: Callable[[str], None]) -> None:
-        self._folder = folder
+    def __init__(self, app: App, *, say: Callable[[str], None]) -> None:
+        self._folder = app.directory
         self._say = say
-        self._settings = load(folder / "config.toml")
-        self._database = Database(self._settings.paths.database, folder=folder)
-        self._database.open()
-        self._signer = Signer(self._database.secrets())
+        self._settings = app.settings
+        self._database = app.database
+        self._signer = app.signer
         self._script = script.Script(
             always=dict.fromkeys(_GONE, "550 5.1.1 No such user here"),
             at_first=dict.fromkeys(_BUSY, "452 4.3.1 Insufficient system storage, try again"),

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import msgspec
 from sqlalchemy import (
@@ -33,15 +33,18 @@ from sqlalchemy.orm import Session
 from mailer.database.models import Instance
 from mailer.errors import SchemaError, StorageError
 
-# The newest migration; tests hold it against the migrations folder.
-HEAD = "0002"
+_MIGRATIONS: Final = Path(__file__).parent / "migrations"
+# Read from the file names, because importing Alembic would take longer than most commands do.
+HEAD: Final = max(path.name.partition("_")[0] for path in (_MIGRATIONS / "versions").glob("[0-9]*.py"))
+"""The newest migration."""
 _BUSY_TIMEOUT_MS = 30_000
 
 
 class Database:
     """One database: SQLite by default, PostgreSQL beyond one machine.
 
-    `url` is SQLAlchemy's; a relative SQLite path is taken from `folder`.
+    `url` is a SQLAlchemy URL; a relative SQLite path starts at `folder`. Close the database when you no
+    longer need it, or use it as a context manager: it keeps connections open between transactions.
     """
 
     def __init__(self, url: str, *, folder: Path = Path()) -> None:
@@ -57,6 +60,20 @@ class Database:
             event.listen(self.engine, "connect", _set_up_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
         self._reading = self.engine.execution_options(mailer_reading=True)
+        self._watcher: sqlite3.Connection | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections that are not in use; change counters stop working."""
+        self.engine.dispose()
+        if self._watcher is not None:
+            self._watcher.close()
+            self._watcher = None
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Session]:
@@ -154,15 +171,17 @@ class Database:
         target.chmod(0o600)
 
     def change_counter(self) -> Callable[[], int]:
-        """Return a function whose number differs once anybody has committed to the database.
+        """Return a function whose result changes whenever anyone commits to the database.
 
-        On SQLite it asks for `PRAGMA data_version` on a connection of its own, some microseconds.
-        PostgreSQL has nothing as cheap; there the number changes twice a second.
+        On SQLite it reads `PRAGMA data_version` on a connection that never writes, which takes a few
+        microseconds. PostgreSQL has nothing as cheap; there the number changes twice a second.
         """
         if self.path is None:
             return lambda: int(time.monotonic() * 2)
-        connection = sqlite3.connect(self.path, isolation_level=None)
-        cursor = connection.cursor()
+        if self._watcher is None:
+            # Counters may be used and closed by other threads than the one that asked for them.
+            self._watcher = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        cursor = self._watcher.cursor()
 
         def counter() -> int:
             number: int = cursor.execute("PRAGMA data_version").fetchone()[0]
@@ -182,7 +201,7 @@ def upgrade(database: Database, version: str = "head") -> None:
     from alembic.config import Config
 
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(_MIGRATIONS))
     if database.path is not None and not database.path.exists():
         # Addresses are personal data: only the operator's account reads them.
         with _translated():

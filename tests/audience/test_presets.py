@@ -110,7 +110,7 @@ def test_own_export_comes_back_the_same(database: Database, tmp_path: Path, at: 
     with other.reading() as session:
         assert [row for row in exporting.rows(session, None) if row["status"] == "active"] == before
     assert (report.added, report.opted_out) == (1, 1)
-    other.engine.dispose()
+    other.close()
 
 
 def test_attributes_that_are_no_object_reject_the_row(

@@ -71,7 +71,7 @@ def _empty() -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         database = Database("sqlite:///subscribers.db", folder=Path(folder))
         database.open()
-        database.engine.dispose()
+        database.close()
         return (Path(folder) / "subscribers.db").read_bytes()
 
 
@@ -94,7 +94,7 @@ class Consents(RuleBasedStateMachine):
         self.people = PEOPLE
 
     def teardown(self) -> None:
-        self.database.engine.dispose()
+        self.database.close()
         self.folder.cleanup()
 
     def _now(self) -> datetime:

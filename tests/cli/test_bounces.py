@@ -34,7 +34,7 @@ def bounced(folder: Path) -> Path:
     ana = subscribe(database, AT)
     token = Signer(database.secrets()).return_path(Subject(ISSUE, ana))
     (folder / "box" / "new" / "1.a").write_bytes(dsn(token))
-    database.engine.dispose()
+    database.close()
     return folder
 
 
@@ -109,7 +109,7 @@ def test_status_and_report_tell_of_an_issue_that_comes_back(
         address = f"r{number}@example.com"
         token = signer.return_path(Subject(ISSUE, subscribe(database, AT, address)))
         (folder / "box" / "new" / f"{number}.a").write_bytes(dsn(token, recipient=address))
-    database.engine.dispose()
+    database.close()
     assert run(["bounces", "fetch", "-C", str(folder)]) == ExitCode.DONE
     alert = "001: 20 of 20 messages came back (100 %), most of them invalid_mailbox"
     capsys.readouterr()

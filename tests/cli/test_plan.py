@@ -48,12 +48,16 @@ PEOPLE = [
 @pytest.fixture
 def folder(tmp_path: Path) -> Folder:
     made = Folder(tmp_path / "news", RELAY + GMAIL)
-    database = Database(load(made.path / "config.toml").paths.database, folder=made.path)
-    database.open()
-    with database.transaction() as session:
-        session.execute(insert(Subscriber), PEOPLE)
-        session.execute(insert(SubscriberTag), [{"subscriber_id": n, "tag": "vip"} for n in (1, 11, 41, 46)])
-        session.execute(insert(Suppression), [{"address_key": "p46@example.org", "reason": "x", "at": NOW}])
+    with Database(load(made.path / "config.toml").paths.database, folder=made.path) as database:
+        database.open()
+        with database.transaction() as session:
+            session.execute(insert(Subscriber), PEOPLE)
+            session.execute(
+                insert(SubscriberTag), [{"subscriber_id": n, "tag": "vip"} for n in (1, 11, 41, 46)]
+            )
+            session.execute(
+                insert(Suppression), [{"address_key": "p46@example.org", "reason": "x", "at": NOW}]
+            )
     return made
 
 
@@ -120,12 +124,12 @@ def test_whoever_cannot_be_composed_is_told_before_anything_is_sent(
 def test_plan_changes_nothing_and_people_can_read_it(
     folder: Folder, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    database = Database("sqlite:///subscribers.db", folder=folder.path)
-    before = database.change_counter()
-    stamp = before()
-    assert run(["plan", "1", "-C", str(folder.path)]) == 0
-    out = capsys.readouterr().out
-    assert before() == stamp
+    with Database("sqlite:///subscribers.db", folder=folder.path) as database:
+        before = database.change_counter()
+        stamp = before()
+        assert run(["plan", "1", "-C", str(folder.path)]) == 0
+        out = capsys.readouterr().out
+        assert before() == stamp
     assert "Audience: 41 of 48 subscribers" in out
     assert "         2  left out: unsubscribed" in out
     assert "Duration: 60 s for the first try of everyone" in out

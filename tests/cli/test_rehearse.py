@@ -34,9 +34,9 @@ share = "10%"
 
 def folder_with(tmp_path: Path, people: int, more: str = "") -> Folder:
     made = Folder(tmp_path / "news", more)
-    database = Database(load(made.path / "config.toml").paths.database, folder=made.path)
-    database.open()
-    subscribe(database, people)
+    with Database(load(made.path / "config.toml").paths.database, folder=made.path) as database:
+        database.open()
+        subscribe(database, people)
     return made
 
 
@@ -58,7 +58,8 @@ def test_rehearsal_tells_all_and_touches_nothing(
     scenario = folder.path / "day.toml"
     scenario.write_text(SCENARIO, encoding="utf-8")
     where = ["-C", str(folder.path)]
-    before = Database("sqlite:///subscribers.db", folder=folder.path).change_counter()
+    watched = Database("sqlite:///subscribers.db", folder=folder.path)
+    before = watched.change_counter()
     stamp = before()
     assert run(["rehearse", "1", "--scenario", str(scenario), "--json", *where]) == 0
     found: dict[str, Any] = json.loads(capsys.readouterr().out)
@@ -76,6 +77,7 @@ def test_rehearsal_tells_all_and_touches_nothing(
     assert f"200 = 0 + 0 + {found['books']['sent']} + 0 + {found['books']['failed']} + 0 + 0: balances" in out
     assert "retries included" in out
     assert before() == stamp
+    watched.close()
     assert not (folder.path / "outbox").exists()
     assert list(temporary.iterdir()) == []
 

@@ -28,9 +28,9 @@ def answer(recipient: str) -> str | None:
 def folder(tmp_path: Path) -> Folder:
     """An issue to twenty: two refused, four deferred for two reasons."""
     made = Folder(tmp_path / "news")
-    database = Database(load(made.path / "config.toml").paths.database, folder=made.path)
-    database.open()
-    send(database, queued(database, 20), made.path / "box", answer=answer)
+    with Database(load(made.path / "config.toml").paths.database, folder=made.path) as database:
+        database.open()
+        send(database, queued(database, 20), made.path / "box", answer=answer)
     return made
 
 

@@ -210,7 +210,7 @@ def test_why_shows_what_was_agreed_to(capsys: pytest.CaptureFixture[str], folder
     with database.transaction() as session:
         address = parse_address("jo@example.org")
         add(session, address, secret=b"s" * 32, origin=origin, at=datetime(2026, 3, 4, 5, 6, tzinfo=UTC))
-    database.engine.dispose()
+    database.close()
     assert run(["why", "jo@example.org"]) == ExitCode.DONE
     assert capsys.readouterr().out.splitlines() == [
         "jo@example.org: active",

@@ -65,7 +65,7 @@ def test_links_have_no_power(folder: Folder) -> None:
     database.open()
     with pytest.raises(TokenError):
         Signer(database.secrets()).read_link(token)
-    database.engine.dispose()
+    database.close()
 
 
 def test_as_a_subscriber_it_is_filled_as_for_them(folder: Folder) -> None:

@@ -25,7 +25,7 @@ def people(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]
     database = Database(url, folder=tmp_path)
     database.open()
     yield database
-    database.engine.dispose()
+    database.close()
 
 
 def add(database: Database, subscriber_id: int, attributes: dict[str, Any]) -> None:
@@ -66,7 +66,7 @@ def test_sqlite_looks_the_ids_up_and_does_not_pass_over_the_table(tmp_path: Path
         plan = session.connection().exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", ("[1]",)).all()
     assert "SEARCH subscribers" in str(plan)
     assert "SCAN subscribers" not in str(plan)
-    database.engine.dispose()
+    database.close()
 
 
 def test_attributes_come_back_as_they_were_put(people: Database) -> None:
@@ -84,4 +84,4 @@ def test_half_a_surrogate_pair_is_read_where_it_could_be_written(tmp_path: Path)
         session.execute(text("""UPDATE subscribers SET attributes = '{"x": "\\ud800", "n": NaN}'"""))
     with database.reading() as session:
         assert session.get_one(Subscriber, 1).attributes["x"] == "\ud800"
-    database.engine.dispose()
+    database.close()

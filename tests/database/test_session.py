@@ -50,7 +50,7 @@ def test_every_older_schema_is_brought_up_with_what_it_holds(tmp_path: Path) -> 
         assert database.instance_value("kept") == older
         with database.engine.connect() as connection:
             assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
-        database.engine.dispose()
+        database.close()
 
 
 def test_old_schema_is_refused_with_the_command_that_mends_it(database: Database) -> None:
@@ -68,11 +68,11 @@ def test_newer_schema_is_refused(database: Database) -> None:
 
 
 def test_foreign_database_is_left_alone(tmp_path: Path) -> None:
-    database = Database("sqlite:///other.db", folder=tmp_path)
-    with database.transaction() as session:
-        session.execute(text("CREATE TABLE somebody (id INTEGER)"))
-    with pytest.raises(SchemaError, match="not ours"):
-        database.open()
+    with Database("sqlite:///other.db", folder=tmp_path) as database:
+        with database.transaction() as session:
+            session.execute(text("CREATE TABLE somebody (id INTEGER)"))
+        with pytest.raises(SchemaError, match="not ours"):
+            database.open()
 
 
 def test_failed_transaction_leaves_nothing(database: Database) -> None:
@@ -110,15 +110,18 @@ def test_secrets_are_made_once(database: Database) -> None:
 
 def test_damaged_file_is_said_plainly(tmp_path: Path) -> None:
     (tmp_path / "subscribers.db").write_bytes(b"this is no database" * 100)
-    with pytest.raises(StorageError, match="damaged"):
-        Database("sqlite:///subscribers.db", folder=tmp_path).open()
+    with (
+        pytest.raises(StorageError, match="damaged"),
+        Database("sqlite:///subscribers.db", folder=tmp_path) as database,
+    ):
+        database.open()
 
 
 def test_backup_holds_what_was_committed(database: Database, tmp_path: Path) -> None:
     with database.transaction() as session:
         session.add(Instance(name="a", value="b"))
     database.backup(tmp_path / "copy.db")
-    copy = Database("sqlite:///copy.db", folder=tmp_path)
-    assert copy.instance_value("a") == "b"
+    with Database("sqlite:///copy.db", folder=tmp_path) as copy:
+        assert copy.instance_value("a") == "b"
     with pytest.raises(StorageError, match="exists"):
         database.backup(tmp_path / "copy.db")

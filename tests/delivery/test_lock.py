@@ -28,12 +28,12 @@ def test_copied_database_sends_nothing_until_it_is_adopted(database: Database, t
     with sending(database):
         pass
     database.backup(tmp_path / "copy.db")
-    copy = Database("sqlite:///copy.db", folder=tmp_path)
-    with pytest.raises(RefusedError, match="mailer db adopt"), sending(copy):
-        pass
-    adopt(copy)
-    with sending(copy):
-        assert copy.instance_value("home") == str(tmp_path / "copy.db")
+    with Database("sqlite:///copy.db", folder=tmp_path) as copy:
+        with pytest.raises(RefusedError, match="mailer db adopt"), sending(copy):
+            pass
+        adopt(copy)
+        with sending(copy):
+            assert copy.instance_value("home") == str(tmp_path / "copy.db")
 
 
 def test_restored_snapshot_sends_nothing_until_it_is_adopted(database: Database, tmp_path: Path) -> None:
@@ -43,16 +43,16 @@ def test_restored_snapshot_sends_nothing_until_it_is_adopted(database: Database,
     database.backup(tmp_path / "snapshot.db")
     with sending(database):
         pass
-    database.engine.dispose()
+    database.close()
     for suffix in ("-wal", "-shm"):
         database.path.with_name(database.path.name + suffix).unlink(missing_ok=True)
     shutil.copy(tmp_path / "snapshot.db", database.path)
-    restored = Database("sqlite:///subscribers.db", folder=tmp_path)
-    with pytest.raises(RefusedError, match="older than what was already sent"), sending(restored):
-        pass
-    adopt(restored)
-    with sending(restored):
-        assert restored.instance_value("generation") == "3"
+    with Database("sqlite:///subscribers.db", folder=tmp_path) as restored:
+        with pytest.raises(RefusedError, match="older than what was already sent"), sending(restored):
+            pass
+        adopt(restored)
+        with sending(restored):
+            assert restored.instance_value("generation") == "3"
 
 
 def test_damaged_lock_file_is_refused_not_ignored(database: Database, tmp_path: Path) -> None:

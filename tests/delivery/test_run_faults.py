@@ -132,7 +132,7 @@ def full_disk(database: Database) -> Iterator[None]:
         yield
     finally:
         event.remove(database.engine, "begin", limit)
-        database.engine.dispose()
+        database.close()
 
 
 @contextlib.contextmanager
@@ -161,7 +161,7 @@ def test_books_that_cannot_be_written_end_the_run_and_lose_nobody(
     number = 400
     issue = queued(database, number)
     monkeypatch.setattr("mailer.database.session._BUSY_TIMEOUT_MS", 50)
-    database.engine.dispose()
+    database.close()
     settings = DeliverySettings(window=WINDOW, uncertain=policy)
     with contextlib.ExitStack() as stack:
         broken: list[Books] = []

@@ -100,7 +100,7 @@ def test_stopped_run_goes_on_where_it_was(folder: Folder, number: signal.Signals
 
 
 def test_second_sender_is_refused_while_the_first_runs(folder: Folder) -> None:
-    with sending(Database("sqlite:///subscribers.db", folder=folder.path)):
+    with Database("sqlite:///subscribers.db", folder=folder.path) as database, sending(database):
         ran = folder.mailer("send", "1", "--yes")
     assert (ran.code, folder.kept()) == (7, [])
     assert "another run" in ran.err

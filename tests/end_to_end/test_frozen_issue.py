@@ -19,11 +19,11 @@ def test_nothing_changed_after_the_issue_was_queued_changes_what_is_sent(tmp_pat
     issue.write_text("---\ntitle: Before\n---\n\nHello.\n\n![A jar](images/bean-in-a-jar.jpg)\n")
     folder.subscribe(3)
     settings = load(folder.path / "config.toml")
-    database = Database(settings.paths.database, folder=folder.path)
-    database.open()
     edition = dispatch.build(settings, issue)
     at = datetime.now(UTC).replace(microsecond=0)
-    dispatch.enqueue(settings, database, edition, issue, "", at=at)
+    with Database(settings.paths.database, folder=folder.path) as database:
+        database.open()
+        dispatch.enqueue(settings, database, edition, issue, "", at=at)
 
     for template in (folder.path / "email_templates").rglob("*.j2"):
         template.write_text("{% broken")

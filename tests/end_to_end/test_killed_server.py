@@ -94,7 +94,7 @@ def test_every_200_is_in_the_database_after_kill_9(tmp_path: Path) -> None:
     assert set(answered) <= left
     assert left == noted
     assert database.check() == []
-    database.engine.dispose()
+    database.close()
 
 
 def _wait_until_it_answers(url: str, server: subprocess.Popen[bytes]) -> None:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Self
 
 import pytest
 from sqlalchemy import insert
@@ -74,6 +75,12 @@ class Run:
         with self.database.transaction() as session:
             session.execute(insert(Subscriber), rows)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.database.close()
+
     def start(self) -> int:
         arguments = ["send", "1", "--yes", "--quiet", *self.options, "-C", str(self.folder.path)]
         return self.spawner.start(*arguments)
@@ -115,8 +122,8 @@ def test_many_kills_lose_nobody_and_repeat_at_most_a_window_each(
     tmp_path: Path, spawner: Spawner, drops: float
 ) -> None:
     chance = random.Random(1)
-    with Recorder(drops) as recorder:
-        run = Run(tmp_path / "news", recorder, spawner, wait="true" if drops else "false")
+    wait = "true" if drops else "false"
+    with Recorder(drops) as recorder, Run(tmp_path / "news", recorder, spawner, wait=wait) as run:
         for _ in range(_KILLS):
             run.kill(run.start(), chance)
             books = run.books()
@@ -135,8 +142,7 @@ def test_many_kills_repeat_nobody_when_uncertain_deliveries_are_held(
     tmp_path: Path, spawner: Spawner
 ) -> None:
     chance = random.Random(2)
-    with Recorder() as recorder:
-        run = Run(tmp_path / "news", recorder, spawner, uncertain="hold")
+    with Recorder() as recorder, Run(tmp_path / "news", recorder, spawner, uncertain="hold") as run:
         for _ in range(_KILLS):
             run.kill(run.start(), chance)
             run.books()
@@ -163,8 +169,8 @@ def test_many_kills_repeat_nobody_when_uncertain_deliveries_are_held(
 
 def test_many_kills_of_two_workers_their_parent_or_all(tmp_path: Path, spawner: Spawner) -> None:
     chance = random.Random(3)
-    with Recorder() as recorder:
-        run = Run(tmp_path / "news", recorder, spawner, "--workers", "2", rate="400")
+    options = ("--workers", "2")
+    with Recorder() as recorder, Run(tmp_path / "news", recorder, spawner, *options, rate="400") as run:
         process = run.start()
         for _ in range(_KILLS):
             run.wait_for(chance.randrange(1, 180))

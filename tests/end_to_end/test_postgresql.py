@@ -52,7 +52,7 @@ def test_second_sender_is_refused_while_the_first_runs(folder: Folder) -> None:
     held = database(folder)
     with sending(held):
         ran = folder.mailer("send", "1", "--yes")
-    held.engine.dispose()
+    held.close()
     assert (ran.code, folder.kept()) == (7, [])
     assert folder.mailer("send", "1", "--yes").code == 0
 
@@ -96,7 +96,7 @@ def test_pause_resume_and_cancel_are_exact_while_workers_send(folder: Folder) ->
     with held.transaction() as session:
         issues.cancel(session, known.id, at=datetime.now(UTC))
     running.communicate(timeout=60)
-    held.engine.dispose()
+    held.close()
     cancelled = folder.books()
     assert paused["sent"] + 100 <= cancelled["sent"] == len(folder.kept()) < _READERS
     assert cancelled["sent"] + cancelled["skipped"] == _READERS

@@ -51,7 +51,7 @@ def play(
         learn=learn_nothing,
         at=datetime.now(UTC),
     )
-    copy.engine.dispose()
+    copy.close()
     assert rehearsed.ended.books.balanced
     return rehearsed
 
@@ -160,7 +160,7 @@ def test_empty_audience_is_refused(database: Database, tmp_path: Path) -> None:
 def test_the_database_is_only_read(database: Database, tmp_path: Path) -> None:
     subscribe(database, 5, first=PEOPLE + 1)
     assert database.path is not None
-    database.engine.dispose()
+    database.close()
     before = hashlib.sha256(database.path.read_bytes()).hexdigest()
     changed = database.change_counter()
     stamp = changed()
@@ -184,12 +184,12 @@ def test_same_seed_goes_the_same_way(tmp_path: Path) -> None:
     for name in ("one", "two"):
         home = tmp_path / name
         home.mkdir()
-        made = Database("sqlite:///subscribers.db", folder=home)
-        made.open()
         faults: list[dict[str, Any]] = [
             {"kind": "reply", "reply": "550 5.1.1 No such user", "share": "5%"},
             {"kind": "greylist", "share": "10%", "lasts": "PT1S"},
             {"kind": "drop", "share": "3%", "kept": True},
         ]
-        counts.append(play(made, home, *faults).seen.faults)
+        with Database("sqlite:///subscribers.db", folder=home) as made:
+            made.open()
+            counts.append(play(made, home, *faults).seen.faults)
     assert counts[0] == counts[1]

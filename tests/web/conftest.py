@@ -185,7 +185,7 @@ def open_site(tmp_path: Path) -> OpenSite:
         app = create_app(database, signer, settings, post=post)
         with serving(app) as served, httpx.Client(base_url=served) as client:
             yield Site(database, signer, client, tmp_path / "outbox")
-        database.engine.dispose()
+        database.close()
 
     return opened
 

@@ -115,7 +115,7 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
         database = Database("sqlite:///subscribers.db", folder=tmp_path)
         database.open()
         yield Scene(database, server, tmp_path)
-        database.engine.dispose()
+        database.close()
 
 
 def test_letter_leaves_once_and_is_forgotten(scene: Scene) -> None:

@@ -24,7 +24,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
     made = Database("sqlite:///subscribers.db", folder=tmp_path)
     made.open()
     yield made
-    made.engine.dispose()
+    made.close()
 
 
 def keep(session: Session, names: Sequence[str]) -> list[int]:
