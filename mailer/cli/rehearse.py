@@ -20,6 +20,7 @@ from mailer.cli import books as shown
 from mailer.cli.app import App, Command, finish, json_option, pass_app
 from mailer.cli.learning import learning
 from mailer.cli.plan import duration, octets
+from mailer.database.session import Database
 from mailer.delivery import dispatch
 from mailer.delivery.sender import Ending
 from mailer.errors import ExitCode
@@ -65,10 +66,15 @@ def rehearse(
     scenario = read_scenario(scenario_file, seed=seed)
     edition = dispatch.build(settings, dispatch.find_source(settings, issue))
     made = planning.forecast(settings, app.database, edition, segment)
-    with _temporary_folder() as folder, shown.bar(wanted=not (as_json or app.quiet)) as bar:
-        rehearsed, copy, signer = play(
+    with (
+        _temporary_folder() as folder,
+        Database("sqlite:///rehearsal.db", folder=folder) as copy,
+        shown.bar(wanted=not (as_json or app.quiet)) as bar,
+    ):
+        rehearsed, signer = play(
             settings,
             app.database,
+            copy,
             edition,
             scenario,
             folder,

@@ -63,6 +63,7 @@ class Rehearsed:
 def rehearse(
     settings: Settings,
     database: Database,
+    copy: Database,
     edition: Edition,
     scenario: Scenario,
     folder: Path,
@@ -71,13 +72,12 @@ def rehearse(
     learn: Learn,
     at: datetime,
     progress: Callable[[Books], None] = lambda books: None,
-) -> tuple[Rehearsed, Database, Signer]:
-    """Send an issue to whoever would get it now, in `folder` alone; return also what it used.
+) -> tuple[Rehearsed, Signer]:
+    """Send an issue to everyone who would get it now, from a copy of the audience; return also its signer.
 
-    `folder` is the caller's to remove. Ctrl-C ends the run in order. Raises `RefusedError` for an empty
-    audience.
+    `copy` is a new database and `folder` takes the bounces; both belong to the caller. Ctrl-C ends the
+    run cleanly. Raises `RefusedError` for an empty audience.
     """
-    copy = Database("sqlite:///rehearsal.db", folder=folder)
     copy.open()
     copied = copy_audience(database, copy, dispatch.audience_condition(settings, segment), at=at)
     if not copied:
@@ -120,7 +120,7 @@ def rehearse(
         folder / "bounces",
         next(numbers) - 1,
     )
-    return rehearsed, copy, signer
+    return rehearsed, signer
 
 
 async def _run(

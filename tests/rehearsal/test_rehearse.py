@@ -41,17 +41,18 @@ def play(
     folder = tmp_path / "rehearsal"
     folder.mkdir()
     scenario = Scenario.model_validate({"faults": faults, "server": server})
-    rehearsed, copy, _ = rehearse(
-        settings(tmp_path, more),
-        database,
-        EDITION,
-        scenario,
-        folder,
-        segment=segment,
-        learn=learn_nothing,
-        at=datetime.now(UTC),
-    )
-    copy.close()
+    with Database("sqlite:///rehearsal.db", folder=folder) as copy:
+        rehearsed, _ = rehearse(
+            settings(tmp_path, more),
+            database,
+            copy,
+            EDITION,
+            scenario,
+            folder,
+            segment=segment,
+            learn=learn_nothing,
+            at=datetime.now(UTC),
+        )
     assert rehearsed.ended.books.balanced
     return rehearsed
 
@@ -164,10 +165,11 @@ def test_the_database_is_only_read(database: Database, tmp_path: Path) -> None:
     before = hashlib.sha256(database.path.read_bytes()).hexdigest()
     changed = database.change_counter()
     stamp = changed()
-    with pytest.raises(RefusedError):
+    with pytest.raises(RefusedError), Database("sqlite:///copy.db", folder=tmp_path) as copy:
         rehearse(
             settings(tmp_path),
             database,
+            copy,
             EDITION,
             Scenario(),
             tmp_path,
