@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks import Figure
-from mailer.audience import exporting
-from mailer.audience.importing import import_file
 from mailer.audience.segments import parse_segment
+from mailer.audience.transfer import exporting
+from mailer.audience.transfer.importing import import_file
 from mailer.database.session import Database
 
 _SECRET: Final = b"b" * 32

@@ -78,7 +78,7 @@ _OUT_BY_IMPORT: Final = select(Consent.subscriber_id).where(
 )
 
 
-class Outcome(StrEnum):
+class AddResult(StrEnum):
     """What became of an address that was to be added."""
 
     ADDED = "added"
@@ -118,7 +118,7 @@ class Added:
     """What `add` did; `subscriber_id` is None for an address that was erased."""
 
     subscriber_id: int | None
-    outcome: Outcome
+    result: AddResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +170,7 @@ def add(
     known = session.scalar(select(Subscriber).where(Subscriber.address_key == address.key))
     if known is None:
         if suppression.reason_for(session, address.key, secret=secret):
-            return Added(None, Outcome.KEPT_OUT)
+            return Added(None, AddResult.KEPT_OUT)
         known = Subscriber(
             address=str(address),
             address_key=address.key,
@@ -185,18 +185,18 @@ def add(
         session.flush()
         write_line(session, known.id, None, status, origin=origin, at=at)
         _add_tags(session, known.id, tags)
-        return Added(known.id, Outcome.ADDED)
+        return Added(known.id, AddResult.ADDED)
     if known.status not in (SubscriberStatus.ACTIVE.value, SubscriberStatus.PENDING.value):
-        return Added(known.id, Outcome.KEPT_OUT)
+        return Added(known.id, AddResult.KEPT_OUT)
     merged = {**known.attributes, **attributes}
     changed = (
         _add_tags(session, known.id, tags) | (merged != known.attributes) | bool(name and name != known.name)
     )
     if not changed:
-        return Added(known.id, Outcome.UNCHANGED)
+        return Added(known.id, AddResult.UNCHANGED)
     known.name, known.attributes, known.changed_at = name or known.name, merged, at
     session.flush()
-    return Added(known.id, Outcome.UPDATED)
+    return Added(known.id, AddResult.UPDATED)
 
 
 def revise(

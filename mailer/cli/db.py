@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from mailer.audience.retention import Terms, prune
+from mailer.audience.privacy.retention import Terms, prune
 from mailer.cli.app import App, Group, json_option, pass_app, yes_option
 from mailer.database.session import HEAD, upgrade
 from mailer.delivery.lock import adopt

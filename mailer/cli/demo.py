@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import click
 import uvicorn
 
-from mailer.audience.importing import import_file
+from mailer.audience.transfer.importing import import_file
 from mailer.bounces.boxes.configured import rules_of
 from mailer.bounces.boxes.fetch import fetch
 from mailer.bounces.boxes.maildir import Maildir

@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from mailer.audience.importing import ImportReport, Progress, import_file
-from mailer.audience.presets import PLAIN, PRESETS, Preset, preset_of
-from mailer.audience.reverting import imports, revert
+from mailer.audience.transfer.importing import ImportReport, Progress, import_file
+from mailer.audience.transfer.presets import PLAIN, PRESETS, Preset, preset_of
+from mailer.audience.transfer.reverting import imports, revert
 from mailer.cli.app import App, Command, dry_run_option, json_option, pair, pass_app
 
 

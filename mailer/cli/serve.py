@@ -20,7 +20,7 @@ def serve(app: App, host: str | None, port: int | None) -> None:
     Until it is stopped (Ctrl-C, SIGTERM). It answers one-click unsubscribes, tracked links, the API and
     webhooks too, sends the letters, and takes out once a day what has been kept long enough.
     """
-    from mailer.audience.retention import Terms, prune
+    from mailer.audience.privacy.retention import Terms, prune
     from mailer.bounces.boxes.configured import rules_of
     from mailer.web.hooks import Hooks, secrets_of
     from mailer.web.letters import Post

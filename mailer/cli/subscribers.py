@@ -14,11 +14,11 @@ from sqlalchemy import ColumnElement
 from sqlalchemy.orm import Session
 
 from mailer.address import parse_address
-from mailer.audience import exporting
-from mailer.audience.erasing import erase
 from mailer.audience.preferences import leavings
+from mailer.audience.privacy.erasing import erase
 from mailer.audience.segments import parse_segment
-from mailer.audience.subscribers import Origin, Outcome, add, find, unsubscribe
+from mailer.audience.subscribers import AddResult, Origin, add, find, unsubscribe
+from mailer.audience.transfer import exporting
 from mailer.cli.app import App, Group, json_option, pair, pass_app, yes_option
 from mailer.cli.importing import import_command, imports_command, revert_command
 from mailer.errors import RefusedError, SourceError
@@ -63,15 +63,15 @@ def add_command(
             attributes=pairs,
             tags=tags,
         )
-    if added.outcome is Outcome.KEPT_OUT:
+    if added.result is AddResult.KEPT_OUT:
         raise RefusedError(
             f"{parsed} opted out, bounced, complained or was erased before",
             remedy="only the person can come back, by the pages of: mailer serve",
         )
     if as_json:
-        app.emit({"id": added.subscriber_id, "address": str(parsed), "outcome": added.outcome.value})
+        app.emit({"id": added.subscriber_id, "address": str(parsed), "outcome": added.result.value})
         return
-    app.out(f"{parsed}: {added.outcome.value}")
+    app.out(f"{parsed}: {added.result.value}")
 
 
 @subscribers.command("export")

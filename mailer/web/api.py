@@ -21,8 +21,7 @@ from sqlalchemy.orm import Session
 from starlette.exceptions import HTTPException
 
 from mailer.address import Address, parse_address
-from mailer.audience import exporting, subscribers
-from mailer.audience.erasing import erase
+from mailer.audience import subscribers
 from mailer.audience.fields import (
     MAX_NAME,
     MAX_TAG,
@@ -32,8 +31,10 @@ from mailer.audience.fields import (
     check_tags,
     check_value,
 )
+from mailer.audience.privacy.erasing import erase
 from mailer.audience.segments import parse_segment
-from mailer.audience.subscribers import Origin, Outcome, SubscriberView
+from mailer.audience.subscribers import AddResult, Origin, SubscriberView
+from mailer.audience.transfer import exporting
 from mailer.database.models import Subscriber as Stored
 from mailer.database.models import SubscriberStatus
 from mailer.database.session import Database
@@ -262,12 +263,12 @@ class _Desk:
                 attributes=attributes,
                 tags=tags,
             )
-            if added.outcome is Outcome.KEPT_OUT or added.subscriber_id is None:
+            if added.result is AddResult.KEPT_OUT or added.subscriber_id is None:
                 raise HTTPException(
                     409, "Opted out, bounced, complained or was erased before; only the person comes back."
                 )
             view = self._known(session, added.subscriber_id)
-        response.status_code = 201 if added.outcome is Outcome.ADDED else 200
+        response.status_code = 201 if added.result is AddResult.ADDED else 200
         if response.status_code == 201:
             response.headers["location"] = f"{PREFIX}/subscribers/{view.id}"
         return _subscriber(view)

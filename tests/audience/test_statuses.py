@@ -18,16 +18,13 @@ from sqlalchemy import select
 
 from mailer.address import Address, parse_address
 from mailer.audience.bounced import mark_bounced
-from mailer.audience.erasing import erase
-from mailer.audience.importing import import_file
-from mailer.audience.presets import PLAIN, PRESETS, Preset, Rule
-from mailer.audience.reverting import revert
+from mailer.audience.privacy.erasing import erase
 from mailer.audience.subscribers import (
     PERSONAL_WAYS,
     TRANSITIONS,
+    AddResult,
     Change,
     Origin,
-    Outcome,
     add,
     change_status,
     find,
@@ -36,6 +33,9 @@ from mailer.audience.subscribers import (
     unsubscribe,
     unsubscribe_all,
 )
+from mailer.audience.transfer.importing import import_file
+from mailer.audience.transfer.presets import PLAIN, PRESETS, Preset, Rule
+from mailer.audience.transfer.reverting import revert
 from mailer.database.models import Subscriber, SubscriberStatus
 from mailer.database.session import Database
 from mailer.delivery.issues import mailable
@@ -115,7 +115,7 @@ class Consents(RuleBasedStateMachine):
     def somebody_adds(self, person: Address, way: str) -> None:
         with self.database.transaction() as session:
             added = add(session, person, secret=SECRET, origin=Origin(way), at=self._now(), tags=["t"])
-        assert (added.outcome is Outcome.KEPT_OUT) == (person.key in self.stopped)
+        assert (added.result is AddResult.KEPT_OUT) == (person.key in self.stopped)
 
     @rule(
         chosen=st.lists(people, min_size=1, unique=True), preset=st.sampled_from([PLAIN, PRESETS["mailer"]])

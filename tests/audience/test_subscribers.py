@@ -14,9 +14,9 @@ from mailer.audience import suppression
 from mailer.audience.bounced import mark_bounced
 from mailer.audience.subscribers import (
     PERSONAL_WAYS,
+    AddResult,
     Change,
     Origin,
-    Outcome,
     add,
     change_status,
     find,
@@ -51,7 +51,7 @@ def test_two_spellings_are_one_subscriber(database: Database, at: datetime) -> N
     with database.transaction() as session:
         again = add(session, parse_address("ana@EXAMPLE.ORG"), secret=SECRET, origin=BY_OPERATOR, at=at)
         view = find(session, parse_address("ANA@example.org"))
-    assert (again.subscriber_id, again.outcome) == (first, Outcome.UNCHANGED)
+    assert (again.subscriber_id, again.result) == (first, AddResult.UNCHANGED)
     assert view is not None
     assert (view.address, view.tags, view.name) == ("Ana@example.org", ("vip",), "Ana")
 
@@ -71,7 +71,7 @@ def test_operator_never_revives_an_opt_out(database: Database, at: datetime, way
     with database.transaction() as session:
         unsubscribe(session, ana, origin=BY_PERSON, at=at)
         again = add(session, ANA, secret=SECRET, origin=Origin(way), at=at)
-        assert again.outcome is Outcome.KEPT_OUT
+        assert again.result is AddResult.KEPT_OUT
         assert not change_status(session, ana, SubscriberStatus.ACTIVE, origin=Origin(way), at=at)
 
 
@@ -98,7 +98,7 @@ def test_erased_address_is_known_by_its_hash_alone(database: Database, at: datet
     with database.transaction() as session:
         suppression.suppress(session, suppression.erased_key(ANA.key, SECRET), suppression.ERASED, at=at)
         made = add(session, ANA, secret=SECRET, origin=BY_OPERATOR, at=at)
-        assert (made.subscriber_id, made.outcome) == (None, Outcome.KEPT_OUT)
+        assert (made.subscriber_id, made.result) == (None, AddResult.KEPT_OUT)
         assert suppression.reason_for(session, ANA.key, secret=b"o" * 32) is None
 
 

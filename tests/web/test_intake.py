@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.event import listen
 
-from mailer.audience import exporting
 from mailer.audience.segments import parse_segment
+from mailer.audience.transfer import exporting
 from mailer.config import Tracking
 from mailer.database.models import Event, Subscriber
 from mailer.web.machines import machine_of

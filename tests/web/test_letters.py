@@ -19,8 +19,8 @@ from sqlalchemy import func, select
 from mailer import reports
 from mailer.address import parse_address
 from mailer.audience import letters
-from mailer.audience.erasing import erase
 from mailer.audience.letters import LetterKind
+from mailer.audience.privacy.erasing import erase
 from mailer.audience.subscribers import Change, Origin, add, change_status
 from mailer.config import load
 from mailer.database.models import Subscriber, SubscriberStatus, WaitingLetter

@@ -9,8 +9,8 @@ from typing import Final
 from sqlalchemy import ColumnElement, Select, delete, exists, func, insert, literal, select, update
 from sqlalchemy.orm import Session, aliased
 
-from mailer.audience.opted_out import suppression_note
 from mailer.audience.subscribers import OUT
+from mailer.audience.transfer.opt_outs import suppression_note
 from mailer.database.models import Consent, Delivery, Import, Subscriber, SubscriberStatus, Suppression
 from mailer.database.session import Database
 from mailer.errors import SourceError

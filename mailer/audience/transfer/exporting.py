@@ -14,8 +14,8 @@ from typing import Any, TextIO
 from sqlalchemy import BigInteger, ColumnElement, Text, cast, func, select, true, type_coerce
 from sqlalchemy.orm import Session
 
-from mailer.audience.rejects import safe_cells
 from mailer.audience.subscribers import SubscriberView, view
+from mailer.audience.transfer.rejects import safe_cells
 from mailer.database.models import Subscriber, SubscriberStatus, SubscriberTag
 
 _BATCH = 1_000

@@ -9,13 +9,10 @@ import pytest
 from sqlalchemy import event, func, select
 
 from mailer.address import parse_address
-from mailer.audience import exporting, suppression
+from mailer.audience import suppression
 from mailer.audience.bounced import mark_bounced
-from mailer.audience.erasing import erase
-from mailer.audience.importing import ImportReport, import_file
 from mailer.audience.preferences import allow_tracking
-from mailer.audience.presets import PRESETS
-from mailer.audience.reverting import Reverted, revert
+from mailer.audience.privacy.erasing import erase
 from mailer.audience.subscribers import (
     Change,
     Origin,
@@ -26,6 +23,10 @@ from mailer.audience.subscribers import (
     unsubscribe,
     unsubscribe_all,
 )
+from mailer.audience.transfer import exporting
+from mailer.audience.transfer.importing import ImportReport, import_file
+from mailer.audience.transfer.presets import PRESETS
+from mailer.audience.transfer.reverting import Reverted, revert
 from mailer.database.models import Import, Subscriber, SubscriberStatus, Suppression
 from mailer.database.session import Database
 
@@ -377,7 +378,7 @@ def test_export_names_who_is_out(database: Database, folder: Path, at: datetime)
 def test_import_is_taken_back_in_parts_of_any_size(
     database: Database, folder: Path, at: datetime, monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
-    monkeypatch.setattr("mailer.audience.reverting._AT_ONCE", at_once)
+    monkeypatch.setattr("mailer.audience.transfer.reverting._AT_ONCE", at_once)
     known = "".join(f"known{n}@example.org,enabled\n" for n in range(10))
     bring(database, folder, OWN + known, at)
     out = known.replace("enabled", "blocklisted")

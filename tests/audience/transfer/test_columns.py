@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from mailer.audience import exporting
-from mailer.audience.importing import ImportReport, Progress, import_file
-from mailer.audience.presets import PLAIN, PRESETS, Preset, preset_of
+from mailer.audience.transfer import exporting
+from mailer.audience.transfer.importing import ImportReport, Progress, import_file
+from mailer.audience.transfer.presets import PLAIN, PRESETS, Preset, preset_of
 from mailer.config import ImportFile
 from mailer.database.session import Database
 from mailer.errors import SourceError

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from mailer.audience import exporting
-from mailer.audience.importing import ImportReport, import_file
-from mailer.audience.presets import PRESETS
+from mailer.audience.transfer import exporting
+from mailer.audience.transfer.importing import ImportReport, import_file
+from mailer.audience.transfer.presets import PRESETS
 from mailer.database.session import Database
 
-GUIDES = Path(__file__).parents[2] / "docs" / "migrate"
+GUIDES = Path(__file__).parents[3] / "docs" / "migrate"
 SECRET = b"s" * 32
 
 

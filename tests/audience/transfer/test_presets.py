@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from mailer.address import parse_address
-from mailer.audience import exporting
-from mailer.audience.importing import ImportReport, import_file
-from mailer.audience.presets import PRESETS, split_tags
 from mailer.audience.subscribers import Origin, add, unsubscribe
+from mailer.audience.transfer import exporting
+from mailer.audience.transfer.importing import ImportReport, import_file
+from mailer.audience.transfer.presets import PRESETS, split_tags
 from mailer.database.session import Database
 
 SECRET = b"s" * 32

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailer.address import parse_address
-from mailer.audience import exporting
-from mailer.audience.rejects import safe_cell, safe_cells
 from mailer.audience.subscribers import Origin, add
+from mailer.audience.transfer import exporting
+from mailer.audience.transfer.rejects import safe_cell, safe_cells
 from mailer.database.session import Database
 
 # TAB and CR would do it too, and no field takes them.

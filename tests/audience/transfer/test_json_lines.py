@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mailer.address import parse_address
-from mailer.audience import exporting
-from mailer.audience.importing import ImportReport, import_file
-from mailer.audience.presets import PLAIN, PRESETS, Preset
 from mailer.audience.subscribers import Origin, add, unsubscribe
+from mailer.audience.transfer import exporting
+from mailer.audience.transfer.importing import ImportReport, import_file
+from mailer.audience.transfer.presets import PLAIN, PRESETS, Preset
 from mailer.database.session import Database
 
 SECRET = b"s" * 32

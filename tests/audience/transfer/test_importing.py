@@ -10,12 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailer.address import _PLAIN, parse_address
-from mailer.audience import exporting, suppression
-from mailer.audience.importing import ImportReport, import_file
-from mailer.audience.presets import PLAIN
-from mailer.audience.rejects import safe_cell
-from mailer.audience.reverting import Reverted, revert
+from mailer.audience import suppression
 from mailer.audience.subscribers import Origin, find, get, history, unsubscribe
+from mailer.audience.transfer import exporting
+from mailer.audience.transfer.importing import ImportReport, import_file
+from mailer.audience.transfer.presets import PLAIN
+from mailer.audience.transfer.rejects import safe_cell
+from mailer.audience.transfer.reverting import Reverted, revert
 from mailer.database.models import SubscriberStatus
 from mailer.database.session import Database
 from mailer.errors import AddressError, RefusedError, SourceError

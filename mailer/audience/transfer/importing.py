@@ -13,14 +13,13 @@ from sqlalchemy import bindparam, func, insert, literal, select, update
 from sqlalchemy.orm import Session
 
 from mailer.address import Address, parse_address, shown
-from mailer.audience import opted_out
 from mailer.audience.fields import check_attributes, check_name, check_tags
-from mailer.audience.json_lines import Candidate
-from mailer.audience.opted_out import OptOut
-from mailer.audience.presets import PLAIN, Out, Preset
-from mailer.audience.reading import open_source
-from mailer.audience.rejects import Rejected, rejects
 from mailer.audience.suppression import erased_key
+from mailer.audience.transfer.json_lines import Candidate
+from mailer.audience.transfer.opt_outs import OptOut, record_opt_outs
+from mailer.audience.transfer.presets import PLAIN, Out, Preset
+from mailer.audience.transfer.reading import open_source
+from mailer.audience.transfer.rejects import Rejected, rejects
 from mailer.database.models import (
     Consent,
     Import,
@@ -255,7 +254,7 @@ class _Run:
             opt_outs[address.key] = OptOut(address, out.status, out.note, out.at)
 
     def _record(self, opt_outs: Mapping[str, OptOut]) -> None:
-        done = opted_out.record(
+        done = record_opt_outs(
             self._session,
             opt_outs,
             barred=self._suppressed,

@@ -13,8 +13,8 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, Final, TextIO
 
-from mailer.audience.json_lines import Candidate, json_rows
-from mailer.audience.presets import PLAIN, Preset, split_tags
+from mailer.audience.transfer.json_lines import Candidate, json_rows
+from mailer.audience.transfer.presets import PLAIN, Preset, split_tags
 from mailer.errors import SourceError
 
 _BOMS: Final = (

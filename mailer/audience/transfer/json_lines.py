@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, TextIO
 
-from mailer.audience.presets import Out, Preset
+from mailer.audience.transfer.presets import Out, Preset
 
 _MAX_LINE: Final = 100_000
 # Names of the fields that mean the address or the name, the first of them that is there.

@@ -8,10 +8,11 @@ from pathlib import Path
 from sqlalchemy import select, text
 
 from mailer.address import parse_address
-from mailer.audience import exporting, suppression
-from mailer.audience.erasing import Erased, erase
-from mailer.audience.importing import import_file
-from mailer.audience.subscribers import Origin, Outcome, add, find
+from mailer.audience import suppression
+from mailer.audience.privacy.erasing import Erased, erase
+from mailer.audience.subscribers import AddResult, Origin, add, find
+from mailer.audience.transfer import exporting
+from mailer.audience.transfer.importing import import_file
 from mailer.database.models import (
     Base,
     Consent,
@@ -111,7 +112,7 @@ def test_import_and_command_do_not_bring_the_address_back(
     with database.transaction() as session:
         erase(session, ANA, secret=SECRET, at=at)
         again = add(session, ANA, secret=SECRET, origin=Origin("command"), at=at)
-    assert again.outcome is Outcome.KEPT_OUT
+    assert again.result is AddResult.KEPT_OUT
     path = tmp_path / "people.csv"
     path.write_text("email\nANA.POP@example.org\n", encoding="utf-8")
     report = import_file(database, path, secret=SECRET, at=at)

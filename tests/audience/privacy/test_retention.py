@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mailer.address import parse_address
-from mailer.audience.retention import Pruned, Terms, prune
+from mailer.audience.privacy.retention import Pruned, Terms, prune
 from mailer.audience.subscribers import Origin, add, history, unsubscribe
 from mailer.cli import run
 from mailer.database.models import (

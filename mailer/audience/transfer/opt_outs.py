@@ -53,7 +53,7 @@ class _Past:
     """The import that wrote the last line, if one did and no later import only agreed with it."""
 
 
-def record(
+def record_opt_outs(
     session: Session,
     opt_outs: Mapping[str, OptOut],
     *,
