@@ -31,7 +31,7 @@ from mailer.delivery.queue import Settled
 from mailer.delivery.sender import now
 from mailer.rendering.message import Dkim, Message, Recipient
 from mailer.smtp import dkim
-from mailer.smtp.session import Outcome, Outgoing, Session
+from mailer.smtp.session import Attempt, Outgoing, SmtpSession
 
 _CONNECTIONS = 20
 _MESSAGES = 100
@@ -50,7 +50,7 @@ def measure(options: argparse.Namespace) -> Iterator[Figure]:
     edition, number, rounds = padded_issue(), options.budget_messages, options.budget_rounds
     recipients = [Recipient(n, f"reader{n}@example.net", f"Reader {n}") for n in range(1, _MESSAGES + 1)]
     key = generate_private_key(public_exponent=65537, key_size=2048)
-    signer = dkim.Signer([dkim.SigningKey("example.org", "mail", key)])
+    signer = dkim.DkimSigner([dkim.SigningKey("example.org", "mail", key)])
     signing = composer_of(edition, Dkim(dkim.relaxed_lines, signer.sign_digest))
     drafts = [signing.draft(one, now()) for one in recipients]
     messages = [draft.message(signing.signature(draft)) for draft in drafts]
@@ -91,7 +91,7 @@ def _cpu(call: object) -> float:
 def _transmit(port: int, messages: list[Message], number: int) -> None:
     """Send that many messages, which are ready, and see each accepted."""
     relay = Relay(host="127.0.0.1", port=port, security=Security.PLAIN, connections=_CONNECTIONS)
-    outcomes: list[Outcome] = []
+    outcomes: list[Attempt] = []
     keys = iter(range(number))
 
     def source() -> Outgoing | None:
@@ -101,7 +101,7 @@ def _transmit(port: int, messages: list[Message], number: int) -> None:
         return Outgoing(key, message.envelope, message.content, wire_safe=True)
 
     async def connection() -> None:
-        session = await Session.open(relay)
+        session = await SmtpSession.open(relay)
         await session.run(source, outcomes.append)
         await session.close()
 

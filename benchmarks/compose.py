@@ -62,7 +62,7 @@ def measure(options: argparse.Namespace) -> Iterator[Figure]:
         "ours <= 60 us", ours <= 60, "us",
     )  # fmt: skip
     key = generate_private_key(public_exponent=65537, key_size=2048)
-    signer = dkim.Signer([dkim.SigningKey("example.org", "mail", key)])
+    signer = dkim.DkimSigner([dkim.SigningKey("example.org", "mail", key)])
     signing = composer_of(edition, Dkim(dkim.relaxed_lines, signer.sign_digest))
     body = composer.compose(recipients[0], _AT).content
     some = recipients[: max(1, len(recipients) // 5)]

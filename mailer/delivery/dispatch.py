@@ -34,7 +34,7 @@ from mailer.delivery.sender import Ended, Learn, Sender, now
 from mailer.errors import RefusedError
 from mailer.rendering.edition import Edition
 from mailer.smtp.pool import Access, Item, Pool
-from mailer.smtp.session import Outcome, Outgoing
+from mailer.smtp.session import Attempt, Outgoing
 from mailer.tokens import Signer
 
 if TYPE_CHECKING:
@@ -245,9 +245,9 @@ def _tuned() -> Iterator[None]:
         gc.unfreeze()
 
 
-async def deliver_once(settings: Settings, outgoing: Outgoing, domain: str) -> Outcome:
+async def deliver_once(settings: Settings, outgoing: Outgoing, domain: str) -> Attempt:
     """Bring one message to a relay, outside of any queue; return what became of it."""
-    outcomes: list[Outcome] = []
+    outcomes: list[Attempt] = []
     waiting = [Item(outgoing.key, domain)]
 
     async def claim(count: int, except_domains: frozenset[str]) -> list[Item]:

@@ -85,4 +85,4 @@ def _dkim(settings: Settings) -> Dkim:
         dkim.SigningKey(key.domain, key.selector, dkim.load_key(settings.path(key.key_file)))
         for key in settings.dkim
     ]
-    return Dkim(dkim.relaxed_lines, dkim.Signer(keys).sign_digest)
+    return Dkim(dkim.relaxed_lines, dkim.DkimSigner(keys).sign_digest)

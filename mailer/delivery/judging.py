@@ -10,7 +10,7 @@ from mailer.config import Delivery as DeliverySettings
 from mailer.database.models import DeliveryState
 from mailer.delivery.queue import Claimed, Settled
 from mailer.replies import BounceClass, ReplyClass, Verdict, judge
-from mailer.smtp.session import Fate, Outcome, Reply, Stage
+from mailer.smtp.session import Attempt, Fate, Reply, Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ def retry_delay(attempt: int, *, base_seconds: float = 300.0, ceiling_seconds: f
 
 
 def decide(
-    outcome: Outcome, claimed: Claimed, settings: DeliverySettings, *, at: datetime, spread: float = 1.0
+    outcome: Attempt, claimed: Claimed, settings: DeliverySettings, *, at: datetime, spread: float = 1.0
 ) -> Decision:
     """Return what follows from an outcome. `spread` multiplies the delay: the caller's jitter."""
     subscriber_id = claimed.recipient.subscriber_id

@@ -43,7 +43,7 @@ from mailer.database.models import (
 )
 from mailer.database.session import execute_many
 from mailer.delivery.issues import count_of, mailable
-from mailer.delivery.waiting import Looks
+from mailer.delivery.waiting import RetryScan
 from mailer.errors import MailerError
 from mailer.rendering.message import Recipient
 
@@ -262,14 +262,14 @@ def claim(
     resend_uncertain: bool,
     except_domains: Collection[str] = (),
     members_only: bool = False,
-    looks: Looks | None = None,
+    retry_scan: RetryScan | None = None,
 ) -> Taken:
     """Take up to `limit` deliveries for this run and mark them `sending`.
 
     Due retries come first, then queued ones in the order of their subscriber's id, from the one
     after `after`. Whoever may not be mailed by now becomes `skipped`. Rows to `except_domains` stay,
-    and with `members_only` all that do not belong to the issue's canary. `looks` spares looking for
-    retries where only those of excepted domains were left a moment ago.
+    and with `members_only` all that do not belong to the issue's canary. `retry_scan` saves
+    the search for due retries where a moment ago only those of excepted domains were left.
     """
     waiting = [DeliveryState.DEFERRED.value]
     if resend_uncertain:
@@ -277,10 +277,10 @@ def claim(
     wanted = {"issue_id": issue_id, "at": at, "except_domains": sorted(except_domains)}
     connection = session.connection()
     rows: list[Any] = []
-    if looks is None or looks.begin(anyway=not after):
+    if retry_scan is None or retry_scan.begin(anyway=not after):
         rows += connection.execute(_DUE, {**wanted, "states": waiting, "count": limit})
-        if looks is not None:
-            looks.end(len(rows), limit)
+        if retry_scan is not None:
+            retry_scan.end(len(rows), limit)
     if len(rows) < limit:
         next_ones = {**wanted, "after": after, "count": limit - len(rows)}
         queued = connection.execute(_MEMBERS if members_only else _QUEUED, next_ones).all()

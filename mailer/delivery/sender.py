@@ -30,13 +30,13 @@ from mailer.delivery import issues, queue
 from mailer.delivery.ahead import Ahead
 from mailer.delivery.judging import decide
 from mailer.delivery.queue import Books, Settled, Taken
-from mailer.delivery.waiting import Looks, next_due
+from mailer.delivery.waiting import RetryScan, next_due
 from mailer.delivery.window import Window
 from mailer.errors import MailerError, RecipientError, RelayDownError, RelayError
 from mailer.rendering.message import Composer
 from mailer.replies import ReplyClass, Verdict
 from mailer.smtp.pool import Access, Item, Pool
-from mailer.smtp.session import Fate, Outcome, Outgoing
+from mailer.smtp.session import Attempt, Fate, Outgoing
 
 # Outcomes are written at the latest after this long, however slow the relay.
 _SETTLE_SECONDS = 0.5
@@ -136,7 +136,7 @@ class Sender:
         self._outcomes: list[Settled] = []
         self._released: list[int] = []
         self._refusals: list[Refusal] = []
-        self._after, self._looks = 0, Looks(ticks)
+        self._after, self._retry_scan = 0, RetryScan(ticks)
         self._ending: Ending | None = None
         self._reason = ""
         self._stopped = asyncio.Event()
@@ -218,7 +218,7 @@ class Sender:
             return None
         return Outgoing(subscriber_id, message.envelope, message.content, wire_safe=True)
 
-    def _settle(self, outcome: Outcome) -> None:
+    def _settle(self, outcome: Attempt) -> None:
         claimed = self._window.end(outcome.key)
         if outcome.fate is Fate.UNSENT:
             self._released.append(outcome.key)
@@ -337,7 +337,7 @@ class Sender:
                 taken = queue.claim(
                     session, self._issue_id, run_id=self._run_id, limit=room, after=self._after, at=at,
                     resend_uncertain=self._resend, except_domains=except_domains,
-                    members_only=self._members_only, looks=self._looks,
+                    members_only=self._members_only, retry_scan=self._retry_scan,
                 )  # fmt: skip
         self._counts.subtract(taken.left)
         self._counts[DeliveryState.SENDING.value] += len(taken.claimed) - len(outcomes) - len(released)

@@ -39,7 +39,7 @@ class Waiting:
         return said or "the connection was lost"
 
 
-class Looks:
+class RetryScan:
     """When a run looks for due retries: not again and again past those of a provider that is held.
 
     Such a search goes through all that waits for the provider. One that brought less than was wanted

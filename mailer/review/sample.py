@@ -16,7 +16,7 @@ from mailer.rendering.edition import Edition
 from mailer.rendering.message import Recipient
 from mailer.review.linting import sample_message
 from mailer.review.viewing import viewed
-from mailer.smtp.session import Fate, Outcome, Outgoing
+from mailer.smtp.session import Attempt, Fate, Outgoing
 
 READER = Recipient(subscriber_id=0, email="reader@example.org", name="Reader", attributes={}, tags=())
 
@@ -58,7 +58,7 @@ def send_test(settings: Settings, edition: Edition, reader: Recipient) -> None:
         raise RelayError(f"{reader.email}: {_said(outcome)}", remedy="look at the address and at [relays]")
 
 
-def _said(outcome: Outcome) -> str:
+def _said(outcome: Attempt) -> str:
     if outcome.reply is not None:
         return f"{outcome.reply.code} {outcome.reply.enhanced} {outcome.reply.text}"
     return outcome.problem or outcome.fate.value

@@ -123,7 +123,7 @@ def body_digest(body: bytes) -> bytes:
     return hashlib.sha256(b"" if lines[:end] == b"\r\n" else lines[:end]).digest()
 
 
-class Signer:
+class DkimSigner:
     """Signs messages with one key, or with several of which a receiver takes what it knows."""
 
     def __init__(self, keys: Sequence[SigningKey]) -> None:

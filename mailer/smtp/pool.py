@@ -18,14 +18,14 @@ from typing import Any, Final
 from mailer.config import Provider
 from mailer.errors import RelayDownError
 from mailer.smtp.lanes import Item, Lane, Lanes
-from mailer.smtp.relay import Access, Line, all_down
-from mailer.smtp.session import End, Fate, Outcome, Outgoing, Session, Stage, Timeouts
+from mailer.smtp.relay import Access, RelayState, all_down
+from mailer.smtp.session import Attempt, End, Fate, Outgoing, SmtpSession, Stage, Timeouts
 
 __all__ = ["Access", "Claim", "Compose", "Item", "Pool", "Settle"]
 
 Claim = Callable[[int, frozenset[str]], Awaitable[Sequence[Item]]]
 Compose = Callable[[int], Outgoing | None]
-Settle = Callable[[Outcome], None]
+Settle = Callable[[Attempt], None]
 
 _TRIES: Final = 3
 """How often a message goes out whose connection breaks before its body, before it is reported lost."""
@@ -60,7 +60,7 @@ class Pool:
         patience_seconds: float = 60.0,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.lines = [Line(name, access) for name, access in relays.items()]
+        self.relays = [RelayState(name, access) for name, access in relays.items()]
         self.lanes = Lanes(providers)
         self.compose = compose
         self.client_name = client_name
@@ -90,8 +90,8 @@ class Pool:
         self.stopping, self._failure = False, None
         workers = {
             worker: asyncio.create_task(self._guard(worker.work()))
-            for line in self.lines
-            for worker in [_Worker(self, line) for _ in range(line.relay.connections)]
+            for relay in self.relays
+            for worker in [_Worker(self, relay) for _ in range(relay.settings.connections)]
         }
         feeding = asyncio.create_task(self._guard(self._feed()))
         try:
@@ -145,7 +145,7 @@ class Pool:
         """Wait until there may be work, at most this long."""
         await _wait(self._work_came, seconds)
 
-    def done(self, item: Item, outcome: Outcome) -> None:
+    def done(self, item: Item, outcome: Attempt) -> None:
         """Take the outcome of a message: settle it, or let it wait for another connection."""
         if outcome.fate is Fate.LOST:
             tries = self._tries[item.key] = self._tries.get(item.key, 0) + 1
@@ -171,12 +171,12 @@ class Pool:
         if self.lanes.waiting == self._window // 2 or len(lane.waiting) == self._lane_enough - 1:
             self._more_wanted.set()
 
-    def relay_failed(self, line: Line, error: RelayDownError) -> None:
+    def relay_failed(self, relay: RelayState, error: RelayDownError) -> None:
         """Note that a relay cannot be used; give up when there is none left to hope for."""
         now = self.now()
-        line.fail(error, now)
-        if self._failure is None and all(x.hopeless(now, self._patience_seconds) for x in self.lines):
-            self._failure = all_down(self.lines)
+        relay.fail(error, now)
+        if self._failure is None and all(x.hopeless(now, self._patience_seconds) for x in self.relays):
+            self._failure = all_down(self.relays)
             self.stop()
 
     async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
@@ -235,7 +235,7 @@ class Pool:
     def _give_back(self, items: Sequence[Item]) -> None:
         for item in items:
             self._tries.pop(item.key, None)
-            self._settle(Outcome(item.key, Fate.UNSENT, Stage.LOCAL))
+            self._settle(Attempt(item.key, Fate.UNSENT, Stage.LOCAL))
         self.finished(len(items))
 
     def _announce_work(self) -> None:
@@ -254,10 +254,10 @@ async def _wait(event: asyncio.Event, seconds: float) -> None:
 class _Worker:
     """One connection of a relay, opened when there is something to send on it."""
 
-    def __init__(self, pool: Pool, line: Line) -> None:
+    def __init__(self, pool: Pool, relay: RelayState) -> None:
         self._pool = pool
-        self._line = line
-        self._session: Session | None = None
+        self._relay = relay
+        self._session: SmtpSession | None = None
         self._taken: dict[int, tuple[Item, Lane]] = {}
         self._sent = 0
         self._sent_by_lane: dict[int, int] = {}
@@ -298,12 +298,12 @@ class _Worker:
 
     def _delay(self) -> float:
         """Return the seconds until a message may start; infinity when that depends on others."""
-        pool, line, now = self._pool, self._line, self._pool.now()
+        pool, relay, now = self._pool, self._relay, self._pool.now()
         if not pool.lanes.waiting:
             return math.inf
-        if self._session is None and (pool.opening >= pool.lanes.waiting or (pool.opening and not line.up)):
+        if self._session is None and (pool.opening >= pool.lanes.waiting or (pool.opening and not relay.up)):
             return math.inf
-        wait = max(line.delay(now, pool.lines), self._rest_until - now)
+        wait = max(relay.delay(now, pool.relays), self._rest_until - now)
         if wait > 0:
             return wait
         if pool.lanes.next_for(id(self), now, spent=self._spent) is not None:
@@ -311,57 +311,57 @@ class _Worker:
         return pool.lanes.delay(now)
 
     async def _open(self) -> None:
-        pool, line = self._pool, self._line
+        pool, relay = self._pool, self._relay
         pool.opening += 1
-        line.opening += 1
+        relay.opening += 1
         self.opening = True
         try:
-            self._session = await Session.open(
-                line.relay,
-                password=line.access.password,
+            self._session = await SmtpSession.open(
+                relay.settings,
+                password=relay.access.password,
                 client_name=pool.client_name,
-                tls=line.tls(),
+                tls=relay.tls(),
                 timeouts=pool.timeouts,
             )
         except RelayDownError as error:
             self._failed(error)
         else:
-            line.sessions += 1
+            relay.sessions += 1
         finally:
             self.opening = False
             pool.opening -= 1
-            line.opening -= 1
+            relay.opening -= 1
 
-    async def _send(self, session: Session) -> None:
+    async def _send(self, session: SmtpSession) -> None:
         end = await session.run(self._next, self._settled)
         if end is End.CLOSED and not self._answered:
-            where = f"{self._line.relay.host}:{self._line.relay.port}"
+            where = f"{self._relay.settings.host}:{self._relay.settings.port}"
             self._failed(RelayDownError(f"{where}: ends connections before it takes a message"))
-        if end is End.CLOSED or self._spent or self._sent >= self._line.relay.messages_per_connection:
+        if end is End.CLOSED or self._spent or self._sent >= self._relay.settings.messages_per_connection:
             await self._leave()
 
     def _failed(self, error: RelayDownError) -> None:
         """Note that this connection came to nothing; it is still counted as opening or as a session."""
-        if self._line.sessions + self._line.opening > 1:
+        if self._relay.sessions + self._relay.opening > 1:
             # The relay serves others of us, or may: perhaps it wants no more connections.
             self._rest_until = self._pool.now() + _NO_MORE_CONNECTIONS_SECONDS
         else:
-            self._pool.relay_failed(self._line, error)
+            self._pool.relay_failed(self._relay, error)
 
     async def _leave(self) -> None:
         session, self._session = self._session, None
         if session is not None:
-            self._line.sessions -= 1
+            self._relay.sessions -= 1
             self._sent, self._spent, self._answered = 0, [], False
             self._sent_by_lane.clear()
             await session.close()
 
     def _next(self) -> Outgoing | None:
         """Return the next message to send on this connection, composed now; None when there is none."""
-        pool, line, lanes = self._pool, self._line, self._pool.lanes
-        while not pool.stopping and self._sent < line.relay.messages_per_connection:
+        pool, relay, lanes = self._pool, self._relay, self._pool.lanes
+        while not pool.stopping and self._sent < relay.settings.messages_per_connection:
             now = pool.now()
-            if line.delay(now, pool.lines) > 0:
+            if relay.delay(now, pool.relays) > 0:
                 break
             lane = lanes.next_for(id(self), now, spent=self._spent)
             if lane is None:
@@ -383,18 +383,18 @@ class _Worker:
         return None
 
     def _count(self, lane: Lane, now: float) -> None:
-        self._line.take(now)
+        self._relay.take(now)
         self._sent += 1
         if lane.messages_per_connection:
             sent = self._sent_by_lane[id(lane)] = self._sent_by_lane.get(id(lane), 0) + 1
             if sent >= lane.messages_per_connection:
                 self._spent.append(lane)
 
-    def _settled(self, outcome: Outcome) -> None:
+    def _settled(self, outcome: Attempt) -> None:
         item, lane = self._taken.pop(outcome.key)
         lane.finish(id(self))
         # A 421 says no more of the relay than a lost connection does.
         if outcome.reply is not None and outcome.reply.code != 421 and outcome.stage is not Stage.LOCAL:
             self._answered = True
-            self._line.progress(self._pool.now(), self._pool.lines)
+            self._relay.progress(self._pool.now(), self._pool.relays)
         self._pool.done(item, outcome)

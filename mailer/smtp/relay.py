@@ -30,13 +30,13 @@ class Access:
     tls: ssl.SSLContext | None = None
 
 
-class Line:
+class RelayState:
     """The state of one relay during a run. Times are seconds on one clock that never goes back."""
 
     def __init__(self, name: str, access: Access) -> None:
         self.name = name
         self.access = access
-        self.relay = access.relay
+        self.settings = access.relay
         self._tls = access.tls
         self.pace = Pace(access.relay.rate_per_second)
         self.sessions = 0
@@ -51,8 +51,8 @@ class Line:
 
     def tls(self) -> ssl.SSLContext | None:
         """Return the context for its connections, made once: reading the system's certificates is slow."""
-        if self._tls is None and self.relay.security is not Security.PLAIN:
-            self._tls = client_context(verify=self.relay.verify_certificate)
+        if self._tls is None and self.settings.security is not Security.PLAIN:
+            self._tls = client_context(verify=self.settings.verify_certificate)
         return self._tls
 
     @property
@@ -63,7 +63,7 @@ class Line:
     @property
     def share(self) -> float:
         """What it has taken, in units of its weight."""
-        return self.taken / max(1, self.relay.weight)
+        return self.taken / max(1, self.settings.weight)
 
     def fail(self, error: RelayDownError, now: float) -> None:
         """Note that it cannot be used; the time until the next attempt doubles up to a minute."""
@@ -79,24 +79,26 @@ class Line:
         """Whether to stop waiting for it: it never worked, or has not for longer than the patience."""
         return not self.up and (not self.worked or now - self.down_since >= patience_seconds)
 
-    def progress(self, now: float, lines: Sequence[Line]) -> None:
+    def progress(self, now: float, relays: Sequence[RelayState]) -> None:
         """Note that it answered for a message."""
         if self.failures or now - self.progress_at > STALLED_SECONDS:
             # Whoever comes back does not catch up on what the others did meanwhile.
-            others = [line.taken / line.relay.weight for line in moving(lines, now) if line is not self]
-            self.taken = max(self.taken, max(others, default=0.0) * self.relay.weight)
+            others = [
+                relay.taken / relay.settings.weight for relay in moving(relays, now) if relay is not self
+            ]
+            self.taken = max(self.taken, max(others, default=0.0) * self.settings.weight)
         self.failures, self.worked, self.progress_at, self.down_since = 0, True, now, math.inf
 
-    def delay(self, now: float, lines: Sequence[Line]) -> float:
+    def delay(self, now: float, relays: Sequence[RelayState]) -> float:
         """Return the seconds until it may start a message; infinity while it is another's turn."""
         if not self.up and now < self.retry_at:
             return self.retry_at - now
-        if self.relay.weight == 0:
-            if any(line.up for line in lines if line.relay.weight):
+        if self.settings.weight == 0:
+            if any(relay.up for relay in relays if relay.settings.weight):
                 return math.inf
-        elif len(lines) > 1:
-            least = min((line.share for line in moving(lines, now)), default=self.share)
-            if self.share - least > _LEAD * self.relay.connections / self.relay.weight:
+        elif len(relays) > 1:
+            least = min((relay.share for relay in moving(relays, now)), default=self.share)
+            if self.share - least > _LEAD * self.settings.connections / self.settings.weight:
                 return math.inf
         return self.pace.delay(now)
 
@@ -106,21 +108,21 @@ class Line:
         self.pace.take(now)
 
 
-def moving(lines: Sequence[Line], now: float) -> list[Line]:
+def moving(relays: Sequence[RelayState], now: float) -> list[RelayState]:
     """Return the relays with a share whose pace is theirs to choose: answering, and not held back."""
     return [
-        line
-        for line in lines
-        if line.relay.weight
-        and line.up
-        and now - line.progress_at <= STALLED_SECONDS
-        and line.pace.delay(now) <= 0
+        relay
+        for relay in relays
+        if relay.settings.weight
+        and relay.up
+        and now - relay.progress_at <= STALLED_SECONDS
+        and relay.pace.delay(now) <= 0
     ]
 
 
-def all_down(lines: Sequence[Line]) -> RelayDownError:
+def all_down(relays: Sequence[RelayState]) -> RelayDownError:
     """Return the error that says why none of the relays can be used."""
-    reasons = "; ".join(str(line.error.message) for line in lines if line.error is not None)
+    reasons = "; ".join(str(relay.error.message) for relay in relays if relay.error is not None)
     return RelayDownError(
         f"no relay can be used: {reasons}",
         remedy="what was not sent stays queued; run the command again later",

@@ -20,7 +20,7 @@ from mailer.config import Relay
 from mailer.smtp.dial import dial
 from mailer.smtp.wire import RawReply, Reply, Wire, WireError
 
-__all__ = ["End", "Fate", "Outcome", "Outgoing", "Reply", "Session", "Stage", "Timeouts", "wire_safe"]
+__all__ = ["Attempt", "End", "Fate", "Outgoing", "Reply", "SmtpSession", "Stage", "Timeouts", "wire_safe"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class Outgoing:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class Attempt:
     """What became of the message `key`; `problem` says in words why the connection ended, if it did."""
 
     key: int
@@ -94,7 +94,7 @@ class Outcome:
 
 
 class End(StrEnum):
-    """Why `Session.run` returned."""
+    """Why `SmtpSession.run` returned."""
 
     DRAINED = "drained"
     """The source had nothing more; the session can go on."""
@@ -103,7 +103,7 @@ class End(StrEnum):
 
 
 Source = Callable[[], Outgoing | None]
-Settle = Callable[[Outcome], None]
+Settle = Callable[[Attempt], None]
 
 _BARE: Final = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 _LINE_DOT: Final = re.compile(rb"^\.|(?<=\n)\.")
@@ -123,9 +123,9 @@ def wire_safe(content: bytes) -> bytes:
 
 
 class _Run:
-    """One `Session.run`: the message being sent, and the one whose commands left with its body."""
+    """One `SmtpSession.run`: the message being sent, and the one whose commands left with its body."""
 
-    def __init__(self, session: Session, source: Source, settle: Settle) -> None:
+    def __init__(self, session: SmtpSession, source: Source, settle: Settle) -> None:
         self._session = session
         self._wire = session.wire
         self._timeouts = session.timeouts
@@ -166,13 +166,13 @@ class _Run:
             refusal = self._session.refusal(outgoing)
             if refusal is None:
                 return outgoing
-            self._settle(Outcome(outgoing.key, Fate.REFUSED, Stage.LOCAL, refusal))
+            self._settle(Attempt(outgoing.key, Fate.REFUSED, Stage.LOCAL, refusal))
         return None
 
     def _finish(self, fate: Fate, stage: Stage, answer: RawReply | None, problem: str = "") -> None:
         assert self._current is not None
         key, self._current, self._body_written = self._current.key, None, False
-        self._settle(Outcome(key, fate, stage, None if answer is None else answer.read(), problem))
+        self._settle(Attempt(key, fate, stage, None if answer is None else answer.read(), problem))
 
     async def _offer(self, outgoing: Outgoing) -> list[RawReply]:
         """Return the answers to MAIL, RCPT and DATA, as far as they came."""
@@ -242,7 +242,7 @@ class _Run:
             _check_open(await self._wire.reply(self._timeouts.final_dot))
 
 
-class Session:
+class SmtpSession:
     """A connection to one relay, greeted, protected and logged in."""
 
     def __init__(self, wire: Wire, extensions: dict[str, str], timeouts: Timeouts) -> None:
@@ -265,7 +265,7 @@ class Session:
         client_name: str | None = None,
         tls: ssl.SSLContext | None = None,
         timeouts: Timeouts | None = None,
-    ) -> Session:
+    ) -> SmtpSession:
         """Return a session with `relay`.
 
         Raises `RelayDownError` when it cannot be reached or asks to come later, and `RelayError` when

@@ -22,7 +22,7 @@ from mailer.errors import MailerError, RecipientError
 from mailer.rendering.build import build_letter
 from mailer.rendering.message import Composer
 from mailer.replies import judge
-from mailer.smtp.session import Fate, Outcome, Outgoing
+from mailer.smtp.session import Attempt, Fate, Outgoing
 from mailer.tokens import Signer
 
 _AT_ONCE: Final = 20
@@ -112,7 +112,7 @@ class Post:
             return outcome.fate is Fate.ACCEPTED, True, str(outcome.reply)
         return outcome.fate is Fate.ACCEPTED, True, outcome.problem or outcome.fate.value
 
-    async def _brought(self, outgoing: Outgoing, domain: str) -> Outcome:
+    async def _brought(self, outgoing: Outgoing, domain: str) -> Attempt:
         async with asyncio.timeout(_SECONDS_FOR_ONE):
             return await dispatch.deliver_once(self._settings, outgoing, domain)
 

@@ -11,7 +11,7 @@ import pytest
 from mailer.database.models import DeliveryState
 from mailer.database.session import Database
 from mailer.delivery.sender import Ending
-from mailer.smtp.session import End, Fate, Outcome, Session, Stage
+from mailer.smtp.session import Attempt, End, Fate, SmtpSession, Stage
 from tests.delivery.test_hostile import LOCK_STEP, PEOPLE, Met
 from tests.smtp.scripted import EHLO, Script, run_async, serving
 from tests.smtp.test_session import SHORT, accepted, fates, on, outgoing, run, supply
@@ -101,10 +101,10 @@ def test_answer_in_the_middle_of_a_body(early: bytes) -> None:
         await over.wait()
         writer.close()
 
-    async def go() -> list[Outcome]:
-        outcomes: list[Outcome] = []
+    async def go() -> list[Attempt]:
+        outcomes: list[Attempt] = []
         async with serving(Script(), handler=hold) as relay:
-            session = await Session.open(relay, client_name="here.example", timeouts=SHORT)
+            session = await SmtpSession.open(relay, client_name="here.example", timeouts=SHORT)
             await session.run(supply([outgoing(1, b"x" * 70 + b"\r\n" + b"y" * 32_000_000)]), outcomes.append)
             over.set()
             await session.close()

@@ -16,7 +16,7 @@ from mailer.config import Newsletter, Security
 from mailer.errors import RecipientError, RelayError
 from mailer.rendering.edition import Edition
 from mailer.rendering.message import Composer, Recipient
-from mailer.smtp.session import End, Fate, Outcome, Outgoing, Session, Stage
+from mailer.smtp.session import Attempt, End, Fate, Outgoing, SmtpSession, Stage
 from mailer.tokens import Signer
 from tests.end_to_end.mtas import EVERY, PASSWORD, Mta
 from tests.end_to_end.newsletter import Folder
@@ -41,12 +41,14 @@ def trusted(mta: Mta) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=mta.certificate)
 
 
-def send(mta: Mta, security: Security, messages: Sequence[Outgoing]) -> tuple[Session, End, list[Outcome]]:
+def send(
+    mta: Mta, security: Security, messages: Sequence[Outgoing]
+) -> tuple[SmtpSession, End, list[Attempt]]:
     """Send over one connection; return the session, how it ended, and the outcomes."""
 
-    async def go() -> tuple[Session, End, list[Outcome]]:
-        waiting, outcomes = list(messages), list[Outcome]()
-        session = await Session.open(
+    async def go() -> tuple[SmtpSession, End, list[Attempt]]:
+        waiting, outcomes = list(messages), list[Attempt]()
+        session = await SmtpSession.open(
             mta.relay(security),
             password="" if security is Security.PLAIN else PASSWORD,
             tls=None if security is Security.PLAIN else trusted(mta),
@@ -114,7 +116,7 @@ def test_wrong_password_and_untrusted_certificate_are_told_apart(mta: Mta) -> No
         return
 
     async def attempt(password: str, context: ssl.SSLContext | None) -> None:
-        session = await Session.open(mta.relay(Security.STARTTLS), password=password, tls=context)
+        session = await SmtpSession.open(mta.relay(Security.STARTTLS), password=password, tls=context)
         await session.close()
 
     with pytest.raises(RelayError, match="login refused: 5"):

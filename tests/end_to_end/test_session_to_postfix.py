@@ -13,7 +13,7 @@ from imapclient import IMAPClient
 from mailer.address import Envelope
 from mailer.config import Relay, Security
 from mailer.smtp.pool import Access, Item, Pool
-from mailer.smtp.session import End, Fate, Outcome, Outgoing, Session, Stage
+from mailer.smtp.session import Attempt, End, Fate, Outgoing, SmtpSession, Stage
 from tests.end_to_end.mailservers import PASSWORD, USER, MailServers, mail_servers
 from tests.smtp.test_session import supply
 from tests.smtp.test_smuggling import ENDINGS, EVIL
@@ -57,9 +57,9 @@ def outgoing(key: int, *, recipient: str = "", body: bytes = b"hello\r\n") -> Ou
 
 
 def test_refused_recipients_do_not_disturb_their_neighbours(servers: MailServers, relay: Relay) -> None:
-    async def go() -> tuple[bool, End, list[Outcome]]:
-        outcomes: list[Outcome] = []
-        session = await Session.open(relay)
+    async def go() -> tuple[bool, End, list[Attempt]]:
+        outcomes: list[Attempt] = []
+        session = await SmtpSession.open(relay)
         # Postfix knows no such form of address; every tenth message has a long body.
         messages = [
             outgoing(
@@ -82,9 +82,9 @@ def test_refused_recipients_do_not_disturb_their_neighbours(servers: MailServers
 
 
 def test_smuggled_endings_make_no_second_message(servers: MailServers, relay: Relay) -> None:
-    async def go() -> list[Outcome]:
-        outcomes: list[Outcome] = []
-        session = await Session.open(relay)
+    async def go() -> list[Attempt]:
+        outcomes: list[Attempt] = []
+        session = await SmtpSession.open(relay)
         evil = (
             EVIL.replace(b"victim@example.net", b"b.0@bounce.example.org") + b"Subject: evil\r\n\r\nevil\r\n"
         )
@@ -100,8 +100,8 @@ def test_smuggled_endings_make_no_second_message(servers: MailServers, relay: Re
 
 
 def test_pool_brings_everything_over(servers: MailServers, relay: Relay) -> None:
-    async def go() -> list[Outcome]:
-        outcomes: list[Outcome] = []
+    async def go() -> list[Attempt]:
+        outcomes: list[Attempt] = []
         waiting = [Item(key, "bounce.example.org") for key in range(100)]
 
         async def claim(count: int, except_domains: frozenset[str]) -> list[Item]:

@@ -94,7 +94,7 @@ def verdicts(content: bytes) -> list[dict[str, Any]]:
 
 
 def signed(*kinds: str) -> bytes:
-    signer = dkim.Signer([KEYS[kind] for kind in kinds])
+    signer = dkim.DkimSigner([KEYS[kind] for kind in kinds])
     signing = Dkim(dkim.relaxed_lines, signer.sign_digest)
     return composer(FULL, dkim=signing).compose(ANNA, AT).content
 

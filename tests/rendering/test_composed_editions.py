@@ -106,7 +106,7 @@ def test_a_letter_is_composed_and_offers_no_list_to_leave(kind: Letter) -> None:
 @pytest.mark.parametrize("name", ["Ada", "A  lot \t of   blanks ", "\n\n\n", "É" * 300])
 def test_a_signed_message_verifies(kind: Literal["rsa", "ed25519"], name: str) -> None:
     key = KEYS[kind]
-    signing = dkim.Signer([dkim.SigningKey("example.org", "mail", key)])
+    signing = dkim.DkimSigner([dkim.SigningKey("example.org", "mail", key)])
     edition = replace(built(SAMPLE), text="Hello {{ subscriber.name }}  \n\t\n   x\n\n\n")
     composer = Composer(
         edition, issue_id=3, newsletter=NEWSLETTER, public_url="https://news.example.org",

@@ -16,7 +16,7 @@ from cryptography.x509.oid import NameOID
 from mailer.config import Relay, Security
 from mailer.errors import RelayDownError, RelayError
 from mailer.smtp.dial import client_context
-from mailer.smtp.session import End, Fate, Outcome, Session, Timeouts
+from mailer.smtp.session import Attempt, End, Fate, SmtpSession, Timeouts
 from tests.smtp.scripted import EHLO, Script, run_async, serving
 from tests.smtp.test_session import outgoing, supply
 
@@ -97,14 +97,14 @@ def connect(
     server: ssl.SSLContext | None = None,
     password: str = "",
     **changes: Any,
-) -> list[Outcome]:
+) -> list[Attempt]:
     """Send three messages over a connection opened with these changes to the relay."""
 
-    async def go() -> list[Outcome]:
-        outcomes: list[Outcome] = []
+    async def go() -> list[Attempt]:
+        outcomes: list[Attempt] = []
         async with serving(script, server) as relay:
             relay = msgspec.structs.replace(relay, **changes)
-            session = await Session.open(
+            session = await SmtpSession.open(
                 relay,
                 password=password,
                 tls=context,
@@ -126,10 +126,10 @@ def test_tls_from_the_first_octet(tls: tuple[ssl.SSLContext, ssl.SSLContext]) ->
 
 
 def test_large_bodies_arrive_whole_over_tls(tls: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
-    async def go() -> list[Outcome]:
-        outcomes: list[Outcome] = []
+    async def go() -> list[Attempt]:
+        outcomes: list[Attempt] = []
         async with serving(script, tls[0]) as relay:
-            session = await Session.open(relay, tls=tls[1])
+            session = await SmtpSession.open(relay, tls=tls[1])
             assert await session.run(supply(outgoing(key, large) for key in (1, 2, 3)), outcomes.append)
             await session.close()
         return outcomes
@@ -245,10 +245,10 @@ def test_password_never_travels_in_the_clear(host: str) -> None:
     # Past the settings, which refuse it as well.
     msgspec.structs.force_setattr(relay, "host", host)
     with pytest.raises(RelayError, match="a password must not travel without TLS"):
-        run_async(Session.open(relay, password="secret"))
+        run_async(SmtpSession.open(relay, password="secret"))
 
 
 def test_name_that_does_not_resolve_is_a_relay_that_is_down() -> None:
     relay = Relay(host="relay.invalid")
     with pytest.raises(RelayDownError, match=r"relay\.invalid:587: cannot be reached"):
-        run_async(Session.open(relay))
+        run_async(SmtpSession.open(relay))

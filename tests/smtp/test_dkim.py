@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from mailer.errors import ConfigError
 from mailer.smtp.dkim import (
     SIGNED,
+    DkimSigner,
     PrivateKey,
-    Signer,
     SigningKey,
     body_digest,
     dns_record,
@@ -75,7 +75,7 @@ def verifies(keys: list[SigningKey], message: bytes) -> list[bool]:
 
 
 def test_both_signatures_verify(keys: list[SigningKey]) -> None:
-    signed = Signer(keys).sign(HEADERS, BODY) + HEADERS + b"\r\n" + BODY
+    signed = DkimSigner(keys).sign(HEADERS, BODY) + HEADERS + b"\r\n" + BODY
     assert verifies(keys, signed) == [True, True]
 
 
@@ -99,7 +99,7 @@ def test_any_message_verifies(
 ) -> None:
     headers = HEADERS + b"List-Id:" + subject + fold + b"x" + subject + b"\r\n"
     body = b"".join(line + b"\r\n" for line in lines) + last
-    signed = Signer(keys).sign(headers, body) + headers + b"\r\n" + body
+    signed = DkimSigner(keys).sign(headers, body) + headers + b"\r\n" + body
     assert verifies(keys, signed) == [True, True]
 
 
@@ -128,14 +128,14 @@ def test_body_hash_matches_the_standard_and_may_be_prepared_in_parts(lines: list
     ],
 )
 def test_change_breaks_both_signatures(keys: list[SigningKey], old: bytes, new: bytes) -> None:
-    signed = Signer(keys).sign(HEADERS, BODY) + HEADERS + b"\r\n" + BODY
+    signed = DkimSigner(keys).sign(HEADERS, BODY) + HEADERS + b"\r\n" + BODY
     at = re.search(b"(?i)" + re.escape(old), signed)
     assert at is not None
     assert verifies(keys, signed[: at.start()] + new + signed[at.end() :]) == [False, False]
 
 
 def test_unsigned_fields_may_change(keys: list[SigningKey]) -> None:
-    signed = Signer(keys).sign(HEADERS, BODY) + HEADERS + b"\r\n" + BODY
+    signed = DkimSigner(keys).sign(HEADERS, BODY) + HEADERS + b"\r\n" + BODY
     assert verifies(keys, b"Return-Path: <>\r\n" + signed.replace(b"X-Unsigned: yes", b"X-Unsigned: no")) == [
         True,
         True,
@@ -143,11 +143,11 @@ def test_unsigned_fields_may_change(keys: list[SigningKey]) -> None:
 
 
 def test_same_message_has_the_same_signature(keys: list[SigningKey]) -> None:
-    assert Signer(keys).sign(HEADERS, BODY) == Signer(keys).sign(HEADERS, BODY)
+    assert DkimSigner(keys).sign(HEADERS, BODY) == DkimSigner(keys).sign(HEADERS, BODY)
 
 
 def test_signature_field_keeps_the_line_limit_and_signs_no_length(keys: list[SigningKey]) -> None:
-    field = Signer(keys).sign(HEADERS, BODY)
+    field = DkimSigner(keys).sign(HEADERS, BODY)
     assert max(map(len, field.split(b"\r\n"))) <= 78
     assert field.endswith(b"\r\n")
     assert b"l=" not in field.replace(b"rel=", b"")
@@ -156,7 +156,7 @@ def test_signature_field_keeps_the_line_limit_and_signs_no_length(keys: list[Sig
 
 def test_message_without_author_is_not_signed(keys: list[SigningKey]) -> None:
     with pytest.raises(ValueError, match="From"):
-        Signer(keys).sign(b"To: x@example.org\r\n", BODY)
+        DkimSigner(keys).sign(b"To: x@example.org\r\n", BODY)
 
 
 def pem(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey, password: bytes | None = None) -> bytes:

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from mailer.config import Newsletter
 from mailer.rendering.edition import Edition
 from mailer.rendering.message import Composer, Dkim, Recipient
-from mailer.smtp.dkim import Signer, SigningKey, dns_record, generate_key, load_key, relaxed_lines
-from mailer.tokens import Signer as TokenSigner
+from mailer.smtp.dkim import DkimSigner, SigningKey, dns_record, generate_key, load_key, relaxed_lines
+from mailer.tokens import Signer
 from tests.smtp.opendkim import Verifier, verifier
 
 AT = datetime(2026, 3, 4, 10, 0, tzinfo=UTC)
@@ -70,8 +70,8 @@ def compose(keys: list[SigningKey], text: str, name: str, city: str, subject: st
         public_url="https://news.example.org",
         bounce_domain="bounce.example.org",
         unsubscribe_address="leave@bounce.example.org",
-        signer=TokenSigner([b"a secret of more than sixteen octets"]),
-        dkim=Dkim(relaxed_lines, Signer(keys).sign_digest),
+        signer=Signer([b"a secret of more than sixteen octets"]),
+        dkim=Dkim(relaxed_lines, DkimSigner(keys).sign_digest),
     )
     reader = Recipient(9, "anna@example.net", name, {"city": city}, ())
     return composer.compose(reader, AT).content

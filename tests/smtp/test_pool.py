@@ -14,7 +14,7 @@ from mailer.address import Envelope
 from mailer.config import Provider, Relay
 from mailer.errors import RelayDownError, RelayError
 from mailer.smtp.pool import Access, Item, Pool
-from mailer.smtp.session import Fate, Outcome, Outgoing, Timeouts
+from mailer.smtp.session import Attempt, Fate, Outgoing, Timeouts
 from tests.smtp.scripted import CLOSE, SILENCE, Script, run_async, serving
 
 pytestmark = pytest.mark.usefixtures("each_loop")
@@ -28,10 +28,10 @@ class Queue:
 
     domains: dict[int, str]
     composed: list[int] = field(default_factory=list)
-    outcomes: dict[int, Outcome] = field(default_factory=dict)
+    outcomes: dict[int, Attempt] = field(default_factory=dict)
     claims: list[tuple[int, frozenset[str], int]] = field(default_factory=list)
     dropped: frozenset[int] = frozenset()
-    on_settle: Callable[[Outcome], None] = lambda outcome: None
+    on_settle: Callable[[Attempt], None] = lambda outcome: None
     pool: Pool | None = None
     claimed: set[int] = field(default_factory=set)
 
@@ -49,7 +49,7 @@ class Queue:
         envelope = Envelope("b@example.org", f"r{key}@{self.domains[key]}")
         return Outgoing(key, envelope, b"Subject: x\r\n\r\nhello\r\n", wire_safe=True)
 
-    def settle(self, outcome: Outcome) -> None:
+    def settle(self, outcome: Attempt) -> None:
         assert outcome.key not in self.outcomes, "settled twice"
         self.outcomes[outcome.key] = outcome
         if outcome.fate is Fate.UNSENT:
@@ -138,7 +138,7 @@ def test_end_that_comes_while_a_claim_is_under_way_is_noticed(monkeypatch: pytes
             await all_settled.wait()
         return items
 
-    def see(outcome: Outcome) -> None:
+    def see(outcome: Attempt) -> None:
         if len(work.outcomes) == 20:
             all_settled.set()
 
@@ -314,7 +314,7 @@ def test_slow_provider_does_not_stall_the_others() -> None:
     order: list[str] = []
     provider = Provider(domains=("slow.example",), rate_per_second=20)
 
-    def on_settle(outcome: Outcome) -> None:
+    def on_settle(outcome: Attempt) -> None:
         order.append(work.domains[outcome.key])
         if order.count("fast.example") == 200:
             assert work.pool is not None
@@ -330,7 +330,7 @@ def test_slow_provider_does_not_stall_the_others() -> None:
 def test_held_provider_gives_back_and_deliver_returns() -> None:
     work = Queue({key: "big.example" if key % 2 else "other.example" for key in range(1, 201)})
 
-    def on_settle(outcome: Outcome) -> None:
+    def on_settle(outcome: Attempt) -> None:
         if outcome.key == 1:
             assert work.pool is not None
             work.pool.slow_down("big.example", 3600)
@@ -348,7 +348,7 @@ def test_held_provider_gives_back_and_deliver_returns() -> None:
 def test_stop_settles_what_is_under_way_and_returns_the_rest() -> None:
     work, script = queue(300), Script()
 
-    def on_settle(outcome: Outcome) -> None:
+    def on_settle(outcome: Attempt) -> None:
         if len(work.outcomes) == 20:
             assert work.pool is not None
             work.pool.stop()
@@ -374,7 +374,7 @@ def test_error_of_the_caller_is_raised_after_settling(where: str) -> None:
             raise LookupError("no such subscriber")
         return Queue.compose(work, key)
 
-    def failing_settle(outcome: Outcome) -> None:
+    def failing_settle(outcome: Attempt) -> None:
         if outcome.key == 30:
             raise LookupError("no such delivery")
 
@@ -393,7 +393,7 @@ def test_error_of_the_caller_is_raised_after_settling(where: str) -> None:
 def test_rate_of_a_relay_is_kept() -> None:
     work = queue(10)
 
-    def on_settle(outcome: Outcome) -> None:
+    def on_settle(outcome: Attempt) -> None:
         assert work.pool is not None
         work.pool.stop()
 

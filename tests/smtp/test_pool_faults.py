@@ -14,7 +14,7 @@ from mailer.address import Envelope
 from mailer.config import Provider
 from mailer.errors import RelayError
 from mailer.smtp.pool import Item
-from mailer.smtp.session import Fate, Outcome, Outgoing, Timeouts
+from mailer.smtp.session import Attempt, Fate, Outgoing, Timeouts
 from tests.smtp.scripted import CLOSE, EHLO, SILENCE, Script
 from tests.smtp.test_pool import Queue, queue, run
 
@@ -103,7 +103,7 @@ def test_what_was_being_claimed_when_its_provider_was_held_goes_back() -> None:
 def test_what_was_lost_when_its_provider_was_held_goes_back() -> None:
     work = queue(2, "big.example")
 
-    def hold(outcome: Outcome) -> None:
+    def hold(outcome: Attempt) -> None:
         if outcome.fate is Fate.REFUSED:
             assert work.pool is not None
             work.pool.hold("big.example", 40)

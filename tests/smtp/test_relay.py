@@ -7,11 +7,11 @@ import pytest
 
 from mailer.config import Relay
 from mailer.errors import RelayDownError
-from mailer.smtp.relay import STALLED_SECONDS, Access, Line, all_down
+from mailer.smtp.relay import STALLED_SECONDS, Access, RelayState, all_down
 
 
-def line(name: str = "main", **changes: Any) -> Line:
-    return Line(name, Access(Relay(host="localhost", **changes)))
+def line(name: str = "main", **changes: Any) -> RelayState:
+    return RelayState(name, Access(Relay(host="localhost", **changes)))
 
 
 DOWN = RelayDownError("relay.example: cannot be reached")
@@ -51,7 +51,7 @@ def test_relay_that_worked_is_given_up_after_the_patience() -> None:
     assert main.hopeless(70, 60)
 
 
-def share(lines: list[Line], rounds: int) -> list[float]:
+def share(lines: list[RelayState], rounds: int) -> list[float]:
     """Let each relay take a message in turn as often as it may, and return what each took."""
     for now in range(rounds):
         for each in lines:

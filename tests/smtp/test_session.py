@@ -9,7 +9,7 @@ import pytest
 
 from mailer.address import Envelope
 from mailer.errors import RelayDownError, RelayError
-from mailer.smtp.session import End, Fate, Outcome, Outgoing, Session, Stage, Timeouts
+from mailer.smtp.session import Attempt, End, Fate, Outgoing, SmtpSession, Stage, Timeouts
 from tests.smtp.scripted import CLOSE, SILENCE, Script, run_async, serving
 
 pytestmark = pytest.mark.usefixtures("each_loop")
@@ -27,21 +27,21 @@ def supply(messages: Iterable[Outgoing]) -> Callable[[], Outgoing | None]:
     return lambda: next(waiting, None)
 
 
-async def send(script: Script, *messages: Outgoing, timeouts: Timeouts = SHORT) -> tuple[End, list[Outcome]]:
+async def send(script: Script, *messages: Outgoing, timeouts: Timeouts = SHORT) -> tuple[End, list[Attempt]]:
     """Return how one session with the script's server ended, and its outcomes."""
-    outcomes: list[Outcome] = []
+    outcomes: list[Attempt] = []
     async with serving(script) as relay:
-        session = await Session.open(relay, client_name="here.example", timeouts=timeouts)
+        session = await SmtpSession.open(relay, client_name="here.example", timeouts=timeouts)
         end = await session.run(supply(messages), outcomes.append)
         await session.close()
     return end, outcomes
 
 
-def run(script: Script, count: int = 3, *, timeouts: Timeouts = SHORT) -> tuple[End, list[Outcome]]:
+def run(script: Script, count: int = 3, *, timeouts: Timeouts = SHORT) -> tuple[End, list[Attempt]]:
     return run_async(send(script, *map(outgoing, range(1, count + 1)), timeouts=timeouts))
 
 
-def fates(outcomes: Iterable[Outcome]) -> list[tuple[int, Fate, Stage]]:
+def fates(outcomes: Iterable[Attempt]) -> list[tuple[int, Fate, Stage]]:
     return [(outcome.key, outcome.fate, outcome.stage) for outcome in outcomes]
 
 
@@ -83,10 +83,10 @@ def test_without_pipelining_each_command_waits_for_its_answer() -> None:
 
 
 def test_session_goes_on_after_it_was_drained() -> None:
-    async def go() -> list[Outcome]:
-        outcomes: list[Outcome] = []
+    async def go() -> list[Attempt]:
+        outcomes: list[Attempt] = []
         async with serving(script) as relay:
-            session = await Session.open(relay, timeouts=SHORT)
+            session = await SmtpSession.open(relay, timeouts=SHORT)
             for key in (1, 2):
                 assert await session.run(supply([outgoing(key)]), outcomes.append) is End.DRAINED
                 assert session.usable
@@ -149,7 +149,7 @@ def test_connection_lost_after_the_final_dot_is_uncertain() -> None:
 
 
 def test_connection_lost_in_the_middle_of_a_body_can_be_sent_again() -> None:
-    async def go() -> list[Outcome]:
+    async def go() -> list[Attempt]:
         async def stop_reading(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             writer.write(b"220 x\r\n")
             await reader.readuntil(b"\r\n")
@@ -162,8 +162,8 @@ def test_connection_lost_in_the_middle_of_a_body_can_be_sent_again() -> None:
         server = await asyncio.start_server(stop_reading, "127.0.0.1", 0)
         async with server, serving(script) as relay:
             relay = msgspec.structs.replace(relay, port=server.sockets[0].getsockname()[1])
-            session = await Session.open(relay, timeouts=Timeouts())
-            outcomes: list[Outcome] = []
+            session = await SmtpSession.open(relay, timeouts=Timeouts())
+            outcomes: list[Attempt] = []
             large = outgoing(1, b"x" * 70 + b"\r\n" * 5_000_000)
             assert await session.run(supply([large]), outcomes.append) is End.CLOSED
             return outcomes
@@ -203,11 +203,11 @@ def test_final_dot_is_waited_for_longer_than_commands() -> None:
     def answer(verb: str, nth: int) -> bytes | None:
         return SILENCE if verb == "BODY" else None
 
-    async def go() -> list[Outcome]:
+    async def go() -> list[Attempt]:
         script = Script(answer=answer)
-        outcomes: list[Outcome] = []
+        outcomes: list[Attempt] = []
         async with serving(script) as relay:
-            session = await Session.open(relay, timeouts=replace(SHORT, final_dot=30))
+            session = await SmtpSession.open(relay, timeouts=replace(SHORT, final_dot=30))
             task = asyncio.create_task(session.run(supply([outgoing(1)]), outcomes.append))
             await asyncio.sleep(0.5)
             script.writers[0].write(b"250 at last\r\n")
@@ -268,7 +268,7 @@ def test_goodbye_between_two_runs_is_noticed() -> None:
     async def go() -> None:
         script = Script()
         async with serving(script) as relay:
-            session = await Session.open(relay, timeouts=SHORT)
+            session = await SmtpSession.open(relay, timeouts=SHORT)
             script.writers[0].write(b"421 4.4.2 idle for too long\r\n")
             await asyncio.sleep(0.1)
             assert not session.usable
@@ -278,12 +278,12 @@ def test_goodbye_between_two_runs_is_noticed() -> None:
 
 
 def test_close_after_twenty_messages_loses_nothing() -> None:
-    async def go() -> tuple[list[Outcome], int]:
+    async def go() -> tuple[list[Attempt], int]:
         script = Script(answer=lambda verb, nth: CLOSE if (verb, nth % 20) == ("MAIL", 0) else None)
         waiting = [outgoing(key) for key in range(1, 101)]
-        done: list[Outcome] = []
+        done: list[Attempt] = []
 
-        def settle(outcome: Outcome) -> None:
+        def settle(outcome: Attempt) -> None:
             if outcome.fate is Fate.LOST:
                 waiting.insert(0, outgoing(outcome.key))
             else:
@@ -291,7 +291,7 @@ def test_close_after_twenty_messages_loses_nothing() -> None:
 
         async with serving(script) as relay:
             while waiting:
-                session = await Session.open(relay, timeouts=SHORT)
+                session = await SmtpSession.open(relay, timeouts=SHORT)
                 await session.run(lambda: waiting.pop(0) if waiting else None, settle)
                 await session.close()
         return done, len(script.accepted)
@@ -338,8 +338,8 @@ def test_envelope_identifier_is_sent_as_xtext() -> None:
 
 
 def test_exception_of_the_source_settles_what_was_taken() -> None:
-    async def go() -> list[Outcome]:
-        outcomes: list[Outcome] = []
+    async def go() -> list[Attempt]:
+        outcomes: list[Attempt] = []
         script = Script()
 
         def source() -> Outgoing:
@@ -348,7 +348,7 @@ def test_exception_of_the_source_settles_what_was_taken() -> None:
             return outgoing(1)
 
         async with serving(script) as relay:
-            session = await Session.open(relay, timeouts=SHORT)
+            session = await SmtpSession.open(relay, timeouts=SHORT)
             with pytest.raises(LookupError):
                 await session.run(source, outcomes.append)
         return outcomes
@@ -357,11 +357,11 @@ def test_exception_of_the_source_settles_what_was_taken() -> None:
 
 
 def test_cancelling_settles_what_was_taken() -> None:
-    async def go() -> list[Outcome]:
-        outcomes: list[Outcome] = []
+    async def go() -> list[Attempt]:
+        outcomes: list[Attempt] = []
         script = Script(answer=on("BODY", 1, SILENCE))
         async with serving(script) as relay:
-            session = await Session.open(relay)
+            session = await SmtpSession.open(relay)
             task = asyncio.create_task(session.run(supply(map(outgoing, (1, 2, 3))), outcomes.append))
             await script.body_came.wait()
             task.cancel()
@@ -398,7 +398,7 @@ def test_relay_that_refuses_connections_is_down() -> None:
     async def go() -> None:
         async with serving(Script()) as relay:
             port = relay.port
-        await Session.open(msgspec.structs.replace(relay, port=port), timeouts=SHORT)
+        await SmtpSession.open(msgspec.structs.replace(relay, port=port), timeouts=SHORT)
 
     with pytest.raises(RelayDownError, match="cannot be reached"):
         run_async(go())

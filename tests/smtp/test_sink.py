@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mailer.config import Relay, Security
-from mailer.smtp.session import End, Fate, Outcome, Session, Stage
+from mailer.smtp.session import Attempt, End, Fate, SmtpSession, Stage
 from tests.smtp.scripted import run_async
 from tests.smtp.test_session import SHORT, outgoing, supply
 
@@ -50,12 +50,12 @@ def smtp_sink(folder: Path, *options: str) -> Iterator[Relay]:
             process.terminate()
 
 
-def send(relay: Relay, count: int) -> tuple[bool, End, list[Outcome]]:
+def send(relay: Relay, count: int) -> tuple[bool, End, list[Attempt]]:
     """Return whether the session pipelined, how it ended, and the outcomes of this many messages."""
 
-    async def go() -> tuple[bool, End, list[Outcome]]:
-        outcomes: list[Outcome] = []
-        session = await Session.open(relay, client_name="here.example", timeouts=SHORT)
+    async def go() -> tuple[bool, End, list[Attempt]]:
+        outcomes: list[Attempt] = []
+        session = await SmtpSession.open(relay, client_name="here.example", timeouts=SHORT)
         body = b"Subject: x\r\n\r\n" + b".hidden\r\n" * 10_000
         end = await session.run(supply(outgoing(key, body) for key in range(1, count + 1)), outcomes.append)
         await session.close()

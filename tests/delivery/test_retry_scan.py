@@ -11,7 +11,7 @@ from sqlalchemy import event, update
 
 from mailer.database.models import Delivery, DeliveryState
 from mailer.database.session import Database
-from mailer.delivery.waiting import Looks
+from mailer.delivery.waiting import RetryScan
 from tests.delivery.scene import AT, queued, recipients, run
 
 PEOPLE = 400
@@ -23,30 +23,30 @@ def ticks() -> list[float]:
 
 
 def test_vain_look_is_followed_by_a_pause_of_ten_times_its_length(ticks: list[float]) -> None:
-    looks = Looks(lambda: ticks[0])
-    assert looks.begin(anyway=False)
+    scan = RetryScan(lambda: ticks[0])
+    assert scan.begin(anyway=False)
     ticks[0] = 104.0
-    looks.end(found=3, wanted=250)
+    scan.end(found=3, wanted=250)
     seen = []
     for ticks[0] in (104.0, 143.9, 144.0):
-        seen.append(looks.begin(anyway=False))
+        seen.append(scan.begin(anyway=False))
     assert seen == [False, False, True]
 
 
 def test_whoever_found_nothing_else_looks_all_the_same(ticks: list[float]) -> None:
-    looks = Looks(lambda: ticks[0])
-    looks.begin(anyway=False)
+    scan = RetryScan(lambda: ticks[0])
+    scan.begin(anyway=False)
     ticks[0] = 104.0
-    looks.end(found=0, wanted=250)
-    assert looks.begin(anyway=True)
+    scan.end(found=0, wanted=250)
+    assert scan.begin(anyway=True)
 
 
 def test_look_that_brought_all_that_was_wanted_is_followed_by_another(ticks: list[float]) -> None:
-    looks = Looks(lambda: ticks[0])
-    looks.begin(anyway=False)
+    scan = RetryScan(lambda: ticks[0])
+    scan.begin(anyway=False)
     ticks[0] = 104.0
-    looks.end(found=250, wanted=250)
-    assert looks.begin(anyway=False)
+    scan.end(found=250, wanted=250)
+    assert scan.begin(anyway=False)
 
 
 def test_few_windows_look_for_retries_and_none_is_forgotten(
@@ -65,7 +65,7 @@ def test_few_windows_look_for_retries_and_none_is_forgotten(
 
     # Every look takes an hour: one is enough while there are queued ones.
     hours = iter(range(0, 3_600_000, 3_600))
-    monkeypatch.setattr(Looks, "__init__", with_ticks(lambda: float(next(hours))))
+    monkeypatch.setattr(RetryScan, "__init__", with_ticks(lambda: float(next(hours))))
     event.listen(database.engine, "before_cursor_execute", note)
     clock = AT + timedelta(seconds=59)
 
@@ -82,5 +82,5 @@ def test_few_windows_look_for_retries_and_none_is_forgotten(
 
 def with_ticks(ticks: Any) -> Any:
     """Return a constructor that takes this clock instead of the run's."""
-    usual = Looks.__init__
+    usual = RetryScan.__init__
     return lambda self, _: usual(self, ticks)
