@@ -145,8 +145,9 @@ _DUE: Final = (
         Delivery.state.in_(bindparam("states", expanding=True)),
         Delivery.due_at <= bindparam("at"),
     )
-    # The order of the index: SQLite takes it for that, else it would look at every row of the issue.
-    .order_by(Delivery.state, Delivery.due_at)
+    # The order of the index, so that SQLite uses it instead of searching the whole issue. Its last column
+    # is the subscriber: without that PostgreSQL would take rows due at the same instant in any order.
+    .order_by(Delivery.state, Delivery.due_at, Delivery.subscriber_id)
 )
 _QUEUED: Final = (
     _candidates()

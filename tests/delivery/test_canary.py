@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import secrets
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from sqlalchemy import select, update
+from sqlalchemy.orm import Session
 
 from mailer.config import Canary
 from mailer.config import Delivery as DeliverySettings
@@ -22,7 +25,7 @@ from mailer.delivery import canary, issues
 from mailer.delivery.canary import Findings, broken
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.sender import Ending
-from tests.delivery.scene import AT, books, queued, recipients, run
+from tests.delivery.scene import AT, EDITION, books, queued, recipients, run
 
 
 def led(database: Database, people: int, share: float, *seeds: str) -> QueuedIssue:
@@ -85,15 +88,39 @@ def test_findings_count_what_became_of_the_members(database: Database, tmp_path:
             session.execute(
                 update(Delivery).where(Delivery.subscriber_id == number).values(state=state.value)
             )
-        for place, number in enumerate((mine[3], mine[3], mine[4])):
-            session.add(
-                StoredReport(
-                    received_at=AT, source="test", digest=str(place), raw=b"", kind="complaint",
-                    outcome="applied", issue_id=issue.id, subscriber_id=number, details={},
-                )
-            )  # fmt: skip
+        for number in (mine[3], mine[3], mine[4]):
+            report(session, issue.id, number)
     with database.reading() as session:
         assert canary.findings(session, issue.id) == Findings(10, 10, 2, 1, 2)
+
+
+def report(session: Session, issue_id: int, subscriber_id: int, kind: str = "complaint") -> None:
+    session.add(
+        StoredReport(
+            received_at=AT, source="test", digest=secrets.token_hex(32), raw=b"", kind=kind,
+            outcome="applied", issue_id=issue_id, subscriber_id=subscriber_id, details={},
+        )
+    )  # fmt: skip
+
+
+def test_only_complaints_of_members_about_this_issue_count(database: Database) -> None:
+    issue = led(database, 40, 0.25)
+    mine = sorted(members(database))
+    (stranger, *_) = sorted(set(range(1, 41)) - set(mine))
+    with database.transaction() as session:
+        # Everybody was in the canary of last week's issue, and complaints about it still come in.
+        last_week, _ = issues.enqueue(session, replace(EDITION, slug="000-before"), source_path="", at=AT)
+        canary.begin(session, last_week.id, 1.0, ())
+        for number in mine[:4]:
+            report(session, last_week.id, number)
+        report(session, issue.id, stranger)
+        report(session, issue.id, mine[5], kind="bounce")
+    with database.reading() as session:
+        assert canary.findings(session, issue.id).complained == 0
+    with database.transaction() as session:
+        report(session, issue.id, mine[6])
+    with database.reading() as session:
+        assert canary.findings(session, issue.id).complained == 1
 
 
 @pytest.mark.parametrize(
@@ -150,6 +177,10 @@ def test_only_a_waiting_canary_is_hurried(database: Database) -> None:
     with database.transaction() as session:
         assert not canary.hurry(session, issue.id)
         canary.advance(session, issue.id, CanaryState.WAITING, until=AT)
+        issues.pause(session, issue.id, "by the operator")
+        assert not canary.hurry(session, issue.id)
+        assert issues.get(session, issue.id).canary is CanaryState.WAITING
+        issues.resume(session, issue.id)
         assert canary.hurry(session, issue.id)
         assert issues.get(session, issue.id).canary is CanaryState.PASSED
 

@@ -50,16 +50,20 @@ def test_whoever_subscribes_later_is_not_in_the_audience(database: Database, tmp
     assert recipients(tmp_path / "out") == everyone(5)
 
 
-def test_never_more_than_a_window_is_on_its_way(database: Database, tmp_path: Path) -> None:
-    issue = queued(database, 200)
+@pytest.mark.parametrize("window", [1, 3, 20])
+def test_never_more_than_a_window_is_on_its_way(database: Database, tmp_path: Path, window: int) -> None:
+    # With a small window there are more connections than it has room for.
+    issue = queued(database, 200 if window == 20 else 40)
     seen: list[int] = []
 
     def look(known: Books, sender: Sender) -> None:
         seen.append(books(database, issue).sending)
         assert known.balanced
 
-    run(database, issue, tmp_path / "out", meanwhile=look)
-    assert 0 < max(seen) <= 20
+    settings = DeliverySettings(window=window)
+    ended = run(database, issue, tmp_path / "out", settings=settings, meanwhile=look)
+    assert ended.ending is Ending.FINISHED
+    assert 0 < max(seen) <= window
 
 
 def test_opt_out_in_the_middle_is_not_mailed_after_that_commit(database: Database, tmp_path: Path) -> None:

@@ -1,0 +1,85 @@
+"""What two processes do to one person at the same moment happens once: PostgreSQL, two connections."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+import pytest
+from sqlalchemy import select
+
+from mailer.audience.subscribers import Origin, change_status, history
+from mailer.bounces.effects import SOFT_BOUNCE, apply_verdicts
+from mailer.bounces.policy import SoftLimits
+from mailer.bounces.record import Recorded, Rules, record
+from mailer.database.models import Event, Subscriber, SubscriberStatus
+from mailer.database.session import Database
+from mailer.replies import judge
+from tests.bounces.reports import SIGNER, dsn, subscribe, token
+from tests.connections import in_threads, new_database, wait_until_blocked
+from tests.postgres import Server
+
+ONE_CLICK = Origin("one-click")
+FULL = {"reply": "552 5.2.2 Mailbox is full", "status": "5.2.2"}
+
+
+@pytest.fixture
+def shared(postgresql: Server) -> Iterator[Database]:
+    with new_database(postgresql) as database:
+        yield database
+
+
+def test_two_who_take_a_person_off_write_one_ledger_line(shared: Database, at: datetime) -> None:
+    ana = subscribe(shared, at)
+
+    def take_off() -> bool:
+        with shared.transaction() as session:
+            return change_status(session, ana, SubscriberStatus.UNSUBSCRIBED, origin=ONE_CLICK, at=at)
+
+    with shared.transaction() as first:
+        assert change_status(first, ana, SubscriberStatus.UNSUBSCRIBED, origin=ONE_CLICK, at=at)
+        with in_threads(take_off) as second:
+            wait_until_blocked(shared)
+            first.commit()
+        assert not second[0].result()
+    with shared.reading() as session:
+        assert [line.after for line in history(session, ana)] == ["active", "unsubscribed"]
+
+
+def test_one_report_read_by_two_processes_counts_once(shared: Database, at: datetime) -> None:
+    ana = subscribe(shared, at)
+    raw = dsn(token(ana), **FULL)
+
+    def read() -> Recorded:
+        return record(shared, SIGNER, raw, source="test", at=at, rules=Rules())
+
+    # Both wait: the first for the subscriber, the second for the report (or for the subscriber as well).
+    with shared.transaction() as held:
+        held.get_one(Subscriber, ana, with_for_update=True)
+        with in_threads(read, times=2) as both:
+            wait_until_blocked(shared, 2)
+            held.commit()
+    assert sorted(done.result().duplicate for done in both) == [False, True]
+    with shared.reading() as session:
+        assert session.get_one(Subscriber, ana).soft_points == 1.0
+        assert len(session.scalars(select(Event.id).where(Event.kind == SOFT_BOUNCE)).all()) == 1
+
+
+def test_soft_bounces_that_are_counted_at_the_same_moment_add_up(shared: Database, at: datetime) -> None:
+    ana = subscribe(shared, at, issues=2)
+    full = judge(552, "5.2.2", "Mailbox is full")
+
+    def count() -> None:
+        # Two in one day would be one point.
+        with shared.transaction() as session:
+            verdicts = [(2, ana, full)]
+            apply_verdicts(session, verdicts, at=at + timedelta(days=3), limits=SoftLimits())
+
+    with shared.transaction() as first:
+        apply_verdicts(first, [(1, ana, full)], at=at, limits=SoftLimits())
+        with in_threads(count) as second:
+            wait_until_blocked(shared)
+            first.commit()
+        second[0].result()
+    with shared.reading() as session:
+        assert session.get_one(Subscriber, ana).soft_points == 2.0

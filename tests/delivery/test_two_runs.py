@@ -1,0 +1,201 @@
+"""Two runs on one queue: no delivery is claimed twice, and none is settled by the wrong run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select, text
+from sqlalchemy.orm import Session
+
+from mailer.database.models import Delivery, DeliveryState, IssueState, Run
+from mailer.database.session import Database
+from mailer.delivery import issues, queue
+from mailer.delivery.issues import QueuedIssue
+from mailer.delivery.queue import Settled
+from mailer.errors import MailerError
+from tests.connections import in_threads, new_database, wait_until_blocked
+from tests.delivery.scene import AT, books, queued, run
+from tests.postgres import Server
+
+LATER = AT + timedelta(minutes=3)
+
+
+@pytest.fixture
+def shared(postgresql: Server) -> Iterator[Database]:
+    """An empty PostgreSQL database: SQLite has one writer at a time, so nothing overlaps there."""
+    with new_database(postgresql) as database:
+        yield database
+
+
+def begin_run(session: Session, issue: QueuedIssue, pid: int = 1) -> int:
+    return queue.begin_run(session, issue.id, host="here", pid=pid, at=AT)
+
+
+def claim(session: Session, issue: QueuedIssue, run_id: int, limit: int, after: int = 0) -> list[int]:
+    taken = queue.claim(
+        session, issue.id, run_id=run_id, limit=limit, after=after, at=AT, resend_uncertain=True
+    )
+    return [one.recipient.subscriber_id for one in taken.claimed]
+
+
+def states(database: Database) -> dict[int, str]:
+    with database.reading() as session:
+        rows = session.execute(select(Delivery.subscriber_id, Delivery.state))
+        return {row[0]: row[1] for row in rows}
+
+
+def test_delivery_of_another_run_is_not_settled(database: Database) -> None:
+    issue = queued(database, 3)
+    with database.transaction() as session:
+        mine, other = begin_run(session, issue, 1), begin_run(session, issue, 2)
+        assert claim(session, issue, mine, 2) == [1, 2]
+        assert claim(session, issue, other, 1, after=2) == [3]
+    with (
+        pytest.raises(MailerError, match=r"^1 of 2 deliveries were taken by another run$"),
+        database.transaction() as session,
+    ):
+        outcomes = [Settled(1, DeliveryState.SENT), Settled(3, DeliveryState.SENT)]
+        queue.settle(session, issue.id, outcomes, run_id=mine, at=LATER)
+    assert states(database) == dict.fromkeys((1, 2, 3), "sending")
+
+
+@pytest.mark.parametrize("state", [state for state in DeliveryState if state is not DeliveryState.SENDING])
+def test_delivery_that_is_not_on_its_way_is_not_settled(database: Database, state: DeliveryState) -> None:
+    issue = queued(database, 1)
+    with database.transaction() as session:
+        mine = begin_run(session, issue)
+        claim(session, issue, mine, 1)
+        session.get_one(Delivery, (issue.id, 1)).state = state.value
+    with pytest.raises(MailerError, match="^1 of 1 deliveries"), database.transaction() as session:
+        queue.settle(session, issue.id, [Settled(1, DeliveryState.SENT)], run_id=mine, at=LATER)
+    assert states(database) == {1: state.value}
+
+
+def test_claim_takes_no_more_than_its_limit(database: Database) -> None:
+    issue = queued(database, 10)
+    with database.transaction() as session:
+        mine = begin_run(session, issue)
+        claim(session, issue, mine, 4)
+        put_off = [Settled(n, DeliveryState.DEFERRED, due_at=AT, code=451) for n in (1, 2, 3)]
+        queue.settle(session, issue.id, put_off, run_id=mine, at=AT)
+        # Three retries are due, and queued ones fill what is left of the limit.
+        assert claim(session, issue, mine, 5, after=4) == [1, 2, 3, 5, 6]
+        assert claim(session, issue, mine, 0, after=6) == []
+    assert books(database, issue).sending == 6
+
+
+def test_retries_due_at_the_same_instant_are_claimed_in_the_order_of_their_ids(database: Database) -> None:
+    issue = queued(database, 5)
+    with database.transaction() as session:
+        mine = begin_run(session, issue)
+        claim(session, issue, mine, 5)
+    # PostgreSQL keeps the newest version of a row behind all others.
+    for n in (4, 2, 5, 1, 3):
+        with database.transaction() as session:
+            put_off = Settled(n, DeliveryState.DEFERRED, due_at=AT, code=451)
+            queue.settle(session, issue.id, [put_off], run_id=mine, at=AT)
+    with database.transaction() as session:
+        assert claim(session, issue, mine, 3, after=5) == [1, 2, 3]
+
+
+def test_ended_run_has_the_time_of_its_end(database: Database) -> None:
+    issue = queued(database, 1)
+    with database.transaction() as session:
+        ended, going_on = begin_run(session, issue), begin_run(session, issue)
+        queue.end_run(session, ended, at=LATER)
+    with database.reading() as session:
+        assert (session.get_one(Run, ended).started_at, session.get_one(Run, ended).ended_at) == (AT, LATER)
+        assert session.get_one(Run, going_on).ended_at is None
+
+
+def test_run_notes_its_own_end(database: Database, tmp_path: Path) -> None:
+    issue = queued(database, 3)
+    run(database, issue, tmp_path / "box", clock=lambda: LATER)
+    with database.reading() as session:
+        assert session.scalars(select(Run.ended_at)).all() == [LATER]
+
+
+@pytest.mark.parametrize("state", [IssueState.PAUSED, IssueState.CANCELLED])
+def test_nothing_is_claimed_of_an_issue_that_is_not_sent(
+    database: Database, tmp_path: Path, state: IssueState
+) -> None:
+    issue = queued(database, 30)
+    with database.transaction() as session:
+        if state is IssueState.PAUSED:
+            issues.pause(session, issue.id, "by the operator")
+        else:
+            issues.cancel(session, issue.id, at=AT)
+    columns = select(Delivery.state, Delivery.attempts, Delivery.first_at, Delivery.changed_at)
+    with database.reading() as session:
+        before = session.execute(columns).all()
+    run(database, issue, tmp_path / "box", clock=lambda: LATER)
+    with database.reading() as session:
+        assert session.execute(columns).all() == before
+
+
+def test_runs_that_claim_at_the_same_time_get_different_deliveries(shared: Database) -> None:
+    issue = queued(shared, 6)
+    with shared.transaction() as session:
+        first, second = begin_run(session, issue, 1), begin_run(session, issue, 2)
+    with shared.transaction() as one, shared.transaction() as other:
+        other.execute(text("SET LOCAL lock_timeout = '5s'"))
+        assert claim(one, issue, first, 3) == [1, 2, 3]
+        # The first transaction is open still: what it took is passed over, not waited for.
+        assert claim(other, issue, second, 4) == [4, 5, 6]
+    with shared.reading() as session:
+        rows = session.execute(select(Delivery.run_id, Delivery.attempts).order_by(Delivery.subscriber_id))
+        assert [tuple(row) for row in rows] == [(first, 1)] * 3 + [(second, 1)] * 3
+
+
+def test_due_retries_claimed_at_the_same_time_are_different_ones(shared: Database) -> None:
+    issue = queued(shared, 4)
+    with shared.transaction() as session:
+        first, second = begin_run(session, issue, 1), begin_run(session, issue, 2)
+        claim(session, issue, first, 4)
+        queue.recover(session, issue.id, at=AT)
+    with shared.transaction() as one, shared.transaction() as other:
+        other.execute(text("SET LOCAL lock_timeout = '5s'"))
+        assert claim(one, issue, first, 2) == [1, 2]
+        assert claim(other, issue, second, 4) == [3, 4]
+
+
+@pytest.mark.parametrize("state", [DeliveryState.QUEUED, DeliveryState.DEFERRED])
+def test_what_a_cancelled_run_gives_back_is_skipped(database: Database, state: DeliveryState) -> None:
+    issue = queued(database, 3)
+    with database.transaction() as session:
+        mine = begin_run(session, issue)
+        if state is DeliveryState.DEFERRED:
+            claim(session, issue, mine, 1)
+            put_off = Settled(1, DeliveryState.DEFERRED, due_at=AT, code=451)
+            queue.settle(session, issue.id, [put_off], run_id=mine, at=AT)
+        assert claim(session, issue, mine, 1) == [1]
+        assert issues.cancel(session, issue.id, at=AT) == 2
+        assert queue.release(session, issue.id, [1], run_id=mine, at=LATER) == {state.value: 1}
+        assert issues.finish(session, issue.id, at=LATER)
+        row = session.get_one(Delivery, (issue.id, 1), populate_existing=True)
+        assert (row.state, row.due_at, row.changed_at, row.reply) == ("skipped", None, LATER, "cancelled")
+        assert issues.get(session, issue.id).state is IssueState.CANCELLED
+
+
+def test_run_that_ends_while_it_is_cancelled_leaves_nothing_waiting(shared: Database) -> None:
+    issue = queued(shared, 3)
+    with shared.transaction() as session:
+        mine = begin_run(session, issue)
+        claim(session, issue, mine, 2)
+
+    def cancel() -> None:
+        with shared.transaction() as session:
+            issues.cancel(session, issue.id, at=AT)
+
+    with shared.transaction() as ending:
+        queue.release(ending, issue.id, [1, 2], run_id=mine, at=AT)
+        assert not issues.finish(ending, issue.id, at=AT)
+        # The operator cancels before the run has committed: that waits, and sees what was given back.
+        with in_threads(cancel) as done:
+            wait_until_blocked(shared)
+            ending.commit()
+        done[0].result()
+    assert states(shared) == dict.fromkeys((1, 2, 3), "skipped")
