@@ -10,8 +10,8 @@ from mailer.config import Delivery as DeliverySettings
 from mailer.database.models import DeliveryState
 from mailer.delivery.judging import decide, retry_delay
 from mailer.delivery.queue import Claimed, Settled
-from mailer.delivery.smtp import Fate, Outcome, Reply, Stage
 from mailer.rendering.message import Recipient
+from mailer.smtp.session import Fate, Outcome, Reply, Stage
 from tests.delivery.scene import AT
 
 SETTINGS = DeliverySettings(

@@ -69,7 +69,7 @@ def test_delivery_that_is_not_on_its_way_is_not_settled(database: Database, stat
         mine = begin_run(session, issue)
         claim(session, issue, mine, 1)
         session.get_one(Delivery, (issue.id, 1)).state = state.value
-    with pytest.raises(MailerError, match="^1 of 1 deliveries"), database.transaction() as session:
+    with pytest.raises(MailerError, match=r"^1 of 1 deliveries"), database.transaction() as session:
         queue.settle(session, issue.id, [Settled(1, DeliveryState.SENT)], run_id=mine, at=LATER)
     assert states(database) == {1: state.value}
 
