@@ -11,7 +11,7 @@ from mailer.database.models import DeliveryState
 from mailer.delivery.judging import decide, retry_delay
 from mailer.delivery.queue import Claimed, Settled
 from mailer.rendering.message import Recipient
-from mailer.smtp.session import Fate, Outcome, Reply, Stage
+from mailer.smtp.session import Attempt, Fate, Reply, Stage
 from tests.delivery.scene import AT
 
 SETTINGS = DeliverySettings(
@@ -25,7 +25,7 @@ def claimed(attempt: int = 1) -> Claimed:
     return Claimed(Recipient(7, "s7@example.org", "", {}, ()), "example.org", attempt, AT)
 
 
-def settled(outcome: Outcome, *, attempt: int = 1, after: timedelta = timedelta()) -> Settled:
+def settled(outcome: Attempt, *, attempt: int = 1, after: timedelta = timedelta()) -> Settled:
     return decide(outcome, claimed(attempt), SETTINGS, at=AT + after).settled
 
 
@@ -39,8 +39,8 @@ def test_delay_doubles_up_to_the_ceiling(attempt: int, minutes: int) -> None:
 @pytest.mark.parametrize(
     "outcome",
     [
-        Outcome(7, Fate.REFUSED, Stage.RCPT, LATER),
-        Outcome(7, Fate.LOST, Stage.MAIL, problem="connection reset"),
+        Attempt(7, Fate.REFUSED, Stage.RCPT, LATER),
+        Attempt(7, Fate.LOST, Stage.MAIL, problem="connection reset"),
     ],
     ids=["refused", "lost"],
 )
@@ -56,7 +56,7 @@ def test_delay_doubles_up_to_the_ceiling(attempt: int, minutes: int) -> None:
     ],
 )
 def test_gives_up_when_the_next_try_would_come_too_late(
-    outcome: Outcome, attempt: int, after: timedelta, expected: DeliveryState
+    outcome: Attempt, attempt: int, after: timedelta, expected: DeliveryState
 ) -> None:
     result = settled(outcome, attempt=attempt, after=after)
     assert result.state is expected
@@ -67,18 +67,18 @@ def test_gives_up_when_the_next_try_would_come_too_late(
 
 
 def test_message_too_large_for_the_relay_pauses_the_issue_and_blames_nobody() -> None:
-    too_large = Outcome(7, Fate.REFUSED, Stage.LOCAL, Reply(552, "5.3.4", "larger than the relay takes"))
+    too_large = Attempt(7, Fate.REFUSED, Stage.LOCAL, Reply(552, "5.3.4", "larger than the relay takes"))
     decision = decide(too_large, claimed(), SETTINGS, at=AT)
     assert (decision.pause, decision.verdict) == ("larger than the relay takes", None)
     assert (decision.settled.state, decision.settled.due_at) == (DeliveryState.DEFERRED, AT)
 
 
 def test_address_that_the_relay_cannot_take_fails_alone() -> None:
-    unfit = Outcome(7, Fate.REFUSED, Stage.LOCAL, Reply(553, "5.6.7", "needs SMTPUTF8"))
+    unfit = Attempt(7, Fate.REFUSED, Stage.LOCAL, Reply(553, "5.6.7", "needs SMTPUTF8"))
     decision = decide(unfit, claimed(), SETTINGS, at=AT)
     assert (decision.pause, decision.verdict, decision.settled.state) == ("", None, DeliveryState.FAILED)
 
 
 def test_uncertain_delivery_is_tried_again_after_the_delay() -> None:
-    result = settled(Outcome(7, Fate.UNCERTAIN, Stage.BODY, problem="timed out"), attempt=2)
+    result = settled(Attempt(7, Fate.UNCERTAIN, Stage.BODY, problem="timed out"), attempt=2)
     assert (result.state, result.due_at) == (DeliveryState.UNCERTAIN, AT + timedelta(minutes=10))
