@@ -39,9 +39,12 @@ def client_ip(request: Request) -> str:
 
 
 def network(ip: str) -> str:
-    """Return what counts as one client: an IPv4 address, or an IPv6 network of 64 bits."""
+    """Return what counts as one client: an IPv4 address, or the /64 of an IPv6 address."""
     try:
         parsed = ipaddress.ip_address(ip)
     except ValueError:
         return ip
-    return ip if parsed.version == 4 else str(ipaddress.ip_network((parsed, 64), strict=False))
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return ip
+    # A dual-stack listener sees IPv4 clients as ::ffff:a.b.c.d (RFC 4291 section 2.5.5.2), all in one /64.
+    return str(parsed.ipv4_mapped or ipaddress.ip_network((parsed, 64), strict=False))

@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 
 from mailer.address import parse_address
-from mailer.audience.subscribers import Origin, add
+from mailer.audience import preferences
+from mailer.audience.subscribers import Origin, add, unsubscribe
 from mailer.audience.wordings import version_of
 from mailer.cli import run
 from mailer.database.session import Database
 from mailer.errors import ExitCode
+
+AT = datetime(2026, 3, 4, 5, 6, tzinfo=UTC)
 
 
 @pytest.fixture(autouse=True)
@@ -184,12 +187,25 @@ def test_dry_run_shows_what_would_change(capsys: pytest.CaptureFixture[str], fol
     assert said(capsys, "count", "--where", 'country = "MD"') == "0\n"
 
 
-def test_reasons_of_leaving_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
-    answer(capsys, "import", "people.csv")
-    answer(capsys, "remove", "ana@example.org")
+def test_reasons_of_leaving_are_counted(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    said(capsys, "import", "people.csv")
     told = answer(capsys, "reasons")
     assert (told["left"], told["reasons"], told["none_given"]) == (0, {}, 0)
-    assert "0 left of their own accord" in said(capsys, "reasons")
+    said(capsys, "add", "eve@example.org")
+    # The operator's own removals are not counted.
+    said(capsys, "remove", "eve@example.org")
+    database = Database("sqlite:///subscribers.db", folder=folder)
+    with database.transaction() as session:
+        for subscriber_id, note in ((1, preferences.reason_note("too-many")), (2, "")):
+            unsubscribe(session, subscriber_id, origin=Origin("page", note=note), at=AT)
+    database.engine.dispose()
+    told = answer(capsys, "reasons")
+    assert (told["left"], told["reasons"], told["none_given"]) == (2, {"too-many": 1}, 1)
+    assert said(capsys, "reasons").splitlines() == [
+        "2 left of their own accord",
+        "        1  too-many",
+        "        1  none given",
+    ]
 
 
 def test_form_is_printed_for_a_page_of_ones_own(capsys: pytest.CaptureFixture[str], folder: Path) -> None:

@@ -65,6 +65,31 @@ def test_limits_are_as_configured_and_the_operator_is_told_once(
 
 
 @pytest.mark.parametrize(
+    ("first", "second", "code"),
+    [
+        pytest.param("192.0.2.4", "192.0.2.4", 429, id="same IPv4 address"),
+        pytest.param("192.0.2.4", "192.0.2.5", 200, id="neighbouring IPv4 address"),
+        pytest.param("2001:db8:0:1::1", "2001:db8:0:1::1", 429, id="same IPv6 address"),
+        pytest.param("2001:db8:0:1::1", "2001:db8:0:1:ffff:ffff:ffff:ffff", 429, id="same /64"),
+        pytest.param("2001:db8:0:1::1", "2001:db8:0:2::1", 200, id="next /64"),
+        pytest.param("::ffff:192.0.2.4", "192.0.2.4", 429, id="IPv4 address of a dual-stack listener"),
+        pytest.param("::ffff:192.0.2.4", "::ffff:192.0.2.5", 200, id="two of a dual-stack listener"),
+    ],
+)
+def test_client_is_an_ipv4_address_or_an_ipv6_network(
+    open_site: OpenSite, first: str, second: str, code: int
+) -> None:
+    with open_site(signup=SignUp(per_client=1)) as site:
+        codes = [
+            site.client.post(
+                "/subscribe", data={"email": f"n{number}@example.org"}, headers={"x-forwarded-for": client}
+            ).status_code
+            for number, client in enumerate((first, second))
+        ]
+    assert codes == [200, code]
+
+
+@pytest.mark.parametrize(
     ("forwarded", "kept"),
     [
         ("192.0.2.4", "192.0.2.4"),
