@@ -29,7 +29,7 @@ from mailer.web.access import Scope
 from tests.postgres import Server
 from tests.web.conftest import AT, OpenSite, Site
 
-AGREED = {"source": "paper form at the fair", "at": "2026-02-01T10:00:00Z", "ip": "192.0.2.4"}
+AGREED: dict[str, Any] = {"source": "paper form at the fair", "at": "2026-02-01T10:00:00Z", "ip": "192.0.2.4"}
 
 
 class Client:
@@ -308,21 +308,21 @@ def test_hostile_segment_is_answered_and_never_a_failure(on_either: Client, wher
 PEOPLE = [f"p{number}@example.org" for number in range(60)]
 
 
-def _made_valid(draw: st.DrawFn, case: Case[Any]) -> None:
+def _made_valid(data: st.DataObject, case: Case[Any]) -> None:
     """Give a generated request what no generator guesses: an address, and a subscriber that exists."""
     if "subscriber_id" in case.path_parameters:
         # Erased people are gone for the requests after, so those get people of their own.
         half = len(PEOPLE) // 2
         low, high = (1, half) if case.method == "DELETE" else (half + 1, len(PEOPLE))
-        case.path_parameters["subscriber_id"] = draw(st.integers(low, high))
+        case.path_parameters["subscriber_id"] = data.draw(st.integers(low, high))
     if case.method == "POST" and isinstance(case.body, dict):
-        case.body["address"] = draw(st.sampled_from([*PEOPLE, "new@example.com", "Ünï@bücher.example"]))
-        if draw(st.booleans()):
+        case.body["address"] = data.draw(st.sampled_from([*PEOPLE, "new@example.com", "Ünï@bücher.example"]))
+        if data.draw(st.booleans()):
             case.body.pop("consent", None)
         else:
             case.body["consent"] = AGREED
         for free in ("attributes", "tags", "name"):
-            if draw(st.booleans()):
+            if data.draw(st.booleans()):
                 case.body.pop(free, None)
 
 
@@ -357,7 +357,7 @@ def test_nothing_in_the_description_makes_it_fail(on_either: Client) -> None:
         def ask(data: st.DataObject) -> None:
             case: Case[Any] = data.draw(operation.as_strategy())  # noqa: B023 - called in this turn
             if data.draw(st.integers(0, 2)):
-                _made_valid(data.draw, case)
+                _made_valid(data, case)
             answer = case.call(base_url=base_url, headers=headers)
             codes[answer.status_code] += 1  # noqa: B023
             case.validate_response(answer, checks=checks)

@@ -157,7 +157,7 @@ def test_form_says_what_is_wrong_and_keeps_what_was_typed(
     assert "<script>" not in answer.text
     assert "<b>" not in answer.text
     page = lxml.html.fromstring(answer.text)
-    assert complaint in page.xpath("string(//*[@id='problem'])")
+    assert complaint in str(page.xpath("string(//*[@id='problem'])"))
     typed = {field: page.xpath(f"string(//input[@name='{field}']/@value)") for field in ("email", "name")}
     assert typed == {field: fields.get(field, "").replace("\r\n", "\n") for field in typed}
     assert status_of(site) is None
