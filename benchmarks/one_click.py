@@ -40,7 +40,7 @@ from mailer.config import Settings, Tracking
 from mailer.database.models import Consent, Delivery, DeliveryState, Subscriber, SubscriberStatus
 from mailer.database.session import Database
 from mailer.tokens import Signer, Subject
-from mailer.web.public import create_app
+from mailer.web.app import create_app
 
 _BAR = 0.3
 _BODY = "List-Unsubscribe=One-Click"

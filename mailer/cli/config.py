@@ -9,7 +9,7 @@ from mailer.cli.app import App, Group, json_option, pass_app
 from mailer.config import flatten, password
 from mailer.errors import ConfigError, SegmentError
 from mailer.smtp.dkim import load_key
-from mailer.web.look import look_of
+from mailer.web.theme import theme_of
 
 
 @click.group(cls=Group)
@@ -60,7 +60,7 @@ def check(app: App) -> None:
         except SegmentError as error:
             place = settings.origin(f"segments.{name}")
             raise ConfigError(f"{place}: 'segments.{name}': {error.message}", remedy=error.remedy) from error
-    look_of(settings)
+    theme_of(settings)
     app.out(f"{app.config_path}: fine; {len(settings.relays) or 'no'} relay(s)")
     if not settings.relays:
         app.say("Mail goes to the outbox on this machine. See [relays] in config.toml.")

@@ -29,7 +29,7 @@ from mailer.delivery.queue import Books
 from mailer.delivery.sender import Ended
 from mailer.errors import MailerError, RefusedError
 from mailer.rehearsal import script
-from mailer.web.public import create_app
+from mailer.web.app import create_app
 
 _MARK = ".mailer-demo"
 _CONFIG = """\
@@ -103,7 +103,7 @@ class _Demo:
             self._say(line)
         if not books.balanced or books.sent != first.books.sent - 1 or self._mails() != before:
             raise MailerError("the demo did not end as it should")
-        self._say(f"Look at the mails:  mailer outbox -C {self._folder}")
+        self._say(f"Theme at the mails:  mailer outbox -C {self._folder}")
         self._say(f"and at the pages:   mailer serve -C {self._folder}")
         return books
 

@@ -14,7 +14,7 @@ from mailer.config import is_loopback
 @pass_app
 def outbox(app: App, host: str, port: int) -> None:
     """Show kept messages in a browser, until stopped (Ctrl-C, SIGTERM)."""
-    from mailer.web.outbox import create_outbox_app
+    from mailer.web.operator.outbox import create_outbox_app
     from mailer.web.server import serve_until_stopped
 
     if not is_loopback(host):

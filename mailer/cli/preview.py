@@ -43,15 +43,15 @@ def preview(app: App, issue: str, address: str, port: int, opens: bool, folder: 
         return viewing.preview(load(app.config_path), path, _subscriber(app, reader))
 
     if folder is not None:
-        from mailer.web.screenshots import take
+        from mailer.web.operator.screenshots import take
 
         for picture in take(see(address).viewed.html, folder, path.stem):
             app.out(str(picture))
         return
     _subscriber(app, address)
 
-    from mailer.web.changes import Changes
-    from mailer.web.preview import create_preview_app
+    from mailer.web.operator.preview import create_preview_app
+    from mailer.web.operator.watching import FileWatcher
     from mailer.web.server import serve_until_stopped
 
     def ready(url: str) -> None:
@@ -59,7 +59,7 @@ def preview(app: App, issue: str, address: str, port: int, opens: bool, folder: 
         if opens:
             click.launch(url)
 
-    changes = Changes(_folders(app.settings, path), [app.config_path])
+    changes = FileWatcher(_folders(app.settings, path), [app.config_path])
     pages = create_preview_app(
         see, changes, name=app.settings.newsletter.name, brand=app.settings.brand, reader=address
     )

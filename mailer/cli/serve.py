@@ -22,15 +22,15 @@ def serve(app: App, host: str | None, port: int | None) -> None:
     """
     from mailer.audience.privacy.retention import Terms, prune
     from mailer.bounces.boxes.configured import rules_of
-    from mailer.web.hooks import Hooks, secrets_of
+    from mailer.web.app import create_app
+    from mailer.web.intake.hooks import WebhookRoutes, secrets_of
     from mailer.web.letters import Post
-    from mailer.web.public import create_app
     from mailer.web.server import serve_until_stopped
     from mailer.web.upkeep import daily
 
     settings = app.settings
     rules = rules_of(settings)
-    hooks = Hooks(app.database, app.signer, secrets=secrets_of(settings.webhooks), rules=rules)
+    hooks = WebhookRoutes(app.database, app.signer, secrets=secrets_of(settings.webhooks), rules=rules)
     post = Post(settings, app.database, app.signer)
     pages = create_app(app.database, app.signer, settings, post=post, hooks=hooks)
     host, port = host or settings.web.host, port or settings.web.port

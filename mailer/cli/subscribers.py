@@ -163,11 +163,11 @@ def remove(app: App, address: str, as_json: bool) -> None:
 @pass_app
 def form(app: App, language: str) -> None:
     """Print the sign-up form as HTML, for a page of your own."""
-    from mailer.web.look import look_of
-    from mailer.web.subscribe import embedded_form
+    from mailer.web.public.subscribe import embedded_form
+    from mailer.web.theme import theme_of
 
     settings = app.settings
-    voice = look_of(settings).speaking(language or settings.newsletter.language)
+    voice = theme_of(settings).speaking(language or settings.newsletter.language)
     app.out(embedded_form(voice, settings.web.public_url))
 
 

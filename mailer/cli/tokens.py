@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 import click
 
 from mailer.cli.app import App, Group, json_option, pass_app
-from mailer.web import access
-from mailer.web.access import Scope, Token
+from mailer.web.api import tokens as access
+from mailer.web.api.tokens import Scope, Token
 
 
 @click.group(cls=Group)

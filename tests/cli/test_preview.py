@@ -15,7 +15,7 @@ from PIL import Image
 
 from mailer.cli import run
 from mailer.errors import ExitCode
-from mailer.web import screenshots
+from mailer.web.operator import screenshots
 from tests.end_to_end.newsletter import Folder
 from tests.programs import program
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from mailer.config import load
 from mailer.review import sample
-from mailer.web import screenshots
+from mailer.web.operator import screenshots
 from tests.conftest import PROJECT
 
 ISSUES: Final = (

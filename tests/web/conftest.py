@@ -29,8 +29,8 @@ from mailer.database.models import IssueState, StoredEdition, StoredIssue, Subsc
 from mailer.database.session import Database
 from mailer.rendering.edition import Edition, InlineImage
 from mailer.tokens import Signer, Subject
+from mailer.web.app import create_app
 from mailer.web.letters import Post
-from mailer.web.public import create_app
 
 SECRET = b"0123456789abcdef0123456789abcdef"
 AT = datetime(2026, 3, 1, 8, 0, tzinfo=UTC)

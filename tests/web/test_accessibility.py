@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from mailer.config import Brand, Tracking
 from mailer.tokens import Subject
-from mailer.web.outbox import create_outbox_app
+from mailer.web.operator.outbox import create_outbox_app
 from tests.conftest import PROJECT, missing, program
 from tests.web.conftest import OpenSite, Site, edition, serving
 from tests.web.test_outbox import keep, message

@@ -9,7 +9,7 @@ import pytest
 from mailer.address import Address, parse_address
 from mailer.audience.subscribers import find, history
 from mailer.config import SignUp
-from mailer.web.admission import A_ROLE, NOT_KEPT, Admission
+from mailer.web.public.admission import A_ROLE, NOT_KEPT, Admission
 from tests.web.conftest import OpenSite, Site
 
 
@@ -53,7 +53,7 @@ def test_limits_are_as_configured_and_the_operator_is_told_once(
     open_site: OpenSite, caplog: pytest.LogCaptureFixture
 ) -> None:
     with open_site(signup=SignUp(per_client=100, per_domain=2, in_all=3)) as site:
-        with caplog.at_level(logging.WARNING, "mailer.web.admission"):
+        with caplog.at_level(logging.WARNING, "mailer.web.public.admission"):
             asked = [f"n{n}@example.{top}" for top in ("org", "com") for n in range(4)]
             codes = [site.client.post("/subscribe", data={"email": one}).status_code for one in asked]
         assert codes == [200, 200, 429, 429, 200, 429, 429, 429]

@@ -24,8 +24,8 @@ from schemathesis.specs.openapi.checks import (
 from mailer.audience.subscribers import Origin, history, unsubscribe
 from mailer.config import SignUp
 from mailer.database.models import ApiToken
-from mailer.web import access
-from mailer.web.access import Scope
+from mailer.web.api import tokens as access
+from mailer.web.api.tokens import Scope
 from tests.postgres import Server
 from tests.web.conftest import AT, OpenSite, Site
 

@@ -6,7 +6,7 @@ from sqlalchemy import select
 
 from mailer.database.models import Event, Subscriber
 from mailer.database.session import Database
-from mailer.web.intake import write
+from mailer.web.intake.tracking import write
 
 AT = datetime(2026, 3, 4, 10, 0, 0, 123456, tzinfo=UTC)
 

@@ -17,8 +17,8 @@ from mailer.bounces.record import Rules
 from mailer.config import Settings
 from mailer.database.models import StoredReport
 from mailer.database.session import Database
-from mailer.web.hooks import Hooks
-from mailer.web.public import create_app
+from mailer.web.app import create_app
+from mailer.web.intake.hooks import WebhookRoutes
 from tests.bounces.providers.test_webhooks import (
     REQUESTS,
     SECRETS,
@@ -37,7 +37,7 @@ BOUNCE = {"event": "bounce", "email": "ana@example.com", "hard_bounce": True, "e
 
 @contextmanager
 def listening(database: Database, secrets: Secrets) -> Iterator[httpx.Client]:
-    hooks = Hooks(database, SIGNER, secrets=secrets, rules=Rules(), clock=lambda: NOW)
+    hooks = WebhookRoutes(database, SIGNER, secrets=secrets, rules=Rules(), clock=lambda: NOW)
     app = create_app(database, SIGNER, Settings(), hooks=hooks)
     with serving(app) as url, httpx.Client(base_url=url, timeout=60) as made:
         yield made

@@ -16,9 +16,9 @@ from starlette.types import Receive, Scope, Send
 from mailer.config import Brand
 from mailer.database.models import Consent
 from mailer.tokens import Subject
-from mailer.web.look import Look
-from mailer.web.outbox import create_outbox_app
-from mailer.web.subscribe import embedded_form
+from mailer.web.operator.outbox import create_outbox_app
+from mailer.web.public.subscribe import embedded_form
+from mailer.web.theme import Theme
 from tests.conftest import program
 from tests.web.conftest import Site, edition, serving
 from tests.web.test_outbox import keep, message
@@ -130,7 +130,7 @@ def test_person_unsubscribes_and_comes_back_by_keyboard_alone(browser: Browser, 
 @pytest.mark.parametrize("width", [375, 1280])
 def test_form_on_a_page_of_ones_own_subscribes(browser: Browser, site: Site, width: int) -> None:
     url = str(site.client.base_url)
-    form = embedded_form(Look(Brand(), name="The Weekly", language="en").speaking("en"), url)
+    form = embedded_form(Theme(Brand(), name="The Weekly", language="en").speaking("en"), url)
     html = f'<!doctype html><meta name="viewport" content="width=device-width"><title>Robin</title>{form}'
 
     async def own(scope: Scope, receive: Receive, send: Send) -> None:
@@ -142,7 +142,7 @@ def test_form_on_a_page_of_ones_own_subscribes(browser: Browser, site: Site, wid
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         page.get_by_label("Your mail address").fill("jo@example.org")
         page.get_by_role("button", name="Subscribe").click()
-        page.get_by_role("heading", name="Look into your mailbox").wait_for()
+        page.get_by_role("heading", name="Theme into your mailbox").wait_for()
         page.close()
     (letter,) = site.letters(1)
     assert letter["To"] == "jo@example.org"

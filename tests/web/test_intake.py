@@ -13,7 +13,7 @@ from mailer.audience.segments import parse_segment
 from mailer.audience.transfer import exporting
 from mailer.config import Tracking
 from mailer.database.models import Event, Subscriber
-from mailer.web.machines import machine_of
+from mailer.web.intake.bots import bot_kind
 from tests.web.conftest import OpenSite, Site, edition
 
 ON = Tracking(opens=True, clicks=True)
@@ -124,7 +124,7 @@ def test_machines_are_counted_apart(open_site: OpenSite, headers: dict[str, str]
     ],
 )
 def test_programs_that_people_read_with_are_people(agent: str) -> None:
-    assert machine_of({"user-agent": agent}) == ""
+    assert bot_kind({"user-agent": agent}) == ""
 
 
 @pytest.mark.parametrize("path", ["/c/{}/0", "/o/{}.gif"])

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from mailer.cli import run
 from mailer.config import Brand
 from mailer.errors import ExitCode
-from mailer.web.outbox import PAGE_SIZE, create_outbox_app
+from mailer.web.operator.outbox import PAGE_SIZE, create_outbox_app
 from tests.web.conftest import serving
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(1)>'

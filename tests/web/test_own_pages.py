@@ -10,7 +10,7 @@ import pytest
 from mailer.cli import run
 from mailer.config import Brand
 from mailer.errors import ExitCode, SourceError
-from mailer.web.look import Look
+from mailer.web.theme import Theme
 from tests.web.conftest import OpenSite, edition
 
 HEADER = (
@@ -96,7 +96,7 @@ def test_mistake_is_told_at_the_start(
 ) -> None:
     (own / "pages" / "subscribe.html").write_bytes(text)
     with pytest.raises(SourceError, match=told):
-        Look(Brand(), name="The Weekly", language="en", own=own)
+        Theme(Brand(), name="The Weekly", language="en", own=own)
     (tmp_path / "config.toml").write_text("[paths]\ntemplates = 'mine'\n", encoding="utf-8")
     for command in (["config", "check"], ["serve"]):
         assert run(["-C", str(tmp_path), *command]) == ExitCode.FAILURE

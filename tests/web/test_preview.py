@@ -14,8 +14,8 @@ from mailer.errors import MailerError
 from mailer.rendering.lint import CHECKS
 from mailer.rendering.message import Recipient
 from mailer.review.viewing import Preview, preview
-from mailer.web.changes import Changes
-from mailer.web.preview import create_preview_app
+from mailer.web.operator.preview import create_preview_app
+from mailer.web.operator.watching import FileWatcher
 from tests.end_to_end.newsletter import Folder
 from tests.web.conftest import serving
 
@@ -49,7 +49,7 @@ def looking(folder: Folder, address: str) -> Preview:
 
 @pytest.fixture
 def client(folder: Folder) -> Iterator[httpx.Client]:
-    changes = Changes(
+    changes = FileWatcher(
         [folder.path / "issues", folder.path / "email_templates"], [folder.path / "config.toml"]
     )
     app = create_preview_app(

@@ -12,8 +12,8 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from mailer.config import Brand, load
 from mailer.review.viewing import Preview, preview
-from mailer.web.changes import Changes
-from mailer.web.preview import create_preview_app
+from mailer.web.operator.preview import create_preview_app
+from mailer.web.operator.watching import FileWatcher
 from tests.end_to_end.newsletter import Folder
 from tests.programs import program
 from tests.web.conftest import serving
@@ -70,7 +70,7 @@ def opened(
         found = looked_at(folder)
         return replace(found, viewed=replace(found.viewed, html=html or found.viewed.html))
 
-    changes = Changes([folder.path / "issues"])
+    changes = FileWatcher([folder.path / "issues"])
     with serving(create_preview_app(see, changes, name="The Weekly", brand=Brand())) as url:
         context = browser.new_context(
             viewport={"width": width, "height": 800}, color_scheme="dark" if dark else "light"

@@ -16,8 +16,8 @@ from mailer.audience.subscribers import Origin, change_status, find
 from mailer.config import Brand
 from mailer.database.models import Consent, Event, Subscriber, SubscriberStatus, Wording
 from mailer.tokens import Subject
-from mailer.web.look import Look
-from mailer.web.subscribe import embedded_form
+from mailer.web.public.subscribe import embedded_form
+from mailer.web.theme import Theme
 from tests.web.conftest import Site
 
 JO = "jo@example.org"
@@ -207,7 +207,7 @@ def test_erased_person_is_not_brought_back_by_an_old_letter(site: Site) -> None:
 )
 def test_form_on_another_page_is_told_apart_in_the_ledger(site: Site, origin: str, note: str) -> None:
     form = embedded_form(
-        Look(Brand(), name="The Weekly", language="en").speaking("de-AT"), "https://x.example/"
+        Theme(Brand(), name="The Weekly", language="en").speaking("de-AT"), "https://x.example/"
     )
     assert form.startswith('<form method="post" action="https://x.example/subscribe"')
     page = lxml.html.fromstring(form)

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import lxml.html
 
-from mailer.web.look import Voice
+from mailer.web.theme import PageText
 
 _TEMPLATES: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "subscribe": ("subscribe.html", {"address": "", "name": "", "problem": ""}),
@@ -18,13 +18,13 @@ _TEMPLATES: Final[dict[str, tuple[str, dict[str, Any]]]] = {
 _SAID: Final = ("h1", "h2", "h3", "p", "label", "button")
 
 
-def wording(voice: Voice, form: str) -> str:
+def wording(texts: PageText, form: str) -> str:
     """Return the words of a form, a line for each heading, paragraph, label and button.
 
     `form` is `subscribe`, `embedded`, `confirm`, `tracking` or `return`. What people do not see is left out.
     """
     template, values = _TEMPLATES[form]
-    page = lxml.html.fromstring(voice.rendered(template, **values))
+    page = lxml.html.fromstring(texts.rendered(template, **values))
     main = page.find(".//main")
     lines = [
         " ".join(str(element.xpath("string()")).split())

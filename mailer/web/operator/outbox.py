@@ -30,8 +30,8 @@ from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp
 
 from mailer.config import Brand
-from mailer.web.look import Look
 from mailer.web.shield import PAGE_POLICY, LocalOnly, Shield
+from mailer.web.theme import Theme
 
 PAGE_SIZE: Final = 50
 # The parser recurses, and looks for every boundary in every line.
@@ -49,7 +49,7 @@ _VIEWS: Final = ("html", "text", "headers")
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class OutboxEntry:
     """One message in the list."""
 
     name: str
@@ -69,11 +69,11 @@ class Parts:
 
 def create_outbox_app(maildir: Path, *, brand: Brand) -> ASGIApp:
     """Return the application that shows the messages in a Maildir; it only reads."""
-    outbox = _Outbox(maildir, Look(brand, name="Outbox", language="en"))
+    outbox = _Outbox(maildir, Theme(brand, name="Outbox", language="en"))
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     for path, answer in (
         ("/", outbox.index),
-        ("/style.css", outbox.look.style),
+        ("/style.css", outbox.theme.style),
         ("/message/{name}", outbox.message),
         ("/message/{name}/html", outbox.html),
         ("/message/{name}/source", outbox.source),
@@ -84,16 +84,16 @@ def create_outbox_app(maildir: Path, *, brand: Brand) -> ASGIApp:
     async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         text = "There is no such message." if error.status_code == 404 else str(error.detail)
-        return outbox.look.notice(error.status_code, "Not found", text)
+        return outbox.theme.notice(error.status_code, "Not found", text)
 
     app.add_exception_handler(HTTPException, refused)
     return Shield(LocalOnly(app, "The outbox"), policy=_LIST_POLICY, private=("/",))
 
 
 class _Outbox:
-    def __init__(self, maildir: Path, look: Look) -> None:
+    def __init__(self, maildir: Path, theme: Theme) -> None:
         self._maildir = maildir
-        self.look = look
+        self.theme = theme
 
     def index(self, before: str = "") -> Response:
         """List a page of messages, newest first, from the one after `before` on."""
@@ -109,7 +109,7 @@ class _Outbox:
 
         names = heapq.nlargest(PAGE_SIZE + 1, older(), key=_order)
         kept = [one for name in names[:PAGE_SIZE] if (one := self._summary(name))]
-        return self.look.page(
+        return self.theme.page(
             "outbox.html",
             title="Outbox",
             messages=kept,
@@ -124,7 +124,7 @@ class _Outbox:
         parts = _parts(parsed)
         if view not in _VIEWS:
             view = "html" if parts.html is not None else "text"
-        return self.look.page(
+        return self.theme.page(
             "message.html",
             title=_shown(parsed, "Subject") or "(no subject)",
             name=name,
@@ -178,7 +178,7 @@ class _Outbox:
         new = self._maildir / "new" / name
         return new if new.exists() else self._maildir / "cur" / name
 
-    def _summary(self, name: str) -> Kept | None:
+    def _summary(self, name: str) -> OutboxEntry | None:
         """Return the list's line of a message, or None when it has gone meanwhile or is none of ours."""
         if not _NAME.fullmatch(name):
             return None
@@ -191,7 +191,7 @@ class _Outbox:
             return None
         parsed = BytesHeaderParser(policy=compat32).parsebytes(head)
         at = datetime.fromtimestamp(_order(name)[0], UTC)
-        return Kept(name, _shown(parsed, "Subject") or "(no subject)", _shown(parsed, "To"), at, size)
+        return OutboxEntry(name, _shown(parsed, "Subject") or "(no subject)", _shown(parsed, "To"), at, size)
 
 
 def _names(maildir: Path) -> Iterator[str]:

@@ -56,7 +56,7 @@ _AGENTS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
 _APPLE: Final = "mozilla/5.0"
 
 
-def machine_of(headers: Mapping[str, str]) -> str:
+def bot_kind(headers: Mapping[str, str]) -> str:
     """Return what kind of machine asks: apple, prefetch, proxy, scanner, bot; empty for a person."""
     if any("prefetch" in headers.get(name, "").lower() for name in _PREFETCH_HEADERS):
         return "prefetch"

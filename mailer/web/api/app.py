@@ -38,10 +38,10 @@ from mailer.audience.transfer import exporting
 from mailer.database.models import Subscriber as Stored
 from mailer.database.models import SubscriberStatus
 from mailer.database.session import Database
-from mailer.web import access
-from mailer.web.access import Scope, Token
+from mailer.web.api import tokens
+from mailer.web.api.problems import PROBLEMS, tell_problems
+from mailer.web.api.tokens import Scope, Token
 from mailer.web.forms import client_ip, network
-from mailer.web.problems import PROBLEMS, tell_problems
 
 PREFIX: Final = "/api/v1"
 _PER_TOKEN: Final = RateLimitItemPerMinute(1200)
@@ -78,7 +78,7 @@ class _Form(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class Consent(_Form):
+class StatedConsent(_Form):
     """Where and when a person agreed, outside of this program; it is kept in the ledger."""
 
     source: Annotated[str, Field(min_length=1, max_length=500)]
@@ -93,10 +93,10 @@ class NewSubscriber(_Form):
     name: Name = ""
     attributes: Attributes = {}
     tags: Tags = []
-    consent: Consent | None = None
+    consent: StatedConsent | None = None
 
 
-class Changes(_Form):
+class SubscriberChanges(_Form):
     """What to change; what is left out stays. An attribute that is null is taken out (RFC 7396)."""
 
     name: Name | None = None
@@ -141,8 +141,8 @@ def create_api(database: Database, *, segments: Mapping[str, str], invite: Invit
         responses=PROBLEMS,
     )
     tell_problems(api)
-    desk = _Desk(database, segments, invite)
-    guard = _Guard(database)
+    desk = _SubscriberRoutes(database, segments, invite)
+    guard = _TokenCheck(database)
 
     def may(scope: Scope) -> Any:
         return Depends(guard.allowing(scope))
@@ -173,7 +173,7 @@ _BEARER: Final = HTTPBearer(auto_error=False, description="From `mailer tokens c
 _Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]
 
 
-class _Guard:
+class _TokenCheck:
     """Lets in who has a token with the scope, and not too often."""
 
     def __init__(self, database: Database) -> None:
@@ -199,19 +199,19 @@ class _Guard:
         token = None
         if credentials is not None:
             with self._database.reading() as session:
-                token = access.check(session, credentials.credentials)
+                token = tokens.check(session, credentials.credentials)
         if token is None:
             self._limiter.hit(_WRONG_TOKENS, "wrong", client)
             raise HTTPException(401, "No token, or one that is not valid.", {"www-authenticate": "Bearer"})
         if not self._limiter.hit(_PER_TOKEN, "token", str(token.id)):
             raise HTTPException(429, "Too many requests with this token.", {"retry-after": "60"})
-        if access.needs_note(token, at):
+        if tokens.needs_note(token, at):
             with self._database.transaction() as session:
-                access.note_use(session, token, at)
+                tokens.note_use(session, token, at)
         return token
 
 
-class _Desk:
+class _SubscriberRoutes:
     """What the routes do."""
 
     def __init__(self, database: Database, segments: Mapping[str, str], invite: Invite) -> None:
@@ -278,7 +278,7 @@ class _Desk:
         with self._database.reading() as session:
             return _subscriber(self._known(session, subscriber_id))
 
-    def change(self, subscriber_id: Identifier, changes: Changes) -> Subscriber:
+    def change(self, subscriber_id: Identifier, changes: SubscriberChanges) -> Subscriber:
         """Change name, attributes or tags."""
         with self._database.transaction() as session:
             subscribers.revise(

@@ -24,7 +24,7 @@ from mailer.database.models import IssueState, StoredEdition, StoredIssue
 from mailer.database.session import Database
 from mailer.rendering.edition import Edition
 from mailer.rendering.html.article import article
-from mailer.web.look import Look
+from mailer.web.theme import Theme
 
 # Highlighted code carries its colours on its elements. There is no script, and none would run.
 ISSUE_POLICY: Final = (
@@ -40,7 +40,7 @@ _FRESH: Final = {"cache-control": "public, max-age=300"}
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ArchivedIssue:
     """An issue in the archive."""
 
     slug: str
@@ -88,27 +88,27 @@ class Editions:
         return edition
 
 
-class Archive:
+class ArchiveRoutes:
     """The routes of the archive and its feed. `public_url` has no slash at its end."""
 
     def __init__(
         self,
         database: Database,
         editions: Editions,
-        look: Look,
+        theme: Theme,
         *,
         newsletter: Newsletter,
         public_url: str,
     ) -> None:
         self._database = database
         self._editions = editions
-        self._look = look
+        self._theme = theme
         self._name = newsletter.name
         self._author = newsletter.author_name or newsletter.name
         self._language = newsletter.language
         self._public_url = public_url
         # Editions are frozen, so the feed is the same until another issue is listed.
-        self._made_feed: tuple[tuple[Listed, ...], bytes] = ((), b"")
+        self._made_feed: tuple[tuple[ArchivedIssue, ...], bytes] = ((), b"")
 
     def router(self) -> APIRouter:
         """Return the routes."""
@@ -126,14 +126,14 @@ class Archive:
 
     def index(self, request: Request) -> Response:
         """List the issues, newest first."""
-        return self._look.to(request).page("archive.html", issues=self._listed())
+        return self._theme.to(request).page("archive.html", issues=self._listed())
 
     def issue(self, request: Request, slug: str) -> Response:
         """Show an issue as every reader may see it: no name, no links of one subscriber's own."""
         edition = self._editions.called(slug)
         if edition is None:
             raise HTTPException(404)
-        answer = self._look.to(request).page(
+        answer = self._theme.to(request).page(
             "issue.html",
             edition=edition,
             article=article(edition, public_url=self._public_url, language=self._language),
@@ -154,8 +154,8 @@ class Archive:
 
     def _shown_number(self, edition: Edition) -> str:
         """Return the number as the issue itself would say it, whoever reads it."""
-        voice = self._look.speaking(self._language)
-        return voice.say("No. %(number)s", number=str(edition.number)) if edition.number else ""
+        texts = self._theme.speaking(self._language)
+        return texts.say("No. %(number)s", number=str(edition.number)) if edition.number else ""
 
     def _shown_date(self, edition: Edition) -> str:
         if not edition.date:
@@ -171,7 +171,7 @@ class Archive:
             self._made_feed = listed, content
         return Response(content, media_type="application/atom+xml", headers=_FRESH)
 
-    def _written_feed(self, listed: tuple[Listed, ...]) -> bytes:
+    def _written_feed(self, listed: tuple[ArchivedIssue, ...]) -> bytes:
         feed = FeedGenerator()
         feed.id(f"{self._public_url}/archive/")
         feed.title(self._name)
@@ -197,7 +197,7 @@ class Archive:
                     entry.summary(_UNFIT_FOR_XML.sub("", shown.description))
         return bytes(feed.atom_str())
 
-    def _listed(self) -> list[Listed]:
+    def _listed(self) -> list[ArchivedIssue]:
         """Return the issues that everybody got: what went to a segment is not for all to see."""
         with self._database.reading() as session:
             rows = session.execute(
@@ -205,4 +205,4 @@ class Archive:
                 .where(StoredIssue.segment == "", StoredIssue.state != IssueState.CANCELLED)
                 .order_by(StoredIssue.dated_at.desc(), StoredIssue.id.desc())
             )
-            return [Listed(slug, title, at) for slug, title, at in rows]
+            return [ArchivedIssue(slug, title, at) for slug, title, at in rows]

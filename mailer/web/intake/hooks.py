@@ -71,7 +71,7 @@ def secrets_of(section: Webhooks) -> Secrets:
     )
 
 
-class Hooks:
+class WebhookRoutes:
     """Takes providers' events: verified, then stored and acted upon before the answer is given."""
 
     def __init__(

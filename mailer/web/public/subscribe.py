@@ -32,10 +32,10 @@ from mailer.database.models import SubscriberStatus
 from mailer.database.session import Database
 from mailer.errors import AddressError, MailerError
 from mailer.tokens import Signer
-from mailer.web.admission import Admission
 from mailer.web.forms import client_ip, fields_of
-from mailer.web.look import Look, Voice, name_problem
-from mailer.web.wording import wording
+from mailer.web.public.admission import Admission
+from mailer.web.public.wording import wording
+from mailer.web.theme import PageText, Theme, name_problem
 from mailer.web.writer import Writer
 
 # What the field `form` begins with in the form for other pages; its language follows.
@@ -47,7 +47,7 @@ _BAD_ADDRESS: Final = marked("No mail can reach this address. It should look lik
 _log = logging.getLogger(__name__)
 
 
-class Joining:
+class SubscribeRoutes:
     """The routes of `/subscribe` and `/confirm/`. `call` says that a letter waits.
 
     `admission` refuses who may not ask, or asks too often. `welcome` is whether who has confirmed gets a
@@ -58,7 +58,7 @@ class Joining:
         self,
         database: Database,
         signer: Signer,
-        look: Look,
+        theme: Theme,
         writer: Writer,
         admission: Admission,
         call: Callable[[], None],
@@ -67,7 +67,7 @@ class Joining:
     ) -> None:
         self._database = database
         self._signer = signer
-        self._look = look
+        self._theme = theme
         self._writer = writer
         self._call = call
         self._welcome = welcome
@@ -90,45 +90,45 @@ class Joining:
 
     def form(self, request: Request) -> Response:
         """Show the form."""
-        return _form(self._look.to(request), "", "", "")
+        return _form(self._theme.to(request), "", "", "")
 
     async def ask(self, request: Request) -> Response:
         """Take a wish to subscribe; the answer is the same for every address."""
-        voice = self._look.to(request)
+        texts = self._theme.to(request)
         fields = await fields_of(request)
         text, name = fields.get("email", "").strip(), fields.get("name", "").strip()
         try:
             address = parse_address(text)
         except AddressError:
-            return _form(voice, text, name, voice.say(_BAD_ADDRESS), 400, faulty="email")
+            return _form(texts, text, name, texts.say(_BAD_ADDRESS), 400, faulty="email")
         if problem := self._admission.problem(address):
-            return _form(voice, text, name, voice.say(problem), 400, faulty="email")
-        if problem := name_problem(voice, name):
-            return _form(voice, text, name, problem, 400, faulty="name")
+            return _form(texts, text, name, texts.say(problem), 400, faulty="email")
+        if problem := name_problem(texts, name):
+            return _form(texts, text, name, problem, 400, faulty="name")
         ip = client_ip(request)
         if not (self._admission.take_client(ip) and self._admission.take_letter(address)):
-            return voice.notice(
-                429, voice.say("Too many requests"), voice.say("Please try again in an hour.")
+            return texts.notice(
+                429, texts.say("Too many requests"), texts.say("Please try again in an hour.")
             )
         # People do not see this field and leave it empty; programs that fill in forms do not.
         if not fields.get("website"):
-            origin = self._origin(request, voice, fields.get("form", ""))
-            self._behind.submit(self._invite, address, name, origin, language=voice.language)
-        return voice.notice(
+            origin = self._origin(request, texts, fields.get("form", ""))
+            self._behind.submit(self._invite, address, name, origin, language=texts.language)
+        return texts.notice(
             200,
-            voice.say("Look into your mailbox"),
-            voice.say(
+            texts.say("Theme into your mailbox"),
+            texts.say(
                 "If the address can be subscribed, a mail is on its way to it. "
                 "Open the link in it to confirm."
             ),
         )
 
-    def _origin(self, request: Request, voice: Voice, form: str) -> Origin:
+    def _origin(self, request: Request, texts: PageText, form: str) -> Origin:
         """Return what the ledger says of a wish: which form it was, and on whose page that stood."""
         ip = client_ip(request)
         if not form.startswith(_EMBEDDED):
-            return Origin("form", ip=ip, form="subscribe", wording=wording(voice, "subscribe"))
-        said = wording(self._look.speaking(form.removeprefix(_EMBEDDED)[:20]), "embedded")
+            return Origin("form", ip=ip, form="subscribe", wording=wording(texts, "subscribe"))
+        said = wording(self._theme.speaking(form.removeprefix(_EMBEDDED)[:20]), "embedded")
         page = request.headers.get("origin", "")
         note = f"on a page of {page}" if _ORIGIN.fullmatch(page) else ""
         return Origin("form", ip=ip, form="embedded", wording=said, note=note)
@@ -140,23 +140,23 @@ class Joining:
             person = get(session, subject.subscriber_id)
         if person is None or person.status is SubscriberStatus.ERASED:
             raise HTTPException(404)
-        return self._look.to(request).page("confirm.html", token=token)
+        return self._theme.to(request).page("confirm.html", token=token)
 
     async def confirm(self, request: Request) -> Response:
         """Subscribe who confirmed; doing it twice is fine."""
         subject = self._signer.read_confirmation(request.path_params["token"])
-        voice = self._look.to(request)
+        texts = self._theme.to(request)
         if (await fields_of(request)).get("confirm") != "yes":
-            return voice.notice(
-                400, voice.say("Nothing was changed"), voice.say("The request did not confirm anything.")
+            return texts.notice(
+                400, texts.say("Nothing was changed"), texts.say("The request did not confirm anything.")
             )
-        origin = Origin("form", ip=client_ip(request), form="confirm", wording=wording(voice, "confirm"))
+        origin = Origin("form", ip=client_ip(request), form="confirm", wording=wording(texts, "confirm"))
         change = Change(subject.subscriber_id, origin, datetime.now(UTC))
-        if not await self._writer.submit(_activate, (change, voice.language if self._welcome else None)):
+        if not await self._writer.submit(_activate, (change, texts.language if self._welcome else None)):
             raise HTTPException(404)
         self._call()
-        return voice.notice(
-            200, voice.say("You are subscribed"), voice.say("The next issue comes to your mailbox.")
+        return texts.notice(
+            200, texts.say("You are subscribed"), texts.say("The next issue comes to your mailbox.")
         )
 
     def invite(
@@ -238,17 +238,17 @@ class Joining:
 
 
 def _form(
-    voice: Voice, address: str, name: str, problem: str, status: int = 200, *, faulty: str = ""
+    texts: PageText, address: str, name: str, problem: str, status: int = 200, *, faulty: str = ""
 ) -> Response:
     """Return the form; `faulty` names the field that the problem is with."""
-    return voice.page(
+    return texts.page(
         "subscribe.html", status=status, address=address, name=name, problem=problem, faulty=faulty
     )
 
 
-def embedded_form(voice: Voice, public_url: str) -> str:
+def embedded_form(texts: PageText, public_url: str) -> str:
     """Return the form as HTML for a page of the operator's own."""
-    return voice.rendered("embedded.html", url=public_url.rstrip("/"))
+    return texts.rendered("embedded.html", url=public_url.rstrip("/"))
 
 
 def _activate(session: Session, changes: Sequence[tuple[Change, str | None]]) -> list[bool]:

@@ -26,8 +26,8 @@ from mailer.database.models import Event, Subscriber
 from mailer.database.rows import insert_rows
 from mailer.errors import StorageError
 from mailer.tokens import Signer, Subject
-from mailer.web.archive import Editions
-from mailer.web.machines import machine_of
+from mailer.web.intake.bots import bot_kind
+from mailer.web.public.archive import Editions
 from mailer.web.writer import Writer
 
 # One transparent pixel (GIF89a).
@@ -38,7 +38,7 @@ _AGREED: Final = select(Subscriber.id).where(
 )
 
 
-class Intake:
+class TrackingRoutes:
     """The routes of `/c/` and `/o/`."""
 
     def __init__(self, signer: Signer, editions: Editions, writer: Writer, tracking: Tracking) -> None:
@@ -93,7 +93,7 @@ class Intake:
         """Leave the event to the writer. HEAD is a machine's look and counts as nothing."""
         if request.method == "HEAD":
             return
-        if machine := machine_of(request.headers):
+        if machine := bot_kind(request.headers):
             details = details | {"machine": machine}
         event = {
             "at": datetime.now(UTC),

@@ -24,7 +24,7 @@ from typing import IO, Any, Final
 
 from mailer.errors import ConfigError, MailerError
 from mailer.rendering.html.variants import Scheme, in_scheme
-from mailer.web.preview import DESKTOP_WIDTH, PHONE_WIDTH, mail_policy
+from mailer.web.operator.preview import DESKTOP_WIDTH, PHONE_WIDTH, mail_policy
 
 NAMES: Final = (
     "chromium",
@@ -54,7 +54,7 @@ def find_chromium() -> str:
     )
 
 
-class Photographer:
+class ScreenshotTaker:
     """A headless browser with one page in it, spoken to at two descriptors."""
 
     def __init__(self, commands: int, answers: int) -> None:
@@ -152,7 +152,7 @@ class Photographer:
 
 
 @contextlib.contextmanager
-def photographer(program: str) -> Iterator[Photographer]:
+def photographer(program: str) -> Iterator[ScreenshotTaker]:
     """Start a Chromium and yield who takes pictures with it; it has ended when the block has.
 
     Raises `MailerError` with its last words when it ends before.
@@ -164,7 +164,7 @@ def photographer(program: str) -> Iterator[Photographer]:
         stack.callback(_ended, _started(program, folder, words, commands, answers))
         commands.close()
         answers.close()
-        made = Photographer(tell.fileno(), hear.fileno())
+        made = ScreenshotTaker(tell.fileno(), hear.fileno())
         try:
             made._open()
             yield made

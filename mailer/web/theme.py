@@ -39,7 +39,7 @@ _NIGHT_SURFACE: Final = "#1b1e23"
 _NIGHT_TEXT: Final = "#e4e2dd"
 
 
-class Voice:
+class PageText:
     """The pages in one language."""
 
     def __init__(self, texts: Texts, environment: Environment) -> None:
@@ -62,7 +62,7 @@ class Voice:
         return self.page("notice.html", status=status, title=title, text=text)
 
 
-class Look:
+class Theme:
     """Renders pages. `name` and `language` are the newsletter's; `brand` gives colours and fonts.
 
     `own` is the newsletter's folder of templates: `texts/` in it holds catalogues, `pages/` pages in place
@@ -92,17 +92,17 @@ class Look:
             )
         )
 
-    def to(self, request: Request) -> Voice:
+    def to(self, request: Request) -> PageText:
         """Return the pages in the language that a request asks for, or else in the newsletter's."""
         accepted = request.headers.get("accept-language", "")
-        return self._voice(self._catalogue.best(accepted, otherwise=self._otherwise))
+        return self._page_texts(self._catalogue.best(accepted, otherwise=self._otherwise))
 
-    def speaking(self, language: str) -> Voice:
+    def speaking(self, language: str) -> PageText:
         """Return the pages in a language, or in English where there is none."""
-        return self._voice(self._catalogue.of(language))
+        return self._page_texts(self._catalogue.of(language))
 
-    def _voice(self, texts: Texts) -> Voice:
-        return Voice(texts, self._pages(texts.language))
+    def _page_texts(self, texts: Texts) -> PageText:
+        return PageText(texts, self._pages(texts.language))
 
     def page(self, template: str, **values: Any) -> HTMLResponse:
         """Return a page for the operator, in English."""
@@ -119,10 +119,10 @@ class Look:
         )
 
 
-def look_of(settings: Settings) -> Look:
+def theme_of(settings: Settings) -> Theme:
     """Return the look that a newsletter's settings and its own templates give the pages."""
     newsletter, own = settings.newsletter, settings.path(settings.paths.templates)
-    return Look(settings.brand, name=newsletter.name, language=newsletter.language, own=own)
+    return Theme(settings.brand, name=newsletter.name, language=newsletter.language, own=own)
 
 
 def masked(address: str) -> str:
@@ -134,14 +134,14 @@ def masked(address: str) -> str:
     return f"{local[:1]}•••@{domain}"
 
 
-def name_problem(voice: Voice, name: str) -> str:
+def name_problem(texts: PageText, name: str) -> str:
     """Return what is wrong with a name that somebody typed, or nothing."""
     if len(name) > MAX_NAME:
-        return voice.say("The name is longer than %(most)s characters.", most=MAX_NAME)
+        return texts.say("The name is longer than %(most)s characters.", most=MAX_NAME)
     try:
         check_header_text(name, field="name")
     except AddressError:
-        return voice.say("The name holds characters that cannot stand in a mail.")
+        return texts.say("The name holds characters that cannot stand in a mail.")
     return ""
 
 

@@ -27,7 +27,7 @@ from mailer.database.models import SubscriberStatus
 from mailer.database.session import Database
 from mailer.tokens import Signer, Subject
 from mailer.web.forms import client_ip, fields_of
-from mailer.web.look import Look, Voice, masked
+from mailer.web.theme import PageText, Theme, masked
 from mailer.web.writer import Writer
 
 REASONS: Final = {
@@ -38,7 +38,7 @@ REASONS: Final = {
 }
 
 
-class Leaving:
+class UnsubscribeRoutes:
     """The routes of `/u/`. `reasons` are what people choose from, with the words of the page.
 
     With `goodbye` who leaves by a page gets a letter; `call` says that one waits.
@@ -48,7 +48,7 @@ class Leaving:
         self,
         database: Database,
         signer: Signer,
-        look: Look,
+        theme: Theme,
         writer: Writer,
         call: Callable[[], None],
         *,
@@ -60,7 +60,7 @@ class Leaving:
         self._call = call
         self._database = database
         self._signer = signer
-        self._look = look
+        self._theme = theme
         self._writer = writer
 
     def router(self) -> APIRouter:
@@ -83,9 +83,9 @@ class Leaving:
         person = self._person(self._signer.read_link(token))
         if person is None or person.status is SubscriberStatus.UNSUBSCRIBED:
             return self.left(request, token, person)
-        voice = self._look.to(request)
-        return voice.page(
-            "unsubscribe.html", token=token, address=masked(person.address), reasons=self.said_in(voice)
+        texts = self._theme.to(request)
+        return texts.page(
+            "unsubscribe.html", token=token, address=masked(person.address), reasons=self.said_in(texts)
         )
 
     async def leave(self, request: Request) -> Response:
@@ -96,9 +96,9 @@ class Leaving:
         one_click = fields.get("List-Unsubscribe", "").strip().lower() == "one-click"
         if not one_click and fields.get("confirm") != "yes":
             # RFC 8058 section 3.2 names the one body that asks for it; a stray POST is not a wish.
-            voice = self._look.to(request)
-            return voice.notice(
-                400, voice.say("Nothing was changed"), voice.say("The request did not ask to unsubscribe.")
+            texts = self._theme.to(request)
+            return texts.notice(
+                400, texts.say("Nothing was changed"), texts.say("The request did not ask to unsubscribe.")
             )
         if one_click:
             await self.unsubscribe(request, subject, "one-click")
@@ -117,7 +117,7 @@ class Leaving:
         # A mail program's one click is answered by no more mail.
         with_letter = self._goodbye and way == "page"
         if with_letter:
-            leaving = self._writer.submit(_leave_with_goodbye, (change, self._look.to(request).language))
+            leaving = self._writer.submit(_leave_with_goodbye, (change, self._theme.to(request).language))
         else:
             leaving = self._writer.submit(unsubscribe_all, change)
         changed = await leaving
@@ -129,18 +129,18 @@ class Leaving:
 
     def left(self, request: Request, token: str, person: Standing | None, reason: str = "") -> Response:
         """Show that somebody has left, or that nothing is kept of them."""
-        voice = self._look.to(request)
-        return voice.page(
+        texts = self._theme.to(request)
+        return texts.page(
             "unsubscribed.html",
             token=token,
             address=masked(person.address) if person else "",
-            reasons=self.said_in(voice),
+            reasons=self.said_in(texts),
             reason=reason,
         )
 
-    def said_in(self, voice: Voice) -> dict[str, str]:
+    def said_in(self, texts: PageText) -> dict[str, str]:
         """Return the reasons on offer as a page says them."""
-        return {reason: voice.say(label) for reason, label in self.reasons.items()}
+        return {reason: texts.say(label) for reason, label in self.reasons.items()}
 
     def _person(self, subject: Subject) -> Standing | None:
         with self._database.reading() as session:

@@ -34,9 +34,9 @@ from mailer.database.session import Database
 from mailer.errors import AddressError
 from mailer.tokens import Signer, Subject
 from mailer.web.forms import fields_of
-from mailer.web.look import Look, masked, name_problem
-from mailer.web.unsubscribe import Leaving, options, origin_of
-from mailer.web.wording import wording
+from mailer.web.public.unsubscribe import UnsubscribeRoutes, options, origin_of
+from mailer.web.public.wording import wording
+from mailer.web.theme import Theme, masked, name_problem
 from mailer.web.writer import Work, Writer
 
 WEEKS: Final = (2, 4, 8, 12, 26)
@@ -55,23 +55,23 @@ _STANDING: Final = {
 }
 
 
-class Deciding:
+class PreferencesRoutes:
     """The routes of `/p/`. `tags` are on offer, with their labels; `tracked` is whether anything is."""
 
     def __init__(
         self,
         database: Database,
         signer: Signer,
-        look: Look,
+        theme: Theme,
         writer: Writer,
-        leaving: Leaving,
+        leaving: UnsubscribeRoutes,
         *,
         tags: Mapping[str, str],
         tracked: bool,
     ) -> None:
         self._database = database
         self._signer = signer
-        self._look = look
+        self._theme = theme
         self._writer = writer
         self._leaving = leaving
         self._tags = tags
@@ -104,28 +104,28 @@ class Deciding:
         """Change what the page asked for, and show it anew."""
         token = request.path_params["token"]
         subject = self._signer.read_link(token)
-        voice = self._look.to(request)
+        texts = self._theme.to(request)
         fields = await fields_of(request)
         status = 200
         match fields.get("action"):
             case "unsubscribe":
                 await self._leaving.unsubscribe(request, subject, "page", fields.get("reason", ""))
-                done = voice.say("You are unsubscribed.")
+                done = texts.say("You are unsubscribed.")
             case "subscribe":
                 back = await self._write(request, _bring_back, None, agreeing="return")
                 status = 200 if back else 409
-                done = voice.say("You are subscribed again.") if back else voice.say("Nothing was changed.")
+                done = texts.say("You are subscribed again.") if back else texts.say("Nothing was changed.")
             case "name":
                 status, done = await self._rename(request, fields.get("name", "").strip())
             case "tags":
                 chosen = frozenset(tag for tag in self._tags if fields.get(f"tag:{tag}") == "yes")
                 await self._write(request, _choose, (chosen, frozenset(self._tags)))
-                done = voice.say("Your choice is saved.")
+                done = texts.say("Your choice is saved.")
             case _:
-                return voice.notice(
+                return texts.notice(
                     400,
-                    voice.say("Nothing was changed"),
-                    voice.say("The request did not say what to change."),
+                    texts.say("Nothing was changed"),
+                    texts.say("The request did not say what to change."),
                 )
         return await asyncio.to_thread(self._preferences, request, token, subject, done=done, status=status)
 
@@ -135,9 +135,9 @@ class Deciding:
         self._signer.read_link(token)
         weeks = (await fields_of(request)).get("weeks", "")
         if weeks not in map(str, (0, *WEEKS)):
-            voice = self._look.to(request)
-            return voice.notice(
-                400, voice.say("Nothing was changed"), voice.say("The request did not say for how long.")
+            texts = self._theme.to(request)
+            return texts.notice(
+                400, texts.say("Nothing was changed"), texts.say("The request did not say for how long.")
             )
         until = datetime.now(UTC).replace(microsecond=0) + timedelta(weeks=int(weeks))
         await self._write(request, _pause, until if weeks != "0" else None)
@@ -149,9 +149,9 @@ class Deciding:
         self._signer.read_link(token)
         if not self._tracked:
             # A consent to what is not done would count once it is, and nobody would have asked.
-            voice = self._look.to(request)
-            return voice.notice(
-                409, voice.say("Nothing was changed"), voice.say("Opens and clicks are not noted here.")
+            texts = self._theme.to(request)
+            return texts.notice(
+                409, texts.say("Nothing was changed"), texts.say("Opens and clicks are not noted here.")
             )
         allowed = (await fields_of(request)).get("tracking") == "yes"
         await self._write(request, _allow_tracking, allowed, agreeing="tracking" if allowed else "")
@@ -195,17 +195,17 @@ class Deciding:
             raise HTTPException(429, headers={"retry-after": "3600"})
         origin = origin_of(request, subject, "page")
         if agreeing:
-            said = wording(self._look.to(request), agreeing)
+            said = wording(self._theme.to(request), agreeing)
             origin = replace(origin, form=agreeing, wording=said)
         change = Change(subject.subscriber_id, origin, datetime.now(UTC))
         return await self._writer.submit(work, (change, wish))
 
     async def _rename(self, request: Request, name: str) -> tuple[int, str]:
-        voice = self._look.to(request)
-        if problem := name_problem(voice, name):
+        texts = self._theme.to(request)
+        if problem := name_problem(texts, name):
             return 400, problem
         await self._write(request, _rename, name)
-        return 200, voice.say("Your name is saved.")
+        return 200, texts.say("Your name is saved.")
 
     def _preferences(
         self, request: Request, token: str, subject: Subject, *, done: str = "", status: int = 200
@@ -213,22 +213,22 @@ class Deciding:
         person = self._person(subject)
         if person is None:
             return self._leaving.left(request, token, None)
-        voice = self._look.to(request)
-        return voice.page(
+        texts = self._theme.to(request)
+        return texts.page(
             "preferences.html",
             status=status,
             token=token,
             address=masked(person.address),
             person=person,
-            offered={tag: voice.say(label) for tag, label in self._tags.items()},
+            offered={tag: texts.say(label) for tag, label in self._tags.items()},
             can_pause=person.status is SubscriberStatus.ACTIVE,
             paused_until=_still(person.paused_until),
             weeks=WEEKS,
             tracked=self._tracked,
-            standing=voice.say(_STANDING[person.status]),
+            standing=texts.say(_STANDING[person.status]),
             can_leave=person.status in (SubscriberStatus.ACTIVE, SubscriberStatus.PENDING),
             can_return=person.status is SubscriberStatus.UNSUBSCRIBED,
-            reasons=self._leaving.said_in(voice),
+            reasons=self._leaving.said_in(texts),
             done=done,
             problem=done if status != 200 else "",
             bad_name=status == 400,
@@ -249,7 +249,7 @@ class Deciding:
         if person is None:
             return self._leaving.left(request, token, None)
         status = 403 if problem else 200
-        return self._look.to(request).page(
+        return self._theme.to(request).page(
             "proof.html",
             status=status,
             kind=kind,
@@ -263,10 +263,10 @@ class Deciding:
         token = request.path_params["token"]
         subject = self._signer.read_link(token)
         typed = (await fields_of(request)).get("email", "").strip()
-        voice = self._look.to(request)
+        texts = self._theme.to(request)
         person = await asyncio.to_thread(self._person, subject)
         if not self._limiter.hit(_PROOFS, str(subject.subscriber_id)):
-            return token, subject, person, voice.say("That was tried too often. Please try again in an hour.")
+            return token, subject, person, texts.say("That was tried too often. Please try again in an hour.")
         try:
             right = person is not None and parse_address(typed).key == person.address_key
         except AddressError:
@@ -275,7 +275,7 @@ class Deciding:
             token,
             subject,
             person,
-            "" if right else voice.say("That is not the address of this subscription."),
+            "" if right else texts.say("That is not the address of this subscription."),
         )
 
 

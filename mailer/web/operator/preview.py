@@ -32,9 +32,9 @@ from mailer.rendering.html.variants import Scheme, in_scheme, with_links_beside
 from mailer.rendering.lint import CHECKS, Level
 from mailer.rendering.lint.document import CLIPPED_BYTES, LARGE_BYTES
 from mailer.review.viewing import Preview
-from mailer.web.changes import Changes
-from mailer.web.look import PAGES, Look
+from mailer.web.operator.watching import FileWatcher
 from mailer.web.shield import PAGE_POLICY, LocalOnly, Shield
+from mailer.web.theme import PAGES, Theme
 
 DESKTOP_WIDTH: Final = 700
 PHONE_WIDTH: Final = 375
@@ -94,7 +94,7 @@ def mail_policy(*, images: bool) -> str:
 
 
 def create_preview_app(
-    see: Callable[[str], Preview], changes: Changes, *, name: str, brand: Brand, reader: str = ""
+    see: Callable[[str], Preview], changes: FileWatcher, *, name: str, brand: Brand, reader: str = ""
 ) -> ASGIApp:
     """Return the application that shows one issue.
 
@@ -102,7 +102,7 @@ def create_preview_app(
     raises `MailerError`, and may be called by any thread, one at a time. `reader` is whom the first page
     shows. `name` is the newsletter's.
     """
-    pages = _Pages(see, changes, Look(brand, name=name, language="en"), reader)
+    pages = _Pages(see, changes, Theme(brand, name=name, language="en"), reader)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -116,7 +116,7 @@ def create_preview_app(
         ("/message.eml", pages.message),
         ("/events", pages.events),
         ("/lint/{check}", pages.check),
-        ("/style.css", pages.look.style),
+        ("/style.css", pages.theme.style),
         ("/preview.css", lambda: FileResponse(PAGES / "preview.css")),
         ("/preview.js", lambda: FileResponse(PAGES / "preview.js", media_type="text/javascript")),
     ):
@@ -131,13 +131,15 @@ def create_preview_app(
 
 
 class _Pages:
-    def __init__(self, see: Callable[[str], Preview], changes: Changes, look: Look, reader: str) -> None:
+    def __init__(
+        self, see: Callable[[str], Preview], changes: FileWatcher, theme: Theme, reader: str
+    ) -> None:
         self._see = see
         self._changes = changes
         self._reader = reader
         self._lock = threading.Lock()
         self._seen: tuple[str, str, Preview] | None = None
-        self.look = look
+        self.theme = theme
 
     def index(self, request: Request) -> Response:
         """Show the issue as it is on disk now, or what is wrong with it."""
@@ -146,10 +148,10 @@ class _Pages:
         state = self._changes.state
         preview, problem = None, None
         try:
-            preview = self._look(chosen.reader, state, anew=True)
+            preview = self._rendered(chosen.reader, state, anew=True)
         except MailerError as error:
             problem = error
-        answer = self.look.page(
+        answer = self.theme.page(
             "preview.html",
             title=preview.edition.title if preview else "Preview",
             chosen=chosen,
@@ -195,7 +197,7 @@ class _Pages:
         if check not in CHECKS:
             raise HTTPException(404, f"there is no check '{check}'")
         text = (shipped("docs") / "lint" / f"{check}.md").read_text(encoding="utf-8")
-        return self.look.page("check.html", title=check, content=Markup(MarkdownIt().render(text)))  # noqa: S704 - ours
+        return self.theme.page("check.html", title=check, content=Markup(MarkdownIt().render(text)))  # noqa: S704 - ours
 
     async def events(self) -> Response:
         """Tell the state at once and after every change, as server-sent events."""
@@ -209,11 +211,11 @@ class _Pages:
 
     def _known(self, chosen: Choice) -> Preview:
         try:
-            return self._look(chosen.reader, self._changes.state, anew=False)
+            return self._rendered(chosen.reader, self._changes.state, anew=False)
         except MailerError as error:
             raise HTTPException(409, str(error)) from error
 
-    def _look(self, reader: str, state: str, *, anew: bool) -> Preview:
+    def _rendered(self, reader: str, state: str, *, anew: bool) -> Preview:
         """Return the issue for a reader; `anew` even if no change was noticed since it was last seen."""
         with self._lock:
             if not anew and self._seen is not None and self._seen[:2] == (reader, state):

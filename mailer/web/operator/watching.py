@@ -15,7 +15,7 @@ from watchfiles import Change, DefaultFilter, awatch
 _log = logging.getLogger(__name__)
 
 
-class Changes:
+class FileWatcher:
     """Watches `folders` with all that is in them, and `files`; those that are there when it begins.
 
     A file is watched through its folder: editors replace files rather than write into them.

@@ -23,19 +23,19 @@ from mailer.config import Settings
 from mailer.database.session import Database
 from mailer.errors import StorageError, TokenError
 from mailer.tokens import Signer
-from mailer.web.admission import Admission
-from mailer.web.api import PREFIX as API
-from mailer.web.api import create_api
-from mailer.web.archive import Archive, Editions
-from mailer.web.hooks import PREFIX as HOOKS
-from mailer.web.hooks import Hooks
-from mailer.web.intake import Intake
+from mailer.web.api.app import PREFIX as API
+from mailer.web.api.app import create_api
+from mailer.web.intake.hooks import PREFIX as HOOKS
+from mailer.web.intake.hooks import WebhookRoutes
+from mailer.web.intake.tracking import TrackingRoutes
 from mailer.web.letters import Post
-from mailer.web.look import Look, look_of
-from mailer.web.preferences import Deciding
+from mailer.web.public.admission import Admission
+from mailer.web.public.archive import ArchiveRoutes, Editions
+from mailer.web.public.preferences import PreferencesRoutes
+from mailer.web.public.subscribe import SubscribeRoutes
+from mailer.web.public.unsubscribe import REASONS, UnsubscribeRoutes
 from mailer.web.shield import Shield
-from mailer.web.subscribe import Joining
-from mailer.web.unsubscribe import REASONS, Leaving
+from mailer.web.theme import Theme, theme_of
 from mailer.web.writer import Writer
 
 PRIVATE: Final = ("/u/", "/p/", "/c/", "/o/", "/confirm/", "/api/")
@@ -48,7 +48,7 @@ def create_app(
     settings: Settings,
     *,
     post: Post | None = None,
-    hooks: Hooks | None = None,
+    hooks: WebhookRoutes | None = None,
 ) -> ASGIApp:
     """Return the application of the public pages. The database is open already.
 
@@ -56,17 +56,17 @@ def create_app(
     """
     web, tracking = settings.web, settings.tracking
     call = post.call if post else _nobody
-    look = look_of(settings)
+    theme = theme_of(settings)
     writer, editions = Writer(database), Editions(database)
     admission = Admission(settings.signup)
-    joining = Joining(database, signer, look, writer, admission, call, welcome=web.welcome)
-    leaving = Leaving(
-        database, signer, look, writer, call, reasons=web.reasons or REASONS, goodbye=web.goodbye
+    joining = SubscribeRoutes(database, signer, theme, writer, admission, call, welcome=web.welcome)
+    leaving = UnsubscribeRoutes(
+        database, signer, theme, writer, call, reasons=web.reasons or REASONS, goodbye=web.goodbye
     )
     tracked = tracking.opens or tracking.clicks
-    deciding = Deciding(database, signer, look, writer, leaving, tags=web.tags, tracked=tracked)
-    archive = Archive(
-        database, editions, look, newsletter=settings.newsletter, public_url=web.public_url.rstrip("/")
+    deciding = PreferencesRoutes(database, signer, theme, writer, leaving, tags=web.tags, tracked=tracked)
+    archive = ArchiveRoutes(
+        database, editions, theme, newsletter=settings.newsletter, public_url=web.public_url.rstrip("/")
     )
     pages = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     for room in (leaving, deciding, archive, joining):
@@ -74,23 +74,23 @@ def create_app(
     if hooks is not None:
         pages.include_router(hooks.router())
     pages.mount(API, create_api(database, segments=settings.segments, invite=joining.invite))
-    pages.include_router(_service(database, look, robots=_robots(web.index)))
-    if look.static is not None:
-        pages.mount("/static", StaticFiles(directory=look.static))
+    pages.include_router(_service(database, theme, robots=_robots(web.index)))
+    if theme.static is not None:
+        pages.mount("/static", StaticFiles(directory=theme.static))
     # What a send brings a burst of stands before all that FastAPI does for a request; there it is met by
     # who asks with another method.
-    often = [leaving.one_click(), *Intake(signer, editions, writer, tracking).routes()]
+    often = [leaving.one_click(), *TrackingRoutes(signer, editions, writer, tracking).routes()]
     pages.router.routes.extend(often)
-    _tell_failures(pages, look)
+    _tell_failures(pages, theme)
     app = Starlette(routes=[*often, Mount("", pages)], lifespan=_working(writer, joining, post))
     app.router.redirect_slashes = False
-    _tell_failures(app, look)
+    _tell_failures(app, theme)
     https = web.public_url.startswith("https:")
     return Shield(app, private=PRIVATE, index=web.index, https=https, bodies={HOOKS: MAX_BODY_OCTETS})
 
 
 def _working(
-    writer: Writer, joining: Joining, post: Post | None
+    writer: Writer, joining: SubscribeRoutes, post: Post | None
 ) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
     """Return what starts the threads of an application with it, and ends them with it."""
 
@@ -119,7 +119,7 @@ def _robots(index: bool) -> str:
     return "User-agent: *\n" + "".join(f"Disallow: {prefix}\n" for prefix in (PRIVATE if index else ("/",)))
 
 
-def _service(database: Database, look: Look, *, robots: str) -> APIRouter:
+def _service(database: Database, theme: Theme, *, robots: str) -> APIRouter:
     """Return the routes that pages and machines need besides."""
     router = APIRouter()
 
@@ -130,7 +130,7 @@ def _service(database: Database, look: Look, *, robots: str) -> APIRouter:
         return PlainTextResponse("ok\n", headers={"cache-control": "no-store"})
 
     router.add_api_route("/healthz", health, methods=["GET", "HEAD"])
-    router.add_api_route("/style.css", look.style, methods=["GET", "HEAD"])
+    router.add_api_route("/style.css", theme.style, methods=["GET", "HEAD"])
     router.add_api_route("/favicon.ico", _no_icon, methods=["GET", "HEAD"])
     router.add_api_route("/robots.txt", lambda: PlainTextResponse(robots), methods=["GET", "HEAD"])
     return router
@@ -141,44 +141,44 @@ def _no_icon() -> Response:
     return Response(status_code=204, headers={"cache-control": "public, max-age=86400"})
 
 
-def _tell_failures(app: Starlette, look: Look) -> None:
+def _tell_failures(app: Starlette, theme: Theme) -> None:
     """Turn our errors into pages; none tells more than the reader needs."""
 
     async def damaged(request: Request, error: Exception) -> Response:
-        voice = look.to(request)
-        return voice.notice(
+        texts = theme.to(request)
+        return texts.notice(
             404,
-            voice.say("This link does not work"),
-            voice.say("It may have been cut. Open it from the mail once more."),
+            texts.say("This link does not work"),
+            texts.say("It may have been cut. Open it from the mail once more."),
         )
 
     async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        voice = look.to(request)
+        texts = theme.to(request)
         if error.status_code == HTTPStatus.NOT_FOUND:
-            title, text = voice.say("Page not found"), voice.say("There is no page at this address.")
+            title, text = texts.say("Page not found"), texts.say("There is no page at this address.")
         elif error.status_code == HTTPStatus.TOO_MANY_REQUESTS:
-            title, text = voice.say("Too many requests"), voice.say("Please try again in an hour.")
+            title, text = texts.say("Too many requests"), texts.say("Please try again in an hour.")
         else:
-            title = voice.say("This did not work")
-            text = voice.say("The request cannot be answered (%(code)s).", code=error.status_code)
-        answer = voice.notice(error.status_code, title, text)
+            title = texts.say("This did not work")
+            text = texts.say("The request cannot be answered (%(code)s).", code=error.status_code)
+        answer = texts.notice(error.status_code, title, text)
         answer.headers.update(error.headers or {})
         return answer
 
     async def unavailable(request: Request, error: Exception) -> Response:
         _log.error("%s", error)
-        voice = look.to(request)
-        answer = voice.notice(
-            503, voice.say("Try again in a minute"), voice.say("The request could not be kept just now.")
+        texts = theme.to(request)
+        answer = texts.notice(
+            503, texts.say("Try again in a minute"), texts.say("The request could not be kept just now.")
         )
         answer.headers["retry-after"] = "60"
         return answer
 
     async def broken(request: Request, error: Exception) -> Response:
-        voice = look.to(request)
-        return voice.notice(
-            500, voice.say("Something went wrong"), voice.say("It has been noted. Try again later.")
+        texts = theme.to(request)
+        return texts.notice(
+            500, texts.say("Something went wrong"), texts.say("It has been noted. Try again later.")
         )
 
     app.add_exception_handler(TokenError, damaged)

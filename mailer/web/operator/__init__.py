@@ -1,0 +1,1 @@
+"""Pages for the operator, on this machine only: the outbox and the preview."""

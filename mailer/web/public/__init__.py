@@ -1,0 +1,1 @@
+"""Pages for readers: sign-up, preferences, unsubscribing and the archive."""
