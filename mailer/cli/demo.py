@@ -103,7 +103,7 @@ class _Demo:
             self._say(line)
         if not books.balanced or books.sent != first.books.sent - 1 or self._mails() != before:
             raise MailerError("the demo did not end as it should")
-        self._say(f"Theme at the mails:  mailer outbox -C {self._folder}")
+        self._say(f"Look at the mails:  mailer outbox -C {self._folder}")
         self._say(f"and at the pages:   mailer serve -C {self._folder}")
         return books
 

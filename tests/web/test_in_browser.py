@@ -142,7 +142,7 @@ def test_form_on_a_page_of_ones_own_subscribes(browser: Browser, site: Site, wid
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         page.get_by_label("Your mail address").fill("jo@example.org")
         page.get_by_role("button", name="Subscribe").click()
-        page.get_by_role("heading", name="Theme into your mailbox").wait_for()
+        page.get_by_role("heading", name="Check your inbox").wait_for()
         page.close()
     (letter,) = site.letters(1)
     assert letter["To"] == "jo@example.org"

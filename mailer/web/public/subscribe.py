@@ -116,7 +116,7 @@ class SubscribeRoutes:
             self._behind.submit(self._invite, address, name, origin, language=texts.language)
         return texts.notice(
             200,
-            texts.say("Theme into your mailbox"),
+            texts.say("Check your inbox"),
             texts.say(
                 "If the address can be subscribed, a mail is on its way to it. "
                 "Open the link in it to confirm."
