@@ -61,7 +61,7 @@ def lead(app: App, issue: QueuedIssue, run: Callable[[], Ended]) -> Ended | None
             case CanaryState.SENDING:
                 ended = run()
                 if ended.ending is Ending.FINISHED:
-                    _advance(app, issue, CanaryState.PASSED)
+                    _let_pass(app, issue)
                 if ended.ending is not Ending.WAITING:
                     return ended
                 _judge(app, issue)
@@ -114,7 +114,7 @@ def _wait(app: App, issue: QueuedIssue) -> Ended | None:
             return None
         left_seconds = (issue.canary_until - datetime.now(UTC)).total_seconds()
         if left_seconds <= 0:
-            _advance(app, issue, CanaryState.PASSED)
+            _let_pass(app, issue)
             app.say(f"canary: passed ({describe(found)}); the others follow")
             return None
         time.sleep(min(_LOOK_SECONDS, left_seconds))
@@ -123,6 +123,11 @@ def _wait(app: App, issue: QueuedIssue) -> Ended | None:
 def _advance(app: App, issue: QueuedIssue, state: CanaryState, until: datetime | None = None) -> None:
     with app.database.transaction() as session:
         canary.advance(session, issue.id, state, until=until)
+
+
+def _let_pass(app: App, issue: QueuedIssue) -> None:
+    with app.database.transaction() as session:
+        canary.let_pass(session, issue.id, at=datetime.now(UTC))
 
 
 def _fetch(app: App) -> None:

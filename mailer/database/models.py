@@ -283,6 +283,8 @@ class StoredIssue(Base):
     """The Date: of every message of this issue's first attempt."""
     created_at: Mapped[datetime]
     finished_at: Mapped[datetime | None]
+    published_at: Mapped[datetime | None]
+    """When the archive first showed it; None while it is not public."""
     canary: Mapped[str | None] = mapped_column(String(16))
     """None without one. Until it has passed, only its members are mailed."""
     canary_until: Mapped[datetime | None]
@@ -349,7 +351,9 @@ class Delivery(Base):
 
 
 class WaitingLetter(Base):
-    """A letter that waits to be sent to one subscriber; the row goes when the letter has left."""
+    """A letter to one subscriber that is not settled yet. The row is deleted once it is sent, failed or
+    skipped; its event keeps the result.
+    """
 
     __tablename__ = "letters"
 
@@ -363,7 +367,15 @@ class WaitingLetter(Base):
     """What the person's browser asked for (BCP 47); empty is the newsletter's."""
     asked_at: Mapped[datetime]
     due_at: Mapped[datetime] = mapped_column(index=True)
+    """The next attempt; of a letter being sent, when its claim ends."""
     attempts: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    state: Mapped[str] = mapped_column(String(16), default="queued", server_default=text("'queued'"))
+    """A `DeliveryState`: queued, sending, deferred or uncertain."""
+    changed_at: Mapped[datetime | None]
+    code: Mapped[int | None]
+    enhanced: Mapped[str | None] = mapped_column(String(16))
+    reply: Mapped[str | None] = mapped_column(Text)
+    bounce_class: Mapped[str | None] = mapped_column(String(32))
 
 
 class Run(Base):

@@ -98,6 +98,12 @@ def advance(session: Session, issue_id: int, state: CanaryState, *, until: datet
     )
 
 
+def let_pass(session: Session, issue_id: int, *, at: datetime) -> None:
+    """Let the rest of the audience follow, and show the issue in the archive."""
+    advance(session, issue_id, CanaryState.PASSED)
+    issues.publish(session, issue_id, at=at)
+
+
 def stop(session: Session, issue_id: int, reason: str) -> bool:
     """Pause the issue because its canary broke a limit; return whether it was being sent.
 

@@ -52,6 +52,7 @@ class QueuedIssue:
     dated_at: datetime
     created_at: datetime
     finished_at: datetime | None
+    published_at: datetime | None
     canary: CanaryState | None = None
     canary_until: datetime | None = None
 
@@ -242,6 +243,19 @@ def finish(session: Session, issue_id: int, *, at: datetime) -> bool:
     return True
 
 
+def publish(session: Session, issue_id: int, *, at: datetime) -> None:
+    """Show an issue in the archive from now on, unless its canary has not passed or it is stopped.
+
+    Call it once a message of the issue was sent. A published issue stays so when it is paused later.
+    """
+    ready = (
+        StoredIssue.published_at.is_(None),
+        StoredIssue.state.in_([IssueState.SENDING.value, IssueState.FINISHED.value]),
+        or_(StoredIssue.canary.is_(None), StoredIssue.canary == CanaryState.PASSED.value),
+    )
+    session.execute(update(StoredIssue).where(StoredIssue.id == issue_id, *ready).values(published_at=at))
+
+
 def _set_state(
     session: Session,
     issue_id: int,
@@ -270,6 +284,7 @@ def _queued(stored: StoredIssue) -> QueuedIssue:
         dated_at=stored.dated_at,
         created_at=stored.created_at,
         finished_at=stored.finished_at,
+        published_at=stored.published_at,
         canary=CanaryState(stored.canary) if stored.canary else None,
         canary_until=stored.canary_until,
     )

@@ -333,6 +333,8 @@ class Sender:
                 self._learn(session, refusals, at)
             issue = issues.get(session, self._issue_id)
             state, self._members_only = issue.state, issue.members_only
+            if issue.published_at is None and any(one.state is DeliveryState.SENT for one in outcomes):
+                issues.publish(session, self._issue_id, at=at)
             if room > 0 and state is IssueState.SENDING:
                 taken = queue.claim(
                     session, self._issue_id, run_id=self._run_id, limit=room, after=self._after, at=at,
@@ -392,6 +394,8 @@ class Sender:
             queue.end_run(session, self._run_id, at=at)
             finished = issues.finish(session, self._issue_id, at=at)
             self._count(session)
+            if self._counts[DeliveryState.SENT.value]:
+                issues.publish(session, self._issue_id, at=at)
         if self._ending is None:
             self._ending = Ending.FINISHED if finished else Ending.WAITING
 

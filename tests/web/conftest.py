@@ -71,7 +71,14 @@ class Site:
     def link(self, subscriber_id: int, issue_id: int = 0) -> str:
         return self.signer.link(Subject(issue_id, subscriber_id))
 
-    def issue(self, edition: Edition, *, segment: str = "", state: str = IssueState.FINISHED) -> int:
+    def issue(
+        self,
+        edition: Edition,
+        *,
+        segment: str = "",
+        state: str = IssueState.FINISHED,
+        published_at: datetime | None = AT,
+    ) -> int:
         with self.database.transaction() as session:
             session.add(StoredEdition(digest=edition.digest, content=edition.to_json(), created_at=AT))
             session.flush()
@@ -82,6 +89,7 @@ class Site:
                 edition_digest=edition.digest,
                 state=state,
                 segment=segment,
+                published_at=published_at,
                 dated_at=AT,
                 created_at=AT,
             )

@@ -1,4 +1,9 @@
-"""`/archive/`: the issues that were sent, each as a web page made from its frozen edition."""
+"""`/archive/`: the issues that were sent, each as a web page made from its frozen edition.
+
+An issue is public once a message of it was sent and its canary, if it has one, has passed. A pause
+changes nothing about that. A cancelled issue leaves the list and the feed; its page stays only if it was
+public before, for the readers who have the link in their mailbox.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +61,10 @@ def _absolute(body: str, address: str) -> str:
 
 
 class Editions:
-    """The frozen editions of queued issues; the last few stay in memory, since they never change."""
+    """The frozen editions of queued issues, public or not; the last few stay in memory.
+
+    They never change, so nothing here has to be forgotten.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -130,7 +138,7 @@ class ArchiveRoutes:
 
     def issue(self, request: Request, slug: str) -> Response:
         """Show an issue as every reader may see it: no name, no links of one subscriber's own."""
-        edition = self._editions.called(slug)
+        edition = self._editions.called(slug) if self._is_public(slug) else None
         if edition is None:
             raise HTTPException(404)
         answer = self._theme.to(request).page(
@@ -144,7 +152,10 @@ class ArchiveRoutes:
         return answer
 
     def image(self, slug: str, name: str) -> Response:
-        """Return an image of an issue; its name follows from its content, so it never changes."""
+        """Return an image of an issue; its name follows from its content, so it never changes.
+
+        Messages load these images, so they are served before the issue is public.
+        """
         edition = self._editions.called(slug)
         images = edition.images if edition is not None else ()
         image = next((image for image in images if image.name == name), None)
@@ -197,12 +208,21 @@ class ArchiveRoutes:
                     entry.summary(_UNFIT_FOR_XML.sub("", shown.description))
         return bytes(feed.atom_str())
 
+    def _is_public(self, slug: str) -> bool:
+        with self._database.reading() as session:
+            published = select(StoredIssue.published_at).where(StoredIssue.slug == slug)
+            return session.scalar(published) is not None
+
     def _listed(self) -> list[ArchivedIssue]:
         """Return the issues that everybody got: what went to a segment is not for all to see."""
         with self._database.reading() as session:
             rows = session.execute(
                 select(StoredIssue.slug, StoredIssue.title, StoredIssue.dated_at)
-                .where(StoredIssue.segment == "", StoredIssue.state != IssueState.CANCELLED)
+                .where(
+                    StoredIssue.published_at.is_not(None),
+                    StoredIssue.segment == "",
+                    StoredIssue.state != IssueState.CANCELLED,
+                )
                 .order_by(StoredIssue.dated_at.desc(), StoredIssue.id.desc())
             )
             return [ArchivedIssue(slug, title, at) for slug, title, at in rows]
