@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import datetime
 import re
-import traceback
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from functools import cache
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from babel import Locale
 from babel.dates import format_date
-from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, nodes
-from jinja2.exceptions import SecurityError
-from jinja2.sandbox import SandboxedEnvironment
 from markdown_it.token import Token
 from msgspec.structs import replace
 
@@ -28,16 +24,17 @@ from mailer.rendering.html.document import BODY, document
 from mailer.rendering.html.palette import palette
 from mailer.rendering.html.renderer import markup
 from mailer.rendering.source import Issue, read_issue
+from mailer.rendering.source.conditions import CrossingError
+from mailer.rendering.source.filling import fill_body, fill_text
 from mailer.rendering.source.markdown import NestingError, parse_markdown, visible_words
-from mailer.rendering.source.reading_time import reading_time
+from mailer.rendering.source.reading_time import count_words, reading_time
 from mailer.rendering.templates import Templates, templates_in
-from mailer.rendering.templating.filters import FILTERS, by_language
-from mailer.rendering.templating.slots import LATE_NAMES, Slots
+from mailer.rendering.templating.filters import locale_of
+from mailer.rendering.templating.slots import Slots
 from mailer.rendering.text.blocks import Links, render_text
 from mailer.rendering.text.layout import safe_lines
 
 Letter = Literal["confirmation", "welcome", "goodbye"]
-_TAGS: Final = frozenset({"if", "elif", "else", "endif", "for", "endfor"})
 _LIBRARIES: Final = (
     "jinja2",
     "markdown-it-py",
@@ -47,24 +44,6 @@ _LIBRARIES: Final = (
     "pillow",
     "pygments",
 )
-
-
-class _IssueEnvironment(SandboxedEnvironment):
-    """Jinja for the author's text: no loops over nothing, no strings that grow without end."""
-
-    intercepted_binops = frozenset({"*", "**"})
-
-    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        raise SecurityError(f"'{operator}' is not available in an issue")
-
-
-@cache
-def _jinja(language: str) -> _IssueEnvironment:
-    environment = _IssueEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
-    environment.globals.clear()
-    filters = {**environment.filters, **by_language(language)}
-    environment.filters = {name: filters[name] for name in FILTERS}
-    return environment
 
 
 def build_edition(
@@ -153,7 +132,7 @@ def _build(issue: Issue, frame: Frame, image_root: Path) -> Edition:
     values = _issue_values(issue, frame)
     tokens, words, values["reading_time"] = _read_body(issue, values, slots, frame)
     subject, preheader = (
-        _fill(issue, slots, text, values, issue.line_of(key))
+        fill_text(issue, slots, text, values, issue.line_of(key))
         for key, text in (("subject", issue.subject), ("preheader", issue.preheader))
     )
     body = MailBody(issue, slots, frame, image_root)
@@ -196,7 +175,7 @@ def _versions() -> dict[str, str]:
 
 
 def _issue_values(issue: Issue, frame: Frame) -> dict[str, Any]:
-    locale = frame.newsletter.language.replace("-", "_")
+    locale = locale_of(frame.newsletter.language)
     return {
         "title": issue.title,
         "subtitle": issue.subtitle,
@@ -209,7 +188,7 @@ def _issue_values(issue: Issue, frame: Frame) -> dict[str, Any]:
     }
 
 
-def _shown_date(date: datetime.date | None, locale: str) -> str:
+def _shown_date(date: datetime.date | None, locale: Locale) -> str:
     return str(format_date(date, format="long", locale=locale)) if date else ""
 
 
@@ -217,64 +196,30 @@ def _read_body(
     issue: Issue, values: Mapping[str, Any], slots: Slots, frame: Frame
 ) -> tuple[list[Token], int, str]:
     """Return the body's tokens, the issue's words, and the reading time, which counts its own words."""
-    words_per_minute = frame.newsletter.words_per_minute
-    around = len(f"{issue.title} {issue.subtitle}".split())
-    reading = reading_time(around + len(issue.body.split()), words_per_minute)
+    around = count_words(f"{issue.title} {issue.subtitle}")
+    reading = _reading_time(around + count_words(issue.body), frame.newsletter)
     for _ in range(5):
         tokens = _tokens(issue, {**values, "reading_time": reading}, slots, frame)
         words = around + visible_words(tokens)
-        assumed, reading = reading, reading_time(words, words_per_minute)
+        assumed, reading = reading, _reading_time(words, frame.newsletter)
         if assumed == reading or "reading_time" not in issue.body:
             break
     return tokens, words, reading
 
 
+def _reading_time(words: int, newsletter: Newsletter) -> str:
+    return reading_time(words, newsletter.words_per_minute, language=newsletter.language)
+
+
 def _tokens(issue: Issue, values: Mapping[str, Any], slots: Slots, frame: Frame) -> list[Token]:
+    markdown, kept = fill_body(issue, slots, values)
     try:
-        return parse_markdown(
-            _fill(issue, slots, issue.body, values, issue.body_line), raw_html=frame.raw_html
-        )
-    except NestingError as error:
+        tokens = parse_markdown(markdown, raw_html=frame.raw_html, step=slots.step)
+    except (NestingError, CrossingError) as error:
         place = f"{issue.path}:{issue.body_line + error.line}"
         raise SourceError(f"{place}: {error.message}", remedy=error.remedy) from error
-
-
-def _fill(issue: Issue, slots: Slots, text: str, values: Mapping[str, Any], first_line: int) -> str:
-    """Return `text` with what the issue knows filled in and what differs per subscriber as words."""
-    if "{" not in text:
-        return text
-    language = values["newsletter"].language
-    try:
-        environment = _jinja(language)
-        tree = environment.parse(slots.protect(environment, text, _TAGS))
-        _check_names(tree, values)
-        return environment.from_string(tree).render(values)
-    except TemplateSyntaxError as error:
-        place = f"{issue.path}:{first_line + error.lineno - 1}"
-        raise SourceError(
-            f"{place}: {error.message}", remedy="to show braces as they are, use {% raw %}…{% endraw %}"
-        ) from error
-    except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
-        line = first_line + _template_line(error) - 1
-        raise SourceError(f"{issue.path}:{line}: {error}", remedy="correct the expression") from error
-
-
-def _template_line(error: BaseException) -> int:
-    """Return the line of the template at which an error was raised, from 1."""
-    lines = [
-        frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == "<template>"
-    ]
-    return (lines[-1] if lines else None) or 1
-
-
-def _check_names(tree: nodes.Template, values: Mapping[str, Any]) -> None:
-    bound = {name.name for name in tree.find_all(nodes.Name) if name.ctx == "store"} | {"loop"}
-    for name in tree.find_all(nodes.Name):
-        if name.name not in values and name.name not in bound:
-            known = [*values, *LATE_NAMES]
-            near = get_close_matches(name.name, known, n=1)
-            hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(sorted(known))}"
-            raise TemplateSyntaxError(f"unknown name '{name.name}'; {hint}", name.lineno)
+    kept.put_back(tokens)
+    return tokens
 
 
 def _html(frame: Frame, values: Mapping[str, Any], body: str) -> str:

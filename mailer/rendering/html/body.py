@@ -120,6 +120,8 @@ class MailBody:
                 )
             self._wrappers[key] = (before, after + "\n")
         before, after = self._wrappers[key]
+        if name == "table" and self.frame.raw_html:
+            return self._held.hold_table(before, after)
         return self._hold(before), self._hold(after)
 
     def _filled(self, name: str, values: dict[str, object]) -> str:
@@ -186,10 +188,10 @@ class PageBody:
         shown = {key: escape(str(value)) for key, value in values.items()}
         label = shown.get("who") or shown.get("title")
         said = f'<p class="who">{label}</p>\n' if label else ""
-        return (
-            self._held.hold(before.format(**shown, said=said)),
-            self._held.hold(after.format(**shown)),
-        )
+        before, after = before.format(**shown, said=said), after.format(**shown)
+        if name == "table":
+            return self._held.hold_table(before, after)
+        return self._held.hold(before), self._held.hold(after)
 
 
 _BLOCKS: Final = {

@@ -13,9 +13,12 @@ from markdown_it.token import Token
 from mdit_py_plugins.attrs import attrs_plugin
 from mdit_py_plugins.container import container_plugin
 from mdit_py_plugins.footnote import footnote_plugin
+from mdit_py_plugins.gfm_autolink import gfm_autolink_plugin
 
 from mailer.errors import SourceError
-from mailer.rendering.source.raw_html import ends_line, plain
+from mailer.rendering.source.conditions import Step, settle_conditions
+from mailer.rendering.source.raw_html import ends_line, is_element, plain
+from mailer.rendering.source.reading_time import count_words
 from mailer.rendering.templating.slots import TAG, TAG_LINE
 
 MAX_NESTING: Final = 50
@@ -25,10 +28,11 @@ VOICES: Final = ("question", "answer")
 _ATTRIBUTES: Final = ("class", "width", "height", "alt", "title")
 
 
-def parse_markdown(source: str, *, raw_html: bool = False) -> list[Token]:
-    """Return the tokens of `source`; raise `SourceError` without a place if it nests too deep.
+def parse_markdown(source: str, *, raw_html: bool = False, step: Step = lambda word: 0) -> list[Token]:
+    """Return the tokens of `source`.
 
-    With `raw_html`, HTML is passed on to be cleaned (`raw_html.cleaned`); without, it is text.
+    With `raw_html`, HTML is passed on to be cleaned (`raw_html.cleaned`); without, it is text. `step` tells
+    which slots open and close conditions. Raises `NestingError` and `CrossingError`, which know the line.
     """
     parser = _WITH_HTML if raw_html else _MARKDOWN
     tokens = [token for token in parser.parse(source) if token.type != "footnote_anchor"]
@@ -38,7 +42,21 @@ def parse_markdown(source: str, *, raw_html: bool = False) -> list[Token]:
         if token.level >= MAX_NESTING - 2 or inside > MAX_EMPHASIS:
             line = token.map[0] if token.map else 0
             raise NestingError(line)
-    return tokens
+    for token in tokens:
+        for child in token.children or ():
+            if child.type == "image":
+                child.content = _alt_text(child.children or [])
+    return settle_conditions(tokens, step)
+
+
+def _alt_text(children: Sequence[Token]) -> str:
+    """Return what an image's alternative text says, without its Markdown."""
+    words = (
+        " " if child.type in ("softbreak", "hardbreak") else _alt_text(child.children or []) or child.content
+        for child in children
+        if child.type != "html_inline"
+    )
+    return "".join(words)
 
 
 class NestingError(SourceError):
@@ -53,11 +71,11 @@ class NestingError(SourceError):
 
 
 def visible_words(tokens: Sequence[Token]) -> int:
-    """Return how many words the reader sees: runs of anything between white space.
+    """Return how many words the reader sees.
 
     Words inside alternative texts and addresses do not count, captions do.
     """
-    return sum(len(text.split()) for text in visible_text(tokens))
+    return sum(count_words(text) for text in visible_text(tokens))
 
 
 def visible_text(tokens: Sequence[Token]) -> Iterator[str]:
@@ -112,6 +130,9 @@ def _slot_line(state: StateBlock, start: int, end: int, silent: bool) -> bool:
     line = state.src[state.bMarks[start] + state.tShift[start] : state.eMarks[start]]
     if state.is_code_block(start) or not TAG_LINE.fullmatch(line.rstrip()):
         return False
+    if silent and state.parentType == "table":
+        # A row, for now: `settle_conditions` makes a tag of it.
+        return False
     if silent:
         return True
     token = state.push("slot_line", "", 0)
@@ -140,6 +161,18 @@ def _html_lines(state: StateCore) -> None:
         token.children = kept
 
 
+def _unknown_tags(state: StateCore) -> None:
+    """Turn what only looks like a tag, such as the `<T>` of `Vec<T>`, into text."""
+    for token in state.tokens:
+        if token.type == "html_block":
+            token.content = _HTML_TAG.sub(
+                lambda found: found[0] if is_element(found[1]) else "&lt;" + found[0][1:], token.content
+            )
+        for child in token.children or ():
+            if child.type == "html_inline" and (tag := _HTML_TAG.match(child.content)):
+                child.type = "html_inline" if is_element(tag[1]) else "text"
+
+
 _HTML_TAG: Final = re.compile(r"<(/?[A-Za-z][A-Za-z0-9]*)")
 
 
@@ -152,8 +185,10 @@ def _make(*, html: bool) -> MarkdownIt:
     markdown.block.ruler.before(
         "fence", "slot_line", _slot_line, {"alt": ["paragraph", "reference", "blockquote", "list"]}
     )
+    markdown.use(gfm_autolink_plugin)
     if html:
         markdown.core.ruler.push("html_lines", _html_lines)
+        markdown.core.ruler.push("unknown_tags", _unknown_tags)
     return markdown
 
 

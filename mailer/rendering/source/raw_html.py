@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from hashlib import blake2b
+from html import unescape
 from html.parser import HTMLParser
 from typing import Final
 
@@ -21,13 +22,26 @@ MAX_DEPTH: Final = 100
 
 _TAGS: Final = frozenset(
     {
-        "a", "abbr", "b", "bdi", "bdo", "big", "blockquote", "br", "caption", "center", "cite", "code",
-        "col", "colgroup", "dd", "del", "div", "dl", "dt", "em", "font", "h1", "h2", "h3", "h4", "h5",
-        "h6", "hr", "i", "img", "ins", "kbd", "li", "mark", "ol", "p", "pre", "q", "s", "samp", "small",
-        "span", "strike", "strong", "sub", "sup", "table", "tbody", "td", "tfoot", "th", "thead", "tr",
-        "tt", "u", "ul", "var",
+        "a", "abbr", "address", "b", "bdi", "bdo", "big", "blockquote", "br", "caption", "center", "cite",
+        "code", "col", "colgroup", "dd", "del", "details", "dfn", "div", "dl", "dt", "em", "figcaption",
+        "figure", "font", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "i", "img", "ins", "kbd", "li", "mark",
+        "ol", "p", "pre", "q", "rp", "rt", "ruby", "s", "samp", "section", "small", "span", "strike",
+        "strong", "sub", "summary", "sup", "table", "tbody", "td", "tfoot", "th", "thead", "time", "tr",
+        "tt", "u", "ul", "var", "wbr",
     }
 )  # fmt: skip
+REMOVED: Final = frozenset(
+    {
+        "acronym", "applet", "area", "article", "aside", "audio", "base", "basefont", "bgsound", "blink",
+        "body", "button", "canvas", "data", "datalist", "dialog", "embed", "fieldset", "footer", "form",
+        "frame", "frameset", "head", "header", "hgroup", "html", "iframe", "input", "keygen", "label",
+        "legend", "link", "listing", "main", "map", "marquee", "math", "menu", "meta", "meter", "nav",
+        "nobr", "noembed", "noframes", "noscript", "object", "optgroup", "option", "output", "param",
+        "picture", "plaintext", "portal", "progress", "script", "search", "select", "slot", "source",
+        "style", "svg", "template", "textarea", "title", "track", "video", "xmp",
+    }
+)  # fmt: skip
+"""The elements of HTML that cleaning takes out; what is neither here nor allowed is no element."""
 _CELL: Final = frozenset({"align", "valign", "bgcolor", "width", "height"})
 _ATTRIBUTES: Final[dict[str, set[str]]] = {
     "*": {"class", "style", "title", "lang", "dir", "align", "role", "aria-hidden", "aria-label"},
@@ -65,10 +79,11 @@ _SCHEMES: Final = frozenset({"http", "https", "mailto", "tel", "sms", "cid"})
 _SLOT_HOLDERS: Final = frozenset({"alt", "title", "aria-label"})
 _ADDRESSES: Final = frozenset({"href", "src"})
 _HELD: Final = re.compile(r"xheld[0-9a-f]{16}")
+_HELD_TABLE: Final = re.compile(r'<table title="(xheld[0-9a-f]{16})">|</table>(xheld[0-9a-f]{16})')
 _FOREIGN_COMMENT: Final = re.compile(r"<!--(?!xslot[0-9a-f]{12}t-->).*?-->", re.DOTALL)
 _BLOCKS: Final = frozenset(
-    {"blockquote", "br", "caption", "dd", "div", "dt", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "li", "p",
-     "pre", "table", "tr"}
+    {"address", "blockquote", "br", "caption", "dd", "details", "div", "dt", "figcaption", "figure", "h1",
+     "h2", "h3", "h4", "h5", "h6", "hr", "li", "p", "pre", "section", "summary", "table", "tr"}
 )  # fmt: skip
 
 
@@ -84,11 +99,21 @@ class Held:
         self._pieces[word] = html
         return word
 
+    def hold_table(self, before: str, after: str) -> tuple[str, str]:
+        """Return what goes around the rows of a table, which cleaning would drop outside of one."""
+        return f'<table title="{self.hold(before)}">', f"</table>{self.hold(after)}"
+
     def restored(self, html: str) -> str:
         """Return `html` with every piece back in its place, those inside pieces too."""
+        html = _HELD_TABLE.sub(lambda found: found[1] or found[2], html)
         while (with_pieces := _HELD.sub(lambda found: self._pieces.get(found[0], ""), html)) != html:
             html = with_pieces
         return html
+
+
+def is_element(name: str) -> bool:
+    """Whether HTML has an element of this name; a leading slash does not matter."""
+    return name.removeprefix("/").lower() in _TAGS | REMOVED
 
 
 def cleaned(html: str, address: Callable[[str], str], place: str) -> str:
@@ -141,6 +166,15 @@ def plain(html: str, number: Callable[[str], int] | None = None) -> str:
     words.close()
     lines = (" ".join(line.split()) for line in "".join(words.out).split("\n"))
     return "\n".join(line for line in lines if line)
+
+
+def link_of(tag: str) -> str | None:
+    """Return where an `<a …>` tag leads, decoded as HTML attributes are; None if it leads nowhere."""
+    found = _HREF.search(nh3.clean(tag, tags={"a"}, attributes={"a": {"href"}}, link_rel=None))
+    return unescape(found[1]) if found else None
+
+
+_HREF: Final = re.compile(r'href="([^"]*)"')
 
 
 def ends_line(tag: str) -> bool:

@@ -2,13 +2,50 @@
 
 from __future__ import annotations
 
+import math
+import re
+from datetime import timedelta
+from typing import Final, Literal
 
-def reading_time(words: int, words_per_minute: int = 250) -> str:
-    """Return the time to read `words`, as in `4 minutes, 18 seconds`; to the nearest second."""
-    minutes, seconds = divmod(round(words * 60 / words_per_minute), 60)
-    parts = []
-    if minutes:
-        parts.append(f"{minutes} minute{'' if minutes == 1 else 's'}")
-    if seconds or not minutes:
-        parts.append(f"{seconds} second{'' if seconds == 1 else 's'}")
-    return ", ".join(parts)
+from babel import Locale
+from babel.dates import format_timedelta
+
+from mailer.rendering.templating.filters import locale_of
+
+# Han, kana and Hangul. Their readers manage about two characters in the time of one word.
+_CHARACTERS: Final = re.compile(
+    "[\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9d\uac00-\ud7a3"
+    "\U00020000-\U0003ffff]"
+)
+
+
+def count_words(text: str) -> int:
+    """Return the words of a text; two Chinese, Japanese or Korean characters count as one."""
+    characters = _CHARACTERS.findall(text)
+    words = _CHARACTERS.sub(" ", text).split() if characters else text.split()
+    spoken = [word for word in words if not characters or any(map(str.isalnum, word))]
+    return len(spoken) + (len(characters) + 1) // 2
+
+
+def reading_time(words: int, words_per_minute: int = 250, *, language: str = "en", exact: bool = True) -> str:
+    """Return the time to read `words`, as in `4 minutes, 18 seconds`, in a language (BCP 47).
+
+    Not `exact`, it is rounded to whole minutes, of which there is at least one.
+    """
+    locale = locale_of(language)
+    seconds = round(words * 60 / words_per_minute)
+    if not exact:
+        return _shown(max(1, round(seconds / 60)), "minute", locale)
+    minutes, seconds = divmod(seconds, 60)
+    if not minutes:
+        return _shown(seconds, "second", locale)
+    if not seconds:
+        return _shown(minutes, "minute", locale)
+    styles = [locale.list_patterns.get(style, {}) for style in ("unit", "unit-short", "unit-narrow")]
+    pair = next((style["2"] for style in styles if "2" in style), "{0}, {1}")
+    return str(pair.format(_shown(minutes, "minute", locale), _shown(seconds, "second", locale)))
+
+
+def _shown(number: int, unit: Literal["minute", "second"], locale: Locale) -> str:
+    delta = timedelta(**{f"{unit}s": number})
+    return format_timedelta(delta, granularity=unit, threshold=math.inf, locale=locale)

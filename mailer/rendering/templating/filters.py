@@ -30,7 +30,7 @@ def by_language(language: str) -> dict[str, Callable[..., str]]:
     What is empty stays empty. Anything else that is no date or number raises `ValueError` or
     `ArithmeticError`.
     """
-    locale = _locale(language)
+    locale = locale_of(language)
 
     def shown_date(value: object, form: str = "long") -> str:
         return "" if _empty(value) else str(format_date(_day(value), form, locale))
@@ -84,7 +84,8 @@ def _day(value: object) -> date:
     return value if isinstance(value, date) else date.fromisoformat(str(value)[:10])
 
 
-def _locale(language: str) -> Locale:
+def locale_of(language: str) -> Locale:
+    """Return the locale of a language (BCP 47), or English where Babel knows none."""
     try:
         return Locale.parse(language, sep="-")
     except (UnknownLocaleError, ValueError):

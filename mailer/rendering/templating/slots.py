@@ -50,11 +50,11 @@ class Slots:
         if "{" not in source or (tags is None and not _may_be_late(source, LATE_NAMES)):
             return source
         out: list[str] = []
-        open_tags: list[tuple[str, bool, frozenset[str]]] = []
+        open_tags: list[_OpenTag] = []
         for pieces in _constructs(environment, source):
             line, kind, _ = pieces[0]
             text = "".join(value for _, _, value in pieces)
-            late_names = LATE_NAMES.union(*(names for _, _, names in open_tags))
+            late_names = LATE_NAMES.union(*(tag.names for tag in open_tags))
             if kind == "variable_begin":
                 late = _is_late(environment, text, late_names, line)
                 out.append(self.add(_lenient_default(pieces)) if late else text)
@@ -63,6 +63,12 @@ class Slots:
                 out.append(self.add(_lenient_default(pieces), "t") if late else text)
             else:
                 out.append(text)
+        if open_tags:
+            raise TemplateSyntaxError(
+                f"'{{% {open_tags[-1].name} %}}' is never closed; "
+                f"write {{% {_OPENING[open_tags[-1].name]} %}} where it ends",
+                open_tags[-1].line,
+            )
         return "".join(out)
 
     def restore(self, text: str) -> str:
@@ -92,6 +98,17 @@ class Slots:
         if tag is None:
             return 0
         return -1 if tag[1] else int(tag[2] in _OPENING)
+
+
+@dataclass(frozen=True, slots=True)
+class _OpenTag:
+    """A block tag that waits for the one that closes it."""
+
+    name: str
+    late: bool
+    names: frozenset[str]
+    """What a loop binds inside."""
+    line: int
 
 
 def _literal(text: str) -> str:
@@ -150,7 +167,7 @@ def _tag(
     pieces: list[Piece],
     text: str,
     tags: frozenset[str] | None,
-    open_tags: list[tuple[str, bool, frozenset[str]]],
+    open_tags: list[_OpenTag],
     late_names: frozenset[str],
 ) -> bool:
     """Whether this block tag waits; keeps `open_tags` for the tags that close it."""
@@ -159,15 +176,17 @@ def _tag(
     if tags is not None and tag not in tags:
         raise TemplateSyntaxError(f"'{tag}' cannot be used here; known are {', '.join(sorted(tags))}", line)
     if tag in ("endif", "endfor"):
-        if not open_tags or _OPENING[open_tags[-1][0]] != tag:
+        if not open_tags or _OPENING[open_tags[-1].name] != tag:
             raise TemplateSyntaxError(f"'{tag}' closes nothing", line)
-        return open_tags.pop()[1]
+        return open_tags.pop().late
     if tag == "else" and open_tags:
-        return open_tags[-1][1]
+        return open_tags[-1].late
+    if tag in ("else", "elif") and not open_tags:
+        raise TemplateSyntaxError(f"'{tag}' is outside of any {{% if %}}", line)
     if tag == "elif" and open_tags:
         whole = re.sub(r"elif", "if", text, count=1) + "{% endif %}"
         late = _is_late(environment, whole, late_names, line)
-        if late != open_tags[-1][1]:
+        if late != open_tags[-1].late:
             raise TemplateSyntaxError(
                 "'if' and its 'elif' must both be about the subscriber, or neither", line
             )
@@ -178,7 +197,7 @@ def _tag(
         if late and tag == "for":
             names = [value for _, kind, value in pieces if kind == "name"]
             bound = {"loop", *names[1 : names.index("in")]} if "in" in names else set()
-        open_tags.append((tag, late, frozenset(bound)))
+        open_tags.append(_OpenTag(tag, late, frozenset(bound), line))
         return late
     if any(kind == "name" and value in late_names for _, kind, value in pieces):
         raise TemplateSyntaxError(f"'{tag}' cannot use what differs per subscriber", line)

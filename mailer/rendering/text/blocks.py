@@ -6,14 +6,13 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from html import unescape
 from typing import Final
 
 from markdown_it.token import Token
 from markdown_it.tree import SyntaxTreeNode
 
 from mailer.rendering.source.markdown import VOICES, call_out_title, footnote_number, is_button
-from mailer.rendering.source.raw_html import ends_line, plain
+from mailer.rendering.source.raw_html import ends_line, link_of, plain
 from mailer.rendering.templating.slots import SLOT, TAG
 from mailer.rendering.text.layout import BLANKS, JOINT, WIDTH, columns, heading, safe_lines, wrap
 
@@ -169,13 +168,20 @@ def _list(node: SyntaxTreeNode, width: int, links: Links) -> str:
     tight = any(
         child.type == "paragraph" and child.hidden for item in node.children for child in item.children
     )
+    # A number would be wrong for those who do not get the items before it.
+    numbered = node.type == "ordered_list" and all(item.type == "list_item" for item in node.children)
     items = []
+    pending = ""
     for item in node.children:
-        mark = "- " if node.type == "bullet_list" else f"{number}. "
+        if item.type == "slot_line":
+            pending += "".join(SLOT.findall(item.content))
+            continue
+        mark = f"{number}. " if numbered else "- "
         inside = partial(_blocks, item.children, links=links, tight=tight)
-        items.append(_within(mark, " " * len(mark), width, inside))
+        items.append(pending + _within(mark, " " * len(mark), width, inside))
+        pending = ""
         number += 1
-    return ("\n" if tight or not first else "\n\n").join(items)
+    return ("\n" if tight or not first else "\n\n").join(items) + pending
 
 
 def _indented(text: str, first: str, rest: str, *, blank: str = "") -> str:
@@ -187,19 +193,39 @@ def _indented(text: str, first: str, rest: str, *, blank: str = "") -> str:
 
 def _table(node: SyntaxTreeNode, width: int, links: Links) -> str:
     """Return aligned columns if they fit, else each row as a line, else each row as a paragraph."""
-    cells = [row.children for part in node.children for row in part.children]
-    rows = [[BLANKS.sub(" ", _inline(cell.children[0], links)) for cell in row] for row in cells]
-    sizes = [max(3, *(columns(row[i]) for row in rows)) for i in range(len(rows[0]))]
+    rows: list[_Row] = []
+    pending = ""
+    for row in (row for part in node.children for row in (part.children or [part])):
+        if row.type == "slot_line":
+            pending += "".join(SLOT.findall(row.content))
+            continue
+        cells = [BLANKS.sub(" ", _inline(cell.children[0], links)) for cell in row.children]
+        sides = [str(cell.attrs.get("style", "")).removeprefix("text-align:") for cell in row.children]
+        rows.append(_Row(pending, cells, sides))
+        pending = ""
+    sizes = [max(3, *(columns(row.cells[i]) for row in rows)) for i in range(len(rows[0].cells))]
     if sum(sizes) + 2 * (len(sizes) - 1) <= width + _TABLE_EXCESS:
-        sides = [str(cell.attrs.get("style", "")).removeprefix("text-align:") for cell in cells[0]]
-        lines = ["  ".join(map(_filled_up, row, sizes, sides)) for row in rows]
+        lines = [
+            row.tags + "  ".join(map(_filled_up, row.cells, sizes, rows[0].sides)).rstrip() for row in rows
+        ]
         lines.insert(1, "  ".join("-" * size for size in sizes))
-        return "\n".join(line.rstrip() for line in lines)
-    lines = [" | ".join(filter(None, row)) for row in rows]
-    longest = max(map(columns, lines))
+        return "\n".join(lines) + pending
+    joined = [" | ".join(filter(None, row.cells)) for row in rows]
+    longest = max(map(columns, joined))
     if longest > width:
-        return "\n\n".join("\n".join(wrap(line, width)) for line in lines)
-    return "\n".join([lines[0], "-" * longest, *lines[1:]])
+        wrapped = ("\n".join(wrap(line, width)) for line in joined)
+        return "\n\n".join(row.tags + line for row, line in zip(rows, wrapped, strict=True)) + pending
+    lines = [row.tags + line for row, line in zip(rows, joined, strict=True)]
+    return "\n".join([lines[0], "-" * longest, *lines[1:]]) + pending
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One row of a table; `tags` are the block tags before it."""
+
+    tags: str
+    cells: list[str]
+    sides: list[str]
 
 
 def _filled_up(cell: str, size: int, side: str) -> str:
@@ -261,12 +287,9 @@ def _html_tag(tag: str, links: Links) -> str:
         return "\n"
     if tag.lower().startswith("</a") and links.open:
         return f"{JOINT}[{links.number(links.open.pop())}]"
-    if found := _LINK_TAG.search(tag):
-        links.open.append(unescape(found[1] or found[2]))
+    if tag.lower().startswith("<a") and (url := link_of(tag)) is not None:
+        links.open.append(url)
     return ""
-
-
-_LINK_TAG: Final = re.compile(r"""(?i)<a\s[^>]*?href\s*=\s*(?:"([^"]*)"|'([^']*)')""")
 
 
 def _link(node: SyntaxTreeNode, label: str, links: Links) -> str:
