@@ -83,6 +83,13 @@ def test_commands_are_found() -> None:
     assert sum(1 for page in PAGES for _ in commands(page)) > 100
 
 
+def test_architecture_names_every_package_and_no_other() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"^\| `mailer\.(\w+)` \|", page, re.MULTILINE))
+    found = {path.stem for path in (ROOT / "mailer").iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert found - {"__init__", "__main__", "__pycache__"} == named
+
+
 def tables(kind: Any, title: str) -> Iterator[tuple[str, Any]]:
     """Yield the tables of config.toml as the reference titles them, and what each holds."""
     for name, hint in get_type_hints(kind, include_extras=False).items():
