@@ -22,6 +22,7 @@ _ON_BOTH = (
     "tests.bounces.",
     "tests.database.test_rows",
     "tests.delivery.test_books",
+    "tests.delivery.test_letters",
     "tests.delivery.test_sender",
     "tests.delivery.test_two_runs",
     "tests.web.test_events",

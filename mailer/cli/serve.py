@@ -22,17 +22,17 @@ def serve(app: App, host: str | None, port: int | None) -> None:
     """
     from mailer.audience.privacy.retention import Terms, prune
     from mailer.bounces.boxes.configured import rules_of
+    from mailer.delivery.letter_sender import LetterSender
     from mailer.web.app import create_app
     from mailer.web.intake.hooks import WebhookRoutes, secrets_of
-    from mailer.web.letters import Post
     from mailer.web.server import serve_until_stopped
     from mailer.web.upkeep import daily
 
     settings = app.settings
     rules = rules_of(settings)
     hooks = WebhookRoutes(app.database, app.signer, secrets=secrets_of(settings.webhooks), rules=rules)
-    post = Post(settings, app.database, app.signer)
-    pages = create_app(app.database, app.signer, settings, post=post, hooks=hooks)
+    letters = LetterSender(settings, app.database, app.signer)
+    pages = create_app(app.database, app.signer, settings, letters=letters, hooks=hooks)
     host, port = host or settings.web.host, port or settings.web.port
     terms = Terms(**asdict(settings.retention))
     with daily(lambda: prune(app.database, terms, at=datetime.now(UTC))):

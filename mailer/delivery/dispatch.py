@@ -182,7 +182,7 @@ def run_here(
     made = composer(settings, edition, issue.id, signer)
 
     async def run() -> Ended:
-        async with _relays(settings, answer) as relays:
+        async with open_relays(settings, answer) as relays:
             sender = Sender(
                 database,
                 issue.id,
@@ -253,7 +253,7 @@ async def deliver_once(settings: Settings, outgoing: Outgoing, domain: str) -> A
     async def claim(count: int, except_domains: frozenset[str]) -> list[Item]:
         return [waiting.pop()] if waiting else []
 
-    async with _relays(settings, None) as relays:
+    async with open_relays(settings) as relays:
         pool = Pool(
             relays,
             settings.providers,
@@ -267,7 +267,8 @@ async def deliver_once(settings: Settings, outgoing: Outgoing, domain: str) -> A
 
 
 @asynccontextmanager
-async def _relays(settings: Settings, answer: Answer | None) -> AsyncIterator[dict[str, Access]]:
+async def open_relays(settings: Settings, answer: Answer | None = None) -> AsyncIterator[dict[str, Access]]:
+    """Give the configured relays, or the built-in outbox where there is none or `answer` scripts it."""
     if settings.relays and answer is None:
         yield {
             name: Access(relay, password(relay, settings.folder) or "")

@@ -294,13 +294,23 @@ def claim(
         _move(session, issue_id, refused, at, state=DeliveryState.SKIPPED, reply=OPTED_OUT)
     _mark_sending(session, issue_id, allowed, run_id=run_id, at=at)
     return Taken(
-        _claimed(rows, _tags(session, allowed), at), after, len(refused), Counter(row.state for row in rows)
+        _claimed(rows, tags_of(session, allowed), at), after, len(refused), Counter(row.state for row in rows)
     )
 
 
 def still_mailable(session: Session, subscriber_ids: Sequence[int], *, at: datetime) -> set[int]:
     """Return which of these subscribers may be mailed at that instant."""
     return set(session.connection().scalars(_STILL_MAILABLE, {"ids": subscriber_ids, "at": at}))
+
+
+def tags_of(session: Session, subscriber_ids: Sequence[int]) -> dict[int, tuple[str, ...]]:
+    """Return the tags of those subscribers that have any, in alphabetical order."""
+    if not subscriber_ids:
+        return {}
+    found: dict[int, tuple[str, ...]] = {}
+    for subscriber_id, tag in session.connection().execute(_TAGS, {"ids": subscriber_ids}):
+        found[subscriber_id] = (*found.get(subscriber_id, ()), tag)
+    return found
 
 
 def settle(
@@ -391,15 +401,6 @@ def _claimed(rows: Iterable[Any], tags: Mapping[int, tuple[str, ...]], at: datet
         for subscriber_id, _, attempts, first_at, address, domain, name, attributes, may_be_mailed in rows
         if may_be_mailed
     ]
-
-
-def _tags(session: Session, subscriber_ids: Sequence[int]) -> dict[int, tuple[str, ...]]:
-    if not subscriber_ids:
-        return {}
-    found: dict[int, tuple[str, ...]] = {}
-    for subscriber_id, tag in session.connection().execute(_TAGS, {"ids": subscriber_ids}):
-        found[subscriber_id] = (*found.get(subscriber_id, ()), tag)
-    return found
 
 
 def _move(

@@ -21,6 +21,7 @@ from starlette.types import ASGIApp
 from mailer.bounces.providers.webhooks import MAX_BODY_OCTETS
 from mailer.config import Settings
 from mailer.database.session import Database
+from mailer.delivery.letter_sender import LetterSender
 from mailer.errors import StorageError, TokenError
 from mailer.tokens import Signer
 from mailer.web.api.app import PREFIX as API
@@ -28,7 +29,6 @@ from mailer.web.api.app import create_api
 from mailer.web.intake.hooks import PREFIX as HOOKS
 from mailer.web.intake.hooks import WebhookRoutes
 from mailer.web.intake.tracking import TrackingRoutes
-from mailer.web.letters import Post
 from mailer.web.public.admission import Admission
 from mailer.web.public.archive import ArchiveRoutes, Editions
 from mailer.web.public.preferences import PreferencesRoutes
@@ -47,15 +47,15 @@ def create_app(
     signer: Signer,
     settings: Settings,
     *,
-    post: Post | None = None,
+    letters: LetterSender | None = None,
     hooks: WebhookRoutes | None = None,
 ) -> ASGIApp:
     """Return the application of the public pages. The database is open already.
 
-    `post` sends the letters; without it they wait for another server's. `hooks` listen to providers.
+    `letters` sends the letters; without it they wait for another process. `hooks` listen to providers.
     """
     web, tracking = settings.web, settings.tracking
-    call = post.call if post else _nobody
+    call = letters.call if letters else _nobody
     theme = theme_of(settings)
     writer, editions = Writer(database), Editions(database)
     admission = Admission(settings.signup)
@@ -82,7 +82,7 @@ def create_app(
     often = [leaving.one_click(), *TrackingRoutes(signer, editions, writer, tracking).routes()]
     pages.router.routes.extend(often)
     _tell_failures(pages, theme)
-    app = Starlette(routes=[*often, Mount("", pages)], lifespan=_working(writer, joining, post))
+    app = Starlette(routes=[*often, Mount("", pages)], lifespan=_working(writer, joining, letters))
     app.router.redirect_slashes = False
     _tell_failures(app, theme)
     https = web.public_url.startswith("https:")
@@ -90,22 +90,22 @@ def create_app(
 
 
 def _working(
-    writer: Writer, joining: SubscribeRoutes, post: Post | None
+    writer: Writer, joining: SubscribeRoutes, letters: LetterSender | None
 ) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
     """Return what starts the threads of an application with it, and ends them with it."""
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         writer.start()
-        if post is not None:
-            post.start()
+        if letters is not None:
+            letters.start()
         try:
             yield
         finally:
             joining.close()
             writer.close()
-            if post is not None:
-                post.close()
+            if letters is not None:
+                letters.close()
 
     return lifespan
 

@@ -27,10 +27,10 @@ from mailer.audience.subscribers import Origin, add
 from mailer.config import Newsletter, Paths, Settings, SignUp, Tracking, Web, load
 from mailer.database.models import IssueState, StoredEdition, StoredIssue, Subscriber, SubscriberStatus
 from mailer.database.session import Database
+from mailer.delivery.letter_sender import LetterSender
 from mailer.rendering.edition import Edition, InlineImage
 from mailer.tokens import Signer, Subject
 from mailer.web.app import create_app
-from mailer.web.letters import Post
 
 SECRET = b"0123456789abcdef0123456789abcdef"
 AT = datetime(2026, 3, 1, 8, 0, tzinfo=UTC)
@@ -189,8 +189,8 @@ def open_site(tmp_path: Path) -> OpenSite:
             web=msgspec.convert({"public_url": "https://news.example.org", "welcome": False} | web, Web),
             paths=Paths(templates=own or tmp_path / "none"),
         )
-        post = Post(_settings(tmp_path, config), database, signer)
-        app = create_app(database, signer, settings, post=post)
+        sender = LetterSender(_settings(tmp_path, config), database, signer)
+        app = create_app(database, signer, settings, letters=sender)
         with serving(app) as served, httpx.Client(base_url=served) as client:
             yield Site(database, signer, client, tmp_path / "outbox")
         database.close()

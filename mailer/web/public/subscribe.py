@@ -24,12 +24,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from mailer.address import Address, parse_address
-from mailer.audience import letters
-from mailer.audience.letters import LetterKind
 from mailer.audience.subscribers import Change, Origin, add, change_status, find, get
 from mailer.catalogue import marked
 from mailer.database.models import SubscriberStatus
 from mailer.database.session import Database
+from mailer.delivery import letters
+from mailer.delivery.letters import LetterKind
 from mailer.errors import AddressError, MailerError
 from mailer.tokens import Signer
 from mailer.web.forms import client_ip, fields_of

@@ -18,13 +18,14 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from mailer.audience import letters, preferences
-from mailer.audience.letters import LetterKind
+from mailer.audience import preferences
 from mailer.audience.preferences import Standing, standing
 from mailer.audience.subscribers import Change, Origin, unsubscribe_all
 from mailer.catalogue import marked
 from mailer.database.models import SubscriberStatus
 from mailer.database.session import Database
+from mailer.delivery import letters
+from mailer.delivery.letters import LetterKind
 from mailer.tokens import Signer, Subject
 from mailer.web.forms import client_ip, fields_of
 from mailer.web.theme import PageText, Theme, masked

@@ -1,0 +1,228 @@
+"""The letters that a process is sending: claimed, composed, and settled by the judge of all deliveries.
+
+A run that is under way sends letters before the messages of its issue, and so does the thread of
+`mailer serve`. Whichever claims a letter first sends it: nobody waits for a confirmation because a
+million messages are being sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Final
+
+import msgspec
+
+from mailer.config import Settings
+from mailer.database.models import DeliveryState
+from mailer.database.session import Database
+from mailer.delivery import editions, letters
+from mailer.delivery.judging import decide, retry_delay
+from mailer.delivery.letters import Letter, LetterKind
+from mailer.delivery.queue import Settled
+from mailer.delivery.sender import now
+from mailer.errors import MailerError, RecipientError, RelayError
+from mailer.rendering.build import build_letter
+from mailer.rendering.message import Composer
+from mailer.replies import Verdict
+from mailer.smtp.pool import Item
+from mailer.smtp.session import Attempt, Fate, Outgoing
+from mailer.tokens import Signer
+
+LETTERS_AT_ONCE: Final = 20
+"""How many letters a process claims at most before it has settled some."""
+_CLAIM_LASTS: Final = timedelta(minutes=15)
+"""Longer than a server may take for one message (RFC 5321 section 4.5.3.2), so that nobody gets two."""
+_RETRY_BASE: Final = timedelta(minutes=1)
+"""The first retry delay at most: somebody is waiting for a letter."""
+_log = logging.getLogger(__name__)
+
+
+def jitter() -> float:
+    """Return the factor by which a retry delay is stretched."""
+    return random.uniform(0.9, 1.1)  # noqa: S311 - keeps no secret
+
+
+class LetterQueue:
+    """The letters that this process has claimed, from the claim until they are settled.
+
+    `exchange` talks to the database, in a thread; all else is called on the event loop. To the pool the
+    key of a letter is negative, which no subscriber's id is.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        signer: Signer,
+        *,
+        clock: Callable[[], datetime] = now,
+        jitter: Callable[[], float] = jitter,
+    ) -> None:
+        self._settings = settings
+        delivery = settings.delivery
+        self._delivery = msgspec.structs.replace(delivery, retry_base=min(delivery.retry_base, _RETRY_BASE))
+        self._database = database
+        self._signer = signer
+        self._clock = clock
+        self._jitter = jitter
+        self._composers: dict[tuple[LetterKind, str], Composer] = {}
+        self._claimed: dict[int, Letter] = {}
+        self._settled: list[tuple[Letter, Settled]] = []
+        self._unsent: list[Letter] = []
+
+    @staticmethod
+    def owns(key: int) -> bool:
+        """Return whether a key of the pool is that of a letter."""
+        return key < 0
+
+    def idle(self) -> bool:
+        """Return whether there is nothing to claim and nothing to write."""
+        return not (self._settled or self._unsent or self._due())
+
+    async def exchange(self, count: int, except_domains: frozenset[str] = frozenset()) -> Sequence[Item]:
+        """Write what became of letters and claim up to `count` due ones, none to these domains."""
+        count = min(count, LETTERS_AT_ONCE - len(self._claimed))
+        found = await self._in_thread(count, except_domains)
+        return [Item(-letter.id, letter.domain) for letter in found]
+
+    def compose(self, key: int) -> Outgoing | None:
+        """Return the message of a letter; None if it cannot be composed, which is settled here."""
+        letter = self._claimed[key]
+        try:
+            message = self._composer(letter.kind, letter.language).compose(letter.recipient, letter.asked_at)
+        except RecipientError as error:
+            self._put(key, Settled(letter.recipient.subscriber_id, DeliveryState.FAILED, reply=error.message))
+            return None
+        except Exception as error:
+            # A template that is broken, most likely. The other letters must not wait for this one.
+            said = error.message if isinstance(error, MailerError) else type(error).__name__
+            _log.exception("a %s letter cannot be composed and waits", letter.kind)
+            self._put(key, self._later(letter, said))
+            return None
+        return Outgoing(key, message.envelope, message.content, wire_safe=True)
+
+    def settle(self, attempt: Attempt) -> tuple[Verdict, str] | None:
+        """Note what became of a letter; return what the server's words mean, and the domain they are about.
+
+        None when there were no words.
+        """
+        letter = self._claimed[attempt.key]
+        if attempt.fate is Fate.UNSENT:
+            self._unsent.append(self._claimed.pop(attempt.key))
+            return None
+        decision = decide(
+            attempt, letter.as_delivery(), self._delivery, at=self._clock(), spread=self._jitter()
+        )
+        settled = decision.settled
+        if decision.pause:
+            # An issue would be paused. A letter waits until the operator has changed the configuration.
+            _log.error("letters wait: %s", decision.pause)
+            later = self._later(letter, settled.reply or "")
+            settled = replace(settled, due_at=later.due_at)
+        self._put(attempt.key, settled)
+        return (decision.verdict, letter.domain) if decision.verdict is not None else None
+
+    async def close(self, error: RelayError | None = None) -> None:
+        """Write what became of the letters; what was not sent is due again, and `error` says why it waits."""
+        self._unsent += self._claimed.values()
+        self._claimed.clear()
+        await self._in_thread(0, frozenset(), error.message if error else "")
+
+    async def _in_thread(self, count: int, except_domains: frozenset[str], why: str = "") -> list[Letter]:
+        settled, self._settled = self._settled, []
+        unsent, self._unsent = self._unsent, []
+        work = asyncio.ensure_future(
+            asyncio.to_thread(self._transact, settled, unsent, count, except_domains, why)
+        )
+        try:
+            # A cancelled caller waits all the same, or letters would stay claimed that nobody sends.
+            await asyncio.wait([work])
+        finally:
+            if not work.done():
+                await asyncio.wait([work])
+            if work.exception() is not None:
+                # Nothing was written: the next exchange tries again.
+                self._settled[:0], self._unsent[:0] = settled, unsent
+            else:
+                self._claimed.update((-letter.id, letter) for letter in work.result())
+        return work.result()
+
+    def _due(self) -> bool:
+        with self._database.reading() as session:
+            return letters.due(session, at=self._clock(), resend_uncertain=self._resend)
+
+    @property
+    def _resend(self) -> bool:
+        return self._delivery.uncertain == "resend"
+
+    def _put(self, key: int, settled: Settled) -> None:
+        self._settled.append((self._claimed.pop(key), settled))
+
+    def _later(self, letter: Letter, said: str) -> Settled:
+        seconds = self._jitter() * retry_delay(
+            letter.attempts,
+            base_seconds=self._delivery.retry_base.total_seconds(),
+            ceiling_seconds=self._delivery.retry_ceiling.total_seconds(),
+        )
+        due_at = self._clock() + timedelta(seconds=seconds)
+        return Settled(letter.recipient.subscriber_id, DeliveryState.DEFERRED, due_at, reply=said)
+
+    def _transact(
+        self,
+        settled: Sequence[tuple[Letter, Settled]],
+        unsent: Sequence[Letter],
+        count: int,
+        except_domains: frozenset[str],
+        why: str,
+    ) -> list[Letter]:
+        at = self._clock()
+        if not (settled or unsent) and not (count > 0 and self._due()):
+            return []
+        with self._database.transaction() as session:
+            for letter, result in settled:
+                if letters.settle(session, letter, result, at=at):
+                    _report(letter, result)
+            for letter in unsent:
+                letters.release(session, letter, at=at, why=why)
+            if count <= 0:
+                return []
+            return letters.claim(
+                session,
+                limit=count,
+                at=at,
+                hold=_CLAIM_LASTS,
+                give_up_after=self._delivery.give_up_after,
+                resend_uncertain=self._resend,
+                except_domains=except_domains,
+            )
+
+    def _composer(self, kind: LetterKind, language: str) -> Composer:
+        known = self._composers.get((kind, language))
+        if known is None:
+            settings = self._settings
+            edition = build_letter(
+                kind.value,
+                settings.newsletter,
+                settings.brand,
+                settings.path(settings.paths.templates),
+                public_url=settings.web.public_url,
+                language=language,
+            )
+            known = editions.composer(settings, edition, 0, self._signer, letter=True)
+            self._composers[kind, language] = known
+        return known
+
+
+def _report(letter: Letter, settled: Settled) -> None:
+    match settled.state:
+        case DeliveryState.DEFERRED | DeliveryState.UNCERTAIN:
+            _log.warning("a %s letter waits for another attempt: %s", letter.kind, settled.reply)
+        case DeliveryState.FAILED:
+            _log.error("a %s letter was given up: %s", letter.kind, settled.reply)
+        case _:
+            return

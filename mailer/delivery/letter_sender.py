@@ -1,0 +1,104 @@
+"""The thread of `mailer serve` that sends letters while no run does."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Final
+
+import uvloop
+
+from mailer.config import Settings
+from mailer.database.session import Database
+from mailer.delivery import dispatch
+from mailer.delivery.letter_queue import LETTERS_AT_ONCE, LetterQueue, jitter
+from mailer.delivery.sender import now
+from mailer.errors import MailerError, RelayError
+from mailer.smtp.pool import Item, Pool
+from mailer.smtp.session import Attempt
+from mailer.tokens import Signer
+
+_LOOK_SECONDS: Final = 60.0
+"""How often to look for retries, and for letters that other processes have queued."""
+_log = logging.getLogger(__name__)
+
+
+class LetterSender:
+    """Sends letters from a thread of its own.
+
+    The thread lives until `close`: whatever goes wrong is logged, and the letters are tried again.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        signer: Signer,
+        *,
+        clock: Callable[[], datetime] = now,
+        jitter: Callable[[], float] = jitter,
+        look_seconds: float = _LOOK_SECONDS,
+    ) -> None:
+        self._settings = settings
+        self._queue = LetterQueue(settings, database, signer, clock=clock, jitter=jitter)
+        self._look_seconds = look_seconds
+        self._called = threading.Event()
+        self._ended = False
+        self._thread = threading.Thread(target=self._run, name="mailer-letters")
+
+    def start(self) -> None:
+        """Begin with the letters that are due already."""
+        self._thread.start()
+
+    def call(self) -> None:
+        """Say that a letter was queued."""
+        self._called.set()
+
+    def close(self) -> None:
+        """End once the letters under way are settled; the others wait for the next start."""
+        self._ended = True
+        self._called.set()
+        self._thread.join()
+
+    def deliver(self) -> None:
+        """Send every letter that is due; those that are not taken wait, or are given up after some days."""
+        if not self._queue.idle():
+            uvloop.run(self._deliver())
+
+    def _run(self) -> None:
+        while not self._ended:
+            self._called.clear()
+            try:
+                self.deliver()
+            except MailerError as error:
+                _log.error("letters wait: %s", error)
+            except Exception:
+                _log.exception("letters wait")
+            self._called.wait(self._look_seconds)
+
+    async def _deliver(self) -> None:
+        async with dispatch.open_relays(self._settings) as relays:
+            pool = Pool(
+                relays,
+                self._settings.providers,
+                claim=self._claim,
+                compose=self._queue.compose,
+                settle=self._settle,
+                window=LETTERS_AT_ONCE,
+            )
+            failure: RelayError | None = None
+            try:
+                await pool.deliver()
+            except RelayError as error:
+                failure = error
+                _log.error("letters wait: %s", error)
+            finally:
+                await self._queue.close(failure)
+
+    async def _claim(self, count: int, except_domains: frozenset[str]) -> Sequence[Item]:
+        return () if self._ended else await self._queue.exchange(count, except_domains)
+
+    def _settle(self, attempt: Attempt) -> None:
+        self._queue.settle(attempt)

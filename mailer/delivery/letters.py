@@ -1,0 +1,243 @@
+"""The queue of letters: one row for each confirmation, welcome or goodbye that is not settled yet.
+
+A letter is a delivery to one person, because of something that person did. It has the states of a
+delivery, and `judging.decide` settles it like one; what differs is that its row goes once it is sent,
+failed or skipped. The event that was written when it was asked for keeps the result, and shows whether
+somebody has had such a letter today.
+
+A claim lasts for a while, then another process may take the letter over: no process has to be alive to
+free what a crashed one had claimed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+from sqlalchemy import ColumnElement, case, delete, func, select, update
+from sqlalchemy.orm import Session
+
+from mailer.database.models import DeliveryState, Event, Subscriber, SubscriberStatus, WaitingLetter
+from mailer.delivery.issues import count_of
+from mailer.delivery.queue import Books, Claimed, Settled, tags_of
+from mailer.rendering.message import Recipient
+
+_S = SubscriberStatus
+_MAX_SAID: Final = 512
+_NOT_NEEDED: Final = "no longer needed"
+_EXPIRED: Final = "no relay took it in time"
+
+
+class LetterKind(StrEnum):
+    """What a letter is about: the file of `email_templates/letters/` that it is made from."""
+
+    CONFIRMATION = "confirmation"
+    WELCOME = "welcome"
+    GOODBYE = "goodbye"
+
+
+_WANTED_BY: Final = {
+    LetterKind.CONFIRMATION: frozenset({_S.PENDING, _S.UNSUBSCRIBED, _S.BOUNCED, _S.COMPLAINED}),
+    LetterKind.WELCOME: frozenset({_S.ACTIVE}),
+    LetterKind.GOODBYE: frozenset({_S.UNSUBSCRIBED}),
+}
+"""The statuses in which a subscriber still needs the letter when it leaves."""
+_EVENT_KINDS: Final = [name for kind in LetterKind for name in (kind.value, f"no {kind.value}")]
+_ENDINGS: Final = {
+    DeliveryState.SENT: "sent",
+    DeliveryState.FAILED: "given up",
+    DeliveryState.SKIPPED: "not sent",
+}
+"""The words by which an event tells how a letter ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A claimed letter."""
+
+    id: int
+    kind: LetterKind
+    language: str
+    recipient: Recipient
+    domain: str
+    asked_at: datetime
+    """Dates the message and makes its Message-ID, so that a second attempt repeats the first."""
+    attempts: int
+    """Attempts, this one included."""
+    was: DeliveryState = DeliveryState.QUEUED
+    """The state that it was claimed from."""
+
+    def as_delivery(self) -> Claimed:
+        """Return the letter as the judge sees it; giving up counts from when it was asked for."""
+        return Claimed(self.recipient, self.domain, self.attempts, self.asked_at)
+
+
+def put(session: Session, subscriber_id: int, kind: LetterKind, *, at: datetime, language: str = "") -> None:
+    """Queue a letter to a subscriber, in `language` (BCP 47) where it exists; empty is the newsletter's."""
+    session.add(
+        WaitingLetter(subscriber_id=subscriber_id, kind=kind.value, language=language, asked_at=at, due_at=at)
+    )
+    session.add(Event(at=at, kind=kind.value, subscriber_id=subscriber_id, details={"letter": "waits"}))
+    session.flush()
+
+
+def asked_since(session: Session, subscriber_id: int, kind: LetterKind, *, since: datetime) -> bool:
+    """Return whether such a letter was asked for after `since`; one that failed does not count."""
+    wanted = select(Event.id).where(
+        Event.subscriber_id == subscriber_id, Event.kind == kind.value, Event.at > since
+    )
+    return session.scalar(wanted.limit(1)) is not None
+
+
+def due(session: Session, *, at: datetime, resend_uncertain: bool = True) -> bool:
+    """Return whether there is a letter to claim."""
+    return session.scalar(select(WaitingLetter.id).where(*_due(at, resend_uncertain)).limit(1)) is not None
+
+
+def claim(
+    session: Session,
+    *,
+    limit: int,
+    at: datetime,
+    hold: timedelta,
+    give_up_after: timedelta = timedelta(days=2),
+    resend_uncertain: bool = True,
+    except_domains: Collection[str] = (),
+) -> list[Letter]:
+    """Claim up to `limit` due letters for as long as `hold`, none to `except_domains`.
+
+    Letters that are no longer needed are skipped: the reader has confirmed, returned or been erased.
+    Those asked for longer than `give_up_after` ago fail. A letter whose claim ran out is uncertain; it is
+    claimed again with `resend_uncertain`, or else waits for the operator.
+    """
+    rows = session.execute(
+        select(WaitingLetter, Subscriber)
+        .join(Subscriber, Subscriber.id == WaitingLetter.subscriber_id)
+        .where(*_due(at, resend_uncertain), Subscriber.domain.not_in(list(except_domains)))
+        .order_by(WaitingLetter.due_at, WaitingLetter.id)
+        .limit(limit)
+        .with_for_update(of=WaitingLetter, skip_locked=True)
+    ).all()
+    tags = tags_of(session, [person.id for _, person in rows])
+    claimed: list[Letter] = []
+    for row, person in rows:
+        letter = _letter(row, person, tags.get(person.id, ()))
+        if _S(person.status) not in _WANTED_BY[letter.kind]:
+            session.delete(row)
+            _tell_ending(session, letter, DeliveryState.SKIPPED, _NOT_NEEDED)
+        elif at - letter.asked_at > give_up_after:
+            session.delete(row)
+            _tell_ending(session, letter, DeliveryState.FAILED, row.reply or _EXPIRED)
+        elif letter.was is DeliveryState.UNCERTAIN and not resend_uncertain:
+            row.state, row.changed_at = DeliveryState.UNCERTAIN.value, at
+        else:
+            row.state, row.changed_at = DeliveryState.SENDING.value, at
+            row.due_at, row.attempts = at + hold, letter.attempts
+            claimed.append(letter)
+    session.flush()
+    return claimed
+
+
+def settle(session: Session, letter: Letter, settled: Settled, *, at: datetime) -> bool:
+    """Write what became of a claimed letter; return False if another process has taken it over since."""
+    if settled.state in _ENDINGS:
+        done = session.execute(delete(WaitingLetter).where(*_ours(letter)))
+    else:
+        values = {
+            "state": settled.state.value,
+            "due_at": settled.due_at,
+            "changed_at": at,
+            "code": settled.code,
+            "enhanced": settled.enhanced,
+            "reply": settled.reply,
+            "bounce_class": settled.bounce_class,
+        }
+        done = session.execute(update(WaitingLetter).where(*_ours(letter)).values(values))
+    if not count_of(done):
+        return False
+    if settled.state in _ENDINGS:
+        _tell_ending(session, letter, settled.state, _said(settled))
+    else:
+        _tell(session, letter, f"waits, {_said(settled)}")
+    return True
+
+
+def release(session: Session, letter: Letter, *, at: datetime, why: str = "") -> None:
+    """Give back a letter of which nothing was sent: it is due again, and the attempt does not count."""
+    back = {"state": letter.was.value, "due_at": at, "changed_at": at, "attempts": letter.attempts - 1}
+    done = session.execute(update(WaitingLetter).where(*_ours(letter)).values(back))
+    if count_of(done) and why:
+        _tell(session, letter, f"waits, {why}")
+
+
+def books(session: Session) -> Books:
+    """Return how many letters are in which state, as far back as their events are kept."""
+    waiting = select(WaitingLetter.state, func.count()).group_by(WaitingLetter.state)
+    counts: Counter[str] = Counter()
+    for state, number in session.execute(waiting):
+        counts[state] = number
+    said = Event.details["letter"].as_string()
+    ended = [func.count(case((said.startswith(f"{word}, "), 1))) for word in _ENDINGS.values()]
+    told = session.execute(select(*ended).where(Event.kind.in_(_EVENT_KINDS))).one()
+    for ending, number in zip(_ENDINGS, told, strict=True):
+        counts[ending.value] = number
+    return Books(audience=counts.total(), **{state.value: counts[state.value] for state in DeliveryState})
+
+
+def _letter(row: WaitingLetter, person: Subscriber, tags: tuple[str, ...]) -> Letter:
+    was = DeliveryState(row.state)
+    return Letter(
+        id=row.id,
+        kind=LetterKind(row.kind),
+        language=row.language,
+        recipient=Recipient(person.id, person.address, person.name, person.attributes, tags),
+        domain=person.domain,
+        asked_at=row.asked_at,
+        attempts=row.attempts + 1,
+        # The process that claimed it did not settle it in time: nobody knows what became of it.
+        was=DeliveryState.UNCERTAIN if was is DeliveryState.SENDING else was,
+    )
+
+
+def _due(at: datetime, resend_uncertain: bool) -> tuple[ColumnElement[bool], ...]:
+    states = [DeliveryState.QUEUED, DeliveryState.DEFERRED, DeliveryState.SENDING]
+    if resend_uncertain:
+        states.append(DeliveryState.UNCERTAIN)
+    return WaitingLetter.due_at <= at, WaitingLetter.state.in_([state.value for state in states])
+
+
+def _ours(letter: Letter) -> tuple[ColumnElement[bool], ...]:
+    """Return the conditions under which a letter is still this claim's."""
+    return (
+        WaitingLetter.id == letter.id,
+        WaitingLetter.state == DeliveryState.SENDING.value,
+        WaitingLetter.attempts == letter.attempts,
+    )
+
+
+def _tell(session: Session, letter: Letter, said: str, *, kind: str = "") -> None:
+    """Update the event that was written when the letter was asked for."""
+    session.execute(
+        update(Event)
+        .where(
+            Event.subscriber_id == letter.recipient.subscriber_id,
+            Event.kind == letter.kind.value,
+            Event.at == letter.asked_at,
+        )
+        .values(kind=kind or letter.kind.value, details={"letter": said[:_MAX_SAID]})
+    )
+
+
+def _tell_ending(session: Session, letter: Letter, state: DeliveryState, said: str) -> None:
+    # A letter that failed does not count as asked for, so the person can ask again.
+    kind = f"no {letter.kind.value}" if state is DeliveryState.FAILED else ""
+    _tell(session, letter, f"{_ENDINGS[state]}, {said}", kind=kind)
+
+
+def _said(settled: Settled) -> str:
+    """Return the server's reply, or the problem where there was none."""
+    return " ".join(str(part) for part in (settled.code, settled.enhanced, settled.reply) if part)

@@ -1,0 +1,169 @@
+"""The queue of letters: the states of a delivery, books that balance, and claims that run out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import pytest
+from sqlalchemy import select, update
+
+from mailer.database.models import DeliveryState, Event, Subscriber, SubscriberTag, WaitingLetter
+from mailer.database.session import Database
+from mailer.delivery import letters
+from mailer.delivery.letters import Letter, LetterKind
+from mailer.delivery.queue import Settled
+from tests.delivery.scene import AT, subscribe
+
+HOLD = timedelta(minutes=15)
+QUEUED, SENDING, SENT = DeliveryState.QUEUED, DeliveryState.SENDING, DeliveryState.SENT
+DEFERRED, FAILED = DeliveryState.DEFERRED, DeliveryState.FAILED
+UNCERTAIN, SKIPPED = DeliveryState.UNCERTAIN, DeliveryState.SKIPPED
+
+
+def put(database: Database, number: int) -> None:
+    """Queue a welcome to each of that many subscribers."""
+    subscribe(database, number)
+    with database.transaction() as session:
+        for n in range(1, number + 1):
+            letters.put(session, n, LetterKind.WELCOME, at=AT)
+
+
+def claim(
+    database: Database,
+    *,
+    at: datetime = AT,
+    limit: int = 20,
+    resend: bool = True,
+    except_domains: Sequence[str] = (),
+) -> list[Letter]:
+    with database.transaction() as session:
+        return letters.claim(
+            session, limit=limit, at=at, hold=HOLD, resend_uncertain=resend, except_domains=except_domains
+        )
+
+
+def settle(database: Database, letter: Letter, settled: Settled, at: datetime = AT) -> bool:
+    with database.transaction() as session:
+        return letters.settle(session, letter, settled, at=at)
+
+
+def counts(database: Database) -> dict[str, int]:
+    """Return the books without their zeros; they balance."""
+    with database.reading() as session:
+        found = letters.books(session)
+    assert found.balanced
+    return {name: number for name, number in found.as_dict().items() if number}
+
+
+def told(database: Database, subscriber_id: int) -> tuple[str, str]:
+    with database.reading() as session:
+        event = session.scalars(select(Event).where(Event.subscriber_id == subscriber_id)).one()
+        return event.kind, event.details["letter"]
+
+
+def test_books_balance_whatever_becomes_of_letters(database: Database) -> None:
+    put(database, 6)
+    assert counts(database) == {"audience": 6, "queued": 6}
+    claimed = claim(database, limit=5)
+    assert counts(database) == {"audience": 6, "queued": 1, "sending": 5}
+    later = AT + timedelta(minutes=1)
+    for letter, settled in zip(
+        claimed,
+        [
+            Settled(1, SENT, code=250, enhanced="2.0.0", reply="taken"),
+            Settled(2, FAILED, code=550, enhanced="5.1.1", reply="No such user"),
+            Settled(3, DEFERRED, later, 451, "4.3.0", "Try again later", "other"),
+            Settled(4, UNCERTAIN, later, reply="timed out"),
+        ],
+        strict=False,
+    ):
+        assert settle(database, letter, settled)
+    with database.transaction() as session:
+        letters.release(session, claimed[4], at=AT)
+    with database.transaction() as session:
+        session.execute(update(Subscriber).where(Subscriber.id == 6).values(status="unsubscribed"))
+    assert [letter.recipient.subscriber_id for letter in claim(database)] == [5]
+    assert counts(database) == {
+        "audience": 6, "sending": 1, "sent": 1, "deferred": 1, "failed": 1, "uncertain": 1, "skipped": 1,
+    }  # fmt: skip
+    assert [told(database, n) for n in (1, 2, 3, 4, 6)] == [
+        ("welcome", "sent, 250 2.0.0 taken"),
+        ("no welcome", "given up, 550 5.1.1 No such user"),
+        ("welcome", "waits, 451 4.3.0 Try again later"),
+        ("welcome", "waits, timed out"),
+        ("welcome", "not sent, no longer needed"),
+    ]
+
+
+@pytest.mark.parametrize("state", [QUEUED, DEFERRED, UNCERTAIN])
+def test_letter_that_is_given_back_is_what_it_was(database: Database, state: DeliveryState) -> None:
+    put(database, 1)
+    at = AT
+    if state is not QUEUED:
+        (letter,) = claim(database)
+        at = AT + timedelta(minutes=1)
+        settle(database, letter, Settled(1, state, at, reply="busy"))
+    (letter,) = claim(database, at=at)
+    with database.transaction() as session:
+        letters.release(session, letter, at=at, why="the relay is away")
+    assert counts(database) == {"audience": 1, state.value: 1}
+    assert told(database, 1) == ("welcome", "waits, the relay is away")
+    (again,) = claim(database, at=at)
+    assert again.attempts == letter.attempts
+
+
+def test_claim_that_ran_out_goes_to_another_process_and_no_longer_settles(database: Database) -> None:
+    put(database, 1)
+    (slow,) = claim(database)
+    assert claim(database, at=AT + HOLD - timedelta(seconds=1)) == []
+    (second,) = claim(database, at=AT + HOLD)
+    assert (second.attempts, second.was) == (2, UNCERTAIN)
+    assert not settle(database, slow, Settled(1, FAILED, reply="too late"))
+    assert settle(database, second, Settled(1, SENT, reply="taken"))
+    assert counts(database) == {"audience": 1, "sent": 1}
+
+
+def test_uncertain_letters_wait_for_the_operator_where_they_are_held(database: Database) -> None:
+    put(database, 1)
+    claim(database)
+    assert claim(database, at=AT + HOLD, resend=False) == []
+    assert counts(database) == {"audience": 1, "uncertain": 1}
+    assert claim(database, at=AT + HOLD, resend=False) == []
+    with database.reading() as session:
+        assert not letters.due(session, at=AT + HOLD, resend_uncertain=False)
+        assert letters.due(session, at=AT + HOLD)
+    assert len(claim(database, at=AT + HOLD)) == 1
+
+
+def test_letter_that_no_relay_took_for_days_is_given_up(database: Database) -> None:
+    put(database, 1)
+    assert len(claim(database, at=AT + timedelta(days=2))) == 1
+    later = AT + timedelta(days=2) + HOLD
+    assert claim(database, at=later) == []
+    assert told(database, 1) == ("no welcome", "given up, no relay took it in time")
+    assert counts(database) == {"audience": 1, "failed": 1}
+
+
+def test_letters_to_a_held_provider_wait(database: Database) -> None:
+    put(database, 2)
+    with database.transaction() as session:
+        session.execute(update(Subscriber).where(Subscriber.id == 1).values(domain="slow.example"))
+    assert [one.domain for one in claim(database, except_domains=["slow.example"])] == ["example.org"]
+    assert counts(database) == {"audience": 2, "queued": 1, "sending": 1}
+
+
+def test_letter_has_the_tags_of_its_reader(database: Database) -> None:
+    put(database, 1)
+    with database.transaction() as session:
+        session.add_all(SubscriberTag(subscriber_id=1, tag=tag) for tag in ("vip", "beta"))
+    (letter,) = claim(database)
+    assert letter.recipient.tags == ("beta", "vip")
+
+
+def test_two_claims_share_no_letter(database: Database) -> None:
+    put(database, 5)
+    first, second = claim(database, limit=3), claim(database)
+    assert [letter.recipient.subscriber_id for letter in (*first, *second)] == [1, 2, 3, 4, 5]
+    with database.reading() as session:
+        assert set(session.scalars(select(WaitingLetter.attempts))) == {1}
