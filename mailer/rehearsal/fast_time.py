@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import selectors
+import sys
 from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any, Final, TypeVar, TypeVarTuple
@@ -63,6 +64,17 @@ class FastLoop(asyncio.SelectorEventLoop):
         self._threads += 1
         future.add_done_callback(self._thread_ended)
         return future
+
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+        """Join the threads; from Python 3.12 on this has a time-out, and it is not skipped either."""
+        self._threads += 1
+        try:
+            if sys.version_info >= (3, 12):
+                await super().shutdown_default_executor(timeout)
+            else:
+                await super().shutdown_default_executor()
+        finally:
+            self._threads -= 1
 
     def _thread_ended(self, future: asyncio.Future[Any]) -> None:
         self._threads -= 1

@@ -126,7 +126,9 @@ class Wire(asyncio.Protocol):
     def write(self, *parts: bytes) -> None:
         """Hand over the parts in one write. A broken connection is reported by the next `reply`."""
         if self._error is None and not self._transport.is_closing():
-            self._transport.writelines(parts)
+            # Not `writelines`: in CPython 3.12.0 to 3.12.8, 3.13.0 and 3.13.1 it never pauses the protocol
+            # (CVE-2024-12254), and `paused` would be wrong.
+            self._transport.write(b"".join(parts))
 
     async def reply(self, timeout_seconds: float) -> RawReply:
         """Return the next reply; raise `WireError` when none will come or the time is over."""

@@ -81,3 +81,17 @@ def test_sockets_are_faster_than_the_clock() -> None:
 
     served = asyncio.Event()
     assert run(main()) == [b"%d\n" % number for number in range(50)]
+
+
+def test_closing_waits_for_a_thread_that_still_works() -> None:
+    ended: list[str] = []
+
+    def work() -> None:
+        time.sleep(0.2)
+        ended.append("work")
+
+    async def main() -> None:
+        asyncio.get_running_loop().run_in_executor(None, work)
+
+    run(main())
+    assert ended == ["work"]
