@@ -65,7 +65,7 @@ class FastLoop(asyncio.SelectorEventLoop):
         future.add_done_callback(self._thread_ended)
         return future
 
-    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ASYNC109
         """Join the threads; from Python 3.12 on this has a time-out, and it is not skipped either."""
         self._threads += 1
         try:
