@@ -11,7 +11,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from mailer.audience.fields import check_name
-from mailer.audience.subscribers import PERSONAL_WAYS, Origin, write_line
+from mailer.audience.ledger import PERSONAL_WAYS, Origin, add_note
 from mailer.database.models import (
     Consent,
     Delivery,
@@ -272,9 +272,8 @@ def _tags(session: Session, subscriber_id: int) -> frozenset[str]:
 
 
 def _write(session: Session, known: Subscriber, note: str, origin: Origin, at: datetime) -> None:
-    status = SubscriberStatus(known.status)
-    write_line(session, known.id, status, status, origin=replace(origin, note=note), at=at)
     session.flush()
+    add_note(session, known.id, SubscriberStatus(known.status), origin=replace(origin, note=note), at=at)
 
 
 def _iso(at: datetime | None) -> str | None:

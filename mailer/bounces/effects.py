@@ -10,9 +10,9 @@ from typing import Any, Final
 from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.orm import Session
 
-from mailer.audience.bounced import mark_bounced
+from mailer.audience.ledger import Move, MoveResult, Origin, move
 from mailer.bounces.policy import SoftBounce, SoftLimits, add_up, weight
-from mailer.database.models import Delivery, DeliveryState, Event, Subscriber
+from mailer.database.models import Delivery, DeliveryState, Event, Subscriber, SubscriberStatus
 from mailer.replies import BounceClass, Verdict
 
 SOFT_BOUNCE: Final = "soft_bounce"
@@ -46,9 +46,17 @@ def apply_verdicts(
     ]
     if soft:
         notes = {**_count(session, soft, at, limits), **notes}
-    return (
-        mark_bounced(session, notes, at=at, issue_ids=issues, report_id=report_id) if notes else frozenset()
-    )
+    moves = [
+        Move(
+            subscriber_id,
+            SubscriberStatus.BOUNCED,
+            Origin("bounce", note=note, issue_id=issues.get(subscriber_id), report_id=report_id),
+            at,
+        )
+        for subscriber_id, note in notes.items()
+    ]
+    results = zip(moves, move(session, moves), strict=True)
+    return frozenset(one.subscriber_id for one, result in results if result is MoveResult.MOVED)
 
 
 def fail_delivery(

@@ -17,7 +17,7 @@ from typing import Any, Final, assert_never
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from mailer.audience.subscribers import Origin, change_status, unsubscribe
+from mailer.audience.ledger import Origin, change_status, unsubscribe
 from mailer.bounces.alerts import AlertLimits, Returns, watch
 from mailer.bounces.effects import apply_verdicts, clear_soft_count, clear_soft_counts, fail_delivery
 from mailer.bounces.matching import Basis, Match, address_key, match
@@ -293,7 +293,10 @@ def _act(
 ) -> tuple[Effect, bool]:
     """Do what a believed report asks for; return the effect, and whether anything was to be done."""
     origin = Origin(
-        "bounce", note=f"report {report_id}: {report.feedback_type or report.kind}", issue_id=found.issue_id
+        "bounce",
+        note=f"report {report_id}: {report.feedback_type or report.kind}",
+        issue_id=found.issue_id,
+        report_id=report_id,
     )
     match report.kind:
         case ReportKind.BOUNCE:

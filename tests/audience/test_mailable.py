@@ -10,9 +10,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from mailer.address import parse_address
-from mailer.audience import suppression
+from mailer.audience import ledger
+from mailer.audience.ledger import Origin, change_status
 from mailer.audience.preferences import pause
-from mailer.audience.subscribers import Origin, add, change_status
+from mailer.audience.subscribers import add
 from mailer.database.models import Subscriber, SubscriberStatus
 from mailer.database.session import Database
 from mailer.delivery.issues import mailable
@@ -26,7 +27,7 @@ Act = Callable[[Session, int, datetime], object]
 
 
 def suppressed(session: Session, ana: int, at: datetime) -> object:
-    return suppression.suppress(session, ANA.key, "complaint", at=at)
+    return ledger.suppress(session, ANA.key, "complaint", at=at)
 
 
 def paused_until_tomorrow(session: Session, ana: int, at: datetime) -> object:

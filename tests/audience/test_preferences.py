@@ -8,8 +8,9 @@ import pytest
 
 from mailer.address import parse_address
 from mailer.audience import preferences
+from mailer.audience.ledger import Origin, change_status, unsubscribe
 from mailer.audience.preferences import Leavings
-from mailer.audience.subscribers import Origin, add, change_status, history, unsubscribe
+from mailer.audience.subscribers import add, history
 from mailer.database.models import SubscriberStatus
 from mailer.database.session import Database
 from mailer.errors import AddressError

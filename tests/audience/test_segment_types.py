@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from mailer.address import parse_address
+from mailer.audience.ledger import Origin
 from mailer.audience.segments import parse_segment
-from mailer.audience.subscribers import Origin, add
+from mailer.audience.subscribers import add
 from mailer.audience.transfer import exporting
 from mailer.database.session import Database
 

@@ -17,22 +17,17 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from sqlalchemy import select
 
 from mailer.address import Address, parse_address
-from mailer.audience.bounced import mark_bounced
-from mailer.audience.privacy.erasing import erase
-from mailer.audience.subscribers import (
+from mailer.audience.ledger import (
     PERSONAL_WAYS,
     TRANSITIONS,
-    AddResult,
     Change,
     Origin,
-    add,
     change_status,
-    find,
-    history,
-    revise,
     unsubscribe,
     unsubscribe_all,
 )
+from mailer.audience.privacy.erasing import erase
+from mailer.audience.subscribers import AddResult, add, find, history, revise
 from mailer.audience.transfer.importing import import_file
 from mailer.audience.transfer.presets import PLAIN, PRESETS, Preset, Rule
 from mailer.audience.transfer.reverting import revert
@@ -41,6 +36,7 @@ from mailer.database.session import Database
 from mailer.delivery.issues import mailable
 
 SECRET = b"s" * 32
+BY_REPORT = Origin("bounce", note="550")
 AT = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 PEOPLE = [parse_address(f"{name}@example.org") for name in ("ana", "bob")]
 OTHERS = ("command", "import", "api", "bounce", "complaint", "webhook")
@@ -168,7 +164,13 @@ class Consents(RuleBasedStateMachine):
         if subscriber_id is None:
             return
         with self.database.transaction() as session:
-            if mark_bounced(session, {subscriber_id: "550"}, at=self._now()):
+            if change_status(
+                session,
+                subscriber_id,
+                SubscriberStatus.BOUNCED,
+                origin=Origin("bounce", note="550"),
+                at=self._now(),
+            ):
                 self._stop(person)
 
     @rule(person=people)

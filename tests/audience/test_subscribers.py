@@ -10,26 +10,15 @@ from hypothesis import strategies as st
 from sqlalchemy.orm import Session
 
 from mailer.address import parse_address
-from mailer.audience import suppression
-from mailer.audience.bounced import mark_bounced
-from mailer.audience.subscribers import (
-    PERSONAL_WAYS,
-    AddResult,
-    Change,
-    Origin,
-    add,
-    change_status,
-    find,
-    get,
-    history,
-    unsubscribe,
-    unsubscribe_all,
-)
+from mailer.audience import ledger, suppression
+from mailer.audience.ledger import PERSONAL_WAYS, Change, Origin, change_status, unsubscribe, unsubscribe_all
+from mailer.audience.subscribers import AddResult, add, find, get, history
 from mailer.database.models import Subscriber, SubscriberStatus, Suppression
 from mailer.database.session import Database
 from mailer.errors import AddressError
 
 SECRET = b"s" * 32
+BY_REPORT = Origin("bounce", note="550")
 ANA = parse_address("Ana@Example.org")
 BY_OPERATOR = Origin("command")
 BY_PERSON = Origin("page", ip="192.0.2.1")
@@ -96,7 +85,7 @@ def test_bounce_and_complaint_suppress_the_address(
 
 def test_erased_address_is_known_by_its_hash_alone(database: Database, at: datetime) -> None:
     with database.transaction() as session:
-        suppression.suppress(session, suppression.erased_key(ANA.key, SECRET), suppression.ERASED, at=at)
+        ledger.suppress(session, suppression.erased_key(ANA.key, SECRET), suppression.ERASED, at=at)
         made = add(session, ANA, secret=SECRET, origin=BY_OPERATOR, at=at)
         assert (made.subscriber_id, made.result) == (None, AddResult.KEPT_OUT)
         assert suppression.reason_for(session, ANA.key, secret=b"o" * 32) is None
@@ -190,7 +179,7 @@ REASONS = st.lists(st.sampled_from(["hard bounce", "complaint", "erased"]), min_
 def test_first_reason_of_a_suppression_stays(database: Database, at: datetime, reasons: list[str]) -> None:
     with database.transaction() as session:
         for number, reason in enumerate(reasons):
-            new = suppression.suppress(
+            new = ledger.suppress(
                 session, ANA.key, reason, at=at + timedelta(days=number), note=f"n{number}", report_id=number
             )
             assert new is (number == 0)
@@ -203,6 +192,12 @@ def test_first_reason_of_a_suppression_stays(database: Database, at: datetime, r
 def test_hard_bounce_of_a_suppressed_address_keeps_the_first_reason(database: Database, at: datetime) -> None:
     ana = added(database, at)
     with database.transaction() as session:
-        suppression.suppress(session, ANA.key, "complaint", at=at)
-        assert mark_bounced(session, {ana: "550"}, at=at + timedelta(days=1)) == {ana}
+        ledger.suppress(session, ANA.key, "complaint", at=at)
+        assert change_status(
+            session,
+            ana,
+            SubscriberStatus.BOUNCED,
+            origin=Origin("bounce", note="550"),
+            at=at + timedelta(days=1),
+        )
         assert suppression.reason_for(session, ANA.key, secret=SECRET) == "complaint"

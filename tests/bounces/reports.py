@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 
 from mailer.address import parse_address
-from mailer.audience.subscribers import Origin, add
+from mailer.audience.ledger import Origin
+from mailer.audience.subscribers import add
 from mailer.database.models import Delivery, DeliveryState, IssueState, StoredEdition, StoredIssue
 from mailer.database.session import Database
 from mailer.tokens import Signer, Subject

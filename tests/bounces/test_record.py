@@ -12,7 +12,8 @@ from sqlalchemy import func, select
 from sqlalchemy.event import listen
 
 from mailer.audience import suppression
-from mailer.audience.subscribers import Origin, change_status, get, history
+from mailer.audience.ledger import Origin, change_status
+from mailer.audience.subscribers import get, history
 from mailer.bounces import record as record_module
 from mailer.bounces.effects import apply_verdicts
 from mailer.bounces.reclassify import reclassify

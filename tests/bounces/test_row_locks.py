@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 import pytest
 from sqlalchemy import select
 
-from mailer.audience.subscribers import Origin, change_status, history
+from mailer.audience.ledger import Origin, change_status
+from mailer.audience.subscribers import history
 from mailer.bounces.effects import SOFT_BOUNCE, apply_verdicts
 from mailer.bounces.policy import SoftLimits
 from mailer.bounces.record import Recorded, Rules, record

@@ -11,7 +11,8 @@ import pytest
 
 from mailer.address import parse_address
 from mailer.audience import preferences
-from mailer.audience.subscribers import Origin, add, unsubscribe
+from mailer.audience.ledger import Origin, unsubscribe
+from mailer.audience.subscribers import add
 from mailer.audience.wordings import version_of
 from mailer.cli import run
 from mailer.database.session import Database

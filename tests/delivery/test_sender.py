@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from mailer.audience.subscribers import Origin, unsubscribe
+from mailer.audience.ledger import Origin, unsubscribe
 from mailer.config import Delivery as DeliverySettings
 from mailer.config import section
 from mailer.database.models import Delivery, DeliveryState, IssueState, StoredIssue

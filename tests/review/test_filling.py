@@ -8,6 +8,7 @@ import pytest
 
 from mailer.address import parse_address
 from mailer.audience import subscribers
+from mailer.audience.ledger import Origin
 from mailer.database.session import Database
 from mailer.delivery.issues import mailable
 from mailer.rendering.message import Composer
@@ -39,7 +40,7 @@ def test_every_page_of_the_audience_is_filled(
                 session,
                 parse_address(f"s{number}@example.com"),
                 secret=database.secrets()[-1],
-                origin=subscribers.Origin("import"),
+                origin=Origin("import"),
                 at=at,
                 attributes={"city": "Cluj"} if number % 3 else {},
                 tags=["vip"] if number == 6 else [],

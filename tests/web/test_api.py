@@ -21,7 +21,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from mailer.audience.subscribers import Origin, history, unsubscribe
+from mailer.audience.ledger import Origin, unsubscribe
+from mailer.audience.subscribers import history
 from mailer.config import SignUp
 from mailer.database.models import ApiToken
 from mailer.web.api import tokens as access

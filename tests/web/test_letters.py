@@ -33,8 +33,9 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from mailer import reports
 from mailer.address import parse_address
+from mailer.audience.ledger import Change, Origin, change_status
 from mailer.audience.privacy.erasing import erase
-from mailer.audience.subscribers import Change, Origin, add, change_status
+from mailer.audience.subscribers import add
 from mailer.config import load
 from mailer.database.models import Subscriber, SubscriberStatus, WaitingLetter
 from mailer.database.session import Database

@@ -11,8 +11,9 @@ import pytest
 from sqlalchemy import func, select, update
 
 from mailer.address import parse_address
+from mailer.audience.ledger import Origin, change_status
 from mailer.audience.preferences import personal_data
-from mailer.audience.subscribers import Origin, change_status, find
+from mailer.audience.subscribers import find
 from mailer.config import Brand
 from mailer.database.models import Consent, Event, Subscriber, SubscriberStatus, Wording
 from mailer.tokens import Subject

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any, cast
 
-from sqlalchemy import delete, func, or_, select, update
+from sqlalchemy import CursorResult, Result, delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from mailer.address import Address
-from mailer.audience import suppression
+from mailer.audience import ledger, suppression
 from mailer.database.models import (
-    Consent,
     Delivery,
     Event,
     StoredReport,
     Subscriber,
-    SubscriberStatus,
     SubscriberTag,
-    Suppression,
     WaitingLetter,
 )
 
@@ -46,8 +44,7 @@ def erase(session: Session, address: Address, *, secret: bytes, at: datetime, wa
     """
     hashed = suppression.erased_key(address.key, secret)
     known = session.scalar(select(Subscriber).where(Subscriber.address_key == address.key).with_for_update())
-    session.execute(delete(Suppression).where(Suppression.address_key == address.key))
-    suppression.suppress(session, hashed, suppression.ERASED, at=at)
+    ledger_lines = ledger.forget(session, known, address.key, hashed, way=way, at=at)
     about = [func.lower(StoredReport.recipient) == address.key]
     if known is not None:
         about.append(StoredReport.subscriber_id == known.id)
@@ -56,7 +53,7 @@ def erase(session: Session, address: Address, *, secret: bytes, at: datetime, wa
         return Erased(known=False, ledger_lines=0, events=0, replies=0, reports=reports)
     done = Erased(
         known=True,
-        ledger_lines=_number(session.execute(delete(Consent).where(Consent.subscriber_id == known.id))),
+        ledger_lines=ledger_lines,
         events=_number(session.execute(delete(Event).where(Event.subscriber_id == known.id))),
         replies=_number(
             session.execute(
@@ -69,15 +66,6 @@ def erase(session: Session, address: Address, *, secret: bytes, at: datetime, wa
     )
     session.execute(delete(SubscriberTag).where(SubscriberTag.subscriber_id == known.id))
     session.execute(delete(WaitingLetter).where(WaitingLetter.subscriber_id == known.id))
-    session.add(
-        Consent(
-            subscriber_id=known.id,
-            at=at,
-            before=known.status,
-            after=SubscriberStatus.ERASED.value,
-            way=way,
-        )
-    )
     _empty(known, hashed, at)
     session.flush()
     return done
@@ -85,11 +73,11 @@ def erase(session: Session, address: Address, *, secret: bytes, at: datetime, wa
 
 def _empty(known: Subscriber, hashed: str, at: datetime) -> None:
     known.address, known.address_key, known.domain, known.name = "", hashed, "", ""
-    known.status, known.attributes = SubscriberStatus.ERASED.value, {}
+    known.attributes = {}
     known.created_at = known.changed_at = at
     known.paused_until, known.tracking_consent = None, False
     known.soft_points, known.soft_since, known.soft_last_at = 0.0, None, None
 
 
-def _number(result: object) -> int:
-    return int(result.rowcount)  # type: ignore[attr-defined]
+def _number(result: Result[Any]) -> int:
+    return cast(CursorResult[Any], result).rowcount

@@ -9,6 +9,7 @@ from typing import Any, Final
 from sqlalchemy import Select, Update, delete, or_, select, update
 from sqlalchemy.orm import Session
 
+from mailer.audience.ledger import BLANK_EVIDENCE, OUT
 from mailer.database.models import (
     Consent,
     Delivery,
@@ -17,18 +18,13 @@ from mailer.database.models import (
     StoredIssue,
     StoredReport,
     Subscriber,
-    SubscriberStatus,
 )
 from mailer.database.session import Database
 
 # A transaction of so many rows keeps nobody who unsubscribes waiting.
 _BATCH: Final = 5_000
 _PRUNED_UNTIL: Final = "replies_pruned_until"
-_LEFT: Final = (
-    SubscriberStatus.UNSUBSCRIBED.value,
-    SubscriberStatus.BOUNCED.value,
-    SubscriberStatus.COMPLAINED.value,
-)
+_LEFT: Final = tuple(sorted(status.value for status in OUT))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +69,7 @@ def prune(database: Database, terms: Terms, *, at: datetime) -> Pruned:
         events=_in_batches(database, events, Event, None),
         reports=_in_batches(database, reports, StoredReport, update(StoredReport).values(raw=b"")),
         replies=_forget_replies(database, at - terms.replies),
-        evidence=_in_batches(
-            database, evidence, Consent, update(Consent).values(ip="", form="", form_version="", note="")
-        ),
+        evidence=_in_batches(database, evidence, Consent, BLANK_EVIDENCE),
     )
 
 

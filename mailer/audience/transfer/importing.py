@@ -9,11 +9,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import bindparam, func, insert, literal, select, update
+from sqlalchemy import bindparam, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from mailer.address import Address, parse_address, shown
 from mailer.audience.fields import check_attributes, check_name, check_tags
+from mailer.audience.ledger import NewSubscriber, Origin, insert_without_lines, write_first_lines
 from mailer.audience.suppression import erased_key
 from mailer.audience.transfer.json_lines import Candidate
 from mailer.audience.transfer.opt_outs import OptOut, record_opt_outs
@@ -21,7 +22,6 @@ from mailer.audience.transfer.presets import PLAIN, Out, Preset
 from mailer.audience.transfer.reading import open_source
 from mailer.audience.transfer.rejects import Rejected, rejects
 from mailer.database.models import (
-    Consent,
     Import,
     Subscriber,
     SubscriberStatus,
@@ -224,23 +224,7 @@ class _Run:
 
     def end(self) -> None:
         """Write the ledger lines of all that were added, and the counts."""
-        added = (
-            (Subscriber.id > self._newest_before)
-            & (Subscriber.created_at == self._at)
-            & (Subscriber.status == SubscriberStatus.ACTIVE.value)
-        )
-        self._session.execute(
-            insert(Consent).from_select(
-                ["subscriber_id", "at", "after", "way", "import_id"],
-                select(
-                    Subscriber.id,
-                    Subscriber.created_at,
-                    literal(SubscriberStatus.ACTIVE.value),
-                    literal("import"),
-                    literal(self._stored.id),
-                ).where(added),
-            )
-        )
+        write_first_lines(self._session, self._stored.id, after_id=self._newest_before, at=self._at)
         for name in _COUNTS:
             setattr(self._stored, name, getattr(self._report, name))
         self._session.flush()
@@ -330,21 +314,14 @@ class _Run:
             line = _line(str(valid.address), valid.name, valid.attributes, [*self._tags, *valid.tags])
             self._note(f"+ {line}")
         if new:
-            self._session.execute(
-                insert(Subscriber.__table__),  # type: ignore[arg-type]
+            origin = Origin("import", import_id=self._stored.id)
+            insert_without_lines(
+                self._session,
                 [
-                    {
-                        "address": str(valid.address),
-                        "address_key": valid.address.key,
-                        "domain": valid.address.domain,
-                        "name": valid.name,
-                        "status": SubscriberStatus.ACTIVE.value,
-                        "attributes": valid.attributes,
-                        "created_at": self._at,
-                        "changed_at": self._at,
-                    }
-                    for valid in new
+                    NewSubscriber(one.address, SubscriberStatus.ACTIVE, origin, one.name, one.attributes)
+                    for one in new
                 ],
+                at=self._at,
             )
             self._report.added += len(new)
         if changed:

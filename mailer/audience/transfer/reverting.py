@@ -1,36 +1,36 @@
-"""An import taken back: whom it added, whom it took off, and what it suppressed."""
+"""Taking an import back: the people it added, unsubscribed and suppressed."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Final
+from typing import Any, Final, cast
 
-from sqlalchemy import ColumnElement, Select, delete, exists, func, insert, literal, select, update
+from sqlalchemy import ColumnElement, CursorResult, Select, delete, exists, func, select
 from sqlalchemy.orm import Session, aliased
 
-from mailer.audience.subscribers import OUT
-from mailer.audience.transfer.opt_outs import suppression_note
-from mailer.database.models import Consent, Delivery, Import, Subscriber, SubscriberStatus, Suppression
+from mailer.audience.ledger import OUT, Move, Origin, correct, lift_import
+from mailer.database.models import Consent, Delivery, Import, Subscriber, SubscriberStatus
 from mailer.database.session import Database
 from mailer.errors import SourceError
 
-_ACTIVE: Final = SubscriberStatus.ACTIVE.value
 _AT_ONCE: Final = 20_000
 _OUT: Final = tuple(sorted(status.value for status in OUT))
 
 
 @dataclass(frozen=True, slots=True)
 class Reverted:
-    """What taking an import back did: whom it had added is removed, whom it took off is active again."""
+    """What taking an import back did."""
 
     removed: int = 0
+    """Subscribers that it had added."""
     restored: int = 0
+    """Subscribers that it had unsubscribed and who are active again."""
 
 
 @dataclass(frozen=True, slots=True)
-class Imported:
-    """An import as the listing shows it: from which file, and what it did."""
+class ImportSummary:
+    """An import as the listing shows it: the file, and what became of its rows."""
 
     id: int
     at: datetime
@@ -43,17 +43,17 @@ class Imported:
     reverted_at: datetime | None
 
 
-def imports(session: Session, *, limit: int) -> list[Imported]:
+def imports(session: Session, *, limit: int) -> list[ImportSummary]:
     """Return the newest imports, the newest first."""
     stored = session.scalars(select(Import).order_by(Import.id.desc()).limit(limit))
-    return [Imported(*(getattr(one, field.name) for field in fields(Imported))) for one in stored]
+    return [ImportSummary(*(getattr(one, field.name) for field in fields(ImportSummary))) for one in stored]
 
 
 def revert(database: Database, import_id: int, *, at: datetime) -> Reverted:
-    """Take an import back, as far as nothing has happened since.
+    """Take an import back for everybody to whom nothing has happened since.
 
-    A subscriber who was changed, queued for an issue, or has another line in the ledger (an opt-out,
-    say) stays as is. Names, attributes and tags of known subscribers stay as well.
+    Subscribers who were changed, queued for an issue, or have a later line in the ledger (an opt-out, a
+    bounce) stay as they are. So do new names, attributes and tags of people who were known before.
     """
     with database.transaction() as session:
         stored = session.get(Import, import_id)
@@ -65,13 +65,13 @@ def revert(database: Database, import_id: int, *, at: datetime) -> Reverted:
         for lines in _parts(session, stored):
             restored += _restore(session, stored, lines, at=at)
             untouched = _untouched(stored, lines)
-            _lift(session, stored, untouched)
+            lift_import(session, stored.id, stored.at, untouched)
             gone = session.execute(
                 delete(Subscriber)
                 .where(Subscriber.id.in_(untouched))
                 .execution_options(synchronize_session=False)
             )
-            removed += int(gone.rowcount)  # type: ignore[attr-defined]
+            removed += cast(CursorResult[Any], gone).rowcount
         stored.reverted_at = at
         return Reverted(removed, restored)
 
@@ -104,62 +104,35 @@ def _untouched(stored: Import, lines: range) -> Select[int]:
 
 
 def _restore(session: Session, stored: Import, lines: range, *, at: datetime) -> int:
-    """Make active again whom these lines took off, if nothing has happened since; return how many.
+    """Give people back the status that these lines took from them; return how many are active again.
 
-    This alone goes back on a status without the person: what was said in error was not said. A later
-    opt-out, and another import that agrees, have a line of their own, and whoever has one stays out.
+    Only if nothing has happened to them since: a later opt-out, a bounce, or another import that agrees
+    has a line of its own, and then they stay out.
     """
+    ours = select(Consent.subscriber_id).where(Consent.import_id == stored.id, _among(lines))
+    # Locked before the look, so that what is being recorded right now is seen.
+    session.execute(
+        select(Subscriber.id).where(Subscriber.id.in_(ours)).order_by(Subscriber.id).with_for_update()
+    )
     other = aliased(Consent)
     last = ~exists().where(other.subscriber_id == Consent.subscriber_id, other.id > Consent.id)
-    before = session.scalar(select(func.max(Consent.id))) or 0
-    new = (
-        select(
-            Consent.subscriber_id,
-            literal(at, Consent.at.type),
-            Consent.after,
-            literal(_ACTIVE),
-            literal("import"),
-            literal(f"import {stored.id} was taken back"),
-            literal(stored.id),
-        )
+    found = session.execute(
+        select(Consent.subscriber_id, Consent.before)
         .join(Subscriber, Subscriber.id == Consent.subscriber_id)
         .where(
             Consent.import_id == stored.id,
             _among(lines),
-            Consent.before == _ACTIVE,
+            Consent.before.not_in(["", Consent.after]),
             Consent.after.in_(_OUT),
             Subscriber.status == Consent.after,
             Subscriber.changed_at == stored.at,
             last,
         )
-    )
-    columns = ["subscriber_id", "at", "before", "after", "way", "note", "import_id"]
-    session.execute(insert(Consent).from_select(columns, new))
-    back = select(Consent.subscriber_id).where(
-        Consent.import_id == stored.id,
-        Consent.id > before,
-        Consent.before.in_(_OUT),
-        Consent.after == _ACTIVE,
-    )
-    restored = session.execute(
-        update(Subscriber)
-        .where(Subscriber.id.in_(back))
-        .values(status=_ACTIVE, changed_at=at)
-        .execution_options(synchronize_session=False)
-    )
-    _lift(session, stored, back)
-    return int(restored.rowcount)  # type: ignore[attr-defined]
-
-
-def _lift(session: Session, stored: Import, subscriber_ids: Select[int]) -> None:
-    """Take out what an import suppressed, of these subscribers."""
-    keys = select(Subscriber.address_key).where(Subscriber.id.in_(subscriber_ids))
-    session.execute(
-        delete(Suppression)
-        .where(
-            Suppression.address_key.in_(keys),
-            Suppression.at == stored.at,
-            Suppression.note == suppression_note(stored.id),
-        )
-        .execution_options(synchronize_session=False)
-    )
+        .order_by(Consent.subscriber_id)
+    ).all()
+    origin = Origin("import", note=f"import {stored.id} was taken back", import_id=stored.id)
+    moves = [Move(row.subscriber_id, SubscriberStatus(row.before), origin, at) for row in found]
+    correct(session, moves)
+    ids = [row.subscriber_id for row in found]
+    lift_import(session, stored.id, stored.at, select(Subscriber.id).where(Subscriber.id.in_(ids)))
+    return sum(one.to is SubscriberStatus.ACTIVE for one in moves)

@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 from starlette.exceptions import HTTPException
 
 from mailer.address import Address, parse_address
-from mailer.audience import subscribers
+from mailer.audience import ledger, subscribers
 from mailer.audience.fields import (
     MAX_NAME,
     MAX_TAG,
@@ -31,9 +31,10 @@ from mailer.audience.fields import (
     check_tags,
     check_value,
 )
+from mailer.audience.ledger import Origin
 from mailer.audience.privacy.erasing import erase
 from mailer.audience.segments import parse_segment
-from mailer.audience.subscribers import AddResult, Origin, SubscriberView
+from mailer.audience.subscribers import AddResult, SubscriberView
 from mailer.audience.transfer import exporting
 from mailer.database.models import Subscriber as Stored
 from mailer.database.models import SubscriberStatus
@@ -296,7 +297,7 @@ class _SubscriberRoutes:
         token: Token = request.state.token
         origin = Origin("api", form=f"token {token.id}", note=f"token '{token.name}'")
         with self._database.transaction() as session:
-            subscribers.unsubscribe(session, subscriber_id, origin=origin, at=datetime.now(UTC))
+            ledger.unsubscribe(session, subscriber_id, origin=origin, at=datetime.now(UTC))
             return _subscriber(self._known(session, subscriber_id))
 
     def erase(self, subscriber_id: Identifier) -> None:

@@ -25,9 +25,9 @@ from starlette.routing import Route
 
 from mailer.address import parse_address
 from mailer.audience import preferences
+from mailer.audience.ledger import Change, change_status
 from mailer.audience.preferences import Standing, standing
 from mailer.audience.privacy import erasing
-from mailer.audience.subscribers import Change, change_status
 from mailer.catalogue import marked
 from mailer.database.models import SubscriberStatus
 from mailer.database.session import Database

@@ -24,7 +24,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from mailer.address import Address, parse_address
-from mailer.audience.subscribers import Change, Origin, add, change_status, find, get
+from mailer.audience.ledger import Change, Origin, change_status
+from mailer.audience.subscribers import add, find, get
 from mailer.catalogue import marked
 from mailer.database.models import SubscriberStatus
 from mailer.database.session import Database

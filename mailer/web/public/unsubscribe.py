@@ -19,8 +19,8 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from mailer.audience import preferences
+from mailer.audience.ledger import Change, Origin, unsubscribe_all
 from mailer.audience.preferences import Standing, standing
-from mailer.audience.subscribers import Change, Origin, unsubscribe_all
 from mailer.catalogue import marked
 from mailer.database.models import SubscriberStatus
 from mailer.database.session import Database

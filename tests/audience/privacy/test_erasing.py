@@ -8,9 +8,10 @@ from pathlib import Path
 from sqlalchemy import select, text
 
 from mailer.address import parse_address
-from mailer.audience import suppression
+from mailer.audience import ledger, suppression
+from mailer.audience.ledger import Origin
 from mailer.audience.privacy.erasing import Erased, erase
-from mailer.audience.subscribers import AddResult, Origin, add, find
+from mailer.audience.subscribers import AddResult, add, find
 from mailer.audience.transfer import exporting
 from mailer.audience.transfer.importing import import_file
 from mailer.database.models import (
@@ -65,7 +66,7 @@ def populated(database: Database, at: datetime) -> int:
                 _report(at, "3", recipient="bob@example.org", raw=b"bob"),
             ]
         )
-        suppression.suppress(session, ANA.key, "hard bounce", at=at, note="ana.pop")
+        ledger.suppress(session, ANA.key, "hard bounce", at=at, note="ana.pop")
     return ana
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from mailer.address import parse_address
+from mailer.audience.ledger import Origin, unsubscribe
 from mailer.audience.privacy.retention import Pruned, Terms, prune
-from mailer.audience.subscribers import Origin, add, history, unsubscribe
+from mailer.audience.subscribers import add, history
 from mailer.cli import run
 from mailer.database.models import (
     Delivery,

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailer.address import parse_address
-from mailer.audience.subscribers import Origin, add
+from mailer.audience.ledger import Origin
+from mailer.audience.subscribers import add
 from mailer.audience.transfer import exporting
 from mailer.audience.transfer.rejects import safe_cell, safe_cells
 from mailer.database.session import Database

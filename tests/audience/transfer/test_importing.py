@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailer.address import _PLAIN, parse_address
-from mailer.audience import suppression
-from mailer.audience.subscribers import Origin, find, get, history, unsubscribe
+from mailer.audience import ledger, suppression
+from mailer.audience.ledger import Origin, unsubscribe
+from mailer.audience.subscribers import find, get, history
 from mailer.audience.transfer import exporting
 from mailer.audience.transfer.importing import ImportReport, import_file
 from mailer.audience.transfer.presets import PLAIN
@@ -160,8 +161,8 @@ def test_opt_out_and_erased_are_never_revived(database: Database, path: Path, at
         ana = find(session, parse_address("a@example.org"))
         assert ana is not None
         unsubscribe(session, ana.id, origin=Origin("one-click"), at=at)
-        suppression.suppress(session, suppression.erased_key("c@example.org", SECRET), "erased", at=at)
-        suppression.suppress(session, "d@example.org", "complaint", at=at)
+        ledger.suppress(session, suppression.erased_key("c@example.org", SECRET), "erased", at=at)
+        ledger.suppress(session, "d@example.org", "complaint", at=at)
     report = bring(database, path, "email\na@example.org\nc@example.org\nd@example.org\ne@example.org\n", at)
     assert (report.added, report.kept_out) == (1, 3)
     with database.reading() as session:

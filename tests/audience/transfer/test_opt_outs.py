@@ -9,20 +9,11 @@ import pytest
 from sqlalchemy import event, func, select
 
 from mailer.address import parse_address
-from mailer.audience import suppression
-from mailer.audience.bounced import mark_bounced
+from mailer.audience import ledger
+from mailer.audience.ledger import Change, Origin, change_status, unsubscribe, unsubscribe_all
 from mailer.audience.preferences import allow_tracking
 from mailer.audience.privacy.erasing import erase
-from mailer.audience.subscribers import (
-    Change,
-    Origin,
-    add,
-    change_status,
-    find,
-    history,
-    unsubscribe,
-    unsubscribe_all,
-)
+from mailer.audience.subscribers import add, find, history
 from mailer.audience.transfer import exporting
 from mailer.audience.transfer.importing import ImportReport, import_file
 from mailer.audience.transfer.presets import PRESETS
@@ -31,6 +22,7 @@ from mailer.database.models import Import, Subscriber, SubscriberStatus, Suppres
 from mailer.database.session import Database
 
 SECRET = b"s" * 32
+BY_REPORT = Origin("bounce", note="550")
 S = SubscriberStatus
 OUT_THERE = "email,status\nana@example.org,blocklisted\n"
 OWN = "email,status\n"
@@ -208,7 +200,7 @@ def test_erased_and_suppressed_people_leave_nothing_new(
 ) -> None:
     with database.transaction() as session:
         erase(session, parse_address("ana@example.org"), secret=SECRET, at=at)
-        suppression.suppress(session, "bob@example.org", "complaint", at=at)
+        ledger.suppress(session, "bob@example.org", "complaint", at=at)
     report = bring(database, folder, OUT_THERE + "bob@example.org,blocklisted\n", at)
     assert (report.opted_out, report.kept_out) == (0, 2)
     assert (standing(database), standing(database, "bob")) == (("", []), ("", []))
@@ -348,7 +340,13 @@ class TestRevert:
     def test_own_bounce_stays(self, database: Database, folder: Path, at: datetime) -> None:
         bring(database, folder, "email\nana@example.org\n", at)
         with database.transaction() as session:
-            mark_bounced(session, {number_of(database): "550"}, at=at)
+            change_status(
+                session,
+                number_of(database),
+                SubscriberStatus.BOUNCED,
+                origin=Origin("bounce", note="550"),
+                at=at,
+            )
         report = bring(database, folder, OWN + "ana@example.org,bounced\n", at + timedelta(days=1), "mailer")
         assert report.id is not None
         assert revert(database, report.id, at=at + timedelta(days=2)) == Reverted(0, 0)

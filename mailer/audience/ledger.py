@@ -1,0 +1,519 @@
+"""The only writer of statuses, the consent ledger and suppressions.
+
+`move` changes the status of any number of subscribers in a fixed number of statements. Every change
+comes with a line in the ledger, written in the same transaction. `TRANSITIONS` lists the changes that
+exist; `restore` and `take_back` correct what was recorded by mistake.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, Final, cast
+
+from sqlalchemy import (
+    ColumnElement,
+    CursorResult,
+    Select,
+    Table,
+    bindparam,
+    delete,
+    func,
+    insert,
+    literal,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.orm import Session
+
+from mailer.address import Address
+from mailer.audience import wordings
+from mailer.audience.suppression import ERASED
+from mailer.database.among import among
+from mailer.database.models import (
+    Consent,
+    Subscriber,
+    SubscriberStatus,
+    Suppression,
+    to_microseconds,
+)
+from mailer.database.rows import insert_rows
+
+_S = SubscriberStatus
+
+PERSONAL_WAYS: Final = frozenset({"form", "page", "one-click", "mailto"})
+"""Acts that only the person can do: on a page or by an email that nobody else has."""
+RESTORE: Final = "restore"
+"""The operator corrects a suppression or a removal that was a mistake."""
+REMOVAL_CAN_BE_UNDONE: Final = timedelta(days=1)
+"""How long the operator can take back a removal of their own."""
+
+TRANSITIONS: Final[Mapping[tuple[SubscriberStatus, SubscriberStatus], bool]] = {
+    (_S.PENDING, _S.ACTIVE): True,
+    (_S.PENDING, _S.UNSUBSCRIBED): False,
+    (_S.PENDING, _S.BOUNCED): False,
+    (_S.PENDING, _S.COMPLAINED): False,
+    (_S.PENDING, _S.ERASED): False,
+    (_S.ACTIVE, _S.UNSUBSCRIBED): False,
+    (_S.ACTIVE, _S.BOUNCED): False,
+    (_S.ACTIVE, _S.COMPLAINED): False,
+    (_S.ACTIVE, _S.ERASED): False,
+    (_S.UNSUBSCRIBED, _S.PENDING): True,
+    (_S.UNSUBSCRIBED, _S.ACTIVE): True,
+    (_S.UNSUBSCRIBED, _S.COMPLAINED): False,
+    (_S.UNSUBSCRIBED, _S.ERASED): False,
+    (_S.BOUNCED, _S.PENDING): True,
+    (_S.BOUNCED, _S.ACTIVE): True,
+    (_S.BOUNCED, _S.UNSUBSCRIBED): False,
+    (_S.BOUNCED, _S.COMPLAINED): False,
+    (_S.BOUNCED, _S.ERASED): False,
+    (_S.COMPLAINED, _S.PENDING): True,
+    (_S.COMPLAINED, _S.ACTIVE): True,
+    (_S.COMPLAINED, _S.UNSUBSCRIBED): False,
+    (_S.COMPLAINED, _S.ERASED): False,
+}
+"""Every status change that exists; True if only the person can make it."""
+SUPPRESSES: Final = {_S.BOUNCED: "hard bounce", _S.COMPLAINED: "complaint"}
+"""Statuses that suppress the address as well, with the reason."""
+OUT: Final = frozenset({_S.UNSUBSCRIBED, _S.BOUNCED, _S.COMPLAINED})
+
+_OUT_VALUES: Final = tuple(sorted(status.value for status in OUT))
+_SUBSCRIBERS: Final = cast(Table, Subscriber.__table__)
+
+# Every transaction locks people in the order of their ids, so no two wait for each other.
+_LOCK: Final = (
+    select(Subscriber.id, Subscriber.address_key, Subscriber.status)
+    .where(among(Subscriber.id, "ids"))
+    .order_by(Subscriber.id)
+    .with_for_update()
+)
+_SET_STATUS: Final = (
+    update(Subscriber)
+    .where(among(Subscriber.id, "ids"))
+    .values(status=bindparam("to"), changed_at=bindparam("changed_at"))
+    .execution_options(synchronize_session=False)
+)
+# A new subscription begins without the soft bounces and the pause of the one before.
+_ACTIVATE: Final = _SET_STATUS.values(soft_points=0.0, soft_since=None, soft_last_at=None, paused_until=None)
+_LAST_LINES: Final = select(Consent.subscriber_id, Consent.way, Consent.import_id).where(
+    Consent.id.in_(
+        select(func.max(Consent.id))
+        .where(among(Consent.subscriber_id, "ids"))
+        .group_by(Consent.subscriber_id)
+    )
+)
+_CONSENTED_AT: Final = (
+    select(Consent.subscriber_id, func.max(Consent.at))
+    .where(
+        among(Consent.subscriber_id, "ids"),
+        Consent.after == _S.ACTIVE.value,
+        Consent.before != Consent.after,
+        Consent.way.in_([*sorted(PERSONAL_WAYS), RESTORE]),
+    )
+    .group_by(Consent.subscriber_id)
+)
+# Both databases know this form. The first reason stays: it explains why nobody was mailed since.
+_SUPPRESS: Final = text(
+    "INSERT INTO suppressions (address_key, reason, at, note, report_id) "
+    "VALUES (:address_key, :reason, :at, :note, :report_id) ON CONFLICT (address_key) DO NOTHING"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a change comes from, as the ledger keeps it; `way` is a word of `Consent.way`.
+
+    `wording` is what the form said to the person. `report_id` names the stored report that a
+    suppression rests on.
+    """
+
+    way: str
+    ip: str = ""
+    form: str = ""
+    wording: str = ""
+    note: str = ""
+    issue_id: int | None = None
+    import_id: int | None = None
+    report_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A subscriber's own request: who, from where, and when."""
+
+    subscriber_id: int
+    origin: Origin
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A status that a subscriber is to get.
+
+    `happened_at` is when the cause happened, for reports that arrive later; None means `at`.
+    """
+
+    subscriber_id: int
+    to: SubscriberStatus
+    origin: Origin
+    at: datetime
+    happened_at: datetime | None = None
+
+
+class MoveResult(StrEnum):
+    """What `move` did."""
+
+    MOVED = "moved"
+    UNCHANGED = "unchanged"
+    """They have that status already."""
+    REFUSED = "refused"
+    """`TRANSITIONS` has no such change, or only the person can make it."""
+    OUTDATED = "outdated"
+    """It happened before the person's last consent, so it is about a subscription that has ended."""
+    UNKNOWN = "unknown"
+    """There is no such subscriber."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewSubscriber:
+    """Somebody who is not in the database yet. `joined_at` is when they signed up, if before now."""
+
+    address: Address
+    status: SubscriberStatus
+    origin: Origin
+    name: str = ""
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    joined_at: datetime | None = None
+
+
+@dataclass(slots=True)
+class _Batch:
+    """The rows that a batch of moves writes."""
+
+    lines: list[dict[str, Any]] = field(default_factory=list)
+    again: dict[int, Move] = field(default_factory=dict)
+    """Moves of people who are out already."""
+    statuses: dict[int, SubscriberStatus] = field(default_factory=dict)
+    lifted: set[int] = field(default_factory=set)
+    suppressed: dict[int, Move] = field(default_factory=dict)
+
+
+def move(session: Session, moves: Sequence[Move]) -> list[MoveResult]:
+    """Change statuses, each with a line in the ledger; return what became of each move, in order.
+
+    A hard bounce or a complaint suppresses the address, and the person's own return lifts that. Someone
+    who is out already stays as they are; if only an import or the operator had said so, the new cause is
+    written down too, so that correcting the first does not undo the second.
+    """
+    if not moves:
+        return []
+    ids = sorted({one.subscriber_id for one in moves})
+    people = {row.id: row for row in session.execute(_LOCK, {"ids": ids})}
+    consented = _consented(session, moves)
+    statuses = {row.id: SubscriberStatus(row.status) for row in people.values()}
+    batch = _Batch()
+    results = [_decide(one, statuses, consented, batch) for one in moves]
+    _confirm(session, batch, statuses)
+    _write(session, batch, {row.id: row.address_key for row in people.values()}, max(m.at for m in moves))
+    for wording in {one.origin.wording for one in moves}:
+        wordings.keep(session, wording, at=moves[0].at)
+    _expire(session, people)
+    return results
+
+
+def _consented(session: Session, moves: Sequence[Move]) -> dict[int, datetime]:
+    """Return when people last consented, of those whose moves have a time of their own."""
+    dated = sorted({one.subscriber_id for one in moves if one.happened_at is not None})
+    if not dated:
+        return {}
+    return {row[0]: row[1] for row in session.execute(_CONSENTED_AT, {"ids": dated})}
+
+
+def _decide(
+    one: Move,
+    statuses: dict[int, SubscriberStatus],
+    consented: Mapping[int, datetime],
+    batch: _Batch,
+) -> MoveResult:
+    """Decide about one move, after those before it, and add what it writes to the batch."""
+    subscriber_id, to = one.subscriber_id, one.to
+    before = statuses.get(subscriber_id)
+    if before is None:
+        return MoveResult.UNKNOWN
+    consented_at = consented.get(subscriber_id)
+    if one.happened_at is not None and consented_at is not None and one.happened_at < consented_at:
+        return MoveResult.OUTDATED
+    by_person_alone = TRANSITIONS.get((before, to))
+    if by_person_alone is None or (by_person_alone and one.origin.way not in PERSONAL_WAYS):
+        if to in OUT and before in OUT:
+            batch.again[subscriber_id] = one
+        return MoveResult.UNCHANGED if before is to else MoveResult.REFUSED
+    statuses[subscriber_id] = batch.statuses[subscriber_id] = to
+    batch.lines.append(_line(subscriber_id, before, to, one.origin, one.at))
+    if to in SUPPRESSES:
+        batch.suppressed.setdefault(subscriber_id, one)
+    elif to is _S.ACTIVE:
+        batch.lifted.add(subscriber_id)
+        batch.suppressed.pop(subscriber_id, None)
+    return MoveResult.MOVED
+
+
+def _confirm(session: Session, batch: _Batch, statuses: Mapping[int, SubscriberStatus]) -> None:
+    """Write down a second cause for people who are out by the word of an import or the operator only."""
+    again = {key: one for key, one in batch.again.items() if key not in batch.statuses}
+    if not again:
+        return
+    for row in session.execute(_LAST_LINES, {"ids": sorted(again)}):
+        one = again[row.subscriber_id]
+        correctable = row.import_id is not None or row.way == "command"
+        if correctable and (row.import_id is None or row.import_id != one.origin.import_id):
+            status = statuses[row.subscriber_id]
+            batch.lines.append(_line(row.subscriber_id, status, status, one.origin, one.at))
+            if one.to in SUPPRESSES:
+                batch.suppressed.setdefault(row.subscriber_id, one)
+
+
+def _write(session: Session, batch: _Batch, keys: Mapping[int, str], changed_at: datetime) -> None:
+    for to in sorted(set(batch.statuses.values())):
+        session.execute(
+            _ACTIVATE if to is _S.ACTIVE else _SET_STATUS,
+            {
+                "ids": sorted(one for one, status in batch.statuses.items() if status is to),
+                "to": to.value,
+                "changed_at": changed_at,
+            },
+        )
+    insert_rows(session, Consent, batch.lines)
+    if batch.lifted:
+        _lift(session, Suppression.address_key.in_([keys[one] for one in sorted(batch.lifted)]))
+    if batch.suppressed:
+        session.execute(
+            _SUPPRESS,
+            [
+                _suppression(keys[key], SUPPRESSES[one.to], one.origin, one.at)
+                for key, one in sorted(batch.suppressed.items())
+            ],
+        )
+
+
+def _expire(session: Session, ids: Iterable[int]) -> None:
+    """Make loaded subscribers read their rows again: the statements above passed them by."""
+    for subscriber_id in ids:
+        known = session.identity_map.get(session.identity_key(Subscriber, subscriber_id))
+        if known is not None:
+            session.expire(known)
+
+
+def change_status(
+    session: Session,
+    subscriber_id: int,
+    to: SubscriberStatus,
+    *,
+    origin: Origin,
+    at: datetime,
+    happened_at: datetime | None = None,
+) -> bool:
+    """Change the status of one subscriber; return whether it changed. See `move`."""
+    return move(session, [Move(subscriber_id, to, origin, at, happened_at)]) == [MoveResult.MOVED]
+
+
+def unsubscribe(session: Session, subscriber_id: int, *, origin: Origin, at: datetime) -> bool:
+    """Unsubscribe someone; return whether that changed anything."""
+    return change_status(session, subscriber_id, _S.UNSUBSCRIBED, origin=origin, at=at)
+
+
+def unsubscribe_all(session: Session, changes: Sequence[Change]) -> list[bool]:
+    """Unsubscribe many; return for each what `unsubscribe` would have returned."""
+    moves = [Move(one.subscriber_id, _S.UNSUBSCRIBED, one.origin, one.at) for one in changes]
+    return [result is MoveResult.MOVED for result in move(session, moves)]
+
+
+def add_note(
+    session: Session, subscriber_id: int, status: SubscriberStatus, *, origin: Origin, at: datetime
+) -> None:
+    """Write a line that leaves the status as it is: a preference, a new address, a reason."""
+    wordings.keep(session, origin.wording, at=at)
+    insert_rows(session, Consent, [_line(subscriber_id, status, status, origin, at)])
+
+
+def enrol(session: Session, people: Sequence[NewSubscriber], *, at: datetime) -> dict[str, int]:
+    """Insert new subscribers with their first lines in the ledger; return their ids by address key."""
+    insert_without_lines(session, people, at=at)
+    ids: dict[str, int] = {}
+    keys = [one.address.key for one in people]
+    for start in range(0, len(keys), 5_000):
+        found = select(Subscriber.address_key, Subscriber.id).where(
+            Subscriber.address_key.in_(keys[start : start + 5_000])
+        )
+        ids |= {row.address_key: row.id for row in session.execute(found)}
+    for wording in {one.origin.wording for one in people}:
+        wordings.keep(session, wording, at=at)
+    insert_rows(
+        session, Consent, [_line(ids[one.address.key], None, one.status, one.origin, at) for one in people]
+    )
+    if suppressed := [one for one in people if one.status in SUPPRESSES]:
+        rows = [_suppression(one.address.key, SUPPRESSES[one.status], one.origin, at) for one in suppressed]
+        session.execute(_SUPPRESS, rows)
+    return ids
+
+
+def insert_without_lines(session: Session, people: Sequence[NewSubscriber], *, at: datetime) -> None:
+    """Insert new subscribers; an import writes the lines of all of them with `write_first_lines`."""
+    if people:
+        session.execute(
+            insert(_SUBSCRIBERS),
+            [
+                {
+                    "address": str(one.address),
+                    "address_key": one.address.key,
+                    "domain": one.address.domain,
+                    "name": one.name,
+                    "status": one.status.value,
+                    "attributes": one.attributes,
+                    "created_at": one.joined_at or at,
+                    "changed_at": at,
+                }
+                for one in people
+            ],
+        )
+
+
+def write_first_lines(session: Session, import_id: int, *, after_id: int, at: datetime) -> None:
+    """Write the first line of every active subscriber whom an import added above an id."""
+    session.execute(
+        insert(Consent).from_select(
+            ["subscriber_id", "at", "after", "way", "import_id"],
+            select(
+                Subscriber.id,
+                Subscriber.changed_at,
+                literal(_S.ACTIVE.value),
+                literal("import"),
+                literal(import_id),
+            ).where(
+                Subscriber.id > after_id, Subscriber.changed_at == at, Subscriber.status == _S.ACTIVE.value
+            ),
+        )
+    )
+
+
+def suppress(
+    session: Session,
+    address_key: str,
+    reason: str,
+    *,
+    at: datetime,
+    note: str = "",
+    report_id: int | None = None,
+) -> bool:
+    """Suppress an address (its case-folded key); return whether it was not suppressed yet.
+
+    The first reason stays.
+    """
+    origin = Origin("", note=note, report_id=report_id)
+    done = session.execute(_SUPPRESS, _suppression(address_key, reason, origin, at))
+    return cast(CursorResult[Any], done).rowcount > 0
+
+
+def correct(session: Session, moves: Sequence[Move]) -> None:
+    """Set statuses whatever `TRANSITIONS` says; the caller has decided that what was recorded is wrong."""
+    if not moves:
+        return
+    ids = sorted({one.subscriber_id for one in moves})
+    people = {row.id: row for row in session.execute(_LOCK, {"ids": ids})}
+    for to in sorted({one.to for one in moves}):
+        chosen = sorted({one.subscriber_id for one in moves if one.to is to})
+        session.execute(_SET_STATUS, {"ids": chosen, "to": to.value, "changed_at": moves[0].at})
+    insert_rows(
+        session,
+        Consent,
+        [
+            _line(
+                one.subscriber_id,
+                SubscriberStatus(people[one.subscriber_id].status),
+                one.to,
+                one.origin,
+                one.at,
+            )
+            for one in moves
+        ],
+    )
+    _expire(session, people)
+
+
+def lift(session: Session, address_keys: Collection[str]) -> None:
+    """Allow addresses again. Only `corrections` may call this: a person's own return lifts by itself."""
+    if address_keys:
+        _lift(session, Suppression.address_key.in_(sorted(address_keys)))
+
+
+def lift_import(session: Session, import_id: int, imported_at: datetime, people: Select[int]) -> None:
+    """Lift what an import suppressed, of these subscribers."""
+    _lift(
+        session,
+        Suppression.address_key.in_(select(Subscriber.address_key).where(Subscriber.id.in_(people))),
+        Suppression.at == imported_at,
+        Suppression.note == _import_note(import_id),
+    )
+
+
+def forget(
+    session: Session, known: Subscriber | None, address_key: str, hashed_key: str, *, way: str, at: datetime
+) -> int:
+    """Delete someone's ledger and suppression; return how many lines the ledger had.
+
+    One line stays, and `hashed_key` is suppressed so that no import brings the address back. The caller
+    empties the other fields.
+    """
+    _lift(session, Suppression.address_key == address_key)
+    suppress(session, hashed_key, ERASED, at=at)
+    if known is None:
+        return 0
+    before = SubscriberStatus(known.status)
+    done = session.execute(delete(Consent).where(Consent.subscriber_id == known.id))
+    known.status = _S.ERASED.value
+    insert_rows(session, Consent, [_line(known.id, before, _S.ERASED, Origin(way), at)])
+    return cast(CursorResult[Any], done).rowcount
+
+
+BLANK_EVIDENCE: Final = update(Consent).values(ip="", form="", form_version="", note="")
+"""Takes out how someone consented, long after they left; the lines stay."""
+
+
+def _suppression(address_key: str, reason: str, origin: Origin, at: datetime) -> dict[str, Any]:
+    """Return the row of a suppression; that of an import names it, so that it can be taken back."""
+    return {
+        "address_key": address_key,
+        "reason": reason,
+        "at": to_microseconds(at),
+        "note": origin.note if origin.import_id is None else _import_note(origin.import_id),
+        "report_id": origin.report_id,
+    }
+
+
+def _import_note(import_id: int) -> str:
+    return f"import {import_id}"
+
+
+def _lift(session: Session, *conditions: ColumnElement[bool]) -> None:
+    session.execute(delete(Suppression).where(*conditions).execution_options(synchronize_session=False))
+
+
+def _line(
+    subscriber_id: int, before: SubscriberStatus | None, after: SubscriberStatus, origin: Origin, at: datetime
+) -> dict[str, Any]:
+    return {
+        "subscriber_id": subscriber_id,
+        "at": at,
+        "before": before.value if before else "",
+        "after": after.value,
+        "way": origin.way,
+        "ip": origin.ip,
+        "form": origin.form,
+        "form_version": wordings.version_of(origin.wording),
+        "note": origin.note,
+        "issue_id": origin.issue_id,
+        "import_id": origin.import_id,
+    }
