@@ -1,0 +1,375 @@
+"""The ledger: one writer, second causes kept, evidence, events that come too late, and corrections."""
+
+from __future__ import annotations
+
+import ast
+import re
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import event
+
+import mailer
+from mailer.address import parse_address
+from mailer.audience import suppression
+from mailer.audience.corrections import restore
+from mailer.audience.ledger import (
+    OUT,
+    PERSONAL_WAYS,
+    TRANSITIONS,
+    Move,
+    MoveResult,
+    Origin,
+    change_status,
+    move,
+    unsubscribe,
+)
+from mailer.audience.subscribers import add, find, get, history
+from mailer.audience.transfer.importing import import_file
+from mailer.audience.transfer.presets import PRESETS
+from mailer.audience.transfer.reverting import Reverted, revert
+from mailer.database.models import Subscriber, SubscriberStatus, Suppression
+from mailer.database.session import Database
+
+SECRET = b"s" * 32
+ANA = parse_address("ana@example.org")
+BY_REPORT = Origin("bounce", note="mailbox_unknown: 5.1.1", report_id=77)
+S = SubscriberStatus
+DAY = timedelta(days=1)
+
+
+def added(database: Database, at: datetime, status: SubscriberStatus = S.ACTIVE, name: str = "ana") -> int:
+    with database.transaction() as session:
+        made = add(
+            session,
+            parse_address(f"{name}@example.org"),
+            secret=SECRET,
+            origin=Origin("api"),
+            at=at,
+            status=status,
+        )
+    assert made.subscriber_id is not None
+    return made.subscriber_id
+
+
+def moved(database: Database, one: int, to: SubscriberStatus, origin: Origin, at: datetime) -> MoveResult:
+    with database.transaction() as session:
+        (result,) = move(session, [Move(one, to, origin, at)])
+    return result
+
+
+def status_of(database: Database, one: int) -> SubscriberStatus:
+    with database.reading() as session:
+        known = get(session, one)
+    assert known is not None
+    return known.status
+
+
+def suppressed(database: Database) -> tuple[str, int | None] | None:
+    with database.reading() as session:
+        stored = session.get(Suppression, ANA.key)
+        return None if stored is None else (stored.reason, stored.report_id)
+
+
+def brought(database: Database, folder: Path, content: str, at: datetime) -> int:
+    path = folder / "people.csv"
+    path.write_text("email,status\n" + content, encoding="utf-8")
+    report = import_file(database, path, secret=SECRET, at=at, preset=PRESETS["mailer"])
+    assert report.id is not None
+    return report.id
+
+
+@pytest.mark.parametrize("said", ["unsubscribed", "bounced", "complained"])
+@pytest.mark.parametrize("to", [S.BOUNCED, S.COMPLAINED, S.UNSUBSCRIBED])
+def test_report_after_an_import_outlasts_the_import(
+    database: Database, tmp_path: Path, at: datetime, said: str, to: SubscriberStatus
+) -> None:
+    ana = added(database, at)
+    import_id = brought(database, tmp_path, f"ana@example.org,{said}\n", at + DAY)
+    moved(database, ana, to, BY_REPORT, at + 2 * DAY)
+    assert revert(database, import_id, at=at + 3 * DAY) == Reverted(0, 0)
+    assert status_of(database, ana) in OUT
+    if to is not S.UNSUBSCRIBED:
+        assert suppressed(database) is not None
+        if said == "unsubscribed":
+            assert suppressed(database) == ({S.BOUNCED: "hard bounce", S.COMPLAINED: "complaint"}[to], 77)
+
+
+def test_import_alone_is_taken_back(database: Database, tmp_path: Path, at: datetime) -> None:
+    ana = added(database, at)
+    import_id = brought(database, tmp_path, "ana@example.org,bounced\n", at + DAY)
+    assert revert(database, import_id, at=at + 2 * DAY) == Reverted(0, 1)
+    assert (status_of(database, ana), suppressed(database)) == (S.ACTIVE, None)
+
+
+def test_opt_out_elsewhere_outlasts_a_bounce_here_and_its_import_gives_the_bounce_back(
+    database: Database, tmp_path: Path, at: datetime
+) -> None:
+    ana = added(database, at)
+    moved(database, ana, S.BOUNCED, BY_REPORT, at)
+    import_id = brought(database, tmp_path, "ana@example.org,unsubscribed\n", at + DAY)
+    assert status_of(database, ana) is S.UNSUBSCRIBED
+    with database.transaction() as session:
+        (refused,) = restore(session, [ana], reason="relay fault", at=at + DAY)
+    assert (refused.status, status_of(database, ana)) == (None, S.UNSUBSCRIBED)
+    assert revert(database, import_id, at=at + 2 * DAY) == Reverted(0, 0)
+    assert (status_of(database, ana), suppressed(database)) == (S.BOUNCED, ("hard bounce", 77))
+
+
+@pytest.mark.parametrize("to", [S.BOUNCED, S.COMPLAINED])
+def test_suppression_names_its_report(database: Database, at: datetime, to: SubscriberStatus) -> None:
+    moved(database, added(database, at), to, BY_REPORT, at)
+    assert suppressed(database) == ({S.BOUNCED: "hard bounce", S.COMPLAINED: "complaint"}[to], 77)
+
+
+@pytest.mark.parametrize("to", [S.BOUNCED, S.COMPLAINED, S.UNSUBSCRIBED])
+@pytest.mark.parametrize(
+    ("seconds_after", "expected"), [(-1, MoveResult.OUTDATED), (0, MoveResult.MOVED), (1, MoveResult.MOVED)]
+)
+def test_what_happened_before_the_last_consent_changes_nothing(
+    database: Database, at: datetime, to: SubscriberStatus, seconds_after: int, expected: MoveResult
+) -> None:
+    ana = added(database, at - DAY)
+    moved(database, ana, S.UNSUBSCRIBED, Origin("page"), at - DAY)
+    moved(database, ana, S.ACTIVE, Origin("page"), at)
+    with database.transaction() as session:
+        happened_at = at + timedelta(seconds=seconds_after)
+        result = move(session, [Move(ana, to, BY_REPORT, at + DAY, happened_at)])
+    assert result == [expected]
+    assert status_of(database, ana) is (S.ACTIVE if expected is MoveResult.OUTDATED else to)
+    assert (suppressed(database) is None) is (expected is MoveResult.OUTDATED or to is S.UNSUBSCRIBED)
+
+
+def test_preferences_and_imports_are_no_consent(database: Database, at: datetime) -> None:
+    ana = added(database, at)
+    with database.transaction() as session:
+        assert change_status(session, ana, S.BOUNCED, origin=BY_REPORT, at=at + DAY, happened_at=at - DAY)
+
+
+def test_many_moves_are_what_each_would_be_alone(database: Database, at: datetime) -> None:
+    steps = [
+        (to, way)
+        for to in (*S, S.BOUNCED, S.ACTIVE)
+        for way in ("page", "bounce", "command")
+        if to is not S.ERASED
+    ]
+    alone, together = added(database, at, name="ana"), added(database, at, name="bob")
+    results = [moved(database, alone, to, Origin(way, note="n"), at) for to, way in steps]
+    with database.transaction() as session:
+        assert move(session, [Move(together, to, Origin(way, note="n"), at) for to, way in steps]) == results
+    with database.reading() as session:
+        first, second = get(session, alone), get(session, together)
+        assert first is not None
+        assert second is not None
+        assert first.status is second.status
+        changes = [
+            [line for line in history(session, one) if line.before != line.after] for one in (alone, together)
+        ]
+        assert changes[0] == changes[1]
+        reasons = [suppression.reason_for(session, one.address_key, secret=SECRET) for one in (first, second)]
+        assert reasons[0] == reasons[1]
+
+
+def test_a_batch_is_a_fixed_number_of_statements(database: Database, at: datetime) -> None:
+    ids = [added(database, at, name=f"p{number}") for number in range(60)]
+    counts: list[int] = []
+    for some in (ids[:3], ids[3:]):
+        seen: list[str] = []
+        listener = lambda *given, seen=seen: seen.append(given[2])  # noqa: E731
+        event.listen(database.engine, "before_cursor_execute", listener)
+        with database.transaction() as session:
+            move(session, [Move(one, S.BOUNCED, BY_REPORT, at, at) for one in some])
+        event.remove(database.engine, "before_cursor_execute", listener)
+        counts.append(len(seen))
+    assert counts[1] <= counts[0] <= 8
+
+
+def test_unknown_subscriber_is_told(database: Database, at: datetime) -> None:
+    assert moved(database, 999_999, S.UNSUBSCRIBED, Origin("page"), at) is MoveResult.UNKNOWN
+
+
+class TestRestore:
+    """The operator corrects mistakes of machines and of their own, and nothing that a person said."""
+
+    @pytest.mark.parametrize("before", [S.ACTIVE, S.PENDING])
+    def test_wrong_bounce_is_lifted_with_its_reason(
+        self, database: Database, at: datetime, before: SubscriberStatus
+    ) -> None:
+        ana = added(database, at, before)
+        moved(database, ana, S.BOUNCED, BY_REPORT, at)
+        with database.transaction() as session:
+            session.get_one(Subscriber, ana).soft_points = 4.0
+        with database.transaction() as session:
+            (done,) = restore(session, [ana], reason="the relay was down", at=at + DAY)
+        assert (done.status, status_of(database, ana), suppressed(database)) == (before, before, None)
+        with database.reading() as session:
+            line = history(session, ana)[-1]
+            assert session.get_one(Subscriber, ana).soft_points == 0.0
+        assert (line.before, line.after, line.way, line.note) == (
+            "bounced",
+            before.value,
+            "restore",
+            "the relay was down",
+        )
+
+    @pytest.mark.parametrize("way", ["page", "one-click", "mailto", "api", "complaint"])
+    @pytest.mark.parametrize("to", [S.UNSUBSCRIBED, S.COMPLAINED])
+    @pytest.mark.parametrize("first", [None, S.BOUNCED])
+    def test_opt_outs_and_complaints_stay(
+        self, database: Database, at: datetime, way: str, to: SubscriberStatus, first: SubscriberStatus | None
+    ) -> None:
+        ana = added(database, at)
+        if first is not None:
+            moved(database, ana, first, BY_REPORT, at)
+        moved(database, ana, to, Origin(way), at)
+        with database.transaction() as session:
+            (refused,) = restore(session, [ana], reason="please", at=at)
+        assert refused.status is None
+        assert refused.refusal
+        assert status_of(database, ana) is to
+
+    @pytest.mark.parametrize(("hours", "expected"), [(0, S.ACTIVE), (24, S.ACTIVE), (25, S.UNSUBSCRIBED)])
+    def test_removal_is_undone_within_a_day(
+        self, database: Database, at: datetime, hours: int, expected: SubscriberStatus
+    ) -> None:
+        ana = added(database, at)
+        moved(database, ana, S.UNSUBSCRIBED, Origin("command"), at)
+        with database.transaction() as session:
+            restore(session, [ana], reason="wrong one", at=at + timedelta(hours=hours))
+        assert status_of(database, ana) is expected
+
+    @pytest.mark.parametrize("way", sorted(PERSONAL_WAYS))
+    def test_person_who_opts_out_after_a_removal_stays_out(
+        self, database: Database, at: datetime, way: str
+    ) -> None:
+        ana = added(database, at)
+        moved(database, ana, S.UNSUBSCRIBED, Origin("command"), at)
+        assert moved(database, ana, S.UNSUBSCRIBED, Origin(way), at) is MoveResult.UNCHANGED
+        with database.transaction() as session:
+            (refused,) = restore(session, [ana], reason="wrong one", at=at)
+        assert (refused.status, status_of(database, ana)) == (None, S.UNSUBSCRIBED)
+
+    def test_bounce_of_an_import_is_left_to_its_revert(
+        self, database: Database, tmp_path: Path, at: datetime
+    ) -> None:
+        ana = added(database, at)
+        import_id = brought(database, tmp_path, "ana@example.org,bounced\n", at)
+        with database.transaction() as session:
+            (refused,) = restore(session, [ana], reason="wrong", at=at)
+        assert f"import {import_id}" in refused.refusal
+        assert status_of(database, ana) is S.BOUNCED
+
+    def test_dry_run_changes_nothing(self, database: Database, at: datetime) -> None:
+        ana = added(database, at)
+        moved(database, ana, S.BOUNCED, BY_REPORT, at)
+        with database.transaction() as session:
+            (told,) = restore(session, [ana], reason="", at=at, dry_run=True)
+        assert (told.status, status_of(database, ana)) == (S.ACTIVE, S.BOUNCED)
+
+    def test_report_from_before_the_correction_suppresses_nobody_again(
+        self, database: Database, at: datetime
+    ) -> None:
+        ana = added(database, at)
+        moved(database, ana, S.BOUNCED, BY_REPORT, at)
+        with database.transaction() as session:
+            restore(session, [ana], reason="our fault", at=at + DAY)
+            late = Move(ana, S.BOUNCED, BY_REPORT, at + 2 * DAY, at)
+            assert move(session, [late]) == [MoveResult.OUTDATED]
+        assert status_of(database, ana) is S.ACTIVE
+
+
+def test_nothing_leads_out_of_a_status_but_the_table(database: Database, at: datetime) -> None:
+    for number, (before, to) in enumerate((before, to) for before in S for to in S):
+        for personal in (False, True):
+            one = added(database, at, before, name=f"x{number}{personal}")
+            result = moved(database, one, to, Origin("page" if personal else "api"), at)
+            by_person_alone = TRANSITIONS.get((before, to))
+            allowed = by_person_alone is not None and (personal or not by_person_alone)
+            assert (result is MoveResult.MOVED) is allowed, (before, to, personal)
+
+
+ROOM = Path(mailer.__file__).parent
+LEDGER = ROOM / "audience" / "ledger.py"
+WRITERS = {"insert", "update", "delete", "insert_rows", "merge"}
+GUARDED = {"Consent", "Suppression"}
+
+
+SQL = re.compile(r"\b(into|update|delete from)\s+(consents|suppressions)\b", re.IGNORECASE)
+
+
+def writes(tree: ast.AST) -> list[str]:
+    """Return where a module writes statuses, consents or suppressions, as `line: code`."""
+    models = {
+        alias.asname or alias.name: alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module == "mailer.database.models"
+        for alias in node.names
+    }
+    found: list[ast.expr] = [
+        node for node in ast.walk(tree) if isinstance(node, ast.Call) and _call_writes(node, models)
+    ]
+    found += [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and SQL.search(node.value)
+    ]
+    if "Subscriber" in models.values():
+        found += [
+            node
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute) and node.attr == "status" and isinstance(node.ctx, ast.Store)
+        ]
+    return [f"{node.lineno}: {ast.unparse(node)}" for node in found]
+
+
+def _call_writes(call: ast.Call, models: dict[str, str]) -> bool:
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    given = {models.get(getattr(part, "id", ""), "") for one in call.args for part in ast.walk(one)}
+    return (
+        (name in WRITERS and bool(given & GUARDED))
+        or (name == "insert" and "Subscriber" in given)
+        or models.get(name) in {*GUARDED, "Subscriber"}
+        or (name == "values" and any(word.arg == "status" for word in call.keywords))
+    )
+
+
+def test_only_the_ledger_writes_statuses_consents_and_suppressions() -> None:
+    others = {
+        str(path.relative_to(ROOM)): writes(ast.parse(path.read_text(encoding="utf-8")))
+        for path in sorted(ROOM.rglob("*.py"))
+        if path != LEDGER and "migrations" not in path.parts
+    }
+    assert {path: lines for path, lines in others.items() if lines} == {}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "known.status = 'active'",
+        "known.status, known.name = 'active', ''",
+        "session.add(Consent(at=at))",
+        "session.add(Entry(at=at))",
+        "session.execute(insert(Suppression), rows)",
+        "session.execute(delete(Consent).where(Consent.id == 1))",
+        "session.execute(update(Subscriber).values(status='active'))",
+        "session.execute(insert(Subscriber.__table__), rows)",
+        "insert_rows(session, Consent, rows)",
+        "session.execute(text('DELETE FROM suppressions'))",
+    ],
+)
+def test_every_way_to_write_would_be_noticed(line: str) -> None:
+    head = "from mailer.database.models import Consent, Consent as Entry, Subscriber, Suppression\n"
+    assert writes(ast.parse(head + line))
+    assert writes(ast.parse(LEDGER.read_text(encoding="utf-8")))
+
+
+def test_find_sees_what_a_move_did_in_the_same_transaction(database: Database, at: datetime) -> None:
+    ana = added(database, at)
+    with database.transaction() as session:
+        known = find(session, ANA)
+        assert known is not None
+        assert unsubscribe(session, ana, origin=Origin("page"), at=at)
+        again = find(session, ANA)
+        assert again is not None
+        assert again.status is S.UNSUBSCRIBED
