@@ -15,6 +15,7 @@ from mailer.cli import canary
 from mailer.cli.app import App, Command, dry_run_option, finish, json_option, pass_app, yes_option
 from mailer.cli.learning import learning
 from mailer.delivery import dispatch
+from mailer.delivery.canary import lead
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.queue import Books
 from mailer.delivery.sender import Ended, Ending
@@ -101,7 +102,7 @@ def send(
         with shown.bar(wanted=not (as_json or app.quiet)) as bar:
             return _run(app, queued, workers, bar.show)
 
-    ended = canary.lead(app, queued, run) or run()
+    ended = lead(app.database, queued, settings.canary, canary.steps(app, run)) or run()
     _tell(app, queued, ended, as_json)
     finish(exit_code(ended))
 

@@ -12,7 +12,6 @@ from sqlalchemy.orm import Session
 
 from mailer.cli import books as shown
 from mailer.cli.app import App, Command, json_option, pass_app, yes_option
-from mailer.cli.canary import describe
 from mailer.database.models import DeliveryState, IssueState
 from mailer.delivery import canary, issues, queue
 from mailer.delivery.canary import Findings
@@ -20,7 +19,6 @@ from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.listing import listing
 from mailer.delivery.queue import Books
 from mailer.delivery.waiting import Waiting, waiting
-from mailer.errors import SourceError
 from mailer.reports import Happening, issue_alerts
 
 
@@ -58,7 +56,7 @@ def status(app: App, issue: str | None, watch: bool, listed: str | None, as_json
 def pause(app: App, issue: str) -> None:
     """Stop sending ISSUE after what is in flight, until it is resumed."""
     with app.database.transaction() as session:
-        changed = issues.pause(session, _known(session, issue).id, "paused by the operator")
+        changed = issues.pause(session, issues.named(session, issue).id, "paused by the operator")
     app.out(f"{issue}: {'paused' if changed else 'was not being sent; nothing changed'}")
 
 
@@ -71,7 +69,7 @@ def resume(app: App, issue: str) -> None:
     A canary that was stopped, or still waits, counts as passed: the others get it too.
     """
     with app.database.transaction() as session:
-        known = _known(session, issue)
+        known = issues.named(session, issue)
         changed = issues.resume(session, known.id) or canary.hurry(session, known.id)
     app.out(f"{issue}: {'resumed' if changed else 'was not paused; nothing changed'}")
 
@@ -84,7 +82,7 @@ def cancel(app: App, issue: str, yes: bool) -> None:
     """Never send what is left of ISSUE. What was sent stays sent."""
     app.confirm(f"Cancel what is left of {issue}? This cannot be undone.", yes=yes, what="cancelling")
     with app.database.transaction() as session:
-        skipped = issues.cancel(session, _known(session, issue).id, at=datetime.now(UTC))
+        skipped = issues.cancel(session, issues.named(session, issue).id, at=datetime.now(UTC))
     app.out(f"{issue}: cancelled; {skipped:,} deliveries will not be sent")
 
 
@@ -103,21 +101,10 @@ def retry(app: App, issue: str, only: str) -> None:
     An issue that is paused stays so until `mailer resume ISSUE`.
     """
     with app.database.transaction() as session:
-        known = _known(session, issue)
+        known = issues.named(session, issue)
         queued = issues.retry(session, known.id, DeliveryState(only), at=datetime.now(UTC))
     paused = f"; it is paused: mailer resume {issue}" if known.state is IssueState.PAUSED else ""
     app.out(f"{issue}: {queued:,} deliveries are queued again{paused}")
-
-
-def _known(session: Session, name: str) -> QueuedIssue:
-    every = issues.issues(session)
-    for known in every:
-        if name == known.slug or (
-            name.isdecimal() and known.slug.split("-")[0].lstrip("0") == name.lstrip("0")
-        ):
-            return known
-    there = ", ".join(known.slug for known in every[:5]) or "none yet"
-    raise SourceError(f"no issue '{name}' was ever queued", remedy=f"known: {there}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +135,7 @@ def _look(session: Session, issue: QueuedIssue) -> _Told:
 
 def _print(app: App, name: str | None, as_json: bool) -> None:
     with app.database.reading() as session:
-        wanted = [_known(session, name)] if name else issues.issues(session)
+        wanted = [issues.named(session, name)] if name else issues.issues(session)
         told = [_look(session, issue) for issue in wanted]
     if as_json:
         objects = [_object(one) for one in told]
@@ -167,7 +154,7 @@ def _tell(app: App, told: _Told) -> None:
         app.out(line)
     if told.canary is not None and issue.canary is not None:
         until = f" until {_local(issue.canary_until)}" if issue.canary_until else ""
-        app.out(f"  canary {issue.canary.value}{until}: {describe(told.canary)}")
+        app.out(f"  canary {issue.canary.value}{until}: {told.canary}")
     for alert in told.alerts:
         app.out(f"  alert {_local(alert.at)}: {alert.text}")
     if not told.waiting:
@@ -185,7 +172,7 @@ def _tell(app: App, told: _Told) -> None:
 
 def _list(app: App, name: str, state: DeliveryState, as_json: bool) -> None:
     with app.database.reading() as session:
-        for one in listing(session, _known(session, name).id, state):
+        for one in listing(session, issues.named(session, name).id, state):
             if as_json:
                 app.emit(
                     {

@@ -1,21 +1,26 @@
-"""The canary: a part of the audience that gets an issue first, so that what is wrong strikes few.
+"""The canary: a part of the audience that gets an issue first, so that a mistake reaches few people.
 
-Its state lies on the issue and its members in a table of their own, so that whoever sends, and however
-often they were killed, only members are mailed until it has passed.
+Its state is kept with the issue and its members in a table of their own. The queue gives out nobody but
+members until the canary has passed, whichever process sends and however often it was killed.
+
+`lead` takes a canary through its states: the operator's own addresses get the issue (seeding), the members
+do (sending), reports come in (waiting), and then the rest may follow (passed) or the issue is paused with
+the reason (stopped).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+import time
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Final, assert_never
 
 from sqlalchemy import ColumnElement, and_, case, distinct, exists, func, insert, literal, select, update
 from sqlalchemy.orm import Session
 
-from mailer.config import Canary
+from mailer.config import Canary as CanarySettings
 from mailer.database.models import (
     CanaryMember,
     CanaryState,
@@ -26,32 +31,153 @@ from mailer.database.models import (
     StoredReport,
     Subscriber,
 )
-from mailer.delivery import issues
-from mailer.delivery.issues import count_of
+from mailer.database.session import Database
+from mailer.delivery import issues, queue
+from mailer.delivery.issues import QueuedIssue, count_of
+from mailer.delivery.sender import Ended, Ending, now
+from mailer.errors import RefusedError
+from mailer.rendering.edition import Edition
 
 _TRIED = [
     state.value
     for state in (DeliveryState.SENT, DeliveryState.DEFERRED, DeliveryState.FAILED, DeliveryState.UNCERTAIN)
 ]
 _COMPLAINT = "complaint"
+_LOOK_SECONDS: Final = 10.0
+"""How often a waiting canary reads reports and judges them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What is known of a canary's members."""
+    """What became of a canary's members so far."""
 
     members: int
     tried: int
     bounced: int
-    """Failed in the dialogue or returned since."""
+    """Refused for good, or returned since."""
     deferred: int
     complained: int
 
+    def __str__(self) -> str:
+        return (
+            f"{self.tried:,} of {self.members:,} tried, {self.bounced:,} bounced,"
+            f" {self.deferred:,} refused for now, {self.complained:,} complained"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """How a canary acts on the world."""
+
+    send: Callable[[], Ended]
+    """Send what the queue gives out, which is the members until the canary has passed."""
+    send_to_seed: Callable[[Edition, str], None]
+    """Send the issue to one of the operator's addresses, outside of the queue."""
+    fetch_reports: Callable[[], None]
+    say: Callable[[str], None]
+    """Tell the operator how far the canary has come."""
+    clock: Callable[[], datetime] = now
+    sleep: Callable[[float], None] = time.sleep
+
+
+def lead(database: Database, issue: QueuedIssue, settings: CanarySettings, steps: Steps) -> Ended | None:
+    """Take a canary as far as it comes; return None when the rest of the audience may follow now.
+
+    Otherwise return how the run ended. Each step is committed before the next one begins, so a run that
+    was killed continues where it was. Raises `RefusedError` when a limit is broken.
+    """
+    while True:
+        with database.reading() as session:
+            issue = issues.get(session, issue.id)
+        match issue.canary:
+            case None | CanaryState.PASSED:
+                return None
+            case CanaryState.SEEDING:
+                _seed(database, issue, settings, steps)
+            case CanaryState.SENDING:
+                ended = steps.send()
+                if ended.ending is Ending.FINISHED:
+                    _let_pass(database, issue, steps)
+                if ended.ending is not Ending.WAITING:
+                    return ended
+                _judge(database, issue, settings)
+                _wait_until(database, issue, steps.clock() + settings.wait)
+            case CanaryState.WAITING:
+                if (ended_early := _wait(database, issue, settings, steps)) is not None:
+                    return ended_early
+            case CanaryState.STOPPED:
+                raise _refused(issue.slug, issue.reason)
+            case _:
+                assert_never(issue.canary)
+
+
+def _seed(database: Database, issue: QueuedIssue, settings: CanarySettings, steps: Steps) -> None:
+    """Send the issue to the seeds that are not in the audience; again if the last run was killed here."""
+    with database.reading() as session:
+        outside = strangers(session, issue.id, settings.seeds)
+        edition = issues.edition(session, issue.edition_digest)
+    for seed in outside:
+        steps.send_to_seed(edition, seed)
+    with database.transaction() as session:
+        advance(session, issue.id, CanaryState.SENDING)
+    if outside:
+        steps.say(f"canary: sent to {', '.join(outside)}")
+
+
+def _wait(database: Database, issue: QueuedIssue, settings: CanarySettings, steps: Steps) -> Ended | None:
+    """Judge reports until the wait is over; return how the run ended if the issue was stopped meanwhile."""
+    assert issue.canary_until is not None
+    steps.say(f"canary: waiting for reports until {issue.canary_until.astimezone():%Y-%m-%d %H:%M:%S}")
+    while True:
+        steps.fetch_reports()
+        _judge(database, issue, settings)
+        with database.reading() as session:
+            current, found = issues.get(session, issue.id), findings(session, issue.id)
+            books = queue.books(session, issue.id)
+        if current.state is IssueState.PAUSED:
+            return Ended(Ending.PAUSED, books, current.reason)
+        if current.state is IssueState.CANCELLED:
+            return Ended(Ending.CANCELLED, books)
+        if current.canary is not CanaryState.WAITING:
+            return None
+        left = issue.canary_until - steps.clock()
+        if left > timedelta():
+            steps.sleep(min(_LOOK_SECONDS, left.total_seconds()))
+        elif _let_pass(database, issue, steps):
+            steps.say(f"canary: passed ({found}); the others follow")
+            return None
+
+
+def _wait_until(database: Database, issue: QueuedIssue, until: datetime) -> None:
+    with database.transaction() as session:
+        advance(session, issue.id, CanaryState.WAITING, until=until)
+
+
+def _let_pass(database: Database, issue: QueuedIssue, steps: Steps) -> bool:
+    with database.transaction() as session:
+        return let_pass(session, issue.id, at=steps.clock())
+
+
+def _judge(database: Database, issue: QueuedIssue, settings: CanarySettings) -> None:
+    """Stop the issue, and say so, if a limit is broken."""
+    with database.transaction() as session:
+        reason = broken(findings(session, issue.id), settings)
+        stopped = bool(reason) and stop(session, issue.id, reason)
+    if stopped:
+        raise _refused(issue.slug, reason)
+
+
+def _refused(slug: str, reason: str) -> RefusedError:
+    return RefusedError(
+        f"{slug} was stopped after its first part: {reason}",
+        remedy=f"to send it to the others all the same: mailer resume {slug} && mailer send {slug}",
+    )
+
 
 def begin(session: Session, issue_id: int, share: float, seeds: Collection[str]) -> int:
-    """Choose the members among an issue's deliveries by chance, at least one; return how many.
+    """Choose members at random among an issue's deliveries, at least one; return how many there are.
 
-    Whoever of `seeds` (addresses) is in the audience is a member besides.
+    Those of `seeds` (addresses) that are in the audience are members too.
     """
     audience = select(func.count()).select_from(Delivery).where(Delivery.issue_id == issue_id)
     number = max(1, math.ceil((session.scalar(audience) or 0) * share))
@@ -81,7 +207,7 @@ def begin(session: Session, issue_id: int, share: float, seeds: Collection[str])
 
 
 def strangers(session: Session, issue_id: int, seeds: Collection[str]) -> list[str]:
-    """Return the seeds that are not in the audience: they get a mail outside of the queue."""
+    """Return the seeds that are not in the audience: they are mailed outside of the queue."""
     members = (
         select(Subscriber.address_key)
         .join(CanaryMember, CanaryMember.subscriber_id == Subscriber.id)
@@ -92,22 +218,29 @@ def strangers(session: Session, issue_id: int, seeds: Collection[str]) -> list[s
 
 
 def advance(session: Session, issue_id: int, state: CanaryState, *, until: datetime | None = None) -> None:
-    """Write how far a canary has come; `until` is how long it waits."""
+    """Write a canary's state; `until` is the end of its wait."""
     session.execute(
         update(StoredIssue).where(StoredIssue.id == issue_id).values(canary=state.value, canary_until=until)
     )
 
 
-def let_pass(session: Session, issue_id: int, *, at: datetime) -> None:
-    """Let the rest of the audience follow, and show the issue in the archive."""
-    advance(session, issue_id, CanaryState.PASSED)
+def let_pass(session: Session, issue_id: int, *, at: datetime) -> bool:
+    """Let the rest of the audience follow and publish the issue; return False if it is stopped."""
+    passed = update(StoredIssue).where(
+        StoredIssue.id == issue_id,
+        StoredIssue.state.in_([IssueState.SENDING.value, IssueState.FINISHED.value]),
+    )
+    values = {"canary": CanaryState.PASSED.value, "canary_until": None}
+    if not count_of(session.execute(passed.values(values))):
+        return False
     issues.publish(session, issue_id, at=at)
+    return True
 
 
 def stop(session: Session, issue_id: int, reason: str) -> bool:
-    """Pause the issue because its canary broke a limit; return whether it was being sent.
+    """Pause the issue because its canary broke a limit; return whether that changed anything.
 
-    An issue that is paused already keeps its reason; its canary is judged again when it is resumed.
+    An issue that is paused already keeps its reason; its canary is judged again once it is resumed.
     """
     stopped = issues.pause(session, issue_id, reason)
     if stopped:
@@ -116,7 +249,7 @@ def stop(session: Session, issue_id: int, reason: str) -> bool:
 
 
 def hurry(session: Session, issue_id: int) -> bool:
-    """End the wait of a canary by the operator's word; return whether it waited."""
+    """End a canary's wait because the operator says so; return whether it was waiting."""
     waited = update(StoredIssue).where(
         StoredIssue.id == issue_id,
         StoredIssue.canary == CanaryState.WAITING.value,
@@ -126,9 +259,9 @@ def hurry(session: Session, issue_id: int) -> bool:
 
 
 def findings(session: Session, issue_id: int) -> Findings:
-    """Count what became of the members, also what came back since."""
+    """Count what became of the members, including reports that came back."""
 
-    def number(*states: str) -> ColumnElement[Any]:
+    def number(*states: str) -> ColumnElement[int]:
         return func.coalesce(func.sum(case((Delivery.state.in_(states), 1), else_=0)), 0)
 
     ours = and_(
@@ -158,10 +291,10 @@ def findings(session: Session, issue_id: int) -> Findings:
     return Findings(members, tried, bounced, deferred, complained or 0)
 
 
-def broken(found: Findings, limits: Canary) -> str:
-    """Return which limit a canary broke, in words; empty if none.
+def broken(found: Findings, limits: CanarySettings) -> str:
+    """Return which limits a canary broke, in words; empty if none.
 
-    One alone never breaks any: of ten members it would be ten in a hundred.
+    A single bounce or complaint never breaks a limit: among ten members it would be 10 %.
     """
     told = []
     for what, number, limit in (

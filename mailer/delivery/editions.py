@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mailer.config import Settings
+from mailer.delivery.issue_names import is_named
 from mailer.errors import SourceError
 from mailer.rendering.build import build_edition
 from mailer.rendering.edition import Edition
@@ -27,13 +28,10 @@ def find_source(settings: Settings, name: str) -> Path:
         return path
     folder = settings.path(settings.paths.issues)
     known = sorted(folder.glob("*.md"))
-    for candidate in known:
-        if name in (candidate.stem, candidate.name):
-            return candidate
-    if name.isdecimal():
-        numbered = [found for found in known if found.stem.split("-")[0].lstrip("0") == name.lstrip("0")]
-        if len(numbered) == 1:
-            return numbered[0]
+    exact = [found for found in known if name in (found.stem, found.name)]
+    numbered = [found for found in known if is_named(found.stem, name)]
+    if exact or len(numbered) == 1:
+        return (exact or numbered)[0]
     there = ", ".join(found.stem for found in known[-5:]) or "none yet"
     raise SourceError(f"there is no issue '{name}'", remedy=f"name a file, or one of {folder}: {there}")
 

@@ -34,7 +34,8 @@ from mailer.database.models import (
     SubscriberStatus,
     Suppression,
 )
-from mailer.errors import MailerError, RefusedError
+from mailer.delivery.issue_names import is_named
+from mailer.errors import MailerError, RefusedError, SourceError
 from mailer.rendering.edition import Edition
 
 
@@ -80,6 +81,19 @@ def find(session: Session, slug: str) -> QueuedIssue | None:
     """Return the queued issue of that slug, or None."""
     stored = session.scalar(select(StoredIssue).where(StoredIssue.slug == slug))
     return None if stored is None else _queued(stored)
+
+
+def named(session: Session, name: str) -> QueuedIssue:
+    """Return the queued issue that an operator means by its slug or its number, the newest one.
+
+    Raises `SourceError` naming the latest issues.
+    """
+    every = issues(session)
+    for known in every:
+        if is_named(known.slug, name):
+            return known
+    there = ", ".join(known.slug for known in every[:5]) or "none yet"
+    raise SourceError(f"no issue '{name}' was ever queued", remedy=f"known: {there}")
 
 
 def get(session: Session, issue_id: int) -> QueuedIssue:

@@ -1,0 +1,190 @@
+"""A canary is led from one state to the next, whatever happens while it waits; only the clock is made up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from mailer.config import Canary
+from mailer.database.models import CanaryState, Delivery, DeliveryState, IssueState
+from mailer.database.session import Database
+from mailer.delivery import canary, issues
+from mailer.delivery.canary import Steps
+from mailer.delivery.issues import QueuedIssue
+from mailer.delivery.sender import Ended, Ending
+from mailer.errors import RefusedError
+from mailer.rendering.edition import Edition
+from tests.delivery.scene import AT, queued, run
+
+WAIT = timedelta(minutes=1)
+SETTINGS = Canary(wait=WAIT, seeds=("s2@example.org", "me@example.com"))
+
+
+@dataclass
+class Scene:
+    """A canary of a tenth of forty people; `meanwhile` happens each time that it sleeps."""
+
+    database: Database
+    folder: Path
+    at: datetime = AT
+    meanwhile: Callable[[], None] = lambda: None
+    seeded: list[str] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+    fetched: int = 0
+
+    def __post_init__(self) -> None:
+        self.issue = queued(self.database, 40)
+        with self.database.transaction() as session:
+            canary.begin(session, self.issue.id, 0.1, SETTINGS.seeds)
+
+    def lead(self) -> Ended | None:
+        return canary.lead(
+            self.database,
+            self.issue,
+            SETTINGS,
+            Steps(
+                lambda: run(self.database, self.issue, self.folder / "box"),
+                self.send_to_seed,
+                self.fetch,
+                self.said.append,
+                clock=lambda: self.at,
+                sleep=self.sleep,
+            ),
+        )
+
+    def send_to_seed(self, edition: Edition, address: str) -> None:
+        assert edition.slug == self.issue.slug
+        self.seeded.append(address)
+
+    def fetch(self) -> None:
+        self.fetched += 1
+
+    def sleep(self, seconds: float) -> None:
+        assert 0 < seconds <= 10
+        self.at += timedelta(seconds=seconds)
+        self.meanwhile()
+
+    @property
+    def now(self) -> QueuedIssue:
+        with self.database.reading() as session:
+            return issues.get(session, self.issue.id)
+
+    def refuse(self, number: int) -> None:
+        """Let that many messages to members return as undeliverable."""
+        with self.database.transaction() as session:
+            sent = session.scalars(select(Delivery).where(Delivery.state == DeliveryState.SENT.value))
+            for delivery in sent.fetchmany(number):
+                delivery.state = DeliveryState.FAILED.value
+
+
+@pytest.fixture
+def scene(database: Database, tmp_path: Path) -> Scene:
+    return Scene(database, tmp_path)
+
+
+def test_passes_after_its_wait_and_reads_reports_meanwhile(scene: Scene) -> None:
+    assert scene.lead() is None
+    assert (scene.now.canary, scene.at, scene.fetched) == (CanaryState.PASSED, AT + WAIT, 7)
+    assert scene.seeded == ["me@example.com"]
+    assert scene.said[0] == "canary: sent to me@example.com"
+    assert scene.said[1].startswith("canary: waiting for reports until ")
+    assert scene.said[2].endswith("0 bounced, 0 refused for now, 0 complained); the others follow")
+    with scene.database.reading() as session:
+        found = canary.findings(session, scene.issue.id)
+    assert found.tried == found.members
+
+
+def test_step_that_was_done_is_not_done_again(scene: Scene) -> None:
+    class KilledError(Exception):
+        pass
+
+    def kill() -> None:
+        raise KilledError
+
+    scene.meanwhile = kill
+    with pytest.raises(KilledError):
+        scene.lead()
+    assert scene.now.canary is CanaryState.WAITING
+    until = scene.now.canary_until
+    scene.meanwhile = lambda: None
+    assert scene.lead() is None
+    assert (scene.seeded, scene.at) == (["me@example.com"], until)
+
+
+def test_report_that_comes_back_in_the_wait_stops_the_issue(scene: Scene) -> None:
+    scene.meanwhile = lambda: scene.refuse(2)
+    with pytest.raises(RefusedError, match=r"2 of [45] bounced") as caught:
+        scene.lead()
+    assert "mailer resume 001-hello && mailer send 001-hello" in (caught.value.remedy or "")
+    assert (scene.now.state, scene.now.canary) == (IssueState.PAUSED, CanaryState.STOPPED)
+    # It stays stopped until the operator decides.
+    with pytest.raises(RefusedError, match=r"2 of [45] bounced"):
+        scene.lead()
+    with scene.database.transaction() as session:
+        issues.resume(session, scene.issue.id)
+    assert scene.lead() is None
+
+
+def test_paused_canary_neither_passes_nor_stops(scene: Scene) -> None:
+    def pause() -> None:
+        with scene.database.transaction() as session:
+            issues.pause(session, scene.issue.id, "lunch")
+        scene.refuse(2)
+        scene.at += timedelta(hours=1)
+
+    scene.meanwhile = pause
+    ended = scene.lead()
+    assert ended is not None
+    assert (ended.ending, ended.reason, ended.books.balanced) == (Ending.PAUSED, "lunch", True)
+    assert (scene.now.state, scene.now.reason, scene.now.canary) == (
+        IssueState.PAUSED, "lunch", CanaryState.WAITING,
+    )  # fmt: skip
+    # Once it goes on, what came back is judged.
+    with scene.database.transaction() as session:
+        issues.resume(session, scene.issue.id)
+    with pytest.raises(RefusedError, match="bounced"):
+        scene.lead()
+
+
+def test_pause_at_the_last_moment_counts(scene: Scene) -> None:
+    # Between the look at the issue and the end of the wait.
+    def pause_then_look() -> datetime:
+        if scene.at >= AT + WAIT:
+            with scene.database.transaction() as session:
+                issues.pause(session, scene.issue.id, "just in time")
+        return scene.at
+
+    steps = Steps(
+        lambda: run(scene.database, scene.issue, scene.folder / "box"),
+        scene.send_to_seed, scene.fetch, scene.said.append, clock=pause_then_look, sleep=scene.sleep,
+    )  # fmt: skip
+    ended = canary.lead(scene.database, scene.issue, SETTINGS, steps)
+    assert ended is not None
+    assert (ended.reason, scene.now.canary) == ("just in time", CanaryState.WAITING)
+
+
+def test_cancelled_canary_ends(scene: Scene) -> None:
+    def cancel() -> None:
+        with scene.database.transaction() as session:
+            issues.cancel(session, scene.issue.id, at=AT)
+
+    scene.meanwhile = cancel
+    ended = scene.lead()
+    assert ended is not None
+    assert ended.ending is Ending.CANCELLED
+    assert ended.books.queued == 0
+
+
+def test_wait_is_cut_short_by_the_operator(scene: Scene) -> None:
+    def hurry() -> None:
+        with scene.database.transaction() as session:
+            assert canary.hurry(session, scene.issue.id)
+
+    scene.meanwhile = hurry
+    assert scene.lead() is None
+    assert scene.at == AT + timedelta(seconds=10)

@@ -1,0 +1,43 @@
+"""An issue is named by its slug or by the number it begins with."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from mailer.database.session import Database
+from mailer.delivery import issues
+from mailer.delivery.issue_names import is_named
+from mailer.errors import SourceError
+from tests.delivery.scene import AT, EDITION
+
+
+@pytest.mark.parametrize(
+    ("slug", "name", "expected"),
+    [
+        ("007-spring", "007-spring", True),
+        ("007-spring", "7", True),
+        ("007-spring", "007", True),
+        ("7-spring", "007", True),
+        ("070-spring", "7", False),
+        ("007-spring", "spring", False),
+        ("007-spring", "007-", False),
+        ("spring", "7", False),
+        ("spring", "", False),
+        ("0-zero", "0", True),
+    ],
+)
+def test_slug_or_number(slug: str, name: str, expected: bool) -> None:
+    assert is_named(slug, name) is expected
+
+
+def test_newest_issue_of_a_number_is_meant_and_others_are_listed(database: Database) -> None:
+    with database.transaction() as session:
+        for slug in ("007-spring", "007-summer", "008-autumn"):
+            issues.enqueue(session, replace(EDITION, slug=slug), source_path="", at=AT)
+        assert issues.named(session, "7").slug == "007-summer"
+        assert issues.named(session, "007-spring").slug == "007-spring"
+        known = "known: 008-autumn, 007-summer, 007-spring"
+        with pytest.raises(SourceError, match=f"^no issue '9' was ever queued; {known}$"):
+            issues.named(session, "9")
