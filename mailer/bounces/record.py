@@ -23,7 +23,7 @@ from mailer.bounces.effects import apply_verdicts, clear_soft_count, clear_soft_
 from mailer.bounces.matching import Basis, Match, address_key, match
 from mailer.bounces.policy import SoftLimits, weight
 from mailer.bounces.providers import webhooks
-from mailer.bounces.providers.tables import EventKind, WebhookEvent
+from mailer.bounces.providers.events import EventKind, WebhookEvent
 from mailer.bounces.reading.mailto import who_asks
 from mailer.bounces.reading.report import BounceReport, ReportKind, parse_report
 from mailer.bounces.storing import insert_report, store

@@ -30,7 +30,9 @@ def serve(app: App, host: str | None, port: int | None) -> None:
 
     settings = app.settings
     rules = rules_of(settings)
-    hooks = WebhookRoutes(app.database, app.signer, secrets=secrets_of(settings.webhooks), rules=rules)
+    hooks = WebhookRoutes(
+        app.database, app.signer, secrets=secrets_of(settings.webhooks, settings.web.public_url), rules=rules
+    )
     letters = LetterSender(settings, app.database, app.signer)
     pages = create_app(app.database, app.signer, settings, letters=letters, hooks=hooks)
     host, port = host or settings.web.host, port or settings.web.port

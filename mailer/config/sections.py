@@ -231,10 +231,12 @@ class Bounces(Section, frozen=True, kw_only=True):
 
 
 class Webhooks(Section, frozen=True, kw_only=True):
-    """`[webhooks]`: what each provider proves itself with; one without a value is not listened to."""
+    """`[webhooks]`: how each provider proves itself. A provider without a value is refused."""
 
     ses_topics: tuple[str, ...] = ()
     """ARNs of the SNS topics that may report to `/hooks/ses`."""
+    ses: Secret | None = None
+    """`user:password` for raw deliveries of SNS and for EventBridge, which sign nothing."""
     sendgrid_public_key: str = ""
     """Verification key of the signed event webhook, base64."""
     mailgun_signing_key: Secret | None = None
@@ -242,6 +244,17 @@ class Webhooks(Section, frozen=True, kw_only=True):
     """`user:password` of the basic authentication that is part of the webhook's URL."""
     sparkpost: Secret | None = None
     mailjet: Secret | None = None
+    brevo: Secret | None = None
+    """`user:password`, or a token without a colon."""
+    scaleway: Secret | None = None
+    resend_signing_secret: Secret | None = None
+    """`whsec_…`"""
+    mailersend_signing_secret: Secret | None = None
+    mandrill_webhook_key: Secret | None = None
+    """Mandrill also signs the address: enter `PUBLIC_URL/hooks/mandrill` there."""
+    mailtrap_signing_key: Secret | None = None
+    postal_public_key: str = ""
+    """The `p=` of the DKIM record of the Postal server, base64."""
 
 
 class Paths(Section, frozen=True, kw_only=True):

@@ -18,7 +18,7 @@ from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from mailer.bounces.providers.webhooks import MAX_BODY_OCTETS
+from mailer.bounces.providers.requests import MAX_BODY_OCTETS
 from mailer.config import Settings
 from mailer.database.session import Database
 from mailer.delivery.letter_sender import LetterSender

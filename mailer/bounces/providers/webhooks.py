@@ -1,84 +1,123 @@
-"""A provider's request to events, and an event to the same report that a mail becomes."""
+"""Read a provider's request, and turn its events into the same reports that bounce mail becomes.
+
+1. `admit` looks at the headers, before the body is read: the provider is configured, and its password
+   fits or its signature is there.
+2. `parse_webhook` checks the signature of the raw body, decodes it within bounds, checks proofs that
+   are inside it (Mailgun, Mandrill, SNS), and returns the events.
+3. `as_report` translates an event into a `BounceReport`.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import replace
-from datetime import datetime
-from email.message import Message
-from email.parser import BytesParser
-from email.policy import compat32
 from typing import Any, Final, assert_never
-from urllib.parse import parse_qsl
 
-from mailer.bounces.providers.signatures import Secrets, WebhookError, verify
-from mailer.bounces.providers.tables import TABLES, EventKind, Reason, WebhookEvent
+from mailer.bounces.policy import class_weight
+from mailer.bounces.providers.brevo import BREVO
+from mailer.bounces.providers.events import EventKind, Reason, WebhookEvent
+from mailer.bounces.providers.mailersend import MAILERSEND
+from mailer.bounces.providers.mailgun import MAILGUN
+from mailer.bounces.providers.mailjet import MAILJET
+from mailer.bounces.providers.mailtrap import MAILTRAP
+from mailer.bounces.providers.mandrill import MANDRILL
+from mailer.bounces.providers.postal import POSTAL
+from mailer.bounces.providers.postmark import POSTMARK
+from mailer.bounces.providers.proofs import Headers, Secrets, WebhookError
+from mailer.bounces.providers.requests import MAX_BODY_OCTETS, Provider, Request, decode, one_or_many
+from mailer.bounces.providers.resend import RESEND
+from mailer.bounces.providers.scaleway import SCALEWAY
+from mailer.bounces.providers.sendgrid import SENDGRID
+from mailer.bounces.providers.ses import SES
+from mailer.bounces.providers.sparkpost import SPARKPOST
 from mailer.bounces.reading.report import BounceReport, RecipientReport, ReportKind
-from mailer.replies import Basis, BounceClass, ReplyClass, Verdict, judge
+from mailer.bounces.reading.verdicts import hard_verdict, judge_with_cause
+from mailer.replies import BounceClass, Verdict
 
-MAX_BODY_OCTETS: Final = 4 * 1_048_576
+PROVIDERS: Final[Mapping[str, Provider]] = {
+    "brevo": BREVO,
+    "mailersend": MAILERSEND,
+    "mailgun": MAILGUN,
+    "mailjet": MAILJET,
+    "mailtrap": MAILTRAP,
+    "mandrill": MANDRILL,
+    "postal": POSTAL,
+    "postmark": POSTMARK,
+    "resend": RESEND,
+    "scaleway": SCALEWAY,
+    "sendgrid": SENDGRID,
+    "ses": SES,
+    "sparkpost": SPARKPOST,
+}
 SOURCE: Final = "webhook:"
-# What is counted at the provider and changes nothing here: not worth a row for each message.
 PASSING: Final = frozenset(
     {
         EventKind.QUEUED, EventKind.SENT, EventKind.OPENED, EventKind.CLICKED, EventKind.INBOUND,
         EventKind.SUBSCRIBED, EventKind.CONFIRM,
     }
 )  # fmt: skip
+"""Events that change nothing here and are not worth a row for each message."""
 # `smtp; 550 5.1.1 …`: providers quote a reply with or without the type of RFC 3464.
 _REPLY: Final = re.compile(
-    r"(?:smtp;)?\s*([245]\d\d)(?:[ -]+([245]\.\d{1,3}\.\d{1,3}))?\b[ -]*", re.IGNORECASE
-)
-_MAY_BE_HARD: Final = frozenset(
-    {BounceClass.INVALID_MAILBOX, BounceClass.INVALID_DOMAIN, BounceClass.MOVED, BounceClass.UNDETERMINED}
+    r"(?:smtp;)?\s{0,9}([245]\d\d)(?:[ -]{1,9}([245]\.\d{1,3}\.\d{1,3}))?\b[ -]{0,9}", re.IGNORECASE
 )
 
 
-def parse_webhook(
-    provider: str, headers: Mapping[str, str], body: bytes, secrets: Secrets, now: datetime
-) -> list[WebhookEvent]:
-    """Return the events of a request that its provider has signed.
+def admit(provider: str, headers: Headers, secrets: Secrets) -> Provider:
+    """Return the provider if a request with these headers deserves to be read.
 
-    `headers` are by lower-case name. Raises `WebhookError` with the status to answer: 404 for a
-    provider that is unknown or not configured, 413 for more than 4 MiB, 400 for a body that cannot be
-    read, 401 for a wrong or missing proof and for a request from another time.
+    `headers` are by lower-case name. Raises `WebhookError`: 404 for a provider that is unknown or not
+    configured, 401 for a wrong password or a missing signature.
     """
-    if provider not in TABLES:
+    if provider not in PROVIDERS:
         raise WebhookError(404, "no such provider")
-    if len(body) > MAX_BODY_OCTETS:
+    PROVIDERS[provider].admit(headers, secrets)
+    return PROVIDERS[provider]
+
+
+def parse_webhook(provider: str, request: Request, secrets: Secrets) -> list[WebhookEvent]:
+    """Return the events of a genuine request.
+
+    Raises `WebhookError` with the status to answer: those of `admit`, 401 for a wrong signature and a
+    request from another time, 413 for more than 4 MiB, 400 for a body that cannot be read.
+    """
+    found = admit(provider, request.headers, secrets)
+    if len(request.body) > MAX_BODY_OCTETS:
         raise WebhookError(413, "the request is too large")
-    payload = _decoded(headers.get("content-type", ""), body)
-    verify(provider, headers, body, payload, secrets, now)
-    return events_of(provider, payload)
+    found.check(request, secrets)
+    payload = decode(request)
+    found.verify(request, payload, secrets)
+    return _events(found, found.natives(payload))
 
 
 def events_of(provider: str, payload: Any) -> list[WebhookEvent]:
-    """Return the events of a payload whose sender is known."""
-    natives = payload if isinstance(payload, list) else [payload]
+    """Return the events of one decoded event or a list of them, as the provider sends them."""
+    return _events(PROVIDERS[provider], one_or_many(payload))
+
+
+def _events(provider: Provider, natives: list[Any]) -> list[WebhookEvent]:
     if not all(isinstance(native, dict) for native in natives):
         raise WebhookError(400, "the body is not what the provider sends")
-    return [event for native in natives for event in TABLES[provider](native)]
+    return [event for native in natives for event in provider.events(native)]
 
 
 def freeze(event: WebhookEvent) -> bytes:
-    """Return the octets under which an event is stored: its payload and whom it is about."""
+    """Return the octets under which an event is stored: its payload and the recipient."""
     frozen = {"provider": event.provider, "recipient": event.recipient, "payload": event.payload}
     return json.dumps(frozen, ensure_ascii=False, sort_keys=True).encode("utf-8", "surrogatepass")
 
 
 def thaw(raw: bytes) -> BounceReport:
-    """Return the report of a stored event, by today's tables."""
+    """Return the report of a stored event, read by today's tables."""
     frozen = json.loads(raw)
     events = events_of(frozen["provider"], frozen["payload"])
     return as_report(next((event for event in events if event.recipient == frozen["recipient"]), events[0]))
 
 
 def as_report(event: WebhookEvent) -> BounceReport:
-    """Return what an event reports, in the form that a mail's report has."""
-    kind, event = _kind(event)
+    """Return what an event reports, in the form that a bounce mail's report has."""
+    kind = _kind(event)
     verdict = _verdict(event) if kind is ReportKind.BOUNCE else None
     recipient = RecipientReport(
         address=event.recipient,
@@ -90,26 +129,34 @@ def as_report(event: WebhookEvent) -> BounceReport:
         remote=event.provider,
         verdict=verdict,
     )
-    recipients = (recipient,) if event.recipient else ()
-    return BounceReport(kind, recipients, (), event.message_id, event.kind.value, event.provider)
+    return BounceReport(
+        kind,
+        (recipient,) if event.recipient else (),
+        message_id=event.message_id,
+        feedback_type=event.kind.value,
+        reporter=event.provider,
+        at=event.at,
+    )
 
 
-def _kind(event: WebhookEvent) -> tuple[ReportKind, WebhookEvent]:
+def _kind(event: WebhookEvent) -> ReportKind:
     match event.kind:
         case EventKind.BOUNCED | EventKind.FAILED:
-            return ReportKind.BOUNCE, event
+            return ReportKind.BOUNCE
         case EventKind.REJECTED:
-            return _rejected(event)
+            return _suppression(event.reason)
         case EventKind.DEFERRED:
-            return ReportKind.DELAYED, event
+            return ReportKind.DELAYED
         case EventKind.DELIVERED:
-            return ReportKind.DELIVERED, event
+            return ReportKind.DELIVERED
         case EventKind.COMPLAINED:
-            return ReportKind.COMPLAINT, event
+            return ReportKind.COMPLAINT
+        case EventKind.FEEDBACK:
+            return ReportKind.ARF_OTHER
         case EventKind.UNSUBSCRIBED:
-            return ReportKind.OPT_OUT, event
+            return ReportKind.OPT_OUT
         case EventKind.AUTORESPONDED:
-            return ReportKind.AUTO_REPLY, event
+            return ReportKind.AUTO_REPLY
         case (
             EventKind.QUEUED
             | EventKind.SENT
@@ -120,85 +167,40 @@ def _kind(event: WebhookEvent) -> tuple[ReportKind, WebhookEvent]:
             | EventKind.CONFIRM
             | EventKind.UNKNOWN
         ):
-            return ReportKind.ORDINARY, event
+            return ReportKind.ORDINARY
         case _:
             assert_never(event.kind)
 
 
-def _rejected(event: WebhookEvent) -> tuple[ReportKind, WebhookEvent]:
-    """Return what the provider's own suppression is the echo of."""
-    match event.reason:
+def _suppression(reason: Reason) -> ReportKind:
+    """Return what happened earlier that made the provider suppress the address."""
+    match reason:
         case Reason.SPAM:
-            return ReportKind.COMPLAINT, event
+            return ReportKind.COMPLAINT
         case Reason.UNSUBSCRIBED:
-            return ReportKind.OPT_OUT, event
-        case Reason.BOUNCED | Reason.INVALID:
-            return ReportKind.BOUNCE, replace(event, hard=True)
-        case Reason.NONE | Reason.OTHER:
-            return ReportKind.BOUNCE, event
+            return ReportKind.OPT_OUT
+        case Reason.BOUNCED | Reason.INVALID | Reason.NONE | Reason.OTHER:
+            return ReportKind.BOUNCE
         case _:
-            assert_never(event.reason)
+            assert_never(reason)
 
 
 def _verdict(event: WebhookEvent) -> Verdict:
-    """Return the judgement on the quoted reply; the provider's own opinion where that says nothing."""
+    """Return the judgement on the quoted reply, or on the provider's own reason."""
+    if event.reason in (Reason.BOUNCED, Reason.INVALID):
+        said = event.reply or event.reason
+        return hard_verdict(f"{event.provider} suppresses the address: {said}")
+    if event.kind is EventKind.REJECTED:
+        # The provider refused us and no receiving system was asked: never the subscriber's fault.
+        is_ours = event.cause is not None and class_weight(event.cause) == 0.0
+        cause = event.cause if is_ours else BounceClass.TRANSIENT_SYSTEM
+        said = f"{event.provider} did not send: {event.reply}"
+        return judge_with_cause(None, "", said, cause=cause, certain=True, provider=event.provider)
     code, status, text = event.code, event.status, event.reply
     if quoted := _REPLY.match(text):
         code, status = code or int(quoted[1]), status or quoted[2] or ""
         text = text[quoted.end() :]
-    verdict = judge(code, status, text, provider=event.provider)
-    if event.reason in (Reason.BOUNCED, Reason.INVALID):
-        return _hard(verdict, f"{event.provider} suppresses it: {verdict.text or event.reason}")
-    says_nothing = verdict.basis is Basis.NOTHING or not (code or status)
-    if event.hard and says_nothing and verdict.bounce_class in _MAY_BE_HARD:
-        return _hard(verdict, f"{event.provider} calls it permanent: {verdict.text}")
-    return verdict
-
-
-def _hard(verdict: Verdict, text: str) -> Verdict:
-    return replace(
-        verdict,
-        reply_class=ReplyClass.HARD,
-        bounce_class=BounceClass.INVALID_MAILBOX,
-        hard=True,
-        again=False,
-        retry_after_seconds=None,
-        text=text[:512],
-    )
-
-
-def _decoded(content_type: str, body: bytes) -> Any:
-    """Return JSON, or a form as a table of lists."""
-    kind = content_type.partition(";")[0].strip().lower()
-    try:
-        if kind == "application/x-www-form-urlencoded":
-            return _table(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=1000))
-        if kind == "multipart/form-data":
-            return _table(_form(content_type, body))
-        return json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise WebhookError(400, "the body cannot be read") from error
-
-
-def _form(content_type: str, body: bytes) -> list[tuple[str, str]]:
-    head = b"Content-Type: " + content_type.encode("latin-1", "replace").replace(b"\n", b" ") + b"\r\n\r\n"
-    parsed: Message = BytesParser(policy=compat32).parsebytes(head + body)
-    parts = parsed.get_payload()
-    if not isinstance(parts, list):
-        raise WebhookError(400, "the form cannot be read")
-    found: list[tuple[str, str]] = []
-    for part in parts[:1000]:
-        if not isinstance(part, Message):
-            continue
-        name = part.get_param("name", header="content-disposition")
-        content = part.get_payload(decode=True)
-        if isinstance(name, str) and isinstance(content, bytes):
-            found.append((name, content.decode("utf-8", "replace")))
-    return found
-
-
-def _table(fields: list[tuple[str, str]]) -> dict[str, list[str]]:
-    table: dict[str, list[str]] = defaultdict(list)
-    for name, value in fields:
-        table[name].append(value)
-    return dict(table)
+    return judge_with_cause(
+        code, status, text, cause=event.cause, permanent=event.hard, provider=event.provider,
+        certain=event.kind is EventKind.FAILED,
+    )  # fmt: skip

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
@@ -30,7 +31,7 @@ from mailer.bounces.reading.prose import (
     transcript,
     words_beside_addresses,
 )
-from mailer.bounces.reading.verdicts import judge_facts
+from mailer.bounces.reading.verdicts import code_and_status, judge_facts, judge_with_cause
 from mailer.replies import Verdict
 
 
@@ -87,6 +88,8 @@ class BounceReport:
     feedback_type: str = ""
     reporter: str = ""
     """Address or system that sent the report."""
+    at: datetime | None = None
+    """When it happened, if somebody we trust says so."""
 
 
 _MAX_FORWARDS: Final = 2
@@ -103,6 +106,17 @@ _ORIGINAL_TYPES: Final = (
     "message/global-headers",
     "message/rfc822-headers", "message/partial",
 )  # fmt: skip
+_SES_KINDS: Final = {
+    "bounce": ReportKind.BOUNCE,
+    "complaint": ReportKind.COMPLAINT,
+    "delivery": ReportKind.DELIVERED,
+    "deliverydelay": ReportKind.DELAYED,
+}
+_SES_ACTIONS: Final = {
+    ReportKind.BOUNCE: "failed",
+    ReportKind.DELIVERED: "delivered",
+    ReportKind.DELAYED: "delayed",
+}
 _DONE: Final = frozenset({"delivered", "relayed", "expanded", "deliverable"})
 
 
@@ -119,8 +133,8 @@ def _read(raw: bytes, depth: int) -> BounceReport:
     tokens = _tokens(mail)
     reporter = first_address(mail.headers.get("from"))
     message_id = _original_message_id(mail)
-    if (notification := ses.read(mail.notice)) is not None:
-        return _from_ses(notification, tokens, reporter)
+    if (event := ses.find_event(mail.notice)) is not None:
+        return _from_ses(event, tokens, reporter)
     if found := feedback.read(mail.headers, mail.leaves, mail.original):
         kind, feedback_type, addresses = found
         return BounceReport(
@@ -341,15 +355,26 @@ def _recipient(one: Facts, reporting: str, verdict: Verdict | None) -> Recipient
     )
 
 
-def _from_ses(found: tuple[str, list[Facts], str], tokens: tuple[str, ...], reporter: str) -> BounceReport:
-    action, facts, message_id = found
-    kind = {"failed": ReportKind.BOUNCE, "complaint": ReportKind.COMPLAINT}.get(action, ReportKind.DELIVERED)
-    recipients = tuple(
-        _recipient(one, "", judge_facts(one, "", delayed=False, alone=False) if action == "failed" else None)
-        for one in facts
-    )
+def _from_ses(event: ses.SesEvent, tokens: tuple[str, ...], reporter: str) -> BounceReport:
+    """Return the report of an SES event that came by email."""
+    kind = _SES_KINDS.get(event.name, ReportKind.ORDINARY)
+    if kind is ReportKind.COMPLAINT and not event.is_complaint:
+        kind = ReportKind.ARF_OTHER
+    recipients = tuple(_ses_recipient(event, one, kind) for one in event.recipients if "@" in one.address)
     feedback_type = "abuse" if kind is ReportKind.COMPLAINT else ""
-    return BounceReport(kind, recipients, tokens, message_id, feedback_type, reporter)
+    return BounceReport(kind, recipients, tokens, event.message_id, feedback_type, reporter)
+
+
+def _ses_recipient(event: ses.SesEvent, one: ses.SesRecipient, kind: ReportKind) -> RecipientReport:
+    verdict = None
+    if kind is ReportKind.BOUNCE:
+        code, status = code_and_status(one.diagnostic)
+        verdict = judge_with_cause(
+            code, one.status or status, one.diagnostic, cause=event.cause, permanent=event.permanent
+        )
+    return _recipient(
+        Facts(address=one.address, action=_SES_ACTIONS.get(kind, ""), status=one.status), "", verdict
+    )
 
 
 def _plain_recipient(address: str) -> RecipientReport:

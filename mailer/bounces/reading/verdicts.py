@@ -10,6 +10,7 @@ from typing import Final
 from mailer.bounces.reading.dsn import Facts, status_in
 from mailer.bounces.reading.prose import command_in
 from mailer.replies import POLICY, Basis, BounceClass, ReplyClass, Verdict, judge
+from mailer.replies.judge import shown_text
 
 _CODE_AND_STATUS: Final = re.compile(
     r"(?<![\d.])([45]\d\d)[ \t:,-]{1,3}[#<'(\[]{0,2}([245]\.\d{1,3}\.\d{1,3})(?![\d.]*\d)"
@@ -33,6 +34,9 @@ _COURTESY: Final = re.compile(
 _ACCOUNT: Final = re.compile(r"The user\(s\) account is [^\n]{4,60}")
 _REPLY_END: Final = re.compile(r"\n(?![ \t]|[45]\d\d)|\n[ \t]*\n| <<< | >>> ")
 _EXCERPT: Final = 500
+_MAY_BE_HARD: Final = frozenset(
+    {BounceClass.INVALID_MAILBOX, BounceClass.INVALID_DOMAIN, BounceClass.MOVED, BounceClass.UNDETERMINED}
+)
 _WEAK: Final = frozenset({"", "5.0.0", "4.0.0", "5.1.0", "5.5.0", "5.3.0"})
 
 
@@ -80,6 +84,54 @@ def _believed(facts: Facts, notice: str, *, delayed: bool, alone: bool) -> Verdi
             weak.code if weak else None, "4.4.7", "delivery has been delayed", provider=_provider(facts)
         )
     return weak or _judge_text("", facts, command, delayed)
+
+
+def judge_with_cause(
+    code: int | None,
+    status: str,
+    text: str,
+    *,
+    cause: BounceClass | None,
+    permanent: bool | None = None,
+    certain: bool = False,
+    provider: str = "",
+) -> Verdict:
+    """Return the verdict on a reply that an email provider passes on.
+
+    The words of the reply come first. Where they say nothing, `cause` decides: the class that the
+    provider's own reason stands for. Without one, the provider's opinion that the failure is `permanent`
+    counts. `certain` is for failures on the provider's side: nobody replied, so `cause` alone decides.
+    """
+    verdict = judge(code, status, text, provider=provider)
+    says_nothing = verdict.basis is Basis.NOTHING or not (code or status)
+    if verdict.basis is Basis.TEXT and not certain:
+        cause = None
+    temporary = (code is not None and 400 <= code < 500) or status.startswith("4")
+    if cause is not None:
+        if POLICY[cause].hard and permanent is not False and not temporary:
+            return hard_verdict(text, verdict, cause)
+        return replace(
+            verdict, reply_class=ReplyClass.PERMANENT, bounce_class=cause, hard=False, again=False,
+            retry_after_seconds=None,
+        )  # fmt: skip
+    if permanent and says_nothing and verdict.bounce_class in _MAY_BE_HARD:
+        return hard_verdict(f"{provider} calls it permanent: {verdict.text}", verdict)
+    return verdict
+
+
+def hard_verdict(
+    text: str, verdict: Verdict | None = None, bounce_class: BounceClass = BounceClass.INVALID_MAILBOX
+) -> Verdict:
+    """Return a hard bounce with this text, with code and status of the given verdict."""
+    return replace(
+        verdict or judge(None, "", ""),
+        reply_class=ReplyClass.HARD,
+        bounce_class=bounce_class,
+        hard=True,
+        again=False,
+        retry_after_seconds=None,
+        text=shown_text(text),
+    )
 
 
 def code_and_status(text: str) -> tuple[int | None, str]:

@@ -1,4 +1,4 @@
-"""What mail providers call: `POST /hooks/PROVIDER`."""
+"""Webhooks of email providers: `POST /hooks/PROVIDER`."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from mailer.bounces.providers.signatures import Secrets, WebhookError
-from mailer.bounces.providers.tables import EventKind
-from mailer.bounces.providers.webhooks import MAX_BODY_OCTETS, parse_webhook
+from mailer.bounces.providers.events import EventKind
+from mailer.bounces.providers.proofs import Secrets, WebhookError
+from mailer.bounces.providers.requests import MAX_BODY_OCTETS
+from mailer.bounces.providers.requests import Request as WebhookRequest
+from mailer.bounces.providers.webhooks import admit, parse_webhook
 from mailer.bounces.record import Rules, record_events
 from mailer.config import Webhooks
 from mailer.database.session import Database
@@ -25,18 +27,19 @@ from mailer.tokens import Signer
 PREFIX: Final = "/hooks/"
 _TIMEOUT_SECONDS: Final = 10
 _CERTIFICATES_KEPT: Final = 16
+_MAX_FETCHED_OCTETS: Final = 65_536
 _log = logging.getLogger(__name__)
 
 
-class Certificates:
-    """Fetches certificates, and keeps the last few: Amazon's name changes when its content does."""
+class Fetcher:
+    """Fetches certificates and keeps the last few: Amazon changes the name with the content."""
 
     def __init__(self) -> None:
         self._kept: dict[str, bytes] = {}
         self._lock = threading.Lock()
 
     def get(self, url: str) -> bytes:
-        """Return the octets at a URL that has been checked; raises `WebhookError` 503 when it fails."""
+        """Return the octets at a URL that has been checked. Raises `WebhookError` 503 if that fails."""
         with self._lock:
             if url in self._kept:
                 return self._kept[url]
@@ -49,25 +52,47 @@ class Certificates:
 
 
 def fetch(url: str) -> bytes:
-    """Return what is at a URL, following no redirect; raises `WebhookError` 503 when it fails."""
+    """Return at most 64 KiB from a URL, without following redirects.
+
+    Raises `WebhookError` 503 if that fails.
+    """
+    content = b""
     try:
-        answer = httpx.get(url, timeout=_TIMEOUT_SECONDS, follow_redirects=False)
-        answer.raise_for_status()
+        with httpx.stream("GET", url, timeout=_TIMEOUT_SECONDS, follow_redirects=False) as answer:
+            answer.raise_for_status()
+            for chunk in answer.iter_bytes():
+                content += chunk
+                if len(content) > _MAX_FETCHED_OCTETS:
+                    raise WebhookError(503, f"{url.partition('?')[0]} is too large")
     except httpx.HTTPError as error:
         raise WebhookError(503, f"{url.partition('?')[0]} cannot be fetched: {error}") from error
-    return answer.content
+    return content
 
 
-def secrets_of(section: Webhooks) -> Secrets:
-    """Return what the settings say the providers prove themselves with."""
-    basic = {"postmark": section.postmark, "sparkpost": section.sparkpost, "mailjet": section.mailjet}
-    key = section.mailgun_signing_key
+def secrets_of(section: Webhooks, public_url: str) -> Secrets:
+    """Return the secrets in the settings, by provider."""
+    secrets = {
+        "brevo": section.brevo,
+        "mailersend": section.mailersend_signing_secret,
+        "mailgun": section.mailgun_signing_key,
+        "mailjet": section.mailjet,
+        "mailtrap": section.mailtrap_signing_key,
+        "mandrill": section.mandrill_webhook_key,
+        "postmark": section.postmark,
+        "resend": section.resend_signing_secret,
+        "scaleway": section.scaleway,
+        "ses": section.ses,
+        "sparkpost": section.sparkpost,
+    }
     return Secrets(
+        values={
+            "postal": section.postal_public_key,
+            "sendgrid": section.sendgrid_public_key,
+            **{name: secret.get_secret_value() for name, secret in secrets.items() if secret},
+        },
         ses_topics=section.ses_topics,
-        sendgrid_public_key=section.sendgrid_public_key,
-        mailgun_signing_key=key.get_secret_value() if key else "",
-        basic={name: secret.get_secret_value() for name, secret in basic.items() if secret},
-        certificate=Certificates().get,
+        url=public_url.rstrip("/") + PREFIX,
+        fetch=Fetcher().get,
     )
 
 
@@ -90,38 +115,50 @@ class WebhookRoutes:
         self._clock = clock
 
     def router(self) -> APIRouter:
-        """Return the route to mount."""
+        """Return the routes to mount."""
         router = APIRouter()
         router.add_api_route(PREFIX + "{provider}", self.take, methods=["POST"])
+        router.add_api_route(PREFIX + "{provider}", self.exists, methods=["HEAD"])
         return router
 
+    async def exists(self, provider: str) -> Response:
+        """Answer 200: Mandrill looks before it saves a webhook's address."""
+        return Response()
+
     async def take(self, provider: str, request: Request) -> Response:
-        """Record a request's events; 200 only once they are kept, so the provider may forget them."""
+        """Record a request's events. Answers 200 only once they are stored, so the provider may forget them.
+
+        The headers are checked before the body is read, and the body's signature before it is decoded.
+        """
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        try:
+            admit(provider, headers, self._secrets)
+        except WebhookError as error:
+            return _refused(error)
         body = bytearray()
         async for chunk in request.stream():
             body += chunk
             if len(body) > MAX_BODY_OCTETS:
-                return _refusal(413, "the request is too large")
-        headers = {name.lower(): value for name, value in request.headers.items()}
+                return _refused(WebhookError(413, "the request is too large"))
         return await run_in_threadpool(self._take, provider, headers, bytes(body))
 
     def _take(self, provider: str, headers: dict[str, str], body: bytes) -> Response:
         now = self._clock()
         try:
-            events = parse_webhook(provider, headers, body, self._secrets, now)
+            events = parse_webhook(provider, WebhookRequest(headers, body, now), self._secrets)
             for event in events:
                 if event.kind is EventKind.CONFIRM:
                     fetch(event.url)
                     _log.warning("confirmed the subscription of %s", event.provider)
         except WebhookError as error:
-            _log.warning("webhook refused with %d: %s", error.status, error.message)
-            return _refusal(error.status, error.message)
+            return _refused(error)
         record_events(self._database, self._signer, events, at=now, rules=self._rules)
         return PlainTextResponse(f"{len(events)} taken\n")
 
 
-def _refusal(status: int, message: str) -> Response:
-    answer = PlainTextResponse(message + "\n", status)
-    if status == 401:
+def _refused(error: WebhookError) -> Response:
+    _log.warning("webhook refused with %d: %s", error.status, error.message)
+    answer = PlainTextResponse(error.message + "\n", error.status)
+    if error.status == 401:
         answer.headers["www-authenticate"] = "Basic"
     return answer
