@@ -33,11 +33,7 @@ class WebhookError(MailerError):
 def amazon_authorities() -> Sequence[x509.Certificate]:
     """Return the certificate authorities of Amazon that this machine trusts."""
     known = ssl.create_default_context().get_ca_certs(binary_form=True)
-    return [
-        x509.load_der_x509_certificate(one)
-        for one in known
-        if b"Amazon Root" in one or b"Starfield Services Root" in one
-    ]
+    return [x509.load_der_x509_certificate(one) for one in known if b"Amazon Root" in one]
 
 
 @dataclass(frozen=True, slots=True)
