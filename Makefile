@@ -1,30 +1,34 @@
 # Every target does its own set-up. `make help` lists them.
+# PYTHON=python3.13 uses another interpreter, in a virtual environment of its own (.venv-3.13).
 PYTHON ?= python3
-VENV := .venv
+VENV ?= $(if $(filter python3,$(PYTHON)),.venv,.venv-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])'))
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
 
 .DEFAULT_GOAL := help
-.PHONY: help setup servers demo test lint types imports check bench screenshots catalogue lock clean
+.PHONY: help setup servers demo test quick lint types imports deps docs mutants check bench screenshots catalogue lock clean
 
-help: ## Say what each target does
+help: ## List the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(STAMP) ## Make .venv with the locked dependencies and the mailer command
+setup: $(STAMP) ## Create .venv with the locked dependencies and the mailer command
 
 $(STAMP): requirements.lock pyproject.toml
 	@bash tests/install/venv.sh "$(PYTHON)" "$(VENV)"
 	@touch $@
 
-servers: ## Install what the tests talk to and compare with (Debian as root, npm; else says why not)
+servers: ## Install the servers that the tests use (needs Debian and root; npm packages need npm)
 	@bash tests/install/servers.sh
 	@bash tests/install/node.sh
 
-demo: setup ## Send the sample issue to 500 invented subscribers on this machine
+demo: setup ## Send the sample issue to 500 made-up subscribers on this machine
 	@$(BIN)/mailer demo
 
 test: setup servers ## Run all tests
 	@$(BIN)/pytest -n auto --dist loadgroup
+
+quick: setup servers ## Run all tests but the slowest
+	@$(BIN)/pytest -n auto --dist loadgroup -m "not slow"
 
 lint: setup ## Check style and formatting
 	@$(BIN)/ruff check .
@@ -36,20 +40,29 @@ types: setup ## Check types (mypy --strict)
 imports: setup ## Check the layers (import-linter)
 	@$(BIN)/lint-imports
 
-check: lint types imports test ## Everything that CI runs
+deps: setup ## Check that pyproject.toml names what the code imports (deptry)
+	@$(BIN)/deptry .
 
-bench: setup servers ## Measure every figure that the project claims
+docs: setup ## Build the documentation site in site/; a dead link is an error
+	@$(BIN)/mkdocs build --strict --quiet
+
+mutants: setup servers ## Change the code in 200 small ways and count how many the tests notice (hours)
+	@$(BIN)/python -m tests.mutation
+
+check: lint types imports deps docs test ## Run what CI runs, on this interpreter
+
+bench: setup servers ## Measure the figures in the documentation
 	@$(BIN)/python -m benchmarks
 
-screenshots: setup servers ## Make the pictures of docs/images anew
+screenshots: setup servers ## Take the pictures in docs/images again
 	@$(BIN)/python -m tests.oracle.screenshots
 
-catalogue: setup ## Collect the texts of the pages for their translators
+catalogue: setup ## Extract the texts of the pages for translators
 	@$(BIN)/python -m mailer.catalogue.collecting
 
-lock: setup ## Write requirements.lock anew from pyproject.toml
+lock: setup ## Rewrite requirements.lock from pyproject.toml
 	@$(BIN)/uv pip compile --universal --python-version 3.11 --all-extras --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --no-header --no-annotate -q -o requirements.lock pyproject.toml
 
-clean: ## Remove what the targets made
-	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist demo
+clean: ## Remove what the targets created
+	@rm -rf .venv* site .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist demo

@@ -1,6 +1,6 @@
 """`config.toml` and the `MAILER_…` environment, read into one frozen `Settings`."""
 
-from mailer.config.loading import flatten, load, password, section
+from mailer.config.loading import flatten, load, password
 from mailer.config.readers import ImportFile, Retention, SignUp, Tracking, Web
 from mailer.config.sections import (
     Bounces,
@@ -17,6 +17,7 @@ from mailer.config.sections import (
     Settings,
     Webhooks,
 )
+from mailer.config.toml_file import section
 from mailer.config.values import Secret, Section, Share, is_loopback, parse_share
 
 __all__ = [

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
 import os
-import re
 import shlex
 import subprocess
-import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar, get_args, get_origin
+from typing import Any, get_args, get_origin
 
 import msgspec
 
 from mailer.config.sections import Mailbox, Relay, Settings
-from mailer.config.values import FieldError, Secret, Section, Share, parse_share
+from mailer.config.toml_file import Problem, TomlFile, convert, did_you_mean, explained, keys_of
+from mailer.config.values import Secret, Section
 from mailer.errors import ConfigError
 
 
@@ -25,24 +23,18 @@ def load(path: Path, *, flags: Mapping[str, Any] | None = None) -> Settings:
 
     Raises `ConfigError` with file and line, or the variable's name, and what would be right.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-        tables = tomllib.loads(text)
-    except FileNotFoundError as error:
-        raise ConfigError(
-            f"{path}: no such file", remedy="go to the newsletter's folder, or name it with -C DIR"
-        ) from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path}: {error}", remedy="mend the line; the form is TOML") from error
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}", remedy="check the file's permissions") from error
-
+    file = TomlFile.read(
+        path,
+        ConfigError,
+        missing="go to the newsletter's folder, or name it with -C DIR",
+        remedy="correct the line; docs/reference/configuration.md has examples",
+    )
     _check_variables()
-    sections, problems = _sections(_over(_over(tables, _environment()), flags or {}))
+    sections, problems = _sections(_over(_over(file.tables, _environment()), flags or {}))
     if problems:
-        raise ConfigError("\n".join(_explain(problem, path, text) for problem in problems))
+        raise ConfigError("\n".join(_explain(problem, file) for problem in problems))
     origins = {
-        **{key: f"{path.name}:{_line_of(key.split('.'), text)}" for key in _dotted(tables)},
+        **{key: f"{path.name}:{file.line_of(key.split('.'))}" for key in _dotted(file.tables)},
         **{key: variable for variable, key in _variables().items()},
         **dict.fromkeys(_dotted(flags or {}), "flag"),
     }
@@ -82,34 +74,17 @@ def flatten(settings: Settings) -> dict[str, str]:
     return {key: _as_text(value) for key, value in _dotted(_tables(settings)).items()}
 
 
-def section(kind: type[_Kind], table: Mapping[str, Any]) -> _Kind:
-    """Return one section from its keys as TOML has them; raise `ValueError` for what is wrong with it."""
-    made: _Kind = _converted(table, kind)
-    return made
-
-
-_Kind = TypeVar("_Kind")
-
-
-class _Problem(NamedTuple):
-    """What is wrong at a key; with `unknown` the key itself."""
-
-    keys: tuple[str, ...]
-    reason: str
-    unknown: bool = False
-
-
-def _sections(tables: Mapping[str, Any]) -> tuple[dict[str, Any], list[_Problem]]:
+def _sections(tables: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
     """Return the sections that the tables hold, and all that is wrong with them, one thing a section."""
-    sections, problems = dict[str, Any](), list[_Problem]()
+    sections, problems = dict[str, Any](), list[Problem]()
     for keys, kind, value in _parts(tables):
         if kind is None:
-            problems.append(_Problem(keys, "", unknown=True))
+            problems.append(Problem(keys, "", unknown=True))
             continue
         try:
-            made = _converted(value, kind)
+            made = convert(value, kind)
         except msgspec.ValidationError as error:
-            problems.append(_problem(keys, error))
+            problems.append(explained(keys, error))
             continue
         if len(keys) == 1:
             sections[keys[0]] = made
@@ -134,56 +109,10 @@ def _parts(tables: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any, An
             yield (name,), kind, table
 
 
-def _kinds(kind: type[Section]) -> dict[str, Any]:
-    """Return the keys of a section and what each holds; of the settings only those that a file may have."""
+def _kinds(kind: Any) -> dict[str, Any]:
+    """Return the keys of a section and the type of each; of the settings only those that a file may have."""
     ours = {"folder", "origins"} if kind is Settings else set[str]()
-    return {field.name: field.type for field in msgspec.structs.fields(kind) if field.name not in ours}
-
-
-def _converted(value: Any, kind: Any) -> Any:
-    return msgspec.convert(value, kind, strict=False, dec_hook=_made)
-
-
-def _made(kind: type[Any], value: Any) -> Any:
-    """Return what msgspec cannot make itself."""
-    if kind is Share:
-        number = parse_share(value)
-        if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 <= number <= 1:
-            raise ValueError("it must be from 0 to 1, or a share like '2%'")
-        return Share(number)
-    if not isinstance(value, str):
-        raise ValueError(f"expected a text, got {type(value).__name__}")
-    return kind(value)
-
-
-def _problem(prefix: tuple[str, ...], error: msgspec.ValidationError) -> _Problem:
-    """Return what msgspec says is wrong, with the key that it names."""
-    said, _, path = str(error).partition(" - at `")
-    keys = (*prefix, *_STEP.findall(path))
-    if isinstance(error.__cause__, FieldError):
-        keys = (*keys, *error.__cause__.keys)
-    if found := _ABOUT_KEY.fullmatch(said):
-        keys = (*keys, found[2])
-        if found[1] == "contains unknown":
-            return _Problem(keys, "", unknown=True)
-        said = "it is missing"
-    for kind, word in _WORDS.items():
-        said = said.replace(f"`{kind}`", word)
-    return _Problem(keys, said)
-
-
-_WORDS: Final = {
-    "object": "a table",
-    "array": "a list",
-    "str": "a text",
-    "int": "a whole number",
-    "float": "a number",
-    "bool": "true or false",
-    "null": "nothing",
-    "duration": "a duration such as PT30M",
-}
-_STEP: Final = re.compile(r"[.\[]([\w-]+)")
-_ABOUT_KEY: Final = re.compile(r"Object (contains unknown|missing required) field `(.*)`")
+    return {name: type_ for name, type_ in keys_of(kind).items() if name not in ours}
 
 
 def _tables(section: Section) -> dict[str, Any]:
@@ -281,39 +210,14 @@ def _check_variables() -> None:
     for name, key in _variables().items():
         table = key.partition(".")[0]
         if table not in _kinds(Settings):
-            raise ConfigError(f"{name}: no such setting{_did_you_mean(table, _kinds(Settings))}")
+            raise ConfigError(f"{name}: no such setting{did_you_mean(table, _kinds(Settings))}")
 
 
-def _explain(problem: _Problem, path: Path, text: str) -> str:
-    keys, dotted = list(problem.keys), ".".join(problem.keys)
+def _explain(problem: Problem, file: TomlFile) -> str:
+    dotted = ".".join(problem.keys)
     variable = next((name for name, key in _variables().items() if dotted.startswith(key)), None)
-    place = variable or f"{path}:{_line_of(keys, text)}"
+    place = variable or f"{file.path}:{file.line_of(problem.keys)}"
     if problem.unknown:
-        kind = _kind_of(keys[:-1])
-        known = _kinds(kind) if isinstance(kind, type) and issubclass(kind, Section) else ()
-        return f"{place}: unknown key '{dotted}'{_did_you_mean(keys[-1], known)}"
-    return f"{place}: '{dotted}': {problem.reason[:1].lower()}{problem.reason[1:]}"
-
-
-def _did_you_mean(word: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean '{close[0]}'?" if close else f"; known here: {', '.join(sorted(known))}"
-
-
-def _line_of(keys: list[str], text: str) -> int:
-    """Return the line where a key stands, or where its table begins, or 1."""
-    table: list[str] = []
-    best, best_depth = 1, 0
-    for number, line in enumerate(text.splitlines(), 1):
-        if header := re.match(r"\s*\[\[?([^\]]+)\]", line):
-            table = [part.strip().strip("\"'") for part in header[1].split(".")]
-            found = table
-        elif assignment := re.match(r"\s*([\w.\"'-]+)\s*=", line):
-            found = table + [part.strip("\"'") for part in assignment[1].split(".")]
-        else:
-            continue
-        # Places in arrays of tables are numbers: they do not stand in the text.
-        wanted = [key for key in keys if not key.isdecimal()]
-        if found == wanted[: len(found)] and len(found) > best_depth:
-            best, best_depth = number, len(found)
-    return best
+        known = _kinds(_kind_of(problem.keys[:-1]))
+        return f"{place}: unknown key '{dotted}'{did_you_mean(problem.keys[-1], known)}"
+    return f"{place}: '{dotted}': {problem.reason}"

@@ -15,6 +15,7 @@ from mailer.config.values import (
     Check,
     Colour,
     HttpUrl,
+    Language,
     Port,
     Secret,
     Section,
@@ -49,7 +50,7 @@ class Newsletter(Section, frozen=True, kw_only=True):
     """`label.namespace` of RFC 2919; empty derives it from name and author's domain."""
     postal_address: str = ""
     """Shown in every footer; a public relay is refused while it is empty (CAN-SPAM)."""
-    language: Annotated[str, Meta(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$")] = "en"
+    language: Language = "en"
     words_per_minute: Annotated[int, Meta(ge=50, le=1000)] = 250
 
     @property

@@ -6,34 +6,26 @@ the mail comes in: the same scenario strikes the same people each time.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import re
-import tomllib
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
-from pydantic_core import ErrorDetails
+import msgspec
+from msgspec import Meta
 
-from mailer.address import parse_domain
-from mailer.config import parse_share
 from mailer.config.shipped import shipped
+from mailer.config.toml_file import Problem, TomlFile, convert, did_you_mean, explained, keys_of
+from mailer.config.values import Check, Section, Share, checked_domains
 from mailer.errors import SourceError
 
 _REPLY = re.compile(r"[45]\d\d(?: [45]\.\d{1,3}\.\d{1,3})? [ -~]{1,400}")
 _STATUS = re.compile(r"[45]\.\d{1,3}\.\d{1,3}")
-_REMEDY = "docs/reference/scenarios.md tells what a scenario may say"
+_REMEDY = "docs/reference/scenarios.md describes what a scenario may contain"
+_LONGEST = timedelta(days=30)
 
 
 class FaultKind(StrEnum):
@@ -60,18 +52,21 @@ class At(StrEnum):
     BODY = "body"
 
 
-def _matching(pattern: re.Pattern[str], what: str) -> AfterValidator:
+def _matching(pattern: re.Pattern[str], form: str) -> Check:
     def check(value: str) -> str:
         if value and not pattern.fullmatch(value):
-            raise ValueError(f"'{value}' is not {what}")
+            raise ValueError(f"'{value}' is not {form}")
         return value
 
-    return AfterValidator(check)
+    return check
 
 
-Share = Annotated[float, BeforeValidator(parse_share), Field(ge=0, le=1)]
-DomainText = Annotated[str, AfterValidator(parse_domain)]
-NoNegative = Field(ge=timedelta(0), le=timedelta(days=30))
+def _waited(value: timedelta) -> timedelta:
+    if not timedelta(0) <= value <= _LONGEST:
+        raise ValueError(f"it must be from 0 to {_LONGEST.days} days")
+    return value
+
+
 _OF_KIND = {
     "reply": {"reply", "at"},
     "greylist": {"lasts", "reply"},
@@ -83,41 +78,39 @@ _OF_KIND = {
 _COMMON = {"kind", "share", "domains", "times"}
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Fault(_Table):
+class Fault(Section, frozen=True, kw_only=True):
     """One `[[faults]]` table."""
 
-    kind: FaultKind
-    share: Share = 1.0
-    """Of the recipients, from 0 to 1."""
-    domains: tuple[DomainText, ...] = ()
-    """Only recipients there; empty means all."""
-    times: Annotated[int, Field(ge=0)] | None = None
-    """How many tries of a message it strikes; 0 is every try."""
-    reply: Annotated[str, _matching(_REPLY, "a refusal like '452 4.2.2 Mailbox full'")] = ""
-    at: At = At.RCPT
-    lasts: Annotated[timedelta, NoNegative] = timedelta(minutes=5)
-    delay: Annotated[timedelta, NoNegative] = timedelta(seconds=30)
-    kept: bool = False
-    """Whether the server has kept a message whose answer was lost."""
-    status: Annotated[str, _matching(_STATUS, "a status like '5.1.1'")] = "5.1.1"
-    diagnostic: Annotated[str, _matching(_REPLY, "a refusal like '550 5.1.1 No such user'")] = (
-        "550 5.1.1 The account does not exist"
-    )
+    CHECKS: ClassVar[dict[str, Check]] = {
+        "domains": checked_domains,
+        "reply": _matching(_REPLY, "a refusal like '452 4.2.2 Mailbox full'"),
+        "lasts": _waited,
+        "delay": _waited,
+        "status": _matching(_STATUS, "a status like '5.1.1'"),
+        "diagnostic": _matching(_REPLY, "a refusal like '550 5.1.1 No such user'"),
+    }
 
-    @model_validator(mode="after")
-    def _check(self) -> Fault:
+    kind: FaultKind
+    share: Share = Share(1)
+    """The share of recipients it affects, from 0 to 1."""
+    domains: tuple[str, ...] = ()
+    """Only recipients in these domains; empty means all."""
+    times: Annotated[int, Meta(ge=0)] | None = None
+    """How many attempts of a message it affects; 0 means all of them."""
+    reply: str = ""
+    at: At = At.RCPT
+    lasts: timedelta = timedelta(minutes=5)
+    delay: timedelta = timedelta(seconds=30)
+    kept: bool = False
+    """Whether the server kept a message although it never answered."""
+    status: str = "5.1.1"
+    diagnostic: str = "550 5.1.1 The account does not exist"
+
+    def __post_init__(self) -> None:
+        """Check the keys together; raise `ValueError`."""
+        Section.__post_init__(self)
         if self.kind is FaultKind.REPLY and not self.reply:
             raise ValueError("a fault of kind 'reply' needs a reply, e.g. reply = '450 4.2.1 Too quickly'")
-        odd = self.model_fields_set - _COMMON - _OF_KIND[self.kind.value]
-        if odd:
-            raise ValueError(
-                f"{', '.join(sorted(odd))}: means nothing to a fault of kind '{self.kind.value}'"
-            )
-        return self
 
     @property
     def tries(self) -> float:
@@ -133,15 +126,17 @@ class Fault(_Table):
         return self.reply or "451 4.7.1 Greylisted, please try again later"
 
 
-class Server(_Table):
+class Server(Section, frozen=True, kw_only=True):
     """`[server]`: the server when nothing goes wrong."""
 
-    reply_time: Annotated[timedelta, NoNegative] = timedelta(0)
-    """How long it thinks about a message."""
+    CHECKS: ClassVar[dict[str, Check]] = {"reply_time": _waited}
+
+    reply_time: timedelta = timedelta(0)
+    """How long the server waits before it answers a message."""
 
 
-class Scenario(_Table):
-    """A whole file. Of several faults that would strike a message, the first of each stage does."""
+class Scenario(Section, frozen=True, kw_only=True):
+    """A whole file. If several faults affect a message, the first one of each stage wins."""
 
     seed: int = 1
     server: Server = Server()
@@ -167,62 +162,44 @@ def read_scenario(path: Path | None = None, *, seed: int | None = None) -> Scena
 
     Raises `SourceError` with `file:line:` for everything that is wrong in it.
     """
-    path = path or shipped("scenarios") / "ordinary-day.toml"
+    file = TomlFile.read(
+        path or shipped("scenarios") / "ordinary-day.toml",
+        SourceError,
+        missing="name a scenario file",
+        remedy=_REMEDY,
+    )
+    tables = file.tables if seed is None else {**file.tables, "seed": seed}
+    if problems := list(_problems(tables)):
+        raise SourceError("\n".join(_explain(problem, file) for problem in problems), remedy=_REMEDY)
+    made: Scenario = convert(tables, Scenario)
+    return made
+
+
+def _problems(tables: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield what is wrong, one problem for each table."""
+    faults = tables.get("faults", [])
+    if isinstance(faults, list):
+        for number, fault in enumerate(faults):
+            yield from _problems_of(fault, Fault, ("faults", str(number)))
+        tables = {name: table for name, table in tables.items() if name != "faults"}
+    yield from _problems_of(tables, Scenario, ())
+
+
+def _problems_of(table: Any, kind: type[Section], keys: tuple[str, ...]) -> Iterator[Problem]:
     try:
-        text = path.read_text(encoding="utf-8")
-        tables: dict[str, Any] = tomllib.loads(text)
-    except UnicodeDecodeError as error:
-        raise SourceError(f"{path}: not UTF-8 ({error.reason})", remedy="save it as UTF-8") from error
-    except tomllib.TOMLDecodeError as error:
-        raise SourceError(_not_toml(str(error), path, text), remedy=_REMEDY) from error
-    except OSError as error:
-        raise SourceError(f"{path}: {error.strerror}", remedy="name a scenario file") from error
-    if seed is not None:
-        tables["seed"] = seed
-    try:
-        return Scenario.model_validate(tables)
-    except ValidationError as error:
-        told = "\n".join(_explain(problem, path, text) for problem in error.errors())
-        raise SourceError(told, remedy=_REMEDY) from error
+        made = convert(table, kind)
+    except msgspec.ValidationError as error:
+        yield explained(keys, error)
+    else:
+        if isinstance(made, Fault):
+            for odd in sorted(set(table) - _COMMON - _OF_KIND[made.kind.value]):
+                yield Problem((*keys, odd), f"it means nothing to a fault of kind '{made.kind.value}'")
 
 
-def _not_toml(said: str, path: Path, text: str) -> str:
-    """Return `file:line: what is wrong` of what the parser says, which puts the place last."""
-    found = re.search(r"line (\d+)", said)
-    line = int(found[1]) if found else len(text.splitlines())
-    reason = said.partition(" (at ")[0]
-    return f"{path}:{line}: {reason[:1].lower()}{reason[1:]}"
-
-
-def _explain(problem: ErrorDetails, path: Path, text: str) -> str:
-    """Return `file:line: what is wrong`, with the nearest key where one is not known."""
-    location = problem["loc"]
-    key = next((part for part in reversed(location) if isinstance(part, str)), "")
-    place = f"{path}:{_line_of(location, text)}"
-    if problem["type"] == "extra_forbidden":
-        tables: dict[str, type[BaseModel]] = {"faults": Fault, "server": Server}
-        table = tables.get(str(location[0]), Scenario)
-        close = difflib.get_close_matches(key, table.model_fields, n=1)
-        known = f"did you mean '{close[0]}'?" if close else f"known here: {', '.join(table.model_fields)}"
-        return f"{place}: unknown key '{key}'; {known}"
-    reason = problem["msg"].removeprefix("Value error, ")
-    return f"{place}: '{key}': {reason[:1].lower()}{reason[1:]}"
-
-
-def _line_of(location: tuple[int | str, ...], text: str) -> int:
-    """Return the line of a key, or of the table that should have it; the first when neither is found."""
-    table, number = str(location[0]), location[1] if len(location) > 1 else None
-    last = next((part for part in reversed(location) if isinstance(part, str)), "")
-    in_table, seen, best = "", -1, 1
-    for line_number, line in enumerate(text.splitlines(), 1):
-        if header := re.match(r"\s*\[+\s*([\w.-]+)\s*\]+", line):
-            in_table = header[1]
-            seen += in_table == table
-            found = in_table == table and (not isinstance(number, int) or seen == number)
-            best = line_number if found else best
-            continue
-        here = in_table == table and (not isinstance(number, int) or seen == number)
-        assigned = re.match(r"\s*([\w-]+)\s*=", line)
-        if assigned and assigned[1] == last and (here or (not in_table and last == table)):
-            return line_number
-    return best
+def _explain(problem: Problem, file: TomlFile) -> str:
+    place = f"{file.path}:{file.line_of(problem.keys)}"
+    names = [key for key in problem.keys if not key.isdecimal()]
+    if problem.unknown:
+        table = {"faults": Fault, "server": Server}.get(names[0], Scenario)
+        return f"{place}: unknown key '{names[-1]}'{did_you_mean(names[-1], keys_of(table))}"
+    return f"{place}: '{names[-1]}': {problem.reason}"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import insert
 
-from mailer.config import Settings, load
+from mailer.config import Settings, load, section
 from mailer.database.models import SubscriberTag
 from mailer.database.session import Database
 from mailer.delivery.sender import Ending
@@ -40,7 +40,7 @@ def play(
     subscribe(database, people)
     folder = tmp_path / "rehearsal"
     folder.mkdir()
-    scenario = Scenario.model_validate({"faults": faults, "server": server})
+    scenario = section(Scenario, {"faults": faults, "server": server})
     with Database("sqlite:///rehearsal.db", folder=folder) as copy:
         rehearsed, _ = rehearse(
             settings(tmp_path, more),

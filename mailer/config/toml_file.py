@@ -1,0 +1,166 @@
+"""TOML files that people write: every error names the file, the line and what would be right."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NamedTuple, TypeVar
+
+import msgspec
+
+from mailer.config.values import FORMS, FieldError, Section, Share, parse_share
+from mailer.errors import MailerError
+
+Kind = TypeVar("Kind")
+
+
+@dataclass(frozen=True, slots=True)
+class TomlFile:
+    """A TOML file as it was read: its tables, and its text for the line numbers."""
+
+    path: Path
+    text: str
+    tables: dict[str, Any]
+
+    @classmethod
+    def read(cls, path: Path, error: type[MailerError], *, missing: str, remedy: str) -> TomlFile:
+        """Read and parse a file.
+
+        Raises `error` with file and line, and `missing` as the remedy where there is no such file.
+        """
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+            return cls(path, text, tomllib.loads(text))
+        except FileNotFoundError as problem:
+            raise error(f"{path}: no such file", remedy=missing) from problem
+        except UnicodeDecodeError as problem:
+            raise error(f"{path}: not UTF-8 ({problem.reason})", remedy="save it as UTF-8") from problem
+        except tomllib.TOMLDecodeError as problem:
+            raise error(f"{path}:{_syntax_error(str(problem), text)}", remedy=remedy) from problem
+        except (RecursionError, ValueError) as problem:
+            raise error(f"{path}: nested too deeply, or a number too long", remedy=remedy) from problem
+        except OSError as problem:
+            raise error(f"{path}: {problem.strerror}", remedy="check the file's permissions") from problem
+
+    def line_of(self, keys: Sequence[str]) -> int:
+        """Return the line of a key, or of its table, or 1. Places in arrays of tables are numbers."""
+        table: list[str] = []
+        tables = dict[tuple[str, ...], int]()
+        best, best_depth = 1, 0
+        for number, line in enumerate(self.text.splitlines(), 1):
+            if header := _HEADER.match(line):
+                table = _parts(header[2])
+                if header[1] == "[[":
+                    name = tuple(table)
+                    tables[name] = tables.get(name, -1) + 1
+                    table.append(str(tables[name]))
+                found = table
+            elif assignment := _ASSIGNMENT.match(line):
+                found = table + _parts(assignment[1])
+            else:
+                continue
+            if found == list(keys[: len(found)]) and len(found) > best_depth:
+                best, best_depth = number, len(found)
+        return best
+
+
+_HEADER: Final = re.compile(r"\s*(\[\[?)([^\]]+)\]")
+_ASSIGNMENT: Final = re.compile(r"\s*([\w.\"'-]+)\s*=")
+
+
+def _parts(dotted: str) -> list[str]:
+    return [part.strip().strip("\"'") for part in dotted.split(".")]
+
+
+def _syntax_error(said: str, text: str) -> str:
+    """Return `line: what is wrong`; the parser puts the line last."""
+    found = re.search(r"line (\d+)", said)
+    line = int(found[1]) if found else max(len(text.splitlines()), 1)
+    return f"{line}: {lower_first(said.partition(' (at ')[0])}"
+
+
+def lower_first(text: str) -> str:
+    """Return a text with its first letter in lower case, to continue a sentence."""
+    return f"{text[:1].lower()}{text[1:]}"
+
+
+class Problem(NamedTuple):
+    """A value that is wrong, and why; with `unknown` there is no such key."""
+
+    keys: tuple[str, ...]
+    reason: str
+    unknown: bool = False
+
+
+def convert(value: Any, kind: Any) -> Any:
+    """Return what a TOML value means; raise `msgspec.ValidationError`."""
+    return msgspec.convert(value, kind, strict=False, dec_hook=_from_toml)
+
+
+def section(kind: type[Kind], table: Mapping[str, Any]) -> Kind:
+    """Return one section from its keys as TOML has them; raise `ValueError` for a wrong value."""
+    made: Kind = convert(table, kind)
+    return made
+
+
+def _from_toml(kind: type[Any], value: Any) -> Any:
+    if kind is Share:
+        number = parse_share(value)
+        if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 <= number <= 1:
+            raise ValueError("it must be from 0 to 1, or a share like '2%'")
+        return Share(number)
+    if not isinstance(value, str):
+        raise ValueError(f"expected a text, got {type(value).__name__}")
+    return kind(value)
+
+
+def explained(prefix: tuple[str, ...], error: msgspec.ValidationError) -> Problem:
+    """Return what msgspec found wrong, in our words and with the key that it names."""
+    said, _, path = str(error).partition(" - at `")
+    keys = (*prefix, *_STEP.findall(path))
+    if isinstance(error.__cause__, FieldError):
+        keys = (*keys, *error.__cause__.keys)
+    if found := _ABOUT_KEY.fullmatch(said):
+        keys = (*keys, found[2])
+        if found[1] == "contains unknown":
+            return Problem(keys, "", unknown=True)
+        said = "it is missing"
+    if found := _ABOUT_FORM.fullmatch(said):
+        said = f"expected {FORMS[found[1].replace(_DOUBLED, _SINGLE)]}"
+    for kind, word in _WORDS.items():
+        said = said.replace(f"`{kind}`", word)
+    return Problem(keys, lower_first(said))
+
+
+_WORDS: Final = {
+    "object": "a table",
+    "array": "a list",
+    "str": "a text",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "null": "nothing",
+    "duration": "a duration such as PT30M",
+}
+_STEP: Final = re.compile(r"[.\[]([\w-]+)")
+_ABOUT_KEY: Final = re.compile(r"Object (contains unknown|missing required) field `(.*)`")
+_ABOUT_FORM: Final = re.compile(r"Expected `str` matching regex '(.*)'")
+# msgspec prints the pattern as Python would, with doubled backslashes.
+_DOUBLED, _SINGLE = "\\\\", "\\"
+
+
+def keys_of(kind: Any) -> dict[str, Any]:
+    """Return the keys of a section and the type of each; nothing for what is no section."""
+    if not (isinstance(kind, type) and issubclass(kind, Section)):
+        return {}
+    return {field.name: field.type for field in msgspec.structs.fields(kind)}
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return the end of a message about an unknown word: the nearest known one, or all of them."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean '{close[0]}'?" if close else f"; known here: {', '.join(sorted(known))}"
