@@ -67,6 +67,7 @@ def build_edition(
     below `public_url`, and messages leave them out. `raw_html` lets the author's HTML through an
     allow-list instead of showing it as text. Raises `SourceError` with file and line.
     """
+    newsletter = replace(newsletter, language=issue.language or newsletter.language)
     frame = Frame(
         "issue",
         newsletter,
@@ -228,12 +229,18 @@ def _html(frame: Frame, values: Mapping[str, Any], body: str) -> str:
         **values,
         "brand": frame.brand,
         "colour": colour,
+        **_sides(frame.direction),
         "body": markup(BODY),
         "public_url": frame.public_url,
         "track_opens": frame.track_opens,
     }
     name = f"{frame.name}.mjml.j2"
-    look = {"newsletter": frame.newsletter, "brand": frame.brand, "colour": colour}
+    look = {
+        "newsletter": frame.newsletter,
+        "brand": frame.brand,
+        "colour": colour,
+        **_sides(frame.direction),
+    }
     inline_css, head_css = (frame.templates.render(css, look) for css in ("inline.css.j2", "head.css.j2"))
     return document(
         frame.templates.render(name, values),
@@ -244,6 +251,12 @@ def _html(frame: Frame, values: Mapping[str, Any], body: str) -> str:
         str(frame.templates.directory / name),
         locate=frame.templates.locate(name, values),
     )
+
+
+def _sides(direction: str) -> dict[str, str]:
+    """Return the direction, and the side at which lines start and end."""
+    start, end = ("right", "left") if direction == "rtl" else ("left", "right")
+    return {"direction": direction, "start": start, "end": end}
 
 
 def _text(frame: Frame, values: Mapping[str, Any], tokens: list[Token], slots: Slots) -> str:

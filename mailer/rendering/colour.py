@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import re
 from typing import Final
 
 READABLE: Final = 4.5
@@ -44,3 +45,26 @@ def mixed(one: str, other: str, share: float) -> str:
     pairs = zip(_channels(one), _channels(other), strict=True)
     red, green, blue = (round((a * share + b * (1 - share)) * 255) for a, b in pairs)
     return f"#{red:02x}{green:02x}{blue:02x}"
+
+
+def colour_of(value: str) -> str | None:
+    """Return a CSS colour as `#rrggbb`, or None for anything else and for what is see-through.
+
+    A translucent colour is mixed with white.
+    """
+    value = value.strip().lower()
+    if found := _RGB.fullmatch(value):
+        colour = "#" + "".join(f"{min(int(part), 255):02x}" for part in found.groups()[:3])
+        alpha = min(float(found[4]), 1.0) if found[4] else 1.0
+        return mixed(colour, "#ffffff", alpha) if alpha else None
+    # Pillow knows the names of CSS; loaded for issues with colours of their own.
+    from PIL import ImageColor
+
+    try:
+        red, green, blue, *_ = ImageColor.getrgb(value)
+    except ValueError:
+        return None
+    return f"#{red:02x}{green:02x}{blue:02x}"
+
+
+_RGB: Final = re.compile(r"rgba?\(\s*(\d+)[\s,]+(\d+)[\s,]+(\d+)(?:[\s,/]+([01]?\.?\d+))?\s*\)")

@@ -16,11 +16,13 @@ from mailer.config import Brand, Newsletter
 from mailer.errors import SourceError
 from mailer.rendering.edition import InlineImage
 from mailer.rendering.html.images import MAX_WIDTH, Picture, prepared
+from mailer.rendering.html.own_colours import with_marked_colours
 from mailer.rendering.html.palette import palette
 from mailer.rendering.html.renderer import markup, render_html
 from mailer.rendering.source import Issue
 from mailer.rendering.source.raw_html import Held, cleaned
 from mailer.rendering.templates import Templates
+from mailer.rendering.templating.filters import direction_of
 from mailer.rendering.templating.slots import SLOT, Slots
 
 _INSIDE: Final = "xcontentgoeshere"
@@ -39,6 +41,11 @@ class Frame:
     public_url: str
     publish_images: bool
     raw_html: bool
+
+    @property
+    def direction(self) -> str:
+        """`ltr` or `rtl`, by the newsletter's language."""
+        return direction_of(self.newsletter.language)
 
 
 @dataclass(slots=True)
@@ -60,6 +67,7 @@ class MailBody:
         body = render_html(tokens, self)
         if has_html(tokens):
             body = cleaned(body, self.address, str(self.issue.path))
+            body = with_marked_colours(body, palette(self.frame.brand)["dark_surface"])
         return self._held.restored(body) if self.frame.raw_html else body
 
     def link(self, href: str) -> str:
@@ -89,14 +97,26 @@ class MailBody:
     def picture(self, token: Token) -> tuple[Picture, InlineImage | None]:
         """Return an image's address and size, and its content if it is a local file."""
         source = str(token.attrGet("src") or "")
-        width, height = (_whole(token.attrGet(key)) for key in ("width", "height"))
+        width, height = (self._size(token, key) for key in ("width", "height"))
         if re.match(r"(?i)https?:|cid:", source) or SLOT.search(source):
-            return Picture(self.address(source), min(width or MAX_WIDTH, MAX_WIDTH), height), None
+            return Picture(self.address(source), min(width, MAX_WIDTH) if width else None, height), None
         if (source, width) not in self._found:
             place = place_of(self.issue, source)
             found = prepared(source, self.image_root, self.issue.path.parent, width, place)
             self._found[source, width] = found
         return self._found[source, width]
+
+    def _size(self, token: Token, key: str) -> int | None:
+        """Return a width or height in pixels; raise `SourceError` for anything else."""
+        value = token.attrGet(key)
+        if value is None:
+            return None
+        if found := re.fullmatch(r"([1-9][0-9]{0,3})(px)?", str(value)):
+            return int(found[1])
+        place = place_of(self.issue, f"{key}={value}")
+        raise SourceError(
+            f"{place}: an image cannot have {key}={value}", remedy=f"give it in pixels: {{{key}=200}}"
+        )
 
     def button(self, href: str, label: str, quiet: bool) -> str:
         """Return a button, by its template."""
@@ -105,6 +125,10 @@ class MailBody:
     def piece(self, name: str, **values: object) -> str:
         """Return `partials/NAME.html.j2`, filled."""
         return self._hold(self._filled(name, values))
+
+    def label(self, heading: str) -> str:
+        """Return a column's heading, repeated in a cell of a table whose rows stack on phones."""
+        return self.piece("table_label", heading=heading)
 
     def around(self, name: str, **values: object) -> tuple[str, str]:
         """Return what `partials/NAME.html.j2` puts before and after `{{ content }}`."""
@@ -126,6 +150,7 @@ class MailBody:
 
     def _filled(self, name: str, values: dict[str, object]) -> str:
         surroundings = {
+            "direction": self.frame.direction,
             "colour": palette(self.frame.brand),
             "brand": self.frame.brand,
             "newsletter": self.frame.newsletter,
@@ -158,7 +183,8 @@ class PageBody:
         """Return a figure, or an image within a line, published under the name of its content."""
         picture, image = self.mail.picture(token)
         source = published_at(self.mail.issue.slug, image) if image is not None else picture.src
-        size = f' width="{picture.width}"' + (f' height="{picture.height}"' if picture.height else "")
+        sizes = (("width", picture.width), ("height", picture.height))
+        size = "".join(f' {name}="{pixels}"' for name, pixels in sizes if pixels)
         shown = f'<img src="{escape(source)}" alt="{escape(token.content)}"{size} loading="lazy">'
         caption = str(token.attrGet("title") or "")
         if not alone and not caption:
@@ -178,14 +204,19 @@ class PageBody:
             return self._held.hold("<hr>\n")
         if name == "code":
             code = Markup.escape(values["code"])
-            return self._held.hold(f'<pre tabindex="0"><code>{code}</code></pre>\n')
+            return self._held.hold(f'<pre tabindex="0" dir="ltr"><code>{code}</code></pre>\n')
         number = values["number"]
         return self._held.hold(f'<sup><a href="#note-{number}" id="mark-{number}">{number}</a></sup>')
+
+    def label(self, heading: str) -> str:
+        """Return nothing: on the web a wide table scrolls."""
+        return ""
 
     def around(self, name: str, **values: object) -> tuple[str, str]:
         """Return what stands before and after a block."""
         before, after = _BLOCKS[name]
         shown = {key: escape(str(value)) for key, value in values.items()}
+        shown["direction"] = f' dir="{shown["block_direction"]}"' if shown.get("block_direction") else ""
         label = shown.get("who") or shown.get("title")
         said = f'<p class="who">{label}</p>\n' if label else ""
         before, after = before.format(**shown, said=said), after.format(**shown)
@@ -195,8 +226,8 @@ class PageBody:
 
 
 _BLOCKS: Final = {
-    "quote": ("<blockquote>\n", "</blockquote>\n"),
-    "table": ('<div class="scroll" tabindex="0"><table>\n', "</table></div>\n"),
+    "quote": ("<blockquote{direction}>\n", "</blockquote>\n"),
+    "table": ('<div class="scroll" tabindex="0"><table{direction}>\n', "</table></div>\n"),
     "callout": ('<aside class="{kind}">{said}', "</aside>\n"),
     "question": ('<section class="question">{said}', "</section>\n"),
     "answer": ('<section class="answer">{said}', "</section>\n"),
@@ -241,7 +272,3 @@ def url_slots(href: str, slots: Slots, place: str) -> str:
                 )
             href = href[: word.end() - 1] + "u" + href[word.end() :]
     return href
-
-
-def _whole(value: object) -> int | None:
-    return int(value) if isinstance(value, str) and re.fullmatch(r"[1-9][0-9]{0,3}", value) else None

@@ -28,17 +28,19 @@ class Picture:
     """What an `<img>` needs: its address and its size in CSS pixels."""
 
     src: str
-    width: int
+    width: int | None
+    """None for an image on the web whose author gives none: it keeps its own."""
     height: int | None
 
 
 def prepared(
     source: str, root: Path, beside: Path, width: int | None, place: str
 ) -> tuple[Picture, InlineImage]:
-    """Return the image at `source` (relative to `beside`, inside `root`) re-encoded for mail.
+    """Return the image at `source` (relative to `beside`, inside `root`) encoded for email.
 
-    Shrunk to twice the width at which it is shown, turned as its EXIF says, all metadata gone.
-    PNG and GIF come out as PNG, everything else as JPEG. Raises `SourceError` at `place`.
+    It is scaled to at most twice the width at which it is shown, turned as its EXIF says, converted to sRGB,
+    and loses its metadata. Photographs come out as JPEG, drawings and transparent images as PNG,
+    animations as GIF. Raises `SourceError` at `place`.
     """
     from PIL import Image
 
@@ -49,10 +51,14 @@ def prepared(
         raise SourceError(f"{place}: {source}: {error.strerror}", remedy="check the file's name") from error
     picture = _opened(content, source, place)
     shown = min(width or picture.width, MAX_WIDTH, picture.width)
-    if picture.width > 2 * shown:
-        height = max(1, round(picture.height * 2 * shown / picture.width))
-        picture = picture.resize((2 * shown, height), Image.Resampling.LANCZOS)
-    encoded, media_type = _encoded(picture)
+    largest = (2 * shown, max(1, round(picture.height * 2 * shown / picture.width)))
+    if getattr(picture, "n_frames", 1) > 1:
+        encoded, media_type = _animation(picture, content, largest, f"{place}: '{source}'"), "image/gif"
+    else:
+        picture = _converted(picture)
+        if picture.width > largest[0]:
+            picture = picture.resize(largest, Image.Resampling.LANCZOS)
+        encoded, media_type = _encoded(picture)
     content_id = f"{sha256(encoded).hexdigest()[:20]}@images.invalid"
     height = max(1, round(picture.height * shown / picture.width))
     return Picture(f"cid:{content_id}", shown, height), InlineImage(content_id, media_type, encoded)
@@ -84,7 +90,7 @@ def _opened(content: bytes, source: str, place: str) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            picture = Image.open(io.BytesIO(content), formats=("PNG", "JPEG", "GIF", "WEBP"))
+            picture = Image.open(io.BytesIO(content), formats=("PNG", "JPEG", "GIF", "WEBP", "AVIF"))
             if picture.width * picture.height > MAX_PIXELS:
                 raise SourceError(
                     f"{place}: '{source}' has more than {MAX_PIXELS // 1_000_000} million pixels",
@@ -98,15 +104,88 @@ def _opened(content: bytes, source: str, place: str) -> Image.Image:
         ) from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise SourceError(
-            f"{place}: '{source}' cannot be read as PNG, JPEG, GIF or WebP", remedy="save it anew"
+            f"{place}: '{source}' cannot be read as PNG, JPEG, GIF, WebP or AVIF",
+            remedy="save it again in one of these formats",
         ) from error
-    return ImageOps.exif_transpose(picture)
+    return picture if getattr(picture, "n_frames", 1) > 1 else ImageOps.exif_transpose(picture)
+
+
+def _converted(picture: Image.Image) -> Image.Image:
+    """Return a picture in 8-bit sRGB, with or without transparency."""
+    if picture.mode.startswith(("I", "F")):
+        picture = _eight_bits(picture)
+    transparent = picture.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in picture.info
+    profile = picture.info.get("icc_profile")
+    alpha = picture.convert("RGBA").getchannel("A") if transparent else None
+    if picture.mode not in ("RGB", "CMYK", "LAB"):
+        picture = picture.convert("RGB")
+    if profile:
+        picture = _in_srgb(picture, profile)
+    picture = picture.convert("RGB")
+    if alpha is not None:
+        picture.putalpha(alpha)
+    return picture
+
+
+def _eight_bits(picture: Image.Image) -> Image.Image:
+    """Return a grey picture of 16 bits or more in 8: by its range, since the mode does not tell the depth."""
+    lowest, highest = (float(value) for value in picture.getextrema())  # type: ignore[arg-type]
+    scale = 1.0 if lowest >= 0 and highest <= 255 and picture.mode == "I" else 255 / 65535
+    if picture.mode == "F":
+        scale = 255 / highest if highest > 0 else 1.0
+    return picture.convert("F").point(lambda value: value * scale + 0.5).convert("L")
+
+
+def _in_srgb(picture: Image.Image, profile: bytes) -> Image.Image:
+    """Return a picture of another colour space in sRGB; one with a profile that is damaged, as it is."""
+    from PIL import ImageCms
+
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        converted = ImageCms.profileToProfile(
+            picture, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
+        )
+    except (ImageCms.PyCMSError, OSError):
+        return picture
+    return converted if converted is not None else picture
+
+
+def _animation(picture: Image.Image, content: bytes, largest: tuple[int, int], name: str) -> bytes:
+    """Return an animation as GIF; one that is a GIF already and not too large stays as it is."""
+    from PIL import Image, ImageSequence
+
+    frames = int(getattr(picture, "n_frames", 1))
+    if picture.width * picture.height * frames > MAX_PIXELS:
+        raise SourceError(
+            f"{name} has more than {MAX_PIXELS // 1_000_000} million pixels in all its frames",
+            remedy="make it smaller or shorter",
+        )
+    if picture.format == "GIF" and picture.width <= largest[0]:
+        return content
+    pictures, milliseconds = [], []
+    for frame in ImageSequence.Iterator(picture):
+        drawn = _converted(frame.copy())
+        pictures.append(
+            drawn.resize(largest, Image.Resampling.LANCZOS) if drawn.width > largest[0] else drawn
+        )
+        milliseconds.append(int(frame.info.get("duration", 100)) or 100)
+    out = io.BytesIO()
+    pictures[0].save(
+        out, "GIF", save_all=True, append_images=pictures[1:], duration=milliseconds,
+        loop=int(picture.info.get("loop", 0)), disposal=2,
+    )  # fmt: skip
+    return out.getvalue()
 
 
 def _encoded(picture: Image.Image) -> tuple[bytes, str]:
+    """Return a picture as PNG if it is transparent or has few colours, else as JPEG."""
     out = io.BytesIO()
-    if picture.mode in ("P", "LA", "RGBA", "PA", "1") or "transparency" in picture.info:
-        picture.convert("RGBA").save(out, "PNG", optimize=True)
+    if picture.mode == "RGBA" or picture.getcolors(_DRAWING_COLOURS) is not None:
+        picture.save(out, "PNG", optimize=True)
         return out.getvalue(), "image/png"
-    picture.convert("RGB").save(out, "JPEG", quality=_JPEG_QUALITY, optimize=True, progressive=True)
+    picture.save(out, "JPEG", quality=_JPEG_QUALITY, optimize=True, progressive=True)
     return out.getvalue(), "image/jpeg"
+
+
+# A photograph has more; JPEG would smear the edges of a drawing.
+_DRAWING_COLOURS: Final = 256

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
+from dataclasses import dataclass, field
 from html import escape
+from itertools import count
 from types import MethodType
 from typing import Any, Final, Protocol, cast
 
@@ -14,6 +16,7 @@ from markdown_it.token import Token
 from markdown_it.utils import OptionsDict
 from markupsafe import Markup
 
+from mailer.rendering.html.tables import Shape, shape_of
 from mailer.rendering.source.markdown import (
     CALL_OUTS,
     VOICES,
@@ -30,10 +33,10 @@ _MAX_HIGHLIGHTED_CHARACTERS: Final = 20_000
 
 
 class Drawing(Protocol):
-    """What the renderer asks of who builds a mail or a page: where things lead, and how they look."""
+    """How an email or a page draws the parts of a body."""
 
     def link(self, href: str) -> str:
-        """Return the destination in the HTML of one as written: tracked, or slots made URL-safe."""
+        """Return where a link leads in the HTML: tracked, or with its slots made safe for an address."""
 
     def image(self, token: Token, *, alone: bool) -> str:
         """Return the HTML of an image that stands alone, or within a line of text."""
@@ -44,8 +47,11 @@ class Drawing(Protocol):
     def piece(self, name: str, **values: object) -> str:
         """Return the HTML of `divider`, `code` or `footnote_mark`."""
 
+    def label(self, heading: str) -> str:
+        """Return the HTML that repeats a column's heading in a cell, for tables that stack; or nothing."""
+
     def around(self, name: str, **values: object) -> tuple[str, str]:
-        """Return what stands before and after a block.
+        """Return the HTML before and after a block.
 
         The blocks are `quote`, `table`, `callout`, `question`, `answer`, `footnotes`, `footnote`.
         """
@@ -53,7 +59,7 @@ class Drawing(Protocol):
 
 def render_html(tokens: Sequence[Token], drawing: Drawing) -> str:
     """Return the body's HTML: a fragment, tokens of `slots` still in it."""
-    return str(_RENDERER.render(tokens, _OPTIONS, {"drawing": drawing, "open": []}))
+    return str(_RENDERER.render(tokens, _OPTIONS, {"drawing": drawing, "open": [], "tables": []}))
 
 
 Env = MutableMapping[str, Any]
@@ -67,7 +73,7 @@ class _BodyRenderer(RendererHTML):
         for kind in (*CALL_OUTS, *VOICES):
             self.rules[f"container_{kind}_open"] = cast(MethodType, self.container_open)
             self.rules[f"container_{kind}_close"] = cast(MethodType, self.block_close)
-        for rule in ("footnote_block_close", "footnote_close", "table_close", "blockquote_close"):
+        for rule in ("footnote_block_close", "footnote_close", "blockquote_close"):
             self.rules[rule] = cast(MethodType, self.block_close)
 
     def softbreak(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env) -> str:
@@ -77,13 +83,13 @@ class _BodyRenderer(RendererHTML):
         return "<br>"
 
     def heading_open(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env) -> str:
-        return f"<{tokens[idx].tag}>"
+        return f"<{tokens[idx].tag}{_direction(tokens[idx])}>"
 
     def paragraph_open(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env) -> str:
         token = tokens[idx]
         if token.hidden or _stands_alone(tokens[idx + 1]):
             return ""
-        return f"<p{_class(token)}>"
+        return f"<p{_class(token)}{_direction(token)}>"
 
     def paragraph_close(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env) -> str:
         if tokens[idx].hidden:
@@ -97,7 +103,9 @@ class _BodyRenderer(RendererHTML):
         href = drawing.link(str(token.attrGet("href") or ""))
         title = token.attrGet("title")
         shown = f' title="{escape(str(title))}"' if title else ""
-        return f'<a href="{escape(href)}"{shown}{_class(token)}>'
+        # An address reads from left to right in any language.
+        bare = ' dir="ltr"' if token.markup == "autolink" or token.info == "auto" else ""
+        return f'<a href="{escape(href)}"{shown}{_class(token)}{bare}>'
 
     def renderInline(self, tokens: Sequence[Token], options: OptionsDict, env: Env) -> str:  # noqa: N802
         drawing: Drawing = env["drawing"]
@@ -119,22 +127,55 @@ class _BodyRenderer(RendererHTML):
 
     def fence(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env) -> str:
         token = tokens[idx]
-        return self._piece(env, "code", code=markup(highlighted(token.content, token.info)))
+        return self._code(env, highlighted(token.content, token.info))
 
     def code_block(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env) -> str:
-        return self._piece(env, "code", code=tokens[idx].content)
+        return self._code(env, escape(tokens[idx].content))
+
+    @classmethod
+    def _code(cls, env: Env, html: str) -> str:
+        lines = [markup(line) for line in html.rstrip("\n").splitlines(keepends=True)]
+        return cls._piece(env, "code", code=markup(html), lines=lines)
 
     def code_inline(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env) -> str:
-        return f"<code>{escape(tokens[idx].content)}</code>"
+        return f'<code dir="ltr">{escape(tokens[idx].content)}</code>'
 
     def hr(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env) -> str:
         return self._piece(env, "divider")
 
     def table_open(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env) -> str:
-        return self._open(env, "table")
+        depth, end = 1, idx
+        while depth:
+            end += 1
+            depth += {"table_open": 1, "table_close": -1}.get(tokens[end].type, 0)
+        shape = shape_of(tokens[idx : end + 1])
+        env["tables"].append(_Table(shape))
+        return self._open(env, "table", look=shape.look, block_direction=_dir(tokens[idx]))
+
+    def table_close(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env) -> str:
+        env["tables"].pop()
+        return self.block_close(tokens, idx, options, env)
+
+    def th_open(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env) -> str:
+        return self._cell(tokens[idx], env)
+
+    def td_open(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env) -> str:
+        return self._cell(tokens[idx], env)
+
+    @staticmethod
+    def _cell(token: Token, env: Env) -> str:
+        table: _Table = env["tables"][-1]
+        number, shape = next(table.cells), table.shape
+        name = ' class="amount"' if number in shape.amounts else ""
+        name = ' class="long"' if number in shape.long else name
+        style = f' style="{escape(str(token.attrGet("style")))}"' if token.attrGet("style") else ""
+        drawing: Drawing = env["drawing"]
+        heading = shape.headings[number % len(shape.headings)]
+        label = drawing.label(heading) if shape.stacks and token.tag == "td" and heading else ""
+        return f"<{token.tag}{name}{style}>{label}"
 
     def blockquote_open(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env) -> str:
-        return self._open(env, "quote")
+        return self._open(env, "quote", block_direction=_dir(tokens[idx]))
 
     def slot_line(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env) -> str:
         return "".join(f"<!--{word}-->" for word in SLOT.findall(tokens[idx].content))
@@ -172,9 +213,27 @@ class _BodyRenderer(RendererHTML):
         return opening
 
 
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """A table that is being drawn, and the number of its next cell."""
+
+    shape: Shape
+    cells: Iterator[int] = field(default_factory=count)
+
+
 def markup(html: str) -> Markup:
     """Return `html`, which this room made, as something that templates do not escape."""
     return Markup(html)  # noqa: S704 - escaped by the renderer
+
+
+def _dir(token: Token) -> str:
+    value = str(token.attrGet("dir") or "")
+    return value if value in ("ltr", "rtl", "auto") else ""
+
+
+def _direction(token: Token) -> str:
+    value = _dir(token)
+    return f' dir="{value}"' if value else ""
 
 
 def _class(token: Token) -> str:

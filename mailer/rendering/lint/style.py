@@ -8,7 +8,7 @@ from typing import Final
 
 from lxml import etree
 
-from mailer.rendering.colour import READABLE, contrast, mixed
+from mailer.rendering.colour import READABLE, colour_of, contrast
 from mailer.rendering.lint.findings import Finding
 from mailer.rendering.lint.mail import Mail
 from mailer.rendering.lint.support import unsupported
@@ -32,11 +32,6 @@ _ACTIVE: Final = frozenset(
     ]
 )
 _ROOT_FONT_PIXELS: Final = 16.0
-_NAMED: Final = {
-    "black": "#000000", "white": "#ffffff", "gray": "#808080", "grey": "#808080", "silver": "#c0c0c0",
-    "red": "#ff0000", "green": "#008000", "blue": "#0000ff", "yellow": "#ffff00", "navy": "#000080",
-    "maroon": "#800000", "purple": "#800080", "teal": "#008080", "olive": "#808000", "orange": "#ffa500",
-}  # fmt: skip
 
 
 def active_content(mail: Mail) -> Iterator[Finding]:
@@ -129,22 +124,6 @@ def declarations(element: etree._Element) -> dict[str, str]:
         if colon:
             out[name.strip().lower()] = re.sub(r"\s*!important", "", value.strip(), flags=re.IGNORECASE)
     return out
-
-
-def colour_of(value: str) -> str | None:
-    """Return a CSS colour as `#rrggbb`, or None for what is not one (or see-through)."""
-    value = value.strip().lower()
-    value = _NAMED.get(value, value)
-    if re.fullmatch(r"#[0-9a-f]{3}", value):
-        value = "#" + "".join(2 * digit for digit in value[1:])
-    if re.fullmatch(r"#[0-9a-f]{6}", value):
-        return value
-    if found := re.fullmatch(r"rgba?\(\s*(\d+)[\s,]+(\d+)[\s,]+(\d+)(?:[\s,/]+([01]?\.?\d+))?\s*\)", value):
-        if found[4] is not None and float(found[4]) == 0:
-            return None
-        colour = "#" + "".join(f"{min(int(part), 255):02x}" for part in found.groups()[:3])
-        return mixed(colour, "#ffffff", min(float(found[4]), 1.0)) if found[4] else colour
-    return None
 
 
 def _colours(element: etree._Element) -> tuple[str, str]:

@@ -35,6 +35,8 @@ class Issue:
     date: datetime.date | None
     number: int | None
     tags: tuple[str, ...]
+    language: str
+    """BCP 47; empty for the newsletter's own."""
     lint_ignores: tuple[tuple[str, str], ...]
     """Lint checks that the author has waived for this issue, each with the reason (as written)."""
     body: str
@@ -96,6 +98,7 @@ def parse_issue(text: str, path: Path) -> Issue:
         date=reader.date("date"),
         number=reader.number("number"),
         tags=reader.tags("tags"),
+        language=reader.language("language"),
         lint_ignores=reader.lint_ignores("lint"),
         body=body,
         body_line=body_line,
@@ -114,6 +117,7 @@ _KEYS: Final = (
     "date",
     "number",
     "tags",
+    "language",
     "lint",
 )
 
@@ -233,6 +237,12 @@ class _Reader:
         if not isinstance(value, list) or not all(isinstance(tag, str) for tag in value):
             raise self._wrong(key, value, f"write a list of words: {key}: [one, two]")
         return tuple(value)
+
+    def language(self, key: str) -> str:
+        language = self.text(key)
+        if language and not re.fullmatch(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*", language):
+            raise self._wrong(key, language, "write a language tag, as in language: he")
+        return language
 
     def lint_ignores(self, key: str) -> tuple[tuple[str, str], ...]:
         value = self.values.get(key)

@@ -10,7 +10,7 @@ from markdown_it import MarkdownIt
 from markdown_it.rules_block import StateBlock
 from markdown_it.rules_core import StateCore
 from markdown_it.token import Token
-from mdit_py_plugins.attrs import attrs_plugin
+from mdit_py_plugins.attrs import attrs_block_plugin, attrs_plugin
 from mdit_py_plugins.container import container_plugin
 from mdit_py_plugins.footnote import footnote_plugin
 from mdit_py_plugins.gfm_autolink import gfm_autolink_plugin
@@ -25,7 +25,8 @@ MAX_NESTING: Final = 50
 MAX_EMPHASIS: Final = 30
 CALL_OUTS: Final = ("note", "tip", "warning")
 VOICES: Final = ("question", "answer")
-_ATTRIBUTES: Final = ("class", "width", "height", "alt", "title")
+_ATTRIBUTES: Final = ("class", "width", "height", "alt", "title", "dir", "lang")
+_BLOCK_ATTRIBUTES: Final = ("dir", "lang")
 
 
 def parse_markdown(source: str, *, raw_html: bool = False, step: Step = lambda word: 0) -> list[Token]:
@@ -180,6 +181,7 @@ def _make(*, html: bool) -> MarkdownIt:
     markdown = MarkdownIt("commonmark", {"html": html, "maxNesting": MAX_NESTING})
     markdown.enable(["table", "strikethrough"])
     markdown.use(footnote_plugin).use(attrs_plugin, allowed=_ATTRIBUTES)
+    markdown.use(attrs_block_plugin, allowed=_BLOCK_ATTRIBUTES)
     for kind in (*CALL_OUTS, *VOICES):
         markdown.use(container_plugin, kind)
     markdown.block.ruler.before(

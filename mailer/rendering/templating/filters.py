@@ -52,6 +52,11 @@ def by_language(language: str) -> dict[str, Callable[..., str]]:
     }
 
 
+def direction_of(language: str) -> str:
+    """Return `ltr` or `rtl`, as HTML's `dir` has it, for a language (BCP 47)."""
+    return "rtl" if locale_of(language).character_order == "right-to-left" else "ltr"
+
+
 def wrong_argument(name: str, arguments: list[object]) -> str | None:
     """Return what is wrong with the constant arguments of a filter, or None."""
     if name == "date" and any(argument not in DATE_FORMATS for argument in arguments):
