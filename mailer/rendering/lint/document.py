@@ -33,7 +33,7 @@ def unresolved_template(mail: Mail) -> Iterator[Finding]:
     if found := _TEMPLATE.search(subject):
         yield mail.finding("unresolved-template", f"the subject reads '{found[0]}'", key="subject")
     seen: set[str] = set()
-    for text in _outside_code(mail):
+    for text in outside_code(mail):
         for found in _TEMPLATE.finditer(text):
             if found[0] not in seen:
                 seen.add(found[0])
@@ -48,7 +48,7 @@ def escape_residue(mail: Mail) -> Iterator[Finding]:
             if '"' in name or "\\" in name or _RESIDUE.search(value):
                 yield mail.finding("escape-residue", f"<{element.tag}> has {name}={value[:80]!r}")
                 break
-    for text in _outside_code(mail, attributes=False):
+    for text in outside_code(mail, attributes=False):
         if found := re.search(r"\\u\{[0-9a-f]+\}", text):
             yield mail.finding("escape-residue", f"readers get to see '{found[0]}'", at=found[0])
 
@@ -133,7 +133,8 @@ def html_title(mail: Mail) -> Iterator[Finding]:
         yield mail.finding("html-title", "<title> is missing or empty")
 
 
-def _outside_code(mail: Mail, *, attributes: bool = True) -> Iterator[str]:
+def outside_code(mail: Mail, *, attributes: bool = True) -> Iterator[str]:
+    """Yield the texts that readers see, without code; with `attributes`, those of links and images too."""
     for element, text in mail.texts():
         if not any(above.tag in _CODE for above in (element, *element.iterancestors())):
             yield text

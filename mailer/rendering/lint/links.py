@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Final
+from functools import cache
+from typing import TYPE_CHECKING, Final
 from urllib.parse import SplitResult, urlsplit
 
 from mailer.rendering.lint.findings import Finding
 from mailer.rendering.lint.mail import Link, Mail
+
+if TYPE_CHECKING:
+    from publicsuffixlist import PublicSuffixList
 
 MAX_URL_CHARACTERS: Final = 2_000
 # Hosts whose only purpose is to send on to another.
@@ -65,11 +69,12 @@ VAGUE: Final = frozenset(
         "citește mai mult",
     ]
 )
-_DOMAIN: Final = re.compile(
-    r"^(?:https?://)?(?:www\.)?((?:[a-z0-9-]+\.)+[a-z]{2,})(?:[/?#:].*)?$", re.IGNORECASE
+# A text that is an address from its first to its last character.
+_ADDRESS: Final = re.compile(
+    r"(https?://|www\.)?((?:[\w-]+\.)+(?:[^\W\d_]{2,}|xn--[a-z0-9-]+))((?::\d+)?(?:[/?#]\S*)?)", re.IGNORECASE
 )
-# Where registrars sell names one level deeper, as far as it matters to tell two owners apart.
-_SECOND_LEVEL: Final = frozenset(["ac", "co", "com", "edu", "gov", "net", "org"])
+# Endings of files that are top-level domains too: README.md is rarely a site in Moldova.
+_FILES: Final = frozenset(["cc", "java", "md", "ml", "mov", "pl", "ps", "py", "rs", "sh", "so", "zip"])
 
 
 def empty_link(mail: Mail) -> Iterator[Finding]:
@@ -105,15 +110,27 @@ def insecure_link(mail: Mail) -> Iterator[Finding]:
 
 
 def deceptive_link(mail: Mail) -> Iterator[Finding]:
-    """Find links that look like another address: what phishing does, and filters punish."""
+    """Find links that look like another address: phishing does that, and filters punish it."""
     for link in _foreign(mail):
-        shown, parts = _DOMAIN.match(link.text), _split(link)
+        shown, parts = _shown_host(link.text), _split(link)
         if shown is None or parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
             continue
-        if _owner(shown[1].lower()) != _owner(parts.hostname):
+        if _owner(shown) != _owner(parts.hostname):
             yield mail.finding(
                 "deceptive-link", f"'{link.text}' leads to {parts.hostname}", at=f"[{link.text}]"
             )
+
+
+def _shown_host(text: str) -> str | None:
+    """Return the host that a link's text shows: one that begins like an address, or has a known ending."""
+    found = _ADDRESS.fullmatch(text)
+    if found is None:
+        return None
+    start, host, rest = found[1], found[2].lower(), found[3]
+    if start:
+        return host
+    is_file = not rest and host.count(".") == 1 and host.rpartition(".")[2] in _FILES
+    return host if not is_file and _suffixes().publicsuffix(host) else None
 
 
 def shortened_link(mail: Mail) -> Iterator[Finding]:
@@ -175,10 +192,17 @@ def _words(link: Link) -> str:
 
 
 def _owner(host: str) -> str:
-    """Return the part of a host name that one owner has, as well as a name alone can tell."""
-    labels = host.lower().rstrip(".").split(".")
-    deep = len(labels) > 2 and len(labels[-1]) == 2 and labels[-2] in _SECOND_LEVEL
-    return ".".join(labels[-3:] if deep else labels[-2:])
+    """Return the part of a host name that one owner registered (by the Public Suffix List)."""
+    host = host.lower().rstrip(".").removeprefix("www.")
+    return _suffixes().privatesuffix(host) or ".".join(host.split(".")[-2:])
+
+
+@cache
+def _suffixes() -> PublicSuffixList:
+    # Loaded for issues with links whose text looks like an address: reading the list takes a while.
+    from publicsuffixlist import PublicSuffixList
+
+    return PublicSuffixList(accept_unknown=False, only_icann=True)
 
 
 RULES: Final = (

@@ -7,7 +7,7 @@ from typing import Final
 
 from mailer.config import Newsletter
 from mailer.rendering.edition import Edition
-from mailer.rendering.lint import compliance, document, envelope, images, links, style
+from mailer.rendering.lint import compliance, document, envelope, images, layout, links, residue, style
 from mailer.rendering.lint.findings import Finding, Report
 from mailer.rendering.lint.mail import Mail
 from mailer.rendering.lint.table import CHECKS
@@ -17,10 +17,12 @@ from mailer.rendering.source import Issue
 MAX_FINDINGS_OF_A_CHECK: Final = 20
 _RULES: Final[tuple[Callable[[Mail], Iterator[Finding]], ...]] = (
     *document.RULES,
+    *residue.RULES,
     *links.RULES,
     *compliance.RULES,
     *images.RULES,
     *style.RULES,
+    *layout.RULES,
     *envelope.RULES,
 )
 

@@ -94,7 +94,7 @@ def small_text(mail: Mail) -> Iterator[Finding]:
     for element, text in mail.texts():
         if not text.strip() or any(e.tag in ("sup", "sub") for e in (element, *element.iterancestors())):
             continue
-        pixels = _font_pixels(element)
+        pixels = font_pixels(element)
         if pixels < LEAST_FONT_PIXELS and pixels not in seen:
             seen.add(pixels)
             words = " ".join(text.split())[:40]
@@ -141,12 +141,13 @@ def _colours(element: etree._Element) -> tuple[str, str]:
     return text or "#000000", background or "#ffffff"
 
 
-def _font_pixels(element: etree._Element) -> float:
+def font_pixels(element: etree._Element) -> float:
+    """Return the font size of an element in CSS pixels."""
     size = declarations(element).get("font-size", "")
     found = re.fullmatch(r"(\d*\.?\d+)(px|pt|em|rem|%)", size)
     parent = element.getparent()
     if found is None:
-        return _font_pixels(parent) if parent is not None else _ROOT_FONT_PIXELS
+        return font_pixels(parent) if parent is not None else _ROOT_FONT_PIXELS
     number = float(found[1])
     match found[2]:
         case "px":
@@ -156,7 +157,7 @@ def _font_pixels(element: etree._Element) -> float:
         case "rem":
             return number * _ROOT_FONT_PIXELS
         case unit:
-            above = _font_pixels(parent) if parent is not None else _ROOT_FONT_PIXELS
+            above = font_pixels(parent) if parent is not None else _ROOT_FONT_PIXELS
             return above * number / (100 if unit == "%" else 1)
 
 

@@ -42,6 +42,20 @@ def prepare(source: str) -> str:
     return "\n".join(lines)
 
 
+def without_code(source: str) -> str:
+    """Return `source` with spaces instead of its code and HTML comments; lines stay lines."""
+    lines = source.split("\n")
+    for first, end, is_code in _regions(source):
+        text = "\n".join(lines[first:end])
+        text = _blank(text) if is_code else _SPAN_OR_COMMENT.sub(lambda found: _blank(found[0]), text)
+        lines[first:end] = text.split("\n")
+    return "\n".join(lines)
+
+
+def _blank(text: str) -> str:
+    return re.sub(r"[^\n]", " ", text)
+
+
 def unshield(text: str) -> str:
     """Return `text` with the braces of code in it again."""
     for brace, shield in _SHIELDS.items():

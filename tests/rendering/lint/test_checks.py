@@ -42,6 +42,11 @@ def image(attributes: str) -> Case:
     return body(f"<img {attributes}>")
 
 
+def greeting(more: str) -> Case:
+    text = f'Hello {{{{ subscriber.name | default("there") }}}},{more}'
+    return lambda: linted(source=f"---\ntitle: A\n---\n\n{text}\n")
+
+
 CASES: dict[str, tuple[str, Case, Case]] = {
     "unresolved-template": (
         "error", body("<p>Dear {{ subscriber.name }}</p>"), body("<p>Write <code>{{ x }}</code></p>")),
@@ -64,6 +69,25 @@ CASES: dict[str, tuple[str, Case, Case]] = {
     "empty-link": ("error", link("#"), link("https://example.com/")),
     "relative-link": ("error", link("/beans"), link("mailto:ana@example.org")),
     "script-link": ("error", link("JavaScript:alert(1)"), link("https://example.com/javascript:x")),
+    "leftover-markup": ("warning", body("<p>**bold **text</p>"), body("<p><code>**x**</code> 2 * 3 * 4</p>")),
+    "shown-tags": (
+        "warning",
+        body("<p>Press &lt;kbd&gt;Ctrl&lt;/kbd&gt;</p>"),
+        body("<p>Vec&lt;T&gt; <code>&lt;b&gt;</code></p>")),
+    "removed-html": (
+        "warning",
+        written(text="\n\n<iframe src='x'></iframe>\n"),
+        written(text="\n\n`<iframe>` <!-- <form> -->\n")),
+    "mistyped-link": ("error", link("htp://example.com/"), link("https://example.com/?u=http://x")),
+    "hidden-text": (
+        "warning",
+        written(text="\nA {# b\n\nc #} d\n"),
+        written(text="\nA {# b #} c\n\n`{#`\n\n`#}`\n")),
+    "skeleton": ("error", greeting(""), greeting(" news!")),
+    "too-wide": (
+        "error",
+        body('<table role="presentation" width="600"><tr><td>x</td></tr></table>'),
+        body('<table role="presentation" width="100%"><tr><td>x</td></tr></table>')),
     "insecure-link": ("warning", link("http://example.com/"), link("https://example.com/?u=http://x")),
     "deceptive-link": (
         "error",
