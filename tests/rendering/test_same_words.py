@@ -32,16 +32,20 @@ class _Seen(HTMLParser):
         super().__init__()
         self.text = ""
         self._hidden = 0
+        self._in_label = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self._hidden += tag in ("style", "title")
+        # Labels show on phones only, instead of the headings that they repeat.
+        self._in_label = ("class", "label") in attrs
+        self._hidden += tag in ("style", "title") or self._in_label
         if tag == "img":
             self.text += f" {dict(attrs).get('alt') or ''} "
         elif tag not in _INLINE:
             self.text += " "
 
     def handle_endtag(self, tag: str) -> None:
-        self._hidden -= tag in ("style", "title")
+        self._hidden -= tag in ("style", "title") or self._in_label
+        self._in_label = False
         if tag not in _INLINE:
             self.text += " "
 

@@ -55,10 +55,11 @@ def prepared(
     if getattr(picture, "n_frames", 1) > 1:
         encoded, media_type = _animation(picture, content, largest, f"{place}: '{source}'"), "image/gif"
     else:
+        was_photograph = picture.format == "JPEG"
         picture = _converted(picture)
         if picture.width > largest[0]:
             picture = picture.resize(largest, Image.Resampling.LANCZOS)
-        encoded, media_type = _encoded(picture)
+        encoded, media_type = _encoded(picture, photograph=was_photograph)
     content_id = f"{sha256(encoded).hexdigest()[:20]}@images.invalid"
     height = max(1, round(picture.height * shown / picture.width))
     return Picture(f"cid:{content_id}", shown, height), InlineImage(content_id, media_type, encoded)
@@ -107,7 +108,9 @@ def _opened(content: bytes, source: str, place: str) -> Image.Image:
             f"{place}: '{source}' cannot be read as PNG, JPEG, GIF, WebP or AVIF",
             remedy="save it again in one of these formats",
         ) from error
-    return picture if getattr(picture, "n_frames", 1) > 1 else ImageOps.exif_transpose(picture)
+    if getattr(picture, "n_frames", 1) == 1:
+        ImageOps.exif_transpose(picture, in_place=True)
+    return picture
 
 
 def _converted(picture: Image.Image) -> Image.Image:
@@ -177,10 +180,11 @@ def _animation(picture: Image.Image, content: bytes, largest: tuple[int, int], n
     return out.getvalue()
 
 
-def _encoded(picture: Image.Image) -> tuple[bytes, str]:
-    """Return a picture as PNG if it is transparent or has few colours, else as JPEG."""
+def _encoded(picture: Image.Image, *, photograph: bool) -> tuple[bytes, str]:
+    """Return a picture as PNG if it is transparent or a drawing in few colours, else as JPEG."""
     out = io.BytesIO()
-    if picture.mode == "RGBA" or picture.getcolors(_DRAWING_COLOURS) is not None:
+    few_colours = not photograph and picture.getcolors(_DRAWING_COLOURS) is not None
+    if picture.mode == "RGBA" or few_colours:
         picture.save(out, "PNG", optimize=True)
         return out.getvalue(), "image/png"
     picture.save(out, "JPEG", quality=_JPEG_QUALITY, optimize=True, progressive=True)

@@ -1,0 +1,69 @@
+"""Right-to-left newsletters: direction, sides, and runs that keep their own."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from mailer.config import Brand
+from mailer.rendering.build import build_edition
+from mailer.rendering.edition import Edition
+from mailer.rendering.source import parse_issue
+from tests.conftest import PROJECT
+from tests.rendering.scene import ISSUE, NEWSLETTER, edition, issue_of, received
+
+BODY = """זהו משפט (עם סוגריים), ובו Python 3.12.
+
+- פריט
+
+> ציטוט
+
+| שם | מחיר |
+|----|------|
+| תה | 3 |
+
+`code` https://example.org/a?b=1
+
+```
+x = 1
+```
+
+[כפתור](https://example.org/){.button}
+"""
+
+
+@pytest.mark.parametrize("language", ["he", "ar", "fa", "ur", "ar-EG"])
+def test_newsletter_of_a_right_to_left_language_is_mirrored(language: str) -> None:
+    made = edition(BODY, language=language)
+    assert_mirrored(made)
+
+
+def assert_mirrored(made: Edition) -> None:
+    assert 'dir="rtl"' in made.html.split("<body")[0]
+    assert "direction:ltr" not in made.html
+    for part in ("header", "masthead", "body", "footer"):
+        assert re.search(rf'<td[^>]* class="{part}"[^>]*><div [^>]*text-align:right', made.html)
+    assert re.search(r'<blockquote style="[^"]*border-right:3px', made.html)
+    assert re.search(r'<ul style="[^"]*padding-right:26px', made.html)
+    assert '<pre dir="ltr"' in made.html
+    assert '<code dir="ltr"' in made.html
+    assert re.search(r'<a href="https://example.org/a\?b=1"[^>]* dir="ltr"', made.html)
+
+
+def test_front_matter_sets_the_language_of_one_issue() -> None:
+    issue = parse_issue(issue_of(BODY, language="he"), ISSUE)
+    assert_mirrored(build_edition(issue, NEWSLETTER, Brand(), PROJECT / "email_templates"))
+    assert "direction:rtl" not in edition("Hello.").html
+
+
+@pytest.mark.parametrize(
+    ("block", "tag"),
+    [("שלום", "p"), ("## שלום", "h2"), ("- שלום", "ul"), ("1. שלום", "ol"), ("> שלום", "blockquote"),
+     ("| א | ב |\n|--|--|\n| ג | ד |", "table")],
+)  # fmt: skip
+def test_block_in_a_mixed_issue_has_its_own_direction(block: str, tag: str) -> None:
+    got = received(edition(f"Hello.\n\n{{dir=rtl}}\n{block}\n\nBye."))
+    marked = [element.tag for element in got.body.iter() if element.get("dir") == "rtl"]
+    assert marked == [tag]
+    assert "{dir" not in got.text
