@@ -61,42 +61,43 @@ class Signer:
         }
 
     def link(self, subject: Subject) -> str:
-        """Return the URL-safe token of a delivery: base64url (RFC 4648 section 5) without padding."""
+        """Return a delivery's token for links. Mail programs may change its case."""
         return self._signed(subject, Purpose.LINK)
 
     def confirmation(self, subject: Subject) -> str:
-        """Return the URL-safe token with which a subscription is confirmed."""
+        """Return the token that confirms a subscription. Mail programs may change its case."""
         return self._signed(subject, Purpose.CONFIRM)
 
     def return_path(self, subject: Subject) -> str:
-        """Return the token for a local part: lower-case base32, since case may be lost on the way."""
-        raw = self._raw(subject, Purpose.RETURN_PATH)
-        return base64.b32encode(raw).decode("ascii").rstrip("=").lower()
+        """Return a delivery's token for the local part of the return path."""
+        return self._signed(subject, Purpose.RETURN_PATH)
 
     def read_link(self, token: str) -> Subject:
         """Return whom a link token is about, or raise `TokenError`."""
-        return self._read(_decode_url(token), Purpose.LINK)
+        return self._read_any(token, Purpose.LINK)
 
     def read_confirmation(self, token: str) -> Subject:
         """Return whom a confirmation token is about, or raise `TokenError`."""
-        return self._read(_decode_url(token), Purpose.CONFIRM)
+        return self._read_any(token, Purpose.CONFIRM)
 
     def read_return_path(self, token: str) -> Subject:
         """Return the delivery that a return-path token names, or raise `TokenError`. Case is ignored."""
-        try:
-            raw = base64.b32decode(token.upper() + "=" * (-len(token) % 8))
-        except (binascii.Error, ValueError) as error:
-            raise TokenError("the return path is damaged") from error
-        if base64.b32encode(raw).decode("ascii").rstrip("=") != token.upper():
-            raise TokenError("the return path is damaged")
-        return self._read(raw, Purpose.RETURN_PATH)
+        return self._read(_decode_base32(token), Purpose.RETURN_PATH)
 
     def _signed(self, subject: Subject, purpose: Purpose) -> str:
-        return base64.urlsafe_b64encode(self._raw(subject, purpose)).decode("ascii").rstrip("=")
+        """Return lower-case base32 (RFC 4648 section 6) without padding: it survives a change of case."""
+        return base64.b32encode(self._raw(subject, purpose)).decode("ascii").rstrip("=").lower()
 
     def _raw(self, subject: Subject, purpose: Purpose) -> bytes:
         packed = _pack(subject.issue_id) + _pack(subject.subscriber_id)
         return packed + _mac(self._keys[purpose][0], packed)
+
+    def _read_any(self, token: str, purpose: Purpose) -> Subject:
+        """Read a token of today, or one from before links were base32: those were base64url."""
+        try:
+            return self._read(_decode_base32(token), purpose)
+        except TokenError:
+            return self._read(_decode_base64url(token), purpose)
 
     def _read(self, raw: bytes, purpose: Purpose) -> Subject:
         packed, mac = raw[:-_MAC_OCTETS], raw[-_MAC_OCTETS:]
@@ -132,8 +133,20 @@ def _unpack(packed: bytes) -> tuple[int, bytes]:
     return int.from_bytes(packed[1:end], "big"), packed[end:]
 
 
-def _decode_url(token: str) -> bytes:
-    """Decode base64url strictly: one token has one spelling, so a cut or padded one is refused."""
+def _decode_base32(token: str) -> bytes:
+    """Decode base32 in any case, strictly otherwise: padding, blanks and loose bits are refused."""
+    try:
+        # Upper case makes ASCII letters of some others: "ß" becomes "SS".
+        raw = base64.b32decode(token.encode("ascii").upper() + b"=" * (-len(token) % 8))
+    except (binascii.Error, ValueError) as error:
+        raise TokenError("the link is damaged or not ours") from error
+    if base64.b32encode(raw).decode("ascii").rstrip("=") != token.upper():
+        raise TokenError("the link is damaged or not ours")
+    return raw
+
+
+def _decode_base64url(token: str) -> bytes:
+    """Decode base64url (RFC 4648 section 5) strictly: padding, blanks and loose bits are refused."""
     try:
         raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError) as error:

@@ -1,4 +1,4 @@
-"""What subscribers decide about their mail besides having it: each change is a line in the ledger."""
+"""What subscribers change on their own page; each change is a line in the ledger."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from mailer.audience.fields import check_name
-from mailer.audience.ledger import PERSONAL_WAYS, Origin, add_note
+from mailer.audience.ledger import PERSONAL_WAYS, Origin, add_note, change_status
 from mailer.database.models import (
     Consent,
     Delivery,
@@ -72,6 +72,17 @@ def standing(session: Session, subscriber_id: int) -> Standing | None:
         tracking_consent=known.tracking_consent,
         tags=_tags(session, subscriber_id),
     )
+
+
+def resubscribe(session: Session, subscriber_id: int, *, origin: Origin, at: datetime) -> bool:
+    """Make somebody active again who unsubscribed; return whether it did.
+
+    An address that bounced or complained has to confirm again instead.
+    """
+    known = _known(session, subscriber_id)
+    if known is None or known.status != SubscriberStatus.UNSUBSCRIBED:
+        return False
+    return change_status(session, subscriber_id, SubscriberStatus.ACTIVE, origin=origin, at=at)
 
 
 def rename(session: Session, subscriber_id: int, name: str, *, origin: Origin, at: datetime) -> bool:

@@ -18,6 +18,7 @@ from mailer.config.values import (
     at_least,
     checked_domains,
     checked_networks,
+    checked_root_url,
     labels,
 )
 
@@ -29,10 +30,11 @@ class Web(Section, frozen=True, kw_only=True):
         "tags": labels(TAG, "1 to 64 characters without blanks around them", 50),
         "reasons": labels(REASON, "small letters, digits and hyphens, 32 at most", 12),
         "proxies": checked_networks,
+        "public_url": checked_root_url,
     }
 
     public_url: HttpUrl = "http://127.0.0.1:8600"
-    """The address that readers reach; links in messages begin with it. https except on loopback."""
+    """Where readers reach the pages: a host without a path. https except on loopback."""
     host: str = "127.0.0.1"
     port: Port = 8600
     proxies: tuple[str, ...] = ("127.0.0.1", "::1")

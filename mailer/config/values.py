@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import Annotated, Any, ClassVar, Final
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta, Struct
@@ -90,6 +91,13 @@ def checked_domains(texts: Iterable[str]) -> tuple[str, ...]:
 def checked_networks(texts: Iterable[str]) -> tuple[str, ...]:
     """Return IP addresses and networks in their normal form."""
     return tuple(str(ipaddress.ip_network(text)).removesuffix("/32").removesuffix("/128") for text in texts)
+
+
+def checked_root_url(text: str) -> str:
+    """Return a URL without a path: pages, feeds and links are served from the root of their host."""
+    if urlsplit(text).path.strip("/"):
+        raise ValueError("it must not have a path; give the pages a host name of their own")
+    return text
 
 
 def checked_header_text(text: str) -> str:

@@ -201,6 +201,18 @@ class Wording(Base):
     first_at: Mapped[datetime]
 
 
+class SignUpRequest(Base):
+    """A sign-up request that is not answered yet: stored before the form says "Check your inbox"."""
+
+    __tablename__ = "sign_up_requests"
+
+    id: Mapped[int] = mapped_column(Identifier, primary_key=True)
+    at: Mapped[datetime]
+    address: Mapped[str] = mapped_column(String(320))
+    details: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
+    """Name, attributes, tags, language, and where the request came from."""
+
+
 class Import(Base):
     """One import of subscribers, so that it can be told and taken back."""
 

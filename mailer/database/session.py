@@ -55,7 +55,10 @@ class Database:
             self.path = folder / parsed.database
             parsed = parsed.set(database=str(self.path))
         self.url = parsed
-        self.engine: Engine = create_engine(parsed, json_deserializer=_parsed)
+        # A restarted PostgreSQL leaves dead connections in the pool; a ping replaces them before use.
+        self.engine: Engine = create_engine(
+            parsed, json_deserializer=_parsed, pool_pre_ping=not self.is_sqlite
+        )
         if self.is_sqlite:
             event.listen(self.engine, "connect", _set_up_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)

@@ -1,7 +1,8 @@
-"""Serving an application on a port until the process is told to stop."""
+"""Serve an application on a port until the process is stopped."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import signal
 import socket
@@ -12,11 +13,48 @@ from typing import Final
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from mailer.errors import ConfigError
 
 _GRACE_SECONDS: Final = 10
+_HEAD_SECONDS: Final = 15.0
 _BACKLOG: Final = 2048
+
+
+class _Protocol(H11Protocol):
+    """HTTP/1.1 that closes connections on which a request's head does not arrive in time.
+
+    uvicorn limits only how long a connection stays open between requests, so a client could hold one by
+    sending half a head, or nothing.
+    """
+
+    head_seconds = _HEAD_SECONDS
+    _overdue: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self._overdue is not None:
+            self._overdue.cancel()
+
+    def _watch(self) -> None:
+        """Run the clock while no request is being answered."""
+        # uvicorn declares this attribute as always set.
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is None or cycle.response_complete:
+            if self._overdue is None:
+                self._overdue = self.loop.call_later(self.head_seconds, self.transport.close)
+        elif self._overdue is not None:
+            self._overdue.cancel()
+            self._overdue = None
 
 
 class _Server(uvicorn.Server):
@@ -38,12 +76,12 @@ def serve_until_stopped(
     ready: Callable[[str], None],
     stopping: Callable[[], None] = lambda: None,
 ) -> None:
-    """Serve until SIGTERM or Ctrl-C; requests that are being answered get ten seconds to end.
+    """Serve until SIGTERM or Ctrl-C; requests in progress get ten seconds to finish.
 
-    `proxies` are the addresses and networks whose X-Forwarded-For is believed.
-    `ready` gets the URL once connections are taken. `stopping` is called by the signal, before answers
-    are waited for: it ends those that would go on for ever. Errors go to standard error. Requests are not
-    logged: their addresses hold tokens. Raises `ConfigError` when the address cannot be listened on.
+    X-Forwarded-For is trusted from the addresses and networks in `proxies`. `ready` gets the URL once
+    connections are accepted. The signal calls `stopping` first, to end responses that would never finish.
+    Errors go to standard error. Requests are not logged, because their addresses hold tokens. Raises
+    `ConfigError` if the address cannot be listened on.
     """
     logging.basicConfig(
         stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s"
@@ -51,13 +89,14 @@ def serve_until_stopped(
     listener = _listen(host, port)
     config = uvicorn.Config(
         app,
+        http=_Protocol,
         log_config=None,
         access_log=False,
         server_header=False,
         forwarded_allow_ips=list(proxies),
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )
-    # uvicorn raises the signal again once it has stopped; being told to stop is no failure of ours.
+    # uvicorn raises the signal again once it has stopped; for us that is no failure.
     before = signal.signal(signal.SIGTERM, lambda number, frame: None)
     try:
         shown = f"[{host}]" if ":" in host else host
@@ -69,7 +108,7 @@ def serve_until_stopped(
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket: from here on connections wait instead of being refused."""
+    """Return a listening socket; from now on connections wait instead of being refused."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)

@@ -1,7 +1,8 @@
-"""What holds for every answer: its headers, and how much of a request is read."""
+"""What holds for every response and request: security headers, and limits on bodies."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Final
 
@@ -13,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from mailer.config import is_loopback
 
 MAX_BODY_OCTETS: Final = 64 * 1024
+BODY_SECONDS: Final = 30.0
 
 PAGE_POLICY: Final = (
     "default-src 'none'; style-src 'self'; img-src 'self'; font-src 'self'; form-action 'self'; "
@@ -22,12 +24,12 @@ PAGE_POLICY: Final = (
 
 
 class Shield:
-    """Wraps an application: security headers on each answer, a bound on each request's body.
+    """Wraps an application: security headers on each response, and limits on each request's body.
 
-    An answer keeps a header that it sets itself. Under the prefixes of `private` nothing is cached
-    or indexed: their addresses hold a token; without `index` nothing is indexed anywhere. `https` adds
-    Strict-Transport-Security (RFC 6797). `bodies` gives prefixes under which a request's body may have
-    another size, in octets.
+    A response keeps a header that it sets itself. Under the prefixes of `private` nothing is cached or
+    indexed, because their addresses hold a token; without `index` nothing is indexed anywhere. `https`
+    adds Strict-Transport-Security (RFC 6797). `bodies` gives prefixes under which a body may have another
+    size, in octets. A body that takes longer than `body_seconds` to arrive is refused.
     """
 
     def __init__(
@@ -39,10 +41,12 @@ class Shield:
         index: bool = True,
         https: bool = False,
         bodies: Mapping[str, int] | None = None,
+        body_seconds: float = BODY_SECONDS,
     ) -> None:
         self._app = app
         self._private = private
         self._bodies = dict(bodies or {})
+        self._body_seconds = body_seconds
         headers = {
             "content-security-policy": policy,
             "x-content-type-options": "nosniff",
@@ -64,26 +68,40 @@ class Shield:
             await self._app(scope, receive, send)
             return
         headers = self._private_headers if scope["path"].startswith(self._private) else self._headers
-        bounds = (octets for prefix, octets in self._bodies.items() if scope["path"].startswith(prefix))
-        most = next(bounds, MAX_BODY_OCTETS)
-        taken = 0
 
-        async def bounded() -> Message:
-            nonlocal taken
-            message = await receive()
-            taken += len(message.get("body", b""))
-            if taken > most:
-                raise HTTPException(413)
-            return message
-
-        async def sealed(message: Message) -> None:
+        async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 own = list(message.get("headers", ()))
                 names = {name for name, _ in own}
                 message["headers"] = [*own, *(header for header in headers if header[0] not in names)]
             await send(message)
 
-        await self._app(scope, bounded, sealed)
+        await self._app(scope, self._bounded(scope["path"], receive), with_headers)
+
+    def _bounded(self, path: str, receive: Receive) -> Receive:
+        """Return `receive` with limits: the body's size, and the time until all of it is here."""
+        bounds = (octets for prefix, octets in self._bodies.items() if path.startswith(prefix))
+        most = next(bounds, MAX_BODY_OCTETS)
+        deadline = asyncio.get_running_loop().time() + self._body_seconds
+        taken, complete = 0, False
+
+        async def bounded() -> Message:
+            nonlocal taken, complete
+            if complete:
+                # From here on the server only says when the client has gone.
+                return await receive()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    message = await receive()
+            except TimeoutError as error:
+                raise HTTPException(408, headers={"connection": "close"}) from error
+            complete = not message.get("more_body", False)
+            taken += len(message.get("body", b""))
+            if taken > most:
+                raise HTTPException(413)
+            return message
+
+        return bounded
 
 
 def _raw(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
@@ -91,9 +109,9 @@ def _raw(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
 
 
 class LocalOnly:
-    """Refuses requests for another host name: a page elsewhere could point its own name at us.
+    """Refuses requests for other host names: any website could point its own name at this machine.
 
-    `what` is the page, as a sentence about it begins.
+    `what` names the page at the start of a sentence.
     """
 
     def __init__(self, app: ASGIApp, what: str) -> None:

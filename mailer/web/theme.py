@@ -141,7 +141,7 @@ def name_problem(texts: PageText, name: str) -> str:
     try:
         check_header_text(name, field="name")
     except AddressError:
-        return texts.say("The name holds characters that cannot stand in a mail.")
+        return texts.say("The name contains characters that are not allowed in an email.")
     return ""
 
 

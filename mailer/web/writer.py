@@ -31,6 +31,16 @@ Result = TypeVar("Result")
 Work = Callable[[Session, Sequence[Item]], Sequence[Result]]
 """Writes the items of one kind, in order; returns a result for each."""
 
+
+def each(act: Callable[[Session, Item], Result]) -> Work[Item, Result]:
+    """Return work that does `act` for one item after the other. Keep it: only equal work shares a batch."""
+
+    def work(session: Session, items: Sequence[Item]) -> Sequence[Result]:
+        return [act(session, item) for item in items]
+
+    return work
+
+
 _CAPACITY: Final = 10_000
 _MOST_AT_ONCE: Final = 500
 # A transaction of one costs as much as one of fifty, and takes the processor from those who ask.

@@ -18,6 +18,10 @@ from mailer.errors import ExitCode
         ("[[dkim]]\ndomain = 'example.org'\nselector = 's'\nkey_file = 'gone.pem'\n", "gone.pem"),
         ("[relays.a]\nhost = 'a.example.org'\nuser = 'u'\npassword_file = 'gone'\n", "gone"),
         ("[paths]\ntemplates = 'mine'\n", "fr.po: missing msgstr"),
+        (
+            "[web]\nport = 1\npublic_url = 'https://example.org/news'\n",
+            "config.toml:3: 'web.public_url': it must",
+        ),
     ],
 )
 def test_what_is_wrong_is_told_with_its_place(

@@ -32,6 +32,7 @@ from mailer.delivery.letter_sender import LetterSender
 from mailer.rendering.edition import Edition, InlineImage
 from mailer.tokens import Signer, Subject
 from mailer.web.app import create_app
+from tests.postgres import Server
 
 SECRET = b"0123456789abcdef0123456789abcdef"
 AT = datetime(2026, 3, 1, 8, 0, tzinfo=UTC)
@@ -204,3 +205,9 @@ def site(open_site: OpenSite) -> Iterator[Site]:
     """A site with nothing in it, tracking off."""
     with open_site() as opened:
         yield opened
+
+
+@pytest.fixture
+def postgresql_url(postgresql: Server) -> str:
+    """The URL of an empty PostgreSQL database."""
+    return postgresql.new_database()

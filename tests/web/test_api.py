@@ -282,7 +282,7 @@ def test_address_that_may_not_sign_up_is_explained_and_one_with_consent_is_taken
         for address in ("info@example.org", "jo@mail.example.com"):
             answer = client("POST", json={"address": address})
             assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json")
-            assert "Please give one" in answer.json()["detail"]
+            assert "Please use" in answer.json()["detail"]
             agreed = {"address": address, "consent": {"source": "at a fair", "at": "2026-01-02T03:04:05Z"}}
             assert client("POST", json=agreed).status_code == 201
 

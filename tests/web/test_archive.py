@@ -33,6 +33,18 @@ def test_archive_lists_what_everybody_got(site: Site) -> None:
     assert "Never" not in page
 
 
+def test_issue_that_went_to_a_segment_has_no_page(site: Site) -> None:
+    site.issue(edition("007-spring"))
+    secret = site.issue(edition("008-some", title="For some"), segment="tag:vip")
+    for method in ("GET", "HEAD"):
+        assert site.client.request(method, "/archive/008-some").status_code == 404
+    for path in ("/", "/archive/", "/feed.xml", "/archive/007-spring"):
+        assert "For some" not in site.client.get(path).text
+    # The emails that went out need their links and images; an image's name is a hash that nobody guesses.
+    assert site.client.get(f"/c/{site.link(1, secret)}/0").status_code == 302
+    assert site.client.get(f"/archive/008-some/{CROCUS.name}").status_code == 200
+
+
 def test_issue_is_shown_without_anybodys_name_or_links(site: Site) -> None:
     site.issue(edition())
     site.subscribe(name="Jordan")

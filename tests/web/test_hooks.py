@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import time
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
@@ -141,3 +144,45 @@ def test_request_without_a_fault_is_taken(every_client: httpx.Client, provider: 
 
 def test_get_is_no_webhook(client: httpx.Client) -> None:
     assert client.get("/hooks/mailjet").status_code == 405
+
+
+def test_pages_answer_while_a_client_floods_the_hooks(database: Database) -> None:
+    """Nested multipart of 400 KB without a secret, from ten connections, and a reader meanwhile."""
+    nested = b"".join(
+        b'--x%d\r\nContent-Type: multipart/mixed; boundary="x%d"\r\n\r\n' % (n, n + 1) for n in range(7_000)
+    )
+    headers = {"content-type": 'multipart/form-data; boundary="x0"'}
+    with listening(database, SECRETS) as client:
+        codes: Counter[int] = Counter()
+
+        def flood(_: int) -> None:
+            with httpx.Client(base_url=client.base_url, timeout=60) as other:
+                for _ in range(8):
+                    codes[other.post("/hooks/mailgun", headers=headers, content=nested).status_code] += 1
+
+        with ThreadPoolExecutor(10) as threads:
+            flooding = [threads.submit(flood, number) for number in range(10)]
+            waits = []
+            while not all(one.done() for one in flooding) or not waits:
+                begun = time.monotonic()
+                assert client.get("/subscribe").status_code == 200
+                waits.append(time.monotonic() - begun)
+        assert max(waits) < 5
+        assert sum(codes.values()) == 80
+        assert codes[429] >= 10
+        refused = client.post("/hooks/mailgun", headers=headers, content=nested)
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "60")
+
+
+def test_providers_own_requests_are_never_limited(client: httpx.Client) -> None:
+    codes = {client.post("/hooks/mailjet", headers=PROOF, content=b"[]").status_code for _ in range(80)}
+    assert codes == {200}
+
+
+def test_refused_requests_are_limited_for_each_client_alone(client: httpx.Client) -> None:
+    def ask(ip: str) -> int:
+        headers = PROOF | {"authorization": "Basic eDp5", "x-forwarded-for": ip}
+        return client.post("/hooks/mailjet", headers=headers, content=b"[]").status_code
+
+    assert [ask("192.0.2.1") for _ in range(61)] == [401] * 60 + [429]
+    assert ask("192.0.2.2") == 401

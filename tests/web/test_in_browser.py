@@ -140,7 +140,7 @@ def test_form_on_a_page_of_ones_own_subscribes(browser: Browser, site: Site, wid
         page = opened(browser, far, [], width=width)
         assert not page.get_by_label("Leave this empty").is_visible()
         assert page.evaluate("document.documentElement.scrollWidth") <= width
-        page.get_by_label("Your mail address").fill("jo@example.org")
+        page.get_by_label("Email address").fill("jo@example.org")
         page.get_by_role("button", name="Subscribe").click()
         page.get_by_role("heading", name="Check your inbox").wait_for()
         page.close()

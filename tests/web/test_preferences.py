@@ -33,7 +33,7 @@ def test_pause_is_set_shown_and_ended(site: Site) -> None:
     answer = site.client.post(f"{path}/pause", data={"weeks": "4"})
     assert (answer.status_code, answer.headers["location"]) == (303, path)
     assert _stored(site, subscriber).paused_until is not None
-    assert "No mail comes before" in site.client.get(path).text
+    assert "No emails until" in site.client.get(path).text
     site.client.post(f"{path}/pause", data={"weeks": "0"})
     assert _stored(site, subscriber).paused_until is None
     assert _notes(site, subscriber) == ["paused", "pause ended"]
@@ -51,7 +51,7 @@ def test_tracking_is_allowed_and_forbidden_by_the_person(open_site: OpenSite) ->
     with open_site(tracking=Tracking(clicks=True)) as site:
         subscriber = site.subscribe()
         path = f"/p/{site.link(subscriber)}"
-        assert "You do not allow" in site.client.get(path).text
+        assert "You have not allowed" in site.client.get(path).text
         site.client.post(f"{path}/tracking", data={"tracking": "yes"})
         assert _stored(site, subscriber).tracking_consent
         assert "You allow" in site.client.get(path).text
@@ -64,7 +64,9 @@ def test_tracking_is_allowed_and_forbidden_by_the_person(open_site: OpenSite) ->
         assert [(line["form"], line["wording"]) for line in told["consents"][-2:]] == [
             (
                 "tracking",
-                "Tracking\nYou do not allow us to note which issues and links you open.\nAllow it",
+                "Tracking\n"
+                "You have not allowed us to record which issues and links you open.\n"
+                "Allow tracking",
             ),
             ("", None),
         ]
@@ -93,9 +95,9 @@ def test_person_is_erased_who_knows_the_address(site: Site) -> None:
     path = f"/p/{site.link(subscriber)}"
     answer = site.client.post(f"{path}/erase", data={"email": "jo@example.org"})
     assert (answer.status_code, site.status(subscriber)) == (200, "erased")
-    assert "We keep no address" in answer.text
+    assert "Your data is deleted" in answer.text
     for page in (path, f"{path}/data", f"{path}/erase"):
-        assert "We keep no address" in site.client.get(page).text
+        assert "We have no address" in site.client.get(page).text
 
 
 def test_consent_to_tracking_is_refused_while_it_is_off(site: Site) -> None:
@@ -140,7 +142,7 @@ def test_tags_on_offer_are_ticked_and_unticked_and_others_stay(open_site: OpenSi
 def test_tags_are_not_asked_about_when_none_is_on_offer(site: Site) -> None:
     subscriber = site.subscribe()
     path = f"/p/{site.link(subscriber)}"
-    assert "What you want to get" not in site.client.get(path).text
+    assert "What you want to receive" not in site.client.get(path).text
     site.client.post(path, data={"action": "tags", "tag:vip": "yes"})
     assert _tags(site, subscriber) == set()
 
@@ -156,7 +158,7 @@ def _leavings(site: Site) -> Leavings:
 def test_reason_stands_in_the_line_of_the_leaving(site: Site, path: str, fields: dict[str, str]) -> None:
     subscriber = site.subscribe()
     link = f"{path}{site.link(subscriber)}"
-    assert "Too many mails" in site.client.get(link).text
+    assert "Too many emails" in site.client.get(link).text
     site.client.post(link, data=fields | {"reason": "too-many"})
     with site.database.reading() as session:
         [line] = history(session, subscriber)[1:]
@@ -191,7 +193,7 @@ def test_reasons_are_those_of_the_configuration(open_site: OpenSite) -> None:
         subscriber = site.subscribe()
         link = f"/u/{site.link(subscriber)}"
         page = site.client.get(link).text
-        assert ("It costs too much" in page, "Too many mails" in page) == (True, False)
+        assert ("It costs too much" in page, "Too many emails" in page) == (True, False)
         site.client.post(link, data={"confirm": "yes", "reason": "too-many"})
         assert _notes(site, subscriber) == [""]
 
@@ -214,7 +216,7 @@ def test_forwarded_link_neither_tells_nor_erases(site: Site, kind: str) -> None:
     for _ in range(10):
         answer = site.client.post(path, data={"email": "someone@example.org"})
         assert (answer.status_code, "jo@example.org" in answer.text) == (403, False)
-    assert "too often" in site.client.post(path, data={"email": "jo@example.org"}).text
+    assert "Too many attempts" in site.client.post(path, data={"email": "jo@example.org"}).text
     assert site.status(subscriber) == "active"
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import threading
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
+from typing import Any
 
 import lxml.html
 import pytest
 from sqlalchemy import func, select, update
+from sqlalchemy.event import listen
 
 from mailer.address import parse_address
 from mailer.audience.ledger import Origin, change_status
@@ -16,10 +19,11 @@ from mailer.audience.preferences import personal_data
 from mailer.audience.subscribers import find
 from mailer.config import Brand
 from mailer.database.models import Consent, Event, Subscriber, SubscriberStatus, Wording
+from mailer.delivery.sign_up import SignUpRequest, store_requests
 from mailer.tokens import Subject
 from mailer.web.public.subscribe import embedded_form
 from mailer.web.theme import Theme
-from tests.web.conftest import Site
+from tests.web.conftest import OpenSite, Site
 
 JO = "jo@example.org"
 
@@ -78,17 +82,17 @@ def test_ledger_keeps_who_asked_where_and_what_the_form_said(site: Site) -> None
     ]
     assert lines[0]["wording"].splitlines() == [
         "Abonnieren",
-        "Lesen Sie The Weekly per E-Mail. Zuerst bitten wir Sie in einer E-Mail um Ihre Bestätigung; "
+        "Lesen Sie The Weekly per E-Mail. Zuerst schicken wir Ihnen einen Link zur Bestätigung; "
         "abmelden können Sie sich mit einem Link in jeder Ausgabe.",
-        "Ihre E-Mail-Adresse",
-        "Ihr Name (freiwillig)",
+        "E-Mail-Adresse",
+        "Name (freiwillig)",
         "Abonnieren",
     ]
     assert lines[1]["wording"].splitlines() == [
-        "One click, and you are in",
-        "Do you want to get The Weekly by mail?",
-        "Yes, send it to me",
-        "If you did not ask for it, close this page and nothing happens.",
+        "One more click",
+        "Do you want to get The Weekly by email?",
+        "Yes, subscribe me",
+        "If you did not ask for it, just close this page.",
     ]
 
 
@@ -100,18 +104,46 @@ def test_answer_is_the_same_for_known_and_unknown_and_for_programs(site: Site) -
     assert status_of(site) is None
 
 
-def test_answer_waits_for_nothing_that_depends_on_the_address(site: Site) -> None:
-    """So its timing tells no more than its words: nothing can be written, and it comes all the same."""
+def test_answer_waits_for_the_same_statements_whatever_the_address(site: Site) -> None:
+    """So its timing tells no more than its words: the request is stored, and nothing is looked up."""
     site.subscribe("known@example.org")
-    with site.database.transaction() as session:
-        session.connection().exec_driver_sql("UPDATE subscribers SET name = name")
-        answers = [
-            site.client.post("/subscribe", data={"email": address})
-            for address in ("known@example.org", "new@example.org")
-        ]
-    assert [answer.status_code for answer in answers] == [200, 200]
-    assert answers[0].text == answers[1].text
+    executed: list[str] = []
+
+    def note(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
+        if threading.current_thread().name == "mailer-writer":
+            executed.append(statement)
+
+    listen(site.database.engine, "before_cursor_execute", note)
+    seen = []
+    for address in ("known@example.org", "new@example.org"):
+        executed.clear()
+        ask(site, address)
+        seen.append(list(executed))
+    assert seen[0] == seen[1]
+    assert [statement.split("(")[0] for statement in seen[0]] == [
+        "BEGIN IMMEDIATE",
+        "INSERT INTO sign_up_requests ",
+    ]
     assert site.letters(1)[0]["To"] == "new@example.org"
+
+
+def test_request_that_cannot_be_stored_is_never_answered_200(site: Site) -> None:
+    with site.database.engine.connect() as connection:
+        connection.exec_driver_sql("DROP TABLE sign_up_requests")
+        connection.commit()
+    answer = site.client.post("/subscribe", data={"email": JO})
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "60")
+    assert "try again in a minute" in answer.text
+
+
+def test_request_that_a_stopped_server_left_behind_is_answered_at_the_next_start(open_site: OpenSite) -> None:
+    with open_site() as site:
+        stored = SignUpRequest(parse_address(JO), Origin("form", form="subscribe"), datetime.now(UTC))
+        with site.database.transaction() as session:
+            store_requests(session, [stored])
+    with open_site() as site:
+        assert [letter["To"] for letter in site.letters(1)] == [JO]
+        assert status_of(site) == "pending"
 
 
 def test_one_letter_a_day_for_an_address(site: Site) -> None:
@@ -145,7 +177,7 @@ def test_who_left_comes_back_by_confirming_and_keeps_the_name(site: Site, status
         ({}, "should look like"),
         ({"email": "nobody"}, "should look like"),
         ({"email": "jo@example.org\r\nBcc: all@example.org"}, "should look like"),
-        ({"email": JO, "name": "Jo\nBcc: all@example.org"}, "cannot stand in a mail"),
+        ({"email": JO, "name": "Jo\nBcc: all@example.org"}, "are not allowed in an email"),
         ({"email": JO, "name": "J" * 101}, "longer than 100"),
         ({"email": '"<script>"@example.org <b>'}, "should look like"),
     ],

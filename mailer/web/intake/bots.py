@@ -1,4 +1,4 @@
-"""Which requests for links and pictures in a mail no person made, by what they say of themselves."""
+"""Bot detection: requests for links and images in an email that no person made, by their headers."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Final
 
 _PREFETCH_HEADERS: Final = ("purpose", "x-purpose", "sec-purpose", "x-moz")
-# Words of a User-Agent, first match counts. A picture proxy fetches for a person, but says nothing of
-# when or whether that person looked.
+# Words of a User-Agent; the first match counts. An image proxy fetches for a person, but does not show
+# when that person looked, or whether.
 _AGENTS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("proxy", ("googleimageproxy", "yahoomailproxy", "duckduckgo-email", "via ggpht.com")),
     (
@@ -51,13 +51,13 @@ _AGENTS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         ),
     ),
 )
-# Apple's Mail Privacy Protection fetches every picture of every mail, seen or not, and calls itself
-# by this and nothing more; no browser does.
+# Apple's Mail Privacy Protection fetches every image of every email, seen or not, under this name
+# alone; no browser does.
 _APPLE: Final = "mozilla/5.0"
 
 
 def bot_kind(headers: Mapping[str, str]) -> str:
-    """Return what kind of machine asks: apple, prefetch, proxy, scanner, bot; empty for a person."""
+    """Return the kind of bot: apple, prefetch, proxy, scanner or bot; empty for a person."""
     if any("prefetch" in headers.get(name, "").lower() for name in _PREFETCH_HEADERS):
         return "prefetch"
     agent = headers.get("user-agent", "").strip().lower()

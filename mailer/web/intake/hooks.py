@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
 import httpx
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter
-from starlette.concurrency import run_in_threadpool
+from limits import RateLimitItemPerMinute
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
@@ -23,11 +27,17 @@ from mailer.bounces.record import Rules, record_events
 from mailer.config import Webhooks
 from mailer.database.session import Database
 from mailer.tokens import Signer
+from mailer.web.forms import client_ip, network
 
 PREFIX: Final = "/hooks/"
 _TIMEOUT_SECONDS: Final = 10
 _CERTIFICATES_KEPT: Final = 16
 _MAX_FETCHED_OCTETS: Final = 65_536
+_THREADS: Final = 4
+MOST_IN_PROGRESS: Final = 50
+"""Requests of one client at the same time."""
+_REFUSED: Final = RateLimitItemPerMinute(60)
+"""Refused requests of one client; providers' own are not refused."""
 _log = logging.getLogger(__name__)
 
 
@@ -97,7 +107,12 @@ def secrets_of(section: Webhooks, public_url: str) -> Secrets:
 
 
 class WebhookRoutes:
-    """Takes providers' events: verified, then stored and acted upon before the answer is given."""
+    """Takes providers' events: verified, then stored and applied before the response.
+
+    Anybody can send requests here, so a client that keeps sending refused ones is refused unread, a client
+    has a limited number of requests in progress, and decoding has threads of its own: the pages answer
+    meanwhile.
+    """
 
     def __init__(
         self,
@@ -113,6 +128,9 @@ class WebhookRoutes:
         self._secrets = secrets
         self._rules = rules
         self._clock = clock
+        self._threads = CapacityLimiter(_THREADS)
+        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+        self._in_progress: Counter[str] = Counter()
 
     def router(self) -> APIRouter:
         """Return the routes to mount."""
@@ -130,6 +148,23 @@ class WebhookRoutes:
 
         The headers are checked before the body is read, and the body's signature before it is decoded.
         """
+        client = network(client_ip(request))
+        if not self._limiter.test(_REFUSED, client):
+            return _refused(WebhookError(429, "too many requests were refused"), retry_after="60")
+        if self._in_progress[client] >= MOST_IN_PROGRESS:
+            return _refused(WebhookError(429, "too many requests at the same time"), retry_after="5")
+        self._in_progress[client] += 1
+        try:
+            answer = await self._answer(provider, request)
+        finally:
+            self._in_progress[client] -= 1
+            if not self._in_progress[client]:
+                del self._in_progress[client]
+        if 400 <= answer.status_code < 500:
+            self._limiter.hit(_REFUSED, client)
+        return answer
+
+    async def _answer(self, provider: str, request: Request) -> Response:
         headers = {name.lower(): value for name, value in request.headers.items()}
         try:
             admit(provider, headers, self._secrets)
@@ -140,7 +175,7 @@ class WebhookRoutes:
             body += chunk
             if len(body) > MAX_BODY_OCTETS:
                 return _refused(WebhookError(413, "the request is too large"))
-        return await run_in_threadpool(self._take, provider, headers, bytes(body))
+        return await to_thread.run_sync(self._take, provider, headers, bytes(body), limiter=self._threads)
 
     def _take(self, provider: str, headers: dict[str, str], body: bytes) -> Response:
         now = self._clock()
@@ -156,9 +191,11 @@ class WebhookRoutes:
         return PlainTextResponse(f"{len(events)} taken\n")
 
 
-def _refused(error: WebhookError) -> Response:
+def _refused(error: WebhookError, *, retry_after: str = "") -> Response:
     _log.warning("webhook refused with %d: %s", error.status, error.message)
     answer = PlainTextResponse(error.message + "\n", error.status)
     if error.status == 401:
         answer.headers["www-authenticate"] = "Basic"
+    if retry_after:
+        answer.headers["retry-after"] = retry_after
     return answer

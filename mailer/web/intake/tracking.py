@@ -1,14 +1,15 @@
 """`/c/TOKEN/N` and `/o/TOKEN.gif`: clicks and opens of tracked issues.
 
-A click goes only to an address that was stored with the issue. What is counted is written in
-batches by the writer; with tracking off nothing is, and the links of mail already sent still work.
-A person's name stands at a click or an opening only if that person agreed to it.
+A click leads only to an address that was stored with the issue. The writer stores events in batches.
+With tracking off nothing is stored, and the links in mail that is already sent still work. An event
+names the subscriber only if that person has agreed to tracking.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -33,6 +34,7 @@ from mailer.web.writer import Writer
 # One transparent pixel (GIF89a).
 PIXEL: Final = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
 _CACHED_ISSUES: Final = 64
+_PLACE: Final = re.compile(r"[0-9]{1,6}")
 _AGREED: Final = select(Subscriber.id).where(
     among(Subscriber.id, "ids"), Subscriber.tracking_consent.is_(True)
 )
@@ -49,15 +51,18 @@ class TrackingRoutes:
         self._links: dict[int, tuple[str, ...]] = {}
 
     def routes(self) -> list[Route]:
-        """Return the routes; they belong before those that are asked for less often."""
+        """Return the routes; they belong first, as the most requested."""
         return [
-            Route("/c/{token}/{place:int}", self.click, methods=["GET"]),
+            Route("/c/{token}/{place}", self.click, methods=["GET"]),
             Route("/o/{token}.gif", self.opened, methods=["GET"]),
         ]
 
     async def click(self, request: Request) -> Response:
-        """Send the reader to link number `place` of the issue, and count it."""
-        place: int = request.path_params["place"]
+        """Redirect to link number `place` of the issue, and count the click."""
+        # Not Starlette's int convertor: Python refuses to read thousands of digits, which would be a 500.
+        if (found := _PLACE.fullmatch(request.path_params["place"])) is None:
+            raise HTTPException(404)
+        place = int(found[0])
         subject = self._signer.read_link(request.path_params["token"])
         links = await self._links_of(subject.issue_id)
         if place >= len(links):
@@ -70,14 +75,14 @@ class TrackingRoutes:
         return RedirectResponse(target, 302)
 
     async def opened(self, request: Request) -> Response:
-        """Return the pixel, and count the opening."""
+        """Return the pixel, and count the open."""
         subject = self._signer.read_link(request.path_params["token"])
         if self._tracking.opens:
             self._count(request, "open", subject, {})
         return Response(PIXEL, media_type="image/gif")
 
     async def _links_of(self, issue_id: int) -> tuple[str, ...]:
-        """Return where an issue's links lead; nowhere if there is no such issue."""
+        """Return the targets of an issue's links; none if there is no such issue."""
         known = self._links.get(issue_id)
         if known is not None:
             return known
@@ -90,7 +95,7 @@ class TrackingRoutes:
         return edition.links
 
     def _count(self, request: Request, kind: str, subject: Subject, details: dict[str, Any]) -> None:
-        """Leave the event to the writer. HEAD is a machine's look and counts as nothing."""
+        """Leave the event to the writer. HEAD comes from bots and is not counted."""
         if request.method == "HEAD":
             return
         if machine := bot_kind(request.headers):
@@ -105,12 +110,12 @@ class TrackingRoutes:
         try:
             self._writer.leave(write, event)
         except StorageError:
-            # A statistic must not keep a reader from the page: under such a burst it goes uncounted.
+            # Statistics must not keep a reader from the page: in such a burst the event goes uncounted.
             return
 
 
 def write(session: Session, events: Sequence[dict[str, Any]]) -> list[None]:
-    """Write the events; whose subscriber did not agree to it is noted without the subscriber."""
+    """Store events; those of subscribers who have not agreed to tracking are stored without a name."""
     asked = {event["subscriber_id"] for event in events}
     agreed = set(session.scalars(_AGREED, {"ids": list(asked)}))
     insert_rows(

@@ -23,8 +23,8 @@ ROLES: Final = frozenset(
     ftp accounts admin administrator billing careers contact contactus customerservice help helpdesk hr jobs
     legal mail mailer-daemon no-reply noreply office orders press privacy root spam sysadmin team""".split()  # noqa: SIM905
 )
-A_ROLE: Final = marked("This address belongs to a role, not to a person. Please give one of your own.")
-NOT_KEPT: Final = marked("Addresses of this provider are not taken. Please give one that you keep.")
+A_ROLE: Final = marked("This address belongs to a role, not to a person. Please use a personal one.")
+NOT_KEPT: Final = marked("We do not accept addresses from this provider. Please use another one.")
 _ONCE: Final = RateLimitItemPerHour(1)
 _log = logging.getLogger(__name__)
 

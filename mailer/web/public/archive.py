@@ -24,7 +24,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mailer.config import Newsletter
+from mailer.config import Settings
 from mailer.database.models import IssueState, StoredEdition, StoredIssue
 from mailer.database.session import Database
 from mailer.rendering.edition import Edition
@@ -36,6 +36,8 @@ ISSUE_POLICY: Final = (
     "default-src 'none'; style-src 'self' 'unsafe-inline'; img-src 'self' https:; font-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+PUBLIC: Final = (StoredIssue.published_at.is_not(None), StoredIssue.segment == "")
+"""Whose page everybody may see: an issue that went to everybody, and has gone out."""
 _CACHED_EDITIONS: Final = 16
 _FEED_ENTRIES: Final = 30
 # XML 1.0 section 2.2; one such character would take the whole feed away.
@@ -76,8 +78,9 @@ class Editions:
         return self._get(issue_id, StoredIssue.id == issue_id)
 
     def called(self, slug: str) -> Edition | None:
-        """Return the edition of the issue with this slug, or None when there is none."""
-        return self._get(slug, StoredIssue.slug == slug)
+        """Return the edition of the issue with this slug, or None if there is none."""
+        # PostgreSQL refuses NUL in a text.
+        return None if "\0" in slug else self._get(slug, StoredIssue.slug == slug)
 
     def _get(self, key: int | str, wanted: ColumnElement[bool]) -> Edition | None:
         with self._lock:
@@ -97,24 +100,23 @@ class Editions:
 
 
 class ArchiveRoutes:
-    """The routes of the archive and its feed. `public_url` has no slash at its end."""
+    """The routes of the archive and its feed."""
 
     def __init__(
         self,
         database: Database,
         editions: Editions,
         theme: Theme,
-        *,
-        newsletter: Newsletter,
-        public_url: str,
+        settings: Settings,
     ) -> None:
+        newsletter = settings.newsletter
         self._database = database
         self._editions = editions
         self._theme = theme
         self._name = newsletter.name
         self._author = newsletter.author_name or newsletter.name
         self._language = newsletter.language
-        self._public_url = public_url
+        self._public_url = settings.web.public_url.rstrip("/")
         # Editions are frozen, so the feed is the same until another issue is listed.
         self._made_feed: tuple[tuple[ArchivedIssue, ...], bytes] = ((), b"")
 
@@ -209,20 +211,17 @@ class ArchiveRoutes:
         return bytes(feed.atom_str())
 
     def _is_public(self, slug: str) -> bool:
+        if "\0" in slug:
+            return False
         with self._database.reading() as session:
-            published = select(StoredIssue.published_at).where(StoredIssue.slug == slug)
-            return session.scalar(published) is not None
+            return session.scalar(select(StoredIssue.id).where(StoredIssue.slug == slug, *PUBLIC)) is not None
 
     def _listed(self) -> list[ArchivedIssue]:
         """Return the issues that everybody got: what went to a segment is not for all to see."""
         with self._database.reading() as session:
             rows = session.execute(
                 select(StoredIssue.slug, StoredIssue.title, StoredIssue.dated_at)
-                .where(
-                    StoredIssue.published_at.is_not(None),
-                    StoredIssue.segment == "",
-                    StoredIssue.state != IssueState.CANCELLED,
-                )
+                .where(*PUBLIC, StoredIssue.state != IssueState.CANCELLED)
                 .order_by(StoredIssue.dated_at.desc(), StoredIssue.id.desc())
             )
             return [ArchivedIssue(slug, title, at) for slug, title, at in rows]

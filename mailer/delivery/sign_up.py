@@ -1,0 +1,178 @@
+"""Double opt-in: a request is stored, answered by a confirmation letter, and confirmed from its link.
+
+1. `store_requests` keeps a request. It does the same for every address, so a form can wait for it and
+   neither the answer nor its timing shows who is subscribed.
+2. `answer_requests` turns stored requests into pending subscribers and confirmation letters. It runs
+   after the form was answered, and again at the next start if the process ended in between.
+3. `confirm` makes the subscriber active.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import select
+from sqlalchemy.exc import OperationalError, ProgrammingError
+from sqlalchemy.orm import Session
+
+from mailer.address import Address, parse_address
+from mailer.audience.ledger import Change, Origin, change_status, unsubscribe_all
+from mailer.audience.subscribers import add, find, get
+from mailer.database.models import SignUpRequest as StoredRequest
+from mailer.database.models import SubscriberStatus
+from mailer.database.session import Database
+from mailer.delivery import letters
+from mailer.delivery.letters import LetterKind
+from mailer.errors import MailerError
+
+BETWEEN_LETTERS: Final = timedelta(hours=24)
+"""An address gets one confirmation letter in this time, however often it is typed into the form."""
+_BATCH: Final = 100
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SignUpRequest:
+    """What somebody typed into a form, or what a program sent for them. `language` is for the letter."""
+
+    address: Address
+    origin: Origin
+    at: datetime
+    name: str = ""
+    language: str = ""
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
+
+
+def store_requests(session: Session, requests: Sequence[SignUpRequest]) -> list[None]:
+    """Keep requests until `answer_requests` has dealt with them."""
+    session.add_all(
+        StoredRequest(
+            at=request.at,
+            address=str(request.address),
+            details={
+                "name": request.name,
+                "language": request.language,
+                "attributes": dict(request.attributes),
+                "tags": list(request.tags),
+                "origin": asdict(request.origin),
+            },
+        )
+        for request in requests
+    )
+    return [None] * len(requests)
+
+
+def answer_requests(database: Database, *, secret: bytes) -> int:
+    """Answer all stored requests; return how many letters that makes.
+
+    `secret` recognises addresses that were erased. A request that fails is logged and dropped, so that
+    it does not hold up the others. Raises `StorageError` while the database cannot be written.
+    """
+    count = 0
+    while True:
+        with database.transaction() as session:
+            stored = session.scalars(
+                select(StoredRequest)
+                .order_by(StoredRequest.id)
+                .limit(_BATCH)
+                .with_for_update(skip_locked=True)
+            ).all()
+            for one in stored:
+                count += _answer(session, one, secret)
+                session.delete(one)
+        if len(stored) < _BATCH:
+            return count
+
+
+def _answer(session: Session, stored: StoredRequest, secret: bytes) -> bool:
+    try:
+        with session.begin_nested():
+            return _invite(session, _request(stored), secret)
+    except (OperationalError, ProgrammingError):
+        # The database is at fault, not the request.
+        raise
+    except MailerError as error:
+        _log.error("a sign-up request was dropped: %s", error)
+    except Exception:
+        _log.exception("a sign-up request was dropped")
+    return False
+
+
+def _request(stored: StoredRequest) -> SignUpRequest:
+    details = stored.details
+    return SignUpRequest(
+        address=parse_address(stored.address),
+        origin=Origin(**details["origin"]),
+        at=stored.at,
+        name=details["name"],
+        language=details["language"],
+        attributes=details["attributes"],
+        tags=tuple(details["tags"]),
+    )
+
+
+def _invite(session: Session, request: SignUpRequest, secret: bytes) -> bool:
+    """Queue a confirmation letter; return False if there is no reason to write.
+
+    There is none if the address is subscribed, was erased, or got such a letter in the last day.
+    """
+    subscriber_id = _pending(session, request, secret)
+    if subscriber_id is None:
+        return False
+    letters.put(session, subscriber_id, LetterKind.CONFIRMATION, at=request.at, language=request.language)
+    return True
+
+
+def _pending(session: Session, request: SignUpRequest, secret: bytes) -> int | None:
+    known = find(session, request.address)
+    if known is None:
+        added = add(
+            session,
+            request.address,
+            secret=secret,
+            origin=request.origin,
+            at=request.at,
+            name=request.name,
+            attributes=request.attributes,
+            tags=request.tags,
+            status=SubscriberStatus.PENDING,
+        )
+        return added.subscriber_id
+    # Anybody can type an address into the form: that changes nothing we know about its owner.
+    if known.status in (SubscriberStatus.ACTIVE, SubscriberStatus.ERASED):
+        return None
+    since = request.at - BETWEEN_LETTERS
+    if letters.asked_since(session, known.id, LetterKind.CONFIRMATION, since=since):
+        return None
+    return known.id
+
+
+def confirm(session: Session, confirmations: Sequence[tuple[Change, str | None]]) -> list[bool]:
+    """Make subscribers active; return for each whether they are now.
+
+    With each change comes the language of the welcome letter, or None for no letter. Confirming again
+    is fine and sends nothing.
+    """
+    outcomes: list[bool] = []
+    for change, language in confirmations:
+        active = SubscriberStatus.ACTIVE
+        changed = change_status(session, change.subscriber_id, active, origin=change.origin, at=change.at)
+        if changed and language is not None:
+            letters.put(session, change.subscriber_id, LetterKind.WELCOME, at=change.at, language=language)
+        person = get(session, change.subscriber_id)
+        outcomes.append(person is not None and person.status is active)
+    return outcomes
+
+
+def unsubscribe_with_goodbye(session: Session, changes: Sequence[tuple[Change, str]]) -> list[bool]:
+    """Unsubscribe people; queue a goodbye letter in their language for each whose status changed."""
+    outcomes = unsubscribe_all(session, [change for change, _ in changes])
+    for (change, language), changed in zip(changes, outcomes, strict=True):
+        if changed:
+            letters.put(session, change.subscriber_id, LetterKind.GOODBYE, at=change.at, language=language)
+    return outcomes

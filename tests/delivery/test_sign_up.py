@@ -1,0 +1,101 @@
+"""Stored sign-up requests: each is answered once, and none holds up the others."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import func, select
+from sqlalchemy.exc import ProgrammingError
+
+from mailer.address import parse_address
+from mailer.audience.ledger import Origin
+from mailer.audience.subscribers import find, history
+from mailer.database.models import SignUpRequest as StoredRequest
+from mailer.database.models import WaitingLetter
+from mailer.database.session import Database
+from mailer.delivery.sign_up import SignUpRequest, answer_requests, store_requests
+from mailer.errors import StorageError
+
+AT = datetime(2026, 3, 4, 10, 0, tzinfo=UTC)
+SECRET = b"0123456789abcdef"
+ORIGIN = Origin("form", ip="192.0.2.4", form="subscribe", wording="Subscribe", note="on a page")
+
+
+def request(address: str = "jo@example.org", *, at: datetime = AT, name: str = "") -> SignUpRequest:
+    attributes = {"city": "Iași", "n": 1}
+    return SignUpRequest(parse_address(address), ORIGIN, at, name, "de", attributes, ("vip",))
+
+
+def store(database: Database, *requests: SignUpRequest) -> None:
+    with database.transaction() as session:
+        assert store_requests(session, requests) == [None] * len(requests)
+
+
+def waiting(database: Database, table: type[StoredRequest] | type[WaitingLetter]) -> int:
+    with database.reading() as session:
+        return session.scalar(select(func.count()).select_from(table)) or 0
+
+
+def test_request_becomes_a_pending_subscriber_and_one_letter(database: Database) -> None:
+    store(database, request(name="Jo"))
+    assert answer_requests(database, secret=SECRET) == 1
+    assert answer_requests(database, secret=SECRET) == 0
+    assert (waiting(database, StoredRequest), waiting(database, WaitingLetter)) == (0, 1)
+    with database.reading() as session:
+        jo = find(session, parse_address("jo@example.org"))
+        assert jo is not None
+        assert (jo.status, jo.name, jo.tags, dict(jo.attributes)) == (
+            "pending",
+            "Jo",
+            ("vip",),
+            {"city": "Iași", "n": 1},
+        )
+        (line,) = history(session, jo.id)
+        letter = session.scalars(select(WaitingLetter)).one()
+    assert (line.at, line.way, line.ip, line.form, line.note) == (
+        AT,
+        "form",
+        "192.0.2.4",
+        "subscribe",
+        "on a page",
+    )
+    assert (letter.asked_at, letter.language) == (AT, "de")
+
+
+def test_an_address_gets_one_letter_a_day(database: Database) -> None:
+    hours = (0, 1, 23, 24, 25)
+    store(database, *(request(at=AT + timedelta(hours=hour)) for hour in hours))
+    assert answer_requests(database, secret=SECRET) == 2
+    assert waiting(database, StoredRequest) == 0
+
+
+def test_more_requests_than_a_batch_are_all_answered(database: Database) -> None:
+    store(database, *(request(f"r{number}@example.org") for number in range(250)))
+    assert answer_requests(database, secret=SECRET) == 250
+
+
+def test_request_that_fails_is_dropped_and_logged(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    store(database, request("a@example.org"))
+    with database.transaction() as session:
+        session.add(StoredRequest(at=AT, address="nobody", details={}))
+        session.add(StoredRequest(at=AT, address="b@example.org", details={"origin": {}}))
+    store(database, request("c@example.org"))
+    with caplog.at_level(logging.ERROR):
+        assert answer_requests(database, secret=SECRET) == 2
+    assert len(caplog.records) == 2
+    assert waiting(database, StoredRequest) == 0
+
+
+def test_requests_wait_while_the_database_cannot_be_written(database: Database) -> None:
+    store(database, request())
+    with database.transaction() as session:
+        session.connection().exec_driver_sql("ALTER TABLE letters RENAME TO hidden")
+    with pytest.raises((StorageError, ProgrammingError)):
+        answer_requests(database, secret=SECRET)
+    with database.transaction() as session:
+        session.connection().exec_driver_sql("ALTER TABLE hidden RENAME TO letters")
+    assert waiting(database, StoredRequest) == 1
