@@ -93,7 +93,7 @@ def test_post_that_does_not_ask_changes_nothing(site: Site, data: dict[str, str]
     assert site.status(subscriber) == "active"
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damaged_tokens_change_nothing(site: Site, data: st.DataObject) -> None:
     subscriber = site.subscribe()
