@@ -23,6 +23,7 @@ _ON_BOTH = (
     "tests.database.test_rows",
     "tests.delivery.test_books",
     "tests.delivery.test_letters",
+    "tests.delivery.test_our_fault",
     "tests.delivery.test_sender",
     "tests.delivery.test_sign_up",
     "tests.delivery.test_two_runs",

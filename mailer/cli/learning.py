@@ -12,7 +12,8 @@ from mailer.bounces.alerts import AlertLimits, Returns, watch
 from mailer.bounces.effects import apply_verdicts
 from mailer.bounces.policy import SoftLimits
 from mailer.config import Bounces
-from mailer.delivery.sender import Learn, Refusal
+from mailer.delivery.bookkeeping import Learn
+from mailer.delivery.breaker import Refusal
 
 
 def learning(section: Bounces) -> Learn:

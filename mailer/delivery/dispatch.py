@@ -22,6 +22,7 @@ from sqlalchemy.exc import IntegrityError
 from mailer.config import Settings, is_loopback, password
 from mailer.database.session import Database
 from mailer.delivery import canary, issues, queue
+from mailer.delivery.bookkeeping import Learn
 from mailer.delivery.editions import ANY_ISSUE as ANY_ISSUE
 from mailer.delivery.editions import POWERLESS as POWERLESS
 from mailer.delivery.editions import build as build
@@ -30,10 +31,10 @@ from mailer.delivery.editions import find_source as find_source
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.lock import sending
 from mailer.delivery.queue import Books
-from mailer.delivery.sender import Ended, Learn, Sender, now
+from mailer.delivery.sender import Ended, Hooks, Sender, now
 from mailer.errors import RefusedError
 from mailer.rendering.edition import Edition
-from mailer.smtp.pool import Access, Item, Pool
+from mailer.smtp.pool import Access, Item, Network, Pool
 from mailer.smtp.session import Attempt, Outgoing
 from mailer.tokens import Signer
 
@@ -187,12 +188,9 @@ def run_here(
                 database,
                 issue.id,
                 made,
-                relays,
+                Network(relays, settings.providers),
                 settings.delivery,
-                learn=learn,
-                providers=settings.providers,
-                progress=progress,
-                begun=begun,
+                Hooks(learn, progress, begun),
             )
             with _stopping(sender.stop, until_closed):
                 return await sender.run()
@@ -247,23 +245,22 @@ def _tuned() -> Iterator[None]:
 
 async def deliver_once(settings: Settings, outgoing: Outgoing, domain: str) -> Attempt:
     """Bring one message to a relay, outside of any queue; return what became of it."""
-    outcomes: list[Attempt] = []
+    attempts: list[Attempt] = []
     waiting = [Item(outgoing.key, domain)]
 
-    async def claim(count: int, except_domains: frozenset[str]) -> list[Item]:
+    async def take(count: int, except_domains: frozenset[str]) -> list[Item]:
         return [waiting.pop()] if waiting else []
 
     async with open_relays(settings) as relays:
         pool = Pool(
-            relays,
-            settings.providers,
-            claim=claim,
+            Network(relays, settings.providers),
+            take=take,
             compose=lambda key: outgoing,
-            settle=outcomes.append,
+            record=lambda attempt, relay: attempts.append(attempt),
             window=1,
         )
         await pool.deliver()
-    return outcomes[0]
+    return attempts[0]
 
 
 @asynccontextmanager

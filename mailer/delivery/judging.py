@@ -20,8 +20,8 @@ class Decision:
     settled: Settled
     verdict: Verdict | None = None
     """What the server's words mean, where there were words: the provider or the subscriber learns."""
-    pause: str = ""
-    """Why the whole issue must wait for the operator; empty when it need not."""
+    our_fault: str = ""
+    """Why nothing more should be sent through this relay until the operator acts; empty when it may."""
 
 
 def retry_delay(attempt: int, *, base_seconds: float = 300.0, ceiling_seconds: float = 14_400.0) -> float:
@@ -36,37 +36,53 @@ def retry_delay(attempt: int, *, base_seconds: float = 300.0, ceiling_seconds: f
 
 
 def decide(
-    outcome: Attempt, claimed: Claimed, settings: DeliverySettings, *, at: datetime, spread: float = 1.0
+    attempt: Attempt,
+    claimed: Claimed,
+    settings: DeliverySettings,
+    *,
+    at: datetime,
+    server: str = "",
+    spread: float = 1.0,
 ) -> Decision:
-    """Return what follows from an outcome. `spread` multiplies the delay: the caller's jitter."""
+    """Return what follows from an attempt.
+
+    `server` holds the names of the server that answered, for the judge. `spread` multiplies the delay
+    before the next try: the caller's jitter.
+    """
     subscriber_id = claimed.recipient.subscriber_id
     delay = spread * retry_delay(
         claimed.attempt,
         base_seconds=settings.retry_base.total_seconds(),
         ceiling_seconds=settings.retry_ceiling.total_seconds(),
     )
-    match outcome.fate:
+    match attempt.fate:
         case Fate.ACCEPTED:
-            return Decision(_settled(subscriber_id, DeliveryState.SENT, outcome.reply))
+            return Decision(_settled(subscriber_id, DeliveryState.SENT, attempt.reply))
         case Fate.UNCERTAIN:
             due = at + timedelta(seconds=delay)
             return Decision(
                 Settled(
-                    subscriber_id, DeliveryState.UNCERTAIN, due_at=due, reply=outcome.problem[:512] or None
+                    subscriber_id, DeliveryState.UNCERTAIN, due_at=due, reply=attempt.problem[:512] or None
                 )
             )
         case Fate.LOST | Fate.UNSENT:
-            lost = Reply(0, "", outcome.problem or "the connection was lost")
+            lost = Reply(0, "", attempt.problem or "the connection was lost")
             return _later(claimed, lost, BounceClass.NETWORK, delay, settings, at)
         case Fate.REFUSED:
-            assert outcome.reply is not None
-            return _refused(outcome.stage, outcome.reply, claimed, delay, settings, at)
+            assert attempt.reply is not None
+            return _refused(attempt.stage, attempt.reply, server, claimed, delay, settings, at)
         case _:
-            assert_never(outcome.fate)
+            assert_never(attempt.fate)
 
 
 def _refused(
-    stage: Stage, reply: Reply, claimed: Claimed, delay: float, settings: DeliverySettings, at: datetime
+    stage: Stage,
+    reply: Reply,
+    server: str,
+    claimed: Claimed,
+    delay: float,
+    settings: DeliverySettings,
+    at: datetime,
 ) -> Decision:
     subscriber_id = claimed.recipient.subscriber_id
     if stage is Stage.LOCAL:
@@ -74,21 +90,27 @@ def _refused(
         # relay cannot take is this delivery's alone. Neither says anything about the mailbox.
         if reply.code == 552:
             return Decision(
-                _deferred(subscriber_id, reply, BounceClass.MESSAGE_TOO_LARGE, at), pause=reply.text
+                _deferred(subscriber_id, reply, BounceClass.MESSAGE_TOO_LARGE, at), our_fault=reply.text
             )
         return Decision(_settled(subscriber_id, DeliveryState.FAILED, reply, BounceClass.PROTOCOL))
-    verdict = judge(reply.code, reply.enhanced, reply.text)
+    verdict = judge(
+        reply.code,
+        reply.enhanced,
+        reply.text,
+        provider=f"{server} {claimed.domain}",
+        command=stage.upper(),
+    )
     said = f"{reply.code} {reply.enhanced} {verdict.text}".replace("  ", " ")
     if verdict.reply_class in (ReplyClass.AUTH, ReplyClass.CONFIG):
         return Decision(
             _deferred(subscriber_id, reply, verdict.bounce_class, at),
-            pause=f"the receiving side refuses how we are set up: {said}",
+            our_fault=f"the receiving side refuses how we are set up: {said}",
         )
     if stage is Stage.MAIL and not verdict.again:
         # MAIL FROM carries nothing of the recipient: a lasting refusal there is about us.
         return Decision(
             _deferred(subscriber_id, reply, BounceClass.POLICY_REJECT, at),
-            pause=f"the relay refuses our envelope sender: {said}",
+            our_fault=f"the relay refuses our envelope sender: {said}",
         )
     if verdict.again:
         wait = delay if verdict.retry_after_seconds is None else max(verdict.retry_after_seconds, 1.0)

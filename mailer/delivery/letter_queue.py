@@ -119,9 +119,9 @@ class LetterQueue:
             attempt, letter.as_delivery(), self._delivery, at=self._clock(), spread=self._jitter()
         )
         settled = decision.settled
-        if decision.pause:
+        if decision.our_fault:
             # An issue would be paused. A letter waits until the operator has changed the configuration.
-            _log.error("letters wait: %s", decision.pause)
+            _log.error("letters wait: %s", decision.our_fault)
             later = self._later(letter, settled.reply or "")
             settled = replace(settled, due_at=later.due_at)
         self._put(attempt.key, settled)

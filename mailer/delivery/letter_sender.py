@@ -16,7 +16,7 @@ from mailer.delivery import dispatch
 from mailer.delivery.letter_queue import LETTERS_AT_ONCE, LetterQueue, jitter
 from mailer.delivery.sender import now
 from mailer.errors import MailerError, RelayError
-from mailer.smtp.pool import Item, Pool
+from mailer.smtp.pool import Item, Network, Pool, RelayState
 from mailer.smtp.session import Attempt
 from mailer.tokens import Signer
 
@@ -81,11 +81,10 @@ class LetterSender:
     async def _deliver(self) -> None:
         async with dispatch.open_relays(self._settings) as relays:
             pool = Pool(
-                relays,
-                self._settings.providers,
-                claim=self._claim,
+                Network(relays, self._settings.providers),
+                take=self._take,
                 compose=self._queue.compose,
-                settle=self._settle,
+                record=self._record,
                 window=LETTERS_AT_ONCE,
             )
             failure: RelayError | None = None
@@ -97,8 +96,8 @@ class LetterSender:
             finally:
                 await self._queue.close(failure)
 
-    async def _claim(self, count: int, except_domains: frozenset[str]) -> Sequence[Item]:
+    async def _take(self, count: int, except_domains: frozenset[str]) -> Sequence[Item]:
         return () if self._ended else await self._queue.exchange(count, except_domains)
 
-    def _settle(self, attempt: Attempt) -> None:
+    def _record(self, attempt: Attempt, relay: RelayState | None) -> None:
         self._queue.settle(attempt)

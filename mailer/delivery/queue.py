@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final, cast
 
 from sqlalchemy import (
@@ -48,6 +48,8 @@ from mailer.errors import MailerError
 from mailer.rendering.message import Recipient
 
 OPTED_OUT = "opted out or suppressed before its turn"
+PENDING_UNTIL: Final = datetime(9999, 1, 1, tzinfo=UTC)
+"""When a delivery is due whose refusal its run has yet to judge, see `mailer.delivery.breaker`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +182,20 @@ _MARK_SENDING: Final = (
         changed_at=bindparam("_at", type_=_DELIVERIES.c.first_at.type),
     )
 )
+_PENDING: Final = (
+    update(_DELIVERIES)
+    .where(
+        _DELIVERIES.c.issue_id == bindparam("_issue_id"),
+        among(_DELIVERIES.c.subscriber_id, "_ids"),
+        _DELIVERIES.c.state == literal_column(f"'{DeliveryState.DEFERRED.value}'"),
+        _DELIVERIES.c.run_id == bindparam("_run_id"),
+    )
+    .values(changed_at=bindparam("_at", type_=_DELIVERIES.c.changed_at.type))
+)
+_FAIL_PENDING: Final = _PENDING.values(state=DeliveryState.FAILED.value, due_at=None)
+_RETRY_PENDING: Final = _PENDING.values(
+    due_at=bindparam("_at", type_=_DELIVERIES.c.due_at.type), first_at=None
+)
 _SETTLE: Final = (
     update(_DELIVERIES)
     .where(
@@ -229,11 +245,14 @@ def recover(session: Session, issue_id: int, *, at: datetime, run_id: int | None
     Call it only while no other run of the issue can be alive (the lock is ours), or with the
     `run_id` of a process that is known to have ended. It passes over the rows of the issue once: an index
     of those that are `sending` would be written twice for each message, for what a start asks once.
+    Refusals that such a run had not judged yet are due again.
     """
-    interrupted = and_(
-        Delivery.issue_id == issue_id,
-        Delivery.state == DeliveryState.SENDING.value,
-        true() if run_id is None else Delivery.run_id == run_id,
+    of_run = true() if run_id is None else Delivery.run_id == run_id
+    interrupted = and_(Delivery.issue_id == issue_id, Delivery.state == DeliveryState.SENDING.value, of_run)
+    session.execute(
+        update(Delivery)
+        .where(Delivery.issue_id == issue_id, text(WAITS), Delivery.due_at == PENDING_UNTIL, of_run)
+        .values(due_at=at, changed_at=at)
     )
     return count_of(
         session.execute(
@@ -379,6 +398,26 @@ def release(
         .returning(Delivery.state)
     )
     return Counter(session.execute(given_back, execution_options={"synchronize_session": False}).scalars())
+
+
+def fail_pending(
+    session: Session, issue_id: int, subscriber_ids: Sequence[int], *, run_id: int, at: datetime
+) -> set[int]:
+    """Move pending refusals of this run from `deferred` to `failed`; return whose were still pending."""
+    if not subscriber_ids:
+        return set()
+    failed = _FAIL_PENDING.returning(_DELIVERIES.c.subscriber_id)
+    values = {"_issue_id": issue_id, "_ids": subscriber_ids, "_run_id": run_id, "_at": at}
+    return set(session.connection().scalars(failed, values))
+
+
+def retry_pending(
+    session: Session, issue_id: int, subscriber_ids: Sequence[int], *, run_id: int, at: datetime
+) -> None:
+    """Make deliveries that this run deferred due at once, as if they had never been tried before."""
+    if subscriber_ids:
+        values = {"_issue_id": issue_id, "_ids": subscriber_ids, "_run_id": run_id, "_at": at}
+        session.connection().execute(_RETRY_PENDING, values)
 
 
 def _mark_sending(

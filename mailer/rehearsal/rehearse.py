@@ -26,9 +26,10 @@ from mailer.config import Provider, Relay, Security, Settings
 from mailer.database.models import Base, Subscriber, SubscriberTag
 from mailer.database.session import Database
 from mailer.delivery import dispatch, issues
+from mailer.delivery.bookkeeping import Learn
 from mailer.delivery.issues import QueuedIssue, audience
 from mailer.delivery.queue import Books
-from mailer.delivery.sender import Ended, Learn, Sender
+from mailer.delivery.sender import Clock, Ended, Hooks, Sender
 from mailer.errors import RefusedError
 from mailer.rehearsal import script
 from mailer.rehearsal.fast_time import FastLoop
@@ -36,7 +37,7 @@ from mailer.rehearsal.scenario import Scenario
 from mailer.rehearsal.server import RehearsalServer, Returned, Seen
 from mailer.rendering.edition import Edition
 from mailer.rendering.message import Composer
-from mailer.smtp.pool import Access
+from mailer.smtp.pool import Access, Network
 from mailer.tokens import Signer
 
 _COPIED_AT_ONCE: Final = 5_000
@@ -144,17 +145,20 @@ async def _run(
             database,
             issue.id,
             composer,
-            {name: Access(await server.relay(relay)) for name, relay in relays.items()},
+            Network(
+                {name: Access(await server.relay(relay)) for name, relay in relays.items()},
+                providers,
+                client_name="rehearsal.localhost",
+            ),
             settings,
-            learn=learn,
-            providers=providers,
-            progress=progress,
-            clock=lambda: at + timedelta(seconds=loop.time() - began),
-            ticks=loop.time,
-            settle_seconds=_SETTLE_SECONDS,
-            # Nobody else sets this clock or queues anything.
-            look_again_seconds=math.inf,
-            client_name="rehearsal.localhost",
+            Hooks(learn, progress),
+            Clock(
+                now=lambda: at + timedelta(seconds=loop.time() - began),
+                ticks=loop.time,
+                settle_seconds=_SETTLE_SECONDS,
+                # Nobody else sets this clock or queues anything.
+                look_again_seconds=math.inf,
+            ),
         )
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, sender.stop)

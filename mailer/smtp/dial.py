@@ -9,7 +9,7 @@ import ipaddress
 import socket
 import ssl
 from collections.abc import Iterator
-from typing import cast
+from typing import NamedTuple, cast
 
 import aiosmtplib
 
@@ -27,6 +27,16 @@ def client_context(*, verify: bool = True) -> ssl.SSLContext:
     return context
 
 
+class Dialled(NamedTuple):
+    """A connection that is ready for MAIL."""
+
+    transport: asyncio.Transport
+    extensions: dict[str, str]
+    """What EHLO announced; names in lower case."""
+    greeted_as: str
+    """The host name in the server's banner (RFC 5321 section 4.2), or empty."""
+
+
 async def dial(
     relay: Relay,
     *,
@@ -35,8 +45,8 @@ async def dial(
     tls: ssl.SSLContext | None,
     connect_seconds: float,
     reply_seconds: float,
-) -> tuple[asyncio.Transport, dict[str, str]]:
-    """Return a connection that is ready for MAIL, and what its EHLO announced (names in lower case).
+) -> Dialled:
+    """Connect to a relay, protect the connection, greet the server and log in.
 
     Raises `RelayDownError` and `RelayError` as `Session.open` says.
     """
@@ -63,7 +73,7 @@ async def dial(
     )
     ready = False
     try:
-        await client.connect()
+        banner = await client.connect()
         await _greet(client)
         if relay.security is Security.STARTTLS:
             await _start_tls(client, where)
@@ -73,16 +83,17 @@ async def dial(
             raise aiosmtplib.SMTPServerDisconnected("the server closed the connection")
         ready = True
         # uvloop's transports do all that asyncio.Transport says without being one.
-        return cast(asyncio.Transport, client.transport), client.esmtp_extensions
+        transport = cast(asyncio.Transport, client.transport)
+        return Dialled(transport, client.esmtp_extensions, _name_in(banner.message))
     except (aiosmtplib.SMTPException, OSError) as error:
         raise _opening_error(where, error) from error
     finally:
         if not ready:
             # To close politely is to wait for the server's own farewell, which may never come.
-            transport = cast(asyncio.Transport | None, client.transport)
+            opened = cast(asyncio.Transport | None, client.transport)
             client.close()
-            if transport is not None:
-                transport.abort()
+            if opened is not None:
+                opened.abort()
 
 
 async def _connect(host: str, port: int, seconds: float) -> socket.socket:
@@ -130,6 +141,12 @@ async def _greet(client: aiosmtplib.SMTP) -> None:
         if error.code // 100 != 5 or not client.is_connected:
             raise
         await client.helo()
+
+
+def _name_in(banner: str) -> str:
+    """Return the host name that a banner begins with, or nothing."""
+    first = banner.split(maxsplit=1)[0] if banner.strip() else ""
+    return first.lower() if "." in first and len(first) <= 255 and first.isprintable() else ""
 
 
 async def _start_tls(client: aiosmtplib.SMTP, where: str) -> None:

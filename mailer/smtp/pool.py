@@ -12,20 +12,20 @@ import contextlib
 import math
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from mailer.config import Provider
-from mailer.errors import RelayDownError
+from mailer.errors import RelayDownError, RelayError
 from mailer.smtp.lanes import Item, Lane, Lanes
 from mailer.smtp.relay import Access, RelayState, all_down
 from mailer.smtp.session import Attempt, End, Fate, Outgoing, SmtpSession, Stage, Timeouts
 
-__all__ = ["Access", "Claim", "Compose", "Item", "Pool", "Settle"]
+__all__ = ["Access", "Compose", "Item", "Network", "Pool", "Record", "RelayState", "Take"]
 
-Claim = Callable[[int, frozenset[str]], Awaitable[Sequence[Item]]]
+Take = Callable[[int, frozenset[str]], Awaitable[Sequence[Item]]]
 Compose = Callable[[int], Outgoing | None]
-Settle = Callable[[Attempt], None]
+Record = Callable[[Attempt, RelayState | None], None]
 
 _TRIES: Final = 3
 """How often a message goes out whose connection breaks before its body, before it is reported lost."""
@@ -37,42 +37,52 @@ _LONG_HOLD_SECONDS: Final = 30.0
 """A provider held longer than this gives back what waits for it."""
 
 
-class Pool:
-    """The relays and providers of a run, and what their answers have taught.
+@dataclass(frozen=True, slots=True)
+class Network:
+    """How mail leaves: through which relays, within which providers' limits, and under which name."""
 
-    `claim(count, except_domains)` returns at most `count` items to send, none to those domains; it is
+    relays: Mapping[str, Access]
+    providers: Mapping[str, Provider] = field(default_factory=dict)
+    client_name: str | None = None
+    """The name to give in EHLO; None uses this machine's own."""
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    patience_seconds: float = 60.0
+    """How long to wait for a relay that worked and then failed."""
+
+
+class Pool:
+    """The connections of a run, and what the answers of relays and providers have taught.
+
+    `take(count, except_domains)` returns at most `count` items to send, none to those domains; it is
     called again while earlier ones are under way. `compose(key)` makes a message right before it leaves;
-    None means that it is not to be sent after all, which the caller has noted. `settle` is called once
-    for each item claimed that `compose` did not drop; `Fate.UNSENT` may go back to the queue untouched.
+    None means that it must not be sent after all, which the caller has noted. `record(attempt, relay)` is
+    called once for each item taken that `compose` did not drop. The relay is None for `Fate.UNSENT`: such
+    an item may go back to the queue untouched.
     """
 
     def __init__(
         self,
-        relays: Mapping[str, Access],
-        providers: Mapping[str, Provider],
+        network: Network,
         *,
-        claim: Claim,
+        take: Take,
         compose: Compose,
-        settle: Settle,
+        record: Record,
         window: int,
-        client_name: str | None = None,
-        timeouts: Timeouts | None = None,
-        patience_seconds: float = 60.0,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.relays = [RelayState(name, access) for name, access in relays.items()]
-        self.lanes = Lanes(providers)
+        self.relays = [RelayState(name, access) for name, access in network.relays.items()]
+        self.lanes = Lanes(network.providers)
         self.compose = compose
-        self.client_name = client_name
-        self.timeouts = timeouts or Timeouts()
+        self.client_name = network.client_name
+        self.timeouts = network.timeouts
         self.now = now
         self.stopping = False
         self.opening = 0
-        self._claim = claim
-        self._settle = settle
+        self._take = take
+        self._record = record
         self._window = window
         self._lane_enough = max(1, window // 4)
-        self._patience_seconds = patience_seconds
+        self._patience_seconds = network.patience_seconds
         self._failure: Exception | None = None
         self._pending = 0
         self._ask_below = 0
@@ -81,11 +91,11 @@ class Pool:
         self._more_wanted = asyncio.Event()
 
     async def deliver(self) -> None:
-        """Send until `claim` gives nothing more and all it gave is settled.
+        """Send until `take` returns nothing more and everything taken is recorded.
 
         Returns early when all that is left belongs to providers that are `held`, and after `stop`.
-        Raises `RelayError` when no relay can be used or one never will as configured, and whatever
-        `claim`, `compose` or `settle` raised; what was under way is settled before.
+        Raises `RelayError` when no relay can be used, and whatever `take`, `compose` or `record` raised;
+        messages under way are recorded first.
         """
         self.stopping, self._failure = False, None
         workers = {
@@ -119,7 +129,7 @@ class Pool:
     def slow_down(self, domain: str, retry_after_seconds: float | None = None) -> None:
         """Send to this domain's provider at half the rate, after the time its reply asked for.
 
-        May be called from `settle`, and may itself call `settle` for what waits.
+        May be called from `record`, and may itself call `record` for items that wait.
         """
         lane = self.lanes.own_lane(domain)
         lane.pace.slow_down(self.now(), retry_after_seconds)
@@ -145,19 +155,19 @@ class Pool:
         """Wait until there may be work, at most this long."""
         await _wait(self._work_came, seconds)
 
-    def done(self, item: Item, outcome: Attempt) -> None:
-        """Take the outcome of a message: settle it, or let it wait for another connection."""
-        if outcome.fate is Fate.LOST:
+    def done(self, item: Item, attempt: Attempt, relay: RelayState) -> None:
+        """Record an attempt, or let the message wait for another connection."""
+        if attempt.fate is Fate.LOST:
             tries = self._tries[item.key] = self._tries.get(item.key, 0) + 1
             if tries < _TRIES and not self.stopping:
                 self.lanes.add(item, first=True)
                 self._announce_work()
                 return
             if self.stopping:
-                outcome = replace(outcome, fate=Fate.UNSENT)
+                attempt = replace(attempt, fate=Fate.UNSENT)
         if self._tries:
             self._tries.pop(item.key, None)
-        self._settle(outcome)
+        self._record(attempt, relay)
         self.finished(1)
 
     def finished(self, count: int) -> None:
@@ -170,6 +180,17 @@ class Pool:
         """Note that a lane has one waiting less."""
         if self.lanes.waiting == self._window // 2 or len(lane.waiting) == self._lane_enough - 1:
             self._more_wanted.set()
+
+    def set_aside(self, relay: RelayState, error: RelayError) -> bool:
+        """Send nothing more through a relay that refuses how we are set up; return whether others are left.
+
+        The last one is not set aside.
+        """
+        if all(other.set_aside for other in self.relays if other is not relay):
+            return False
+        relay.set_aside, relay.error = True, error
+        self._announce_work()
+        return True
 
     def relay_failed(self, relay: RelayState, error: RelayDownError) -> None:
         """Note that a relay cannot be used; give up when there is none left to hope for."""
@@ -190,9 +211,9 @@ class Pool:
 
     async def _feed(self) -> None:
         """Keep a window of items waiting for those who may start them."""
-        without: frozenset[str] | None = None  # the domains excepted when `claim` had nothing more to give
+        without: frozenset[str] | None = None  # the domains excepted when `take` returned nothing
         while not self.stopping:
-            self._more_wanted.clear()  # first: what happens while `claim` works is looked at once more
+            self._more_wanted.clear()  # first: what happens while `take` works is looked at once more
             for lane in self.lanes.limited():
                 self._release(lane)  # what came here, or came back, after its provider was held
             crowded = self._crowded()
@@ -202,7 +223,7 @@ class Pool:
             # A caller that had no room, not no more, has some when half of it is settled.
             may_have_more = domains != without or self._pending <= self._ask_below
             if at_rest or (ready <= self._window // 2 and may_have_more and self._has_room(crowded)):
-                items = await self._claim(self._window - ready, domains)
+                items = await self._take(self._window - ready, domains)
                 if at_rest and not items:
                     break
                 self._add(items)
@@ -235,7 +256,7 @@ class Pool:
     def _give_back(self, items: Sequence[Item]) -> None:
         for item in items:
             self._tries.pop(item.key, None)
-            self._settle(Attempt(item.key, Fate.UNSENT, Stage.LOCAL))
+            self._record(Attempt(item.key, Fate.UNSENT, Stage.LOCAL), None)
         self.finished(len(items))
 
     def _announce_work(self) -> None:
@@ -325,8 +346,12 @@ class _Worker:
             )
         except RelayDownError as error:
             self._failed(error)
+        except RelayError as error:
+            if not pool.set_aside(relay, error):
+                raise
         else:
             relay.sessions += 1
+            relay.greeted_as = self._session.greeted_as
         finally:
             self.opening = False
             pool.opening -= 1
@@ -390,11 +415,11 @@ class _Worker:
             if sent >= lane.messages_per_connection:
                 self._spent.append(lane)
 
-    def _settled(self, outcome: Attempt) -> None:
-        item, lane = self._taken.pop(outcome.key)
+    def _settled(self, attempt: Attempt) -> None:
+        item, lane = self._taken.pop(attempt.key)
         lane.finish(id(self))
         # A 421 says no more of the relay than a lost connection does.
-        if outcome.reply is not None and outcome.reply.code != 421 and outcome.stage is not Stage.LOCAL:
+        if attempt.reply is not None and attempt.reply.code != 421 and attempt.stage is not Stage.LOCAL:
             self._answered = True
             self._relay.progress(self._pool.now(), self._pool.relays)
-        self._pool.done(item, outcome)
+        self._pool.done(item, attempt, self._relay)

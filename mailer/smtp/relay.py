@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mailer.config import Relay, Security
-from mailer.errors import RelayDownError
+from mailer.errors import RelayDownError, RelayError
 from mailer.smtp.dial import client_context
 from mailer.smtp.limits import Pace
 
@@ -47,7 +47,11 @@ class RelayState:
         self.down_since = math.inf
         self.worked = False
         self.progress_at = -math.inf
-        self.error: RelayDownError | None = None
+        self.error: RelayError | None = None
+        self.set_aside = False
+        """Whether nothing more is sent through it in this run, since it refuses how we are set up."""
+        self.greeted_as = ""
+        """The name in the banner of its server, once it has been reached."""
 
     def tls(self) -> ssl.SSLContext | None:
         """Return the context for its connections, made once: reading the system's certificates is slow."""
@@ -57,8 +61,13 @@ class RelayState:
 
     @property
     def up(self) -> bool:
-        """Whether the last attempt to use it succeeded, or none was made yet."""
-        return self.failures == 0
+        """Whether it may be used: the last attempt succeeded, or none was made yet."""
+        return self.failures == 0 and not self.set_aside
+
+    @property
+    def identity(self) -> str:
+        """The names under which its server is known: the host we connect to, and the one in its banner."""
+        return f"{self.settings.host} {self.greeted_as}".rstrip()
 
     @property
     def share(self) -> float:
@@ -77,7 +86,9 @@ class RelayState:
 
     def hopeless(self, now: float, patience_seconds: float) -> bool:
         """Whether to stop waiting for it: it never worked, or has not for longer than the patience."""
-        return not self.up and (not self.worked or now - self.down_since >= patience_seconds)
+        return self.set_aside or (
+            not self.up and (not self.worked or now - self.down_since >= patience_seconds)
+        )
 
     def progress(self, now: float, relays: Sequence[RelayState]) -> None:
         """Note that it answered for a message."""
@@ -91,6 +102,8 @@ class RelayState:
 
     def delay(self, now: float, relays: Sequence[RelayState]) -> float:
         """Return the seconds until it may start a message; infinity while it is another's turn."""
+        if self.set_aside:
+            return math.inf
         if not self.up and now < self.retry_at:
             return self.retry_at - now
         if self.settings.weight == 0:

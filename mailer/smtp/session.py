@@ -245,8 +245,11 @@ class _Run:
 class SmtpSession:
     """A connection to one relay, greeted, protected and logged in."""
 
-    def __init__(self, wire: Wire, extensions: dict[str, str], timeouts: Timeouts) -> None:
+    def __init__(
+        self, wire: Wire, extensions: dict[str, str], timeouts: Timeouts, greeted_as: str = ""
+    ) -> None:
         self.wire = wire
+        self.greeted_as = greeted_as
         self.timeouts = timeouts
         self.pipelining = "pipelining" in extensions
         self._announced_size = "size" in extensions
@@ -273,7 +276,7 @@ class SmtpSession:
         `tls` replaces the context made from the system's certificates.
         """
         timeouts = timeouts or Timeouts()
-        transport, extensions = await dial(
+        transport, extensions, greeted_as = await dial(
             relay,
             password=password,
             client_name=client_name,
@@ -281,7 +284,7 @@ class SmtpSession:
             connect_seconds=timeouts.connect,
             reply_seconds=timeouts.greeting,
         )
-        return cls(Wire(transport), extensions, timeouts)
+        return cls(Wire(transport), extensions, timeouts, greeted_as)
 
     @property
     def usable(self) -> bool:

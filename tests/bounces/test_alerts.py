@@ -14,7 +14,7 @@ from mailer.cli.learning import learning
 from mailer.config import Bounces
 from mailer.database.models import Delivery, DeliveryState, Event
 from mailer.database.session import Database
-from mailer.delivery.sender import Refusal
+from mailer.delivery.breaker import Refusal
 from mailer.replies import judge
 from tests.bounces.reports import ISSUE, SIGNER, complaint, dsn, subscribe, token
 

@@ -16,13 +16,15 @@ from mailer.config import Newsletter
 from mailer.database.models import Subscriber
 from mailer.database.session import Database
 from mailer.delivery import issues, queue
+from mailer.delivery.bookkeeping import Learn
+from mailer.delivery.breaker import Refusal
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.queue import Books
-from mailer.delivery.sender import Ended, Learn, Refusal, Sender, now
+from mailer.delivery.sender import Clock, Ended, Hooks, Sender, now
 from mailer.rendering.edition import Edition
 from mailer.rendering.message import Composer
 from mailer.smtp.outbox import Answer, Outbox
-from mailer.smtp.pool import Access
+from mailer.smtp.pool import Access, Network
 from mailer.tokens import Signer
 
 AT = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
@@ -120,12 +122,10 @@ def run(
                 database,
                 issue.id,
                 composer,
-                {"outbox": Access(relay)},
+                Network({"outbox": Access(relay)}),
                 settings or DeliverySettings(window=20),
-                learn=learn,
-                progress=lambda books: meanwhile(books, sender[0]),
-                jitter=lambda: 1.0,
-                clock=clock,
+                Hooks(learn, lambda books: meanwhile(books, sender[0])),
+                Clock(now=clock, jitter=lambda: 1.0),
             )
             sender.append(made)
             return await made.run()

@@ -22,10 +22,10 @@ from mailer.config import Delivery as DeliverySettings
 from mailer.config import Newsletter
 from mailer.database.models import Delivery, DeliveryState
 from mailer.database.session import Database
-from mailer.delivery.sender import Ended, Ending, Sender
+from mailer.delivery.sender import Clock, Ended, Ending, Hooks, Sender
 from mailer.rehearsal.fast_time import FastLoop
 from mailer.rendering.message import Composer
-from mailer.smtp.pool import Access
+from mailer.smtp.pool import Access, Network
 from tests.delivery.scene import EDITION, SIGNER, books, learn_nothing, queued
 from tests.smtp.scripted import CLOSE, EHLO, SILENCE, Handler, Script, serving
 
@@ -88,14 +88,18 @@ class Met:
                 database,
                 issue_id,
                 composer,
-                {"main": Access(msgspec.structs.replace(relay, **self._changes), tls=self._tls)},
+                Network(
+                    {"main": Access(msgspec.structs.replace(relay, **self._changes), tls=self._tls)},
+                    client_name="here.example",
+                ),
                 settings,
-                learn=learn_nothing,
-                jitter=lambda: 1.0,
-                clock=lambda: at + timedelta(seconds=self._clock(loop.time() - began)),
-                ticks=loop.time,
-                settle_seconds=60,
-                client_name="here.example",
+                Hooks(learn_nothing),
+                Clock(
+                    now=lambda: at + timedelta(seconds=self._clock(loop.time() - began)),
+                    ticks=loop.time,
+                    jitter=lambda: 1.0,
+                    settle_seconds=60,
+                ),
             )
             ended = await sender.run()
         return ended, loop.time() - began

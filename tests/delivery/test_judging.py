@@ -69,14 +69,14 @@ def test_gives_up_when_the_next_try_would_come_too_late(
 def test_message_too_large_for_the_relay_pauses_the_issue_and_blames_nobody() -> None:
     too_large = Attempt(7, Fate.REFUSED, Stage.LOCAL, Reply(552, "5.3.4", "larger than the relay takes"))
     decision = decide(too_large, claimed(), SETTINGS, at=AT)
-    assert (decision.pause, decision.verdict) == ("larger than the relay takes", None)
+    assert (decision.our_fault, decision.verdict) == ("larger than the relay takes", None)
     assert (decision.settled.state, decision.settled.due_at) == (DeliveryState.DEFERRED, AT)
 
 
 def test_address_that_the_relay_cannot_take_fails_alone() -> None:
     unfit = Attempt(7, Fate.REFUSED, Stage.LOCAL, Reply(553, "5.6.7", "needs SMTPUTF8"))
     decision = decide(unfit, claimed(), SETTINGS, at=AT)
-    assert (decision.pause, decision.verdict, decision.settled.state) == ("", None, DeliveryState.FAILED)
+    assert (decision.our_fault, decision.verdict, decision.settled.state) == ("", None, DeliveryState.FAILED)
 
 
 def test_uncertain_delivery_is_tried_again_after_the_delay() -> None:

@@ -18,10 +18,10 @@ from mailer.config import Newsletter, Provider, Relay
 from mailer.database.models import Subscriber
 from mailer.database.session import Database
 from mailer.delivery.queue import Books
-from mailer.delivery.sender import Sender
+from mailer.delivery.sender import Clock, Hooks, Sender
 from mailer.rehearsal.fast_time import FastLoop
 from mailer.rendering.message import Composer
-from mailer.smtp.pool import Access
+from mailer.smtp.pool import Access, Network
 from tests.delivery.scene import EDITION, SIGNER, books, learn_nothing, queued
 from tests.smtp.scripted import CLOSE, Script, serving
 
@@ -98,15 +98,19 @@ def send(
                 database,
                 issue.id,
                 composer,
-                {name: Access(relay) for name, relay in relays.items()},
+                Network(
+                    {name: Access(relay) for name, relay in relays.items()},
+                    providers,
+                    client_name="here.example",
+                ),
                 DeliverySettings(window=100, wait_for_retries=True),
-                learn=learn_nothing,
-                providers=providers,
-                jitter=lambda: 1.0,
-                clock=lambda: at + timedelta(seconds=loop.time() - began),
-                ticks=loop.time,
-                settle_seconds=60,
-                client_name="here.example",
+                Hooks(learn_nothing),
+                Clock(
+                    now=lambda: at + timedelta(seconds=loop.time() - began),
+                    ticks=loop.time,
+                    jitter=lambda: 1.0,
+                    settle_seconds=60,
+                ),
             )
             await sender.run()
 

@@ -16,8 +16,9 @@ from mailer.config import section
 from mailer.database.models import Delivery, DeliveryState, IssueState, StoredIssue
 from mailer.database.session import Database
 from mailer.delivery import issues
+from mailer.delivery.breaker import Refusal
 from mailer.delivery.queue import Books
-from mailer.delivery.sender import Ending, Refusal, Sender
+from mailer.delivery.sender import Ending, Sender
 from mailer.delivery.waiting import next_due
 from mailer.rehearsal.script import Script
 from mailer.replies import ReplyClass

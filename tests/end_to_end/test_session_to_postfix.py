@@ -12,7 +12,7 @@ from imapclient import IMAPClient
 
 from mailer.address import Envelope
 from mailer.config import Relay, Security
-from mailer.smtp.pool import Access, Item, Pool
+from mailer.smtp.pool import Access, Item, Network, Pool
 from mailer.smtp.session import Attempt, End, Fate, Outgoing, SmtpSession, Stage
 from tests.end_to_end.mailservers import PASSWORD, USER, MailServers, mail_servers
 from tests.smtp.test_session import supply
@@ -109,7 +109,13 @@ def test_pool_brings_everything_over(servers: MailServers, relay: Relay) -> None
             return taken
 
         relays = {"main": Access(msgspec.structs.replace(relay, messages_per_connection=10))}
-        pool = Pool(relays, {}, claim=claim, compose=outgoing, settle=outcomes.append, window=40)
+        pool = Pool(
+            Network(relays),
+            take=claim,
+            compose=outgoing,
+            record=lambda attempt, relay: outcomes.append(attempt),
+            window=40,
+        )
         await pool.deliver()
         return outcomes
 

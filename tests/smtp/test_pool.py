@@ -13,7 +13,7 @@ import pytest
 from mailer.address import Envelope
 from mailer.config import Provider, Relay
 from mailer.errors import RelayDownError, RelayError
-from mailer.smtp.pool import Access, Item, Pool
+from mailer.smtp.pool import Access, Item, Network, Pool, RelayState
 from mailer.smtp.session import Attempt, Fate, Outgoing, Timeouts
 from tests.smtp.scripted import CLOSE, SILENCE, Script, run_async, serving
 
@@ -35,7 +35,7 @@ class Queue:
     pool: Pool | None = None
     claimed: set[int] = field(default_factory=set)
 
-    async def claim(self, count: int, except_domains: frozenset[str]) -> Sequence[Item]:
+    async def take(self, count: int, except_domains: frozenset[str]) -> Sequence[Item]:
         free = [key for key in self.domains if key not in self.claimed]
         chosen = [key for key in free if self.domains[key] not in except_domains][:count]
         self.claimed.update(chosen)
@@ -49,7 +49,8 @@ class Queue:
         envelope = Envelope("b@example.org", f"r{key}@{self.domains[key]}")
         return Outgoing(key, envelope, b"Subject: x\r\n\r\nhello\r\n", wire_safe=True)
 
-    def settle(self, outcome: Attempt) -> None:
+    def record(self, outcome: Attempt, relay: RelayState | None) -> None:
+        assert (relay is None) <= (outcome.fate is Fate.UNSENT)
         assert outcome.key not in self.outcomes, "settled twice"
         self.outcomes[outcome.key] = outcome
         if outcome.fate is Fate.UNSENT:
@@ -85,15 +86,17 @@ def run(
                 extra = settings[place] if settings else {}
                 relays[str(place)] = Access(msgspec.structs.replace(relay, **{"connections": 4, **extra}))
             work.pool = Pool(
-                relays,
-                providers or {},
-                claim=work.claim,
+                Network(
+                    relays,
+                    providers or {},
+                    client_name="here.example",
+                    timeouts=timeouts,
+                    patience_seconds=patience_seconds,
+                ),
+                take=work.take,
                 compose=work.compose,
-                settle=work.settle,
+                record=work.record,
                 window=window,
-                client_name="here.example",
-                timeouts=timeouts,
-                patience_seconds=patience_seconds,
             )
             await work.pool.deliver()
 
@@ -111,7 +114,7 @@ def test_everything_claimed_is_delivered_once() -> None:
 
 def test_caller_without_room_is_asked_again_before_everything_is_settled() -> None:
     work, script = queue(400), Script()
-    whole_claim = work.claim
+    whole_claim = work.take
     least: list[int] = []
 
     async def claim(count: int, except_domains: frozenset[str]) -> Sequence[Item]:
@@ -120,7 +123,7 @@ def test_caller_without_room_is_asked_again_before_everything_is_settled() -> No
         least.append(held if items else -1)
         return items
 
-    work.claim = claim  # type: ignore[method-assign]
+    work.take = claim  # type: ignore[method-assign]
     run(work, [script], window=200, settings=[{"connections": 2}])
     assert work.fates() == {Fate.ACCEPTED: 400}
     assert any(held > 0 for held in least)
@@ -130,7 +133,7 @@ def test_end_that_comes_while_a_claim_is_under_way_is_noticed(monkeypatch: pytes
     # Whoever misses it waits for hours, which the test's own time does not allow.
     monkeypatch.setattr("mailer.smtp.pool._LOOK_AGAIN_SECONDS", 3600)
     work = queue(20)
-    whole_claim = work.claim
+    whole_claim = work.take
 
     async def claim(count: int, except_domains: frozenset[str]) -> Sequence[Item]:
         items = await whole_claim(count, except_domains)
@@ -143,7 +146,7 @@ def test_end_that_comes_while_a_claim_is_under_way_is_noticed(monkeypatch: pytes
             all_settled.set()
 
     all_settled = asyncio.Event()
-    work.claim, work.on_settle = claim, see  # type: ignore[method-assign]
+    work.take, work.on_settle = claim, see  # type: ignore[method-assign]
     run(work, [Script()])
     assert work.fates() == {Fate.ACCEPTED: 20}
 
@@ -260,16 +263,27 @@ def test_relay_that_comes_back_within_the_patience_goes_on() -> None:
     assert len(work.outcomes) == 100
 
 
-def test_refused_login_pauses_everything() -> None:
-    work, good = queue(100), Script()
-    wrong = Script(
+def wrong_login() -> Script:
+    return Script(
         ehlo=b"250-x\r\n250-PIPELINING\r\n250 AUTH PLAIN\r\n",
         answer=lambda verb, nth: b"535 5.7.8 no\r\n" if verb == "AUTH" else None,
     )
+
+
+@pytest.mark.parametrize("relays", [1, 2])
+def test_login_refused_by_every_relay_pauses_everything(relays: int) -> None:
+    work = queue(100)
     with pytest.raises(RelayError, match="login refused: 535"):
-        run(work, [wrong, good], settings=[{"user": "me"}, {}])
-    assert work.claimed == set(work.outcomes)
-    assert work.fates() in ({}, {Fate.ACCEPTED: len(good.accepted)})
+        run(work, [wrong_login() for _ in range(relays)], settings=[{"user": "me"}] * relays)
+    assert work.claimed == set(work.outcomes) == set()
+
+
+@pytest.mark.parametrize("weight", [0, 1])
+def test_relay_that_works_takes_over_from_one_that_refuses_the_login(weight: int) -> None:
+    work, good = queue(100), Script()
+    run(work, [wrong_login(), good], settings=[{"user": "me"}, {"weight": weight}])
+    assert work.fates() == {Fate.ACCEPTED: 100}
+    assert len(good.accepted) == 100
 
 
 def test_weights_divide_the_mail() -> None:
@@ -367,7 +381,7 @@ def test_error_of_the_caller_is_raised_after_settling(where: str) -> None:
     async def failing_claim(count: int, except_domains: frozenset[str]) -> Sequence[Item]:
         if len(work.claims) == 2:
             raise LookupError("the database is gone")
-        return await Queue.claim(work, count, except_domains)
+        return await Queue.take(work, count, except_domains)
 
     def failing_compose(key: int) -> Outgoing | None:
         if key == 30:
@@ -379,7 +393,7 @@ def test_error_of_the_caller_is_raised_after_settling(where: str) -> None:
             raise LookupError("no such delivery")
 
     if where == "claim":
-        work.claim = failing_claim  # type: ignore[method-assign]
+        work.take = failing_claim  # type: ignore[method-assign]
     elif where == "compose":
         work.compose = failing_compose  # type: ignore[method-assign]
     else:
@@ -409,13 +423,11 @@ def test_deliver_may_be_called_again() -> None:
         async with serving(script) as relay:
             work = queue(10)
             pool = Pool(
-                {"main": Access(relay)},
-                {},
-                claim=work.claim,
+                Network({"main": Access(relay)}, timeouts=SHORT),
+                take=work.take,
                 compose=work.compose,
-                settle=work.settle,
+                record=work.record,
                 window=5,
-                timeouts=SHORT,
             )
             await pool.deliver()
             work.domains.update(dict.fromkeys(range(11, 21), "example.net"))
@@ -431,13 +443,14 @@ def test_cancelling_settles_everything() -> None:
         work = queue(100)
         async with serving(script) as relay:
             pool = Pool(
-                {"main": Access(msgspec.structs.replace(relay, connections=1))},
-                {},
-                claim=work.claim,
+                Network(
+                    {"main": Access(msgspec.structs.replace(relay, connections=1))},
+                    timeouts=replace(SHORT, final_dot=600),
+                ),
+                take=work.take,
                 compose=work.compose,
-                settle=work.settle,
+                record=work.record,
                 window=50,
-                timeouts=replace(SHORT, final_dot=600),
             )
             task = asyncio.create_task(pool.deliver())
             while len(script.bodies) < 10:

@@ -84,8 +84,8 @@ def test_outcomes_agree_with_what_the_servers_took(seed: int, often: float, pipe
 class HeldOnTheWay(Queue):
     """A queue whose provider is held while a claim for it is on its way."""
 
-    async def claim(self, count: int, except_domains: frozenset[str]) -> Sequence[Item]:
-        items = await super().claim(count, except_domains)
+    async def take(self, count: int, except_domains: frozenset[str]) -> Sequence[Item]:
+        items = await super().take(count, except_domains)
         if len(self.claims) == 1:
             assert self.pool is not None
             self.pool.hold("big.example", 40)

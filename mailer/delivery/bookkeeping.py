@@ -1,0 +1,192 @@
+"""The books of one run: what it holds, and what its next transaction writes.
+
+Everything the run learns is collected here and committed in one transaction in a thread, together with
+the next claim. Whatever could not be written is kept for the next try.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy.orm import Session
+
+from mailer.config import Delivery as DeliverySettings
+from mailer.database.models import DeliveryState, IssueState
+from mailer.database.session import Database
+from mailer.delivery import issues, queue
+from mailer.delivery.breaker import Refusal
+from mailer.delivery.queue import Books, Settled, Taken
+from mailer.delivery.waiting import RetryScan, next_due
+from mailer.delivery.window import Window
+
+Learn = Callable[[Session, Sequence[Refusal], datetime], None]
+
+
+@dataclass(slots=True)
+class Unwritten:
+    """What the next transaction writes."""
+
+    outcomes: list[Settled] = field(default_factory=list)
+    unsent: list[int] = field(default_factory=list)
+    """Claimed, and not begun: to be given back."""
+    cleared: list[Refusal] = field(default_factory=list)
+    """Pending refusals that are the recipients' own: to be failed and learned."""
+    ours: list[int] = field(default_factory=list)
+    """Deferred for a fault of ours: to be due at once, as if never tried."""
+
+    def put_before(self, later: Unwritten) -> None:
+        """Put what these hold before what `later` holds."""
+        later.outcomes[:0] = self.outcomes
+        later.unsent[:0] = self.unsent
+        later.cleared[:0] = self.cleared
+        later.ours[:0] = self.ours
+
+
+class RunBooks:
+    """One run's view of its issue in the database. Only `commit` and `next_due` may run at the same time."""
+
+    def __init__(
+        self,
+        database: Database,
+        issue_id: int,
+        settings: DeliverySettings,
+        *,
+        learn: Learn,
+        now: Callable[[], datetime],
+        ticks: Callable[[], float],
+    ) -> None:
+        self._database = database
+        self._issue_id = issue_id
+        self._window_size = settings.window
+        self._resend = settings.uncertain == "resend"
+        self._learn = learn
+        self._now = now
+        self._retry_scan = RetryScan(ticks)
+        self._writing = asyncio.Lock()
+        self._counts: Counter[str] = Counter()
+        self._run_id = 0
+        self.window = Window(database.change_counter(), self._still_mailable)
+        self.unwritten = Unwritten()
+        self.after = 0
+        """The highest queued subscriber id claimed so far; 0 begins again from the first."""
+        self.state = IssueState.SENDING
+        """The issue's state as of the last commit."""
+        self.members_only = False
+        """Whether only the canary is mailed, as of the last commit."""
+
+    @property
+    def books(self) -> Books:
+        """The books as this run knows them."""
+        counts = {state.value: self._counts[state.value] for state in DeliveryState}
+        return Books(audience=sum(counts.values()), **counts)
+
+    def begin(self, *, recover: bool) -> int:
+        """Note that the run begins and return its id; with `recover`, settle what earlier runs left first."""
+        at = self._now()
+        with self._database.transaction() as session:
+            if recover:
+                queue.recover(session, self._issue_id, at=at)
+            self._run_id = queue.begin_run(
+                session, self._issue_id, host=socket.gethostname(), pid=os.getpid(), at=at
+            )
+            self._count(session)
+        return self._run_id
+
+    async def commit(self, count: int, except_domains: frozenset[str]) -> Taken:
+        """Write what is unwritten and claim up to `count` more, as far as the window has room."""
+        async with self._writing:
+            entries, self.unwritten = self.unwritten, Unwritten()
+            # What is settled here leaves `sending` in the same transaction.
+            room = min(count, self._window_size - len(self.window))
+            writing = asyncio.ensure_future(asyncio.to_thread(self._transact, entries, room, except_domains))
+            try:
+                # A cancelled caller waits all the same: the transaction goes on in its thread, and only
+                # its end tells whether it was written.
+                await asyncio.wait([writing])
+            finally:
+                if not writing.done():
+                    await asyncio.wait([writing])
+                if writing.exception() is not None:
+                    entries.put_before(self.unwritten)
+                else:
+                    self.window.add(writing.result().claimed)
+                    self.after = writing.result().after
+            return writing.result()
+
+    def end(self, pause_reason: str) -> bool:
+        """Write what is left, give back what was not begun and count once more; return whether all is done.
+
+        `pause_reason` pauses the issue; empty leaves its state to others.
+        """
+        at = self._now()
+        entries = self.unwritten
+        entries.unsent.extend(self.window.waiting())
+        with self._database.transaction() as session:
+            self._write(session, entries, at)
+            if pause_reason:
+                issues.pause(session, self._issue_id, pause_reason)
+            queue.end_run(session, self._run_id, at=at)
+            finished = issues.finish(session, self._issue_id, at=at)
+            self._count(session)
+            if self._counts[DeliveryState.SENT.value]:
+                issues.publish(session, self._issue_id, at=at)
+        return finished
+
+    def next_due(self, except_domains: frozenset[str]) -> datetime | None:
+        """Return when the next retry is due, except to these domains; None when none waits."""
+        with self._database.reading() as session:
+            return next_due(
+                session, self._issue_id, resend_uncertain=self._resend, except_domains=except_domains
+            )
+
+    def _transact(self, entries: Unwritten, room: int, except_domains: frozenset[str]) -> Taken:
+        at = self._now()
+        taken = Taken([], self.after, 0, Counter())
+        with self._database.transaction() as session:
+            moved = self._write(session, entries, at)
+            issue = issues.get(session, self._issue_id)
+            if issue.published_at is None and moved[DeliveryState.SENT.value]:
+                issues.publish(session, self._issue_id, at=at)
+            if room > 0 and issue.state is IssueState.SENDING:
+                taken = queue.claim(
+                    session, self._issue_id, run_id=self._run_id, limit=room, after=self.after, at=at,
+                    resend_uncertain=self._resend, except_domains=except_domains,
+                    members_only=issue.members_only, retry_scan=self._retry_scan,
+                )  # fmt: skip
+        self.state, self.members_only = issue.state, issue.members_only
+        self._counts.update(moved)
+        self._counts.subtract(taken.left)
+        self._counts[DeliveryState.SENDING.value] += len(taken.claimed)
+        self._counts[DeliveryState.SKIPPED.value] += taken.skipped
+        return taken
+
+    def _write(self, session: Session, entries: Unwritten, at: datetime) -> Counter[str]:
+        """Write the entries; return by how much each state grew."""
+        issue_id, run_id = self._issue_id, self._run_id
+        queue.settle(session, issue_id, entries.outcomes, run_id=run_id, at=at)
+        moved = Counter(outcome.state.value for outcome in entries.outcomes)
+        moved.update(queue.release(session, issue_id, entries.unsent, run_id=run_id, at=at))
+        moved[DeliveryState.SENDING.value] -= len(entries.outcomes) + len(entries.unsent)
+        failed = queue.fail_pending(
+            session, issue_id, [one.subscriber_id for one in entries.cleared], run_id=run_id, at=at
+        )
+        moved[DeliveryState.DEFERRED.value] -= len(failed)
+        moved[DeliveryState.FAILED.value] += len(failed)
+        if refusals := [one for one in entries.cleared if one.subscriber_id in failed]:
+            self._learn(session, refusals, at)
+        queue.retry_pending(session, issue_id, entries.ours, run_id=run_id, at=at)
+        return moved
+
+    def _still_mailable(self, subscriber_ids: list[int]) -> set[int]:
+        with self._database.reading() as session:
+            return queue.still_mailable(session, subscriber_ids, at=self._now())
+
+    def _count(self, session: Session) -> None:
+        books = queue.books(session, self._issue_id)
+        self._counts = Counter({state.value: getattr(books, state.value) for state in DeliveryState})
