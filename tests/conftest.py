@@ -27,6 +27,8 @@ _ON_BOTH = (
     "tests.delivery.test_sender",
     "tests.delivery.test_sign_up",
     "tests.delivery.test_two_runs",
+    "tests.delivery.test_withdraw",
+    "tests.review.test_filling",
     "tests.web.test_events",
 )
 

@@ -36,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "pause": ("mailer.cli.status:pause", "Stop sending an issue until it is resumed."),
     "resume": ("mailer.cli.status:resume", "Let a paused issue be sent on."),
     "cancel": ("mailer.cli.status:cancel", "Never send what is left of an issue."),
+    "withdraw": ("mailer.cli.status:withdraw", "Take an unsent issue out of the queue to correct it."),
     "retry": ("mailer.cli.status:retry", "Queue failed, deferred or uncertain deliveries again."),
     "bounces": ("mailer.cli.bounces:bounces", "Bring bounces in, and see what they said and did."),
     "why": ("mailer.cli.why:why", "Tell all that happened to one address."),

@@ -6,15 +6,16 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import assert_never
+from typing import Final, assert_never
 
 import click
+import msgspec
 
 from mailer.cli import books as shown
 from mailer.cli import canary
 from mailer.cli.app import App, Command, dry_run_option, finish, json_option, pass_app, yes_option
 from mailer.cli.learning import learning
-from mailer.delivery import dispatch
+from mailer.delivery import dispatch, editions
 from mailer.delivery.canary import lead
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.queue import Books
@@ -22,6 +23,9 @@ from mailer.delivery.sender import Ended, Ending
 from mailer.delivery.workers import Share, dispatch_to_workers, shared
 from mailer.errors import ExitCode, RefusedError, SourceError
 from mailer.rendering.edition import Edition
+
+_SAMPLE: Final = 1_000
+"""For how many subscribers an issue is composed before it is queued."""
 
 
 @click.command(cls=Command)
@@ -43,7 +47,11 @@ from mailer.rendering.edition import Edition
     metavar="SHARE",
     help="Your seeds and this part of the audience first, e.g. 1%; the others when [canary] lets it pass.",
 )
-@click.option("--no-lint", is_flag=True, help="Queue it although `mailer lint` finds errors.")
+@click.option(
+    "--no-lint",
+    is_flag=True,
+    help="Queue it although `mailer lint` finds errors, or some readers lack a field.",
+)
 @dry_run_option
 @yes_option
 @json_option
@@ -81,7 +89,7 @@ def send(
         _tell_plan(app, plan, as_json)
         return
     if plan.known is None:
-        _check(app, plan, path, edition, no_lint=no_lint)
+        _check(app, plan, path, edition, segment, no_lint=no_lint)
         app.confirm(
             f"Send '{plan.subject}' to {plan.audience:,} subscribers through {_relays(app)}?",
             yes=yes,
@@ -119,8 +127,13 @@ def _edition(app: App, path: Path) -> Edition:
         return known
 
 
-def _check(app: App, plan: dispatch.Plan, path: Path, edition: Edition, *, no_lint: bool) -> None:
-    """Raise what speaks against queueing an issue: nobody who would get it, or errors that lint finds."""
+def _check(
+    app: App, plan: dispatch.Plan, path: Path, edition: Edition, segment: str, *, no_lint: bool
+) -> None:
+    """Raise an error if an issue should not be queued.
+
+    Nobody would get it, lint finds errors, or it cannot be composed for some of the audience.
+    """
     if not plan.audience:
         raise RefusedError(
             "nobody would get it: the audience is empty", remedy="mailer subscribers import FILE"
@@ -130,6 +143,29 @@ def _check(app: App, plan: dispatch.Plan, path: Path, edition: Edition, *, no_li
         from mailer.cli.lint import refuse_errors
 
         refuse_errors(app, path, edition)
+        _compose_some(app, edition, segment)
+
+
+def _compose_some(app: App, edition: Edition, segment: str) -> None:
+    """Raise `RefusedError` if the issue cannot be composed for a sample of the audience."""
+    from mailer.review.filling import unfit
+
+    unsigned = msgspec.structs.replace(app.settings, dkim=())
+    composer = editions.composer(unsigned, edition, editions.ANY_ISSUE, editions.POWERLESS)
+    condition = dispatch.audience_condition(app.settings, segment)
+    with app.database.reading() as session:
+        checked, found = unfit(session, composer, condition, at=datetime.now(UTC), sample=_SAMPLE)
+    if not found:
+        return
+    worst = found[0]
+    many = f"{worst.count:,} of a sample of {checked:,} subscribers, such as {worst.examples[0]}"
+    missing = worst.field.startswith("subscriber.") and "is missing" in worst.reason
+    raise RefusedError(
+        f"{f'{worst.field!r} is missing for' if missing else f'{worst.reason}:'} {many}; nothing was queued",
+        remedy=f'write {{{{ {worst.field} | default("…") }}}}, or send it to the others with --no-lint'
+        if missing
+        else f"see: mailer lint {edition.slug} --audience",
+    )
 
 
 def _run(app: App, queued: QueuedIssue, workers: int, progress: Callable[[Books], None]) -> Ended:

@@ -1,4 +1,4 @@
-"""`mailer status`, `pause`, `resume`, `cancel`, `retry`: the books, and the operator's hand on them."""
+"""`mailer status`, `pause`, `resume`, `cancel`, `withdraw`, `retry`: see and control what is sent."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from mailer.delivery import canary, issues, queue
 from mailer.delivery.canary import Findings
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.listing import listing
+from mailer.delivery.lock import sending
 from mailer.delivery.queue import Books
 from mailer.delivery.waiting import Waiting, waiting
 from mailer.reports import Happening, issue_alerts
@@ -84,6 +85,24 @@ def cancel(app: App, issue: str, yes: bool) -> None:
     with app.database.transaction() as session:
         skipped = issues.cancel(session, issues.named(session, issue).id, at=datetime.now(UTC))
     app.out(f"{issue}: cancelled; {skipped:,} deliveries will not be sent")
+
+
+@click.command(cls=Command)
+@click.argument("issue")
+@yes_option
+@pass_app
+def withdraw(app: App, issue: str, yes: bool) -> None:
+    """Take ISSUE out of the queue, so that you can correct it and send it again.
+
+    Only an issue of which nothing was sent can be withdrawn. To stop one that is partly sent, use
+    `mailer cancel`.
+    """
+    with app.database.reading() as session:
+        slug = issues.named(session, issue).slug
+    app.confirm(f"Withdraw {slug}?", yes=yes, what="withdrawing")
+    with sending(app.database), app.database.transaction() as session:
+        withdrawn = issues.withdraw(session, issues.named(session, slug).id)
+    app.out(f"{slug}: withdrawn with {withdrawn:,} deliveries; correct it, then: mailer send {slug}")
 
 
 @click.command(cls=Command)

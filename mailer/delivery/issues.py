@@ -11,6 +11,7 @@ from sqlalchemy import (
     BindParameter,
     ColumnElement,
     and_,
+    delete,
     exists,
     func,
     insert,
@@ -24,10 +25,12 @@ from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session
 
 from mailer.database.models import (
+    CanaryMember,
     CanaryState,
     Delivery,
     DeliveryState,
     IssueState,
+    Run,
     StoredEdition,
     StoredIssue,
     Subscriber,
@@ -213,6 +216,32 @@ def cancel(session: Session, issue_id: int, *, at: datetime) -> int:
         raise RefusedError("the issue is finished: there is nothing left to cancel")
     _set_state(session, issue_id, IssueState.CANCELLED, "cancelled by the operator")
     return _skip_waiting(session, issue_id, at)
+
+
+def withdraw(session: Session, issue_id: int) -> int:
+    """Take an issue of which nothing was sent out of the queue; return how many deliveries it had.
+
+    Nothing of it is kept, so it can be corrected and queued again under the same name. The caller holds
+    `mailer.delivery.lock.sending`. Raises `RefusedError` if anybody has, or may have, a message of it.
+    """
+    gone = [DeliveryState.SENT.value, DeliveryState.SENDING.value, DeliveryState.UNCERTAIN.value]
+    ours = Delivery.issue_id == issue_id
+    number = session.scalar(select(func.count()).where(ours, Delivery.state.in_(gone))) or 0
+    if number:
+        raise RefusedError(
+            f"{number:,} messages of it were sent, or may have been: it cannot be withdrawn",
+            remedy="stop the rest with: mailer cancel ISSUE",
+        )
+    stored = session.get_one(StoredIssue, issue_id)
+    for dependent in (CanaryMember, Run):
+        session.execute(delete(dependent).where(dependent.issue_id == issue_id))
+    withdrawn = count_of(session.execute(delete(Delivery).where(ours)))
+    session.delete(stored)
+    session.flush()
+    digest = stored.edition_digest
+    if session.scalar(select(StoredIssue.id).where(StoredIssue.edition_digest == digest).limit(1)) is None:
+        session.execute(delete(StoredEdition).where(StoredEdition.digest == digest))
+    return withdrawn
 
 
 def _skip_waiting(session: Session, issue_id: int, at: datetime) -> int:

@@ -1,4 +1,4 @@
-"""Whether the issue's templates can be filled for every subscriber of an audience."""
+"""Whether an issue can be composed for the subscribers of an audience."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import JSON, ColumnElement, ScalarSelect, cast, func, literal, select
 from sqlalchemy.orm import Session
 
 from mailer.database.models import Subscriber, SubscriberTag
@@ -17,6 +17,7 @@ from mailer.errors import RecipientError
 from mailer.rendering.message import Composer, Recipient
 
 _AT_ONCE: Final = 1_000
+_MAX_SHAPES: Final = 1_000
 MAX_EXAMPLES: Final = 3
 
 
@@ -34,15 +35,24 @@ class Unfit:
 
 
 def unfit(
-    session: Session, composer: Composer, condition: ColumnElement[bool] | None, *, at: datetime
+    session: Session,
+    composer: Composer,
+    condition: ColumnElement[bool] | None,
+    *,
+    at: datetime,
+    sample: int | None = None,
 ) -> tuple[int, list[Unfit]]:
-    """Compose the issue for everybody who would get it; return how many, and who cannot.
+    """Compose the issue for the audience; return for how many, and for whom it cannot be composed.
 
-    Nothing is kept of those who fit; a million subscribers need no more memory than a thousand.
+    With `sample`, compose it for that many subscribers chosen at random, and for one of each shape: those
+    who have the same attributes, of the same types. Memory does not grow with the audience.
     """
     checked = 0
     found: dict[str, Unfit] = {}
-    for recipient in everybody(session, audience(condition, at=at)):
+    who = audience(condition, at=at)
+    if sample is not None:
+        who = Subscriber.id.in_(_sampled(session, who, sample))
+    for recipient in everybody(session, who):
         checked += 1
         try:
             composer.compose(recipient, at)
@@ -52,6 +62,31 @@ def unfit(
             if len(one.examples) < MAX_EXAMPLES:
                 one.examples.append(recipient.email)
     return checked, sorted(found.values(), key=lambda one: -one.count)
+
+
+def _sampled(session: Session, who: ColumnElement[bool], number: int) -> set[int]:
+    """Return ids of `number` random subscribers, and of one for each shape (at most as many again)."""
+    chosen = session.scalars(select(Subscriber.id).where(who).order_by(func.random()).limit(number))
+    shapes = (
+        select(func.min(Subscriber.id))
+        .where(who)
+        .group_by(_shape(session), Subscriber.name == "")
+        .order_by(func.count())
+        .limit(_MAX_SHAPES)
+    )
+    return {*chosen, *session.scalars(shapes)}
+
+
+def _shape(session: Session) -> ScalarSelect[str]:
+    """Return the names of a subscriber's attributes, with their types, as one text."""
+    if session.get_bind().dialect.name == "postgresql":
+        each = func.json_each(Subscriber.attributes).table_valued("key", "value").alias("each")
+        kind = func.json_typeof(cast(each.c.value, JSON))
+        joined = func.string_agg(each.c.key + literal(" ") + kind, literal("\n"))
+    else:
+        each = func.json_each(Subscriber.attributes).table_valued("key", "type").alias("each")
+        joined = func.group_concat(each.c.key + literal(" ") + each.c.type, literal("\n"))
+    return select(joined).select_from(each).correlate(Subscriber).scalar_subquery()
 
 
 def everybody(session: Session, who: ColumnElement[bool]) -> Iterator[Recipient]:

@@ -85,3 +85,29 @@ def test_deliveries_of_a_state_are_listed_one_by_one(
 def test_list_without_an_issue_is_refused(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["status", "--list", "failed", "-C", str(folder.path)]) == 2
     assert "--list needs an ISSUE" in capsys.readouterr().err
+
+
+def test_withdrawn_issue_is_corrected_and_sent(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "news")
+    folder.subscribe(3)
+    path = folder.path / "issues" / "001-short.md"
+    good = path.read_text()
+    path.write_text(good + "\nYou live in {{ subscriber.ctiy }}.\n")
+    refused = folder.mailer("send", "1", "--yes")
+    assert refused.code == 5
+    assert "'subscriber.ctiy' is missing for 3 of a sample of 3 subscribers, such as s" in refused.err
+    assert "001-short" not in folder.mailer("status").out
+    # Sent all the same, nobody can get it.
+    assert folder.mailer("send", "1", "--yes", "--no-lint").code == 4
+    assert folder.books()["failed"] == 3
+    withdrawn = folder.mailer("withdraw", "1", "--yes")
+    assert (withdrawn.code, withdrawn.out) == (
+        0, "001-short: withdrawn with 3 deliveries; correct it, then: mailer send 001-short\n",
+    )  # fmt: skip
+    path.write_text(good)
+    assert folder.mailer("send", "1", "--yes").code == 0
+    assert folder.books()["sent"] == 3
+    refused = folder.mailer("withdraw", "1", "--yes")
+    assert refused.code == 5
+    assert "3 messages of it were sent" in refused.err
+    assert "mailer cancel" in refused.err

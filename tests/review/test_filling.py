@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 import pytest
 
 from mailer.address import parse_address
 from mailer.audience import subscribers
 from mailer.audience.ledger import Origin
+from mailer.database.models import Subscriber
 from mailer.database.session import Database
 from mailer.delivery.issues import mailable
 from mailer.rendering.message import Composer
@@ -28,6 +30,47 @@ def composer(text: str) -> Composer:
         unsubscribe_address="leave@example.org",
         signer=Signer([b"a key for this test only"]),
     )
+
+
+def add(database: Database, at: datetime, number: int, name: str = "Ana", **attributes: object) -> None:
+    with database.transaction() as session:
+        subscribers.add(
+            session, parse_address(f"s{number}@example.com"), secret=database.secrets()[-1],
+            origin=Origin("import"), at=at, name=name, attributes=attributes,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "odd", "field"),
+    [
+        ("In {{ subscriber.city }}.", {}, "subscriber.city"),
+        ("{{ subscriber.city }} since {{ subscriber.since }}.", {"city": "Cluj"}, "subscriber.since"),
+        ("{{ subscriber.city | upper }}.", {"city": None, "since": 2020}, "subscriber.city"),
+    ],
+)
+def test_one_reader_of_another_shape_is_in_every_sample(
+    database: Database, at: datetime, text: str, odd: dict[str, Any], field: str
+) -> None:
+    for number in range(40):
+        add(database, at, number, city="Cluj", since=2020)
+    add(database, at, 40, **odd)
+    with database.reading() as session:
+        checked, lacking = filling.unfit(session, composer(text), None, at=at, sample=3)
+    [one] = lacking
+    assert (one.field, one.count, one.examples) == (field, 1, ["s40@example.com"])
+    # Three at random, and one of each of the two shapes.
+    assert 3 <= checked <= 5
+
+
+def test_sample_is_of_the_audience_alone(database: Database, at: datetime) -> None:
+    for number in range(12):
+        add(database, at, number, "" if number == 5 else "Ana", plan="paid" if number < 6 else "free")
+    text = "In {{ subscriber.city | d('x') }}."
+    paid = Subscriber.attributes["plan"].as_string() == "paid"
+    with database.reading() as session:
+        assert filling.unfit(session, composer(text), paid, at=at, sample=100) == (6, [])
+        checked, _ = filling.unfit(session, composer(text), paid, at=at, sample=1)
+    assert 2 <= checked <= 3
 
 
 def test_every_page_of_the_audience_is_filled(

@@ -1,0 +1,89 @@
+"""An issue of which nothing was sent is withdrawn without a trace, corrected and queued again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, select, update
+
+from mailer.database.models import (
+    CanaryMember,
+    Delivery,
+    DeliveryState,
+    Run,
+    StoredEdition,
+    StoredIssue,
+)
+from mailer.database.session import Database
+from mailer.delivery import canary, issues
+from mailer.delivery.issues import QueuedIssue
+from mailer.errors import RefusedError
+from tests.delivery.scene import AT, EDITION, queued, run
+
+HARMLESS = [DeliveryState.QUEUED, DeliveryState.DEFERRED, DeliveryState.FAILED, DeliveryState.SKIPPED]
+TABLES = (StoredIssue, StoredEdition, Delivery, Run, CanaryMember)
+
+
+def rows(database: Database) -> list[int]:
+    with database.reading() as session:
+        return [session.scalar(select(func.count()).select_from(table)) or 0 for table in TABLES]
+
+
+def put(database: Database, issue: QueuedIssue, state: DeliveryState) -> None:
+    """Bring one delivery of an issue to a state."""
+    with database.transaction() as session:
+        one = update(Delivery).where(Delivery.issue_id == issue.id, Delivery.subscriber_id == 3)
+        session.execute(one.values(state=state.value))
+
+
+@pytest.mark.parametrize("state", HARMLESS)
+def test_unsent_issue_leaves_nothing_behind(database: Database, tmp_path: Path, state: DeliveryState) -> None:
+    issue = queued(database, 5)
+    with database.transaction() as session:
+        canary.begin(session, issue.id, 0.5, ())
+        issues.pause(session, issue.id, "a wrong date")
+    run(database, issue, tmp_path / "box")
+    put(database, issue, state)
+    assert rows(database) == [1, 1, 5, 1, 3]
+    with database.transaction() as session:
+        assert issues.withdraw(session, issue.id) == 5
+    assert rows(database) == [0, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("state", [state for state in DeliveryState if state not in HARMLESS])
+def test_issue_that_somebody_may_have_stays(database: Database, state: DeliveryState) -> None:
+    issue = queued(database, 5)
+    put(database, issue, state)
+    before = rows(database)
+    with (
+        pytest.raises(RefusedError, match="1 messages of it were sent, or may have been"),
+        database.transaction() as session,
+    ):
+        issues.withdraw(session, issue.id)
+    assert rows(database) == before
+
+
+def test_corrected_issue_is_queued_again_under_its_name(database: Database) -> None:
+    issue = queued(database, 5)
+    corrected = replace(EDITION, subject="Hello again")
+    with database.transaction() as session:
+        issues.withdraw(session, issue.id)
+        again, new = issues.enqueue(session, corrected, source_path="", at=AT)
+        assert (new, again.slug, again.edition_digest) == (True, issue.slug, corrected.digest)
+        assert issues.edition(session, again.edition_digest).subject == "Hello again"
+
+
+def test_other_issues_keep_theirs(database: Database) -> None:
+    issue = queued(database, 5)
+    with database.transaction() as session:
+        other, _ = issues.enqueue(session, replace(EDITION, slug="002-next"), source_path="", at=AT)
+        twin = session.get_one(StoredIssue, other.id)
+        twin.edition_digest = issue.edition_digest
+    with database.transaction() as session:
+        issues.withdraw(session, issue.id)
+        assert issues.get(session, other.id).slug == "002-next"
+        assert issues.edition(session, issue.edition_digest) == EDITION
+    with database.reading() as session:
+        assert session.scalar(select(func.count()).where(Delivery.issue_id == other.id)) == 5
