@@ -140,9 +140,11 @@ def _run(app: App, arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.DONE
     except Exception as error:
+        # Further lines of a database error hold SQL and addresses.
+        said = str(error).partition("\n")[0]
         return _tell(
             app,
-            f"unexpected {type(error).__name__}: {error}",
+            f"unexpected {type(error).__name__}: {said}",
             "this is a bug: run again with --debug and report the traceback",
             ExitCode.FAILURE,
         )

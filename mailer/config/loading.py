@@ -14,7 +14,7 @@ import msgspec
 
 from mailer.config.sections import Mailbox, Relay, Settings
 from mailer.config.toml_file import Problem, TomlFile, convert, did_you_mean, explained, keys_of
-from mailer.config.values import Secret, Section
+from mailer.config.values import Secret, Section, masked_url
 from mailer.errors import ConfigError
 
 
@@ -70,7 +70,7 @@ def password(relay: Relay | Mailbox, folder: Path) -> str | None:
 
 
 def flatten(settings: Settings) -> dict[str, str]:
-    """Return every key, dotted, with its value as text; secrets are masked."""
+    """Return every key, dotted, with its value as text; secrets and passwords in URLs are masked."""
     return {key: _as_text(value) for key, value in _dotted(_tables(settings)).items()}
 
 
@@ -138,7 +138,7 @@ def _as_text(value: object) -> str:
         return f"{value.total_seconds():.0f} s"
     if isinstance(value, tuple):
         return ", ".join(str(item) for item in value)
-    return "" if value is None else str(value)
+    return "" if value is None else masked_url(str(value))
 
 
 def _dotted(tables: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

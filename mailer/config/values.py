@@ -40,6 +40,14 @@ class Secret:
         return hash(self._text)
 
 
+def masked_url(url: str) -> str:
+    """Return a URL with its passwords masked; any other text as it is."""
+    return _URL_PASSWORD.sub(lambda found: f"{found[1] or found[2]}********", url)
+
+
+_URL_PASSWORD: Final = re.compile(r"(://[^:/@]*:)[^@]*(?=@)|([?&]\w*password=)[^&]*", re.IGNORECASE)
+
+
 class Share(float):
     """A number from 0 to 1, written like `2%`."""
 

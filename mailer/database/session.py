@@ -15,6 +15,7 @@ from typing import Any, Final, Self
 
 import msgspec
 from sqlalchemy import (
+    URL,
     Compiled,
     Connection,
     Dialect,
@@ -27,11 +28,11 @@ from sqlalchemy import (
     select,
     text,
 )
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError, OperationalError
 from sqlalchemy.orm import Session
 
 from mailer.database.models import Instance
-from mailer.errors import SchemaError, StorageError
+from mailer.errors import ConfigError, SchemaError, StorageError
 
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 # Read from the file names, because importing Alembic would take longer than most commands do.
@@ -48,17 +49,14 @@ class Database:
     """
 
     def __init__(self, url: str, *, folder: Path = Path()) -> None:
-        parsed = make_url(url)
+        parsed = _parsed_url(url)
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
         self.path: Path | None = None
         if self.is_sqlite and parsed.database and parsed.database != ":memory:":
             self.path = folder / parsed.database
             parsed = parsed.set(database=str(self.path))
         self.url = parsed
-        # A restarted PostgreSQL leaves dead connections in the pool; a ping replaces them before use.
-        self.engine: Engine = create_engine(
-            parsed, json_deserializer=_parsed, pool_pre_ping=not self.is_sqlite
-        )
+        self.engine: Engine = _engine(parsed)
         if self.is_sqlite:
             event.listen(self.engine, "connect", _set_up_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
@@ -134,17 +132,21 @@ class Database:
         )
 
     def secrets(self) -> list[bytes]:
-        """Return the signing secrets, oldest first; make the first one when there is none."""
-        with self.reading() as session:
-            stored = session.get(Instance, "secrets")
-            if stored is not None:
-                return [bytes.fromhex(line) for line in stored.value.split()]
-        with self.transaction() as session:
-            stored = session.get(Instance, "secrets")
-            if stored is None:
-                stored = Instance(name="secrets", value=secrets.token_hex(32))
-                session.add(stored)
-            return [bytes.fromhex(line) for line in stored.value.split()]
+        """Return the signing secrets, oldest first; create the first one if there is none."""
+        stored = self.instance_value("secrets") or self._first_secret()
+        return [bytes.fromhex(line) for line in stored.split()]
+
+    def _first_secret(self) -> str:
+        try:
+            with self.transaction() as session:
+                if (stored := session.get(Instance, "secrets")) is None:
+                    stored = Instance(name="secrets", value=secrets.token_hex(32))
+                    session.add(stored)
+                return stored.value
+        except IntegrityError:
+            # On PostgreSQL another process may create it at the same moment; its secret counts.
+            with self.reading() as session:
+                return session.scalars(select(Instance.value).where(Instance.name == "secrets")).one()
 
     def check(self) -> list[str]:
         """Return what is wrong with the files or the foreign keys; nothing is good news."""
@@ -159,19 +161,23 @@ class Database:
         return findings
 
     def backup(self, target: Path) -> None:
-        """Write a consistent copy of an SQLite database, also while it is being used."""
+        """Write a consistent copy of an SQLite database, even while it is in use."""
         if self.path is None:
             raise StorageError("only SQLite databases are backed up here", remedy="use pg_dump")
-        if target.exists():
-            raise StorageError(f"{target} exists", remedy="name another file")
-        # On a connection of its own: VACUUM refuses to run in the transactions that we begin.
+        # SQLite accepts an empty file as the target. It is private before the first byte is in it.
+        try:
+            target.touch(mode=0o600, exist_ok=False)
+        except FileExistsError as error:
+            raise StorageError(f"{target} already exists", remedy="name another file") from error
+        except OSError as error:
+            raise StorageError(f"{target}: {error.strerror}", remedy="check the folder") from error
+        # This needs its own connection: VACUUM does not run in the transactions that we begin.
         try:
             with contextlib.closing(sqlite3.connect(self.path)) as connection:
                 connection.execute("VACUUM INTO ?", (str(target),))
         except sqlite3.Error as error:
             target.unlink(missing_ok=True)
             raise StorageError(f"{target}: {error}", remedy="check the folder and the disk") from error
-        target.chmod(0o600)
 
     def change_counter(self) -> Callable[[], int]:
         """Return a function whose result changes whenever anyone commits to the database.
@@ -196,6 +202,39 @@ class Database:
         """Return a fact that the installation keeps of itself, or None."""
         with self.reading() as session:
             return session.scalar(select(Instance.value).where(Instance.name == name))
+
+
+def _parsed_url(url: str) -> URL:
+    """Return a database URL of ours; raise `ConfigError`, which never quotes it: it may hold a password."""
+    try:
+        parsed = make_url(url)
+        backend = parsed.get_backend_name()
+    except (ArgumentError, ValueError):
+        backend = ""
+    if backend not in ("sqlite", "postgresql"):
+        raise ConfigError(
+            "'paths.database' is not a database URL that mailer knows",
+            remedy="write sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE",
+        )
+    return parsed.set(drivername="postgresql+psycopg") if backend == "postgresql" else parsed
+
+
+def _engine(url: URL) -> Engine:
+    try:
+        return create_engine(
+            url,
+            json_deserializer=_parsed,
+            # The parameters of statements are personal data; keep them out of errors.
+            hide_parameters=True,
+            # A restarted PostgreSQL leaves dead connections in the pool; a ping replaces them before use.
+            pool_pre_ping=url.get_backend_name() != "sqlite",
+        )
+    except ImportError as error:
+        raise ConfigError(
+            "the PostgreSQL driver is not installed", remedy="pip install 'mailer[cluster]'"
+        ) from error
+    except (ArgumentError, NoSuchModuleError) as error:
+        raise ConfigError("'paths.database' cannot be used", remedy="see docs/how/database.md") from error
 
 
 def upgrade(database: Database, version: str = "head") -> None:

@@ -156,3 +156,21 @@ def test_failing_password_command_does_not_quote_itself(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         password(Relay(host="a.example", password_command="false --token=hunter2"), tmp_path)
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql+psycopg://ana:hunter2@db/news", "postgresql+psycopg://ana:********@db/news"),
+        ("postgresql+psycopg://ana:hun/ter2@db:5432/news", "postgresql+psycopg://ana:********@db:5432/news"),
+        (
+            "postgresql://db/news?user=ana&password=hunter2&x=1",
+            "postgresql://db/news?user=ana&password=********&x=1",
+        ),
+        ("postgresql://ana@db:5432/news", "postgresql://ana@db:5432/news"),
+        ("sqlite:///subscribers.db", "sqlite:///subscribers.db"),
+    ],
+)
+def test_password_in_the_database_url_is_masked(tmp_path: Path, url: str, shown: str) -> None:
+    settings = load(write(tmp_path, f"[paths]\ndatabase = '{url}'\n"))
+    assert flatten(settings)["paths.database"] == shown

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import stat
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,12 +14,13 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import text
+from sqlalchemy import insert, text
+from sqlalchemy.exc import IntegrityError
 
 from mailer.database import session as database_session
 from mailer.database.models import Base, Instance, StoredEdition
 from mailer.database.session import HEAD, Database, upgrade
-from mailer.errors import SchemaError, StorageError
+from mailer.errors import ConfigError, SchemaError, StorageError
 
 
 def test_first_use_makes_the_newest_schema_readable_by_the_owner_alone(database: Database) -> None:
@@ -125,3 +130,93 @@ def test_backup_holds_what_was_committed(database: Database, tmp_path: Path) -> 
         assert copy.instance_value("a") == "b"
     with pytest.raises(StorageError, match="exists"):
         database.backup(tmp_path / "copy.db")
+
+
+def test_backup_is_private_from_its_first_byte(database: Database, tmp_path: Path) -> None:
+    with database.transaction() as session:
+        session.add(StoredEdition(digest="d", content="x" * 20_000_000, created_at=datetime.now(UTC)))
+    target, done = tmp_path / "copy.db", threading.Event()
+    seen: set[tuple[int, bool]] = set()
+
+    def watch() -> None:
+        while not done.is_set():
+            with contextlib.suppress(FileNotFoundError):
+                found = target.stat()
+                seen.add((stat.S_IMODE(found.st_mode), found.st_size < 20_000_000))
+
+    watcher = threading.Thread(target=watch)
+    before = os.umask(0)
+    try:
+        watcher.start()
+        database.backup(target)
+    finally:
+        done.set()
+        watcher.join()
+        os.umask(before)
+    assert {mode for mode, _ in seen} == {0o600}
+    # It was looked at while it was being written; otherwise the test would have shown nothing.
+    assert (0o600, True) in seen
+
+
+def test_failed_backup_leaves_no_file(database: Database, tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="nowhere"):
+        database.backup(tmp_path / "nowhere" / "copy.db")
+    assert database.path is not None
+    database.close()
+    database.path.write_bytes(b"this is no database" * 100)
+    with pytest.raises(StorageError):
+        database.backup(tmp_path / "copy.db")
+    assert not (tmp_path / "copy.db").exists()
+
+
+def test_writers_wait_for_each_other_from_the_beginning(database: Database) -> None:
+    def increment() -> None:
+        with database.transaction() as session:
+            number = session.get_one(Instance, "number")
+            number.value = str(int(number.value) + 1)
+
+    with database.transaction() as session:
+        session.add(Instance(name="number", value="0"))
+    with ThreadPoolExecutor(1) as pool:
+        with database.transaction() as session:
+            number = session.get_one(Instance, "number")
+            other = pool.submit(increment)
+            # The other one may not even read what this one is about to change.
+            with pytest.raises(TimeoutError):
+                other.result(0.3)
+            number.value = str(int(number.value) + 1)
+        other.result(30)
+    assert database.instance_value("number") == "2"
+
+
+def test_readers_wait_for_no_writer(database: Database) -> None:
+    with database.transaction() as session:
+        session.add(Instance(name="a", value="b"))
+        session.flush()
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(database.instance_value, "a").result(10) is None
+
+
+@pytest.mark.parametrize(
+    "url", ["nonsense", "mysql://ana:hunter2@db/news", "postgresql+psycopg://a:hunter2@:x/y", ""]
+)
+def test_url_of_no_known_database_is_a_configuration_error(url: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Database(url)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_parameters_of_a_statement_stand_in_no_error(database: Database) -> None:
+    with pytest.raises(IntegrityError) as caught, database.transaction() as session:
+        for _ in range(2):
+            session.execute(insert(Instance), {"name": "a", "value": "ana@example.org"})
+    assert "ana@example.org" not in str(caught.value)
+
+
+def test_counter_differs_after_each_commit_of_anybody(database: Database) -> None:
+    counter = database.change_counter()
+    seen = [counter(), counter()]
+    with database.transaction() as session:
+        session.add(Instance(name="a", value="b"))
+    seen.append(counter())
+    assert seen[0] == seen[1] != seen[2]

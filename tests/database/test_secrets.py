@@ -1,0 +1,39 @@
+"""The signing secrets are created once, by whoever comes first."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+from sqlalchemy import func, select
+
+from mailer.database.models import Instance
+from mailer.database.session import Database
+
+TOGETHER = 6
+
+
+def test_all_who_need_them_first_at_the_same_moment_get_the_same(database: Database) -> None:
+    for _ in range(5):
+        with database.transaction() as session:
+            for stored in session.scalars(select(Instance).where(Instance.name == "secrets")):
+                session.delete(stored)
+        barrier = threading.Barrier(TOGETHER)
+
+        def first_use(barrier: threading.Barrier = barrier) -> list[bytes]:
+            with Database(database.url.render_as_string(hide_password=False)) as own:
+                own.version()
+                barrier.wait(30)
+                return own.secrets()
+
+        with ThreadPoolExecutor(TOGETHER) as pool:
+            found = [one.result(60) for one in [pool.submit(first_use) for _ in range(TOGETHER)]]
+        assert found == [database.secrets()] * TOGETHER
+        with database.reading() as session:
+            assert session.scalar(select(func.count()).where(Instance.name == "secrets")) == 1
+
+
+def test_older_secrets_come_first(database: Database) -> None:
+    with database.transaction() as session:
+        session.add(Instance(name="secrets", value="00ff 01"))
+    assert database.secrets() == [b"\x00\xff", b"\x01"]
