@@ -15,6 +15,7 @@ from typing import Any, Final
 from flufl.bounce import all_failures
 
 from benchmarks import Figure
+from benchmarks.bombs import BOMBS
 from mailer.bounces.reading.report import BounceReport, RecipientReport, ReportKind, parse_report
 
 CORPUS: Final = Path("../shared/corpus/bounces")
@@ -79,6 +80,19 @@ def measure(options: Namespace) -> Iterator[Figure]:
     yield Figure(
         "bounces", "messages a second, one core", ours, peer, ours / peer, "≥ 1000/s", ours >= 1000.0, "1/s"
     )
+    yield from _slowest_bombs()
+
+
+def _slowest_bombs() -> Iterator[Figure]:
+    """Yield the processor time of the 20 messages that take longest of those made to break a parser."""
+    took: dict[str, float] = {}
+    for name, build in BOMBS.items():
+        raw = build()
+        start = time.process_time()
+        parse_report(raw)
+        took[name] = time.process_time() - start
+    for name, seconds in sorted(took.items(), key=lambda item: -item[1])[:20]:
+        yield Figure("bounces", f"bomb: {name}", seconds, bar="< 1 s", holds=seconds < 1.0, unit="s")
 
 
 def read_labels(path: Path) -> list[dict[str, Any]]:

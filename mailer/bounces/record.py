@@ -25,7 +25,8 @@ from mailer.bounces.policy import SoftLimits, weight
 from mailer.bounces.providers import webhooks
 from mailer.bounces.providers.events import EventKind, WebhookEvent
 from mailer.bounces.reading.mailto import who_asks
-from mailer.bounces.reading.report import BounceReport, ReportKind, parse_report
+from mailer.bounces.reading.reader import read_report
+from mailer.bounces.reading.report import BounceReport, ReportKind
 from mailer.bounces.storing import insert_report, store
 from mailer.database.models import Consent, Delivery, StoredReport, SubscriberStatus
 from mailer.database.session import Database
@@ -36,6 +37,7 @@ from mailer.tokens import Signer
 # As much as the parser reads; what follows in a larger mail is the returned message.
 MAX_RAW_OCTETS: Final = 1_048_576
 UNSUBSCRIBE: Final = "unsubscribe"
+_NOBODYS: Final = (ReportKind.AUTO_REPLY, ReportKind.CHALLENGE, ReportKind.UNREADABLE)
 
 
 class ReportOutcome(StrEnum):
@@ -109,7 +111,7 @@ def record_batch(
     """
     raws = [raw[:MAX_RAW_OCTETS] for raw in raws]
     ids = store(database, raws, source=source, at=at)
-    reports = [parse_report(raw) for raw in raws]
+    reports = [read_report(raw) for raw in raws]
     done: list[Recorded | Exception] = []
     with database.transaction() as session:
         for report_id, report in zip(ids, reports, strict=True):
@@ -201,7 +203,7 @@ def apply_stored(
         # Done then; who has come back since must not be taken off once more.
         return before, before
     is_webhook = stored.source.startswith(webhooks.SOURCE)
-    report = webhooks.thaw(stored.raw) if is_webhook else parse_report(stored.raw)
+    report = webhooks.thaw(stored.raw) if is_webhook else read_report(stored.raw)
     verdict = _verdict(report, match(session, signer, report))
     now = (report.kind.value, verdict.bounce_class if verdict else None, bool(verdict and verdict.hard))
     settled = before.outcome not in (ReportOutcome.STORED, ReportOutcome.UNMATCHED)
@@ -241,7 +243,7 @@ def apply_report(
         if acted:
             effect, acted = _act(session, stored.id, found.subscriber_id, found, report, verdict, at, rules)
         outcome = ReportOutcome.APPLIED if acted else ReportOutcome.IGNORED
-    if found.basis is Basis.NONE and report.kind in (ReportKind.AUTO_REPLY, ReportKind.CHALLENGE):
+    if found.basis is Basis.NONE and report.kind in _NOBODYS:
         outcome = ReportOutcome.IGNORED
     stored.kind, stored.outcome = report.kind.value, outcome.value
     stored.issue_id, stored.subscriber_id = found.issue_id, found.subscriber_id
@@ -320,6 +322,7 @@ def _act(
             | ReportKind.AUTO_REPLY
             | ReportKind.CHALLENGE
             | ReportKind.ORDINARY
+            | ReportKind.UNREADABLE
         ):
             return Effect.NOTHING, False
         case _:

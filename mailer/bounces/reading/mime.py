@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import codecs
 import html
 import quopri
 import re
@@ -25,11 +26,16 @@ MAX_HEADERS: Final = 400
 MAX_VALUE: Final = 4096
 MAX_TEXT: Final = 128 << 10
 
-_LINE_END: Final = re.compile(rb"\r+\n")
+# Mail that went through broken gateways has line ends such as CR CR LF.
+_DOUBLED_RETURNS: Final = 3
 _FIELD: Final = re.compile(r"^([!-9;-~]{1,100})[ \t]*:[ \t]*(.*)$", re.DOTALL)
 _FOLD: Final = re.compile(r"\n[ \t]+")
 _BOUNDARY: Final = re.compile(r"""boundary\s*=\s*(?:"([^"]{1,200})"|([^\s;"]{1,200}))""", re.IGNORECASE)
 _CHARSET: Final = re.compile(r"""charset\s*=\s*["']?([\w.:-]{1,40})""", re.IGNORECASE)
+_CHARSETS: Final = (
+    "utf-8", "utf-16", "utf-32", "iso8859", "iso2022", "cp", "koi8", "mac", "big5", "euc", "gb", "hz",
+    "shift", "johab", "tis", "kz1048", "ptcp154",
+)  # fmt: skip
 _TAG_BREAK: Final = re.compile(
     r"<(?:br|p|div|tr|li|h\d|/p|/div|/tr|/li|/h\d|/td|hr|pre|/pre)\b[^<>]{0,2000}>", re.I
 )
@@ -74,9 +80,10 @@ class Leaf:
 
 def read_mail(raw: bytes) -> tuple[Headers, list[Leaf]]:
     """Return the headers of the mail and its leaves in order; what lies beyond the bounds is left out."""
-    octets = raw[:MAX_OCTETS].replace(b"\r\n", b"\n")
-    if b"\r" in octets:
-        octets = _LINE_END.sub(b"\n", octets).replace(b"\r", b"\n")
+    octets = raw[:MAX_OCTETS]
+    for _ in range(_DOUBLED_RETURNS):
+        octets = octets.replace(b"\r\r\n", b"\r\n")
+    octets = octets.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     if octets.startswith((b"From ", b">From ")):
         octets = octets[octets.find(b"\n") + 1 :]
     octets = octets.lstrip(b"\n")
@@ -116,7 +123,7 @@ def decoded_words(value: str) -> str:
 def plain_from_html(text: str) -> str:
     """Return what a reader sees of HTML: one line for each block, entities read."""
     text = _without_hidden(text)
-    text = _TAG_BREAK.sub("\n", re.sub(r"\s*\n\s*", " ", text))
+    text = _TAG_BREAK.sub("\n", " ".join(line.strip() for line in text.split("\n")))
     return html.unescape(_TAG.sub("", text)).replace("\u00a0", " ")
 
 
@@ -205,7 +212,7 @@ def _decoded(octets: bytes, content_type: str) -> str:
     declared = found[1].lower() if found else "utf-8"
     if b"\x1b$" in octets:
         declared = "iso-2022-jp"
-    if "utf-7" in declared or declared == "us-ascii":
+    if not _is_plain_charset(declared):
         declared = "utf-8"
     for charset in (declared, "utf-8"):
         try:
@@ -213,3 +220,14 @@ def _decoded(octets: bytes, content_type: str) -> str:
         except (LookupError, UnicodeError, ValueError):
             continue
     return octets.decode("iso-8859-1")
+
+
+def _is_plain_charset(name: str) -> bool:
+    """Return whether a codec maps characters one by one.
+
+    Python also decodes punycode, whose time is quadratic, and escapes that no email declares.
+    """
+    try:
+        return codecs.lookup(name).name.startswith(_CHARSETS)
+    except LookupError:
+        return False

@@ -49,6 +49,8 @@ class ReportKind(StrEnum):
     AUTO_REPLY = "auto_reply"
     CHALLENGE = "challenge"
     ORDINARY = "ordinary"
+    UNREADABLE = "unreadable"
+    """Reading it took too long."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from benchmarks.bombs import BOMBS
 from mailer.bounces import record as record_module
 from mailer.bounces.boxes.fetch import Tally, fetch
 from mailer.bounces.boxes.maildir import Maildir
+from mailer.bounces.reading.reader import ReportReader, read_report
+from mailer.bounces.reading.report import BounceReport
 from mailer.bounces.record import Effect, Recorded, ReportOutcome, Rules
 from mailer.database.models import StoredReport
 from mailer.database.session import Database
@@ -104,3 +108,28 @@ def test_two_passes_at_once_act_on_each_report_once(database: Database, folder: 
     assert sum(tally.effects[Effect.COUNTED] for tally in tallies) == 30
     assert [failure for tally in tallies for failure in tally.failures] == []
     assert len(list((folder / "cur").iterdir())) == 30
+
+
+def test_message_that_takes_too_long_is_kept_as_unreadable_and_holds_back_nobody(
+    database: Database, folder: Path, at: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    impatient = ReportReader(0.0001)
+
+    def read(raw: bytes) -> BounceReport:
+        return impatient.read(raw) if b"bomb" in raw else read_report(raw)
+
+    monkeypatch.setattr(record_module, "read_report", read)
+    (folder / "new" / "1.a").write_bytes(dsn(token(subscribe(database, at))))
+    (folder / "new" / "2.b").write_bytes(b"Subject: bomb\n\n" + BOMBS["local parts"]())
+    bo = subscribe(database, at, "bo@example.com")
+    (folder / "new" / "3.c").write_bytes(dsn(token(bo), recipient="bo@example.com"))
+    tally = fetched(database, folder, at)
+    impatient.close()
+    assert (tally.failures, tally.effects) == ([], {Effect.SUPPRESSED: 2})
+    assert list((folder / "new").iterdir()) == []
+    with database.reading() as session:
+        kept = session.scalars(select(StoredReport).order_by(StoredReport.id)).all()
+        assert [(one.kind, one.outcome) for one in kept] == [
+            ("bounce", "applied"), ("unreadable", "ignored"), ("bounce", "applied"),
+        ]  # fmt: skip
+        assert b"bomb" in kept[1].raw

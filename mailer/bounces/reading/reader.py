@@ -1,0 +1,127 @@
+"""Read messages in child processes, each within a time limit.
+
+Anybody may send us any bytes. Parsing takes time linear in them, as far as we know; a message that takes
+longer all the same must not hold back the others, so its child is killed and the message is unreadable.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+import mailer
+from mailer.bounces.reading.child import receive, send
+from mailer.bounces.reading.report import BounceReport, ReportKind
+
+UNREADABLE: Final = BounceReport(ReportKind.UNREADABLE)
+"""The report of a message that could not be read within its time."""
+_LIMIT_SECONDS: Final = 5.0
+_START_SECONDS: Final = 60.0
+_MAX_CHILDREN: Final = 4
+_Child = subprocess.Popen[bytes]
+
+
+class ReportReader:
+    """Reads messages, up to four at a time. Children are started when needed and kept."""
+
+    def __init__(self, limit_seconds: float = _LIMIT_SECONDS) -> None:
+        self._limit_seconds = limit_seconds
+        self._free = threading.BoundedSemaphore(_MAX_CHILDREN)
+        self._idle: list[_Child] = []
+        self._owner = os.getpid()
+
+    def read(self, raw: bytes) -> BounceReport:
+        """Return what a message reports, or `UNREADABLE` if that takes too long or fails."""
+        with self._free:
+            child = self._child()
+            try:
+                with _killed_after(child, self._limit_seconds):
+                    answer = _exchange(child, raw)
+            except (EOFError, OSError):
+                _end(child)
+                return UNREADABLE
+            self._idle.append(child)
+        return msgspec.msgpack.decode(answer, type=BounceReport)
+
+    def close(self) -> None:
+        """End the children."""
+        while self._idle:
+            _end(self._idle.pop())
+
+    def _child(self) -> _Child:
+        if self._owner != os.getpid():  # After a fork the children belong to the other process.
+            self._owner, self._idle = os.getpid(), []
+        while True:
+            try:
+                child = self._idle.pop()
+            except IndexError:
+                return _start()
+            if child.poll() is None:
+                return child
+            _end(child)
+
+
+def _start() -> _Child:
+    """Start a child and wait until it is ready. Raises `OSError` if it cannot be started."""
+    folders = [str(Path(mailer.__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
+    child = subprocess.Popen(
+        [sys.executable, "-P", "-m", "mailer.bounces.reading.child"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, folders))},
+        start_new_session=True,  # Ctrl-C is for us; the child ends when its input does.
+    )
+    try:
+        with _killed_after(child, _START_SECONDS):
+            assert child.stdout is not None
+            receive(child.stdout)
+    except EOFError as error:
+        _end(child)
+        raise OSError("the process that reads bounces does not start") from error
+    return child
+
+
+def _exchange(child: _Child, raw: bytes) -> bytes:
+    assert child.stdin is not None
+    assert child.stdout is not None
+    send(child.stdin, raw)
+    return receive(child.stdout)
+
+
+@contextlib.contextmanager
+def _killed_after(child: _Child, seconds: float) -> Iterator[None]:
+    """Kill the child when the time is over; its pipes then end."""
+    timer = threading.Timer(seconds, child.kill)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _end(child: _Child) -> None:
+    child.kill()
+    for stream in (child.stdin, child.stdout):
+        if stream is not None:
+            with contextlib.suppress(OSError):
+                stream.close()
+    child.wait()
+
+
+_reader: Final = ReportReader()
+atexit.register(_reader.close)
+
+
+def read_report(raw: bytes) -> BounceReport:
+    """Return what a message reports, or `UNREADABLE` if reading it takes more than five seconds."""
+    return _reader.read(raw)
