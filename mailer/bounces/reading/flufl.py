@@ -1,7 +1,8 @@
-"""flufl.bounce as one voter: asked where our own rules found no recipient."""
+"""flufl.bounce as one voter, for messages in which our own rules find no recipient."""
 
 from __future__ import annotations
 
+import logging
 import re
 from email import message_from_bytes, policy
 from typing import Final
@@ -9,6 +10,7 @@ from typing import Final
 from flufl.bounce import all_failures
 
 from mailer.bounces.reading.dsn import clean_address
+from mailer.bounces.reading.mime import with_plain_line_ends
 
 # Its parser is the standard library's, which recurses, and its patterns take time quadratic in the length
 # of a line: it never sees deep messages, and long lines and messages only in part.
@@ -16,11 +18,14 @@ _MAX_OCTETS: Final = 64 << 10
 _LONG_LINE: Final = re.compile(rb"([^\n]{998})[^\n]+")
 _MAX_LINES: Final = 1500
 _MAX_BOUNDARIES: Final = 40
+# It logs a traceback for each message that one of its detectors cannot read.
+logging.getLogger("flufl.bounce").setLevel(logging.CRITICAL)
 
 
 def vote(raw: bytes) -> list[str]:
     """Return the addresses that flufl.bounce finds, in alphabetical order, or none if it fails."""
-    raw = b"\n".join(_LONG_LINE.sub(rb"\1", raw[:_MAX_OCTETS]).split(b"\n", _MAX_LINES)[:_MAX_LINES])
+    raw = _LONG_LINE.sub(rb"\1", with_plain_line_ends(raw[:_MAX_OCTETS]))
+    raw = b"\n".join(raw.split(b"\n", _MAX_LINES)[:_MAX_LINES])
     if raw.lower().count(b"boundary=") > _MAX_BOUNDARIES or raw[:8192].count(b"(") > 200:
         return []
     try:

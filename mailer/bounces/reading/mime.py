@@ -80,16 +80,20 @@ class Leaf:
 
 def read_mail(raw: bytes) -> tuple[Headers, list[Leaf]]:
     """Return the headers of the mail and its leaves in order; what lies beyond the bounds is left out."""
-    octets = raw[:MAX_OCTETS]
-    for _ in range(_DOUBLED_RETURNS):
-        octets = octets.replace(b"\r\r\n", b"\r\n")
-    octets = octets.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    octets = with_plain_line_ends(raw[:MAX_OCTETS])
     if octets.startswith((b"From ", b">From ")):
         octets = octets[octets.find(b"\n") + 1 :]
     octets = octets.lstrip(b"\n")
     head, body = _split(octets)
     headers = parse_headers(head)
     return headers, list(_leaves(headers, body))
+
+
+def with_plain_line_ends(octets: bytes) -> bytes:
+    """Return a message with LF at the end of each line, whatever was there."""
+    for _ in range(_DOUBLED_RETURNS):
+        octets = octets.replace(b"\r\r\n", b"\r\n")
+    return octets.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 
 def parse_headers(head: bytes) -> Headers:
