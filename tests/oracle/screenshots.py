@@ -1,7 +1,7 @@
-"""The pictures of docs/images: issues as readers get them, small and large, by day and by night.
+"""Make the pictures of docs/images: issues as readers get them, on phones and desktops, light and dark.
 
-`make screenshots` makes them anew: those of `mailer preview --screenshot`, in few colours, so that they
-stay small.
+`make screenshots` runs this. The pictures are those of `mailer preview --screenshot`, with few colours, which
+keeps them small.
 """
 
 from __future__ import annotations
@@ -20,16 +20,24 @@ ISSUES: Final = (
     PROJECT / "issues" / "001-a-bean-in-a-jar.md",
     PROJECT / "tests" / "oracle" / "elements.md",
 )
+# Difficult issues, each with the variants that are worth a picture.
+DIFFICULT: Final = {
+    "courses": ("375-light", "700-light"),
+    "hebrew": ("375-light", "700-light"),
+    "colours": ("375-light", "375-dark", "700-dark"),
+}
 _COLOURS: Final = 256
 
 
 def make(folder: Path) -> None:
-    """Write the pictures into `folder`; of an issue without images, those without them are left out."""
-    settings = load(PROJECT / "config.toml")
-    for issue in ISSUES:
+    """Write the pictures into `folder`; those without images only for issues that have some."""
+    settings = load(PROJECT / "config.toml", flags={"rendering": {"raw_html": True}})
+    for issue in (*ISSUES, *(PROJECT / "tests" / "oracle" / f"{name}.md" for name in DIFFICULT)):
         html = sample.render(settings, issue).html
         for path in screenshots.take(html, folder, issue.stem):
-            if path.stem.endswith("images-off") and "<img" not in html:
+            variant = path.stem.removeprefix(f"{issue.stem}-")
+            without_images = variant.endswith("images-off") and "<img" not in html
+            if without_images or variant not in DIFFICULT.get(issue.stem, (variant,)):
                 path.unlink()
                 continue
             picture = Image.open(path).convert("RGB")

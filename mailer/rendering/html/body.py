@@ -56,7 +56,8 @@ class MailBody:
     slots: Slots
     frame: Frame
     image_root: Path
-    links: list[str] = field(default_factory=list)
+    links: dict[str, int] = field(default_factory=dict)
+    """Tracked destinations, each with its number."""
     images: dict[str, InlineImage] = field(default_factory=dict)
     _found: dict[tuple[str, int | None], tuple[Picture, InlineImage]] = field(default_factory=dict)
     _held: Held = field(default_factory=Held)
@@ -75,9 +76,8 @@ class MailBody:
         href = self.address(href)
         if not self.frame.track_clicks or SLOT.search(href) or urlsplit(href).scheme not in ("http", "https"):
             return href
-        if href not in self.links:
-            self.links.append(href)
-        return f"{self.slots.add('{{ urls.click }}')}/{self.links.index(href)}"
+        number = self.links.setdefault(href, len(self.links))
+        return f"{self.slots.add('{{ urls.click }}')}/{number}"
 
     def address(self, href: str) -> str:
         """Return an address with its slots made safe; raise `SourceError` if it begins with one."""
