@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, MutableMapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
+from html import escape, unescape
 from itertools import count
 from types import MethodType
 from typing import Any, Final, Protocol, cast
@@ -30,6 +30,11 @@ from mailer.rendering.templating.slots import SLOT
 _LANGUAGE: Final = re.compile(r"[A-Za-z0-9_+#.-]{1,40}")
 # Pygments' lexers are regular expressions; a long enough line makes some of them quadratic.
 _MAX_HIGHLIGHTED_CHARACTERS: Final = 20_000
+
+
+_TAGS: Final = re.compile(r"<[^>]*>")
+_CODE_CHARACTER_PIXELS: Final = 8.4
+_MOST_INDENT_PIXELS: Final = 100
 
 
 class Drawing(Protocol):
@@ -134,7 +139,7 @@ class _BodyRenderer(RendererHTML):
 
     @classmethod
     def _code(cls, env: Env, html: str) -> str:
-        lines = [markup(line) for line in html.rstrip("\n").splitlines(keepends=True)]
+        lines = [_CodeLine.of(line) for line in html.rstrip("\n").splitlines(keepends=True)]
         return cls._piece(env, "code", code=markup(html), lines=lines)
 
     def code_inline(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env) -> str:
@@ -211,6 +216,20 @@ class _BodyRenderer(RendererHTML):
         opening, closing = drawing.around(name, **values)
         env["open"].append(closing)
         return opening
+
+
+@dataclass(frozen=True, slots=True)
+class _CodeLine:
+    """A line of code. `indent` is how far in pixels it goes in again where it wraps: beyond its own start."""
+
+    html: Markup
+    indent: int
+
+    @classmethod
+    def of(cls, html: str) -> _CodeLine:
+        shown = unescape(_TAGS.sub("", html)).expandtabs()
+        blanks = len(shown) - len(shown.lstrip(" "))
+        return cls(markup(html), min(round((blanks + 2) * _CODE_CHARACTER_PIXELS), _MOST_INDENT_PIXELS))
 
 
 @dataclass(frozen=True, slots=True)
