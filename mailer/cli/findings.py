@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mailer.rendering.lint import CHECKS, Finding, Level, Report
+from mailer.rendering.lint import CHECKS, Finding, Level, LintReport
 
 if TYPE_CHECKING:
     from xml.etree import ElementTree
@@ -18,7 +18,7 @@ _COLOURS = {Level.ERROR: "red", Level.WARNING: "yellow", Level.INFO: "cyan"}
 MAX_SHOWN_CHARACTERS = 100
 
 
-def lines(report: Report, notes: Iterable[str] = ()) -> Iterator[str]:
+def lines(report: LintReport, notes: Iterable[str] = ()) -> Iterator[str]:
     """Yield the report as people read it: each finding at its place, then the measures."""
     sources: dict[str, list[str]] = {}
     for finding in report.findings:
@@ -63,7 +63,7 @@ def _excerpt(finding: Finding, text: str) -> Iterator[str]:
         yield f"  {' ' * len(number)} {bar} {' ' * indent}{click.style(mark, fg=_COLOURS[finding.level])}"
 
 
-def _summary(report: Report) -> str:
+def _summary(report: LintReport) -> str:
     counts = [(report.count(level), level.value) for level in (Level.ERROR, Level.WARNING)]
     parts = [f"{number} {name}{'' if number == 1 else 's'}" for number, name in counts if number]
     if notes := report.count(Level.INFO):
@@ -80,7 +80,7 @@ def _kilobytes(octets: int) -> str:
     return f"{octets / 1000:,.1f} KB"
 
 
-def as_object(report: Report) -> dict[str, Any]:
+def as_object(report: LintReport) -> dict[str, Any]:
     """Return the report as one JSON object."""
     return {
         "issue": report.slug,
@@ -96,7 +96,7 @@ def as_object(report: Report) -> dict[str, Any]:
     }
 
 
-def junit(report: Report, *, strict: bool) -> str:
+def junit(report: LintReport, *, strict: bool) -> str:
     """Return the report as a JUnit test suite: a case for each finding, and for each check without one.
 
     A finding that fails the command is a failure; one that does not stands in `system-out`, and a

@@ -14,12 +14,12 @@ from mailer.config.readers import ImportFile, Retention, SignUp, Tracking, Web
 from mailer.config.values import (
     Check,
     Colour,
-    HttpUrl,
     Language,
     Port,
     Secret,
     Section,
     Share,
+    WebUrl,
     at_least,
     checked_address,
     checked_domain,
@@ -72,7 +72,7 @@ class Brand(Section, frozen=True, kw_only=True):
     heading_font: str = "-apple-system, BlinkMacSystemFont, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif"
     logo_url: str = ""
     logo_alt: str = ""
-    social: dict[str, HttpUrl] = msgspec.field(default_factory=dict)
+    social: dict[str, WebUrl] = msgspec.field(default_factory=dict)
     """Label to URL; shown as text links, never as hot-linked icons."""
 
 

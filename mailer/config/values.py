@@ -148,14 +148,17 @@ TAG: Final = re.compile(r"\S(.{0,62}\S)?")
 REASON: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _COLOUR: Final = r"^#[0-9a-fA-F]{6}$"
 _HTTP_URL: Final = r"^https?://[^\s/?#]+[^\s?#]*$"
+_WEB_URL: Final = r"^https?://[^\s/?#]+\S*$"
 _LANGUAGE: Final = r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$"
 FORMS: Final = {
     _COLOUR: "a colour such as '#0b6e4f'",
     _HTTP_URL: "an address such as 'https://news.example.org', without ? and #",
+    _WEB_URL: "an address such as 'https://example.org/profile?id=1'",
     _LANGUAGE: "a language such as 'en' or 'pt-BR'",
 }
 """What an error says instead of the pattern."""
 Colour = Annotated[str, Meta(pattern=_COLOUR)]
+WebUrl = Annotated[str, Meta(pattern=_WEB_URL)]
 HttpUrl = Annotated[str, Meta(pattern=_HTTP_URL)]
 Language = Annotated[str, Meta(pattern=_LANGUAGE)]
 Port = Annotated[int, Meta(ge=1, le=65535)]

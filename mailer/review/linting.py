@@ -13,7 +13,7 @@ import msgspec
 from mailer.config import Settings
 from mailer.delivery import editions
 from mailer.rendering.edition import Edition
-from mailer.rendering.lint import Level, Report, lint
+from mailer.rendering.lint import Level, LintReport, lint
 from mailer.rendering.lint.linting import waived
 from mailer.rendering.lint.places import Places
 from mailer.rendering.message import Recipient
@@ -36,7 +36,7 @@ _STAND_INS: Final[dict[str, object]] = {
 }
 
 
-def examine(settings: Settings, issue: Issue, edition: Edition, message: bytes | None = None) -> Report:
+def examine(settings: Settings, issue: Issue, edition: Edition, message: bytes | None = None) -> LintReport:
     """Return what is wrong with an issue and its edition; nothing is fetched or asked.
 
     `message` is the edition composed for one reader; by default for one who has every field.
@@ -51,7 +51,7 @@ def examine(settings: Settings, issue: Issue, edition: Edition, message: bytes |
     )
 
 
-def with_links(report: Report, issue: Issue) -> Report:
+def with_links(report: LintReport, issue: Issue) -> LintReport:
     """Return the report with what the web addresses of the mail answered."""
     from mailer.review.links import Life, check_links
 
@@ -71,8 +71,8 @@ def with_links(report: Report, issue: Issue) -> Report:
 
 
 def with_audience(
-    report: Report, issue: Issue, edition: Edition, settings: Settings, database: Database, segment: str
-) -> tuple[Report, int]:
+    report: LintReport, issue: Issue, edition: Edition, settings: Settings, database: Database, segment: str
+) -> tuple[LintReport, int]:
     """Return the report with the fields that somebody of the audience lacks, and how many were looked at."""
     # The database is loaded for those who ask for it: lint alone has to be quick.
     from mailer.delivery import dispatch
@@ -100,8 +100,8 @@ def with_audience(
 
 
 def with_spam_score(
-    report: Report, issue: Issue, message: bytes, *, options: Sequence[str] = ()
-) -> tuple[Report, SpamScore | None]:
+    report: LintReport, issue: Issue, message: bytes, *, options: Sequence[str] = ()
+) -> tuple[LintReport, SpamScore | None]:
     """Return the report with SpamAssassin's opinion, where spamc and spamd are here."""
     score = spam_score(message, options=options)
     if score is None or score.score < score.required:

@@ -35,7 +35,7 @@ def spam_score(message: bytes, *, options: Sequence[str] = ()) -> SpamScore | No
         return None
     try:
         asked = subprocess.run(
-            [spamc, "-R", "-x", "-t", str(TIMEOUT_SECONDS), *options],
+            [spamc, "-R", "-x", "-t", str(TIMEOUT_SECONDS), "--connect-retries=1", *options],
             input=message,
             capture_output=True,
             timeout=TIMEOUT_SECONDS + 5,

@@ -17,7 +17,7 @@ from mailer.config import Settings
 from mailer.delivery import editions
 from mailer.rendering.edition import Edition
 from mailer.rendering.html.body import published_at
-from mailer.rendering.lint import Report
+from mailer.rendering.lint import LintReport
 from mailer.rendering.message import Recipient
 from mailer.rendering.source import read_issue
 from mailer.review import linting
@@ -54,7 +54,7 @@ class Preview:
     preheader: str
     """What an inbox shows behind the subject; empty when the mail has none."""
     viewed: Viewed
-    report: Report
+    report: LintReport
 
 
 def preview(settings: Settings, path: Path, reader: Recipient | None = None) -> Preview:

@@ -39,7 +39,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class LintReport:
     """All that was found in one issue, and its measures."""
 
     slug: str
@@ -64,7 +64,7 @@ class Report:
         """Whether there is an error; with `strict`, or a warning."""
         return bool(self.count(Level.ERROR) or (strict and self.count(Level.WARNING)))
 
-    def with_findings(self, more: Iterable[Finding], waived: dict[str, str]) -> Report:
+    def with_findings(self, more: Iterable[Finding], waived: dict[str, str]) -> LintReport:
         """Return the report with `more` in it; `waived` are check ids with the author's reasons."""
         findings, ignored = list(self.findings), list(self.ignored)
         for finding in more:

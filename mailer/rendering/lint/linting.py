@@ -8,7 +8,7 @@ from typing import Final
 from mailer.config import Newsletter
 from mailer.rendering.edition import Edition
 from mailer.rendering.lint import compliance, document, envelope, images, layout, links, residue, style
-from mailer.rendering.lint.findings import Finding, Report
+from mailer.rendering.lint.findings import Finding, LintReport
 from mailer.rendering.lint.mail import Mail
 from mailer.rendering.lint.table import CHECKS
 from mailer.rendering.source import Issue
@@ -35,7 +35,7 @@ def lint(
     *,
     public_url: str,
     leaving: bool,
-) -> Report:
+) -> LintReport:
     """Return what is wrong with `issue`, as far as it can be told without a network or a database.
 
     `message` is the edition composed for one reader, who should have a value for every field.
@@ -51,7 +51,7 @@ def lint(
         counts[finding.check] = counts.get(finding.check, 0) + 1
         if counts[finding.check] <= MAX_FINDINGS_OF_A_CHECK:
             kept.append(finding)
-    report = Report(
+    report = LintReport(
         slug=issue.slug,
         findings=(),
         ignored=(),

@@ -26,6 +26,8 @@ _UNSAFE_IN_TEXT: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f
 _DOT_ATOM_ADDRESS: Final = re.compile(
     r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*@[a-z0-9-]+(?:\.[a-z0-9-]+)*"
 )
+# "Ana @ Example" is a name; "ana@example" pretends to be an address.
+_ADDRESS_LIKE: Final = re.compile(r"\S@\S")
 # A longer name is no name; it would fill the header instead of the reader's list.
 _MAX_NAME: Final = 200
 
@@ -113,7 +115,7 @@ def _phrase(name: str, *, room: int) -> str:
         name = " ".join(check_header_text(name, field="name").split())
     except AddressError:
         return ""
-    if "@" in name or not name:
+    if not name or _ADDRESS_LIKE.search(name):
         return ""
     quoted = '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
     if _PRINTABLE.fullmatch(name) and len(quoted) <= room:

@@ -9,7 +9,7 @@ from pathlib import Path
 from mailer.config import Brand, Newsletter
 from mailer.rendering.build import build_edition
 from mailer.rendering.edition import Edition, InlineImage
-from mailer.rendering.lint import Report, lint
+from mailer.rendering.lint import LintReport, lint
 from mailer.rendering.source import Issue, parse_issue
 
 PROJECT = Path(__file__).parents[3]
@@ -69,7 +69,7 @@ def linted(
     leaving: bool = True,
     of: Edition | None = None,
     **headers: str,
-) -> Report:
+) -> LintReport:
     """Return the report on a message of these parts; a header set to nothing is left out."""
     message = EmailMessage()
     named = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -88,6 +88,6 @@ def linted(
     )
 
 
-def found(report: Report) -> dict[str, str]:
+def found(report: LintReport) -> dict[str, str]:
     """Return the ids of what was found, each with its level."""
     return {finding.check: finding.level.value for finding in report.findings}

@@ -8,13 +8,13 @@ from dataclasses import replace
 import msgspec
 import pytest
 
-from mailer.rendering.lint import CHECKS, Report
+from mailer.rendering.lint import CHECKS, LintReport
 from tests.rendering.lint.scene import HTML, NEWSLETTER, PROSE, SOURCE, TEXT, edition, found, linted
 
 # These ask others; their tests stand where they are asked.
 ASKED_OF_OTHERS = {"dead-link", "undefined-field", "spam-score"}
 
-Case = Callable[[], Report]
+Case = Callable[[], LintReport]
 
 
 def body(extra: str) -> Case:

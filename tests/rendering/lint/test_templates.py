@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mailer.config import Brand
 from mailer.rendering.build import build_edition
-from mailer.rendering.lint import Report, lint
+from mailer.rendering.lint import LintReport, lint
 from mailer.rendering.message import Composer, Recipient
 from mailer.rendering.source import Issue, parse_issue, read_issue
 from mailer.tokens import Signer
@@ -70,7 +70,7 @@ def water(bean: str) -> str:  # every morning
 SHORT = EVERYTHING.replace(EVERYTHING[EVERYTHING.index("```py") : EVERYTHING.index("| What")], "")
 
 
-def report(issue: Issue, brand: Brand, *, tracked: bool = False) -> Report:
+def report(issue: Issue, brand: Brand, *, tracked: bool = False) -> LintReport:
     edition = build_edition(
         issue,
         NEWSLETTER,

@@ -73,6 +73,7 @@ def test_encoded_words_hold_whole_characters_and_75_columns(text: str, room: int
         (b'To: "Lind, Anna" <a@example.org>\r\n', "Lind, Anna"),
         (b'To: "A \\"B\\" \\\\ C" <a@example.org>\r\n', 'A "B" \\ C'),
         (b"To: =?utf-8?q?=C3=89va?= <a@example.org>\r\n", "Éva"),
+        (b'To: "Ana @ Example" <a@example.org>\r\n', "Ana @ Example"),
         (b"To: {{7*7}} <a@example.org>\r\n", "{{7*7}}"),
     ],
 )
