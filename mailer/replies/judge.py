@@ -1,32 +1,79 @@
-"""A reply's code, status and text to a `Verdict`, by the tables of `families`."""
+"""A reply's code, status and text to a `Verdict`.
+
+The tables are asked in this order, and the first that knows the reply counts:
+
+1. statuses that the standards give to the sender;
+2. a provider's own codes and documented replies;
+3. phrases: about our account and sender, then about the mailbox, then weaker ones;
+4. other languages than English, by grammar;
+5. the status, and last the code.
+
+What is found about a recipient is dropped when the text refuses something of ours (`about_us`), or when the
+command that was answered cannot speak of a recipient: MAIL and everything before it say nothing of one, and
+what comes after the body is a filter's answer, unless a provider is known to look recipients up that late.
+"""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from functools import lru_cache
 from typing import Final
 
-from mailer.replies.families import FAMILIES, STATUS, SUBJECT, Family
+from mailer.replies import about_messages, about_recipients, about_systems, about_us
+from mailer.replies.codes import DAY, coded_rule
 from mailer.replies.languages import read_foreign
-from mailer.replies.rows import DAY, ROWS, Row
-from mailer.replies.verdict import Basis, BounceClass, ReplyClass, Verdict
+from mailer.replies.providers import PROVIDERS, SENDMAIL_NULL_MX
+from mailer.replies.rules import Rule
+from mailer.replies.statuses import SENDER, STATUS, SUBJECT, TEMPORARY
+from mailer.replies.verdict import Basis, BounceClass, Fault, ReplyClass, Verdict
+from mailer.replies.words import ADDRESS, PhraseBook, Words, read_words
 
 TEXT_LIMIT: Final = 512
-_GAP: Final = 60
-# What is looked at; the rest of a longer text says nothing new and would cost time.
-_LOOKED_AT: Final = 2048
 
-_HARD_CLASSES: Final = frozenset({BounceClass.INVALID_MAILBOX, BounceClass.INVALID_DOMAIN, BounceClass.MOVED})
-_SOUGHT: Final = tuple(
-    (
-        family,
-        tuple(phrase for phrase in family.phrases if "*" not in phrase),
-        tuple((phrase.partition("*")[0], phrase) for phrase in family.phrases if "*" in phrase),
-    )
-    for family in FAMILIES
+RULES: Final[tuple[Rule, ...]] = (
+    *PROVIDERS,
+    about_us.ACCOUNT_QUOTA,
+    about_us.ACCOUNT,
+    about_us.LOGIN,
+    about_us.HELO,
+    about_us.CALLBACK,
+    about_us.AUTHENTICATION,
+    about_us.SENDER_UNUSABLE,
+    about_recipients.FULL,
+    about_messages.TOO_LARGE,
+    about_systems.LOCAL,
+    about_recipients.DISABLED,
+    about_recipients.MOVED,
+    about_us.RELAY,
+    about_systems.RATE,
+    about_us.REVERSE_DNS,
+    about_us.LISTED,
+    about_us.SENDER_REFUSED,
+    about_recipients.REFUSED_BY_PERSON,
+    about_recipients.LOCAL_USER,
+    about_recipients.NO_SUCH_USER,
+    about_messages.SECURITY,
+    about_recipients.UNKNOWN_DOMAIN,
+    about_messages.CONTENT,
+    about_us.REPUTATION,
+    about_recipients.NOT_THERE,
+    about_systems.EXPIRED,
+    about_systems.NETWORK,
+    about_systems.SYSTEM,
+    about_systems.PROTOCOL,
 )
-_BEFORE_MAIL: Final = frozenset({"CONN", "EHLO", "HELO"})
+"""From what says most to what says least. Some receivers add "user unknown" to everything, so what is said of
+us and of the mailbox's state comes before it."""
+
+_BOOK: Final = PhraseBook((rank, phrase) for rank, rule in enumerate(RULES) for phrase in rule.phrases)
+_WITHOUT_PHRASES: Final = tuple(rank for rank, rule in enumerate(RULES) if not rule.phrases)
+_NAMES_RECIPIENT: Final = RULES.index(about_recipients.NO_SUCH_USER)
+_SENDMAIL_NULL_MX: Final = RULES.index(SENDMAIL_NULL_MX)
+
+_HARD: Final = frozenset({BounceClass.INVALID_MAILBOX, BounceClass.INVALID_DOMAIN, BounceClass.MOVED})
+_ABOUT_RECIPIENT: Final = _HARD | {BounceClass.MAILBOX_DISABLED, BounceClass.MAILBOX_FULL}
 _AGAIN: Final = frozenset(
     {
         ReplyClass.FULL,
@@ -38,7 +85,7 @@ _AGAIN: Final = frozenset(
         ReplyClass.TEMPORARY,
     }
 )
-_REPLY_CLASS: Final = {
+_ACTION: Final = {
     BounceClass.INVALID_MAILBOX: ReplyClass.HARD,
     BounceClass.INVALID_DOMAIN: ReplyClass.HARD,
     BounceClass.MOVED: ReplyClass.HARD,
@@ -51,8 +98,25 @@ _REPLY_CLASS: Final = {
     BounceClass.PROTOCOL: ReplyClass.CONFIG,
 }
 """Where a class alone says what to do; for the others the first digit does."""
-
-_TEMPORARY_STATUS: Final = {"7.1": BounceClass.REPUTATION_BLOCK, "2.1": BounceClass.REPUTATION_BLOCK}
+_FAULT: Final = {
+    BounceClass.INVALID_MAILBOX: Fault.RECIPIENT,
+    BounceClass.INVALID_DOMAIN: Fault.RECIPIENT,
+    BounceClass.MOVED: Fault.RECIPIENT,
+    BounceClass.MAILBOX_DISABLED: Fault.RECIPIENT,
+    BounceClass.MAILBOX_FULL: Fault.RECIPIENT,
+    BounceClass.FILTERED: Fault.RECIPIENT,
+    BounceClass.EXPIRED: Fault.RECEIVER,
+    BounceClass.NETWORK: Fault.RECEIVER,
+    BounceClass.TRANSIENT_SYSTEM: Fault.RECEIVER,
+    BounceClass.RATE_LIMITED: Fault.RECEIVER,
+    BounceClass.REPUTATION_BLOCK: Fault.OURS,
+    BounceClass.AUTH_FAILURE: Fault.OURS,
+    BounceClass.POLICY_REJECT: Fault.RECEIVER,
+    BounceClass.CONTENT: Fault.MESSAGE,
+    BounceClass.MESSAGE_TOO_LARGE: Fault.MESSAGE,
+    BounceClass.PROTOCOL: Fault.OURS,
+    BounceClass.UNDETERMINED: Fault.UNKNOWN,
+}
 _RETRY_AFTER: Final = {ReplyClass.FULL: DAY, ReplyClass.GREY: 600.0}
 _WAIT: Final = re.compile(
     r"(?:try(?:ing)?|retry|resend|come back|wait|greylist\w*|deferred|again)\b[^.;]{0,40}?\b(?:in|after"
@@ -61,12 +125,28 @@ _WAIT: Final = re.compile(
 )
 _UNIT_SECONDS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _STATUS_FORM: Final = re.compile(r"[245]\.\d{1,3}\.\d{1,3}")
-# `550-5.1.1` and `550 5.1.1` at the start of each line of a reply repeat what is known.
-_LINE_PREFIX: Final = re.compile(r"(?<![\w.])[245]\d\d-(?:[245]\.\d{1,3}\.\d{1,3} ?)?")
-_ADDRESS: Final = re.compile(r"<?[^\s<>@\"'(),;:]{1,128}@[\w.-]{1,255}>?")
-_URL: Final = re.compile(r"https?://([\w.-]{1,255})[^\s]*")
 _NO_SUCH_HOST: Final = re.compile(r"(?<![@\w>.-])[a-z0-9-]{1,63}(?:\.[a-z0-9-]{2,63}){1,5} does not exist")
 _BLANKS: Final = re.compile(r"\s+")
+
+
+class _Asked(StrEnum):
+    """What the answered command can speak of."""
+
+    US = "us"
+    RECIPIENT = "recipient"
+    MESSAGE = "message"
+    ANYTHING = "anything"
+    """The command is not known."""
+
+
+_BEFORE_MAIL: Final = frozenset({"CONN", "CONNECT", "EHLO", "HELO", "LHLO", "STARTTLS", "AUTH"})
+_ASKED: Final = {
+    **dict.fromkeys((*_BEFORE_MAIL, "MAIL"), _Asked.US),
+    "RCPT": _Asked.RECIPIENT,
+    # RFC 2033: one answer for each recipient, after the body.
+    "LMTP": _Asked.RECIPIENT,
+    **dict.fromkeys(("DATA", "BODY", "BDAT", "."), _Asked.MESSAGE),
+}
 
 
 def judge(
@@ -74,25 +154,27 @@ def judge(
 ) -> Verdict:
     """Return what a reply, or the status and text of a report, means and asks for.
 
-    `code` is None where a report names none; `enhanced` may then say `5.0.0` or `4.0.0`. `provider` is
-    a name such as `yahoo` or a host name. `command` is what was answered: `RCPT`, `DATA`, `MAIL`,
-    `EHLO`, `CONN`, or empty if unknown; "no such user" in answer to DATA comes from a filter, and
-    "does not exist" in answer to MAIL speaks of the sender.
+    `code` is None where a report names none; `enhanced` may then say `5.0.0` or `4.0.0`. `provider` names
+    the host that replied, or several with blanks between: MX, banner, domain. `command` is what was answered:
+    `CONN`, `EHLO`, `AUTH`, `MAIL`, `RCPT`, `DATA`, `BODY` (the final dot), `LMTP` (the final dot, for one
+    recipient), or empty if unknown. A 4yz is never hard.
     """
     enhanced = enhanced if _STATUS_FORM.fullmatch(enhanced) else ""
     if code is not None and 200 <= code < 400:
         return Verdict(ReplyClass.ACCEPTED, None, False, False, None, code, enhanced, shown_text(text))
-    found = _classify(code, enhanced, _plain(text), provider.lower(), command.upper())
+    words = read_words(text)
+    found = _classify(code, enhanced, words, provider.lower(), command.upper())
     temporary = (code is not None and 400 <= code < 500) or enhanced.startswith("4")
     permanent = not temporary and (code is not None or enhanced.startswith("5"))
     reply_class, hard = _decide(found, permanent, code)
     again = reply_class in _AGAIN or temporary
     retry = None
     if again:
-        retry = _asked_for(_plain(text)) or found.retry_after_seconds or _RETRY_AFTER.get(reply_class)
+        retry = _asked_for(words.raw) or found.retry_after_seconds or _RETRY_AFTER.get(reply_class)
     return Verdict(
-        reply_class, found.bounce_class, hard, again, retry, code, enhanced, shown_text(text), found.basis
-    )
+        reply_class, found.means, hard, again, retry, code, enhanced, shown_text(text), found.basis,
+        found.fault or _FAULT[found.means],
+    )  # fmt: skip
 
 
 def shown_text(text: str) -> str:
@@ -106,50 +188,124 @@ def shown_text(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    bounce_class: BounceClass
+    means: BounceClass
     basis: Basis
-    reply_class: ReplyClass | None = None
+    action: ReplyClass | None = None
     retry_after_seconds: float | None = None
+    fault: Fault | None = None
+
+
+_US: Final = _Found(BounceClass.POLICY_REJECT, Basis.TEXT, fault=Fault.OURS)
+_NOT_WELCOME: Final = _Found(BounceClass.REPUTATION_BLOCK, Basis.TEXT, fault=Fault.OURS)
 
 
 def _decide(found: _Found, permanent: bool, code: int | None) -> tuple[ReplyClass, bool]:
     """Return the reply class, and whether the address is to be suppressed: only ever by a 5yz."""
-    reply_class = found.reply_class or _REPLY_CLASS.get(found.bounce_class)
+    action = found.action or _ACTION.get(found.means)
     temporary_code = code is not None and code < 500
-    if reply_class is ReplyClass.HARD:
-        return (reply_class, True) if permanent else (ReplyClass.TEMPORARY, False)
-    if reply_class is ReplyClass.SPAM and not permanent:
+    if action is ReplyClass.HARD:
+        return (action, True) if permanent else (ReplyClass.TEMPORARY, False)
+    if action is ReplyClass.SPAM and not permanent:
         return ReplyClass.TEMPORARY, False
-    if reply_class is not None:
-        return reply_class, False
+    if action is not None:
+        return action, False
     return (ReplyClass.PERMANENT if permanent and not temporary_code else ReplyClass.TEMPORARY), False
 
 
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    code: int | None
+    detail: str
+    """The status without its first digit."""
+    words: Words
+    provider: str
+    command: str
+    asked: _Asked
+    ranks: frozenset[int]
+    """The rules one of whose phrases stands in the text."""
+
+    def cannot_mean_recipient(self) -> bool:
+        """Return whether the reply refuses us, so that no recipient is at fault."""
+        return (
+            self.asked is _Asked.US
+            or (self.detail in SENDER and _SENDMAIL_NULL_MX not in self.ranks)
+            or about_us.refuses_us(self.words, names_recipient=_NAMES_RECIPIENT in self.ranks)
+        )
+
+    @property
+    def us(self) -> _Found:
+        """What a refusal of us means where no rule says more."""
+        return _NOT_WELCOME if self.command in _BEFORE_MAIL else _US
+
+
 @lru_cache(maxsize=4096)
-def _classify(code: int | None, enhanced: str, text: str, provider: str, command: str) -> _Found:
-    detail = enhanced[2:]
-    row = next((row for row in ROWS if _row_holds(row, code, detail, text, provider)), None)
-    found = (
-        _by_families(detail, text, command) or _by_grammar(text, command) or _by_status(code, detail, command)
-    )
-    if row is None:
+def _classify(code: int | None, enhanced: str, words: Words, provider: str, command: str) -> _Found:
+    asked = _ASKED.get(command, _Asked.ANYTHING)
+    ranks = frozenset(_BOOK.ranks(words))
+    reply = _Reply(code, enhanced[2:], words, provider, command, asked, ranks)
+    found = _by_rules(reply) or _by_grammar(reply) or _by_status(reply)
+    if reply.command in _BEFORE_MAIL and found.means is BounceClass.TRANSIENT_SYSTEM:
+        return _NOT_WELCOME
+    return found
+
+
+def _by_rules(reply: _Reply) -> _Found | None:
+    """Return what the first rule that holds means, passing over recipients where none can be meant."""
+    coded = coded_rule(reply.words.raw)
+    holding = [] if coded is None else [coded]
+    holding += [RULES[rank] for rank in _candidates(reply) if _holds(RULES[rank], reply)]
+    passed_over = False
+    for rule in holding:
+        if _is_about_recipient(rule):
+            if not passed_over and not reply.cannot_mean_recipient():
+                return _as_asked(rule, reply)
+            passed_over = True
+        elif not passed_over or (rule.fault or _FAULT[rule.means]) in (Fault.OURS, Fault.MESSAGE):
+            return _found(rule)
+    return reply.us if passed_over else None
+
+
+def _candidates(reply: _Reply) -> list[int]:
+    return sorted((*reply.ranks, *_WITHOUT_PHRASES))
+
+
+def _is_about_recipient(rule: Rule) -> bool:
+    return rule.means in _ABOUT_RECIPIENT or rule.action is ReplyClass.HARD
+
+
+def _found(rule: Rule) -> _Found:
+    return _Found(rule.means, Basis.TEXT, rule.action, rule.retry_after_seconds, rule.fault)
+
+
+def _as_asked(rule: Rule, reply: _Reply) -> _Found:
+    """Return what a rule about a recipient means in answer to this command."""
+    found = _found(rule)
+    is_hard = rule.means in _HARD or rule.action is ReplyClass.HARD
+    if is_hard and reply.asked is _Asked.MESSAGE and not rule.after_body:
+        return _Found(BounceClass.FILTERED, Basis.TEXT)
+    if rule.means is not BounceClass.INVALID_MAILBOX or rule.action is not None:
         return found
-    return _Found(
-        row.bounce_class or found.bounce_class, Basis.TEXT, row.reply_class, row.retry_after_seconds
-    )
+    if _NO_SUCH_HOST.search(reply.words.raw):
+        return replace(found, means=BounceClass.INVALID_DOMAIN)
+    if reply.detail == "1.6":
+        return replace(found, means=BounceClass.MOVED)
+    if rule.only_recipient and reply.asked is _Asked.ANYTHING and not reply.detail.startswith("1."):
+        return _Found(BounceClass.FILTERED, Basis.TEXT)
+    return found
 
 
-def _row_holds(row: Row, code: int | None, detail: str, text: str, provider: str) -> bool:
-    if row.codes and code not in row.codes:
+def _holds(rule: Rule, reply: _Reply) -> bool:
+    """Return whether the conditions of a rule hold besides its phrases."""
+    if rule.codes and reply.code not in rule.codes:
         return False
-    if row.status and not _status_within(detail, row.status):
+    if rule.status and not _status_within(reply.detail, rule.status):
         return False
-    if row.provider and row.provider not in provider and row.provider not in text:
+    if rule.names_address and ADDRESS not in reply.words.raw:
         return False
-    return not row.phrases or any(_says(text, phrase) for phrase in row.phrases)
+    return not rule.provider or rule.provider in reply.provider
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=4096)
 def _status_within(detail: str, wanted: str) -> bool:
     first, _, last = wanted.partition("-")
     if not last:
@@ -164,95 +320,45 @@ def _pair(detail: str) -> tuple[int, int]:
     return int(subject), int(number)
 
 
-def _by_families(detail: str, text: str, command: str) -> _Found | None:
-    family = _first_to_speak(text)
-    if family is None:
+def _by_grammar(reply: _Reply) -> _Found | None:
+    means = read_foreign(reply.words.raw)
+    if means is None:
         return None
-    means = family.means
-    if means is BounceClass.INVALID_MAILBOX and _NO_SUCH_HOST.search(text):
-        means = BounceClass.INVALID_DOMAIN
-    if command == "MAIL" and means in _HARD_CLASSES:
-        means = BounceClass.POLICY_REJECT
-    elif command in _BEFORE_MAIL and (means in _HARD_CLASSES or means is BounceClass.TRANSIENT_SYSTEM):
-        means = BounceClass.REPUTATION_BLOCK
-    elif means is BounceClass.INVALID_MAILBOX and detail == "1.6":
-        means = BounceClass.MOVED
-    elif family.remote_user and means is BounceClass.INVALID_MAILBOX and not _is_about_user(detail, command):
-        means = BounceClass.FILTERED
-    return _Found(means, Basis.TEXT)
+    if means in _ABOUT_RECIPIENT and reply.cannot_mean_recipient():
+        return reply.us
+    if means in _HARD and reply.asked is _Asked.MESSAGE:
+        return _Found(BounceClass.FILTERED, Basis.TEXT)
+    return _Found(means, Basis.TEXT, fault=Fault.OURS if means is BounceClass.POLICY_REJECT else None)
 
 
-def _by_grammar(text: str, command: str) -> _Found | None:
-    means = read_foreign(text)
-    if command == "MAIL" and means in _HARD_CLASSES:
-        means = BounceClass.POLICY_REJECT
-    return None if means is None else _Found(means, Basis.TEXT)
-
-
-def _is_about_user(detail: str, command: str) -> bool:
-    """Return whether "no such user" is to be believed: by its status or by its place."""
-    return detail.startswith("1.") or command == "RCPT"
-
-
-def _by_status(code: int | None, detail: str, command: str) -> _Found:
-    means = _TEMPORARY_STATUS.get(detail) if code is not None and code < 500 else None
+def _by_status(reply: _Reply) -> _Found:
+    code, detail = reply.code, reply.detail
+    if (means := SENDER.get(detail)) is not None:
+        action = ReplyClass.AUTH if means is BounceClass.AUTH_FAILURE else ReplyClass.CONFIG
+        return _Found(means, Basis.STATUS, action, fault=Fault.OURS)
+    means = TEMPORARY.get(detail) if code is not None and code < 500 else None
     means = means or STATUS.get(detail)
-    if means is None and detail and not detail.endswith(".0"):
-        means = SUBJECT.get(detail.partition(".")[0])
-    elif means is None and detail[:1] in ("6", "7"):
-        means = SUBJECT[detail[:1]]
-    if means is not None:
-        if command == "MAIL" and means in _HARD_CLASSES:
-            means = BounceClass.POLICY_REJECT
-        return _Found(means, Basis.STATUS)
-    if command in _BEFORE_MAIL:
-        return _Found(BounceClass.REPUTATION_BLOCK, Basis.STATUS)
+    subject = detail.partition(".")[0]
+    if means is None and detail and (not detail.endswith(".0") or subject in ("6", "7")):
+        means = SUBJECT.get(subject)
+    if means is None:
+        return _by_code(reply)
+    if means in _ABOUT_RECIPIENT and reply.cannot_mean_recipient():
+        return replace(reply.us, basis=Basis.STATUS)
+    if means in _HARD and reply.asked is _Asked.MESSAGE:
+        means = BounceClass.FILTERED
+    return _Found(means, Basis.STATUS)
+
+
+def _by_code(reply: _Reply) -> _Found:
+    code = reply.code
+    if reply.command in _BEFORE_MAIL:
+        return replace(_NOT_WELCOME, basis=Basis.STATUS)
     if code is not None and code % 100 < 8:
         return _Found(BounceClass.PROTOCOL, Basis.STATUS)
-    if code in (552, 452):
+    if code in (552, 452) and reply.asked is not _Asked.US:
         return _Found(BounceClass.MAILBOX_FULL, Basis.STATUS)
     return _Found(BounceClass.UNDETERMINED, Basis.NOTHING)
-
-
-def _first_to_speak(text: str) -> Family | None:
-    """Return the first family one of whose phrases stands in `text`. Written out: this is the hot loop."""
-    for family, plain, gapped in _SOUGHT:
-        for phrase in plain:
-            if phrase in text:
-                return family
-        for first, phrase in gapped:
-            if first in text and _says(text, phrase):
-                return family
-    return None
-
-
-def _says(text: str, phrase: str) -> bool:
-    """Return whether `text` contains `phrase`; parts around `*` stand in order and near each other."""
-    if "*" not in phrase:
-        return phrase in text
-    first, *rest = phrase.split("*")
-    start = text.find(first)
-    while start >= 0:
-        at = start + len(first)
-        for part in rest:
-            found = text.find(part, at, at + _GAP + len(part))
-            if found < 0:
-                break
-            at = found + len(part)
-        else:
-            return True
-        start = text.find(first, start + 1)
-    return False
-
-
-def _plain(text: str) -> str:
-    """Return the words alone: addresses become `<>`, of a URL the host stays."""
-    text = _LINE_PREFIX.sub(" ", text[:_LOOKED_AT].lower()).replace("\u2019", "'")
-    if "@" in text:
-        text = _ADDRESS.sub("<>", text)
-    if "://" in text:
-        text = _URL.sub(r" \1 ", text)
-    return _BLANKS.sub(" ", text).strip()
 
 
 def _asked_for(text: str) -> float | None:

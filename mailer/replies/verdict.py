@@ -57,6 +57,20 @@ class ReplyClass(StrEnum):
     """Any other 5yz: fail this delivery, leave the subscriber."""
 
 
+class Fault(StrEnum):
+    """Whose fault a refusal is."""
+
+    OURS = "ours"
+    """Our sender address, domain, DNS, HELO, account, authentication or IP address."""
+    MESSAGE = "message"
+    """What this message contains, or its size."""
+    RECIPIENT = "recipient"
+    """The recipient's mailbox or domain, or the recipient's own filter."""
+    RECEIVER = "receiver"
+    """The receiving system: out of order, busy, unreachable, or its policy."""
+    UNKNOWN = "unknown"
+
+
 class Basis(StrEnum):
     """What a verdict rests on, from strong to weak."""
 
@@ -87,6 +101,8 @@ class Verdict:
     text: str
     """The reply's text: one line, control characters escaped, at most 512 characters."""
     basis: Basis = Basis.TEXT
+    fault: Fault = Fault.UNKNOWN
+    """Whose fault it is. `OURS` strikes every recipient alike, so it never speaks against one of them."""
 
 
 class Alert(StrEnum):

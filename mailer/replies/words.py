@@ -1,0 +1,166 @@
+"""Reply texts as plain words, and a book of phrases that finds whole words in them.
+
+A phrase is written as it is read: `mailbox is full`. A `*` between words stands for up to 60 characters
+(`mailbox*is full`); a `*` at the end stands for any ending of the last word (`throttl*`). Phrases never match
+inside a word: `user*locked` does not match "our users … blocked". Punctuation between words does not matter,
+unless the phrase has a colon itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+ADDRESS: Final = "<>"
+IP: Final = "#"
+"""What an email address and an IP address become in `Words.clauses`."""
+
+# The start of a text says what is wrong; the rest would only cost time.
+_LOOKED_AT: Final = 2048
+_GAP: Final = 60
+_PREFIX_LENGTH: Final = 3
+
+# `550-5.1.1 ` at the start of each line of a reply repeats the code.
+_LINE_PREFIX: Final = re.compile(r"(?<![\w.])[245]\d\d-(?:[245]\.\d{1,3}\.\d{1,3} ?)?")
+_ADDRESS: Final = re.compile(r"<?[^\s<>@\"'(),;:=\[\]]{1,128}@\[?[\w.-]{1,255}\]?>?")
+# Google names the case in its link (`…/mail/?p=NoSuchUser`); of other links only the host says something.
+_URL: Final = re.compile(r"https?://([\w.-]{1,255})([^\s]{0,255})")
+_URL_CASE: Final = re.compile(r"[?&]p=(\w{1,40})")
+_IP: Final = re.compile(
+    r"(?<![\w.:])\[?(?:ipv6:)?(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7})(?:/\d{1,3})?\]?"
+    r"(?![\w:]|\.\w)"
+)
+# `(from <us@example.org>, helo=<mail.example.org>, client 192.0.2.1)`: quoted, not refused.
+_ASIDE: Final = re.compile(r"[(\[{]([^()\[\]{}]{1,200})[)\]}]|\b(?:envelope-)?\w{2,9}=(?:<>|#|<[\w.-]{1,255}>)")
+_ASIDE_WORDS: Final = frozenset(
+    "from to sender recipient rcpt mail envelope return path helo ehlo client ip host address via by "
+    "connecting remote source for your proto id with smtp esmtp server relay at and is was".split()
+)
+_HOST: Final = re.compile(r"(?=[\d.]{0,64}[^\W\d])[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}")
+_TOKEN: Final = re.compile(r"[^\W_]+(?:'[^\W_]+)?|<>|#|[;,:!?()=]|\.(?=\s|$)")
+_WORD: Final = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
+_POSSESSIVE: Final = re.compile(r"(?<=\w)'s\b")
+_PUNCTUATION: Final = frozenset("; , : ! ? ( ) = . <> #".split())
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """A text in lower case, cut down to what it says."""
+
+    clauses: str
+    """Words, punctuation, `<>` for each email address and `#` for each IP address, with single blanks
+    around each; what is only quoted beside the refusal is left out."""
+    plain: str
+    """The words alone, with single blanks around each."""
+    raw: str
+    """The text before it was split into words, addresses as `<>`."""
+
+
+def read_words(text: str) -> Words:
+    """Return the words of a reply."""
+    text = _LINE_PREFIX.sub(" ", text[:_LOOKED_AT].lower()).replace("\u2019", "'")
+    if "://" in text:
+        text = _URL.sub(_host_and_case, text)
+    if "@" in text:
+        text = _ADDRESS.sub(" <> ", text)
+    raw = text
+    text = _IP.sub(" # ", text)
+    if "(" in text or "[" in text or "{" in text or "=" in text:
+        text = _ASIDE.sub(_without_aside, text)
+    tokens = _TOKEN.findall(_POSSESSIVE.sub("", text))
+    plain = [token for token in tokens if token not in _PUNCTUATION]
+    return Words(f" {' '.join(tokens)} ", f" {' '.join(plain)} ", raw)
+
+
+def _host_and_case(found: re.Match[str]) -> str:
+    case = _URL_CASE.search(found[2])
+    return f" {found[1]} {case[1]} " if case else f" {found[1]} "
+
+
+def _without_aside(found: re.Match[str]) -> str:
+    """Return a blank for brackets that only quote addresses, hosts and what they are; else the brackets."""
+    inside = found[1]
+    if inside is None:
+        return " "
+    bare = _HOST.sub(" ", inside)
+    if bare != inside or ADDRESS in inside or IP in inside:
+        words = _WORD.findall(bare)
+        if all(word in _ASIDE_WORDS for word in words):
+            return " "
+    return found[0]
+
+
+class PhraseBook:
+    """Finds which of many phrases stand in a text. Looks only for phrases whose first word is there."""
+
+    def __init__(self, phrases: Iterable[tuple[int, str]]) -> None:
+        """Take pairs of a rank and a phrase."""
+        self._by_word: dict[str, list[tuple[int, tuple[str, ...]]]] = {}
+        self._by_prefix: dict[str, list[tuple[int, tuple[str, ...]]]] = {}
+        self._unspaced: list[tuple[int, str]] = []
+        self._punctuated: list[tuple[int, str]] = []
+        for rank, phrase in phrases:
+            self._add(rank, phrase)
+
+    def ranks(self, words: Words) -> set[int]:
+        """Return the ranks of all phrases that stand in `words`."""
+        plain = words.plain
+        found: set[int] = set()
+        by_word, by_prefix = self._by_word, self._by_prefix
+        for word in set(plain.split()):
+            for rank, parts in by_word.get(word, ()):
+                if rank not in found and _stands_in(plain, parts):
+                    found.add(rank)
+            for rank, parts in by_prefix.get(word[:_PREFIX_LENGTH], ()):
+                if rank not in found and _stands_in(plain, parts):
+                    found.add(rank)
+        if not plain.isascii():
+            found.update(rank for rank, phrase in self._unspaced if phrase in plain)
+        found.update(rank for rank, phrase in self._punctuated if phrase in words.clauses)
+        return found
+
+    def _add(self, rank: int, phrase: str) -> None:
+        if ":" in phrase:
+            self._punctuated.append((rank, f" {' '.join(_TOKEN.findall(phrase))} "))
+            return
+        parts = phrase.split("*")
+        open_ended = parts[-1] == ""
+        if open_ended:
+            parts.pop()
+        spaced = [f" {' '.join(_words_in(part))} " for part in parts]
+        if not phrase.isascii() and len(spaced) == 1:
+            # Languages without blanks between words.
+            self._unspaced.append((rank, spaced[0].strip()))
+            return
+        if open_ended:
+            spaced[-1] = spaced[-1].rstrip()
+        first = spaced[0].split()[0]
+        if open_ended and len(spaced) == 1 and spaced[0].strip() == first:
+            self._by_prefix.setdefault(first[:_PREFIX_LENGTH], []).append((rank, (spaced[0],)))
+        else:
+            self._by_word.setdefault(first, []).append((rank, tuple(spaced)))
+
+
+def _words_in(phrase: str) -> list[str]:
+    return _WORD.findall(_POSSESSIVE.sub("", phrase.lower()))
+
+
+def _stands_in(plain: str, parts: tuple[str, ...]) -> bool:
+    """Return whether the parts stand in `plain` in order, each within reach of the one before."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first in plain
+    start = plain.find(first)
+    while start >= 0:
+        at = start + len(first) - 1
+        for part in parts[1:]:
+            found = plain.find(part, at, at + _GAP + len(part))
+            if found < 0:
+                break
+            at = found + len(part) - 1
+        else:
+            return True
+        start = plain.find(first, start + 1)
+    return False
