@@ -1,4 +1,4 @@
-"""Bounces read right: recipients, hard or soft, class, complaints; and speed beside flufl.bounce."""
+"""Bounces and SMTP replies read right: who bounced, hard or soft, class, complaints; speed."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from flufl.bounce import all_failures
 from benchmarks import Figure
 from benchmarks.bombs import BOMBS
 from mailer.bounces.reading.report import BounceReport, RecipientReport, ReportKind, parse_report
+from mailer.replies import judge
 
 CORPUS: Final = Path("../shared/corpus/bounces")
+REPLIES: Final = Path("../shared/corpus/replies.jsonl")
 _FEEDBACK: Final = {
     "abuse": ReportKind.COMPLAINT,
     "fraud": ReportKind.COMPLAINT,
@@ -53,6 +55,7 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--labels", type=Path, default=CORPUS / "labels.jsonl", help="labelled mails, JSON lines"
     )
+    parser.add_argument("--replies", type=Path, default=REPLIES, help="labelled SMTP replies, JSON lines")
     parser.add_argument("--mails", type=Path, default=CORPUS / "mails", help="directory of the mails")
 
 
@@ -75,6 +78,7 @@ def measure(options: Namespace) -> Iterator[Figure]:
     for name, question in (("foreign address", "no foreign"), ("soft taken for hard", "soft kept")):
         share = 100.0 - score.share(question)
         yield Figure("bounces", name, share, bar="≤ 1", holds=share <= 1.0, unit="%")
+    yield from _measure_replies(options.replies)
     ours = per_second(parse_report, list(mails.values()))
     peer = per_second(_flufl, list(mails.values()))
     yield Figure(
@@ -93,6 +97,53 @@ def _slowest_bombs() -> Iterator[Figure]:
         took[name] = time.process_time() - start
     for name, seconds in sorted(took.items(), key=lambda item: -item[1])[:20]:
         yield Figure("bounces", f"bomb: {name}", seconds, bar="< 1 s", holds=seconds < 1.0, unit="s")
+
+
+def _measure_replies(path: Path) -> Iterator[Figure]:
+    rows = read_labels(path)
+    score = score_replies(rows)
+    for miss in score.misses:
+        print(json.dumps(miss, ensure_ascii=False), file=sys.stderr)
+    for name, question, bar in (
+        ("replies: hard or soft right", "hardness", 98.0),
+        ("replies: class right", "class", 95.0),
+    ):
+        share = score.share(question)
+        yield Figure("bounces", name, share, bar=f"≥ {bar:g}", holds=share >= bar, unit="%")
+    wrong = 100.0 - score.share("soft kept")
+    yield Figure("bounces", "replies: soft taken for hard", wrong, bar="≤ 0", holds=wrong == 0.0, unit="%")
+    took = microseconds_per_reply(rows)
+    yield Figure(
+        "bounces", "microseconds to judge a new reply", took, bar="≤ 500", holds=took <= 500.0, unit="µs"
+    )
+
+
+def score_replies(rows: list[dict[str, Any]]) -> Score:
+    """Return how well the replies are judged. `hard` null means that either is right."""
+    score = Score()
+    for number, row in enumerate(rows, 1):
+        verdict = judge(
+            row["code"], row["enhanced"], row["text"], provider=row["host"], command=row["command"]
+        )
+        row = {**row, "file": f"reply {number}: {row['code']} {row['text'][:120]}"}
+        if row["hard"] is not None:
+            score.add("hardness", verdict.hard == row["hard"], row, row["hard"], verdict.hard)
+            if not row["hard"]:
+                score.add("soft kept", not verdict.hard, row, "soft", verdict.bounce_class)
+        score.add("class", verdict.bounce_class in row["classes"], row, row["classes"], verdict.bounce_class)
+    return score
+
+
+def microseconds_per_reply(rows: list[dict[str, Any]]) -> float:
+    """Return the processor time to judge a reply that was not seen before."""
+    best = float("inf")
+    for turn in range(3):
+        start = time.process_time()
+        for number, row in enumerate(rows):
+            text = f"{row['text']} q{turn}x{number}"
+            judge(row["code"], row["enhanced"], text, provider=row["host"], command=row["command"])
+        best = min(best, time.process_time() - start)
+    return 1e6 * best / len(rows)
 
 
 def read_labels(path: Path) -> list[dict[str, Any]]:

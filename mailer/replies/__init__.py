@@ -7,6 +7,7 @@ from mailer.replies.verdict import (
     Basis,
     BounceClass,
     BouncePolicy,
+    Fault,
     ReplyClass,
     Verdict,
 )
@@ -17,6 +18,7 @@ __all__ = [
     "Basis",
     "BounceClass",
     "BouncePolicy",
+    "Fault",
     "ReplyClass",
     "Verdict",
     "judge",

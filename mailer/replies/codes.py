@@ -30,20 +30,21 @@ _LISTED: Final = Rule(B.REPUTATION_BLOCK, codes=(550,), action=R.REPUTATION)
 _SENDER: Final = Rule(B.POLICY_REJECT, codes=(550,), fault=Fault.OURS)
 _AUTH: Final = Rule(B.AUTH_FAILURE, codes=(550,), action=R.AUTH)
 
-# https://postmaster.orange.fr; the numbers are the same at La Poste. Where a number is not listed, its
-# hundred says of what it speaks.
+# https://postmaster.orange.fr; the numbers are the same at La Poste. Of the numbers that are
+# not listed, the hundred says what they are about.
 _ORANGE: Final = {
     "104": _FAST,
     "105": _FAST,
     "109": _FAST,
     "402": _FAST,
+    "405": _SENDER,
     "416": _UNKNOWN,
     "417": Rule(B.MAILBOX_FULL, codes=(552,), action=R.FULL, retry_after_seconds=DAY),
     "420": _CLOSED,
     "426": _CLOSED,
     "505": Rule(B.TRANSIENT_SYSTEM, codes=(421,), action=R.TEMPORARY),
 }
-_ORANGE_HUNDREDS: Final = {"1": _LISTED, "2": _LISTED, "4": _SENDER, "5": _SPAM, "6": _LISTED}
+_ORANGE_HUNDREDS: Final = {"1": _LISTED, "2": _LISTED, "5": _SPAM, "6": _LISTED}
 
 # https://help.mail.163.com, "退信代码说明"
 _NETEASE: Final = {

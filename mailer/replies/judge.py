@@ -67,9 +67,21 @@ RULES: Final[tuple[Rule, ...]] = (
 """From what says most to what says least. Some receivers add "user unknown" to everything, so what is said of
 us and of the mailbox's state comes before it."""
 
-_BOOK: Final = PhraseBook((rank, phrase) for rank, rule in enumerate(RULES) for phrase in rule.phrases)
+_BOOK: Final = PhraseBook(
+    [
+        *((rank, phrase) for rank, rule in enumerate(RULES) for phrase in rule.phrases),
+        *((len(RULES), phrase) for phrase in about_recipients.NAMED),
+    ]
+)
 _WITHOUT_PHRASES: Final = tuple(rank for rank, rule in enumerate(RULES) if not rule.phrases)
-_NAMES_RECIPIENT: Final = RULES.index(about_recipients.NO_SUCH_USER)
+_NAME_RECIPIENT: Final = frozenset(
+    {RULES.index(about_recipients.NO_SUCH_USER), RULES.index(about_recipients.LOCAL_USER), len(RULES)}
+)
+_NO_SUCH_USER: Final = RULES.index(about_recipients.NO_SUCH_USER)
+_SENDER_RULES: Final = (about_us.SENDER_UNUSABLE, about_us.SENDER_REFUSED)
+_REFUSE_US: Final = frozenset(
+    rank for rank, rule in enumerate(RULES) if rule.fault is Fault.OURS and rule.phrases
+) - {RULES.index(about_us.LISTED), RULES.index(about_us.REPUTATION)}
 _SENDMAIL_NULL_MX: Final = RULES.index(SENDMAIL_NULL_MX)
 
 _HARD: Final = frozenset({BounceClass.INVALID_MAILBOX, BounceClass.INVALID_DOMAIN, BounceClass.MOVED})
@@ -134,6 +146,8 @@ class _Asked(StrEnum):
 
     US = "us"
     RECIPIENT = "recipient"
+    DATA = "data"
+    """Commands are pipelined, so a refused recipient may show up in the answer to DATA."""
     MESSAGE = "message"
     ANYTHING = "anything"
     """The command is not known."""
@@ -145,7 +159,8 @@ _ASKED: Final = {
     "RCPT": _Asked.RECIPIENT,
     # RFC 2033: one answer for each recipient, after the body.
     "LMTP": _Asked.RECIPIENT,
-    **dict.fromkeys(("DATA", "BODY", "BDAT", "."), _Asked.MESSAGE),
+    "DATA": _Asked.DATA,
+    **dict.fromkeys(("BODY", "BDAT", "."), _Asked.MESSAGE),
 }
 
 
@@ -224,12 +239,23 @@ class _Reply:
     ranks: frozenset[int]
     """The rules one of whose phrases stands in the text."""
 
-    def cannot_mean_recipient(self) -> bool:
-        """Return whether the reply refuses us, so that no recipient is at fault."""
-        return (
-            self.asked is _Asked.US
-            or (self.detail in SENDER and _SENDMAIL_NULL_MX not in self.ranks)
-            or about_us.refuses_us(self.words, names_recipient=_NAMES_RECIPIENT in self.ranks)
+    def answers_us(self) -> bool:
+        """Return whether command or status say that this is about us, so that no recipient is at fault."""
+        return self.asked is _Asked.US or (self.detail in SENDER and _SENDMAIL_NULL_MX not in self.ranks)
+
+    def refuses_us(self) -> bool:
+        """Return whether command, status or text say so."""
+        if self.answers_us():
+            return True
+        names_recipient = not self.ranks.isdisjoint(_NAME_RECIPIENT)
+        if not names_recipient and not self.ranks.isdisjoint(_REFUSE_US):
+            return True
+        return about_us.refuses_us(self.words, names_recipient=names_recipient)
+
+    def is_a_filter(self) -> bool:
+        """Return whether this is a filter's answer, though it may speak of the recipient."""
+        return self.asked is _Asked.MESSAGE or (
+            self.asked is _Asked.DATA and not self.detail.startswith("1.")
         )
 
     @property
@@ -257,20 +283,28 @@ def _by_rules(reply: _Reply) -> _Found | None:
     passed_over = False
     for rule in holding:
         if _is_about_recipient(rule):
-            if not passed_over and not reply.cannot_mean_recipient():
+            ours = passed_over or (reply.refuses_us() if _is_hard(rule) else reply.answers_us())
+            if not ours:
                 return _as_asked(rule, reply)
             passed_over = True
+        elif rule in _SENDER_RULES and _NO_SUCH_USER in reply.ranks and not reply.refuses_us():
+            # `user unknown; sender <us@example.org>`: the phrase joined words of two clauses.
+            continue
         elif not passed_over or (rule.fault or _FAULT[rule.means]) in (Fault.OURS, Fault.MESSAGE):
             return _found(rule)
     return reply.us if passed_over else None
 
 
 def _candidates(reply: _Reply) -> list[int]:
-    return sorted((*reply.ranks, *_WITHOUT_PHRASES))
+    return sorted((*(rank for rank in reply.ranks if rank < len(RULES)), *_WITHOUT_PHRASES))
 
 
 def _is_about_recipient(rule: Rule) -> bool:
     return rule.means in _ABOUT_RECIPIENT or rule.action is ReplyClass.HARD
+
+
+def _is_hard(rule: Rule) -> bool:
+    return rule.means in _HARD or rule.action is ReplyClass.HARD
 
 
 def _found(rule: Rule) -> _Found:
@@ -280,8 +314,7 @@ def _found(rule: Rule) -> _Found:
 def _as_asked(rule: Rule, reply: _Reply) -> _Found:
     """Return what a rule about a recipient means in answer to this command."""
     found = _found(rule)
-    is_hard = rule.means in _HARD or rule.action is ReplyClass.HARD
-    if is_hard and reply.asked is _Asked.MESSAGE and not rule.after_body:
+    if _is_hard(rule) and reply.is_a_filter() and not rule.after_body:
         return _Found(BounceClass.FILTERED, Basis.TEXT)
     if rule.means is not BounceClass.INVALID_MAILBOX or rule.action is not None:
         return found
@@ -324,9 +357,9 @@ def _by_grammar(reply: _Reply) -> _Found | None:
     means = read_foreign(reply.words.raw)
     if means is None:
         return None
-    if means in _ABOUT_RECIPIENT and reply.cannot_mean_recipient():
+    if means in _HARD and reply.refuses_us():
         return reply.us
-    if means in _HARD and reply.asked is _Asked.MESSAGE:
+    if means in _HARD and reply.is_a_filter():
         return _Found(BounceClass.FILTERED, Basis.TEXT)
     return _Found(means, Basis.TEXT, fault=Fault.OURS if means is BounceClass.POLICY_REJECT else None)
 
@@ -341,11 +374,12 @@ def _by_status(reply: _Reply) -> _Found:
     subject = detail.partition(".")[0]
     if means is None and detail and (not detail.endswith(".0") or subject in ("6", "7")):
         means = SUBJECT.get(subject)
-    if means is None:
-        return _by_code(reply)
-    if means in _ABOUT_RECIPIENT and reply.cannot_mean_recipient():
+    if means is None or means is BounceClass.UNDETERMINED:
+        ours = reply.code is not None and reply.refuses_us()
+        return replace(reply.us, basis=Basis.STATUS) if ours else _by_code(reply)
+    if means in _HARD and reply.refuses_us():
         return replace(reply.us, basis=Basis.STATUS)
-    if means in _HARD and reply.asked is _Asked.MESSAGE:
+    if means in _HARD and reply.is_a_filter():
         means = BounceClass.FILTERED
     return _Found(means, Basis.STATUS)
 

@@ -48,6 +48,16 @@ _LINK: Final = (
     "соединени 连接 連接 接続"
 )
 
+_SENDER: Final = (
+    "absender expediteur emetteur remitente mittente remetente afzender nadawc odesilatel avsandar avsender "
+    "lahettaj gonderen felado expeditor отправител відправник 发件人 "
+    "發件人 寄件人 发送者 送信者 差出人 보낸_사람 발신자"
+)
+_OUR: Final = (
+    "_ihr_ _ihre_ _ihrer_ _ihres_ _votre_ _vos_ _su_ _sus_ _vostro_ _vostra_ _suo_ _sua_ _seu_ _uw_ _twoj_ "
+    "_twoja_ _twoje_ _panstwa_ _vase_ _ditt_ _din_ _teidan_ ваш 您的 あなたの 귀하의"
+)
+
 # States.
 _NOT_THERE: Final = (
     "unbekannt existiert_nicht nicht_existier ungultig ungueltig nicht_gefunden nicht_vorhanden "
@@ -119,8 +129,11 @@ def _near(nouns: str, states: str) -> re.Pattern[str]:
 @cache
 def _grammar() -> tuple[tuple[B, re.Pattern[str]], ...]:
     """Return what each pair of stems means; made when the first foreign reply comes, since it takes long."""
+    refused = _any_of(_NOT_THERE, _LOCKED, _BLACK, _REFUSED, _FULL)
+    ours = f"(?:{_any_of(_SENDER)})|(?:{_any_of(_OUR)}) ?(?:{_any_of(_USER, _DOMAIN)})"
     return (
         (B.REPUTATION_BLOCK, _near(_any_of(_PEER), _any_of(_BLACK))),
+        (B.POLICY_REJECT, _near(ours, refused)),
         (B.MESSAGE_TOO_LARGE, _near(_any_of(_MESSAGE), _any_of(_TOO_LARGE))),
         (B.RATE_LIMITED, _near(_any_of(_MESSAGE, _LINK, "发送 送信 nachrichten"), _any_of(_TOO_MANY))),
         (B.MAILBOX_FULL, _near(_any_of(_USER, _QUOTA), _any_of(_FULL))),

@@ -30,10 +30,11 @@ MICROSOFT: Final = (
     Rule(B.NETWORK, status="4.312", action=R.TEMPORARY),
     Rule(B.NETWORK, status="4.317-4.318"),
     Rule(B.POLICY_REJECT, status="7.501-7.503", fault=Fault.OURS),  # banned sender, spam abuse detected
-    Rule(B.INVALID_MAILBOX, status="7.504", codes=(550, 554), action=R.HARD),  # the recipient isn't valid
+    Rule(B.INVALID_MAILBOX, ("recipient address rejected",), "7.504", action=R.HARD),
+    Rule(B.FILTERED, status="7.504", codes=(550, 554), action=R.PERMANENT),
     Rule(B.FILTERED, status="7.505", codes=(550, 554), action=R.PERMANENT),  # banned recipient
     Rule(B.REPUTATION_BLOCK, status="7.506", codes=(550, 554), action=R.CONFIG),  # bad HELO
-    Rule(B.FILTERED, status="7.507", codes=(550, 554), action=R.PERMANENT),  # the recipient blocks our address
+    Rule(B.FILTERED, status="7.507", codes=(550, 554), action=R.PERMANENT),  # blocked by the recipient
     Rule(B.RATE_LIMITED, status="7.508", action=R.RATE, retry_after_seconds=HOUR),
     Rule(B.AUTH_FAILURE, status="7.509", action=R.AUTH),  # DMARC
     Rule(B.NETWORK, status="7.510", codes=(550, 554)),  # takes no mail over IPv6
@@ -44,7 +45,7 @@ MICROSOFT: Final = (
     Rule(B.REPUTATION_BLOCK, status="7.606-7.649", action=R.REPUTATION),
     Rule(B.REPUTATION_BLOCK, status="7.650", action=R.RATE, retry_after_seconds=HOUR),
     Rule(B.RATE_LIMITED, status="7.500-7.699", action=R.RATE, retry_after_seconds=HOUR),
-    Rule(B.POLICY_REJECT, status="7.703", action=R.PERMANENT, fault=Fault.OURS),  # our organization's own list
+    Rule(B.POLICY_REJECT, status="7.703", action=R.PERMANENT, fault=Fault.OURS),  # our own block list
     Rule(B.REPUTATION_BLOCK, ("traffic not accepted from this ip",), action=R.REPUTATION),
     Rule(B.TRANSIENT_SYSTEM, ("agent busy",), "7.700"),
     Rule(B.POLICY_REJECT, status="7.700-7.750", action=R.CONFIG, fault=Fault.OURS),  # the tenant's account
@@ -53,28 +54,75 @@ MICROSOFT: Final = (
     Rule(B.REPUTATION_BLOCK, ("s3140", "s3150", "s8002"), action=R.REPUTATION),
     Rule(B.INVALID_MAILBOX, ("mailbox unavailable",), "5.0", (550,), action=R.HARD),
     # Directory-based edge blocking. EOP says "all recipients" in answer to DATA.
-    Rule(B.INVALID_MAILBOX, ("recipient address rejected access denied", "recipient addresses rejected access denied"),
-         "4.1", action=R.HARD, after_body=True),
+    Rule(
+        B.INVALID_MAILBOX,
+        ("recipient address rejected access denied", "recipient addresses rejected access denied"),
+        "4.1",
+        action=R.HARD,
+        after_body=True,
+    ),
     # Exchange without a recipient filter looks the recipient up after DATA.
-    Rule(B.INVALID_MAILBOX, ("recipientnotfound", "recipnotfound", "exrecipnotfound",
-                             "not found by smtp address lookup"), action=R.HARD, after_body=True),
-)  # fmt: skip
+    Rule(
+        B.INVALID_MAILBOX,
+        ("recipientnotfound", "recipnotfound", "exrecipnotfound", "not found by smtp address lookup"),
+        action=R.HARD,
+        after_body=True,
+    ),
+)
 
 # "Gmail SMTP errors and codes", support.google.com/a/answer/3726730
 GOOGLE: Final = (
     Rule(B.MAILBOX_FULL, ("out of storage*inactive",), action=R.HARD, after_body=True),
-    Rule(B.MAILBOX_DISABLED, ("disableduser", "that you tried to reach is inactive",
-                              "that you tried to reach is disabled"), "2.1", action=R.HARD, after_body=True),
-    Rule(B.RATE_LIMITED, ("at a rate that prevents", "too quickly", "at too great a rate"), "2.1",
-         action=R.RATE, retry_after_seconds=HOUR),
-    Rule(B.RATE_LIMITED, ("smtp relay limit", "sending quota", "sending limit*"), "4.5",
-         action=R.RATE, retry_after_seconds=HOUR, fault=Fault.OURS),
-    Rule(B.RATE_LIMITED, ("too many recipients for this sender",), "5.3",
-         action=R.RATE, retry_after_seconds=HOUR, fault=Fault.OURS),
-    Rule(B.PROTOCOL, ("same message id", "duplicate message id", "repeated message id"), "7.28", action=R.CONFIG),
-    Rule(B.REPUTATION_BLOCK, ("dkim domain", "spf domain", "url domain", "originating from your dkim",
-                              "originating from your spf", "that include your url", "containing your url"),
-         "7.28", action=R.REPUTATION),
+    Rule(
+        B.MAILBOX_DISABLED,
+        ("disableduser", "that you tried to reach is inactive", "that you tried to reach is disabled"),
+        "2.1",
+        action=R.HARD,
+        after_body=True,
+    ),
+    Rule(
+        B.RATE_LIMITED,
+        ("at a rate that prevents", "too quickly", "at too great a rate"),
+        "2.1",
+        action=R.RATE,
+        retry_after_seconds=HOUR,
+    ),
+    Rule(
+        B.RATE_LIMITED,
+        ("smtp relay limit", "sending quota", "sending limit*"),
+        "4.5",
+        action=R.RATE,
+        retry_after_seconds=HOUR,
+        fault=Fault.OURS,
+    ),
+    Rule(
+        B.RATE_LIMITED,
+        ("too many recipients for this sender",),
+        "5.3",
+        action=R.RATE,
+        retry_after_seconds=HOUR,
+        fault=Fault.OURS,
+    ),
+    Rule(
+        B.PROTOCOL,
+        ("same message id", "duplicate message id", "repeated message id"),
+        "7.28",
+        action=R.CONFIG,
+    ),
+    Rule(
+        B.REPUTATION_BLOCK,
+        (
+            "dkim domain",
+            "spf domain",
+            "url domain",
+            "originating from your dkim",
+            "originating from your spf",
+            "that include your url",
+            "containing your url",
+        ),
+        "7.28",
+        action=R.REPUTATION,
+    ),
     Rule(B.RATE_LIMITED, status="7.28", action=R.RATE, retry_after_seconds=HOUR),
     Rule(B.RATE_LIMITED, ("unusual rate of unsolicited",), action=R.RATE, retry_after_seconds=HOUR),
     Rule(B.AUTH_FAILURE, status="7.26", action=R.AUTH),
@@ -89,41 +137,82 @@ GOOGLE: Final = (
     Rule(B.POLICY_REJECT, ("the user or domain that you are sending to*policy",), action=R.PERMANENT),
     Rule(B.REPUTATION_BLOCK, ("the ip you're using to send",), action=R.REPUTATION),
     # The lookup may succeed another day.
-    Rule(B.NETWORK, ("dns type*responded with code nxdomain", "dns type*had no relevant answers"), action=R.TEMPORARY),
+    Rule(
+        B.NETWORK,
+        ("dns type*responded with code nxdomain", "dns type*had no relevant answers"),
+        action=R.TEMPORARY,
+    ),
     Rule(B.FILTERED, ("state 17", "state 18"), action=R.PERMANENT),
-)  # fmt: skip
+)
 
 # senders.yahooinc.com/smtp-error-codes; AOL, Verizon, AT&T and Comcast share these servers.
 YAHOO: Final = (
-    Rule(B.MAILBOX_DISABLED, ("mailbox is disabled*554 30", "554 30*mailbox is disabled"), action=R.HARD, after_body=True),
-    Rule(B.INVALID_MAILBOX, ("delivery error dd*doesn't have a", "delivery error dd*does not have a",
-                             "delivery error dd*no longer valid", "delivery error dd*discontinued",
-                             "delivery error dd*not have an account"), action=R.HARD, after_body=True),
-    Rule(B.INVALID_MAILBOX, ("account*account", "not found"), codes=(552,), provider="yahoo",
-         action=R.HARD, after_body=True),
+    Rule(
+        B.MAILBOX_DISABLED,
+        ("mailbox is disabled*554 30", "554 30*mailbox is disabled"),
+        action=R.HARD,
+        after_body=True,
+    ),
+    Rule(
+        B.INVALID_MAILBOX,
+        (
+            "delivery error dd*doesn't have a",
+            "delivery error dd*does not have a",
+            "delivery error dd*no longer valid",
+            "delivery error dd*discontinued",
+            "delivery error dd*not have an account",
+        ),
+        action=R.HARD,
+        after_body=True,
+    ),
+    Rule(
+        B.INVALID_MAILBOX,
+        ("account*account", "not found"),
+        codes=(552,),
+        provider="yahoo",
+        action=R.HARD,
+        after_body=True,
+    ),
     Rule(B.INVALID_MAILBOX, ("mailbox not found",), provider="yahoodns", action=R.HARD, after_body=True),
     Rule(B.REPUTATION_BLOCK, ("tss07", "bl21", "bl23", "permanently deferred"), action=R.REPUTATION),
-    Rule(B.POLICY_REJECT, ("tss*", "unexpected volume or user complaints"), provider="yahoodns",
-         action=R.RATE, retry_after_seconds=2 * HOUR),
-    Rule(B.REPUTATION_BLOCK, ("tss*", "unexpected volume or user complaints"),
-         action=R.RATE, retry_after_seconds=2 * HOUR),
+    Rule(
+        B.POLICY_REJECT,
+        ("tss*", "unexpected volume or user complaints"),
+        provider="yahoodns",
+        action=R.RATE,
+        retry_after_seconds=2 * HOUR,
+    ),
+    Rule(
+        B.REPUTATION_BLOCK,
+        ("tss*", "unexpected volume or user complaints"),
+        action=R.RATE,
+        retry_after_seconds=2 * HOUR,
+    ),
     Rule(B.CONTENT, ("ph01",), action=R.SPAM),
     Rule(B.POLICY_REJECT, ("policy reasons",), "7.9", action=R.AUTH),  # DMARC or DKIM
     Rule(B.AUTH_FAILURE, status="7.9", provider="yahoodns", action=R.AUTH),
     Rule(B.POLICY_REJECT, ("unresolvable*from domain",), action=R.CONFIG, fault=Fault.OURS),
     Rule(B.POLICY_REJECT, ("action not taken",), codes=(550,), provider="yahoodns"),
-)  # fmt: skip
+)
 
 # postmaster.gmx.net and postmaster.web.de, "Error messages"
 UNITED_INTERNET: Final = (
-    Rule(B.POLICY_REJECT, ("mailbox unavailable*invalid dns", "invalid dns mx*resource record"),
-         action=R.CONFIG, fault=Fault.OURS),
-    Rule(B.TRANSIENT_SYSTEM, ("mailbox unavailable*failure sending mail", "failure sending mail*try again"),
-         action=R.PERMANENT),
+    Rule(
+        B.POLICY_REJECT,
+        ("mailbox unavailable*invalid dns", "invalid dns mx*resource record"),
+        action=R.CONFIG,
+        fault=Fault.OURS,
+    ),
+    Rule(
+        B.POLICY_REJECT,
+        ("mailbox unavailable*failure sending mail", "failure sending mail*try again"),
+        action=R.PERMANENT,
+        fault=Fault.OURS,
+    ),
     Rule(B.REPUTATION_BLOCK, ("invalid dns ptr*resource record", "bad dns ptr"), action=R.CONFIG),
     Rule(B.REPUTATION_BLOCK, ("nemesis esmtp service not available*ip address",), action=R.REPUTATION),
     Rule(B.POLICY_REJECT, ("reject due to policy",)),
-)  # fmt: skip
+)
 
 # Receivers with a few replies of their own.
 OTHERS: Final = (
@@ -132,16 +221,38 @@ OTHERS: Final = (
     # Apple's private relay for our sender that is not registered.
     Rule(B.POLICY_REJECT, ("unauthorized sender",), action=R.CONFIG, fault=Fault.OURS),
     # GoDaddy, www.godaddy.com/help/what-does-my-email-bounceback-mean-3568
-    Rule(B.POLICY_REJECT, ("from domain is invalid", "ib506"), action=R.CONFIG,
-         fault=Fault.OURS),
+    Rule(B.POLICY_REJECT, ("from domain is invalid", "ib506"), action=R.CONFIG, fault=Fault.OURS),
     # Mail.ru and QQ look recipients up after DATA.
-    Rule(B.INVALID_MAILBOX, ("invalid mailbox*user not found", "may contain a non existent account"),
-         action=R.HARD, after_body=True),
-    Rule(B.RATE_LIMITED, ("too many recent messages",), provider="comcast", action=R.RATE, retry_after_seconds=HOUR),
+    Rule(
+        B.INVALID_MAILBOX,
+        ("invalid mailbox*user not found", "may contain a non existent account"),
+        action=R.HARD,
+        after_body=True,
+    ),
+    Rule(
+        B.RATE_LIMITED,
+        ("too many recent messages",),
+        provider="comcast",
+        action=R.RATE,
+        retry_after_seconds=HOUR,
+    ),
     # KDDI looks recipients up after DATA. When its filter refuses, it says the same without the address.
-    Rule(B.INVALID_MAILBOX, ("user unknown",), provider="ezweb.ne.jp", names_address=True, action=R.HARD,
-         after_body=True),
-    Rule(B.INVALID_MAILBOX, ("user unknown",), provider="au.com", names_address=True, action=R.HARD, after_body=True),
+    Rule(
+        B.INVALID_MAILBOX,
+        ("user unknown",),
+        provider="ezweb.ne.jp",
+        names_address=True,
+        action=R.HARD,
+        after_body=True,
+    ),
+    Rule(
+        B.INVALID_MAILBOX,
+        ("user unknown",),
+        provider="au.com",
+        names_address=True,
+        action=R.HARD,
+        after_body=True,
+    ),
     Rule(B.CONTENT, ("mcspamsignature*",), action=R.SPAM),  # Mimecast
     # Facebook, postmaster.facebook.com/response_codes
     Rule(B.INVALID_MAILBOX, ("rcp p1",), action=R.HARD),
@@ -151,19 +262,29 @@ OTHERS: Final = (
     # MessageLabs: no such address
     Rule(B.INVALID_MAILBOX, codes=(542,), action=R.HARD),
     # Mimecast greylists with this text (docs: "Mimecast SMTP error codes").
-    Rule(B.RATE_LIMITED, ("temporarily unavailable",), codes=(451,), provider="mimecast",
-         action=R.GREY, retry_after_seconds=600.0),
+    Rule(
+        B.RATE_LIMITED,
+        ("temporarily unavailable",),
+        codes=(451,),
+        provider="mimecast",
+        action=R.GREY,
+        retry_after_seconds=600.0,
+    ),
     # Exchange: members only
     Rule(B.FILTERED, ("resolver rst notauthorized",), action=R.PERMANENT),
     Rule(B.NETWORK, ("not found try again",), action=R.TEMPORARY),  # Postfix: DNS does not answer
     # Titan, support.titan.email: rate limits that read like full mailboxes
-    Rule(B.RATE_LIMITED, ("recipient quota exceeded", "domain hourly quota exceeded"), action=R.RATE,
-         retry_after_seconds=HOUR),
+    Rule(
+        B.RATE_LIMITED,
+        ("recipient quota exceeded", "domain hourly quota exceeded"),
+        action=R.RATE,
+        retry_after_seconds=HOUR,
+    ),
     # Cisco IronPort, said of the connection at every command
-    Rule(B.REPUTATION_BLOCK, ("your access to submit messages*rejected",), action=R.REPUTATION),
+    Rule(B.REPUTATION_BLOCK, ("your access to*rejected",), action=R.REPUTATION),
     # sina.com
     Rule(B.RATE_LIMITED, ("too many same size mails",), action=R.SPAM),
-)  # fmt: skip
+)
 
 # Sendmail says so of the recipient's domain, and gives it the status of the sender's (RFC 7505).
 SENDMAIL_NULL_MX: Final = Rule(B.INVALID_DOMAIN, ("host does not accept mail",), "7.27", action=R.HARD)
@@ -171,21 +292,69 @@ SENDMAIL_NULL_MX: Final = Rule(B.INVALID_DOMAIN, ("host does not accept mail",),
 # Standards, and wordings that many receivers share.
 COMMON: Final = (
     SENDMAIL_NULL_MX,
-    Rule(B.INVALID_DOMAIN, ("host does not accept mail", "domain does not accept mail", "domain*does not accept mail",
-                            "null mx", "nullmx"), action=R.HARD),  # RFC 7505, whatever the status
-    Rule(B.INVALID_DOMAIN, status="1.10", codes=(550, 554, 556), action=R.HARD),  # RFC 7505
-    Rule(B.MAILBOX_FULL, ("recipient overquota", "over quota", "overquota"), action=R.FULL, retry_after_seconds=DAY),
-    Rule(B.CONTENT, ("dbl spamhaus org", "uribl", "surbl", "spamhaus dbl"), action=R.SPAM),  # a link is listed
-    Rule(B.RATE_LIMITED, ("excessive volume", "too many connections", "trop de connexions"),
-         action=R.RATE, retry_after_seconds=HOUR),
-    Rule(B.POLICY_REJECT, ("duplicate header*", "multiple from", "message id header is missing", "missing message id",
-                           "missing a valid message id", "messages missing a", "encoded word",
-                           "not rfc 5322 compliant", "headers are not rfc compliant", "rfc 5322*duplicate headers",
-                           "multiple*headers"), action=R.CONFIG, fault=Fault.OURS),
-    Rule(B.POLICY_REJECT, ("domain of sender address*does not resolve", "unresolvable domain", "unable to resolve",
-                           "sender domain*not*resolve"), codes=(450, 451), action=R.CONFIG, fault=Fault.OURS),
+    Rule(
+        B.INVALID_DOMAIN,
+        (
+            "host does not accept mail",
+            "domain does not accept mail",
+            "domain*does not accept mail",
+            "null mx",
+            "nullmx",
+        ),
+        action=R.HARD,
+    ),  # RFC 7505, whatever the status
+    Rule(
+        B.MAILBOX_FULL,
+        ("recipient overquota", "over quota", "overquota"),
+        action=R.FULL,
+        retry_after_seconds=DAY,
+    ),
+    Rule(
+        B.CONTENT, ("dbl spamhaus org", "uribl", "surbl", "spamhaus dbl"), action=R.SPAM
+    ),  # a link is listed
+    Rule(
+        B.RATE_LIMITED,
+        ("excessive volume", "too many connections", "trop de connexions"),
+        action=R.RATE,
+        retry_after_seconds=HOUR,
+    ),
+    Rule(
+        B.POLICY_REJECT,
+        (
+            "duplicate header*",
+            "multiple from",
+            "message id header is missing",
+            "missing message id",
+            "missing a valid message id",
+            "messages missing a",
+            "encoded word",
+            "not rfc 5322 compliant",
+            "headers are not rfc compliant",
+            "rfc 5322*duplicate headers",
+            "multiple*headers",
+        ),
+        action=R.CONFIG,
+        fault=Fault.OURS,
+    ),
+    Rule(
+        B.POLICY_REJECT,
+        (
+            "domain of sender address*does not resolve",
+            "unresolvable domain",
+            "unable to resolve",
+            "sender domain*not*resolve",
+        ),
+        codes=(450, 451),
+        action=R.CONFIG,
+        fault=Fault.OURS,
+    ),
     Rule(B.POLICY_REJECT, codes=(530, 535, 538), action=R.CONFIG, fault=Fault.OURS),  # RFC 4954: login
-    Rule(B.RATE_LIMITED, ("greylist*", "graylist*", "grey list*", "gray list*"), action=R.GREY, retry_after_seconds=600.0),
-)  # fmt: skip
+    Rule(
+        B.RATE_LIMITED,
+        ("greylist*", "graylist*", "grey list*", "gray list*"),
+        action=R.GREY,
+        retry_after_seconds=600.0,
+    ),
+)
 
-PROVIDERS: Final = (*MICROSOFT, *GOOGLE, *YAHOO, *UNITED_INTERNET, *OTHERS, *COMMON)
+PROVIDERS: Final = (*UNITED_INTERNET, *MICROSOFT, *GOOGLE, *YAHOO, *OTHERS, *COMMON)

@@ -28,21 +28,22 @@ _ADDRESS: Final = re.compile(r"<?[^\s<>@\"'(),;:=\[\]]{1,128}@\[?[\w.-]{1,255}\]
 # Google names the case in its link (`…/mail/?p=NoSuchUser`); of other links only the host says something.
 _URL: Final = re.compile(r"https?://([\w.-]{1,255})([^\s]{0,255})")
 _URL_CASE: Final = re.compile(r"[?&]p=(\w{1,40})")
-_IP: Final = re.compile(
-    r"(?<![\w.:])\[?(?:ipv6:)?(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7})(?:/\d{1,3})?\]?"
-    r"(?![\w:]|\.\w)"
-)
+_IP_FORM: Final = r"(?:ipv6:)?(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7})(?:/\d{1,3})?"
+_IP: Final = re.compile(rf"\[{_IP_FORM}\]|(?<![\w.:]){_IP_FORM}(?![\w:]|\.\w)")
 # `(from <us@example.org>, helo=<mail.example.org>, client 192.0.2.1)`: quoted, not refused.
-_ASIDE: Final = re.compile(r"[(\[{]([^()\[\]{}]{1,200})[)\]}]|\b(?:envelope-)?\w{2,9}=(?:<>|#|<[\w.-]{1,255}>)")
-_ASIDE_WORDS: Final = frozenset(
-    "from to sender recipient rcpt mail envelope return path helo ehlo client ip host address via by "
-    "connecting remote source for your proto id with smtp esmtp server relay at and is was".split()
+_ASIDE: Final = re.compile(
+    r"[(\[{]([^()\[\]{}]{1,200})[)\]}]|\b(?:envelope-)?\w{2,9}=(?:<>|#|<[\w.-]{1,255}>)"
 )
+_ASIDE_WORDS: Final = frozenset((
+    "from", "to", "sender", "recipient", "rcpt", "mail", "envelope", "return", "path", "helo", "ehlo",
+    "client", "ip", "host", "address", "via", "by", "connecting", "remote", "source", "for", "your", "proto",
+    "id", "with", "smtp", "esmtp", "server", "relay", "at", "and", "is", "was",
+))  # fmt: skip
 _HOST: Final = re.compile(r"(?=[\d.]{0,64}[^\W\d])[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}")
 _TOKEN: Final = re.compile(r"[^\W_]+(?:'[^\W_]+)?|<>|#|[;,:!?()=]|\.(?=\s|$)")
 _WORD: Final = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
 _POSSESSIVE: Final = re.compile(r"(?<=\w)'s\b")
-_PUNCTUATION: Final = frozenset("; , : ! ? ( ) = . <> #".split())
+_PUNCTUATION: Final = frozenset((";", ",", ":", "!", "?", "(", ")", "=", ".", ADDRESS, IP))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class Words:
 
 def read_words(text: str) -> Words:
     """Return the words of a reply."""
-    text = _LINE_PREFIX.sub(" ", text[:_LOOKED_AT].lower()).replace("\u2019", "'")
+    text = _LINE_PREFIX.sub(" ", text[:_LOOKED_AT].lower()).replace("\u2019", "'").replace(IP, " ")
     if "://" in text:
         text = _URL.sub(_host_and_case, text)
     if "@" in text:

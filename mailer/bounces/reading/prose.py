@@ -82,13 +82,13 @@ _NOT_ABOUT_RECIPIENT: Final = re.compile(
     re.IGNORECASE,
 )
 _COMMANDS: Final = {
+    "BODY": (
+        "in reply to end of data", "after end of data", "end of data", "after message text",
+        "failed after i sent the message",
+    ),
     "DATA": (
-        "in reply to data", "in reply to end of data", "after end of data", "after data",
-        "after pipelined data",
-        "after sending data", "in data command", "(data)", "failed after i sent the message",
-        "following data command",
-        "step: data",
-        "data send", "end of data", "after message text",
+        "in reply to data", "after data", "after pipelined data", "after sending data", "in data command",
+        "(data)", "following data command", "step: data", "data send",
     ),
     "RCPT": (
         "in reply to rcpt", "after rcpt", "after pipelined rcpt", "in rcpt to", "smtp:rcpt",
