@@ -2,6 +2,7 @@
 
 from mailer.replies.judge import judge
 from mailer.replies.verdict import (
+    FAULT,
     POLICY,
     Alert,
     Basis,
@@ -13,6 +14,7 @@ from mailer.replies.verdict import (
 )
 
 __all__ = [
+    "FAULT",
     "POLICY",
     "Alert",
     "Basis",

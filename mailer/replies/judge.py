@@ -27,7 +27,7 @@ from mailer.replies.languages import read_foreign
 from mailer.replies.providers import PROVIDERS, SENDMAIL_NULL_MX
 from mailer.replies.rules import Rule
 from mailer.replies.statuses import SENDER, STATUS, SUBJECT, TEMPORARY
-from mailer.replies.verdict import Basis, BounceClass, Fault, ReplyClass, Verdict
+from mailer.replies.verdict import FAULT, Basis, BounceClass, Fault, ReplyClass, Verdict
 from mailer.replies.words import ADDRESS, PhraseBook, Words, read_words
 
 TEXT_LIMIT: Final = 512
@@ -110,25 +110,6 @@ _ACTION: Final = {
     BounceClass.PROTOCOL: ReplyClass.CONFIG,
 }
 """Where a class alone says what to do; for the others the first digit does."""
-_FAULT: Final = {
-    BounceClass.INVALID_MAILBOX: Fault.RECIPIENT,
-    BounceClass.INVALID_DOMAIN: Fault.RECIPIENT,
-    BounceClass.MOVED: Fault.RECIPIENT,
-    BounceClass.MAILBOX_DISABLED: Fault.RECIPIENT,
-    BounceClass.MAILBOX_FULL: Fault.RECIPIENT,
-    BounceClass.FILTERED: Fault.RECIPIENT,
-    BounceClass.EXPIRED: Fault.RECEIVER,
-    BounceClass.NETWORK: Fault.RECEIVER,
-    BounceClass.TRANSIENT_SYSTEM: Fault.RECEIVER,
-    BounceClass.RATE_LIMITED: Fault.RECEIVER,
-    BounceClass.REPUTATION_BLOCK: Fault.OURS,
-    BounceClass.AUTH_FAILURE: Fault.OURS,
-    BounceClass.POLICY_REJECT: Fault.RECEIVER,
-    BounceClass.CONTENT: Fault.MESSAGE,
-    BounceClass.MESSAGE_TOO_LARGE: Fault.MESSAGE,
-    BounceClass.PROTOCOL: Fault.OURS,
-    BounceClass.UNDETERMINED: Fault.UNKNOWN,
-}
 _RETRY_AFTER: Final = {ReplyClass.FULL: DAY, ReplyClass.GREY: 600.0}
 _WAIT: Final = re.compile(
     r"(?:try(?:ing)?|retry|resend|come back|wait|greylist\w*|deferred|again)\b[^.;]{0,40}?\b(?:in|after"
@@ -188,7 +169,7 @@ def judge(
         retry = _asked_for(words.raw) or found.retry_after_seconds or _RETRY_AFTER.get(reply_class)
     return Verdict(
         reply_class, found.means, hard, again, retry, code, enhanced, shown_text(text), found.basis,
-        found.fault or _FAULT[found.means],
+        found.fault or FAULT[found.means],
     )  # fmt: skip
 
 
@@ -290,7 +271,7 @@ def _by_rules(reply: _Reply) -> _Found | None:
         elif rule in _SENDER_RULES and _NO_SUCH_USER in reply.ranks and not reply.refuses_us():
             # `user unknown; sender <us@example.org>`: the phrase joined words of two clauses.
             continue
-        elif not passed_over or (rule.fault or _FAULT[rule.means]) in (Fault.OURS, Fault.MESSAGE):
+        elif not passed_over or (rule.fault or FAULT[rule.means]) in (Fault.OURS, Fault.MESSAGE):
             return _found(rule)
     return reply.us if passed_over else None
 

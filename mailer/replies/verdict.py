@@ -105,6 +105,28 @@ class Verdict:
     """Whose fault it is. `OURS` strikes every recipient alike, so it never speaks against one of them."""
 
 
+FAULT: Final[Mapping[BounceClass, Fault]] = MappingProxyType({
+    BounceClass.INVALID_MAILBOX: Fault.RECIPIENT,
+    BounceClass.INVALID_DOMAIN: Fault.RECIPIENT,
+    BounceClass.MOVED: Fault.RECIPIENT,
+    BounceClass.MAILBOX_DISABLED: Fault.RECIPIENT,
+    BounceClass.MAILBOX_FULL: Fault.RECIPIENT,
+    BounceClass.FILTERED: Fault.RECIPIENT,
+    BounceClass.EXPIRED: Fault.RECEIVER,
+    BounceClass.NETWORK: Fault.RECEIVER,
+    BounceClass.TRANSIENT_SYSTEM: Fault.RECEIVER,
+    BounceClass.RATE_LIMITED: Fault.RECEIVER,
+    BounceClass.REPUTATION_BLOCK: Fault.OURS,
+    BounceClass.AUTH_FAILURE: Fault.OURS,
+    BounceClass.POLICY_REJECT: Fault.RECEIVER,
+    BounceClass.CONTENT: Fault.MESSAGE,
+    BounceClass.MESSAGE_TOO_LARGE: Fault.MESSAGE,
+    BounceClass.PROTOCOL: Fault.OURS,
+    BounceClass.UNDETERMINED: Fault.UNKNOWN,
+})  # fmt: skip
+"""Whose fault a class is where the reply does not say."""
+
+
 class Alert(StrEnum):
     """Whom a class of bounces concerns besides the subscriber."""
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from mailer.bounces.reading.dsn import Facts, status_in
 from mailer.bounces.reading.prose import command_in
-from mailer.replies import POLICY, Basis, BounceClass, ReplyClass, Verdict, judge
+from mailer.replies import FAULT, POLICY, Basis, BounceClass, ReplyClass, Verdict, judge
 from mailer.replies.judge import shown_text
 
 _CODE_AND_STATUS: Final = re.compile(
@@ -112,7 +112,7 @@ def judge_with_cause(
             return hard_verdict(text, verdict, cause)
         return replace(
             verdict, reply_class=ReplyClass.PERMANENT, bounce_class=cause, hard=False, again=False,
-            retry_after_seconds=None,
+            retry_after_seconds=None, fault=FAULT[cause],
         )  # fmt: skip
     if permanent and says_nothing and verdict.bounce_class in _MAY_BE_HARD:
         return hard_verdict(f"{provider} calls it permanent: {verdict.text}", verdict)
@@ -131,6 +131,7 @@ def hard_verdict(
         again=False,
         retry_after_seconds=None,
         text=shown_text(text),
+        fault=FAULT[bounce_class],
     )
 
 
