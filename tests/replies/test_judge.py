@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mailer.replies import POLICY, BounceClass, ReplyClass, judge
@@ -122,6 +122,7 @@ def test_reply_is_read_as_the_provider_means_it(
     assert judge(code, status, text, provider=provider).reply_class is expected
 
 
+@settings(deadline=None)
 @given(st.integers(400, 499), st.sampled_from(ROWS))
 def test_temporary_reply_is_never_hard_and_is_tried_again(
     code: int, row: tuple[ReplyClass, int, str, str, str]
@@ -137,6 +138,7 @@ def test_lost_connection_is_not_accepted() -> None:
     assert verdict.again
 
 
+@settings(deadline=None)
 @given(st.integers(200, 299), st.text())
 def test_positive_reply_is_accepted(code: int, text: str) -> None:
     verdict = judge(code, "2.0.0", text)
@@ -144,6 +146,7 @@ def test_positive_reply_is_accepted(code: int, text: str) -> None:
     assert verdict.bounce_class is None
 
 
+@settings(deadline=None)
 @given(st.one_of(st.none(), st.integers(0, 999)), st.text(), st.text(), st.text())
 def test_any_reply_has_a_verdict_with_safe_text(
     code: int | None, status: str, text: str, provider: str

@@ -64,7 +64,7 @@ QUOTED = (
 )
 
 
-@settings(max_examples=600)
+@settings(deadline=None, max_examples=600)
 @given(
     st.sampled_from(WORDINGS),
     st.sampled_from(QUOTED),
