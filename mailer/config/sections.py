@@ -34,6 +34,8 @@ class Newsletter(Section, frozen=True, kw_only=True):
 
     CHECKS: ClassVar[dict[str, Check]] = {
         "name": checked_header_text,
+        "description": checked_header_text,
+        "frequency": checked_header_text,
         "author_name": checked_header_text,
         "author_address": checked_address,
         "reply_to": checked_address,
@@ -41,6 +43,10 @@ class Newsletter(Section, frozen=True, kw_only=True):
     }
 
     name: str = "My newsletter"
+    description: str = ""
+    """One or two sentences for strangers; shown on the first page of the site and in feeds."""
+    frequency: str = ""
+    """How often it comes, in your words (`every Friday`); shown on the first page of the site."""
     author_name: str = ""
     """Display name of From:; empty means the newsletter's name."""
     author_address: str = "newsletter@example.org"

@@ -15,7 +15,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from mailer.bounces.providers.requests import MAX_BODY_OCTETS
-from mailer.config import Settings
+from mailer.config import Settings, Web
 from mailer.database.session import Database
 from mailer.delivery.letter_sender import LetterSender
 from mailer.tokens import Signer
@@ -27,7 +27,8 @@ from mailer.web.intake.hooks import WebhookRoutes
 from mailer.web.intake.tracking import TrackingRoutes
 from mailer.web.links import LinkRepair
 from mailer.web.public.admission import Admission
-from mailer.web.public.archive import ArchiveRoutes, Editions
+from mailer.web.public.archive import ArchiveRoutes
+from mailer.web.public.editions import Editions
 from mailer.web.public.preferences import PreferencesRoutes
 from mailer.web.public.subscribe import SubscribeRoutes
 from mailer.web.public.unsubscribe import REASONS, UnsubscribeRoutes
@@ -64,10 +65,10 @@ def create_app(
     preferences = PreferencesRoutes(
         database, signer, theme, writer, unsubscribing, tags=web.tags, tracked=tracked
     )
-    archive = ArchiveRoutes(database, editions, theme, settings)
+    archive = ArchiveRoutes(editions, theme, settings)
     pages = _pages(theme, [unsubscribing, preferences, archive, subscribing, *([hooks] if hooks else [])])
     pages.mount(API, create_api(database, segments=settings.segments, invite=subscribing.invite))
-    pages.include_router(_service(database, theme, index=web.index))
+    pages.include_router(_service(database, theme, web))
     # A send brings a burst of these, so they come before all that FastAPI does for a request. The pages
     # have them too, to answer other methods.
     often = [unsubscribing.one_click(), *TrackingRoutes(signer, editions, writer, tracking).routes()]
@@ -130,12 +131,14 @@ def _do_nothing() -> None:
     """Leave the letters to another process."""
 
 
-def _service(database: Database, theme: Theme, *, index: bool) -> APIRouter:
+def _service(database: Database, theme: Theme, web: Web) -> APIRouter:
     """Return the routes that browsers, search engines and monitoring need."""
     router = APIRouter()
     # RFC 9309
-    hidden = PRIVATE if index else ("/",)
+    hidden = PRIVATE if web.index else ("/",)
     robots = "User-agent: *\n" + "".join(f"Disallow: {prefix}\n" for prefix in hidden)
+    if web.index:
+        robots += f"Sitemap: {web.public_url.rstrip('/')}/sitemap.xml\n"
 
     def health() -> Response:
         """Answer 200 while the database can be read."""

@@ -1,11 +1,11 @@
-"""The look of our pages: the brand's colours as a style sheet, and the templates in `pages/`.
+"""The theme of our pages: the brand's colours as a style sheet, and the templates in `pages/`.
 
-Each page for readers is said in the language that its reader asks for.
+Each page for readers comes in the language that the browser asks for.
 """
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -40,7 +40,7 @@ _NIGHT_TEXT: Final = "#e4e2dd"
 
 
 class PageText:
-    """The pages in one language."""
+    """The pages and their texts in one language."""
 
     def __init__(self, texts: Texts, environment: Environment) -> None:
         self.say = texts.say
@@ -50,7 +50,7 @@ class PageText:
         self._headers = {"content-language": texts.language, "vary": "accept-language"}
 
     def page(self, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
-        """Return the page of a template, filled and escaped."""
+        """Return a template's page, filled in and escaped."""
         return HTMLResponse(self.rendered(template, **values), status, self._headers)
 
     def rendered(self, template: str, **values: Any) -> str:
@@ -58,16 +58,16 @@ class PageText:
         return self._environment.get_template(template).render(values, locale=self._locale)
 
     def notice(self, status: int, title: str, text: str) -> HTMLResponse:
-        """Return a page that says one thing; both texts are in this language already."""
+        """Return a page with one message; both texts are in this language already."""
         return self.page("notice.html", status=status, title=title, text=text)
 
 
 class Theme:
     """Renders pages. `name` and `language` are the newsletter's; `brand` gives colours and fonts.
 
-    `own` is the newsletter's folder of templates: `texts/` in it holds catalogues, `pages/` pages in place
-    of ours, `pages/static/` what those show. Raises `ConfigError` for a catalogue, `SourceError` for a page
-    that cannot be read.
+    `own` is the newsletter's templates folder: its `texts/` holds catalogues, `pages/` pages that replace
+    ours, and `pages/static/` their images and fonts. Raises `ConfigError` for a catalogue and `SourceError`
+    for a page that cannot be read.
     """
 
     def __init__(self, brand: Brand, *, name: str, language: str, own: Path | None = None) -> None:
@@ -75,7 +75,7 @@ class Theme:
         self._otherwise = language
         pages = own and own / "pages"
         self.static = pages / "static" if pages and (pages / "static").is_dir() else None
-        """The folder of what pages of one's own show, if there is one."""
+        """The folder with the files of the operator's own pages, if there is one."""
         named = Markup('<span lang="{}">{}</span>').format(language, name)
         shared = {"newsletter": name, "language": language, "named": named}
         self._pages = cache(lambda tag: _translated(_environment(pages), self._catalogue.of(tag), shared))
@@ -87,18 +87,18 @@ class Theme:
                 font=brand.font,
                 heading_font=brand.heading_font,
                 day=_palette(brand.accent, brand.text, brand.background, brand.surface),
-                # Small light letters on dark need more contrast to be read as easily.
+                # Small light letters on dark need more contrast to be as legible.
                 night=_palette(brand.accent, _NIGHT_TEXT, _NIGHT, _NIGHT_SURFACE, least=6.5),
             )
         )
 
     def to(self, request: Request) -> PageText:
-        """Return the pages in the language that a request asks for, or else in the newsletter's."""
+        """Return the pages in the language that a request asks for, or in the newsletter's."""
         accepted = request.headers.get("accept-language", "")
         return self._page_texts(self._catalogue.best(accepted, otherwise=self._otherwise))
 
     def speaking(self, language: str) -> PageText:
-        """Return the pages in a language, or in English where there is none."""
+        """Return the pages in a language, or in English if we do not have it."""
         return self._page_texts(self._catalogue.of(language))
 
     def _page_texts(self, texts: Texts) -> PageText:
@@ -109,7 +109,7 @@ class Theme:
         return self.speaking(SOURCE_LANGUAGE).page(template, **values)
 
     def notice(self, status: int, title: str, text: str) -> HTMLResponse:
-        """Return a page for the operator that says one thing, in English."""
+        """Return a page with one message for the operator, in English."""
         return self.speaking(SOURCE_LANGUAGE).notice(status, title, text)
 
     def style(self) -> Response:
@@ -120,22 +120,22 @@ class Theme:
 
 
 def theme_of(settings: Settings) -> Theme:
-    """Return the look that a newsletter's settings and its own templates give the pages."""
+    """Return the theme of a newsletter's settings and its own templates."""
     newsletter, own = settings.newsletter, settings.path(settings.paths.templates)
     return Theme(settings.brand, name=newsletter.name, language=newsletter.language, own=own)
 
 
 def masked(address: str) -> str:
-    """Return an address its owner recognises and a stranger does not learn: `j•••@example.org`.
+    """Return an address that its owner recognises and others do not learn: `j•••@example.org`.
 
-    Mail is forwarded, and the links in it with it.
+    Mail is forwarded together with its links.
     """
     local, _, domain = address.rpartition("@")
     return f"{local[:1]}•••@{domain}"
 
 
 def name_problem(texts: PageText, name: str) -> str:
-    """Return what is wrong with a name that somebody typed, or nothing."""
+    """Return what is wrong with a name that somebody typed, or an empty text."""
     if len(name) > MAX_NAME:
         return texts.say("The name is longer than %(most)s characters.", most=MAX_NAME)
     try:
@@ -148,7 +148,7 @@ def name_problem(texts: PageText, name: str) -> str:
 def _palette(
     accent: str, text: str, background: str, surface: str, *, least: float = READABLE
 ) -> dict[str, str]:
-    """Return a half of the style sheet's colours, each made readable where it is used (WCAG 2.2 AA)."""
+    """Return the colours for one scheme, each made readable where it is used (WCAG 2.2 AA)."""
     ink = readable(accent, surface, background, least=least)
     return {
         "accent": ink,
@@ -159,13 +159,14 @@ def _palette(
         "surface": surface,
         "line": mixed(text, surface, 0.16),
         "border": readable(mixed(text, surface, 0.4), surface, background, least=3.0),
+        "danger": readable("#b3261e", surface, background, least=least),
     }
 
 
 def _environment(own: Path | None = None) -> Environment:
     folders = [PAGES] if own is None else [own, PAGES]
     environment = SandboxedEnvironment(
-        # A page of one's own can extend the one that it stands for, by this name.
+        # The operator's own page can extend the one that it replaces, by this name.
         loader=ChoiceLoader([FileSystemLoader(folders), PrefixLoader({"shipped": FileSystemLoader(PAGES)})]),
         extensions=["jinja2.ext.i18n"],
         autoescape=True,
@@ -178,7 +179,7 @@ def _environment(own: Path | None = None) -> Environment:
 
 
 def _check(own: Path | None) -> None:
-    """Read all pages in a folder of one's own, so that a mistake is told at the start and not to a reader."""
+    """Read all of the operator's own pages, so that a mistake shows at the start and not to a reader."""
     if own is None or not own.is_dir():
         return
     environment = _environment(own)
@@ -192,7 +193,7 @@ def _check(own: Path | None) -> None:
 
 
 def _translated(environment: Environment, texts: Texts, shared: dict[str, Any]) -> Environment:
-    # The extension adds its functions when it is loaded, which no type says.
+    # The extension adds its functions when it is loaded, which its types do not show.
     extended: Any = environment
     extended.install_gettext_translations(texts.translations, newstyle=True)
     environment.globals |= shared | {"page_language": texts.language, "direction": texts.direction}
@@ -200,7 +201,7 @@ def _translated(environment: Environment, texts: Texts, shared: dict[str, Any]) 
 
 
 @pass_context
-def _day(context: Context, at: datetime) -> str:
+def _day(context: Context, at: date) -> str:
     return format_date(at, format="long", locale=context["locale"])
 
 

@@ -33,16 +33,27 @@ def test_archive_lists_what_everybody_got(site: Site) -> None:
     assert "Never" not in page
 
 
-def test_issue_that_went_to_a_segment_has_no_page(site: Site) -> None:
+@pytest.mark.parametrize(("published", "image"), [(False, 404), (True, 200)])
+def test_issue_that_went_to_a_segment_has_no_page(site: Site, published: bool, image: int) -> None:
     site.issue(edition("007-spring"))
-    secret = site.issue(edition("008-some", title="For some"), segment="tag:vip")
+    some = edition("008-some", title="For some", images_published=published)
+    secret = site.issue(some, segment="tag:vip")
     for method in ("GET", "HEAD"):
         assert site.client.request(method, "/archive/008-some").status_code == 404
-    for path in ("/", "/archive/", "/feed.xml", "/archive/007-spring"):
-        assert "For some" not in site.client.get(path).text
-    # The emails that went out need their links and images; an image's name is a hash that nobody guesses.
+    for path in (
+        "/",
+        "/archive/",
+        "/feed.xml",
+        "/rss.xml",
+        "/feed.json",
+        "/sitemap.xml",
+        "/archive/007-spring",
+    ):
+        assert "For some" not in (text := site.client.get(path).text)
+        assert "008-some" not in text
+    # The emails that went out need their links, and their images if they load them from here.
     assert site.client.get(f"/c/{site.link(1, secret)}/0").status_code == 302
-    assert site.client.get(f"/archive/008-some/{CROCUS.name}").status_code == 200
+    assert site.client.get(f"/archive/008-some/{CROCUS.name}").status_code == image
 
 
 def test_issue_is_shown_without_anybodys_name_or_links(site: Site) -> None:

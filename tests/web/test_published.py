@@ -28,7 +28,7 @@ def issue(site: Site) -> QueuedIssue:
     """An issue queued for forty people."""
     subscribe(site.database, 40)
     with site.database.transaction() as session:
-        queued, _ = issues.enqueue(session, edition(SLUG), source_path="", at=AT)
+        queued, _ = issues.enqueue(session, edition(SLUG, images_published=True), source_path="", at=AT)
     return queued
 
 

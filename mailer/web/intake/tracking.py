@@ -28,7 +28,7 @@ from mailer.database.rows import insert_rows
 from mailer.errors import StorageError
 from mailer.tokens import Signer, Subject
 from mailer.web.intake.bots import bot_kind
-from mailer.web.public.archive import Editions
+from mailer.web.public.editions import Editions
 from mailer.web.writer import Writer
 
 # One transparent pixel (GIF89a).

@@ -128,7 +128,8 @@ class SubscribeRoutes:
         """Return what the ledger keeps about a request: which form it was, and on whose website."""
         ip = client_ip(request)
         if not form.startswith(_EMBEDDED):
-            return Origin("form", ip=ip, form="subscribe", wording=wording(texts, "subscribe"))
+            ours = "box" if form == "box" else "subscribe"
+            return Origin("form", ip=ip, form=ours, wording=wording(texts, ours))
         said = wording(self._theme.speaking(form.removeprefix(_EMBEDDED)[:20]), "embedded")
         page = request.headers.get("origin", "")
         note = f"on a page of {page}" if _ORIGIN.fullmatch(page) else ""

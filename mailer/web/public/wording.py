@@ -1,4 +1,4 @@
-"""What people agree to, word for word, as the forms say it in each language."""
+"""The words of the forms by which people agree to something, as the ledger keeps them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from mailer.web.theme import PageText
 
 _TEMPLATES: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "subscribe": ("subscribe.html", {"address": "", "name": "", "problem": ""}),
+    "box": ("box.html", {}),
     "embedded": ("embedded.html", {"url": ""}),
     "confirm": ("confirm.html", {"token": ""}),
     "tracking": ("tracking.html", {"token": "", "allowed": False}),
@@ -21,7 +22,8 @@ _SAID: Final = ("h1", "h2", "h3", "p", "label", "button")
 def wording(texts: PageText, form: str) -> str:
     """Return the words of a form, a line for each heading, paragraph, label and button.
 
-    `form` is `subscribe`, `embedded`, `confirm`, `tracking` or `return`. What people do not see is left out.
+    `form` is one of `subscribe`, `box`, `embedded`, `confirm`, `tracking` and `return`. What people do not
+    see is left out.
     """
     template, values = _TEMPLATES[form]
     page = lxml.html.fromstring(texts.rendered(template, **values))
