@@ -22,6 +22,8 @@ class People:
         self.mailable = set(mailable)
         self.commits = 0
         self.looks = 0
+        self.leaving: set[int] = set()
+        """Who opts out while the next look is being answered, too late for its answer."""
 
     def window(self, *numbers: int) -> Window:
         made = Window(lambda: self.commits, self.look)
@@ -30,7 +32,12 @@ class People:
 
     def look(self, wanted: list[int]) -> set[int]:
         self.looks += 1
-        return self.mailable & set(wanted)
+        found = self.mailable & set(wanted)
+        if self.leaving:
+            self.mailable -= self.leaving
+            self.leaving = set()
+            self.commits += 1
+        return found
 
 
 def test_one_look_covers_many_while_nobody_commits() -> None:
@@ -49,6 +56,16 @@ def test_opt_out_counts_from_its_commit_on() -> None:
     assert window.begin(2) is None
     assert window.begin(3) == claimed(3)
     assert len(window) == 2
+
+
+def test_opt_out_committed_during_a_look_counts_from_the_next_turn_on() -> None:
+    people = People(1, 2, 3)
+    window = people.window(1, 2, 3)
+    people.leaving = {2}
+    assert window.begin(1) == claimed(1)
+    assert window.begin(2) is None
+    assert window.begin(3) == claimed(3)
+    assert people.looks == 2
 
 
 def test_delivery_whose_connection_broke_is_begun_again() -> None:

@@ -276,6 +276,8 @@ EVERY: Final[dict[str, Callable[[], contextlib.AbstractContextManager[Mta]]]] = 
     "Exim": exim,
     "Exim without PIPELINING": lambda: exim(pipelining=False),
 }
+PROTECTED: Final = [name for name in EVERY if name != "OpenSMTPD"]
+"""Those that take TLS and a login here."""
 
 
 def _need_root(path: Path) -> None:

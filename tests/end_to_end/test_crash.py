@@ -14,7 +14,7 @@ import pytest
 
 from mailer.database.session import Database
 from mailer.delivery.lock import sending
-from tests.conftest import program
+from tests.conftest import missing, program
 from tests.end_to_end.newsletter import Folder
 
 _READERS = 300
@@ -117,7 +117,7 @@ def test_full_disk_is_said_and_loses_nothing(tmp_path: Path) -> None:
         [mount, "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)], capture_output=True, check=False
     )
     if mounted.returncode:
-        pytest.skip("this account may not mount a small disk")
+        missing("the right to mount a small disk")
     try:
         folder = Folder(disk / "news", f'[paths]\noutbox = "{tmp_path / "outbox"}"\n')
         filler = disk / "filler"

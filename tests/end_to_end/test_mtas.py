@@ -1,4 +1,7 @@
-"""Whole sessions with Postfix, OpenSMTPD and Exim: protected, logged in, pipelined or not, and abused."""
+"""Whole sessions with Postfix, OpenSMTPD and Exim: pipelined or not, and abused.
+
+Postfix and Exim are also spoken to with TLS and a login. OpenSMTPD is not: see `tests.end_to_end.mtas`.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from mailer.rendering.edition import Edition
 from mailer.rendering.message import Composer, Recipient
 from mailer.smtp.session import Attempt, End, Fate, Outgoing, SmtpSession, Stage
 from mailer.tokens import Signer
-from tests.end_to_end.mtas import EVERY, PASSWORD, Mta
+from tests.end_to_end.mtas import EVERY, PASSWORD, PROTECTED, Mta
 from tests.end_to_end.newsletter import Folder
 from tests.smtp.test_smuggling import ENDINGS, EVIL
 
@@ -71,11 +74,15 @@ def subjects(kept: Sequence[bytes]) -> list[str]:
     )
 
 
-@pytest.mark.parametrize("security", list(Security))
+@pytest.mark.parametrize(
+    ("mta", "security"),
+    [
+        *((name, Security.PLAIN) for name in EVERY),
+        *((name, security) for name in PROTECTED for security in (Security.STARTTLS, Security.TLS)),
+    ],
+    indirect=["mta"],
+)
 def test_what_is_taken_arrives_once_and_whole_beside_what_is_refused(mta: Mta, security: Security) -> None:
-    if security not in mta.ports:
-        assert mta.name == "OpenSMTPD"
-        return
     # Every fifth recipient is refused, every seventh body is long, every third has lines of dots.
     messages = [
         outgoing(
@@ -90,6 +97,7 @@ def test_what_is_taken_arrives_once_and_whole_beside_what_is_refused(mta: Mta, s
     ]
     _, end, outcomes = send(mta, security, messages)
     assert end is End.DRAINED
+    assert bool(mta.relay(security).user) == (security is not Security.PLAIN)
     assert [(o.key, o.fate, o.stage) for o in outcomes] == [
         (key, Fate.REFUSED, Stage.RCPT) if key % 5 == 0 else (key, Fate.ACCEPTED, Stage.BODY)
         for key in range(1, 31)
@@ -110,11 +118,8 @@ def test_pipelining_is_used_where_it_is_announced_and_only_there(mta: Mta) -> No
     assert len(mta.kept(2)) == 2
 
 
+@pytest.mark.parametrize("mta", PROTECTED, indirect=True)
 def test_wrong_password_and_untrusted_certificate_are_told_apart(mta: Mta) -> None:
-    if Security.STARTTLS not in mta.ports:
-        assert mta.name == "OpenSMTPD"
-        return
-
     async def attempt(password: str, context: ssl.SSLContext | None) -> None:
         session = await SmtpSession.open(mta.relay(Security.STARTTLS), password=password, tls=context)
         await session.close()

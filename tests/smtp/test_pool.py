@@ -323,6 +323,23 @@ def test_provider_limits_hold_for_all_connections() -> None:
     assert script.connections >= 10
 
 
+@pytest.mark.parametrize("pipelining", [True, False])
+@pytest.mark.parametrize("most", [1, 3, 10])
+def test_no_connection_carries_more_to_a_provider_than_it_takes(most: int, pipelining: bool) -> None:
+    work, script = queue(30, "big.example"), Script()
+    if not pipelining:
+        script.ehlo = b"250-test.example\r\n250 8BITMIME\r\n"
+    provider = Provider(domains=("big.example",), connections=1, messages_per_connection=most)
+    run(work, [script], providers={"big": provider}, settings=[{"connections": 1}])
+    assert work.fates() == {Fate.ACCEPTED: 30}
+    carried = [0]
+    for command in script.commands:
+        if command.startswith("EHLO"):
+            carried.append(0)
+        carried[-1] += command == "DATA"
+    assert carried[1:] == [most] * (30 // most)
+
+
 def test_slow_provider_does_not_stall_the_others() -> None:
     work = Queue({key: "slow.example" if key <= 300 else "fast.example" for key in range(1, 501)})
     order: list[str] = []

@@ -1,0 +1,156 @@
+"""The books of a run: whatever could not be written is written by the next transaction."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+
+import pytest
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from mailer.config import Delivery as DeliverySettings
+from mailer.database.models import Delivery, DeliveryState, Run
+from mailer.database.session import Database
+from mailer.delivery import issues
+from mailer.delivery.bookkeeping import RunBooks
+from mailer.delivery.breaker import Refusal
+from mailer.delivery.issues import QueuedIssue
+from mailer.delivery.queue import PENDING_UNTIL, Settled
+from mailer.errors import StorageError
+from mailer.replies import judge
+from tests.delivery.scene import AT, books, queued
+
+NOTHING: frozenset[str] = frozenset()
+SENT, DEFERRED, FAILED = DeliveryState.SENT, DeliveryState.DEFERRED, DeliveryState.FAILED
+
+
+class Scene:
+    """A run over eight deliveries: one to four are settled, five to eight still held."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.issue: QueuedIssue = queued(database, 8)
+        self.learned: list[int] = []
+
+    def run_books(self) -> RunBooks:
+        return RunBooks(
+            self.database,
+            self.issue.id,
+            DeliverySettings(window=8),
+            learn=self._learn,
+            now=lambda: AT,
+            ticks=lambda: 0.0,
+        )
+
+    def _learn(self, session: Session, refusals: Sequence[Refusal], at: datetime) -> None:
+        self.learned += [refusal.subscriber_id for refusal in refusals]
+
+    def settle(self, run: RunBooks) -> None:
+        """Note two sent, one refused for good, one whose refusal was our fault, and one given back."""
+        for number in (1, 2, 3, 4, 5):
+            run.window.end(number)
+        run.unwritten.outcomes += [Settled(1, SENT), Settled(2, SENT)]
+        run.unwritten.outcomes += [Settled(n, DEFERRED, due_at=PENDING_UNTIL, code=550) for n in (3, 4)]
+        run.unwritten.unsent.append(5)
+        run.unwritten.cleared.append(self.refusal(3))
+        run.unwritten.ours.append(4)
+
+    def refusal(self, number: int) -> Refusal:
+        return Refusal(self.issue.id, number, judge(550, "5.1.1", "no such user"))
+
+    def states(self) -> list[str]:
+        with self.database.reading() as session:
+            return list(session.scalars(select(Delivery.state).order_by(Delivery.subscriber_id)))
+
+
+@pytest.fixture
+def scene(database: Database) -> Scene:
+    return Scene(database)
+
+
+@contextmanager
+def locked(database: Database) -> Iterator[None]:
+    """Let another program hold the write lock."""
+    assert database.path is not None
+    other = sqlite3.connect(database.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        other.execute("ROLLBACK")
+        other.close()
+
+
+def test_everything_noted_is_written_with_the_next_claim(scene: Scene) -> None:
+    async def main() -> None:
+        run = scene.run_books()
+        run.begin(recover=True)
+        await run.commit(8, NOTHING)
+        scene.settle(run)
+        await run.commit(0, NOTHING)
+        assert run.books == books(scene.database, scene.issue)
+
+    asyncio.run(main())
+    assert scene.states() == ["sent", "sent", "failed", "deferred", "queued", *["sending"] * 3]
+    assert scene.learned == [3]
+
+
+def test_nothing_is_lost_when_a_write_fails(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mailer.database.session._BUSY_TIMEOUT_MS", 50)
+    scene.database.engine.dispose()
+
+    async def main() -> None:
+        run = scene.run_books()
+        run.begin(recover=True)
+        await run.commit(8, NOTHING)
+        scene.settle(run)
+        with locked(scene.database), pytest.raises(StorageError):
+            await run.commit(0, NOTHING)
+        # What comes in meanwhile is kept behind it.
+        run.window.end(6)
+        run.unwritten.outcomes.append(Settled(6, SENT))
+        await run.commit(0, NOTHING)
+        assert run.books == books(scene.database, scene.issue)
+
+    asyncio.run(main())
+    assert scene.states() == ["sent", "sent", "failed", "deferred", "queued", "sent", "sending", "sending"]
+    assert scene.learned == [3]
+
+
+def test_last_outcomes_and_refusals_are_written_at_the_end(scene: Scene) -> None:
+    async def main() -> tuple[RunBooks, int]:
+        run = scene.run_books()
+        run_id = run.begin(recover=True)
+        await run.commit(8, NOTHING)
+        scene.settle(run)
+        assert not run.end("")
+        return run, run_id
+
+    run, run_id = asyncio.run(main())
+    assert scene.states() == ["sent", "sent", "failed", "deferred", *["queued"] * 4]
+    assert scene.learned == [3]
+    assert run.books == books(scene.database, scene.issue)
+    with scene.database.reading() as session:
+        assert session.get_one(Run, run_id).ended_at == AT
+
+
+def test_refusal_whose_delivery_was_queued_again_meanwhile_teaches_nothing(scene: Scene) -> None:
+    async def main() -> None:
+        run = scene.run_books()
+        run.begin(recover=True)
+        await run.commit(8, NOTHING)
+        scene.settle(run)
+        run.unwritten.cleared.clear()
+        await run.commit(0, NOTHING)
+        with scene.database.transaction() as session:
+            issues.retry(session, scene.issue.id, DEFERRED, at=AT)
+        run.unwritten.cleared.append(scene.refusal(3))
+        await run.commit(0, NOTHING)
+
+    asyncio.run(main())
+    assert scene.states()[2] == "queued"
+    assert scene.learned == []
