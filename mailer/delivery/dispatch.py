@@ -29,6 +29,7 @@ from mailer.delivery.editions import build as build
 from mailer.delivery.editions import composer as composer
 from mailer.delivery.editions import find_source as find_source
 from mailer.delivery.issues import QueuedIssue
+from mailer.delivery.letter_queue import LetterQueue
 from mailer.delivery.lock import sending
 from mailer.delivery.queue import Books
 from mailer.delivery.sender import Ended, Hooks, Sender, now
@@ -181,6 +182,7 @@ def run_here(
     with database.reading() as session:
         edition = issues.edition(session, issue.edition_digest)
     made = composer(settings, edition, issue.id, signer)
+    letters = LetterQueue(settings, database, signer) if answer is None else None
 
     async def run() -> Ended:
         async with open_relays(settings, answer) as relays:
@@ -190,7 +192,7 @@ def run_here(
                 made,
                 Network(relays, settings.providers),
                 settings.delivery,
-                Hooks(learn, progress, begun),
+                Hooks(learn, progress, begun, letters),
             )
             with _stopping(sender.stop, until_closed):
                 return await sender.run()

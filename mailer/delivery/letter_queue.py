@@ -24,17 +24,15 @@ from mailer.delivery import editions, letters
 from mailer.delivery.judging import decide, retry_delay
 from mailer.delivery.letters import Letter, LetterKind
 from mailer.delivery.queue import Settled
-from mailer.delivery.sender import now
+from mailer.delivery.sender import LETTERS_AT_ONCE, now
 from mailer.errors import MailerError, RecipientError, RelayError
 from mailer.rendering.build import build_letter
 from mailer.rendering.message import Composer
 from mailer.replies import Verdict
-from mailer.smtp.pool import Item
+from mailer.smtp.pool import Item, RelayState
 from mailer.smtp.session import Attempt, Fate, Outgoing
 from mailer.tokens import Signer
 
-LETTERS_AT_ONCE: Final = 20
-"""How many letters a process claims at most before it has settled some."""
 _CLAIM_LASTS: Final = timedelta(minutes=15)
 """Longer than a server may take for one message (RFC 5321 section 4.5.3.2), so that nobody gets two."""
 _RETRY_BASE: Final = timedelta(minutes=1)
@@ -106,17 +104,22 @@ class LetterQueue:
             return None
         return Outgoing(key, message.envelope, message.content, wire_safe=True)
 
-    def settle(self, attempt: Attempt) -> tuple[Verdict, str] | None:
+    def settle(self, attempt: Attempt, relay: RelayState | None) -> tuple[Verdict, str] | None:
         """Note what became of a letter; return what the server's words mean, and the domain they are about.
 
         None when there were no words.
         """
         letter = self._claimed[attempt.key]
-        if attempt.fate is Fate.UNSENT:
+        if relay is None or attempt.fate is Fate.UNSENT:
             self._unsent.append(self._claimed.pop(attempt.key))
             return None
         decision = decide(
-            attempt, letter.as_delivery(), self._delivery, at=self._clock(), spread=self._jitter()
+            attempt,
+            letter.as_delivery(),
+            self._delivery,
+            at=self._clock(),
+            server=relay.identity if attempt.fate is Fate.REFUSED else "",
+            spread=self._jitter(),
         )
         settled = decision.settled
         if decision.our_fault:

@@ -13,8 +13,8 @@ import uvloop
 from mailer.config import Settings
 from mailer.database.session import Database
 from mailer.delivery import dispatch
-from mailer.delivery.letter_queue import LETTERS_AT_ONCE, LetterQueue, jitter
-from mailer.delivery.sender import now
+from mailer.delivery.letter_queue import LetterQueue, jitter
+from mailer.delivery.sender import LETTERS_AT_ONCE, now
 from mailer.errors import MailerError, RelayError
 from mailer.smtp.pool import Item, Network, Pool, RelayState
 from mailer.smtp.session import Attempt
@@ -100,4 +100,4 @@ class LetterSender:
         return () if self._ended else await self._queue.exchange(count, except_domains)
 
     def _record(self, attempt: Attempt, relay: RelayState | None) -> None:
-        self._queue.settle(attempt)
+        self._queue.settle(attempt, relay)

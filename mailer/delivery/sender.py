@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import assert_never
+from typing import TYPE_CHECKING, Final, assert_never
 
 from mailer.config import Delivery as DeliverySettings
 from mailer.database.models import DeliveryState, IssueState
@@ -32,6 +33,12 @@ from mailer.replies import ReplyClass, Verdict
 from mailer.smtp.pool import Item, Network, Pool, RelayState
 from mailer.smtp.session import Attempt, Fate, Outgoing
 
+if TYPE_CHECKING:
+    from mailer.delivery.letter_queue import LetterQueue
+
+LETTERS_AT_ONCE: Final = 20
+"""How many letters a process claims at most before it has settled some."""
+_log = logging.getLogger(__name__)
 # How long a provider that blocks our address or domain is left alone when it does not say.
 _REPUTATION_HOLD_SECONDS = 3600.0
 
@@ -90,6 +97,8 @@ class Hooks:
     progress: Callable[[Books], None] = lambda books: None
     begun: Callable[[int], None] | None = None
     """With the run's id, before anything is claimed. Its caller has settled what earlier runs left."""
+    letters: LetterQueue | None = None
+    """The queue of letters, which go out before the messages of the issue; None leaves them to others."""
 
 
 class Sender:
@@ -110,6 +119,7 @@ class Sender:
         self._hooks = hooks
         self._clock = clock or Clock()
         self._ahead = Ahead(composer)
+        self._letters = hooks.letters
         self._books = RunBooks(
             database, issue_id, settings, learn=hooks.learn, now=self._clock.now, ticks=self._clock.ticks
         )
@@ -159,6 +169,7 @@ class Sender:
             keeping.cancel()
             await asyncio.gather(keeping, return_exceptions=True)
             self._ahead.close()
+            await self._close_letters(error)
             await asyncio.to_thread(self._end)
         if self._failure is not None:
             raise self._failure
@@ -191,7 +202,12 @@ class Sender:
                 self._books.after = 0
         return ()
 
-    def _compose(self, subscriber_id: int) -> Outgoing | None:
+    def _compose(self, key: int) -> Outgoing | None:
+        if self._letters is not None and self._letters.owns(key):
+            return self._letters.compose(key)
+        return self._compose_delivery(key)
+
+    def _compose_delivery(self, subscriber_id: int) -> Outgoing | None:
         window, outcomes = self._books.window, self._books.unwritten.outcomes
         claimed = window.begin(subscriber_id)
         if claimed is None:
@@ -207,6 +223,10 @@ class Sender:
 
     def _record(self, attempt: Attempt, relay: RelayState | None) -> None:
         """Note what became of a delivery, and what follows for its relay, its provider and the run."""
+        if self._letters is not None and self._letters.owns(attempt.key):
+            if (heard := self._letters.settle(attempt, relay)) is not None:
+                self._heed_provider(*heard)
+            return
         claimed = self._books.window.end(attempt.key)
         if relay is None or attempt.fate is Fate.UNSENT:
             self._books.unwritten.unsent.append(attempt.key)
@@ -329,6 +349,28 @@ class Sender:
                 self._leave(Ending.STOPPED)
                 return
             self._hooks.progress(self.books)
+            await self._take_letters()
+
+    async def _take_letters(self) -> None:
+        """Take letters that are due, before everything else that waits."""
+        if self._letters is None or self._pool.stopping:
+            return
+        try:
+            taken = await self._letters.exchange(LETTERS_AT_ONCE, frozenset(self._pool.held()))
+        except MailerError as error:
+            # The issue can go on without them.
+            _log.error("letters wait: %s", error)
+            return
+        self._pool.put_first(taken)
+
+    async def _close_letters(self, error: RelayError | None) -> None:
+        if self._letters is None:
+            return
+        try:
+            await self._letters.close(error)
+        except MailerError as failure:
+            # Their claims run out, and another process sends them.
+            _log.error("letters wait: %s", failure)
 
     async def _wait_for_retry(self) -> bool:
         """Wait for the next due retry if so configured; return whether to go on."""

@@ -126,6 +126,16 @@ class Pool:
         self._announce_work()
         self._more_wanted.set()
 
+    def put_first(self, items: Sequence[Item]) -> None:
+        """Send these items before all that wait; a pool that stops records them as unsent."""
+        self._pending += len(items)
+        if self.stopping:
+            self._give_back(items)
+            return
+        for item in reversed(items):
+            self.lanes.add(item, first=True)
+        self._announce_work()
+
     def slow_down(self, domain: str, retry_after_seconds: float | None = None) -> None:
         """Send to this domain's provider at half the rate, after the time its reply asked for.
 
