@@ -17,11 +17,13 @@ from mailer.delivery.letter_queue import LetterQueue, jitter
 from mailer.delivery.sender import LETTERS_AT_ONCE, now
 from mailer.errors import MailerError, RelayError
 from mailer.smtp.pool import Item, Network, Pool, RelayState
-from mailer.smtp.session import Attempt
+from mailer.smtp.session import Attempt, Timeouts
 from mailer.tokens import Signer
 
 _LOOK_SECONDS: Final = 60.0
 """How often to look for retries, and for letters that other processes have queued."""
+_TIMEOUTS: Final = Timeouts(connect=10.0, greeting=60.0)
+"""A relay too busy to let one more connection in gives its letters back, for a run that has one."""
 _log = logging.getLogger(__name__)
 
 
@@ -81,7 +83,7 @@ class LetterSender:
     async def _deliver(self) -> None:
         async with dispatch.open_relays(self._settings) as relays:
             pool = Pool(
-                Network(relays, self._settings.providers),
+                Network(relays, self._settings.providers, timeouts=_TIMEOUTS),
                 take=self._take,
                 compose=self._queue.compose,
                 record=self._record,

@@ -145,7 +145,7 @@ def test_letter_that_was_taken_when_the_run_ends_is_due_again(run: Run) -> None:
     run.answer = lambda recipient: (
         "421 4.7.0 IP reputation is too low" if recipient.startswith("s9") else None
     )
-    run.providers = {"example": Provider(domains=["example.org"])}
+    run.providers = {"example": Provider(domains=("example.org",))}
     ended = run.go()
     assert ended.ending is Ending.WAITING
     found = waiting(run.database)
