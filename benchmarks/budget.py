@@ -27,8 +27,8 @@ from benchmarks.people import database_of
 from mailer.config import Relay, Security, Settings
 from mailer.database.models import DeliveryState
 from mailer.delivery import dispatch, queue
+from mailer.delivery.clock import now
 from mailer.delivery.queue import Settled
-from mailer.delivery.sender import now
 from mailer.rendering.message import Dkim, Message, Recipient
 from mailer.smtp import dkim
 from mailer.smtp.session import Attempt, Outgoing, SmtpSession

@@ -24,7 +24,7 @@ from mailer.config import load
 from mailer.config.shipped import shipped
 from mailer.database.session import Database
 from mailer.delivery import dispatch
-from mailer.delivery.sender import now
+from mailer.delivery.clock import now
 
 _COPY = "copied_deliveries"
 _BARE = f"""

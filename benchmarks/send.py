@@ -28,7 +28,7 @@ from benchmarks._sink import program, sink
 from mailer.config import load
 from mailer.database.models import Subscriber
 from mailer.database.session import Database
-from mailer.delivery.sender import now
+from mailer.delivery.clock import now
 from mailer.review import sample
 from mailer.smtp.dkim import generate_key
 

@@ -33,8 +33,9 @@ from mailer.database.models import (
 )
 from mailer.database.session import Database
 from mailer.delivery import issues, queue
+from mailer.delivery.clock import now
 from mailer.delivery.issues import QueuedIssue, count_of
-from mailer.delivery.sender import Ended, Ending, now
+from mailer.delivery.sender import Ended, Ending
 from mailer.errors import RefusedError
 from mailer.rendering.edition import Edition
 

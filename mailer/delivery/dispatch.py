@@ -23,6 +23,7 @@ from mailer.config import Settings, is_loopback, password
 from mailer.database.session import Database
 from mailer.delivery import canary, issues, queue
 from mailer.delivery.bookkeeping import Learn
+from mailer.delivery.clock import now
 from mailer.delivery.editions import ANY_ISSUE as ANY_ISSUE
 from mailer.delivery.editions import POWERLESS as POWERLESS
 from mailer.delivery.editions import build as build
@@ -32,7 +33,7 @@ from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.letter_queue import LetterQueue
 from mailer.delivery.lock import sending
 from mailer.delivery.queue import Books
-from mailer.delivery.sender import Ended, Hooks, Sender, now
+from mailer.delivery.sender import Ended, Hooks, Sender
 from mailer.errors import RefusedError
 from mailer.rendering.edition import Edition
 from mailer.smtp.pool import Access, Item, Network, Pool

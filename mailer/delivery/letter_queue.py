@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -21,10 +20,10 @@ from mailer.config import Settings
 from mailer.database.models import DeliveryState
 from mailer.database.session import Database
 from mailer.delivery import editions, letters
+from mailer.delivery.clock import jitter, now
 from mailer.delivery.judging import decide, retry_delay
 from mailer.delivery.letters import Letter, LetterKind
 from mailer.delivery.queue import Settled
-from mailer.delivery.sender import LETTERS_AT_ONCE, now
 from mailer.errors import MailerError, RecipientError, RelayError
 from mailer.rendering.build import build_letter
 from mailer.rendering.message import Composer
@@ -33,16 +32,13 @@ from mailer.smtp.pool import Item, RelayState
 from mailer.smtp.session import Attempt, Fate, Outgoing
 from mailer.tokens import Signer
 
+LETTERS_AT_ONCE: Final = 20
+"""How many letters a process claims at most before it has settled some."""
 _CLAIM_LASTS: Final = timedelta(minutes=15)
 """Longer than a server may take for one message (RFC 5321 section 4.5.3.2), so that nobody gets two."""
 _RETRY_BASE: Final = timedelta(minutes=1)
 """The first retry delay at most: somebody is waiting for a letter."""
 _log = logging.getLogger(__name__)
-
-
-def jitter() -> float:
-    """Return the factor by which a retry delay is stretched."""
-    return random.uniform(0.9, 1.1)  # noqa: S311 - keeps no secret
 
 
 class LetterQueue:

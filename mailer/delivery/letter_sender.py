@@ -13,8 +13,8 @@ import uvloop
 from mailer.config import Settings
 from mailer.database.session import Database
 from mailer.delivery import dispatch
-from mailer.delivery.letter_queue import LetterQueue, jitter
-from mailer.delivery.sender import LETTERS_AT_ONCE, now
+from mailer.delivery.clock import jitter, now
+from mailer.delivery.letter_queue import LETTERS_AT_ONCE, LetterQueue
 from mailer.errors import MailerError, RelayError
 from mailer.smtp.pool import Item, Network, Pool, RelayState
 from mailer.smtp.session import Attempt, Timeouts

@@ -10,13 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final, assert_never
+from typing import assert_never
 
 from mailer.config import Delivery as DeliverySettings
 from mailer.database.models import DeliveryState, IssueState
@@ -25,7 +22,9 @@ from mailer.delivery import queue
 from mailer.delivery.ahead import Ahead
 from mailer.delivery.bookkeeping import Learn, RunBooks
 from mailer.delivery.breaker import Breaker, Refusal, Trip
+from mailer.delivery.clock import Clock
 from mailer.delivery.judging import decide
+from mailer.delivery.letter_queue import LETTERS_AT_ONCE, LetterQueue
 from mailer.delivery.queue import Books, Claimed, Settled, Taken
 from mailer.errors import MailerError, RecipientError, RelayDownError, RelayError
 from mailer.rendering.message import Composer
@@ -33,11 +32,6 @@ from mailer.replies import ReplyClass, Verdict
 from mailer.smtp.pool import Item, Network, Pool, RelayState
 from mailer.smtp.session import Attempt, Fate, Outgoing
 
-if TYPE_CHECKING:
-    from mailer.delivery.letter_queue import LetterQueue
-
-LETTERS_AT_ONCE: Final = 20
-"""How many letters a process claims at most before it has settled some."""
 _log = logging.getLogger(__name__)
 # How long a provider that blocks our address or domain is left alone when it does not say.
 _REPUTATION_HOLD_SECONDS = 3600.0
@@ -66,26 +60,6 @@ class Ended:
     books: Books
     reason: str = ""
     error: RelayError | None = None
-
-
-def now() -> datetime:
-    """Return the current time."""
-    return datetime.now(UTC)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Clock:
-    """Time and chance as a run sees them; tests and rehearsals replace them."""
-
-    now: Callable[[], datetime] = now
-    ticks: Callable[[], float] = time.monotonic
-    """Seconds on a clock that never goes back."""
-    jitter: Callable[[], float] = lambda: random.uniform(0.9, 1.1)  # noqa: S311 - keeps no secret
-    """The factor by which the next retry delay is stretched."""
-    settle_seconds: float = 0.5
-    """Outcomes are written after at most this long, however slow the relay."""
-    look_again_seconds: float = 60.0
-    """How often a waiting run looks at the queue and the wall clock again."""
 
 
 @dataclass(frozen=True, slots=True)

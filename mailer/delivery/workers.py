@@ -24,11 +24,12 @@ from mailer.database.models import DeliveryState
 from mailer.database.session import Database
 from mailer.delivery import issues, queue
 from mailer.delivery.bookkeeping import Learn
+from mailer.delivery.clock import now
 from mailer.delivery.dispatch import run_here
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.lock import sending, working
 from mailer.delivery.queue import Books
-from mailer.delivery.sender import Ended, Ending, now
+from mailer.delivery.sender import Ended, Ending
 from mailer.errors import ConfigError, ExitCode, MailerError, RelayDownError, RelayError
 from mailer.tokens import Signer
 

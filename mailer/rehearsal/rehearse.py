@@ -27,9 +27,10 @@ from mailer.database.models import Base, Subscriber, SubscriberTag
 from mailer.database.session import Database
 from mailer.delivery import dispatch, issues
 from mailer.delivery.bookkeeping import Learn
+from mailer.delivery.clock import Clock
 from mailer.delivery.issues import QueuedIssue, audience
 from mailer.delivery.queue import Books
-from mailer.delivery.sender import Clock, Ended, Hooks, Sender
+from mailer.delivery.sender import Ended, Hooks, Sender
 from mailer.errors import RefusedError
 from mailer.rehearsal import script
 from mailer.rehearsal.fast_time import FastLoop

@@ -21,9 +21,9 @@ from mailer.database.models import (
 )
 from mailer.database.session import Database
 from mailer.delivery import dispatch, issues, queue
+from mailer.delivery.clock import now
 from mailer.delivery.issues import QueuedIssue, audience
 from mailer.delivery.queue import Books
-from mailer.delivery.sender import now
 from mailer.errors import RecipientError
 from mailer.rendering.edition import Edition
 from mailer.rendering.message import Composer, Recipient

@@ -10,7 +10,7 @@ import uvloop
 from mailer.address import parse_address
 from mailer.config import Settings
 from mailer.delivery import dispatch
-from mailer.delivery.sender import now
+from mailer.delivery.clock import now
 from mailer.errors import RelayError
 from mailer.rendering.edition import Edition
 from mailer.rendering.message import Recipient

@@ -22,7 +22,8 @@ from mailer.config import Delivery as DeliverySettings
 from mailer.config import Newsletter
 from mailer.database.models import Delivery, DeliveryState
 from mailer.database.session import Database
-from mailer.delivery.sender import Clock, Ended, Ending, Hooks, Sender
+from mailer.delivery.clock import Clock
+from mailer.delivery.sender import Ended, Ending, Hooks, Sender
 from mailer.rehearsal.fast_time import FastLoop
 from mailer.rendering.message import Composer
 from mailer.smtp.pool import Access, Network

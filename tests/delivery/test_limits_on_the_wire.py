@@ -17,8 +17,9 @@ from mailer.config import Delivery as DeliverySettings
 from mailer.config import Newsletter, Provider, Relay
 from mailer.database.models import Subscriber
 from mailer.database.session import Database
+from mailer.delivery.clock import Clock
 from mailer.delivery.queue import Books
-from mailer.delivery.sender import Clock, Hooks, Sender
+from mailer.delivery.sender import Hooks, Sender
 from mailer.rehearsal.fast_time import FastLoop
 from mailer.rendering.message import Composer
 from mailer.smtp.pool import Access, Network

@@ -20,9 +20,10 @@ from mailer.config import Delivery as DeliverySettings
 from mailer.database.models import Delivery, DeliveryState, Subscriber, Suppression
 from mailer.database.session import Database
 from mailer.delivery import issues, queue
+from mailer.delivery.clock import Clock, now
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.queue import PENDING_UNTIL, Settled
-from mailer.delivery.sender import Clock, Ended, Ending, Hooks, Sender, now
+from mailer.delivery.sender import Ended, Ending, Hooks, Sender
 from mailer.errors import ExitCode
 from mailer.rendering.message import Composer
 from mailer.smtp.pool import Access, Network

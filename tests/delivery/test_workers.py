@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from mailer.config import Provider, Relay, Security, Settings
 from mailer.database.session import Database
 from mailer.delivery import queue
+from mailer.delivery.clock import now
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.lock import sending
 from mailer.delivery.queue import Books
-from mailer.delivery.sender import Ending, now
+from mailer.delivery.sender import Ending
 from mailer.delivery.workers import Share, dispatch_to_workers, shared
 from mailer.errors import ConfigError, ExitCode, LockedError, MailerError
 from tests.delivery.scene import books, queued

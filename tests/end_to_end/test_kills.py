@@ -22,8 +22,8 @@ from sqlalchemy import insert
 from mailer.database.models import Subscriber
 from mailer.database.session import Database
 from mailer.delivery import issues, queue
+from mailer.delivery.clock import now
 from mailer.delivery.queue import Books
-from mailer.delivery.sender import now
 from tests.end_to_end.newsletter import Folder
 from tests.end_to_end.recorder import Recorder
 from tests.end_to_end.spawner import Spawner
