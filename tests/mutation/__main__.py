@@ -1,0 +1,133 @@
+"""`make mutants`: change the critical modules, run their rooms' tests, and print the score.
+
+The sample is the same for the same seed and sources. Survivors that change nothing a test could see are
+listed, with the reason, in accepted.toml; they don't count. Below 92 % the exit code is 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections import Counter
+from pathlib import Path
+from typing import Final
+
+from tests.mutation.mutations import Mutation, mutations
+
+PROJECT: Final = Path(__file__).parents[2]
+BAR_PERCENT: Final = 92
+TIMEOUT_SECONDS: Final = 600
+ROOMS: Final = {
+    "mailer/address.py": ("tests/audience", "tests/config"),
+    "mailer/audience/ledger.py": ("tests/audience",),
+    "mailer/audience/segments.py": ("tests/audience",),
+    "mailer/audience/subscribers.py": ("tests/audience",),
+    "mailer/audience/suppression.py": ("tests/audience",),
+    "mailer/bounces/effects.py": ("tests/bounces",),
+    "mailer/bounces/matching.py": ("tests/bounces",),
+    "mailer/bounces/policy.py": ("tests/bounces",),
+    "mailer/database/session.py": ("tests/database",),
+    "mailer/delivery/canary.py": ("tests/delivery",),
+    "mailer/delivery/issues.py": ("tests/delivery",),
+    "mailer/delivery/judging.py": ("tests/delivery",),
+    "mailer/delivery/queue.py": ("tests/delivery",),
+    "mailer/delivery/sender.py": ("tests/delivery",),
+    "mailer/delivery/window.py": ("tests/delivery",),
+    "mailer/replies/judge.py": ("tests/replies",),
+    "mailer/replies/verdict.py": ("tests/replies",),
+    "mailer/smtp/limits.py": ("tests/smtp", "tests/delivery"),
+    "mailer/smtp/pool.py": ("tests/smtp", "tests/delivery"),
+    "mailer/smtp/session.py": ("tests/smtp", "tests/delivery"),
+    "mailer/smtp/wire.py": ("tests/smtp", "tests/delivery"),
+    "mailer/tokens.py": ("tests/test_tokens.py",),
+    "mailer/web/public/admission.py": ("tests/web/test_admission.py",),
+}
+"""The critical modules, and the tests that have to notice."""
+_NOT_COPIED: Final = shutil.ignore_patterns(
+    ".git", ".venv*", ".*_cache", "__pycache__", ".hypothesis", "site"
+)
+
+
+def main() -> int:
+    """Run the sample and return the exit code."""
+    options = _options()
+    accepted = _accepted()
+    with tempfile.TemporaryDirectory() as scratch:
+        tree = Path(scratch, "project")
+        shutil.copytree(options.tree, tree, ignore=_NOT_COPIED)
+        if (shared := options.tree.parent / "shared").exists():
+            Path(scratch, "shared").symlink_to(shared)
+        sample = _sample(tree, options.module or list(ROOMS), options.sample, options.seed)
+        results: Counter[str] = Counter()
+        for number, (module, mutation) in enumerate(sample, 1):
+            reason = accepted.get((module, mutation.name))
+            result = "accepted" if reason else _try(tree, module, mutation)
+            results[result] += 1
+            print(f"{number}/{len(sample)} {result} {module}:{mutation.line} {mutation.name}", flush=True)
+    counted = len(sample) - results["accepted"]
+    score = 100 * (counted - results["survived"]) / max(counted, 1)
+    print(f"{dict(results)}: {score:.1f} % of {counted} noticed; the bar is {BAR_PERCENT} %")
+    return int(score < BAR_PERCENT)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
+    parser.add_argument("--sample", type=int, default=200, help="how many mutations to try (%(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="which ones (%(default)s)")
+    parser.add_argument("--module", action="append", choices=list(ROOMS), help="only this module; repeatable")
+    parser.add_argument("--tree", type=Path, default=PROJECT, help="another checkout to measure")
+    return parser.parse_args()
+
+
+def _accepted() -> dict[tuple[str, str], str]:
+    tables = tomllib.loads(Path(__file__).with_name("accepted.toml").read_text(encoding="utf-8"))
+    return {(one["module"], one["change"]): one["reason"] for one in tables.get("accepted", [])}
+
+
+def _sample(tree: Path, modules: list[str], number: int, seed: int) -> list[tuple[str, Mutation]]:
+    found = [
+        (module, mutation)
+        for module in sorted(modules)
+        if (tree / module).exists()
+        for mutation in mutations((tree / module).read_text(encoding="utf-8"))
+    ]
+    return random.Random(seed).sample(found, min(number, len(found)))
+
+
+def _try(tree: Path, module: str, mutation: Mutation) -> str:
+    """Return what became of one mutation: killed, timeout or survived."""
+    path = tree / module
+    before = path.read_text(encoding="utf-8")
+    path.write_text(mutation.source(), encoding="utf-8")
+    try:
+        nearest = Path(ROOMS[module][0], f"test_{path.stem}.py")
+        if (tree / nearest).is_file() and (result := _tests(tree, [str(nearest)], workers="0")) != "survived":
+            return result
+        return _tests(tree, [room for room in ROOMS[module] if (tree / room).exists()], workers="auto")
+    finally:
+        path.write_text(before, encoding="utf-8")
+
+
+def _tests(tree: Path, paths: list[str], *, workers: str) -> str:
+    command = [
+        *(sys.executable, "-m", "pytest", "-x", "-q", "-n", workers, "--dist", "loadgroup"),
+        *("-p", "no:cacheprovider", "--hypothesis-seed", "0", *paths),
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
+    try:
+        done = subprocess.run(
+            command, cwd=tree, env=environment, capture_output=True, timeout=TIMEOUT_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return "timeout"
+    return "killed" if done.returncode else "survived"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
