@@ -66,9 +66,10 @@ ACCOUNT: Final = Rule(B.POLICY_REJECT, (
     "account is disabled for sending", "account*blocked from sending", "user*blocked from sending",
     "user*not allowed to send", "user*not authorized to send", "user*restricted from sending",
     "blocked from sending", "restricted from sending", "not enabled for sending",
-    "not activated for sending", "feature not enabled", "account is disabled please contact",
-    "account has been blocked due to", "account blocked due to abuse", "suspended due to abuse",
-    "suspended for abuse", "suspended for spam", "access to smtp", "smtp access",
+    "not configured for sending", "not activated for sending", "feature not enabled",
+    "account is disabled please contact", "account has been blocked due to",
+    "account blocked due to abuse", "suspended due to abuse", "suspended for abuse",
+    "suspended for spam", "access to smtp", "smtp access",
     # Microsoft 365: 5.1.8, 5.7.501-503, 5.7.705, 5.7.708, 5.7.750
     "bad outbound sender", "tenant has exceeded threshold", "unregistered domains",
     "unprovisioned domains", "client blocked from sending",
@@ -245,7 +246,9 @@ REPUTATION: Final = Rule(B.REPUTATION_BLOCK, (
 
 _OURS: Final = (
     r"(?:envelope )?sender(?: (?:address|domain|host|name|mailbox|account|ip|id|user|server))*"
-    r"|(?:mail )?from (?:address|domain|header)|client host(?: ?name)?"
+    r"|(?:mail )?from(?: :)? (?:address|domain|header|user)|client host(?: ?name)?"
+    r"|(?:sending|send|sent) from|connections? from|(?:return|reply) address|identity"
+    r"|(?:smtp )?auth(?:entication)?|login|(?:relay|api) (?:user|account|key)"
     r"|(?:connecting|source) (?:host|ip|server|address)"
     r"|envelope (?:from|address)|return path|reverse path|bounce address|mailfrom|originator"
     r"|(?:helo|ehlo)(?: (?:name|host|hostname|command|domain|argument))?|callback"
@@ -284,6 +287,7 @@ _BEFORE: Final = (
 )
 _OURS_REFUSED: Final = re.compile(
     rf" (?:{_OURS}){_BETWEEN} {_REFUSED} | {_BEFORE} (?:{_OURS}) | verif\w{{1,8}}(?: of)? (?:the )?sender "
+    r"| (?:tried to verify|while verifying) <> "
     # `Return-Path <us@example.org>: no such user`; `sender is not a valid user`
     rf"| (?:{_OURS}) <> : | (?:{_OURS}){_BETWEEN} (?:is|was) (?:not|no|an? (?:unknown|invalid)) "
 )

@@ -162,6 +162,9 @@ def judge(
     found = _classify(code, enhanced, words, provider.lower(), command.upper())
     temporary = (code is not None and 400 <= code < 500) or enhanced.startswith("4")
     permanent = not temporary and (code is not None or enhanced.startswith("5"))
+    if found.means is BounceClass.PROTOCOL and found.action is None and command.upper() == "RCPT":
+        # One address that the server cannot parse says nothing about how we are set up.
+        found = replace(found, fault=Fault.UNKNOWN, action=None if temporary else ReplyClass.PERMANENT)
     reply_class, hard = _decide(found, permanent, code)
     again = reply_class in _AGAIN or temporary
     retry = None

@@ -15,6 +15,8 @@ from mailer.replies.verdict import ReplyClass as R
 
 # "Email non-delivery reports and SMTP errors in Exchange Online", learn.microsoft.com
 MICROSOFT: Final = (
+    # Barracuda passes the reply on and puts its own words before the status.
+    Rule(B.INVALID_MAILBOX, ("5 4 1*recipient address rejected access denied",), action=R.HARD),
     Rule(B.FILTERED, ("customer block list",), "7.513", action=R.PERMANENT),
     Rule(B.RATE_LIMITED, ("organization queue quota",), action=R.RATE, retry_after_seconds=HOUR),
     Rule(B.RATE_LIMITED, status="2.121-2.122", action=R.RATE, retry_after_seconds=HOUR),
@@ -72,6 +74,11 @@ MICROSOFT: Final = (
 
 # "Gmail SMTP errors and codes", support.google.com/a/answer/3726730
 GOOGLE: Final = (
+    Rule(
+        B.RATE_LIMITED,
+        ("per transaction exceeded", "per transaction is unsupported", "separate transaction"),
+        action=R.RATE,
+    ),
     Rule(B.MAILBOX_FULL, ("out of storage*inactive",), action=R.HARD, after_body=True),
     Rule(
         B.MAILBOX_DISABLED,
