@@ -1,8 +1,7 @@
-"""What the readers' pages say, in every language there is: English in the source, others in `*.po`.
+"""Translations of the pages and templates: English in the source, other languages in `*.po`.
 
-A catalogue is read when the program starts, so a translated file is all that a language takes. A folder
-of the newsletter's own may hold more: `texts/fr.po` adds French, and a `de.po` there says differently
-what ours says, or says in German what config.toml says in English.
+Adding a file is enough to add a language. A newsletter may have a folder of its own: `texts/fr.po` adds
+French; a `de.po` there overrides German texts, and translates those of config.toml.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ _NAME: Final = re.compile(r"%\((\w+)\)s")
 
 
 def marked(text: str) -> str:
-    """Return a text as it is: it stands in a table, and is translated where it is used."""
+    """Return `text` unchanged. It marks texts that are translated where they are used."""
     return text
 
 
@@ -75,7 +74,7 @@ class Texts:
 
 
 class Catalogue:
-    """The texts of all languages: those that come with the program, and those in a folder of one's own.
+    """The texts of all languages that are shipped, and of those in a folder of the newsletter.
 
     Raises `ConfigError` for a file that cannot be read.
     """
@@ -88,7 +87,7 @@ class Catalogue:
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """The languages that there are, by their BCP 47 tags."""
+        """The available languages, as BCP 47 tags."""
         return tuple(sorted(self._texts))
 
     def of(self, language: str) -> Texts:

@@ -1,4 +1,4 @@
-"""An issue, or one of the letters, rendered once: the `Edition` that every run sends."""
+"""Render an issue or a letter once, into the `Edition` that every run sends."""
 
 from __future__ import annotations
 
@@ -59,13 +59,13 @@ def build_edition(
     publish_images: bool = False,
     raw_html: bool = False,
 ) -> Edition:
-    """Return the edition of `issue`; the same input gives the same bytes, on any machine.
+    """Return the edition of `issue`. The same input gives the same bytes on any machine.
 
-    With `track_clicks`, web links of the body lead through `{{ urls.click }}/N` in the HTML; the
-    text part keeps the destinations, so that a reader can see them. `image_root` bounds where
-    local images may lie (default: the issue's directory); with `publish_images` the HTML points at them
-    below `public_url`, and messages leave them out. `raw_html` lets the author's HTML through an
-    allow-list instead of showing it as text. Raises `SourceError` with file and line.
+    With `track_clicks`, web links in the HTML lead through `{{ urls.click }}/N`; the text part keeps the
+    destinations, so that readers can see them. Local images must be below `image_root` (default: the issue's
+    directory). With `publish_images`, the HTML loads them from `public_url` and messages do not carry them.
+    `raw_html` keeps the author's HTML as far as the allow-list permits; otherwise it is shown as text. Raises
+    `SourceError` with file and line.
     """
     newsletter = replace(newsletter, language=issue.language or newsletter.language)
     frame = Frame(
@@ -91,7 +91,7 @@ def build_letter(
     public_url: str = "",
     language: str = "",
 ) -> Edition:
-    """Return the confirmation, welcome or goodbye mail: `templates/letters/KIND.md`, built alike.
+    """Return the edition of a confirmation, welcome or goodbye message, from `templates/letters/KIND.md`.
 
     `KIND.LANGUAGE.md` is taken where there is one for `language` (BCP 47), a wider one (`de` for `de-AT`),
     or the newsletter's. Never tracked; the confirmation's templates use `urls.confirm`.
@@ -114,12 +114,12 @@ def build_letter(
 
 
 def _letter_file(folder: Path, kind: Letter, languages: Iterable[str]) -> tuple[Path, str]:
-    """Return the file of a letter in the first language that there is, and which language that is."""
+    """Return the file of a letter in the first language available, and that language."""
     for language in languages:
         parts = language.split("-")
         for length in range(len(parts), 0, -1):
             tag = "-".join(parts[:length])
-            # The tag may come from a row: what is no language tag names no file.
+            # The tag may come from the database: only a valid one may become part of a path.
             if _LANGUAGE_TAG.fullmatch(tag) and (path := folder / f"{kind}.{tag}.md").is_file():
                 return path, tag
     return folder / f"{kind}.md", ""

@@ -1,4 +1,4 @@
-"""Colours that can be read: contrast as WCAG 2 defines it, and the dark half of a brand."""
+"""Colours: contrast as WCAG 2 defines it, and readable variants."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def contrast(one: str, other: str) -> float:
 
 
 def readable(colour: str, *surfaces: str, least: float = READABLE) -> str:
-    """Return `colour`, made lighter or darker just until it can be read on all `surfaces`."""
+    """Return `colour`, made just light or dark enough to be readable on all `surfaces`."""
     hue, lightness, saturation = colorsys.rgb_to_hls(*_channels(colour))
     towards = 0.0 if min(_luminance(surface) for surface in surfaces) > 0.18 else 1.0
     for step in range(51):
@@ -41,7 +41,7 @@ def readable(colour: str, *surfaces: str, least: float = READABLE) -> str:
 
 
 def mixed(one: str, other: str, share: float) -> str:
-    """Return the colour that is `share` (0 to 1) of `one` and else `other`."""
+    """Return a mix of two colours: `share` (0 to 1) of `one`, and the rest of `other`."""
     pairs = zip(_channels(one), _channels(other), strict=True)
     red, green, blue = (round((a * share + b * (1 - share)) * 255) for a, b in pairs)
     return f"#{red:02x}{green:02x}{blue:02x}"

@@ -1,4 +1,4 @@
-"""The frozen rendering of an issue: what is stored, and what every run of it sends."""
+"""The frozen rendering of an issue, which is stored and sent by every run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class InlineImage:
 
     @property
     def name(self) -> str:
-        """The file name under which it is published: its content's hash and what kind it is."""
+        """The file name under which it is published: the hash of its content and a suffix."""
         kind = self.media_type.rpartition("/")[2].replace("jpeg", "jpg")
         return f"{hashlib.sha256(self.content).hexdigest()[:32]}.{kind}"
 
@@ -53,13 +53,13 @@ class Edition:
     links: tuple[str, ...]
     images: tuple[InlineImage, ...]
     made_of: dict[str, str]
-    """What went into it: digests of templates and source, versions of the libraries."""
+    """Digests of templates and source, and the versions of libraries."""
     words: int = 0
-    """What a reader reads: title, subtitle and body."""
+    """The words of title, subtitle and body."""
     reading_time: str = ""
-    """As `{{ reading_time }}` says it."""
+    """The value of `{{ reading_time }}`."""
     page: str = ""
-    """The body as the archive shows it: HTML with the same names known."""
+    """The body as HTML for the archive, a template with the same names."""
     images_published: bool = False
     """Whether messages leave the images out and `html` points at the archive's."""
 

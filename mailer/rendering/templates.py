@@ -27,14 +27,14 @@ from mailer.rendering.text.layout import heading, wrap
 
 
 class _Loader(FileSystemLoader):
-    """Takes what differs per subscriber out of every template before Jinja compiles it."""
+    """Replaces per-subscriber constructs by slots before Jinja compiles a template."""
 
     def __init__(self, directory: Path, slots: Slots) -> None:
         super().__init__(directory)
         self._slots = slots
 
     def get_source(self, environment: Environment, template: str) -> tuple[str, str, Callable[[], bool]]:
-        """Return the source, its file and whether it is still the same; part of `jinja2.BaseLoader`."""
+        """Return the source, its file and a check for changes; part of `jinja2.BaseLoader`."""
         source, file, unchanged = super().get_source(environment, template)
         try:
             return self._slots.protect(_PLAIN, source), file, unchanged

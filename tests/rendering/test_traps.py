@@ -70,7 +70,7 @@ def test_empty_alternative_text_is_written() -> None:
         (mail('<mj-include path="/etc/passwd" />'), "<mj-include> is not an MJML element"),
         (mail("", head="<mj-html-attributes />"), "<mj-html-attributes> is not an MJML element"),
         (mail("", head='<mj-style inline="inline">p { color: red }</mj-style>'), "no attribute 'inline'"),
-        (mail("<mj-raw><p>x</p></mj-raw>"), "<p> would stand between the rows of a table"),
+        (mail("<mj-raw><p>x</p></mj-raw>"), "<p> would be placed between the rows of a table"),
         (mail("<mj-raw><![if !mso]>x<![endif]></mj-raw>"), "not well-formed"),
         ("<!doctype html>\n" + mail(""), "line 1 after filling: a template has no doctype"),
         ('<!DOCTYPE x [<!ENTITY a "b">]>\n' + mail("&a;"), "line 1 after filling: a template has no doctype"),

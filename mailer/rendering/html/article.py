@@ -1,4 +1,4 @@
-"""What the public archive says of an issue: its edition as nobody in particular sees it."""
+"""An issue in the public archive, without anything that differs between readers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MAX_DESCRIPTION_CHARACTERS: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class Article:
-    """An issue for the web. `body` is HTML; everything else is text that the page escapes."""
+    """An issue for the web. `body` is HTML; the page escapes all other fields."""
 
     address: str
     body: str

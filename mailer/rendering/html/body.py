@@ -1,4 +1,4 @@
-"""The body of an issue as HTML: once for mail, by the operator's templates, and once for the web."""
+"""Draw the body of an issue twice: for email with the operator's templates, and for the web."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _INSIDE: Final = "xcontentgoeshere"
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """What surrounds a body."""
+    """Everything that the rendering of a body depends on, besides the issue."""
 
     name: str
     newsletter: Newsletter
@@ -50,7 +50,7 @@ class Frame:
 
 @dataclass(slots=True)
 class MailBody:
-    """The body on its way to mail HTML; gathers its tracked links and its images."""
+    """Draws the body for email, and collects tracked links and images."""
 
     issue: Issue
     slots: Slots
@@ -64,7 +64,7 @@ class MailBody:
     _wrappers: dict[tuple[object, ...], tuple[str, str]] = field(default_factory=dict)
 
     def html(self, tokens: list[Token]) -> str:
-        """Return the body's HTML, words for slots still in it."""
+        """Return the HTML of the body, which still contains the words of slots."""
         body = render_html(tokens, self)
         if has_html(tokens):
             body = cleaned(body, self.address, str(self.issue.path))
@@ -72,7 +72,7 @@ class MailBody:
         return self._held.restored(body) if self.frame.raw_html else body
 
     def link(self, href: str) -> str:
-        """Return where a link leads: through the counter, if clicks are counted."""
+        """Return the destination of a link, or of its click counter."""
         href = self.address(href)
         if not self.frame.track_clicks or SLOT.search(href) or urlsplit(href).scheme not in ("http", "https"):
             return href
@@ -131,7 +131,7 @@ class MailBody:
         return self.piece("table_label", heading=heading)
 
     def around(self, name: str, **values: object) -> tuple[str, str]:
-        """Return what `partials/NAME.html.j2` puts before and after `{{ content }}`."""
+        """Return the parts of `partials/NAME.html.j2` before and after `{{ content }}`."""
         key = (name, *values.items())
         if key not in self._wrappers:
             filled = self._filled(name, {**values, "content": markup(_INSIDE)})
@@ -163,20 +163,20 @@ class MailBody:
 
 @dataclass(slots=True)
 class PageBody:
-    """The same body for the web: elements that say what they are, links that lead where they say."""
+    """Draws the body for the web: semantic elements, and links without click counters."""
 
     mail: MailBody
     _held: Held = field(default_factory=Held)
 
     def html(self, tokens: list[Token]) -> str:
-        """Return the page's HTML, words for slots still in it."""
+        """Return the HTML of the page, which still contains the words of slots."""
         page = render_html(tokens, self)
         if has_html(tokens):
             page = cleaned(page, self.mail.address, str(self.mail.issue.path))
         return self._held.restored(page)
 
     def link(self, href: str) -> str:
-        """Return where a link leads, uncounted."""
+        """Return the destination of a link."""
         return self.mail.address(href)
 
     def image(self, token: Token, *, alone: bool) -> str:
@@ -213,7 +213,7 @@ class PageBody:
         return ""
 
     def around(self, name: str, **values: object) -> tuple[str, str]:
-        """Return what stands before and after a block."""
+        """Return the HTML before and after a block."""
         before, after = _BLOCKS[name]
         shown = {key: escape(str(value)) for key, value in values.items()}
         shown["direction"] = f' dir="{shown["block_direction"]}"' if shown.get("block_direction") else ""

@@ -1,4 +1,4 @@
-"""Local images: checked, brought to the size that mail shows, and carried inside the message."""
+"""Check local images and convert them to what email clients show."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _JPEG_QUALITY: Final = 82
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """What an `<img>` needs: its address and its size in CSS pixels."""
+    """The address of an `<img>` and its size in CSS pixels."""
 
     src: str
     width: int | None

@@ -14,7 +14,7 @@ def inlined(html: str, css: str) -> str:
     `<style>` elements marked `data-premailer="ignore"` stay as they are. Nothing is fetched, from the
     network or from disk; `css` must have no `@import`, which cssutils would follow to local files.
     """
-    # cssutils logs every property that it does not know, and mail is full of those.
+    # cssutils logs unknown properties, of which email has many.
     cssutils.log.setLevel(logging.CRITICAL)
     result: str = Premailer(
         html,

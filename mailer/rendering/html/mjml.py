@@ -1,4 +1,4 @@
-"""MJML checked and put into the form that the converter handles correctly, then converted.
+"""Check MJML, rewrite it so that the converter handles it correctly, and convert it to HTML.
 
 The converter (mrml) writes attribute values as Rust would print them: a quote becomes `\\"` and
 leaves the attribute, an emoji becomes `\\u{fe0f}`. It drops white space between elements, accepts
@@ -26,7 +26,7 @@ _ENTITY: Final = re.compile(r"&([A-Za-z][A-Za-z0-9]*);")
 _XML_ENTITIES: Final = frozenset({"amp", "lt", "gt", "quot", "apos"})
 _DOCTYPE: Final = re.compile(r"(?i)<!doctype")
 _RESIDUE: Final = re.compile(r'\\u\{|\\"')
-# A column is a table, and what is raw in it comes to stand as it is.
+# A column becomes a table, and raw content in it is inserted between the rows.
 _BETWEEN_ROWS: Final = (["mj-column", "mj-raw"], ["mj-hero", "mj-raw"])
 _VOID: Final = frozenset({"br", "hr", "img", "wbr", "meta", "input", "col", "link", "area"})
 
@@ -78,7 +78,7 @@ def _numeric(found: re.Match[str], mjml: str, locate: Locate) -> str:
 
 
 class _Writer:
-    """Expat's events, written out again."""
+    """Checks expat's events and writes them out as MJML."""
 
     def __init__(self, locate: Locate) -> None:
         self.locate = locate
@@ -95,12 +95,14 @@ class _Writer:
 
     def start(self, name: str, attributes: list[str]) -> None:
         if len(self.open) >= MAX_DEPTH:
-            raise self.error(f"<{name}> stands more than {MAX_DEPTH} elements deep", "flatten the template")
+            raise self.error(
+                f"<{name}> is nested more than {MAX_DEPTH} elements deep", "flatten the template"
+            )
         pairs = list(zip(attributes[::2], attributes[1::2], strict=True))
         if name.startswith("mj"):
             self.check(name, [key for key, _ in pairs])
         elif self.open[-2:] in _BETWEEN_ROWS and name != "tr":
-            raise self.error(f"<{name}> would stand between the rows of a table", "write it in <mj-text>")
+            raise self.error(f"<{name}> would be placed between the rows of a table", "write it in <mj-text>")
         self.open.append(name)
         self.opened_at.append((self.parser.CurrentLineNumber, self.parser.CurrentColumnNumber))
         self.out.append("<" + name + "".join(f' {key}="{_attribute(value)}"' for key, value in pairs))
@@ -143,7 +145,7 @@ class _Writer:
             right = " or ".join(f"<{parent}>" for parent in PARENTS[name] if parent != "mj-attributes")
             where = f"in <{inside}>" if inside else "by itself"
             raise self.error(
-                f"<{name}> cannot stand {where}", f"put it into {right}" if right else "remove it"
+                f"<{name}> is not allowed {where}", f"put it into {right}" if right else "remove it"
             )
         known = ATTRIBUTES.get(name)
         if known is None:
@@ -161,7 +163,7 @@ class _Writer:
         return SourceError(f"{place}: {problem}", remedy=remedy)
 
     def malformed(self, error: expat.ExpatError, mjml: str) -> SourceError:
-        """Return what expat found, at the element that is not closed where that is what is wrong."""
+        """Return the error for malformed XML, at the opening tag if an element is not closed."""
         code = expat.errors.messages[error.code]
         if self.open and code in (expat.errors.XML_ERROR_TAG_MISMATCH, expat.errors.XML_ERROR_NO_ELEMENTS):
             place = self.locate(*self.opened_at[-1])

@@ -1,4 +1,4 @@
-"""The elements of MJML 4 and 5 and their attributes, for messages that name what was meant."""
+"""The elements of MJML 4 and 5 and their attributes, for checks and suggestions."""
 
 from __future__ import annotations
 
@@ -80,4 +80,4 @@ PARENTS: Final[dict[str, tuple[str, ...]]] = {
     name: tuple(parent for parent, children in _HOLDS.items() if name in children.split())
     for name in ELEMENTS
 }
-"""Where each element may stand; the converter drops or misplaces without a word what stands elsewhere."""
+"""The allowed parents of each element. The converter silently drops or misplaces elements elsewhere."""

@@ -9,7 +9,7 @@ from mailer.rendering.colour import contrast, mixed, readable
 
 
 def palette(brand: Brand) -> dict[str, str]:
-    """Return every colour of a mail, light and dark, each text readable on its surface."""
+    """Return every colour of an email, light and dark. Text colours are readable on their surfaces."""
     return _palette(brand.accent, brand.text, brand.background, brand.surface)
 
 

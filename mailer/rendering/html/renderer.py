@@ -98,7 +98,7 @@ class _BodyRenderer(RendererHTML):
 
     def paragraph_close(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env) -> str:
         if tokens[idx].hidden:
-            # Only the white space between a tight item's text and what follows in it.
+            # A tight item has no paragraphs; keep the white space between its text and a nested block.
             return " " if tokens[idx + 1].type != "list_item_close" else ""
         return "" if _stands_alone(tokens[idx - 1]) else "</p>\n"
 

@@ -1,4 +1,4 @@
-"""A mail's HTML as one kind of reader has it: by day or by night, its links opening beside it."""
+"""Variants of a message's HTML for previews: light or dark, with links that open in new tabs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NO: Final = "(max-width: 0px)"
 
 
 class Scheme(StrEnum):
-    """What a reader's device prefers."""
+    """The colour scheme that a device prefers."""
 
     LIGHT = "light"
     DARK = "dark"
@@ -36,7 +36,7 @@ def in_scheme(html: str, scheme: Scheme) -> str:
 
 
 def with_links_beside(html: str) -> str:
-    """Return the HTML with its links opening in tabs of their own instead of in the mail's place."""
+    """Return the HTML with links that open in new tabs."""
     return _into_head(html, '<base target="_blank">')
 
 

@@ -1,4 +1,4 @@
-"""What is wrong with an issue, said before anybody gets it.
+"""Check an issue before it is sent.
 
 `lint` reads the issue, its edition and one composed message, and returns a `LintReport`. Nothing here
 opens a socket or a database: what needs them (dead links, every subscriber's fields, SpamAssassin)

@@ -1,4 +1,4 @@
-"""Checks of what law and mailbox providers ask of every bulk mail."""
+"""Check the requirements of the law and of mailbox providers for bulk email."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LIST_HEADERS: Final = ("List-Unsubscribe", "List-Unsubscribe-Post")
 
 
 def unsubscribe_link(mail: Mail) -> Iterator[Finding]:
-    """Find a part without a visible way to leave."""
+    """Find parts without an unsubscribe link."""
     url = f"{mail.public_url}/u/"
     if not any(link.href.startswith(url) for link in mail.links):
         yield mail.finding("unsubscribe-link", "the HTML has no unsubscribe link")
@@ -22,7 +22,7 @@ def unsubscribe_link(mail: Mail) -> Iterator[Finding]:
 
 
 def postal_address(mail: Mail) -> Iterator[Finding]:
-    """Find a mail that does not say where its sender is (CAN-SPAM)."""
+    """Find messages without the postal address of the sender (CAN-SPAM)."""
     address = " ".join(mail.newsletter.postal_address.split())
     level = Level.ERROR if mail.leaving else Level.WARNING
     if not address:
@@ -34,7 +34,7 @@ def postal_address(mail: Mail) -> Iterator[Finding]:
 
 
 def one_click_header(mail: Mail) -> Iterator[Finding]:
-    """Find headers that do not allow leaving by one click (RFC 8058)."""
+    """Find headers that do not allow one-click unsubscribing (RFC 8058)."""
     unsubscribe = str(mail.headers["List-Unsubscribe"] or "")
     post = str(mail.headers["List-Unsubscribe-Post"] or "").strip()
     if post != "List-Unsubscribe=One-Click":
@@ -47,17 +47,17 @@ def one_click_header(mail: Mail) -> Iterator[Finding]:
 
 
 def view_online(mail: Mail) -> Iterator[Finding]:
-    """Find a mail that cannot be read in a browser."""
+    """Find messages without a link to the web version."""
     if not any(link.href.startswith(f"{mail.public_url}/archive/") for link in mail.links):
         yield mail.finding("view-online", "there is no link to the archive")
 
 
 def unsigned_headers(mail: Mail) -> Iterator[Finding]:
-    """Find a signature that leaves the unsubscribe headers out, or none at all."""
+    """Find signatures that do not cover the unsubscribe headers, and unsigned messages."""
     signatures = mail.headers.get_all("DKIM-Signature", [])
     if not signatures:
         if mail.leaving:
-            # The relay may sign what we do not.
+            # The relay may sign the message.
             yield mail.finding(
                 "unsigned-headers", "the mail leaves without a DKIM signature of yours", level=Level.WARNING
             )

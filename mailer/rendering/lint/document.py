@@ -1,4 +1,4 @@
-"""Checks of the document's frame: what must be there, and what must not be left over."""
+"""Check the frame of the document: required elements, and leftovers of earlier steps."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CLIPPED_BYTES: Final = 102_000
 """Gmail shows this much HTML and hides the rest behind a link."""
 LARGE_BYTES: Final = 80_000
 LONGEST_VALUE_BYTES: Final = 64
-"""What a subscriber's field is taken to be at most, for the size of the largest mail."""
+"""The assumed maximum length of a subscriber's field, for the size of the largest message."""
 _CODE: Final = frozenset({"code", "pre", "kbd", "samp", "tt"})
 _TEMPLATE: Final = re.compile(
     r"xslot[0-9a-f]{12}[etu]|\{\{.*?\}\}|\{%.*?%\}|\{\{|\{%|\*?\|[A-Z][A-Z_:0-9]+\|\*?"
@@ -28,7 +28,7 @@ _TAG: Final = re.compile(r"\{%.*?%\}")
 
 
 def unresolved_template(mail: Mail) -> Iterator[Finding]:
-    """Find template syntax, of ours or of another service, in what a reader sees."""
+    """Find template syntax, ours or another service's, in the visible text."""
     subject = str(mail.headers["Subject"] or "")
     if found := _TEMPLATE.search(subject):
         yield mail.finding("unresolved-template", f"the subject reads '{found[0]}'", key="subject")
@@ -37,11 +37,11 @@ def unresolved_template(mail: Mail) -> Iterator[Finding]:
         for found in _TEMPLATE.finditer(text):
             if found[0] not in seen:
                 seen.add(found[0])
-                yield mail.finding("unresolved-template", f"readers get to see '{found[0]}'", at=found[0])
+                yield mail.finding("unresolved-template", f"readers see '{found[0]}'", at=found[0])
 
 
 def escape_residue(mail: Mail) -> Iterator[Finding]:
-    """Find what the MJML converter leaves when it writes attributes as Rust does."""
+    """Find escapes that the MJML converter left in attributes."""
     for element in mail.elements:
         for raw_name, raw_value in element.attrib.items():
             name, value = str(raw_name), str(raw_value)
@@ -50,7 +50,7 @@ def escape_residue(mail: Mail) -> Iterator[Finding]:
                 break
     for text in outside_code(mail, attributes=False):
         if found := re.search(r"\\u\{[0-9a-f]+\}", text):
-            yield mail.finding("escape-residue", f"readers get to see '{found[0]}'", at=found[0])
+            yield mail.finding("escape-residue", f"readers see '{found[0]}'", at=found[0])
 
 
 def leftover_mjml(mail: Mail) -> Iterator[Finding]:
@@ -100,7 +100,7 @@ def largest_html_bytes(mail: Mail) -> int:
 
 
 def html_size(mail: Mail) -> Iterator[Finding]:
-    """Find a mail that Gmail would clip, or nearly."""
+    """Find messages that Gmail clips, or almost clips."""
     largest = max(largest_html_bytes(mail), len(mail.html.encode()))
     if largest > CLIPPED_BYTES:
         yield mail.finding(
@@ -146,7 +146,7 @@ def outside_code(mail: Mail, *, attributes: bool = True) -> Iterator[str]:
 
 
 def is_inside(element: etree._Element, tag: str) -> bool:
-    """Whether an element of this tag stands above `element`."""
+    """Whether `element` is inside an element of this tag."""
     return next(element.iterancestors(tag), None) is not None
 
 

@@ -1,4 +1,4 @@
-"""Checks of what an inbox shows before the mail is opened, and of the text part."""
+"""Check what an inbox shows before a message is opened, and the text part."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LEAST_SHARE_OF_WORDS: Final = 0.2
 
 
 def subject(mail: Mail) -> Iterator[Finding]:
-    """Find subjects that are empty, cut, or made of what mail filters fear."""
+    """Find subjects that are empty, too long, or contain suspicious characters."""
     text = str(mail.headers["Subject"] or "").strip()
     key = "subject" if dict(mail.issue.key_lines).get("subject") else "title"
     if not text:
@@ -37,7 +37,7 @@ def subject(mail: Mail) -> Iterator[Finding]:
 
 
 def preheader(mail: Mail) -> Iterator[Finding]:
-    """Find a preview that is left to chance, or says the subject again."""
+    """Find missing preheaders, and those that repeat the subject."""
     preview = mail.edition.preheader.strip()
     if not preview:
         yield mail.finding("preheader", "there is no preheader: inboxes show the first words instead")
@@ -46,7 +46,7 @@ def preheader(mail: Mail) -> Iterator[Finding]:
 
 
 def text_part(mail: Mail) -> Iterator[Finding]:
-    """Find a text part that is not the mail."""
+    """Find text parts that lack most of the words."""
     shown, written = len(_words(mail.shown_text)), len(_words(mail.text))
     if not written:
         yield mail.finding("text-part", "there is no text part")

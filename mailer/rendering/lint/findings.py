@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class Level(StrEnum):
-    """How much a finding weighs: an error stops `mailer send`, a warning does under `--strict`."""
+    """The level of a finding: errors stop `mailer send`, warnings do so with `--strict`."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -17,7 +17,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong, where it was written, and what to do about it."""
+    """A problem, its place in the source, and its remedy."""
 
     check: str
     level: Level
@@ -28,7 +28,7 @@ class Finding:
     """From 1; None when it cannot be known where the author wrote it."""
     column: int | None = None
     snippet: str = ""
-    """The line of the source, or what was found when there is no line."""
+    """The line of the source, or the text that was found if the line is unknown."""
     width: int = 0
     """How many characters of the line are meant, from `column` on."""
 
@@ -40,13 +40,13 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class LintReport:
-    """All that was found in one issue, and its measures."""
+    """The findings for one issue, and its size."""
 
     slug: str
     findings: tuple[Finding, ...]
     """By place: those without a line first."""
     ignored: tuple[tuple[Finding, str], ...]
-    """What the front matter waived, each with the author's reason."""
+    """Waived findings, each with the author's reason."""
     words: int
     reading_time: str
     html_bytes: int

@@ -1,4 +1,4 @@
-"""Checks of the images, and of a mail that is nothing but images."""
+"""Check images, and messages that consist only of images."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _is_pixel(image: etree._Element) -> bool:
 
 
 def image_alt(mail: Mail) -> Iterator[Finding]:
-    """Find images that say nothing when they are not shown."""
+    """Find images without alternative text."""
     for image in _images(mail):
         if not (image.get("alt") or "").strip() and not _is_pixel(image):
             yield mail.finding("image-alt", f"{_name(image, mail)} has no alternative text", at="![](")
@@ -68,7 +68,7 @@ def data_image(mail: Mail) -> Iterator[Finding]:
 
 
 def image_only(mail: Mail) -> Iterator[Finding]:
-    """Find a mail that is empty with images off."""
+    """Find messages that are empty with images turned off."""
     images = [image for image in _images(mail) if not _is_pixel(image)]
     characters = len(mail.shown_text)
     if images and characters < LEAST_TEXT_CHARACTERS:

@@ -1,4 +1,4 @@
-"""A check that measures: what makes an email wider than a phone."""
+"""Measure elements, and find those that are wider than a phone."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def too_wide(mail: Mail) -> Iterator[Finding]:
 
 
 def _is_held(element: etree._Element) -> bool:
-    """Whether an element scrolls by itself, or is bound to the width of what it is in."""
+    """Whether an element is in a scroll area, or limited to the width of its parent."""
     for above in (element, *element.iterancestors()):
         style = declarations(above)
         if style.get("overflow-x", style.get("overflow", "")) in ("auto", "scroll", "hidden"):
@@ -45,7 +45,7 @@ def _is_held(element: etree._Element) -> bool:
 
 
 def _fixed_width(element: etree._Element, style: dict[str, str]) -> float:
-    """Return the pixels that an element insists on."""
+    """Return the fixed width of an element in pixels, or 0."""
     if _pixels(style.get("width", "")) and "max-width" in style:
         return 0.0
     asked = [style.get("min-width", ""), style.get("width", "")]
@@ -55,7 +55,7 @@ def _fixed_width(element: etree._Element, style: dict[str, str]) -> float:
 
 
 def _unbroken_width(element: etree._Element, style: dict[str, str]) -> float:
-    """Return about how wide text is that may not break."""
+    """Return the approximate width of text that must not wrap, or 0."""
     if style.get("white-space") not in ("nowrap", "pre"):
         return 0.0
     lines = "".join(map(str, element.itertext())).split("\n")

@@ -1,4 +1,4 @@
-"""Checks of where the links lead, and of the words that stand for them."""
+"""Check the destinations of links, and their texts."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def empty_link(mail: Mail) -> Iterator[Finding]:
 
 
 def relative_link(mail: Mail) -> Iterator[Finding]:
-    """Find links that a browser completes with the page's address; a mail has none."""
+    """Find links without a host. A browser would complete them, but a message has no address."""
     for link in mail.links:
         parts = _split(link)
         if link.href and not link.href.startswith("#") and not (parts and parts.scheme):
@@ -103,7 +103,7 @@ def script_link(mail: Mail) -> Iterator[Finding]:
 
 
 def insecure_link(mail: Mail) -> Iterator[Finding]:
-    """Find links by which others see what the reader reads."""
+    """Find links that are not encrypted."""
     for link in _foreign(mail):
         if link.href.lower().startswith("http://"):
             yield mail.finding("insecure-link", f"{link.href} is not encrypted", at=link.href)
@@ -142,7 +142,7 @@ def shortened_link(mail: Mail) -> Iterator[Finding]:
 
 
 def idn_link(mail: Mail) -> Iterator[Finding]:
-    """Find hosts that mail programs percent-encode, and so lose."""
+    """Find hosts that email clients would percent-encode, which breaks the link."""
     for link in mail.links:
         parts = _split(link)
         if parts and parts.netloc and (not parts.netloc.isascii() or "%" in parts.netloc):
@@ -150,7 +150,7 @@ def idn_link(mail: Mail) -> Iterator[Finding]:
 
 
 def vague_link(mail: Mail) -> Iterator[Finding]:
-    """Find links that a screen reader's list of links cannot tell apart."""
+    """Find links whose text means nothing in a screen reader's list of links."""
     for link in _foreign(mail):
         words = link.text.casefold().strip(" .!…→»>:")
         if words in VAGUE:
@@ -160,7 +160,7 @@ def vague_link(mail: Mail) -> Iterator[Finding]:
 
 
 def long_link(mail: Mail) -> Iterator[Finding]:
-    """Find addresses that some program on the way will cut."""
+    """Find addresses that some programs truncate."""
     for link in mail.links:
         if len(link.href) > MAX_URL_CHARACTERS:
             yield mail.finding(
@@ -169,7 +169,7 @@ def long_link(mail: Mail) -> Iterator[Finding]:
 
 
 def broken_fragment(mail: Mail) -> Iterator[Finding]:
-    """Find links to a place in the mail that is not there."""
+    """Find links to a missing place within the message."""
     targets = {e.get("id") for e in mail.elements} | {e.get("name") for e in mail.elements if e.tag == "a"}
     for link in mail.links:
         if link.href.startswith("#") and len(link.href) > 1 and link.href[1:] not in targets:

@@ -1,4 +1,4 @@
-"""All checks in order, and what the author has waived."""
+"""Run all checks, and apply the waivers of the issue."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mailer.rendering.lint.mail import Mail
 from mailer.rendering.lint.table import CHECKS
 from mailer.rendering.source import Issue
 
-# Of one check no more than this: the hundredth says nothing that the first did not.
+# The hundredth finding of a check says no more than the first.
 MAX_FINDINGS_OF_A_CHECK: Final = 20
 _RULES: Final[tuple[Callable[[Mail], Iterator[Finding]], ...]] = (
     *document.RULES,
@@ -36,10 +36,10 @@ def lint(
     public_url: str,
     leaving: bool,
 ) -> LintReport:
-    """Return what is wrong with `issue`, as far as it can be told without a network or a database.
+    """Return the findings for `issue` that need neither network nor database.
 
     `message` is the edition composed for one reader, who should have a value for every field.
-    `leaving` says that mail leaves this machine: what a receiver would refuse weighs less before.
+    `leaving` says whether messages leave this machine; otherwise some errors count as warnings.
     """
     mail = Mail(issue, edition, message, newsletter, public_url=public_url, leaving=leaving)
     found: list[Finding] = []
@@ -66,7 +66,7 @@ def lint(
 
 
 def waived(issue: Issue) -> dict[str, str]:
-    """Return the checks that the author waives, with the reasons; those without a reason are not."""
+    """Return the checks that the author waives with a reason, and the reasons."""
     return {check: reason for check, reason in issue.lint_ignores if check in CHECKS and reason.strip()}
 
 

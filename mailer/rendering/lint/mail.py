@@ -1,4 +1,4 @@
-"""What the checks look at: one message taken apart, and where in the source its pieces stand."""
+"""The message that is checked, parsed, and the places of its parts in the source."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Link:
     """An `<a>` that readers see."""
 
     href: str
-    """Where it leads in the end: for a tracked link the author's own address."""
+    """The final destination: for a tracked link, the address that the author wrote."""
     text: str
     """Its words, white space joined; an image's alternative text counts."""
     own: bool
@@ -73,7 +73,7 @@ class Mail:
 
     @cached_property
     def hidden(self) -> frozenset[etree._Element]:
-        """The elements that no reader sees: the head, the preheader and what is in them."""
+        """The elements that no reader sees: the head, the preheader and their contents."""
         out: set[etree._Element] = set()
         for element in self.elements:
             style = element.get("style", "").replace(" ", "")
@@ -83,11 +83,11 @@ class Mail:
 
     @cached_property
     def shown_text(self) -> str:
-        """What a reader sees of the HTML, white space joined."""
+        """The visible text of the HTML, with white space collapsed."""
         return " ".join("".join(text for _, text in self.texts()).split())
 
     def texts(self) -> Iterator[tuple[etree._Element, str]]:
-        """Yield the runs of text that readers see, each with the element it stands in."""
+        """Yield each run of visible text with the element that contains it."""
         for element in self.elements:
             if element.text and element not in self.hidden:
                 yield element, element.text

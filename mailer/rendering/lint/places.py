@@ -1,4 +1,4 @@
-"""Where in the source the author wrote what the mail holds."""
+"""Find the place in the source where the author wrote a part of the message."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Places:
 
 
 def _spellings(fragment: str) -> Iterator[str]:
-    """Yield how an author may have written what the HTML holds."""
+    """Yield the spellings by which the author may have written a fragment of the HTML."""
     yield fragment
     yield unquote(fragment)
     yield quote(fragment, safe=":/?#[]@!$&'()*+,;=%")

@@ -1,4 +1,4 @@
-"""Checks of what readers see as it was typed: Markdown, tags and addresses that were not understood."""
+"""Find Markdown, tags and addresses that were not understood and reach readers as typed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mailer.rendering.lint.mail import Mail
 from mailer.rendering.source.prepass import without_code
 from mailer.rendering.source.raw_html import REMOVED, is_element
 
-# What was typed, what it is, and how it is written correctly.
+# A pattern, the problem, and the remedy.
 _MARKUP: Final = tuple(
     (re.compile(pattern, re.MULTILINE), problem, remedy)
     for pattern, problem, remedy in (
@@ -95,7 +95,7 @@ def hidden_text(mail: Mail) -> Iterator[Finding]:
 
 
 def skeleton(mail: Mail) -> Iterator[Finding]:
-    """Find an issue that holds nothing but what `mailer new` wrote."""
+    """Find issues that contain only the skeleton of `mailer new`."""
     if _SKELETON.fullmatch(mail.issue.body.strip()):
         yield mail.finding("skeleton", "the issue has no text yet", at="Hello {{")
 

@@ -1,4 +1,4 @@
-"""Checks of the style sheet's effects and of what screen readers make of the mail."""
+"""Check styles and accessibility."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _ROOT_FONT_PIXELS: Final = 16.0
 
 
 def active_content(mail: Mail) -> Iterator[Finding]:
-    """Find elements that mail programs take out."""
+    """Find elements that email clients remove."""
     for tag in sorted({str(e.tag) for e in mail.elements if e.tag in _ACTIVE}):
         yield mail.finding("active-content", f"<{tag}> does not work in mail", at=f"<{tag}")
 
@@ -50,7 +50,7 @@ def external_style(mail: Mail) -> Iterator[Finding]:
 
 
 def client_support(mail: Mail) -> Iterator[Finding]:
-    """Find what one of the large mail programs does not know, each feature once."""
+    """Find features that a major email client does not support, each once."""
     seen: set[str] = set()
     for element in mail.elements:
         if element in mail.hidden:
@@ -62,7 +62,7 @@ def client_support(mail: Mail) -> Iterator[Finding]:
 
 
 def contrast_of_text(mail: Mail) -> Iterator[Finding]:
-    """Find text that is too near to its background (WCAG 2.2, 1.4.3)."""
+    """Find text with too little contrast to its background (WCAG 2.2, 1.4.3)."""
     seen: set[tuple[str, str]] = set()
     for element, text in mail.texts():
         if not text.strip() or not re.search(r"\w", text):
@@ -78,7 +78,7 @@ def contrast_of_text(mail: Mail) -> Iterator[Finding]:
 
 
 def table_role(mail: Mail) -> Iterator[Finding]:
-    """Find tables without header cells that do not say that they are only layout."""
+    """Find layout tables that are not marked as such."""
     for element in mail.elements:
         if element.tag != "table" or element in mail.hidden:
             continue
@@ -102,7 +102,7 @@ def small_text(mail: Mail) -> Iterator[Finding]:
 
 
 def heading_order(mail: Mail) -> Iterator[Finding]:
-    """Find headings that leave a level out."""
+    """Find headings that skip a level."""
     before = 0
     for element in mail.elements:
         if not re.fullmatch(r"h[1-6]", str(element.tag)) or element in mail.hidden:
@@ -127,7 +127,7 @@ def declarations(element: etree._Element) -> dict[str, str]:
 
 
 def _colours(element: etree._Element) -> tuple[str, str]:
-    """Return the colours of the text of an element and of what is behind it."""
+    """Return the colour of an element's text and that of its background."""
     text = background = None
     for above in (element, *element.iterancestors()):
         style = declarations(above)

@@ -1,4 +1,4 @@
-"""What mail programs do not understand, by a table made from caniemail's data."""
+"""Features that email clients do not support, from caniemail's data."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-# Where the feature is not known the mail reads as well, only plainer: nothing to warn of.
+# Without these features a message is as readable, only plainer, so they need no warning.
 GRACEFUL: Final = frozenset(
     [
         "border-radius",
@@ -85,7 +85,7 @@ def _table() -> Table:
 
 
 def unsupported(tag: str, declarations: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
-    """Yield what some client lacks of one element: the feature, the clients, and how it is written."""
+    """Yield each unsupported feature of an element: its name, the clients, and how it is written."""
     table = _table()
     if (clients := table["elements"].get(tag)) and tag not in GRACEFUL:
         yield f"<{tag}>", _joined(clients), f"<{tag}"

@@ -1,4 +1,4 @@
-"""Every check: its id, how much it weighs, what it asks, and what to do when it speaks."""
+"""The checks: id, level, title and remedy of each."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _ERROR, _WARNING, _INFO = Level.ERROR, Level.WARNING, Level.INFO
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that is looked at; `docs/lint/ID.md` tells about it."""
+    """One check. `docs/lint/ID.md` explains it."""
 
     id: str
     level: Level
-    """The usual weight; a check may say less of a milder case."""
+    """The usual level; milder cases of a check may have a lower one."""
     title: str
     remedy: str
 
@@ -30,14 +30,15 @@ _ALL: Final = (
     Check("leftover-mjml", _ERROR, "an MJML element was not converted",
           "use only the elements that the converter knows"),
     Check("doctype", _ERROR, "the HTML doctype is missing", "restore base.mjml.j2"),
-    Check("charset", _ERROR, "the document does not say that it is UTF-8", "restore base.mjml.j2"),
-    Check("mso-comments", _ERROR, "Outlook's conditional comments do not match",
+    Check("charset", _ERROR, "the document does not state that it is UTF-8", "restore base.mjml.j2"),
+    Check("mso-comments", _ERROR, "Outlook's conditional comments are not balanced",
           "close each <!--[if mso]> by one <![endif]-->"),
     Check("html-size", _ERROR, "the HTML is large enough to be clipped",
           "shorten it, or move a part to the archive"),
-    Check("html-lang", _WARNING, "the document does not say its language",
+    Check("html-lang", _WARNING, "the document does not state its language",
           "keep lang= on <mjml> in base.mjml.j2"),
-    Check("viewport", _WARNING, "phones are not told the width", "restore the head of base.mjml.j2"),
+    Check("viewport", _WARNING, "phones do not know the width of the page",
+          "restore the head of base.mjml.j2"),
     Check("html-title", _WARNING, "the document has no title", "keep <mj-title> in base.mjml.j2"),
     # What readers would see as it was typed
     Check("leftover-markup", _WARNING, "readers see signs of Markdown",
@@ -57,59 +58,64 @@ _ALL: Final = (
     Check("relative-link", _ERROR, "a link has no host", "write the whole address, from https:// on"),
     Check("script-link", _ERROR, "a link is a script or data", "link to a page"),
     Check("insecure-link", _WARNING, "a link is not encrypted", "write https:// if the server has it"),
-    Check("deceptive-link", _ERROR, "a link's text shows another address than it leads to",
+    Check("deceptive-link", _ERROR, "the text of a link shows a different address",
           "show the address it leads to, or words"),
     Check("shortened-link", _WARNING, "a link hides where it leads",
           "write the real address: filters distrust shorteners"),
     Check("idn-link", _ERROR, "a link's host is not in ASCII", "write the host in its xn-- form"),
-    Check("vague-link", _WARNING, "a link's words say nothing without what is around them",
+    Check("vague-link", _WARNING, "the text of a link says nothing out of context",
           "say what is behind the link"),
-    Check("long-link", _WARNING, "a link's address is very long", "leave out what the page does not need"),
+    Check("long-link", _WARNING, "the address of a link is very long",
+          "leave out what the page does not need"),
     Check("broken-fragment", _WARNING, "a link within the mail has no target",
           "link to the page, or remove the link"),
-    # What law and mailbox providers ask
-    Check("unsubscribe-link", _ERROR, "readers cannot see how to leave",
+    # Required by law or by mailbox providers
+    Check("unsubscribe-link", _ERROR, "readers cannot see how to unsubscribe",
           "write {{ urls.unsubscribe }} in the footers (footer.mjml.j2, footer.txt.j2)"),
     Check("postal-address", _ERROR, "the postal address is missing",
           "set [newsletter] postal_address in config.toml, and show it in both footers"),
-    Check("one-click-header", _ERROR, "mail programs cannot offer to leave (RFC 8058)",
+    Check("one-click-header", _ERROR, "email clients cannot offer to unsubscribe (RFC 8058)",
           "set [web] public_url in config.toml to your https:// address"),
-    Check("view-online", _WARNING, "there is no link to the mail's web page",
+    Check("view-online", _WARNING, "there is no link to the web version",
           "write {{ urls.view }} in the footer"),
-    Check("unsigned-headers", _ERROR, "the way to leave is not signed (RFC 8058 asks for DKIM)",
-          "make a key: mailer dkim keygen"),
+    Check("unsigned-headers", _ERROR, "the unsubscribe headers are not signed (RFC 8058 requires DKIM)",
+          "create a key with mailer dkim keygen"),
     # Images
-    Check("image-alt", _ERROR, "an image has no words for those who do not see it",
+    Check("image-alt", _ERROR, "an image has no alternative text",
           "describe it: `![what it shows](file.jpg)`"),
     Check("image-width", _WARNING, "an image has no width", "add {width=536}, or its own width"),
-    Check("image-source", _ERROR, "an image cannot be reached from a mailbox",
+    Check("image-source", _ERROR, "an image cannot be loaded by readers",
           "put it beside the issue, or write its https:// address"),
-    Check("image-format", _WARNING, "an image's format is not shown everywhere", "save it as PNG or JPEG"),
-    Check("data-image", _WARNING, "an image is written into the HTML", "put it into a file"),
+    Check("image-format", _WARNING, "some clients do not show the format of an image",
+          "save it as PNG or JPEG"),
+    Check("data-image", _WARNING, "an image is embedded in the HTML", "save it as a file"),
     Check("image-only", _WARNING, "there are images and hardly any text",
-          "say in words what the images show"),
+          "repeat in words what the images say"),
     # Style and accessibility
-    Check("active-content", _ERROR, "the mail holds what mail programs remove or block",
-          "link to a page that has it"),
-    Check("external-style", _WARNING, "the mail loads a style sheet", "write the rules into inline.css.j2"),
-    Check("client-support", _WARNING, "not every mail program understands this",
-          "do without it, or see to it that the mail is readable without"),
-    Check("contrast", _WARNING, "text is hard to read on its background", "make the colours differ more"),
-    Check("table-role", _WARNING, "a layout table is read out as a table", 'add role="presentation"'),
+    Check("active-content", _ERROR, "the message contains elements that email clients remove",
+          "link to a page that contains it"),
+    Check("external-style", _WARNING, "the message loads a style sheet",
+          "write the rules into inline.css.j2"),
+    Check("client-support", _WARNING, "some email clients do not support this",
+          "avoid it, or make sure that the message is readable without it"),
+    Check("contrast", _WARNING, "text is hard to read on its background", "increase the contrast"),
+    Check("table-role", _WARNING, "screen readers announce a layout table as data",
+          'add role="presentation"'),
     Check("small-text", _WARNING, "text is small", "make it 14 px or larger"),
-    Check("heading-order", _INFO, "a heading skips a level", "use the level that follows"),
+    Check("heading-order", _INFO, "a heading skips a level", "use the next level"),
     # The envelope
-    Check("subject", _ERROR, "the subject is empty, long or odd", "change 'subject' in the front matter"),
-    Check("preheader", _WARNING, "there is no preview text of its own",
+    Check("subject", _ERROR, "the subject is empty, too long, or contains odd characters",
+          "change 'subject' in the front matter"),
+    Check("preheader", _WARNING, "there is no preview text",
           "write preheader: … in the front matter; inboxes show it after the subject"),
-    Check("text-part", _ERROR, "the text part says much less than the HTML", "restore issue.txt.j2"),
-    Check("lint-ignore", _WARNING, "a waiver in the front matter does not hold",
+    Check("text-part", _ERROR, "the text part has far fewer words than the HTML", "restore issue.txt.j2"),
+    Check("lint-ignore", _WARNING, "a waiver in the front matter is not valid",
           'write lint: {ignore: {check-id: "the reason"}}'),
-    # What is asked of others, on request
+    # Checks that need the network or the database
     Check("dead-link", _ERROR, "a link does not answer", "correct or remove it"),
-    Check("undefined-field", _ERROR, "subscribers lack a field that the issue writes out",
+    Check("undefined-field", _ERROR, "some subscribers lack a field that the issue needs",
           'write {{ subscriber.field | default("…") }}'),
-    Check("spam-score", _WARNING, "SpamAssassin dislikes the mail", "look at the rules that hit"),
+    Check("spam-score", _WARNING, "SpamAssassin considers the message spam", "check the rules that matched"),
 )  # fmt: skip
 
 CHECKS: Final = {check.id: check for check in _ALL}

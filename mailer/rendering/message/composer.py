@@ -1,7 +1,7 @@
-"""An `Edition` and a `Recipient` become the final octets of one message and its envelope.
+"""Compose an `Edition` for a `Recipient`: the final octets of one message, and its envelope.
 
-What an issue says to everyone is encoded when the `Composer` is made; for each subscriber only the
-slots are. Composing the same edition for the same recipient and time gives the same octets, on any
+The text that all subscribers share is encoded once, when the `Composer` is made; only the slots are encoded
+for each subscriber. Composing the same edition for the same recipient and time gives the same octets, on any
 machine, so a retry repeats what the first try said.
 """
 
@@ -102,9 +102,9 @@ class Composer:
 
     `public_url` is where readers reach the pages, `bounce_domain` the domain of the envelope sender,
     `unsubscribe_address` the mailbox for `mailto:` requests. `dkim` signs. `segment`
-    stands in Feedback-ID. A `letter` is transactional mail (confirmation, goodbye): it
-    says that a machine wrote it (RFC 3834) and offers no list to leave. `issue_id` 0 is no issue, as for
-    letters and samples: their Message-ID holds the time, since one reader may get several.
+    appears in Feedback-ID. A `letter` is transactional (confirmation, goodbye): it is marked as automatic
+    (RFC 3834) and has no List-Unsubscribe. Letters and samples have `issue_id` 0; their Message-ID contains
+    the time, because one reader may get several.
 
     Raises `SourceError` for a template that is broken or does what is not allowed.
     """
@@ -297,7 +297,7 @@ class Composer:
         return values
 
     def _dated(self, at: datetime) -> bytes:
-        # Read once: another thread may compose with this one, and must not change what is returned.
+        # Read once: another thread may use this composer, too.
         known, line = self._date
         if known != at:
             if at.tzinfo is None:
@@ -359,7 +359,7 @@ def _part_opening(boundary: str, content_type: str, encoding: str = "quoted-prin
 
 
 def _around_html(boundary: str, images: tuple[InlineImage, ...]) -> tuple[bytes, bytes]:
-    """Return what stands before and after the HTML; with images that is a multipart/related (RFC 2387)."""
+    """Return the bytes before and after the HTML; images make it multipart/related (RFC 2387)."""
     html = "text/html; charset=utf-8"
     if not images:
         return b"\r\n" + _part_opening(boundary, html), f"\r\n--{boundary}--\r\n".encode("ascii")

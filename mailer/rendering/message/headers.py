@@ -16,7 +16,7 @@ _WORD: Final = 75
 _WRAPPER: Final = len("=?utf-8?q??=")
 _PHRASE: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/^_`{|}~-]+)*")
 _PRINTABLE: Final = re.compile(r"[ -~]*")
-# What stands for itself in a Q-encoded word anywhere, a phrase included (RFC 2047 section 5, rule 3).
+# Characters that need no encoding in a Q-encoded word, even in a phrase (RFC 2047 section 5, rule 3).
 _Q_NUMBERS: Final = {
     octet: "_" if octet == 0x20 else f"={octet:02X}"
     for octet in range(256)
@@ -49,10 +49,10 @@ def unstructured(field: str, text: str) -> bytes:
 
 
 def mailbox(field: str, name: str, address: str) -> bytes:
-    """Return the line `field: name <address>`; the address alone if the name is empty or not usable.
+    """Return the line `field: name <address>`, or the address alone if the name is empty or not usable.
 
-    Not usable is a name with control or direction characters, one that looks like an encoded word or
-    an address, and one of more than 200 characters: it must neither be shown nor stop the mail. An
+    A name is not usable if it has control or direction characters, looks like an encoded word or an address,
+    or has more than 200 characters. It must neither be shown nor stop the message. An
     address beyond ASCII goes out as raw UTF-8 (RFC 6532).
     """
     octets = address.encode()

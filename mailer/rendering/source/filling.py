@@ -104,7 +104,7 @@ def fill_body(issue: Issue, slots: Slots, values: Mapping[str, Any]) -> tuple[st
 
 
 def fill_text(issue: Issue, slots: Slots, text: str, values: Mapping[str, Any], line: int) -> str:
-    """Return a text of the front matter, which stands at `line`, with words for slots in it."""
+    """Return a text of the front matter from line `line`, with words for slots in it."""
     return _filled(issue, slots, text, values, line)
 
 
@@ -143,7 +143,7 @@ def _environment(language: str) -> _IssueEnvironment:
 
 @pass_context
 def _finalized(context: Context, value: Any) -> Any:
-    """Return what `{{ … }}` puts out: a word in the body, the value itself elsewhere."""
+    """Return the output of `{{ … }}`: a word in the body, the value itself elsewhere."""
     if isinstance(value, _Missing):
         return value
     keeper = context.parent.get(_KEEPER)

@@ -1,4 +1,4 @@
-"""An issue as the operator writes it: Markdown below a YAML front matter, read and checked."""
+"""Read and check an issue: YAML front matter followed by Markdown."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Issue:
 
     path: Path
     slug: str
-    """The file's name without its suffix; the issue's identity everywhere else."""
+    """The file name without its suffix, which identifies the issue everywhere else."""
     title: str
     subtitle: str
     subject: str
@@ -46,7 +46,7 @@ class Issue:
     """Front-matter keys with their lines, for messages."""
 
     def line_of(self, key: str) -> int:
-        """Return the line on which front-matter `key` stands, or 1."""
+        """Return the line of a front-matter key, or 1."""
         return dict(self.key_lines).get(key, 1)
 
 

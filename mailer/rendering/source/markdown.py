@@ -1,4 +1,4 @@
-"""Markdown parsed to tokens, and what the tokens say."""
+"""Parse Markdown to tokens, and read the tokens."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def parse_markdown(source: str, *, raw_html: bool = False, step: Step = lambda w
     """
     parser = _WITH_HTML if raw_html else _MARKDOWN
     tokens = [token for token in parser.parse(source) if token.type != "footnote_anchor"]
-    # Beyond its bound the parser drops content without a word.
+    # Beyond its limit the parser silently drops content.
     for token in tokens:
         inside = max((child.level for child in token.children or ()), default=0)
         if token.level >= MAX_NESTING - 2 or inside > MAX_EMPHASIS:
@@ -51,7 +51,7 @@ def parse_markdown(source: str, *, raw_html: bool = False, step: Step = lambda w
 
 
 def _alt_text(children: Sequence[Token]) -> str:
-    """Return what an image's alternative text says, without its Markdown."""
+    """Return an alternative text without its Markdown."""
     words = (
         " " if child.type in ("softbreak", "hardbreak") else _alt_text(child.children or []) or child.content
         for child in children
@@ -61,7 +61,7 @@ def _alt_text(children: Sequence[Token]) -> str:
 
 
 class NestingError(SourceError):
-    """Quotes, lists or emphasis stand in one another too deep; `line` counts from 0."""
+    """Quotes, lists or emphasis are nested too deeply; `line` counts from 0."""
 
     def __init__(self, line: int) -> None:
         super().__init__(
@@ -80,7 +80,7 @@ def visible_words(tokens: Sequence[Token]) -> int:
 
 
 def visible_text(tokens: Sequence[Token]) -> Iterator[str]:
-    """Yield what the reader sees, block by block."""
+    """Yield the visible text, block by block."""
     for token in tokens:
         if token.type == "inline":
             yield "".join(_inline_text(token.children or []))
@@ -110,7 +110,7 @@ def call_out_kind(token: Token) -> str:
 
 
 def call_out_title(token: Token) -> str:
-    """Return what follows the kind: a call-out's heading (else the kind), or who asks or answers."""
+    """Return the heading of a call-out (by default its kind), or the name of the speaker."""
     kind = call_out_kind(token)
     title = token.info.strip().removeprefix(kind).strip()
     return title or ("" if kind in VOICES else kind.capitalize())
@@ -127,7 +127,7 @@ def footnote_number(token: Token) -> int:
 
 
 def _slot_line(state: StateBlock, start: int, end: int, silent: bool) -> bool:
-    """Take a line of nothing but block tags, which belongs to no paragraph."""
+    """Parse a line of nothing but block tags, which is not part of any paragraph."""
     line = state.src[state.bMarks[start] + state.tShift[start] : state.eMarks[start]]
     if state.is_code_block(start) or not TAG_LINE.fullmatch(line.rstrip()):
         return False
@@ -144,7 +144,7 @@ def _slot_line(state: StateBlock, start: int, end: int, silent: bool) -> bool:
 
 
 def _html_lines(state: StateCore) -> None:
-    """Take what stands between `<script>` or `<style>` and its end out of a paragraph, as cleaning does."""
+    """Remove the content of `<script>` and `<style>` from paragraphs, as cleaning does."""
     for token in state.tokens:
         children = token.children
         if token.type != "inline" or not children:

@@ -1,7 +1,7 @@
-"""The author's own HTML: only what mail clients show and nothing that runs, fetches or hides.
+"""Clean the author's HTML: keep what email clients show, and nothing that runs, loads or hides.
 
-The whole body is cleaned at once, after Markdown was rendered, since an element may open in one block
-and close in another. What a template made is held out as a word, so that no bound is put on templates.
+The body is cleaned as a whole after Markdown was rendered, because an element may open in one block and close
+in another. The output of templates is replaced by words beforehand, so that templates are not restricted.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import nh3
 from mailer.errors import SourceError
 
 MAX_DEPTH: Final = 100
-"""Elements in one another; the inliner's parser loses what stands 255 deep."""
+"""The deepest nesting of elements; the inliner's parser drops content 255 levels deep."""
 
 _TAGS: Final = frozenset(
     {
@@ -41,7 +41,7 @@ REMOVED: Final = frozenset(
         "style", "svg", "template", "textarea", "title", "track", "video", "xmp",
     }
 )  # fmt: skip
-"""The elements of HTML that cleaning takes out; what is neither here nor allowed is no element."""
+"""HTML elements that cleaning removes. Names that are neither here nor allowed are not HTML."""
 _CELL: Final = frozenset({"align", "valign", "bgcolor", "width", "height"})
 _ATTRIBUTES: Final[dict[str, set[str]]] = {
     "*": {"class", "style", "title", "lang", "dir", "align", "role", "aria-hidden", "aria-label"},
@@ -88,23 +88,23 @@ _BLOCKS: Final = frozenset(
 
 
 class Held:
-    """HTML of templates, which cleaning passes over: a word stands for each piece."""
+    """Keeps the output of templates out of cleaning, with a word in place of each piece."""
 
     def __init__(self) -> None:
         self._pieces: dict[str, str] = {}
 
     def hold(self, html: str) -> str:
-        """Return the word that stands for `html` from now on."""
+        """Return the word that takes the place of `html`."""
         word = "xheld" + blake2b(html.encode(), digest_size=8).hexdigest()
         self._pieces[word] = html
         return word
 
     def hold_table(self, before: str, after: str) -> tuple[str, str]:
-        """Return what goes around the rows of a table, which cleaning would drop outside of one."""
+        """Return tags for the start and end of a table. Without them, cleaning would drop its rows."""
         return f'<table title="{self.hold(before)}">', f"</table>{self.hold(after)}"
 
     def restored(self, html: str) -> str:
-        """Return `html` with every piece back in its place, those inside pieces too."""
+        """Return `html` with every piece in its place again, including nested ones."""
         html = _HELD_TABLE.sub(lambda found: found[1] or found[2], html)
         while (with_pieces := _HELD.sub(lambda found: self._pieces.get(found[0], ""), html)) != html:
             html = with_pieces
@@ -117,7 +117,7 @@ def is_element(name: str) -> bool:
 
 
 def cleaned(html: str, address: Callable[[str], str], place: str) -> str:
-    """Return `html` with what is not on our lists taken out, every element closed.
+    """Return `html` with only allowed elements, attributes and styles, and with all elements closed.
 
     `address` gives each link or image address the form in which it may hold slots, or raises
     `SourceError`. In other attributes a slot may only be text. Raises `SourceError` at `place`.
@@ -134,7 +134,7 @@ def cleaned(html: str, address: Callable[[str], str], place: str) -> str:
                 f"{place}: '{name}' of <{tag}> cannot differ per subscriber", remedy="write two elements"
             )
         except SourceError as error:
-            # What is raised here does not pass through the cleaner.
+            # Exceptions do not pass through the cleaner.
             wrong.append(error)
             return None
 
@@ -178,7 +178,7 @@ _HREF: Final = re.compile(r'href="([^"]*)"')
 
 
 def ends_line(tag: str) -> bool:
-    """Whether what stands before and after a tag are on lines of their own."""
+    """Whether a tag separates the text before and after it into lines."""
     name = re.match(r"</?([A-Za-z][A-Za-z0-9]*)", tag)
     return name is not None and name[1].lower() in _BLOCKS | {"td", "th"}
 

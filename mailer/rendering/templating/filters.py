@@ -1,4 +1,4 @@
-"""The filters that texts, templates and per-subscriber slots share; dates and numbers follow a language."""
+"""Filters for both stages of Jinja; dates and numbers follow a language."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FILTERS: Final = frozenset(
 def by_language(language: str) -> dict[str, Callable[..., str]]:
     """Return `date`, `number`, `money` and `urlencode` for a language (BCP 47).
 
-    What is empty stays empty. Anything else that is no date or number raises `ValueError` or
+    Empty values stay empty. Other values that are not dates or numbers raise `ValueError` or
     `ArithmeticError`.
     """
     locale = locale_of(language)
@@ -58,7 +58,7 @@ def direction_of(language: str) -> str:
 
 
 def wrong_argument(name: str, arguments: list[object]) -> str | None:
-    """Return what is wrong with the constant arguments of a filter, or None."""
+    """Return the problem with the constant arguments of a filter, or None."""
     if name == "date" and any(argument not in DATE_FORMATS for argument in arguments):
         return f"'date' knows {', '.join(DATE_FORMATS)}"
     if name == "number" and any(

@@ -1,7 +1,7 @@
-"""From a place in a filled template back to the file and line that it came from.
+"""Find the file and line that a place in a filled template came from.
 
-Only what is wrong is looked for: the template is filled once more, with a mark before each line of every
-file that takes part, whatever includes, macros, loops and blocks make of them.
+This runs only for errors: the template is filled a second time, with a mark before each line of every file,
+which survives includes, macros, loops and blocks.
 """
 
 from __future__ import annotations

@@ -1,12 +1,11 @@
-"""The templates that are filled for each subscriber: what they may say, and how they are run.
+"""The second stage of Jinja: a sandbox for templates that are filled for each subscriber.
 
-A template that reaches a subscriber sees that subscriber and their links, nothing else. The syntax
-tree is checked against a list of what is allowed before it is compiled: no calls, no arithmetic, no
-assignment, loops only over a field and never inside one another. What a template can put out is
-therefore bounded by its own length and the length of the data, and no attribute of any Python object
-can be reached: every `subscriber.x` becomes a plain variable. A link that is written out as it is
-(`{{ urls.click }}`) does not pass through Jinja at all: it becomes a mark in the unchanging text, and
-who joins the pieces puts the link there.
+These templates see one subscriber and their links, nothing else. Before it is compiled, the syntax tree is
+checked against an allow-list: no calls, no arithmetic, no assignments, and loops only over a field and never
+nested. The output is therefore bounded by the length of template and data, and no attribute of a Python
+object can be reached, because every `subscriber.x` becomes a plain variable. A link that is written out
+unchanged (`{{ urls.click }}`) does not pass through Jinja at all: it becomes a mark in the static text, which
+the composer replaces.
 """
 
 from __future__ import annotations
@@ -25,24 +24,24 @@ from jinja2.visitor import NodeTransformer
 from mailer.errors import SourceError
 from mailer.rendering.templating.filters import FILTERS, by_language, wrong_argument
 
-# What a loop runs over at most: its body is the operator's text, which the data must not multiply.
+# The most items of a loop. Its body is the operator's text, which the data must not multiply.
 MAX_LOOP_ITEMS: Final = 100
 _LOOP_FIELDS: Final = frozenset({"index", "index0", "first", "last", "length"})
 _TESTS: Final = frozenset({"defined", "undefined", "none", "string", "number", "in", "eq", "ne"})
-# These nodes need no more than their children's check.
+# For these nodes it is enough to check their children.
 _HARMLESS: Final = (
     nodes.Template, nodes.Output, nodes.TemplateData, nodes.Const, nodes.List, nodes.Tuple, nodes.Pair,
     nodes.If, nodes.CondExpr, nodes.Compare, nodes.Operand, nodes.And, nodes.Or, nodes.Not, nodes.Concat,
 )  # fmt: skip
 
-# NUL cannot be in a source, so it can enclose what stands for a link.
+# Sources cannot contain NUL, so it can delimit the mark of a link.
 URL_MARK: Final = re.compile("\0([a-z]+)\0")
 
 Root = Callable[[Mapping[str, object]], Iterator[str]]
 
 
 class Absent(Undefined):
-    """A field that the subscriber does not have: it can be asked about, but not written out."""
+    """A field that the subscriber lacks: conditions may test it, but it cannot be written out."""
 
     __slots__ = ()
 
@@ -75,11 +74,11 @@ class Sandbox:
     def compile(
         self, source: str, part: str, *, url_names: Collection[str], autoescape: bool
     ) -> tuple[Root, tuple[str, ...]]:
-        """Return the function that yields the filled template in pieces, and its unchanging pieces.
+        """Return a function that yields the filled template in pieces, and the static pieces.
 
-        `url_names` are what `urls` has here. The function takes a value for every variable of
-        `fields`, or `missing`. In the unchanging pieces `URL_MARK` stands for links. Raises
-        `SourceError` with the line in `part` for whatever is not allowed.
+        `url_names` are the attributes of `urls`. The function takes a value, or `missing`, for every variable
+        of `fields`. Static pieces contain `URL_MARK`s for links. Raises `SourceError` with the line in `part`
+        for anything that is not allowed.
         """
         if "\0" in source:
             raise SourceError(f"{self._place}: {part}: contains NUL characters", remedy="take them out")
@@ -101,22 +100,22 @@ class Sandbox:
         return fill, tuple(constant for constant in constants if isinstance(constant, str))
 
     def field_of(self, variable: str) -> str:
-        """Return the field as the author wrote it (`subscriber.city`) for a variable of ours."""
+        """Return the field of a variable as the author wrote it (`subscriber.city`)."""
         return next(
             (f"{o}.{name}" for (o, name), known in self.fields.items() if known == variable), variable
         )
 
 
 def check_construct(tree: nodes.Template, url_names: Collection[str], loop_variable: str | None) -> None:
-    """Raise `TemplateSyntaxError` if what was parsed may not differ per subscriber.
+    """Raise `TemplateSyntaxError` if a construct is not allowed per subscriber.
 
-    `loop_variable` is that of the loop in which it stands. The tree is used up.
+    `loop_variable` is that of the surrounding loop. The tree is modified and cannot be used again.
     """
     _Checker(url_names, {}, loop_variable).visit(tree)
 
 
 class _Scope:
-    """All that compiled code asks of a Jinja context once every name is known to be a variable."""
+    """The part of a Jinja context that compiled code uses when every name is a variable."""
 
     __slots__ = ("resolve_or_missing",)
 
@@ -125,7 +124,7 @@ class _Scope:
 
 
 class _Checker(NodeTransformer):
-    """Refuses what is not allowed and turns `subscriber.x` into a variable."""
+    """Rejects what is not allowed, and turns `subscriber.x` into a variable."""
 
     def __init__(
         self,
@@ -147,7 +146,7 @@ class _Checker(NodeTransformer):
         return node
 
     def _marked(self, node: nodes.Expr) -> nodes.TemplateData | None:
-        """Return the mark for a link that is written out as it is, or None for anything else."""
+        """Return the mark of a link that is written out unchanged, or None for anything else."""
         if isinstance(node, nodes.Getattr) and isinstance(node.node, nodes.Name) and node.node.name == "urls":
             self._check_url(node, node.attr)
             return nodes.TemplateData(f"\0{node.attr}\0", lineno=node.lineno, environment=node.environment)
@@ -172,7 +171,7 @@ class _Checker(NodeTransformer):
 
     def visit_For(self, node: nodes.For) -> nodes.Node:  # noqa: N802
         if self._loop_variable is not None or node.recursive:
-            self._refuse(node, "a loop cannot stand in a loop")
+            self._refuse(node, "loops cannot be nested")
         if not isinstance(node.target, nodes.Name) or node.target.name.startswith("_"):
             return self._refuse(node, "a loop has one variable, and '_' does not begin its name")
         if node.target.name in ("subscriber", "urls", "loop"):
@@ -256,12 +255,12 @@ def _environment(autoescape: bool, language: str) -> Environment:
 
 
 def _default(value: object, replacement: object = "", _empty_too: bool = True) -> object:
-    """Return the replacement for a field that is missing or empty: both mean that we do not know it."""
+    """Return the replacement for a missing or empty field; both mean that the value is unknown."""
     return replacement if isinstance(value, Undefined) or value is None or value == "" else value
 
 
 def _end(value: object, at: int) -> object:
-    """Return the first or last tag or letter; what is empty stays empty."""
+    """Return the first or last tag or letter; an empty value stays empty."""
     if isinstance(value, Undefined):
         value = str(value)
     return value[at] if isinstance(value, str | list | tuple) and value else ""

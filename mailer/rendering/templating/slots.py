@@ -1,8 +1,8 @@
-"""Jinja in two times: what the issue knows is filled now, what differs per subscriber waits.
+"""Two-stage Jinja rendering: issue values are filled in first, per-subscriber values later.
 
-A construct that names `subscriber` or `urls` is replaced by an inert word before Markdown, MJML and
-the inliner see it, and put back afterwards. The word is made from the construct's own text, so the
-same source always gives the same words, in any order and any process.
+A construct that names `subscriber` or `urls` becomes a slot: an inert word that passes through Markdown, MJML
+and the inliner unchanged. Afterwards the construct takes its place again. The word is a hash of the
+construct, so the same source gives the same words in any process.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ Piece = tuple[int, str, str]
 
 @dataclass(slots=True)
 class Slots:
-    """The constructs that wait, by their word."""
+    """The per-subscriber constructs, by the stem of their word."""
 
     late: dict[str, str] = field(default_factory=dict)
 
     def add(self, construct: str, kind: str = "e") -> str:
-        """Return the word that stands for `construct` from now on."""
+        """Return the word for a construct, and remember the construct."""
         stem = "xslot" + blake2b(construct.encode(), digest_size=6).hexdigest()
         self.late[stem] = construct
         return stem + kind
 
     def protect(self, environment: Environment, source: str, tags: frozenset[str] | None = None) -> str:
-        """Return `source` with every late construct replaced by its word; lines stay lines.
+        """Return `source` with each per-subscriber construct replaced by its word; line numbers are kept.
 
-        `tags` are the block tags that `source` may use (None: all that Jinja has). Raises
-        `TemplateSyntaxError` with the line for what is broken, unknown, or mixes both times.
+        `tags` are the block tags that `source` may use (None: all of Jinja's). Raises
+        `TemplateSyntaxError` with the line of a construct that is broken, unknown, or mixes both stages.
         """
         if "{" not in source or (tags is None and not _may_be_late(source, LATE_NAMES)):
             return source
@@ -72,7 +72,7 @@ class Slots:
         return "".join(out)
 
     def restore(self, text: str) -> str:
-        """Return `text` as a Jinja template: words become constructs, other braces stay literal."""
+        """Return `text` as a Jinja template: words become constructs, and other braces are escaped."""
         text = _TAG_COMMENT.sub(r"\1", text)
         out: list[str] = []
         at = 0
@@ -89,11 +89,11 @@ class Slots:
         return "".join(out)
 
     def is_url(self, word: str) -> bool:
-        """Whether `word` stands for one of the reader's own links, which come encoded."""
+        """Whether `word` is the slot of one of the reader's own links, which need no encoding."""
         return bool(re.fullmatch(r"\{\{\s*urls\.\w+\s*\}\}", self.late.get(word[:-1], "")))
 
     def step(self, word: str) -> int:
-        """Return 1 if `word` stands for a tag that begins a block, -1 for one that ends it, else 0."""
+        """Return 1 if `word` is the slot of a tag that opens a block, -1 if it closes one, else 0."""
         tag = re.match(r"\{%[-+]?\s*(end)?(\w+)", self.late.get(word[:-1], ""))
         if tag is None:
             return 0
@@ -102,12 +102,12 @@ class Slots:
 
 @dataclass(frozen=True, slots=True)
 class _OpenTag:
-    """A block tag that waits for the one that closes it."""
+    """A block tag that is not closed yet."""
 
     name: str
     late: bool
     names: frozenset[str]
-    """What a loop binds inside."""
+    """The variables that a loop binds."""
     line: int
 
 
@@ -116,7 +116,7 @@ def _literal(text: str) -> str:
 
 
 def _constructs(environment: Environment, source: str) -> Iterator[list[Piece]]:
-    """Yield the runs of lexer pieces that make one construct, or one stretch of plain text."""
+    """Yield the lexer's pieces grouped into constructs and stretches of plain text."""
     run: list[Piece] = []
     ends = {"variable_begin": "variable_end", "block_begin": "block_end", "raw_begin": "raw_end"}
     until = ""
@@ -132,7 +132,7 @@ def _constructs(environment: Environment, source: str) -> Iterator[list[Piece]]:
 
 
 def _may_be_late(text: str, late_names: frozenset[str]) -> bool:
-    """Whether a late name stands in `text` at all; parsing, which tells for sure, takes far longer."""
+    """Whether `text` contains a late name at all; only parsing, which is slow, can tell for sure."""
     return any(name in text for name in late_names)
 
 
@@ -170,7 +170,7 @@ def _tag(
     open_tags: list[_OpenTag],
     late_names: frozenset[str],
 ) -> bool:
-    """Whether this block tag waits; keeps `open_tags` for the tags that close it."""
+    """Whether this block tag is per subscriber; updates `open_tags`."""
     line = pieces[0][0]
     tag = next((value for _, kind, value in pieces if kind == "name"), "")
     if tags is not None and tag not in tags:
@@ -205,10 +205,9 @@ def _tag(
 
 
 def _lenient_default(pieces: list[Piece]) -> str:
-    """Return the construct's source, `default(x)` made to stand in for empty values too.
+    """Return the construct's source with `default(x)` replaced by `default(x, true)`.
 
-    A subscriber without a name has an empty one, and the author who writes
-    `default("friend")` means that case as well.
+    Subscribers without a name have an empty one, and `default("friend")` is meant for them, too.
     """
     out: list[str] = []
     calls: list[bool] = []

@@ -26,17 +26,17 @@ _TABLE_EXCESS: Final = 4
 class Links:
     """The destinations of a text, numbered from 1 in order of appearance.
 
-    `shown` makes of a destination what stands in the text.
+    `shown` converts a destination to the form for the text.
     """
 
     shown: Callable[[str], str] = str
     step: Callable[[str], int] = lambda word: 0
-    """Whether a block tag begins a condition (1), ends one (-1), or neither."""
+    """Returns 1 for a block tag that opens a condition, -1 for one that closes it, else 0."""
     urls: dict[str, int] = field(default_factory=dict)
     open: list[str] = field(default_factory=list)
-    """Destinations of links, written as HTML, that have begun and not ended."""
+    """Destinations of HTML links that are not closed yet."""
     depth: int = 0
-    """In how many conditions the text stands that is being written."""
+    """How many conditions surround the current text."""
 
     def number(self, url: str) -> int:
         """Return the number of `url`, the same each time."""
@@ -68,7 +68,7 @@ def render_text(tokens: Sequence[Token], links: Links) -> str:
 
 
 def _blocks(nodes: Iterable[SyntaxTreeNode], width: int, links: Links, tight: bool = False) -> str:
-    """Return blocks one under the other; a block tag clings to what follows it."""
+    """Return blocks one below the other; a block tag is joined to the block that follows it."""
     out: list[str] = []
     pending = ""
     for node in nodes:
@@ -113,9 +113,9 @@ def _block(node: SyntaxTreeNode, width: int, links: Links) -> str:
 
 
 def _within(first: str, rest: str, width: int, body: Callable[[int], str], *, blank: str = "") -> str:
-    """Return what `body` gives for the width that is left, behind `first`, and `rest` on later lines.
+    """Return `body` for the remaining width, with the prefix `first` and, on later lines, `rest`.
 
-    Too deep inside other blocks for words to have room, the mark stands alone above.
+    Where nesting leaves too little room for words, the prefix gets a line of its own.
     """
     if width - len(first) < _LEAST_WIDTH:
         return f"{first.rstrip()}\n{body(width)}"
@@ -149,7 +149,7 @@ def _broken(line: str, width: int) -> list[str]:
 
 
 def _voice(node: SyntaxTreeNode, width: int, links: Links) -> str:
-    """Return what somebody asks or answers: below the name, or a question after a dash."""
+    """Return a question or an answer: below the name, or a question after a dash."""
     if who := "\n".join(wrap(call_out_title(_opening(node)), width)):
         return f"{who}\n" + _within("  ", "  ", width, lambda room: _blocks(node.children, room, links))
     if node.type == "container_question":
@@ -282,7 +282,7 @@ def _button(node: SyntaxTreeNode, links: Links) -> str:
 
 
 def _html_tag(tag: str, links: Links) -> str:
-    """Return what one tag of the author's HTML is in text: a line end, the number of a link, or nothing."""
+    """Return the text for one HTML tag: a line break, the number of a link, or nothing."""
     if ends_line(tag):
         return "\n"
     if tag.lower().startswith("</a") and links.open:

@@ -71,10 +71,10 @@ def test_no_alternative_text_leaves_its_attribute(text: str) -> None:
         (mail("<mj-text><p>Hello</mj-text>"), "line 1"),
         (mail("<mj-text>a &nosuch; b</mj-text>"), "&nosuch;"),
         (mail("<mj-text>" + "<div>" * 2000 + "</div>" * 2000 + "</mj-text>"), "deep"),
-        (mail("<mj-wrapper>" * 2000 + "</mj-wrapper>" * 2000), "<mj-wrapper> cannot stand in <mj-column>"),
+        (mail("<mj-wrapper>" * 2000 + "</mj-wrapper>" * 2000), "<mj-wrapper> is not allowed in <mj-column>"),
         (mail("<mj-text><mj-column>Hello</mj-column></mj-text>"), "put it into <mj-section> or <mj-group>"),
         ("<mjml><mj-body><mj-text>Hello</mj-text></mj-body></mjml>", "put it into <mj-column> or <mj-hero>"),
-        ("<mj-body></mj-body>", "<mj-body> cannot stand by itself"),
+        ("<mj-body></mj-body>", "<mj-body> is not allowed by itself"),
         ("<mjml>" + "x" * 2_000_000 + "</mjml>", "more than"),
     ],
 )

@@ -78,7 +78,7 @@ def test_wrong_nesting_below_comments_conditions_and_tags_over_several_lines(tem
     )
     (templates / "issue.mjml.j2").write_text(extended("", content + ISSUE), encoding="utf-8")
     said, _ = told(templates)
-    assert said == "issue.mjml.j2:11: <mj-text> cannot stand in <mj-section>"
+    assert said == "issue.mjml.j2:11: <mj-text> is not allowed in <mj-section>"
 
 
 def test_mistake_in_a_macro_that_another_file_calls(templates: Path) -> None:
@@ -142,6 +142,6 @@ def test_text_that_a_filter_has_changed_is_placed_after_filling(templates: Path)
     content = "{% filter upper %}\n<mj-section>\n{% endfilter %}\n</mj-section>\n"
     (templates / "issue.mjml.j2").write_text(extended("", content + ISSUE), encoding="utf-8")
     assert told(templates)[0] == (
-        "issue.mjml.j2, line 15 after filling: <MJ-SECTION> is not closed where issue.mjml.j2:6"
+        "issue.mjml.j2, line 18 after filling: <MJ-SECTION> is not closed where issue.mjml.j2:6"
         " closes another element"
     )
