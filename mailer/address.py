@@ -19,9 +19,17 @@ _PLAIN: Final = re.compile(
     r"(?P<local>[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*)"
     r"@(?P<domain>(?:(?!..--)[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+(?P<top>[A-Za-z]{2,24}))"
 )
+# White space and marks without a width, as pages and spreadsheets leave them around what is copied.
+_INVISIBLE: Final = "\\s\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff"
+_ENDS: Final = re.compile(f"^[{_INVISIBLE}]+|[{_INVISIBLE}]+$")
+# What a quoted local part could slip into a MAIL or RCPT command of a careless server.
+_SMUGGLED: Final = re.compile(r"[<>]|(?:^|[\s\"])[A-Za-z0-9-]+=|=\?")
 _SPECIAL: Final = frozenset({"arpa", "invalid", "local", "localhost", "onion", "test", "example"})
 # RFC 5321 section 4.5.3.1: local part 64 octets, path 256 octets including the brackets.
 MAX_ADDRESS_OCTETS: Final = 254
+MAX_LOCAL_OCTETS: Final = 64
+_MAX_DOMAIN_OCTETS: Final = 253
+_MAX_LABEL_OCTETS: Final = 63
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +74,11 @@ def parse_address(text: str) -> Address:
     text = text.strip(" \t")
     if plain := _PLAIN.fullmatch(text):
         local, domain = plain["local"], plain["domain"].lower()
-        if len(local) <= 64 and len(text) <= MAX_ADDRESS_OCTETS and plain["top"].lower() not in _SPECIAL:
+        if (
+            len(local) <= MAX_LOCAL_OCTETS
+            and len(text) <= MAX_ADDRESS_OCTETS
+            and plain["top"].lower() not in _SPECIAL
+        ):
             return Address(local, domain)
     if _CONTROL.search(text):
         raise AddressError(f"{shown(text)}: an address must not contain control characters")
@@ -80,9 +92,27 @@ def parse_address(text: str) -> Address:
     except EmailNotValidError as error:
         raise AddressError(f"{shown(text)}: {str(error).rstrip('.')}") from error
     address = Address(checked.local_part, checked.ascii_domain.lower())
+    if len(address.local.encode()) > MAX_LOCAL_OCTETS:
+        raise AddressError(f"{shown(text)}: more than {MAX_LOCAL_OCTETS} octets before the @")
     if len(str(address).encode()) > MAX_ADDRESS_OCTETS:
         raise AddressError(f"{shown(text)}: longer than {MAX_ADDRESS_OCTETS} octets")
+    if "=?" in address.local or (address.local.startswith('"') and _SMUGGLED.search(address.local)):
+        raise AddressError(f"{shown(text)}: looks like an encoded word or a parameter, not like an address")
+    _check_domain(address.domain, text)
     return address
+
+
+def mailbox_in(text: str) -> str:
+    """Return the address in a cell of a file: without a name, `mailto:` and invisible marks at its ends.
+
+    `"Ana <ana@example.org>"` becomes `"ana@example.org"`. The result is not checked.
+    """
+    if text.isascii() and "<" not in text and ":" not in text:
+        return text.strip()
+    text = _ENDS.sub("", text)
+    if text.endswith(">") and text.count("<") == 1:
+        text = _ENDS.sub("", text[text.index("<") + 1 : -1])
+    return text[7:] if text[:7].lower() == "mailto:" else text
 
 
 def parse_domain(text: str) -> str:
@@ -93,7 +123,19 @@ def parse_domain(text: str) -> str:
         encoded = idna.encode(text.strip().rstrip("."), uts46=True).decode("ascii")
     except (idna.IDNAError, UnicodeError) as error:
         raise AddressError(f"{shown(text)}: not a domain name ({error})") from error
+    _check_domain(encoded, text)
     return encoded.lower()
+
+
+def _check_domain(domain: str, text: str) -> None:
+    """Raise `AddressError` for a domain beyond the bounds of RFC 1035 section 2.3.4, as A-labels."""
+    if len(domain) > _MAX_DOMAIN_OCTETS or any(
+        not 1 <= len(label) <= _MAX_LABEL_OCTETS for label in domain.split(".")
+    ):
+        raise AddressError(
+            f"{shown(text)}: a domain has up to {_MAX_DOMAIN_OCTETS} octets, "
+            f"and each of its labels up to {_MAX_LABEL_OCTETS}"
+        )
 
 
 def check_header_text(text: str, *, field: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -18,6 +19,8 @@ MAX_KEY: Final = 64
 MAX_VALUE: Final = 2_000
 MAX_ATTRIBUTES_CHARACTERS: Final = 16_000
 """Of all attributes of one person, as JSON."""
+_BREAKS: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+_MARKS: Final = re.compile("[\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]")
 _MAX_DEPTH: Final = 4
 # Beyond this, JSON readers that keep numbers as doubles (RFC 8259 section 6) would change them.
 _MAX_INTEGER: Final = 2**53
@@ -28,6 +31,16 @@ def check_name(name: str) -> str:
     if len(name) > MAX_NAME:
         raise AddressError(f"name: longer than {MAX_NAME} characters")
     return _storable(check_header_text(name, field="name"), "name")
+
+
+def clean_name(name: str) -> str:
+    """Return a name from a file without what no header may hold: line breaks, controls, direction marks.
+
+    Such marks are slips of a spreadsheet; they cost the name its mark and not the person.
+    """
+    if name.isascii() and name.isprintable():
+        return name
+    return " ".join(_MARKS.sub("", _BREAKS.sub(" ", name)).split(" ")).strip()
 
 
 def check_tags(tags: Iterable[str]) -> tuple[str, ...]:

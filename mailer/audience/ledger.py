@@ -98,7 +98,9 @@ _SET_STATUS: Final = (
 )
 # A new subscription begins without the soft bounces and the pause of the one before.
 _ACTIVATE: Final = _SET_STATUS.values(soft_points=0.0, soft_since=None, soft_last_at=None, paused_until=None)
-_LAST_LINES: Final = select(Consent.subscriber_id, Consent.way, Consent.import_id).where(
+_LAST_LINES: Final = select(
+    Consent.subscriber_id, Consent.way, Consent.import_id, (Consent.before == Consent.after).label("confirms")
+).where(
     Consent.id.in_(
         select(func.max(Consent.id))
         .where(among(Consent.subscriber_id, "ids"))
@@ -269,7 +271,9 @@ def _confirm(session: Session, batch: _Batch, statuses: Mapping[int, SubscriberS
     for row in session.execute(_LAST_LINES, {"ids": sorted(again)}):
         one = again[row.subscriber_id]
         correctable = row.import_id is not None or row.way == "command"
-        if correctable and (row.import_id is None or row.import_id != one.origin.import_id):
+        # Two imports that agree are enough.
+        known = one.origin.import_id is not None and (row.confirms or row.import_id == one.origin.import_id)
+        if correctable and not known:
             status = statuses[row.subscriber_id]
             batch.lines.append(_line(row.subscriber_id, status, status, one.origin, one.at))
             if one.to in SUPPRESSES:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -14,8 +14,9 @@ from sqlalchemy.orm import Session
 from mailer.address import Address
 from mailer.audience import suppression
 from mailer.audience.fields import check_attributes, check_name, check_tags
-from mailer.audience.ledger import NewSubscriber, Origin, enrol
+from mailer.audience.ledger import NewSubscriber, Origin, add_note, enrol
 from mailer.database.models import Consent, Subscriber, SubscriberStatus, SubscriberTag
+from mailer.errors import RefusedError
 
 
 class AddResult(StrEnum):
@@ -136,6 +137,67 @@ def revise(
     known.changed_at = at
     session.flush()
     return True
+
+
+def change_address(
+    session: Session, subscriber_id: int, address: Address, *, secret: bytes, origin: Origin, at: datetime
+) -> bool:
+    """Give a subscriber another address, with a line in the ledger; return whether it changed.
+
+    Raises `RefusedError` if somebody else has the new address, or if it is suppressed or erased.
+    """
+    known = session.get(Subscriber, subscriber_id, with_for_update=True)
+    if known is None or known.status == SubscriberStatus.ERASED or known.address == str(address):
+        return False
+    if known.address_key != address.key:
+        other = session.scalar(select(Subscriber.id).where(Subscriber.address_key == address.key))
+        if other is not None:
+            raise RefusedError(f"{address} is another subscriber", remedy=f"see: mailer why {address}")
+        if reason := suppression.reason_for(session, address.key, secret=secret):
+            raise RefusedError(f"{address} is suppressed ({reason})", remedy=f"see: mailer why {address}")
+        # Soft bounces were those of the old address.
+        known.soft_points, known.soft_since, known.soft_last_at = 0.0, None, None
+    note = f"address changed from {known.address}"
+    known.address, known.address_key, known.domain = str(address), address.key, address.domain
+    known.changed_at = at
+    session.flush()
+    add_note(session, subscriber_id, SubscriberStatus(known.status), origin=replace(origin, note=note), at=at)
+    return True
+
+
+def change_tags(
+    session: Session,
+    subscriber_id: int,
+    *,
+    add: Iterable[str] = (),
+    remove: Iterable[str] = (),
+    origin: Origin,
+    at: datetime,
+) -> tuple[str, ...]:
+    """Add and remove tags, with a line in the ledger; return what changed, such as `+vip`.
+
+    Raises `AddressError` for a tag that cannot be stored.
+    """
+    known = session.get(Subscriber, subscriber_id, with_for_update=True)
+    if known is None or known.status == SubscriberStatus.ERASED:
+        return ()
+    theirs = set(
+        session.scalars(select(SubscriberTag.tag).where(SubscriberTag.subscriber_id == subscriber_id))
+    )
+    new, gone = sorted(set(check_tags(add)) - theirs), sorted(set(remove) & theirs)
+    check_tags([*theirs, *new])
+    if not new and not gone:
+        return ()
+    session.add_all(SubscriberTag(subscriber_id=subscriber_id, tag=tag) for tag in new)
+    session.execute(
+        delete(SubscriberTag).where(SubscriberTag.subscriber_id == subscriber_id, SubscriberTag.tag.in_(gone))
+    )
+    known.changed_at = at
+    session.flush()
+    changes = (*(f"+{tag}" for tag in new), *(f"-{tag}" for tag in gone))
+    note = f"tags: {', '.join(changes)}"
+    add_note(session, subscriber_id, SubscriberStatus(known.status), origin=replace(origin, note=note), at=at)
+    return changes
 
 
 def find(session: Session, address: Address) -> SubscriberView | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from mailer.bounces.boxes.lmtp import Intake, serve
 from mailer.bounces.reading.report import BounceReport, parse_report
 from mailer.bounces.reclassify import reclassify
 from mailer.bounces.record import MAX_RAW_OCTETS, Recorded, record
+from mailer.bounces.undo import undo
 from mailer.cli.app import App, Group, dry_run_option, finish, json_option, pass_app
 from mailer.cli.bounce_report import shown_report
 from mailer.errors import ConfigError, ExitCode, MailboxError, MailerError
@@ -28,6 +30,30 @@ from mailer.errors import ConfigError, ExitCode, MailboxError, MailerError
 @click.group(cls=Group)
 def bounces() -> None:
     """Bring bounces and complaints in, and see what they said and did."""
+
+
+@bounces.command("undo")
+@click.argument("what", metavar="RUN|ISSUE|CLASS")
+@click.option("--reason", default="", help="Why it was a mistake; kept in the ledger. Needed without -n.")
+@dry_run_option
+@json_option
+@pass_app
+def undo_command(app: App, what: str, reason: str, dry_run: bool, as_json: bool) -> None:
+    """Restore everybody who bounced by a run, an issue or a class of bounces.
+
+    For rejections that were about us, not about them. Nobody who unsubscribed or complained is restored.
+    """
+    if not (reason or dry_run):
+        raise click.UsageError("say why with --reason, or look first with --dry-run")
+    with app.database.transaction() as session:
+        done = undo(session, what, reason=reason, at=_now(), dry_run=dry_run)
+    restored = [one for one in done if one.status is not None]
+    if as_json:
+        app.emit({"restored": len(restored), "kept_out": len(done) - len(restored), "dry_run": dry_run})
+        return
+    app.out(f"{len(restored):,} subscribers {'would be' if dry_run else 'are'} restored")
+    for refusal, number in Counter(one.refusal for one in done if one.status is None).items():
+        app.out(f"{number:,} stay out: {refusal}")
 
 
 @bounces.command("fetch")

@@ -1,4 +1,4 @@
-"""`mailer subscribers`: add, import, export, list, count, remove, erase."""
+"""`mailer subscribers`: add, edit, import, export, list, count, remove, erase."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
@@ -20,7 +21,9 @@ from mailer.audience.privacy.erasing import erase
 from mailer.audience.segments import parse_segment
 from mailer.audience.subscribers import AddResult, add, find
 from mailer.audience.transfer import exporting
+from mailer.audience.transfer.listing import table
 from mailer.cli.app import App, Group, json_option, pair, pass_app, yes_option
+from mailer.cli.editing import edit_command, restore_command, tag_command, untag_command
 from mailer.cli.importing import import_command, imports_command, revert_command
 from mailer.errors import RefusedError, SourceError
 
@@ -31,10 +34,18 @@ where_option = click.option(
 
 @click.group(cls=Group)
 def subscribers() -> None:
-    """Add, import, export, list, remove and erase subscribers."""
+    """Add, edit, import, export, list, remove and erase subscribers."""
 
 
-for command in (import_command, imports_command, revert_command):
+for command in (
+    import_command,
+    imports_command,
+    revert_command,
+    edit_command,
+    tag_command,
+    untag_command,
+    restore_command,
+):
     subscribers.add_command(command)
 
 
@@ -78,11 +89,16 @@ def add_command(
 @subscribers.command("export")
 @click.option("--format", "form", type=click.Choice(["csv", "jsonl"]), default="csv", show_default=True)
 @click.option("-o", "--out", default="-", metavar="FILE|-", help="Where to; standard output by default.")
+@click.option(
+    "--flat/--no-flat",
+    default=True,
+    help="CSV: a column for each attribute (the default), or one column of JSON.",
+)
 @where_option
 @pass_app
-def export_command(app: App, form: str, out: str, segment: str) -> None:
-    """Write subscribers as CSV or JSON Lines."""
-    write = exporting.write_csv if form == "csv" else exporting.write_json_lines
+def export_command(app: App, form: str, out: str, flat: bool, segment: str) -> None:
+    """Write subscribers as CSV or JSON Lines. An import of that file changes nobody."""
+    write = partial(exporting.write_csv, flat=flat) if form == "csv" else exporting.write_json_lines
     condition = _condition(app, segment)
     with app.database.reading() as session:
         if out == "-":
@@ -94,18 +110,26 @@ def export_command(app: App, form: str, out: str, segment: str) -> None:
 @subscribers.command("list")
 @where_option
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1))
+@click.option(
+    "--columns",
+    default="status,email,name,tags",
+    show_default=True,
+    metavar="NAMES",
+    help="Of status, email, name, tags, joined and any attribute.",
+)
 @json_option
 @pass_app
-def list_command(app: App, segment: str, limit: int, as_json: bool) -> None:
-    """List subscribers by the order in which they came."""
+def list_command(app: App, segment: str, limit: int, columns: str, as_json: bool) -> None:
+    """List subscribers, the oldest first."""
     with app.database.reading() as session:
         found = list(exporting.rows(session, _condition(app, segment), limit=limit))
         total = exporting.count(session, _condition(app, segment))
     if as_json:
         app.emit({"subscribers": found, "total": total})
         return
-    for row in found:
-        app.out(f"{row['status']:<12}  {row['email']:<40}  {row['name']}  {' '.join(row['tags'])}".rstrip())
+    if found:
+        for line in table(found, [name.strip() for name in columns.split(",") if name.strip()]):
+            app.out(line)
     if total > len(found):
         app.say(f"… and {total - len(found):,} more; see --limit")
     elif not found:
@@ -146,7 +170,10 @@ def reasons(app: App, as_json: bool) -> None:
 @json_option
 @pass_app
 def remove(app: App, address: str, as_json: bool) -> None:
-    """Unsubscribe ADDRESS. The opt-out is kept, so no import brings it back."""
+    """Unsubscribe ADDRESS. The opt-out is kept, so no import brings it back.
+
+    For a day, `mailer subscribers restore` undoes it.
+    """
     parsed = parse_address(address)
     with app.database.transaction() as session:
         known = find(session, parsed)

@@ -101,11 +101,76 @@ def test_export_writes_a_private_file(capsys: pytest.CaptureFixture[str], folder
     said(capsys, "add", "eve@example.org", "--name", "=cmd()", "--tag", "vip", "--attribute", "city=Iași")
     said(capsys, "export", "-o", "out.csv")
     written = (folder / "out.csv").read_text(encoding="utf-8").splitlines()
-    assert written[0] == "email,name,status,tags,joined,attributes"
+    assert written[0] == "email,name,status,tags,joined,city"
     assert written[1].startswith("eve@example.org,'=cmd(),active,vip,")
+    assert written[1].endswith(",Iași")
+    assert said(capsys, "export", "--no-flat").startswith("email,name,status,tags,joined,attributes\r\n")
     assert (folder / "out.csv").stat().st_mode & 0o777 == 0o600
     one = json.loads(said(capsys, "export", "--format", "jsonl"))
     assert (one["tags"], one["attributes"]) == (["vip"], {"city": "Iași"})
+
+
+def test_list_has_a_header_and_columns_to_choose(capsys: pytest.CaptureFixture[str]) -> None:
+    said(capsys, "add", "ana@example.org", "--name", "Ana", "--tag", "vip", "--attribute", "city=Iași")
+    said(capsys, "add", "longer@example.org", "--name", "山田")
+    assert said(capsys, "list").splitlines() == [
+        "status  email               name  tags",
+        "active  ana@example.org     Ana   vip",
+        "active  longer@example.org  山田",
+    ]
+    assert said(capsys, "list", "--columns", "name, city,email").splitlines() == [
+        "name  city  email",
+        "Ana   Iași  ana@example.org",
+        "山田        longer@example.org",
+    ]
+
+
+def test_details_are_edited(capsys: pytest.CaptureFixture[str]) -> None:
+    said(capsys, "add", "ana@exmaple.org", "--name", "Ana", "--attribute", "city=Iași")
+    told = answer(
+        capsys, "edit", "ana@exmaple.org", "--name", "Ana Pop", "--address", "Ana@example.org",
+        "--attribute", "country=RO", "--remove-attribute", "city",
+    )  # fmt: skip
+    assert (told["address"], told["name"], told["attributes"]) == (
+        "Ana@example.org",
+        "Ana Pop",
+        {"country": "RO"},
+    )
+    assert run(["why", "ana@example.org"]) == ExitCode.DONE
+    assert "address changed from ana@exmaple.org" in capsys.readouterr().out
+
+
+def test_address_of_somebody_else_or_of_somebody_erased_is_refused(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for address in ("ana@example.org", "bob@example.org", "eve@example.org"):
+        said(capsys, "add", address)
+    said(capsys, "erase", "eve@example.org", "--yes")
+    for taken in ("bob@example.org", "eve@example.org"):
+        assert run(["subscribers", "edit", "ana@example.org", "--address", taken]) == ExitCode.REFUSED
+    assert "ana@example.org" in said(capsys, "list")
+
+
+def test_tags_are_added_and_removed(capsys: pytest.CaptureFixture[str]) -> None:
+    said(capsys, "add", "ana@example.org", "--tag", "old")
+    assert said(capsys, "tag", "ana@example.org", "vip", "old", "new") == "ana@example.org: +new +vip\n"
+    assert said(capsys, "untag", "ana@example.org", "old", "none") == "ana@example.org: -old\n"
+    assert said(capsys, "untag", "ana@example.org", "old") == "ana@example.org: unchanged\n"
+    (row,) = answer(capsys, "list")["subscribers"]
+    assert row["tags"] == ["new", "vip"]
+
+
+def test_removal_is_undone_and_a_complaint_is_not(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    said(capsys, "add", "ana@example.org")
+    said(capsys, "remove", "ana@example.org")
+    restored = said(capsys, "restore", "ana@example.org", "--reason", "wrong Ana")
+    assert restored == "ana@example.org: active again\n"
+    assert run(["why", "ana@example.org"]) == ExitCode.DONE
+    assert "wrong Ana" in capsys.readouterr().out
+    (folder / "out.csv").write_text("email,status\nana@example.org,complained\n", encoding="utf-8")
+    said(capsys, "import", "out.csv", "--preset", "mailer")
+    assert run(["subscribers", "restore", "ana@example.org", "--reason", "x"]) == ExitCode.REFUSED
+    assert "complain" in capsys.readouterr().err
 
 
 def test_removed_address_cannot_be_added_again(capsys: pytest.CaptureFixture[str]) -> None:

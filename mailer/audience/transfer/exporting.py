@@ -11,11 +11,13 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, TextIO
 
-from sqlalchemy import BigInteger, ColumnElement, Text, cast, func, select, true, type_coerce
+import msgspec
+from sqlalchemy import BigInteger, ColumnElement, Text, cast, func, select, text, true, type_coerce
 from sqlalchemy.orm import Session
 
 from mailer.audience.subscribers import SubscriberView, view
-from mailer.audience.transfer.rejects import safe_cells
+from mailer.audience.transfer.presets import JSON_COLUMN, OWN_HEADER
+from mailer.audience.transfer.rejects import plain_cell, safe_cell, safe_cells
 from mailer.database.models import Subscriber, SubscriberStatus, SubscriberTag
 
 _BATCH = 1_000
@@ -23,11 +25,21 @@ _LINE_END = "\r\n"
 _QUOTED = ('"', ",", "\n", "\r")
 # What is left of an erased person is no subscriber to anybody.
 _KEPT = Subscriber.status != SubscriberStatus.ERASED.value
-_HEADER = ("email", "name", "status", "tags", "joined", "attributes")
+# Of 200 columns that an import takes.
+_MAX_FLAT = 190
+_KEYS_SQLITE = text(
+    "SELECT DISTINCT a.key, a.type, a.type = 'text' AND a.value = '' "
+    "FROM subscribers, json_each(subscribers.attributes) AS a WHERE subscribers.attributes <> '{}'"
+)
+_KEYS_POSTGRESQL = text(
+    "SELECT DISTINCT a.key, json_typeof(a.value), a.value::text = '\"\"' "
+    "FROM subscribers, json_each(subscribers.attributes) AS a WHERE subscribers.attributes::text <> '{}'"
+)
 # The text as it lies in the database: to read it and write it again would cost more than all the rest.
 _ATTRIBUTES = type_coerce(cast(Subscriber.attributes, Text), Text)
 _JOINED = type_coerce(Subscriber.created_at, BigInteger)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_from_json = msgspec.json.Decoder(dict[str, Any]).decode
 _to_json = json.JSONEncoder(ensure_ascii=False).encode
 
 
@@ -122,9 +134,17 @@ def views(
     return [view(known, tags.get(known.id, ())) for known in found]
 
 
-def write_csv(session: Session, target: TextIO, condition: ColumnElement[bool] | None) -> int:
-    """Write subscribers as CSV and return how many; no cell can be run as a formula by a spreadsheet."""
-    target.write(",".join(_HEADER) + _LINE_END)
+def write_csv(
+    session: Session, target: TextIO, condition: ColumnElement[bool] | None, *, flat: bool = True
+) -> int:
+    """Write subscribers as CSV and return how many; no cell can be run as a formula by a spreadsheet.
+
+    `flat` gives each attribute a column of its own; otherwise one column holds them all as JSON. What a
+    column of text cannot hold exactly (an empty text, a name that means another column) stays in the JSON.
+    """
+    flattened = _flattened(session) if flat else _Flattened((), frozenset(), rest=True)
+    header = [*OWN_HEADER, *flattened.headings, *(["attributes"] if flattened.rest else [])]
+    target.write(",".join(quoted(safe_cells(header))) + _LINE_END)
     number = 0
     for batch in _batches(session, condition):
         # A status, a date and an object in braces begin no formula; the first two need no quotes either.
@@ -134,7 +154,7 @@ def write_csv(session: Session, target: TextIO, condition: ColumnElement[bool] |
             batch.statuses,
             quoted(safe_cells(_tag_cells(batch.tags))),
             batch.joined,
-            quoted(batch.attributes),
+            *flattened.columns(batch.attributes),
             strict=True,
         )
         target.write("".join([",".join(line) + _LINE_END for line in lines]))
@@ -142,13 +162,73 @@ def write_csv(session: Session, target: TextIO, condition: ColumnElement[bool] |
     return number
 
 
+@dataclass(frozen=True, slots=True)
+class _Flattened:
+    """The attributes that get a column of their own, and whether others are left."""
+
+    keys: tuple[str, ...]
+    typed: frozenset[str]
+    """Those with a value that is no text: their cells are JSON."""
+    rest: bool
+
+    @property
+    def headings(self) -> list[str]:
+        return [key + JSON_COLUMN if key in self.typed else key for key in self.keys]
+
+    def columns(self, attributes: Sequence[str]) -> list[Sequence[str]]:
+        """Return the cells of some subscribers, column by column, the JSON of what is left as the last."""
+        if not self.keys:
+            return [quoted(attributes)] if self.rest else []
+        parsed = [_from_json(one) for one in attributes]
+        found: list[Sequence[str]] = []
+        for key in self.keys:
+            if key in self.typed:
+                cells = [_to_json(one.pop(key)) if _fits_json(one.get(key)) else "" for one in parsed]
+            else:
+                cells = [one.pop(key) if one.get(key) else "" for one in parsed]
+            found.append(quoted(safe_cells(cells)))
+        return [*found, quoted([_to_json(one) for one in parsed])] if self.rest else found
+
+
+def _flattened(session: Session) -> _Flattened:
+    """Return which attributes get columns: those whose names and values a column can hold."""
+    keys: set[str] = set()
+    typed: set[str] = set()
+    rest = False
+    statement = _KEYS_SQLITE if session.get_bind().dialect.name == "sqlite" else _KEYS_POSTGRESQL
+    for key, kind, is_empty in session.execute(statement):
+        if is_empty or kind == "null" or not _can_be_heading(key):
+            rest = True
+        else:
+            keys.add(key)
+            if kind not in ("text", "string"):
+                typed.add(key)
+    if len(keys) > _MAX_FLAT:
+        return _Flattened((), frozenset(), rest=True)
+    return _Flattened(tuple(sorted(keys)), frozenset(typed), rest)
+
+
+def _can_be_heading(key: str) -> bool:
+    plain = (
+        key == key.strip()
+        and not key.endswith(JSON_COLUMN)
+        and plain_cell(key) == key
+        and safe_cell(key) == key
+    )
+    return plain and key not in (*OWN_HEADER, "attributes")
+
+
+def _fits_json(value: object) -> bool:
+    return value is not None and value != ""
+
+
 def quoted(values: Sequence[str]) -> Sequence[str]:
     """Return a column of cells, each in quotes if it needs them, as `csv.writer` would (RFC 4180).
 
     Whole columns, because a million lines of `csv.writer` cost more than reading them.
     """
-    text = "".join(values)
-    if not any(mark in text for mark in _QUOTED):
+    together = "".join(values)
+    if not any(mark in together for mark in _QUOTED):
         return values
     return [
         '"' + value.replace('"', '""') + '"'

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -34,6 +34,8 @@ from mailer.errors import AddressError, RefusedError
 _BATCH: Final = 5_000
 _ALIVE: Final = (SubscriberStatus.ACTIVE.value, SubscriberStatus.PENDING.value)
 _EXAMPLES: Final = 10
+_EARLIEST: Final = datetime(1990, 1, 1, tzinfo=UTC)
+"""A sign-up before this is a slip: newsletters by email are younger."""
 _COUNTS: Final = (
     "added", "updated", "unchanged", "kept_out", "opted_out", "taken_off", "left_alone", "rejected",
 )  # fmt: skip
@@ -57,6 +59,8 @@ class ImportReport:
     left_alone: int = 0
     """Out in the file, but they signed up here themselves and not before that."""
     rejected: int = 0
+    dated: int = 0
+    """Of those added, how many came with the date they signed up."""
     examples: list[Rejected] = field(default_factory=list)
     """The first rejected rows; all of them go to the file of rejected rows."""
     changes: list[str] = field(default_factory=list)
@@ -134,6 +138,7 @@ class _Valid:
     name: str
     attributes: dict[str, Any]
     tags: tuple[str, ...]
+    joined_at: datetime | None
 
 
 class _Run:
@@ -318,7 +323,14 @@ class _Run:
             insert_without_lines(
                 self._session,
                 [
-                    NewSubscriber(one.address, SubscriberStatus.ACTIVE, origin, one.name, one.attributes)
+                    NewSubscriber(
+                        one.address,
+                        SubscriberStatus.ACTIVE,
+                        origin,
+                        one.name,
+                        one.attributes,
+                        self._joined(one.joined_at),
+                    )
                     for one in new
                 ],
                 at=self._at,
@@ -332,6 +344,13 @@ class _Run:
                 .values(name=bindparam("name"), attributes=bindparam("attributes"), changed_at=self._at),
                 list(changed),
             )
+
+    def _joined(self, joined_at: datetime | None) -> datetime | None:
+        """Return when somebody signed up, unless the file says it is still to come."""
+        if joined_at is None or not _EARLIEST <= joined_at <= self._at:
+            return None
+        self._report.dated += 1
+        return joined_at
 
     def _reject(self, line: int, reason: str, value: str) -> None:
         rejected = Rejected(line, reason, value[:200])
@@ -357,6 +376,7 @@ def _checked(row: Candidate) -> _Valid:
         check_name(row.name),
         check_attributes(row.attributes),
         check_tags(row.tags),
+        row.joined_at,
     )
 
 

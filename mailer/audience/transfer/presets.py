@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
 
 from mailer.address import shown
+from mailer.audience.ledger import OUT
 from mailer.config import ImportFile
 from mailer.database.models import SubscriberStatus
 
@@ -16,7 +18,8 @@ _U: Final = SubscriberStatus.UNSUBSCRIBED
 _B: Final = SubscriberStatus.BOUNCED
 _C: Final = SubscriberStatus.COMPLAINED
 _ANY: Final = "*"
-_NO: Final = ("false", "0", "no")
+_FIELDS: Final = frozenset({"email", "name", "tags", "joined"})
+_NO: Final = ("false", "0", "no", "nein", "non", "nee", "nie", "não", "n", "never", "none", "null", "-")
 _YES: Final = ("true", "1", "yes")
 
 
@@ -44,6 +47,8 @@ class Rule:
     column: str
     means: Mapping[str, SubscriberStatus | None]
     dated: str = ""
+    no: frozenset[str] = frozenset()
+    """Values that say nothing of the kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,8 @@ class Preset:
     email: str = ""
     name: str = ""
     tags: str = ""
+    joined: str = ""
+    """The column of sign-up dates."""
     attributes: str = ""
     """A column that holds a JSON object; each of its fields becomes an attribute."""
     renamed: Mapping[str, str] = field(default_factory=dict)
@@ -66,14 +73,22 @@ class Preset:
     required: frozenset[str] = frozenset()
 
     def with_columns(self, named: Mapping[str, str], skipped: Iterable[str] = ()) -> Preset:
-        """Return the preset with columns named: of `email`, `name`, `tags` or any attribute.
+        """Return the preset with columns named: `email`, `name`, `tags`, `joined` or any attribute.
 
-        What is named or skipped must be in the file.
+        A column named `unsubscribed`, `bounced` or `complained` says by any value but "no" that the person
+        is that. Columns that are named or skipped must be in the file.
         """
-        renamed = {column: key for key, column in named.items() if key not in ("email", "name", "tags")}
+        renamed = {column: key for key, column in named.items() if key not in _FIELDS and key not in OUT}
         skipped = frozenset(skipped)
+        out = tuple(
+            Rule(column, {_ANY: SubscriberStatus(key)}, dated=column, no=frozenset(_NO))
+            for key, column in named.items()
+            if key in OUT
+        )
         return replace(
             self,
+            out=(*out, *self.out),
+            joined=named.get("joined", self.joined),
             email=named.get("email", self.email),
             name=named.get("name", self.name),
             tags=named.get("tags", self.tags),
@@ -91,30 +106,45 @@ class Preset:
         """Return why the service would not have mailed this person, or None if it would have."""
         for rule in self.out:
             cell = cells.get(rule.column, "").strip()
-            if not cell:
+            if not cell or cell.lower() in rule.no:
                 continue
             value = cell.lower() if cell.lower() in rule.means else _ANY
             if value in rule.means:
                 return Out(
                     rule.means[value],
                     f"{rule.column}: {shown(cell, 100)}",
-                    _instant(cells.get(rule.dated, "")),
+                    parse_instant(cells.get(rule.dated, "")),
                 )
         return None
 
 
-def _instant(cell: str) -> datetime | None:
-    """Return a date as exports write it (ISO 8601; without a zone, UTC), or None for anything else."""
+def parse_instant(cell: str) -> datetime | None:
+    """Return a date as exports write it (ISO 8601 or 31.12.2025; without a zone, UTC), or None.
+
+    None as well for 01/02/2025, which is a day in January to some and in February to others.
+    """
+    cell = cell.strip()
+    if found := _GERMAN.fullmatch(cell):
+        cell = f"{found['year']}-{found['month']:0>2}-{found['day']:0>2}{found['time'] or ''}"
     try:
-        found = datetime.fromisoformat(cell.strip())
-        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+        at = datetime.fromisoformat(cell)
+        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
 
 
+_GERMAN: Final = re.compile(
+    r"(?P<day>\d{1,2})\.(?P<month>\d{1,2})\.(?P<year>\d{4})(?P<time>[ T]\d{2}:\d{2}(:\d{2})?)?"
+)
+OWN_HEADER: Final = ("email", "name", "status", "tags", "joined")
+"""How every CSV file that we export begins."""
+JSON_COLUMN: Final = " (json)"
+"""How the heading of an exported column ends whose cells are JSON, so that numbers stay numbers."""
 PLAIN: Final = Preset()
 PRESETS: Final[Mapping[str, Preset]] = {
     "mailer": Preset(
+        email="email",
+        name="name",
         tags="tags",
         attributes="attributes",
         out=(
@@ -123,7 +153,7 @@ PRESETS: Final[Mapping[str, Preset]] = {
                 {"unsubscribed": _U, "bounced": _B, "complained": _C, "pending": None, "erased": None},
             ),
         ),
-        ignored=frozenset({"joined"}),
+        joined="joined",
     ),
     "mailchimp": Preset(
         tags="TAGS",
@@ -132,18 +162,37 @@ PRESETS: Final[Mapping[str, Preset]] = {
             Rule("UNSUB_TIME", {_ANY: _U}, dated="UNSUB_TIME"),
             Rule("CLEAN_TIME", {_ANY: _B}, dated="CLEAN_TIME"),
         ),
-        ignored=frozenset({"LEID", "EUID", "CONFIRM_IP", "OPTIN_IP"}),
+        joined="CONFIRM_TIME",
+        ignored=frozenset(
+            {
+                "LEID",
+                "EUID",
+                "CONFIRM_IP",
+                "OPTIN_IP",
+                "OPTIN_TIME",
+                "UNSUB_CAMPAIGN_TITLE",
+                "UNSUB_CAMPAIGN_ID",
+                "UNSUB_REASON_OTHER",
+                "CLEAN_CAMPAIGN_TITLE",
+                "CLEAN_CAMPAIGN_ID",
+            }
+        ),
     ),
     "listmonk": Preset(
         attributes="attributes",
         # updated_at moves with every later change, so it does not tell since when.
         out=(Rule("status", {"blocklisted": _U, "disabled": None}),),
-        ignored=frozenset({"uuid", "id", "created_at", "updated_at"}),
+        joined="created_at",
+        ignored=frozenset({"uuid", "id", "updated_at"}),
     ),
-    "substack": Preset(out=(Rule("email_disabled", dict.fromkeys(_YES, _U)),)),
+    "substack": Preset(joined="created_at", out=(Rule("email_disabled", dict.fromkeys(_YES, _U)),)),
     "ghost": Preset(
         tags="labels",
-        out=(Rule("subscribed_to_emails", dict.fromkeys(_NO, _U)), Rule("deleted_at", {_ANY: None})),
+        out=(
+            Rule("subscribed_to_emails", dict.fromkeys(("false", "0", "no"), _U)),
+            Rule("deleted_at", {_ANY: None}),
+        ),
+        joined="created_at",
         ignored=frozenset({"id", "stripe_customer_id"}),
     ),
     "buttondown": Preset(

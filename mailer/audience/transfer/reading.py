@@ -1,21 +1,36 @@
-"""A CSV file of any usual encoding and delimiter, or JSON Lines, read row by row."""
+"""Files of subscribers (CSV, JSON Lines, spreadsheets), read row by row."""
 
 from __future__ import annotations
 
 import codecs
 import csv
 import json
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Any, Final
 
+from mailer.address import mailbox_in, parse_address
+from mailer.audience.fields import clean_name
+from mailer.audience.transfer.columns import LEFT_WORDS, Columns, columns_of
+from mailer.audience.transfer.csv_records import Record, csv_records, swallowed
+from mailer.audience.transfer.doubts import Doubts
 from mailer.audience.transfer.json_lines import Candidate, json_rows
-from mailer.audience.transfer.presets import PLAIN, Preset, split_tags
-from mailer.errors import SourceError
+from mailer.audience.transfer.presets import (
+    JSON_COLUMN,
+    OWN_HEADER,
+    PLAIN,
+    PRESETS,
+    Out,
+    Preset,
+    parse_instant,
+    split_tags,
+)
+from mailer.audience.transfer.rejects import plain_cell
+from mailer.audience.transfer.spreadsheets import SUFFIXES, spreadsheet_records
+from mailer.errors import AddressError, SourceError
 
 _BOMS: Final = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -23,24 +38,7 @@ _BOMS: Final = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _SAMPLE_OCTETS: Final = 64 * 1024
-_MAX_COLUMNS: Final = 200
-# What Excel writes above the heading, and reads itself.
-_NAMED_DELIMITER: Final = re.compile(r"sep=([^\w\"\r\n])(?=[\r\n])", re.IGNORECASE)
 JSON_LINES: Final = (".jsonl", ".ndjson")
-# Header names that mean the address or the name, in the exports of the usual services, compared
-# without case, spaces and punctuation.
-_EMAIL: Final = (
-    "email",
-    "emailaddress",
-    "mail",
-    "address",
-    "subscriberemail",
-    "useremail",
-    "adresse",
-    "correo",
-)
-_NAME: Final = ("name", "fullname", "subscribername", "displayname")
-_NAME_PARTS: Final = (("firstname", "lastname"), ("fname", "lname"), ("givenname", "familyname"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +53,18 @@ class Source:
 
 @contextmanager
 def open_source(path: Path, preset: Preset = PLAIN, *, encoding: str = "") -> Iterator[Source]:
-    """Open a file of subscribers: JSON Lines if it is called so, else CSV.
+    """Open a file of subscribers: JSON Lines or a spreadsheet by its name, else CSV.
 
-    Encoding and delimiter are found out; an `encoding` can be given, by a name of Python's. A file without
-    a mark of its encoding is UTF-8 if all of it is valid UTF-8, else Windows-1252, of which Latin-1 is a
-    part. Raises `SourceError` for a missing, empty or headless file, and for one that lacks a column the
-    preset requires.
+    Encoding and delimiter are detected unless an `encoding` is given, by Python's name for it. A file that
+    does not say is UTF-8 if all of it is valid UTF-8, else Windows-1252, which includes Latin-1. Raises
+    `SourceError` for a missing, empty or headless file, for a quote that is not closed, for a column that
+    the preset requires and the file lacks, and, at the end, for one that says who left and has no meaning.
     """
     try:
+        size = path.stat().st_size
+        if path.suffix.lower() in SUFFIXES:
+            yield Source("", size, _rows(path, spreadsheet_records(path), preset), lambda: size)
+            return
         encoding = _known(encoding) or _encoding(path)
         with path.open("rb") as raw, TextIOWrapper(raw, encoding=encoding, newline="") as file:
             sample = file.read(_SAMPLE_OCTETS)
@@ -70,10 +72,10 @@ def open_source(path: Path, preset: Preset = PLAIN, *, encoding: str = "") -> It
             if not sample.strip():
                 raise SourceError(f"{path}: is empty", remedy="export it again")
             if path.suffix.lower() in JSON_LINES:
-                rows = json_rows(file, preset)
+                rows = json_rows(file, preset, Doubts(path))
             else:
-                rows = _csv_rows(path, file, sample, preset)
-            yield Source(encoding, path.stat().st_size, rows, raw.tell)
+                rows = _rows(path, csv_records(path, file, sample), preset)
+            yield Source(encoding, size, rows, raw.tell)
     except FileNotFoundError as error:
         raise SourceError(f"{path}: no such file") from error
     except UnicodeError as error:
@@ -81,53 +83,127 @@ def open_source(path: Path, preset: Preset = PLAIN, *, encoding: str = "") -> It
             f"{path}: cannot be read ({error})", remedy="name its encoding with --encoding"
         ) from error
     except OSError as error:
-        raise SourceError(f"{path}: cannot be read ({error})") from error
-    except csv.Error as error:
-        raise SourceError(f"{path}:1: not a CSV file ({error})") from error
+        raise SourceError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def _csv_rows(path: Path, file: TextIO, sample: str, preset: Preset) -> Iterator[Candidate]:
-    named = _NAMED_DELIMITER.match(sample)
-    reader = csv.reader(file, delimiter=named[1] if named else _delimiter(sample), strict=True)
-    if named:
-        next(reader)
-    header = [name.strip() for name in next(reader, [])]
-    email, name, others = _columns(path, header, preset)
-    special = {preset.tags, preset.attributes, *preset.columns, *preset.ignored}
-    kept = [(column, preset.renamed.get(column, column)) for column in others if column not in special]
-    # csv.reader counts physical lines, so a quoted line break does not lead the count astray.
-    while True:
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield Candidate(reader.line_num, problem=f"not a CSV row ({error})")
-            continue
-        if not any(cells):
-            continue
-        if len(cells) > len(header):
-            problem = f"has {len(cells)} cells, the header has {len(header)}"
-            yield Candidate(reader.line_num, problem=problem)
-            continue
-        row = {column: cell for column, cell in zip(header, cells, strict=False) if column}
+def _rows(path: Path, records: Iterator[Record], preset: Preset) -> Iterator[Candidate]:
+    """Yield the rows of a table, whose first record is its heading."""
+    first = next(records, None)
+    if first is None:
+        first = Record(1, 1, [])
+    if first.problem:
+        raise SourceError(f"{path}:{first.line}: not a CSV file ({first.problem})")
+    own = tuple(first.cells[: len(OWN_HEADER)]) == OWN_HEADER
+    if own and preset == PLAIN:
+        preset = PRESETS["mailer"]
+    columns = columns_of(path, first.line, [plain_cell(cell) for cell in first.cells], preset, own=own)
+    table = _Table(path, columns, preset)
+    for record in records:
+        yield table.candidate(record)
+    table.doubts.settle(columns.line)
+
+
+class _Table:
+    """Makes candidates of the records under a heading."""
+
+    def __init__(self, path: Path, columns: Columns, preset: Preset) -> None:
+        self._path = path
+        self._columns = columns
+        self._preset = preset
+        self._email = columns.header.index(columns.email)
+        self._width = len(columns.header)
+        # Of two columns with one name, the first that has a value counts.
+        self._places = [(place, name) for place, name in enumerate(columns.header) if name][::-1]
+        in_json = {column for column, _ in columns.attributes if column.endswith(JSON_COLUMN)}
+        self._texts = [(column, key) for column, key in columns.attributes if column not in in_json]
+        self._json = [
+            (column, key.removesuffix(JSON_COLUMN)) for column, key in columns.attributes if column in in_json
+        ]
+        self.doubts = Doubts(path)
+
+    def candidate(self, record: Record) -> Candidate:
+        """Return a record as a row of the table."""
+        cells = [plain_cell(cell) for cell in record.cells]
+        if record.last_line > record.line and (line := swallowed(cells, self._width, self._email)):
+            raise SourceError(
+                f"{self._path}:{record.line}: a quote takes in the lines up to {record.last_line}, among "
+                f"them: {line[:60]}; nothing was imported",
+                remedy="close the quote, or write it twice if it is part of the text",
+            )
+        while len(cells) > self._width and not cells[-1].strip():
+            cells.pop()
+        problem = record.problem
+        if not problem and len(cells) > self._width:
+            problem = f"has {len(cells)} cells, the header has {self._width}"
+        row: dict[str, str] = {}
+        for place, name in self._places:
+            if place < len(cells) and (cells[place] or name not in row):
+                row[name] = cells[place]
+        if problem:
+            return self._broken(record.line, cells, row, problem)
+        if self._columns.doubtful:
+            self.doubts.see((column, row.get(column, "")) for column in self._columns.doubtful)
+        return self._whole(record.line, row)
+
+    def _whole(self, line: int, row: Mapping[str, str]) -> Candidate:
+        columns, preset = self._columns, self._preset
         problem, attributes = _json_attributes(row.get(preset.attributes, ""), preset.attributes)
         try:
             tags = split_tags(row.get(preset.tags, ""))
         except csv.Error as error:
             problem, tags = f"{preset.tags}: cannot be read ({error})", ()
-        for column, key in kept:
+        for column, key in self._texts:
             if value := row.get(column, ""):
                 attributes[key] = value
-        yield Candidate(
-            reader.line_num,
-            address=row.get(email, ""),
-            name=" ".join(filter(None, (row.get(column, "").strip(" ") for column in name))),
+        for column, key in self._json:
+            if cell := row.get(column, ""):
+                try:
+                    attributes[key] = json.loads(cell)
+                except (ValueError, RecursionError):
+                    attributes[key] = cell
+        return Candidate(
+            line,
+            address=mailbox_in(row.get(columns.email, "")),
+            name=clean_name(" ".join(filter(None, (row.get(part, "").strip(" ") for part in columns.name)))),
             attributes=attributes,
             tags=tags,
             out=preset.why_out(row),
+            joined_at=parse_instant(row.get(columns.joined, "")) if columns.joined else None,
             problem=problem,
         )
+
+    def _broken(self, line: int, cells: list[str], row: Mapping[str, str], problem: str) -> Candidate:
+        """Return a row whose cells may have moved: nobody is added by it, but an opt-out counts."""
+        address = mailbox_in(row.get(self._columns.email, ""))
+        if not _is_address(address):
+            found = {mailbox_in(cell) for cell in cells if "@" in cell}
+            found = {one for one in found if _is_address(one)}
+            if len(found) == 1:
+                address = found.pop()
+        out = self._preset.why_out(row) or self._moved_out(cells)
+        return Candidate(line, address=address, out=out, problem=problem)
+
+    def _moved_out(self, cells: list[str]) -> Out | None:
+        """Return what a cell right of where it belongs says, in a row with too many cells."""
+        surplus = max(0, len(cells) - self._width)
+        for rule in self._preset.out:
+            if rule.column not in self._columns.header:
+                continue
+            place = self._columns.header.index(rule.column)
+            for cell in cells[place + 1 : place + 1 + surplus]:
+                word = cell.strip().casefold()
+                says = word in rule.means or word in LEFT_WORDS or parse_instant(cell) is not None
+                if says and (out := self._preset.why_out({rule.column: cell})):
+                    return out
+        return None
+
+
+def _is_address(text: str) -> bool:
+    try:
+        parse_address(text)
+    except AddressError:
+        return False
+    return True
 
 
 def _json_attributes(cell: str, column: str) -> tuple[str, dict[str, Any]]:
@@ -141,46 +217,6 @@ def _json_attributes(cell: str, column: str) -> tuple[str, dict[str, Any]]:
     if not isinstance(fields, dict):
         return f"{column}: is not a JSON object", {}
     return "", fields
-
-
-def _columns(
-    path: Path, header: Sequence[str], preset: Preset
-) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
-    there = ", ".join(header)
-    if twice := next((name for name in header if name and header.count(name) > 1), None):
-        raise SourceError(
-            f"{path}:1: two columns are called '{twice}'", remedy="rename one of them, or take it out"
-        )
-    if len(header) > _MAX_COLUMNS:
-        raise SourceError(f"{path}:1: has {len(header)} columns; {_MAX_COLUMNS} are allowed")
-    for wanted in sorted(preset.required):
-        if wanted not in header:
-            raise SourceError(f"{path}:1: there is no column '{wanted}'", remedy=f"the columns are: {there}")
-    plain = {re.sub(r"[^a-z]", "", name.lower()): name for name in reversed(header)}
-    email = preset.email or next((plain[known] for known in _EMAIL if known in plain), None)
-    if email is None and any("@" in name for name in header):
-        raise SourceError(
-            f"{path}:1: the first line is no heading but a row", remedy="put a line above it, such as: email"
-        )
-    if email is None:
-        raise SourceError(
-            f"{path}:1: no column looks like the address",
-            remedy=f"say --map email=COLUMN; the columns are: {there}",
-        )
-    if preset.name:
-        name: tuple[str, ...] = (preset.name,)
-    elif whole := next((plain[known] for known in _NAME if known in plain), None):
-        name = (whole,)
-    else:
-        name = next(
-            (
-                tuple(plain[part] for part in parts if part in plain)
-                for parts in _NAME_PARTS
-                if parts[0] in plain
-            ),
-            (),
-        )
-    return email, name, tuple(column for column in header if column and column not in (email, *name))
 
 
 def _known(encoding: str) -> str:
@@ -211,10 +247,3 @@ def _encoding(path: Path) -> str:
         except UnicodeDecodeError:
             return "cp1252"
     return "utf-8"
-
-
-def _delimiter(sample: str) -> str:
-    first = sample.splitlines()[0]
-    counts = {mark: first.count(mark) for mark in (",", ";", "\t", "|")}
-    best = max(counts, key=lambda mark: counts[mark])
-    return best if counts[best] else ","

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-_RISKY: Final = frozenset({"=", "+", "-", "@", "\t", "\r"})
-_RISKY_LINES: Final = tuple(f"\n{sign}" for sign in sorted(_RISKY))
+_RISKY: Final = re.compile("'*[=+\\-@\t\r]")
+_RISKY_LINES: Final = tuple(f"\n{sign}" for sign in "=+-@\t\r'")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +43,23 @@ def rejects(path: Path | None) -> Iterator[Callable[[Rejected], None]]:
 
 
 def safe_cell(value: str) -> str:
-    """Return a cell that no spreadsheet runs as a formula: a quote goes before = + - @ TAB and CR."""
-    return f"'{value}" if value[:1] in _RISKY else value
+    """Return a cell that no spreadsheet runs as a formula: an apostrophe goes before = + - @ TAB and CR.
+
+    A cell that begins like that already gets one more, so that `plain_cell` returns what there was.
+    """
+    return f"'{value}" if _RISKY.match(value) else value
+
+
+def plain_cell(cell: str) -> str:
+    """Return a cell without the apostrophe that `safe_cell`, or another program, put before it."""
+    return cell[1:] if cell[:1] == "'" and _RISKY.match(cell) else cell
 
 
 def safe_cells(values: Sequence[str]) -> Sequence[str]:
     """Return a column of cells, each as `safe_cell` has it; nearly always none needs it.
 
-    The column is searched as one text, so that a million harmless cells cost no turn each. A line
-    break within a cell can only make it look closer than it had to.
+    The column is searched as one text, which is quicker than looking at a million cells. A line break
+    within a cell can only make it look closer than it had to.
     """
     text = "\n" + "\n".join(values)
     if any(sign in text for sign in _RISKY_LINES):

@@ -81,7 +81,7 @@ def test_own_export_comes_back_the_same(database: Database, tmp_path: Path, at: 
         ('{"email": "a@example.org", "name": 1}', "'name' is no text"),
         ('{"email": "a@example.org", "tags": "vip"}', "'tags' is not a list of texts"),
         ('{"email": "a@example.org", "attributes": [1]}', "'attributes' is not an object"),
-        ('{"email": "a@example.org", "name": "A\\r\\nBcc: x@example.org"}', "name: contains the control"),
+        ('{"email": "a@example.org", "name": "=?utf-8?q?A?="}', "name: contains '=?'"),
         ('{"email": "a@example.org", "x": "\\ud800"}', "x: contains half of a surrogate pair"),
         ('{"email": "a@example.org", "x": ' + "[" * 5000 + "]" * 5000 + "}", ""),
         ('{"email": "' + "a" * 120_000 + '"}', "is longer than 100,000 characters"),
