@@ -96,7 +96,7 @@ def parse_address(text: str) -> Address:
         raise AddressError(f"{shown(text)}: more than {MAX_LOCAL_OCTETS} octets before the @")
     if len(str(address).encode()) > MAX_ADDRESS_OCTETS:
         raise AddressError(f"{shown(text)}: longer than {MAX_ADDRESS_OCTETS} octets")
-    if "=?" in address.local or (address.local.startswith('"') and _SMUGGLED.search(address.local)):
+    if "=?" in address.local or (text.startswith('"') and _SMUGGLED.search(text.rpartition("@")[0])):
         raise AddressError(f"{shown(text)}: looks like an encoded word or a parameter, not like an address")
     _check_domain(address.domain, text)
     return address
