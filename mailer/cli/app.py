@@ -143,6 +143,11 @@ def _common() -> list[click.Parameter]:
     ]
 
 
+def common_names() -> set[str]:
+    """Return the names of the options that every command takes."""
+    return {str(option.name) for option in _common()}
+
+
 class Command(click.Command):
     """A command that takes the common options as well."""
 

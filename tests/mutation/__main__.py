@@ -60,7 +60,7 @@ def main() -> int:
     accepted = _accepted()
     with tempfile.TemporaryDirectory() as scratch:
         tree = Path(scratch, "project")
-        shutil.copytree(options.tree, tree, ignore=_NOT_COPIED)
+        shutil.copytree(options.tree, tree, ignore=_NOT_COPIED, symlinks=True)
         if (shared := options.tree.parent / "shared").exists():
             Path(scratch, "shared").symlink_to(shared)
         sample = _sample(tree, options.module or list(ROOMS), options.sample, options.seed)
