@@ -23,7 +23,7 @@ from benchmarks.people import database_of
 from mailer.config import load
 from mailer.config.shipped import shipped
 from mailer.database.session import Database
-from mailer.delivery import dispatch
+from mailer.delivery import dispatch, editions
 from mailer.delivery.clock import now
 
 _COPY = "copied_deliveries"
@@ -89,7 +89,7 @@ def _fresh(folder: Path) -> Path:
 def _ours(folder: Path, rows: int) -> float:
     settings = load(shipped("config.toml"))
     path = next(shipped("issues").glob("*.md"))
-    edition = dispatch.build(settings, path)
+    edition = editions.build(settings, path)
     database = Database("sqlite:///subscribers.db", folder=_fresh(folder))
     database.open()
     began = time.perf_counter()

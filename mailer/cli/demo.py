@@ -20,11 +20,11 @@ from mailer.audience.transfer.importing import import_file
 from mailer.bounces.boxes.configured import rules_of
 from mailer.bounces.boxes.fetch import fetch
 from mailer.bounces.boxes.maildir import Maildir
+from mailer.bounces.refusals import learn_by
 from mailer.cli import books as shown
 from mailer.cli.app import App, Command, json_option, pass_app
-from mailer.cli.learning import learning
 from mailer.config.shipped import shipped
-from mailer.delivery import dispatch, queue
+from mailer.delivery import dispatch, editions, queue
 from mailer.delivery.queue import Books
 from mailer.delivery.sender import Ended
 from mailer.errors import MailerError, RefusedError
@@ -114,8 +114,8 @@ class _Demo:
         self._say(f"Imported {report.added} invented subscribers from {path}.")
 
     def _send(self, what: str) -> Ended:
-        path = dispatch.find_source(self._settings, "1")
-        edition = dispatch.build(self._settings, path)
+        path = editions.find_source(self._settings, "1")
+        edition = editions.build(self._settings, path)
         queued = dispatch.enqueue(self._settings, self._database, edition, path, "", at=datetime.now(UTC))
         self._issue_id = queued.id
         ended = dispatch.dispatch(
@@ -123,7 +123,7 @@ class _Demo:
             self._database,
             queued,
             self._signer,
-            learn=learning(self._settings.bounces),
+            learn=learn_by(self._settings.bounces),
             answer=self._script,
         )
         books = ended.books

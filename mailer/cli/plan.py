@@ -9,7 +9,7 @@ import click
 
 from mailer.cli import books as shown
 from mailer.cli.app import App, Command, json_option, pass_app
-from mailer.delivery import dispatch
+from mailer.delivery import editions
 from mailer.review import planning
 from mailer.review.planning import Forecast
 
@@ -42,7 +42,7 @@ def plan(app: App, issue: str, segment: str, reply_time: int, as_json: bool) -> 
     what is left to do: its audience is frozen.
     """
     settings = app.settings
-    edition = dispatch.build(settings, dispatch.find_source(settings, issue))
+    edition = editions.build(settings, editions.find_source(settings, issue))
     made = planning.forecast(settings, app.database, edition, segment, reply_seconds=reply_time / 1000)
     if as_json:
         app.emit(_object(made))

@@ -16,12 +16,12 @@ import click
 from mailer.bounces.boxes.configured import rules_of
 from mailer.bounces.boxes.fetch import Tally, fetch
 from mailer.bounces.boxes.maildir import Maildir
+from mailer.bounces.refusals import learn_by
 from mailer.cli import books as shown
 from mailer.cli.app import App, Command, finish, json_option, pass_app
-from mailer.cli.learning import learning
 from mailer.cli.plan import duration, octets
 from mailer.database.session import Database
-from mailer.delivery import dispatch
+from mailer.delivery import editions
 from mailer.delivery.sender import Ending
 from mailer.errors import ExitCode
 from mailer.rehearsal.rehearse import Rehearsed
@@ -64,7 +64,7 @@ def rehearse(
     """
     settings, at = app.settings, datetime.now(UTC)
     scenario = read_scenario(scenario_file, seed=seed)
-    edition = dispatch.build(settings, dispatch.find_source(settings, issue))
+    edition = editions.build(settings, editions.find_source(settings, issue))
     made = planning.forecast(settings, app.database, edition, segment)
     with (
         _temporary_folder() as folder,
@@ -79,7 +79,7 @@ def rehearse(
             scenario,
             folder,
             segment=segment,
-            learn=learning(settings.bounces),
+            learn=learn_by(settings.bounces),
             at=at,
             progress=bar.show,
         )

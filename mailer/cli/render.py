@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from mailer.cli.app import App, Command, pass_app
-from mailer.delivery import dispatch
+from mailer.delivery import editions
 from mailer.review import sample
 
 
@@ -23,7 +23,7 @@ def render(app: App, issue: str, out: str) -> None:
 
     ISSUE is a file, its name without .md, or the number it begins with.
     """
-    rendered = sample.render(app.settings, dispatch.find_source(app.settings, issue))
+    rendered = sample.render(app.settings, editions.find_source(app.settings, issue))
     if out == "-":
         sys.stdout.buffer.write(rendered.message)
         return

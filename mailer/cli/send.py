@@ -11,10 +11,10 @@ from typing import Final, assert_never
 import click
 import msgspec
 
+from mailer.bounces.refusals import learn_by
 from mailer.cli import books as shown
 from mailer.cli import canary
 from mailer.cli.app import App, Command, dry_run_option, finish, json_option, pass_app, yes_option
-from mailer.cli.learning import learning
 from mailer.delivery import dispatch, editions
 from mailer.delivery.canary import lead
 from mailer.delivery.issues import QueuedIssue
@@ -80,7 +80,7 @@ def send(
     130 interrupted.
     """
     settings = app.settings
-    path = dispatch.find_source(settings, issue)
+    path = editions.find_source(settings, issue)
     edition = _edition(app, path)
     dispatch.check_ready(settings)
     shared(settings, Share(0, workers))
@@ -118,7 +118,7 @@ def send(
 def _edition(app: App, path: Path) -> Edition:
     """Build an issue; one that is in the queue goes on although its source or templates are broken now."""
     try:
-        return dispatch.build(app.settings, path)
+        return editions.build(app.settings, path)
     except SourceError as error:
         known = dispatch.frozen(app.database, path.stem)
         if known is None:
@@ -176,7 +176,7 @@ def _run(app: App, queued: QueuedIssue, workers: int, progress: Callable[[Books]
             app.database,
             queued,
             app.signer,
-            learn=learning(app.settings.bounces),
+            learn=learn_by(app.settings.bounces),
             progress=progress,
         )
     command = [sys.executable, "-m", "mailer", "worker", queued.slug, "-C", str(app.directory.resolve())]

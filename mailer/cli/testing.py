@@ -10,7 +10,7 @@ from mailer.address import parse_address
 from mailer.cli import findings as shown
 from mailer.cli.app import App, Command, json_option, pass_app
 from mailer.cli.choosing import subscriber
-from mailer.delivery import dispatch
+from mailer.delivery import dispatch, editions
 from mailer.rendering.lint import Level
 from mailer.rendering.source import read_issue
 from mailer.review import linting, sample
@@ -35,8 +35,8 @@ def test(app: App, issue: str, addresses: tuple[str, ...], reader_address: str |
     """
     settings = app.settings
     parsed = [parse_address(text) for text in addresses]
-    path = dispatch.find_source(settings, issue)
-    edition = dispatch.build(settings, path)
+    path = editions.find_source(settings, issue)
+    edition = editions.build(settings, path)
     dispatch.check_ready(settings)
     reader = linting.sample_reader(edition) if reader_address is None else subscriber(app, reader_address)
     report = linting.examine(settings, read_issue(path), edition)

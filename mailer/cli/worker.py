@@ -9,8 +9,8 @@ import sys
 
 import click
 
+from mailer.bounces.refusals import learn_by
 from mailer.cli.app import App, Command, pass_app
-from mailer.cli.learning import learning
 from mailer.delivery import issues
 from mailer.delivery.workers import Share, shared, work
 from mailer.errors import RefusedError
@@ -47,7 +47,7 @@ def worker(app: App, issue: str, share: Share) -> None:
         app.database,
         queued,
         app.signer,
-        learn=learning(app.settings.bounces),
+        learn=learn_by(app.settings.bounces),
         report=report,
         until_closed=sys.stdin.fileno(),
     )

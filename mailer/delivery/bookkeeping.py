@@ -20,10 +20,10 @@ from mailer.config import Delivery as DeliverySettings
 from mailer.database.models import DeliveryState, IssueState
 from mailer.database.session import Database
 from mailer.delivery import issues, queue
-from mailer.delivery.breaker import Refusal
 from mailer.delivery.queue import Books, Settled, Taken
 from mailer.delivery.waiting import RetryScan, next_due
 from mailer.delivery.window import Window
+from mailer.replies import Refusal
 
 Learn = Callable[[Session, Sequence[Refusal], datetime], None]
 

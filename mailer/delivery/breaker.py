@@ -13,7 +13,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Final
 
-from mailer.replies import Verdict
+from mailer.replies import Refusal, Verdict
 
 WINDOW: Final = 20
 """How many of the latest answers count, for each relay and each provider."""
@@ -26,15 +26,6 @@ MOST_PENDING: Final = 20_000
 
 _ADDRESS: Final = re.compile(r"[^\s<>()\"',;:]*@[^\s<>()\"',;:]+")
 _WORD: Final = re.compile(r"[^\W_]+(?:[-_.=+][^\W_]+)*")
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A delivery refused for good during a run."""
-
-    issue_id: int
-    subscriber_id: int
-    verdict: Verdict
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,14 +21,9 @@ from sqlalchemy.exc import IntegrityError
 
 from mailer.config import Settings, is_loopback, password
 from mailer.database.session import Database
-from mailer.delivery import canary, issues, queue
+from mailer.delivery import canary, editions, issues, queue
 from mailer.delivery.bookkeeping import Learn
 from mailer.delivery.clock import now
-from mailer.delivery.editions import ANY_ISSUE as ANY_ISSUE
-from mailer.delivery.editions import POWERLESS as POWERLESS
-from mailer.delivery.editions import build as build
-from mailer.delivery.editions import composer as composer
-from mailer.delivery.editions import find_source as find_source
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.letter_queue import LetterQueue
 from mailer.delivery.lock import sending
@@ -182,7 +177,7 @@ def run_here(
     """
     with database.reading() as session:
         edition = issues.edition(session, issue.edition_digest)
-    made = composer(settings, edition, issue.id, signer)
+    made = editions.composer(settings, edition, issue.id, signer)
     letters = LetterQueue(settings, database, signer) if answer is None else None
 
     async def run() -> Ended:

@@ -21,14 +21,14 @@ from mailer.database.session import Database
 from mailer.delivery import queue
 from mailer.delivery.ahead import Ahead
 from mailer.delivery.bookkeeping import Learn, RunBooks
-from mailer.delivery.breaker import Breaker, Refusal, Trip
+from mailer.delivery.breaker import Breaker, Trip
 from mailer.delivery.clock import Clock
 from mailer.delivery.judging import decide
 from mailer.delivery.letter_queue import LETTERS_AT_ONCE, LetterQueue
 from mailer.delivery.queue import Books, Claimed, Settled, Taken
 from mailer.errors import MailerError, RecipientError, RelayDownError, RelayError
 from mailer.rendering.message import Composer
-from mailer.replies import ReplyClass, Verdict
+from mailer.replies import Refusal, ReplyClass, Verdict
 from mailer.smtp.pool import Item, Network, Pool, RelayState
 from mailer.smtp.session import Attempt, Fate, Outgoing
 

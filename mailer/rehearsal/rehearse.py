@@ -25,7 +25,7 @@ from mailer.config import Delivery as DeliverySettings
 from mailer.config import Provider, Relay, Security, Settings
 from mailer.database.models import Base, Subscriber, SubscriberTag
 from mailer.database.session import Database
-from mailer.delivery import dispatch, issues
+from mailer.delivery import dispatch, editions, issues
 from mailer.delivery.bookkeeping import Learn
 from mailer.delivery.clock import Clock
 from mailer.delivery.issues import QueuedIssue, audience
@@ -90,7 +90,7 @@ def rehearse(
     signer = Signer(copy.secrets())
     with copy.transaction() as session:
         issue, _ = issues.enqueue(session, edition, source_path="", at=at)
-    composer = dispatch.composer(settings, edition, issue.id, signer)
+    composer = editions.composer(settings, edition, issue.id, signer)
     numbers = itertools.count(1)
 
     def bounce(returned: Returned) -> None:

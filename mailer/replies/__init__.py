@@ -9,6 +9,7 @@ from mailer.replies.verdict import (
     BounceClass,
     BouncePolicy,
     Fault,
+    Refusal,
     ReplyClass,
     Verdict,
 )
@@ -21,6 +22,7 @@ __all__ = [
     "BounceClass",
     "BouncePolicy",
     "Fault",
+    "Refusal",
     "ReplyClass",
     "Verdict",
     "judge",

@@ -184,3 +184,12 @@ POLICY: Final[Mapping[BounceClass, BouncePolicy]] = MappingProxyType(
     }
 )
 """What follows from each class. A verdict with `hard` false never takes the hard way: a 4yz is soft."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A delivery that a server refused for good while an issue was being sent."""
+
+    issue_id: int
+    subscriber_id: int
+    verdict: Verdict

@@ -20,7 +20,7 @@ from mailer.database.models import (
     Suppression,
 )
 from mailer.database.session import Database
-from mailer.delivery import dispatch, issues, queue
+from mailer.delivery import dispatch, editions, issues, queue
 from mailer.delivery.clock import now
 from mailer.delivery.issues import QueuedIssue, audience
 from mailer.delivery.queue import Books
@@ -113,8 +113,8 @@ def forecast(
         else:
             books, who = queue.books(session, known.id), still_open(known.id)
             edition, to_send = issues.edition(session, known.edition_digest), books.open
-        made = dispatch.composer(
-            settings, edition, known.id if known else dispatch.ANY_ISSUE, dispatch.POWERLESS
+        made = editions.composer(
+            settings, edition, known.id if known else editions.ANY_ISSUE, editions.POWERLESS
         )
         where = domains(session, who, settings.providers)
         measured = sizes(session, who, made, at=at)

@@ -9,7 +9,7 @@ import uvloop
 
 from mailer.address import parse_address
 from mailer.config import Settings
-from mailer.delivery import dispatch
+from mailer.delivery import dispatch, editions
 from mailer.delivery.clock import now
 from mailer.errors import RelayError
 from mailer.rendering.edition import Edition
@@ -37,7 +37,7 @@ def render(settings: Settings, path: Path, *, reader: Recipient = READER) -> Ren
 
     The same input gives the same octets: the date is the issue's own.
     """
-    edition = dispatch.build(settings, path)
+    edition = editions.build(settings, path)
     message = sample_message(settings, edition, reader)
     seen = viewed(edition, message, public_url=settings.web.public_url)
     return Rendered(edition.slug, seen.html, seen.text, message)
@@ -49,7 +49,7 @@ def send_test(settings: Settings, edition: Edition, reader: Recipient) -> None:
     Raises `RelayError` with the server's words if it is not taken, and `RecipientError` when the reader
     lacks a field.
     """
-    composer = dispatch.composer(settings, edition, dispatch.ANY_ISSUE, dispatch.POWERLESS)
+    composer = editions.composer(settings, edition, editions.ANY_ISSUE, editions.POWERLESS)
     message = composer.compose(reader, now())
     outgoing = Outgoing(0, message.envelope, message.content, wire_safe=True)
     domain = parse_address(reader.email).domain

@@ -10,12 +10,11 @@ from sqlalchemy import select, update
 
 from mailer.bounces.alerts import AlertLimits, Returns, watch
 from mailer.bounces.record import Rules, record, record_batch
-from mailer.cli.learning import learning
+from mailer.bounces.refusals import learn_by
 from mailer.config import Bounces
 from mailer.database.models import Delivery, DeliveryState, Event
 from mailer.database.session import Database
-from mailer.delivery.breaker import Refusal
-from mailer.replies import judge
+from mailer.replies import Refusal, judge
 from tests.bounces.reports import ISSUE, SIGNER, complaint, dsn, subscribe, token
 
 
@@ -98,5 +97,5 @@ def test_refusals_in_the_dialogue_lead_to_an_alert(database: Database, at: datet
     fail(database, people[:20])
     verdict = judge(550, "5.1.1", "User unknown")
     with database.transaction() as session:
-        learning(Bounces())(session, [Refusal(ISSUE, one, verdict) for one in people[:20]], at)
+        learn_by(Bounces())(session, [Refusal(ISSUE, one, verdict) for one in people[:20]], at)
     assert alerts(database) == ["001: 20 of 40 messages came back (50 %), most of them invalid_mailbox"]

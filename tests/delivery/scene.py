@@ -17,13 +17,13 @@ from mailer.database.models import Subscriber
 from mailer.database.session import Database
 from mailer.delivery import issues, queue
 from mailer.delivery.bookkeeping import Learn
-from mailer.delivery.breaker import Refusal
 from mailer.delivery.clock import Clock, now
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.queue import Books
 from mailer.delivery.sender import Ended, Hooks, Sender
 from mailer.rendering.edition import Edition
 from mailer.rendering.message import Composer
+from mailer.replies import Refusal
 from mailer.smtp.outbox import Answer, Outbox
 from mailer.smtp.pool import Access, Network
 from mailer.tokens import Signer

@@ -17,11 +17,10 @@ from mailer.database.models import Delivery, DeliveryState, Run
 from mailer.database.session import Database
 from mailer.delivery import issues
 from mailer.delivery.bookkeeping import RunBooks
-from mailer.delivery.breaker import Refusal
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.queue import PENDING_UNTIL, Settled
 from mailer.errors import StorageError
-from mailer.replies import judge
+from mailer.replies import Refusal, judge
 from tests.delivery.scene import AT, books, queued
 
 NOTHING: frozenset[str] = frozenset()

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from sqlalchemy import func, select, update
 
-from mailer.cli.learning import learning
+from mailer.bounces.refusals import learn_by
 from mailer.cli.send import exit_code
 from mailer.config import Bounces, Newsletter
 from mailer.config import Delivery as DeliverySettings
@@ -82,7 +82,7 @@ class Scene:
                     composer,
                     Network(found, client_name="here.example"),
                     DeliverySettings(window=50),
-                    Hooks(learning(Bounces())),
+                    Hooks(learn_by(Bounces())),
                     Clock(jitter=lambda: 1.0),
                 )
                 return await sender.run()

@@ -16,12 +16,11 @@ from mailer.config import section
 from mailer.database.models import Delivery, DeliveryState, IssueState, StoredIssue
 from mailer.database.session import Database
 from mailer.delivery import issues
-from mailer.delivery.breaker import Refusal
 from mailer.delivery.queue import Books
 from mailer.delivery.sender import Ending, Sender
 from mailer.delivery.waiting import next_due
 from mailer.rehearsal.script import Script
-from mailer.replies import ReplyClass
+from mailer.replies import Refusal, ReplyClass
 from tests.delivery.scene import AT, books, queued, recipients, run, subscribe
 
 

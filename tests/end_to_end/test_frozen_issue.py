@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mailer.config import load
 from mailer.database.session import Database
-from mailer.delivery import dispatch
+from mailer.delivery import dispatch, editions
 from tests.end_to_end.newsletter import PROJECT, Folder
 
 
@@ -19,7 +19,7 @@ def test_nothing_changed_after_the_issue_was_queued_changes_what_is_sent(tmp_pat
     issue.write_text("---\ntitle: Before\n---\n\nHello.\n\n![A jar](images/bean-in-a-jar.jpg)\n")
     folder.subscribe(3)
     settings = load(folder.path / "config.toml")
-    edition = dispatch.build(settings, issue)
+    edition = editions.build(settings, issue)
     at = datetime.now(UTC).replace(microsecond=0)
     with Database(settings.paths.database, folder=folder.path) as database:
         database.open()

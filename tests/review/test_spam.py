@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mailer.config import load
-from mailer.delivery import dispatch
+from mailer.delivery import editions
 from mailer.rendering.source import read_issue
 from mailer.review import linting
 from mailer.review.spam import SpamScore, parse_report, spam_score
@@ -56,7 +56,7 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
 
 def test_seed_is_not_spam(options: list[str], seed: Path, tmp_path: Path) -> None:
     settings = load(Folder(tmp_path / "news").path / "config.toml")
-    score = spam_score(linting.sample_message(settings, dispatch.build(settings, seed)), options=options)
+    score = spam_score(linting.sample_message(settings, editions.build(settings, seed)), options=options)
     assert score is not None
     assert score.score <= 0.0, score.rules
     assert score.required == 5.0
@@ -67,7 +67,7 @@ def test_spam_is_a_finding_that_names_the_rules(options: list[str], tmp_path: Pa
     path = folder.path / "issues" / "001-short.md"
     path.write_text(path.read_text(encoding="utf-8") + f"\n`{GTUBE}`\n", encoding="utf-8")
     settings = load(folder.path / "config.toml")
-    issue, edition = read_issue(path), dispatch.build(settings, path)
+    issue, edition = read_issue(path), editions.build(settings, path)
     report = linting.examine(settings, issue, edition)
     message = linting.sample_message(settings, edition)
     judged, score = linting.with_spam_score(report, issue, message, options=options)

@@ -1,9 +1,9 @@
-"""What subscribers' states learn from the dialogue: the policy that bounces follow, handed to a run."""
+"""What a run teaches: refusals in the SMTP dialogue count like bounces that come back by email."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from sqlalchemy.orm import Session
@@ -12,12 +12,11 @@ from mailer.bounces.alerts import AlertLimits, Returns, watch
 from mailer.bounces.effects import apply_verdicts
 from mailer.bounces.policy import SoftLimits
 from mailer.config import Bounces
-from mailer.delivery.bookkeeping import Learn
-from mailer.delivery.breaker import Refusal
+from mailer.replies import Refusal
 
 
-def learning(section: Bounces) -> Learn:
-    """Return what a run calls with its refusals: the same policy as for reports that come by mail."""
+def learn_by(section: Bounces) -> Callable[[Session, Sequence[Refusal], datetime], None]:
+    """Return the function that applies the bounce policy to the refusals of a run."""
     limits = SoftLimits(section.soft_points, section.soft_days, section.quiet_days)
     alerts = AlertLimits(section.alert_bounces_percent, section.alert_complaints_percent)
 
