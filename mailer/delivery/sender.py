@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import assert_never
+from typing import Final, assert_never
 
 from mailer.config import Delivery as DeliverySettings
 from mailer.database.models import DeliveryState, IssueState
@@ -32,6 +32,8 @@ from mailer.replies import Refusal, ReplyClass, Verdict
 from mailer.smtp.pool import Item, Network, Pool, RelayState
 from mailer.smtp.session import Attempt, Fate, Outgoing
 
+_FIRST_UNCOMPOSED: Final = 10
+"""How many messages at the start of an issue may fail to be composed before it pauses."""
 _log = logging.getLogger(__name__)
 # How long a provider that blocks our address or domain is left alone when it does not say.
 _REPUTATION_HOLD_SECONDS = 3600.0
@@ -109,6 +111,8 @@ class Sender:
         self._provider_of = {
             domain: name for name, provider in network.providers.items() for domain in provider.domains
         }
+        self._uncomposed: int | None = None
+        """How many messages could not be composed; None once one could, in this run or an earlier one."""
         self._breaker = Breaker()
         self._faults: dict[str, str] = {}
         """Why relays were set aside, by name."""
@@ -192,8 +196,22 @@ class Sender:
         except RecipientError as error:
             window.end(subscriber_id)
             outcomes.append(Settled(subscriber_id, DeliveryState.FAILED, reply=str(error)[:512]))
+            self._not_composed(error)
             return None
+        self._uncomposed = None
         return Outgoing(subscriber_id, message.envelope, message.content, wire_safe=True)
+
+    def _not_composed(self, error: RecipientError) -> None:
+        """Pause when the very first messages of an issue cannot be composed: it is wrong for everybody."""
+        if self._uncomposed is None:
+            return
+        self._uncomposed += 1
+        if self._uncomposed == _FIRST_UNCOMPOSED:
+            self._leave(
+                Ending.PAUSED,
+                f"the first {_FIRST_UNCOMPOSED} messages cannot be composed: {error.message};"
+                " withdraw the issue and correct it, or resume it for the other readers",
+            )
 
     def _record(self, attempt: Attempt, relay: RelayState | None) -> None:
         """Note what became of a delivery, and what follows for its relay, its provider and the run."""
@@ -372,6 +390,7 @@ class Sender:
     def _begin(self) -> None:
         run_id = self._books.begin(recover=self._hooks.begun is None)
         self._breaker = Breaker(delivered_before=self.books.sent > 0)
+        self._uncomposed = None if self.books.sent or self.books.failed else 0
         if self._hooks.begun is not None:
             self._hooks.begun(run_id)
 
