@@ -1,4 +1,4 @@
-"""What a request says: the fields of its form, and where it comes from."""
+"""A request's form fields, and the client that it came from."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ _MAX_FIELDS: Final = 64
 
 
 async def fields_of(request: Request) -> dict[str, str]:
-    """Return the fields of a form, urlencoded or multipart (RFC 8058 section 3.1 allows both)."""
+    """Return a form's fields, urlencoded or multipart (RFC 8058 section 3.1 allows both).
+
+    Python-multipart reads the second kind in linear time; files are ignored.
+    """
     if request.headers.get("content-type", "").lower().startswith("multipart/"):
         async with request.form(max_files=1, max_fields=_MAX_FIELDS) as form:
             return {name: value for name, value in form.items() if isinstance(value, str)}
@@ -25,16 +28,13 @@ async def fields_of(request: Request) -> dict[str, str]:
 
 
 def client_ip(request: Request) -> str:
-    """Return the address the request came from; behind a proxy of ours, the one that it forwards.
-
-    What is no address comes out empty.
-    """
+    """Return the client's IP address, or the one that a trusted proxy forwards; empty if it is none."""
     host = request.client.host if request.client else ""
     try:
         ipaddress.ip_address(host)
     except ValueError:
         return ""
-    # A zone (RFC 4007) may be of any length.
+    # A zone (RFC 4007) may have any length.
     return host.partition("%")[0]
 
 

@@ -1,4 +1,4 @@
-"""Work that `mailer serve` does once a day beside the pages."""
+"""Daily work of `mailer serve`."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _log = logging.getLogger(__name__)
 
 @contextmanager
 def daily(work: Callable[[], object], *, every_seconds: float = _DAY_SECONDS) -> Iterator[None]:
-    """Do `work` in a thread, at once and then every day, while the block runs.
+    """Do `work` in a thread, now and then once a day, while the block runs.
 
-    What fails is told in the log and tried again the next day: the pages must not end for it.
+    A failure is logged and does not stop the pages; the work is tried again the next day.
     """
     stopped = threading.Event()
 

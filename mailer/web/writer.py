@@ -1,10 +1,10 @@
-"""Group commit: small changes that wait for one another share a transaction.
+"""Group commit: small changes share a transaction.
 
-A commit costs a write to the disk, whatever is in it. While one is under way the next changes queue
-up, and all of them go into the one after; each caller hears of its own once that has committed.
-Changes of one kind that follow one another are handed over together, so that a burst of a thousand
-takes a few statements and not a thousand. For the same reason an event loop is woken once for all who wait
-there: each waking is a system call, and the thread waits for Python's lock after it.
+A commit costs a write to the disk, whatever is in it. While one is in progress the next changes queue up,
+and all of them go into the next one; each caller gets its result once that has committed. Consecutive
+changes of one kind are passed on together, so a burst of a thousand takes a few statements. For the same
+reason each event loop is woken once for all who wait in it: waking is a system call, after which the thread
+has to wait for the GIL.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def each(act: Callable[[Session, Item], Result]) -> Work[Item, Result]:
 
 _CAPACITY: Final = 10_000
 _MOST_AT_ONCE: Final = 500
-# A transaction of one costs as much as one of fifty, and takes the processor from those who ask.
+# A transaction of one costs as much as one of fifty, and takes CPU time from the requests.
 _GATHERING_SECONDS: Final = 0.001
 
 
@@ -58,7 +58,7 @@ class _Change:
 
 
 class Writer:
-    """A thread that writes what is handed to it, in order, in as few transactions as it can."""
+    """A thread that makes changes in order, in as few transactions as it can."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -66,31 +66,31 @@ class Writer:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin to write."""
+        """Start writing."""
         self._thread = threading.Thread(target=self._run, name="mailer-writer")
         self._thread.start()
 
     def close(self) -> None:
-        """Write what waits, then stop."""
+        """Write the changes that are waiting, then stop."""
         if self._thread is not None:
             self._waiting.put(None)
             self._thread.join()
             self._thread = None
 
     def submit(self, work: Work[Item, Result], item: Item) -> asyncio.Future[Result]:
-        """Return the future result of `work` for `item`; it is there when that has been committed.
+        """Return the future result of `work` for `item`; it is set once that has been committed.
 
-        To be called in an event loop. The future raises what `work` or the database raised; nothing of this
-        item is kept then. Raises `StorageError` at once when too many changes are waiting already.
+        Call it in an event loop. The future raises what `work` or the database raised; then nothing of this
+        item is stored. Raises `StorageError` if too many changes are waiting already.
         """
         outcome: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._put(_Change(work, item, outcome))
         return outcome
 
     def leave(self, work: Work[Item, Any], item: Item) -> None:
-        """Have `work` done for `item` without waiting for it; a failure is logged.
+        """Do `work` for `item` without waiting for it; a failure is logged.
 
-        Raises `StorageError` when too many changes are waiting already.
+        Raises `StorageError` if too many changes are waiting already.
         """
         self._put(_Change(work, item, None))
 
@@ -129,7 +129,7 @@ class Writer:
         except StorageError as error:
             _tell(batch, [error] * len(batch))
         except Exception as error:
-            # One change is to blame: the others must not fail with it, so each is tried alone.
+            # One change is at fault; the others must not fail with it, so each is tried alone.
             if len(batch) == 1:
                 _tell(batch, [error])
                 return
@@ -140,7 +140,7 @@ class Writer:
 
 
 def _tell(batch: Sequence[_Change], results: Sequence[Any]) -> None:
-    """Give all who wait what became of their change, each event loop at once."""
+    """Set the results of the changes, waking each event loop once."""
     waiting: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]] = {}
     unheard: BaseException | None = None
     for change, result in zip(batch, results, strict=True):
@@ -149,9 +149,9 @@ def _tell(batch: Sequence[_Change], results: Sequence[Any]) -> None:
         elif isinstance(result, BaseException):
             unheard = result
     if unheard is not None:
-        _log.error("what nobody waits for was not written: %s", unheard)
+        _log.error("a change that nobody waits for was not written: %s", unheard)
     for loop, outcomes in waiting.items():
-        # The loop may have been closed since: nobody is there to be told, and what was written stays.
+        # The loop may have been closed meanwhile: nobody waits for the result, and the change stays.
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(_settle, outcomes)
 
@@ -159,7 +159,7 @@ def _tell(batch: Sequence[_Change], results: Sequence[Any]) -> None:
 def _settle(outcomes: Sequence[tuple[asyncio.Future[Any], Any]]) -> None:
     for outcome, result in outcomes:
         if outcome.done():
-            # Who asked has gone.
+            # The caller has gone.
             continue
         if isinstance(result, BaseException):
             outcome.set_exception(result)
@@ -169,7 +169,7 @@ def _settle(outcomes: Sequence[tuple[asyncio.Future[Any], Any]]) -> None:
 
 def _done(session: Session, work: Work[Any, Any], items: list[Any]) -> Sequence[Any]:
     results = work(session, items)
-    # Work may write past the objects of the session; the next one must not see them as they were.
+    # Work may bypass the session's objects; the next one must not see their old state.
     session.flush()
     session.expire_all()
     return results

@@ -17,6 +17,7 @@ from mailer.web.operator.outbox import create_outbox_app
 from tests.conftest import PROJECT, missing, program
 from tests.web.conftest import OpenSite, Site, edition, serving
 from tests.web.test_outbox import keep, message
+from tests.web.test_public_site import ABOUT
 
 pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("chromium")]
 
@@ -72,7 +73,8 @@ def _presses(selector: str, **fields: str) -> Callable[[Page], None]:
 
 
 def _pages(site: Site, kept: str) -> list[Shown]:
-    issue = site.issue(edition())
+    issue = site.issue(edition(tags=("sowing",), subtitle="It thaws"))
+    site.issue(edition("006-winter", date="2025-12-24", title="Winter"))
     token = site.link(site.subscribe(), issue)
     other, gone = site.link(site.subscribe("al@example.org")), site.link(site.subscribe("mo@example.org"))
     confirm = site.signer.confirmation(Subject(0, site.subscribe("bo@example.org")))
@@ -80,6 +82,10 @@ def _pages(site: Site, kept: str) -> list[Shown]:
     return [
         Shown("archive", "/archive/"),
         Shown("issue", "/archive/007-spring"),
+        Shown("search", "/archive/?q=spring"),
+        Shown("nothing found", "/archive/?q=nothing"),
+        Shown("tag", "/tags/sowing"),
+        Shown("year", "/years/2026"),
         Shown("sign-up", "/subscribe"),
         Shown("sign-up refused", "/subscribe", _presses("form button", email="jo@", name="Jo")),
         Shown(
@@ -131,7 +137,7 @@ def test_axe_finds_nothing_on_any_page(
     kept = keep(tmp_path / "kept", message(html="<p>Hello</p>"))
     found: list[tuple[str, str]] = []
     with (
-        open_site(tracking=Tracking(clicks=True), tags={"art": "Art"}) as site,
+        open_site(tracking=Tracking(clicks=True), tags={"art": "Art"}, newsletter=ABOUT) as site,
         serving(create_outbox_app(tmp_path / "kept", brand=Brand())) as outbox,
     ):
         page = browser.new_page(bypass_csp=True)

@@ -171,7 +171,7 @@ def test_who_has_no_valid_token_learns_nothing(site: Site, header: str | None) -
     headers = {} if header is None else {"Authorization": header}
     answer = site.client.get("/api/v1/subscribers/1", headers=headers)
     assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
-    assert answer.json()["detail"] == "No token, or one that is not valid."
+    assert answer.json()["detail"] == "The token is missing or invalid."
 
 
 def test_revoked_token_is_worthless_at_once(site: Site) -> None:

@@ -145,7 +145,9 @@ def test_what_is_left_to_it_and_fails_is_logged(database: Database, caplog: pyte
     with caplog.at_level(logging.ERROR):
         writer.start()
         writer.close()
-    assert [record.message for record in caplog.records] == ["what nobody waits for was not written: 'bad'"]
+    assert [record.message for record in caplog.records] == [
+        "a change that nobody waits for was not written: 'bad'"
+    ]
     with database.reading() as session:
         assert session.scalars(select(Instance.name)).all() == ["good"]
 

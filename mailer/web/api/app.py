@@ -1,8 +1,8 @@
-"""`/api/v1`: subscribers for other programs, over JSON, with bearer tokens.
+"""`/api/v1`: subscribers for other programs, as JSON, with bearer tokens.
 
-Nothing here reads or sets a cookie, and no other origin is allowed in: a token belongs on a server,
-not in a page. Errors are problem details (RFC 9457). Who opted out, bounced, complained or was erased
-is not brought back, whatever a token may do.
+The API uses no cookies and allows no other origin (CORS): a token belongs on a server, not in a web page.
+Errors are problem details (RFC 9457). No token can bring back people who unsubscribed, bounced,
+complained or were erased.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from mailer.database.models import Subscriber as Stored
 from mailer.database.models import SubscriberStatus
 from mailer.database.session import Database
 from mailer.web.api import tokens
-from mailer.web.api.problems import PROBLEMS, tell_problems
+from mailer.web.api.problems import PROBLEMS, show_problems
 from mailer.web.api.tokens import Scope, Token
 from mailer.web.forms import client_ip, network
 
@@ -50,7 +50,7 @@ _WRONG_TOKENS: Final = RateLimitItemPerMinute(30)
 _MAX_PAGE: Final = 500
 _MAX_ID: Final = 2**53
 
-Attributes = Annotated[dict[str, Any], Field(description="Free fields: text, numbers, truths, lists.")]
+Attributes = Annotated[dict[str, Any], Field(description="Custom fields: text, numbers, booleans, lists.")]
 Tag = Annotated[str, Field(min_length=1, max_length=MAX_TAG)]
 Tags = Annotated[list[Tag], Field(max_length=MAX_TAGS)]
 Name = Annotated[str, Field(max_length=MAX_NAME)]
@@ -58,10 +58,9 @@ Identifier = Annotated[int, Path(ge=1, le=_MAX_ID)]
 
 
 class Invite(Protocol):
-    """Notes a wish and sends the letter that asks for confirmation, behind the answer.
+    """Stores a sign-up request; a confirmation letter follows.
 
-    Returns False when too many letters were asked for. Raises `AddressError` for an address that may not
-    sign up.
+    Returns False if there were too many requests. Raises `AddressError` for an address that may not sign up.
     """
 
     def __call__(
@@ -80,7 +79,7 @@ class _Form(BaseModel):
 
 
 class StatedConsent(_Form):
-    """Where and when a person agreed, outside of this program; it is kept in the ledger."""
+    """Where and when a person agreed, outside this program. The consent ledger keeps it."""
 
     source: Annotated[str, Field(min_length=1, max_length=500)]
     at: AwareDatetime
@@ -88,7 +87,7 @@ class StatedConsent(_Form):
 
 
 class NewSubscriber(_Form):
-    """A person to add. Without `consent` a letter asks them first."""
+    """A person to add. Without `consent`, a letter asks them to confirm first."""
 
     address: Annotated[str, Field(min_length=3, max_length=320)]
     name: Name = ""
@@ -98,7 +97,7 @@ class NewSubscriber(_Form):
 
 
 class SubscriberChanges(_Form):
-    """What to change; what is left out stays. An attribute that is null is taken out (RFC 7396)."""
+    """The fields to change; others stay. A null attribute is removed (RFC 7396)."""
 
     name: Name | None = None
     attributes: Attributes | None = None
@@ -118,20 +117,20 @@ class Subscriber(BaseModel):
 
 
 class Page(BaseModel):
-    """A page of subscribers; `next` is the cursor of the one after, null on the last."""
+    """A page of subscribers. `next` is the cursor of the next page, or null on the last."""
 
     items: list[Subscriber]
     next: str | None
 
 
 class Requested(BaseModel):
-    """The same for every address, known or not."""
+    """The same response for every address, known or not."""
 
-    status: str = "If the address can be subscribed, a letter that asks for confirmation is on its way."
+    status: str = "If this address can be subscribed, a confirmation email is on its way."
 
 
 def create_api(database: Database, *, segments: Mapping[str, str], invite: Invite) -> FastAPI:
-    """Return the application to mount at `PREFIX`. `segments` are the saved ones."""
+    """Return the application to mount at `PREFIX`. `segments` are the saved segments."""
     api = FastAPI(
         title="mailer",
         version="1",
@@ -141,7 +140,7 @@ def create_api(database: Database, *, segments: Mapping[str, str], invite: Invit
         redirect_slashes=False,
         responses=PROBLEMS,
     )
-    tell_problems(api)
+    show_problems(api)
     desk = _SubscriberRoutes(database, segments, invite)
     guard = _TokenCheck(database)
 
@@ -155,9 +154,9 @@ def create_api(database: Database, *, segments: Mapping[str, str], invite: Invit
         desk.create,
         methods=["POST"],
         responses={
-            200: {"model": Subscriber, "description": "Known already; brought up to date"},
+            200: {"model": Subscriber, "description": "Already known; updated"},
             201: {"model": Subscriber, "description": "Added"},
-            202: {"model": Requested, "description": "Asked by a letter"},
+            202: {"model": Requested, "description": "Asked to confirm by email"},
         },
         dependencies=[may(Scope.SUBSCRIBE)],
         response_model=None,
@@ -170,19 +169,19 @@ def create_api(database: Database, *, segments: Mapping[str, str], invite: Invit
     return api
 
 
-_BEARER: Final = HTTPBearer(auto_error=False, description="From `mailer tokens create`.")
+_BEARER: Final = HTTPBearer(auto_error=False, description="A token made by `mailer tokens create`.")
 _Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]
 
 
 class _TokenCheck:
-    """Lets in who has a token with the scope, and not too often."""
+    """Checks a request's token, its scope and its rate."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
 
     def allowing(self, scope: Scope) -> Callable[..., None]:
-        """Return the check of a route that asks for `scope`."""
+        """Return the check of a route that needs `scope`."""
 
         def check(request: Request, credentials: _Credentials) -> None:
             token = self._token(request, credentials)
@@ -195,7 +194,7 @@ class _TokenCheck:
     def _token(self, request: Request, credentials: HTTPAuthorizationCredentials | None) -> Token:
         client = network(client_ip(request))
         if not self._limiter.test(_WRONG_TOKENS, "wrong", client):
-            raise HTTPException(429, "Too many wrong tokens.", {"retry-after": "60"})
+            raise HTTPException(429, "Too many invalid tokens.", {"retry-after": "60"})
         at = datetime.now(UTC)
         token = None
         if credentials is not None:
@@ -203,7 +202,7 @@ class _TokenCheck:
                 token = tokens.check(session, credentials.credentials)
         if token is None:
             self._limiter.hit(_WRONG_TOKENS, "wrong", client)
-            raise HTTPException(401, "No token, or one that is not valid.", {"www-authenticate": "Bearer"})
+            raise HTTPException(401, "The token is missing or invalid.", {"www-authenticate": "Bearer"})
         if not self._limiter.hit(_PER_TOKEN, "token", str(token.id)):
             raise HTTPException(429, "Too many requests with this token.", {"retry-after": "60"})
         if tokens.needs_note(token, at):
@@ -213,7 +212,7 @@ class _TokenCheck:
 
 
 class _SubscriberRoutes:
-    """What the routes do."""
+    """The routes about subscribers."""
 
     def __init__(self, database: Database, segments: Mapping[str, str], invite: Invite) -> None:
         self._database = database
@@ -223,8 +222,8 @@ class _SubscriberRoutes:
 
     def list(
         self,
-        where: Annotated[str, Query(max_length=2000, description="A segment, e.g. `tag:vip`.")] = "",
-        address: Annotated[str, Query(max_length=320, description="Exactly this one.")] = "",
+        where: Annotated[str, Query(max_length=2000, description="A segment, for example `tag:vip`.")] = "",
+        address: Annotated[str, Query(max_length=320, description="Exactly this address.")] = "",
         cursor: Annotated[str, Query(pattern=r"^[0-9]{0,16}$")] = "",
         limit: Annotated[int, Query(ge=1, le=_MAX_PAGE)] = 50,
     ) -> Page:
@@ -239,14 +238,14 @@ class _SubscriberRoutes:
         return Page(items=[_subscriber(view) for view in views[:limit]], next=following)
 
     def create(self, request: Request, response: Response, new: NewSubscriber) -> Subscriber | Requested:
-        """Add a person: by a letter that asks for confirmation, or at once with stated consent."""
+        """Add a person: with stated consent immediately, without it once they confirm by email."""
         address = parse_address(new.address)
         name, tags, attributes = check_name(new.name), check_tags(new.tags), check_attributes(new.attributes)
         token: Token = request.state.token
         origin = Origin("api", form=f"token {token.id}", note=f"token '{token.name}'")
         if new.consent is None:
             if not self._invite(address, name, origin, attributes=attributes, tags=tags):
-                raise HTTPException(429, "Too many letters were asked for.", {"retry-after": "3600"})
+                raise HTTPException(429, "Too many confirmation emails requested.", {"retry-after": "3600"})
             response.status_code = 202
             return Requested()
         if Scope.IMPORT not in token.scopes:
@@ -293,7 +292,7 @@ class _SubscriberRoutes:
             return _subscriber(self._known(session, subscriber_id))
 
     def unsubscribe(self, request: Request, subscriber_id: Identifier) -> Subscriber:
-        """Take a subscriber off the list, at once. Doing it twice is fine."""
+        """Unsubscribe a person immediately. Doing it twice is fine."""
         token: Token = request.state.token
         origin = Origin("api", form=f"token {token.id}", note=f"token '{token.name}'")
         with self._database.transaction() as session:
@@ -301,7 +300,7 @@ class _SubscriberRoutes:
             return _subscriber(self._known(session, subscriber_id))
 
     def erase(self, subscriber_id: Identifier) -> None:
-        """Take out all that is known of a person, for good; a keyed hash keeps imports from undoing it."""
+        """Erase everything about a person for good. A keyed hash keeps imports from adding them again."""
         with self._database.transaction() as session:
             address = parse_address(self._known(session, subscriber_id).address)
             erase(session, address, secret=self._secret, at=datetime.now(UTC), way="api")
@@ -309,7 +308,7 @@ class _SubscriberRoutes:
     def _known(self, session: Session, subscriber_id: int) -> SubscriberView:
         view = subscribers.get(session, subscriber_id)
         if view is None or view.status is SubscriberStatus.ERASED:
-            raise HTTPException(404, "There is no such subscriber.")
+            raise HTTPException(404, "No such subscriber.")
         return view
 
 

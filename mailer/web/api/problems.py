@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 
 class FieldProblem(BaseModel):
-    """What is wrong with one part of a request; `pointer` names it (RFC 6901)."""
+    """What is wrong with one part of a request, named by a JSON pointer (RFC 6901)."""
 
     pointer: str
     detail: str
@@ -43,14 +43,14 @@ def _documented(status: int) -> dict[str, Any]:
     }
 
 
-# For `FastAPI(responses=…)`: what any route may answer when it does not do what it was asked.
+# For `FastAPI(responses=…)`: the errors that any route may answer with.
 PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
     400: {"model": Problem, **_documented(400)},
     **{status: _documented(status) for status in (401, 403, 404, 405, 409, 413, 422, 429, 503)},
 }
 
 
-def tell_problems(api: FastAPI) -> None:
+def show_problems(api: FastAPI) -> None:
     """Answer every error of an application as problem details."""
 
     async def refused(request: Request, error: Exception) -> Response:
@@ -63,7 +63,7 @@ def tell_problems(api: FastAPI) -> None:
             FieldProblem(pointer=_pointer(problem["loc"]), detail=str(problem["msg"]))
             for problem in error.errors()[:50]
         ]
-        return _problem(422, "The request does not have the form that is documented.", errors=errors)
+        return _problem(422, "The request does not match the documented schema.", errors=errors)
 
     async def unfit(request: Request, error: Exception) -> Response:
         assert isinstance(error, AddressError | SegmentError)
@@ -71,10 +71,10 @@ def tell_problems(api: FastAPI) -> None:
 
     async def unavailable(request: Request, error: Exception) -> Response:
         _log.error("%s", error)
-        return _problem(503, "The database cannot take this just now.", headers={"retry-after": "60"})
+        return _problem(503, "The database is not available just now.", headers={"retry-after": "60"})
 
     async def broken(request: Request, error: Exception) -> Response:
-        return _problem(500, "This is a fault of the program; it has been noted.")
+        return _problem(500, "Internal error; it has been logged.")
 
     api.add_exception_handler(HTTPException, refused)
     api.add_exception_handler(RequestValidationError, malformed)

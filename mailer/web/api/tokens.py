@@ -1,7 +1,7 @@
-"""Who may use the API: tokens with scopes, of which the database keeps only a hash.
+"""API tokens with scopes. The database keeps only their hashes.
 
-A token reads `mlr_ID_SECRET`. The row is found by its id, which is no secret, and the secret's SHA-256
-compared in constant time. The secret has 256 random bits, so a slow hash would protect nothing more.
+A token is `mlr_ID_SECRET`. The ID finds the row and is no secret; the SHA-256 of the secret is compared in
+constant time. The secret has 256 random bits, so a slow hash would add nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mailer.errors import SourceError
 
 _FORM: Final = re.compile(r"mlr_([1-9][0-9]{0,17})_([A-Za-z0-9_-]{43})")
 _NOBODY: Final = "0" * 64
-# When a token was used is told to the hour: a write for each request would cost more than it tells.
+# Kept to the hour: a write for each request would cost more than it is worth.
 _USE_NOTED_EVERY: Final = timedelta(hours=1)
 _MAX_NAME: Final = 64
 
@@ -34,9 +34,9 @@ class Scope(StrEnum):
 
     READ = "subscribers:read"
     SUBSCRIBE = "subscribers:subscribe"
-    """Ask for a confirmation letter; it learns nothing of who is subscribed."""
+    """Request a confirmation letter; this does not show who is subscribed."""
     IMPORT = "subscribers:import"
-    """Add people who agreed elsewhere, without a letter."""
+    """Add people who agreed elsewhere, without a confirmation letter."""
     WRITE = "subscribers:write"
     """Change and unsubscribe."""
     ERASE = "subscribers:erase"
@@ -44,7 +44,7 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token as it is shown: without its secret."""
+    """A token without its secret."""
 
     id: int
     name: str
@@ -55,7 +55,7 @@ class Token:
 
 
 def create(session: Session, name: str, scopes: Iterable[Scope], *, at: datetime) -> tuple[Token, str]:
-    """Make a token; return it and its text, which cannot be had again."""
+    """Make a token; return it and its text, which is not stored and cannot be shown again."""
     name = name.strip()
     if not name or len(name) > _MAX_NAME or not name.isprintable():
         raise SourceError(f"a token's name has 1 to {_MAX_NAME} printable characters")
@@ -72,7 +72,7 @@ def tokens(session: Session) -> list[Token]:
 
 
 def revoke(session: Session, token_id: int, *, at: datetime) -> bool:
-    """Make a token worthless, at once; return False if it was so already. Raises `SourceError`."""
+    """Revoke a token immediately; return False if it was revoked before. Raises `SourceError`."""
     stored = session.get(ApiToken, token_id)
     if stored is None:
         raise SourceError(f"there is no token {token_id}", remedy="see: mailer tokens list")
@@ -83,7 +83,7 @@ def revoke(session: Session, token_id: int, *, at: datetime) -> bool:
 
 
 def check(session: Session, text: str) -> Token | None:
-    """Return the token of this text, or None: malformed, unknown, wrong or revoked are all alike."""
+    """Return the token with this text, or None if it is malformed, unknown, wrong or revoked."""
     found = _FORM.fullmatch(text)
     stored = None if found is None else session.get(ApiToken, int(found[1]))
     right = hmac.compare_digest(_digest(found[2] if found else text), stored.digest if stored else _NOBODY)
@@ -91,12 +91,12 @@ def check(session: Session, text: str) -> Token | None:
 
 
 def needs_note(token: Token, at: datetime) -> bool:
-    """Return whether `note_use` has something to write."""
+    """Return whether `note_use` should write."""
     return token.used_at is None or at - token.used_at >= _USE_NOTED_EVERY
 
 
 def note_use(session: Session, token: Token, at: datetime) -> None:
-    """Note that a token was used."""
+    """Record that a token was used."""
     session.execute(update(ApiToken).where(ApiToken.id == token.id).values(used_at=at))
 
 

@@ -1,9 +1,8 @@
-"""A browser's view of the outbox: what was kept on this machine instead of being sent.
+"""The outbox in a browser: messages that were kept on this machine instead of being sent.
 
-Messages are hostile until shown otherwise, as in any mail reader. Their HTML comes from an address
-of its own whose policy forbids scripts, forms and everything from elsewhere, into a frame without
-rights. The folder may hold a million messages: a page looks at their names one by one and keeps the
-few that it shows.
+Messages are treated as hostile, as in any mail reader. Their HTML comes from an address of its own, whose
+policy forbids scripts, forms and everything from other hosts, into a sandboxed frame. The folder may hold
+a million messages: a page reads their names one by one and keeps the few that it shows.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""An issue in a browser while it is written: rendered anew after each save, with what lint says of it.
+"""The preview of an issue in a browser: rendered again after each save, with lint's findings.
 
-The operator's own mail is treated like anybody's: it stands in a frame that runs no script, under a
+The operator's own email is treated like anybody's: it is shown in a frame that runs no script, under a
 policy that allows none. The page works by plain links; its own small script reloads it after a save and
-gives the frame the mail's height.
+fits the frame to the email's height.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class View(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What somebody chose to look at; every choice has an address of its own."""
+    """The view that was chosen; every choice has an address of its own."""
 
     view: View = View.DESKTOP
     scheme: Scheme = Scheme.LIGHT
@@ -64,7 +64,7 @@ class Choice:
 
     @classmethod
     def of(cls, asked: QueryParams, *, reader: str) -> Choice:
-        """Return the choice of a query; what it does not know is as if it had not been said."""
+        """Return the choice in a query; unknown values are ignored."""
         view = asked.get("view", "")
         return cls(
             View(view) if view in list(View) else View.DESKTOP,
@@ -85,7 +85,7 @@ class Choice:
 
 
 def mail_policy(*, images: bool) -> str:
-    """Return the Content-Security-Policy of a mail: no script, no form, and images only if wanted."""
+    """Return the Content-Security-Policy of an email: no script, no form, and images only on request."""
     sources = "data: http: https:" if images else "'none'"
     return (
         f"sandbox {_SANDBOX}; default-src 'none'; style-src 'unsafe-inline'; img-src {sources}; "
@@ -142,7 +142,7 @@ class _Pages:
         self.theme = theme
 
     def index(self, request: Request) -> Response:
-        """Show the issue as it is on disk now, or what is wrong with it."""
+        """Show the issue as it is on disk now, or the error in it."""
         chosen = Choice.of(request.query_params, reader=self._reader)
         nonce = secrets.token_urlsafe(18)
         state = self._changes.state
@@ -187,20 +187,20 @@ class _Pages:
         )
 
     def message(self, request: Request) -> Response:
-        """Return the whole message, to be opened in a mail program."""
+        """Return the whole message, for a mail program."""
         preview = self._known(Choice.of(request.query_params, reader=self._reader))
         name = {"content-disposition": 'attachment; filename="message.eml"'}
         return Response(preview.viewed.message, media_type="message/rfc822", headers=name)
 
     def check(self, check: str) -> Response:
-        """Show what the documentation says of a check."""
+        """Show the documentation of a check."""
         if check not in CHECKS:
             raise HTTPException(404, f"there is no check '{check}'")
         text = (shipped("docs") / "lint" / f"{check}.md").read_text(encoding="utf-8")
         return self.theme.page("check.html", title=check, content=Markup(MarkdownIt().render(text)))  # noqa: S704 - ours
 
     async def events(self) -> Response:
-        """Tell the state at once and after every change, as server-sent events."""
+        """Send the state now and after every change, as server-sent events."""
         return StreamingResponse(self._states(), media_type="text/event-stream")
 
     async def _states(self) -> AsyncIterator[str]:

@@ -1,4 +1,4 @@
-"""Knowing when files were saved, and telling those who wait for it."""
+"""Watch files and wake those who wait for a change."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _log = logging.getLogger(__name__)
 
 
 class FileWatcher:
-    """Watches `folders` with all that is in them, and `files`; those that are there when it begins.
+    """Watches `folders` and everything in them, and `files`, as far as they exist at the start.
 
-    A file is watched through its folder: editors replace files rather than write into them.
+    A file is watched through its folder, because editors replace files rather than write into them.
     """
 
     def __init__(self, folders: Sequence[Path], files: Sequence[Path] = ()) -> None:
@@ -32,18 +32,18 @@ class FileWatcher:
 
     @property
     def state(self) -> str:
-        """What differs after each change, and from one run to the next."""
+        """A text that is different after each change and in each run."""
         return f"{self._begun}-{self._number}"
 
     async def after(self, state: str) -> str | None:
-        """Wait until the state is another than `state` and return it; None once watching has stopped."""
+        """Wait until the state differs from `state` and return it; None once watching has stopped."""
         while self.state == state and not self._stopped:
             await self._news.wait()
         return None if self._stopped else self.state
 
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
-        """Watch while the block runs; those who still wait when it ends are let go."""
+        """Watch while the block runs; at its end nobody waits any longer."""
         self._loop = asyncio.get_running_loop()
         ended = anyio.Event()
         async with asyncio.TaskGroup() as tasks:
@@ -58,7 +58,7 @@ class FileWatcher:
                 self._let_go()
 
     def stop(self) -> None:
-        """Let all who wait go; any thread and any signal handler may call this."""
+        """Release everybody who waits; any thread and any signal handler may call this."""
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._let_go)
 
@@ -75,8 +75,8 @@ class FileWatcher:
                 self._number += 1
                 self._tell()
         except (OSError, RuntimeError) as error:
-            # Too many watches on this machine, as a rule: the page is as good, but for the reloading.
-            _log.warning("changes are not noticed, so reload the page by hand: %s", error)
+            # Usually too many watches on this machine: everything but reloading still works.
+            _log.warning("changes cannot be watched, so reload the page by hand: %s", error)
 
     def _let_go(self) -> None:
         self._stopped = True

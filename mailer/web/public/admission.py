@@ -1,6 +1,6 @@
-"""Who may ask to be on the list, and how often: the rules of `[signup]`.
+"""Which addresses may sign up, and how often: the rules of `[signup]`.
 
-Nothing here depends on who is on the list already, so no answer tells.
+Nothing here depends on who is subscribed, so no answer shows it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mailer.catalogue import marked
 from mailer.config import SignUp
 from mailer.web.forms import network
 
-# Up to ftp they are those of RFC 2142.
+# Those up to ftp come from RFC 2142.
 ROLES: Final = frozenset(
     """info marketing sales support abuse noc security postmaster hostmaster usenet news webmaster www uucp
     ftp accounts admin administrator billing careers contact contactus customerservice help helpdesk hr jobs
@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 
 class Admission:
-    """Refuses addresses, and what comes too often."""
+    """Refuses some addresses, and too many requests."""
 
     def __init__(self, rules: SignUp) -> None:
         self._roles = rules.roles
@@ -43,7 +43,7 @@ class Admission:
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
 
     def problem(self, address: Address) -> str:
-        """Return why an address may not sign up, as a text of the catalogue, or nothing."""
+        """Return why an address may not sign up, as a text of the catalogue, or an empty text."""
         if not self._roles and address.local.casefold().partition("+")[0] in ROLES:
             return A_ROLE
         labels = address.domain.split(".")
@@ -51,11 +51,11 @@ class Admission:
         return NOT_KEPT if any(domain in self._refused for domain in above) else ""
 
     def take_client(self, ip: str) -> bool:
-        """Count a wish of a client; return whether it may have one more."""
+        """Count a request of a client; return whether it is within the limit."""
         return self._limiter.hit(self._per_client, "client", network(ip))
 
     def take_letter(self, address: Address) -> bool:
-        """Count a letter to an address's domain; return whether it may be written."""
+        """Count a letter to an address's domain; return whether it is within the limits."""
         if not self._limiter.hit(self._per_domain, "domain", address.domain):
             self._tell(f"at {address.domain}", "per_domain", self._per_domain.amount)
             return False
@@ -65,7 +65,7 @@ class Admission:
         return True
 
     def _tell(self, where: str, key: str, most: int) -> None:
-        # An operator whose newsletter is talked about wants to know; an attacker must not fill the log.
+        # The operator of a newsletter in the news wants to know; an attacker must not fill the log.
         if self._limiter.hit(_ONCE, "told", where):
             _log.warning(
                 "sign-ups are refused: more than %d an hour %s; see [signup] %s in config.toml",
@@ -76,7 +76,7 @@ class Admission:
 
 
 def _disposable() -> frozenset[str]:
-    # Loaded where it is asked for: the list has thousands of domains.
+    # Loaded only if needed: the list has thousands of domains.
     from disposable_email_domains import blocklist
 
     return frozenset(blocklist)
