@@ -1,4 +1,4 @@
-"""`mailer serve`: the public pages."""
+"""`mailer serve`: the web pages."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from mailer.cli.app import App, Command, pass_app
 
 
 @click.command(cls=Command)
-@click.option("--host", help="Where to listen; [web] host by default.")
-@click.option("--port", type=click.IntRange(1, 65535), help="[web] port by default.")
+@click.option("--host", help="Address to listen on; default: [web] host.")
+@click.option("--port", type=click.IntRange(1, 65535), help="Port to listen on; default: [web] port.")
 @pass_app
 def serve(app: App, host: str | None, port: int | None) -> None:
-    """Answer for the pages: sign-up, preferences, archive.
+    """Serve the web pages: the site, sign-up, unsubscribing and preferences.
 
-    Until it is stopped (Ctrl-C, SIGTERM). It answers one-click unsubscribes, tracked links, the API and
-    webhooks too, sends the letters, and takes out once a day what has been kept long enough.
+    Runs until you stop it (Ctrl-C, SIGTERM). It also serves one-click unsubscribe, tracked links, the API
+    and webhooks, sends letters, and deletes expired data once a day.
     """
     from mailer.audience.privacy.retention import Terms, prune
     from mailer.bounces.boxes.configured import rules_of

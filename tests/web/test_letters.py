@@ -369,7 +369,7 @@ def test_welcome_comes_once_to_who_has_confirmed(open_site: OpenSite, config: bo
 @pytest.mark.parametrize(
     ("goodbye", "data", "letters_sent"),
     [
-        (True, {"confirm": "yes"}, ["You have left My newsletter"]),
+        (True, {"confirm": "yes"}, ["You have unsubscribed from My newsletter"]),
         (True, {"List-Unsubscribe": "One-Click"}, []),
         (False, {"confirm": "yes"}, []),
     ],

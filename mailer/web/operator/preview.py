@@ -98,9 +98,9 @@ def create_preview_app(
 ) -> ASGIApp:
     """Return the application that shows one issue.
 
-    `see` renders it for a subscriber's address, or for one who has every field when that is empty; it
-    raises `MailerError`, and may be called by any thread, one at a time. `reader` is whom the first page
-    shows. `name` is the newsletter's.
+    `see` renders it for a subscriber's address, or, if that is empty, for somebody who has every field. It
+    raises `MailerError`, and any thread may call it, one at a time. `reader` is the subscriber that the
+    first page shows. `name` is the newsletter's.
     """
     pages = _Pages(see, changes, Theme(brand, name=name, language="en"), reader)
 
