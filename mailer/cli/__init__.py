@@ -40,7 +40,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "retry": ("mailer.cli.status:retry", "Queue failed, deferred or uncertain deliveries again."),
     "bounces": ("mailer.cli.bounces:bounces", "Bring bounces in, and see what they said and did."),
     "why": ("mailer.cli.why:why", "Tell all that happened to one address."),
-    "serve": ("mailer.cli.serve:serve", "Answer for the pages: sign-up, preferences, archive."),
+    "serve": (
+        "mailer.cli.serve:serve",
+        "Serve the web pages: the site, sign-up, unsubscribing and preferences.",
+    ),
     "outbox": ("mailer.cli.outbox:outbox", "Look at the mail that was kept on this machine."),
     "subscribers": (
         "mailer.cli.subscribers:subscribers",
