@@ -327,6 +327,8 @@ def _made_valid(data: st.DataObject, case: Case[Any]) -> None:
                 case.body.pop(free, None)
 
 
+# The server's threads use `random` while hypothesis draws in this one.
+@pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
 def test_nothing_in_the_description_makes_it_fail(on_either: Client) -> None:
     """Requests made from the OpenAPI, well formed and not: none fails, each answer is documented."""
     for address in PEOPLE:

@@ -33,7 +33,7 @@ def test_pause_is_set_shown_and_ended(site: Site) -> None:
     answer = site.client.post(f"{path}/pause", data={"weeks": "4"})
     assert (answer.status_code, answer.headers["location"]) == (303, path)
     assert _stored(site, subscriber).paused_until is not None
-    assert "No emails until" in site.client.get(path).text
+    assert "Paused: no emails until" in site.client.get(path).text
     site.client.post(f"{path}/pause", data={"weeks": "0"})
     assert _stored(site, subscriber).paused_until is None
     assert _notes(site, subscriber) == ["paused", "pause ended"]
