@@ -311,6 +311,11 @@ def _expire(session: Session, ids: Iterable[int]) -> None:
             session.expire(known)
 
 
+def consented_at(session: Session, subscriber_id: int) -> datetime | None:
+    """Return when someone last consented themselves, or was restored by the operator; None if never."""
+    return next((row[1] for row in session.execute(_CONSENTED_AT, {"ids": [subscriber_id]})), None)
+
+
 def change_status(
     session: Session,
     subscriber_id: int,

@@ -14,10 +14,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, assert_never
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from mailer.audience.ledger import Origin, change_status, unsubscribe
+from mailer.audience.ledger import Origin, change_status, consented_at, unsubscribe
 from mailer.bounces.alerts import AlertLimits, Returns, watch
 from mailer.bounces.effects import apply_verdicts, clear_soft_count, clear_soft_counts, fail_delivery
 from mailer.bounces.matching import Basis, Match, address_key, match
@@ -28,7 +27,7 @@ from mailer.bounces.reading.mailto import who_asks
 from mailer.bounces.reading.reader import read_report
 from mailer.bounces.reading.report import BounceReport, ReportKind
 from mailer.bounces.storing import insert_report, store
-from mailer.database.models import Consent, Delivery, StoredReport, SubscriberStatus
+from mailer.database.models import Delivery, StoredReport, SubscriberStatus
 from mailer.database.session import Database
 from mailer.errors import MailerError
 from mailer.replies import Verdict, judge
@@ -239,7 +238,7 @@ def apply_report(
     elif not believed or found.subscriber_id is None:
         outcome = ReportOutcome.UNMATCHED
     else:
-        acted = not _came_back(session, found.subscriber_id, stored.received_at)
+        acted = not _is_outdated(session, found.subscriber_id, stored, report, found)
         if acted:
             effect, acted = _act(session, stored.id, found.subscriber_id, found, report, verdict, at, rules)
         outcome = ReportOutcome.APPLIED if acted else ReportOutcome.IGNORED
@@ -256,20 +255,29 @@ def apply_report(
     return recorded(stored)
 
 
-def _came_back(session: Session, subscriber_id: int, since: datetime) -> bool:
-    """Return whether the person subscribed again after a report: then it is about the past."""
-    return (
-        session.scalar(
-            select(Consent.id)
-            .where(
-                Consent.subscriber_id == subscriber_id,
-                Consent.at > since,
-                Consent.after == SubscriberStatus.ACTIVE.value,
-            )
-            .limit(1)
-        )
-        is not None
-    )
+def _is_outdated(
+    session: Session, subscriber_id: int, stored: StoredReport, report: BounceReport, found: Match
+) -> bool:
+    """Return whether a report is about the time before the person's last consent of their own."""
+    consented = consented_at(session, subscriber_id)
+    return consented is not None and _happened_at(session, subscriber_id, stored, report, found) < consented
+
+
+def _happened_at(
+    session: Session, subscriber_id: int, stored: StoredReport, report: BounceReport, found: Match
+) -> datetime:
+    """Return when the reported event happened: at the latest when its report came.
+
+    A provider's webhook says so itself. The clock of a system that sends bounce mail may be wrong, but a
+    message cannot bounce before it was sent.
+    """
+    happened = min(report.at or stored.received_at, stored.received_at)
+    if stored.source.startswith(webhooks.SOURCE):
+        return happened
+    delivery = session.get(Delivery, (found.issue_id or 0, subscriber_id))
+    if delivery is None or delivery.changed_at is None:
+        return stored.received_at
+    return max(happened, delivery.changed_at)
 
 
 def _verdict(report: BounceReport, found: Match) -> Verdict | None:

@@ -11,7 +11,6 @@ from mailer.bounces.reading.mime import Headers
 # patterns that ignore case.
 _DAEMON: Final = re.compile(
     r"mailer-?daemon|post_?master|mail[ ._-]?delivery|mail administrator|mail[ -]?system|double-bounce|<>"
-    r"|^\s*$"
     r"|delivery.?status|mail daemon|mdaemon|mail-?router|returned mail|bounce[ds]?@|smtp(?:32|relay)?@"
     r"|mailscanner",
 )

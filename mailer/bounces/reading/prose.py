@@ -78,6 +78,7 @@ _NOT_ABOUT_RECIPIENT: Final = re.compile(
     r"|sender|reply-to|return-path"
     r"|message-id|cc|x-[\w-]+|received|in-reply-to|references|errors-to)[ \t]*[:=]|mailto:(?:postmaster"
     r"|support)|envelope.?from"
+    r"|address[^@\n]{0,40}(?:changed|moved)(?: to)?|new (?:e-?mail )?address"
     r"|(?:message|mail) from|from:? <|sent by|sender|f=\[|dear |hello |hi ",
     re.IGNORECASE,
 )
@@ -108,6 +109,21 @@ _COMMANDS: Final = {
     ),
 }  # fmt: skip
 """How systems say which command was refused."""
+FOOTER: Final = (
+    r"scanned (?:for|by)|(?:virus|malware|spam)[- ]?free|checked for (?:viruses|spam)|swept (?:for|by)"
+    r"|came from the internet|come from the internet|outgoing messages? .{0,20}certified"
+    r"|confidential|privileged|disclaimer|intended (?:solely|only|recipient)|unauthori[sz]ed (?:use|review)"
+    r"|think before (?:you )?print|environment before printing|registered (?:in|office)|all rights reserved"
+)
+"""Lower-case words of banners and disclaimers, which say nothing about the recipient."""
+_FOOTER: Final = re.compile(FOOTER)
+_RULE: Final = re.compile(r"[ \t]*(?:[_*=#~-][ \t]?){10,200}$")
+_SAID_BY: Final = re.compile(
+    r"\b(?:sent|submitted|received|written|created|posted|message|e?-?mail|sender|author) (?:by|from)[ \t]*:?"
+    r"[ \t]*$|^[ \t]*(?:sender|from)[ \t]*:?[ \t]*$",
+    re.IGNORECASE,
+)
+"""The end of a line whose next address is the sender's."""
 _NEXT_REPLY: Final = re.compile(r"(?:[245]\d\d |>>>|<<<|(?:\.\.\. )?while talking to)", re.IGNORECASE)
 _OWN_REPLY: Final = re.compile(r"[45]\d\d [45]\.\d\.\d+ <")
 _SAID: Final = re.compile(
@@ -198,30 +214,54 @@ def transcript(notice: str) -> list[tuple[str, str]]:
 
 def _by_layout(lines: list[str], is_ours: Callable[[str], bool]) -> Iterator[Facts]:
     """Yield addresses that begin a line, each with the rest of the line and the lines below it."""
-    hits = [
-        (number, found)
-        for number, line in enumerate(lines)
-        if "@" in line and (found := _AT_START.match(line))
-    ]
+    hits = _starts(lines)
     starts = {number for number, _ in hits}
-    hits = [hit for hit in hits if not hit[1]["address"].startswith("/")]
     plain = [hit for hit in hits if not hit[1]["rest"] or hit[1]["rest"].startswith((":", "..."))]
     strict = [hit for hit in hits if not is_ours(clean_address(hit[1]["address"]))] or plain
     for number, found in strict[:MAX_RECIPIENTS]:
-        block = [(found["code"] or "") + found["rest"].lstrip(" :;.")]
-        for later in range(number + 1, min(number + _BLOCK_LINES, len(lines))):
-            line = lines[later]
-            if later in starts or (any(block) and (not line.strip() or _NEXT_REPLY.match(line))):
-                break
-            block.append(lines[later].strip())
         address = found["second"] if found["second"] and "<" in lines[number] else found["address"]
-        words = " ".join(block).strip()
+        words = _block(lines, number, (found["code"] or "") + found["rest"].lstrip(" :;."), starts)
         forwarded = _FORWARDED.search(words)
         yield Facts(
             address=clean_address(address),
             original=clean_address(forwarded["address"]) if forwarded else "",
             diagnostic=words,
         )
+
+
+def _starts(lines: list[str]) -> list[tuple[int, re.Match[str]]]:
+    """Return the lines that begin with a recipient's address, with their numbers.
+
+    Not those that only continue the words about the recipient above: they are indented more, and no empty
+    line comes between. Not a sender either, named after "a message sent by".
+    """
+    hits: list[tuple[int, re.Match[str]]] = []
+    indentation, before = -1, ""
+    for number, line in enumerate(lines):
+        if not line.strip():
+            indentation = -1
+            continue
+        found = _AT_START.match(line) if "@" in line else None
+        depth = len(line) - len(line.lstrip())
+        continues = indentation >= 0 and depth > indentation
+        if found and not continues and not _SAID_BY.search(before) and not found["address"].startswith("/"):
+            hits.append((number, found))
+            indentation = depth
+        before = line[-80:]
+    return hits
+
+
+def _block(lines: list[str], number: int, first: str, starts: set[int]) -> str:
+    """Return the words about the recipient on a line: its rest, and the lines below it that belong to it."""
+    block = [first]
+    for later in range(number + 1, min(number + _BLOCK_LINES, len(lines))):
+        line = lines[later]
+        if later in starts or (any(block) and (not line.strip() or _NEXT_REPLY.match(line))):
+            break
+        if _RULE.match(line) or _FOOTER.search(line.lower()):
+            break
+        block.append(line.strip())
+    return " ".join(block).strip()
 
 
 def _by_label(lines: list[str], is_ours: Callable[[str], bool]) -> Iterator[Facts]:

@@ -8,8 +8,9 @@ has a vote where that finds nothing. Nothing here raises, whatever the bytes.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import Final
 
@@ -91,7 +92,7 @@ class BounceReport:
     reporter: str = ""
     """Address or system that sent the report."""
     at: datetime | None = None
-    """When it happened, if somebody we trust says so."""
+    """When it happened, by the clock of the provider or of the system that sent the report."""
 
 
 _MAX_FORWARDS: Final = 2
@@ -101,6 +102,10 @@ _ENVELOPE_FIELDS: Final = (
     "to", "apparently-to",
     "resent-to", "cc",
 )  # fmt: skip
+_OUR_FIELDS: Final = (
+    "to", "from", "return-path", "reply-to", "delivered-to", "x-original-to", "envelope-to",
+)  # fmt: skip
+"""Fields of a report that name us or the reporting system."""
 _MESSAGE_ID: Final = re.compile(r"<([^<>\s]{3,250})>")
 _REPORT_TYPES: Final = ("message/delivery-status", "message/global-delivery-status")
 _ORIGINAL_TYPES: Final = (
@@ -130,59 +135,107 @@ def parse_report(raw: bytes) -> BounceReport:
     return _read(raw, 0)
 
 
+@dataclass(frozen=True, slots=True)
+class _Finding:
+    """What one way of reading a mail found; empty fields are filled from the mail's headers."""
+
+    kind: ReportKind
+    recipients: tuple[RecipientReport, ...] = ()
+    feedback_type: str = ""
+    message_id: str = ""
+    tokens: tuple[str, ...] = ()
+
+
 def _read(raw: bytes, depth: int) -> BounceReport:
     mail = _Mail.read(raw)
-    tokens = _tokens(mail)
-    reporter = first_address(mail.headers.get("from"))
-    message_id = _original_message_id(mail)
-    if (event := ses.find_event(mail.notice)) is not None:
-        return _from_ses(event, tokens, reporter)
-    if found := feedback.read(mail.headers, mail.leaves, mail.original):
-        kind, feedback_type, addresses = found
-        return BounceReport(
-            ReportKind(kind),
-            tuple(_plain_recipient(address) for address in addresses),
-            tokens, message_id, feedback_type, reporter,
-        )  # fmt: skip
     facts, reporting = _status_facts(mail)
-    if (
-        not facts
-        and mail.is_report
-        and mail.copy
-        and depth < _MAX_FORWARDS
-        and _is_report_itself(mail.original)
-    ):
-        inner = _read(mail.copy, depth + 1)
-        if inner.recipients:
-            return replace(inner, envelope_tokens=tokens or inner.envelope_tokens)
-    kind = _kind(mail, facts)
-    if kind is ReportKind.AUTO_REPLY:
-        return BounceReport(
-            kind, (_plain_recipient(reporter),) if reporter else (), tokens, message_id, "", reporter
-        )
-    if kind in (ReportKind.ORDINARY, ReportKind.CHALLENGE):
-        return BounceReport(kind, (), tokens, message_id, "", reporter)
-    if kind is ReportKind.DELIVERED:
-        done = tuple(_recipient(facts_of_one, reporting, None) for facts_of_one in facts)
-        return BounceReport(kind, done, tokens, message_id, "", reporter)
-    facts = [one for one in facts if one.action not in _DONE and one.address] or _prose_facts(mail, facts)
-    if not facts and not mail.is_from_system:
-        return BounceReport(ReportKind.ORDINARY, (), tokens, message_id, "", reporter)
-    _enrich(facts, mail.notice)
-    recipients = tuple(
-        _recipient(
-            one,
-            reporting,
-            judge_facts(
-                one,
-                f"{mail.notice}\n\n{mail.subject}",
-                delayed=kind is ReportKind.DELAYED,
-                alone=len(facts) == 1,
-            ),
-        )
-        for one in facts[:MAX_RECIPIENTS]
+    found = (
+        _ses_finding(mail)
+        or _feedback_finding(mail)
+        or _wrapped_finding(mail, facts, depth)
+        or _own_finding(mail, facts, reporting)
     )
-    return BounceReport(kind, recipients, tokens, message_id, "", reporter)
+    return BounceReport(
+        found.kind,
+        found.recipients,
+        _tokens(mail) or found.tokens,
+        found.message_id or _original_message_id(mail),
+        found.feedback_type,
+        first_address(mail.headers.get("from")),
+        _dated(mail.headers),
+    )
+
+
+def _ses_finding(mail: _Mail) -> _Finding | None:
+    """Return what an event of Amazon SES says that came by email."""
+    event = ses.find_event(mail.notice)
+    if event is None:
+        return None
+    kind = _SES_KINDS.get(event.name, ReportKind.ORDINARY)
+    if kind is ReportKind.COMPLAINT and not event.is_complaint:
+        kind = ReportKind.ARF_OTHER
+    recipients = tuple(_ses_recipient(event, one, kind) for one in event.recipients if "@" in one.address)
+    return _Finding(kind, recipients, "abuse" if kind is ReportKind.COMPLAINT else "", event.message_id)
+
+
+def _feedback_finding(mail: _Mail) -> _Finding | None:
+    """Return what a feedback report (RFC 5965) says."""
+    found = feedback.read(mail.headers, mail.leaves, mail.original)
+    if found is None:
+        return None
+    kind, feedback_type, addresses = found
+    return _Finding(ReportKind(kind), tuple(map(_plain_recipient, addresses)), feedback_type)
+
+
+def _wrapped_finding(mail: _Mail, facts: list[Facts], depth: int) -> _Finding | None:
+    """Return what the report inside this one says: some systems wrap theirs in another mail."""
+    is_wrapper = not facts and mail.is_report and mail.copy and depth < _MAX_FORWARDS
+    if not is_wrapper or not _is_report_itself(mail.original):
+        return None
+    inner = _read(mail.copy, depth + 1)
+    if not inner.recipients:
+        return None
+    return _Finding(
+        inner.kind, inner.recipients, inner.feedback_type, inner.message_id, inner.envelope_tokens
+    )
+
+
+def _own_finding(mail: _Mail, facts: list[Facts], reporting: str) -> _Finding:
+    """Return what the delivery status or the wording of this mail says."""
+    kind = _kind(mail, facts)
+    recipients: tuple[RecipientReport, ...] = ()
+    if kind is ReportKind.AUTO_REPLY:
+        reporter = first_address(mail.headers.get("from"))
+        recipients = (_plain_recipient(reporter),) if reporter else ()
+    elif kind is ReportKind.DELIVERED:
+        recipients = tuple(_recipient(one, reporting, None) for one in facts)
+    elif kind in (ReportKind.BOUNCE, ReportKind.DELAYED):
+        recipients = _failures(mail, facts, reporting, delayed=kind is ReportKind.DELAYED)
+        if not recipients and not mail.is_from_system:
+            kind = ReportKind.ORDINARY
+    return _Finding(kind, recipients)
+
+
+def _failures(
+    mail: _Mail, facts: list[Facts], reporting: str, *, delayed: bool
+) -> tuple[RecipientReport, ...]:
+    """Return the recipients that failed or are delayed, each with its verdict."""
+    failed = [one for one in facts if one.action not in _DONE and one.address] or _prose_facts(mail, facts)
+    _enrich(failed, mail.notice)
+    words, alone = f"{mail.notice}\n\n{mail.subject}", len(failed) == 1
+    return tuple(
+        _recipient(one, reporting, judge_facts(one, words, delayed=delayed, alone=alone))
+        for one in failed[:MAX_RECIPIENTS]
+    )
+
+
+def _dated(headers: Headers) -> datetime | None:
+    """Return the date of a mail (RFC 5322 section 3.6.1); None if it has none that can be read."""
+    try:
+        found = parsedate_to_datetime(headers.get("date")[:100])
+        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,7 +345,7 @@ def _prose_facts(mail: _Mail, facts: list[Facts]) -> list[Facts]:
     ours = {
         clean_address(address).lower()
         for value in [
-            *mail.headers.all("to", "from", "return-path", "reply-to"),
+            *mail.headers.all(*_OUR_FIELDS),
             *mail.original.all("from", "return-path", "sender", "reply-to", "x-sender"),
         ]
         for address in ADDRESS.findall(value[:1000])
@@ -355,16 +408,6 @@ def _recipient(one: Facts, reporting: str, verdict: Verdict | None) -> Recipient
         remote=one.remote or reporting,
         verdict=verdict,
     )
-
-
-def _from_ses(event: ses.SesEvent, tokens: tuple[str, ...], reporter: str) -> BounceReport:
-    """Return the report of an SES event that came by email."""
-    kind = _SES_KINDS.get(event.name, ReportKind.ORDINARY)
-    if kind is ReportKind.COMPLAINT and not event.is_complaint:
-        kind = ReportKind.ARF_OTHER
-    recipients = tuple(_ses_recipient(event, one, kind) for one in event.recipients if "@" in one.address)
-    feedback_type = "abuse" if kind is ReportKind.COMPLAINT else ""
-    return BounceReport(kind, recipients, tokens, event.message_id, feedback_type, reporter)
 
 
 def _ses_recipient(event: ses.SesEvent, one: ses.SesRecipient, kind: ReportKind) -> RecipientReport:

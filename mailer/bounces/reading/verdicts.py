@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import chain
 from typing import Final
 
 from mailer.bounces.reading.dsn import Facts, status_in
-from mailer.bounces.reading.prose import command_in
+from mailer.bounces.reading.prose import FOOTER, command_in
 from mailer.replies import FAULT, POLICY, Basis, BounceClass, ReplyClass, Verdict, judge
 from mailer.replies.judge import shown_text
 
@@ -28,7 +29,8 @@ _COURTESY: Final = re.compile(
     r"|this is a permanent error|created automatically|auto(?:matically|matic)? generated|do not reply"
     r"|transcript of"
     r"|technical (?:details|report)|delivery status notification|warning message only|do not need to resend"
-    r"|please check recipient|learn more|contact|mime.format|undeliverable message",
+    r"|please check recipient|learn more|contact|mime.format|undeliverable message"
+    rf"|{FOOTER}",
 )
 # KDDI says what is wrong before it quotes "user unknown".
 _ACCOUNT: Final = re.compile(r"The user\(s\) account is [^\n]{4,60}")
@@ -55,35 +57,54 @@ def judge_facts(facts: Facts, notice: str, *, delayed: bool, alone: bool) -> Ver
 def _believed(facts: Facts, notice: str, *, delayed: bool, alone: bool) -> Verdict:
     """Return the verdict on one recipient: the first text whose words say something, else the status.
 
-    The diagnostic code is asked first, then what stands by the address or in the transcript. The whole
-    notification is asked last, if it is about this recipient `alone` and no telling status was reported.
+    First the diagnostic code, then the words beside the address and the transcript. The whole
+    notification comes last, if it is about this recipient `alone` and no telling status was reported.
     """
     delayed = delayed or facts.action == "delayed"
     near = [text for text in (facts.diagnostic, *facts.more) if text.strip()]
     if alone and (account := _ACCOUNT.search(notice)):
         near.insert(0, account[0])
-    command = facts.command or next((found for text in near if (found := command_in(text))), "")
-    if not command and alone:
-        command = command_in(notice)
-    weak: Verdict | None = None
-    for text in (reading for said in near for reading in _readings(said)):
-        verdict = _judge_text(text, facts, command_in(text) or command, delayed)
-        if verdict.basis is Basis.TEXT and not (delayed and verdict.bounce_class is BounceClass.EXPIRED):
+    commands = [facts.command, *map(command_in, near), command_in(notice) if alone else ""]
+    command = next(filter(None, commands), "")
+    found = _strongest(
+        (
+            _judge_text(text, facts, command_in(text) or command, delayed)
+            for said in near
+            for text in _readings(said)
+        ),
+        besides=BounceClass.EXPIRED if delayed else None,
+    )
+    if alone and not _is_telling(found, facts, delayed=delayed):
+        texts = _readings(_without_courtesies(notice))
+        further = (_judge_text(text, facts, command, delayed) for text in texts)
+        known = [found] if found and found.basis is not Basis.TEXT else []
+        found = _strongest(chain(known, further), besides=None) or found
+    if delayed and not _is_telling(found, facts, delayed=True):
+        code = found.code if found else None
+        return judge(code, "4.4.7", "delivery has been delayed", provider=_provider(facts))
+    return found or _judge_text("", facts, command, delayed)
+
+
+def _strongest(verdicts: Iterable[Verdict], *, besides: BounceClass | None) -> Verdict | None:
+    """Return the first verdict that rests on words, else the first that rests on a status, else the first.
+
+    Words that only say `besides` are as weak as a status.
+    """
+    best: Verdict | None = None
+    for verdict in verdicts:
+        if verdict.basis is Basis.TEXT and (besides is None or verdict.bounce_class is not besides):
             return verdict
-        if weak is None or (weak.basis is Basis.NOTHING and verdict.basis is Basis.STATUS):
-            weak = verdict
-    if alone and (delayed or (facts.status in _WEAK and (weak is None or weak.enhanced in _WEAK))):
-        for text in _readings(_without_courtesies(notice)):
-            verdict = _judge_text(text, facts, command, delayed)
-            if verdict.basis is Basis.TEXT:
-                return verdict
-            if weak is None or (weak.basis is Basis.NOTHING and verdict.basis is Basis.STATUS):
-                weak = verdict
-    if delayed:
-        return judge(
-            weak.code if weak else None, "4.4.7", "delivery has been delayed", provider=_provider(facts)
-        )
-    return weak or _judge_text("", facts, command, delayed)
+        if best is None or (best.basis is Basis.NOTHING and verdict.basis is Basis.STATUS):
+            best = verdict
+    return best
+
+
+def _is_telling(verdict: Verdict | None, facts: Facts, *, delayed: bool) -> bool:
+    """Return whether a verdict needs no further text; that a delayed message expired says nothing more."""
+    if verdict is not None and verdict.basis is Basis.TEXT:
+        return not (delayed and verdict.bounce_class is BounceClass.EXPIRED)
+    status = verdict.enhanced if verdict else ""
+    return not delayed and (facts.status not in _WEAK or status not in _WEAK)
 
 
 def judge_with_cause(
