@@ -35,6 +35,11 @@ _COURTESY: Final = re.compile(
 # KDDI says what is wrong before it quotes "user unknown".
 _ACCOUNT: Final = re.compile(r"The user\(s\) account is [^\n]{4,60}")
 _REPLY_END: Final = re.compile(r"\n(?![ \t]|[45]\d\d)|\n[ \t]*\n| <<< | >>> ")
+# The reporting system looked the recipient up itself, which it does before any data comes.
+_LOOKUP: Final = re.compile(
+    r"\bin (?:(?:the|our|its) )?(?:[\w-]{1,20} ){0,3}(?:table|database|directory|user ?list|maps?)\b",
+    re.IGNORECASE,
+)
 _EXCERPT: Final = 500
 _MAY_BE_HARD: Final = frozenset(
     {BounceClass.INVALID_MAILBOX, BounceClass.INVALID_DOMAIN, BounceClass.MOVED, BounceClass.UNDETERMINED}
@@ -193,6 +198,8 @@ def _judge_text(text: str, facts: Facts, command: str, delayed: bool) -> Verdict
     status = _better(status, facts.status)
     if code is None and not status:
         status = "4.0.0" if delayed else "5.0.0"
+    if code is None and not command and _LOOKUP.search(text):
+        command = "RCPT"
     return judge(code, status, text, provider=_provider(facts), command=command)
 
 
