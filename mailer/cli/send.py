@@ -23,6 +23,8 @@ from mailer.delivery.sender import Ended, Ending
 from mailer.delivery.workers import Share, dispatch_to_workers, shared
 from mailer.errors import ExitCode, RefusedError, SourceError
 from mailer.rendering.edition import Edition
+from mailer.review import planning
+from mailer.review.planning import Plan
 
 _SAMPLE: Final = 1_000
 """For how many subscribers an issue is composed before it is queued."""
@@ -84,7 +86,7 @@ def send(
     edition = _edition(app, path)
     dispatch.check_ready(settings)
     shared(settings, Share(0, workers))
-    plan = dispatch.plan(settings, app.database, edition, segment)
+    plan = planning.plan(settings, app.database, edition, segment)
     if dry_run:
         _tell_plan(app, plan, as_json)
         return
@@ -127,9 +129,7 @@ def _edition(app: App, path: Path) -> Edition:
         return known
 
 
-def _check(
-    app: App, plan: dispatch.Plan, path: Path, edition: Edition, segment: str, *, no_lint: bool
-) -> None:
+def _check(app: App, plan: Plan, path: Path, edition: Edition, segment: str, *, no_lint: bool) -> None:
     """Raise an error if an issue should not be queued.
 
     Nobody would get it, lint finds errors, or it cannot be composed for some of the audience.
@@ -205,7 +205,7 @@ def _relays(app: App) -> str:
     return names or "the outbox on this machine"
 
 
-def _tell_plan(app: App, plan: dispatch.Plan, as_json: bool) -> None:
+def _tell_plan(app: App, plan: Plan, as_json: bool) -> None:
     if as_json:
         app.emit({"issue": plan.slug, "subject": plan.subject, "audience": plan.audience, "dry_run": True})
         return

@@ -1,7 +1,7 @@
-"""Messages whose turn is near, composed already and being signed in threads of their own.
+"""Composing the next messages ahead of time, and signing them in threads.
 
-A signature is the dearest part of a message, and OpenSSL makes it without Python's lock. While one
-message is signed here, others are composed and leave.
+Signing is the most expensive part of a message, and OpenSSL does it without holding Python's lock: while
+a thread signs one message, others can be composed and sent.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from mailer.errors import RecipientError
 from mailer.rendering.message import Composer, Draft, Message
 
 _NEAR: Final = 64
-"""How many messages are begun before their turn; a draft shares most of its octets with the others."""
+"""How many messages to draft ahead; drafts share most of their octets."""
 _AT_ONCE: Final = 8
-"""How many are begun in one go: few, since no connection is served meanwhile."""
+"""How many calls share one round of drafting: few, since no connection is served meanwhile."""
 _THREADS: Final = 2
-"""While one waits for Python's lock, the other signs."""
+"""While one thread waits for Python's lock, the other signs."""
 
 
 class _Begun(NamedTuple):
@@ -30,7 +30,7 @@ class _Begun(NamedTuple):
 
 
 class Ahead:
-    """Composes the messages of a run, the next ones before they are asked for."""
+    """Composes the messages of a run, the next ones before they are requested."""
 
     def __init__(self, composer: Composer) -> None:
         self._composer = composer
@@ -40,11 +40,11 @@ class Ahead:
 
     @property
     def begun(self) -> int:
-        """How many messages are begun and not yet asked for."""
+        """How many messages are drafted and not yet requested."""
         return len(self._begun)
 
     def message(self, claimed: Claimed, following: Iterable[Claimed]) -> Message:
-        """Return the message of a delivery, and begin some of those that follow it.
+        """Return the message of a delivery, and draft some of the following ones.
 
         Raises `RecipientError` as `Composer.compose` does, for this delivery only.
         """
@@ -55,18 +55,18 @@ class Ahead:
         if begun is None or begun.claimed is not claimed:
             return self._composer.compose(claimed.recipient, claimed.first_at)
         if begun.signature.cancel():
-            # No thread has come to it; here it is made as fast.
+            # No thread has started on it; signing here is just as fast.
             return begun.draft.message(self._composer.signature(begun.draft))
         return begun.draft.message(begun.signature.result())
 
     def close(self) -> None:
-        """End the thread; what was begun is forgotten."""
+        """Stop the threads and drop all drafts."""
         self._begun.clear()
         if self._thread is not None:
             self._thread.shutdown(cancel_futures=True)
 
     def _begin(self, thread: ThreadPoolExecutor, following: Iterable[Claimed]) -> None:
-        """Begin the next few, and forget those that are not among them any more."""
+        """Draft the next few, and drop drafts that are no longer among them."""
         near: dict[int, _Begun] = {}
         for claimed in islice(following, _NEAR):
             key = claimed.recipient.subscriber_id
@@ -75,7 +75,7 @@ class Ahead:
                 try:
                     draft = self._composer.draft(claimed.recipient, claimed.first_at)
                 except RecipientError:
-                    # It is told when its turn comes, if it comes.
+                    # The error is reported when its turn comes, if it comes.
                     continue
                 begun = _Begun(claimed, draft, thread.submit(self._composer.signature, draft))
             near[key] = begun

@@ -1,4 +1,4 @@
-"""From the settings and an issue file to a run: what `send`, `test` and the demo share."""
+"""From settings and an edition to a run: shared by `send`, `test`, the workers and the demo."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,9 +20,8 @@ from sqlalchemy.exc import IntegrityError
 
 from mailer.config import Settings, is_loopback, password
 from mailer.database.session import Database
-from mailer.delivery import canary, editions, issues, queue
+from mailer.delivery import canary, editions, issues
 from mailer.delivery.bookkeeping import Learn
-from mailer.delivery.clock import now
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.letter_queue import LetterQueue
 from mailer.delivery.lock import sending
@@ -43,7 +41,7 @@ _SWITCH_SECONDS = 0.0002
 
 
 def check_ready(settings: Settings) -> None:
-    """Raise `RefusedError` if mail that leaves this machine would break a rule of receivers or law."""
+    """Raise `RefusedError` if mail that leaves this machine would break a law or a receiver's rule."""
     if not settings.relays:
         return
     if not settings.newsletter.postal_address.strip():
@@ -60,32 +58,8 @@ def check_ready(settings: Settings) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What `send` would do."""
-
-    slug: str
-    subject: str
-    audience: int
-    known: QueuedIssue | None
-    """The issue as it stands in the queue already."""
-
-
-def plan(settings: Settings, database: Database, edition: Edition, segment: str) -> Plan:
-    """Count the audience; change nothing."""
-    at = now()
-    condition = audience_condition(settings, segment)
-    with database.reading() as session:
-        known = issues.find(session, edition.slug)
-        if known is not None:
-            audience = queue.books(session, known.id).audience
-        else:
-            audience = issues.count_audience(session, condition, at=at)
-    return Plan(edition.slug, edition.subject, audience, known)
-
-
 def frozen(database: Database, slug: str) -> Edition | None:
-    """Return what was frozen when an issue was queued; None if it was not."""
+    """Return the edition that was frozen when an issue was queued; None if it is not queued."""
     with database.reading() as session:
         known = issues.find(session, slug)
         return issues.edition(session, known.edition_digest) if known is not None else None
@@ -101,9 +75,9 @@ def enqueue(
     at: datetime,
     canary_share: float | None = None,
 ) -> QueuedIssue:
-    """Freeze an issue and queue it for its audience, in one transaction; once queued it stays as it is.
+    """Freeze an issue and queue it for its audience, in one transaction; a queued issue never changes.
 
-    With `canary_share` that part of the audience, and the seeds in it, are mailed before the others.
+    With `canary_share`, that share of the audience and the seeds in it are mailed before the others.
     """
 
     def queued() -> QueuedIssue:
@@ -124,15 +98,15 @@ def enqueue(
     try:
         return queued()
     except IntegrityError:
-        # On PostgreSQL another process may queue it at the same moment: what it froze is there now.
+        # On PostgreSQL another process may have queued it at the same moment: use what it froze.
         return queued()
 
 
 def audience_condition(settings: Settings, segment: str) -> ColumnElement[bool] | None:
-    """Return what a segment asks of subscribers; None asks nothing."""
+    """Return the condition of a segment; None selects everybody."""
     if not segment:
         return None
-    # The parser is loaded for those who name one.
+    # Load the parser only if a segment is given.
     from mailer.audience.segments import parse_segment
 
     return parse_segment(segment, settings.segments).condition
@@ -148,10 +122,10 @@ def dispatch(
     progress: Callable[[Books], None] = lambda books: None,
     answer: Answer | None = None,
 ) -> Ended:
-    """Send an issue, or go on with it, until nothing is due; SIGINT and SIGTERM end it in order.
+    """Send an issue, or resume sending, until nothing is due; SIGINT and SIGTERM stop it cleanly.
 
-    `answer` scripts what the built-in outbox says to recipients; it is for rehearsals.
-    Raises `LockedError` when another run has the database.
+    `answer` scripts the built-in outbox's replies to recipients, for the demo. Raises `LockedError` if
+    another run is sending from the database.
     """
     with sending(database):
         return run_here(settings, database, issue, signer, learn=learn, progress=progress, answer=answer)
@@ -169,10 +143,10 @@ def run_here(
     begun: Callable[[int], None] | None = None,
     until_closed: int | None = None,
 ) -> Ended:
-    """Run an issue in this process; the caller sees to the lock.
+    """Run an issue in this process; the caller holds the lock.
 
-    `begun` is for one of several workers: it gets the id of the run, before anything is claimed, and
-    the caller has settled what earlier runs left behind. The run also ends in order when the
+    `begun` is for one of several workers: it receives the run's id before anything is claimed, and the
+    caller has already recovered what earlier runs left behind. The run also stops cleanly when the
     descriptor `until_closed` closes.
     """
     with database.reading() as session:
@@ -199,7 +173,7 @@ def run_here(
 
 @contextmanager
 def _stopping(stop: Callable[[], None], until_closed: int | None) -> Iterator[None]:
-    """Call `stop` at SIGINT, at SIGTERM, and when a descriptor closes."""
+    """Call `stop` on SIGINT, on SIGTERM, and when a descriptor closes."""
     loop = asyncio.get_running_loop()
 
     def readable() -> None:
@@ -223,10 +197,10 @@ def _stopping(stop: Callable[[], None], until_closed: int | None) -> Iterator[No
 
 @contextmanager
 def _tuned() -> Iterator[None]:
-    """Let the interpreter serve a run: what was loaded before it is no garbage, and threads take turns soon.
+    """Tune the interpreter for a run: keep loaded objects out of garbage collection, switch threads sooner.
 
-    A thread that signs needs the interpreter for microseconds; with the default it would wait five
-    milliseconds for each turn.
+    A signing thread needs the interpreter for microseconds; by default it would wait five milliseconds
+    for each turn.
     """
     interval_seconds, thresholds = sys.getswitchinterval(), gc.get_threshold()
     gc.collect()
@@ -242,7 +216,7 @@ def _tuned() -> Iterator[None]:
 
 
 async def deliver_once(settings: Settings, outgoing: Outgoing, domain: str) -> Attempt:
-    """Bring one message to a relay, outside of any queue; return what became of it."""
+    """Send one message outside of any queue; return the attempt."""
     attempts: list[Attempt] = []
     waiting = [Item(outgoing.key, domain)]
 
@@ -263,7 +237,7 @@ async def deliver_once(settings: Settings, outgoing: Outgoing, domain: str) -> A
 
 @asynccontextmanager
 async def open_relays(settings: Settings, answer: Answer | None = None) -> AsyncIterator[dict[str, Access]]:
-    """Give the configured relays, or the built-in outbox where there is none or `answer` scripts it."""
+    """Yield the configured relays, or the built-in outbox if there are none or `answer` is given."""
     if settings.relays and answer is None:
         yield {
             name: Access(relay, password(relay, settings.folder) or "")

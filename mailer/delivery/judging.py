@@ -1,4 +1,4 @@
-"""What follows for a delivery from what its server said: pure, so that it is a table in the tests."""
+"""What happens to a delivery after an attempt. Pure functions."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from mailer.smtp.session import Attempt, Fate, Reply, Stage
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What to write of a delivery, and what else follows."""
+    """What to write about a delivery, and what else follows."""
 
     settled: Settled
     verdict: Verdict | None = None
-    """What the server's words mean, where there were words: the provider or the subscriber learns."""
+    """What the reply means, if there was one: the provider's pace or the subscriber's status may change."""
     our_fault: str = ""
     """Why nothing more should be sent through this relay until the operator acts; empty when it may."""
 
@@ -27,9 +27,8 @@ class Decision:
 def retry_delay(attempt: int, *, base_seconds: float = 300.0, ceiling_seconds: float = 14_400.0) -> float:
     """Return the seconds to wait before trying a deferred delivery again.
 
-    `attempt` counts the tries already made, from 1. The delay doubles up to the ceiling; the caller
-    adds jitter, so this stays a table in the tests. RFC 5321 section 4.5.4.1 asks for growing
-    intervals and two tries in the first hour.
+    `attempt` counts the tries already made, from 1. The delay doubles up to the ceiling; the caller adds
+    jitter. RFC 5321 section 4.5.4.1 recommends growing intervals and two tries in the first hour.
     """
     doublings = min(attempt - 1, 32)
     return min(ceiling_seconds, base_seconds * 2.0**doublings)
@@ -86,8 +85,8 @@ def _refused(
 ) -> Decision:
     subscriber_id = claimed.recipient.subscriber_id
     if stage is Stage.LOCAL:
-        # Found by us before anything was said: too large is the issue's fault, a local part that the
-        # relay cannot take is this delivery's alone. Neither says anything about the mailbox.
+        # Our own check, before the dialogue. "Too large" is a fault of the issue; an address that the
+        # relay cannot take concerns this delivery alone. Neither says anything about the mailbox.
         if reply.code == 552:
             return Decision(
                 _deferred(subscriber_id, reply, BounceClass.MESSAGE_TOO_LARGE, at), our_fault=reply.text
@@ -107,7 +106,7 @@ def _refused(
             our_fault=f"the receiving side refuses how we are set up: {said}",
         )
     if stage is Stage.MAIL and not verdict.again:
-        # MAIL FROM carries nothing of the recipient: a lasting refusal there is about us.
+        # MAIL FROM does not name the recipient: a permanent refusal there is about us.
         return Decision(
             _deferred(subscriber_id, reply, BounceClass.POLICY_REJECT, at),
             our_fault=f"the relay refuses our envelope sender: {said}",

@@ -17,11 +17,11 @@ _AT_ONCE: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A delivery as it stands; what was never tried has no attempts and no answer."""
+    """One delivery; without attempts or an answer if it was never tried."""
 
     subscriber_id: int
     address: str | None
-    """None once the subscriber is erased."""
+    """None after the subscriber is erased."""
     attempts: int
     changed_at: datetime | None
     due_at: datetime | None
@@ -32,14 +32,14 @@ class Listed:
 
     @property
     def answer(self) -> str:
-        """The last answer in one line."""
+        """The last reply, on one line."""
         return " ".join(str(part) for part in (self.code, self.enhanced, self.reply) if part)
 
 
 def listing(session: Session, issue_id: int, state: DeliveryState) -> Iterator[Listed]:
-    """Yield the deliveries of an issue in this state, in the order of their subscribers' ids.
+    """Yield the deliveries of an issue in this state, by subscriber id.
 
-    A page is read at a time: a million take no more memory than a thousand.
+    Reads a page at a time: a million take no more memory than a thousand.
     """
     columns = (
         select(

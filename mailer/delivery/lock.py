@@ -1,8 +1,8 @@
 """One sender at a time, and none on a stale or copied database.
 
-The lock is a file beside an SQLite database, held by `flock`: the kernel lets go of it when the last
-process that inherited it ends, however it ends. The file also remembers, outside the database, how
-far the database had come. A database that knows less is an older copy, and sending from it would
+The lock is a file next to an SQLite database, held with `flock`: the kernel releases it when the last
+process that inherited it ends, however it ends. The file also records, outside the database, how many
+runs the database has seen. A database that has seen fewer is an older copy, and sending from it would
 mail an old issue again.
 """
 
@@ -23,7 +23,7 @@ from mailer.database.models import Instance
 from mailer.database.session import Database
 from mailer.errors import LockedError, RefusedError
 
-# PostgreSQL's advisory locks are numbers; this one is ours ("mailer" in ASCII).
+# PostgreSQL identifies advisory locks by numbers; this is ours ("mailer" in ASCII).
 _ADVISORY_LOCK = 0x6D61696C6572
 _WORKERS_LOCK = _ADVISORY_LOCK + 1
 _REMEDY = "if this database is the right one, run: mailer db adopt"
@@ -31,13 +31,13 @@ _REMEDY = "if this database is the right one, run: mailer db adopt"
 
 @contextlib.contextmanager
 def sending(database: Database) -> Iterator[int | None]:
-    """Hold the lock of a database while something is sent from it.
+    """Hold the lock of a database while sending from it.
 
-    Gives the descriptor of the lock file, which keeps the lock for a process that inherits it; None
-    for a database that is not a file.
+    Yields the descriptor of the lock file, which keeps the lock in a process that inherits it, or None if
+    the database is not a file.
 
-    Raises `LockedError` when another process holds it, and `RefusedError` when the database is a copy
-    made elsewhere or older than what was sent from here.
+    Raises `LockedError` if another process holds the lock, and `RefusedError` if the database is a copy
+    made elsewhere, or older than one that was sent from here.
     """
     if database.path is None:
         with _advisory(database):
@@ -52,9 +52,9 @@ def sending(database: Database) -> Iterator[int | None]:
 
 @contextlib.contextmanager
 def working(database: Database) -> Iterator[None]:
-    """Hold a worker's part of the lock, so that no other run begins while it lives.
+    """Hold a worker's share of the lock, so that no other run begins while it lives.
 
-    Beside a database file a worker has inherited the lock and this does nothing.
+    Does nothing for a database file: there, workers inherit the lock.
     """
     if database.path is not None:
         yield
@@ -66,7 +66,7 @@ def working(database: Database) -> Iterator[None]:
 
 
 def adopt(database: Database) -> None:
-    """Make a copied or restored database the one that is sent from here, by the operator's word."""
+    """Accept a copied or restored database as the one to send from."""
     if database.path is None:
         return
     with _locked_file(_lock_path(database.path)) as descriptor:
@@ -90,7 +90,7 @@ def _locked_file(path: Path) -> Iterator[int]:
         except BlockingIOError as error:
             raise LockedError(
                 "another run is sending from this database",
-                remedy="wait for it, or look at it with: mailer status --watch",
+                remedy="wait for it, or watch it with: mailer status --watch",
             ) from error
         yield descriptor
     finally:
@@ -99,7 +99,7 @@ def _locked_file(path: Path) -> Iterator[int]:
 
 @contextlib.contextmanager
 def _advisory(database: Database) -> Iterator[None]:
-    """Hold the lock of a PostgreSQL database; the server lets go of it when our connection ends."""
+    """Hold the lock of a PostgreSQL database; the server releases it when our connection ends."""
     with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         if not _try_lock(connection, _ADVISORY_LOCK):
             raise LockedError("another run is sending from this database", remedy="wait for it")
@@ -117,7 +117,7 @@ def _try_lock(connection: Connection, key: int) -> bool:
 
 
 def _check_generation(database: Database, path: Path, descriptor: int) -> None:
-    """Compare what the file remembers with what the database knows."""
+    """Compare the runs that the file has recorded with those that the database has seen."""
     assert database.path is not None
     home = database.instance_value("home")
     here = str(database.path.resolve())
@@ -141,9 +141,9 @@ def _check_generation(database: Database, path: Path, descriptor: int) -> None:
 
 
 def _advance(database: Database, descriptor: int) -> None:
-    """Count one run more: first in the database, then in the file.
+    """Count one more run: first in the database, then in the file.
 
-    A crash between the two leaves the file behind the database, which is harmless.
+    A crash in between leaves the file one behind the database, which is harmless.
     """
     assert database.path is not None
     with database.transaction() as session:

@@ -1,4 +1,4 @@
-"""What of an issue waits for another try: how many, since which answer, and until when."""
+"""The deliveries of an issue that wait for another try: how many, why, and until when."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WAITING = [DeliveryState.DEFERRED.value, DeliveryState.UNCERTAIN.value]
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Deliveries that wait for the same reason."""
+    """A group of deliveries that wait for the same reason."""
 
     state: DeliveryState
     number: int
@@ -25,25 +25,25 @@ class Waiting:
     enhanced: str | None
     bounce_class: str | None
     example: str
-    """What one of the servers said."""
+    """One of the replies."""
     next_at: datetime | None
     last_at: datetime | None
     """When the last of them is due."""
     attempts: int
-    """The most tries that any of them has behind it."""
+    """The most tries that any of them has had."""
 
     @property
     def reason(self) -> str:
-        """Why they wait, in words."""
+        """Why they wait, for people to read."""
         said = " ".join(str(part) for part in (self.code, self.enhanced, self.example) if part)
         return said or "the connection was lost"
 
 
 class RetryScan:
-    """When a run looks for due retries: not again and again past those of a provider that is held.
+    """Decides when a run searches for due retries, so that held providers do not make it search all the time.
 
-    Such a search goes through all that waits for the provider. One that brought less than was wanted
-    is followed by a pause of ten times its length, in which queued deliveries have their turn.
+    A search has to step over every delivery that waits for a held provider. After one that found less than
+    was wanted, the next has to wait for ten times as long as it took; queued deliveries go first meanwhile.
     """
 
     def __init__(self, ticks: Callable[[], float]) -> None:
@@ -52,18 +52,18 @@ class RetryScan:
         self._not_before = -math.inf
 
     def begin(self, *, anyway: bool) -> bool:
-        """Return whether to look now; `anyway` is for whoever found nothing else."""
+        """Return whether to search now; `anyway` is for a run that found nothing else to do."""
         self._began = self._ticks()
         return anyway or self._began >= self._not_before
 
     def end(self, found: int, wanted: int) -> None:
-        """Note what a look brought."""
+        """Note how many deliveries a search found."""
         now = self._ticks()
         self._not_before = now if found >= wanted else now + 10 * (now - self._began)
 
 
 def waiting(session: Session, issue_id: int) -> list[Waiting]:
-    """Return what waits for another try, the largest group first."""
+    """Return the groups of deliveries that wait for another try, the largest first."""
     due = Delivery.due_at
     groups = (
         select(
@@ -90,7 +90,7 @@ def waiting(session: Session, issue_id: int) -> list[Waiting]:
 def next_due(
     session: Session, issue_id: int, *, resend_uncertain: bool, except_domains: Collection[str] = ()
 ) -> datetime | None:
-    """Return when the next retry is due, or None when none waits but to `except_domains`."""
+    """Return when the next retry is due, ignoring `except_domains`; None if none waits."""
     waiting = [DeliveryState.DEFERRED.value]
     if resend_uncertain:
         waiting.append(DeliveryState.UNCERTAIN.value)

@@ -1,4 +1,4 @@
-"""The deliveries that this run holds: claimed, not yet settled."""
+"""The deliveries that a run holds: claimed and not yet settled."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from itertools import islice
 
 from mailer.delivery.queue import Claimed
 
-# How many rows one look at the database covers: enough that our own commits, some a window, cost
-# little; few enough that a burst of opt-outs costs little.
+# How many rows one query covers: enough that our own commits, a few per window, cost little; few enough
+# that a burst of opt-outs costs little too.
 _CHECKED_AT_ONCE = 64
 
 
 class Window:
-    """The claimed deliveries by subscriber, in the order of their claim.
+    """The claimed deliveries by subscriber, in claim order.
 
-    `changed` returns a number that differs once anybody has committed to the database; `mailable`
-    returns which of some subscribers may still be mailed. With both, whoever opts out is not mailed
-    after that commit, at the price of microseconds while nothing changes.
+    `changed` returns a number that changes whenever anybody commits to the database; `mailable` returns
+    which of the given subscribers may still be mailed. Together they make sure that nobody is mailed
+    after their opt-out is committed, and cost microseconds while nothing changes.
     """
 
     def __init__(self, changed: Callable[[], int], mailable: Callable[[list[int]], set[int]]) -> None:
@@ -27,29 +27,29 @@ class Window:
         self._begun: dict[int, Claimed] = {}
         self._stamp = -1
         self._allowed: set[int] = set()
-        """Who may be mailed, as of `_stamp`."""
+        """The subscribers who may be mailed, as of `_stamp`."""
 
     def __len__(self) -> int:
         return len(self._waiting) + len(self._begun)
 
     def waiting(self) -> list[int]:
-        """Return whose turn has not come."""
+        """Return the subscribers whose turn has not come yet."""
         return list(self._waiting)
 
     def following(self) -> Iterable[Claimed]:
-        """Return the deliveries whose turn has not come, the next one first."""
+        """Return the deliveries whose turn has not come yet, the next one first."""
         return self._waiting.values()
 
     def add(self, claimed: Iterable[Claimed]) -> None:
-        """Take in newly claimed deliveries."""
+        """Add newly claimed deliveries."""
         self._waiting.update((one.recipient.subscriber_id, one) for one in claimed)
 
     def begin(self, subscriber_id: int) -> Claimed | None:
-        """Return a delivery whose turn it is; None if its subscriber may not be mailed any more.
+        """Begin a delivery and return it; None if its subscriber may no longer be mailed.
 
-        A delivery may have its turn again, when its connection broke before the message had left.
+        A delivery can begin again if its connection broke before the message had left.
         """
-        # The stamp is read before the look: a commit in between is seen at the next turn.
+        # Read the stamp before the query: a commit in between then shows at the next turn.
         stamp = self._changed()
         if stamp != self._stamp:
             self._stamp = stamp
@@ -64,5 +64,5 @@ class Window:
         return claimed
 
     def end(self, subscriber_id: int) -> Claimed:
-        """Return a delivery that is settled, begun or not; it is held no longer."""
+        """Remove and return a settled delivery, whether it began or not."""
         return self._begun.pop(subscriber_id, None) or self._waiting.pop(subscriber_id)

@@ -1,10 +1,10 @@
 """Several processes that send one issue together.
 
-The parent holds the lock of the database, settles what an earlier run left behind, starts the workers
-and adds up what they report. Each worker is a run of its own with its part of every limit; the queue
-hands a row to one of them only. A worker that dies leaves at most its window uncertain and is replaced;
-when the parent dies, the workers see their standard input close and end in order, and until then they
-hold the lock that they inherited.
+The parent holds the database's lock, recovers what an earlier run left behind, starts the workers and
+adds up their reports. Each worker is a run of its own with its share of every limit; the queue gives each
+row to only one of them. A worker that dies leaves at most its window uncertain and is replaced. If the
+parent dies, the workers see their standard input close and stop cleanly; until then they hold the lock
+that they inherited.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from mailer.errors import ConfigError, ExitCode, MailerError, RelayDownError, Re
 from mailer.tokens import Signer
 
 _IDLE_DEATHS: Final = 3
-"""How many workers may die before they have done anything, until the whole run gives up."""
-# When workers end differently, the ending that says most is the run's.
+"""How many workers may die without doing anything before the whole run gives up."""
+# If workers end differently, the first of these endings is the run's.
 _WEIGHTIEST: Final = (
     Ending.PAUSED,
     Ending.CANCELLED,
@@ -48,21 +48,20 @@ _WEIGHTIEST: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Which worker it is, from 0, and of how many."""
+    """A worker's number, from 0, and how many there are."""
 
     number: int
     workers: int
 
     def of(self, whole: int) -> int:
-        """Return this worker's part of a limit; the parts add up to the whole."""
+        """Return this worker's share of a limit; the shares add up to the whole."""
         return whole // self.workers + (self.number < whole % self.workers)
 
 
 def shared(settings: Settings, share: Share) -> Settings:
-    """Return the settings with this worker's part of the connections and rates.
+    """Return the settings with this worker's share of connections and rates.
 
-    Raises `ConfigError` where a limit is too small to be divided: no limit may be broken by adding
-    workers.
+    Raises `ConfigError` if a limit is too small to divide: more workers must not exceed any limit.
     """
     parts: dict[str, dict[str, Any]] = {}
     for kind, limited in (("relays", settings.relays), ("providers", settings.providers)):
@@ -91,9 +90,9 @@ def work(
     report: Callable[[dict[str, Any]], None],
     until_closed: int,
 ) -> None:
-    """Be a worker until nothing is due, `until_closed` (a descriptor) closes, or SIGINT or SIGTERM comes.
+    """Work until nothing is due, the descriptor `until_closed` closes, or SIGINT or SIGTERM arrives.
 
-    `report` gets the run's id, then the books each time they move, then how it ended.
+    `report` receives the run's id, then the books whenever they change, then how the run ended.
     """
     at_first: Books | None = None
 
@@ -138,15 +137,15 @@ def dispatch_to_workers(
     workers: int,
     progress: Callable[[Books], None] = lambda books: None,
 ) -> Ended:
-    """Send an issue, or go on with it, by several processes; SIGINT and SIGTERM end them in order.
+    """Send an issue, or resume sending, with several processes; SIGINT and SIGTERM stop them cleanly.
 
-    `command` starts a worker; `NUMBER/WORKERS` is added to it. Raises what `dispatch` raises.
+    `command` starts a worker; `NUMBER/WORKERS` is appended to it. Raises the same errors as `dispatch`.
     """
     with sending(database) as descriptor:
         with database.transaction() as session:
             queue.recover(session, issue.id, at=now())
             books = queue.books(session, issue.id)
-        # Each worker opens the database itself.
+        # Each worker opens the database for itself.
         database.engine.dispose()
         crew = _Crew(command, database, issue.id, workers, descriptor, books, progress)
         asyncio.run(crew.run())
@@ -156,7 +155,7 @@ def dispatch_to_workers(
 
 
 class WorkerFailedError(MailerError):
-    """A worker ended with an error of its own; its words are passed on."""
+    """Raised for a worker that ended with an error, with its message and remedy."""
 
     def __init__(self, told: Mapping[str, Any]) -> None:
         super().__init__(str(told["message"]), remedy=told["remedy"])
@@ -190,7 +189,7 @@ class _Crew:
         self._idle_deaths = 0
 
     async def run(self) -> None:
-        """Keep the workers going until each has ended in order, or they are told to."""
+        """Keep the workers running until each has finished, or they are stopped."""
         loop = asyncio.get_running_loop()
         for each in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(each, self._stop)
@@ -203,7 +202,7 @@ class _Crew:
                 loop.remove_signal_handler(each)
 
     def ended(self, finished: bool, books: Books) -> Ended:
-        """Return how the run as a whole ended; raise what a worker could not go on with."""
+        """Return how the run as a whole ended; raise the error that stopped a worker."""
         if self._failed is not None:
             raise self._failed
         if finished:
@@ -211,7 +210,7 @@ class _Crew:
         told = sorted(self._told, key=lambda one: _WEIGHTIEST.index(Ending(one["ended"])))
         ending = Ending(told[0]["ended"]) if told else Ending.STOPPED
         if ending is Ending.FINISHED:
-            # The last rows of another worker were put off after this one had looked.
+            # Another worker deferred its last rows after this one had looked.
             ending = Ending.WAITING
         error: RelayError | None = None
         if told and told[0]["error"]:
@@ -226,7 +225,7 @@ class _Crew:
                 process.stdin.close()
 
     async def _keep(self, number: int) -> None:
-        """Run one worker, and another in its place when it dies."""
+        """Run one worker, and replace it if it dies."""
         while not self._stopping and self._failed is None:
             process = await asyncio.create_subprocess_exec(
                 *self._command,
@@ -255,7 +254,7 @@ class _Crew:
     async def _listen(
         self, process: asyncio.subprocess.Process, moved: Counter[str]
     ) -> tuple[int | None, bool]:
-        """Take in what a worker reports; return its run's id, and whether it ended in order."""
+        """Process a worker's reports; return its run's id, and whether it ended cleanly."""
         assert process.stdout is not None
         run_id: int | None = None
         async for line in process.stdout:
@@ -277,7 +276,7 @@ class _Crew:
         return run_id, False
 
     def _bury(self, run_id: int, moved: Counter[str]) -> None:
-        """Put a dead worker's claims among the uncertain."""
+        """Mark a dead worker's claims as uncertain."""
         with self._database.transaction() as session:
             found = queue.recover(session, self._issue_id, at=now(), run_id=run_id)
         self._database.engine.dispose()

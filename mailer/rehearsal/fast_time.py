@@ -1,7 +1,7 @@
-"""An event loop on whose clock nobody waits: when nothing is left to do, it is the next timer's time.
+"""An event loop that skips waits: when nothing is left to do, its clock jumps to the next timer.
 
-Sockets and threads are real. What is slept for, retried after or timed out passes at once, so that a
-rehearsal lives through hours of retries in seconds and still measures how long they are.
+Sockets and threads are real. Sleeps, retry delays and timeouts pass instantly, so a rehearsal goes through
+hours of retries in seconds and still measures how long they would take.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from typing import Any, Final, TypeVar, TypeVarTuple
 _SHORT_SECONDS: Final = 1.0
 _GRACE_SHORT: Final = 0.0002
 _GRACE_LONG: Final = 0.005
-"""Real seconds in which a socket may still have something, before a wait is skipped. A long one may be a
-timeout, so it is not skipped while octets are on their way through the kernel."""
+"""Real seconds to wait for sockets before skipping. A long wait may be a timeout, which must not fire while
+octets are still on their way through the kernel."""
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
 class _Selector(selectors.DefaultSelector):
-    """Waits for what is ready; a wait that nothing ends is handed to `skip` instead of being waited."""
+    """Selects ready sockets; calls `skip` instead of waiting when nothing becomes ready."""
 
     skip: Callable[[float], bool]
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Part of `selectors.BaseSelector`."""
+        """Implement `selectors.BaseSelector.select`."""
         ready: list[tuple[selectors.SelectorKey, int]] = super().select(0)
         if ready or (timeout is not None and timeout <= 0):
             return ready
@@ -43,7 +43,7 @@ class _Selector(selectors.DefaultSelector):
 
 
 class FastLoop(asyncio.SelectorEventLoop):
-    """The loop; `time()` counts what was skipped as if it had been waited for."""
+    """An event loop whose `time()` includes the skipped waits."""
 
     def __init__(self) -> None:
         self._skipped = 0.0
@@ -59,7 +59,7 @@ class FastLoop(asyncio.SelectorEventLoop):
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts
     ) -> asyncio.Future[T]:
-        """Run `func` in a thread; while one runs, time is not skipped."""
+        """Run `func` in a thread; no time is skipped while it runs."""
         future: asyncio.Future[T] = super().run_in_executor(executor, func, *args)
         self._threads += 1
         future.add_done_callback(self._thread_ended)

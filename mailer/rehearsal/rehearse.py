@@ -1,7 +1,7 @@
-"""A rehearsal: an issue to its real audience, against a server of our own that misbehaves.
+"""A rehearsal: send an issue to its real audience, but to a server of our own that misbehaves.
 
-Everything happens in a database that is thrown away: the audience is copied into it, and the real one
-is only read. The run is the one that sends, on a clock that skips every wait.
+Everything happens in a temporary database: the audience is copied into it, and the real one is only read.
+The run is the same one that sends, on a clock that skips every wait.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from mailer.tokens import Signer
 
 _COPIED_AT_ONCE: Final = 5_000
 _SETTLE_SECONDS: Final = 3600.0
-"""Outcomes are written with each claim as well; on a clock that skips, a short time would come often."""
+"""Long, since outcomes are written with each claim as well, and skipped time would trigger it often."""
 _NO_RELAY: Final = Relay(host="127.0.0.1", security=Security.PLAIN, messages_per_connection=1_000_000)
 
 
@@ -54,11 +54,11 @@ class Rehearsed:
     ended: Ended
     seen: Seen
     lasted: timedelta
-    """On the rehearsal's clock, retries included."""
+    """On the rehearsal's clock, including retries."""
     took_seconds: float
-    """Here."""
+    """In real time."""
     maildir: Path
-    """Where the reports that came back lie."""
+    """Holds the bounces."""
     returned: int
 
 
@@ -86,7 +86,7 @@ def rehearse(
         raise RefusedError(
             "nobody would get it: the audience is empty", remedy="mailer subscribers import FILE"
         )
-    # Signed by the copy's own secrets: no link or return path of a rehearsal is good for anything.
+    # Signed with the copy's own secrets: links and return paths of a rehearsal work nowhere.
     signer = Signer(copy.secrets())
     with copy.transaction() as session:
         issue, _ = issues.enqueue(session, edition, source_path="", at=at)
@@ -138,7 +138,7 @@ async def _run(
     at: datetime,
     progress: Callable[[Books], None],
 ) -> tuple[Ended, float]:
-    """Return how the run ended and how long it lasted on its clock."""
+    """Return how the run ended, and how long it took on its own clock."""
     loop = asyncio.get_running_loop()
     began = loop.time()
     async with server:
@@ -157,7 +157,7 @@ async def _run(
                 now=lambda: at + timedelta(seconds=loop.time() - began),
                 ticks=loop.time,
                 settle_seconds=_SETTLE_SECONDS,
-                # Nobody else sets this clock or queues anything.
+                # Nobody else changes this clock or queues anything.
                 look_again_seconds=math.inf,
             ),
         )
@@ -174,7 +174,7 @@ async def _run(
 def copy_audience(
     source: Database, target: Database, condition: ColumnElement[bool] | None, *, at: datetime
 ) -> int:
-    """Copy who would be mailed now, with their tags, into another database; return how many."""
+    """Copy the people who would be mailed now, with their tags, into another database; return how many."""
     copied = 0
     who = audience(condition, at=at)
     tags = select(SubscriberTag.subscriber_id, SubscriberTag.tag).order_by(SubscriberTag.subscriber_id)

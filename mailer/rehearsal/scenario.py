@@ -1,7 +1,7 @@
-"""What goes wrong in a rehearsal: a TOML file, read into rules that decide for each recipient. Pure.
+"""The faults of a rehearsal: a TOML file, read into rules for each recipient.
 
-Who is struck by which fault follows from the seed, the fault and the address alone, whatever order
-the mail comes in: the same scenario strikes the same people each time.
+Whether a fault affects a recipient depends only on the seed, the fault and the address, not on the order
+of the mail: the same scenario affects the same people every time.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ _LONGEST = timedelta(days=30)
 
 
 class FaultKind(StrEnum):
-    """What a fault does to the messages that it strikes."""
+    """What a fault does to the messages it affects."""
 
     REPLY = "reply"
-    """Refuses with `reply` the recipient, or the message after its body."""
+    """Refuse the recipient, or the message after its body, with `reply`."""
     GREYLIST = "greylist"
-    """Refuses until so much time has passed since the first try."""
+    """Refuse until some time has passed since the first attempt."""
     SLOW = "slow"
-    """Answers late."""
+    """Reply late."""
     CLOSE = "close"
-    """Closes the connection instead of taking the recipient."""
+    """Close the connection instead of accepting the recipient."""
     DROP = "drop"
-    """Closes the connection after the final dot, without an answer."""
+    """Close the connection after the final dot, without a reply."""
     BOUNCE = "bounce"
-    """Takes the message, and sends a report back later."""
+    """Accept the message, and send a bounce later."""
 
 
 class At(StrEnum):
@@ -114,7 +114,7 @@ class Fault(Section, frozen=True, kw_only=True):
 
     @property
     def tries(self) -> float:
-        """How many tries it strikes: as said, else every try for a lasting refusal, one for the others."""
+        """How many attempts it affects: as given, else all for a permanent refusal, one for the others."""
         if self.times is not None:
             return self.times or float("inf")
         lasting = self.kind is FaultKind.REPLY and self.reply.startswith("5")
@@ -122,7 +122,7 @@ class Fault(Section, frozen=True, kw_only=True):
 
     @property
     def answer(self) -> str:
-        """The refusal in full."""
+        """The whole reply."""
         return self.reply or "451 4.7.1 Greylisted, please try again later"
 
 
@@ -143,7 +143,7 @@ class Scenario(Section, frozen=True, kw_only=True):
     faults: tuple[Fault, ...] = ()
 
     def faults_of(self, recipient: str) -> tuple[Fault, ...]:
-        """Return the faults that strike an address, in the order of the file."""
+        """Return the faults that affect an address, in file order."""
         domain = recipient.rpartition("@")[2].lower()
         return tuple(
             fault
@@ -152,15 +152,15 @@ class Scenario(Section, frozen=True, kw_only=True):
         )
 
     def _draw(self, number: int, recipient: str) -> float:
-        """Return a number from 0 to 1 that the seed, the fault's place and the address decide."""
+        """Return a number from 0 to 1 that depends on the seed, the fault's position and the address."""
         drawn = hashlib.blake2b(f"{self.seed} {number} {recipient}".encode(), digest_size=8).digest()
         return int.from_bytes(drawn) / 2**64
 
 
 def read_scenario(path: Path | None = None, *, seed: int | None = None) -> Scenario:
-    """Return the scenario of a file, or the one that comes with the program; `seed` replaces its seed.
+    """Read a scenario file, or the one that comes with the program; `seed` replaces its seed.
 
-    Raises `SourceError` with `file:line:` for everything that is wrong in it.
+    Raises `SourceError` that lists every error with `file:line:`.
     """
     file = TomlFile.read(
         path or shipped("scenarios") / "ordinary-day.toml",
@@ -176,7 +176,7 @@ def read_scenario(path: Path | None = None, *, seed: int | None = None) -> Scena
 
 
 def _problems(tables: Mapping[str, Any]) -> Iterator[Problem]:
-    """Yield what is wrong, one problem for each table."""
+    """Yield the errors, one for each table."""
     faults = tables.get("faults", [])
     if isinstance(faults, list):
         for number, fault in enumerate(faults):

@@ -1,4 +1,4 @@
-"""Faults to order: what the built-in server answers, and the reports that come back later."""
+"""Scripted faults: replies of the built-in server, and bounces that arrive later."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from pathlib import Path
 
 @dataclass(slots=True)
 class Script:
-    """Answers by local part. `always` refuses each time, `at_first` refuses the first time only."""
+    """Replies by local part: `always` refuses every time, `at_first` only the first time."""
 
     always: Mapping[str, str]
     at_first: Mapping[str, str]
     _asked: Counter[str] = field(default_factory=Counter)
 
     def __call__(self, recipient: str) -> str | None:
-        """Return the reply to a RCPT, or None to accept it."""
+        """Return the reply to RCPT, or None to accept."""
         local = recipient.partition("@")[0]
         if reply := self.always.get(local):
             return reply
@@ -32,7 +32,7 @@ class Script:
 
 
 def report(original: bytes, *, status: str, diagnostic: str) -> bytes:
-    """Return the DSN (RFC 3464) with which a server would give up on a message that it had accepted.
+    """Return the DSN (RFC 3464) of a server that gives up on a message it had accepted.
 
     `original` is the message as the server keeps it, with Return-Path and X-Original-To.
     """
@@ -40,7 +40,7 @@ def report(original: bytes, *, status: str, diagnostic: str) -> bytes:
     recipient = str(headers["X-Original-To"])
     envelope_sender = str(headers["Return-Path"]).strip("<>")
     notice = MIMEText(
-        f"The mail could not be delivered to <{recipient}>.\n\n{diagnostic}\n", "plain", "us-ascii"
+        f"The message could not be delivered to <{recipient}>.\n\n{diagnostic}\n", "plain", "us-ascii"
     )
     per_message, per_recipient = Message(), Message()
     per_message["Reporting-MTA"] = "dns; outbox.localhost"
@@ -67,7 +67,7 @@ def report(original: bytes, *, status: str, diagnostic: str) -> bytes:
 
 
 def put(maildir: Path, name: str, content: bytes) -> None:
-    """Put a mail into a Maildir as a delivering server does: whole, or not at all."""
+    """Put a message into a Maildir the way a mail server does, in one rename."""
     for folder in ("tmp", "new", "cur"):
         (maildir / folder).mkdir(parents=True, exist_ok=True)
     (maildir / "tmp" / name).write_bytes(content)

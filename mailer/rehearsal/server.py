@@ -1,7 +1,7 @@
-"""The SMTP server of rehearsals: takes mail as a relay does, and does to it what a scenario says.
+"""The SMTP server of rehearsals: it takes mail like a relay, with the faults of a scenario.
 
-A protocol of its own, since it must break rules that a library keeps: it closes connections in the
-middle, answers late or not at all, and still keeps the order of pipelined commands.
+It does not use a server library, because it has to misbehave in ways that libraries prevent: it closes
+connections halfway, replies late or never, and still handles pipelined commands in order.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _CLOSE: Final = b""
 
 @dataclass(frozen=True, slots=True)
 class Returned:
-    """A message that was taken and will come back; its header as the server keeps it."""
+    """A message that was accepted and will bounce, with its header as the server keeps it."""
 
     header: bytes
     status: str
@@ -35,23 +35,23 @@ class Returned:
 
 @dataclass(slots=True)
 class Seen:
-    """What the server saw in a rehearsal."""
+    """What the server saw during a rehearsal."""
 
     messages: int = 0
-    """Kept, copies included."""
+    """Messages kept, including copies."""
     copies: int = 0
-    """Kept a second time for the same recipient."""
+    """Messages kept a second time for the same recipient."""
     octets: int = 0
     largest_octets: int = 0
     connections: int = 0
     most_connections: int = 0
     faults: Counter[str] = field(default_factory=Counter)
-    """How often each kind of fault struck."""
+    """How often each kind of fault occurred."""
 
 
 @dataclass(slots=True)
 class _Struck:
-    """A recipient whom faults strike."""
+    """A recipient affected by faults."""
 
     faults: tuple[Fault, ...]
     first_at: float
@@ -60,9 +60,9 @@ class _Struck:
 
 
 class RehearsalServer:
-    """The server, on one loopback port for each relay. `async with` starts and stops it.
+    """The server, with one loopback port per relay. `async with` starts and stops it.
 
-    `bounce` is called with each message that is to come back.
+    `bounce` is called with each message that will bounce.
     """
 
     def __init__(self, scenario: Scenario, *, bounce: Callable[[Returned], None]) -> None:
@@ -82,7 +82,7 @@ class RehearsalServer:
         await self._stack.aclose()
 
     async def relay(self, like: Relay) -> Relay:
-        """Listen for one relay more; return how it is reached, with the limits of `like`."""
+        """Listen for one more relay; return its settings, with the limits of `like`."""
         loop = asyncio.get_running_loop()
         server = await loop.create_server(lambda: _Conversation(self), "127.0.0.1", 0)
         self._stack.callback(server.close)
@@ -108,7 +108,7 @@ class RehearsalServer:
         self._protocols.discard(protocol)
 
     def struck(self, recipient: str, now: float) -> _Struck | None:
-        """Return whom faults strike, this try counted; None for whom they do not."""
+        """Count this attempt; return the recipient's faults, or None."""
         known = self._struck.get(recipient)
         if known is None:
             faults = self.scenario.faults_of(recipient)
@@ -119,7 +119,7 @@ class RehearsalServer:
         return known
 
     def keep(self, struck: _Struck | None, octets: int) -> None:
-        """Count a message that the server has."""
+        """Count a message that the server kept."""
         self.seen.messages += 1
         self.seen.octets += octets
         self.seen.largest_octets = max(self.seen.largest_octets, octets)
@@ -129,7 +129,7 @@ class RehearsalServer:
 
 
 class _Conversation(asyncio.Protocol):
-    """One connection: commands in the order they came, one at a time, an answer to each."""
+    """One connection: commands are answered one at a time, in order."""
 
     def __init__(self, server: RehearsalServer) -> None:
         self._server = server
@@ -144,32 +144,32 @@ class _Conversation(asyncio.Protocol):
         self._waiting: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Part of `asyncio.Protocol`."""
+        """Implement `asyncio.Protocol`."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._server.opened(self)
         transport.write(b"220 rehearsal.localhost ESMTP\r\n")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Part of `asyncio.Protocol`."""
+        """Implement `asyncio.Protocol`."""
         self._transport = None
         if self._waiting is not None:
             self._waiting.cancel()
         self._server.closed(self)
 
     def data_received(self, data: bytes) -> None:
-        """Part of `asyncio.Protocol`."""
+        """Implement `asyncio.Protocol`."""
         self._buffer += data
         if self._waiting is None:
             self._work()
 
     def close(self) -> None:
-        """Close without another word."""
+        """Close without a reply."""
         if self._transport is not None:
             self._transport.close()
 
     def _work(self) -> None:
-        """Answer what has come whole, until an answer must wait."""
+        """Answer complete commands until a reply has to wait."""
         self._waiting = None
         answers = bytearray()
         while self._transport is not None and self._waiting is None:
@@ -223,7 +223,7 @@ class _Conversation(asyncio.Protocol):
                     self._count(fault)
                     return _CLOSE
                 case _:
-                    # The others strike the message, not the recipient.
+                    # The other kinds affect the message, not the recipient.
                     continue
         self._recipient = recipient
         return b"250 2.1.5 Fine\r\n"
@@ -259,7 +259,7 @@ class _Conversation(asyncio.Protocol):
                 self._work()
 
     def _take(self, content: bytes) -> bytes:
-        """Return the answer to a message."""
+        """Return the reply to a message."""
         recipient, self._recipient = self._recipient, ""
         for fault in _striking(self._struck):
             match fault.kind:
@@ -276,7 +276,7 @@ class _Conversation(asyncio.Protocol):
                     top = f"Return-Path: <{self._sender}>\r\nX-Original-To: {recipient}\r\n".encode()
                     self._server.bounce(Returned(top + header, fault.status, fault.diagnostic))
                 case FaultKind.REPLY | FaultKind.GREYLIST | FaultKind.CLOSE | FaultKind.SLOW:
-                    # These struck earlier, or will strike elsewhere.
+                    # These kinds occur elsewhere.
                     continue
                 case _:
                     assert_never(fault.kind)
@@ -293,7 +293,7 @@ class _Conversation(asyncio.Protocol):
 
 
 def _striking(struck: _Struck | None) -> list[Fault]:
-    """Return the faults that strike this try."""
+    """Return the faults that affect this attempt."""
     return [] if struck is None else [fault for fault in struck.faults if struck.tries <= fault.tries]
 
 

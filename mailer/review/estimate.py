@@ -1,7 +1,7 @@
-"""How long an issue takes at the configured limits, and which of them is the narrowest. Pure.
+"""Estimating how long an issue takes at the configured limits, and which limit is the bottleneck.
 
-The relays carry the mail together; each provider's share of it goes within that provider's limits as
-well. Whichever of these is done last decides. Retries come on top.
+The relays share the mail, and each provider's part must also stay within that provider's limits. The
+slowest of these decides. Retries come on top.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import Final
 from mailer.config import Provider, Relay
 
 REPLY_SECONDS: Final = 0.1
-"""What a message costs on its connection where nothing is known of the relay: one answer."""
+"""The time a message takes on its connection by default: one reply."""
 _ANSWERS_TO_CONNECT: Final = 6
 """TCP, TLS, greeting, EHLO, EHLO once more, AUTH."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """How long `messages` take at least, and the limit that makes it so."""
+    """The least time that `messages` take, and the limit responsible."""
 
     messages: int
     duration: timedelta
@@ -38,7 +38,7 @@ def estimate(
     *,
     reply_seconds: float = REPLY_SECONDS,
 ) -> Estimate:
-    """Return how long the first try of so many messages takes; `by_provider` counts those of each section."""
+    """Estimate the first try of so many messages; `by_provider` counts those of each configured provider."""
     if not relays:
         raise ValueError("without a relay nothing limits how fast mail is kept on this machine")
     per_second, bottleneck = _together(relays, reply_seconds)
@@ -57,13 +57,13 @@ def estimate(
 
 
 def _together(relays: Mapping[str, Relay], reply_seconds: float) -> tuple[float, str]:
-    """Return what the relays carry a second, each within its limits and its share."""
+    """Return how many messages a second the relays carry together, and the narrowest limit."""
     used = {name: relay for name, relay in relays.items() if relay.weight} or dict(relays)
     limits = {
         name: _limit(relay.rate_per_second, relay.connections, relay.messages_per_connection, reply_seconds)
         for name, relay in used.items()
     }
-    # One whose rate is bounded holds nobody back; of the others none runs ahead of its share.
+    # A relay with a rate limit delays nobody else; of the others, none may run ahead of its share.
     by_share = [
         limits[name][0] / max(1, relay.weight)
         for name, relay in used.items()
@@ -81,7 +81,7 @@ def _together(relays: Mapping[str, Relay], reply_seconds: float) -> tuple[float,
 def _limit(
     rate: float, connections: int, messages_per_connection: int, reply_seconds: float
 ) -> tuple[float, str]:
-    """Return the messages a second, and in words which limit makes it so."""
+    """Return the messages per second, and a description of the limit responsible."""
     each = reply_seconds * (1 + _ANSWERS_TO_CONNECT / messages_per_connection)
     by_connections = connections / each
     if rate and rate <= by_connections:

@@ -23,12 +23,12 @@ MAX_EXAMPLES: Final = 3
 
 @dataclass(slots=True)
 class Unfit:
-    """The subscribers whose mail cannot be composed for one reason."""
+    """Subscribers whose message cannot be composed, all for one reason."""
 
     field: str
-    """As the template names it: `subscriber.city`."""
+    """The field, as templates name it: `subscriber.city`."""
     reason: str
-    """What was said of the first of them."""
+    """The error for the first of them."""
     count: int = 0
     examples: list[str] = dataclasses.field(default_factory=list)
     """Some of their addresses."""

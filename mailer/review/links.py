@@ -1,8 +1,8 @@
-"""Whether the addresses in an issue answer, asked without letting an issue reach into this network.
+"""Checking whether the links in an issue work, without letting an issue reach into this network.
 
-Each address is asked by HEAD, and by GET if that is refused; redirects are followed by us, each hop
-checked as the first. A host is resolved once and the connection goes to the address that was checked, so
-that a name server cannot say one thing to the check and another to the connection.
+Each URL is requested with HEAD, then with GET if that is refused. We follow redirects ourselves and check
+every hop like the first. A host is resolved once, and the connection goes to the address that was checked,
+so a name server cannot give one answer to the check and another to the connection (DNS rebinding).
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ PARALLEL: Final = 8
 MAX_REDIRECTS: Final = 5
 MAX_LINKS: Final = 500
 TIMEOUT_SECONDS: Final = 10.0
-"""For each step: connecting, the handshake, the first line of an answer."""
+"""For each step: connect, TLS handshake, first line of the response."""
 DEADLINE_SECONDS: Final = 30.0
-"""For one address with all its redirects."""
+"""For one URL with all its redirects."""
 _USER_AGENT: Final = b"mailer-lint/1 (checks the links of a newsletter)"
-# What servers say to programs in general, and not of the page.
+# Statuses that servers give to any program, whatever the page.
 _UNSURE: Final = frozenset({401, 403, 405, 406, 407, 408, 425, 429, 451, 500, 502, 503, 504, 999})
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
@@ -38,25 +38,25 @@ Resolve = Callable[[str, int], list[str]]
 
 
 class Life(StrEnum):
-    """What became of an address."""
+    """The state of a link."""
 
     ALIVE = "alive"
     UNSURE = "unsure"
-    """The server is there and does not let programs see."""
+    """The server responds, but not to programs."""
     DEAD = "dead"
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What an address answered, or why it could not."""
+    """The response of a URL, or why there was none."""
 
     url: str
     life: Life
     said: str
 
 
-class _Refused(Exception):  # noqa: N818 - says what became of a link, not what went wrong here
-    """An address that is not asked, or a host that is not there."""
+class _Refused(Exception):  # noqa: N818 - describes a link, not an error of ours
+    """Raised for a URL that may not be requested, or whose host does not exist."""
 
 
 def check_links(
@@ -66,10 +66,10 @@ def check_links(
     permitted: Callable[[Address], bool] | None = None,
     parallel: int = PARALLEL,
 ) -> list[Answer]:
-    """Return the answer of each web address, in their order; of very many only the first `MAX_LINKS`.
+    """Check each URL, up to `MAX_LINKS`, and return the answers in order.
 
-    `resolve` gives a host's addresses and `permitted` says which of them may be asked: by default what
-    the system's resolver says, and public addresses only.
+    `resolve` returns a host's addresses and `permitted` says which of them may be contacted. By default
+    that is the system's resolver, and public addresses only.
     """
     resolve, permitted = resolve or addresses_of, permitted or is_public
     wanted = list(dict.fromkeys(urls))[:MAX_LINKS]
@@ -84,13 +84,13 @@ def check_links(
 
 
 def addresses_of(host: str, port: int) -> list[str]:
-    """Return the addresses of a host by the system's resolver; raises `OSError`."""
+    """Return the addresses of a host from the system's resolver; raises `OSError`."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
 def is_public(address: Address) -> bool:
-    """Whether an address is one of the open internet, also where it carries an IPv4 address inside."""
+    """Return whether an address is public, including any IPv4 address embedded in it."""
     if isinstance(address, ipaddress.IPv6Address):
         inside = address.ipv4_mapped or address.sixtofour or (address.teredo and address.teredo[1])
         if inside is None and address in _NAT64:
@@ -106,7 +106,7 @@ _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 class _Guarded(httpcore.SyncBackend):
-    """Connects to permitted addresses only, and to the very address that was looked at."""
+    """Connects to permitted addresses only, and to exactly the address that was checked."""
 
     def __init__(self, resolve: Resolve, permitted: Callable[[Address], bool]) -> None:
         super().__init__()
@@ -128,7 +128,7 @@ class _Guarded(httpcore.SyncBackend):
         if not found:
             raise _Refused(f"no such host: {host}")
         for text in found:
-            # A zone (`fe80::1%eth0`) is of a link-local address, which is not permitted either way.
+            # Only link-local addresses have a zone (`fe80::1%eth0`), and those are never permitted.
             if not self._permitted(ipaddress.ip_address(text.partition("%")[0])):
                 raise _Refused(f"{host} is {text}, which is not a public address")
         failure: Exception | None = None
@@ -146,7 +146,7 @@ class _Guarded(httpcore.SyncBackend):
         timeout: float | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
-        raise _Refused("a socket of this machine is not asked")
+        raise _Refused("will not connect to a socket of this machine")
 
 
 def _answer(pool: httpcore.ConnectionPool, url: str) -> Answer:
@@ -165,7 +165,7 @@ def _answer(pool: httpcore.ConnectionPool, url: str) -> Answer:
 
 
 def _followed(pool: httpcore.ConnectionPool, url: str) -> tuple[int, list[str]]:
-    """Return the last status and the addresses on the way."""
+    """Return the last status and the URLs along the way."""
     hops, deadline = [url], time.monotonic() + DEADLINE_SECONDS
     while True:
         for method in ("HEAD", "GET"):
@@ -184,7 +184,7 @@ def _followed(pool: httpcore.ConnectionPool, url: str) -> tuple[int, list[str]]:
 
 
 def _asked(pool: httpcore.ConnectionPool, method: str, url: str) -> tuple[int, str]:
-    """Return status and Location of one request; a body is not read."""
+    """Return status and Location of one request, without reading the body."""
     target = _target(url)
     timeout = dict.fromkeys(("connect", "read", "write", "pool"), TIMEOUT_SECONDS)
     headers = [(b"Host", _host_header(target)), (b"User-Agent", _USER_AGENT), (b"Accept", b"*/*")]
@@ -195,7 +195,7 @@ def _asked(pool: httpcore.ConnectionPool, method: str, url: str) -> tuple[int, s
 
 
 def _target(url: str) -> httpcore.URL:
-    """Return an address as it is asked for; raises `_Refused` for whatever is not of the web."""
+    """Return the URL to request; raise `_Refused` unless it is an http or https URL."""
     try:
         parts = urlsplit(url)
         host, port = (parts.hostname or "").encode("idna"), parts.port

@@ -1,4 +1,4 @@
-"""An issue examined with the newsletter's settings: what `lint`, `preview` and `send` share."""
+"""Linting an issue with the newsletter's settings: shared by `lint`, `preview` and `send`."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from mailer.review.spam import SpamScore, spam_score
 if TYPE_CHECKING:
     from mailer.database.session import Database
 
-# With a number like a real subscriber's, so that the mail is as long as what is sent.
+# With an id like a real subscriber's, so that the message is as long as the one sent.
 READER: Final = Recipient(subscriber_id=1, email="reader@example.org", name="Reader")
 _NO_DATE: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _FIELD: Final = re.compile(
     r"""\bsubscriber(?:\.(\w+)|\[['"]([^'"]+)['"]\])(?:\s*\|\s*(date|number|round|int|float)\b)?"""
 )
-# What goes through the filter that an issue puts a field into; any text goes through the others.
+# Values that these filters accept; the other filters accept any text.
 _STAND_INS: Final[dict[str, object]] = {
     "date": "2026-01-31",
     **dict.fromkeys(("number", "round", "int", "float"), 7),
@@ -37,9 +37,9 @@ _STAND_INS: Final[dict[str, object]] = {
 
 
 def examine(settings: Settings, issue: Issue, edition: Edition, message: bytes | None = None) -> LintReport:
-    """Return what is wrong with an issue and its edition; nothing is fetched or asked.
+    """Lint an issue and its edition, without any network access.
 
-    `message` is the edition composed for one reader; by default for one who has every field.
+    `message` is the edition composed for one reader, by default for one who has every field.
     """
     return lint(
         issue,
@@ -52,7 +52,7 @@ def examine(settings: Settings, issue: Issue, edition: Edition, message: bytes |
 
 
 def with_links(report: LintReport, issue: Issue) -> LintReport:
-    """Return the report with what the web addresses of the mail answered."""
+    """Return the report with findings about links that do not work."""
     from mailer.review.links import Life, check_links
 
     places = Places(issue)
@@ -62,7 +62,9 @@ def with_links(report: LintReport, issue: Issue) -> LintReport:
             f"{answer.url}: {answer.said}",
             at=answer.url,
             level=Level.ERROR if answer.life is Life.DEAD else Level.WARNING,
-            remedy="" if answer.life is Life.DEAD else "look at it in a browser: it does not answer programs",
+            remedy=""
+            if answer.life is Life.DEAD
+            else "check it in a browser: it does not respond to programs",
         )
         for answer in check_links(report.addresses)
         if answer.life is not Life.ALIVE
@@ -102,7 +104,7 @@ def with_audience(
 def with_spam_score(
     report: LintReport, issue: Issue, message: bytes, *, options: Sequence[str] = ()
 ) -> tuple[LintReport, SpamScore | None]:
-    """Return the report with SpamAssassin's opinion, where spamc and spamd are here."""
+    """Return the report with SpamAssassin's score, if spamc and spamd are available."""
     score = spam_score(message, options=options)
     if score is None or score.score < score.required:
         return report, score
@@ -114,9 +116,9 @@ def with_spam_score(
 
 
 def sample_message(settings: Settings, edition: Edition, reader: Recipient | None = None) -> bytes:
-    """Return one message of the edition, for a reader who has a value for every field or for `reader`.
+    """Compose the edition for `reader`, by default for one who has a value for every field.
 
-    The same input gives the same octets: the date is the issue's own. Its links lead nowhere.
+    The same input always gives the same octets, since the date is the issue's own. Links lead nowhere.
     """
     composer = editions.composer(settings, edition, editions.ANY_ISSUE, editions.POWERLESS)
     at = datetime.fromisoformat(edition.date).replace(tzinfo=UTC) if edition.date else _NO_DATE
@@ -124,7 +126,7 @@ def sample_message(settings: Settings, edition: Edition, reader: Recipient | Non
 
 
 def sample_reader(edition: Edition) -> Recipient:
-    """Return a reader who has a value for each field of the edition, such as its filter can take."""
+    """Return a reader who has a value for each field of the edition, of a kind that its filter accepts."""
     attributes: dict[str, object] = {}
     for found in _FIELD.finditer("\n".join((edition.subject, edition.html, edition.text))):
         name, stand_in = found[1] or found[2], _STAND_INS.get(found[3] or "")

@@ -1,4 +1,4 @@
-"""What sending an issue would mean: to whom, to whom not and why, how large, how long. Changes nothing."""
+"""What sending an issue would do: who gets it, who does not and why, message sizes and duration."""
 
 from __future__ import annotations
 
@@ -43,32 +43,32 @@ _OPEN: Final = [
 
 @dataclass(frozen=True, slots=True)
 class Headcount:
-    """Who gets an issue and who does not; the two add up to all subscribers."""
+    """How many get an issue and how many do not; together, all subscribers."""
 
     mailed: int
     left_out: Mapping[str, int]
-    """Reason to number; each subscriber counts once, for the first reason that holds."""
+    """Number by reason; each subscriber counts once, for the first reason that applies."""
 
     @property
     def subscribers(self) -> int:
-        """How many there are in all."""
+        """How many subscribers there are in all."""
         return self.mailed + sum(self.left_out.values())
 
 
 @dataclass(frozen=True, slots=True)
 class Domains:
-    """Where the mail goes."""
+    """The domains that an issue goes to."""
 
     count: int
     top: tuple[tuple[str, int], ...]
     """The largest first."""
     by_provider: Mapping[str, int]
-    """Configured provider to number."""
+    """Number of recipients by configured provider."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """What a sample of the audience would get, in octets, signed as it would be."""
+    """Message sizes for a sample of the audience, in octets, signed like the real ones."""
 
     sampled: int
     mean: int
@@ -78,14 +78,23 @@ class Sizes:
 
 
 @dataclass(frozen=True, slots=True)
-class Forecast:
-    """What sending an issue would mean, now."""
+class Plan:
+    """What `send` would do."""
 
     slug: str
     subject: str
+    audience: int
+    """How many people the issue is for; frozen once it is queued."""
     known: QueuedIssue | None
+    """The issue in the queue, if it is queued already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast(Plan):
+    """A plan in detail."""
+
     books: Books | None
-    """Of an issue in the queue, whose audience is frozen."""
+    """The books of a queued issue."""
     headcount: Headcount
     to_send: int
     domains: Domains
@@ -93,6 +102,18 @@ class Forecast:
     estimate: Estimate | None
     """None where no relay is configured."""
     reply_seconds: float
+
+
+def plan(settings: Settings, database: Database, edition: Edition, segment: str) -> Plan:
+    """Return what sending an issue would do; only counts, so it is quick for any audience."""
+    condition = dispatch.audience_condition(settings, segment)
+    with database.reading() as session:
+        known = issues.find(session, edition.slug)
+        if known is not None:
+            number = queue.books(session, known.id).audience
+        else:
+            number = issues.count_audience(session, condition, at=now())
+    return Plan(edition.slug, edition.subject, number, known)
 
 
 def forecast(
@@ -103,7 +124,7 @@ def forecast(
     *,
     reply_seconds: float = REPLY_SECONDS,
 ) -> Forecast:
-    """Look at everything that sending an issue would do; change nothing."""
+    """Return what sending an issue would do in detail, without changing anything."""
     at, condition = now(), dispatch.audience_condition(settings, segment)
     with database.reading() as session:
         known = issues.find(session, edition.slug)
@@ -126,6 +147,7 @@ def forecast(
     return Forecast(
         edition.slug,
         edition.subject,
+        books.audience if books else people.mailed,
         known,
         books,
         people,
@@ -138,7 +160,7 @@ def forecast(
 
 
 def headcount(session: Session, condition: ColumnElement[bool] | None, *, at: datetime) -> Headcount:
-    """Count the subscribers by whether and why not they would be mailed: one pass."""
+    """Count the subscribers who would be mailed, and the others by reason, in one pass."""
     reasons = [
         (Subscriber.status != SubscriberStatus.ACTIVE.value, Subscriber.status),
         (exists().where(Suppression.address_key == Subscriber.address_key), literal(SUPPRESSED)),
@@ -155,7 +177,7 @@ def headcount(session: Session, condition: ColumnElement[bool] | None, *, at: da
 
 
 def still_open(issue_id: int) -> ColumnElement[bool]:
-    """Return the condition under which a subscriber's delivery of a queued issue may still go out."""
+    """Return the condition that selects subscribers whose delivery of a queued issue is still open."""
     return exists().where(
         Delivery.issue_id == issue_id,
         Delivery.subscriber_id == Subscriber.id,
@@ -166,7 +188,7 @@ def still_open(issue_id: int) -> ColumnElement[bool]:
 def domains(
     session: Session, who: ColumnElement[bool], providers: Mapping[str, Provider], *, top: int = 10
 ) -> Domains:
-    """Count the domains of the subscribers `who`, and those of each provider."""
+    """Count the domains of these subscribers, and how many belong to each provider."""
     largest = (
         select(Subscriber.domain, func.count())
         .where(who)
@@ -185,7 +207,7 @@ def domains(
 def sizes(
     session: Session, who: ColumnElement[bool], composer: Composer, *, at: datetime, sample: int = 100
 ) -> Sizes:
-    """Compose the issue for some subscribers, the first and the last ones, and measure it."""
+    """Compose the issue for some of the first and last subscribers, and measure it."""
     octets: list[int] = []
     unfit: list[str] = []
     for recipient in _some(session, who, sample):

@@ -1,4 +1,4 @@
-"""An issue as one reader gets it: rendered to look at, or sent to one address as a test."""
+"""One message of an issue: rendered to files, or sent to one address as a test."""
 
 from __future__ import annotations
 
@@ -14,40 +14,38 @@ from mailer.delivery.clock import now
 from mailer.errors import RelayError
 from mailer.rendering.edition import Edition
 from mailer.rendering.message import Recipient
-from mailer.review.linting import sample_message
+from mailer.review import linting
 from mailer.review.viewing import viewed
 from mailer.smtp.session import Attempt, Fate, Outgoing
-
-READER = Recipient(subscriber_id=0, email="reader@example.org", name="Reader", attributes={}, tags=())
 
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """An issue as one reader gets it."""
+    """An issue as one reader receives it."""
 
     slug: str
     html: str
-    """To look at in a browser: images that the message carries stand in it as data."""
+    """For a browser: attached images are inlined as data URLs."""
     text: str
     message: bytes
 
 
-def render(settings: Settings, path: Path, *, reader: Recipient = READER) -> Rendered:
-    """Render an issue as `reader` gets it; links lead nowhere.
+def render(settings: Settings, path: Path, *, reader: Recipient = linting.READER) -> Rendered:
+    """Render an issue as `reader` receives it. Links lead nowhere.
 
-    The same input gives the same octets: the date is the issue's own.
+    The same input always gives the same octets, since the date is the issue's own.
     """
     edition = editions.build(settings, path)
-    message = sample_message(settings, edition, reader)
+    message = linting.sample_message(settings, edition, reader)
     seen = viewed(edition, message, public_url=settings.web.public_url)
     return Rendered(edition.slug, seen.html, seen.text, message)
 
 
 def send_test(settings: Settings, edition: Edition, reader: Recipient) -> None:
-    """Send an issue to one address; nothing is queued, no books are kept, and its links lead nowhere.
+    """Send an issue to one address, without queue or books. Links lead nowhere.
 
-    Raises `RelayError` with the server's words if it is not taken, and `RecipientError` when the reader
-    lacks a field.
+    Raises `RelayError` with the server's reply if it is refused, and `RecipientError` if the reader lacks
+    a field.
     """
     composer = editions.composer(settings, edition, editions.ANY_ISSUE, editions.POWERLESS)
     message = composer.compose(reader, now())
@@ -55,7 +53,7 @@ def send_test(settings: Settings, edition: Edition, reader: Recipient) -> None:
     domain = parse_address(reader.email).domain
     outcome = uvloop.run(dispatch.deliver_once(settings, outgoing, domain))
     if outcome.fate is not Fate.ACCEPTED:
-        raise RelayError(f"{reader.email}: {_said(outcome)}", remedy="look at the address and at [relays]")
+        raise RelayError(f"{reader.email}: {_said(outcome)}", remedy="check the address and [relays]")
 
 
 def _said(outcome: Attempt) -> str:

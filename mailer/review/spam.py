@@ -1,4 +1,4 @@
-"""What SpamAssassin thinks of a message, if it is on this machine."""
+"""SpamAssassin's score for a message, if it is installed."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ _RULE: Final = re.compile(r"^\*?\s*(-?\d+(?:\.\d+)?)\s+([A-Z][A-Z0-9_]{2,})\b", 
 
 @dataclass(frozen=True, slots=True)
 class SpamScore:
-    """SpamAssassin's sum over its rules; from `required` on it calls a message spam."""
+    """The sum of the rules that hit; a message with `required` points or more is spam."""
 
     score: float
     required: float
     rules: tuple[tuple[str, float], ...]
-    """The rules that hit, each with its part of the score; the worst first."""
+    """The rules that hit with their points, the worst first."""
 
 
 def spam_score(message: bytes, *, options: Sequence[str] = ()) -> SpamScore | None:
-    """Return what spamd says of `message`, or None where spamc or spamd is not to be had.
+    """Return the score that spamd gives `message`, or None if spamc or spamd is not available.
 
-    `options` are spamc's own (`-p PORT`). Whether other machines are asked is for spamd's
-    configuration to say.
+    `options` are passed to spamc (`-p PORT`). Whether spamd queries other machines depends on its own
+    configuration.
     """
     spamc = shutil.which("spamc")
     if spamc is None:
@@ -47,12 +47,12 @@ def spam_score(message: bytes, *, options: Sequence[str] = ()) -> SpamScore | No
 
 
 def parse_report(report: bytes) -> SpamScore | None:
-    """Return the score and the rules of `spamc -R`, or None if it is no such report."""
+    """Parse the output of `spamc -R`; return None if it is something else."""
     found = _SCORE.search(report)
     if found is None:
         return None
     text = report[found.end() :].decode("utf-8", "replace")
     rules = sorted(((name, float(part)) for part, name in _RULE.findall(text)), key=lambda rule: -rule[1])
     score, required = float(found[1]), float(found[2])
-    # spamd says 0/0 when it could not look.
+    # spamc prints 0/0 if it got no answer.
     return SpamScore(score, required, tuple(rules)) if required else None

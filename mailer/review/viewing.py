@@ -1,4 +1,4 @@
-"""An issue as one reader gets it, with what lint says of it: what `mailer preview` shows."""
+"""An issue as one reader receives it, with its lint report: what `mailer preview` shows."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from mailer.review import linting
 
 _NOTHING: Final = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw=="
 
-# What stands behind a preheader, so that an inbox does not show the first words of the mail after it.
+# Padding after a preheader, which keeps inboxes from showing the first words of the message.
 _FILLER: Final = " \t\r\n\u00a0\u00ad\u034f\u200b\u200c\u200d\u2007\u2060\ufeff"
 
 
 @dataclass(frozen=True, slots=True)
 class Viewed:
-    """A mail taken apart for looking at."""
+    """A message taken apart for viewing."""
 
     html: str
-    """To look at in a browser: images that the message carries stand in it as data."""
+    """For a browser: attached images are inlined as data URLs."""
     source: str
-    """The HTML part as it is sent, decoded."""
+    """The decoded HTML part, as sent."""
     text: str
     headers: tuple[tuple[str, str], ...]
-    """Name and value as they were written, the value unfolded."""
+    """Names and unfolded values, otherwise as sent."""
     message: bytes
 
 
@@ -48,20 +48,20 @@ class Preview:
 
     edition: Edition
     reader: str
-    """The address."""
+    """The reader's address."""
     sender: str
     subject: str
     preheader: str
-    """What an inbox shows behind the subject; empty when the mail has none."""
+    """The text that inboxes show after the subject; may be empty."""
     viewed: Viewed
     report: LintReport
 
 
 def preview(settings: Settings, path: Path, reader: Recipient | None = None) -> Preview:
-    """Render an issue for a reader, by default one who has every field; its links lead nowhere.
+    """Render an issue for a reader, by default one who has every field. Links lead nowhere.
 
-    Raises `SourceError` for what is wrong with the issue or its templates, and `RecipientError` when
-    the reader lacks a field.
+    Raises `SourceError` for errors in the issue or its templates, and `RecipientError` if the reader
+    lacks a field.
     """
     edition = editions.build(settings, path)
     message = linting.sample_message(settings, edition, reader)
@@ -80,13 +80,13 @@ def preview(settings: Settings, path: Path, reader: Recipient | None = None) -> 
 
 
 def viewed(edition: Edition, message: bytes, *, public_url: str) -> Viewed:
-    """Take a composed message apart; a browser that looks at it asks our own server for nothing."""
+    """Take a composed message apart; viewing it in a browser makes no requests to our own server."""
     parsed = email.message_from_bytes(message, policy=email.policy.default)
     assert isinstance(parsed, EmailMessage)
     source, base = _part(parsed, "html"), public_url.rstrip("/")
     html = source
     for image in edition.images:
-        # In the message they travel as parts of their own; a browser that opens the file has no parts.
+        # In the message images are separate parts, which a browser would not find.
         data = f"data:{image.media_type};base64,{base64.b64encode(image.content).decode('ascii')}"
         html = html.replace(f"cid:{image.content_id}", data)
         html = html.replace(base + published_at(edition.slug, image), data)

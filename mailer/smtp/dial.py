@@ -1,11 +1,10 @@
-"""Opening an SMTP connection: aiosmtplib connects, protects, greets and logs in."""
+"""Opening an SMTP connection with aiosmtplib: connect, TLS, EHLO and login."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
 import functools
-import ipaddress
 import socket
 import ssl
 from collections.abc import Iterator
@@ -14,12 +13,12 @@ from typing import NamedTuple, cast
 import aiosmtplib
 
 from mailer.address import shown
-from mailer.config import Relay, Security
+from mailer.config import Relay, Security, is_loopback
 from mailer.errors import RelayDownError, RelayError
 
 
 def client_context(*, verify: bool = True) -> ssl.SSLContext:
-    """Return a TLS context that trusts the system's certificates, or any when told not to verify."""
+    """Return a TLS context that trusts the system's certificates, or any certificate without `verify`."""
     context = ssl.create_default_context()
     if not verify:
         context.check_hostname = False
@@ -51,9 +50,9 @@ async def dial(
     Raises `RelayDownError` and `RelayError` as `Session.open` says.
     """
     where = f"{relay.host}:{relay.port}"
-    if relay.user and relay.security is Security.PLAIN and not _is_loopback(relay.host):
+    if relay.user and relay.security is Security.PLAIN and not is_loopback(relay.host):
         raise RelayError(
-            f"{where}: a password must not travel without TLS",
+            f"{where}: will not send a password without TLS",
             remedy="set security to 'tls' or 'starttls' for this relay",
         )
     name = client_name or await asyncio.to_thread(_own_name)
@@ -89,7 +88,7 @@ async def dial(
         raise _opening_error(where, error) from error
     finally:
         if not ready:
-            # To close politely is to wait for the server's own farewell, which may never come.
+            # A polite close waits for the server's goodbye, which may never come.
             opened = cast(asyncio.Transport | None, client.transport)
             client.close()
             if opened is not None:
@@ -97,9 +96,9 @@ async def dial(
 
 
 async def _connect(host: str, port: int, seconds: float) -> socket.socket:
-    """Return a socket connected to the first of the host's addresses that answers in time.
+    """Return a socket connected to the first address of the host that answers in time.
 
-    aiosmtplib would wait for a connection as long as for a greeting, which is five minutes.
+    aiosmtplib would wait as long for a connection as for the greeting: five minutes.
     """
     loop = asyncio.get_running_loop()
     failure: OSError = OSError(errno.EADDRNOTAVAIL, "the name has no address")
@@ -123,13 +122,13 @@ async def _connect(host: str, port: int, seconds: float) -> socket.socket:
 
 @functools.cache
 def _own_name() -> str:
-    """Return this machine's full name for EHLO, or nothing when it has none."""
+    """Return this machine's full name for EHLO, or an empty string if it has none."""
     name = socket.getfqdn()
     return name if "." in name and not name.endswith((".localdomain", ".local")) else ""
 
 
 def _literal(sock: socket.socket) -> str:
-    """Return our address as RFC 5321 section 4.1.3 writes it, for a machine without a name."""
+    """Return our address as an address literal (RFC 5321 section 4.1.3), for machines without a name."""
     address = str(sock.getsockname()[0])
     return f"[IPv6:{address}]" if ":" in address else f"[{address}]"
 
@@ -159,13 +158,6 @@ async def _start_tls(client: aiosmtplib.SMTP, where: str) -> None:
     await _greet(client)
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
-
-
 def _causes(error: BaseException) -> Iterator[BaseException]:
     cause: BaseException | None = error
     while cause is not None:
@@ -174,7 +166,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _opening_error(where: str, error: Exception) -> RelayError:
-    """Return what to tell the operator: a relay to wait for, or a setting to change."""
+    """Return the error for the operator: wait for the relay, or change a setting."""
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
             return RelayError(
@@ -192,7 +184,7 @@ def _opening_error(where: str, error: Exception) -> RelayError:
             return RelayDownError(f"{where}: the server answered {said}", remedy="try again later")
         if isinstance(error, aiosmtplib.SMTPAuthenticationError) or error.code == 530:
             return RelayError(f"{where}: login refused: {said}", remedy="check user and password")
-        return RelayError(f"{where}: the server refuses us: {said}", remedy="ask who runs it")
+        return RelayError(f"{where}: the server refuses us: {said}", remedy="ask its operator")
     if isinstance(error, (ConnectionError, TimeoutError)) or not isinstance(error, aiosmtplib.SMTPException):
         reason = next((c.strerror for c in _causes(error) if isinstance(c, OSError) and c.strerror), error)
         return RelayDownError(

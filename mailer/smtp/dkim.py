@@ -1,7 +1,7 @@
 """DKIM signatures (RFC 6376, RFC 8463): bytes in, header fields out.
 
-Both canonicalisations are relaxed. No timestamp is written and both algorithms are deterministic, so
-the same message is signed the same way every time it is made.
+Both canonicalizations are relaxed. Signatures carry no timestamp and both algorithms are deterministic,
+so the same message always gets the same signature.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from mailer.errors import ConfigError
 PrivateKey = RSAPrivateKey | Ed25519PrivateKey
 
 MIN_RSA_BITS: Final = 2048
-"""RFC 8301 asks verifiers to refuse less than 1024; receivers look down on less than 2048."""
+"""RFC 8301 has verifiers reject keys under 1024 bits; receivers distrust keys under 2048."""
 SIGNED: Final = frozenset(
     b"from to subject date message-id reply-to mime-version content-type content-transfer-encoding "
     b"list-id list-unsubscribe list-unsubscribe-post feedback-id".split()
 )
-"""Names of the header fields that a signature covers where they are present."""
+"""The header fields that a signature covers if they are present."""
 
 _FOLD: Final = "\r\n\t"
 _PADDING: Final = padding.PKCS1v15()
@@ -50,12 +50,12 @@ class SigningKey:
 
 @lru_cache(maxsize=8)
 def _checked_key(pem: bytes) -> PrivateKeyTypes:
-    """Return the key in a PEM text; OpenSSL takes tens of milliseconds to see that a key holds together."""
+    """Return the key in a PEM text, cached: OpenSSL takes tens of milliseconds to check one."""
     return serialization.load_pem_private_key(pem, password=None)
 
 
 def load_key(path: Path) -> PrivateKey:
-    """Return the key in a PEM file, or raise `ConfigError` when it is none that mail may be signed with."""
+    """Return the key in a PEM file; raise `ConfigError` if mail cannot be signed with it."""
     try:
         key = _checked_key(path.read_bytes())
     except OSError as error:
@@ -104,8 +104,8 @@ def dns_record(key: PrivateKey) -> str:
 def relaxed_lines(lines: bytes) -> bytes:
     """Return whole lines, each ending in CRLF, in relaxed form (RFC 6376 section 3.4.4).
 
-    The relaxed forms of consecutive lines may be joined. Empty lines at the end of a body are not
-    this function's business: `body_digest` leaves them out.
+    The relaxed forms of consecutive lines may be joined. Empty lines at the end of a body are kept here;
+    `body_digest` drops them.
     """
     if b"\t" in lines:
         lines = lines.replace(b"\t", b" ")
@@ -124,7 +124,7 @@ def body_digest(body: bytes) -> bytes:
 
 
 class DkimSigner:
-    """Signs messages with one key, or with several of which a receiver takes what it knows."""
+    """Signs messages with one key, or with several so that receivers can use the algorithm they know."""
 
     def __init__(self, keys: Sequence[SigningKey]) -> None:
         self._keys = tuple(keys)
@@ -139,11 +139,11 @@ class DkimSigner:
         return self.sign_digest(headers, body_digest(body))
 
     def sign_digest(self, headers: bytes, digest: bytes) -> bytes:
-        """Return what `sign` returns, for a body whose hash is known."""
+        """Return the same fields as `sign`, given the hash of the body."""
         fields = [(name, value) for name, value in _fields(headers) if name in SIGNED]
         if not any(name == b"from" for name, _ in fields):
             raise ValueError("a message without From: cannot be signed")
-        # Verifiers take fields of one name from the last to the first (section 5.4.2).
+        # Verifiers read fields of one name from last to first (section 5.4.2).
         fields.reverse()
         names = self._covered(tuple(name for name, _ in fields))
         covered = b"".join(b"%b:%b\r\n" % field for field in fields)
@@ -151,10 +151,10 @@ class DkimSigner:
         return b"".join(_signature(key, names, covered, body_hash) for key in self._keys)
 
     def _covered(self, names: tuple[bytes, ...]) -> str:
-        """Return the value of `h=`, folded; a handful of forms occur in a run."""
+        """Return the folded value of `h=`, cached: a run needs only a handful."""
         folded = self._names.get(names)
         if folded is None:
-            # One more From: than there are, so that a second one added later breaks the signature.
+            # One more From: than there are, so that adding a second one breaks the signature.
             listed = ":".join(name.decode() for name in (*names, b"from"))
             folded = self._names[names] = _FOLD.join(
                 textwrap.wrap(listed.replace(":", ": "), 70, break_on_hyphens=False)

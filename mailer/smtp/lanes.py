@@ -1,4 +1,4 @@
-"""What waits to be sent, by mailbox provider, so that a slow one holds up nobody else."""
+"""Messages waiting to be sent, by mailbox provider, so that a slow one does not delay the others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mailer.smtp.limits import Pace
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A delivery that waits to be sent: its key, and the domain of its recipient."""
+    """A delivery waiting to be sent: its key and its recipient's domain."""
 
     key: int
     domain: str
@@ -21,7 +21,7 @@ class Item:
 
 @dataclass(slots=True)
 class Lane:
-    """The deliveries to one provider, and what it takes. A limit of 0 is none."""
+    """The deliveries to one provider, and its limits; 0 means no limit."""
 
     name: str
     pace: Pace
@@ -29,9 +29,9 @@ class Lane:
     messages_per_connection: int = 0
     waiting: deque[Item] = field(default_factory=deque)
     under_way: dict[int, int] = field(default_factory=dict)
-    """Connection to the number of this lane's messages on it, without zeros."""
+    """How many messages of this lane are under way on each connection; no zeros."""
     in_turn: bool = False
-    """Whether `Lanes` has it among those that may have something waiting."""
+    """Whether `Lanes` lists it among those that may have messages waiting."""
 
     def may_start(self, connection: int, now: float) -> bool:
         """Whether a message may start on this connection now."""
@@ -58,7 +58,7 @@ class Lane:
 
 
 class Lanes:
-    """Every lane, found by domain. Domains that no provider lists share one without limits."""
+    """All lanes, by domain. Domains that belong to no configured provider share one without limits."""
 
     def __init__(self, providers: Mapping[str, Provider]) -> None:
         self._others = Lane("", Pace())
@@ -69,14 +69,14 @@ class Lanes:
             self._by_domain.update(dict.fromkeys(provider.domains, lane))
         self.waiting = 0
         self._turns: deque[Lane] = deque()
-        """The lanes with something waiting, the next to be served first."""
+        """The lanes with messages waiting, in the order in which they take turns."""
 
     def lane(self, domain: str) -> Lane:
-        """Return the lane that a domain's mail takes."""
+        """Return the lane for a domain."""
         return self._by_domain.get(domain, self._others)
 
     def own_lane(self, domain: str) -> Lane:
-        """Return a domain's lane, made for it when it shared the one of the others."""
+        """Return a lane for this domain alone, splitting it off from the shared one if need be."""
         lane = self._by_domain.get(domain)
         if lane is None:
             lane = self._by_domain[domain] = Lane(domain, Pace())
@@ -89,7 +89,7 @@ class Lanes:
         return lane
 
     def add(self, item: Item, *, first: bool = False) -> None:
-        """Let an item wait, before the others of its lane when it waited before."""
+        """Add an item to its lane, in front if `first`: it has waited before."""
         lane = self.lane(item.domain)
         self._enter(lane)
         if first:
@@ -99,9 +99,9 @@ class Lanes:
         self.waiting += 1
 
     def next_for(self, connection: int, now: float, *, spent: Iterable[Lane] = ()) -> Lane | None:
-        """Return the lane whose turn it is on this connection, or None when none may start.
+        """Return the next lane that may start a message on this connection, or None.
 
-        `spent` are the lanes that want no more messages on it.
+        `spent` are lanes whose messages per connection are used up.
         """
         turns = self._turns
         for _ in range(len(turns)):
@@ -120,22 +120,22 @@ class Lanes:
         return lane.start(connection, now)
 
     def delay(self, now: float) -> float:
-        """Return the seconds until a pace lets something start; infinity when no pace is in the way."""
+        """Return the seconds until a rate limit lets a message start; infinity if none is in the way."""
         delays = [lane.pace.delay(now) for lane in self._turns if lane.waiting]
         return min((delay for delay in delays if delay > 0), default=math.inf)
 
     def give_back(self, lane: Lane, keep: int = 0) -> list[Item]:
-        """Return what waits in a lane beyond `keep`, the latest; it waits no more."""
+        """Remove and return the newest items of a lane, all but `keep`."""
         surplus = [lane.waiting.pop() for _ in range(len(lane.waiting) - keep)]
         self.waiting -= len(surplus)
         return surplus
 
     def give_back_all(self) -> list[Item]:
-        """Return everything that waits; nothing waits any more."""
+        """Remove and return every waiting item."""
         return [item for lane in tuple(self._turns) for item in self.give_back(lane)]
 
     def limited(self) -> list[Lane]:
-        """Return the lanes that have limits of their own."""
+        """Return the lanes that are not shared."""
         return list({id(lane): lane for lane in self._by_domain.values()}.values())
 
     def _enter(self, lane: Lane) -> None:

@@ -1,8 +1,7 @@
-"""How fast mail may go: a pace that learns from what the other side answers.
+"""How fast to send: a pace that adapts to the replies of the other side.
 
-A provider that says "too fast" halves the pace; each quiet minute
-gives back a tenth, as TCP does with congestion (RFC 5681). All times are seconds on one clock that
-never goes back, given by the caller.
+A provider that replies "too fast" halves the pace; each quiet minute gives back a tenth, much like
+TCP congestion control (RFC 5681). Times are seconds on the caller's monotonic clock.
 """
 
 from __future__ import annotations
@@ -11,17 +10,17 @@ import math
 from typing import Final
 
 BURST_SECONDS: Final = 0.1
-"""How much of a pause may be caught up at once."""
+"""How much of a pause may be made up for in one burst."""
 QUIET_SECONDS: Final = 60.0
-"""How long nobody complains before the pace rises a step."""
+"""How long without a complaint before the pace rises one step."""
 STEP: Final = 0.1
 SLOWEST_PER_SECOND: Final = 0.05
 SAME_CAUSE_SECONDS: Final = 10.0
-"""Complaints this close together answer messages that were under way: they count once."""
+"""Complaints this close together are about messages that were already under way: they count once."""
 
 
 class Pace:
-    """A rate in messages a second, with a ceiling from the configuration; 0 is no limit."""
+    """A rate in messages per second under a configured ceiling; 0 means no limit."""
 
     def __init__(self, ceiling_per_second: float = 0.0) -> None:
         self._ceiling = ceiling_per_second
@@ -33,17 +32,17 @@ class Pace:
         self._counted_from = -math.inf
         self._measured = 0.0
         self.per_second = ceiling_per_second
-        """The rate that applies now; 0 is no limit."""
+        """The current rate; 0 means no limit."""
         self.not_before = -math.inf
-        """When the next message may start, by what a reply asked for."""
+        """When the next message may start because a reply asked to wait."""
 
     @property
     def share(self) -> float:
-        """How much of the usual pace is left, from 0 to 1."""
+        """The fraction of the usual pace that is left, from 0 to 1."""
         return 1.0 if math.isinf(self._raise_at) else min(1.0, self.per_second / self._goal)
 
     def delay(self, now: float) -> float:
-        """Return the seconds until a message may start; 0 is now."""
+        """Return the seconds until a message may start; 0 means now."""
         if now >= self._raise_at:
             self._recover(now)
         due = self._due - BURST_SECONDS if self.per_second else -math.inf
@@ -61,7 +60,7 @@ class Pace:
             self._counted, self._counted_from = 1, now
 
     def slow_down(self, now: float, retry_after_seconds: float | None = None) -> None:
-        """Halve the rate after a complaint, and wait as long as it asks for."""
+        """Halve the rate after a complaint, and wait for as long as it asks."""
         if retry_after_seconds is not None:
             self.not_before = max(self.not_before, now + retry_after_seconds)
         if now - self._slowed_at < SAME_CAUSE_SECONDS:
@@ -74,7 +73,7 @@ class Pace:
         self._slowed_at, self._raise_at = now, now + QUIET_SECONDS
 
     def hold(self, now: float, seconds: float) -> None:
-        """Let nothing start for this long; the rate stays."""
+        """Start nothing for this long; the rate stays the same."""
         self.not_before = max(self.not_before, now + seconds)
 
     def _recover(self, now: float) -> None:

@@ -1,7 +1,7 @@
 """The built-in outbox: an SMTP server on this machine that keeps each message in a Maildir.
 
-It is the relay of an installation that has none, so that a first run sends nothing to anybody, and,
-with a script of answers, the faulty server of rehearsals.
+Installations without a relay send to it, so that a first run reaches nobody. With scripted answers it
+also plays the faulty server of the demo.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ _UNSAFE = re.compile(r"[^\w.@+=-]")
 class Outbox:
     """An SMTP server on a loopback port of its own choice. `async with` starts and stops it.
 
-    Messages come to `maildir/new` with `Return-Path` and `X-Original-To` before their own headers,
-    as a delivering server writes them (RFC 5321 section 4.4).
+    It puts messages into `maildir/new` with `Return-Path` and `X-Original-To` before their own headers,
+    like any server that makes the final delivery (RFC 5321 section 4.4).
     """
 
     def __init__(self, maildir: Path, *, answer: Answer | None = None) -> None:
@@ -63,7 +63,7 @@ class Outbox:
         await self._server.wait_closed()
 
     def relay(self, connections: int = 4) -> Relay:
-        """Return the relay under which the outbox is reached."""
+        """Return the relay settings for reaching the outbox."""
         assert self._server is not None
         port: int = self._server.sockets[0].getsockname()[1]
         return Relay(
@@ -86,14 +86,14 @@ class Outbox:
     async def handle_EHLO(  # noqa: N802 - aiosmtpd's name
         self, server: SMTP, session: SmtpSession, envelope: SmtpEnvelope, hostname: str, responses: list[str]
     ) -> list[str]:
-        """Announce what the server can besides."""
+        """Announce PIPELINING and ENHANCEDSTATUSCODES as well."""
         session.host_name = hostname
         return [*responses[:-1], "250-PIPELINING", "250-ENHANCEDSTATUSCODES", responses[-1]]
 
     async def handle_RCPT(  # noqa: N802 - aiosmtpd's name
         self, server: SMTP, session: SmtpSession, envelope: SmtpEnvelope, address: str, options: list[Any]
     ) -> str:
-        """Accept a recipient, or answer what the script says."""
+        """Accept a recipient, or give the scripted answer."""
         if refusal := self._answer(address):
             return refusal
         envelope.rcpt_tos.append(address)
@@ -102,7 +102,7 @@ class Outbox:
     async def handle_DATA(  # noqa: N802 - aiosmtpd's name
         self, server: SMTP, session: SmtpSession, envelope: SmtpEnvelope
     ) -> str:
-        """Keep the message; a disk that refuses it is a 452, as with any server."""
+        """Store the message; answer 452 if the disk does not take it."""
         content = envelope.content
         assert isinstance(content, bytes)
         top = f"Return-Path: <{envelope.mail_from}>\r\n" + "".join(

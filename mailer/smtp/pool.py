@@ -1,8 +1,8 @@
 """Many sessions over several relays, within the limits of each relay and each provider.
 
-Every connection is a worker that asks for the next message it may send: the relay's pace and share
-allow it, and a provider's lane has one that may start. What nobody may start yet waits in its lane and
-holds up no other. Everything that was claimed is settled exactly once.
+Every connection has a worker that looks for the next message it may send: one that the relay's rate and
+share allow, and that a provider's lane may start. Other messages wait in their lanes without delaying
+anyone else. Everything taken is recorded exactly once.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ Compose = Callable[[int], Outgoing | None]
 Record = Callable[[Attempt, RelayState | None], None]
 
 _TRIES: Final = 3
-"""How often a message goes out whose connection breaks before its body, before it is reported lost."""
+"""How often to try a message whose connection breaks before its body, before reporting it lost."""
 _IDLE_SECONDS: Final = 10.0
 _LOOK_AGAIN_SECONDS: Final = 0.05
-"""How soon to look again at another worker's doings, at first; the pause grows to a second."""
+"""The first pause before looking again whether another worker made room; it grows to a second."""
 _NO_MORE_CONNECTIONS_SECONDS: Final = 5.0
 _LONG_HOLD_SECONDS: Final = 30.0
-"""A provider held longer than this gives back what waits for it."""
+"""A provider held longer than this gives back the messages that wait for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class Pool:
     async def deliver(self) -> None:
         """Send until `take` returns nothing more and everything taken is recorded.
 
-        Returns early when all that is left belongs to providers that are `held`, and after `stop`.
+        Returns early after `stop`, and when everything left belongs to providers that are `held`.
         Raises `RelayError` when no relay can be used, and whatever `take`, `compose` or `record` raised;
         messages under way are recorded first.
         """
@@ -107,7 +107,7 @@ class Pool:
         try:
             await feeding
             for worker, task in workers.items():
-                # A relay that takes minutes to greet holds nobody up at the end.
+                # Do not wait at the end for a relay that takes minutes to greet.
                 if worker.opening:
                     task.cancel()
             await asyncio.gather(*workers.values(), return_exceptions=True)
@@ -121,7 +121,7 @@ class Pool:
             raise self._failure
 
     def stop(self) -> None:
-        """Begin no further message; `deliver` returns when those under way are settled."""
+        """Start no more messages; `deliver` returns once those under way are recorded."""
         self.stopping = True
         self._announce_work()
         self._more_wanted.set()
@@ -137,7 +137,7 @@ class Pool:
         self._announce_work()
 
     def slow_down(self, domain: str, retry_after_seconds: float | None = None) -> None:
-        """Send to this domain's provider at half the rate, after the time its reply asked for.
+        """Halve the rate for this domain's provider, after the pause that its reply asked for.
 
         May be called from `record`, and may itself call `record` for items that wait.
         """
@@ -146,13 +146,13 @@ class Pool:
         self._release(lane)
 
     def hold(self, domain: str, seconds: float) -> None:
-        """Begin no message to this domain's provider for so long. As `slow_down` in all else."""
+        """Start no message to this domain's provider for this long. Otherwise like `slow_down`."""
         lane = self.lanes.own_lane(domain)
         lane.pace.hold(self.now(), seconds)
         self._release(lane)
 
     def held(self) -> dict[str, float]:
-        """Return the domains to which nothing may start yet, with the seconds until it may."""
+        """Return the domains that are on hold, with the seconds left."""
         now = self.now()
         return {
             domain: lane.pace.not_before - now
@@ -162,7 +162,7 @@ class Pool:
         }
 
     async def rest(self, seconds: float) -> None:
-        """Wait until there may be work, at most this long."""
+        """Wait until there may be work, but no longer than this."""
         await _wait(self._work_came, seconds)
 
     def done(self, item: Item, attempt: Attempt, relay: RelayState) -> None:
@@ -181,13 +181,13 @@ class Pool:
         self.finished(1)
 
     def finished(self, count: int) -> None:
-        """Count deliveries that are no longer this pool's."""
+        """Count deliveries that this pool no longer holds."""
         self._pending -= count
         if count and self._pending in (0, self._ask_below):
             self._more_wanted.set()
 
     def began(self, lane: Lane) -> None:
-        """Note that a lane has one waiting less."""
+        """Note that a lane has one fewer waiting."""
         if self.lanes.waiting == self._window // 2 or len(lane.waiting) == self._lane_enough - 1:
             self._more_wanted.set()
 
@@ -203,7 +203,7 @@ class Pool:
         return True
 
     def relay_failed(self, relay: RelayState, error: RelayDownError) -> None:
-        """Note that a relay cannot be used; give up when there is none left to hope for."""
+        """Note that a relay cannot be used; give up once every relay is hopeless."""
         now = self.now()
         relay.fail(error, now)
         if self._failure is None and all(x.hopeless(now, self._patience_seconds) for x in self.relays):
@@ -211,7 +211,7 @@ class Pool:
             self.stop()
 
     async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do the work; an error stops the pool in good order and is raised by `deliver`."""
+        """Do the work; an error stops the pool cleanly and is raised by `deliver`."""
         try:
             await work
         except Exception as error:
@@ -220,17 +220,17 @@ class Pool:
             self.stop()
 
     async def _feed(self) -> None:
-        """Keep a window of items waiting for those who may start them."""
+        """Keep a window of items waiting for the workers."""
         without: frozenset[str] | None = None  # the domains excepted when `take` returned nothing
         while not self.stopping:
-            self._more_wanted.clear()  # first: what happens while `take` works is looked at once more
+            self._more_wanted.clear()  # first, so that nothing that happens during `take` is missed
             for lane in self.lanes.limited():
-                self._release(lane)  # what came here, or came back, after its provider was held
+                self._release(lane)  # items that arrived, or came back, after the hold began
             crowded = self._crowded()
             domains = self.lanes.domains_of(crowded)
             ready = self.lanes.waiting - sum(len(lane.waiting) for lane in crowded)
             at_rest = self._pending == 0
-            # A caller that had no room, not no more, has some when half of it is settled.
+            # A caller without room, rather than without items, has room again once half is settled.
             may_have_more = domains != without or self._pending <= self._ask_below
             if at_rest or (ready <= self._window // 2 and may_have_more and self._has_room(crowded)):
                 items = await self._take(self._window - ready, domains)
@@ -242,12 +242,12 @@ class Pool:
         self.stop()
 
     def _crowded(self) -> list[Lane]:
-        """Return the lanes to claim nothing for: held, or limited and with enough waiting."""
+        """Return the lanes to take nothing for: on hold, or limited with enough waiting."""
         now, enough, lanes = self.now(), self._lane_enough, self.lanes.limited()
         return [lane for lane in lanes if lane.pace.not_before > now or len(lane.waiting) >= enough]
 
     def _has_room(self, crowded: Sequence[Lane]) -> bool:
-        """Return whether memory has room for another window; slow providers give some back for it."""
+        """Return whether there is room for another window; slow providers give items back for it."""
         for lane in crowded:
             if self.lanes.waiting > self._window and lane.pace.per_second:
                 self._give_back(self.lanes.give_back(lane, keep=self._lane_enough))
@@ -270,20 +270,20 @@ class Pool:
         self.finished(len(items))
 
     def _announce_work(self) -> None:
-        # Wakes those who wait now; whoever comes later looks first.
+        # Wakes the workers waiting now; later ones look before they wait.
         self._work_came.set()
         self._work_came.clear()
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:
-    # Not `wait_for`, which before Python 3.12 may swallow a cancellation.
+    # Not `wait_for`, which can swallow a cancellation before Python 3.12.
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await event.wait()
 
 
 class _Worker:
-    """One connection of a relay, opened when there is something to send on it."""
+    """One connection to a relay, opened when there is something to send."""
 
     def __init__(self, pool: Pool, relay: RelayState) -> None:
         self._pool = pool
@@ -296,7 +296,7 @@ class _Worker:
         self._answered = False
         self._rest_until = -math.inf
         self.opening = False
-        """Whether it waits for a relay to let it in; it holds no message then."""
+        """Whether it is still connecting; it holds no message then."""
 
     async def work(self) -> None:
         """Send until the pool stops."""
@@ -310,7 +310,7 @@ class _Worker:
             await self._leave()
 
     async def _work_waits(self) -> bool:
-        """Return True when a message may start here; False when the pool stops."""
+        """Wait; return True when a message may start here, False when the pool stops."""
         pool, idle_since, patience = self._pool, self._pool.now(), 0.0
         while not pool.stopping:
             delay = self._delay()
@@ -321,14 +321,14 @@ class _Worker:
             if self._session is not None and pool.now() - idle_since > _IDLE_SECONDS:
                 await self._leave()
             if self._session is None or math.isinf(delay):
-                # Hundreds of connections that are not needed must not look all the time.
+                # Hundreds of idle connections must not poll all the time.
                 patience = min(1.0, patience + _LOOK_AGAIN_SECONDS)
                 delay = patience if math.isinf(delay) else max(delay, patience)
             await pool.rest(min(delay, _IDLE_SECONDS) if pool.lanes.waiting else _IDLE_SECONDS)
         return False
 
     def _delay(self) -> float:
-        """Return the seconds until a message may start; infinity when that depends on others."""
+        """Return the seconds until a message may start; infinity if that depends on other workers."""
         pool, relay, now = self._pool, self._relay, self._pool.now()
         if not pool.lanes.waiting:
             return math.inf
@@ -371,14 +371,14 @@ class _Worker:
         end = await session.run(self._next, self._settled)
         if end is End.CLOSED and not self._answered:
             where = f"{self._relay.settings.host}:{self._relay.settings.port}"
-            self._failed(RelayDownError(f"{where}: ends connections before it takes a message"))
+            self._failed(RelayDownError(f"{where}: closes connections before accepting a message"))
         if end is End.CLOSED or self._spent or self._sent >= self._relay.settings.messages_per_connection:
             await self._leave()
 
     def _failed(self, error: RelayDownError) -> None:
-        """Note that this connection came to nothing; it is still counted as opening or as a session."""
+        """Note that this connection failed; it still counts as opening or as a session."""
         if self._relay.sessions + self._relay.opening > 1:
-            # The relay serves others of us, or may: perhaps it wants no more connections.
+            # The relay serves our other connections, so it may just not want more of them.
             self._rest_until = self._pool.now() + _NO_MORE_CONNECTIONS_SECONDS
         else:
             self._pool.relay_failed(self._relay, error)
@@ -392,7 +392,7 @@ class _Worker:
             await session.close()
 
     def _next(self) -> Outgoing | None:
-        """Return the next message to send on this connection, composed now; None when there is none."""
+        """Compose and return the next message for this connection; None if there is none."""
         pool, relay, lanes = self._pool, self._relay, self._pool.lanes
         while not pool.stopping and self._sent < relay.settings.messages_per_connection:
             now = pool.now()
@@ -428,7 +428,7 @@ class _Worker:
     def _settled(self, attempt: Attempt) -> None:
         item, lane = self._taken.pop(attempt.key)
         lane.finish(id(self))
-        # A 421 says no more of the relay than a lost connection does.
+        # A 421 says no more about the relay than a lost connection.
         if attempt.reply is not None and attempt.reply.code != 421 and attempt.stage is not Stage.LOCAL:
             self._answered = True
             self._relay.progress(self._pool.now(), self._pool.relays)

@@ -1,4 +1,4 @@
-"""One relay: how to reach it, whether it works, and its share of the mail."""
+"""One relay: how to reach it, whether it works, and how much of the mail it carries."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from mailer.smtp.limits import Pace
 _FIRST_RETRY_SECONDS: Final = 0.25
 _LAST_RETRY_SECONDS: Final = 60.0
 STALLED_SECONDS: Final = 5.0
-"""A relay that settled nothing for so long is not waited for by the others."""
+"""The others stop waiting for a relay that has answered nothing for this long."""
 _LEAD: Final = 4
-"""Messages per connection that a relay may be ahead of its share, so that none runs dry."""
+"""How far ahead of its share a relay may be, in messages per connection, so that none runs dry."""
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """A relay and what its section cannot hold: the password, and a TLS context of the caller's."""
+    """A relay with its password, and the caller's own TLS context if there is one."""
 
     relay: Relay
     password: str = ""
@@ -31,7 +31,7 @@ class Access:
 
 
 class RelayState:
-    """The state of one relay during a run. Times are seconds on one clock that never goes back."""
+    """The state of one relay during a run. Times are seconds on the pool's monotonic clock."""
 
     def __init__(self, name: str, access: Access) -> None:
         self.name = name
@@ -54,7 +54,7 @@ class RelayState:
         """The name in the banner of its server, once it has been reached."""
 
     def tls(self) -> ssl.SSLContext | None:
-        """Return the context for its connections, made once: reading the system's certificates is slow."""
+        """Return the TLS context, created once because loading the system's certificates is slow."""
         if self._tls is None and self.settings.security is not Security.PLAIN:
             self._tls = client_context(verify=self.settings.verify_certificate)
         return self._tls
@@ -71,11 +71,11 @@ class RelayState:
 
     @property
     def share(self) -> float:
-        """What it has taken, in units of its weight."""
+        """The messages it has taken, divided by its weight."""
         return self.taken / max(1, self.settings.weight)
 
     def fail(self, error: RelayDownError, now: float) -> None:
-        """Note that it cannot be used; the time until the next attempt doubles up to a minute."""
+        """Note a failure; the pause before the next attempt doubles, up to a minute."""
         if self.up:
             self.down_since = now
         if now >= self.retry_at:
@@ -85,15 +85,15 @@ class RelayState:
         self.error = error
 
     def hopeless(self, now: float, patience_seconds: float) -> bool:
-        """Whether to stop waiting for it: it never worked, or has not for longer than the patience."""
+        """Whether to stop waiting for it: it never worked, or has been down longer than the patience."""
         return self.set_aside or (
             not self.up and (not self.worked or now - self.down_since >= patience_seconds)
         )
 
     def progress(self, now: float, relays: Sequence[RelayState]) -> None:
-        """Note that it answered for a message."""
+        """Note an answer about a message: the relay works."""
         if self.failures or now - self.progress_at > STALLED_SECONDS:
-            # Whoever comes back does not catch up on what the others did meanwhile.
+            # A relay that comes back does not catch up on the mail the others carried.
             others = [
                 relay.taken / relay.settings.weight for relay in moving(relays, now) if relay is not self
             ]
@@ -101,7 +101,7 @@ class RelayState:
         self.failures, self.worked, self.progress_at, self.down_since = 0, True, now, math.inf
 
     def delay(self, now: float, relays: Sequence[RelayState]) -> float:
-        """Return the seconds until it may start a message; infinity while it is another's turn."""
+        """Return the seconds until it may start a message; infinity if that depends on other relays."""
         if self.set_aside:
             return math.inf
         if not self.up and now < self.retry_at:
@@ -122,7 +122,7 @@ class RelayState:
 
 
 def moving(relays: Sequence[RelayState], now: float) -> list[RelayState]:
-    """Return the relays with a share whose pace is theirs to choose: answering, and not held back."""
+    """Return the weighted relays that are answering and not held back by their rate limit."""
     return [
         relay
         for relay in relays
@@ -134,9 +134,9 @@ def moving(relays: Sequence[RelayState], now: float) -> list[RelayState]:
 
 
 def all_down(relays: Sequence[RelayState]) -> RelayDownError:
-    """Return the error that says why none of the relays can be used."""
+    """Return an error that explains why no relay can be used."""
     reasons = "; ".join(str(relay.error.message) for relay in relays if relay.error is not None)
     return RelayDownError(
         f"no relay can be used: {reasons}",
-        remedy="what was not sent stays queued; run the command again later",
+        remedy="unsent messages stay queued; run the command again later",
     )

@@ -1,9 +1,9 @@
 """One SMTP session that pipelines (RFC 5321, RFC 2920).
 
-aiosmtplib connects, negotiates TLS, reads EHLO and logs in. From there this module drives the
-transport: the body of one message and MAIL, RCPT and DATA of the next leave in one write, so that a
+aiosmtplib connects, negotiates TLS, reads EHLO and logs in. From there on this module drives the
+transport itself: the body of one message and MAIL, RCPT and DATA of the next leave in one write, so a
 message costs one round trip instead of four. A server that does not announce PIPELINING gets one
-command at a time. Whatever happens, each message that was taken is settled once.
+command at a time. Every message taken is settled exactly once, whatever happens.
 """
 
 from __future__ import annotations
@@ -25,41 +25,41 @@ __all__ = ["Attempt", "End", "Fate", "Outgoing", "Reply", "SmtpSession", "Stage"
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How long to wait for what, in seconds: the least that RFC 5321 section 4.5.3.2 asks for."""
+    """Timeouts in seconds: the minimums of RFC 5321 section 4.5.3.2."""
 
     connect: float = 30.0
-    """Each address of the relay; ours, since the RFC leaves it open."""
+    """For each address of the relay. The RFC does not set this one."""
     greeting: float = 300.0
     """Also EHLO, STARTTLS and AUTH."""
     mail: float = 300.0
     rcpt: float = 300.0
     data: float = 120.0
     block: float = 180.0
-    """The server taking no byte of a body."""
+    """While the server reads nothing of a body."""
     final_dot: float = 600.0
-    """Giving up earlier than this makes duplicates."""
+    """Giving up earlier leads to duplicates."""
     quit: float = 2.0
 
 
 class Fate(StrEnum):
-    """What became of one message."""
+    """What happened to one message."""
 
     ACCEPTED = "accepted"
     REFUSED = "refused"
-    """`reply` says why; it may be temporary."""
+    """See `reply` for the reason, which may be temporary."""
     LOST = "lost"
-    """The connection ended before the message was handed over; it can be sent again."""
+    """The connection ended before the message was handed over: it can safely be sent again."""
     UNCERTAIN = "uncertain"
-    """The connection ended after the final dot; nobody knows."""
+    """The connection ended after the final dot: it may have been accepted."""
     UNSENT = "unsent"
-    """Never begun."""
+    """Never started."""
 
 
 class Stage(StrEnum):
-    """How far a message had come when it was settled."""
+    """How far the dialogue about a message had come when it was settled."""
 
     LOCAL = "local"
-    """Before anything was said of it; a `reply` is then our own."""
+    """Before it began; `reply` is then our own."""
     MAIL = "mail"
     RCPT = "rcpt"
     DATA = "data"
@@ -70,9 +70,9 @@ class Stage(StrEnum):
 class Outgoing:
     """One message, ready to leave.
 
-    `content` is header and body with CRLF line ends, without the final dot. `wire_safe` promises
-    that `wire_safe(content)` would change nothing; it saves looking. `envid` is RFC 3461's
-    envelope identifier, which a report may quote; empty sends none.
+    `content` is header and body with CRLF line ends, without the final dot. Set `wire_safe` if
+    `wire_safe(content)` would change nothing; that saves the check. `envid` is the envelope identifier
+    of RFC 3461, which reports may quote; empty for none.
     """
 
     key: int
@@ -84,7 +84,7 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What became of the message `key`; `problem` says in words why the connection ended, if it did."""
+    """One attempt to send the message `key`; `problem` says why the connection ended, if it did."""
 
     key: int
     fate: Fate
@@ -97,9 +97,9 @@ class End(StrEnum):
     """Why `SmtpSession.run` returned."""
 
     DRAINED = "drained"
-    """The source had nothing more; the session can go on."""
+    """The source had no more messages; the session is still usable."""
     CLOSED = "closed"
-    """The connection is gone; the next message needs another."""
+    """The connection is gone; the next message needs a new one."""
 
 
 Source = Callable[[], Outgoing | None]
@@ -113,8 +113,8 @@ _XTEXT: Final = re.compile(r"[^!-*,-<>-~]")
 def wire_safe(content: bytes) -> bytes:
     """Return `content` as DATA carries it: CRLF throughout, ending in one, dots stuffed.
 
-    A bare CR or LF becomes CRLF, so that no server can see the end of the data where another sees
-    text (RFC 5321 sections 2.3.8 and 4.5.2).
+    A bare CR or LF becomes CRLF: otherwise one server could see the end of the data where another sees
+    text, which allows SMTP smuggling (RFC 5321 sections 2.3.8 and 4.5.2).
     """
     content = _BARE.sub(b"\r\n", content)
     if not content.endswith(b"\r\n"):
@@ -137,7 +137,7 @@ class _Run:
         self._body_written = False
 
     async def converse(self) -> None:
-        """Send until the source has no more; raise `WireError` when the connection is over."""
+        """Send until the source runs dry; raise `WireError` when the connection ends."""
         pipelining = self._session.pipelining
         self._current = self._take()
         if pipelining and self._current is not None:
@@ -151,8 +151,8 @@ class _Run:
             self._current, self._following = (self._following, None) if pipelining else (self._take(), None)
 
     def abandon(self, problem: str) -> None:
-        """Settle what was taken and is not settled: the connection has ended."""
-        # While the write buffer is not empty the final dot, which stands at its end, has not left.
+        """Settle the messages taken but not settled, after the connection has ended."""
+        # The final dot is at the end of the write buffer: it has not left while the buffer is not empty.
         if self._current is not None:
             gone = self._body_written and not self._wire.paused
             fate, stage = (Fate.UNCERTAIN, Stage.BODY) if gone else (Fate.LOST, Stage.MAIL)
@@ -175,7 +175,7 @@ class _Run:
         self._settle(Attempt(key, fate, stage, None if answer is None else answer.read(), problem))
 
     async def _offer(self, outgoing: Outgoing) -> list[RawReply]:
-        """Return the answers to MAIL, RCPT and DATA, as far as they came."""
+        """Return the replies to MAIL, RCPT and DATA, as far as they arrived."""
         wire, pipelining = self._wire, self._session.pipelining
         commands = () if pipelining else self._session.commands(outgoing)
         answers: list[RawReply] = []
@@ -190,18 +190,18 @@ class _Run:
         return answers
 
     def _check_turn(self) -> None:
-        """Raise `WireError` when the server has spoken unasked: what it said answers nothing of ours."""
+        """Raise `WireError` if the server has sent a reply to nothing: later ones could not be matched."""
         if not self._wire.usable:
             raise WireError("the server spoke out of turn, or closed the connection")
 
     def _next_commands(self) -> tuple[bytes, ...]:
-        """Return the commands of the message that follows, where they may leave at once."""
+        """Return the commands of the next message, if they may be pipelined."""
         if self._session.pipelining:
             self._following = self._take()
         return () if self._following is None else self._session.commands(self._following)
 
     async def _transmit(self, outgoing: Outgoing) -> None:
-        """Send the body, with the next message's commands behind it, and settle it."""
+        """Send the body and the next message's commands, then settle this message."""
         wire = self._wire
         following = self._next_commands()
         self._check_turn()
@@ -214,15 +214,15 @@ class _Run:
         if not (200 <= final.code < 300 or 400 <= final.code < 600):
             raise WireError(f"the server answered {final.code} to a message")
         if wire.paused and final.code < 300:
-            raise WireError("the server accepted a message before it had come")
+            raise WireError("the server accepted a message before receiving it")
         self._finish(Fate.ACCEPTED if final.code < 300 else Fate.REFUSED, Stage.BODY, final)
         _check_open(final)
 
     async def _recover(self, answers: list[RawReply]) -> None:
-        """Settle the message that was refused and make the server ready for the next one."""
+        """Settle a refused message and get the server ready for the next one."""
         stage, refusal = _refusal(answers)
         if len(answers) == 3 and 200 <= answers[2].code < 300:
-            # DATA has no such answer: one of the three was not asked for, so none can be told from another.
+            # DATA has no such reply. One of the three was unexpected, so none can be matched to its command.
             stage, refusal = Stage.DATA, answers[2]
         if not 400 <= refusal.code < 600:
             problem = f"the server answered {refusal.code} to {stage.upper()}"
@@ -243,7 +243,7 @@ class _Run:
 
 
 class SmtpSession:
-    """A connection to one relay, greeted, protected and logged in."""
+    """A connection to one relay, after EHLO, TLS and login."""
 
     def __init__(
         self, wire: Wire, extensions: dict[str, str], timeouts: Timeouts, greeted_as: str = ""
@@ -255,7 +255,7 @@ class SmtpSession:
         self._announced_size = "size" in extensions
         size = extensions.get("size", "")
         self.max_octets = int(size) if size.isdigit() else 0
-        """What the relay takes at most in one message; 0 is not known."""
+        """The largest message that the relay accepts; 0 if unknown."""
         self.smtputf8 = "smtputf8" in extensions
         self._dsn = "dsn" in extensions
 
@@ -269,11 +269,11 @@ class SmtpSession:
         tls: ssl.SSLContext | None = None,
         timeouts: Timeouts | None = None,
     ) -> SmtpSession:
-        """Return a session with `relay`.
+        """Open a session with `relay`.
 
-        Raises `RelayDownError` when it cannot be reached or asks to come later, and `RelayError` when
-        it never will work as configured: login refused, no STARTTLS, a certificate not trusted.
-        `tls` replaces the context made from the system's certificates.
+        Raises `RelayDownError` if it cannot be reached or asks us to come back later, and `RelayError` if
+        it cannot work as configured: login refused, no STARTTLS, certificate not trusted. `tls` replaces
+        the context made from the system's certificates.
         """
         timeouts = timeouts or Timeouts()
         transport, extensions, greeted_as = await dial(
@@ -292,11 +292,10 @@ class SmtpSession:
         return self.wire.usable
 
     async def run(self, source: Source, settle: Settle) -> End:
-        """Send what `source` gives until it gives None or the connection ends.
+        """Send the messages that `source` returns until it returns None or the connection ends.
 
-        With pipelining, `source` is asked one message ahead of the one being sent. `settle` is called
-        once for each message that `source` gave. An exception, of `source` or by cancelling, settles
-        what was taken before it is raised.
+        With pipelining, `source` is called one message ahead. `settle` is called exactly once for each
+        message, also before an exception raised by `source` or by cancellation leaves this method.
         """
         run = _Run(self, source, settle)
         try:
@@ -312,18 +311,18 @@ class SmtpSession:
         return End.DRAINED
 
     async def close(self) -> None:
-        """Say QUIT, wait a moment for the answer, and close."""
+        """Send QUIT, wait briefly for the reply, and close."""
         if self.wire.usable:
             self.wire.write(b"QUIT\r\n")
             try:
                 await self.wire.reply(self.timeouts.quit)
             except WireError:
-                # The connection was to end; how it did changes nothing any more.
+                # The connection was about to close anyway.
                 self.wire.abort()
         await self.wire.close()
 
     def commands(self, outgoing: Outgoing) -> tuple[bytes, bytes, bytes]:
-        """Return MAIL, RCPT and DATA for a message that `refusal` let pass."""
+        """Return MAIL, RCPT and DATA for a message that `refusal` accepts."""
         envelope = outgoing.envelope
         options = f" SIZE={len(outgoing.content)}" if self._announced_size else ""
         if envelope.smtputf8:
@@ -339,7 +338,7 @@ class SmtpSession:
         )
 
     def refusal(self, outgoing: Outgoing) -> Reply | None:
-        """Return why this relay cannot take a message, in the form of a reply; None when it can."""
+        """Return why this relay cannot take a message, as if it had replied; None if it can."""
         envelope = outgoing.envelope
         if self.max_octets and len(outgoing.content) > self.max_octets:
             octets = len(outgoing.content)
@@ -357,13 +356,13 @@ def _positive(*answers: RawReply) -> bool:
 
 
 def _accepted(answers: list[RawReply]) -> tuple[bool, bool, bool]:
-    """Return which of MAIL, RCPT and DATA the server took."""
+    """Return which of MAIL, RCPT and DATA the server accepted."""
     taken = [200 <= answer.code < 400 for answer in answers] + [False, False]
     return taken[0], taken[1], taken[2]
 
 
 def _refusal(answers: list[RawReply]) -> tuple[Stage, RawReply]:
-    """Return the first answer that is not what the command asks for, and where it came."""
+    """Return the first reply that is not the success of its command, and the command's stage."""
     for stage, answer in zip((Stage.MAIL, Stage.RCPT), answers, strict=False):
         if not _positive(answer):
             return stage, answer
@@ -371,6 +370,6 @@ def _refusal(answers: list[RawReply]) -> tuple[Stage, RawReply]:
 
 
 def _check_open(*answers: RawReply) -> None:
-    """Raise `WireError` after a 421: the server closes, whatever was asked (RFC 5321 section 3.8)."""
+    """Raise `WireError` after a 421: the server is closing the connection (RFC 5321 section 3.8)."""
     if any(answer.code == 421 for answer in answers):
         raise WireError("the server is closing the connection")

@@ -1,4 +1,4 @@
-"""SMTP replies read from a connection: parsed, bounded, and waited for with a deadline."""
+"""Reading SMTP replies from a connection: parsed, bounded in size, and awaited with a deadline."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-# RFC 5321 section 4.5.3.1.5 asks for 512 octets a line. What real servers explain at length stays
-# far below this; a server that talks on without end is cut off instead of filling our memory.
+# RFC 5321 section 4.5.3.1.5 allows 512 octets per line. Real servers stay far below these limits, however
+# much they explain; one that never stops talking is cut off before it fills our memory.
 MAX_REPLY_OCTETS: Final = 65_536
 MAX_LINE_OCTETS: Final = 8_192
 # One group of commands has five replies outstanding; more than this were never asked for.
@@ -22,8 +22,8 @@ _ENHANCED: Final = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?:\s+|$)")
 class Reply:
     """What a server answered (RFC 5321 section 4.2); `enhanced` is RFC 3463's code, or empty.
 
-    `text` joins the lines with spaces, without codes. What cannot be printed became a space: it is kept
-    in the books and shown on a terminal, and the server may be anybody's.
+    `text` joins the lines with spaces, without codes. Unprintable characters became spaces, since replies
+    of servers we do not control are stored and shown on terminals.
     """
 
     code: int
@@ -35,13 +35,13 @@ class Reply:
 
 
 class RawReply(NamedTuple):
-    """A reply as it came: the code, and the text of each line. Most are never looked at further."""
+    """A reply as received: the code, and the text of each line. Most are never parsed further."""
 
     code: int
     lines: list[bytes]
 
     def read(self) -> Reply:
-        """Return the reply with its enhanced code taken out of the text."""
+        """Return the parsed reply, its enhanced code removed from the text."""
         texts = [line.decode("utf-8", "replace").strip() for line in self.lines]
         match = _ENHANCED.match(texts[0])
         enhanced = "" if match is None else match[1]
@@ -54,11 +54,11 @@ class RawReply(NamedTuple):
 
 
 class WireError(Exception):
-    """The connection ended or must be ended. Never leaves the SMTP session."""
+    """Raised when the connection has ended or must be ended; never leaves the SMTP session."""
 
 
 class ReplyReader:
-    """Turns bytes, in whatever pieces they come, into replies."""
+    """Parses bytes into replies, however they are split."""
 
     def __init__(self) -> None:
         self._rest = b""
@@ -66,7 +66,7 @@ class ReplyReader:
         self._octets = 0
 
     def feed(self, data: bytes) -> list[RawReply]:
-        """Return the replies that `data` completes; raise `WireError` for what is no SMTP reply.
+        """Return the replies that `data` completes; raise `WireError` if it is not an SMTP reply.
 
         Lines may end in LF alone. A line of three digits is a whole reply.
         """
@@ -91,7 +91,7 @@ class ReplyReader:
 class Wire(asyncio.Protocol):
     """The reading and writing end of an SMTP connection that somebody else opened.
 
-    One timer watches the connection and is moved only when it fires, so that a deadline costs a
+    One timer watches the connection and is rescheduled only when it fires, so a deadline costs each
     message no more than an assignment.
     """
 
@@ -107,7 +107,7 @@ class Wire(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._buffered = 0
         self.paused = False
-        """Whether what was written last has not yet left this process in full."""
+        """Whether part of the last write is still in this process."""
         self.closed = self._loop.create_future()
         transport.set_protocol(self)
         if transport.is_closing():
@@ -115,31 +115,31 @@ class Wire(asyncio.Protocol):
 
     @property
     def usable(self) -> bool:
-        """Whether the connection stands and the server has said nothing that was not asked for."""
+        """Whether the connection is open and no unexpected reply has arrived."""
         return self._error is None and not self._replies and not self._transport.is_closing()
 
     @property
     def unasked(self) -> bool:
-        """Whether replies have come that nobody waits for."""
+        """Whether replies have arrived that nobody is waiting for."""
         return bool(self._replies)
 
     def write(self, *parts: bytes) -> None:
-        """Hand over the parts in one write. A broken connection is reported by the next `reply`."""
+        """Write the parts in one go. The next `reply` reports a broken connection."""
         if self._error is None and not self._transport.is_closing():
             # Not `writelines`: in CPython 3.12.0 to 3.12.8, 3.13.0 and 3.13.1 it never pauses the protocol
             # (CVE-2024-12254), and `paused` would be wrong.
             self._transport.write(b"".join(parts))
 
     async def reply(self, timeout_seconds: float) -> RawReply:
-        """Return the next reply; raise `WireError` when none will come or the time is over."""
+        """Return the next reply; raise `WireError` if none will come or time runs out."""
         while not self._replies:
             await self._wait(timeout_seconds)
         return self._replies.popleft()
 
     async def drained(self, block_seconds: float) -> None:
-        """Return once the bytes written have left, or a reply has come instead.
+        """Return once everything written has left, or as soon as a reply arrives.
 
-        Raises `WireError` when the server takes nothing for `block_seconds`.
+        Raises `WireError` if the server accepts nothing for `block_seconds`.
         """
         while self.paused and not self._replies:
             await self._wait(block_seconds)

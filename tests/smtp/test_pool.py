@@ -247,7 +247,7 @@ def test_no_relay_leaves_the_queue_untouched() -> None:
 def test_relay_that_goes_away_for_good_leaves_the_rest_untouched() -> None:
     work = queue(300)
     script = Script(answer=lambda verb, nth: CLOSE if verb == "MAIL" and nth > 100 else None)
-    with pytest.raises(RelayError, match="ends connections before it takes a message"):
+    with pytest.raises(RelayError, match="closes connections before accepting a message"):
         run(work, [script], patience_seconds=0.5)
     assert work.fates()[Fate.ACCEPTED] == 100 == len(script.accepted)
     assert work.claimed == set(work.outcomes)
