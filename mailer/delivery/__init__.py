@@ -14,9 +14,9 @@ The path of one delivery, from a subscriber to the server's last word:
    that the subscriber may be mailed.
 5. `delivery.ahead.Ahead.message` composes the message and signs it.
 6. `smtp.session.SmtpSession.run` sends it, and reports an `smtp.session.Attempt`.
-7. `delivery.judging.decide` passes a refusal to the one judge, `replies.judge.judge`, with the command that was
-   answered and the server's names. Accepted means `sent`; temporary refusals and lost connections mean
-   `deferred`; a connection lost after the final dot means `uncertain`.
+7. `delivery.judging.decide` passes a refusal to the one judge, `replies.judge.judge`, with the command
+   that was answered and the server's names. Accepted means `sent`; temporary refusals and lost connections
+   mean `deferred`; a connection lost after the final dot means `uncertain`.
 8. A fault of ours sets the relay aside (`smtp.pool.Pool.set_aside`), or pauses the issue
    (`delivery.issues.pause`) if no other relay is left.
 9. A permanent refusal goes to the breaker (`delivery.breaker.Breaker.refused`) and the row is only
