@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 from sqlalchemy import func, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from mailer.audience.ledger import (
     REMOVAL_CAN_BE_UNDONE,
@@ -152,9 +152,10 @@ def bounced_ids(
 
     The class is the word that begins the note of the line that says they bounced.
     """
+    line = aliased(Consent)
     last = (
-        select(func.max(Consent.id))
-        .where(Consent.subscriber_id == Subscriber.id, Consent.before != Consent.after)
+        select(func.max(line.id))
+        .where(line.subscriber_id == Subscriber.id, line.before != line.after)
         .scalar_subquery()
     )
     wanted = (

@@ -1,0 +1,100 @@
+"""Undoing suppressions that were our own fault: by run, by issue, by class."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import pytest
+from sqlalchemy.orm import Session
+
+from mailer.address import parse_address
+from mailer.audience.ledger import Move, Origin, change_status, move
+from mailer.audience.subscribers import add, get
+from mailer.bounces.undo import undo
+from mailer.database.models import (
+    Delivery,
+    DeliveryState,
+    IssueState,
+    Run,
+    StoredEdition,
+    StoredIssue,
+    SubscriberStatus,
+)
+from mailer.database.session import Database
+from mailer.errors import SourceError
+
+S = SubscriberStatus
+SECRET = b"s" * 32
+
+
+@pytest.fixture
+def people(database: Database, at: datetime) -> list[int]:
+    """Four subscribers: two bounced by run 1 of issue 1, one by issue 2, one complained about issue 1."""
+    with database.transaction() as session:
+        ids = []
+        for name in ("ana", "bob", "cid", "dee"):
+            address = parse_address(f"{name}@example.org")
+            added = add(session, address, secret=SECRET, origin=Origin("api"), at=at)
+            assert added.subscriber_id is not None
+            ids.append(added.subscriber_id)
+        session.add(StoredEdition(digest="d", content="{}", created_at=at))
+        session.flush()
+        for number, slug in ((1, "001-one"), (2, "002-two")):
+            session.add(
+                StoredIssue(
+                    id=number, slug=slug, title="t", source_path="p", edition_digest="d",
+                    state=IssueState.FINISHED.value, dated_at=at, created_at=at,
+                )
+            )  # fmt: skip
+        session.flush()
+        session.add(Run(id=1, issue_id=1, host="h", pid=1, started_at=at))
+        session.flush()
+        for issue, one in ((1, ids[0]), (1, ids[1]), (2, ids[2])):
+            session.add(
+                Delivery(issue_id=issue, subscriber_id=one, state=DeliveryState.FAILED.value, run_id=issue)
+            )
+        later = at + timedelta(minutes=1)
+        causes = ["invalid_mailbox: 5.1.1 x", "invalid_domain: y", "invalid_mailbox: z"]
+        bounces = zip(ids, (1, 1, 2), causes, strict=False)
+        move(
+            session,
+            [
+                Move(one, S.BOUNCED, Origin("bounce", note=note, issue_id=n), later)
+                for one, n, note in bounces
+            ],
+        )
+        complaint = Origin("complaint", note="report 1", issue_id=1)
+        change_status(session, ids[3], S.COMPLAINED, origin=complaint, at=later)
+    return ids
+
+
+def statuses_of(session: Session, people: list[int]) -> list[SubscriberStatus | None]:
+    found = [get(session, one) for one in people]
+    return [None if one is None else one.status for one in found]
+
+
+@pytest.mark.parametrize(
+    ("what", "restored"),
+    [("1", [0, 1]), ("001-one", [0, 1]), ("002-two", [2]), ("invalid_mailbox", [0, 2]), ("moved", [])],
+)
+def test_everybody_it_suppressed_is_restored_and_nobody_else(
+    database: Database, at: datetime, people: list[int], what: str, restored: list[int]
+) -> None:
+    later = at + timedelta(hours=1)
+    with database.transaction() as session:
+        looked = undo(session, what, reason="", at=later, dry_run=True)
+    statuses = [S.BOUNCED, S.BOUNCED, S.BOUNCED, S.COMPLAINED]
+    with database.reading() as session:
+        assert statuses_of(session, people) == statuses
+    with database.transaction() as session:
+        assert undo(session, what, reason="relay fault", at=later) == looked
+    for place in restored:
+        statuses[place] = S.ACTIVE
+    with database.reading() as session:
+        assert statuses_of(session, people) == statuses
+
+
+@pytest.mark.parametrize("what", ["99", "no-such", ""])
+def test_what_is_neither_run_issue_nor_class_is_refused(database: Database, at: datetime, what: str) -> None:
+    with pytest.raises(SourceError, match="is no run, issue or class"), database.transaction() as session:
+        undo(session, what, reason="x", at=at)
