@@ -81,14 +81,15 @@ class Catalogue:
 
     def __init__(self, folder: Path | None = None) -> None:
         self._texts = {SOURCE_LANGUAGE: Texts(SOURCE_LANGUAGE, gettext.NullTranslations())}
-        for one in (FOLDER, folder):
-            for file in sorted(one.glob("*.po")) if one is not None else ():
-                self._add(file)
+        # A shipped file is read when its language is first used; those in `folder` are checked right away.
+        self._shipped = {_language_of(file): file for file in sorted(FOLDER.glob("*.po"))}
+        for file in sorted(folder.glob("*.po")) if folder is not None else ():
+            self._add(file, self._loaded(_language_of(file)))
 
     @property
     def languages(self) -> tuple[str, ...]:
         """The available languages, as BCP 47 tags."""
-        return tuple(sorted(self._texts))
+        return tuple(sorted({*self._texts, *self._shipped}))
 
     def of(self, language: str) -> Texts:
         """Return the texts of a language, of a wider one (`de` for `de-AT`), or English."""
@@ -107,16 +108,22 @@ class Catalogue:
         return self.of(otherwise)
 
     def _known(self, language: str) -> Texts | None:
-        by_tag = {known.lower(): texts for known, texts in self._texts.items()}
+        by_tag = {known.lower(): known for known in self.languages}
         parts = language.lower().split("-")
         while parts:
             if found := by_tag.get("-".join(parts)):
-                return found
+                return self._loaded(found)
             parts.pop()
         return None
 
-    def _add(self, file: Path) -> None:
-        language = file.stem.replace("_", "-")
+    def _loaded(self, language: str) -> Texts | None:
+        if language not in self._texts and language in self._shipped:
+            self._add(self._shipped[language], None)
+        return self._texts.get(language)
+
+    def _add(self, file: Path, before: Texts | None) -> None:
+        """Read a file. Texts that it lacks are those of `before`."""
+        language = _language_of(file)
         compiled = io.BytesIO()
         try:
             with file.open("rb") as opened:
@@ -126,13 +133,17 @@ class Catalogue:
             write_mo(compiled, catalog)
             compiled.seek(0)
             translations = gettext.GNUTranslations(compiled)
-            if before := self._texts.get(language):
+            if before is not None:
                 translations.add_fallback(before.translations)
             self._texts[language] = Texts(language, translations)
         except (OSError, ValueError, UnknownLocaleError, PoFileError) as error:
             raise ConfigError(
                 f"{file}: {error}", remedy="name it LANGUAGE.po; msgfmt -c finds faults"
             ) from error
+
+
+def _language_of(file: Path) -> str:
+    return file.stem.replace("_", "-")
 
 
 def _check(message: Message) -> None:
