@@ -44,7 +44,7 @@ from mailer.rendering.edition import Edition
 
 @dataclass(frozen=True, slots=True)
 class QueuedIssue:
-    """An issue in the queue, as other rooms see it."""
+    """An issue that was queued."""
 
     id: int
     slug: str
@@ -62,7 +62,7 @@ class QueuedIssue:
 
     @property
     def members_only(self) -> bool:
-        """Whether only its canary's members are mailed yet."""
+        """Whether only the members of its canary are mailed so far."""
         return self.canary not in (None, CanaryState.PASSED)
 
 
@@ -130,10 +130,10 @@ def enqueue(
     segment: str = "",
     condition: ColumnElement[bool] | None = None,
 ) -> tuple[QueuedIssue, bool]:
-    """Freeze an edition and write one delivery for each subscriber of its audience.
+    """Freeze an edition and write one delivery for each subscriber in its audience; return whether it is new.
 
-    `condition` narrows the audience (`segment` is how the operator said it). An issue that is in the
-    queue already is returned as it is, with False: its edition and audience stay as they were frozen.
+    `condition` narrows the audience; `segment` is the operator's text of it. An issue that is in the queue
+    already keeps its edition and its audience.
     """
     if known := find(session, frozen.slug):
         return known, False
@@ -170,9 +170,9 @@ def count_audience(session: Session, condition: ColumnElement[bool] | None, *, a
 
 
 def retry(session: Session, issue_id: int, state: DeliveryState, *, at: datetime) -> int:
-    """Queue again what stands in `state` (failed, deferred or uncertain); return how many.
+    """Queue the deliveries in `state` (failed, deferred or uncertain) again; return how many.
 
-    An issue that was finished or cancelled is sent again for them; a paused one stays paused.
+    This reopens an issue that was finished or cancelled. A paused one stays paused.
     """
     if state not in (DeliveryState.FAILED, DeliveryState.DEFERRED, DeliveryState.UNCERTAIN):
         raise ValueError(f"{state} deliveries are not retried")
@@ -195,9 +195,9 @@ def pause(session: Session, issue_id: int, reason: str) -> bool:
 
 
 def resume(session: Session, issue_id: int) -> bool:
-    """Let a paused issue be sent on; return whether that changed anything.
+    """Let a paused issue be sent again; return whether that changed anything.
 
-    A canary that was stopped counts as passed from then on: the operator knows, and wants it.
+    A canary that was stopped counts as passed from then on, because the operator has decided.
     """
     session.execute(
         update(StoredIssue)
@@ -208,9 +208,9 @@ def resume(session: Session, issue_id: int) -> bool:
 
 
 def cancel(session: Session, issue_id: int, *, at: datetime) -> int:
-    """Never send what waits: queued and deferred deliveries become `skipped`; return how many.
+    """Skip the queued and deferred deliveries of an issue for good; return how many.
 
-    What is on its way is settled by its run. A finished issue cannot be cancelled.
+    A run settles the deliveries that it is sending. Raises `RefusedError` for a finished issue.
     """
     if get(session, issue_id).state is IssueState.FINISHED:
         raise RefusedError("the issue is finished: there is nothing left to cancel")
@@ -258,11 +258,11 @@ def _skip_waiting(session: Session, issue_id: int, at: datetime) -> int:
 
 
 def finish(session: Session, issue_id: int, *, at: datetime) -> bool:
-    """Mark an issue finished if nothing of it is open; return whether it is finished now.
+    """Mark an issue finished if no delivery of it is open; return whether that is so.
 
-    Of a cancelled one, what its run gave back or put off is skipped as well.
+    Of a cancelled issue, this skips the deliveries that a run has released or deferred since.
     """
-    # Whoever cancels at this moment is waited for, or finds what this transaction gave back.
+    # The lock makes a simultaneous `cancel` wait, so that it sees what this transaction has released.
     state = session.scalar(select(StoredIssue.state).where(StoredIssue.id == issue_id).with_for_update())
     if state == IssueState.CANCELLED.value:
         _skip_waiting(session, issue_id, at)

@@ -1,8 +1,11 @@
-"""The queue of an issue: one row for each subscriber of its audience, and books that balance.
+"""The queue of an issue: one row for each subscriber in its audience, and books that balance.
 
-Every change of a row is one statement over a whole window, inside the caller's transaction, so at
-every commit `audience = queued + sending + sent + deferred + failed + uncertain + skipped`. All that
-changes a row stands in this one file, long as it is, because the sum is kept by all of it together.
+Runs claim, settle and release deliveries here, a window at a time. No function adds or deletes rows: each
+moves them from one state to another, in the caller's transaction. Therefore, at every commit,
+`audience = queued + sending + sent + deferred + failed + uncertain + skipped`.
+
+Only two other modules change the state of a delivery, and they keep the sum in the same way: `issues`, when
+the operator cancels or retries an issue, and `mailer.bounces.effects`, when a message is returned.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, cast
+from typing import Final, NamedTuple, cast
 
 from sqlalchemy import (
     Integer,
@@ -54,7 +57,7 @@ PENDING_UNTIL: Final = datetime(9999, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """How many deliveries of an issue stand where."""
+    """How many deliveries of an issue are in which state."""
 
     audience: int
     queued: int
@@ -83,30 +86,30 @@ class Books:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A delivery that this run may try now."""
+    """A delivery that this run has claimed and may send."""
 
     recipient: Recipient
     domain: str
     attempt: int
-    """This try's number, from 1."""
+    """The number of this attempt, from 1."""
     first_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What a claim took."""
+    """The result of a claim."""
 
     claimed: list[Claimed]
     after: int
-    """The highest queued subscriber id seen: where the next claim goes on."""
+    """The highest queued subscriber id seen: the next claim continues after it."""
     skipped: int
     left: Counter[str]
-    """How many rows left which state."""
+    """How many rows left each state."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What became of a claimed delivery."""
+    """The new state of a claimed delivery, and the reply that led to it."""
 
     subscriber_id: int
     state: DeliveryState
@@ -117,32 +120,45 @@ class Settled:
     bounce_class: str | None = None
 
 
-def _candidates() -> Any:
-    """Return who is next and whether each may be mailed; `except_domains` stay where they are."""
-    elsewhere = Subscriber.domain.not_in(bindparam("except_domains", expanding=True))
-    return (
-        select(
-            Delivery.subscriber_id,
-            Delivery.state,
-            Delivery.attempts,
-            Delivery.first_at,
-            Subscriber.address,
-            Subscriber.domain,
-            Subscriber.name,
-            Subscriber.attributes,
-            func.coalesce(mailable(bindparam("at")), False).label("allowed"),
-        )
-        .outerjoin(Subscriber, Subscriber.id == Delivery.subscriber_id)
-        .where(Delivery.issue_id == bindparam("issue_id"), or_(Subscriber.domain.is_(None), elsewhere))
-        .limit(bindparam("count", type_=Integer))
-        .with_for_update(of=Delivery, skip_locked=True)
+class _Candidate(NamedTuple):
+    """A delivery that may be claimed. All that is known of an erased subscriber is the id."""
+
+    subscriber_id: int
+    state: str
+    attempts: int
+    first_at: datetime | None
+    address: str
+    domain: str
+    name: str
+    attributes: dict[str, object]
+    allowed: bool
+
+
+# These statements run for each window, so they are built once.
+_CANDIDATES: Final = (
+    select(
+        Delivery.subscriber_id,
+        Delivery.state,
+        Delivery.attempts,
+        Delivery.first_at,
+        Subscriber.address,
+        Subscriber.domain,
+        Subscriber.name,
+        Subscriber.attributes,
+        func.coalesce(mailable(bindparam("at")), False).label("allowed"),
     )
-
-
-# What is asked for each window is put together once.
-_DUE: Final = (
-    _candidates()
+    .outerjoin(Subscriber, Subscriber.id == Delivery.subscriber_id)
     .where(
+        Delivery.issue_id == bindparam("issue_id"),
+        or_(
+            Subscriber.domain.is_(None), Subscriber.domain.not_in(bindparam("except_domains", expanding=True))
+        ),
+    )
+    .limit(bindparam("count", type_=Integer))
+    .with_for_update(of=Delivery, skip_locked=True)
+)
+_DUE: Final = (
+    _CANDIDATES.where(
         text(WAITS),
         Delivery.state.in_(bindparam("states", expanding=True)),
         Delivery.due_at <= bindparam("at"),
@@ -151,11 +167,9 @@ _DUE: Final = (
     # is the subscriber: without that PostgreSQL would take rows due at the same instant in any order.
     .order_by(Delivery.state, Delivery.due_at, Delivery.subscriber_id)
 )
-_QUEUED: Final = (
-    _candidates()
-    .where(Delivery.state == DeliveryState.QUEUED.value, Delivery.subscriber_id > bindparam("after"))
-    .order_by(Delivery.subscriber_id)
-)
+_QUEUED: Final = _CANDIDATES.where(
+    Delivery.state == DeliveryState.QUEUED.value, Delivery.subscriber_id > bindparam("after")
+).order_by(Delivery.subscriber_id)
 _MEMBERS: Final = _QUEUED.where(
     exists().where(
         CanaryMember.issue_id == Delivery.issue_id, CanaryMember.subscriber_id == Delivery.subscriber_id
@@ -227,7 +241,7 @@ def books(session: Session, issue_id: int) -> Books:
 
 
 def begin_run(session: Session, issue_id: int, *, host: str, pid: int, at: datetime) -> int:
-    """Note that a process begins to send an issue; return the run's id, which its claims will bear."""
+    """Record that a process begins to send an issue; return the id of the run."""
     run = Run(issue_id=issue_id, host=host, pid=pid, started_at=at)
     session.add(run)
     session.flush()
@@ -235,18 +249,18 @@ def begin_run(session: Session, issue_id: int, *, host: str, pid: int, at: datet
 
 
 def end_run(session: Session, run_id: int, *, at: datetime) -> None:
-    """Note that a run ended in order."""
+    """Record that a run ended cleanly."""
     session.execute(update(Run).where(Run.id == run_id).values(ended_at=at))
 
 
 def recover(session: Session, issue_id: int, *, at: datetime, run_id: int | None = None) -> int:
-    """Mark what an interrupted run had claimed as `uncertain`, due at once; return how many.
+    """Mark the deliveries that an interrupted run had claimed as `uncertain` and due; return how many.
 
-    Call it only while no other run of the issue can be alive (the lock is ours), or with the
-    `run_id` of a process that is known to have ended. It passes over the rows of the issue once: an index
-    of those that are `sending` would be written twice for each message, for what a start asks once.
-    Refusals that such a run had not judged yet are due again.
+    Call it only while no other run of the issue can be alive (the caller holds the lock), or with the
+    `run_id` of a process that is known to have ended. Refusals that such a run had not judged yet are due
+    again.
     """
+    # This scans the issue once a start. An index on `sending` would cost two writes for each message.
     of_run = true() if run_id is None else Delivery.run_id == run_id
     interrupted = and_(Delivery.issue_id == issue_id, Delivery.state == DeliveryState.SENDING.value, of_run)
     session.execute(
@@ -284,33 +298,34 @@ def claim(
     members_only: bool = False,
     retry_scan: RetryScan | None = None,
 ) -> Taken:
-    """Take up to `limit` deliveries for this run and mark them `sending`.
+    """Claim up to `limit` deliveries for this run: mark them `sending`.
 
-    Due retries come first, then queued ones in the order of their subscriber's id, from the one
-    after `after`. Whoever may not be mailed by now becomes `skipped`. Rows to `except_domains` stay,
-    and with `members_only` all that do not belong to the issue's canary. `retry_scan` saves
-    the search for due retries where a moment ago only those of excepted domains were left.
+    Retries that are due come first, then queued deliveries in the order of their subscribers' ids, starting
+    behind `after`. Those whose subscriber may no longer be mailed become `skipped`. Deliveries to
+    `except_domains` stay as they are, and with `members_only` so do all but the canary's. `retry_scan`
+    saves the search for retries when a moment ago all of them were to excepted domains.
     """
     waiting = [DeliveryState.DEFERRED.value]
     if resend_uncertain:
         waiting.append(DeliveryState.UNCERTAIN.value)
     wanted = {"issue_id": issue_id, "at": at, "except_domains": sorted(except_domains)}
     connection = session.connection()
-    rows: list[Any] = []
+    rows: list[_Candidate] = []
     if retry_scan is None or retry_scan.begin(anyway=not after):
-        rows += connection.execute(_DUE, {**wanted, "states": waiting, "count": limit})
+        due = connection.execute(_DUE, {**wanted, "states": waiting, "count": limit})
+        rows += [_Candidate(*row) for row in due]
         if retry_scan is not None:
             retry_scan.end(len(rows), limit)
     if len(rows) < limit:
         next_ones = {**wanted, "after": after, "count": limit - len(rows)}
-        queued = connection.execute(_MEMBERS if members_only else _QUEUED, next_ones).all()
-        if queued:
-            after = queued[-1].subscriber_id
-        rows = [*rows, *queued]
+        queued = connection.execute(_MEMBERS if members_only else _QUEUED, next_ones)
+        rows += [_Candidate(*row) for row in queued]
+        if rows and rows[-1].state == DeliveryState.QUEUED:
+            after = rows[-1].subscriber_id
     allowed = [row.subscriber_id for row in rows if row.allowed]
     refused = [row.subscriber_id for row in rows if not row.allowed]
     if refused:
-        _move(session, issue_id, refused, at, state=DeliveryState.SKIPPED, reply=OPTED_OUT)
+        _skip(session, issue_id, refused, at=at)
     _mark_sending(session, issue_id, allowed, run_id=run_id, at=at)
     return Taken(
         _claimed(rows, tags_of(session, allowed), at), after, len(refused), Counter(row.state for row in rows)
@@ -335,10 +350,10 @@ def tags_of(session: Session, subscriber_ids: Sequence[int]) -> dict[int, tuple[
 def settle(
     session: Session, issue_id: int, outcomes: Sequence[Settled], *, run_id: int, at: datetime
 ) -> None:
-    """Write what became of deliveries that this run had claimed: one statement for all of them.
+    """Write the outcomes of deliveries that this run had claimed, all in one statement.
 
-    Raises `MailerError` if any of them was not this run's any more; the caller's transaction is
-    then rolled back, since sending on with wrong books would be worse.
+    Raises `MailerError` if another run has taken any of them. The caller's transaction is then rolled back:
+    to go on sending with wrong books would be worse.
     """
     if not outcomes:
         return
@@ -368,13 +383,13 @@ def settle(
 def release(
     session: Session, issue_id: int, subscriber_ids: Iterable[int], *, run_id: int, at: datetime
 ) -> Counter[str]:
-    """Give back deliveries of which no octet left, the try uncounted; return how many are in which state.
+    """Return deliveries of which nothing was sent to the queue; return how many are in which state.
 
-    Each is again what it was when it was claimed.
+    Each gets the state that it was claimed from, and the attempt does not count.
     """
     before = case(
         (Delivery.due_at.is_(None), DeliveryState.QUEUED.value),
-        # Only what nobody answered has neither a code nor a class.
+        # Only an uncertain delivery has neither a code nor a class: nobody answered.
         (and_(Delivery.code.is_(None), Delivery.bounce_class.is_(None)), DeliveryState.UNCERTAIN.value),
         else_=DeliveryState.DEFERRED.value,
     )
@@ -428,31 +443,24 @@ def _mark_sending(
         session.connection().execute(_MARK_SENDING, values)
 
 
-def _claimed(rows: Iterable[Any], tags: Mapping[int, tuple[str, ...]], at: datetime) -> list[Claimed]:
-    # Unpacked, since a look-up by name costs more than all the rest here.
+def _claimed(rows: Iterable[_Candidate], tags: Mapping[int, tuple[str, ...]], at: datetime) -> list[Claimed]:
     return [
         Claimed(
-            Recipient(subscriber_id, address, name, attributes, tags.get(subscriber_id, ())),
-            domain,
-            attempts + 1,
-            first_at or at,
+            Recipient(
+                row.subscriber_id, row.address, row.name, row.attributes, tags.get(row.subscriber_id, ())
+            ),
+            row.domain,
+            row.attempts + 1,
+            row.first_at or at,
         )
-        for subscriber_id, _, attempts, first_at, address, domain, name, attributes, may_be_mailed in rows
-        if may_be_mailed
+        for row in rows
+        if row.allowed
     ]
 
 
-def _move(
-    session: Session,
-    issue_id: int,
-    subscriber_ids: Sequence[int],
-    at: datetime,
-    *,
-    state: DeliveryState,
-    reply: str,
-) -> None:
+def _skip(session: Session, issue_id: int, subscriber_ids: Sequence[int], *, at: datetime) -> None:
     session.execute(
         update(Delivery)
         .where(Delivery.issue_id == issue_id, Delivery.subscriber_id.in_(subscriber_ids))
-        .values(state=state.value, due_at=None, changed_at=at, reply=reply)
+        .values(state=DeliveryState.SKIPPED.value, due_at=None, changed_at=at, reply=OPTED_OUT)
     )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import re
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import count
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -18,6 +21,7 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import select, update
 
+import mailer
 from mailer.database.models import Delivery, DeliveryState, IssueState, Subscriber, SubscriberStatus
 from mailer.database.session import Database
 from mailer.delivery import issues, queue
@@ -202,6 +206,22 @@ def test_books_balance_and_every_row_is_where_it_must_be(database: Database) -> 
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+def test_only_three_modules_change_the_state_of_a_delivery() -> None:
+    root = Path(mailer.__file__).parent
+    found = set()
+    for path in root.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and node.func.attr == "values"
+                and "state" in [keyword.arg for keyword in node.keywords]
+                and re.search(r"update\(\s*(Delivery|_DELIVERIES)\b", ast.unparse(node.func))
+            ):
+                found.add(str(path.relative_to(root)))
+    assert found == {"delivery/queue.py", "delivery/issues.py", "bounces/effects.py"}
 
 
 def test_interrupted_retry_no_longer_shows_the_answer_of_before(database: Database) -> None:
