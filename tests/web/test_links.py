@@ -13,7 +13,7 @@ from mailer.config import Tracking
 from mailer.web.links import repaired
 from tests.web.conftest import OpenSite, edition
 
-TOKEN = "aebacajmf3xqy2lsmvxgi43umf2gk"
+TOKEN = "01070301f4a2c09be1d5773e0b6f8c1d"
 TAILS = [
     "/",
     ">",
