@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
@@ -14,10 +13,11 @@ from typing import Any, BinaryIO
 import click
 
 from mailer import reports
-from mailer.bounces.boxes.configured import OpenBox, boxes_of, rules_of
-from mailer.bounces.boxes.fetch import Tally, fetch
-from mailer.bounces.boxes.imap import Imap
+from mailer.bounces.boxes.configured import boxes_of, rules_of
+from mailer.bounces.boxes.fetch import Box, Tally, fetch
 from mailer.bounces.boxes.lmtp import Intake, serve
+from mailer.bounces.boxes.watching import OpenBox
+from mailer.bounces.boxes.watching import watch as watch_boxes
 from mailer.bounces.reading.report import BounceReport, parse_report
 from mailer.bounces.reclassify import reclassify
 from mailer.bounces.record import MAX_RAW_OCTETS, Recorded, record
@@ -69,30 +69,30 @@ def fetch_command(app: App, watch: bool, interval: float, as_json: bool) -> None
     boxes = boxes_of(app.settings)
     if not boxes:
         raise ConfigError("no mailbox is configured", remedy="set bounces.maildirs or [[bounces.boxes]]")
-    while True:
-        tally = _look(app, boxes, wait_seconds=interval if watch else 0.0, as_json=as_json)
-        if not watch:
-            finish(ExitCode.PARTIAL if tally.failures else ExitCode.DONE)
-            return
+    rules = rules_of(app.settings)
+
+    def read(box: Box) -> Tally:
+        return fetch(app.database, app.signer, box, clock=_now, rules=rules)
+
+    if watch:
+        for tally in watch_boxes(boxes, read, seconds=interval):
+            if tally.read or tally.failures:
+                _tell(app, tally, as_json=as_json)
+        return
+    tally = _read_each(boxes, read)
+    _tell(app, tally, as_json=as_json)
+    finish(ExitCode.PARTIAL if tally.failures else ExitCode.DONE)
 
 
-def _look(app: App, boxes: Sequence[OpenBox], *, wait_seconds: float, as_json: bool) -> Tally:
-    """Read each box once, tell what was there, and wait for more if asked to."""
-    tally, waited, last = Tally(), False, len(boxes) - 1
-    for place, open_box in enumerate(boxes):
+def _read_each(boxes: Sequence[OpenBox], read: Callable[[Box], Tally]) -> Tally:
+    """Read each box once. One mailbox that cannot be reached does not keep the others from being read."""
+    tally = Tally()
+    for open_box in boxes:
         try:
             with open_box() as box:
-                tally.merge(fetch(app.database, app.signer, box, clock=_now, rules=rules_of(app.settings)))
-                if wait_seconds and place == last and isinstance(box, Imap) and box.can_wait():
-                    _tell(app, tally, as_json=as_json)
-                    box.wait(wait_seconds)
-                    waited = True
+                tally.merge(read(box))
         except MailboxError as error:
-            # One mailbox that is away does not keep the others from being read.
             tally.failures.append(str(error))
-    if not waited:
-        _tell(app, tally, as_json=as_json)
-        time.sleep(wait_seconds)
     return tally
 
 

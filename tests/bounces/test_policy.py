@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -84,3 +85,27 @@ def test_hard_class_with_a_temporary_reply_is_one_soft_point() -> None:
     assert verdict.bounce_class is not None
     assert POLICY[verdict.bounce_class].hard
     assert weight(verdict) == 1.0
+
+
+def enough_of(times: list[timedelta], limits: SoftLimits) -> bool:
+    return bool(add_up([SoftBounce(START + time, BounceClass.FILTERED) for time in times], limits).enough)
+
+
+def test_exactly_the_threshold_is_enough_and_less_is_not() -> None:
+    limits, days = SoftLimits(points=5.0, days=14, quiet_days=30), [0, 3, 6, 9, 14]
+    assert enough_of([timedelta(days=day) for day in days], limits)
+    assert not enough_of([timedelta(days=day) for day in days[1:]], limits)
+    assert not enough_of([timedelta(days=day) for day in days], dataclasses.replace(limits, points=5.25))
+
+
+def test_exactly_the_days_are_enough_and_a_second_less_is_not() -> None:
+    limits, days = SoftLimits(points=5.0, days=14, quiet_days=30), [0, 3, 6, 9]
+    start = [timedelta(days=day) for day in days]
+    assert enough_of([*start, timedelta(days=14)], limits)
+    assert not enough_of([*start, timedelta(days=14, seconds=-1)], limits)
+
+
+def test_exactly_the_quiet_days_go_on_and_a_second_more_begins_anew() -> None:
+    limits = SoftLimits(points=2.0, days=14, quiet_days=30)
+    assert enough_of([timedelta(), timedelta(days=30)], limits)
+    assert not enough_of([timedelta(), timedelta(days=30, seconds=1)], limits)

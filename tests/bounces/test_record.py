@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 from sqlalchemy.event import listen
+from sqlalchemy.orm import Session
 
 from mailer.audience import suppression
 from mailer.audience.ledger import Origin, change_status
@@ -17,7 +19,7 @@ from mailer.audience.subscribers import get, history
 from mailer.bounces import record as record_module
 from mailer.bounces.effects import apply_verdicts
 from mailer.bounces.reclassify import reclassify
-from mailer.bounces.record import Effect, Recorded, ReportOutcome, Rules, record
+from mailer.bounces.record import Effect, Recorded, ReportOutcome, Rules, record, record_batch
 from mailer.database.models import Delivery, StoredReport, Subscriber, SubscriberStatus
 from mailer.database.session import Database
 from mailer.replies import Verdict, judge
@@ -343,3 +345,51 @@ def test_books_balance_whatever_comes_back(
         done = recorded(database, raw, at + timedelta(days=day))
         assert signed or done.effect is Effect.NOTHING
         assert sum(books(database).values()) == 3
+
+
+def test_message_that_fails_half_way_changes_nothing_and_the_others_count(
+    database: Database, at: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"r{number}@example.com" for number in range(3)]
+    ids = [subscribe(database, at, name) for name in names]
+    genuine = record_module.apply_report
+
+    def picky(session: Session, *args: Any, **kwargs: Any) -> Recorded:
+        done = genuine(session, *args, **kwargs)
+        if done.recipient == names[1]:
+            session.execute(text("SELECT nothing FROM nowhere"))
+        return done
+
+    monkeypatch.setattr(record_module, "apply_report", picky)
+    raws = [dsn(token(one), recipient=name) for one, name in zip(ids, names, strict=True)]
+    done = record_batch(database, SIGNER, raws, source="test", at=at, rules=RULES)
+    assert [isinstance(one, Recorded) for one in done] == [True, False, True]
+    assert [status(database, one).value for one in ids] == ["bounced", "active", "bounced"]
+    assert books(database) == {"failed": 2, "sent": 1}
+
+
+@pytest.mark.parametrize("hidden", ["redacted-{}@example.net", "hidden.{}@example.net"])
+def test_report_on_several_hidden_people_is_not_taken_for_ours(
+    database: Database, at: datetime, hidden: str
+) -> None:
+    ana = subscribe(database, at)
+    several = dsn(token(ana), recipient=hidden.format(1)).replace(
+        b"Status: 5.1.1\n", f"Status: 5.1.1\n\nFinal-Recipient: rfc822; {hidden.format(2)}\nAction: failed\n"
+        "Status: 5.1.1\n".encode()
+    )  # fmt: skip
+    assert recorded(database, several, at).effect is Effect.NOTHING
+    assert status(database, ana) is SubscriberStatus.ACTIVE
+    # One hidden recipient can only be the one the token names.
+    assert recorded(database, dsn(token(ana), recipient=hidden.format(1)), at).effect is Effect.SUPPRESSED
+
+
+def test_unsigned_report_is_about_the_newest_issue_that_was_sent(database: Database, at: datetime) -> None:
+    ana = subscribe(database, at, issues=3)
+    with database.transaction() as session:
+        for issue, state in ((2, "skipped"), (3, "queued")):
+            session.get_one(Delivery, (issue, ana)).state = state
+    done = recorded(database, dsn(""), at, Rules(trust_unsigned=True))
+    assert (done.issue_id, done.effect) == (1, Effect.SUPPRESSED)
+    with database.reading() as session:
+        states = [session.get_one(Delivery, (issue, ana)).state for issue in (1, 2, 3)]
+    assert states == ["failed", "skipped", "queued"]

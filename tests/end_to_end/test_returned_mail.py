@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import poplib
 import smtplib
+import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 from imapclient import SEEN, IMAPClient
 from sqlalchemy import select, text
@@ -19,11 +21,12 @@ from mailer.bounces.boxes.fetch import Box, Tally, fetch
 from mailer.bounces.boxes.imap import Imap
 from mailer.bounces.boxes.lmtp import Intake, serve
 from mailer.bounces.boxes.pop3 import Pop3
+from mailer.bounces.boxes.watching import watch
 from mailer.bounces.record import Effect, Recorded, Rules
 from mailer.config import Mailbox, Security
 from mailer.database.models import Delivery, StoredReport, Subscriber
 from mailer.database.session import Database
-from mailer.errors import MailboxError, MailerError
+from mailer.errors import MailboxError, MailerError, StorageError
 from tests.bounces.reports import ISSUE, SIGNER, subscribe, token
 from tests.end_to_end.mailservers import FULL, PASSWORD, USER, MailServers, mail_servers
 from tests.served import served
@@ -178,20 +181,80 @@ def test_reports_handed_over_by_lmtp_end_in_the_right_state(database: Database, 
         assert set(session.scalars(select(StoredReport.source))) == {"lmtp"}
 
 
-def test_imap_tells_when_something_comes_and_marks_as_seen(database: Database, servers: MailServers) -> None:
+def test_imap_marks_as_seen(database: Database, servers: MailServers) -> None:
     emptied(servers)
     send_to_all(servers, database, "bounce.example.org")
     wait_for_reports("imap", servers)
-    with Imap(section("imap", servers.imap), lambda: PASSWORD) as box:
+    with opened("imap", servers) as box:
         fetched(database, box)
-        assert box.can_wait()
-        box.wait(0.1)
     with IMAPClient("127.0.0.1", servers.imap, ssl=False) as client:
         client.login(USER, PASSWORD)
         client.select_folder("INBOX")
         flags = client.get_flags(client.search("ALL"))
     assert len(flags) == len(EXPECTED)
     assert all(SEEN in one for one in flags.values())
+
+
+def appended(servers: MailServers, raw: bytes, folder: str = "INBOX") -> None:
+    with IMAPClient("127.0.0.1", servers.imap, ssl=False) as client:
+        client.login(USER, PASSWORD)
+        if not client.folder_exists(folder):
+            client.create_folder(folder)
+        client.append(folder, raw)
+
+
+def test_idle_ends_when_mail_comes_and_not_before(servers: MailServers) -> None:
+    emptied(servers)
+    with Imap(section("imap", servers.imap), lambda: PASSWORD) as box:
+        assert box.can_wait()
+        start = time.monotonic()
+        box.wait(0.5)
+        assert time.monotonic() - start >= 0.5
+        timer = threading.Timer(0.5, appended, (servers, b"Subject: hello\r\n\r\nWords.\r\n"))
+        timer.start()
+        start = time.monotonic()
+        box.wait(60.0)
+        assert 0.3 < time.monotonic() - start < 30.0
+        timer.join()
+
+
+def test_each_of_several_boxes_is_watched_with_idle(database: Database, servers: MailServers) -> None:
+    emptied(servers)
+    appended(servers, b"Subject: hello\r\n\r\nWords.\r\n", "Other")
+    other = msgspec.structs.replace(section("imap", servers.imap), folder="Other")
+    boxes = [
+        lambda: Imap(section("imap", servers.imap), lambda: PASSWORD),
+        lambda: Imap(other, lambda: PASSWORD),
+    ]
+    passes = watch(boxes, lambda box: fetched(database, box), seconds=300.0)
+    assert sorted(next(passes).read for _ in boxes) == [0, 1]
+    for folder in ("INBOX", "Other"):  # The first box as well as the last.
+        start = time.monotonic()
+        appended(servers, f"Subject: news for {folder}\r\n\r\nWords.\r\n".encode(), folder)
+        assert next(passes).read == 1
+        assert time.monotonic() - start < 60.0
+    passes.close()
+
+
+def test_box_that_is_away_is_a_failure_and_the_others_are_watched(
+    database: Database, servers: MailServers
+) -> None:
+    emptied(servers)
+    boxes = [
+        lambda: Imap(section("imap", servers.imap), lambda: "another"),
+        lambda: Imap(section("imap", servers.imap), lambda: PASSWORD),
+    ]
+    passes = watch(boxes, lambda box: fetched(database, box), seconds=300.0)
+    assert sorted(len(next(passes).failures) for _ in boxes) == [0, 1]
+    passes.close()
+
+
+def test_fault_of_a_watching_thread_is_raised(database: Database, servers: MailServers) -> None:
+    def fail(_: Box) -> Tally:
+        raise StorageError("the disk is full")
+
+    with pytest.raises(StorageError):
+        next(watch([lambda: Imap(section("imap", servers.imap), lambda: PASSWORD)], fail, seconds=300.0))
 
 
 @pytest.mark.parametrize("kind", ["imap", "pop3"])

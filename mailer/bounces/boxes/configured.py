@@ -1,8 +1,8 @@
-"""What the settings say about reports: how far they are believed, and where they lie."""
+"""The rules and mailboxes for reports, as the settings have them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -12,15 +12,14 @@ from mailer.bounces.boxes.fetch import Box
 from mailer.bounces.boxes.imap import Imap
 from mailer.bounces.boxes.maildir import Maildir
 from mailer.bounces.boxes.pop3 import Pop3
+from mailer.bounces.boxes.watching import OpenBox
 from mailer.bounces.policy import SoftLimits
 from mailer.bounces.record import Rules
 from mailer.config import Mailbox, Settings, password
 
-OpenBox = Callable[[], AbstractContextManager[Box]]
-
 
 def rules_of(settings: Settings) -> Rules:
-    """Return how the settings want reports to be believed and counted."""
+    """Return how far to believe reports, and how to count them."""
     section = settings.bounces
     return Rules(
         unsubscribe_address=settings.unsubscribe_address,
@@ -31,7 +30,7 @@ def rules_of(settings: Settings) -> Rules:
 
 
 def boxes_of(settings: Settings) -> Sequence[OpenBox]:
-    """Return what opens each configured mailbox; nothing is connected before."""
+    """Return functions that open the configured mailboxes; they connect only when called."""
     folders = [partial(_maildir, settings.path(folder)) for folder in settings.bounces.maildirs]
     servers = [partial(_server, section, settings.folder) for section in settings.bounces.boxes]
     return [*folders, *servers]

@@ -1,9 +1,10 @@
-"""A mailbox read by IMAP (RFC 3501): unseen mails, marked as seen once they are stored."""
+"""A mailbox on an IMAP server (RFC 3501): unseen messages, marked as seen once they are stored."""
 
 from __future__ import annotations
 
 import contextlib
 import ssl
+import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Final
@@ -19,10 +20,11 @@ from mailer.errors import MailboxError, MailerError
 _TIMEOUT_SECONDS: Final = 60
 # Servers may end an IDLE after half an hour (RFC 2177).
 _LONGEST_IDLE_SECONDS: Final = 29 * 60
+_SLICE_SECONDS: Final = 1.0
 
 
 class Imap:
-    """A folder on an IMAP server; use it as a context manager. It should hold reports and nothing else."""
+    """A folder on an IMAP server, for reports and nothing else; use it as a context manager."""
 
     def __init__(self, section: Mailbox, password: Callable[[], str]) -> None:
         self._section = section
@@ -59,12 +61,12 @@ class Imap:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # The mails are marked already: a connection that is gone cannot lose anything here.
+        # The messages are marked already, so losing the connection now loses nothing.
         with contextlib.suppress(IMAPClientError, OSError):
             self._client.logout()
 
     def mails(self) -> Iterator[Incoming]:
-        """Yield the unseen mails, oldest first. Raises `MailboxError` when the connection fails."""
+        """Yield the unseen messages, oldest first. Raises `MailboxError` when the connection fails."""
         wanted = f"BODY.PEEK[]<0.{MAX_RAW_OCTETS}>"
         with self._translated():
             uids = sorted(self._client.search("UNSEEN"))
@@ -80,11 +82,17 @@ class Imap:
         with self._translated():
             self._client.add_flags([int(mail.key)], [SEEN], silent=True)
 
-    def wait(self, seconds: float) -> None:
-        """Return when something happens in the folder, or after `seconds`. Needs IDLE (RFC 2177)."""
+    def wait(self, seconds: float, stopped: Callable[[], bool] = lambda: False) -> None:
+        """Return when something happens in the folder, when `stopped` says so, or after `seconds`.
+
+        Needs IDLE (RFC 2177).
+        """
+        end = time.monotonic() + min(seconds, _LONGEST_IDLE_SECONDS)
         with self._translated():
             self._client.idle()
-            self._client.idle_check(timeout=min(seconds, _LONGEST_IDLE_SECONDS))
+            while (left := end - time.monotonic()) > 0 and not stopped():
+                if self._client.idle_check(timeout=min(left, _SLICE_SECONDS)):
+                    break
             self._client.idle_done()
 
     def can_wait(self) -> bool:

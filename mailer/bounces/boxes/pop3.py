@@ -1,4 +1,4 @@
-"""A mailbox read by POP3 (RFC 1939): mails are deleted there once they are stored here."""
+"""A mailbox on a POP3 server (RFC 1939): messages are deleted there once they are stored here."""
 
 from __future__ import annotations
 
@@ -14,15 +14,30 @@ from mailer.config import Mailbox, Security
 from mailer.errors import MailboxError, MailerError
 
 _TIMEOUT_SECONDS: Final = 60
-# poplib gives up on a line above 2,048 octets and loses its place; bounced mails have longer ones.
-poplib._MAXLINE = 4 * 1_048_576  # type: ignore[attr-defined]
+_MAX_LINE_OCTETS: Final = 4 * 1_048_576
+
+
+class _LongLines(poplib.POP3):
+    """A client that takes long lines: poplib gives up at 2,048 octets, and bounced messages have more."""
+
+    def _getline(self) -> tuple[bytes, int]:
+        line = self.file.readline(_MAX_LINE_OCTETS + 1)
+        if not line:
+            raise poplib.error_proto("the server closed the connection")
+        if len(line) > _MAX_LINE_OCTETS:
+            raise poplib.error_proto("a line is too long")
+        return line.rstrip(b"\r\n"), len(line)
+
+
+class _LongLinesTls(_LongLines, poplib.POP3_SSL):
+    """The same over TLS."""
 
 
 class Pop3:
     """A POP3 mailbox; use it as a context manager.
 
-    POP3 knows no flags, so a mail that is stored is deleted, by the QUIT at the end of the pass. If the
-    connection breaks before, nothing is deleted, and the next pass finds the same mails known already.
+    POP3 has no flags, so stored messages are deleted, by the QUIT at the end of the pass. If the connection
+    breaks before that, nothing is deleted, and the next pass recognizes the messages as duplicates.
     """
 
     def __init__(self, section: Mailbox, password: Callable[[], str]) -> None:
@@ -41,11 +56,11 @@ class Pop3:
         port = section.port or (poplib.POP3_SSL_PORT if secure else poplib.POP3_PORT)
         with self._translated():
             if secure:
-                self._client = poplib.POP3_SSL(
+                self._client = _LongLinesTls(
                     section.host, port, timeout=_TIMEOUT_SECONDS, context=tls_context(section)
                 )
             else:
-                self._client = poplib.POP3(section.host, port, timeout=_TIMEOUT_SECONDS)
+                self._client = _LongLines(section.host, port, timeout=_TIMEOUT_SECONDS)
         try:
             with self._translated():
                 if section.security is Security.STARTTLS:
@@ -70,7 +85,7 @@ class Pop3:
                 self._client.quit()
 
     def mails(self) -> Iterator[Incoming]:
-        """Yield every mail that is there. Raises `MailboxError` when the connection fails."""
+        """Yield every message. Raises `MailboxError` when the connection fails."""
         client = self._open
         with self._translated():
             count, _ = client.stat()
@@ -80,7 +95,7 @@ class Pop3:
             yield Incoming(str(number), b"\r\n".join(lines) + b"\r\n")
 
     def mark(self, mail: Incoming) -> None:
-        """Let the mail be deleted by QUIT."""
+        """Have QUIT delete the message."""
         with self._translated():
             self._open.dele(int(mail.key))
 

@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
+from sqlalchemy import text
 
 from mailer.audience.subscribers import get
 from mailer.bounces.boxes.lmtp import Intake, serve
 from mailer.bounces.record import Effect, Recorded, Rules
 from mailer.database.session import Database
+from mailer.errors import StorageError
 from mailer.tokens import Subject
 from tests.bounces.reports import ISSUE, SIGNER, dsn, subscribe, token
 from tests.served import served
@@ -76,3 +78,43 @@ def test_everything_else_is_refused_at_rcpt(database: Database, port: int) -> No
         f"postmaster@{DOMAIN}",
     ):  # fmt: skip
         assert refused(port, recipient) == 550
+
+
+def test_message_that_cannot_be_stored_is_answered_451_and_taken_later(
+    database: Database, port: int, told: list[Recorded]
+) -> None:
+    ana = subscribe(database, NOW)
+    raw = dsn("").replace(b"\n", b"\r\n")
+    create, drop = {
+        "sqlite": (
+            "CREATE TRIGGER full BEFORE INSERT ON reports BEGIN SELECT RAISE(ABORT, 'no room'); END",
+            "DROP TRIGGER full",
+        ),
+        "postgresql": (
+            "ALTER TABLE reports ADD CONSTRAINT no_room CHECK (source = '') NOT VALID",
+            "ALTER TABLE reports DROP CONSTRAINT no_room",
+        ),
+    }[database.engine.dialect.name]
+    with database.transaction() as session:
+        session.execute(text(create))
+    with smtplib.LMTP("127.0.0.1", port) as client, pytest.raises(smtplib.SMTPDataError) as refusal:
+        client.sendmail("", [f"b.{token(ana)}@{DOMAIN}"], raw)
+    assert (refusal.value.smtp_code, told) == (451, [])
+    with database.transaction() as session:
+        session.execute(text(drop))
+    with smtplib.LMTP("127.0.0.1", port) as client:
+        client.sendmail("", [f"b.{token(ana)}@{DOMAIN}"], raw)
+    assert [recorded.effect for recorded in told] == [Effect.SUPPRESSED]
+
+
+@pytest.mark.parametrize("error", [StorageError("the disk is full"), ValueError("unforeseen")])
+def test_any_failure_to_record_is_answered_451(
+    database: Database, port: int, told: list[Recorded], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object, **__: object) -> Recorded:
+        raise error
+
+    monkeypatch.setattr("mailer.bounces.boxes.lmtp.record", fail)
+    with smtplib.LMTP("127.0.0.1", port) as client, pytest.raises(smtplib.SMTPDataError) as refusal:
+        client.sendmail("", [f"b.{token(subscribe(database, NOW))}@{DOMAIN}"], b"Subject: x\r\n\r\nx\r\n")
+    assert (refusal.value.smtp_code, told) == (451, [])
