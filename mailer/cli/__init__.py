@@ -19,39 +19,39 @@ from mailer.errors import ExitCode, MailerError
 # Command to `module:attribute`: a command's module, with all it imports, is loaded when it is used.
 # In the order of the help page: what an operator does first comes first.
 COMMANDS: dict[str, tuple[str, str]] = {
-    "demo": ("mailer.cli.demo:demo", "Show the whole job on this machine; nothing leaves it."),
-    "init": ("mailer.cli.init:init", "Begin a newsletter: config.toml and a first issue."),
-    "new": ("mailer.cli.new:new", "Begin the next issue."),
+    "demo": ("mailer.cli.demo:demo", "Try everything on this machine with made-up subscribers."),
+    "init": ("mailer.cli.init:init", "Create a newsletter: config.toml, templates and a first issue."),
+    "new": ("mailer.cli.new:new", "Create the next issue."),
     "preview": ("mailer.cli.preview:preview", "Show an issue in the browser while you write it."),
-    "render": ("mailer.cli.render:render", "Write an issue as .html, .txt and .eml."),
-    "lint": ("mailer.cli.lint:lint", "Find what is wrong with an issue before anybody gets it."),
-    "test": ("mailer.cli.testing:test", "Send an issue to yourself; nothing is queued."),
-    "plan": ("mailer.cli.plan:plan", "Say who would get an issue, how large it is, how long it takes."),
+    "render": ("mailer.cli.render:render", "Write an issue to .html, .txt and .eml files."),
+    "lint": ("mailer.cli.lint:lint", "Check an issue for mistakes before you send it."),
+    "test": ("mailer.cli.testing:test", "Send an issue to yourself."),
+    "plan": ("mailer.cli.plan:plan", "Show who would get an issue, its size, and how long sending takes."),
     "rehearse": (
         "mailer.cli.rehearse:rehearse",
-        "Play the sending of an issue against a server that misbehaves.",
+        "Rehearse sending an issue against a misbehaving server.",
     ),
-    "send": ("mailer.cli.send:send", "Send an issue, or go on with it."),
-    "status": ("mailer.cli.status:status", "Print the books of one issue, or of all."),
-    "pause": ("mailer.cli.status:pause", "Stop sending an issue until it is resumed."),
-    "resume": ("mailer.cli.status:resume", "Let a paused issue be sent on."),
-    "cancel": ("mailer.cli.status:cancel", "Never send what is left of an issue."),
+    "send": ("mailer.cli.send:send", "Send an issue or resume sending."),
+    "status": ("mailer.cli.status:status", "Show the deliveries of one issue or all issues."),
+    "pause": ("mailer.cli.status:pause", "Pause an issue until you resume it."),
+    "resume": ("mailer.cli.status:resume", "Allow a paused issue to be sent."),
+    "cancel": ("mailer.cli.status:cancel", "Stop an issue for good; unsent deliveries are skipped."),
     "withdraw": ("mailer.cli.status:withdraw", "Take an unsent issue out of the queue to correct it."),
     "retry": ("mailer.cli.status:retry", "Queue failed, deferred or uncertain deliveries again."),
-    "bounces": ("mailer.cli.bounces:bounces", "Bring bounces in, and see what they said and did."),
-    "why": ("mailer.cli.why:why", "Tell all that happened to one address."),
+    "bounces": ("mailer.cli.bounces:bounces", "Read bounces and show their effects."),
+    "why": ("mailer.cli.why:why", "Show an address's history."),
     "serve": (
         "mailer.cli.serve:serve",
         "Serve the web pages: the site, sign-up, unsubscribing and preferences.",
     ),
-    "outbox": ("mailer.cli.outbox:outbox", "Look at the mail that was kept on this machine."),
+    "outbox": ("mailer.cli.outbox:outbox", "Show messages kept in the local outbox."),
     "subscribers": (
         "mailer.cli.subscribers:subscribers",
         "Add, import, export, list and erase subscribers.",
     ),
-    "tokens": ("mailer.cli.tokens:tokens", "Make, list and revoke the API's tokens."),
-    "dkim": ("mailer.cli.dkim:dkim", "Make signing keys and print their DNS records."),
-    "config": ("mailer.cli.config:config", "Show and check the settings."),
+    "tokens": ("mailer.cli.tokens:tokens", "Create, list and revoke API tokens."),
+    "dkim": ("mailer.cli.dkim:dkim", "Create DKIM keys and print their DNS records."),
+    "config": ("mailer.cli.config:config", "Show and check settings."),
     "db": ("mailer.cli.db:db", "Upgrade, back up and check the database."),
 }
 # Started by other commands, not by people.
@@ -103,10 +103,10 @@ def _loaded(module: str) -> ModuleType:
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, "-V", "--version", prog_name="mailer", message="%(prog)s %(version)s")
 def mailer() -> None:
-    """Send a newsletter: write an issue in Markdown, send it, see who got it.
+    """Write a newsletter in Markdown, send it, and see who got it.
 
-    Exit codes: 0 done, 1 failure, 2 usage, 3 lint findings, 4 some deliveries are not sent,
-    5 refused by a guard, 6 configuration or relay, 7 another run holds the lock, 130 interrupted.
+    Exit codes: 0 success, 1 failure, 2 usage, 3 lint findings, 4 some deliveries not sent, 5 refused by
+    a safety check, 6 configuration or relay, 7 another run holds the lock, 130 interrupted.
     """
 
 
@@ -148,7 +148,7 @@ def _run(app: App, arguments: list[str]) -> int:
         return _tell(
             app,
             f"unexpected {type(error).__name__}: {said}",
-            "this is a bug: run again with --debug and report the traceback",
+            "this is a bug; run the command again with --debug and report the traceback",
             ExitCode.FAILURE,
         )
     return result if isinstance(result, int) else ExitCode.DONE

@@ -92,7 +92,7 @@ class App:
         if yes:
             return
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
-            raise RefusedError(f"{what} was not confirmed", remedy="add --yes when no one can be asked")
+            raise RefusedError(f"{what} was not confirmed", remedy="add --yes where nobody can be asked")
         if not click.confirm(question, err=True):
             raise RefusedError(f"{what} was not confirmed; nothing was done")
 
@@ -117,7 +117,7 @@ def _common() -> list[click.Parameter]:
             metavar="DIR",
             expose_value=False,
             callback=_set("directory"),
-            help="The newsletter's folder; here by default.",
+            help="The newsletter's folder; the current folder by default.",
         ),
         click.Option(
             ["--config", "config_file"],
@@ -125,20 +125,28 @@ def _common() -> list[click.Parameter]:
             metavar="FILE",
             expose_value=False,
             callback=_set("config_file"),
-            help="Another config.toml.",
+            help="Use this file instead of config.toml.",
         ),
         click.Option(
-            ["-q", "--quiet"], is_flag=True, expose_value=False, callback=_set("quiet"), help="Say less."
+            ["-q", "--quiet"],
+            is_flag=True,
+            expose_value=False,
+            callback=_set("quiet"),
+            help="Print fewer messages.",
         ),
         click.Option(
-            ["-v", "--verbose"], is_flag=True, expose_value=False, callback=_set("verbose"), help="Say more."
+            ["-v", "--verbose"],
+            is_flag=True,
+            expose_value=False,
+            callback=_set("verbose"),
+            help="Print more details.",
         ),
         click.Option(
             ["--debug"],
             is_flag=True,
             expose_value=False,
             callback=_set("debug"),
-            help="Show the traceback of an error.",
+            help="Show tracebacks of errors.",
         ),
     ]
 
@@ -168,8 +176,10 @@ class Group(click.Group):
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-dry_run_option = click.option("-n", "--dry-run", is_flag=True, help="Say what would be done; do nothing.")
+yes_option = click.option("-y", "--yes", is_flag=True, help="Don't ask for confirmation.")
+dry_run_option = click.option(
+    "-n", "--dry-run", is_flag=True, help="Show what would happen without doing it."
+)
 
 
 def finish(code: ExitCode) -> None:

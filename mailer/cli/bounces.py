@@ -44,7 +44,7 @@ def undo_command(app: App, what: str, reason: str, dry_run: bool, as_json: bool)
     For rejections that were about us, not about them. Nobody who unsubscribed or complained is restored.
     """
     if not (reason or dry_run):
-        raise click.UsageError("say why with --reason, or look first with --dry-run")
+        raise click.UsageError("give a reason with --reason, or use --dry-run to look first")
     with app.database.transaction() as session:
         done = undo(session, what, reason=reason, at=_now(), dry_run=dry_run)
     restored = [one for one in done if one.status is not None]
@@ -57,14 +57,14 @@ def undo_command(app: App, what: str, reason: str, dry_run: bool, as_json: bool)
 
 
 @bounces.command("fetch")
-@click.option("--watch", is_flag=True, help="Go on until stopped, as mails come (IMAP IDLE where it can be).")
-@click.option("--interval", default=60.0, show_default=True, help="Seconds between two looks.")
+@click.option("--watch", is_flag=True, help="Keep reading until stopped, with IMAP IDLE where possible.")
+@click.option("--interval", default=60.0, show_default=True, help="Seconds between checks.")
 @json_option
 @pass_app
 def fetch_command(app: App, watch: bool, interval: float, as_json: bool) -> None:
     """Read every configured mailbox once.
 
-    A mail is marked as seen once it is stored, and deleted only from POP3 mailboxes, which have no marks.
+    Messages are marked as seen once they are stored. POP3 has no such marks, so there they are deleted.
     """
     boxes = boxes_of(app.settings)
     if not boxes:
@@ -101,7 +101,7 @@ def _read_each(boxes: Sequence[OpenBox], read: Callable[[Box], Tally]) -> Tally:
 @click.option("--port", default=8624, show_default=True, type=click.IntRange(0, 65535))
 @pass_app
 def lmtp(app: App, host: str, port: int) -> None:
-    """Take mails over LMTP until stopped. Return paths that are not ours are refused at RCPT."""
+    """Accept reports over LMTP until stopped. Recipients that are not ours are refused."""
     intake = Intake(
         app.database,
         app.signer,
@@ -116,9 +116,9 @@ def lmtp(app: App, host: str, port: int) -> None:
 @bounces.command()
 @pass_app
 def pipe(app: App) -> None:
-    """Record one mail from standard input.
+    """Record one message from standard input.
 
-    A mail server hands it over like this to a program.
+    Use this as the command to which your mail server pipes bounces.
     """
     raw = sys.stdin.buffer.read(MAX_RAW_OCTETS)
     # Whoever writes into a pipe that nobody reads takes the delivery for failed.
@@ -134,7 +134,7 @@ def pipe(app: App) -> None:
 @json_option
 @pass_app
 def parse(app: App, file: BinaryIO, as_json: bool) -> None:
-    """Say what the mail in FILE (or `-`) reports. Nothing is stored; no config.toml is needed."""
+    """Show what the message in FILE (or `-`) reports. Nothing is stored, and no config.toml is needed."""
     report = parse_report(file.read(MAX_RAW_OCTETS))
     if as_json:
         app.emit(_parsed(report))
@@ -150,7 +150,7 @@ def parse(app: App, file: BinaryIO, as_json: bool) -> None:
 
 @bounces.command("list")
 @click.option("--outcome", default="", metavar="WORD", help="applied, ignored, unmatched or foreign.")
-@click.option("--unmatched", is_flag=True, help="Those that nothing could be done with: --outcome unmatched.")
+@click.option("--unmatched", is_flag=True, help="Short for --outcome unmatched.")
 @click.option("--kind", default="", metavar="WORD", help="bounce, complaint, opt_out, delayed …")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000))
 @json_option
@@ -174,7 +174,7 @@ def list_command(app: App, outcome: str, unmatched: bool, kind: str, limit: int,
 
 @bounces.command()
 @click.argument("report_id", type=int, metavar="NUMBER")
-@click.option("--raw", is_flag=True, help="Write the mail as it came.")
+@click.option("--raw", is_flag=True, help="Write the original message.")
 @json_option
 @pass_app
 def show(app: App, report_id: int, raw: bool, as_json: bool) -> None:
@@ -200,7 +200,7 @@ def show(app: App, report_id: int, raw: bool, as_json: bool) -> None:
 @json_option
 @pass_app
 def reclassify_command(app: App, dry_run: bool, as_json: bool) -> None:
-    """Judge every stored report again by the rules of this version."""
+    """Classify all stored reports again with the rules of this version."""
     changes = reclassify(app.database, app.signer, at=_now(), rules=rules_of(app.settings), dry_run=dry_run)
     shown: list[dict[str, Any]] = []
     count = 0
@@ -221,7 +221,7 @@ def reclassify_command(app: App, dry_run: bool, as_json: bool) -> None:
 @json_option
 @pass_app
 def report_command(app: App, as_json: bool) -> None:
-    """Show the bounces in numbers: by class, provider and issue."""
+    """Show the numbers of bounces by class, provider and issue."""
     providers = {
         domain: name for name, section in app.settings.providers.items() for domain in section.domains
     }

@@ -18,6 +18,6 @@ def subscriber(app: App, address: str) -> Recipient:
         if known is None:
             raise ConfigError(
                 f"{address}: no such subscriber",
-                remedy="look with mailer subscribers list, or leave --as out",
+                remedy="see: mailer subscribers list; or leave out --as",
             )
         return next(everybody(session, Subscriber.id == known.id))

@@ -14,16 +14,16 @@ from mailer.web.theme import theme_of
 
 @click.group(cls=Group)
 def config() -> None:
-    """Show and check the settings."""
+    """Show and check settings."""
 
 
 @config.command()
 @json_option
 @pass_app
 def show(app: App, as_json: bool) -> None:
-    """Print every setting and where it comes from.
+    """Print all settings and where each comes from.
 
-    Secrets are masked.
+    Passwords and secrets are masked.
     """
     values = flatten(app.settings)
     if as_json:
@@ -43,9 +43,9 @@ def show(app: App, as_json: bool) -> None:
 @config.command()
 @pass_app
 def check(app: App) -> None:
-    """Check config.toml and all that it names.
+    """Check config.toml and everything it refers to.
 
-    Secrets, keys, segments, texts and pages of your own are read.
+    This reads passwords, keys, segments, and your own texts and pages.
     """
     settings = app.settings
     for relay in settings.relays.values():
@@ -63,6 +63,6 @@ def check(app: App) -> None:
     theme_of(settings)
     app.out(f"{app.config_path}: fine; {len(settings.relays) or 'no'} relay(s)")
     if not settings.relays:
-        app.say("Mail goes to the outbox on this machine. See [relays] in config.toml.")
+        app.say("Without a relay, mail goes to the outbox on this machine. See [relays] in config.toml.")
     if not settings.newsletter.postal_address:
-        app.say("newsletter.postal_address is empty: a public relay will be refused (CAN-SPAM).")
+        app.say("newsletter.postal_address is empty: `mailer send` refuses to use a public relay (CAN-SPAM).")

@@ -24,7 +24,7 @@ def db() -> None:
 @db.command("upgrade")
 @pass_app
 def upgrade_command(app: App) -> None:
-    """Bring the tables to this version's form. Doing it twice changes nothing."""
+    """Upgrade the tables to this version. Running it again changes nothing."""
     database = app.unopened_database
     before = database.version()
     upgrade(database)
@@ -35,7 +35,7 @@ def upgrade_command(app: App) -> None:
 @click.argument("target", type=click.Path(path_type=Path))
 @pass_app
 def backup(app: App, target: Path) -> None:
-    """Write a consistent copy to TARGET, also while mail is being sent."""
+    """Write a consistent copy to TARGET, even while an issue is being sent."""
     app.database.backup(target)
     app.out(f"{target}: {target.stat().st_size:,} bytes")
 
@@ -44,7 +44,7 @@ def backup(app: App, target: Path) -> None:
 @yes_option
 @pass_app
 def adopt_command(app: App, yes: bool) -> None:
-    """Let a copied or restored database be sent from here."""
+    """Allow sending from a copied or restored database."""
     app.confirm(
         "Send from this database from now on? What an older copy sent may be sent again.",
         yes=yes,
@@ -58,9 +58,9 @@ def adopt_command(app: App, yes: bool) -> None:
 @json_option
 @pass_app
 def prune_command(app: App, as_json: bool) -> None:
-    """Take out what `[retention]` says is old enough.
+    """Delete data older than `[retention]` allows.
 
-    `mailer serve` does it every day.
+    `mailer serve` does this every day.
     """
     terms = Terms(**msgspec.structs.asdict(app.settings.retention))
     pruned = prune(app.database, terms, at=datetime.now(UTC))
@@ -68,7 +68,7 @@ def prune_command(app: App, as_json: bool) -> None:
         app.emit(asdict(pruned))
         return
     app.out(
-        f"taken out: {pruned.events:,} events, {pruned.reports:,} raw reports, {pruned.replies:,} replies, "
+        f"deleted: {pruned.events:,} events, {pruned.reports:,} raw reports, {pruned.replies:,} replies, "
         f"the evidence of {pruned.evidence:,} ledger lines"
     )
 
@@ -76,7 +76,7 @@ def prune_command(app: App, as_json: bool) -> None:
 @db.command()
 @pass_app
 def check(app: App) -> None:
-    """Look for damage in the file and for rows that refer to nothing."""
+    """Check the file for damage and for rows that refer to missing ones."""
     findings = app.database.check()
     if findings:
         raise StorageError("\n".join(findings), remedy="restore a backup")

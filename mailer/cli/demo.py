@@ -60,11 +60,11 @@ _LEAVES = "leaves"
 @json_option
 @pass_app
 def demo(app: App, folder: Path, as_json: bool) -> None:
-    """Show the whole job on this machine: nothing leaves it.
+    """Try everything on this machine with made-up subscribers. Nothing leaves the machine.
 
-    Imports 500 invented subscribers, sends them the sample issue through the built-in outbox, which
-    refuses some for good and some at first, reads a bounce that comes back, unsubscribes somebody by
-    one click, sends again to show that nobody gets it twice, and prints the books.
+    The demo imports 500 subscribers and sends them the sample issue through the built-in outbox, which
+    refuses some of them permanently and some temporarily. It then reads a bounce, unsubscribes someone
+    with one click, sends again to show that nobody gets a second copy, and prints the totals.
     """
     _prepare(folder)
     app.directory, app.config_file = folder, None
@@ -102,7 +102,7 @@ class _Demo:
         for line in shown.lines(books):
             self._say(line)
         if not books.balanced or books.sent != first.books.sent - 1 or self._mails() != before:
-            raise MailerError("the demo did not end as it should")
+            raise MailerError("the demo did not end as expected")
         self._say(f"Look at the mails:  mailer outbox -C {self._folder}")
         self._say(f"and at the pages:   mailer serve -C {self._folder}")
         return books
@@ -160,7 +160,7 @@ class _Demo:
             status = connection.getresponse().status
             connection.close()
         if status != 200:
-            raise MailerError(f"one-click was answered {status}")
+            raise MailerError(f"the one-click unsubscribe returned status {status}")
         self._say(f"{_LEAVES}@example.com unsubscribed by one click over HTTP: {status}.")
 
     def _pages(self) -> object:
@@ -172,7 +172,7 @@ class _Demo:
             content = path.read_bytes()
             if wanted in content[:1000]:
                 return content
-        raise MailerError(f"the outbox holds no mail to {local}")
+        raise MailerError(f"the outbox holds no message to {local}")
 
     def _mails(self) -> int:
         return sum(1 for _ in (self._folder / "outbox" / "new").iterdir())
@@ -182,7 +182,7 @@ def _prepare(folder: Path) -> None:
     """Make the demo's folder anew; a folder that the demo did not make is left alone."""
     if folder.exists() and any(folder.iterdir()):
         if not (folder / _MARK).exists():
-            raise RefusedError(f"{folder} is not a demo's folder", remedy="name another with --folder")
+            raise RefusedError(f"{folder} was not created by the demo", remedy="name another with --folder")
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / _MARK).touch()
@@ -213,7 +213,7 @@ def _served(pages: object) -> Iterator[int]:
     try:
         while not server.started:
             if not thread.is_alive():
-                raise MailerError("the pages could not be served")
+                raise MailerError("the web pages could not be served")
             thread.join(0.02)
         yield server.servers[0].sockets[0].getsockname()[1]
     finally:

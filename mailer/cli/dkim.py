@@ -16,21 +16,21 @@ from mailer.smtp.dkim import dns_record, generate_key, load_key
 
 @click.group(cls=Group)
 def dkim() -> None:
-    """Make signing keys and print their DNS records."""
+    """Create DKIM keys and print their DNS records."""
 
 
 @dkim.command()
 @click.argument("domain")
-@click.option("--selector", default="mailer", show_default=True, help="Its name in the DNS.")
+@click.option("--selector", default="mailer", show_default=True, help="The key's name in the DNS.")
 @click.option("--type", "kind", type=click.Choice(["rsa", "ed25519"]), default="rsa", show_default=True)
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path), metavar="FILE", help="dkim-DOMAIN.pem by default."
 )
 @pass_app
 def keygen(app: App, domain: str, selector: str, kind: Literal["rsa", "ed25519"], out: Path | None) -> None:
-    """Make a key for DOMAIN and print its DNS record.
+    """Create a key for DOMAIN and print its DNS record.
 
-    You alone can read the key.
+    Only your account can read the key file.
     """
     domain = parse_domain(domain)
     path = out or app.directory / f"dkim-{domain}.pem"
@@ -38,7 +38,8 @@ def keygen(app: App, domain: str, selector: str, kind: Literal["rsa", "ed25519"]
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError as error:
         raise RefusedError(
-            f"{path} exists; a key that is published must not be lost", remedy="name another file with --out"
+            f"{path} already exists; overwriting a published key would lose it",
+            remedy="name another file with --out",
         ) from error
     except OSError as error:
         raise SourceError(f"{path}: {error.strerror}") from error

@@ -31,18 +31,20 @@ from mailer.cli.app import App, Command, dry_run_option, json_option, pair, pass
     "mapping",
     multiple=True,
     metavar="FIELD=COLUMN",
-    help="Where a field comes from: email=Adresse, name=Nom, tags=Groupes, or an attribute, country=Pays.",
+    help="The column of a field: email=Adresse, name=Nom, tags=Groupes, or an attribute, country=Pays.",
 )
-@click.option("--encoding", default="", metavar="NAME", help="Of the file, if it is not found out rightly.")
-@click.option("--skip", "skipped", multiple=True, metavar="COLUMN", help="A column that is not kept.")
-@click.option("--tag", "tags", multiple=True, help="For everybody in the file; may be given several times.")
+@click.option(
+    "--encoding", default="", metavar="NAME", help="The encoding of the file, if it is detected wrongly."
+)
+@click.option("--skip", "skipped", multiple=True, metavar="COLUMN", help="A column to leave out; repeatable.")
+@click.option("--tag", "tags", multiple=True, help="A tag for everyone in the file; repeatable.")
 @click.option(
     "--rejected",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Where rejected rows go; FILE.rejected.csv by default.",
+    help="The file for rejected rows; FILE.rejected.csv by default.",
 )
-@click.option("--strict", is_flag=True, help="Import nothing if one row would be rejected.")
+@click.option("--strict", is_flag=True, help="Import nothing if any row would be rejected.")
 @dry_run_option
 @json_option
 @pass_app
@@ -59,12 +61,12 @@ def import_command(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Import FILE, CSV or JSON Lines.
+    """Import subscribers from FILE, in CSV or JSON Lines.
 
-    What is neither the address nor the name becomes an attribute. Encoding, delimiter and the usual
-    column names are found out. It is one transaction: all of it, or after an error nothing. Nobody who
-    opted out, bounced, complained or was erased is brought back; --preset also knows who was out at the
-    service the file comes from: that is recorded, so that no other file brings them in.
+    Columns other than the address, the name and the tags become attributes. The encoding, the delimiter
+    and the usual column names are detected. The import is one transaction: after an error, nothing has
+    changed. People who opted out, bounced, complained or were erased are never added again. With
+    --preset, opt-outs at the service that wrote the file are recorded as well.
     """
     columns = _preset(app, preset).with_columns(dict(pair(text, "--map") for text in mapping), skipped)
     rejected = rejected or file.with_name(file.name + ".rejected.csv")
@@ -94,7 +96,7 @@ def import_command(
 @json_option
 @pass_app
 def imports_command(app: App, limit: int, as_json: bool) -> None:
-    """List imports, the newest first."""
+    """List imports, newest first."""
     with app.database.reading() as session:
         found = imports(session, limit=limit)
     if as_json:
@@ -116,9 +118,10 @@ def imports_command(app: App, limit: int, as_json: bool) -> None:
 @json_option
 @pass_app
 def revert_command(app: App, import_id: int, as_json: bool) -> None:
-    """Take back IMPORT, by its number.
+    """Revert IMPORT, given by its number.
 
-    Whom it added is removed, and whom it took off is active again, unless something has happened since.
+    Subscribers it added are removed, and subscribers it unsubscribed are active again, unless something
+    has happened to them since.
     """
     done = revert(app.database, import_id, at=datetime.now(UTC))
     if as_json:
@@ -137,7 +140,7 @@ def _preset(app: App, name: str | None) -> Preset:
         return preset_of(own[name])
     if name in PRESETS:
         return PRESETS[name]
-    raise click.UsageError(f"no preset '{name}'; there are: {', '.join([*PRESETS, *sorted(own)])}")
+    raise click.UsageError(f"no preset '{name}'; available: {', '.join([*PRESETS, *sorted(own)])}")
 
 
 @contextmanager
@@ -181,13 +184,13 @@ def _tell(app: App, report: ImportReport, rejected: Path, dry_run: bool) -> None
         if number or what == "added":
             app.out(f"{number:>9,}  {what}")
     if report.encoding == "cp1252":
-        app.say("The file was read as Windows-1252 (Latin-1); if names look wrong, say --encoding.")
+        app.say("The file was read as Windows-1252 (Latin-1); if names look wrong, use --encoding.")
     for row in report.examples:
         app.say(f"  line {row.line}: {row.reason}")
     if report.rejected and not dry_run:
         app.say(f"All rejected rows: {rejected}")
     if report.id is not None:
-        app.say(f"Taken back with: mailer subscribers revert {report.id}")
+        app.say(f"To revert it: mailer subscribers revert {report.id}")
 
 
 def _lines(report: ImportReport) -> int:

@@ -72,11 +72,11 @@ relay-password
 
 @click.command(cls=Command)
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path), default=Path())
-@click.option("--name", help="What the newsletter is called.")
-@click.option("--author", help="Who writes it, as From: shows it.")
-@click.option("--address", help="The address it comes from.")
-@click.option("--postal-address", help="Shown in every footer, as the law asks.")
-@click.option("--url", help="Where readers will reach your pages.")
+@click.option("--name", help="The newsletter's name.")
+@click.option("--author", help="The author's name, shown in From:.")
+@click.option("--address", help="The address in From:.")
+@click.option("--postal-address", help="Your postal address, shown in every footer; many laws require it.")
+@click.option("--url", help="The public address of your web pages.")
 @yes_option
 @pass_app
 def init(
@@ -89,14 +89,15 @@ def init(
     url: str | None,
     yes: bool,
 ) -> None:
-    """Begin a newsletter in FOLDER (here by default): config.toml, templates and a first issue.
+    """Create a newsletter in FOLDER: config.toml, templates and a first issue.
 
-    On a terminal it asks for what is not given; elsewhere, and with --yes, defaults stand in. No file is
-    overwritten: what is there already stops it (exit code 5) before anything is written.
+    FOLDER is the current folder by default. On a terminal, the command asks for missing values;
+    otherwise, and with --yes, it uses defaults. It never overwrites files: if one exists, it writes
+    nothing and exits with code 5.
     """
     made = [folder / part for part in ("config.toml", "email_templates", "issues", ".gitignore")]
     if there := [str(path) for path in made[:3] if path.exists()]:
-        raise RefusedError(f"{', '.join(there)}: there already", remedy="name another folder")
+        raise RefusedError(f"{', '.join(there)} already exists", remedy="name another folder")
     asks = sys.stdin.isatty() and not yes
     name = _asked("Name of the newsletter", name, "My newsletter", asks=asks)
     author = _asked("Who writes it", author, name, asks=asks)

@@ -15,28 +15,32 @@ from mailer.rendering.lint import Level
 
 @click.command(cls=Command)
 @click.argument("issue")
-@click.option("--strict", is_flag=True, help="Warnings fail as well.")
+@click.option("--strict", is_flag=True, help="Treat warnings as errors.")
 @click.option(
     "--format",
     "form",
     type=click.Choice(["text", "json", "junit"]),
     default="text",
     show_default=True,
-    help="For people, programs, or continuous integration.",
+    help="For people (text), programs (json) or continuous integration (junit).",
 )
-@click.option("--links", is_flag=True, help="Ask every link whether it answers.")
-@click.option("--audience", is_flag=True, help="Fill the issue for every subscriber who would get it.")
+@click.option("--links", is_flag=True, help="Check that every link works.")
+@click.option("--audience", is_flag=True, help="Render the issue for every subscriber who would get it.")
 @click.option(
-    "--to", "segment", default="", metavar="SEGMENT", help="With --audience: only these, e.g. 'tag:vip'."
+    "--to",
+    "segment",
+    default="",
+    metavar="SEGMENT",
+    help="With --audience: only these subscribers, e.g. 'tag:vip'.",
 )
 @pass_app
 def lint(app: App, issue: str, strict: bool, form: str, links: bool, audience: bool, segment: str) -> None:
-    """Look for what is wrong with ISSUE before anybody gets it.
+    """Check ISSUE for mistakes before you send it.
 
-    ISSUE is a file, its name without .md, or the number it begins with. A finding can be waived in the
-    front matter, with a reason: lint: {ignore: {insecure-link: "their server has no TLS"}}
+    ISSUE is a file, its name without .md, or the number its name begins with. You can waive a
+    finding in the front matter, with a reason: lint: {ignore: {insecure-link: "their server has no TLS"}}
 
-    Exit codes: 0 nothing that fails; 3 an error (with --strict, a warning) was found.
+    Exit codes: 0 no errors; 3 errors found (with --strict, also warnings).
     """
     from mailer.delivery import editions
     from mailer.rendering.source import read_issue
@@ -87,7 +91,7 @@ def refuse_errors(app: App, path: Path, edition: Edition) -> None:
     if errors:
         raise FindingsError(
             f"lint found {_many(len(errors), 'error')}; nothing was queued",
-            remedy=f"mend it (mailer lint {report.slug}), or send it as it is with --no-lint",
+            remedy=f"fix it (mailer lint {report.slug}), or send it anyway with --no-lint",
         )
     if warnings := report.count(Level.WARNING):
         app.say(f"lint has {_many(warnings, 'warning')}: mailer lint {report.slug}")

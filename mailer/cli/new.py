@@ -17,10 +17,10 @@ _MAX_SLUG_CHARACTERS = 60
 
 @click.command(cls=Command)
 @click.argument("title")
-@click.option("--open", "edit", is_flag=True, help="Open it in $VISUAL or $EDITOR.")
+@click.option("--open", "edit", is_flag=True, help="Open the issue in $VISUAL or $EDITOR.")
 @pass_app
 def new(app: App, title: str, edit: bool) -> None:
-    """Begin the next issue, called TITLE, and print its path. No file is overwritten."""
+    """Create the next issue, called TITLE, and print its path. Existing files are never overwritten."""
     title = " ".join(title.split())
     if not title or not title.isprintable():
         raise click.BadParameter("a title is one line of text", param_hint="TITLE")
@@ -37,7 +37,7 @@ def new(app: App, title: str, edit: bool) -> None:
                 'Hello {{ subscriber.name | default("there") }},\n'
             )
     except FileExistsError:
-        raise RefusedError(f"{path} is there already", remedy="edit it, or give another title") from None
+        raise RefusedError(f"{path} already exists", remedy="edit it, or choose another title") from None
     app.out(str(path))
     if edit:
         click.edit(filename=str(path))

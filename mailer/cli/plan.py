@@ -30,16 +30,16 @@ from mailer.review.planning import Forecast
     default=100,
     show_default=True,
     metavar="MS",
-    help="How long the relay takes to answer for a message; the duration counts with it.",
+    help="Milliseconds that the relay takes to answer each message.",
 )
 @json_option
 @pass_app
 def plan(app: App, issue: str, segment: str, reply_time: int, as_json: bool) -> None:
-    """Say what sending ISSUE would mean; change nothing.
+    """Show what sending ISSUE would do, without changing anything.
 
-    Who gets it, who is left out and why, the largest domains, the size of the mails, and how long it
-    takes at the limits of [relays] and [providers]. Of an issue that is in the queue already it says
-    what is left to do: its audience is frozen.
+    The plan lists who gets the issue, who doesn't and why, the largest domains, the size of the
+    messages, and how long sending takes within the limits of [relays] and [providers]. For a queued
+    issue, whose audience is frozen, it shows what is left to send.
     """
     settings = app.settings
     edition = editions.build(settings, editions.find_source(settings, issue))
@@ -98,7 +98,7 @@ def _tell(app: App, made: Forecast) -> None:
     _tell_sizes(app, made)
     app.out()
     if made.estimate is None:
-        app.out("Duration: no relay is configured; the mails are kept on this machine.")
+        app.out("Duration: no relay is configured; messages are kept on this machine.")
     else:
         app.out(
             f"Duration: {duration(made.estimate.duration)} for the first try of everyone"

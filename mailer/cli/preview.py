@@ -17,22 +17,27 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @click.argument("issue")
-@click.option("--as", "address", default="", metavar="ADDRESS", help="As this subscriber gets it.")
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Where to listen; a free port if 0.")
-@click.option("--open", "opens", is_flag=True, help="Open the page in the browser.")
+@click.option(
+    "--as", "address", default="", metavar="ADDRESS", help="Show the issue as this subscriber gets it."
+)
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, help="The port to listen on; 0 picks a free one."
+)
+@click.option("--open", "opens", is_flag=True, help="Open the page in your browser.")
 @click.option(
     "--screenshot",
     "folder",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Write PNGs of it with Chromium instead: both widths, light and dark, images on and off.",
+    help="Write PNG screenshots with Chromium instead: both widths, light and dark, images on and off.",
 )
 @pass_app
 def preview(app: App, issue: str, address: str, port: int, opens: bool, folder: Path | None) -> None:
-    """Show ISSUE in a browser as it is written, until stopped (Ctrl-C, SIGTERM). Nothing is sent.
+    """Show ISSUE in a browser while you write it, until you press Ctrl-C. Nothing is sent.
 
-    ISSUE is a file, its name without .md, or the number it begins with. The page is on this machine
-    only, and follows every save of the issue, the templates and config.toml. Its links do nothing.
+    ISSUE is a file, its name without .md, or the number its name begins with. The page is available on
+    this machine only. It reloads whenever you save the issue, a template or config.toml. Its links do
+    nothing.
     """
     from mailer.delivery import editions
     from mailer.review import viewing

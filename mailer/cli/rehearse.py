@@ -38,9 +38,9 @@ from mailer.review.planning import Forecast
     "scenario_file",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="What goes wrong, as docs/reference/scenarios.md tells; an ordinary day by default.",
+    help="What goes wrong (see docs/reference/scenarios.md); an ordinary day by default.",
 )
-@click.option("--seed", type=int, metavar="N", help="Strike other people with the same faults.")
+@click.option("--seed", type=int, metavar="N", help="Let the same faults affect other people.")
 @click.option(
     "--to",
     "--segment",
@@ -54,13 +54,13 @@ from mailer.review.planning import Forecast
 def rehearse(
     app: App, issue: str, scenario_file: Path | None, seed: int | None, segment: str, as_json: bool
 ) -> None:
-    """Send ISSUE to its real audience, into a server on this machine that misbehaves.
+    """Rehearse sending ISSUE to its real audience, against a misbehaving server on this machine.
 
-    Nothing leaves the machine, and no status, suppression or book of yours is touched: it all happens
-    in a copy that is removed at the end. Every wait is skipped, so that hours of retries pass in
-    seconds; what is told of the duration is what they would have been.
+    Nothing leaves the machine and your database is only read: the rehearsal works on a temporary copy.
+    It skips every wait, so hours of retries pass in seconds; the durations shown are those of a real
+    run.
 
-    Exit codes: 0 rehearsed; 130 interrupted; else as `mailer send`.
+    Exit codes: 0 rehearsed; 130 interrupted; otherwise as `mailer send`.
     """
     settings, at = app.settings, datetime.now(UTC)
     scenario = read_scenario(scenario_file, seed=seed)
@@ -121,9 +121,11 @@ def _tell(app: App, subject: str, made: Forecast, rehearsed: Rehearsed, tally: T
         f" (rehearsed in {rehearsed.took_seconds:,.1f} s)"
     )
     if made.estimate is None:
-        app.out("  no relay is configured: nothing limits it")
+        app.out("  no relay is configured, so nothing limits it")
     else:
-        app.out(f"  the first try of everyone: {duration(made.estimate.duration)} at the configured limits")
+        app.out(
+            f"  the first attempt for everyone: {duration(made.estimate.duration)} at the configured limits"
+        )
         app.out(f"  the narrowest limit is {made.estimate.bottleneck}")
     if seen.messages:
         app.out(
@@ -137,10 +139,10 @@ def _tell(app: App, subject: str, made: Forecast, rehearsed: Rehearsed, tally: T
         app.out(f"  {number:>10,}  {name}")
     if not seen.faults:
         app.out("  nothing")
-    app.out(f"Returned later: {tally.read:,} reports")
+    app.out(f"Bounced later: {tally.read:,} reports")
     for effect, number in tally.effects.items():
         app.out(f"  {number:>10,}  {effect.value}")
-    app.out(f"Copies: {seen.copies:,} mails arrived a second time, after an answer was lost")
+    app.out(f"Copies: {seen.copies:,} messages arrived a second time, after an answer was lost")
 
 
 def _object(slug: str, seed: int, made: Forecast, rehearsed: Rehearsed, tally: Tally) -> dict[str, Any]:

@@ -15,13 +15,18 @@ from mailer.review import sample
 @click.command(cls=Command)
 @click.argument("issue")
 @click.option(
-    "-o", "--out", default="rendered", metavar="DIR|-", show_default=True, help="Where to; - prints the mail."
+    "-o",
+    "--out",
+    default="rendered",
+    metavar="DIR|-",
+    show_default=True,
+    help="The folder to write to; - prints the message.",
 )
 @pass_app
 def render(app: App, issue: str, out: str) -> None:
-    """Write ISSUE as .html, .txt and .eml, as a reader gets it. Nothing is sent.
+    """Write ISSUE as a reader gets it to .html, .txt and .eml files. Nothing is sent.
 
-    ISSUE is a file, its name without .md, or the number it begins with.
+    ISSUE is a file, its name without .md, or the number its name begins with.
     """
     rendered = sample.render(app.settings, editions.find_source(app.settings, issue))
     if out == "-":

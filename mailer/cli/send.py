@@ -40,19 +40,19 @@ _SAMPLE: Final = 1_000
     type=click.IntRange(1, 64),
     default=1,
     metavar="N",
-    help="Send by N processes, each with its part of every limit.",
+    help="Send with N processes, which share every limit.",
 )
 @click.option(
     "--canary",
     "canary_share",
     type=canary.ShareType(),
     metavar="SHARE",
-    help="Your seeds and this part of the audience first, e.g. 1%; the others when [canary] lets it pass.",
+    help="Send to your seeds and this share of the audience first, e.g. 1%; to the others if all is well.",
 )
 @click.option(
     "--no-lint",
     is_flag=True,
-    help="Queue it although `mailer lint` finds errors, or some readers lack a field.",
+    help="Queue the issue even if `mailer lint` finds errors or some readers lack a field.",
 )
 @dry_run_option
 @yes_option
@@ -69,17 +69,17 @@ def send(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Send ISSUE to its audience, or go on with it: nobody gets it twice.
+    """Send ISSUE to its audience, or resume sending. Nobody gets it twice.
 
-    ISSUE is a file, its name without .md, or the number it begins with. The first run freezes what
-    is sent and to whom; later runs go on with what is left. Ctrl-C ends a run in order.
+    ISSUE is a file, its name without .md, or the number its name begins with. The first run
+    freezes the content and the audience; later runs send what is left. Ctrl-C stops a run cleanly.
 
-    With --canary a part of the audience gets it first; after [canary] wait it goes on by itself, or stops
-    with the reason. A run that was killed in between goes on where it was.
+    With --canary, part of the audience gets the issue first. After the waiting time set in [canary],
+    sending continues, or stops with the reason. A run that was killed resumes where it stopped.
 
     Exit codes: 0 all sent; 3 lint found errors, nothing was queued; 4 some deliveries are failed,
-    deferred or uncertain; 5 refused by a guard; 6 relay or configuration; 7 another run is sending;
-    130 interrupted.
+    deferred or uncertain; 5 refused by a safety check; 6 relay or configuration; 7 another run is
+    sending; 130 interrupted.
     """
     settings = app.settings
     path = editions.find_source(settings, issue)
@@ -100,13 +100,15 @@ def send(
     elif canary_share is not None and plan.known.canary is None:
         raise RefusedError(
             f"{plan.slug} was queued without a canary; it goes to everyone",
-            remedy=f"to go on with it: mailer send {plan.slug}",
+            remedy=f"to resume it: mailer send {plan.slug}",
         )
     queued = dispatch.enqueue(
         settings, app.database, edition, path, segment, at=datetime.now(UTC), canary_share=canary_share
     )
     if queued.edition_digest != edition.digest:
-        app.say(f"{path} or its templates changed since it was queued: what was frozen then is sent on.")
+        app.say(
+            f"{path} or its templates changed after the issue was queued. The version frozen then is sent."
+        )
 
     def run() -> Ended:
         with shown.bar(wanted=not (as_json or app.quiet)) as bar:
@@ -125,7 +127,7 @@ def _edition(app: App, path: Path) -> Edition:
         known = dispatch.frozen(app.database, path.stem)
         if known is None:
             raise
-        app.say(f"{error.message}; what was frozen when it was queued is sent on.")
+        app.say(f"{error.message}; the version frozen when it was queued is sent.")
         return known
 
 
@@ -162,7 +164,7 @@ def _compose_some(app: App, edition: Edition, segment: str) -> None:
     missing = worst.field.startswith("subscriber.") and "is missing" in worst.reason
     raise RefusedError(
         f"{f'{worst.field!r} is missing for' if missing else f'{worst.reason}:'} {many}; nothing was queued",
-        remedy=f'write {{{{ {worst.field} | default("…") }}}}, or send it to the others with --no-lint'
+        remedy=f'write {{{{ {worst.field} | default("…") }}}}, or send it to everyone else with --no-lint'
         if missing
         else f"see: mailer lint {edition.slug} --audience",
     )
@@ -211,7 +213,7 @@ def _tell_plan(app: App, plan: Plan, as_json: bool) -> None:
         return
     app.out(f"'{plan.subject}' would go to {plan.audience:,} subscribers through {_relays(app)}.")
     if plan.known is not None:
-        app.out(f"It is in the queue already ({plan.known.state.value}); mailer status {plan.slug}")
+        app.out(f"It is already in the queue ({plan.known.state.value}); mailer status {plan.slug}")
 
 
 def _tell(app: App, issue: QueuedIssue, ended: Ended, as_json: bool) -> None:

@@ -25,23 +25,23 @@ from mailer.reports import Happening, issue_alerts
 
 @click.command(cls=Command)
 @click.argument("issue", required=False)
-@click.option("-w", "--watch", is_flag=True, help="Print again every two seconds, until Ctrl-C.")
+@click.option("-w", "--watch", is_flag=True, help="Refresh every two seconds, until you press Ctrl-C.")
 @click.option(
     "--list",
     "listed",
     type=click.Choice([state.value for state in DeliveryState]),
-    help="Print the deliveries of ISSUE in this state, one a line.",
+    help="List the deliveries of ISSUE in this state, one per line.",
 )
 @json_option
 @pass_app
 def status(app: App, issue: str | None, watch: bool, listed: str | None, as_json: bool) -> None:
-    """Print the books of ISSUE; of every issue without one.
+    """Show the deliveries of ISSUE, or of all issues.
 
-    With --list and --json each delivery is an object of its own, one a line.
+    With --list and --json, each line is one delivery as a JSON object.
     """
     if listed is not None:
         if issue is None or watch:
-            raise click.UsageError("--list needs an ISSUE, and does not watch it")
+            raise click.UsageError("--list needs an ISSUE and can't be combined with --watch")
         _list(app, issue, DeliveryState(listed), as_json)
         return
     while True:
@@ -55,7 +55,7 @@ def status(app: App, issue: str | None, watch: bool, listed: str | None, as_json
 @click.argument("issue")
 @pass_app
 def pause(app: App, issue: str) -> None:
-    """Stop sending ISSUE after what is in flight, until it is resumed."""
+    """Pause ISSUE until you resume it. Messages in flight are still finished."""
     with app.database.transaction() as session:
         changed = issues.pause(session, issues.named(session, issue).id, "paused by the operator")
     app.out(f"{issue}: {'paused' if changed else 'was not being sent; nothing changed'}")
@@ -65,9 +65,9 @@ def pause(app: App, issue: str) -> None:
 @click.argument("issue")
 @pass_app
 def resume(app: App, issue: str) -> None:
-    """Let a paused ISSUE be sent on; `mailer send ISSUE` then goes on.
+    """Allow a paused ISSUE to be sent; `mailer send ISSUE` then continues.
 
-    A canary that was stopped, or still waits, counts as passed: the others get it too.
+    A canary that was stopped or is still waiting counts as passed, so everyone else gets the issue too.
     """
     with app.database.transaction() as session:
         known = issues.named(session, issue)
@@ -80,7 +80,7 @@ def resume(app: App, issue: str) -> None:
 @yes_option
 @pass_app
 def cancel(app: App, issue: str, yes: bool) -> None:
-    """Never send what is left of ISSUE. What was sent stays sent."""
+    """Stop ISSUE for good: deliveries that are not sent yet are skipped."""
     app.confirm(f"Cancel what is left of {issue}? This cannot be undone.", yes=yes, what="cancelling")
     with app.database.transaction() as session:
         skipped = issues.cancel(session, issues.named(session, issue).id, at=datetime.now(UTC))
@@ -117,7 +117,7 @@ def withdraw(app: App, issue: str, yes: bool) -> None:
 def retry(app: App, issue: str, only: str) -> None:
     """Queue deliveries of ISSUE again; `mailer send ISSUE` then sends them.
 
-    An issue that is paused stays so until `mailer resume ISSUE`.
+    A paused issue stays paused until `mailer resume ISSUE`.
     """
     with app.database.transaction() as session:
         known = issues.named(session, issue)
@@ -161,7 +161,7 @@ def _print(app: App, name: str | None, as_json: bool) -> None:
         app.emit(objects[0] if name else {"issues": objects})
         return
     if not told:
-        app.out("No issue was queued yet.")
+        app.out("No issue has been queued yet.")
     for one in told:
         _tell(app, one)
 

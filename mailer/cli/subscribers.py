@@ -51,17 +51,15 @@ for command in (
 
 @subscribers.command("add")
 @click.argument("address")
-@click.option("--name", default="", help="As it stands in To: and in {{ subscriber.name }}.")
-@click.option("--tag", "tags", multiple=True, help="May be given several times.")
-@click.option(
-    "--attribute", "attributes", multiple=True, metavar="KEY=VALUE", help="May be given several times."
-)
+@click.option("--name", default="", help="The name in To: and in {{ subscriber.name }}.")
+@click.option("--tag", "tags", multiple=True, help="Repeatable.")
+@click.option("--attribute", "attributes", multiple=True, metavar="KEY=VALUE", help="Repeatable.")
 @json_option
 @pass_app
 def add_command(
     app: App, address: str, name: str, tags: tuple[str, ...], attributes: tuple[str, ...], as_json: bool
 ) -> None:
-    """Add ADDRESS, who agreed to it. Whoever opted out before is not brought back."""
+    """Add ADDRESS, with the person's consent. People who opted out before are not added."""
     parsed = parse_address(address)
     pairs = dict(pair(text, "--attribute") for text in attributes)
     with app.database.transaction() as session:
@@ -78,7 +76,7 @@ def add_command(
     if added.result is AddResult.KEPT_OUT:
         raise RefusedError(
             f"{parsed} opted out, bounced, complained or was erased before",
-            remedy="only the person can come back, by the pages of: mailer serve",
+            remedy="only the person can subscribe again, on the pages of: mailer serve",
         )
     if as_json:
         app.emit({"id": added.subscriber_id, "address": str(parsed), "outcome": added.result.value})
@@ -88,7 +86,9 @@ def add_command(
 
 @subscribers.command("export")
 @click.option("--format", "form", type=click.Choice(["csv", "jsonl"]), default="csv", show_default=True)
-@click.option("-o", "--out", default="-", metavar="FILE|-", help="Where to; standard output by default.")
+@click.option(
+    "-o", "--out", default="-", metavar="FILE|-", help="The file to write; standard output by default."
+)
 @click.option(
     "--flat/--no-flat",
     default=True,
@@ -97,7 +97,7 @@ def add_command(
 @where_option
 @pass_app
 def export_command(app: App, form: str, out: str, flat: bool, segment: str) -> None:
-    """Write subscribers as CSV or JSON Lines. An import of that file changes nobody."""
+    """Write subscribers as CSV or JSON Lines. Importing that file again changes nothing."""
     write = partial(exporting.write_csv, flat=flat) if form == "csv" else exporting.write_json_lines
     condition = _condition(app, segment)
     with app.database.reading() as session:
@@ -120,7 +120,7 @@ def export_command(app: App, form: str, out: str, flat: bool, segment: str) -> N
 @json_option
 @pass_app
 def list_command(app: App, segment: str, limit: int, columns: str, as_json: bool) -> None:
-    """List subscribers, the oldest first."""
+    """List subscribers, oldest first."""
     with app.database.reading() as session:
         found = list(exporting.rows(session, _condition(app, segment), limit=limit))
         total = exporting.count(session, _condition(app, segment))
@@ -154,7 +154,7 @@ def count(app: App, segment: str, as_json: bool) -> None:
 @json_option
 @pass_app
 def reasons(app: App, as_json: bool) -> None:
-    """Count why people left, of those who said so."""
+    """Count the reasons that people gave for unsubscribing."""
     with app.database.reading() as session:
         counted = leavings(session)
     if as_json:
@@ -187,7 +187,9 @@ def remove(app: App, address: str, as_json: bool) -> None:
 
 
 @subscribers.command()
-@click.option("--language", default="", metavar="TAG", help="Such as de; the newsletter's own by default.")
+@click.option(
+    "--language", default="", metavar="TAG", help="A language such as de; the newsletter's own by default."
+)
 @pass_app
 def form(app: App, language: str) -> None:
     """Print the sign-up form as HTML, for a page of your own."""
@@ -205,10 +207,10 @@ def form(app: App, language: str) -> None:
 @json_option
 @pass_app
 def erase_command(app: App, address: str, yes: bool, as_json: bool) -> None:
-    """Take out everything known of ADDRESS, for good.
+    """Erase everything known about ADDRESS, for good.
 
-    Books keep their deliveries, without anything personal. A keyed hash of the address stays, so that
-    no import brings it back.
+    Deliveries stay in the books without anything personal. A keyed hash of the address remains, so that
+    no import adds it again.
     """
     parsed = parse_address(address)
     app.confirm(f"Erase {parsed} for good?", yes=yes, what=f"erasing {parsed}")
@@ -223,7 +225,7 @@ def erase_command(app: App, address: str, yes: bool, as_json: bool) -> None:
         f"{done.reports} reports"
     )
     if not done.known:
-        app.say("It was no subscriber (or is erased already); its hash keeps it out of imports.")
+        app.say("It was not a subscriber, or was erased before. Its hash keeps imports from adding it.")
 
 
 def _condition(app: App, segment: str) -> ColumnElement[bool] | None:

@@ -19,19 +19,25 @@ from mailer.review import linting, sample
 @click.command(cls=Command)
 @click.argument("issue")
 @click.option(
-    "--to", "addresses", metavar="ADDRESS", multiple=True, required=True, help="Where to; may be given again."
+    "--to",
+    "addresses",
+    metavar="ADDRESS",
+    multiple=True,
+    required=True,
+    help="The address to send to; repeatable.",
 )
-@click.option("--as", "reader_address", metavar="ADDRESS", help="Filled as for this subscriber.")
+@click.option("--as", "reader_address", metavar="ADDRESS", help="Render the issue for this subscriber.")
 @json_option
 @pass_app
 def test(app: App, issue: str, addresses: tuple[str, ...], reader_address: str | None, as_json: bool) -> None:
-    """Send ISSUE to your own addresses, with [Test] before its subject.
+    """Send ISSUE to your own addresses, with [Test] in front of the subject.
 
-    It goes the way of a real one, signed and through the same relays, but nothing is queued and no books
-    are kept. Its links lead nowhere that counts: who forwards it unsubscribes nobody. Without --as the
-    reader is an invented one who has every field. What lint finds is shown and stops nothing.
+    The message is signed and takes the same relays as a real one, but nothing is queued or recorded.
+    Its links change nothing, so you can forward it safely. Without --as, it is addressed to a made-up
+    reader who has every field. Lint findings are shown but don't stop it.
 
-    Exit codes: 0 taken; 1 the issue cannot be rendered; 5 refused by a guard; 6 relay or configuration.
+    Exit codes: 0 accepted; 1 the issue can't be rendered; 5 refused by a safety check; 6 relay or
+    configuration.
     """
     settings = app.settings
     parsed = [parse_address(text) for text in addresses]

@@ -14,7 +14,7 @@ from mailer.web.api.tokens import Scope, Token
 
 @click.group(cls=Group)
 def tokens() -> None:
-    """Make, list and revoke the API's tokens."""
+    """Create, list and revoke API tokens."""
 
 
 @tokens.command("create")
@@ -25,19 +25,19 @@ def tokens() -> None:
     multiple=True,
     required=True,
     type=click.Choice([scope.value for scope in Scope]),
-    help="What it may do; may be given several times.",
+    help="What the token may do; repeatable.",
 )
 @json_option
 @pass_app
 def create_command(app: App, name: str, scopes: tuple[str, ...], as_json: bool) -> None:
-    """Make a token called NAME and print it. It is shown this once: only its hash is kept."""
+    """Create a token called NAME and print it. It is shown only now: only its hash is kept."""
     with app.database.transaction() as session:
         token, text = access.create(session, name, map(Scope, scopes), at=datetime.now(UTC))
     if as_json:
         app.emit({**_fields(token), "token": text})
         return
     app.out(text)
-    app.say("Keep it now: it cannot be shown again. Send it as: Authorization: Bearer TOKEN")
+    app.say("Store it now: it can't be shown again. Send it as: Authorization: Bearer TOKEN")
 
 
 @tokens.command("list")
@@ -63,13 +63,13 @@ def list_command(app: App, as_json: bool) -> None:
 @json_option
 @pass_app
 def revoke_command(app: App, token_id: int, as_json: bool) -> None:
-    """Make the token of this ID worthless, at once."""
+    """Revoke the token with this ID. It stops working immediately."""
     with app.database.transaction() as session:
         changed = access.revoke(session, token_id, at=datetime.now(UTC))
     if as_json:
         app.emit({"id": token_id, "revoked": changed})
         return
-    app.out(f"token {token_id}: {'revoked' if changed else 'was revoked before'}")
+    app.out(f"token {token_id}: {'revoked' if changed else 'was already revoked'}")
 
 
 def _fields(token: Token) -> dict[str, object]:

@@ -18,16 +18,16 @@ from mailer.errors import MailerError
 @json_option
 @pass_app
 def why(app: App, address: str, as_json: bool) -> None:
-    """Tell all that happened to ADDRESS: consents, deliveries, replies, bounces, suppressions.
+    """Show the history of ADDRESS: consents, deliveries, replies, bounces and suppressions.
 
-    With --verbose also the words of the forms by which the person agreed, and from where.
+    With --verbose, also show the wording of the forms that the person agreed to, and where they did.
     """
     key = parse_address(address).key
     erased = suppression.erased_key(key, app.database.secrets()[0])
     with app.database.reading() as session:
         story = reports.story(session, key) or reports.story(session, erased)
     if story is None:
-        raise MailerError(f"{address}: never heard of", remedy="see: mailer subscribers list")
+        raise MailerError(f"{address} has no history", remedy="see: mailer subscribers list")
     if as_json:
         app.emit({"address": address, **{k: v for k, v in asdict(story).items() if k != "address"}})
         return

@@ -64,7 +64,9 @@ def password(relay: Relay | Mailbox, folder: Path) -> str | None:
                 cwd=folder,
             )
         except (OSError, ValueError, subprocess.SubprocessError) as error:
-            raise ConfigError(f"password_command failed: {type(error).__name__}") from error
+            raise ConfigError(
+                f"password_command failed ({type(error).__name__})", remedy="run the command yourself"
+            ) from error
         return done.stdout.strip()
     return None
 

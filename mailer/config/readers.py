@@ -126,4 +126,4 @@ class ImportFile(Section, frozen=True, kw_only=True):
                 "give both or neither"
             )
         if twice := next((one for one in said if said.count(one) > 1), None):
-            raise ValueError(f"'{twice}' in the column '{self.status}' cannot mean two things")
+            raise ValueError(f"'{twice}' in the column '{self.status}' can't have two meanings")

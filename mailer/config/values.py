@@ -61,7 +61,7 @@ def parse_share(value: object) -> object:
         return value
     found = _SHARE.fullmatch(value.strip())
     if found is None:
-        raise ValueError(f"'{value}' is no share; write it like '2%' or '0.5%'")
+        raise ValueError(f"'{value}' is not a share; write it like '2%' or '0.5%'")
     return float(found[1]) / 100
 
 

@@ -116,7 +116,7 @@ class Database:
         if not found:
             if self.exists():
                 raise SchemaError(
-                    f"{self.url.render_as_string()} holds tables that are not ours",
+                    f"{self.url.render_as_string()} contains tables of another program",
                     remedy="name another database in config.toml ([paths] database)",
                 )
             upgrade(self)
@@ -127,7 +127,7 @@ class Database:
                 remedy="install the newer version",
             )
         raise SchemaError(
-            f"the database is at version {found}, this mailer needs {HEAD}",
+            f"the database is at version {found}, but this mailer needs {HEAD}",
             remedy="run: mailer db upgrade",
         )
 
@@ -308,11 +308,11 @@ def _translated() -> Iterator[None]:
 def _explained(error: OperationalError) -> tuple[str]:
     said = str(error.orig)
     if "full" in said:
-        return ("the disk is full; nothing of the last step was written, what was committed stays",)
+        return ("the disk is full; the last step was not written, everything before it was",)
     if "locked" in said:
-        return ("the database is locked by another program for longer than 30 seconds",)
+        return ("the database is locked: another program has held it for more than 30 seconds",)
     if "readonly" in said:
-        return ("the database is read-only for this account",)
+        return ("this account may only read the database",)
     return (f"the database refused: {said}",)
 
 

@@ -193,7 +193,7 @@ def _problems_of(table: Any, kind: type[Section], keys: tuple[str, ...]) -> Iter
     else:
         if isinstance(made, Fault):
             for odd in sorted(set(table) - _COMMON - _OF_KIND[made.kind.value]):
-                yield Problem((*keys, odd), f"it means nothing to a fault of kind '{made.kind.value}'")
+                yield Problem((*keys, odd), f"it has no meaning for a fault of kind '{made.kind.value}'")
 
 
 def _explain(problem: Problem, file: TomlFile) -> str:

@@ -42,7 +42,7 @@ def test_what_it_makes_is_fine_and_is_sent(
 def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str], there: str) -> None:
     (tmp_path / there).mkdir()
     assert run(["init", str(tmp_path), "--yes"]) == 5
-    assert f"{there}: there already" in capsys.readouterr().err
+    assert f"{there} already exists" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == [there]
 
 

@@ -76,7 +76,7 @@ def test_foreign_database_is_left_alone(tmp_path: Path) -> None:
     with Database("sqlite:///other.db", folder=tmp_path) as database:
         with database.transaction() as session:
             session.execute(text("CREATE TABLE somebody (id INTEGER)"))
-        with pytest.raises(SchemaError, match="not ours"):
+        with pytest.raises(SchemaError, match="another program"):
             database.open()
 
 

@@ -109,7 +109,8 @@ def _try(tree: Path, module: str, mutation: Mutation) -> str:
         nearest = Path(ROOMS[module][0], f"test_{path.stem}.py")
         if (tree / nearest).is_file() and (result := _tests(tree, [str(nearest)], workers="0")) != "survived":
             return result
-        return _tests(tree, [room for room in ROOMS[module] if (tree / room).exists()], workers="auto")
+        rooms = [room for room in ROOMS[module] if (tree / room).exists()]
+        return _tests(tree, rooms, workers="0" if rooms[0].endswith(".py") else "auto")
     finally:
         path.write_text(before, encoding="utf-8")
 

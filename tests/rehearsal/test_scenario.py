@@ -74,7 +74,11 @@ def test_temporary_faults_strike_once_unless_told_otherwise(keys: dict[str, obje
         ('[[faults]]\nkind = "reply"', 1, "needs a reply"),
         ('[[faults]]\nkind = "reply"\nreply = "250 Fine"', 3, "is not a refusal like"),
         ('[[faults]]\nkind = "reply"\nreply = "450 a\\r\\nb"', 3, "is not a refusal like"),
-        ('[[faults]]\nkind = "close"\ndelay = 3', 3, "'delay': it means nothing to a fault of kind 'close'"),
+        (
+            '[[faults]]\nkind = "close"\ndelay = 3',
+            3,
+            "'delay': it has no meaning for a fault of kind 'close'",
+        ),
         ('[[faults]]\nkind = "slow"\ndelay = -3', 3, "'delay'"),
         ('[[faults]]\nkind = "close"\ndomains = ["not a domain"]', 3, "not a domain"),
         ("seed = 1\nserver = ", 2, "invalid value"),

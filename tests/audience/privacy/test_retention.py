@@ -108,4 +108,4 @@ def test_command_tells_what_it_took_out(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "config.toml").write_text('[retention]\nevents = "P30D"\n', encoding="utf-8")
     assert run(["db", "prune"]) == ExitCode.DONE
-    assert capsys.readouterr().out.startswith("taken out: 0 events, 0 raw reports, 0 replies, ")
+    assert capsys.readouterr().out.startswith("deleted: 0 events, 0 raw reports, 0 replies, ")
