@@ -142,6 +142,14 @@ def _run(app: App, arguments: list[str]) -> int:
         # The reader of our output left (`mailer … | head`): not an error of ours.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.DONE
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        return _tell(
+            app,
+            f"{place}{error.strerror or type(error).__name__}",
+            "check the name and the permissions",
+            ExitCode.FAILURE,
+        )
     except Exception as error:
         # Further lines of a database error hold SQL and addresses.
         said = str(error).partition("\n")[0]

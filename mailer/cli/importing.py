@@ -69,7 +69,7 @@ def import_command(
     --preset, opt-outs at the service that wrote the file are recorded as well.
     """
     columns = _preset(app, preset).with_columns(dict(pair(text, "--map") for text in mapping), skipped)
-    rejected = rejected or file.with_name(file.name + ".rejected.csv")
+    rejected = rejected or Path(f"{file}.rejected.csv")
     database = app.database
     with _shown(shown=not (as_json or app.quiet)) as progress:
         report = import_file(

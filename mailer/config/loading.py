@@ -170,6 +170,12 @@ def _environment() -> dict[str, Any]:
         table = tables
         for part in above:
             table = table.setdefault(part, {})
+            if not isinstance(table, dict):
+                break
+        if not isinstance(table, dict) or isinstance(table.get(last), dict):
+            raise ConfigError(
+                f"{name}: another MAILER_ variable sets the same key", remedy="unset one of the two"
+            )
         value: Any = os.environ[name]
         if get_origin(_kind_of(key.split("."))) in (tuple, dict):
             try:

@@ -162,4 +162,4 @@ def test_queued_issue_is_not_linted_again(folder: Folder) -> None:
     issue.write_text(WRONG, encoding="utf-8")
     again = folder.mailer("send", "2", "--yes")
     assert again.code == ExitCode.DONE
-    assert "what was frozen then is sent on" in again.err
+    assert "The version frozen then is sent" in again.err

@@ -227,7 +227,7 @@ def test_columns_are_named_by_flags_and_by_the_configuration(
 
 def test_preset_that_is_not_there_names_those_that_are(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["subscribers", "import", "people.csv", "--preset", "sendy"]) == ExitCode.USAGE
-    assert "no preset 'sendy'; there are: mailer, mailchimp, listmonk" in capsys.readouterr().err
+    assert "no preset 'sendy'; available: mailer, mailchimp, listmonk" in capsys.readouterr().err
 
 
 def test_unknown_import_names_the_remedy(capsys: pytest.CaptureFixture[str]) -> None:

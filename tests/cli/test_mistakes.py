@@ -1,0 +1,190 @@
+"""Common mistakes are answered with an error that says what to do, and never with a traceback."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mailer.cli import mailer, run
+from mailer.errors import ExitCode
+from tests.end_to_end.newsletter import Folder
+
+SIGNS = ("Traceback", "[Errno", "this is a bug", "unexpected ", "regex", "<class", "sqlalchemy", "None")
+USAGE, FAILURE, CONFIGURATION, REFUSED = (
+    ExitCode.USAGE,
+    ExitCode.FAILURE,
+    ExitCode.CONFIGURATION,
+    ExitCode.REFUSED,
+)
+MISTAKES: list[tuple[str, ExitCode | None]] = [
+    ("", USAGE),
+    ("sned 1", USAGE),
+    ("send", USAGE),
+    ("send 2", FAILURE),
+    ("send nothing.md", FAILURE),
+    ("send /", FAILURE),
+    ("send 1", REFUSED),
+    ("send 1 --to tag:", USAGE),
+    ("send 1 --to 'tag:a adn b'", USAGE),
+    ("send 1 --to @nobody", USAGE),
+    ("send 1 --to nobody --yes", None),
+    ("send 1 --canary 200% --yes", USAGE),
+    ("send 1 --canary x --yes", USAGE),
+    ("send 1 --workers 0", USAGE),
+    ("send 1 --workers two", USAGE),
+    ("test 1", USAGE),
+    ("test 1 --to nobody", None),
+    ("test 1 --to a@example.org --as nobody", None),
+    ("test 1 --to a@example.org --as gone@example.org", None),
+    ("render 9", FAILURE),
+    ("render 1 --out config.toml", FAILURE),
+    ("lint 9", FAILURE),
+    ("plan 9", FAILURE),
+    ("plan 1 --reply-time 0", USAGE),
+    ("preview 9", FAILURE),
+    ("rehearse 1", REFUSED),
+    ("rehearse 1 --scenario gone.toml", FAILURE),
+    ("rehearse 1 --scenario config.toml", FAILURE),
+    ("rehearse 1 --scenario .", None),
+    ("status 9", None),
+    ("status --list sent", USAGE),
+    ("pause 9", None),
+    ("resume 9", None),
+    ("cancel 9 --yes", None),
+    ("retry 9 --only failed", None),
+    ("retry 1", USAGE),
+    ("why nobody", None),
+    ("why nobody@example.org", None),
+    ("bounces fetch", CONFIGURATION),
+    ("bounces show 99", FAILURE),
+    ("bounces parse gone.eml", None),
+    ("bounces parse .", None),
+    ("subscribers add nobody", None),
+    ("subscribers add a@b..c", None),
+    ("subscribers add a@example.org --attribute x", USAGE),
+    ("subscribers import gone.csv", None),
+    ("subscribers import .", None),
+    ("subscribers import config.toml", None),
+    ("subscribers import people.csv --preset none", USAGE),
+    ("subscribers import people.csv --encoding none", None),
+    ("subscribers import people.csv --map x", USAGE),
+    ("subscribers export --out gone/people.csv", FAILURE),
+    ("subscribers export --where 'x ='", USAGE),
+    ("subscribers revert 99", None),
+    ("subscribers erase nobody@example.org", REFUSED),
+    ("subscribers form --language x_y", None),
+    ("tokens create x", USAGE),
+    ("tokens revoke 99", None),
+    ("dkim keygen nowhere..example", None),
+    ("dkim keygen example.org --out gone/key.pem", FAILURE),
+    ("db backup config.toml", FAILURE),
+    ("db backup gone/copy.db", FAILURE),
+    ("serve --port 0", USAGE),
+    ("outbox --host 0.0.0.0", USAGE),
+    ("new ''", None),
+    ("new ///", None),
+    ("init .", REFUSED),
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    made = Folder(tmp_path / "news")
+    (made.path / "people.csv").write_text("email\na@example.org\n", encoding="utf-8")
+    return made
+
+
+@pytest.mark.parametrize(("line", "code"), MISTAKES, ids=[line or "nothing" for line, _ in MISTAKES])
+def test_mistake_is_explained(
+    folder: Folder,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    line: str,
+    code: ExitCode | None,
+) -> None:
+    monkeypatch.chdir(folder.path)
+    found = run(shlex.split(line))
+    err = capsys.readouterr().err
+    assert [sign for sign in SIGNS if sign in err] == []
+    assert found != ExitCode.DONE or code is None
+    if code is not None:
+        assert found == code, err
+
+
+def _commands(command: click.Command, path: tuple[str, ...]) -> list[tuple[tuple[str, ...], click.Command]]:
+    if not isinstance(command, click.Group):
+        return [(path, command)]
+    context = click.Context(command, info_name="mailer")
+    found = []
+    for name in command.list_commands(context):
+        inner = command.get_command(context, name)
+        assert inner is not None
+        found += _commands(inner, (*path, name))
+    return found
+
+
+# What serves until it is stopped, asks on a terminal, or runs for long is not for arbitrary values.
+_ENDLESS = {"demo", "serve", "outbox", "preview", "init", "rehearse"}
+COMMANDS = [
+    (path, command)
+    for path, command in _commands(mailer, ())
+    if path[0] not in _ENDLESS
+    and path not in {("bounces", "lmtp"), ("bounces", "fetch"), ("bounces", "pipe")}
+]
+WORDS = st.one_of(
+    st.sampled_from(
+        [
+            "1",
+            "001-short",
+            "9",
+            "-1",
+            "0",
+            "",
+            " ",
+            ".",
+            "/",
+            "~",
+            "a@example.org",
+            "é@é",
+            "tag:a",
+            "x=y",
+            "=",
+            "%",
+        ]
+    ),
+    st.sampled_from(["people.csv", "config.toml", "subscribers.db", "\udcff", "'", '"', "x" * 500, "9" * 30]),
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=8),
+)
+
+
+@given(data=st.data())
+@settings(
+    deadline=None,
+    max_examples=120,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+def test_any_words_after_any_command(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], data: st.DataObject
+) -> None:
+    monkeypatch.chdir(folder.path)
+    path, command = data.draw(st.sampled_from(COMMANDS), label="command")
+    line = list(path)
+    for parameter in command.params:
+        if parameter.name == "watch" or not data.draw(st.booleans()):
+            continue
+        if isinstance(parameter, click.Option):
+            if parameter.name in ("directory", "config_file", "debug", "open", "edit"):
+                continue
+            line.append(parameter.opts[0])
+            if not parameter.is_flag:
+                line.append(data.draw(WORDS))
+        else:
+            line.append(data.draw(WORDS))
+    run(line)
+    err = capsys.readouterr().err
+    assert [sign for sign in SIGNS if sign in err] == [], (line, err)
