@@ -19,6 +19,8 @@ WINDOW: Final = 20
 """How many of the latest answers count, for each relay and each provider."""
 NEARLY_ALL: Final = 18
 """How many equal refusals among them trip the breaker."""
+MANY: Final = 10
+"""A refusal stays pending for another window while so many equal ones are in its window."""
 FEW: Final = 5
 """How many equal refusals are enough from a relay that accepted nothing at all in the whole run."""
 MOST_PENDING: Final = 20_000
@@ -81,10 +83,18 @@ class _Source:
             self.counts[answer] += 1
 
     def passed(self) -> list[_Pending]:
-        """Return the refusals that have just left the window."""
+        """Return the refusals that have left the window and are rare among the answers after them.
+
+        Answers of several connections arrive mixed: the first refusals of a series may be followed by
+        messages that were accepted earlier, and by many more refusals.
+        """
         found = []
         while self.pending and self.pending[0][0] <= self.seen:
-            found.append(self.pending.popleft()[1])
+            pending = self.pending.popleft()[1]
+            if self.counts[pending.key] >= MANY:
+                self.pending.append((self.seen + WINDOW, pending))
+            else:
+                found.append(pending)
         return found
 
 

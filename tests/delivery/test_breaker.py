@@ -57,6 +57,24 @@ def test_fingerprint_keeps_code_status_and_words(other: str) -> None:
     assert fingerprint(verdict(GONE), "ana@a.example") != fingerprint(verdict(other), "ana@a.example")
 
 
+@pytest.mark.parametrize("late", [3, 6, 9])
+def test_messages_accepted_late_do_not_clear_the_first_refusals_of_a_series(late: int) -> None:
+    # Four connections: what one accepted earlier is noted after what another was refused.
+    breaker = Breaker()
+    for number in range(1, 30):
+        breaker.accepted("main", f"d{number}.example")
+    refuse(breaker, 100)
+    for number in range(30, 30 + late):
+        breaker.accepted("main", f"d{number}.example")
+    numbers = iter(range(101, 200))
+    trip = None
+    while trip is None:
+        trip = refuse(breaker, next(numbers))
+    cleared, ours = decided(breaker)
+    assert cleared == set()
+    assert ours == set(range(100, next(numbers)))
+
+
 def test_relay_that_refuses_nearly_all_trips_at_the_threshold_and_clears_nobody() -> None:
     breaker = Breaker()
     for _ in range(WINDOW - NEARLY_ALL):
