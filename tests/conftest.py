@@ -34,6 +34,30 @@ _ON_BOTH = (
 )
 
 
+_SLOW = (
+    "tests/bounces/reading/test_report_corpus.py",
+    "tests/end_to_end/test_kills.py",
+    "tests/end_to_end/test_killed_server.py",
+    "tests/end_to_end/test_postgresql.py",
+    "tests/oracle/",
+    "tests/rendering/message/test_composer.py::test_a_message_says_what_jinja_says",
+    "tests/rendering/source/test_raw_html.py::test_elements_without_end",
+    "tests/rendering/test_bad_input.py",
+    "tests/web/test_accessibility.py",
+    "tests/web/test_api.py::test_nothing_in_the_description",
+    "tests/web/test_in_browser.py",
+    "tests/web/test_preview_in_browser.py",
+)
+"""The slowest, by `pytest --durations`; they depend least on the version of Python."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the slowest tests, which `make quick` leaves out."""
+    for item in items:
+        if item.nodeid.startswith(_SLOW):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Keep what is kept between runs of the program out of the tests: each session begins without."""

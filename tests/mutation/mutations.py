@@ -74,9 +74,9 @@ class _Swap(ast.NodeTransformer):
 
 
 def _mutable(node: ast.AST) -> Iterator[ast.AST]:
-    """Yield the nodes that run, without annotations, docstrings and imports."""
+    """Yield the nodes that run, without annotations, decorators, docstrings and imports."""
     for name, value in ast.iter_fields(node):
-        if name in ("annotation", "returns", "type_params"):
+        if name in ("annotation", "returns", "type_params", "decorator_list"):
             continue
         for child in value if isinstance(value, list) else [value]:
             if not isinstance(child, ast.AST) or isinstance(child, (ast.Import, ast.ImportFrom)):
