@@ -100,6 +100,15 @@ def test_without_consent_a_letter_asks_and_the_answer_is_the_same_for_everybody(
     assert (row["status"], row["tags"], row["attributes"]) == ("pending", ["from-site"], {"x": 1})
 
 
+def test_request_that_cannot_be_stored_is_never_answered_202(api: Client) -> None:
+    with api.site.database.engine.connect() as connection:
+        connection.exec_driver_sql("DROP TABLE sign_up_requests")
+        connection.commit()
+    answer = api("POST", json={"address": "new@example.org"})
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "60")
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
 def test_no_call_brings_back_an_opt_out(api: Client) -> None:
     ana = api.add("ana@example.org").json()["id"]
     with api.site.database.transaction() as session:
