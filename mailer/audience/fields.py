@@ -1,4 +1,4 @@
-"""What may be kept of a subscriber beside the address: bounds that every way in shares."""
+"""Bounds of names, tags and attributes, the same for forms, API, commands and imports."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MAX_INTEGER: Final = 2**53
 
 
 def check_name(name: str) -> str:
-    """Return a name that may stand in a header, or raise `AddressError`."""
+    """Return the name if it is safe in a header, or raise `AddressError`."""
     if len(name) > MAX_NAME:
         raise AddressError(f"name: longer than {MAX_NAME} characters")
     return _storable(check_header_text(name, field="name"), "name")
@@ -64,13 +64,23 @@ def check_attributes(fields: Mapping[str, Any]) -> dict[str, Any]:
         if not key or len(key) > MAX_KEY or not key.isprintable():
             raise AddressError(f"attributes: a name has 1 to {MAX_KEY} printable characters")
         _check_value(key, value, 1)
-    if len(json.dumps(fields, ensure_ascii=False)) > MAX_ATTRIBUTES_CHARACTERS:
+    if not _surely_short(fields) and len(json.dumps(fields, ensure_ascii=False)) > MAX_ATTRIBUTES_CHARACTERS:
         raise AddressError(f"attributes: longer than {MAX_ATTRIBUTES_CHARACTERS:,} characters in all")
     return dict(fields)
 
 
+def _surely_short(fields: Mapping[str, Any]) -> bool:
+    """Return whether texts are so short that their JSON, escapes and all, is within bounds."""
+    octets = 0
+    for key, value in fields.items():
+        if not isinstance(value, str):
+            return False
+        octets += 6 * (len(key) + len(value)) + 8
+    return octets < MAX_ATTRIBUTES_CHARACTERS
+
+
 def check_value(key: str, value: str) -> str:
-    """Return a text that may be kept under `key`, or raise `AddressError`."""
+    """Return the text if it can be stored under `key`, or raise `AddressError`."""
     if len(value) > MAX_VALUE:
         raise AddressError(f"{key}: longer than {MAX_VALUE:,} characters")
     return _storable(value, key)
@@ -84,7 +94,7 @@ def _check_value(key: str, value: Any, depth: int) -> None:
     elif isinstance(value, float) and not math.isfinite(value):
         raise AddressError(f"{key}: is not a number that JSON has")
     elif isinstance(value, int) and abs(value) > _MAX_INTEGER:
-        raise AddressError(f"{key}: beyond what JSON readers keep exactly")
+        raise AddressError(f"{key}: too large for JSON readers to keep exactly")
     elif isinstance(value, list):
         for item in value:
             _check_value(key, item, depth + 1)
@@ -95,7 +105,7 @@ def _check_value(key: str, value: Any, depth: int) -> None:
 
 
 def _storable(text: str, field: str) -> str:
-    """Return text that every database and every encoding takes: no NUL, no half of a surrogate pair."""
+    """Return text that every database can store: no NUL, no half of a surrogate pair."""
     if "\x00" in text:
         raise AddressError(f"{field}: contains NUL")
     if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):

@@ -44,20 +44,20 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class Leavings:
-    """How often people left of their own accord, and how many gave which reason, most often first."""
+class UnsubscribeReasons:
+    """How many people unsubscribed by themselves, and how many gave each reason, the most frequent first."""
 
     count: int
     reasons: dict[str, int]
 
     @property
     def silent(self) -> int:
-        """How many left without a word."""
+        """How many gave no reason."""
         return self.count - sum(self.reasons.values())
 
 
 def standing(session: Session, subscriber_id: int) -> Standing | None:
-    """Return where a subscriber stands; None when there is none, or nothing is left of them."""
+    """Return a subscriber's settings, or None if there is no such subscriber or they were erased."""
     known = _known(session, subscriber_id)
     if known is None:
         return None
@@ -88,7 +88,7 @@ def resubscribe(session: Session, subscriber_id: int, *, origin: Origin, at: dat
 def rename(session: Session, subscriber_id: int, name: str, *, origin: Origin, at: datetime) -> bool:
     """Change a subscriber's name; return whether it changed. Raises `AddressError` for a bad name.
 
-    The ledger says that it changed and not to what: a name that is taken out must not stay there.
+    The ledger does not repeat the name, so that a name somebody removed is not kept there.
     """
     name, known = check_name(name), _known(session, subscriber_id)
     if known is None or known.name == name:
@@ -107,9 +107,9 @@ def choose_tags(
     origin: Origin,
     at: datetime,
 ) -> bool:
-    """Give a subscriber the chosen ones of the tags on offer; return whether anything changed.
+    """Set which of the offered tags a subscriber has; return whether anything changed.
 
-    Tags that were not on offer stay as they are.
+    Tags that were not offered stay as they are.
     """
     known = _known(session, subscriber_id)
     if known is None:
@@ -133,7 +133,7 @@ def choose_tags(
 def allow_tracking(
     session: Session, subscriber_id: int, allowed: bool, *, origin: Origin, at: datetime
 ) -> bool:
-    """Let clicks and opens be noted for a subscriber, or no more; return whether that changed."""
+    """Allow or forbid recording a subscriber's clicks and opens; return whether that changed."""
     known = _known(session, subscriber_id)
     if known is None or known.tracking_consent == allowed:
         return False
@@ -145,7 +145,7 @@ def allow_tracking(
 def pause(
     session: Session, subscriber_id: int, until: datetime | None, *, origin: Origin, at: datetime
 ) -> bool:
-    """Mail an active subscriber nothing before `until` (None: from now on again); return if it changed."""
+    """Pause an active subscriber until an instant, or end the pause (None); return whether that changed."""
     known = _known(session, subscriber_id)
     if known is None or known.status != SubscriberStatus.ACTIVE or known.paused_until == until:
         return False
@@ -155,12 +155,12 @@ def pause(
 
 
 def reason_note(reason: str) -> str:
-    """Return what the ledger's note says of why somebody left; nothing for no reason."""
+    """Return the ledger note for a reason to unsubscribe; empty for no reason."""
     return f"{_REASON}{reason}" if reason else ""
 
 
 def give_reason(session: Session, subscriber_id: int, reason: str, *, origin: Origin, at: datetime) -> bool:
-    """Write down why somebody has left; return whether it was: one reason for one leaving."""
+    """Record why somebody unsubscribed, once for each time; return whether it was recorded."""
     known = _known(session, subscriber_id)
     if known is None or known.status != SubscriberStatus.UNSUBSCRIBED:
         return False
@@ -173,8 +173,8 @@ def give_reason(session: Session, subscriber_id: int, reason: str, *, origin: Or
     return True
 
 
-def leavings(session: Session) -> Leavings:
-    """Count who left of their own accord, and why; what retention has blanked counts as silent."""
+def unsubscribe_reasons(session: Session) -> UnsubscribeReasons:
+    """Count who unsubscribed by themselves, and why. Reasons that retention has blanked count as none."""
     by_person = Consent.after == SubscriberStatus.UNSUBSCRIBED, Consent.way.in_(PERSONAL_WAYS)
     count = session.scalar(select(func.count()).where(*by_person, Consent.before != Consent.after))
     rows = session.execute(
@@ -183,11 +183,11 @@ def leavings(session: Session) -> Leavings:
         .group_by(Consent.note)
         .order_by(func.count().desc(), Consent.note)
     )
-    return Leavings(count or 0, {note.removeprefix(_REASON): number for note, number in rows})
+    return UnsubscribeReasons(count or 0, {note.removeprefix(_REASON): number for note, number in rows})
 
 
 def personal_data(session: Session, subscriber_id: int) -> dict[str, Any] | None:
-    """Return all that is kept of a person, ready for JSON (GDPR 15 and 20); None when nothing is."""
+    """Return everything stored about a person, ready for JSON (GDPR 15 and 20), or None."""
     known = _known(session, subscriber_id)
     if known is None:
         return None

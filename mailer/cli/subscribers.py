@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from mailer.address import parse_address
 from mailer.audience.ledger import Origin, unsubscribe
-from mailer.audience.preferences import leavings
+from mailer.audience.preferences import unsubscribe_reasons
 from mailer.audience.privacy.erasing import erase
 from mailer.audience.segments import parse_segment
 from mailer.audience.subscribers import AddResult, add, find
@@ -156,7 +156,7 @@ def count(app: App, segment: str, as_json: bool) -> None:
 def reasons(app: App, as_json: bool) -> None:
     """Count the reasons that people gave for unsubscribing."""
     with app.database.reading() as session:
-        counted = leavings(session)
+        counted = unsubscribe_reasons(session)
     if as_json:
         app.emit({"left": counted.count, "reasons": counted.reasons, "none_given": counted.silent})
         return

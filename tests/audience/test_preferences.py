@@ -9,7 +9,7 @@ import pytest
 from mailer.address import parse_address
 from mailer.audience import preferences
 from mailer.audience.ledger import Origin, change_status, unsubscribe
-from mailer.audience.preferences import Leavings
+from mailer.audience.preferences import UnsubscribeReasons
 from mailer.audience.subscribers import add, history
 from mailer.database.models import SubscriberStatus
 from mailer.database.session import Database
@@ -63,8 +63,8 @@ def test_leavings_count_persons_own_acts_with_the_most_frequent_reason_first(dat
         unsubscribe(session, people[0], origin=Origin("one-click"), at=AT)
         assert preferences.give_reason(session, people[0], "often", origin=PAGE, at=AT)
         assert not preferences.give_reason(session, people[0], "rare", origin=PAGE, at=AT)
-        counted = preferences.leavings(session)
-    assert counted == Leavings(5, {"often": 3, "rare": 1})
+        counted = preferences.unsubscribe_reasons(session)
+    assert counted == UnsubscribeReasons(5, {"often": 3, "rare": 1})
     assert (list(counted.reasons), counted.silent) == (["often", "rare"], 1)
 
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from mailer.audience.preferences import Leavings, leavings, personal_data, standing
+from mailer.audience.preferences import UnsubscribeReasons, personal_data, standing, unsubscribe_reasons
 from mailer.audience.subscribers import history, revise
 from mailer.config import Tracking
 from mailer.database.models import Subscriber
@@ -147,9 +147,9 @@ def test_tags_are_not_asked_about_when_none_is_on_offer(site: Site) -> None:
     assert _tags(site, subscriber) == set()
 
 
-def _leavings(site: Site) -> Leavings:
+def _leavings(site: Site) -> UnsubscribeReasons:
     with site.database.reading() as session:
-        return leavings(session)
+        return unsubscribe_reasons(session)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_reason_stands_in_the_line_of_the_leaving(site: Site, path: str, fields:
     with site.database.reading() as session:
         [line] = history(session, subscriber)[1:]
     assert (line.after, line.way, line.note) == ("unsubscribed", "page", "reason: too-many")
-    assert _leavings(site) == Leavings(1, {"too-many": 1})
+    assert _leavings(site) == UnsubscribeReasons(1, {"too-many": 1})
 
 
 def test_reason_is_given_afterwards_and_only_once(site: Site) -> None:

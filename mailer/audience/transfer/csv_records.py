@@ -5,9 +5,8 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Final, NamedTuple, TextIO
 
 from mailer.errors import SourceError
 
@@ -16,8 +15,7 @@ _NAMED_DELIMITER: Final = re.compile(r"\s*sep=([^\w\"\r\n])(?=[\r\n])", re.IGNOR
 _DELIMITERS: Final = (",", ";", "\t", "|")
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One record: the lines of the file it takes up, its cells, and why it is none."""
 
     line: int

@@ -1,4 +1,4 @@
-"""Subscribers from a file: one transaction, one id, and a reason for each row that was not taken."""
+"""Importing subscribers from a file, in one transaction, with a reason for each rejected row."""
 
 from __future__ import annotations
 
@@ -51,25 +51,25 @@ class ImportReport:
     updated: int = 0
     unchanged: int = 0
     kept_out: int = 0
-    """Out already, here or (never confirmed, say) there; an import never brings them back."""
+    """Unsubscribed, bounced, complained or erased here, or never confirmed there: not brought back."""
     opted_out: int = 0
-    """Unknown here, and recorded as unsubscribed, bounced or complained, as the file has them."""
+    """New here, and recorded as unsubscribed, bounced or complained, as the file says."""
     taken_off: int = 0
-    """Active until now, and out by what the file says."""
+    """Active until now, and unsubscribed because the file says so."""
     left_alone: int = 0
-    """Out in the file, but they signed up here themselves and not before that."""
+    """Unsubscribed in the file, but they signed up here themselves, and not earlier."""
     rejected: int = 0
     dated: int = 0
     """Of those added, how many came with the date they signed up."""
     examples: list[Rejected] = field(default_factory=list)
-    """The first rejected rows; all of them go to the file of rejected rows."""
+    """The first rejected rows; the file of rejected rows has them all."""
     changes: list[str] = field(default_factory=list)
     """The first changes as lines of a diff: `+` a new subscriber, `-` and `+` before and after."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far an import has come: rows taken, octets of the file read, and how many it has."""
+    """How far an import has come: rows, octets read, and octets of the file."""
 
     rows: int
     read: int
@@ -77,7 +77,7 @@ class Progress:
 
 
 class _CountedError(Exception):
-    """Rolls an import back that was only to be counted."""
+    """Raised to roll back a dry run."""
 
 
 def import_file(
@@ -94,7 +94,7 @@ def import_file(
     strict: bool = False,
     progress: Callable[[Progress], None] = lambda progress: None,
 ) -> ImportReport:
-    """Add the subscribers of a file (CSV, JSON Lines), or bring known ones up to date, in one transaction.
+    """Add the subscribers of a file, or update known ones, in one transaction.
 
     The usual names of columns are recognised by themselves, and every other column becomes an attribute,
     unless the `preset` knows it better. `encoding` is found out unless it is given. Known subscribers get
@@ -121,7 +121,7 @@ def import_file(
                 if strict and report.rejected:
                     raise RefusedError(
                         f"{path}: {report.rejected} rows would be rejected; nothing was imported",
-                        remedy="mend them, or import without --strict",
+                        remedy="correct them, or import without --strict",
                     )
                 if dry_run:
                     report.id = None
@@ -174,7 +174,7 @@ class _Run:
         self._any_erased = self._session.execute(erased).first() is not None
 
     def take(self, rows: Sequence[Candidate]) -> None:
-        """Take some thousand rows with a fixed number of statements."""
+        """Import some thousand rows in a fixed number of statements."""
         wanted: dict[str, _Valid] = {}
         opt_outs: dict[str, OptOut] = {}
         for row in rows:
@@ -186,15 +186,16 @@ class _Run:
             except AddressError as error:
                 self._reject(row.line, error.message, row.address)
                 continue
-            if valid.address.key in wanted:
-                self._reject(row.line, "the address stands in the file more than once", str(valid.address))
+            key = valid.address.key
+            if key in wanted:
+                self._reject(row.line, "the file has this address more than once", str(valid.address))
             else:
-                wanted[valid.address.key] = valid
+                wanted[key] = valid
         if opt_outs:
             self._record(opt_outs)
             for key in opt_outs.keys() & wanted.keys():
                 valid = wanted.pop(key)
-                self._reject(valid.line, "the address stands in the file more than once", str(valid.address))
+                self._reject(valid.line, "the file has this address more than once", str(valid.address))
         known = {
             row.address_key: row
             for row in self._session.execute(
@@ -219,7 +220,7 @@ class _Run:
                 else:
                     new.append(valid)
             elif stored.id > self._newest_before:
-                self._reject(valid.line, "the address stands in the file more than once", str(valid.address))
+                self._reject(valid.line, "the file has this address more than once", str(valid.address))
             elif stored.status not in _ALIVE:
                 self._report.kept_out += 1
             else:
@@ -235,7 +236,7 @@ class _Run:
         self._session.flush()
 
     def _put_out(self, written: str, out: Out, opt_outs: dict[str, OptOut]) -> None:
-        """Note an opt-out. Only the address matters; what else is wrong with the row does not."""
+        """Collect an opt-out. It counts whatever else is wrong with the row."""
         address = parse_address(written)
         if out.status is None or address.key in opt_outs:
             self._report.kept_out += 1

@@ -112,8 +112,7 @@ class _Table:
         self._preset = preset
         self._email = columns.header.index(columns.email)
         self._width = len(columns.header)
-        # Of two columns with one name, the first that has a value counts.
-        self._places = [(place, name) for place, name in enumerate(columns.header) if name][::-1]
+        self._unique = len({*filter(None, columns.header)}) == self._width
         in_json = {column for column, _ in columns.attributes if column.endswith(JSON_COLUMN)}
         self._texts = [(column, key) for column, key in columns.attributes if column not in in_json]
         self._json = [
@@ -123,7 +122,10 @@ class _Table:
 
     def candidate(self, record: Record) -> Candidate:
         """Return a record as a row of the table."""
-        cells = [plain_cell(cell) for cell in record.cells]
+        cells = record.cells
+        # Most rows have no apostrophe at all, and looking at each cell of a million rows takes a second.
+        if "'" in "".join(cells):
+            cells = [plain_cell(cell) for cell in cells]
         if record.last_line > record.line and (line := swallowed(cells, self._width, self._email)):
             raise SourceError(
                 f"{self._path}:{record.line}: a quote takes in the lines up to {record.last_line}, among "
@@ -135,23 +137,33 @@ class _Table:
         problem = record.problem
         if not problem and len(cells) > self._width:
             problem = f"has {len(cells)} cells, the header has {self._width}"
-        row: dict[str, str] = {}
-        for place, name in self._places:
-            if place < len(cells) and (cells[place] or name not in row):
-                row[name] = cells[place]
+        row = self._row(cells)
         if problem:
             return self._broken(record.line, cells, row, problem)
         if self._columns.doubtful:
             self.doubts.see((column, row.get(column, "")) for column in self._columns.doubtful)
         return self._whole(record.line, row)
 
+    def _row(self, cells: list[str]) -> dict[str, str]:
+        """Return the cells by column; of two columns with one name, the first that has a value counts."""
+        if self._unique:
+            return dict(zip(self._columns.header, cells, strict=False))
+        row: dict[str, str] = {}
+        for name, cell in zip(self._columns.header, cells, strict=False):
+            if name and not row.get(name):
+                row[name] = cell
+        return row
+
     def _whole(self, line: int, row: Mapping[str, str]) -> Candidate:
         columns, preset = self._columns, self._preset
-        problem, attributes = _json_attributes(row.get(preset.attributes, ""), preset.attributes)
-        try:
-            tags = split_tags(row.get(preset.tags, ""))
-        except csv.Error as error:
-            problem, tags = f"{preset.tags}: cannot be read ({error})", ()
+        problem, attributes, tags = "", dict[str, Any](), tuple[str, ...]()
+        if preset.attributes:
+            problem, attributes = _json_attributes(row.get(preset.attributes, ""), preset.attributes)
+        if preset.tags:
+            try:
+                tags = split_tags(row.get(preset.tags, ""))
+            except csv.Error as error:
+                problem = f"{preset.tags}: cannot be read ({error})"
         for column, key in self._texts:
             if value := row.get(column, ""):
                 attributes[key] = value
@@ -164,7 +176,9 @@ class _Table:
         return Candidate(
             line,
             address=mailbox_in(row.get(columns.email, "")),
-            name=clean_name(" ".join(filter(None, (row.get(part, "").strip(" ") for part in columns.name)))),
+            name=clean_name(
+                " ".join([part for one in columns.name if (part := row.get(one, "").strip(" "))])
+            ),
             attributes=attributes,
             tags=tags,
             out=preset.why_out(row),
