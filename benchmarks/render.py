@@ -84,7 +84,7 @@ def _peer(path: Path, rounds: int) -> float | None:
     node = shutil.which("node") or shutil.which("nodejs")
     if node is None or not (_NODE / "node_modules" / ".complete").exists():
         return None
-    with mock.patch("mailer.rendering.build.document", wraps=document) as filled:
+    with mock.patch("mailer.rendering.html.part.document", wraps=document) as filled:
         _render(path)
     mjml, body, css, *_ = filled.call_args.args
     given = json.dumps({"mjml": mjml, "body": body, "mark": BODY, "css": css, "rounds": rounds})

@@ -2,37 +2,25 @@
 
 from __future__ import annotations
 
-import datetime
 import re
-from collections.abc import Iterable, Mapping
-from functools import cache
+from collections.abc import Iterable
+from functools import cache, partial
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
-from babel import Locale
-from babel.dates import format_date
-from markdown_it.token import Token
 from msgspec.structs import replace
 
 from mailer.config import Brand, Newsletter
-from mailer.errors import SourceError
 from mailer.rendering.edition import Edition
-from mailer.rendering.html.body import Frame, MailBody, PageBody, url_slots
-from mailer.rendering.html.document import BODY, document
-from mailer.rendering.html.palette import palette
-from mailer.rendering.html.renderer import markup
+from mailer.rendering.html.body import Frame, MailBody, PageBody
+from mailer.rendering.html.part import html_part
 from mailer.rendering.source import Issue, read_issue
-from mailer.rendering.source.conditions import CrossingError
-from mailer.rendering.source.filling import fill_body, fill_text
-from mailer.rendering.source.markdown import NestingError, parse_markdown, visible_words
-from mailer.rendering.source.reading_time import count_words, reading_time
+from mailer.rendering.source.content import read_content
 from mailer.rendering.templates import Templates, templates_in
-from mailer.rendering.templating.filters import locale_of
 from mailer.rendering.templating.slots import Slots
-from mailer.rendering.text.blocks import Links, render_text
-from mailer.rendering.text.layout import safe_lines
+from mailer.rendering.text.part import text_part
 
 Letter = Literal["confirmation", "welcome", "goodbye"]
 _LIBRARIES: Final = (
@@ -130,15 +118,12 @@ _LANGUAGE_TAG: Final = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
 
 def _build(issue: Issue, frame: Frame, image_root: Path) -> Edition:
     slots = Slots(frame.templates.slots.late)
-    values = _issue_values(issue, frame)
-    tokens, words, values["reading_time"] = _read_body(issue, values, slots, frame)
-    subject, preheader = (
-        fill_text(issue, slots, text, values, issue.line_of(key))
-        for key, text in (("subject", issue.subject), ("preheader", issue.preheader))
-    )
+    content = read_content(issue, frame.newsletter, slots, raw_html=frame.raw_html)
     body = MailBody(issue, slots, frame, image_root)
-    html = _html(frame, {**values, "preheader": preheader}, body.html(tokens))
-    text = _text(frame, values, tokens, slots)
+    html = html_part(frame, {**content.values, "preheader": content.preheader}, body.html(content.tokens))
+    text = text_part(
+        partial(frame.templates.render, f"{frame.name}.txt.j2"), content.values, content.tokens, slots
+    )
     return Edition(
         slug=issue.slug,
         title=issue.title,
@@ -147,16 +132,16 @@ def _build(issue: Issue, frame: Frame, image_root: Path) -> Edition:
         date=issue.date.isoformat() if issue.date else "",
         number=issue.number,
         tags=issue.tags,
-        subject=slots.restore(" ".join(subject.split())),
-        preheader=slots.restore(" ".join(preheader.split())),
+        subject=slots.restore(" ".join(content.subject.split())),
+        preheader=slots.restore(" ".join(content.preheader.split())),
         html=slots.restore(html),
         text=slots.restore(text),
         links=tuple(body.links),
         images=tuple(body.images.values()),
         made_of=_made_of(issue, frame.templates),
-        words=words,
-        reading_time=values["reading_time"],
-        page=slots.restore(PageBody(body).html(tokens)),
+        words=content.words,
+        reading_time=content.reading_time,
+        page=slots.restore(PageBody(body).html(content.tokens)),
         images_published=frame.publish_images,
     )
 
@@ -173,94 +158,3 @@ def _made_of(issue: Issue, templates: Templates) -> dict[str, str]:
 @cache
 def _versions() -> dict[str, str]:
     return {name: version(name) for name in _LIBRARIES}
-
-
-def _issue_values(issue: Issue, frame: Frame) -> dict[str, Any]:
-    locale = locale_of(frame.newsletter.language)
-    return {
-        "title": issue.title,
-        "subtitle": issue.subtitle,
-        "author": issue.author or frame.newsletter.author_name,
-        "date": _shown_date(issue.date, locale),
-        "number": issue.number if issue.number is not None else "",
-        "tags": list(issue.tags),
-        "newsletter": frame.newsletter,
-        "reading_time": "",
-    }
-
-
-def _shown_date(date: datetime.date | None, locale: Locale) -> str:
-    return str(format_date(date, format="long", locale=locale)) if date else ""
-
-
-def _read_body(
-    issue: Issue, values: Mapping[str, Any], slots: Slots, frame: Frame
-) -> tuple[list[Token], int, str]:
-    """Return the body's tokens, the issue's words, and the reading time, which counts its own words."""
-    around = count_words(f"{issue.title} {issue.subtitle}")
-    reading = _reading_time(around + count_words(issue.body), frame.newsletter)
-    for _ in range(5):
-        tokens = _tokens(issue, {**values, "reading_time": reading}, slots, frame)
-        words = around + visible_words(tokens)
-        assumed, reading = reading, _reading_time(words, frame.newsletter)
-        if assumed == reading or "reading_time" not in issue.body:
-            break
-    return tokens, words, reading
-
-
-def _reading_time(words: int, newsletter: Newsletter) -> str:
-    return reading_time(words, newsletter.words_per_minute, language=newsletter.language)
-
-
-def _tokens(issue: Issue, values: Mapping[str, Any], slots: Slots, frame: Frame) -> list[Token]:
-    markdown, kept = fill_body(issue, slots, values)
-    try:
-        tokens = parse_markdown(markdown, raw_html=frame.raw_html, step=slots.step)
-    except (NestingError, CrossingError) as error:
-        place = f"{issue.path}:{issue.body_line + error.line}"
-        raise SourceError(f"{place}: {error.message}", remedy=error.remedy) from error
-    kept.put_back(tokens)
-    return tokens
-
-
-def _html(frame: Frame, values: Mapping[str, Any], body: str) -> str:
-    colour = palette(frame.brand)
-    values = {
-        **values,
-        "brand": frame.brand,
-        "colour": colour,
-        **_sides(frame.direction),
-        "body": markup(BODY),
-        "public_url": frame.public_url,
-        "track_opens": frame.track_opens,
-    }
-    name = f"{frame.name}.mjml.j2"
-    look = {
-        "newsletter": frame.newsletter,
-        "brand": frame.brand,
-        "colour": colour,
-        **_sides(frame.direction),
-    }
-    inline_css, head_css = (frame.templates.render(css, look) for css in ("inline.css.j2", "head.css.j2"))
-    return document(
-        frame.templates.render(name, values),
-        body,
-        inline_css,
-        head_css,
-        str(values["preheader"]),
-        str(frame.templates.directory / name),
-        locate=frame.templates.locate(name, values),
-    )
-
-
-def _sides(direction: str) -> dict[str, str]:
-    """Return the direction, and the side at which lines start and end."""
-    start, end = ("right", "left") if direction == "rtl" else ("left", "right")
-    return {"direction": direction, "start": start, "end": end}
-
-
-def _text(frame: Frame, values: Mapping[str, Any], tokens: list[Token], slots: Slots) -> str:
-    links = Links(lambda url: url_slots(url, slots, ""), slots.step)
-    body = render_text(tokens, links)
-    values = {**values, "body": body, "links": links.listed()}
-    return safe_lines(frame.templates.render(f"{frame.name}.txt.j2", values)).strip("\n") + "\n"

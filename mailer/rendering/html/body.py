@@ -81,7 +81,7 @@ class MailBody:
 
     def address(self, href: str) -> str:
         """Return an address with its slots made safe; raise `SourceError` if it begins with one."""
-        return url_slots(href, self.slots, place_of(self.issue, href))
+        return self.slots.in_address(href, place_of(self.issue, href))
 
     def image(self, token: Token, *, alone: bool) -> str:
         """Return an image with its caption, by its template."""
@@ -256,19 +256,3 @@ def place_of(issue: Issue, fragment: str) -> str:
     """Return `file:line` of the first place where the author wrote `fragment`."""
     at = max(0, issue.body.find(fragment))
     return f"{issue.path}:{issue.body_line + issue.body.count(chr(10), 0, at)}"
-
-
-def url_slots(href: str, slots: Slots, place: str) -> str:
-    """Return `href` with each slot made safe for its place in the address."""
-    words = list(SLOT.finditer(href))
-    for word in reversed(words):
-        if slots.is_url(word[0]) and word.start() == 0:
-            continue
-        if word[0].endswith("e"):
-            if word.start() == 0:
-                raise SourceError(
-                    f"{place}: a link cannot begin with what differs per subscriber",
-                    remedy="begin it with https:// and your own address",
-                )
-            href = href[: word.end() - 1] + "u" + href[word.end() :]
-    return href

@@ -15,6 +15,7 @@ from typing import Final
 
 from jinja2 import Environment, TemplateSyntaxError, nodes
 
+from mailer.errors import SourceError
 from mailer.rendering.templating.sandbox import check_construct
 
 LATE_NAMES: Final = frozenset({"subscriber", "urls"})
@@ -87,6 +88,22 @@ class Slots:
             at = found.end()
         out.append(_literal(text[at:]))
         return "".join(out)
+
+    def in_address(self, href: str, place: str) -> str:
+        """Return `href` with each slot encoded for its place in the address.
+
+        Raises `SourceError` at `place` if the address begins with anything but one of the reader's own links.
+        """
+        for word in reversed(list(SLOT.finditer(href))):
+            if (self.is_url(word[0]) and word.start() == 0) or not word[0].endswith("e"):
+                continue
+            if word.start() == 0:
+                raise SourceError(
+                    f"{place}: a link cannot begin with a value that differs per subscriber",
+                    remedy="begin it with https:// and your own address",
+                )
+            href = href[: word.end() - 1] + "u" + href[word.end() :]
+        return href
 
     def is_url(self, word: str) -> bool:
         """Whether `word` is the slot of one of the reader's own links, which need no encoding."""

@@ -1,0 +1,22 @@
+"""The plain-text part: the body as text, in the operator's template."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from markdown_it.token import Token
+
+from mailer.rendering.templating.slots import Slots
+from mailer.rendering.text.blocks import Links, render_text
+from mailer.rendering.text.layout import safe_lines
+
+
+def text_part(
+    fill: Callable[[Mapping[str, Any]], str], values: Mapping[str, Any], tokens: Sequence[Token], slots: Slots
+) -> str:
+    """Return the text for the issue's `values` and the tokens of its body; `fill` fills the template."""
+    links = Links(lambda url: slots.in_address(url, ""), slots.step)
+    body = render_text(tokens, links)
+    values = {**values, "body": body, "links": links.listed()}
+    return safe_lines(fill(values)).strip("\n") + "\n"
