@@ -63,8 +63,13 @@ def pause(app: App, issue: str) -> None:
 
 @click.command(cls=Command)
 @click.argument("issue")
+@click.option(
+    "--accept-refusals",
+    is_flag=True,
+    help="The addresses really do not work: do not pause again when nearly all replies are one refusal.",
+)
 @pass_app
-def resume(app: App, issue: str) -> None:
+def resume(app: App, issue: str, accept_refusals: bool) -> None:
     """Allow a paused ISSUE to be sent; `mailer send ISSUE` then continues.
 
     A canary that was stopped or is still waiting counts as passed, so everyone else gets the issue too.
@@ -72,6 +77,8 @@ def resume(app: App, issue: str) -> None:
     with app.database.transaction() as session:
         known = issues.named(session, issue)
         changed = issues.resume(session, known.id) or canary.hurry(session, known.id)
+        if accept_refusals:
+            issues.accept_refusals(session, known.id, at=datetime.now(UTC))
     app.out(f"{issue}: {'resumed' if changed else 'was not paused; nothing changed'}")
 
 

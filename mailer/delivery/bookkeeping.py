@@ -77,6 +77,8 @@ class RunBooks:
         """The highest queued subscriber id claimed so far; 0 begins again from the first."""
         self.state = IssueState.SENDING
         """The issue's state as of the last commit."""
+        self.refusals_accepted = False
+        """Whether the operator has accepted the refusals of this issue."""
         self.members_only = False
         """Whether only the canary is mailed, as of the last commit."""
 
@@ -95,6 +97,7 @@ class RunBooks:
             self._run_id = queue.begin_run(
                 session, self._issue_id, host=socket.gethostname(), pid=os.getpid(), at=at
             )
+            self.refusals_accepted = issues.refusals_accepted(session, self._issue_id)
             self._count(session)
         return self._run_id
 

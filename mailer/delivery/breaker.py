@@ -19,7 +19,7 @@ WINDOW: Final = 20
 """How many of the latest answers count, for each relay and each provider."""
 NEARLY_ALL: Final = 18
 """How many equal refusals among them trip the breaker."""
-MANY: Final = 10
+MANY: Final = 5
 """A refusal stays pending for another window while so many equal ones are in its window."""
 FEW: Final = 5
 """How many equal refusals are enough from a relay that accepted nothing at all in the whole run."""
@@ -103,11 +103,13 @@ class Breaker:
 
     Call `accepted` and `refused` for every final answer, and collect what follows with `take_cleared`
     (refusals that are the recipients' own) and `take_ours` (refusals that are our fault). `finish` decides
-    about the rest. `delivered_before` says whether earlier runs delivered any of the issue.
+    about the rest. `delivered_before` says whether earlier runs delivered any of the issue. With `trusting`
+    it never trips: the operator has looked at the refusals and accepted them.
     """
 
-    def __init__(self, *, delivered_before: bool = False) -> None:
+    def __init__(self, *, delivered_before: bool = False, trusting: bool = False) -> None:
         self._delivered_before = delivered_before
+        self._trusting = trusting
         self._accepting: set[str] = set()
         self._sources: dict[tuple[str, str], _Source] = {}
         self._pending: dict[int, _Pending] = {}
@@ -134,6 +136,10 @@ class Breaker:
 
         `retried` is for one after which the delivery is tried again: it counts, and is never cleared.
         """
+        if self._trusting:
+            if not retried:
+                self._cleared.append(refusal)
+            return None
         key = fingerprint(refusal.verdict, recipient)
         pending = _Pending(refusal, key, 2, retried)
         self._pending[refusal.subscriber_id] = pending

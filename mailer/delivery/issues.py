@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import (
     BindParameter,
@@ -29,6 +29,7 @@ from mailer.database.models import (
     CanaryState,
     Delivery,
     DeliveryState,
+    Event,
     IssueState,
     Run,
     StoredEdition,
@@ -40,6 +41,8 @@ from mailer.database.models import (
 from mailer.delivery.issue_names import is_named
 from mailer.errors import MailerError, RefusedError, SourceError
 from mailer.rendering.edition import Edition
+
+REFUSALS_ACCEPTED: Final = "refusals_accepted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +208,17 @@ def resume(session: Session, issue_id: int) -> bool:
         .values(canary=CanaryState.PASSED.value)
     )
     return _set_state(session, issue_id, IssueState.SENDING, only_from=(IssueState.PAUSED,))
+
+
+def accept_refusals(session: Session, issue_id: int, *, at: datetime) -> None:
+    """Note that the refusals of an issue are the recipients' own, however alike they are."""
+    session.add(Event(at=at, kind=REFUSALS_ACCEPTED, issue_id=issue_id, details={}))
+
+
+def refusals_accepted(session: Session, issue_id: int) -> bool:
+    """Return whether the operator has accepted the refusals of an issue."""
+    wanted = select(Event.id).where(Event.issue_id == issue_id, Event.kind == REFUSALS_ACCEPTED)
+    return session.scalar(wanted.limit(1)) is not None
 
 
 def cancel(session: Session, issue_id: int, *, at: datetime) -> int:

@@ -389,7 +389,7 @@ class Sender:
 
     def _begin(self) -> None:
         run_id = self._books.begin(recover=self._hooks.begun is None)
-        self._breaker = Breaker(delivered_before=self.books.sent > 0)
+        self._breaker = Breaker(delivered_before=self.books.sent > 0, trusting=self._books.refusals_accepted)
         self._uncomposed = None if self.books.sent or self.books.failed else 0
         if self._hooks.begun is not None:
             self._hooks.begun(run_id)

@@ -236,6 +236,24 @@ def test_every_refusal_is_decided_exactly_once(answers: list[tuple[str, str, str
     assert sorted(cleared + ours) == refused
 
 
+@given(st.lists(st.integers(1, 3), max_size=40), st.integers(NEARLY_ALL, 60))
+def test_messages_under_way_when_a_fault_begins_may_still_be_accepted(mixed: list[int], after: int) -> None:
+    breaker = Breaker()
+    for _ in range(WINDOW):
+        breaker.accepted("main", "a.example")
+    number, trips = 0, []
+    # While up to forty messages under way are accepted, at least as many are refused.
+    for refused in [*mixed, after]:
+        for _ in range(refused):
+            number += 1
+            trips.append(refuse(breaker, number, provider="a.example"))
+        if refused != after:
+            breaker.accepted("main", "a.example")
+    assert any(trips)
+    breaker.finish()
+    assert decided(breaker) == (set(), set(range(1, number + 1)))
+
+
 @given(st.integers(0, 60), st.integers(NEARLY_ALL, 200))
 def test_fault_that_begins_in_the_middle_costs_nobody(before: int, after: int) -> None:
     breaker = Breaker()

@@ -239,6 +239,18 @@ def test_pending_refusal_is_failed_only_by_its_own_run_and_only_once(scene: Scen
     assert books(scene.database, scene.issue).failed == 2
 
 
+def test_operator_may_accept_refusals_that_are_true_after_all(scene: Scene) -> None:
+    assert scene.send(refusing(NO_SUCH_USER)).ending is Ending.PAUSED
+    scene.resume()
+    assert scene.send(refusing(NO_SUCH_USER)).ending is Ending.PAUSED
+    scene.resume()
+    with scene.database.transaction() as session:
+        issues.accept_refusals(session, scene.issue.id, at=AT)
+    ended = scene.send(refusing(NO_SUCH_USER))
+    assert (ended.ending, ended.books.failed) == (Ending.FINISHED, PEOPLE)
+    assert scene.suppressed() == PEOPLE
+
+
 def test_give_up_time_begins_anew_after_a_fault_of_ours(scene: Scene) -> None:
     scene.send(refusing(b"550 5.7.26 This mail is unauthenticated"))
     with scene.database.reading() as session:
