@@ -57,7 +57,7 @@ ACCOUNT: Final = Rule(B.POLICY_REJECT, (
     "sender*suspended", "sender*disabled", "sender*locked", "sender*deactivated", "sender*inactive",
     # cPanel, Plesk, Mail.ru, Amazon SES, Mailgun, SparkPost
     "outgoing mail*suspended", "outgoing mail*suspension", "outgoing mail*disabled",
-    "outgoing email*disabled", "outbound mail*suspended", "outbound mail*disabled",
+    "outgoing email*disabled", "outbound mail*suspended", "outbound mail*disabled", "outbound mail*blocked",
     "outbounds disabled", "sending*paused", "sending*suspended",
     "message sending for this account is disabled", "sending for this account",
     "sending*has been disabled", "sending*is disabled", "mail sending*disabled", "smtp account",
@@ -133,7 +133,7 @@ CALLBACK: Final = Rule(B.POLICY_REJECT, (
 # Our envelope sender or its domain cannot be used: DNS, null MX, not ours to use.
 SENDER_UNUSABLE: Final = Rule(B.POLICY_REJECT, (
     # Postfix reject_sender_login_mismatch, Google, IONOS, Microsoft 365 (5.2.252, 5.7.60), Amazon SES
-    "not owned by user", "mail from not owned", "sender address is not allowed", "sendasdenied",
+    "not owned by user", "mail from not owned", "sender address is not allowed", "sendasdenied*",
     "permissions to send as", "permission to send as", "not allowed to send as", "send as denied",
     "not verified*identit*", "identit* failed the check", "email address is not verified",
     "address is not verified", "address not verified", "domain is not verified", "domain not verified",

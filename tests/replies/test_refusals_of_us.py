@@ -278,6 +278,12 @@ PAUSING = {
         "Message rejected: Email address is not verified. The following identities failed",
     ),
     "SendAsDenied": (554, "5.2.252", "SendAsDenied; not allowed to send as this sender"),
+    "SendAsDenied by an exception": (
+        554,
+        "5.2.0",
+        "STOREDRV.Submission.Exception:SendAsDeniedException.MapiExceptionSendAsDenied; Failed to process",
+    ),
+    "outbound blocked": (550, "5.7.1", "Account disabled: outbound mail for this user is blocked"),
     "no permission": (550, "5.7.60", "SMTP; Client does not have permissions to send as this sender"),
     "sender verify": (550, "", f"Verification failed for <{US}> Sender verify failed"),
     "outgoing suspended": (550, "", f'Outgoing mail from "{US}" has been suspended.'),
