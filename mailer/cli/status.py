@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from mailer.cli import books as shown
 from mailer.cli.app import App, Command, json_option, pass_app, yes_option
 from mailer.database.models import DeliveryState, IssueState
-from mailer.delivery import canary, issues, queue
+from mailer.delivery import canary, issues, letters, queue
 from mailer.delivery.canary import Findings
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.listing import listing
@@ -35,7 +35,7 @@ from mailer.reports import Happening, issue_alerts
 @json_option
 @pass_app
 def status(app: App, issue: str | None, watch: bool, listed: str | None, as_json: bool) -> None:
-    """Show the deliveries of ISSUE, or of all issues.
+    """Show the deliveries of ISSUE, or those of all issues and the letters.
 
     With --list and --json, each line is one delivery as a JSON object.
     """
@@ -163,14 +163,19 @@ def _print(app: App, name: str | None, as_json: bool) -> None:
     with app.database.reading() as session:
         wanted = [issues.named(session, name)] if name else issues.issues(session)
         told = [_look(session, issue) for issue in wanted]
+        letter_books = letters.books(session)
     if as_json:
         objects = [_object(one) for one in told]
-        app.emit(objects[0] if name else {"issues": objects})
+        app.emit(objects[0] if name else {"issues": objects, "letters": letter_books.as_dict()})
         return
     if not told:
         app.out("No issue has been queued yet.")
     for one in told:
         _tell(app, one)
+    if letter_books.audience and not name:
+        app.out("letters")
+        for line in shown.lines(letter_books):
+            app.out(line)
 
 
 def _tell(app: App, told: _Told) -> None:

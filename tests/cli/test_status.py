@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from mailer.cli import run
 from mailer.config import load
+from mailer.database.models import DeliveryState
 from mailer.database.session import Database
-from tests.delivery.scene import queued
+from mailer.delivery import letters
+from mailer.delivery.letters import LetterKind
+from mailer.delivery.queue import Settled
+from tests.delivery.scene import AT, queued
 from tests.delivery.scene import run as send
 from tests.end_to_end.newsletter import Folder
 
@@ -111,3 +116,25 @@ def test_withdrawn_issue_is_corrected_and_sent(tmp_path: Path) -> None:
     assert refused.code == 5
     assert "3 messages of it were sent" in refused.err
     assert "mailer cancel" in refused.err
+
+
+def test_letters_have_books_of_their_own(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["status", "-C", str(folder.path)]) == 0
+    assert "letters" not in capsys.readouterr().out
+    with Database(load(folder.path / "config.toml").paths.database, folder=folder.path) as database:
+        database.open()
+        with database.transaction() as session:
+            for subscriber_id in (1, 2, 3):
+                letters.put(session, subscriber_id, LetterKind.WELCOME, at=AT)
+            sent, *_ = letters.claim(session, limit=2, at=AT, hold=timedelta(minutes=15))
+            letters.settle(session, sent, Settled(1, DeliveryState.SENT, code=250, reply="taken"), at=AT)
+    assert run(["status", "--json", "-C", str(folder.path)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {name: number for name, number in found["letters"].items() if number} == {
+        "audience": 3, "queued": 1, "sending": 1, "sent": 1,
+    }  # fmt: skip
+    assert run(["status", "-C", str(folder.path)]) == 0
+    shown = capsys.readouterr().out.partition("\nletters\n")[2].split()
+    assert " ".join(shown[:8]) == "audience 3 queued 1 sending 1 sent 1"
+    assert run(["status", "1", "-C", str(folder.path)]) == 0
+    assert "letters" not in capsys.readouterr().out
