@@ -64,7 +64,10 @@ _IGNORED = """\
 *.db-shm
 *.sending
 *.pem
-relay-password
+*.key
+*.csv
+*.xlsx
+*password*
 /outbox/
 /rendered/
 """
