@@ -1,6 +1,9 @@
 # Every target does its own set-up. `make help` lists them.
 # PYTHON=python3.13 uses another interpreter, in a virtual environment of its own (.venv-3.13).
 PYTHON ?= python3
+ifneq ($(PYTHON),python3)
+override PYTHON := $(or $(shell bash tests/install/pythons.sh "$(PYTHON)"),$(PYTHON))
+endif
 VENV ?= $(if $(filter python3,$(PYTHON)),.venv,.venv-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])'))
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
