@@ -178,6 +178,16 @@ def test_nothing_is_decoded_without_a_proof(
     assert refusal(provider, headers, b"--b\r\n", secrets=secrets) in (401, 404)
 
 
+@pytest.mark.parametrize("provider", ["mailersend", "mailtrap", "postal", "resend", "sendgrid"])
+def test_nothing_is_decoded_under_a_wrong_signature(provider: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def decoded(_: Request) -> Any:
+        raise AssertionError("decoded before the signature was checked")
+
+    monkeypatch.setattr("mailer.bounces.providers.webhooks.decode", decoded)
+    headers, body = REQUESTS[provider]()
+    assert refusal(provider, headers, body + b" ") == 401
+
+
 PART = b"--b\r\nContent-Disposition: form-data; name=a\r\n\r\n\r\n"
 
 
