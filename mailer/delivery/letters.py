@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
@@ -191,12 +191,16 @@ def books(session: Session) -> Books:
 
 
 def _letter(row: WaitingLetter, person: Subscriber, tags: tuple[str, ...]) -> Letter:
-    was = DeliveryState(row.state)
+    was, kind = DeliveryState(row.state), LetterKind(row.kind)
+    recipient = Recipient(person.id, person.address, person.name, person.attributes, tags)
+    if kind is LetterKind.CONFIRMATION:
+        # Anyone can type any address and "name" into the form: an advertisement must not reach its owner.
+        recipient = replace(recipient, name="", attributes={})
     return Letter(
         id=row.id,
-        kind=LetterKind(row.kind),
+        kind=kind,
         language=row.language,
-        recipient=Recipient(person.id, person.address, person.name, person.attributes, tags),
+        recipient=recipient,
         domain=person.domain,
         asked_at=row.asked_at,
         attempts=row.attempts + 1,

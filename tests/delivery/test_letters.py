@@ -161,6 +161,20 @@ def test_letter_has_the_tags_of_its_reader(database: Database) -> None:
     assert letter.recipient.tags == ("beta", "vip")
 
 
+@pytest.mark.parametrize("kind", LetterKind)
+def test_what_a_stranger_typed_is_in_no_confirmation(database: Database, kind: LetterKind) -> None:
+    spam = "You won $1000 https://win.example"
+    status = {LetterKind.CONFIRMATION: "pending", LetterKind.GOODBYE: "unsubscribed"}.get(kind, "active")
+    subscribe(database, 1)
+    with database.transaction() as session:
+        changed = {"name": spam, "attributes": {"city": spam}, "status": status}
+        session.execute(update(Subscriber).values(changed))
+        letters.put(session, 1, kind, at=AT)
+    (letter,) = claim(database)
+    typed = (letter.recipient.name, letter.recipient.attributes)
+    assert typed == (("", {}) if kind is LetterKind.CONFIRMATION else (spam, {"city": spam}))
+
+
 def test_two_claims_share_no_letter(database: Database) -> None:
     put(database, 5)
     first, second = claim(database, limit=3), claim(database)
