@@ -8,12 +8,11 @@ pending: nobody is suppressed for it, and its delivery can still be sent.
 
 from __future__ import annotations
 
-import re
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Final
 
-from mailer.replies import Refusal, Verdict
+from mailer.replies import Refusal, fingerprint
 
 WINDOW: Final = 20
 """How many of the latest answers count, for each relay and each provider."""
@@ -26,9 +25,6 @@ FEW: Final = 5
 MOST_PENDING: Final = 20_000
 """More pending refusals than this are not remembered: the oldest then count as the recipients' own."""
 
-_ADDRESS: Final = re.compile(r"[^\s<>()\"',;:]*@[^\s<>()\"',;:]+")
-_WORD: Final = re.compile(r"[^\W_]+(?:[-_.=+][^\W_]+)*")
-
 
 @dataclass(frozen=True, slots=True)
 class Trip:
@@ -37,17 +33,6 @@ class Trip:
     relay: str
     """The relay whose answers these were; empty when they came from one provider through any relay."""
     reason: str
-
-
-def fingerprint(verdict: Verdict, recipient: str) -> str:
-    """Return a reply without what differs between recipients: addresses, names and numbers."""
-    local, _, domain = recipient.lower().partition("@")
-    text = _ADDRESS.sub("@", verdict.text.lower())
-    words = (
-        "@" if "." in word or word in (local, domain) else "#" if any(map(str.isdigit, word)) else word
-        for word in _WORD.findall(text)
-    )
-    return f"{verdict.code} {verdict.enhanced} {' '.join(words)}"
 
 
 @dataclass(slots=True)

@@ -1,5 +1,6 @@
 """The one judge: an SMTP reply, or the status and text of a DSN, becomes a `Verdict`."""
 
+from mailer.replies.fingerprint import fingerprint, fingerprint_of
 from mailer.replies.judge import judge
 from mailer.replies.verdict import (
     FAULT,
@@ -25,5 +26,7 @@ __all__ = [
     "Refusal",
     "ReplyClass",
     "Verdict",
+    "fingerprint",
+    "fingerprint_of",
     "judge",
 ]

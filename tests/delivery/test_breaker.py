@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailer.delivery.breaker import FEW, MOST_PENDING, NEARLY_ALL, WINDOW, Breaker, Trip, fingerprint
-from mailer.replies import Refusal, Verdict, judge
+from mailer.delivery.breaker import FEW, MOST_PENDING, NEARLY_ALL, WINDOW, Breaker, Trip
+from mailer.replies import Refusal, Verdict, fingerprint, judge
 
 GONE = "550 5.1.1 no such user"
 
