@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from mailer.audience.ledger import Move, MoveResult, Origin, move
 from mailer.bounces.policy import SoftBounce, SoftLimits, add_up, weight
+from mailer.database.among import among
 from mailer.database.models import Delivery, DeliveryState, Event, Subscriber, SubscriberStatus
 from mailer.replies import BounceClass, Verdict
 
@@ -107,6 +108,18 @@ def clear_soft_counts(session: Session, address_keys: Collection[str]) -> None:
             .where(Subscriber.address_key.in_(keys[start : start + _AT_ONCE]), Subscriber.soft_points > 0)
             .values(soft_points=0.0, soft_since=None, soft_last_at=None)
         )
+
+
+def forget_soft_bounces(session: Session, issue_id: int, subscriber_ids: Sequence[int]) -> None:
+    """Forget the soft bounces of those subscribers to whom this issue added one."""
+    counted = select(Event.subscriber_id).where(Event.issue_id == issue_id, Event.kind == SOFT_BOUNCE)
+    session.execute(
+        update(Subscriber)
+        .where(among(Subscriber.id, "ids"), Subscriber.soft_points > 0, Subscriber.id.in_(counted))
+        .values(soft_points=0.0, soft_since=None, soft_last_at=None)
+        .execution_options(synchronize_session=False),
+        {"ids": subscriber_ids},
+    )
 
 
 def _count(

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import select
 
-from mailer.bounces.record import Recorded, ReportOutcome, Rules, apply_stored
+from mailer.bounces.record import Recorded, ReportOutcome, Rules, apply_stored, check_breaker
 from mailer.database.models import StoredReport
 from mailer.database.session import Database
 from mailer.tokens import Signer
@@ -43,6 +43,7 @@ def reclassify(
             ids = list(session.scalars(query.order_by(StoredReport.id).limit(200)))
         if not ids:
             return
+        applied: list[Recorded] = []
         for report_id in ids:
             with database.transaction() as session:
                 stored = session.get_one(StoredReport, report_id, with_for_update=True)
@@ -50,7 +51,10 @@ def reclassify(
                 if dry_run:
                     session.rollback()
             if _essence(before) != _essence(after):
+                applied.append(after)
                 yield Change(before, after)
+        if not dry_run:
+            check_breaker(database, applied, at=at)
         last = ids[-1]
 
 

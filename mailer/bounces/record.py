@@ -8,7 +8,7 @@ operator says `bounces.trust_unsigned = true`; one with a broken signature chang
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -17,6 +17,7 @@ from typing import Any, Final, assert_never
 from sqlalchemy.orm import Session
 
 from mailer.audience.ledger import Origin, change_status, consented_at, unsubscribe
+from mailer.bounces import breaker
 from mailer.bounces.alerts import AlertLimits, Returns, watch
 from mailer.bounces.effects import apply_verdicts, clear_soft_count, clear_soft_counts, fail_delivery
 from mailer.bounces.matching import Basis, Match, address_key, match
@@ -62,6 +63,8 @@ class Effect(StrEnum):
     COMPLAINED = "complained"
     UNSUBSCRIBED = "unsubscribed"
     CLEARED = "cleared"
+    WITHHELD = "withheld"
+    """Not suppressed or counted: nearly all of the issue came back with this reply."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +125,22 @@ def record_batch(
             except Exception as error:
                 done.append(error)
         _watch(session, [one for one in done if isinstance(one, Recorded)], at, rules)
+    check_breaker(database, [one for one in done if isinstance(one, Recorded)], at=at)
     return done
+
+
+def check_breaker(database: Database, done: Iterable[Recorded], *, at: datetime) -> None:
+    """Show the breaker which deliveries came back. Duplicates too, should the last check have failed."""
+    reported: dict[int, set[int]] = {}
+    for one in done:
+        if (
+            one.kind == ReportKind.BOUNCE.value
+            and one.outcome is ReportOutcome.APPLIED
+            and one.issue_id is not None
+            and one.subscriber_id is not None
+        ):
+            reported.setdefault(one.issue_id, set()).add(one.subscriber_id)
+    breaker.check(database, reported, at=at)
 
 
 def _watch(session: Session, done: Sequence[Recorded], at: datetime, rules: Rules) -> None:
@@ -175,6 +193,7 @@ def record_events(
             report = webhooks.as_report(event)
             done.append(apply_report(session, signer, stored, report, at=at, rules=rules, trusted=True))
         _watch(session, done, at, rules)
+    check_breaker(database, done, at=at)
     return done
 
 
@@ -353,6 +372,8 @@ def _bounce(
     if not moved and not verdict.hard and session.get(Delivery, (issue_id, subscriber_id)) is not None:
         # A second report on one delivery: it has been counted, here or in the SMTP dialogue.
         return Effect.NOTHING, True
+    if breaker.is_about_us(session, issue_id, subscriber_id, verdict):
+        return Effect.WITHHELD, True
     given_up = apply_verdicts(
         session, [(issue_id, subscriber_id, verdict)], at=at, limits=rules.limits, report_id=report_id
     )
