@@ -82,7 +82,10 @@ class _Failed(NamedTuple):
         return fingerprint_of(self.code, self.enhanced or "", self.reply or "", self.address)
 
     def __str__(self) -> str:
-        return " ".join(filter(None, (str(self.code or ""), self.enhanced, self.reply)))
+        reply = self.reply or ""
+        if reply.startswith(str(self.code)):
+            return reply
+        return " ".join(filter(None, (str(self.code or ""), self.enhanced, reply)))
 
 
 @dataclass(frozen=True, slots=True)

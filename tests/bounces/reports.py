@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
+
+from sqlalchemy.orm import Session
 
 from mailer.address import parse_address
 from mailer.audience.ledger import Origin
@@ -18,37 +21,48 @@ ISSUE = 1
 
 def subscribe(database: Database, at: datetime, address: str = "ana@example.com", issues: int = 1) -> int:
     """Add a subscriber to whom `issues` issues were sent; return the id."""
+    return subscribe_all(database, at, [address], issues)[address]
+
+
+def subscribe_all(
+    database: Database, at: datetime, addresses: Sequence[str], issues: int = 1
+) -> dict[str, int]:
+    """Add subscribers to whom `issues` issues were sent; return their ids."""
     with database.transaction() as session:
-        if session.get(StoredEdition, "e") is None:
-            session.add(StoredEdition(digest="e", content="", created_at=at))
-            session.flush()
-        made = add(session, parse_address(address), secret=SECRET, origin=Origin("command"), at=at)
-        assert made.subscriber_id is not None
-        for number in range(ISSUE, ISSUE + issues):
-            if session.get(StoredIssue, number) is None:
-                session.add(
-                    StoredIssue(
-                        id=number,
-                        slug=f"{number:03}",
-                        title="An issue",
-                        source_path="",
-                        edition_digest="e",
-                        state=IssueState.FINISHED.value,
-                        dated_at=at,
-                        created_at=at,
-                    )
-                )
-                session.flush()
+        return {address: _subscribe(session, at, address, issues) for address in addresses}
+
+
+def _subscribe(session: Session, at: datetime, address: str, issues: int) -> int:
+    if session.get(StoredEdition, "e") is None:
+        session.add(StoredEdition(digest="e", content="", created_at=at))
+        session.flush()
+    made = add(session, parse_address(address), secret=SECRET, origin=Origin("command"), at=at)
+    assert made.subscriber_id is not None
+    for number in range(ISSUE, ISSUE + issues):
+        if session.get(StoredIssue, number) is None:
             session.add(
-                Delivery(
-                    issue_id=number,
-                    subscriber_id=made.subscriber_id,
-                    state=DeliveryState.SENT.value,
-                    attempts=1,
-                    changed_at=at,
+                StoredIssue(
+                    id=number,
+                    slug=f"{number:03}",
+                    title="An issue",
+                    source_path="",
+                    edition_digest="e",
+                    state=IssueState.FINISHED.value,
+                    dated_at=at,
+                    created_at=at,
                 )
             )
-        return made.subscriber_id
+            session.flush()
+        session.add(
+            Delivery(
+                issue_id=number,
+                subscriber_id=made.subscriber_id,
+                state=DeliveryState.SENT.value,
+                attempts=1,
+                changed_at=at,
+            )
+        )
+    return made.subscriber_id
 
 
 def token(subscriber_id: int, issue_id: int = ISSUE) -> str:

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
+from mailer.bounces.breaker import FEW
+from mailer.bounces.record import Rules, record_batch
 from mailer.config import Canary
-from mailer.database.models import CanaryState, Delivery, DeliveryState, IssueState
+from mailer.database.models import CanaryState, Delivery, DeliveryState, IssueState, Subscriber, Suppression
 from mailer.database.session import Database
 from mailer.delivery import canary, issues
 from mailer.delivery.canary import Steps
@@ -19,6 +21,8 @@ from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.sender import Ended, Ending
 from mailer.errors import RefusedError
 from mailer.rendering.edition import Edition
+from mailer.tokens import Signer, Subject
+from tests.bounces.reports import dsn
 from tests.delivery.scene import AT, queued, run
 
 WAIT = timedelta(minutes=1)
@@ -36,11 +40,12 @@ class Scene:
     seeded: list[str] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
     fetched: int = 0
+    share: float = 0.1
 
     def __post_init__(self) -> None:
         self.issue = queued(self.database, 40)
         with self.database.transaction() as session:
-            canary.begin(session, self.issue.id, 0.1, SETTINGS.seeds)
+            canary.begin(session, self.issue.id, self.share, SETTINGS.seeds)
 
     def lead(self) -> Ended | None:
         return canary.lead(
@@ -188,3 +193,40 @@ def test_wait_is_cut_short_by_the_operator(scene: Scene) -> None:
     scene.meanwhile = hurry
     assert scene.lead() is None
     assert scene.at == AT + timedelta(seconds=10)
+
+
+def test_canary_whose_reports_are_all_alike_stops_and_begins_again(
+    database: Database, tmp_path: Path
+) -> None:
+    scene = Scene(database, tmp_path, share=0.2)
+
+    def return_all() -> None:
+        with scene.database.reading() as session:
+            sent = session.execute(
+                select(Subscriber.id, Subscriber.address)
+                .join(Delivery, Delivery.subscriber_id == Subscriber.id)
+                .where(Delivery.state == DeliveryState.SENT.value)
+            ).all()
+        assert len(sent) >= FEW
+        signer = Signer([b"s" * 32])
+        raws = [
+            dsn(signer.return_path(Subject(scene.issue.id, one.id)), recipient=one.address) for one in sent
+        ]
+        record_batch(scene.database, signer, raws, source="maildir:box", at=scene.at, rules=Rules())
+
+    def suppressed() -> int:
+        with scene.database.reading() as session:
+            return len(session.scalars(select(Suppression)).all())
+
+    scene.meanwhile = return_all
+    ended = scene.lead()
+    assert ended is not None
+    assert ended.ending is Ending.PAUSED
+    assert "came back with one reply" in ended.reason
+    assert suppressed() == 0
+    scene.meanwhile = lambda: None
+    with scene.database.transaction() as session:
+        issues.retry(session, scene.issue.id, DeliveryState.FAILED, at=scene.at)
+        issues.resume(session, scene.issue.id)
+    assert scene.lead() is None
+    assert scene.now.canary is CanaryState.PASSED

@@ -1,0 +1,397 @@
+"""Reports that are nearly all alike are about us; any other is about its recipient."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import pytest
+from sqlalchemy import select, update
+
+from mailer.audience.ledger import Origin, change_status, unsubscribe
+from mailer.audience.subscribers import history
+from mailer.bounces import record as record_module
+from mailer.bounces.breaker import ENOUGH, FEW
+from mailer.bounces.providers.webhooks import events_of
+from mailer.bounces.reclassify import reclassify
+from mailer.bounces.record import Effect, Recorded, Rules, record, record_batch, record_events
+from mailer.database.models import (
+    CanaryState,
+    Delivery,
+    DeliveryState,
+    Event,
+    IssueState,
+    StoredIssue,
+    StoredReport,
+    Subscriber,
+    SubscriberStatus,
+    Suppression,
+)
+from mailer.database.session import Database
+from mailer.delivery import issues
+from tests.bounces.reports import ISSUE, SIGNER, complaint, dsn, subscribe_all, token
+
+UNKNOWN = "550 5.1.1 <{}>: Recipient address rejected: User unknown in table 7x{}"
+DISABLED = "550 5.2.1 <{}>: this mailbox is disabled"
+DAY = timedelta(days=1)
+RULES = Rules()
+
+People = dict[str, int]
+
+
+def send_to(database: Database, at: datetime, *addresses: str, state: IssueState | None = None) -> People:
+    """Send the issue to these addresses; return their subscribers."""
+    people = subscribe_all(database, at, addresses)
+    if state is not None:
+        with database.transaction() as session:
+            session.execute(update(StoredIssue).values(state=state.value))
+    return people
+
+
+def many(number: int, *domains: str) -> list[str]:
+    return [f"s{place}@{domains[place % len(domains)]}" for place in range(number)]
+
+
+def returned(people: People, addresses: Sequence[str], reply: str = UNKNOWN) -> list[bytes]:
+    """Return a report of each of these addresses, with one reply but for addresses and numbers."""
+    return [
+        dsn(
+            token(people[address]),
+            recipient=address,
+            reply=reply.format(address, place),
+            status=reply.split()[1],
+        )
+        for place, address in enumerate(addresses)
+    ]
+
+
+def read(database: Database, raws: Sequence[bytes], at: datetime, batch: int = 20) -> list[Recorded]:
+    done: list[Recorded] = []
+    for start in range(0, len(raws), batch):
+        part = record_batch(
+            database, SIGNER, raws[start : start + batch], source="maildir:box", at=at, rules=RULES
+        )
+        done += [one for one in part if isinstance(one, Recorded)]
+    assert len(done) == len(raws)
+    return done
+
+
+def statuses(database: Database) -> dict[str, int]:
+    with database.reading() as session:
+        return Counter(session.scalars(select(Subscriber.status)))
+
+
+def suppressed(database: Database) -> int:
+    with database.reading() as session:
+        return len(session.scalars(select(Suppression)).all())
+
+
+def states(database: Database) -> dict[str, int]:
+    with database.reading() as session:
+        return Counter(session.scalars(select(Delivery.state)))
+
+
+def alerts(database: Database) -> list[str]:
+    """Return what the breaker alerted the operator to."""
+    with database.reading() as session:
+        events = session.scalars(select(Event).where(Event.kind == "alert").order_by(Event.id))
+        return [one.details["text"] for one in events if one.details["of"] == "one reply"]
+
+
+def issue(database: Database) -> issues.QueuedIssue:
+    with database.reading() as session:
+        return issues.get(session, ISSUE)
+
+
+@pytest.mark.parametrize("batch", [1, 40])
+def test_whole_issue_that_comes_back_with_one_reply_suppresses_nobody(
+    database: Database, at: datetime, batch: int
+) -> None:
+    addresses = many(73, "a.example", "b.example", "c.example")
+    people = send_to(database, at, *addresses, state=IssueState.SENDING)
+    read(database, returned(people, addresses), at + DAY, batch)
+    assert (statuses(database), suppressed(database)) == ({"active": 73}, 0)
+    assert states(database) == {"failed": 73}
+    # Where reports are read one by one, all may be back from a domain before they are of the issue.
+    *_, alert = alerts(database)
+    said = "73 messages came back with one reply, so it is taken to be about us and nobody is suppressed"
+    assert said in alert
+    assert ": 550 5.1.1 <s0@a.example>: Recipient address rejected: User unknown in table 7x0;" in alert
+    commands = "mailer retry 001 --only failed && mailer resume 001 && mailer send 001"
+    assert alert.endswith(f"; once the cause is fixed: {commands}")
+    now = issue(database)
+    assert (now.state, f"001: {now.reason}") == (IssueState.PAUSED, alerts(database)[0])
+
+
+def test_ledger_says_why_a_suppression_was_lifted(database: Database, at: datetime) -> None:
+    addresses = many(73, "a.example")
+    people = send_to(database, at, *addresses)
+    read(database, returned(people, addresses), at + DAY)
+    with database.reading() as session:
+        lines = history(session, people[addresses[0]])
+    assert [(line.way, line.after) for line in lines] == [
+        ("command", "active"), ("bounce", "bounced"), ("restore", "active"),
+    ]  # fmt: skip
+    assert "came back with one reply" in lines[-1].note
+    assert issue(database).state is IssueState.FINISHED
+    assert alerts(database)[0].endswith("mailer retry 001 --only failed && mailer send 001")
+
+
+def test_deliveries_can_be_sent_again_to_everybody(database: Database, at: datetime) -> None:
+    addresses = many(20, "a.example")
+    people = send_to(database, at, *addresses)
+    read(database, returned(people, addresses), at + DAY)
+    with database.transaction() as session:
+        assert issues.retry(session, ISSUE, DeliveryState.FAILED, at=at + 2 * DAY) == 20
+    assert states(database) == {"queued": 20}
+    assert issue(database).state is IssueState.SENDING
+    assert statuses(database) == {"active": 20}
+
+
+@pytest.mark.parametrize("gone", [range(73), range(0, 200, 3)])
+def test_old_list_with_many_unknown_users_is_suppressed(
+    database: Database, at: datetime, gone: range
+) -> None:
+    addresses = many(200, *(f"d{number}.example" for number in range(11)))
+    people = send_to(database, at, *addresses, state=IssueState.SENDING)
+    dead = [addresses[place] for place in gone]
+    read(database, returned(people, dead), at + DAY, 50)
+    assert statuses(database) == {"active": 200 - len(dead), "bounced": len(dead)}
+    assert suppressed(database) == len(dead)
+    assert (alerts(database), issue(database).state) == ([], IssueState.SENDING)
+
+
+def test_one_provider_that_returns_all_is_spared_and_the_others_are_not(
+    database: Database, at: datetime
+) -> None:
+    strict, mixed = many(25, "strict.example"), many(100, "b.example", "c.example", "d.example")
+    people = send_to(database, at, *strict, *mixed, state=IssueState.SENDING)
+    dead = [*strict, *mixed[:30]]
+    read(database, returned(people, dead), at + DAY)
+    assert statuses(database) == {"active": 95, "bounced": 30}
+    with database.reading() as session:
+        bounced = session.scalars(select(Subscriber.domain).where(Subscriber.status == "bounced")).all()
+    assert "strict.example" not in bounced
+    (alert,) = alerts(database)
+    assert "messages to strict.example came back with one reply" in alert
+    assert issue(database).state is IssueState.PAUSED
+
+
+@pytest.mark.parametrize(
+    ("alike", "others", "sent", "lifted"),
+    [
+        (ENOUGH, 0, 2, True),
+        (ENOUGH, 2, 0, True),
+        (ENOUGH, 1, 2, False),
+        (ENOUGH - 1, 0, 1, False),
+        (45, 3, 2, True),
+        (45, 3, 3, False),
+        (FEW, 0, 0, True),
+        (FEW - 1, 0, 0, False),
+        (FEW, 1, 0, False),
+        (FEW, 0, 1, False),
+    ],
+)
+def test_thresholds(
+    database: Database, at: datetime, alike: int, others: int, sent: int, lifted: bool
+) -> None:
+    addresses = many(alike + others + sent, "a.example")
+    people = send_to(database, at, *addresses)
+    read(database, returned(people, addresses[:others], "551 5.1.6 <{}> has moved away"), at + DAY)
+    read(database, returned(people, addresses[others : others + alike]), at + DAY)
+    assert suppressed(database) == others + (0 if lifted else alike)
+    assert len(alerts(database)) == lifted
+
+
+def test_few_that_all_come_back_from_one_domain_among_others_are_gone(
+    database: Database, at: datetime
+) -> None:
+    closed = many(ENOUGH - 1, "closed.example")
+    people = send_to(database, at, *closed, *many(40, "b.example"))
+    read(database, returned(people, closed), at + DAY)
+    assert suppressed(database) == ENOUGH - 1
+    assert alerts(database) == []
+
+
+def test_late_and_repeated_reports_suppress_nobody(database: Database, at: datetime) -> None:
+    addresses = many(40, "a.example")
+    people = send_to(database, at, *addresses)
+    raws = returned(people, addresses)
+    read(database, raws[:36], at + DAY)
+    assert (suppressed(database), len(alerts(database))) == (0, 1)
+    late = read(database, raws[36:], at + 2 * DAY)
+    assert {one.effect for one in late} == {Effect.WITHHELD}
+    # The same octets, a second report on the same delivery, and a reply in other words.
+    read(database, raws, at + 3 * DAY)
+    read(database, [raw + b"\n" for raw in raws], at + 4 * DAY)
+    read(database, returned(people, addresses[:3], "550 5.1.1 {} does not exist {}"), at + 5 * DAY)
+    assert (suppressed(database), statuses(database)) == (0, {"active": 40})
+    assert len(alerts(database)) == 1
+
+
+def test_late_report_after_the_issue_was_sent_again_suppresses_nobody(
+    database: Database, at: datetime
+) -> None:
+    addresses = many(40, "a.example")
+    people = send_to(database, at, *addresses)
+    raws = returned(people, addresses)
+    read(database, raws[:36], at + DAY)
+    with database.transaction() as session:
+        sent = DeliveryState.SENT.value
+        session.execute(update(Delivery).values(state=sent, changed_at=at + 2 * DAY, code=250, reply="OK"))
+    read(database, raws[36:], at + 3 * DAY)
+    assert suppressed(database) == 0
+
+
+def test_other_reply_after_a_trip_suppresses(database: Database, at: datetime) -> None:
+    addresses = many(40, "a.example")
+    people = send_to(database, at, *addresses)
+    read(database, returned(people, addresses[:36]), at + DAY)
+    read(database, returned(people, addresses[36:37], "551 5.1.6 <{}> has moved away"), at + DAY)
+    assert suppressed(database) == 1
+
+
+def test_next_issue_is_judged_by_itself(database: Database, at: datetime) -> None:
+    addresses = many(20, "a.example")
+    people = subscribe_all(database, at, addresses, issues=2)
+    read(database, returned(people, addresses), at + DAY)
+    again = dsn(
+        token(people[addresses[0]], 2), recipient=addresses[0], reply=UNKNOWN.format("x@y.example", 1)
+    )
+    (done,) = read(database, [again], at + 2 * DAY)
+    assert done.effect is Effect.SUPPRESSED
+
+
+def test_opt_outs_and_complaints_stay(database: Database, at: datetime) -> None:
+    addresses = many(30, "a.example")
+    people = send_to(database, at, *addresses)
+    raws = returned(people, addresses)
+    read(database, raws[:10], at + DAY)
+    with database.transaction() as session:
+        unsubscribe(session, people[addresses[0]], origin=Origin("one-click"), at=at + DAY)
+    record(
+        database, SIGNER, complaint(token(people[addresses[1]]), recipient=addresses[1]),
+        source="maildir:box", at=at + DAY, rules=RULES,
+    )  # fmt: skip
+    read(database, raws[10:], at + 2 * DAY)
+    assert len(alerts(database)) == 1
+    assert statuses(database) == {"active": 28, "unsubscribed": 1, "complained": 1}
+
+
+def test_bounce_of_an_earlier_issue_stays(database: Database, at: datetime) -> None:
+    addresses = many(20, "a.example")
+    people = subscribe_all(database, at, addresses, issues=2)
+    first = dsn(token(people[addresses[0]], 2), recipient=addresses[0])
+    read(database, [first], at + DAY)
+    read(database, returned(people, addresses), at + 2 * DAY)
+    assert statuses(database) == {"active": 19, "bounced": 1}
+
+
+def test_soft_bounces_with_one_reply_are_forgotten(database: Database, at: datetime) -> None:
+    addresses = many(30, "a.example")
+    people = subscribe_all(database, at, addresses, issues=2)
+    read(database, returned(people, addresses, DISABLED), at + DAY)
+    second = [
+        dsn(token(people[one], 2), recipient=one, reply=DISABLED.format(one), status="5.2.1")
+        for one in addresses
+    ]
+    read(database, second, at + 8 * DAY)
+    assert (statuses(database), suppressed(database)) == ({"active": 30}, 0)
+    with database.reading() as session:
+        assert set(session.scalars(select(Subscriber.soft_points))) == {0.0}
+    assert len(alerts(database)) == 2
+
+
+def test_webhooks_count_alike(database: Database, at: datetime) -> None:
+    addresses = many(25, "a.example")
+    send_to(database, at, *addresses)
+    reason = "550 5.1.1 User unknown"
+    payload = [
+        {"event": "bounce", "reason": reason, "email": one, "timestamp": int((at + DAY).timestamp())}
+        for one in addresses
+    ]
+    events = [event for one in payload for event in events_of("sendgrid", one)]
+    record_events(database, SIGNER, events, at=at + DAY, rules=RULES)
+    assert (suppressed(database), len(alerts(database))) == (0, 1)
+
+
+def test_reclassified_reports_keep_it(database: Database, at: datetime) -> None:
+    addresses = many(40, "a.example")
+    people = send_to(database, at, *addresses)
+    raws = returned(people, addresses)
+    read(database, raws, at + DAY)
+    # As if earlier rules had judged the stored reports differently.
+    with database.transaction() as session:
+        session.execute(update(StoredReport).values(bounce_class="filtered", hard=False))
+    changes = list(reclassify(database, SIGNER, at=at + 2 * DAY, rules=RULES))
+    assert len(changes) == 40
+    assert (suppressed(database), len(alerts(database))) == (0, 1)
+
+
+def test_stored_reports_that_only_now_act_are_watched(database: Database, at: datetime) -> None:
+    addresses = many(40, "a.example")
+    send_to(database, at, *addresses)
+    raws = [dsn("", recipient=address, reply=UNKNOWN.format(address, 1)) for address in addresses]
+    read(database, raws, at + DAY)
+    assert states(database) == {"sent": 40}
+    trusting = Rules(trust_unsigned=True)
+    assert len(list(reclassify(database, SIGNER, at=at + 2 * DAY, rules=trusting, dry_run=True))) == 40
+    assert (states(database), alerts(database)) == ({"sent": 40}, [])
+    list(reclassify(database, SIGNER, at=at + 2 * DAY, rules=trusting))
+    assert (states(database), suppressed(database)) == ({"failed": 40}, 0)
+    assert len(alerts(database)) == 1
+
+
+def test_check_that_failed_is_made_up_for_when_the_reports_are_read_again(
+    database: Database, at: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    addresses = many(20, "a.example")
+    people = send_to(database, at, *addresses)
+    raws = returned(people, addresses)
+    with monkeypatch.context() as patched, pytest.raises(ConnectionError):
+        patched.setattr(record_module, "check_breaker", _fail)
+        read(database, raws, at + DAY)
+    assert suppressed(database) == 20
+    assert all(one.duplicate for one in read(database, raws, at + DAY))
+    assert suppressed(database) == 0
+
+
+def _fail(*_: object, **__: object) -> None:
+    raise ConnectionError
+
+
+def test_waiting_canary_pauses_and_begins_again(database: Database, at: datetime) -> None:
+    addresses = many(FEW, "a.example")
+    people = send_to(database, at, *addresses, state=IssueState.SENDING)
+    with database.transaction() as session:
+        waiting = CanaryState.WAITING.value
+        session.execute(update(StoredIssue).values(canary=waiting, canary_until=at + 2 * DAY))
+    read(database, returned(people, addresses), at + DAY)
+    now = issue(database)
+    assert (now.state, now.canary, now.canary_until) == (IssueState.PAUSED, CanaryState.SENDING, None)
+    assert suppressed(database) == 0
+
+
+def test_issue_that_the_operator_stopped_keeps_its_reason(database: Database, at: datetime) -> None:
+    addresses = many(20, "a.example")
+    people = send_to(database, at, *addresses, state=IssueState.SENDING)
+    with database.transaction() as session:
+        issues.pause(session, ISSUE, "paused by the operator")
+    read(database, returned(people, addresses), at + DAY)
+    assert (issue(database).reason, suppressed(database)) == ("paused by the operator", 0)
+
+
+def test_person_who_came_back_in_between_is_left_alone(database: Database, at: datetime) -> None:
+    addresses = many(20, "a.example")
+    people = send_to(database, at, *addresses)
+    raws = returned(people, addresses)
+    read(database, raws[:1], at + DAY)
+    with database.transaction() as session:
+        back = Origin("form")
+        ana = people[addresses[0]]
+        assert change_status(session, ana, SubscriberStatus.ACTIVE, origin=back, at=at + 2 * DAY)
+    read(database, raws[1:], at + 3 * DAY)
+    with database.reading() as session:
+        assert [line.way for line in history(session, ana)] == ["command", "bounce", "form"]
+    assert suppressed(database) == 0
