@@ -245,8 +245,7 @@ def _decide(
     before = statuses.get(subscriber_id)
     if before is None:
         return MoveResult.UNKNOWN
-    consented_at = consented.get(subscriber_id)
-    if one.happened_at is not None and consented_at is not None and one.happened_at < consented_at:
+    if one.happened_at is not None and _predates(one.happened_at, consented.get(subscriber_id)):
         return MoveResult.OUTDATED
     by_person_alone = TRANSITIONS.get((before, to))
     if by_person_alone is None or (by_person_alone and one.origin.way not in PERSONAL_WAYS):
@@ -311,9 +310,17 @@ def _expire(session: Session, ids: Iterable[int]) -> None:
             session.expire(known)
 
 
-def consented_at(session: Session, subscriber_id: int) -> datetime | None:
-    """Return when someone last consented themselves, or was restored by the operator; None if never."""
-    return next((row[1] for row in session.execute(_CONSENTED_AT, {"ids": [subscriber_id]})), None)
+def predates_consent(session: Session, subscriber_id: int, happened_at: datetime) -> bool:
+    """Return whether something happened before someone's last consent, or before the operator restored them.
+
+    `move` applies the same rule to moves with `happened_at`. This is for events that change no status.
+    """
+    rows = session.execute(_CONSENTED_AT, {"ids": [subscriber_id]})
+    return _predates(happened_at, next((row[1] for row in rows), None))
+
+
+def _predates(happened_at: datetime, consented_at: datetime | None) -> bool:
+    return consented_at is not None and happened_at < consented_at
 
 
 def change_status(
@@ -329,9 +336,18 @@ def change_status(
     return move(session, [Move(subscriber_id, to, origin, at, happened_at)]) == [MoveResult.MOVED]
 
 
-def unsubscribe(session: Session, subscriber_id: int, *, origin: Origin, at: datetime) -> bool:
+def unsubscribe(
+    session: Session,
+    subscriber_id: int,
+    *,
+    origin: Origin,
+    at: datetime,
+    happened_at: datetime | None = None,
+) -> bool:
     """Unsubscribe someone; return whether that changed anything."""
-    return change_status(session, subscriber_id, _S.UNSUBSCRIBED, origin=origin, at=at)
+    return change_status(
+        session, subscriber_id, _S.UNSUBSCRIBED, origin=origin, at=at, happened_at=happened_at
+    )
 
 
 def unsubscribe_all(session: Session, changes: Sequence[Change]) -> list[bool]:

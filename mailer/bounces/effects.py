@@ -31,12 +31,14 @@ def apply_verdicts(
     at: datetime,
     limits: SoftLimits = _LIMITS,
     report_id: int | None = None,
+    happened_at: datetime | None = None,
 ) -> frozenset[int]:
     """Do to subscribers what failed deliveries ask for; return those whose addresses are given up.
 
     `rows` holds issue, subscriber and verdict of each delivery that has FAILED for good, given up ones
     included; deferred and accepted ones do not belong here. Runs in the caller's transaction with a
     fixed number of statements, none at all for no rows. The deliveries themselves are the caller's.
+    `happened_at` is when the deliveries failed, if that was before `at`; see `ledger.Move`.
     """
     notes = {subscriber_id: _note(verdict) for _, subscriber_id, verdict in rows if verdict.hard}
     issues = {subscriber_id: issue_id for issue_id, subscriber_id, _ in rows if issue_id}
@@ -53,6 +55,7 @@ def apply_verdicts(
             SubscriberStatus.BOUNCED,
             Origin("bounce", note=note, issue_id=issues.get(subscriber_id), report_id=report_id),
             at,
+            happened_at,
         )
         for subscriber_id, note in notes.items()
     ]

@@ -16,7 +16,7 @@ from typing import Any, Final, assert_never
 
 from sqlalchemy.orm import Session
 
-from mailer.audience.ledger import Origin, change_status, consented_at, unsubscribe
+from mailer.audience.ledger import Origin, change_status, predates_consent, unsubscribe
 from mailer.bounces import breaker
 from mailer.bounces.alerts import AlertLimits, Returns, watch
 from mailer.bounces.effects import apply_verdicts, clear_soft_count, clear_soft_counts, fail_delivery
@@ -257,9 +257,12 @@ def apply_report(
     elif not believed or found.subscriber_id is None:
         outcome = ReportOutcome.UNMATCHED
     else:
-        acted = not _is_outdated(session, found.subscriber_id, stored, report, found)
+        happened_at = _happened_at(session, found.subscriber_id, stored, report, found)
+        acted = not predates_consent(session, found.subscriber_id, happened_at)
         if acted:
-            effect, acted = _act(session, stored.id, found.subscriber_id, found, report, verdict, at, rules)
+            effect, acted = _act(
+                session, stored.id, found.subscriber_id, found, report, verdict, at, happened_at, rules
+            )
         outcome = ReportOutcome.APPLIED if acted else ReportOutcome.IGNORED
     if found.basis is Basis.NONE and report.kind in _NOBODYS:
         outcome = ReportOutcome.IGNORED
@@ -272,14 +275,6 @@ def apply_report(
     stored.details = _details(report, found, verdict, effect)
     session.flush()
     return recorded(stored)
-
-
-def _is_outdated(
-    session: Session, subscriber_id: int, stored: StoredReport, report: BounceReport, found: Match
-) -> bool:
-    """Return whether a report is about the time before the person's last consent of their own."""
-    consented = consented_at(session, subscriber_id)
-    return consented is not None and _happened_at(session, subscriber_id, stored, report, found) < consented
 
 
 def _happened_at(
@@ -318,6 +313,7 @@ def _act(
     report: BounceReport,
     verdict: Verdict | None,
     at: datetime,
+    happened_at: datetime,
     rules: Rules,
 ) -> tuple[Effect, bool]:
     """Do what a believed report asks for; return the effect, and whether anything was to be done."""
@@ -329,13 +325,21 @@ def _act(
     )
     match report.kind:
         case ReportKind.BOUNCE:
-            return _bounce(session, report_id, subscriber_id, found, verdict, at, rules)
+            return _bounce(session, report_id, subscriber_id, found, verdict, at, happened_at, rules)
         case ReportKind.COMPLAINT:
             origin = replace(origin, way="complaint")
-            changed = change_status(session, subscriber_id, SubscriberStatus.COMPLAINED, origin=origin, at=at)
+            changed = change_status(
+                session,
+                subscriber_id,
+                SubscriberStatus.COMPLAINED,
+                origin=origin,
+                at=at,
+                happened_at=happened_at,
+            )
             return (Effect.COMPLAINED if changed else Effect.NOTHING), True
         case ReportKind.OPT_OUT:
-            changed = unsubscribe(session, subscriber_id, origin=replace(origin, way="complaint"), at=at)
+            origin = replace(origin, way="complaint")
+            changed = unsubscribe(session, subscriber_id, origin=origin, at=at, happened_at=happened_at)
             return (Effect.UNSUBSCRIBED if changed else Effect.NOTHING), True
         case ReportKind.DELIVERED:
             return (
@@ -363,6 +367,7 @@ def _bounce(
     found: Match,
     verdict: Verdict | None,
     at: datetime,
+    happened_at: datetime,
     rules: Rules,
 ) -> tuple[Effect, bool]:
     if verdict is None or verdict.bounce_class is None:
@@ -375,7 +380,12 @@ def _bounce(
     if breaker.is_about_us(session, issue_id, subscriber_id, verdict):
         return Effect.WITHHELD, True
     given_up = apply_verdicts(
-        session, [(issue_id, subscriber_id, verdict)], at=at, limits=rules.limits, report_id=report_id
+        session,
+        [(issue_id, subscriber_id, verdict)],
+        at=at,
+        limits=rules.limits,
+        report_id=report_id,
+        happened_at=happened_at,
     )
     if given_up:
         return Effect.SUPPRESSED, True
