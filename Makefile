@@ -63,7 +63,9 @@ screenshots: setup servers ## Take the pictures in docs/images again
 catalogue: setup ## Extract the texts of the pages for translators
 	@$(BIN)/python -m mailer.catalogue.collecting
 
-lock: setup ## Rewrite requirements.lock from pyproject.toml
+# Not after `setup`: a newer pyproject.toml would make it build the environment from the old lock first.
+lock: ## Rewrite requirements.lock from pyproject.toml
+	@test -x $(BIN)/uv || $(MAKE) --no-print-directory setup
 	@$(BIN)/uv pip compile --universal --python-version 3.11 --all-extras --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --no-header --no-annotate -q -o requirements.lock pyproject.toml
 
