@@ -12,6 +12,8 @@ from mailer.errors import SourceError
 
 # Excel writes this above the heading, and reads it itself.
 _NAMED_DELIMITER: Final = re.compile(r"\s*sep=([^\w\"\r\n])(?=[\r\n])", re.IGNORECASE)
+# A line is refused when this much of it has been read, so a file without line breaks costs no more memory.
+MAX_RECORD_CHARACTERS: Final = 1_000_000
 _DELIMITERS: Final = (",", ";", "\t", "|")
 
 
@@ -27,15 +29,25 @@ class Record(NamedTuple):
 def csv_records(path: Path, file: TextIO, sample: str) -> Iterator[Record]:
     """Yield the records of a CSV file that are not empty; `sample` is how the file begins.
 
-    Raises `SourceError` for a quote that is not closed, since all that follows would be one cell.
+    Raises `SourceError` for a quote that is not closed, since all that follows would be one cell, and for
+    a record of more than `MAX_RECORD_CHARACTERS`.
     """
     named = _NAMED_DELIMITER.match(sample)
     delimiter = named[1] if named else _delimiter(sample)
     held: list[str] = []
 
     def lines() -> Iterator[str]:
-        for line in file:
+        characters = 0
+        while line := file.readline(MAX_RECORD_CHARACTERS + 1):
+            characters = characters + len(line) if held else len(line)
             held.append(line)
+            if characters > MAX_RECORD_CHARACTERS:
+                first = reader.line_num + 2 - len(held)
+                raise SourceError(
+                    f"{path}:{first}: the row that begins here has more than {MAX_RECORD_CHARACTERS:,} "
+                    "characters; nothing was imported",
+                    remedy="export the file again with one subscriber per line, and close every quote",
+                )
             yield line
 
     reader = csv.reader(lines(), delimiter=delimiter, strict=True)

@@ -25,21 +25,29 @@ class Rejected:
 
 @contextmanager
 def rejects(path: Path | None) -> Iterator[Callable[[Rejected], None]]:
-    """Yield what writes a rejected row to `path`; the file is made when the first one comes."""
+    """Yield a function that writes a rejected row to `path`.
+
+    The rows go to a file beside it, which takes its name when all is done: after an error there is no
+    new file, and an earlier one is as it was. Without rejected rows no file is made.
+    """
+    unfinished = None if path is None else path.with_name(f"{path.name}.part")
     with ExitStack() as opened:
         writer: Any = None
 
         def write(rejected: Rejected) -> None:
             nonlocal writer
-            if path is None:
+            if unfinished is None:
                 return
             if writer is None:
-                writer = csv.writer(opened.enter_context(path.open("w", encoding="utf-8", newline="")))
-                path.chmod(0o600)
+                opened.callback(unfinished.unlink, missing_ok=True)
+                writer = csv.writer(opened.enter_context(unfinished.open("w", encoding="utf-8", newline="")))
+                unfinished.chmod(0o600)
                 writer.writerow(["line", "reason", "value"])
             writer.writerow([rejected.line, rejected.reason, safe_cell(rejected.value)])
 
         yield write
+        if path is not None and unfinished is not None and writer is not None:
+            unfinished.replace(path)
 
 
 def safe_cell(value: str) -> str:

@@ -184,6 +184,20 @@ def test_dry_run_and_strict_change_nothing(
     assert not (tmp_path / "r.csv").exists()
 
 
+@pytest.mark.parametrize("earlier", ["", "line,reason,value\n"])
+def test_refused_import_leaves_the_file_of_rejected_rows_as_it_was(
+    database: Database, path: Path, tmp_path: Path, at: datetime, earlier: str
+) -> None:
+    rejected = tmp_path / "rejected.csv"
+    if earlier:
+        rejected.write_text(earlier, encoding="utf-8")
+    before = {*tmp_path.iterdir(), path}
+    with pytest.raises(SourceError, match="quote"):
+        bring(database, path, "email\n" + "nobody\n" * 6_000 + '"open\n', at, rejected_path=rejected)
+    assert {*tmp_path.iterdir(), path} == before
+    assert not earlier or rejected.read_text(encoding="utf-8") == earlier
+
+
 def test_revert_takes_back_whom_nothing_happened_to(database: Database, path: Path, at: datetime) -> None:
     bring(database, path, "email\nold@example.org\n", at)
     report = bring(database, path, "email\na@example.org\nb@example.org\nold@example.org\n", at)

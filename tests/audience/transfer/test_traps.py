@@ -6,6 +6,7 @@ import csv
 import io
 import shlex
 import tomllib
+import tracemalloc
 import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -399,6 +400,74 @@ def test_spreadsheet_is_read(database: Database, tmp_path: Path, at: datetime) -
     with database.reading() as session:
         (row,) = exporting.rows(session, None)
     assert (row["name"], row["attributes"]) == ("Ana", {"Points": "7"})
+
+
+def opendocument(rows: list[list[str | float]]) -> bytes:
+    """Return a minimal .ods file."""
+
+    def cell(value: str | float) -> str:
+        kind = "string" if isinstance(value, str) else f'float" office:value="{value}'
+        return f'<table:table-cell office:value-type="{kind}"><text:p>{value}</text:p></table:table-cell>'
+
+    names = "urn:oasis:names:tc:opendocument:xmlns"
+    kind = "application/vnd.oasis.opendocument.spreadsheet"
+    lines = "".join(f"<table:table-row>{''.join(map(cell, row))}</table:table-row>" for row in rows)
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as packed:
+        packed.writestr("mimetype", kind)
+        packed.writestr(
+            "META-INF/manifest.xml",
+            f'<manifest:manifest xmlns:manifest="{names}:manifest:1.0">'
+            f'<manifest:file-entry manifest:full-path="/" manifest:media-type="{kind}"/>'
+            '<manifest:file-entry manifest:full-path="content.xml" manifest:media-type="text/xml"/>'
+            "</manifest:manifest>",
+        )
+        packed.writestr(
+            "content.xml",
+            f'<office:document-content xmlns:office="{names}:office:1.0" xmlns:table="{names}:table:1.0" '
+            f'xmlns:text="{names}:text:1.0"><office:body><office:spreadsheet>'
+            f'<table:table table:name="S1">{lines}</table:table>'
+            "</office:spreadsheet></office:body></office:document-content>",
+        )
+    return made.getvalue()
+
+
+def test_opendocument_spreadsheet_is_read(database: Database, tmp_path: Path, at: datetime) -> None:
+    path = tmp_path / "people.ods"
+    path.write_bytes(
+        opendocument([["E-Mail", "Name", "Points"], ["ana@example.org", "Ana", 7], ["nobody", "x", 1.5]])
+    )
+    report = import_file(database, path, secret=SECRET, at=at)
+    assert (report.added, [row.line for row in report.examples]) == (1, [3])
+    with database.reading() as session:
+        (row,) = exporting.rows(session, None)
+    assert (row["name"], row["attributes"]) == ("Ana", {"Points": "7"})
+
+
+@pytest.mark.parametrize(
+    ("start", "line"),
+    [
+        (b"", 1),  # No heading and no line break at all.
+        (b"email,name\na@example.org,Ana\n", 3),
+        (b'email,name\na@example.org,"Ana\nPop\n', 2),  # Within an open quote.
+    ],
+)
+def test_line_without_end_is_refused_before_all_of_it_is_read(
+    database: Database, tmp_path: Path, at: datetime, start: bytes, line: int
+) -> None:
+    path = tmp_path / "people.csv"
+    with path.open("wb") as file:
+        file.write(start)
+        # A sparse file: zeros that take up no room on the disk.
+        file.truncate(64 * 1024 * 1024)
+    tracemalloc.start()
+    try:
+        with pytest.raises(SourceError, match=rf"people\.csv:{line}: .*nothing was imported"):
+            import_file(database, path, secret=SECRET, at=at)
+        assert tracemalloc.get_traced_memory()[1] < 32 * 1024 * 1024
+    finally:
+        tracemalloc.stop()
+    assert standing(database) == {}
 
 
 def test_spreadsheet_says_who_left_as_a_csv_file_does(
