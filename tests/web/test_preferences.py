@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from mailer.audience.preferences import UnsubscribeReasons, personal_data, standing, unsubscribe_reasons
+from mailer.audience.preferences import UnsubscribeReasons, standing, unsubscribe_reasons
+from mailer.audience.privacy.personal_data import personal_data
 from mailer.audience.subscribers import history, revise
 from mailer.config import Tracking
 from mailer.database.models import Subscriber

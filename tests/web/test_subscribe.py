@@ -15,7 +15,7 @@ from sqlalchemy.event import listen
 
 from mailer.address import parse_address
 from mailer.audience.ledger import Origin, change_status
-from mailer.audience.preferences import personal_data
+from mailer.audience.privacy.personal_data import personal_data
 from mailer.audience.subscribers import find
 from mailer.config import Brand
 from mailer.database.models import Consent, Event, Subscriber, SubscriberStatus, Wording

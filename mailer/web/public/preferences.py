@@ -28,6 +28,7 @@ from mailer.audience import preferences
 from mailer.audience.ledger import Change
 from mailer.audience.preferences import Standing, standing
 from mailer.audience.privacy import erasing
+from mailer.audience.privacy.personal_data import personal_data
 from mailer.catalogue import marked
 from mailer.database.models import SubscriberStatus
 from mailer.database.session import Database
@@ -273,7 +274,7 @@ class PreferencesRoutes:
 
     def _personal_data(self, subject: Subject) -> str:
         with self._database.reading() as session:
-            data = preferences.personal_data(session, subject.subscriber_id)
+            data = personal_data(session, subject.subscriber_id)
         return json.dumps(data, ensure_ascii=False, indent=2) + "\n"
 
     def _proof(
