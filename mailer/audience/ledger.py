@@ -143,7 +143,7 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class SubscriberRequest:
     """A subscriber's own request: who, from where, and when."""
 
     subscriber_id: int
@@ -180,7 +180,7 @@ class MoveResult(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class NewSubscriber:
+class Enrolment:
     """Somebody who is not in the database yet. `joined_at` is when they signed up, if before now."""
 
     address: Address
@@ -350,7 +350,7 @@ def unsubscribe(
     )
 
 
-def unsubscribe_all(session: Session, changes: Sequence[Change]) -> list[bool]:
+def unsubscribe_all(session: Session, changes: Sequence[SubscriberRequest]) -> list[bool]:
     """Unsubscribe many; return for each what `unsubscribe` would have returned."""
     moves = [Move(one.subscriber_id, _S.UNSUBSCRIBED, one.origin, one.at) for one in changes]
     return [result is MoveResult.MOVED for result in move(session, moves)]
@@ -364,7 +364,7 @@ def add_note(
     insert_rows(session, Consent, [_line(subscriber_id, status, status, origin, at)])
 
 
-def enrol(session: Session, people: Sequence[NewSubscriber], *, at: datetime) -> dict[str, int]:
+def enrol(session: Session, people: Sequence[Enrolment], *, at: datetime) -> dict[str, int]:
     """Insert new subscribers with their first lines in the ledger; return their ids by address key."""
     insert_without_lines(session, people, at=at)
     ids: dict[str, int] = {}
@@ -385,7 +385,7 @@ def enrol(session: Session, people: Sequence[NewSubscriber], *, at: datetime) ->
     return ids
 
 
-def insert_without_lines(session: Session, people: Sequence[NewSubscriber], *, at: datetime) -> None:
+def insert_without_lines(session: Session, people: Sequence[Enrolment], *, at: datetime) -> None:
     """Insert new subscribers; an import writes the lines of all of them with `write_first_lines`."""
     if people:
         session.execute(

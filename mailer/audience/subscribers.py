@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from mailer.address import Address
 from mailer.audience import suppression
 from mailer.audience.fields import check_attributes, check_name, check_tags
-from mailer.audience.ledger import NewSubscriber, Origin, add_note, enrol
+from mailer.audience.ledger import Enrolment, Origin, add_note, enrol
 from mailer.database.models import Consent, Subscriber, SubscriberStatus, SubscriberTag
 from mailer.errors import RefusedError
 
@@ -87,7 +87,7 @@ def add(
     if known is None:
         if suppression.reason_for(session, address.key, secret=secret):
             return Added(None, AddResult.KEPT_OUT)
-        new = NewSubscriber(address, status, origin, name, attributes)
+        new = Enrolment(address, status, origin, name, attributes)
         subscriber_id = enrol(session, [new], at=at)[address.key]
         _add_tags(session, subscriber_id, tags)
         return Added(subscriber_id, AddResult.ADDED)

@@ -13,7 +13,7 @@ from typing import Any, get_args, get_origin
 import msgspec
 
 from mailer.config.sections import Mailbox, Relay, Settings
-from mailer.config.toml_file import Problem, TomlFile, convert, did_you_mean, explained, keys_of
+from mailer.config.toml_file import KeyProblem, TomlFile, convert, did_you_mean, explained, keys_of
 from mailer.config.values import Secret, Section, masked_url
 from mailer.errors import ConfigError
 
@@ -76,12 +76,12 @@ def flatten(settings: Settings) -> dict[str, str]:
     return {key: _as_text(value) for key, value in _dotted(_tables(settings)).items()}
 
 
-def _sections(tables: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+def _sections(tables: Mapping[str, Any]) -> tuple[dict[str, Any], list[KeyProblem]]:
     """Return the sections that the tables hold, and all that is wrong with them, one thing a section."""
-    sections, problems = dict[str, Any](), list[Problem]()
+    sections, problems = dict[str, Any](), list[KeyProblem]()
     for keys, kind, value in _parts(tables):
         if kind is None:
-            problems.append(Problem(keys, "", unknown=True))
+            problems.append(KeyProblem(keys, "", unknown=True))
             continue
         try:
             made = convert(value, kind)
@@ -221,7 +221,7 @@ def _check_variables() -> None:
             raise ConfigError(f"{name}: no such setting{did_you_mean(table, _kinds(Settings))}")
 
 
-def _explain(problem: Problem, file: TomlFile) -> str:
+def _explain(problem: KeyProblem, file: TomlFile) -> str:
     dotted = ".".join(problem.keys)
     variable = next((name for name, key in _variables().items() if dotted.startswith(key)), None)
     place = variable or f"{file.path}:{file.line_of(problem.keys)}"

@@ -125,7 +125,7 @@ class Relay(Section, frozen=True, kw_only=True):
         _refuse_plain(self)
 
 
-class Provider(Section, frozen=True, kw_only=True):
+class ProviderLimits(Section, frozen=True, kw_only=True):
     """`[providers.NAME]`: limits towards the mailbox providers that serve these domains."""
 
     CHECKS: ClassVar[dict[str, Check]] = {"domains": checked_domains}
@@ -136,7 +136,7 @@ class Provider(Section, frozen=True, kw_only=True):
     messages_per_connection: Annotated[int, Meta(ge=1)] = 50
 
 
-class Delivery(Section, frozen=True, kw_only=True):
+class DeliverySettings(Section, frozen=True, kw_only=True):
     """`[delivery]`: the run."""
 
     uncertain: Literal["resend", "hold"] = "resend"
@@ -280,8 +280,8 @@ class Settings(Section, frozen=True, kw_only=True):
     brand: Brand = Brand()
     rendering: Rendering = Rendering()
     relays: dict[str, Relay] = msgspec.field(default_factory=dict)
-    providers: dict[str, Provider] = msgspec.field(default_factory=dict)
-    delivery: Delivery = Delivery()
+    providers: dict[str, ProviderLimits] = msgspec.field(default_factory=dict)
+    delivery: DeliverySettings = DeliverySettings()
     canary: Canary = Canary()
     dkim: tuple[DkimKey, ...] = ()
     bounces: Bounces = Bounces()

@@ -88,7 +88,7 @@ def lower_first(text: str) -> str:
     return f"{text[:1].lower()}{text[1:]}"
 
 
-class Problem(NamedTuple):
+class KeyProblem(NamedTuple):
     """A value that is wrong, and why; with `unknown` there is no such key."""
 
     keys: tuple[str, ...]
@@ -118,7 +118,7 @@ def _from_toml(kind: type[Any], value: Any) -> Any:
     return kind(value)
 
 
-def explained(prefix: tuple[str, ...], error: msgspec.ValidationError) -> Problem:
+def explained(prefix: tuple[str, ...], error: msgspec.ValidationError) -> KeyProblem:
     """Return what msgspec found wrong, in our words and with the key that it names."""
     said, _, path = str(error).partition(" - at `")
     keys = (*prefix, *_STEP.findall(path))
@@ -127,13 +127,13 @@ def explained(prefix: tuple[str, ...], error: msgspec.ValidationError) -> Proble
     if found := _ABOUT_KEY.fullmatch(said):
         keys = (*keys, found[2])
         if found[1] == "contains unknown":
-            return Problem(keys, "", unknown=True)
+            return KeyProblem(keys, "", unknown=True)
         said = "it is missing"
     if found := _ABOUT_FORM.fullmatch(said):
         said = f"expected {FORMS[found[1].replace(_DOUBLED, _SINGLE)]}"
     for kind, word in _WORDS.items():
         said = said.replace(f"`{kind}`", word)
-    return Problem(keys, lower_first(said))
+    return KeyProblem(keys, lower_first(said))
 
 
 _WORDS: Final = {

@@ -16,7 +16,7 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from mailer.config import Delivery as DeliverySettings
+from mailer.config import DeliverySettings
 from mailer.database.models import DeliveryState, IssueState
 from mailer.database.session import Database
 from mailer.delivery import issues, queue

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import assert_never
 
-from mailer.config import Delivery as DeliverySettings
+from mailer.config import DeliverySettings
 from mailer.database.models import DeliveryState
 from mailer.delivery.queue import Claimed, Settled
 from mailer.replies import BounceClass, ReplyClass, Verdict, judge

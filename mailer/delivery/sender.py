@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, assert_never
 
-from mailer.config import Delivery as DeliverySettings
+from mailer.config import DeliverySettings
 from mailer.database.models import DeliveryState, IssueState
 from mailer.database.session import Database
 from mailer.delivery import queue

@@ -20,7 +20,7 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.orm import Session
 
 from mailer.address import Address, parse_address
-from mailer.audience.ledger import Change, Origin, change_status, unsubscribe_all
+from mailer.audience.ledger import Origin, SubscriberRequest, change_status, unsubscribe_all
 from mailer.audience.subscribers import add, find, get
 from mailer.database.models import SignUpRequest as StoredRequest
 from mailer.database.models import SubscriberStatus
@@ -152,7 +152,7 @@ def _pending(session: Session, request: SignUpRequest, secret: bytes) -> int | N
     return known.id
 
 
-def confirm(session: Session, confirmations: Sequence[tuple[Change, str | None]]) -> list[bool]:
+def confirm(session: Session, confirmations: Sequence[tuple[SubscriberRequest, str | None]]) -> list[bool]:
     """Make subscribers active; return for each whether they are now.
 
     With each change comes the language of the welcome letter, or None for no letter. Confirming again
@@ -169,7 +169,9 @@ def confirm(session: Session, confirmations: Sequence[tuple[Change, str | None]]
     return outcomes
 
 
-def unsubscribe_with_goodbye(session: Session, changes: Sequence[tuple[Change, str]]) -> list[bool]:
+def unsubscribe_with_goodbye(
+    session: Session, changes: Sequence[tuple[SubscriberRequest, str]]
+) -> list[bool]:
     """Unsubscribe people; queue a goodbye letter in their language for each whose status changed."""
     outcomes = unsubscribe_all(session, [change for change, _ in changes])
     for (change, language), changed in zip(changes, outcomes, strict=True):

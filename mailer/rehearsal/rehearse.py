@@ -21,8 +21,7 @@ import msgspec
 from sqlalchemy import ColumnElement, Executable, insert, select
 from sqlalchemy.orm import Session
 
-from mailer.config import Delivery as DeliverySettings
-from mailer.config import Provider, Relay, Security, Settings
+from mailer.config import DeliverySettings, ProviderLimits, Relay, Security, Settings
 from mailer.database.models import Base, Subscriber, SubscriberTag
 from mailer.database.session import Database
 from mailer.delivery import dispatch, editions, issues
@@ -131,7 +130,7 @@ async def _run(
     composer: Composer,
     server: RehearsalServer,
     relays: dict[str, Relay],
-    providers: dict[str, Provider],
+    providers: dict[str, ProviderLimits],
     settings: DeliverySettings,
     *,
     learn: Learn,

@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Meta
 
 from mailer.config.shipped import shipped
-from mailer.config.toml_file import Problem, TomlFile, convert, did_you_mean, explained, keys_of
+from mailer.config.toml_file import KeyProblem, TomlFile, convert, did_you_mean, explained, keys_of
 from mailer.config.values import Check, Section, Share, checked_domains
 from mailer.errors import SourceError
 
@@ -175,7 +175,7 @@ def read_scenario(path: Path | None = None, *, seed: int | None = None) -> Scena
     return made
 
 
-def _problems(tables: Mapping[str, Any]) -> Iterator[Problem]:
+def _problems(tables: Mapping[str, Any]) -> Iterator[KeyProblem]:
     """Yield the errors, one for each table."""
     faults = tables.get("faults", [])
     if isinstance(faults, list):
@@ -185,7 +185,7 @@ def _problems(tables: Mapping[str, Any]) -> Iterator[Problem]:
     yield from _problems_of(tables, Scenario, ())
 
 
-def _problems_of(table: Any, kind: type[Section], keys: tuple[str, ...]) -> Iterator[Problem]:
+def _problems_of(table: Any, kind: type[Section], keys: tuple[str, ...]) -> Iterator[KeyProblem]:
     try:
         made = convert(table, kind)
     except msgspec.ValidationError as error:
@@ -193,10 +193,10 @@ def _problems_of(table: Any, kind: type[Section], keys: tuple[str, ...]) -> Iter
     else:
         if isinstance(made, Fault):
             for odd in sorted(set(table) - _COMMON - _OF_KIND[made.kind.value]):
-                yield Problem((*keys, odd), f"it has no meaning for a fault of kind '{made.kind.value}'")
+                yield KeyProblem((*keys, odd), f"it has no meaning for a fault of kind '{made.kind.value}'")
 
 
-def _explain(problem: Problem, file: TomlFile) -> str:
+def _explain(problem: KeyProblem, file: TomlFile) -> str:
     place = f"{file.path}:{file.line_of(problem.keys)}"
     names = [key for key in problem.keys if not key.isdecimal()]
     if problem.unknown:

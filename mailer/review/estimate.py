@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from mailer.config import Provider, Relay
+from mailer.config import ProviderLimits, Relay
 
 REPLY_SECONDS: Final = 0.1
 """The time a message takes on its connection by default: one reply."""
@@ -34,7 +34,7 @@ def estimate(
     messages: int,
     by_provider: Mapping[str, int],
     relays: Mapping[str, Relay],
-    providers: Mapping[str, Provider],
+    providers: Mapping[str, ProviderLimits],
     *,
     reply_seconds: float = REPLY_SECONDS,
 ) -> Estimate:

@@ -10,7 +10,7 @@ from typing import Final
 from sqlalchemy import ColumnElement, case, exists, false, func, literal, select
 from sqlalchemy.orm import Session
 
-from mailer.config import Provider, Settings
+from mailer.config import ProviderLimits, Settings
 from mailer.database.models import (
     Delivery,
     DeliveryState,
@@ -186,7 +186,7 @@ def still_open(issue_id: int) -> ColumnElement[bool]:
 
 
 def domains(
-    session: Session, who: ColumnElement[bool], providers: Mapping[str, Provider], *, top: int = 10
+    session: Session, who: ColumnElement[bool], providers: Mapping[str, ProviderLimits], *, top: int = 10
 ) -> Domains:
     """Count the domains of these subscribers, and how many belong to each provider."""
     largest = (

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mailer.config import Provider
+from mailer.config import ProviderLimits
 from mailer.smtp.limits import Pace
 
 
@@ -60,7 +60,7 @@ class Lane:
 class Lanes:
     """All lanes, by domain. Domains that belong to no configured provider share one without limits."""
 
-    def __init__(self, providers: Mapping[str, Provider]) -> None:
+    def __init__(self, providers: Mapping[str, ProviderLimits]) -> None:
         self._others = Lane("", Pace())
         self._by_domain: dict[str, Lane] = {}
         for name, provider in providers.items():

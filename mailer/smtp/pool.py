@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from mailer.config import Provider
+from mailer.config import ProviderLimits
 from mailer.errors import RelayDownError, RelayError
 from mailer.smtp.lanes import Item, Lane, Lanes
 from mailer.smtp.relay import Access, RelayState, all_down
@@ -42,7 +42,7 @@ class Network:
     """How mail leaves: through which relays, within which providers' limits, and under which name."""
 
     relays: Mapping[str, Access]
-    providers: Mapping[str, Provider] = field(default_factory=dict)
+    providers: Mapping[str, ProviderLimits] = field(default_factory=dict)
     client_name: str | None = None
     """The name to give in EHLO; None uses this machine's own."""
     timeouts: Timeouts = field(default_factory=Timeouts)

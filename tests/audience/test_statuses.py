@@ -20,8 +20,8 @@ from mailer.address import Address, parse_address
 from mailer.audience.ledger import (
     PERSONAL_WAYS,
     TRANSITIONS,
-    Change,
     Origin,
+    SubscriberRequest,
     change_status,
     unsubscribe,
     unsubscribe_all,
@@ -29,7 +29,7 @@ from mailer.audience.ledger import (
 from mailer.audience.privacy.erasing import erase
 from mailer.audience.subscribers import AddResult, add, find, history, revise
 from mailer.audience.transfer.importing import import_file
-from mailer.audience.transfer.presets import PLAIN, PRESETS, Preset, Rule
+from mailer.audience.transfer.presets import PLAIN, PRESETS, OutRule, Preset
 from mailer.audience.transfer.reverting import revert
 from mailer.database.models import Subscriber, SubscriberStatus
 from mailer.database.session import Database
@@ -44,7 +44,7 @@ S = SubscriberStatus
 
 ELSEWHERE = Preset(
     out=(
-        Rule(
+        OutRule(
             "status",
             {
                 "unsubscribed": S.UNSUBSCRIBED,
@@ -141,7 +141,7 @@ class Consents(RuleBasedStateMachine):
             return
         with self.database.transaction() as session:
             if many:
-                unsubscribe_all(session, [Change(subscriber_id, Origin(way), self._now())] * 2)
+                unsubscribe_all(session, [SubscriberRequest(subscriber_id, Origin(way), self._now())] * 2)
             else:
                 unsubscribe(session, subscriber_id, origin=Origin(way), at=self._now())
         self._stop(person)

@@ -11,7 +11,14 @@ from sqlalchemy.orm import Session
 
 from mailer.address import parse_address
 from mailer.audience import ledger, suppression
-from mailer.audience.ledger import PERSONAL_WAYS, Change, Origin, change_status, unsubscribe, unsubscribe_all
+from mailer.audience.ledger import (
+    PERSONAL_WAYS,
+    Origin,
+    SubscriberRequest,
+    change_status,
+    unsubscribe,
+    unsubscribe_all,
+)
 from mailer.audience.subscribers import AddResult, add, find, get, history
 from mailer.database.models import Subscriber, SubscriberStatus, Suppression
 from mailer.database.session import Database
@@ -141,7 +148,9 @@ def test_many_leave_as_each_would_alone(database: Database, at: datetime) -> Non
             if batch == "alone":
                 outcomes.append([unsubscribe(session, one, origin=one_click, at=at) for one in ids])
             else:
-                outcomes.append(unsubscribe_all(session, [Change(one, one_click, at) for one in ids]))
+                outcomes.append(
+                    unsubscribe_all(session, [SubscriberRequest(one, one_click, at) for one in ids])
+                )
             ledgers.append([(get_status(session, one), history(session, one)) for one in ids])
     assert outcomes[0] == outcomes[1]
     assert ledgers[0] == ledgers[1]

@@ -11,8 +11,7 @@ import msgspec
 from sqlalchemy import insert
 from sqlalchemy.orm import Session as DatabaseSession
 
-from mailer.config import Delivery as DeliverySettings
-from mailer.config import Newsletter
+from mailer.config import DeliverySettings, Newsletter
 from mailer.database.models import Subscriber
 from mailer.database.session import Database
 from mailer.delivery import issues, queue

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from mailer.config import Delivery as DeliverySettings
+from mailer.config import DeliverySettings
 from mailer.database.models import Delivery, DeliveryState, Run
 from mailer.database.session import Database
 from mailer.delivery import issues

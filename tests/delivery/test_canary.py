@@ -10,8 +10,7 @@ import pytest
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from mailer.config import Canary
-from mailer.config import Delivery as DeliverySettings
+from mailer.config import Canary, DeliverySettings
 from mailer.database.models import (
     CanaryMember,
     CanaryState,

@@ -18,8 +18,7 @@ import msgspec
 import pytest
 from sqlalchemy import select
 
-from mailer.config import Delivery as DeliverySettings
-from mailer.config import Newsletter
+from mailer.config import DeliverySettings, Newsletter
 from mailer.database.models import Delivery, DeliveryState
 from mailer.database.session import Database
 from mailer.delivery.clock import Clock

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from mailer.config import Delivery as DeliverySettings
+from mailer.config import DeliverySettings
 from mailer.database.models import DeliveryState
 from mailer.delivery.judging import decide, retry_delay
 from mailer.delivery.queue import Claimed, Settled

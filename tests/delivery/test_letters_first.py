@@ -11,8 +11,7 @@ import msgspec
 import pytest
 from sqlalchemy import event
 
-from mailer.config import Delivery as DeliverySettings
-from mailer.config import Newsletter, Paths, Provider, Settings
+from mailer.config import DeliverySettings, Newsletter, Paths, ProviderLimits, Settings
 from mailer.database.models import SubscriberStatus
 from mailer.database.session import Database
 from mailer.delivery import letters
@@ -41,7 +40,7 @@ class Run:
     issue: QueuedIssue
     box: Path
     answer: Callable[[str], str | None] = lambda recipient: None
-    providers: dict[str, Provider] = field(default_factory=dict)
+    providers: dict[str, ProviderLimits] = field(default_factory=dict)
     order: list[str] = field(default_factory=list)
     asked_after: int | None = None
     """How many messages were sent when the letter was asked for."""
@@ -146,7 +145,7 @@ def test_letter_that_was_taken_when_the_run_ends_is_due_again(run: Run) -> None:
     run.answer = lambda recipient: (
         "421 4.7.0 IP reputation is too low" if recipient.startswith("s9") else None
     )
-    run.providers = {"example": Provider(domains=("example.org",))}
+    run.providers = {"example": ProviderLimits(domains=("example.org",))}
     ended = run.go()
     assert ended.ending is Ending.WAITING
     found = waiting(run.database)

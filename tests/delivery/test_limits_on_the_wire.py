@@ -13,8 +13,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import update
 
-from mailer.config import Delivery as DeliverySettings
-from mailer.config import Newsletter, Provider, Relay
+from mailer.config import DeliverySettings, Newsletter, ProviderLimits, Relay
 from mailer.database.models import Subscriber
 from mailer.database.session import Database
 from mailer.delivery.clock import Clock
@@ -73,7 +72,7 @@ def send(
                 .where(Subscriber.id == chosen)
                 .values(address=address, address_key=address, domain=SLOW)
             )
-    providers = {"slow": Provider(domains=(SLOW,), **provider)} if provider is not None else {}
+    providers = {"slow": ProviderLimits(domains=(SLOW,), **provider)} if provider is not None else {}
 
     async def main() -> None:
         loop = asyncio.get_running_loop()

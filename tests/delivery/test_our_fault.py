@@ -15,8 +15,7 @@ from sqlalchemy import func, select, update
 
 from mailer.bounces.refusals import learn_by
 from mailer.cli.send import exit_code
-from mailer.config import Bounces, Newsletter
-from mailer.config import Delivery as DeliverySettings
+from mailer.config import Bounces, DeliverySettings, Newsletter
 from mailer.database.models import Delivery, DeliveryState, Subscriber, Suppression
 from mailer.database.session import Database
 from mailer.delivery import issues, queue

@@ -13,8 +13,7 @@ from typing import Any, Literal
 import pytest
 from sqlalchemy import event
 
-from mailer.config import Delivery as DeliverySettings
-from mailer.config import Security
+from mailer.config import DeliverySettings, Security
 from mailer.database.models import Delivery
 from mailer.database.session import Database
 from mailer.delivery.queue import Books

@@ -11,8 +11,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from mailer.audience.ledger import Origin, unsubscribe
-from mailer.config import Delivery as DeliverySettings
-from mailer.config import section
+from mailer.config import DeliverySettings, section
 from mailer.database.models import Delivery, DeliveryState, IssueState, StoredIssue
 from mailer.database.session import Database
 from mailer.delivery import issues

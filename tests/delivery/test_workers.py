@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailer.config import Provider, Relay, Security, Settings
+from mailer.config import ProviderLimits, Relay, Security, Settings
 from mailer.database.session import Database
 from mailer.delivery import queue
 from mailer.delivery.clock import now
@@ -33,7 +33,7 @@ def test_shares_add_up_to_the_whole_and_differ_by_one_at_most(whole: int, worker
 
 def test_limits_are_divided() -> None:
     relay = Relay(host="127.0.0.1", security=Security.PLAIN, connections=5, rate_per_second=10)
-    gmail = Provider(domains=("gmail.com",), connections=2)
+    gmail = ProviderLimits(domains=("gmail.com",), connections=2)
     settings = Settings(relays={"one": relay}, providers={"gmail": gmail})
     parts = [shared(settings, Share(number, 2)) for number in range(2)]
     assert [part.relays["one"].connections for part in parts] == [3, 2]
@@ -43,7 +43,7 @@ def test_limits_are_divided() -> None:
 
 
 def test_limit_that_cannot_be_divided_is_refused_by_name() -> None:
-    gmail = Provider(domains=("gmail.com",), connections=1)
+    gmail = ProviderLimits(domains=("gmail.com",), connections=1)
     with pytest.raises(ConfigError, match=r"providers\.gmail\.connections is 1") as refused:
         shared(Settings(providers={"gmail": gmail}), Share(0, 2))
     assert refused.value.remedy == "use --workers 1, or allow more connections"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mailer.config import Provider, Relay, section
+from mailer.config import ProviderLimits, Relay, section
 from mailer.review.estimate import estimate
 
 
@@ -12,7 +12,9 @@ def relay(**limits: float) -> Relay:
     return section(Relay, {"host": "smtp.example.org", "connections": 10, **limits})
 
 
-def seconds(messages: int, relays: dict[str, Relay], **providers: tuple[int, Provider]) -> tuple[float, str]:
+def seconds(
+    messages: int, relays: dict[str, Relay], **providers: tuple[int, ProviderLimits]
+) -> tuple[float, str]:
     made = estimate(
         messages,
         {name: count for name, (count, _) in providers.items()},
@@ -40,7 +42,7 @@ def test_relay_limits_decide(limits: dict[str, float], expected: float, why: str
 
 def test_provider_that_is_done_last_decides() -> None:
     relays = {"main": relay(rate_per_second=50)}
-    slow = Provider(domains=("gmail.com",), rate_per_second=5)
+    slow = ProviderLimits(domains=("gmail.com",), rate_per_second=5)
     assert seconds(10_000, relays, gmail=(100, slow)) == (200.0, "relay main: rate_per_second = 50")
     assert seconds(10_000, relays, gmail=(6_000, slow)) == (
         1200.0,

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import math
 
-from mailer.config import Provider
+from mailer.config import ProviderLimits
 from mailer.smtp.lanes import Item, Lanes
 
 
-def lanes_with(items: list[Item], **providers: Provider) -> Lanes:
+def lanes_with(items: list[Item], **providers: ProviderLimits) -> Lanes:
     lanes = Lanes(providers)
     for item in items:
         lanes.add(item)
@@ -22,7 +22,7 @@ def drain(lanes: Lanes, connection: int = 1, now: float = 0.0) -> list[int]:
     return keys
 
 
-BIG = Provider(domains=("big.example", "big.example.net"), connections=2)
+BIG = ProviderLimits(domains=("big.example", "big.example.net"), connections=2)
 
 
 def test_domains_of_one_provider_share_a_lane() -> None:

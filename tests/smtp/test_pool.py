@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from mailer.address import Envelope
-from mailer.config import Provider, Relay
+from mailer.config import ProviderLimits, Relay
 from mailer.errors import RelayDownError, RelayError
 from mailer.smtp.pool import Access, Item, Network, Pool, RelayState
 from mailer.smtp.session import Attempt, Fate, Outgoing, Timeouts
@@ -70,7 +70,7 @@ def run(
     work: Queue,
     scripts: Sequence[Script],
     *,
-    providers: Mapping[str, Provider] | None = None,
+    providers: Mapping[str, ProviderLimits] | None = None,
     settings: Sequence[dict[str, Any]] = (),
     window: int = 50,
     patience_seconds: float = 60.0,
@@ -316,7 +316,7 @@ def test_fewer_connections_than_wished_are_enough() -> None:
 def test_provider_limits_hold_for_all_connections() -> None:
     work = Queue({key: "big.example" if key % 2 else f"d{key}.example" for key in range(1, 201)})
     script = Script()
-    provider = Provider(domains=("big.example",), connections=1, messages_per_connection=10)
+    provider = ProviderLimits(domains=("big.example",), connections=1, messages_per_connection=10)
     run(work, [script], providers={"big": provider}, settings=[{"connections": 3}])
     assert work.fates() == {Fate.ACCEPTED: 200}
     # A hundred messages at ten a connection.
@@ -329,7 +329,7 @@ def test_no_connection_carries_more_to_a_provider_than_it_takes(most: int, pipel
     work, script = queue(30, "big.example"), Script()
     if not pipelining:
         script.ehlo = b"250-test.example\r\n250 8BITMIME\r\n"
-    provider = Provider(domains=("big.example",), connections=1, messages_per_connection=most)
+    provider = ProviderLimits(domains=("big.example",), connections=1, messages_per_connection=most)
     run(work, [script], providers={"big": provider}, settings=[{"connections": 1}])
     assert work.fates() == {Fate.ACCEPTED: 30}
     carried = [0]
@@ -343,7 +343,7 @@ def test_no_connection_carries_more_to_a_provider_than_it_takes(most: int, pipel
 def test_slow_provider_does_not_stall_the_others() -> None:
     work = Queue({key: "slow.example" if key <= 300 else "fast.example" for key in range(1, 501)})
     order: list[str] = []
-    provider = Provider(domains=("slow.example",), rate_per_second=20)
+    provider = ProviderLimits(domains=("slow.example",), rate_per_second=20)
 
     def on_settle(outcome: Attempt) -> None:
         order.append(work.domains[outcome.key])

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mailer.address import Envelope
-from mailer.config import Provider
+from mailer.config import ProviderLimits
 from mailer.errors import RelayError
 from mailer.smtp.pool import Item
 from mailer.smtp.session import Attempt, Fate, Outgoing, Timeouts
@@ -59,7 +59,7 @@ def test_outcomes_agree_with_what_the_servers_took(seed: int, often: float, pipe
     chance = random.Random(seed)
     work = Numbered({key: chance.choice(["big.example", "b.example"]) for key in range(1, 61)})
     scripts = [faulty(chance, often, pipelining=pipelining) for _ in range(2)]
-    providers = {"big": Provider(domains=("big.example",), connections=2, messages_per_connection=7)}
+    providers = {"big": ProviderLimits(domains=("big.example",), connections=2, messages_per_connection=7)}
     gave_up = False
     try:
         run(work, scripts, providers=providers, window=20, patience_seconds=5, timeouts=QUICK)

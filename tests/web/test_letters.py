@@ -33,7 +33,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from mailer import reports
 from mailer.address import parse_address
-from mailer.audience.ledger import Change, Origin, change_status
+from mailer.audience.ledger import Origin, SubscriberRequest, change_status
 from mailer.audience.privacy.erasing import erase
 from mailer.audience.subscribers import add
 from mailer.config import load
@@ -224,7 +224,7 @@ def _erased(scene: Scene, person: int) -> None:
 
 
 def _confirmed(scene: Scene, person: int) -> None:
-    change = Change(person, Origin("form"), scene.at)
+    change = SubscriberRequest(person, Origin("form"), scene.at)
     with scene.database.transaction() as session:
         change_status(session, person, SubscriberStatus.ACTIVE, origin=change.origin, at=scene.at)
 

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from mailer.address import Address, parse_address, shown
 from mailer.audience.fields import check_attributes, check_name, check_tags
-from mailer.audience.ledger import NewSubscriber, Origin, insert_without_lines, write_first_lines
+from mailer.audience.ledger import Enrolment, Origin, insert_without_lines, write_first_lines
 from mailer.audience.suppression import erased_key
 from mailer.audience.transfer.json_lines import Candidate
 from mailer.audience.transfer.opt_outs import OptOut, record_opt_outs
@@ -110,7 +110,7 @@ def import_file(
         ):
             report.encoding = source.encoding
             with database.transaction() as session:
-                run = _Run(session, report, secret, at, tags, reject)
+                run = _ImportRun(session, report, secret, at, tags, reject)
                 run.begin(path)
                 taken = 0
                 for rows in _batches(source.rows):
@@ -141,7 +141,7 @@ class _Valid:
     joined_at: datetime | None
 
 
-class _Run:
+class _ImportRun:
     """One import under way."""
 
     def __init__(
@@ -324,7 +324,7 @@ class _Run:
             insert_without_lines(
                 self._session,
                 [
-                    NewSubscriber(
+                    Enrolment(
                         one.address,
                         SubscriberStatus.ACTIVE,
                         origin,

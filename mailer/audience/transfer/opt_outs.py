@@ -11,7 +11,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from mailer.address import Address
-from mailer.audience.ledger import OUT, PERSONAL_WAYS, Move, NewSubscriber, Origin, enrol, move
+from mailer.audience.ledger import OUT, PERSONAL_WAYS, Enrolment, Move, Origin, enrol, move
 from mailer.database.models import Consent, Subscriber, SubscriberStatus
 
 _ACTIVE: Final = SubscriberStatus.ACTIVE.value
@@ -31,7 +31,7 @@ class OptOut:
 
 
 @dataclass(slots=True)
-class Recorded:
+class RecordedOptOuts:
     """What became of opt-outs."""
 
     new: list[OptOut] = field(default_factory=list)
@@ -54,7 +54,7 @@ def record_opt_outs(
     import_id: int,
     newest_before: int,
     at: datetime,
-) -> Recorded:
+) -> RecordedOptOuts:
     """Record the opt-outs of an import, by address key, in a fixed number of statements.
 
     Nobody is brought back. People who signed up here themselves stay unless the opt-out is later.
@@ -72,7 +72,7 @@ def record_opt_outs(
     }
     signed_up_at = _ledgers(session, [row.id for row in found.values()])
     kept_out = barred([key for key in opt_outs if key not in found])
-    done = Recorded(kept_out=len(kept_out))
+    done = RecordedOptOuts(kept_out=len(kept_out))
     moves: list[Move] = []
     withdrawn: list[int] = []
     for key, row in found.items():
@@ -100,7 +100,7 @@ def record_opt_outs(
     enrol(
         session,
         [
-            NewSubscriber(one.address, one.status, Origin("import", note=one.note, import_id=import_id))
+            Enrolment(one.address, one.status, Origin("import", note=one.note, import_id=import_id))
             for one in done.new
         ],
         at=at,

@@ -37,7 +37,7 @@ class Out:
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class OutRule:
     """A column that tells who is out: values in lower case, `*` for any, and what each comes to here.
 
     `dated` is the column that holds since when. It must be the instant of the opt-out itself, not that
@@ -68,7 +68,7 @@ class Preset:
     """A column that holds a JSON object; each of its fields becomes an attribute."""
     renamed: Mapping[str, str] = field(default_factory=dict)
     """Column to the name of the attribute that it becomes."""
-    out: tuple[Rule, ...] = ()
+    out: tuple[OutRule, ...] = ()
     ignored: frozenset[str] = frozenset()
     required: frozenset[str] = frozenset()
 
@@ -81,7 +81,7 @@ class Preset:
         renamed = {column: key for key, column in named.items() if key not in _FIELDS and key not in OUT}
         skipped = frozenset(skipped)
         out = tuple(
-            Rule(column, {_ANY: SubscriberStatus(key)}, dated=column, no=frozenset(_NO))
+            OutRule(column, {_ANY: SubscriberStatus(key)}, dated=column, no=frozenset(_NO))
             for key, column in named.items()
             if key in OUT
         )
@@ -148,7 +148,7 @@ PRESETS: Final[Mapping[str, Preset]] = {
         tags="tags",
         attributes="attributes",
         out=(
-            Rule(
+            OutRule(
                 "status",
                 {"unsubscribed": _U, "bounced": _B, "complained": _C, "pending": None, "erased": None},
             ),
@@ -158,9 +158,9 @@ PRESETS: Final[Mapping[str, Preset]] = {
     "mailchimp": Preset(
         tags="TAGS",
         out=(
-            Rule("UNSUB_REASON", {"spam": _C, "abuse": _C}, dated="UNSUB_TIME"),
-            Rule("UNSUB_TIME", {_ANY: _U}, dated="UNSUB_TIME"),
-            Rule("CLEAN_TIME", {_ANY: _B}, dated="CLEAN_TIME"),
+            OutRule("UNSUB_REASON", {"spam": _C, "abuse": _C}, dated="UNSUB_TIME"),
+            OutRule("UNSUB_TIME", {_ANY: _U}, dated="UNSUB_TIME"),
+            OutRule("CLEAN_TIME", {_ANY: _B}, dated="CLEAN_TIME"),
         ),
         joined="CONFIRM_TIME",
         ignored=frozenset(
@@ -181,16 +181,16 @@ PRESETS: Final[Mapping[str, Preset]] = {
     "listmonk": Preset(
         attributes="attributes",
         # updated_at moves with every later change, so it does not tell since when.
-        out=(Rule("status", {"blocklisted": _U, "disabled": None}),),
+        out=(OutRule("status", {"blocklisted": _U, "disabled": None}),),
         joined="created_at",
         ignored=frozenset({"uuid", "id", "updated_at"}),
     ),
-    "substack": Preset(joined="created_at", out=(Rule("email_disabled", dict.fromkeys(_YES, _U)),)),
+    "substack": Preset(joined="created_at", out=(OutRule("email_disabled", dict.fromkeys(_YES, _U)),)),
     "ghost": Preset(
         tags="labels",
         out=(
-            Rule("subscribed_to_emails", dict.fromkeys(("false", "0", "no"), _U)),
-            Rule("deleted_at", {_ANY: None}),
+            OutRule("subscribed_to_emails", dict.fromkeys(("false", "0", "no"), _U)),
+            OutRule("deleted_at", {_ANY: None}),
         ),
         joined="created_at",
         ignored=frozenset({"id", "stripe_customer_id"}),
@@ -199,7 +199,7 @@ PRESETS: Final[Mapping[str, Preset]] = {
         tags="tags",
         attributes="metadata",
         out=tuple(
-            Rule(
+            OutRule(
                 column,
                 {
                     "unsubscribed": _U,
@@ -228,7 +228,7 @@ def preset_of(file: ImportFile) -> Preset:
         for value in values
     }  # fmt: skip
     own = {key: column for key in ("email", "name", "tags") if (column := getattr(file, key))}
-    preset = Preset(out=(Rule(file.status, means),) if file.status else ())
+    preset = Preset(out=(OutRule(file.status, means),) if file.status else ())
     if file.status:
         preset = replace(preset, required=frozenset({file.status}))
     return preset.with_columns({**file.attributes, **own}, file.skip)

@@ -97,13 +97,13 @@ def _rows(path: Path, records: Iterator[Record], preset: Preset) -> Iterator[Can
     if own and preset == PLAIN:
         preset = PRESETS["mailer"]
     columns = columns_of(path, first.line, [plain_cell(cell) for cell in first.cells], preset, own=own)
-    table = _Table(path, columns, preset)
+    table = _TableRows(path, columns, preset)
     for record in records:
         yield table.candidate(record)
     table.doubts.settle(columns.line)
 
 
-class _Table:
+class _TableRows:
     """Makes candidates of the records under a heading."""
 
     def __init__(self, path: Path, columns: Columns, preset: Preset) -> None:

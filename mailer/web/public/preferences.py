@@ -25,7 +25,7 @@ from starlette.routing import Route
 
 from mailer.address import parse_address
 from mailer.audience import preferences
-from mailer.audience.ledger import Change
+from mailer.audience.ledger import SubscriberRequest
 from mailer.audience.preferences import Standing, standing
 from mailer.audience.privacy import erasing
 from mailer.audience.privacy.personal_data import personal_data
@@ -56,10 +56,10 @@ _STATUS: Final = {
 }
 
 
-def _work(act: Callable[..., bool]) -> Work[tuple[Change, dict[str, Any]], bool]:
+def _work(act: Callable[..., bool]) -> Work[tuple[SubscriberRequest, dict[str, Any]], bool]:
     """Return work for the writer that calls a function of `audience.preferences` for each change."""
 
-    def do(session: Session, asked: tuple[Change, dict[str, Any]]) -> bool:
+    def do(session: Session, asked: tuple[SubscriberRequest, dict[str, Any]]) -> bool:
         change, values = asked
         return act(session, change.subscriber_id, origin=change.origin, at=change.at, **values)
 
@@ -212,7 +212,7 @@ class PreferencesRoutes:
     async def _write(
         self,
         request: Request,
-        work: Work[tuple[Change, dict[str, Any]], bool],
+        work: Work[tuple[SubscriberRequest, dict[str, Any]], bool],
         values: dict[str, Any] | None = None,
         *,
         agreeing: str = "",
@@ -228,7 +228,7 @@ class PreferencesRoutes:
         if agreeing:
             said = wording(self._theme.to(request), agreeing)
             origin = replace(origin, form=agreeing, wording=said)
-        change = Change(subject.subscriber_id, origin, datetime.now(UTC))
+        change = SubscriberRequest(subject.subscriber_id, origin, datetime.now(UTC))
         return await self._writer.submit(work, (change, values or {}))
 
     async def _rename(self, request: Request, name: str) -> tuple[int, str]:

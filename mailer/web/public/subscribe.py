@@ -22,7 +22,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from mailer.address import Address, parse_address
-from mailer.audience.ledger import Change, Origin
+from mailer.audience.ledger import Origin, SubscriberRequest
 from mailer.audience.subscribers import get
 from mailer.catalogue import marked
 from mailer.database.models import SubscriberStatus
@@ -153,7 +153,7 @@ class SubscribeRoutes:
                 400, texts.say("Nothing was changed"), texts.say("The request did not confirm anything.")
             )
         origin = Origin("form", ip=client_ip(request), form="confirm", wording=wording(texts, "confirm"))
-        change = Change(subject.subscriber_id, origin, datetime.now(UTC))
+        change = SubscriberRequest(subject.subscriber_id, origin, datetime.now(UTC))
         if not await self._writer.submit(
             sign_up.confirm, (change, texts.language if self._welcome else None)
         ):

@@ -19,7 +19,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from mailer.audience import preferences
-from mailer.audience.ledger import Change, Origin, unsubscribe_all
+from mailer.audience.ledger import Origin, SubscriberRequest, unsubscribe_all
 from mailer.audience.preferences import Standing, standing
 from mailer.catalogue import marked
 from mailer.database.models import SubscriberStatus
@@ -38,7 +38,7 @@ REASONS: Final = {
 }
 
 
-def _give_reason(session: Session, given: tuple[Change, str]) -> bool:
+def _give_reason(session: Session, given: tuple[SubscriberRequest, str]) -> bool:
     change, reason = given
     return preferences.give_reason(session, change.subscriber_id, reason, origin=change.origin, at=change.at)
 
@@ -122,7 +122,7 @@ class UnsubscribeRoutes:
         """
         reason = reason if reason in self.reasons else ""
         origin = origin_of(request, subject, way, preferences.reason_note(reason))
-        change = Change(subject.subscriber_id, origin, datetime.now(UTC))
+        change = SubscriberRequest(subject.subscriber_id, origin, datetime.now(UTC))
         # A mail program's one click is not answered with more mail.
         with_letter = self._goodbye and way == "page"
         if with_letter:

@@ -10,7 +10,7 @@ from sqlalchemy import event, func, select
 
 from mailer.address import parse_address
 from mailer.audience import ledger
-from mailer.audience.ledger import Change, Origin, change_status, unsubscribe, unsubscribe_all
+from mailer.audience.ledger import Origin, SubscriberRequest, change_status, unsubscribe, unsubscribe_all
 from mailer.audience.preferences import allow_tracking
 from mailer.audience.privacy.erasing import erase
 from mailer.audience.subscribers import add, find, history
@@ -308,7 +308,7 @@ class TestRevert:
             # A second click adds nothing.
             for _ in range(2):
                 if many:
-                    unsubscribe_all(session, [Change(number, Origin("one-click"), later)] * 2)
+                    unsubscribe_all(session, [SubscriberRequest(number, Origin("one-click"), later)] * 2)
                 else:
                     unsubscribe(session, number, origin=Origin("one-click"), at=later)
         assert revert(database, import_id, at=later) == Reverted(0, 0)
@@ -321,7 +321,7 @@ class TestRevert:
         report = bring(database, folder, OUT_THERE, at)
         assert report.id is not None
         with database.transaction() as session:
-            change = Change(number_of(database), Origin("mailto"), at + timedelta(hours=1))
+            change = SubscriberRequest(number_of(database), Origin("mailto"), at + timedelta(hours=1))
             assert unsubscribe_all(session, [change]) == [False]
         assert revert(database, report.id, at=at + timedelta(hours=2)) == Reverted(0, 0)
         assert standing(database)[1][-1] == ("unsubscribed", "unsubscribed", "mailto")
