@@ -27,6 +27,7 @@ from benchmarks.people import database_of
 from mailer.config import Relay, Security, Settings
 from mailer.database.models import DeliveryState
 from mailer.delivery import dispatch, queue
+from mailer.delivery.books import books_of
 from mailer.delivery.clock import now
 from mailer.delivery.queue import Settled
 from mailer.rendering.message import Dkim, Message, Recipient
@@ -144,6 +145,6 @@ def _record(number: int) -> float:
             ]
         used = (time.process_time_ns() - began) / 1000
         with database.reading() as session:
-            assert queue.books(session, issue.id).sent == number
+            assert books_of(session, issue.id).sent == number
         database.close()
     return used

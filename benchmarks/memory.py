@@ -29,8 +29,7 @@ from benchmarks.people import database_of
 from mailer.config.shipped import shipped
 from mailer.database.models import Delivery, DeliveryState
 from mailer.database.session import Database
-from mailer.delivery import queue
-from mailer.delivery.queue import Books
+from mailer.delivery.books import Books, books_of
 from mailer.smtp.dkim import generate_key
 
 _FEW = 10_000
@@ -101,7 +100,7 @@ def _peak(folder: Path, port: int, number: int, *, seconds: float | None) -> tup
         _wait_for_first(database, running)
     used = _ended(running, seconds)
     with database.reading() as session:
-        books = queue.books(session, 1)
+        books = books_of(session, 1)
     database.close()
     # Linux counts in KiB, macOS in octets.
     return used.ru_maxrss / (1024.0 if sys.platform == "linux" else 1024.0**2), books

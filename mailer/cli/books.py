@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from mailer.database.models import DeliveryState
-from mailer.delivery.queue import Books
+from mailer.delivery.books import Books
 
 if TYPE_CHECKING:
     from rich.progress import Progress

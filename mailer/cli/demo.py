@@ -24,8 +24,8 @@ from mailer.bounces.refusals import learn_by
 from mailer.cli import books as shown
 from mailer.cli.app import App, Command, json_option, pass_app
 from mailer.config.shipped import shipped
-from mailer.delivery import dispatch, editions, queue
-from mailer.delivery.queue import Books
+from mailer.delivery import dispatch, editions
+from mailer.delivery.books import Books, books_of
 from mailer.delivery.sender import Ended
 from mailer.errors import MailerError, RefusedError
 from mailer.rehearsal import script
@@ -97,7 +97,7 @@ class _Demo:
         self._send("Sent it again")
         self._say(f"  {self._mails() - before} mails more: nobody gets it twice.")
         with self._database.reading() as session:
-            books = queue.books(session, self._issue_id)
+            books = books_of(session, self._issue_id)
         self._say("The books:")
         for line in shown.lines(books):
             self._say(line)

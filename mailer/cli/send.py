@@ -16,11 +16,11 @@ from mailer.cli import books as shown
 from mailer.cli import canary
 from mailer.cli.app import App, Command, dry_run_option, finish, json_option, pass_app, yes_option
 from mailer.delivery import dispatch, editions
+from mailer.delivery.books import Books
 from mailer.delivery.canary import lead
 from mailer.delivery.issues import QueuedIssue
-from mailer.delivery.queue import Books
 from mailer.delivery.sender import Ended, Ending
-from mailer.delivery.workers import Share, dispatch_to_workers, shared
+from mailer.delivery.workers import WorkerShare, dispatch_to_workers, shared
 from mailer.errors import ExitCode, RefusedError, SourceError
 from mailer.rendering.edition import Edition
 from mailer.review import planning
@@ -85,7 +85,7 @@ def send(
     path = editions.find_source(settings, issue)
     edition = _edition(app, path)
     dispatch.check_ready(settings)
-    shared(settings, Share(0, workers))
+    shared(settings, WorkerShare(0, workers))
     plan = planning.plan(settings, app.database, edition, segment)
     if dry_run:
         _tell_plan(app, plan, as_json)

@@ -13,12 +13,12 @@ from sqlalchemy.orm import Session
 from mailer.cli import books as shown
 from mailer.cli.app import App, Command, json_option, pass_app, yes_option
 from mailer.database.models import DeliveryState, IssueState
-from mailer.delivery import canary, issues, letters, queue
+from mailer.delivery import canary, issues, letters
+from mailer.delivery.books import Books, books_of
 from mailer.delivery.canary import Findings
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.listing import listing
 from mailer.delivery.lock import sending
-from mailer.delivery.queue import Books
 from mailer.delivery.waiting import Waiting, waiting
 from mailer.reports import Happening, issue_alerts
 
@@ -152,7 +152,7 @@ class _Told:
 def _look(session: Session, issue: QueuedIssue) -> _Told:
     return _Told(
         issue,
-        queue.books(session, issue.id),
+        books_of(session, issue.id),
         waiting(session, issue.id),
         canary.findings(session, issue.id) if issue.canary else None,
         issue_alerts(session, issue.id, limit=3),

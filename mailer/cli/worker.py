@@ -12,22 +12,22 @@ import click
 from mailer.bounces.refusals import learn_by
 from mailer.cli.app import App, Command, pass_app
 from mailer.delivery import issues
-from mailer.delivery.workers import Share, shared, work
+from mailer.delivery.workers import WorkerShare, shared, work
 from mailer.errors import RefusedError
 
 
-def _share(context: click.Context, parameter: click.Parameter, value: str) -> Share:
+def _share(context: click.Context, parameter: click.Parameter, value: str) -> WorkerShare:
     number, slash, workers = value.partition("/")
     if not (slash and number.isdecimal() and workers.isdecimal() and 1 <= int(number) <= int(workers)):
         raise click.BadParameter("give NUMBER/WORKERS, e.g. 1/2")
-    return Share(int(number) - 1, int(workers))
+    return WorkerShare(int(number) - 1, int(workers))
 
 
 @click.command(cls=Command, hidden=True)
 @click.argument("issue")
 @click.option("--share", callback=_share, required=True, metavar="NUMBER/WORKERS")
 @pass_app
-def worker(app: App, issue: str, share: Share) -> None:
+def worker(app: App, issue: str, share: WorkerShare) -> None:
     """Send a part of a queued ISSUE for the `mailer send` that started this process.
 
     It reports on standard output, an object a line, and ends in order when standard input closes.

@@ -20,7 +20,9 @@ from mailer.config import DeliverySettings
 from mailer.database.models import DeliveryState, IssueState
 from mailer.database.session import Database
 from mailer.delivery import issues, queue
-from mailer.delivery.queue import Books, Settled, Taken
+from mailer.delivery.books import Books, books_of
+from mailer.delivery.candidates import still_mailable
+from mailer.delivery.queue import Settled, Taken
 from mailer.delivery.waiting import RetryScan, next_due
 from mailer.delivery.window import Window
 from mailer.replies import Refusal
@@ -188,8 +190,8 @@ class RunBooks:
 
     def _still_mailable(self, subscriber_ids: list[int]) -> set[int]:
         with self._database.reading() as session:
-            return queue.still_mailable(session, subscriber_ids, at=self._now())
+            return still_mailable(session, subscriber_ids, at=self._now())
 
     def _count(self, session: Session) -> None:
-        books = queue.books(session, self._issue_id)
+        books = books_of(session, self._issue_id)
         self._counts = Counter({state.value: getattr(books, state.value) for state in DeliveryState})

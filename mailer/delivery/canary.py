@@ -32,7 +32,8 @@ from mailer.database.models import (
     Subscriber,
 )
 from mailer.database.session import Database
-from mailer.delivery import issues, queue
+from mailer.delivery import issues
+from mailer.delivery.books import books_of
 from mailer.delivery.clock import now
 from mailer.delivery.issues import QueuedIssue, count_of
 from mailer.delivery.sender import Ended, Ending
@@ -134,7 +135,7 @@ def _wait(database: Database, issue: QueuedIssue, settings: CanarySettings, step
         _judge(database, issue, settings)
         with database.reading() as session:
             current, found = issues.get(session, issue.id), findings(session, issue.id)
-            books = queue.books(session, issue.id)
+            books = books_of(session, issue.id)
         if current.state is IssueState.PAUSED:
             return Ended(Ending.PAUSED, books, current.reason)
         if current.state is IssueState.CANCELLED:

@@ -22,10 +22,10 @@ from mailer.config import Settings, is_loopback, password
 from mailer.database.session import Database
 from mailer.delivery import canary, editions, issues
 from mailer.delivery.bookkeeping import Learn
+from mailer.delivery.books import Books
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.letter_queue import LetterQueue
 from mailer.delivery.lock import sending
-from mailer.delivery.queue import Books
 from mailer.delivery.sender import Ended, Hooks, Sender
 from mailer.errors import RefusedError
 from mailer.rendering.edition import Edition

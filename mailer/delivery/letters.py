@@ -12,7 +12,7 @@ free what a crashed one had claimed.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -22,8 +22,10 @@ from sqlalchemy import ColumnElement, case, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from mailer.database.models import DeliveryState, Event, Subscriber, SubscriberStatus, WaitingLetter
+from mailer.delivery.books import Books
 from mailer.delivery.issues import count_of
-from mailer.delivery.queue import Books, Claimed, Settled, tags_of
+from mailer.delivery.queue import Claimed, Settled
+from mailer.delivery.recipients import recipient_of, tags_of
 from mailer.rendering.message import Recipient
 
 _S = SubscriberStatus
@@ -125,7 +127,7 @@ def claim(
     tags = tags_of(session, [person.id for _, person in rows])
     claimed: list[Letter] = []
     for row, person in rows:
-        letter = _letter(row, person, tags.get(person.id, ()))
+        letter = _letter(row, person, tags)
         if _S(person.status) not in _WANTED_BY[letter.kind]:
             session.delete(row)
             _tell_ending(session, letter, DeliveryState.SKIPPED, _NOT_NEEDED)
@@ -190,9 +192,9 @@ def books(session: Session) -> Books:
     return Books(audience=counts.total(), **{state.value: counts[state.value] for state in DeliveryState})
 
 
-def _letter(row: WaitingLetter, person: Subscriber, tags: tuple[str, ...]) -> Letter:
+def _letter(row: WaitingLetter, person: Subscriber, tags: Mapping[int, tuple[str, ...]]) -> Letter:
     was, kind = DeliveryState(row.state), LetterKind(row.kind)
-    recipient = Recipient(person.id, person.address, person.name, person.attributes, tags)
+    recipient = recipient_of(person.id, person, tags)
     if kind is LetterKind.CONFIRMATION:
         # Anyone can type any address and "name" into the form: an advertisement must not reach its owner.
         recipient = replace(recipient, name="", attributes={})

@@ -12,21 +12,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final, NamedTuple, cast
+from typing import Final, cast
 
 from sqlalchemy import (
-    Integer,
     Table,
     and_,
     bindparam,
     case,
-    exists,
     func,
     literal_column,
-    or_,
-    select,
     text,
     true,
     update,
@@ -36,16 +32,15 @@ from sqlalchemy.orm import Session
 from mailer.database.among import among
 from mailer.database.models import (
     WAITS,
-    CanaryMember,
     Delivery,
     DeliveryState,
     Run,
-    Subscriber,
-    SubscriberTag,
     to_microseconds,
 )
 from mailer.database.session import execute_many
-from mailer.delivery.issues import count_of, mailable
+from mailer.delivery.candidates import Candidate, find_candidates
+from mailer.delivery.issues import count_of
+from mailer.delivery.recipients import recipient_of, tags_of
 from mailer.delivery.waiting import RetryScan
 from mailer.errors import MailerError
 from mailer.rendering.message import Recipient
@@ -53,35 +48,6 @@ from mailer.rendering.message import Recipient
 OPTED_OUT = "opted out or suppressed before its turn"
 PENDING_UNTIL: Final = datetime(9999, 1, 1, tzinfo=UTC)
 """When a delivery is due whose refusal its run has yet to judge, see `mailer.delivery.breaker`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Books:
-    """How many deliveries of an issue are in which state."""
-
-    audience: int
-    queued: int
-    sending: int
-    sent: int
-    deferred: int
-    failed: int
-    uncertain: int
-    skipped: int
-
-    @property
-    def balanced(self) -> bool:
-        """Whether the parts add up to the audience."""
-        parts: int = sum(getattr(self, state) for state in DeliveryState)
-        return self.audience == parts
-
-    @property
-    def open(self) -> int:
-        """How many may still be sent."""
-        return self.queued + self.sending + self.deferred + self.uncertain
-
-    def as_dict(self) -> dict[str, int]:
-        """Return the counts by name, the audience first."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,67 +86,7 @@ class Settled:
     bounce_class: str | None = None
 
 
-class _Candidate(NamedTuple):
-    """A delivery that may be claimed. All that is known of an erased subscriber is the id."""
-
-    subscriber_id: int
-    state: str
-    attempts: int
-    first_at: datetime | None
-    address: str
-    domain: str
-    name: str
-    attributes: dict[str, object]
-    allowed: bool
-
-
-# These statements run for each window, so they are built once.
-_CANDIDATES: Final = (
-    select(
-        Delivery.subscriber_id,
-        Delivery.state,
-        Delivery.attempts,
-        Delivery.first_at,
-        Subscriber.address,
-        Subscriber.domain,
-        Subscriber.name,
-        Subscriber.attributes,
-        func.coalesce(mailable(bindparam("at")), False).label("allowed"),
-    )
-    .outerjoin(Subscriber, Subscriber.id == Delivery.subscriber_id)
-    .where(
-        Delivery.issue_id == bindparam("issue_id"),
-        or_(
-            Subscriber.domain.is_(None), Subscriber.domain.not_in(bindparam("except_domains", expanding=True))
-        ),
-    )
-    .limit(bindparam("count", type_=Integer))
-    .with_for_update(of=Delivery, skip_locked=True)
-)
-_DUE: Final = (
-    _CANDIDATES.where(
-        text(WAITS),
-        Delivery.state.in_(bindparam("states", expanding=True)),
-        Delivery.due_at <= bindparam("at"),
-    )
-    # The order of the index, so that SQLite uses it instead of searching the whole issue. Its last column
-    # is the subscriber: without that PostgreSQL would take rows due at the same instant in any order.
-    .order_by(Delivery.state, Delivery.due_at, Delivery.subscriber_id)
-)
-_QUEUED: Final = _CANDIDATES.where(
-    Delivery.state == DeliveryState.QUEUED.value, Delivery.subscriber_id > bindparam("after")
-).order_by(Delivery.subscriber_id)
-_MEMBERS: Final = _QUEUED.where(
-    exists().where(
-        CanaryMember.issue_id == Delivery.issue_id, CanaryMember.subscriber_id == Delivery.subscriber_id
-    )
-)
-_TAGS: Final = (
-    select(SubscriberTag.subscriber_id, SubscriberTag.tag)
-    .where(among(SubscriberTag.subscriber_id, "ids"))
-    .order_by(SubscriberTag.subscriber_id, SubscriberTag.tag)
-)
-_STILL_MAILABLE: Final = select(Subscriber.id).where(among(Subscriber.id, "ids"), mailable(bindparam("at")))
+# Built once, since these statements run for every window.
 _DELIVERIES: Final = cast(Table, Delivery.__table__)
 _MARK_SENDING: Final = (
     update(_DELIVERIES)
@@ -229,15 +135,6 @@ _SETTLE_VALUES: Final = (
     "_subscriber_id", "_state", "_due_at", "_code", "_enhanced", "_reply", "_bounce_class",
     "_issue_id", "_run_id", "_changed_at",
 )  # fmt: skip
-
-
-def books(session: Session, issue_id: int) -> Books:
-    """Return the books of an issue: one pass over its rows."""
-    # Not GROUP BY: SQLite would sort a million rows in memory for it.
-    counts = [func.count(case((Delivery.state == state.value, 1))) for state in DeliveryState]
-    row = session.execute(select(func.count(), *counts).where(Delivery.issue_id == issue_id)).one()
-    audience, *parts = (int(number) for number in row)
-    return Books(audience, **dict(zip(DeliveryState, parts, strict=True)))
 
 
 def begin_run(session: Session, issue_id: int, *, host: str, pid: int, at: datetime) -> int:
@@ -305,23 +202,17 @@ def claim(
     `except_domains` stay as they are, and with `members_only` so do all but the canary's. `retry_scan`
     saves the search for retries when a moment ago all of them were to excepted domains.
     """
-    waiting = [DeliveryState.DEFERRED.value]
-    if resend_uncertain:
-        waiting.append(DeliveryState.UNCERTAIN.value)
-    wanted = {"issue_id": issue_id, "at": at, "except_domains": sorted(except_domains)}
-    connection = session.connection()
-    rows: list[_Candidate] = []
-    if retry_scan is None or retry_scan.begin(anyway=not after):
-        due = connection.execute(_DUE, {**wanted, "states": waiting, "count": limit})
-        rows += [_Candidate(*row) for row in due]
-        if retry_scan is not None:
-            retry_scan.end(len(rows), limit)
-    if len(rows) < limit:
-        next_ones = {**wanted, "after": after, "count": limit - len(rows)}
-        queued = connection.execute(_MEMBERS if members_only else _QUEUED, next_ones)
-        rows += [_Candidate(*row) for row in queued]
-        if rows and rows[-1].state == DeliveryState.QUEUED:
-            after = rows[-1].subscriber_id
+    rows, after = find_candidates(
+        session,
+        issue_id,
+        limit=limit,
+        after=after,
+        at=at,
+        resend_uncertain=resend_uncertain,
+        except_domains=except_domains,
+        members_only=members_only,
+        retry_scan=retry_scan,
+    )
     allowed = [row.subscriber_id for row in rows if row.allowed]
     refused = [row.subscriber_id for row in rows if not row.allowed]
     if refused:
@@ -330,21 +221,6 @@ def claim(
     return Taken(
         _claimed(rows, tags_of(session, allowed), at), after, len(refused), Counter(row.state for row in rows)
     )
-
-
-def still_mailable(session: Session, subscriber_ids: Sequence[int], *, at: datetime) -> set[int]:
-    """Return which of these subscribers may be mailed at that instant."""
-    return set(session.connection().scalars(_STILL_MAILABLE, {"ids": subscriber_ids, "at": at}))
-
-
-def tags_of(session: Session, subscriber_ids: Sequence[int]) -> dict[int, tuple[str, ...]]:
-    """Return the tags of those subscribers that have any, in alphabetical order."""
-    if not subscriber_ids:
-        return {}
-    found: dict[int, tuple[str, ...]] = {}
-    for subscriber_id, tag in session.connection().execute(_TAGS, {"ids": subscriber_ids}):
-        found[subscriber_id] = (*found.get(subscriber_id, ()), tag)
-    return found
 
 
 def settle(
@@ -443,12 +319,10 @@ def _mark_sending(
         session.connection().execute(_MARK_SENDING, values)
 
 
-def _claimed(rows: Iterable[_Candidate], tags: Mapping[int, tuple[str, ...]], at: datetime) -> list[Claimed]:
+def _claimed(rows: Iterable[Candidate], tags: Mapping[int, tuple[str, ...]], at: datetime) -> list[Claimed]:
     return [
         Claimed(
-            Recipient(
-                row.subscriber_id, row.address, row.name, row.attributes, tags.get(row.subscriber_id, ())
-            ),
+            recipient_of(row.subscriber_id, row, tags),
             row.domain,
             row.attempts + 1,
             row.first_at or at,

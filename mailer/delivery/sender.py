@@ -21,11 +21,12 @@ from mailer.database.session import Database
 from mailer.delivery import queue
 from mailer.delivery.ahead import Ahead
 from mailer.delivery.bookkeeping import Learn, RunBooks
+from mailer.delivery.books import Books
 from mailer.delivery.breaker import Breaker, Trip
 from mailer.delivery.clock import Clock
 from mailer.delivery.judging import decide
 from mailer.delivery.letter_queue import LETTERS_AT_ONCE, LetterQueue
-from mailer.delivery.queue import Books, Claimed, Settled, Taken
+from mailer.delivery.queue import Claimed, Settled, Taken
 from mailer.errors import MailerError, RecipientError, RelayDownError, RelayError
 from mailer.rendering.message import Composer
 from mailer.replies import Refusal, ReplyClass, Verdict

@@ -22,8 +22,7 @@ from sqlalchemy.orm import Session
 from mailer.address import Address, parse_address
 from mailer.audience.ledger import Origin, SubscriberRequest, change_status, unsubscribe_all
 from mailer.audience.subscribers import add, find, get
-from mailer.database.models import SignUpRequest as StoredRequest
-from mailer.database.models import SubscriberStatus
+from mailer.database.models import SignUpRequest, SubscriberStatus
 from mailer.database.session import Database
 from mailer.delivery import letters
 from mailer.delivery.letters import LetterKind
@@ -36,7 +35,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class SignUpRequest:
+class NewSignUp:
     """What somebody typed into a form, or what a program sent for them. `language` is for the letter."""
 
     address: Address
@@ -48,10 +47,10 @@ class SignUpRequest:
     tags: tuple[str, ...] = ()
 
 
-def store_requests(session: Session, requests: Sequence[SignUpRequest]) -> list[None]:
+def store_requests(session: Session, requests: Sequence[NewSignUp]) -> list[None]:
     """Keep requests until `answer_requests` has dealt with them."""
     session.add_all(
-        StoredRequest(
+        SignUpRequest(
             at=request.at,
             address=str(request.address),
             details={
@@ -77,8 +76,8 @@ def answer_requests(database: Database, *, secret: bytes) -> int:
     while True:
         with database.transaction() as session:
             stored = session.scalars(
-                select(StoredRequest)
-                .order_by(StoredRequest.id)
+                select(SignUpRequest)
+                .order_by(SignUpRequest.id)
                 .limit(_BATCH)
                 .with_for_update(skip_locked=True)
             ).all()
@@ -89,7 +88,7 @@ def answer_requests(database: Database, *, secret: bytes) -> int:
             return count
 
 
-def _answer(session: Session, stored: StoredRequest, secret: bytes) -> bool:
+def _answer(session: Session, stored: SignUpRequest, secret: bytes) -> bool:
     try:
         with session.begin_nested():
             return _invite(session, _request(stored), secret)
@@ -103,9 +102,9 @@ def _answer(session: Session, stored: StoredRequest, secret: bytes) -> bool:
     return False
 
 
-def _request(stored: StoredRequest) -> SignUpRequest:
+def _request(stored: SignUpRequest) -> NewSignUp:
     details = stored.details
-    return SignUpRequest(
+    return NewSignUp(
         address=parse_address(stored.address),
         origin=Origin(**details["origin"]),
         at=stored.at,
@@ -116,7 +115,7 @@ def _request(stored: StoredRequest) -> SignUpRequest:
     )
 
 
-def _invite(session: Session, request: SignUpRequest, secret: bytes) -> bool:
+def _invite(session: Session, request: NewSignUp, secret: bytes) -> bool:
     """Queue a confirmation letter; return False if there is no reason to write.
 
     There is none if the address is subscribed, was erased, or got such a letter in the last day.
@@ -128,7 +127,7 @@ def _invite(session: Session, request: SignUpRequest, secret: bytes) -> bool:
     return True
 
 
-def _pending(session: Session, request: SignUpRequest, secret: bytes) -> int | None:
+def _pending(session: Session, request: NewSignUp, secret: bytes) -> int | None:
     known = find(session, request.address)
     if known is None:
         added = add(

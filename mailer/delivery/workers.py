@@ -24,11 +24,11 @@ from mailer.database.models import DeliveryState
 from mailer.database.session import Database
 from mailer.delivery import issues, queue
 from mailer.delivery.bookkeeping import Learn
+from mailer.delivery.books import Books, books_of
 from mailer.delivery.clock import now
 from mailer.delivery.dispatch import run_here
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.lock import sending, working
-from mailer.delivery.queue import Books
 from mailer.delivery.sender import Ended, Ending
 from mailer.errors import ConfigError, ExitCode, MailerError, RelayDownError, RelayError
 from mailer.tokens import Signer
@@ -47,7 +47,7 @@ _WEIGHTIEST: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class WorkerShare:
     """A worker's number, from 0, and how many there are."""
 
     number: int
@@ -58,7 +58,7 @@ class Share:
         return whole // self.workers + (self.number < whole % self.workers)
 
 
-def shared(settings: Settings, share: Share) -> Settings:
+def shared(settings: Settings, share: WorkerShare) -> Settings:
     """Return the settings with this worker's share of connections and rates.
 
     Raises `ConfigError` if a limit is too small to divide: more workers must not exceed any limit.
@@ -144,14 +144,14 @@ def dispatch_to_workers(
     with sending(database) as descriptor:
         with database.transaction() as session:
             queue.recover(session, issue.id, at=now())
-            books = queue.books(session, issue.id)
+            books = books_of(session, issue.id)
         # Each worker opens the database for itself.
         database.engine.dispose()
         crew = _Crew(command, database, issue.id, workers, descriptor, books, progress)
         asyncio.run(crew.run())
         with database.transaction() as session:
             finished = issues.finish(session, issue.id, at=now())
-            return crew.ended(finished, queue.books(session, issue.id))
+            return crew.ended(finished, books_of(session, issue.id))
 
 
 class WorkerFailedError(MailerError):

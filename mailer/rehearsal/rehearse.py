@@ -26,9 +26,9 @@ from mailer.database.models import Base, Subscriber, SubscriberTag
 from mailer.database.session import Database
 from mailer.delivery import dispatch, editions, issues
 from mailer.delivery.bookkeeping import Learn
+from mailer.delivery.books import Books
 from mailer.delivery.clock import Clock
 from mailer.delivery.issues import QueuedIssue, audience
-from mailer.delivery.queue import Books
 from mailer.delivery.sender import Ended, Hooks, Sender
 from mailer.errors import RefusedError
 from mailer.rehearsal import script

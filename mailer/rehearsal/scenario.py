@@ -78,7 +78,7 @@ _OF_KIND = {
 _COMMON = {"kind", "share", "domains", "times"}
 
 
-class Fault(Section, frozen=True, kw_only=True):
+class InjectedFault(Section, frozen=True, kw_only=True):
     """One `[[faults]]` table."""
 
     CHECKS: ClassVar[dict[str, Check]] = {
@@ -140,9 +140,9 @@ class Scenario(Section, frozen=True, kw_only=True):
 
     seed: int = 1
     server: Server = Server()
-    faults: tuple[Fault, ...] = ()
+    faults: tuple[InjectedFault, ...] = ()
 
-    def faults_of(self, recipient: str) -> tuple[Fault, ...]:
+    def faults_of(self, recipient: str) -> tuple[InjectedFault, ...]:
         """Return the faults that affect an address, in file order."""
         domain = recipient.rpartition("@")[2].lower()
         return tuple(
@@ -180,7 +180,7 @@ def _problems(tables: Mapping[str, Any]) -> Iterator[KeyProblem]:
     faults = tables.get("faults", [])
     if isinstance(faults, list):
         for number, fault in enumerate(faults):
-            yield from _problems_of(fault, Fault, ("faults", str(number)))
+            yield from _problems_of(fault, InjectedFault, ("faults", str(number)))
         tables = {name: table for name, table in tables.items() if name != "faults"}
     yield from _problems_of(tables, Scenario, ())
 
@@ -191,7 +191,7 @@ def _problems_of(table: Any, kind: type[Section], keys: tuple[str, ...]) -> Iter
     except msgspec.ValidationError as error:
         yield explained(keys, error)
     else:
-        if isinstance(made, Fault):
+        if isinstance(made, InjectedFault):
             for odd in sorted(set(table) - _COMMON - _OF_KIND[made.kind.value]):
                 yield KeyProblem((*keys, odd), f"it has no meaning for a fault of kind '{made.kind.value}'")
 
@@ -200,6 +200,6 @@ def _explain(problem: KeyProblem, file: TomlFile) -> str:
     place = f"{file.path}:{file.line_of(problem.keys)}"
     names = [key for key in problem.keys if not key.isdecimal()]
     if problem.unknown:
-        table = {"faults": Fault, "server": Server}.get(names[0], Scenario)
+        table = {"faults": InjectedFault, "server": Server}.get(names[0], Scenario)
         return f"{place}: unknown key '{names[-1]}'{did_you_mean(names[-1], keys_of(table))}"
     return f"{place}: '{names[-1]}': {problem.reason}"

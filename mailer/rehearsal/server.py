@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final, assert_never
 
 from mailer.config import Relay, Security
-from mailer.rehearsal.scenario import At, Fault, FaultKind, Scenario
+from mailer.rehearsal.scenario import At, FaultKind, InjectedFault, Scenario
 
 _EHLO: Final = (
     b"250-rehearsal.localhost\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n"
@@ -53,7 +53,7 @@ class Seen:
 class _Struck:
     """A recipient affected by faults."""
 
-    faults: tuple[Fault, ...]
+    faults: tuple[InjectedFault, ...]
     first_at: float
     tries: int = 0
     kept: bool = False
@@ -283,16 +283,16 @@ class _Conversation(asyncio.Protocol):
         self._server.keep(self._struck, len(content))
         return b"250 2.0.0 Taken\r\n"
 
-    def _refuse(self, fault: Fault) -> bytes:
+    def _refuse(self, fault: InjectedFault) -> bytes:
         self._count(fault)
         return fault.answer.encode() + b"\r\n"
 
-    def _count(self, fault: Fault) -> None:
+    def _count(self, fault: InjectedFault) -> None:
         name = fault.answer.split(" ")[0] if fault.kind is FaultKind.REPLY else fault.kind.value
         self._server.seen.faults[name] += 1
 
 
-def _striking(struck: _Struck | None) -> list[Fault]:
+def _striking(struck: _Struck | None) -> list[InjectedFault]:
     """Return the faults that affect this attempt."""
     return [] if struck is None else [fault for fault in struck.faults if struck.tries <= fault.tries]
 

@@ -11,8 +11,9 @@ from typing import Final
 from sqlalchemy import JSON, ColumnElement, ScalarSelect, cast, func, literal, select
 from sqlalchemy.orm import Session
 
-from mailer.database.models import Subscriber, SubscriberTag
+from mailer.database.models import Subscriber
 from mailer.delivery.issues import audience
+from mailer.delivery.recipients import recipient_of, tags_of
 from mailer.errors import RecipientError
 from mailer.rendering.message import Composer, Recipient
 
@@ -99,11 +100,6 @@ def everybody(session: Session, who: ColumnElement[bool]) -> Iterator[Recipient]
         if not rows:
             return
         after = rows[-1].id
-        tags: dict[int, list[str]] = {}
-        wanted = select(SubscriberTag.subscriber_id, SubscriberTag.tag).where(
-            SubscriberTag.subscriber_id.between(rows[0].id, after)
-        )
-        for subscriber_id, tag in session.execute(wanted.order_by(SubscriberTag.tag)):
-            tags.setdefault(subscriber_id, []).append(tag)
+        tags = tags_of(session, [row.id for row in rows])
         for row in rows:
-            yield Recipient(row.id, row.address, row.name, row.attributes, tuple(tags.get(row.id, ())))
+            yield recipient_of(row.id, row, tags)

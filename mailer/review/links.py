@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-import ssl
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,8 @@ from typing import Final
 from urllib.parse import quote, urljoin, urlsplit
 
 import httpcore
+
+from mailer.smtp.tls import client_context
 
 PARALLEL: Final = 8
 MAX_REDIRECTS: Final = 5
@@ -76,7 +77,7 @@ def check_links(
     backend = _Guarded(resolve, permitted)
     with (
         httpcore.ConnectionPool(
-            ssl_context=ssl.create_default_context(), network_backend=backend, max_connections=parallel
+            ssl_context=client_context(), network_backend=backend, max_connections=parallel
         ) as pool,
         ThreadPoolExecutor(parallel, thread_name_prefix="links") as threads,
     ):

@@ -16,14 +16,14 @@ from mailer.database.models import (
     DeliveryState,
     Subscriber,
     SubscriberStatus,
-    SubscriberTag,
     Suppression,
 )
 from mailer.database.session import Database
-from mailer.delivery import dispatch, editions, issues, queue
+from mailer.delivery import dispatch, editions, issues
+from mailer.delivery.books import Books, books_of
 from mailer.delivery.clock import now
 from mailer.delivery.issues import QueuedIssue, audience
-from mailer.delivery.queue import Books
+from mailer.delivery.recipients import recipient_of, tags_of
 from mailer.errors import RecipientError
 from mailer.rendering.edition import Edition
 from mailer.rendering.message import Composer, Recipient
@@ -110,7 +110,7 @@ def plan(settings: Settings, database: Database, edition: Edition, segment: str)
     with database.reading() as session:
         known = issues.find(session, edition.slug)
         if known is not None:
-            number = queue.books(session, known.id).audience
+            number = books_of(session, known.id).audience
         else:
             number = issues.count_audience(session, condition, at=now())
     return Plan(edition.slug, edition.subject, number, known)
@@ -132,7 +132,7 @@ def forecast(
         if known is None:
             books, who, to_send = None, audience(condition, at=at), people.mailed
         else:
-            books, who = queue.books(session, known.id), still_open(known.id)
+            books, who = books_of(session, known.id), still_open(known.id)
             edition, to_send = issues.edition(session, known.edition_digest), books.open
         made = editions.composer(
             settings, edition, known.id if known else editions.ANY_ISSUE, editions.POWERLESS
@@ -227,14 +227,6 @@ def _some(session: Session, who: ColumnElement[bool], number: int) -> list[Recip
     chosen = set()
     for order in (Subscriber.id, Subscriber.id.desc()):
         chosen |= set(session.scalars(select(Subscriber.id).where(who).order_by(order).limit(number // 2)))
-    tags: dict[int, list[str]] = {}
-    wanted = select(SubscriberTag.subscriber_id, SubscriberTag.tag)
-    for subscriber_id, tag in session.execute(
-        wanted.where(SubscriberTag.subscriber_id.in_(chosen)).order_by(SubscriberTag.tag)
-    ):
-        tags.setdefault(subscriber_id, []).append(tag)
+    tags = tags_of(session, chosen)
     people = select(Subscriber).where(Subscriber.id.in_(chosen)).order_by(Subscriber.id)
-    return [
-        Recipient(one.id, one.address, one.name, one.attributes, tuple(tags.get(one.id, ())))
-        for one in session.scalars(people)
-    ]
+    return [recipient_of(one.id, one, tags) for one in session.scalars(people)]

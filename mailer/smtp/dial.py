@@ -17,15 +17,6 @@ from mailer.config import Relay, Security, is_loopback
 from mailer.errors import RelayDownError, RelayError
 
 
-def client_context(*, verify: bool = True) -> ssl.SSLContext:
-    """Return a TLS context that trusts the system's certificates, or any certificate without `verify`."""
-    context = ssl.create_default_context()
-    if not verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
-
-
 class Dialled(NamedTuple):
     """A connection that is ready for MAIL."""
 

@@ -9,30 +9,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Final
 
 from mailer.config import ProviderLimits
 from mailer.errors import RelayDownError, RelayError
 from mailer.smtp.lanes import Item, Lane, Lanes
 from mailer.smtp.relay import Access, RelayState, all_down
-from mailer.smtp.session import Attempt, End, Fate, Outgoing, SmtpSession, Stage, Timeouts
+from mailer.smtp.session import Attempt, Fate, Stage, Timeouts
+from mailer.smtp.worker import Compose, Worker
 
 __all__ = ["Access", "Compose", "Item", "Network", "Pool", "Record", "RelayState", "Take"]
 
 Take = Callable[[int, frozenset[str]], Awaitable[Sequence[Item]]]
-Compose = Callable[[int], Outgoing | None]
 Record = Callable[[Attempt, RelayState | None], None]
 
 _TRIES: Final = 3
 """How often to try a message whose connection breaks before its body, before reporting it lost."""
-_IDLE_SECONDS: Final = 10.0
-_LOOK_AGAIN_SECONDS: Final = 0.05
-"""The first pause before looking again whether another worker made room; it grows to a second."""
-_NO_MORE_CONNECTIONS_SECONDS: Final = 5.0
+_FEED_SECONDS: Final = 0.25
+"""How long the feeder waits for a worker to ask for more before it looks again."""
 _LONG_HOLD_SECONDS: Final = 30.0
 """A provider held longer than this gives back the messages that wait for it."""
 
@@ -101,7 +98,7 @@ class Pool:
         workers = {
             worker: asyncio.create_task(self._guard(worker.work()))
             for relay in self.relays
-            for worker in [_Worker(self, relay) for _ in range(relay.settings.connections)]
+            for worker in [Worker(self, relay) for _ in range(relay.settings.connections)]
         }
         feeding = asyncio.create_task(self._guard(self._feed()))
         try:
@@ -210,7 +207,7 @@ class Pool:
             self._failure = all_down(self.relays)
             self.stop()
 
-    async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _guard(self, work: Coroutine[object, object, None]) -> None:
         """Do the work; an error stops the pool cleanly and is raised by `deliver`."""
         try:
             await work
@@ -238,7 +235,7 @@ class Pool:
                     break
                 self._add(items)
                 without, self._ask_below = None if items else domains, self._pending // 2
-            await _wait(self._more_wanted, 5 * _LOOK_AGAIN_SECONDS)
+            await _wait(self._more_wanted, _FEED_SECONDS)
         self.stop()
 
     def _crowded(self) -> list[Lane]:
@@ -280,156 +277,3 @@ async def _wait(event: asyncio.Event, seconds: float) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await event.wait()
-
-
-class _Worker:
-    """One connection to a relay, opened when there is something to send."""
-
-    def __init__(self, pool: Pool, relay: RelayState) -> None:
-        self._pool = pool
-        self._relay = relay
-        self._session: SmtpSession | None = None
-        self._taken: dict[int, tuple[Item, Lane]] = {}
-        self._sent = 0
-        self._sent_by_lane: dict[int, int] = {}
-        self._spent: list[Lane] = []
-        self._answered = False
-        self._rest_until = -math.inf
-        self.opening = False
-        """Whether it is still connecting; it holds no message then."""
-
-    async def work(self) -> None:
-        """Send until the pool stops."""
-        try:
-            while await self._work_waits():
-                if self._session is None:
-                    await self._open()
-                if self._session is not None:
-                    await self._send(self._session)
-        finally:
-            await self._leave()
-
-    async def _work_waits(self) -> bool:
-        """Wait; return True when a message may start here, False when the pool stops."""
-        pool, idle_since, patience = self._pool, self._pool.now(), 0.0
-        while not pool.stopping:
-            delay = self._delay()
-            if delay <= 0:
-                if self._session is not None and not self._session.usable:
-                    await self._leave()
-                return True
-            if self._session is not None and pool.now() - idle_since > _IDLE_SECONDS:
-                await self._leave()
-            if self._session is None or math.isinf(delay):
-                # Hundreds of idle connections must not poll all the time.
-                patience = min(1.0, patience + _LOOK_AGAIN_SECONDS)
-                delay = patience if math.isinf(delay) else max(delay, patience)
-            await pool.rest(min(delay, _IDLE_SECONDS) if pool.lanes.waiting else _IDLE_SECONDS)
-        return False
-
-    def _delay(self) -> float:
-        """Return the seconds until a message may start; infinity if that depends on other workers."""
-        pool, relay, now = self._pool, self._relay, self._pool.now()
-        if not pool.lanes.waiting:
-            return math.inf
-        if self._session is None and (pool.opening >= pool.lanes.waiting or (pool.opening and not relay.up)):
-            return math.inf
-        wait = max(relay.delay(now, pool.relays), self._rest_until - now)
-        if wait > 0:
-            return wait
-        if pool.lanes.next_for(id(self), now, spent=self._spent) is not None:
-            return 0.0
-        return pool.lanes.delay(now)
-
-    async def _open(self) -> None:
-        pool, relay = self._pool, self._relay
-        pool.opening += 1
-        relay.opening += 1
-        self.opening = True
-        try:
-            self._session = await SmtpSession.open(
-                relay.settings,
-                password=relay.access.password,
-                client_name=pool.client_name,
-                tls=relay.tls(),
-                timeouts=pool.timeouts,
-            )
-        except RelayDownError as error:
-            self._failed(error)
-        except RelayError as error:
-            if not pool.set_aside(relay, error):
-                raise
-        else:
-            relay.sessions += 1
-            relay.greeted_as = self._session.greeted_as
-        finally:
-            self.opening = False
-            pool.opening -= 1
-            relay.opening -= 1
-
-    async def _send(self, session: SmtpSession) -> None:
-        end = await session.run(self._next, self._settled)
-        if end is End.CLOSED and not self._answered:
-            where = f"{self._relay.settings.host}:{self._relay.settings.port}"
-            self._failed(RelayDownError(f"{where}: closes connections before accepting a message"))
-        if end is End.CLOSED or self._spent or self._sent >= self._relay.settings.messages_per_connection:
-            await self._leave()
-
-    def _failed(self, error: RelayDownError) -> None:
-        """Note that this connection failed; it still counts as opening or as a session."""
-        if self._relay.sessions + self._relay.opening > 1:
-            # The relay serves our other connections, so it may just not want more of them.
-            self._rest_until = self._pool.now() + _NO_MORE_CONNECTIONS_SECONDS
-        else:
-            self._pool.relay_failed(self._relay, error)
-
-    async def _leave(self) -> None:
-        session, self._session = self._session, None
-        if session is not None:
-            self._relay.sessions -= 1
-            self._sent, self._spent, self._answered = 0, [], False
-            self._sent_by_lane.clear()
-            await session.close()
-
-    def _next(self) -> Outgoing | None:
-        """Compose and return the next message for this connection; None if there is none."""
-        pool, relay, lanes = self._pool, self._relay, self._pool.lanes
-        while not pool.stopping and self._sent < relay.settings.messages_per_connection:
-            now = pool.now()
-            if relay.delay(now, pool.relays) > 0:
-                break
-            lane = lanes.next_for(id(self), now, spent=self._spent)
-            if lane is None:
-                break
-            item = lanes.start(lane, id(self), now)
-            pool.began(lane)
-            try:
-                outgoing = pool.compose(item.key)
-            except BaseException:
-                lane.finish(id(self))
-                lanes.add(item, first=True)
-                raise
-            if outgoing is not None:
-                self._taken[item.key] = item, lane
-                self._count(lane, now)
-                return outgoing
-            lane.finish(id(self))
-            pool.finished(1)
-        return None
-
-    def _count(self, lane: Lane, now: float) -> None:
-        self._relay.take(now)
-        self._sent += 1
-        if lane.messages_per_connection:
-            sent = self._sent_by_lane[id(lane)] = self._sent_by_lane.get(id(lane), 0) + 1
-            if sent >= lane.messages_per_connection:
-                self._spent.append(lane)
-
-    def _settled(self, attempt: Attempt) -> None:
-        item, lane = self._taken.pop(attempt.key)
-        lane.finish(id(self))
-        # A 421 says no more about the relay than a lost connection.
-        if attempt.reply is not None and attempt.reply.code != 421 and attempt.stage is not Stage.LOCAL:
-            self._answered = True
-            self._relay.progress(self._pool.now(), self._pool.relays)
-        self._pool.done(item, attempt, self._relay)

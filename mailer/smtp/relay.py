@@ -10,8 +10,8 @@ from typing import Final
 
 from mailer.config import Relay, Security
 from mailer.errors import RelayDownError, RelayError
-from mailer.smtp.dial import client_context
 from mailer.smtp.limits import Pace
+from mailer.smtp.tls import client_context
 
 _FIRST_RETRY_SECONDS: Final = 0.25
 _LAST_RETRY_SECONDS: Final = 60.0

@@ -16,8 +16,8 @@ from mailer.audience.preferences import pause
 from mailer.audience.subscribers import add
 from mailer.database.models import Subscriber, SubscriberStatus
 from mailer.database.session import Database
+from mailer.delivery.candidates import still_mailable
 from mailer.delivery.issues import mailable
-from mailer.delivery.queue import still_mailable
 
 SECRET = b"s" * 32
 ANA = parse_address("ana@example.org")

@@ -14,11 +14,11 @@ from sqlalchemy.orm import Session as DatabaseSession
 from mailer.config import DeliverySettings, Newsletter
 from mailer.database.models import Subscriber
 from mailer.database.session import Database
-from mailer.delivery import issues, queue
+from mailer.delivery import issues
 from mailer.delivery.bookkeeping import Learn
+from mailer.delivery.books import Books, books_of
 from mailer.delivery.clock import Clock, now
 from mailer.delivery.issues import QueuedIssue
-from mailer.delivery.queue import Books
 from mailer.delivery.sender import Ended, Hooks, Sender
 from mailer.rendering.edition import Edition
 from mailer.rendering.message import Composer
@@ -80,7 +80,7 @@ def queued(database: Database, number: int) -> QueuedIssue:
 def books(database: Database, issue: QueuedIssue) -> Books:
     """Return the books as the database has them, balanced."""
     with database.reading() as session:
-        found = queue.books(session, issue.id)
+        found = books_of(session, issue.id)
     assert found.balanced
     return found
 

@@ -25,6 +25,7 @@ import mailer
 from mailer.database.models import Delivery, DeliveryState, IssueState, Subscriber, SubscriberStatus
 from mailer.database.session import Database
 from mailer.delivery import issues, queue
+from mailer.delivery.books import books_of
 from mailer.delivery.queue import Settled
 from mailer.delivery.waiting import waiting
 from mailer.errors import RefusedError
@@ -168,7 +169,7 @@ class Ledger(RuleBasedStateMachine):
     @invariant()
     def balance(self) -> None:
         with self.database.reading() as session:
-            known = queue.books(session, self.issue)
+            known = books_of(session, self.issue)
             stored = select(Delivery.subscriber_id, Delivery.state).where(Delivery.issue_id == self.issue)
             rows = {n: DeliveryState(state) for n, state in session.execute(stored)}
             state = issues.get(session, self.issue).state

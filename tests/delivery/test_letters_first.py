@@ -15,11 +15,11 @@ from mailer.config import DeliverySettings, Newsletter, Paths, ProviderLimits, S
 from mailer.database.models import SubscriberStatus
 from mailer.database.session import Database
 from mailer.delivery import letters
+from mailer.delivery.books import Books
 from mailer.delivery.clock import Clock, now
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.letter_queue import LetterQueue
 from mailer.delivery.letters import LetterKind
-from mailer.delivery.queue import Books
 from mailer.delivery.sender import Ended, Ending, Hooks, Sender
 from mailer.rendering.message import Composer
 from mailer.smtp.outbox import Outbox

@@ -16,8 +16,8 @@ from sqlalchemy import update
 from mailer.config import DeliverySettings, Newsletter, ProviderLimits, Relay
 from mailer.database.models import Subscriber
 from mailer.database.session import Database
+from mailer.delivery.books import Books
 from mailer.delivery.clock import Clock
-from mailer.delivery.queue import Books
 from mailer.delivery.sender import Hooks, Sender
 from mailer.rehearsal.fast_time import FastLoop
 from mailer.rendering.message import Composer

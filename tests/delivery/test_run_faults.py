@@ -16,7 +16,7 @@ from sqlalchemy import event
 from mailer.config import DeliverySettings, Security
 from mailer.database.models import Delivery
 from mailer.database.session import Database
-from mailer.delivery.queue import Books
+from mailer.delivery.books import Books
 from mailer.delivery.sender import Ending, Sender
 from mailer.errors import StorageError
 from tests.delivery.scene import AT, books, queued, recipients, run

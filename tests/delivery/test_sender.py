@@ -15,7 +15,7 @@ from mailer.config import DeliverySettings, section
 from mailer.database.models import Delivery, DeliveryState, IssueState, StoredIssue
 from mailer.database.session import Database
 from mailer.delivery import issues
-from mailer.delivery.queue import Books
+from mailer.delivery.books import Books
 from mailer.delivery.sender import Ending, Sender
 from mailer.delivery.waiting import next_due
 from mailer.rehearsal.script import Script

@@ -12,10 +12,9 @@ from sqlalchemy.exc import ProgrammingError
 from mailer.address import parse_address
 from mailer.audience.ledger import Origin
 from mailer.audience.subscribers import find, history
-from mailer.database.models import SignUpRequest as StoredRequest
-from mailer.database.models import WaitingLetter
+from mailer.database.models import SignUpRequest, WaitingLetter
 from mailer.database.session import Database
-from mailer.delivery.sign_up import SignUpRequest, answer_requests, store_requests
+from mailer.delivery.sign_up import NewSignUp, answer_requests, store_requests
 from mailer.errors import StorageError
 
 AT = datetime(2026, 3, 4, 10, 0, tzinfo=UTC)
@@ -23,17 +22,17 @@ SECRET = b"0123456789abcdef"
 ORIGIN = Origin("form", ip="192.0.2.4", form="subscribe", wording="Subscribe", note="on a page")
 
 
-def request(address: str = "jo@example.org", *, at: datetime = AT, name: str = "") -> SignUpRequest:
+def request(address: str = "jo@example.org", *, at: datetime = AT, name: str = "") -> NewSignUp:
     attributes = {"city": "Iași", "n": 1}
-    return SignUpRequest(parse_address(address), ORIGIN, at, name, "de", attributes, ("vip",))
+    return NewSignUp(parse_address(address), ORIGIN, at, name, "de", attributes, ("vip",))
 
 
-def store(database: Database, *requests: SignUpRequest) -> None:
+def store(database: Database, *requests: NewSignUp) -> None:
     with database.transaction() as session:
         assert store_requests(session, requests) == [None] * len(requests)
 
 
-def waiting(database: Database, table: type[StoredRequest] | type[WaitingLetter]) -> int:
+def waiting(database: Database, table: type[SignUpRequest] | type[WaitingLetter]) -> int:
     with database.reading() as session:
         return session.scalar(select(func.count()).select_from(table)) or 0
 
@@ -42,7 +41,7 @@ def test_request_becomes_a_pending_subscriber_and_one_letter(database: Database)
     store(database, request(name="Jo"))
     assert answer_requests(database, secret=SECRET) == 1
     assert answer_requests(database, secret=SECRET) == 0
-    assert (waiting(database, StoredRequest), waiting(database, WaitingLetter)) == (0, 1)
+    assert (waiting(database, SignUpRequest), waiting(database, WaitingLetter)) == (0, 1)
     with database.reading() as session:
         jo = find(session, parse_address("jo@example.org"))
         assert jo is not None
@@ -68,7 +67,7 @@ def test_an_address_gets_one_letter_a_day(database: Database) -> None:
     hours = (0, 1, 23, 24, 25)
     store(database, *(request(at=AT + timedelta(hours=hour)) for hour in hours))
     assert answer_requests(database, secret=SECRET) == 2
-    assert waiting(database, StoredRequest) == 0
+    assert waiting(database, SignUpRequest) == 0
 
 
 def test_more_requests_than_a_batch_are_all_answered(database: Database) -> None:
@@ -81,13 +80,13 @@ def test_request_that_fails_is_dropped_and_logged(
 ) -> None:
     store(database, request("a@example.org"))
     with database.transaction() as session:
-        session.add(StoredRequest(at=AT, address="nobody", details={}))
-        session.add(StoredRequest(at=AT, address="b@example.org", details={"origin": {}}))
+        session.add(SignUpRequest(at=AT, address="nobody", details={}))
+        session.add(SignUpRequest(at=AT, address="b@example.org", details={"origin": {}}))
     store(database, request("c@example.org"))
     with caplog.at_level(logging.ERROR):
         assert answer_requests(database, secret=SECRET) == 2
     assert len(caplog.records) == 2
-    assert waiting(database, StoredRequest) == 0
+    assert waiting(database, SignUpRequest) == 0
 
 
 def test_requests_wait_while_the_database_cannot_be_written(database: Database) -> None:
@@ -98,4 +97,4 @@ def test_requests_wait_while_the_database_cannot_be_written(database: Database) 
         answer_requests(database, secret=SECRET)
     with database.transaction() as session:
         session.connection().exec_driver_sql("ALTER TABLE hidden RENAME TO letters")
-    assert waiting(database, StoredRequest) == 1
+    assert waiting(database, SignUpRequest) == 1

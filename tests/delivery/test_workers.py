@@ -14,19 +14,19 @@ from hypothesis import strategies as st
 from mailer.config import ProviderLimits, Relay, Security, Settings
 from mailer.database.session import Database
 from mailer.delivery import queue
+from mailer.delivery.books import Books
 from mailer.delivery.clock import now
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.lock import sending
-from mailer.delivery.queue import Books
 from mailer.delivery.sender import Ending
-from mailer.delivery.workers import Share, dispatch_to_workers, shared
+from mailer.delivery.workers import WorkerShare, dispatch_to_workers, shared
 from mailer.errors import ConfigError, ExitCode, LockedError, MailerError
 from tests.delivery.scene import books, queued
 
 
 @given(whole=st.integers(0, 500), workers=st.integers(1, 64))
 def test_shares_add_up_to_the_whole_and_differ_by_one_at_most(whole: int, workers: int) -> None:
-    parts = [Share(number, workers).of(whole) for number in range(workers)]
+    parts = [WorkerShare(number, workers).of(whole) for number in range(workers)]
     assert sum(parts) == whole
     assert max(parts) - min(parts) <= 1
 
@@ -35,7 +35,7 @@ def test_limits_are_divided() -> None:
     relay = Relay(host="127.0.0.1", security=Security.PLAIN, connections=5, rate_per_second=10)
     gmail = ProviderLimits(domains=("gmail.com",), connections=2)
     settings = Settings(relays={"one": relay}, providers={"gmail": gmail})
-    parts = [shared(settings, Share(number, 2)) for number in range(2)]
+    parts = [shared(settings, WorkerShare(number, 2)) for number in range(2)]
     assert [part.relays["one"].connections for part in parts] == [3, 2]
     assert [part.relays["one"].rate_per_second for part in parts] == [5, 5]
     assert [part.providers["gmail"].connections for part in parts] == [1, 1]
@@ -45,7 +45,7 @@ def test_limits_are_divided() -> None:
 def test_limit_that_cannot_be_divided_is_refused_by_name() -> None:
     gmail = ProviderLimits(domains=("gmail.com",), connections=1)
     with pytest.raises(ConfigError, match=r"providers\.gmail\.connections is 1") as refused:
-        shared(Settings(providers={"gmail": gmail}), Share(0, 2))
+        shared(Settings(providers={"gmail": gmail}), WorkerShare(0, 2))
     assert refused.value.remedy == "use --workers 1, or allow more connections"
 
 

@@ -21,9 +21,9 @@ from sqlalchemy import insert
 
 from mailer.database.models import Subscriber
 from mailer.database.session import Database
-from mailer.delivery import issues, queue
+from mailer.delivery import issues
+from mailer.delivery.books import Books, books_of
 from mailer.delivery.clock import now
-from mailer.delivery.queue import Books
 from tests.end_to_end.newsletter import Folder
 from tests.end_to_end.recorder import Recorder
 from tests.end_to_end.spawner import Spawner
@@ -91,7 +91,7 @@ class Run:
             issue = issues.find(session, "001-short")
             if issue is None:
                 return None
-            books = queue.books(session, issue.id)
+            books = books_of(session, issue.id)
         assert books.audience == _READERS
         assert books.balanced
         return books

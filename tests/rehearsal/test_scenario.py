@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from mailer.config import section
 from mailer.config.shipped import shipped
 from mailer.errors import SourceError
-from mailer.rehearsal.scenario import Fault, FaultKind, Scenario, read_scenario
+from mailer.rehearsal.scenario import FaultKind, InjectedFault, Scenario, read_scenario
 
 
-def fault(**keys: object) -> Fault:
-    return section(Fault, keys)
+def fault(**keys: object) -> InjectedFault:
+    return section(InjectedFault, keys)
 
 
 def struck(scenario: Scenario, number: int = 5_000) -> set[int]:

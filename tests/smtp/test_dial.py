@@ -15,8 +15,8 @@ from cryptography.x509.oid import NameOID
 
 from mailer.config import Relay, Security
 from mailer.errors import RelayDownError, RelayError
-from mailer.smtp.dial import client_context
 from mailer.smtp.session import Attempt, End, Fate, SmtpSession, Timeouts
+from mailer.smtp.tls import client_context
 from tests.smtp.scripted import EHLO, Script, run_async, serving
 from tests.smtp.test_session import outgoing, supply
 

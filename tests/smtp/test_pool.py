@@ -130,8 +130,9 @@ def test_caller_without_room_is_asked_again_before_everything_is_settled() -> No
 
 
 def test_end_that_comes_while_a_claim_is_under_way_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Whoever misses it waits for hours, which the test's own time does not allow.
-    monkeypatch.setattr("mailer.smtp.pool._LOOK_AGAIN_SECONDS", 3600)
+    # A worker that misses it waits for hours, which the test's own time does not allow.
+    monkeypatch.setattr("mailer.smtp.pool._FEED_SECONDS", 3600)
+    monkeypatch.setattr("mailer.smtp.worker._LOOK_AGAIN_SECONDS", 3600)
     work = queue(20)
     whole_claim = work.take
 

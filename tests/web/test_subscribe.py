@@ -19,7 +19,7 @@ from mailer.audience.privacy.personal_data import personal_data
 from mailer.audience.subscribers import find
 from mailer.config import Brand
 from mailer.database.models import Consent, Event, Subscriber, SubscriberStatus, Wording
-from mailer.delivery.sign_up import SignUpRequest, store_requests
+from mailer.delivery.sign_up import NewSignUp, store_requests
 from mailer.tokens import Subject
 from mailer.web.public.subscribe import embedded_form
 from mailer.web.theme import Theme
@@ -138,7 +138,7 @@ def test_request_that_cannot_be_stored_is_never_answered_200(site: Site) -> None
 
 def test_request_that_a_stopped_server_left_behind_is_answered_at_the_next_start(open_site: OpenSite) -> None:
     with open_site() as site:
-        stored = SignUpRequest(parse_address(JO), Origin("form", form="subscribe"), datetime.now(UTC))
+        stored = NewSignUp(parse_address(JO), Origin("form", form="subscribe"), datetime.now(UTC))
         with site.database.transaction() as session:
             store_requests(session, [stored])
     with open_site() as site:

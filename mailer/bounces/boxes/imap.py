@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ssl
 import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
@@ -16,6 +15,7 @@ from mailer.bounces.boxes.fetch import Incoming
 from mailer.bounces.record import MAX_RAW_OCTETS
 from mailer.config import Mailbox, Security
 from mailer.errors import MailboxError, MailerError
+from mailer.smtp.tls import client_context
 
 _TIMEOUT_SECONDS: Final = 60
 # Servers may end an IDLE after half an hour (RFC 2177).
@@ -38,7 +38,7 @@ class Imap:
 
     def __enter__(self) -> Imap:
         section = self._section
-        context = tls_context(section)
+        context = client_context(verify=section.verify_certificate)
         with self._translated():
             self._client = IMAPClient(
                 section.host,
@@ -108,12 +108,3 @@ class Imap:
             raise MailboxError(
                 f"{self.source}: {error}", remedy="check [[bounces.boxes]], the server and the password"
             ) from error
-
-
-def tls_context(section: Mailbox) -> ssl.SSLContext:
-    """Return how the server's certificate is checked."""
-    context = ssl.create_default_context()
-    if not section.verify_certificate:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context

@@ -9,9 +9,9 @@ from types import TracebackType
 from typing import Final
 
 from mailer.bounces.boxes.fetch import Incoming
-from mailer.bounces.boxes.imap import tls_context
 from mailer.config import Mailbox, Security
 from mailer.errors import MailboxError, MailerError
+from mailer.smtp.tls import client_context
 
 _TIMEOUT_SECONDS: Final = 60
 _MAX_LINE_OCTETS: Final = 4 * 1_048_576
@@ -57,14 +57,17 @@ class Pop3:
         with self._translated():
             if secure:
                 self._client = _LongLinesTls(
-                    section.host, port, timeout=_TIMEOUT_SECONDS, context=tls_context(section)
+                    section.host,
+                    port,
+                    timeout=_TIMEOUT_SECONDS,
+                    context=client_context(verify=section.verify_certificate),
                 )
             else:
                 self._client = _LongLines(section.host, port, timeout=_TIMEOUT_SECONDS)
         try:
             with self._translated():
                 if section.security is Security.STARTTLS:
-                    self._client.stls(tls_context(section))
+                    self._client.stls(client_context(verify=section.verify_certificate))
                 self._client.user(section.user)
                 self._client.pass_(self._password())
         except MailerError:

@@ -28,7 +28,7 @@ from mailer.catalogue import marked
 from mailer.database.models import SubscriberStatus
 from mailer.database.session import Database
 from mailer.delivery import sign_up
-from mailer.delivery.sign_up import SignUpRequest
+from mailer.delivery.sign_up import NewSignUp
 from mailer.errors import AddressError, StorageError
 from mailer.tokens import Signer
 from mailer.web.forms import client_ip, fields_of
@@ -112,7 +112,7 @@ class SubscribeRoutes:
         # People do not see this field and leave it empty; bots fill it in.
         if not fields.get("website"):
             origin = self._origin(request, texts, fields.get("form", ""))
-            stored = SignUpRequest(address, origin, datetime.now(UTC), name, texts.language)
+            stored = NewSignUp(address, origin, datetime.now(UTC), name, texts.language)
             await self._writer.submit(sign_up.store_requests, stored)
             self._answering.submit(self._answer)
         return texts.notice(
@@ -182,7 +182,7 @@ class SubscribeRoutes:
             return False
         at = datetime.now(UTC)
         with self._database.transaction() as session:
-            stored = SignUpRequest(address, origin, at, name, attributes=attributes, tags=tags)
+            stored = NewSignUp(address, origin, at, name, attributes=attributes, tags=tags)
             sign_up.store_requests(session, [stored])
         self._answering.submit(self._answer)
         return True

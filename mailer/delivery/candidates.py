@@ -1,0 +1,115 @@
+"""Searching the queue for deliveries to claim: retries that are due, then queued deliveries."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import Final, NamedTuple
+
+from sqlalchemy import Integer, bindparam, exists, func, or_, select, text
+from sqlalchemy.orm import Session
+
+from mailer.database.among import among
+from mailer.database.models import WAITS, CanaryMember, Delivery, DeliveryState, Subscriber
+from mailer.delivery.issues import mailable
+from mailer.delivery.waiting import RetryScan
+
+
+class Candidate(NamedTuple):
+    """A delivery that may be claimed. For an erased subscriber, only the id is known."""
+
+    subscriber_id: int
+    state: str
+    attempts: int
+    first_at: datetime | None
+    address: str
+    domain: str
+    name: str
+    attributes: dict[str, object]
+    allowed: bool
+    """Whether its subscriber may still be mailed."""
+
+
+# These statements run for each window, so they are built once.
+_CANDIDATES: Final = (
+    select(
+        Delivery.subscriber_id,
+        Delivery.state,
+        Delivery.attempts,
+        Delivery.first_at,
+        Subscriber.address,
+        Subscriber.domain,
+        Subscriber.name,
+        Subscriber.attributes,
+        func.coalesce(mailable(bindparam("at")), False).label("allowed"),
+    )
+    .outerjoin(Subscriber, Subscriber.id == Delivery.subscriber_id)
+    .where(
+        Delivery.issue_id == bindparam("issue_id"),
+        or_(
+            Subscriber.domain.is_(None), Subscriber.domain.not_in(bindparam("except_domains", expanding=True))
+        ),
+    )
+    .limit(bindparam("count", type_=Integer))
+    .with_for_update(of=Delivery, skip_locked=True)
+)
+_DUE: Final = (
+    _CANDIDATES.where(
+        text(WAITS),
+        Delivery.state.in_(bindparam("states", expanding=True)),
+        Delivery.due_at <= bindparam("at"),
+    )
+    # The order of the index, so that SQLite uses it instead of searching the whole issue. Its last column
+    # is the subscriber: without that PostgreSQL would take rows due at the same instant in any order.
+    .order_by(Delivery.state, Delivery.due_at, Delivery.subscriber_id)
+)
+_QUEUED: Final = _CANDIDATES.where(
+    Delivery.state == DeliveryState.QUEUED.value, Delivery.subscriber_id > bindparam("after")
+).order_by(Delivery.subscriber_id)
+_MEMBERS: Final = _QUEUED.where(
+    exists().where(
+        CanaryMember.issue_id == Delivery.issue_id, CanaryMember.subscriber_id == Delivery.subscriber_id
+    )
+)
+_STILL_MAILABLE: Final = select(Subscriber.id).where(among(Subscriber.id, "ids"), mailable(bindparam("at")))
+
+
+def find_candidates(
+    session: Session,
+    issue_id: int,
+    *,
+    limit: int,
+    after: int,
+    at: datetime,
+    resend_uncertain: bool,
+    except_domains: Collection[str],
+    members_only: bool,
+    retry_scan: RetryScan | None,
+) -> tuple[list[Candidate], int]:
+    """Lock and return up to `limit` deliveries, and the id after which the next search continues.
+
+    The parameters are those of `queue.claim`.
+    """
+    waiting = [DeliveryState.DEFERRED.value]
+    if resend_uncertain:
+        waiting.append(DeliveryState.UNCERTAIN.value)
+    wanted = {"issue_id": issue_id, "at": at, "except_domains": sorted(except_domains)}
+    connection = session.connection()
+    rows: list[Candidate] = []
+    if retry_scan is None or retry_scan.begin(anyway=not after):
+        due = connection.execute(_DUE, {**wanted, "states": waiting, "count": limit})
+        rows += [Candidate(*row) for row in due]
+        if retry_scan is not None:
+            retry_scan.end(len(rows), limit)
+    if len(rows) < limit:
+        next_ones = {**wanted, "after": after, "count": limit - len(rows)}
+        queued = connection.execute(_MEMBERS if members_only else _QUEUED, next_ones)
+        rows += [Candidate(*row) for row in queued]
+        if rows and rows[-1].state == DeliveryState.QUEUED:
+            after = rows[-1].subscriber_id
+    return rows, after
+
+
+def still_mailable(session: Session, subscriber_ids: Sequence[int], *, at: datetime) -> set[int]:
+    """Return which of these subscribers may be mailed at that instant."""
+    return set(session.connection().scalars(_STILL_MAILABLE, {"ids": subscriber_ids, "at": at}))

@@ -1,0 +1,52 @@
+"""Subscribers as templates see them: `Recipient`, with the tags."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Final, Protocol
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from mailer.database.among import among
+from mailer.database.models import SubscriberTag
+from mailer.rendering.message import Recipient
+
+_TAGS: Final = (
+    select(SubscriberTag.subscriber_id, SubscriberTag.tag)
+    .where(among(SubscriberTag.subscriber_id, "ids"))
+    .order_by(SubscriberTag.subscriber_id, SubscriberTag.tag)
+)
+
+
+class _Person(Protocol):
+    """A row of subscribers, or part of one."""
+
+    @property
+    def address(self) -> str:
+        """The email address."""
+
+    @property
+    def name(self) -> str:
+        """The name; may be empty."""
+
+    @property
+    def attributes(self) -> dict[str, object]:
+        """What templates can use by name."""
+
+
+def tags_of(session: Session, subscriber_ids: Collection[int]) -> dict[int, tuple[str, ...]]:
+    """Return the tags of each subscriber that has any, in alphabetical order."""
+    if not subscriber_ids:
+        return {}
+    found: dict[int, tuple[str, ...]] = {}
+    for subscriber_id, tag in session.connection().execute(_TAGS, {"ids": list(subscriber_ids)}):
+        found[subscriber_id] = (*found.get(subscriber_id, ()), tag)
+    return found
+
+
+def recipient_of(subscriber_id: int, person: _Person, tags: Mapping[int, tuple[str, ...]]) -> Recipient:
+    """Return a subscriber as templates see them; `tags` comes from `tags_of`."""
+    return Recipient(
+        subscriber_id, person.address, person.name, person.attributes, tags.get(subscriber_id, ())
+    )
