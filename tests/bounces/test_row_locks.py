@@ -12,11 +12,11 @@ from mailer.audience.ledger import Origin, change_status
 from mailer.audience.subscribers import history
 from mailer.bounces.effects import SOFT_BOUNCE, apply_verdicts
 from mailer.bounces.policy import SoftLimits
-from mailer.bounces.record import Recorded, Rules, record
+from mailer.bounces.record import Recorded, Rules, record, record_batch
 from mailer.database.models import Event, Subscriber, SubscriberStatus
 from mailer.database.session import Database
 from mailer.replies import judge
-from tests.bounces.reports import SIGNER, dsn, subscribe, token
+from tests.bounces.reports import SIGNER, dsn, subscribe, subscribe_all, token
 from tests.connections import in_threads, new_database, wait_until_blocked
 from tests.postgres import Server
 
@@ -84,3 +84,27 @@ def test_soft_bounces_that_are_counted_at_the_same_moment_add_up(shared: Databas
         second[0].result()
     with shared.reading() as session:
         assert session.get_one(Subscriber, ana).soft_points == 2.0
+
+
+def test_breaker_trips_once_for_two_processes_that_read_the_reports_of_an_issue(
+    shared: Database, at: datetime
+) -> None:
+    addresses = [f"s{number}@example.com" for number in range(40)]
+    people = subscribe_all(shared, at, addresses)
+    raws = [dsn(token(people[one]), recipient=one) for one in addresses]
+    halves = iter([raws[::2], raws[1::2]])
+
+    def read() -> None:
+        half = next(halves)
+        for start in range(0, len(half), 5):
+            done = record_batch(shared, SIGNER, half[start : start + 5], source="test", at=at, rules=Rules())
+            assert all(isinstance(one, Recorded) for one in done)
+
+    with in_threads(read, times=2) as both:
+        pass
+    for one in both:
+        one.result()
+    with shared.reading() as session:
+        assert set(session.scalars(select(Subscriber.status))) == {"active"}
+        alerts = session.scalars(select(Event.details).where(Event.kind == "alert"))
+        assert [one["of"] for one in alerts].count("one reply") == 1
