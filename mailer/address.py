@@ -1,4 +1,4 @@
-"""Addresses: checked, brought into one form, and made safe for headers and envelopes."""
+"""Parse and normalise email addresses, and keep unsafe text out of headers and envelopes."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from mailer.errors import AddressError
 # CR, LF, NUL and every other C0 or C1 control, with the Unicode line and paragraph separators:
 # any of them in a header field would end it or hide the rest of it.
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-# Embeddings, overrides and isolates: they make text read in another order than it is stored.
+# Embeddings, overrides and isolates: they change the order in which text is displayed.
 _BIDI: Final = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-# What nearly every address looks like, and about which nothing can be said against: an import of a
-# million takes seconds with it and minutes without. All else goes the long way.
+# Nearly every address matches this and needs no further check: an import of a million takes seconds
+# with it and minutes without.
 _PLAIN: Final = re.compile(
     r"(?P<local>[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*)"
     r"@(?P<domain>(?:(?!..--)[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+(?P<top>[A-Za-z]{2,24}))"
 )
-# White space and marks without a width, as pages and spreadsheets leave them around what is copied.
+# White space and zero-width characters, which surround text copied from web pages and spreadsheets.
 _INVISIBLE: Final = "\\s\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff"
 _ENDS: Final = re.compile(f"^[{_INVISIBLE}]+|[{_INVISIBLE}]+$")
-# What a quoted local part could slip into a MAIL or RCPT command of a careless server.
+# Text in a quoted local part that a careless server could read as part of a MAIL or RCPT command.
 _SMUGGLED: Final = re.compile(r"[<>]|(?:^|[\s\"])[A-Za-z0-9-]+=|=\?")
 _SPECIAL: Final = frozenset({"arpa", "invalid", "local", "localhost", "onion", "test", "example"})
 # RFC 5321 section 4.5.3.1: local part 64 octets, path 256 octets including the brackets.
@@ -47,7 +47,7 @@ class Address:
 
     @property
     def key(self) -> str:
-        """The form under which two spellings are the same subscriber: case folded."""
+        """The case-folded address; two spellings with the same key are the same subscriber."""
         return f"{self.local.casefold()}@{self.domain}"
 
     @property
@@ -58,7 +58,7 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """What SMTP says of a message: MAIL FROM and the one RCPT TO (RFC 5321 section 2.3.1)."""
+    """The envelope of a message: MAIL FROM and a single RCPT TO (RFC 5321 section 2.3.1)."""
 
     sender: str
     recipient: str
@@ -68,8 +68,8 @@ class Envelope:
 def parse_address(text: str) -> Address:
     """Return the address in `text`, or raise `AddressError` saying what is wrong with it.
 
-    Domains are checked by form, not by DNS. Internationalised domains come out as A-labels;
-    a local part beyond ASCII is kept (RFC 6531).
+    Domains are checked by syntax, not in DNS. Internationalised domains become A-labels;
+    local parts that are not ASCII are kept (RFC 6531).
     """
     text = text.strip(" \t")
     if plain := _PLAIN.fullmatch(text):
@@ -82,7 +82,7 @@ def parse_address(text: str) -> Address:
             return Address(local, domain)
     if _CONTROL.search(text):
         raise AddressError(f"{shown(text)}: an address must not contain control characters")
-    # Loaded for the few addresses that need it: most commands never meet one.
+    # Imported here because few addresses need it.
     from email_validator import EmailNotValidError, validate_email
 
     try:
@@ -103,7 +103,7 @@ def parse_address(text: str) -> Address:
 
 
 def mailbox_in(text: str) -> str:
-    """Return the address in a cell of a file: without a name, `mailto:` and invisible marks at its ends.
+    """Return the address in a cell of a file, without a name, `mailto:` or invisible characters around it.
 
     `"Ana <ana@example.org>"` becomes `"ana@example.org"`. The result is not checked.
     """
@@ -128,7 +128,7 @@ def parse_domain(text: str) -> str:
 
 
 def _check_domain(domain: str, text: str) -> None:
-    """Raise `AddressError` for a domain beyond the bounds of RFC 1035 section 2.3.4, as A-labels."""
+    """Raise `AddressError` if a domain in A-labels exceeds the limits of RFC 1035 section 2.3.4."""
     if len(domain) > _MAX_DOMAIN_OCTETS or any(
         not 1 <= len(label) <= _MAX_LABEL_OCTETS for label in domain.split(".")
     ):
@@ -142,19 +142,19 @@ def check_header_text(text: str, *, field: str) -> str:
     """Return `text` unchanged if it may go into a header; else raise `AddressError` naming `field`.
 
     Refused: control characters and line separators (header injection), bidirectional controls, and
-    text that looks like an encoded word (RFC 2047), which some readers would decode once more.
+    text that looks like an encoded word (RFC 2047), which some clients would decode again.
     """
     if found := _CONTROL.search(text):
         raise AddressError(f"{field}: contains the control character U+{ord(found[0]):04X}")
     if found := _BIDI.search(text):
         raise AddressError(f"{field}: contains the direction control U+{ord(found[0]):04X}")
     if "=?" in text:
-        raise AddressError(f"{field}: contains '=?', which mail readers take for an encoded word")
+        raise AddressError(f"{field}: contains '=?', which email clients read as an encoded word")
     return text
 
 
 def shown(text: str, limit: int = 120) -> str:
-    """Return `text` quoted for a message: escapes instead of control characters, cut at `limit`."""
+    """Return `text` quoted for an error message: control characters escaped, cut off at `limit`."""
     cut = text if len(text) <= limit else text[: limit - 1] + "…"
     escaped = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in cut)
     return f"'{escaped}'"

@@ -1,4 +1,4 @@
-"""The errors that a command can end with, each with its exit code and the next step."""
+"""The errors that can end a command, each with an exit code and a remedy."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class AddressError(MailerError, ValueError):
 
 
 class ConfigError(MailerError):
-    """config.toml or the environment is wrong, or the relay or DNS refuses what they say."""
+    """config.toml or the environment is wrong, or a relay or DNS rejects their settings."""
 
     exit_code = ExitCode.CONFIGURATION
 
@@ -55,9 +55,9 @@ class SourceError(MailerError):
 
 
 class RecipientError(MailerError):
-    """One subscriber's data cannot fill the issue; the deliveries to others are untouched.
+    """One subscriber's data cannot fill in the issue; other deliveries are not affected.
 
-    `field` is what is at fault (`subscriber.city`), as the template names it.
+    `field` names the value at fault as the template does (`subscriber.city`).
     """
 
     def __init__(self, message: str, *, field: str, remedy: str | None = None) -> None:
@@ -78,7 +78,7 @@ class FindingsError(MailerError):
 
 
 class RefusedError(MailerError):
-    """A guard refused: nothing was done, and it says what would lift it."""
+    """A safety check refused: nothing was done, and the remedy says how to proceed."""
 
     exit_code = ExitCode.REFUSED
 
@@ -90,7 +90,7 @@ class LockedError(MailerError):
 
 
 class StorageError(MailerError):
-    """The database or the disk refused; what had been committed stays."""
+    """The database or the disk failed; everything committed so far is kept."""
 
 
 class SchemaError(MailerError):
@@ -110,10 +110,10 @@ class RelayError(MailerError):
 
 
 class MailboxError(MailerError):
-    """A mailbox could not be read; what had been stored stays stored."""
+    """A mailbox could not be read; everything stored so far is kept."""
 
     exit_code = ExitCode.CONFIGURATION
 
 
 class RelayDownError(RelayError):
-    """A relay cannot be reached, or asks to come later; another, or the same one later, may do."""
+    """A relay cannot be reached or is busy; another relay, or the same one later, may work."""

@@ -1,4 +1,4 @@
-"""What has happened, told from the tables: the way of one address, and the bounces."""
+"""Read-only reports: the history of an address, and bounces in numbers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from mailer.database.models import (
 ALERT: Final = "alert"
 """The kind of the events that are alerts."""
 _FAILED: Final = and_(
-    # Written out, so that the database sees that the index of failed deliveries covers this.
+    # A literal, so that the database can use the partial index of failed deliveries.
     Delivery.state == literal_column("'failed'"), Delivery.bounce_class.is_not(None)
 )  # fmt: skip
 _PROVIDERS: Final = {
@@ -40,12 +40,12 @@ _PROVIDERS: Final = {
     "yandex.*": "yandex", "qq.com": "tencent", "foxmail.com": "tencent",
     "163.com": "netease", "126.com": "netease", "yeah.net": "netease",
 }  # fmt: skip
-"""Who keeps the mailboxes of a domain; `NAME.*` stands for that name below any top-level domain."""
+"""The mailbox provider of each domain; `NAME.*` matches that name under any top-level domain."""
 
 
 @dataclass(frozen=True, slots=True)
 class Happening:
-    """One thing that happened to an address: `what` is a word, `text` a line for people."""
+    """One event in an address's history: `what` is its kind, `text` a line for people."""
 
     at: datetime
     what: str
@@ -55,13 +55,13 @@ class Happening:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """An address: whether it would be mailed, why not, and all that happened to it."""
+    """The history of an address, and whether it may be emailed."""
 
     address: str
     status: str
-    """Of the subscriber; empty when there is none."""
+    """The subscriber's status; empty if there is no subscriber."""
     suppressed: str
-    """The reason; empty when it is not."""
+    """The reason for the suppression, or empty."""
     soft_points: float
     paused_until: datetime | None
     happenings: tuple[Happening, ...]
@@ -86,7 +86,7 @@ class BounceRow:
 
 @dataclass(frozen=True, slots=True)
 class BounceCount:
-    """How many deliveries failed for one class: of an issue, or at a provider."""
+    """The number of failed deliveries of one class, for an issue or a provider."""
 
     name: str
     bounce_class: str
@@ -95,7 +95,7 @@ class BounceCount:
 
 @dataclass(frozen=True, slots=True)
 class IssueCount:
-    """The returns of one issue. `audience` is 0 where it is not known."""
+    """The bounces and complaints of one issue. `audience` is 0 if it is unknown."""
 
     issue: str
     audience: int
@@ -110,7 +110,7 @@ class BounceReport:
     issues: tuple[IssueCount, ...]
     by_issue: tuple[BounceCount, ...]
     by_provider: tuple[BounceCount, ...]
-    """By name of the provider, or by domain where the provider is not known."""
+    """By provider, or by domain if the provider is unknown."""
     by_outcome: Mapping[str, int]
     by_kind: Mapping[str, int]
     suppressions: Mapping[str, int]
@@ -119,7 +119,7 @@ class BounceReport:
 
 
 def story(session: Session, address_key: str) -> Story | None:
-    """Return everything known of an address in order of time, or None if nothing is."""
+    """Return an address's history in chronological order, or None if nothing is known about it."""
     subscriber = session.scalar(select(Subscriber).where(Subscriber.address_key == address_key))
     suppression = session.get(Suppression, address_key)
     about: ColumnElement[bool] = func.lower(StoredReport.recipient) == address_key
@@ -154,7 +154,7 @@ def story(session: Session, address_key: str) -> Story | None:
 def bounce_rows(
     session: Session, *, outcome: str = "", kind: str = "", limit: int = 50, before_id: int | None = None
 ) -> list[BounceRow]:
-    """Return stored reports, the newest first."""
+    """Return stored reports, newest first."""
     query = select(StoredReport).order_by(StoredReport.id.desc()).limit(limit)
     if outcome:
         query = query.where(StoredReport.outcome == outcome)
@@ -166,7 +166,7 @@ def bounce_rows(
 
 
 def bounce_row(session: Session, report_id: int) -> tuple[BounceRow, bytes] | None:
-    """Return one stored report with its octets, or None."""
+    """Return one stored report and its raw message, or None."""
     stored = session.get(StoredReport, report_id)
     return None if stored is None else (_row(stored), stored.raw)
 
@@ -176,8 +176,8 @@ def bounce_report(
 ) -> BounceReport:
     """Return the bounces in numbers: by issue, class and provider, and what became of the reports.
 
-    `providers` names those of the configuration, by domain. Only failed deliveries are looked at, along
-    their own index.
+    `providers` maps domains to configured providers. Only failed deliveries are read, through their
+    partial index.
     """
     issues = {row.id: row for row in session.scalars(select(StoredIssue).order_by(StoredIssue.id))}
     by_issue = session.execute(
@@ -219,13 +219,13 @@ def bounce_report(
 
 
 def provider_of(domain: str, configured: Mapping[str, str] = MappingProxyType({})) -> str:
-    """Return who keeps the mailboxes of a domain, by its name alone; the domain if that says nothing."""
+    """Return a domain's mailbox provider, judged by its name alone, or the domain itself."""
     first = domain.partition(".")[0]
     return configured.get(domain) or _PROVIDERS.get(domain) or _PROVIDERS.get(f"{first}.*") or domain
 
 
 def issue_alerts(session: Session, issue_id: int | None = None, *, limit: int = 10) -> tuple[Happening, ...]:
-    """Return what the operator was warned of, the newest first."""
+    """Return the alerts raised for one issue or all, newest first."""
     query = select(Event).where(Event.kind == ALERT).order_by(Event.id.desc()).limit(limit)
     if issue_id is not None:
         query = query.where(Event.issue_id == issue_id)

@@ -1,9 +1,9 @@
-"""Signed strings that leave in a message and come back: links, return paths, message identifiers.
+"""Signed strings that go out in messages and come back: links, return paths, message identifiers.
 
 A token names one delivery (issue and subscriber) for one purpose. It is the packed pair and an
 HMAC-SHA256 over it, under a key derived from the operator's secret and the purpose (HKDF-style,
-RFC 5869 section 2.3), so a token of one purpose is worth nothing for another. Tokens do not expire:
-an unsubscribe link must work for as long as the mail can be found (RFC 8058; CASL: 60 days at least).
+RFC 5869 section 2.3), so a token made for one purpose is invalid for another. Tokens do not expire:
+an unsubscribe link must work for as long as the email can be found (RFC 8058; CASL: 60 days at least).
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from typing import Final
 
 from mailer.errors import TokenError
 
-# 96 bits for links, 96 for return paths: at or above the 80 bits that a guess over the network allows.
+# 96 bits; 80 are enough against guessing over a network.
 _MAC_OCTETS: Final = 12
 _MAX_ID: Final = 2**63
 
 
 class Purpose(StrEnum):
-    """What a token is good for; each has a key of its own."""
+    """The purpose of a token; each has its own key."""
 
     LINK = "link"
     CONFIRM = "confirm"
@@ -34,21 +34,21 @@ class Purpose(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Whom a token is about. `issue_id` 0 means no issue (a confirmation, a preferences link)."""
+    """The issue and subscriber that a token names. `issue_id` 0 means no issue (a confirmation, a preferences link)."""
 
     issue_id: int
     subscriber_id: int
 
 
 class Signer:
-    """Makes and checks tokens. `secrets` run from oldest to newest: the last signs, each verifies."""
+    """Makes and checks tokens. `secrets` are ordered from oldest to newest; the last signs, any verifies."""
 
     __slots__ = ("_keys",)
 
     def __init__(self, secrets: Sequence[bytes]) -> None:
         if not secrets or any(len(secret) < 16 for secret in secrets):
             raise ValueError("at least one secret of 16 octets or more is needed")
-        # Prepared HMACs: a copy goes on after the key, which costs a third of beginning anew.
+        # Keyed once: copying an HMAC costs a third of keying a new one.
         self._keys = {
             purpose: [
                 hmac.new(
@@ -74,11 +74,11 @@ class Signer:
         return base64.b32encode(raw).decode("ascii").rstrip("=").lower()
 
     def read_link(self, token: str) -> Subject:
-        """Return whom a link token is about, or raise `TokenError`."""
+        """Return the subject of a link token, or raise `TokenError`."""
         return self._read_any(token, Purpose.LINK)
 
     def read_confirmation(self, token: str) -> Subject:
-        """Return whom a confirmation token is about, or raise `TokenError`."""
+        """Return the subject of a confirmation token, or raise `TokenError`."""
         return self._read_any(token, Purpose.CONFIRM)
 
     def read_return_path(self, token: str) -> Subject:
@@ -86,7 +86,7 @@ class Signer:
         return self._read(_decode_base32(token), Purpose.RETURN_PATH)
 
     def _signed(self, subject: Subject, purpose: Purpose) -> str:
-        """Return hexadecimal digits: their case may change on the way, and they are the fastest to write."""
+        """Return a token in hexadecimal: it survives changes of case and is the fastest to encode."""
         return self._raw(subject, purpose).hex()
 
     def _raw(self, subject: Subject, purpose: Purpose) -> bytes:
@@ -94,7 +94,7 @@ class Signer:
         return packed + _mac(self._keys[purpose][0], packed)
 
     def _read_any(self, token: str, purpose: Purpose) -> Subject:
-        """Read a token of today, or one from before links were hexadecimal: those were base64url."""
+        """Read a hexadecimal token, or a base64url one from before links were hexadecimal."""
         try:
             return self._read(binascii.unhexlify(token), purpose)
         except (ValueError, TokenError):
@@ -135,9 +135,9 @@ def _unpack(packed: bytes) -> tuple[int, bytes]:
 
 
 def _decode_base32(token: str) -> bytes:
-    """Decode base32 in any case, strictly otherwise: padding, blanks and loose bits are refused."""
+    """Decode base32, ignoring case; reject padding, blanks and unused bits."""
     try:
-        # Upper case makes ASCII letters of some others: "ß" becomes "SS".
+        # Encode first: upper() turns some other letters into ASCII ("ß" becomes "SS").
         raw = base64.b32decode(token.encode("ascii").upper() + b"=" * (-len(token) % 8))
     except (binascii.Error, ValueError) as error:
         raise TokenError("the link is damaged or not ours") from error
@@ -147,7 +147,7 @@ def _decode_base32(token: str) -> bytes:
 
 
 def _decode_base64url(token: str) -> bytes:
-    """Decode base64url (RFC 4648 section 5) strictly: padding, blanks and loose bits are refused."""
+    """Decode base64url (RFC 4648 section 5); reject padding, blanks and unused bits."""
     try:
         raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError) as error:

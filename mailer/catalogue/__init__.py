@@ -31,12 +31,12 @@ _NAME: Final = re.compile(r"%\((\w+)\)s")
 
 
 def marked(text: str) -> str:
-    """Return `text` unchanged. It marks texts that are translated where they are used."""
+    """Return `text` unchanged; this marks it for translation where it is used."""
     return text
 
 
 class Texts:
-    """The texts of one language. A text that is missing comes in English."""
+    """The texts of one language; missing ones are in English."""
 
     def __init__(
         self, language: str, translations: gettext.NullTranslations, locale: Locale | None = None
@@ -46,7 +46,7 @@ class Texts:
         self.translations = translations
 
     def in_region(self, wanted: str) -> Texts:
-        """Return these texts with the dates and numbers of a region: `en-GB` of English."""
+        """Return these texts with a region's date and number formats, such as those of `en-GB`."""
         region = next((part for part in wanted.split("-")[1:] if len(part) == 2), "")
         if not region or self.locale.territory:
             return self
@@ -62,9 +62,9 @@ class Texts:
         return "rtl" if self.locale.character_order == "right-to-left" else "ltr"
 
     def say(self, text: str, **values: str | int) -> str:
-        """Return a text in this language, with `%(name)s` filled in; numbers as the language writes them.
+        """Return a text in this language, with `%(name)s` filled in and numbers formatted.
 
-        Without values, a `%` is only a `%`.
+        Without values, `%` has no special meaning.
         """
         said = self.translations.gettext(text)
         return said % {name: self._written(value) for name, value in values.items()} if values else said
@@ -74,7 +74,7 @@ class Texts:
 
 
 class Catalogue:
-    """The texts of all languages that are shipped, and of those in a folder of the newsletter.
+    """The texts of the shipped languages, and of those in the newsletter's own folder.
 
     Raises `ConfigError` for a file that cannot be read.
     """
@@ -96,9 +96,9 @@ class Catalogue:
         return self._known(language) or self._texts[SOURCE_LANGUAGE]
 
     def best(self, accepted: str, *, otherwise: str) -> Texts:
-        """Return the texts that an `Accept-Language` header likes most (RFC 9110 section 12.5.4).
+        """Return the texts that an `Accept-Language` header prefers (RFC 9110 section 12.5.4).
 
-        `otherwise` is the language for who takes any, or wants none that there is.
+        `otherwise` is the language if the header accepts any, or none that is available.
         """
         for wanted in _accepted(accepted):
             if wanted == "*":
@@ -122,7 +122,7 @@ class Catalogue:
         return self._texts.get(language)
 
     def _add(self, file: Path, before: Texts | None) -> None:
-        """Read a file. Texts that it lacks are those of `before`."""
+        """Read a file; texts that it lacks come from `before`."""
         language = _language_of(file)
         compiled = io.BytesIO()
         try:
@@ -138,7 +138,7 @@ class Catalogue:
             self._texts[language] = Texts(language, translations)
         except (OSError, ValueError, UnknownLocaleError, PoFileError) as error:
             raise ConfigError(
-                f"{file}: {error}", remedy="name it LANGUAGE.po; msgfmt -c finds faults"
+                f"{file}: {error}", remedy="name it LANGUAGE.po; msgfmt -c finds mistakes"
             ) from error
 
 
@@ -147,15 +147,15 @@ def _language_of(file: Path) -> str:
 
 
 def _check(message: Message) -> None:
-    """Raise `ValueError` for a translation that could not be filled in."""
+    """Raise `ValueError` for a translation whose values cannot be filled in."""
     english = _forms(message.id)
     names = {name: "" for text in english for name in _NAME.findall(text)}
-    # What config.toml says may hold a bare % and is never filled in.
+    # Texts from config.toml may contain a bare % and are never filled in.
     if message.id and all(_fills(text, names) for text in english):
         for text in _forms(message.string):
             if not _fills(text, names):
                 raise ValueError(
-                    f"line {message.lineno}: '{text}' does not hold the %(…)s of the English text"
+                    f"line {message.lineno}: '{text}' must contain the same %(…)s as the English text"
                 )
 
 
@@ -172,7 +172,7 @@ def _forms(text: str | Iterable[str] | None) -> tuple[str, ...]:
 
 
 def _accepted(header: str) -> Iterator[str]:
-    """Yield the languages of an Accept-Language header, the most wanted first."""
+    """Yield the languages of an Accept-Language header in order of preference."""
     ranges = []
     for place, entry in enumerate(header.split(",", _MOST_ASKED)[:_MOST_ASKED]):
         if found := _RANGE.fullmatch(entry.strip()):

@@ -2,7 +2,7 @@
 
     python -m mailer.catalogue.collecting [LANGUAGE]
 
-A LANGUAGE that is not there yet is begun.
+This creates the file of a new LANGUAGE.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from babel.messages.pofile import read_po, write_po
 from mailer.catalogue import FOLDER
 
 TEMPLATE: Final = FOLDER / "messages.pot"
-# Pages of the operator's own programs, which speak English as the command line does.
+# Pages for the operator, in English like the command line.
 _NOT_FOR_READERS: Final = frozenset(
     {"message.html", "outbox.html", "preview.html", "check.html", "outbox.py", "preview.py"}
 )
@@ -29,7 +29,7 @@ _MAIL: Final = [("**.j2", "jinja2")]
 _MAIL_OPTIONS: Final = {"**.j2": {"trim_blocks": "true", "lstrip_blocks": "true"}}
 _KEYWORDS: Final = {"say": None, "marked": None, "_": None, "gettext": None, "ngettext": (1, 2)}
 
-# Header fields that change with the day, or that nobody here fills in.
+# Header fields that change from day to day, or that stay empty.
 _UNUSED: Final = tuple(
     f'"{field}:'
     for field in (
@@ -45,13 +45,13 @@ _UNUSED: Final = tuple(
 
 
 def readers_pages() -> list[Path]:
-    """Return the templates whose texts belong into the catalogue."""
+    """Return the templates whose texts belong in the catalogue."""
     pages = FOLDER.parent / "web" / "pages"
     return sorted(page for page in pages.glob("*.html") if page.name not in _NOT_FOR_READERS)
 
 
 def collected() -> Catalog:
-    """Return the texts of the pages and of the mail's templates, with the files where they stand."""
+    """Return the texts of the pages and the email templates, with the files that contain them."""
     catalog = Catalog(project="mailer", charset="utf-8", fuzzy=False)
     web = FOLDER.parent / "web"
     found = extract_from_dir(web, _METHODS, _OPTIONS, keywords=_KEYWORDS, comment_tags=("For translators:",))
@@ -66,7 +66,7 @@ def collected() -> Catalog:
 
 
 def main(languages: list[str]) -> None:
-    """Write the template, and every language anew that there is or that is named."""
+    """Write the template, and update every language that exists or is named."""
     template = collected()
     _write(TEMPLATE, template)
     for file in sorted({*FOLDER.glob("*.po"), *(FOLDER / f"{language}.po" for language in languages)}):
@@ -80,8 +80,8 @@ def main(languages: list[str]) -> None:
 
 
 def _write(file: Path, catalog: Catalog) -> None:
-    """Write a catalogue that stays the same as long as its texts do: no dates, no line numbers."""
-    catalog.header_comment = f"# What the readers' pages say: {file.stem}."
+    """Write a catalogue that changes only with its texts: no dates, no line numbers."""
+    catalog.header_comment = f"# Texts for readers: {file.stem}."
     content = io.BytesIO()
     write_po(content, catalog, width=100, include_lineno=False, ignore_obsolete=True)
     lines = content.getvalue().decode().splitlines(keepends=True)

@@ -1,1 +1,1 @@
-"""Pages and endpoints: unsubscribe, archive, intake."""
+"""The web pages, the API, webhooks and tracked links."""

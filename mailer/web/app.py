@@ -47,7 +47,7 @@ def create_app(
     letters: LetterSender | None = None,
     hooks: WebhookRoutes | None = None,
 ) -> ASGIApp:
-    """Return the application of the public pages. The database is open already.
+    """Return the application of the public pages. The database must be open.
 
     `letters` sends the letters; without it they wait for another process. `hooks` take providers' events.
     """
@@ -69,8 +69,8 @@ def create_app(
     pages = _pages(theme, [unsubscribing, preferences, archive, subscribing, *([hooks] if hooks else [])])
     pages.mount(API, create_api(database, segments=settings.segments, invite=subscribing.invite))
     pages.include_router(_service(database, theme, web))
-    # A send brings a burst of these, so they come before all that FastAPI does for a request. The pages
-    # have them too, to answer other methods.
+    # Sending an issue brings a burst of these requests, so they bypass FastAPI. The pages have the same
+    # routes, to answer other methods.
     often = [unsubscribing.one_click(), *TrackingRoutes(signer, editions, writer, tracking).routes()]
     pages.router.routes.extend(often)
     app = _outer(theme, [*often, Mount("", pages)], _lifespan(writer, subscribing, letters))
@@ -108,7 +108,7 @@ def _outer(theme: Theme, routes: list[BaseRoute], lifespan: _Lifespan) -> Starle
 
 
 def _lifespan(writer: Writer, subscribing: SubscribeRoutes, letters: LetterSender | None) -> _Lifespan:
-    """Return what starts and ends an application's threads."""
+    """Return the lifespan that starts and stops the application's threads."""
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

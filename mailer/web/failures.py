@@ -1,4 +1,4 @@
-"""Our errors as pages that tell readers what to do and nothing more."""
+"""Error pages, which tell readers what to do."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ _MAX_FIELDS: Final = 64
 async def fields_of(request: Request) -> dict[str, str]:
     """Return a form's fields, urlencoded or multipart (RFC 8058 section 3.1 allows both).
 
-    Python-multipart reads the second kind in linear time; files are ignored.
+    python-multipart reads multipart forms in linear time; files are ignored.
     """
     if request.headers.get("content-type", "").lower().startswith("multipart/"):
         async with request.form(max_files=1, max_fields=_MAX_FIELDS) as form:
@@ -28,7 +28,7 @@ async def fields_of(request: Request) -> dict[str, str]:
 
 
 def client_ip(request: Request) -> str:
-    """Return the client's IP address, or the one that a trusted proxy forwards; empty if it is none."""
+    """Return the client's IP address, or the one that a trusted proxy forwards; empty if it is not an IP address."""
     host = request.client.host if request.client else ""
     try:
         ipaddress.ip_address(host)

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 _LINK: Final = re.compile(r"/+(u|p|c|o|confirm)/(.*)", re.IGNORECASE | re.DOTALL)
 # White space and invisible characters from folded lines; "=" from quoted-printable soft breaks.
 _FOLDED: Final = re.compile("[\\s=\u00ad\u200b-\u200f\u2060\ufeff]+")
-# What follows an address in running text; neither ends one of our paths.
+# Punctuation that may follow a URL in running text; none of it ends one of our paths.
 _TRAILING: Final = "/<>.,;:!?()[]{}'\"*|\\\u2019\u201c\u201d\u00ab\u00bb"
 
 
@@ -30,7 +30,7 @@ def repaired(path: str) -> str:
 
 
 class LinkRepair:
-    """Wraps an application: it sees the repaired path of each request."""
+    """Wraps an application so that it sees repaired paths."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -46,7 +46,7 @@ class _Protocol(H11Protocol):
             self._overdue.cancel()
 
     def _watch(self) -> None:
-        """Run the clock while no request is being answered."""
+        """Run the timer while no request is being answered."""
         # uvicorn declares this attribute as always set.
         cycle: RequestResponseCycle | None = self.cycle
         if cycle is None or cycle.response_complete:
@@ -80,8 +80,8 @@ def serve_until_stopped(
 
     X-Forwarded-For is trusted from the addresses and networks in `proxies`. `ready` gets the URL once
     connections are accepted. The signal calls `stopping` first, to end responses that would never finish.
-    Errors go to standard error. Requests are not logged, because their addresses hold tokens. Raises
-    `ConfigError` if the address cannot be listened on.
+    Errors go to standard error. Requests are not logged, because their URLs contain tokens. Raises
+    `ConfigError` if it cannot listen on the address.
     """
     logging.basicConfig(
         stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s"
@@ -96,7 +96,7 @@ def serve_until_stopped(
         forwarded_allow_ips=list(proxies),
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )
-    # uvicorn raises the signal again once it has stopped; for us that is no failure.
+    # uvicorn raises the signal again once it has stopped; that is not a failure here.
     before = signal.signal(signal.SIGTERM, lambda number, frame: None)
     try:
         shown = f"[{host}]" if ":" in host else host

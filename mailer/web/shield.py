@@ -1,4 +1,4 @@
-"""What holds for every response and request: security headers, and limits on bodies."""
+"""Security headers for every response, and limits on the body of every request."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ PAGE_POLICY: Final = (
     "default-src 'none'; style-src 'self'; img-src 'self'; font-src 'self'; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'"
 )
-"""Content-Security-Policy of our own pages: no script at all, nothing from elsewhere."""
+"""Content-Security-Policy of our own pages: no scripts, and nothing from other hosts."""
 
 
 class Shield:
     """Wraps an application: security headers on each response, and limits on each request's body.
 
     A response keeps a header that it sets itself. Under the prefixes of `private` nothing is cached or
-    indexed, because their addresses hold a token; without `index` nothing is indexed anywhere. `https`
-    adds Strict-Transport-Security (RFC 6797). `bodies` gives prefixes under which a body may have another
-    size, in octets. A body that takes longer than `body_seconds` to arrive is refused.
+    indexed, because those URLs contain tokens; without `index` nothing is indexed anywhere. `https`
+    adds Strict-Transport-Security (RFC 6797). `bodies` maps path prefixes to limits of their
+    own, in octets. A body that takes longer than `body_seconds` to arrive is refused.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Shield:
         await self._app(scope, self._bounded(scope["path"], receive), with_headers)
 
     def _bounded(self, path: str, receive: Receive) -> Receive:
-        """Return `receive` with limits: the body's size, and the time until all of it is here."""
+        """Return `receive` with limits on the body's size and on the time it takes to arrive."""
         bounds = (octets for prefix, octets in self._bodies.items() if path.startswith(prefix))
         most = next(bounds, MAX_BODY_OCTETS)
         deadline = asyncio.get_running_loop().time() + self._body_seconds
@@ -88,7 +88,7 @@ class Shield:
         async def bounded() -> Message:
             nonlocal taken, complete
             if complete:
-                # From here on the server only says when the client has gone.
+                # After the body, `receive` only reports that the client has disconnected.
                 return await receive()
             try:
                 async with asyncio.timeout_at(deadline):
@@ -109,7 +109,7 @@ def _raw(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
 
 
 class LocalOnly:
-    """Refuses requests for other host names: any website could point its own name at this machine.
+    """Rejects requests for other host names: any website could point its name at this machine.
 
     `what` names the page at the start of a sentence.
     """

@@ -1,6 +1,6 @@
 """The theme of our pages: the brand's colours as a style sheet, and the templates in `pages/`.
 
-Each page for readers comes in the language that the browser asks for.
+Pages for readers are in the language that the browser requests.
 """
 
 from __future__ import annotations
@@ -87,13 +87,13 @@ class Theme:
                 font=brand.font,
                 heading_font=brand.heading_font,
                 day=_palette(brand.accent, brand.text, brand.background, brand.surface),
-                # Small light letters on dark need more contrast to be as legible.
+                # Small light text on a dark background needs more contrast to be as legible.
                 night=_palette(brand.accent, _NIGHT_TEXT, _NIGHT, _NIGHT_SURFACE, least=6.5),
             )
         )
 
     def to(self, request: Request) -> PageText:
-        """Return the pages in the language that a request asks for, or in the newsletter's."""
+        """Return the pages in the language that the browser requests, or in the newsletter's."""
         accepted = request.headers.get("accept-language", "")
         return self._page_texts(self._catalogue.best(accepted, otherwise=self._otherwise))
 
@@ -126,16 +126,16 @@ def theme_of(settings: Settings) -> Theme:
 
 
 def masked(address: str) -> str:
-    """Return an address that its owner recognises and others do not learn: `j•••@example.org`.
+    """Return an address in a form that only its owner recognises: `j•••@example.org`.
 
-    Mail is forwarded together with its links.
+    People forward emails together with their links.
     """
     local, _, domain = address.rpartition("@")
     return f"{local[:1]}•••@{domain}"
 
 
 def name_problem(texts: PageText, name: str) -> str:
-    """Return what is wrong with a name that somebody typed, or an empty text."""
+    """Return what is wrong with the name that a reader typed, or an empty string."""
     if len(name) > MAX_NAME:
         return texts.say("The name is longer than %(most)s characters.", most=MAX_NAME)
     try:
@@ -179,7 +179,7 @@ def _environment(own: Path | None = None) -> Environment:
 
 
 def _check(own: Path | None) -> None:
-    """Read all of the operator's own pages, so that a mistake shows at the start and not to a reader."""
+    """Read all of the operator's own pages, so that mistakes show at startup and not to readers."""
     if own is None or not own.is_dir():
         return
     environment = _environment(own)

@@ -1,4 +1,4 @@
-"""Daily work of `mailer serve`."""
+"""The daily work of `mailer serve`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _log = logging.getLogger(__name__)
 
 @contextmanager
 def daily(work: Callable[[], object], *, every_seconds: float = _DAY_SECONDS) -> Iterator[None]:
-    """Do `work` in a thread, now and then once a day, while the block runs.
+    """Do `work` in a thread, immediately and then once a day, while the block runs.
 
     A failure is logged and does not stop the pages; the work is tried again the next day.
     """

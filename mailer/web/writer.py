@@ -3,8 +3,8 @@
 A commit costs a write to the disk, whatever is in it. While one is in progress the next changes queue up,
 and all of them go into the next one; each caller gets its result once that has committed. Consecutive
 changes of one kind are passed on together, so a burst of a thousand takes a few statements. For the same
-reason each event loop is woken once for all who wait in it: waking is a system call, after which the thread
-has to wait for the GIL.
+reason each event loop is woken only once for all of its callers: waking it is a system call, after which the
+thread has to wait for the GIL.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Work = Callable[[Session, Sequence[Item]], Sequence[Result]]
 
 
 def each(act: Callable[[Session, Item], Result]) -> Work[Item, Result]:
-    """Return work that does `act` for one item after the other. Keep it: only equal work shares a batch."""
+    """Return work that calls `act` for each item. Keep the result: only the same work shares a batch."""
 
     def work(session: Session, items: Sequence[Item]) -> Sequence[Result]:
         return [act(session, item) for item in items]
@@ -159,7 +159,7 @@ def _tell(batch: Sequence[_Change], results: Sequence[Any]) -> None:
 def _settle(outcomes: Sequence[tuple[asyncio.Future[Any], Any]]) -> None:
     for outcome, result in outcomes:
         if outcome.done():
-            # The caller has gone.
+            # The caller no longer waits.
             continue
         if isinstance(result, BaseException):
             outcome.set_exception(result)

@@ -1,8 +1,8 @@
 """Check an issue before it is sent.
 
 `lint` reads the issue, its edition and one composed message, and returns a `LintReport`. Nothing here
-opens a socket or a database: what needs them (dead links, every subscriber's fields, SpamAssassin)
-adds findings of the same kind from the room that may.
+uses the network or the database: the checks that do (dead links, every subscriber's fields,
+SpamAssassin) are in `mailer.review` and add findings of the same kind.
 """
 
 from __future__ import annotations

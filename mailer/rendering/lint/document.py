@@ -66,7 +66,7 @@ def doctype(mail: Mail) -> Iterator[Finding]:
 
 
 def charset(mail: Mail) -> Iterator[Finding]:
-    """Find a document whose characters a webmail could misread."""
+    """Find a document whose characters webmail could misread."""
     for element in mail.elements:
         if element.tag == "meta" and (
             element.get("charset", "").lower() == "utf-8"
@@ -89,7 +89,7 @@ def mso_comments(mail: Mail) -> Iterator[Finding]:
 
 
 def largest_html_bytes(mail: Mail) -> int:
-    """Return the size of the HTML with every branch taken and every field as long as may be."""
+    """Return the size of the HTML with every branch taken and every field at its assumed maximum."""
     links = {"view": len(f"{mail.public_url}/archive/{mail.edition.slug}")}
     token = max((len(link.href) for link in mail.links if link.own), default=len(mail.public_url) + 40)
     html = _URL.sub(lambda found: "x" * links.get(found[1], token), mail.edition.html)
@@ -121,13 +121,13 @@ def html_lang(mail: Mail) -> Iterator[Finding]:
 
 
 def viewport(mail: Mail) -> Iterator[Finding]:
-    """Find a document that phones would show as wide as a desk."""
+    """Find a document that phones would lay out for a large screen."""
     if not any(e.tag == "meta" and e.get("name", "").lower() == "viewport" for e in mail.elements):
         yield mail.finding("viewport", "there is no <meta name=viewport>")
 
 
 def html_title(mail: Mail) -> Iterator[Finding]:
-    """Find a document without a name."""
+    """Find a document without a title."""
     titles = [element for element in mail.elements if element.tag == "title"]
     if not any("".join(map(str, title.itertext())).strip() for title in titles):
         yield mail.finding("html-title", "<title> is missing or empty")

@@ -25,12 +25,12 @@ class Finding:
     remedy: str
     file: str = ""
     line: int | None = None
-    """From 1; None when it cannot be known where the author wrote it."""
+    """From 1; None if the place in the source is unknown."""
     column: int | None = None
     snippet: str = ""
     """The line of the source, or the text that was found if the line is unknown."""
     width: int = 0
-    """How many characters of the line are meant, from `column` on."""
+    """The number of characters to mark, from `column` on."""
 
     @property
     def place(self) -> str:
@@ -44,28 +44,28 @@ class LintReport:
 
     slug: str
     findings: tuple[Finding, ...]
-    """By place: those without a line first."""
+    """Sorted by place; those without a line come first."""
     ignored: tuple[tuple[Finding, str], ...]
     """Waived findings, each with the author's reason."""
     words: int
     reading_time: str
     html_bytes: int
-    """Of the HTML part, decoded, as the sample reader gets it."""
+    """The size of the HTML part, decoded, as the sample reader gets it."""
     text_bytes: int
     message_bytes: int
     addresses: tuple[str, ...]
-    """Web addresses that the mail leads to or loads from, without the newsletter's own pages."""
+    """Web addresses that the message links to or loads from, except the newsletter's own pages."""
 
     def count(self, level: Level) -> int:
         """Return how many findings of this level there are."""
         return sum(finding.level is level for finding in self.findings)
 
     def fails(self, *, strict: bool = False) -> bool:
-        """Whether there is an error; with `strict`, or a warning."""
+        """Whether there is an error or, with `strict`, a warning."""
         return bool(self.count(Level.ERROR) or (strict and self.count(Level.WARNING)))
 
     def with_findings(self, more: Iterable[Finding], waived: dict[str, str]) -> LintReport:
-        """Return the report with `more` in it; `waived` are check ids with the author's reasons."""
+        """Return the report with `more` findings; `waived` maps check ids to the author's reasons."""
         findings, ignored = list(self.findings), list(self.ignored)
         for finding in more:
             if finding.check in waived:

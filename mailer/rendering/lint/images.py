@@ -30,7 +30,7 @@ def image_alt(mail: Mail) -> Iterator[Finding]:
 
 
 def image_width(mail: Mail) -> Iterator[Finding]:
-    """Find images that Outlook would show in their full size."""
+    """Find images that Outlook would show at full size."""
     for image in _images(mail):
         if not re.fullmatch(r"[1-9][0-9]*%?", (image.get("width") or "").strip()):
             yield mail.finding("image-width", f"{_name(image, mail)} has no width", at=_source(image))
@@ -47,7 +47,7 @@ def image_source(mail: Mail) -> Iterator[Finding]:
 
 
 def image_format(mail: Mail) -> Iterator[Finding]:
-    """Find formats that many programs leave out."""
+    """Find formats that many email clients do not show."""
     for image in _images(mail):
         path = re.split(r"[?#]", _source(image))[0] if _is_web(_source(image)) else ""
         found = re.search(r"(?i)\.(svgz?|webp|avif|heic|tiff?)$", path)
@@ -57,14 +57,14 @@ def image_format(mail: Mail) -> Iterator[Finding]:
                 "image-format", f"{kind[1].upper()} is not shown everywhere", at=_source(image)
             )
     if any(element.tag == "svg" for element in mail.elements):
-        yield mail.finding("image-format", "the HTML holds an <svg> drawing", at="<svg")
+        yield mail.finding("image-format", "the HTML contains an <svg> drawing", at="<svg")
 
 
 def data_image(mail: Mail) -> Iterator[Finding]:
     """Find images that Gmail and Outlook do not show, and that make the HTML large."""
     for image in _images(mail):
         if _source(image).lower().startswith("data:"):
-            yield mail.finding("data-image", "an image is written into the HTML", at=_source(image)[:30])
+            yield mail.finding("data-image", "an image is embedded in the HTML", at=_source(image)[:30])
 
 
 def image_only(mail: Mail) -> Iterator[Finding]:

@@ -13,7 +13,7 @@ from mailer.rendering.lint.mail import Mail
 from mailer.rendering.lint.style import declarations, font_pixels
 
 PHONE_PIXELS: Final = 320
-# The text column of a phone: the screen without the space at both sides.
+# The text column of a phone: the screen less the margins.
 _COLUMN_PIXELS: Final = 280
 _CHARACTER_SHARE: Final = 0.5
 _PIXELS: Final = re.compile(r"(\d+(?:\.\d+)?)(px|pt)?")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from publicsuffixlist import PublicSuffixList
 
 MAX_URL_CHARACTERS: Final = 2_000
-# Hosts whose only purpose is to send on to another.
+# Hosts that only redirect.
 SHORTENERS: Final = frozenset(
     [
         "bit.ly",
@@ -73,7 +73,7 @@ VAGUE: Final = frozenset(
 _ADDRESS: Final = re.compile(
     r"(https?://|www\.)?((?:[\w-]+\.)+(?:[^\W\d_]{2,}|xn--[a-z0-9-]+))((?::\d+)?(?:[/?#]\S*)?)", re.IGNORECASE
 )
-# Endings of files that are top-level domains too: README.md is rarely a site in Moldova.
+# File extensions that are also top-level domains: README.md is rarely a site in Moldova.
 _FILES: Final = frozenset(["cc", "java", "md", "ml", "mov", "pl", "ps", "py", "rs", "sh", "so", "zip"])
 
 
@@ -83,7 +83,7 @@ def empty_link(mail: Mail) -> Iterator[Finding]:
         if link.href in ("", "#"):
             yield mail.finding("empty-link", f"'{_words(link)}' has no address", at=f"[{link.text}]")
         elif not link.text:
-            yield mail.finding("empty-link", f"nobody can see the link to {link.href[:80]}", at=link.href)
+            yield mail.finding("empty-link", f"the link to {link.href[:80]} has no text", at=link.href)
 
 
 def relative_link(mail: Mail) -> Iterator[Finding]:
@@ -110,7 +110,7 @@ def insecure_link(mail: Mail) -> Iterator[Finding]:
 
 
 def deceptive_link(mail: Mail) -> Iterator[Finding]:
-    """Find links that look like another address: phishing does that, and filters punish it."""
+    """Find links whose text is a different address: phishing does that, and filters punish it."""
     for link in _foreign(mail):
         shown, parts = _shown_host(link.text), _split(link)
         if shown is None or parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
@@ -122,7 +122,7 @@ def deceptive_link(mail: Mail) -> Iterator[Finding]:
 
 
 def _shown_host(text: str) -> str | None:
-    """Return the host that a link's text shows: one that begins like an address, or has a known ending."""
+    """Return the host that a link's text shows, if it begins like an address or has a public suffix."""
     found = _ADDRESS.fullmatch(text)
     if found is None:
         return None
@@ -199,7 +199,7 @@ def _owner(host: str) -> str:
 
 @cache
 def _suffixes() -> PublicSuffixList:
-    # Loaded for issues with links whose text looks like an address: reading the list takes a while.
+    # Imported here because reading the list takes a while, and few issues need it.
     from publicsuffixlist import PublicSuffixList
 
     return PublicSuffixList(accept_unknown=False, only_icann=True)

@@ -1,4 +1,4 @@
-"""The message that is checked, parsed, and the places of its parts in the source."""
+"""The parsed message that lint checks, and the places of its parts in the source."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Link:
     href: str
     """The final destination: for a tracked link, the address that the author wrote."""
     text: str
-    """Its words, white space joined; an image's alternative text counts."""
+    """Its words, including alternative texts, with white space collapsed."""
     own: bool
-    """Whether it leads to the newsletter's own pages by the reader's own token."""
+    """Whether it leads to the newsletter's own pages."""
 
 
 class Mail:
@@ -123,7 +123,7 @@ class Mail:
 
     @cached_property
     def addresses(self) -> tuple[str, ...]:
-        """The web addresses that the mail leads to or loads from, without the newsletter's own pages."""
+        """The web addresses that the message links to or loads from, except the newsletter's own pages."""
         found = [link.href for link in self.links if not link.own]
         found += [image.get("src") or "" for image in self.elements if image.tag == "img"]
         web = (url.partition("#")[0] for url in found if re.match(r"(?i)https?://", url))

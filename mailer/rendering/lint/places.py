@@ -15,7 +15,7 @@ MAX_SNIPPET_CHARACTERS: Final = 160
 
 
 class Places:
-    """The source of one issue; a fragment that was found once is next found further on."""
+    """The source of one issue; each search for a fragment continues after its last occurrence."""
 
     def __init__(self, issue: Issue) -> None:
         self._issue = issue

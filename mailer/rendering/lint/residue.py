@@ -17,13 +17,13 @@ _MARKUP: Final = tuple(
     (re.compile(pattern, re.MULTILINE), problem, remedy)
     for pattern, problem, remedy in (
         (r"\*\*", "'**' marks nothing as bold", "leave no space between ** and the word"),
-        (r"\]\([^)\s]*\)?", "a link is not read as one", "write [words](https://example.org/page)"),
+        (r"\]\([^)\s]*\)?", "a link is malformed", "write [words](https://example.org/page)"),
         (r"\]\[[^\]]*\]|!\[", "a link or image has no address", "write its address: [words](https://…)"),
         (r"\[\^[^\]\s]+\]", "a footnote has no text", "add a line such as [^1]: the text"),
         (r":::", "a block is unknown or not closed",
-         "blocks are ::: note, tip, warning, question and answer, each closed by ::: on a line of its own"),
+         "blocks are ::: note, tip, warning, question and answer, each closed with ::: on a line of its own"),
         (r"\{\s*[.#][A-Za-z][\w-]*\s*\}|\{\s*(?:width|height|dir)\s*=[^}]*\}", "attributes belong to nothing",
-         "write them right behind the link or image, or alone on the line before a block"),
+         "write them right after the link or image, or alone on the line before a block"),
         (r"==\w[^=\n]*==", "==marks== are not supported", "write **bold**"),
         (r"^\s*\[[ xX]\]\s", "task lists are not supported", "write a list without boxes"),
         (r"(?<![\w:]):[a-z][a-z0-9_+-]+:(?![\w:])", "emoji names are not supported", "type the emoji itself"),
@@ -44,7 +44,7 @@ _SKELETON: Final = re.compile(r"Hello \{\{ subscriber\.name \| default\(\"there\
 
 
 def leftover_markup(mail: Mail) -> Iterator[Finding]:
-    """Find Markdown that was not understood, so that readers see its signs."""
+    """Find Markdown that was not understood, so that readers see its markup."""
     seen: set[str] = set()
     for text in outside_code(mail, attributes=False):
         for pattern, problem, remedy in _MARKUP:
@@ -88,7 +88,7 @@ def mistyped_link(mail: Mail) -> Iterator[Finding]:
 
 
 def hidden_text(mail: Mail) -> Iterator[Finding]:
-    """Find comments of Jinja that swallow whole paragraphs."""
+    """Find Jinja comments that swallow whole paragraphs."""
     for found in _HIDDEN.finditer(without_code(mail.issue.body)):
         lines = found[0].count("\n") + 1
         yield mail.finding("hidden-text", f"a comment hides {lines} lines", at=found[0].split("\n")[0])

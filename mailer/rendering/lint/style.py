@@ -37,11 +37,11 @@ _ROOT_FONT_PIXELS: Final = 16.0
 def active_content(mail: Mail) -> Iterator[Finding]:
     """Find elements that email clients remove."""
     for tag in sorted({str(e.tag) for e in mail.elements if e.tag in _ACTIVE}):
-        yield mail.finding("active-content", f"<{tag}> does not work in mail", at=f"<{tag}")
+        yield mail.finding("active-content", f"<{tag}> does not work in email", at=f"<{tag}")
 
 
 def external_style(mail: Mail) -> Iterator[Finding]:
-    """Find style sheets that would be loaded from elsewhere, and are not."""
+    """Find external style sheets, which email clients do not load."""
     for element in mail.elements:
         if element.tag == "link" and "stylesheet" in (element.get("rel") or "").lower():
             yield mail.finding("external-style", f"<link> to {element.get('href')}", at="<link")
@@ -58,11 +58,11 @@ def client_support(mail: Mail) -> Iterator[Finding]:
         for feature, clients, fragment in unsupported(str(element.tag), declarations(element)):
             if feature not in seen:
                 seen.add(feature)
-                yield mail.finding("client-support", f"{feature} is not known to {clients}", at=fragment)
+                yield mail.finding("client-support", f"{feature} is not supported by {clients}", at=fragment)
 
 
 def contrast_of_text(mail: Mail) -> Iterator[Finding]:
-    """Find text with too little contrast to its background (WCAG 2.2, 1.4.3)."""
+    """Find text with too little contrast against its background (WCAG 2.2, 1.4.3)."""
     seen: set[tuple[str, str]] = set()
     for element, text in mail.texts():
         if not text.strip() or not re.search(r"\w", text):
@@ -89,7 +89,7 @@ def table_role(mail: Mail) -> Iterator[Finding]:
 
 
 def small_text(mail: Mail) -> Iterator[Finding]:
-    """Find text that phones would show too small; marks of footnotes may be."""
+    """Find text that is too small on phones; footnote marks may be."""
     seen: set[float] = set()
     for element, text in mail.texts():
         if not text.strip() or any(e.tag in ("sup", "sub") for e in (element, *element.iterancestors())):

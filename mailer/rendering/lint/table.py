@@ -32,15 +32,15 @@ _ALL: Final = (
     Check("doctype", _ERROR, "the HTML doctype is missing", "restore base.mjml.j2"),
     Check("charset", _ERROR, "the document does not state that it is UTF-8", "restore base.mjml.j2"),
     Check("mso-comments", _ERROR, "Outlook's conditional comments are not balanced",
-          "close each <!--[if mso]> by one <![endif]-->"),
+          "close each <!--[if mso]> with one <![endif]-->"),
     Check("html-size", _ERROR, "the HTML is large enough to be clipped",
-          "shorten it, or move a part to the archive"),
+          "shorten it, or move part of it to the archive"),
     Check("html-lang", _WARNING, "the document does not state its language",
           "keep lang= on <mjml> in base.mjml.j2"),
     Check("viewport", _WARNING, "phones do not know the width of the page",
           "restore the head of base.mjml.j2"),
     Check("html-title", _WARNING, "the document has no title", "keep <mj-title> in base.mjml.j2"),
-    # What readers would see as it was typed
+    # Source text that readers would see
     Check("leftover-markup", _WARNING, "readers see signs of Markdown",
           "correct it, or put it between backquotes to show it"),
     Check("shown-tags", _WARNING, "readers see HTML tags as text",
@@ -67,7 +67,7 @@ _ALL: Final = (
           "say what is behind the link"),
     Check("long-link", _WARNING, "the address of a link is very long",
           "leave out what the page does not need"),
-    Check("broken-fragment", _WARNING, "a link within the mail has no target",
+    Check("broken-fragment", _WARNING, "a link within the message has no target",
           "link to the page, or remove the link"),
     # Required by law or by mailbox providers
     Check("unsubscribe-link", _ERROR, "readers cannot see how to unsubscribe",
