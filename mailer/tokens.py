@@ -34,7 +34,7 @@ class Purpose(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """The issue and subscriber that a token names. `issue_id` 0 means no issue (a confirmation, a preferences link)."""
+    """The issue and subscriber that a token names. `issue_id` is 0 if there is no issue."""
 
     issue_id: int
     subscriber_id: int

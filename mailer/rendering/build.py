@@ -52,7 +52,7 @@ def build_edition(
     With `track_clicks`, web links in the HTML lead through `{{ urls.click }}/N`; the text part keeps the
     destinations, so that readers can see them. Local images must be below `image_root` (default: the issue's
     directory). With `publish_images`, the HTML loads them from `public_url` and messages do not carry them.
-    `raw_html` keeps the author's HTML as far as the allow-list permits; otherwise it is shown as text. Raises
+    `raw_html` keeps the HTML that the allow-list permits; otherwise HTML is shown as text. Raises
     `SourceError` with file and line.
     """
     newsletter = replace(newsletter, language=issue.language or newsletter.language)
@@ -81,8 +81,8 @@ def build_letter(
 ) -> Edition:
     """Return the edition of a confirmation, welcome or goodbye message, from `templates/letters/KIND.md`.
 
-    `KIND.LANGUAGE.md` is taken where there is one for `language` (BCP 47), a wider one (`de` for `de-AT`),
-    or the newsletter's. Never tracked; the confirmation's templates use `urls.confirm`.
+    If it exists, `KIND.LANGUAGE.md` is used: for `language` (BCP 47), a wider one (`de` for `de-AT`), or
+    the newsletter's. Letters are never tracked; the confirmation's templates use `urls.confirm`.
     """
     path, found = _letter_file(templates / "letters", kind, (language, newsletter.language))
     issue = read_issue(path)

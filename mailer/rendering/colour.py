@@ -7,7 +7,7 @@ import re
 from typing import Final
 
 READABLE: Final = 4.5
-"""The least contrast of body text (WCAG 2.2, success criterion 1.4.3)."""
+"""The minimum contrast of body text (WCAG 2.2, success criterion 1.4.3)."""
 
 
 def _channels(colour: str) -> tuple[float, float, float]:
@@ -48,7 +48,7 @@ def mixed(one: str, other: str, share: float) -> str:
 
 
 def colour_of(value: str) -> str | None:
-    """Return a CSS colour as `#rrggbb`, or None for anything else and for what is see-through.
+    """Return a CSS colour as `#rrggbb`, or None for anything else and for transparent ones.
 
     A translucent colour is mixed with white.
     """
@@ -57,7 +57,7 @@ def colour_of(value: str) -> str | None:
         colour = "#" + "".join(f"{min(int(part), 255):02x}" for part in found.groups()[:3])
         alpha = min(float(found[4]), 1.0) if found[4] else 1.0
         return mixed(colour, "#ffffff", alpha) if alpha else None
-    # Pillow knows the names of CSS; loaded for issues with colours of their own.
+    # Pillow knows CSS colour names; imported here because few issues need it.
     from PIL import ImageColor
 
     try:

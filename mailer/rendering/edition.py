@@ -13,8 +13,8 @@ from typing import Any
 class InlineImage:
     """A local image of an issue, frozen with it.
 
-    It travels inside the message (RFC 2392 Content-ID, RFC 2387 multipart/related), or readers fetch it
-    from the archive.
+    Messages carry it (RFC 2392 Content-ID, RFC 2387 multipart/related), or readers load it from the
+    archive.
     """
 
     content_id: str
@@ -30,12 +30,12 @@ class InlineImage:
 
 @dataclass(frozen=True, slots=True)
 class Edition:
-    """One issue, rendered once. Its templates hold Jinja only where subscribers differ.
+    """One issue, rendered once. Its templates contain Jinja only where subscribers differ.
 
     `html` is the inlined document (autoescaped when filled); `text`, `subject` and `preheader` are
-    plain text. In all of them these names are known: `subscriber` (`name`, `email`, `tags`, and its
+    plain text. All of them can use these names: `subscriber` (`name`, `email`, `tags`, and its
     attributes), and `urls` (`unsubscribe`, `preferences`, `view`, `click`, `open`). A tracked link
-    reads `{{ urls.click }}/N`, N being its place in `links`.
+    reads `{{ urls.click }}/N`, where N is its index in `links`.
     """
 
     slug: str
@@ -55,13 +55,13 @@ class Edition:
     made_of: dict[str, str]
     """Digests of templates and source, and the versions of libraries."""
     words: int = 0
-    """The words of title, subtitle and body."""
+    """The number of words in title, subtitle and body."""
     reading_time: str = ""
     """The value of `{{ reading_time }}`."""
     page: str = ""
     """The body as HTML for the archive, a template with the same names."""
     images_published: bool = False
-    """Whether messages leave the images out and `html` points at the archive's."""
+    """Whether messages omit the images and `html` loads them from the archive."""
 
     @property
     def digest(self) -> str:

@@ -1,4 +1,4 @@
-"""The operator's templates: `email_templates/`, compiled once and filled for each issue."""
+"""The operator's templates: `email_templates/`, compiled once and filled in for each issue."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from mailer.rendering.text.layout import heading, wrap
 
 
 class _Loader(FileSystemLoader):
-    """Replaces per-subscriber constructs by slots before Jinja compiles a template."""
+    """Replaces per-subscriber constructs with slots before Jinja compiles a template."""
 
     def __init__(self, directory: Path, slots: Slots) -> None:
         super().__init__(directory)
@@ -55,7 +55,7 @@ class Templates:
         self._environment = _environment(directory, language, self.slots)
 
     def render(self, name: str, values: Mapping[str, Any]) -> str:
-        """Return template `name` filled; raise `SourceError` at the template's file and line."""
+        """Return template `name`, filled in; raise `SourceError` with the template's file and line."""
         try:
             return self._environment.get_template(name).render(values)
         except TemplateNotFound as error:
@@ -115,7 +115,7 @@ def _environment(directory: Path, language: str, slots: Slots) -> Environment:
 
 @lru_cache(maxsize=8)
 def templates_in(directory: Path, language: str) -> Templates:
-    """Return the templates of `directory` for a language; edited files are read again."""
+    """Return the templates of `directory` for a language; edited files are reloaded."""
     return Templates(directory, language)
 
 

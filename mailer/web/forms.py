@@ -28,7 +28,7 @@ async def fields_of(request: Request) -> dict[str, str]:
 
 
 def client_ip(request: Request) -> str:
-    """Return the client's IP address, or the one that a trusted proxy forwards; empty if it is not an IP address."""
+    """Return the client's IP address, as a trusted proxy forwards it, or an empty string."""
     host = request.client.host if request.client else ""
     try:
         ipaddress.ip_address(host)

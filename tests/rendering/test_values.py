@@ -142,7 +142,7 @@ def test_comment_without_an_end_is_refused_at_its_line() -> None:
         ("a\n{{ titel }}\n", 6, "unknown name 'titel'; did you mean 'title'?", ""),
         ("a\n{% endif %}\n", 6, "'endif' closes nothing", ""),
         ("a\n{% else %}\n", 6, "'else' is outside of any {% if %}", ""),
-        ("a\n{{ }}\n", 6, "what the braces hold is not an expression", "as code"),
+        ("a\n{{ }}\n", 6, "the braces do not contain an expression", "as code"),
         ("a\n{% include 'x' %}\n", 6, "'include' cannot be used here", ""),
     ],
 )

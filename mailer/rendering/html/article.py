@@ -10,7 +10,7 @@ from mailer.rendering.edition import Edition
 from mailer.rendering.message.composer import ISSUE_URLS
 from mailer.rendering.templating.sandbox import URL_MARK, Sandbox
 
-# Open Graph is read by programs that show about this much.
+# Programs that read Open Graph show about this much.
 _MAX_DESCRIPTION_CHARACTERS: Final = 200
 
 
@@ -26,10 +26,10 @@ class Article:
 
 
 def article(edition: Edition, *, public_url: str, language: str = "en") -> Article:
-    """Return an issue as the web shows it.
+    """Return an issue as a web page shows it.
 
-    There is no subscriber: each of their fields is empty, so defaults show. What would be the reader's
-    own page is the page to subscribe; links lead where they say, uncounted.
+    There is no subscriber: all fields are empty, so defaults apply. Personal links lead to the sign-up page,
+    and other links lead to their destinations without counting clicks.
     Raises `SourceError` for a template that is not allowed.
     """
     base = public_url.rstrip("/")

@@ -44,7 +44,7 @@ class Frame:
 
     @property
     def direction(self) -> str:
-        """`ltr` or `rtl`, by the newsletter's language."""
+        """`ltr` or `rtl`, depending on the newsletter's language."""
         return direction_of(self.newsletter.language)
 
 
@@ -84,7 +84,7 @@ class MailBody:
         return self.slots.in_address(href, place_of(self.issue, href))
 
     def image(self, token: Token, *, alone: bool) -> str:
-        """Return an image with its caption, by its template."""
+        """Return an image with its caption, drawn with its template."""
         picture, image = self.picture(token)
         if image is not None:
             self.images[image.content_id] = image
@@ -119,11 +119,11 @@ class MailBody:
         )
 
     def button(self, href: str, label: str, quiet: bool) -> str:
-        """Return a button, by its template."""
+        """Return a button, drawn with its template."""
         return self.piece("button", href=href, label=markup(label), quiet=quiet)
 
     def piece(self, name: str, **values: object) -> str:
-        """Return `partials/NAME.html.j2`, filled."""
+        """Return `partials/NAME.html.j2`, filled in."""
         return self._hold(self._filled(name, values))
 
     def label(self, heading: str) -> str:
@@ -139,7 +139,7 @@ class MailBody:
             if not inside or _INSIDE in after:
                 path = self.frame.templates.directory / "partials" / f"{name}.html.j2"
                 raise SourceError(
-                    f"{path}: {{{{ content }}}} is there {filled.count(_INSIDE)} times",
+                    f"{path}: {{{{ content }}}} appears {filled.count(_INSIDE)} times",
                     remedy="write it once",
                 )
             self._wrappers[key] = (before, after + "\n")

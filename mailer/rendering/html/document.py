@@ -1,4 +1,4 @@
-"""From filled MJML and a body to one inlined HTML document."""
+"""Make one inlined HTML document from filled-in MJML and a body."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mailer.rendering.html.mjml import to_html
 from mailer.rendering.templating.origins import Locate
 
 BODY: Final = "xbodygoeshere"
-# Without it, clients go on after the preheader and show the first words of the email.
+# Without it, clients continue after the preheader and show the first words of the email.
 _PADDING: Final = "&#847;&zwnj;&nbsp;" * 60
 _KEPT: Final = ' data-premailer="ignore"'
 
@@ -27,17 +27,17 @@ def document(
     *,
     locate: Locate | None = None,
 ) -> str:
-    """Return the inlined document: MJML converted, `body` set in, styles put on the elements.
+    """Return the inlined document: MJML converted, `body` inserted, styles moved onto the elements.
 
     The body never passes through the MJML converter, which escapes attributes wrongly and drops
-    white space; `mjml` holds `BODY` where it goes. `place` names the template in errors, and `locate` the
+    white space; `mjml` contains `BODY` in its place. `place` names the template in errors, and `locate` the
     file and line behind a place in `mjml`.
     """
     _check_inline_css(inline_css)
     html = to_html(mjml, place, locate)
     if html.count(BODY) != 1:
         raise SourceError(
-            f"{place}: the body is there {html.count(BODY)} times", remedy="write {{ body }} once"
+            f"{place}: the body appears {html.count(BODY)} times", remedy="write {{ body }} once"
         )
     html = html.replace("<!doctype html>", "<!DOCTYPE html>", 1)
     html = html.replace(BODY, body, 1)

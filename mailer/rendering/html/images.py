@@ -29,7 +29,7 @@ class Picture:
 
     src: str
     width: int | None
-    """None for an image on the web whose author gives none: it keeps its own."""
+    """None for a web image without a given width, which keeps its own."""
     height: int | None
 
 
@@ -38,9 +38,9 @@ def prepared(
 ) -> tuple[Picture, InlineImage]:
     """Return the image at `source` (relative to `beside`, inside `root`) encoded for email.
 
-    It is scaled to at most twice the width at which it is shown, turned as its EXIF says, converted to sRGB,
-    and loses its metadata. Photographs come out as JPEG, drawings and transparent images as PNG,
-    animations as GIF. Raises `SourceError` at `place`.
+    It is scaled to at most twice the width at which it is shown, rotated according to EXIF, converted to
+    sRGB, and stripped of metadata. Photographs become JPEG, drawings and transparent images PNG, and
+    animations GIF. Raises `SourceError` at `place`.
     """
     from PIL import Image
 
@@ -72,11 +72,11 @@ def _checked_path(source: str, root: Path, beside: Path, place: str) -> Path:
         )
     path = (beside / unquote(source)).resolve()
     if not path.is_relative_to(root.resolve()):
-        raise SourceError(f"{place}: '{source}' lies outside {root}", remedy="copy the image there")
+        raise SourceError(f"{place}: '{source}' is outside {root}", remedy="copy the image there")
     if not path.is_file():
         raise SourceError(f"{place}: there is no image '{source}'", remedy="check the file's name")
     if path.suffix.lower() in (".svg", ".svgz"):
-        raise SourceError(f"{place}: mail clients do not show SVG ('{source}')", remedy="export it as PNG")
+        raise SourceError(f"{place}: email clients do not show SVG ('{source}')", remedy="export it as PNG")
     if path.stat().st_size > MAX_FILE_BYTES:
         raise SourceError(
             f"{place}: '{source}' is larger than {MAX_FILE_BYTES // 1_000_000} MB", remedy="make it smaller"
@@ -85,7 +85,7 @@ def _checked_path(source: str, root: Path, beside: Path, place: str) -> Path:
 
 
 def _opened(content: bytes, source: str, place: str) -> Image.Image:
-    # Loaded for issues that hold images of their own.
+    # Imported here because many issues have no local images.
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
@@ -131,7 +131,7 @@ def _converted(picture: Image.Image) -> Image.Image:
 
 
 def _eight_bits(picture: Image.Image) -> Image.Image:
-    """Return a grey picture of 16 bits or more in 8: by its range, since the mode does not tell the depth."""
+    """Return a deep grey picture in 8 bits, scaled by its range, because its mode does not tell the depth."""
     lowest, highest = (float(value) for value in picture.getextrema())  # type: ignore[arg-type]
     scale = 1.0 if lowest >= 0 and highest <= 255 and picture.mode == "I" else 255 / 65535
     if picture.mode == "F":
@@ -140,7 +140,7 @@ def _eight_bits(picture: Image.Image) -> Image.Image:
 
 
 def _in_srgb(picture: Image.Image, profile: bytes) -> Image.Image:
-    """Return a picture of another colour space in sRGB; one with a profile that is damaged, as it is."""
+    """Return a picture converted to sRGB, or unchanged if its colour profile is damaged."""
     from PIL import ImageCms
 
     try:
@@ -154,7 +154,7 @@ def _in_srgb(picture: Image.Image, profile: bytes) -> Image.Image:
 
 
 def _animation(picture: Image.Image, content: bytes, largest: tuple[int, int], name: str) -> bytes:
-    """Return an animation as GIF; one that is a GIF already and not too large stays as it is."""
+    """Return an animation as GIF; a GIF that is not too large stays as it is."""
     from PIL import Image, ImageSequence
 
     frames = int(getattr(picture, "n_frames", 1))

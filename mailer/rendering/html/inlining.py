@@ -1,4 +1,4 @@
-"""Style rules moved onto the elements they match, by premailer."""
+"""Move style rules onto the elements they match, with premailer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from premailer import Premailer
 def inlined(html: str, css: str) -> str:
     """Return `html` with the rules of `css` in the `style` attributes of the elements they match.
 
-    `<style>` elements marked `data-premailer="ignore"` stay as they are. Nothing is fetched, from the
+    `<style>` elements marked `data-premailer="ignore"` stay as they are. Nothing is loaded from the
     network or from disk; `css` must have no `@import`, which cssutils would follow to local files.
     """
     # cssutils logs unknown properties, of which email has many.

@@ -1,9 +1,9 @@
 """Check MJML, rewrite it so that the converter handles it correctly, and convert it to HTML.
 
 The converter (mrml) writes attribute values as Rust would print them: a quote becomes `\\"` and
-leaves the attribute, an emoji becomes `\\u{fe0f}`. It drops white space between elements, accepts
-unknown tags, and dies on deep nesting. So every document is read by expat first, which also refuses
-what is not well-formed, and written anew with nothing in it that the converter would change.
+ends the attribute, an emoji becomes `\\u{fe0f}`. It drops white space between elements, accepts
+unknown tags, and crashes on deep nesting. So expat reads every document first, which also rejects
+malformed ones, and it is rewritten without anything that the converter would change.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _VOID: Final = frozenset({"br", "hr", "img", "wbr", "meta", "input", "col", "lin
 
 
 def to_html(mjml: str, place: str, locate: Locate | None = None) -> str:
-    """Return the HTML of an MJML document; `place` names it in errors, or `locate` a place in it."""
+    """Return the HTML of an MJML document; `place` names it in errors, and `locate` a place in it."""
     safe = safe_mjml(mjml, place, locate)
     try:
         html = str(mjml2html(safe, fonts={}))
@@ -170,7 +170,7 @@ class _Writer:
             said = self.locate(error.lineno, error.offset).rpartition("/")[2]
             return SourceError(
                 f"{place}: <{self.open[-1]}> is not closed where {said} closes another element",
-                remedy="close every element that is opened, in turn",
+                remedy="close every element in the reverse order of opening",
             )
         lines = mjml.split("\n")
         line = lines[error.lineno - 1].strip()[:100] if error.lineno <= len(lines) else ""

@@ -1,7 +1,7 @@
-"""Colours of the author's own, marked so that a dark theme keeps them readable.
+"""Mark the author's own colours, so that a dark theme keeps them readable.
 
-A dark theme makes all text light. On a pale background of the author's it must stay dark, and dark text
-without a background of its own must become light. The classes that say so are `on-light`, `on-dark` and
+A dark theme makes all text light. On the author's pale background it must stay dark, and dark text
+without a background of its own must become light. The classes for this are `on-light`, `on-dark` and
 `own-ink`; `head.css.j2` has their rules.
 """
 
@@ -19,7 +19,7 @@ _VOID: Final = frozenset({"br", "col", "hr", "img", "wbr"})
 
 
 def with_marked_colours(html: str, dark_surface: str) -> str:
-    """Return cleaned HTML with the classes on the elements that have colours of their own."""
+    """Return cleaned HTML with these classes on the elements that have their own colours."""
     # For each open element: its name, and whether it is on a background of the author's.
     open_elements: list[tuple[str, bool]] = []
 

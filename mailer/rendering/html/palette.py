@@ -1,4 +1,4 @@
-"""Every colour of an email, worked out from the few that the brand sets."""
+"""Every colour of an email, derived from the few that the brand sets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The HTML part: the frame of an email from the operator's templates, with the body set in."""
+"""The HTML part: the frame of an email from the operator's templates, with the body inserted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Markdown tokens to the HTML of the body."""
+"""Render Markdown tokens as the HTML of the body."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Drawing(Protocol):
     """How an email or a page draws the parts of a body."""
 
     def link(self, href: str) -> str:
-        """Return where a link leads in the HTML: tracked, or with its slots made safe for an address."""
+        """Return the address of a link in the HTML: tracked, or with its slots made safe."""
 
     def image(self, token: Token, *, alone: bool) -> str:
         """Return the HTML of an image that stands alone, or within a line of text."""
@@ -53,7 +53,7 @@ class Drawing(Protocol):
         """Return the HTML of `divider`, `code` or `footnote_mark`."""
 
     def label(self, heading: str) -> str:
-        """Return the HTML that repeats a column's heading in a cell, for tables that stack; or nothing."""
+        """Return the HTML that repeats a column's heading in a cell of a stacking table, or nothing."""
 
     def around(self, name: str, **values: object) -> tuple[str, str]:
         """Return the HTML before and after a block.
@@ -63,7 +63,7 @@ class Drawing(Protocol):
 
 
 def render_html(tokens: Sequence[Token], drawing: Drawing) -> str:
-    """Return the body's HTML: a fragment, tokens of `slots` still in it."""
+    """Return the body's HTML: a fragment that still contains the words of slots."""
     return str(_RENDERER.render(tokens, _OPTIONS, {"drawing": drawing, "open": [], "tables": []}))
 
 
@@ -71,7 +71,7 @@ Env = MutableMapping[str, Any]
 
 
 class _BodyRenderer(RendererHTML):
-    """The rules where email differs from the web."""
+    """The render rules that differ from markdown-it's."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -220,7 +220,7 @@ class _BodyRenderer(RendererHTML):
 
 @dataclass(frozen=True, slots=True)
 class _CodeLine:
-    """A line of code. `indent` is how far in pixels it goes in again where it wraps: beyond its own start."""
+    """A line of code. `indent` is the indent of its continuation lines, in pixels."""
 
     html: Markup
     indent: int
@@ -241,7 +241,7 @@ class _Table:
 
 
 def markup(html: str) -> Markup:
-    """Return `html`, which this room made, as something that templates do not escape."""
+    """Return `html` marked as safe, so that templates do not escape it."""
     return Markup(html)  # noqa: S704 - escaped by the renderer
 
 
@@ -296,7 +296,7 @@ def highlighted(code: str, info: str) -> str:
     language = info.split()[0] if info.split() else ""
     if not _LANGUAGE.fullmatch(language) or len(code) > _MAX_HIGHLIGHTED_CHARACTERS:
         return escape(code)
-    # Loaded for issues that show code.
+    # Imported here because few issues show code.
     from pygments import highlight
     from pygments.formatters import HtmlFormatter
     from pygments.lexers import get_lexer_by_name

@@ -1,4 +1,4 @@
-"""Markdown tables, measured before they are drawn: which of them need help on a phone."""
+"""Measure Markdown tables before they are drawn, to find those that need help on a phone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from markdown_it.token import Token
 from mailer.rendering.source.markdown import visible_text
 
 PHONE_WIDTH: Final = 256
-"""The text column of a 320 px screen in a client that knows no media queries."""
+"""The text column of a 320 px screen in a client without media queries."""
 PAGE_WIDTH: Final = 536
 _FONT_PIXELS: Final = 16
 _PADDING_PIXELS: Final = 16
@@ -24,13 +24,13 @@ _AMOUNT: Final = re.compile(
     r"[^\w\s]{0,2}\s?[+\-−±]?\d[\d.,:/’' \u00a0\u202f–-]*\s?[^\W\d_]{0,4}[%‰€$£¥₽₹°]?"
 )
 _LONGEST_AMOUNT: Final = 16
-# Between two of these a line may break without a space.
+# A line may break between two of these without a space.
 _BREAKABLE: Final = re.compile(r"[\s\u200b]+|(?<=[-–—])(?=\w)")
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How a table has to be drawn. Cells are counted row by row, header cells first."""
+    """How to draw a table. Cells are counted row by row, header cells first."""
 
     headings: tuple[str, ...]
     look: str
@@ -75,7 +75,7 @@ def _is_amount(text: str) -> bool:
 
 
 def _pixels(text: str) -> float:
-    """Return about how wide an unbroken run is; East Asian text breaks between any two characters."""
+    """Return the approximate width of an unbroken run; East Asian text breaks between any two characters."""
     wide = [character for character in text if unicodedata.east_asian_width(character) in "WF"]
     if wide:
         return 2 * _FONT_PIXELS

@@ -23,8 +23,8 @@ class Scheme(StrEnum):
 def in_scheme(html: str, scheme: Scheme) -> str:
     """Return the HTML as a device that prefers `scheme` shows it, whatever this machine prefers.
 
-    Each `prefers-color-scheme` in a style sheet or a `media` attribute becomes a question whose answer
-    is known. Words of the issue that look the same stay as they are.
+    Each `prefers-color-scheme` in a style sheet or a `media` attribute becomes a query whose result
+    is known. Text of the issue that looks the same is not changed.
     """
 
     def answered(found: re.Match[str]) -> str:

@@ -24,7 +24,7 @@ def subject(mail: Mail) -> Iterator[Finding]:
     if len(text) > MAX_SUBJECT_CHARACTERS:
         yield mail.finding(
             "subject",
-            f"the subject has {len(text)} characters; inboxes truncate it after about {MAX_SUBJECT_CHARACTERS}",
+            f"the subject has {len(text)} characters; inboxes show about {MAX_SUBJECT_CHARACTERS}",
             key=key,
             level=Level.WARNING,
         )
@@ -32,7 +32,11 @@ def subject(mail: Mail) -> Iterator[Finding]:
     odd = sorted({f"U+{ord(c):04X}" for c in written if unicodedata.category(c) == "Cc" or _is_bidi(c)})
     if odd:
         yield mail.finding(
-            "subject", f"the subject contains {', '.join(odd)}", key=key, level=Level.WARNING, remedy="delete it"
+            "subject",
+            f"the subject contains {', '.join(odd)}",
+            key=key,
+            level=Level.WARNING,
+            remedy="delete it",
         )
 
 

@@ -1,6 +1,6 @@
 """Compose an `Edition` for a `Recipient`: the final octets of one message, and its envelope.
 
-The text that all subscribers share is encoded once, when the `Composer` is made; only the slots are encoded
+Text that all subscribers share is encoded once, when the `Composer` is made; only the slots are encoded
 for each subscriber. Composing the same edition for the same recipient and time gives the same octets, on any
 machine, so a retry repeats what the first try said.
 """
@@ -31,7 +31,7 @@ from mailer.tokens import Signer, Subject
 
 ISSUE_URLS: Final = ("unsubscribe", "preferences", "view", "click", "open")
 LETTER_URLS: Final = ("confirm", "unsubscribe", "preferences")
-# What one expression may put out. A million subscribers' fields are not all checked by us.
+# The longest output of one expression: subscribers' fields may contain anything.
 MAX_SLOT_CHARACTERS: Final = 20_000
 
 
@@ -39,9 +39,9 @@ MAX_SLOT_CHARACTERS: Final = 20_000
 class Dkim:
     """How messages are signed (RFC 6376).
 
-    `relaxed_lines` brings whole lines of a body into the form that is hashed; joined lines give joined
-    forms, so that this is done once for what all messages share. `sign_digest` takes the headers and
-    the SHA-256 of that form, and returns the field or fields that go before them.
+    `relaxed_lines` canonicalises whole lines of a body. The result for joined lines is the joined results,
+    so the parts that all messages share are canonicalised once. `sign_digest` takes the headers and the
+    SHA-256 of the canonical body, and returns the signature fields that go before the headers.
     """
 
     relaxed_lines: Callable[[bytes], bytes]
@@ -70,7 +70,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class _Shared:
-    """An unchanging piece of a template, encoded: octets, and between them places for links."""
+    """An unchanging piece of a template, encoded, with places for links."""
 
     octets: list[bytes]
     urls: tuple[str, ...]
@@ -85,7 +85,7 @@ class _Shared:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A message but for its signature; the pieces of its body are mostly shared with the others."""
+    """A message without its signature; most pieces of its body are shared with other messages."""
 
     head: bytes
     body: list[bytes]
@@ -100,13 +100,13 @@ class Draft:
 class Composer:
     """Composes one edition for any number of recipients; made once per run.
 
-    `public_url` is where readers reach the pages, `bounce_domain` the domain of the envelope sender,
+    `public_url` is the address of the pages, `bounce_domain` the domain of the envelope sender,
     `unsubscribe_address` the mailbox for `mailto:` requests. `dkim` signs. `segment`
     appears in Feedback-ID. A `letter` is transactional (confirmation, goodbye): it is marked as automatic
     (RFC 3834) and has no List-Unsubscribe. Letters and samples have `issue_id` 0; their Message-ID contains
     the time, because one reader may get several.
 
-    Raises `SourceError` for a template that is broken or does what is not allowed.
+    Raises `SourceError` for a template that is broken or not allowed.
     """
 
     def __init__(
@@ -131,7 +131,9 @@ class Composer:
         self._dkim = dkim
         self._slug = edition.slug
         if str(escape(public_url)) != public_url or not public_url.isascii():
-            raise ConfigError(f"config.toml: [web] public_url {public_url!r} cannot stand in HTML as it is")
+            raise ConfigError(
+                f"config.toml: [web] public_url {public_url!r} contains characters that are not safe in HTML"
+            )
         self._public_url = public_url.rstrip("/")
         self._view_url = f"{self._public_url}/archive/{quote(edition.slug, safe='')}"
         self._bounce_domain = bounce_domain
@@ -160,7 +162,7 @@ class Composer:
             boundary, () if edition.images_published else edition.images
         )
         self._relaxed: dict[bytes, bytes] = {}
-        """From a shared piece of the body to the form of it that DKIM hashes."""
+        """Maps each shared piece of the body to its canonical form for DKIM."""
         if dkim is not None:
             pieces = [octets for shared in self._shared.values() for octets in shared.octets]
             pieces += [self._opening, self._between, self._closing]
@@ -182,19 +184,19 @@ class Composer:
         return draft.message(self.signature(draft))
 
     def signature(self, draft: Draft) -> bytes:
-        """Return the signature of a draft, or nothing; any thread may ask for it."""
+        """Return the signature of a draft, or nothing. Any thread may call this."""
         if self._dkim is None:
             return b""
         relaxed, relax = self._relaxed, self._dkim.relaxed_lines
-        # A body of ours never ends in an empty line, the one thing in which lines are not hashed alone.
+        # Our bodies never end in an empty line, the only case in which lines depend on each other.
         lines = b"".join([relaxed.get(piece) or relax(piece) for piece in draft.body])
         return self._dkim.sign_digest(draft.head, hashlib.sha256(lines).digest())
 
     def draft(self, recipient: Recipient, at: datetime) -> Draft:
-        """Return the message for one recipient, all but signed.
+        """Return the message for one recipient, unsigned.
 
-        Raises `RecipientError` if this subscriber's data cannot fill the templates: a field without
-        a default is missing, a value has another type than the template needs, or is far too long.
+        Raises `RecipientError` if this subscriber's data cannot fill in the templates: a field without
+        a default is missing, or a value has the wrong type or is far too long.
         """
         subject = Subject(self._issue_id, recipient.subscriber_id)
         try:
@@ -217,7 +219,7 @@ class Composer:
             raise RecipientError(
                 f"{self._slug}: '{name}' is missing for subscriber {recipient.subscriber_id}",
                 field=name,
-                remedy=f'write {{{{ {name} | default("…") }}}} or fill the field',
+                remedy=f'write {{{{ {name} | default("…") }}}} or fill in the field',
             ) from error
         except (TemplateError, TypeError, ValueError, ArithmeticError) as error:
             raise RecipientError(
@@ -297,7 +299,7 @@ class Composer:
         return values
 
     def _dated(self, at: datetime) -> bytes:
-        # Read once: another thread may use this composer, too.
+        # Read once: another thread may use this composer too.
         known, line = self._date
         if known != at:
             if at.tzinfo is None:
@@ -316,7 +318,7 @@ class Composer:
         return line
 
     def _list_unsubscribe(self, link: str) -> bytes:
-        # The token is base64url, which URLs hold as it is.
+        # The token is hexadecimal, so it needs no encoding in a URL.
         return (
             f"List-Unsubscribe: <{self._public_url}/u/{link}>,\r\n <{self._mailto}?subject={link}>\r\n"
         ).encode("ascii")
@@ -336,7 +338,7 @@ def _list_headers(newsletter: Newsletter, slug: str, segment: str, *, letter: bo
     identifier = list_id(newsletter)
     if len(identifier) > 255:
         raise SourceError("config.toml: [newsletter] list_id is longer than 255 octets (RFC 2919)")
-    # Gmail wants a constant of 5 to 15 characters last, and nothing that names the reader.
+    # Gmail expects a constant sender ID of 5 to 15 characters at the end, and nothing about the reader.
     sender = re.sub(r"[^a-z0-9]", "", newsletter.author_domain)[:15]
     sender = sender if len(sender) >= 5 else f"{sender}newsletter"[:15]
     labels = [re.sub(r"[^A-Za-z0-9._-]+", "-", label)[:60] for label in (slug, segment)]

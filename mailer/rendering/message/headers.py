@@ -10,7 +10,7 @@ from urllib.parse import quote
 from mailer.address import check_header_text, parse_address
 from mailer.errors import AddressError
 
-# RFC 5322 section 2.1.1 asks for 78; an encoded word may have 75 and its line 76 (RFC 2047 section 2).
+# RFC 5322 section 2.1.1 recommends 78; an encoded word may have 75 and its line 76 (RFC 2047 section 2).
 _COLUMNS: Final = 76
 _WORD: Final = 75
 _WRAPPER: Final = len("=?utf-8?q??=")
@@ -28,16 +28,16 @@ _DOT_ATOM_ADDRESS: Final = re.compile(
 )
 # "Ana @ Example" is a name; "ana@example" pretends to be an address.
 _ADDRESS_LIKE: Final = re.compile(r"\S@\S")
-# A longer name is no name; it would fill the header instead of the reader's list.
+# A longer name is not a real one, and would only fill the header.
 _MAX_NAME: Final = 200
 
 
 def unstructured(field: str, text: str) -> bytes:
-    """Return the line `field: text`, folded, as encoded words where ASCII does not do.
+    """Return the line `field: text`, folded, with encoded words if it is not ASCII.
 
     Control characters, line ends and direction controls become one space: a value that comes from the
-    database cannot begin a new field. Text that looks like an encoded word is encoded, so that a reader
-    who decodes sees it as it was written.
+    database cannot begin a new field. Text that looks like an encoded word is encoded, so that it
+    is decoded to what was written.
     """
     text = " ".join(_UNSAFE_IN_TEXT.sub(" ", text).split())
     if _PRINTABLE.fullmatch(text) and "=?" not in text:
@@ -53,7 +53,7 @@ def mailbox(field: str, name: str, address: str) -> bytes:
 
     A name is not usable if it has control or direction characters, looks like an encoded word or an address,
     or has more than 200 characters. It must neither be shown nor stop the message. An
-    address beyond ASCII goes out as raw UTF-8 (RFC 6532).
+    address that is not ASCII is written as raw UTF-8 (RFC 6532).
     """
     octets = address.encode()
     phrase = _phrase(name, room=_COLUMNS - len(field) - 2).encode("ascii")
@@ -67,7 +67,7 @@ def mailbox(field: str, name: str, address: str) -> bytes:
 def recipient_address(text: str) -> str:
     """Return an address that is safe in a header and an envelope, or raise `AddressError`.
 
-    Stored addresses have been parsed before; only those of unusual form are parsed again.
+    Stored addresses were parsed before; only unusual ones are parsed again.
     """
     return text if _DOT_ATOM_ADDRESS.fullmatch(text) else str(parse_address(text))
 
@@ -78,9 +78,9 @@ def mailto(address: str) -> str:
 
 
 def encoded_words(text: str, *, room: int) -> str:
-    """Return `text` as encoded words (RFC 2047) of whole characters, one a line.
+    """Return `text` as encoded words (RFC 2047) of whole characters, one on each line.
 
-    `room` is the width that the first line has left. Of the Q and B encodings the shorter is taken.
+    `room` is the width left on the first line. The shorter of the Q and B encodings is used.
     """
     encoding = _q if len(_q(raw := text.encode("utf-8", "replace"))) <= len(_b(raw)) else _b
     opening = "=?utf-8?q?" if encoding is _q else "=?utf-8?b?"
@@ -124,7 +124,7 @@ def _phrase(name: str, *, room: int) -> str:
 
 
 def _folded(line: str) -> str:
-    """Fold a line of single blanks before the words that would pass the column."""
+    """Fold a line with single spaces before words that would exceed the column limit."""
     out, column = "", 0
     for word in line.split(" "):
         if out and column + 1 + len(word) > _COLUMNS:

@@ -1,8 +1,8 @@
-"""Quoted-printable (RFC 2045 section 6.7) in pieces that can be put after one another.
+"""Quoted-printable (RFC 2045 section 6.7) in pieces that can be concatenated.
 
-Every piece ends its last line, by a soft break where the text does not. So each begins in column 0
-whatever stands before it, and the unchanging pieces of an issue are encoded once for all subscribers.
-No line begins with `.` or `From `: such a letter is written as its number, so a body needs no
+Every piece ends its last line, with a soft break where the text does not. So each begins in column 0
+whatever precedes it, and the unchanging pieces of an issue are encoded once for all subscribers.
+No line begins with `.` or `From `: such a character is written as its code, so a body needs no
 dot-stuffing (RFC 5321 section 4.5.2) and no mbox writer puts `>` before it.
 """
 
@@ -15,14 +15,14 @@ from typing import Final
 _COLUMNS: Final = 75
 _LINE_END: Final = re.compile(r"\r\n?")
 _UNSAFE: Final = re.compile(rb"[^\t -<>-~]")
-# Short ASCII that is its own encoding: no `=`, no tab or line end, no `.` or `F` in front.
+# Short ASCII that is its own encoding: no `=`, no tab or line end, no leading `.` or `F`.
 _PLAIN: Final = re.compile(r"[ -\-/-<>-EG-~][ -<>-~]{0,74}")
 
 
 def encode(text: str) -> bytes:
     """Return `text` in quoted-printable UTF-8, as whole lines that end in CRLF.
 
-    CR, LF and CRLF are line ends alike. Lone surrogates become `?`, since UTF-8 has no form for them.
+    CR, LF and CRLF all end a line. Lone surrogates become `?`, because UTF-8 cannot encode them.
     """
     if _PLAIN.fullmatch(text):
         return text.encode("ascii") + b"=\r\n"

@@ -1,4 +1,4 @@
-"""The issue as it was written: front matter, Markdown, and the author's HTML."""
+"""The source of an issue: front matter, Markdown, and the author's HTML."""
 
 from __future__ import annotations
 

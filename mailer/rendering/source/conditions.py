@@ -1,7 +1,7 @@
 """Block tags on lines of their own: conditions around the rows of a table or the items of a list.
 
 A line such as `{% if subscriber.tags %}` would end a table or list, and the rows after it would be plain
-text. The tokens are put in order here so that the tag is between two rows or two items.
+text. This rearranges the tokens so that the tag is between two rows or two items.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class CrossingError(SourceError):
 
 
 def settle_conditions(tokens: list[Token], step: Step) -> list[Token]:
-    """Return `tokens` with the tags inside tables and lists in their places.
+    """Return `tokens` with the tags inside tables and lists between rows and items.
 
     Raises `CrossingError` for a condition that would cut a table in two.
     """
@@ -53,7 +53,7 @@ def _rows_settled(tokens: list[Token], step: Step) -> list[Token]:
 
 
 def _table(tokens: list[Token], step: Step) -> list[Token]:
-    """Return a table whose rows of nothing but tags became tags; those after its last row follow it."""
+    """Return a table with its tag-only rows turned into tags; those after the last row follow the table."""
     out: list[Token] = []
     last_row = at = 0
     while at < len(tokens):
@@ -105,7 +105,7 @@ def _tag_row(tokens: Sequence[Token], at: int) -> Token | None:
 
 
 def _lists_joined(tokens: list[Token], step: Step) -> list[Token]:
-    """Return `tokens` with lists that only tags part as one list, the tags between its items."""
+    """Return `tokens` with lists that are separated only by tags joined into one."""
     out: list[Token] = []
     at = 0
     while at < len(tokens):
@@ -127,7 +127,7 @@ def _lists_joined(tokens: list[Token], step: Step) -> list[Token]:
 
 
 def _joinable(tokens: Sequence[Token], at: int, step: Step) -> tuple[list[tuple[int, int]], int]:
-    """Return where the lists that make one begin and end, and where to go on after them."""
+    """Return where the lists to join begin and end, and where to continue after them."""
     spans = [(at, _closing(tokens, at))]
     best, end = 1, spans[0][1] + 1
     depth, here = 0, end
@@ -156,7 +156,7 @@ def _total(token: Token, step: Step) -> int:
 
 
 def _closing(tokens: Sequence[Token], at: int) -> int:
-    """Return where the token is that closes the one at `at`."""
+    """Return the index of the token that closes the one at `at`."""
     depth = 0
     for index in range(at, len(tokens)):
         depth += tokens[index].nesting

@@ -29,9 +29,9 @@ class Content:
     tokens: list[Token]
     """The body."""
     values: dict[str, Any]
-    """What templates know about the issue."""
+    """The values that templates can use."""
     words: int
-    """The words of title, subtitle and body."""
+    """The number of words in title, subtitle and body."""
     reading_time: str
 
 
@@ -69,7 +69,7 @@ def _read_body(
     """Return the body's tokens, the issue's words, and the reading time, which counts its own words."""
     around = count_words(f"{issue.title} {issue.subtitle}")
     reading = _reading_time(around + count_words(issue.body), newsletter)
-    # The time depends on the words, which include those of the time: read again until both agree.
+    # The reading time may be shown in the text and so counts its own words: repeat until both agree.
     for _ in range(5):
         tokens = _tokens(issue, {**values, "reading_time": reading}, slots, raw_html)
         words = around + visible_words(tokens)

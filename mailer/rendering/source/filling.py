@@ -1,7 +1,8 @@
-"""The first stage of Jinja: fill an issue with what is the same for every reader.
+"""The first stage of Jinja: fill in the values that are the same for every reader.
 
-In the body, a value must stay a value: a date at the start of a line is no list, an asterisk in a title no
-emphasis. So each value goes through Markdown as a word, and the text takes the word's place afterwards.
+In the body, a value must stay a value: a date at the start of a line is not a list, and an asterisk in a
+title is not emphasis. So each value passes through Markdown as a placeholder word, which is replaced
+afterwards.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class Values:
         return f"xvalue{len(self._texts) - 1}x"
 
     def put_back(self, tokens: Sequence[Token]) -> None:
-        """Replace the words in `tokens` by their values, escaped for the place where each one is."""
+        """Replace the words in `tokens` with their values, each escaped for its place."""
         if not self._texts:
             return
         for token in tokens:
@@ -83,7 +84,7 @@ class Values:
 
 
 class _Encoded(str):
-    """Text that the `urlencode` filter made: an address holds it as it is."""
+    """The output of the `urlencode` filter, which goes into an address unchanged."""
 
     __slots__ = ()
 
@@ -112,7 +113,7 @@ _KEEPER: Final = "_values"
 
 
 class _Missing(StrictUndefined):
-    """An attribute that does not exist, named without the internals of Jinja."""
+    """An attribute that does not exist; its error names no Jinja internals."""
 
     @property
     def _undefined_message(self) -> str:
@@ -123,7 +124,7 @@ class _Missing(StrictUndefined):
 
 
 class _IssueEnvironment(SandboxedEnvironment):
-    """Jinja for an issue: no multiplication, which could make a string grow without end."""
+    """Jinja for an issue, without multiplication, which could make a string grow without limit."""
 
     intercepted_binops = frozenset({"*", "**"})
 
@@ -151,7 +152,7 @@ def _finalized(context: Context, value: Any) -> Any:
 
 
 def _text(value: object) -> str:
-    # The `escape` filter gives markup, which every place escapes again.
+    # The `escape` filter returns markup, which is escaped again wherever it is used.
     return value.unescape() if isinstance(value, Markup) else str(value)
 
 
@@ -177,7 +178,11 @@ _BRACES: Final = "to show braces as they are, write them as code or use {% raw %
 _EXPLANATIONS: Final = (
     (r"Missing end of comment tag", r"'{#' begins a comment that never ends", f"end it with #}}; {_BRACES}"),
     (r"Missing end of raw directive", r"'{% raw %}' is never closed", "end it with {% endraw %}"),
-    (r"No filter named '(\w+)'.*", r"No filter named '\1'", f"filters are {', '.join(sorted(FILTERS))}"),
+    (
+        r"No filter named '(\w+)'.*",
+        r"No filter named '\1'",
+        f"available filters: {', '.join(sorted(FILTERS))}",
+    ),
     (
         r"unexpected end of template.*|expected token 'end of (?:print statement|statement block)'.*",
         r"an expression in braces is incomplete",
@@ -185,14 +190,14 @@ _EXPLANATIONS: Final = (
     ),
     (
         r"(?:unexpected|expected|Expected|tag name expected).*",
-        r"what the braces hold is not an expression (\g<0>)",
+        r"the braces do not contain an expression (\g<0>)",
         _BRACES,
     ),
 )
 
 
 def _explained(message: str) -> tuple[str, str]:
-    """Return Jinja's message in the author's words, and the remedy."""
+    """Return Jinja's error in words that an author understands, and the remedy."""
     for pattern, problem, remedy in _EXPLANATIONS:
         if found := re.fullmatch(pattern, message, re.DOTALL):
             return found.expand(problem), remedy
@@ -213,5 +218,5 @@ def _check_names(tree: nodes.Template, values: Mapping[str, Any]) -> None:
         if name.name not in values and name.name not in bound:
             known = [*(known for known in values if known != _KEEPER), *LATE_NAMES]
             near = get_close_matches(name.name, known, n=1)
-            hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(sorted(known))}"
+            hint = f"did you mean '{near[0]}'?" if near else f"known names: {', '.join(sorted(known))}"
             raise TemplateSyntaxError(f"unknown name '{name.name}'; {hint}", name.lineno)

@@ -22,7 +22,7 @@ _FENCE: Final = re.compile(r"---[ \t]*$")
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """One issue, as written. `subject`, `preheader` and `body` may hold Jinja."""
+    """One issue, as written. `subject`, `preheader` and `body` may contain Jinja."""
 
     path: Path
     slug: str
@@ -38,7 +38,7 @@ class Issue:
     language: str
     """BCP 47; empty for the newsletter's own."""
     lint_ignores: tuple[tuple[str, str], ...]
-    """Lint checks that the author has waived for this issue, each with the reason (as written)."""
+    """Lint checks that the author has waived for this issue, each with the reason as written."""
     body: str
     body_line: int
     """The line of the file on which `body` begins, counted from 1."""
@@ -106,7 +106,7 @@ def parse_issue(text: str, path: Path) -> Issue:
     )
 
 
-# libyaml's parser where PyYAML was built with it: the same language, in a fraction of the time.
+# libyaml's parser if PyYAML was built with it: the same result in a fraction of the time.
 _Loader: Final[type[yaml.SafeLoader]] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _KEYS: Final = (
     "title",
@@ -172,7 +172,7 @@ def _front_matter(front: str, path: Path) -> tuple[dict[str, Any], dict[str, int
         line = mark.line + 2 if mark is not None else 2
         problem = getattr(error, "problem", None) or "broken YAML"
         raise SourceError(
-            f"{path}:{line}: {problem}", remedy='put values that hold ":" or "#" between quotes'
+            f"{path}:{line}: {problem}", remedy='put values that contain ":" or "#" between quotes'
         ) from error
     except (RecursionError, ValueError) as error:
         raise SourceError(f"{path}:2: the front matter cannot be read ({error})") from error
@@ -181,12 +181,12 @@ def _front_matter(front: str, path: Path) -> tuple[dict[str, Any], dict[str, int
 
 def _check_key(key: str, again: bool, place: str) -> None:
     if again:
-        raise SourceError(f"{place}: '{key}' is there twice", remedy="remove one")
+        raise SourceError(f"{place}: '{key}' appears twice", remedy="remove one")
     if key not in _KEYS:
         near = get_close_matches(key, _KEYS, n=1)
         raise SourceError(
             f"{place}: unknown key '{key[:80]}'",
-            remedy=f"did you mean '{near[0]}'?" if near else f"known are {', '.join(_KEYS)}",
+            remedy=f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(_KEYS)}",
         )
 
 

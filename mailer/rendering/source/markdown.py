@@ -32,8 +32,8 @@ _BLOCK_ATTRIBUTES: Final = ("dir", "lang")
 def parse_markdown(source: str, *, raw_html: bool = False, step: Step = lambda word: 0) -> list[Token]:
     """Return the tokens of `source`.
 
-    With `raw_html`, HTML is passed on to be cleaned (`raw_html.cleaned`); without, it is text. `step` tells
-    which slots open and close conditions. Raises `NestingError` and `CrossingError`, which know the line.
+    With `raw_html`, HTML is kept for cleaning (`raw_html.cleaned`); otherwise it is text. `step` says which
+    slots open and close conditions. Raises `NestingError` and `CrossingError`, which know the line.
     """
     parser = _WITH_HTML if raw_html else _MARKDOWN
     tokens = [token for token in parser.parse(source) if token.type != "footnote_anchor"]
@@ -65,14 +65,14 @@ class NestingError(SourceError):
 
     def __init__(self, line: int) -> None:
         super().__init__(
-            f"nested deeper than {MAX_NESTING // 2} quotes or lists, or {MAX_EMPHASIS} emphases",
+            f"nested deeper than {MAX_NESTING // 2} quotes or lists, or {MAX_EMPHASIS} levels of emphasis",
             remedy="flatten it",
         )
         self.line = line
 
 
 def visible_words(tokens: Sequence[Token]) -> int:
-    """Return how many words the reader sees.
+    """Return the number of words that readers see.
 
     Words inside alternative texts and addresses do not count, captions do.
     """
@@ -132,7 +132,7 @@ def _slot_line(state: StateBlock, start: int, end: int, silent: bool) -> bool:
     if state.is_code_block(start) or not TAG_LINE.fullmatch(line.rstrip()):
         return False
     if silent and state.parentType == "table":
-        # A row, for now: `settle_conditions` makes a tag of it.
+        # A row, for now: `settle_conditions` turns it into a tag.
         return False
     if silent:
         return True

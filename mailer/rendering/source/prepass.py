@@ -1,6 +1,6 @@
 """Prepare Markdown for Jinja: code keeps its braces, and HTML comments are removed.
 
-Lines stay lines, so that later errors name the line of the file.
+Line numbers are kept, so that later errors name the line of the file.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from markdown_it import MarkdownIt
 
 from mailer.errors import SourceError
 
-# Stand for the braces of code. Issues cannot hold control characters, so these never occur otherwise.
+# Replacements for braces in code. Issues cannot contain control characters, so these are unambiguous.
 _SHIELDS: Final = {"{": "\x02", "}": "\x03"}
 _BRACES: Final = re.compile(r"\{(?=[{%#])|(?<=[}%#])\}")
-# Whichever begins first counts: a comment in a code span is code, a code span in a comment is a comment.
+# Whichever begins first wins: a comment in a code span is code, a code span in a comment is a comment.
 _SPAN_OR_COMMENT: Final = re.compile(r"\\`|(?<!`)(`+)(?!`)(?:.*?[^`])??\1(?!`)|<!--.*?-->", re.DOTALL)
 _BLOCKS: Final = MarkdownIt("commonmark", {"html": True}).enable("table")
 _BLOCKS.core.ruler.disable(["inline"])
@@ -43,7 +43,7 @@ def prepare(source: str) -> str:
 
 
 def without_code(source: str) -> str:
-    """Return `source` with spaces instead of its code and HTML comments; lines stay lines."""
+    """Return `source` with spaces instead of its code and HTML comments; line numbers are kept."""
     lines = source.split("\n")
     for first, end, is_code in _regions(source):
         text = "\n".join(lines[first:end])
@@ -57,7 +57,7 @@ def _blank(text: str) -> str:
 
 
 def unshield(text: str) -> str:
-    """Return `text` with the braces of code in it again."""
+    """Return `text` with the braces of code restored."""
     for brace, shield in _SHIELDS.items():
         text = text.replace(shield, brace)
     return text

@@ -1,7 +1,7 @@
 """Clean the author's HTML: keep what email clients show, and nothing that runs, loads or hides.
 
 The body is cleaned as a whole after Markdown was rendered, because an element may open in one block and close
-in another. The output of templates is replaced by words beforehand, so that templates are not restricted.
+in another. Template output is replaced with words beforehand, so that templates are not restricted.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _ATTRIBUTES: Final[dict[str, set[str]]] = {
     "tr": {*_CELL},
     "ul": {"type"},
 }
-# No image, no position, no visibility: they would fetch, cover or hide.
+# No images, positions or visibility: they would load, cover or hide something.
 _STYLES: Final = frozenset(
     {
         "background-color", "border", "border-bottom", "border-bottom-color", "border-bottom-style",
@@ -88,7 +88,7 @@ _BLOCKS: Final = frozenset(
 
 
 class Held:
-    """Keeps the output of templates out of cleaning, with a word in place of each piece."""
+    """Shields template output from cleaning by putting a word in place of each piece."""
 
     def __init__(self) -> None:
         self._pieces: dict[str, str] = {}
@@ -104,7 +104,7 @@ class Held:
         return f'<table title="{self.hold(before)}">', f"</table>{self.hold(after)}"
 
     def restored(self, html: str) -> str:
-        """Return `html` with every piece in its place again, including nested ones."""
+        """Return `html` with every piece restored, including nested ones."""
         html = _HELD_TABLE.sub(lambda found: found[1] or found[2], html)
         while (with_pieces := _HELD.sub(lambda found: self._pieces.get(found[0], ""), html)) != html:
             html = with_pieces
@@ -119,8 +119,8 @@ def is_element(name: str) -> bool:
 def cleaned(html: str, address: Callable[[str], str], place: str) -> str:
     """Return `html` with only allowed elements, attributes and styles, and with all elements closed.
 
-    `address` gives each link or image address the form in which it may hold slots, or raises
-    `SourceError`. In other attributes a slot may only be text. Raises `SourceError` at `place`.
+    `address` makes slots in a link or image address safe, or raises `SourceError`. In other attributes,
+    slots are text. Raises `SourceError` at `place`.
     """
     wrong: list[SourceError] = []
 
@@ -154,13 +154,13 @@ def cleaned(html: str, address: Callable[[str], str], place: str) -> str:
     depth.feed(clean)
     if depth.deepest > MAX_DEPTH:
         raise SourceError(
-            f"{place}: HTML elements stand more than {MAX_DEPTH} deep in one another", remedy="close them"
+            f"{place}: HTML elements are nested more than {MAX_DEPTH} deep", remedy="close them"
         )
     return _FOREIGN_COMMENT.sub("", clean)
 
 
 def plain(html: str, number: Callable[[str], int] | None = None) -> str:
-    """Return the words of a piece of HTML, a line for each block; `number` makes links `label [n]`."""
+    """Return the text of a piece of HTML, one line for each block; `number` makes links `label [n]`."""
     words = _Words(number)
     words.feed(nh3.clean(html, tags=set(_TAGS), attributes={"a": {"href"}}, link_rel=None))
     words.close()

@@ -12,7 +12,7 @@ from babel.dates import format_timedelta
 
 from mailer.rendering.templating.filters import locale_of
 
-# Han, kana and Hangul. Their readers manage about two characters in the time of one word.
+# Han, kana and Hangul. Readers manage about two of these characters in the time of one word.
 _CHARACTERS: Final = re.compile(
     "[\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9d\uac00-\ud7a3"
     "\U00020000-\U0003ffff]"
@@ -30,7 +30,7 @@ def count_words(text: str) -> int:
 def reading_time(words: int, words_per_minute: int = 250, *, language: str = "en", exact: bool = True) -> str:
     """Return the time to read `words`, as in `4 minutes, 18 seconds`, in a language (BCP 47).
 
-    Not `exact`, it is rounded to whole minutes, of which there is at least one.
+    Unless `exact`, it is rounded to whole minutes, at least one.
     """
     locale = locale_of(language)
     seconds = round(words * 60 / words_per_minute)

@@ -53,7 +53,7 @@ def by_language(language: str) -> dict[str, Callable[..., str]]:
 
 
 def direction_of(language: str) -> str:
-    """Return `ltr` or `rtl`, as HTML's `dir` has it, for a language (BCP 47)."""
+    """Return `ltr` or `rtl`, as in HTML's `dir`, for a language (BCP 47)."""
     return "rtl" if locale_of(language).character_order == "right-to-left" else "ltr"
 
 
@@ -64,7 +64,7 @@ def wrong_argument(name: str, arguments: list[object]) -> str | None:
     if name == "number" and any(
         type(argument) is not int or not 0 <= argument <= MAX_DECIMALS for argument in arguments
     ):
-        return f"'number' takes how many decimals, 0 to {MAX_DECIMALS}"
+        return f"'number' takes the number of decimals, 0 to {MAX_DECIMALS}"
     if name == "money" and (
         len(arguments) != 1 or not isinstance(arguments[0], str) or not is_currency(arguments[0])
     ):
@@ -79,7 +79,7 @@ def _empty(value: object) -> bool:
 def _number(value: object) -> Decimal:
     number = Decimal(str(value))
     if not number.is_finite() or abs(number.adjusted()) > 30:
-        raise ValueError(f"{str(value)[:40]!r} is no number to show")
+        raise ValueError(f"{str(value)[:40]!r} is not a number")
     return number
 
 
@@ -90,7 +90,7 @@ def _day(value: object) -> date:
 
 
 def locale_of(language: str) -> Locale:
-    """Return the locale of a language (BCP 47), or English where Babel knows none."""
+    """Return the locale of a language (BCP 47), or English if Babel does not know it."""
     try:
         return Locale.parse(language, sep="-")
     except (UnknownLocaleError, ValueError):

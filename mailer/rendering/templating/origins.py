@@ -38,7 +38,7 @@ class Marks(Extension):
 
 
 def origin(marked: str, line: int, column: int) -> tuple[str, int] | None:
-    """Return the file's name and its line for a place in the text without its marks; None if it has none."""
+    """Return the file name and line of a place in the text without its marks, or None if unknown."""
     places: list[tuple[int, int]] = []
     origins: list[tuple[str, int]] = []
     row, begins, gone = 1, 0, 0

@@ -1,4 +1,4 @@
-"""The second stage of Jinja: a sandbox for templates that are filled for each subscriber.
+"""The second stage of Jinja: a sandbox for templates that are filled in for each subscriber.
 
 These templates see one subscriber and their links, nothing else. Before it is compiled, the syntax tree is
 checked against an allow-list: no calls, no arithmetic, no assignments, and loops only over a field and never
@@ -24,7 +24,7 @@ from jinja2.visitor import NodeTransformer
 from mailer.errors import SourceError
 from mailer.rendering.templating.filters import FILTERS, by_language, wrong_argument
 
-# The most items of a loop. Its body is the operator's text, which the data must not multiply.
+# The maximum number of items in a loop, so that data cannot multiply the operator's text.
 MAX_LOOP_ITEMS: Final = 100
 _LOOP_FIELDS: Final = frozenset({"index", "index0", "first", "last", "length"})
 _TESTS: Final = frozenset({"defined", "undefined", "none", "string", "number", "in", "eq", "ne"})
@@ -59,7 +59,7 @@ class Absent(Undefined):
 class Sandbox:
     """Compiles the templates of one edition and knows which fields they use.
 
-    `place` begins each error (`issues/007.md` or the edition's slug); `language` (BCP 47) forms dates
+    `place` begins each error (`issues/007.md` or the edition's slug); `language` (BCP 47) formats dates
     and numbers.
     """
 
@@ -74,7 +74,7 @@ class Sandbox:
     def compile(
         self, source: str, part: str, *, url_names: Collection[str], autoescape: bool
     ) -> tuple[Root, tuple[str, ...]]:
-        """Return a function that yields the filled template in pieces, and the static pieces.
+        """Return a function that yields the filled-in template in pieces, and the static pieces.
 
         `url_names` are the attributes of `urls`. The function takes a value, or `missing`, for every variable
         of `fields`. Static pieces contain `URL_MARK`s for links. Raises `SourceError` with the line in `part`
@@ -109,7 +109,7 @@ class Sandbox:
 def check_construct(tree: nodes.Template, url_names: Collection[str], loop_variable: str | None) -> None:
     """Raise `TemplateSyntaxError` if a construct is not allowed per subscriber.
 
-    `loop_variable` is that of the surrounding loop. The tree is modified and cannot be used again.
+    `loop_variable` is the variable of the surrounding loop. The tree is modified and cannot be used again.
     """
     _Checker(url_names, {}, loop_variable).visit(tree)
 
@@ -162,7 +162,7 @@ class _Checker(NodeTransformer):
     def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:  # noqa: N802
         if isinstance(node.node, nodes.Name) and isinstance(node.arg, nodes.Const):
             return self._variable(node, node.node.name, str(node.arg.value))
-        return self._refuse(node, "a field is named by a constant: subscriber['city']")
+        return self._refuse(node, "the name of a field must be a constant: subscriber['city']")
 
     def visit_Name(self, node: nodes.Name) -> nodes.Node:  # noqa: N802
         if node.name != self._loop_variable:
@@ -173,12 +173,12 @@ class _Checker(NodeTransformer):
         if self._loop_variable is not None or node.recursive:
             self._refuse(node, "loops cannot be nested")
         if not isinstance(node.target, nodes.Name) or node.target.name.startswith("_"):
-            return self._refuse(node, "a loop has one variable, and '_' does not begin its name")
+            return self._refuse(node, "a loop has one variable, whose name does not begin with '_'")
         if node.target.name in ("subscriber", "urls", "loop"):
-            self._refuse(node, f"'{node.target.name}' is taken; name the loop's variable otherwise")
+            self._refuse(node, f"'{node.target.name}' is taken; use another name for the loop's variable")
         items = self.visit(node.iter)
         if not isinstance(items, nodes.Name):
-            self._refuse(node, "a loop runs over a field of the subscriber")
+            self._refuse(node, "a loop must run over a field of the subscriber")
         node.iter = nodes.Filter(items, "_items", [], [], None, None, lineno=node.lineno)
         self._loop_variable = node.target.name
         node.test = self.visit(node.test) if node.test is not None else None
@@ -190,7 +190,9 @@ class _Checker(NodeTransformer):
     def visit_Filter(self, node: nodes.Filter) -> nodes.Node:  # noqa: N802
         if node.node is None or node.name not in FILTERS:
             near = get_close_matches(node.name, FILTERS, n=1)
-            hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(sorted(FILTERS))}"
+            hint = (
+                f"did you mean '{near[0]}'?" if near else f"available filters: {', '.join(sorted(FILTERS))}"
+            )
             self._refuse(node, f"no filter '{node.name}' per subscriber; {hint}")
         assert node.node is not None
         arguments = [*node.args, *(pair.value for pair in node.kwargs)]
@@ -211,7 +213,9 @@ class _Checker(NodeTransformer):
 
     def visit_Test(self, node: nodes.Test) -> nodes.Node:  # noqa: N802
         if node.name not in _TESTS or node.kwargs or node.dyn_args or node.dyn_kwargs:
-            self._refuse(node, f"no test '{node.name}' per subscriber; there are {', '.join(sorted(_TESTS))}")
+            self._refuse(
+                node, f"no test '{node.name}' per subscriber; available tests: {', '.join(sorted(_TESTS))}"
+            )
         node.node = self.visit(node.node)
         node.args = [self.visit(argument) for argument in node.args]
         return node

@@ -1,7 +1,7 @@
 """Two-stage Jinja rendering: issue values are filled in first, per-subscriber values later.
 
 A construct that names `subscriber` or `urls` becomes a slot: an inert word that passes through Markdown, MJML
-and the inliner unchanged. Afterwards the construct takes its place again. The word is a hash of the
+and the inliner unchanged. Afterwards the construct is put back. The word is a hash of the
 construct, so the same source gives the same words in any process.
 """
 
@@ -32,7 +32,7 @@ Piece = tuple[int, str, str]
 
 @dataclass(slots=True)
 class Slots:
-    """The per-subscriber constructs, by the stem of their word."""
+    """The per-subscriber constructs, by the stems of their words."""
 
     late: dict[str, str] = field(default_factory=dict)
 
@@ -43,7 +43,7 @@ class Slots:
         return stem + kind
 
     def protect(self, environment: Environment, source: str, tags: frozenset[str] | None = None) -> str:
-        """Return `source` with each per-subscriber construct replaced by its word; line numbers are kept.
+        """Return `source` with each per-subscriber construct replaced with its word; line numbers are kept.
 
         `tags` are the block tags that `source` may use (None: all of Jinja's). Raises
         `TemplateSyntaxError` with the line of a construct that is broken, unknown, or mixes both stages.
@@ -191,7 +191,9 @@ def _tag(
     line = pieces[0][0]
     tag = next((value for _, kind, value in pieces if kind == "name"), "")
     if tags is not None and tag not in tags:
-        raise TemplateSyntaxError(f"'{tag}' cannot be used here; known are {', '.join(sorted(tags))}", line)
+        raise TemplateSyntaxError(
+            f"'{tag}' cannot be used here; available tags: {', '.join(sorted(tags))}", line
+        )
     if tag in ("endif", "endfor"):
         if not open_tags or _OPENING[open_tags[-1].name] != tag:
             raise TemplateSyntaxError(f"'{tag}' closes nothing", line)
@@ -217,14 +219,14 @@ def _tag(
         open_tags.append(_OpenTag(tag, late, frozenset(bound), line))
         return late
     if any(kind == "name" and value in late_names for _, kind, value in pieces):
-        raise TemplateSyntaxError(f"'{tag}' cannot use what differs per subscriber", line)
+        raise TemplateSyntaxError(f"'{tag}' cannot use values that differ per subscriber", line)
     return False
 
 
 def _lenient_default(pieces: list[Piece]) -> str:
     """Return the construct's source with `default(x)` replaced by `default(x, true)`.
 
-    Subscribers without a name have an empty one, and `default("friend")` is meant for them, too.
+    Subscribers without a name have an empty one, and `default("friend")` is meant for them too.
     """
     out: list[str] = []
     calls: list[bool] = []

@@ -16,9 +16,9 @@ from mailer.rendering.source.raw_html import ends_line, link_of, plain
 from mailer.rendering.templating.slots import SLOT, TAG
 from mailer.rendering.text.layout import BLANKS, JOINT, WIDTH, columns, heading, safe_lines, wrap
 
-# The narrowest that text inside quotes and lists may become.
+# The minimum width of text inside quotes and lists.
 _LEAST_WIDTH: Final = 30
-# How many columns wider than text a table may be.
+# The number of columns by which a table may be wider than text.
 _TABLE_EXCESS: Final = 4
 
 
@@ -45,7 +45,7 @@ class Links:
     def joined(self, text: str) -> str:
         """Return `text` with the blanks inside conditions as joints.
 
-        A line end there would go with the condition, and leave one long line of two.
+        A line break there would disappear with the condition and join two lines.
         """
         out, at = [], 0
         for tag in TAG.finditer(text):
@@ -62,7 +62,7 @@ class Links:
 def render_text(tokens: Sequence[Token], links: Links) -> str:
     """Return the body as text: lines up to `WIDTH` columns where words allow, links as `label [n]`.
 
-    A URL is never broken, nor a word, except between wide characters (UAX 11), which count two.
+    URLs and words are never broken, except between wide characters (UAX 11), which count as two columns.
     """
     return safe_lines(_blocks(SyntaxTreeNode(tokens).children, WIDTH, links).replace(JOINT, " "))
 
@@ -128,7 +128,7 @@ def _call_out(node: SyntaxTreeNode, width: int, links: Links) -> str:
 
 
 def _code(content: str, width: int) -> str:
-    """Return code indented; a line too long is broken at blanks, and goes on further in."""
+    """Return code indented; lines that are too long are broken at spaces, with a hanging indent."""
     lines = []
     for line in content.split("\n"):
         lines += [line] if columns(line) <= width - 4 else _broken(line, width - 4)
@@ -168,7 +168,7 @@ def _list(node: SyntaxTreeNode, width: int, links: Links) -> str:
     tight = any(
         child.type == "paragraph" and child.hidden for item in node.children for child in item.children
     )
-    # A number would be wrong for those who do not get the items before it.
+    # Numbers would be wrong for readers who do not get all of the items.
     numbered = node.type == "ordered_list" and all(item.type == "list_item" for item in node.children)
     items = []
     pending = ""
@@ -266,7 +266,7 @@ def _inline(node: SyntaxTreeNode, links: Links) -> str:
 
 
 def _only_buttons(node: SyntaxTreeNode) -> bool:
-    """Whether a line is one button or several, each of which gets lines of its own."""
+    """Whether a line consists of buttons, each of which gets lines of its own."""
     links = [child for child in node.children if child.type == "link"]
     others = (child for child in node.children if child.type not in ("link", "softbreak"))
     return (

@@ -13,7 +13,7 @@ from mailer.rendering.templating.slots import SLOT
 
 WIDTH: Final = 72
 JOINT: Final = "\x1f"
-"""A space at which lines do not break. It keeps a link's number beside its label."""
+"""A space at which lines do not break; it keeps a link's number beside its label."""
 BLANKS: Final = re.compile(r"[ \t\n]+")
 # The width assumed for a subscriber's value: about a first name.
 _SLOT_WIDTH: Final = 8

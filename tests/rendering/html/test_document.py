@@ -53,7 +53,7 @@ def test_preheader_is_hidden_escaped_and_padded() -> None:
 
 def test_frame_without_or_with_two_bodies_is_refused() -> None:
     for mjml in (MJML.replace(BODY, "x"), MJML.replace(BODY, BODY + BODY)):
-        with pytest.raises(SourceError, match=r"^t: the body is there [02] times"):
+        with pytest.raises(SourceError, match=r"^t: the body appears [02] times"):
             document(mjml, "x", "", "", "", "t")
 
 

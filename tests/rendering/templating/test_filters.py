@@ -110,7 +110,7 @@ def test_numbers_of_the_issue_follow_the_same_filters() -> None:
         ("subscriber.x | money", "'money' takes the code of a currency"),
         ("subscriber.x | money('XXQ')", "'money' takes the code of a currency"),
         ("subscriber.x | date('yyyy')", "'date' knows short, medium, long, full"),
-        ("subscriber.x | number(99)", "'number' takes how many decimals"),
+        ("subscriber.x | number(99)", "'number' takes the number of decimals"),
         ("subscriber.x.upper()", "'call' cannot be used per subscriber"),
         ("subscriber.x + title", "'subscriber' differs per subscriber and 'title' does not"),
         ("urls.home", "'urls' has unsubscribe, preferences, view, click, open, confirm here"),

@@ -112,7 +112,7 @@ def test_element_that_is_not_closed_is_named_where_it_opens(templates: Path) -> 
     (templates / "issue.mjml.j2").write_text(extended("", content + ISSUE), encoding="utf-8")
     said, remedy = told(templates)
     assert said == "issue.mjml.j2:5: <mj-text> is not closed where issue.mjml.j2:6 closes another element"
-    assert remedy == "close every element that is opened, in turn"
+    assert remedy == "close every element in the reverse order of opening"
 
 
 @pytest.mark.parametrize(
