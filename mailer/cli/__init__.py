@@ -16,8 +16,8 @@ from mailer import __version__
 from mailer.cli.app import App, Group
 from mailer.errors import ExitCode, MailerError
 
-# Command to `module:attribute`: a command's module, with all it imports, is loaded when it is used.
-# In the order of the help page: what an operator does first comes first.
+# Command to `module:attribute`; a command's module is imported when it is used.
+# The help page keeps this order: what an operator needs first comes first.
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("mailer.cli.demo:demo", "Try everything on this machine with made-up subscribers."),
     "init": ("mailer.cli.init:init", "Create a newsletter: config.toml, templates and a first issue."),
@@ -89,7 +89,7 @@ class _Lazy(Group):
 
 
 def _loaded(module: str) -> ModuleType:
-    """Import a module; what stays for good is no garbage, and is never searched for any."""
+    """Import a module and exempt its objects, which stay for good, from garbage collection."""
     if module in sys.modules:
         return sys.modules[module]
     gc.disable()
@@ -122,7 +122,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _run(app: App, arguments: list[str]) -> int:
-    """Run the command line and return its exit code; print every error here, in one form."""
+    """Run the command line and return its exit code; all errors are printed here, in one form."""
     try:
         result: Any = mailer.main(args=arguments, prog_name="mailer", standalone_mode=False, obj=app)
     except click.exceptions.Exit as end:
@@ -139,7 +139,7 @@ def _run(app: App, arguments: list[str]) -> int:
         click.echo("interrupted", err=True)
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output left (`mailer … | head`): not an error of ours.
+        # The reader of our output closed it (`mailer … | head`); that is not our error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.DONE
     except OSError as error:
@@ -151,7 +151,7 @@ def _run(app: App, arguments: list[str]) -> int:
             ExitCode.FAILURE,
         )
     except Exception as error:
-        # Further lines of a database error hold SQL and addresses.
+        # The other lines of a database error contain SQL and addresses.
         said = str(error).partition("\n")[0]
         return _tell(
             app,

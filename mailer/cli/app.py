@@ -1,4 +1,4 @@
-"""What every command shares: where it works, what it says, and how it ends."""
+"""What all commands share: settings, database, output, options and exit codes."""
 
 from __future__ import annotations
 
@@ -42,22 +42,22 @@ class App:
     @cached_property
     def settings(self) -> Settings:
         """The checked settings; raises `ConfigError` with file and line."""
-        # Loaded when they are used: `--help` needs none.
+        # Imported on use: `--help` needs no settings.
         from mailer.config import load
 
         return load(self.config_path)
 
     @cached_property
     def database(self) -> Database:
-        """The open database, made on first use; raises `SchemaError` when it is of another version."""
+        """The open database, made on first use; raises `SchemaError` if it has another version."""
         database = self.unopened_database
         database.open()
         return database
 
     @cached_property
     def unopened_database(self) -> Database:
-        """The database, without a check of its schema."""
-        # Loaded when it is used: half of the commands never do, and it takes longer than they do.
+        """The database, without checking its schema."""
+        # Imported on use: half of the commands need no database, and importing it takes longer than they do.
         from mailer.database.session import Database
 
         return Database(self.settings.paths.database, folder=self.settings.folder)
@@ -79,20 +79,20 @@ class App:
         click.echo(text)
 
     def emit(self, fields: Mapping[str, Any]) -> None:
-        """Print one JSON object, with the version of its form."""
+        """Print one JSON object, with the version of its format."""
         click.echo(json.dumps({"version": JSON_VERSION, **fields}, ensure_ascii=False, default=str))
 
     def say(self, text: str) -> None:
-        """Print a note for people, unless they asked for quiet."""
+        """Print a note to standard error, unless --quiet was given."""
         if not self.quiet:
             click.echo(text, err=True)
 
     def confirm(self, question: str, *, yes: bool, what: str) -> None:
-        """Ask before `what`; off a terminal raise `RefusedError` unless `--yes` was given."""
+        """Ask for confirmation; without a terminal, raise `RefusedError` unless --yes was given."""
         if yes:
             return
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
-            raise RefusedError(f"{what} was not confirmed", remedy="add --yes where nobody can be asked")
+            raise RefusedError(f"{what} was not confirmed", remedy="add --yes when there is no terminal")
         if not click.confirm(question, err=True):
             raise RefusedError(f"{what} was not confirmed; nothing was done")
 
@@ -183,13 +183,13 @@ dry_run_option = click.option(
 
 
 def finish(code: ExitCode) -> None:
-    """End the command with an exit code that is not an error to be explained."""
+    """End the command with an exit code, without an error message."""
     if code:
         raise click.exceptions.Exit(int(code))
 
 
 def pair(text: str, option: str) -> tuple[str, str]:
-    """Return the two sides of what an option was given; raise `UsageError` if there are not two."""
+    """Return the key and the value of a KEY=VALUE option; raise `UsageError` if it has another form."""
     key, equals, value = text.partition("=")
     if not (key and equals and value):
         raise click.UsageError(f"{option} takes KEY=VALUE, not '{text}'")

@@ -1,4 +1,4 @@
-"""How books are shown: as lines, as a table, as a bar."""
+"""Books as lines and as a progress bar."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def lines(books: Books) -> list[str]:
-    """Return the books as aligned lines, and the sum by which they balance."""
+    """Return the books as aligned lines, and the sum that shows whether they balance."""
     shown = [f"  {'audience':<10}{books.audience:>10,}"]
     shown += [
         f"  {state.value:<10}{getattr(books, state.value):>10,}"
@@ -28,7 +28,7 @@ def lines(books: Books) -> list[str]:
 
 
 class Bar:
-    """A progress bar on standard error: settled of audience, the rate, and the time that is left."""
+    """A progress bar on standard error: settled deliveries, the rate, and the time left."""
 
     def __init__(self, progress: Progress | None) -> None:
         self._progress = progress
@@ -36,7 +36,7 @@ class Bar:
         self._began: tuple[float, int] | None = None
 
     def show(self, books: Books) -> None:
-        """Move the bar to where the books stand."""
+        """Move the bar to the state of the books."""
         if self._progress is None or self._task is None:
             return
         done = books.audience - books.open
@@ -49,11 +49,11 @@ class Bar:
 
 @contextmanager
 def bar(*, wanted: bool) -> Iterator[Bar]:
-    """Show a bar while the block runs, if wanted and if somebody looks on."""
+    """Show a bar while the block runs, if wanted and standard error is a terminal."""
     if not wanted:
         yield Bar(None)
         return
-    # Loaded for those who look on.
+    # Imported on use: it takes a while.
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

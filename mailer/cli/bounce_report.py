@@ -1,4 +1,4 @@
-"""What `mailer bounces report` prints."""
+"""The output of `mailer bounces report`."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _percent(part: int, whole: int) -> str:
 
 
 def _consequence(name: str) -> str:
-    """Return in a word what follows for the subscriber."""
+    """Return a word for the effect on the subscriber."""
     policy = POLICY[BounceClass(name)]
     if policy.hard:
         return "suppressed"

@@ -1,4 +1,4 @@
-"""`mailer bounces`: bring reports in, and see what they said and did."""
+"""`mailer bounces`: read reports of bounces and complaints, and show their effects."""
 
 from __future__ import annotations
 
@@ -29,29 +29,29 @@ from mailer.errors import ConfigError, ExitCode, MailboxError, MailerError
 
 @click.group(cls=Group)
 def bounces() -> None:
-    """Bring bounces and complaints in, and see what they said and did."""
+    """Read bounces and complaints, and show their effects."""
 
 
 @bounces.command("undo")
 @click.argument("what", metavar="RUN|ISSUE|CLASS")
-@click.option("--reason", default="", help="Why it was a mistake; kept in the ledger. Needed without -n.")
+@click.option("--reason", default="", help="Why it was a mistake; kept in the ledger. Required without -n.")
 @dry_run_option
 @json_option
 @pass_app
 def undo_command(app: App, what: str, reason: str, dry_run: bool, as_json: bool) -> None:
-    """Restore everybody who bounced by a run, an issue or a class of bounces.
+    """Restore everyone who bounced in a run, an issue or a bounce class.
 
     For rejections that were about us, not about them. Nobody who unsubscribed or complained is restored.
     """
     if not (reason or dry_run):
-        raise click.UsageError("give a reason with --reason, or use --dry-run to look first")
+        raise click.UsageError("give a reason with --reason, or use --dry-run to see what would happen")
     with app.database.transaction() as session:
         done = undo(session, what, reason=reason, at=_now(), dry_run=dry_run)
     restored = [one for one in done if one.status is not None]
     if as_json:
         app.emit({"restored": len(restored), "kept_out": len(done) - len(restored), "dry_run": dry_run})
         return
-    app.out(f"{len(restored):,} subscribers {'would be' if dry_run else 'are'} restored")
+    app.out(f"{len(restored):,} subscribers {'would be' if dry_run else 'were'} restored")
     for refusal, number in Counter(one.refusal for one in done if one.status is None).items():
         app.out(f"{number:,} stay out: {refusal}")
 
@@ -85,7 +85,7 @@ def fetch_command(app: App, watch: bool, interval: float, as_json: bool) -> None
 
 
 def _read_each(boxes: Sequence[OpenBox], read: Callable[[Box], Tally]) -> Tally:
-    """Read each box once. One mailbox that cannot be reached does not keep the others from being read."""
+    """Read each box once. A mailbox that cannot be reached does not stop the others."""
     tally = Tally()
     for open_box in boxes:
         try:
@@ -150,7 +150,7 @@ def parse(app: App, file: BinaryIO, as_json: bool) -> None:
 
 @bounces.command("list")
 @click.option("--outcome", default="", metavar="WORD", help="applied, ignored, unmatched or foreign.")
-@click.option("--unmatched", is_flag=True, help="Short for --outcome unmatched.")
+@click.option("--unmatched", is_flag=True, help="Same as --outcome unmatched.")
 @click.option("--kind", default="", metavar="WORD", help="bounce, complaint, opt_out, delayed …")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000))
 @json_option
@@ -221,7 +221,7 @@ def reclassify_command(app: App, dry_run: bool, as_json: bool) -> None:
 @json_option
 @pass_app
 def report_command(app: App, as_json: bool) -> None:
-    """Show the numbers of bounces by class, provider and issue."""
+    """Count bounces by class, provider and issue."""
     providers = {
         domain: name for name, section in app.settings.providers.items() for domain in section.domains
     }
@@ -251,9 +251,9 @@ def _tell(app: App, tally: Tally, *, as_json: bool) -> None:
     counts = [*tally.outcomes.items(), *tally.effects.items()]
     parts = [f"{tally.read} read", *(f"{number} {name.value}" for name, number in counts)]
     if tally.duplicates:
-        parts.append(f"{tally.duplicates} known already")
+        parts.append(f"{tally.duplicates} already known")
     if tally.failures:
-        parts.append(f"{len(tally.failures)} not recorded and left where they are")
+        parts.append(f"{len(tally.failures)} not recorded and left in place")
     app.out(", ".join(parts))
 
 

@@ -1,4 +1,4 @@
-"""`mailer send --canary`: the option, and what a canary does in the world of a command."""
+"""`mailer send --canary`: the option, and the steps of a canary."""
 
 from __future__ import annotations
 
@@ -32,12 +32,14 @@ class ShareType(click.ParamType[float]):
         except ValueError as error:
             self.fail(str(error), parameter, context)
         if not 0 < number <= 1:
-            self.fail(f"{value} is no part of an audience; write for example 1%", parameter, context)
+            self.fail(
+                f"'{value}' must be more than 0% and less than 100%, for example 1%", parameter, context
+            )
         return number
 
 
 def steps(app: App, send: Callable[[], Ended]) -> Steps:
-    """Return how a canary sends, fetches reports and talks to the operator."""
+    """Return the functions by which a canary sends, fetches reports and prints notes."""
 
     def send_to_seed(edition: Edition, address: str) -> None:
         sample.send_test(app.settings, edition, replace(linting.sample_reader(edition), email=address))

@@ -9,7 +9,7 @@ _EIGHTHS: Final = " ▏▎▍▌▋▊▉"
 
 
 def bars(rows: Iterable[tuple[str, int, str]], *, width: int = 28, names: int = 24) -> Iterator[str]:
-    """Yield a line for each row of name, number and note, its bar as long as the number is large.
+    """Yield a line for each row of name, number and note, with a bar in proportion to the number.
 
     The longest bar has `width` characters; names take `names` at most.
     """
@@ -22,6 +22,6 @@ def bars(rows: Iterable[tuple[str, int, str]], *, width: int = 28, names: int = 
 
 
 def _bar(number: int, largest: int, width: int) -> str:
-    """Return a bar in eighths of a character, at least one for what is not nothing."""
+    """Return a bar in eighths of a character, at least one for a number above zero."""
     eighths = max(1, number * width * 8 // largest) if number else 0
     return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()

@@ -1,4 +1,4 @@
-"""Which subscriber an option means."""
+"""The subscriber named by an option."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mailer.review.filling import everybody
 
 
 def subscriber(app: App, address: str) -> Recipient:
-    """Return the subscriber of an address as templates see them; raise `ConfigError` if there is none."""
+    """Return the subscriber with an address, as templates see them; raise `ConfigError` if there is none."""
     with app.database.reading() as session:
         known = find(session, parse_address(address))
         if known is None:

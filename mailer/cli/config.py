@@ -1,4 +1,4 @@
-"""`mailer config`: what is set, and from where."""
+"""`mailer config`: show settings and where they come from, and check them."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def check(app: App) -> None:
             place = settings.origin(f"segments.{name}")
             raise ConfigError(f"{place}: 'segments.{name}': {error.message}", remedy=error.remedy) from error
     theme_of(settings)
-    app.out(f"{app.config_path}: fine; {len(settings.relays) or 'no'} relay(s)")
+    app.out(f"{app.config_path}: valid; {len(settings.relays) or 'no'} relay(s)")
     if not settings.relays:
         app.say("Without a relay, mail goes to the outbox on this machine. See [relays] in config.toml.")
     if not settings.newsletter.postal_address:

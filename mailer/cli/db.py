@@ -69,15 +69,15 @@ def prune_command(app: App, as_json: bool) -> None:
         return
     app.out(
         f"deleted: {pruned.events:,} events, {pruned.reports:,} raw reports, {pruned.replies:,} replies, "
-        f"the evidence of {pruned.evidence:,} ledger lines"
+        f"evidence in {pruned.evidence:,} ledger lines"
     )
 
 
 @db.command()
 @pass_app
 def check(app: App) -> None:
-    """Check the file for damage and for rows that refer to missing ones."""
+    """Check the database for damage and for references to missing rows."""
     findings = app.database.check()
     if findings:
         raise StorageError("\n".join(findings), remedy="restore a backup")
-    app.out(f"version {app.database.version()}: sound")
+    app.out(f"version {app.database.version()}: no errors found")

@@ -1,4 +1,4 @@
-"""`mailer demo`: the whole job on this machine, with invented subscribers and a server that misbehaves."""
+"""`mailer demo`: everything on one machine, with made-up subscribers and a misbehaving server."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def demo(app: App, folder: Path, as_json: bool) -> None:
 
 
 class _Demo:
-    """The play, an act a method; each says what happened."""
+    """The demo, one method for each step; each prints what happened."""
 
     def __init__(self, app: App, *, say: Callable[[str], None]) -> None:
         self._folder = app.directory
@@ -88,14 +88,14 @@ class _Demo:
         )
 
     def play(self) -> Books:
-        """Play it through and return the books at the end; raise `MailerError` if they do not hold."""
+        """Run all steps and return the final books; raise `MailerError` if they are not as expected."""
         self._import()
         first = self._send("Sent the sample issue")
         self._bounce()
         self._leave()
         before = self._mails()
         self._send("Sent it again")
-        self._say(f"  {self._mails() - before} mails more: nobody gets it twice.")
+        self._say(f"  {self._mails() - before} more emails: nobody gets it twice.")
         with self._database.reading() as session:
             books = books_of(session, self._issue_id)
         self._say("The books:")
@@ -103,15 +103,15 @@ class _Demo:
             self._say(line)
         if not books.balanced or books.sent != first.books.sent - 1 or self._mails() != before:
             raise MailerError("the demo did not end as expected")
-        self._say(f"Look at the mails:  mailer outbox -C {self._folder}")
-        self._say(f"and at the pages:   mailer serve -C {self._folder}")
+        self._say(f"Show the emails:  mailer outbox -C {self._folder}")
+        self._say(f"Serve the pages:  mailer serve -C {self._folder}")
         return books
 
     def _import(self) -> None:
         path = self._folder / "subscribers.csv"
         path.write_text(_subscribers(), encoding="utf-8")
         report = import_file(self._database, path, secret=self._database.secrets()[0], at=datetime.now(UTC))
-        self._say(f"Imported {report.added} invented subscribers from {path}.")
+        self._say(f"Imported {report.added} made-up subscribers from {path}.")
 
     def _send(self, what: str) -> Ended:
         path = editions.find_source(self._settings, "1")
@@ -131,7 +131,7 @@ class _Demo:
         return ended
 
     def _bounce(self) -> None:
-        """Let one mail come back as a DSN, and read it."""
+        """Return one message as a DSN, and read it."""
         dsn = script.report(
             self._mail_to(_MOVED), status="5.1.1", diagnostic="550 5.1.1 The account does not exist"
         )
@@ -143,10 +143,10 @@ class _Demo:
             clock=lambda: datetime.now(UTC),
             rules=rules_of(self._settings),
         )
-        self._say(f"Read {tally.read} report that came back: {_MOVED}@example.com is suppressed.")
+        self._say(f"Read {tally.read} bounce: {_MOVED}@example.com is now suppressed.")
 
     def _leave(self) -> None:
-        """Unsubscribe as a mail program does: by the one-click POST of RFC 8058."""
+        """Unsubscribe as a mail client does, with the one-click POST of RFC 8058."""
         header = email.message_from_bytes(self._mail_to(_LEAVES))["List-Unsubscribe"]
         target = urlsplit(header.split(">")[0].strip(" <"))
         with _served(self._pages()) as port:
@@ -161,7 +161,7 @@ class _Demo:
             connection.close()
         if status != 200:
             raise MailerError(f"the one-click unsubscribe returned status {status}")
-        self._say(f"{_LEAVES}@example.com unsubscribed by one click over HTTP: {status}.")
+        self._say(f"{_LEAVES}@example.com unsubscribed with one click: HTTP {status}.")
 
     def _pages(self) -> object:
         return create_app(self._database, self._signer, self._settings)
@@ -179,7 +179,7 @@ class _Demo:
 
 
 def _prepare(folder: Path) -> None:
-    """Make the demo's folder anew; a folder that the demo did not make is left alone."""
+    """Create the demo's folder again; refuse a folder that the demo did not create."""
     if folder.exists() and any(folder.iterdir()):
         if not (folder / _MARK).exists():
             raise RefusedError(f"{folder} was not created by the demo", remedy="name another with --folder")
@@ -192,7 +192,7 @@ def _prepare(folder: Path) -> None:
 
 
 def _subscribers() -> str:
-    """Return a CSV of invented people; the same ones each time."""
+    """Return a CSV of made-up people, the same each time."""
     chance = random.Random(5321)  # noqa: S311 - invents names
     special = [*_GONE, *_BUSY, _MOVED, _LEAVES]
     rows = ["email,name,country"]
@@ -205,7 +205,7 @@ def _subscribers() -> str:
 
 @contextmanager
 def _served(pages: object) -> Iterator[int]:
-    """Serve pages on a loopback port of the system's choice while the block runs."""
+    """Serve the pages on a free loopback port while the block runs."""
     config = uvicorn.Config(pages, host="127.0.0.1", port=0, log_level="warning", lifespan="on")  # type: ignore[arg-type]
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)

@@ -1,4 +1,4 @@
-"""`mailer dkim`: keys that messages are signed with."""
+"""`mailer dkim`: create signing keys."""
 
 from __future__ import annotations
 
@@ -24,7 +24,11 @@ def dkim() -> None:
 @click.option("--selector", default="mailer", show_default=True, help="The key's name in the DNS.")
 @click.option("--type", "kind", type=click.Choice(["rsa", "ed25519"]), default="rsa", show_default=True)
 @click.option(
-    "-o", "--out", type=click.Path(path_type=Path), metavar="FILE", help="dkim-DOMAIN.pem by default."
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The key file; dkim-DOMAIN.pem by default.",
 )
 @pass_app
 def keygen(app: App, domain: str, selector: str, kind: Literal["rsa", "ed25519"], out: Path | None) -> None:

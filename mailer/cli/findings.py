@@ -1,4 +1,4 @@
-"""What lint found, for people, for programs, and for continuous integration."""
+"""Lint findings as text, JSON and JUnit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_SHOWN_CHARACTERS = 100
 
 
 def lines(report: LintReport, notes: Iterable[str] = ()) -> Iterator[str]:
-    """Yield the report as people read it: each finding at its place, then the measures."""
+    """Yield the report as text: each finding with its place, then word counts and sizes."""
     sources: dict[str, list[str]] = {}
     for finding in report.findings:
         yield from finding_lines(finding, sources)
@@ -27,13 +27,13 @@ def lines(report: LintReport, notes: Iterable[str] = ()) -> Iterator[str]:
     yield _summary(report)
     yield (
         f"{report.words:,} words, {report.reading_time} to read; HTML {_kilobytes(report.html_bytes)}, "
-        f"text {_kilobytes(report.text_bytes)}, whole mail {_kilobytes(report.message_bytes)}"
+        f"text {_kilobytes(report.text_bytes)}, whole message {_kilobytes(report.message_bytes)}"
     )
     yield from notes
 
 
 def finding_lines(finding: Finding, sources: dict[str, list[str]]) -> Iterator[str]:
-    """Yield one finding: where and what, the line of the source, what to do. `sources` keeps files read."""
+    """Yield one finding: place, message, source line and remedy. `sources` caches files."""
     level = click.style(finding.level.value, fg=_COLOURS[finding.level], bold=True)
     yield f"{click.style(finding.place, bold=True)}: {level} {finding.check}: {finding.message}"
     if finding.line is not None:
@@ -48,7 +48,7 @@ def finding_lines(finding: Finding, sources: dict[str, list[str]]) -> Iterator[s
 
 
 def _excerpt(finding: Finding, text: str) -> Iterator[str]:
-    """Yield the line of the source, cut to what a terminal holds, and a mark below what is meant."""
+    """Yield the source line, cut to fit a terminal, and a marker below the place."""
     number, column = str(finding.line), finding.column or 1
     start = 0
     if len(text) > MAX_SHOWN_CHARACTERS:
@@ -72,7 +72,7 @@ def _summary(report: LintReport) -> str:
         parts.append(click.style("nothing found", fg="green"))
     if report.ignored:
         parts.append(f"{len(report.ignored)} waived")
-    end = "; mailer send refuses it" if report.fails() else ""
+    end = "; mailer send will refuse it" if report.fails() else ""
     return f"{report.slug}: {', '.join(parts)}{end}"
 
 
@@ -99,8 +99,8 @@ def as_object(report: LintReport) -> dict[str, Any]:
 def junit(report: LintReport, *, strict: bool) -> str:
     """Return the report as a JUnit test suite: a case for each finding, and for each check without one.
 
-    A finding that fails the command is a failure; one that does not stands in `system-out`, and a
-    waived one is skipped.
+    A finding that fails the command is a failure, any other goes to `system-out`, and a waived one is
+    skipped.
     """
     from xml.etree import ElementTree
 

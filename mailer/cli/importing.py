@@ -24,25 +24,25 @@ from mailer.cli.app import App, Command, dry_run_option, json_option, pair, pass
 @click.option(
     "--preset",
     metavar="NAME",
-    help=f"The service that wrote the file: {', '.join(PRESETS)}; or a name of [imports] in config.toml.",
+    help=f"The service that wrote the file: {', '.join(PRESETS)}; or a name from [imports] in config.toml.",
 )
 @click.option(
     "--map",
     "mapping",
     multiple=True,
     metavar="FIELD=COLUMN",
-    help="The column of a field: email=Adresse, name=Nom, tags=Groupes, or an attribute, country=Pays.",
+    help="The column for a field: email=Adresse, name=Nom, tags=Groupes; or for an attribute: country=Pays.",
 )
 @click.option(
-    "--encoding", default="", metavar="NAME", help="The encoding of the file, if it is detected wrongly."
+    "--encoding", default="", metavar="NAME", help="The encoding of the file, if the detected one is wrong."
 )
-@click.option("--skip", "skipped", multiple=True, metavar="COLUMN", help="A column to leave out; repeatable.")
+@click.option("--skip", "skipped", multiple=True, metavar="COLUMN", help="A column to ignore; repeatable.")
 @click.option("--tag", "tags", multiple=True, help="A tag for everyone in the file; repeatable.")
 @click.option(
     "--rejected",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="The file for rejected rows; FILE.rejected.csv by default.",
+    help="Where to write rejected rows; FILE.rejected.csv by default.",
 )
 @click.option("--strict", is_flag=True, help="Import nothing if any row would be rejected.")
 @dry_run_option
@@ -61,7 +61,7 @@ def import_command(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Import subscribers from FILE, in CSV or JSON Lines.
+    """Import subscribers from FILE: CSV, JSON Lines, or a spreadsheet (.xlsx, .xls, .ods).
 
     Columns other than the address, the name and the tags become attributes. The encoding, the delimiter
     and the usual column names are detected. The import is one transaction: after an error, nothing has
@@ -105,9 +105,9 @@ def imports_command(app: App, limit: int, as_json: bool) -> None:
     for one in found:
         did = [f"{one.added:,} added", f"{one.updated:,} updated"]
         did += [f"{one.opted_out:,} opted out"] * bool(one.opted_out)
-        did += [f"{one.taken_off:,} taken off"] * bool(one.taken_off)
+        did += [f"{one.taken_off:,} unsubscribed"] * bool(one.taken_off)
         did += [f"{one.rejected:,} rejected"] * bool(one.rejected)
-        did += [f"taken back on {one.reverted_at:%Y-%m-%d}"] if one.reverted_at else []
+        did += [f"reverted on {one.reverted_at:%Y-%m-%d}"] if one.reverted_at else []
         app.out(f"{one.id:>4}  {one.at:%Y-%m-%d %H:%M}  {one.source}: {', '.join(did)}")
     if not found:
         app.say("no imports")
@@ -129,7 +129,7 @@ def revert_command(app: App, import_id: int, as_json: bool) -> None:
         return
     app.out(f"import {import_id}: {done.removed:,} subscribers removed")
     if done.restored:
-        app.out(f"{done.restored:,} whom it took off are active again")
+        app.out(f"{done.restored:,} subscribers it had unsubscribed are active again")
 
 
 def _preset(app: App, name: str | None) -> Preset:
@@ -145,7 +145,7 @@ def _preset(app: App, name: str | None) -> Preset:
 
 @contextmanager
 def _shown(*, shown: bool) -> Iterator[Callable[[Progress], None]]:
-    """Show how far an import has come, if somebody looks on."""
+    """Show a progress bar if standard error is a terminal."""
     console = Console(stderr=True)
     if not (shown and console.is_terminal):
         yield lambda progress: None
@@ -166,7 +166,7 @@ def _shown(*, shown: bool) -> Iterator[Callable[[Progress], None]]:
 
 def _tell(app: App, report: ImportReport, rejected: Path, dry_run: bool) -> None:
     if dry_run:
-        app.out("Nothing was changed; this is what an import would do:")
+        app.out("Nothing was changed. The import would do this:")
         for line in report.changes:
             app.out(line)
         if (hidden := _lines(report) - len(report.changes)) > 0:
@@ -175,22 +175,22 @@ def _tell(app: App, report: ImportReport, rejected: Path, dry_run: bool) -> None
         ("added", report.added),
         ("updated", report.updated),
         ("unchanged", report.unchanged),
-        ("kept out (opted out, bounced, complained or erased before, or never confirmed)", report.kept_out),
-        ("opted out there, unknown here: recorded, so that no file brings them in", report.opted_out),
-        ("taken off: active until now, opted out there", report.taken_off),
-        ("left alone: opted out there, but signed up here themselves", report.left_alone),
+        ("kept out: opted out, bounced, complained or erased before, or never confirmed", report.kept_out),
+        ("recorded as opted out: unknown here, so no later file can add them", report.opted_out),
+        ("unsubscribed: active here, but opted out in the file", report.taken_off),
+        ("left alone: opted out in the file, but signed up here themselves", report.left_alone),
         ("rejected", report.rejected),
     ):
         if number or what == "added":
             app.out(f"{number:>9,}  {what}")
     if report.encoding == "cp1252":
-        app.say("The file was read as Windows-1252 (Latin-1); if names look wrong, use --encoding.")
+        app.say("The file was read as Windows-1252 (Latin-1). If names look wrong, use --encoding.")
     for row in report.examples:
         app.say(f"  line {row.line}: {row.reason}")
     if report.rejected and not dry_run:
         app.say(f"All rejected rows: {rejected}")
     if report.id is not None:
-        app.say(f"To revert it: mailer subscribers revert {report.id}")
+        app.say(f"To revert this import: mailer subscribers revert {report.id}")
 
 
 def _lines(report: ImportReport) -> int:

@@ -1,4 +1,4 @@
-"""`mailer init`: a folder in which a newsletter can be written and sent."""
+"""`mailer init`: create a newsletter's folder."""
 
 from __future__ import annotations
 

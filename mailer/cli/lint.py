@@ -1,4 +1,4 @@
-"""`mailer lint`: what is wrong with an issue, before anybody gets it."""
+"""`mailer lint`: check an issue before it is sent."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ def lint(app: App, issue: str, strict: bool, form: str, links: bool, audience: b
     notes = []
     report, score = linting.with_spam_score(report, source, message)
     if score is not None:
-        notes.append(f"SpamAssassin gives {score.score:g}, spam from {score.required:g} on")
+        notes.append(f"SpamAssassin gives {score.score:g}, spam at {score.required:g} or more")
     if links:
         report = linting.with_links(report, source)
-        notes.append(f"asked {_many(len(report.addresses), 'address')}")
+        notes.append(f"checked {_many(len(report.addresses), 'address')}")
     if audience:
         report, checked = linting.with_audience(report, source, edition, settings, app.database, segment)
-        notes.append(f"filled for {_many(checked, 'subscriber')}")
+        notes.append(f"rendered for {_many(checked, 'subscriber')}")
     match form:
         case "json":
             app.emit(shown.as_object(report))
@@ -94,4 +94,4 @@ def refuse_errors(app: App, path: Path, edition: Edition) -> None:
             remedy=f"fix it (mailer lint {report.slug}), or send it anyway with --no-lint",
         )
     if warnings := report.count(Level.WARNING):
-        app.say(f"lint has {_many(warnings, 'warning')}: mailer lint {report.slug}")
+        app.say(f"lint found {_many(warnings, 'warning')}: mailer lint {report.slug}")

@@ -1,4 +1,4 @@
-"""`mailer new`: the file of the next issue."""
+"""`mailer new`: create the next issue."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def new(app: App, title: str, edit: bool) -> None:
     """Create the next issue, called TITLE, and print its path. Existing files are never overwritten."""
     title = " ".join(title.split())
     if not title or not title.isprintable():
-        raise click.BadParameter("a title is one line of text", param_hint="TITLE")
+        raise click.BadParameter("the title must be one line of text", param_hint="TITLE")
     folder = app.settings.folder / app.settings.paths.issues
     folder.mkdir(parents=True, exist_ok=True)
     taken = [int(found[0]) for path in folder.glob("*.md") if (found := re.match("[0-9]{1,9}", path.name))]
@@ -44,6 +44,6 @@ def new(app: App, title: str, edit: bool) -> None:
 
 
 def slug(title: str) -> str:
-    """Return `title` as the part of a file's name: ASCII letters, digits and hyphens, never empty."""
+    """Return `title` for use in a file name: ASCII letters, digits and hyphens, never empty."""
     plain = unicodedata.normalize("NFKD", title.casefold()).encode("ascii", "ignore").decode("ascii")
     return re.sub("[^a-z0-9]+", "-", plain)[:_MAX_SLUG_CHARACTERS].strip("-") or "issue"

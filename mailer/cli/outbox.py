@@ -1,4 +1,4 @@
-"""`mailer outbox`: look at the mail that was kept on this machine."""
+"""`mailer outbox`: show the messages kept on this machine."""
 
 from __future__ import annotations
 
@@ -23,6 +23,6 @@ def outbox(app: App, host: str, port: int) -> None:
     from mailer.web.server import serve_until_stopped
 
     if not is_loopback(host):
-        raise click.UsageError(f"--host {host}: the outbox is shown on this machine only; use 127.0.0.1")
+        raise click.UsageError(f"--host {host}: the outbox is available on this machine only; use 127.0.0.1")
     pages = create_outbox_app(app.settings.path(app.settings.paths.outbox), brand=app.settings.brand)
     serve_until_stopped(pages, host=host, port=port, ready=app.say)

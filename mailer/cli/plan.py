@@ -1,4 +1,4 @@
-"""`mailer plan`: what sending an issue would mean, before anything is sent."""
+"""`mailer plan`: show what sending an issue would do."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def plan(app: App, issue: str, segment: str, reply_time: int, as_json: bool) -> 
 
 
 def duration(time: timedelta) -> str:
-    """Return a duration as people say it: `2 h 10 min`, `45 s`."""
+    """Return a duration as people write it: `2 h 10 min`, `45 s`."""
     seconds = round(time.total_seconds())
     if seconds < 1:
         return "less than a second"
@@ -67,7 +67,7 @@ def duration(time: timedelta) -> str:
 
 
 def octets(number: int) -> str:
-    """Return a number of octets as people read it."""
+    """Return a number of octets in KB, MB or GB."""
     for unit, size in (("GB", 10**9), ("MB", 10**6), ("KB", 10**3)):
         if number >= size:
             return f"{number / size:,.1f} {unit}"
@@ -98,14 +98,14 @@ def _tell(app: App, made: Forecast) -> None:
     _tell_sizes(app, made)
     app.out()
     if made.estimate is None:
-        app.out("Duration: no relay is configured; messages are kept on this machine.")
+        app.out("Duration: unknown; no relay is configured, so messages stay on this machine.")
     else:
         app.out(
-            f"Duration: {duration(made.estimate.duration)} for the first try of everyone"
+            f"Duration: {duration(made.estimate.duration)} for the first attempt for everyone"
             f" ({made.estimate.per_second:,.0f} a second)"
         )
-        app.out(f"  the narrowest limit is {made.estimate.bottleneck}")
-        app.out(f"  counting {made.reply_seconds * 1000:.0f} ms for each answer; retries come on top")
+        app.out(f"  the tightest limit is {made.estimate.bottleneck}")
+        app.out(f"  assuming {made.reply_seconds * 1000:.0f} ms per reply, without retries")
 
 
 def _tell_audience(app: App, made: Forecast) -> None:
@@ -119,11 +119,11 @@ def _tell_sizes(app: App, made: Forecast) -> None:
     found = made.sizes
     if found.mean:
         app.out(
-            f"Size: {octets(found.mean)} a mail, {octets(found.largest)} the largest"
-            f" of {found.sampled} looked at; {octets(found.mean * made.to_send)} in all"
+            f"Size: {octets(found.mean)} per message, {octets(found.largest)} for the largest"
+            f" of {found.sampled} sampled; {octets(found.mean * made.to_send)} in total"
         )
     if found.unfit:
-        app.out(f"{len(found.unfit)} of {found.sampled} looked at cannot be composed:")
+        app.out(f"{len(found.unfit)} of {found.sampled} sampled messages cannot be composed:")
         for line in found.unfit[:5]:
             app.out(f"  {line}")
 

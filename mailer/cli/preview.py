@@ -1,4 +1,4 @@
-"""`mailer preview`: look at an issue while it is written, or keep pictures of it."""
+"""`mailer preview`: show an issue while you write it, or take screenshots of it."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def preview(app: App, issue: str, address: str, port: int, opens: bool, folder: 
     from mailer.web.server import serve_until_stopped
 
     def ready(url: str) -> None:
-        app.say(f"{url}  Ctrl-C stops")
+        app.say(f"{url}  (press Ctrl-C to stop)")
         if opens:
             click.launch(url)
 
@@ -72,12 +72,12 @@ def preview(app: App, issue: str, address: str, port: int, opens: bool, folder: 
 
 
 def _folders(settings: Settings, issue: Path) -> list[Path]:
-    """Return what a rendering is made of: templates, and the issue with its images beside it."""
+    """Return the files that a rendering depends on: templates, and the issue with its images."""
     return [settings.path(settings.paths.templates), issue.resolve().parent]
 
 
 def _subscriber(app: App, address: str) -> Recipient | None:
-    """Return whom an address means; None for no address."""
+    """Return the subscriber with an address; None for no address."""
     if not address:
         return None
     # The database is loaded for those who ask for a subscriber.

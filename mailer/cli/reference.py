@@ -1,4 +1,4 @@
-"""The reference of all commands as Markdown, made from the commands themselves."""
+"""The command reference in Markdown, generated from the commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`mailer rehearse`: the real audience, a server that misbehaves, and nothing that is touched."""
+"""`mailer rehearse`: rehearse sending to the real audience against a misbehaving server."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from mailer.review.planning import Forecast
     metavar="FILE",
     help="What goes wrong (see docs/reference/scenarios.md); an ordinary day by default.",
 )
-@click.option("--seed", type=int, metavar="N", help="Let the same faults affect other people.")
+@click.option("--seed", type=int, metavar="N", help="A number that chooses whom the faults affect.")
 @click.option(
     "--to",
     "--segment",
@@ -121,18 +121,18 @@ def _tell(app: App, subject: str, made: Forecast, rehearsed: Rehearsed, tally: T
         f" (rehearsed in {rehearsed.took_seconds:,.1f} s)"
     )
     if made.estimate is None:
-        app.out("  no relay is configured, so nothing limits it")
+        app.out("  no relay is configured, so there are no limits")
     else:
         app.out(
             f"  the first attempt for everyone: {duration(made.estimate.duration)} at the configured limits"
         )
-        app.out(f"  the narrowest limit is {made.estimate.bottleneck}")
+        app.out(f"  the tightest limit is {made.estimate.bottleneck}")
     if seen.messages:
         app.out(
-            f"Size: {octets(seen.octets // seen.messages)} a mail, {octets(seen.largest_octets)} the largest,"
-            f" {octets(seen.octets)} in all"
+            f"Size: {octets(seen.octets // seen.messages)} per message,"
+            f" {octets(seen.largest_octets)} for the largest, {octets(seen.octets)} in total"
         )
-    app.out(f"Connections: {seen.connections:,}, {seen.most_connections} at a time")
+    app.out(f"Connections: {seen.connections:,}, {seen.most_connections} at most at a time")
     app.out()
     app.out("What went wrong:")
     for name, number in sorted(seen.faults.items(), key=lambda item: -item[1]):
@@ -142,7 +142,7 @@ def _tell(app: App, subject: str, made: Forecast, rehearsed: Rehearsed, tally: T
     app.out(f"Bounced later: {tally.read:,} reports")
     for effect, number in tally.effects.items():
         app.out(f"  {number:>10,}  {effect.value}")
-    app.out(f"Copies: {seen.copies:,} messages arrived a second time, after an answer was lost")
+    app.out(f"Copies: {seen.copies:,} messages arrived a second time because a reply was lost")
 
 
 def _object(slug: str, seed: int, made: Forecast, rehearsed: Rehearsed, tally: Tally) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`mailer render`: what an issue becomes."""
+"""`mailer render`: write an issue to files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`mailer send`: an issue to its audience."""
+"""`mailer send`: send an issue to its audience."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from mailer.review import planning
 from mailer.review.planning import Plan
 
 _SAMPLE: Final = 1_000
-"""For how many subscribers an issue is composed before it is queued."""
+"""The number of subscribers for whom an issue is composed before it is queued."""
 
 
 @click.command(cls=Command)
@@ -120,7 +120,7 @@ def send(
 
 
 def _edition(app: App, path: Path) -> Edition:
-    """Build an issue; one that is in the queue goes on although its source or templates are broken now."""
+    """Build an issue; a queued issue continues even if its source or templates no longer build."""
     try:
         return editions.build(app.settings, path)
     except SourceError as error:
@@ -171,7 +171,7 @@ def _compose_some(app: App, edition: Edition, segment: str) -> None:
 
 
 def _run(app: App, queued: QueuedIssue, workers: int, progress: Callable[[Books], None]) -> Ended:
-    """Send in this process, or by several."""
+    """Send in this process or in several worker processes."""
     if workers == 1:
         return dispatch.dispatch(
             app.settings,
@@ -187,7 +187,7 @@ def _run(app: App, queued: QueuedIssue, workers: int, progress: Callable[[Books]
 
 
 def exit_code(ended: Ended) -> ExitCode:
-    """Return what the process says of how a run ended."""
+    """Return the exit code for the end of a run."""
     match ended.ending:
         case Ending.STOPPED:
             return ExitCode.INTERRUPTED
@@ -213,7 +213,7 @@ def _tell_plan(app: App, plan: Plan, as_json: bool) -> None:
         return
     app.out(f"'{plan.subject}' would go to {plan.audience:,} subscribers through {_relays(app)}.")
     if plan.known is not None:
-        app.out(f"It is already in the queue ({plan.known.state.value}); mailer status {plan.slug}")
+        app.out(f"It is already in the queue ({plan.known.state.value}); see: mailer status {plan.slug}")
 
 
 def _tell(app: App, issue: QueuedIssue, ended: Ended, as_json: bool) -> None:
@@ -241,11 +241,11 @@ def _next_step(app: App, issue: QueuedIssue, ended: Ended) -> str:
         return ended.error.remedy
     match ended.ending:
         case Ending.PAUSED:
-            return f"mend it, then: mailer resume {issue.slug} && mailer send {issue.slug}"
+            return f"fix it, then: mailer resume {issue.slug} && mailer send {issue.slug}"
         case Ending.WAITING | Ending.STOPPED | Ending.UNREACHABLE:
-            return f"mailer send {issue.slug} goes on with what is left"
+            return f"mailer send {issue.slug} sends what is left"
         case Ending.FINISHED:
-            return "" if app.settings.relays else "mailer outbox shows the mails in a browser"
+            return "" if app.settings.relays else "mailer outbox shows the messages in a browser"
         case Ending.CANCELLED:
             return ""
         case _:

@@ -1,4 +1,4 @@
-"""`mailer serve`: the web pages."""
+"""`mailer serve`: serve the web pages."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from mailer.cli.app import App, Command, pass_app
 
 
 @click.command(cls=Command)
-@click.option("--host", help="Address to listen on; default: [web] host.")
-@click.option("--port", type=click.IntRange(1, 65535), help="Port to listen on; default: [web] port.")
+@click.option("--host", help="The address to listen on; [web] host by default.")
+@click.option("--port", type=click.IntRange(1, 65535), help="The port to listen on; [web] port by default.")
 @pass_app
 def serve(app: App, host: str | None, port: int | None) -> None:
     """Serve the web pages: the site, sign-up, unsubscribing and preferences.

@@ -1,4 +1,4 @@
-"""`mailer status`, `pause`, `resume`, `cancel`, `withdraw`, `retry`: see and control what is sent."""
+"""`mailer status`, `pause`, `resume`, `cancel`, `withdraw` and `retry`: show and control sending."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def pause(app: App, issue: str) -> None:
 @click.option(
     "--accept-refusals",
     is_flag=True,
-    help="The addresses really do not work: do not pause again when nearly all replies are one refusal.",
+    help="The addresses really do not work: don't pause again when nearly all replies are the same refusal.",
 )
 @pass_app
 def resume(app: App, issue: str, accept_refusals: bool) -> None:
@@ -88,7 +88,7 @@ def resume(app: App, issue: str, accept_refusals: bool) -> None:
 @pass_app
 def cancel(app: App, issue: str, yes: bool) -> None:
     """Stop ISSUE for good: deliveries that are not sent yet are skipped."""
-    app.confirm(f"Cancel what is left of {issue}? This cannot be undone.", yes=yes, what="cancelling")
+    app.confirm(f"Cancel the rest of {issue}? This cannot be undone.", yes=yes, what="cancelling")
     with app.database.transaction() as session:
         skipped = issues.cancel(session, issues.named(session, issue).id, at=datetime.now(UTC))
     app.out(f"{issue}: cancelled; {skipped:,} deliveries will not be sent")
@@ -135,7 +135,7 @@ def retry(app: App, issue: str, only: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Told:
-    """What there is to say of an issue."""
+    """The status of an issue."""
 
     issue: QueuedIssue
     books: Books
@@ -145,7 +145,7 @@ class _Told:
 
     @property
     def next_at(self) -> datetime | None:
-        """When the next try is due."""
+        """When the next attempt is due."""
         return min((group.next_at for group in self.waiting if group.next_at), default=None)
 
 
@@ -192,12 +192,12 @@ def _tell(app: App, told: _Told) -> None:
         return
     number = sum(group.number for group in told.waiting)
     app.out(
-        f"  {number:,} wait for another try"
+        f"  {number:,} wait for another attempt"
         + (f", the next at {_local(told.next_at)}" if told.next_at else "")
     )
     for group in told.waiting:
         last = f"until {_local(group.last_at)}, " if group.last_at else ""
-        app.out(f"  {group.number:>10,}  {group.state.value}, {last}tried {group.attempts} times at most")
+        app.out(f"  {group.number:>10,}  {group.state.value}, {last}at most {group.attempts} attempts")
         app.out(f"  {'':>10}  {group.reason[:90]}")
 
 

@@ -52,8 +52,10 @@ for command in (
 @subscribers.command("add")
 @click.argument("address")
 @click.option("--name", default="", help="The name in To: and in {{ subscriber.name }}.")
-@click.option("--tag", "tags", multiple=True, help="Repeatable.")
-@click.option("--attribute", "attributes", multiple=True, metavar="KEY=VALUE", help="Repeatable.")
+@click.option("--tag", "tags", multiple=True, help="A tag; repeatable.")
+@click.option(
+    "--attribute", "attributes", multiple=True, metavar="KEY=VALUE", help="An attribute; repeatable."
+)
 @json_option
 @pass_app
 def add_command(
@@ -115,7 +117,7 @@ def export_command(app: App, form: str, out: str, flat: bool, segment: str) -> N
     default="status,email,name,tags",
     show_default=True,
     metavar="NAMES",
-    help="Of status, email, name, tags, joined and any attribute.",
+    help="Any of status, email, name, tags, joined and the attributes.",
 )
 @json_option
 @pass_app
@@ -160,7 +162,7 @@ def reasons(app: App, as_json: bool) -> None:
     if as_json:
         app.emit({"left": counted.count, "reasons": counted.reasons, "none_given": counted.silent})
         return
-    app.out(f"{counted.count:,} left of their own accord")
+    app.out(f"{counted.count:,} people unsubscribed themselves")
     for reason, number in [*counted.reasons.items(), ("none given", counted.silent)]:
         app.out(f"{number:>9,}  {reason}")
 

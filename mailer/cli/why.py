@@ -40,7 +40,7 @@ def why(app: App, address: str, as_json: bool) -> None:
 
 
 def _evidence(happening: reports.Happening) -> list[str]:
-    """Return from where somebody agreed to something, by which form, and what it said."""
+    """Return where someone agreed from, with which form, and its wording."""
     facts = happening.facts
     form = f"form '{facts['form']}', version {facts['form_version']}" if facts["form"] else ""
     said = [f"| {line}" for line in (facts["wording"] or "").splitlines()]

@@ -53,7 +53,7 @@ def test_waiting_deliveries_are_told_with_number_reason_and_time(
     assert found["next_try_at"] == min(group["next_at"] for group in groups)
     assert run(["status", "1", "-C", str(folder.path)]) == 0
     out = capsys.readouterr().out
-    assert "4 wait for another try, the next at 20" in out
+    assert "4 wait for another attempt, the next at 20" in out
     assert "         3  deferred, until 20" in out
     assert "451 4.7.1 Greylisted, come again" in out
     assert "452 4.2.2 Mailbox full" in out

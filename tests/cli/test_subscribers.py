@@ -51,7 +51,7 @@ def test_import_tells_what_it_did_and_is_taken_back(capsys: pytest.CaptureFixtur
     assert (listed["id"], listed["source"], listed["added"], listed["rejected"]) == (1, "people.csv", 2, 1)
     assert said(capsys, "imports").rstrip().endswith("people.csv: 2 added, 0 updated, 1 rejected")
     assert said(capsys, "revert", str(told["id"])) == "import 1: 2 subscribers removed\n"
-    assert "taken back on 20" in said(capsys, "imports")
+    assert "reverted on 20" in said(capsys, "imports")
     assert said(capsys, "count") == "0\n"
 
 
@@ -65,9 +65,9 @@ def test_opt_outs_of_a_file_are_told_and_taken_back(capsys: pytest.CaptureFixtur
     assert "- ana@example.org  active\n+ ana@example.org  unsubscribed\n+ eve@example.org  unsubsc" in told
     assert told.splitlines()[-4:] == [
         "        0  added",
-        "        1  kept out (opted out, bounced, complained or erased before, or never confirmed)",
-        "        1  opted out there, unknown here: recorded, so that no file brings them in",
-        "        1  taken off: active until now, opted out there",
+        "        1  kept out: opted out, bounced, complained or erased before, or never confirmed",
+        "        1  recorded as opted out: unknown here, so no later file can add them",
+        "        1  unsubscribed: active here, but opted out in the file",
     ]
     done = answer(capsys, "import", "out.csv", "--preset", "listmonk")
     assert (done["opted_out"], done["taken_off"], done["left_alone"], done["kept_out"]) == (1, 1, 0, 1)
@@ -221,7 +221,7 @@ def test_columns_are_named_by_flags_and_by_the_configuration(
     )
     told = said(capsys, "import", "crm.csv", "--preset", "crm", "--map", "country=Land")
     assert "1  added" in told
-    assert "1  opted out there" in told
+    assert "1  recorded as opted out" in told
     assert said(capsys, "count", "--where", 'country = "RO" and not has:Notiz') == "1\n"
 
 
@@ -268,7 +268,7 @@ def test_reasons_of_leaving_are_counted(capsys: pytest.CaptureFixture[str], fold
     told = answer(capsys, "reasons")
     assert (told["left"], told["reasons"], told["none_given"]) == (2, {"too-many": 1}, 1)
     assert said(capsys, "reasons").splitlines() == [
-        "2 left of their own accord",
+        "2 people unsubscribed themselves",
         "        1  too-many",
         "        1  none given",
     ]
