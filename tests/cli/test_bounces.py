@@ -113,7 +113,9 @@ def test_status_and_report_tell_of_an_issue_that_comes_back(
     assert run(["bounces", "fetch", "-C", str(folder)]) == ExitCode.DONE
     alert = "001: 20 of 20 messages came back (100 %), most of them invalid_mailbox"
     capsys.readouterr()
-    assert answer(capsys, "status", "001", "-C", str(folder))["alerts"][0]["text"] == alert
+    # The same reply from everyone raises a second alert.
+    alerts = answer(capsys, "status", "001", "-C", str(folder))["alerts"]
+    assert alert in [one["text"] for one in alerts]
     for command in (("status", "001"), ("bounces", "report")):
         assert run([*command, "-C", str(folder)]) == ExitCode.DONE
         assert alert in capsys.readouterr().out

@@ -54,7 +54,7 @@ def test_error_is_shown_at_its_place_and_fails(folder: Folder, capsys: pytest.Ca
         "    |" + " " * 70 + "^^^^^^",
         "  = write the whole address, from https:// on",
     ]
-    assert "002-bean: 1 error; mailer send refuses it" in out
+    assert "002-bean: 1 error; mailer send will refuse it" in out
 
 
 def test_warning_fails_only_under_strict(folder: Folder) -> None:
@@ -128,13 +128,13 @@ def test_field_that_subscribers_lack_is_found_for_the_whole_audience(
     assert ":6:7: error" in out
     defaulted = issue.replace("city }}", 'city | default("town") }}')
     assert lint(folder, defaulted, "--audience") == ExitCode.DONE
-    assert "filled for 3 subscribers" in capsys.readouterr().out
+    assert "rendered for 3 subscribers" in capsys.readouterr().out
 
 
 def test_audience_is_that_of_the_segment(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
     folder.subscribe(3)
     assert lint(folder, GOOD, "--audience", "--to", "tag:vip") == ExitCode.DONE
-    assert "filled for 0 subscribers" in capsys.readouterr().out
+    assert "rendered for 0 subscribers" in capsys.readouterr().out
 
 
 def test_sample_issue_has_no_finding(capsys: pytest.CaptureFixture[str]) -> None:

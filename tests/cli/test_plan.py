@@ -132,7 +132,7 @@ def test_plan_changes_nothing_and_people_can_read_it(
         assert before() == stamp
     assert "Audience: 41 of 48 subscribers" in out
     assert "         2  left out: unsubscribed" in out
-    assert "Duration: 60 s for the first try of everyone" in out
+    assert "Duration: 60 s for the first attempt for everyone" in out
 
 
 def test_plan_of_a_queued_issue_says_what_is_left(
