@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import pytest
 from sqlalchemy import select, update
 
+from mailer.config import Relay, Settings
 from mailer.database.models import DeliveryState, Event, Subscriber, SubscriberTag, WaitingLetter
 from mailer.database.session import Database
 from mailer.delivery import letters
+from mailer.delivery.letter_queue import LetterQueue
 from mailer.delivery.letters import Letter, LetterKind
 from mailer.delivery.queue import Settled
+from mailer.replies import BounceClass
+from mailer.smtp.relay import Access, RelayState
+from mailer.smtp.session import Attempt, Fate, Reply, Stage
+from mailer.tokens import Signer
 from tests.delivery.scene import AT, subscribe
 
 HOLD = timedelta(minutes=15)
@@ -181,3 +188,27 @@ def test_two_claims_share_no_letter(database: Database) -> None:
     assert [letter.recipient.subscriber_id for letter in (*first, *second)] == [1, 2, 3, 4, 5]
     with database.reading() as session:
         assert set(session.scalars(select(WaitingLetter.attempts))) == {1}
+
+
+@pytest.mark.parametrize(
+    ("host", "banner", "expected"),
+    [
+        ("mx.example.net", "", BounceClass.FILTERED),
+        ("mx.example.net", "mx.example.net", BounceClass.FILTERED),
+        # KDDI looks up recipients after the body: there, "user unknown" really is about the recipient.
+        ("mx.example.net", "lsean.ezweb.ne.jp", BounceClass.INVALID_MAILBOX),
+        ("lsean.ezweb.ne.jp", "", BounceClass.INVALID_MAILBOX),
+    ],
+)
+def test_refused_letter_is_judged_by_the_names_of_its_server(
+    database: Database, host: str, banner: str, expected: BounceClass
+) -> None:
+    put(database, 1)
+    queue = LetterQueue(Settings(), database, Signer([b"sixteen octets.."]), clock=lambda: AT)
+    (item,) = asyncio.run(queue.exchange(1))
+    relay = RelayState("relay", Access(Relay(host=host)))
+    relay.greeted_as = banner
+    reply = Reply(550, "", "User unknown <one@example.org>")
+    settled = queue.settle(Attempt(item.key, Fate.REFUSED, Stage.BODY, reply), relay)
+    assert settled is not None
+    assert settled[0].bounce_class is expected
