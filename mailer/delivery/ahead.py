@@ -30,7 +30,7 @@ class _Begun(NamedTuple):
 
 
 class Ahead:
-    """Composes the messages of a run, the next ones before they are requested."""
+    """Composes the messages of a run, some of them ahead of their turn."""
 
     def __init__(self, composer: Composer) -> None:
         self._composer = composer

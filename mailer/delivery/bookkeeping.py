@@ -1,7 +1,7 @@
-"""The books of one run: what it holds, and what its next transaction writes.
+"""The books of one run: the deliveries it holds, and the entries its next transaction writes.
 
 Everything the run learns is collected here and committed in one transaction in a thread, together with
-the next claim. Whatever could not be written is kept for the next try.
+the next claim. If that fails, everything is kept for the next attempt.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ class Unwritten:
 
     outcomes: list[Settled] = field(default_factory=list)
     unsent: list[int] = field(default_factory=list)
-    """Claimed, and not begun: to be given back."""
+    """Claimed but not started: to be released."""
     cleared: list[Refusal] = field(default_factory=list)
-    """Pending refusals that are the recipients' own: to be failed and learned."""
+    """Pending refusals found to be the recipients' own: to be written as failed and passed to `learn`."""
     ours: list[int] = field(default_factory=list)
-    """Deferred for a fault of ours: to be due at once, as if never tried."""
+    """Deferred because of our own fault: due immediately, as if never tried."""
 
     def put_before(self, later: Unwritten) -> None:
-        """Put what these hold before what `later` holds."""
+        """Insert these entries before those of `later`."""
         later.outcomes[:0] = self.outcomes
         later.unsent[:0] = self.unsent
         later.cleared[:0] = self.cleared
@@ -91,7 +91,7 @@ class RunBooks:
         return Books(audience=sum(counts.values()), **counts)
 
     def begin(self, *, recover: bool) -> int:
-        """Note that the run begins and return its id; with `recover`, settle what earlier runs left first."""
+        """Record the start of the run and return its id; `recover` first settles what earlier runs left."""
         at = self._now()
         with self._database.transaction() as session:
             if recover:
@@ -111,8 +111,8 @@ class RunBooks:
             room = min(count, self._window_size - len(self.window))
             writing = asyncio.ensure_future(asyncio.to_thread(self._transact, entries, room, except_domains))
             try:
-                # A cancelled caller waits all the same: the transaction goes on in its thread, and only
-                # its end tells whether it was written.
+                # Even a cancelled caller waits: the transaction continues in its thread, and only then
+                # is it known whether it was written.
                 await asyncio.wait([writing])
             finally:
                 if not writing.done():
@@ -125,9 +125,9 @@ class RunBooks:
             return writing.result()
 
     def end(self, pause_reason: str) -> bool:
-        """Write what is left, give back what was not begun and count once more; return whether all is done.
+        """Write what is left, release what was not started and recount; return whether the issue is finished.
 
-        `pause_reason` pauses the issue; empty leaves its state to others.
+        A `pause_reason` pauses the issue; an empty one does not change its state.
         """
         at = self._now()
         entries = self.unwritten
@@ -144,7 +144,7 @@ class RunBooks:
         return finished
 
     def next_due(self, except_domains: frozenset[str]) -> datetime | None:
-        """Return when the next retry is due, except to these domains; None when none waits."""
+        """Return when the next retry is due, ignoring these domains; None if none is waiting."""
         with self._database.reading() as session:
             return next_due(
                 session, self._issue_id, resend_uncertain=self._resend, except_domains=except_domains

@@ -12,7 +12,7 @@ from mailer.database.models import Delivery, DeliveryState
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """How many deliveries of an issue are in which state."""
+    """The number of an issue's deliveries in each state."""
 
     audience: int
     queued: int
@@ -31,7 +31,7 @@ class Books:
 
     @property
     def open(self) -> int:
-        """How many may still be sent."""
+        """The deliveries that may still be sent."""
         return self.queued + self.sending + self.deferred + self.uncertain
 
     def as_dict(self) -> dict[str, int]:
@@ -40,7 +40,7 @@ class Books:
 
 
 def books_of(session: Session, issue_id: int) -> Books:
-    """Return the books of an issue: one pass over its rows."""
+    """Count an issue's deliveries by state, in one pass."""
     # Not GROUP BY: SQLite would sort a million rows in memory for it.
     counts = [func.count(case((Delivery.state == state.value, 1))) for state in DeliveryState]
     row = session.execute(select(func.count(), *counts).where(Delivery.issue_id == issue_id)).one()

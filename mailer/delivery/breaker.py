@@ -1,4 +1,4 @@
-"""The breaker: a refusal repeated for nearly everybody is about us, and costs no subscriber anything.
+"""The breaker: a refusal that nearly everybody gets is our fault, and counts against no subscriber.
 
 The judge reads one reply at a time and can be wrong about it. The breaker sees many. It compares the last
 answers of each relay and of each mailbox provider; when nearly all of them are one permanent refusal, with
@@ -119,7 +119,7 @@ class Breaker:
     ) -> Trip | None:
         """Note a refusal with a 5yz, pending from now on; return why the breaker trips, if it does.
 
-        `retried` is for one after which the delivery is tried again: it counts, and is never cleared.
+        `retried` marks a refusal whose delivery is tried again anyway: it counts, but is never cleared.
         """
         if self._trusting:
             if not retried:
@@ -153,16 +153,16 @@ class Breaker:
         return ours
 
     def finish(self) -> Trip | None:
-        """Decide about everything pending: no more answers are to come for now.
+        """Decide about all pending refusals; call this when no more replies will come for now.
 
-        A relay that accepted nothing and refused a few people with one and the same reply trips the
+        A relay that accepted nothing and refused a few people, all with the same reply, trips the
         breaker here; otherwise the refusals are cleared.
         """
         for source in self._sources.values():
             if not source.relay or source.relay in self._accepting or source.tripped:
                 continue
             if self._delivered_before and not self._accepting:
-                # The people left over from earlier runs may well be those who cannot be reached.
+                # The people left over from earlier runs may well be the ones who cannot be reached.
                 continue
             keys = {pending.key for _, pending in source.pending}
             if len(keys) == 1 and source.seen >= FEW and source.counts.total() == len(source.answers):
@@ -172,7 +172,7 @@ class Breaker:
         return None
 
     def give_up(self) -> None:
-        """Leave everything pending undecided: it counts as our fault, and is tried again."""
+        """Treat everything pending as our fault, so that it is tried again."""
         self._ours += [number for number, pending in self._pending.items() if not pending.retried]
         self._pending.clear()
 

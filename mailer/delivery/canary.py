@@ -1,7 +1,7 @@
 """The canary: a part of the audience that gets an issue first, so that a mistake reaches few people.
 
-Its state is kept with the issue and its members in a table of their own. The queue gives out nobody but
-members until the canary has passed, whichever process sends and however often it was killed.
+Its state is kept with the issue and its members in a table of their own. Until the canary has passed,
+the queue gives out only its members, no matter which process sends or how often it is killed.
 
 `lead` takes a canary through its states: the operator's own addresses get the issue (seeding), the members
 do (sending), reports come in (waiting), and then the rest may follow (passed) or the issue is paused with
@@ -69,21 +69,21 @@ class Findings:
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """How a canary acts on the world."""
+    """The actions that a canary needs."""
 
     send: Callable[[], Ended]
     """Send what the queue gives out, which is the members until the canary has passed."""
     send_to_seed: Callable[[Edition, str], None]
-    """Send the issue to one of the operator's addresses, outside of the queue."""
+    """Send the issue to one of the operator's addresses, outside the queue."""
     fetch_reports: Callable[[], None]
     say: Callable[[str], None]
-    """Tell the operator how far the canary has come."""
+    """Report progress to the operator."""
     clock: Callable[[], datetime] = now
     sleep: Callable[[float], None] = time.sleep
 
 
 def lead(database: Database, issue: QueuedIssue, settings: CanarySettings, steps: Steps) -> Ended | None:
-    """Take a canary as far as it comes; return None when the rest of the audience may follow now.
+    """Take a canary as far as it can go; return None when the rest of the audience may follow.
 
     Otherwise return how the run ended. Each step is committed before the next one begins, so a run that
     was killed continues where it was. Raises `RefusedError` when a limit is broken.
@@ -114,7 +114,7 @@ def lead(database: Database, issue: QueuedIssue, settings: CanarySettings, steps
 
 
 def _seed(database: Database, issue: QueuedIssue, settings: CanarySettings, steps: Steps) -> None:
-    """Send the issue to the seeds that are not in the audience; again if the last run was killed here."""
+    """Send the issue to the seeds that are not in the audience; repeat it if the last run was killed here."""
     with database.reading() as session:
         outside = strangers(session, issue.id, settings.seeds)
         edition = issues.edition(session, issue.edition_digest)
@@ -146,7 +146,7 @@ def _wait(database: Database, issue: QueuedIssue, settings: CanarySettings, step
         if left > timedelta():
             steps.sleep(min(_LOOK_SECONDS, left.total_seconds()))
         elif _let_pass(database, issue, steps):
-            steps.say(f"canary: passed ({found}); the others follow")
+            steps.say(f"canary: passed ({found}); sending to everyone else")
             return None
 
 
@@ -161,7 +161,7 @@ def _let_pass(database: Database, issue: QueuedIssue, steps: Steps) -> bool:
 
 
 def _judge(database: Database, issue: QueuedIssue, settings: CanarySettings) -> None:
-    """Stop the issue, and say so, if a limit is broken."""
+    """Stop the issue and raise `RefusedError` if a limit is broken."""
     with database.transaction() as session:
         reason = broken(findings(session, issue.id), settings)
         stopped = bool(reason) and stop(session, issue.id, reason)
@@ -172,14 +172,14 @@ def _judge(database: Database, issue: QueuedIssue, settings: CanarySettings) -> 
 def _refused(slug: str, reason: str) -> RefusedError:
     return RefusedError(
         f"{slug} was stopped after its first part: {reason}",
-        remedy=f"to send it to the others all the same: mailer resume {slug} && mailer send {slug}",
+        remedy=f"to send it to everyone else anyway: mailer resume {slug} && mailer send {slug}",
     )
 
 
 def begin(session: Session, issue_id: int, share: float, seeds: Collection[str]) -> int:
     """Choose members at random among an issue's deliveries, at least one; return how many there are.
 
-    Those of `seeds` (addresses) that are in the audience are members too.
+    Any `seeds` (addresses) in the audience become members too.
     """
     audience = select(func.count()).select_from(Delivery).where(Delivery.issue_id == issue_id)
     number = max(1, math.ceil((session.scalar(audience) or 0) * share))
@@ -209,7 +209,7 @@ def begin(session: Session, issue_id: int, share: float, seeds: Collection[str])
 
 
 def strangers(session: Session, issue_id: int, seeds: Collection[str]) -> list[str]:
-    """Return the seeds that are not in the audience: they are mailed outside of the queue."""
+    """Return the seeds that are not in the audience: they get the issue outside the queue."""
     members = (
         select(Subscriber.address_key)
         .join(CanaryMember, CanaryMember.subscriber_id == Subscriber.id)
@@ -227,7 +227,7 @@ def advance(session: Session, issue_id: int, state: CanaryState, *, until: datet
 
 
 def let_pass(session: Session, issue_id: int, *, at: datetime) -> bool:
-    """Let the rest of the audience follow and publish the issue; return False if it is stopped."""
+    """Release the issue to the rest of the audience and publish it; return False if it is stopped."""
     passed = update(StoredIssue).where(
         StoredIssue.id == issue_id,
         StoredIssue.state.in_([IssueState.SENDING.value, IssueState.FINISHED.value]),
@@ -251,7 +251,7 @@ def stop(session: Session, issue_id: int, reason: str) -> bool:
 
 
 def hurry(session: Session, issue_id: int) -> bool:
-    """End a canary's wait because the operator says so; return whether it was waiting."""
+    """End a canary's wait at the operator's request; return whether it was waiting."""
     waited = update(StoredIssue).where(
         StoredIssue.id == issue_id,
         StoredIssue.canary == CanaryState.WAITING.value,

@@ -30,7 +30,7 @@ class Candidate(NamedTuple):
     """Whether its subscriber may still be mailed."""
 
 
-# These statements run for each window, so they are built once.
+# Built once, since these statements run for every window.
 _CANDIDATES: Final = (
     select(
         Delivery.subscriber_id,

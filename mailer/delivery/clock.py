@@ -1,4 +1,4 @@
-"""Time and chance, as sending sees them."""
+"""The clocks and the randomness that sending uses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def jitter() -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clock:
-    """Time and chance as a run sees them; tests and rehearsals replace them."""
+    """The clocks and the randomness of a run; tests and rehearsals replace them."""
 
     now: Callable[[], datetime] = now
     ticks: Callable[[], float] = time.monotonic

@@ -1,4 +1,4 @@
-"""From settings and an edition to a run: shared by `send`, `test`, the workers and the demo."""
+"""Starting runs from the settings and an edition: shared by `send`, `test`, the workers and the demo."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def check_ready(settings: Settings) -> None:
     if url.scheme != "https" or is_loopback(url.hostname or ""):
         raise RefusedError(
             f"web.public_url is {settings.web.public_url}: readers could not unsubscribe there"
-            " (RFC 8058 asks for https)",
+            " (RFC 8058 requires https)",
             remedy="set public_url in config.toml to the address of your pages",
         )
 
@@ -216,7 +216,7 @@ def _tuned() -> Iterator[None]:
 
 
 async def deliver_once(settings: Settings, outgoing: Outgoing, domain: str) -> Attempt:
-    """Send one message outside of any queue; return the attempt."""
+    """Send one message outside the queue; return the attempt."""
     attempts: list[Attempt] = []
     waiting = [Item(outgoing.key, domain)]
 

@@ -1,4 +1,4 @@
-"""From the settings and an issue file to its edition and what composes it; no queue, no relay."""
+"""Building the edition of an issue file, and the composer of its messages; no queue, no relay."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mailer.rendering.message import Composer, Dkim
 from mailer.rendering.source import read_issue
 from mailer.tokens import Signer
 
-# Of the things that are made to be looked at: nobody is subscriber 0, and no server knows the key.
+# For messages that are only looked at: no server knows this key, so their links do nothing.
 ANY_ISSUE = 1
 POWERLESS = Signer([b"tokens of this key open nothing"])
 
@@ -21,7 +21,7 @@ POWERLESS = Signer([b"tokens of this key open nothing"])
 def find_source(settings: Settings, name: str) -> Path:
     """Return the file of an issue named by path, by slug or by the number it begins with.
 
-    Raises `SourceError` naming the issues that there are.
+    Raises `SourceError` listing the existing issues.
     """
     path = Path(name)
     if path.suffix == ".md" and path.is_file():
@@ -37,7 +37,7 @@ def find_source(settings: Settings, name: str) -> Path:
 
 
 def build(settings: Settings, path: Path) -> Edition:
-    """Render an issue once, with the newsletter's settings; raise `SourceError` for whatever is wrong."""
+    """Render an issue once, with the newsletter's settings; raise `SourceError` if anything is wrong."""
     edition = build_edition(
         read_issue(path),
         settings.newsletter,
@@ -50,7 +50,7 @@ def build(settings: Settings, path: Path) -> Edition:
         raw_html=settings.rendering.raw_html,
     )
     try:
-        # What differs per subscriber is compiled here too, so that its errors stop an issue in time.
+        # Compile the subscribers' part here too, so that its errors stop an issue in time.
         composer(settings, edition, ANY_ISSUE, POWERLESS)
     except SourceError as error:
         raise SourceError(f"{path}: {error.message}", remedy=error.remedy) from error
@@ -60,7 +60,7 @@ def build(settings: Settings, path: Path) -> Edition:
 def composer(
     settings: Settings, edition: Edition, issue_id: int, signer: Signer, *, letter: bool = False
 ) -> Composer:
-    """Return what makes the messages of an issue or a letter, and signs them if there are keys."""
+    """Return the composer of an issue or a letter; it signs messages if there are keys."""
     return Composer(
         edition,
         issue_id=issue_id,
@@ -75,8 +75,8 @@ def composer(
 
 
 def _dkim(settings: Settings) -> Dkim:
-    """Return what signs, with all the keys."""
-    # Loaded where there are keys: cryptography takes its time.
+    """Return the functions that sign with all the keys."""
+    # Imported only if there are keys: cryptography is slow to import.
     from mailer.smtp import dkim
 
     keys = [

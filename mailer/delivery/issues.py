@@ -90,9 +90,9 @@ def find(session: Session, slug: str) -> QueuedIssue | None:
 
 
 def named(session: Session, name: str) -> QueuedIssue:
-    """Return the queued issue that an operator means by its slug or its number, the newest one.
+    """Return the newest queued issue with this slug or number.
 
-    Raises `SourceError` naming the latest issues.
+    Raises `SourceError` listing the latest issues.
     """
     every = issues(session)
     for known in every:
@@ -115,7 +115,7 @@ def issues(session: Session) -> list[QueuedIssue]:
 
 
 def edition(session: Session, digest: str) -> Edition:
-    """Return the frozen edition; raise `MailerError` if its content is no longer what was frozen."""
+    """Return the frozen edition; raise `MailerError` if its content has changed since."""
     found = Edition.from_json(session.get_one(StoredEdition, digest).content)
     if found.digest != digest:
         raise MailerError(
@@ -135,8 +135,8 @@ def enqueue(
 ) -> tuple[QueuedIssue, bool]:
     """Freeze an edition and write one delivery for each subscriber in its audience; return whether it is new.
 
-    `condition` narrows the audience; `segment` is the operator's text of it. An issue that is in the queue
-    already keeps its edition and its audience.
+    `condition` narrows the audience; `segment` is its text, as the operator wrote it. An issue that is
+    already queued keeps its edition and its audience.
     """
     if known := find(session, frozen.slug):
         return known, False
@@ -233,17 +233,17 @@ def cancel(session: Session, issue_id: int, *, at: datetime) -> int:
 
 
 def withdraw(session: Session, issue_id: int) -> int:
-    """Take an issue of which nothing was sent out of the queue; return how many deliveries it had.
+    """Remove an issue from the queue before anything was sent; return how many deliveries it had.
 
     Nothing of it is kept, so it can be corrected and queued again under the same name. The caller holds
-    `mailer.delivery.lock.sending`. Raises `RefusedError` if anybody has, or may have, a message of it.
+    `mailer.delivery.lock.sending`. Raises `RefusedError` if any message was, or may have been, sent.
     """
     gone = [DeliveryState.SENT.value, DeliveryState.SENDING.value, DeliveryState.UNCERTAIN.value]
     ours = Delivery.issue_id == issue_id
     number = session.scalar(select(func.count()).where(ours, Delivery.state.in_(gone))) or 0
     if number:
         raise RefusedError(
-            f"{number:,} messages of it were sent, or may have been: it cannot be withdrawn",
+            f"{number:,} of its messages were sent, or may have been: it cannot be withdrawn",
             remedy="stop the rest with: mailer cancel ISSUE",
         )
     stored = session.get_one(StoredIssue, issue_id)
@@ -272,7 +272,7 @@ def _skip_waiting(session: Session, issue_id: int, at: datetime) -> int:
 
 
 def finish(session: Session, issue_id: int, *, at: datetime) -> bool:
-    """Mark an issue finished if no delivery of it is open; return whether that is so.
+    """Mark an issue finished if none of its deliveries is open; return whether none is.
 
     Of a cancelled issue, this skips the deliveries that a run has released or deferred since.
     """
@@ -301,9 +301,9 @@ def finish(session: Session, issue_id: int, *, at: datetime) -> bool:
 
 
 def publish(session: Session, issue_id: int, *, at: datetime) -> None:
-    """Show an issue in the archive from now on, unless its canary has not passed or it is stopped.
+    """Publish an issue in the archive, unless its canary has not passed or the issue is stopped.
 
-    Call it once a message of the issue was sent. A published issue stays so when it is paused later.
+    Call it once a message of the issue was sent. Pausing an issue later does not unpublish it.
     """
     ready = (
         StoredIssue.published_at.is_(None),

@@ -103,7 +103,7 @@ def _refused(
     if verdict.reply_class in (ReplyClass.AUTH, ReplyClass.CONFIG):
         return Decision(
             _deferred(subscriber_id, reply, verdict.bounce_class, at),
-            our_fault=f"the receiving side refuses how we are set up: {said}",
+            our_fault=f"the receiving server refuses our configuration: {said}",
         )
     if stage is Stage.MAIL and not verdict.again:
         # MAIL FROM does not name the recipient: a permanent refusal there is about us.

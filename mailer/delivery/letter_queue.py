@@ -1,8 +1,7 @@
 """The letters that a process is sending: claimed, composed, and settled by the judge of all deliveries.
 
-A run that is under way sends letters before the messages of its issue, and so does the thread of
-`mailer serve`. Whichever claims a letter first sends it: nobody waits for a confirmation because a
-million messages are being sent.
+A run sends letters before the messages of its issue, and the thread of `mailer serve` sends them too. The
+first to claim a letter sends it, so a confirmation never waits behind a million messages.
 """
 
 from __future__ import annotations
@@ -33,19 +32,19 @@ from mailer.smtp.session import Attempt, Fate, Outgoing
 from mailer.tokens import Signer
 
 LETTERS_AT_ONCE: Final = 20
-"""How many letters a process claims at most before it has settled some."""
+"""The most letters that a process holds unsettled."""
 _CLAIM_LASTS: Final = timedelta(minutes=15)
-"""Longer than a server may take for one message (RFC 5321 section 4.5.3.2), so that nobody gets two."""
+"""Longer than one message can take (RFC 5321 section 4.5.3.2), so that nobody gets a letter twice."""
 _RETRY_BASE: Final = timedelta(minutes=1)
-"""The first retry delay at most: somebody is waiting for a letter."""
+"""The longest first retry delay: somebody is waiting for the letter."""
 _log = logging.getLogger(__name__)
 
 
 class LetterQueue:
     """The letters that this process has claimed, from the claim until they are settled.
 
-    `exchange` talks to the database, in a thread; all else is called on the event loop. To the pool the
-    key of a letter is negative, which no subscriber's id is.
+    `exchange` and `close` write to the database in a thread; call everything on the event loop. A letter's
+    key in the pool is negative, unlike any subscriber's id.
     """
 
     def __init__(
@@ -71,7 +70,7 @@ class LetterQueue:
 
     @staticmethod
     def owns(key: int) -> bool:
-        """Return whether a key of the pool is that of a letter."""
+        """Return whether a pool key belongs to a letter."""
         return key < 0
 
     def idle(self) -> bool:
@@ -79,13 +78,13 @@ class LetterQueue:
         return not (self._settled or self._unsent or self._due())
 
     async def exchange(self, count: int, except_domains: frozenset[str] = frozenset()) -> Sequence[Item]:
-        """Write what became of letters and claim up to `count` due ones, none to these domains."""
+        """Write the results of letters and claim up to `count` due ones, ignoring these domains."""
         count = min(count, LETTERS_AT_ONCE - len(self._claimed))
         found = await self._in_thread(count, except_domains)
         return [Item(-letter.id, letter.domain) for letter in found]
 
     def compose(self, key: int) -> Outgoing | None:
-        """Return the message of a letter; None if it cannot be composed, which is settled here."""
+        """Return the message of a letter; if it cannot be composed, settle the letter and return None."""
         letter = self._claimed[key]
         try:
             message = self._composer(letter.kind, letter.language).compose(letter.recipient, letter.asked_at)
@@ -93,7 +92,7 @@ class LetterQueue:
             self._put(key, Settled(letter.recipient.subscriber_id, DeliveryState.FAILED, reply=error.message))
             return None
         except Exception as error:
-            # A template that is broken, most likely. The other letters must not wait for this one.
+            # Most likely a broken template. The other letters must not wait for this one.
             said = error.message if isinstance(error, MailerError) else type(error).__name__
             _log.exception("a %s letter cannot be composed and waits", letter.kind)
             self._put(key, self._later(letter, said))
@@ -101,9 +100,9 @@ class LetterQueue:
         return Outgoing(key, message.envelope, message.content, wire_safe=True)
 
     def settle(self, attempt: Attempt, relay: RelayState | None) -> tuple[Verdict, str] | None:
-        """Note what became of a letter; return what the server's words mean, and the domain they are about.
+        """Record an attempt to send a letter; return the verdict on the reply and the recipient's domain.
 
-        None when there were no words.
+        Returns None if there was no reply to judge.
         """
         letter = self._claimed[attempt.key]
         if relay is None or attempt.fate is Fate.UNSENT:
@@ -127,7 +126,7 @@ class LetterQueue:
         return (decision.verdict, letter.domain) if decision.verdict is not None else None
 
     async def close(self, error: RelayError | None = None) -> None:
-        """Write what became of the letters; what was not sent is due again, and `error` says why it waits."""
+        """Write all results; unsent letters are due again, with `error` as the reason."""
         self._unsent += self._claimed.values()
         self._claimed.clear()
         await self._in_thread(0, frozenset(), error.message if error else "")
@@ -139,7 +138,7 @@ class LetterQueue:
             asyncio.to_thread(self._transact, settled, unsent, count, except_domains, why)
         )
         try:
-            # A cancelled caller waits all the same, or letters would stay claimed that nobody sends.
+            # Even a cancelled caller waits; otherwise nobody would send the letters just claimed.
             await asyncio.wait([work])
         finally:
             if not work.done():

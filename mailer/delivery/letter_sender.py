@@ -23,14 +23,14 @@ from mailer.tokens import Signer
 _LOOK_SECONDS: Final = 60.0
 """How often to look for retries, and for letters that other processes have queued."""
 _TIMEOUTS: Final = Timeouts(connect=10.0, greeting=60.0)
-"""A relay too busy to let one more connection in gives its letters back, for a run that has one."""
+"""If a relay accepts no more connections, its letters go back to the queue for a run that has one."""
 _log = logging.getLogger(__name__)
 
 
 class LetterSender:
     """Sends letters from a thread of its own.
 
-    The thread lives until `close`: whatever goes wrong is logged, and the letters are tried again.
+    The thread runs until `close`. Errors are logged, and the letters are tried again.
     """
 
     def __init__(
@@ -51,21 +51,21 @@ class LetterSender:
         self._thread = threading.Thread(target=self._run, name="mailer-letters")
 
     def start(self) -> None:
-        """Begin with the letters that are due already."""
+        """Start the thread; it begins with the letters that are already due."""
         self._thread.start()
 
     def call(self) -> None:
-        """Say that a letter was queued."""
+        """Wake the thread, because a letter was queued."""
         self._called.set()
 
     def close(self) -> None:
-        """End once the letters under way are settled; the others wait for the next start."""
+        """Stop once the letters under way are settled; the others wait for the next start."""
         self._ended = True
         self._called.set()
         self._thread.join()
 
     def deliver(self) -> None:
-        """Send every letter that is due; those that are not taken wait, or are given up after some days."""
+        """Send every letter that is due; refused ones wait, and fail after some days."""
         if not self._queue.idle():
             uvloop.run(self._deliver())
 

@@ -1,12 +1,11 @@
 """The queue of letters: one row for each confirmation, welcome or goodbye that is not settled yet.
 
 A letter is a delivery to one person, because of something that person did. It has the states of a
-delivery, and `judging.decide` settles it like one; what differs is that its row goes once it is sent,
-failed or skipped. The event that was written when it was asked for keeps the result, and shows whether
-somebody has had such a letter today.
+delivery, and `judging.decide` settles it like one; but its row is deleted once it is sent,
+failed or skipped. The event written when it was requested keeps the result, and shows whether somebody
+has had such a letter today.
 
-A claim lasts for a while, then another process may take the letter over: no process has to be alive to
-free what a crashed one had claimed.
+A claim expires, and then another process may take over the letter. Nothing has to clean up after a crash.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ _EXPIRED: Final = "no relay took it in time"
 
 
 class LetterKind(StrEnum):
-    """What a letter is about: the file of `email_templates/letters/` that it is made from."""
+    """The kinds of letters, named after their files in `email_templates/letters/`."""
 
     CONFIRMATION = "confirmation"
     WELCOME = "welcome"
@@ -47,14 +46,14 @@ _WANTED_BY: Final = {
     LetterKind.WELCOME: frozenset({_S.ACTIVE}),
     LetterKind.GOODBYE: frozenset({_S.UNSUBSCRIBED}),
 }
-"""The statuses in which a subscriber still needs the letter when it leaves."""
+"""The statuses in which a subscriber still needs the letter when its turn comes."""
 _EVENT_KINDS: Final = [name for kind in LetterKind for name in (kind.value, f"no {kind.value}")]
 _ENDINGS: Final = {
     DeliveryState.SENT: "sent",
     DeliveryState.FAILED: "given up",
     DeliveryState.SKIPPED: "not sent",
 }
-"""The words by which an event tells how a letter ended."""
+"""How an event words the end of a letter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,7 @@ class Letter:
     """The state that it was claimed from."""
 
     def as_delivery(self) -> Claimed:
-        """Return the letter as the judge sees it; giving up counts from when it was asked for."""
+        """Return the letter as the judge sees it; its age counts from when it was requested."""
         return Claimed(self.recipient, self.domain, self.attempts, self.asked_at)
 
 
@@ -88,7 +87,7 @@ def put(session: Session, subscriber_id: int, kind: LetterKind, *, at: datetime,
 
 
 def asked_since(session: Session, subscriber_id: int, kind: LetterKind, *, since: datetime) -> bool:
-    """Return whether such a letter was asked for after `since`; one that failed does not count."""
+    """Return whether such a letter was requested after `since`; one that failed does not count."""
     wanted = select(Event.id).where(
         Event.subscriber_id == subscriber_id, Event.kind == kind.value, Event.at > since
     )
@@ -112,8 +111,8 @@ def claim(
 ) -> list[Letter]:
     """Claim up to `limit` due letters for as long as `hold`, none to `except_domains`.
 
-    Letters that are no longer needed are skipped: the reader has confirmed, returned or been erased.
-    Those asked for longer than `give_up_after` ago fail. A letter whose claim ran out is uncertain; it is
+    Letters that are no longer needed are skipped: the reader has confirmed, come back or been erased.
+    Those requested longer than `give_up_after` ago fail. A letter whose claim ran out is uncertain; it is
     claimed again with `resend_uncertain`, or else waits for the operator.
     """
     rows = session.execute(
@@ -145,7 +144,7 @@ def claim(
 
 
 def settle(session: Session, letter: Letter, settled: Settled, *, at: datetime) -> bool:
-    """Write what became of a claimed letter; return False if another process has taken it over since."""
+    """Write the result of a claimed letter; return False if another process has taken it over."""
     if settled.state in _ENDINGS:
         done = session.execute(delete(WaitingLetter).where(*_ours(letter)))
     else:
@@ -169,7 +168,7 @@ def settle(session: Session, letter: Letter, settled: Settled, *, at: datetime) 
 
 
 def release(session: Session, letter: Letter, *, at: datetime, why: str = "") -> None:
-    """Give back a letter of which nothing was sent: it is due again, and the attempt does not count."""
+    """Release a letter that was not sent: it is due again, and the attempt does not count."""
     back = {"state": letter.was.value, "due_at": at, "changed_at": at, "attempts": letter.attempts - 1}
     done = session.execute(update(WaitingLetter).where(*_ours(letter)).values(back))
     if count_of(done) and why:
@@ -177,7 +176,7 @@ def release(session: Session, letter: Letter, *, at: datetime, why: str = "") ->
 
 
 def books(session: Session) -> Books:
-    """Return how many letters are in which state, as far back as their events are kept."""
+    """Return how many letters are in each state, as far back as their events are kept."""
     waiting = select(WaitingLetter.state, func.count()).group_by(WaitingLetter.state)
     counts: Counter[str] = Counter()
     for state, number in session.execute(waiting):
@@ -206,7 +205,7 @@ def _letter(row: WaitingLetter, person: Subscriber, tags: Mapping[int, tuple[str
         domain=person.domain,
         asked_at=row.asked_at,
         attempts=row.attempts + 1,
-        # The process that claimed it did not settle it in time: nobody knows what became of it.
+        # The process that claimed it did not settle it in time, so it may have been sent.
         was=DeliveryState.UNCERTAIN if was is DeliveryState.SENDING else was,
     )
 
@@ -219,7 +218,7 @@ def _due(at: datetime, resend_uncertain: bool) -> tuple[ColumnElement[bool], ...
 
 
 def _ours(letter: Letter) -> tuple[ColumnElement[bool], ...]:
-    """Return the conditions under which a letter is still this claim's."""
+    """Return the conditions that hold while this claim of a letter is valid."""
     return (
         WaitingLetter.id == letter.id,
         WaitingLetter.state == DeliveryState.SENDING.value,
@@ -228,7 +227,7 @@ def _ours(letter: Letter) -> tuple[ColumnElement[bool], ...]:
 
 
 def _tell(session: Session, letter: Letter, said: str, *, kind: str = "") -> None:
-    """Update the event that was written when the letter was asked for."""
+    """Update the event that was written when the letter was requested."""
     session.execute(
         update(Event)
         .where(
@@ -241,11 +240,11 @@ def _tell(session: Session, letter: Letter, said: str, *, kind: str = "") -> Non
 
 
 def _tell_ending(session: Session, letter: Letter, state: DeliveryState, said: str) -> None:
-    # A letter that failed does not count as asked for, so the person can ask again.
+    # A failed letter does not count as requested, so the person can request it again.
     kind = f"no {letter.kind.value}" if state is DeliveryState.FAILED else ""
     _tell(session, letter, f"{_ENDINGS[state]}, {said}", kind=kind)
 
 
 def _said(settled: Settled) -> str:
-    """Return the server's reply, or the problem where there was none."""
+    """Return the server's reply, or the problem if there was none."""
     return " ".join(str(part) for part in (settled.code, settled.enhanced, settled.reply) if part)

@@ -47,7 +47,7 @@ from mailer.rendering.message import Recipient
 
 OPTED_OUT = "opted out or suppressed before its turn"
 PENDING_UNTIL: Final = datetime(9999, 1, 1, tzinfo=UTC)
-"""When a delivery is due whose refusal its run has yet to judge, see `mailer.delivery.breaker`."""
+"""The due time of a delivery whose refusal is pending in its run's breaker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,7 @@ _SETTLE_VALUES: Final = (
 
 
 def begin_run(session: Session, issue_id: int, *, host: str, pid: int, at: datetime) -> int:
-    """Record that a process begins to send an issue; return the id of the run."""
+    """Record the start of a run; return its id."""
     run = Run(issue_id=issue_id, host=host, pid=pid, started_at=at)
     session.add(run)
     session.flush()
@@ -154,10 +154,10 @@ def recover(session: Session, issue_id: int, *, at: datetime, run_id: int | None
     """Mark the deliveries that an interrupted run had claimed as `uncertain` and due; return how many.
 
     Call it only while no other run of the issue can be alive (the caller holds the lock), or with the
-    `run_id` of a process that is known to have ended. Refusals that such a run had not judged yet are due
-    again.
+    `run_id` of a process that is known to have ended. Refusals that were still
+    pending are due again.
     """
-    # This scans the issue once a start. An index on `sending` would cost two writes for each message.
+    # This scans the issue once per start. An index on `sending` would cost two writes for each message.
     of_run = true() if run_id is None else Delivery.run_id == run_id
     interrupted = and_(Delivery.issue_id == issue_id, Delivery.state == DeliveryState.SENDING.value, of_run)
     session.execute(
@@ -198,9 +198,9 @@ def claim(
     """Claim up to `limit` deliveries for this run: mark them `sending`.
 
     Retries that are due come first, then queued deliveries in the order of their subscribers' ids, starting
-    behind `after`. Those whose subscriber may no longer be mailed become `skipped`. Deliveries to
+    after `after`. Those whose subscriber may no longer be mailed become `skipped`. Deliveries to
     `except_domains` stay as they are, and with `members_only` so do all but the canary's. `retry_scan`
-    saves the search for retries when a moment ago all of them were to excepted domains.
+    skips the search for retries if all of them were to excepted domains a moment ago.
     """
     rows, after = find_candidates(
         session,
@@ -228,8 +228,8 @@ def settle(
 ) -> None:
     """Write the outcomes of deliveries that this run had claimed, all in one statement.
 
-    Raises `MailerError` if another run has taken any of them. The caller's transaction is then rolled back:
-    to go on sending with wrong books would be worse.
+    Raises `MailerError` if another run has taken any of them. The caller must then roll back:
+    sending on with wrong books would be worse.
     """
     if not outcomes:
         return
@@ -259,7 +259,7 @@ def settle(
 def release(
     session: Session, issue_id: int, subscriber_ids: Iterable[int], *, run_id: int, at: datetime
 ) -> Counter[str]:
-    """Return deliveries of which nothing was sent to the queue; return how many are in which state.
+    """Put unsent deliveries back into the queue; return how many are now in each state.
 
     Each gets the state that it was claimed from, and the attempt does not count.
     """
@@ -294,7 +294,7 @@ def release(
 def fail_pending(
     session: Session, issue_id: int, subscriber_ids: Sequence[int], *, run_id: int, at: datetime
 ) -> set[int]:
-    """Move pending refusals of this run from `deferred` to `failed`; return whose were still pending."""
+    """Move this run's pending refusals from `deferred` to `failed`; return the subscribers of those moved."""
     if not subscriber_ids:
         return set()
     failed = _FAIL_PENDING.returning(_DELIVERIES.c.subscriber_id)
@@ -305,7 +305,7 @@ def fail_pending(
 def retry_pending(
     session: Session, issue_id: int, subscriber_ids: Sequence[int], *, run_id: int, at: datetime
 ) -> None:
-    """Make deliveries that this run deferred due at once, as if they had never been tried before."""
+    """Make deliveries that this run deferred due immediately, as if they had never been tried."""
     if subscriber_ids:
         values = {"_issue_id": issue_id, "_ids": subscriber_ids, "_run_id": run_id, "_at": at}
         session.connection().execute(_RETRY_PENDING, values)

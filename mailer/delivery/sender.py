@@ -50,14 +50,14 @@ class Ending(StrEnum):
     PAUSED = "paused"
     CANCELLED = "cancelled"
     STOPPED = "stopped"
-    """Asked to stop; what was under way is settled."""
+    """Stopped on request; messages under way were settled."""
     UNREACHABLE = "unreachable"
-    """No relay could be used; what was not sent is queued as before."""
+    """No relay could be used; unsent messages stay queued."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a run ended; `reason` says why, where there is something to say."""
+    """How a run ended; `reason` says why, or is empty."""
 
     ending: Ending
     books: Books
@@ -67,15 +67,15 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """What a run calls."""
+    """The functions that a run calls."""
 
     learn: Learn
-    """With the refusals that are the recipients' own, in the transaction that fails their deliveries."""
+    """Called with the recipients' own refusals, in the transaction that marks their deliveries failed."""
     progress: Callable[[Books], None] = lambda books: None
     begun: Callable[[int], None] | None = None
-    """With the run's id, before anything is claimed. Its caller has settled what earlier runs left."""
+    """Called with the run's id, before anything is claimed. The caller has recovered earlier runs."""
     letters: LetterQueue | None = None
-    """The queue of letters, which go out before the messages of the issue; None leaves them to others."""
+    """Letters to send before the messages of the issue; None leaves them to other processes."""
 
 
 class Sender:
@@ -126,7 +126,7 @@ class Sender:
         """Send until nothing is due, the issue is paused, or `stop` is called.
 
         The caller holds `mailer.delivery.lock.sending`. Raises `StorageError` when the books cannot be
-        written; what could not be settled is then `uncertain` at the next start.
+        written; the next start marks unsettled deliveries `uncertain`.
         """
         await asyncio.to_thread(self._begin)
         self._hooks.progress(self.books)
@@ -139,9 +139,9 @@ class Sender:
                     break
         except RelayDownError as down:
             error = down
-            self._leave(Ending.UNREACHABLE, down.message)
+            self._end_as(Ending.UNREACHABLE, down.message)
         except RelayError as refused:
-            # It would be refused again and again: the operator has to change the configuration.
+            # The relay would refuse again and again: the operator has to change the configuration.
             error = refused
             self._blame(None, refused.message)
         finally:
@@ -157,18 +157,18 @@ class Sender:
         return Ended(self._ending, self.books, self._reason, error)
 
     def stop(self) -> None:
-        """Begin no further message; those under way are finished and settled."""
-        self._leave(Ending.STOPPED)
+        """Start no more messages; those under way are finished and settled."""
+        self._end_as(Ending.STOPPED)
 
     @property
     def books(self) -> Books:
         """The books as this run knows them."""
         return self._books.books
 
-    # What the pool calls, on the event loop.
+    # Called by the pool, on the event loop.
 
     async def _take(self, count: int, except_domains: frozenset[str]) -> Sequence[Item]:
-        """Take up to `count` deliveries, in the transaction that writes what came back."""
+        """Take up to `count` deliveries, in the transaction that writes the latest outcomes."""
         while self._ending is None:
             taken = await self._commit(count, except_domains)
             self._hooks.progress(self.books)
@@ -208,14 +208,14 @@ class Sender:
             return
         self._uncomposed += 1
         if self._uncomposed == _FIRST_UNCOMPOSED:
-            self._leave(
+            self._end_as(
                 Ending.PAUSED,
                 f"the first {_FIRST_UNCOMPOSED} messages cannot be composed: {error.message};"
                 " withdraw the issue and correct it, or resume it for the other readers",
             )
 
     def _record(self, attempt: Attempt, relay: RelayState | None) -> None:
-        """Note what became of a delivery, and what follows for its relay, its provider and the run."""
+        """Record an attempt, and what it means for the relay, the provider and the run."""
         if self._letters is not None and self._letters.owns(attempt.key):
             if (heard := self._letters.settle(attempt, relay)) is not None:
                 self._heed_provider(*heard)
@@ -264,7 +264,7 @@ class Sender:
         return self._provider_of.get(domain, domain)
 
     def _heed_provider(self, verdict: Verdict, domain: str) -> None:
-        """Slow down or stop for a provider that asks for it."""
+        """Slow down or stop for a provider whose reply demands it."""
         match verdict.reply_class:
             case ReplyClass.RATE:
                 # X.2.Z is about the recipient's mailbox (RFC 3463 section 3.3): only that delivery waits.
@@ -273,10 +273,10 @@ class Sender:
             case ReplyClass.REPUTATION:
                 self._pool.hold(domain, verdict.retry_after_seconds or _REPUTATION_HOLD_SECONDS)
             case _:
-                # The others say nothing about how much more the provider takes.
+                # The other classes say nothing about the provider's limits.
                 return
 
-    # Faults of ours.
+    # Our own faults.
 
     def _heed_trip(self, trip: Trip) -> None:
         """Let another relay take over from the one that tripped the breaker, or pause."""
@@ -284,19 +284,19 @@ class Sender:
         self._blame(relay, trip.reason)
 
     def _blame(self, relay: RelayState | None, reason: str) -> None:
-        """Set a relay aside for a fault of ours; pause if none is left, or if no relay is named."""
+        """Set a relay aside because of our own fault; pause if none is left, or if `relay` is None."""
         if relay is not None and relay.set_aside:
             return
         if relay is not None and self._pool.set_aside(relay, RelayError(reason)):
             self._faults[relay.name] = reason
             return
         faults = [f"{name}: {fault}" for name, fault in self._faults.items()]
-        self._leave(Ending.PAUSED, "; ".join([*faults, reason]))
+        self._end_as(Ending.PAUSED, "; ".join([*faults, reason]))
 
     def _relay_took_over(self) -> bool:
-        """Let the breaker judge what is pending; return whether there is more to send through another relay.
+        """Let the breaker decide; return whether another relay takes over.
 
-        Nothing is judged while a provider is held, since more of its answers are to come.
+        While a provider is on hold nothing is decided, since more of its replies will come.
         """
         if self._ending is not None or self._pool.held():
             return False
@@ -305,7 +305,7 @@ class Sender:
             self._heed_trip(trip)
         return trip is not None and self._ending is None
 
-    def _leave(self, ending: Ending, reason: str = "") -> None:
+    def _end_as(self, ending: Ending, reason: str = "") -> None:
         if self._ending is None:
             self._ending, self._reason = ending, reason
         self._stopped.set()
@@ -314,7 +314,7 @@ class Sender:
     # The books.
 
     async def _commit(self, count: int, except_domains: frozenset[str]) -> Taken:
-        """Write what came back and take what is wanted; end the run if another process stopped the issue."""
+        """Write the latest outcomes and claim more; end the run if another process stopped the issue."""
         unwritten = self._books.unwritten
         unwritten.cleared += self._breaker.take_cleared()
         unwritten.ours += self._breaker.take_ours()
@@ -323,35 +323,35 @@ class Sender:
             case IssueState.SENDING | IssueState.FINISHED:
                 pass
             case IssueState.PAUSED:
-                self._leave(Ending.PAUSED)
+                self._end_as(Ending.PAUSED)
             case IssueState.CANCELLED:
-                self._leave(Ending.CANCELLED)
+                self._end_as(Ending.CANCELLED)
             case _:
                 assert_never(self._books.state)
         return taken
 
     async def _keep_books(self) -> None:
-        """Write outcomes soon, however slow the relay, and see what other processes decided."""
+        """Write outcomes soon, even for a slow relay, and notice what other processes decided."""
         while True:
             await asyncio.sleep(self._clock.settle_seconds)
             try:
                 await self._commit(0, frozenset())
             except MailerError as error:
-                # The run cannot go on without books.
+                # Nothing may be sent that cannot be recorded.
                 self._failure = error
-                self._leave(Ending.STOPPED)
+                self._end_as(Ending.STOPPED)
                 return
             self._hooks.progress(self.books)
             await self._take_letters()
 
     async def _take_letters(self) -> None:
-        """Take letters that are due, before everything else that waits."""
+        """Put letters that are due ahead of everything else."""
         if self._letters is None or self._pool.stopping:
             return
         try:
             taken = await self._letters.exchange(LETTERS_AT_ONCE, frozenset(self._pool.held()))
         except MailerError as error:
-            # The issue can go on without them.
+            # The issue does not depend on them.
             _log.error("letters wait: %s", error)
             return
         self._pool.put_first(taken)
@@ -362,16 +362,16 @@ class Sender:
         try:
             await self._letters.close(error)
         except MailerError as failure:
-            # Their claims run out, and another process sends them.
+            # Their claims expire, and another process sends them.
             _log.error("letters wait: %s", failure)
 
     async def _wait_for_retry(self) -> bool:
-        """Wait for the next due retry if so configured; return whether to go on."""
+        """Wait for the next retry, if so configured; return whether to continue."""
         if self._ending is not None or not self._settings.wait_for_retries:
             return False
         await self._commit(0, frozenset())
         if self._books.members_only:
-            # The canary's retries are not waited for.
+            # A canary does not wait for its retries.
             return False
         held = self._pool.held()
         if not held and self._breaker.pending:
@@ -382,7 +382,7 @@ class Sender:
             waits.append((due - self._clock.now()).total_seconds())
         if not waits:
             return False
-        # Not all of it in one sleep: the clock may be set, and another process may queue some again.
+        # Sleep in parts: the clock may be set, and another process may queue deliveries again.
         seconds = max(0.05, min(*waits, self._clock.look_again_seconds))
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stopped.wait(), seconds)
@@ -401,7 +401,7 @@ class Sender:
         if self._ending is None and (trip := self._breaker.finish()) is not None:
             self._reason = trip.reason
             self._ending = Ending.PAUSED
-        # A run that was cut short cannot know whose fault its last refusals are: they are tried again.
+        # A run that was cut short cannot tell whose fault its last refusals are, so they are tried again.
         self._breaker.give_up()
         unwritten.cleared += self._breaker.take_cleared()
         unwritten.ours += self._breaker.take_ours()

@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class NewSignUp:
-    """What somebody typed into a form, or what a program sent for them. `language` is for the letter."""
+    """A sign-up from a form or the API; `language` is that of the letter."""
 
     address: Address
     origin: Origin
@@ -67,7 +67,7 @@ def store_requests(session: Session, requests: Sequence[NewSignUp]) -> list[None
 
 
 def answer_requests(database: Database, *, secret: bytes) -> int:
-    """Answer all stored requests; return how many letters that makes.
+    """Answer all stored requests; return how many letters were queued.
 
     `secret` recognises addresses that were erased. A request that fails is logged and dropped, so that
     it does not hold up the others. Raises `StorageError` while the database cannot be written.
@@ -116,9 +116,9 @@ def _request(stored: SignUpRequest) -> NewSignUp:
 
 
 def _invite(session: Session, request: NewSignUp, secret: bytes) -> bool:
-    """Queue a confirmation letter; return False if there is no reason to write.
+    """Queue a confirmation letter; return whether one was needed.
 
-    There is none if the address is subscribed, was erased, or got such a letter in the last day.
+    None is needed if the address is subscribed, was erased, or got such a letter in the last day.
     """
     subscriber_id = _pending(session, request, secret)
     if subscriber_id is None:
@@ -142,7 +142,7 @@ def _pending(session: Session, request: NewSignUp, secret: bytes) -> int | None:
             status=SubscriberStatus.PENDING,
         )
         return added.subscriber_id
-    # Anybody can type an address into the form: that changes nothing we know about its owner.
+    # Anyone can type an address into the form, so it changes nothing that we know about its owner.
     if known.status in (SubscriberStatus.ACTIVE, SubscriberStatus.ERASED):
         return None
     since = request.at - BETWEEN_LETTERS
@@ -152,10 +152,10 @@ def _pending(session: Session, request: NewSignUp, secret: bytes) -> int | None:
 
 
 def confirm(session: Session, confirmations: Sequence[tuple[SubscriberRequest, str | None]]) -> list[bool]:
-    """Make subscribers active; return for each whether they are now.
+    """Activate subscribers; return for each whether they are active now.
 
-    With each change comes the language of the welcome letter, or None for no letter. Confirming again
-    is fine and sends nothing.
+    Each change comes with the language of the welcome letter, or None for no letter. Confirming again
+    sends nothing.
     """
     outcomes: list[bool] = []
     for change, language in confirmations:

@@ -1,4 +1,4 @@
-"""The deliveries of an issue that wait for another try: how many, why, and until when."""
+"""The deliveries of an issue that wait for a retry: how many, why, and until when."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WAITING = [DeliveryState.DEFERRED.value, DeliveryState.UNCERTAIN.value]
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A group of deliveries that wait for the same reason."""
+    """Deliveries that wait for the same reason."""
 
     state: DeliveryState
     number: int
@@ -30,7 +30,7 @@ class Waiting:
     last_at: datetime | None
     """When the last of them is due."""
     attempts: int
-    """The most tries that any of them has had."""
+    """The most attempts that any of them has had."""
 
     @property
     def reason(self) -> str:
@@ -40,10 +40,10 @@ class Waiting:
 
 
 class RetryScan:
-    """Decides when a run searches for due retries, so that held providers do not make it search all the time.
+    """Decides when to search for due retries, so that providers on hold do not cause constant searches.
 
-    A search has to step over every delivery that waits for a held provider. After one that found less than
-    was wanted, the next has to wait for ten times as long as it took; queued deliveries go first meanwhile.
+    A search reads every delivery to a provider on hold. If it finds fewer deliveries than wanted, the next
+    one waits ten times as long as it took; meanwhile queued deliveries go first.
     """
 
     def __init__(self, ticks: Callable[[], float]) -> None:
@@ -63,7 +63,7 @@ class RetryScan:
 
 
 def waiting(session: Session, issue_id: int) -> list[Waiting]:
-    """Return the groups of deliveries that wait for another try, the largest first."""
+    """Return the groups of deliveries that wait for a retry, the largest first."""
     due = Delivery.due_at
     groups = (
         select(

@@ -16,7 +16,7 @@ class Window:
     """The claimed deliveries by subscriber, in claim order.
 
     `changed` returns a number that changes whenever anybody commits to the database; `mailable` returns
-    which of the given subscribers may still be mailed. Together they make sure that nobody is mailed
+    which of the given subscribers may still be mailed. Together they ensure that nobody gets a message
     after their opt-out is committed, and cost microseconds while nothing changes.
     """
 
@@ -47,7 +47,7 @@ class Window:
     def begin(self, subscriber_id: int) -> Claimed | None:
         """Begin a delivery and return it; None if its subscriber may no longer be mailed.
 
-        A delivery can begin again if its connection broke before the message had left.
+        A delivery can begin again if its connection broke before the message was handed over.
         """
         # Read the stamp before the query: a commit in between then shows at the next turn.
         stamp = self._changed()

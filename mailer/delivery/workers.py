@@ -35,7 +35,7 @@ from mailer.tokens import Signer
 
 _IDLE_DEATHS: Final = 3
 """How many workers may die without doing anything before the whole run gives up."""
-# If workers end differently, the first of these endings is the run's.
+# If workers end differently, the run gets the first of these endings.
 _WEIGHTIEST: Final = (
     Ending.PAUSED,
     Ending.CANCELLED,
@@ -155,7 +155,7 @@ def dispatch_to_workers(
 
 
 class WorkerFailedError(MailerError):
-    """Raised for a worker that ended with an error, with its message and remedy."""
+    """Raised when a worker ends with an error; carries its message and remedy."""
 
     def __init__(self, told: Mapping[str, Any]) -> None:
         super().__init__(str(told["message"]), remedy=told["remedy"])
@@ -235,19 +235,19 @@ class _Crew:
                 pass_fds=() if self._descriptor is None else (self._descriptor,),
             )
             moved = self._moved[process] = Counter()
-            run_id, in_order = await self._listen(process, moved)
+            run_id, cleanly = await self._listen(process, moved)
             await process.wait()
-            if in_order:
+            if cleanly:
                 return
             idle = not any(moved.values())
             if run_id is not None:
-                self._bury(run_id, moved)
+                self._recover(run_id, moved)
             self._idle_deaths = self._idle_deaths + 1 if idle else 0
             if self._idle_deaths >= _IDLE_DEATHS:
                 self._give_up(
                     MailerError(
                         f"workers end before they send anything (status {process.returncode})",
-                        remedy="see what they said above; without --workers the cause is easier to find",
+                        remedy="read their output above, or run without --workers to find the cause",
                     )
                 )
 
@@ -275,7 +275,7 @@ class _Crew:
                 return run_id, True
         return run_id, False
 
-    def _bury(self, run_id: int, moved: Counter[str]) -> None:
+    def _recover(self, run_id: int, moved: Counter[str]) -> None:
         """Mark a dead worker's claims as uncertain."""
         with self._database.transaction() as session:
             found = queue.recover(session, self._issue_id, at=now(), run_id=run_id)

@@ -1,7 +1,7 @@
 """A rehearsal: send an issue to its real audience, but to a server of our own that misbehaves.
 
 Everything happens in a temporary database: the audience is copied into it, and the real one is only read.
-The run is the same one that sends, on a clock that skips every wait.
+The run uses the code that really sends, on a clock that skips every wait.
 """
 
 from __future__ import annotations
@@ -74,10 +74,10 @@ def rehearse(
     at: datetime,
     progress: Callable[[Books], None] = lambda books: None,
 ) -> tuple[Rehearsed, Signer]:
-    """Send an issue to everyone who would get it now, from a copy of the audience; return also its signer.
+    """Rehearse sending an issue, from a copy of the audience; return the result and the run's signer.
 
-    `copy` is a new database and `folder` takes the bounces; both belong to the caller. Ctrl-C ends the
-    run cleanly. Raises `RefusedError` for an empty audience.
+    `copy` is a new database and `folder` takes the bounces; both belong to the caller. Ctrl-C stops
+    cleanly. Raises `RefusedError` for an empty audience.
     """
     copy.open()
     copied = copy_audience(database, copy, dispatch.audience_condition(settings, segment), at=at)
@@ -85,7 +85,7 @@ def rehearse(
         raise RefusedError(
             "nobody would get it: the audience is empty", remedy="mailer subscribers import FILE"
         )
-    # Signed with the copy's own secrets: links and return paths of a rehearsal work nowhere.
+    # The copy has its own secrets, so links and return paths of a rehearsal work nowhere.
     signer = Signer(copy.secrets())
     with copy.transaction() as session:
         issue, _ = issues.enqueue(session, edition, source_path="", at=at)

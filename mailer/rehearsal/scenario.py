@@ -1,4 +1,4 @@
-"""The faults of a rehearsal: a TOML file, read into rules for each recipient.
+"""The faults of a rehearsal, read from a TOML file.
 
 Whether a fault affects a recipient depends only on the seed, the fault and the address, not on the order
 of the mail: the same scenario affects the same people every time.
@@ -122,12 +122,12 @@ class InjectedFault(Section, frozen=True, kw_only=True):
 
     @property
     def answer(self) -> str:
-        """The whole reply."""
+        """The reply line, without CRLF."""
         return self.reply or "451 4.7.1 Greylisted, please try again later"
 
 
 class Server(Section, frozen=True, kw_only=True):
-    """`[server]`: the server when nothing goes wrong."""
+    """`[server]`: how the server behaves without faults."""
 
     CHECKS: ClassVar[dict[str, Check]] = {"reply_time": _waited}
 
@@ -136,7 +136,7 @@ class Server(Section, frozen=True, kw_only=True):
 
 
 class Scenario(Section, frozen=True, kw_only=True):
-    """A whole file. If several faults affect a message, the first one of each stage wins."""
+    """A scenario file. If several faults affect a message, the first one of each stage wins."""
 
     seed: int = 1
     server: Server = Server()
@@ -193,7 +193,7 @@ def _problems_of(table: Any, kind: type[Section], keys: tuple[str, ...]) -> Iter
     else:
         if isinstance(made, InjectedFault):
             for odd in sorted(set(table) - _COMMON - _OF_KIND[made.kind.value]):
-                yield KeyProblem((*keys, odd), f"it has no meaning for a fault of kind '{made.kind.value}'")
+                yield KeyProblem((*keys, odd), f"it does not apply to a fault of kind '{made.kind.value}'")
 
 
 def _explain(problem: KeyProblem, file: TomlFile) -> str:

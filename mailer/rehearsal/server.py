@@ -1,7 +1,7 @@
-"""The SMTP server of rehearsals: it takes mail like a relay, with the faults of a scenario.
+"""The SMTP server of rehearsals: it accepts mail like a relay, with the faults of a scenario.
 
 It does not use a server library, because it has to misbehave in ways that libraries prevent: it closes
-connections halfway, replies late or never, and still handles pipelined commands in order.
+connections midway, replies late or never, and still answers pipelined commands in sequence.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class RehearsalServer:
 
 
 class _Conversation(asyncio.Protocol):
-    """One connection: commands are answered one at a time, in order."""
+    """One connection, which answers commands one by one."""
 
     def __init__(self, server: RehearsalServer) -> None:
         self._server = server

@@ -1,7 +1,7 @@
 """Replies about the recipient: the mailbox, its owner, the owner's own filter, the recipient's domain.
 
 Collected from the default texts of Postfix, Exim, Sendmail, qmail, Courier, Exchange, Domino, GroupWise and
-the large providers; what single providers mean by them stands in `providers`.
+the large providers; `providers` has the meanings at single providers.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ REFUSED_BY_PERSON: Final = Rule(B.FILTERED, (
     "user in blacklist", "block rcpt", "block send er", "manually blocked senders", "blocked senders",
 ))  # fmt: skip
 
-# The words name the recipient: they are believed before anything that is said beside them.
+# These words name the recipient, so they count more than the rest of the text.
 NO_SUCH_USER: Final = Rule(B.INVALID_MAILBOX, (
     "no such user", "no such recipient", "no such person", "no such mailbox", "no such account",
     "no such local", "no such customer", "user unknown", "unknown user", "user is unknown",
@@ -116,7 +116,7 @@ NAMED: Final = (
     "your recipient", "the recipient", "recipient email address", "recipient domain", "rcpt to",
     "you tried to reach", "you are trying to contact", "you are trying to reach",
 )  # fmt: skip
-"""Further words that name the recipient, whatever is said of it."""
+"""Further words that name the recipient, whatever the text says about it."""
 
 LOCAL_USER: Final = Rule(B.INVALID_MAILBOX, (
     "unknown user:", "email address wasn't found", "address couldn't be found",
@@ -127,7 +127,7 @@ LOCAL_USER: Final = Rule(B.INVALID_MAILBOX, (
     "not a valid user on this", "ディレクトリには見つかりません",
 ))  # fmt: skip
 
-# Words that fit any address or none: the recipient's only if nothing of ours is spoken of.
+# Words that fit any address: about the recipient only if the text mentions nothing of ours.
 NOT_THERE: Final = Rule(B.INVALID_MAILBOX, (
     "no valid mailbox", "account is unavailable", "user is unavailable", "no valid user",
     "unable to find*user", "user could not be", "cannot be found", "user not recognized",

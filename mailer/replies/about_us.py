@@ -19,7 +19,7 @@ from mailer.replies.verdict import Fault
 from mailer.replies.verdict import ReplyClass as R
 from mailer.replies.words import Words
 
-# Our account at the relay has sent as much as it may: wait, nobody's mailbox is full.
+# Our account at the relay has reached its quota: wait, nobody's mailbox is full.
 ACCOUNT_QUOTA: Final = Rule(B.RATE_LIMITED, (
     # Amazon SES: 454 Throttling failure
     "throttling failure", "daily message quota exceeded", "maximum sending rate exceeded",
@@ -75,7 +75,7 @@ ACCOUNT: Final = Rule(B.POLICY_REJECT, (
     "unprovisioned domains", "client blocked from sending",
 ), action=R.CONFIG, fault=Fault.OURS)  # fmt: skip
 
-# The relay wants a login, another login, or does not relay for us.
+# The relay requires a login or a different one, or does not relay for us.
 LOGIN: Final = Rule(B.POLICY_REJECT, (
     "smtp auth required", "smtp authentication required", "smtp authentication is required",
     "must authenticate", "you must be authenticated", "authenticate first", "please authenticate",
@@ -110,7 +110,7 @@ RELAY: Final = Rule(B.POLICY_REJECT, (
     "tenantattribution",
 ), action=R.CONFIG, fault=Fault.OURS)  # fmt: skip
 
-# What we call ourselves in HELO or EHLO.
+# Our name in HELO or EHLO.
 HELO: Final = Rule(B.REPUTATION_BLOCK, (
     "helo command rejected", "ehlo command rejected", "invalid helo", "bad helo", "forged helo",
     "helo*invalid", "helo*does not match", "helo*not found", "helo*rejected", "helo*refused",
@@ -162,7 +162,7 @@ SENDER_UNUSABLE: Final = Rule(B.POLICY_REJECT, (
     "empty envelope", "no mail from", "error reading sender", "malformed*sender",
 ), action=R.CONFIG, fault=Fault.OURS)  # fmt: skip
 
-# Our sender is refused without a reason that we could remove: often a block list of the receiver.
+# Our sender is refused without a reason that we could fix: often a block list of the receiver.
 SENDER_REFUSED: Final = Rule(B.POLICY_REJECT, (
     "rfc 1035 violation", "pre approved", "sender was rejected", "does not accept mail from",
     "registered gateway user", "isn't on the recipient's list of senders",
@@ -180,7 +180,7 @@ SENDER_REFUSED: Final = Rule(B.POLICY_REJECT, (
     "remote ip check error",
 ), fault=Fault.OURS)  # fmt: skip
 
-# SPF, DKIM, DMARC and what else proves that we are who we say (RFC 7372).
+# SPF, DKIM, DMARC and other proofs of who we are (RFC 7372).
 AUTHENTICATION: Final = Rule(B.AUTH_FAILURE, (
     "dmarc", "spf", "by spf", "sender policy framework", "openspf", "dkim", "domainkeys",
     "authentication information", "fails to pass authentication", "fail to pass authentication",
@@ -204,7 +204,7 @@ REVERSE_DNS: Final = Rule(B.REPUTATION_BLOCK, (
     "unknown client",
 ), fault=Fault.OURS)  # fmt: skip
 
-# Lists of bad addresses, named.
+# Block lists, by name.
 LISTED: Final = Rule(B.REPUTATION_BLOCK, (
     "blackhole*", "listed in the dbl", "csi cloudmark", "cloudmark sender intelligence",
     "sender ip address rejected", "extreme bad ip profile", "not accepting mail from your ip",
@@ -222,7 +222,7 @@ LISTED: Final = Rule(B.REPUTATION_BLOCK, (
     "ip is hangup", "invalid ip", "suspected spam ip", "local ct ip reputation",
 ), fault=Fault.OURS)  # fmt: skip
 
-# The same, in words that also occur elsewhere.
+# Block lists, in words that also occur elsewhere.
 REPUTATION: Final = Rule(B.REPUTATION_BLOCK, (
     "blacklisted by", "blacklist*", "blocklist*", "block list*", "black list*", "denylist*",
     "deny list", "blocked using", "blocked by*list", "listed at", "listed in*list", "is listed by",
@@ -261,12 +261,12 @@ _OURS: Final = (
     r"(?: (?:address|account|name|server|domain|records?|policy))*"
     r"|spf|dkim|dmarc|domainkeys|sender policy framework"
 )
-"""Nouns for something of ours. The recipient's things are never called so."""
+"""Nouns for something of ours, never for something of the recipient's."""
 _PERHAPS_OURS: Final = (
     r"mail from|client(?: (?:ip|address|name))?|remote (?:host|ip|server|address)|ip(?: address)?|author"
     r"|host #|host ?name"
 )
-"""Nouns that are also quoted beside a refusal of the recipient."""
+"""Nouns that also occur as quotes in a refusal of the recipient."""
 _RECIPIENT_NOUN: Final = (
     r"users?|recipients?|rcpt|mailbox(?:es)?|addressee|customer|destination|alias|inbox|person|subscriber"
     r"|receiver"
@@ -279,7 +279,7 @@ _REFUSED: Final = (
     r"|exceeded|exceeds|poor|low|non|over|required|null|wrong|illegal|unavailable|black)"
     rf"(?! (?:such |a |valid |known |local |our |an? )*(?:{_RECIPIENT_NOUN})\b)"
 )
-# Up to five words, none of them the recipient's, no comma and no full stop.
+# Up to five words, none of them a noun for the recipient, without a comma or full stop.
 _BETWEEN: Final = rf"(?: (?!(?:{_RECIPIENT_NOUN}) )[^\s,.;?!]{{1,64}}){{0,5}}?"
 _BEFORE: Final = (
     r"(?:unknown|invalid|bad|unauthori[sz]ed|forged|fake|unverified|rejected|blocked|banned|refused|missing"
@@ -305,7 +305,7 @@ _QUOTED: Final = re.compile(
 def refuses_us(words: Words, *, names_recipient: bool) -> bool:
     """Return whether the text refuses something of ours.
 
-    `names_recipient` says that it also says plainly "no such user"; then a noun that may only be quoted
+    `names_recipient` means that the text also says "no such user"; then a noun that may only be a quote
     does not count.
     """
     clauses = words.clauses

@@ -1,4 +1,4 @@
-"""Codes of their own that some providers put into their replies, for example `OFR_416` or `DT:SPM`."""
+"""Proprietary codes that some providers put into their replies, such as `OFR_416` or `DT:SPM`."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ _LISTED: Final = Rule(B.REPUTATION_BLOCK, codes=(550,), action=R.REPUTATION)
 _SENDER: Final = Rule(B.POLICY_REJECT, codes=(550,), fault=Fault.OURS)
 _AUTH: Final = Rule(B.AUTH_FAILURE, codes=(550,), action=R.AUTH)
 
-# https://postmaster.orange.fr; the numbers are the same at La Poste. Of the numbers that are
-# not listed, the hundred says what they are about.
+# https://postmaster.orange.fr; the numbers are the same at La Poste. For numbers that
+# are not listed, the first digit gives the subject.
 _ORANGE: Final = {
     "104": _FAST,
     "105": _FAST,

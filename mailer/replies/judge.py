@@ -1,16 +1,16 @@
-"""A reply's code, status and text to a `Verdict`.
+"""Turning a reply's code, status and text into a `Verdict`.
 
-The tables are asked in this order, and the first that knows the reply counts:
+The tables are searched in this order, and the first match counts:
 
-1. statuses that the standards give to the sender;
+1. statuses that the standards define as about the sender;
 2. a provider's own codes and documented replies;
 3. phrases: about our account and sender, then about the mailbox, then weaker ones;
-4. other languages than English, by grammar;
+4. languages other than English, by grammar;
 5. the status, and last the code.
 
-What is found about a recipient is dropped when the text refuses something of ours (`about_us`), or when the
-command that was answered cannot speak of a recipient: MAIL and everything before it say nothing of one, and
-what comes after the body is a filter's answer, unless a provider is known to look recipients up that late.
+A match about the recipient is dropped if the text refuses something of ours (`about_us`), or if the command
+that was answered cannot be about a recipient. MAIL and everything before it never is, and a reply after the
+body comes from a filter, unless the provider is known to look up recipients that late.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ RULES: Final[tuple[Rule, ...]] = (
     about_systems.SYSTEM,
     about_systems.PROTOCOL,
 )
-"""From what says most to what says least. Some receivers add "user unknown" to everything, so what is said of
-us and of the mailbox's state comes before it."""
+"""From the most to the least specific. Some receivers add "user unknown" to everything, so rules about us and
+about the state of the mailbox come before it."""
 
 _BOOK: Final = PhraseBook(
     [
@@ -109,7 +109,7 @@ _ACTION: Final = {
     BounceClass.MESSAGE_TOO_LARGE: ReplyClass.CONFIG,
     BounceClass.PROTOCOL: ReplyClass.CONFIG,
 }
-"""Where a class alone says what to do; for the others the first digit does."""
+"""What to do about a class; for the others the first digit decides."""
 _RETRY_AFTER: Final = {ReplyClass.FULL: DAY, ReplyClass.GREY: 600.0}
 _WAIT: Final = re.compile(
     r"(?:try(?:ing)?|retry|resend|come back|wait|greylist\w*|deferred|again)\b[^.;]{0,40}?\b(?:in|after"
@@ -123,7 +123,7 @@ _BLANKS: Final = re.compile(r"\s+")
 
 
 class _Asked(StrEnum):
-    """What the answered command can speak of."""
+    """What the answered command can be about."""
 
     US = "us"
     RECIPIENT = "recipient"
@@ -148,10 +148,10 @@ _ASKED: Final = {
 def judge(
     code: int | None, enhanced: str, text: str, *, provider: str = "", command: str = "RCPT"
 ) -> Verdict:
-    """Return what a reply, or the status and text of a report, means and asks for.
+    """Return what a reply, or the status and text of a report, means.
 
     `code` is None where a report names none; `enhanced` may then say `5.0.0` or `4.0.0`. `provider` names
-    the host that replied, or several with blanks between: MX, banner, domain. `command` is what was answered:
+    the host that replied, or several, separated by blanks: MX, banner, domain. `command` was answered:
     `CONN`, `EHLO`, `AUTH`, `MAIL`, `RCPT`, `DATA`, `BODY` (the final dot), `LMTP` (the final dot, for one
     recipient), or empty if unknown. A 4yz is never hard.
     """
@@ -163,7 +163,7 @@ def judge(
     temporary = (code is not None and 400 <= code < 500) or enhanced.startswith("4")
     permanent = not temporary and (code is not None or enhanced.startswith("5"))
     if found.means is BounceClass.PROTOCOL and found.action is None and command.upper() == "RCPT":
-        # One address that the server cannot parse says nothing about how we are set up.
+        # One address that the server cannot parse says nothing about our configuration.
         found = replace(found, fault=Fault.UNKNOWN, action=None if temporary else ReplyClass.PERMANENT)
     reply_class, hard = _decide(found, permanent, code)
     again = reply_class in _AGAIN or temporary
@@ -177,7 +177,7 @@ def judge(
 
 
 def shown_text(text: str) -> str:
-    """Return `text` as one line of at most 512 characters, with escapes for what cannot be printed."""
+    """Return `text` as one line of at most 512 characters, with unprintable ones escaped."""
     line = _BLANKS.sub(" ", text[: 4 * TEXT_LIMIT]).strip(" ")
     if line.isprintable():
         return line[:TEXT_LIMIT]
@@ -199,7 +199,7 @@ _NOT_WELCOME: Final = _Found(BounceClass.REPUTATION_BLOCK, Basis.TEXT, fault=Fau
 
 
 def _decide(found: _Found, permanent: bool, code: int | None) -> tuple[ReplyClass, bool]:
-    """Return the reply class, and whether the address is to be suppressed: only ever by a 5yz."""
+    """Return the reply class, and whether to suppress the address; only a 5yz can."""
     action = found.action or _ACTION.get(found.means)
     temporary_code = code is not None and code < 500
     if action is ReplyClass.HARD:
@@ -221,14 +221,14 @@ class _Reply:
     command: str
     asked: _Asked
     ranks: frozenset[int]
-    """The rules one of whose phrases stands in the text."""
+    """The rules with a phrase that occurs in the text."""
 
     def answers_us(self) -> bool:
-        """Return whether command or status say that this is about us, so that no recipient is at fault."""
+        """Return whether the command or the status shows that this is about us, not about a recipient."""
         return self.asked is _Asked.US or (self.detail in SENDER and _SENDMAIL_NULL_MX not in self.ranks)
 
     def refuses_us(self) -> bool:
-        """Return whether command, status or text say so."""
+        """Return whether the command, the status or the text shows that this is about us."""
         if self.answers_us():
             return True
         names_recipient = not self.ranks.isdisjoint(_NAME_RECIPIENT)
@@ -237,14 +237,14 @@ class _Reply:
         return about_us.refuses_us(self.words, names_recipient=names_recipient)
 
     def is_a_filter(self) -> bool:
-        """Return whether this is a filter's answer, though it may speak of the recipient."""
+        """Return whether this comes from a filter, even if it mentions the recipient."""
         return self.asked is _Asked.MESSAGE or (
             self.asked is _Asked.DATA and not self.detail.startswith("1.")
         )
 
     @property
     def us(self) -> _Found:
-        """What a refusal of us means where no rule says more."""
+        """What a refusal of us means if no rule is more specific."""
         return _NOT_WELCOME if self.command in _BEFORE_MAIL else _US
 
 
@@ -260,7 +260,7 @@ def _classify(code: int | None, enhanced: str, words: Words, provider: str, comm
 
 
 def _by_rules(reply: _Reply) -> _Found | None:
-    """Return what the first rule that holds means, passing over recipients where none can be meant."""
+    """Return the meaning of the first rule that holds; skip those about recipients if none can be meant."""
     coded = coded_rule(reply.words.raw)
     holding = [] if coded is None else [coded]
     holding += [RULES[rank] for rank in _candidates(reply) if _holds(RULES[rank], reply)]
@@ -296,7 +296,7 @@ def _found(rule: Rule) -> _Found:
 
 
 def _as_asked(rule: Rule, reply: _Reply) -> _Found:
-    """Return what a rule about a recipient means in answer to this command."""
+    """Return what a rule about a recipient means in reply to this command."""
     found = _found(rule)
     if _is_hard(rule) and reply.is_a_filter() and not rule.after_body:
         return _Found(BounceClass.FILTERED, Basis.TEXT)
@@ -312,7 +312,7 @@ def _as_asked(rule: Rule, reply: _Reply) -> _Found:
 
 
 def _holds(rule: Rule, reply: _Reply) -> bool:
-    """Return whether the conditions of a rule hold besides its phrases."""
+    """Return whether the conditions of a rule hold, apart from its phrases."""
     if rule.codes and reply.code not in rule.codes:
         return False
     if rule.status and not _status_within(reply.detail, rule.status):

@@ -1,8 +1,8 @@
-"""Refusals in other languages than English, read by grammar: what is spoken of, and what is wrong with it.
+"""Refusals in languages other than English, read by grammar: a noun, and what is wrong with it.
 
 Receivers word such replies freely ("Das Postfach des Empfängers ist voll", "Postfach voll"), so whole
-phrases would never be enough. Stems of nouns and of states stand near each other in either order; a pair
-of them means one class. Latin letters are compared without their marks, so that `Empfanger` stands for
+phrases would never be enough. Instead, a pair of stems, one of a noun and one of a state, near each other
+in either order, means one class. Latin letters are compared without diacritics, so that `Empfanger` matches
 `Empfänger` too; spellings in ASCII such as `Empfaenger` are stems of their own.
 """
 
@@ -110,14 +110,14 @@ _REFUSED: Final = (
 
 
 def _any_of(*stems: str) -> str:
-    """Return a pattern for these stems: `_` stands for a blank, at an end for the end of a word."""
+    """Return a pattern for these stems: `_` matches a blank, or a word boundary at either end."""
     words = sorted(dict.fromkeys(" ".join(stems).split()), key=len, reverse=True)
     return "|".join(_stem(word) for word in words)
 
 
 def _stem(word: str) -> str:
     pattern = re.escape(word.strip("_").replace("_", " "))
-    # Short stems in Latin letters would stand inside other words.
+    # Short stems in Latin letters also occur inside other words.
     start = r"\b" if word.startswith("_") or (word.isascii() and len(word) <= 5) else ""
     return rf"{start}{pattern}" + (r"\b" if word.endswith("_") else "")
 
@@ -128,7 +128,7 @@ def _near(nouns: str, states: str) -> re.Pattern[str]:
 
 @cache
 def _grammar() -> tuple[tuple[B, re.Pattern[str]], ...]:
-    """Return what each pair of stems means; made when the first foreign reply comes, since it takes long."""
+    """Return the meaning of each pair of stems; built for the first foreign reply, since it is slow."""
     refused = _any_of(_NOT_THERE, _LOCKED, _BLACK, _REFUSED, _FULL)
     ours = f"(?:{_any_of(_SENDER)})|(?:{_any_of(_OUR)}) ?(?:{_any_of(_USER, _DOMAIN)})"
     return (
@@ -152,5 +152,5 @@ def read_foreign(text: str) -> B | None:
 
 
 def without_marks(text: str) -> str:
-    """Return text in lower case with its Latin letters bare: `é` as `e`, `ł` as `l`."""
+    """Return lower-case text without diacritics on Latin letters: `é` as `e`, `ł` as `l`."""
     return text if text.isascii() else text.translate(_MARKS)

@@ -1,4 +1,4 @@
-"""Replies of single providers whose status and words together mean something of their own.
+"""Replies that mean something special at one provider.
 
 The first rule that holds counts. Each group names where the provider documents its replies.
 """

@@ -1,4 +1,4 @@
-"""The form of a rule: what a reply must say, and what it then means."""
+"""The form of a rule: its conditions, and what a reply that meets them means."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from mailer.replies.verdict import BounceClass, Fault, ReplyClass
 class Rule:
     """One row of the tables: when all conditions hold, the reply means `means`.
 
-    A condition that is left empty always holds. Where several rules hold, the first in the order of the
-    tables counts.
+    An empty condition always holds. If several rules hold, the first in the order of the tables
+    counts.
     """
 
     means: BounceClass
     phrases: tuple[str, ...] = ()
-    """One of these stands in the text; see `words` for how they are written."""
+    """The text contains one of these; see `words` for their syntax."""
     status: str = ""
     """The RFC 3463 status without its first digit (`7.27`), or a range (`7.606-7.649`)."""
     codes: tuple[int, ...] = ()
     """Three-digit reply codes."""
     provider: str = ""
-    """Part of the name of the host that replied, never of its text."""
+    """Part of the name of the host that replied; the text is not searched."""
     names_address: bool = False
-    """Whether an email address stands in the text."""
+    """Whether the text must contain an email address."""
     action: ReplyClass | None = None
-    """What the sender does; None derives it from `means` and the first digit."""
+    """What to do; None derives it from `means` and the first digit."""
     retry_after_seconds: float | None = None
     fault: Fault | None = None
     """None derives it from `means`."""
     after_body: bool = False
-    """Whether this provider is known to look the recipient up only after the message came."""
+    """Whether this provider is known to look up recipients only after the body."""
     only_recipient: bool = False
-    """Whether the words could be about any address: believed only where the recipient was the question."""
+    """Whether the words could be about any address, so that they count only in reply to RCPT."""
 
     def __post_init__(self) -> None:
         if not (self.phrases or self.status or self.codes):

@@ -1,6 +1,6 @@
 """What an RFC 3463 status means by itself: the IANA registry of enhanced status codes as tables.
 
-Statuses stand without their first digit. `SENDER` comes before any text, the rest after it.
+Statuses are written without their first digit. `SENDER` overrides the text; the text overrides the rest.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SENDER: Final = {
     "7.26": B.AUTH_FAILURE,  # RFC 7372: multiple authentication checks failed
     "7.27": B.AUTH_FAILURE,  # RFC 7505: sender address has null MX; Gmail: SPF
 }
-"""Statuses that the registry gives to the sender: they win over any text."""
+"""Statuses that the registry defines as about the sender: they override any text."""
 
 STATUS: Final = {
     "1.0": B.INVALID_MAILBOX,
@@ -76,7 +76,7 @@ STATUS: Final = {
     "7.28": B.RATE_LIMITED,
     "7.30": B.AUTH_FAILURE,
 }
-"""Class by status, where the text says nothing. `SENDER` has been asked before."""
+"""Class by status, where the text says nothing. `SENDER` is looked up first."""
 
 SUBJECT: Final = {
     "1": B.INVALID_MAILBOX,
@@ -90,4 +90,4 @@ SUBJECT: Final = {
 """Class by the status's middle number, where the detail is not in the registry."""
 
 TEMPORARY: Final = {"7.1": B.REPUTATION_BLOCK, "2.1": B.REPUTATION_BLOCK}
-"""Class by status, where a 4yz says it without a telling text."""
+"""Class by status, for a 4yz without a meaningful text."""

@@ -1,4 +1,4 @@
-"""What a reply can mean, what follows from it, and what each class of bounce weighs."""
+"""What a reply can mean, what follows from it, and how much each class of bounce counts."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ class ReplyClass(StrEnum):
     HARD = "hard"
     """This address will not work: suppress it."""
     FULL = "full"
-    """Over quota: try again daily, for three days at most."""
+    """Over quota: try again daily, for at most three days."""
     RATE = "rate"
-    """Too fast: slow this provider, the same message later."""
+    """Too fast: slow down for this provider and send the same message later."""
     GREY = "grey"
     """Greylisted: the same envelope again in 5 to 15 minutes."""
     AUTH = "auth"
@@ -54,7 +54,7 @@ class ReplyClass(StrEnum):
     TEMPORARY = "temporary"
     """Any other 4yz: try again."""
     PERMANENT = "permanent"
-    """Any other 5yz: fail this delivery, leave the subscriber."""
+    """Any other 5yz: fail this delivery; the subscriber stays subscribed."""
 
 
 class Fault(StrEnum):
@@ -63,7 +63,7 @@ class Fault(StrEnum):
     OURS = "ours"
     """Our sender address, domain, DNS, HELO, account, authentication or IP address."""
     MESSAGE = "message"
-    """What this message contains, or its size."""
+    """The content or the size of this message."""
     RECIPIENT = "recipient"
     """The recipient's mailbox or domain, or the recipient's own filter."""
     RECEIVER = "receiver"
@@ -90,7 +90,7 @@ class Verdict:
     bounce_class: BounceClass | None
     """None when accepted."""
     hard: bool
-    """Whether the address is to be suppressed at once. Never true for a 4yz."""
+    """Whether to suppress the address immediately. Never true for a 4yz."""
     again: bool
     """Whether the same message should be tried again later."""
     retry_after_seconds: float | None
@@ -102,7 +102,7 @@ class Verdict:
     """The reply's text: one line, control characters escaped, at most 512 characters."""
     basis: Basis = Basis.TEXT
     fault: Fault = Fault.UNKNOWN
-    """Whose fault it is. `OURS` strikes every recipient alike, so it never speaks against one of them."""
+    """Whose fault it is. `OURS` affects every recipient alike, so it never counts against one of them."""
 
 
 FAULT: Final[Mapping[BounceClass, Fault]] = MappingProxyType({
@@ -124,11 +124,11 @@ FAULT: Final[Mapping[BounceClass, Fault]] = MappingProxyType({
     BounceClass.PROTOCOL: Fault.OURS,
     BounceClass.UNDETERMINED: Fault.UNKNOWN,
 })  # fmt: skip
-"""Whose fault a class is where the reply does not say."""
+"""Whose fault each class is, unless the reply says otherwise."""
 
 
 class Alert(StrEnum):
-    """Whom a class of bounces concerns besides the subscriber."""
+    """What a class of bounces triggers, apart from its effect on the subscriber."""
 
     NOBODY = "nobody"
     THROTTLE = "throttle"
@@ -138,7 +138,7 @@ class Alert(StrEnum):
     ISSUE = "issue"
     """Tell the operator about this issue."""
     PAUSE_ISSUE = "pause_issue"
-    """Pause the issue: what is wrong is ours and wrong for everybody."""
+    """Pause the issue: the fault is ours and affects everybody."""
     SPIKE = "spike"
     """Tell the operator when it becomes frequent."""
     MOVED = "moved"
@@ -149,7 +149,7 @@ class Alert(StrEnum):
 class BouncePolicy:
     """What a bounce of one class does to the subscriber.
 
-    `hard` suppresses at once. Else `weight` points are added to the soft count, at most once a day;
+    `hard` suppresses immediately. Otherwise `weight` points are added to the soft count, at most once a day;
     `suppress_at` bounces of this class over at least `over_days` days, or within `within_days` days,
     suppress. None leaves it to the general count.
     """
@@ -183,12 +183,12 @@ POLICY: Final[Mapping[BounceClass, BouncePolicy]] = MappingProxyType(
         BounceClass.UNDETERMINED: BouncePolicy(weight=0.5),
     }
 )
-"""What follows from each class. A verdict with `hard` false never takes the hard way: a 4yz is soft."""
+"""What follows from each class. A verdict with `hard` false is never treated as hard: a 4yz is soft."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A delivery that a server refused for good while an issue was being sent."""
+    """A permanent refusal of one delivery of an issue."""
 
     issue_id: int
     subscriber_id: int

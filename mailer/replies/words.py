@@ -1,9 +1,9 @@
 """Reply texts as plain words, and a book of phrases that finds whole words in them.
 
-A phrase is written as it is read: `mailbox is full`. A `*` between words stands for up to 60 characters
-(`mailbox*is full`); a `*` at the end stands for any ending of the last word (`throttl*`). Phrases never match
-inside a word: `user*locked` does not match "our users … blocked". Punctuation between words does not matter,
-unless the phrase has a colon itself.
+A phrase is plain text: `mailbox is full`. A `*` between words matches up to 60 characters
+(`mailbox*is full`); a `*` at the end matches any ending of the last word (`throttl*`). Phrases never match
+inside a word: `user*locked` does not match "our users … blocked". Punctuation between words is ignored,
+unless the phrase itself has a colon.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ ADDRESS: Final = "<>"
 IP: Final = "#"
 """What an email address and an IP address become in `Words.clauses`."""
 
-# The start of a text says what is wrong; the rest would only cost time.
+# The reason is near the start of a text; the rest would only cost time.
 _LOOKED_AT: Final = 2048
 _GAP: Final = 60
 _PREFIX_LENGTH: Final = 3
@@ -48,11 +48,11 @@ _PUNCTUATION: Final = frozenset((";", ",", ":", "!", "?", "(", ")", "=", ".", AD
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """A text in lower case, cut down to what it says."""
+    """A text in lower case, reduced to its words."""
 
     clauses: str
     """Words, punctuation, `<>` for each email address and `#` for each IP address, with single blanks
-    around each; what is only quoted beside the refusal is left out."""
+    around each; text that is only quoted is left out."""
     plain: str
     """The words alone, with single blanks around each."""
     raw: str
@@ -81,7 +81,7 @@ def _host_and_case(found: re.Match[str]) -> str:
 
 
 def _without_aside(found: re.Match[str]) -> str:
-    """Return a blank for brackets that only quote addresses, hosts and what they are; else the brackets."""
+    """Return a blank for brackets that only quote addresses or hosts; otherwise the brackets."""
     inside = found[1]
     if inside is None:
         return " "
@@ -94,7 +94,7 @@ def _without_aside(found: re.Match[str]) -> str:
 
 
 class PhraseBook:
-    """Finds which of many phrases stand in a text. Looks only for phrases whose first word is there."""
+    """Finds which of many phrases a text contains. Only looks for phrases whose first word occurs."""
 
     def __init__(self, phrases: Iterable[tuple[int, str]]) -> None:
         """Take pairs of a rank and a phrase."""
@@ -106,16 +106,16 @@ class PhraseBook:
             self._add(rank, phrase)
 
     def ranks(self, words: Words) -> set[int]:
-        """Return the ranks of all phrases that stand in `words`."""
+        """Return the ranks of all phrases that `words` contains."""
         plain = words.plain
         found: set[int] = set()
         by_word, by_prefix = self._by_word, self._by_prefix
         for word in set(plain.split()):
             for rank, parts in by_word.get(word, ()):
-                if rank not in found and _stands_in(plain, parts):
+                if rank not in found and _contains(plain, parts):
                     found.add(rank)
             for rank, parts in by_prefix.get(word[:_PREFIX_LENGTH], ()):
-                if rank not in found and _stands_in(plain, parts):
+                if rank not in found and _contains(plain, parts):
                     found.add(rank)
         if not plain.isascii():
             found.update(rank for rank, phrase in self._unspaced if phrase in plain)
@@ -148,8 +148,8 @@ def _words_in(phrase: str) -> list[str]:
     return _WORD.findall(_POSSESSIVE.sub("", phrase.lower()))
 
 
-def _stands_in(plain: str, parts: tuple[str, ...]) -> bool:
-    """Return whether the parts stand in `plain` in order, each within reach of the one before."""
+def _contains(plain: str, parts: tuple[str, ...]) -> bool:
+    """Return whether `plain` contains the parts one after another, each within `_GAP` of the last."""
     first = parts[0]
     if len(parts) == 1:
         return first in plain

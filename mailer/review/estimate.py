@@ -22,7 +22,7 @@ _ANSWERS_TO_CONNECT: Final = 6
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """The least time that `messages` take, and the limit responsible."""
+    """The shortest time in which `messages` can be sent, and the limit responsible."""
 
     messages: int
     duration: timedelta
@@ -38,7 +38,7 @@ def estimate(
     *,
     reply_seconds: float = REPLY_SECONDS,
 ) -> Estimate:
-    """Estimate the first try of so many messages; `by_provider` counts those of each configured provider."""
+    """Estimate one attempt at each message; `by_provider` counts those of each configured provider."""
     if not relays:
         raise ValueError("without a relay nothing limits how fast mail is kept on this machine")
     per_second, bottleneck = _together(relays, reply_seconds)

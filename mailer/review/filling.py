@@ -1,4 +1,4 @@
-"""Whether an issue can be composed for the subscribers of an audience."""
+"""Checking whether an issue can be composed for its whole audience."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MAX_EXAMPLES: Final = 3
 
 @dataclass(slots=True)
 class Unfit:
-    """Subscribers whose message cannot be composed, all for one reason."""
+    """Subscribers whose message cannot be composed, all for the same reason."""
 
     field: str
     """The field, as templates name it: `subscriber.city`."""
@@ -43,10 +43,10 @@ def unfit(
     at: datetime,
     sample: int | None = None,
 ) -> tuple[int, list[Unfit]]:
-    """Compose the issue for the audience; return for how many, and for whom it cannot be composed.
+    """Compose the issue for the audience; return how many were checked, and the failures by field.
 
-    With `sample`, compose it for that many subscribers chosen at random, and for one of each shape: those
-    who have the same attributes, of the same types. Memory does not grow with the audience.
+    `sample` limits this to that many random subscribers, and one of each shape: the subscribers who have
+    the same attributes, of the same types. Memory does not grow with the audience.
     """
     checked = 0
     found: dict[str, Unfit] = {}
@@ -66,7 +66,7 @@ def unfit(
 
 
 def _sampled(session: Session, who: ColumnElement[bool], number: int) -> set[int]:
-    """Return ids of `number` random subscribers, and of one for each shape (at most as many again)."""
+    """Return the ids of `number` random subscribers, and of one for each shape (up to `_MAX_SHAPES`)."""
     chosen = session.scalars(select(Subscriber.id).where(who).order_by(func.random()).limit(number))
     shapes = (
         select(func.min(Subscriber.id))

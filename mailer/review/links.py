@@ -1,4 +1,4 @@
-"""Checking whether the links in an issue work, without letting an issue reach into this network.
+"""Checking the links in an issue, without letting an issue reach into this network.
 
 Each URL is requested with HEAD, then with GET if that is refused. We follow redirects ourselves and check
 every hop like the first. A host is resolved once, and the connection goes to the address that was checked,
@@ -30,7 +30,7 @@ TIMEOUT_SECONDS: Final = 10.0
 DEADLINE_SECONDS: Final = 30.0
 """For one URL with all its redirects."""
 _USER_AGENT: Final = b"mailer-lint/1 (checks the links of a newsletter)"
-# Statuses that servers give to any program, whatever the page.
+# Statuses that servers send to programs, even for pages that exist.
 _UNSURE: Final = frozenset({401, 403, 405, 406, 407, 408, 425, 429, 451, 500, 502, 503, 504, 999})
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
@@ -43,13 +43,13 @@ class Life(StrEnum):
 
     ALIVE = "alive"
     UNSURE = "unsure"
-    """The server responds, but not to programs."""
+    """The server answers, but refuses programs."""
     DEAD = "dead"
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The response of a URL, or why there was none."""
+    """The response to a URL, or why there was none."""
 
     url: str
     life: Life
@@ -67,7 +67,7 @@ def check_links(
     permitted: Callable[[Address], bool] | None = None,
     parallel: int = PARALLEL,
 ) -> list[Answer]:
-    """Check each URL, up to `MAX_LINKS`, and return the answers in order.
+    """Check each URL, up to `MAX_LINKS`, and return the answers in the same order.
 
     `resolve` returns a host's addresses and `permitted` says which of them may be contacted. By default
     that is the system's resolver, and public addresses only.
@@ -147,7 +147,7 @@ class _Guarded(httpcore.SyncBackend):
         timeout: float | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
-        raise _Refused("will not connect to a socket of this machine")
+        raise _Refused("will not connect to a local socket")
 
 
 def _answer(pool: httpcore.ConnectionPool, url: str) -> Answer:
@@ -203,7 +203,7 @@ def _target(url: str) -> httpcore.URL:
     except (ValueError, UnicodeError) as error:
         raise _Refused(f"not an address: {error}") from error
     if parts.scheme not in ("http", "https") or not host:
-        raise _Refused(f"leads to {url[:80]}, which is not of the web")
+        raise _Refused(f"leads to {url[:80]}, which is not a web page")
     path = quote(parts.path or "/", safe="%/:=&~+!$,;'@()*[]")
     query = quote(parts.query, safe="%/:=&?~+!$,;'@()*[]")
     target = f"{path}?{query}" if query else path

@@ -39,7 +39,7 @@ _STAND_INS: Final[dict[str, object]] = {
 def examine(settings: Settings, issue: Issue, edition: Edition, message: bytes | None = None) -> LintReport:
     """Lint an issue and its edition, without any network access.
 
-    `message` is the edition composed for one reader, by default for one who has every field.
+    `message` is the edition composed for a reader; by default, for one who has every field.
     """
     return lint(
         issue,
@@ -75,8 +75,8 @@ def with_links(report: LintReport, issue: Issue) -> LintReport:
 def with_audience(
     report: LintReport, issue: Issue, edition: Edition, settings: Settings, database: Database, segment: str
 ) -> tuple[LintReport, int]:
-    """Return the report with the fields that somebody of the audience lacks, and how many were looked at."""
-    # The database is loaded for those who ask for it: lint alone has to be quick.
+    """Return the report with fields that subscribers lack, and how many subscribers were checked."""
+    # Imported here, because linting without a database has to be quick.
     from mailer.delivery import dispatch
     from mailer.review.filling import unfit
 
@@ -116,7 +116,7 @@ def with_spam_score(
 
 
 def sample_message(settings: Settings, edition: Edition, reader: Recipient | None = None) -> bytes:
-    """Compose the edition for `reader`, by default for one who has a value for every field.
+    """Compose the edition for a reader; by default, for one who has a value for every field.
 
     The same input always gives the same octets, since the date is the issue's own. Links lead nowhere.
     """
@@ -126,7 +126,7 @@ def sample_message(settings: Settings, edition: Edition, reader: Recipient | Non
 
 
 def sample_reader(edition: Edition) -> Recipient:
-    """Return a reader who has a value for each field of the edition, of a kind that its filter accepts."""
+    """Return a reader who has a value for each field of the edition, of a type that its filter accepts."""
     attributes: dict[str, object] = {}
     for found in _FIELD.finditer("\n".join((edition.subject, edition.html, edition.text))):
         name, stand_in = found[1] or found[2], _STAND_INS.get(found[3] or "")

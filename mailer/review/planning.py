@@ -1,4 +1,4 @@
-"""What sending an issue would do: who gets it, who does not and why, message sizes and duration."""
+"""Forecasting a send: the recipients, everyone left out and why, message sizes and duration."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _OPEN: Final = [
 
 @dataclass(frozen=True, slots=True)
 class Headcount:
-    """How many get an issue and how many do not; together, all subscribers."""
+    """How many subscribers get an issue, and how many do not."""
 
     mailed: int
     left_out: Mapping[str, int]
@@ -74,7 +74,7 @@ class Sizes:
     mean: int
     largest: int
     unfit: tuple[str, ...]
-    """Why some of the sample could not be composed."""
+    """The errors of messages that could not be composed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class Plan:
     slug: str
     subject: str
     audience: int
-    """How many people the issue is for; frozen once it is queued."""
+    """The number of recipients; frozen once the issue is queued."""
     known: QueuedIssue | None
     """The issue in the queue, if it is queued already."""
 
@@ -100,12 +100,12 @@ class Forecast(Plan):
     domains: Domains
     sizes: Sizes
     estimate: Estimate | None
-    """None where no relay is configured."""
+    """None if no relay is configured."""
     reply_seconds: float
 
 
 def plan(settings: Settings, database: Database, edition: Edition, segment: str) -> Plan:
-    """Return what sending an issue would do; only counts, so it is quick for any audience."""
+    """Return what `send` would do; only counts, so it is quick for any audience."""
     condition = dispatch.audience_condition(settings, segment)
     with database.reading() as session:
         known = issues.find(session, edition.slug)
@@ -124,7 +124,7 @@ def forecast(
     *,
     reply_seconds: float = REPLY_SECONDS,
 ) -> Forecast:
-    """Return what sending an issue would do in detail, without changing anything."""
+    """Return in detail what `send` would do, without changing anything."""
     at, condition = now(), dispatch.audience_condition(settings, segment)
     with database.reading() as session:
         known = issues.find(session, edition.slug)

@@ -21,7 +21,7 @@ from mailer.smtp.session import Attempt, Fate, Outgoing
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """An issue as one reader receives it."""
+    """The parts of an issue, rendered for one reader."""
 
     slug: str
     html: str
@@ -31,10 +31,7 @@ class Rendered:
 
 
 def render(settings: Settings, path: Path, *, reader: Recipient = linting.READER) -> Rendered:
-    """Render an issue as `reader` receives it. Links lead nowhere.
-
-    The same input always gives the same octets, since the date is the issue's own.
-    """
+    """Render an issue for a reader. Links lead nowhere, and the same input always gives the same octets."""
     edition = editions.build(settings, path)
     message = linting.sample_message(settings, edition, reader)
     seen = viewed(edition, message, public_url=settings.web.public_url)
@@ -42,7 +39,7 @@ def render(settings: Settings, path: Path, *, reader: Recipient = linting.READER
 
 
 def send_test(settings: Settings, edition: Edition, reader: Recipient) -> None:
-    """Send an issue to one address, without queue or books. Links lead nowhere.
+    """Send an issue to one address, bypassing queue and books. Links lead nowhere.
 
     Raises `RelayError` with the server's reply if it is refused, and `RecipientError` if the reader lacks
     a field.

@@ -16,7 +16,7 @@ _RULE: Final = re.compile(r"^\*?\s*(-?\d+(?:\.\d+)?)\s+([A-Z][A-Z0-9_]{2,})\b", 
 
 @dataclass(frozen=True, slots=True)
 class SpamScore:
-    """The sum of the rules that hit; a message with `required` points or more is spam."""
+    """The points of the rules that hit; `required` points or more mean spam."""
 
     score: float
     required: float

@@ -1,4 +1,4 @@
-"""An issue as one reader receives it, with its lint report: what `mailer preview` shows."""
+"""The contents of `mailer preview`: an issue as one reader receives it, and its lint report."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Preview:
 
 
 def preview(settings: Settings, path: Path, reader: Recipient | None = None) -> Preview:
-    """Render an issue for a reader, by default one who has every field. Links lead nowhere.
+    """Render an issue for a reader; by default, for one who has every field. Links lead nowhere.
 
     Raises `SourceError` for errors in the issue or its templates, and `RecipientError` if the reader
     lacks a field.
@@ -80,7 +80,7 @@ def preview(settings: Settings, path: Path, reader: Recipient | None = None) -> 
 
 
 def viewed(edition: Edition, message: bytes, *, public_url: str) -> Viewed:
-    """Take a composed message apart; viewing it in a browser makes no requests to our own server."""
+    """Take a composed message apart. Its HTML makes no requests to our own server."""
     parsed = email.message_from_bytes(message, policy=email.policy.default)
     assert isinstance(parsed, EmailMessage)
     source, base = _part(parsed, "html"), public_url.rstrip("/")

@@ -38,7 +38,7 @@ async def dial(
 ) -> Dialled:
     """Connect to a relay, protect the connection, greet the server and log in.
 
-    Raises `RelayDownError` and `RelayError` as `Session.open` says.
+    Raises the same errors as `SmtpSession.open`.
     """
     where = f"{relay.host}:{relay.port}"
     if relay.user and relay.security is Security.PLAIN and not is_loopback(relay.host):
@@ -72,7 +72,7 @@ async def dial(
         if client.transport is None:
             raise aiosmtplib.SMTPServerDisconnected("the server closed the connection")
         ready = True
-        # uvloop's transports do all that asyncio.Transport says without being one.
+        # uvloop's transports have the methods of asyncio.Transport but do not inherit from it.
         transport = cast(asyncio.Transport, client.transport)
         return Dialled(transport, client.esmtp_extensions, _name_in(banner.message))
     except (aiosmtplib.SMTPException, OSError) as error:
@@ -134,7 +134,7 @@ async def _greet(client: aiosmtplib.SMTP) -> None:
 
 
 def _name_in(banner: str) -> str:
-    """Return the host name that a banner begins with, or nothing."""
+    """Return the host name that a banner begins with, or an empty string."""
     first = banner.split(maxsplit=1)[0] if banner.strip() else ""
     return first.lower() if "." in first and len(first) <= 255 and first.isprintable() else ""
 
@@ -157,7 +157,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _opening_error(where: str, error: Exception) -> RelayError:
-    """Return the error for the operator: wait for the relay, or change a setting."""
+    """Return an error that tells the operator to wait for the relay or to change a setting."""
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
             return RelayError(

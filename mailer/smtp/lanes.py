@@ -31,7 +31,7 @@ class Lane:
     under_way: dict[int, int] = field(default_factory=dict)
     """How many messages of this lane are under way on each connection; no zeros."""
     in_turn: bool = False
-    """Whether `Lanes` lists it among those that may have messages waiting."""
+    """Whether the lane is in the rotation of `Lanes`."""
 
     def may_start(self, connection: int, now: float) -> bool:
         """Whether a message may start on this connection now."""
@@ -89,7 +89,7 @@ class Lanes:
         return lane
 
     def add(self, item: Item, *, first: bool = False) -> None:
-        """Add an item to its lane, in front if `first`: it has waited before."""
+        """Add an item to its lane; `first` puts it in front, because it has waited before."""
         lane = self.lane(item.domain)
         self._enter(lane)
         if first:
@@ -135,7 +135,7 @@ class Lanes:
         return [item for lane in tuple(self._turns) for item in self.give_back(lane)]
 
     def limited(self) -> list[Lane]:
-        """Return the lanes that are not shared."""
+        """Return the lanes of single providers or domains."""
         return list({id(lane): lane for lane in self._by_domain.values()}.values())
 
     def _enter(self, lane: Lane) -> None:

@@ -34,7 +34,7 @@ class Pace:
         self.per_second = ceiling_per_second
         """The current rate; 0 means no limit."""
         self.not_before = -math.inf
-        """When the next message may start because a reply asked to wait."""
+        """When the next message may start, after a reply that asked us to wait."""
 
     @property
     def share(self) -> float:

@@ -24,7 +24,7 @@ from aiosmtpd.smtp import Session as SmtpSession
 from mailer.config import Relay, Security
 from mailer.errors import StorageError
 
-# What it answers to RCPT: None accepts, else a whole reply line such as `550 5.1.1 No such user`.
+# Returns the reply to RCPT, such as `550 5.1.1 No such user`, or None to accept the recipient.
 Answer = Callable[[str], str | None]
 
 _MAX_OCTETS = 32 * 1024 * 1024
@@ -102,14 +102,14 @@ class Outbox:
     async def handle_DATA(  # noqa: N802 - aiosmtpd's name
         self, server: SMTP, session: SmtpSession, envelope: SmtpEnvelope
     ) -> str:
-        """Store the message; answer 452 if the disk does not take it."""
+        """Store the message; reply 452 if it cannot be written."""
         content = envelope.content
         assert isinstance(content, bytes)
         top = f"Return-Path: <{envelope.mail_from}>\r\n" + "".join(
             f"X-Original-To: {recipient}\r\n" for recipient in envelope.rcpt_tos
         )
         number = next(self._numbers)
-        # The name's form is Maildir's: seconds, what makes it unique, the host, the size.
+        # A Maildir file name: seconds, a unique part, the host and the size.
         seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
         unique = f"M{nanoseconds // 1000}P{os.getpid()}Q{number}"
         name = f"{seconds}.{unique}.{self._host},S={len(top) + len(content)}"

@@ -48,7 +48,7 @@ class Network:
 
 
 class Pool:
-    """The connections of a run, and what the answers of relays and providers have taught.
+    """The connections of a run, and what their replies say about relays and providers.
 
     `take(count, except_domains)` returns at most `count` items to send, none to those domains; it is
     called again while earlier ones are under way. `compose(key)` makes a message right before it leaves;
@@ -124,7 +124,7 @@ class Pool:
         self._more_wanted.set()
 
     def put_first(self, items: Sequence[Item]) -> None:
-        """Send these items before all that wait; a pool that stops records them as unsent."""
+        """Queue these items ahead of all others; a pool that is stopping records them as unsent."""
         self._pending += len(items)
         if self.stopping:
             self._give_back(items)
@@ -136,7 +136,7 @@ class Pool:
     def slow_down(self, domain: str, retry_after_seconds: float | None = None) -> None:
         """Halve the rate for this domain's provider, after the pause that its reply asked for.
 
-        May be called from `record`, and may itself call `record` for items that wait.
+        May be called from `record`, and may itself call `record` for waiting items.
         """
         lane = self.lanes.own_lane(domain)
         lane.pace.slow_down(self.now(), retry_after_seconds)
@@ -163,7 +163,7 @@ class Pool:
         await _wait(self._work_came, seconds)
 
     def done(self, item: Item, attempt: Attempt, relay: RelayState) -> None:
-        """Record an attempt, or let the message wait for another connection."""
+        """Record an attempt, or queue the message for another connection."""
         if attempt.fate is Fate.LOST:
             tries = self._tries[item.key] = self._tries.get(item.key, 0) + 1
             if tries < _TRIES and not self.stopping:
@@ -184,15 +184,12 @@ class Pool:
             self._more_wanted.set()
 
     def began(self, lane: Lane) -> None:
-        """Note that a lane has one fewer waiting."""
+        """Note that one message fewer waits in a lane."""
         if self.lanes.waiting == self._window // 2 or len(lane.waiting) == self._lane_enough - 1:
             self._more_wanted.set()
 
     def set_aside(self, relay: RelayState, error: RelayError) -> bool:
-        """Send nothing more through a relay that refuses how we are set up; return whether others are left.
-
-        The last one is not set aside.
-        """
+        """Stop using a relay that refuses our configuration; return False for the last, which stays."""
         if all(other.set_aside for other in self.relays if other is not relay):
             return False
         relay.set_aside, relay.error = True, error
@@ -220,14 +217,14 @@ class Pool:
         """Keep a window of items waiting for the workers."""
         without: frozenset[str] | None = None  # the domains excepted when `take` returned nothing
         while not self.stopping:
-            self._more_wanted.clear()  # first, so that nothing that happens during `take` is missed
+            self._more_wanted.clear()  # first, so that nothing during `take` is missed
             for lane in self.lanes.limited():
                 self._release(lane)  # items that arrived, or came back, after the hold began
             crowded = self._crowded()
             domains = self.lanes.domains_of(crowded)
             ready = self.lanes.waiting - sum(len(lane.waiting) for lane in crowded)
             at_rest = self._pending == 0
-            # A caller without room, rather than without items, has room again once half is settled.
+            # If `take` had items but no room for them, it has room again once half is settled.
             may_have_more = domains != without or self._pending <= self._ask_below
             if at_rest or (ready <= self._window // 2 and may_have_more and self._has_room(crowded)):
                 items = await self._take(self._window - ready, domains)
@@ -239,12 +236,12 @@ class Pool:
         self.stop()
 
     def _crowded(self) -> list[Lane]:
-        """Return the lanes to take nothing for: on hold, or limited with enough waiting."""
+        """Return the lanes that need no more items: on hold, or limited with enough waiting."""
         now, enough, lanes = self.now(), self._lane_enough, self.lanes.limited()
         return [lane for lane in lanes if lane.pace.not_before > now or len(lane.waiting) >= enough]
 
     def _has_room(self, crowded: Sequence[Lane]) -> bool:
-        """Return whether there is room for another window; slow providers give items back for it."""
+        """Return whether there is room for another window; slow providers give back items to make room."""
         for lane in crowded:
             if self.lanes.waiting > self._window and lane.pace.per_second:
                 self._give_back(self.lanes.give_back(lane, keep=self._lane_enough))

@@ -49,7 +49,7 @@ class RelayState:
         self.progress_at = -math.inf
         self.error: RelayError | None = None
         self.set_aside = False
-        """Whether nothing more is sent through it in this run, since it refuses how we are set up."""
+        """Whether this run no longer uses it, because it refuses our configuration."""
         self.greeted_as = ""
         """The name in the banner of its server, once it has been reached."""
 
@@ -66,7 +66,7 @@ class RelayState:
 
     @property
     def identity(self) -> str:
-        """The names under which its server is known: the host we connect to, and the one in its banner."""
+        """The names of its server: the host we connect to, and the name in its banner."""
         return f"{self.settings.host} {self.greeted_as}".rstrip()
 
     @property
@@ -91,7 +91,7 @@ class RelayState:
         )
 
     def progress(self, now: float, relays: Sequence[RelayState]) -> None:
-        """Note an answer about a message: the relay works."""
+        """Note a reply to a message, which shows that the relay works."""
         if self.failures or now - self.progress_at > STALLED_SECONDS:
             # A relay that comes back does not catch up on the mail the others carried.
             others = [

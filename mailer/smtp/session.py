@@ -175,7 +175,7 @@ class _Run:
         self._settle(Attempt(key, fate, stage, None if answer is None else answer.read(), problem))
 
     async def _offer(self, outgoing: Outgoing) -> list[RawReply]:
-        """Return the replies to MAIL, RCPT and DATA, as far as they arrived."""
+        """Return those replies to MAIL, RCPT and DATA that arrived."""
         wire, pipelining = self._wire, self._session.pipelining
         commands = () if pipelining else self._session.commands(outgoing)
         answers: list[RawReply] = []
@@ -190,7 +190,7 @@ class _Run:
         return answers
 
     def _check_turn(self) -> None:
-        """Raise `WireError` if the server has sent a reply to nothing: later ones could not be matched."""
+        """Raise `WireError` after an unsolicited reply: later ones could not be matched to commands."""
         if not self._wire.usable:
             raise WireError("the server spoke out of turn, or closed the connection")
 

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 # much they explain; one that never stops talking is cut off before it fills our memory.
 MAX_REPLY_OCTETS: Final = 65_536
 MAX_LINE_OCTETS: Final = 8_192
-# One group of commands has five replies outstanding; more than this were never asked for.
+# One group of commands has five replies outstanding; more than this are unsolicited.
 _MAX_UNREAD: Final = 32
 _MAX_TEXT: Final = 2_000
 _ENHANCED: Final = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?:\s+|$)")
@@ -22,8 +22,8 @@ _ENHANCED: Final = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?:\s+|$)")
 class Reply:
     """What a server answered (RFC 5321 section 4.2); `enhanced` is RFC 3463's code, or empty.
 
-    `text` joins the lines with spaces, without codes. Unprintable characters became spaces, since replies
-    of servers we do not control are stored and shown on terminals.
+    `text` joins the lines with spaces, without codes. Spaces replace unprintable characters, because
+    replies from servers we do not control are stored and shown on terminals.
     """
 
     code: int
@@ -75,7 +75,7 @@ class ReplyReader:
         for line in lines:
             code, mark = line[:3], line[3:4]
             if not (code.isdigit() and len(code) == 3 and (mark in b" -" or mark == b"\r")):
-                raise WireError("the server sent a line that is no SMTP reply")
+                raise WireError("the server sent a line that is not an SMTP reply")
             self._lines.append(line[4:])
             self._octets += len(line)
             if self._octets > MAX_REPLY_OCTETS:
@@ -117,11 +117,6 @@ class Wire(asyncio.Protocol):
     def usable(self) -> bool:
         """Whether the connection is open and no unexpected reply has arrived."""
         return self._error is None and not self._replies and not self._transport.is_closing()
-
-    @property
-    def unasked(self) -> bool:
-        """Whether replies have arrived that nobody is waiting for."""
-        return bool(self._replies)
 
     def write(self, *parts: bytes) -> None:
         """Write the parts in one go. The next `reply` reports a broken connection."""
@@ -209,7 +204,7 @@ class Wire(asyncio.Protocol):
         try:
             self._replies.extend(self._reader.feed(data))
             if len(self._replies) > _MAX_UNREAD:
-                raise WireError("the server sent replies that were not asked for")
+                raise WireError("the server sent unsolicited replies")
         except WireError as error:
             self._fail(error)
             self._transport.abort()

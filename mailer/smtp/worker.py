@@ -77,7 +77,7 @@ class Worker:
                 if self._session is not None:
                     await self._send(self._session)
         finally:
-            await self._leave()
+            await self._disconnect()
 
     async def _work_waits(self) -> bool:
         """Wait; return True when a message may start here, False when the pool stops."""
@@ -86,10 +86,10 @@ class Worker:
             delay = self._delay()
             if delay <= 0:
                 if self._session is not None and not self._session.usable:
-                    await self._leave()
+                    await self._disconnect()
                 return True
             if self._session is not None and pool.now() - idle_since > _IDLE_SECONDS:
-                await self._leave()
+                await self._disconnect()
             if self._session is None or math.isinf(delay):
                 # Hundreds of idle connections must not poll all the time.
                 patience = min(1.0, patience + _LOOK_AGAIN_SECONDS)
@@ -143,7 +143,7 @@ class Worker:
             where = f"{self._relay.settings.host}:{self._relay.settings.port}"
             self._failed(RelayDownError(f"{where}: closes connections before accepting a message"))
         if end is End.CLOSED or self._spent or self._sent >= self._relay.settings.messages_per_connection:
-            await self._leave()
+            await self._disconnect()
 
     def _failed(self, error: RelayDownError) -> None:
         """Note that this connection failed; it still counts as opening or as a session."""
@@ -153,7 +153,7 @@ class Worker:
         else:
             self._pool.relay_failed(self._relay, error)
 
-    async def _leave(self) -> None:
+    async def _disconnect(self) -> None:
         session, self._session = self._session, None
         if session is not None:
             self._relay.sessions -= 1

@@ -98,7 +98,7 @@ def test_passes_after_its_wait_and_reads_reports_meanwhile(scene: Scene) -> None
     assert scene.seeded == ["me@example.com"]
     assert scene.said[0] == "canary: sent to me@example.com"
     assert scene.said[1].startswith("canary: waiting for reports until ")
-    assert scene.said[2].endswith("0 bounced, 0 refused for now, 0 complained); the others follow")
+    assert scene.said[2].endswith("0 bounced, 0 refused for now, 0 complained); sending to everyone else")
     with scene.database.reading() as session:
         found = canary.findings(session, scene.issue.id)
     assert found.tried == found.members

@@ -77,7 +77,7 @@ def test_temporary_faults_strike_once_unless_told_otherwise(keys: dict[str, obje
         (
             '[[faults]]\nkind = "close"\ndelay = 3',
             3,
-            "'delay': it has no meaning for a fault of kind 'close'",
+            "'delay': it does not apply to a fault of kind 'close'",
         ),
         ('[[faults]]\nkind = "slow"\ndelay = -3', 3, "'delay'"),
         ('[[faults]]\nkind = "close"\ndomains = ["not a domain"]', 3, "not a domain"),

@@ -127,7 +127,7 @@ def test_redirect_into_the_own_network_is_not_followed(site: Site) -> None:
 
 def test_redirect_out_of_the_web_is_not_followed(site: Site) -> None:
     [answer] = site.check(site.url("/redirect?file:///etc/passwd"))
-    assert (answer.life, "not of the web" in answer.said) == (Life.DEAD, True)
+    assert (answer.life, "not a web page" in answer.said) == (Life.DEAD, True)
 
 
 def test_loopback_is_refused_unless_it_is_permitted(site: Site) -> None:

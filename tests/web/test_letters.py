@@ -329,7 +329,7 @@ def test_fault_of_our_own_makes_letters_wait_and_says_why(
     scene.server.answers = ["550 5.7.26 This mail is unauthenticated"]
     scene.post().deliver()
     assert scene.waiting() == 1
-    assert "letters wait: the receiving side refuses how we are set up: 550 5.7.26" in caplog.text
+    assert "letters wait: the receiving server refuses our configuration: 550 5.7.26" in caplog.text
     scene.post().deliver()
     assert scene.server.taken == []
     scene.at += timedelta(minutes=1)
