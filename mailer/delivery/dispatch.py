@@ -151,7 +151,7 @@ def run_here(
     """
     with database.reading() as session:
         edition = issues.edition(session, issue.edition_digest)
-    made = editions.composer(settings, edition, issue.id, signer)
+    made = editions.composer(settings, edition, issue.id, signer, public=issue.public)
     letters = LetterQueue(settings, database, signer) if answer is None else None
 
     async def run() -> Ended:

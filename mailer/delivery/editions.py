@@ -58,9 +58,18 @@ def build(settings: Settings, path: Path) -> Edition:
 
 
 def composer(
-    settings: Settings, edition: Edition, issue_id: int, signer: Signer, *, letter: bool = False
+    settings: Settings,
+    edition: Edition,
+    issue_id: int,
+    signer: Signer,
+    *,
+    public: bool = True,
+    letter: bool = False,
 ) -> Composer:
-    """Return the composer of an issue or a letter; it signs messages if there are keys."""
+    """Return the composer of an issue or a letter; it signs messages if there are keys.
+
+    `public` is whether the issue gets a page in the archive.
+    """
     return Composer(
         edition,
         issue_id=issue_id,
@@ -70,6 +79,7 @@ def composer(
         unsubscribe_address=settings.unsubscribe_address,
         signer=signer,
         dkim=_dkim(settings) if settings.dkim else None,
+        public=public,
         letter=letter,
     )
 

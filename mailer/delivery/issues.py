@@ -64,6 +64,11 @@ class QueuedIssue:
     canary_until: datetime | None = None
 
     @property
+    def public(self) -> bool:
+        """Whether the issue gets a page in the archive: one that goes to a segment does not."""
+        return not self.segment
+
+    @property
     def members_only(self) -> bool:
         """Whether only the members of its canary are mailed so far."""
         return self.canary not in (None, CanaryState.PASSED)

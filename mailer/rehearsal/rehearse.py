@@ -89,7 +89,7 @@ def rehearse(
     signer = Signer(copy.secrets())
     with copy.transaction() as session:
         issue, _ = issues.enqueue(session, edition, source_path="", at=at)
-    composer = editions.composer(settings, edition, issue.id, signer)
+    composer = editions.composer(settings, edition, issue.id, signer, public=not segment)
     numbers = itertools.count(1)
 
     def bounce(returned: Returned) -> None:

@@ -135,7 +135,11 @@ def forecast(
             books, who = books_of(session, known.id), still_open(known.id)
             edition, to_send = issues.edition(session, known.edition_digest), books.open
         made = editions.composer(
-            settings, edition, known.id if known else editions.ANY_ISSUE, editions.POWERLESS
+            settings,
+            edition,
+            known.id if known else editions.ANY_ISSUE,
+            editions.POWERLESS,
+            public=known.public if known else not segment,
         )
         where = domains(session, who, settings.providers)
         measured = sizes(session, who, made, at=at)

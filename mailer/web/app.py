@@ -36,7 +36,7 @@ from mailer.web.shield import Shield
 from mailer.web.theme import Theme, theme_of
 from mailer.web.writer import Writer
 
-PRIVATE: Final = ("/u/", "/p/", "/c/", "/o/", "/confirm/", "/api/")
+PRIVATE: Final = ("/u/", "/p/", "/v/", "/c/", "/o/", "/confirm/", "/api/")
 
 
 def create_app(
@@ -65,7 +65,7 @@ def create_app(
     preferences = PreferencesRoutes(
         database, signer, theme, writer, unsubscribing, tags=web.tags, tracked=tracked
     )
-    archive = ArchiveRoutes(editions, theme, settings)
+    archive = ArchiveRoutes(signer, editions, theme, settings)
     pages = _pages(theme, [unsubscribing, preferences, archive, subscribing, *([hooks] if hooks else [])])
     pages.mount(API, create_api(database, segments=settings.segments, invite=subscribing.invite))
     pages.include_router(_service(database, theme, web))

@@ -7,7 +7,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-_LINK: Final = re.compile(r"/+(u|p|c|o|confirm)/(.*)", re.IGNORECASE | re.DOTALL)
+_LINK: Final = re.compile(r"/+(u|p|v|c|o|confirm)/(.*)", re.IGNORECASE | re.DOTALL)
 # White space and invisible characters from folded lines; "=" from quoted-printable soft breaks.
 _FOLDED: Final = re.compile("[\\s=\u00ad\u200b-\u200f\u2060\ufeff]+")
 # Punctuation that may follow a URL in running text; none of it ends one of our paths.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from lxml import etree, html
 from mailer.config import Newsletter
 from mailer.database.models import IssueState
 from mailer.tokens import Subject
+from mailer.web.public.archive import ISSUE_POLICY
 from tests.web.conftest import AT, CROCUS, OpenSite, Site, edition
 
 _ATOM = {"a": "http://www.w3.org/2005/Atom"}
@@ -54,6 +56,51 @@ def test_issue_that_went_to_a_segment_has_no_page(site: Site, published: bool, i
     # The emails that went out need their links, and their images if they load them from here.
     assert site.client.get(f"/c/{site.link(1, secret)}/0").status_code == 302
     assert site.client.get(f"/archive/008-some/{CROCUS.name}").status_code == image
+
+
+def test_recipients_see_the_issue_of_their_own_link_as_the_archive_shows_it(site: Site) -> None:
+    site.issue(edition("007-spring"))
+    secret = site.issue(edition("008-some", title="For some"), segment="tag:vip")
+    token = site.link(site.subscribe(name="Jordan"), secret)
+    answer = site.client.get(f"/v/{token}")
+    page = html.fromstring(answer.content)
+    assert (answer.status_code, page.findtext(".//h1")) == (200, "For some")
+    assert page.xpath("//time/@datetime") == ["2026-03-01"]
+    assert page.xpath("//article//img/@src") == [f"/v/{token}/{CROCUS.name}"]
+    assert "Dear reader" in answer.text
+    assert 'href="https://example.net/news?a=1&amp;b=2"' in answer.text
+    # Nothing personal, and nothing that leads others to the page or suggests passing it on.
+    for leak in ("Jordan", "/u/", "/p/", "/c/", "{{", "canonical", "og:", "Share:", "/archive/008-some"):
+        assert leak not in answer.text
+    image = site.client.get(f"/v/{token}/{CROCUS.name}")
+    assert (image.content, image.headers["content-type"]) == (CROCUS.content, "image/png")
+    for one in (answer, image):
+        assert (one.headers["cache-control"], one.headers["x-robots-tag"]) == (
+            "no-store",
+            "noindex, nofollow",
+        )
+    assert answer.headers["content-security-policy"] == ISSUE_POLICY
+
+
+def test_link_of_one_issue_shows_no_other(site: Site) -> None:
+    spring = site.link(1, site.issue(edition("007-spring", title="Spring")))
+    some = edition("008-some", title="For some", images=(replace(CROCUS, content=b"another"),))
+    secret = site.link(1, site.issue(some, segment="tag:vip"))
+    assert "<h1>Spring</h1>" in site.client.get(f"/v/{spring}").text
+    assert "For some" not in site.client.get(f"/v/{spring}").text
+    assert site.client.get(f"/v/{secret}/{some.images[0].name}").status_code == 200
+    for path in (f"/v/{spring}/{some.images[0].name}", f"/v/{secret}/{CROCUS.name}"):
+        assert (path, site.client.get(path).status_code) == (path, 404)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_link_without_an_issue_shows_nothing(site: Site, method: str) -> None:
+    issue = site.issue(edition())
+    right = site.link(1, issue)
+    forged = right[:-1] + ("1" if right[-1] == "0" else "0")
+    for token in (forged, right[:-2], "none", site.link(1, 0), site.link(1, issue + 1)):
+        assert (token, site.client.request(method, f"/v/{token}").status_code) == (token, 404)
+    assert site.client.request(method, f"/v/{right}").status_code == 200
 
 
 def test_issue_is_shown_without_anybodys_name_or_links(site: Site) -> None:
@@ -207,7 +254,7 @@ def test_health_follows_the_database(site: Site) -> None:
 
 def test_robots_are_told_to_leave_the_token_pages(site: Site) -> None:
     told = site.client.get("/robots.txt").text
-    for prefix in ("/u/", "/p/", "/c/", "/o/", "/confirm/"):
+    for prefix in ("/u/", "/p/", "/v/", "/c/", "/o/", "/confirm/"):
         assert f"Disallow: {prefix}\n" in told
 
 

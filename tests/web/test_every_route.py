@@ -18,6 +18,8 @@ LINK_PATHS = (
     "/p/{}/tracking",
     "/p/{}/data",
     "/p/{}/erase",
+    "/v/{}",
+    f"/v/{{}}/{CROCUS.name}",
     "/c/{}/0",
     "/o/{}.gif",
 )

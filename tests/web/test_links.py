@@ -39,7 +39,7 @@ FOLDS = [" ", "\r\n ", "=\r\n", "\t", "\u200b", "\u00ad"]
 
 
 @given(
-    prefix=st.sampled_from(["u", "p", "confirm"]),
+    prefix=st.sampled_from(["u", "p", "v", "confirm"]),
     upper=st.booleans(),
     tail=st.lists(st.sampled_from(TAILS), max_size=4).map("".join),
     fold=st.sampled_from(["", *FOLDS]),
@@ -59,6 +59,7 @@ def test_what_surrounds_and_folds_a_link_is_taken_away(
         ("/C/token/12.", "/c/token/12"),
         ("/O/Token.GIF>", "/o/Token.gif"),
         ("/P/token/DATA/", "/p/token/data"),
+        ("/V/token/Image.PNG)", "/v/token/image.png"),
         ("//u/token", "/u/token"),
         ("/u/", "/u/"),
         ("/u/...", "/u/"),
@@ -71,8 +72,8 @@ def test_link_is_repaired(path: str, right: str) -> None:
 @given(st.text(string.printable + "äß\u200b\x00", max_size=60).map(lambda rest: f"/{rest}"))
 def test_repairing_is_idempotent_and_leaves_other_paths_alone(path: str) -> None:
     assert repaired(repaired(path)) == repaired(path)
-    if path.split("/")[1:2] not in [[name] for name in ("u", "p", "c", "o", "confirm", "")]:
-        assert path[1:2].lower() in "upco" or repaired(path) == path
+    if path.split("/")[1:2] not in [[name] for name in ("u", "p", "v", "c", "o", "confirm", "")]:
+        assert path[1:2].lower() in "upvco" or repaired(path) == path
 
 
 @pytest.mark.parametrize("tail", ["/", "%3E", ".", ")", "%20", "%20.", "%0D%0A", "=%0D%0A"])
@@ -85,6 +86,7 @@ def test_mangled_links_work(open_site: OpenSite, tail: str, spelling: type[str])
         for written in (token, folded):
             assert site.client.get(f"/u/{written}{tail}").status_code == 200
             assert site.client.get(f"/p/{written}{tail}").status_code == 200
+            assert site.client.get(f"/v/{written}{tail}").status_code == 200
             assert site.client.get(f"/c/{written}/0{tail}").status_code == 302
             assert site.client.get(f"/o/{written}.gif{tail}").status_code == 200
         private = site.client.get(f"/U/{token}{tail}").headers

@@ -1,4 +1,4 @@
-"""An issue in the public archive, without anything that differs between readers."""
+"""An issue as a page on the web, without anything that differs between readers."""
 
 from __future__ import annotations
 
@@ -25,20 +25,27 @@ class Article:
     """The address of the first image, or empty."""
 
 
-def article(edition: Edition, *, public_url: str, language: str = "en") -> Article:
+def article(edition: Edition, *, public_url: str, path: str = "", language: str = "en") -> Article:
     """Return an issue as a web page shows it.
+
+    `path` is the page's own, and its images are below it; empty means the archive's.
 
     There is no subscriber: all fields are empty, so defaults apply. Personal links lead to the sign-up page,
     and other links lead to their destinations without counting clicks.
     Raises `SourceError` for a template that is not allowed.
     """
     base = public_url.rstrip("/")
-    address = f"{base}/archive/{quote(edition.slug, safe='')}"
+    archived = f"/archive/{quote(edition.slug, safe='')}"
+    address = base + (path or archived)
     urls = dict.fromkeys(ISSUE_URLS, f"{base}/subscribe") | {"view": address}
     description = _filled(edition, edition.preheader, urls, language) or edition.subtitle
+    body = _filled(edition, edition.page, urls, language, html=True)
+    if path:
+        for image in edition.images:
+            body = body.replace(f"{archived}/{image.name}", f"{path}/{image.name}")
     return Article(
         address=address,
-        body=_filled(edition, edition.page, urls, language, html=True),
+        body=body,
         description=" ".join(description.split())[:_MAX_DESCRIPTION_CHARACTERS],
         image=f"{address}/{edition.images[0].name}" if edition.images else "",
     )

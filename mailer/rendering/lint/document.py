@@ -90,9 +90,9 @@ def mso_comments(mail: Mail) -> Iterator[Finding]:
 
 def largest_html_bytes(mail: Mail) -> int:
     """Return the size of the HTML with every branch taken and every field at its assumed maximum."""
-    links = {"view": len(f"{mail.public_url}/archive/{mail.edition.slug}")}
-    token = max((len(link.href) for link in mail.links if link.own), default=len(mail.public_url) + 40)
-    html = _URL.sub(lambda found: "x" * links.get(found[1], token), mail.edition.html)
+    # `urls.view` may be the archive's address or a token link; the longest own link bounds both.
+    longest = max((len(link.href) for link in mail.links if link.own), default=len(mail.public_url) + 40)
+    html = _URL.sub("x" * longest, mail.edition.html)
     html = _TAG.sub("", html)
     html = re.sub(r"\{\{ '\{' \}\}", "{", html)
     html = _EXPRESSION.sub("x" * LONGEST_VALUE_BYTES, html)

@@ -102,7 +102,8 @@ class Composer:
 
     `public_url` is the address of the pages, `bounce_domain` the domain of the envelope sender,
     `unsubscribe_address` the mailbox for `mailto:` requests. `dkim` signs. `segment`
-    appears in Feedback-ID. A `letter` is transactional (confirmation, goodbye): it is marked as automatic
+    appears in Feedback-ID. An issue that is not `public` has no page in the archive: `urls.view` is then
+    the recipient's own link. A `letter` is transactional (confirmation, goodbye): it is marked as automatic
     (RFC 3834) and has no List-Unsubscribe. Letters and samples have `issue_id` 0; their Message-ID contains
     the time, because one reader may get several.
 
@@ -121,6 +122,7 @@ class Composer:
         signer: Signer,
         dkim: Dkim | None = None,
         segment: str = "all",
+        public: bool = True,
         letter: bool = False,
     ) -> None:
         if letter and issue_id:
@@ -135,7 +137,7 @@ class Composer:
                 f"config.toml: [web] public_url {public_url!r} contains characters that are not safe in HTML"
             )
         self._public_url = public_url.rstrip("/")
-        self._view_url = f"{self._public_url}/archive/{quote(edition.slug, safe='')}"
+        self._archive_url = f"{self._public_url}/archive/{quote(edition.slug, safe='')}" if public else ""
         self._bounce_domain = bounce_domain
         self._mailto = headers.mailto(unsubscribe_address)
         self._author_domain = newsletter.author_domain
@@ -276,7 +278,7 @@ class Composer:
             if self._needs_confirmation:
                 urls["confirm"] = f"{url}/confirm/{self._signer.confirmation(subject)}"
             return urls
-        urls["view"] = self._view_url
+        urls["view"] = self._archive_url or f"{url}/v/{link}"
         urls["click"] = f"{url}/c/{link}"
         urls["open"] = f"{url}/o/{link}.gif"
         return urls

@@ -1,9 +1,13 @@
-"""The public site: the first page, the issues that were sent, their tags and years, and feeds of them."""
+"""The public site: the first page, the issues that were sent, their tags and years, and feeds of them.
+
+`/v/TOKEN` shows an issue to its recipients, whether it is public or not.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from datetime import date
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
@@ -16,6 +20,7 @@ from starlette.responses import Response
 from mailer.config import Settings
 from mailer.rendering.edition import Edition
 from mailer.rendering.html.article import Article, article
+from mailer.tokens import Signer
 from mailer.web.public.editions import ArchivedIssue, Editions
 from mailer.web.public.feeds import Feeds
 from mailer.web.theme import Theme
@@ -32,9 +37,10 @@ _FRESH: Final = {"cache-control": "public, max-age=300"}
 
 
 class ArchiveRoutes:
-    """The routes of the public site."""
+    """The routes of the public site, and of issues for their recipients."""
 
-    def __init__(self, editions: Editions, theme: Theme, settings: Settings) -> None:
+    def __init__(self, signer: Signer, editions: Editions, theme: Theme, settings: Settings) -> None:
+        self._signer = signer
         self._editions = editions
         self._theme = theme
         self._newsletter = settings.newsletter
@@ -51,6 +57,8 @@ class ArchiveRoutes:
             ("/archive/", self.index),
             ("/archive/{slug}", self.issue),
             ("/archive/{slug}/{name}", self.image),
+            ("/v/{token}", self.recipients_issue),
+            ("/v/{token}/{name}", self.recipients_image),
             ("/tags/{tag}", self.tag),
             ("/years/{year}", self.year),
             ("/feed.xml", _feed(self._feeds.atom, "application/atom+xml")),
@@ -135,6 +143,7 @@ class ArchiveRoutes:
         shown = article(edition, public_url=self._public_url, language=self._language)
         answer = self._theme.to(request).page(
             "issue.html",
+            public=True,
             edition=edition,
             article=shown,
             number=self._number(edition),
@@ -153,10 +162,42 @@ class ArchiveRoutes:
         edition = self._editions.called(slug)
         if edition is None or not (edition.images_published or self._editions.is_public(slug)):
             raise HTTPException(404)
-        image = next((image for image in edition.images if image.name == name), None)
-        if image is None:
+        answer = _image(edition, name)
+        answer.headers.update(_FOR_EVER)
+        return answer
+
+    def recipients_issue(self, request: Request, token: str) -> Response:
+        """Show the issue that an email brought, as the archive would, and without links to share it."""
+        edition = self._received(token)
+        day = date.fromisoformat(edition.date) if edition.date else None
+        answer = self._theme.to(request).page(
+            "issue.html",
+            public=False,
+            edition=edition,
+            article=article(
+                edition, public_url=self._public_url, path=f"/v/{token}", language=self._language
+            ),
+            number=self._number(edition),
+            tags=[],
+            shares=[],
+            day=day.isoformat() if day else "",
+            date=self._written(day) if day else "",
+            newer=None,
+            older=None,
+        )
+        answer.headers["content-security-policy"] = ISSUE_POLICY
+        return answer
+
+    def recipients_image(self, token: str, name: str) -> Response:
+        """Return an image of the issue that an email brought."""
+        return _image(self._received(token), name)
+
+    def _received(self, token: str) -> Edition:
+        """Return the issue of a link token; raise `TokenError`, or 404 if it names no issue."""
+        edition = self._editions.of_issue(self._signer.read_link(token).issue_id)
+        if edition is None:
             raise HTTPException(404)
-        return Response(image.content, media_type=image.media_type, headers=_FOR_EVER)
+        return edition
 
     def _around(self, slug: str) -> dict[str, Any]:
         """Return an issue's date, and the issues before and after it, for its page."""
@@ -168,10 +209,13 @@ class ArchiveRoutes:
         day = issues[place].day
         return {
             "day": day.isoformat(),
-            "date": str(format_date(day, "long", self._language.replace("-", "_"))),
+            "date": self._written(day),
             "newer": issues[place - 1] if place else None,
             "older": issues[place + 1] if place + 1 < len(issues) else None,
         }
+
+    def _written(self, day: date) -> str:
+        return str(format_date(day, "long", self._language.replace("-", "_")))
 
     def _number(self, edition: Edition) -> str:
         """Return the number as the issue itself shows it, in the newsletter's language."""
@@ -184,6 +228,13 @@ def _feed(write: Callable[[], bytes], media_type: str) -> Callable[[], Response]
         return Response(write(), media_type=media_type, headers=_FRESH)
 
     return answer
+
+
+def _image(edition: Edition, name: str) -> Response:
+    image = next((image for image in edition.images if image.name == name), None)
+    if image is None:
+        raise HTTPException(404)
+    return Response(image.content, media_type=image.media_type)
 
 
 def _tag_path(tag: str) -> str:

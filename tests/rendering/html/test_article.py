@@ -33,6 +33,14 @@ def test_the_page_knows_its_own_address() -> None:
     assert shown.body == "https://n.example/archive/007-title HTTPS://N.EXAMPLE/ARCHIVE/007-TITLE"
 
 
+def test_page_elsewhere_has_its_images_there_too() -> None:
+    image = InlineImage("a@7", "image/png", b"\x00\x01")
+    page = f'<img src="/archive/007-title/{image.name}"> <img src="/archive/007-title/x"> {{{{ urls.view }}}}'
+    shown = article(replace(EDITION, page=page, images=(image,)), public_url=BASE, path="/v/abc")
+    assert shown.address == f"{BASE}/v/abc"
+    assert shown.body == (f'<img src="/v/abc/{image.name}"> <img src="/archive/007-title/x"> {BASE}/v/abc')
+
+
 def test_the_first_image_stands_for_the_issue() -> None:
     image = InlineImage("a@7", "image/png", b"\x00\x01")
     shown = article(replace(EDITION, images=(image,)), public_url=BASE)

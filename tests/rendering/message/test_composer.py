@@ -116,6 +116,14 @@ def test_links_carry_the_delivery() -> None:
     )
 
 
+def test_issue_that_is_not_public_is_viewed_by_the_recipients_own_link() -> None:
+    text = "{{urls.view}} {% if subscriber.city %}{{urls.view}}{% endif %}"
+    message = composer(replace(EDITION, text=text, html=text), public=False).compose(ANNA, AT)
+    link = f"https://news.example.org/v/{SIGNER.link(Subject(7, 123))}"
+    assert body(message, "plain").strip() == f"{link} {link}"
+    assert body(message, "html").strip() == f"{link} {link}"
+
+
 def test_envelope_and_message_id_name_the_delivery() -> None:
     message = composer().compose(ANNA, AT)
     assert message.envelope.recipient == "anna@example.net"
