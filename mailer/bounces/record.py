@@ -24,13 +24,12 @@ from mailer.bounces.matching import Basis, Match, address_key, match
 from mailer.bounces.policy import SoftLimits, weight
 from mailer.bounces.providers import webhooks
 from mailer.bounces.providers.events import EventKind, WebhookEvent
-from mailer.bounces.reading.mailto import who_asks
+from mailer.bounces.reading.mailto import find_subject
 from mailer.bounces.reading.reader import read_report
 from mailer.bounces.reading.report import BounceReport, ReportKind
-from mailer.bounces.storing import insert_report, store
+from mailer.bounces.storing import insert_report
 from mailer.database.models import Delivery, StoredReport, SubscriberStatus
 from mailer.database.session import Database
-from mailer.errors import MailerError
 from mailer.replies import Verdict, judge
 from mailer.tokens import Signer
 
@@ -79,7 +78,7 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What `record` did. `duplicate`: the same octets had come before, nothing was done again."""
+    """What was done with a report. `duplicate`: the same octets came before, so nothing was done again."""
 
     report_id: int
     kind: str
@@ -91,42 +90,6 @@ class Recorded:
     bounce_class: str | None = None
     hard: bool = False
     duplicate: bool = False
-
-
-def record(
-    database: Database, signer: Signer, raw: bytes, *, source: str, at: datetime, rules: Rules
-) -> Recorded:
-    """Store a mail, then act on what it reports. Once this returns, the mail may be removed elsewhere."""
-    (done,) = record_batch(database, signer, [raw], source=source, at=at, rules=rules)
-    if isinstance(done, Exception):
-        raise done
-    return done
-
-
-def record_batch(
-    database: Database, signer: Signer, raws: Sequence[bytes], *, source: str, at: datetime, rules: Rules
-) -> list[Recorded | Exception]:
-    """Store mails, then act on what they report; return what was done, or what went wrong, for each.
-
-    Two transactions: whatever happens while the mails are being read, they are kept, and one that
-    makes trouble is rolled back alone. What stops all of them (`MailerError`) is raised.
-    """
-    raws = [raw[:MAX_RAW_OCTETS] for raw in raws]
-    ids = store(database, raws, source=source, at=at)
-    reports = [read_report(raw) for raw in raws]
-    done: list[Recorded | Exception] = []
-    with database.transaction() as session:
-        for report_id, report in zip(ids, reports, strict=True):
-            try:
-                with session.begin_nested():
-                    done.append(_finish(session, signer, report_id, report, at, rules))
-            except MailerError:
-                raise
-            except Exception as error:
-                done.append(error)
-        _watch(session, [one for one in done if isinstance(one, Recorded)], at, rules)
-    check_breaker(database, [one for one in done if isinstance(one, Recorded)], at=at)
-    return done
 
 
 def check_breaker(database: Database, done: Iterable[Recorded], *, at: datetime) -> None:
@@ -143,7 +106,7 @@ def check_breaker(database: Database, done: Iterable[Recorded], *, at: datetime)
     breaker.check(database, reported, at=at)
 
 
-def _watch(session: Session, done: Sequence[Recorded], at: datetime, rules: Rules) -> None:
+def alert_on_returns(session: Session, done: Sequence[Recorded], at: datetime, rules: Rules) -> None:
     """Tell the operator of issues that come back too often, now that these reports are counted."""
     returns: dict[int, Returns] = {}
     for one in done:
@@ -155,15 +118,6 @@ def _watch(session: Session, done: Sequence[Recorded], at: datetime, rules: Rule
             so_far.complaints + (one.kind == ReportKind.COMPLAINT.value),
         )
     watch(session, returns, at=at, limits=rules.alerts)
-
-
-def _finish(
-    session: Session, signer: Signer, report_id: int, report: BounceReport, at: datetime, rules: Rules
-) -> Recorded:
-    stored = session.get_one(StoredReport, report_id, with_for_update=True)
-    if stored.outcome != ReportOutcome.STORED.value:
-        return replace(recorded(stored), duplicate=True)
-    return apply_mail(session, signer, stored, report, at=at, rules=rules)
 
 
 def record_events(
@@ -192,7 +146,7 @@ def record_events(
                 continue
             report = webhooks.as_report(event)
             done.append(apply_report(session, signer, stored, report, at=at, rules=rules, trusted=True))
-        _watch(session, done, at, rules)
+        alert_on_returns(session, done, at, rules)
     check_breaker(database, done, at=at)
     return done
 
@@ -207,7 +161,7 @@ def apply_mail(
     rules: Rules,
 ) -> Recorded:
     """Act on a stored mail: a request to unsubscribe, or a report."""
-    if (done := _unsubscribe_by_mail(session, signer, stored, at, rules)) is not None:
+    if (done := _unsubscribe_by_mail(session, signer, stored, report, at, rules)) is not None:
         return done
     return apply_report(session, signer, stored, report, at=at, rules=rules)
 
@@ -393,10 +347,10 @@ def _bounce(
 
 
 def _unsubscribe_by_mail(
-    session: Session, signer: Signer, stored: StoredReport, at: datetime, rules: Rules
+    session: Session, signer: Signer, stored: StoredReport, report: BounceReport, at: datetime, rules: Rules
 ) -> Recorded | None:
-    """Unsubscribe whom a mail to the unsubscribe address names; None if it is no such mail."""
-    subject = who_asks(signer, stored.raw, rules.unsubscribe_address)
+    """Unsubscribe the person named in a message to the unsubscribe address; None if it is another message."""
+    subject = find_subject(signer, report.mailto, rules.unsubscribe_address)
     if subject is None:
         return None
     origin = Origin("mailto", note=f"report {stored.id}", issue_id=subject.issue_id or None)

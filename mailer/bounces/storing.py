@@ -1,13 +1,15 @@
-"""Reports are kept as they came, before anything is done with them."""
+"""Store reports as they arrive, before anything else is done with them."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
-from typing import Final
+from enum import Enum, auto
+from typing import Any, Final
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -15,30 +17,80 @@ from mailer.database.models import StoredReport
 from mailer.database.session import Database
 
 STORED: Final = "stored"
-"""The outcome of what has not been read yet."""
+"""The outcome of a report that has not been read yet."""
+_TRIED: Final = "tried"
 
 
-def store(database: Database, raws: Sequence[bytes], *, source: str, at: datetime) -> list[int]:
-    """Keep reports as they came and return their numbers; the same octets have the same number."""
+class Progress(Enum):
+    """How far a stored message had come when it arrived."""
+
+    NEW = auto()
+    WAITING = auto()
+    """It arrived before and was not acted on: the process ended, or another one is at it now."""
+    TRIED = auto()
+    """The same, and the process ended while it was reading this message."""
+    DONE = auto()
+
+
+def store(
+    database: Database, raws: Sequence[bytes], *, source: str, at: datetime
+) -> list[tuple[int, Progress]]:
+    """Store messages as they came; return the number and the progress of each.
+
+    Messages with the same octets have the same number.
+    """
     try:
         with database.transaction() as session:
-            return [insert_report(session, raw, source=source, at=at) for raw in raws]
+            return [_store_one(session, raw, source, at) for raw in raws]
     except IntegrityError:
-        # Another fetch brought one of these mails between our look and our insert.
+        # Another process stored one of these messages between our SELECT and our INSERT.
         with database.transaction() as session:
-            return [insert_report(session, raw, source=source, at=at) for raw in raws]
+            return [_store_one(session, raw, source, at) for raw in raws]
 
 
 def insert_report(session: Session, raw: bytes, *, source: str, at: datetime) -> int:
-    """Keep one report in the caller's transaction and return its number."""
+    """Store one report in the caller's transaction and return its number."""
+    return _store_one(session, raw, source, at)[0]
+
+
+def _store_one(session: Session, raw: bytes, source: str, at: datetime) -> tuple[int, Progress]:
     digest = hashlib.sha256(raw).hexdigest()
-    known = session.scalar(select(StoredReport.id).where(StoredReport.digest == digest))
+    known = session.execute(
+        select(StoredReport.id, StoredReport.outcome, StoredReport.details).where(
+            StoredReport.digest == digest
+        )
+    ).one_or_none()
     if known is not None:
-        return known
+        return known.id, _progress(known.outcome, known.details)
     stored = StoredReport(
         received_at=at, source=source, digest=digest, raw=raw, kind="", details={},
         outcome=STORED,
     )  # fmt: skip
     session.add(stored)
     session.flush()
-    return stored.id
+    return stored.id, Progress.NEW
+
+
+def _progress(outcome: str, details: dict[str, Any]) -> Progress:
+    if outcome != STORED:
+        return Progress.DONE
+    return Progress.TRIED if _TRIED in details else Progress.WAITING
+
+
+@contextmanager
+def attempt(database: Database, report_id: int) -> Iterator[None]:
+    """Note that a message is being read. The note remains only if the process dies meanwhile."""
+    _note(database, report_id, {_TRIED: True})
+    try:
+        yield
+    finally:
+        _note(database, report_id, {})
+
+
+def _note(database: Database, report_id: int, details: dict[str, Any]) -> None:
+    with database.transaction() as session:
+        session.execute(
+            update(StoredReport)
+            .where(StoredReport.id == report_id, StoredReport.outcome == STORED)
+            .values(details=details)
+        )

@@ -13,14 +13,16 @@ from typing import Any, BinaryIO
 import click
 
 from mailer import reports
+from mailer.bounces.batch import record
 from mailer.bounces.boxes.configured import boxes_of, rules_of
 from mailer.bounces.boxes.fetch import Box, Tally, fetch
 from mailer.bounces.boxes.lmtp import Intake, serve
 from mailer.bounces.boxes.watching import OpenBox
 from mailer.bounces.boxes.watching import watch as watch_boxes
-from mailer.bounces.reading.report import BounceReport, parse_report
+from mailer.bounces.reading.reader import read_report
+from mailer.bounces.reading.report import BounceReport
 from mailer.bounces.reclassify import reclassify
-from mailer.bounces.record import MAX_RAW_OCTETS, Recorded, record
+from mailer.bounces.record import MAX_RAW_OCTETS, Recorded
 from mailer.bounces.undo import undo
 from mailer.cli.app import App, Group, dry_run_option, finish, json_option, pass_app
 from mailer.cli.bounce_report import shown_report
@@ -135,7 +137,7 @@ def pipe(app: App) -> None:
 @pass_app
 def parse(app: App, file: BinaryIO, as_json: bool) -> None:
     """Show what the message in FILE (or `-`) reports. Nothing is stored, and no config.toml is needed."""
-    report = parse_report(file.read(MAX_RAW_OCTETS))
+    report = read_report(file.read(MAX_RAW_OCTETS))
     if as_json:
         app.emit(_parsed(report))
         return

@@ -9,7 +9,8 @@ import pytest
 from sqlalchemy import select, update
 
 from mailer.bounces.alerts import AlertLimits, Returns, watch
-from mailer.bounces.record import Rules, record, record_batch
+from mailer.bounces.batch import record, record_batch
+from mailer.bounces.record import Rules
 from mailer.bounces.refusals import learn_by
 from mailer.config import Bounces
 from mailer.database.models import Delivery, DeliveryState, Event

@@ -7,7 +7,8 @@ from datetime import datetime
 
 import pytest
 
-from mailer.bounces.record import Effect, Rules, record
+from mailer.bounces.batch import record
+from mailer.bounces.record import Effect, Rules
 from mailer.database.models import Subscriber, SubscriberStatus
 from mailer.database.session import Database
 from tests.bounces.reading.test_report_kinds import AUTO_REPLIES, CHALLENGES, SYSTEMS, mail

@@ -9,8 +9,9 @@ import pytest
 from sqlalchemy import select
 
 from mailer.audience.ledger import Origin, change_status
+from mailer.bounces.batch import record
 from mailer.bounces.providers.webhooks import events_of
-from mailer.bounces.record import Effect, Recorded, ReportOutcome, Rules, record, record_events
+from mailer.bounces.record import Effect, Recorded, ReportOutcome, Rules, record_events
 from mailer.database.models import Subscriber, SubscriberStatus, Suppression
 from mailer.database.session import Database
 from tests.bounces.reports import SIGNER, dsn, subscribe, token

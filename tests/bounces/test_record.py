@@ -16,10 +16,12 @@ from sqlalchemy.orm import Session
 from mailer.audience import suppression
 from mailer.audience.ledger import Origin, change_status
 from mailer.audience.subscribers import get, history
+from mailer.bounces import batch as batch_module
 from mailer.bounces import record as record_module
+from mailer.bounces.batch import record, record_batch
 from mailer.bounces.effects import apply_verdicts
 from mailer.bounces.reclassify import reclassify
-from mailer.bounces.record import Effect, Recorded, ReportOutcome, Rules, record, record_batch
+from mailer.bounces.record import Effect, Recorded, ReportOutcome, Rules
 from mailer.database.models import Delivery, StoredReport, Subscriber, SubscriberStatus
 from mailer.database.session import Database
 from mailer.replies import Verdict, judge
@@ -228,7 +230,7 @@ def test_report_is_kept_when_reading_it_fails_and_read_the_next_time(
         raise RecursionError("too deep")
 
     with monkeypatch.context() as patched:
-        patched.setattr(record_module, "apply_mail", broken)
+        patched.setattr(batch_module, "apply_mail", broken)
         with pytest.raises(RecursionError):
             recorded(database, dsn(token(ana)), at)
     with database.reading() as session:

@@ -10,9 +10,10 @@ from sqlalchemy import select
 
 from mailer.audience.ledger import Origin, change_status
 from mailer.audience.subscribers import history
+from mailer.bounces.batch import record, record_batch
 from mailer.bounces.effects import SOFT_BOUNCE, apply_verdicts
 from mailer.bounces.policy import SoftLimits
-from mailer.bounces.record import Recorded, Rules, record, record_batch
+from mailer.bounces.record import Recorded, Rules
 from mailer.database.models import Event, Subscriber, SubscriberStatus
 from mailer.database.session import Database
 from mailer.replies import judge

@@ -17,6 +17,7 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import DatabaseError
 
 from mailer import config
+from mailer.bounces.boxes import pop3
 from mailer.bounces.boxes.fetch import Box, Tally, fetch
 from mailer.bounces.boxes.imap import Imap
 from mailer.bounces.boxes.lmtp import Intake, serve
@@ -157,6 +158,28 @@ def test_box_keeps_what_could_not_be_stored(database: Database, servers: MailSer
         fetched(database, box)
     assert ends(database) == EXPECTED
     assert waiting(kind, servers) == 0
+
+
+def test_pop3_deletes_during_the_pass_and_yields_each_message_once(
+    servers: MailServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emptied(servers)
+    monkeypatch.setattr(pop3, "_SESSION_MESSAGES", 3)
+    with IMAPClient("127.0.0.1", servers.imap, ssl=False) as client:
+        client.login(USER, PASSWORD)
+        for number in range(12):
+            client.append("INBOX", f"Subject: {number}\r\n\r\ntext\r\n".encode())
+    seen: list[int] = []
+    left: list[int] = []
+    with opened("pop3", servers) as box:
+        for mail in box.mails():
+            seen.append(int(mail.raw.split()[1]))
+            left.append(len(servers.mails(USER)))
+            if seen[-1] not in (1, 5):
+                box.mark(mail)
+    assert seen == list(range(12))
+    assert left == [12, 12, 12, 12, 9, 9, 9, 9, 6, 6, 6, 3]
+    assert waiting("pop3", servers) == 2
 
 
 @contextlib.contextmanager

@@ -9,7 +9,8 @@ from datetime import datetime
 from itertools import islice
 from typing import Final, Protocol
 
-from mailer.bounces.record import Effect, Recorded, ReportOutcome, Rules, record_batch
+from mailer.bounces.batch import record_each
+from mailer.bounces.record import Effect, Recorded, ReportOutcome, Rules
 from mailer.database.session import Database
 from mailer.tokens import Signer
 
@@ -82,7 +83,7 @@ def fetch(
     waiting = iter(box.mails())
     while batch := list(islice(waiting, _BATCH)):
         raws = [mail.raw for mail in batch]
-        done = record_batch(database, signer, raws, source=box.source, at=clock(), rules=rules)
+        done = record_each(database, signer, raws, source=box.source, at=clock(), rules=rules)
         for mail, result in zip(batch, done, strict=True):
             if isinstance(result, Exception):
                 said = f"{box.source}: {mail.key}: {type(result).__name__}: {result}"

@@ -15,7 +15,8 @@ from typing import Any, Final
 from aiosmtpd.lmtp import LMTP
 from aiosmtpd.smtp import Envelope, Session
 
-from mailer.bounces.record import MAX_RAW_OCTETS, Recorded, Rules, record
+from mailer.bounces.batch import record
+from mailer.bounces.record import MAX_RAW_OCTETS, Recorded, Rules
 from mailer.database.session import Database
 from mailer.errors import ConfigError, StorageError, TokenError
 from mailer.tokens import Signer

@@ -15,6 +15,8 @@ from mailer.smtp.tls import client_context
 
 _TIMEOUT_SECONDS: Final = 60
 _MAX_LINE_OCTETS: Final = 4 * 1_048_576
+_SESSION_MESSAGES: Final = 20
+"""A session in which this many messages have been deleted is ended, and a new one begun."""
 
 
 class _LongLines(poplib.POP3):
@@ -36,14 +38,17 @@ class _LongLinesTls(_LongLines, poplib.POP3_SSL):
 class Pop3:
     """A POP3 mailbox; use it as a context manager.
 
-    POP3 has no flags, so stored messages are deleted, by the QUIT at the end of the pass. If the connection
-    breaks before that, nothing is deleted, and the next pass recognizes the messages as duplicates.
+    POP3 has no flags, so stored messages are deleted. The server deletes them only at QUIT (RFC 1939 section
+    6), so a pass consists of several short sessions. If the connection breaks, the next pass gets at most the
+    messages of one session again and recognizes them as duplicates.
     """
 
     def __init__(self, section: Mailbox, password: Callable[[], str]) -> None:
         self._section = section
         self._password = password
         self._client: poplib.POP3 | None = None
+        self._deleted = 0
+        """How many messages QUIT will delete."""
 
     @property
     def source(self) -> str:
@@ -51,6 +56,41 @@ class Pop3:
         return f"pop3:{self._section.user}@{self._section.host}"
 
     def __enter__(self) -> Pop3:
+        self._connect()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self._quit()
+        else:
+            with contextlib.suppress(MailboxError):
+                self._quit()
+
+    def mails(self) -> Iterator[Incoming]:
+        """Yield every message. Raises `MailboxError` when the connection fails."""
+        with self._translated():
+            count, _ = self._open.stat()
+        number = 0
+        for _ in range(count):
+            if self._deleted >= _SESSION_MESSAGES:
+                # Messages that were not deleted stay in front of the others.
+                number -= self._deleted
+                self._quit()
+                self._connect()
+            number += 1
+            with self._translated():
+                _, lines, _ = self._open.retr(number)
+            yield Incoming(str(number), b"\r\n".join(lines) + b"\r\n")
+
+    def mark(self, mail: Incoming) -> None:
+        """Have QUIT delete the message."""
+        with self._translated():
+            self._open.dele(int(mail.key))
+        self._deleted += 1
+
+    def _connect(self) -> None:
         section = self._section
         secure = section.security is Security.TLS
         port = section.port or (poplib.POP3_SSL_PORT if secure else poplib.POP3_PORT)
@@ -72,35 +112,14 @@ class Pop3:
                 self._client.pass_(self._password())
         except MailerError:
             self._client.close()
+            self._client = None
             raise
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._client is None:
-            return
-        if kind is None:
+    def _quit(self) -> None:
+        client, self._client, self._deleted = self._client, None, 0
+        if client is not None:
             with self._translated():
-                self._client.quit()
-        else:
-            with contextlib.suppress(poplib.error_proto, OSError):
-                self._client.quit()
-
-    def mails(self) -> Iterator[Incoming]:
-        """Yield every message. Raises `MailboxError` when the connection fails."""
-        client = self._open
-        with self._translated():
-            count, _ = client.stat()
-        for number in range(1, count + 1):
-            with self._translated():
-                _, lines, _ = client.retr(number)
-            yield Incoming(str(number), b"\r\n".join(lines) + b"\r\n")
-
-    def mark(self, mail: Incoming) -> None:
-        """Have QUIT delete the message."""
-        with self._translated():
-            self._open.dele(int(mail.key))
+                client.quit()
 
     @property
     def _open(self) -> poplib.POP3:

@@ -1,35 +1,57 @@
-"""Unsubscribing by mail: List-Unsubscribe's `mailto:` and its token (RFC 2369)."""
+"""Unsubscribing by email: List-Unsubscribe's `mailto:` and its token (RFC 2369)."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Final
 
-from mailer.bounces.reading.mime import decoded_words, read_mail
+from mailer.bounces.reading.mime import Headers, decoded_words
 from mailer.errors import TokenError
 from mailer.tokens import Signer, Subject
 
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{16,80}")
 _TO_FIELDS: Final = ("to", "delivered-to", "x-original-to", "envelope-to", "cc")
+_MAX_OCTETS: Final = 65_536
+_MAX_SUBJECT: Final = 2_000
 
 
-def who_asks(signer: Signer, raw: bytes, address: str) -> Subject | None:
-    """Return whom a mail to our unsubscribe address takes off, by the link token that it carries.
+@dataclass(frozen=True, slots=True)
+class MailtoRequest:
+    """The parts of a message that may ask to unsubscribe."""
 
-    The token stands in the subject, or after a plus in the address. Whoever holds it may unsubscribe,
-    from whatever address they write. None for a mail to another address or without a token of ours.
+    sent_to: str = ""
+    """The values of its address fields, one a line."""
+    tokens: tuple[str, ...] = ()
+    """What could be a link token in its subject."""
+
+
+NO_REQUEST: Final = MailtoRequest()
+
+
+def read_request(headers: Headers) -> MailtoRequest:
+    """Return the parts of a message that `find_subject` needs."""
+    subject = decoded_words(headers.get("subject"))[:_MAX_SUBJECT]
+    return MailtoRequest("\n".join(headers.all(*_TO_FIELDS))[:_MAX_OCTETS], tuple(_TOKEN.findall(subject)))
+
+
+def find_subject(signer: Signer, request: MailtoRequest, address: str) -> Subject | None:
+    """Return the person who is to be unsubscribed by a message to `address`, our unsubscribe address.
+
+    The token that names them is in the subject, or in the address after a plus sign. A valid token is
+    enough, whatever address the message was sent from. Returns None for a message to another address or
+    without a valid token.
     """
     local, _, domain = address.rpartition("@")
     if not local:
         return None
-    headers, _ = read_mail(raw)
     ours = re.compile(
         rf"(?<![\w.+-]){re.escape(local)}(?:\+([\w-]+))?@{re.escape(domain)}(?![\w-])", re.IGNORECASE
     )
-    found = ours.search("\n".join(headers.all(*_TO_FIELDS))[:65_536])
+    found = ours.search(request.sent_to)
     if found is None:
         return None
-    for token in [found[1] or "", *_TOKEN.findall(decoded_words(headers.get("subject"))[:2000])]:
+    for token in (found[1] or "", *request.tokens):
         try:
             return signer.read_link(token)
         except TokenError:

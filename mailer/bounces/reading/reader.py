@@ -21,6 +21,7 @@ import msgspec
 import mailer
 from mailer.bounces.reading.child import receive, send
 from mailer.bounces.reading.report import BounceReport, ReportKind
+from mailer.errors import MailerError
 
 UNREADABLE: Final = BounceReport(ReportKind.UNREADABLE)
 """The report of a message that could not be read within its time."""
@@ -40,7 +41,10 @@ class ReportReader:
         self._owner = os.getpid()
 
     def read(self, raw: bytes) -> BounceReport:
-        """Return what a message reports, or `UNREADABLE` if that takes too long or fails."""
+        """Return what a message reports, or `UNREADABLE` if that takes too long or fails.
+
+        Raises `MailerError` if no child can be started.
+        """
         with self._free:
             child = self._child()
             try:
@@ -51,6 +55,11 @@ class ReportReader:
                 return UNREADABLE
             self._idle.append(child)
         return msgspec.msgpack.decode(answer, type=BounceReport)
+
+    def start(self) -> None:
+        """Start a child unless one is idle. Raises `MailerError` if that is impossible."""
+        with self._free:
+            self._idle.append(self._child())
 
     def close(self) -> None:
         """End the children."""
@@ -71,7 +80,18 @@ class ReportReader:
 
 
 def _start() -> _Child:
-    """Start a child and wait until it is ready. Raises `OSError` if it cannot be started."""
+    """Start a child and wait until it is ready. Raises `MailerError` if it cannot be started."""
+    try:
+        return _start_child()
+    except (EOFError, OSError) as error:
+        reason = getattr(error, "strerror", None) or "it ended before it was ready"
+        raise MailerError(
+            f"the process that reads bounces does not start: {reason}",
+            remedy="check the memory and the number of processes that this machine allows",
+        ) from error
+
+
+def _start_child() -> _Child:
     folders = [str(Path(mailer.__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
     child = subprocess.Popen(
         [sys.executable, "-P", "-m", "mailer.bounces.reading.child"],
@@ -84,9 +104,9 @@ def _start() -> _Child:
         with _killed_after(child, _START_SECONDS):
             assert child.stdout is not None
             receive(child.stdout)
-    except EOFError as error:
+    except EOFError:
         _end(child)
-        raise OSError("the process that reads bounces does not start") from error
+        raise
     return child
 
 
@@ -120,6 +140,11 @@ def _end(child: _Child) -> None:
 
 _reader: Final = ReportReader()
 atexit.register(_reader.close)
+
+
+def start_reader() -> None:
+    """Start the process that reads, so that its start is not counted as reading."""
+    _reader.start()
 
 
 def read_report(raw: bytes) -> BounceReport:

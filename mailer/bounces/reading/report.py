@@ -24,6 +24,7 @@ from mailer.bounces.reading.dsn import (
     has_fields,
     read_fields,
 )
+from mailer.bounces.reading.mailto import NO_REQUEST, MailtoRequest, read_request
 from mailer.bounces.reading.mime import Headers, Leaf, decoded_words, parse_headers, read_mail
 from mailer.bounces.reading.prose import (
     find_in_sentences,
@@ -93,6 +94,7 @@ class BounceReport:
     """Address or system that sent the report."""
     at: datetime | None = None
     """When it happened, by the clock of the provider or of the system that sent the report."""
+    mailto: MailtoRequest = NO_REQUEST
 
 
 _MAX_FORWARDS: Final = 2
@@ -163,6 +165,7 @@ def _read(raw: bytes, depth: int) -> BounceReport:
         found.feedback_type,
         first_address(mail.headers.get("from")),
         _dated(mail.headers),
+        read_request(mail.headers),
     )
 
 

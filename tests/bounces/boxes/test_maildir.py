@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
@@ -12,12 +15,13 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from benchmarks.bombs import BOMBS
-from mailer.bounces import record as record_module
+from mailer.bounces import batch as batch_module
 from mailer.bounces.boxes.fetch import Tally, fetch
 from mailer.bounces.boxes.maildir import Maildir
 from mailer.bounces.reading.reader import ReportReader, read_report
 from mailer.bounces.reading.report import BounceReport
-from mailer.bounces.record import Effect, Recorded, ReportOutcome, Rules
+from mailer.bounces.record import Effect, Recorded, ReportOutcome, Rules, apply_mail
+from mailer.bounces.storing import Progress
 from mailer.database.models import StoredReport
 from mailer.database.session import Database
 from mailer.errors import ConfigError, StorageError
@@ -53,10 +57,10 @@ def test_mail_stays_new_when_it_cannot_be_stored(
 ) -> None:
     (folder / "new" / "1.a").write_bytes(dsn(token(subscribe(database, at))))
 
-    def full(*_: object, **__: object) -> list[int]:
+    def full(*_: object, **__: object) -> list[tuple[int, Progress]]:
         raise StorageError("the disk is full")
 
-    monkeypatch.setattr(record_module, "store", full)
+    monkeypatch.setattr(batch_module, "store", full)
     with pytest.raises(StorageError):
         fetched(database, folder, at)
     assert [path.name for path in (folder / "new").iterdir()] == ["1.a"]
@@ -69,14 +73,14 @@ def test_one_mail_that_makes_trouble_stops_no_other(
     (folder / "new" / "1.bad").write_bytes(b"bad")
     (folder / "new" / "2.good").write_bytes(dsn(token(ana)))
 
-    genuine = record_module.apply_mail
+    genuine = apply_mail
 
     def picky(session: Session, signer: Signer, stored: StoredReport, *rest: Any, **how: Any) -> Recorded:
         if stored.raw == b"bad":
             raise RecursionError("too deep")
         return genuine(session, signer, stored, *rest, **how)
 
-    monkeypatch.setattr(record_module, "apply_mail", picky)
+    monkeypatch.setattr(batch_module, "apply_mail", picky)
     tally = fetched(database, folder, at)
     assert (tally.effects[Effect.SUPPRESSED], len(tally.failures)) == (1, 1)
     assert "1.bad" in tally.failures[0]
@@ -118,7 +122,7 @@ def test_message_that_takes_too_long_is_kept_as_unreadable_and_holds_back_nobody
     def read(raw: bytes) -> BounceReport:
         return impatient.read(raw) if b"bomb" in raw else read_report(raw)
 
-    monkeypatch.setattr(record_module, "read_report", read)
+    monkeypatch.setattr(batch_module, "read_report", read)
     (folder / "new" / "1.a").write_bytes(dsn(token(subscribe(database, at))))
     (folder / "new" / "2.b").write_bytes(b"Subject: bomb\n\n" + BOMBS["local parts"]())
     bo = subscribe(database, at, "bo@example.com")
@@ -133,3 +137,93 @@ def test_message_that_takes_too_long_is_kept_as_unreadable_and_holds_back_nobody
             ("bounce", "applied"), ("unreadable", "ignored"), ("bounce", "applied"),
         ]  # fmt: skip
         assert b"bomb" in kept[1].raw
+
+
+FETCH_AND_DIE = """
+import os, sys, time
+from datetime import UTC, datetime
+from pathlib import Path
+from mailer.bounces import batch
+from mailer.bounces.boxes.fetch import fetch
+from mailer.bounces.boxes.maildir import Maildir
+from mailer.bounces.record import Rules
+from mailer.database.session import Database
+from tests.bounces.reports import SIGNER
+
+genuine = batch.read_report
+url, folder, box, seconds = sys.argv[1:]
+
+def read(raw):
+    if b"killer" in raw:
+        time.sleep(float(seconds))
+        os._exit(9)
+    return genuine(raw)
+
+batch.read_report = read
+batch._PATIENCE_SECONDS = 0.3
+database = Database(url, folder=Path(folder))
+fetch(database, SIGNER, Maildir(Path(box)), clock=lambda: datetime(2026, 3, 2, 9, tzinfo=UTC), rules=Rules())
+"""
+
+
+@pytest.mark.parametrize(("seconds", "deaths"), [("1", 1), ("0", 2)])
+def test_message_that_kills_the_process_holds_back_no_other(
+    database: Database, folder: Path, at: datetime, tmp_path: Path, seconds: str, deaths: int
+) -> None:
+    people = [subscribe(database, at, f"r{number}@example.com") for number in range(4)]
+    for number, person in enumerate(people):
+        mail = dsn(token(person), recipient=f"r{number}@example.com")
+        (folder / "new" / f"{number}.x").write_bytes(mail)
+    (folder / "new" / "1.y").write_bytes(b"Subject: killer\n\nBoom.\n")
+
+    def run() -> int:
+        url = database.url.render_as_string(hide_password=False)
+        command = [sys.executable, "-c", FETCH_AND_DIE, url, str(tmp_path), str(folder), seconds]
+        return subprocess.run(command, check=False, timeout=120).returncode
+
+    assert [run() for _ in range(deaths)] == [9] * deaths
+    assert sorted(path.name for path in (folder / "new").iterdir()) == ["1.y", "2.x", "3.x"]
+    assert sorted(path.name for path in (folder / "cur").iterdir()) == ["0.x:2,S", "1.x:2,S"]
+    assert run() == 0
+    assert list((folder / "new").iterdir()) == []
+    with database.reading() as session:
+        kept = session.scalars(select(StoredReport).order_by(StoredReport.id)).all()
+        assert [(one.kind, one.outcome) for one in kept] == [
+            ("bounce", "applied"), ("bounce", "applied"), ("unreadable", "ignored"), ("bounce", "applied"),
+            ("bounce", "applied"),
+        ]  # fmt: skip
+
+
+def test_message_that_was_given_up_is_acted_on_once_another_process_has_read_it(
+    database: Database, folder: Path, at: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = dsn(token(subscribe(database, at)))
+    (folder / "new" / "1.a").write_bytes(raw)
+
+    def read_while_another_gives_up(raw: bytes) -> BounceReport:
+        with database.transaction() as session:
+            stored = session.scalars(select(StoredReport)).one()
+            stored.kind, stored.outcome = "unreadable", "ignored"
+        return read_report(raw)
+
+    monkeypatch.setattr(batch_module, "read_report", read_while_another_gives_up)
+    assert fetched(database, folder, at).effects == {Effect.SUPPRESSED: 1}
+
+
+def test_slow_message_is_marked_after_those_before_it(
+    database: Database, folder: Path, at: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_module, "_PATIENCE_SECONDS", 0.3)
+    still_new: list[list[str]] = []
+
+    def read(raw: bytes) -> BounceReport:
+        if b"slow" in raw:
+            time.sleep(2)
+            still_new.append(sorted(path.name for path in (folder / "new").iterdir()))
+        return read_report(raw)
+
+    monkeypatch.setattr(batch_module, "read_report", read)
+    for name, subject in (("1.a", "one"), ("2.b", "slow"), ("3.c", "three")):
+        (folder / "new" / name).write_bytes(f"Subject: {subject}\n\ntext\n".encode())
+    assert fetched(database, folder, at).read == 3
+    assert still_new == [["2.b", "3.c"]]
