@@ -12,10 +12,11 @@ from sqlalchemy import select, update
 from mailer.audience.ledger import Origin, change_status, unsubscribe
 from mailer.audience.subscribers import history
 from mailer.bounces import record as record_module
+from mailer.bounces.batch import record, record_batch
 from mailer.bounces.breaker import ENOUGH, FEW
 from mailer.bounces.providers.webhooks import events_of
 from mailer.bounces.reclassify import reclassify
-from mailer.bounces.record import Effect, Recorded, Rules, record, record_batch, record_events
+from mailer.bounces.record import Effect, Recorded, Rules, record_events
 from mailer.database.models import (
     CanaryState,
     Delivery,
