@@ -30,7 +30,7 @@ def _share(context: click.Context, parameter: click.Parameter, value: str) -> Wo
 def worker(app: App, issue: str, share: WorkerShare) -> None:
     """Send a part of a queued ISSUE for the `mailer send` that started this process.
 
-    It reports on standard output, an object a line, and ends in order when standard input closes.
+    It writes one JSON object per line to standard output, and stops cleanly when standard input closes.
     """
     with app.database.reading() as session:
         queued = issues.find(session, issue)

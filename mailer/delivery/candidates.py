@@ -15,7 +15,7 @@ from mailer.delivery.issues import mailable
 from mailer.delivery.waiting import RetryScan
 
 
-class Candidate(NamedTuple):
+class Claimable(NamedTuple):
     """A delivery that may be claimed. For an erased subscriber, only the id is known."""
 
     subscriber_id: int
@@ -85,7 +85,7 @@ def find_candidates(
     except_domains: Collection[str],
     members_only: bool,
     retry_scan: RetryScan | None,
-) -> tuple[list[Candidate], int]:
+) -> tuple[list[Claimable], int]:
     """Lock and return up to `limit` deliveries, and the id after which the next search continues.
 
     The parameters are those of `queue.claim`.
@@ -95,16 +95,16 @@ def find_candidates(
         waiting.append(DeliveryState.UNCERTAIN.value)
     wanted = {"issue_id": issue_id, "at": at, "except_domains": sorted(except_domains)}
     connection = session.connection()
-    rows: list[Candidate] = []
+    rows: list[Claimable] = []
     if retry_scan is None or retry_scan.begin(anyway=not after):
         due = connection.execute(_DUE, {**wanted, "states": waiting, "count": limit})
-        rows += [Candidate(*row) for row in due]
+        rows += [Claimable(*row) for row in due]
         if retry_scan is not None:
             retry_scan.end(len(rows), limit)
     if len(rows) < limit:
         next_ones = {**wanted, "after": after, "count": limit - len(rows)}
         queued = connection.execute(_MEMBERS if members_only else _QUEUED, next_ones)
-        rows += [Candidate(*row) for row in queued]
+        rows += [Claimable(*row) for row in queued]
         if rows and rows[-1].state == DeliveryState.QUEUED:
             after = rows[-1].subscriber_id
     return rows, after

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import (
     BindParameter,
@@ -74,7 +74,7 @@ class QueuedIssue:
         return self.canary not in (None, CanaryState.PASSED)
 
 
-def mailable(at: datetime | BindParameter[Any]) -> ColumnElement[bool]:
+def mailable(at: datetime | BindParameter[datetime]) -> ColumnElement[bool]:
     """Return the condition under which a subscriber may be mailed an issue at that instant."""
     return and_(
         Subscriber.status == SubscriberStatus.ACTIVE.value,
@@ -352,7 +352,7 @@ def _queued(stored: StoredIssue) -> QueuedIssue:
     )
 
 
-def count_of(result: Any) -> int:
+def count_of(result: object) -> int:
     """Return how many rows a statement changed."""
     assert isinstance(result, CursorResult)
     return result.rowcount

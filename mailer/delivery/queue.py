@@ -38,7 +38,7 @@ from mailer.database.models import (
     to_microseconds,
 )
 from mailer.database.session import execute_many
-from mailer.delivery.candidates import Candidate, find_candidates
+from mailer.delivery.candidates import Claimable, find_candidates
 from mailer.delivery.issues import count_of
 from mailer.delivery.recipients import recipient_of, tags_of
 from mailer.delivery.waiting import RetryScan
@@ -319,7 +319,7 @@ def _mark_sending(
         session.connection().execute(_MARK_SENDING, values)
 
 
-def _claimed(rows: Iterable[Candidate], tags: Mapping[int, tuple[str, ...]], at: datetime) -> list[Claimed]:
+def _claimed(rows: Iterable[Claimable], tags: Mapping[int, tuple[str, ...]], at: datetime) -> list[Claimed]:
     return [
         Claimed(
             recipient_of(row.subscriber_id, row, tags),

@@ -63,7 +63,7 @@ def shared(settings: Settings, share: WorkerShare) -> Settings:
 
     Raises `ConfigError` if a limit is too small to divide: more workers must not exceed any limit.
     """
-    parts: dict[str, dict[str, Any]] = {}
+    parts: dict[str, dict[str, object]] = {}
     for kind, limited in (("relays", settings.relays), ("providers", settings.providers)):
         for name, limits in limited.items():
             if limits.connections < share.workers:
@@ -87,7 +87,7 @@ def work(
     signer: Signer,
     *,
     learn: Learn,
-    report: Callable[[dict[str, Any]], None],
+    report: Callable[[dict[str, object]], None],
     until_closed: int,
 ) -> None:
     """Work until nothing is due, the descriptor `until_closed` closes, or SIGINT or SIGTERM arrives.

@@ -11,7 +11,7 @@ import selectors
 import sys
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import Any, Final, TypeVar, TypeVarTuple
+from typing import Final, TypeVar, TypeVarTuple
 
 _SHORT_SECONDS: Final = 1.0
 _GRACE_SHORT: Final = 0.0002
@@ -76,7 +76,7 @@ class FastLoop(asyncio.SelectorEventLoop):
         finally:
             self._threads -= 1
 
-    def _thread_ended(self, future: asyncio.Future[Any]) -> None:
+    def _thread_ended(self, future: asyncio.Future[T]) -> None:
         self._threads -= 1
 
     def _skip(self, seconds: float) -> bool:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from sqlalchemy import ColumnElement, Executable, insert, select
@@ -188,11 +188,11 @@ def copy_audience(
     return copied
 
 
-def _rows(session: Session, wanted: Executable) -> Iterator[list[dict[str, Any]]]:
+def _rows(session: Session, wanted: Executable) -> Iterator[list[dict[str, object]]]:
     found = session.connection().execution_options(yield_per=_COPIED_AT_ONCE).execute(wanted)
     for part in found.mappings().partitions():
         yield [dict(row) for row in part]
 
 
-def _put(session: Session, table: type[Base], rows: list[dict[str, Any]]) -> None:
+def _put(session: Session, table: type[Base], rows: list[dict[str, object]]) -> None:
     session.connection().execute(insert(table), rows)

@@ -175,7 +175,7 @@ def read_scenario(path: Path | None = None, *, seed: int | None = None) -> Scena
     return made
 
 
-def _problems(tables: Mapping[str, Any]) -> Iterator[KeyProblem]:
+def _problems(tables: Mapping[str, object]) -> Iterator[KeyProblem]:
     """Yield the errors, one for each table."""
     faults = tables.get("faults", [])
     if isinstance(faults, list):

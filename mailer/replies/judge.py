@@ -27,7 +27,7 @@ from mailer.replies.languages import read_foreign
 from mailer.replies.providers import PROVIDERS, SENDMAIL_NULL_MX
 from mailer.replies.rules import Rule
 from mailer.replies.statuses import SENDER, STATUS, SUBJECT, TEMPORARY
-from mailer.replies.verdict import FAULT, Basis, BounceClass, Fault, ReplyClass, Verdict
+from mailer.replies.verdict import FAULT, BounceClass, Fault, ReplyClass, Verdict, VerdictBasis
 from mailer.replies.words import ADDRESS, PhraseBook, Words, read_words
 
 TEXT_LIMIT: Final = 512
@@ -188,14 +188,14 @@ def shown_text(text: str) -> str:
 @dataclass(frozen=True, slots=True)
 class _Found:
     means: BounceClass
-    basis: Basis
+    basis: VerdictBasis
     action: ReplyClass | None = None
     retry_after_seconds: float | None = None
     fault: Fault | None = None
 
 
-_US: Final = _Found(BounceClass.POLICY_REJECT, Basis.TEXT, fault=Fault.OURS)
-_NOT_WELCOME: Final = _Found(BounceClass.REPUTATION_BLOCK, Basis.TEXT, fault=Fault.OURS)
+_US: Final = _Found(BounceClass.POLICY_REJECT, VerdictBasis.TEXT, fault=Fault.OURS)
+_NOT_WELCOME: Final = _Found(BounceClass.REPUTATION_BLOCK, VerdictBasis.TEXT, fault=Fault.OURS)
 
 
 def _decide(found: _Found, permanent: bool, code: int | None) -> tuple[ReplyClass, bool]:
@@ -292,14 +292,14 @@ def _is_hard(rule: Rule) -> bool:
 
 
 def _found(rule: Rule) -> _Found:
-    return _Found(rule.means, Basis.TEXT, rule.action, rule.retry_after_seconds, rule.fault)
+    return _Found(rule.means, VerdictBasis.TEXT, rule.action, rule.retry_after_seconds, rule.fault)
 
 
 def _as_asked(rule: Rule, reply: _Reply) -> _Found:
     """Return what a rule about a recipient means in reply to this command."""
     found = _found(rule)
     if _is_hard(rule) and reply.is_a_filter() and not rule.after_body:
-        return _Found(BounceClass.FILTERED, Basis.TEXT)
+        return _Found(BounceClass.FILTERED, VerdictBasis.TEXT)
     if rule.means is not BounceClass.INVALID_MAILBOX or rule.action is not None:
         return found
     if _NO_SUCH_HOST.search(reply.words.raw):
@@ -307,7 +307,7 @@ def _as_asked(rule: Rule, reply: _Reply) -> _Found:
     if reply.detail == "1.6":
         return replace(found, means=BounceClass.MOVED)
     if rule.only_recipient and reply.asked is _Asked.ANYTHING and not reply.detail.startswith("1."):
-        return _Found(BounceClass.FILTERED, Basis.TEXT)
+        return _Found(BounceClass.FILTERED, VerdictBasis.TEXT)
     return found
 
 
@@ -344,15 +344,15 @@ def _by_grammar(reply: _Reply) -> _Found | None:
     if means in _HARD and reply.refuses_us():
         return reply.us
     if means in _HARD and reply.is_a_filter():
-        return _Found(BounceClass.FILTERED, Basis.TEXT)
-    return _Found(means, Basis.TEXT, fault=Fault.OURS if means is BounceClass.POLICY_REJECT else None)
+        return _Found(BounceClass.FILTERED, VerdictBasis.TEXT)
+    return _Found(means, VerdictBasis.TEXT, fault=Fault.OURS if means is BounceClass.POLICY_REJECT else None)
 
 
 def _by_status(reply: _Reply) -> _Found:
     code, detail = reply.code, reply.detail
     if (means := SENDER.get(detail)) is not None:
         action = ReplyClass.AUTH if means is BounceClass.AUTH_FAILURE else ReplyClass.CONFIG
-        return _Found(means, Basis.STATUS, action, fault=Fault.OURS)
+        return _Found(means, VerdictBasis.STATUS, action, fault=Fault.OURS)
     means = TEMPORARY.get(detail) if code is not None and code < 500 else None
     means = means or STATUS.get(detail)
     subject = detail.partition(".")[0]
@@ -360,23 +360,23 @@ def _by_status(reply: _Reply) -> _Found:
         means = SUBJECT.get(subject)
     if means is None or means is BounceClass.UNDETERMINED:
         ours = reply.code is not None and reply.refuses_us()
-        return replace(reply.us, basis=Basis.STATUS) if ours else _by_code(reply)
+        return replace(reply.us, basis=VerdictBasis.STATUS) if ours else _by_code(reply)
     if means in _HARD and reply.refuses_us():
-        return replace(reply.us, basis=Basis.STATUS)
+        return replace(reply.us, basis=VerdictBasis.STATUS)
     if means in _HARD and reply.is_a_filter():
         means = BounceClass.FILTERED
-    return _Found(means, Basis.STATUS)
+    return _Found(means, VerdictBasis.STATUS)
 
 
 def _by_code(reply: _Reply) -> _Found:
     code = reply.code
     if reply.command in _BEFORE_MAIL:
-        return replace(_NOT_WELCOME, basis=Basis.STATUS)
+        return replace(_NOT_WELCOME, basis=VerdictBasis.STATUS)
     if code is not None and code % 100 < 8:
-        return _Found(BounceClass.PROTOCOL, Basis.STATUS)
+        return _Found(BounceClass.PROTOCOL, VerdictBasis.STATUS)
     if code in (552, 452) and reply.asked is not _Asked.US:
-        return _Found(BounceClass.MAILBOX_FULL, Basis.STATUS)
-    return _Found(BounceClass.UNDETERMINED, Basis.NOTHING)
+        return _Found(BounceClass.MAILBOX_FULL, VerdictBasis.STATUS)
+    return _Found(BounceClass.UNDETERMINED, VerdictBasis.NOTHING)
 
 
 def _asked_for(text: str) -> float | None:

@@ -71,7 +71,7 @@ class Fault(StrEnum):
     UNKNOWN = "unknown"
 
 
-class Basis(StrEnum):
+class VerdictBasis(StrEnum):
     """What a verdict rests on, from strong to weak."""
 
     TEXT = "text"
@@ -100,7 +100,7 @@ class Verdict:
     """RFC 3463 status such as `5.1.1`, or empty."""
     text: str
     """The reply's text: one line, control characters escaped, at most 512 characters."""
-    basis: Basis = Basis.TEXT
+    basis: VerdictBasis = VerdictBasis.TEXT
     fault: Fault = Fault.UNKNOWN
     """Whose fault it is. `OURS` affects every recipient alike, so it never counts against one of them."""
 

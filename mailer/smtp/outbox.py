@@ -15,7 +15,6 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from aiosmtpd.smtp import SMTP
 from aiosmtpd.smtp import Envelope as SmtpEnvelope
@@ -91,7 +90,7 @@ class Outbox:
         return [*responses[:-1], "250-PIPELINING", "250-ENHANCEDSTATUSCODES", responses[-1]]
 
     async def handle_RCPT(  # noqa: N802 - aiosmtpd's name
-        self, server: SMTP, session: SmtpSession, envelope: SmtpEnvelope, address: str, options: list[Any]
+        self, server: SMTP, session: SmtpSession, envelope: SmtpEnvelope, address: str, options: list[str]
     ) -> str:
         """Accept a recipient, or give the scripted answer."""
         if refusal := self._answer(address):

@@ -10,7 +10,7 @@ from typing import Final
 
 from mailer.bounces.reading.dsn import Facts, status_in
 from mailer.bounces.reading.prose import FOOTER, command_in
-from mailer.replies import FAULT, POLICY, Basis, BounceClass, ReplyClass, Verdict, judge
+from mailer.replies import FAULT, POLICY, BounceClass, ReplyClass, Verdict, VerdictBasis, judge
 from mailer.replies.judge import shown_text
 
 _CODE_AND_STATUS: Final = re.compile(
@@ -82,7 +82,7 @@ def _believed(facts: Facts, notice: str, *, delayed: bool, alone: bool) -> Verdi
     if alone and not _is_telling(found, facts, delayed=delayed):
         texts = _readings(_without_courtesies(notice))
         further = (_judge_text(text, facts, command, delayed) for text in texts)
-        known = [found] if found and found.basis is not Basis.TEXT else []
+        known = [found] if found and found.basis is not VerdictBasis.TEXT else []
         found = _strongest(chain(known, further), besides=None) or found
     if delayed and not _is_telling(found, facts, delayed=True):
         code = found.code if found else None
@@ -97,16 +97,16 @@ def _strongest(verdicts: Iterable[Verdict], *, besides: BounceClass | None) -> V
     """
     best: Verdict | None = None
     for verdict in verdicts:
-        if verdict.basis is Basis.TEXT and (besides is None or verdict.bounce_class is not besides):
+        if verdict.basis is VerdictBasis.TEXT and (besides is None or verdict.bounce_class is not besides):
             return verdict
-        if best is None or (best.basis is Basis.NOTHING and verdict.basis is Basis.STATUS):
+        if best is None or (best.basis is VerdictBasis.NOTHING and verdict.basis is VerdictBasis.STATUS):
             best = verdict
     return best
 
 
 def _is_telling(verdict: Verdict | None, facts: Facts, *, delayed: bool) -> bool:
     """Return whether a verdict needs no further text; that a delayed message expired says nothing more."""
-    if verdict is not None and verdict.basis is Basis.TEXT:
+    if verdict is not None and verdict.basis is VerdictBasis.TEXT:
         return not (delayed and verdict.bounce_class is BounceClass.EXPIRED)
     status = verdict.enhanced if verdict else ""
     return not delayed and (facts.status not in _WEAK or status not in _WEAK)
@@ -129,8 +129,8 @@ def judge_with_cause(
     counts. `certain` is for failures on the provider's side: nobody replied, so `cause` alone decides.
     """
     verdict = judge(code, status, text, provider=provider)
-    says_nothing = verdict.basis is Basis.NOTHING or not (code or status)
-    if verdict.basis is Basis.TEXT and not certain:
+    says_nothing = verdict.basis is VerdictBasis.NOTHING or not (code or status)
+    if verdict.basis is VerdictBasis.TEXT and not certain:
         cause = None
     temporary = (code is not None and 400 <= code < 500) or status.startswith("4")
     if cause is not None:
