@@ -47,13 +47,13 @@ number: 1
 
 Hello {{{{ subscriber.name | default("there") }}}},
 
-This is the first issue. It is a file in `issues/`: a title above, then Markdown, and Jinja where readers
-differ.
+This is the first issue. It is a file in `issues/`: front matter first, then Markdown, with Jinja for text
+that differs between readers.
 
-## What to do with it
+## What to do next
 
-- Look at it while you write: `mailer preview 1`
-- Ask what is wrong with it: `mailer lint 1`
+- Preview it while you write: `mailer preview 1`
+- Check it for mistakes: `mailer lint 1`
 - Send it to yourself: `mailer test 1 --to you@example.org`
 
 It takes {{{{ reading_time }}}} to read.

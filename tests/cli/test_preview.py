@@ -99,7 +99,7 @@ def test_browser_that_ends_at_once_is_told_with_its_words(
     before = set(os.listdir("/proc/self/fd"))
     code = run(["preview", "1", "--screenshot", str(tmp_path / "pictures"), "-C", str(folder.path)])
     assert code == ExitCode.FAILURE
-    assert "broken-browser ended before it gave a picture: no display here" in capsys.readouterr().err
+    assert "broken-browser ended before it took a screenshot: no display here" in capsys.readouterr().err
     # Fewer where an earlier test left one to be collected.
     assert set(os.listdir("/proc/self/fd")) <= before
 

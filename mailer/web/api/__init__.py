@@ -1,1 +1,1 @@
-"""The JSON API: subscribers for other programs."""
+"""The JSON API for subscribers."""

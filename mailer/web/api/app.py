@@ -1,4 +1,4 @@
-"""`/api/v1`: subscribers for other programs, as JSON, with bearer tokens.
+"""`/api/v1`: manage subscribers from other programs, with JSON and bearer tokens.
 
 The API uses no cookies and allows no other origin (CORS): a token belongs on a server, not in a web page.
 Errors are problem details (RFC 9457). No token can bring back people who unsubscribed, bounced,
@@ -181,7 +181,7 @@ class _TokenCheck:
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
 
     def allowing(self, scope: Scope) -> Callable[..., None]:
-        """Return the check of a route that needs `scope`."""
+        """Return the dependency that checks for `scope`."""
 
         def check(request: Request, credentials: _Credentials) -> None:
             token = self._token(request, credentials)
@@ -265,7 +265,8 @@ class _SubscriberRoutes:
             )
             if added.result is AddResult.KEPT_OUT or added.subscriber_id is None:
                 raise HTTPException(
-                    409, "Opted out, bounced, complained or was erased before; only the person comes back."
+                    409,
+                    "This person unsubscribed, bounced, complained or was erased; only they can come back.",
                 )
             view = self._known(session, added.subscriber_id)
         response.status_code = 201 if added.result is AddResult.ADDED else 200
@@ -292,7 +293,7 @@ class _SubscriberRoutes:
             return _subscriber(self._known(session, subscriber_id))
 
     def unsubscribe(self, request: Request, subscriber_id: Identifier) -> Subscriber:
-        """Unsubscribe a person immediately. Doing it twice is fine."""
+        """Unsubscribe a person immediately. Repeating it is harmless."""
         token: Token = request.state.token
         origin = Origin("api", form=f"token {token.id}", note=f"token '{token.name}'")
         with self._database.transaction() as session:

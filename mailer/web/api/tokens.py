@@ -1,6 +1,6 @@
 """API tokens with scopes. The database keeps only their hashes.
 
-A token is `mlr_ID_SECRET`. The ID finds the row and is no secret; the SHA-256 of the secret is compared in
+A token is `mlr_ID_SECRET`. The ID finds the row and is not secret; the SHA-256 of the secret is compared in
 constant time. The secret has 256 random bits, so a slow hash would add nothing.
 """
 
@@ -24,7 +24,7 @@ from mailer.errors import SourceError
 
 _FORM: Final = re.compile(r"mlr_([1-9][0-9]{0,17})_([A-Za-z0-9_-]{43})")
 _NOBODY: Final = "0" * 64
-# Kept to the hour: a write for each request would cost more than it is worth.
+# Recorded to the hour: writing on every request would cost more than it is worth.
 _USE_NOTED_EVERY: Final = timedelta(hours=1)
 _MAX_NAME: Final = 64
 

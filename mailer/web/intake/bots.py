@@ -1,4 +1,4 @@
-"""Bot detection: requests for links and images in an email that no person made, by their headers."""
+"""Bot detection: recognise requests for links and images that no person made, by their headers."""
 
 from __future__ import annotations
 

@@ -35,14 +35,14 @@ _CERTIFICATES_KEPT: Final = 16
 _MAX_FETCHED_OCTETS: Final = 65_536
 _THREADS: Final = 4
 MOST_IN_PROGRESS: Final = 50
-"""Requests of one client at the same time."""
+"""The most simultaneous requests of one client."""
 _REFUSED: Final = RateLimitItemPerMinute(60)
-"""Refused requests of one client; providers' own are not refused."""
+"""The most refused requests of one client; genuine requests of providers are not refused."""
 _log = logging.getLogger(__name__)
 
 
 class Fetcher:
-    """Fetches certificates and keeps the last few: Amazon changes the name with the content."""
+    """Fetches certificates and caches the last few: a changed certificate has a new URL."""
 
     def __init__(self) -> None:
         self._kept: dict[str, bytes] = {}
@@ -109,9 +109,9 @@ def secrets_of(section: Webhooks, public_url: str) -> Secrets:
 class WebhookRoutes:
     """Takes providers' events: verified, then stored and applied before the response.
 
-    Anybody can send requests here, so a client that keeps sending refused ones is refused unread, a client
-    has a limited number of requests in progress, and decoding has threads of its own: the pages answer
-    meanwhile.
+    Anyone can send requests here. So clients that keep sending refused requests are rejected unread, the
+    number of simultaneous requests of a client is limited, and decoding has its own threads, so that it
+    cannot block the pages.
     """
 
     def __init__(
@@ -140,11 +140,11 @@ class WebhookRoutes:
         return router
 
     async def exists(self, provider: str) -> Response:
-        """Answer 200: Mandrill looks before it saves a webhook's address."""
+        """Answer 200: Mandrill checks a webhook's URL before it saves it."""
         return Response()
 
     async def take(self, provider: str, request: Request) -> Response:
-        """Record a request's events. Answers 200 only once they are stored, so the provider may forget them.
+        """Record a request's events. Answers 200 only once they are stored, so providers may discard them.
 
         The headers are checked before the body is read, and the body's signature before it is decoded.
         """

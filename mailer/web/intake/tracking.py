@@ -1,8 +1,8 @@
 """`/c/TOKEN/N` and `/o/TOKEN.gif`: clicks and opens of tracked issues.
 
 A click leads only to an address that was stored with the issue. The writer stores events in batches.
-With tracking off nothing is stored, and the links in mail that is already sent still work. An event
-names the subscriber only if that person has agreed to tracking.
+With tracking off, nothing is stored, and links in emails already sent still work. An event names the
+subscriber only if that person has agreed to tracking.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class TrackingRoutes:
         self._links: dict[int, tuple[str, ...]] = {}
 
     def routes(self) -> list[Route]:
-        """Return the routes; they belong first, as the most requested."""
+        """Return the routes, which go first, because they are requested most."""
         return [
             Route("/c/{token}/{place}", self.click, methods=["GET"]),
             Route("/o/{token}.gif", self.opened, methods=["GET"]),
@@ -82,7 +82,7 @@ class TrackingRoutes:
         return Response(PIXEL, media_type="image/gif")
 
     async def _links_of(self, issue_id: int) -> tuple[str, ...]:
-        """Return the targets of an issue's links; none if there is no such issue."""
+        """Return the destinations of an issue's links, or none if there is no such issue."""
         known = self._links.get(issue_id)
         if known is not None:
             return known
@@ -95,7 +95,7 @@ class TrackingRoutes:
         return edition.links
 
     def _count(self, request: Request, kind: str, subject: Subject, details: dict[str, Any]) -> None:
-        """Leave the event to the writer. HEAD comes from bots and is not counted."""
+        """Pass the event to the writer. HEAD requests come from bots and are not counted."""
         if request.method == "HEAD":
             return
         if machine := bot_kind(request.headers):
@@ -110,7 +110,7 @@ class TrackingRoutes:
         try:
             self._writer.leave(write, event)
         except StorageError:
-            # Statistics must not keep a reader from the page: in such a burst the event goes uncounted.
+            # Statistics must not keep a reader from the page: in such a burst the event is not counted.
             return
 
 

@@ -1,8 +1,8 @@
 """The outbox in a browser: messages that were kept on this machine instead of being sent.
 
-Messages are treated as hostile, as in any mail reader. Their HTML comes from an address of its own, whose
-policy forbids scripts, forms and everything from other hosts, into a sandboxed frame. The folder may hold
-a million messages: a page reads their names one by one and keeps the few that it shows.
+Messages are treated as hostile, as in any email client. A sandboxed frame loads their HTML from a separate
+URL, whose policy forbids scripts, forms and everything from other hosts. The folder may contain a million
+messages: a page reads their names one by one and keeps the few that it shows.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from mailer.web.shield import PAGE_POLICY, LocalOnly, Shield
 from mailer.web.theme import Theme
 
 PAGE_SIZE: Final = 50
-# The parser recurses, and looks for every boundary in every line.
+# The parser recurses, and checks every line for every boundary.
 _MOST_MULTIPARTS: Final = 50
 _HEAD_OCTETS: Final = 64 * 1024
 _NAME: Final = re.compile(r"(\d{1,15})\.[\w.@+=,:-]{1,200}")
 _IMAGE_TYPES: Final = ("image/png", "image/jpeg", "image/gif", "image/webp")
-# Of the frame that shows a message: no script, no form, no way out, and nothing fetched from elsewhere.
+# For the frame that shows a message: no scripts, forms or navigation, and nothing from other hosts.
 _MESSAGE_POLICY: Final = (
     "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src 'self' data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
@@ -60,7 +60,7 @@ class OutboxEntry:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What can be shown of a message; None where it has no such part."""
+    """The parts of a message that can be shown; None if there is no such part."""
 
     html: str | None
     text: str | None
@@ -95,7 +95,7 @@ class _Outbox:
         self.theme = theme
 
     def index(self, before: str = "") -> Response:
-        """List a page of messages, newest first, from the one after `before` on."""
+        """List a page of messages, newest first, starting after `before`."""
         limit = _order(before) if before else None
         count = 0
 
@@ -137,7 +137,7 @@ class _Outbox:
         )
 
     def html(self, name: str) -> Response:
-        """Return the HTML part for the frame, its inline images pointing at us."""
+        """Return the HTML part for the frame, with its inline images served from here."""
         html = _parts(_parsed(self._read(name))).html
         if html is None:
             raise HTTPException(404)
@@ -171,14 +171,14 @@ class _Outbox:
             raise HTTPException(404) from error
 
     def _path(self, name: str) -> Path:
-        """Return where a message is; only names as a Maildir has them are looked up."""
+        """Return the path of a message; only valid Maildir names are looked up."""
         if not _NAME.fullmatch(name):
             raise HTTPException(404)
         new = self._maildir / "new" / name
         return new if new.exists() else self._maildir / "cur" / name
 
     def _summary(self, name: str) -> OutboxEntry | None:
-        """Return the list's line of a message, or None when it has gone meanwhile or is none of ours."""
+        """Return a message's entry in the list, or None if it has been removed or is not ours."""
         if not _NAME.fullmatch(name):
             return None
         path = self._path(name)
@@ -201,14 +201,14 @@ def _names(maildir: Path) -> Iterator[str]:
                     if entry.name[0].isdecimal():
                         yield entry.name
         except FileNotFoundError:
-            # The first message makes the folders.
+            # The first message creates the folders.
             continue
 
 
 def _order(name: str) -> tuple[int, int, str]:
-    """Return what sorts names by time: seconds, then the server's own count within a second.
+    """Return a key that sorts names by time: seconds, then the server's count within a second.
 
-    Called once for each message of the folder, so it looks for no more than it needs.
+    This is called once for each message in the folder, so it does as little as possible.
     """
     seconds, _, rest = name.partition(".")
     counter = rest.partition(".")[0].rpartition("Q")[2]
@@ -220,14 +220,14 @@ def _order(name: str) -> tuple[int, int, str]:
 
 
 def _parsed(raw: bytes) -> Message:
-    """Return the message; of a bomb, parts within parts beyond measure, the header alone."""
+    """Return the message, or only its header if its parts are nested too deeply."""
     if raw.lower().count(b"multipart/") > _MOST_MULTIPARTS:
         return BytesHeaderParser(policy=compat32).parsebytes(raw)
     return BytesParser(policy=compat32).parsebytes(raw)
 
 
 def _leaves(message: Message) -> Iterator[Message]:
-    """Yield the parts that hold content, without recursion: the nesting is the sender's choice."""
+    """Yield the parts with content, without recursion, because the sender chooses the nesting."""
     waiting: list[Message] = [message]
     while waiting:
         part = waiting.pop()
@@ -261,7 +261,7 @@ def _text(part: Message) -> str:
 
 
 def _shown(message: Message, field: str) -> str:
-    """Return a header field as a person reads it; what cannot be decoded stays as it came."""
+    """Return a decoded header field, or the raw value if it cannot be decoded."""
     value = str(message.get(field, ""))
     try:
         return str(make_header(decode_header(value)))

@@ -1,6 +1,6 @@
 """The preview of an issue in a browser: rendered again after each save, with lint's findings.
 
-The operator's own email is treated like anybody's: it is shown in a frame that runs no script, under a
+The operator's own email is treated like any other: it is shown in a frame that runs no scripts, under a
 policy that allows none. The page works by plain links; its own small script reloads it after a save and
 fits the frame to the email's height.
 """
@@ -38,12 +38,12 @@ from mailer.web.theme import PAGES, Theme
 
 DESKTOP_WIDTH: Final = 700
 PHONE_WIDTH: Final = 375
-# The page may measure what is in the frame, so the frame keeps its origin; nothing in it can act.
+# The frame keeps its origin, so that the page can measure its content; nothing in it can run.
 _SANDBOX: Final = "allow-same-origin allow-popups allow-popups-to-escape-sandbox"
 
 
 class View(StrEnum):
-    """What the page shows of the mail."""
+    """The part of the message that the page shows."""
 
     DESKTOP = "desktop"
     PHONE = "phone"
@@ -54,17 +54,17 @@ class View(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The view that was chosen; every choice has an address of its own."""
+    """The chosen view; each combination has its own URL."""
 
     view: View = View.DESKTOP
     scheme: Scheme = Scheme.LIGHT
     images: bool = True
     reader: str = ""
-    """A subscriber's address; empty for one who has every field."""
+    """A subscriber's address; empty for the sample reader, who has every field."""
 
     @classmethod
     def of(cls, asked: QueryParams, *, reader: str) -> Choice:
-        """Return the choice in a query; unknown values are ignored."""
+        """Return the choice in a query string; unknown values are ignored."""
         view = asked.get("view", "")
         return cls(
             View(view) if view in list(View) else View.DESKTOP,
@@ -75,7 +75,7 @@ class Choice:
 
     @property
     def query(self) -> str:
-        """The query of this choice, from `?` on."""
+        """The query string of this choice, including `?`."""
         said = {"view": str(self.view), "as": self.reader}
         if self.scheme is Scheme.DARK:
             said["scheme"] = str(self.scheme)
@@ -85,7 +85,7 @@ class Choice:
 
 
 def mail_policy(*, images: bool) -> str:
-    """Return the Content-Security-Policy of an email: no script, no form, and images only on request."""
+    """Return the Content-Security-Policy of an email: no scripts, no forms, and images only if asked for."""
     sources = "data: http: https:" if images else "'none'"
     return (
         f"sandbox {_SANDBOX}; default-src 'none'; style-src 'unsafe-inline'; img-src {sources}; "
@@ -98,9 +98,9 @@ def create_preview_app(
 ) -> ASGIApp:
     """Return the application that shows one issue.
 
-    `see` renders it for a subscriber's address, or, if that is empty, for somebody who has every field. It
-    raises `MailerError`, and any thread may call it, one at a time. `reader` is the subscriber that the
-    first page shows. `name` is the newsletter's.
+    `see` renders it for a subscriber's address or, if that is empty, for a sample reader who has every
+    field. It may raise `MailerError`, and is called from any thread, one at a time. `reader` is the first
+    subscriber to show. `name` is the newsletter's.
     """
     pages = _Pages(see, changes, Theme(brand, name=name, language="en"), reader)
 
@@ -187,7 +187,7 @@ class _Pages:
         )
 
     def message(self, request: Request) -> Response:
-        """Return the whole message, for a mail program."""
+        """Return the whole message, for an email client."""
         preview = self._known(Choice.of(request.query_params, reader=self._reader))
         name = {"content-disposition": 'attachment; filename="message.eml"'}
         return Response(preview.viewed.message, media_type="message/rfc822", headers=name)
@@ -216,7 +216,7 @@ class _Pages:
             raise HTTPException(409, str(error)) from error
 
     def _rendered(self, reader: str, state: str, *, anew: bool) -> Preview:
-        """Return the issue for a reader; `anew` even if no change was noticed since it was last seen."""
+        """Return the issue for a reader; `anew` renders it even if no change was noticed."""
         with self._lock:
             if not anew and self._seen is not None and self._seen[:2] == (reader, state):
                 return self._seen[2]

@@ -1,7 +1,7 @@
-"""Pictures of mails, taken by a Chromium that is on this machine.
+"""Screenshots of messages, taken by a Chromium installed on this machine.
 
-The browser is spoken to through a pipe (DevTools protocol): no port is opened and nothing is installed.
-The mail comes to it as the answer to its only request, under the same policy as in the preview's frame.
+The browser is controlled through a pipe (DevTools protocol): no port is opened and nothing is installed.
+It gets the message as the response to its only request, under the same policy as the preview's frame.
 """
 
 from __future__ import annotations
@@ -35,27 +35,27 @@ NAMES: Final = (
     "/Applications/Chromium.app/Contents/MacOS/Chromium",
 )
 MAX_HEIGHT: Final = 16_000
-"""Of a picture, in pixels: browsers draw no more than this at once."""
+"""The maximum height of a screenshot in pixels; browsers cannot draw more."""
 _URL: Final = "http://mail.invalid/"
 _SECONDS: Final = 60
 _READ_OCTETS: Final = 1 << 20
-# The two descriptors at which Chromium expects its pipe; what we open ourselves must not lie there.
+# Chromium expects its pipe at these two descriptors, so our own must not be there.
 _COMMANDS, _ANSWERS, _FREE = 3, 4, 10
 
 
 def find_chromium() -> str:
-    """Return the path of a Chromium or Chrome; raise `ConfigError` when there is none."""
+    """Return the path of a Chromium or Chrome; raise `ConfigError` if there is none."""
     for name in NAMES:
         if found := shutil.which(name):
             return found
     raise ConfigError(
         "there is no Chromium on this machine",
-        remedy="install chromium or Google Chrome, or look at the issue without --screenshot",
+        remedy="install chromium or Google Chrome, or preview the issue without --screenshot",
     )
 
 
 class ScreenshotTaker:
-    """A headless browser with one page in it, spoken to at two descriptors."""
+    """A headless browser with one page, controlled through two descriptors."""
 
     def __init__(self, commands: int, answers: int) -> None:
         self._commands = commands
@@ -68,9 +68,9 @@ class ScreenshotTaker:
         self._loaded = False
 
     def photograph(self, html: str, *, policy: str, width: int) -> bytes:
-        """Return a PNG of the whole mail, `width` pixels wide and at most `MAX_HEIGHT` high.
+        """Return a PNG of the whole message, `width` pixels wide and at most `MAX_HEIGHT` high.
 
-        `policy` is the Content-Security-Policy of the document. Raises `MailerError` when the browser
+        `policy` is the Content-Security-Policy of the document. Raises `MailerError` if the browser
         does not answer in time.
         """
         self._html, self._policy, self._loaded = html.encode(), policy, False
@@ -134,13 +134,13 @@ class ScreenshotTaker:
             self._tell("Fetch.fulfillRequest", answer)
 
     def _next(self, deadline: float) -> dict[str, Any]:
-        """Return the next message of the browser."""
+        """Return the browser's next message."""
         while b"\0" not in self._buffer:
             ready, _, _ = select.select([self._answers], [], [], max(0.0, deadline - time.monotonic()))
             if not ready:
                 raise MailerError(
-                    f"Chromium gave no picture within {_SECONDS} seconds",
-                    remedy="see whether the images of the mail answer: mailer lint --links",
+                    f"Chromium took no screenshot within {_SECONDS} seconds",
+                    remedy="check whether the images can be loaded: mailer lint --links",
                 )
             octets = os.read(self._answers, _READ_OCTETS)
             if not octets:
@@ -153,9 +153,9 @@ class ScreenshotTaker:
 
 @contextlib.contextmanager
 def photographer(program: str) -> Iterator[ScreenshotTaker]:
-    """Start a Chromium and yield who takes pictures with it; it has ended when the block has.
+    """Start Chromium, yield its controller, and end it with the block.
 
-    Raises `MailerError` with its last words when it ends before.
+    Raises `MailerError` with its last line of output if it ends earlier.
     """
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
@@ -172,8 +172,8 @@ def photographer(program: str) -> Iterator[ScreenshotTaker]:
             words.seek(0)
             last = [line for line in words.read().decode("utf-8", "replace").splitlines() if line.strip()]
             raise MailerError(
-                f"{program} ended before it gave a picture: {(last or ['it said nothing'])[-1][:300]}",
-                remedy="try whether it starts by itself with --headless",
+                f"{program} ended before it took a screenshot: {(last or ['no output'])[-1][:300]}",
+                remedy="check whether it starts on its own with --headless",
             ) from error
 
 
@@ -201,7 +201,7 @@ def _started(program: str, folder: str, words: IO[bytes], commands: FileIO, answ
         "--no-default-browser-check",
     ]
     if os.geteuid() == 0:
-        # Chromium refuses to build its sandbox as root. What it shows is the operator's own mail.
+        # Chromium refuses to use its sandbox as root. It only shows the operator's own email.
         options.append("--no-sandbox")
     try:
         return os.posix_spawn(
@@ -219,21 +219,21 @@ def _started(program: str, folder: str, words: IO[bytes], commands: FileIO, answ
         )
     except OSError as error:
         raise ConfigError(
-            f"{program} cannot be started: {error.strerror}", remedy="install Chromium anew"
+            f"{program} cannot be started: {error.strerror}", remedy="reinstall Chromium"
         ) from error
 
 
 def _ended(process: int) -> None:
-    """End the browser with all the processes that it started."""
+    """End the browser and all processes that it started."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process, signal.SIGKILL)
     os.waitpid(process, 0)
 
 
 def take(html: str, folder: Path, name: str) -> Iterator[Path]:
-    """Write a PNG for each width, light and dark, with and without images; yield where each is.
+    """Write a PNG for each width, light and dark, with and without images; yield the path of each.
 
-    Raises `ConfigError` when there is no Chromium.
+    Raises `ConfigError` if there is no Chromium.
     """
     program = find_chromium()
     folder.mkdir(parents=True, exist_ok=True)

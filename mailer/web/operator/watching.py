@@ -1,4 +1,4 @@
-"""Watch files and wake those who wait for a change."""
+"""Watch files and wake callers that wait for a change."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _log = logging.getLogger(__name__)
 
 
 class FileWatcher:
-    """Watches `folders` and everything in them, and `files`, as far as they exist at the start.
+    """Watches `folders` and everything in them, and `files`, if they exist at the start.
 
     A file is watched through its folder, because editors replace files rather than write into them.
     """
@@ -32,7 +32,7 @@ class FileWatcher:
 
     @property
     def state(self) -> str:
-        """A text that is different after each change and in each run."""
+        """A string that differs after each change and in each run."""
         return f"{self._begun}-{self._number}"
 
     async def after(self, state: str) -> str | None:
@@ -43,7 +43,7 @@ class FileWatcher:
 
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
-        """Watch while the block runs; at its end nobody waits any longer."""
+        """Watch while the block runs; its end releases all waiting callers."""
         self._loop = asyncio.get_running_loop()
         ended = anyio.Event()
         async with asyncio.TaskGroup() as tasks:
@@ -58,7 +58,7 @@ class FileWatcher:
                 self._let_go()
 
     def stop(self) -> None:
-        """Release everybody who waits; any thread and any signal handler may call this."""
+        """Release all waiting callers; any thread or signal handler may call this."""
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._let_go)
 
@@ -75,7 +75,7 @@ class FileWatcher:
                 self._number += 1
                 self._tell()
         except (OSError, RuntimeError) as error:
-            # Usually too many watches on this machine: everything but reloading still works.
+            # Usually this machine has too many watches: everything except reloading still works.
             _log.warning("changes cannot be watched, so reload the page by hand: %s", error)
 
     def _let_go(self) -> None:

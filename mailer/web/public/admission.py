@@ -1,6 +1,6 @@
 """Which addresses may sign up, and how often: the rules of `[signup]`.
 
-Nothing here depends on who is subscribed, so no answer shows it.
+Nothing here depends on who is subscribed, so no answer reveals it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Admission:
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
 
     def problem(self, address: Address) -> str:
-        """Return why an address may not sign up, as a text of the catalogue, or an empty text."""
+        """Return why an address may not sign up, as a text of the catalogue, or an empty string."""
         if not self._roles and address.local.casefold().partition("+")[0] in ROLES:
             return A_ROLE
         labels = address.domain.split(".")
@@ -51,7 +51,7 @@ class Admission:
         return NOT_KEPT if any(domain in self._refused for domain in above) else ""
 
     def take_client(self, ip: str) -> bool:
-        """Count a request of a client; return whether it is within the limit."""
+        """Count a request by a client; return whether it is within the limit."""
         return self._limiter.hit(self._per_client, "client", network(ip))
 
     def take_letter(self, address: Address) -> bool:
@@ -65,7 +65,7 @@ class Admission:
         return True
 
     def _tell(self, where: str, key: str, most: int) -> None:
-        # The operator of a newsletter in the news wants to know; an attacker must not fill the log.
+        # The operator should know of a sudden rush, but an attacker must not fill the log.
         if self._limiter.hit(_ONCE, "told", where):
             _log.warning(
                 "sign-ups are refused: more than %d an hour %s; see [signup] %s in config.toml",
@@ -76,7 +76,7 @@ class Admission:
 
 
 def _disposable() -> frozenset[str]:
-    # Loaded only if needed: the list has thousands of domains.
+    # Imported only if needed: the list has thousands of domains.
     from disposable_email_domains import blocklist
 
     return frozenset(blocklist)

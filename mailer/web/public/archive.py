@@ -1,4 +1,4 @@
-"""The public site: the first page, the issues that were sent, their tags and years, and feeds of them.
+"""The public site: the home page, the sent issues, their tags and years, and feeds.
 
 `/v/TOKEN` shows an issue to its recipients, whether it is public or not.
 """
@@ -25,7 +25,7 @@ from mailer.web.public.editions import ArchivedIssue, Editions
 from mailer.web.public.feeds import Feeds
 from mailer.web.theme import Theme
 
-# Highlighted code carries its colours on its elements. There is no script, and none would run.
+# Highlighted code has inline colours. There are no scripts, and none would run.
 ISSUE_POLICY: Final = (
     "default-src 'none'; style-src 'self' 'unsafe-inline'; img-src 'self' https:; font-src 'self'; "
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
@@ -105,7 +105,7 @@ class ArchiveRoutes:
         tag: str = "",
         year: str = "",
     ) -> Response:
-        """Return a page of a list; without a query, tag or year it is the first page of the site."""
+        """Return a page of a list; without a query, tag or year it is the home page."""
         asked = request.query_params.get("page", "1")
         number = int(asked) if asked.isascii() and asked.isdecimal() and len(asked) < 6 else 1
         pages = max(1, -(-len(found) // PAGE_SIZE))
@@ -136,7 +136,7 @@ class ArchiveRoutes:
         )
 
     def issue(self, request: Request, slug: str) -> Response:
-        """Show an issue as everybody may see it: without a subscriber's name or personal links."""
+        """Show an issue as the public sees it: without a subscriber's name or personal links."""
         edition = self._editions.called(slug) if self._editions.is_public(slug) else None
         if edition is None:
             raise HTTPException(404)
@@ -157,7 +157,7 @@ class ArchiveRoutes:
     def image(self, slug: str, name: str) -> Response:
         """Return an image of an issue; its name is a hash of its content, so it never changes.
 
-        Messages may load their images from here, also before an issue is public and if it never is.
+        Messages may load their images from here, even if their issue is not public.
         """
         edition = self._editions.called(slug)
         if edition is None or not (edition.images_published or self._editions.is_public(slug)):
@@ -204,7 +204,7 @@ class ArchiveRoutes:
         issues = self._editions.listed()
         place = next((at for at, issue in enumerate(issues) if issue.slug == slug), None)
         if place is None:
-            # Cancelled after it went out: its page stays for those who have the link.
+            # Cancelled after it was sent: its page stays for people who have the link.
             return {"day": "", "date": "", "newer": None, "older": None}
         day = issues[place].day
         return {
@@ -242,7 +242,7 @@ def _tag_path(tag: str) -> str:
 
 
 def _shares(shown: Article, edition: Edition) -> list[tuple[str, str]]:
-    """Return labels and links that share an issue. They are plain links: nothing is loaded from there."""
+    """Return labels and links that share an issue. They are plain links that load nothing."""
     at, title = quote(shown.address, safe=""), quote(edition.title, safe="")
     return [
         ("Email", f"mailto:?subject={title}&body={at}"),

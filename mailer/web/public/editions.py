@@ -16,7 +16,7 @@ from mailer.database.session import Database
 from mailer.rendering.edition import Edition
 
 PUBLIC: Final = (StoredIssue.published_at.is_not(None), StoredIssue.segment == "")
-"""Which issues have a page for everybody: those that went to everybody, once they have gone out."""
+"""Matches issues with a public page: those sent to the whole audience, once they are out."""
 _CACHED_EDITIONS: Final = 16
 
 
@@ -28,7 +28,7 @@ class ArchivedIssue:
     title: str
     at: datetime
     day: date
-    """The date that the issue itself shows, or else that of its messages."""
+    """The date in the issue's front matter, or else that of its messages."""
     subtitle: str = ""
     number: int | None = None
     tags: tuple[str, ...] = ()
@@ -49,7 +49,7 @@ class ArchivedIssue:
 class Editions:
     """The frozen editions of queued issues, public or not; the last few stay in memory.
 
-    They never change, so nothing here has to be forgotten.
+    They never change, so the cache needs no invalidation.
     """
 
     def __init__(self, database: Database) -> None:
@@ -64,7 +64,7 @@ class Editions:
 
     def called(self, slug: str) -> Edition | None:
         """Return the edition of the issue with this slug, or None if there is none."""
-        # PostgreSQL refuses NUL in a text.
+        # PostgreSQL rejects NUL in text.
         return None if "\0" in slug else self._get(slug, StoredIssue.slug == slug)
 
     def is_public(self, slug: str) -> bool:

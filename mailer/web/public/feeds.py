@@ -23,7 +23,7 @@ _MOST_IN_SITEMAP: Final = 50_000
 
 
 class Feeds:
-    """Writes the newest issues, whole, in three formats. Each is written once for the same issues."""
+    """Writes the newest issues, whole, in three formats. Each format is cached until the issues change."""
 
     def __init__(self, editions: Editions, settings: Settings) -> None:
         newsletter = settings.newsletter
@@ -49,7 +49,7 @@ class Feeds:
         return self._once("json", self._json)
 
     def sitemap(self) -> bytes:
-        """Return the addresses of all public pages, for search engines (sitemaps.org)."""
+        """Return the URLs of all public pages, for search engines (sitemaps.org)."""
         root = etree.fromstring(f'<urlset xmlns="{_SITEMAP}"/>')
         issues = self._editions.listed()[: _MOST_IN_SITEMAP - 2]
         pages = [("/archive/", issues[0].at.date().isoformat() if issues else ""), ("/subscribe", "")]
@@ -134,7 +134,7 @@ class Feeds:
 
 
 def _absolute(body: str, address: str) -> str:
-    """Return an issue's HTML with absolute addresses; `address` is that of its page."""
+    """Return an issue's HTML with absolute URLs; `address` is the URL of its page."""
     inside = html.fragment_fromstring(_UNFIT_FOR_XML.sub("", body), create_parent="div")
     inside.make_links_absolute(address, resolve_base_href=False)
     return str(html.tostring(inside, encoding="unicode"))

@@ -1,7 +1,7 @@
 """`/p/TOKEN`: where subscribers change their settings and get, or delete, their data.
 
 GET changes nothing. Each change is a line in the ledger. Downloading and deleting data ask for the whole
-address, because mail is forwarded together with its links.
+address, because people forward emails together with their links.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ WEEKS: Final = (2, 4, 8, 12, 26)
 _PROOFS: Final = RateLimitItemPerHour(10)
 """Addresses typed as a proof, for one subscriber."""
 _CHANGES: Final = RateLimitItemPerHour(60)
-"""Changes of one subscriber; each is a line in the ledger. Unsubscribing has no limit."""
+"""Changes by one subscriber; each is a line in the ledger. Unsubscribing has no limit."""
 
 
 _STATUS: Final = {
@@ -74,7 +74,7 @@ _ALLOW_TRACKING: Final = _work(preferences.allow_tracking)
 
 
 class PreferencesRoutes:
-    """The routes of `/p/`. `tags` are on offer, with labels; `tracked` is whether anything is tracked."""
+    """The routes of `/p/`. `tags` maps tags on offer to labels; `tracked` is whether anything is tracked."""
 
     def __init__(
         self,
@@ -165,11 +165,11 @@ class PreferencesRoutes:
         return RedirectResponse(f"/p/{token}", 303)
 
     async def tracking(self, request: Request) -> Response:
-        """Allow or stop the tracking of this person's clicks and opens."""
+        """Allow or stop tracking this person's clicks and opens."""
         token = request.path_params["token"]
         self._signer.read_link(token)
         if not self._tracked:
-            # Such a consent would count once tracking is turned on, though nobody was asked about it.
+            # Such consent would take effect once tracking is turned on, although nobody agreed to it.
             texts = self._theme.to(request)
             return texts.notice(
                 409, texts.say("Nothing was changed"), texts.say("We do not track opens or clicks.")
@@ -180,15 +180,15 @@ class PreferencesRoutes:
         return RedirectResponse(f"/p/{token}", 303)
 
     def ask_data(self, request: Request, token: str) -> Response:
-        """Ask for the address before the data are handed out."""
+        """Ask for the address before showing the data."""
         return self._proof(request, "data", token, self._person(self._signer.read_link(token)))
 
     def ask_erase(self, request: Request, token: str) -> Response:
-        """Ask for the address before the data are deleted."""
+        """Ask for the address before deleting the data."""
         return self._proof(request, "erase", token, self._person(self._signer.read_link(token)))
 
     async def data(self, request: Request) -> Response:
-        """Return everything that is kept about a person, to somebody who knows the address."""
+        """Return everything stored about a person, to someone who knows the address."""
         token, subject, person, problem = await self._proven(request)
         if person is None or problem:
             return self._proof(request, "data", token, person, problem)
@@ -197,7 +197,7 @@ class PreferencesRoutes:
         return Response(content, media_type="application/json", headers=headers)
 
     async def erase(self, request: Request) -> Response:
-        """Delete a person's data, for somebody who knows the address."""
+        """Delete a person's data, for someone who knows the address."""
         token, _, person, problem = await self._proven(request)
         if person is None or problem:
             return self._proof(request, "erase", token, person, problem)
@@ -217,9 +217,9 @@ class PreferencesRoutes:
         *,
         agreeing: str = "",
     ) -> bool:
-        """Make a change for the person of a request; return whether that changed anything.
+        """Make a change for the subscriber of a request; return whether anything changed.
 
-        `agreeing` is the form by which they agree to something, if they do.
+        `agreeing` is the form by which the subscriber consents, if any.
         """
         subject = self._signer.read_link(request.path_params["token"])
         if not self._limiter.hit(_CHANGES, "change", str(subject.subscriber_id)):
@@ -292,7 +292,7 @@ class PreferencesRoutes:
         )
 
     async def _proven(self, request: Request) -> tuple[str, Subject, Standing | None, str]:
-        """Return the token, its subject and person, and what is wrong with the address that was typed."""
+        """Return the token, its subject, the subscriber, and the problem with the typed address."""
         token = request.path_params["token"]
         subject = self._signer.read_link(token)
         typed = (await fields_of(request)).get("email", "").strip()

@@ -1,9 +1,9 @@
 """`/subscribe` and `/confirm/TOKEN`: double opt-in sign-up.
 
-The form stores the request and answers every address alike; nothing is looked up before the answer, so
+The form stores the request and gives every address the same answer; nothing is looked up before that, so
 neither the page nor its timing shows who is subscribed. A thread then sends one confirmation letter, at
-most one a day to an address. The link in the letter only shows a page, because scanners follow the links
-in mail; the button on that page confirms.
+most one a day to each address. The link in the letter only shows a page, because scanners follow links
+in email; the button on that page confirms.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from mailer.web.writer import Writer
 
 # The field `form` starts with this in the form for other websites; its language follows.
 _EMBEDDED: Final = "embedded-"
-# RFC 6454 section 7; "null" says nothing.
+# RFC 6454 section 7; "null" names no origin.
 _ORIGIN: Final = re.compile(r"https?://[A-Za-z0-9.:\[\]-]{1,200}")
 _BAD_ADDRESS: Final = marked("This is not a valid email address. It should look like jo@example.org.")
 _log = logging.getLogger(__name__)
@@ -74,11 +74,11 @@ class SubscribeRoutes:
         self._answering = ThreadPoolExecutor(1, "mailer-sign-up")
 
     def start(self) -> None:
-        """Answer the requests that an earlier process left behind."""
+        """Start answering requests, including those that an earlier process left behind."""
         self._answering.submit(self._answer)
 
     def close(self) -> None:
-        """Answer the requests that are stored, then stop."""
+        """Answer the stored requests, then stop."""
         self._answering.shutdown()
 
     def router(self) -> APIRouter:
@@ -125,7 +125,7 @@ class SubscribeRoutes:
         )
 
     def _origin(self, request: Request, texts: PageText, form: str) -> Origin:
-        """Return what the ledger keeps about a request: which form it was, and on whose website."""
+        """Return the ledger's details of a request: the form and the website it was on."""
         ip = client_ip(request)
         if not form.startswith(_EMBEDDED):
             ours = "box" if form == "box" else "subscribe"
@@ -145,7 +145,7 @@ class SubscribeRoutes:
         return self._theme.to(request).page("confirm.html", token=token)
 
     async def confirm(self, request: Request) -> Response:
-        """Make the subscriber active. Confirming again is fine."""
+        """Make the subscriber active. Confirming again is harmless."""
         subject = self._signer.read_confirmation(request.path_params["token"])
         texts = self._theme.to(request)
         if (await fields_of(request)).get("confirm") != "yes":
@@ -188,7 +188,7 @@ class SubscribeRoutes:
         return True
 
     def _answer(self) -> None:
-        """Answer the stored requests. Nobody waits for this, so failures go to the log."""
+        """Answer the stored requests. No caller waits for this, so failures are logged."""
         try:
             if sign_up.answer_requests(self._database, secret=self._erasure_secret):
                 self._wake_sender()

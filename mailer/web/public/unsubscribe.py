@@ -1,6 +1,6 @@
-"""`/u/TOKEN`: unsubscribing, and giving a reason if one likes.
+"""`/u/TOKEN`: unsubscribe, with an optional reason.
 
-GET and HEAD change nothing, because scanners follow the links in mail. Only a POST unsubscribes: the
+GET and HEAD change nothing, because scanners follow links in email. Only a POST unsubscribes: the
 one-click request of a mailbox provider (RFC 8058), or the button of our own page. The token is the only
 credential: no cookie, no login, no expiry.
 """
@@ -49,7 +49,7 @@ _GIVE_REASON: Final = each(_give_reason)
 class UnsubscribeRoutes:
     """The routes of `/u/`.
 
-    `reasons` are on offer, with the words of the page. With `goodbye`, people who unsubscribe on a page
+    `reasons` maps the reasons on offer to their labels. With `goodbye`, people who unsubscribe on a page
     get a letter; `wake_sender` is called when one is waiting.
     """
 
@@ -80,10 +80,10 @@ class UnsubscribeRoutes:
         return router
 
     def one_click(self) -> Route:
-        """Return the route of the POST that unsubscribes; it belongs before all others.
+        """Return the route of the POST that unsubscribes; it goes before all others.
 
-        An issue to many people brings a burst of these, and FastAPI's work for a request would cost more
-        than everything here.
+        Sending an issue brings a burst of these requests, and FastAPI's overhead would cost more than
+        everything here.
         """
         return Route("/u/{token}", self.post, methods=["POST"])
 
@@ -98,7 +98,7 @@ class UnsubscribeRoutes:
         )
 
     async def post(self, request: Request) -> Response:
-        """Unsubscribe; the answer is sent once that is on disk. Doing it twice is fine."""
+        """Unsubscribe, and answer once that is on disk. Repeating it is harmless."""
         token = request.path_params["token"]
         subject = self._signer.read_link(token)
         fields = await fields_of(request)
@@ -116,14 +116,14 @@ class UnsubscribeRoutes:
         return self.unsubscribed(request, token, await asyncio.to_thread(self._person, subject), reason)
 
     async def unsubscribe(self, request: Request, subject: Subject, way: str, reason: str = "") -> str:
-        """Unsubscribe somebody, on disk, and return the reason that was kept; unknown ones are not.
+        """Unsubscribe someone, on disk, and return the stored reason; unknown reasons are dropped.
 
-        Somebody who is unsubscribed already may still give a reason.
+        Someone who is already unsubscribed may still give a reason.
         """
         reason = reason if reason in self.reasons else ""
         origin = origin_of(request, subject, way, preferences.reason_note(reason))
         change = SubscriberRequest(subject.subscriber_id, origin, datetime.now(UTC))
-        # A mail program's one click is not answered with more mail.
+        # One-click unsubscribe is not answered with another email.
         with_letter = self._goodbye and way == "page"
         if with_letter:
             language = self._theme.to(request).language
@@ -139,7 +139,7 @@ class UnsubscribeRoutes:
     def unsubscribed(
         self, request: Request, token: str, person: Standing | None, reason: str = ""
     ) -> Response:
-        """Show that somebody is unsubscribed, or that we keep nothing about them."""
+        """Show that someone is unsubscribed, or that we store nothing about them."""
         texts = self._theme.to(request)
         return texts.page(
             "unsubscribed.html",
@@ -159,10 +159,10 @@ class UnsubscribeRoutes:
 
 
 def origin_of(request: Request, subject: Subject, way: str, note: str = "") -> Origin:
-    """Return what the ledger keeps about a change on a page that a token opens."""
+    """Return the ledger's details of a change on the page of a token."""
     return Origin(way, ip=client_ip(request), issue_id=subject.issue_id or None, note=note)
 
 
 async def options(request: Request) -> Response:
-    """Return the methods of a token's page."""
+    """Answer OPTIONS with the methods of a token's page."""
     return Response(status_code=204, headers={"allow": "GET, HEAD, POST, OPTIONS"})

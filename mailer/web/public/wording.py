@@ -1,4 +1,4 @@
-"""The words of the forms by which people agree to something, as the ledger keeps them."""
+"""The text of consent forms, as the ledger stores it."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _SAID: Final = ("h1", "h2", "h3", "p", "label", "button")
 
 
 def wording(texts: PageText, form: str) -> str:
-    """Return the words of a form, a line for each heading, paragraph, label and button.
+    """Return the text of a form, one line for each heading, paragraph, label and button.
 
-    `form` is one of `subscribe`, `box`, `embedded`, `confirm`, `tracking` and `return`. What people do not
-    see is left out.
+    `form` is one of `subscribe`, `box`, `embedded`, `confirm`, `tracking` and `return`. Invisible
+    fields are left out.
     """
     template, values = _TEMPLATES[form]
     page = lxml.html.fromstring(texts.rendered(template, **values))
