@@ -87,7 +87,7 @@ class Writer:
         self._put(_Change(work, item, outcome))
         return outcome
 
-    def leave(self, work: Work[Item, Any], item: Item) -> None:
+    def submit_unattended(self, work: Work[Item, Any], item: Item) -> None:
         """Do `work` for `item` without waiting for it; a failure is logged.
 
         Raises `StorageError` if too many changes are waiting already.
@@ -149,7 +149,7 @@ def _tell(batch: Sequence[_Change], results: Sequence[Any]) -> None:
         elif isinstance(result, BaseException):
             unheard = result
     if unheard is not None:
-        _log.error("a change that nobody waits for was not written: %s", unheard)
+        _log.error("a change was not written: %s", unheard)
     for loop, outcomes in waiting.items():
         # The loop may have been closed meanwhile: nobody waits for the result, and the change stays.
         with contextlib.suppress(RuntimeError):

@@ -118,9 +118,9 @@ def test_changes_keep_their_order_and_see_one_another(database: Database) -> Non
         session.add(Instance(name="story", value=""))
 
     async def asked(writer: Writer) -> None:
-        writer.leave(append, "a")
-        writer.leave(append, "b")
-        writer.leave(shout, "c")
+        writer.submit_unattended(append, "a")
+        writer.submit_unattended(append, "b")
+        writer.submit_unattended(shout, "c")
         last = writer.submit(append, "d")
         writer.start()
         assert await last == "abCd"
@@ -131,23 +131,23 @@ def test_changes_keep_their_order_and_see_one_another(database: Database) -> Non
 def test_closing_writes_what_waits(database: Database) -> None:
     writer = Writer(database)
     writer.start()
-    writer.leave(keep, "last")
+    writer.submit_unattended(keep, "last")
     writer.close()
     assert not any(thread.name == "mailer-writer" for thread in threading.enumerate())
     with database.reading() as session:
         assert session.get(Instance, "last") is not None
 
 
-def test_what_is_left_to_it_and_fails_is_logged(database: Database, caplog: pytest.LogCaptureFixture) -> None:
+def test_failure_of_an_unattended_change_is_logged(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
     writer = Writer(database)
-    writer.leave(fails, "bad")
-    writer.leave(keep, "good")
+    writer.submit_unattended(fails, "bad")
+    writer.submit_unattended(keep, "good")
     with caplog.at_level(logging.ERROR):
         writer.start()
         writer.close()
-    assert [record.message for record in caplog.records] == [
-        "a change that nobody waits for was not written: 'bad'"
-    ]
+    assert [record.message for record in caplog.records] == ["a change was not written: 'bad'"]
     with database.reading() as session:
         assert session.scalars(select(Instance.name)).all() == ["good"]
 
@@ -175,9 +175,9 @@ def test_who_has_gone_and_a_loop_that_has_ended_do_no_harm(database: Database) -
 def test_too_many_changes_are_refused_at_once(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mailer.web.writer._CAPACITY", 2)
     writer = Writer(database)
-    writer.leave(keep, "one")
-    writer.leave(keep, "two")
+    writer.submit_unattended(keep, "one")
+    writer.submit_unattended(keep, "two")
     with pytest.raises(StorageError, match="2 changes are waiting"):
-        writer.leave(keep, "three")
+        writer.submit_unattended(keep, "three")
     writer.start()
     writer.close()

@@ -49,7 +49,7 @@ def one_click_header(mail: Mail) -> Iterator[Finding]:
 def view_online(mail: Mail) -> Iterator[Finding]:
     """Find messages without a link to the web version."""
     if not any(link.href.startswith(f"{mail.public_url}/archive/") for link in mail.links):
-        yield mail.finding("view-online", "there is no link to the archive")
+        yield mail.finding("view-online", "there is no link to the web version")
 
 
 def unsigned_headers(mail: Mail) -> Iterator[Finding]:

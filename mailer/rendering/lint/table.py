@@ -41,7 +41,7 @@ _ALL: Final = (
           "restore the head of base.mjml.j2"),
     Check("html-title", _WARNING, "the document has no title", "keep <mj-title> in base.mjml.j2"),
     # Source text that readers would see
-    Check("leftover-markup", _WARNING, "readers see signs of Markdown",
+    Check("leftover-markup", _WARNING, "readers see Markdown syntax",
           "correct it, or put it between backquotes to show it"),
     Check("shown-tags", _WARNING, "readers see HTML tags as text",
           "set raw_html = true under [rendering] in config.toml, or put the tag between backquotes"),
@@ -64,9 +64,9 @@ _ALL: Final = (
           "write the real address: filters distrust shorteners"),
     Check("idn-link", _ERROR, "a link's host is not in ASCII", "write the host in its xn-- form"),
     Check("vague-link", _WARNING, "the text of a link says nothing out of context",
-          "say what is behind the link"),
+          "describe the page that it links to"),
     Check("long-link", _WARNING, "the address of a link is very long",
-          "leave out what the page does not need"),
+          "leave out the parts that the page does not need"),
     Check("broken-fragment", _WARNING, "a link within the message has no target",
           "link to the page, or remove the link"),
     # Required by law or by mailbox providers

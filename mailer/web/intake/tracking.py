@@ -108,7 +108,7 @@ class TrackingRoutes:
             "details": details,
         }
         try:
-            self._writer.leave(write, event)
+            self._writer.submit_unattended(write, event)
         except StorageError:
             # Statistics must not keep a reader from the page: in such a burst the event is not counted.
             return

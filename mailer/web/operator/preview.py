@@ -148,7 +148,7 @@ class _Pages:
         state = self._changes.state
         preview, problem = None, None
         try:
-            preview = self._rendered(chosen.reader, state, anew=True)
+            preview = self._rendered(chosen.reader, state, refresh=True)
         except MailerError as error:
             problem = error
         answer = self.theme.page(
@@ -211,14 +211,14 @@ class _Pages:
 
     def _known(self, chosen: Choice) -> Preview:
         try:
-            return self._rendered(chosen.reader, self._changes.state, anew=False)
+            return self._rendered(chosen.reader, self._changes.state, refresh=False)
         except MailerError as error:
             raise HTTPException(409, str(error)) from error
 
-    def _rendered(self, reader: str, state: str, *, anew: bool) -> Preview:
-        """Return the issue for a reader; `anew` renders it even if no change was noticed."""
+    def _rendered(self, reader: str, state: str, *, refresh: bool) -> Preview:
+        """Return the issue for a reader; `refresh` renders it even if no change was noticed."""
         with self._lock:
-            if not anew and self._seen is not None and self._seen[:2] == (reader, state):
+            if not refresh and self._seen is not None and self._seen[:2] == (reader, state):
                 return self._seen[2]
             preview = self._see(reader)
             self._seen = (reader, state, preview)
