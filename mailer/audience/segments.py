@@ -1,7 +1,7 @@
-"""A small language for parts of the audience, and what it means to the database.
+"""The segment language, compiled to SQLAlchemy conditions.
 
-`tag:vip and country = "RO" and not domain:gmail.com`. A parser reads it, and every value is bound: no
-text of the operator's, or of anybody else's, becomes SQL.
+Example: `tag:vip and country = "RO" and not domain:gmail.com`. Every value becomes a bound parameter, so
+no input becomes SQL.
 """
 
 from __future__ import annotations
@@ -41,37 +41,37 @@ _GRAMMAR: Final = r"""
 _MAX_LENGTH: Final = 2_000
 _MAX_DEPTH: Final = 50
 _MAX_SAVED_DEPTH: Final = 5
-# Within what a double holds with room to spare: PostgreSQL fails on more, and one person's attribute must
-# not fail a segment.
+# Well within the range of a double: PostgreSQL raises an error beyond it, and the attribute of one person
+# must not break a segment.
 _DECIMAL: Final = r"^-?[0-9]{1,100}(\.[0-9]{1,100})?([eE][+-]?(1?[0-9])?[0-9])?$"
-# What no database takes: NUL, and halves of surrogate pairs.
+# Characters that databases reject: NUL and lone surrogates.
 _UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
 _LABELS: Final = {
     "tag": "vip", "domain": "example.org", "status": "active", "opened": "001-hello", "clicked": "001-hello",
     "has": "country",
 }  # fmt: skip
-"""What stands before a colon, each with an example of what stands behind it."""
+"""The words allowed before a colon, each with an example of a value."""
 _COLUMNS: Final = {"name": Subscriber.name, "email": Subscriber.address_key, "domain": Subscriber.domain}
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A part of the audience: as the operator wrote it, and as a condition on `Subscriber`."""
+    """A part of the audience: its text, and the condition on `Subscriber`."""
 
     text: str
     condition: ColumnElement[bool]
 
 
 def parse_segment(text: str, saved: Mapping[str, str], *, _depth: int = 0) -> Segment:
-    """Return the segment that `text` describes; `@name` stands for one of the `saved`.
+    """Return the segment that `text` describes; `@name` refers to one of the `saved` segments.
 
-    Raises `SegmentError` that points at the column.
+    Raises `SegmentError`, which points at the column of a mistake.
     """
     if len(text) > _MAX_LENGTH or text.count("(") + text.lower().count("not") > _MAX_DEPTH:
-        raise SegmentError(f"the segment is too long or too deep: {text[:60]}…")
+        raise SegmentError(f"the segment is too long or nested too deeply: {text[:60]}…")
     if odd := _UNSTORABLE.search(text):
         raise _at(
-            _UNSTORABLE.sub("\ufffd", text), odd.start() + 1, "this character cannot stand in a segment"
+            _UNSTORABLE.sub("\ufffd", text), odd.start() + 1, "this character is not allowed in a segment"
         )
     try:
         condition = _Conditions(text, saved, _depth).transform(_parser().parse(text))
@@ -92,20 +92,20 @@ def _parser() -> Lark:
 
 
 def _reason(text: str, column: int) -> str:
-    """Return why a segment cannot go on at a column (from 1), as far as a usual mistake tells."""
+    """Return what is wrong at a column (from 1), with a hint for common mistakes."""
     before, rest = text[: column - 1].rstrip(), text[column - 1 :]
     word = re.match(r"[\w@.+-]+", rest)
     if not rest:
         return "something is missing at the end"
     if rest.startswith("'"):
-        return "text stands in double quotes"
+        return "use double quotes for text"
     if rest.startswith(("&", "|")):
         return "write 'and' or 'or'"
     if rest.startswith("=") and before.endswith("="):
         return "write one '='"
     if word and before.endswith(("=", "<", ">", "~", ":")):
-        return f'text stands in quotes: "{word[0]}"'
-    return "this cannot stand here"
+        return f'put text in quotes: "{word[0]}"'
+    return "this is not allowed here"
 
 
 def _at(text: str, column: int, problem: str) -> SegmentError:
@@ -116,7 +116,7 @@ def _at(text: str, column: int, problem: str) -> SegmentError:
 
 
 class _Conditions(Transformer[Token, ColumnElement[bool]]):
-    """Turns the parsed text into conditions, from the leaves up."""
+    """Turns the parse tree into conditions, from the leaves up."""
 
     def __init__(self, text: str, saved: Mapping[str, str], depth: int) -> None:
         super().__init__()
@@ -139,7 +139,7 @@ class _Conditions(Transformer[Token, ColumnElement[bool]]):
             known = ", ".join(sorted(self._saved)) or "none"
             raise _at(self._text, name.column or 1, f"no saved segment '{name}' (known: {known})")
         if self._depth >= _MAX_SAVED_DEPTH:
-            raise _at(self._text, name.column or 1, "saved segments refer to each other without end")
+            raise _at(self._text, name.column or 1, "saved segments refer to each other in a loop")
         return parse_segment(self._saved[name], self._saved, _depth=self._depth + 1).condition
 
     def labelled(self, tokens: list[Token]) -> ColumnElement[bool]:
@@ -151,7 +151,7 @@ class _Conditions(Transformer[Token, ColumnElement[bool]]):
         if label == "status":
             if value not in list(SubscriberStatus):
                 known = ", ".join(SubscriberStatus)
-                raise _at(self._text, tokens[1].column or 1, f"no status '{value}'; there are: {known}")
+                raise _at(self._text, tokens[1].column or 1, f"no status '{value}'; known: {known}")
             return Subscriber.status == value
         if label in ("opened", "clicked"):
             kind = "open" if label == "opened" else "click"
@@ -162,19 +162,21 @@ class _Conditions(Transformer[Token, ColumnElement[bool]]):
             )
         if label == "has":
             return self._attribute(tokens[1]).is_not(None)
-        raise _at(self._text, tokens[0].column or 1, f"'{label}:' is not known; known: {', '.join(_LABELS)}")
+        raise _at(self._text, tokens[0].column or 1, f"unknown label '{label}:'; known: {', '.join(_LABELS)}")
 
     def compared(self, parts: list[Any]) -> ColumnElement[bool]:
         name, operator, value = parts
         if name == "joined":
             if not isinstance(value, date):
-                raise _at(self._text, name.column or 1, "'joined' is compared with a date like 2026-01-31")
+                raise _at(self._text, name.column or 1, "compare 'joined' with a date such as 2026-01-31")
             return _compare(Subscriber.created_at, operator, datetime.combine(value, time(), UTC))
         if name in _LABELS and name not in _COLUMNS:
-            raise _at(self._text, name.column or 1, f"'{name}' takes a colon, such as {name}:{_LABELS[name]}")
+            raise _at(
+                self._text, name.column or 1, f"write '{name}' with a colon, such as {name}:{_LABELS[name]}"
+            )
         if name in _COLUMNS:
             return _compare(_COLUMNS[name], operator, str(value))
-        # In quotes it is an attribute, whatever it is called.
+        # A quoted name is always an attribute.
         attribute = self._attribute(name)
         if isinstance(value, bool):
             return _compare(_truth(attribute), operator, int(value))
@@ -185,8 +187,10 @@ class _Conditions(Transformer[Token, ColumnElement[bool]]):
     def _attribute(self, name: Token) -> ColumnElement[str]:
         key = _unquoted(name)
         if not key or not key.isprintable() or '"' in key or "\\" in key:
-            # A path in SQLite has no way to write a quotation mark.
-            raise _at(self._text, name.column or 1, "no attribute with such a name can be asked for")
+            # A JSON path in SQLite cannot contain a quotation mark.
+            raise _at(
+                self._text, name.column or 1, "an attribute with such a name cannot be used in a segment"
+            )
         found: ColumnElement[str] = Subscriber.attributes[key].as_string()
         return found
 
@@ -197,7 +201,7 @@ class _Conditions(Transformer[Token, ColumnElement[bool]]):
         try:
             return date.fromisoformat(tokens[0])
         except ValueError as error:
-            raise _at(self._text, tokens[0].column or 1, f"{tokens[0]} is no day") from error
+            raise _at(self._text, tokens[0].column or 1, f"{tokens[0]} is not a date") from error
 
     def number(self, tokens: list[Token]) -> float:
         return float(tokens[0])
@@ -227,13 +231,13 @@ def _compare(column: Any, operator: str, value: object) -> ColumnElement[bool]:
 
 
 def _number(attribute: ColumnElement[str]) -> ColumnElement[float | None]:
-    # A CSV file brings numbers as text, and a database compares 9 and "10" as anything but numbers.
+    # Numbers from a CSV file are text, and databases would not compare 9 and "10" as numbers.
     written = cast(attribute, String)
     return case((written.regexp_match(_DECIMAL), cast(written, Float)))
 
 
 def _truth(attribute: ColumnElement[str]) -> ColumnElement[int | None]:
-    # JSON's true comes out as 1 of SQLite and as 'true' of PostgreSQL; a CSV file says what it likes.
+    # A JSON true is 1 in SQLite and 'true' in PostgreSQL; CSV files write it in several ways.
     written = func.lower(cast(attribute, String))
     return case((written.in_(["true", "yes", "1"]), 1), (written.in_(["false", "no", "0"]), 0))
 

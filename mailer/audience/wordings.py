@@ -1,4 +1,4 @@
-"""The words of the forms by which people agreed to something, each wording kept once (GDPR 7)."""
+"""The wordings of consent forms, each stored once (GDPR 7)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from mailer.database.models import to_microseconds
 
-# Both databases say it like this; two servers may meet a new wording at once.
+# Valid in both databases; two servers may store a new wording at the same time.
 _KEEP: Final = text(
     "INSERT INTO wordings (version, text, first_at) VALUES (:version, :text, :first_at) "
     "ON CONFLICT (version) DO NOTHING"
@@ -19,12 +19,12 @@ _KEEP: Final = text(
 
 
 def version_of(wording: str) -> str:
-    """Return what tells one wording from another: the beginning of its SHA-256; nothing for no words."""
+    """Return the version of a wording: the first 16 hex digits of its SHA-256; empty for no wording."""
     return hashlib.sha256(wording.encode()).hexdigest()[:16] if wording else ""
 
 
 def keep(session: Session, wording: str, *, at: datetime) -> None:
-    """Keep a wording, if it is a new one, so that its version can be read in the ledger."""
+    """Store a wording if it is new, so that its version in the ledger can be looked up."""
     if wording:
         values = {"version": version_of(wording), "text": wording, "first_at": to_microseconds(at)}
         session.execute(_KEEP, values)

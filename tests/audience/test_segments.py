@@ -133,14 +133,14 @@ def test_error_points_at_the_column(text: str, column: int) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("country = RO", 'column 11: text stands in quotes: "RO"'),
-        ("name = 'Jo'", "column 8: text stands in double quotes"),
+        ("country = RO", 'column 11: put text in quotes: "RO"'),
+        ("name = 'Jo'", "column 8: use double quotes for text"),
         ("tag:a && tag:b", "column 7: write 'and' or 'or'"),
         ('country == "RO"', "column 10: write one '='"),
         ("tag:a and", "column 10: something is missing at the end"),
-        ('tag = "vip"', "column 1: 'tag' takes a colon, such as tag:vip"),
-        ('has = "x"', "column 1: 'has' takes a colon, such as has:country"),
-        ("status:sleeping", "column 8: no status 'sleeping'; there are: pending, active,"),
+        ('tag = "vip"', "column 1: write 'tag' with a colon, such as tag:vip"),
+        ('has = "x"', "column 1: write 'has' with a colon, such as has:country"),
+        ("status:sleeping", "column 8: no status 'sleeping'; known: pending, active,"),
     ],
 )
 def test_usual_mistake_is_told_how_to_mend(text: str, reason: str) -> None:
@@ -170,5 +170,5 @@ def _compiled(text: str) -> Compiled:
 
 
 def test_deep_nesting_is_refused_in_bounded_time() -> None:
-    with pytest.raises(SegmentError, match="too deep"):
+    with pytest.raises(SegmentError, match="too deeply"):
         parse_segment("(" * 900 + "tag:a" + ")" * 900, {})

@@ -195,7 +195,7 @@ def test_erasing_asks_first_and_then_forgets(capsys: pytest.CaptureFixture[str])
         (None, "no such file"),
         (b"", "is empty"),
         (b"who,where\nx,y\n", "--map email=COLUMN; the columns are: who, where"),
-        (b"email\n\x81\x8d@x.org\n", "cannot be read"),
+        (b"email\n\x81\x8d@x.org\n", "cannot be decoded"),
     ],
 )
 def test_file_that_cannot_be_imported_is_explained(

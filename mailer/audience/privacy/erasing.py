@@ -1,4 +1,4 @@
-"""A person's data taken out for good, with the books of the issues left balanced."""
+"""Erase a person's data for good, without unbalancing the books of issues (GDPR 17)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from mailer.database.models import (
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """What was taken out. `known` says whether the address was a subscriber."""
+    """Counts of what was erased. `known` says whether the address was a subscriber."""
 
     known: bool
     ledger_lines: int
@@ -34,13 +34,13 @@ class Erased:
 
 
 def erase(session: Session, address: Address, *, secret: bytes, at: datetime, way: str = "command") -> Erased:
-    """Take out everything personal about an address, whether or not it was ever a subscriber.
+    """Erase everything personal about an address, whether or not it was ever a subscriber.
 
-    What stays: a keyed hash that keeps an import from bringing the address back, one ledger line
-    saying when, and the deliveries with their states and codes. The emptied row keeps its id, because
-    SQLite would give the highest one to the next subscriber, and with it old deliveries and links.
-    `secret` is the oldest of `Database.secrets()`; `way` is how it was asked for. Doing it twice
-    changes nothing.
+    These remain: a keyed hash that keeps imports from adding the address again, one ledger line with the
+    time, and the deliveries with their states and codes. The blanked row keeps its id, because SQLite
+    would reuse the highest id for the next subscriber, who would inherit old deliveries and links.
+    `secret` is the oldest of `Database.secrets()`; `way` is how the request came. Erasing twice changes
+    nothing.
     """
     hashed = suppression.erased_key(address.key, secret)
     known = session.scalar(select(Subscriber).where(Subscriber.address_key == address.key).with_for_update())

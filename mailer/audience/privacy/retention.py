@@ -1,4 +1,4 @@
-"""What is kept for a time only: personal data go when that time is over, the books stay."""
+"""Delete personal data after its retention period; the books stay."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mailer.database.models import (
 )
 from mailer.database.session import Database
 
-# A transaction of so many rows keeps nobody who unsubscribes waiting.
+# Small enough that an unsubscribe request never waits long for the transaction.
 _BATCH: Final = 5_000
 _PRUNED_UNTIL: Final = "replies_pruned_until"
 _LEFT: Final = tuple(sorted(status.value for status in OUT))
@@ -33,16 +33,16 @@ class Terms:
 
     events: timedelta
     reports: timedelta
-    """The raw octets of a bounce; what it was found to say stays."""
+    """The raw octets of a report; its classification stays."""
     replies: timedelta
-    """What servers answered, after the issue was finished; states and codes stay in the books."""
+    """The text of SMTP replies, counted from the end of the issue; states and codes stay."""
     evidence: timedelta
-    """IP address, form and note in the ledger, after the person has left; the lines stay."""
+    """IP address, form and note in the ledger, counted from when the person unsubscribed; the lines stay."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """How many records of each kind were taken out, or would be."""
+    """How many records of each kind were deleted or blanked."""
 
     events: int
     reports: int
@@ -51,7 +51,7 @@ class Pruned:
 
 
 def prune(database: Database, terms: Terms, *, at: datetime) -> Pruned:
-    """Take out whatever has been kept for its time. Doing it twice changes nothing."""
+    """Delete or blank all data whose retention period is over. Running it again changes nothing."""
     events = select(Event.id).where(Event.at < at - terms.events)
     reports = select(StoredReport.id).where(
         StoredReport.received_at < at - terms.reports, StoredReport.raw != b""
@@ -74,7 +74,7 @@ def prune(database: Database, terms: Terms, *, at: datetime) -> Pruned:
 
 
 def _in_batches(database: Database, due: Select[int], table: Any, change: Update | None) -> int:
-    """Change, or delete, the rows whose ids `due` finds, some thousand in a transaction."""
+    """Update or delete the rows whose ids `due` selects, in batches; return how many."""
     number = 0
     while True:
         with database.transaction() as session:
@@ -88,7 +88,7 @@ def _in_batches(database: Database, due: Select[int], table: Any, change: Update
 
 
 def _forget_replies(database: Database, until: datetime) -> int:
-    """Blank the replies of issues that were finished before; each issue is gone through once."""
+    """Blank the replies of issues that finished before `until`; each issue is processed once."""
     with database.reading() as session:
         noted = session.get(Instance, _PRUNED_UNTIL)
         after = datetime.fromisoformat(noted.value) if noted else None

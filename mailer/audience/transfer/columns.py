@@ -1,4 +1,4 @@
-"""What the columns of a file are, judged by their headings in the languages and services we know."""
+"""Recognise columns by their headings, in many languages and as various services write them."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ _JOINED: Final = _headings(
     "datazapisu", "datarejestracji", "datumregistrace", "datainscrierii", "inscrisla", "dataabonarii",
     "датаподписки", "датарегистрации", "登録日", "注册时间", "订阅时间",
 )  # fmt: skip
-# Headings that say by themselves that somebody left; any value but "no" is an opt-out or a bounce.
+# Headings that mean an opt-out or a bounce; any value but "no" counts as one.
 _LEFT_PREFIXES: Final = _headings(
     "unsub", "optout", "optedout", "cleantime", "cleaned", "cleancampaign", "bounce", "hardbounce",
     "complain", "blocklist", "blacklist", "suppress", "deletedat", "removedat", "emaildisabled",
@@ -86,7 +86,7 @@ _LEFT_PREFIXES: Final = _headings(
     "uitgeschreven", "afgemeld", "uitschrijf", "wypisan", "dezabona", "odhlas", "leiratkoz", "avregistrer",
     "avmeld", "frameld", "afmeld", "отписа", "退订", "配信停止", "수신거부",
 )  # fmt: skip
-# Headings that mean a status for certain, and those that may as well mean a place or a kind.
+# Headings that always mean a status, and headings that may also mean a place or a kind.
 _STATUS: Final = _headings(
     "status", "statut", "subscriptionstatus", "subscriberstatus", "emailstatus", "memberstatus",
     "contactstatus", "marketingstatus", "emailmarketingstatus", "subscribed", "issubscribed", "isactive",
@@ -97,7 +97,7 @@ _STATUS: Final = _headings(
 _MAYBE_STATUS: Final = _headings(
     "state", "estado", "stato", "stav", "stan", "stand", "type", "subscribertype", "tila"
 )
-# What such a column says of somebody who did not leave, and what it says of somebody who did.
+# Values for people who are still subscribed, and for people who are not.
 _STAYED: Final = _words(
     """
     active subscribed enabled confirmed yes true 1 regular premium member free paid comped opted-in
@@ -142,24 +142,24 @@ _SHOWN: Final = 12
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The heading of a file and what its columns are."""
+    """The heading of a file and the meaning of its columns."""
 
     line: int
     header: tuple[str, ...]
     email: str
     name: tuple[str, ...]
     joined: str
-    """The column of sign-up dates, or nothing."""
+    """The column of sign-up dates, or empty."""
     attributes: tuple[tuple[str, str], ...]
     """Column and name of each attribute."""
     doubtful: tuple[str, ...]
-    """Columns that say who left, and that nothing gives a meaning to."""
+    """Columns that seem to say who opted out, but have no configured meaning."""
 
 
 def columns_of(path: Path, line: int, header: Sequence[str], preset: Preset, *, own: bool = False) -> Columns:
-    """Return what the columns of a heading are; raise `SourceError` for one that cannot be used.
+    """Return the meaning of the columns; raise `SourceError` for a heading that cannot be used.
 
-    In a file of our `own` no column is doubtful.
+    In our `own` exports no column is doubtful.
     """
     header = tuple(name.strip() for name in header)
     _check(path, line, header, preset)
@@ -170,13 +170,13 @@ def columns_of(path: Path, line: int, header: Sequence[str], preset: Preset, *, 
     there = ", ".join(filter(None, header))
     if email is None and any("@" in name for name in header):
         raise SourceError(
-            f"{path}:{line}: the first line is no heading but a row",
-            remedy="put a line above it, such as: email",
+            f"{path}:{line}: the first line is a row, not a heading",
+            remedy="put a heading above it, such as: email",
         )
     if email is None:
         raise SourceError(
             f"{path}:{line}: no column looks like the address",
-            remedy=f"say --map email=COLUMN; the columns are: {there}",
+            remedy=f"add --map email=COLUMN; the columns are: {there}",
         )
     name = (preset.name,) if preset.name in header and preset.name else _name(plain)
     special = {preset.tags, preset.attributes, *preset.columns, *preset.ignored, email, *name}
@@ -208,7 +208,7 @@ def _check(path: Path, line: int, header: Sequence[str], preset: Preset) -> None
         (name for name in header if name and header.count(name) > 1 and name not in harmless), None
     ):
         raise SourceError(
-            f"{path}:{line}: two columns are called '{twice}'", remedy="rename one of them, or take it out"
+            f"{path}:{line}: two columns are called '{twice}'", remedy="rename or remove one of them"
         )
     if len(header) > MAX_COLUMNS:
         raise SourceError(f"{path}:{line}: has {len(header)} columns; {MAX_COLUMNS} are allowed")
@@ -221,7 +221,7 @@ def _check(path: Path, line: int, header: Sequence[str], preset: Preset) -> None
 
 
 def _name(plain: dict[str, str]) -> tuple[str, ...]:
-    """Return the columns that make up a name: one, or a first and a last name."""
+    """Return the columns of the name: one column, or first and last name."""
     for parts in _NAME_PARTS:
         if all(part in plain for part in parts):
             return tuple(plain[part] for part in parts)
@@ -234,18 +234,18 @@ def _name(plain: dict[str, str]) -> tuple[str, ...]:
 
 
 def may_say_who_left(column: str) -> bool:
-    """Return whether a heading may be that of a column which says who left."""
+    """Return whether a column may say who opted out, judged by its heading."""
     plain = _plain(column)
     return plain in _STATUS or plain in _MAYBE_STATUS or plain.startswith(_LEFT_PREFIXES)
 
 
 def may_be_attribute(column: str) -> bool:
-    """Return whether such a column, if it says of nobody that they left, is an attribute like any other."""
+    """Return whether such a column is an ordinary attribute if its values say that nobody opted out."""
     return _plain(column) in _MAYBE_STATUS
 
 
 def says_who_left(column: str, values: Sequence[str]) -> bool:
-    """Return whether a column with these values says of anybody that they left."""
+    """Return whether any of these values says that someone opted out."""
     plain = _plain(column)
     words = {value.strip().casefold() for value in values} - {""}
     if plain in _MAYBE_STATUS:
@@ -256,9 +256,9 @@ def says_who_left(column: str, values: Sequence[str]) -> bool:
 
 
 def refuse(path: Path, line: int, counted: dict[str, dict[str, int]], *, named: str) -> SourceError:
-    """Return the error about columns that say who left, with their values and the lines to add.
+    """Return the error about columns that seem to say who opted out, with their values and a remedy.
 
-    `named` is what to call the preset in config.toml.
+    `named` is the name for the preset in config.toml.
     """
     shown: list[str] = []
     flags: list[str] = []
@@ -277,22 +277,22 @@ def refuse(path: Path, line: int, counted: dict[str, dict[str, int]], *, named: 
             )
             flags.append(f'--map {word}="{column}"')
     listed = ", ".join(f"'{column}'" for column in counted)
-    remedy = "give it a meaning"
+    remedy = "configure its meaning"
     if flags:
         remedy += f": add {' '.join(flags)}"
     if tables:
         joiner = ", and add" if flags else ": add"
         remedy += f"{joiner} to config.toml, then import with --preset {named}:\n  " + "\n  ".join(tables)
-    known = "or use the --preset of the service that wrote the file, or --skip the column if nobody left"
+    known = "or use the --preset of the service that wrote the file, or --skip the column if nobody opted out"
     return SourceError(
-        f"{path}:{line}: {listed} seems to say who left, and nothing says what it means; "
+        f"{path}:{line}: {listed} seems to say who opted out, but its meaning is not configured; "
         "nothing was imported\n" + "\n".join(shown),
         remedy=f"{remedy}\n({known})",
     )
 
 
 def _table(column: str, values: Sequence[str], named: str) -> list[str]:
-    """Return the lines of config.toml that give a status column its meaning, as far as it can be guessed."""
+    """Return lines for config.toml that give a status column its meaning, as a best guess."""
     sorted_out: dict[str, list[str]] = {
         "unsubscribed": [],
         "bounced": [],

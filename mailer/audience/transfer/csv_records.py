@@ -1,4 +1,4 @@
-"""CSV records with the line each begins in, and a refusal where a quote swallows rows."""
+"""CSV records with line numbers; a quote that swallows rows is an error."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final, NamedTuple, TextIO
 
 from mailer.errors import SourceError
 
-# Excel writes this above the heading, and reads it itself.
+# Excel writes and reads this line above the heading.
 _NAMED_DELIMITER: Final = re.compile(r"\s*sep=([^\w\"\r\n])(?=[\r\n])", re.IGNORECASE)
 # A line is refused when this much of it has been read, so a file without line breaks costs no more memory.
 MAX_RECORD_CHARACTERS: Final = 1_000_000
@@ -18,7 +18,7 @@ _DELIMITERS: Final = (",", ";", "\t", "|")
 
 
 class Record(NamedTuple):
-    """One record: the lines of the file it takes up, its cells, and why it is none."""
+    """A record: its first and last line in the file, its cells, and the problem if it is invalid."""
 
     line: int
     last_line: int
@@ -71,7 +71,7 @@ def csv_records(path: Path, file: TextIO, sample: str) -> Iterator[Record]:
 
 
 def split_line(line: str, delimiter: str) -> list[str]:
-    """Return the cells of a line as far as they can be told apart, however wrong its quotes are."""
+    """Return the cells of a line, even if its quotes are wrong."""
     try:
         return next(csv.reader([line], delimiter=delimiter), [])
     except csv.Error:
@@ -81,7 +81,7 @@ def split_line(line: str, delimiter: str) -> list[str]:
 def swallowed(cells: list[str], columns: int, email: int) -> str | None:
     """Return the first line within a cell that looks like a row of its own, or None.
 
-    Two quotes that nobody meant take all rows between them into one cell.
+    Two stray quotes turn all rows between them into one cell.
     """
     for cell in cells:
         for line in cell.splitlines()[1:]:
@@ -98,7 +98,7 @@ def _unclosed(path: Path, first: int, held: list[str], delimiter: str) -> Source
     if opened == last:
         what = "a quote opens here and is not closed"
     else:
-        what = f"a quote opens here and takes in the lines up to {last}, {last - opened} rows or more"
+        what = f"a quote opens here and swallows the lines up to {last}, {last - opened} rows or more"
     return SourceError(
         f"{path}:{opened}: {what}; nothing was imported",
         remedy=f"close the quote in line {opened}, or write it twice if it is part of the text",
@@ -106,7 +106,7 @@ def _unclosed(path: Path, first: int, held: list[str], delimiter: str) -> Source
 
 
 def _opening_line(text: str, delimiter: str) -> int:
-    """Return in which line of a record (from 0) its last quoted cell opens."""
+    """Return the line of a record (from 0) in which its last quoted cell opens."""
     opening = line = 0
     begins, quoted = True, False
     for place, character in enumerate(text):

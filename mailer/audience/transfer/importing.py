@@ -35,7 +35,7 @@ _BATCH: Final = 5_000
 _ALIVE: Final = (SubscriberStatus.ACTIVE.value, SubscriberStatus.PENDING.value)
 _EXAMPLES: Final = 10
 _EARLIEST: Final = datetime(1990, 1, 1, tzinfo=UTC)
-"""A sign-up before this is a slip: newsletters by email are younger."""
+"""An earlier sign-up date is a mistake: email newsletters are younger."""
 _COUNTS: Final = (
     "added", "updated", "unchanged", "kept_out", "opted_out", "taken_off", "left_alone", "rejected",
 )  # fmt: skip
@@ -51,20 +51,20 @@ class ImportReport:
     updated: int = 0
     unchanged: int = 0
     kept_out: int = 0
-    """Unsubscribed, bounced, complained or erased here, or never confirmed there: not brought back."""
+    """Unsubscribed, bounced, complained or erased here, or never confirmed there; not added."""
     opted_out: int = 0
-    """New here, and recorded as unsubscribed, bounced or complained, as the file says."""
+    """Unknown here, and recorded as unsubscribed, bounced or complained, as in the file."""
     taken_off: int = 0
-    """Active until now, and unsubscribed because the file says so."""
+    """Active here until now, and unsubscribed because of the file."""
     left_alone: int = 0
-    """Unsubscribed in the file, but they signed up here themselves, and not earlier."""
+    """Opted out in the file, but signed up here themselves later."""
     rejected: int = 0
     dated: int = 0
-    """Of those added, how many came with the date they signed up."""
+    """How many of those added came with their sign-up date."""
     examples: list[Rejected] = field(default_factory=list)
     """The first rejected rows; the file of rejected rows has them all."""
     changes: list[str] = field(default_factory=list)
-    """The first changes as lines of a diff: `+` a new subscriber, `-` and `+` before and after."""
+    """The first changes as a diff: `+` for a new subscriber, `-` and `+` for before and after."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +96,11 @@ def import_file(
 ) -> ImportReport:
     """Add the subscribers of a file, or update known ones, in one transaction.
 
-    The usual names of columns are recognised by themselves, and every other column becomes an attribute,
-    unless the `preset` knows it better. `encoding` is found out unless it is given. Known subscribers get
-    the `tags` too. Rejected rows are written to `rejected_path` with line and reason. With `strict` one
-    rejected row refuses the whole import. `secret` is the oldest of `Database.secrets()`. Raises
-    `SourceError` for a file that cannot be read as such a table.
+    Common column names are recognised, and every other column becomes an attribute, unless the `preset`
+    gives it another meaning. The encoding is detected unless `encoding` is given. Known subscribers get
+    the `tags` too. Rejected rows go to `rejected_path` with line and reason; with `strict`, one rejected
+    row refuses the whole import. `secret` is the oldest of `Database.secrets()`. Raises `SourceError` for
+    a file that is not such a table.
     """
     report = ImportReport()
     try:
@@ -174,7 +174,7 @@ class _ImportRun:
         self._any_erased = self._session.execute(erased).first() is not None
 
     def take(self, rows: Sequence[Candidate]) -> None:
-        """Import some thousand rows in a fixed number of statements."""
+        """Import a batch of rows in a fixed number of statements."""
         wanted: dict[str, _Valid] = {}
         opt_outs: dict[str, OptOut] = {}
         for row in rows:
@@ -229,14 +229,14 @@ class _ImportRun:
         self._tag(new)
 
     def end(self) -> None:
-        """Write the ledger lines of all that were added, and the counts."""
+        """Write the ledger lines of everyone who was added, and store the counts."""
         write_first_lines(self._session, self._stored.id, after_id=self._newest_before, at=self._at)
         for name in _COUNTS:
             setattr(self._stored, name, getattr(self._report, name))
         self._session.flush()
 
     def _put_out(self, written: str, out: Out, opt_outs: dict[str, OptOut]) -> None:
-        """Collect an opt-out. It counts whatever else is wrong with the row."""
+        """Collect an opt-out, which counts even if the rest of the row is invalid."""
         address = parse_address(written)
         if out.status is None or address.key in opt_outs:
             self._report.kept_out += 1
@@ -347,7 +347,7 @@ class _ImportRun:
             )
 
     def _joined(self, joined_at: datetime | None) -> datetime | None:
-        """Return when somebody signed up, unless the file says it is still to come."""
+        """Return the sign-up date if it is plausible: not in the future, nor before `_EARLIEST`."""
         if joined_at is None or not _EARLIEST <= joined_at <= self._at:
             return None
         self._report.dated += 1
@@ -362,7 +362,7 @@ class _ImportRun:
 
 
 def _line(address: str, name: str, attributes: Mapping[str, Any], tags: Sequence[str]) -> str:
-    """Return a subscriber as a line of a diff, with the tags that are added."""
+    """Return a subscriber as a line of the diff, with the added tags."""
     parts = [address, name, *(f"{key}={value}" for key, value in sorted(attributes.items()))]
     parts += [f"+tag:{tag}" for tag in dict.fromkeys(tags)]
     return shown("  ".join(filter(None, parts)), 200)[1:-1]

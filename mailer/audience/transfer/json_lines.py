@@ -1,4 +1,4 @@
-"""Subscribers as JSON Lines: an object a line, as `mailer subscribers export` and others write them."""
+"""Read subscribers from JSON Lines, one object per line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mailer.audience.transfer.doubts import Doubts
 from mailer.audience.transfer.presets import Out, Preset, parse_instant
 
 _MAX_LINE: Final = 100_000
-# Names of the fields that mean the address or the name, the first of them that is there.
+# Field names for the address, the name and the sign-up date; the first one present counts.
 _EMAIL: Final = ("email", "email_address", "address")
 _NAME: Final = ("name",)
 _JOINED: Final = ("joined", "joined_at", "created_at", "subscribed_at")
@@ -23,7 +23,7 @@ _JOINED: Final = ("joined", "joined_at", "created_at", "subscribed_at")
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A row as the file has it, not checked yet; `line` is where it begins in the file.
+    """An unchecked row of a file; `line` is where it begins.
 
     `out` says why the service that wrote the file would not have mailed this person; `problem` is what is
     wrong with the row, if anything.
@@ -82,11 +82,11 @@ def _candidate(
     if not isinstance(address, str):
         return Candidate(number, problem=f"has no text '{email}'")
     address = mailbox_in(address)
-    # An opt-out counts, whatever is wrong with the rest of the row.
+    # An opt-out counts even if the rest of the row is invalid.
     if out := preset.why_out({key: _as_cell(fields[key]) for key in preset.columns if key in fields}):
         return Candidate(number, address, out=out)
     if not isinstance(called, str):
-        return Candidate(number, address, problem=f"'{name}' is no text")
+        return Candidate(number, address, problem=f"'{name}' is not text")
     if not isinstance(attributes, dict):
         return Candidate(number, address, problem="'attributes' is not an object")
     if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
@@ -115,7 +115,7 @@ def _candidate(
 
 
 def _as_cell(value: Any) -> str:
-    """Return what a CSV file would hold for a value."""
+    """Return a value as a CSV file would contain it."""
     match value:
         case None:
             return ""

@@ -1,4 +1,4 @@
-"""What the columns mean in the subscriber files that other services write, or the operator's own."""
+"""The meaning of columns in files from other services, and in the operator's own formats."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _YES: Final = ("true", "1", "yes")
 class Out:
     """Why a service did not mail a person.
 
-    `status` is what that is called here, or None if the person said nothing of the kind (never
-    confirmed, say); `note` what stands in the file; `at` since when, if the file tells.
+    `status` is our status for it, or None if there was no opt-out (for example, never confirmed). `note`
+    quotes the file; `at` is when it happened, if the file says so.
     """
 
     status: SubscriberStatus | None
@@ -38,25 +38,24 @@ class Out:
 
 @dataclass(frozen=True, slots=True)
 class OutRule:
-    """A column that tells who is out: values in lower case, `*` for any, and what each comes to here.
+    """A column that says who is out: lower-case values (`*` for any), and the status that each means here.
 
-    `dated` is the column that holds since when. It must be the instant of the opt-out itself, not that
-    of any later change.
+    `dated` is the column with the time. It must be the time of the opt-out itself, not of a later change.
     """
 
     column: str
     means: Mapping[str, SubscriberStatus | None]
     dated: str = ""
     no: frozenset[str] = frozenset()
-    """Values that say nothing of the kind."""
+    """Values that mean no."""
 
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """What the columns of a file mean, beyond those that their usual headings tell.
+    """The meaning of columns whose headings don't already say it.
 
-    The first of the `out` rules that fits a row says why that person is out. Columns that a file lacks
-    are passed over, unless they are `required`.
+    The first matching rule in `out` says why a person is out. Missing columns are ignored unless they are
+    `required`.
     """
 
     email: str = ""
@@ -67,7 +66,7 @@ class Preset:
     attributes: str = ""
     """A column that holds a JSON object; each of its fields becomes an attribute."""
     renamed: Mapping[str, str] = field(default_factory=dict)
-    """Column to the name of the attribute that it becomes."""
+    """Column to attribute name."""
     out: tuple[OutRule, ...] = ()
     ignored: frozenset[str] = frozenset()
     required: frozenset[str] = frozenset()
@@ -75,8 +74,8 @@ class Preset:
     def with_columns(self, named: Mapping[str, str], skipped: Iterable[str] = ()) -> Preset:
         """Return the preset with columns named: `email`, `name`, `tags`, `joined` or any attribute.
 
-        A column named `unsubscribed`, `bounced` or `complained` says by any value but "no" that the person
-        is that. Columns that are named or skipped must be in the file.
+        In a column named as `unsubscribed`, `bounced` or `complained`, any value but "no" means yes. Columns
+        that are named or skipped must be in the file.
         """
         renamed = {column: key for key, column in named.items() if key not in _FIELDS and key not in OUT}
         skipped = frozenset(skipped)
@@ -99,7 +98,7 @@ class Preset:
 
     @property
     def columns(self) -> frozenset[str]:
-        """The columns that say who is out, and since when."""
+        """The columns that say who is out and since when."""
         return frozenset(filter(None, (name for rule in self.out for name in (rule.column, rule.dated))))
 
     def why_out(self, cells: Mapping[str, str]) -> Out | None:
@@ -121,7 +120,7 @@ class Preset:
 def parse_instant(cell: str) -> datetime | None:
     """Return a date as exports write it (ISO 8601 or 31.12.2025; without a zone, UTC), or None.
 
-    None as well for 01/02/2025, which is a day in January to some and in February to others.
+    Also None for ambiguous dates such as 01/02/2025, which is in January for some and February for others.
     """
     cell = cell.strip()
     if found := _GERMAN.fullmatch(cell):
@@ -137,9 +136,9 @@ _GERMAN: Final = re.compile(
     r"(?P<day>\d{1,2})\.(?P<month>\d{1,2})\.(?P<year>\d{4})(?P<time>[ T]\d{2}:\d{2}(:\d{2})?)?"
 )
 OWN_HEADER: Final = ("email", "name", "status", "tags", "joined")
-"""How every CSV file that we export begins."""
+"""The first columns of every CSV file that we export."""
 JSON_COLUMN: Final = " (json)"
-"""How the heading of an exported column ends whose cells are JSON, so that numbers stay numbers."""
+"""The suffix of exported columns whose cells are JSON, so that numbers stay numbers."""
 PLAIN: Final = Preset()
 PRESETS: Final[Mapping[str, Preset]] = {
     "mailer": Preset(
@@ -180,7 +179,7 @@ PRESETS: Final[Mapping[str, Preset]] = {
     ),
     "listmonk": Preset(
         attributes="attributes",
-        # updated_at moves with every later change, so it does not tell since when.
+        # updated_at changes with every later edit, so it does not say since when.
         out=(OutRule("status", {"blocklisted": _U, "disabled": None}),),
         joined="created_at",
         ignored=frozenset({"uuid", "id", "updated_at"}),
@@ -219,7 +218,7 @@ PRESETS: Final[Mapping[str, Preset]] = {
 
 
 def preset_of(file: ImportFile) -> Preset:
-    """Return the preset that the operator wrote into config.toml."""
+    """Return the preset for an [imports.NAME] table of config.toml."""
     means: dict[str, SubscriberStatus | None] = {
         value.lower(): status
         for values, status in (
@@ -235,7 +234,7 @@ def preset_of(file: ImportFile) -> Preset:
 
 
 def split_tags(cell: str) -> tuple[str, ...]:
-    """Return the tags of a cell: separated by commas, each quoted or not."""
+    """Return the tags in a cell, separated by commas and optionally quoted."""
     if not cell.strip():
         return ()
     return tuple(filter(None, (tag.strip() for tag in next(csv.reader([cell], skipinitialspace=True)))))

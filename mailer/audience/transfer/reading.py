@@ -1,4 +1,4 @@
-"""Files of subscribers (CSV, JSON Lines, spreadsheets), read row by row."""
+"""Read subscriber files (CSV, JSON Lines, spreadsheets) row by row."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ JSON_LINES: Final = (".jsonl", ".ndjson")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file of subscribers: its encoding, its size in octets, its rows, and how much of it was read."""
+    """An open subscriber file: encoding, size in octets, rows, and a function for the octets read so far."""
 
     encoding: str
     octets: int
@@ -80,14 +80,14 @@ def open_source(path: Path, preset: Preset = PLAIN, *, encoding: str = "") -> It
         raise SourceError(f"{path}: no such file") from error
     except UnicodeError as error:
         raise SourceError(
-            f"{path}: cannot be read ({error})", remedy="name its encoding with --encoding"
+            f"{path}: cannot be decoded ({error})", remedy="name its encoding with --encoding"
         ) from error
     except OSError as error:
         raise SourceError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def _rows(path: Path, records: Iterator[Record], preset: Preset) -> Iterator[Candidate]:
-    """Yield the rows of a table, whose first record is its heading."""
+    """Yield the rows of a table; the first record is the heading."""
     first = next(records, None)
     if first is None:
         first = Record(1, 1, [])
@@ -123,12 +123,12 @@ class _TableRows:
     def candidate(self, record: Record) -> Candidate:
         """Return a record as a row of the table."""
         cells = record.cells
-        # Most rows have no apostrophe at all, and looking at each cell of a million rows takes a second.
+        # Most rows contain no apostrophe, and checking every cell of a million rows takes a second.
         if "'" in "".join(cells):
             cells = [plain_cell(cell) for cell in cells]
         if record.last_line > record.line and (line := swallowed(cells, self._width, self._email)):
             raise SourceError(
-                f"{self._path}:{record.line}: a quote takes in the lines up to {record.last_line}, among "
+                f"{self._path}:{record.line}: a quote swallows the lines up to {record.last_line}, among "
                 f"them: {line[:60]}; nothing was imported",
                 remedy="close the quote, or write it twice if it is part of the text",
             )
@@ -145,7 +145,7 @@ class _TableRows:
         return self._whole(record.line, row)
 
     def _row(self, cells: list[str]) -> dict[str, str]:
-        """Return the cells by column; of two columns with one name, the first that has a value counts."""
+        """Return the cells by column; if two columns share a name, the first non-empty cell counts."""
         if self._unique:
             return dict(zip(self._columns.header, cells, strict=False))
         row: dict[str, str] = {}
@@ -187,7 +187,7 @@ class _TableRows:
         )
 
     def _broken(self, line: int, cells: list[str], row: Mapping[str, str], problem: str) -> Candidate:
-        """Return a row whose cells may have moved: nobody is added by it, but an opt-out counts."""
+        """Return a row whose cells may be shifted: it adds nobody, but an opt-out in it counts."""
         address = mailbox_in(row.get(self._columns.email, ""))
         if not _is_address(address):
             found = {mailbox_in(cell) for cell in cells if "@" in cell}
@@ -198,7 +198,7 @@ class _TableRows:
         return Candidate(line, address=address, out=out, problem=problem)
 
     def _moved_out(self, cells: list[str]) -> Out | None:
-        """Return what a cell right of where it belongs says, in a row with too many cells."""
+        """Return an opt-out in a cell that was shifted to the right, in a row with too many cells."""
         surplus = max(0, len(cells) - self._width)
         for rule in self._preset.out:
             if rule.column not in self._columns.header:
@@ -221,7 +221,7 @@ def _is_address(text: str) -> bool:
 
 
 def _json_attributes(cell: str, column: str) -> tuple[str, dict[str, Any]]:
-    """Return what is wrong with a cell, or nothing and the object in it."""
+    """Return the problem with a cell (empty if there is none) and the JSON object in it."""
     if not cell.strip():
         return "", {}
     try:
@@ -234,7 +234,7 @@ def _json_attributes(cell: str, column: str) -> tuple[str, dict[str, Any]]:
 
 
 def _known(encoding: str) -> str:
-    """Return the usual name of an encoding of text, or raise `SourceError`; nothing stays nothing."""
+    """Return the normal name of an encoding, or raise `SourceError`; empty stays empty."""
     if not encoding:
         return ""
     try:
@@ -242,7 +242,7 @@ def _known(encoding: str) -> str:
         return codecs.lookup(encoding).name
     except LookupError as error:
         raise SourceError(
-            f"there is no encoding '{encoding}'", remedy="write for example: --encoding iso-8859-2"
+            f"unknown encoding '{encoding}'", remedy="write for example: --encoding iso-8859-2"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Rows that an import does not take: each with its line and the reason, in a file of their own."""
+"""The file of rejected rows, and cells that spreadsheets don't run as formulas."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _RISKY_LINES: Final = tuple(f"\n{sign}" for sign in "=+-@\t\r'")
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A row that was not taken: its line in the file, why, and what stood there."""
+    """A rejected row: its line in the file, the reason, and the value."""
 
     line: int
     reason: str
@@ -27,8 +27,8 @@ class Rejected:
 def rejects(path: Path | None) -> Iterator[Callable[[Rejected], None]]:
     """Yield a function that writes a rejected row to `path`.
 
-    The rows go to a file beside it, which takes its name when all is done: after an error there is no
-    new file, and an earlier one is as it was. Without rejected rows no file is made.
+    The rows go to a temporary file beside it, which is renamed at the end: after an error there is no new
+    file, and an earlier one is unchanged. Without rejected rows, no file is created.
     """
     unfinished = None if path is None else path.with_name(f"{path.name}.part")
     with ExitStack() as opened:
@@ -51,23 +51,23 @@ def rejects(path: Path | None) -> Iterator[Callable[[Rejected], None]]:
 
 
 def safe_cell(value: str) -> str:
-    """Return a cell that no spreadsheet runs as a formula: an apostrophe goes before = + - @ TAB and CR.
+    """Return a cell that no spreadsheet runs as a formula: = + - @ TAB and CR get an apostrophe in front.
 
-    A cell that begins like that already gets one more, so that `plain_cell` returns what there was.
+    A cell that already begins like that gets another, so that `plain_cell` restores the original.
     """
     return f"'{value}" if _RISKY.match(value) else value
 
 
 def plain_cell(cell: str) -> str:
-    """Return a cell without the apostrophe that `safe_cell`, or another program, put before it."""
+    """Return a cell without the apostrophe that `safe_cell` or another program put in front."""
     return cell[1:] if cell[:1] == "'" and _RISKY.match(cell) else cell
 
 
 def safe_cells(values: Sequence[str]) -> Sequence[str]:
-    """Return a column of cells, each as `safe_cell` has it; nearly always none needs it.
+    """Apply `safe_cell` to a column.
 
-    The column is searched as one text, which is quicker than looking at a million cells. A line break
-    within a cell can only make it look closer than it had to.
+    Hardly any cell needs it, so the column is first searched as one text, which is faster than checking a
+    million cells. A line break within a cell can only cause an unnecessary check.
     """
     text = "\n" + "\n".join(values)
     if any(sign in text for sign in _RISKY_LINES):

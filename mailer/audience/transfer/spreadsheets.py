@@ -1,4 +1,4 @@
-"""The rows of a spreadsheet (.xlsx, .xls, .ods), as text."""
+"""Read the rows of a spreadsheet (.xlsx, .xls, .ods) as text."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _Cell = int | float | str | bool | time | date | datetime | timedelta | None
 
 
 def spreadsheet_records(path: Path) -> Iterator[Record]:
-    """Yield the rows of the only sheet that has any.
+    """Yield the rows of the only sheet that has rows.
 
-    Raises `SourceError` for a file that is no spreadsheet, is too large, or has several sheets with rows.
+    Raises `SourceError` for a file that is not a spreadsheet, is too large, or has rows in several sheets.
     """
-    # Loaded for spreadsheets only.
+    # Imported for spreadsheets only.
     from python_calamine import CalamineError, CalamineWorkbook
 
     _check_size(path)
@@ -35,7 +35,7 @@ def spreadsheet_records(path: Path) -> Iterator[Record]:
         if len(filled) > 1:
             raise SourceError(
                 f"{path}: has {len(filled)} sheets with rows: {', '.join(filled)}",
-                remedy="save the one with the subscribers as a file of its own",
+                remedy="save the sheet with the subscribers as a separate file",
             )
         if not filled:
             raise SourceError(f"{path}: is empty", remedy="export it again")
@@ -61,11 +61,13 @@ def _check_size(path: Path) -> None:
     else:
         unpacked = size
     if size > _MAX_OCTETS or unpacked > _MAX_UNPACKED:
-        raise SourceError(f"{path}: is too large for a spreadsheet", remedy="save it as CSV and import that")
+        raise SourceError(
+            f"{path}: too large to read as a spreadsheet", remedy="save it as CSV and import that"
+        )
 
 
 def _text(cell: _Cell) -> str:
-    """Return a cell as a CSV file would have it: whole numbers without a point, dates as ISO 8601."""
+    """Return a cell as a CSV file would contain it: whole numbers without a point, dates as ISO 8601."""
     match cell:
         case None:
             return ""

@@ -135,7 +135,7 @@ def test_encoding_that_is_none_is_refused(
 ) -> None:
     path = tmp_path / "people.csv"
     path.write_text("email\nana@example.org\n", encoding="utf-8")
-    with pytest.raises(SourceError, match=f"no encoding '{encoding}'"):
+    with pytest.raises(SourceError, match=f"unknown encoding '{encoding}'"):
         import_file(database, path, secret=SECRET, at=at, encoding=encoding)
 
 
@@ -144,7 +144,7 @@ def test_file_that_is_not_in_the_given_encoding_is_refused_whole(
 ) -> None:
     path = tmp_path / "people.csv"
     path.write_bytes("email,name\nana@example.org,Ana\nbob@example.org,Bób\n".encode("latin-1"))
-    with pytest.raises(SourceError, match=r"people\.csv: cannot be read") as caught:
+    with pytest.raises(SourceError, match=r"people\.csv: cannot be decoded") as caught:
         import_file(database, path, secret=SECRET, at=at, encoding="utf-8")
     assert caught.value.remedy == "name its encoding with --encoding"
     assert people(database) == []

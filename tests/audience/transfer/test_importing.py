@@ -75,7 +75,7 @@ def test_delimiter_is_named_as_excel_does(
     [
         ("email,name,email\na@example.org,Ana,b@example.org\n", "two columns are called 'email'"),
         ("email,note,note\na@example.org,1,2\n", "two columns are called 'note'"),
-        ("a@example.org\nb@example.org\n", "the first line is no heading but a row"),
+        ("a@example.org\nb@example.org\n", "the first line is a row, not a heading"),
         ("sep=;\n", "no column looks like the address"),
         ('sep="\nemail,name\n', "not a CSV file|no column looks like the address"),
     ],

@@ -78,7 +78,7 @@ def test_own_export_comes_back_the_same(database: Database, tmp_path: Path, at: 
         ("{", "is not JSON"),
         ("[1]", "is not a JSON object"),
         ('{"name": "Ana"}', "has no text 'email'"),
-        ('{"email": "a@example.org", "name": 1}', "'name' is no text"),
+        ('{"email": "a@example.org", "name": 1}', "'name' is not text"),
         ('{"email": "a@example.org", "tags": "vip"}', "'tags' is not a list of texts"),
         ('{"email": "a@example.org", "attributes": [1]}', "'attributes' is not an object"),
         ('{"email": "a@example.org", "name": "=?utf-8?q?A?="}', "name: contains '=?'"),

@@ -80,7 +80,7 @@ TRAPS = {
 def test_column_that_says_who_left_stops_the_import(
     database: Database, tmp_path: Path, at: datetime, content: str
 ) -> None:
-    with pytest.raises(SourceError, match="seems to say who left") as caught:
+    with pytest.raises(SourceError, match="seems to say who opted out") as caught:
         bring(database, tmp_path, content, at)
     assert standing(database) == {}
     rows = list(csv.reader(io.StringIO(content), delimiter=";" if ";" in content else ","))
@@ -104,7 +104,7 @@ def test_what_the_refusal_says_to_add_is_enough(
         table = tomllib.loads("\n".join(lines))["imports"]["p"]
         preset = preset_of(msgspec.convert(table, ImportFile))
     words = shlex.split(
-        remedy.partition("give it a meaning: add ")[2].partition(", and")[0].partition("\n")[0]
+        remedy.partition("configure its meaning: add ")[2].partition(", and")[0].partition("\n")[0]
     )
     named = dict(word.split("=", 1) for word in words if "=" in word)
     report = bring(database, tmp_path, content, at, preset.with_columns(named))
@@ -132,7 +132,7 @@ def test_json_lines_are_watched_too(database: Database, tmp_path: Path, at: date
     content = (
         '{"email": "ana@example.org", "status": "active"}\n{"email": "b@example.org", "status": "left"}\n'
     )
-    with pytest.raises(SourceError, match="'status' seems to say who left"):
+    with pytest.raises(SourceError, match="'status' seems to say who opted out"):
         bring(database, tmp_path, content, at, name="p.jsonl")
     assert standing(database) == {}
 
@@ -475,7 +475,7 @@ def test_spreadsheet_says_who_left_as_a_csv_file_does(
 ) -> None:
     path = tmp_path / "people.xlsx"
     path.write_bytes(sheet([["email", "status"], ["gone@example.org", "unsubscribed"]]))
-    with pytest.raises(SourceError, match="seems to say who left"):
+    with pytest.raises(SourceError, match="seems to say who opted out"):
         import_file(database, path, secret=SECRET, at=at)
 
 
