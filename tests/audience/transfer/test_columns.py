@@ -113,7 +113,7 @@ def test_own_preset_says_who_is_out(database: Database, tmp_path: Path, at: date
     [
         ({"status": "Stand"}, "give both or neither"),
         ({"unsubscribed": ["out"]}, "give both or neither"),
-        ({"status": "Stand", "unsubscribed": ["Out"], "bounced": ["out"]}, "'out' .* two things"),
+        ({"status": "Stand", "unsubscribed": ["Out"], "bounced": ["out"]}, "'out' .* two meanings"),
         ({"mail": "Kontakt"}, "unknown field `mail`"),
     ],
 )
