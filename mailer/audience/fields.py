@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Final
 
 from mailer.address import check_header_text
 from mailer.errors import AddressError
@@ -56,7 +56,7 @@ def check_tags(tags: Iterable[str]) -> tuple[str, ...]:
     return found
 
 
-def check_attributes(fields: Mapping[str, Any]) -> dict[str, Any]:
+def check_attributes(fields: Mapping[str, object]) -> dict[str, object]:
     """Return attributes that are within bounds, or raise `AddressError` naming the field."""
     if len(fields) > MAX_ATTRIBUTES:
         raise AddressError(f"attributes: more than {MAX_ATTRIBUTES}")
@@ -69,7 +69,7 @@ def check_attributes(fields: Mapping[str, Any]) -> dict[str, Any]:
     return dict(fields)
 
 
-def _surely_short(fields: Mapping[str, Any]) -> bool:
+def _surely_short(fields: Mapping[str, object]) -> bool:
     """Return whether texts are so short that their JSON, escapes and all, is within bounds."""
     octets = 0
     for key, value in fields.items():
@@ -86,7 +86,7 @@ def check_value(key: str, value: str) -> str:
     return _storable(value, key)
 
 
-def _check_value(key: str, value: Any, depth: int) -> None:
+def _check_value(key: str, value: object, depth: int) -> None:
     if depth > _MAX_DEPTH:
         raise AddressError(f"{key}: is nested too deeply")
     if isinstance(value, str):

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Final, cast
+from typing import Final, cast
 
 from sqlalchemy import (
     ColumnElement,
@@ -187,7 +187,7 @@ class Enrolment:
     status: SubscriberStatus
     origin: Origin
     name: str = ""
-    attributes: Mapping[str, Any] = field(default_factory=dict)
+    attributes: Mapping[str, object] = field(default_factory=dict)
     joined_at: datetime | None = None
 
 
@@ -195,7 +195,7 @@ class Enrolment:
 class _Batch:
     """The rows that a batch of moves writes."""
 
-    lines: list[dict[str, Any]] = field(default_factory=list)
+    lines: list[dict[str, object]] = field(default_factory=list)
     again: dict[int, Move] = field(default_factory=dict)
     """Moves of people who are out already."""
     statuses: dict[int, SubscriberStatus] = field(default_factory=dict)
@@ -439,7 +439,7 @@ def suppress(
     """
     origin = Origin("", note=note, report_id=report_id)
     done = session.execute(_SUPPRESS, _suppression(address_key, reason, origin, at))
-    return cast(CursorResult[Any], done).rowcount > 0
+    return cast(CursorResult[object], done).rowcount > 0
 
 
 def correct(session: Session, moves: Sequence[Move]) -> None:
@@ -500,14 +500,14 @@ def forget(
     done = session.execute(delete(Consent).where(Consent.subscriber_id == known.id))
     known.status = _S.ERASED.value
     insert_rows(session, Consent, [_line(known.id, before, _S.ERASED, Origin(way), at)])
-    return cast(CursorResult[Any], done).rowcount
+    return cast(CursorResult[object], done).rowcount
 
 
 BLANK_EVIDENCE: Final = update(Consent).values(ip="", form="", form_version="", note="")
 """Takes out how someone consented, long after they left; the lines stay."""
 
 
-def _suppression(address_key: str, reason: str, origin: Origin, at: datetime) -> dict[str, Any]:
+def _suppression(address_key: str, reason: str, origin: Origin, at: datetime) -> dict[str, object]:
     """Return the row of a suppression; that of an import names it, so that it can be taken back."""
     return {
         "address_key": address_key,
@@ -528,7 +528,7 @@ def _lift(session: Session, *conditions: ColumnElement[bool]) -> None:
 
 def _line(
     subscriber_id: int, before: SubscriberStatus | None, after: SubscriberStatus, origin: Origin, at: datetime
-) -> dict[str, Any]:
+) -> dict[str, object]:
     return {
         "subscriber_id": subscriber_id,
         "at": at,

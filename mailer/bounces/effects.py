@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.orm import Session
@@ -148,8 +148,8 @@ def _count(
         begun = since.get(event.subscriber_id)
         if begun is not None and event.at >= begun:
             history[event.subscriber_id].append(SoftBounce(event.at, BounceClass(event.details["class"])))
-    events: list[dict[str, Any]] = []
-    counts: list[dict[str, Any]] = []
+    events: list[dict[str, object]] = []
+    counts: list[dict[str, object]] = []
     enough: dict[int, str] = {}
     for subscriber_id in since:
         new = [SoftBounce(at, bounce_class) for _, bounce_class in by_subscriber[subscriber_id]]

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final, assert_never
+from typing import Final, assert_never
 
 from sqlalchemy.orm import Session
 
@@ -363,9 +363,11 @@ def _unsubscribe_by_mail(
     return recorded(stored)
 
 
-def _details(report: BounceReport, found: Match, verdict: Verdict | None, effect: Effect) -> dict[str, Any]:
+def _details(
+    report: BounceReport, found: Match, verdict: Verdict | None, effect: Effect
+) -> dict[str, object]:
     """Return what the listing shows of a report, without the empty."""
-    details: dict[str, Any] = {
+    details: dict[str, object] = {
         "effect": effect.value,
         "basis": found.basis.value,
         "bad_token": found.bad_token,

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from enum import Enum, auto
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
@@ -71,7 +71,7 @@ def _store_one(session: Session, raw: bytes, source: str, at: datetime) -> tuple
     return stored.id, Progress.NEW
 
 
-def _progress(outcome: str, details: dict[str, Any]) -> Progress:
+def _progress(outcome: str, details: dict[str, object]) -> Progress:
     if outcome != STORED:
         return Progress.DONE
     return Progress.TRIED if _TRIED in details else Progress.WAITING
@@ -87,7 +87,7 @@ def attempt(database: Database, report_id: int) -> Iterator[None]:
         _note(database, report_id, {})
 
 
-def _note(database: Database, report_id: int, details: dict[str, Any]) -> None:
+def _note(database: Database, report_id: int, details: dict[str, object]) -> None:
     with database.transaction() as session:
         session.execute(
             update(StoredReport)

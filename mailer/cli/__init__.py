@@ -8,7 +8,6 @@ import importlib
 import os
 import sys
 from types import ModuleType
-from typing import Any
 
 import click
 
@@ -124,7 +123,7 @@ def run(arguments: list[str]) -> int:
 def _run(app: App, arguments: list[str]) -> int:
     """Run the command line and return its exit code; all errors are printed here, in one form."""
     try:
-        result: Any = mailer.main(args=arguments, prog_name="mailer", standalone_mode=False, obj=app)
+        result: object = mailer.main(args=arguments, prog_name="mailer", standalone_mode=False, obj=app)
     except click.exceptions.Exit as end:
         return end.exit_code
     except click.Abort:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import click
 
@@ -204,7 +204,7 @@ def show(app: App, report_id: int, raw: bool, as_json: bool) -> None:
 def reclassify_command(app: App, dry_run: bool, as_json: bool) -> None:
     """Classify all stored reports again with the rules of this version."""
     changes = reclassify(app.database, app.signer, at=_now(), rules=rules_of(app.settings), dry_run=dry_run)
-    shown: list[dict[str, Any]] = []
+    shown: list[dict[str, object]] = []
     count = 0
     for change in changes:
         count += 1
@@ -271,7 +271,7 @@ def _told(recorded: Recorded) -> str:
     return " ".join(word for word in words if word)
 
 
-def _parsed(report: BounceReport) -> dict[str, Any]:
+def _parsed(report: BounceReport) -> dict[str, object]:
     return {
         "kind": report.kind.value,
         "recipients": [

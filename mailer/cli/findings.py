@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -80,7 +80,7 @@ def _kilobytes(octets: int) -> str:
     return f"{octets / 1000:,.1f} KB"
 
 
-def as_object(report: LintReport) -> dict[str, Any]:
+def as_object(report: LintReport) -> dict[str, object]:
     """Return the report as one JSON object."""
     return {
         "issue": report.slug,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
 
 import click
 
@@ -128,7 +127,7 @@ def _tell_sizes(app: App, made: Forecast) -> None:
             app.out(f"  {line}")
 
 
-def _object(made: Forecast) -> dict[str, Any]:
+def _object(made: Forecast) -> dict[str, object]:
     return {
         "issue": made.slug,
         "subject": made.subject,

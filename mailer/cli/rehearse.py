@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -145,7 +144,7 @@ def _tell(app: App, subject: str, made: Forecast, rehearsed: Rehearsed, tally: T
     app.out(f"Copies: {seen.copies:,} messages arrived a second time because a reply was lost")
 
 
-def _object(slug: str, seed: int, made: Forecast, rehearsed: Rehearsed, tally: Tally) -> dict[str, Any]:
+def _object(slug: str, seed: int, made: Forecast, rehearsed: Rehearsed, tally: Tally) -> dict[str, object]:
     ended = rehearsed.ended
     return {
         "issue": slug,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 import click
 from sqlalchemy.orm import Session
@@ -223,7 +222,7 @@ def _list(app: App, name: str, state: DeliveryState, as_json: bool) -> None:
                 app.out("  ".join(filter(None, (address, tries, _local(one.changed_at), one.answer[:200]))))
 
 
-def _object(told: _Told) -> dict[str, Any]:
+def _object(told: _Told) -> dict[str, object]:
     issue = told.issue
     return {
         "issue": issue.slug,

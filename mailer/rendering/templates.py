@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from jinja2 import (
     Environment,
@@ -54,7 +54,7 @@ class Templates:
         self._language = language
         self._environment = _environment(directory, language, self.slots)
 
-    def render(self, name: str, values: Mapping[str, Any]) -> str:
+    def render(self, name: str, values: Mapping[str, object]) -> str:
         """Return template `name`, filled in; raise `SourceError` with the template's file and line."""
         try:
             return self._environment.get_template(name).render(values)
@@ -74,7 +74,7 @@ class Templates:
             place = _template_place(error, self.directory) or str(self.directory / name)
             raise SourceError(f"{place}: {error}", remedy="correct the template") from error
 
-    def locate(self, name: str, values: Mapping[str, Any]) -> Locate:
+    def locate(self, name: str, values: Mapping[str, object]) -> Locate:
         """Return a function from a line and column of the filled template `name` to its file and line."""
 
         def place(line: int, column: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Any, Final, cast
+from typing import Final, cast
 
 from sqlalchemy import ColumnElement, CursorResult, Select, delete, exists, func, select
 from sqlalchemy.orm import Session, aliased
@@ -71,7 +71,7 @@ def revert(database: Database, import_id: int, *, at: datetime) -> Reverted:
                 .where(Subscriber.id.in_(untouched))
                 .execution_options(synchronize_session=False)
             )
-            removed += cast(CursorResult[Any], gone).rowcount
+            removed += cast(CursorResult[object], gone).rowcount
         stored.reverted_at = at
         return Reverted(removed, restored)
 

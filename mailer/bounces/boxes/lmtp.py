@@ -10,7 +10,7 @@ import logging
 import re
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from aiosmtpd.lmtp import LMTP
 from aiosmtpd.smtp import Envelope, Session
@@ -47,7 +47,7 @@ class Intake:
         self._told = told
 
     async def handle_RCPT(  # noqa: N802 - aiosmtpd's name
-        self, server: Any, session: Session, envelope: Envelope, address: str, options: list[str]
+        self, server: object, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
         """Accept a return path that we signed, or the unsubscribe address; refuse anything else."""
         if envelope.rcpt_tos:
@@ -58,7 +58,7 @@ class Intake:
         return "250 2.1.5 OK"
 
     async def handle_DATA(  # noqa: N802 - aiosmtpd's name
-        self, server: Any, session: Session, envelope: Envelope
+        self, server: object, session: Session, envelope: Envelope
     ) -> str:
         """Answer 250 once the mail is stored; 451 leaves it in the mail server's queue."""
         content = envelope.content if isinstance(envelope.content, bytes) else b""

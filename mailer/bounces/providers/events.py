@@ -71,40 +71,40 @@ class WebhookEvent:
     """The provider's opinion; used only if the reply says nothing."""
     url: str = ""
     """The URL to fetch, for `CONFIRM`."""
-    payload: Any = None
+    payload: object = None
 
 
 Native = Mapping[str, Any]
 """One event as the provider sends it."""
 
 
-def table(value: Any) -> Native:
+def table(value: object) -> Native:
     """Return a JSON object, or an empty one if `value` is something else."""
     return value if isinstance(value, dict) else {}
 
 
-def text(value: Any) -> str:
+def text(value: object) -> str:
     """Return a string or number as text; anything else is empty."""
     return str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
 
 
-def address(value: Any) -> str:
+def address(value: object) -> str:
     """Return the bare address of `Name <a@b>`."""
     return parseaddr(text(value)[:1000])[1]
 
 
-def message_id(value: Any) -> str:
+def message_id(value: object) -> str:
     """Return a Message-ID without its brackets."""
     return text(value).strip(" <>")
 
 
-def code(value: Any) -> int | None:
+def code(value: object) -> int | None:
     """Return a three-digit reply code."""
     digits = text(value)
     return int(digits) if digits.isdecimal() and len(digits) == 3 else None
 
 
-def from_epoch(value: Any) -> datetime | None:
+def from_epoch(value: object) -> datetime | None:
     """Return the time of a Unix timestamp in seconds."""
     try:
         return datetime.fromtimestamp(float(text(value)), UTC)
@@ -112,7 +112,7 @@ def from_epoch(value: Any) -> datetime | None:
         return None
 
 
-def from_iso(value: Any) -> datetime | None:
+def from_iso(value: object) -> datetime | None:
     """Return the time of an ISO 8601 string; UTC if it names no zone."""
     try:
         found = datetime.fromisoformat(text(value))

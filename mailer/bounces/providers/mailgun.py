@@ -6,7 +6,7 @@ https://documentation.mailgun.com/docs/mailgun/user-manual/webhooks/securing-web
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 from mailer.bounces.providers.events import (
     EventKind,
@@ -65,7 +65,7 @@ def _check(request: Request, secrets: Secrets) -> None:
         raise WebhookError(413, "the request is too large")
 
 
-def _verify(request: Request, payload: Any, secrets: Secrets) -> None:
+def _verify(request: Request, payload: object, secrets: Secrets) -> None:
     fields = table(payload)
     signed = fields.get("signature")
     if isinstance(signed, dict):

@@ -6,7 +6,7 @@ https://docs.mailtrap.io/email-api-smtp/advanced/webhooks
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 from mailer.bounces.providers.events import (
     EventKind,
@@ -59,7 +59,7 @@ def _check(request: Request, secrets: Secrets) -> None:
     check_hash(required(request.headers, _SIGNATURE), secrets.value("mailtrap"), request.body)
 
 
-def _natives(payload: Any) -> list[Any]:
+def _natives(payload: object) -> list[object]:
     events = table(payload).get("events")
     return events if isinstance(events, list) else one_or_many(payload)
 

@@ -10,7 +10,7 @@ import base64
 import hmac
 import json
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 from mailer.bounces.providers.events import (
     EventKind,
@@ -75,7 +75,7 @@ def _check(request: Request, secrets: Secrets) -> None:
         raise WebhookError(400, "the body is not what the provider sends")
 
 
-def _verify(request: Request, payload: Any, secrets: Secrets) -> None:
+def _verify(request: Request, payload: object, secrets: Secrets) -> None:
     """Check the signature: it covers the decoded fields, so a bounded form has been decoded before."""
     signed = secrets.url + "mandrill"
     for name, values in sorted(table(payload).items()):
@@ -86,7 +86,7 @@ def _verify(request: Request, payload: Any, secrets: Secrets) -> None:
         raise WebhookError(401, "the signature is wrong")
 
 
-def _natives(payload: Any) -> list[Any]:
+def _natives(payload: object) -> list[object]:
     """Return the events: a JSON list in the form's only field."""
     fields = table(payload).get("mandrill_events")
     try:

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 from urllib.parse import parse_qsl
 
 from python_multipart.exceptions import FormParserError
@@ -32,7 +32,7 @@ class Request:
     now: datetime
 
 
-def nothing_more(request: Request, payload: Any, secrets: Secrets) -> None:
+def nothing_more(request: Request, payload: object, secrets: Secrets) -> None:
     """The proof was complete before the body was decoded."""
 
 
@@ -44,20 +44,20 @@ class Provider:
     """Check the headers, before the body is read."""
     check: Callable[[Request, Secrets], None]
     """Check the signature of the raw body, before it is decoded."""
-    natives: Callable[[Any], list[Any]]
+    natives: Callable[[object], list[object]]
     """Return the events of a decoded body, as the provider sends them."""
     events: Callable[[Native], Iterator[WebhookEvent]]
     """Yield what one of them means, for each recipient."""
-    verify: Callable[[Request, Any, Secrets], None] = nothing_more
+    verify: Callable[[Request, object, Secrets], None] = nothing_more
     """Check a proof inside the decoded body."""
 
 
-def one_or_many(payload: Any) -> list[Any]:
+def one_or_many(payload: object) -> list[object]:
     """Return a list as it is, and anything else as a list of one."""
     return payload if isinstance(payload, list) else [payload]
 
 
-def decode(request: Request) -> Any:
+def decode(request: Request) -> object:
     """Return the JSON of a body, or a form as a table of lists.
 
     Takes time linear in the body: a form has at most 200 fields, and parts within parts stay octets.

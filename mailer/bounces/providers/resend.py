@@ -9,7 +9,7 @@ import base64
 import binascii
 import hmac
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 from mailer.bounces.providers.events import (
     EventKind,
@@ -101,7 +101,7 @@ def _message_id(data: Native) -> str:
     return text(data.get("message_id")).strip(" <>") or text(data.get("email_id"))
 
 
-def _first(value: Any) -> Any:
+def _first(value: object) -> object:
     """Return the first of a list; an email of ours has one recipient."""
     return value[0] if isinstance(value, list) and value else value
 

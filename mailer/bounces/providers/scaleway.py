@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 from mailer.bounces.providers.events import (
     EventKind,
@@ -51,7 +51,7 @@ def _check(request: Request, secrets: Secrets) -> None:
     _admit(request.headers, secrets)
 
 
-def _verify(request: Request, payload: Any, secrets: Secrets) -> None:
+def _verify(request: Request, payload: object, secrets: Secrets) -> None:
     fields = table(payload)
     if fields.get("Type") == "SubscriptionConfirmation" and not _CONFIRM.fullmatch(
         text(fields.get("SubscribeURL"))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 from mailer.bounces.providers import sns
 from mailer.bounces.providers.events import (
@@ -61,7 +61,7 @@ def _check(request: Request, secrets: Secrets) -> None:
     _admit(request.headers, secrets)
 
 
-def _verify(request: Request, payload: Any, secrets: Secrets) -> None:
+def _verify(request: Request, payload: object, secrets: Secrets) -> None:
     if not _has_password(request.headers, secrets):
         sns.verify(request, payload, secrets)
 

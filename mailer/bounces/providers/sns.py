@@ -11,7 +11,7 @@ import binascii
 import re
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -44,7 +44,7 @@ def check_topic(headers: Headers, topics: Sequence[str]) -> None:
         raise WebhookError(400, "not a notification")
 
 
-def verify(request: Request, payload: Any, secrets: Secrets) -> None:
+def verify(request: Request, payload: object, secrets: Secrets) -> None:
     """Check the signature of a notification or confirmation."""
     if secrets.fetch is None:
         raise WebhookError(404, "this provider is not configured")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from mailer.bounces.reading.dsn import MAX_RECIPIENTS
 from mailer.replies import BounceClass
@@ -120,7 +120,7 @@ def find_event(notice: str) -> SesEvent | None:
     return None
 
 
-def _recipients(details: Mapping[str, Any], mail: Mapping[str, Any]) -> tuple[SesRecipient, ...]:
+def _recipients(details: Mapping[str, object], mail: Mapping[str, object]) -> tuple[SesRecipient, ...]:
     for listed in (
         details.get("bouncedRecipients"),
         details.get("complainedRecipients"),
@@ -146,7 +146,7 @@ def _recipients(details: Mapping[str, Any], mail: Mapping[str, Any]) -> tuple[Se
     return tuple(found)
 
 
-def _message_id(mail: Mapping[str, Any]) -> str:
+def _message_id(mail: Mapping[str, object]) -> str:
     headers = mail.get("headers")
     for header in headers if isinstance(headers, list) else []:
         value = _text(_mapping(header).get("value"))
@@ -155,7 +155,7 @@ def _message_id(mail: Mapping[str, Any]) -> str:
     return _text(mail.get("messageId"))
 
 
-def _mapping(value: object) -> Mapping[str, Any]:
+def _mapping(value: object) -> Mapping[str, object]:
     return value if isinstance(value, dict) else {}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from mailer.rendering.html.body import Frame
 from mailer.rendering.html.document import BODY, document
@@ -11,7 +10,7 @@ from mailer.rendering.html.palette import palette
 from mailer.rendering.html.renderer import markup
 
 
-def html_part(frame: Frame, values: Mapping[str, Any], body: str) -> str:
+def html_part(frame: Frame, values: Mapping[str, object], body: str) -> str:
     """Return the inlined document for the issue's `values` and its body, which is HTML."""
     start, end = ("right", "left") if frame.direction == "rtl" else ("left", "right")
     look = {

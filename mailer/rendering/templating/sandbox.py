@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from difflib import get_close_matches
-from typing import Any, Final, Literal, NoReturn, cast
+from typing import Final, Literal, NoReturn, cast
 
 from jinja2 import Environment, Template, TemplateSyntaxError, Undefined, nodes
 from jinja2.filters import do_round, do_truncate
@@ -136,7 +136,7 @@ class _Checker(NodeTransformer):
         self._fields = fields
         self._loop_variable = loop_variable
 
-    def generic_visit(self, node: nodes.Node, *args: Any, **kwargs: Any) -> nodes.Node:
+    def generic_visit(self, node: nodes.Node, *args: object, **kwargs: object) -> nodes.Node:
         if not isinstance(node, _HARMLESS):
             self._refuse(node, f"'{type(node).__name__.lower()}' cannot be used per subscriber")
         return super().generic_visit(node, *args, **kwargs)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from markdown_it.token import Token
 
@@ -13,7 +12,10 @@ from mailer.rendering.text.layout import safe_lines
 
 
 def text_part(
-    fill: Callable[[Mapping[str, Any]], str], values: Mapping[str, Any], tokens: Sequence[Token], slots: Slots
+    fill: Callable[[Mapping[str, object]], str],
+    values: Mapping[str, object],
+    tokens: Sequence[Token],
+    slots: Slots,
 ) -> str:
     """Return the text for the issue's `values` and the tokens of its body; `fill` fills the template."""
     links = Links(lambda url: slots.in_address(url, ""), slots.step)
