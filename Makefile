@@ -30,7 +30,7 @@ demo: setup ## Send the sample issue to 500 made-up subscribers on this machine
 test: setup servers ## Run all tests
 	@$(BIN)/pytest -n auto --dist loadgroup
 
-quick: setup servers ## Run all tests but the slowest
+quick: setup servers ## Run all tests except the slowest
 	@$(BIN)/pytest -n auto --dist loadgroup -m "not slow"
 
 lint: setup ## Check style and formatting
@@ -43,10 +43,10 @@ types: setup ## Check types (mypy --strict)
 imports: setup ## Check the layers (import-linter)
 	@$(BIN)/lint-imports
 
-deps: setup ## Check that pyproject.toml names what the code imports (deptry)
+deps: setup ## Check that pyproject.toml lists the packages that the code imports (deptry)
 	@$(BIN)/deptry .
 
-docs: setup ## Build the documentation site in site/; a dead link is an error
+docs: setup ## Build the documentation site in site/; broken links are errors
 	@$(BIN)/mkdocs build --strict --quiet
 
 mutants: setup servers ## Change the code in 200 small ways and count how many the tests notice (hours)
@@ -57,7 +57,7 @@ check: lint types imports deps docs test ## Run what CI runs, on this interprete
 bench: setup servers ## Measure the figures in the documentation
 	@$(BIN)/python -m benchmarks
 
-screenshots: setup servers ## Take the pictures in docs/images again
+screenshots: setup servers ## Retake the screenshots in docs/images
 	@$(BIN)/python -m tests.oracle.screenshots
 
 catalogue: setup ## Extract the texts of the pages for translators
