@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mailer.errors import AddressError
+from mailer.printable import escaped
 
 # CR, LF, NUL and every other C0 or C1 control, with the Unicode line and paragraph separators:
 # any of them in a header field would end it or hide the rest of it.
@@ -156,5 +157,4 @@ def check_header_text(text: str, *, field: str) -> str:
 def shown(text: str, limit: int = 120) -> str:
     """Return `text` quoted for an error message: control characters escaped, cut off at `limit`."""
     cut = text if len(text) <= limit else text[: limit - 1] + "…"
-    escaped = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in cut)
-    return f"'{escaped}'"
+    return f"'{escaped(cut)}'"

@@ -211,5 +211,5 @@ class Breaker:
         return Trip(
             source.relay,
             f"{source.name} refused {number} of the last {len(source.answers)} messages with one reply,"
-            f" so it is taken to be about us and nobody was suppressed: {example}",
+            f" so it is treated as our fault and nobody was suppressed: {example}",
         )

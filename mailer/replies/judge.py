@@ -21,6 +21,7 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Final
 
+from mailer.printable import escaped
 from mailer.replies import about_messages, about_recipients, about_systems, about_us
 from mailer.replies.codes import DAY, coded_rule
 from mailer.replies.languages import read_foreign
@@ -179,10 +180,7 @@ def judge(
 def shown_text(text: str) -> str:
     """Return `text` as one line of at most 512 characters, with unprintable ones escaped."""
     line = _BLANKS.sub(" ", text[: 4 * TEXT_LIMIT]).strip(" ")
-    if line.isprintable():
-        return line[:TEXT_LIMIT]
-    escaped = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in line)
-    return escaped[:TEXT_LIMIT]
+    return escaped(line)[:TEXT_LIMIT]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from mailer.printable import blanked
+
 # RFC 5321 section 4.5.3.1.5 allows 512 octets per line. Real servers stay far below these limits, however
 # much they explain; one that never stops talking is cut off before it fills our memory.
 MAX_REPLY_OCTETS: Final = 65_536
@@ -48,9 +50,7 @@ class RawReply(NamedTuple):
         if enhanced:
             texts = [text.removeprefix(enhanced).strip() for text in texts]
         text = " ".join(filter(None, texts))[:_MAX_TEXT]
-        if not text.isprintable():
-            text = "".join(letter if letter.isprintable() else " " for letter in text)
-        return Reply(self.code, enhanced, text)
+        return Reply(self.code, enhanced, blanked(text))
 
 
 class WireError(Exception):

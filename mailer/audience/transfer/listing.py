@@ -7,6 +7,8 @@ from typing import Any, Final
 
 from wcwidth import wcswidth
 
+from mailer.printable import blanked
+
 _FIELDS: Final = ("email", "name", "status", "joined")
 _MAX_WIDTH: Final = 60
 
@@ -29,7 +31,7 @@ def _cell(row: Mapping[str, Any], column: str) -> str:
         text = str(row[column])
     else:
         text = str(row["attributes"].get(column, ""))
-    shown = "".join(one if one.isprintable() else " " for one in text)
+    shown = blanked(text)
     return shown if len(shown) <= _MAX_WIDTH else shown[: _MAX_WIDTH - 1] + "…"
 
 
