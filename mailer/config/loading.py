@@ -1,4 +1,4 @@
-"""Reading config.toml and the `MAILER_…` environment; every error says where and what would be right."""
+"""Load config.toml and `MAILER_…` variables; every error names the place and the remedy."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from mailer.errors import ConfigError
 
 
 def load(path: Path, *, flags: Mapping[str, Any] | None = None) -> Settings:
-    """Read settings: `flags` (nested tables) over environment over the file over defaults.
+    """Load settings; `flags` (nested tables) override the environment, then the file, then defaults.
 
-    Raises `ConfigError` with file and line, or the variable's name, and what would be right.
+    Raises `ConfigError` with the file and line, or the variable's name, and a remedy.
     """
     file = TomlFile.read(
         path,
@@ -77,7 +77,7 @@ def flatten(settings: Settings) -> dict[str, str]:
 
 
 def _sections(tables: Mapping[str, Any]) -> tuple[dict[str, Any], list[KeyProblem]]:
-    """Return the sections that the tables hold, and all that is wrong with them, one thing a section."""
+    """Return the sections in the tables, and at most one problem per section."""
     sections, problems = dict[str, Any](), list[KeyProblem]()
     for keys, kind, value in _parts(tables):
         if kind is None:
@@ -98,8 +98,7 @@ def _sections(tables: Mapping[str, Any]) -> tuple[dict[str, Any], list[KeyProble
 def _parts(tables: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
     """Yield the keys, the kind and the value of each section; the kind of an unknown table is None.
 
-    What has names of the operator's own comes one by one: msgspec does not say under which something is
-    wrong.
+    Tables whose keys the operator chooses come entry by entry: msgspec would not say which entry is wrong.
     """
     kinds = _kinds(Settings)
     for name, table in tables.items():
@@ -112,7 +111,7 @@ def _parts(tables: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any, An
 
 
 def _kinds(kind: Any) -> dict[str, Any]:
-    """Return the keys of a section and the type of each; of the settings only those that a file may have."""
+    """Return the keys of a section with their types; for `Settings`, only those that a file may contain."""
     ours = {"folder", "origins"} if kind is Settings else set[str]()
     return {name: type_ for name, type_ in keys_of(kind).items() if name not in ours}
 
@@ -163,7 +162,7 @@ def _variables() -> dict[str, str]:
 
 
 def _environment() -> dict[str, Any]:
-    """Return the tables that our environment variables spell out; lists and tables of values are JSON."""
+    """Return the tables set by environment variables; lists and tables are JSON."""
     tables: dict[str, Any] = {}
     for name, key in _variables().items():
         *above, last = key.split(".")
@@ -187,7 +186,7 @@ def _environment() -> dict[str, Any]:
 
 
 def _kind_of(keys: Sequence[str]) -> Any:
-    """Return what stands at a dotted key; None where there is no such key."""
+    """Return the value at a dotted key, or None if there is no such key."""
     kind: Any = Settings
     for key in keys:
         if get_origin(kind) is dict:
@@ -203,7 +202,7 @@ def _kind_of(keys: Sequence[str]) -> Any:
 
 
 def _over(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
-    """Return both, table by table; where both have a key, what `upper` says."""
+    """Merge two tables recursively; `upper` wins."""
     merged = dict(lower)
     for key, value in upper.items():
         below = merged.get(key)

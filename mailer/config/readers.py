@@ -1,4 +1,4 @@
-"""The tables of config.toml about readers: the pages, signing up, consent, and what is kept of them."""
+"""The tables of config.toml about readers: pages, sign-up, tracking, retention and imports."""
 
 from __future__ import annotations
 
@@ -40,36 +40,36 @@ class Web(Section, frozen=True, kw_only=True):
     proxies: tuple[str, ...] = ("127.0.0.1", "::1")
     """Addresses or networks of the proxies in front, whose X-Forwarded-For is believed."""
     welcome: bool = True
-    """Whether who has confirmed gets the letter of `email_templates/letters/welcome.md`."""
+    """Whether people get `email_templates/letters/welcome.md` after confirming."""
     goodbye: bool = False
-    """Whether who left by a page of ours gets `goodbye.md`; a mail program's one click never brings it."""
+    """Whether people get `goodbye.md` after unsubscribing on our pages; one-click never sends it."""
     index: bool = True
     """Whether search engines may list the archive; token pages are never listed."""
     tags: dict[str, str] = msgspec.field(default_factory=dict)
-    """Tags that subscribers tick and untick on their page, and what each is called there."""
+    """Tags that subscribers can choose on their page, with their labels."""
     reasons: dict[str, str] = msgspec.field(default_factory=dict)
-    """Why people leave: the word that is counted, and how the page says it; empty means our own four."""
+    """Reasons for unsubscribing: the counted word and its label; empty means the four built-in ones."""
 
 
 class SignUp(Section, frozen=True, kw_only=True):
-    """`[signup]`: who may ask to be on the list by the form or the API, and how often, an hour."""
+    """`[signup]`: who may sign up by the form or the API, and how many sign-ups an hour are accepted."""
 
     CHECKS: ClassVar[dict[str, Check]] = {"refused_domains": checked_domains}
 
     roles: bool = True
-    """Whether an address of a role, such as info@ (RFC 2142), may ask; several people may read it."""
+    """Whether role addresses such as info@ (RFC 2142), which several people may read, may sign up."""
     disposable: bool = True
-    """Whether an address at a provider of mailboxes that are thrown away after minutes may ask."""
+    """Whether addresses at disposable-mailbox providers may sign up."""
     refused_domains: tuple[str, ...] = ()
-    """Domains from which nobody may ask, those under them included."""
+    """Domains, including their subdomains, whose addresses may not sign up."""
     per_client: Annotated[int, Meta(ge=1)] = 10
-    """Of one IPv4 address, or one IPv6 network of 64 bits."""
+    """For each IPv4 address or IPv6 /64 network."""
     per_domain: Annotated[int, Meta(ge=1)] = 500
     in_all: Annotated[int, Meta(ge=1)] = 5_000
 
 
 class Tracking(Section, frozen=True, kw_only=True):
-    """`[tracking]`: off unless asked for; a person is noted only with their own consent."""
+    """`[tracking]`: off by default; people are tracked only with their own consent."""
 
     opens: bool = False
     clicks: bool = False
@@ -85,17 +85,17 @@ class Retention(Section, frozen=True, kw_only=True):
     events: timedelta = timedelta(days=400)
     """Opens, clicks, soft bounces."""
     reports: timedelta = timedelta(days=180)
-    """Raw bounces and complaints; what they were found to say stays."""
+    """Raw bounces and complaints; their classification stays."""
     replies: timedelta = timedelta(days=180)
-    """What servers answered, counted from the end of the issue."""
+    """The text of SMTP replies, counted from the end of the issue."""
     evidence: timedelta = timedelta(days=1095)
-    """IP address, form and note of a consent, counted from when the person left."""
+    """IP address, form and note of a consent, counted from when the person unsubscribed."""
 
 
 class ImportFile(Section, frozen=True, kw_only=True):
-    """`[imports.NAME]`: what the columns of a file mean, for `mailer subscribers import --preset NAME`.
+    """`[imports.NAME]`: the meaning of columns, for `mailer subscribers import --preset NAME`.
 
-    Columns that are named must be in the file; the others are found by their usual names, or are attributes.
+    Columns named here must be in the file; others are recognised by common names or become attributes.
     """
 
     email: str = ""
@@ -103,27 +103,27 @@ class ImportFile(Section, frozen=True, kw_only=True):
     tags: str = ""
     """The column of tags, separated by commas."""
     attributes: dict[str, str] = msgspec.field(default_factory=dict)
-    """What an attribute is called here, and the column it comes from."""
+    """Attribute name to column."""
     skip: tuple[str, ...] = ()
-    """Columns that are not kept."""
+    """Columns to ignore."""
     status: str = ""
-    """The column that says who is out; what stands in it, in any case, is listed in the four below."""
+    """The column that says who is out; the next four keys list its values, in any case."""
     unsubscribed: tuple[str, ...] = ()
     bounced: tuple[str, ...] = ()
     complained: tuple[str, ...] = ()
     unconfirmed: tuple[str, ...] = ()
-    """Who never confirmed: not brought in, and nothing is recorded of them."""
+    """People who never confirmed: not added, and nothing is recorded."""
 
     def __post_init__(self) -> None:
-        """Check what the keys say together; raise `ValueError`."""
+        """Check the combination of keys; raise `ValueError`."""
         Section.__post_init__(self)
         said = [
             one.lower() for one in (*self.unsubscribed, *self.bounced, *self.complained, *self.unconfirmed)
         ]
         if bool(said) != bool(self.status):
             raise ValueError(
-                "status names the column, and unsubscribed, bounced, complained or unconfirmed what it says: "
-                "give both or neither"
+                "status (a column) and its values in unsubscribed, bounced, complained or unconfirmed "
+                "belong together: give both or neither"
             )
         if twice := next((one for one in said if said.count(one) > 1), None):
             raise ValueError(f"'{twice}' in the column '{self.status}' can't have two meanings")

@@ -1,4 +1,4 @@
-"""The tables of config.toml and what each key means."""
+"""The tables of config.toml and their keys."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from mailer.config.values import (
 
 
 class Newsletter(Section, frozen=True, kw_only=True):
-    """`[newsletter]`: who writes, and what every message says of itself."""
+    """`[newsletter]`: the author, and what every message says about the newsletter."""
 
     CHECKS: ClassVar[dict[str, Check]] = {
         "name": checked_header_text,
@@ -44,18 +44,18 @@ class Newsletter(Section, frozen=True, kw_only=True):
 
     name: str = "My newsletter"
     description: str = ""
-    """One or two sentences for strangers; shown on the first page of the site and in feeds."""
+    """One or two sentences for new readers; shown on the home page and in feeds."""
     frequency: str = ""
-    """How often it comes, in your words (`every Friday`); shown on the first page of the site."""
+    """How often it comes out, in your words (`every Friday`); shown on the home page."""
     author_name: str = ""
     """Display name of From:; empty means the newsletter's name."""
     author_address: str = "newsletter@example.org"
     reply_to: str = ""
     """Reply-To:; empty leaves the header out."""
     list_id: str = ""
-    """`label.namespace` of RFC 2919; empty derives it from name and author's domain."""
+    """`label.namespace` of RFC 2919; derived from the name and the author's domain if empty."""
     postal_address: str = ""
-    """Shown in every footer; a public relay is refused while it is empty (CAN-SPAM)."""
+    """Shown in every footer; required for public relays (CAN-SPAM)."""
     language: Language = "en"
     words_per_minute: Annotated[int, Meta(ge=50, le=1000)] = 250
 
@@ -66,7 +66,7 @@ class Newsletter(Section, frozen=True, kw_only=True):
 
 
 class Brand(Section, frozen=True, kw_only=True):
-    """`[brand]`: the look of mail and pages."""
+    """`[brand]`: the design of emails and pages."""
 
     CHECKS: ClassVar[dict[str, Check]] = {"logo_alt": checked_header_text}
 
@@ -83,12 +83,12 @@ class Brand(Section, frozen=True, kw_only=True):
 
 
 class Rendering(Section, frozen=True, kw_only=True):
-    """`[rendering]`: what an issue may hold, and how its images reach the reader."""
+    """`[rendering]`: how issues and their images are rendered."""
 
     images: Literal["embed", "publish"] = "embed"
-    """Carried inside each message, or fetched by readers from the archive under `public_url`."""
+    """Embedded in each message, or published in the archive under `public_url`."""
     raw_html: bool = False
-    """Whether HTML in an issue is kept, as far as the allow-list goes, instead of shown as text."""
+    """Whether HTML in an issue is kept, within the allow-list, instead of shown as text."""
 
 
 class Security(StrEnum):
@@ -100,7 +100,7 @@ class Security(StrEnum):
 
 
 class Relay(Section, frozen=True, kw_only=True):
-    """`[relays.NAME]`: an SMTP server that takes our mail."""
+    """`[relays.NAME]`: an SMTP server to send through."""
 
     host: str
     port: Port = 587
@@ -113,12 +113,12 @@ class Relay(Section, frozen=True, kw_only=True):
     connections: Annotated[int, Meta(ge=1, le=500)] = 10
     messages_per_connection: Annotated[int, Meta(ge=1)] = 500
     rate_per_second: Annotated[float, Meta(ge=0)] = 0.0
-    """Messages a second over all connections of this relay; 0 is no limit."""
+    """Messages a second over all connections to this relay; 0 means no limit."""
     weight: Annotated[int, Meta(ge=0)] = 1
-    """Share of the mail; 0 makes a relay a fallback, used while no other can be."""
+    """Share of the messages; 0 makes it a fallback, used only while no other relay works."""
 
     def __post_init__(self) -> None:
-        """Check what the keys say together; raise `ValueError`."""
+        """Check the combination of keys; raise `ValueError`."""
         Section.__post_init__(self)
         if _sources(self) > 1:
             raise ValueError("give one of password, password_file and password_command")
@@ -126,7 +126,7 @@ class Relay(Section, frozen=True, kw_only=True):
 
 
 class ProviderLimits(Section, frozen=True, kw_only=True):
-    """`[providers.NAME]`: limits towards the mailbox providers that serve these domains."""
+    """`[providers.NAME]`: limits for the mailbox provider of these domains."""
 
     CHECKS: ClassVar[dict[str, Check]] = {"domains": checked_domains}
 
@@ -137,7 +137,7 @@ class ProviderLimits(Section, frozen=True, kw_only=True):
 
 
 class DeliverySettings(Section, frozen=True, kw_only=True):
-    """`[delivery]`: the run."""
+    """`[delivery]`: how runs send and retry."""
 
     uncertain: Literal["resend", "hold"] = "resend"
     window: Annotated[int, Meta(ge=1, le=10_000)] = 500
@@ -146,11 +146,11 @@ class DeliverySettings(Section, frozen=True, kw_only=True):
     retry_ceiling: timedelta = timedelta(hours=4)
     give_up_after: timedelta = timedelta(hours=48)
     wait_for_retries: bool = False
-    """Whether `mailer send` stays until the last deferred delivery is settled."""
+    """Whether `mailer send` waits until the last deferred delivery is settled."""
 
 
 class Canary(Section, frozen=True, kw_only=True):
-    """`[canary]`: who gets an issue first with `mailer send --canary`, and what keeps it from the others."""
+    """`[canary]`: who gets an issue first with `mailer send --canary`, and the limits that stop it."""
 
     CHECKS: ClassVar[dict[str, Check]] = {
         "seeds": lambda seeds: tuple(checked_address(seed) for seed in seeds),
@@ -158,13 +158,13 @@ class Canary(Section, frozen=True, kw_only=True):
     }
 
     seeds: tuple[str, ...] = ()
-    """Your own addresses, before all others; they need not be subscribers."""
+    """Your own addresses, which get the issue first; they need not be subscribers."""
     wait: timedelta = timedelta(minutes=30)
-    """How long reports may come back before the others get it."""
+    """How long to wait for reports before everyone else gets it."""
     max_bounced: Share = Share(0.02)
-    """Share of those tried whose mail failed or came back."""
+    """Share of attempted deliveries that failed or bounced."""
     max_deferred: Share = Share(0.2)
-    """Share of those tried who were refused for now."""
+    """Share of attempted deliveries that were deferred."""
     max_complained: Share = Share(0.001)
 
 
@@ -179,12 +179,12 @@ class DkimKey(Section, frozen=True, kw_only=True):
 
 
 class Mailbox(Section, frozen=True, kw_only=True):
-    """`[[bounces.boxes]]`: a mailbox on a server that takes reports, and nothing else."""
+    """`[[bounces.boxes]]`: a mailbox that receives only reports."""
 
     kind: Literal["imap", "pop3"] = "imap"
     host: str
     port: Port | None = None
-    """The usual one for kind and security if it is not given."""
+    """The standard port for kind and security by default."""
     security: Security = Security.TLS
     verify_certificate: bool = True
     user: str
@@ -195,7 +195,7 @@ class Mailbox(Section, frozen=True, kw_only=True):
     """IMAP only."""
 
     def __post_init__(self) -> None:
-        """Check what the keys say together; raise `ValueError`."""
+        """Check the combination of keys; raise `ValueError`."""
         Section.__post_init__(self)
         if _sources(self) != 1:
             raise ValueError("give one of password, password_file and password_command")
@@ -213,7 +213,7 @@ def _refuse_plain(server: Relay | Mailbox) -> None:
 
 
 class Bounces(Section, frozen=True, kw_only=True):
-    """`[bounces]`: where reports come back, and what they do."""
+    """`[bounces]`: where reports arrive, and their effects."""
 
     CHECKS: ClassVar[dict[str, Check]] = {"domain": checked_domain, "unsubscribe_address": checked_address}
 
@@ -224,7 +224,7 @@ class Bounces(Section, frozen=True, kw_only=True):
     unsubscribe_address: str = ""
     """Local mailbox for `mailto:` in List-Unsubscribe; empty means `unsubscribe@` the bounce domain."""
     trust_unsigned: bool = False
-    """Whether a report without our signature may act on the address it names; anybody can forge one."""
+    """Whether a report without our signature may affect the address it names; anyone can forge one."""
     soft_points: Annotated[float, Meta(gt=0)] = 5.0
     """Soft bounce points that are enough to give an address up, one a day at most ..."""
     soft_days: Annotated[int, Meta(ge=0)] = 14

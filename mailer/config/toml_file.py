@@ -1,4 +1,4 @@
-"""TOML files that people write: every error names the file, the line and what would be right."""
+"""Read TOML files; every error names the file, the line and the remedy."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Kind = TypeVar("Kind")
 
 @dataclass(frozen=True, slots=True)
 class TomlFile:
-    """A TOML file as it was read: its tables, and its text for the line numbers."""
+    """A parsed TOML file, with its text for line numbers."""
 
     path: Path
     text: str
@@ -30,7 +30,7 @@ class TomlFile:
     def read(cls, path: Path, error: type[MailerError], *, missing: str, remedy: str) -> TomlFile:
         """Read and parse a file.
 
-        Raises `error` with file and line, and `missing` as the remedy where there is no such file.
+        Raises `error` with file and line; `missing` is the remedy if there is no such file.
         """
         try:
             text = path.read_text(encoding="utf-8-sig")
@@ -47,7 +47,7 @@ class TomlFile:
             raise error(f"{path}: {problem.strerror}", remedy="check the file's permissions") from problem
 
     def line_of(self, keys: Sequence[str]) -> int:
-        """Return the line of a key, or of its table, or 1. Places in arrays of tables are numbers."""
+        """Return the line of a key, or of its table, or 1. Indexes into arrays of tables are numbers."""
         table: list[str] = []
         tables = dict[tuple[str, ...], int]()
         best, best_depth = 1, 0
@@ -77,7 +77,7 @@ def _parts(dotted: str) -> list[str]:
 
 
 def _syntax_error(said: str, text: str) -> str:
-    """Return `line: what is wrong`; the parser puts the line last."""
+    """Return `line: problem`; the parser puts the line last."""
     found = re.search(r"line (\d+)", said)
     line = int(found[1]) if found else max(len(text.splitlines()), 1)
     return f"{line}: {lower_first(said.partition(' (at ')[0])}"
@@ -89,7 +89,7 @@ def lower_first(text: str) -> str:
 
 
 class KeyProblem(NamedTuple):
-    """A value that is wrong, and why; with `unknown` there is no such key."""
+    """The problem with a key's value; `unknown` means that there is no such key."""
 
     keys: tuple[str, ...]
     reason: str
@@ -97,12 +97,12 @@ class KeyProblem(NamedTuple):
 
 
 def convert(value: Any, kind: Any) -> Any:
-    """Return what a TOML value means; raise `msgspec.ValidationError`."""
+    """Convert a TOML value to a type; raise `msgspec.ValidationError`."""
     return msgspec.convert(value, kind, strict=False, dec_hook=_from_toml)
 
 
 def section(kind: type[Kind], table: Mapping[str, Any]) -> Kind:
-    """Return one section from its keys as TOML has them; raise `ValueError` for a wrong value."""
+    """Return a section from a TOML table; raise `ValueError` for an invalid value."""
     made: Kind = convert(table, kind)
     return made
 
@@ -114,12 +114,12 @@ def _from_toml(kind: type[Any], value: Any) -> Any:
             raise ValueError("it must be from 0 to 1, or a share like '2%'")
         return Share(number)
     if not isinstance(value, str):
-        raise ValueError(f"expected a text, got {type(value).__name__}")
+        raise ValueError(f"expected text, got {type(value).__name__}")
     return kind(value)
 
 
 def explained(prefix: tuple[str, ...], error: msgspec.ValidationError) -> KeyProblem:
-    """Return what msgspec found wrong, in our words and with the key that it names."""
+    """Return msgspec's error in our words, with the key that it names."""
     said, _, path = str(error).partition(" - at `")
     keys = (*prefix, *_STEP.findall(path))
     if isinstance(error.__cause__, FieldError):
@@ -139,7 +139,7 @@ def explained(prefix: tuple[str, ...], error: msgspec.ValidationError) -> KeyPro
 _WORDS: Final = {
     "object": "a table",
     "array": "a list",
-    "str": "a text",
+    "str": "text",
     "int": "a whole number",
     "float": "a number",
     "bool": "true or false",
@@ -154,7 +154,7 @@ _DOUBLED, _SINGLE = "\\\\", "\\"
 
 
 def keys_of(kind: Any) -> dict[str, Any]:
-    """Return the keys of a section and the type of each; nothing for what is no section."""
+    """Return the keys of a section with their types; empty for any other type."""
     if not (isinstance(kind, type) and issubclass(kind, Section)):
         return {}
     return {field.name: field.type for field in msgspec.structs.fields(kind)}

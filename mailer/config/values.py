@@ -1,4 +1,4 @@
-"""What the keys of config.toml may hold, and the section that checks them."""
+"""The types and checks of values in config.toml, and the base class of its sections."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from msgspec import Meta, Struct
 from mailer.address import check_header_text, parse_address, parse_domain
 
 Check = Callable[[Any], Any]
-"""Returns a value as it is kept, or raises `ValueError`."""
+"""Returns the normal form of a value, or raises `ValueError`."""
 
 
 class Secret:
-    """A text that is shown nowhere: only who asks for it by name gets it."""
+    """Text that is never shown: only `get_secret_value` returns it."""
 
     __slots__ = ("_text",)
 
@@ -41,7 +41,7 @@ class Secret:
 
 
 def masked_url(url: str) -> str:
-    """Return a URL with its passwords masked; any other text as it is."""
+    """Return a URL with its passwords masked, and any other text unchanged."""
     return _URL_PASSWORD.sub(lambda found: f"{found[1] or found[2]}********", url)
 
 
@@ -56,7 +56,7 @@ _SHARE: Final = re.compile(r"(\d+(?:\.\d+)?) ?%")
 
 
 def parse_share(value: object) -> object:
-    """Return the number from 0 to 1 that a text like `2%` means; anything else as it is."""
+    """Return the number from 0 to 1 for text like `2%`, and anything else unchanged."""
     if not isinstance(value, str):
         return value
     found = _SHARE.fullmatch(value.strip())
@@ -66,7 +66,7 @@ def parse_share(value: object) -> object:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a host name or address is this machine's own."""
+    """Return whether a host name or address is a loopback one."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -74,7 +74,7 @@ def is_loopback(host: str) -> bool:
 
 
 class FieldError(ValueError):
-    """What is wrong with one key of a section, which `keys` lead to."""
+    """The problem with the value at `keys` within a section."""
 
     def __init__(self, keys: tuple[str, ...], reason: str) -> None:
         super().__init__(reason)
@@ -82,12 +82,12 @@ class FieldError(ValueError):
 
 
 def checked_address(text: str) -> str:
-    """Return an address in its normal form; an empty text stays empty."""
+    """Return an address in its normal form; empty stays empty."""
     return str(parse_address(text)) if text else text
 
 
 def checked_domain(text: str) -> str:
-    """Return a domain in its normal form; an empty text stays empty."""
+    """Return a domain in its normal form; empty stays empty."""
     return parse_domain(text) if text else text
 
 
@@ -109,12 +109,12 @@ def checked_root_url(text: str) -> str:
 
 
 def checked_header_text(text: str) -> str:
-    """Return a text that may stand in a header field."""
+    """Return text that is valid in a header field."""
     return check_header_text(text, field="value")
 
 
 def at_least(least: timedelta) -> Check:
-    """Return the check of a duration."""
+    """Return a check for a minimum duration."""
 
     def check(value: timedelta) -> timedelta:
         if value < least:
@@ -126,7 +126,7 @@ def at_least(least: timedelta) -> Check:
 
 
 def labels(key: re.Pattern[str], key_form: str, most: int) -> Check:
-    """Return the check of a table from keys of a form to what people read."""
+    """Return a check for a table of labels: the form of its keys, and at most `most` of them."""
 
     def check(labels: Mapping[str, str]) -> Mapping[str, str]:
         if len(labels) > most:
@@ -156,7 +156,7 @@ FORMS: Final = {
     _WEB_URL: "an address such as 'https://example.org/profile?id=1'",
     _LANGUAGE: "a language such as 'en' or 'pt-BR'",
 }
-"""What an error says instead of the pattern."""
+"""What error messages say instead of the pattern."""
 Colour = Annotated[str, Meta(pattern=_COLOUR)]
 WebUrl = Annotated[str, Meta(pattern=_WEB_URL)]
 HttpUrl = Annotated[str, Meta(pattern=_HTTP_URL)]
@@ -165,13 +165,13 @@ Port = Annotated[int, Meta(ge=1, le=65535)]
 
 
 class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A table of config.toml: frozen, and a key that it does not know is an error."""
+    """A table of config.toml: frozen; an unknown key is an error."""
 
     CHECKS: ClassVar[dict[str, Check]] = {}
-    """What a key's value has to be beyond its type."""
+    """Checks of values beyond their types, by key."""
 
     def __post_init__(self) -> None:
-        """Check the values, and keep them as the checks return them; raise `FieldError`."""
+        """Replace values with what their checks return; raise `FieldError`."""
         for name, check in self.CHECKS.items():
             value = getattr(self, name)
             try:

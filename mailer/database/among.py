@@ -1,7 +1,7 @@
-"""A column among many ids, which go to the database as one parameter.
+"""An IN condition whose ids are one parameter.
 
-SQLAlchemy's own `in_` makes a parameter of each id and the statement anew for each number of them: that takes
-longer than what the statement does.
+SQLAlchemy's `in_` binds each id separately and compiles a new statement for every length of the list, which
+takes longer than executing it.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ _IDS: Final = _Ids()
 
 
 class _Among(FunctionElement[bool]):
-    # Not Boolean: SQLAlchemy would write `= 1` behind it, and SQLite pass over the whole table.
+    # Not Boolean: SQLAlchemy would append `= 1`, and SQLite would scan the whole table.
     type = NULLTYPE  # type: ignore[assignment]
     inherit_cache = True
 
 
 def among(column: Any, name: str) -> ColumnElement[bool]:
-    """Return whether a column's value is in the list of integers that is given as parameter `name`."""
+    """Return the condition that a column's value is in the list of integers bound as `name`."""
     return _Among(column, bindparam(name, type_=_IDS))
 
 

@@ -61,7 +61,7 @@ def to_microseconds(at: datetime) -> int:
 
 
 class SubscriberStatus(StrEnum):
-    """Where a subscriber stands. Only `active` is mailed issues."""
+    """The status of a subscriber. Only `active` subscribers get issues."""
 
     PENDING = "pending"
     ACTIVE = "active"
@@ -72,7 +72,7 @@ class SubscriberStatus(StrEnum):
 
 
 class DeliveryState(StrEnum):
-    """Where a delivery stands; the seven add up to the audience at every moment."""
+    """The state of a delivery; the seven counts always add up to the audience."""
 
     QUEUED = "queued"
     SENDING = "sending"
@@ -84,7 +84,7 @@ class DeliveryState(StrEnum):
 
 
 class IssueState(StrEnum):
-    """Where an issue stands."""
+    """The state of an issue."""
 
     SENDING = "sending"
     PAUSED = "paused"
@@ -93,16 +93,16 @@ class IssueState(StrEnum):
 
 
 class CanaryState(StrEnum):
-    """How far the first part of an issue has come that goes out before the others."""
+    """The state of a canary: the part of the audience that gets an issue first."""
 
     SEEDING = "seeding"
-    """The operator's own addresses come first."""
+    """Sending to the operator's own addresses."""
     SENDING = "sending"
     WAITING = "waiting"
-    """For reports to come back."""
+    """Waiting for reports."""
     PASSED = "passed"
     STOPPED = "stopped"
-    """A limit was broken: the operator decides."""
+    """A limit was exceeded; the operator decides."""
 
 
 class Base(DeclarativeBase):
@@ -121,7 +121,7 @@ class Base(DeclarativeBase):
 
 
 class Instance(Base):
-    """What this installation knows of itself: its identity and its secrets, by name."""
+    """Named values of this installation: its identity and its secrets."""
 
     __tablename__ = "instance"
 
@@ -130,7 +130,7 @@ class Instance(Base):
 
 
 class Subscriber(Base):
-    """A person. The address stands as written; `address_key` is unique and case-folded."""
+    """A person. The address is kept as written; `address_key` is unique and case-folded."""
 
     __tablename__ = "subscribers"
 
@@ -144,7 +144,7 @@ class Subscriber(Base):
     created_at: Mapped[datetime]
     changed_at: Mapped[datetime]
     paused_until: Mapped[datetime | None]
-    """Asked for fewer mails: not mailed before this instant."""
+    """Gets no issues before this instant, at their own request."""
     tracking_consent: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
     soft_points: Mapped[float] = mapped_column(Float, default=0.0, server_default=text("0"))
     soft_since: Mapped[datetime | None]
@@ -181,18 +181,18 @@ class Consent(Base):
     before: Mapped[str] = mapped_column(String(16), default="", server_default="")
     after: Mapped[str] = mapped_column(String(16))
     way: Mapped[str] = mapped_column(String(32))
-    """How: command, import, form, api, one-click, page, mailto, bounce, complaint, webhook."""
+    """The cause: command, import, form, api, one-click, page, mailto, bounce, complaint, webhook."""
     ip: Mapped[str] = mapped_column(String(45), default="", server_default="")
     form: Mapped[str] = mapped_column(String(64), default="", server_default="")
     form_version: Mapped[str] = mapped_column(String(64), default="", server_default="")
-    """Of a `Wording`; empty where no form said anything."""
+    """The version of a `Wording`; empty if no form was involved."""
     note: Mapped[str] = mapped_column(Text, default="", server_default="")
     issue_id: Mapped[int | None] = mapped_column(Identifier)
     import_id: Mapped[int | None] = mapped_column(Identifier, ForeignKey("imports.id"), index=True)
 
 
 class Wording(Base):
-    """What a form said to those who agreed to something by it; one row for all of them."""
+    """The wording of a form that people agreed to; one row for each version."""
 
     __tablename__ = "wordings"
 
@@ -202,7 +202,7 @@ class Wording(Base):
 
 
 class SignUpRequest(Base):
-    """A sign-up request that is not answered yet: stored before the form says "Check your inbox"."""
+    """A pending sign-up request, stored before the form says "Check your inbox"."""
 
     __tablename__ = "sign_up_requests"
 
@@ -210,11 +210,11 @@ class SignUpRequest(Base):
     at: Mapped[datetime]
     address: Mapped[str] = mapped_column(String(320))
     details: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
-    """Name, attributes, tags, language, and where the request came from."""
+    """Name, attributes, tags, language and the origin of the request."""
 
 
 class Import(Base):
-    """One import of subscribers, so that it can be told and taken back."""
+    """An import of subscribers, kept so that it can be listed and reverted."""
 
     __tablename__ = "imports"
 
@@ -225,7 +225,7 @@ class Import(Base):
     updated: Mapped[int] = mapped_column(default=0)
     unchanged: Mapped[int] = mapped_column(default=0)
     kept_out: Mapped[int] = mapped_column(default=0)
-    """Opted out, complained, bounced or erased before: not brought back."""
+    """Opted out, complained, bounced or were erased before; not added."""
     opted_out: Mapped[int] = mapped_column(default=0)
     taken_off: Mapped[int] = mapped_column(default=0)
     left_alone: Mapped[int] = mapped_column(default=0)
@@ -234,7 +234,7 @@ class Import(Base):
 
 
 class Suppression(Base):
-    """A reason never to mail an address, whoever subscribes it.
+    """A reason never to mail an address, even if someone subscribes it again.
 
     `address_key` is the case-folded address, or `hmac:…` for an address that was erased.
     """
@@ -250,7 +250,7 @@ class Suppression(Base):
 
 
 class ApiToken(Base):
-    """A key to the API: what it may do, and the SHA-256 of its secret."""
+    """An API token: its scopes and the SHA-256 of its secret."""
 
     __tablename__ = "api_tokens"
 
@@ -258,7 +258,7 @@ class ApiToken(Base):
     name: Mapped[str] = mapped_column(String(64))
     digest: Mapped[str] = mapped_column(String(64))
     scopes: Mapped[str] = mapped_column(Text)
-    """Separated by blanks."""
+    """Separated by spaces."""
     created_at: Mapped[datetime]
     used_at: Mapped[datetime | None]
     """When it was last used, to the hour."""
@@ -266,7 +266,7 @@ class ApiToken(Base):
 
 
 class StoredEdition(Base):
-    """A frozen rendering under its SHA-256."""
+    """A frozen rendering, stored under its SHA-256."""
 
     __tablename__ = "editions"
 
@@ -287,20 +287,20 @@ class StoredIssue(Base):
     edition_digest: Mapped[str] = mapped_column(ForeignKey("editions.digest"))
     state: Mapped[str] = mapped_column(String(16))
     reason: Mapped[str] = mapped_column(Text, default="", server_default="")
-    """Why it is paused or was cancelled."""
+    """The reason it is paused or was cancelled."""
     segment: Mapped[str] = mapped_column(Text, default="", server_default="")
     audience: Mapped[int] = mapped_column(default=0, server_default=text("0"))
-    """How many deliveries were queued; counting them anew would mean reading each."""
+    """How many deliveries were queued; counting them would read every row."""
     dated_at: Mapped[datetime]
-    """The Date: of every message of this issue's first attempt."""
+    """The Date: of every message in the first attempt."""
     created_at: Mapped[datetime]
     finished_at: Mapped[datetime | None]
     published_at: Mapped[datetime | None]
     """When the archive first showed it; None while it is not public."""
     canary: Mapped[str | None] = mapped_column(String(16))
-    """None without one. Until it has passed, only its members are mailed."""
+    """None without a canary. Until the canary passes, only its members get the issue."""
     canary_until: Mapped[datetime | None]
-    """How long it waits for reports."""
+    """The end of its wait for reports."""
 
 
 class CanaryMember(Base):
@@ -314,8 +314,8 @@ class CanaryMember(Base):
 
 
 WAITS = "state IN ('deferred', 'uncertain')"
-"""The condition of the partial index of deliveries. A statement uses that index only if it says these very
-words: a database cannot tell that a value given later would fit."""
+"""The condition of the partial index of deliveries. A statement must repeat this exact text to use the
+index: the database cannot know that a bound value would match it."""
 
 
 class Delivery(Base):
@@ -363,7 +363,7 @@ class Delivery(Base):
 
 
 class WaitingLetter(Base):
-    """A letter to one subscriber that is not settled yet. The row is deleted once it is sent, failed or
+    """An unsettled letter to one subscriber. The row is deleted once it is sent, failed or
     skipped; its event keeps the result.
     """
 
@@ -376,10 +376,10 @@ class WaitingLetter(Base):
     kind: Mapped[str] = mapped_column(String(16))
     """confirmation, welcome or goodbye."""
     language: Mapped[str] = mapped_column(String(35), default="", server_default=text("''"))
-    """What the person's browser asked for (BCP 47); empty is the newsletter's."""
+    """The language of the person's browser (BCP 47); empty for the newsletter's."""
     asked_at: Mapped[datetime]
     due_at: Mapped[datetime] = mapped_column(index=True)
-    """The next attempt; of a letter being sent, when its claim ends."""
+    """When the next attempt is due; for a letter being sent, when its claim expires."""
     attempts: Mapped[int] = mapped_column(default=0, server_default=text("0"))
     state: Mapped[str] = mapped_column(String(16), default="queued", server_default=text("'queued'"))
     """A `DeliveryState`: queued, sending, deferred or uncertain."""
@@ -391,7 +391,7 @@ class WaitingLetter(Base):
 
 
 class Run(Base):
-    """One process that sends. A `sending` delivery names the run that claimed it."""
+    """A sending process. A `sending` delivery names the run that claimed it."""
 
     __tablename__ = "runs"
 
@@ -404,7 +404,7 @@ class Run(Base):
 
 
 class StoredReport(Base):
-    """A mail or webhook about a delivery, kept as it came, so that newer rules can judge it again."""
+    """An email or webhook about a delivery, kept unchanged so that newer rules can classify it again."""
 
     __tablename__ = "reports"
     __table_args__ = (Index("ix_reports_issue_id_kind", "issue_id", "kind"),)
@@ -414,7 +414,7 @@ class StoredReport(Base):
     source: Mapped[str] = mapped_column(Text)
     """Where it came from: `maildir:PATH`, `imap:NAME`, `lmtp`, `pipe`, `webhook:PROVIDER`."""
     digest: Mapped[str] = mapped_column(String(64), unique=True)
-    """SHA-256 of the raw octets: the same report twice is one."""
+    """SHA-256 of the raw octets, which makes duplicates one report."""
     raw: Mapped[bytes] = mapped_column(LargeBinary)
     kind: Mapped[str] = mapped_column(String(24))
     outcome: Mapped[str] = mapped_column(String(24), index=True)
@@ -428,7 +428,7 @@ class StoredReport(Base):
 
 
 class Event(Base):
-    """Something that happened and that no other table tells: opens, clicks, pauses, alerts."""
+    """An event that no other table records: opens, clicks, pauses, alerts."""
 
     __tablename__ = "events"
     __table_args__ = (Index("ix_events_issue_id_kind", "issue_id", "kind"),)

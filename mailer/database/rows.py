@@ -1,7 +1,7 @@
-"""Rows that go to the database together.
+"""Bulk inserts.
 
-SQLite executes an INSERT once for each row, and its driver lets go of Python's lock for each: in a thread
-beside a busy event loop every row waits for the lock to come back. Rows that are one parameter are one
+SQLite executes an INSERT once per row, and its driver releases Python's lock each time: in a thread beside a
+busy event loop, every row waits to get the lock back. Passing all rows as one parameter makes it one
 statement.
 """
 
@@ -19,9 +19,9 @@ from mailer.database.models import Base
 
 
 def insert_rows(session: Session, model: type[Base], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert rows that name the same columns, none of them a BLOB; no rows are no statement.
+    """Insert rows with the same columns, none of them a BLOB; without rows, execute nothing.
 
-    Columns that are not named get the default of the database, not one of Python.
+    Other columns get the database's default, not one defined in Python.
     """
     if not rows:
         return
@@ -44,6 +44,6 @@ def _statement(model: type[Base], names: tuple[str, ...]) -> TextClause:
 
 @cache
 def _processor(model: type[Base], name: str, dialect: Dialect) -> Any:
-    """Return what makes the stored value of one of ours, or None if they are the same."""
+    """Return the function that converts a value for storage, or None if it is stored unchanged."""
     kind = model.__table__.c[name].type
     return kind.dialect_impl(dialect).bind_processor(dialect)

@@ -1,4 +1,4 @@
-"""The engine, its transactions, and the state of the schema."""
+"""The engine, transactions, and the schema version."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Database:
         self.close()
 
     def close(self) -> None:
-        """Close all connections that are not in use; change counters stop working."""
+        """Close all idle connections; change counters stop working."""
         self.engine.dispose()
         if self._watcher is not None:
             self._watcher.close()
@@ -80,20 +80,20 @@ class Database:
     def transaction(self) -> Iterator[Session]:
         """Begin a transaction that may write; commit at the end, roll back on any exception.
 
-        On SQLite it takes the write lock at once (BEGIN IMMEDIATE), so it can wait for it but never
-        fail half-way because another wrote in between. Storage failures come out as `StorageError`.
+        On SQLite it takes the write lock first (BEGIN IMMEDIATE): it may wait for the lock, but never fails
+        half-way because of another writer. Storage failures raise `StorageError`.
         """
         with _translated(), Session(self.engine, expire_on_commit=False) as session, session.begin():
             yield session
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Session]:
-        """Begin a transaction that only reads: one snapshot, no lock that a writer waits for."""
+        """Begin a read-only transaction on one snapshot, which blocks no writer."""
         with _translated(), Session(self._reading, expire_on_commit=False) as session, session.begin():
             yield session
 
     def exists(self) -> bool:
-        """Return whether any table has been made yet."""
+        """Return whether the database has any tables."""
         if self.path is not None and not self.path.exists():
             return False
         with _translated():
@@ -109,7 +109,7 @@ class Database:
             return session.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none() or ""
 
     def open(self) -> None:
-        """Make the tables on first use; raise `SchemaError` if they are of another version."""
+        """Create the tables on first use; raise `SchemaError` if they have another version."""
         found = self.version()
         if found == HEAD:
             return
@@ -144,12 +144,12 @@ class Database:
                     session.add(stored)
                 return stored.value
         except IntegrityError:
-            # On PostgreSQL another process may create it at the same moment; its secret counts.
+            # On PostgreSQL, another process may have created it at the same moment; use that one.
             with self.reading() as session:
                 return session.scalars(select(Instance.value).where(Instance.name == "secrets")).one()
 
     def check(self) -> list[str]:
-        """Return what is wrong with the files or the foreign keys; nothing is good news."""
+        """Return damage to the file and broken foreign keys; an empty list means none."""
         if not self.is_sqlite:
             return []
         with self.reading() as session:
@@ -164,14 +164,14 @@ class Database:
         """Write a consistent copy of an SQLite database, even while it is in use."""
         if self.path is None:
             raise StorageError("only SQLite databases are backed up here", remedy="use pg_dump")
-        # SQLite accepts an empty file as the target. It is private before the first byte is in it.
+        # SQLite accepts an empty file as the target, so the file is private before the first byte is written.
         try:
             target.touch(mode=0o600, exist_ok=False)
         except FileExistsError as error:
             raise StorageError(f"{target} already exists", remedy="name another file") from error
         except OSError as error:
             raise StorageError(f"{target}: {error.strerror}", remedy="check the folder") from error
-        # This needs its own connection: VACUUM does not run in the transactions that we begin.
+        # Needs its own connection: VACUUM cannot run in a transaction.
         try:
             with contextlib.closing(sqlite3.connect(self.path)) as connection:
                 connection.execute("VACUUM INTO ?", (str(target),))
@@ -188,7 +188,7 @@ class Database:
         if self.path is None:
             return lambda: int(time.monotonic() * 2)
         if self._watcher is None:
-            # Counters may be used and closed by other threads than the one that asked for them.
+            # Another thread may use or close the counter.
             self._watcher = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
         cursor = self._watcher.cursor()
 
@@ -199,13 +199,13 @@ class Database:
         return counter
 
     def instance_value(self, name: str) -> str | None:
-        """Return a fact that the installation keeps of itself, or None."""
+        """Return a value that the installation stores about itself, or None."""
         with self.reading() as session:
             return session.scalar(select(Instance.value).where(Instance.name == name))
 
 
 def _parsed_url(url: str) -> URL:
-    """Return a database URL of ours; raise `ConfigError`, which never quotes it: it may hold a password."""
+    """Parse a database URL; raise `ConfigError`, which never quotes it: it may contain a password."""
     try:
         parsed = make_url(url)
         backend = parsed.get_backend_name()
@@ -224,7 +224,7 @@ def _engine(url: URL) -> Engine:
         return create_engine(
             url,
             json_deserializer=_parsed,
-            # The parameters of statements are personal data; keep them out of errors.
+            # Statement parameters are personal data; keep them out of errors.
             hide_parameters=True,
             # A restarted PostgreSQL leaves dead connections in the pool; a ping replaces them before use.
             pool_pre_ping=url.get_backend_name() != "sqlite",
@@ -238,14 +238,14 @@ def _engine(url: URL) -> Engine:
 
 
 def upgrade(database: Database, version: str = "head") -> None:
-    """Bring the schema to the newest version (or another), making the database file if it is missing."""
+    """Migrate the schema to the newest version (or another); create the database file if it is missing."""
     from alembic import command
     from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
     if database.path is not None and not database.path.exists():
-        # Addresses are personal data: only the operator's account reads them.
+        # Addresses are personal data: only the operator's account may read them.
         with _translated():
             database.path.touch(mode=0o600)
     with _translated(), database.engine.begin() as connection:
@@ -256,10 +256,10 @@ def upgrade(database: Database, version: str = "head") -> None:
 def execute_many(
     connection: Connection, statement: Update, names: Sequence[str], rows: Sequence[tuple[Any, ...]]
 ) -> int:
-    """Execute a statement once for each row of stored values and return how many rows it changed.
+    """Execute a statement once per row of stored values; return how many rows changed.
 
-    `names` are the statement's parameters in the order of a row; all of them. The driver gets the rows
-    as they are: SQLAlchemy would spend more on each than the database does.
+    `names` lists all parameters of the statement in row order. The rows bypass SQLAlchemy, which would
+    spend more time on each than the database does.
     """
     compiled = _compiled(statement, connection.dialect)
     if (order := compiled.positiontup) is None:  # type: ignore[attr-defined]
@@ -276,11 +276,11 @@ def _compiled(statement: Update, dialect: Dialect) -> Compiled:
 
 
 def _parsed(text: str) -> Any:
-    # A window holds hundreds of subscribers.
+    # Called for each of the hundreds of subscribers in a window.
     try:
         return _read_json(text)
     except (msgspec.DecodeError, UnicodeEncodeError):
-        # Python alone takes half a surrogate pair, and writes it too.
+        # Only Python's json reads lone surrogates, and it also writes them.
         return json.loads(text)
 
 
@@ -308,7 +308,7 @@ def _translated() -> Iterator[None]:
 def _explained(error: OperationalError) -> tuple[str]:
     said = str(error.orig)
     if "full" in said:
-        return ("the disk is full; the last step was not written, everything before it was",)
+        return ("the disk is full; the last step was not saved, but everything before it was",)
     if "locked" in said:
         return ("the database is locked: another program has held it for more than 30 seconds",)
     if "readonly" in said:
@@ -317,13 +317,13 @@ def _explained(error: OperationalError) -> tuple[str]:
 
 
 def _set_up_sqlite(connection: Any, record: object) -> None:
-    # We say BEGIN ourselves: the sqlite3 module would begin late and without IMMEDIATE.
+    # We issue BEGIN ourselves: the sqlite3 module would begin late and without IMMEDIATE.
     connection.isolation_level = None
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
     cursor.execute("PRAGMA journal_mode = WAL")
-    # FULL: a commit is on the disk when it returns. With NORMAL a power cut could undo the claim of
-    # a window that had been sent already, and it would be sent once more.
+    # FULL: a commit is on disk when it returns. With NORMAL, a power cut could undo the claim of a window
+    # that was already sent, and it would be sent again.
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.execute("PRAGMA temp_store = MEMORY")

@@ -1,4 +1,4 @@
-"""Rows that go to the database together, on both databases."""
+"""Bulk inserts on both databases."""
 
 from __future__ import annotations
 
