@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, and_, func, literal_column, select
 from sqlalchemy.orm import Session
 
 from mailer.database.models import (
+    ALERT,
     Consent,
     Delivery,
     Event,
@@ -23,8 +24,6 @@ from mailer.database.models import (
     Wording,
 )
 
-ALERT: Final = "alert"
-"""The kind of the events that are alerts."""
 _FAILED: Final = and_(
     # A literal, so that the database can use the partial index of failed deliveries.
     Delivery.state == literal_column("'failed'"), Delivery.bounce_class.is_not(None)

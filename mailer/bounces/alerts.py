@@ -1,8 +1,8 @@
-"""Telling the operator when an issue comes back, or is complained about, too often.
+"""Alerts for issues that bounce, or draw complaints, too often.
 
-Nobody watches a run from its beginning to its end, so what is wrong has to speak up by itself: a list
-that was bought, a domain whose DKIM key is gone, a provider that has had enough. What is counted are an
-issue's failed deliveries and its complaints, against what has been settled of it so far.
+Nobody watches a run from beginning to end, so problems must announce themselves: a bought list, a missing
+DKIM key, a provider that rejects everything. An issue's failed deliveries and complaints are compared with
+the number of its deliveries that have been sent or have failed so far.
 """
 
 from __future__ import annotations
@@ -16,20 +16,19 @@ from typing import Final
 from sqlalchemy import and_, func, literal_column, select
 from sqlalchemy.orm import Session
 
-from mailer.database.models import Delivery, Event, StoredIssue, StoredReport
+from mailer.database.models import ALERT, Delivery, Event, StoredIssue, StoredReport
 
-ALERT: Final = "alert"
 _log = logging.getLogger(__name__)
 _FAILED: Final = and_(Delivery.state == literal_column("'failed'"), Delivery.bounce_class.is_not(None))
-# Fewer say nothing. What has been settled is counted anew only when their number has doubled, because
-# that reads every delivery of the issue: about a dozen times for a million.
+# Smaller numbers mean little. An issue's deliveries are counted only when one of these has been reached or
+# doubled since, because that reads all of them: about a dozen times for a million.
 _FIRST_FAILED: Final = 20
 _FIRST_COMPLAINTS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
 class AlertLimits:
-    """Shares of an issue's settled deliveries, in percent, from which the operator is told."""
+    """The percentages of an issue's deliveries at which to warn the operator."""
 
     bounces_percent: float = 5.0
     complaints_percent: float = 0.1
@@ -37,7 +36,7 @@ class AlertLimits:
 
 @dataclass(frozen=True, slots=True)
 class Returns:
-    """What has just come back of an issue."""
+    """The failures and complaints of an issue that have just been reported."""
 
     failed: int = 0
     complaints: int = 0
@@ -49,22 +48,22 @@ _LIMITS: Final = AlertLimits()
 def watch(
     session: Session, returns: Mapping[int, Returns], *, at: datetime, limits: AlertLimits = _LIMITS
 ) -> list[str]:
-    """Write an alert for each issue that now comes back too often; return what the alerts say.
+    """Write an alert for each issue over a limit; return the texts of the alerts.
 
-    Runs in the transaction that counted `returns`, by issue. An issue is told of again when its number
-    has doubled since.
+    `returns` holds the new reports by issue; call this in the transaction that counted them. There is
+    another alert on an issue each time its number has doubled.
     """
-    told: list[str] = []
+    alerts: list[str] = []
     for issue_id, new in returns.items():
         if new.failed and _is_due(failed := _count_failed(session, issue_id), new.failed, _FIRST_FAILED):
-            told += _tell(session, issue_id, "bounces", failed, limits.bounces_percent, at)
+            alerts += _alert(session, issue_id, "bounces", failed, limits.bounces_percent, at)
         if new.complaints and _is_due(
             complaints := _count_complaints(session, issue_id), new.complaints, _FIRST_COMPLAINTS
         ):
-            told += _tell(session, issue_id, "complaints", complaints, limits.complaints_percent, at)
-    for text in told:
+            alerts += _alert(session, issue_id, "complaints", complaints, limits.complaints_percent, at)
+    for text in alerts:
         _log.warning("%s", text)
-    return told
+    return alerts
 
 
 def _is_due(now: int, new: int, first: int) -> bool:
@@ -73,7 +72,7 @@ def _is_due(now: int, new: int, first: int) -> bool:
     return now >= first and (now // first).bit_length() > (before // first).bit_length()
 
 
-def _tell(
+def _alert(
     session: Session, issue_id: int, what: str, count: int, threshold_percent: float, at: datetime
 ) -> list[str]:
     settled = session.scalar(

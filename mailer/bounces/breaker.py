@@ -25,10 +25,10 @@ from sqlalchemy import Select, and_, func, literal_column, or_, select
 from sqlalchemy.orm import Session
 
 from mailer.audience.corrections import bounced_ids, restore
-from mailer.bounces.alerts import ALERT
 from mailer.bounces.effects import forget_soft_bounces
 from mailer.database.among import among
 from mailer.database.models import (
+    ALERT,
     CanaryState,
     Delivery,
     DeliveryState,

@@ -1,4 +1,4 @@
-"""What a verdict does to deliveries and subscribers; one policy for reports and for the SMTP dialogue."""
+"""Apply verdicts to deliveries and subscribers, in the same way for reports and for SMTP replies."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from mailer.database.models import Delivery, DeliveryState, Event, Subscriber, S
 from mailer.replies import BounceClass, Verdict
 
 SOFT_BOUNCE: Final = "soft_bounce"
-# The longest that any rule looks back; a count that never pauses for `quiet_days` is enough long before.
+# No rule looks back further: a count without a pause of `quiet_days` reaches its limit long before.
 _LOOK_BACK: Final = timedelta(days=400)
-# Databases bound the values of one statement.
+# Databases limit the number of parameters in a statement.
 _AT_ONCE: Final = 5_000
 _LIMITS: Final = SoftLimits()
 
@@ -33,11 +33,10 @@ def apply_verdicts(
     report_id: int | None = None,
     happened_at: datetime | None = None,
 ) -> frozenset[int]:
-    """Do to subscribers what failed deliveries ask for; return those whose addresses are given up.
+    """Suppress subscribers or count soft bounces after failed deliveries; return the suppressed ones.
 
-    `rows` holds issue, subscriber and verdict of each delivery that has FAILED for good, given up ones
-    included; deferred and accepted ones do not belong here. Runs in the caller's transaction with a
-    fixed number of statements, none at all for no rows. The deliveries themselves are the caller's.
+    `rows` holds the issue, subscriber and verdict of each delivery that has finally failed. Runs in the
+    caller's transaction with a fixed number of statements. The deliveries themselves are not changed.
     `happened_at` is when the deliveries failed, if that was before `at`; see `ledger.Move`.
     """
     notes = {subscriber_id: _note(verdict) for _, subscriber_id, verdict in rows if verdict.hard}
@@ -66,10 +65,7 @@ def apply_verdicts(
 def fail_delivery(
     session: Session, issue_id: int, subscriber_id: int, verdict: Verdict, *, at: datetime
 ) -> bool:
-    """Move a delivery that was sent, or may have been, to `failed`; return whether it moved.
-
-    One row leaves one state for another, so the books of the issue keep balancing.
-    """
+    """Mark a delivery as failed if it was sent or may have been; return whether it was changed."""
     moved = session.execute(
         update(Delivery)
         .where(
@@ -92,7 +88,7 @@ def fail_delivery(
 
 
 def clear_soft_count(session: Session, subscriber_id: int) -> bool:
-    """Forget a subscriber's soft bounces, since mail has arrived; return whether there were any."""
+    """Reset a subscriber's soft bounces after a delivery; return whether there were any."""
     cleared = session.execute(
         update(Subscriber)
         .where(Subscriber.id == subscriber_id, Subscriber.soft_points > 0)
@@ -103,7 +99,7 @@ def clear_soft_count(session: Session, subscriber_id: int) -> bool:
 
 
 def clear_soft_counts(session: Session, address_keys: Collection[str]) -> None:
-    """Forget the soft bounces of addresses that mail has arrived at."""
+    """Reset the soft bounces of addresses to which a message was delivered."""
     keys = sorted(address_keys)
     for start in range(0, len(keys), _AT_ONCE):
         session.execute(
@@ -128,7 +124,7 @@ def forget_soft_bounces(session: Session, issue_id: int, subscriber_ids: Sequenc
 def _count(
     session: Session, soft: Iterable[tuple[int, int, BounceClass]], at: datetime, limits: SoftLimits
 ) -> Mapping[int, str]:
-    """Write soft bounces down; return why the subscribers are given up for whom it was enough."""
+    """Record soft bounces; return the subscribers who reached a limit, with the reason."""
     by_subscriber: dict[int, list[tuple[int, BounceClass]]] = defaultdict(list)
     for issue_id, subscriber_id, bounce_class in soft:
         by_subscriber[subscriber_id].append((issue_id, bounce_class))

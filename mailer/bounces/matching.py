@@ -1,4 +1,4 @@
-"""Whose report it is: by signed token, and by address only where the sender of the report is known."""
+"""Find the subscriber and delivery that a report is about, by signed token or by address."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from mailer.database.models import Delivery, DeliveryState, Subscriber
 from mailer.errors import AddressError, TokenError
 from mailer.tokens import Signer, Subject
 
-# What a feedback loop writes where it hides the address: such a report names nobody else.
+# Feedback loops that hide the address write one of these words instead.
 _HIDDEN: Final = ("redacted", "hidden", "removed", "anonymous", "undisclosed")
 
 
 class Basis(StrEnum):
-    """What a match rests on."""
+    """The evidence for a match."""
 
     TOKEN = "token"  # noqa: S105
-    """A signature of ours."""
+    """A token that we signed."""
     ADDRESS = "address"
     """The reported address alone."""
     NONE = "none"
@@ -39,13 +39,13 @@ class Match:
     issue_id: int | None = None
     recipient: RecipientReport | None = None
     foreign: bool = False
-    """Our token, but the report names other addresses only."""
+    """The token is ours, but the report names only other addresses."""
     bad_token: bool = False
-    """Something like a return path came along, and its signature is not ours."""
+    """The report contains something like a return path whose signature is not ours."""
 
 
 def match(session: Session, signer: Signer, report: BounceReport) -> Match:
-    """Return whose report this is. The most trustworthy token with our signature decides."""
+    """Return the subscriber a report is about. The most trustworthy token with our signature decides."""
     bad_token = False
     for token in _tokens(report):
         try:
@@ -58,7 +58,7 @@ def match(session: Session, signer: Signer, report: BounceReport) -> Match:
 
 
 def address_key(text: str) -> str:
-    """Return the form in which addresses are compared; text that is no address only loses its case."""
+    """Return the normalized form of an address; other text is only case-folded."""
     try:
         return parse_address(text).key
     except AddressError:

@@ -1,7 +1,7 @@
-"""What soft bounces add up to: the count, its staleness, and when it is enough.
+"""Add up soft bounces and decide when they suppress an address.
 
-A count is never stored apart from what made it: it is worked out anew from the bounces that were
-counted since it last began, so the rules can change and old bounces are weighed by the new ones.
+The count is always computed from the single bounces, so that a change of the rules applies to old bounces
+as well.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import Final
 
 from mailer.replies import POLICY, BounceClass, Verdict
 
-# However many bounces one day brings: one bad day of a server is one point.
+# A server that has a bad day costs one point, however many messages bounce.
 _POINTS_A_DAY: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class SoftLimits:
-    """When soft bounces suppress: `points` or more, gathered over `days` or more.
+    """Soft bounces suppress an address that has `points` or more over `days` or more.
 
-    After `quiet_days` without a soft bounce the count begins again.
+    After `quiet_days` without a soft bounce, the count starts again.
     """
 
     points: float = 5.0
@@ -39,7 +39,7 @@ class SoftBounce:
 
 @dataclass(frozen=True, slots=True)
 class SoftCount:
-    """Where a subscriber stands. `enough` says why the address is given up; empty: it is not."""
+    """A subscriber's soft bounces. `enough`: the reason to suppress, or empty."""
 
     points: float
     since: datetime
@@ -48,7 +48,7 @@ class SoftCount:
 
 
 def weight(verdict: Verdict) -> float:
-    """Return the points of a bounce that is not hard; 0 for what is not the subscriber's fault."""
+    """Return the points of a soft bounce; 0 if the recipient's mailbox is not the cause."""
     if verdict.bounce_class is None:
         return 0.0
     return class_weight(verdict.bounce_class)
@@ -57,14 +57,14 @@ def weight(verdict: Verdict) -> float:
 def class_weight(bounce_class: BounceClass) -> float:
     """Return the points of a soft bounce of this class.
 
-    A class that is hard by rule comes here only with a 4yz: that is a full soft bounce.
+    A class that is normally hard is soft only with a 4yz reply, and then counts in full.
     """
     policy = POLICY[bounce_class]
     return 1.0 if policy.hard else policy.weight
 
 
 def add_up(bounces: Sequence[SoftBounce], limits: SoftLimits) -> SoftCount:
-    """Return the count after these soft bounces of one subscriber, oldest first; at least one is needed."""
+    """Return the count after a subscriber's soft bounces: one or more, oldest first."""
     run = _current_run(bounces, timedelta(days=limits.quiet_days))
     days: dict[date, float] = {}
     for bounce in run:
@@ -86,7 +86,7 @@ def _current_run(bounces: Sequence[SoftBounce], quiet: timedelta) -> Sequence[So
 
 
 def _enough_of_one_class(run: Sequence[SoftBounce]) -> str:
-    """Return why the newest bounce's class is enough by its own rule, or an empty string."""
+    """Return the reason to suppress by the rule for the newest bounce's class, or an empty string."""
     newest = run[-1]
     rule = POLICY[newest.bounce_class]
     if rule.suppress_at is None:

@@ -40,21 +40,21 @@ _NOBODYS: Final = (ReportKind.AUTO_REPLY, ReportKind.CHALLENGE, ReportKind.UNREA
 
 
 class ReportOutcome(StrEnum):
-    """What became of a report."""
+    """The outcome of a report."""
 
     STORED = "stored"
     """Not read yet: the process ended in between, and the next fetch reads it."""
     APPLIED = "applied"
     IGNORED = "ignored"
-    """Understood, and nothing follows from it."""
+    """Understood, but requires no action."""
     UNMATCHED = "unmatched"
-    """Nobody's, or not to be believed."""
+    """About nobody we know, or not trusted."""
     FOREIGN = "foreign"
-    """Came to our return path but names another address."""
+    """Sent to our return path, but about another address."""
 
 
 class Effect(StrEnum):
-    """What a report did to a subscriber."""
+    """The effect of a report on a subscriber."""
 
     NOTHING = ""
     SUPPRESSED = "suppressed"
@@ -68,7 +68,7 @@ class Effect(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How far reports are believed, and when soft bounces are enough."""
+    """The rules for trusting reports and for suppressing after soft bounces."""
 
     unsubscribe_address: str = ""
     trust_unsigned: bool = False
@@ -107,7 +107,7 @@ def check_breaker(database: Database, done: Iterable[Recorded], *, at: datetime)
 
 
 def alert_on_returns(session: Session, done: Sequence[Recorded], at: datetime, rules: Rules) -> None:
-    """Tell the operator of issues that come back too often, now that these reports are counted."""
+    """Alert the operator to issues that bounce too often, counting these reports."""
     returns: dict[int, Returns] = {}
     for one in done:
         if one.issue_id is None or one.duplicate or one.outcome is not ReportOutcome.APPLIED:
@@ -160,7 +160,7 @@ def apply_mail(
     at: datetime,
     rules: Rules,
 ) -> Recorded:
-    """Act on a stored mail: a request to unsubscribe, or a report."""
+    """Act on a stored message: a request to unsubscribe, or a report."""
     if (done := _unsubscribe_by_mail(session, signer, stored, report, at, rules)) is not None:
         return done
     return apply_report(session, signer, stored, report, at=at, rules=rules)
@@ -169,10 +169,10 @@ def apply_mail(
 def apply_stored(
     session: Session, signer: Signer, stored: StoredReport, *, at: datetime, rules: Rules
 ) -> tuple[Recorded, Recorded]:
-    """Judge a stored report again and act on it; return what it was and what it is now."""
+    """Classify a stored report again and act on it; return the results before and after."""
     before = recorded(stored)
     if before.kind == UNSUBSCRIBE:
-        # Done then; who has come back since must not be taken off once more.
+        # Already done. Somebody who has subscribed again since must not be unsubscribed again.
         return before, before
     is_webhook = stored.source.startswith(webhooks.SOURCE)
     report = webhooks.thaw(stored.raw) if is_webhook else read_report(stored.raw)
@@ -196,9 +196,9 @@ def apply_report(
     rules: Rules,
     trusted: bool = False,
 ) -> Recorded:
-    """Act on a stored report in the caller's transaction, and write down what came of it.
+    """Act on a stored report in the caller's transaction, and record the outcome.
 
-    `trusted` says that the sender proved who it is (a webhook's signature), so an address is enough.
+    `trusted`: the sender has proved its identity (a webhook's signature), so an address is enough.
     """
     found = match(session, signer, report)
     believed = found.basis is Basis.TOKEN or (
@@ -249,7 +249,7 @@ def _happened_at(
 
 
 def _verdict(report: BounceReport, found: Match) -> Verdict | None:
-    """Return the verdict on the recipient that is ours, or on the only one there is."""
+    """Return the verdict on our recipient, or on the only one in the report."""
     if report.kind is not ReportKind.BOUNCE:
         return None
     if found.recipient is not None:
@@ -270,7 +270,7 @@ def _act(
     happened_at: datetime,
     rules: Rules,
 ) -> tuple[Effect, bool]:
-    """Do what a believed report asks for; return the effect, and whether anything was to be done."""
+    """Act on a trusted report; return the effect, and whether the report called for any."""
     origin = Origin(
         "bounce",
         note=f"report {report_id}: {report.feedback_type or report.kind}",
@@ -366,7 +366,7 @@ def _unsubscribe_by_mail(
 def _details(
     report: BounceReport, found: Match, verdict: Verdict | None, effect: Effect
 ) -> dict[str, object]:
-    """Return what the listing shows of a report, without the empty."""
+    """Return the details to store with a report, without empty values."""
     details: dict[str, object] = {
         "effect": effect.value,
         "basis": found.basis.value,
@@ -383,7 +383,7 @@ def _details(
 
 
 def recorded(stored: StoredReport) -> Recorded:
-    """Return what is written down of a report."""
+    """Return what was recorded about a stored report."""
     return Recorded(
         report_id=stored.id,
         kind=stored.kind,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import (
     JSON,
@@ -439,3 +439,7 @@ class Event(Base):
     issue_id: Mapped[int | None] = mapped_column(Identifier)
     subscriber_id: Mapped[int | None] = mapped_column(Identifier, index=True)
     details: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
+
+
+ALERT: Final = "alert"
+"""The kind of an event that warns the operator; its details contain the `text`."""

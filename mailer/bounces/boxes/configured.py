@@ -1,4 +1,4 @@
-"""The rules and mailboxes for reports, as the settings have them."""
+"""Rules and mailboxes from the settings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mailer.config import Mailbox, Settings, password
 
 
 def rules_of(settings: Settings) -> Rules:
-    """Return how far to believe reports, and how to count them."""
+    """Return the rules for trusting and counting reports."""
     section = settings.bounces
     return Rules(
         unsubscribe_address=settings.unsubscribe_address,

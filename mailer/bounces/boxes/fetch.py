@@ -1,4 +1,4 @@
-"""One pass over a mailbox: every mail is recorded, and only then marked as seen where it lies."""
+"""Fetch a mailbox: record each message, and only then mark it as seen or delete it there."""
 
 from __future__ import annotations
 
@@ -14,46 +14,46 @@ from mailer.bounces.record import Effect, Recorded, ReportOutcome, Rules
 from mailer.database.session import Database
 from mailer.tokens import Signer
 
-# Mails that share their two commits. While one batch is acted upon no one else can write (SQLite), so
-# it stays well below a second.
+# Messages that share two commits. SQLite allows no other writer while a batch is acted on, so a batch must
+# take well under a second.
 _BATCH: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """A mail in a box; `key` is the box's own name for it."""
+    """A message in a mailbox; `key` identifies it there."""
 
     key: str
     raw: bytes
 
 
 class Box(Protocol):
-    """Where reports lie."""
+    """A mailbox that receives reports."""
 
     @property
     def source(self) -> str:
-        """What `StoredReport.source` says: `maildir:PATH`, `imap:NAME` …"""
+        """The value for `StoredReport.source`: `maildir:PATH`, `imap:NAME` …"""
 
     def mails(self) -> Iterator[Incoming]:
-        """Yield the mails that have not been marked yet."""
+        """Yield the messages that have not been marked yet."""
 
     def mark(self, mail: Incoming) -> None:
-        """Mark a mail that has been stored, so that the next pass leaves it alone."""
+        """Mark a stored message, so that the next pass skips it."""
 
 
 @dataclass(slots=True)
 class Tally:
-    """What a pass did."""
+    """The results of a pass."""
 
     read: int = 0
     duplicates: int = 0
     outcomes: Counter[ReportOutcome] = field(default_factory=Counter)
     effects: Counter[Effect] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
-    """Mails that could not be recorded, with the reason; they stay where they are."""
+    """Errors with messages that could not be recorded and stay in the mailbox."""
 
     def add(self, recorded: Recorded) -> None:
-        """Count one recorded mail."""
+        """Count a recorded message."""
         self.read += 1
         if recorded.duplicate:
             self.duplicates += 1
@@ -63,7 +63,7 @@ class Tally:
             self.effects[recorded.effect] += 1
 
     def merge(self, other: Tally) -> None:
-        """Add another pass."""
+        """Add the results of another pass."""
         self.read += other.read
         self.duplicates += other.duplicates
         self.outcomes += other.outcomes
@@ -74,10 +74,10 @@ class Tally:
 def fetch(
     database: Database, signer: Signer, box: Box, *, clock: Callable[[], datetime], rules: Rules
 ) -> Tally:
-    """Record every unmarked mail of a box, and mark it once it is stored.
+    """Record the unmarked messages of a mailbox, and mark each once it is committed.
 
-    One mail that makes trouble is told in `failures` and stays; the others go on. What stops all of
-    them (a full disk, a lost connection) is raised: `MailerError`.
+    A message that cannot be recorded is listed in `failures` and stays unmarked. Raises `MailerError` for
+    problems that affect all messages, such as a full disk or a lost connection.
     """
     tally = Tally()
     waiting = iter(box.mails())

@@ -24,7 +24,7 @@ _SLICE_SECONDS: Final = 1.0
 
 
 class Imap:
-    """A folder on an IMAP server, for reports and nothing else; use it as a context manager."""
+    """An IMAP folder that receives only reports; use it as a context manager."""
 
     def __init__(self, section: Mailbox, password: Callable[[], str]) -> None:
         self._section = section
@@ -61,7 +61,7 @@ class Imap:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # The messages are marked already, so losing the connection now loses nothing.
+        # The messages are already marked, so an error here does no harm.
         with contextlib.suppress(IMAPClientError, OSError):
             self._client.logout()
 
@@ -83,10 +83,7 @@ class Imap:
             self._client.add_flags([int(mail.key)], [SEEN], silent=True)
 
     def wait(self, seconds: float, stopped: Callable[[], bool] = lambda: False) -> None:
-        """Return when something happens in the folder, when `stopped` says so, or after `seconds`.
-
-        Needs IDLE (RFC 2177).
-        """
+        """Wait with IDLE (RFC 2177) until the folder changes, `stopped` returns true, or `seconds` pass."""
         end = time.monotonic() + min(seconds, _LONGEST_IDLE_SECONDS)
         with self._translated():
             self._client.idle()

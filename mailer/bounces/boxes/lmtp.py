@@ -1,6 +1,6 @@
-"""An LMTP server (RFC 2033): the mail server hands reports over as they come.
+"""An LMTP server (RFC 2033), to which the mail server delivers reports as they arrive.
 
-One recipient a transaction: the answer to DATA then says for that mail alone whether it is kept.
+It accepts one recipient per transaction, so that the reply to DATA is about one message.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 
 class Intake:
-    """Answers the mail server: who may be written to, and whether a mail has been kept."""
+    """The LMTP commands: accepts our addresses and records messages."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Intake:
     async def handle_RCPT(  # noqa: N802 - aiosmtpd's name
         self, server: object, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
-        """Accept a return path that we signed, or the unsubscribe address; refuse anything else."""
+        """Accept a return path that we signed or the unsubscribe address; reject all others."""
         if envelope.rcpt_tos:
             return "452 4.5.3 One recipient at a time"
         if not self._is_ours(address):
@@ -60,9 +60,9 @@ class Intake:
     async def handle_DATA(  # noqa: N802 - aiosmtpd's name
         self, server: object, session: Session, envelope: Envelope
     ) -> str:
-        """Answer 250 once the mail is stored; 451 leaves it in the mail server's queue."""
+        """Answer 250 once the message is committed, or 451 to keep it in the mail server's queue."""
         content = envelope.content if isinstance(envelope.content, bytes) else b""
-        # The envelope says best whom the report is about: it goes where the parser looks first.
+        # The envelope recipient is the best evidence, so put it where the parser looks first.
         raw = b"Delivered-To: " + envelope.rcpt_tos[0].encode("ascii", "replace") + b"\r\n" + content
         try:
             recorded = await asyncio.to_thread(
@@ -70,12 +70,12 @@ class Intake:
             )
         except StorageError as error:
             _log.error("%s", error)
-            return "451 4.3.0 The mail cannot be kept just now"
+            return "451 4.3.0 The message cannot be stored now"
         self._told(recorded)
         return f"250 2.0.0 Kept as report {recorded.report_id}"
 
     async def handle_exception(self, error: Exception) -> str:
-        """Answer 451 to what nobody foresaw: the mail server keeps the mail and tries again."""
+        """Answer 451 after an unexpected error, so that the mail server tries again later."""
         _log.error("%s", error, exc_info=error)
         return "451 4.3.0 Something went wrong here"
 

@@ -1,4 +1,4 @@
-"""A Maildir: mails wait in `new/`, and go to `cur/` with the flag S once they are stored."""
+"""A Maildir: messages move from `new/` to `cur/`, with the flag S, once they are stored."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mailer.errors import ConfigError, StorageError
 
 
 class Maildir:
-    """A folder with `new/` and `cur/` (https://cr.yp.to/proto/maildir.html). Nothing is deleted."""
+    """A folder with `new/` and `cur/` (https://cr.yp.to/proto/maildir.html). Messages are never deleted."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -22,9 +22,9 @@ class Maildir:
         return f"maildir:{self.folder}"
 
     def mails(self) -> Iterator[Incoming]:
-        """Yield the mails in `new/`, in the order of their names, which begin with the time.
+        """Yield the messages in `new/`, sorted by name; names begin with the time of arrival.
 
-        Raises `ConfigError` when this is no Maildir. A mail that vanishes meanwhile was another's.
+        Skips messages that another process moves meanwhile. Raises `ConfigError` if this is not a Maildir.
         """
         new = self.folder / "new"
         try:
@@ -46,14 +46,14 @@ class Maildir:
                 raise StorageError(f"{new / name}: {error.strerror}", remedy="check permissions") from error
 
     def mark(self, mail: Incoming) -> None:
-        """Move a mail to `cur/` as seen."""
+        """Move a message to `cur/` with the flag S."""
         current = self.folder / "cur"
         try:
             current.mkdir(mode=0o700, exist_ok=True)
             base = mail.key.partition(":2,")[0]
             (self.folder / "new" / mail.key).rename(current / f"{base}:2,S")
         except FileNotFoundError:
-            # Another fetch has marked it; it is stored either way.
+            # Another process has moved it.
             return
         except OSError as error:
             raise StorageError(f"{self.folder}: {error.strerror}", remedy="check permissions") from error

@@ -1,4 +1,4 @@
-"""Delivery status notifications (RFC 3464, RFC 6533): fields to facts for each recipient."""
+"""Read the fields of delivery status notifications (RFC 3464, RFC 6533) for each recipient."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _GROUP_FIELDS: Final = frozenset(
 
 @dataclass(slots=True)
 class Facts:
-    """What a report says of one recipient, before it is judged."""
+    """The facts that a report states about a recipient, before a verdict."""
 
     address: str = ""
     original: str = ""
@@ -44,15 +44,15 @@ class Facts:
 
 
 def has_fields(text: str) -> bool:
-    """Return whether delivery-status fields stand in this text."""
+    """Return whether a text contains delivery-status fields."""
     return re.search(r"^[ \t]?(?:final|original)-recipient[ \t]*:", text, re.I | re.M) is not None
 
 
 def read_fields(text: str) -> tuple[list[Facts], str]:
     """Return the facts for each recipient group and the reporting MTA.
 
-    Order of the fields, blank lines within groups, folding and letter case do not matter; a group ends
-    where a field comes that it already has.
+    The order of fields, blank lines within groups, folding and letter case do not matter. A field that the
+    group already has starts a new group.
     """
     groups: list[dict[str, str]] = []
     message: dict[str, str] = {}

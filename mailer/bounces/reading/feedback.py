@@ -1,4 +1,4 @@
-"""Feedback reports (RFC 5965) and what providers send instead: complaint, opt-out or neither."""
+"""Read feedback reports (RFC 5965) and the forms that some providers send instead."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _KIND: Final = {
     "opt-out": "opt_out",
     "opt-out-list": "opt_out",
 }
-"""Other types report authentication, mistakes of the filter (`not-spam`) and the like."""
+"""Other types, such as `auth-failure` and `not-spam`, are not complaints."""
 _PARTIES: Final = ("original-rcpt-to", "removal-recipient", "original-recipient")
 
 
 def read(headers: Headers, leaves: list[Leaf], original: Headers) -> tuple[str, str, list[str]] | None:
-    """Return kind, feedback type and the addresses concerned, or None if the mail is no feedback."""
+    """Return the kind, the feedback type and the recipients, or None if this is not a feedback report."""
     for leaf in leaves:
         if leaf.kind == "message/feedback-report":
             fields = parse_headers(leaf.text().lstrip("\n").encode("utf-8", "replace"))
@@ -34,7 +34,7 @@ def read(headers: Headers, leaves: list[Leaf], original: Headers) -> tuple[str, 
 
 
 def _concerned(fields: Headers, original: Headers) -> list[str]:
-    """Return the recipients that the report names, or those of the mail it is about."""
+    """Return the recipients named in the report, or else those of the original message."""
     for values in (fields.all(*_PARTIES), original.all("to"), original.all("x-original-to", "delivered-to")):
         found = [clean_address(address) for value in values[:50] for address in ADDRESS.findall(value[:2000])]
         if found:

@@ -1,4 +1,4 @@
-"""flufl.bounce as one voter, for messages in which our own rules find no recipient."""
+"""Ask flufl.bounce about messages in which our own rules find no recipient."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from flufl.bounce import all_failures
 from mailer.bounces.reading.dsn import clean_address
 from mailer.bounces.reading.mime import with_plain_line_ends
 
-# Its parser is the standard library's, which recurses, and its patterns take time quadratic in the length
-# of a line: it never sees deep messages, and long lines and messages only in part.
+# It uses the standard library's recursive parser and patterns that are quadratic in the length of a line, so
+# deeply nested messages are skipped, and long lines and messages are cut.
 _MAX_OCTETS: Final = 64 << 10
 _LONG_LINE: Final = re.compile(rb"([^\n]{998})[^\n]+")
 _MAX_LINES: Final = 1500
@@ -30,7 +30,7 @@ def vote(raw: bytes) -> list[str]:
         return []
     try:
         temporary, permanent = all_failures(message_from_bytes(raw, policy=policy.compat32))
-    except Exception:  # It raises IndexError without a From and others on broken mail; then it has no vote.
+    except Exception:  # It raises IndexError without a From field, and other errors on malformed messages.
         return []
     found = {clean_address(address.decode("utf-8", "replace")) for address in [*temporary, *permanent]}
     return sorted(address for address in found if "@" in address)

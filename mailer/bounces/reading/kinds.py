@@ -1,4 +1,4 @@
-"""What kind of automatic mail it is, by its headers first and its words second."""
+"""Recognize the kind of an automatic message by its headers and its wording."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import Final
 
 from mailer.bounces.reading.mime import Headers
 
-# The patterns are in lower case and so is what they are tried on: that is several times faster than
-# patterns that ignore case.
+# Patterns and texts are both in lower case, which is several times faster than ignoring case.
 _DAEMON: Final = re.compile(
     r"mailer-?daemon|post_?master|mail[ ._-]?delivery|mail administrator|mail[ -]?system|double-bounce|<>"
     r"|delivery.?status|mail daemon|mdaemon|mail-?router|returned mail|bounce[ds]?@|smtp(?:32|relay)?@"
@@ -54,7 +53,7 @@ _CHALLENGE: Final = re.compile(
     r"|messages) from (?:known|approved)|click (?:on )?the (?:following )?link[^.]{0,80}(?:deliver"
     r"|release) your (?:message|mail)",
 )
-# One of these stands in each of the above; a plain search for them is much faster.
+# Each alternative above contains one of these words, and searching for words is much faster.
 _CHALLENGE_WORDS: Final = (
     "boxbe", "arrest", "verif", "guest", "allowed", "approved", "safe", "challenge", "confirm",
     "prove", "held",
@@ -104,34 +103,34 @@ _AUTO_HEADERS: Final = (
 
 
 def is_role(address: str) -> bool:
-    """Return whether an address is one that mail systems give as a contact."""
+    """Return whether an address is one that mail systems name as a contact."""
     return _ROLE.match(address.lower()) is not None
 
 
 def is_from_mail_system(headers: Headers, subject: str) -> bool:
-    """Return whether sender or subject are those of a mail system's notification."""
+    """Return whether the sender or subject is typical of a mail system's notification."""
     if "x-failed-recipients" in {name for name, _ in headers.fields}:
         return True
     return _daemon(headers) or bool(headers.get("x-mlserver")) or names_failure(subject)
 
 
 def names_failure(subject: str) -> bool:
-    """Return whether the subject is that of a failure notification, not of an answer to one."""
+    """Return whether the subject is typical of a failure notification, and not a reply to one."""
     subject = subject.lower()
-    if " : non remis" in subject:  # Some French systems append it to a subject that may be an answer.
+    if " : non remis" in subject:  # Some French systems append it to the original subject.
         return True
     return _FAILURE_SUBJECT.search(subject) is not None and not _REPLY_SUBJECT.match(subject)
 
 
 def has_null_sender(headers: Headers) -> bool:
-    """Return whether the mail came with the empty envelope sender (RFC 5321 section 4.5.5)."""
+    """Return whether the envelope sender is empty (RFC 5321 section 4.5.5)."""
     return "<>" in headers.all("return-path")
 
 
 def is_auto_reply(headers: Headers, subject: str) -> bool:
-    """Return whether a person's or a role's automatic answer (RFC 3834) is before us.
+    """Return whether the message is an automatic reply (RFC 3834) from somebody's mailbox.
 
-    Exim and others mark their bounces `auto-replied` too, so a mail system's own notifications are left out.
+    Exim and others mark their bounces `auto-replied` too, so notifications of mail systems are excluded.
     """
     system = is_from_mail_system(headers, subject)
     subject = subject.lower()
@@ -151,28 +150,28 @@ def is_auto_reply(headers: Headers, subject: str) -> bool:
 
 
 def is_challenge(headers: Headers, subject: str, notice: str) -> bool:
-    """Return whether somebody's filter asks the sender to prove that he is a person."""
+    """Return whether a filter asks the sender to prove that they are human."""
     text = f"{headers.get('from')[:200]}\n{subject[:300]}\n{notice[:6000]}".lower()
     return any(word in text for word in _CHALLENGE_WORDS) and _CHALLENGE.search(text) is not None
 
 
 def is_from_daemon(headers: Headers) -> bool:
-    """Return whether the author is a mail system by name, as `MAILER-DAEMON` is."""
+    """Return whether the author has the name of a mail system, such as `MAILER-DAEMON`."""
     return _daemon(headers)
 
 
 def reads_like_bounce(text: str) -> bool:
-    """Return whether the words are those of a failed delivery."""
+    """Return whether the text describes a failed delivery."""
     return _BOUNCE_WORDS.search(text[:12000].lower()) is not None
 
 
 def is_delay_notice(subject: str, notice: str) -> bool:
-    """Return whether the mail is only still on its way."""
+    """Return whether the notification says that a message is delayed."""
     return _DELAY.search(f"{subject[:300]}\n{notice[:4000]}".lower()) is not None
 
 
 def is_delivered_notice(subject: str, notice: str) -> bool:
-    """Return whether the mail has arrived."""
+    """Return whether the notification says that a message was delivered."""
     return _DELIVERED.search(f"{subject[:300]}\n{notice[:4000]}".lower()) is not None
 
 

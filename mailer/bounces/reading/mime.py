@@ -1,7 +1,7 @@
-"""One mail's bytes to its headers and leaves, within fixed bounds and without ever failing.
+"""Parse a message into headers and leaf parts, within fixed limits and without ever raising.
 
-The standard library's parser recurses on nested multiparts and on comments in addresses, and keeps what
-is not needed here; a report is read from its first megabyte, ten levels and a few hundred parts.
+The standard library's parser recurses on nested multiparts and on comments in addresses. This one reads the
+first megabyte, ten levels and 200 parts.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MAX_HEADERS: Final = 400
 MAX_VALUE: Final = 4096
 MAX_TEXT: Final = 128 << 10
 
-# Mail that went through broken gateways has line ends such as CR CR LF.
+# Broken gateways produce line endings such as CR CR LF.
 _DOUBLED_RETURNS: Final = 3
 _FIELD: Final = re.compile(r"^([!-9;-~]{1,100})[ \t]*:[ \t]*(.*)$", re.DOTALL)
 _FOLD: Final = re.compile(r"\n[ \t]+")
@@ -62,7 +62,7 @@ class Headers:
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """One part that holds no parts: `body` is as sent; `text()` decodes it."""
+    """A part without subparts. `body` is still encoded; `text()` decodes it."""
 
     kind: str
     """Media type in lower case; empty when the part has none."""
@@ -70,7 +70,7 @@ class Leaf:
     body: bytes
 
     def text(self) -> str:
-        """Return the body as text, markup removed from HTML, at most 128 Ki characters."""
+        """Return the body as text without HTML markup, at most 131,072 characters."""
         octets = _transfer_decoded(self.body[: 2 * MAX_TEXT], self.headers.get("content-transfer-encoding"))
         text = _decoded(octets, self.headers.get("content-type"))[:MAX_TEXT]
         if self.kind == "text/html":
@@ -79,7 +79,7 @@ class Leaf:
 
 
 def read_mail(raw: bytes) -> tuple[Headers, list[Leaf]]:
-    """Return the headers of the mail and its leaves in order; what lies beyond the bounds is left out."""
+    """Return a message's headers and its leaf parts in order; content beyond the limits is omitted."""
     octets = with_plain_line_ends(raw[:MAX_OCTETS])
     if octets.startswith((b"From ", b">From ")):
         octets = octets[octets.find(b"\n") + 1 :]
@@ -90,14 +90,14 @@ def read_mail(raw: bytes) -> tuple[Headers, list[Leaf]]:
 
 
 def with_plain_line_ends(octets: bytes) -> bytes:
-    """Return a message with LF at the end of each line, whatever was there."""
+    """Return a message with all line endings converted to LF."""
     for _ in range(_DOUBLED_RETURNS):
         octets = octets.replace(b"\r\r\n", b"\r\n")
     return octets.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 
 def parse_headers(head: bytes) -> Headers:
-    """Return the fields of a header block; lines that are no fields are left out."""
+    """Return the fields of a header block, without malformed lines."""
     text = head[:MAX_HEADER_OCTETS].decode("utf-8", "replace")
     fields: list[tuple[str, str]] = []
     for line in _FOLD.sub(" ", text).split("\n")[:MAX_HEADERS]:
@@ -111,7 +111,7 @@ def parse_headers(head: bytes) -> Headers:
 
 
 def decoded_words(value: str) -> str:
-    """Return a header value with its encoded words (RFC 2047) read, or as it is if they are broken."""
+    """Return a header value with encoded words (RFC 2047) decoded, or unchanged if they are invalid."""
     if "=?" not in value:
         return value
     try:
@@ -125,14 +125,14 @@ def decoded_words(value: str) -> str:
 
 
 def plain_from_html(text: str) -> str:
-    """Return what a reader sees of HTML: one line for each block, entities read."""
+    """Return the visible text of HTML: one line for each block, entities decoded."""
     text = _without_hidden(text)
     text = _TAG_BREAK.sub("\n", " ".join(line.strip() for line in text.split("\n")))
     return html.unescape(_TAG.sub("", text)).replace("\u00a0", " ")
 
 
 def _without_hidden(text: str) -> str:
-    """Return HTML without styles, scripts and the head; each is looked for once, so this stays linear."""
+    """Return HTML without style, script and head elements, in linear time."""
     for name in ("style", "script", "head"):
         folded = text.lower()
         kept: list[str] = []
@@ -148,7 +148,7 @@ def _without_hidden(text: str) -> str:
 
 
 def _leaves(headers: Headers, body: bytes) -> Iterator[Leaf]:
-    """Walk the parts without recursion; a stack of parts still to be read, deepest last."""
+    """Yield the leaf parts, without recursion."""
     waiting = [(headers, body, 0)]
     seen = 0
     while waiting and seen < MAX_PARTS:
@@ -173,7 +173,7 @@ def _leaves(headers: Headers, body: bytes) -> Iterator[Leaf]:
 
 
 def _parts(body: bytes, boundary: str) -> list[bytes]:
-    """Return what stands between the delimiter lines (RFC 2046 section 5.1.1)."""
+    """Return the parts between the boundary lines (RFC 2046 section 5.1.1)."""
     delimiter = b"\n--" + boundary.encode("utf-8", "replace")
     pieces = (b"\n" + body).split(delimiter, MAX_PARTS)
     parts: list[bytes] = []
@@ -190,7 +190,7 @@ def _parts(body: bytes, boundary: str) -> list[bytes]:
 
 
 def _split(octets: bytes) -> tuple[bytes, bytes]:
-    """Return the header block and what follows the first empty line."""
+    """Return the header block and the body, which follows the first empty line."""
     if octets.startswith(b"\n"):
         return b"", octets[1:]
     head, _, body = octets.partition(b"\n\n")
@@ -211,7 +211,7 @@ def _transfer_decoded(body: bytes, encoding: str) -> bytes:
 
 
 def _decoded(octets: bytes, content_type: str) -> str:
-    """Return text in the declared charset if that can be, else UTF-8, else ISO 8859-1."""
+    """Decode text with the declared charset, or else as UTF-8, or else as ISO 8859-1."""
     found = _CHARSET.search(content_type)
     declared = found[1].lower() if found else "utf-8"
     if b"\x1b$" in octets:

@@ -1,9 +1,9 @@
-"""Notifications without standard fields: their wording and layout to facts for each recipient.
+"""Read notifications without standard fields by their wording and layout.
 
-Systems differ in words but share a few layouts: the address alone or in brackets at the start of a
-line with the reason after or below it (qmail, Postfix, Exim, Sendmail, Exchange, Yahoo, DragonFly,
-OpenSMTPD, Courier), a labelled line (`Recipient: …`, `RCPT TO:`), or a sentence that names it. The
-layouts are tried in this order and the first that finds an address counts.
+The wording differs between systems, but they share a few layouts: the address alone or in brackets at the
+start of a line with the reason after or below it (qmail, Postfix, Exim, Sendmail, Exchange, Yahoo,
+DragonFly, OpenSMTPD, Courier), a labelled line (`Recipient: …`, `RCPT TO:`), or a sentence that names it.
+They are tried in this order, and the first that finds an address wins.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MAX_LINES: Final = 4000
 _MAX_LINE: Final = 1000
 _BLOCK_LINES: Final = 14
 _MAX_MORE: Final = 5
-# Running text names few recipients; a flood of such lines is an attack.
+# Real notifications name few recipients in running text.
 _MAX_SENTENCES: Final = 50
 _LOOKED_AT: Final = 4096
 
@@ -108,14 +108,14 @@ _COMMANDS: Final = {
         "on connect",
     ),
 }  # fmt: skip
-"""How systems say which command was refused."""
+"""The phrases by which systems say which command was rejected."""
 FOOTER: Final = (
     r"scanned (?:for|by)|(?:virus|malware|spam)[- ]?free|checked for (?:viruses|spam)|swept (?:for|by)"
     r"|came from the internet|come from the internet|outgoing messages? .{0,20}certified"
     r"|confidential|privileged|disclaimer|intended (?:solely|only|recipient)|unauthori[sz]ed (?:use|review)"
     r"|think before (?:you )?print|environment before printing|registered (?:in|office)|all rights reserved"
 )
-"""Lower-case words of banners and disclaimers, which say nothing about the recipient."""
+"""Phrases of banners and disclaimers, in lower case; they say nothing about the recipient."""
 _FOOTER: Final = re.compile(FOOTER)
 _RULE: Final = re.compile(r"[ \t]*(?:[_*=#~-][ \t]?){10,200}$")
 _SAID_BY: Final = re.compile(
@@ -123,7 +123,7 @@ _SAID_BY: Final = re.compile(
     r"[ \t]*$|^[ \t]*(?:sender|from)[ \t]*:?[ \t]*$",
     re.IGNORECASE,
 )
-"""The end of a line whose next address is the sender's."""
+"""Matches the end of a line after which the sender's address follows."""
 _NEXT_REPLY: Final = re.compile(r"(?:[245]\d\d |>>>|<<<|(?:\.\.\. )?while talking to)", re.IGNORECASE)
 _OWN_REPLY: Final = re.compile(r"[45]\d\d [45]\.\d\.\d+ <")
 _SAID: Final = re.compile(
@@ -136,7 +136,7 @@ _TRANSCRIPT_NOISE: Final = re.compile(
 
 
 def split_copy(text: str) -> tuple[str, str]:
-    """Return the notification, and the copy of the original mail that follows it."""
+    """Split a text into the notification and the copy of the original message that follows it."""
     lines = text.split("\n")
     for number, line in enumerate(lines[:MAX_LINES]):
         if len(line) < 200 and (_COPY_FOLLOWS.match(line) or (number > 2 and _COPY_STARTS.match(line))):
@@ -145,10 +145,10 @@ def split_copy(text: str) -> tuple[str, str]:
 
 
 def find_recipients(notice: str, is_ours: Callable[[str], bool]) -> list[Facts]:
-    """Return the recipients that the notification reports, with the words that stand by each.
+    """Return the recipients in a notification, each with the words next to it.
 
-    `is_ours` says of an address that it is the sender's or the reporting system's; such an address counts
-    only where the layout leaves no doubt.
+    `is_ours` returns whether an address belongs to the sender or the reporting system. Such an address counts
+    only where the layout is unambiguous.
     """
     lines = [line[:_MAX_LINE] for line in notice.split("\n")]
     for find in (_by_layout, _by_label):
@@ -159,26 +159,26 @@ def find_recipients(notice: str, is_ours: Callable[[str], bool]) -> list[Facts]:
 
 
 def find_in_sentences(notice: str, is_ours: Callable[[str], bool]) -> list[Facts]:
-    """Return the recipients that running text names; weaker than a layout, so asked later."""
+    """Return the recipients named in running text, which is weaker evidence than a layout."""
     lines = [line[:_MAX_LINE] for line in notice.split("\n")]
     found = list(_by_sentence(lines, is_ours))
     if not found:
-        # In languages whose words are not known here, the only foreign address is the recipient's.
+        # In other languages, take the first address that is not ours.
         named = (clean_address(address) for line in lines for address in _named(line))
         found = [Facts(address=address) for address in named if not is_ours(address)][:1]
     return _merged(found)
 
 
 def words_beside_addresses(notice: str) -> dict[str, str]:
-    """Return the words by each address (lower case) that begins a line of the notification."""
+    """Return the words next to each address (in lower case) at the start of a line."""
     lines = [line[:_MAX_LINE] for line in notice.split("\n")]
-    # Sendmail closes its transcript with a reply of its own; that is not the other side's word.
+    # Sendmail ends its transcript with a reply of its own, which the other side did not send.
     lines = [line for line in lines if not _OWN_REPLY.match(line)]
     return {facts.address.lower(): facts.diagnostic for facts in _by_layout(lines, lambda address: False)}
 
 
 def command_in(text: str) -> str:
-    """Return the SMTP command that a text says was refused, or an empty string."""
+    """Return the SMTP command that was rejected according to a text, or an empty string."""
     text = text[:_LOOKED_AT].lower()
     for command, said in _COMMANDS.items():
         for words in said:
@@ -188,7 +188,7 @@ def command_in(text: str) -> str:
 
 
 def transcript(notice: str) -> list[tuple[str, str]]:
-    """Return the refusals of an SMTP transcript (`>>> RCPT …`, `<<< 550 …`): command and whole reply."""
+    """Return the rejections in an SMTP transcript (`>>> RCPT …`, `<<< 550 …`): command and full reply."""
     refusals: list[tuple[str, str]] = []
     if not any(mark in notice for mark in ("<<<", "<--", "Out:", "Received >>>")):
         return refusals
@@ -213,7 +213,7 @@ def transcript(notice: str) -> list[tuple[str, str]]:
 
 
 def _by_layout(lines: list[str], is_ours: Callable[[str], bool]) -> Iterator[Facts]:
-    """Yield addresses that begin a line, each with the rest of the line and the lines below it."""
+    """Yield addresses at the start of a line, with the rest of that line and the lines below it."""
     hits = _starts(lines)
     starts = {number for number, _ in hits}
     plain = [hit for hit in hits if not hit[1]["rest"] or hit[1]["rest"].startswith((":", "..."))]
@@ -232,8 +232,8 @@ def _by_layout(lines: list[str], is_ours: Callable[[str], bool]) -> Iterator[Fac
 def _starts(lines: list[str]) -> list[tuple[int, re.Match[str]]]:
     """Return the lines that begin with a recipient's address, with their numbers.
 
-    Not those that only continue the words about the recipient above: they are indented more, and no empty
-    line comes between. Not a sender either, named after "a message sent by".
+    Excludes lines that continue the words about the recipient above (indented further, without an empty line
+    between) and the sender, named after "a message sent by".
     """
     hits: list[tuple[int, re.Match[str]]] = []
     indentation, before = -1, ""
@@ -252,7 +252,7 @@ def _starts(lines: list[str]) -> list[tuple[int, re.Match[str]]]:
 
 
 def _block(lines: list[str], number: int, first: str, starts: set[int]) -> str:
-    """Return the words about the recipient on a line: its rest, and the lines below it that belong to it."""
+    """Return the words about a recipient: the rest of the line, and the lines below that belong to it."""
     block = [first]
     for later in range(number + 1, min(number + _BLOCK_LINES, len(lines))):
         line = lines[later]
@@ -279,7 +279,7 @@ def _by_label(lines: list[str], is_ours: Callable[[str], bool]) -> Iterator[Fact
 
 
 def _by_sentence(lines: list[str], is_ours: Callable[[str], bool]) -> Iterator[Facts]:
-    """Yield addresses named in running text, also where a line was broken before the address."""
+    """Yield addresses in running text, including those wrapped onto the next line."""
     hits = 0
     for number, line in enumerate(lines):
         if "@" not in line or _NOT_ABOUT_RECIPIENT.search(line):
@@ -295,12 +295,12 @@ def _by_sentence(lines: list[str], is_ours: Callable[[str], bool]) -> Iterator[F
 
 
 def _named(line: str) -> list[str]:
-    """Return the addresses of a line that does not speak of senders or contacts."""
+    """Return the addresses in a line, unless it is about senders or contacts."""
     return [] if "@" not in line or _NOT_ABOUT_RECIPIENT.search(line) else ADDRESS.findall(line)
 
 
 def _merged(found: list[Facts]) -> list[Facts]:
-    """Return one entry for each address, the words of repeated ones put together."""
+    """Return one entry for each address, with the words of repeated entries combined."""
     by_address: dict[str, Facts] = {}
     for facts in found:
         known = by_address.setdefault(facts.address.lower(), facts)
