@@ -96,7 +96,7 @@ def test_report_after_an_import_outlasts_the_import(
             assert suppressed(database) == ({S.BOUNCED: "hard bounce", S.COMPLAINED: "complaint"}[to], 77)
 
 
-def test_import_alone_is_taken_back(database: Database, tmp_path: Path, at: datetime) -> None:
+def test_only_the_import_itself_is_reverted(database: Database, tmp_path: Path, at: datetime) -> None:
     ana = added(database, at)
     import_id = brought(database, tmp_path, "ana@example.org,bounced\n", at + DAY)
     assert revert(database, import_id, at=at + 2 * DAY) == Reverted(0, 1)
@@ -147,7 +147,7 @@ def test_preferences_and_imports_are_no_consent(database: Database, at: datetime
         assert change_status(session, ana, S.BOUNCED, origin=BY_REPORT, at=at + DAY, happened_at=at - DAY)
 
 
-def test_many_moves_are_what_each_would_be_alone(database: Database, at: datetime) -> None:
+def test_many_moves_equal_single_moves(database: Database, at: datetime) -> None:
     steps = [
         (to, way)
         for to in (*S, S.BOUNCED, S.ACTIVE)
@@ -185,7 +185,7 @@ def test_a_batch_is_a_fixed_number_of_statements(database: Database, at: datetim
     assert counts[1] <= counts[0] <= 8
 
 
-def test_unknown_subscriber_is_told(database: Database, at: datetime) -> None:
+def test_unknown_subscriber_is_an_error(database: Database, at: datetime) -> None:
     assert moved(database, 999_999, S.UNSUBSCRIBED, Origin("page"), at) is MoveResult.UNKNOWN
 
 
@@ -279,7 +279,7 @@ class TestRestore:
         assert status_of(database, ana) is S.ACTIVE
 
 
-def test_nothing_leads_out_of_a_status_but_the_table(database: Database, at: datetime) -> None:
+def test_no_transition_exists_outside_the_table(database: Database, at: datetime) -> None:
     for number, (before, to) in enumerate((before, to) for before in S for to in S):
         for personal in (False, True):
             one = added(database, at, before, name=f"x{number}{personal}")

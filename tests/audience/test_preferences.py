@@ -28,7 +28,7 @@ def joined(database: Database, address: str) -> int:
     return added.subscriber_id
 
 
-def test_choice_changes_what_is_on_offer_alone(database: Database) -> None:
+def test_choice_changes_only_the_offered_tags(database: Database) -> None:
     ana, bob = joined(database, "ana@example.org"), joined(database, "bob@example.org")
     offered = ["a", "b", "c"]
     with database.transaction() as session:
@@ -42,7 +42,7 @@ def test_choice_changes_what_is_on_offer_alone(database: Database) -> None:
     assert (person.tags, other.tags) == (frozenset({"a", "c", "vip"}), frozenset({"vip"}))
 
 
-def test_who_is_still_subscribed_or_unknown_gives_no_reason(database: Database) -> None:
+def test_only_unsubscribed_people_can_give_a_reason(database: Database) -> None:
     ana = joined(database, "ana@example.org")
     with database.transaction() as session:
         for subscriber in (ana, ana + 1):
@@ -51,7 +51,7 @@ def test_who_is_still_subscribed_or_unknown_gives_no_reason(database: Database) 
         assert not preferences.choose_tags(session, ana + 1, ["a"], offered=["a"], origin=PAGE, at=AT)
 
 
-def test_leavings_count_persons_own_acts_with_the_most_frequent_reason_first(database: Database) -> None:
+def test_unsubscribe_reasons_count_only_personal_acts_most_frequent_first(database: Database) -> None:
     people = [joined(database, f"p{number}@example.org") for number in range(5)]
     with database.transaction() as session:
         for person, reason in zip(people, ["rare", "often", "often", "", ""], strict=True):

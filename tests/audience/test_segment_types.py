@@ -39,14 +39,14 @@ def test_number_as_text_is_a_number(
 
 
 @pytest.mark.parametrize("segment", ["it > 0", "it < 0", "it = 0", "it = true", "it = false"])
-def test_word_is_neither_a_number_nor_a_truth(database: Database, at: datetime, segment: str) -> None:
+def test_word_is_neither_a_number_nor_a_boolean(database: Database, at: datetime, segment: str) -> None:
     assert not found(database, at, "nine", segment)
 
 
 @pytest.mark.parametrize(
     ("value", "expected"), [(True, True), ("True", True), ("yes", True), (False, False), ("no", False)]
 )
-def test_truth_as_text_is_a_truth(database: Database, at: datetime, value: Any, expected: bool) -> None:
+def test_boolean_as_text_is_a_boolean(database: Database, at: datetime, value: Any, expected: bool) -> None:
     assert found(database, at, value, "it = true") is expected
 
 

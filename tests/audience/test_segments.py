@@ -143,7 +143,7 @@ def test_error_points_at_the_column(text: str, column: int) -> None:
         ("status:sleeping", "column 8: no status 'sleeping'; known: pending, active,"),
     ],
 )
-def test_usual_mistake_is_told_how_to_mend(text: str, reason: str) -> None:
+def test_common_mistake_gets_a_hint(text: str, reason: str) -> None:
     with pytest.raises(SegmentError, match=f"^{re.escape(reason)}"):
         parse_segment(text, SAVED)
 

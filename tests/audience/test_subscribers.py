@@ -114,7 +114,7 @@ def test_dangerous_name_is_refused_with_the_field(database: Database, at: dateti
         max_size=12,
     )
 )
-def test_nobody_else_makes_an_opted_out_person_active(
+def test_only_the_person_can_reactivate_after_an_opt_out(
     database: Database, at: datetime, steps: list[tuple[SubscriberStatus, str]]
 ) -> None:
     with database.transaction() as session:
@@ -132,7 +132,7 @@ def test_nobody_else_makes_an_opted_out_person_active(
             out = after.status not in (SubscriberStatus.ACTIVE, SubscriberStatus.PENDING)
 
 
-def test_many_leave_as_each_would_alone(database: Database, at: datetime) -> None:
+def test_unsubscribe_all_equals_unsubscribing_each(database: Database, at: datetime) -> None:
     one_click = Origin("one-click", ip="192.0.2.1", issue_id=7)
     outcomes: list[list[bool]] = []
     ledgers: list[list[object]] = []
@@ -163,7 +163,7 @@ def get_status(session: Session, subscriber_id: int) -> SubscriberStatus | None:
 
 
 @pytest.mark.parametrize("out", [SubscriberStatus.UNSUBSCRIBED, SubscriberStatus.BOUNCED])
-def test_who_returns_has_no_soft_points_and_no_pause(
+def test_returning_subscriber_has_no_soft_points_and_no_pause(
     database: Database, at: datetime, out: SubscriberStatus
 ) -> None:
     ana = added(database, at)

@@ -58,7 +58,7 @@ def test_parse_needs_no_configuration(
     assert [path.name for path in tmp_path.iterdir()] == ["mail.eml"]
 
 
-def test_fetch_suppresses_and_why_tells_the_whole_story(
+def test_fetch_suppresses_and_why_shows_the_history(
     bounced: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     where = ("-C", str(bounced))
@@ -142,7 +142,7 @@ def test_fetch_without_a_mailbox_says_what_to_set(tmp_path: Path, capsys: pytest
     assert "bounces.maildirs" in capsys.readouterr().err
 
 
-def test_mailbox_that_is_away_keeps_no_other_from_being_read(
+def test_unreachable_mailbox_does_not_stop_the_others(
     bounced: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with (bounced / "config.toml").open("a") as file:
@@ -156,6 +156,6 @@ def test_mailbox_that_is_away_keeps_no_other_from_being_read(
     assert "imap:u@127.0.0.1" in said.err
 
 
-def test_unknown_address_is_told_with_a_next_step(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_address_is_an_error_with_a_remedy(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["why", "nobody@example.com", "-C", str(folder)]) == ExitCode.FAILURE
     assert "next:" in capsys.readouterr().err

@@ -77,7 +77,7 @@ def test_broken_limit_stops_with_the_reason_and_resume_overrides(
     assert folder.books()["sent"] == 37
 
 
-def test_kill_and_restart_go_on_where_it_was(tmp_path: Path) -> None:
+def test_killed_canary_resumes_after_a_restart(tmp_path: Path) -> None:
     folder = folder_with(tmp_path, 'wait = "PT4S"\n')
     process = folder.start("send", "1", "--canary", "10%", "--yes")
     wait_for_state(folder, "waiting", process)
@@ -89,7 +89,7 @@ def test_kill_and_restart_go_on_where_it_was(tmp_path: Path) -> None:
     assert receivers(folder) == sorted(f"s{n}@example.com" for n in range(1, 41))
 
 
-def test_interrupted_wait_says_how_it_goes_on(tmp_path: Path) -> None:
+def test_interrupted_wait_says_how_to_continue(tmp_path: Path) -> None:
     folder = folder_with(tmp_path, 'wait = "PT10M"\n')
     process = folder.start("send", "1", "--canary", "10%", "--yes")
     wait_for_state(folder, "waiting", process)

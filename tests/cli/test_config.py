@@ -24,7 +24,7 @@ from mailer.errors import ExitCode
         ),
     ],
 )
-def test_what_is_wrong_is_told_with_its_place(
+def test_each_problem_names_its_place(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, told: str
 ) -> None:
     (tmp_path / "config.toml").write_text(text, encoding="utf-8")

@@ -17,7 +17,7 @@ NAMES = ["Windowsill Letters", 'The "Größe" \\ {x} % $HOME', "日本語", "a" 
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_it_makes_is_fine_and_is_sent(
+def test_created_newsletter_is_valid_and_can_be_sent(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     folder = tmp_path / "letter"
@@ -55,7 +55,7 @@ def test_own_gitignore_stays(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("option", "value"), [("--address", "nonsense"), ("--url", "ftp://x"), ("--name", "a\nBcc: x@y.org")]
 )
-def test_bad_answer_is_said_and_leaves_nothing(
+def test_invalid_answer_is_reported_and_creates_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, value: str
 ) -> None:
     assert run(["init", str(tmp_path), option, value, "--yes"]) == 6

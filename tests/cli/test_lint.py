@@ -37,7 +37,9 @@ def lint(folder: Folder, issue: str, *options: str) -> int:
     return run(["lint", "002-bean", *options, "-C", str(folder.path)])
 
 
-def test_good_issue_has_nothing_and_its_measures(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
+def test_good_issue_has_no_findings_and_shows_its_sizes(
+    folder: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert lint(folder, GOOD, "--strict") == ExitCode.DONE
     out = capsys.readouterr().out.splitlines()
     assert out[0] == "002-bean: nothing found"

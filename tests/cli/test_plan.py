@@ -111,7 +111,7 @@ def test_sizes_are_those_of_composed_mails(planned: Callable[..., dict[str, Any]
     assert sizes["total_octets"] == 41 * sizes["mean_octets"]
 
 
-def test_whoever_cannot_be_composed_is_told_before_anything_is_sent(
+def test_uncomposable_messages_are_reported_before_sending(
     folder: Folder, planned: Callable[..., dict[str, Any]]
 ) -> None:
     issue = folder.path / "issues" / "001-short.md"

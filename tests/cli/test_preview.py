@@ -67,7 +67,7 @@ def test_one_subscribers_mail_is_shown(folder: Folder) -> None:
 
 
 @pytest.mark.parametrize("options", [[], ["--screenshot", "pictures"]])
-def test_unknown_reader_and_issue_are_told_before_anything_is_served(
+def test_unknown_reader_and_issue_are_errors_before_serving(
     folder: Folder, options: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     at = [*options, "-C", str(folder.path)]
@@ -78,7 +78,7 @@ def test_unknown_reader_and_issue_are_told_before_anything_is_served(
     assert "there is no issue '7'" in capsys.readouterr().err
 
 
-def test_missing_chromium_is_a_matter_of_this_machine(
+def test_missing_chromium_is_a_configuration_error(
     folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(screenshots, "NAMES", ("no-such-browser",))
@@ -89,7 +89,7 @@ def test_missing_chromium_is_a_matter_of_this_machine(
     assert not pictures.exists()
 
 
-def test_browser_that_ends_at_once_is_told_with_its_words(
+def test_error_quotes_a_browser_that_exits_immediately(
     folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken = tmp_path / "broken-browser"

@@ -50,7 +50,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def test_rehearsal_tells_all_and_touches_nothing(
+def test_rehearsal_prints_everything_and_changes_nothing(
     tmp_path: Path, temporary: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     relay = '[relays.main]\nhost = "smtp.example.org"\nrate_per_second = 20\n'
@@ -82,7 +82,7 @@ def test_rehearsal_tells_all_and_touches_nothing(
     assert list(temporary.iterdir()) == []
 
 
-def test_another_seed_strikes_others(
+def test_another_seed_affects_other_people(
     tmp_path: Path, temporary: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = folder_with(tmp_path, 100)
@@ -93,7 +93,7 @@ def test_another_seed_strikes_others(
     assert seen[0] == seen[1] != seen[2]
 
 
-def test_wrong_scenario_is_told_before_anything_else(
+def test_invalid_scenario_is_reported_first(
     tmp_path: Path, temporary: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = folder_with(tmp_path, 1)

@@ -39,7 +39,7 @@ def folder(tmp_path: Path) -> Folder:
     return made
 
 
-def test_waiting_deliveries_are_told_with_number_reason_and_time(
+def test_waiting_deliveries_show_number_reason_and_time(
     folder: Folder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["status", "1", "--json", "-C", str(folder.path)]) == 0

@@ -43,7 +43,9 @@ def answer(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any
     return told
 
 
-def test_import_tells_what_it_did_and_is_taken_back(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+def test_import_prints_its_counts_and_can_be_reverted(
+    capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
     told = answer(capsys, "import", "people.csv")
     assert (told["added"], told["rejected"], told["dry_run"]) == (2, 1, False)
     assert "nobody" in (folder / "people.csv.rejected.csv").read_text(encoding="utf-8")
@@ -55,7 +57,9 @@ def test_import_tells_what_it_did_and_is_taken_back(capsys: pytest.CaptureFixtur
     assert said(capsys, "count") == "0\n"
 
 
-def test_opt_outs_of_a_file_are_told_and_taken_back(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+def test_opt_outs_of_a_file_are_reported_and_reverted(
+    capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
     said(capsys, "import", "people.csv")
     (folder / "out.csv").write_text(
         "email,status\nana@example.org,blocklisted\neve@example.org,blocklisted\nzoe@example.org,disabled\n",
@@ -225,7 +229,7 @@ def test_columns_are_named_by_flags_and_by_the_configuration(
     assert said(capsys, "count", "--where", 'country = "RO" and not has:Notiz') == "1\n"
 
 
-def test_preset_that_is_not_there_names_those_that_are(capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_preset_lists_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["subscribers", "import", "people.csv", "--preset", "sendy"]) == ExitCode.USAGE
     assert "no preset 'sendy'; available: mailer, mailchimp, listmonk" in capsys.readouterr().err
 
@@ -274,7 +278,7 @@ def test_reasons_of_leaving_are_counted(capsys: pytest.CaptureFixture[str], fold
     ]
 
 
-def test_form_is_printed_for_a_page_of_ones_own(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+def test_form_is_printed_for_an_external_page(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     (folder / "config.toml").write_text(
         '[newsletter]\nname = "A < B"\n[web]\npublic_url = "https://letters.example.org"\n', encoding="utf-8"
     )

@@ -55,7 +55,7 @@ def test_goes_to_each_address_marked_and_nothing_is_queued(
     assert folder.mailer("status", "--json").json["issues"] == []
 
 
-def test_links_have_no_power(folder: Folder) -> None:
+def test_links_change_nothing(folder: Folder) -> None:
     assert (
         run(["test", "1", "--to", "me@example.org", "--as", "ada@example.com", "-C", str(folder.path)]) == 0
     )
@@ -68,7 +68,7 @@ def test_links_have_no_power(folder: Folder) -> None:
     database.close()
 
 
-def test_as_a_subscriber_it_is_filled_as_for_them(folder: Folder) -> None:
+def test_as_renders_the_issue_for_that_subscriber(folder: Folder) -> None:
     assert (
         run(["test", "1", "--to", "me@example.org", "--as", "ada@example.com", "-C", str(folder.path)]) == 0
     )
@@ -88,7 +88,7 @@ def test_as_a_subscriber_it_is_filled_as_for_them(folder: Folder) -> None:
         ([], 2, "--to"),
     ],
 )
-def test_what_cannot_be_done_is_said_and_nothing_leaves(
+def test_impossible_test_is_explained_and_sends_nothing(
     folder: Folder, capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, said: str
 ) -> None:
     assert run(["test", "1", *arguments, "-C", str(folder.path)]) == code
@@ -96,9 +96,7 @@ def test_what_cannot_be_done_is_said_and_nothing_leaves(
     assert folder.kept() == []
 
 
-def test_what_lint_finds_is_shown_and_stops_nothing(
-    folder: Folder, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_lint_findings_are_shown_and_stop_nothing(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
     path = folder.path / "issues" / "001-short.md"
     path.write_text(ISSUE + "\n[Old](/beans)\n", encoding="utf-8")
     assert run(["test", "1", "--to", "me@example.org", "-C", str(folder.path)]) == 0

@@ -45,6 +45,8 @@ def test_revoked_token_is_listed_as_such(capsys: pytest.CaptureFixture[str]) -> 
 @pytest.mark.parametrize(
     "arguments", [["create", "x"], ["create", "x", "--scope", "everything"], ["revoke", "7"]]
 )
-def test_what_makes_no_sense_is_refused(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+def test_invalid_token_arguments_are_refused(
+    capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
     assert run(["tokens", *arguments]) in (ExitCode.USAGE, ExitCode.FAILURE)
     assert capsys.readouterr().err

@@ -130,7 +130,7 @@ def test_any_octets(file: Path, raw: bytes) -> None:
     "raw",
     [b"a = " + b"[" * 5_000, b"a = " + b"9" * 5_000, b"a" + b".a" * 5_000 + b" = 1", b"\xef\xbb\xbf[web]\n"],
 )
-def test_octets_that_parsers_stumble_over(file: Path, raw: bytes) -> None:
+def test_octets_that_break_parsers(file: Path, raw: bytes) -> None:
     own = file.with_name("deep.toml")
     own.write_bytes(raw)
     check(own)

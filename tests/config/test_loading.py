@@ -86,7 +86,7 @@ def test_error_names_place_and_remedy(tmp_path: Path, text: str, expected: str) 
     assert caught.value.exit_code == ExitCode.CONFIGURATION
 
 
-def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
+def test_all_problems_are_reported_together(tmp_path: Path) -> None:
     text = "[web]\nport = 0\n[relays.a]\nhost = 1\n[relays.b]\nhost = 'b'\nport = 'x'\n"
     with pytest.raises(ConfigError) as caught:
         load(write(tmp_path, text))

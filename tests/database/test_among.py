@@ -50,7 +50,7 @@ def add(database: Database, subscriber_id: int, attributes: dict[str, Any]) -> N
     ("asked", "found"),
     [([], []), ([2], [2]), ([5, 3, 2, 2, -1, 2**62], [2, 3]), (list(range(70_000)), [1, 2, 3])],
 )
-def test_those_are_found_that_are_among_the_ids(people: Database, asked: list[int], found: list[int]) -> None:
+def test_among_finds_exactly_the_given_ids(people: Database, asked: list[int], found: list[int]) -> None:
     for number in (1, 2, 3):
         add(people, number, {})
     wanted = select(Subscriber.id).where(among(Subscriber.id, "ids")).order_by(Subscriber.id)
@@ -58,7 +58,7 @@ def test_those_are_found_that_are_among_the_ids(people: Database, asked: list[in
         assert list(session.connection().scalars(wanted, {"ids": asked})) == found
 
 
-def test_sqlite_looks_the_ids_up_and_does_not_pass_over_the_table(tmp_path: Path) -> None:
+def test_sqlite_searches_by_id_instead_of_scanning_the_table(tmp_path: Path) -> None:
     database = Database("sqlite:///subscribers.db", folder=tmp_path)
     database.open()
     statement = str(select(Subscriber.address).where(among(Subscriber.id, "ids")).compile(database.engine))
@@ -69,7 +69,7 @@ def test_sqlite_looks_the_ids_up_and_does_not_pass_over_the_table(tmp_path: Path
     database.close()
 
 
-def test_attributes_come_back_as_they_were_put(people: Database) -> None:
+def test_attributes_survive_a_round_trip(people: Database) -> None:
     attributes = {"n": 1.5, "deep": {"list": [1, None, True, "é🌱"]}, "large": 2**70, "empty": {}}
     add(people, 1, attributes)
     with people.reading() as session:

@@ -59,7 +59,7 @@ def test_many_rows_keep_their_order_and_are_one_statement_on_sqlite(database: Da
     assert stored == list(range(2_000))
 
 
-def test_no_rows_are_no_statement(database: Database) -> None:
+def test_no_rows_execute_no_statement(database: Database) -> None:
     with database.transaction() as session:
         insert_rows(session, Event, [])
         assert session.scalar(select(func.count()).select_from(Event)) == 0

@@ -58,7 +58,7 @@ def test_every_older_schema_is_brought_up_with_what_it_holds(tmp_path: Path) -> 
         database.close()
 
 
-def test_old_schema_is_refused_with_the_command_that_mends_it(database: Database) -> None:
+def test_old_schema_is_refused_with_the_upgrade_command(database: Database) -> None:
     with database.transaction() as session:
         session.execute(text("UPDATE alembic_version SET version_num = '0000'"))
     with pytest.raises(SchemaError, match="mailer db upgrade"):
@@ -113,7 +113,7 @@ def test_secrets_are_made_once(database: Database) -> None:
     assert len(first[0]) == 32
 
 
-def test_damaged_file_is_said_plainly(tmp_path: Path) -> None:
+def test_damaged_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / "subscribers.db").write_bytes(b"this is no database" * 100)
     with (
         pytest.raises(StorageError, match="damaged"),
@@ -169,7 +169,7 @@ def test_failed_backup_leaves_no_file(database: Database, tmp_path: Path) -> Non
     assert not (tmp_path / "copy.db").exists()
 
 
-def test_writers_wait_for_each_other_from_the_beginning(database: Database) -> None:
+def test_writers_queue_from_the_start_of_a_transaction(database: Database) -> None:
     def increment() -> None:
         with database.transaction() as session:
             number = session.get_one(Instance, "number")
@@ -189,7 +189,7 @@ def test_writers_wait_for_each_other_from_the_beginning(database: Database) -> N
     assert database.instance_value("number") == "2"
 
 
-def test_readers_wait_for_no_writer(database: Database) -> None:
+def test_readers_do_not_wait_for_writers(database: Database) -> None:
     with database.transaction() as session:
         session.add(Instance(name="a", value="b"))
         session.flush()
@@ -206,7 +206,7 @@ def test_url_of_no_known_database_is_a_configuration_error(url: str) -> None:
     assert "hunter2" not in str(caught.value)
 
 
-def test_parameters_of_a_statement_stand_in_no_error(database: Database) -> None:
+def test_errors_never_contain_statement_parameters(database: Database) -> None:
     with pytest.raises(IntegrityError) as caught, database.transaction() as session:
         for _ in range(2):
             session.execute(insert(Instance), {"name": "a", "value": "ana@example.org"})

@@ -66,7 +66,7 @@ def fill(database: Database, at: datetime) -> None:
             )  # fmt: skip
 
 
-def test_what_is_old_goes_and_what_is_new_stays(database: Database, at: datetime) -> None:
+def test_only_data_older_than_its_term_is_pruned(database: Database, at: datetime) -> None:
     fill(database, at)
     assert prune(database, TERMS, at=at) == Pruned(events=1, reports=1, replies=1, evidence=2)
     with database.reading() as session:
@@ -90,7 +90,7 @@ def test_twice_changes_nothing_more(database: Database, at: datetime) -> None:
     assert prune(database, TERMS, at=at + 100 * DAY) == Pruned(events=1, reports=1, replies=1, evidence=2)
 
 
-def test_evidence_of_whoever_is_still_subscribed_stays(database: Database, at: datetime) -> None:
+def test_evidence_of_active_subscribers_stays(database: Database, at: datetime) -> None:
     with database.transaction() as session:
         add(
             session,
@@ -102,7 +102,7 @@ def test_evidence_of_whoever_is_still_subscribed_stays(database: Database, at: d
     assert prune(database, TERMS, at=at).evidence == 0
 
 
-def test_command_tells_what_it_took_out(
+def test_prune_command_prints_what_it_deleted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -117,7 +117,7 @@ def test_own_preset_says_who_is_out(database: Database, tmp_path: Path, at: date
         ({"mail": "Kontakt"}, "unknown field `mail`"),
     ],
 )
-def test_own_preset_that_cannot_be_is_refused(table: dict[str, Any], reason: str) -> None:
+def test_contradictory_preset_is_refused(table: dict[str, Any], reason: str) -> None:
     with pytest.raises(msgspec.ValidationError, match=reason):
         msgspec.convert(table, ImportFile)
 
@@ -130,9 +130,7 @@ def test_encoding_is_taken_as_given(database: Database, tmp_path: Path, at: date
 
 
 @pytest.mark.parametrize("encoding", ["klingon", "base64"])
-def test_encoding_that_is_none_is_refused(
-    database: Database, tmp_path: Path, at: datetime, encoding: str
-) -> None:
+def test_unknown_encoding_is_refused(database: Database, tmp_path: Path, at: datetime, encoding: str) -> None:
     path = tmp_path / "people.csv"
     path.write_text("email\nana@example.org\n", encoding="utf-8")
     with pytest.raises(SourceError, match=f"unknown encoding '{encoding}'"):
@@ -150,7 +148,7 @@ def test_file_that_is_not_in_the_given_encoding_is_refused_whole(
     assert people(database) == []
 
 
-def test_progress_is_told_in_rows_and_octets(database: Database, tmp_path: Path, at: datetime) -> None:
+def test_progress_counts_rows_and_octets(database: Database, tmp_path: Path, at: datetime) -> None:
     told: list[Progress] = []
     rows = [f"p{number}@example.org" for number in range(12_000)]
     bring(database, tmp_path, "\n".join(["email", *rows]), at, progress=told.append)

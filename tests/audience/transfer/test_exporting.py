@@ -45,12 +45,12 @@ def test_no_cell_of_an_export_begins_a_formula(database: Database, at: datetime)
 
 
 @given(st.lists(st.text(alphabet=st.sampled_from("=+-@\t\r\na,'\"\x00")), max_size=8))
-def test_column_is_made_harmless_as_its_cells_are(cells: list[str]) -> None:
+def test_safe_cells_equals_safe_cell_on_each_cell(cells: list[str]) -> None:
     assert list(safe_cells(cells)) == [safe_cell(cell) for cell in cells]
 
 
 @given(st.lists(st.text(alphabet=st.sampled_from("a ,;'\"\t\r\né\u2028")), max_size=8))
-def test_column_is_quoted_as_csv_has_it(cells: list[str]) -> None:
+def test_column_is_quoted_as_the_csv_module_does(cells: list[str]) -> None:
     written = io.StringIO(newline="")
     csv.writer(written).writerows([cell, "end"] for cell in cells)
     assert "".join(f"{cell},end\r\n" for cell in exporting.quoted(cells)) == written.getvalue()

@@ -46,16 +46,14 @@ def names(database: Database) -> dict[str, str]:
     ("encoding", "told"),
     [("utf-8", "utf-8"), ("utf-8-sig", "utf-8-sig"), ("utf-16", "utf-16"), ("latin-1", "cp1252")],
 )
-def test_encoding_is_found_out(
-    database: Database, path: Path, at: datetime, encoding: str, told: str
-) -> None:
+def test_encoding_is_detected(database: Database, path: Path, at: datetime, encoding: str, told: str) -> None:
     report = bring(database, path, "email,name\nana@example.org,José Müller\n".encode(encoding), at)
     assert (report.encoding, report.added) == (told, 1)
     assert names(database) == {"ana@example.org": "José Müller"}
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
-def test_delimiter_is_found_out(database: Database, path: Path, at: datetime, delimiter: str) -> None:
+def test_delimiter_is_detected(database: Database, path: Path, at: datetime, delimiter: str) -> None:
     content = f"E-Mail{delimiter}First Name{delimiter}Last Name\na@example.org{delimiter}Ana{delimiter}Pop\n"
     assert bring(database, path, content, at).added == 1
     assert names(database) == {"a@example.org": "Ana Pop"}
@@ -111,7 +109,7 @@ def test_other_columns_become_attributes_and_columns_can_be_named(
     assert (row["name"], row["attributes"], row["tags"]) == ("Ana", {"Land": "RO"}, ["new"])
 
 
-def test_rejected_rows_are_told_with_line_and_reason(
+def test_rejected_rows_are_reported_with_line_and_reason(
     database: Database, path: Path, tmp_path: Path, at: datetime
 ) -> None:
     content = (
@@ -198,7 +196,9 @@ def test_refused_import_leaves_the_file_of_rejected_rows_as_it_was(
     assert not earlier or rejected.read_text(encoding="utf-8") == earlier
 
 
-def test_revert_takes_back_whom_nothing_happened_to(database: Database, path: Path, at: datetime) -> None:
+def test_revert_removes_only_people_without_later_changes(
+    database: Database, path: Path, at: datetime
+) -> None:
     bring(database, path, "email\nold@example.org\n", at)
     report = bring(database, path, "email\na@example.org\nb@example.org\nold@example.org\n", at)
     assert report.id is not None

@@ -87,7 +87,7 @@ def test_own_export_comes_back_the_same(database: Database, tmp_path: Path, at: 
         ('{"email": "' + "a" * 120_000 + '"}', "is longer than 100,000 characters"),
     ],
 )
-def test_line_that_is_no_subscriber_is_told_and_stops_no_other(
+def test_invalid_json_line_is_rejected_and_the_others_imported(
     database: Database, tmp_path: Path, at: datetime, line: str, reason: str
 ) -> None:
     report = bring(database, tmp_path, f'\n{line}\n{{"email": "b@example.org"}}\n', at)

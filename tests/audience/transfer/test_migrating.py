@@ -91,7 +91,7 @@ def test_sample_of_the_guide_is_imported(
         ),
     ],
 )
-def test_who_was_out_there_stays_out_here(
+def test_opted_out_person_is_never_added(
     database: Database, tmp_path: Path, at: datetime, service: str, content: str
 ) -> None:
     report = bring(database, tmp_path, content, service, at)

@@ -139,7 +139,7 @@ def test_unknown_person_is_remembered_and_no_later_file_brings_them_in(
         ("mailer", "email,status\nana@example.org,pending\n"),
     ],
 )
-def test_who_never_confirmed_there_is_neither_mailed_nor_out(
+def test_unconfirmed_person_is_neither_added_nor_opted_out(
     database: Database, folder: Path, at: datetime, preset: str, content: str
 ) -> None:
     report = bring(database, folder, content, at, preset)
@@ -148,7 +148,9 @@ def test_who_never_confirmed_there_is_neither_mailed_nor_out(
 
 
 @pytest.mark.parametrize("way", ["import", "command", "api"])
-def test_whom_others_added_is_taken_off(database: Database, folder: Path, at: datetime, way: str) -> None:
+def test_person_added_by_others_is_unsubscribed_by_a_file(
+    database: Database, folder: Path, at: datetime, way: str
+) -> None:
     with database.transaction() as session:
         add(session, parse_address("ana@example.org"), secret=SECRET, origin=Origin(way), at=at)
     report = bring(database, folder, OUT_THERE, at + timedelta(days=1))
@@ -171,7 +173,7 @@ def test_preferences_of_somebody_imported_are_no_consent(
 @pytest.mark.parametrize(
     ("days_later", "expected"), [(None, "active"), (1, "active"), (0, "active"), (-1, "unsubscribed")]
 )
-def test_who_signed_up_here_stays_unless_the_opt_out_is_later(
+def test_own_sign_up_wins_unless_the_opt_out_is_later(
     database: Database, folder: Path, at: datetime, days_later: int | None, expected: str
 ) -> None:
     sign_up(database, at)
@@ -185,7 +187,7 @@ def test_who_signed_up_here_stays_unless_the_opt_out_is_later(
     assert (report.left_alone, report.taken_off) == ((1, 0) if expected == "active" else (0, 1))
 
 
-def test_who_is_to_confirm_here_is_left_alone(database: Database, folder: Path, at: datetime) -> None:
+def test_pending_subscriber_is_left_alone(database: Database, folder: Path, at: datetime) -> None:
     with database.transaction() as session:
         add(
             session, parse_address("ana@example.org"), secret=SECRET, origin=Origin("form"), at=at,
@@ -222,9 +224,7 @@ def test_opt_out_wins_over_another_row_of_the_same_file(
     assert revert(database, report.id, at=at) == Reverted(5_103, 0)
 
 
-def test_opt_out_counts_whatever_else_is_wrong_with_the_row(
-    database: Database, folder: Path, at: datetime
-) -> None:
+def test_opt_out_counts_in_an_otherwise_invalid_row(database: Database, folder: Path, at: datetime) -> None:
     report = bring(
         database, folder, "email,status,attributes,name\nana@example.org,blocklisted,{,a\x07\n", at
     )
@@ -299,7 +299,7 @@ class TestRevert:
             assert session.scalar(select(func.count()).select_from(Suppression)) == 0
 
     @pytest.mark.parametrize("many", [False, True])
-    def test_who_opted_out_since_stays_out(
+    def test_later_opt_out_survives_the_revert(
         self, database: Database, folder: Path, at: datetime, many: bool
     ) -> None:
         import_id, later = self.taken_off(database, folder, at), at + timedelta(hours=1)
@@ -373,7 +373,7 @@ def test_export_names_who_is_out(database: Database, folder: Path, at: datetime)
 
 
 @pytest.mark.parametrize("at_once", [1, 3, 7, 1000])
-def test_import_is_taken_back_in_parts_of_any_size(
+def test_revert_works_with_any_batch_size(
     database: Database, folder: Path, at: datetime, monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
     monkeypatch.setattr("mailer.audience.transfer.reverting._AT_ONCE", at_once)

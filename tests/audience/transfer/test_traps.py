@@ -122,7 +122,7 @@ def test_what_the_refusal_says_to_add_is_enough(
         "email,bounced\nana@example.org,0\nbob@example.org,no\n",
     ],
 )
-def test_column_by_which_nobody_left_is_no_hindrance(
+def test_status_column_without_opt_outs_does_not_stop_the_import(
     database: Database, tmp_path: Path, at: datetime, content: str
 ) -> None:
     assert bring(database, tmp_path, content, at).added == 2
@@ -195,7 +195,7 @@ def test_opt_out_in_a_broken_row_counts(
 
 
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
-def test_broken_row_of_somebody_who_stayed_is_taken_or_told(
+def test_broken_row_of_an_active_person_is_imported_or_rejected(
     database: Database, tmp_path: Path, at: datetime, row: str
 ) -> None:
     content = f"email,name,status\n{row.format('ana@example.org').replace('unsubscribed', 'ok')}\n"
@@ -263,7 +263,7 @@ def test_headings_of_the_main_languages_are_known(
         ("joined", "soon", None),
     ],
 )
-def test_date_of_the_sign_up_comes_along(
+def test_sign_up_date_is_imported(
     database: Database, tmp_path: Path, at: datetime, heading: str, cell: str, expected: datetime | None
 ) -> None:
     report = bring(database, tmp_path, f"email,{heading}\nana@example.org,{cell}\n", at)
@@ -285,7 +285,7 @@ def test_date_of_the_sign_up_comes_along(
         ("José\u2028Pop", "José Pop"),
     ],
 )
-def test_mark_in_a_name_costs_the_mark_and_not_the_person(
+def test_forbidden_character_is_removed_from_a_name_and_the_row_kept(
     database: Database, tmp_path: Path, at: datetime, written: str, kept: str
 ) -> None:
     report = bring(database, tmp_path, f"email,name\nana@example.org,{written}\n", at)
@@ -297,9 +297,7 @@ def test_mark_in_a_name_costs_the_mark_and_not_the_person(
 
 
 @pytest.mark.parametrize("start", ["\n", "\n\r\n\n", ",,\n", "sep=,\n\n", "\n\nsep=,\n"])
-def test_blank_first_lines_are_passed_over(
-    database: Database, tmp_path: Path, at: datetime, start: str
-) -> None:
+def test_blank_first_lines_are_skipped(database: Database, tmp_path: Path, at: datetime, start: str) -> None:
     assert bring(database, tmp_path, start + "email,name\nana@example.org,Ana\n", at).added == 1
 
 
