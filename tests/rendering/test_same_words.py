@@ -14,7 +14,7 @@ from mailer.rendering.text.layout import columns
 from tests.rendering.generated import WORD, Document, documents
 from tests.rendering.source.test_raw_html import edition_of
 
-_INLINE = frozenset({"a", "abbr", "b", "code", "em", "i", "s", "small", "span", "strong", "sub", "u"})
+_INLINE = frozenset({"a", "abbr", "b", "code", "em", "i", "s", "small", "span", "strong", "sub", "u", "wbr"})
 _MARKS = re.compile(r"[*~`]")
 # Unshrunken: a failing document is readable as it is, and shrinking one takes minutes.
 _RUNS = settings(

@@ -16,7 +16,7 @@ from markdown_it.token import Token
 from markdown_it.utils import OptionsDict
 from markupsafe import Markup
 
-from mailer.rendering.html.tables import Shape, shape_of
+from mailer.rendering.html.tables import Shape, breakable, shape_of
 from mailer.rendering.source.markdown import (
     CALL_OUTS,
     VOICES,
@@ -143,7 +143,10 @@ class _BodyRenderer(RendererHTML):
         return cls._piece(env, "code", code=markup(html), lines=lines)
 
     def code_inline(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env) -> str:
-        return f'<code dir="ltr">{escape(tokens[idx].content)}</code>'
+        return f'<code dir="ltr">{_text(tokens[idx].content, env)}</code>'
+
+    def text(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env) -> str:
+        return _text(tokens[idx].content, env)
 
     def hr(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env) -> str:
         return self._piece(env, "divider")
@@ -171,8 +174,8 @@ class _BodyRenderer(RendererHTML):
     def _cell(token: Token, env: Env) -> str:
         table: _Table = env["tables"][-1]
         number, shape = next(table.cells), table.shape
-        name = ' class="amount"' if number in shape.amounts else ""
-        name = ' class="long"' if number in shape.long else name
+        table.in_long = number in shape.long
+        name = ' class="amount"' if number in shape.amounts else ' class="long"' if table.in_long else ""
         style = f' style="{escape(str(token.attrGet("style")))}"' if token.attrGet("style") else ""
         drawing: Drawing = env["drawing"]
         heading = shape.headings[number % len(shape.headings)]
@@ -232,17 +235,26 @@ class _CodeLine:
         return cls(markup(html), min(round((blanks + 2) * _CODE_CHARACTER_PIXELS), _MOST_INDENT_PIXELS))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Table:
-    """A table that is being drawn, and the number of its next cell."""
+    """A table that is being drawn, the number of its next cell, and whether this cell has a long word."""
 
     shape: Shape
     cells: Iterator[int] = field(default_factory=count)
+    in_long: bool = False
 
 
 def markup(html: str) -> Markup:
     """Return `html` marked as safe, so that templates do not escape it."""
     return Markup(html)  # noqa: S704 - escaped by the renderer
+
+
+def _text(content: str, env: Env) -> str:
+    """Return text as HTML; in a table, with its places to break."""
+    tables: list[_Table] = env["tables"]
+    if not tables:
+        return escape(content)
+    return breakable(content, tables[-1].shape.breaks, long=tables[-1].in_long)
 
 
 def _dir(token: Token) -> str:
