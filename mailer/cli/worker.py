@@ -38,7 +38,7 @@ def worker(app: App, issue: str, share: WorkerShare) -> None:
         raise RefusedError(f"'{issue}' is not in the queue", remedy=f"mailer send {issue}")
 
     def report(told: dict[str, object]) -> None:
-        # Whoever listened may be gone; standard input has closed then as well, and the run ends in order.
+        # The parent may be gone; then standard input has closed too, and the run stops cleanly.
         with contextlib.suppress(BrokenPipeError):
             os.write(sys.stdout.fileno(), json.dumps(told).encode() + b"\n")
 
