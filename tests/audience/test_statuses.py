@@ -163,15 +163,11 @@ class Consents(RuleBasedStateMachine):
         subscriber_id = self._id(person)
         if subscriber_id is None:
             return
+        origin = Origin("bounce", note="550")
         with self.database.transaction() as session:
-            if change_status(
-                session,
-                subscriber_id,
-                SubscriberStatus.BOUNCED,
-                origin=Origin("bounce", note="550"),
-                at=self._now(),
-            ):
-                self._stop(person)
+            change_status(session, subscriber_id, S.BOUNCED, origin=origin, at=self._now())
+        # It counts for people who are out already, too: reverting an import does not undo it.
+        self._stop(person)
 
     @rule(person=people)
     def somebody_edits(self, person: Address) -> None:

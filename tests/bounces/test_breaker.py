@@ -11,7 +11,7 @@ from sqlalchemy import select, update
 
 from mailer.audience.ledger import Origin, change_status, unsubscribe
 from mailer.audience.subscribers import history
-from mailer.bounces import record as record_module
+from mailer.bounces import batch as batch_module
 from mailer.bounces.batch import record, record_batch
 from mailer.bounces.breaker import ENOUGH, FEW
 from mailer.bounces.providers.webhooks import events_of
@@ -351,7 +351,7 @@ def test_check_that_failed_is_made_up_for_when_the_reports_are_read_again(
     people = send_to(database, at, *addresses)
     raws = returned(people, addresses)
     with monkeypatch.context() as patched, pytest.raises(ConnectionError):
-        patched.setattr(record_module, "check_breaker", _fail)
+        patched.setattr(batch_module, "check_breaker", _fail)
         read(database, raws, at + DAY)
     assert suppressed(database) == 20
     assert all(one.duplicate for one in read(database, raws, at + DAY))

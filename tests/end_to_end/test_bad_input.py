@@ -157,7 +157,7 @@ def test_changed_source_does_not_change_what_was_frozen(folder: Folder) -> None:
     write_issue(folder, "---\ntitle: Another\n---\n\nSomething else.\n")
     ran = folder.mailer("send", "1", "--yes")
     assert ran.code == 0
-    assert "what was frozen then is sent on" in ran.err
+    assert "The version frozen then is sent." in ran.err
     assert len(folder.kept()) == 3
 
 
@@ -169,8 +169,7 @@ def test_latin_1_and_line_breaks_in_a_csv(folder: Folder) -> None:
     ran = folder.mailer("subscribers", "import", str(path))
     assert ran.code == 0
     assert "Latin-1" in ran.err
-    assert "line 4: name: contains the control character U+000D" in ran.err
     listed = folder.mailer("subscribers", "list", "--json").json
-    assert listed["total"] == 4
-    assert listed["subscribers"][-1]["name"] == "José"
-    assert folder.mailer("subscribers", "import", str(path), "--strict").code == 5
+    assert listed["total"] == 5
+    # The line break goes, the person stays: no name can begin a header of its own.
+    assert [one["name"] for one in listed["subscribers"][-2:]] == ["José", "a Bcc: z@example.org"]
