@@ -51,7 +51,7 @@ def link_in(letter: EmailMessage) -> str:
 def test_asking_brings_a_letter_and_its_button_subscribes(site: Site) -> None:
     ask(site, name="Jo")
     (letter,) = site.letters(1)
-    assert letter["To"] == "Jo <jo@example.org>"
+    assert letter["To"] == "jo@example.org"
     assert letter["Auto-Submitted"] == "auto-generated"
     assert status_of(site) == "pending"
     link = link_in(letter)
