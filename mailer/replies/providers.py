@@ -43,7 +43,7 @@ MICROSOFT: Final = (
     Rule(B.REPUTATION_BLOCK, status="7.511", action=R.REPUTATION),
     Rule(B.POLICY_REJECT, status="7.512", action=R.CONFIG, fault=Fault.OURS),  # no valid From
     Rule(B.REPUTATION_BLOCK, status="7.513", codes=(550, 554)),
-    Rule(B.AUTH_FAILURE, status="7.515", action=R.AUTH),  # bulk sender's authentication
+    Rule(B.POLICY_REJECT, status="7.515", action=R.AUTH),  # bulk sender's authentication
     Rule(B.REPUTATION_BLOCK, status="7.606-7.649", action=R.REPUTATION),
     Rule(B.REPUTATION_BLOCK, status="7.650", action=R.RATE, retry_after_seconds=HOUR),
     Rule(B.RATE_LIMITED, status="7.500-7.699", action=R.RATE, retry_after_seconds=HOUR),
