@@ -407,7 +407,7 @@ def insert_without_lines(session: Session, people: Sequence[Enrolment], *, at: d
 
 
 def write_first_lines(session: Session, import_id: int, *, after_id: int, at: datetime) -> None:
-    """Write the first line of every active subscriber whom an import added above an id."""
+    """Write the first line of every active subscriber that an import added above an id."""
     session.execute(
         insert(Consent).from_select(
             ["subscriber_id", "at", "after", "way", "import_id"],

@@ -117,7 +117,7 @@ def is_about_us(session: Session, issue_id: int, subscriber_id: int, verdict: Ve
 def check(database: Database, reported: Mapping[int, Collection[int]], *, at: datetime) -> list[str]:
     """Undo what the latest reports did if they show one reply for nearly all; return the new alerts.
 
-    `reported` holds the subscribers whom reports were about, by issue. Runs in transactions of its own:
+    `reported` holds the subscribers that reports were about, by issue. Runs in transactions of its own:
     restoring people locks many rows in their order, which a transaction that holds some already may not.
     """
     alerts: list[str] = []

@@ -110,7 +110,7 @@ def clear_soft_counts(session: Session, address_keys: Collection[str]) -> None:
 
 
 def forget_soft_bounces(session: Session, issue_id: int, subscriber_ids: Sequence[int]) -> None:
-    """Forget the soft bounces of those subscribers to whom this issue added one."""
+    """Forget the soft bounces of subscribers who got one from this issue."""
     counted = select(Event.subscriber_id).where(Event.issue_id == issue_id, Event.kind == SOFT_BOUNCE)
     session.execute(
         update(Subscriber)

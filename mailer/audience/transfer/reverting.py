@@ -50,7 +50,7 @@ def imports(session: Session, *, limit: int) -> list[ImportSummary]:
 
 
 def revert(database: Database, import_id: int, *, at: datetime) -> Reverted:
-    """Take an import back for everybody to whom nothing has happened since.
+    """Revert an import for everyone to whom nothing has happened since.
 
     Subscribers who were changed, queued for an issue, or have a later line in the ledger (an opt-out, a
     bounce) stay as they are. So do new names, attributes and tags of people who were known before.
