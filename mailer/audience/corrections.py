@@ -13,16 +13,8 @@ from typing import Final, NamedTuple
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session, aliased
 
-from mailer.audience.ledger import (
-    REMOVAL_CAN_BE_UNDONE,
-    RESTORE,
-    SUPPRESSES,
-    Move,
-    Origin,
-    add_note,
-    correct,
-    lift,
-)
+from mailer.audience.ledger import add_note, correct, lift
+from mailer.audience.transitions import REMOVAL_CAN_BE_UNDONE, RESTORE, SUPPRESSES, Move, Origin
 from mailer.database.among import among
 from mailer.database.models import Consent, Subscriber, SubscriberStatus, Suppression
 

@@ -11,7 +11,8 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from mailer.audience.fields import check_name
-from mailer.audience.ledger import PERSONAL_WAYS, Origin, add_note, change_status
+from mailer.audience.ledger import add_note, change_status
+from mailer.audience.transitions import PERSONAL_WAYS, Origin
 from mailer.database.models import (
     Consent,
     Subscriber,

@@ -14,7 +14,8 @@ from sqlalchemy.orm import Session
 from mailer.address import Address
 from mailer.audience import suppression
 from mailer.audience.fields import check_attributes, check_name, check_tags
-from mailer.audience.ledger import Enrolment, Origin, add_note, enrol
+from mailer.audience.ledger import add_note, enrol
+from mailer.audience.transitions import Enrolment, Origin
 from mailer.database.models import Consent, Subscriber, SubscriberStatus, SubscriberTag
 from mailer.errors import RefusedError
 

@@ -9,7 +9,7 @@ from typing import Final
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from mailer.database.models import to_microseconds
+from mailer.database.columns import to_microseconds
 
 # Valid in both databases; two servers may store a new wording at the same time.
 _KEEP: Final = text(

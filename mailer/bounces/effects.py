@@ -10,7 +10,8 @@ from typing import Final
 from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.orm import Session
 
-from mailer.audience.ledger import Move, MoveResult, Origin, move
+from mailer.audience.ledger import move
+from mailer.audience.transitions import Move, MoveResult, Origin
 from mailer.bounces.policy import SoftBounce, SoftLimits, add_up, weight
 from mailer.database.among import among
 from mailer.database.models import Delivery, DeliveryState, Event, Subscriber, SubscriberStatus

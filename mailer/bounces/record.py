@@ -16,7 +16,8 @@ from typing import Final, assert_never
 
 from sqlalchemy.orm import Session
 
-from mailer.audience.ledger import Origin, change_status, predates_consent, unsubscribe
+from mailer.audience.ledger import change_status, predates_consent, unsubscribe
+from mailer.audience.transitions import Origin
 from mailer.bounces import breaker
 from mailer.bounces.alerts import AlertLimits, Returns, watch
 from mailer.bounces.effects import apply_verdicts, clear_soft_count, clear_soft_counts, fail_delivery

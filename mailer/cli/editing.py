@@ -9,8 +9,8 @@ from sqlalchemy.orm import Session
 
 from mailer.address import Address, parse_address
 from mailer.audience.corrections import restore
-from mailer.audience.ledger import Origin
 from mailer.audience.subscribers import SubscriberView, change_address, change_tags, find, revise
+from mailer.audience.transitions import Origin
 from mailer.cli.app import App, Command, json_option, pair, pass_app
 from mailer.errors import RefusedError, SourceError
 

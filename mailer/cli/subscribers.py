@@ -15,13 +15,14 @@ from sqlalchemy import ColumnElement
 from sqlalchemy.orm import Session
 
 from mailer.address import parse_address
-from mailer.audience.ledger import Origin, unsubscribe
+from mailer.audience.ledger import unsubscribe
 from mailer.audience.preferences import unsubscribe_reasons
 from mailer.audience.privacy.erasing import erase
 from mailer.audience.segments import parse_segment
 from mailer.audience.subscribers import AddResult, add, find
 from mailer.audience.transfer import exporting
 from mailer.audience.transfer.listing import table
+from mailer.audience.transitions import Origin
 from mailer.cli.app import App, Group, json_option, pair, pass_app, yes_option
 from mailer.cli.editing import edit_command, restore_command, tag_command, untag_command
 from mailer.cli.importing import import_command, imports_command, revert_command

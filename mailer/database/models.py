@@ -1,63 +1,29 @@
-"""Every table, in this one file: who reads the schema reads all of it.
+"""All tables, in one file, so that the schema can be read in one sitting.
 
 Sized for 1,000,000 subscribers and 52 issues a year: see docs/how/database.md.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
 from sqlalchemy import (
     JSON,
-    BigInteger,
     CheckConstraint,
-    Dialect,
     Float,
     ForeignKey,
     Index,
-    Integer,
     LargeBinary,
     MetaData,
     String,
     Text,
-    TypeDecorator,
     text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-# SQLite gives only INTEGER primary keys the row id; PostgreSQL wants 64 bits.
-Identifier = BigInteger().with_variant(Integer(), "sqlite")
-
-
-class Instant(TypeDecorator[datetime]):
-    """An aware UTC datetime, stored as microseconds since 1970 in a 64-bit integer.
-
-    Six octets a value instead of SQLite's 26 characters, ordered alike on every database.
-    """
-
-    impl = BigInteger
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
-        """Return the stored integer. A naive datetime is a bug and raises `ValueError`."""
-        return None if value is None else to_microseconds(value)
-
-    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
-        """Return the instant in UTC."""
-        return None if value is None else _EPOCH + timedelta(microseconds=value)
-
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def to_microseconds(at: datetime) -> int:
-    """Return an instant as it is stored; a naive datetime raises `ValueError`."""
-    if at.tzinfo is None:
-        raise ValueError("datetimes are aware")
-    delta = at - _EPOCH
-    return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
+from mailer.database.columns import Identifier, Instant
 
 
 class SubscriberStatus(StrEnum):
@@ -130,7 +96,7 @@ class Instance(Base):
 
 
 class Subscriber(Base):
-    """A person. The address is kept as written; `address_key` is unique and case-folded."""
+    """A person on the list. `address` is kept as written; `address_key` is case-folded and unique."""
 
     __tablename__ = "subscribers"
 
@@ -225,7 +191,7 @@ class Import(Base):
     updated: Mapped[int] = mapped_column(default=0)
     unchanged: Mapped[int] = mapped_column(default=0)
     kept_out: Mapped[int] = mapped_column(default=0)
-    """Opted out, complained, bounced or were erased before; not added."""
+    """Not added, because they had opted out, complained, bounced or been erased."""
     opted_out: Mapped[int] = mapped_column(default=0)
     taken_off: Mapped[int] = mapped_column(default=0)
     left_alone: Mapped[int] = mapped_column(default=0)
@@ -321,9 +287,9 @@ index: the database cannot know that a bound value would match it."""
 class Delivery(Base):
     """One issue to one subscriber.
 
-    Queued rows are claimed along the primary key, so they need no index; the few that wait for another
-    try have a partial one, and so have those that failed. On PostgreSQL the migration makes these
-    partial alike; saying so here would load its dialect for everybody.
+    Queued rows are claimed along the primary key, so they need no index. The few that wait for another
+    attempt have a partial index, and so do those that failed. The migration creates the same partial
+    indexes on PostgreSQL; declaring them here would load its dialect on SQLite too.
     """
 
     __tablename__ = "deliveries"
@@ -412,7 +378,7 @@ class StoredReport(Base):
     id: Mapped[int] = mapped_column(Identifier, primary_key=True)
     received_at: Mapped[datetime]
     source: Mapped[str] = mapped_column(Text)
-    """Where it came from: `maildir:PATH`, `imap:NAME`, `lmtp`, `pipe`, `webhook:PROVIDER`."""
+    """The source: `maildir:PATH`, `imap:NAME`, `lmtp`, `pipe`, `webhook:PROVIDER`."""
     digest: Mapped[str] = mapped_column(String(64), unique=True)
     """SHA-256 of the raw octets, which makes duplicates one report."""
     raw: Mapped[bytes] = mapped_column(LargeBinary)

@@ -30,13 +30,8 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from mailer.database.among import among
-from mailer.database.models import (
-    WAITS,
-    Delivery,
-    DeliveryState,
-    Run,
-    to_microseconds,
-)
+from mailer.database.columns import to_microseconds
+from mailer.database.models import WAITS, Delivery, DeliveryState, Run
 from mailer.database.session import execute_many
 from mailer.delivery.candidates import Claimable, find_candidates
 from mailer.delivery.issues import count_of

@@ -20,8 +20,9 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.orm import Session
 
 from mailer.address import Address, parse_address
-from mailer.audience.ledger import Origin, SubscriberRequest, change_status, unsubscribe_all
+from mailer.audience.ledger import change_status, unsubscribe_all
 from mailer.audience.subscribers import add, find, get
+from mailer.audience.transitions import Origin, SubscriberRequest
 from mailer.database.models import SignUpRequest, SubscriberStatus
 from mailer.database.session import Database
 from mailer.delivery import letters

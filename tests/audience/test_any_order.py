@@ -27,12 +27,13 @@ from sqlalchemy import delete, select
 
 from mailer.address import Address, parse_address
 from mailer.audience.corrections import restore
-from mailer.audience.ledger import Move, MoveResult, Origin, move
+from mailer.audience.ledger import move
 from mailer.audience.privacy.erasing import erase
 from mailer.audience.subscribers import add, find, history
 from mailer.audience.transfer.importing import import_file
 from mailer.audience.transfer.presets import PRESETS
 from mailer.audience.transfer.reverting import revert
+from mailer.audience.transitions import Move, MoveResult, Origin
 from mailer.database.models import Import, Subscriber, SubscriberStatus, Suppression
 from mailer.database.session import Database
 from mailer.delivery.issues import mailable

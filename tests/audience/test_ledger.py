@@ -14,21 +14,12 @@ import mailer
 from mailer.address import parse_address
 from mailer.audience import suppression
 from mailer.audience.corrections import restore
-from mailer.audience.ledger import (
-    OUT,
-    PERSONAL_WAYS,
-    TRANSITIONS,
-    Move,
-    MoveResult,
-    Origin,
-    change_status,
-    move,
-    unsubscribe,
-)
+from mailer.audience.ledger import change_status, move, unsubscribe
 from mailer.audience.subscribers import add, find, get, history
 from mailer.audience.transfer.importing import import_file
 from mailer.audience.transfer.presets import PRESETS
 from mailer.audience.transfer.reverting import Reverted, revert
+from mailer.audience.transitions import OUT, PERSONAL_WAYS, TRANSITIONS, Move, MoveResult, Origin
 from mailer.database.models import Subscriber, SubscriberStatus, Suppression
 from mailer.database.session import Database
 

@@ -11,9 +11,10 @@ from sqlalchemy.orm import Session
 
 from mailer.address import parse_address
 from mailer.audience import ledger
-from mailer.audience.ledger import Origin, change_status
+from mailer.audience.ledger import change_status
 from mailer.audience.preferences import pause
 from mailer.audience.subscribers import add
+from mailer.audience.transitions import Origin
 from mailer.database.models import Subscriber, SubscriberStatus
 from mailer.database.session import Database
 from mailer.delivery.candidates import still_mailable

@@ -8,9 +8,10 @@ import pytest
 
 from mailer.address import parse_address
 from mailer.audience import preferences
-from mailer.audience.ledger import Origin, change_status, unsubscribe
+from mailer.audience.ledger import change_status, unsubscribe
 from mailer.audience.preferences import UnsubscribeReasons
 from mailer.audience.subscribers import add, history
+from mailer.audience.transitions import Origin
 from mailer.database.models import SubscriberStatus
 from mailer.database.session import Database
 from mailer.errors import AddressError

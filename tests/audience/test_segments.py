@@ -12,10 +12,10 @@ from sqlalchemy import Compiled
 from sqlalchemy.dialects import sqlite
 
 from mailer.address import parse_address
-from mailer.audience.ledger import Origin
 from mailer.audience.segments import parse_segment
 from mailer.audience.subscribers import add
 from mailer.audience.transfer import exporting
+from mailer.audience.transitions import Origin
 from mailer.database.session import Database
 from mailer.errors import ExitCode, SegmentError
 

@@ -17,20 +17,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from sqlalchemy import select
 
 from mailer.address import Address, parse_address
-from mailer.audience.ledger import (
-    PERSONAL_WAYS,
-    TRANSITIONS,
-    Origin,
-    SubscriberRequest,
-    change_status,
-    unsubscribe,
-    unsubscribe_all,
-)
+from mailer.audience.ledger import change_status, unsubscribe, unsubscribe_all
 from mailer.audience.privacy.erasing import erase
 from mailer.audience.subscribers import AddResult, add, find, history, revise
 from mailer.audience.transfer.importing import import_file
 from mailer.audience.transfer.presets import PLAIN, PRESETS, OutRule, Preset
 from mailer.audience.transfer.reverting import revert
+from mailer.audience.transitions import PERSONAL_WAYS, TRANSITIONS, Origin, SubscriberRequest
 from mailer.database.models import Subscriber, SubscriberStatus
 from mailer.database.session import Database
 from mailer.delivery.issues import mailable

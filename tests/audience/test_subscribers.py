@@ -11,15 +11,9 @@ from sqlalchemy.orm import Session
 
 from mailer.address import parse_address
 from mailer.audience import ledger, suppression
-from mailer.audience.ledger import (
-    PERSONAL_WAYS,
-    Origin,
-    SubscriberRequest,
-    change_status,
-    unsubscribe,
-    unsubscribe_all,
-)
+from mailer.audience.ledger import change_status, unsubscribe, unsubscribe_all
 from mailer.audience.subscribers import AddResult, add, find, get, history
+from mailer.audience.transitions import PERSONAL_WAYS, Origin, SubscriberRequest
 from mailer.database.models import Subscriber, SubscriberStatus, Suppression
 from mailer.database.session import Database
 from mailer.errors import AddressError

@@ -8,8 +8,8 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from mailer.address import parse_address
-from mailer.audience.ledger import Origin
 from mailer.audience.subscribers import add
+from mailer.audience.transitions import Origin
 from mailer.database.models import Delivery, DeliveryState, IssueState, StoredEdition, StoredIssue
 from mailer.database.session import Database
 from mailer.tokens import Signer, Subject

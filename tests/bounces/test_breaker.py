@@ -9,8 +9,9 @@ from datetime import datetime, timedelta
 import pytest
 from sqlalchemy import select, update
 
-from mailer.audience.ledger import Origin, change_status, unsubscribe
+from mailer.audience.ledger import change_status, unsubscribe
 from mailer.audience.subscribers import history
+from mailer.audience.transitions import Origin
 from mailer.bounces import batch as batch_module
 from mailer.bounces.batch import record, record_batch
 from mailer.bounces.breaker import ENOUGH, FEW

@@ -8,7 +8,8 @@ from email.utils import format_datetime
 import pytest
 from sqlalchemy import select
 
-from mailer.audience.ledger import Origin, change_status
+from mailer.audience.ledger import change_status
+from mailer.audience.transitions import Origin
 from mailer.bounces.batch import record
 from mailer.bounces.providers.webhooks import events_of
 from mailer.bounces.record import Effect, Recorded, ReportOutcome, Rules, record_events

@@ -14,8 +14,9 @@ from sqlalchemy.event import listen
 from sqlalchemy.orm import Session
 
 from mailer.audience import suppression
-from mailer.audience.ledger import Origin, change_status
+from mailer.audience.ledger import change_status
 from mailer.audience.subscribers import get, history
+from mailer.audience.transitions import Origin
 from mailer.bounces import batch as batch_module
 from mailer.bounces import record as record_module
 from mailer.bounces.batch import record, record_batch

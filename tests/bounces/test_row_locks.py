@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 import pytest
 from sqlalchemy import select
 
-from mailer.audience.ledger import Origin, change_status
+from mailer.audience.ledger import change_status
 from mailer.audience.subscribers import history
+from mailer.audience.transitions import Origin
 from mailer.bounces.batch import record, record_batch
 from mailer.bounces.effects import SOFT_BOUNCE, apply_verdicts
 from mailer.bounces.policy import SoftLimits

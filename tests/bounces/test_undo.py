@@ -8,8 +8,9 @@ import pytest
 from sqlalchemy.orm import Session
 
 from mailer.address import parse_address
-from mailer.audience.ledger import Move, Origin, change_status, move
+from mailer.audience.ledger import change_status, move
 from mailer.audience.subscribers import add, get
+from mailer.audience.transitions import Move, Origin
 from mailer.bounces.undo import undo
 from mailer.database.models import (
     Delivery,

@@ -11,8 +11,9 @@ import pytest
 
 from mailer.address import parse_address
 from mailer.audience import preferences
-from mailer.audience.ledger import Origin, unsubscribe
+from mailer.audience.ledger import unsubscribe
 from mailer.audience.subscribers import add
+from mailer.audience.transitions import Origin
 from mailer.audience.wordings import version_of
 from mailer.cli import run
 from mailer.database.session import Database

@@ -10,7 +10,8 @@ import pytest
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from mailer.audience.ledger import Origin, unsubscribe
+from mailer.audience.ledger import unsubscribe
+from mailer.audience.transitions import Origin
 from mailer.config import DeliverySettings, section
 from mailer.database.models import Delivery, DeliveryState, IssueState, StoredIssue
 from mailer.database.session import Database

@@ -10,8 +10,8 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import ProgrammingError
 
 from mailer.address import parse_address
-from mailer.audience.ledger import Origin
 from mailer.audience.subscribers import find, history
+from mailer.audience.transitions import Origin
 from mailer.database.models import SignUpRequest, WaitingLetter
 from mailer.database.session import Database
 from mailer.delivery.sign_up import NewSignUp, answer_requests, store_requests

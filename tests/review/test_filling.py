@@ -9,7 +9,7 @@ import pytest
 
 from mailer.address import parse_address
 from mailer.audience import subscribers
-from mailer.audience.ledger import Origin
+from mailer.audience.transitions import Origin
 from mailer.database.models import Subscriber
 from mailer.database.session import Database
 from mailer.delivery.issues import mailable

@@ -23,8 +23,8 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from mailer.address import parse_address
-from mailer.audience.ledger import Origin
 from mailer.audience.subscribers import add
+from mailer.audience.transitions import Origin
 from mailer.config import Newsletter, Paths, Settings, SignUp, Tracking, Web, load
 from mailer.database.models import IssueState, StoredEdition, StoredIssue, Subscriber, SubscriberStatus
 from mailer.database.session import Database

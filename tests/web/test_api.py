@@ -21,8 +21,9 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from mailer.audience.ledger import Origin, unsubscribe
+from mailer.audience.ledger import unsubscribe
 from mailer.audience.subscribers import history
+from mailer.audience.transitions import Origin
 from mailer.config import SignUp
 from mailer.database.models import ApiToken
 from mailer.web.api import tokens as access

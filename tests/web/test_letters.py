@@ -33,9 +33,10 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from mailer import reports
 from mailer.address import parse_address
-from mailer.audience.ledger import Origin, SubscriberRequest, change_status
+from mailer.audience.ledger import change_status
 from mailer.audience.privacy.erasing import erase
 from mailer.audience.subscribers import add
+from mailer.audience.transitions import Origin, SubscriberRequest
 from mailer.config import load
 from mailer.database.models import Subscriber, SubscriberStatus, WaitingLetter
 from mailer.database.session import Database

@@ -14,9 +14,10 @@ from sqlalchemy import func, select, update
 from sqlalchemy.event import listen
 
 from mailer.address import parse_address
-from mailer.audience.ledger import Origin, change_status
+from mailer.audience.ledger import change_status
 from mailer.audience.privacy.personal_data import personal_data
 from mailer.audience.subscribers import find
+from mailer.audience.transitions import Origin
 from mailer.config import Brand
 from mailer.database.models import Consent, Event, Subscriber, SubscriberStatus, Wording
 from mailer.delivery.sign_up import NewSignUp, store_requests

@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select, update
 
-from mailer.audience.ledger import Origin, change_status
+from mailer.audience.ledger import change_status
 from mailer.audience.subscribers import history
+from mailer.audience.transitions import Origin
 from mailer.config import Newsletter, Tracking
 from mailer.database.models import Event, Subscriber, SubscriberStatus
 from mailer.tokens import Signer, Subject

@@ -9,7 +9,8 @@ from typing import Any, Final
 from sqlalchemy import Select, Update, delete, or_, select, update
 from sqlalchemy.orm import Session
 
-from mailer.audience.ledger import BLANK_EVIDENCE, OUT
+from mailer.audience.ledger import BLANK_EVIDENCE
+from mailer.audience.transitions import OUT
 from mailer.database.models import (
     Consent,
     Delivery,

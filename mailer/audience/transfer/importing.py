@@ -14,13 +14,14 @@ from sqlalchemy.orm import Session
 
 from mailer.address import Address, parse_address, shown
 from mailer.audience.fields import check_attributes, check_name, check_tags
-from mailer.audience.ledger import Enrolment, Origin, insert_without_lines, write_first_lines
+from mailer.audience.ledger import insert_without_lines, write_first_lines
 from mailer.audience.suppression import erased_key
 from mailer.audience.transfer.json_lines import Candidate
 from mailer.audience.transfer.opt_outs import OptOut, record_opt_outs
 from mailer.audience.transfer.presets import PLAIN, Out, Preset
 from mailer.audience.transfer.reading import open_source
 from mailer.audience.transfer.rejects import Rejected, rejects
+from mailer.audience.transitions import Enrolment, Origin
 from mailer.database.models import (
     Import,
     Subscriber,

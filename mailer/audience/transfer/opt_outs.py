@@ -11,7 +11,8 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from mailer.address import Address
-from mailer.audience.ledger import OUT, PERSONAL_WAYS, Enrolment, Move, Origin, enrol, move
+from mailer.audience.ledger import enrol, move
+from mailer.audience.transitions import OUT, PERSONAL_WAYS, Enrolment, Move, Origin
 from mailer.database.models import Consent, Subscriber, SubscriberStatus
 
 _ACTIVE: Final = SubscriberStatus.ACTIVE.value

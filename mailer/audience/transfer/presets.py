@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from mailer.address import shown
-from mailer.audience.ledger import OUT
+from mailer.audience.transitions import OUT
 from mailer.config import ImportFile
 from mailer.database.models import SubscriberStatus
 

@@ -9,7 +9,8 @@ from typing import Final, cast
 from sqlalchemy import ColumnElement, CursorResult, Select, delete, exists, func, select
 from sqlalchemy.orm import Session, aliased
 
-from mailer.audience.ledger import OUT, Move, Origin, correct, lift_import
+from mailer.audience.ledger import correct, lift_import
+from mailer.audience.transitions import OUT, Move, Origin
 from mailer.database.models import Consent, Delivery, Import, Subscriber, SubscriberStatus
 from mailer.database.session import Database
 from mailer.errors import SourceError

@@ -31,11 +31,11 @@ from mailer.audience.fields import (
     check_tags,
     check_value,
 )
-from mailer.audience.ledger import Origin
 from mailer.audience.privacy.erasing import erase
 from mailer.audience.segments import parse_segment
 from mailer.audience.subscribers import AddResult, SubscriberView
 from mailer.audience.transfer import exporting
+from mailer.audience.transitions import Origin
 from mailer.database.models import Subscriber as Stored
 from mailer.database.models import SubscriberStatus
 from mailer.database.session import Database

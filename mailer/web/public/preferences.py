@@ -25,10 +25,10 @@ from starlette.routing import Route
 
 from mailer.address import parse_address
 from mailer.audience import preferences
-from mailer.audience.ledger import SubscriberRequest
 from mailer.audience.preferences import Standing, standing
 from mailer.audience.privacy import erasing
 from mailer.audience.privacy.personal_data import personal_data
+from mailer.audience.transitions import SubscriberRequest
 from mailer.catalogue import marked
 from mailer.database.models import SubscriberStatus
 from mailer.database.session import Database

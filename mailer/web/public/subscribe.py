@@ -22,8 +22,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from mailer.address import Address, parse_address
-from mailer.audience.ledger import Origin, SubscriberRequest
 from mailer.audience.subscribers import get
+from mailer.audience.transitions import Origin, SubscriberRequest
 from mailer.catalogue import marked
 from mailer.database.models import SubscriberStatus
 from mailer.database.session import Database

@@ -19,8 +19,9 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from mailer.audience import preferences
-from mailer.audience.ledger import Origin, SubscriberRequest, unsubscribe_all
+from mailer.audience.ledger import unsubscribe_all
 from mailer.audience.preferences import Standing, standing
+from mailer.audience.transitions import Origin, SubscriberRequest
 from mailer.catalogue import marked
 from mailer.database.models import SubscriberStatus
 from mailer.database.session import Database

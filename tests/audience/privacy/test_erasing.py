@@ -9,11 +9,11 @@ from sqlalchemy import select, text
 
 from mailer.address import parse_address
 from mailer.audience import ledger, suppression
-from mailer.audience.ledger import Origin
 from mailer.audience.privacy.erasing import Erased, erase
 from mailer.audience.subscribers import AddResult, add, find
 from mailer.audience.transfer import exporting
 from mailer.audience.transfer.importing import import_file
+from mailer.audience.transitions import Origin
 from mailer.database.models import (
     Base,
     Consent,

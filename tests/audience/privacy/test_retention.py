@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from mailer.address import parse_address
-from mailer.audience.ledger import Origin, unsubscribe
+from mailer.audience.ledger import unsubscribe
 from mailer.audience.privacy.retention import Pruned, Terms, prune
 from mailer.audience.subscribers import add, history
+from mailer.audience.transitions import Origin
 from mailer.cli import run
 from mailer.database.models import (
     Delivery,

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailer.address import parse_address
-from mailer.audience.ledger import Origin
 from mailer.audience.subscribers import add
 from mailer.audience.transfer import exporting
 from mailer.audience.transfer.rejects import safe_cell, safe_cells
+from mailer.audience.transitions import Origin
 from mailer.database.session import Database
 
 # TAB and CR would do it too, and no field takes them.

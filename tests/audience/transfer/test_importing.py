@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 
 from mailer.address import _PLAIN, parse_address
 from mailer.audience import ledger, suppression
-from mailer.audience.ledger import Origin, unsubscribe
+from mailer.audience.ledger import unsubscribe
 from mailer.audience.subscribers import find, get, history
 from mailer.audience.transfer import exporting
 from mailer.audience.transfer.importing import ImportReport, import_file
 from mailer.audience.transfer.presets import PLAIN
 from mailer.audience.transfer.rejects import safe_cell
 from mailer.audience.transfer.reverting import Reverted, revert
+from mailer.audience.transitions import Origin
 from mailer.database.models import SubscriberStatus
 from mailer.database.session import Database
 from mailer.errors import AddressError, RefusedError, SourceError

@@ -11,11 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mailer.address import parse_address
-from mailer.audience.ledger import Origin, unsubscribe
+from mailer.audience.ledger import unsubscribe
 from mailer.audience.subscribers import add
 from mailer.audience.transfer import exporting
 from mailer.audience.transfer.importing import ImportReport, import_file
 from mailer.audience.transfer.presets import PLAIN, PRESETS, Preset
+from mailer.audience.transitions import Origin
 from mailer.database.session import Database
 
 SECRET = b"s" * 32

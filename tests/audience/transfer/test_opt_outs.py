@@ -10,7 +10,7 @@ from sqlalchemy import event, func, select
 
 from mailer.address import parse_address
 from mailer.audience import ledger
-from mailer.audience.ledger import Origin, SubscriberRequest, change_status, unsubscribe, unsubscribe_all
+from mailer.audience.ledger import change_status, unsubscribe, unsubscribe_all
 from mailer.audience.preferences import allow_tracking
 from mailer.audience.privacy.erasing import erase
 from mailer.audience.subscribers import add, find, history
@@ -18,6 +18,7 @@ from mailer.audience.transfer import exporting
 from mailer.audience.transfer.importing import ImportReport, import_file
 from mailer.audience.transfer.presets import PRESETS
 from mailer.audience.transfer.reverting import Reverted, revert
+from mailer.audience.transitions import Origin, SubscriberRequest
 from mailer.database.models import Import, Subscriber, SubscriberStatus, Suppression
 from mailer.database.session import Database
 

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from mailer.address import parse_address
-from mailer.audience.ledger import Origin, unsubscribe
+from mailer.audience.ledger import unsubscribe
 from mailer.audience.subscribers import add
 from mailer.audience.transfer import exporting
 from mailer.audience.transfer.importing import ImportReport, import_file
 from mailer.audience.transfer.presets import PRESETS, split_tags
+from mailer.audience.transitions import Origin
 from mailer.database.session import Database
 
 SECRET = b"s" * 32

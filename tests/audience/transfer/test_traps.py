@@ -16,11 +16,11 @@ import msgspec
 import pytest
 
 from mailer.address import parse_address
-from mailer.audience.ledger import Origin
 from mailer.audience.subscribers import add, find
 from mailer.audience.transfer import exporting
 from mailer.audience.transfer.importing import ImportReport, import_file
 from mailer.audience.transfer.presets import PLAIN, PRESETS, Preset, preset_of
+from mailer.audience.transitions import Origin
 from mailer.config import ImportFile
 from mailer.database.session import Database
 from mailer.errors import MailerError, SourceError
