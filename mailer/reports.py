@@ -12,6 +12,8 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, and_, func, literal_column, select
 from sqlalchemy.orm import Session
 
+from mailer.address import Address
+from mailer.audience.suppression import erased_key
 from mailer.database.models import (
     ALERT,
     Consent,
@@ -115,6 +117,11 @@ class BounceReport:
     suppressions: Mapping[str, int]
     alerts: tuple[Happening, ...]
     """The newest first."""
+
+
+def story_of(session: Session, address: Address, *, secret: bytes) -> Story | None:
+    """Return an address's history like `story`, even if the address has been erased since."""
+    return story(session, address.key) or story(session, erased_key(address.key, secret))
 
 
 def story(session: Session, address_key: str) -> Story | None:

@@ -1,18 +1,13 @@
-"""Lint findings as text, JSON and JUnit."""
+"""Lint findings as lines for a terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from mailer.rendering.lint import CHECKS, Finding, Level, LintReport
-
-if TYPE_CHECKING:
-    from xml.etree import ElementTree
+from mailer.rendering.lint import Finding, Level, LintReport
 
 _COLOURS = {Level.ERROR: "red", Level.WARNING: "yellow", Level.INFO: "cyan"}
 MAX_SHOWN_CHARACTERS = 100
@@ -78,73 +73,3 @@ def _summary(report: LintReport) -> str:
 
 def _kilobytes(octets: int) -> str:
     return f"{octets / 1000:,.1f} KB"
-
-
-def as_object(report: LintReport) -> dict[str, object]:
-    """Return the report as one JSON object."""
-    return {
-        "issue": report.slug,
-        "findings": [asdict(finding) for finding in report.findings],
-        "ignored": [{**asdict(finding), "reason": reason} for finding, reason in report.ignored],
-        "errors": report.count(Level.ERROR),
-        "warnings": report.count(Level.WARNING),
-        "words": report.words,
-        "reading_time": report.reading_time,
-        "html_bytes": report.html_bytes,
-        "text_bytes": report.text_bytes,
-        "message_bytes": report.message_bytes,
-    }
-
-
-def junit(report: LintReport, *, strict: bool) -> str:
-    """Return the report as a JUnit test suite: a case for each finding, and for each check without one.
-
-    A finding that fails the command is a failure, any other goes to `system-out`, and a waived one is
-    skipped.
-    """
-    from xml.etree import ElementTree
-
-    cases: list[ElementTree.Element] = []
-    failures = 0
-    for finding in report.findings:
-        case = _case(finding.check, finding)
-        told = f"{finding.place}: {finding.message}\n{finding.remedy}"
-        if finding.level is Level.ERROR or (strict and finding.level is Level.WARNING):
-            failures += 1
-            failure = ElementTree.SubElement(
-                case, "failure", {"message": finding.message, "type": finding.level.value}
-            )
-            failure.text = told
-        else:
-            ElementTree.SubElement(case, "system-out").text = f"{finding.level.value}: {told}"
-        cases.append(case)
-    for finding, reason in report.ignored:
-        case = _case(finding.check, finding)
-        ElementTree.SubElement(case, "skipped", {"message": f"{finding.message} (waived: {reason})"})
-        cases.append(case)
-    spoken = {case.get("name") for case in cases}
-    cases += [_case(check) for check in CHECKS if check not in spoken]
-    suite = ElementTree.Element(
-        "testsuite",
-        {
-            "name": f"mailer lint {report.slug}",
-            "tests": str(len(cases)),
-            "failures": str(failures),
-            "errors": "0",
-            "skipped": str(len(report.ignored)),
-        },
-    )
-    suite.extend(cases)
-    ElementTree.indent(suite)
-    return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(suite, encoding="unicode")
-
-
-def _case(check: str, finding: Finding | None = None) -> ElementTree.Element:
-    from xml.etree import ElementTree
-
-    attributes = {"classname": "mailer.lint", "name": check}
-    if finding is not None and finding.file:
-        attributes["file"] = finding.file
-        if finding.line is not None:
-            attributes["line"] = str(finding.line)
-    return ElementTree.Element("testcase", attributes)

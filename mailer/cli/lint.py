@@ -63,9 +63,11 @@ def lint(app: App, issue: str, strict: bool, form: str, links: bool, audience: b
         notes.append(f"rendered for {_many(checked, 'subscriber')}")
     match form:
         case "json":
-            app.emit(shown.as_object(report))
+            app.emit(report.as_dict())
         case "junit":
-            app.out(shown.junit(report, strict=strict))
+            from mailer.review.junit import junit
+
+            app.out(junit(report, strict=strict))
         case _:
             for line in shown.lines(report, notes):
                 app.out(line)

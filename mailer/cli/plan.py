@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 import click
 
 from mailer.cli import books as shown
 from mailer.cli.app import App, Command, json_option, pass_app
+from mailer.cli.units import duration, octets
 from mailer.delivery import editions
 from mailer.review import planning
 from mailer.review.planning import Forecast
@@ -44,33 +43,9 @@ def plan(app: App, issue: str, segment: str, reply_time: int, as_json: bool) -> 
     edition = editions.build(settings, editions.find_source(settings, issue))
     made = planning.forecast(settings, app.database, edition, segment, reply_seconds=reply_time / 1000)
     if as_json:
-        app.emit(_object(made))
+        app.emit(made.as_dict())
         return
     _tell(app, made)
-
-
-def duration(time: timedelta) -> str:
-    """Return a duration as people write it: `2 h 10 min`, `45 s`."""
-    seconds = round(time.total_seconds())
-    if seconds < 1:
-        return "less than a second"
-    if seconds < 120:
-        return f"{seconds} s"
-    minutes = round(seconds / 60)
-    if minutes < 120:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 48:
-        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
-    return f"{hours // 24} days {hours % 24} h"
-
-
-def octets(number: int) -> str:
-    """Return a number of octets in KB, MB or GB."""
-    for unit, size in (("GB", 10**9), ("MB", 10**6), ("KB", 10**3)):
-        if number >= size:
-            return f"{number / size:,.1f} {unit}"
-    return f"{number} octets"
 
 
 def _tell(app: App, made: Forecast) -> None:
@@ -125,36 +100,3 @@ def _tell_sizes(app: App, made: Forecast) -> None:
         app.out(f"{len(found.unfit)} of {found.sampled} sampled messages cannot be composed:")
         for line in found.unfit[:5]:
             app.out(f"  {line}")
-
-
-def _object(made: Forecast) -> dict[str, object]:
-    return {
-        "issue": made.slug,
-        "subject": made.subject,
-        "state": made.known.state.value if made.known else None,
-        "subscribers": made.headcount.subscribers,
-        "audience": made.books.audience if made.books else made.headcount.mailed,
-        "left_out": dict(made.headcount.left_out) if made.books is None else {},
-        "books": made.books.as_dict() if made.books else None,
-        "to_send": made.to_send,
-        "domains": {
-            "count": made.domains.count,
-            "top": [{"domain": domain, "messages": number} for domain, number in made.domains.top],
-            "by_provider": dict(made.domains.by_provider),
-        },
-        "sizes": {
-            "sampled": made.sizes.sampled,
-            "mean_octets": made.sizes.mean,
-            "largest_octets": made.sizes.largest,
-            "total_octets": made.sizes.mean * made.to_send,
-            "unfit": list(made.sizes.unfit),
-        },
-        "estimate": None
-        if made.estimate is None
-        else {
-            "seconds": round(made.estimate.duration.total_seconds(), 1),
-            "per_second": round(made.estimate.per_second, 1),
-            "bottleneck": made.estimate.bottleneck,
-            "reply_seconds": made.reply_seconds,
-        },
-    }

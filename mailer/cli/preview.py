@@ -50,7 +50,7 @@ def preview(app: App, issue: str, address: str, port: int, opens: bool, folder: 
     if folder is not None:
         from mailer.web.operator.screenshots import take
 
-        for picture in take(see(address).viewed.html, folder, path.stem):
+        for picture in take(see(address).rendered.html, folder, path.stem):
             app.out(str(picture))
         return
     _subscriber(app, address)
@@ -80,7 +80,7 @@ def _subscriber(app: App, address: str) -> Recipient | None:
     """Return the subscriber with an address; None for no address."""
     if not address:
         return None
-    # The database is loaded for those who ask for a subscriber.
-    from mailer.cli.choosing import subscriber
+    # Loaded only here: without a subscriber, the preview needs no database.
+    from mailer.review.sample import reader_at
 
-    return subscriber(app, address)
+    return reader_at(app.database, address)

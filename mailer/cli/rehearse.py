@@ -18,7 +18,7 @@ from mailer.bounces.boxes.maildir import Maildir
 from mailer.bounces.refusals import learn_by
 from mailer.cli import books as shown
 from mailer.cli.app import App, Command, finish, json_option, pass_app
-from mailer.cli.plan import duration, octets
+from mailer.cli.units import duration, octets
 from mailer.database.session import Database
 from mailer.delivery import editions
 from mailer.delivery.sender import Ending

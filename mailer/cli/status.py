@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 import click
-from sqlalchemy.orm import Session
 
 from mailer.cli import books as shown
 from mailer.cli.app import App, Command, json_option, pass_app, yes_option
 from mailer.database.models import DeliveryState, IssueState
 from mailer.delivery import canary, issues, letters
-from mailer.delivery.books import Books, books_of
-from mailer.delivery.canary import Findings
-from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.listing import listing
 from mailer.delivery.lock import sending
-from mailer.delivery.waiting import Waiting, waiting
-from mailer.reports import Happening, issue_alerts
+from mailer.review.status import IssueStatus, status_of
 
 
 @click.command(cls=Command)
@@ -75,7 +69,7 @@ def resume(app: App, issue: str, accept_refusals: bool) -> None:
     """
     with app.database.transaction() as session:
         known = issues.named(session, issue)
-        changed = issues.resume(session, known.id) or canary.hurry(session, known.id)
+        changed = canary.resume(session, known.id)
         if accept_refusals:
             issues.accept_refusals(session, known.id, at=datetime.now(UTC))
     app.out(f"{issue}: {'resumed' if changed else 'was not paused; nothing changed'}")
@@ -132,44 +126,18 @@ def retry(app: App, issue: str, only: str) -> None:
     app.out(f"{issue}: {queued:,} deliveries are queued again{paused}")
 
 
-@dataclass(frozen=True, slots=True)
-class _Told:
-    """The status of an issue."""
-
-    issue: QueuedIssue
-    books: Books
-    waiting: list[Waiting]
-    canary: Findings | None
-    alerts: tuple[Happening, ...]
-
-    @property
-    def next_at(self) -> datetime | None:
-        """When the next attempt is due."""
-        return min((group.next_at for group in self.waiting if group.next_at), default=None)
-
-
-def _look(session: Session, issue: QueuedIssue) -> _Told:
-    return _Told(
-        issue,
-        books_of(session, issue.id),
-        waiting(session, issue.id),
-        canary.findings(session, issue.id) if issue.canary else None,
-        issue_alerts(session, issue.id, limit=3),
-    )
-
-
 def _print(app: App, name: str | None, as_json: bool) -> None:
     with app.database.reading() as session:
         wanted = [issues.named(session, name)] if name else issues.issues(session)
-        told = [_look(session, issue) for issue in wanted]
+        statuses = [status_of(session, issue) for issue in wanted]
         letter_books = letters.books(session)
     if as_json:
-        objects = [_object(one) for one in told]
+        objects = [one.as_dict() for one in statuses]
         app.emit(objects[0] if name else {"issues": objects, "letters": letter_books.as_dict()})
         return
-    if not told:
+    if not statuses:
         app.out("No issue has been queued yet.")
-    for one in told:
+    for one in statuses:
         _tell(app, one)
     if letter_books.audience and not name:
         app.out("letters")
@@ -177,24 +145,24 @@ def _print(app: App, name: str | None, as_json: bool) -> None:
             app.out(line)
 
 
-def _tell(app: App, told: _Told) -> None:
-    issue = told.issue
+def _tell(app: App, status: IssueStatus) -> None:
+    issue = status.issue
     app.out(f"{issue.slug}: {issue.state.value}" + (f" ({issue.reason})" if issue.reason else ""))
-    for line in shown.lines(told.books):
+    for line in shown.lines(status.books):
         app.out(line)
-    if told.canary is not None and issue.canary is not None:
+    if status.canary is not None and issue.canary is not None:
         until = f" until {_local(issue.canary_until)}" if issue.canary_until else ""
-        app.out(f"  canary {issue.canary.value}{until}: {told.canary}")
-    for alert in told.alerts:
+        app.out(f"  canary {issue.canary.value}{until}: {status.canary}")
+    for alert in status.alerts:
         app.out(f"  alert {_local(alert.at)}: {alert.text}")
-    if not told.waiting:
+    if not status.waiting:
         return
-    number = sum(group.number for group in told.waiting)
+    number = sum(group.number for group in status.waiting)
     app.out(
         f"  {number:,} wait for another attempt"
-        + (f", the next at {_local(told.next_at)}" if told.next_at else "")
+        + (f", the next at {_local(status.next_at)}" if status.next_at else "")
     )
-    for group in told.waiting:
+    for group in status.waiting:
         last = f"until {_local(group.last_at)}, " if group.last_at else ""
         app.out(f"  {group.number:>10,}  {group.state.value}, {last}at most {group.attempts} attempts")
         app.out(f"  {'':>10}  {group.reason[:90]}")
@@ -204,56 +172,11 @@ def _list(app: App, name: str, state: DeliveryState, as_json: bool) -> None:
     with app.database.reading() as session:
         for one in listing(session, issues.named(session, name).id, state):
             if as_json:
-                app.emit(
-                    {
-                        "subscriber": one.subscriber_id,
-                        "address": one.address,
-                        "state": state.value,
-                        "attempts": one.attempts,
-                        "changed_at": one.changed_at.isoformat() if one.changed_at else None,
-                        "next_at": one.due_at.isoformat() if one.due_at else None,
-                        "answer": one.answer or None,
-                        "class": one.bounce_class,
-                    }
-                )
+                app.emit(one.as_dict())
             else:
                 address = "(erased)" if one.address is None else one.address
                 tries = f"{one.attempts} {'try' if one.attempts == 1 else 'tries'}"
                 app.out("  ".join(filter(None, (address, tries, _local(one.changed_at), one.answer[:200]))))
-
-
-def _object(told: _Told) -> dict[str, object]:
-    issue = told.issue
-    return {
-        "issue": issue.slug,
-        "title": issue.title,
-        "state": issue.state.value,
-        "reason": issue.reason,
-        "queued_at": issue.created_at.isoformat(),
-        "finished_at": issue.finished_at.isoformat() if issue.finished_at else None,
-        "next_try_at": told.next_at.isoformat() if told.next_at else None,
-        "books": told.books.as_dict(),
-        "canary": None
-        if told.canary is None or issue.canary is None
-        else {
-            "state": issue.canary.value,
-            "until": issue.canary_until.isoformat() if issue.canary_until else None,
-            **asdict(told.canary),
-        },
-        "alerts": [{"at": alert.at.isoformat(), **alert.facts} for alert in told.alerts],
-        "waiting": [
-            {
-                "state": group.state.value,
-                "number": group.number,
-                "reason": group.reason,
-                "class": group.bounce_class,
-                "next_at": group.next_at.isoformat() if group.next_at else None,
-                "last_at": group.last_at.isoformat() if group.last_at else None,
-                "attempts": group.attempts,
-            }
-            for group in told.waiting
-        ],
-    }
 
 
 def _local(at: datetime | None) -> str:

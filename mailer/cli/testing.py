@@ -1,4 +1,4 @@
-"""`mailer test`: the finished mail to yourself, before anybody else gets it."""
+"""`mailer test`: send an issue to yourself first."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import click
 from mailer.address import parse_address
 from mailer.cli import findings as shown
 from mailer.cli.app import App, Command, json_option, pass_app
-from mailer.cli.choosing import subscriber
 from mailer.delivery import dispatch, editions
 from mailer.rendering.lint import Level
 from mailer.rendering.source import read_issue
@@ -44,7 +43,11 @@ def test(app: App, issue: str, addresses: tuple[str, ...], reader_address: str |
     path = editions.find_source(settings, issue)
     edition = editions.build(settings, path)
     dispatch.check_ready(settings)
-    reader = linting.sample_reader(edition) if reader_address is None else subscriber(app, reader_address)
+    reader = (
+        linting.sample_reader(edition)
+        if reader_address is None
+        else sample.reader_at(app.database, reader_address)
+    )
     report = linting.examine(settings, read_issue(path), edition)
     for finding in report.findings:
         if finding.level is Level.ERROR:

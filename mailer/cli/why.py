@@ -1,4 +1,4 @@
-"""`mailer why`: why an address was, or was not, mailed."""
+"""`mailer why`: show why an address did, or didn't, get email."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import click
 
 from mailer import reports
 from mailer.address import parse_address
-from mailer.audience import suppression
 from mailer.cli.app import App, Command, json_option, pass_app
 from mailer.errors import MailerError
 
@@ -22,16 +21,15 @@ def why(app: App, address: str, as_json: bool) -> None:
 
     With --verbose, also show the wording of the forms that the person agreed to, and where they did.
     """
-    key = parse_address(address).key
-    erased = suppression.erased_key(key, app.database.secrets()[0])
+    secret = app.database.secrets()[0]
     with app.database.reading() as session:
-        story = reports.story(session, key) or reports.story(session, erased)
+        story = reports.story_of(session, parse_address(address), secret=secret)
     if story is None:
         raise MailerError(f"{address} has no history", remedy="see: mailer subscribers list")
     if as_json:
         app.emit({"address": address, **{k: v for k, v in asdict(story).items() if k != "address"}})
         return
-    app.out(f"{address}: {_standing(story)}")
+    app.out(f"{address}: {_summary(story)}")
     for happening in story.happenings:
         app.out(f"  {happening.at:%Y-%m-%d %H:%M}  {happening.what:<12}  {happening.text}".rstrip())
         if app.verbose and happening.what == "status":
@@ -47,7 +45,7 @@ def _evidence(happening: reports.Happening) -> list[str]:
     return [*filter(None, (facts["ip"] and f"from {facts['ip']}", form)), *said]
 
 
-def _standing(story: reports.Story) -> str:
+def _summary(story: reports.Story) -> str:
     words = [story.status or "not subscribed"]
     if story.suppressed:
         words.append(f"suppressed ({story.suppressed})")

@@ -260,6 +260,11 @@ def hurry(session: Session, issue_id: int) -> bool:
     return bool(count_of(session.execute(waited.values(canary=CanaryState.PASSED.value, canary_until=None))))
 
 
+def resume(session: Session, issue_id: int) -> bool:
+    """Let a paused issue be sent again, or end its canary's wait; return whether that changed anything."""
+    return issues.resume(session, issue_id) or hurry(session, issue_id)
+
+
 def findings(session: Session, issue_id: int) -> Findings:
     """Count what became of the members, including reports that came back."""
 

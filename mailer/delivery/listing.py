@@ -19,6 +19,7 @@ _AT_ONCE: Final = 1_000
 class Listed:
     """One delivery; without attempts or an answer if it was never tried."""
 
+    state: DeliveryState
     subscriber_id: int
     address: str | None
     """None after the subscriber is erased."""
@@ -34,6 +35,19 @@ class Listed:
     def answer(self) -> str:
         """The last reply, on one line."""
         return " ".join(str(part) for part in (self.code, self.enhanced, self.reply) if part)
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the delivery as `mailer status --list --json` prints it."""
+        return {
+            "subscriber": self.subscriber_id,
+            "address": self.address,
+            "state": self.state.value,
+            "attempts": self.attempts,
+            "changed_at": self.changed_at.isoformat() if self.changed_at else None,
+            "next_at": self.due_at.isoformat() if self.due_at else None,
+            "answer": self.answer or None,
+            "class": self.bounce_class,
+        }
 
 
 def listing(session: Session, issue_id: int, state: DeliveryState) -> Iterator[Listed]:
@@ -61,5 +75,5 @@ def listing(session: Session, issue_id: int, state: DeliveryState) -> Iterator[L
     after = 0
     while rows := session.execute(columns.where(Delivery.subscriber_id > after)).all():
         for row in rows:
-            yield Listed(*row)
+            yield Listed(state, *row)
         after = rows[-1].subscriber_id

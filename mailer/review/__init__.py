@@ -1,1 +1,1 @@
-"""What an operator sees before sending: lint, links, preview, test message and plan."""
+"""What an operator sees of an issue: lint, links, preview, test message, plan and status."""

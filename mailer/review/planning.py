@@ -103,6 +103,39 @@ class Forecast(Plan):
     """None if no relay is configured."""
     reply_seconds: float
 
+    def as_dict(self) -> dict[str, object]:
+        """Return the forecast as `mailer plan --json` prints it."""
+        return {
+            "issue": self.slug,
+            "subject": self.subject,
+            "state": self.known.state.value if self.known else None,
+            "subscribers": self.headcount.subscribers,
+            "audience": self.books.audience if self.books else self.headcount.mailed,
+            "left_out": dict(self.headcount.left_out) if self.books is None else {},
+            "books": self.books.as_dict() if self.books else None,
+            "to_send": self.to_send,
+            "domains": {
+                "count": self.domains.count,
+                "top": [{"domain": domain, "messages": number} for domain, number in self.domains.top],
+                "by_provider": dict(self.domains.by_provider),
+            },
+            "sizes": {
+                "sampled": self.sizes.sampled,
+                "mean_octets": self.sizes.mean,
+                "largest_octets": self.sizes.largest,
+                "total_octets": self.sizes.mean * self.to_send,
+                "unfit": list(self.sizes.unfit),
+            },
+            "estimate": None
+            if self.estimate is None
+            else {
+                "seconds": round(self.estimate.duration.total_seconds(), 1),
+                "per_second": round(self.estimate.per_second, 1),
+                "bottleneck": self.estimate.bottleneck,
+                "reply_seconds": self.reply_seconds,
+            },
+        }
+
 
 def plan(settings: Settings, database: Database, edition: Edition, segment: str) -> Plan:
     """Return what `send` would do; only counts, so it is quick for any audience."""

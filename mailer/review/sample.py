@@ -1,41 +1,44 @@
-"""One message of an issue: rendered to files, or sent to one address as a test."""
+"""An issue for a single reader: rendered to files, or sent as a test."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import uvloop
 
 from mailer.address import parse_address
+from mailer.audience.subscribers import find
 from mailer.config import Settings
+from mailer.database.models import Subscriber
+from mailer.database.session import Database
 from mailer.delivery import dispatch, editions
 from mailer.delivery.clock import now
-from mailer.errors import RelayError
+from mailer.errors import ConfigError, RelayError
 from mailer.rendering.edition import Edition
 from mailer.rendering.message import Recipient
 from mailer.review import linting
-from mailer.review.viewing import viewed
+from mailer.review.filling import everybody
+from mailer.review.viewing import Rendered, rendered
 from mailer.smtp.session import Attempt, Fate, Outgoing
-
-
-@dataclass(frozen=True, slots=True)
-class Rendered:
-    """The parts of an issue, rendered for one reader."""
-
-    slug: str
-    html: str
-    """For a browser: attached images are inlined as data URLs."""
-    text: str
-    message: bytes
 
 
 def render(settings: Settings, path: Path, *, reader: Recipient = linting.READER) -> Rendered:
     """Render an issue for a reader. Links lead nowhere, and the same input always gives the same octets."""
     edition = editions.build(settings, path)
     message = linting.sample_message(settings, edition, reader)
-    seen = viewed(edition, message, public_url=settings.web.public_url)
-    return Rendered(edition.slug, seen.html, seen.text, message)
+    return rendered(edition, message, public_url=settings.web.public_url)
+
+
+def reader_at(database: Database, address: str) -> Recipient:
+    """Return the subscriber with an address, as templates see them; raise `ConfigError` if there is none."""
+    with database.reading() as session:
+        known = find(session, parse_address(address))
+        if known is None:
+            raise ConfigError(
+                f"{address}: no such subscriber",
+                remedy="see: mailer subscribers list; or leave out --as",
+            )
+        return next(everybody(session, Subscriber.id == known.id))
 
 
 def send_test(settings: Settings, edition: Edition, reader: Recipient) -> None:

@@ -29,9 +29,10 @@ _FILLER: Final = " \t\r\n\u00a0\u00ad\u034f\u200b\u200c\u200d\u2007\u2060\ufeff"
 
 
 @dataclass(frozen=True, slots=True)
-class Viewed:
-    """A message taken apart for viewing."""
+class Rendered:
+    """An issue rendered for one reader: the message and its parts."""
 
+    slug: str
     html: str
     """For a browser: attached images are inlined as data URLs."""
     source: str
@@ -53,7 +54,7 @@ class Preview:
     subject: str
     preheader: str
     """The text that inboxes show after the subject; may be empty."""
-    viewed: Viewed
+    rendered: Rendered
     report: LintReport
 
 
@@ -66,20 +67,20 @@ def preview(settings: Settings, path: Path, reader: Recipient | None = None) -> 
     edition = editions.build(settings, path)
     message = linting.sample_message(settings, edition, reader)
     report = linting.examine(settings, read_issue(path), edition, message)
-    seen = viewed(edition, message, public_url=settings.web.public_url)
+    parts = rendered(edition, message, public_url=settings.web.public_url)
     header = email.message_from_bytes(message, policy=email.policy.default)
     return Preview(
         edition,
         reader=reader.email if reader else linting.READER.email,
         sender=str(header["From"]),
         subject=str(header["Subject"]),
-        preheader=_preheader(seen.source),
-        viewed=seen,
+        preheader=_preheader(parts.source),
+        rendered=parts,
         report=report,
     )
 
 
-def viewed(edition: Edition, message: bytes, *, public_url: str) -> Viewed:
+def rendered(edition: Edition, message: bytes, *, public_url: str) -> Rendered:
     """Take a composed message apart. Its HTML makes no requests to our own server."""
     parsed = email.message_from_bytes(message, policy=email.policy.default)
     assert isinstance(parsed, EmailMessage)
@@ -93,7 +94,7 @@ def viewed(edition: Edition, message: bytes, *, public_url: str) -> Viewed:
     html = re.sub(re.escape(base) + r"/o/[\w.-]+\.gif", _NOTHING, html)
     plain = email.message_from_bytes(message, policy=email.policy.compat32)
     headers = tuple((name, re.sub(r"\r?\n[ \t]", " ", str(value))) for name, value in plain.items())
-    return Viewed(html, source, _part(parsed, "plain"), headers, message)
+    return Rendered(edition.slug, html, source, _part(parsed, "plain"), headers, message)
 
 
 def _preheader(html: str) -> str:

@@ -65,7 +65,7 @@ def test_measures_are_those_of_lint_and_of_the_sent_mail(
     report = previewed.report
     for name in ("words", "reading_time", "html_bytes", "text_bytes", "message_bytes"):
         assert (name, getattr(report, name)) == (name, linted[name])
-    assert len(previewed.viewed.source.encode()) == report.html_bytes
+    assert len(previewed.rendered.source.encode()) == report.html_bytes
 
     assert run(["subscribers", "add", "jo@example.com", "--name", "Jo", *at]) == ExitCode.DONE
     assert run(["send", "1", "--yes", *at]) == ExitCode.DONE
@@ -73,8 +73,8 @@ def test_measures_are_those_of_lint_and_of_the_sent_mail(
     assert isinstance(parsed, EmailMessage)
     as_jo = seen(folder, Recipient(1, "jo@example.com", "Jo"))
     assert part(parsed, "html").count(report.reading_time) == 1
-    assert unsigned(part(parsed, "html")) == unsigned(as_jo.viewed.source)
-    assert unsigned(part(parsed, "plain")) == unsigned(as_jo.viewed.text)
+    assert unsigned(part(parsed, "html")) == unsigned(as_jo.rendered.source)
+    assert unsigned(part(parsed, "plain")) == unsigned(as_jo.rendered.text)
     assert len(part(parsed, "html").encode()) == as_jo.report.html_bytes
     assert str(parsed["Subject"]) == as_jo.subject == "A bean for Jo"
     assert as_jo.report.words == report.words
@@ -98,17 +98,17 @@ def test_browser_needs_no_request_for_the_issues_images(folder: Folder, images: 
     with (folder.path / "config.toml").open("a") as config:
         config.write(f'[rendering]\nimages = "{images}"\n')
     shown = seen(folder)
-    sources = re.findall(r'<img[^>]* src="([^"]+)"', shown.viewed.html)
+    sources = re.findall(r'<img[^>]* src="([^"]+)"', shown.rendered.html)
     assert len(sources) == 1
     kind, _, data = sources[0].partition(";base64,")
     assert Image.open(io.BytesIO(base64.b64decode(data))).get_format_mimetype() == kind.removeprefix("data:")
-    assert "data:image" not in shown.viewed.source
+    assert "data:image" not in shown.rendered.source
 
 
 def test_reader_without_a_needed_field_is_told(folder: Folder) -> None:
     path = folder.path / "issues" / "001-bean.md"
     path.write_text("---\ntitle: A bean\n---\n\nOf {{ subscriber.city }}.\n", encoding="utf-8")
-    assert "Of Example." in seen(folder).viewed.text
+    assert "Of Example." in seen(folder).rendered.text
     with pytest.raises(RecipientError, match=r"'subscriber\.city' is missing"):
         seen(folder, Recipient(0, "jo@example.com", "Jo"))
 
@@ -116,6 +116,6 @@ def test_reader_without_a_needed_field_is_told(folder: Folder) -> None:
 def test_looking_at_a_mail_opens_nothing_on_the_public_pages(folder: Folder) -> None:
     with (folder.path / "config.toml").open("a") as config:
         config.write('[web]\npublic_url = "https://news.example.org"\n[tracking]\nopens = true\n')
-    viewed = seen(folder).viewed
-    assert "https://news.example.org/o/" in viewed.source
-    assert "https://news.example.org/o/" not in viewed.html
+    rendered = seen(folder).rendered
+    assert "https://news.example.org/o/" in rendered.source
+    assert "https://news.example.org/o/" not in rendered.html

@@ -117,8 +117,10 @@ def test_text_source_and_headers_are_shown_as_they_are_sent(client: httpx.Client
     assert "Hello Reader, read this" in text
     assert "&lt;!DOCTYPE html&gt;" in client.get("/?view=source").text
     headers = client.get("/?view=headers").text
-    assert [name for name, _ in shown.viewed.headers] == re.findall(r'<th scope="row">([^<]+)</th>', headers)
-    assert client.get("/message.eml").content == shown.viewed.message
+    assert [name for name, _ in shown.rendered.headers] == re.findall(
+        r'<th scope="row">([^<]+)</th>', headers
+    )
+    assert client.get("/message.eml").content == shown.rendered.message
 
 
 def test_measures_and_findings_stand_beside_the_mail(client: httpx.Client, folder: Folder) -> None:

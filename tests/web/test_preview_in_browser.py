@@ -68,7 +68,7 @@ def opened(
 
     def see(address: str) -> Preview:
         found = looked_at(folder)
-        return replace(found, viewed=replace(found.viewed, html=html or found.viewed.html))
+        return replace(found, rendered=replace(found.rendered, html=html or found.rendered.html))
 
     changes = FileWatcher([folder.path / "issues"])
     with serving(create_preview_app(see, changes, name="The Weekly", brand=Brand())) as url:

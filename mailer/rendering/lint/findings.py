@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 
 
@@ -63,6 +63,21 @@ class LintReport:
     def fails(self, *, strict: bool = False) -> bool:
         """Whether there is an error or, with `strict`, a warning."""
         return bool(self.count(Level.ERROR) or (strict and self.count(Level.WARNING)))
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the report as `mailer lint --format json` prints it."""
+        return {
+            "issue": self.slug,
+            "findings": [asdict(finding) for finding in self.findings],
+            "ignored": [{**asdict(finding), "reason": reason} for finding, reason in self.ignored],
+            "errors": self.count(Level.ERROR),
+            "warnings": self.count(Level.WARNING),
+            "words": self.words,
+            "reading_time": self.reading_time,
+            "html_bytes": self.html_bytes,
+            "text_bytes": self.text_bytes,
+            "message_bytes": self.message_bytes,
+        }
 
     def with_findings(self, more: Iterable[Finding], waived: dict[str, str]) -> LintReport:
         """Return the report with `more` findings; `waived` maps check ids to the author's reasons."""

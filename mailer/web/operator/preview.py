@@ -180,7 +180,7 @@ class _Pages:
         """Return the HTML part for the frame."""
         chosen = Choice.of(request.query_params, reader=self._reader)
         preview = self._known(chosen)
-        html = preview.viewed.html if chosen.images else preview.viewed.source
+        html = preview.rendered.html if chosen.images else preview.rendered.source
         return HTMLResponse(
             with_links_beside(in_scheme(html, chosen.scheme)),
             headers={"content-security-policy": mail_policy(images=chosen.images)},
@@ -190,7 +190,7 @@ class _Pages:
         """Return the whole message, for an email client."""
         preview = self._known(Choice.of(request.query_params, reader=self._reader))
         name = {"content-disposition": 'attachment; filename="message.eml"'}
-        return Response(preview.viewed.message, media_type="message/rfc822", headers=name)
+        return Response(preview.rendered.message, media_type="message/rfc822", headers=name)
 
     def check(self, check: str) -> Response:
         """Show the documentation of a check."""

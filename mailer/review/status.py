@@ -1,0 +1,78 @@
+"""The status of an issue: its books, what waits for a retry, its canary and its latest alerts."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+
+from sqlalchemy.orm import Session
+
+from mailer.delivery import canary
+from mailer.delivery.books import Books, books_of
+from mailer.delivery.canary import Findings
+from mailer.delivery.issues import QueuedIssue
+from mailer.delivery.waiting import Waiting, waiting
+from mailer.reports import Happening, issue_alerts
+
+
+@dataclass(frozen=True, slots=True)
+class IssueStatus:
+    """Everything that `mailer status` shows of an issue."""
+
+    issue: QueuedIssue
+    books: Books
+    waiting: list[Waiting]
+    canary: Findings | None
+    """None without a canary."""
+    alerts: tuple[Happening, ...]
+    """The latest first."""
+
+    @property
+    def next_at(self) -> datetime | None:
+        """When the next retry is due; None if nothing waits."""
+        return min((group.next_at for group in self.waiting if group.next_at), default=None)
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the status as `mailer status --json` prints it."""
+        issue = self.issue
+        return {
+            "issue": issue.slug,
+            "title": issue.title,
+            "state": issue.state.value,
+            "reason": issue.reason,
+            "queued_at": issue.created_at.isoformat(),
+            "finished_at": issue.finished_at.isoformat() if issue.finished_at else None,
+            "next_try_at": self.next_at.isoformat() if self.next_at else None,
+            "books": self.books.as_dict(),
+            "canary": None
+            if self.canary is None or issue.canary is None
+            else {
+                "state": issue.canary.value,
+                "until": issue.canary_until.isoformat() if issue.canary_until else None,
+                **asdict(self.canary),
+            },
+            "alerts": [{"at": alert.at.isoformat(), **alert.facts} for alert in self.alerts],
+            "waiting": [
+                {
+                    "state": group.state.value,
+                    "number": group.number,
+                    "reason": group.reason,
+                    "class": group.bounce_class,
+                    "next_at": group.next_at.isoformat() if group.next_at else None,
+                    "last_at": group.last_at.isoformat() if group.last_at else None,
+                    "attempts": group.attempts,
+                }
+                for group in self.waiting
+            ],
+        }
+
+
+def status_of(session: Session, issue: QueuedIssue) -> IssueStatus:
+    """Return the status of an issue."""
+    return IssueStatus(
+        issue,
+        books_of(session, issue.id),
+        waiting(session, issue.id),
+        canary.findings(session, issue.id) if issue.canary else None,
+        issue_alerts(session, issue.id, limit=3),
+    )
