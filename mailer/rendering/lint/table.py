@@ -51,7 +51,7 @@ _ALL: Final = (
     Check("hidden-text", _WARNING, "a template comment hides whole paragraphs",
           "end the comment with #} where it should end, or put {# between backquotes"),
     Check("skeleton", _ERROR, "the issue is still the one that `mailer new` made", "write it"),
-    Check("too-wide", _ERROR, "something is wider than a phone",
+    Check("too-wide", _ERROR, "something is wider than the screen",
           "give it a width in percent, or none"),
     # Links
     Check("empty-link", _ERROR, "a link has no address or no words", "give it both, or make it plain text"),

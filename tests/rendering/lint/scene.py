@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from email.message import EmailMessage
 from pathlib import Path
 
@@ -10,7 +11,9 @@ from mailer.config import Brand, Newsletter
 from mailer.rendering.build import build_edition
 from mailer.rendering.edition import Edition, InlineImage
 from mailer.rendering.lint import LintReport, lint
+from mailer.rendering.message import Recipient
 from mailer.rendering.source import Issue, parse_issue
+from tests.rendering.message.test_composer import composer
 
 PROJECT = Path(__file__).parents[3]
 PUBLIC_URL = "https://news.example.org"
@@ -31,9 +34,10 @@ HTML = f"""\
 <html lang="en"><head><title>A bean</title><meta http-equiv="Content-Type" content="text/html; charset=UTF-8">
 <meta name="viewport" content="width=device-width"><style>p {{ margin: 0 }}</style></head>
 <body style="background-color:#ffffff"><!--[if mso]><table><tr><td><![endif]-->
-<table role="presentation"><tr><td style="color:#222222;font-size:16px"><h2>One</h2><p>{PROSE}</p>
+<table role="presentation" style="table-layout:fixed;width:100%"><tr><td style="color:#222222;font-size:16px">
+<h2>One</h2><p>{PROSE}</p>
 <p><a href="https://example.com/beans">the society of gardeners</a></p>
-<img src="cid:bean@images.invalid" alt="A bean" width="536"><!-- more -->
+<img src="cid:bean@images.invalid" alt="A bean" width="536" style="max-width:100%"><!-- more -->
 <p><a href="https://news.example.org/u/T">Unsubscribe</a> <a href="https://news.example.org/archive/001">View</a></p>
 <p>1 Example Street</p></td></tr></table><!--[if mso]></td></tr></table><![endif]--></body></html>
 """
@@ -86,6 +90,20 @@ def linted(
         public_url=PUBLIC_URL,
         leaving=leaving,
     )
+
+
+def reported(source: str, *, raw_html: bool = False) -> LintReport:
+    """Return the report on an issue, which is rendered and composed as for sending."""
+    made = build_edition(
+        issue(source),
+        NEWSLETTER,
+        Brand(),
+        PROJECT / "email_templates",
+        public_url=PUBLIC_URL,
+        raw_html=raw_html,
+    )
+    message = composer(made).compose(Recipient(1, "ana@example.com", "Ana"), datetime(2026, 1, 2, tzinfo=UTC))
+    return lint(issue(source), made, message.content, NEWSLETTER, public_url=PUBLIC_URL, leaving=False)
 
 
 def found(report: LintReport) -> dict[str, str]:
