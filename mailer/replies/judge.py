@@ -8,7 +8,7 @@ The tables are searched in this order, and the first match counts:
 4. languages other than English, by grammar;
 5. the status, and last the code.
 
-A match about the recipient is dropped if the text refuses something of ours (`about_us`), or if the command
+A match about the recipient is dropped if the text refuses something of ours (`ours`), or if the command
 that was answered cannot be about a recipient. MAIL and everything before it never is, and a reply after the
 body comes from a filter, unless the provider is known to look up recipients that late.
 """
@@ -22,9 +22,8 @@ from functools import lru_cache
 from typing import Final
 
 from mailer.printable import escaped
-from mailer.replies import about_messages, about_recipients, about_systems, about_us
+from mailer.replies import about_messages, about_recipients, about_systems, about_us, languages, ours
 from mailer.replies.codes import DAY, coded_rule
-from mailer.replies.languages import read_foreign
 from mailer.replies.providers import PROVIDERS, SENDMAIL_NULL_MX
 from mailer.replies.rules import Rule
 from mailer.replies.statuses import SENDER, STATUS, SUBJECT, TEMPORARY
@@ -40,6 +39,7 @@ RULES: Final[tuple[Rule, ...]] = (
     about_us.LOGIN,
     about_us.HELO,
     about_us.CALLBACK,
+    about_us.CALLOUT,
     about_us.AUTHENTICATION,
     about_us.SENDER_UNUSABLE,
     about_recipients.FULL,
@@ -232,7 +232,9 @@ class _Reply:
         names_recipient = not self.ranks.isdisjoint(_NAME_RECIPIENT)
         if not names_recipient and not self.ranks.isdisjoint(_REFUSE_US):
             return True
-        return about_us.refuses_us(self.words, names_recipient=names_recipient)
+        return ours.refuses_us(self.words, names_recipient=names_recipient) or languages.refuses_us(
+            self.words.raw
+        )
 
     def is_a_filter(self) -> bool:
         """Return whether this comes from a filter, even if it mentions the recipient."""
@@ -265,8 +267,7 @@ def _by_rules(reply: _Reply) -> _Found | None:
     passed_over = False
     for rule in holding:
         if _is_about_recipient(rule):
-            ours = passed_over or (reply.refuses_us() if _is_hard(rule) else reply.answers_us())
-            if not ours:
+            if not (passed_over or (reply.refuses_us() if _is_hard(rule) else reply.answers_us())):
                 return _as_asked(rule, reply)
             passed_over = True
         elif rule in _SENDER_RULES and _NO_SUCH_USER in reply.ranks and not reply.refuses_us():
@@ -336,7 +337,7 @@ def _pair(detail: str) -> tuple[int, int]:
 
 
 def _by_grammar(reply: _Reply) -> _Found | None:
-    means = read_foreign(reply.words.raw)
+    means = languages.read_foreign(reply.words.raw)
     if means is None:
         return None
     if means in _HARD and reply.refuses_us():
@@ -357,8 +358,9 @@ def _by_status(reply: _Reply) -> _Found:
     if means is None and detail and (not detail.endswith(".0") or subject in ("6", "7")):
         means = SUBJECT.get(subject)
     if means is None or means is BounceClass.UNDETERMINED:
-        ours = reply.code is not None and reply.refuses_us()
-        return replace(reply.us, basis=VerdictBasis.STATUS) if ours else _by_code(reply)
+        if reply.code is None or not reply.refuses_us():
+            return _by_code(reply)
+        return replace(reply.us, basis=VerdictBasis.STATUS)
     if means in _HARD and reply.refuses_us():
         return replace(reply.us, basis=VerdictBasis.STATUS)
     if means in _HARD and reply.is_a_filter():

@@ -43,6 +43,11 @@ _MESSAGE: Final = (
 _PEER: Final = (
     "ip_ ip-adresse ip-adres adresse_ip direccion_ip indirizzo_ip адрес_ip 服务器ip 您的ip ip被 ip地址"
 )
+_LOGIN: Final = (
+    "anmeldung authentifizierung authentifi autenticacion autenticazione autenticacao authenticatie "
+    "uwierzyteln autentizac autentiser godkendelse tunnistautum hitelesit kimlik_dogrulama autentificare "
+    "аутентификац авторизац автентифікац 认证 認證 身份验证 登录 登入 認証 ログイン 인증 로그인"
+)
 _LINK: Final = (
     "verbindung connexion conexion connession conexao conexiones conexoes verbinding polaczeni "
     "соединени 连接 連接 接続"
@@ -100,13 +105,23 @@ _TOO_MANY: Final = (
     "zbyt_wiele za_duzo_pola слишком_много слишком_част 过多 過多 频率 頻率 频繁 数超过 多すぎ 너무_많"
 )
 _BLACK: Final = (
-    "gesperrt blockiert bloque lista_nera lista_negra liste_noire zwarte_lijst czarn черн "
+    "gesperrt blockiert bloque bloccat geblokkeerd zablokow zablokov blockerad blokeret blokkert estetty "
+    "letilt engellen blocat lista_nera lista_negra liste_noire zwarte_lijst czarn черн "
     "заблокирован блокир 黑名单 黑名單 封禁 拒绝 ブラックリスト ブロック 차단"
 )
 _REFUSED: Final = (
-    "abgelehnt fehlgeschlagen refuse echoue rechazad fallid rifiutat recusad geweigerd odrzucon "
+    "abgelehnt fehlgeschlagen refuse echoue rechazad fallid fallit rifiutat recusad geweigerd odrzucon "
     "отклонен отказ не_удалось 失败 失敗 拒绝 拒否 できません"
 )
+
+_NOT_ALLOWED: Final = (
+    "nicht_erlaubt nicht_zugelassen nicht_berechtigt nicht_autorisiert nicht_gestattet unzulassig "
+    "non_autoris pas_autoris interdit no_autorizad no_permitid non_autorizzat non_consentit nao_autorizad "
+    "nao_permitid niet_toegestaan niet_geautoriseerd niedozwol nieuprawn brak_uprawn nepovolen "
+    "inte_tillat ikke_tillat ei_sallittu nem_engedelyez izin_veril yetkisiz neautorizat не_разреш не_авториз "
+    "запрещен не_дозвол заборонен 不允许 不允許 未授权 未授權 許可されて 허용되지 권한이_없"
+)
+_FAILED: Final = "echec error_de ошибка_ помилка_ エラー"
 
 
 def _any_of(*stems: str) -> str:
@@ -126,14 +141,31 @@ def _near(nouns: str, states: str) -> re.Pattern[str]:
     return re.compile(rf"(?:{nouns})[^.;!?]{{0,60}}?(?:{states})|(?:{states})[^.;!?]{{0,40}}?(?:{nouns})")
 
 
+def _in_one_clause(nouns: str, states: str) -> re.Pattern[str]:
+    """Like `_near`, but `Benutzer unbekannt, Absender <>` is no pair."""
+    return re.compile(
+        rf"(?:{nouns})(?: ?<>)?:?[^.,:;!?()|/\n]{{0,60}}?(?:{states})"
+        rf"|(?:{states})[^.,:;!?()|/\n<-]{{0,25}}?(?:{nouns})"
+    )
+
+
+@cache
+def _ours() -> tuple[tuple[B, re.Pattern[str]], ...]:
+    """Return the pairs of stems that refuse something of ours."""
+    refused = _any_of(_NOT_THERE, _LOCKED, _BLACK, _REFUSED, _FULL, _NOT_ALLOWED)
+    ours = f"(?:{_any_of(_SENDER)})|(?:{_any_of(_OUR)}) ?(?:{_any_of(_USER, _DOMAIN)})"
+    return (
+        (B.REPUTATION_BLOCK, _in_one_clause(_any_of(_PEER), _any_of(_BLACK, _REFUSED, _NOT_ALLOWED))),
+        (B.POLICY_REJECT, _in_one_clause(ours, refused)),
+        (B.POLICY_REJECT, _in_one_clause(_any_of(_LOGIN), _any_of(_REFUSED, _NOT_ALLOWED, _FAILED))),
+    )
+
+
 @cache
 def _grammar() -> tuple[tuple[B, re.Pattern[str]], ...]:
     """Return the meaning of each pair of stems; built for the first foreign reply, since it is slow."""
-    refused = _any_of(_NOT_THERE, _LOCKED, _BLACK, _REFUSED, _FULL)
-    ours = f"(?:{_any_of(_SENDER)})|(?:{_any_of(_OUR)}) ?(?:{_any_of(_USER, _DOMAIN)})"
     return (
-        (B.REPUTATION_BLOCK, _near(_any_of(_PEER), _any_of(_BLACK))),
-        (B.POLICY_REJECT, _near(ours, refused)),
+        *_ours(),
         (B.MESSAGE_TOO_LARGE, _near(_any_of(_MESSAGE), _any_of(_TOO_LARGE))),
         (B.RATE_LIMITED, _near(_any_of(_MESSAGE, _LINK, "发送 送信 nachrichten"), _any_of(_TOO_MANY))),
         (B.MAILBOX_FULL, _near(_any_of(_USER, _QUOTA), _any_of(_FULL))),
@@ -149,6 +181,12 @@ def read_foreign(text: str) -> B | None:
     """Return what a refusal in another language means, or None; `text` is in lower case."""
     text = without_marks(text)
     return next((means for means, pattern in _grammar() if pattern.search(text)), None)
+
+
+def refuses_us(text: str) -> bool:
+    """Return whether a text in another language refuses something of ours; `text` is in lower case."""
+    text = without_marks(text)
+    return any(pattern.search(text) for _, pattern in _ours())
 
 
 def without_marks(text: str) -> str:

@@ -29,7 +29,8 @@ _ADDRESS: Final = re.compile(r"<?[^\s<>@\"'(),;:=\[\]]{1,128}@\[?[\w.-]{1,255}\]
 _URL: Final = re.compile(r"https?://([\w.-]{1,255})([^\s]{0,255})")
 _URL_CASE: Final = re.compile(r"[?&]p=(\w{1,40})")
 _IP_FORM: Final = r"(?:ipv6:)?(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7})(?:/\d{1,3})?"
-_IP: Final = re.compile(rf"\[{_IP_FORM}\]|(?<![\w.:]){_IP_FORM}(?![\w:]|\.\w)")
+# Chinese and Japanese put no blanks around it.
+_IP: Final = re.compile(rf"\[{_IP_FORM}\]|(?<![a-z0-9_.:]){_IP_FORM}(?![a-z0-9_:]|\.\w)")
 # `(from <us@example.org>, helo=<mail.example.org>, client 192.0.2.1)`: quoted, not refused.
 _ASIDE: Final = re.compile(
     r"[(\[{]([^()\[\]{}]{1,200})[)\]}]|\b(?:envelope-)?\w{2,9}=(?:<>|#|<[\w.-]{1,255}>)"
@@ -56,7 +57,7 @@ class Words:
     plain: str
     """The words alone, with single blanks around each."""
     raw: str
-    """The text before it was split into words, addresses as `<>`."""
+    """The text before it was split into words, addresses as `<>`, IP addresses as `#`."""
 
 
 def read_words(text: str) -> Words:
@@ -66,8 +67,7 @@ def read_words(text: str) -> Words:
         text = _URL.sub(_host_and_case, text)
     if "@" in text:
         text = _ADDRESS.sub(" <> ", text)
-    raw = text
-    text = _IP.sub(" # ", text)
+    raw = text = _IP.sub(" # ", text)
     if "(" in text or "[" in text or "{" in text or "=" in text:
         text = _ASIDE.sub(_without_aside, text)
     tokens = _TOKEN.findall(_POSSESSIVE.sub("", text))
