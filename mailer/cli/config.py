@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import click
 
-from mailer.audience.segments import parse_segment
-from mailer.cli.app import App, Group, json_option, pass_app
-from mailer.config import flatten, password
-from mailer.errors import ConfigError, SegmentError
-from mailer.smtp.dkim import load_key
+from mailer.cli.app import App, Group, finish, json_option, pass_app
+from mailer.config import Settings, flatten
+from mailer.errors import ExitCode, MailerError
+from mailer.review import readiness
+from mailer.review.readiness import Problem
 from mailer.web.theme import theme_of
 
 
@@ -41,26 +43,50 @@ def show(app: App, as_json: bool) -> None:
 
 
 @config.command()
+@json_option
 @pass_app
-def check(app: App) -> None:
+def check(app: App, as_json: bool) -> None:
     """Check config.toml and everything it refers to.
 
-    This reads passwords, keys, segments, and your own texts and pages.
+    This reads passwords, keys, segments, templates, and your own texts and pages, and finds whatever
+    `mailer send` would refuse. It contacts no server.
+
+    Exit codes: 0 ready to send; 6 something must be corrected first.
     """
+    found = problems(app.settings)
+    stopping = sum(problem.stops for problem in found)
+    if as_json:
+        app.emit({"problems": [asdict(problem) for problem in found]})
+    else:
+        for problem in found:
+            _print(problem)
+        _summarize(app, stopping)
+    finish(ExitCode.CONFIGURATION if stopping else ExitCode.DONE)
+
+
+def problems(settings: Settings) -> list[Problem]:
+    """Return every problem with the settings, including those of your own texts and pages."""
+    found = readiness.problems(settings)
+    try:
+        theme_of(settings)
+    except MailerError as error:
+        found.append(Problem(settings.origin("paths.templates"), error.message, error.remedy))
+    return found
+
+
+def _print(problem: Problem) -> None:
+    colour, level = ("red", "error") if problem.stops else ("yellow", "warning")
+    place = click.style(problem.place, bold=True)
+    click.echo(f"{place}: {click.style(level, fg=colour, bold=True)}: {problem.message}", err=True)
+    if problem.remedy:
+        click.echo(f"  {click.style('=', dim=True)} {problem.remedy}", err=True)
+
+
+def _summarize(app: App, stopping: int) -> None:
     settings = app.settings
-    for relay in settings.relays.values():
-        password(relay, settings.folder)
-    for box in settings.bounces.boxes:
-        password(box, settings.folder)
-    for key in settings.dkim:
-        load_key(settings.path(key.key_file))
-    for name, text in settings.segments.items():
-        try:
-            parse_segment(text, settings.segments)
-        except SegmentError as error:
-            place = settings.origin(f"segments.{name}")
-            raise ConfigError(f"{place}: 'segments.{name}': {error.message}", remedy=error.remedy) from error
-    theme_of(settings)
+    if stopping:
+        app.say(f"{stopping} {'error' if stopping == 1 else 'errors'}; correct them before you send")
+        return
     app.out(f"{app.config_path}: valid; {len(settings.relays) or 'no'} relay(s)")
     if not settings.relays:
         app.say("Without a relay, mail goes to the outbox on this machine. See [relays] in config.toml.")

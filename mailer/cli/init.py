@@ -7,14 +7,15 @@ import shutil
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final, NamedTuple
 
 import click
 
 from mailer.cli.app import App, Command, pass_app, yes_option
 from mailer.cli.new import slug
-from mailer.config import load
+from mailer.config import Newsletter, Section, Web, value_problem
 from mailer.config.shipped import shipped
-from mailer.errors import MailerError, RefusedError
+from mailer.errors import RefusedError
 
 _CONFIG = """\
 # Made by `mailer init`. `mailer config show` says every value and where it comes from.
@@ -102,11 +103,11 @@ def init(
     if there := [str(path) for path in made[:3] if path.exists()]:
         raise RefusedError(f"{', '.join(there)} already exists", remedy="name another folder")
     asks = sys.stdin.isatty() and not yes
-    name = _asked("Name of the newsletter", name, "My newsletter", asks=asks)
-    author = _asked("Who writes it", author, name, asks=asks)
-    address = _asked("Address it comes from", address, "newsletter@example.org", asks=asks)
-    postal_address = _asked("Postal address for the footer", postal_address, "", asks=asks)
-    url = _asked("Where readers will reach your pages", url, "http://127.0.0.1:8600", asks=asks)
+    name = _asked(_NAME, name, "My newsletter", asks=asks)
+    author = _asked(_AUTHOR, author, name, asks=asks)
+    address = _asked(_ADDRESS, address, "newsletter@example.org", asks=asks)
+    postal_address = _asked(_POSTAL_ADDRESS, postal_address, "", asks=asks)
+    url = _asked(_URL, url, "http://127.0.0.1:8600", asks=asks)
     values = {
         "name": name,
         "author_name": author,
@@ -119,12 +120,6 @@ def init(
     # A JSON string is a TOML basic string.
     quoted = {key: json.dumps(value, ensure_ascii=False) for key, value in values.items()}
     made[0].write_text(_CONFIG.format(**quoted), encoding="utf-8")
-    try:
-        load(made[0])
-    except MailerError:
-        # What was given is no setting; nothing is left behind, so that it can be tried again.
-        made[0].unlink()
-        raise
     shutil.copytree(shipped("email_templates"), made[1])
     made[2].mkdir()
     issue = made[2] / "001-hello.md"
@@ -139,8 +134,41 @@ def init(
     app.say(f"      mailer send 1{here}")
 
 
-def _asked(question: str, given: str | None, default: str, *, asks: bool) -> str:
-    if given is not None or not asks:
-        return default if given is None else given
-    answer: str = click.prompt(question, default=default, show_default=bool(default), err=True)
-    return answer.strip()
+class _Question(NamedTuple):
+    """A question, the option that answers it, and the setting that the answer becomes."""
+
+    text: str
+    option: str
+    section: type[Section]
+    key: str
+
+    def checked(self, answer: str) -> str:
+        """Return the answer without blanks around it; raise `BadParameter` if the setting can't be that."""
+        answer = answer.strip()
+        if problem := value_problem(self.section, self.key, answer):
+            raise click.BadParameter(f"{answer!r}: {problem}", param_hint=self.option)
+        return answer
+
+
+_NAME: Final = _Question("Name of the newsletter", "--name", Newsletter, "name")
+_AUTHOR: Final = _Question("Who writes it", "--author", Newsletter, "author_name")
+_ADDRESS: Final = _Question("Address it comes from", "--address", Newsletter, "author_address")
+_POSTAL_ADDRESS: Final = _Question(
+    "Postal address for the footer", "--postal-address", Newsletter, "postal_address"
+)
+_URL: Final = _Question("Where readers will reach your pages", "--url", Web, "public_url")
+
+
+def _asked(question: _Question, given: str | None, default: str, *, asks: bool) -> str:
+    """Return the value given by the option, the answer on the terminal, or the default.
+
+    An answer that is not valid is asked for again; a value that is not valid raises `BadParameter`.
+    """
+    if given is not None:
+        return question.checked(given)
+    if not asks:
+        return default
+    answer: str = click.prompt(
+        question.text, default=default, show_default=bool(default), err=True, value_proc=question.checked
+    )
+    return answer

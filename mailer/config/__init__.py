@@ -17,7 +17,7 @@ from mailer.config.sections import (
     Settings,
     Webhooks,
 )
-from mailer.config.toml_file import section
+from mailer.config.toml_file import section, value_problem
 from mailer.config.values import Secret, Section, Share, is_loopback, parse_share
 
 __all__ = [
@@ -48,4 +48,5 @@ __all__ = [
     "parse_share",
     "password",
     "section",
+    "value_problem",
 ]

@@ -14,7 +14,7 @@ import msgspec
 
 from mailer.config.sections import Mailbox, Relay, Settings
 from mailer.config.toml_file import KeyProblem, TomlFile, convert, did_you_mean, explained, keys_of
-from mailer.config.values import Secret, Section, masked_url
+from mailer.config.values import Secret, Section, expanded, masked_url
 from mailer.errors import ConfigError
 
 
@@ -50,7 +50,7 @@ def password(relay: Relay | Mailbox, folder: Path) -> str | None:
         return relay.password.get_secret_value()
     if relay.password_file is not None:
         try:
-            return (folder / relay.password_file).read_text(encoding="utf-8").strip()
+            return (folder / expanded(relay.password_file)).read_text(encoding="utf-8").strip()
         except OSError as error:
             raise ConfigError(f"password_file {relay.password_file}: {error.strerror}") from error
     if relay.password_command is not None:

@@ -25,6 +25,7 @@ from mailer.config.values import (
     checked_domain,
     checked_domains,
     checked_header_text,
+    expanded,
     is_loopback,
 )
 
@@ -300,8 +301,8 @@ class Settings(Section, frozen=True, kw_only=True):
     """Dotted key to where its value comes from."""
 
     def path(self, relative: Path) -> Path:
-        """Return a configured path as seen from the folder of config.toml."""
-        return self.folder / relative
+        """Return a configured path as seen from the folder of config.toml; `~` is the home folder."""
+        return self.folder / expanded(relative)
 
     def origin(self, key: str) -> str:
         """Return where a dotted key's value comes from: `flag`, a variable, `file:line` or `default`."""

@@ -47,7 +47,10 @@ class TomlFile:
             raise error(f"{path}: {problem.strerror}", remedy="check the file's permissions") from problem
 
     def line_of(self, keys: Sequence[str]) -> int:
-        """Return the line of a key, or of its table, or 1. Indexes into arrays of tables are numbers."""
+        """Return the line of a key, or of its table, or 1.
+
+        Indexes into arrays of tables are numbers; without one, the first table counts.
+        """
         table: list[str] = []
         tables = dict[tuple[str, ...], int]()
         best, best_depth = 1, 0
@@ -57,6 +60,8 @@ class TomlFile:
                 if header[1] == "[[":
                     name = tuple(table)
                     tables[name] = tables.get(name, -1) + 1
+                    if name == tuple(keys) and not best_depth:
+                        best, best_depth = number, len(name)
                     table.append(str(tables[name]))
                 found = table
             elif assignment := _ASSIGNMENT.match(line):
@@ -105,6 +110,15 @@ def section(kind: type[Kind], table: Mapping[str, Any]) -> Kind:
     """Return a section from a TOML table; raise `ValueError` for an invalid value."""
     made: Kind = convert(table, kind)
     return made
+
+
+def value_problem(kind: type[Section], key: str, value: Any) -> str:
+    """Return what is wrong with the value of one key of a section; empty if it is valid."""
+    try:
+        convert({key: value}, kind)
+    except msgspec.ValidationError as error:
+        return explained((), error).reason
+    return ""
 
 
 def _from_toml(kind: type[Any], value: Any) -> Any:

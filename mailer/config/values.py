@@ -6,6 +6,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final
 from urllib.parse import urlsplit
 
@@ -63,6 +64,14 @@ def parse_share(value: object) -> object:
     if found is None:
         raise ValueError(f"'{value}' is not a share; write it like '2%' or '0.5%'")
     return float(found[1]) / 100
+
+
+def expanded(path: Path) -> Path:
+    """Return a path with `~` replaced by the home folder, where there is one."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
 
 
 def is_loopback(host: str) -> bool:

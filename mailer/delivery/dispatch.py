@@ -42,19 +42,31 @@ _SWITCH_SECONDS = 0.0002
 
 def check_ready(settings: Settings) -> None:
     """Raise `RefusedError` if mail that leaves this machine would break a law or a receiver's rule."""
+    for _, error in refusals(settings):
+        raise error
+
+
+def refusals(settings: Settings) -> Iterator[tuple[str, RefusedError]]:
+    """Yield the settings because of which nothing may leave this machine, with the error of each."""
     if not settings.relays:
         return
     if not settings.newsletter.postal_address.strip():
-        raise RefusedError(
-            "newsletter.postal_address is empty: every issue must carry one (CAN-SPAM)",
-            remedy="set postal_address in config.toml",
+        yield (
+            "newsletter.postal_address",
+            RefusedError(
+                "newsletter.postal_address is empty: every issue must carry one (CAN-SPAM)",
+                remedy="set postal_address in config.toml",
+            ),
         )
     url = urlsplit(settings.web.public_url)
     if url.scheme != "https" or is_loopback(url.hostname or ""):
-        raise RefusedError(
-            f"web.public_url is {settings.web.public_url}: readers could not unsubscribe there"
-            " (RFC 8058 requires https)",
-            remedy="set public_url in config.toml to the address of your pages",
+        yield (
+            "web.public_url",
+            RefusedError(
+                f"web.public_url is {settings.web.public_url}: readers could not unsubscribe there"
+                " (RFC 8058 requires https)",
+                remedy="set public_url in config.toml to the address of your pages",
+            ),
         )
 
 

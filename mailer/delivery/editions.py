@@ -32,6 +32,9 @@ def find_source(settings: Settings, name: str) -> Path:
     numbered = [found for found in known if is_named(found.stem, name)]
     if exact or len(numbered) == 1:
         return (exact or numbered)[0]
+    if numbered:
+        names = ", ".join(found.stem for found in numbered)
+        raise SourceError(f"several issues begin with {name}: {names}", remedy="name one of them")
     there = ", ".join(found.stem for found in known[-5:]) or "none yet"
     raise SourceError(f"there is no issue '{name}'", remedy=f"name a file, or one of {folder}: {there}")
 

@@ -95,14 +95,18 @@ def find(session: Session, slug: str) -> QueuedIssue | None:
 
 
 def named(session: Session, name: str) -> QueuedIssue:
-    """Return the newest queued issue with this slug or number.
+    """Return the queued issue with this slug, or the only one whose slug begins with this number.
 
-    Raises `SourceError` listing the latest issues.
+    Raises `SourceError` listing the latest issues, or those that the number fits.
     """
     every = issues(session)
-    for known in every:
-        if is_named(known.slug, name):
-            return known
+    found = [known for known in every if is_named(known.slug, name)]
+    exact = [known for known in found if known.slug == name]
+    if exact or len(found) == 1:
+        return (exact or found)[0]
+    if found:
+        names = ", ".join(known.slug for known in found)
+        raise SourceError(f"several issues begin with {name}: {names}", remedy="name one of them")
     there = ", ".join(known.slug for known in every[:5]) or "none yet"
     raise SourceError(f"no issue '{name}' was ever queued", remedy=f"known: {there}")
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from mailer.cli import run
+from mailer.errors import ExitCode
 
 NAMES = ["Windowsill Letters", 'The "Größe" \\ {x} % $HOME', "日本語", "a" * 120]
 
@@ -58,8 +59,8 @@ def test_own_gitignore_stays(tmp_path: Path) -> None:
 def test_invalid_answer_is_reported_and_creates_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, value: str
 ) -> None:
-    assert run(["init", str(tmp_path), option, value, "--yes"]) == 6
-    assert "config.toml:" in capsys.readouterr().err
+    assert run(["init", str(tmp_path), option, value, "--yes"]) == ExitCode.USAGE
+    assert f"Invalid value for {option}: {value!r}: " in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -69,12 +70,14 @@ def test_on_a_terminal_it_asks(tmp_path: Path) -> None:
     with subprocess.Popen(
         command, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as running:
-        os.write(ours, b"Beans\nrobin@example.org\n1 Road\n\n")
+        os.write(ours, b"Beans\nrobin\nrobin@example.org\n1 Road\nhttp://x y\nnews.example.org\n\n")
         _, err = running.communicate(timeout=60)
     os.close(theirs)
     os.close(ours)
     assert running.returncode == 0, err
     assert "Who writes it" not in err
+    assert err.count("Address it comes from") == 2, "an answer that is not valid is asked for again"
+    assert err.count("Where readers will reach your pages") == 3
     newsletter = tomllib.loads((tmp_path / "letter" / "config.toml").read_text())["newsletter"]
     assert newsletter == {
         "name": "Beans",
