@@ -13,7 +13,10 @@ from mailer.errors import ExitCode
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("[segments]\nfine = 'tag:a'\n\nbad = 'tag:a adn b'\n", "config.toml:4: error: 'segments.bad': column 7"),
+        (
+            "[segments]\nfine = 'tag:a'\n\nbad = 'tag:a adn b'\n",
+            "config.toml:4: error: 'segments.bad': column 7",
+        ),
         ("[segments]\nround = '@round'\n", "config.toml:2: error: 'segments.round': column 2"),
         ("[[dkim]]\ndomain = 'example.org'\nselector = 's'\nkey_file = 'gone.pem'\n", "gone.pem"),
         ("[relays.a]\nhost = 'a.example.org'\nuser = 'u'\npassword_file = 'gone'\n", "gone"),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mailer.cli.new import slug
 from mailer.rendering.source import read_issue
@@ -28,9 +31,35 @@ def test_a_title_that_is_no_line_of_text_is_refused(tmp_path: Path, title: str) 
     assert Folder(tmp_path).mailer("new", title).code == 2
 
 
-def test_a_slug_spells_letters_beyond_ascii_as_far_as_it_can() -> None:
-    assert slug("Größe, Straße und Élan: GROẞ") == "grosse-strasse-und-elan-gross"
+@pytest.mark.parametrize(
+    ("title", "expected"),
+    [
+        ("Größe, Straße und Élan: GROẞ", "grosse-strasse-und-elan-gross"),
+        ("日本語", "ribenyu"),
+        ("Весенний выпуск", "vesenniy-vypusk"),
+        ("שלום", "slvm"),
+        ("العدد السابع", "ldd-lsb"),
+        ("Ελλάδα", "ellada"),
+        ("L'été d’Anne", "lete-danne"),
+        ("!?", "issue"),
+    ],
+)
+def test_slug_of_any_script_is_latin(title: str, expected: str) -> None:
+    assert slug(title) == expected
 
 
-def test_a_title_without_latin_letters_still_gets_a_name() -> None:
-    assert slug("日本語") == "issue"
+@given(st.text())
+def test_slug_is_a_file_name(title: str) -> None:
+    assert re.fullmatch("[a-z0-9]([a-z0-9-]{0,58}[a-z0-9])?", slug(title))
+
+
+def test_name_can_be_chosen(tmp_path: Path) -> None:
+    made = Folder(tmp_path).mailer("new", "日本語", "--slug", "nihongo")
+    assert made.out.strip().endswith("issues/002-nihongo.md")
+
+
+@pytest.mark.parametrize("name", ["Spring", "a b", "../up", "", "ä"])
+def test_name_that_is_no_file_name_is_refused(tmp_path: Path, name: str) -> None:
+    made = Folder(tmp_path).mailer("new", "Spring", "--slug", name)
+    assert made.code == 2
+    assert "use small letters, digits and hyphens" in made.err

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from mailer.config import Settings
 from mailer.database.session import Database
-from mailer.delivery import issues
+from mailer.delivery import editions, issues
 from mailer.delivery.issue_names import is_named
 from mailer.errors import SourceError
 from tests.delivery.scene import AT, EDITION
@@ -32,12 +34,24 @@ def test_slug_or_number(slug: str, name: str, expected: bool) -> None:
     assert is_named(slug, name) is expected
 
 
-def test_newest_issue_of_a_number_is_meant_and_others_are_listed(database: Database) -> None:
+def test_number_of_several_issues_is_refused_with_their_names(database: Database) -> None:
     with database.transaction() as session:
         for slug in ("007-spring", "007-summer", "008-autumn"):
             issues.enqueue(session, replace(EDITION, slug=slug), source_path="", at=AT)
-        assert issues.named(session, "7").slug == "007-summer"
+        assert issues.named(session, "8").slug == "008-autumn"
+        with pytest.raises(SourceError, match=r"^several issues begin with 7: 007-summer, 007-spring; name"):
+            issues.named(session, "7")
         assert issues.named(session, "007-spring").slug == "007-spring"
         known = "known: 008-autumn, 007-summer, 007-spring"
         with pytest.raises(SourceError, match=f"^no issue '9' was ever queued; {known}$"):
             issues.named(session, "9")
+
+
+def test_number_of_several_files_is_refused_with_their_names(tmp_path: Path) -> None:
+    settings = Settings(folder=tmp_path)
+    (tmp_path / "issues").mkdir()
+    for slug in ("007-spring", "007-summer", "008-autumn"):
+        (tmp_path / "issues" / f"{slug}.md").touch()
+    assert editions.find_source(settings, "8").stem == "008-autumn"
+    with pytest.raises(SourceError, match=r"^several issues begin with 7: 007-spring, 007-summer; name"):
+        editions.find_source(settings, "7")
