@@ -7,10 +7,8 @@ from pathlib import Path
 from mailer.config import Settings
 from mailer.delivery.issue_names import is_named
 from mailer.errors import SourceError
-from mailer.rendering.build import build_edition
 from mailer.rendering.edition import Edition
 from mailer.rendering.message import Composer, Dkim
-from mailer.rendering.source import read_issue
 from mailer.tokens import Signer
 
 # For messages that are only looked at: no server knows this key, so their links do nothing.
@@ -41,6 +39,10 @@ def find_source(settings: Settings, name: str) -> Path:
 
 def build(settings: Settings, path: Path) -> Edition:
     """Render an issue once, with the newsletter's settings; raise `SourceError` if anything is wrong."""
+    # Imported on use: Markdown, MJML and premailer take longer to load than most commands run.
+    from mailer.rendering.build import build_edition
+    from mailer.rendering.source import read_issue
+
     edition = build_edition(
         read_issue(path),
         settings.newsletter,

@@ -24,7 +24,6 @@ from mailer.delivery.judging import decide, retry_delay
 from mailer.delivery.letters import Letter, LetterKind
 from mailer.delivery.queue import Settled
 from mailer.errors import MailerError, RecipientError, RelayError
-from mailer.rendering.build import build_letter
 from mailer.rendering.message import Composer
 from mailer.replies import Verdict
 from mailer.smtp.pool import Item, RelayState
@@ -56,6 +55,10 @@ class LetterQueue:
         clock: Callable[[], datetime] = now,
         jitter: Callable[[], float] = jitter,
     ) -> None:
+        # Imported before the loop runs: rendering takes a while to load, and `mailer status` needs none.
+        from mailer.rendering.build import build_letter
+
+        self._build_letter = build_letter
         self._settings = settings
         delivery = settings.delivery
         self._delivery = msgspec.structs.replace(delivery, retry_base=min(delivery.retry_base, _RETRY_BASE))
@@ -203,7 +206,7 @@ class LetterQueue:
         known = self._composers.get((kind, language))
         if known is None:
             settings = self._settings
-            edition = build_letter(
+            edition = self._build_letter(
                 kind.value,
                 settings.newsletter,
                 settings.brand,

@@ -1,4 +1,4 @@
-"""Subscribers as CSV or JSON Lines, row by row, however many there are."""
+"""Export subscribers as CSV or JSON Lines, a batch at a time."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from mailer.database.models import Subscriber, SubscriberStatus, SubscriberTag
 _BATCH = 1_000
 _LINE_END = "\r\n"
 _QUOTED = ('"', ",", "\n", "\r")
-# What is left of an erased person is no subscriber to anybody.
+# Erased people are not exported; only their deliveries are left.
 _KEPT = Subscriber.status != SubscriberStatus.ERASED.value
-# Of 200 columns that an import takes.
+# An import takes at most 200 columns.
 _MAX_FLAT = 190
 _KEYS_SQLITE = text(
     "SELECT DISTINCT a.key, a.type, a.type = 'text' AND a.value = '' "
@@ -35,7 +35,7 @@ _KEYS_POSTGRESQL = text(
     "SELECT DISTINCT a.key, json_typeof(a.value), a.value::text = '\"\"' "
     "FROM subscribers, json_each(subscribers.attributes) AS a WHERE subscribers.attributes::text <> '{}'"
 )
-# The text as it lies in the database: to read it and write it again would cost more than all the rest.
+# The stored text: parsing it and writing it again would cost more than the rest of the export.
 _ATTRIBUTES = type_coerce(cast(Subscriber.attributes, Text), Text)
 _JOINED = type_coerce(Subscriber.created_at, BigInteger)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -45,7 +45,7 @@ _to_json = json.JSONEncoder(ensure_ascii=False).encode
 
 @dataclass(frozen=True, slots=True)
 class _Columns:
-    """A thousand subscribers, column by column: what is done to a whole column costs no turn a row."""
+    """A batch of subscribers, by column: working on whole columns is faster than row by row."""
 
     addresses: Sequence[str]
     names: Sequence[str]
@@ -64,7 +64,7 @@ class _Columns:
 def rows(
     session: Session, condition: ColumnElement[bool] | None, *, limit: int = 0
 ) -> Iterator[dict[str, Any]]:
-    """Yield subscribers by id, a thousand at a time: memory does not grow with their number."""
+    """Yield subscribers by id. They are read a thousand at a time, so memory stays small."""
     for batch in _batches(session, condition, limit=limit):
         for address, name, status, tags, joined, attributes in batch.rows():
             yield {
@@ -109,12 +109,12 @@ def _batches(
 
 @lru_cache(maxsize=4096)
 def _day_and_time(microseconds: int) -> str:
-    """Return an instant as ISO 8601; whoever came with one import came at one instant."""
+    """Return an instant as ISO 8601. Cached, since everyone in an import has the same one."""
     return (_EPOCH + timedelta(microseconds=microseconds)).isoformat()
 
 
 def _readable(attributes: Sequence[str]) -> Sequence[str]:
-    """Return each JSON text with every letter as itself: it is stored with the escapes of ASCII."""
+    """Return each JSON text without the ASCII escapes that it is stored with."""
     if "\\" not in "".join(attributes):
         return attributes
     return [_to_json(json.loads(one)) if "\\" in one else one for one in attributes]
@@ -137,17 +137,17 @@ def views(
 def write_csv(
     session: Session, target: TextIO, condition: ColumnElement[bool] | None, *, flat: bool = True
 ) -> int:
-    """Write subscribers as CSV and return how many; no cell can be run as a formula by a spreadsheet.
+    """Write subscribers as CSV and return how many. No spreadsheet runs a cell as a formula.
 
-    `flat` gives each attribute a column of its own; otherwise one column holds them all as JSON. What a
-    column of text cannot hold exactly (an empty text, a name that means another column) stays in the JSON.
+    With `flat`, each attribute gets its own column; otherwise one column holds all of them as JSON. Values
+    that a text column cannot represent exactly, such as an empty text, stay in the JSON.
     """
     flattened = _flattened(session) if flat else _Flattened((), frozenset(), rest=True)
     header = [*OWN_HEADER, *flattened.headings, *(["attributes"] if flattened.rest else [])]
     target.write(",".join(quoted(safe_cells(header))) + _LINE_END)
     number = 0
     for batch in _batches(session, condition):
-        # A status, a date and an object in braces begin no formula; the first two need no quotes either.
+        # Statuses, dates and JSON objects cannot begin a formula; statuses and dates need no quotes either.
         lines = zip(
             quoted(safe_cells(batch.addresses)),
             quoted(safe_cells(batch.names)),
@@ -164,11 +164,11 @@ def write_csv(
 
 @dataclass(frozen=True, slots=True)
 class _Flattened:
-    """The attributes that get a column of their own, and whether others are left."""
+    """The attributes that get their own column, and whether others remain."""
 
     keys: tuple[str, ...]
     typed: frozenset[str]
-    """Those with a value that is no text: their cells are JSON."""
+    """Attributes with values other than text; their cells are JSON."""
     rest: bool
 
     @property
@@ -176,12 +176,13 @@ class _Flattened:
         return [key + JSON_COLUMN if key in self.typed else key for key in self.keys]
 
     def columns(self, attributes: Sequence[str]) -> list[Sequence[str]]:
-        """Return the cells of some subscribers, column by column, the JSON of what is left as the last."""
+        """Return the cells by column; the last column has the remaining attributes as JSON."""
         if not self.keys:
             return [quoted(attributes)] if self.rest else []
         parsed = [_from_json(one) for one in attributes]
         found: list[Sequence[str]] = []
         for key in self.keys:
+            # An empty text or null stays in the JSON.
             if key in self.typed:
                 cells = [_to_json(one.pop(key)) if _fits_json(one.get(key)) else "" for one in parsed]
             else:
@@ -191,7 +192,7 @@ class _Flattened:
 
 
 def _flattened(session: Session) -> _Flattened:
-    """Return which attributes get columns: those whose names and values a column can hold."""
+    """Return which attributes get columns: those with names and values that a column can hold."""
     keys: set[str] = set()
     typed: set[str] = set()
     rest = False
@@ -223,9 +224,9 @@ def _fits_json(value: object) -> bool:
 
 
 def quoted(values: Sequence[str]) -> Sequence[str]:
-    """Return a column of cells, each in quotes if it needs them, as `csv.writer` would (RFC 4180).
+    """Return a column of cells, quoted where necessary, as `csv.writer` would (RFC 4180).
 
-    Whole columns, because a million lines of `csv.writer` cost more than reading them.
+    It works on whole columns, since `csv.writer` would take longer than reading the rows.
     """
     together = "".join(values)
     if not any(mark in together for mark in _QUOTED):
@@ -239,7 +240,7 @@ def quoted(values: Sequence[str]) -> Sequence[str]:
 
 
 def write_json_lines(session: Session, target: TextIO, condition: ColumnElement[bool] | None) -> int:
-    """Write subscribers as one JSON object a line and return how many."""
+    """Write subscribers as JSON Lines, one object per line, and return how many."""
     number = 0
     for batch in _batches(session, condition):
         target.writelines(

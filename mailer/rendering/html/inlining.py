@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import logging
 
-import cssutils
-from premailer import Premailer
-
 
 def inlined(html: str, css: str) -> str:
     """Return `html` with the rules of `css` in the `style` attributes of the elements they match.
@@ -14,6 +11,10 @@ def inlined(html: str, css: str) -> str:
     `<style>` elements marked `data-premailer="ignore"` stay as they are. Nothing is loaded from the
     network or from disk; `css` must have no `@import`, which cssutils would follow to local files.
     """
+    # Imported on use: they take longer to load than to run.
+    import cssutils
+    from premailer import Premailer
+
     # cssutils logs unknown properties, of which email has many.
     cssutils.log.setLevel(logging.CRITICAL)
     result: str = Premailer(
