@@ -47,6 +47,7 @@ deps: setup ## Check that pyproject.toml lists the packages that the code import
 	@$(BIN)/deptry .
 
 docs: setup ## Build the documentation site in site/; broken links are errors
+	@$(BIN)/python -m mailer.config.reference docs/reference/configuration.md
 	@$(BIN)/mkdocs build --strict --quiet
 
 mutants: setup servers ## Change the code in 200 small ways and count how many the tests notice (hours)

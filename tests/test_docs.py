@@ -16,6 +16,7 @@ import pytest
 
 from mailer.cli import mailer
 from mailer.config import Section, Settings, Share
+from mailer.config.reference import reference as configuration_reference
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -111,6 +112,10 @@ def documented(title: str) -> dict[str, str]:
         assert len(defaults) in (0, len(keys)), row
         found |= dict(zip(keys, defaults or [""] * len(keys), strict=True))
     return found
+
+
+def test_configuration_reference_is_generated_from_the_settings() -> None:
+    assert configuration_reference() == REFERENCE.read_text(encoding="utf-8"), "run: make docs"
 
 
 @pytest.mark.parametrize(("title", "kind"), list(tables(Settings, "")), ids=str)
