@@ -44,7 +44,7 @@ class Restoration:
     refusal: str = ""
 
 
-class _Person(NamedTuple):
+class _PersonRow(NamedTuple):
     id: int
     status: str
     address_key: str
@@ -80,7 +80,7 @@ def restore(
 def _restore(
     session: Session, ids: Sequence[int], origin: Origin, at: datetime, *, dry_run: bool
 ) -> list[Restoration]:
-    people = [_Person(*row) for row in session.execute(_PEOPLE, {"ids": ids})]
+    people = [_PersonRow(*row) for row in session.execute(_PEOPLE, {"ids": ids})]
     lines: dict[int, list[_Line]] = {}
     for line in (_Line(*row) for row in session.execute(_LINES, {"ids": ids})):
         lines.setdefault(line.subscriber_id, []).append(line)
@@ -108,7 +108,7 @@ def _restore(
     return decided
 
 
-def _decide(person: _Person, lines: Sequence[_Line], at: datetime) -> Restoration:
+def _decide(person: _PersonRow, lines: Sequence[_Line], at: datetime) -> Restoration:
     """Return what a correction may do for one person, given all their lines, oldest first."""
     status = SubscriberStatus(person.status)
     last_change = next((line for line in reversed(lines) if line.before != line.after), None)

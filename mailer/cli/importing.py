@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from mailer.audience.transfer.importing import ImportReport, Progress, import_file
+from mailer.audience.transfer.importing import ImportProgress, ImportReport, import_file
 from mailer.audience.transfer.presets import PLAIN, PRESETS, Preset, preset_of
 from mailer.audience.transfer.reverting import imports, revert
 from mailer.cli.app import App, Command, dry_run_option, json_option, pair, pass_app
@@ -144,7 +144,7 @@ def _preset(app: App, name: str | None) -> Preset:
 
 
 @contextmanager
-def _shown(*, shown: bool) -> Iterator[Callable[[Progress], None]]:
+def _shown(*, shown: bool) -> Iterator[Callable[[ImportProgress], None]]:
     """Show a progress bar if standard error is a terminal."""
     console = Console(stderr=True)
     if not (shown and console.is_terminal):

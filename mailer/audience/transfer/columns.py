@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -164,27 +164,10 @@ def columns_of(path: Path, line: int, header: Sequence[str], preset: Preset, *, 
     header = tuple(name.strip() for name in header)
     _check(path, line, header, preset)
     plain = {_plain(name): name for name in reversed(header) if name}
-    email = next((plain[known] for known in _EMAIL if known in plain), None)
-    if preset.email and preset.email in header:
-        email = preset.email
-    there = ", ".join(filter(None, header))
-    if email is None and any("@" in name for name in header):
-        raise SourceError(
-            f"{path}:{line}: the first line is a row, not a heading",
-            remedy="put a heading above it, such as: email",
-        )
-    if email is None:
-        raise SourceError(
-            f"{path}:{line}: no column looks like the address",
-            remedy=f"add --map email=COLUMN; the columns are: {there}",
-        )
+    email = _email(path, line, header, plain, preset)
     name = (preset.name,) if preset.name in header and preset.name else _name(plain)
     special = {preset.tags, preset.attributes, *preset.columns, *preset.ignored, email, *name}
-    joined = (preset.joined if preset.joined in header else "") or next(
-        (plain[one] for one in _JOINED if one in plain and plain[one] not in special), ""
-    )
-    if joined in preset.renamed:
-        joined = ""
+    joined = _joined(header, plain, preset, special)
     others = [one for one in dict.fromkeys(header) if one and one not in special and one != joined]
     doubtful = tuple(one for one in others if not own and one not in preset.renamed and may_say_who_left(one))
     return Columns(
@@ -200,6 +183,32 @@ def columns_of(path: Path, line: int, header: Sequence[str], preset: Preset, *, 
         ),
         doubtful=doubtful,
     )
+
+
+def _email(path: Path, line: int, header: Sequence[str], plain: Mapping[str, str], preset: Preset) -> str:
+    """Return the column with the address; raise `SourceError` if there is none."""
+    if preset.email and preset.email in header:
+        return preset.email
+    if email := next((plain[known] for known in _EMAIL if known in plain), None):
+        return email
+    if any("@" in name for name in header):
+        raise SourceError(
+            f"{path}:{line}: the first line is a row, not a heading",
+            remedy="put a heading above it, such as: email",
+        )
+    raise SourceError(
+        f"{path}:{line}: no column looks like the address",
+        remedy=f"add --map email=COLUMN; the columns are: {', '.join(filter(None, header))}",
+    )
+
+
+def _joined(header: Sequence[str], plain: Mapping[str, str], preset: Preset, special: Collection[str]) -> str:
+    """Return the column of sign-up dates, or empty."""
+    if preset.joined and preset.joined in header:
+        found = preset.joined
+    else:
+        found = next((plain[one] for one in _JOINED if one in plain and plain[one] not in special), "")
+    return "" if found in preset.renamed else found
 
 
 def _check(path: Path, line: int, header: Sequence[str], preset: Preset) -> None:

@@ -69,7 +69,7 @@ class ImportReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class ImportProgress:
     """How far an import has come: rows, octets read, and octets of the file."""
 
     rows: int
@@ -93,7 +93,7 @@ def import_file(
     rejected_path: Path | None = None,
     dry_run: bool = False,
     strict: bool = False,
-    progress: Callable[[Progress], None] = lambda progress: None,
+    progress: Callable[[ImportProgress], None] = lambda progress: None,
 ) -> ImportReport:
     """Add the subscribers of a file, or update known ones, in one transaction.
 
@@ -117,7 +117,7 @@ def import_file(
                 for rows in _batches(source.rows):
                     run.take(rows)
                     taken += len(rows)
-                    progress(Progress(taken, source.read(), source.octets))
+                    progress(ImportProgress(taken, source.read(), source.octets))
                 run.end()
                 if strict and report.rejected:
                     raise RefusedError(
@@ -176,6 +176,30 @@ class _ImportRun:
 
     def take(self, rows: Sequence[Candidate]) -> None:
         """Import a batch of rows in a fixed number of statements."""
+        wanted = self._without_opt_outs(rows)
+        known = self._known(wanted)
+        tagged = self._tags_of([row.id for row in known.values()], wanted.values())
+        suppressed = self._suppressed([key for key in wanted if key not in known])
+        new: list[_Valid] = []
+        changed: list[dict[str, Any]] = []
+        for key, valid in wanted.items():
+            stored = known.get(key)
+            if stored is None:
+                if key in suppressed:
+                    self._report.kept_out += 1
+                else:
+                    new.append(valid)
+            elif stored.id > self._newest_before:
+                self._reject_repeated(valid)
+            elif stored.status not in _ALIVE:
+                self._report.kept_out += 1
+            else:
+                self._bring_up_to_date(stored, valid, changed, tagged)
+        self._write(new, changed)
+        self._tag(new)
+
+    def _without_opt_outs(self, rows: Sequence[Candidate]) -> dict[str, _Valid]:
+        """Record the opt-outs of a batch; return its other valid rows by address key."""
         wanted: dict[str, _Valid] = {}
         opt_outs: dict[str, OptOut] = {}
         for row in rows:
@@ -189,45 +213,26 @@ class _ImportRun:
                 continue
             key = valid.address.key
             if key in wanted:
-                self._reject(row.line, "the file has this address more than once", str(valid.address))
+                self._reject_repeated(valid)
             else:
                 wanted[key] = valid
         if opt_outs:
             self._record(opt_outs)
             for key in opt_outs.keys() & wanted.keys():
-                valid = wanted.pop(key)
-                self._reject(valid.line, "the file has this address more than once", str(valid.address))
-        known = {
-            row.address_key: row
-            for row in self._session.execute(
-                select(
-                    Subscriber.id,
-                    Subscriber.address_key,
-                    Subscriber.status,
-                    Subscriber.name,
-                    Subscriber.attributes,
-                ).where(Subscriber.address_key.in_(wanted))
-            )
-        }
-        tagged = self._tags_of([row.id for row in known.values()], wanted.values())
-        suppressed = self._suppressed([key for key in wanted if key not in known])
-        new: list[_Valid] = []
-        changed: list[dict[str, Any]] = []
-        for key, valid in wanted.items():
-            stored = known.get(key)
-            if stored is None:
-                if key in suppressed:
-                    self._report.kept_out += 1
-                else:
-                    new.append(valid)
-            elif stored.id > self._newest_before:
-                self._reject(valid.line, "the file has this address more than once", str(valid.address))
-            elif stored.status not in _ALIVE:
-                self._report.kept_out += 1
-            else:
-                self._bring_up_to_date(stored, valid, changed, tagged)
-        self._write(new, changed)
-        self._tag(new)
+                self._reject_repeated(wanted.pop(key))
+        return wanted
+
+    def _known(self, keys: Iterable[str]) -> dict[str, Any]:
+        """Return the rows of subscribers who exist already, by address key."""
+        columns = (
+            Subscriber.id,
+            Subscriber.address_key,
+            Subscriber.status,
+            Subscriber.name,
+            Subscriber.attributes,
+        )
+        found = self._session.execute(select(*columns).where(Subscriber.address_key.in_(keys)))
+        return {row.address_key: row for row in found}
 
     def end(self) -> None:
         """Write the ledger lines of everyone who was added, and store the counts."""
@@ -353,6 +358,9 @@ class _ImportRun:
             return None
         self._report.dated += 1
         return joined_at
+
+    def _reject_repeated(self, valid: _Valid) -> None:
+        self._reject(valid.line, "the file has this address more than once", str(valid.address))
 
     def _reject(self, line: int, reason: str, value: str) -> None:
         rejected = Rejected(line, reason, value[:200])

@@ -1,9 +1,9 @@
-"""People who opted out at another service: an import records them, so that no later import adds them."""
+"""Record people who opted out at another service, so that no later import adds them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
@@ -15,14 +15,15 @@ from mailer.audience.ledger import enrol, move
 from mailer.audience.transitions import OUT, PERSONAL_WAYS, Enrolment, Move, Origin
 from mailer.database.models import Consent, Subscriber, SubscriberStatus
 
-_ACTIVE: Final = SubscriberStatus.ACTIVE.value
+_S = SubscriberStatus
+_ACTIVE: Final = _S.ACTIVE.value
 
 
 @dataclass(frozen=True, slots=True)
 class OptOut:
-    """What a file says of one person: `status` is one of `OUT`, `note` how the file puts it.
+    """An opt-out in a file: `status` is one of `OUT`, `note` the file's own words.
 
-    `at` is since when, or None if the file does not tell.
+    `at` is when the person opted out, or None if the file does not say.
     """
 
     address: Address
@@ -33,18 +34,18 @@ class OptOut:
 
 @dataclass(slots=True)
 class RecordedOptOuts:
-    """What became of opt-outs."""
+    """The outcome of recording opt-outs."""
 
     new: list[OptOut] = field(default_factory=list)
-    """Unknown until now: subscribers who are out from the start."""
+    """Unknown until now, and added as subscribers who have opted out."""
     taken_off: list[OptOut] = field(default_factory=list)
-    """Active until now, and nobody but others ever said that they agreed."""
+    """Active until now, without a sign-up of their own here."""
     left_alone: int = 0
-    """Signed up here themselves, since then or at an unknown distance from it; or are to confirm."""
+    """Signed up here themselves, and not known to have opted out later; or still to confirm."""
     kept_out: int = 0
-    """Were out already."""
+    """Had opted out or bounced already."""
     withdrawn: int = 0
-    """Those of `new` whom another row of the same import had added."""
+    """Those of `new` that another row of the same import had added."""
 
 
 def record_opt_outs(
@@ -58,9 +59,9 @@ def record_opt_outs(
 ) -> RecordedOptOuts:
     """Record the opt-outs of an import, by address key, in a fixed number of statements.
 
-    Nobody is brought back. People who signed up here themselves stay unless the opt-out is later.
-    `barred` returns which of some addresses are suppressed or erased. Subscribers above
-    `newest_before` who have no line in the ledger yet were added by this same import.
+    Nobody becomes active again. People who signed up here themselves stay unless they opted out later.
+    `barred` returns which of the given address keys are suppressed or erased. Subscribers with an id above
+    `newest_before` and no line in the ledger were added by this same import.
     """
     found = {
         row.address_key: row
@@ -74,39 +75,36 @@ def record_opt_outs(
     signed_up_at = _ledgers(session, [row.id for row in found.values()])
     kept_out = barred([key for key in opt_outs if key not in found])
     done = RecordedOptOuts(kept_out=len(kept_out))
-    moves: list[Move] = []
+    statuses: dict[int, OptOut] = {}
     withdrawn: list[int] = []
     for key, row in found.items():
-        opt_out = opt_outs[key]
-        status = SubscriberStatus(row.status)
-        origin = Origin("import", note=opt_out.note, import_id=import_id)
+        opt_out, status = opt_outs[key], SubscriberStatus(row.status)
         if status in OUT:
             done.kept_out += 1
-            # What was said there outlasts a bounce here, which the operator can lift.
-            to = opt_out.status if status is SubscriberStatus.BOUNCED else status
-            moves.append(Move(row.id, to, origin, at))
+            # The reason given there outlasts a bounce here, which the operator can lift.
+            statuses[row.id] = opt_out if status is _S.BOUNCED else replace(opt_out, status=status)
         elif row.id not in signed_up_at and row.id > newest_before:
             done.withdrawn += 1
-            withdrawn.append(row.id)
             done.new.append(opt_out)
-        elif status is SubscriberStatus.PENDING or _came_after(signed_up_at.get(row.id), opt_out):
+            withdrawn.append(row.id)
+        elif status is _S.PENDING or _came_after(signed_up_at.get(row.id), opt_out):
             done.left_alone += 1
-        elif status is SubscriberStatus.ACTIVE:
+        elif status is _S.ACTIVE:
             done.taken_off.append(opt_out)
-            moves.append(Move(row.id, opt_out.status, origin, at))
-    move(session, moves)
+            statuses[row.id] = opt_out
+    done.new += [one for key, one in opt_outs.items() if key not in found and key not in kept_out]
+    move(
+        session,
+        [Move(known, one.status, _origin(one, import_id), at) for known, one in statuses.items()],
+    )
     if withdrawn:
         session.execute(delete(Subscriber).where(Subscriber.id.in_(withdrawn)))
-    done.new += [one for key, one in opt_outs.items() if key not in found and key not in kept_out]
-    enrol(
-        session,
-        [
-            Enrolment(one.address, one.status, Origin("import", note=one.note, import_id=import_id))
-            for one in done.new
-        ],
-        at=at,
-    )
+    enrol(session, [Enrolment(one.address, one.status, _origin(one, import_id)) for one in done.new], at=at)
     return done
+
+
+def _origin(opt_out: OptOut, import_id: int) -> Origin:
+    return Origin("import", note=opt_out.note, import_id=import_id)
 
 
 def _came_after(signed_up_at: datetime | None, opt_out: OptOut) -> bool:
@@ -116,9 +114,9 @@ def _came_after(signed_up_at: datetime | None, opt_out: OptOut) -> bool:
 
 
 def _ledgers(session: Session, ids: Sequence[int]) -> dict[int, datetime | None]:
-    """Return when each of some thousand subscribers last signed up themselves.
+    """Return when each subscriber last signed up themselves, or None if they never did.
 
-    None for those who never did; nothing for those without a line in the ledger.
+    Subscribers without a line in the ledger are missing from the result.
     """
     found: dict[int, datetime | None] = {}
     if not ids:
@@ -126,7 +124,7 @@ def _ledgers(session: Session, ids: Sequence[int]) -> dict[int, datetime | None]
     columns = (Consent.subscriber_id, Consent.at, Consent.before, Consent.after, Consent.way)
     for line in session.execute(select(*columns).where(Consent.subscriber_id.in_(ids)).order_by(Consent.id)):
         found.setdefault(line.subscriber_id, None)
-        # A change of preferences is a line of the person's too, and no consent.
+        # The person's own changes of preferences are lines too, but not consents.
         if line.way in PERSONAL_WAYS and line.after == _ACTIVE and line.before != line.after:
             found[line.subscriber_id] = line.at
     return found

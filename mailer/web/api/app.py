@@ -36,8 +36,7 @@ from mailer.audience.segments import parse_segment
 from mailer.audience.subscribers import AddResult, SubscriberView
 from mailer.audience.transfer import exporting
 from mailer.audience.transitions import Origin
-from mailer.database.models import Subscriber as Stored
-from mailer.database.models import SubscriberStatus
+from mailer.database.models import Subscriber, SubscriberStatus
 from mailer.database.session import Database
 from mailer.web.api import tokens
 from mailer.web.api.problems import PROBLEMS, show_problems
@@ -74,11 +73,11 @@ class Invite(Protocol):
     ) -> bool: ...
 
 
-class _Form(BaseModel):
+class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class StatedConsent(_Form):
+class StatedConsent(_Body):
     """Where and when a person agreed, outside this program. The consent ledger keeps it."""
 
     source: Annotated[str, Field(min_length=1, max_length=500)]
@@ -86,7 +85,7 @@ class StatedConsent(_Form):
     ip: Annotated[str, Field(max_length=45, pattern=r"^[0-9A-Fa-f:.]*$")] = ""
 
 
-class NewSubscriber(_Form):
+class NewSubscriber(_Body):
     """A person to add. Without `consent`, a letter asks them to confirm first."""
 
     address: Annotated[str, Field(min_length=3, max_length=320)]
@@ -96,7 +95,7 @@ class NewSubscriber(_Form):
     consent: StatedConsent | None = None
 
 
-class SubscriberChanges(_Form):
+class SubscriberChanges(_Body):
     """The fields to change; others stay. A null attribute is removed (RFC 7396)."""
 
     name: Name | None = None
@@ -104,7 +103,7 @@ class SubscriberChanges(_Form):
     tags: Tags | None = None
 
 
-class Subscriber(BaseModel):
+class SubscriberDetails(BaseModel):
     """A subscriber."""
 
     id: int
@@ -119,7 +118,7 @@ class Subscriber(BaseModel):
 class Page(BaseModel):
     """A page of subscribers. `next` is the cursor of the next page, or null on the last."""
 
-    items: list[Subscriber]
+    items: list[SubscriberDetails]
     next: str | None
 
 
@@ -154,8 +153,8 @@ def create_api(database: Database, *, segments: Mapping[str, str], invite: Invit
         desk.create,
         methods=["POST"],
         responses={
-            200: {"model": Subscriber, "description": "Already known; updated"},
-            201: {"model": Subscriber, "description": "Added"},
+            200: {"model": SubscriberDetails, "description": "Already known; updated"},
+            201: {"model": SubscriberDetails, "description": "Added"},
             202: {"model": Requested, "description": "Asked to confirm by email"},
         },
         dependencies=[may(Scope.SUBSCRIBE)],
@@ -230,14 +229,16 @@ class _SubscriberRoutes:
         """List subscribers, oldest first."""
         condition = parse_segment(where, self._segments).condition if where else None
         if address:
-            exactly = Stored.address_key == parse_address(address).key
+            exactly = Subscriber.address_key == parse_address(address).key
             condition = exactly if condition is None else condition & exactly
         with self._database.reading() as session:
             views = exporting.views(session, condition, after=int(cursor or 0), limit=limit + 1)
         following = str(views[limit - 1].id) if len(views) > limit else None
         return Page(items=[_subscriber(view) for view in views[:limit]], next=following)
 
-    def create(self, request: Request, response: Response, new: NewSubscriber) -> Subscriber | Requested:
+    def create(
+        self, request: Request, response: Response, new: NewSubscriber
+    ) -> SubscriberDetails | Requested:
         """Add a person: with stated consent immediately, without it once they confirm by email."""
         address = parse_address(new.address)
         name, tags, attributes = check_name(new.name), check_tags(new.tags), check_attributes(new.attributes)
@@ -274,12 +275,12 @@ class _SubscriberRoutes:
             response.headers["location"] = f"{PREFIX}/subscribers/{view.id}"
         return _subscriber(view)
 
-    def get(self, subscriber_id: Identifier) -> Subscriber:
+    def get(self, subscriber_id: Identifier) -> SubscriberDetails:
         """Return one subscriber."""
         with self._database.reading() as session:
             return _subscriber(self._known(session, subscriber_id))
 
-    def change(self, subscriber_id: Identifier, changes: SubscriberChanges) -> Subscriber:
+    def change(self, subscriber_id: Identifier, changes: SubscriberChanges) -> SubscriberDetails:
         """Change name, attributes or tags."""
         with self._database.transaction() as session:
             subscribers.revise(
@@ -292,7 +293,7 @@ class _SubscriberRoutes:
             )
             return _subscriber(self._known(session, subscriber_id))
 
-    def unsubscribe(self, request: Request, subscriber_id: Identifier) -> Subscriber:
+    def unsubscribe(self, request: Request, subscriber_id: Identifier) -> SubscriberDetails:
         """Unsubscribe a person immediately. Repeating it is harmless."""
         token: Token = request.state.token
         origin = Origin("api", form=f"token {token.id}", note=f"token '{token.name}'")
@@ -313,8 +314,8 @@ class _SubscriberRoutes:
         return view
 
 
-def _subscriber(view: SubscriberView) -> Subscriber:
-    return Subscriber(
+def _subscriber(view: SubscriberView) -> SubscriberDetails:
+    return SubscriberDetails(
         id=view.id,
         address=view.address,
         name=view.name,

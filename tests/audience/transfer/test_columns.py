@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from mailer.audience.transfer import exporting
-from mailer.audience.transfer.importing import ImportReport, Progress, import_file
+from mailer.audience.transfer.importing import ImportProgress, ImportReport, import_file
 from mailer.audience.transfer.presets import PLAIN, PRESETS, Preset, preset_of
 from mailer.config import ImportFile
 from mailer.database.session import Database
@@ -149,7 +149,7 @@ def test_file_that_is_not_in_the_given_encoding_is_refused_whole(
 
 
 def test_progress_counts_rows_and_octets(database: Database, tmp_path: Path, at: datetime) -> None:
-    told: list[Progress] = []
+    told: list[ImportProgress] = []
     rows = [f"p{number}@example.org" for number in range(12_000)]
     bring(database, tmp_path, "\n".join(["email", *rows]), at, progress=told.append)
     size = (tmp_path / "people.csv").stat().st_size
