@@ -79,16 +79,9 @@ def rehearse(
     `copy` is a new database and `folder` takes the bounces; both belong to the caller. Ctrl-C stops
     cleanly. Raises `RefusedError` for an empty audience.
     """
-    copy.open()
-    copied = copy_audience(database, copy, dispatch.audience_condition(settings, segment), at=at)
-    if not copied:
-        raise RefusedError(
-            "nobody would get it: the audience is empty", remedy="mailer subscribers import FILE"
-        )
+    issue = _enqueue(database, copy, edition, dispatch.audience_condition(settings, segment), at)
     # The copy has its own secrets, so links and return paths of a rehearsal work nowhere.
     signer = Signer(copy.secrets())
-    with copy.transaction() as session:
-        issue, _ = issues.enqueue(session, edition, source_path="", at=at)
     composer = editions.composer(settings, edition, issue.id, signer, public=not segment)
     numbers = itertools.count(1)
 
@@ -122,6 +115,24 @@ def rehearse(
         next(numbers) - 1,
     )
     return rehearsed, signer
+
+
+def _enqueue(
+    database: Database,
+    copy: Database,
+    edition: Edition,
+    condition: ColumnElement[bool] | None,
+    at: datetime,
+) -> QueuedIssue:
+    """Queue the issue in `copy`, for a copy of the audience."""
+    copy.open()
+    if not copy_audience(database, copy, condition, at=at):
+        raise RefusedError(
+            "nobody would get it: the audience is empty", remedy="mailer subscribers import FILE"
+        )
+    with copy.transaction() as session:
+        issue, _ = issues.enqueue(session, edition, source_path="", at=at)
+    return issue
 
 
 async def _run(

@@ -44,7 +44,7 @@ def json_rows(file: TextIO, preset: Preset, doubts: Doubts) -> Iterator[Candidat
     `attributes` and `tags` are read as such. Any other field becomes an attribute with its type, unless the
     preset gives it another meaning.
     """
-    reader = _Reader(preset, doubts)
+    reader = _JsonReader(preset, doubts)
     number = 0
     while line := file.readline(_MAX_LINE):
         number += 1
@@ -57,7 +57,7 @@ def json_rows(file: TextIO, preset: Preset, doubts: Doubts) -> Iterator[Candidat
     doubts.settle(1)
 
 
-class _Reader:
+class _JsonReader:
     """Reads objects by the names that the preset gives their fields, or else by the usual names."""
 
     def __init__(self, preset: Preset, doubts: Doubts) -> None:

@@ -132,11 +132,7 @@ class Composer:
         self._signer = signer
         self._dkim = dkim
         self._slug = edition.slug
-        if str(escape(public_url)) != public_url or not public_url.isascii():
-            raise ConfigError(
-                f"config.toml: [web] public_url {public_url!r} contains characters that are not safe in HTML"
-            )
-        self._public_url = public_url.rstrip("/")
+        self._public_url = _safe_in_html(public_url).rstrip("/")
         self._archive_url = f"{self._public_url}/archive/{quote(edition.slug, safe='')}" if public else ""
         self._bounce_domain = bounce_domain
         self._mailto = headers.mailto(unsubscribe_address)
@@ -332,6 +328,14 @@ def list_id(newsletter: Newsletter) -> str:
         return newsletter.list_id
     label = re.sub(r"[^a-z0-9]+", "-", newsletter.name.lower()).strip("-")[:63].strip("-")
     return f"{label or 'newsletter'}.{newsletter.author_domain}"
+
+
+def _safe_in_html(public_url: str) -> str:
+    if str(escape(public_url)) != public_url or not public_url.isascii():
+        raise ConfigError(
+            f"config.toml: [web] public_url {public_url!r} contains characters that are not safe in HTML"
+        )
+    return public_url
 
 
 def _list_headers(newsletter: Newsletter, slug: str, segment: str, *, letter: bool) -> bytes:

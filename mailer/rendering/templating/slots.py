@@ -198,29 +198,36 @@ def _tag(
         if not open_tags or _OPENING[open_tags[-1].name] != tag:
             raise TemplateSyntaxError(f"'{tag}' closes nothing", line)
         return open_tags.pop().late
-    if tag == "else" and open_tags:
-        return open_tags[-1].late
-    if tag in ("else", "elif") and not open_tags:
-        raise TemplateSyntaxError(f"'{tag}' is outside of any {{% if %}}", line)
-    if tag == "elif" and open_tags:
-        whole = re.sub(r"elif", "if", text, count=1) + "{% endif %}"
-        late = _is_late(environment, whole, late_names, line)
-        if late != open_tags[-1].late:
-            raise TemplateSyntaxError(
-                "'if' and its 'elif' must both be about the subscriber, or neither", line
-            )
+    if tag in ("else", "elif"):
+        if not open_tags:
+            raise TemplateSyntaxError(f"'{tag}' is outside of any {{% if %}}", line)
+        late = open_tags[-1].late
+        if tag == "elif":
+            _check_elif(environment, text, late, late_names, line)
         return late
     if tag in _OPENING:
         late = _is_late(environment, text + "{% " + _OPENING[tag] + " %}", late_names, line)
-        bound: set[str] = set()
-        if late and tag == "for":
-            names = [value for _, kind, value in pieces if kind == "name"]
-            bound = {"loop", *names[1 : names.index("in")]} if "in" in names else set()
-        open_tags.append(_OpenTag(tag, late, frozenset(bound), line))
+        bound = _loop_variables(pieces) if late and tag == "for" else frozenset[str]()
+        open_tags.append(_OpenTag(tag, late, bound, line))
         return late
     if any(kind == "name" and value in late_names for _, kind, value in pieces):
         raise TemplateSyntaxError(f"'{tag}' cannot use values that differ per subscriber", line)
     return False
+
+
+def _check_elif(
+    environment: Environment, text: str, late: bool, late_names: frozenset[str], line: int
+) -> None:
+    """Raise `TemplateSyntaxError` unless an `elif` is per subscriber exactly if its `if` is."""
+    whole = re.sub(r"elif", "if", text, count=1) + "{% endif %}"
+    if _is_late(environment, whole, late_names, line) != late:
+        raise TemplateSyntaxError("'if' and its 'elif' must both be about the subscriber, or neither", line)
+
+
+def _loop_variables(pieces: list[Piece]) -> frozenset[str]:
+    """Return the names that a `for` tag binds."""
+    names = [value for _, kind, value in pieces if kind == "name"]
+    return frozenset({"loop", *names[1 : names.index("in")]}) if "in" in names else frozenset()
 
 
 def _lenient_default(pieces: list[Piece]) -> str:

@@ -236,32 +236,38 @@ def _filled_up(cell: str, size: int, side: str) -> str:
 
 
 def _inline(node: SyntaxTreeNode, links: Links) -> str:
-    if node.type == "text":
-        return links.joined(node.content.replace("\n", " "))
-    if node.type == "softbreak":
-        return links.joined(" ")
-    if node.type == "hardbreak":
-        return "\n"
-    if node.type == "code_inline":
-        return f"`{node.content}`"
-    if node.type == "image":
-        shown = (f"[{node.content}]" if node.content else "", str(node.attrs.get("title") or ""))
-        return "\n".join(filter(None, shown))
-    if node.type == "html_inline":
-        return _html_tag(node.content, links)
-    if node.type == "footnote_ref":
-        return f"{JOINT}({int(node.meta['id']) + 1})"
+    match node.type:
+        case "text":
+            return links.joined(node.content.replace("\n", " "))
+        case "softbreak":
+            return links.joined(" ")
+        case "hardbreak":
+            return "\n"
+        case "code_inline":
+            return f"`{node.content}`"
+        case "image":
+            shown = (f"[{node.content}]" if node.content else "", str(node.attrs.get("title") or ""))
+            return "\n".join(filter(None, shown))
+        case "html_inline":
+            return _html_tag(node.content, links)
+        case "footnote_ref":
+            return f"{JOINT}({int(node.meta['id']) + 1})"
+    return _with_children(node, links)
+
+
+def _with_children(node: SyntaxTreeNode, links: Links) -> str:
     if node.type == "inline":
         links.depth = 0
         if _only_buttons(node):
             return "\n".join(_button(child, links) for child in node.children if child.type == "link")
     inner = "".join(_inline(child, links) for child in node.children)
-    if node.type == "em" or node.type == "strong":
-        return f"*{inner}*" if inner.strip() else inner
-    if node.type == "s":
-        return f"~{inner}~"
-    if node.type == "link":
-        return _link(node, inner, links)
+    match node.type:
+        case "em" | "strong":
+            return f"*{inner}*" if inner.strip() else inner
+        case "s":
+            return f"~{inner}~"
+        case "link":
+            return _link(node, inner, links)
     return inner
 
 
