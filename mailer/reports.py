@@ -19,6 +19,8 @@ from mailer.database.models import (
     Consent,
     Delivery,
     Event,
+    ReplacedEdition,
+    Run,
     StoredIssue,
     StoredReport,
     Subscriber,
@@ -277,18 +279,21 @@ def _consents(session: Session, subscriber_id: int) -> Iterator[Happening]:
 
 
 def _deliveries(session: Session, subscriber_id: int) -> Iterator[Happening]:
+    replaced = select(func.count()).where(ReplacedEdition.issue_id == StoredIssue.id).scalar_subquery()
     rows = session.execute(
-        select(Delivery, StoredIssue.slug, StoredIssue.created_at)
+        select(Delivery, StoredIssue.slug, StoredIssue.created_at, Run.edition, replaced)
         .join(StoredIssue, StoredIssue.id == Delivery.issue_id)
+        .outerjoin(Run, Run.id == Delivery.run_id)
         .where(Delivery.subscriber_id == subscriber_id)
     )
-    for delivery, slug, created_at in rows:
+    for delivery, slug, created_at, edition, amendments in rows:
         said = " ".join(str(part) for part in (delivery.code, delivery.enhanced, delivery.reply) if part)
-        facts = {"issue": slug, "state": delivery.state, "attempts": delivery.attempts,
+        facts = {"issue": slug, "state": delivery.state, "edition": edition, "attempts": delivery.attempts,
                  "code": delivery.code, "enhanced": delivery.enhanced, "reply": delivery.reply,
                  "class": delivery.bounce_class}  # fmt: skip
         at = delivery.changed_at or delivery.first_at or created_at
-        yield Happening(at, "delivery", _line(f"{slug}: {delivery.state}", said), facts)
+        which = f" (edition {edition} of {amendments + 1})" if amendments and edition else ""
+        yield Happening(at, "delivery", _line(f"{slug}: {delivery.state}{which}", said), facts)
 
 
 def _events(session: Session, subscriber_id: int) -> Iterator[Happening]:

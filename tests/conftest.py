@@ -22,6 +22,7 @@ _ON_BOTH = (
     "tests.bounces.",
     "tests.database.test_rows",
     "tests.database.test_secrets",
+    "tests.delivery.test_amend",
     "tests.delivery.test_books",
     "tests.delivery.test_letters",
     "tests.delivery.test_our_fault",

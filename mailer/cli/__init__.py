@@ -36,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "resume": ("mailer.cli.status:resume", "Allow a paused issue to be sent."),
     "cancel": ("mailer.cli.status:cancel", "Stop an issue for good; unsent deliveries are skipped."),
     "withdraw": ("mailer.cli.status:withdraw", "Take an unsent issue out of the queue to correct it."),
+    "amend": ("mailer.cli.amend:amend", "Correct a partly sent issue for those who don't have it yet."),
     "retry": ("mailer.cli.status:retry", "Queue failed, deferred or uncertain deliveries again."),
     "bounces": ("mailer.cli.bounces:bounces", "Read bounces and show their effects."),
     "why": ("mailer.cli.why:why", "Show an address's history."),

@@ -10,6 +10,7 @@ from typing import Final, assert_never
 
 import click
 import msgspec
+from sqlalchemy import ColumnElement
 
 from mailer.bounces.refusals import learn_by
 from mailer.cli import books as shown
@@ -108,6 +109,7 @@ def send(
     if queued.edition_digest != edition.digest:
         app.say(
             f"{path} or its templates changed after the issue was queued. The version frozen then is sent."
+            f" To send the changes to everyone who doesn't have it yet: mailer amend {queued.slug}"
         )
 
     def run() -> Ended:
@@ -121,10 +123,10 @@ def send(
 
 def _edition(app: App, path: Path) -> Edition:
     """Build an issue; a queued issue continues even if its source or templates no longer build."""
+    known = dispatch.frozen(app.database, path.stem)
     try:
-        return editions.build(app.settings, path)
+        return editions.build(app.settings, path, links=known.links if known else ())
     except SourceError as error:
-        known = dispatch.frozen(app.database, path.stem)
         if known is None:
             raise
         app.say(f"{error.message}; the version frozen when it was queued is sent.")
@@ -145,16 +147,20 @@ def _check(app: App, plan: Plan, path: Path, edition: Edition, segment: str, *, 
         from mailer.cli.lint import refuse_errors
 
         refuse_errors(app, path, edition)
-        _compose_some(app, edition, segment)
+        compose_some(app, edition, dispatch.audience_condition(app.settings, segment))
 
 
-def _compose_some(app: App, edition: Edition, segment: str) -> None:
-    """Raise `RefusedError` if the issue cannot be composed for a sample of the audience."""
+def compose_some(
+    app: App, edition: Edition, condition: ColumnElement[bool] | None, *, undone: str = "nothing was queued"
+) -> None:
+    """Raise `RefusedError` if the issue cannot be composed for a sample of the audience.
+
+    The error says what was left `undone`.
+    """
     from mailer.review.filling import unfit
 
     unsigned = msgspec.structs.replace(app.settings, dkim=())
     composer = editions.composer(unsigned, edition, editions.ANY_ISSUE, editions.POWERLESS)
-    condition = dispatch.audience_condition(app.settings, segment)
     with app.database.reading() as session:
         checked, found = unfit(session, composer, condition, at=datetime.now(UTC), sample=_SAMPLE)
     if not found:
@@ -163,7 +169,7 @@ def _compose_some(app: App, edition: Edition, segment: str) -> None:
     many = f"{worst.count:,} of a sample of {checked:,} subscribers, such as {worst.examples[0]}"
     missing = worst.field.startswith("subscriber.") and "is missing" in worst.reason
     raise RefusedError(
-        f"{f'{worst.field!r} is missing for' if missing else f'{worst.reason}:'} {many}; nothing was queued",
+        f"{f'{worst.field!r} is missing for' if missing else f'{worst.reason}:'} {many}; {undone}",
         remedy=f'write {{{{ {worst.field} | default("…") }}}}, or send it to everyone else with --no-lint'
         if missing
         else f"see: mailer lint {edition.slug} --audience",

@@ -94,8 +94,8 @@ def cancel(app: App, issue: str, yes: bool) -> None:
 def withdraw(app: App, issue: str, yes: bool) -> None:
     """Take ISSUE out of the queue, so that you can correct it and send it again.
 
-    Only an issue of which nothing was sent can be withdrawn. To stop one that is partly sent, use
-    `mailer cancel`.
+    Only an issue of which nothing was sent can be withdrawn. To correct one that is partly sent, use
+    `mailer amend`; to stop it, `mailer cancel`.
     """
     with app.database.reading() as session:
         slug = issues.named(session, issue).slug
@@ -150,6 +150,9 @@ def _tell(app: App, status: IssueStatus) -> None:
     app.out(f"{issue.slug}: {issue.state.value}" + (f" ({issue.reason})" if issue.reason else ""))
     for line in shown.lines(status.books):
         app.out(line)
+    if len(status.editions) > 1:
+        for edition in status.editions:
+            app.out(f"  edition {edition.number} of {_local(edition.since)}: {edition.sent:,} sent")
     if status.canary is not None and issue.canary is not None:
         until = f" until {_local(issue.canary_until)}" if issue.canary_until else ""
         app.out(f"  canary {issue.canary.value}{until}: {status.canary}")

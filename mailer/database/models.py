@@ -251,6 +251,7 @@ class StoredIssue(Base):
     title: Mapped[str] = mapped_column(Text)
     source_path: Mapped[str] = mapped_column(Text)
     edition_digest: Mapped[str] = mapped_column(ForeignKey("editions.digest"))
+    """Its newest edition; the others are in `replaced_editions`."""
     state: Mapped[str] = mapped_column(String(16))
     reason: Mapped[str] = mapped_column(Text, default="", server_default="")
     """The reason it is paused or was cancelled."""
@@ -267,6 +268,19 @@ class StoredIssue(Base):
     """None without a canary. Until the canary passes, only its members get the issue."""
     canary_until: Mapped[datetime | None]
     """The end of its wait for reports."""
+
+
+class ReplacedEdition(Base):
+    """An edition of an issue that `mailer amend` has replaced with the next one."""
+
+    __tablename__ = "replaced_editions"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    issue_id: Mapped[int] = mapped_column(Identifier, ForeignKey("issues.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    """1 for the edition that was queued first."""
+    digest: Mapped[str] = mapped_column(ForeignKey("editions.digest"))
+    replaced_at: Mapped[datetime]
 
 
 class CanaryMember(Base):
@@ -365,6 +379,8 @@ class Run(Base):
     issue_id: Mapped[int] = mapped_column(Identifier, ForeignKey("issues.id"), index=True)
     host: Mapped[str] = mapped_column(String(255))
     pid: Mapped[int]
+    edition: Mapped[int] = mapped_column(default=1, server_default=text("1"))
+    """The number of the edition that it sends; 1 unless the issue was amended."""
     started_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
 

@@ -162,6 +162,8 @@ def run_here(
     descriptor `until_closed` closes.
     """
     with database.reading() as session:
+        # Read it again: the issue may have been amended before we held the lock.
+        issue = issues.get(session, issue.id)
         edition = issues.edition(session, issue.edition_digest)
     made = editions.composer(settings, edition, issue.id, signer, public=issue.public)
     letters = LetterQueue(settings, database, signer) if answer is None else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from mailer.config import Settings
@@ -37,8 +38,11 @@ def find_source(settings: Settings, name: str) -> Path:
     raise SourceError(f"there is no issue '{name}'", remedy=f"name a file, or one of {folder}: {there}")
 
 
-def build(settings: Settings, path: Path) -> Edition:
-    """Render an issue once, with the newsletter's settings; raise `SourceError` if anything is wrong."""
+def build(settings: Settings, path: Path, *, links: Iterable[str] = ()) -> Edition:
+    """Render an issue once, with the newsletter's settings; raise `SourceError` if anything is wrong.
+
+    `links` are the tracked links of an edition that was frozen before; they keep their numbers.
+    """
     # Imported on use: Markdown, MJML and premailer take longer to load than most commands run.
     from mailer.rendering.build import build_edition
     from mailer.rendering.source import read_issue
@@ -53,6 +57,7 @@ def build(settings: Settings, path: Path) -> Edition:
         track_opens=settings.tracking.opens,
         publish_images=settings.rendering.images == "publish",
         raw_html=settings.rendering.raw_html,
+        links=links,
     )
     try:
         # Compile the subscribers' part here too, so that its errors stop an issue in time.

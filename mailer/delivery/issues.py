@@ -31,6 +31,7 @@ from mailer.database.models import (
     DeliveryState,
     Event,
     IssueState,
+    ReplacedEdition,
     Run,
     StoredEdition,
     StoredIssue,
@@ -149,15 +150,11 @@ def enqueue(
     """
     if known := find(session, frozen.slug):
         return known, False
-    digest = frozen.digest
-    if session.get(StoredEdition, digest) is None:
-        session.add(StoredEdition(digest=digest, content=frozen.to_json(), created_at=at))
-        session.flush()
     stored = StoredIssue(
         slug=frozen.slug,
         title=frozen.title,
         source_path=source_path,
-        edition_digest=digest,
+        edition_digest=freeze(session, frozen, at=at),
         state=IssueState.SENDING.value,
         segment=segment,
         dated_at=at,
@@ -173,6 +170,21 @@ def enqueue(
     queued = session.execute(insert(Delivery).from_select(["issue_id", "subscriber_id", "state"], wanted))
     stored.audience = count_of(queued)
     return _queued(stored), True
+
+
+def freeze(session: Session, built: Edition, *, at: datetime) -> str:
+    """Store an edition unless it is stored already; return its digest."""
+    digest = built.digest
+    if session.get(StoredEdition, digest) is None:
+        session.add(StoredEdition(digest=digest, content=built.to_json(), created_at=at))
+        session.flush()
+    return digest
+
+
+def edition_number(session: Session, issue_id: int) -> int:
+    """Return the number of an issue's newest edition: 1, and one more for each amendment."""
+    replaced = select(func.count()).where(ReplacedEdition.issue_id == issue_id)
+    return 1 + (session.scalar(replaced) or 0)
 
 
 def count_audience(session: Session, condition: ColumnElement[bool] | None, *, at: datetime) -> int:
@@ -253,17 +265,23 @@ def withdraw(session: Session, issue_id: int) -> int:
     if number:
         raise RefusedError(
             f"{number:,} of its messages were sent, or may have been: it cannot be withdrawn",
-            remedy="stop the rest with: mailer cancel ISSUE",
+            remedy="correct it for the others with: mailer amend ISSUE, or stop it with: mailer cancel ISSUE",
         )
     stored = session.get_one(StoredIssue, issue_id)
-    for dependent in (CanaryMember, Run):
+    replaced = select(ReplacedEdition.digest).where(ReplacedEdition.issue_id == issue_id)
+    digests = {stored.edition_digest, *session.scalars(replaced)}
+    for dependent in (CanaryMember, ReplacedEdition, Run):
         session.execute(delete(dependent).where(dependent.issue_id == issue_id))
     withdrawn = count_of(session.execute(delete(Delivery).where(ours)))
     session.delete(stored)
     session.flush()
-    digest = stored.edition_digest
-    if session.scalar(select(StoredIssue.id).where(StoredIssue.edition_digest == digest).limit(1)) is None:
-        session.execute(delete(StoredEdition).where(StoredEdition.digest == digest))
+    session.execute(
+        delete(StoredEdition).where(
+            StoredEdition.digest.in_(digests),
+            ~exists().where(StoredIssue.edition_digest == StoredEdition.digest),
+            ~exists().where(ReplacedEdition.digest == StoredEdition.digest),
+        )
+    )
     return withdrawn
 
 

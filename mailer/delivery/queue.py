@@ -34,7 +34,7 @@ from mailer.database.columns import to_microseconds
 from mailer.database.models import WAITS, Delivery, DeliveryState, Run
 from mailer.database.session import execute_many
 from mailer.delivery.candidates import Claimable, find_candidates
-from mailer.delivery.issues import count_of
+from mailer.delivery.issues import count_of, edition_number
 from mailer.delivery.recipients import recipient_of, tags_of
 from mailer.delivery.waiting import RetryScan
 from mailer.errors import MailerError
@@ -133,8 +133,8 @@ _SETTLE_VALUES: Final = (
 
 
 def begin_run(session: Session, issue_id: int, *, host: str, pid: int, at: datetime) -> int:
-    """Record the start of a run; return its id."""
-    run = Run(issue_id=issue_id, host=host, pid=pid, started_at=at)
+    """Record the start of a run, which sends the newest edition; return its id."""
+    run = Run(issue_id=issue_id, host=host, pid=pid, edition=edition_number(session, issue_id), started_at=at)
     session.add(run)
     session.flush()
     return run.id

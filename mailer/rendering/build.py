@@ -46,14 +46,15 @@ def build_edition(
     image_root: Path | None = None,
     publish_images: bool = False,
     raw_html: bool = False,
+    links: Iterable[str] = (),
 ) -> Edition:
     """Return the edition of `issue`. The same input gives the same bytes on any machine.
 
     With `track_clicks`, web links in the HTML lead through `{{ urls.click }}/N`; the text part keeps the
     destinations, so that readers can see them. Local images must be below `image_root` (default: the issue's
     directory). With `publish_images`, the HTML loads them from `public_url` and messages do not carry them.
-    `raw_html` keeps the HTML that the allow-list permits; otherwise HTML is shown as text. Raises
-    `SourceError` with file and line.
+    `raw_html` keeps the HTML that the allow-list permits; otherwise HTML is shown as text. `links` are those
+    of an earlier edition, which keep their numbers. Raises `SourceError` with file and line.
     """
     newsletter = replace(newsletter, language=issue.language or newsletter.language)
     frame = Frame(
@@ -67,7 +68,7 @@ def build_edition(
         publish_images=publish_images,
         raw_html=raw_html,
     )
-    return _build(issue, frame, image_root or issue.path.parent)
+    return _build(issue, frame, image_root or issue.path.parent, links)
 
 
 def build_letter(
@@ -116,10 +117,10 @@ def _letter_file(folder: Path, kind: Letter, languages: Iterable[str]) -> tuple[
 _LANGUAGE_TAG: Final = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
 
 
-def _build(issue: Issue, frame: Frame, image_root: Path) -> Edition:
+def _build(issue: Issue, frame: Frame, image_root: Path, links: Iterable[str] = ()) -> Edition:
     slots = Slots(frame.templates.slots.late)
     content = read_content(issue, frame.newsletter, slots, raw_html=frame.raw_html)
-    body = MailBody(issue, slots, frame, image_root)
+    body = MailBody(issue, slots, frame, image_root, {link: number for number, link in enumerate(links)})
     html = html_part(frame, {**content.values, "preheader": content.preheader}, body.html(content.tokens))
     text = text_part(
         partial(frame.templates.render, f"{frame.name}.txt.j2"), content.values, content.tokens, slots

@@ -7,7 +7,8 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from mailer.delivery import canary
+from mailer.delivery import amending, canary
+from mailer.delivery.amending import Numbered
 from mailer.delivery.books import Books, books_of
 from mailer.delivery.canary import Findings
 from mailer.delivery.issues import QueuedIssue
@@ -26,6 +27,8 @@ class IssueStatus:
     """None without a canary."""
     alerts: tuple[Happening, ...]
     """The latest first."""
+    editions: list[Numbered]
+    """The oldest first; one, unless the issue was amended."""
 
     @property
     def next_at(self) -> datetime | None:
@@ -44,6 +47,10 @@ class IssueStatus:
             "finished_at": issue.finished_at.isoformat() if issue.finished_at else None,
             "next_try_at": self.next_at.isoformat() if self.next_at else None,
             "books": self.books.as_dict(),
+            "editions": [
+                {"number": one.number, "digest": one.digest, "since": one.since.isoformat(), "sent": one.sent}
+                for one in self.editions
+            ],
             "canary": None
             if self.canary is None or issue.canary is None
             else {
@@ -75,4 +82,5 @@ def status_of(session: Session, issue: QueuedIssue) -> IssueStatus:
         waiting(session, issue.id),
         canary.findings(session, issue.id) if issue.canary else None,
         issue_alerts(session, issue.id, limit=3),
+        amending.numbers(session, issue.id),
     )

@@ -99,6 +99,7 @@ def run(
     learn: Learn = learn_nothing,
     clock: Callable[[], datetime] = now,
     port: int | None = None,
+    edition: Edition = EDITION,
     meanwhile: Callable[[Books, Sender], None] = lambda books, sender: None,
 ) -> Ended:
     """Send the issue through the built-in server; `meanwhile` sees the books at every turn."""
@@ -109,7 +110,7 @@ def run(
             if port is not None:
                 relay = msgspec.structs.replace(relay, port=port)
             composer = Composer(
-                EDITION,
+                edition,
                 issue_id=issue.id,
                 newsletter=Newsletter(),
                 public_url="https://news.example.org",

@@ -64,7 +64,10 @@ class TrackingRoutes:
             raise HTTPException(404)
         place = int(found[0])
         subject = self._signer.read_link(request.path_params["token"])
-        links = await self._links_of(subject.issue_id)
+        links = self._links.get(subject.issue_id, ())
+        if place >= len(links):
+            # Unknown so far, or numbered by an amendment: later editions only add links.
+            links = await self._read_links(subject.issue_id)
         if place >= len(links):
             raise HTTPException(404)
         target = links[place]
@@ -81,11 +84,8 @@ class TrackingRoutes:
             self._count(request, "open", subject, {})
         return Response(PIXEL, media_type="image/gif")
 
-    async def _links_of(self, issue_id: int) -> tuple[str, ...]:
+    async def _read_links(self, issue_id: int) -> tuple[str, ...]:
         """Return the destinations of an issue's links, or none if there is no such issue."""
-        known = self._links.get(issue_id)
-        if known is not None:
-            return known
         edition = await asyncio.to_thread(self._editions.of_issue, issue_id)
         if edition is None:
             return ()

@@ -162,7 +162,7 @@ class ArchiveRoutes:
         edition = self._editions.called(slug)
         if edition is None or not (edition.images_published or self._editions.is_public(slug)):
             raise HTTPException(404)
-        answer = _image(edition, name)
+        answer = _image(name, edition, *self._editions.replaced(slug))
         answer.headers.update(_FOR_EVER)
         return answer
 
@@ -190,7 +190,7 @@ class ArchiveRoutes:
 
     def recipients_image(self, token: str, name: str) -> Response:
         """Return an image of the issue that an email brought."""
-        return _image(self._received(token), name)
+        return _image(name, self._received(token))
 
     def _received(self, token: str) -> Edition:
         """Return the issue of a link token; raise `TokenError`, or 404 if it names no issue."""
@@ -230,8 +230,8 @@ def _feed(write: Callable[[], bytes], media_type: str) -> Callable[[], Response]
     return answer
 
 
-def _image(edition: Edition, name: str) -> Response:
-    image = next((image for image in edition.images if image.name == name), None)
+def _image(name: str, *editions: Edition) -> Response:
+    image = next((image for one in editions for image in one.images if image.name == name), None)
     if image is None:
         raise HTTPException(404)
     return Response(image.content, media_type=image.media_type)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Final
 from urllib.parse import quote
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, func, select
 
-from mailer.database.models import IssueState, StoredEdition, StoredIssue
+from mailer.database.models import IssueState, ReplacedEdition, StoredEdition, StoredIssue
 from mailer.database.session import Database
 from mailer.rendering.edition import Edition
 
@@ -29,6 +30,8 @@ class ArchivedIssue:
     at: datetime
     day: date
     """The date in the issue's front matter, or else that of its messages."""
+    updated_at: datetime
+    """When it was amended, or `at`."""
     subtitle: str = ""
     number: int | None = None
     tags: tuple[str, ...] = ()
@@ -38,7 +41,7 @@ class ArchivedIssue:
     @property
     def path(self) -> str:
         """The path of the issue's page."""
-        return f"/archive/{quote(self.slug, safe='')}"
+        return issue_path(self.slug)
 
     def matches(self, words: str) -> bool:
         """Return whether each of these words is in the title, the subtitle or a tag."""
@@ -46,26 +49,44 @@ class ArchivedIssue:
         return all(word in text for word in words.casefold().split())
 
 
+def issue_path(slug: str) -> str:
+    """Return the path of an issue's page."""
+    return f"/archive/{quote(slug, safe='')}"
+
+
 class Editions:
     """The frozen editions of queued issues, public or not; the last few stay in memory.
 
-    They never change, so the cache needs no invalidation.
+    An edition never changes, so it is cached by its digest. An amended issue has several: the newest is
+    shown, and the images of the others stay for the messages that load them.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._kept: OrderedDict[int | str, Edition] = OrderedDict()
-        self._teasers: dict[str, ArchivedIssue] = {}
+        self._kept: OrderedDict[str, Edition] = OrderedDict()
+        self._teasers: dict[str, tuple[str, ArchivedIssue]] = {}
         self._lock = threading.Lock()
 
     def of_issue(self, issue_id: int) -> Edition | None:
-        """Return the edition of an issue, or None if there is no such issue."""
-        return self._get(issue_id, StoredIssue.id == issue_id)
+        """Return the newest edition of an issue, or None if there is no such issue."""
+        return self._newest(StoredIssue.id == issue_id)
 
     def called(self, slug: str) -> Edition | None:
-        """Return the edition of the issue with this slug, or None if there is none."""
+        """Return the newest edition of the issue with this slug, or None if there is none."""
         # PostgreSQL rejects NUL in text.
-        return None if "\0" in slug else self._get(slug, StoredIssue.slug == slug)
+        return None if "\0" in slug else self._newest(StoredIssue.slug == slug)
+
+    def replaced(self, slug: str) -> Iterator[Edition]:
+        """Yield the editions of an issue that were replaced, the newest first."""
+        wanted = (
+            select(ReplacedEdition.digest)
+            .join(StoredIssue)
+            .where(StoredIssue.slug == slug)
+            .order_by(ReplacedEdition.number.desc())
+        )
+        with self._database.reading() as session:
+            digests = session.scalars(wanted).all()
+        return map(self._frozen, digests)
 
     def is_public(self, slug: str) -> bool:
         """Return whether an issue has a page for everybody."""
@@ -78,43 +99,56 @@ class Editions:
         """Return the issues in the archive's lists, newest first."""
         with self._database.reading() as session:
             rows = session.execute(
-                select(StoredIssue.slug, StoredIssue.title, StoredIssue.dated_at)
+                select(
+                    StoredIssue.slug,
+                    StoredIssue.title,
+                    StoredIssue.dated_at,
+                    StoredIssue.edition_digest,
+                    select(func.max(ReplacedEdition.replaced_at))
+                    .where(ReplacedEdition.issue_id == StoredIssue.id)
+                    .scalar_subquery(),
+                )
                 .where(*PUBLIC, StoredIssue.state != IssueState.CANCELLED)
                 .order_by(StoredIssue.dated_at.desc(), StoredIssue.id.desc())
             ).all()
-        return [self._teaser(slug, title, at) for slug, title, at in rows]
+        return [self._teaser(*row) for row in rows]
 
-    def _teaser(self, slug: str, title: str, at: datetime) -> ArchivedIssue:
-        known = self._teasers.get(slug)
-        if known is not None and known.at == at:
+    def _teaser(
+        self, slug: str, title: str, at: datetime, digest: str, amended_at: datetime | None
+    ) -> ArchivedIssue:
+        of, known = self._teasers.get(slug, ("", None))
+        if known is not None and (known.at, of) == (at, digest):
             return known
-        made = ArchivedIssue(slug, title, at, at.date())
-        if (edition := self.called(slug)) is not None:
-            made = ArchivedIssue(
-                slug,
-                title,
-                at,
-                date.fromisoformat(edition.date) if edition.date else at.date(),
-                subtitle=edition.subtitle,
-                number=edition.number,
-                tags=edition.tags,
-                image=f"{made.path}/{edition.images[0].name}" if edition.images else "",
-            )
-        self._teasers[slug] = made
+        edition = self._frozen(digest)
+        path = issue_path(slug)
+        made = ArchivedIssue(
+            slug,
+            title,
+            at,
+            date.fromisoformat(edition.date) if edition.date else at.date(),
+            updated_at=amended_at or at,
+            subtitle=edition.subtitle,
+            number=edition.number,
+            tags=edition.tags,
+            image=f"{path}/{edition.images[0].name}" if edition.images else "",
+        )
+        self._teasers[slug] = digest, made
         return made
 
-    def _get(self, key: int | str, wanted: ColumnElement[bool]) -> Edition | None:
-        with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key]
+    def _newest(self, wanted: ColumnElement[bool]) -> Edition | None:
         with self._database.reading() as session:
-            content = session.scalar(select(StoredEdition.content).join(StoredIssue).where(wanted))
-        if content is None:
-            return None
-        edition = Edition.from_json(content)
+            digest = session.scalar(select(StoredIssue.edition_digest).where(wanted))
+        return None if digest is None else self._frozen(digest)
+
+    def _frozen(self, digest: str) -> Edition:
         with self._lock:
-            self._kept[key] = edition
+            if digest in self._kept:
+                self._kept.move_to_end(digest)
+                return self._kept[digest]
+        with self._database.reading() as session:
+            edition = Edition.from_json(session.get_one(StoredEdition, digest).content)
+        with self._lock:
+            self._kept[digest] = edition
             while len(self._kept) > _CACHED_EDITIONS:
                 self._kept.popitem(last=False)
         return edition

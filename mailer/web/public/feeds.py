@@ -52,8 +52,10 @@ class Feeds:
         """Return the URLs of all public pages, for search engines (sitemaps.org)."""
         root = etree.fromstring(f'<urlset xmlns="{_SITEMAP}"/>')
         issues = self._editions.listed()[: _MOST_IN_SITEMAP - 2]
-        pages = [("/archive/", issues[0].at.date().isoformat() if issues else ""), ("/subscribe", "")]
-        for path, modified in [*pages, *((issue.path, issue.at.date().isoformat()) for issue in issues)]:
+        newest = max((issue.updated_at for issue in issues), default=None)
+        pages = [("/archive/", newest.date().isoformat() if newest else ""), ("/subscribe", "")]
+        pages += [(issue.path, issue.updated_at.date().isoformat()) for issue in issues]
+        for path, modified in pages:
             page = etree.SubElement(root, f"{{{_SITEMAP}}}url")
             etree.SubElement(page, f"{{{_SITEMAP}}}loc").text = self._public_url + path
             if modified:
@@ -81,7 +83,7 @@ class Feeds:
         feed.link(href=f"{self._public_url}{path}", rel="self")
         feed.link(href=f"{self._public_url}/archive/", rel="alternate")
         if issues:
-            feed.updated(issues[0].at)
+            feed.updated(max(issue.updated_at for issue in issues))
         for issue in issues:
             at = self._public_url + issue.path
             entry = feed.add_entry(order="append")
@@ -89,7 +91,7 @@ class Feeds:
             entry.title(_UNFIT_FOR_XML.sub("", issue.title))
             entry.link(href=at)
             entry.published(issue.at)
-            entry.updated(issue.at)
+            entry.updated(issue.updated_at)
             for tag in issue.tags:
                 entry.category(term=_UNFIT_FOR_XML.sub("", tag))
             if (shown := self._article(issue)) is not None:
@@ -107,6 +109,7 @@ class Feeds:
                 "url": at,
                 "title": issue.title,
                 "date_published": issue.at.isoformat(),
+                "date_modified": issue.updated_at.isoformat(),
                 "tags": list(issue.tags),
             }
             if (shown := self._article(issue)) is not None:

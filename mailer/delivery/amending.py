@@ -1,0 +1,110 @@
+"""Amending an issue that is partly sent: the subscribers who don't have it yet get a corrected edition.
+
+The edition that was sent so far is kept. Each run records the number of the edition that it sends, and a
+delivery names its last run, so `numbers` and `mailer why` know who got which.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from mailer.database.models import Delivery, DeliveryState, IssueState, ReplacedEdition, Run, StoredIssue
+from mailer.delivery import issues, queue
+from mailer.delivery.books import Books, books_of
+from mailer.errors import RefusedError
+from mailer.rendering.edition import Edition
+
+
+@dataclass(frozen=True, slots=True)
+class Numbered:
+    """One edition of an issue."""
+
+    number: int
+    """1 for the edition that was queued first."""
+    digest: str
+    since: datetime
+    """When it was frozen."""
+    sent: int
+    """How many of its messages were sent."""
+
+
+def check(session: Session, issue_id: int, *, at: datetime) -> Books:
+    """Return the books of an issue that can be amended.
+
+    Deliveries of an interrupted run become `uncertain` first. The caller holds
+    `mailer.delivery.lock.sending`. Raises `RefusedError` if the issue is cancelled, if nothing was sent, or
+    if nothing is left to send.
+    """
+    queue.recover(session, issue_id, at=at)
+    issue, books = issues.get(session, issue_id), books_of(session, issue_id)
+    if issue.state is IssueState.CANCELLED:
+        raise RefusedError(f"{issue.slug} is cancelled: nobody else will get it", remedy="write a new issue")
+    if not books.sent + books.uncertain:
+        raise RefusedError(
+            f"nothing of {issue.slug} was sent yet, so there is no edition to amend",
+            remedy=f"take it out of the queue, correct it and send it again: mailer withdraw {issue.slug}",
+        )
+    if not books.open:
+        failed = f"; {books.failed:,} failed: mailer retry {issue.slug} --only failed" if books.failed else ""
+        raise RefusedError(
+            f"nothing of {issue.slug} is left to send: {books.sent:,} have it{failed}",
+            remedy="write a new issue with the correction",
+        )
+    return books
+
+
+def amend(session: Session, issue_id: int, corrected: Edition, *, source_path: str, at: datetime) -> int:
+    """Replace the edition of an issue for the rest of its audience; return the new edition's number.
+
+    The archive shows the new edition from now on. The caller holds `mailer.delivery.lock.sending`. Raises
+    `RefusedError` as `check` does, or if the edition is the same.
+    """
+    check(session, issue_id, at=at)
+    stored = session.get_one(StoredIssue, issue_id)
+    if stored.slug != corrected.slug:
+        raise ValueError(f"an edition of {corrected.slug} cannot replace one of {stored.slug}")
+    if corrected.digest == stored.edition_digest:
+        raise RefusedError(
+            f"{source_path} has not changed since it was frozen", remedy="correct the file, then try again"
+        )
+    number = issues.edition_number(session, issue_id)
+    session.add(
+        ReplacedEdition(issue_id=issue_id, number=number, digest=stored.edition_digest, replaced_at=at)
+    )
+    session.execute(
+        update(StoredIssue)
+        .where(StoredIssue.id == issue_id)
+        .values(
+            edition_digest=issues.freeze(session, corrected, at=at),
+            title=corrected.title,
+            source_path=source_path,
+        )
+    )
+    return number + 1
+
+
+def numbers(session: Session, issue_id: int) -> list[Numbered]:
+    """Return the editions of an issue, the oldest first."""
+    replaced = session.scalars(
+        select(ReplacedEdition).where(ReplacedEdition.issue_id == issue_id).order_by(ReplacedEdition.number)
+    ).all()
+    issue = issues.get(session, issue_id)
+    if not replaced:
+        return [Numbered(1, issue.edition_digest, issue.created_at, books_of(session, issue_id).sent)]
+    counted = session.execute(
+        select(Run.edition, func.count())
+        .join(Delivery, Delivery.run_id == Run.id)
+        .where(Delivery.issue_id == issue_id, Delivery.state == DeliveryState.SENT.value)
+        .group_by(Run.edition)
+    )
+    sent = {row[0]: row[1] for row in counted}
+    since = [issue.created_at, *(one.replaced_at for one in replaced)]
+    digests = [*(one.digest for one in replaced), issue.edition_digest]
+    return [
+        Numbered(number, digest, began, sent.get(number, 0))
+        for number, (digest, began) in enumerate(zip(digests, since, strict=True), start=1)
+    ]

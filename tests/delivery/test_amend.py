@@ -1,0 +1,173 @@
+"""A partly sent issue is continued with a corrected edition, and both are kept."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from datetime import timedelta
+from email import message_from_bytes
+from pathlib import Path
+
+import pytest
+from sqlalchemy import update
+
+from mailer import reports
+from mailer.database.models import Delivery, DeliveryState, IssueState
+from mailer.database.session import Database
+from mailer.delivery import amending, issues, queue
+from mailer.delivery.books import Books
+from mailer.delivery.issues import QueuedIssue
+from mailer.delivery.sender import Ending, Sender
+from mailer.errors import RefusedError
+from tests.delivery.scene import AT, EDITION, books, queued, run
+
+CORRECTED = replace(EDITION, subject="Hello, corrected", title="Hello, corrected")
+LATER = AT + timedelta(hours=1)
+
+
+def partly_sent(database: Database, maildir: Path, people: int = 40) -> QueuedIssue:
+    """Queue the issue and stop its run after some messages."""
+    issue = queued(database, people)
+
+    def stop(books: Books, sender: Sender) -> None:
+        if books.sent:
+            sender.stop()
+
+    assert run(database, issue, maildir, meanwhile=stop).ending is Ending.STOPPED
+    assert 0 < books(database, issue).sent < people
+    return issue
+
+
+def amend(database: Database, issue: QueuedIssue) -> int:
+    with database.transaction() as session:
+        return amending.amend(session, issue.id, CORRECTED, source_path="issues/001-hello.md", at=LATER)
+
+
+def put(database: Database, issue: QueuedIssue, state: DeliveryState, *people: int) -> None:
+    with database.transaction() as session:
+        some = update(Delivery).where(Delivery.issue_id == issue.id)
+        some = some.where(Delivery.subscriber_id.in_(people)) if people else some
+        session.execute(some.values(state=state.value))
+
+
+def received(maildir: Path) -> dict[str, list[str]]:
+    """Return the subjects that each address got."""
+    found: dict[str, list[str]] = {}
+    for path in (maildir / "new").iterdir():
+        mail = message_from_bytes(path.read_bytes())
+        found.setdefault(mail["X-Original-To"], []).append(mail["Subject"])
+    return found
+
+
+def test_those_who_do_not_have_it_get_the_corrected_edition(database: Database, tmp_path: Path) -> None:
+    issue = partly_sent(database, tmp_path / "box")
+    first = set(received(tmp_path / "box"))
+    assert amend(database, issue) == 2
+    assert run(database, issue, tmp_path / "box", edition=CORRECTED).ending is Ending.FINISHED
+    got = received(tmp_path / "box")
+    assert len(got) == 40
+    assert got == {one: ["Hello" if one in first else "Hello, corrected"] for one in got}
+    with database.reading() as session:
+        found = amending.numbers(session, issue.id)
+        assert [(one.number, one.digest, one.since, one.sent) for one in found] == [
+            (1, EDITION.digest, AT, len(first)),
+            (2, CORRECTED.digest, LATER, 40 - len(first)),
+        ]
+        assert issues.edition(session, EDITION.digest) == EDITION
+        assert issues.get(session, issue.id).title == "Hello, corrected"
+        for address in got:
+            story = reports.story(session, address)
+            assert story is not None
+            delivery = next(one for one in story.happenings if one.what == "delivery")
+            assert delivery.facts["edition"] == (1 if address in first else 2)
+            assert f"sent (edition {delivery.facts['edition']} of 2)" in delivery.text
+
+
+def test_issue_is_amended_again_and_again(database: Database, tmp_path: Path) -> None:
+    issue = partly_sent(database, tmp_path / "box")
+    amend(database, issue)
+    with database.transaction() as session:
+        # Back to the first text: that is an edition of its own.
+        again = amending.amend(session, issue.id, EDITION, source_path="", at=LATER)
+        assert again == 3
+        assert issues.get(session, issue.id).edition_digest == EDITION.digest
+        digests = [one.digest for one in amending.numbers(session, issue.id)]
+        assert digests == [EDITION.digest, CORRECTED.digest, EDITION.digest]
+
+
+def test_unchanged_file_is_no_amendment(database: Database, tmp_path: Path) -> None:
+    issue = partly_sent(database, tmp_path / "box")
+    with database.transaction() as session, pytest.raises(RefusedError, match="has not changed"):
+        amending.amend(session, issue.id, EDITION, source_path="issues/001-hello.md", at=LATER)
+    with database.reading() as session:
+        assert issues.edition_number(session, issue.id) == 1
+
+
+def test_unsent_issue_is_withdrawn_instead(database: Database) -> None:
+    issue = queued(database, 5)
+    with pytest.raises(RefusedError, match="nothing of 001-hello was sent") as refused:
+        amend(database, issue)
+    assert "mailer withdraw 001-hello" in str(refused.value.remedy)
+
+
+@pytest.mark.parametrize("others", [DeliveryState.SENT, DeliveryState.SKIPPED, DeliveryState.FAILED])
+def test_issue_with_nothing_left_is_refused(database: Database, others: DeliveryState) -> None:
+    issue = queued(database, 5)
+    put(database, issue, others)
+    put(database, issue, DeliveryState.SENT, 1, 2)
+    with pytest.raises(RefusedError, match="nothing of 001-hello is left to send") as refused:
+        amend(database, issue)
+    assert ("--only failed" in refused.value.message) == (others is DeliveryState.FAILED)
+
+
+def test_failed_deliveries_get_the_correction_once_they_are_queued_again(
+    database: Database, tmp_path: Path
+) -> None:
+    issue = queued(database, 10)
+    run(database, issue, tmp_path / "box", answer=lambda to: "550 5.1.1 No" if to.startswith("s1") else None)
+    with database.transaction() as session:
+        assert issues.retry(session, issue.id, DeliveryState.FAILED, at=LATER) == 2
+    amend(database, issue)
+    run(database, issue, tmp_path / "box", edition=CORRECTED)
+    assert Counter(subject for [subject] in received(tmp_path / "box").values()) == {
+        "Hello": 8,
+        "Hello, corrected": 2,
+    }
+
+
+def test_cancelled_issue_is_refused(database: Database, tmp_path: Path) -> None:
+    issue = partly_sent(database, tmp_path / "box")
+    with database.transaction() as session:
+        issues.cancel(session, issue.id, at=LATER)
+    with pytest.raises(RefusedError, match="001-hello is cancelled"):
+        amend(database, issue)
+
+
+def test_paused_issue_stays_paused(database: Database, tmp_path: Path) -> None:
+    issue = partly_sent(database, tmp_path / "box")
+    with database.transaction() as session:
+        issues.pause(session, issue.id, "a wrong date")
+    amend(database, issue)
+    with database.reading() as session:
+        assert issues.get(session, issue.id).state is IssueState.PAUSED
+
+
+def test_interrupted_deliveries_are_uncertain_and_may_get_the_correction(database: Database) -> None:
+    issue = queued(database, 5)
+    with database.transaction() as session:
+        run_id = queue.begin_run(session, issue.id, host="here", pid=1, at=AT)
+        queue.claim(session, issue.id, run_id=run_id, limit=2, after=0, at=AT, resend_uncertain=True)
+    assert amend(database, issue) == 2
+    found = books(database, issue)
+    assert (found.uncertain, found.queued) == (2, 3)
+
+
+def test_withdrawing_drops_every_edition(database: Database, tmp_path: Path) -> None:
+    issue = partly_sent(database, tmp_path / "box")
+    amend(database, issue)
+    # Every message came back.
+    put(database, issue, DeliveryState.FAILED)
+    with database.transaction() as session:
+        assert issues.withdraw(session, issue.id) == 40
+        again, new = issues.enqueue(session, EDITION, source_path="", at=LATER)
+        assert (new, issues.edition_number(session, again.id)) == (True, 1)
