@@ -10,7 +10,8 @@ from mailer.cli import findings as shown
 from mailer.cli.app import App, Command, finish, pass_app
 from mailer.errors import ExitCode, FindingsError
 from mailer.rendering.edition import Edition
-from mailer.rendering.lint import Level
+from mailer.rendering.lint import Level, LintReport
+from mailer.rendering.source import Issue
 
 
 @click.command(cls=Command)
@@ -24,6 +25,7 @@ from mailer.rendering.lint import Level
     show_default=True,
     help="For people (text), programs (json) or continuous integration (junit).",
 )
+@click.option("--browser", is_flag=True, help="Also measure the issue with Chromium, at 320 and 700 pixels.")
 @click.option("--links", is_flag=True, help="Check that every link works.")
 @click.option("--audience", is_flag=True, help="Render the issue for every subscriber who would get it.")
 @click.option(
@@ -34,7 +36,16 @@ from mailer.rendering.lint import Level
     help="With --audience: only these subscribers, e.g. 'tag:vip'.",
 )
 @pass_app
-def lint(app: App, issue: str, strict: bool, form: str, links: bool, audience: bool, segment: str) -> None:
+def lint(
+    app: App,
+    issue: str,
+    strict: bool,
+    form: str,
+    browser: bool,
+    links: bool,
+    audience: bool,
+    segment: str,
+) -> None:
     """Check ISSUE for mistakes before you send it.
 
     ISSUE is a file, its name without .md, or the number its name begins with. You can waive a
@@ -55,6 +66,9 @@ def lint(app: App, issue: str, strict: bool, form: str, links: bool, audience: b
     report, score = linting.with_spam_score(report, source, message)
     if score is not None:
         notes.append(f"SpamAssassin gives {score.score:g}, spam at {score.required:g} or more")
+    if browser:
+        report = _measured(report, source, edition, message, settings.web.public_url)
+        notes.append("measured with Chromium")
     if links:
         report = linting.with_links(report, source)
         notes.append(f"checked {_many(len(report.addresses), 'address')}")
@@ -72,6 +86,19 @@ def lint(app: App, issue: str, strict: bool, form: str, links: bool, audience: b
             for line in shown.lines(report, notes):
                 app.out(line)
     finish(ExitCode.FINDINGS if report.fails(strict=strict) else ExitCode.DONE)
+
+
+def _measured(
+    report: LintReport, issue: Issue, edition: Edition, message: bytes, public_url: str
+) -> LintReport:
+    """Return the report with what Chromium finds too wide."""
+    from mailer.review.chromium import find_chromium, started
+    from mailer.review.linting import with_browser
+    from mailer.review.viewing import rendered
+
+    html = rendered(edition, message, public_url=public_url).html
+    with started(find_chromium()) as browser:
+        return with_browser(report, issue, html, lambda html, width: browser.measure(html, width=width))
 
 
 def _many(number: int, what: str) -> str:

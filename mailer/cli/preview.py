@@ -41,11 +41,15 @@ def preview(app: App, issue: str, address: str, port: int, opens: bool, folder: 
     """
     from mailer.delivery import editions
     from mailer.review import viewing
+    from mailer.review.chromium import Ruler
 
     path = editions.find_source(app.settings, issue)
 
+    ruler = Ruler(app.say)
+    measure = ruler.measure if folder is None else None
+
     def see(reader: str) -> Preview:
-        return viewing.preview(load(app.config_path), path, _subscriber(app, reader))
+        return viewing.preview(load(app.config_path), path, _subscriber(app, reader), measure)
 
     if folder is not None:
         from mailer.web.operator.screenshots import take
@@ -68,7 +72,8 @@ def preview(app: App, issue: str, address: str, port: int, opens: bool, folder: 
     pages = create_preview_app(
         see, changes, name=app.settings.newsletter.name, brand=app.settings.brand, reader=address
     )
-    serve_until_stopped(pages, host="127.0.0.1", port=port, ready=ready, stopping=changes.stop)
+    with ruler:
+        serve_until_stopped(pages, host="127.0.0.1", port=port, ready=ready, stopping=changes.stop)
 
 
 def _folders(settings: Settings, issue: Path) -> list[Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
@@ -13,7 +13,8 @@ import msgspec
 from mailer.config import Settings
 from mailer.delivery import editions
 from mailer.rendering.edition import Edition
-from mailer.rendering.lint import Level, LintReport, lint
+from mailer.rendering.lint import Finding, Level, LintReport, lint
+from mailer.rendering.lint.layout import SCREENS
 from mailer.rendering.lint.linting import waived
 from mailer.rendering.lint.places import Places
 from mailer.rendering.message import Recipient
@@ -22,6 +23,10 @@ from mailer.review.spam import SpamScore, spam_score
 
 if TYPE_CHECKING:
     from mailer.database.session import Database
+    from mailer.review.chromium import Excess
+
+    Measure = Callable[[str, int], list[Excess]]
+    """Shows HTML on a screen of so many pixels, and returns what reaches beyond it."""
 
 # With an id like a real subscriber's, so that the message is as long as the one sent.
 READER: Final = Recipient(subscriber_id=1, email="reader@example.org", name="Reader")
@@ -69,6 +74,25 @@ def with_links(report: LintReport, issue: Issue) -> LintReport:
         for answer in check_links(report.addresses)
         if answer.life is not Life.ALIVE
     ]
+    return report.with_findings(found, waived(issue))
+
+
+def with_browser(report: LintReport, issue: Issue, html: str, measure: Measure) -> LintReport:
+    """Return the report with what a browser finds too wide, in places where nothing was found so far."""
+    places, found = Places(issue), list[Finding]()
+    known = {finding.line or finding.message for finding in report.findings if finding.check == "too-wide"}
+    for screen, readers in SCREENS.items():
+        for one in measure(html, screen):
+            words = " ".join(one.text.split())
+            what = f"'{words[:40]}'" if words else f"<{one.tag}>"
+            finding = places.finding(
+                "too-wide",
+                f"Chromium: {what} needs a screen of {one.needs} px; {readers} have {screen}",
+                at=words,
+            )
+            if (finding.line or finding.message) not in known:
+                known.add(finding.line or finding.message)
+                found.append(finding)
     return report.with_findings(found, waived(issue))
 
 

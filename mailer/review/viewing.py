@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from email.message import EmailMessage
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from lxml import etree
 
@@ -21,6 +21,9 @@ from mailer.rendering.lint import LintReport
 from mailer.rendering.message import Recipient
 from mailer.rendering.source import read_issue
 from mailer.review import linting
+
+if TYPE_CHECKING:
+    from mailer.review.linting import Measure
 
 _NOTHING: Final = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw=="
 
@@ -58,16 +61,21 @@ class Preview:
     report: LintReport
 
 
-def preview(settings: Settings, path: Path, reader: Recipient | None = None) -> Preview:
+def preview(
+    settings: Settings, path: Path, reader: Recipient | None = None, measure: Measure | None = None
+) -> Preview:
     """Render an issue for a reader; by default, for one who has every field. Links lead nowhere.
 
-    Raises `SourceError` for errors in the issue or its templates, and `RecipientError` if the reader
-    lacks a field.
+    `measure` is a browser that also finds what is too wide. Raises `SourceError` for errors in the issue
+    or its templates, and `RecipientError` if the reader lacks a field.
     """
     edition = editions.build(settings, path)
     message = linting.sample_message(settings, edition, reader)
-    report = linting.examine(settings, read_issue(path), edition, message)
+    issue = read_issue(path)
+    report = linting.examine(settings, issue, edition, message)
     parts = rendered(edition, message, public_url=settings.web.public_url)
+    if measure is not None:
+        report = linting.with_browser(report, issue, parts.html, measure)
     header = email.message_from_bytes(message, policy=email.policy.default)
     return Preview(
         edition,

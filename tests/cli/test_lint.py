@@ -11,7 +11,8 @@ import pytest
 
 from mailer.cli import run
 from mailer.errors import ExitCode
-from tests.conftest import PROJECT
+from mailer.review import chromium
+from tests.conftest import PROJECT, program
 from tests.end_to_end.newsletter import Folder
 
 GOOD = """\
@@ -165,3 +166,20 @@ def test_queued_issue_is_not_linted_again(folder: Folder) -> None:
     again = folder.mailer("send", "2", "--yes")
     assert again.code == ExitCode.DONE
     assert "The version frozen then is sent" in again.err
+
+
+def test_browser_is_asked_only_on_request(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(chromium, "NAMES", ("no-such-browser",))
+    assert lint(folder, GOOD) == ExitCode.DONE
+    assert lint(folder, GOOD, "--browser") == ExitCode.CONFIGURATION
+    assert "there is no Chromium on this machine" in capsys.readouterr().err
+
+
+@pytest.mark.servers
+@pytest.mark.xdist_group("chromium")
+def test_issue_that_fits_passes_in_chromium(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
+    program(*chromium.NAMES)
+    assert lint(folder, GOOD, "--browser") == ExitCode.DONE
+    assert "measured with Chromium" in capsys.readouterr().out

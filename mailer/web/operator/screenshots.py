@@ -1,233 +1,14 @@
-"""Screenshots of messages, taken by a Chromium installed on this machine.
-
-The browser is controlled through a pipe (DevTools protocol): no port is opened and nothing is installed.
-It gets the message as the response to its only request, under the same policy as the preview's frame.
-"""
+"""Screenshots of messages, as the preview shows them."""
 
 from __future__ import annotations
 
-import base64
-import contextlib
-import fcntl
-import json
-import os
-import select
-import shutil
-import signal
-import tempfile
-import time
 from collections.abc import Iterator
-from io import FileIO
 from itertools import product
 from pathlib import Path
-from typing import IO, Any, Final
 
-from mailer.errors import ConfigError, MailerError
 from mailer.rendering.html.variants import Scheme, in_scheme
+from mailer.review.chromium import find_chromium, started
 from mailer.web.operator.preview import DESKTOP_WIDTH, PHONE_WIDTH, mail_policy
-
-NAMES: Final = (
-    "chromium",
-    "chromium-browser",
-    "google-chrome",
-    "google-chrome-stable",
-    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
-    "/Applications/Chromium.app/Contents/MacOS/Chromium",
-)
-MAX_HEIGHT: Final = 16_000
-"""The maximum height of a screenshot in pixels; browsers cannot draw more."""
-_URL: Final = "http://mail.invalid/"
-_SECONDS: Final = 60
-_READ_OCTETS: Final = 1 << 20
-# Chromium expects its pipe at these two descriptors, so our own must not be there.
-_COMMANDS, _ANSWERS, _FREE = 3, 4, 10
-
-
-def find_chromium() -> str:
-    """Return the path of a Chromium or Chrome; raise `ConfigError` if there is none."""
-    for name in NAMES:
-        if found := shutil.which(name):
-            return found
-    raise ConfigError(
-        "there is no Chromium on this machine",
-        remedy="install chromium or Google Chrome, or preview the issue without --screenshot",
-    )
-
-
-class ScreenshotTaker:
-    """A headless browser with one page, controlled through two descriptors."""
-
-    def __init__(self, commands: int, answers: int) -> None:
-        self._commands = commands
-        self._answers = answers
-        self._buffer = b""
-        self._number = 0
-        self._session: str | None = None
-        self._policy = ""
-        self._html = b""
-        self._loaded = False
-
-    def photograph(self, html: str, *, policy: str, width: int) -> bytes:
-        """Return a PNG of the whole message, `width` pixels wide and at most `MAX_HEIGHT` high.
-
-        `policy` is the Content-Security-Policy of the document. Raises `MailerError` if the browser
-        does not answer in time.
-        """
-        self._html, self._policy, self._loaded = html.encode(), policy, False
-        size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
-        self._ask("Emulation.setDeviceMetricsOverride", size)
-        self._ask("Page.navigate", {"url": _URL})
-        deadline = time.monotonic() + _SECONDS
-        while not self._loaded:
-            self._notice(self._next(deadline))
-        height = self._ask("Page.getLayoutMetrics")["cssContentSize"]["height"]
-        area = {"x": 0, "y": 0, "width": width, "height": min(height, MAX_HEIGHT), "scale": 1}
-        picture = self._ask(
-            "Page.captureScreenshot", {"format": "png", "captureBeyondViewport": True, "clip": area}
-        )
-        return base64.b64decode(picture["data"])
-
-    def _open(self) -> None:
-        target = self._ask("Target.createTarget", {"url": "about:blank"})["targetId"]
-        attached = self._ask("Target.attachToTarget", {"targetId": target, "flatten": True})
-        self._session = attached["sessionId"]
-        self._ask("Page.enable")
-        self._ask("Emulation.setScriptExecutionDisabled", {"value": True})
-        self._ask("Fetch.enable", {"patterns": [{"urlPattern": f"{_URL}*"}]})
-
-    def _ask(self, method: str, parameters: dict[str, Any] | None = None) -> dict[str, Any]:
-        number, deadline = self._tell(method, parameters), time.monotonic() + _SECONDS
-        while True:
-            said = self._next(deadline)
-            if said.get("id") == number:
-                if "error" in said:
-                    raise MailerError(f"Chromium: {method}: {said['error'].get('message')}")
-                result: dict[str, Any] = said["result"]
-                return result
-            self._notice(said)
-
-    def _tell(self, method: str, parameters: dict[str, Any] | None = None) -> int:
-        self._number += 1
-        command: dict[str, Any] = {"id": self._number, "method": method, "params": parameters or {}}
-        if self._session is not None:
-            command["sessionId"] = self._session
-        waiting = memoryview(json.dumps(command).encode() + b"\0")
-        while waiting:
-            waiting = waiting[os.write(self._commands, waiting) :]
-        return self._number
-
-    def _notice(self, said: dict[str, Any]) -> None:
-        if said.get("method") == "Page.loadEventFired":
-            self._loaded = True
-        elif said.get("method") == "Fetch.requestPaused":
-            asked = said["params"]
-            answer = {
-                "requestId": asked["requestId"],
-                "responseCode": 200 if asked["request"]["url"] == _URL else 404,
-                "responseHeaders": [
-                    {"name": "Content-Type", "value": "text/html; charset=utf-8"},
-                    {"name": "Content-Security-Policy", "value": self._policy},
-                    {"name": "Referrer-Policy", "value": "no-referrer"},
-                ],
-                "body": base64.b64encode(self._html).decode("ascii"),
-            }
-            self._tell("Fetch.fulfillRequest", answer)
-
-    def _next(self, deadline: float) -> dict[str, Any]:
-        """Return the browser's next message."""
-        while b"\0" not in self._buffer:
-            ready, _, _ = select.select([self._answers], [], [], max(0.0, deadline - time.monotonic()))
-            if not ready:
-                raise MailerError(
-                    f"Chromium took no screenshot within {_SECONDS} seconds",
-                    remedy="check whether the images can be loaded: mailer lint --links",
-                )
-            octets = os.read(self._answers, _READ_OCTETS)
-            if not octets:
-                raise BrokenPipeError
-            self._buffer += octets
-        message, _, self._buffer = self._buffer.partition(b"\0")
-        said: dict[str, Any] = json.loads(message)
-        return said
-
-
-@contextlib.contextmanager
-def photographer(program: str) -> Iterator[ScreenshotTaker]:
-    """Start Chromium, yield its controller, and end it with the block.
-
-    Raises `MailerError` with its last line of output if it ends earlier.
-    """
-    with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
-        words: IO[bytes] = stack.enter_context((Path(folder) / "words").open("w+b"))
-        (commands, tell), (hear, answers) = _pipe(stack), _pipe(stack)
-        stack.callback(_ended, _started(program, folder, words, commands, answers))
-        commands.close()
-        answers.close()
-        made = ScreenshotTaker(tell.fileno(), hear.fileno())
-        try:
-            made._open()
-            yield made
-        except BrokenPipeError as error:
-            words.seek(0)
-            last = [line for line in words.read().decode("utf-8", "replace").splitlines() if line.strip()]
-            raise MailerError(
-                f"{program} ended before it took a screenshot: {(last or ['no output'])[-1][:300]}",
-                remedy="check whether it starts on its own with --headless",
-            ) from error
-
-
-def _pipe(stack: contextlib.ExitStack) -> tuple[FileIO, FileIO]:
-    """Return the two ends of a pipe, above the descriptors that the browser needs."""
-    ends = []
-    for low, mode in zip(os.pipe(), ("rb", "wb"), strict=True):
-        high = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, _FREE)
-        os.close(low)
-        ends.append(stack.enter_context(FileIO(high, mode)))
-    return ends[0], ends[1]
-
-
-def _started(program: str, folder: str, words: IO[bytes], commands: FileIO, answers: FileIO) -> int:
-    """Start the browser in a process group of its own and return its id."""
-    options = [
-        "--headless",
-        "--remote-debugging-pipe",
-        f"--user-data-dir={folder}/profile",
-        "--hide-scrollbars",
-        "--disable-gpu",
-        "--disable-extensions",
-        "--disable-background-networking",
-        "--no-first-run",
-        "--no-default-browser-check",
-    ]
-    if os.geteuid() == 0:
-        # Chromium refuses to use its sandbox as root. It only shows the operator's own email.
-        options.append("--no-sandbox")
-    try:
-        return os.posix_spawn(
-            program,
-            [program, *options, "about:blank"],
-            os.environ,
-            file_actions=[
-                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
-                (os.POSIX_SPAWN_DUP2, words.fileno(), 2),
-                (os.POSIX_SPAWN_DUP2, commands.fileno(), _COMMANDS),
-                (os.POSIX_SPAWN_DUP2, answers.fileno(), _ANSWERS),
-            ],
-            setpgroup=0,
-        )
-    except OSError as error:
-        raise ConfigError(
-            f"{program} cannot be started: {error.strerror}", remedy="reinstall Chromium"
-        ) from error
-
-
-def _ended(process: int) -> None:
-    """End the browser and all processes that it started."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process, signal.SIGKILL)
-    os.waitpid(process, 0)
 
 
 def take(html: str, folder: Path, name: str) -> Iterator[Path]:
@@ -237,10 +18,10 @@ def take(html: str, folder: Path, name: str) -> Iterator[Path]:
     """
     program = find_chromium()
     folder.mkdir(parents=True, exist_ok=True)
-    with photographer(program) as camera:
+    with started(program) as browser:
         for width, scheme, images in product((DESKTOP_WIDTH, PHONE_WIDTH), Scheme, (True, False)):
             policy = mail_policy(images=images)
-            picture = camera.photograph(in_scheme(html, scheme), policy=policy, width=width)
+            picture = browser.photograph(in_scheme(html, scheme), policy=policy, width=width)
             path = folder / f"{name}-{width}-{scheme}{'' if images else '-images-off'}.png"
             path.write_bytes(picture)
             yield path
