@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from mailer.database.session import Database
+from tests.databases import empty_database
 from tests.postgres import Server, running
 from tests.programs import missing, program
 
@@ -87,14 +89,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     """An empty database of the newest schema."""
-    kind = getattr(request, "param", "sqlite")
-    url = "sqlite:///subscribers.db"
-    if kind == "postgresql":
-        url = request.getfixturevalue("postgresql").new_database()
-    made = Database(url, folder=tmp_path)
-    made.open()
-    yield made
-    made.close()
+    with contextlib.ExitStack() as stack:
+        if getattr(request, "param", "sqlite") == "postgresql":
+            url = stack.enter_context(request.getfixturevalue("postgresql").lent_database())
+            yield stack.enter_context(Database(url, folder=tmp_path))
+        else:
+            yield stack.enter_context(empty_database(tmp_path))
 
 
 @pytest.fixture

@@ -19,13 +19,9 @@ T = TypeVar("T")
 
 @contextmanager
 def new_database(server: Server) -> Iterator[Database]:
-    """Make an empty database of the newest schema on a PostgreSQL server."""
-    database = Database(server.new_database())
-    database.open()
-    try:
+    """Yield an empty database of the newest schema on a PostgreSQL server."""
+    with server.lent_database() as url, Database(url) as database:
         yield database
-    finally:
-        database.engine.dispose()
 
 
 def wait_until_blocked(database: Database, number: int = 1) -> None:

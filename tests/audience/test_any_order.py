@@ -37,6 +37,7 @@ from mailer.audience.transitions import Move, MoveResult, Origin
 from mailer.database.models import Import, Subscriber, SubscriberStatus, Suppression
 from mailer.database.session import Database
 from mailer.delivery.issues import mailable
+from tests.databases import URL, empty_database
 
 S = SubscriberStatus
 SECRET = b"s" * 32
@@ -65,12 +66,13 @@ class Said:
 class AnyOrder(RuleBasedStateMachine):
     """Three people and everything that can happen to them."""
 
-    url = "sqlite:///subscribers.db"
+    url = URL
 
     @initialize()
     def begin(self) -> None:
         self.folder = tempfile.TemporaryDirectory()
-        self.database = Database(self.url, folder=Path(self.folder.name))
+        folder = Path(self.folder.name)
+        self.database = empty_database(folder) if self.url == URL else Database(self.url, folder=folder)
         self.database.open()
         with self.database.transaction() as session:
             for table in (Subscriber, Suppression):

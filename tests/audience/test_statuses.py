@@ -6,7 +6,6 @@ import re
 import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from itertools import product
 from pathlib import Path
 
@@ -25,8 +24,8 @@ from mailer.audience.transfer.presets import PLAIN, PRESETS, OutRule, Preset
 from mailer.audience.transfer.reverting import revert
 from mailer.audience.transitions import PERSONAL_WAYS, TRANSITIONS, Origin, SubscriberRequest
 from mailer.database.models import Subscriber, SubscriberStatus
-from mailer.database.session import Database
 from mailer.delivery.issues import mailable
+from tests.databases import empty_database
 
 SECRET = b"s" * 32
 BY_REPORT = Origin("bounce", note="550")
@@ -54,24 +53,13 @@ people = st.sampled_from(PEOPLE)
 PAGE = Path(__file__).parents[2] / "docs" / "how" / "consent.md"
 
 
-@cache
-def _empty() -> bytes:
-    """Return a new database, made once: to make one takes longer than all that is done to it."""
-    with tempfile.TemporaryDirectory() as folder:
-        database = Database("sqlite:///subscribers.db", folder=Path(folder))
-        database.open()
-        database.close()
-        return (Path(folder) / "subscribers.db").read_bytes()
-
-
 class Consents(RuleBasedStateMachine):
     """Two people, everything that can be done to them, and what they themselves last said."""
 
     @initialize()
     def begin(self) -> None:
         self.folder = tempfile.TemporaryDirectory()
-        (Path(self.folder.name) / "subscribers.db").write_bytes(_empty())
-        self.database = Database("sqlite:///subscribers.db", folder=Path(self.folder.name))
+        self.database = empty_database(Path(self.folder.name))
         self.at = AT
         # Who said no, or never said yes again after a stop: none of these may be mailed.
         self.stopped: set[str] = set()

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections import Counter
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from email import message_from_bytes
 from pathlib import Path
@@ -24,11 +25,12 @@ _WINDOW = 20
 
 
 @pytest.fixture
-def folder(tmp_path: Path, postgresql: Server) -> Folder:
-    config = f'[paths]\ndatabase = "{postgresql.new_database()}"\n[delivery]\nwindow = {_WINDOW}\n'
-    made = Folder(tmp_path / "news", config)
-    made.subscribe(_READERS)
-    return made
+def folder(tmp_path: Path, postgresql: Server) -> Iterator[Folder]:
+    with postgresql.lent_database() as url:
+        config = f'[paths]\ndatabase = "{url}"\n[delivery]\nwindow = {_WINDOW}\n'
+        made = Folder(tmp_path / "news", config)
+        made.subscribe(_READERS)
+        yield made
 
 
 def copies(folder: Folder) -> Counter[str]:

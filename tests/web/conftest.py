@@ -32,6 +32,7 @@ from mailer.delivery.letter_sender import LetterSender
 from mailer.rendering.edition import Edition, InlineImage
 from mailer.tokens import Signer, Subject
 from mailer.web.app import create_app
+from tests.databases import URL, empty_database
 from tests.postgres import Server
 
 SECRET = b"0123456789abcdef0123456789abcdef"
@@ -175,12 +176,12 @@ def open_site(tmp_path: Path) -> OpenSite:
         tracking: Tracking | None = None,
         signup: SignUp | None = None,
         config: str = "",
-        url: str = "sqlite:///subscribers.db",
+        url: str = URL,
         segments: Mapping[str, str] = MappingProxyType({}),
         own: Path | None = None,
         **web: Any,
     ) -> Iterator[Site]:
-        database = Database(url, folder=tmp_path)
+        database = empty_database(tmp_path) if url == URL else Database(url, folder=tmp_path)
         database.open()
         signer = Signer(secrets)
         settings = Settings(
@@ -193,7 +194,7 @@ def open_site(tmp_path: Path) -> OpenSite:
         )
         sender = LetterSender(_settings(tmp_path, config), database, signer)
         app = create_app(database, signer, settings, letters=sender)
-        with serving(app) as served, httpx.Client(base_url=served) as client:
+        with serving(app) as served, httpx.Client(base_url=served, timeout=60) as client:
             yield Site(database, signer, client, tmp_path / "outbox")
         database.close()
 
@@ -208,6 +209,7 @@ def site(open_site: OpenSite) -> Iterator[Site]:
 
 
 @pytest.fixture
-def postgresql_url(postgresql: Server) -> str:
+def postgresql_url(postgresql: Server) -> Iterator[str]:
     """The URL of an empty PostgreSQL database."""
-    return postgresql.new_database()
+    with postgresql.lent_database() as url:
+        yield url

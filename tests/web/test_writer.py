@@ -17,14 +17,13 @@ from mailer.database.models import Instance
 from mailer.database.session import Database
 from mailer.errors import StorageError
 from mailer.web.writer import Writer
+from tests.databases import empty_database
 
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    made = Database("sqlite:///subscribers.db", folder=tmp_path)
-    made.open()
-    yield made
-    made.close()
+    with empty_database(tmp_path) as made:
+        yield made
 
 
 def keep(session: Session, names: Sequence[str]) -> list[int]:
