@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import selectors
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Final, TypeVar, TypeVarTuple
@@ -18,6 +19,7 @@ _GRACE_SHORT: Final = 0.0002
 _GRACE_LONG: Final = 0.005
 """Real seconds to wait for sockets before skipping. A long wait may be a timeout, which must not fire while
 octets are still on their way through the kernel."""
+_MOST_GRACES: Final = 40
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -34,12 +36,23 @@ class _Selector(selectors.DefaultSelector):
         if ready or (timeout is not None and timeout <= 0):
             return ready
         if timeout is not None:
-            grace = _GRACE_SHORT if timeout < _SHORT_SECONDS else _GRACE_LONG
-            ready = super().select(min(timeout, grace))
+            ready = super().select(min(timeout, _GRACE_SHORT)) if timeout < _SHORT_SECONDS else self._linger()
             if ready or self.skip(timeout):
                 return ready
         waited: list[tuple[selectors.SelectorKey, int]] = super().select(timeout)
         return waited
+
+    def _linger(self) -> list[tuple[selectors.SelectorKey, int]]:
+        """Wait for sockets before a long skip.
+
+        A wait that ends late shows that the machine is busy, and then the kernel may be late as well.
+        """
+        for _ in range(_MOST_GRACES):
+            began = time.monotonic()
+            ready: list[tuple[selectors.SelectorKey, int]] = super().select(_GRACE_LONG)
+            if ready or time.monotonic() - began < 2 * _GRACE_LONG:
+                return ready
+        return []
 
 
 class FastLoop(asyncio.SelectorEventLoop):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import pytest
 
+from mailer.rehearsal import fast_time
 from mailer.rehearsal.fast_time import FastLoop
 
 T = TypeVar("T")
@@ -55,6 +57,28 @@ def test_time_is_not_skipped_while_a_thread_works() -> None:
             return await asyncio.to_thread(work)
 
     assert run(main()) == "done"
+
+
+@pytest.mark.parametrize(
+    ("seconds_per_wait", "waits"), [([0.005], 1), ([0.3, 0.02, 0.006], 3), ([0.3] * 100, 40)]
+)
+def test_busy_machine_gets_more_time_before_a_long_skip(
+    monkeypatch: pytest.MonkeyPatch, seconds_per_wait: list[float], waits: int
+) -> None:
+    ticks = iter([at for seconds in seconds_per_wait for at in (0.0, seconds)])
+    monkeypatch.setattr(fast_time, "time", SimpleNamespace(monotonic=ticks.__next__))
+    selector = fast_time._Selector()
+    skipped: list[float] = []
+
+    def skip(seconds: float) -> bool:
+        skipped.append(seconds)
+        return True
+
+    selector.skip = skip
+    assert selector.select(300) == []
+    selector.close()
+    assert skipped == [300]
+    assert len(list(ticks)) == 2 * (len(seconds_per_wait) - waits)
 
 
 def test_sockets_are_faster_than_the_clock() -> None:
