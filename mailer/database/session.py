@@ -310,9 +310,7 @@ def _explained(error: OperationalError) -> tuple[str]:
     if "full" in said:
         return ("the disk is full; the last step was not saved, but everything before it was",)
     if "disk I/O" in said:
-        return (
-            "writing to the disk failed (is it full?); the last step was not saved, but everything before it was",
-        )
+        return ("writing to the disk failed (is it full?); the last step was not saved, all before it was",)
     if "locked" in said:
         return ("the database is locked: another program has held it for more than 30 seconds",)
     if "readonly" in said:
