@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from mailer.database.session import Database
 from tests.databases import empty_database
@@ -16,6 +17,11 @@ from tests.postgres import Server, running
 from tests.programs import missing, program
 
 __all__ = ["missing", "program"]
+
+# On a busy machine any example can take longer than Hypothesis's deadline. It knows CI by itself.
+settings.register_profile("without deadline", deadline=None)
+if "CI" not in os.environ:
+    settings.load_profile("without deadline")
 
 PROJECT = Path(__file__).parents[1]
 SHARED = PROJECT.parent / "shared"

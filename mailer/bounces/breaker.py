@@ -169,7 +169,7 @@ def _pattern(session: Session, issue_id: int, place: str, failed_at_most: int) -
     all_of_few = place == _WHOLE and number == total >= FEW
     if not all_of_few and (number < ENOUGH or number < NEARLY_ALL * total):
         return None
-    return _Pattern(place, key, [row for row in rows if row.fingerprint == key], total)
+    return _Pattern(place, key, sorted(row for row in rows if row.fingerprint == key), total)
 
 
 def _commonest(rows: Sequence[_Failed]) -> tuple[str, int]:

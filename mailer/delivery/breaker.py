@@ -44,6 +44,8 @@ class _Pending:
     """How many sources may still trip over it."""
     retried: bool
     """Whether its delivery is tried again in any case, so that clearing it changes nothing."""
+    decided: bool = False
+    """Whether the breaker has forgotten it; the sources then forget it too."""
 
 
 @dataclass(slots=True)
@@ -76,6 +78,8 @@ class _Source:
         found = []
         while self.pending and self.pending[0][0] <= self.seen:
             pending = self.pending.popleft()[1]
+            if pending.decided:
+                continue
             if self.counts[pending.key] >= MANY:
                 self.pending.append((self.seen + WINDOW, pending))
             else:
@@ -195,6 +199,7 @@ class Breaker:
             del self._sources["relay" if source.relay else "provider", source.name.partition(" ")[2]]
 
     def _clear(self, pending: _Pending) -> None:
+        pending.decided = True
         if self._pending.pop(pending.refusal.subscriber_id, None) is not None and not pending.retried:
             self._cleared.append(pending.refusal)
 
@@ -206,6 +211,7 @@ class Breaker:
             if pending.key == key:
                 verdict = pending.refusal.verdict
                 example = " ".join(filter(None, (str(verdict.code or ""), verdict.enhanced, verdict.text)))
+                pending.decided = True
                 if self._pending.pop(pending.refusal.subscriber_id, None) is not None:
                     self._ours.append(pending.refusal.subscriber_id)
         return Trip(

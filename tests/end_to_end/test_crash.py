@@ -45,7 +45,7 @@ def folder(tmp_path: Path) -> Folder:
 
 
 def wait_for_mails(folder: Folder, number: int, running: subprocess.Popen[str]) -> None:
-    until = time.monotonic() + 60
+    until = time.monotonic() + 240
     while len(folder.kept()) < number:
         assert running.poll() is None, running.communicate()
         assert time.monotonic() < until

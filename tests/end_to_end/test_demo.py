@@ -10,7 +10,7 @@ from pathlib import Path
 
 def test_books_balance_and_everything_happened(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mailer", "demo", "--json", "--folder", str(tmp_path / "demo")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=True)
     books = json.loads(done.stdout)["books"]
     assert books == {
         "audience": 500,
@@ -22,13 +22,13 @@ def test_books_balance_and_everything_happened(tmp_path: Path) -> None:
         "uncertain": 0,
         "skipped": 0,
     }
-    again = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    again = subprocess.run(command, capture_output=True, text=True, timeout=280, check=True)
     assert json.loads(again.stdout)["books"] == books
 
 
 def test_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work", encoding="utf-8")
     command = [sys.executable, "-m", "mailer", "demo", "--folder", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 5
     assert (tmp_path / "thesis.txt").read_text(encoding="utf-8") == "years of work"
