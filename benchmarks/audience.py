@@ -37,7 +37,7 @@ _BY_HAND: Final = """
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """Add how large the audience is."""
+    """Add the size of the audience."""
     parser.add_argument("--rows", type=int, default=1_000_000, help="subscribers in the audience benchmark")
 
 

@@ -31,7 +31,7 @@ _READ_KINDS: Final = ("bounce", "delivered", "complaint", "autoreply")
 
 @dataclass(slots=True)
 class Score:
-    """Counts over labelled mails; a miss is a row's file, what was missed, expected and got."""
+    """Counts over labelled messages; each miss names the file, the field, and both values."""
 
     right: dict[str, int] = field(default_factory=dict)
     asked: dict[str, int] = field(default_factory=dict)
@@ -51,19 +51,19 @@ class Score:
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """Add where labels and mails are."""
+    """Add the paths of the labels and the messages."""
     parser.add_argument(
-        "--labels", type=Path, default=CORPUS / "labels.jsonl", help="labelled mails, JSON lines"
+        "--labels", type=Path, default=CORPUS / "labels.jsonl", help="labels of the messages, JSON Lines"
     )
-    parser.add_argument("--replies", type=Path, default=REPLIES, help="labelled SMTP replies, JSON lines")
-    parser.add_argument("--mails", type=Path, default=CORPUS / "mails", help="directory of the mails")
+    parser.add_argument("--replies", type=Path, default=REPLIES, help="labelled SMTP replies, JSON Lines")
+    parser.add_argument("--messages", type=Path, default=CORPUS / "mails", help="directory of the messages")
 
 
 def measure(options: Namespace) -> Iterator[Figure]:
     """Yield the figures for one labelled corpus; rows that were missed go to stderr as JSON lines."""
     rows = read_labels(options.labels)
-    mails = {row["file"]: (options.mails / row["file"]).read_bytes() for row in rows}
-    score = score_rows(rows, mails)
+    messages = {row["file"]: (options.messages / row["file"]).read_bytes() for row in rows}
+    score = score_rows(rows, messages)
     for miss in score.misses:
         print(json.dumps(miss, ensure_ascii=False), file=sys.stderr)
     for name, question, bar in (
@@ -79,8 +79,8 @@ def measure(options: Namespace) -> Iterator[Figure]:
         share = 100.0 - score.share(question)
         yield Figure("bounces", name, share, bar="≤ 1", holds=share <= 1.0, unit="%")
     yield from _measure_replies(options.replies)
-    ours = per_second(parse_report, list(mails.values()))
-    peer = per_second(_flufl, list(mails.values()))
+    ours = per_second(parse_report, list(messages.values()))
+    peer = per_second(_flufl, list(messages.values()))
     yield Figure(
         "bounces", "messages a second, one core", ours, peer, ours / peer, "≥ 1000/s", ours >= 1000.0, "1/s"
     )
@@ -151,11 +151,11 @@ def read_labels(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
 
 
-def score_rows(rows: list[dict[str, Any]], mails: dict[str, bytes]) -> Score:
-    """Return how well the mails are read."""
+def score_rows(rows: list[dict[str, Any]], messages: dict[str, bytes]) -> Score:
+    """Score how well the messages are read."""
     score = Score()
     for row in rows:
-        report = parse_report(mails[row["file"]])
+        report = parse_report(messages[row["file"]])
         if row["kind"] == "autoreply":
             score.add("not a bounce", report.kind is ReportKind.AUTO_REPLY, row, row["kind"], report.kind)
         elif row["kind"] == "delivered":
@@ -204,8 +204,8 @@ def _addresses(one: RecipientReport) -> set[str]:
     return {one.address.lower(), one.original_address.lower()}
 
 
-def per_second(read: Callable[[bytes], object], mails: list[bytes], seconds: float = 1.0) -> float:
-    """Return how many mails `read` takes in a second of one core's time, the best of three rounds.
+def per_second(read: Callable[[bytes], object], messages: list[bytes], seconds: float = 1.0) -> float:
+    """Return how many messages `read` handles per second of CPU time, the best of three rounds.
 
     Each round takes `seconds` at least. Processor time, so that what else runs on the machine does not count.
     """
@@ -214,15 +214,15 @@ def per_second(read: Callable[[bytes], object], mails: list[bytes], seconds: flo
         count = 0
         start = time.process_time()
         while (took := time.process_time() - start) < seconds:
-            for mail in mails:
-                read(mail)
-            count += len(mails)
+            for message in messages:
+                read(message)
+            count += len(messages)
         best = max(best, count / took)
     return best
 
 
 def _flufl(raw: bytes) -> object:
-    """Return what flufl.bounce finds; it raises on some mails, and that is all it has to say of them."""
+    """Return the result of flufl.bounce, or nothing for messages on which it raises."""
     try:
         return all_failures(message_from_bytes(raw))
     except Exception:

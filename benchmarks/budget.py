@@ -1,9 +1,9 @@
-"""What a message costs, part by part, in microseconds of CPU: the table behind `send`.
+"""CPU time of each part of sending a message, in microseconds: the table behind `send`.
 
 Each part is measured by itself, over the messages of an issue with 60 KB of HTML and 40 KB of text:
 composing, hashing and signing, transmitting over 20 pipelined connections to smtp-sink (kernel
-included), and the books (a window claimed and settled in one durable transaction). `send` tells what a
-message costs all in all; the rest is the starting of the command and what ties the parts together.
+included), and the books (a window claimed and settled in one durable transaction). `send`
+measures the whole; the difference is the start of the command and the code between the parts.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from mailer.smtp.session import Attempt, Outgoing, SmtpSession
 _CONNECTIONS = 20
 _MESSAGES = 100
 _WINDOW = Settings().delivery.window // 2
-"""What a run claims at a time: the other half is on its way."""
+"""How many deliveries a run claims at a time, while the other half is in flight."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add how often each part is done."""
+    """Add the number of repetitions of each part."""
     parser.add_argument("--budget-messages", type=int, default=3_000, metavar="N", help="for 'budget'")
     parser.add_argument("--budget-rounds", type=int, default=12, metavar="N", help="for 'budget'")
 
@@ -90,7 +90,7 @@ def _cpu(call: object) -> float:
 
 
 def _transmit(port: int, messages: list[Message], number: int) -> None:
-    """Send that many messages, which are ready, and see each accepted."""
+    """Send `number` finished messages and check that each is accepted."""
     relay = Relay(host="127.0.0.1", port=port, security=Security.PLAIN, connections=_CONNECTIONS)
     outcomes: list[Attempt] = []
     keys = iter(range(number))

@@ -1,6 +1,6 @@
 """CPU time to make one message from an issue that is rendered already, unsigned and DKIM-signed.
 
-The peer is what a program does without any of it: compiled Jinja templates rendered for each
+The peer does it the usual way: compiled Jinja templates rendered for each
 subscriber, and the standard library's EmailMessage around the result, with the same headers. Both are
 given the same 60 KB of HTML and 40 KB of text with 20 slots, and the same subscribers. The figure is
 the best of several rounds in turn, since other work on the machine can only add to it.
@@ -37,7 +37,7 @@ _SIGNER = Signer([b"a secret for this benchmark only"])
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add how many messages a round has, and how many rounds there are."""
+    """Add the number of messages per round, and of rounds."""
     parser.add_argument("--compose-messages", type=int, default=40, help="messages a round (40)")
     parser.add_argument(
         "--compose-rounds", type=int, default=250, help="rounds, of which the best counts (250)"
@@ -111,7 +111,7 @@ def padded_issue() -> Edition:
 
 
 class Peer:
-    """Jinja and the standard library, for each subscriber anew."""
+    """Renders Jinja templates and builds an EmailMessage for each subscriber."""
 
     def __init__(self, edition: Edition) -> None:
         self._subject = edition.subject
@@ -142,7 +142,7 @@ class Peer:
 
 
 def composer_of(edition: Edition, signing: Dkim | None) -> Composer:
-    """Return what makes the messages of an edition, signed or not."""
+    """Return a composer for an edition, signing or not."""
     return Composer(
         edition,
         issue_id=7,

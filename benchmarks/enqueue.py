@@ -116,7 +116,7 @@ def _bare(folder: Path, rows: int) -> float:
 
 
 def _check(path: Path | None, table: str, rows: int) -> None:
-    """Hold the number of rows written against what was asked for."""
+    """Check the number of rows written."""
     assert path is not None
     with closing(sqlite3.connect(path)) as connection:
         (found,) = connection.execute(f"SELECT count(*) FROM {table}").fetchone()

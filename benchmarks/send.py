@@ -1,9 +1,8 @@
 """A whole `mailer send` (durable rows, DKIM) against smtp-source, which sends one constant message.
 
-Both send to Postfix's smtp-sink over 20 connections, in turn, and the median of the rounds is taken.
-Ours composes and signs a message of its own for each of the subscribers; the peer, written in C, keeps
-no books, signs nothing and sends the same octets each time. How ours does unsigned tells what the
-signatures cost.
+Both send to Postfix's smtp-sink over 20 connections, in turn; the figure is the median of the rounds.
+We compose and sign a separate message for each subscriber. The peer, written in C, records nothing, signs
+nothing and always sends the same octets. The unsigned run shows the cost of the signatures.
 """
 
 from __future__ import annotations
@@ -64,7 +63,7 @@ key_file = "key.pem"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add how much to send, and how often."""
+    """Add the sizes and the number of rounds."""
     parser.add_argument("--send-subscribers", type=int, default=20_000, metavar="N", help="for 'send'")
     parser.add_argument("--send-rounds", type=int, default=5, metavar="N", help="for 'send'")
     parser.add_argument(

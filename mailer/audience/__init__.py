@@ -1,1 +1,1 @@
-"""Who gets the newsletter, who agreed to what, and who must never be mailed."""
+"""Who gets the newsletter, who agreed to what, and who must never get email."""

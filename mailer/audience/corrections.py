@@ -1,6 +1,6 @@
-"""Corrections by the operator: a wrong suppression lifted, a removal undone.
+"""Corrections by the operator: lift a wrong suppression, undo a removal.
 
-Nothing that a person said is undone here: opt-outs and complaints stay.
+Opt-outs and complaints by the person are never undone.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _LINES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Restoration:
-    """What a correction did, or would do, for one subscriber: the new status, or why there is none."""
+    """The result of a correction for one subscriber: the new status, or why it was refused."""
 
     subscriber_id: int
     status: SubscriberStatus | None
@@ -65,9 +65,9 @@ def restore(
 ) -> list[Restoration]:
     """Lift wrong suppressions, and undo removals of the last day; `reason` goes into the ledger.
 
-    People get the status they had before, so somebody who never confirmed is still asked to. Their soft
-    bounces are forgotten. People who unsubscribed or complained stay out, and so do those whom an import
-    recorded as bounced: for them, revert the import.
+    People get their previous status back, so someone who never confirmed is pending again. Their soft
+    bounces are reset. People who unsubscribed or complained are not restored. Neither are people recorded
+    as bounced by an import: revert the import instead.
     """
     done: list[Restoration] = []
     ids = sorted(set(subscriber_ids))
@@ -109,7 +109,7 @@ def _restore(
 
 
 def _decide(person: _PersonRow, lines: Sequence[_Line], at: datetime) -> Restoration:
-    """Return what a correction may do for one person, given all their lines, oldest first."""
+    """Return the allowed correction for one person, given all their ledger lines, oldest first."""
     status = SubscriberStatus(person.status)
     last_change = next((line for line in reversed(lines) if line.before != line.after), None)
     if person.reason not in (None, _BOUNCE):
@@ -140,9 +140,9 @@ def _decide(person: _PersonRow, lines: Sequence[_Line], at: datetime) -> Restora
 def bounced_ids(
     session: Session, *, issue_id: int | None = None, bounce_class: str = "", since: datetime | None = None
 ) -> list[int]:
-    """Return who is bounced because of an issue, for a class of bounces, or since an instant.
+    """Return the subscribers who bounced from an issue, with a class of bounce, or since an instant.
 
-    The class is the word that begins the note of the line that says they bounced.
+    The class is the first word of the note in the ledger.
     """
     line = aliased(Consent)
     last = (

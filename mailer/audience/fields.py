@@ -1,4 +1,4 @@
-"""Bounds of names, tags and attributes, the same for forms, API, commands and imports."""
+"""Limits for names, tags and attributes, shared by forms, API, commands and imports."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_ATTRIBUTES: Final = 200
 MAX_KEY: Final = 64
 MAX_VALUE: Final = 2_000
 MAX_ATTRIBUTES_CHARACTERS: Final = 16_000
-"""Of all attributes of one person, as JSON."""
+"""For all attributes of one person, as JSON."""
 _BREAKS: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _MARKS: Final = re.compile("[\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]")
 _MAX_DEPTH: Final = 4
@@ -34,9 +34,9 @@ def check_name(name: str) -> str:
 
 
 def clean_name(name: str) -> str:
-    """Return a name from a file without what no header may hold: line breaks, controls, direction marks.
+    """Return a name without characters that headers may not contain: line breaks, controls, direction marks.
 
-    Such marks are slips of a spreadsheet; they cost the name its mark and not the person.
+    Spreadsheets leave such characters behind; they are no reason to reject the row.
     """
     if name.isascii() and name.isprintable():
         return name
@@ -57,7 +57,7 @@ def check_tags(tags: Iterable[str]) -> tuple[str, ...]:
 
 
 def check_attributes(fields: Mapping[str, object]) -> dict[str, object]:
-    """Return attributes that are within bounds, or raise `AddressError` naming the field."""
+    """Return the attributes if they are within the limits, or raise `AddressError` naming the field."""
     if len(fields) > MAX_ATTRIBUTES:
         raise AddressError(f"attributes: more than {MAX_ATTRIBUTES}")
     for key, value in fields.items():
@@ -70,7 +70,7 @@ def check_attributes(fields: Mapping[str, object]) -> dict[str, object]:
 
 
 def _surely_short(fields: Mapping[str, object]) -> bool:
-    """Return whether texts are so short that their JSON, escapes and all, is within bounds."""
+    """Return whether the texts are short enough that their JSON, escapes included, is within the limit."""
     octets = 0
     for key, value in fields.items():
         if not isinstance(value, str):
@@ -105,7 +105,7 @@ def _check_value(key: str, value: object, depth: int) -> None:
 
 
 def _storable(text: str, field: str) -> str:
-    """Return text that every database can store: no NUL, no half of a surrogate pair."""
+    """Return the text if every database can store it: no NUL and no lone surrogate."""
     if "\x00" in text:
         raise AddressError(f"{field}: contains NUL")
     if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):

@@ -64,7 +64,7 @@ _SET_STATUS: Final = (
     .values(status=bindparam("to"), changed_at=bindparam("changed_at"))
     .execution_options(synchronize_session=False)
 )
-# A new subscription begins without the soft bounces and the pause of the one before.
+# A new subscription starts without the soft bounces and the pause of the previous one.
 _ACTIVATE: Final = _SET_STATUS.values(soft_points=0.0, soft_since=None, soft_last_at=None, paused_until=None)
 _LAST_LINES: Final = select(
     Consent.subscriber_id, Consent.way, Consent.import_id, (Consent.before == Consent.after).label("confirms")
@@ -85,7 +85,7 @@ _CONSENTED_AT: Final = (
     )
     .group_by(Consent.subscriber_id)
 )
-# Both databases know this form. The first reason stays: it explains why nobody was mailed since.
+# Both databases know this form. The first reason stays, because it explains why no email was sent since.
 _SUPPRESS: Final = text(
     "INSERT INTO suppressions (address_key, reason, at, note, report_id) "
     "VALUES (:address_key, :reason, :at, :note, :report_id) ON CONFLICT (address_key) DO NOTHING"
@@ -98,18 +98,18 @@ class _Batch:
 
     lines: list[dict[str, object]] = field(default_factory=list)
     again: dict[int, Move] = field(default_factory=dict)
-    """Moves of people who are out already."""
+    """Moves of people who have already opted out or bounced."""
     statuses: dict[int, SubscriberStatus] = field(default_factory=dict)
     lifted: set[int] = field(default_factory=set)
     suppressed: dict[int, Move] = field(default_factory=dict)
 
 
 def move(session: Session, moves: Sequence[Move]) -> list[MoveResult]:
-    """Change statuses, each with a line in the ledger; return what became of each move, in order.
+    """Change statuses, each with a line in the ledger; return the result of each move, in the same order.
 
-    A hard bounce or a complaint suppresses the address, and the person's own return lifts that. Someone
-    who is out already stays as they are; if only an import or the operator had said so, the new cause is
-    written down too, so that correcting the first does not undo the second.
+    A hard bounce or a complaint also suppresses the address; the suppression ends when the person signs up
+    again. People who have already opted out or bounced keep their status. If only an import or the operator
+    recorded that, the new cause is added to the ledger, so that correcting the first does not undo both.
     """
     if not moves:
         return []
@@ -128,7 +128,7 @@ def move(session: Session, moves: Sequence[Move]) -> list[MoveResult]:
 
 
 def _consented(session: Session, moves: Sequence[Move]) -> dict[int, datetime]:
-    """Return when people last consented, of those whose moves have a time of their own."""
+    """Return when people last consented, for moves with `happened_at`."""
     dated = sorted({one.subscriber_id for one in moves if one.happened_at is not None})
     if not dated:
         return {}
@@ -141,7 +141,7 @@ def _decide(
     consented: Mapping[int, datetime],
     batch: _Batch,
 ) -> MoveResult:
-    """Decide about one move, after those before it, and add what it writes to the batch."""
+    """Decide one move, given the earlier moves, and add its rows to the batch."""
     subscriber_id, to = one.subscriber_id, one.to
     before = statuses.get(subscriber_id)
     if before is None:
@@ -164,7 +164,7 @@ def _decide(
 
 
 def _confirm(session: Session, batch: _Batch, statuses: Mapping[int, SubscriberStatus]) -> None:
-    """Write down a second cause for people who are out by the word of an import or the operator only."""
+    """Add a line for people whose opt-out only an import or the operator has recorded so far."""
     again = {key: one for key, one in batch.again.items() if key not in batch.statuses}
     if not again:
         return
@@ -204,7 +204,7 @@ def _write(session: Session, batch: _Batch, keys: Mapping[int, str], changed_at:
 
 
 def _expire(session: Session, ids: Iterable[int]) -> None:
-    """Make loaded subscribers read their rows again: the statements above passed them by."""
+    """Expire loaded subscribers: the statements above bypass the session."""
     for subscriber_id in ids:
         known = session.identity_map.get(session.identity_key(Subscriber, subscriber_id))
         if known is not None:
@@ -212,9 +212,9 @@ def _expire(session: Session, ids: Iterable[int]) -> None:
 
 
 def predates_consent(session: Session, subscriber_id: int, happened_at: datetime) -> bool:
-    """Return whether something happened before someone's last consent, or before the operator restored them.
+    """Return whether an event is older than someone's last consent, or their restoration by the operator.
 
-    `move` applies the same rule to moves with `happened_at`. This is for events that change no status.
+    `move` applies the same rule to moves with `happened_at`. Use this one for events that change no status.
     """
     rows = session.execute(_CONSENTED_AT, {"ids": [subscriber_id]})
     return _predates(happened_at, next((row[1] for row in rows), None))
@@ -260,7 +260,7 @@ def unsubscribe_all(session: Session, changes: Sequence[SubscriberRequest]) -> l
 def add_note(
     session: Session, subscriber_id: int, status: SubscriberStatus, *, origin: Origin, at: datetime
 ) -> None:
-    """Write a line that leaves the status as it is: a preference, a new address, a reason."""
+    """Add a line that does not change the status: a preference, a new address, a reason."""
     wordings.keep(session, origin.wording, at=at)
     insert_rows(session, Consent, [_line(subscriber_id, status, status, origin, at)])
 
@@ -287,7 +287,7 @@ def enrol(session: Session, people: Sequence[Enrolment], *, at: datetime) -> dic
 
 
 def insert_without_lines(session: Session, people: Sequence[Enrolment], *, at: datetime) -> None:
-    """Insert new subscribers; an import writes the lines of all of them with `write_first_lines`."""
+    """Insert new subscribers without ledger lines; imports add those later with `write_first_lines`."""
     if people:
         session.execute(
             insert(_SUBSCRIBERS),
@@ -308,7 +308,7 @@ def insert_without_lines(session: Session, people: Sequence[Enrolment], *, at: d
 
 
 def write_first_lines(session: Session, import_id: int, *, after_id: int, at: datetime) -> None:
-    """Write the first line of every active subscriber that an import added above an id."""
+    """Write the first ledger lines of the active subscribers that an import added above `after_id`."""
     session.execute(
         insert(Consent).from_select(
             ["subscriber_id", "at", "after", "way", "import_id"],
@@ -344,7 +344,7 @@ def suppress(
 
 
 def correct(session: Session, moves: Sequence[Move]) -> None:
-    """Set statuses whatever `TRANSITIONS` says; the caller has decided that what was recorded is wrong."""
+    """Set statuses regardless of `TRANSITIONS`, because the caller found the recorded ones to be wrong."""
     if not moves:
         return
     ids = sorted({one.subscriber_id for one in moves})
@@ -370,13 +370,13 @@ def correct(session: Session, moves: Sequence[Move]) -> None:
 
 
 def lift(session: Session, address_keys: Collection[str]) -> None:
-    """Allow addresses again. Only `corrections` may call this: a person's own return lifts by itself."""
+    """Lift suppressions. Only `corrections` may call this; when a person signs up again, `move` does it."""
     if address_keys:
         _lift(session, Suppression.address_key.in_(sorted(address_keys)))
 
 
 def lift_import(session: Session, import_id: int, imported_at: datetime, people: Select[int]) -> None:
-    """Lift what an import suppressed, of these subscribers."""
+    """Lift the suppressions that an import made for these subscribers."""
     _lift(
         session,
         Suppression.address_key.in_(select(Subscriber.address_key).where(Subscriber.id.in_(people))),
@@ -388,10 +388,10 @@ def lift_import(session: Session, import_id: int, imported_at: datetime, people:
 def forget(
     session: Session, known: Subscriber | None, address_key: str, hashed_key: str, *, way: str, at: datetime
 ) -> int:
-    """Delete someone's ledger and suppression; return how many lines the ledger had.
+    """Delete someone's ledger lines and suppression; return the number of lines.
 
-    One line stays, and `hashed_key` is suppressed so that no import brings the address back. The caller
-    empties the other fields.
+    One new line records the erasure, and `hashed_key` is suppressed so that no import adds the address
+    again. The caller clears the subscriber's other fields.
     """
     _lift(session, Suppression.address_key == address_key)
     suppress(session, hashed_key, ERASED, at=at)
@@ -405,11 +405,11 @@ def forget(
 
 
 BLANK_EVIDENCE: Final = update(Consent).values(ip="", form="", form_version="", note="")
-"""Takes out how someone consented, long after they left; the lines stay."""
+"""Clears the evidence of a consent, long after the person unsubscribed; the lines stay."""
 
 
 def _suppression(address_key: str, reason: str, origin: Origin, at: datetime) -> dict[str, object]:
-    """Return the row of a suppression; that of an import names it, so that it can be taken back."""
+    """Return the row of a suppression. Its note names the import, if any, so that it can be reverted."""
     return {
         "address_key": address_key,
         "reason": reason,

@@ -1,4 +1,4 @@
-"""What subscribers change on their own page; each change is a line in the ledger."""
+"""Changes that subscribers make on their own page. Each adds a line to the ledger."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _REASON: Final = "reason: "
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A subscriber as their own pages show them."""
+    """A subscriber's settings, as their own page shows them."""
 
     id: int
     address: str
@@ -40,7 +40,7 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class UnsubscribeReasons:
-    """How many people unsubscribed by themselves, and how many gave each reason, the most frequent first."""
+    """How many people unsubscribed themselves, and how many gave each reason, most frequent first."""
 
     count: int
     reasons: dict[str, int]
@@ -70,9 +70,9 @@ def standing(session: Session, subscriber_id: int) -> Standing | None:
 
 
 def resubscribe(session: Session, subscriber_id: int, *, origin: Origin, at: datetime) -> bool:
-    """Make somebody active again who unsubscribed; return whether it did.
+    """Make someone who unsubscribed active again; return whether the status changed.
 
-    An address that bounced or complained has to confirm again instead.
+    People who bounced or complained must confirm by email instead.
     """
     known = _known(session, subscriber_id)
     if known is None or known.status != SubscriberStatus.UNSUBSCRIBED:
@@ -83,7 +83,7 @@ def resubscribe(session: Session, subscriber_id: int, *, origin: Origin, at: dat
 def rename(session: Session, subscriber_id: int, name: str, *, origin: Origin, at: datetime) -> bool:
     """Change a subscriber's name; return whether it changed. Raises `AddressError` for a bad name.
 
-    The ledger does not repeat the name, so that a name somebody removed is not kept there.
+    The name is not written to the ledger, so that nothing is left of a name that someone removed.
     """
     name, known = check_name(name), _known(session, subscriber_id)
     if known is None or known.name == name:
@@ -155,7 +155,7 @@ def reason_note(reason: str) -> str:
 
 
 def give_reason(session: Session, subscriber_id: int, reason: str, *, origin: Origin, at: datetime) -> bool:
-    """Record why somebody unsubscribed, once for each time; return whether it was recorded."""
+    """Record why someone unsubscribed, once per time; return whether it was recorded."""
     known = _known(session, subscriber_id)
     if known is None or known.status != SubscriberStatus.UNSUBSCRIBED:
         return False
@@ -169,7 +169,7 @@ def give_reason(session: Session, subscriber_id: int, reason: str, *, origin: Or
 
 
 def unsubscribe_reasons(session: Session) -> UnsubscribeReasons:
-    """Count who unsubscribed by themselves, and why. Reasons that retention has blanked count as none."""
+    """Count the people who unsubscribed themselves, by reason. Reasons cleared by retention count as none."""
     by_person = Consent.after == SubscriberStatus.UNSUBSCRIBED, Consent.way.in_(PERSONAL_WAYS)
     count = session.scalar(select(func.count()).where(*by_person, Consent.before != Consent.after))
     rows = session.execute(

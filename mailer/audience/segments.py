@@ -92,7 +92,7 @@ def _parser() -> Lark:
 
 
 def _reason(text: str, column: int) -> str:
-    """Return what is wrong at a column (from 1), with a hint for common mistakes."""
+    """Return the error at a column (from 1), with a hint for common mistakes."""
     before, rest = text[: column - 1].rstrip(), text[column - 1 :]
     word = re.match(r"[\w@.+-]+", rest)
     if not rest:

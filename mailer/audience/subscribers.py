@@ -1,4 +1,4 @@
-"""Adding, editing and finding subscribers. Their statuses change in `ledger` alone."""
+"""Add, edit and find subscribers. Only `ledger` changes their statuses."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from mailer.errors import RefusedError
 
 
 class AddResult(StrEnum):
-    """What `add` did with an address."""
+    """The result of adding an address."""
 
     ADDED = "added"
     UPDATED = "updated"
     UNCHANGED = "unchanged"
     KEPT_OUT = "kept out"
-    """Unsubscribed, bounced, complained or erased before; only the person can come back."""
+    """Unsubscribed, bounced, complained or erased before; only the person can sign up again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """What `add` did; `subscriber_id` is None for an address that was erased."""
+    """The result of `add`; `subscriber_id` is None for an address that was erased."""
 
     subscriber_id: int | None
     result: AddResult
@@ -40,7 +40,7 @@ class Added:
 
 @dataclass(frozen=True, slots=True)
 class SubscriberView:
-    """A subscriber as other rooms see one."""
+    """A subscriber, as passed to other packages."""
 
     id: int
     address: str
@@ -77,10 +77,10 @@ def add(
     tags: Iterable[str] = (),
     status: SubscriberStatus = SubscriberStatus.ACTIVE,
 ) -> Added:
-    """Add a subscriber, or update name, attributes and tags of a known one.
+    """Add a subscriber, or update the name, attributes and tags of an existing one.
 
     `secret` is the oldest of `Database.secrets()`: it recognises erased addresses. People who unsubscribed,
-    bounced, complained or were erased are not brought back. Raises `AddressError` for a name, tag or
+    bounced, complained or were erased are not added again. Raises `AddressError` for a name, tag or
     attribute that cannot be stored.
     """
     name, tags, attributes = check_name(name), check_tags(tags), check_attributes(attributes or {})
@@ -116,7 +116,7 @@ def revise(
 ) -> bool:
     """Change a subscriber's details; return whether there is such a subscriber.
 
-    `attributes` are merged, and a value of None removes one (RFC 7396); `tags` replace the present ones.
+    `attributes` are merged, and a value of None removes one (RFC 7396); `tags` replace the existing ones.
     Arguments that are None change nothing. Raises `AddressError` for a value that cannot be stored.
     """
     known = session.get(Subscriber, subscriber_id, with_for_update=True)
@@ -202,7 +202,7 @@ def change_tags(
 
 
 def find(session: Session, address: Address) -> SubscriberView | None:
-    """Return the subscriber of an address, however it is spelt, or None."""
+    """Return the subscriber with an address, in any spelling, or None."""
     known = session.scalar(select(Subscriber).where(Subscriber.address_key == address.key))
     return None if known is None else _view(session, known)
 
@@ -225,7 +225,7 @@ def history(session: Session, subscriber_id: int) -> list[LedgerLine]:
 
 
 def view(known: Subscriber, tags: Iterable[str]) -> SubscriberView:
-    """Return a stored subscriber as other rooms see one."""
+    """Return a stored subscriber as a `SubscriberView`."""
     return SubscriberView(
         id=known.id,
         address=known.address,

@@ -14,13 +14,13 @@ ERASED: Final = "erased"
 
 
 def reason_for(session: Session, address_key: str, *, secret: bytes) -> str | None:
-    """Return why an address is suppressed, or None if it is not."""
+    """Return the reason why an address is suppressed, or None."""
     keys = [address_key, erased_key(address_key, secret)]
     return session.scalar(select(Suppression.reason).where(Suppression.address_key.in_(keys)).limit(1))
 
 
 def erased_key(address_key: str, secret: bytes) -> str:
-    """Return what is kept of an erased address: a keyed hash that cannot be turned back.
+    """Return the keyed hash that remains of an erased address; it cannot be reversed.
 
     `secret` is the oldest of `Database.secrets()`, so that rotating the keys forgets no erasure.
     """

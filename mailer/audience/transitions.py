@@ -1,6 +1,6 @@
-"""The status changes that exist, and what it takes to ask the ledger for one.
+"""The allowed status changes, and the values that describe one.
 
-These are the rules and the values; `mailer.audience.ledger` applies them to the database.
+`mailer.audience.ledger` applies them to the database.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from mailer.database.models import SubscriberStatus
 _S = SubscriberStatus
 
 PERSONAL_WAYS: Final = frozenset({"form", "page", "one-click", "mailto"})
-"""Acts that only the person can do: on a page or by an email that nobody else has."""
+"""Ways that only the person has: their own page, form or link."""
 RESTORE: Final = "restore"
-"""The operator corrects a suppression or a removal that was a mistake."""
+"""The way of the operator's corrections."""
 REMOVAL_CAN_BE_UNDONE: Final = timedelta(days=1)
-"""How long the operator can take back a removal of their own."""
+"""How long the operator can undo a removal."""
 
 TRANSITIONS: Final[Mapping[tuple[SubscriberStatus, SubscriberStatus], bool]] = {
     (_S.PENDING, _S.ACTIVE): True,
@@ -47,18 +47,17 @@ TRANSITIONS: Final[Mapping[tuple[SubscriberStatus, SubscriberStatus], bool]] = {
     (_S.COMPLAINED, _S.UNSUBSCRIBED): False,
     (_S.COMPLAINED, _S.ERASED): False,
 }
-"""Every status change that exists; True if only the person can make it."""
+"""Every allowed status change; True if only the person can make it."""
 SUPPRESSES: Final = {_S.BOUNCED: "hard bounce", _S.COMPLAINED: "complaint"}
-"""Statuses that suppress the address as well, with the reason."""
+"""The statuses that also suppress the address, and the reason to record."""
 OUT: Final = frozenset({_S.UNSUBSCRIBED, _S.BOUNCED, _S.COMPLAINED})
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a change comes from, as the ledger keeps it; `way` is a word of `Consent.way`.
+    """The origin of a change, as the ledger records it; `way` is one of the words of `Consent.way`.
 
-    `wording` is what the form said to the person. `report_id` names the stored report that a
-    suppression rests on.
+    `wording` is the text of the form. `report_id` is the stored report that justifies a suppression.
     """
 
     way: str
@@ -82,9 +81,9 @@ class SubscriberRequest:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """A status that a subscriber is to get.
+    """A request to change a subscriber's status.
 
-    `happened_at` is when the cause happened, for reports that arrive later; None means `at`.
+    `happened_at` is the time of the cause, for reports that arrive later; None means `at`.
     """
 
     subscriber_id: int
@@ -95,22 +94,22 @@ class Move:
 
 
 class MoveResult(StrEnum):
-    """What `move` did."""
+    """The result of a move."""
 
     MOVED = "moved"
     UNCHANGED = "unchanged"
-    """They have that status already."""
+    """The subscriber has that status already."""
     REFUSED = "refused"
-    """`TRANSITIONS` has no such change, or only the person can make it."""
+    """The change is not in `TRANSITIONS`, or only the person can make it."""
     OUTDATED = "outdated"
-    """It happened before the person's last consent, so it is about a subscription that has ended."""
+    """The cause is older than the person's last consent, so it concerns an earlier subscription."""
     UNKNOWN = "unknown"
     """There is no such subscriber."""
 
 
 @dataclass(frozen=True, slots=True)
 class Enrolment:
-    """Somebody who is not in the database yet. `joined_at` is when they signed up, if before now."""
+    """A new subscriber. `joined_at` is when they signed up, if that was earlier."""
 
     address: Address
     status: SubscriberStatus

@@ -26,7 +26,7 @@ from mailer.rendering.source import Issue
     help="For people (text), programs (json) or continuous integration (junit).",
 )
 @click.option("--browser", is_flag=True, help="Also measure the issue with Chromium, at 320 and 700 pixels.")
-@click.option("--links", is_flag=True, help="Check that every link works.")
+@click.option("--links", is_flag=True, help="Check that every link works (uses the network).")
 @click.option("--audience", is_flag=True, help="Render the issue for every subscriber who would get it.")
 @click.option(
     "--to",

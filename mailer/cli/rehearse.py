@@ -39,7 +39,7 @@ from mailer.review.planning import Forecast
     metavar="FILE",
     help="What goes wrong (see docs/reference/scenarios.md); an ordinary day by default.",
 )
-@click.option("--seed", type=int, metavar="N", help="A number that chooses whom the faults affect.")
+@click.option("--seed", type=int, metavar="N", help="A number that decides which people the faults affect.")
 @click.option(
     "--to",
     "--segment",

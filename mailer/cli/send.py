@@ -41,14 +41,14 @@ _SAMPLE: Final = 1_000
     type=click.IntRange(1, 64),
     default=1,
     metavar="N",
-    help="Send with N processes, which share every limit.",
+    help="Send with N processes, which share all limits.",
 )
 @click.option(
     "--canary",
     "canary_share",
     type=canary.ShareType(),
     metavar="SHARE",
-    help="Send to your seeds and this share of the audience first, e.g. 1%; to the others if all is well.",
+    help="Send to your seeds and this share of the audience first, e.g. 1%, then to everyone if all is well.",
 )
 @click.option(
     "--no-lint",

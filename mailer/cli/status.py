@@ -28,7 +28,7 @@ from mailer.review.status import IssueStatus, status_of
 @json_option
 @pass_app
 def status(app: App, issue: str | None, watch: bool, listed: str | None, as_json: bool) -> None:
-    """Show the deliveries of ISSUE, or those of all issues and the letters.
+    """Show the deliveries of ISSUE, or of all issues and letters.
 
     With --list and --json, each line is one delivery as a JSON object.
     """
@@ -48,7 +48,7 @@ def status(app: App, issue: str | None, watch: bool, listed: str | None, as_json
 @click.argument("issue")
 @pass_app
 def pause(app: App, issue: str) -> None:
-    """Pause ISSUE until you resume it. Messages in flight are still finished."""
+    """Pause ISSUE until you resume it. Messages that are being sent are finished first."""
     with app.database.transaction() as session:
         changed = issues.pause(session, issues.named(session, issue).id, "paused by the operator")
     app.out(f"{issue}: {'paused' if changed else 'was not being sent; nothing changed'}")
@@ -59,7 +59,7 @@ def pause(app: App, issue: str) -> None:
 @click.option(
     "--accept-refusals",
     is_flag=True,
-    help="The addresses really do not work: don't pause again when nearly all replies are the same refusal.",
+    help="Don't pause again when nearly all replies are the same refusal: the addresses really don't work.",
 )
 @pass_app
 def resume(app: App, issue: str, accept_refusals: bool) -> None:
@@ -94,8 +94,8 @@ def cancel(app: App, issue: str, yes: bool) -> None:
 def withdraw(app: App, issue: str, yes: bool) -> None:
     """Take ISSUE out of the queue, so that you can correct it and send it again.
 
-    Only an issue of which nothing was sent can be withdrawn. To correct one that is partly sent, use
-    `mailer amend`; to stop it, `mailer cancel`.
+    This works only while nothing has been sent. To correct an issue that is partly sent, use `mailer amend`;
+    to stop it, `mailer cancel`.
     """
     with app.database.reading() as session:
         slug = issues.named(session, issue).slug

@@ -19,7 +19,7 @@ from mailer.errors import MailerError
 def why(app: App, address: str, as_json: bool) -> None:
     """Show the history of ADDRESS: consents, deliveries, replies, bounces and suppressions.
 
-    With --verbose, also show the wording of the forms that the person agreed to, and where they did.
+    With --verbose, also show the wording of each form that the person agreed to, and their IP address.
     """
     secret = app.database.secrets()[0]
     with app.database.reading() as session:

@@ -200,7 +200,7 @@ class Import(Base):
 
 
 class Suppression(Base):
-    """A reason never to mail an address, even if someone subscribes it again.
+    """A reason never to send to an address, even if someone adds it again.
 
     `address_key` is the case-folded address, or `hmac:…` for an address that was erased.
     """
@@ -410,7 +410,7 @@ class StoredReport(Base):
 
 
 class Event(Base):
-    """An event that no other table records: opens, clicks, pauses, alerts."""
+    """An event that no other table records, such as an open, a click or an alert."""
 
     __tablename__ = "events"
     __table_args__ = (Index("ix_events_issue_id_kind", "issue_id", "kind"),)

@@ -1,4 +1,4 @@
-"""Columns that seem to say who left, watched while a file is read."""
+"""Watch columns that seem to say who opted out, while a file is read."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Final
 
 from mailer.audience.transfer.columns import refuse, says_who_left
 
-# A column of dates has as many values as rows; so many are enough to tell what it is.
+# A column of dates has as many values as rows; this many show what the column is.
 _MAX_VALUES: Final = 1_000
 
 
 class Doubts:
-    """The values of doubtful columns with their numbers."""
+    """The values of doubtful columns, counted."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -29,7 +29,7 @@ class Doubts:
                 counts[value] = counts.get(value, 0) + 1
 
     def settle(self, line: int) -> None:
-        """Raise `SourceError` if a column says of anybody that they left; `line` is the heading's."""
+        """Raise `SourceError` if a column says that anyone opted out; `line` is the line of the heading."""
         left = {
             column: counts for column, counts in self._counts.items() if says_who_left(column, list(counts))
         }

@@ -25,7 +25,7 @@ _YES: Final = ("true", "1", "yes")
 
 @dataclass(frozen=True, slots=True)
 class Out:
-    """Why a service did not mail a person.
+    """Why a service did not email a person.
 
     `status` is our status for it, or None if there was no opt-out (for example, never confirmed). `note`
     quotes the file; `at` is when it happened, if the file says so.
@@ -38,7 +38,7 @@ class Out:
 
 @dataclass(frozen=True, slots=True)
 class OutRule:
-    """A column that says who is out: lower-case values (`*` for any), and the status that each means here.
+    """A column that says who opted out: lower-case values (`*` for any), and the status for each.
 
     `dated` is the column with the time. It must be the time of the opt-out itself, not of a later change.
     """
@@ -66,7 +66,7 @@ class Preset:
     attributes: str = ""
     """A column that holds a JSON object; each of its fields becomes an attribute."""
     renamed: Mapping[str, str] = field(default_factory=dict)
-    """Column to attribute name."""
+    """Attribute names by column."""
     out: tuple[OutRule, ...] = ()
     ignored: frozenset[str] = frozenset()
     required: frozenset[str] = frozenset()
@@ -98,11 +98,11 @@ class Preset:
 
     @property
     def columns(self) -> frozenset[str]:
-        """The columns that say who is out and since when."""
+        """The columns that say who opted out, and when."""
         return frozenset(filter(None, (name for rule in self.out for name in (rule.column, rule.dated))))
 
     def why_out(self, cells: Mapping[str, str]) -> Out | None:
-        """Return why the service would not have mailed this person, or None if it would have."""
+        """Return why the service would not have emailed this person, or None."""
         for rule in self.out:
             cell = cells.get(rule.column, "").strip()
             if not cell or cell.lower() in rule.no:

@@ -1,4 +1,4 @@
-"""Taking an import back: the people it added, unsubscribed and suppressed."""
+"""Revert an import: the people it added, unsubscribed and suppressed."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _OUT: Final = tuple(sorted(status.value for status in OUT))
 
 @dataclass(frozen=True, slots=True)
 class Reverted:
-    """What taking an import back did."""
+    """The result of reverting an import."""
 
     removed: int = 0
-    """Subscribers that it had added."""
+    """Subscribers that the import had added."""
     restored: int = 0
-    """Subscribers that it had unsubscribed and who are active again."""
+    """Subscribers that the import had unsubscribed, active again."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImportSummary:
-    """An import as the listing shows it: the file, and what became of its rows."""
+    """An import as `mailer subscribers imports` lists it."""
 
     id: int
     at: datetime
@@ -45,16 +45,16 @@ class ImportSummary:
 
 
 def imports(session: Session, *, limit: int) -> list[ImportSummary]:
-    """Return the newest imports, the newest first."""
+    """Return the latest imports, newest first."""
     stored = session.scalars(select(Import).order_by(Import.id.desc()).limit(limit))
     return [ImportSummary(*(getattr(one, field.name) for field in fields(ImportSummary))) for one in stored]
 
 
 def revert(database: Database, import_id: int, *, at: datetime) -> Reverted:
-    """Revert an import for everyone to whom nothing has happened since.
+    """Revert an import for everyone who has not changed since.
 
-    Subscribers who were changed, queued for an issue, or have a later line in the ledger (an opt-out, a
-    bounce) stay as they are. So do new names, attributes and tags of people who were known before.
+    Subscribers who were edited, queued for an issue, or got a later ledger line (an opt-out, a bounce) keep
+    their status. Names, attributes and tags that the import gave to existing subscribers stay too.
     """
     with database.transaction() as session:
         stored = session.get(Import, import_id)
@@ -78,7 +78,7 @@ def revert(database: Database, import_id: int, *, at: datetime) -> Reverted:
 
 
 def _parts(session: Session, stored: Import) -> list[range]:
-    """Return the ids of an import's ledger lines in ranges of so many: memory is that of one."""
+    """Return the ids of an import's ledger lines in ranges, so that memory does not grow with the import."""
     ids = select(Consent.id).where(Consent.import_id == stored.id).order_by(Consent.id)
     parts: list[range] = []
     last = 0
@@ -96,7 +96,7 @@ def _among(lines: range) -> ColumnElement[bool]:
 
 
 def _untouched(stored: Import, lines: range) -> Select[int]:
-    """Return the ids of whom these lines of an import added, and to whom nothing has happened since."""
+    """Return the subscribers that these lines added and that have not changed since."""
     other = aliased(Consent)
     only_line = ~exists().where(other.subscriber_id == Consent.subscriber_id, other.id != Consent.id)
     ours = select(Consent.subscriber_id).where(Consent.import_id == stored.id, _among(lines), only_line)
@@ -105,13 +105,12 @@ def _untouched(stored: Import, lines: range) -> Select[int]:
 
 
 def _restore(session: Session, stored: Import, lines: range, *, at: datetime) -> int:
-    """Give people back the status that these lines took from them; return how many are active again.
+    """Restore the statuses that these lines changed; return how many subscribers are active again.
 
-    Only if nothing has happened to them since: a later opt-out, a bounce, or another import that agrees
-    has a line of its own, and then they stay out.
+    Anyone with a later ledger line, such as an opt-out, a bounce or another import that agrees, is skipped.
     """
     ours = select(Consent.subscriber_id).where(Consent.import_id == stored.id, _among(lines))
-    # Locked before the look, so that what is being recorded right now is seen.
+    # Lock first, so that the query below sees changes that are being recorded now.
     session.execute(
         select(Subscriber.id).where(Subscriber.id.in_(ours)).order_by(Subscriber.id).with_for_update()
     )
@@ -131,7 +130,7 @@ def _restore(session: Session, stored: Import, lines: range, *, at: datetime) ->
         )
         .order_by(Consent.subscriber_id)
     ).all()
-    origin = Origin("import", note=f"import {stored.id} was taken back", import_id=stored.id)
+    origin = Origin("import", note=f"import {stored.id} was reverted", import_id=stored.id)
     moves = [Move(row.subscriber_id, SubscriberStatus(row.before), origin, at) for row in found]
     correct(session, moves)
     ids = [row.subscriber_id for row in found]
