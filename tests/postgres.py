@@ -52,7 +52,7 @@ class Server:
         self._tables = ""
 
     def new_database(self) -> str:
-        """Make an empty schema, which is a database to whoever has its URL; return that, for SQLAlchemy."""
+        """Create an empty schema and return its SQLAlchemy URL, which behaves like a separate database."""
         name = f"test{next(self._numbers)}"
         with psycopg.connect(f"postgresql://{self._address}", autocommit=True) as connection:
             connection.execute(f"CREATE SCHEMA {name}")

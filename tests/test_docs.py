@@ -104,7 +104,7 @@ def tables(kind: Any, title: str) -> Iterator[tuple[str, Any]]:
 
 
 def documented(title: str) -> dict[str, str]:
-    """Return the keys of a table in the reference, and each one's default as it stands there."""
+    """Return the keys of a table in the reference with their documented defaults."""
     section = REFERENCE.read_text(encoding="utf-8").partition(f"\n## {title}\n")[2].partition("\n## ")[0]
     found: dict[str, str] = {}
     for row in re.findall(r"^\| `.*$", section, re.MULTILINE):

@@ -119,7 +119,7 @@ def test_a_shorter_mac_is_refused(kind: str, kept: int) -> None:
 
 
 @given(kinds, st.text(max_size=80))
-def test_what_is_not_ours_is_refused(kind: str, text: str) -> None:
+def test_foreign_tokens_are_refused(kind: str, text: str) -> None:
     with pytest.raises(TokenError):
         reader(SIGNER, kind)(text)
 

@@ -150,13 +150,13 @@ class _Question(NamedTuple):
         return answer
 
 
-_NAME: Final = _Question("Name of the newsletter", "--name", Newsletter, "name")
-_AUTHOR: Final = _Question("Who writes it", "--author", Newsletter, "author_name")
-_ADDRESS: Final = _Question("Address it comes from", "--address", Newsletter, "author_address")
+_NAME: Final = _Question("Newsletter name", "--name", Newsletter, "name")
+_AUTHOR: Final = _Question("Author's name", "--author", Newsletter, "author_name")
+_ADDRESS: Final = _Question("From address", "--address", Newsletter, "author_address")
 _POSTAL_ADDRESS: Final = _Question(
     "Postal address for the footer", "--postal-address", Newsletter, "postal_address"
 )
-_URL: Final = _Question("Where readers will reach your pages", "--url", Web, "public_url")
+_URL: Final = _Question("Public address of your pages", "--url", Web, "public_url")
 
 
 def _asked(question: _Question, given: str | None, default: str, *, asks: bool) -> str:

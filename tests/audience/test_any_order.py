@@ -1,7 +1,7 @@
 """Imports, reverts, reports, consents, corrections and erasures in any order.
 
 The model knows what each person and each machine said. Two promises are held against the database after
-every step: nobody who opted out is mailed, and nobody is suppressed without a cause that still stands.
+every step: nobody who opted out gets email, and nobody is suppressed without a valid cause.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Said:
     erased: bool = False
     consented_at: datetime | None = None
     confirmed: bool = False
-    """Somebody vouched for their consent: they themselves, or whoever added them as active."""
+    """Someone vouched for their consent: the person, or the operator who added them as active."""
 
 
 class AnyOrder(RuleBasedStateMachine):

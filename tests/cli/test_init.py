@@ -75,9 +75,9 @@ def test_on_a_terminal_it_asks(tmp_path: Path) -> None:
     os.close(theirs)
     os.close(ours)
     assert running.returncode == 0, err
-    assert "Who writes it" not in err
-    assert err.count("Address it comes from") == 2, "an answer that is not valid is asked for again"
-    assert err.count("Where readers will reach your pages") == 3
+    assert "Author's name" not in err
+    assert err.count("From address") == 2, "an answer that is not valid is asked for again"
+    assert err.count("Public address of your pages") == 3
     newsletter = tomllib.loads((tmp_path / "letter" / "config.toml").read_text())["newsletter"]
     assert newsletter == {
         "name": "Beans",

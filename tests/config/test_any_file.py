@@ -1,4 +1,4 @@
-"""Whatever stands in config.toml or the environment, the answer is settings or an error with its place."""
+"""Any config.toml and environment gives either settings or an error with its place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The signing secrets are created once, by whoever comes first."""
+"""The signing secrets are created once, even by processes that start together."""
 
 from __future__ import annotations
 

@@ -135,7 +135,7 @@ def run(
 
 
 def recipients(maildir: Path) -> list[str]:
-    """Return whom the mails in a Maildir went to, sorted."""
+    """Return the recipients of the messages in a Maildir, sorted."""
     found = []
     for path in (maildir / "new").iterdir():
         for line in path.read_bytes().split(b"\r\n"):

@@ -69,7 +69,7 @@ def test_a_delivery_that_was_claimed_again_is_composed_again(ahead: Ahead) -> No
     assert b"Wien" in message.content
 
 
-def test_what_cannot_be_composed_is_told_at_its_own_turn(threads: list[str]) -> None:
+def test_composing_errors_are_raised_in_turn(threads: list[str]) -> None:
     edition = replace(EDITION, text="{{ subscriber.city }}")
     made = Ahead(composer(edition, dkim=signs(threads)))
     good, bad = claimed(1, city="Graz"), claimed(2)
@@ -79,7 +79,7 @@ def test_what_cannot_be_composed_is_told_at_its_own_turn(threads: list[str]) -> 
     made.close()
 
 
-def test_what_is_not_wanted_any_more_is_forgotten(ahead: Ahead) -> None:
+def test_unwanted_messages_are_dropped(ahead: Ahead) -> None:
     gone = [claimed(number) for number in range(100, 120)]
     kept = [claimed(number) for number in range(1, 14)]
     ahead.message(kept.pop(0), gone)

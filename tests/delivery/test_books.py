@@ -259,7 +259,7 @@ def test_what_was_uncertain_stays_so_when_it_is_given_back(database: Database) -
 
 
 @pytest.mark.parametrize("state", list(DeliveryState))
-def test_retry_touches_exactly_what_stands_there(database: Database, state: DeliveryState) -> None:
+def test_retry_requeues_exactly_the_chosen_state(database: Database, state: DeliveryState) -> None:
     issue = queued(database, len(DeliveryState))
     before = dict(enumerate(DeliveryState, 1))
     with database.transaction() as session:

@@ -223,7 +223,7 @@ def test_354_after_a_refused_recipient_sends_nobody_elses_message(database: Data
 
 
 @pytest.mark.parametrize("greeting", [SILENCE, CLOSE, b"554 5.7.1 not you\r\n", b"421 4.3.2 busy\r\n", LONG])
-def test_greeting_that_never_comes_leaves_everybody_queued(database: Database, greeting: bytes) -> None:
+def test_missing_greeting_keeps_every_delivery_queued(database: Database, greeting: bytes) -> None:
     met = Met(database, Script(greeting=greeting))
     met.check()
     assert met.books.queued == PEOPLE

@@ -53,7 +53,7 @@ class Witness:
         return self.refuse(recipient, len(self.times(domain)), now - self.began)
 
     def times(self, domain: str = "") -> list[float]:
-        """Return when it heard of recipients at a domain, in order."""
+        """Return the times of RCPT commands for a domain, in order."""
         return [at for at, recipient in self.heard if recipient.endswith(domain)]
 
 

@@ -51,7 +51,7 @@ NO_SUCH_USER = b"550 5.1.1 no such user"
 
 @dataclass
 class Scene:
-    """Runs of one issue; every server says the same until it is told otherwise."""
+    """Runs of one issue; every server gives the same reply until it is changed."""
 
     database: Database
     issue: QueuedIssue

@@ -33,7 +33,7 @@ def test_vain_look_is_followed_by_a_pause_of_ten_times_its_length(ticks: list[fl
     assert seen == [False, False, True]
 
 
-def test_whoever_found_nothing_else_looks_all_the_same(ticks: list[float]) -> None:
+def test_idle_run_searches_anyway(ticks: list[float]) -> None:
     scan = RetryScan(lambda: ticks[0])
     scan.begin(anyway=False)
     ticks[0] = 104.0

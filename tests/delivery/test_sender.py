@@ -43,7 +43,7 @@ def test_second_run_mails_nobody(database: Database, tmp_path: Path) -> None:
     assert recipients(tmp_path / "out") == everyone(30)
 
 
-def test_whoever_subscribes_later_is_not_in_the_audience(database: Database, tmp_path: Path) -> None:
+def test_later_subscribers_are_not_in_the_audience(database: Database, tmp_path: Path) -> None:
     issue = queued(database, 5)
     subscribe(database, 5, first=6)
     run(database, issue, tmp_path / "out")
@@ -159,7 +159,7 @@ def test_our_own_misconfiguration_pauses_and_blames_nobody(database: Database, t
     assert recipients(tmp_path / "out") == everyone(60)
 
 
-def test_stop_settles_what_is_in_flight_and_queues_the_rest(database: Database, tmp_path: Path) -> None:
+def test_stop_settles_messages_in_flight_and_requeues_the_rest(database: Database, tmp_path: Path) -> None:
     issue = queued(database, 200)
 
     def stop(known: Books, sender: Sender) -> None:

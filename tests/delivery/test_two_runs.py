@@ -180,7 +180,7 @@ def test_what_a_cancelled_run_gives_back_is_skipped(database: Database, state: D
         assert issues.get(session, issue.id).state is IssueState.CANCELLED
 
 
-def test_run_that_ends_while_it_is_cancelled_leaves_nothing_waiting(shared: Database) -> None:
+def test_nothing_waits_after_a_run_ends_during_a_cancel(shared: Database) -> None:
     issue = queued(shared, 3)
     with shared.transaction() as session:
         mine = begin_run(session, issue)

@@ -4,7 +4,7 @@ Debian lets only one mail server be installed, so the other two are unpacked, no
 where their fixed paths and accounts are theirs alone. Each takes mail for example.com on three ports:
 in the clear, with STARTTLS and with TLS from the start; the last two ask for a login. OpenSMTPD has the
 first alone: as Debian 12 ships it, the process that keeps its key cannot sign with OpenSSL 3, and every
-handshake fails, whoever the client is.
+handshake fails with any client.
 """
 
 from __future__ import annotations
@@ -336,7 +336,7 @@ def _make_root(root: Path, unpacked: Path, binaries: list[str], accounts: tuple[
 
 
 def _write_certificate(folder: Path) -> None:
-    """Write cert.pem and key.pem for 127.0.0.1, trusted by whoever trusts cert.pem."""
+    """Write cert.pem and key.pem for 127.0.0.1, trusted by clients that trust cert.pem."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mx.example.net")])
     at = datetime.now(UTC)

@@ -105,6 +105,6 @@ class Folder:
         return books
 
     def kept(self) -> list[bytes]:
-        """Return the mails in the outbox."""
+        """Return the messages in the outbox."""
         new = self.path / "outbox" / "new"
         return [path.read_bytes() for path in new.iterdir()] if new.exists() else []

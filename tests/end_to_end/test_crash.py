@@ -53,7 +53,7 @@ def wait_for_mails(folder: Folder, number: int, running: subprocess.Popen[str]) 
 
 
 def copies(folder: Folder) -> Counter[str]:
-    """Return how many mails each reader got; all copies of one bear the same Message-ID."""
+    """Return how many messages each reader got; copies of one have the same Message-ID."""
     names: dict[str, set[str]] = {}
     count: Counter[str] = Counter()
     for raw in folder.kept():

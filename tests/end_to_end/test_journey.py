@@ -1,6 +1,6 @@
 """A person's whole way in a real browser, against a real server: in, about, out, back, and forgotten.
 
-Scripts are off throughout: no page needs one. Where the mails lead is read from the outbox.
+Scripts are off throughout: no page needs one. Links come from the messages in the outbox.
 """
 
 from __future__ import annotations

@@ -129,7 +129,7 @@ def test_every_200_is_in_the_database_after_kill_9_and_heeded_by_the_run(
     assert left == noted
     assert database.check() == []
     database.close()
-    # The rest of the run mails everybody else, and nobody who had left before it.
+    # The rest of the run sends to everyone else, and to nobody who had unsubscribed before it.
     mailed = set(recorder.accepted)
     gone = {f"r{number}@example.org" for number in left}
     wanted = mailed | {f"r{number}@example.org" for number in range(1, PEOPLE + 1)} - gone

@@ -205,7 +205,7 @@ def _children(process: int) -> list[int]:
 
 
 def _wait_until_gone(processes: list[int]) -> None:
-    """Wait for workers whose parent is gone: they end in order, and hold the lock until then."""
+    """Wait for workers whose parent is gone: they stop cleanly, and hold the lock until then."""
     until = time.monotonic() + 20
     for process in processes:
         with suppress(ProcessLookupError):

@@ -71,7 +71,7 @@ def test_of_two_senders_at_once_one_sends_and_one_is_refused(folder: Folder) -> 
 
 
 def started(folder: Folder, mails: int, *options: str) -> subprocess.Popen[str]:
-    """Start two workers; return when so many more mails are there."""
+    """Start two workers; return once this many more messages have arrived."""
     wanted = len(folder.kept()) + mails
     running = folder.start("send", "1", "--yes", "--workers", "2", *options)
     until = time.monotonic() + 240

@@ -87,7 +87,7 @@ def test_what_lint_measures_is_what_is_sent_shown_and_archived(source: str, tmp_
     assert isinstance(text, EmailMessage)
     assert said["html_bytes"] == len(html.get_content().encode())
     assert said["text_bytes"] == len(text.get_content().encode())
-    # The outbox writes on each mail from whom and for whom it came.
+    # The outbox adds the sender and the recipient to each message.
     assert said["message_bytes"] == len(re.sub(rb"\A(?:(?:Return-Path|X-Original-To): .*\r?\n)+", b"", kept))
     assert said["words"] == words(html.get_content(), "masthead", "body")
 

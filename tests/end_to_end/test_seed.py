@@ -15,7 +15,7 @@ from tests.end_to_end.newsletter import Folder
 
 
 class _Text(HTMLParser):
-    """Collects what a reader sees of an HTML document, and what stands in `<em>`."""
+    """Collects what a reader sees of an HTML document, and the text in `<em>`."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -15,7 +15,7 @@ WIDTHS = (375, 700)
 # Not for the whole session: two of Playwright's drivers cannot live in one process.
 @pytest.fixture(scope="module")
 def page() -> Iterator[Page]:
-    """A page whose every request fails at once."""
+    """A page on which every request fails immediately."""
     with sync_playwright() as driver:
         browser = driver.chromium.launch(
             executable_path=program("chromium", "chromium-browser"), args=["--no-sandbox"]

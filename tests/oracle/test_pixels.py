@@ -27,7 +27,7 @@ TEMPLATES = PROJECT / "email_templates"
 
 
 def theirs(mjml: str, place: str, locate: object = None) -> str:
-    """Return what npm's mjml makes of a document; stands in for `to_html`."""
+    """Return what npm's mjml makes of a document; a replacement for `to_html`."""
     return node("convert.mjs", mjml.encode())
 
 

@@ -1,4 +1,4 @@
-"""What is waited for passes at once, and what is real is waited for."""
+"""Timers fire immediately, but real work still takes its time."""
 
 from __future__ import annotations
 

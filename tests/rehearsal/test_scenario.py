@@ -1,4 +1,4 @@
-"""A scenario strikes the same people each time, and a wrong file is told with its line."""
+"""A scenario affects the same people each time; errors in its file name the line."""
 
 from __future__ import annotations
 

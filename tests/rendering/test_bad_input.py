@@ -64,7 +64,7 @@ def test_templates_that_include_each_other_are_refused(templates: Path) -> None:
         ("partials/divider.html.j2", "{{ colour.nothing }}", r"divider\.html\.j2:1: "),
     ],
 )
-def test_broken_template_is_told_with_its_file(templates: Path, name: str, text: str, said: str) -> None:
+def test_broken_template_is_reported_with_its_file(templates: Path, name: str, text: str, said: str) -> None:
     (templates / name).write_text(text)
     with pytest.raises(SourceError, match=said):
         built("> Quoted\n\n---\n", templates.parent, templates)

@@ -72,7 +72,7 @@ def content(message: EmailMessage, kind: str) -> str:
 
 @pytest.mark.parametrize("path", [SAMPLE, SEED], ids=["sample", "seed"])
 @pytest.mark.parametrize("recipient", READERS, ids=["nameless", "named"])
-def test_both_parts_of_a_built_issue_offer_to_leave(path: Path, recipient: Recipient) -> None:
+def test_both_parts_of_a_built_issue_have_an_unsubscribe_link(path: Path, recipient: Recipient) -> None:
     message = read(built(path), recipient)
     url = f"https://news.example.org/u/{SIGNER.link(Subject(3, recipient.subscriber_id))}"
     for kind in ("plain", "html"):
@@ -94,7 +94,7 @@ def test_the_page_of_a_built_issue_carries_no_token(path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", get_args(Letter))
-def test_a_letter_is_composed_and_offers_no_list_to_leave(kind: Letter) -> None:
+def test_a_letter_has_no_unsubscribe_header(kind: Letter) -> None:
     letter = build_letter(kind, NEWSLETTER, Brand(), TEMPLATES, public_url="https://news.example.org")
     message = read(letter, READERS[1], letter=True)
     assert "1 Garden Lane" in content(message, "plain")

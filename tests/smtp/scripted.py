@@ -51,7 +51,7 @@ class Script:
     accepted: list[bytes] = field(default_factory=list)
     """Bodies that got a 2yz."""
     reads: list[bytes] = field(default_factory=list)
-    """What each read brought, in order: shows what left in one write."""
+    """The data of each read, in order: shows what was sent in one write."""
     connections: int = 0
     open: int = 0
     most_open: int = 0
@@ -100,7 +100,7 @@ class _Conversation:
         return None if reply.startswith(b"421") else reply
 
     async def body(self) -> bytes | None:
-        # A message may be empty: the dot then follows the command at once.
+        # A message may be empty: the dot then directly follows the command.
         if not self.buffer and (data := await self.reader.read(1 << 20)):
             self.script.reads.append(data)
             self.buffer += data

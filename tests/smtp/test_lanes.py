@@ -14,7 +14,7 @@ def lanes_with(items: list[Item], **providers: ProviderLimits) -> Lanes:
 
 
 def drain(lanes: Lanes, connection: int = 1, now: float = 0.0) -> list[int]:
-    """Return the keys that may start on one connection, in order, each finished at once."""
+    """Return the keys that may start on one connection, in order, if each finishes immediately."""
     keys = []
     while (lane := lanes.next_for(connection, now)) is not None:
         keys.append(lanes.start(lane, connection, now).key)
@@ -89,7 +89,7 @@ def test_item_that_comes_back_goes_first() -> None:
     assert drain(lanes) == [0, 1, 2]
 
 
-def test_what_is_given_back_waits_no_more() -> None:
+def test_returned_items_no_longer_wait() -> None:
     lanes = lanes_with([Item(key, "big.example") for key in range(5)] + [Item(9, "other.example")], big=BIG)
     assert [item.key for item in lanes.give_back(lanes.lane("big.example"), keep=3)] == [4, 3]
     assert lanes.waiting == 4

@@ -24,7 +24,7 @@ SHORT = Timeouts(greeting=2, mail=2, rcpt=2, data=2, block=2, final_dot=2, quit=
 
 @dataclass
 class Queue:
-    """Stands for the sender: deliveries by key, claimed in order, and their outcomes."""
+    """Replaces the sender: claims deliveries by key, in order, and keeps their outcomes."""
 
     domains: dict[int, str]
     composed: list[int] = field(default_factory=list)
@@ -237,7 +237,7 @@ def test_relay_that_still_hangs_at_the_end_is_not_waited_for() -> None:
     assert work.fates() == {Fate.ACCEPTED: 100}
 
 
-def test_no_relay_leaves_the_queue_untouched() -> None:
+def test_no_relay_keeps_the_queue_untouched() -> None:
     work = queue(100)
     with pytest.raises(RelayDownError, match=r"no relay can be used: .*: cannot be reached"):
         run(work, [Script(), Script()], settings=[{"port": 1}, {"port": 1}])
@@ -245,7 +245,7 @@ def test_no_relay_leaves_the_queue_untouched() -> None:
     assert work.claimed == set()
 
 
-def test_relay_that_goes_away_for_good_leaves_the_rest_untouched() -> None:
+def test_lost_relay_keeps_the_rest_queued() -> None:
     work = queue(300)
     script = Script(answer=lambda verb, nth: CLOSE if verb == "MAIL" and nth > 100 else None)
     with pytest.raises(RelayError, match="closes connections before accepting a message"):
@@ -377,7 +377,7 @@ def test_held_provider_gives_back_and_deliver_returns() -> None:
     assert work.claimed == set(work.outcomes)
 
 
-def test_stop_settles_what_is_under_way_and_returns_the_rest() -> None:
+def test_stop_settles_messages_in_flight_and_returns_the_rest() -> None:
     work, script = queue(300), Script()
 
     def on_settle(outcome: Attempt) -> None:

@@ -35,7 +35,7 @@ def test_failures_of_one_moment_count_once() -> None:
     assert main.delay(5.0, [main]) == 0.25
 
 
-def test_relay_that_never_worked_is_given_up_at_once() -> None:
+def test_relay_that_never_worked_is_given_up_immediately() -> None:
     main = line()
     assert not main.hopeless(0, 60)
     main.fail(DOWN, 0)

@@ -54,7 +54,7 @@ def accepted(*keys: int) -> list[tuple[int, Fate, Stage]]:
     return [(key, Fate.ACCEPTED, Stage.BODY) for key in keys]
 
 
-def test_body_and_next_commands_leave_in_one_write() -> None:
+def test_body_and_next_commands_are_sent_in_one_write() -> None:
     script = Script()
     end, outcomes = run(script)
     assert end is End.DRAINED
@@ -179,7 +179,7 @@ def test_421_defers_the_message_and_ends_the_session(verb: str) -> None:
     assert fates(outcomes) == [(1, Fate.REFUSED, Stage[verb])]
 
 
-def test_421_after_a_body_leaves_the_next_message_to_be_sent_again() -> None:
+def test_message_after_a_421_is_sent_again() -> None:
     end, outcomes = run(Script(answer=on("BODY", 1, b"421 4.7.0 closing\r\n")))
     assert end is End.CLOSED
     assert fates(outcomes) == [(1, Fate.REFUSED, Stage.BODY), (2, Fate.LOST, Stage.MAIL)]

@@ -88,7 +88,7 @@ def test_messages_arrive_whole(tmp_path: Path, options: tuple[str, ...]) -> None
         (("-q", "."), Fate.UNCERTAIN, Stage.BODY),
     ],
 )
-def test_each_refusal_and_disconnection_is_told(
+def test_each_refusal_and_disconnection_is_reported(
     tmp_path: Path,
     options: tuple[str, ...],
     fate: Fate,

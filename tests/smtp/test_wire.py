@@ -61,7 +61,7 @@ def test_any_bytes_are_replies_or_an_error(raw: bytes) -> None:
         (b"550 5.1.1 no\x00such\x1b[31m user\xe2\x80\xaek.\r\n", (550, "5.1.1", "no such [31m user k.")),
     ],
 )
-def test_enhanced_code_is_told_from_the_text(raw: bytes, said: tuple[int, str, str]) -> None:
+def test_enhanced_code_is_separated_from_the_text(raw: bytes, said: tuple[int, str, str]) -> None:
     reply = ReplyReader().feed(raw)[0].read()
     assert (reply.code, reply.enhanced, reply.text) == said
 

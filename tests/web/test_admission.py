@@ -49,7 +49,7 @@ def test_form_says_why_an_address_is_not_taken(open_site: OpenSite, language: st
             assert find(session, parse_address("info@example.org")) is None
 
 
-def test_limits_are_as_configured_and_the_operator_is_told_once(
+def test_configured_limits_apply_and_are_logged_once(
     open_site: OpenSite, caplog: pytest.LogCaptureFixture
 ) -> None:
     with open_site(signup=SignUp(per_client=100, per_domain=2, in_all=3)) as site:

@@ -81,7 +81,7 @@ def test_person_is_added_read_changed_and_erased(api: Client) -> None:
     assert (again.status_code, again.headers["content-type"]) == (409, "application/problem+json")
 
 
-def test_stated_consent_stands_in_the_ledger(api: Client) -> None:
+def test_stated_consent_is_in_the_ledger(api: Client) -> None:
     ana = api.add("ana@example.org").json()["id"]
     with api.site.database.reading() as session:
         (line,) = history(session, ana)
@@ -184,7 +184,7 @@ def test_who_has_no_valid_token_learns_nothing(site: Site, header: str | None) -
     assert answer.json()["detail"] == "The token is missing or invalid."
 
 
-def test_revoked_token_is_worthless_at_once(site: Site) -> None:
+def test_revoked_token_stops_working_immediately(site: Site) -> None:
     client = Client(site, Scope.READ)
     assert client("GET").status_code == 200
     with site.database.transaction() as session:
@@ -243,7 +243,7 @@ def test_no_cookie_and_no_other_origin(api: Client) -> None:
         {"status": "active"},
     ],
 )
-def test_what_is_out_of_bounds_is_refused_whole(api: Client, fields: dict[str, Any]) -> None:
+def test_one_value_out_of_bounds_rejects_the_request(api: Client, fields: dict[str, Any]) -> None:
     answer = api("POST", json={"address": "a@example.org", "consent": AGREED} | fields)
     assert answer.status_code == 422
     assert answer.headers["content-type"] == "application/problem+json"

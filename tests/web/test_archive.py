@@ -228,7 +228,7 @@ def test_feed_is_what_the_standard_asks_for(site: Site) -> None:
         assert (missing, schema.validate(broken)) == (missing, False)
 
 
-def test_feed_follows_what_is_listed(site: Site) -> None:
+def test_feed_contains_the_listed_issues(site: Site) -> None:
     assert b"<entry>" not in site.client.get("/feed.xml").content
     for slug in ("007-spring", "008-summer"):
         site.issue(edition(slug))
@@ -252,7 +252,7 @@ def test_health_follows_the_database(site: Site) -> None:
     assert site.client.get("/healthz").status_code == 503
 
 
-def test_robots_are_told_to_leave_the_token_pages(site: Site) -> None:
+def test_robots_txt_excludes_the_token_pages(site: Site) -> None:
     told = site.client.get("/robots.txt").text
     for prefix in ("/u/", "/p/", "/v/", "/c/", "/o/", "/confirm/"):
         assert f"Disallow: {prefix}\n" in told

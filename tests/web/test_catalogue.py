@@ -179,7 +179,7 @@ def test_answers_failures_and_reasons_are_german_too(open_site: OpenSite) -> Non
         assert "Sie sind abgemeldet" in site.client.post(f"/u/{link}", data={"confirm": "yes"}).text
 
 
-def test_what_is_filled_into_a_translation_is_escaped(open_site: OpenSite) -> None:
+def test_values_in_translations_are_escaped(open_site: OpenSite) -> None:
     with open_site(newsletter=Newsletter(name="<i>%(x)s</i>", language="de")) as site:
         page = site.client.get("/subscribe").text
         assert '<span lang="de">&lt;i&gt;%(x)s&lt;/i&gt;</span>' in page

@@ -81,7 +81,7 @@ class Server:
 
 @dataclass
 class Scene:
-    """A database, a relay, a clock that stands, and as many posts as a test wants."""
+    """A database, a relay, a stopped clock, and any number of letter senders."""
 
     database: Database
     server: Server

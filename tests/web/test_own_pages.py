@@ -69,7 +69,7 @@ def test_frame_is_changed_and_every_page_with_it(open_site: OpenSite, own: Path)
         "/static/",
     ],
 )
-def test_nothing_but_what_is_in_the_folder_is_given_out(open_site: OpenSite, own: Path, path: str) -> None:
+def test_only_files_in_the_folder_are_served(open_site: OpenSite, own: Path, path: str) -> None:
     with open_site(own=own) as site:
         answer = site.client.get(path)
         assert answer.status_code == 404
@@ -92,7 +92,7 @@ def test_values_are_escaped_in_pages_of_ones_own(open_site: OpenSite, own: Path)
         (b"\xff", r"subscribe\.html: cannot be read"),
     ],
 )
-def test_mistake_is_told_at_the_start(
+def test_mistakes_are_reported_at_the_start(
     own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: bytes, told: str
 ) -> None:
     (own / "pages" / "subscribe.html").write_bytes(text)

@@ -156,7 +156,7 @@ def _leavings(site: Site) -> UnsubscribeReasons:
 @pytest.mark.parametrize(
     ("path", "fields"), [("/u/", {"confirm": "yes"}), ("/p/", {"action": "unsubscribe"})]
 )
-def test_reason_stands_in_the_line_of_the_leaving(site: Site, path: str, fields: dict[str, str]) -> None:
+def test_reason_is_in_the_unsubscribe_line(site: Site, path: str, fields: dict[str, str]) -> None:
     subscriber = site.subscribe()
     link = f"{path}{site.link(subscriber)}"
     assert "Too many emails" in site.client.get(link).text
@@ -226,7 +226,7 @@ def test_forged_links_change_nothing(site: Site, kind: str) -> None:
     assert site.client.post(f"/p/forged/{kind}", data={"weeks": "4"}).status_code == 404
 
 
-def test_changes_have_a_limit_for_each_person_and_leaving_has_none(site: Site) -> None:
+def test_changes_are_limited_per_person_but_unsubscribing_is_not(site: Site) -> None:
     subscriber, other = site.subscribe(), site.subscribe("al@example.org")
     path = f"/p/{site.link(subscriber)}"
     codes = [

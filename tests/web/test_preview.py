@@ -1,4 +1,4 @@
-"""The preview: what it shows, whom it answers, and that it follows every save."""
+"""The preview: its views, its access rules, and reloading after each save."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def policy(answer: httpx.Response) -> dict[str, str]:
     return {name: sources for name, _, sources in parts}
 
 
-def test_mail_stands_in_a_frame_that_runs_nothing(client: httpx.Client) -> None:
+def test_message_is_shown_in_a_frame_without_scripts(client: httpx.Client) -> None:
     page = client.get("/")
     rights, source = frame_of(page.text)
     assert "allow-scripts" not in rights
@@ -123,7 +123,7 @@ def test_text_source_and_headers_are_shown_as_they_are_sent(client: httpx.Client
     assert client.get("/message.eml").content == shown.rendered.message
 
 
-def test_measures_and_findings_stand_beside_the_mail(client: httpx.Client, folder: Folder) -> None:
+def test_measures_and_findings_are_shown_beside_the_message(client: httpx.Client, folder: Folder) -> None:
     page = client.get("/").text
     report = looking(folder, "").report
     assert f"<b>{report.html_bytes / 1000:.1f} KB</b> of HTML" in page
@@ -160,7 +160,7 @@ def test_any_subscriber_can_be_looked_over_the_shoulder(client: httpx.Client) ->
     assert "see: mailer subscribers list" in page.text
 
 
-def test_broken_issue_is_told_and_the_next_save_mends_it(client: httpx.Client, folder: Folder) -> None:
+def test_broken_issue_is_shown_until_it_is_fixed(client: httpx.Client, folder: Folder) -> None:
     with client.stream("GET", "/events") as events:
         lines = (line for line in events.iter_lines() if line.startswith("data: "))
         begun = next(lines)
@@ -172,9 +172,9 @@ def test_broken_issue_is_told_and_the_next_save_mends_it(client: httpx.Client, f
         assert "did you mean &#39;title&#39;?" in page
         assert client.get("/mail").status_code == 409
         save(folder, ISSUE.replace("Hello", "Good day"))
-        mended = next(lines)
+        fixed = next(lines)
         assert "Good day" in client.get(frame_of(client.get("/").text)[1]).text
-    assert len({begun, broken, mended}) == 3
+    assert len({begun, broken, fixed}) == 3
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_broken_issue_is_told_and_the_next_save_mends_it(client: httpx.Client, f
         ("issues/001-short.md", ISSUE + "![A jar](no.png)\n", "001-short.md:7: there is no image"),
     ],
 )
-def test_whatever_is_broken_is_told_with_its_place(
+def test_errors_are_shown_with_their_place(
     client: httpx.Client, folder: Folder, broken: str, text: str, said: str
 ) -> None:
     path = folder.path / broken

@@ -39,7 +39,7 @@ def test_page_elsewhere_cannot_make_a_browser_act_for_its_owner(
     assert (site.status(subscriber), 'value="Jo"' in page) == ("active", True)
 
 
-def test_address_of_a_token_page_is_told_to_nobody(site: Site) -> None:
+def test_token_pages_send_no_referrer(site: Site) -> None:
     subscriber = site.subscribe()
     token = site.link(subscriber)
     confirm = site.signer.confirmation(Subject(0, subscriber))
@@ -57,7 +57,7 @@ def test_address_of_a_token_page_is_told_to_nobody(site: Site) -> None:
 
 @pytest.mark.parametrize("forged", ["evil.example", 'evil.example"><script>alert(1)</script>'])
 def test_no_page_says_what_the_host_field_claims(site: Site, forged: str) -> None:
-    """A forged Host would otherwise stand in links that people follow and caches keep."""
+    """Otherwise a forged Host would end up in links that people follow and caches store."""
     site.issue(edition())
     for path in ("/archive/", "/archive/007-spring", "/feed.xml", "/subscribe", "/none"):
         answer = site.client.get(path, headers={"Host": forged, "X-Forwarded-Host": forged})

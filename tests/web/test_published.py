@@ -133,7 +133,7 @@ def test_page_of_an_issue_that_many_have_got_stays(
     stop: Callable[[Site, QueuedIssue], None],
     expected: tuple[bool, bool, int],
 ) -> None:
-    # Half of the audience has the link in the mailbox; whoever was not mailed does not find it.
+    # Half of the audience has the link in a message; the others cannot find the page.
     def halfway(known: Books, sender: Sender) -> None:
         if known.sent >= 10 and shown(site) == EVERYWHERE:
             sender.stop()

@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_serve_answers_until_it_is_told_to_stop(folder: Path) -> None:
+def test_serve_answers_until_it_is_stopped(folder: Path) -> None:
     port = free_port()
     command = [str(Path(sys.executable).with_name("mailer")), "serve", "-C", str(folder), "--port", str(port)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -39,7 +39,7 @@ def test_serve_answers_until_it_is_told_to_stop(folder: Path) -> None:
     assert (process.returncode, out, complaints) == (0, "", "")
 
 
-def test_port_in_use_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_port_in_use_is_an_error(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])
         code = run(["serve", "-C", str(folder), "--port", port])

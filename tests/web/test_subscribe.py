@@ -183,9 +183,7 @@ def test_who_left_comes_back_by_confirming_and_keeps_the_name(site: Site, status
         ({"email": '"<script>"@example.org <b>'}, "should look like"),
     ],
 )
-def test_form_says_what_is_wrong_and_keeps_what_was_typed(
-    site: Site, fields: dict[str, str], complaint: str
-) -> None:
+def test_form_shows_the_error_and_keeps_the_input(site: Site, fields: dict[str, str], complaint: str) -> None:
     answer = site.client.post("/subscribe", data=fields)
     assert answer.status_code == 400
     assert "<script>" not in answer.text
@@ -239,7 +237,7 @@ def test_erased_person_is_not_brought_back_by_an_old_letter(site: Site) -> None:
         ("", ""),
     ],
 )
-def test_form_on_another_page_is_told_apart_in_the_ledger(site: Site, origin: str, note: str) -> None:
+def test_ledger_distinguishes_forms_on_other_websites(site: Site, origin: str, note: str) -> None:
     form = embedded_form(
         Theme(Brand(), name="The Weekly", language="en").speaking("de-AT"), "https://x.example/"
     )

@@ -59,7 +59,7 @@ def test_other_methods_are_refused(site: Site, method: str) -> None:
         pytest.param({"data": {"confirm": "yes"}}, id="the page's own button"),
     ],
 )
-def test_post_unsubscribes_at_once_and_again_without_harm(site: Site, body: dict[str, Any]) -> None:
+def test_post_unsubscribes_immediately_and_can_be_repeated(site: Site, body: dict[str, Any]) -> None:
     subscriber, other = site.subscribe(), site.subscribe("al@example.org")
     for _ in range(2):
         answer = site.client.post(f"/u/{site.link(subscriber, 3)}", **body)
@@ -136,7 +136,7 @@ def test_link_signed_before_the_key_was_rotated_still_works(open_site: OpenSite)
 
 
 @pytest.mark.parametrize("status", [SubscriberStatus.BOUNCED, SubscriberStatus.COMPLAINED])
-def test_whoever_is_stopped_already_can_still_leave(site: Site, status: SubscriberStatus) -> None:
+def test_bounced_and_complained_people_can_still_unsubscribe(site: Site, status: SubscriberStatus) -> None:
     subscriber = site.subscribe()
     with site.database.transaction() as session:
         change_status(session, subscriber, status, origin=Origin("bounce"), at=datetime.now(UTC))

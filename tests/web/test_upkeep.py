@@ -1,4 +1,4 @@
-"""Daily work: at once, again, not after the end, and never the end of the pages."""
+"""Daily work runs immediately and then daily, stops with the server, and never stops the pages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mailer.errors import StorageError
 from mailer.web.upkeep import daily
 
 
-def test_work_is_done_at_once_and_again_even_after_a_failure(caplog: pytest.LogCaptureFixture) -> None:
+def test_work_runs_immediately_and_again_after_a_failure(caplog: pytest.LogCaptureFixture) -> None:
     times: list[int] = []
     thrice = threading.Event()
 

@@ -171,7 +171,7 @@ def test_who_has_gone_and_a_loop_that_has_ended_do_no_harm(database: Database) -
         assert session.scalar(select(func.count()).select_from(Instance)) == 3
 
 
-def test_too_many_changes_are_refused_at_once(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changes_beyond_the_capacity_are_refused(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mailer.web.writer._CAPACITY", 2)
     writer = Writer(database)
     writer.submit_unattended(keep, "one")

@@ -33,7 +33,7 @@ BOB = parse_address("bob@example.org")
 
 
 def populated(database: Database, at: datetime) -> int:
-    """Return the id of Ana, of whom every table knows something."""
+    """Return the id of Ana, who has rows in every table."""
     with database.transaction() as session:
         add(session, BOB, secret=SECRET, origin=Origin("command"), at=at, name="Bob")
         made = add(

@@ -41,7 +41,7 @@ def test_page_elsewhere_has_its_images_there_too() -> None:
     assert shown.body == (f'<img src="/v/abc/{image.name}"> <img src="/archive/007-title/x"> {BASE}/v/abc')
 
 
-def test_the_first_image_stands_for_the_issue() -> None:
+def test_the_first_image_represents_the_issue() -> None:
     image = InlineImage("a@7", "image/png", b"\x00\x01")
     shown = article(replace(EDITION, images=(image,)), public_url=BASE)
     assert shown.image == f"https://n.example/archive/007-title/{image.name}"

@@ -56,7 +56,7 @@ def test_same_image_gives_the_same_bytes_and_name(tmp_path: Path) -> None:
     assert prepared("a.png", tmp_path, tmp_path, None, "") == prepared("b.png", tmp_path, tmp_path, None, "")
 
 
-def test_broken_image_is_told_with_its_place(tmp_path: Path) -> None:
+def test_broken_image_is_reported_with_its_place(tmp_path: Path) -> None:
     Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
     (tmp_path / "half.png").write_bytes((tmp_path / "a.png").read_bytes()[:60])
     with pytest.raises(SourceError, match=r"^x\.md:7: 'half\.png' cannot be read"):

@@ -1,4 +1,4 @@
-"""A mistake in a template is told at the file and line that the operator can open."""
+"""Template errors name the file and line that the operator can open."""
 
 from __future__ import annotations
 

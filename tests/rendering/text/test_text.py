@@ -29,7 +29,7 @@ def test_no_line_is_wider_than_it_may_be(words: list[str]) -> None:
         assert columns(line) <= 74
 
 
-def test_link_is_numbered_and_its_address_stands_whole_at_the_end() -> None:
+def test_links_are_numbered_with_whole_addresses_at_the_end() -> None:
     url = "https://example.org/" + "long/" * 40
     links = Links()
     text = render_text(parse_markdown(f"See [the page]({url}) and [it]({url}) again."), links)
