@@ -21,11 +21,11 @@ from mailer.audience.privacy.erasing import erase
 from mailer.audience.segments import parse_segment
 from mailer.audience.subscribers import AddResult, add, find
 from mailer.audience.transfer import exporting
-from mailer.audience.transfer.listing import table
 from mailer.audience.transitions import Origin
 from mailer.cli.app import App, Group, json_option, pair, pass_app, yes_option
 from mailer.cli.editing import edit_command, restore_command, tag_command, untag_command
 from mailer.cli.importing import import_command, imports_command, revert_command
+from mailer.cli.listing import table
 from mailer.errors import RefusedError, SourceError
 
 where_option = click.option(

@@ -1,1 +1,1 @@
-"""Erasing people, what a person may see of their data, and how long records are kept."""
+"""Erase people, give people their data, and delete expired records."""
