@@ -10,7 +10,7 @@ from mailer.cli.app import App, Group, finish, json_option, pass_app
 from mailer.config import Settings, flatten
 from mailer.errors import ExitCode, MailerError
 from mailer.review import readiness
-from mailer.review.readiness import Problem
+from mailer.review.readiness import SetupProblem
 from mailer.web.theme import theme_of
 
 
@@ -64,17 +64,17 @@ def check(app: App, as_json: bool) -> None:
     finish(ExitCode.CONFIGURATION if stopping else ExitCode.DONE)
 
 
-def problems(settings: Settings) -> list[Problem]:
+def problems(settings: Settings) -> list[SetupProblem]:
     """Return every problem with the settings, including those of your own texts and pages."""
     found = readiness.problems(settings)
     try:
         theme_of(settings)
     except MailerError as error:
-        found.append(Problem(settings.origin("paths.templates"), error.message, error.remedy))
+        found.append(SetupProblem(settings.origin("paths.templates"), error.message, error.remedy))
     return found
 
 
-def _print(problem: Problem) -> None:
+def _print(problem: SetupProblem) -> None:
     colour, level = ("red", "error") if problem.stops else ("yellow", "warning")
     place = click.style(problem.place, bold=True)
     click.echo(f"{place}: {click.style(level, fg=colour, bold=True)}: {problem.message}", err=True)

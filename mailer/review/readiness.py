@@ -21,7 +21,7 @@ _ISSUE: Final = '---\ntitle: "Check"\n---\n\nHello.\n'
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class SetupProblem:
     """Something that stops an issue, or should be known before one is sent."""
 
     place: str
@@ -32,7 +32,7 @@ class Problem:
     """Whether sending, or reading bounces, fails because of it."""
 
 
-def problems(settings: Settings) -> list[Problem]:
+def problems(settings: Settings) -> list[SetupProblem]:
     """Return every problem with the settings and the files they name; nothing is contacted."""
     return [
         *_send(settings),
@@ -45,57 +45,57 @@ def problems(settings: Settings) -> list[Problem]:
     ]
 
 
-def _problem(place: str, error: MailerError) -> Problem:
-    return Problem(place, error.message, error.remedy)
+def _problem(place: str, error: MailerError) -> SetupProblem:
+    return SetupProblem(place, error.message, error.remedy)
 
 
-def _send(settings: Settings) -> Iterator[Problem]:
+def _send(settings: Settings) -> Iterator[SetupProblem]:
     for key, error in dispatch.refusals(settings):
         yield _problem(settings.origin(key), error)
 
 
-def _relays(settings: Settings) -> Iterator[Problem]:
+def _relays(settings: Settings) -> Iterator[SetupProblem]:
     for name, relay in settings.relays.items():
         section = f"relays.{name}"
         yield from _password(settings, section, relay)
         sources = (relay.password, relay.password_file, relay.password_command)
         given = any(source is not None for source in sources)
         if relay.user and not given:
-            yield Problem(
+            yield SetupProblem(
                 settings.origin(f"{section}.user"),
                 f"'{section}' has a user but no password",
                 "add password_file or password_command, or set MAILER_RELAYS__"
                 f"{name.upper()}__PASSWORD; leave out user if the relay needs no login",
             )
         if given and not relay.user:
-            yield Problem(
+            yield SetupProblem(
                 settings.origin(f"{section}.host"),
                 f"'{section}' has a password but no user, so it would not log in",
                 "add user",
             )
 
 
-def _boxes(settings: Settings) -> Iterator[Problem]:
+def _boxes(settings: Settings) -> Iterator[SetupProblem]:
     for number, box in enumerate(settings.bounces.boxes):
         yield from _password(settings, f"bounces.boxes.{number}", box)
     for folder in settings.bounces.maildirs:
         path = settings.path(folder)
         if not (path / "new").is_dir():
-            yield Problem(
+            yield SetupProblem(
                 settings.origin("bounces.maildirs"),
                 f"{path} is not a Maildir: it has no folder 'new'",
                 "check the path; the mail server makes the folder with the first message",
             )
 
 
-def _password(settings: Settings, section: str, server: Relay | Mailbox) -> Iterator[Problem]:
+def _password(settings: Settings, section: str, server: Relay | Mailbox) -> Iterator[SetupProblem]:
     try:
         empty = password(server, settings.folder) == ""
     except MailerError as error:
-        yield Problem(_origin(settings, section), f"'{section}': {error.message}", error.remedy)
+        yield SetupProblem(_origin(settings, section), f"'{section}': {error.message}", error.remedy)
         return
     if empty:
-        yield Problem(_origin(settings, section), f"'{section}': the password is empty", "enter it")
+        yield SetupProblem(_origin(settings, section), f"'{section}': the password is empty", "enter it")
 
 
 def _origin(settings: Settings, section: str) -> str:
@@ -105,7 +105,7 @@ def _origin(settings: Settings, section: str) -> str:
     return next(found, settings.origin("bounces.boxes"))
 
 
-def _keys(settings: Settings) -> Iterator[Problem]:
+def _keys(settings: Settings) -> Iterator[SetupProblem]:
     author = settings.newsletter.author_domain
     for key in settings.dkim:
         try:
@@ -113,7 +113,7 @@ def _keys(settings: Settings) -> Iterator[Problem]:
         except MailerError as error:
             yield _problem(settings.origin("dkim"), error)
     if settings.dkim and not any(_aligned(key.domain, author) for key in settings.dkim):
-        yield Problem(
+        yield SetupProblem(
             settings.origin("dkim"),
             f"no DKIM key signs for {author}, the domain in From:, so DMARC cannot pass by DKIM",
             f"make a key for {author}: mailer dkim keygen {author}",
@@ -126,19 +126,19 @@ def _aligned(domain: str, author: str) -> bool:
     return domain == author or domain.endswith(f".{author}") or author.endswith(f".{domain}")
 
 
-def _segments(settings: Settings) -> Iterator[Problem]:
+def _segments(settings: Settings) -> Iterator[SetupProblem]:
     for name, text in settings.segments.items():
         try:
             parse_segment(text, settings.segments)
         except MailerError as error:
             place = settings.origin(f"segments.{name}")
-            yield Problem(place, f"'segments.{name}': {error.message}", error.remedy)
+            yield SetupProblem(place, f"'segments.{name}': {error.message}", error.remedy)
 
 
-def _folders(settings: Settings) -> Iterator[Problem]:
+def _folders(settings: Settings) -> Iterator[SetupProblem]:
     folder = settings.path(settings.paths.issues)
     if not folder.is_dir():
-        yield Problem(
+        yield SetupProblem(
             settings.origin("paths.issues"),
             f"{folder}: no such folder, so there is no issue to send",
             "mailer new TITLE makes it, or set paths.issues",
@@ -146,7 +146,7 @@ def _folders(settings: Settings) -> Iterator[Problem]:
         )
 
 
-def _templates(settings: Settings) -> Iterator[Problem]:
+def _templates(settings: Settings) -> Iterator[SetupProblem]:
     """Render an issue of one line with the newsletter's own templates."""
     try:
         edition = build_edition(

@@ -122,7 +122,7 @@ def wire_safe(content: bytes) -> bytes:
     return _LINE_DOT.sub(b"..", content)
 
 
-class _Run:
+class _Dialogue:
     """One `SmtpSession.run`: the message being sent, and the one whose commands left with its body."""
 
     def __init__(self, session: SmtpSession, source: Source, settle: Settle) -> None:
@@ -297,7 +297,7 @@ class SmtpSession:
         With pipelining, `source` is called one message ahead. `settle` is called exactly once for each
         message, also before an exception raised by `source` or by cancellation leaves this method.
         """
-        run = _Run(self, source, settle)
+        run = _Dialogue(self, source, settle)
         try:
             await run.converse()
         except WireError as error:

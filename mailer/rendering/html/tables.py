@@ -44,7 +44,7 @@ _NARROW: Final = frozenset("fijlrtI.,:;'’|!()[]/- ")
 _WIDE: Final = frozenset("mwMWQ@%&")
 
 
-class Breaks(Enum):
+class CellBreaks(Enum):
     """Where long words break on a screen that is wide enough for a table. Short words never do."""
 
     NOWHERE = 0
@@ -66,7 +66,7 @@ class Shape:
     """The cells that hold an amount, which no line break may split."""
     long: frozenset[int]
     """The cells with a long word, such as an address."""
-    breaks: Breaks
+    breaks: CellBreaks
 
     @property
     def stacks(self) -> bool:
@@ -81,18 +81,18 @@ class _Setting:
     font: int
     code: int
     padding: int
-    breaks: Breaks
+    breaks: CellBreaks
 
 
-_USUAL: Final = _Setting(16, 15, 16, Breaks.NOWHERE)
+_USUAL: Final = _Setting(16, 15, 16, CellBreaks.NOWHERE)
 # From the best to the worst that can still be read as a table.
 _SETTINGS: Final = (
     _USUAL,
-    _Setting(16, 15, 16, Breaks.AT_SIGNS),
-    _Setting(14, 14, 8, Breaks.AT_SIGNS),
-    _Setting(14, 14, 8, Breaks.ANYWHERE),
+    _Setting(16, 15, 16, CellBreaks.AT_SIGNS),
+    _Setting(14, 14, 8, CellBreaks.AT_SIGNS),
+    _Setting(14, 14, 8, CellBreaks.ANYWHERE),
 )
-_STACKED: Final = _Setting(16, 15, 16, Breaks.AT_SIGNS)
+_STACKED: Final = _Setting(16, 15, 16, CellBreaks.AT_SIGNS)
 
 
 def shape_of(tokens: Sequence[Token]) -> Shape:
@@ -113,14 +113,14 @@ def shape_of(tokens: Sequence[Token]) -> Shape:
     names = {
         "stacks": _least_width(cells, columns, amounts, _USUAL) > PHONE_WIDTH or (bool(long) and columns > 1),
         "dense": setting.font < _USUAL.font,
-        "breaks": setting.breaks is not Breaks.NOWHERE,
+        "breaks": setting.breaks is not CellBreaks.NOWHERE,
         "crowded": setting is _STACKED,
     }
     look = " ".join(name for name, applies in names.items() if applies)
     return Shape(tuple(texts[:columns]), look, amounts, long, setting.breaks)
 
 
-def breakable(text: str, breaks: Breaks, *, long: bool) -> str:
+def breakable(text: str, breaks: CellBreaks, *, long: bool) -> str:
     """Return the text of a cell as HTML that says which of its words may break.
 
     `long`: in a cell with a long word, where a client may break any word that does not forbid it.
@@ -169,12 +169,12 @@ def _measured(children: Sequence[Token], setting: _Setting, *, whole: bool) -> I
                     yield setting.font * sum(map(_share, shown))
 
 
-def _pieces(run: str, breaks: Breaks) -> list[str]:
+def _pieces(run: str, breaks: CellBreaks) -> list[str]:
     """Split a run of characters where a line may break."""
-    if breaks is Breaks.NOWHERE or _is_short(run):
+    if breaks is CellBreaks.NOWHERE or _is_short(run):
         return [run]
     pieces = _PIECE.findall(run)
-    if breaks is Breaks.AT_SIGNS:
+    if breaks is CellBreaks.AT_SIGNS:
         return pieces
     return [part for piece in pieces for part in _parts(piece)]
 
