@@ -25,6 +25,12 @@ from mailer.rendering.source import Issue
     show_default=True,
     help="For people (text), programs (json) or continuous integration (junit).",
 )
+@click.option(
+    "--clients",
+    default="",
+    metavar="NAMES",
+    help="List all that these email clients do not support, e.g. 'gmail,outlook' or 'outlook/windows'.",
+)
 @click.option("--browser", is_flag=True, help="Also measure the issue with Chromium, at 320 and 700 pixels.")
 @click.option("--links", is_flag=True, help="Check that every link works (uses the network).")
 @click.option("--audience", is_flag=True, help="Render the issue for every subscriber who would get it.")
@@ -41,6 +47,7 @@ def lint(
     issue: str,
     strict: bool,
     form: str,
+    clients: str,
     browser: bool,
     links: bool,
     audience: bool,
@@ -54,14 +61,19 @@ def lint(
     Exit codes: 0 no errors; 3 errors found (with --strict, also warnings).
     """
     from mailer.delivery import editions
+    from mailer.rendering.lint.support import chosen
     from mailer.rendering.source import read_issue
     from mailer.review import linting
 
+    try:
+        wanted = chosen(name.strip().lower() for name in clients.split(",") if name.strip())
+    except LookupError as error:
+        raise click.BadParameter(str(error.args[0]), param_hint="'--clients'") from error
     settings = app.settings
     path = editions.find_source(settings, issue)
     source, edition = read_issue(path), editions.build(settings, path)
     message = linting.sample_message(settings, edition)
-    report = linting.examine(settings, source, edition, message)
+    report = linting.examine(settings, source, edition, message, clients=wanted)
     notes = []
     report, score = linting.with_spam_score(report, source, message)
     if score is not None:

@@ -41,10 +41,18 @@ _STAND_INS: Final[dict[str, object]] = {
 }
 
 
-def examine(settings: Settings, issue: Issue, edition: Edition, message: bytes | None = None) -> LintReport:
+def examine(
+    settings: Settings,
+    issue: Issue,
+    edition: Edition,
+    message: bytes | None = None,
+    *,
+    clients: Sequence[str] = (),
+) -> LintReport:
     """Lint an issue and its edition, without any network access.
 
     `message` is the edition composed for a reader; by default, for one who has every field.
+    `clients` are the email clients to check for; by default, the main ones.
     """
     return lint(
         issue,
@@ -53,6 +61,7 @@ def examine(settings: Settings, issue: Issue, edition: Edition, message: bytes |
         settings.newsletter,
         public_url=settings.web.public_url,
         leaving=bool(settings.relays),
+        clients=clients,
     )
 
 

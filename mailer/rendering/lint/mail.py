@@ -5,7 +5,7 @@ from __future__ import annotations
 import email
 import email.policy
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from email.message import EmailMessage
 from functools import cached_property
@@ -46,12 +46,14 @@ class Mail:
         *,
         public_url: str,
         leaving: bool,
+        clients: Sequence[str] = (),
     ) -> None:
         self.issue = issue
         self.edition = edition
         self.newsletter = newsletter
         self.public_url = public_url.rstrip("/")
         self.leaving = leaving
+        self.clients = clients
         parsed = email.message_from_bytes(message, policy=email.policy.default)
         assert isinstance(parsed, EmailMessage)
         self.headers = parsed

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
 from lxml import etree
 
 from mailer.rendering.colour import READABLE, colour_of, contrast
-from mailer.rendering.lint.findings import Finding
+from mailer.rendering.lint.findings import Finding, Level
 from mailer.rendering.lint.mail import Mail
-from mailer.rendering.lint.support import unsupported
+from mailer.rendering.lint.support import (
+    MAIN,
+    Feature,
+    described,
+    lacking,
+    used_by_attributes,
+    used_by_element,
+    used_by_sheet,
+)
 
 LEAST_FONT_PIXELS: Final = 14
 _ACTIVE: Final = frozenset(
@@ -50,15 +59,41 @@ def external_style(mail: Mail) -> Iterator[Finding]:
 
 
 def client_support(mail: Mail) -> Iterator[Finding]:
-    """Find features that a major email client does not support, each once."""
-    seen: set[str] = set()
+    """Find features that an email client does not support, each once.
+
+    Without a choice of clients, only what makes a message hard to read in one of the main ones.
+    """
+    clients, seen = mail.clients or MAIN, set[str]()
+    for feature in _used(mail):
+        if feature.label in seen or (feature.is_graceful and not mail.clients):
+            continue
+        seen.add(feature.label)
+        without, partly = lacking(feature, clients), lacking(feature, clients, "a") if mail.clients else []
+        said = [f"is not supported by {described(without, clients)}"] if without else []
+        said += [f"only in part by {described(partly, clients)}"] if partly else []
+        if said:
+            harmless = feature.is_graceful or not without
+            yield mail.finding(
+                "client-support",
+                f"{feature.label} {'is supported ' if not without else ''}{', '.join(said)}",
+                at=feature.written,
+                level=Level.INFO if harmless else None,
+                remedy="the message stays readable without it" if harmless else "",
+            )
+
+
+def _used(mail: Mail) -> Iterator[Feature]:
+    """Yield the features that a message uses; those of its style sheets only for chosen clients."""
     for element in mail.elements:
         if element in mail.hidden:
             continue
-        for feature, clients, fragment in unsupported(str(element.tag), declarations(element)):
-            if feature not in seen:
-                seen.add(feature)
-                yield mail.finding("client-support", f"{feature} is not supported by {clients}", at=fragment)
+        yield from used_by_element(str(element.tag), declarations(element))
+        if mail.clients:
+            yield from used_by_attributes(map(str, element.attrib))
+    for sheet in mail.root.iter("style") if mail.clients else ():
+        css = "".join(map(str, sheet.itertext()))
+        # Rules in a sheet are for those clients that know them.
+        yield from (replace(one, is_progressive=True, written="") for one in used_by_sheet(css))
 
 
 def contrast_of_text(mail: Mail) -> Iterator[Finding]:

@@ -71,6 +71,7 @@ def linted(
     source: str = SOURCE,
     newsletter: Newsletter = NEWSLETTER,
     leaving: bool = True,
+    clients: tuple[str, ...] = (),
     of: Edition | None = None,
     **headers: str,
 ) -> LintReport:
@@ -89,6 +90,7 @@ def linted(
         newsletter,
         public_url=PUBLIC_URL,
         leaving=leaving,
+        clients=clients,
     )
 
 
