@@ -165,11 +165,12 @@ def columns_of(path: Path, line: int, header: Sequence[str], preset: Preset, *, 
     _check(path, line, header, preset)
     plain = {_plain(name): name for name in reversed(header) if name}
     email = _email(path, line, header, plain, preset)
-    name = (preset.name,) if preset.name in header and preset.name else _name(plain)
+    name = (preset.name,) if preset.name and preset.name in header else _name(plain)
     special = {preset.tags, preset.attributes, *preset.columns, *preset.ignored, email, *name}
     joined = _joined(header, plain, preset, special)
     others = [one for one in dict.fromkeys(header) if one and one not in special and one != joined]
-    doubtful = tuple(one for one in others if not own and one not in preset.renamed and may_say_who_left(one))
+    unnamed = [] if own else [one for one in others if one not in preset.renamed]
+    doubtful = tuple(filter(may_say_who_left, unnamed))
     return Columns(
         line=line,
         header=header,

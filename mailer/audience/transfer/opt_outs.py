@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import delete, select
+from sqlalchemy import Row, delete, select
 from sqlalchemy.orm import Session
 
 from mailer.address import Address
@@ -63,15 +63,7 @@ def record_opt_outs(
     `barred` returns which of the given address keys are suppressed or erased. Subscribers with an id above
     `newest_before` and no line in the ledger were added by this same import.
     """
-    found = {
-        row.address_key: row
-        for row in session.execute(
-            select(Subscriber.id, Subscriber.address_key, Subscriber.status)
-            .where(Subscriber.address_key.in_(opt_outs))
-            .order_by(Subscriber.id)
-            .with_for_update()
-        )
-    }
+    found = _locked(session, opt_outs)
     signed_up_at = _ledgers(session, [row.id for row in found.values()])
     kept_out = barred([key for key in opt_outs if key not in found])
     done = RecordedOptOuts(kept_out=len(kept_out))
@@ -101,6 +93,17 @@ def record_opt_outs(
         session.execute(delete(Subscriber).where(Subscriber.id.in_(withdrawn)))
     enrol(session, [Enrolment(one.address, one.status, _origin(one, import_id)) for one in done.new], at=at)
     return done
+
+
+def _locked(session: Session, keys: Iterable[str]) -> dict[str, Row[int, str, str]]:
+    """Lock the subscribers with these address keys; return their id, key and status by key."""
+    wanted = (
+        select(Subscriber.id, Subscriber.address_key, Subscriber.status)
+        .where(Subscriber.address_key.in_(keys))
+        .order_by(Subscriber.id)
+        .with_for_update()
+    )
+    return {row.address_key: row for row in session.execute(wanted)}
 
 
 def _origin(opt_out: OptOut, import_id: int) -> Origin:

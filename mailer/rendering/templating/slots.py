@@ -195,9 +195,7 @@ def _tag(
             f"'{tag}' cannot be used here; available tags: {', '.join(sorted(tags))}", line
         )
     if tag in ("endif", "endfor"):
-        if not open_tags or _OPENING[open_tags[-1].name] != tag:
-            raise TemplateSyntaxError(f"'{tag}' closes nothing", line)
-        return open_tags.pop().late
+        return _closed(tag, open_tags, line).late
     if tag in ("else", "elif"):
         if not open_tags:
             raise TemplateSyntaxError(f"'{tag}' is outside of any {{% if %}}", line)
@@ -213,6 +211,13 @@ def _tag(
     if any(kind == "name" and value in late_names for _, kind, value in pieces):
         raise TemplateSyntaxError(f"'{tag}' cannot use values that differ per subscriber", line)
     return False
+
+
+def _closed(tag: str, open_tags: list[_OpenTag], line: int) -> _OpenTag:
+    """Take the block that `tag` closes from `open_tags`."""
+    if not open_tags or _OPENING[open_tags[-1].name] != tag:
+        raise TemplateSyntaxError(f"'{tag}' closes nothing", line)
+    return open_tags.pop()
 
 
 def _check_elif(
