@@ -70,7 +70,7 @@ class ArchiveRoutes:
         return router
 
     def index(self, request: Request) -> Response:
-        """Show what the newsletter is, its latest issue and the others; with `?q=`, search them."""
+        """Show the newsletter, its latest issue and the list of others; with `?q=`, search them."""
         issues = self._editions.listed()
         query = " ".join(request.query_params.get("q", "")[:_MAX_QUERY].split())
         if query:
