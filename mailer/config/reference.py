@@ -25,16 +25,16 @@ _INTRODUCTION: Final = """\
 
 `config.toml` is in the newsletter's folder, beside the database and the issues. The one that `mailer init` \
 writes is commented and works unchanged. `mailer config show` prints every value and where it comes from. \
-`mailer config check` also reads everything the file refers to (passwords, keys, segments, your own texts \
-and pages) and reports mistakes.
+`mailer config check` also reads everything the file refers to (passwords, keys, segments, templates, your \
+own texts and pages) and reports whatever `mailer send` would refuse.
 
 A flag overrides the environment, the environment overrides the file, and the file overrides the default. \
 In the environment, a key is written `MAILER_TABLE__KEY`, for example `MAILER_RELAYS__MAIN__HOST`; write \
 lists and tables there as JSON. An unknown key is an error, and the message suggests the closest one.
 
 Write durations as ISO 8601 (`"PT30M"`, `"P2D"`) or in seconds, and shares as `"2%"`. Paths are relative to \
-the folder of `config.toml`. Never put a secret on a command line: use `password_file`, `password_command` \
-or the environment.
+the folder of `config.toml` and may begin with `~`. Never put a secret on a command line: use \
+`password_file`, `password_command` or the environment.
 """
 _SEE: Final = {
     "[rendering]": "../how/writing.md",
