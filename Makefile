@@ -30,8 +30,8 @@ demo: setup ## Send the sample issue to 500 made-up subscribers on this machine
 test: setup servers ## Run all tests
 	@$(BIN)/pytest -n auto --dist loadgroup
 
-quick: setup servers ## Run all tests except the slowest
-	@$(BIN)/pytest -n auto --dist loadgroup -m "not slow"
+quick: setup servers ## Run all tests except the slowest, with fewer examples
+	@$(BIN)/pytest -n auto --dist loadgroup -m "not slow" --hypothesis-profile quick
 
 lint: setup ## Check style and formatting
 	@$(BIN)/ruff check .

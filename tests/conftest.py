@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +21,7 @@ __all__ = ["missing", "program"]
 
 # On a busy machine any example can take longer than Hypothesis's deadline. It knows CI by itself.
 settings.register_profile("without deadline", deadline=None)
+settings.register_profile("quick", settings.get_profile("ci"), max_examples=20)
 if "CI" not in os.environ:
     settings.load_profile("without deadline")
 
@@ -61,9 +63,9 @@ _SLOW = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the slowest tests, which `make quick` leaves out."""
+    """Mark what `make quick` leaves out: the slowest tests, and those that repeat others on PostgreSQL."""
     for item in items:
-        if item.nodeid.startswith(_SLOW):
+        if item.nodeid.startswith(_SLOW) or re.search(r"[\[-]postgresql[-\]]", item.name):
             item.add_marker(pytest.mark.slow)
 
 

@@ -189,7 +189,7 @@ class Database:
             return lambda: int(time.monotonic() * 2)
         if self._watcher is None:
             # Another thread may use or close the counter.
-            self._watcher = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+            self._watcher = sqlite3.connect(self.path, check_same_thread=False)
         cursor = self._watcher.cursor()
 
         def counter() -> int:

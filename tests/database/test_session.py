@@ -23,10 +23,13 @@ from mailer.database.session import HEAD, Database, upgrade
 from mailer.errors import ConfigError, SchemaError, StorageError
 
 
-def test_first_use_makes_the_newest_schema_readable_by_the_owner_alone(database: Database) -> None:
-    assert database.path is not None
-    assert database.version() == HEAD
-    assert stat.S_IMODE(database.path.stat().st_mode) == 0o600
+def test_first_use_makes_the_newest_schema_readable_by_the_owner_alone(tmp_path: Path) -> None:
+    with Database("sqlite:///subscribers.db", folder=tmp_path) as database:
+        assert database.path is not None
+        assert database.version() == ""
+        database.open()
+        assert database.version() == HEAD
+        assert stat.S_IMODE(database.path.stat().st_mode) == 0o600
 
 
 def test_migrations_make_exactly_the_models(database: Database) -> None:
@@ -86,6 +89,16 @@ def test_failed_transaction_leaves_nothing(database: Database) -> None:
         session.flush()
         raise RuntimeError
     assert database.instance_value("a") is None
+
+
+def test_rows_can_be_read_after_the_transaction_that_loaded_them(database: Database) -> None:
+    with database.transaction() as session:
+        written = Instance(name="a", value="1")
+        session.add(written)
+    with database.reading() as session:
+        read = session.get_one(Instance, "a")
+        session.commit()
+    assert (written.value, read.value) == ("1", "1")
 
 
 def test_commits_are_durable_and_keys_enforced(database: Database) -> None:

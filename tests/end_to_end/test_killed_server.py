@@ -22,7 +22,7 @@ from mailer.tokens import Signer, Subject
 from tests.end_to_end.newsletter import Folder
 from tests.end_to_end.recorder import Recorder
 
-PEOPLE = 3_000
+PEOPLE = 1_500
 ENOUGH = 150
 WINDOW = 50
 AT = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
