@@ -332,7 +332,8 @@ def _bounce(
     if not moved and not verdict.hard and session.get(Delivery, (issue_id, subscriber_id)) is not None:
         # A second report on one delivery: it has been counted, here or in the SMTP dialogue.
         return Effect.NOTHING, True
-    if breaker.is_about_us(session, issue_id, subscriber_id, verdict):
+    host = found.recipient.remote if found.recipient else ""
+    if breaker.is_about_us(session, issue_id, subscriber_id, verdict, host=host):
         return Effect.WITHHELD, True
     given_up = apply_verdicts(
         session,

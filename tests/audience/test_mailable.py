@@ -10,11 +10,11 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from mailer.address import parse_address
-from mailer.audience import ledger
+from mailer.audience import ledger, suppression
 from mailer.audience.ledger import change_status
 from mailer.audience.preferences import pause
 from mailer.audience.subscribers import add
-from mailer.audience.transitions import Origin
+from mailer.audience.transitions import SUPPRESSES, Origin
 from mailer.database.models import Subscriber, SubscriberStatus
 from mailer.database.session import Database
 from mailer.delivery.candidates import still_mailable
@@ -24,11 +24,16 @@ SECRET = b"s" * 32
 ANA = parse_address("ana@example.org")
 PERSON = Origin("page")
 S = SubscriberStatus
+REASONS = (*SUPPRESSES.values(), suppression.ERASED, "other", "")
+"""A suppression stops mail whatever its reason, also one that this version does not know."""
 Act = Callable[[Session, int, datetime], object]
 
 
-def suppressed(session: Session, ana: int, at: datetime) -> object:
-    return ledger.suppress(session, ANA.key, "complaint", at=at)
+def suppressed_for(reason: str) -> Act:
+    def suppress(session: Session, ana: int, at: datetime) -> object:
+        return ledger.suppress(session, ANA.key, reason, at=at)
+
+    return suppress
 
 
 def paused_until_tomorrow(session: Session, ana: int, at: datetime) -> object:
@@ -54,7 +59,7 @@ def nothing(session: Session, ana: int, at: datetime) -> object:
     ("act", "expected"),
     [
         (nothing, True),
-        (suppressed, False),
+        *((suppressed_for(reason), False) for reason in REASONS),
         (paused_until_tomorrow, False),
         (paused_until_now, True),
         (moved_to(S.UNSUBSCRIBED), False),

@@ -78,6 +78,7 @@ def dsn(
     status: str = "5.1.1",
     action: str = "failed",
     message_id: str = "",
+    remote: str = "",
 ) -> bytes:
     """Return a delivery status notification (RFC 3464) that came to `b.RETURN_PATH@…`."""
     to = f"b.{return_path}@bounce.example.org" if return_path else "postmaster@example.org"
@@ -102,6 +103,7 @@ Final-Recipient: rfc822; {recipient}
 Action: {action}
 Status: {status}
 Diagnostic-Code: smtp; {reply}
+{f"Remote-MTA: dns; {remote}" if remote else "X-Remote: none"}
 
 --x
 Content-Type: text/rfc822-headers

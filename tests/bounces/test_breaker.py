@@ -14,7 +14,8 @@ from mailer.audience.subscribers import history
 from mailer.audience.transitions import Origin
 from mailer.bounces import batch as batch_module
 from mailer.bounces.batch import record, record_batch
-from mailer.bounces.breaker import ENOUGH, FEW
+from mailer.bounces.hosts import host_group
+from mailer.bounces.patterns import ENOUGH, FEW
 from mailer.bounces.providers.webhooks import events_of
 from mailer.bounces.reclassify import reclassify
 from mailer.bounces.record import Effect, Recorded, Rules, record_events
@@ -55,14 +56,17 @@ def many(number: int, *domains: str) -> list[str]:
     return [f"s{place}@{domains[place % len(domains)]}" for place in range(number)]
 
 
-def returned(people: People, addresses: Sequence[str], reply: str = UNKNOWN) -> list[bytes]:
+def returned(
+    people: People, addresses: Sequence[str], reply: str = UNKNOWN, *, host: str = "", issue_id: int = ISSUE
+) -> list[bytes]:
     """Return a report of each of these addresses, with one reply but for addresses and numbers."""
     return [
         dsn(
-            token(people[address]),
+            token(people[address], issue_id),
             recipient=address,
             reply=reply.format(address, place),
             status=reply.split()[1],
+            remote=host.format(place),
         )
         for place, address in enumerate(addresses)
     ]
@@ -178,6 +182,72 @@ def test_one_provider_that_returns_all_is_spared_and_the_others_are_not(
     (alert,) = alerts(database)
     assert "messages to strict.example came back with one reply" in alert
     assert issue(database).state is IssueState.PAUSED
+
+
+def test_fault_that_begins_in_the_middle_of_an_issue_suppresses_nobody(
+    database: Database, at: datetime
+) -> None:
+    addresses = many(100, "a.example", "b.example", "c.example", "d.example", "e.example")
+    people = send_to(database, at, *addresses, state=IssueState.SENDING)
+    read(database, returned(people, addresses[50:]), at + DAY, 50)
+    assert (statuses(database), suppressed(database)) == ({"active": 100}, 0)
+    (alert,) = alerts(database)
+    assert "50 of the last 50 messages came back with one reply" in alert
+    assert issue(database).state is IssueState.PAUSED
+
+
+def test_fault_that_has_only_begun_is_seen_before_the_issue_is_over(database: Database, at: datetime) -> None:
+    addresses = many(100, "a.example", "b.example", "c.example", "d.example", "e.example")
+    people = send_to(database, at, *addresses, state=IssueState.SENDING)
+    # The rest was sent just now: reports on it may still come.
+    with database.transaction() as session:
+        fresh = [people[address] for address in addresses[90:]]
+        session.execute(update(Delivery).where(Delivery.subscriber_id.in_(fresh)).values(changed_at=at + DAY))
+    read(database, returned(people, addresses[50:90]), at + DAY, 40)
+    assert (suppressed(database), len(alerts(database))) == (0, 1)
+
+
+@pytest.mark.parametrize("readers", [1, 2])
+def test_many_small_domains_behind_one_mail_host_are_spared(
+    database: Database, at: datetime, readers: int
+) -> None:
+    behind = [f"r{place % readers}@d{place // readers}.example" for place in range(24)]
+    others = many(60, "a.example", "b.example", "c.example")
+    people = subscribe_all(database, at, [*behind, *others], issues=2)
+    dead = [*behind, *others[:3]]
+    raws = returned(people, behind, host="mx{}.hosted.example.net", issue_id=2)
+    raws += returned(people, others[:3], host="mx.elsewhere.example", issue_id=2)
+    read(database, raws, at + DAY, len(raws))
+    assert statuses(database) == {"active": 81, "bounced": 3}
+    (alert,) = alerts(database)
+    assert f"{len(dead) - 3} of 24 messages to mailboxes at example.net came back with one reply" in alert
+
+
+def test_unknown_readers_of_one_mail_host_are_suppressed(database: Database, at: datetime) -> None:
+    # Nobody has ever reached these domains, or others at the same domains are reached.
+    alone = [f"r@d{place}.example" for place in range(24)]
+    shared = [f"r{place}@s{place // 3}.example" for place in range(72)]
+    people = send_to(database, at, *alone, *shared)
+    dead = [*alone, *shared[::3]]
+    read(database, returned(people, dead, host="mx{}.hosted.example.net"), at + DAY, len(dead))
+    assert (suppressed(database), alerts(database)) == (48, [])
+
+
+@pytest.mark.parametrize(
+    ("host", "group"),
+    [
+        ("aspmx.l.google.com", "google.com"),
+        ("gmail-smtp-in.l.google.com.", "google.com"),
+        ("example-com.mail.protection.outlook.com", "outlook.com"),
+        ("hotmail-com.olc.protection.outlook.com", "outlook.com"),
+        ("mx1.host.co.uk", "host.co.uk"),
+        ("192.0.2.1", ""),
+        ("sendgrid", ""),
+        ("", ""),
+    ],
+)
+def test_mail_hosts_are_grouped_by_who_runs_them(host: str, group: str) -> None:
+    assert host_group(host) == group
 
 
 @pytest.mark.parametrize(

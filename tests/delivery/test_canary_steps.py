@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import select
 
 from mailer.bounces.batch import record_batch
-from mailer.bounces.breaker import FEW
+from mailer.bounces.patterns import FEW
 from mailer.bounces.record import Rules
 from mailer.config import Canary
 from mailer.database.models import CanaryState, Delivery, DeliveryState, IssueState, Subscriber, Suppression

@@ -189,7 +189,7 @@ def joined(first: str, separator: str, second: str) -> str:
     return first + separator + second + (")" if "(" in separator else "")
 
 
-@settings(deadline=None, max_examples=1500)
+@settings(deadline=None, max_examples=600)
 @given(refusals_of_ours, separators, unknown_users, st.booleans(), replies_at_any_command)
 def test_refusal_of_ours_beside_an_unknown_user_is_never_hard(
     refusal: str, separator: str, unknown: str, refusal_first: bool, where: tuple[int, str, str]
@@ -200,7 +200,7 @@ def test_refusal_of_ours_beside_an_unknown_user_is_never_hard(
     assert not judge(code, status, text, command=command).hard
 
 
-@settings(deadline=None, max_examples=800)
+@settings(deadline=None, max_examples=300)
 @given(
     st.one_of(
         st.tuples(st.sampled_from(FOREIGN_REFUSALS), st.sampled_from(FOREIGN_UNKNOWN + UNKNOWN)),

@@ -38,7 +38,7 @@ class EventKind(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why the provider suppresses an address itself."""
+    """Why the provider did not try to deliver."""
 
     NONE = ""
     INVALID = "invalid"
@@ -46,6 +46,7 @@ class Reason(StrEnum):
     UNSUBSCRIBED = "unsubscribed"
     SPAM = "spam"
     OTHER = "other"
+    """The provider refused our message or account, or does not say: no suppression of the address."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,8 +61,6 @@ def _admit(headers: Headers, secrets: Secrets) -> None:
 
 def _check(request: Request, secrets: Secrets) -> None:
     _admit(request.headers, secrets)
-    if len(request.body) > _MAX_OCTETS:
-        raise WebhookError(413, "the request is too large")
 
 
 def _verify(request: Request, payload: object, secrets: Secrets) -> None:
@@ -141,4 +139,6 @@ def _last(native: Native, name: str) -> str:
     return text(values[-1] if isinstance(values, list) and values else values)
 
 
-MAILGUN: Final = Provider(admit=_admit, check=_check, natives=one_or_many, events=_events, verify=_verify)
+MAILGUN: Final = Provider(
+    admit=_admit, check=_check, natives=one_or_many, events=_events, verify=_verify, max_octets=_MAX_OCTETS
+)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hmac
-import json
 from collections.abc import Iterator
 from typing import Final
 
@@ -23,7 +22,7 @@ from mailer.bounces.providers.events import (
     text,
 )
 from mailer.bounces.providers.proofs import Headers, Secrets, WebhookError, required
-from mailer.bounces.providers.requests import Provider, Request
+from mailer.bounces.providers.requests import Provider, Request, load_json
 from mailer.replies import BounceClass
 
 _SIGNATURE: Final = "x-mandrill-signature"
@@ -89,10 +88,7 @@ def _verify(request: Request, payload: object, secrets: Secrets) -> None:
 def _natives(payload: object) -> list[object]:
     """Return the events: a JSON list in the form's only field."""
     fields = table(payload).get("mandrill_events")
-    try:
-        found = json.loads(fields[0]) if isinstance(fields, list) and fields else []
-    except (TypeError, ValueError, RecursionError) as error:
-        raise WebhookError(400, "the body cannot be read") from error
+    found = load_json(fields[0]) if isinstance(fields, list) and fields else []
     return found if isinstance(found, list) else [found]
 
 

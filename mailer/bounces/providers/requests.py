@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -17,6 +17,9 @@ from mailer.bounces.providers.events import Native, WebhookEvent
 from mailer.bounces.providers.proofs import Headers, Secrets, WebhookError
 
 MAX_BODY_OCTETS: Final = 4 * 1_048_576
+MAX_DEPTH: Final = 64
+"""How deeply JSON may be nested; providers need about ten levels."""
+MAX_EVENTS: Final = 10_000
 _MAX_FIELDS: Final = 200
 _MAX_FIELD_OCTETS: Final = 1_048_576
 _FORM: Final = "application/x-www-form-urlencoded"
@@ -50,6 +53,8 @@ class Provider:
     """Yield what one of them means, for each recipient."""
     verify: Callable[[Request, object, Secrets], None] = nothing_more
     """Check a proof inside the decoded body."""
+    max_octets: int = MAX_BODY_OCTETS
+    """The largest body; smaller where anybody's body is decoded before its proof can be checked."""
 
 
 def one_or_many(payload: object) -> list[object]:
@@ -60,7 +65,8 @@ def one_or_many(payload: object) -> list[object]:
 def decode(request: Request) -> object:
     """Return the JSON of a body, or a form as a table of lists.
 
-    Takes time linear in the body: a form has at most 200 fields, and parts within parts stay octets.
+    Takes time linear in the body: a form has at most 200 fields, parts within parts stay octets, and JSON
+    has at most 64 levels. Raises `WebhookError` 400 for any other body.
     """
     content_type = request.headers.get("content-type", "")
     kind = content_type.partition(";")[0].strip().lower()
@@ -70,9 +76,29 @@ def decode(request: Request) -> object:
             return _by_name(fields)
         if kind == _MULTIPART:
             return _by_name(_multipart(content_type, request.body))
-        return json.loads(request.body)
-    except (ValueError, RecursionError, FormParserError) as error:
+    except (ValueError, FormParserError) as error:
         raise WebhookError(400, "the body cannot be read") from error
+    return load_json(request.body)
+
+
+def load_json(text: str | bytes) -> object:
+    """Return decoded JSON. Raises `WebhookError` 400 if it is invalid or nested too deeply."""
+    try:
+        found: object = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise WebhookError(400, "the body cannot be read") from error
+    level = [found]
+    for _ in range(MAX_DEPTH):
+        level = [inner for outer in level for inner in _inside(outer) if isinstance(inner, dict | list)]
+        if not level:
+            return found
+    raise WebhookError(400, "the body is nested too deeply")
+
+
+def _inside(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def _by_name(fields: list[tuple[str, str]]) -> dict[str, list[str]]:

@@ -6,7 +6,6 @@ https://www.scaleway.com/en/docs/transactional-email/reference-content/webhook-e
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from typing import Final
@@ -23,7 +22,7 @@ from mailer.bounces.providers.events import (
     text,
 )
 from mailer.bounces.providers.proofs import Headers, Secrets, WebhookError, check_password
-from mailer.bounces.providers.requests import Provider, Request, one_or_many
+from mailer.bounces.providers.requests import Provider, Request, load_json, one_or_many
 from mailer.replies import BounceClass
 
 _KINDS: Final = {
@@ -32,7 +31,9 @@ _KINDS: Final = {
     "email_deferred": EventKind.DEFERRED,
     "email_dropped": EventKind.BOUNCED,  # Refused for good, whatever the reason.
     "email_mailbox_not_found": EventKind.BOUNCED,
-    "email_spam": EventKind.BOUNCED,  # A filter's verdict, Scaleway's own or the receiver's.
+    # Classified as spam by Scaleway or at the destination; a reply passed on with it changes nothing. It
+    # need not be the recipient who did so, so nobody is unsubscribed for it.
+    "email_spam": EventKind.FAILED,
     "email_blocklisted": EventKind.REJECTED,  # By Scaleway; also after a full mailbox.
     "blocklist_created": EventKind.UNKNOWN,
 }
@@ -87,8 +88,8 @@ def _document(native: Native) -> Native:
     if not isinstance(native.get("Message"), str):
         return native
     try:
-        return table(json.loads(native["Message"]))
-    except (ValueError, RecursionError):
+        return table(load_json(native["Message"]))
+    except WebhookError:
         return {}
 
 

@@ -8,7 +8,6 @@ https://docs.aws.amazon.com/ses/latest/dg/event-publishing-retrieving-sns-conten
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Final
 
@@ -24,9 +23,11 @@ from mailer.bounces.providers.events import (
     text,
 )
 from mailer.bounces.providers.proofs import Headers, Secrets, WebhookError, check_password
-from mailer.bounces.providers.requests import Provider, Request, one_or_many
+from mailer.bounces.providers.requests import Provider, Request, load_json, one_or_many
 from mailer.bounces.reading.ses import SesEvent, SesRecipient, parse_event
 
+# SNS delivers at most 256 KiB, as a string within JSON.
+_MAX_OCTETS: Final = 1_048_576
 _KINDS: Final = {
     "send": EventKind.SENT,
     "delivery": EventKind.DELIVERED,
@@ -82,8 +83,8 @@ def _document(native: Native) -> object:
     """Return the event document: SNS sends it as a string, EventBridge as `detail`, raw delivery bare."""
     if isinstance(native.get("Message"), str):
         try:
-            return json.loads(native["Message"])
-        except (ValueError, RecursionError):
+            return load_json(native["Message"])
+        except WebhookError:
             return None
     return table(native.get("detail")) or native
 
@@ -112,4 +113,6 @@ def _event(native: Native, event: SesEvent, recipient: SesRecipient) -> WebhookE
     )
 
 
-SES: Final = Provider(admit=_admit, check=_check, natives=one_or_many, events=_events, verify=_verify)
+SES: Final = Provider(
+    admit=_admit, check=_check, natives=one_or_many, events=_events, verify=_verify, max_octets=_MAX_OCTETS
+)

@@ -25,7 +25,7 @@ from mailer.bounces.providers.mandrill import MANDRILL
 from mailer.bounces.providers.postal import POSTAL
 from mailer.bounces.providers.postmark import POSTMARK
 from mailer.bounces.providers.proofs import Headers, Secrets, WebhookError
-from mailer.bounces.providers.requests import MAX_BODY_OCTETS, Provider, Request, decode, one_or_many
+from mailer.bounces.providers.requests import MAX_EVENTS, Provider, Request, decode, one_or_many
 from mailer.bounces.providers.resend import RESEND
 from mailer.bounces.providers.scaleway import SCALEWAY
 from mailer.bounces.providers.sendgrid import SENDGRID
@@ -80,10 +80,11 @@ def parse_webhook(provider: str, request: Request, secrets: Secrets) -> list[Web
     """Return the events of a genuine request.
 
     Raises `WebhookError` with the status to answer: those of `admit`, 401 for a wrong signature and a
-    request from another time, 413 for more than 4 MiB, 400 for a body that cannot be read.
+    request from another time, 413 for more octets or events than the provider sends, 400 for a body that
+    cannot be read.
     """
     found = admit(provider, request.headers, secrets)
-    if len(request.body) > MAX_BODY_OCTETS:
+    if len(request.body) > found.max_octets:
         raise WebhookError(413, "the request is too large")
     found.check(request, secrets)
     payload = decode(request)
@@ -97,6 +98,8 @@ def events_of(provider: str, payload: Any) -> list[WebhookEvent]:
 
 
 def _events(provider: Provider, natives: list[Any]) -> list[WebhookEvent]:
+    if len(natives) > MAX_EVENTS:
+        raise WebhookError(413, "the request holds too many events")
     if not all(isinstance(native, dict) for native in natives):
         raise WebhookError(400, "the body is not what the provider sends")
     return [event for native in natives for event in provider.events(native)]

@@ -20,7 +20,6 @@ from starlette.responses import PlainTextResponse, Response
 
 from mailer.bounces.providers.events import EventKind
 from mailer.bounces.providers.proofs import Secrets, WebhookError
-from mailer.bounces.providers.requests import MAX_BODY_OCTETS
 from mailer.bounces.providers.requests import Request as WebhookRequest
 from mailer.bounces.providers.webhooks import admit, parse_webhook
 from mailer.bounces.record import Rules, record_events
@@ -167,13 +166,13 @@ class WebhookRoutes:
     async def _answer(self, provider: str, request: Request) -> Response:
         headers = {name.lower(): value for name, value in request.headers.items()}
         try:
-            admit(provider, headers, self._secrets)
+            limit = admit(provider, headers, self._secrets).max_octets
         except WebhookError as error:
             return _refused(error)
         body = bytearray()
         async for chunk in request.stream():
             body += chunk
-            if len(body) > MAX_BODY_OCTETS:
+            if len(body) > limit:
                 return _refused(WebhookError(413, "the request is too large"))
         return await to_thread.run_sync(self._take, provider, headers, bytes(body), limiter=self._threads)
 

@@ -142,6 +142,7 @@ OUR_FAULT = [
     ("mailersend", mailersend("suppressed", suppression_reason="On hold")),
     ("mailtrap", mailtrap("reject", reason="The sending domain is not verified")),
     ("scaleway", scaleway("email_spam")),
+    ("scaleway", scaleway("email_spam", email_response_code=550, email_response_message="user unknown")),
     ("scaleway", scaleway("email_blocklisted")),
 ]  # fmt: skip
 SOFT = [

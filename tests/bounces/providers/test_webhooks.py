@@ -14,14 +14,15 @@ from hypothesis import strategies as st
 from sqlalchemy import func, select
 
 from mailer.audience.subscribers import get
-from mailer.bounces.providers.events import EventKind, WebhookEvent
+from mailer.bounces.providers.events import EventKind, Reason, WebhookEvent
 from mailer.bounces.providers.proofs import Secrets, WebhookError
-from mailer.bounces.providers.requests import MAX_BODY_OCTETS, Request, decode
+from mailer.bounces.providers.requests import MAX_BODY_OCTETS, MAX_DEPTH, MAX_EVENTS, Request, decode
 from mailer.bounces.providers.webhooks import PROVIDERS, events_of, parse_webhook
 from mailer.bounces.reclassify import reclassify
 from mailer.bounces.record import Effect, Recorded, ReportOutcome, Rules, record_events
 from mailer.database.models import StoredReport, SubscriberStatus
 from mailer.database.session import Database
+from mailer.delivery.candidates import still_mailable
 from tests.bounces.providers.signing import (
     BASIC,
     BOUNCES,
@@ -33,6 +34,7 @@ from tests.bounces.providers.signing import (
     SNS,
     TOPIC,
     signed_mailgun,
+    signed_mandrill,
     signed_postal,
     signed_resend,
     signed_sendgrid,
@@ -104,6 +106,35 @@ def test_genuine_request_is_a_bounce_and_suppresses(database: Database, provider
     assert found.status is SubscriberStatus.BOUNCED
 
 
+STOPPED_BY = {
+    Reason.NONE: SubscriberStatus.ACTIVE,
+    Reason.OTHER: SubscriberStatus.ACTIVE,
+    Reason.INVALID: SubscriberStatus.BOUNCED,
+    Reason.BOUNCED: SubscriberStatus.BOUNCED,
+    Reason.UNSUBSCRIBED: SubscriberStatus.UNSUBSCRIBED,
+    Reason.SPAM: SubscriberStatus.COMPLAINED,
+}
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_suppression_by_the_provider_stops_mail_and_a_refusal_of_us_does_not(
+    database: Database, reason: Reason
+) -> None:
+    ana = subscribe(database, NOW - timedelta(days=9))
+    event = WebhookEvent(
+        "mandrill", EventKind.REJECTED, recipient="ana@example.com", reason=reason, at=NOW,
+        payload={"event": "reject", "msg": {"email": "ana@example.com"}},
+    )  # fmt: skip
+    record_events(database, SIGNER, [event], at=NOW, rules=Rules())
+    with database.reading() as session:
+        found = get(session, ana)
+        assert still_mailable(session, [ana], at=NOW) == (
+            {ana} if STOPPED_BY[reason] is SubscriberStatus.ACTIVE else set()
+        )
+    assert found is not None
+    assert found.status is STOPPED_BY[reason]
+
+
 @pytest.mark.parametrize("version", ["1", "2"])
 def test_both_signature_versions_of_sns_are_read(version: str) -> None:
     assert [event.kind for event in parsed("ses", *signed_ses(version=version))] == [EventKind.BOUNCED]
@@ -152,9 +183,11 @@ def test_truncated_body_is_refused(provider: str) -> None:
 
 
 @pytest.mark.parametrize("provider", list(PROVIDERS))
-def test_huge_body_is_refused_unread(provider: str) -> None:
+def test_huge_body_is_refused_unread(provider: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mailer.bounces.providers.webhooks.decode", lambda _: pytest.fail("decoded"))
     headers, _ = REQUESTS[provider]()
-    assert refusal(provider, headers, b"[" * (MAX_BODY_OCTETS + 1)) == 413
+    assert PROVIDERS[provider].max_octets <= MAX_BODY_OCTETS
+    assert refusal(provider, headers, b"[" * (PROVIDERS[provider].max_octets + 1)) == 413
 
 
 @pytest.mark.parametrize("provider", [*PROVIDERS, "unheard-of"])
@@ -186,6 +219,83 @@ def test_nothing_is_decoded_under_a_wrong_signature(provider: str, monkeypatch: 
     monkeypatch.setattr("mailer.bounces.providers.webhooks.decode", decoded)
     headers, body = REQUESTS[provider]()
     assert refusal(provider, headers, body + b" ") == 401
+
+
+def nested(levels: int) -> Any:
+    found: Any = "x"
+    for level in range(levels):
+        found = {"a": found} if level % 2 else [found]
+    return found
+
+
+def deep_request(provider: str, levels: int) -> tuple[dict[str, str], bytes]:
+    """Return a genuine request with an event nested that deeply."""
+    match provider:
+        case "mailgun":
+            headers, body = signed_mailgun()
+            return headers, json.dumps({**json.loads(body), "user-variables": nested(levels - 1)}).encode()
+        case "mandrill":
+            return signed_mandrill([{"event": "open", "a": nested(levels - 2)}])
+        case "ses":
+            headers, body = signed_ses()
+            return headers, json.dumps({**json.loads(body), "unsigned": nested(levels - 1)}).encode()
+        case _:
+            return with_password({"event": "opened", "a": nested(levels - 1)})
+
+
+@pytest.mark.parametrize("provider", ["mailgun", "mandrill", "ses", "brevo"])
+def test_nesting_is_bounded_even_in_genuine_requests(provider: str) -> None:
+    assert len(parsed(provider, *deep_request(provider, MAX_DEPTH))) == 1
+    for levels in (MAX_DEPTH + 1, 900):
+        assert refusal(provider, *deep_request(provider, levels)) == 400
+
+
+def test_deep_message_inside_a_notification_means_nothing() -> None:
+    events = parsed("ses", *signed_ses(Message=json.dumps(nested(200))))
+    assert [event.kind for event in events] == [EventKind.UNKNOWN]
+
+
+@pytest.mark.parametrize("provider", ["mailgun", "mandrill"])
+def test_forms_have_a_bounded_number_of_fields(provider: str) -> None:
+    headers = {**REQUESTS[provider]()[0], "content-type": "application/x-www-form-urlencoded"}
+    assert refusal(provider, headers, b"&".join([b"a=b"] * 200)) == 401
+    assert refusal(provider, headers, b"&".join([b"a=b"] * 201)) == 400
+
+
+@pytest.mark.parametrize("provider", ["brevo", "mandrill"])
+def test_requests_have_a_bounded_number_of_events(provider: str) -> None:
+    def request(number: int) -> tuple[dict[str, str], bytes]:
+        events = [{"event": "open"}] * number
+        return signed_mandrill(events) if provider == "mandrill" else with_password(events)
+
+    assert len(parsed(provider, *request(MAX_EVENTS))) == MAX_EVENTS
+    assert refusal(provider, *request(MAX_EVENTS + 1)) == 413
+
+
+def filled(provider: str, start: bytes, unit: bytes) -> bytes:
+    octets = PROVIDERS[provider].max_octets
+    return (start + unit * (octets // len(unit)))[:octets]
+
+
+@pytest.mark.parametrize(
+    ("provider", "start", "unit"),
+    [
+        ("mandrill", b"mandrill_events=", b"%5B"),
+        ("mandrill", b"mandrill_events=", b"%"),
+        ("mandrill", b"", b"a=b&"),
+        ("mandrill", b"", b";"),
+        ("ses", b"", b"["),
+        ("ses", b"", b'{"a":'),
+        ("ses", b'{"Message":"', b"\\u005b"),
+        ("ses", b"[", b"{},"),
+        ("ses", b"[", b"[],"),
+    ],
+)
+def test_largest_bodies_without_a_proof_take_little_time(provider: str, start: bytes, unit: bytes) -> None:
+    headers, _ = REQUESTS[provider]()
+    begun = time.process_time()
+    assert refusal(provider, headers, filled(provider, start, unit)) in (400, 401)
+    assert time.process_time() - begun < 0.5
 
 
 PART = b"--b\r\nContent-Disposition: form-data; name=a\r\n\r\n\r\n"
