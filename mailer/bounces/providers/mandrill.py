@@ -25,6 +25,8 @@ from mailer.bounces.providers.proofs import Headers, Secrets, WebhookError, requ
 from mailer.bounces.providers.requests import Provider, Request, load_json
 from mailer.replies import BounceClass
 
+# A thousand events of a kilobyte, percent-encoded.
+_MAX_OCTETS: Final = 3 * 1_048_576
 _SIGNATURE: Final = "x-mandrill-signature"
 _SIGNATURE_LENGTH: Final = 28
 _KINDS: Final = {
@@ -114,4 +116,6 @@ def _events(native: Native) -> Iterator[WebhookEvent]:
     )
 
 
-MANDRILL: Final = Provider(admit=_admit, check=_check, natives=_natives, events=_events, verify=_verify)
+MANDRILL: Final = Provider(
+    admit=_admit, check=_check, natives=_natives, events=_events, verify=_verify, max_octets=_MAX_OCTETS
+)

@@ -1,0 +1,101 @@
+"""The recipients that a report is about, and what it says about each."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mailer.bounces.reading import flufl, kinds
+from mailer.bounces.reading.dsn import (
+    ADDRESS,
+    MAX_RECIPIENTS,
+    Facts,
+    clean_address,
+    first_address,
+    read_fields,
+)
+from mailer.bounces.reading.mail import Mail
+from mailer.bounces.reading.prose import (
+    find_in_sentences,
+    find_recipients,
+    transcript,
+    words_beside_addresses,
+)
+
+_OUR_FIELDS: Final = (
+    "to", "from", "return-path", "reply-to", "delivered-to", "x-original-to", "envelope-to",
+)  # fmt: skip
+"""Fields of a report that name us or the reporting system."""
+
+
+def facts_in_status(mail: Mail) -> tuple[list[Facts], str]:
+    """Return the recipients in a mail's delivery status, and the system that reports."""
+    facts: list[Facts] = []
+    reporting = ""
+    for text in mail.status_texts[:50]:
+        more, reported_by = read_fields(text)
+        facts += more[: MAX_RECIPIENTS - len(facts)]
+        reporting = reporting or reported_by
+    by_address: dict[tuple[str, str], Facts] = {}
+    for one in facts:
+        by_address.setdefault((one.address.lower(), one.action), one)
+    return list(by_address.values()), reporting
+
+
+def facts_in_prose(mail: Mail, facts: list[Facts]) -> list[Facts]:
+    """Return the recipients of a mail without delivery status.
+
+    They come from a header, the wording and layout, flufl.bounce, or else from the returned mail.
+    """
+    ours = {
+        clean_address(address).lower()
+        for value in [
+            *mail.headers.all(*_OUR_FIELDS),
+            *mail.original.all("from", "return-path", "sender", "reply-to", "x-sender"),
+        ]
+        for address in ADDRESS.findall(value[:1000])
+    }
+
+    def is_ours(address: str) -> bool:
+        return kinds.is_role(address) or address.lower() in ours
+
+    found = find_recipients(mail.notice, is_ours)
+    named = [
+        clean_address(address)
+        for value in mail.headers.all("x-failed-recipients")
+        for address in ADDRESS.findall(value)
+    ]
+    if named and not all(one.diagnostic for one in found):
+        by_address = {one.address.lower(): one for one in found}
+        found = [
+            by_address.get(address.lower(), Facts(address=address))
+            for address in dict.fromkeys(named[:MAX_RECIPIENTS])
+        ]
+    if not found:
+        found = [Facts(address=address) for address in flufl.vote(mail.raw)]
+    if not found and mail.is_from_system:
+        found = find_in_sentences(mail.notice, is_ours)
+    if not found and mail.is_from_system:
+        sent_to = [first_address(value) for value in mail.original.all("to", "x-original-to", "delivered-to")]
+        found = [Facts(address=address) for address in sent_to[:1] if address]
+    known = facts[0] if facts else Facts()
+    for one in found:
+        one.action = one.action or known.action
+        one.status = one.status or known.status
+        if known.diagnostic:
+            one.more.insert(0, known.diagnostic)
+    return found
+
+
+def add_words(facts: list[Facts], notice: str) -> None:
+    """Add what the notice and its transcript say about each recipient."""
+    said = transcript(notice)
+    beside = words_beside_addresses(notice)
+    for one in facts:
+        for address in {one.address.lower(), one.original.lower()}:
+            words = beside.get(address, "")
+            if words and words != one.diagnostic:
+                one.more.append(words)
+        for command, reply in said:
+            if len(facts) == 1 or one.address.lower() in reply.lower():
+                one.command = one.command or command
+                one.more.append(reply)
