@@ -236,6 +236,10 @@ class _Reply:
             self.words.raw
         )
 
+    def clearly_refuses_us(self) -> bool:
+        """Like `refuses_us`, but a mere mention of something of ours does not count."""
+        return self.answers_us() or ours.refuses_us(self.words, names_recipient=True)
+
     def is_a_filter(self) -> bool:
         """Return whether this comes from a filter, even if it mentions the recipient."""
         return self.asked is _Asked.MESSAGE or (
@@ -267,7 +271,7 @@ def _by_rules(reply: _Reply) -> _Found | None:
     passed_over = False
     for rule in holding:
         if _is_about_recipient(rule):
-            if not (passed_over or (reply.refuses_us() if _is_hard(rule) else reply.answers_us())):
+            if not (passed_over or (reply.refuses_us() if _is_hard(rule) else reply.clearly_refuses_us())):
                 return _as_asked(rule, reply)
             passed_over = True
         elif rule in _SENDER_RULES and _NO_SUCH_USER in reply.ranks and not reply.refuses_us():

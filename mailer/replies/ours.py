@@ -84,7 +84,7 @@ _TURNED_AWAY: Final = (
     r"(?:(?:(?:is|was|are|has been) )+|access )(?:rejected|refused|blocked|denied|restricted)"
     r"|(?:rejected|refused|blocked|denied)"
     rf"(?! (?:<>|the|this|it|your|our|my|all|message|mail|delivery|address|command|to|connection) )"
-    rf"(?! (?:{_RECIPIENT_NOUN}) (?!unknown|not|does|doesn't|is|unavailable))"
+    rf"(?! (?:{_RECIPIENT_NOUN}) (?!unknown|not|does|doesn't|is|unavailable|full|inactive|disabled))"
 )
 _REFUSED_ANYWAY: Final = re.compile(
     rf" (?:{_OURS}|{_SENDING_SIDE}){_NAME} (?:{_NOT_WELCOME}) "

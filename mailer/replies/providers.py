@@ -287,6 +287,8 @@ OTHERS: Final = (
         action=R.RATE,
         retry_after_seconds=HOUR,
     ),
+    # Cisco IronPort: not in the recipient access table
+    Rule(B.INVALID_MAILBOX, ("5 1 0 address rejected",), codes=(550,), action=R.HARD),
     # Cisco IronPort, said of the connection at every command
     Rule(B.REPUTATION_BLOCK, ("your access to*rejected",), action=R.REPUTATION),
     # sina.com

@@ -103,6 +103,13 @@ CHECKS = (
     "SPF check failed",
     "DMARC policy",
 )
+DISABLED = (
+    "account disabled",
+    "mailbox is disabled",
+    "user inactive",
+    "account is suspended",
+    "mailbox full",
+)
 FOREIGN_REFUSALS = (
     f"IP-Adresse {IP} gesperrt",
     f"Ihre IP-Adresse {IP} ist nicht erlaubt",
@@ -198,6 +205,15 @@ def test_refusal_of_ours_beside_an_unknown_user_is_never_hard(
     first, second = (refusal, unknown) if refusal_first else (unknown, refusal)
     text = joined(first, separator, second)
     assert not judge(code, status, text, command=command).hard
+
+
+@settings(deadline=None, max_examples=300)
+@given(refusals_of_ours, separators, st.sampled_from(DISABLED), st.booleans())
+def test_refusal_of_ours_beside_a_closed_account_counts_against_nobody(
+    refusal: str, separator: str, disabled: str, refusal_first: bool
+) -> None:
+    first, second = (refusal, disabled) if refusal_first else (disabled, refusal)
+    assert judge(550, "5.2.1", joined(first, separator, second)).fault is not Fault.RECIPIENT
 
 
 @settings(deadline=None, max_examples=300)

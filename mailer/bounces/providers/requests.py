@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ MAX_EVENTS: Final = 10_000
 _MAX_FIELDS: Final = 200
 _MAX_FIELD_OCTETS: Final = 1_048_576
 _FORM: Final = "application/x-www-form-urlencoded"
+# Slow to decode, and sent by no provider.
+_BAD_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _MULTIPART: Final = "multipart/form-data"
 
 
@@ -72,6 +75,8 @@ def decode(request: Request) -> object:
     kind = content_type.partition(";")[0].strip().lower()
     try:
         if kind == _FORM:
+            if _BAD_ESCAPE.search(request.body):
+                raise ValueError("the form has a broken percent sign")
             fields = parse_qsl(request.body.decode(), keep_blank_values=True, max_num_fields=_MAX_FIELDS)
             return _by_name(fields)
         if kind == _MULTIPART:
