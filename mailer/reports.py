@@ -107,7 +107,7 @@ class IssueCount:
 
 
 @dataclass(frozen=True, slots=True)
-class BounceReport:
+class BounceSummary:
     """The bounces in numbers."""
 
     issues: tuple[IssueCount, ...]
@@ -181,7 +181,7 @@ def bounce_row(session: Session, report_id: int) -> tuple[BounceRow, bytes] | No
 
 def bounce_report(
     session: Session, *, providers: Mapping[str, str] = MappingProxyType({}), alerts: int = 10
-) -> BounceReport:
+) -> BounceSummary:
     """Return the bounces in numbers: by issue, class and provider, and what became of the reports.
 
     `providers` maps domains to configured providers. Only failed deliveries are read, through their
@@ -212,7 +212,7 @@ def bounce_report(
     failed: Counter[int] = Counter()
     for issue_id, _, count in by_issue:
         failed[issue_id] += count
-    return BounceReport(
+    return BounceSummary(
         issues=tuple(
             IssueCount(row.slug, row.audience, failed[row.id], complaints.get(row.id, 0))
             for row in issues.values()

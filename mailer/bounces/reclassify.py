@@ -1,4 +1,4 @@
-"""Stored reports, judged again by today's rules."""
+"""Judge stored reports again with the current rules."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from mailer.tokens import Signer
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A report that today's rules read differently."""
+    """A report that the current rules judge differently."""
 
     before: Recorded
     after: Recorded
 
     @property
     def no_longer_hard(self) -> bool:
-        """Whether an address was given up that would not be given up today: for the operator to look at."""
+        """Whether an address was suppressed that would not be today; the operator should check it."""
         return self.before.hard and not self.after.hard
 
 
 def reclassify(
     database: Database, signer: Signer, *, at: datetime, rules: Rules, dry_run: bool = False
 ) -> Iterator[Change]:
-    """Judge every stored report again and yield those that changed.
+    """Judge every stored report again and yield those whose result changed.
 
-    A report found to be worse than thought acts now. One found to be harmless is only told: who was
-    given up is brought back by their own act or the operator's. With `dry_run` nothing is written.
+    A report that turns out to be worse takes effect now. One that turns out to be harmless does not restore
+    anybody: that takes the person or the operator (`bounces undo`). With `dry_run` nothing is written.
     """
     last = 0
     while True:
         with database.reading() as session:
-            # A report whose octets were pruned can be judged by nobody any more.
+            # A report whose octets were pruned cannot be judged again.
             query = select(StoredReport.id).where(StoredReport.id > last, StoredReport.raw != b"")
             ids = list(session.scalars(query.order_by(StoredReport.id).limit(200)))
         if not ids:

@@ -1,9 +1,9 @@
-"""What a report does: it is stored as it came, then matched, then acted upon.
+"""Record a report: store it unchanged, match it to a delivery, then act on it.
 
-A report is believed when it carries a signature of ours: the return path it came to, or the
-Message-ID it quotes. A provider's webhook is believed for its own signature. Anybody can write a mail
-that looks like a bounce, so one without either is kept and shown but changes nothing, unless the
-operator says `bounces.trust_unsigned = true`; one with a broken signature changes nothing even then.
+Anybody can write a message that looks like a bounce. So a report is trusted only if it carries our
+signature, in the return path it was sent to or in the Message-ID it quotes; a webhook is trusted for the
+provider's signature. Any other report is kept and shown but changes nothing, unless the operator sets
+`bounces.trust_unsigned = true`. One with a broken signature changes nothing even then.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Recorded:
 
 
 def check_breaker(database: Database, done: Iterable[Recorded], *, at: datetime) -> None:
-    """Show the breaker which deliveries came back. Duplicates too, should the last check have failed."""
+    """Let the breaker check these deliveries; duplicates too, since the last check may have failed."""
     reported: dict[int, set[int]] = {}
     for one in done:
         if (
@@ -128,15 +128,15 @@ def record_events(
 
     The caller has verified the sender. One transaction stores all, one acts: a request is whole.
     """
-    told = [event for event in events if event.kind not in webhooks.PASSING]
-    kept = [event for event in told if event.kind is not EventKind.DELIVERED]
+    relevant = [event for event in events if event.kind not in webhooks.PASSING]
+    kept = [event for event in relevant if event.kind is not EventKind.DELIVERED]
     with database.transaction() as session:
         ids = [
             insert_report(session, webhooks.freeze(event), source=webhooks.SOURCE + event.provider, at=at)
             for event in kept
         ]
         clear_soft_counts(
-            session, {address_key(event.recipient) for event in told if event.kind is EventKind.DELIVERED}
+            session, {address_key(event.recipient) for event in relevant if event.kind is EventKind.DELIVERED}
         )
     done: list[Recorded] = []
     with database.transaction() as session:
@@ -235,10 +235,10 @@ def apply_report(
 def _happened_at(
     session: Session, subscriber_id: int, stored: StoredReport, report: BounceReport, found: Match
 ) -> datetime:
-    """Return when the reported event happened: at the latest when its report came.
+    """Return when the reported event happened, at the latest when the report arrived.
 
-    A provider's webhook says so itself. The clock of a system that sends bounce mail may be wrong, but a
-    message cannot bounce before it was sent.
+    A webhook names the time. The clock of a system that sends bounce mail may be wrong, but no message
+    bounces before it was sent.
     """
     happened = min(report.at or stored.received_at, stored.received_at)
     if stored.source.startswith(webhooks.SOURCE):
@@ -250,7 +250,7 @@ def _happened_at(
 
 
 def _verdict(report: BounceReport, found: Match) -> Verdict | None:
-    """Return the verdict on our recipient, or on the only one in the report."""
+    """Return the verdict on our recipient, or on the report's only recipient."""
     if report.kind is not ReportKind.BOUNCE:
         return None
     if found.recipient is not None:

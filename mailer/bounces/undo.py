@@ -1,4 +1,4 @@
-"""Undoing the suppressions of an issue, a run or a class of bounces that were our own fault."""
+"""Undo suppressions that were our own fault: those of an issue, a run or a bounce class."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from mailer.replies import BounceClass
 def undo(
     session: Session, what: str, *, reason: str, at: datetime, dry_run: bool = False
 ) -> list[Restoration]:
-    """Restore everybody who is bounced because of `what`: a run's number, an issue's slug, or a class.
+    """Restore everybody who bounced because of `what`: a run's number, an issue's slug or a bounce class.
 
-    Raises `SourceError` if it names none of them.
+    Raises `SourceError` if it is none of these.
     """
     return restore(session, _ids(session, what), reason=reason, at=at, dry_run=dry_run)
 
@@ -39,7 +39,7 @@ def _ids(session: Session, what: str) -> list[int]:
     issue_id = session.scalar(select(StoredIssue.id).where(StoredIssue.slug == what))
     if issue_id is None:
         raise SourceError(
-            f"'{what}' is no run, issue or class of bounces",
-            remedy=f"the classes are: {', '.join(BounceClass)}; issues: mailer status",
+            f"'{what}' is not a run, an issue or a bounce class",
+            remedy=f"the classes are {', '.join(BounceClass)}; see the issues with: mailer status",
         )
     return bounced_ids(session, issue_id=issue_id)

@@ -7,14 +7,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from mailer.replies import POLICY, BounceClass
-from mailer.reports import BounceCount, BounceReport, IssueCount
+from mailer.reports import BounceCount, BounceSummary, IssueCount
 
 _MOST_PROVIDERS: Final = 10
 _MOST_ISSUES: Final = 12
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉"
 
 
-def shown_report(report: BounceReport) -> Iterator[str]:
+def shown_report(report: BounceSummary) -> Iterator[str]:
     """Yield the lines: the sum, a chart each by class, provider and issue, alerts, and the reports."""
     failed = sum(issue.failed for issue in report.issues)
     complaints = sum(issue.complaints for issue in report.issues)

@@ -43,7 +43,7 @@ def bounces() -> None:
 def undo_command(app: App, what: str, reason: str, dry_run: bool, as_json: bool) -> None:
     """Restore everyone who bounced in a run, an issue or a bounce class.
 
-    For rejections that were about us, not about them. Nobody who unsubscribed or complained is restored.
+    Use it for rejections that were your fault, not theirs. People who unsubscribed or complained stay out.
     """
     if not (reason or dry_run):
         raise click.UsageError("give a reason with --reason, or use --dry-run to see what would happen")
@@ -59,7 +59,7 @@ def undo_command(app: App, what: str, reason: str, dry_run: bool, as_json: bool)
 
 
 @bounces.command("fetch")
-@click.option("--watch", is_flag=True, help="Keep reading until stopped, with IMAP IDLE where possible.")
+@click.option("--watch", is_flag=True, help="Keep reading until stopped; uses IMAP IDLE where possible.")
 @click.option("--interval", default=60.0, show_default=True, help="Seconds between checks.")
 @json_option
 @pass_app
@@ -123,7 +123,7 @@ def pipe(app: App) -> None:
     Use this as the command to which your mail server pipes bounces.
     """
     raw = sys.stdin.buffer.read(MAX_RAW_OCTETS)
-    # Whoever writes into a pipe that nobody reads takes the delivery for failed.
+    # A mail server that cannot write all of its message counts the delivery as failed.
     while sys.stdin.buffer.read(MAX_RAW_OCTETS):
         continue
     app.out(
@@ -211,7 +211,7 @@ def reclassify_command(app: App, dry_run: bool, as_json: bool) -> None:
         if as_json:
             shown.append({"before": asdict(change.before), "after": asdict(change.after)})
         else:
-            note = "  was given up; look at it" if change.no_longer_hard else ""
+            note = "  was suppressed; please check" if change.no_longer_hard else ""
             app.out(f"{_told(change.before)}\n  now: {_told(change.after)}{note}")
     if as_json:
         app.emit({"dry_run": dry_run, "changes": shown})
@@ -267,7 +267,7 @@ def _told(recorded: Recorded) -> str:
         recorded.outcome.value,
         recorded.effect.value,
     ]
-    words.append("(known already)" if recorded.duplicate else "")
+    words.append("(already known)" if recorded.duplicate else "")
     return " ".join(word for word in words if word)
 
 

@@ -172,7 +172,7 @@ def test_pop3_deletes_during_the_pass_and_yields_each_message_once(
     seen: list[int] = []
     left: list[int] = []
     with opened("pop3", servers) as box:
-        for mail in box.mails():
+        for mail in box.messages():
             seen.append(int(mail.raw.split()[1]))
             left.append(sum(len(list((servers.bounces / name).iterdir())) for name in ("new", "cur")))
             if seen[-1] not in (1, 5):

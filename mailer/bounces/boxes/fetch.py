@@ -34,7 +34,7 @@ class Box(Protocol):
     def source(self) -> str:
         """The value for `StoredReport.source`: `maildir:PATH`, `imap:NAME` …"""
 
-    def mails(self) -> Iterator[Incoming]:
+    def messages(self) -> Iterator[Incoming]:
         """Yield the messages that have not been marked yet."""
 
     def mark(self, mail: Incoming) -> None:
@@ -80,7 +80,7 @@ def fetch(
     problems that affect all messages, such as a full disk or a lost connection.
     """
     tally = Tally()
-    waiting = iter(box.mails())
+    waiting = iter(box.messages())
     while batch := list(islice(waiting, _BATCH)):
         raws = [mail.raw for mail in batch]
         done = record_each(database, signer, raws, source=box.source, at=clock(), rules=rules)

@@ -65,7 +65,7 @@ class Imap:
         with contextlib.suppress(IMAPClientError, OSError):
             self._client.logout()
 
-    def mails(self) -> Iterator[Incoming]:
+    def messages(self) -> Iterator[Incoming]:
         """Yield the unseen messages, oldest first. Raises `MailboxError` when the connection fails."""
         wanted = f"BODY.PEEK[]<0.{MAX_RAW_OCTETS}>"
         with self._translated():

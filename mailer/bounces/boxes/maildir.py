@@ -21,7 +21,7 @@ class Maildir:
         """`maildir:` and the folder."""
         return f"maildir:{self.folder}"
 
-    def mails(self) -> Iterator[Incoming]:
+    def messages(self) -> Iterator[Incoming]:
         """Yield the messages in `new/`, sorted by name; names begin with the time of arrival.
 
         Skips messages that another process moves meanwhile. Raises `ConfigError` if this is not a Maildir.

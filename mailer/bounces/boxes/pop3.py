@@ -68,7 +68,7 @@ class Pop3:
             with contextlib.suppress(MailboxError):
                 self._quit()
 
-    def mails(self) -> Iterator[Incoming]:
+    def messages(self) -> Iterator[Incoming]:
         """Yield every message. Raises `MailboxError` when the connection fails."""
         with self._translated():
             count, _ = self._open.stat()

@@ -1,4 +1,4 @@
-"""Watch mailboxes: each in a thread of its own, so that IDLE works for all of them."""
+"""Watch mailboxes, each in its own thread, so that IDLE works for all of them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _Passes = Generator[Tally, None, None]
 
 
 def watch(boxes: Sequence[OpenBox], read: Callable[[Box], Tally], *, seconds: float) -> _Passes:
-    """Yield what each pass over a mailbox did, without end.
+    """Yield the results of each pass over a mailbox, forever.
 
-    After a pass, IMAP servers that announce IDLE (RFC 2177) say when mail comes; the others are read
-    again after `seconds`. A mailbox that cannot be reached is a failure in the tally. Whatever else goes
-    wrong in a thread is raised here.
+    Between passes, IMAP servers with IDLE (RFC 2177) report new mail; other mailboxes are read again after
+    `seconds`. A mailbox that cannot be reached is a failure in the tally. Any other error in a thread is
+    raised here.
     """
     results: _Results = SimpleQueue()
     stop = threading.Event()

@@ -41,7 +41,7 @@ _CAUSES: Final = {
 }
 """Bounce subtypes. `None` leaves it to the type: permanent or transient."""
 _SUPPRESSED: Final = ("Suppressed", "OnAccountSuppressionList", "OnTenantSuppressionList")
-# Feedback types of RFC 5965 that no person sent by pressing "spam".
+# Feedback types (RFC 5965) that do not come from a person who pressed "spam".
 _NO_COMPLAINTS: Final = ("not-spam", "auth-failure", "virus")
 
 
@@ -70,7 +70,7 @@ class SesEvent:
     unsubscribed: bool = False
     """SES did not try, because the person unsubscribed through SES."""
     cause: BounceClass | None = None
-    """What the bounce's subtype stands for."""
+    """The class that the bounce's subtype stands for."""
 
 
 def parse_event(document: object) -> SesEvent | None:

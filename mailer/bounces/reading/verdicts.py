@@ -1,4 +1,4 @@
-"""What is known of one recipient to a `Verdict`: which of a report's texts to believe."""
+"""The verdict on one recipient of a report: which of its texts to believe."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ _COURTESY: Final = re.compile(
     r"|please check recipient|learn more|contact|mime.format|undeliverable message"
     rf"|{FOOTER}",
 )
-# KDDI says what is wrong before it quotes "user unknown".
+# KDDI names the cause before it quotes "user unknown".
 _ACCOUNT: Final = re.compile(r"The user\(s\) account is [^\n]{4,60}")
 _REPLY_END: Final = re.compile(r"\n(?![ \t]|[45]\d\d)|\n[ \t]*\n| <<< | >>> ")
-# The reporting system looked the recipient up itself, which it does before any data comes.
+# The reporting system looked up the recipient itself, which happens before DATA.
 _LOOKUP: Final = re.compile(
     r"\bin (?:(?:the|our|its) )?(?:[\w-]{1,20} ){0,3}(?:table|database|directory|user ?list|maps?)\b",
     re.IGNORECASE,
@@ -48,10 +48,10 @@ _WEAK: Final = frozenset({"", "5.0.0", "4.0.0", "5.1.0", "5.5.0", "5.3.0"})
 
 
 def judge_facts(facts: Facts, notice: str, *, delayed: bool, alone: bool) -> Verdict:
-    """Return the verdict on one recipient, as `judge` gives it, but never hard for a closed account.
+    """Return the verdict on one recipient; unlike `judge`, never a hard one for a closed account.
 
-    In the dialogue a provider that closed an account says so for the address we gave; a report may speak
-    of where mail was forwarded. Two such reports suppress, one does not.
+    A report may be about an address to which the mail was forwarded, so it takes two such reports to
+    suppress the subscriber.
     """
     verdict = _believed(facts, notice, delayed=delayed, alone=alone)
     if verdict.hard and POLICY[verdict.bounce_class or BounceClass.UNDETERMINED].hard is False:
@@ -60,17 +60,14 @@ def judge_facts(facts: Facts, notice: str, *, delayed: bool, alone: bool) -> Ver
 
 
 def _believed(facts: Facts, notice: str, *, delayed: bool, alone: bool) -> Verdict:
-    """Return the verdict on one recipient: the first text whose words say something, else the status.
+    """Return the verdict on the first text whose words have a meaning, or else on the status.
 
-    First the diagnostic code, then the words beside the address and the transcript. The whole
-    notification comes last, if it is about this recipient `alone` and no telling status was reported.
+    The diagnostic code comes first, then the words beside the address and in the transcript. The whole
+    notice comes last, if it is about this recipient `alone` and the reported status says too little.
     """
     delayed = delayed or facts.action == "delayed"
-    near = [text for text in (facts.diagnostic, *facts.more) if text.strip()]
-    if alone and (account := _ACCOUNT.search(notice)):
-        near.insert(0, account[0])
-    commands = [facts.command, *map(command_in, near), command_in(notice) if alone else ""]
-    command = next(filter(None, commands), "")
+    near = _texts_about(facts, notice if alone else "")
+    command = _command(facts, near, notice if alone else "")
     found = _strongest(
         (
             _judge_text(text, facts, command_in(text) or command, delayed)
@@ -80,20 +77,40 @@ def _believed(facts: Facts, notice: str, *, delayed: bool, alone: bool) -> Verdi
         besides=BounceClass.EXPIRED if delayed else None,
     )
     if alone and not _is_telling(found, facts, delayed=delayed):
-        texts = _readings(_without_courtesies(notice))
-        further = (_judge_text(text, facts, command, delayed) for text in texts)
-        known = [found] if found and found.basis is not VerdictBasis.TEXT else []
-        found = _strongest(chain(known, further), besides=None) or found
+        found = _judge_notice(notice, facts, command, delayed, known=found)
     if delayed and not _is_telling(found, facts, delayed=True):
         code = found.code if found else None
         return judge(code, "4.4.7", "delivery has been delayed", provider=_provider(facts))
     return found or _judge_text("", facts, command, delayed)
 
 
-def _strongest(verdicts: Iterable[Verdict], *, besides: BounceClass | None) -> Verdict | None:
-    """Return the first verdict that rests on words, else the first that rests on a status, else the first.
+def _texts_about(facts: Facts, notice: str) -> list[str]:
+    """Return the texts about one recipient, most trustworthy first."""
+    texts = [text for text in (facts.diagnostic, *facts.more) if text.strip()]
+    account = _ACCOUNT.search(notice)
+    return [account[0], *texts] if account else texts
 
-    Words that only say `besides` are as weak as a status.
+
+def _command(facts: Facts, near: Iterable[str], notice: str) -> str:
+    """Return the SMTP command that was refused, or an empty string if no text names one."""
+    commands = (facts.command, *map(command_in, near), command_in(notice))
+    return next(filter(None, commands), "")
+
+
+def _judge_notice(
+    notice: str, facts: Facts, command: str, delayed: bool, *, known: Verdict | None
+) -> Verdict | None:
+    """Return the verdict on a whole notice, or the `known` one if that is stronger."""
+    texts = _readings(_without_courtesies(notice))
+    further = (_judge_text(text, facts, command, delayed) for text in texts)
+    before = [known] if known and known.basis is not VerdictBasis.TEXT else []
+    return _strongest(chain(before, further), besides=None) or known
+
+
+def _strongest(verdicts: Iterable[Verdict], *, besides: BounceClass | None) -> Verdict | None:
+    """Return the first verdict based on words, else the first based on a status, else the first.
+
+    Words that only mean `besides` are as weak as a status.
     """
     best: Verdict | None = None
     for verdict in verdicts:
@@ -105,7 +122,7 @@ def _strongest(verdicts: Iterable[Verdict], *, besides: BounceClass | None) -> V
 
 
 def _is_telling(verdict: Verdict | None, facts: Facts, *, delayed: bool) -> bool:
-    """Return whether a verdict needs no further text; that a delayed message expired says nothing more."""
+    """Return whether a verdict says enough. For a delayed message, "expired" does not."""
     if verdict is not None and verdict.basis is VerdictBasis.TEXT:
         return not (delayed and verdict.bounce_class is BounceClass.EXPIRED)
     status = verdict.enhanced if verdict else ""
@@ -124,9 +141,9 @@ def judge_with_cause(
 ) -> Verdict:
     """Return the verdict on a reply that an email provider passes on.
 
-    The words of the reply come first. Where they say nothing, `cause` decides: the class that the
-    provider's own reason stands for. Without one, the provider's opinion that the failure is `permanent`
-    counts. `certain` is for failures on the provider's side: nobody replied, so `cause` alone decides.
+    The words of the reply come first. If they have no meaning, `cause` decides: the class that the
+    provider's own reason stands for. Without a cause, the provider's opinion that the failure is
+    `permanent` counts. `certain` means that `cause` alone decides, whatever the reply says.
     """
     verdict = judge(code, status, text, provider=provider)
     says_nothing = verdict.basis is VerdictBasis.NOTHING or not (code or status)
@@ -162,7 +179,7 @@ def hard_verdict(
 
 
 def code_and_status(text: str) -> tuple[int | None, str]:
-    """Return the SMTP code and the RFC 3463 status that a text quotes; a pair that stands together first."""
+    """Return the SMTP code and RFC 3463 status that a text quotes, preferring two that are adjacent."""
     text = text[:4096]
     if found := _CODE_AND_STATUS.search(text):
         return int(found[1]), found[2]
@@ -171,7 +188,7 @@ def code_and_status(text: str) -> tuple[int | None, str]:
 
 
 def _without_courtesies(notice: str) -> str:
-    """Return the lines that say something of the failure: those without courtesies, or with a reply."""
+    """Return a notice without its polite standard sentences; lines that quote a reply are kept."""
     lines = notice.split("\n")
     return "\n".join(
         " " if _COURTESY.search(line.lower()) and not _CODE.search(line) else line for line in lines
@@ -179,12 +196,12 @@ def _without_courtesies(notice: str) -> str:
 
 
 def _provider(facts: Facts) -> str:
-    """Return the hosts that may have refused: the one named, and the recipient's domain."""
+    """Return the hosts that may have refused: the named one and the recipient's domain."""
     return f"{facts.remote} {facts.address.rpartition('@')[2]}"
 
 
 def _readings(text: str) -> Iterator[str]:
-    """Yield the quoted reply, where a text has one, and then the whole text."""
+    """Yield the reply that a text quotes, if any, and then the whole text."""
     text = _SES_PREFIX.sub(r"\1 ", text).replace("ERROR_CODE :", "")
     found = _CODE_AND_STATUS.search(text) or _CODE.search(text)
     if found and found.start() > 0:
@@ -204,7 +221,7 @@ def _judge_text(text: str, facts: Facts, command: str, delayed: bool) -> Verdict
 
 
 def _better(quoted: str, reported: str) -> str:
-    """Return the more telling status: what the remote system said, unless that is a bare `5.0.0`."""
+    """Return the more specific status: the remote system's, unless that is a bare `5.0.0`."""
     if not quoted or (quoted.endswith(".0.0") and reported):
         return reported or quoted
     return quoted
