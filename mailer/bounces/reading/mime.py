@@ -91,7 +91,11 @@ def read_mail(raw: bytes) -> tuple[Headers, list[Leaf]]:
 
 def with_plain_line_ends(octets: bytes) -> bytes:
     """Return a message with all line endings converted to LF."""
+    if b"\r" not in octets:
+        return octets
     for _ in range(_DOUBLED_RETURNS):
+        if b"\r\r\n" not in octets:
+            break
         octets = octets.replace(b"\r\r\n", b"\r\n")
     return octets.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 

@@ -171,6 +171,8 @@ def find_in_sentences(notice: str, is_ours: Callable[[str], bool]) -> list[Facts
 
 def words_beside_addresses(notice: str) -> dict[str, str]:
     """Return the words next to each address (in lower case) at the start of a line."""
+    if "@" not in notice:
+        return {}
     lines = [line[:_MAX_LINE] for line in notice.split("\n")]
     # Sendmail ends its transcript with a reply of its own, which the other side did not send.
     lines = [line for line in lines if not _OWN_REPLY.match(line)]
@@ -238,16 +240,17 @@ def _starts(lines: list[str]) -> list[tuple[int, re.Match[str]]]:
     hits: list[tuple[int, re.Match[str]]] = []
     indentation, before = -1, ""
     for number, line in enumerate(lines):
-        if not line.strip():
+        if not line or line.isspace():
             indentation = -1
             continue
-        found = _AT_START.match(line) if "@" in line else None
-        depth = len(line) - len(line.lstrip())
-        continues = indentation >= 0 and depth > indentation
-        if found and not continues and not _SAID_BY.search(before) and not found["address"].startswith("/"):
-            hits.append((number, found))
-            indentation = depth
-        before = line[-80:]
+        if "@" in line and (found := _AT_START.match(line)):
+            depth = len(line) - len(line.lstrip())
+            continues = indentation >= 0 and depth > indentation
+            named_as_sender = _SAID_BY.search(before[-80:])
+            if not continues and not named_as_sender and not found["address"].startswith("/"):
+                hits.append((number, found))
+                indentation = depth
+        before = line
     return hits
 
 
