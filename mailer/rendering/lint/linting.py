@@ -7,7 +7,17 @@ from typing import Final
 
 from mailer.config import Newsletter
 from mailer.rendering.edition import Edition
-from mailer.rendering.lint import compliance, document, envelope, images, layout, links, residue, style
+from mailer.rendering.lint import (
+    compliance,
+    document,
+    envelope,
+    images,
+    layout,
+    links,
+    residue,
+    style,
+    written,
+)
 from mailer.rendering.lint.findings import Finding, LintReport
 from mailer.rendering.lint.mail import Mail
 from mailer.rendering.lint.table import CHECKS
@@ -18,6 +28,7 @@ MAX_FINDINGS_OF_A_CHECK: Final = 20
 _RULES: Final[tuple[Callable[[Mail], Iterator[Finding]], ...]] = (
     *document.RULES,
     *residue.RULES,
+    *written.RULES,
     *links.RULES,
     *compliance.RULES,
     *images.RULES,

@@ -108,6 +108,7 @@ def parse_issue(text: str, path: Path) -> Issue:
 
 # libyaml's parser if PyYAML was built with it: the same result in a fraction of the time.
 _Loader: Final[type[yaml.SafeLoader]] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_TIMESTAMP: Final = "tag:yaml.org,2002:timestamp"
 _KEYS: Final = (
     "title",
     "subtitle",
@@ -161,22 +162,53 @@ def _front_matter(front: str, path: Path) -> tuple[dict[str, Any], dict[str, int
                 f"{path}:2: the front matter is not a list of 'key: value' lines", remedy="write title: …"
             )
         lines: dict[str, int] = {}
-        for key_node, _ in node.value:
+        for key_node, value_node in node.value:
+            if value_node.tag == _TIMESTAMP and not _is_date(value_node.value):
+                value_node.tag = "tag:yaml.org,2002:str"
             line = key_node.start_mark.line + 2
             key = str(key_node.value)
             _check_key(key, key in lines, f"{path}:{line}")
             lines[key] = line
         values: dict[str, Any] = loader.construct_document(node)
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = mark.line + 2 if mark is not None else 2
-        problem = getattr(error, "problem", None) or "broken YAML"
-        raise SourceError(
-            f"{path}:{line}: {problem}", remedy='put values that contain ":" or "#" between quotes'
-        ) from error
+        raise _not_yaml(front, path, error) from error
     except (RecursionError, ValueError) as error:
         raise SourceError(f"{path}:2: the front matter cannot be read ({error})") from error
     return values, lines
+
+
+def _is_date(value: str) -> bool:
+    """Whether something that is written like a date is one; 30 February is none."""
+    try:
+        datetime.date(*(int(part) for part in re.findall(r"[0-9]+", value)[:3]))
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _not_yaml(front: str, path: Path, error: yaml.YAMLError) -> SourceError:
+    """Return the error for a front matter that is not YAML, at the line that the author has to change."""
+    problem, mark = str(getattr(error, "problem", "") or ""), getattr(error, "problem_mark", None)
+    lines = front.split("\n")
+    number = min(mark.line if mark is not None else 0, len(lines) - 1)
+    for index, line in enumerate(lines):
+        said = None
+        if line.startswith(("<<<<<<<", "=======", ">>>>>>>")):
+            said = "a merge was not finished", "keep one version, and delete the marks"
+        elif line.lstrip(" ").startswith("\t"):
+            said = "the line begins with a tab", "begin it with spaces, or with nothing"
+        elif index <= number and re.match(r"[a-z]+:[^\s/]", line):
+            said = "a space is missing after the colon", "write key: value"
+        elif (
+            index <= number and (found := re.match(r"[a-z]+:\s*([\"'])", line)) and line.count(found[1]) == 1
+        ):
+            said = "a quotation mark is not closed", f"close it with {found[1]}"
+        if said is not None:
+            return SourceError(f"{path}:{index + 2}: {said[0]}", remedy=said[1])
+    what = "a value contains a colon" if "mapping values" in problem else "this is not a line 'key: value'"
+    return SourceError(
+        f"{path}:{number + 2}: {what}", remedy='put values that contain ":" or "#" between quotes'
+    )
 
 
 def _check_key(key: str, again: bool, place: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import msgspec
 import pytest
@@ -83,6 +84,24 @@ CASES: dict[str, tuple[str, Case, Case]] = {
         "warning",
         written(text="\nA {# b\n\nc #} d\n"),
         written(text="\nA {# b #} c\n\n`{#`\n\n`#}`\n")),
+    "merge-conflict": ("error", written(text="\n\n<<<<<<< HEAD\n"), written(text="\n\n`<<<<<<< HEAD`\n")),
+    "unknown-attribute": (
+        "warning",
+        written(text="\n[Send](https://example.com/a){.buton}\n"),
+        written(text="\n[Send](https://example.com/a){.button .quiet}\n")),
+    "odd-date": (
+        "warning",
+        written("date: 2019-03-01"),
+        written(f"date: {datetime.now(UTC).date()}")),
+    "curly-quotes": (
+        "warning",
+        lambda: linted(source=SOURCE.replace("title: A bean in a jar", "title: “A bean”")),
+        lambda: linted(source=SOURCE.replace("title: A bean in a jar", "title: A “bean” in a jar"))),
+    "repeated-heading": ("info", body("<h3>A</h3><h3>A</h3>"), body("<h3>A</h3><h3>B</h3>")),
+    "fields-in-code": (
+        "info",
+        written(text="\nDear `{{ subscriber.name }}`\n"),
+        written(text='\nDear {{ subscriber.name | default("you") }} `code`\n')),
     "skeleton": ("error", greeting(""), greeting(" news!")),
     "too-wide": (
         "error",
