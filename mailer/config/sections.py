@@ -64,6 +64,8 @@ class Newsletter(Section, frozen=True, kw_only=True):
     """The language of the issues (BCP 47), and of the pages unless a reader's browser asks for another."""
     words_per_minute: Annotated[int, Meta(ge=50, le=1000)] = 250
     """How fast people read, for `{{ reading_time }}`."""
+    exact_reading_time: bool = False
+    """Whether `{{ reading_time }}` has seconds, as in "4 minutes, 18 seconds", or whole minutes only."""
 
     @property
     def author_domain(self) -> str:

@@ -144,6 +144,7 @@ def _build(issue: Issue, frame: Frame, image_root: Path, links: Iterable[str] = 
         reading_time=content.reading_time,
         page=slots.restore(PageBody(body).html(content.tokens)),
         images_published=frame.publish_images,
+        language=frame.newsletter.language,
     )
 
 

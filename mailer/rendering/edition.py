@@ -62,6 +62,8 @@ class Edition:
     """The body as HTML for the archive, a template with the same names."""
     images_published: bool = False
     """Whether messages omit the images and `html` loads them from the archive."""
+    language: str = ""
+    """The language of the issue (BCP 47); empty in editions that were frozen before this was kept."""
 
     @property
     def digest(self) -> str:
@@ -73,6 +75,9 @@ class Edition:
         fields = asdict(self)
         for image in fields["images"]:
             image["content"] = base64.b64encode(image["content"]).decode("ascii")
+        if not self.language:
+            # Older editions keep their digest.
+            del fields["language"]
         return json.dumps(fields, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
     @classmethod

@@ -41,7 +41,7 @@ class _Text(HTMLParser):
 
 @pytest.fixture
 def message(seed: Path, tmp_path: Path) -> EmailMessage:
-    folder = Folder(tmp_path / "news")
+    folder = Folder(tmp_path / "news", "exact_reading_time = true\n")
     assert folder.mailer("render", str(seed), "--out", str(tmp_path)).code == 0
     parsed = email.message_from_bytes(
         (tmp_path / f"{seed.stem}.eml").read_bytes(), policy=email.policy.default
@@ -95,7 +95,7 @@ def test_html_is_not_clipped_by_gmail(message: EmailMessage) -> None:
 
 
 def test_rendering_is_the_same_octets_each_time(seed: Path, tmp_path: Path) -> None:
-    folder = Folder(tmp_path / "news")
+    folder = Folder(tmp_path / "news", "exact_reading_time = true\n")
     first = folder.mailer("render", str(seed), "--out", "-", PYTHONHASHSEED="1")
     second = folder.mailer("render", str(seed), "--out", "-", PYTHONHASHSEED="2")
     assert first.code == 0

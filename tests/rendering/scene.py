@@ -82,11 +82,19 @@ def edition(
 
 
 def received(
-    edition: Edition, *, tags: tuple[str, ...] = (), attributes: Mapping[str, object] | None = None
+    edition: Edition,
+    *,
+    tags: tuple[str, ...] = (),
+    attributes: Mapping[str, object] | None = None,
+    letter: bool = False,
 ) -> Received:
     """Return what a reader gets."""
     reader = Recipient(1, "ana@example.org", "Ana", attributes or {}, tags)
-    message = parsed(composer(edition).compose(reader, datetime(2026, 1, 2, tzinfo=UTC)))
+    message = parsed(
+        composer(edition, letter=letter, issue_id=0 if letter else 7).compose(
+            reader, datetime(2026, 1, 2, tzinfo=UTC)
+        )
+    )
     parts = [message.get_body((kind,)) for kind in ("html", "plain")]
     html, text = (part.get_content().replace("\r\n", "\n") if part is not None else "" for part in parts)
     return Received(html, text)

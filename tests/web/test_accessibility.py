@@ -1,20 +1,23 @@
-"""Every page by the rules of axe-core: WCAG 2.2 AA and good practice, by day and by night, small and wide."""
+"""Every page and email by the rules of axe-core: WCAG 2.2 AA and good practice, light and dark."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import pytest
 from lxml import html
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from mailer.config import Brand, Tracking
+from mailer.config import Brand, Tracking, load
+from mailer.rendering.build import Letter, build_letter
+from mailer.review import sample
 from mailer.tokens import Subject
 from mailer.web.operator.outbox import create_outbox_app
 from tests.conftest import PROJECT, missing, program
+from tests.rendering.scene import received
 from tests.web.conftest import OpenSite, Site, edition, serving
 from tests.web.test_outbox import keep, message
 from tests.web.test_public_site import ABOUT
@@ -29,6 +32,8 @@ async (options) => (
     (found) => `${found.id}: ${found.nodes.map((node) => node.html + " " + node.failureSummary).join(" | ")}`)
 """
 _WIDTHS: Final = (375, 1280)
+# Landmarks belong to the page of the mail client that shows an email.
+_OF_PAGES: Final = {"landmark-one-main": {"enabled": False}, "region": {"enabled": False}}
 # The colours are all that differs by night.
 _SCHEMES: Final = {"light": {}, "dark": {"runOnly": ["color-contrast", "link-in-text-block"]}}
 
@@ -185,3 +190,39 @@ def test_axe_would_find_faults_by_day_and_by_night(browser: Browser, axe: str) -
         "1280 light label",
     ]
     page.close()
+
+
+def _emails() -> Iterator[tuple[str, str]]:
+    """Yield the name and the HTML of the gallery's issues, and of every letter in scripts of all kinds."""
+    settings = load(PROJECT / "config.toml", flags={"rendering": {"raw_html": True}})
+    oracle = PROJECT / "tests" / "oracle"
+    for path in (*(PROJECT / "issues").glob("*.md"), *oracle.glob("*.md")):
+        yield path.stem, sample.render(settings, path).html
+    for kind in get_args(Letter):
+        for language in ("en", "de", "ar", "he", "ja"):
+            letter = build_letter(
+                kind,
+                settings.newsletter,
+                settings.brand,
+                PROJECT / "email_templates",
+                public_url=settings.web.public_url,
+                language=language,
+            )
+            yield f"{kind} {language}", received(letter, letter=True).html
+
+
+def test_axe_finds_nothing_in_any_email(browser: Browser, axe: str) -> None:
+    found: list[tuple[str, str]] = []
+    page = browser.new_page()
+    page.route("**/*", lambda route: route.abort())
+    for name, email in _emails():
+        page.set_viewport_size({"width": 375, "height": 900})
+        for scheme, options in _SCHEMES.items():
+            page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+            page.set_content(email, wait_until="domcontentloaded")
+            page.evaluate(axe)
+            found += [
+                (name, f"{scheme} {one}") for one in page.evaluate(_RUN, {"rules": _OF_PAGES, **options})
+            ]
+    page.close()
+    assert found == []

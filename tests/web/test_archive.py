@@ -284,3 +284,15 @@ def test_stylesheet_is_served(site: Site, method: str) -> None:
     answer = site.client.request(method, "/style.css")
     assert answer.headers["content-type"] == "text/css; charset=utf-8"
     assert (b"prefers-color-scheme: dark" in answer.content) is (method == "GET")
+
+
+def test_issue_in_a_language_of_its_own_is_marked_as_such(site: Site) -> None:
+    site.issue(edition("006-before"))
+    site.issue(edition("007-spring", title="אביב", language="he"))
+    page = html.fromstring(site.client.get("/archive/007-spring").content)
+    assert [(one.get("lang"), one.get("dir")) for one in page.iter("article")] == [("he", "rtl")]
+    assert "1 במרץ 2026" in site.client.get("/archive/007-spring").text
+    assert page.xpath("//html/@dir") == []
+    assert '<a href="/archive/007-spring" lang="he" dir="rtl">אביב</a>' in site.client.get("/archive/").text
+    other = html.fromstring(site.client.get("/archive/006-before").content)
+    assert [(one.get("lang"), one.get("dir")) for one in other.iter("article")] == [("en", None)]

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from mailer.rendering.edition import Edition
 from mailer.rendering.message.composer import ISSUE_URLS
+from mailer.rendering.templating.filters import direction_of
 from mailer.rendering.templating.sandbox import URL_MARK, Sandbox
 
 # Programs that read Open Graph show about this much.
@@ -23,17 +24,22 @@ class Article:
     description: str
     image: str
     """The address of the first image, or empty."""
+    language: str
+    direction: str
+    """`ltr` or `rtl`."""
 
 
 def article(edition: Edition, *, public_url: str, path: str = "", language: str = "en") -> Article:
     """Return an issue as a web page shows it.
 
-    `path` is the page's own, and its images are below it; empty means the archive's.
+    `path` is the page's own, and its images are below it; empty means the archive's. `language` is the
+    newsletter's, for an issue without its own.
 
     There is no subscriber: all fields are empty, so defaults apply. Personal links lead to the sign-up page,
     and other links lead to their destinations without counting clicks.
     Raises `SourceError` for a template that is not allowed.
     """
+    language = edition.language or language
     base = public_url.rstrip("/")
     archived = f"/archive/{quote(edition.slug, safe='')}"
     address = base + (path or archived)
@@ -48,6 +54,8 @@ def article(edition: Edition, *, public_url: str, path: str = "", language: str 
         body=body,
         description=" ".join(description.split())[:_MAX_DESCRIPTION_CHARACTERS],
         image=f"{address}/{edition.images[0].name}" if edition.images else "",
+        language=language,
+        direction=direction_of(language),
     )
 
 

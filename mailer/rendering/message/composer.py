@@ -138,7 +138,7 @@ class Composer:
         self._mailto = headers.mailto(unsubscribe_address)
         self._author_domain = newsletter.author_domain
         self._author_smtputf8 = not newsletter.author_address.isascii()
-        self._sandbox = Sandbox(edition.slug, language=newsletter.language)
+        self._sandbox = Sandbox(edition.slug, language=edition.language or newsletter.language)
         self._shared: dict[str, _Shared] = {}
         url_names = LETTER_URLS if letter else ISSUE_URLS
         self._subject = self._compile(edition.subject, "subject", (), autoescape=False)

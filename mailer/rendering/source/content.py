@@ -80,7 +80,12 @@ def _read_body(
 
 
 def _reading_time(words: int, newsletter: Newsletter) -> str:
-    return reading_time(words, newsletter.words_per_minute, language=newsletter.language)
+    return reading_time(
+        words,
+        newsletter.words_per_minute,
+        language=newsletter.language,
+        exact=newsletter.exact_reading_time,
+    )
 
 
 def _tokens(issue: Issue, values: Mapping[str, Any], slots: Slots, raw_html: bool) -> list[Token]:

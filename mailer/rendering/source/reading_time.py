@@ -27,10 +27,12 @@ def count_words(text: str) -> int:
     return len(spoken) + (len(characters) + 1) // 2
 
 
-def reading_time(words: int, words_per_minute: int = 250, *, language: str = "en", exact: bool = True) -> str:
-    """Return the time to read `words`, as in `4 minutes, 18 seconds`, in a language (BCP 47).
+def reading_time(
+    words: int, words_per_minute: int = 250, *, language: str = "en", exact: bool = False
+) -> str:
+    """Return the time to read `words` in whole minutes, at least one, in a language (BCP 47).
 
-    Unless `exact`, it is rounded to whole minutes, at least one.
+    If `exact`, it has seconds: `4 minutes, 18 seconds`.
     """
     locale = locale_of(language)
     seconds = round(words * 60 / words_per_minute)

@@ -20,6 +20,7 @@ from starlette.responses import Response
 from mailer.config import Settings
 from mailer.rendering.edition import Edition
 from mailer.rendering.html.article import Article, article
+from mailer.rendering.templating.filters import locale_of
 from mailer.tokens import Signer
 from mailer.web.public.editions import ArchivedIssue, Editions
 from mailer.web.public.feeds import Feeds
@@ -149,7 +150,7 @@ class ArchiveRoutes:
             number=self._number(edition),
             tags=[(tag, _tag_path(tag)) for tag in edition.tags],
             shares=_shares(shown, edition),
-            **self._around(slug),
+            **self._around(slug, shown.language),
         )
         answer.headers.update(_FRESH | {"content-security-policy": ISSUE_POLICY})
         return answer
@@ -170,18 +171,17 @@ class ArchiveRoutes:
         """Show the issue that an email brought, as the archive would, and without links to share it."""
         edition = self._received(token)
         day = date.fromisoformat(edition.date) if edition.date else None
+        shown = article(edition, public_url=self._public_url, path=f"/v/{token}", language=self._language)
         answer = self._theme.to(request).page(
             "issue.html",
             public=False,
             edition=edition,
-            article=article(
-                edition, public_url=self._public_url, path=f"/v/{token}", language=self._language
-            ),
+            article=shown,
             number=self._number(edition),
             tags=[],
             shares=[],
             day=day.isoformat() if day else "",
-            date=self._written(day) if day else "",
+            date=_written(day, shown.language) if day else "",
             newer=None,
             older=None,
         )
@@ -199,7 +199,7 @@ class ArchiveRoutes:
             raise HTTPException(404)
         return edition
 
-    def _around(self, slug: str) -> dict[str, Any]:
+    def _around(self, slug: str, language: str) -> dict[str, Any]:
         """Return an issue's date, and the issues before and after it, for its page."""
         issues = self._editions.listed()
         place = next((at for at, issue in enumerate(issues) if issue.slug == slug), None)
@@ -209,18 +209,19 @@ class ArchiveRoutes:
         day = issues[place].day
         return {
             "day": day.isoformat(),
-            "date": self._written(day),
+            "date": _written(day, language),
             "newer": issues[place - 1] if place else None,
             "older": issues[place + 1] if place + 1 < len(issues) else None,
         }
 
-    def _written(self, day: date) -> str:
-        return str(format_date(day, "long", self._language.replace("-", "_")))
-
     def _number(self, edition: Edition) -> str:
-        """Return the number as the issue itself shows it, in the newsletter's language."""
-        texts = self._theme.speaking(self._language)
+        """Return the number as the issue itself shows it, in its language."""
+        texts = self._theme.speaking(edition.language or self._language)
         return texts.say("No. %(number)s", number=str(edition.number)) if edition.number else ""
+
+
+def _written(day: date, language: str) -> str:
+    return str(format_date(day, "long", locale_of(language)))
 
 
 def _feed(write: Callable[[], bytes], media_type: str) -> Callable[[], Response]:

@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, func, select
 from mailer.database.models import IssueState, ReplacedEdition, StoredEdition, StoredIssue
 from mailer.database.session import Database
 from mailer.rendering.edition import Edition
+from mailer.rendering.templating.filters import direction_of
 
 PUBLIC: Final = (StoredIssue.published_at.is_not(None), StoredIssue.segment == "")
 """Matches issues with a public page: those sent to the whole audience, once they are out."""
@@ -37,6 +38,13 @@ class ArchivedIssue:
     tags: tuple[str, ...] = ()
     image: str = ""
     """The path of the first image, or empty."""
+    language: str = ""
+    """Empty if it is the newsletter's."""
+
+    @property
+    def direction(self) -> str:
+        """`ltr` or `rtl`; empty if it is the newsletter's."""
+        return direction_of(self.language) if self.language else ""
 
     @property
     def path(self) -> str:
@@ -131,6 +139,7 @@ class Editions:
             number=edition.number,
             tags=edition.tags,
             image=f"{path}/{edition.images[0].name}" if edition.images else "",
+            language=edition.language,
         )
         self._teasers[slug] = digest, made
         return made
