@@ -175,7 +175,7 @@ def reasons(app: App, as_json: bool) -> None:
 def remove(app: App, address: str, as_json: bool) -> None:
     """Unsubscribe ADDRESS. The opt-out is kept, so no import brings it back.
 
-    For a day, `mailer subscribers restore` undoes it.
+    `mailer subscribers restore` can undo it within a day.
     """
     parsed = parse_address(address)
     with app.database.transaction() as session:
@@ -200,8 +200,8 @@ def form(app: App, language: str) -> None:
     from mailer.web.theme import theme_of
 
     settings = app.settings
-    voice = theme_of(settings).speaking(language or settings.newsletter.language)
-    app.out(embedded_form(voice, settings.web.public_url))
+    theme = theme_of(settings).speaking(language or settings.newsletter.language)
+    app.out(embedded_form(theme, settings.web.public_url))
 
 
 @subscribers.command("erase")

@@ -115,7 +115,7 @@ def enqueue(
 
 
 def audience_condition(settings: Settings, segment: str) -> ColumnElement[bool] | None:
-    """Return the condition of a segment; None selects everybody."""
+    """Return the condition of a segment; None selects everyone."""
     if not segment:
         return None
     # Load the parser only if a segment is given.

@@ -35,7 +35,7 @@ LETTERS_AT_ONCE: Final = 20
 _CLAIM_LASTS: Final = timedelta(minutes=15)
 """Longer than one message can take (RFC 5321 section 4.5.3.2), so that nobody gets a letter twice."""
 _RETRY_BASE: Final = timedelta(minutes=1)
-"""The longest first retry delay: somebody is waiting for the letter."""
+"""The longest first retry delay: someone is waiting for the letter."""
 _log = logging.getLogger(__name__)
 
 

@@ -89,7 +89,7 @@ class ReplyReader:
 
 
 class Wire(asyncio.Protocol):
-    """The reading and writing end of an SMTP connection that somebody else opened.
+    """The reading and writing end of an SMTP connection that the caller has opened.
 
     One timer watches the connection and is rescheduled only when it fires, so a deadline costs each
     message no more than an assignment.

@@ -117,7 +117,7 @@ class Feature:
     written: str
     """How it is written in the source."""
     is_progressive: bool = False
-    """Whether it stands in a style sheet, whose rules are for the clients that know them."""
+    """Whether it is in a style sheet, whose rules apply only in clients that support them."""
 
     @property
     def is_graceful(self) -> bool:

@@ -97,7 +97,7 @@ class Editions:
         return map(self._frozen, digests)
 
     def is_public(self, slug: str) -> bool:
-        """Return whether an issue has a page for everybody."""
+        """Return whether an issue has a public page."""
         if "\0" in slug:
             return False
         with self._database.reading() as session:
