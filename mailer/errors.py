@@ -89,8 +89,16 @@ class LockedError(MailerError):
     exit_code = ExitCode.LOCKED
 
 
+class TakenOverError(LockedError):
+    """Another process has ended this run and taken over its deliveries."""
+
+
 class StorageError(MailerError):
     """The database or the disk failed; everything committed so far is kept."""
+
+
+class UnavailableError(StorageError):
+    """The database server cannot be used at present; the same step may work later."""
 
 
 class SchemaError(MailerError):

@@ -54,7 +54,7 @@ class Server:
     def new_database(self) -> str:
         """Create an empty schema and return its SQLAlchemy URL, which behaves like a separate database."""
         name = f"test{next(self._numbers)}"
-        with psycopg.connect(f"postgresql://{self._address}", autocommit=True) as connection:
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
             connection.execute(f"CREATE SCHEMA {name}")
         return f"postgresql+psycopg://{self._address}?options=-csearch_path%3D{name}"
 
@@ -94,6 +94,11 @@ class Server:
         with psycopg.connect(plain, autocommit=True) as connection:
             connection.execute("SET lock_timeout = '2s'; SET statement_timeout = '30s'")
             yield connection
+
+    @property
+    def dsn(self) -> str:
+        """The address of the whole server, for psycopg."""
+        return f"postgresql://{self._address}"
 
     @property
     def _address(self) -> str:

@@ -51,7 +51,7 @@ def adopt_command(app: App, yes: bool) -> None:
         what="adopting the database",
     )
     adopt(app.database)
-    app.out(f"{app.database.path}: adopted")
+    app.out(f"{app.database.path or app.database.url.render_as_string()}: adopted")
 
 
 @db.command("prune")

@@ -189,7 +189,9 @@ def _run(app: App, queued: QueuedIssue, workers: int, progress: Callable[[Books]
         )
     command = [sys.executable, "-m", "mailer", "worker", queued.slug, "-C", str(app.directory.resolve())]
     command += ["--config", str(app.config_path.resolve()), "--share"]
-    return dispatch_to_workers(command, app.database, queued, workers=workers, progress=progress)
+    return dispatch_to_workers(
+        command, app.database, queued, workers=workers, settings=app.settings.delivery, progress=progress
+    )
 
 
 def exit_code(ended: Ended) -> ExitCode:

@@ -12,7 +12,7 @@ from mailer.cli.app import App, Command, json_option, pass_app, yes_option
 from mailer.database.models import DeliveryState, IssueState
 from mailer.delivery import canary, issues, letters
 from mailer.delivery.listing import listing
-from mailer.delivery.lock import sending
+from mailer.delivery.lock import exclusive
 from mailer.review.status import IssueStatus, status_of
 
 
@@ -100,7 +100,7 @@ def withdraw(app: App, issue: str, yes: bool) -> None:
     with app.database.reading() as session:
         slug = issues.named(session, issue).slug
     app.confirm(f"Withdraw {slug}?", yes=yes, what="withdrawing")
-    with sending(app.database), app.database.transaction() as session:
+    with exclusive(app.database) as session:
         withdrawn = issues.withdraw(session, issues.named(session, slug).id)
     app.out(f"{slug}: withdrawn with {withdrawn:,} deliveries; correct it, then: mailer send {slug}")
 

@@ -26,8 +26,9 @@ def _share(context: click.Context, parameter: click.Parameter, value: str) -> Wo
 @click.command(cls=Command, hidden=True)
 @click.argument("issue")
 @click.option("--share", callback=_share, required=True, metavar="NUMBER/WORKERS")
+@click.option("--leader", type=int, help="The run of the process that started this one; on PostgreSQL.")
 @pass_app
-def worker(app: App, issue: str, share: WorkerShare) -> None:
+def worker(app: App, issue: str, share: WorkerShare, leader: int | None) -> None:
     """Send a part of a queued ISSUE for the `mailer send` that started this process.
 
     It writes one JSON object per line to standard output, and stops cleanly when standard input closes.
@@ -49,5 +50,6 @@ def worker(app: App, issue: str, share: WorkerShare) -> None:
         app.signer,
         learn=learn_by(app.settings.bounces),
         report=report,
+        leader=leader,
         until_closed=sys.stdin.fileno(),
     )

@@ -172,6 +172,8 @@ class ProviderLimits(Section, frozen=True, kw_only=True):
 class DeliverySettings(Section, frozen=True, kw_only=True):
     """`[delivery]`: how runs send and retry."""
 
+    CHECKS: ClassVar[dict[str, Check]] = {"database_patience": at_least(timedelta(0))}
+
     uncertain: Literal["resend", "hold"] = "resend"
     """What happens to uncertain deliveries after a crash: `"resend"` sends them again with the same
     Message-ID, `"hold"` waits for `mailer retry`."""
@@ -185,6 +187,8 @@ class DeliverySettings(Section, frozen=True, kw_only=True):
     """When to give up, counted from the first attempt."""
     wait_for_retries: bool = False
     """Whether `mailer send` keeps running until every delivery is settled."""
+    database_patience: timedelta = timedelta(minutes=5)
+    """How long a run waits for a PostgreSQL server that is away before it ends."""
 
 
 class Canary(Section, frozen=True, kw_only=True):

@@ -381,8 +381,14 @@ class Run(Base):
     pid: Mapped[int]
     edition: Mapped[int] = mapped_column(default=1, server_default=text("1"))
     """The number of the edition that it sends; 1 unless the issue was amended."""
+    place: Mapped[str] = mapped_column(String(128), default="", server_default=text("''"))
+    """Tells apart systems of the same host name; see `mailer.delivery.runs.place`."""
     started_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
+    seen_at: Mapped[datetime | None]
+    """When it last committed, by the database's clock. PostgreSQL only."""
+    commits: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    """How many transactions of the run were committed. PostgreSQL only."""
 
 
 class StoredReport(Base):

@@ -28,17 +28,35 @@ from sqlalchemy import (
     select,
     text,
 )
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    NoSuchModuleError,
+    OperationalError,
+    ProgrammingError,
+)
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
 from mailer.database.models import Instance
-from mailer.errors import ConfigError, SchemaError, StorageError
+from mailer.errors import ConfigError, SchemaError, StorageError, UnavailableError
 
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 # Read from the file names, because importing Alembic would take longer than most commands do.
 HEAD: Final = max(path.name.partition("_")[0] for path in (_MIGRATIONS / "versions").glob("[0-9]*.py"))
 """The newest migration."""
 _BUSY_TIMEOUT_MS = 30_000
+# A connection that a router or a firewall dropped in silence is noticed within half a minute.
+_POSTGRESQL: Final = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+"""Connection parameters of libpq; the URL may set others."""
 
 
 class Database:
@@ -220,14 +238,17 @@ def _parsed_url(url: str) -> URL:
 
 
 def _engine(url: URL) -> Engine:
+    is_sqlite = url.get_backend_name() == "sqlite"
+    defaults = {} if is_sqlite else {k: v for k, v in _POSTGRESQL.items() if k not in url.query}
     try:
         return create_engine(
             url,
+            connect_args=defaults,
             json_deserializer=_parsed,
             # Statement parameters are personal data; keep them out of errors.
             hide_parameters=True,
             # A restarted PostgreSQL leaves dead connections in the pool; a ping replaces them before use.
-            pool_pre_ping=url.get_backend_name() != "sqlite",
+            pool_pre_ping=not is_sqlite,
         )
     except ImportError as error:
         raise ConfigError(
@@ -289,33 +310,47 @@ _read_json: Final = msgspec.json.Decoder().decode
 
 @contextlib.contextmanager
 def _translated() -> Iterator[None]:
+    """Raise `StorageError` for the driver's errors, except `IntegrityError`, which callers expect."""
     try:
         yield
-    except OperationalError as error:
-        raise StorageError(*_explained(error)) from error
-    except DBAPIError as error:
-        if "malformed" in str(error.orig) or "not a database" in str(error.orig):
-            raise StorageError(
-                f"the database file is damaged ({error.orig})", remedy="restore a backup"
-            ) from error
+    except IntegrityError:
         raise
+    except PoolTimeoutError as error:
+        raise UnavailableError("all connections to the database are in use") from error
+    except DBAPIError as error:
+        raise _translation(error) from error
     except OSError as error:
         raise StorageError(
             f"{error.filename}: {error.strerror}", remedy="check the folder and the disk"
         ) from error
 
 
-def _explained(error: OperationalError) -> tuple[str]:
-    said = str(error.orig)
+def _translation(error: DBAPIError) -> StorageError:
+    said = " ".join(str(error.orig).split())
+    if isinstance(error.orig, sqlite3.Error):
+        return _sqlite_translation(error, said)
+    if isinstance(error, DataError | ProgrammingError):
+        # Trying again would not help: a value or a statement is wrong, or a right or a table is missing.
+        return StorageError(f"the database refused a statement: {said}", remedy="see: mailer db check")
+    return UnavailableError(f"the database cannot be used: {said}", remedy="check the database server")
+
+
+def _sqlite_translation(error: DBAPIError, said: str) -> StorageError:
+    if "malformed" in said or "not a database" in said:
+        return StorageError(f"the database file is damaged ({said})", remedy="restore a backup")
+    if not isinstance(error, OperationalError):
+        return StorageError(f"the database refused a statement: {said}", remedy="see: mailer db check")
     if "full" in said:
-        return ("the disk is full; the last step was not saved, but everything before it was",)
+        return StorageError("the disk is full; the last step was not saved, but everything before it was")
     if "disk I/O" in said:
-        return ("writing to the disk failed (is it full?); the last step was not saved, all before it was",)
+        return StorageError(
+            "writing to the disk failed (is it full?); the last step was not saved, all before it was"
+        )
     if "locked" in said:
-        return ("the database is locked: another program has held it for more than 30 seconds",)
+        return StorageError("the database is locked: another program has held it for more than 30 seconds")
     if "readonly" in said:
-        return ("this account may only read the database",)
-    return (f"the database refused: {said}",)
+        return StorageError("this account may only read the database")
+    return StorageError(f"the database refused: {said}")
 
 
 def _set_up_sqlite(connection: Any, record: object) -> None:

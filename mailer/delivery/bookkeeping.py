@@ -1,33 +1,40 @@
 """The books of one run: the deliveries it holds, and the entries its next transaction writes.
 
 Everything the run learns is collected here and committed in one transaction in a thread, together with
-the next claim. If that fails, everything is kept for the next attempt.
+the next claim. If that fails, everything is kept for the next attempt. On PostgreSQL each transaction
+also confirms that the run lives, and is repeated while the server is away.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
+from typing import TypeVar
 
 from sqlalchemy.orm import Session
 
 from mailer.config import DeliverySettings
 from mailer.database.models import DeliveryState, IssueState
 from mailer.database.session import Database
-from mailer.delivery import issues, queue
+from mailer.delivery import issues, queue, runs
 from mailer.delivery.books import Books, books_of
 from mailer.delivery.candidates import still_mailable
+from mailer.delivery.clock import Clock
+from mailer.delivery.patience import Patience
 from mailer.delivery.queue import Settled, Taken
+from mailer.delivery.runs import Fence
 from mailer.delivery.waiting import RetryScan, next_due
 from mailer.delivery.window import Window
+from mailer.errors import UnavailableError
 from mailer.replies import Refusal
 
 Learn = Callable[[Session, Sequence[Refusal], datetime], None]
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -60,16 +67,18 @@ class RunBooks:
         settings: DeliverySettings,
         *,
         learn: Learn,
-        now: Callable[[], datetime],
-        ticks: Callable[[], float],
+        clock: Clock,
     ) -> None:
         self._database = database
         self._issue_id = issue_id
         self._window_size = settings.window
         self._resend = settings.uncertain == "resend"
         self._learn = learn
-        self._now = now
-        self._retry_scan = RetryScan(ticks)
+        self._clock = clock
+        self._now = clock.now
+        self._retry_scan = RetryScan(clock.ticks)
+        self._fence = None if database.is_sqlite else Fence(clock.ticks, clock.silent_seconds)
+        self._patience = Patience(settings.database_patience.total_seconds())
         self._writing = asyncio.Lock()
         self._counts: Counter[str] = Counter()
         self._run_id = 0
@@ -90,17 +99,41 @@ class RunBooks:
         counts = {state.value: self._counts[state.value] for state in DeliveryState}
         return Books(audience=sum(counts.values()), **counts)
 
-    def begin(self, *, recover: bool) -> int:
-        """Record the start of the run and return its id; `recover` first settles what earlier runs left."""
-        at = self._now()
+    def may_send(self) -> bool:
+        """Return whether a message may leave: the run is known to live, and the database answers."""
+        return self._fence is None or self._fence.is_open()
+
+    def hurry(self) -> None:
+        """Stop waiting for a database that is away."""
+        self._patience.hurry()
+
+    def insist(self, step: Callable[[], T]) -> T:
+        """Return what a step returns; repeat it while the database is away, and let nothing leave then."""
+        try:
+            return self._patience.call(step, failed=self._close_fence)
+        except BaseException:
+            # Whoever waited in vain once does not wait as long again.
+            self._patience.hurry()
+            self._close_fence()
+            raise
+
+    def begin(self, leader: int | None = None, *, recover: bool) -> int:
+        """Record the start of the run and return its id; `recover` first settles what earlier runs left.
+
+        A worker gives the id of its `leader`'s run. Raises `LockedError` if another run lives.
+        """
+        began, at = self._clock.ticks(), self._now()
         with self._database.transaction() as session:
             if recover:
+                runs.exclude_others(session, at=at, dead_seconds=self._clock.dead_seconds)
                 queue.recover(session, self._issue_id, at=at)
-            self._run_id = queue.begin_run(
-                session, self._issue_id, host=socket.gethostname(), pid=os.getpid(), at=at
-            )
+            elif leader is not None:
+                runs.join(session, leader)
+            self._run_id = runs.begin(session, self._issue_id, at=at)
             self.refusals_accepted = issues.refusals_accepted(session, self._issue_id)
             self._count(session)
+        if self._fence is not None:
+            self._fence.confirmed(began, 0)
         return self._run_id
 
     async def commit(self, count: int, except_domains: frozenset[str]) -> Taken:
@@ -109,7 +142,9 @@ class RunBooks:
             entries, self.unwritten = self.unwritten, Unwritten()
             # What is settled here leaves `sending` in the same transaction.
             room = min(count, self._window_size - len(self.window))
-            writing = asyncio.ensure_future(asyncio.to_thread(self._transact, entries, room, except_domains))
+            held = frozenset() if self._fence is None else self.window.held()
+            step = partial(self._transact, entries, room, except_domains, held)
+            writing = asyncio.ensure_future(asyncio.to_thread(self.insist, step))
             try:
                 # Even a cancelled caller waits: the transaction continues in its thread, and only then
                 # is it known whether it was written.
@@ -129,31 +164,71 @@ class RunBooks:
 
         A `pause_reason` pauses the issue; an empty one does not change its state.
         """
-        at = self._now()
-        entries = self.unwritten
-        entries.unsent.extend(self.window.waiting())
+        self.unwritten.unsent.extend(self.window.waiting())
+        try:
+            return self.insist(partial(self._end, pause_reason))
+        except UnavailableError as error:
+            number = self._counts[DeliveryState.SENDING.value]
+            raise UnavailableError(
+                f"the run waited for the database and gave up; {number:,} deliveries whose outcome it could"
+                f" not write become uncertain ({error.message})",
+                remedy="once the database answers, run the same command again",
+            ) from error
+
+    def next_due(self, except_domains: frozenset[str]) -> datetime | None:
+        """Return when the next retry is due, ignoring these domains; None if none is waiting."""
+
+        def read() -> datetime | None:
+            with self._database.reading() as session:
+                return next_due(
+                    session, self._issue_id, resend_uncertain=self._resend, except_domains=except_domains
+                )
+
+        return self.insist(read)
+
+    def _close_fence(self) -> None:
+        if self._fence is not None:
+            self._fence.close()
+
+    @contextmanager
+    def _confirmed(self) -> Iterator[tuple[Session, bool]]:
+        """Begin a transaction that confirms the run; yield whether it was not committed before.
+
+        A commit may succeed without its answer arriving. The step is then repeated, and must not write again.
+        """
+        if self._fence is None:
+            with self._database.transaction() as session:
+                yield session, True
+            return
+        began, commits = self._clock.ticks(), self._fence.commits
         with self._database.transaction() as session:
-            self._write(session, entries, at)
-            if pause_reason:
-                issues.pause(session, self._issue_id, pause_reason)
-            queue.end_run(session, self._run_id, at=at)
+            first = runs.confirm(session, self._run_id, commits=commits)
+            yield session, first
+        self._fence.confirmed(began, commits + 1)
+
+    def _end(self, pause_reason: str) -> bool:
+        at = self._now()
+        with self._confirmed() as (session, first):
+            if first:
+                self._write(session, self.unwritten, at)
+                if pause_reason:
+                    issues.pause(session, self._issue_id, pause_reason)
+                runs.end(session, self._run_id, at=at)
             finished = issues.finish(session, self._issue_id, at=at)
             self._count(session)
             if self._counts[DeliveryState.SENT.value]:
                 issues.publish(session, self._issue_id, at=at)
         return finished
 
-    def next_due(self, except_domains: frozenset[str]) -> datetime | None:
-        """Return when the next retry is due, ignoring these domains; None if none is waiting."""
-        with self._database.reading() as session:
-            return next_due(
-                session, self._issue_id, resend_uncertain=self._resend, except_domains=except_domains
-            )
-
-    def _transact(self, entries: Unwritten, room: int, except_domains: frozenset[str]) -> Taken:
+    def _transact(
+        self, entries: Unwritten, room: int, except_domains: frozenset[str], held: frozenset[int]
+    ) -> Taken:
         at = self._now()
         taken = Taken([], self.after, 0, Counter())
-        with self._database.transaction() as session:
+        with self._confirmed() as (session, first):
+            if not first:
+                self._catch_up(session, held, at)
+                return taken
             moved = self._write(session, entries, at)
             issue = issues.get(session, self._issue_id)
             if issue.published_at is None and moved[DeliveryState.SENT.value]:
@@ -170,6 +245,12 @@ class RunBooks:
         self._counts[DeliveryState.SENDING.value] += len(taken.claimed)
         self._counts[DeliveryState.SKIPPED.value] += taken.skipped
         return taken
+
+    def _catch_up(self, session: Session, held: frozenset[int], at: datetime) -> None:
+        """Give back what an unanswered commit claimed, and count again; the rest of it stands."""
+        claimed = queue.held(session, self._issue_id, self._run_id) - held
+        queue.release(session, self._issue_id, claimed, run_id=self._run_id, at=at)
+        self._count(session)
 
     def _write(self, session: Session, entries: Unwritten, at: datetime) -> Counter[str]:
         """Write the entries; return by how much each state grew."""
@@ -189,8 +270,12 @@ class RunBooks:
         return moved
 
     def _still_mailable(self, subscriber_ids: list[int]) -> set[int]:
-        with self._database.reading() as session:
-            return still_mailable(session, subscriber_ids, at=self._now())
+        try:
+            with self._database.reading() as session:
+                return still_mailable(session, subscriber_ids, at=self._now())
+        except UnavailableError:
+            self._close_fence()
+            raise
 
     def _count(self, session: Session) -> None:
         books = books_of(session, self._issue_id)

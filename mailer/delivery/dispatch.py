@@ -153,13 +153,14 @@ def run_here(
     progress: Callable[[Books], None] = lambda books: None,
     answer: Answer | None = None,
     begun: Callable[[int], None] | None = None,
+    leader: int | None = None,
     until_closed: int | None = None,
 ) -> Ended:
     """Run an issue in this process; the caller holds the lock.
 
     `begun` is for one of several workers: it receives the run's id before anything is claimed, and the
-    caller has already recovered what earlier runs left behind. The run also stops cleanly when the
-    descriptor `until_closed` closes.
+    caller has already recovered what earlier runs left behind; `leader` is the caller's own run. The run
+    also stops cleanly when the descriptor `until_closed` closes.
     """
     with database.reading() as session:
         # Read it again: the issue may have been amended before we held the lock.
@@ -176,7 +177,7 @@ def run_here(
                 made,
                 Network(relays, settings.providers),
                 settings.delivery,
-                Hooks(learn, progress, begun, letters),
+                Hooks(learn, progress, begun, leader, letters),
             )
             with _stopping(sender.stop, until_closed):
                 return await sender.run()

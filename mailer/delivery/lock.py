@@ -1,9 +1,13 @@
 """One sender at a time, and none on a stale or copied database.
 
-The lock is a file next to an SQLite database, held with `flock`: the kernel releases it when the last
+On SQLite the lock is a file next to the database, held with `flock`: the kernel releases it when the last
 process that inherited it ends, however it ends. The file also records, outside the database, how many
 runs the database has seen. A database that has seen fewer is an older copy, and sending from it would
 mail an old issue again.
+
+On PostgreSQL a run proves by its commits that it lives (`mailer.delivery.runs`). A copy is known by its
+server: a restored dump has another system identifier or database, a restored backup or a standby that
+took over is on another timeline.
 """
 
 from __future__ import annotations
@@ -16,32 +20,39 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from mailer.database.models import Instance
 from mailer.database.session import Database
+from mailer.delivery import runs
+from mailer.delivery.clock import now
 from mailer.errors import LockedError, RefusedError
 
-# PostgreSQL identifies advisory locks by numbers; this is ours ("mailer" in ASCII).
-_ADVISORY_LOCK = 0x6D61696C6572
-_WORKERS_LOCK = _ADVISORY_LOCK + 1
+_SERVER = text(
+    "SELECT system_identifier AS system, timeline_id AS timeline,"
+    " (SELECT oid FROM pg_database WHERE datname = current_database()) AS database"
+    " FROM pg_control_system(), pg_control_checkpoint()"
+)
+_REMEMBER_HOME = text(
+    "INSERT INTO instance (name, value) VALUES ('home', :home) ON CONFLICT (name) DO NOTHING"
+)
 _REMEDY = "if this database is the right one, run: mailer db adopt"
 
 
 @contextlib.contextmanager
 def sending(database: Database) -> Iterator[int | None]:
-    """Hold the lock of a database while sending from it.
+    """Hold the lock of an SQLite database while sending from it; check a PostgreSQL database.
 
     Yields the descriptor of the lock file, which keeps the lock in a process that inherits it, or None if
-    the database is not a file.
+    the database is not a file: then the run that begins excludes others.
 
     Raises `LockedError` if another process holds the lock, and `RefusedError` if the database is a copy
     made elsewhere, or older than one that was sent from here.
     """
     if database.path is None:
-        with _advisory(database):
-            yield None
+        _check_server(database)
+        yield None
         return
     path = _lock_path(database.path)
     with _locked_file(path) as descriptor:
@@ -51,23 +62,18 @@ def sending(database: Database) -> Iterator[int | None]:
 
 
 @contextlib.contextmanager
-def working(database: Database) -> Iterator[None]:
-    """Hold a worker's share of the lock, so that no other run begins while it lives.
-
-    Does nothing for a database file: there, workers inherit the lock.
-    """
-    if database.path is not None:
-        yield
-        return
-    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text("SELECT pg_advisory_lock_shared(:key)"), {"key": _WORKERS_LOCK})
-        yield
-        connection.execute(text("SELECT pg_advisory_unlock_shared(:key)"), {"key": _WORKERS_LOCK})
+def exclusive(database: Database) -> Iterator[Session]:
+    """Begin a transaction during which no run lives and none begins; raise the errors of `sending`."""
+    with sending(database), database.transaction() as session:
+        runs.exclude_others(session, at=now())
+        yield session
 
 
 def adopt(database: Database) -> None:
     """Accept a copied or restored database as the one to send from."""
     if database.path is None:
+        with database.transaction() as session:
+            _put(session, "home", _server(session))
         return
     with _locked_file(_lock_path(database.path)) as descriptor:
         with database.transaction() as session:
@@ -97,23 +103,25 @@ def _locked_file(path: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-@contextlib.contextmanager
-def _advisory(database: Database) -> Iterator[None]:
-    """Hold the lock of a PostgreSQL database; the server releases it when our connection ends."""
-    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        if not _try_lock(connection, _ADVISORY_LOCK):
-            raise LockedError("another run is sending from this database", remedy="wait for it")
-        if not _try_lock(connection, _WORKERS_LOCK):
-            raise LockedError("workers of an earlier run are still ending", remedy="wait a few seconds")
-        connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _WORKERS_LOCK})
-        try:
-            yield
-        finally:
-            connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _ADVISORY_LOCK})
+def _check_server(database: Database) -> None:
+    """Compare the server with the one that the database was sent from before; remember the first."""
+    with database.transaction() as session:
+        home, here = session.get(Instance, "home"), _server(session)
+        if home is None:
+            # Two processes may come here at the same moment.
+            session.execute(_REMEMBER_HOME, {"home": here})
+        elif home.value != here:
+            raise RefusedError(
+                "this PostgreSQL database is a copy, was restored from a backup, or is on a standby that took"
+                f" over: it was {home.value} and is {here}",
+                remedy=_REMEDY,
+            )
 
 
-def _try_lock(connection: Connection, key: int) -> bool:
-    return bool(connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": key}).scalar())
+def _server(session: Session) -> str:
+    """Return what tells a PostgreSQL database from its copies."""
+    row = session.execute(_SERVER).one()
+    return f"database {row.database} of system {row.system}, timeline {row.timeline}"
 
 
 def _check_generation(database: Database, path: Path, descriptor: int) -> None:

@@ -23,6 +23,7 @@ from sqlalchemy import (
     case,
     func,
     literal_column,
+    select,
     text,
     true,
     update,
@@ -31,10 +32,10 @@ from sqlalchemy.orm import Session
 
 from mailer.database.among import among
 from mailer.database.columns import to_microseconds
-from mailer.database.models import WAITS, Delivery, DeliveryState, Run
+from mailer.database.models import WAITS, Delivery, DeliveryState
 from mailer.database.session import execute_many
 from mailer.delivery.candidates import Claimable, find_candidates
-from mailer.delivery.issues import count_of, edition_number
+from mailer.delivery.issues import count_of
 from mailer.delivery.recipients import recipient_of, tags_of
 from mailer.delivery.waiting import RetryScan
 from mailer.errors import MailerError
@@ -132,25 +133,11 @@ _SETTLE_VALUES: Final = (
 )  # fmt: skip
 
 
-def begin_run(session: Session, issue_id: int, *, host: str, pid: int, at: datetime) -> int:
-    """Record the start of a run, which sends the newest edition; return its id."""
-    run = Run(issue_id=issue_id, host=host, pid=pid, edition=edition_number(session, issue_id), started_at=at)
-    session.add(run)
-    session.flush()
-    return run.id
-
-
-def end_run(session: Session, run_id: int, *, at: datetime) -> None:
-    """Record that a run ended cleanly."""
-    session.execute(update(Run).where(Run.id == run_id).values(ended_at=at))
-
-
 def recover(session: Session, issue_id: int, *, at: datetime, run_id: int | None = None) -> int:
     """Mark the deliveries that an interrupted run had claimed as `uncertain` and due; return how many.
 
-    Call it only while no other run of the issue can be alive (the caller holds the lock), or with the
-    `run_id` of a process that is known to have ended. Refusals that were still
-    pending are due again.
+    Call it only while no other run of the issue can be alive, or with the `run_id` of a run that has ended.
+    Refusals that were still pending are due again.
     """
     # This scans the issue once per start. An index on `sending` would cost two writes for each message.
     of_run = true() if run_id is None else Delivery.run_id == run_id
@@ -249,6 +236,12 @@ def settle(
     )
     if done != len(outcomes):
         raise MailerError(f"{len(outcomes) - done} of {len(outcomes)} deliveries were taken by another run")
+
+
+def held(session: Session, issue_id: int, run_id: int) -> set[int]:
+    """Return the subscribers whose deliveries this run has claimed and not settled."""
+    ours = (Delivery.issue_id == issue_id, Delivery.state == DeliveryState.SENDING.value)
+    return set(session.scalars(select(Delivery.subscriber_id).where(*ours, Delivery.run_id == run_id)))
 
 
 def release(

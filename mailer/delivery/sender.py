@@ -27,10 +27,10 @@ from mailer.delivery.clock import Clock
 from mailer.delivery.judging import decide
 from mailer.delivery.letter_queue import LETTERS_AT_ONCE, LetterQueue
 from mailer.delivery.queue import Claimed, Settled, Taken
-from mailer.errors import MailerError, RecipientError, RelayDownError, RelayError
+from mailer.errors import MailerError, RecipientError, RelayDownError, RelayError, UnavailableError
 from mailer.rendering.message import Composer
 from mailer.replies import Refusal, ReplyClass, Verdict
-from mailer.smtp.pool import Item, Network, Pool, RelayState
+from mailer.smtp.pool import Item, Network, NotNowError, Pool, RelayState
 from mailer.smtp.session import Attempt, Fate, Outgoing
 
 _FIRST_UNCOMPOSED: Final = 10
@@ -74,6 +74,8 @@ class Hooks:
     progress: Callable[[Books], None] = lambda books: None
     begun: Callable[[int], None] | None = None
     """Called with the run's id, before anything is claimed. The caller has recovered earlier runs."""
+    leader: int | None = None
+    """The run that this one is a worker of, on PostgreSQL."""
     letters: LetterQueue | None = None
     """Letters to send before the messages of the issue; None leaves them to other processes."""
 
@@ -97,9 +99,7 @@ class Sender:
         self._clock = clock or Clock()
         self._ahead = Ahead(composer)
         self._letters = hooks.letters
-        self._books = RunBooks(
-            database, issue_id, settings, learn=hooks.learn, now=self._clock.now, ticks=self._clock.ticks
-        )
+        self._books = RunBooks(database, issue_id, settings, learn=hooks.learn, clock=self._clock)
         self._pool = Pool(
             network,
             take=self._take,
@@ -108,6 +108,7 @@ class Sender:
             # The pool keeps up to two of its windows waiting; ours bounds what is `sending` in all.
             window=max(1, settings.window // 2),
             now=self._clock.ticks,
+            may_send=self._books.may_send,
         )
         self._provider_of = {
             domain: name for name, provider in network.providers.items() for domain in provider.domains
@@ -126,7 +127,8 @@ class Sender:
         """Send until nothing is due, the issue is paused, or `stop` is called.
 
         The caller holds `mailer.delivery.lock.sending`. Raises `StorageError` when the books cannot be
-        written; the next start marks unsettled deliveries `uncertain`.
+        written, and `TakenOverError` if another process has ended the run; the next start marks unsettled
+        deliveries `uncertain`.
         """
         await asyncio.to_thread(self._begin)
         self._hooks.progress(self.books)
@@ -158,6 +160,7 @@ class Sender:
 
     def stop(self) -> None:
         """Start no more messages; those under way are finished and settled."""
+        self._books.hurry()
         self._end_as(Ending.STOPPED)
 
     @property
@@ -188,7 +191,10 @@ class Sender:
 
     def _compose_delivery(self, subscriber_id: int) -> Outgoing | None:
         window, outcomes = self._books.window, self._books.unwritten.outcomes
-        claimed = window.begin(subscriber_id)
+        try:
+            claimed = window.begin(subscriber_id)
+        except UnavailableError as error:
+            raise NotNowError from error
         if claimed is None:
             outcomes.append(Settled(subscriber_id, DeliveryState.SKIPPED, reply=queue.OPTED_OUT))
             return None
@@ -389,7 +395,7 @@ class Sender:
         return self._ending is None
 
     def _begin(self) -> None:
-        run_id = self._books.begin(recover=self._hooks.begun is None)
+        run_id = self._books.begin(self._hooks.leader, recover=self._hooks.begun is None)
         self._breaker = Breaker(delivered_before=self.books.sent > 0, trusting=self._books.refusals_accepted)
         self._uncomposed = None if self.books.sent or self.books.failed else 0
         if self._hooks.begun is not None:

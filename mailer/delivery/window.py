@@ -32,6 +32,10 @@ class Window:
     def __len__(self) -> int:
         return len(self._waiting) + len(self._begun)
 
+    def held(self) -> frozenset[int]:
+        """Return the subscribers of all deliveries, begun or not."""
+        return frozenset(self._waiting) | frozenset(self._begun)
+
     def waiting(self) -> list[int]:
         """Return the subscribers whose turn has not come yet."""
         return list(self._waiting)

@@ -4,7 +4,7 @@ The parent holds the database's lock, recovers what an earlier run left behind, 
 adds up their reports. Each worker is a run of its own with its share of every limit; the queue gives each
 row to only one of them. A worker that dies leaves at most its window uncertain and is replaced. If the
 parent dies, the workers see their standard input close and stop cleanly; until then they hold the lock
-that they inherited.
+that they inherited. On PostgreSQL there is no such lock: the parent is a run too, which sends nothing.
 """
 
 from __future__ import annotations
@@ -15,24 +15,29 @@ import signal
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any, Final
 
 import msgspec
+from sqlalchemy.orm import Session
 
-from mailer.config import Settings
+from mailer.config import DeliverySettings, Settings
 from mailer.database.models import DeliveryState
 from mailer.database.session import Database
-from mailer.delivery import issues, queue
-from mailer.delivery.bookkeeping import Learn
-from mailer.delivery.books import Books, books_of
-from mailer.delivery.clock import now
+from mailer.delivery import queue, runs
+from mailer.delivery.bookkeeping import Learn, RunBooks
+from mailer.delivery.books import Books
+from mailer.delivery.clock import Clock, now
 from mailer.delivery.dispatch import run_here
 from mailer.delivery.issues import QueuedIssue
-from mailer.delivery.lock import sending, working
+from mailer.delivery.lock import sending
 from mailer.delivery.sender import Ended, Ending
 from mailer.errors import ConfigError, ExitCode, MailerError, RelayDownError, RelayError
+from mailer.replies import Refusal
 from mailer.tokens import Signer
 
+_CONFIRM_SECONDS: Final = 2.0
+"""How often a parent confirms that its run lives."""
 _IDLE_DEATHS: Final = 3
 """How many workers may die without doing anything before the whole run gives up."""
 # If workers end differently, the run gets the first of these endings.
@@ -88,6 +93,7 @@ def work(
     *,
     learn: Learn,
     report: Callable[[dict[str, object]], None],
+    leader: int | None,
     until_closed: int,
 ) -> None:
     """Work until nothing is due, the descriptor `until_closed` closes, or SIGINT or SIGTERM arrives.
@@ -103,22 +109,22 @@ def work(
             {"moved": {state: getattr(books, state) - getattr(at_first, state) for state in DeliveryState}}
         )
 
-    with working(database):
-        try:
-            ended = run_here(
-                settings,
-                database,
-                issue,
-                signer,
-                learn=learn,
-                progress=progress,
-                begun=lambda run_id: report({"run": run_id}),
-                until_closed=until_closed,
-            )
-        except MailerError as broken:
-            failed = {"message": broken.message, "remedy": broken.remedy, "exit_code": int(broken.exit_code)}
-            report({"failed": failed})
-            return
+    try:
+        ended = run_here(
+            settings,
+            database,
+            issue,
+            signer,
+            learn=learn,
+            progress=progress,
+            begun=lambda run_id: report({"run": run_id}),
+            leader=leader,
+            until_closed=until_closed,
+        )
+    except MailerError as broken:
+        failed = {"message": broken.message, "remedy": broken.remedy, "exit_code": int(broken.exit_code)}
+        report({"failed": failed})
+        return
     error = ended.error
     report(
         {
@@ -135,23 +141,30 @@ def dispatch_to_workers(
     issue: QueuedIssue,
     *,
     workers: int,
+    settings: DeliverySettings | None = None,
     progress: Callable[[Books], None] = lambda books: None,
 ) -> Ended:
     """Send an issue, or resume sending, with several processes; SIGINT and SIGTERM stop them cleanly.
 
     `command` starts a worker; `NUMBER/WORKERS` is appended to it. Raises the same errors as `dispatch`.
     """
+    settings = settings or DeliverySettings()
     with sending(database) as descriptor:
-        with database.transaction() as session:
-            queue.recover(session, issue.id, at=now())
-            books = books_of(session, issue.id)
+        # The run of this process sends nothing: it begins, lives and ends for the workers.
+        own = RunBooks(database, issue.id, settings, learn=_learn_nothing, clock=Clock())
+        leader = own.begin(recover=True)
         # Each worker opens the database for itself.
         database.engine.dispose()
-        crew = _Crew(command, database, issue.id, workers, descriptor, books, progress)
+        if database.is_sqlite:
+            crew = _Crew(command, database, issue.id, workers, descriptor, own, progress)
+        else:
+            crew = _Crew(command, database, issue.id, workers, None, own, progress, leader)
         asyncio.run(crew.run())
-        with database.transaction() as session:
-            finished = issues.finish(session, issue.id, at=now())
-            return crew.ended(finished, books_of(session, issue.id))
+        return crew.ended(own.end(""), own.books)
+
+
+def _learn_nothing(session: Session, refusals: Sequence[Refusal], at: datetime) -> None:
+    return
 
 
 class WorkerFailedError(MailerError):
@@ -172,15 +185,18 @@ class _Crew:
         issue_id: int,
         workers: int,
         descriptor: int | None,
-        books: Books,
+        own: RunBooks,
         progress: Callable[[Books], None],
+        leader: int | None = None,
     ) -> None:
-        self._command = command
+        self._command = [*command]
+        self._leader = leader
+        self._own = own
         self._database = database
         self._issue_id = issue_id
         self._workers = workers
         self._descriptor = descriptor
-        self._books = books
+        self._books = own.books
         self._progress = progress
         self._moved: dict[asyncio.subprocess.Process, Counter[str]] = {}
         self._told: list[Mapping[str, Any]] = []
@@ -193,11 +209,14 @@ class _Crew:
         loop = asyncio.get_running_loop()
         for each in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(each, self._stop)
+        living = asyncio.create_task(self._live())
         try:
             async with asyncio.TaskGroup() as group:
                 for number in range(self._workers):
                     group.create_task(self._keep(number))
         finally:
+            living.cancel()
+            await asyncio.gather(living, return_exceptions=True)
             for each in (signal.SIGINT, signal.SIGTERM):
                 loop.remove_signal_handler(each)
 
@@ -218,8 +237,19 @@ class _Crew:
             error = kind(told[0]["error"]["message"], remedy=told[0]["error"]["remedy"])
         return Ended(ending, books, told[0]["reason"] if told else "", error)
 
+    async def _live(self) -> None:
+        """Confirm this process's run from time to time; stop the workers if that is impossible."""
+        while self._leader is not None:
+            await asyncio.sleep(_CONFIRM_SECONDS)
+            try:
+                await self._own.commit(0, frozenset())
+            except MailerError as error:
+                self._give_up(error)
+                return
+
     def _stop(self) -> None:
         self._stopping = True
+        self._own.hurry()
         for process in self._moved:
             if process.stdin is not None:
                 process.stdin.close()
@@ -230,6 +260,7 @@ class _Crew:
             process = await asyncio.create_subprocess_exec(
                 *self._command,
                 f"{number + 1}/{self._workers}",
+                *(() if self._leader is None else ("--leader", str(self._leader))),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 pass_fds=() if self._descriptor is None else (self._descriptor,),
@@ -241,7 +272,7 @@ class _Crew:
                 return
             idle = not any(moved.values())
             if run_id is not None:
-                self._recover(run_id, moved)
+                await self._recover(run_id, moved)
             self._idle_deaths = self._idle_deaths + 1 if idle else 0
             if self._idle_deaths >= _IDLE_DEATHS:
                 self._give_up(
@@ -275,10 +306,19 @@ class _Crew:
                 return run_id, True
         return run_id, False
 
-    def _recover(self, run_id: int, moved: Counter[str]) -> None:
-        """Mark a dead worker's claims as uncertain."""
-        with self._database.transaction() as session:
-            found = queue.recover(session, self._issue_id, at=now(), run_id=run_id)
+    async def _recover(self, run_id: int, moved: Counter[str]) -> None:
+        """End a dead worker's run and mark its claims as uncertain."""
+
+        def step() -> int:
+            with self._database.transaction() as session:
+                runs.end(session, run_id, at=now())
+                return queue.recover(session, self._issue_id, at=now(), run_id=run_id)
+
+        try:
+            found = await asyncio.to_thread(self._own.insist, step)
+        except MailerError as error:
+            self._give_up(error)
+            return
         self._database.engine.dispose()
         moved.update({"sending": -found, "uncertain": found})
 

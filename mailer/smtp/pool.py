@@ -19,9 +19,9 @@ from mailer.errors import RelayDownError, RelayError
 from mailer.smtp.lanes import Item, Lane, Lanes
 from mailer.smtp.relay import Access, RelayState, all_down
 from mailer.smtp.session import Attempt, Fate, Stage, Timeouts
-from mailer.smtp.worker import Compose, Worker
+from mailer.smtp.worker import Compose, NotNowError, Worker
 
-__all__ = ["Access", "Compose", "Item", "Network", "Pool", "Record", "RelayState", "Take"]
+__all__ = ["Access", "Compose", "Item", "Network", "NotNowError", "Pool", "Record", "RelayState", "Take"]
 
 Take = Callable[[int, frozenset[str]], Awaitable[Sequence[Item]]]
 Record = Callable[[Attempt, RelayState | None], None]
@@ -54,7 +54,8 @@ class Pool:
     called again while earlier ones are under way. `compose(key)` makes a message right before it leaves;
     None means that it must not be sent after all, which the caller has noted. `record(attempt, relay)` is
     called once for each item taken that `compose` did not drop. The relay is None for `Fate.UNSENT`: such
-    an item may go back to the queue untouched.
+    an item may go back to the queue untouched. While `may_send()` is false, nothing is started, and
+    connections close once the reply to their last message has come.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Pool:
         record: Record,
         window: int,
         now: Callable[[], float] = time.monotonic,
+        may_send: Callable[[], bool] = lambda: True,
     ) -> None:
         self.relays = [RelayState(name, access) for name, access in network.relays.items()]
         self.lanes = Lanes(network.providers)
@@ -73,6 +75,7 @@ class Pool:
         self.client_name = network.client_name
         self.timeouts = network.timeouts
         self.now = now
+        self.may_send = may_send
         self.stopping = False
         self.opening = 0
         self._take = take

@@ -125,13 +125,16 @@ def wire_safe(content: bytes) -> bytes:
 class _Dialogue:
     """One `SmtpSession.run`: the message being sent, and the one whose commands left with its body."""
 
-    def __init__(self, session: SmtpSession, source: Source, settle: Settle) -> None:
+    def __init__(
+        self, session: SmtpSession, source: Source, settle: Settle, may_send: Callable[[], bool]
+    ) -> None:
         self._session = session
         self._wire = session.wire
         self._timeouts = session.timeouts
         self._patience = (self._timeouts.mail, self._timeouts.rcpt, self._timeouts.data)
         self._source = source
         self._settle = settle
+        self._may_send = may_send
         self._current: Outgoing | None = None
         self._following: Outgoing | None = None
         self._body_written = False
@@ -202,6 +205,8 @@ class _Dialogue:
 
     async def _transmit(self, outgoing: Outgoing) -> None:
         """Send the body and the next message's commands, then settle this message."""
+        if not self._may_send():
+            raise WireError("the run may not send at present")
         wire = self._wire
         following = self._next_commands()
         self._check_turn()
@@ -291,13 +296,14 @@ class SmtpSession:
         """Whether another message may be sent on this connection."""
         return self.wire.usable
 
-    async def run(self, source: Source, settle: Settle) -> End:
+    async def run(self, source: Source, settle: Settle, may_send: Callable[[], bool] = lambda: True) -> End:
         """Send the messages that `source` returns until it returns None or the connection ends.
 
-        With pipelining, `source` is called one message ahead. `settle` is called exactly once for each
+        With pipelining, `source` is called one message ahead; `may_send` is asked once more before each body,
+        and closes the connection by returning False. `settle` is called exactly once for each
         message, also before an exception raised by `source` or by cancellation leaves this method.
         """
-        run = _Dialogue(self, source, settle)
+        run = _Dialogue(self, source, settle, may_send)
         try:
             await run.converse()
         except WireError as error:

@@ -20,6 +20,10 @@ _NO_MORE_CONNECTIONS_SECONDS: Final = 5.0
 """How long to wait after a relay refused one connection while it serves others."""
 
 
+class NotNowError(Exception):
+    """Raised by `compose` if nothing can be sent at present: the message goes back to its lane."""
+
+
 class WorkerPool(Protocol):
     """The part of `Pool` that its workers share."""
 
@@ -29,6 +33,7 @@ class WorkerPool(Protocol):
     client_name: str | None
     timeouts: Timeouts
     now: Callable[[], float]
+    may_send: Callable[[], bool]
     stopping: bool
     opening: int
     """How many workers are connecting."""
@@ -83,7 +88,10 @@ class Worker:
         """Wait; return True when a message may start here, False when the pool stops."""
         pool, idle_since, patience = self._pool, self._pool.now(), 0.0
         while not pool.stopping:
-            delay = self._delay()
+            held_up = not pool.may_send()
+            if held_up:
+                await self._disconnect()
+            delay = math.inf if held_up else self._delay()
             if delay <= 0:
                 if self._session is not None and not self._session.usable:
                     await self._disconnect()
@@ -138,8 +146,8 @@ class Worker:
             relay.opening -= 1
 
     async def _send(self, session: SmtpSession) -> None:
-        end = await session.run(self._next, self._settled)
-        if end is End.CLOSED and not self._answered:
+        end = await session.run(self._next, self._settled, self._pool.may_send)
+        if end is End.CLOSED and not self._answered and self._pool.may_send():
             where = f"{self._relay.settings.host}:{self._relay.settings.port}"
             self._failed(RelayDownError(f"{where}: closes connections before accepting a message"))
         if end is End.CLOSED or self._spent or self._sent >= self._relay.settings.messages_per_connection:
@@ -164,7 +172,7 @@ class Worker:
     def _next(self) -> Outgoing | None:
         """Compose and return the next message for this connection; None if there is none."""
         pool, relay, lanes = self._pool, self._relay, self._pool.lanes
-        while not pool.stopping and self._sent < relay.settings.messages_per_connection:
+        while not pool.stopping and self._sent < relay.settings.messages_per_connection and pool.may_send():
             now = pool.now()
             if relay.delay(now, pool.relays) > 0:
                 break
@@ -175,6 +183,10 @@ class Worker:
             pool.began(lane)
             try:
                 outgoing = pool.compose(item.key)
+            except NotNowError:
+                lane.finish(id(self))
+                lanes.add(item, first=True)
+                return None
             except BaseException:
                 lane.finish(id(self))
                 lanes.add(item, first=True)

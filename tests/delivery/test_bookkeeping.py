@@ -17,6 +17,7 @@ from mailer.database.models import Delivery, DeliveryState, Run
 from mailer.database.session import Database
 from mailer.delivery import issues
 from mailer.delivery.bookkeeping import RunBooks
+from mailer.delivery.clock import Clock
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.queue import PENDING_UNTIL, Settled
 from mailer.errors import StorageError
@@ -41,8 +42,7 @@ class Scene:
             self.issue.id,
             DeliverySettings(window=8),
             learn=self._learn,
-            now=lambda: AT,
-            ticks=lambda: 0.0,
+            clock=Clock(now=lambda: AT, ticks=lambda: 0.0),
         )
 
     def _learn(self, session: Session, refusals: Sequence[Refusal], at: datetime) -> None:

@@ -24,7 +24,7 @@ from sqlalchemy import select, update
 import mailer
 from mailer.database.models import Delivery, DeliveryState, IssueState, Subscriber, SubscriberStatus
 from mailer.database.session import Database
-from mailer.delivery import issues, queue
+from mailer.delivery import issues, queue, runs
 from mailer.delivery.books import books_of
 from mailer.delivery.queue import Settled
 from mailer.delivery.waiting import waiting
@@ -59,7 +59,7 @@ class Ledger(RuleBasedStateMachine):
             again, second = issues.enqueue(session, edition, source_path="one.md", at=AT)
             assert (new, second, again) == (True, False, issue)
             self.issue = issue.id
-            self.runs = [queue.begin_run(session, issue.id, host="here", pid=pid, at=AT) for pid in (1, 2)]
+            self.runs = [runs.begin(session, issue.id, at=AT) for _ in range(2)]
 
     @precondition(lambda self: self.state is IssueState.SENDING)
     @rule(run=RUNS, limit=st.integers(1, 8), resend=st.booleans())
@@ -228,7 +228,7 @@ def test_only_three_modules_change_the_state_of_a_delivery() -> None:
 def test_interrupted_retry_no_longer_shows_the_answer_of_before(database: Database) -> None:
     issue = queued(database, 1)
     with database.transaction() as session:
-        run_id = queue.begin_run(session, issue.id, host="here", pid=1, at=AT)
+        run_id = runs.begin(session, issue.id, at=AT)
         for outcome in (
             Settled(1, DEFERRED, due_at=AT, code=451, reply="Greylisted", bounce_class="other"),
             None,
@@ -247,7 +247,7 @@ def test_interrupted_retry_no_longer_shows_the_answer_of_before(database: Databa
 def test_what_was_uncertain_stays_so_when_it_is_given_back(database: Database) -> None:
     issue = queued(database, 3)
     with database.transaction() as session:
-        run_id = queue.begin_run(session, issue.id, host="here", pid=1, at=AT)
+        run_id = runs.begin(session, issue.id, at=AT)
         queue.claim(session, issue.id, run_id=run_id, limit=1, after=0, at=AT, resend_uncertain=True)
         queue.recover(session, issue.id, at=AT)
         queue.claim(session, issue.id, run_id=run_id, limit=2, after=0, at=AT, resend_uncertain=True)

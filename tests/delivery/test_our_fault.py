@@ -16,9 +16,9 @@ from sqlalchemy import func, select, update
 from mailer.bounces.refusals import learn_by
 from mailer.cli.send import exit_code
 from mailer.config import Bounces, DeliverySettings, Newsletter
-from mailer.database.models import Delivery, DeliveryState, Subscriber, Suppression
+from mailer.database.models import Delivery, DeliveryState, Run, Subscriber, Suppression
 from mailer.database.session import Database
-from mailer.delivery import issues, queue
+from mailer.delivery import issues, queue, runs
 from mailer.delivery.clock import Clock, now
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.queue import PENDING_UNTIL, Settled
@@ -210,10 +210,11 @@ def test_two_relays_that_both_refuse_us_pause_with_both_reasons(scene: Scene) ->
 
 def test_refusals_that_a_killed_run_had_not_judged_are_due_again(scene: Scene) -> None:
     with scene.database.transaction() as session:
-        run_id = queue.begin_run(session, scene.issue.id, host="here", pid=1, at=AT)
+        run_id = runs.begin(session, scene.issue.id, at=AT)
         queue.claim(session, scene.issue.id, run_id=run_id, limit=3, after=0, at=AT, resend_uncertain=True)
         pending = Settled(1, DeliveryState.DEFERRED, due_at=PENDING_UNTIL, code=550)
         queue.settle(session, scene.issue.id, [pending], run_id=run_id, at=AT)
+        session.get_one(Run, run_id).seen_at = AT
     well = Script()
     ended = scene.send(well)
     assert (ended.ending, ended.books.sent, received(well)) == (Ending.FINISHED, PEOPLE, PEOPLE)
@@ -221,8 +222,8 @@ def test_refusals_that_a_killed_run_had_not_judged_are_due_again(scene: Scene) -
 
 def test_pending_refusal_is_failed_only_by_its_own_run_and_only_once(scene: Scene) -> None:
     with scene.database.transaction() as session:
-        mine = queue.begin_run(session, scene.issue.id, host="here", pid=1, at=AT)
-        other = queue.begin_run(session, scene.issue.id, host="here", pid=2, at=AT)
+        mine = runs.begin(session, scene.issue.id, at=AT)
+        other = runs.begin(session, scene.issue.id, at=AT)
         queue.claim(session, scene.issue.id, run_id=mine, limit=3, after=0, at=AT, resend_uncertain=True)
         pending = [Settled(n, DeliveryState.DEFERRED, due_at=PENDING_UNTIL, code=550) for n in (1, 2, 3)]
         queue.settle(session, scene.issue.id, pending, run_id=mine, at=AT)

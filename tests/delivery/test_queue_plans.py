@@ -10,7 +10,7 @@ from sqlalchemy import event, text
 
 from mailer.database.models import DeliveryState
 from mailer.database.session import Database
-from mailer.delivery import queue
+from mailer.delivery import queue, runs
 from mailer.delivery.queue import Settled
 from mailer.delivery.waiting import next_due, waiting
 from tests.delivery.scene import AT, queued
@@ -52,7 +52,7 @@ def whole_issue_searches(database: Database, said: list[tuple[str, Any]]) -> lis
 def test_claims_and_retries_never_look_at_the_whole_issue(database: Database) -> None:
     issue = queued(database, 200)
     with statements(database) as said, database.transaction() as session:
-        run_id = queue.begin_run(session, issue.id, host="here", pid=1, at=AT)
+        run_id = runs.begin(session, issue.id, at=AT)
         taken = queue.claim(session, issue.id, run_id=run_id, limit=20, after=0, at=AT, resend_uncertain=True)
         sent = [Settled(one.recipient.subscriber_id, DeliveryState.SENT) for one in taken.claimed]
         queue.settle(session, issue.id, sent, run_id=run_id, at=AT)

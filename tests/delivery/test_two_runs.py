@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from mailer.database.models import Delivery, DeliveryState, IssueState, Run
 from mailer.database.session import Database
-from mailer.delivery import issues, queue
+from mailer.delivery import issues, queue, runs
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.queue import Settled
 from mailer.errors import MailerError
@@ -30,8 +30,8 @@ def shared(postgresql: Server) -> Iterator[Database]:
         yield database
 
 
-def begin_run(session: Session, issue: QueuedIssue, pid: int = 1) -> int:
-    return queue.begin_run(session, issue.id, host="here", pid=pid, at=AT)
+def begin_run(session: Session, issue: QueuedIssue) -> int:
+    return runs.begin(session, issue.id, at=AT)
 
 
 def claim(session: Session, issue: QueuedIssue, run_id: int, limit: int, after: int = 0) -> list[int]:
@@ -50,7 +50,7 @@ def states(database: Database) -> dict[int, str]:
 def test_delivery_of_another_run_is_not_settled(database: Database) -> None:
     issue = queued(database, 3)
     with database.transaction() as session:
-        mine, other = begin_run(session, issue, 1), begin_run(session, issue, 2)
+        mine, other = begin_run(session, issue), begin_run(session, issue)
         assert claim(session, issue, mine, 2) == [1, 2]
         assert claim(session, issue, other, 1, after=2) == [3]
     with (
@@ -105,7 +105,7 @@ def test_ended_run_has_the_time_of_its_end(database: Database) -> None:
     issue = queued(database, 1)
     with database.transaction() as session:
         ended, going_on = begin_run(session, issue), begin_run(session, issue)
-        queue.end_run(session, ended, at=LATER)
+        runs.end(session, ended, at=LATER)
     with database.reading() as session:
         assert (session.get_one(Run, ended).started_at, session.get_one(Run, ended).ended_at) == (AT, LATER)
         assert session.get_one(Run, going_on).ended_at is None
@@ -139,7 +139,7 @@ def test_nothing_is_claimed_of_an_issue_that_is_not_sent(
 def test_runs_that_claim_at_the_same_time_get_different_deliveries(shared: Database) -> None:
     issue = queued(shared, 6)
     with shared.transaction() as session:
-        first, second = begin_run(session, issue, 1), begin_run(session, issue, 2)
+        first, second = begin_run(session, issue), begin_run(session, issue)
     with shared.transaction() as one, shared.transaction() as other:
         other.execute(text("SET LOCAL lock_timeout = '5s'"))
         assert claim(one, issue, first, 3) == [1, 2, 3]
@@ -153,7 +153,7 @@ def test_runs_that_claim_at_the_same_time_get_different_deliveries(shared: Datab
 def test_due_retries_claimed_at_the_same_time_are_different_ones(shared: Database) -> None:
     issue = queued(shared, 4)
     with shared.transaction() as session:
-        first, second = begin_run(session, issue, 1), begin_run(session, issue, 2)
+        first, second = begin_run(session, issue), begin_run(session, issue)
         claim(session, issue, first, 4)
         queue.recover(session, issue.id, at=AT)
     with shared.transaction() as one, shared.transaction() as other:

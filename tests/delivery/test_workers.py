@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mailer.config import ProviderLimits, Relay, Security, Settings
 from mailer.database.session import Database
-from mailer.delivery import queue
+from mailer.delivery import runs
 from mailer.delivery.books import Books
 from mailer.delivery.clock import now
 from mailer.delivery.issues import QueuedIssue
@@ -93,7 +93,7 @@ def test_worker_learns_its_share_as_last_argument(scene: Scene, tmp_path: Path) 
 
 def test_dead_worker_leaves_its_claims_uncertain_and_is_replaced(scene: Scene, tmp_path: Path) -> None:
     with scene.database.transaction() as session:
-        run_id = queue.begin_run(session, scene.issue.id, host="here", pid=1, at=now())
+        run_id = runs.begin(session, scene.issue.id, at=now())
     mark = tmp_path / "died"
     claim = (
         f"import sqlite3; c = sqlite3.connect({str(scene.database.path)!r})\n"

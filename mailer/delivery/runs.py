@@ -1,0 +1,205 @@
+"""Runs: which one may send, whether it lives, and who takes over from a dead one.
+
+An SQLite database has one machine, and the run holds a lock on a file. A connection to PostgreSQL can be
+lost without its process noticing, so a lock on the server proves nothing. There, a run proves that it
+lives by its commits: each one confirms the run's row and the time. A run that has not committed for
+`SILENT_SECONDS` starts nothing (`Fence`). After `DEAD_SECONDS`, another process may end it and take over
+its deliveries. Only the database's clock and the run's own monotonic clock matter.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import BigInteger, ColumnElement, literal_column, select, text, type_coerce, update
+from sqlalchemy.orm import Session
+
+from mailer.database.columns import Instant
+from mailer.database.models import Run
+from mailer.delivery import queue
+from mailer.delivery.clock import DEAD_SECONDS
+from mailer.delivery.issues import edition_number
+from mailer.errors import LockedError, TakenOverError
+
+# A row that processes lock before one of them begins a run.
+_TAKE_TURN: Final = text(
+    "INSERT INTO instance (name, value) VALUES ('turn', '') ON CONFLICT (name) DO UPDATE SET value = ''"
+)
+_DATABASE_TIME: Final[ColumnElement[datetime]] = literal_column(
+    "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)", Instant()
+)
+_SILENT_MICROSECONDS: Final = type_coerce(_DATABASE_TIME, BigInteger) - type_coerce(Run.seen_at, BigInteger)
+# A process that is stopped in the middle of a transaction must not keep its locks.
+_LET_GO: Final[ColumnElement[str]] = literal_column(
+    "set_config('idle_in_transaction_session_timeout', '10s', true)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LiveRun:
+    """A run that has not ended."""
+
+    id: int
+    issue_id: int
+    host: str
+    pid: int
+    place: str
+    silent_seconds: float
+    """How long ago it last committed, by the database's clock."""
+
+    @property
+    def known_dead(self) -> bool:
+        """Whether its process ran on this system and is gone."""
+        if not self.place or self.place != place():
+            return False
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            return False
+        return False
+
+
+class Fence:
+    """Says whether a run may send: its last commit succeeded, and not too long ago.
+
+    One thread commits while the event loop asks. `ticks` counts seconds on a clock that never goes back
+    and goes on while the process is stopped.
+    """
+
+    def __init__(self, ticks: Callable[[], float], silent_seconds: float) -> None:
+        self._ticks = ticks
+        self._silent_seconds = silent_seconds
+        self._confirmed_at = ticks()
+        self._failing = False
+        self.commits = 0
+        """How many transactions of the run are known to be committed."""
+
+    def is_open(self) -> bool:
+        """Return whether a message may leave now."""
+        return not self._failing and self._ticks() - self._confirmed_at <= self._silent_seconds
+
+    def close(self) -> None:
+        """Let nothing leave until the next commit."""
+        self._failing = True
+
+    def confirmed(self, since: float, commits: int) -> None:
+        """Note a commit whose transaction began at the tick `since`."""
+        self._confirmed_at, self.commits, self._failing = since, commits, False
+
+
+def place() -> str:
+    """Return a name for the running kernel and process namespace; empty if there is none.
+
+    Two processes of the same place can see each other's process ids.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
+
+
+def begin(session: Session, issue_id: int, *, at: datetime) -> int:
+    """Record the start of a run of this process, which sends the newest edition; return its id."""
+    run = Run(
+        issue_id=issue_id,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        place=place(),
+        edition=edition_number(session, issue_id),
+        started_at=at,
+    )
+    session.add(run)
+    session.flush()
+    if _is_fenced(session):
+        session.execute(update(Run).where(Run.id == run.id).values(seen_at=_DATABASE_TIME))
+    return run.id
+
+
+def end(session: Session, run_id: int, *, at: datetime) -> None:
+    """Record that a run ended."""
+    session.execute(update(Run).where(Run.id == run_id).values(ended_at=at))
+
+
+def alive(session: Session) -> list[LiveRun]:
+    """Return the runs of a PostgreSQL database that have not ended, oldest first."""
+    rows = session.execute(
+        select(Run.id, Run.issue_id, Run.host, Run.pid, Run.place, _SILENT_MICROSECONDS)
+        .where(Run.ended_at.is_(None), Run.seen_at.is_not(None))
+        .order_by(Run.id)
+    )
+    return [LiveRun(*row[:5], row[5] / 1_000_000) for row in rows]
+
+
+def exclude_others(session: Session, *, at: datetime, dead_seconds: float = DEAD_SECONDS) -> None:
+    """End dead runs and mark their deliveries `uncertain`; no run begins before this transaction ends.
+
+    Raises `LockedError` if a run lives. Does nothing on SQLite, where the caller holds the lock.
+    """
+    if not _is_fenced(session):
+        return
+    session.execute(_TAKE_TURN)
+    for run in alive(session):
+        expired = int(dead_seconds * 1_000_000) <= _SILENT_MICROSECONDS
+        # The row is locked by a run that is committing; then the condition is checked again.
+        gone = session.execute(
+            update(Run)
+            .where(Run.id == run.id, Run.ended_at.is_(None))
+            .where(Run.seen_at.is_not(None) if run.known_dead else expired)
+            .values(ended_at=at)
+            .returning(Run.id)
+        ).all()
+        if not gone and session.scalar(select(Run.ended_at).where(Run.id == run.id)) is None:
+            raise _refusal(run, dead_seconds)
+        queue.recover(session, run.issue_id, at=at, run_id=run.id)
+
+
+def join(session: Session, leader: int) -> None:
+    """Check that the run that a worker belongs to has not ended; raise `TakenOverError` if it has."""
+    ended = select(Run.ended_at).where(Run.id == leader).with_for_update(read=True)
+    if session.scalar(ended) is not None:
+        raise TakenOverError("the run that started this worker has ended")
+
+
+def confirm(session: Session, run_id: int, *, commits: int) -> bool:
+    """Confirm in a transaction that its run lives; `commits` is how many came before it.
+
+    Returns False if the run has already committed this transaction: its commit was not answered, so the
+    caller has repeated it. Raises `TakenOverError` if another process has ended the run.
+    """
+    alive_still = session.execute(
+        update(Run)
+        .where(Run.id == run_id, Run.ended_at.is_(None), Run.commits == commits)
+        .values(seen_at=_DATABASE_TIME, commits=commits + 1)
+        .returning(_LET_GO)
+    ).first()
+    if alive_still is not None:
+        return True
+    row = session.execute(select(Run.commits, Run.ended_at).where(Run.id == run_id)).one()
+    if row.commits == commits + 1:
+        return False
+    raise TakenOverError(
+        "another process has taken over: this run could not reach the database for too long",
+        remedy="see: mailer status",
+    )
+
+
+def _is_fenced(session: Session) -> bool:
+    return session.get_bind().dialect.name == "postgresql"
+
+
+def _refusal(run: LiveRun, dead_seconds: float) -> LockedError:
+    seconds = max(1, round(dead_seconds - run.silent_seconds))
+    return LockedError(
+        f"another run is sending from this database (process {run.pid} on {run.host})",
+        remedy="wait for it, or watch it with: mailer status --watch"
+        f"; if it was killed, try again in {seconds} seconds",
+    )

@@ -1,0 +1,68 @@
+"""Two machines and one PostgreSQL: whatever happens to their connections, they never send together."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.end_to_end.newsletter import Folder
+from tests.end_to_end.recorder import Recorder
+from tests.postgres import Server
+
+READERS = 600
+CONFIG = """\
+[paths]
+database = "{url}&application_name={name}"
+[delivery]
+window = 40
+[relays.recorder]
+host = "127.0.0.1"
+port = {port}
+security = "plain"
+connections = 4
+rate_per_second = 50
+[web]
+public_url = "https://news.example.org"
+"""
+
+
+@pytest.fixture
+def recorder() -> Iterator[Recorder]:
+    with Recorder() as made:
+        yield made
+
+
+def drop_connections(server: Server, name: str) -> None:
+    """End the sessions of one machine, as a pooler, a NAT or an administrator does."""
+    ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s"
+    with psycopg.connect(server.dsn, autocommit=True) as connection:
+        assert connection.execute(ended, [name]).fetchall()
+
+
+def wait_for(recorder: Recorder, total: int, running: subprocess.Popen[str]) -> None:
+    until = time.monotonic() + 60
+    while recorder.total < total:
+        assert running.poll() is None, running.communicate()
+        assert time.monotonic() < until
+        time.sleep(0.005)
+
+
+def test_second_machine_does_not_send_beside_one_whose_connections_were_dropped(
+    tmp_path: Path, postgresql: Server, recorder: Recorder
+) -> None:
+    url = postgresql.new_database()
+    a, b = (Folder(tmp_path / name, CONFIG.format(url=url, name=name, port=recorder.port)) for name in "ab")
+    a.subscribe(READERS)
+    first = a.start("send", "1", "--yes", "--quiet")
+    wait_for(recorder, 100, first)
+    drop_connections(postgresql, "a")
+    second = b.mailer("send", "1", "--yes", "--quiet")
+    said = first.communicate(timeout=60)
+    doubled = recorder.total - len(recorder.accepted)
+    assert (doubled, second.code, first.returncode) == (0, 7, 0), (said, second)
+    assert a.books()["sent"] == len(recorder.accepted) == READERS
