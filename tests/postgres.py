@@ -8,10 +8,11 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from typing import Literal
 
 import psycopg
 
@@ -45,8 +46,9 @@ _SETTINGS = {"fsync": "off", "unix_socket_directories": "''", "listen_addresses"
 class Server:
     """A running server; every test gets a schema of its own, which is made faster than a database."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, control: Callable[..., None]) -> None:
         self.port = port
+        self._control = control
         self._numbers = count(1)
         self._free: list[str] = []
         self._tables = ""
@@ -54,7 +56,7 @@ class Server:
     def new_database(self) -> str:
         """Create an empty schema and return its SQLAlchemy URL, which behaves like a separate database."""
         name = f"test{next(self._numbers)}"
-        with psycopg.connect(self.dsn, autocommit=True) as connection:
+        with self.connection() as connection:
             connection.execute(f"CREATE SCHEMA {name}")
         return f"postgresql+psycopg://{self._address}?options=-csearch_path%3D{name}"
 
@@ -95,6 +97,14 @@ class Server:
             connection.execute("SET lock_timeout = '2s'; SET statement_timeout = '30s'")
             yield connection
 
+    def restart(self, mode: Literal["fast", "immediate"]) -> None:
+        """Restart the server: `fast` ends all sessions, `immediate` is like a crash."""
+        self._control("-m", mode, "restart")
+
+    def connection(self) -> psycopg.Connection:
+        """Connect as the administrator; every statement is committed at once."""
+        return psycopg.connect(self.dsn, autocommit=True)
+
     @property
     def dsn(self) -> str:
         """The address of the whole server, for psycopg."""
@@ -128,10 +138,14 @@ def running() -> Iterator[Server]:
     options = " ".join(f"-c {name}={value}" for name, value in {**_SETTINGS, "port": port}.items())
     try:
         run(initdb, "-D", str(data), "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "-N")
-        run(ctl, "-D", str(data), "-w", "-l", str(folder / "log"), "-o", options, "start")
+
+        def control(*command: str) -> None:
+            run(ctl, "-D", str(data), "-w", "-l", str(folder / "log"), "-o", options, *command)
+
+        control("start")
         try:
-            yield Server(port)
+            yield Server(port, control)
         finally:
-            run(ctl, "-D", str(data), "-m", "immediate", "stop")
+            control("-m", "immediate", "stop")
     finally:
         shutil.rmtree(folder)

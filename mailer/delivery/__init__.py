@@ -5,8 +5,8 @@ The path of one delivery, from a subscriber to the server's last word:
 1. `delivery.issues.enqueue` freezes the edition and writes one `queued` row for each subscriber of the
    audience. From then on the books balance at every commit.
 2. `delivery.dispatch.dispatch` takes the lock (`delivery.lock.sending`) and starts a run,
-   `delivery.sender.Sender.run`. What an interrupted run had claimed becomes `uncertain`
-   (`delivery.queue.recover`).
+   `delivery.sender.Sender.run`. On PostgreSQL, `delivery.runs.exclude_others` makes sure that no other run
+   lives. What an interrupted run had claimed becomes `uncertain` (`delivery.queue.recover`).
 3. `smtp.pool.Pool.deliver` needs work. `delivery.bookkeeping.RunBooks.commit` claims the next window:
    `delivery.queue.claim` marks the rows `sending` and commits before any octet leaves.
 4. A connection is free, and the limits of its relay (`smtp.relay.RelayState.delay`) and of the mailbox
@@ -21,7 +21,8 @@ The path of one delivery, from a subscriber to the server's last word:
    (`delivery.issues.pause`) if no other relay is left.
 9. A permanent refusal goes to the breaker (`delivery.breaker.Breaker.refused`) and the row is only
    `deferred` for now. If the same refusal comes for nearly everybody, it is our fault: step 8.
-10. `delivery.queue.settle` writes the outcomes of steps 7 to 9 together with the next claim. Once the
+10. `delivery.queue.settle` writes the outcomes of steps 7 to 9 together with the next claim, in a
+    transaction that also confirms that the run lives (`delivery.runs.confirm`). Once the
     breaker clears a refusal, `delivery.queue.fail_pending` moves its row to `failed`, and the policy of
     bounces learns about it in the same transaction.
 11. `delivery.bookkeeping.RunBooks.end` writes what is left, gives unsent rows back

@@ -202,7 +202,9 @@ class RunBooks:
             return
         began, commits = self._clock.ticks(), self._fence.commits
         with self._database.transaction() as session:
-            first = runs.confirm(session, self._run_id, commits=commits)
+            first = runs.confirm(
+                session, self._run_id, commits=commits, silent_seconds=self._clock.silent_seconds
+            )
             yield session, first
         self._fence.confirmed(began, commits + 1)
 
@@ -214,6 +216,8 @@ class RunBooks:
                 if pause_reason:
                     issues.pause(session, self._issue_id, pause_reason)
                 runs.end(session, self._run_id, at=at)
+            elif not runs.has_ended(session, self._run_id):
+                raise UnavailableError("the answer to a commit was lost")
             finished = issues.finish(session, self._issue_id, at=at)
             self._count(session)
             if self._counts[DeliveryState.SENT.value]:

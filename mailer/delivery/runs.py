@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import BigInteger, ColumnElement, literal_column, select, text, type_coerce, update
+from sqlalchemy import BigInteger, ColumnElement, func, literal_column, select, text, type_coerce, update
 from sqlalchemy.orm import Session
 
 from mailer.database.columns import Instant
@@ -35,10 +35,6 @@ _DATABASE_TIME: Final[ColumnElement[datetime]] = literal_column(
     "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)", Instant()
 )
 _SILENT_MICROSECONDS: Final = type_coerce(_DATABASE_TIME, BigInteger) - type_coerce(Run.seen_at, BigInteger)
-# A process that is stopped in the middle of a transaction must not keep its locks.
-_LET_GO: Final[ColumnElement[str]] = literal_column(
-    "set_config('idle_in_transaction_session_timeout', '10s', true)"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +125,11 @@ def end(session: Session, run_id: int, *, at: datetime) -> None:
     session.execute(update(Run).where(Run.id == run_id).values(ended_at=at))
 
 
+def has_ended(session: Session, run_id: int) -> bool:
+    """Return whether a run has ended."""
+    return session.scalar(select(Run.ended_at).where(Run.id == run_id)) is not None
+
+
 def alive(session: Session) -> list[LiveRun]:
     """Return the runs of a PostgreSQL database that have not ended, oldest first."""
     rows = session.execute(
@@ -157,7 +158,7 @@ def exclude_others(session: Session, *, at: datetime, dead_seconds: float = DEAD
             .values(ended_at=at)
             .returning(Run.id)
         ).all()
-        if not gone and session.scalar(select(Run.ended_at).where(Run.id == run.id)) is None:
+        if not gone and not has_ended(session, run.id):
             raise _refusal(run, dead_seconds)
         queue.recover(session, run.issue_id, at=at, run_id=run.id)
 
@@ -169,8 +170,11 @@ def join(session: Session, leader: int) -> None:
         raise TakenOverError("the run that started this worker has ended")
 
 
-def confirm(session: Session, run_id: int, *, commits: int) -> bool:
+def confirm(session: Session, run_id: int, *, commits: int, silent_seconds: float) -> bool:
     """Confirm in a transaction that its run lives; `commits` is how many came before it.
+
+    The server ends the transaction if its process is silent for `silent_seconds`, so that a process that
+    was stopped does not keep its locks.
 
     Returns False if the run has already committed this transaction: its commit was not answered, so the
     caller has repeated it. Raises `TakenOverError` if another process has ended the run.
@@ -179,7 +183,9 @@ def confirm(session: Session, run_id: int, *, commits: int) -> bool:
         update(Run)
         .where(Run.id == run_id, Run.ended_at.is_(None), Run.commits == commits)
         .values(seen_at=_DATABASE_TIME, commits=commits + 1)
-        .returning(_LET_GO)
+        .returning(
+            func.set_config("idle_in_transaction_session_timeout", f"{silent_seconds * 1000:.0f}", True)
+        )
     ).first()
     if alive_still is not None:
         return True

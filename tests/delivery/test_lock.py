@@ -7,9 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from mailer.database.models import Instance
 from mailer.database.session import Database
-from mailer.delivery.lock import adopt, sending
+from mailer.delivery import runs
+from mailer.delivery.clock import now
+from mailer.delivery.lock import adopt, exclusive, sending
 from mailer.errors import ExitCode, LockedError, RefusedError
+from tests.connections import new_database
+from tests.delivery.scene import queued
+from tests.postgres import Server
 
 
 def test_second_run_is_refused_while_the_first_lasts(database: Database) -> None:
@@ -61,3 +67,44 @@ def test_damaged_lock_file_is_refused_not_ignored(database: Database, tmp_path: 
     (tmp_path / "subscribers.db.sending").write_text("{", encoding="utf-8")
     with pytest.raises(RefusedError, match="damaged"), sending(database):
         pass
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "database 1 of system {system}, timeline {timeline}",
+        "database {database} of system 1, timeline {timeline}",
+        "database {database} of system {system}, timeline 7",
+    ],
+    ids=["restored into another database", "restored on another server", "standby that took over"],
+)
+def test_copy_of_a_postgresql_database_sends_nothing_until_it_is_adopted(
+    postgresql: Server, other: str
+) -> None:
+    with new_database(postgresql) as database:
+        with sending(database):
+            home = database.instance_value("home")
+        assert home is not None
+        _, number, _, _, system, _, timeline = home.replace(",", "").split()
+        with database.transaction() as session:
+            was = other.format(database=number, system=system, timeline=timeline)
+            session.get_one(Instance, "home").value = was
+        with pytest.raises(RefusedError, match=f"it was {was} and is {home}") as refused, sending(database):
+            pass
+        assert refused.value.remedy == "if this database is the right one, run: mailer db adopt"
+        adopt(database)
+        with sending(database):
+            assert database.instance_value("home") == home
+
+
+def test_nothing_is_withdrawn_from_postgresql_while_a_run_lives(postgresql: Server) -> None:
+    with new_database(postgresql) as database:
+        issue = queued(database, 3)
+        with database.transaction() as session:
+            run_id = runs.begin(session, issue.id, at=now())
+        with pytest.raises(LockedError, match="another run is sending"), exclusive(database):
+            pass
+        with database.transaction() as session:
+            runs.end(session, run_id, at=now())
+        with exclusive(database) as session:
+            assert runs.alive(session) == []

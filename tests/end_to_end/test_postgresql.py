@@ -16,7 +16,6 @@ import pytest
 
 from mailer.database.session import Database
 from mailer.delivery import issues
-from mailer.delivery.lock import sending
 from tests.end_to_end.newsletter import Folder
 from tests.postgres import Server
 
@@ -51,12 +50,13 @@ def test_two_workers_send_it_once_and_a_second_send_nothing(folder: Folder) -> N
 
 
 def test_second_sender_is_refused_while_the_first_runs(folder: Folder) -> None:
-    held = database(folder)
-    with sending(held):
-        ran = folder.mailer("send", "1", "--yes")
-    held.close()
-    assert (ran.code, folder.kept()) == (7, [])
-    assert folder.mailer("send", "1", "--yes").code == 0
+    running = started(folder, 20)
+    ran = folder.mailer("send", "1", "--yes")
+    said = running.communicate(timeout=60)
+    assert (ran.code, running.returncode) == (7, 0), said
+    assert "another run is sending from this database (process " in ran.err
+    count = copies(folder)
+    assert (len(count), max(count.values())) == (_READERS, 1)
 
 
 def test_of_two_senders_at_once_one_sends_and_one_is_refused(folder: Folder) -> None:

@@ -1,0 +1,120 @@
+"""A machine that sends a queued issue: a thread of the test, or a process that may be stopped or killed.
+
+Its times are short, so that tests do not wait for half a minute.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Literal
+
+from mailer.config import DeliverySettings, Newsletter, Relay, Security
+from mailer.database.session import Database
+from mailer.delivery import issues
+from mailer.delivery.books import Books
+from mailer.delivery.clock import Clock
+from mailer.delivery.sender import Ended, Hooks, Sender
+from mailer.errors import LockedError, MailerError, TakenOverError, UnavailableError
+from mailer.rendering.message import Composer
+from mailer.smtp.pool import Access, Network
+from tests.delivery.scene import EDITION, SIGNER, learn_nothing
+
+WINDOW = 20
+CONNECTIONS = 4
+SILENT_SECONDS = 0.5
+DEAD_SECONDS = 1.5
+Policy = Literal["resend", "hold"]
+
+
+def send(
+    url: str,
+    port: int,
+    policy: Policy = "resend",
+    *,
+    rate: float = 100.0,
+    patience_seconds: float = 30.0,
+    progress: Callable[[Books], None] = lambda books: None,
+) -> Ended:
+    """Send the issue of the scene over the SMTP server at a port of this machine."""
+    relay = Relay(
+        host="127.0.0.1", port=port, security=Security.PLAIN, connections=CONNECTIONS, rate_per_second=rate
+    )
+    settings = DeliverySettings(
+        window=WINDOW, uncertain=policy, database_patience=timedelta(seconds=patience_seconds)
+    )
+    clock = Clock(
+        jitter=lambda: 1.0, settle_seconds=0.05, silent_seconds=SILENT_SECONDS, dead_seconds=DEAD_SECONDS
+    )
+    with Database(url) as database:
+        with database.reading() as session:
+            issue = issues.named(session, EDITION.slug)
+        composer = Composer(
+            EDITION,
+            issue_id=issue.id,
+            newsletter=Newsletter(),
+            public_url="https://news.example.org",
+            bounce_domain="bounce.example.org",
+            unsubscribe_address="unsubscribe@example.org",
+            signer=SIGNER,
+        )
+
+        async def main() -> Ended:
+            network = Network({"recorder": Access(relay)})
+            hooks = Hooks(learn_nothing, progress)
+            return await Sender(database, issue.id, composer, network, settings, hooks, clock).run()
+
+        return asyncio.run(main())
+
+
+class Machine(threading.Thread):
+    """Sends in a thread. One that is refused, or finds no database, tries again until `stop`."""
+
+    def __init__(
+        self, url: str, port: int, policy: Policy = "resend", *, patience_seconds: float = 30.0
+    ) -> None:
+        super().__init__()
+        self._url, self._port, self._policy, self._patience_seconds = url, port, policy, patience_seconds
+        self._stopped = threading.Event()
+        self.insists = False
+        self.refused = 0
+        self.ended: Ended | None = None
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        """Send; keep how it ended."""
+        while True:
+            try:
+                self.ended = send(
+                    self._url, self._port, self._policy, patience_seconds=self._patience_seconds
+                )
+                return
+            except TakenOverError as error:
+                self.error = error
+                return
+            except (LockedError, UnavailableError) as error:
+                self.refused += 1
+                if not self.insists or self._stopped.wait(0.1):
+                    self.error = error
+                    return
+            except BaseException as error:
+                self.error = error
+                return
+
+    def wait(self) -> None:
+        """Wait for its end."""
+        self.join(60)
+        assert not self.is_alive()
+
+
+if __name__ == "__main__":
+    _, url, port, policy = sys.argv
+    try:
+        ended = send(url, int(port), "hold" if policy == "hold" else "resend")
+        print(json.dumps({"ending": ended.ending.value}))
+    except MailerError as error:
+        print(json.dumps({"error": type(error).__name__}))
