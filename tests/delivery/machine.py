@@ -9,15 +9,13 @@ import asyncio
 import json
 import sys
 import threading
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Literal
 
 from mailer.config import DeliverySettings, Newsletter, Relay, Security
 from mailer.database.session import Database
 from mailer.delivery import issues
-from mailer.delivery.books import Books
-from mailer.delivery.clock import Clock
+from mailer.delivery.clock import DEAD_SECONDS, SILENT_SECONDS, Clock
 from mailer.delivery.sender import Ended, Hooks, Sender
 from mailer.errors import LockedError, MailerError, TakenOverError, UnavailableError
 from mailer.rendering.message import Composer
@@ -26,8 +24,8 @@ from tests.delivery.scene import EDITION, SIGNER, learn_nothing
 
 WINDOW = 20
 CONNECTIONS = 4
-SILENT_SECONDS = 0.5
-DEAD_SECONDS = 1.5
+SOON = (0.5, 1.5)
+"""Silent and dead seconds for a machine that is to be taken over."""
 Policy = Literal["resend", "hold"]
 
 
@@ -37,8 +35,8 @@ def send(
     policy: Policy = "resend",
     *,
     rate: float = 100.0,
-    patience_seconds: float = 30.0,
-    progress: Callable[[Books], None] = lambda books: None,
+    patience_seconds: float = 60.0,
+    times: tuple[float, float] = (SILENT_SECONDS, DEAD_SECONDS),
 ) -> Ended:
     """Send the issue of the scene over the SMTP server at a port of this machine."""
     relay = Relay(
@@ -47,9 +45,7 @@ def send(
     settings = DeliverySettings(
         window=WINDOW, uncertain=policy, database_patience=timedelta(seconds=patience_seconds)
     )
-    clock = Clock(
-        jitter=lambda: 1.0, settle_seconds=0.05, silent_seconds=SILENT_SECONDS, dead_seconds=DEAD_SECONDS
-    )
+    clock = Clock(jitter=lambda: 1.0, settle_seconds=0.05, silent_seconds=times[0], dead_seconds=times[1])
     with Database(url) as database:
         with database.reading() as session:
             issue = issues.named(session, EDITION.slug)
@@ -65,7 +61,7 @@ def send(
 
         async def main() -> Ended:
             network = Network({"recorder": Access(relay)})
-            hooks = Hooks(learn_nothing, progress)
+            hooks = Hooks(learn_nothing)
             return await Sender(database, issue.id, composer, network, settings, hooks, clock).run()
 
         return asyncio.run(main())
@@ -75,9 +71,16 @@ class Machine(threading.Thread):
     """Sends in a thread. One that is refused, or finds no database, tries again until `stop`."""
 
     def __init__(
-        self, url: str, port: int, policy: Policy = "resend", *, patience_seconds: float = 30.0
+        self,
+        url: str,
+        port: int,
+        policy: Policy = "resend",
+        *,
+        patience_seconds: float = 60.0,
+        times: tuple[float, float] = (SILENT_SECONDS, DEAD_SECONDS),
     ) -> None:
         super().__init__()
+        self._times = times
         self._url, self._port, self._policy, self._patience_seconds = url, port, policy, patience_seconds
         self._stopped = threading.Event()
         self.insists = False
@@ -90,7 +93,11 @@ class Machine(threading.Thread):
         while True:
             try:
                 self.ended = send(
-                    self._url, self._port, self._policy, patience_seconds=self._patience_seconds
+                    self._url,
+                    self._port,
+                    self._policy,
+                    patience_seconds=self._patience_seconds,
+                    times=self._times,
                 )
                 return
             except TakenOverError as error:
@@ -107,14 +114,14 @@ class Machine(threading.Thread):
 
     def wait(self) -> None:
         """Wait for its end."""
-        self.join(60)
+        self.join(120)
         assert not self.is_alive()
 
 
 if __name__ == "__main__":
     _, url, port, policy = sys.argv
     try:
-        ended = send(url, int(port), "hold" if policy == "hold" else "resend")
+        ended = send(url, int(port), "hold" if policy == "hold" else "resend", times=SOON)
         print(json.dumps({"ending": ended.ending.value}))
     except MailerError as error:
         print(json.dumps({"error": type(error).__name__}))
