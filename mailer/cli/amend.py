@@ -12,7 +12,7 @@ from mailer.cli.send import compose_some
 from mailer.database.models import IssueState
 from mailer.delivery import amending, editions, issues
 from mailer.delivery.issues import QueuedIssue
-from mailer.delivery.lock import sending
+from mailer.delivery.lock import exclusive
 from mailer.errors import SourceError
 from mailer.review.planning import still_open
 
@@ -42,7 +42,7 @@ def amend(app: App, issue: str, no_lint: bool, yes: bool, as_json: bool) -> None
     """
     path = editions.find_source(app.settings, issue)
     known = _queued(app, path.stem)
-    with sending(app.database), app.database.transaction() as session:
+    with exclusive(app.database) as session:
         books = amending.check(session, known.id, at=datetime.now(UTC))
         frozen = issues.edition(session, known.edition_digest)
     corrected = editions.build(app.settings, path, links=frozen.links)
@@ -55,7 +55,7 @@ def amend(app: App, issue: str, no_lint: bool, yes: bool, as_json: bool) -> None
         yes=yes,
         what="amending",
     )
-    with sending(app.database), app.database.transaction() as session:
+    with exclusive(app.database) as session:
         number = amending.amend(session, known.id, corrected, source_path=str(path), at=datetime.now(UTC))
     if as_json:
         app.emit({"issue": known.slug, "edition": number, "sent": books.sent, "left": books.open})

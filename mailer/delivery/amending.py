@@ -36,7 +36,7 @@ def check(session: Session, issue_id: int, *, at: datetime) -> Books:
     """Return the books of an issue that can be amended.
 
     Deliveries of an interrupted run become `uncertain` first. The caller holds
-    `mailer.delivery.lock.sending`. Raises `RefusedError` if the issue is cancelled, if nothing was sent, or
+    `mailer.delivery.lock.exclusive`. Raises `RefusedError` if the issue is cancelled, if nothing was sent, or
     if nothing is left to send.
     """
     queue.recover(session, issue_id, at=at)
@@ -60,7 +60,7 @@ def check(session: Session, issue_id: int, *, at: datetime) -> Books:
 def amend(session: Session, issue_id: int, corrected: Edition, *, source_path: str, at: datetime) -> int:
     """Replace the edition of an issue for the rest of its audience; return the new edition's number.
 
-    The archive shows the new edition from now on. The caller holds `mailer.delivery.lock.sending`. Raises
+    The archive shows the new edition from now on. The caller holds `mailer.delivery.lock.exclusive`. Raises
     `RefusedError` as `check` does, or if the edition is the same.
     """
     check(session, issue_id, at=at)

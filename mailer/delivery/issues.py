@@ -257,7 +257,7 @@ def withdraw(session: Session, issue_id: int) -> int:
     """Remove an issue from the queue before anything was sent; return how many deliveries it had.
 
     Nothing of it is kept, so it can be corrected and queued again under the same name. The caller holds
-    `mailer.delivery.lock.sending`. Raises `RefusedError` if any message was, or may have been, sent.
+    `mailer.delivery.lock.exclusive`. Raises `RefusedError` if any message was, or may have been, sent.
     """
     gone = [DeliveryState.SENT.value, DeliveryState.SENDING.value, DeliveryState.UNCERTAIN.value]
     ours = Delivery.issue_id == issue_id

@@ -14,7 +14,7 @@ from sqlalchemy import update
 from mailer import reports
 from mailer.database.models import Delivery, DeliveryState, IssueState
 from mailer.database.session import Database
-from mailer.delivery import amending, issues, queue
+from mailer.delivery import amending, issues, queue, runs
 from mailer.delivery.books import Books
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.sender import Ending, Sender
@@ -155,7 +155,7 @@ def test_paused_issue_stays_paused(database: Database, tmp_path: Path) -> None:
 def test_interrupted_deliveries_are_uncertain_and_may_get_the_correction(database: Database) -> None:
     issue = queued(database, 5)
     with database.transaction() as session:
-        run_id = queue.begin_run(session, issue.id, host="here", pid=1, at=AT)
+        run_id = runs.begin(session, issue.id, at=AT)
         queue.claim(session, issue.id, run_id=run_id, limit=2, after=0, at=AT, resend_uncertain=True)
     assert amend(database, issue) == 2
     found = books(database, issue)
