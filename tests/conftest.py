@@ -36,6 +36,7 @@ _ON_BOTH = (
     "tests.delivery.test_books",
     "tests.delivery.test_letters",
     "tests.delivery.test_our_fault",
+    "tests.delivery.test_schedule",
     "tests.delivery.test_sender",
     "tests.delivery.test_sign_up",
     "tests.delivery.test_two_runs",

@@ -31,6 +31,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Rehearse sending an issue against a misbehaving server.",
     ),
     "send": ("mailer.cli.send:send", "Send an issue or resume sending."),
+    "schedule": ("mailer.cli.schedule:schedule", "Send an issue at a set time; list or cancel such issues."),
+    "worker": ("mailer.cli.worker:worker", "Send scheduled issues, retries and letters until you stop it."),
     "status": ("mailer.cli.status:status", "Show the deliveries of one issue or all issues."),
     "pause": ("mailer.cli.status:pause", "Pause an issue until you resume it."),
     "resume": ("mailer.cli.status:resume", "Allow a paused issue to be sent."),
@@ -55,7 +57,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "db": ("mailer.cli.db:db", "Upgrade, back up and check the database."),
 }
 # Started by other commands, not by people.
-HIDDEN: dict[str, str] = {"worker": "mailer.cli.worker:worker"}
+HIDDEN: dict[str, str] = {"share": "mailer.cli.share:share_command"}
 
 
 class _Lazy(Group):

@@ -44,10 +44,10 @@ def steps(app: App, send: Callable[[], Ended]) -> Steps:
     def send_to_seed(edition: Edition, address: str) -> None:
         sample.send_test(app.settings, edition, replace(linting.sample_reader(edition), email=address))
 
-    return Steps(send, send_to_seed, lambda: _fetch(app), app.say)
+    return Steps(send, send_to_seed, lambda: fetch(app), app.say)
 
 
-def _fetch(app: App) -> None:
+def fetch(app: App) -> None:
     """Read the configured mailboxes, so that new reports count."""
     # Only a canary reads mailboxes; a run without one starts faster.
     from mailer.bounces.boxes.configured import boxes_of, rules_of

@@ -187,7 +187,7 @@ def _run(app: App, queued: QueuedIssue, workers: int, progress: Callable[[Books]
             learn=learn_by(app.settings.bounces),
             progress=progress,
         )
-    command = [sys.executable, "-m", "mailer", "worker", queued.slug, "-C", str(app.directory.resolve())]
+    command = [sys.executable, "-m", "mailer", "share", queued.slug, "-C", str(app.directory.resolve())]
     command += ["--config", str(app.config_path.resolve()), "--share"]
     return dispatch_to_workers(
         command, app.database, queued, workers=workers, settings=app.settings.delivery, progress=progress

@@ -1,55 +1,59 @@
-"""`mailer worker`: one of the processes of `mailer send --workers`; people do not call it."""
+"""`mailer worker`: do everything that has its time, until it is stopped."""
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import sys
+import signal
+import threading
+from datetime import UTC, datetime
+from typing import Final
 
 import click
+from msgspec.structs import asdict
 
-from mailer.bounces.refusals import learn_by
 from mailer.cli.app import App, Command, pass_app
-from mailer.delivery import issues
-from mailer.delivery.workers import WorkerShare, shared, work
-from mailer.errors import RefusedError
+
+_FETCH_SECONDS: Final = 300.0
+"""How often to read the bounce mailboxes."""
 
 
-def _share(context: click.Context, parameter: click.Parameter, value: str) -> WorkerShare:
-    number, slash, workers = value.partition("/")
-    if not (slash and number.isdecimal() and workers.isdecimal() and 1 <= int(number) <= int(workers)):
-        raise click.BadParameter("give NUMBER/WORKERS, e.g. 1/2")
-    return WorkerShare(int(number) - 1, int(workers))
-
-
-@click.command(cls=Command, hidden=True)
-@click.argument("issue")
-@click.option("--share", callback=_share, required=True, metavar="NUMBER/WORKERS")
-@click.option("--leader", type=int, help="The run of the process that started this one; on PostgreSQL.")
+@click.command(cls=Command)
 @pass_app
-def worker(app: App, issue: str, share: WorkerShare, leader: int | None) -> None:
-    """Send a part of a queued ISSUE for the `mailer send` that started this process.
+def worker(app: App) -> None:
+    """Send scheduled issues, retries and letters until you stop it (Ctrl-C, SIGTERM).
 
-    It writes one JSON object per line to standard output, and stops cleanly when standard input closes.
+    Every half minute it queues the scheduled issues that are due, and sends what is left of all issues
+    that are not paused: retries, and what an interrupted run left. It also reads the bounce mailboxes and
+    deletes expired data.
     """
-    with app.database.reading() as session:
-        queued = issues.find(session, issue)
-    if queued is None:
-        raise RefusedError(f"'{issue}' is not in the queue", remedy=f"mailer send {issue}")
+    from mailer.audience.privacy.retention import Terms, prune
+    from mailer.bounces.refusals import learn_by
+    from mailer.cli import canary
+    from mailer.delivery.letter_sender import LetterSender
+    from mailer.delivery.rounds import Rounds
+    from mailer.web.upkeep import daily
 
-    def report(told: dict[str, object]) -> None:
-        # The parent may be gone; then standard input has closed too, and the run stops cleanly.
-        with contextlib.suppress(BrokenPipeError):
-            os.write(sys.stdout.fileno(), json.dumps(told).encode() + b"\n")
-
-    work(
-        shared(app.settings, share),
-        app.database,
-        queued,
+    settings, database = app.settings, app.database
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *received: stopped.set())
+    terms = Terms(**asdict(settings.retention))
+    letters = LetterSender(settings, database, app.signer)
+    rounds = Rounds(
+        settings,
+        database,
         app.signer,
-        learn=learn_by(app.settings.bounces),
-        report=report,
-        leader=leader,
-        until_closed=sys.stdin.fileno(),
+        learn=learn_by(settings.bounces),
+        steps_of=lambda run: canary.steps(app, run),
+        say=app.say,
     )
+    with (
+        daily(lambda: prune(database, terms, at=datetime.now(UTC))),
+        daily(lambda: canary.fetch(app), every_seconds=_FETCH_SECONDS),
+    ):
+        letters.start()
+        rounds.start()
+        app.say("working; stop with Ctrl-C")
+        stopped.wait()
+        app.say("stopping: messages in flight are settled first")
+        rounds.close()
+        letters.close()

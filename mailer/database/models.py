@@ -270,6 +270,25 @@ class StoredIssue(Base):
     """The end of its wait for reports."""
 
 
+class ScheduledIssue(Base):
+    """An issue that is queued at a set time. The row is deleted when that happens, or it is cancelled."""
+
+    __tablename__ = "schedules"
+
+    id: Mapped[int] = mapped_column(Identifier, primary_key=True)
+    slug: Mapped[str] = mapped_column(String(200), unique=True)
+    source_path: Mapped[str] = mapped_column(Text)
+    edition: Mapped[str] = mapped_column(Text)
+    """The edition as JSON, frozen when the issue was scheduled."""
+    segment: Mapped[str] = mapped_column(Text, default="", server_default="")
+    due_at: Mapped[datetime]
+    zone: Mapped[str] = mapped_column(String(64), default="", server_default="")
+    """The IANA time zone in which the operator wrote the time; empty for the machine's own."""
+    created_at: Mapped[datetime]
+    missed_at: Mapped[datetime | None]
+    """When a worker found it too late to send it unasked."""
+
+
 class ReplacedEdition(Base):
     """An edition of an issue that `mailer amend` has replaced with the next one."""
 

@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
@@ -133,14 +134,24 @@ def dispatch(
     learn: Learn,
     progress: Callable[[Books], None] = lambda books: None,
     answer: Answer | None = None,
+    until_closed: int | None = None,
 ) -> Ended:
     """Send an issue, or resume sending, until nothing is due; SIGINT and SIGTERM stop it cleanly.
 
-    `answer` scripts the built-in outbox's replies to recipients, for the demo. Raises `LockedError` if
-    another run is sending from the database.
+    It also stops cleanly when the descriptor `until_closed` closes. `answer` scripts the built-in outbox's
+    replies to recipients, for the demo. Raises `LockedError` if another run is sending from the database.
     """
     with sending(database):
-        return run_here(settings, database, issue, signer, learn=learn, progress=progress, answer=answer)
+        return run_here(
+            settings,
+            database,
+            issue,
+            signer,
+            learn=learn,
+            progress=progress,
+            answer=answer,
+            until_closed=until_closed,
+        )
 
 
 def run_here(
@@ -197,14 +208,16 @@ def _stopping(stop: Callable[[], None], until_closed: int | None) -> Iterator[No
             loop.remove_reader(until_closed)
             stop()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    # Only the main thread gets signals.
+    signals = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    for number in signals:
         loop.add_signal_handler(number, stop)
     if until_closed is not None:
         loop.add_reader(until_closed, readable)
     try:
         yield
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in signals:
             loop.remove_signal_handler(number)
         if until_closed is not None:
             loop.remove_reader(until_closed)

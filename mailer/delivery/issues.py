@@ -33,6 +33,7 @@ from mailer.database.models import (
     IssueState,
     ReplacedEdition,
     Run,
+    ScheduledIssue,
     StoredEdition,
     StoredIssue,
     Subscriber,
@@ -146,10 +147,11 @@ def enqueue(
     """Freeze an edition and write one delivery for each subscriber in its audience; return whether it is new.
 
     `condition` narrows the audience; `segment` is its text, as the operator wrote it. An issue that is
-    already queued keeps its edition and its audience.
+    already queued keeps its edition and its audience. A schedule of the issue is removed.
     """
     if known := find(session, frozen.slug):
         return known, False
+    session.execute(delete(ScheduledIssue).where(ScheduledIssue.slug == frozen.slug))
     stored = StoredIssue(
         slug=frozen.slug,
         title=frozen.title,

@@ -168,7 +168,8 @@ class Pool:
     def done(self, item: Item, attempt: Attempt, relay: RelayState) -> None:
         """Record an attempt, or queue the message for another connection."""
         if attempt.fate is Fate.LOST:
-            tries = self._tries[item.key] = self._tries.get(item.key, 0) + 1
+            # Connections that we close because nothing may be sent do not count.
+            tries = self._tries[item.key] = self._tries.get(item.key, 0) + self.may_send()
             if tries < _TRIES and not self.stopping:
                 self.lanes.add(item, first=True)
                 self._announce_work()

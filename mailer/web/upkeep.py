@@ -28,6 +28,9 @@ def daily(work: Callable[[], object], *, every_seconds: float = _DAY_SECONDS) ->
                 work()
             except MailerError as error:
                 _log.error("%s", error)
+            except Exception:
+                # Whatever it was, the next time may go well.
+                _log.exception("periodic work failed")
             if stopped.wait(every_seconds):
                 return
 

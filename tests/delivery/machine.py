@@ -25,7 +25,9 @@ from tests.delivery.scene import EDITION, SIGNER, learn_nothing
 WINDOW = 20
 CONNECTIONS = 4
 SOON = (0.5, 1.5)
-"""Silent and dead seconds for a machine that is to be taken over."""
+"""Silent and dead seconds of a machine that is to be taken over."""
+HEIR = (SILENT_SECONDS, SOON[1])
+"""Those of the machine that takes over."""
 Policy = Literal["resend", "hold"]
 
 
@@ -121,7 +123,7 @@ class Machine(threading.Thread):
 if __name__ == "__main__":
     _, url, port, policy = sys.argv
     try:
-        ended = send(url, int(port), "hold" if policy == "hold" else "resend", times=SOON)
+        ended = send(url, int(port), "hold" if policy == "hold" else "resend", rate=30, times=SOON)
         print(json.dumps({"ending": ended.ending.value}))
     except MailerError as error:
         print(json.dumps({"error": type(error).__name__}))

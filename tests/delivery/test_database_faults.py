@@ -21,7 +21,7 @@ from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.sender import Ending
 from mailer.errors import ExitCode, LockedError, TakenOverError, UnavailableError
 from tests.connections import new_database
-from tests.delivery.machine import SOON, WINDOW, Machine, Policy
+from tests.delivery.machine import HEIR, SOON, WINDOW, Machine, Policy
 from tests.delivery.scene import books, queued
 from tests.delivery.stalling_proxy import Proxy
 from tests.end_to_end.recorder import Recorder
@@ -155,7 +155,7 @@ def test_machine_that_is_cut_off_from_the_database_is_taken_over_and_stops(
     with Proxy(scene.server.port).running() as proxy:
         url = make_url(scene.url).set(port=proxy.port).render_as_string(hide_password=False)
         a = Machine(url, scene.recorder.port, policy, times=SOON)
-        b = scene.machine(policy, times=SOON)
+        b = scene.machine(policy, times=HEIR)
         b.insists = True
         a.start()
         scene.wait_for(40)
@@ -204,7 +204,7 @@ def check_taken_over(scene: Scene, policy: Policy) -> None:
 def test_machine_that_was_stopped_for_a_while_sends_nothing_when_it_goes_on(
     scene: Scene, policy: Policy
 ) -> None:
-    a, b = started(scene, policy), scene.machine(policy, times=SOON)
+    a, b = started(scene, policy), scene.machine(policy, times=HEIR)
     b.insists = True
     scene.wait_for(40)
     a.send_signal(signal.SIGSTOP)
@@ -253,7 +253,7 @@ def test_run_gives_up_when_its_patience_ends_and_the_next_one_recovers(scene: Sc
     assert "read-only" in a.error.message
     left = books(scene.database, scene.issue)
     assert 0 < left.sending <= WINDOW
-    b = scene.machine(times=SOON)
+    b = scene.machine(times=HEIR)
     b.insists = True
     b.start()
     b.wait()

@@ -1,0 +1,140 @@
+"""`mailer schedule`: send an issue at a set time."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import click
+
+from mailer.cli.app import App, Group, json_option, pass_app, yes_option
+from mailer.delivery import dispatch, editions
+from mailer.delivery import schedule as schedules
+from mailer.delivery.schedule import Scheduled
+from mailer.review import planning
+
+
+class _IssueOrCommand(Group):
+    """`mailer schedule ISSUE …` means `mailer schedule add ISSUE …`."""
+
+    def resolve_command(
+        self, context: click.Context, arguments: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if arguments and arguments[0] not in self.commands:
+            arguments = ["add", *arguments]
+        return super().resolve_command(context, arguments)
+
+
+@click.group(cls=_IssueOrCommand)
+def schedule() -> None:
+    """Send an issue at a set time: mailer schedule ISSUE --at 2026-12-04T08:00."""
+
+
+def _zone(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    try:
+        if value:
+            ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise click.BadParameter(
+            f"there is no time zone '{value}'; write it like Europe/Bucharest"
+        ) from error
+    return value
+
+
+def _time(context: click.Context, parameter: click.Parameter, value: str) -> datetime:
+    try:
+        return datetime.fromisoformat(value)
+    except ValueError as error:
+        raise click.BadParameter(f"'{value}' is not a time; write it like 2026-12-04T08:00") from error
+
+
+@schedule.command("add")
+@click.argument("issue")
+@click.option(
+    "--at", "local", required=True, callback=_time, metavar="TIME", help="The time, e.g. 2026-12-04T08:00."
+)
+@click.option(
+    "--zone",
+    default="",
+    callback=_zone,
+    metavar="ZONE",
+    help="The time zone of --at, e.g. Europe/Bucharest; this machine's by default.",
+)
+@click.option(
+    "--to", "segment", default="", metavar="SEGMENT", help="Only these subscribers, e.g. 'tag:vip'."
+)
+@click.option("--no-lint", is_flag=True, help="Schedule the issue even if `mailer lint` finds errors.")
+@yes_option
+@pass_app
+def add_command(
+    app: App, issue: str, local: datetime, zone: str, segment: str, no_lint: bool, yes: bool
+) -> None:
+    """Send ISSUE at a time; `mailer worker` must run then.
+
+    The content is frozen now, the audience is chosen when the time comes. Scheduling an issue again
+    replaces its time and its content. A time that the clocks skip becomes an hour later; of one that
+    occurs twice, the first is meant. An issue that is more than an hour late is not sent.
+
+    Exit codes: 0 scheduled; 3 lint found errors; 5 refused by a safety check.
+    """
+    settings = app.settings
+    path = editions.find_source(settings, issue)
+    edition = editions.build(settings, path)
+    dispatch.check_ready(settings)
+    plan = planning.plan(settings, app.database, edition, segment)
+    if not no_lint:
+        from mailer.cli.lint import refuse_errors
+
+        refuse_errors(app, path, edition)
+    due_at, at = schedules.instant(local, zone), datetime.now(UTC)
+    shown = Scheduled(edition.slug, segment, due_at, zone, missed=False).local
+    app.confirm(
+        f"Send '{plan.subject}' to {plan.audience:,} subscribers (as of now) at {shown:%Y-%m-%d %H:%M %Z}?",
+        yes=yes,
+        what="scheduling",
+    )
+    with app.database.transaction() as session:
+        schedules.add(
+            session, edition, source_path=str(path), segment=segment, due_at=due_at, zone=zone, at=at
+        )
+    app.out(f"{edition.slug}: scheduled for {shown:%Y-%m-%d %H:%M %Z}")
+
+
+@schedule.command("list")
+@json_option
+@pass_app
+def list_command(app: App, as_json: bool) -> None:
+    """List the scheduled issues, the next one first."""
+    with app.database.reading() as session:
+        found = schedules.scheduled(session)
+    if as_json:
+        app.emit(
+            {
+                "scheduled": [
+                    {
+                        "issue": one.slug,
+                        "at": one.due_at.isoformat(),
+                        "zone": one.zone,
+                        "segment": one.segment,
+                        "missed": one.missed,
+                    }
+                    for one in found
+                ]
+            }
+        )
+        return
+    for one in found:
+        missed = f"  missed; to send it: mailer send {one.slug}" if one.missed else ""
+        app.out(f"{one.local:%Y-%m-%d %H:%M %Z}  {one.slug}{missed}")
+    if not found:
+        app.say("nothing is scheduled")
+
+
+@schedule.command("cancel")
+@click.argument("issue")
+@pass_app
+def cancel_command(app: App, issue: str) -> None:
+    """Remove the schedule of ISSUE; nothing of it is sent."""
+    with app.database.transaction() as session:
+        slug = schedules.cancel(session, issue)
+    app.out(f"{slug}: not scheduled any more")

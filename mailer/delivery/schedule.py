@@ -1,0 +1,153 @@
+"""Issues that are sent at a set time.
+
+An issue is frozen when it is scheduled; its audience is chosen when it is due. A worker queues what is due.
+What is due for more than an hour is not sent unasked: the machine was off, or an old copy of the database
+was restored, and its issues may have been sent since.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import ColumnElement, delete, select
+from sqlalchemy.orm import Session
+
+from mailer.database.models import ALERT, Event, ScheduledIssue
+from mailer.delivery import issues
+from mailer.delivery.issue_names import is_named
+from mailer.delivery.issues import QueuedIssue
+from mailer.errors import RefusedError, SourceError
+from mailer.rendering.edition import Edition
+
+STALE_AFTER: Final = timedelta(hours=1)
+"""An issue that is due for longer than this waits for the operator."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduled:
+    """An issue that waits for its time."""
+
+    slug: str
+    segment: str
+    due_at: datetime
+    zone: str
+    missed: bool
+    """Whether its time passed without a worker; it is not sent any more."""
+
+    @property
+    def local(self) -> datetime:
+        """The time in the zone that the operator chose."""
+        return self.due_at.astimezone(ZoneInfo(self.zone) if self.zone else None)
+
+
+def instant(local: datetime, zone: str = "") -> datetime:
+    """Return the instant of a local time in an IANA zone, or in the machine's own.
+
+    Follows RFC 5545 section 3.3.5 where clocks change: a time that occurs twice is the first of the two, and
+    a time that is skipped counts as if the clocks had not changed yet, so 02:30 becomes 03:30. An aware
+    `local` is an instant already.
+    """
+    if local.tzinfo is None and zone:
+        local = local.replace(tzinfo=ZoneInfo(zone), fold=0)
+    return local.astimezone(UTC)
+
+
+def add(
+    session: Session,
+    edition: Edition,
+    *,
+    source_path: str,
+    segment: str,
+    due_at: datetime,
+    zone: str,
+    at: datetime,
+) -> Scheduled:
+    """Schedule an issue, or move it to another time with its present content.
+
+    Raises `RefusedError` if the time has passed, or if the issue is queued already.
+    """
+    if due_at <= at:
+        raise RefusedError(
+            f"{due_at.astimezone():%Y-%m-%d %H:%M} has passed",
+            remedy=f"send it now: mailer send {edition.slug}",
+        )
+    if issues.find(session, edition.slug) is not None:
+        raise RefusedError(f"{edition.slug} is queued already", remedy=f"see: mailer status {edition.slug}")
+    session.execute(delete(ScheduledIssue).where(ScheduledIssue.slug == edition.slug))
+    stored = ScheduledIssue(
+        slug=edition.slug,
+        source_path=source_path,
+        edition=edition.to_json(),
+        segment=segment,
+        due_at=due_at,
+        zone=zone,
+        created_at=at,
+    )
+    session.add(stored)
+    session.flush()
+    return _scheduled(stored)
+
+
+def scheduled(session: Session) -> list[Scheduled]:
+    """Return the scheduled issues, the next one first."""
+    return [
+        _scheduled(row) for row in session.scalars(select(ScheduledIssue).order_by(ScheduledIssue.due_at))
+    ]
+
+
+def cancel(session: Session, name: str) -> str:
+    """Remove the schedule of the issue with this slug or number; return its slug.
+
+    Raises `SourceError` if there is none.
+    """
+    known = [one.slug for one in scheduled(session)]
+    for slug in known:
+        if is_named(slug, name):
+            session.execute(delete(ScheduledIssue).where(ScheduledIssue.slug == slug))
+            return slug
+    raise SourceError(f"no issue '{name}' is scheduled", remedy=f"scheduled: {', '.join(known) or 'none'}")
+
+
+def due(session: Session, *, at: datetime) -> list[Scheduled]:
+    """Return the scheduled issues whose time has come, the oldest first."""
+    return [one for one in scheduled(session) if one.due_at <= at and not one.missed]
+
+
+def queue_due(
+    session: Session, slug: str, *, at: datetime, condition: ColumnElement[bool] | None
+) -> QueuedIssue | None:
+    """Queue a scheduled issue that is due for the audience of its condition.
+
+    Returns None if it was cancelled or queued meanwhile, or if it is stale: then the operator is alerted.
+    """
+    # The lock makes a simultaneous worker, or a cancellation, wait until this transaction ends.
+    wanted = select(ScheduledIssue).where(ScheduledIssue.slug == slug).with_for_update()
+    stored = session.scalar(wanted)
+    if stored is None or stored.due_at > at or stored.missed_at is not None:
+        return None
+    if at - stored.due_at > STALE_AFTER:
+        _miss(session, stored, at)
+        return None
+    frozen, source_path, segment = Edition.from_json(stored.edition), stored.source_path, stored.segment
+    issue, _ = issues.enqueue(
+        session, frozen, source_path=source_path, at=at, segment=segment, condition=condition
+    )
+    return issue
+
+
+def _miss(session: Session, stored: ScheduledIssue, at: datetime) -> None:
+    stored.missed_at = at
+    said = (
+        f"{stored.slug} was to be sent at {_scheduled(stored).local:%Y-%m-%d %H:%M}, and no worker ran then."
+        f" It is not sent. To send it: mailer send {stored.slug}"
+    )
+    session.add(Event(at=at, kind=ALERT, details={"text": said}))
+
+
+def _scheduled(stored: ScheduledIssue) -> Scheduled:
+    return Scheduled(
+        stored.slug, stored.segment, stored.due_at, stored.zone, missed=stored.missed_at is not None
+    )

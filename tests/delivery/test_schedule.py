@@ -1,0 +1,244 @@
+"""Issues that are sent at a set time: which instant that is, and that it happens once or not at all."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from mailer.config import Newsletter, Settings
+from mailer.database.models import ALERT, DeliveryState, Event, IssueState
+from mailer.database.session import Database
+from mailer.delivery import issues, queue, runs, schedule
+from mailer.delivery.canary import Steps
+from mailer.delivery.queue import Settled
+from mailer.delivery.rounds import Rounds, with_work
+from mailer.delivery.schedule import STALE_AFTER
+from mailer.errors import RefusedError, SourceError
+from tests.connections import in_threads
+from tests.delivery.scene import (
+    AT,
+    EDITION,
+    SIGNER,
+    books,
+    learn_nothing,
+    queued,
+    recipients,
+    subscribe,
+)
+
+DUE = AT + timedelta(days=2)
+
+
+@pytest.mark.parametrize(
+    ("local", "zone", "expected"),
+    [
+        ("2026-12-04T08:00", "Europe/Bucharest", "2026-12-04T06:00Z"),
+        ("2026-06-05T08:00", "Europe/Bucharest", "2026-06-05T05:00Z"),
+        ("2026-12-04T08:00", "America/New_York", "2026-12-04T13:00Z"),
+        ("2026-12-04T08:00", "Asia/Kathmandu", "2026-12-04T02:15Z"),
+        ("2026-12-04T08:00+01:00", "America/New_York", "2026-12-04T07:00Z"),
+        # Skipped: clocks go from 02:00 to 03:00 in New York, and from 03:00 to 04:00 in Bucharest.
+        ("2026-03-08T02:30", "America/New_York", "2026-03-08T07:30Z"),
+        ("2026-03-29T03:30", "Europe/Bucharest", "2026-03-29T01:30Z"),
+        # Occurs twice: the first.
+        ("2026-11-01T01:30", "America/New_York", "2026-11-01T05:30Z"),
+        ("2026-10-25T03:30", "Europe/Bucharest", "2026-10-25T00:30Z"),
+    ],
+)
+def test_local_time_is_an_instant(local: str, zone: str, expected: str) -> None:
+    assert schedule.instant(datetime.fromisoformat(local), zone) == datetime.fromisoformat(expected)
+
+
+def test_skipped_time_is_shown_as_the_clocks_will_show_it() -> None:
+    due_at = schedule.instant(datetime.fromisoformat("2026-03-08T02:30"), "America/New_York")
+    shown = schedule.Scheduled("x", "", due_at, "America/New_York", missed=False).local
+    assert f"{shown:%H:%M %Z}" == "03:30 EDT"
+
+
+def add(database: Database, *, due_at: datetime = DUE, at: datetime = AT) -> None:
+    with database.transaction() as session:
+        schedule.add(
+            session, EDITION, source_path="issues/001-hello.md", segment="", due_at=due_at,
+            zone="Europe/Bucharest", at=at,
+        )  # fmt: skip
+
+
+def alerts(database: Database) -> list[str]:
+    with database.reading() as session:
+        return [str(one["text"]) for one in session.scalars(select(Event.details).where(Event.kind == ALERT))]
+
+
+class Worker:
+    """The rounds of a worker that sends to an outbox, at a time of the test's choice."""
+
+    def __init__(self, database: Database, folder: Path) -> None:
+        self.box = folder / "outbox"
+        self.at = AT
+        self.said: list[str] = []
+        settings = Settings(newsletter=Newsletter(author_address="ana@example.org"), folder=folder)
+        self.rounds = Rounds(
+            settings,
+            database,
+            SIGNER,
+            learn=learn_nothing,
+            steps_of=lambda run: Steps(run, lambda edition, seed: None, lambda: None, self.said.append),
+            say=self.said.append,
+            clock=lambda: self.at,
+            look_seconds=0.05,
+        )
+
+    def mailed(self) -> list[str]:
+        return recipients(self.box) if (self.box / "new").exists() else []
+
+
+@pytest.fixture
+def worker(database: Database, tmp_path: Path) -> Worker:
+    return Worker(database, tmp_path)
+
+
+@contextmanager
+def working(worker: Worker) -> Iterator[None]:
+    worker.rounds.start()
+    try:
+        yield
+    finally:
+        worker.rounds.close()
+
+
+def test_scheduled_issue_is_sent_at_its_time_to_the_audience_of_that_time(
+    database: Database, worker: Worker
+) -> None:
+    subscribe(database, 3)
+    add(database)
+    worker.at = DUE - timedelta(seconds=1)
+    worker.rounds.once()
+    assert worker.mailed() == []
+    subscribe(database, 1, first=4)
+    worker.at = DUE
+    worker.rounds.once()
+    worker.rounds.once()
+    assert worker.mailed() == [f"s{n}@example.org" for n in (1, 2, 3, 4)]
+    assert worker.said[0] == "001-hello: queued"
+    with database.reading() as session:
+        assert schedule.scheduled(session) == []
+
+
+@pytest.mark.parametrize(("late", "mailed"), [(STALE_AFTER, 2), (STALE_AFTER + timedelta(seconds=1), 0)])
+def test_issue_that_is_too_late_waits_for_the_operator(
+    database: Database, worker: Worker, late: timedelta, mailed: int
+) -> None:
+    subscribe(database, 2)
+    add(database)
+    worker.at = DUE + late
+    worker.rounds.once()
+    worker.rounds.once()
+    assert len(worker.mailed()) == mailed
+    if mailed:
+        return
+    assert alerts(database) == [
+        "001-hello was to be sent at 2026-03-04 11:00, and no worker ran then."
+        " It is not sent. To send it: mailer send 001-hello"
+    ]
+    with database.reading() as session:
+        assert [one.missed for one in schedule.scheduled(session)] == [True]
+
+
+def test_cancelled_schedule_sends_nothing(database: Database, worker: Worker) -> None:
+    subscribe(database, 2)
+    add(database)
+    with database.transaction() as session:
+        assert schedule.cancel(session, "1") == "001-hello"
+        with pytest.raises(SourceError, match="no issue '1' is scheduled"):
+            schedule.cancel(session, "1")
+    worker.at = DUE
+    worker.rounds.once()
+    assert worker.mailed() == []
+
+
+def test_scheduling_again_replaces_time_and_content(database: Database) -> None:
+    add(database)
+    with database.transaction() as session:
+        changed = replace(EDITION, subject="Hello again")
+        schedule.add(
+            session, changed, source_path="x.md", segment="", due_at=DUE + timedelta(days=1), zone="", at=AT
+        )
+        assert [one.due_at for one in schedule.scheduled(session)] == [DUE + timedelta(days=1)]
+        at = DUE + timedelta(days=1)
+        issue = schedule.queue_due(session, EDITION.slug, at=at, condition=None)
+        assert issue is not None
+        assert issue.edition_digest == changed.digest
+
+
+def test_issue_that_is_queued_by_hand_is_not_scheduled_any_more(database: Database) -> None:
+    add(database)
+    queued(database, 1)
+    with database.reading() as session:
+        assert schedule.scheduled(session) == []
+    with pytest.raises(RefusedError, match="is queued already"):
+        add(database)
+
+
+def test_past_time_is_refused(database: Database) -> None:
+    with pytest.raises(RefusedError, match="has passed"):
+        add(database, due_at=AT)
+
+
+def test_two_workers_queue_an_issue_once(database: Database) -> None:
+    subscribe(database, 3)
+    add(database)
+    start = threading.Barrier(2)
+
+    def queue_it() -> bool:
+        start.wait()
+        with database.transaction() as session:
+            return schedule.queue_due(session, EDITION.slug, at=DUE, condition=None) is not None
+
+    with in_threads(queue_it, 2) as done:
+        pass
+    assert sorted(each.result() for each in done) == [False, True]
+    with database.reading() as session:
+        assert len(issues.issues(session)) == 1
+
+
+def test_issue_has_work_while_something_is_queued_interrupted_or_due(database: Database) -> None:
+    issue = queued(database, 2)
+
+    def works(at: datetime = AT) -> bool:
+        with database.reading() as session:
+            return [one.id for one in with_work(session, at=at, resend_uncertain=True)] == [issue.id]
+
+    assert works()
+    with database.transaction() as session:
+        run_id = runs.begin(session, issue.id, at=AT)
+        queue.claim(session, issue.id, run_id=run_id, limit=2, after=0, at=AT, resend_uncertain=True)
+    assert works()
+    with database.transaction() as session:
+        later = Settled(2, DeliveryState.DEFERRED, due_at=DUE, code=451)
+        sent = Settled(1, DeliveryState.SENT)
+        queue.settle(session, issue.id, [sent, later], run_id=run_id, at=AT)
+        runs.end(session, run_id, at=AT)
+    assert not works(DUE - timedelta(seconds=1))
+    assert works(DUE)
+    with database.transaction() as session:
+        issues.pause(session, issue.id, "by the operator")
+    assert not works(DUE)
+
+
+def test_worker_that_is_closed_in_a_run_settles_what_is_under_way(database: Database, worker: Worker) -> None:
+    issue = queued(database, 400)
+    worker.at = datetime.now(UTC)
+    with working(worker):
+        while len(worker.mailed()) < 20:
+            pass
+    found = books(database, issue)
+    assert found.sending == found.uncertain == 0
+    assert found.sent == len(worker.mailed()) >= 20
+    with database.reading() as session:
+        assert issues.get(session, issue.id).state in (IssueState.SENDING, IssueState.FINISHED)
