@@ -17,6 +17,9 @@ from mailer.review import planning
 class _IssueOrCommand(Group):
     """`mailer schedule ISSUE …` means `mailer schedule add ISSUE …`."""
 
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        return super().get_command(context, name) or super().get_command(context, "add")
+
     def resolve_command(
         self, context: click.Context, arguments: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
