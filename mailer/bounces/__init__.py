@@ -1,1 +1,1 @@
-"""Bounces, complaints and other answers: read, judged and recorded."""
+"""Read, judge and record bounces, complaints and automatic replies."""

@@ -1,8 +1,8 @@
-"""Messages that arrive: store them, read them, act on what they report.
+"""Store incoming messages, read them and act on their reports.
 
-Messages are stored together and acted on together, because each commit costs a round trip. A message that
-takes long to read ends its batch: the ones before it are committed first, so that they can be marked where
-they came from. If the process dies over a message, the next pass knows that it was tried and goes on.
+Messages are stored and applied in batches, because each commit costs a round trip. A message that takes
+long to read ends its batch: the ones before it are committed first, so that they can be marked in their
+mailbox. If the process dies while reading a message, the next pass skips that message.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ from mailer.database.session import Database
 from mailer.replies import Verdict, fingerprint
 
 ONE_REPLY: Final = "one reply"
-"""What an alert of this breaker is of."""
+"""The `of` value of this breaker's alerts."""
 _LOCK: Final = (
     select(Subscriber.id)
     .where(
@@ -73,7 +73,7 @@ def is_about_us(
 
 
 def check(database: Database, reported: Mapping[int, Collection[int]], *, at: datetime) -> list[str]:
-    """Undo what the latest reports did if they show one reply for nearly all; return the new alerts.
+    """Undo the effects of the latest reports if nearly all have the same reply; return the new alerts.
 
     `reported` holds the subscribers that reports were about, by issue. Runs in transactions of its own:
     restoring people locks many rows in their order, which a transaction that holds some already may not.
@@ -91,7 +91,7 @@ def check(database: Database, reported: Mapping[int, Collection[int]], *, at: da
 
 
 def _trip(session: Session, issue_id: int, pattern: Pattern, at: datetime) -> list[str]:
-    """Undo what followed from the pattern's reports; if it is new, pause the issue and write an alert.
+    """Undo the effects of a pattern's reports; if the pattern is new, pause the issue and write an alert.
 
     People are locked before the issue, as a run does.
     """

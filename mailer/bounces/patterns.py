@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
-from sqlalchemy import Select, and_, distinct, func, literal_column, select
+from sqlalchemy import Select, and_, distinct, func, literal_column, or_, select
 from sqlalchemy.orm import Session
 
 from mailer.bounces.hosts import host_group
@@ -65,6 +65,15 @@ class Failed(NamedTuple):
         return " ".join(filter(None, (str(self.code or ""), self.enhanced, reply)))
 
 
+class _Reported(NamedTuple):
+    """A delivery about which a report came."""
+
+    subscriber_id: int
+    domain: str
+    host: str
+    """The mail host that refused it, as `host_group` returns it."""
+
+
 class _Sent(NamedTuple):
     subscriber_id: int
     changed_at: datetime | None
@@ -112,7 +121,8 @@ def find_patterns(
     failed = session.scalar(counted) or 0
     if failed < FEW:
         return []
-    if whole := _pattern(session, issue_id, Place(), failed, at):
+    reported = _newest_reported(session, issue_id)
+    if whole := _pattern(session, issue_id, Place(), failed, reported, at):
         return [whole]
     if failed < ENOUGH:
         return []
@@ -121,37 +131,47 @@ def find_patterns(
         {"ids": sorted(subscriber_ids)},
     )
     places = [Place(domain, (domain,)) for domain in sorted(domains)]
-    places += _behind_hosts(session, issue_id, subscriber_ids)
-    found = [_pattern(session, issue_id, place, failed, at) for place in places]
+    places += _behind_hosts(reported, subscriber_ids)
+    found = [_pattern(session, issue_id, place, failed, reported, at) for place in places]
     return [pattern for pattern in found if pattern is not None]
 
 
-def _behind_hosts(session: Session, issue_id: int, subscriber_ids: Collection[int]) -> list[Place]:
-    """Return the mail hosts of these subscribers, each with the domains that its reports were about."""
-    reports = session.execute(
+def _newest_reported(session: Session, issue_id: int) -> list[_Reported]:
+    newest = (
         select(StoredReport.subscriber_id, Subscriber.domain, StoredReport.details)
         .join(Subscriber, Subscriber.id == StoredReport.subscriber_id)
         .where(StoredReport.issue_id == issue_id, StoredReport.kind == "bounce")
         .order_by(StoredReport.id.desc())
         .limit(_SAMPLE)
     )
-    domains: dict[str, dict[str, None]] = {}
-    wanted: set[str] = set()
-    for subscriber_id, domain, details in reports:
-        if not (group := host_group(details.get("remote", ""))):
-            continue
-        domains.setdefault(group, {})[domain] = None
-        if subscriber_id in subscriber_ids:
-            wanted.add(group)
     return [
-        Place(group, tuple(domains[group])[:_MOST_DOMAINS], behind_host=True)
-        for group in sorted(wanted)
-        if len(domains[group]) > 1
+        _Reported(subscriber_id, domain, host_group(details.get("remote", "")))
+        for subscriber_id, domain, details in session.execute(newest)
+        if subscriber_id is not None
+    ]
+
+
+def _behind_hosts(reported: Sequence[_Reported], subscriber_ids: Collection[int]) -> list[Place]:
+    """Return the mail hosts of these subscribers, each with the domains that its reports were about."""
+    domains: dict[str, dict[str, None]] = {}
+    for one in reported:
+        if one.host:
+            domains.setdefault(one.host, {})[one.domain] = None
+    wanted = {one.host for one in reported if one.host and one.subscriber_id in subscriber_ids}
+    return [
+        Place(host, tuple(domains[host])[:_MOST_DOMAINS], behind_host=True)
+        for host in sorted(wanted)
+        if len(domains[host]) > 1
     ]
 
 
 def _pattern(
-    session: Session, issue_id: int, place: Place, failed_at_most: int, at: datetime
+    session: Session,
+    issue_id: int,
+    place: Place,
+    failed_at_most: int,
+    reported: Sequence[_Reported],
+    at: datetime,
 ) -> Pattern | None:
     """Return the reply that nearly all deliveries to a place came back with, if there is one.
 
@@ -160,6 +180,9 @@ def _pattern(
     """
     bound = int(failed_at_most / NEARLY_ALL) - failed_at_most + 1
     sent = [_Sent(*row) for row in session.execute(_sent(issue_id, place).limit(bound))]
+    latest = _may_be_latest(session, issue_id, place, reported, at)
+    if len(sent) == bound and not latest:
+        return None
     newest_first = _failed(issue_id, place).order_by(Delivery.subscriber_id.desc())
     rows = [Failed(*row) for row in session.execute(newest_first.limit(_SAMPLE))]
     if not rows:
@@ -174,10 +197,34 @@ def _pattern(
         all_of_few = not place.name and len(alike) == total >= FEW
         if all_of_few or (len(alike) >= ENOUGH and len(alike) >= NEARLY_ALL * total):
             found = Pattern(place, key, alike, len(alike), total)
-    found = found or _latest(session, issue_id, place, rows, at)
+    if latest and not found:
+        found = _latest(session, issue_id, place, rows, at)
     if found and place.behind_host and not _is_shown(session, issue_id, found, sent):
         return None
     return found
+
+
+def _may_be_latest(
+    session: Session, issue_id: int, place: Place, reported: Sequence[_Reported], at: datetime
+) -> bool:
+    """Return whether few messages to a place were accepted since some of its last failed deliveries.
+
+    This is cheap, because it reads no more than a few rows of a place where most is accepted.
+    """
+    failed = {one.subscriber_id for one in reported if not place.domains or one.domain in place.domains}
+    if len(failed) < LATEST_ENOUGH:
+        return False
+    newest = sorted(failed, reverse=True)[:LATEST_ENOUGH]
+    settled = or_(
+        Delivery.subscriber_id < newest[0], Delivery.changed_at.is_(None), Delivery.changed_at <= at - _LAG
+    )
+    accepted = (
+        _sent(issue_id, place)
+        .where(Delivery.subscriber_id > newest[-1], settled)
+        .order_by(Delivery.subscriber_id)
+        .limit(LATEST_ENOUGH + 1)
+    )
+    return len(session.execute(accepted).all()) <= LATEST_ENOUGH
 
 
 def _latest(

@@ -79,7 +79,7 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What was done with a report. `duplicate`: the same octets came before, so nothing was done again."""
+    """The result of a report. `duplicate`: the same octets came before, so nothing was done again."""
 
     report_id: int
     kind: str

@@ -1,4 +1,4 @@
-"""What a run teaches: refusals in the SMTP dialogue count like bounces that come back by email."""
+"""Apply the bounce policy to refusals in the SMTP dialogue, which count like bounces by email."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Store reports as they arrive, before anything else is done with them."""
+"""Store reports as they arrive, before doing anything else with them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Progress(Enum):
 
     NEW = auto()
     WAITING = auto()
-    """It arrived before and was not acted on: the process ended, or another one is at it now."""
+    """It arrived before but was not acted on: the process ended, or another one is working on it."""
     TRIED = auto()
     """The same, and the process ended while it was reading this message."""
     DONE = auto()

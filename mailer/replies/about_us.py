@@ -1,8 +1,8 @@
 """Replies that refuse us, not the recipient: our sender, domain, HELO, account, authentication, IP address.
 
 A receiver repeats such a reply for every recipient, often with the recipient's address in front of it, so
-taking one for "no such user" would suppress a whole audience. The rules below know them by their phrases; the
-grammar in `ours` catches other wordings.
+mistaking one for "no such user" would suppress a whole audience. The rules below recognize them by phrases;
+the grammar in `ours` catches other wordings.
 
 Sources: RFC 5321, RFC 7505, RFC 7372; the error lists of Microsoft, Google, Yahoo, GMX and web.de, Orange,
 Mimecast, Zoho, Titan, sina and Amazon SES; the default texts of Postfix, Exim, Sendmail, qmail and cPanel.
@@ -17,7 +17,7 @@ from mailer.replies.verdict import BounceClass as B
 from mailer.replies.verdict import Fault
 from mailer.replies.verdict import ReplyClass as R
 
-# Our account at the relay has reached its quota: wait, nobody's mailbox is full.
+# Our account at the relay has reached its quota: wait. No mailbox is full.
 ACCOUNT_QUOTA: Final = Rule(B.RATE_LIMITED, (
     # Amazon SES: 454 Throttling failure
     "throttling failure", "daily message quota exceeded", "maximum sending rate exceeded",
@@ -128,7 +128,7 @@ CALLBACK: Final = Rule(B.POLICY_REJECT, (
     "unverified sender", "sender is unvalidated", "as a valid sender", "not a valid sender", "batv",
 ), action=R.CONFIG, fault=Fault.OURS)  # fmt: skip
 
-# Exim also calls out about recipients, and the reply that it quotes may be about either of us.
+# Exim uses callouts for recipients too, so the quoted reply may be about us or about them.
 CALLOUT: Final = Rule(B.POLICY_REJECT, (
     "callout verification failed", "callout verification failure", "callout failed", "callout failure",
     "callout*failed", "failed callout",

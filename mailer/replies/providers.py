@@ -289,13 +289,13 @@ OTHERS: Final = (
     ),
     # Cisco IronPort: not in the recipient access table
     Rule(B.INVALID_MAILBOX, ("5 1 0 address rejected",), codes=(550,), action=R.HARD),
-    # Cisco IronPort, said of the connection at every command
+    # Cisco IronPort: about the connection, at every command
     Rule(B.REPUTATION_BLOCK, ("your access to*rejected",), action=R.REPUTATION),
     # sina.com
     Rule(B.RATE_LIMITED, ("too many same size mails",), action=R.SPAM),
 )
 
-# Sendmail says so of the recipient's domain, and gives it the status of the sender's (RFC 7505).
+# Sendmail says this about the recipient's domain, with the status for the sender's (RFC 7505).
 SENDMAIL_NULL_MX: Final = Rule(B.INVALID_DOMAIN, ("host does not accept mail",), "7.27", action=R.HARD)
 
 # Standards, and wordings that many receivers share.

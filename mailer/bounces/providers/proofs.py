@@ -38,7 +38,7 @@ def amazon_authorities() -> Sequence[x509.Certificate]:
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """What each provider proves itself with. A provider without a value is refused.
+    """The secrets that prove who sent a request. A provider without one is refused.
 
     `values` holds a password, key or signing secret by provider. `url` is the address of our webhooks
     without the provider's name; Mandrill signs it. `fetch` returns the octets at a URL that has been

@@ -1,4 +1,4 @@
-"""A webhook's request, what a provider's file has to offer, and bounded decoding of bodies."""
+"""A webhook request, the steps that each provider defines, and bounded decoding of bodies."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Provider:
     natives: Callable[[object], list[object]]
     """Return the events of a decoded body, as the provider sends them."""
     events: Callable[[Native], Iterator[WebhookEvent]]
-    """Yield what one of them means, for each recipient."""
+    """Yield one of them as an event for each of its recipients."""
     verify: Callable[[Request, object, Secrets], None] = nothing_more
     """Check a proof inside the decoded body."""
     max_octets: int = MAX_BODY_OCTETS

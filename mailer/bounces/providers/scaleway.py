@@ -1,6 +1,6 @@
 """Scaleway Transactional Email: events through a topic, in the form of SNS.
 
-The topic's subscription is an URL with a password, `https://user:password@…/hooks/scaleway`.
+The topic's subscription is a URL with a password: `https://user:password@…/hooks/scaleway`.
 https://www.scaleway.com/en/docs/transactional-email/reference-content/webhook-events-payloads/
 """
 

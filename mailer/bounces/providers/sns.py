@@ -1,4 +1,4 @@
-"""Amazon SNS: who signed a notification.
+"""Amazon SNS: check who signed a notification.
 
 The certificate is fetched only from the host of the configured topic's own region, and it must be valid
 now, name SNS, and lead to an authority of Amazon's that this machine trusts.

@@ -1,4 +1,4 @@
-"""Read a provider's request, and turn its events into the same reports that bounce mail becomes.
+"""Read a provider's request and turn its events into reports, like those from bounce mail.
 
 1. `admit` looks at the headers, before the body is read: the provider is configured, and its password
    fits or its signature is there.
@@ -65,7 +65,7 @@ _REPLY: Final = re.compile(
 
 
 def admit(provider: str, headers: Headers, secrets: Secrets) -> Provider:
-    """Return the provider if a request with these headers deserves to be read.
+    """Return the provider if the headers allow a request to be read.
 
     `headers` are by lower-case name. Raises `WebhookError`: 404 for a provider that is unknown or not
     configured, 401 for a wrong password or a missing signature.
