@@ -3,6 +3,16 @@
 from __future__ import annotations
 
 import logging
+import re
+from typing import Final
+
+_COMMENT: Final = re.compile(r"/\*.*?\*/", re.DOTALL)
+_RULE: Final = re.compile(r"([^{}]+)\{([^{}]*)\}")
+_ATTRIBUTE: Final = re.compile(r"\[[^\]]*\]")
+_NAME: Final = re.compile(r"[A-Za-z_][\w-]*")
+_STYLE_ELEMENT: Final = re.compile(r"<style\b.*?</style>", re.DOTALL)
+_IMPLIED: Final = frozenset({"html", "head", "body", "p"})
+"""Elements that the parser of HTML adds."""
 
 
 def inlined(html: str, css: str) -> str:
@@ -19,7 +29,7 @@ def inlined(html: str, css: str) -> str:
     cssutils.log.setLevel(logging.CRITICAL)
     result: str = Premailer(
         html,
-        css_text=[css],
+        css_text=[needed(css, html)],
         strip_important=False,
         allow_network=False,
         disable_validation=True,
@@ -27,3 +37,24 @@ def inlined(html: str, css: str) -> str:
         disable_basic_attributes=["width", "height", "bgcolor", "align", "valign"],
     ).transform(pretty_print=False)
     return result
+
+
+def needed(css: str, html: str) -> str:
+    """Return `css` without the selectors that cannot match, because a name in them is not in `html`.
+
+    Parsing a rule takes premailer longer than anything else, and most issues use few of them.
+    """
+    there = {*(name.lower() for name in _NAME.findall(_STYLE_ELEMENT.sub("", html))), *_IMPLIED}
+
+    def kept(rule: re.Match[str]) -> str:
+        # An escape can spell a name in another way.
+        if "\\" in rule[1]:
+            return rule[0]
+        can_match = [
+            selector
+            for selector in rule[1].split(",")
+            if all(name.lower() in there for name in _NAME.findall(_ATTRIBUTE.sub("", selector)))
+        ]
+        return f"{','.join(can_match)}{{{rule[2]}}}" if can_match else ""
+
+    return _RULE.sub(kept, _COMMENT.sub("", css))
