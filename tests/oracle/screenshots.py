@@ -24,7 +24,6 @@ ISSUES: Final = (
 DIFFICULT: Final = {
     "courses": ("375-light", "700-light"),
     "hebrew": ("375-light", "700-light"),
-    "chinese": ("375-light", "700-light"),
     "colours": ("375-light", "375-dark", "700-dark"),
 }
 _COLOURS: Final = 256
