@@ -16,6 +16,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks import Figure
+from mailer.config import Settings, load
+from mailer.delivery import editions
+from mailer.rendering.source import read_issue
+from mailer.review import linting
 
 _PROJECT = Path(__file__).parents[1]
 _SEED = _PROJECT.parent / "shared" / "seed" / "last-week-in-ai-1.md"
@@ -53,6 +57,40 @@ def measure(options: argparse.Namespace) -> Iterator[Figure]:
         "lint", "whole process beyond Python's start, wall", wall, bar="<= 0.7 s", holds=wall <= 0.7, unit="s"
     )
     yield Figure("lint", "whole process beyond Python's start, CPU", cpu, unit="s")
+    with tempfile.TemporaryDirectory() as scratch:
+        yield from _large(Path(scratch), options.lint_runs)
+
+
+def _large(folder: Path, runs: int) -> Iterator[Figure]:
+    """Yield the seconds for an issue of 30 KB with 300 links, and how they grow with its size."""
+    path = folder / "large.md"
+    path.write_text(_long_issue(1), encoding="utf-8")
+    command = [sys.executable, "-m", "mailer", "lint", str(path), "-C", str(_PROJECT)]
+    environment = {**os.environ, "PATH": str(folder), "PYTHONPYCACHEPREFIX": str(folder)}
+    wall = min(_run(command, environment)[0] for _ in range(max(2, runs // 3)))
+    yield Figure("lint", "30 KB with 300 links, whole process", wall, bar="<= 1 s", holds=wall <= 1, unit="s")
+    settings = load(_PROJECT / "config.toml")
+    seconds = {}
+    for times in (1, 2, 4, 8):
+        path.write_text(_long_issue(times), encoding="utf-8")
+        seconds[times] = min(_linted(settings, path) for _ in range(3))
+        yield Figure("lint", f"render and lint, {times} times 30 KB, warm", seconds[times], unit="s")
+    growth = seconds[8] / seconds[1]
+    yield Figure("lint", "growth from 1 to 8 times the size", growth, bar="<= 10", holds=growth <= 10)
+
+
+def _long_issue(times: int) -> str:
+    """Return an issue of about 30 KB with 300 links, or of so many times that size."""
+    paragraph = "A bean wants almost nothing: see [page {0}](https://example.org/{0}/beans), and water it.\n"
+    text = "\n".join(paragraph.format(number) for number in range(300 * times))
+    return f"---\ntitle: Beans\npreheader: A long issue\n---\n\n{text}"
+
+
+def _linted(settings: Settings, path: Path) -> float:
+    """Return the seconds of CPU to render and lint an issue in this process."""
+    began = time.process_time()
+    linting.examine(settings, read_issue(path), editions.build(settings, path))
+    return time.process_time() - began
 
 
 def _run(command: list[str], environment: dict[str, str]) -> tuple[float, float]:

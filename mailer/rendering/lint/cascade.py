@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from typing import Final
 
 from lxml import etree
@@ -247,8 +248,13 @@ def _apply(own: dict[str, str], declarations: Iterable[_Declaration]) -> None:
         own[name] = value
 
 
-def _parsed(css: str) -> Iterator[_Declaration]:
-    """Yield the declarations that bear on widths: name, value, and whether it is important."""
+@lru_cache(maxsize=4_096)
+def _parsed(css: str) -> tuple[_Declaration, ...]:
+    """Return the declarations that bear on widths: name, value, and whether it is important."""
+    return tuple(_parse(css))
+
+
+def _parse(css: str) -> Iterator[_Declaration]:
     for declaration in css.split(";"):
         name, colon, value = declaration.partition(":")
         name = name.strip().lower()
@@ -287,7 +293,7 @@ def _rules_of(css: str, width: int) -> Iterator[_Rule]:
                 yield from _rules_of(block, width)
         elif prelude.startswith("@supports"):
             yield from _rules_of(block, width)
-        elif not prelude.startswith("@") and (declarations := tuple(_parsed(block))):
+        elif not prelude.startswith("@") and (declarations := _parsed(block)):
             for text in prelude.split(","):
                 if selector := _selector(text.strip()):
                     yield _Rule(selector, declarations, _specificity(selector))

@@ -18,6 +18,7 @@ from mailer.rendering.edition import Edition
 from mailer.rendering.lint.findings import Finding, Level
 from mailer.rendering.lint.places import Places
 from mailer.rendering.source import Issue
+from mailer.rendering.source.prepass import without_code
 
 _NOT_SHOWN: Final = frozenset({"style", "script", "title", "head"})
 
@@ -67,6 +68,11 @@ class Mail:
         parser = etree.HTMLParser(encoding="utf-8")
         root: etree._Element | None = etree.fromstring(self.html.encode(), parser)
         return root if root is not None else etree.Element("html")
+
+    @cached_property
+    def prose(self) -> str:
+        """The body as written, with spaces instead of code and HTML comments."""
+        return without_code(self.issue.body)
 
     @cached_property
     def elements(self) -> tuple[etree._Element, ...]:

@@ -9,7 +9,6 @@ from typing import Final
 from mailer.rendering.lint.document import outside_code
 from mailer.rendering.lint.findings import Finding
 from mailer.rendering.lint.mail import Mail
-from mailer.rendering.source.prepass import without_code
 from mailer.rendering.source.raw_html import REMOVED, is_element
 
 # A pattern, the problem, and the remedy.
@@ -68,7 +67,7 @@ def removed_html(mail: Mail) -> Iterator[Finding]:
     """Find elements that cleaning took out of the author's HTML."""
     shown = " ".join(outside_code(mail, attributes=False))
     seen: set[str] = set()
-    for found in _TAG.finditer(without_code(mail.issue.body)):
+    for found in _TAG.finditer(mail.prose):
         name = found[1].lower()
         if name in REMOVED and name not in seen and f"<{found[1]}" not in shown:
             seen.add(name)
@@ -89,7 +88,7 @@ def mistyped_link(mail: Mail) -> Iterator[Finding]:
 
 def hidden_text(mail: Mail) -> Iterator[Finding]:
     """Find Jinja comments that swallow whole paragraphs."""
-    for found in _HIDDEN.finditer(without_code(mail.issue.body)):
+    for found in _HIDDEN.finditer(mail.prose):
         lines = found[0].count("\n") + 1
         yield mail.finding("hidden-text", f"a comment hides {lines} lines", at=found[0].split("\n")[0])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import lru_cache
 from typing import Final
 
 from lxml import etree
@@ -153,8 +154,14 @@ def heading_order(mail: Mail) -> Iterator[Finding]:
 
 def declarations(element: etree._Element) -> dict[str, str]:
     """Return the properties of an element's style attribute, in lower case, without `!important`."""
+    return _declarations(element.get("style") or "")
+
+
+# An issue has many elements and few styles. Nobody changes what is returned.
+@lru_cache(maxsize=4_096)
+def _declarations(style: str) -> dict[str, str]:
     out: dict[str, str] = {}
-    for declaration in (element.get("style") or "").split(";"):
+    for declaration in style.split(";"):
         name, colon, value = declaration.partition(":")
         if colon:
             out[name.strip().lower()] = re.sub(r"\s*!important", "", value.strip(), flags=re.IGNORECASE)

@@ -10,7 +10,6 @@ from typing import Final
 
 from mailer.rendering.lint.findings import Finding
 from mailer.rendering.lint.mail import Mail
-from mailer.rendering.source.prepass import without_code
 
 _CONFLICT: Final = re.compile(r"^(?:<{7}|>{7})(?: .*)?$", re.MULTILINE)
 _SPACED_LINK: Final = re.compile(r"\][ \t]+\((?:https?://|mailto:)[^)\s]*\)")
@@ -24,13 +23,13 @@ _QUOTED: Final = re.compile(r"[“„«‘].*[”“»’]")
 
 def merge_conflict(mail: Mail) -> Iterator[Finding]:
     """Find the marks of a merge that was not finished."""
-    if found := _CONFLICT.search(without_code(mail.issue.body)):
+    if found := _CONFLICT.search(mail.prose):
         yield mail.finding("merge-conflict", f"readers see '{found[0][:60]}'", at=found[0])
 
 
 def broken_markup(mail: Mail) -> Iterator[Finding]:
     """Find Markdown that changes what readers see without leaving its signs behind."""
-    source = without_code(mail.issue.body)
+    source = mail.prose
     for found in _SPACED_LINK.finditer(source):
         yield mail.finding(
             "leftover-markup", "a space separates a link from its address", at=found[0],
@@ -49,7 +48,7 @@ def broken_markup(mail: Mail) -> Iterator[Finding]:
 
 def unknown_attributes(mail: Mail) -> Iterator[Finding]:
     """Find attributes in braces that do not exist, and so have no effect."""
-    for found in _ATTRIBUTES.finditer(without_code(mail.issue.body)):
+    for found in _ATTRIBUTES.finditer(mail.prose):
         for word in (found[1] or found[2]).split():
             name, equals, _ = word.partition("=")
             known = _NAMES if equals else _CLASSES
