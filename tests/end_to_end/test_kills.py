@@ -168,12 +168,16 @@ def test_many_kills_repeat_nobody_when_uncertain_deliveries_are_held(
     assert recorder.total - _READERS == held - never
 
 
+@pytest.mark.timeout(600)
 def test_many_kills_of_two_workers_their_parent_or_all(tmp_path: Path, spawner: Spawner) -> None:
     chance = random.Random(3)
     options = ("--workers", "2")
     with Recorder() as recorder, Run(tmp_path / "news", recorder, spawner, *options, rate="400") as run:
         process = run.start()
-        for _ in range(_KILLS):
+        kills = 0
+        # On and on until some kill hits a message on its way; at this rate few do.
+        while kills < _KILLS or (recorder.total == len(recorder.accepted) and kills < 4 * _KILLS):
+            kills += 1
             run.wait_for(chance.randrange(1, 180))
             victims = _children(process)
             kind = chance.choice(("worker", "worker", "parent", "all"))
@@ -196,7 +200,7 @@ def test_many_kills_of_two_workers_their_parent_or_all(tmp_path: Path, spawner: 
     assert books is not None
     assert books.sent == len(recorder.accepted) == _READERS
     assert all(len(names) == 1 for names in recorder.names.values())
-    assert 0 < recorder.total - _READERS <= _KILLS * 2 * _WINDOW
+    assert 0 < recorder.total - _READERS <= kills * 2 * _WINDOW
 
 
 def _children(process: int) -> list[int]:
