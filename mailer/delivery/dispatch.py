@@ -177,7 +177,9 @@ def run_here(
         # Read it again: the issue may have been amended before we held the lock.
         issue = issues.get(session, issue.id)
         edition = issues.edition(session, issue.edition_digest)
-    made = editions.composer(settings, edition, issue.id, signer, public=issue.public)
+    # Members of a canary get the issue before the archive shows it, so their links must not lead there.
+    public = issue.public and not issue.members_only
+    made = editions.composer(settings, edition, issue.id, signer, public=public)
     letters = LetterQueue(settings, database, signer) if answer is None else None
 
     async def run() -> Ended:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import default
+from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
 import httpx
@@ -113,3 +114,15 @@ def test_link_of_an_issue_for_everybody_leads_to_the_archive(folder: Folder, cli
     archived = f"{SITE}/archive/002-all"
     assert view_links(folder, "For all") == {archived}
     assert shown(client, archived) == ("For all", {archived}, [200])
+
+
+def test_canary_members_can_view_the_issue_before_the_archive_shows_it(tmp_path: Path) -> None:
+    made = Folder(tmp_path / "news", f'[web]\npublic_url = "{SITE}"\n[canary]\nwait = "PT1S"\n')
+    (made.path / "issues" / "001-short.md").write_text(
+        ISSUE.format(title="First for some").replace("![A jar](images/bean-in-a-jar.jpg)", "")
+    )
+    (made.path / "people.csv").write_text(PEOPLE)
+    assert run(["subscribers", "import", str(made.path / "people.csv"), "-C", str(made.path)]) == 0
+    assert run(["send", "1", "--canary", "1%", "--yes", "-C", str(made.path)]) == 0
+    kinds = sorted(urlsplit(link).path.split("/")[1] for link in view_links(made, "First for some"))
+    assert kinds == ["archive", "v"]
