@@ -87,22 +87,22 @@ def with_links(report: LintReport, issue: Issue) -> LintReport:
 
 
 def with_browser(report: LintReport, issue: Issue, html: str, measure: Measure) -> LintReport:
-    """Return the report with what a browser finds too wide, in places where nothing was found so far."""
-    places, found = Places(issue), list[Finding]()
-    known = {finding.line or finding.message for finding in report.findings if finding.check == "too-wide"}
+    """Return the report with what a browser finds too wide, if lint itself has found nothing too wide."""
+    if any(finding.check == "too-wide" for finding in report.findings):
+        return report
+    places, found = Places(issue), dict[str, Finding]()
     for screen, readers in SCREENS.items():
         for one in measure(html, screen):
             words = " ".join(one.text.split())
             what = f"'{words[:40]}'" if words else f"<{one.tag}>"
-            finding = places.finding(
-                "too-wide",
-                f"Chromium: {what} needs a screen of {one.needs} px; {readers} have {screen}",
-                at=words,
-            )
-            if (finding.line or finding.message) not in known:
-                known.add(finding.line or finding.message)
-                found.append(finding)
-    return report.with_findings(found, waived(issue))
+            if what not in found:
+                found[what] = places.finding(
+                    "too-wide",
+                    f"Chromium: {what} needs a screen of {one.needs} px; {readers} have {screen}",
+                    # Shorter words may be anywhere.
+                    at=words if len(words) > 3 else "",
+                )
+    return report.with_findings(found.values(), waived(issue))
 
 
 def with_audience(

@@ -12,7 +12,7 @@ from mailer.review import chromium
 from mailer.review.chromium import Chromium, Excess, Ruler
 from mailer.review.linting import with_browser
 from tests.conftest import program
-from tests.rendering.lint.scene import SOURCE, linted
+from tests.rendering.lint.scene import HTML, SOURCE, linted
 
 PIXEL = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw=="
 pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("chromium")]
@@ -80,3 +80,12 @@ def test_preview_goes_on_without_a_browser_that_fails(
         assert ruler.measure(page(""), 320) == []
     assert len(said) == 1
     assert "no display here" in said[0]
+
+
+def test_nothing_is_found_twice(browser: Chromium) -> None:
+    wide = '<div style="width:400px">the society of gardeners</div>'
+    report = linted(HTML.replace("<!-- more -->", wide))
+    assert [one.check for one in report.findings] == ["too-wide"]
+    issue = parse_issue(SOURCE, Path("issues/001.md"))
+    again = with_browser(report, issue, page(wide), lambda html, width: browser.measure(html, width=width))
+    assert again == report
