@@ -62,6 +62,7 @@ def examine(
         public_url=settings.web.public_url,
         leaving=bool(settings.relays),
         clients=clients,
+        today=datetime.now(UTC).date(),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from datetime import date
 from typing import Final
 
 from mailer.config import Newsletter
@@ -47,15 +48,25 @@ def lint(
     public_url: str,
     leaving: bool,
     clients: Sequence[str] = (),
+    today: date | None = None,
 ) -> LintReport:
     """Return the findings for `issue` that need neither network nor database.
 
     `message` is the edition composed for one reader, who should have a value for every field.
     `leaving` says whether messages leave this machine; otherwise some errors count as warnings.
     `clients` are the email clients to check for, each with its platform (`gmail/ios`); by default, the main
-    ones.
+    ones. `today` is what the issue's date is compared with.
     """
-    mail = Mail(issue, edition, message, newsletter, public_url=public_url, leaving=leaving, clients=clients)
+    mail = Mail(
+        issue,
+        edition,
+        message,
+        newsletter,
+        public_url=public_url,
+        leaving=leaving,
+        clients=clients,
+        today=today,
+    )
     found: list[Finding] = []
     for rule in _RULES:
         found += list(rule(mail))

@@ -7,6 +7,7 @@ import email.policy
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import date
 from email.message import EmailMessage
 from functools import cached_property
 from typing import Final
@@ -48,6 +49,7 @@ class Mail:
         public_url: str,
         leaving: bool,
         clients: Sequence[str] = (),
+        today: date | None = None,
     ) -> None:
         self.issue = issue
         self.edition = edition
@@ -55,6 +57,7 @@ class Mail:
         self.public_url = public_url.rstrip("/")
         self.leaving = leaving
         self.clients = clients
+        self.today = today
         parsed = email.message_from_bytes(message, policy=email.policy.default)
         assert isinstance(parsed, EmailMessage)
         self.headers = parsed

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from difflib import get_close_matches
 from typing import Final
 
@@ -63,8 +62,8 @@ def unknown_attributes(mail: Mail) -> Iterator[Finding]:
 
 def odd_date(mail: Mail) -> Iterator[Finding]:
     """Find a date of another year, which is often copied from an earlier issue."""
-    date, today = mail.issue.date, datetime.now(UTC).date()
-    if date is not None and abs((date - today).days) > 31 and date.year != today.year:
+    date, today = mail.issue.date, mail.today
+    if date is not None and today is not None and abs((date - today).days) > 31 and date.year != today.year:
         yield mail.finding(
             "odd-date", f"the issue is dated {date.isoformat()}, and this is {today.year}", key="date"
         )

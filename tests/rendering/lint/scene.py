@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from email.message import EmailMessage
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from mailer.rendering.source import Issue, parse_issue
 from tests.rendering.message.test_composer import composer
 
 PROJECT = Path(__file__).parents[3]
+TODAY = date(2026, 11, 26)
 PUBLIC_URL = "https://news.example.org"
 NEWSLETTER = Newsletter(name="Letters", author_address="ana@example.org", postal_address="1 Example Street")
 PROSE = "A bean wants almost nothing: a jar, some paper, a little water, and somebody who looks. " * 8
@@ -91,6 +92,7 @@ def linted(
         public_url=PUBLIC_URL,
         leaving=leaving,
         clients=clients,
+        today=TODAY,
     )
 
 
