@@ -44,7 +44,7 @@ def test_good_issue_has_no_findings_and_shows_its_sizes(
     assert lint(folder, GOOD, "--strict") == ExitCode.DONE
     out = capsys.readouterr().out.splitlines()
     assert out[0] == "002-bean: nothing found"
-    assert out[1].startswith("17 words, 4 seconds to read; HTML ")
+    assert out[1].startswith("17 words, 1 minute to read; HTML ")
 
 
 def test_error_is_shown_at_its_place_and_fails(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
