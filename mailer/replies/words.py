@@ -43,6 +43,10 @@ _ASIDE_WORDS: Final = frozenset((
 _HOST: Final = re.compile(r"(?=[\d.]{0,64}[^\W\d])[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}")
 _TOKEN: Final = re.compile(r"[^\W_]+(?:'[^\W_]+)?|<>|#|[;,:!?()=]|\.(?=\s|$)")
 _WORD: Final = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
+# A dash between blanks, or a recipient on a new line, begins a clause.
+_NEW_CLAUSE: Final = re.compile(
+    r"(?<=\s)(?:--?|[–—/|])(?=\s)|\n\s{0,8}(?=<>|(?:user|mailbox|recipient|account)\b)"
+)
 _POSSESSIVE: Final = re.compile(r"(?<=\w)'s\b")
 _PUNCTUATION: Final = frozenset((";", ",", ":", "!", "?", "(", ")", "=", ".", ADDRESS, IP))
 
@@ -70,7 +74,7 @@ def read_words(text: str) -> Words:
     raw = text = _IP.sub(" # ", text)
     if "(" in text or "[" in text or "{" in text or "=" in text:
         text = _ASIDE.sub(_without_aside, text)
-    tokens = _TOKEN.findall(_POSSESSIVE.sub("", text))
+    tokens = _TOKEN.findall(_POSSESSIVE.sub("", _NEW_CLAUSE.sub(" ; ", text)))
     plain = [token for token in tokens if token not in _PUNCTUATION]
     return Words(f" {' '.join(tokens)} ", f" {' '.join(plain)} ", raw)
 
