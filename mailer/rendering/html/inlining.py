@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import logging
 import re
-import sys
-from collections.abc import Iterator
-from types import ModuleType
 from typing import Final
+
+import cssutils
+from premailer import Premailer
 
 _COMMENT: Final = re.compile(r"/\*.*?\*/", re.DOTALL)
 _RULE: Final = re.compile(r"([^{}]+)\{([^{}]*)\}")
@@ -26,12 +24,6 @@ def inlined(html: str, css: str) -> str:
     `<style>` elements marked `data-premailer="ignore"` stay as they are. Nothing is loaded from the
     network or from disk; `css` must have no `@import`, which cssutils would follow to local files.
     """
-    # Imported on use: they take longer to load than to run.
-    import cssutils
-
-    with _without_requests():
-        from premailer import Premailer
-
     # cssutils logs unknown properties, of which email has many.
     cssutils.log.setLevel(logging.CRITICAL)
     result: str = Premailer(
@@ -65,24 +57,3 @@ def needed(css: str, html: str) -> str:
         return f"{','.join(can_match)}{{{rule[2]}}}" if can_match else ""
 
     return _RULE.sub(kept, _COMMENT.sub("", css))
-
-
-class _OnUse(ModuleType):
-    """A module that is loaded when something in it is first used."""
-
-    def __getattr__(self, name: str) -> object:
-        found: object = getattr(importlib.import_module(self.__name__), name)
-        return found
-
-
-@contextlib.contextmanager
-def _without_requests() -> Iterator[None]:
-    """Keep premailer from loading requests, which it needs only for the network and which takes longest."""
-    if "requests" in sys.modules:
-        yield
-        return
-    sys.modules["requests"] = _OnUse("requests")
-    try:
-        yield
-    finally:
-        del sys.modules["requests"]
