@@ -99,7 +99,7 @@ def run(
     learn: Learn = learn_nothing,
     clock: Callable[[], datetime] = now,
     port: int | None = None,
-    edition: Edition = EDITION,
+    edition: Edition | None = None,
     meanwhile: Callable[[Books, Sender], None] = lambda books, sender: None,
 ) -> Ended:
     """Send the issue through the built-in server; `meanwhile` sees the books at every turn."""
@@ -110,7 +110,7 @@ def run(
             if port is not None:
                 relay = msgspec.structs.replace(relay, port=port)
             composer = Composer(
-                edition,
+                edition or EDITION,
                 issue_id=issue.id,
                 newsletter=Newsletter(),
                 public_url="https://news.example.org",

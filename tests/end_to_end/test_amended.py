@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from email import message_from_bytes
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import pytest
 
 from mailer.config import load
 from mailer.database.session import Database
+from mailer.delivery import issues, runs
 from mailer.delivery.lock import sending
 from tests.end_to_end.newsletter import Folder
 
@@ -87,11 +91,22 @@ def test_killed_before_and_after_an_amendment_loses_nobody(folder: Folder) -> No
         assert f"001-short: sent (edition {edition} of 2)" in folder.mailer("why", reader).out
 
 
+@contextmanager
+def under_way(database: Database) -> Iterator[None]:
+    """Hold what a run holds: the lock of SQLite, or a run that lives on PostgreSQL."""
+    with sending(database):
+        with database.transaction() as session:
+            run_id = runs.begin(session, issues.issues(session)[0].id, at=datetime.now(UTC))
+        yield
+        with database.transaction() as session:
+            runs.end(session, run_id, at=datetime.now(UTC))
+
+
 def test_amendment_is_refused_with_a_remedy(folder: Folder) -> None:
     assert "001-short was never queued" in folder.mailer("amend", "1", "--yes").err
     killed(folder, 60)
     settings = load(folder.path / "config.toml")
-    with Database(settings.paths.database, folder=folder.path) as database, sending(database):
+    with Database(settings.paths.database, folder=folder.path) as database, under_way(database):
         busy = folder.mailer("amend", "1", "--yes")
     assert (busy.code, "another run is sending from this database" in busy.err) == (7, True)
     same = folder.mailer("amend", "1", "--yes")
