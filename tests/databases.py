@@ -12,10 +12,11 @@ URL = "sqlite:///subscribers.db"
 
 
 def empty_database(folder: Path) -> Database:
-    """Create `subscribers.db` in a folder, with all tables and no rows; return it open."""
+    """Return the database in a folder; if there is none, create one with all tables and no rows."""
     path = folder / "subscribers.db"
-    path.touch(mode=0o600)
-    path.write_bytes(_empty())
+    if not path.exists():
+        path.touch(mode=0o600)
+        path.write_bytes(_empty())
     return Database(URL, folder=folder)
 
 

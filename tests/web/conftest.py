@@ -50,10 +50,12 @@ class Site:
 
     def letters(self, count: int) -> list[EmailMessage]:
         """Return the letters in the outbox, in no order, once there are `count` of them."""
+        until = time.monotonic() + 120
         while True:
             found = list((self.outbox / "new").glob("*"))
             if len(found) >= count:
                 break
+            assert time.monotonic() < until, f"{len(found)} letters came instead of {count}"
             time.sleep(0.01)
         return [email.message_from_bytes(path.read_bytes(), policy=email.policy.default) for path in found]
 
