@@ -99,8 +99,8 @@ def test_mistakes_are_reported_at_the_start(
     with pytest.raises(SourceError, match=told):
         Theme(Brand(), name="The Weekly", language="en", own=own)
     (tmp_path / "config.toml").write_text("[paths]\ntemplates = 'mine'\n", encoding="utf-8")
-    for command in (["config", "check"], ["serve"]):
-        assert run(["-C", str(tmp_path), *command]) == ExitCode.FAILURE
+    for command, code in ((["config", "check"], ExitCode.CONFIGURATION), (["serve"], ExitCode.FAILURE)):
+        assert run(["-C", str(tmp_path), *command]) == code
         assert "subscribe.html" in capsys.readouterr().err
 
 
