@@ -28,7 +28,7 @@ from mailer.review import planning
 from mailer.review.planning import Plan
 
 _SAMPLE: Final = 1_000
-"""The number of subscribers for whom an issue is composed before it is queued."""
+"""How many subscribers an issue is composed for as a check, before it is queued."""
 
 
 @click.command(cls=Command)

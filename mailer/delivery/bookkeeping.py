@@ -112,7 +112,7 @@ class RunBooks:
         try:
             return self._patience.call(step, failed=self._close_fence)
         except BaseException:
-            # Whoever waited in vain once does not wait as long again.
+            # After one long wait that failed, the next ones are short.
             self._patience.hurry()
             self._close_fence()
             raise

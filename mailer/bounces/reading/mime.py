@@ -79,7 +79,7 @@ class Leaf:
 
 
 def read_mail(raw: bytes) -> tuple[Headers, list[Leaf]]:
-    """Return a message's headers and its leaf parts in order; content beyond the limits is omitted."""
+    """Return a message's headers and its leaf parts; content beyond the limits is omitted."""
     octets = with_plain_line_ends(raw[:MAX_OCTETS])
     if octets.startswith((b"From ", b">From ")):
         octets = octets[octets.find(b"\n") + 1 :]

@@ -263,7 +263,7 @@ class Measurement:
             yield _Run(width, longest)
 
     def _flow(self, element: etree._Element, style: Style) -> Iterator[_Part]:
-        """Yield the content of a box in order, with the inline elements dissolved."""
+        """Yield the texts and boxes inside a box; inline elements are replaced by their content."""
         if element.text:
             yield _Text(element.text, style)
         for child in element:
