@@ -120,7 +120,6 @@ _WAIT: Final = re.compile(
 _UNIT_SECONDS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _STATUS_FORM: Final = re.compile(r"[245]\.\d{1,3}\.\d{1,3}")
 _NO_SUCH_HOST: Final = re.compile(r"(?<![@\w>.-])[a-z0-9-]{1,63}(?:\.[a-z0-9-]{2,63}){1,5} does not exist")
-_BLANKS: Final = re.compile(r"\s+")
 
 
 class _Asked(StrEnum):
@@ -179,7 +178,7 @@ def judge(
 
 def shown_text(text: str) -> str:
     """Return `text` as one line of at most 512 characters, with unprintable ones escaped."""
-    line = _BLANKS.sub(" ", text[: 4 * TEXT_LIMIT]).strip(" ")
+    line = " ".join(text[: 4 * TEXT_LIMIT].split())
     return escaped(line)[:TEXT_LIMIT]
 
 

@@ -13,8 +13,9 @@ ADDRESS: Final = re.compile(
     r"""@(?:[\w-]{1,63}(?:\.[\w-]{1,63}){0,10}|\[[\d.]{7,15}\])"""
 )
 _LINE: Final = re.compile(r"^[ \t]?([A-Za-z][A-Za-z-]{2,40})[ \t]*:[ \t]*(.*)$")
-_STATUS: Final = re.compile(r"(?<![\d.])([245]\.\d{1,3}\.\d{1,3})(?![\d.]*\d)")
+_STATUS: Final = re.compile(r"([245](?<![\d.][245])\.\d{1,3}\.\d{1,3})(?![\d.]*\d)")
 _RECIPIENT_FIELDS: Final = ("final-recipient", "original-recipient", "x-actual-recipient")
+_RECIPIENT_FIELD: Final = re.compile(r"^[ \t]?(?:final|original)-recipient[ \t]*:", re.I | re.M)
 _GROUP_FIELDS: Final = frozenset(
     {
         *_RECIPIENT_FIELDS,
@@ -45,7 +46,7 @@ class Facts:
 
 def has_fields(text: str) -> bool:
     """Return whether a text contains delivery-status fields."""
-    return re.search(r"^[ \t]?(?:final|original)-recipient[ \t]*:", text, re.I | re.M) is not None
+    return "-recipient" in text.lower() and _RECIPIENT_FIELD.search(text) is not None
 
 
 def read_fields(text: str) -> tuple[list[Facts], str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from email import message_from_bytes, policy
 from typing import Final
 
@@ -15,7 +14,7 @@ from mailer.bounces.reading.mime import with_plain_line_ends
 # It uses the standard library's recursive parser and patterns that are quadratic in the length of a line, so
 # deeply nested messages are skipped, and long lines and messages are cut.
 _MAX_OCTETS: Final = 64 << 10
-_LONG_LINE: Final = re.compile(rb"([^\n]{998})[^\n]+")
+_MAX_LINE: Final = 998
 _MAX_LINES: Final = 1500
 _MAX_BOUNDARIES: Final = 40
 # It logs a traceback for each message that one of its detectors cannot read.
@@ -24,8 +23,8 @@ logging.getLogger("flufl.bounce").setLevel(logging.CRITICAL)
 
 def vote(raw: bytes) -> list[str]:
     """Return the addresses that flufl.bounce finds, in alphabetical order, or none if it fails."""
-    raw = _LONG_LINE.sub(rb"\1", with_plain_line_ends(raw[:_MAX_OCTETS]))
-    raw = b"\n".join(raw.split(b"\n", _MAX_LINES)[:_MAX_LINES])
+    lines = with_plain_line_ends(raw[:_MAX_OCTETS]).split(b"\n", _MAX_LINES)
+    raw = b"\n".join(line[:_MAX_LINE] for line in lines[:_MAX_LINES])
     if raw.lower().count(b"boundary=") > _MAX_BOUNDARIES or raw[:8192].count(b"(") > 200:
         return []
     try:

@@ -107,11 +107,9 @@ def is_role(address: str) -> bool:
     return _ROLE.match(address.lower()) is not None
 
 
-def is_from_mail_system(headers: Headers, subject: str) -> bool:
-    """Return whether the sender or subject is typical of a mail system's notification."""
-    if "x-failed-recipients" in {name for name, _ in headers.fields}:
-        return True
-    return _daemon(headers) or bool(headers.get("x-mlserver")) or names_failure(subject)
+def is_from_mail_system(headers: Headers) -> bool:
+    """Return whether the sender is typical of a mail system's notification."""
+    return "x-failed-recipients" in headers or is_from_daemon(headers) or bool(headers.get("x-mlserver"))
 
 
 def names_failure(subject: str) -> bool:
@@ -132,9 +130,9 @@ def is_auto_reply(headers: Headers, subject: str) -> bool:
 
     Exim and others mark their bounces `auto-replied` too, so notifications of mail systems are excluded.
     """
-    system = is_from_mail_system(headers, subject)
+    system = is_from_mail_system(headers) or names_failure(subject)
     subject = subject.lower()
-    if system and (_daemon(headers) or headers.get("x-failed-recipients")):
+    if system and (is_from_daemon(headers) or headers.get("x-failed-recipients")):
         return bool(_AUTO_SUBJECT.search(subject)) and not _FAILURE_SUBJECT.search(subject)
     if _AUTO_SUBJECT.search(subject):
         return True
@@ -157,7 +155,7 @@ def is_challenge(headers: Headers, subject: str, notice: str) -> bool:
 
 def is_from_daemon(headers: Headers) -> bool:
     """Return whether the author has the name of a mail system, such as `MAILER-DAEMON`."""
-    return _daemon(headers)
+    return _DAEMON.search(headers.get("from")[:400].lower()) is not None
 
 
 def reads_like_bounce(text: str) -> bool:
@@ -173,7 +171,3 @@ def is_delay_notice(subject: str, notice: str) -> bool:
 def is_delivered_notice(subject: str, notice: str) -> bool:
     """Return whether the notification says that a message was delivered."""
     return _DELIVERED.search(f"{subject[:300]}\n{notice[:4000]}".lower()) is not None
-
-
-def _daemon(headers: Headers) -> bool:
-    return _DAEMON.search(headers.get("from")[:400].lower()) is not None

@@ -14,7 +14,7 @@ from mailer.bounces.reading.dsn import has_fields
 from mailer.bounces.reading.mime import Headers, Leaf, decoded_words, parse_headers, read_mail
 from mailer.bounces.reading.prose import split_copy
 
-_TOKEN: Final = re.compile(r"\bb\.([a-z2-7]{20,62})(?:@|=)")
+_TOKEN: Final = re.compile(r"b\.(?<!\wb\.)([a-z2-7]{20,62})(?:@|=)")
 _ENVELOPE_FIELDS: Final = (
     "delivered-to", "x-original-to", "envelope-to", "x-envelope-to", "x-delivered-to", "x-rcpt-to",
     "to", "apparently-to",
@@ -55,7 +55,7 @@ class Mail:
         quoted = "\n".join(copies).lstrip("\n-").encode("utf-8", "replace")
         original = parse_headers(quoted.partition(b"\n\n")[0] if len(copies) == 1 else quoted)
         subject = decoded_words(headers.get("subject"))
-        has_status = bool(status_texts)
+        is_from_system = bool(status_texts) or kinds.is_from_mail_system(headers)
         return Mail(
             raw=raw,
             headers=headers,
@@ -65,16 +65,14 @@ class Mail:
             original=original,
             copy=quoted,
             subject=subject,
-            is_report=has_status or kinds.is_from_mail_system(headers, subject),
-            is_from_system=has_status
-            or kinds.is_from_mail_system(headers, "")
-            or kinds.has_null_sender(headers),
+            is_report=is_from_system or kinds.names_failure(subject),
+            is_from_system=is_from_system or kinds.has_null_sender(headers),
         )
 
     def wraps_a_report(self) -> bool:
         """Return whether the returned mail is a report itself: some systems wrap theirs in another mail."""
         original = self.original
-        return "report" in original.get("content-type") and kinds.is_from_mail_system(original, "")
+        return "report" in original.get("content-type") and kinds.is_from_mail_system(original)
 
     def sent_at(self) -> datetime | None:
         """Return the date of the mail (RFC 5322 section 3.6.1); None if it has none that can be read."""

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from mailer.bounces.reading.mime import Headers, decoded_words
+from mailer.bounces.reading.mime import Headers
 from mailer.errors import TokenError
 from mailer.tokens import Signer, Subject
 
@@ -29,10 +29,10 @@ class MailtoRequest:
 NO_REQUEST: Final = MailtoRequest()
 
 
-def read_request(headers: Headers) -> MailtoRequest:
-    """Return the parts of a message that `find_subject` needs."""
-    subject = decoded_words(headers.get("subject"))[:_MAX_SUBJECT]
-    return MailtoRequest("\n".join(headers.all(*_TO_FIELDS))[:_MAX_OCTETS], tuple(_TOKEN.findall(subject)))
+def read_request(headers: Headers, subject: str) -> MailtoRequest:
+    """Return the parts of a message that `find_subject` needs; `subject` is decoded."""
+    tokens = tuple(_TOKEN.findall(subject[:_MAX_SUBJECT]))
+    return MailtoRequest("\n".join(headers.all(*_TO_FIELDS))[:_MAX_OCTETS], tokens)
 
 
 def find_subject(signer: Signer, request: MailtoRequest, address: str) -> Subject | None:

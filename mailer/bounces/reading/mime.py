@@ -13,9 +13,10 @@ import html
 import quopri
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.errors import HeaderParseError
 from email.header import decode_header
+from functools import lru_cache
 from typing import Final
 
 MAX_OCTETS: Final = 1 << 20
@@ -28,7 +29,6 @@ MAX_TEXT: Final = 128 << 10
 
 # Broken gateways produce line endings such as CR CR LF.
 _DOUBLED_RETURNS: Final = 3
-_FIELD: Final = re.compile(r"^([!-9;-~]{1,100})[ \t]*:[ \t]*(.*)$", re.DOTALL)
 _FOLD: Final = re.compile(r"\n[ \t]+")
 _BOUNDARY: Final = re.compile(r"""boundary\s*=\s*(?:"([^"]{1,200})"|([^\s;"]{1,200}))""", re.IGNORECASE)
 _CHARSET: Final = re.compile(r"""charset\s*=\s*["']?([\w.:-]{1,40})""", re.IGNORECASE)
@@ -47,17 +47,21 @@ class Headers:
     """Header fields in order, names in lower case, values unfolded."""
 
     fields: tuple[tuple[str, str], ...]
+    _first: dict[str, str] = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_first", dict(reversed(self.fields)))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._first
 
     def get(self, name: str) -> str:
         """Return the first value of `name` (lower case), or an empty string."""
-        for field, value in self.fields:
-            if field == name:
-                return value
-        return ""
+        return self._first.get(name, "")
 
     def all(self, *names: str) -> list[str]:
         """Return the values of all fields with one of these names, in order."""
-        return [value for field, value in self.fields if field in names]
+        return [value for name, value in self.fields if name in names]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,15 +107,23 @@ def with_plain_line_ends(octets: bytes) -> bytes:
 def parse_headers(head: bytes) -> Headers:
     """Return the fields of a header block, without malformed lines."""
     text = head[:MAX_HEADER_OCTETS].decode("utf-8", "replace")
+    if "\n " in text or "\n\t" in text:
+        text = _FOLD.sub(" ", text)
     fields: list[tuple[str, str]] = []
-    for line in _FOLD.sub(" ", text).split("\n")[:MAX_HEADERS]:
-        if found := _FIELD.match(line[:MAX_VALUE]):
-            fields.append((found[1].lower(), found[2].strip()))
+    for line in text.split("\n", MAX_HEADERS)[:MAX_HEADERS]:
+        name, colon, value = line[:MAX_VALUE].partition(":")
+        if colon and _is_name(name := name.rstrip(" \t")):
+            fields.append((name.lower(), value.strip()))
         elif fields and fields[-1][1].endswith(";"):
             # Some systems fold a parameter without the blank that folding needs.
             name, value = fields[-1]
             fields[-1] = name, f"{value} {line.strip()}"[:MAX_VALUE]
     return Headers(tuple(fields))
+
+
+def _is_name(name: str) -> bool:
+    """Return whether a field may have this name (RFC 5322 section 2.2), of at most 100 characters."""
+    return 0 < len(name) <= 100 and name.isascii() and name.isprintable() and " " not in name
 
 
 def decoded_words(value: str) -> str:
@@ -230,6 +242,7 @@ def _decoded(octets: bytes, content_type: str) -> str:
     return octets.decode("iso-8859-1")
 
 
+@lru_cache(maxsize=256)
 def _is_plain_charset(name: str) -> bool:
     """Return whether a codec maps characters one by one.
 

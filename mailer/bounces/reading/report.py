@@ -132,7 +132,7 @@ def _read(raw: bytes, depth: int) -> BounceReport:
         found.feedback_type,
         first_address(mail.headers.get("from")),
         mail.sent_at(),
-        read_request(mail.headers),
+        read_request(mail.headers, mail.subject),
     )
 
 

@@ -13,10 +13,12 @@ from mailer.bounces.reading.prose import FOOTER, command_in
 from mailer.replies import FAULT, POLICY, BounceClass, ReplyClass, Verdict, VerdictBasis, judge
 from mailer.replies.judge import shown_text
 
+# A pattern that begins with a set of characters, or all of whose alternatives begin with a fixed one, lets
+# `re` skip to the next of them.
 _CODE_AND_STATUS: Final = re.compile(
-    r"(?<![\d.])([45]\d\d)[ \t:,-]{1,3}[#<'(\[]{0,2}([245]\.\d{1,3}\.\d{1,3})(?![\d.]*\d)"
+    r"([45](?<![\d.][45])\d\d)[ \t:,-]{1,3}[#<'(\[]{0,2}([245]\.\d{1,3}\.\d{1,3})(?![\d.]*\d)"
 )
-_CODE: Final = re.compile(r"(?<![\d.,:/#\[=+-])([45]\d\d)(?=[ \t:<'-]|$)(?!-\d{2})")
+_CODE: Final = re.compile(r"([45](?<![\d.,:/#\[=+-][45])\d\d)(?=[ \t:<'-]|$)(?!-\d{2})")
 # Amazon SES puts its own reading of the reply before the reply.
 _SES_PREFIX: Final = re.compile(r"^[ \t]*[245]\.\d\.\d{1,3} - [^'\n]{1,80}?([245]\d\d)-'")
 _COURTESY: Final = re.compile(
