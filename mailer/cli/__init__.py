@@ -114,6 +114,8 @@ def mailer() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with one of `ExitCode`."""
+    # A command imports thousands of objects that stay, and the default of 700 searches them again and again.
+    gc.set_threshold(20_000)
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import re
+from functools import lru_cache
 from typing import Final
 
 READABLE: Final = 4.5
@@ -47,12 +48,17 @@ def mixed(one: str, other: str, share: float) -> str:
     return f"#{red:02x}{green:02x}{blue:02x}"
 
 
+@lru_cache(maxsize=1_024)
 def colour_of(value: str) -> str | None:
     """Return a CSS colour as `#rrggbb`, or None for anything else and for transparent ones.
 
     A translucent colour is mixed with white.
     """
     value = value.strip().lower()
+    if not value or value == "transparent":
+        return None
+    if _HEX.fullmatch(value):
+        return value if len(value) == 7 else "#" + "".join(digit * 2 for digit in value[1:])
     if found := _RGB.fullmatch(value):
         colour = "#" + "".join(f"{min(int(part), 255):02x}" for part in found.groups()[:3])
         alpha = min(float(found[4]), 1.0) if found[4] else 1.0
@@ -67,4 +73,5 @@ def colour_of(value: str) -> str | None:
     return f"#{red:02x}{green:02x}{blue:02x}"
 
 
+_HEX: Final = re.compile(r"#(?:[0-9a-f]{3}){1,2}")
 _RGB: Final = re.compile(r"rgba?\(\s*(\d+)[\s,]+(\d+)[\s,]+(\d+)(?:[\s,/]+([01]?\.?\d+))?\s*\)")

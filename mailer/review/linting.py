@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 READER: Final = Recipient(subscriber_id=1, email="reader@example.org", name="Reader")
 _NO_DATE: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _FIELD: Final = re.compile(
-    r"""\bsubscriber(?:\.(\w+)|\[['"]([^'"]+)['"]\])(?:\s*\|\s*(date|number|round|int|float)\b)?"""
+    r"""subscriber(?:\.(\w+)|\[['"]([^'"]+)['"]\])(?:\s*\|\s*(date|number|round|int|float)\b)?"""
 )
 # Values that these filters accept; the other filters accept any text.
 _STAND_INS: Final[dict[str, object]] = {

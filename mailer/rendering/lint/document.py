@@ -16,7 +16,6 @@ CLIPPED_BYTES: Final = 102_000
 LARGE_BYTES: Final = 80_000
 LONGEST_VALUE_BYTES: Final = 64
 """The assumed maximum length of a subscriber's field, for the size of the largest message."""
-_CODE: Final = frozenset({"code", "pre", "kbd", "samp", "tt"})
 _TEMPLATE: Final = re.compile(
     r"xslot[0-9a-f]{12}[etu]|\{\{.*?\}\}|\{%.*?%\}|\{\{|\{%|\*?\|[A-Z][A-Z_:0-9]+\|\*?"
 )
@@ -33,7 +32,8 @@ def unresolved_template(mail: Mail) -> Iterator[Finding]:
     if found := _TEMPLATE.search(subject):
         yield mail.finding("unresolved-template", f"the subject reads '{found[0]}'", key="subject")
     seen: set[str] = set()
-    for text in outside_code(mail):
+    attributes = (element.get(name) for element in mail.elements for name in ("href", "src", "alt", "title"))
+    for text in (*mail.prose_texts, *(value for value in attributes if value)):
         for found in _TEMPLATE.finditer(text):
             if found[0] not in seen:
                 seen.add(found[0])
@@ -48,7 +48,7 @@ def escape_residue(mail: Mail) -> Iterator[Finding]:
             if '"' in name or "\\" in name or _RESIDUE.search(value):
                 yield mail.finding("escape-residue", f"<{element.tag}> has {name}={value[:80]!r}")
                 break
-    for text in outside_code(mail, attributes=False):
+    for text in mail.prose_texts:
         if found := re.search(r"\\u\{[0-9a-f]+\}", text):
             yield mail.finding("escape-residue", f"readers see '{found[0]}'", at=found[0])
 
@@ -131,18 +131,6 @@ def html_title(mail: Mail) -> Iterator[Finding]:
     titles = [element for element in mail.elements if element.tag == "title"]
     if not any("".join(map(str, title.itertext())).strip() for title in titles):
         yield mail.finding("html-title", "<title> is missing or empty")
-
-
-def outside_code(mail: Mail, *, attributes: bool = True) -> Iterator[str]:
-    """Yield the texts that readers see, without code; with `attributes`, those of links and images too."""
-    for element, text in mail.texts():
-        if not any(above.tag in _CODE for above in (element, *element.iterancestors())):
-            yield text
-    if attributes:
-        for element in mail.elements:
-            for name in ("href", "src", "alt", "title"):
-                if value := element.get(name):
-                    yield value
 
 
 def is_inside(element: etree._Element, tag: str) -> bool:

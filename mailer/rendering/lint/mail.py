@@ -22,6 +22,7 @@ from mailer.rendering.source import Issue
 from mailer.rendering.source.prepass import without_code
 
 _NOT_SHOWN: Final = frozenset({"style", "script", "title", "head"})
+_CODE: Final = frozenset({"code", "pre", "kbd", "samp", "tt"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +96,23 @@ class Mail:
     @cached_property
     def shown_text(self) -> str:
         """The visible text of the HTML, with white space collapsed."""
-        return " ".join("".join(text for _, text in self.texts()).split())
+        return " ".join("".join(text for _, text in self.texts).split())
 
-    def texts(self) -> Iterator[tuple[etree._Element, str]]:
-        """Yield each run of visible text with the element that contains it."""
+    @cached_property
+    def texts(self) -> tuple[tuple[etree._Element, str], ...]:
+        """Each run of visible text with the element that contains it."""
+        return tuple(self._texts())
+
+    @cached_property
+    def prose_texts(self) -> tuple[str, ...]:
+        """Each run of visible text that is not code."""
+        coded: set[etree._Element] = set()
+        for element in self.elements:
+            if element.tag in _CODE or element.getparent() in coded:
+                coded.add(element)
+        return tuple(text for element, text in self.texts if element not in coded)
+
+    def _texts(self) -> Iterator[tuple[etree._Element, str]]:
         for element in self.elements:
             if element.text and element not in self.hidden:
                 yield element, element.text

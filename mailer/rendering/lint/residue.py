@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from mailer.rendering.lint.document import outside_code
 from mailer.rendering.lint.findings import Finding
 from mailer.rendering.lint.mail import Mail
 from mailer.rendering.source.raw_html import REMOVED, is_element
@@ -45,7 +44,7 @@ _SKELETON: Final = re.compile(r"Hello \{\{ subscriber\.name \| default\(\"there\
 def leftover_markup(mail: Mail) -> Iterator[Finding]:
     """Find Markdown that was not understood, so that readers see its markup."""
     seen: set[str] = set()
-    for text in outside_code(mail, attributes=False):
+    for text in mail.prose_texts:
         for pattern, problem, remedy in _MARKUP:
             if problem not in seen and (found := pattern.search(text)):
                 seen.add(problem)
@@ -56,7 +55,7 @@ def leftover_markup(mail: Mail) -> Iterator[Finding]:
 def shown_tags(mail: Mail) -> Iterator[Finding]:
     """Find HTML that readers see as text."""
     seen: set[str] = set()
-    for text in outside_code(mail, attributes=False):
+    for text in mail.prose_texts:
         for found in _TAG.finditer(text):
             if is_element(found[1]) and found[1].lower() not in seen:
                 seen.add(found[1].lower())
@@ -65,7 +64,7 @@ def shown_tags(mail: Mail) -> Iterator[Finding]:
 
 def removed_html(mail: Mail) -> Iterator[Finding]:
     """Find elements that cleaning took out of the author's HTML."""
-    shown = " ".join(outside_code(mail, attributes=False))
+    shown = " ".join(mail.prose_texts)
     seen: set[str] = set()
     for found in _TAG.finditer(mail.prose):
         name = found[1].lower()
@@ -81,7 +80,7 @@ def mistyped_link(mail: Mail) -> Iterator[Finding]:
         unknown = scheme is not None and scheme[1].lower() not in _SCHEMES | _REFUSED_SCHEMES
         if unknown or _MISTYPED.match(link.href):
             yield mail.finding("mistyped-link", f"'{link.href[:80]}' leads nowhere", at=link.href)
-    for text in outside_code(mail, attributes=False):
+    for text in mail.prose_texts:
         for found in _MISTYPED.finditer(text):
             yield mail.finding("mistyped-link", f"'{found[0][:80]}' is not an address", at=found[0])
 

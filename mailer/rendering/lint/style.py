@@ -100,10 +100,12 @@ def _used(mail: Mail) -> Iterator[Feature]:
 def contrast_of_text(mail: Mail) -> Iterator[Finding]:
     """Find text with too little contrast against its background (WCAG 2.2, 1.4.3)."""
     seen: set[tuple[str, str]] = set()
-    for element, text in mail.texts():
+    known: dict[etree._Element, tuple[str | None, str | None]] = {}
+    for element, text in mail.texts:
         if not text.strip() or not re.search(r"\w", text):
             continue
-        colour, background = _colours(element)
+        found = _colours(element, known)
+        colour, background = found[0] or "#000000", found[1] or "#ffffff"
         ratio = contrast(colour, background)
         if ratio < READABLE and (colour, background) not in seen:
             seen.add((colour, background))
@@ -127,7 +129,7 @@ def table_role(mail: Mail) -> Iterator[Finding]:
 def small_text(mail: Mail) -> Iterator[Finding]:
     """Find text that is too small on phones; footnote marks may be."""
     seen: set[float] = set()
-    for element, text in mail.texts():
+    for element, text in mail.texts:
         if not text.strip() or any(e.tag in ("sup", "sub") for e in (element, *element.iterancestors())):
             continue
         pixels = font_pixels(element)
@@ -168,19 +170,23 @@ def _declarations(style: str) -> dict[str, str]:
     return out
 
 
-def _colours(element: etree._Element) -> tuple[str, str]:
-    """Return the colour of an element's text and that of its background."""
-    text = background = None
-    for above in (element, *element.iterancestors()):
-        style = declarations(above)
-        text = text or colour_of(style.get("color", ""))
-        if text is None and above.tag == "a":
-            text = "#0000ee"
-        for value in (style.get("background-color"), style.get("background"), above.get("bgcolor")):
-            background = background or (colour_of(value.split()[0]) if value and value.split() else None)
-        if text and background:
-            break
-    return text or "#000000", background or "#ffffff"
+def _colours(
+    element: etree._Element, known: dict[etree._Element, tuple[str | None, str | None]]
+) -> tuple[str | None, str | None]:
+    """Return the colours of an element's text and background, if any are set; `known` caches them."""
+    if element in known:
+        return known[element]
+    style, parent = declarations(element), element.getparent()
+    text, background = colour_of(style.get("color", "")), None
+    if text is None and element.tag == "a":
+        text = "#0000ee"
+    for value in (style.get("background-color"), style.get("background"), element.get("bgcolor")):
+        background = background or (colour_of(value.split()[0]) if value and value.split() else None)
+    if parent is not None and not (text and background):
+        above = _colours(parent, known)
+        text, background = text or above[0], background or above[1]
+    known[element] = text, background
+    return text, background
 
 
 def font_pixels(element: etree._Element) -> float:
