@@ -16,16 +16,19 @@ from hypothesis import strategies as st
 from mailer.cli import run
 from mailer.config import Brand
 from mailer.errors import ExitCode
-from mailer.web.operator.outbox import PAGE_SIZE, create_outbox_app
+from mailer.web.operator.kept import PAGE_SIZE, SEARCHED
+from mailer.web.operator.outbox import create_outbox_app
 from tests.web.conftest import serving
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(1)>'
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def message(*, subject: str = "Hello", html: str = "<p>Hi</p>") -> bytes:
+def message(*, subject: str = "Hello", html: str = "<p>Hi</p>", **fields: str) -> bytes:
     made = EmailMessage()
     made["From"], made["To"], made["Subject"] = "The Weekly <a@example.org>", "jo@example.org", subject
+    for name, value in fields.items():
+        made[name.replace("_", "-")] = value
     made.set_content("Hi in plain text")
     made.add_alternative(html, subtype="html")
     related = made.get_body(("html",))
@@ -74,20 +77,84 @@ def test_list_is_newest_first_and_paged(client: httpx.Client, maildir: Path) -> 
     assert seen == list(range(total, 0, -1))
 
 
+def in_issue(slug: str, subject: str = "Hello") -> bytes:
+    return message(subject=subject, Feedback_ID=f"{slug}:all:weekly:exampleorg")
+
+
+def test_messages_are_grouped_by_issue_and_letters_apart(client: httpx.Client, maildir: Path) -> None:
+    issues = ["001-beans", "001-beans", "", "002-peas", "", "002-peas"]
+    for number, slug in enumerate(issues, start=1):
+        raw = in_issue(slug) if slug else message(Auto_Submitted="auto-generated")
+        keep(maildir, raw if number != 5 else message(), number=number)
+    headings = [
+        re.sub(r"<[^>]*>", "", found) for found in re.findall(r"<h2>(.*?)</h2>", client.get("/").text)
+    ]
+    assert headings == ["002-peas", "Other messages", "002-peas", "Letters", "001-beans"]
+
+
+def test_issue_selects_its_messages(client: httpx.Client, maildir: Path) -> None:
+    for number in range(1, 5):
+        keep(maildir, in_issue(f"00{number % 2}-x", f"No {number}"), number=number)
+    assert re.findall(r">No (\d+)<", client.get("/", params={"issue": "001-x"}).text) == ["3", "1"]
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("krokus", ["3"]),
+        ("KROKUS", ["3"]),
+        ("jo@example.org", ["3", "2", "1"]),
+        ("weekly", ["3", "2", "1"]),
+        ("002-peas", ["2"]),
+        ("no such words", []),
+        (HOSTILE, []),
+        ("%", []),
+    ],
+)
+def test_search_finds_subjects_addresses_and_issues(
+    client: httpx.Client, maildir: Path, query: str, found: list[str]
+) -> None:
+    keep(maildir, message(subject="No 1"), number=1)
+    keep(maildir, in_issue("002-peas", "No 2"), number=2)
+    keep(maildir, message(subject="Ein Krokus blüht: No 3"), number=3)
+    page = client.get("/", params={"q": query}).text
+    assert re.findall(r"No (\d+)<", page) == found
+    assert "<script" not in page
+    assert ("Nothing found" in page) == (not found)
+
+
+def test_search_opens_a_bounded_number_of_messages_and_continues(client: httpx.Client, maildir: Path) -> None:
+    keep(maildir, message(subject="Needle"), number=1)
+    for number in range(2, SEARCHED + 3):
+        keep(maildir, b"Subject: hay\n\n", number=number)
+    page = client.get("/", params={"q": "needle"}).text
+    older = re.search(r'href="(/\?q=needle&amp;before=[^"]+)"', page)
+    assert (">Needle<" in page, older is not None) == (False, True)
+    assert older is not None
+    assert ">Needle<" in client.get(older[1].replace("&amp;", "&")).text
+
+
 def test_message_is_shown_in_a_frame_without_rights(client: httpx.Client, maildir: Path) -> None:
     name = keep(maildir, message())
     page = client.get(f"/message/{name}")
-    frame = f'<iframe sandbox="" title="HTML of the message" src="/message/{quote(name)}/html">'
-    assert frame in page.text
-    assert "frame-src 'self'" in page.headers["content-security-policy"]
+    frame = re.search(r"<iframe [^>]*>", page.text)
+    assert frame is not None
+    assert f'src="/message/{quote(name)}/html"' in frame[0]
+    assert 'sandbox="allow-same-origin allow-popups allow-popups-to-escape-sandbox"' in frame[0]
+    policy = page.headers["content-security-policy"]
+    assert ("frame-src 'self'" in policy, "default-src 'none'" in policy) == (True, True)
+    # Only the page's own script runs: the one with this response's nonce.
+    nonces = re.findall(r"script-src 'nonce-([^']+)'", policy)
+    assert nonces == re.findall(r'nonce="([^"]+)"', page.text)
+    assert len(nonces) == 1
 
 
 def test_html_of_a_message_can_neither_run_nor_fetch(client: httpx.Client, maildir: Path) -> None:
     name = keep(maildir, message(html='<img src="https://tracker.example/x"><script>alert(1)</script>'))
     policy = client.get(f"/message/{name}/html").headers["content-security-policy"]
-    assert policy.startswith("sandbox; default-src 'none'")
+    assert "default-src 'none'" in policy
     assert "img-src 'self' data:;" in policy
-    for right in ("allow-scripts", "allow-same-origin", "script-src", "https:"):
+    for right in ("allow-scripts", "allow-forms", "allow-top-navigation", "script-src", "https:"):
         assert right not in policy
 
 
@@ -103,13 +170,13 @@ def test_inline_images_are_served_and_drawings_that_can_script_are_not(
     assert client.get(f"/message/{name}/images/drawing@example.org").status_code == 404
 
 
-@pytest.mark.parametrize("view", ["html", "text", "headers", "", "other"])
+@pytest.mark.parametrize("view", ["desktop", "phone", "text", "headers", "", "other"])
 def test_header_fields_arrive_as_text(client: httpx.Client, maildir: Path, view: str) -> None:
     raw = message().replace(b"Subject: Hello", b"Subject: " + HOSTILE.encode())
     raw = raw.replace(b"jo@example.org", HOSTILE.encode())
     name = keep(maildir, raw)
     for page in (client.get("/").text, client.get(f"/message/{name}", params={"view": view}).text):
-        assert "<script" not in page
+        assert "<script>" not in page
         assert "<img" not in page
 
 

@@ -39,7 +39,7 @@ from mailer.web.theme import PAGES, Theme
 DESKTOP_WIDTH: Final = 700
 PHONE_WIDTH: Final = 375
 # The frame keeps its origin, so that the page can measure its content; nothing in it can run.
-_SANDBOX: Final = "allow-same-origin allow-popups allow-popups-to-escape-sandbox"
+SANDBOX: Final = "allow-same-origin allow-popups allow-popups-to-escape-sandbox"
 
 
 class View(StrEnum):
@@ -88,7 +88,7 @@ def mail_policy(*, images: bool) -> str:
     """Return the Content-Security-Policy of an email: no scripts, no forms, and images only if asked for."""
     sources = "data: http: https:" if images else "'none'"
     return (
-        f"sandbox {_SANDBOX}; default-src 'none'; style-src 'unsafe-inline'; img-src {sources}; "
+        f"sandbox {SANDBOX}; default-src 'none'; style-src 'unsafe-inline'; img-src {sources}; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
     )
 
@@ -167,7 +167,7 @@ class _Pages:
             ).query,
             other_images=replace(chosen, images=not chosen.images).query,
             frame=f"/mail{chosen.query}&state={state}",
-            sandbox=_SANDBOX,
+            sandbox=SANDBOX,
             clipped=CLIPPED_BYTES,
             large=LARGE_BYTES,
         )
