@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, TextIO
@@ -27,9 +27,12 @@ _QUOTED = ('"', ",", "\n", "\r")
 _KEPT = Subscriber.status != SubscriberStatus.ERASED.value
 # An import takes at most 200 columns.
 _MAX_FLAT = 190
+_MAX_KNOWN = 4_000
+# Many subscribers share one combination of attributes, and taking apart a text costs more than comparing it.
 _KEYS_SQLITE = text(
     "SELECT DISTINCT a.key, a.type, a.type = 'text' AND a.value = '' "
-    "FROM subscribers, json_each(subscribers.attributes) AS a WHERE subscribers.attributes <> '{}'"
+    "FROM (SELECT DISTINCT attributes FROM subscribers WHERE attributes <> '{}') AS s, "
+    "json_each(s.attributes) AS a"
 )
 _KEYS_POSTGRESQL = text(
     "SELECT DISTINCT a.key, json_typeof(a.value), a.value::text = '\"\"' "
@@ -154,7 +157,7 @@ def write_csv(
             batch.statuses,
             quoted(safe_cells(_tag_cells(batch.tags))),
             batch.joined,
-            *flattened.columns(batch.attributes),
+            *([flattened.cells(batch.attributes)] if flattened.has_cells else []),
             strict=True,
         )
         target.write("".join([",".join(line) + _LINE_END for line in lines]))
@@ -170,15 +173,31 @@ class _Flattened:
     typed: frozenset[str]
     """Attributes with values other than text; their cells are JSON."""
     rest: bool
+    _known: dict[str, str] = field(default_factory=dict)
+    """The cells of the combinations of attributes seen last: many subscribers share one."""
+
+    @property
+    def has_cells(self) -> bool:
+        return bool(self.keys) or self.rest
 
     @property
     def headings(self) -> list[str]:
         return [key + JSON_COLUMN if key in self.typed else key for key in self.keys]
 
-    def columns(self, attributes: Sequence[str]) -> list[Sequence[str]]:
-        """Return the cells by column; the last column has the remaining attributes as JSON."""
+    def cells(self, attributes: Sequence[str]) -> Sequence[str]:
+        """Return the cells of each subscriber's attributes, joined with commas."""
         if not self.keys:
-            return [quoted(attributes)] if self.rest else []
+            return quoted(attributes)
+        new = [one for one in dict.fromkeys(attributes) if one not in self._known]
+        if new:
+            if len(self._known) > _MAX_KNOWN:
+                self._known.clear()
+                new = list(dict.fromkeys(attributes))
+            self._known.update(zip(new, map(",".join, zip(*self._columns(new), strict=True)), strict=True))
+        return [self._known[one] for one in attributes]
+
+    def _columns(self, attributes: Sequence[str]) -> list[Sequence[str]]:
+        """Return the cells by column; the last column has the remaining attributes as JSON."""
         parsed = [_from_json(one) for one in attributes]
         found: list[Sequence[str]] = []
         for key in self.keys:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 _RISKY: Final = re.compile("'*[=+\\-@\t\r]")
-_RISKY_LINES: Final = tuple(f"\n{sign}" for sign in "=+-@\t\r'")
+_RISKY_LINE: Final = re.compile(f"\n{_RISKY.pattern}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,6 @@ def safe_cells(values: Sequence[str]) -> Sequence[str]:
     Hardly any cell needs it, so the column is first searched as one text, which is faster than checking a
     million cells. A line break within a cell can only cause an unnecessary check.
     """
-    text = "\n" + "\n".join(values)
-    if any(sign in text for sign in _RISKY_LINES):
+    if _RISKY_LINE.search("\n" + "\n".join(values)):
         return [safe_cell(value) for value in values]
     return values
