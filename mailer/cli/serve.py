@@ -18,13 +18,14 @@ def serve(app: App, host: str | None, port: int | None) -> None:
     """Serve the web pages: the site, sign-up, unsubscribing and preferences.
 
     Runs until you stop it (Ctrl-C, SIGTERM). It also serves one-click unsubscribe, tracked links, the API
-    and webhooks, sends letters, and deletes expired data once a day.
+    and webhooks, sends letters, notifies the WebSub hub, and deletes expired data once a day.
     """
     from mailer.audience.privacy.retention import Terms, prune
     from mailer.bounces.boxes.configured import rules_of
     from mailer.delivery.letter_sender import LetterSender
     from mailer.web.app import create_app
     from mailer.web.intake.hooks import WebhookRoutes, secrets_of
+    from mailer.web.public.hub import notifying
     from mailer.web.server import serve_until_stopped
     from mailer.web.upkeep import daily
 
@@ -37,7 +38,10 @@ def serve(app: App, host: str | None, port: int | None) -> None:
     pages = create_app(app.database, app.signer, settings, letters=letters, hooks=hooks)
     host, port = host or settings.web.host, port or settings.web.port
     terms = Terms(**asdict(settings.retention))
-    with daily(lambda: prune(app.database, terms, at=datetime.now(UTC))):
+    with (
+        daily(lambda: prune(app.database, terms, at=datetime.now(UTC))),
+        notifying(settings, app.database),
+    ):
         serve_until_stopped(
             pages,
             host=host,

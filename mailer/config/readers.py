@@ -20,6 +20,7 @@ from mailer.config.values import (
     Section,
     at_least,
     checked_domains,
+    checked_hub,
     checked_networks,
     checked_root_url,
     labels,
@@ -34,6 +35,7 @@ class Web(Section, frozen=True, kw_only=True):
         "reasons": labels(REASON, "small letters, digits and hyphens, 32 at most", 12),
         "proxies": checked_networks,
         "public_url": checked_root_url,
+        "hub": checked_hub,
     }
 
     public_url: HttpUrl = "http://127.0.0.1:8600"
@@ -51,6 +53,9 @@ class Web(Section, frozen=True, kw_only=True):
     """Whether people get a letter after they unsubscribe on your pages. One-click never sends one."""
     index: bool = True
     """Whether search engines may index the archive. Personal pages are never indexed."""
+    hub: str = ""
+    """The address of a WebSub hub, such as `https://pubsubhubbub.appspot.com/`. `mailer serve` notifies it
+    when an issue appears in the feeds or changes there."""
     tags: dict[str, str] = msgspec.field(default_factory=dict)
     """Tags that subscribers can choose on their page, with their labels."""
     reasons: dict[str, str] = msgspec.field(default_factory=dict)

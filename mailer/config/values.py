@@ -117,6 +117,17 @@ def checked_root_url(text: str) -> str:
     return text
 
 
+def checked_hub(text: str) -> str:
+    """Return an http or https URL; empty stays empty."""
+    try:
+        valid = not text or (re.fullmatch(_WEB_URL, text) and urlsplit(text).port != 0)
+    except ValueError:
+        valid = False
+    if not valid or not text.isascii():
+        raise ValueError("it must be an address such as 'https://hub.example.org/'")
+    return text
+
+
 def checked_header_text(text: str) -> str:
     """Return text that is valid in a header field."""
     return check_header_text(text, field="value")

@@ -20,6 +20,7 @@ FEED_ENTRIES: Final = 30
 _UNFIT_FOR_XML: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 _SITEMAP: Final = "http://www.sitemaps.org/schemas/sitemap/0.9"
 _MOST_IN_SITEMAP: Final = 50_000
+_ATOM_LINK: Final = "{http://www.w3.org/2005/Atom}link"
 
 
 class Feeds:
@@ -33,6 +34,7 @@ class Feeds:
         self._author = newsletter.author_name or newsletter.name
         self._language = newsletter.language
         self._public_url = settings.web.public_url.rstrip("/")
+        self._hub = settings.web.hub
         self._written: dict[str, tuple[tuple[ArchivedIssue, ...], bytes]] = {}
         self._lock = threading.Lock()
 
@@ -42,7 +44,7 @@ class Feeds:
 
     def rss(self) -> bytes:
         """Return an RSS 2.0 feed."""
-        return self._once("rss", lambda issues: bytes(self._feed(issues, "/rss.xml").rss_str()))
+        return self._once("rss", self._rss)
 
     def json(self) -> bytes:
         """Return a JSON Feed (version 1.1)."""
@@ -79,6 +81,8 @@ class Feeds:
         feed.description(self._description or self._name)
         feed.author(name=self._author)
         feed.language(self._language)
+        if self._hub:
+            feed.link(href=self._hub, rel="hub")
         # RSS has a single link, which is the last one.
         feed.link(href=f"{self._public_url}{path}", rel="self")
         feed.link(href=f"{self._public_url}/archive/", rel="alternate")
@@ -99,6 +103,17 @@ class Feeds:
                 if shown.description:
                     entry.summary(_UNFIT_FOR_XML.sub("", shown.description))
         return feed
+
+    def _rss(self, issues: Sequence[ArchivedIssue]) -> bytes:
+        written = bytes(self._feed(issues, "/rss.xml").rss_str())
+        if not self._hub:
+            return written
+        # feedgen writes only the link to the feed itself; the hub's goes beside it (WebSub, section 4).
+        root = etree.fromstring(written)
+        own = root.find(f"channel/{_ATOM_LINK}")
+        assert own is not None
+        own.addnext(etree.Element(_ATOM_LINK, {"href": self._hub, "rel": "hub"}))
+        return bytes(etree.tostring(root, xml_declaration=True, encoding="UTF-8"))
 
     def _json(self, issues: Sequence[ArchivedIssue]) -> bytes:
         items = []
@@ -125,6 +140,7 @@ class Feeds:
             "language": self._language,
             "authors": [{"name": self._author}],
             **({"description": self._description} if self._description else {}),
+            **({"hubs": [{"type": "WebSub", "url": self._hub}]} if self._hub else {}),
             "items": items,
         }
         return json.dumps(feed, ensure_ascii=False, indent=1).encode("utf-8", "replace")

@@ -1,0 +1,153 @@
+"""WebSub: notify a hub when the feeds change, so that feed readers show an issue within minutes.
+
+The feeds name the hub, readers subscribe there, and a notification is a POST with the feed's address
+(PubSubHubbub 0.4, section 7). It contains nothing else: the hub then reads the feed itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import time
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Final
+from urllib.parse import urlencode, urlsplit
+
+import httpcore
+
+from mailer.config import Settings, is_loopback
+from mailer.database.session import Database
+from mailer.review.links import addresses_of, is_public
+from mailer.smtp.tls import client_context
+from mailer.web.public.editions import Editions
+from mailer.web.public.feeds import FEED_ENTRIES
+from mailer.web.upkeep import daily
+
+TOPICS: Final = ("/feed.xml", "/rss.xml", "/feed.json")
+LOOK_SECONDS: Final = 60.0
+"""How often to look for changes of the feeds."""
+MAX_WAIT_SECONDS: Final = 3_600.0
+"""How long to wait at most after failures; the time doubles from `LOOK_SECONDS` on."""
+TIMEOUT_SECONDS: Final = 10.0
+"""For one notification, from the name server to the status of the response."""
+_log = logging.getLogger(__name__)
+
+
+def notifying(settings: Settings, database: Database) -> AbstractContextManager[None]:
+    """Notify the configured hub from a thread while the block runs; without a hub, do nothing."""
+    if not settings.web.hub:
+        return nullcontext()
+    notifier = HubNotifier(settings.web.hub, settings.web.public_url, Editions(database))
+    return daily(notifier.look, every_seconds=LOOK_SECONDS)
+
+
+class HubNotifier:
+    """Notifies one hub of changes.
+
+    What it has announced is kept in memory only: after a restart it announces the feeds once more, which
+    also makes up for a notification that the end of the process prevented.
+    """
+
+    def __init__(
+        self,
+        hub: str,
+        public_url: str,
+        editions: Editions,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+    ) -> None:
+        self._hub = hub
+        self._topics = [public_url.rstrip("/") + path for path in TOPICS]
+        self._editions = editions
+        self._clock = clock
+        self._timeout_seconds = timeout_seconds
+        self._announced: tuple[object, ...] = ()
+        self._failures = 0
+        self._next = clock()
+
+    def look(self) -> None:
+        """Notify the hub if the feeds have changed; log a failure and try again later."""
+        if self._clock() < self._next:
+            return
+        feed = tuple((one.slug, one.title, one.updated_at) for one in self._editions.listed()[:FEED_ENTRIES])
+        if feed == self._announced:
+            return
+        try:
+            asyncio.run(self._notify())
+        except (OSError, httpcore.NetworkError, httpcore.ProtocolError, _Refused) as error:
+            self._failures += 1
+            # After many failures the number itself would become too large.
+            wait = min(MAX_WAIT_SECONDS, LOOK_SECONDS * 2 ** min(self._failures - 1, 10))
+            self._next = self._clock() + wait
+            said = (error.strerror if isinstance(error, OSError) else str(error)) or type(error).__name__
+            _log.warning("WebSub hub %s: %s; trying again in %.0f s", self._hub, said, wait)
+            return
+        self._announced, self._failures = feed, 0
+
+    async def _notify(self) -> None:
+        allow_private = _is_private(urlsplit(self._hub).hostname or "")
+        async with httpcore.AsyncConnectionPool(
+            ssl_context=client_context(), network_backend=_Guarded(allow_private=allow_private)
+        ) as pool:
+            for topic in self._topics:
+                try:
+                    async with asyncio.timeout(self._timeout_seconds):
+                        status = await _post(pool, self._hub, topic)
+                except TimeoutError as error:
+                    raise _Refused(f"no response within {self._timeout_seconds:g} s") from error
+                if not 200 <= status < 300:
+                    raise _Refused(f"responded with {status}")
+
+
+class _Refused(Exception):  # noqa: N818 - the hub's refusal, not an error of ours
+    """Raised if the hub does not take a notification."""
+
+
+class _Guarded(httpcore.AnyIOBackend):
+    """Connects to exactly the address that was checked, and to private ones only if allowed."""
+
+    def __init__(self, *, allow_private: bool) -> None:
+        super().__init__()
+        self._allow_private = allow_private
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's name
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        try:
+            found = await asyncio.to_thread(addresses_of, host, port)
+        except (OSError, UnicodeError) as error:
+            raise _Refused(f"no such host: {host}") from error
+        for text in found:
+            if not self._allow_private and not is_public(ipaddress.ip_address(text.partition("%")[0])):
+                raise _Refused(f"{host} is {text}, which is not a public address")
+        return await super().connect_tcp(found[0], port, timeout, local_address, socket_options)
+
+
+async def _post(pool: httpcore.AsyncConnectionPool, hub: str, topic: str) -> int:
+    """Return the status of one notification, without reading the response's body or following redirects."""
+    form = urlencode({"hub.mode": "publish", "hub.url": topic, "hub.topic": topic}).encode()
+    headers = [
+        ("content-type", "application/x-www-form-urlencoded"),
+        ("content-length", str(len(form))),
+        ("user-agent", "mailer/1 (WebSub publisher)"),
+        ("host", urlsplit(hub).netloc.rpartition("@")[2]),
+        ("connection", "close"),
+    ]
+    async with pool.stream("POST", hub, headers=headers, content=form) as response:
+        return response.status
+
+
+def _is_private(host: str) -> bool:
+    """Return whether a hub's address was configured as one of this network."""
+    try:
+        return not is_public(ipaddress.ip_address(host))
+    except ValueError:
+        return is_loopback(host)
