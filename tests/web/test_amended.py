@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 from lxml import etree
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from mailer.config import Brand, Newsletter, Tracking
 from mailer.database.models import Delivery, DeliveryState, Event, IssueState
-from mailer.delivery import amending
+from mailer.delivery import amending, runs
 from mailer.rendering.build import build_edition
 from mailer.rendering.edition import Edition, InlineImage
 from mailer.rendering.source import read_issue
@@ -50,10 +50,33 @@ def test_archive_and_feeds_show_the_newest_edition(site: Site) -> None:
         text = site.client.get(path).text
         assert "Spring, corrected" in text
         assert "Spring, at last" not in text
-    assert "It is warm." in site.client.get(f"/v/{site.link(1, issue)}").text
     feed = etree.fromstring(site.client.get("/feed.xml").content)
     found = [element.text for element in feed.iter("{http://www.w3.org/2005/Atom}updated")]
     assert found == ["2026-03-01T09:00:00+00:00"] * 2
+
+
+def test_link_of_an_email_shows_the_edition_that_it_brought(site: Site) -> None:
+    issue = site.issue(FIRST, state=IssueState.SENDING)
+    with site.database.transaction() as session:
+        first = runs.begin(session, issue, at=AT)
+    amended(site, issue)
+    with site.database.transaction() as session:
+        second = runs.begin(session, issue, at=AT)
+        session.execute(update(Delivery).where(Delivery.subscriber_id == 1001).values(run_id=first))
+        session.execute(
+            update(Delivery)
+            .where(Delivery.subscriber_id == 1002)
+            .values(run_id=second, state=DeliveryState.SENT.value)
+        )
+    for reader, words, image, other in (
+        (1001, "Spring, at last", CROCUS, TULIP),
+        (1002, "It is warm.", TULIP, CROCUS),
+        (1003, "It is warm.", TULIP, CROCUS),
+    ):
+        path = f"/v/{site.link(reader, issue)}"
+        assert words in site.client.get(path).text
+        assert site.client.get(f"{path}/{image.name}").content == image.content
+        assert site.client.get(f"{path}/{other.name}").status_code == 404
 
 
 def test_images_of_every_edition_stay(site: Site) -> None:

@@ -226,4 +226,4 @@ def test_wrong_address_is_refused_with_its_line(
 ) -> None:
     (tmp_path / "config.toml").write_text(f'[web]\nhub = "{value}"\n')
     assert run(["config", "show", "-C", str(tmp_path)]) == ExitCode.CONFIGURATION
-    assert "config.toml:2: [web] hub: it must be an address such as" in capsys.readouterr().err
+    assert "config.toml:2: 'web.hub': it must be an address such as" in capsys.readouterr().err

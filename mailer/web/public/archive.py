@@ -193,8 +193,9 @@ class ArchiveRoutes:
         return _image(name, self._received(token))
 
     def _received(self, token: str) -> Edition:
-        """Return the issue of a link token; raise `TokenError`, or 404 if it names no issue."""
-        edition = self._editions.of_issue(self._signer.read_link(token).issue_id)
+        """Return the edition that a link token's reader got; raise `TokenError`, or 404 without an issue."""
+        subject = self._signer.read_link(token)
+        edition = self._editions.received(subject.issue_id, subject.subscriber_id)
         if edition is None:
             raise HTTPException(404)
         return edition

@@ -12,7 +12,14 @@ from urllib.parse import quote
 
 from sqlalchemy import ColumnElement, func, select
 
-from mailer.database.models import IssueState, ReplacedEdition, StoredEdition, StoredIssue
+from mailer.database.models import (
+    Delivery,
+    IssueState,
+    ReplacedEdition,
+    Run,
+    StoredEdition,
+    StoredIssue,
+)
 from mailer.database.session import Database
 from mailer.rendering.edition import Edition
 from mailer.rendering.templating.filters import direction_of
@@ -78,6 +85,29 @@ class Editions:
     def of_issue(self, issue_id: int) -> Edition | None:
         """Return the newest edition of an issue, or None if there is no such issue."""
         return self._newest(StoredIssue.id == issue_id)
+
+    def received(self, issue_id: int, subscriber_id: int) -> Edition | None:
+        """Return the edition of an issue that a subscriber got, or the newest if nothing was sent to them.
+
+        None if there is no such issue.
+        """
+        theirs = (
+            select(func.coalesce(ReplacedEdition.digest, StoredIssue.edition_digest))
+            .select_from(StoredIssue)
+            .outerjoin(
+                Delivery,
+                (Delivery.issue_id == StoredIssue.id) & (Delivery.subscriber_id == subscriber_id),
+            )
+            .outerjoin(Run, Run.id == Delivery.run_id)
+            .outerjoin(
+                ReplacedEdition,
+                (ReplacedEdition.issue_id == StoredIssue.id) & (ReplacedEdition.number == Run.edition),
+            )
+            .where(StoredIssue.id == issue_id)
+        )
+        with self._database.reading() as session:
+            digest = session.scalar(theirs)
+        return None if digest is None else self._frozen(digest)
 
     def called(self, slug: str) -> Edition | None:
         """Return the newest edition of the issue with this slug, or None if there is none."""
