@@ -1,5 +1,7 @@
-"""`make mutants`: change the critical modules, run their rooms' tests, and print the score.
+"""`make mutants`: change the critical modules, run the tests that reach the change, and print the score.
 
+Which tests reach which line is measured first, by running the rooms once under coverage. A change that
+no test of this process reaches runs its rooms as a whole, since they start other processes too.
 The sample is the same for the same seed and sources. Survivors that change nothing a test could see are
 listed, with the reason, in accepted.toml; they don't count. Below 92 % the exit code is 1.
 """
@@ -18,11 +20,14 @@ from collections import Counter
 from pathlib import Path
 from typing import Final
 
+import coverage
+
 from tests.mutation.mutations import Mutation, mutations
 
 PROJECT: Final = Path(__file__).parents[2]
 BAR_PERCENT: Final = 92
 TIMEOUT_SECONDS: Final = 600
+FEW_TESTS: Final = 60
 ROOMS: Final = {
     "mailer/address.py": ("tests/audience", "tests/config"),
     "mailer/audience/ledger.py": ("tests/audience",),
@@ -66,10 +71,11 @@ def main() -> int:
         if (shared := options.tree.parent / "shared").exists():
             Path(scratch, "shared").symlink_to(shared)
         sample = _sample(tree, options.module or list(ROOMS), options.sample, options.seed)
+        reached = _measured(tree, sorted({room for module, _ in sample for room in ROOMS[module]}))
         results: Counter[str] = Counter()
         for number, (module, mutation) in enumerate(sample, 1):
             reason = accepted.get((module, mutation.name))
-            result = "accepted" if reason else _try(tree, module, mutation)
+            result = "accepted" if reason else _try(tree, module, mutation, reached)
             results[result] += 1
             print(f"{number}/{len(sample)} {result} {module}:{mutation.line} {mutation.name}", flush=True)
     counted = len(sample) - results["accepted"]
@@ -102,34 +108,66 @@ def _sample(tree: Path, modules: list[str], number: int, seed: int) -> list[tupl
     return random.Random(seed).sample(found, min(number, len(found)))
 
 
-def _try(tree: Path, module: str, mutation: Mutation) -> str:
+def _measured(tree: Path, rooms: list[str]) -> coverage.CoverageData:
+    """Run the rooms' tests once and return which of them reach which lines."""
+    data = tree / ".coverage"
+    command = [
+        *(sys.executable, "-m", "pytest", "-q", "-n", "auto", "--dist", "loadgroup"),
+        *("--cov=mailer", "--cov-context=test", "--cov-report=", *rooms),
+    ]
+    print("measuring which tests reach which lines", flush=True)
+    done = subprocess.run(command, cwd=tree, env=_environment(tree), capture_output=True, check=False)
+    if done.returncode:
+        sys.exit(f"the tests fail without any change:\n{done.stdout.decode()[-3000:]}")
+    measured = coverage.CoverageData(str(data))
+    measured.read()
+    return measured
+
+
+def _try(tree: Path, module: str, mutation: Mutation, reached: coverage.CoverageData) -> str:
     """Return what became of one mutation: killed, timeout or survived."""
     path = tree / module
+    by_line = reached.contexts_by_lineno(str(path))
+    tests = {
+        context.split("|")[0]
+        for line in range(mutation.line, mutation.last_line + 1)
+        for context in by_line.get(line, [])
+        if context
+    }
     before = path.read_text(encoding="utf-8")
     path.write_text(mutation.source(), encoding="utf-8")
     try:
-        nearest = Path(ROOMS[module][0], f"test_{path.stem}.py")
-        if (tree / nearest).is_file() and (result := _tests(tree, [str(nearest)], workers="0")) != "survived":
-            return result
-        rooms = [room for room in ROOMS[module] if (tree / room).exists()]
-        return _tests(tree, rooms, workers="0" if rooms[0].endswith(".py") else "auto")
+        return _tests(tree, _nearest_first(path.stem, tests) or list(ROOMS[module]))
     finally:
         path.write_text(before, encoding="utf-8")
 
 
-def _tests(tree: Path, paths: list[str], *, workers: str) -> str:
+def _nearest_first(module: str, tests: set[str]) -> list[str]:
+    return sorted(tests, key=lambda test: (f"test_{module}.py" not in test, "postgresql" in test, test))
+
+
+def _tests(tree: Path, paths: list[str]) -> str:
+    workers = "auto" if len(paths) > FEW_TESTS or not paths[0].count("::") else "0"
     command = [
         *(sys.executable, "-m", "pytest", "-x", "-q", "-n", workers, "--dist", "loadgroup"),
         *("-p", "no:cacheprovider", "--hypothesis-seed", "0", *paths),
     ]
-    environment = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
     try:
         done = subprocess.run(
-            command, cwd=tree, env=environment, capture_output=True, timeout=TIMEOUT_SECONDS, check=False
+            command,
+            cwd=tree,
+            env=_environment(tree),
+            capture_output=True,
+            timeout=TIMEOUT_SECONDS,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         return "timeout"
     return "killed" if done.returncode else "survived"
+
+
+def _environment(tree: Path) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 if __name__ == "__main__":

@@ -24,9 +24,10 @@ _COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
 
 @dataclass(frozen=True, slots=True)
 class Mutation:
-    """One change: where, the code before and after, and what returns the module with the change in it."""
+    """One change: its lines, the code before and after, and what returns the module with the change in it."""
 
     line: int
+    last_line: int
     before: str
     after: str
     source: Callable[[], str]
@@ -44,6 +45,7 @@ def mutations(source: str) -> Iterator[Mutation]:
         for replaced in _replacements(node):
             yield Mutation(
                 getattr(node, "lineno", 0),
+                getattr(node, "end_lineno", 0),
                 ast.unparse(node),
                 ast.unparse(replaced) if not isinstance(replaced, ast.Pass) else "(nothing)",
                 partial(_swapped, tree, node, replaced),
