@@ -7,6 +7,8 @@ endif
 VENV ?= $(if $(filter python3,$(PYTHON)),.venv,.venv-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])'))
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
+# The tests start hundreds of processes. Without bytecode each of them would compile the whole program again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup servers demo test quick lint types imports deps docs mutants check bench screenshots catalogue lock clean

@@ -84,8 +84,8 @@ def postgresql() -> Iterator[Server]:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores: the tests wait for servers about half of their time."""
-    return (os.cpu_count() or 1) + 1
+    """Twice as many as there are cores: the tests wait for servers and processes most of their time."""
+    return 2 * (os.cpu_count() or 1)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -74,7 +74,7 @@ def test_issue_that_lint_refuses_is_not_scheduled(folder: Folder, capsys: pytest
 
 def test_worker_sends_a_scheduled_issue_and_ends_at_sigterm(folder: Folder) -> None:
     folder.subscribe(5)
-    at = (datetime.now(UTC) + timedelta(seconds=30)).isoformat()
+    at = (datetime.now(UTC) + timedelta(seconds=12)).isoformat()
     assert folder.mailer("schedule", "1", "--at", at, "--yes").code == 0
     worker = folder.start("worker")
     try:
