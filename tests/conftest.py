@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
@@ -16,6 +17,9 @@ from mailer.database.session import Database
 from tests.databases import empty_database
 from tests.postgres import Server, running
 from tests.programs import missing, program
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 __all__ = ["missing", "program"]
 
@@ -74,6 +78,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Keep what is kept between runs of the program out of the tests: each session begins without."""
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium, driven by Playwright."""
+    # Imported here, since few tests need it.
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        opened = driver.chromium.launch(
+            executable_path=program("chromium", "chromium-browser"), args=["--no-sandbox"]
+        )
+        yield opened
+        opened.close()
 
 
 @pytest.fixture(scope="session")

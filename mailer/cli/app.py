@@ -177,6 +177,14 @@ class Group(click.Group):
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 yes_option = click.option("-y", "--yes", is_flag=True, help="Don't ask for confirmation.")
+segment_option = click.option(
+    "--to",
+    "--segment",
+    "segment",
+    default="",
+    metavar="SEGMENT",
+    help="Only these subscribers, e.g. 'tag:vip'.",
+)
 dry_run_option = click.option(
     "-n", "--dry-run", is_flag=True, help="Show what would happen without doing it."
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from mailer.cli import books as shown
-from mailer.cli.app import App, Command, json_option, pass_app
+from mailer.cli.app import App, Command, json_option, pass_app, segment_option
 from mailer.cli.units import duration, octets
 from mailer.delivery import editions
 from mailer.review import planning
@@ -14,14 +14,7 @@ from mailer.review.planning import Forecast
 
 @click.command(cls=Command)
 @click.argument("issue")
-@click.option(
-    "--to",
-    "--segment",
-    "segment",
-    default="",
-    metavar="SEGMENT",
-    help="Only these subscribers, e.g. 'tag:vip'.",
-)
+@segment_option
 @click.option(
     "--reply-time",
     type=click.IntRange(min=1),

@@ -17,7 +17,7 @@ from mailer.bounces.boxes.fetch import Tally, fetch
 from mailer.bounces.boxes.maildir import Maildir
 from mailer.bounces.refusals import learn_by
 from mailer.cli import books as shown
-from mailer.cli.app import App, Command, finish, json_option, pass_app
+from mailer.cli.app import App, Command, finish, json_option, pass_app, segment_option
 from mailer.cli.units import duration, octets
 from mailer.database.session import Database
 from mailer.delivery import editions
@@ -40,14 +40,7 @@ from mailer.review.planning import Forecast
     help="What goes wrong (see docs/reference/scenarios.md); an ordinary day by default.",
 )
 @click.option("--seed", type=int, metavar="N", help="A number that decides which people the faults affect.")
-@click.option(
-    "--to",
-    "--segment",
-    "segment",
-    default="",
-    metavar="SEGMENT",
-    help="Only these subscribers, e.g. 'tag:vip'.",
-)
+@segment_option
 @json_option
 @pass_app
 def rehearse(

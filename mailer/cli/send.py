@@ -15,7 +15,16 @@ from sqlalchemy import ColumnElement
 from mailer.bounces.refusals import learn_by
 from mailer.cli import books as shown
 from mailer.cli import canary
-from mailer.cli.app import App, Command, dry_run_option, finish, json_option, pass_app, yes_option
+from mailer.cli.app import (
+    App,
+    Command,
+    dry_run_option,
+    finish,
+    json_option,
+    pass_app,
+    segment_option,
+    yes_option,
+)
 from mailer.delivery import dispatch, editions
 from mailer.delivery.books import Books
 from mailer.delivery.canary import lead
@@ -33,9 +42,7 @@ _SAMPLE: Final = 1_000
 
 @click.command(cls=Command)
 @click.argument("issue")
-@click.option(
-    "--to", "segment", default="", metavar="SEGMENT", help="Only these subscribers, e.g. 'tag:vip'."
-)
+@segment_option
 @click.option(
     "--workers",
     type=click.IntRange(1, 64),

@@ -12,15 +12,14 @@ import threading
 from datetime import timedelta
 from typing import Literal
 
-from mailer.config import DeliverySettings, Newsletter, Relay, Security
+from mailer.config import DeliverySettings, Relay, Security
 from mailer.database.session import Database
 from mailer.delivery import issues
 from mailer.delivery.clock import DEAD_SECONDS, SILENT_SECONDS, Clock
 from mailer.delivery.sender import Ended, Hooks, Sender
 from mailer.errors import LockedError, MailerError, TakenOverError, UnavailableError
-from mailer.rendering.message import Composer
 from mailer.smtp.pool import Access, Network
-from tests.delivery.scene import EDITION, SIGNER, learn_nothing
+from tests.delivery.scene import EDITION, learn_nothing, make_composer
 
 WINDOW = 20
 CONNECTIONS = 4
@@ -51,15 +50,7 @@ def send(
     with Database(url) as database:
         with database.reading() as session:
             issue = issues.named(session, EDITION.slug)
-        composer = Composer(
-            EDITION,
-            issue_id=issue.id,
-            newsletter=Newsletter(),
-            public_url="https://news.example.org",
-            bounce_domain="bounce.example.org",
-            unsubscribe_address="unsubscribe@example.org",
-            signer=SIGNER,
-        )
+        composer = make_composer(issue.id)
 
         async def main() -> Ended:
             network = Network({"recorder": Access(relay)})

@@ -47,6 +47,19 @@ EDITION = Edition(
 )
 
 
+def make_composer(issue_id: int, edition: Edition = EDITION) -> Composer:
+    """Return a composer of an edition for one issue, with the addresses of these tests."""
+    return Composer(
+        edition,
+        issue_id=issue_id,
+        newsletter=Newsletter(),
+        public_url="https://news.example.org",
+        bounce_domain="bounce.example.org",
+        unsubscribe_address="unsubscribe@example.org",
+        signer=SIGNER,
+    )
+
+
 def subscribe(database: Database, number: int, *, first: int = 1) -> None:
     """Add subscribers `s<N>@example.org`, their ids from `first`."""
     with database.transaction() as session:
@@ -109,15 +122,7 @@ def run(
             relay = outbox.relay()
             if port is not None:
                 relay = msgspec.structs.replace(relay, port=port)
-            composer = Composer(
-                edition or EDITION,
-                issue_id=issue.id,
-                newsletter=Newsletter(),
-                public_url="https://news.example.org",
-                bounce_domain="bounce.example.org",
-                unsubscribe_address="unsubscribe@example.org",
-                signer=SIGNER,
-            )
+            composer = make_composer(issue.id, edition or EDITION)
             sender: list[Sender] = []
             made = Sender(
                 database,

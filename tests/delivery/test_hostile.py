@@ -18,15 +18,14 @@ import msgspec
 import pytest
 from sqlalchemy import select
 
-from mailer.config import DeliverySettings, Newsletter
+from mailer.config import DeliverySettings
 from mailer.database.models import Delivery, DeliveryState
 from mailer.database.session import Database
 from mailer.delivery.clock import Clock
 from mailer.delivery.sender import Ended, Ending, Hooks, Sender
 from mailer.rehearsal.fast_time import FastLoop
-from mailer.rendering.message import Composer
 from mailer.smtp.pool import Access, Network
-from tests.delivery.scene import EDITION, SIGNER, books, learn_nothing, queued
+from tests.delivery.scene import books, learn_nothing, make_composer, queued
 from tests.smtp.scripted import CLOSE, EHLO, SILENCE, Handler, Script, serving
 
 PEOPLE = 8
@@ -75,15 +74,7 @@ class Met:
         loop = asyncio.get_running_loop()
         began, at = loop.time(), datetime.now(UTC)
         async with serving(script, handler=self._handler) as relay:
-            composer = Composer(
-                EDITION,
-                issue_id=issue_id,
-                newsletter=Newsletter(),
-                public_url="https://news.example.org",
-                bounce_domain="bounce.example.org",
-                unsubscribe_address="unsubscribe@example.org",
-                signer=SIGNER,
-            )
+            composer = make_composer(issue_id)
             sender = Sender(
                 database,
                 issue_id,

@@ -21,10 +21,9 @@ from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.letter_queue import LetterQueue
 from mailer.delivery.letters import LetterKind
 from mailer.delivery.sender import Ended, Ending, Hooks, Sender
-from mailer.rendering.message import Composer
 from mailer.smtp.outbox import Outbox
 from mailer.smtp.pool import Access, Network
-from tests.delivery.scene import EDITION, SIGNER, books, learn_nothing, queued, subscribe
+from tests.delivery.scene import SIGNER, books, learn_nothing, make_composer, queued, subscribe
 
 TEMPLATES = Path(__file__).parents[2] / "email_templates"
 PEOPLE = 60
@@ -58,15 +57,7 @@ class Run:
             sender = Sender(
                 self.database,
                 self.issue.id,
-                Composer(
-                    EDITION,
-                    issue_id=self.issue.id,
-                    newsletter=Newsletter(),
-                    public_url="https://news.example.org",
-                    bounce_domain="bounce.example.org",
-                    unsubscribe_address="unsubscribe@example.org",
-                    signer=SIGNER,
-                ),
+                make_composer(self.issue.id),
                 Network({"outbox": Access(relay)}, self.providers),
                 delivery,
                 Hooks(
@@ -161,11 +152,7 @@ def test_run_without_letters_leaves_them_to_others(run: Run) -> None:
         async with Outbox(run.box) as outbox:
             sender = Sender(
                 run.database, run.issue.id,
-                Composer(
-                    EDITION, issue_id=run.issue.id, newsletter=Newsletter(),
-                    public_url="https://news.example.org", bounce_domain="bounce.example.org",
-                    unsubscribe_address="unsubscribe@example.org", signer=SIGNER,
-                ),
+                make_composer(run.issue.id),
                 Network({"outbox": Access(outbox.relay())}), DeliverySettings(), Hooks(learn_nothing),
             )  # fmt: skip
             return await sender.run()

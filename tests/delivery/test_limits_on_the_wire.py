@@ -13,16 +13,15 @@ from typing import Any
 import msgspec
 from sqlalchemy import update
 
-from mailer.config import DeliverySettings, Newsletter, ProviderLimits, Relay
+from mailer.config import DeliverySettings, ProviderLimits, Relay
 from mailer.database.models import Subscriber
 from mailer.database.session import Database
 from mailer.delivery.books import Books
 from mailer.delivery.clock import Clock
 from mailer.delivery.sender import Hooks, Sender
 from mailer.rehearsal.fast_time import FastLoop
-from mailer.rendering.message import Composer
 from mailer.smtp.pool import Access, Network
-from tests.delivery.scene import EDITION, SIGNER, books, learn_nothing, queued
+from tests.delivery.scene import books, learn_nothing, make_composer, queued
 from tests.smtp.scripted import CLOSE, Script, serving
 
 SLOW = "slow.example"
@@ -84,15 +83,7 @@ def send(
                 changes = {"connections": 5, "messages_per_connection": 1_000, **witness.relay}
                 relays[f"relay{number}"] = msgspec.structs.replace(relay, **changes)
                 witness.began = loop.time()
-            composer = Composer(
-                EDITION,
-                issue_id=issue.id,
-                newsletter=Newsletter(),
-                public_url="https://news.example.org",
-                bounce_domain="bounce.example.org",
-                unsubscribe_address="unsubscribe@example.org",
-                signer=SIGNER,
-            )
+            composer = make_composer(issue.id)
             began = loop.time()
             sender = Sender(
                 database,

@@ -15,7 +15,7 @@ from sqlalchemy import func, select, update
 
 from mailer.bounces.refusals import learn_by
 from mailer.cli.send import exit_code
-from mailer.config import Bounces, DeliverySettings, Newsletter
+from mailer.config import Bounces, DeliverySettings
 from mailer.database.models import Delivery, DeliveryState, Run, Subscriber, Suppression
 from mailer.database.session import Database
 from mailer.delivery import issues, queue, runs
@@ -24,9 +24,8 @@ from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.queue import PENDING_UNTIL, Settled
 from mailer.delivery.sender import Ended, Ending, Hooks, Sender
 from mailer.errors import ExitCode
-from mailer.rendering.message import Composer
 from mailer.smtp.pool import Access, Network
-from tests.delivery.scene import AT, EDITION, SIGNER, books, queued
+from tests.delivery.scene import AT, books, make_composer, queued
 from tests.smtp.scripted import Script, serving
 
 PEOPLE = 200
@@ -66,15 +65,7 @@ class Scene:
                     relay = await stack.enter_async_context(serving(script))
                     changed = msgspec.structs.replace(relay, connections=4, **relays[place])
                     found[f"relay{place}"] = Access(changed)
-                composer = Composer(
-                    EDITION,
-                    issue_id=self.issue.id,
-                    newsletter=Newsletter(),
-                    public_url="https://news.example.org",
-                    bounce_domain="bounce.example.org",
-                    unsubscribe_address="unsubscribe@example.org",
-                    signer=SIGNER,
-                )
+                composer = make_composer(self.issue.id)
                 sender = Sender(
                     self.database,
                     self.issue.id,

@@ -18,25 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page
 
-from tests.conftest import program
 from tests.end_to_end.newsletter import Folder
 
 pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("chromium")]
 
 ADDRESS = "ioana@example.com"
 _MOST_TABS = 60
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as driver:
-        opened = driver.chromium.launch(
-            executable_path=program("chromium", "chromium-browser"), args=["--no-sandbox"]
-        )
-        yield opened
-        opened.close()
 
 
 @pytest.fixture

@@ -8,12 +8,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
-import pytest
 from sqlalchemy import insert, select
 
 from mailer.database.models import Consent, Subscriber, SubscriberStatus
@@ -40,12 +38,6 @@ rate_per_second = 40
 [web]
 public_url = "https://news.example.org"
 """
-
-
-@pytest.fixture
-def recorder() -> Iterator[Recorder]:
-    with Recorder() as made:
-        yield made
 
 
 def test_every_200_is_in_the_database_after_kill_9_and_heeded_by_the_run(

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
-import pytest
 
 from tests.end_to_end.newsletter import Folder
 from tests.end_to_end.recorder import Recorder
@@ -29,12 +27,6 @@ rate_per_second = 50
 [web]
 public_url = "https://news.example.org"
 """
-
-
-@pytest.fixture
-def recorder() -> Iterator[Recorder]:
-    with Recorder() as made:
-        yield made
 
 
 def drop_connections(server: Server, name: str) -> None:

@@ -9,14 +9,14 @@ from typing import Any, Final, get_args
 
 import pytest
 from lxml import html
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from mailer.config import Brand, Tracking, load
 from mailer.rendering.build import Letter, build_letter
 from mailer.review import sample
 from mailer.tokens import Subject
 from mailer.web.operator.outbox import create_outbox_app
-from tests.conftest import PROJECT, missing, program
+from tests.conftest import PROJECT, missing
 from tests.rendering.scene import received
 from tests.web.conftest import OpenSite, Site, edition, serving
 from tests.web.test_outbox import keep, message
@@ -36,16 +36,6 @@ _WIDTHS: Final = (375, 1280)
 _OF_PAGES: Final = {"landmark-one-main": {"enabled": False}, "region": {"enabled": False}}
 # The colours are all that differs by night.
 _SCHEMES: Final = {"light": {}, "dark": {"runOnly": ["color-contrast", "link-in-text-block"]}}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as driver:
-        opened = driver.chromium.launch(
-            executable_path=program("chromium", "chromium-browser"), args=["--no-sandbox"]
-        )
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")

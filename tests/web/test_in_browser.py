@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 from sqlalchemy import select
 from starlette.applications import Starlette
 from starlette.responses import HTMLResponse, PlainTextResponse
@@ -19,21 +18,10 @@ from mailer.tokens import Subject
 from mailer.web.operator.outbox import create_outbox_app
 from mailer.web.public.subscribe import embedded_form
 from mailer.web.theme import Theme
-from tests.conftest import program
 from tests.web.conftest import Site, edition, serving
 from tests.web.test_outbox import keep, message
 
 pytestmark = pytest.mark.servers
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as driver:
-        opened = driver.chromium.launch(
-            executable_path=program("chromium", "chromium-browser"), args=["--no-sandbox"]
-        )
-        yield opened
-        opened.close()
 
 
 def opened(browser: Browser, url: str, asked: list[str], *, width: int = 1280) -> Page:

@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
 from mailer.config import Brand
 from mailer.web.operator.outbox import create_outbox_app
-from tests.programs import program
 from tests.web.conftest import serving
 from tests.web.test_outbox import keep, message
 from tests.web.test_preview_in_browser import HOSTILE
 
 pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("chromium")]
 LONG = "<!doctype html><html><head><title>x</title></head><body>" + "<p>A bean.</p>" * 200 + "</body></html>"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as driver:
-        opened = driver.chromium.launch(
-            executable_path=program("chromium", "chromium-browser"), args=["--no-sandbox"]
-        )
-        yield opened
-        opened.close()
 
 
 def shown(maildir: Path, html: str) -> str:

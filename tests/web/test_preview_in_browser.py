@@ -8,14 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from mailer.config import Brand, load
 from mailer.review.viewing import Preview, preview
 from mailer.web.operator.preview import create_preview_app
 from mailer.web.operator.watching import FileWatcher
 from tests.end_to_end.newsletter import Folder
-from tests.programs import program
 from tests.web.conftest import serving
 
 pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("chromium")]
@@ -27,16 +26,6 @@ HOSTILE = """<!doctype html><html><head><title>Mail</title></head>
 <iframe src="/?view=text"></iframe><meta http-equiv="refresh" content="0;url=/?view=text">
 <form action="/" method="get" target="_top"><button id="send">Send</button></form>
 <p><a id="script" href="javascript:parent.document.title='taken'">run</a></p></body></html>"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as driver:
-        opened = driver.chromium.launch(
-            executable_path=program("chromium", "chromium-browser"), args=["--no-sandbox"]
-        )
-        yield opened
-        opened.close()
 
 
 @pytest.fixture

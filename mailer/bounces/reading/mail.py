@@ -30,7 +30,7 @@ _ORIGINAL_TYPES: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Mail:
+class ReturnedMail:
     """A mail taken apart: its text, its delivery status, and the mail that it returns."""
 
     raw: bytes
@@ -48,7 +48,7 @@ class Mail:
     """Not written by a person: declared a report, from a mail system, or with an empty envelope sender."""
 
     @staticmethod
-    def read(raw: bytes) -> Mail:
+    def read(raw: bytes) -> ReturnedMail:
         """Take a mail apart."""
         headers, leaves = read_mail(raw)
         notice, status_texts, copies = _sorted(leaves)
@@ -56,7 +56,7 @@ class Mail:
         original = parse_headers(quoted.partition(b"\n\n")[0] if len(copies) == 1 else quoted)
         subject = decoded_words(headers.get("subject"))
         is_from_system = bool(status_texts) or kinds.is_from_mail_system(headers)
-        return Mail(
+        return ReturnedMail(
             raw=raw,
             headers=headers,
             leaves=leaves,

@@ -13,7 +13,7 @@ from mailer.bounces.reading.dsn import (
     first_address,
     read_fields,
 )
-from mailer.bounces.reading.mail import Mail
+from mailer.bounces.reading.mail import ReturnedMail
 from mailer.bounces.reading.prose import (
     find_in_sentences,
     find_recipients,
@@ -27,7 +27,7 @@ _OUR_FIELDS: Final = (
 """Fields of a report that name us or the reporting system."""
 
 
-def facts_in_status(mail: Mail) -> tuple[list[Facts], str]:
+def facts_in_status(mail: ReturnedMail) -> tuple[list[Facts], str]:
     """Return the recipients in a mail's delivery status, and the system that reports."""
     facts: list[Facts] = []
     reporting = ""
@@ -41,7 +41,7 @@ def facts_in_status(mail: Mail) -> tuple[list[Facts], str]:
     return list(by_address.values()), reporting
 
 
-def facts_in_prose(mail: Mail, facts: list[Facts]) -> list[Facts]:
+def facts_in_prose(mail: ReturnedMail, facts: list[Facts]) -> list[Facts]:
     """Return the recipients of a mail without delivery status.
 
     They come from a header, the wording and layout, flufl.bounce, or else from the returned mail.

@@ -14,7 +14,7 @@ from typing import Final
 
 from mailer.bounces.reading import feedback, kinds, ses
 from mailer.bounces.reading.dsn import MAX_RECIPIENTS, Facts, first_address
-from mailer.bounces.reading.mail import Mail
+from mailer.bounces.reading.mail import ReturnedMail
 from mailer.bounces.reading.mailto import NO_REQUEST, MailtoRequest, read_request
 from mailer.bounces.reading.recipients import add_words, facts_in_prose, facts_in_status
 from mailer.bounces.reading.verdicts import code_and_status, judge_facts, judge_with_cause
@@ -116,7 +116,7 @@ class _Finding:
 
 
 def _read(raw: bytes, depth: int) -> BounceReport:
-    mail = Mail.read(raw)
+    mail = ReturnedMail.read(raw)
     facts, reporting = facts_in_status(mail)
     found = (
         _ses_finding(mail)
@@ -136,7 +136,7 @@ def _read(raw: bytes, depth: int) -> BounceReport:
     )
 
 
-def _ses_finding(mail: Mail) -> _Finding | None:
+def _ses_finding(mail: ReturnedMail) -> _Finding | None:
     """Return what an Amazon SES event inside an email says."""
     event = ses.find_event(mail.notice)
     if event is None:
@@ -148,7 +148,7 @@ def _ses_finding(mail: Mail) -> _Finding | None:
     return _Finding(kind, recipients, "abuse" if kind is ReportKind.COMPLAINT else "", event.message_id)
 
 
-def _feedback_finding(mail: Mail) -> _Finding | None:
+def _feedback_finding(mail: ReturnedMail) -> _Finding | None:
     """Return what a feedback report (RFC 5965) says."""
     found = feedback.read(mail.headers, mail.leaves, mail.original)
     if found is None:
@@ -157,7 +157,7 @@ def _feedback_finding(mail: Mail) -> _Finding | None:
     return _Finding(ReportKind(kind), tuple(map(_plain_recipient, addresses)), feedback_type)
 
 
-def _wrapped_finding(mail: Mail, facts: list[Facts], depth: int) -> _Finding | None:
+def _wrapped_finding(mail: ReturnedMail, facts: list[Facts], depth: int) -> _Finding | None:
     """Return what a report inside this one says."""
     is_wrapper = not facts and mail.is_report and mail.copy and depth < _MAX_FORWARDS
     if not is_wrapper or not mail.wraps_a_report():
@@ -170,7 +170,7 @@ def _wrapped_finding(mail: Mail, facts: list[Facts], depth: int) -> _Finding | N
     )
 
 
-def _own_finding(mail: Mail, facts: list[Facts], reporting: str) -> _Finding:
+def _own_finding(mail: ReturnedMail, facts: list[Facts], reporting: str) -> _Finding:
     """Return what this mail's delivery status or wording says."""
     kind = _kind(mail, facts)
     recipients: tuple[RecipientReport, ...] = ()
@@ -187,7 +187,7 @@ def _own_finding(mail: Mail, facts: list[Facts], reporting: str) -> _Finding:
 
 
 def _failures(
-    mail: Mail, facts: list[Facts], reporting: str, *, delayed: bool
+    mail: ReturnedMail, facts: list[Facts], reporting: str, *, delayed: bool
 ) -> tuple[RecipientReport, ...]:
     """Return the failed or delayed recipients, each with its verdict."""
     failed = [one for one in facts if one.action not in _DONE and one.address] or facts_in_prose(mail, facts)
@@ -199,7 +199,7 @@ def _failures(
     )
 
 
-def _kind(mail: Mail, facts: list[Facts]) -> ReportKind:
+def _kind(mail: ReturnedMail, facts: list[Facts]) -> ReportKind:
     actions = {one.action for one in facts if one.action}
     if kinds.is_challenge(mail.headers, mail.subject, mail.notice):
         return ReportKind.CHALLENGE

@@ -157,7 +157,7 @@ class _BodyRenderer(RendererHTML):
             end += 1
             depth += {"table_open": 1, "table_close": -1}.get(tokens[end].type, 0)
         shape = shape_of(tokens[idx : end + 1])
-        env["tables"].append(_Table(shape))
+        env["tables"].append(_OpenTable(shape))
         return self._open(env, "table", look=shape.look, block_direction=_dir(tokens[idx]))
 
     def table_close(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env) -> str:
@@ -172,7 +172,7 @@ class _BodyRenderer(RendererHTML):
 
     @staticmethod
     def _cell(token: Token, env: Env) -> str:
-        table: _Table = env["tables"][-1]
+        table: _OpenTable = env["tables"][-1]
         number, shape = next(table.cells), table.shape
         table.in_long = number in shape.long
         name = ' class="amount"' if number in shape.amounts else ' class="long"' if table.in_long else ""
@@ -236,7 +236,7 @@ class _CodeLine:
 
 
 @dataclass(slots=True)
-class _Table:
+class _OpenTable:
     """A table that is being drawn, the number of its next cell, and whether this cell has a long word."""
 
     shape: Shape
@@ -251,7 +251,7 @@ def markup(html: str) -> Markup:
 
 def _text(content: str, env: Env) -> str:
     """Return text as HTML; in a table, with its places to break."""
-    tables: list[_Table] = env["tables"]
+    tables: list[_OpenTable] = env["tables"]
     if not tables:
         return escape(content)
     return breakable(content, tables[-1].shape.breaks, long=tables[-1].in_long)

@@ -16,7 +16,6 @@ from lxml import etree
 
 from mailer.config import Newsletter
 from mailer.rendering.edition import Edition
-from mailer.rendering.lint.findings import Finding, Level
 from mailer.rendering.lint.places import Places
 from mailer.rendering.source import Issue
 from mailer.rendering.source.prepass import without_code
@@ -64,7 +63,7 @@ class Mail:
         self.headers = parsed
         self.html = _part(parsed, "html")
         self.text = _part(parsed, "plain")
-        self._places = Places(issue)
+        self.finding = Places(issue).finding
 
     @cached_property
     def root(self) -> etree._Element:
@@ -153,19 +152,6 @@ class Mail:
         found += [image.get("src") or "" for image in self.elements if image.tag == "img"]
         web = (url.partition("#")[0] for url in found if re.match(r"(?i)https?://", url))
         return tuple(dict.fromkeys(url for url in web if not url.startswith(f"{self.public_url}/")))
-
-    def finding(
-        self,
-        check: str,
-        message: str,
-        *,
-        at: str = "",
-        key: str = "",
-        level: Level | None = None,
-        remedy: str = "",
-    ) -> Finding:
-        """Return a finding of `check`, placed where the author wrote `at`, or at front-matter `key`."""
-        return self._places.finding(check, message, at=at, key=key, level=level, remedy=remedy)
 
 
 def _part(message: EmailMessage, kind: str) -> str:

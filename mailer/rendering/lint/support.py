@@ -128,17 +128,17 @@ class Feature:
 
 
 @dataclass(frozen=True, slots=True)
-class _Table:
+class _ClientTable:
     clients: tuple[str, ...]
     features: Mapping[str, Mapping[str, str]]
 
 
 @cache
-def _table() -> _Table:
+def _table() -> _ClientTable:
     raw: dict[str, Any] = json.loads(
         Path(__file__).with_name("client_support.json").read_text(encoding="utf-8")
     )
-    return _Table(tuple(raw["clients"]), {kind: raw[kind] for kind in _KINDS})
+    return _ClientTable(tuple(raw["clients"]), {kind: raw[kind] for kind in _KINDS})
 
 
 def client_names() -> list[str]:
