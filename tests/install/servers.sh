@@ -22,6 +22,10 @@ want spamassassin spamc spamd -- spamd
 want nodejs npm -- npm
 want postgresql -- pg_ctlcluster
 want wrk -- wrk
+# For the pictures in the documentation: Chinese, Japanese and Korean, and emoji.
+fonts=/usr/share/fonts/truetype
+[ -d $fonts/wqy ] || packages+=(fonts-wqy-zenhei)
+[ -f $fonts/noto/NotoColorEmoji.ttf ] || packages+=(fonts-noto-color-emoji)
 
 # Debian lets one mail server be installed; these two are only unpacked.
 unpacked=$(dirname "$0")/unpacked

@@ -24,6 +24,7 @@ ISSUES: Final = (
 DIFFICULT: Final = {
     "courses": ("375-light", "700-light"),
     "hebrew": ("375-light", "700-light"),
+    "chinese": ("375-light", "700-dark"),
     "colours": ("375-light", "375-dark", "700-dark"),
 }
 _COLOURS: Final = 256

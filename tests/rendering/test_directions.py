@@ -67,3 +67,30 @@ def test_block_in_a_mixed_issue_has_its_own_direction(block: str, tag: str) -> N
     marked = [element.tag for element in got.body.iter() if element.get("dir") == "rtl"]
     assert marked == [tag]
     assert "{dir" not in got.text
+
+
+@pytest.mark.parametrize(
+    ("language", "style"),
+    [
+        ("en", "italic"),
+        ("de", "italic"),
+        ("he", ""),
+        ("ar", ""),
+        ("fa", ""),
+        ("zh", ""),
+        ("ja", ""),
+        ("ko", ""),
+    ],
+)
+def test_quotes_are_slanted_only_in_scripts_that_have_italics(language: str, style: str) -> None:
+    found = re.search(r'<blockquote[^>]* style="([^"]*)"', edition("> quote", language=language).html)
+    assert found is not None
+    assert re.findall(r"font-style:(\w+)", found[1]) == ([style] if style else [])
+
+
+@pytest.mark.parametrize("amount", ["2.5 ס״מ", "120 ש״ח", "2.5 cm", "5 p.m."])
+def test_amount_with_its_unit_stays_on_one_line(amount: str) -> None:
+    table = f"| a | b |\n|---|---|\n| {amount} | several words in a cell |\n"
+    cell = re.search(r'<td[^>]* class="amount"[^>]*>(.*?)</td>', edition(table, language="he").html)
+    assert cell is not None
+    assert re.sub(r"<[^>]*>", "", cell[1]) == amount

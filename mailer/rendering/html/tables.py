@@ -24,9 +24,10 @@ _LONGEST_ADDRESS: Final = 12
 _LONGEST_PIECE: Final = 10
 _LONGEST_WHOLE: Final = 20
 """Pieces of a long word that still fit a phone."""
-# An amount and its unit: 2.40 €, -3 %, 1,200 km, 18:30, 2026-01-31.
+# An amount and its unit: 2.40 €, -3 %, 1,200 km, 2.5 ס״מ, 18:30, 2026-01-31.
 _AMOUNT: Final = re.compile(
-    r"[^\w\s]{0,2}\s?[+\-−±]?\d[\d.,:/’' \u00a0\u202f–-]*\s?[^\W\d_]{0,4}[%‰€$£¥₽₹°]?"
+    r"[^\w\s]{0,2}\s?[+\-−±]?\d[\d.,:/’' \u00a0\u202f–-]*\s?"
+    r"(?:[^\W\d_](?:[^\W\d_]|[.\u05f3\u05f4]){0,3})?[%‰€$£¥₽₹°]?"
 )
 _LONGEST_AMOUNT: Final = 16
 # East Asian and South-East Asian scripts, whose lines break without spaces.
