@@ -123,7 +123,11 @@ def _build(issue: Issue, frame: Frame, image_root: Path, links: Iterable[str] = 
     body = MailBody(issue, slots, frame, image_root, {link: number for number, link in enumerate(links)})
     html = html_part(frame, {**content.values, "preheader": content.preheader}, body.html(content.tokens))
     text = text_part(
-        partial(frame.templates.render, f"{frame.name}.txt.j2"), content.values, content.tokens, slots
+        partial(frame.templates.render, f"{frame.name}.txt.j2"),
+        content.values,
+        content.tokens,
+        slots,
+        rtl=frame.direction == "rtl",
     )
     return Edition(
         slug=issue.slug,

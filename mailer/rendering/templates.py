@@ -20,9 +20,10 @@ from jinja2.exceptions import UndefinedError
 
 from mailer.catalogue import Catalogue
 from mailer.errors import SourceError
-from mailer.rendering.templating.filters import by_language
+from mailer.rendering.templating.filters import by_language, direction_of
 from mailer.rendering.templating.origins import Locate, Marks, origin
 from mailer.rendering.templating.slots import Slots
+from mailer.rendering.text.directions import directed
 from mailer.rendering.text.layout import heading, wrap
 
 
@@ -105,10 +106,11 @@ def _environment(directory: Path, language: str, slots: Slots) -> Environment:
         lstrip_blocks=True,
     )
     environment.globals["say"] = Catalogue(directory / "texts").of(language).say
+    mark = directed if direction_of(language) == "rtl" else str
     environment.filters.update(
         by_language(language),
-        heading=heading,
-        wrapped=lambda text, width=72: "\n".join(wrap(text, width)),
+        heading=lambda *args: mark(heading(*args)),
+        wrapped=lambda text, width=72: mark("\n".join(wrap(text, width))),
     )
     return environment
 

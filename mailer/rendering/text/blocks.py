@@ -14,6 +14,7 @@ from markdown_it.tree import SyntaxTreeNode
 from mailer.rendering.source.markdown import VOICES, call_out_title, footnote_number, is_button
 from mailer.rendering.source.raw_html import ends_line, link_of, plain
 from mailer.rendering.templating.slots import SLOT, TAG
+from mailer.rendering.text.directions import directed, isolated, isolated_cell
 from mailer.rendering.text.layout import BLANKS, JOINT, WIDTH, columns, heading, safe_lines, wrap
 
 # The minimum width of text inside quotes and lists.
@@ -37,6 +38,8 @@ class Links:
     """Destinations of HTML links that are not closed yet."""
     depth: int = 0
     """How many conditions surround the current text."""
+    rtl: bool = False
+    """Whether the current block runs from right to left."""
 
     def number(self, url: str) -> int:
         """Return the number of `url`, the same each time."""
@@ -86,6 +89,16 @@ def _blocks(nodes: Iterable[SyntaxTreeNode], width: int, links: Links, tight: bo
 
 
 def _block(node: SyntaxTreeNode, width: int, links: Links) -> str:
+    outside = links.rtl
+    links.rtl = {"rtl": True, "ltr": False}.get(str(node.attrs.get("dir", "")), outside)
+    text = _written(node, width, links)
+    if links.rtl and node.type in ("heading", "paragraph", "table"):
+        text = directed(text)
+    links.rtl = outside
+    return text
+
+
+def _written(node: SyntaxTreeNode, width: int, links: Links) -> str:
     if node.type == "heading":
         return heading(_inline(node.children[0], links), node.tag, width)
     if node.type == "paragraph":
@@ -200,6 +213,8 @@ def _table(node: SyntaxTreeNode, width: int, links: Links) -> str:
             pending += "".join(SLOT.findall(row.content))
             continue
         cells = [BLANKS.sub(" ", _inline(cell.children[0], links)) for cell in row.children]
+        if links.rtl:
+            cells = list(map(isolated_cell, cells))
         sides = [str(cell.attrs.get("style", "")).removeprefix("text-align:") for cell in row.children]
         rows.append(_Row(pending, cells, sides))
         pending = ""
@@ -244,7 +259,7 @@ def _inline(node: SyntaxTreeNode, links: Links) -> str:
         case "hardbreak":
             return "\n"
         case "code_inline":
-            return f"`{node.content}`"
+            return isolated(f"`{node.content}`") if links.rtl else f"`{node.content}`"
         case "image":
             shown = (f"[{node.content}]" if node.content else "", str(node.attrs.get("title") or ""))
             return "\n".join(filter(None, shown))

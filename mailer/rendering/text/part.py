@@ -16,9 +16,14 @@ def text_part(
     values: Mapping[str, object],
     tokens: Sequence[Token],
     slots: Slots,
+    *,
+    rtl: bool = False,
 ) -> str:
-    """Return the text for the issue's `values` and the tokens of its body; `fill` fills the template."""
-    links = Links(lambda url: slots.in_address(url, ""), slots.step)
+    """Return the text for the issue's `values` and the tokens of its body; `fill` fills the template.
+
+    `rtl`: in a language that is written from right to left.
+    """
+    links = Links(lambda url: slots.in_address(url, ""), slots.step, rtl=rtl)
     body = render_text(tokens, links)
     values = {**values, "body": body, "links": links.listed()}
     return safe_lines(fill(values)).strip("\n") + "\n"
