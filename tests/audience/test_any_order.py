@@ -11,6 +11,7 @@ import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -67,6 +68,8 @@ class AnyOrder(RuleBasedStateMachine):
     """Three people and everything that can happen to them."""
 
     url = URL
+    checked: ClassVar[int] = 0
+    """How many times the invariants held."""
 
     @initialize()
     def begin(self) -> None:
@@ -225,6 +228,7 @@ class AnyOrder(RuleBasedStateMachine):
                 assert history(session, known.id)[-1].after == known.status
                 if known.status is S.ACTIVE:
                     assert person.key not in suppressed
+        type(self).checked += 1
 
 
 STEPS = int(os.environ.get("MAILER_STEPS", "25"))
@@ -234,11 +238,13 @@ def test_sqlite_in_any_order() -> None:
     run_state_machine_as_test(
         AnyOrder, settings=settings(max_examples=20, stateful_step_count=STEPS, deadline=None)
     )
+    assert AnyOrder.checked >= STEPS
 
 
 def test_postgresql_in_any_order(request: pytest.FixtureRequest) -> None:
     class OnPostgreSQL(AnyOrder):
         url = request.getfixturevalue("postgresql").new_database()
+        checked = 0
 
     run_state_machine_as_test(
         OnPostgreSQL,
@@ -246,3 +252,4 @@ def test_postgresql_in_any_order(request: pytest.FixtureRequest) -> None:
             max_examples=4, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )
+    assert OnPostgreSQL.checked >= 15

@@ -83,22 +83,20 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def check(file: Path, **options: Any) -> None:
-    """Load the file; anything but settings or a `ConfigError` in plain words fails."""
-    said = "fine"
+def obscure_words(file: Path, **options: Any) -> list[str]:
+    """Load the file; return the words of its error, if any, that are not for operators."""
     try:
         flatten(load(file, **options))
     except ConfigError as error:
-        said = error.message
-    assert said
-    for sign in ("Traceback", "[Errno", "regex", "<class", "msgspec", "object at 0x"):
-        assert sign not in said
+        signs = ("Traceback", "[Errno", "regex", "<class", "msgspec", "object at 0x")
+        return [sign for sign in signs if sign in error.message] if error.message else ["no message"]
+    return []
 
 
 @given(path=st.sampled_from(KEYS), value=ODD)
 @settings(deadline=None, max_examples=300)
 def test_any_value_of_any_key(file: Path, path: tuple[str, ...], value: Any) -> None:
-    check(file, flags=nested(path, value))
+    assert obscure_words(file, flags=nested(path, value)) == []
 
 
 @given(
@@ -110,7 +108,7 @@ def test_any_text_in_any_variable(file: Path, path: tuple[str, ...], value: str)
     name = "MAILER_" + "__".join(path).upper()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(name, value)
-        check(file)
+        assert obscure_words(file) == []
     assert name not in os.environ
 
 
@@ -123,7 +121,7 @@ def test_any_text_in_any_variable(file: Path, path: tuple[str, ...], value: str)
 def test_any_octets(file: Path, raw: bytes) -> None:
     own = file.with_name("any.toml")
     own.write_bytes(raw)
-    check(own)
+    assert obscure_words(own) == []
 
 
 @pytest.mark.parametrize(
@@ -133,7 +131,7 @@ def test_any_octets(file: Path, raw: bytes) -> None:
 def test_octets_that_break_parsers(file: Path, raw: bytes) -> None:
     own = file.with_name("deep.toml")
     own.write_bytes(raw)
-    check(own)
+    assert obscure_words(own) == []
 
 
 @pytest.mark.parametrize(

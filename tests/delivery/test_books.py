@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import count
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -42,6 +43,9 @@ RUNS = st.integers(0, 1)
 
 class Ledger(RuleBasedStateMachine):
     """Two runs, an operator and subscribers at one issue, beside what each row should say."""
+
+    balanced: ClassVar[int] = 0
+    """How many times the books were checked."""
 
     def __init__(self, database: Database) -> None:
         super().__init__()
@@ -176,6 +180,7 @@ class Ledger(RuleBasedStateMachine):
         assert known.balanced
         assert known.audience == PEOPLE
         assert (state, rows) == (self.state, self.rows)
+        type(self).balanced += 1
 
     def move(self, n: int, state: DeliveryState, due_at: datetime | None) -> None:
         self.held.pop(n, None)
@@ -207,6 +212,7 @@ def test_books_balance_and_every_row_is_where_it_must_be(database: Database) -> 
             suppress_health_check=list(HealthCheck),
         ),
     )
+    assert Here.balanced >= 30
 
 
 def test_only_three_modules_change_the_state_of_a_delivery() -> None:

@@ -36,7 +36,7 @@ WINDOW = 20
 def test_each_connection_is_held_to_what_it_offered(database: Database, before: bytes, after: bytes) -> None:
     script = Script(ehlo=before, answer=lambda verb, n: after if verb == "EHLO" and n > 1 else None)
     met = Met(database, script, connections=1, messages_per_connection=3)
-    met.check()
+    assert met.wrong_rows() == []
     assert (met.books.sent, script.connections) == (PEOPLE, 3)
     pipelined = [b"\r\nDATA\r\n" in read for read in script.reads if b"MAIL FROM" in read]
     assert set(pipelined) == {True, False}
@@ -45,7 +45,7 @@ def test_each_connection_is_held_to_what_it_offered(database: Database, before: 
 def test_relay_that_takes_less_than_before_stops_the_issue_and_fails_nobody(database: Database) -> None:
     script = Script(answer=lambda verb, n: SMALL if verb == "EHLO" and n > 1 else None)
     met = Met(database, script, connections=1, messages_per_connection=3)
-    met.check()
+    assert met.wrong_rows() == []
     assert met.ended.ending is Ending.PAUSED
     assert "the relay takes 100 at most" in met.ended.reason
     assert (met.books.sent, met.books.failed) == (3, 0)
@@ -90,7 +90,7 @@ def test_clock_that_is_set_while_a_retry_waits(
 ) -> None:
     # The retry is due ten minutes after the first try, by the wall clock as it is then.
     met = Met(database, Script(answer=on("RCPT", 1, LATER)), wait=True, clock=clock)
-    met.check()
+    assert met.wrong_rows() == []
     assert met.books.sent == PEOPLE
     assert least <= met.seconds <= most
 
