@@ -9,6 +9,8 @@ from typing import Final
 import cssutils
 from premailer import Premailer
 
+from mailer.rendering.html.line_breaks import with_wbr, without_wbr
+
 _COMMENT: Final = re.compile(r"/\*.*?\*/", re.DOTALL)
 _RULE: Final = re.compile(r"([^{}]+)\{([^{}]*)\}")
 _ATTRIBUTE: Final = re.compile(r"\[[^\]]*\]")
@@ -30,7 +32,7 @@ def inlined(html: str, css: str) -> str:
     # options say, and compiling the grammars takes longer than all the inlining.
     cssutils.profile.removeProfile(all=True)
     result: str = Premailer(
-        html,
+        without_wbr(html),
         css_text=[needed(css, html)],
         strip_important=False,
         allow_network=False,
@@ -38,7 +40,7 @@ def inlined(html: str, css: str) -> str:
         align_floating_images=False,
         disable_basic_attributes=["width", "height", "bgcolor", "align", "valign"],
     ).transform(pretty_print=False)
-    return result
+    return with_wbr(result)
 
 
 def needed(css: str, html: str) -> str:

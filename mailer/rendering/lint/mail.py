@@ -16,6 +16,7 @@ from lxml import etree
 
 from mailer.config import Newsletter
 from mailer.rendering.edition import Edition
+from mailer.rendering.html.line_breaks import parsed
 from mailer.rendering.lint.places import Places
 from mailer.rendering.source import Issue
 from mailer.rendering.source.prepass import without_code
@@ -58,18 +59,17 @@ class Mail:
         self.leaving = leaving
         self.clients = clients
         self.today = today
-        parsed = email.message_from_bytes(message, policy=email.policy.default)
-        assert isinstance(parsed, EmailMessage)
-        self.headers = parsed
-        self.html = _part(parsed, "html")
-        self.text = _part(parsed, "plain")
+        read = email.message_from_bytes(message, policy=email.policy.default)
+        assert isinstance(read, EmailMessage)
+        self.headers = read
+        self.html = _part(read, "html")
+        self.text = _part(read, "plain")
         self.finding = Places(issue).finding
 
     @cached_property
     def root(self) -> etree._Element:
         """The HTML as a tree; comments stay in it."""
-        parser = etree.HTMLParser(encoding="utf-8")
-        root: etree._Element | None = etree.fromstring(self.html.encode(), parser)
+        root = parsed(self.html)
         return root if root is not None else etree.Element("html")
 
     @cached_property

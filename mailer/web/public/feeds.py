@@ -13,6 +13,7 @@ from lxml import etree, html
 
 from mailer.config import Settings
 from mailer.rendering.html.article import Article, article
+from mailer.rendering.html.line_breaks import with_wbr, without_wbr
 from mailer.web.public.editions import ArchivedIssue, Editions
 
 FEED_ENTRIES: Final = 30
@@ -99,7 +100,7 @@ class Feeds:
             for tag in issue.tags:
                 entry.category(term=_UNFIT_FOR_XML.sub("", tag))
             if (shown := self._article(issue)) is not None:
-                entry.content(_absolute(shown.body, at), type="html")
+                entry.content(absolute(shown.body, at), type="html")
                 if shown.description:
                     entry.summary(_UNFIT_FOR_XML.sub("", shown.description))
         return feed
@@ -128,7 +129,7 @@ class Feeds:
                 "tags": list(issue.tags),
             }
             if (shown := self._article(issue)) is not None:
-                item["content_html"] = _absolute(shown.body, at)
+                item["content_html"] = absolute(shown.body, at)
                 item |= {"summary": shown.description} if shown.description else {}
                 item |= {"image": shown.image} if shown.image else {}
             items.append(item)
@@ -152,8 +153,8 @@ class Feeds:
         return article(edition, public_url=self._public_url, language=self._language)
 
 
-def _absolute(body: str, address: str) -> str:
+def absolute(body: str, address: str) -> str:
     """Return an issue's HTML with absolute URLs; `address` is the URL of its page."""
-    inside = html.fragment_fromstring(_UNFIT_FOR_XML.sub("", body), create_parent="div")
+    inside = html.fragment_fromstring(without_wbr(_UNFIT_FOR_XML.sub("", body)), create_parent="div")
     inside.make_links_absolute(address, resolve_base_href=False)
-    return str(html.tostring(inside, encoding="unicode"))
+    return with_wbr(str(html.tostring(inside, encoding="unicode")))
