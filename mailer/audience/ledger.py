@@ -2,7 +2,7 @@
 
 `move` changes the status of any number of subscribers in a fixed number of statements. Every change
 comes with a line in the ledger, written in the same transaction. `mailer.audience.transitions` lists the
-changes that exist; `corrections` undoes what was recorded by mistake.
+changes that exist; `corrections` undoes mistakes.
 """
 
 from __future__ import annotations

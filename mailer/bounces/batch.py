@@ -52,14 +52,14 @@ def record(
 def record_batch(
     database: Database, signer: Signer, raws: Sequence[bytes], *, source: str, at: datetime, rules: Rules
 ) -> list[Recorded | Exception]:
-    """Store messages and act on them; return what was done for each, or the error."""
+    """Store messages and act on them; return the outcome of each, or the error."""
     return list(record_each(database, signer, raws, source=source, at=at, rules=rules))
 
 
 def record_each(
     database: Database, signer: Signer, raws: Sequence[bytes], *, source: str, at: datetime, rules: Rules
 ) -> Iterator[Recorded | Exception]:
-    """Store messages, act on them, and yield what was done for each once it is committed.
+    """Store messages, act on them, and yield each outcome once it is committed.
 
     An error with one message is yielded in its place. Raises `MailerError` for what stops all of them,
     such as a full disk.

@@ -75,7 +75,7 @@ def is_about_us(
 def check(database: Database, reported: Mapping[int, Collection[int]], *, at: datetime) -> list[str]:
     """Undo the effects of the latest reports if nearly all have the same reply; return the new alerts.
 
-    `reported` holds the subscribers that reports were about, by issue. Runs in transactions of its own:
+    `reported` holds the subscribers that reports were about, by issue. Runs in its own transactions:
     restoring people locks many rows in their order, which a transaction that holds some already may not.
     """
     alerts: list[str] = []

@@ -385,7 +385,7 @@ def _details(
 
 
 def recorded(stored: StoredReport) -> Recorded:
-    """Return what was recorded about a stored report."""
+    """Return the record of a stored report."""
     return Recorded(
         report_id=stored.id,
         kind=stored.kind,

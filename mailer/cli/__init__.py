@@ -36,7 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "status": ("mailer.cli.status:status", "Show the deliveries of one issue or all issues."),
     "pause": ("mailer.cli.status:pause", "Pause an issue until you resume it."),
     "resume": ("mailer.cli.status:resume", "Allow a paused issue to be sent."),
-    "cancel": ("mailer.cli.status:cancel", "Stop an issue for good; unsent deliveries are skipped."),
+    "cancel": ("mailer.cli.status:cancel", "Stop an issue permanently; unsent deliveries are skipped."),
     "withdraw": ("mailer.cli.status:withdraw", "Take an unsent issue out of the queue to correct it."),
     "amend": ("mailer.cli.amend:amend", "Correct a partly sent issue for those who don't have it yet."),
     "retry": ("mailer.cli.status:retry", "Queue failed, deferred or uncertain deliveries again."),
@@ -91,7 +91,7 @@ class _Lazy(Group):
 
 
 def _loaded(module: str) -> ModuleType:
-    """Import a module and exempt its objects, which stay for good, from garbage collection."""
+    """Import a module and exempt its objects, which are never freed, from garbage collection."""
     if module in sys.modules:
         return sys.modules[module]
     gc.disable()

@@ -127,7 +127,7 @@ class _Demo:
             answer=self._script,
         )
         books = ended.books
-        self._say(f"{what}: {books.sent} sent, {books.failed} refused for good (550).")
+        self._say(f"{what}: {books.sent} sent, {books.failed} refused permanently (550).")
         return ended
 
     def _bounce(self) -> None:

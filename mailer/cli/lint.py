@@ -29,7 +29,7 @@ from mailer.rendering.source import Issue
     "--clients",
     default="",
     metavar="NAMES",
-    help="List all that these email clients do not support, e.g. 'gmail,outlook' or 'outlook/windows'.",
+    help="List everything that these email clients don't support, e.g. 'gmail,outlook' or 'outlook/windows'.",
 )
 @click.option("--browser", is_flag=True, help="Also measure the issue with Chromium, at 320 and 700 pixels.")
 @click.option("--links", is_flag=True, help="Check that every link works (uses the network).")

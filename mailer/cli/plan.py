@@ -30,7 +30,7 @@ def plan(app: App, issue: str, segment: str, reply_time: int, as_json: bool) -> 
 
     The plan lists who gets the issue, who doesn't and why, the largest domains, the size of the
     messages, and how long sending takes within the limits of [relays] and [providers]. For a queued
-    issue, whose audience is frozen, it shows what is left to send.
+    issue, whose audience is frozen, it shows the remaining deliveries.
     """
     settings = app.settings
     edition = editions.build(settings, editions.find_source(settings, issue))

@@ -37,7 +37,7 @@ from mailer.review.planning import Forecast
     "scenario_file",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="What goes wrong (see docs/reference/scenarios.md); an ordinary day by default.",
+    help="The faults to simulate (see docs/reference/scenarios.md); an ordinary day by default.",
 )
 @click.option("--seed", type=int, metavar="N", help="A number that decides which people the faults affect.")
 @segment_option

@@ -80,7 +80,7 @@ def send(
     """Send ISSUE to its audience, or resume sending. Nobody gets it twice.
 
     ISSUE is a file, its name without .md, or the number its name begins with. The first run
-    freezes the content and the audience; later runs send what is left. Ctrl-C stops a run cleanly.
+    freezes the content and the audience; later runs send the rest. Ctrl-C stops a run cleanly.
 
     With --canary, part of the audience gets the issue first. After the waiting time set in [canary],
     sending continues, or stops with the reason. A run that was killed resumes where it stopped.
@@ -162,7 +162,7 @@ def compose_some(
 ) -> None:
     """Raise `RefusedError` if the issue cannot be composed for a sample of the audience.
 
-    The error says what was left `undone`.
+    The error says what was not done (`undone`).
     """
     from mailer.review.filling import unfit
 
@@ -258,7 +258,7 @@ def _next_step(app: App, issue: QueuedIssue, ended: Ended) -> str:
         case Ending.PAUSED:
             return f"fix it, then: mailer resume {issue.slug} && mailer send {issue.slug}"
         case Ending.WAITING | Ending.STOPPED | Ending.UNREACHABLE:
-            return f"mailer send {issue.slug} sends what is left"
+            return f"mailer send {issue.slug} sends the rest"
         case Ending.FINISHED:
             return "" if app.settings.relays else "mailer outbox shows the messages in a browser"
         case Ending.CANCELLED:

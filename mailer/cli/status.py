@@ -80,7 +80,7 @@ def resume(app: App, issue: str, accept_refusals: bool) -> None:
 @yes_option
 @pass_app
 def cancel(app: App, issue: str, yes: bool) -> None:
-    """Stop ISSUE for good: deliveries that are not sent yet are skipped."""
+    """Stop ISSUE permanently; unsent deliveries are skipped."""
     app.confirm(f"Cancel the rest of {issue}? This cannot be undone.", yes=yes, what="cancelling")
     with app.database.transaction() as session:
         skipped = issues.cancel(session, issues.named(session, issue).id, at=datetime.now(UTC))

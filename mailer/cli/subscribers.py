@@ -210,13 +210,13 @@ def form(app: App, language: str) -> None:
 @json_option
 @pass_app
 def erase_command(app: App, address: str, yes: bool, as_json: bool) -> None:
-    """Erase everything known about ADDRESS, for good.
+    """Permanently erase everything about ADDRESS.
 
     Deliveries stay in the books without anything personal. A keyed hash of the address remains, so that
     no import adds it again.
     """
     parsed = parse_address(address)
-    app.confirm(f"Erase {parsed} for good?", yes=yes, what=f"erasing {parsed}")
+    app.confirm(f"Permanently erase {parsed}?", yes=yes, what=f"erasing {parsed}")
     secret = app.database.secrets()[0]
     with app.database.transaction() as session:
         done = erase(session, parsed, secret=secret, at=datetime.now(UTC))

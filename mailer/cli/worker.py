@@ -21,8 +21,8 @@ _FETCH_SECONDS: Final = 300.0
 def worker(app: App) -> None:
     """Send scheduled issues, retries and letters until you stop it (Ctrl-C, SIGTERM).
 
-    Every half minute it queues the scheduled issues that are due, and sends what is left of all issues
-    that are not paused: retries, and what an interrupted run left. It also reads the bounce mailboxes and
+    Every half minute it queues the scheduled issues that are due, and sends the remaining deliveries of
+    all issues that are not paused: retries, and the rest of an interrupted run. It also reads the bounce mailboxes and
     deletes expired data.
     """
     from mailer.audience.privacy.retention import Terms, prune

@@ -113,7 +113,7 @@ def section(kind: type[Kind], table: Mapping[str, Any]) -> Kind:
 
 
 def value_problem(kind: type[Section], key: str, value: Any) -> str:
-    """Return what is wrong with the value of one key of a section; empty if it is valid."""
+    """Return the error in the value of one key of a section; empty if it is valid."""
     try:
         convert({key: value}, kind)
     except msgspec.ValidationError as error:

@@ -113,7 +113,7 @@ def checked_networks(texts: Iterable[str]) -> tuple[str, ...]:
 def checked_root_url(text: str) -> str:
     """Return a URL without a path: pages, feeds and links are served from the root of their host."""
     if urlsplit(text).path.strip("/"):
-        raise ValueError("it must not have a path; give the pages a host name of their own")
+        raise ValueError("it must not have a path; give the pages their own host name")
     return text
 
 

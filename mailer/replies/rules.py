@@ -27,7 +27,7 @@ class Rule:
     names_address: bool = False
     """Whether the text must contain an email address."""
     action: ReplyClass | None = None
-    """What to do; None derives it from `means` and the first digit."""
+    """The action; None derives it from `means` and the first digit."""
     retry_after_seconds: float | None = None
     fault: Fault | None = None
     """None derives it from `means`."""

@@ -135,7 +135,7 @@ def masked(address: str) -> str:
 
 
 def name_problem(texts: PageText, name: str) -> str:
-    """Return what is wrong with the name that a reader typed, or an empty string."""
+    """Return the error in the name that a reader typed, or an empty string."""
     if len(name) > MAX_NAME:
         return texts.say("The name is longer than %(most)s characters.", most=MAX_NAME)
     try:

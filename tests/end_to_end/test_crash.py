@@ -106,7 +106,7 @@ def test_stopped_run_goes_on_where_it_was(folder: Folder, number: signal.Signals
     wait_for_mails(folder, 40, running)
     running.send_signal(number)
     assert running.wait(30) == 130
-    assert "sends what is left" in running.communicate()[1]
+    assert "sends the rest" in running.communicate()[1]
     books = folder.books()
     assert (books["sending"], books["uncertain"]) == (0, 0)
     assert 0 < books["sent"] < _READERS

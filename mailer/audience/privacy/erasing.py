@@ -1,4 +1,4 @@
-"""Erase a person's data for good, without unbalancing the books of issues (GDPR 17)."""
+"""Permanently erase a person's data without unbalancing the books of issues (GDPR 17)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from mailer.database.models import (
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """Counts of what was erased. `known` says whether the address was a subscriber."""
+    """Counts of the erased records. `known` says whether the address was a subscriber."""
 
     known: bool
     ledger_lines: int

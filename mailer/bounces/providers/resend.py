@@ -34,7 +34,7 @@ _KINDS: Final = {
     "email.delivery_delayed": EventKind.DEFERRED,
     "email.bounced": EventKind.BOUNCED,
     "email.suppressed": EventKind.REJECTED,  # The address bounced or complained before.
-    "email.failed": EventKind.FAILED,  # Resend could not send: quota, domain or template of ours.
+    "email.failed": EventKind.FAILED,  # Resend could not send: our quota, domain or template.
     "email.complained": EventKind.COMPLAINED,
     "email.opened": EventKind.OPENED,
     "email.clicked": EventKind.CLICKED,
@@ -102,7 +102,7 @@ def _message_id(data: Native) -> str:
 
 
 def _first(value: object) -> object:
-    """Return the first of a list; an email of ours has one recipient."""
+    """Return the first of a list; our emails have one recipient."""
     return value[0] if isinstance(value, list) and value else value
 
 

@@ -29,7 +29,7 @@ _KINDS: Final = {
     "email_queued": EventKind.QUEUED,
     "email_delivered": EventKind.DELIVERED,
     "email_deferred": EventKind.DEFERRED,
-    "email_dropped": EventKind.BOUNCED,  # Refused for good, whatever the reason.
+    "email_dropped": EventKind.BOUNCED,  # Refused permanently, for any reason.
     "email_mailbox_not_found": EventKind.BOUNCED,
     # Classified as spam by Scaleway or at the destination; a reply passed on with it changes nothing. It
     # need not be the recipient who did so, so nobody is unsubscribed for it.

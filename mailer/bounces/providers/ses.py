@@ -36,7 +36,7 @@ _KINDS: Final = {
     "reject": EventKind.REJECTED,  # SES found a virus and did not send.
     "open": EventKind.OPENED,
     "click": EventKind.CLICKED,
-    "rendering failure": EventKind.FAILED,  # A variable is missing in a template of ours.
+    "rendering failure": EventKind.FAILED,  # One of our templates lacks a variable.
     "deliverydelay": EventKind.DEFERRED,
     "subscription": EventKind.UNSUBSCRIBED,  # Through SES's own subscription management.
     "received": EventKind.INBOUND,

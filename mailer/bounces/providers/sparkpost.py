@@ -31,7 +31,7 @@ _KINDS: Final = {
     "out_of_band": EventKind.BOUNCED,  # A bounce that came back as mail.
     "policy_rejection": EventKind.REJECTED,  # SparkPost refused to send.
     "generation_rejection": EventKind.REJECTED,
-    "generation_failure": EventKind.FAILED,  # A template of ours has an error.
+    "generation_failure": EventKind.FAILED,  # One of our templates has an error.
     "spam_complaint": EventKind.COMPLAINED,
     "open": EventKind.OPENED,
     "amp_open": EventKind.OPENED,
@@ -56,7 +56,7 @@ _CLASSES: Final = {
     "23": BounceClass.MESSAGE_TOO_LARGE,
     "24": BounceClass.NETWORK,  # Timeout.
     "25": BounceClass.PROTOCOL,  # The administrator's settings at SparkPost.
-    "26": BounceClass.TRANSIENT_SYSTEM,  # SparkPost suppressed it by its own guess.
+    "26": BounceClass.TRANSIENT_SYSTEM,  # SparkPost suppressed it on a guess.
     "30": BounceClass.INVALID_MAILBOX,  # No RCPT.
     "40": BounceClass.UNDETERMINED,  # Generic bounce.
     "50": BounceClass.REPUTATION_BLOCK,  # Mail block.

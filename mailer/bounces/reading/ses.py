@@ -97,7 +97,7 @@ def cause_of(name: str, subtype: str) -> BounceClass | None:
     """Return the class that an event and its bounce subtype stand for, if they name one."""
     if name == "reject":  # SES found a virus in our message.
         return BounceClass.CONTENT
-    if name == "rendering failure":  # A template of ours has an error.
+    if name == "rendering failure":  # One of our templates has an error.
         return BounceClass.PROTOCOL
     return _CAUSES.get(subtype)
 

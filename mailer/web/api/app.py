@@ -302,7 +302,7 @@ class _SubscriberRoutes:
             return _subscriber(self._known(session, subscriber_id))
 
     def erase(self, subscriber_id: Identifier) -> None:
-        """Erase everything about a person for good. A keyed hash keeps imports from adding them again."""
+        """Permanently erase everything about a person. A keyed hash keeps imports from adding them again."""
         with self._database.transaction() as session:
             address = parse_address(self._known(session, subscriber_id).address)
             erase(session, address, secret=self._secret, at=datetime.now(UTC), way="api")

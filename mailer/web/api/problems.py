@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 
 class FieldProblem(BaseModel):
-    """What is wrong with one part of a request, named by a JSON pointer (RFC 6901)."""
+    """An error in one part of a request, named by a JSON pointer (RFC 6901)."""
 
     pointer: str
     detail: str
