@@ -1,8 +1,8 @@
 """Patterns among an issue's failed deliveries: one reply to nearly everybody, for all or for one provider.
 
-A fault on our side may affect all mailboxes, those of one domain, or those behind one mail host that serves many
-domains; and it may begin in the middle of an issue. So each place is looked at as a whole, and from its last
-failed delivery backwards.
+A fault on our side may affect all mailboxes, those of one domain, or those behind one mail host that serves
+many domains, and it may begin in the middle of an issue. So each place is examined as a whole, and from its
+last failed delivery backwards.
 """
 
 from __future__ import annotations
