@@ -19,4 +19,4 @@ def test_page_says_what_the_table_says(check: str) -> None:
     page = (FOLDER / f"{check}.md").read_text(encoding="utf-8")
     assert page.startswith(f"# {check}\n\n*{CHECKS[check].level}*: {CHECKS[check].title}.\n")
     assert f"What to do: {CHECKS[check].remedy}.\n" in page
-    assert "**Why.**" in page
+    assert "**Why it matters.**" in page
