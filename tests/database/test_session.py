@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sqlite3
 import stat
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -15,12 +16,13 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import insert, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from mailer.database import session as database_session
 from mailer.database.models import Base, Instance, StoredEdition
 from mailer.database.session import HEAD, Database, upgrade
-from mailer.errors import ConfigError, SchemaError, StorageError
+from mailer.errors import ConfigError, SchemaError, StorageError, UnavailableError
 
 
 def test_first_use_makes_the_newest_schema_readable_by_the_owner_alone(tmp_path: Path) -> None:
@@ -233,3 +235,27 @@ def test_counter_differs_after_each_commit_of_anybody(database: Database) -> Non
         session.add(Instance(name="a", value="b"))
     seen.append(counter())
     assert seen[0] == seen[1] != seen[2]
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (sqlite3.DatabaseError("database disk image is malformed"), "the database file is damaged"),
+        (sqlite3.DatabaseError("file is not a database"), "the database file is damaged"),
+        (sqlite3.ProgrammingError("a value is missing, the disk is full"), "refused a statement"),
+        (sqlite3.OperationalError("database or disk is full"), "the disk is full"),
+        (sqlite3.OperationalError("disk I/O error"), "writing to the disk failed"),
+        (sqlite3.OperationalError("database is locked"), "the database is locked"),
+        (sqlite3.OperationalError("attempt to write a readonly database"), "may only read the database"),
+        (sqlite3.OperationalError("no such table: issues"), "refused: no such table: issues"),
+    ],
+)
+def test_errors_of_sqlite_are_said_in_words(database: Database, error: Exception, expected: str) -> None:
+    with pytest.raises(StorageError, match=expected), database.transaction() as session:
+        session.execute(text("SELECT 1"))
+        raise DBAPIError.instance("SELECT 1", None, error, sqlite3.Error)
+
+
+def test_exhausted_pool_is_unavailable_for_now(database: Database) -> None:
+    with pytest.raises(UnavailableError, match="all connections"), database.transaction():
+        raise PoolTimeoutError("QueuePool limit of size 5 overflow 10 reached")
