@@ -1,4 +1,4 @@
-"""Bulk inserts.
+"""Bulk inserts, and the statistics that a database plans by.
 
 SQLite executes an INSERT once per row, and its driver releases Python's lock each time: in a thread beside a
 busy event loop, every row waits to get the lock back. Passing all rows as one parameter makes it one
@@ -33,6 +33,16 @@ def insert_rows(session: Session, model: type[Base], rows: Sequence[Mapping[str,
     stored = [(name, _processor(model, name, connection.dialect)) for name in names]
     values = [[row[name] if store is None else store(row[name]) for name, store in stored] for row in rows]
     connection.execute(_statement(model, names), {"rows": json.encode(values).decode()})
+
+
+def refresh_statistics(session: Session, *models: type[Base]) -> None:
+    """Let PostgreSQL count tables that have just grown; on SQLite, do nothing.
+
+    PostgreSQL does so by itself about once a minute. Until then it plans as if the tables were as small as
+    before: reverting an import of 5,000 rows into a new database took more than a quarter of an hour.
+    """
+    if session.connection().dialect.name == "postgresql":
+        session.execute(text(f"ANALYZE {', '.join(model.__tablename__ for model in models)}"))
 
 
 @cache

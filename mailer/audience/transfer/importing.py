@@ -23,12 +23,14 @@ from mailer.audience.transfer.reading import open_source
 from mailer.audience.transfer.rejects import Rejected, rejects
 from mailer.audience.transitions import Enrolment, Origin
 from mailer.database.models import (
+    Consent,
     Import,
     Subscriber,
     SubscriberStatus,
     SubscriberTag,
     Suppression,
 )
+from mailer.database.rows import refresh_statistics
 from mailer.database.session import Database
 from mailer.errors import AddressError, RefusedError
 
@@ -240,6 +242,7 @@ class _ImportRun:
         for name in _COUNTS:
             setattr(self._stored, name, getattr(self._report, name))
         self._session.flush()
+        refresh_statistics(self._session, Subscriber, Consent, SubscriberTag)
 
     def _put_out(self, written: str, out: Out, opt_outs: dict[str, OptOut]) -> None:
         """Collect an opt-out, which counts even if the rest of the row is invalid."""

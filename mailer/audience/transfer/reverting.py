@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session, aliased
 from mailer.audience.ledger import correct, lift_import
 from mailer.audience.transitions import OUT, Move, Origin
 from mailer.database.models import Consent, Delivery, Import, Subscriber, SubscriberStatus
+from mailer.database.rows import refresh_statistics
 from mailer.database.session import Database
 from mailer.errors import SourceError
 
@@ -62,6 +63,7 @@ def revert(database: Database, import_id: int, *, at: datetime) -> Reverted:
             raise SourceError(f"there is no import {import_id}", remedy="see: mailer subscribers imports")
         if stored.reverted_at is not None:
             return Reverted()
+        refresh_statistics(session, Subscriber, Consent, Delivery)
         removed = restored = 0
         for lines in _parts(session, stored):
             restored += _restore(session, stored, lines, at=at)
