@@ -24,7 +24,7 @@ CELLS = {
     "hash": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b",
 }
 WIDTHS = (320, 375, 700)
-_WIDER = """() => {
+WIDER = """() => {
     const wide = [...document.body.querySelectorAll('*')].filter(e => {
         const box = e.getBoundingClientRect();
         const style = getComputedStyle(e);
@@ -82,7 +82,7 @@ def test_nothing_is_wider_than_the_screen_and_no_amount_is_broken(
     page.set_content(html_of(columns, kind))
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": 600})
-        assert (width, []) == (width, page.evaluate(_WIDER))
+        assert (width, []) == (width, page.evaluate(WIDER))
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert page.evaluate(_BROKEN_AMOUNTS) == 0
 

@@ -32,7 +32,8 @@ async (options) => (
     (found) => `${found.id}: ${found.nodes.map((node) => node.html + " " + node.failureSummary).join(" | ")}`)
 """
 _WIDTHS: Final = (375, 1280)
-# Landmarks belong to the page of the mail client that shows an email.
+# Clients put an email into a page of their own, which has the landmarks: an email with a <main> would give
+# that page two, and webmail turns <main> into <div> anyway. A "region" outside landmarks follows from that.
 _OF_PAGES: Final = {"landmark-one-main": {"enabled": False}, "region": {"enabled": False}}
 # The colours are all that differs by night.
 _SCHEMES: Final = {"light": {}, "dark": {"runOnly": ["color-contrast", "link-in-text-block"]}}
