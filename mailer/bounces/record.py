@@ -202,34 +202,46 @@ def apply_report(
     `trusted`: the sender has proved its identity (a webhook's signature), so an address is enough.
     """
     found = match(session, signer, report)
-    believed = found.basis is Basis.TOKEN or (
-        found.basis is Basis.ADDRESS and (trusted or (rules.trust_unsigned and not found.bad_token))
-    )
     verdict = _verdict(report, found)
-    effect = Effect.NOTHING
+    is_believed = _is_believed(found, rules, trusted=trusted)
     if found.foreign:
-        outcome = ReportOutcome.FOREIGN
-    elif not believed or found.subscriber_id is None:
-        outcome = ReportOutcome.UNMATCHED
-    else:
+        effect, outcome = Effect.NOTHING, ReportOutcome.FOREIGN
+    elif is_believed and found.subscriber_id is not None:
         happened_at = _happened_at(session, found.subscriber_id, stored, report, found)
-        acted = not predates_consent(session, found.subscriber_id, happened_at)
-        if acted:
-            effect, acted = _act(
-                session, stored.id, found.subscriber_id, found, report, verdict, at, happened_at, rules
-            )
-        outcome = ReportOutcome.APPLIED if acted else ReportOutcome.IGNORED
-    if found.basis is Basis.NONE and report.kind in _NOBODYS:
-        outcome = ReportOutcome.IGNORED
+        case = _Incident(stored.id, found.subscriber_id, found, report, verdict, happened_at, at)
+        effect, outcome = _act_in_time(session, case, rules)
+    else:
+        is_nobodys = found.basis is Basis.NONE and report.kind in _NOBODYS
+        effect, outcome = Effect.NOTHING, (ReportOutcome.IGNORED if is_nobodys else ReportOutcome.UNMATCHED)
     stored.kind, stored.outcome = report.kind.value, outcome.value
+    _describe(stored, report, found, verdict)
+    stored.details = _details(report, found, verdict, effect)
+    session.flush()
+    return recorded(stored)
+
+
+def _is_believed(found: Match, rules: Rules, *, trusted: bool) -> bool:
+    """Return whether a report's signature, or its sender, shows that it is genuine."""
+    if found.basis is Basis.ADDRESS:
+        return trusted or (rules.trust_unsigned and not found.bad_token)
+    return found.basis is Basis.TOKEN
+
+
+def _act_in_time(session: Session, case: _Incident, rules: Rules) -> tuple[Effect, ReportOutcome]:
+    """Act on a report unless the person has consented since; return the effect and the outcome."""
+    if predates_consent(session, case.subscriber_id, case.happened_at):
+        return Effect.NOTHING, ReportOutcome.IGNORED
+    effect, acted = _act(session, case, rules)
+    return effect, ReportOutcome.APPLIED if acted else ReportOutcome.IGNORED
+
+
+def _describe(stored: StoredReport, report: BounceReport, found: Match, verdict: Verdict | None) -> None:
+    """Fill in what a stored report is about."""
     stored.issue_id, stored.subscriber_id = found.issue_id, found.subscriber_id
     named = found.recipient or (report.recipients[0] if report.recipients else None)
     stored.recipient = named.address[:320] if named else ""
     stored.bounce_class = verdict.bounce_class.value if verdict and verdict.bounce_class else None
     stored.hard = bool(verdict and verdict.hard)
-    stored.details = _details(report, found, verdict, effect)
-    session.flush()
-    return recorded(stored)
 
 
 def _happened_at(
@@ -260,48 +272,48 @@ def _verdict(report: BounceReport, found: Match) -> Verdict | None:
     return None if report.recipients else judge(None, "", "")
 
 
-def _act(
-    session: Session,
-    report_id: int,
-    subscriber_id: int,
-    found: Match,
-    report: BounceReport,
-    verdict: Verdict | None,
-    at: datetime,
-    happened_at: datetime,
-    rules: Rules,
-) -> tuple[Effect, bool]:
+@dataclass(frozen=True, slots=True)
+class _Incident:
+    """A trusted report about one of our subscribers."""
+
+    report_id: int
+    subscriber_id: int
+    found: Match
+    report: BounceReport
+    verdict: Verdict | None
+    happened_at: datetime
+    at: datetime
+
+    def origin(self, way: str) -> Origin:
+        """Return the origin of the changes that it makes."""
+        note = f"report {self.report_id}: {self.report.feedback_type or self.report.kind}"
+        return Origin(way, note=note, issue_id=self.found.issue_id, report_id=self.report_id)
+
+
+def _act(session: Session, case: _Incident, rules: Rules) -> tuple[Effect, bool]:
     """Act on a trusted report; return the effect, and whether the report called for any."""
-    origin = Origin(
-        "bounce",
-        note=f"report {report_id}: {report.feedback_type or report.kind}",
-        issue_id=found.issue_id,
-        report_id=report_id,
-    )
-    match report.kind:
+    match case.report.kind:
         case ReportKind.BOUNCE:
-            return _bounce(session, report_id, subscriber_id, found, verdict, at, happened_at, rules)
+            return _bounce(session, case, rules)
         case ReportKind.COMPLAINT:
-            origin = replace(origin, way="complaint")
             changed = change_status(
                 session,
-                subscriber_id,
+                case.subscriber_id,
                 SubscriberStatus.COMPLAINED,
-                origin=origin,
-                at=at,
-                happened_at=happened_at,
+                origin=case.origin("complaint"),
+                at=case.at,
+                happened_at=case.happened_at,
             )
             return (Effect.COMPLAINED if changed else Effect.NOTHING), True
         case ReportKind.OPT_OUT:
-            origin = replace(origin, way="complaint")
-            changed = unsubscribe(session, subscriber_id, origin=origin, at=at, happened_at=happened_at)
+            origin = case.origin("complaint")
+            changed = unsubscribe(
+                session, case.subscriber_id, origin=origin, at=case.at, happened_at=case.happened_at
+            )
             return (Effect.UNSUBSCRIBED if changed else Effect.NOTHING), True
         case ReportKind.DELIVERED:
-            return (
-                (Effect.CLEARED, True)
-                if clear_soft_count(session, subscriber_id)
-                else (Effect.NOTHING, False)
-            )
+            cleared = clear_soft_count(session, case.subscriber_id)
+            return (Effect.CLEARED, True) if cleared else (Effect.NOTHING, False)
         case (
             ReportKind.DELAYED
             | ReportKind.ARF_OTHER
@@ -312,23 +324,15 @@ def _act(
         ):
             return Effect.NOTHING, False
         case _:
-            assert_never(report.kind)
+            assert_never(case.report.kind)
 
 
-def _bounce(
-    session: Session,
-    report_id: int,
-    subscriber_id: int,
-    found: Match,
-    verdict: Verdict | None,
-    at: datetime,
-    happened_at: datetime,
-    rules: Rules,
-) -> tuple[Effect, bool]:
+def _bounce(session: Session, case: _Incident, rules: Rules) -> tuple[Effect, bool]:
+    verdict, found = case.verdict, case.found
     if verdict is None or verdict.bounce_class is None:
         return Effect.NOTHING, False
-    issue_id = found.issue_id or 0
-    moved = fail_delivery(session, issue_id, subscriber_id, verdict, at=at)
+    issue_id, subscriber_id = found.issue_id or 0, case.subscriber_id
+    moved = fail_delivery(session, issue_id, subscriber_id, verdict, at=case.at)
     if not moved and not verdict.hard and session.get(Delivery, (issue_id, subscriber_id)) is not None:
         # A second report on one delivery: it has been counted, here or in the SMTP dialogue.
         return Effect.NOTHING, True
@@ -338,10 +342,10 @@ def _bounce(
     given_up = apply_verdicts(
         session,
         [(issue_id, subscriber_id, verdict)],
-        at=at,
+        at=case.at,
         limits=rules.limits,
-        report_id=report_id,
-        happened_at=happened_at,
+        report_id=case.report_id,
+        happened_at=case.happened_at,
     )
     if given_up:
         return Effect.SUPPRESSED, True

@@ -12,10 +12,10 @@ from typing import Final, NamedTuple
 import click
 
 from mailer.cli.app import App, Command, pass_app, yes_option
-from mailer.cli.new import slug
 from mailer.config import Newsletter, Section, Web, value_problem
 from mailer.config.shipped import shipped
 from mailer.errors import RefusedError
+from mailer.rendering.source.new import slug
 
 _CONFIG = """\
 # Made by `mailer init`. `mailer config show` says every value and where it comes from.

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import re
 from datetime import UTC, datetime
 
 import click
-from anyascii import anyascii
 
 from mailer.cli.app import App, Command, pass_app
-from mailer.errors import RefusedError
-
-_MAX_SLUG_CHARACTERS = 60
+from mailer.rendering.source.new import create_issue, slug
 
 
 @click.command(cls=Command)
@@ -36,28 +31,7 @@ def new(app: App, title: str, name: str | None, edit: bool) -> None:
             f"use small letters, digits and hyphens, such as {slug(name)}", param_hint="--slug"
         )
     folder = app.settings.path(app.settings.paths.issues)
-    folder.mkdir(parents=True, exist_ok=True)
-    taken = [int(found[0]) for path in folder.glob("*.md") if (found := re.match("[0-9]{1,9}", path.name))]
-    number = max(taken, default=0) + 1
-    path = folder / f"{number:03}-{name}.md"
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(
-                f'---\ntitle: {json.dumps(title, ensure_ascii=False)}\npreheader: ""\n'
-                f"date: {datetime.now(UTC).date()}\nnumber: {number}\n---\n\n"
-                'Hello {{ subscriber.name | default("there") }},\n'
-            )
-    except FileExistsError:
-        raise RefusedError(f"{path} already exists", remedy="edit it, or choose another title") from None
+    path = create_issue(folder, title, name, on=datetime.now(UTC).date())
     app.out(str(path))
     if edit:
         click.edit(filename=str(path))
-
-
-def slug(title: str) -> str:
-    """Return `title` for use in a file name: ASCII letters, digits and hyphens, never empty.
-
-    Other scripts are written in Latin letters.
-    """
-    latin = re.sub("['`’]", "", anyascii(title)).lower()
-    return re.sub("[^a-z0-9]+", "-", latin)[:_MAX_SLUG_CHARACTERS].strip("-") or "issue"

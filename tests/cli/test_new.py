@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailer.cli.new import slug
 from mailer.rendering.source import read_issue
+from mailer.rendering.source.new import slug
 from tests.end_to_end.newsletter import Folder
 
 

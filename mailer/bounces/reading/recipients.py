@@ -25,6 +25,7 @@ _OUR_FIELDS: Final = (
     "to", "from", "return-path", "reply-to", "delivered-to", "x-original-to", "envelope-to",
 )  # fmt: skip
 """Fields of a report that name us or the reporting system."""
+_ORIGINAL_SENDER_FIELDS: Final = ("from", "return-path", "sender", "reply-to", "x-sender")
 
 
 def facts_in_status(mail: ReturnedMail) -> tuple[list[Facts], str]:
@@ -46,37 +47,15 @@ def facts_in_prose(mail: ReturnedMail, facts: list[Facts]) -> list[Facts]:
 
     They come from a header, the wording and layout, flufl.bounce, or else from the returned mail.
     """
-    ours = {
-        clean_address(address).lower()
-        for value in [
-            *mail.headers.all(*_OUR_FIELDS),
-            *mail.original.all("from", "return-path", "sender", "reply-to", "x-sender"),
-        ]
-        for address in ADDRESS.findall(value[:1000])
-    }
+    ours = _our_addresses(mail)
 
     def is_ours(address: str) -> bool:
         return kinds.is_role(address) or address.lower() in ours
 
-    found = find_recipients(mail.notice, is_ours)
-    named = [
-        clean_address(address)
-        for value in mail.headers.all("x-failed-recipients")
-        for address in ADDRESS.findall(value)
-    ]
-    if named and not all(one.diagnostic for one in found):
-        by_address = {one.address.lower(): one for one in found}
-        found = [
-            by_address.get(address.lower(), Facts(address=address))
-            for address in dict.fromkeys(named[:MAX_RECIPIENTS])
-        ]
-    if not found:
-        found = [Facts(address=address) for address in flufl.vote(mail.raw)]
-    if not found and mail.is_from_system:
-        found = find_in_sentences(mail.notice, is_ours)
-    if not found and mail.is_from_system:
-        sent_to = [first_address(value) for value in mail.original.all("to", "x-original-to", "delivered-to")]
-        found = [Facts(address=address) for address in sent_to[:1] if address]
+    found = _with_header(mail, find_recipients(mail.notice, is_ours))
+    found = found or [Facts(address=address) for address in flufl.vote(mail.raw)]
+    if mail.is_from_system:
+        found = found or find_in_sentences(mail.notice, is_ours) or _first_of_original(mail)
     known = facts[0] if facts else Facts()
     for one in found:
         one.action = one.action or known.action
@@ -84,6 +63,30 @@ def facts_in_prose(mail: ReturnedMail, facts: list[Facts]) -> list[Facts]:
         if known.diagnostic:
             one.more.insert(0, known.diagnostic)
     return found
+
+
+def _our_addresses(mail: ReturnedMail) -> set[str]:
+    """Return the addresses, in lower case, of the sender and of the system that reports."""
+    values = mail.headers.all(*_OUR_FIELDS) + mail.original.all(*_ORIGINAL_SENDER_FIELDS)
+    named = (value[:1000] for value in values if "@" in value)
+    return {clean_address(address).lower() for value in named for address in ADDRESS.findall(value)}
+
+
+def _with_header(mail: ReturnedMail, found: list[Facts]) -> list[Facts]:
+    """Return the recipients that `X-Failed-Recipients` names, unless all that were found have words."""
+    values = mail.headers.all("x-failed-recipients")
+    named = [clean_address(address) for value in values for address in ADDRESS.findall(value)]
+    if not named or all(one.diagnostic for one in found):
+        return found
+    by_address = {one.address.lower(): one for one in found}
+    unique = dict.fromkeys(named[:MAX_RECIPIENTS])
+    return [by_address.get(address.lower(), Facts(address=address)) for address in unique]
+
+
+def _first_of_original(mail: ReturnedMail) -> list[Facts]:
+    """Return the recipient in the first address field of the returned mail."""
+    fields = mail.original.all("to", "x-original-to", "delivered-to")[:1]
+    return [Facts(address=address) for value in fields if (address := first_address(value))]
 
 
 def add_words(facts: list[Facts], notice: str) -> None:

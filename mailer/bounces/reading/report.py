@@ -200,30 +200,38 @@ def _failures(
 
 
 def _kind(mail: ReturnedMail, facts: list[Facts]) -> ReportKind:
-    actions = {one.action for one in facts if one.action}
     if kinds.is_challenge(mail.headers, mail.subject, mail.notice):
         return ReportKind.CHALLENGE
-    if actions and actions <= _DONE:
-        return ReportKind.DELIVERED
-    if "failed" in actions:
-        return ReportKind.BOUNCE
-    if "delayed" in actions:
-        return ReportKind.DELAYED
+    if (declared := _declared_kind(facts)) is not None:
+        return declared
     if not facts and kinds.is_auto_reply(mail.headers, mail.subject):
         return ReportKind.AUTO_REPLY
-    if not mail.is_report and not (
-        kinds.has_null_sender(mail.headers) and kinds.reads_like_bounce(mail.notice)
-    ):
+    if not (mail.is_report or (kinds.has_null_sender(mail.headers) and kinds.reads_like_bounce(mail.notice))):
         return ReportKind.ORDINARY
     if kinds.is_delay_notice(mail.subject, mail.notice):
         return ReportKind.DELAYED
     if kinds.is_delivered_notice(mail.subject, mail.notice):
         return ReportKind.DELIVERED
-    if facts or mail.headers.get("x-failed-recipients") or kinds.names_failure(mail.subject):
+    return ReportKind.BOUNCE if facts or _tells_of_failure(mail) else ReportKind.ORDINARY
+
+
+def _declared_kind(facts: list[Facts]) -> ReportKind | None:
+    """Return the kind that the actions in a delivery status declare, or None."""
+    actions = {one.action for one in facts if one.action}
+    if actions and actions <= _DONE:
+        return ReportKind.DELIVERED
+    if "failed" in actions:
         return ReportKind.BOUNCE
+    return ReportKind.DELAYED if "delayed" in actions else None
+
+
+def _tells_of_failure(mail: ReturnedMail) -> bool:
+    """Return whether a header, the subject, the returned mail or the wording shows that delivery failed."""
+    if mail.headers.get("x-failed-recipients") or kinds.names_failure(mail.subject):
+        return True
     # A mail system that returns our own mail has refused it, whatever language it uses.
-    returned = bool(mail.copy) and kinds.is_from_daemon(mail.headers)
-    return ReportKind.BOUNCE if returned or kinds.reads_like_bounce(mail.notice) else ReportKind.ORDINARY
+    is_returned = bool(mail.copy) and kinds.is_from_daemon(mail.headers)
+    return is_returned or kinds.reads_like_bounce(mail.notice)
 
 
 def _recipient(one: Facts, reporting: str, verdict: Verdict | None) -> RecipientReport:
