@@ -51,13 +51,19 @@ def readers_pages() -> list[Path]:
 
 
 def collected() -> Catalog:
-    """Return the texts of the pages and the email templates, with the files that contain them."""
+    """Return the texts of the pages, the rendering and the email templates, with the files of each."""
     catalog = Catalog(project="mailer", charset="utf-8", fuzzy=False)
     web = FOLDER.parent / "web"
     found = extract_from_dir(web, _METHODS, _OPTIONS, keywords=_KEYWORDS, comment_tags=("For translators:",))
     for file, _, text, comments, context in sorted(found, key=lambda one: (one[0], one[1])):
         if Path(file).name not in _NOT_FOR_READERS:
             catalog.add(text, locations=[(f"web/{file}", 0)], auto_comments=comments, context=context)
+    rendering = FOLDER.parent / "rendering"
+    for file, _, text, comments, context in sorted(
+        extract_from_dir(rendering, [("*.py", "python")], keywords=_KEYWORDS),
+        key=lambda one: (one[0], one[1]),
+    ):
+        catalog.add(text, locations=[(f"rendering/{file}", 0)], auto_comments=comments, context=context)
     templates = FOLDER.parents[1] / "email_templates"
     said = extract_from_dir(templates, _MAIL, _MAIL_OPTIONS, keywords=_KEYWORDS)
     for file, _, text, comments, context in sorted(said, key=lambda one: (one[0], one[1])):

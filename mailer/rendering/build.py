@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache, partial
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final, Literal
 
+from markdown_it.token import Token
 from msgspec.structs import replace
 
+from mailer.catalogue import marked
 from mailer.config import Brand, Newsletter
 from mailer.rendering.edition import Edition
 from mailer.rendering.html.body import Frame, MailBody, PageBody
 from mailer.rendering.html.part import html_part
 from mailer.rendering.source import Issue, read_issue
 from mailer.rendering.source.content import read_content
+from mailer.rendering.source.markdown import call_out_kind
 from mailer.rendering.templates import Templates, templates_in
 from mailer.rendering.templating.slots import Slots
 from mailer.rendering.text.part import text_part
 
+_CALL_OUT_TITLES: Final = {"note": marked("Note"), "tip": marked("Tip"), "warning": marked("Warning")}
 Letter = Literal["confirmation", "welcome", "goodbye"]
 _LIBRARIES: Final = (
     "jinja2",
@@ -120,6 +124,7 @@ _LANGUAGE_TAG: Final = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
 def _build(issue: Issue, frame: Frame, image_root: Path, links: Iterable[str] = ()) -> Edition:
     slots = Slots(frame.templates.slots.late)
     content = read_content(issue, frame.newsletter, slots, raw_html=frame.raw_html)
+    _name_call_outs(content.tokens, frame.templates.say)
     body = MailBody(issue, slots, frame, image_root, {link: number for number, link in enumerate(links)})
     html = html_part(frame, {**content.values, "preheader": content.preheader}, body.html(content.tokens))
     text = text_part(
@@ -150,6 +155,14 @@ def _build(issue: Issue, frame: Frame, image_root: Path, links: Iterable[str] = 
         images_published=frame.publish_images,
         language=frame.newsletter.language,
     )
+
+
+def _name_call_outs(tokens: Iterable[Token], say: Callable[[str], str]) -> None:
+    """Give call-outs without a title the one of the newsletter's language."""
+    for token in tokens:
+        kind = call_out_kind(token)
+        if token.nesting == 1 and kind in _CALL_OUT_TITLES and token.info.strip() == kind:
+            token.info = f"{kind} {say(_CALL_OUT_TITLES[kind])}"
 
 
 def _made_of(issue: Issue, templates: Templates) -> dict[str, str]:

@@ -53,7 +53,9 @@ class Templates:
         self.directory = directory
         self.slots = Slots()
         self._language = language
-        self._environment = _environment(directory, language, self.slots)
+        self.say = Catalogue(directory / "texts").of(language).say
+        """Returns a text in the language."""
+        self._environment = _environment(directory, language, self.slots, self.say)
 
     def render(self, name: str, values: Mapping[str, object]) -> str:
         """Return template `name`, filled in; raise `SourceError` with the template's file and line."""
@@ -79,7 +81,7 @@ class Templates:
         """Return a function from a line and column of the filled template `name` to its file and line."""
 
         def place(line: int, column: int) -> str:
-            marking = _environment(self.directory, self._language, Slots())
+            marking = _environment(self.directory, self._language, Slots(), self.say)
             marking.add_extension(Marks)
             found = origin(marking.get_template(name).render(values), line, column)
             if found is None or not (self.directory / found[0]).is_file():
@@ -97,7 +99,7 @@ class Templates:
         return summed.hexdigest()
 
 
-def _environment(directory: Path, language: str, slots: Slots) -> Environment:
+def _environment(directory: Path, language: str, slots: Slots, say: Callable[..., str]) -> Environment:
     environment = Environment(
         loader=_Loader(directory, slots),
         autoescape=select_autoescape(("mjml.j2", "html.j2"), default_for_string=True),
@@ -105,7 +107,7 @@ def _environment(directory: Path, language: str, slots: Slots) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["say"] = Catalogue(directory / "texts").of(language).say
+    environment.globals["say"] = say
     mark = directed if direction_of(language) == "rtl" else str
     environment.filters.update(
         by_language(language),

@@ -90,6 +90,19 @@ class _BodyRenderer(RendererHTML):
     def heading_open(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env) -> str:
         return f"<{tokens[idx].tag}{_direction(tokens[idx])}>"
 
+    def ordered_list_open(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env) -> str:
+        """Return `<ol>`, with a class that makes room for numbers of three digits and more."""
+        token = tokens[idx]
+        items = 0
+        for later in tokens[idx + 1 :]:
+            if later.type == "ordered_list_close" and later.level == token.level:
+                break
+            items += later.type == "list_item_open" and later.level == token.level + 1
+        digits = len(str(int(token.attrGet("start") or 1) + items - 1))
+        if digits > 2:
+            token.attrSet("class", f"digits{digits}")
+        return self.renderToken(tokens, idx, options, env)
+
     def paragraph_open(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env) -> str:
         token = tokens[idx]
         if token.hidden or _stands_alone(tokens[idx + 1]):

@@ -28,6 +28,8 @@ _LONGEST_WHOLE: Final = 20
 _AMOUNT: Final = re.compile(
     r"[^\w\s]{0,2}\s?[+\-−±]?\d[\d.,:/’' \u00a0\u202f–-]*\s?"
     r"(?:[^\W\d_](?:[^\W\d_]|[.\u05f3\u05f4]){0,3})?[%‰€$£¥₽₹°]?"
+    # 2026年11月25日, 2h 30m
+    r"|(?:\d+\s?[^\W\d_]\s?){2,4}"
 )
 _LONGEST_AMOUNT: Final = 16
 # East Asian and South-East Asian scripts, whose lines break without spaces.
@@ -35,6 +37,8 @@ _UNSPACED: Final = (
     "\u0e00-\u0eff\u1000-\u109f\u1100-\u115f\u1780-\u17ff\u2e80-\ua4cf\uf900-\ufaff\uff00-\uff60"
     "\U00020000-\U0003fffd"
 )
+# A short word in such a script, which would otherwise be set in a column of single characters.
+_SHORT_UNSPACED: Final = re.compile(rf"[{_UNSPACED}]{{1,4}}")
 _RUN: Final = re.compile(rf"[^\s\u200b{_UNSPACED}]+|[{_UNSPACED}]")
 _PIECE: Final = re.compile(r"[^/._@&?=-]*[/._@&?=-]+|[^/._@&?=-]+")
 # Scripts whose letters stand alone: cutting between two of them changes neither.
@@ -64,7 +68,7 @@ class Shape:
     wide for a page at the usual size. `breaks`: fits a page because long words break. `crowded`: too wide for
     a page even so, and always stacks."""
     amounts: frozenset[int]
-    """The cells that hold an amount, which no line break may split."""
+    """The cells that hold an amount or a short word without spaces, which no line break may split."""
     long: frozenset[int]
     """The cells with a long word, such as an address."""
     breaks: CellBreaks
@@ -193,6 +197,8 @@ def _is_short(run: str) -> bool:
 
 
 def _is_amount(text: str) -> bool:
+    if _SHORT_UNSPACED.fullmatch(text.strip()):
+        return True
     return len(text) <= _LONGEST_AMOUNT and _AMOUNT.fullmatch(text.strip()) is not None
 
 

@@ -37,6 +37,7 @@ _MISTYPED: Final = re.compile(
 _SCHEMES: Final = frozenset({"http", "https", "mailto", "tel", "sms", "cid"})
 _REFUSED_SCHEMES: Final = frozenset({"javascript", "vbscript", "data", "file"})
 _HIDDEN: Final = re.compile(r"\{#(?:(?!#\}).)*?\n[ \t]*\n.*?#\}", re.DOTALL)
+_DEFINITION: Final = re.compile(r"^[^\W\d_].*\n(:[ \t]+\S.*)$", re.MULTILINE)
 # The body that `mailer new` writes.
 _SKELETON: Final = re.compile(r"Hello \{\{ subscriber\.name \| default\(\"there\"\) \}\},?")
 
@@ -50,6 +51,18 @@ def leftover_markup(mail: Mail) -> Iterator[Finding]:
                 seen.add(problem)
                 shown = found[0].strip()
                 yield mail.finding("leftover-markup", f"{problem}: '{shown}'", at=shown, remedy=remedy)
+
+
+def definition_lists(mail: Mail) -> Iterator[Finding]:
+    """Find definition lists of other dialects, which become one paragraph."""
+    if found := _DEFINITION.search(mail.prose):
+        shown = found[1].strip()
+        yield mail.finding(
+            "leftover-markup",
+            f"definition lists are not supported: '{shown[:40]}'",
+            at=shown,
+            remedy="write a list: - **word**: what it means",
+        )
 
 
 def shown_tags(mail: Mail) -> Iterator[Finding]:
@@ -98,4 +111,12 @@ def skeleton(mail: Mail) -> Iterator[Finding]:
         yield mail.finding("skeleton", "the issue has no text yet", at="Hello {{")
 
 
-RULES: Final = (leftover_markup, shown_tags, removed_html, mistyped_link, hidden_text, skeleton)
+RULES: Final = (
+    leftover_markup,
+    definition_lists,
+    shown_tags,
+    removed_html,
+    mistyped_link,
+    hidden_text,
+    skeleton,
+)

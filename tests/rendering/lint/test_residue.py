@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.rendering.lint.scene import HTML, found, linted
+from tests.rendering.lint.scene import HTML, SOURCE, found, linted
 
 
 def of_text(text: str) -> dict[str, str]:
@@ -92,3 +92,21 @@ def test_owners_are_told_apart_below_public_suffixes(text: str, host: str) -> No
 )
 def test_what_does_not_fit_on_a_phone_is_found(html: str, wide: bool) -> None:
     assert ("too-wide" in of_text(html)) is wide
+
+
+@pytest.mark.parametrize(
+    ("body", "there"),
+    [
+        ("Bean\n: A plant.", True),
+        ("Words before.\n\nBean\n:   A plant.\n\nWords after.", True),
+        ("A sentence\nand: another.", False),
+        ("```\nBean\n: A plant.\n```", False),
+        ("::: note\nWords.\n:::", False),
+        ("| a |\n|:--|\n| b |", False),
+    ],
+)
+def test_definition_list_is_found(body: str, there: bool) -> None:
+    report = linted(source=f"{SOURCE}\n{body}\n")
+    assert [one.check for one in report.findings if "definition" in one.message] == (
+        ["leftover-markup"] if there else []
+    )
