@@ -30,7 +30,7 @@ from mailer.delivery.books import Books
 from mailer.delivery.canary import lead
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.sender import Ended, Ending
-from mailer.delivery.workers import WorkerShare, dispatch_to_workers, shared
+from mailer.delivery.workers import dispatch_to_workers
 from mailer.errors import ExitCode, RefusedError, SourceError
 from mailer.rendering.edition import Edition
 from mailer.review import planning
@@ -93,7 +93,6 @@ def send(
     path = editions.find_source(settings, issue)
     edition = _edition(app, path)
     dispatch.check_ready(settings)
-    shared(settings, WorkerShare(0, workers))
     plan = planning.plan(settings, app.database, edition, segment)
     if dry_run:
         _tell_plan(app, plan, as_json)

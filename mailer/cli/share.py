@@ -12,23 +12,16 @@ import click
 from mailer.bounces.refusals import learn_by
 from mailer.cli.app import App, Command, pass_app
 from mailer.delivery import issues
-from mailer.delivery.workers import WorkerShare, shared, work
+from mailer.delivery.workers import work
 from mailer.errors import RefusedError
-
-
-def _share(context: click.Context, parameter: click.Parameter, value: str) -> WorkerShare:
-    number, slash, workers = value.partition("/")
-    if not (slash and number.isdecimal() and workers.isdecimal() and 1 <= int(number) <= int(workers)):
-        raise click.BadParameter("give NUMBER/WORKERS, e.g. 1/2")
-    return WorkerShare(int(number) - 1, int(workers))
 
 
 @click.command("share", cls=Command, hidden=True)
 @click.argument("issue")
-@click.option("--share", callback=_share, required=True, metavar="NUMBER/WORKERS")
+@click.option("--share", required=True, metavar="NUMBER/WORKERS", help="Which worker it is, for `ps`.")
 @click.option("--leader", type=int, help="The run of the process that started this one; on PostgreSQL.")
 @pass_app
-def share_command(app: App, issue: str, share: WorkerShare, leader: int | None) -> None:
+def share_command(app: App, issue: str, share: str, leader: int | None) -> None:
     """Send a part of a queued ISSUE for the `mailer send` that started this process.
 
     It writes one JSON object per line to standard output, and stops cleanly when standard input closes.
@@ -44,7 +37,7 @@ def share_command(app: App, issue: str, share: WorkerShare, leader: int | None) 
             os.write(sys.stdout.fileno(), json.dumps(told).encode() + b"\n")
 
     work(
-        shared(app.settings, share),
+        app.settings,
         app.database,
         queued,
         app.signer,

@@ -410,6 +410,38 @@ class Run(Base):
     """How many transactions of the run were committed. PostgreSQL only."""
 
 
+class SharedLimit(Base):
+    """What all runs know of the limits of a relay, a provider or a domain. Times are in seconds on one
+    clock; see `mailer.delivery.sharing`."""
+
+    __tablename__ = "limits"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    name: Mapped[str] = mapped_column(String(300), primary_key=True)
+    free_at: Mapped[float] = mapped_column(Float, server_default=text("0"))
+    """From when on no instants for messages are reserved."""
+    not_before: Mapped[float] = mapped_column(Float, server_default=text("0"))
+    """When a reply allowed the next message."""
+    slowed_at: Mapped[float] = mapped_column(Float, server_default=text("0"))
+    share: Mapped[float] = mapped_column(Float, server_default=text("1"))
+    """The fraction of the usual rate that was left then."""
+    usual_per_second: Mapped[float] = mapped_column(Float, server_default=text("0"))
+    """The rate before that, if none is configured."""
+
+
+class Seat(Base):
+    """The connections of one run under one limit, until it asks again."""
+
+    __tablename__ = "seats"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    limit_name: Mapped[str] = mapped_column(String(300), primary_key=True)
+    holder: Mapped[str] = mapped_column(String(64), primary_key=True)
+    connections: Mapped[int]
+    wanted: Mapped[int]
+    until: Mapped[float] = mapped_column(Float)
+
+
 class StoredReport(Base):
     """An email or webhook about a delivery, kept unchanged so that newer rules can classify it again."""
 

@@ -28,10 +28,12 @@ from mailer.delivery.clock import Clock
 from mailer.delivery.patience import Patience
 from mailer.delivery.queue import Settled, Taken
 from mailer.delivery.runs import Fence
+from mailer.delivery.sharing import LEASE_SECONDS, Granted, Sharing
 from mailer.delivery.waiting import RetryScan, next_due
 from mailer.delivery.window import Window
 from mailer.errors import UnavailableError
 from mailer.replies import Refusal
+from mailer.smtp.sharing import Wish
 
 Learn = Callable[[Session, Sequence[Refusal], datetime], None]
 T = TypeVar("T")
@@ -68,6 +70,7 @@ class RunBooks:
         *,
         learn: Learn,
         clock: Clock,
+        sharing: Sharing | None = None,
     ) -> None:
         self._database = database
         self._issue_id = issue_id
@@ -78,6 +81,8 @@ class RunBooks:
         self._now = clock.now
         self._retry_scan = RetryScan(clock.ticks)
         self._fence = None if database.is_sqlite else Fence(clock.ticks, clock.silent_seconds)
+        self._sharing = sharing
+        """None if no other run uses the same limits."""
         self._patience = Patience(settings.database_patience.total_seconds())
         self._writing = asyncio.Lock()
         self._counts: Counter[str] = Counter()
@@ -101,7 +106,9 @@ class RunBooks:
 
     def may_send(self) -> bool:
         """Return whether a message may leave: the run is known to live, and the database answers."""
-        return self._fence is None or self._fence.is_open()
+        return (self._fence is None or self._fence.is_open()) and (
+            self._sharing is None or self._sharing.leased()
+        )
 
     def hurry(self) -> None:
         """Stop waiting for a database that is away."""
@@ -118,15 +125,14 @@ class RunBooks:
             raise
 
     def begin(self, leader: int | None = None, *, recover: bool) -> int:
-        """Record the start of the run and return its id; `recover` first settles what earlier runs left.
+        """Record the start of the run and return its id; `recover` first settles what dead runs left.
 
-        A worker gives the id of its `leader`'s run. Raises `LockedError` if another run lives.
+        A worker gives the id of its `leader`'s run.
         """
         began, at = self._clock.ticks(), self._now()
         with self._database.transaction() as session:
             if recover:
-                runs.exclude_others(session, at=at, dead_seconds=self._clock.dead_seconds)
-                queue.recover(session, self._issue_id, at=at)
+                runs.recover(session, self._issue_id, at=at, dead_seconds=self._clock.dead_seconds)
             elif leader is not None:
                 runs.join(session, leader)
             self._run_id = runs.begin(session, self._issue_id, at=at)
@@ -143,7 +149,8 @@ class RunBooks:
             # What is settled here leaves `sending` in the same transaction.
             room = min(count, self._window_size - len(self.window))
             held = frozenset() if self._fence is None else self.window.held()
-            step = partial(self._transact, entries, room, except_domains, held)
+            wishes = [] if self._sharing is None else self._sharing.wishes()
+            step = partial(self._transact, entries, room, except_domains, held, wishes)
             writing = asyncio.ensure_future(asyncio.to_thread(self.insist, step))
             try:
                 # Even a cancelled caller waits: the transaction continues in its thread, and only then
@@ -155,9 +162,12 @@ class RunBooks:
                 if writing.exception() is not None:
                     entries.put_before(self.unwritten)
                 else:
-                    self.window.add(writing.result().claimed)
-                    self.after = writing.result().after
-            return writing.result()
+                    taken, granted = writing.result()
+                    self.window.add(taken.claimed)
+                    self.after = taken.after
+                    if self._sharing is not None:
+                        self._sharing.accept(wishes, granted)
+            return writing.result()[0]
 
     def end(self, pause_reason: str) -> bool:
         """Write what is left, release what was not started and recount; return whether the issue is finished.
@@ -186,6 +196,26 @@ class RunBooks:
 
         return self.insist(read)
 
+    def others_hold_some(self) -> bool:
+        """Return whether other live runs have claimed deliveries, or gave some back; recover dead runs.
+
+        Only on PostgreSQL. On SQLite the command that started several workers recovers.
+        """
+        if self._fence is None:
+            return False
+
+        def look() -> bool:
+            with self._database.transaction() as session:
+                living = runs.end_dead(session, at=self._now(), dead_seconds=self._clock.dead_seconds)
+                others = [
+                    run.id for run in living if run.issue_id == self._issue_id and run.id != self._run_id
+                ]
+                self._count(session)
+                given_back = self._counts[DeliveryState.QUEUED.value] > 0 and not self.members_only
+                return given_back or (bool(others) and queue.holds_any(session, self._issue_id, others))
+
+        return self.insist(look)
+
     def _close_fence(self) -> None:
         if self._fence is not None:
             self._fence.close()
@@ -202,9 +232,9 @@ class RunBooks:
             return
         began, commits = self._clock.ticks(), self._fence.commits
         with self._database.transaction() as session:
-            first = runs.confirm(
-                session, self._run_id, commits=commits, silent_seconds=self._clock.silent_seconds
-            )
+            # A run that was stopped holds the locks of shared limits for no longer than its lease.
+            silent_seconds = min(self._clock.silent_seconds, LEASE_SECONDS)
+            first = runs.confirm(session, self._run_id, commits=commits, silent_seconds=silent_seconds)
             yield session, first
         self._fence.confirmed(began, commits + 1)
 
@@ -216,6 +246,8 @@ class RunBooks:
                 if pause_reason:
                     issues.pause(session, self._issue_id, pause_reason)
                 runs.end(session, self._run_id, at=at)
+                if self._sharing is not None:
+                    self._sharing.leave(session)
             elif not runs.has_ended(session, self._run_id):
                 raise UnavailableError("the answer to a commit was lost")
             finished = issues.finish(session, self._issue_id, at=at)
@@ -225,14 +257,19 @@ class RunBooks:
         return finished
 
     def _transact(
-        self, entries: Unwritten, room: int, except_domains: frozenset[str], held: frozenset[int]
-    ) -> Taken:
+        self,
+        entries: Unwritten,
+        room: int,
+        except_domains: frozenset[str],
+        held: frozenset[int],
+        wishes: list[Wish],
+    ) -> tuple[Taken, Granted | None]:
         at = self._now()
-        taken = Taken([], self.after, 0, Counter())
+        taken, granted = Taken([], self.after, 0, Counter()), None
         with self._confirmed() as (session, first):
             if not first:
                 self._catch_up(session, held, at)
-                return taken
+                return taken, None
             moved = self._write(session, entries, at)
             issue = issues.get(session, self._issue_id)
             if issue.published_at is None and moved[DeliveryState.SENT.value]:
@@ -243,12 +280,15 @@ class RunBooks:
                     resend_uncertain=self._resend, except_domains=except_domains,
                     members_only=issue.members_only, retry_scan=self._retry_scan,
                 )  # fmt: skip
+            if self._sharing is not None:
+                # Last, so that its locks are held only while the transaction is committed.
+                granted = self._sharing.exchange(session, wishes)
         self.state, self.members_only = issue.state, issue.members_only
         self._counts.update(moved)
         self._counts.subtract(taken.left)
         self._counts[DeliveryState.SENDING.value] += len(taken.claimed)
         self._counts[DeliveryState.SKIPPED.value] += taken.skipped
-        return taken
+        return taken, granted
 
     def _catch_up(self, session: Session, held: frozenset[int], at: datetime) -> None:
         """Give back what an unanswered commit claimed, and count again; the rest of it stands."""

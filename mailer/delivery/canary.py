@@ -10,6 +10,7 @@ the reason (stopped).
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Collection
@@ -45,6 +46,8 @@ _TRIED = [
     for state in (DeliveryState.SENT, DeliveryState.DEFERRED, DeliveryState.FAILED, DeliveryState.UNCERTAIN)
 ]
 _COMPLAINT = "complaint"
+_SEEDING_SECONDS: Final = 1.0
+"""How often to look whether another machine has sent to the seeds."""
 _LOOK_SECONDS: Final = 10.0
 """How often a waiting canary reads reports and judges them."""
 
@@ -115,15 +118,28 @@ def lead(database: Database, issue: QueuedIssue, settings: CanarySettings, steps
 
 def _seed(database: Database, issue: QueuedIssue, settings: CanarySettings, steps: Steps) -> None:
     """Send the issue to the seeds that are not in the audience; repeat it if the last run was killed here."""
-    with database.reading() as session:
-        outside = strangers(session, issue.id, settings.seeds)
-        edition = issues.edition(session, issue.edition_digest)
-    for seed in outside:
-        steps.send_to_seed(edition, seed)
+    with contextlib.ExitStack() as stack:
+        if not (database.is_sqlite or _alone(stack.enter_context(database.transaction()), issue.id)):
+            # Another machine is doing this.
+            steps.sleep(_SEEDING_SECONDS)
+            return
+        with database.reading() as session:
+            outside = strangers(session, issue.id, settings.seeds)
+            edition = issues.edition(session, issue.edition_digest)
+        for seed in outside:
+            steps.send_to_seed(edition, seed)
     with database.transaction() as session:
-        advance(session, issue.id, CanaryState.SENDING)
+        advance(session, issue.id, CanaryState.SENDING, only_from=CanaryState.SEEDING)
     if outside:
         steps.say(f"canary: sent to {', '.join(outside)}")
+
+
+def _alone(session: Session, issue_id: int) -> bool:
+    """Lock an issue whose seeds have not got it yet; return False if another process has locked it."""
+    seeding = select(StoredIssue.id).where(
+        StoredIssue.id == issue_id, StoredIssue.canary == CanaryState.SEEDING.value
+    )
+    return session.scalar(seeding.with_for_update(skip_locked=True)) is not None
 
 
 def _wait(database: Database, issue: QueuedIssue, settings: CanarySettings, steps: Steps) -> Ended | None:
@@ -152,7 +168,7 @@ def _wait(database: Database, issue: QueuedIssue, settings: CanarySettings, step
 
 def _wait_until(database: Database, issue: QueuedIssue, until: datetime) -> None:
     with database.transaction() as session:
-        advance(session, issue.id, CanaryState.WAITING, until=until)
+        advance(session, issue.id, CanaryState.WAITING, until=until, only_from=CanaryState.SENDING)
 
 
 def _let_pass(database: Database, issue: QueuedIssue, steps: Steps) -> bool:
@@ -219,11 +235,22 @@ def strangers(session: Session, issue_id: int, seeds: Collection[str]) -> list[s
     return [seed for seed in seeds if seed.lower() not in known]
 
 
-def advance(session: Session, issue_id: int, state: CanaryState, *, until: datetime | None = None) -> None:
-    """Write a canary's state; `until` is the end of its wait."""
-    session.execute(
-        update(StoredIssue).where(StoredIssue.id == issue_id).values(canary=state.value, canary_until=until)
-    )
+def advance(
+    session: Session,
+    issue_id: int,
+    state: CanaryState,
+    *,
+    until: datetime | None = None,
+    only_from: CanaryState | None = None,
+) -> None:
+    """Write a canary's state; `until` is the end of its wait.
+
+    With `only_from`, do nothing if another process has changed that state.
+    """
+    changed = update(StoredIssue).where(StoredIssue.id == issue_id)
+    if only_from is not None:
+        changed = changed.where(StoredIssue.canary == only_from.value)
+    session.execute(changed.values(canary=state.value, canary_until=until))
 
 
 def let_pass(session: Session, issue_id: int, *, at: datetime) -> bool:

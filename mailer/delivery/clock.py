@@ -46,6 +46,8 @@ class Clock:
     """Outcomes are written after at most this long, however slow the relay."""
     look_again_seconds: float = 60.0
     """How often a waiting run looks at the queue and the wall clock again."""
+    look_at_others_seconds: float = 1.0
+    """How often a run that has nothing left to send looks at what the others of its issue do."""
     silent_seconds: float = SILENT_SECONDS
     """See `mailer.delivery.runs`."""
     dead_seconds: float = DEAD_SECONDS

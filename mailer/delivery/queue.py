@@ -17,12 +17,14 @@ from datetime import UTC, datetime
 from typing import Final, cast
 
 from sqlalchemy import (
+    ColumnElement,
     Table,
     and_,
     bindparam,
     case,
     func,
     literal_column,
+    or_,
     select,
     text,
     true,
@@ -32,7 +34,7 @@ from sqlalchemy.orm import Session
 
 from mailer.database.among import among
 from mailer.database.columns import to_microseconds
-from mailer.database.models import WAITS, Delivery, DeliveryState
+from mailer.database.models import WAITS, Delivery, DeliveryState, Run
 from mailer.database.session import execute_many
 from mailer.delivery.candidates import Claimable, find_candidates
 from mailer.delivery.issues import count_of
@@ -136,11 +138,18 @@ _SETTLE_VALUES: Final = (
 def recover(session: Session, issue_id: int, *, at: datetime, run_id: int | None = None) -> int:
     """Mark the deliveries that an interrupted run had claimed as `uncertain` and due; return how many.
 
-    Call it only while no other run of the issue can be alive, or with the `run_id` of a run that has ended.
-    Refusals that were still pending are due again.
+    Without the `run_id` of a run that has ended: of all that have ended. On SQLite that is every run, since
+    the caller holds the lock. Refusals that were still pending are due again.
     """
     # This scans the issue once per start. An index on `sending` would cost two writes for each message.
-    of_run = true() if run_id is None else Delivery.run_id == run_id
+    if run_id is not None:
+        of_run: ColumnElement[bool] = Delivery.run_id == run_id
+    elif session.get_bind().dialect.name == "sqlite":
+        of_run = true()
+    else:
+        # A run without `seen_at` was copied from SQLite.
+        over = or_(Run.ended_at.is_not(None), Run.seen_at.is_(None))
+        of_run = Delivery.run_id.in_(select(Run.id).where(Run.issue_id == issue_id, over))
     interrupted = and_(Delivery.issue_id == issue_id, Delivery.state == DeliveryState.SENDING.value, of_run)
     session.execute(
         update(Delivery)
@@ -242,6 +251,16 @@ def held(session: Session, issue_id: int, run_id: int) -> set[int]:
     """Return the subscribers whose deliveries this run has claimed and not settled."""
     ours = (Delivery.issue_id == issue_id, Delivery.state == DeliveryState.SENDING.value)
     return set(session.scalars(select(Delivery.subscriber_id).where(*ours, Delivery.run_id == run_id)))
+
+
+def holds_any(session: Session, issue_id: int, run_ids: Collection[int]) -> bool:
+    """Return whether any of these runs has claimed a delivery and not settled it."""
+    theirs = select(Delivery.subscriber_id).where(
+        Delivery.issue_id == issue_id,
+        Delivery.state == DeliveryState.SENDING.value,
+        Delivery.run_id.in_(run_ids),
+    )
+    return session.execute(theirs.limit(1)).first() is not None
 
 
 def release(

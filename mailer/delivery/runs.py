@@ -4,7 +4,9 @@ An SQLite database has one machine, and the run holds a lock on a file. A connec
 lost without its process noticing, so a lock on the server proves nothing. There, a run proves that it
 lives by its commits: each one confirms the run's row and the time. A run that has not committed for
 `SILENT_SECONDS` starts nothing (`Fence`). After `DEAD_SECONDS`, another process may end it and take over
-its deliveries. Only the database's clock and the run's own monotonic clock matter.
+its deliveries. Only the database's clock and the run's own monotonic clock matter. Any number of runs may
+live at a time: each delivery is claimed by one of them, and they share their limits
+(`mailer.delivery.sharing`).
 """
 
 from __future__ import annotations
@@ -140,16 +142,25 @@ def alive(session: Session) -> list[LiveRun]:
     return [LiveRun(*row[:5], row[5] / 1_000_000) for row in rows]
 
 
-def exclude_others(session: Session, *, at: datetime, dead_seconds: float = DEAD_SECONDS) -> None:
-    """End dead runs and mark their deliveries `uncertain`; no run begins before this transaction ends.
+def recover(session: Session, issue_id: int, *, at: datetime, dead_seconds: float = DEAD_SECONDS) -> None:
+    """End dead runs and mark their deliveries `uncertain`, before a run of this issue begins.
 
-    Raises `LockedError` if a run lives. Does nothing on SQLite, where the caller holds the lock.
+    On SQLite no other run lives, since the caller holds the lock.
     """
-    if not _is_fenced(session):
-        return
-    session.execute(_TAKE_TURN)
+    if _is_fenced(session):
+        session.execute(_TAKE_TURN)
+        end_dead(session, at=at, dead_seconds=dead_seconds)
+    queue.recover(session, issue_id, at=at)
+
+
+def end_dead(session: Session, *, at: datetime, dead_seconds: float = DEAD_SECONDS) -> list[LiveRun]:
+    """End the dead runs of a PostgreSQL database and recover their deliveries; return those that live."""
+    living: list[LiveRun] = []
     for run in alive(session):
         expired = int(dead_seconds * 1_000_000) <= _SILENT_MICROSECONDS
+        if not run.known_dead and run.silent_seconds < dead_seconds:
+            living.append(run)
+            continue
         # The row is locked by a run that is committing; then the condition is checked again.
         gone = session.execute(
             update(Run)
@@ -158,9 +169,23 @@ def exclude_others(session: Session, *, at: datetime, dead_seconds: float = DEAD
             .values(ended_at=at)
             .returning(Run.id)
         ).all()
-        if not gone and not has_ended(session, run.id):
-            raise _refusal(run, dead_seconds)
-        queue.recover(session, run.issue_id, at=at, run_id=run.id)
+        if gone:
+            queue.recover(session, run.issue_id, at=at, run_id=run.id)
+        elif not has_ended(session, run.id):
+            living.append(run)
+    return living
+
+
+def exclude_others(session: Session, *, at: datetime, dead_seconds: float = DEAD_SECONDS) -> None:
+    """End dead runs; no run begins before this transaction ends.
+
+    Raises `LockedError` if a run lives. Does nothing on SQLite, where the caller holds the lock.
+    """
+    if not _is_fenced(session):
+        return
+    session.execute(_TAKE_TURN)
+    if living := end_dead(session, at=at, dead_seconds=dead_seconds):
+        raise _refusal(living[0], dead_seconds)
 
 
 def join(session: Session, leader: int) -> None:

@@ -27,14 +27,18 @@ from mailer.delivery.clock import Clock
 from mailer.delivery.judging import decide
 from mailer.delivery.letter_queue import LETTERS_AT_ONCE, LetterQueue
 from mailer.delivery.queue import Claimed, Settled, Taken
+from mailer.delivery.sharing import Sharing
 from mailer.errors import MailerError, RecipientError, RelayDownError, RelayError, UnavailableError
 from mailer.rendering.message import Composer
 from mailer.replies import Refusal, ReplyClass, Verdict
 from mailer.smtp.pool import Item, Network, NotNowError, Pool, RelayState
 from mailer.smtp.session import Attempt, Fate, Outgoing
+from mailer.smtp.sharing import Grant, Wish
 
 _FIRST_UNCOMPOSED: Final = 10
 """How many messages at the start of an issue may fail to be composed before it pauses."""
+_ASK_AGAIN_SECONDS: Final = 0.05
+"""How soon to ask again for shared limits, after another run asked at the same moment."""
 _log = logging.getLogger(__name__)
 # How long a provider that blocks our address or domain is left alone when it does not say.
 _REPUTATION_HOLD_SECONDS = 3600.0
@@ -99,7 +103,12 @@ class Sender:
         self._clock = clock or Clock()
         self._ahead = Ahead(composer)
         self._letters = hooks.letters
-        self._books = RunBooks(database, issue_id, settings, learn=hooks.learn, clock=self._clock)
+        # On SQLite only the workers of one command send at the same time.
+        self._shared = not database.is_sqlite or hooks.begun is not None
+        self._sharing = Sharing(self._clock.ticks, self._wishes, self._accept) if self._shared else None
+        self._books = RunBooks(
+            database, issue_id, settings, learn=hooks.learn, clock=self._clock, sharing=self._sharing
+        )
         self._pool = Pool(
             network,
             take=self._take,
@@ -109,6 +118,7 @@ class Sender:
             window=max(1, settings.window // 2),
             now=self._clock.ticks,
             may_send=self._books.may_send,
+            shared=self._shared,
         )
         self._provider_of = {
             domain: name for name, provider in network.providers.items() for domain in provider.domains
@@ -135,9 +145,14 @@ class Sender:
         error: RelayError | None = None
         keeping = asyncio.create_task(self._keep_books())
         try:
+            if self._shared:
+                # Nothing starts before this run has its part of the limits.
+                await self._commit(0, frozenset())
             while self._ending is None:
                 await self._pool.deliver()
-                if not (self._relay_took_over() or await self._wait_for_retry()):
+                if not (
+                    self._relay_took_over() or await self._wait_for_retry() or await self._wait_for_others()
+                ):
                     break
         except RelayDownError as down:
             error = down
@@ -317,6 +332,12 @@ class Sender:
         self._stopped.set()
         self._pool.stop()
 
+    def _wishes(self) -> list[Wish]:
+        return self._pool.wishes()
+
+    def _accept(self, wishes: Sequence[Wish], grants: Sequence[Grant]) -> None:
+        self._pool.accept(wishes, grants)
+
     # The books.
 
     async def _commit(self, count: int, except_domains: frozenset[str]) -> Taken:
@@ -339,7 +360,8 @@ class Sender:
     async def _keep_books(self) -> None:
         """Write outcomes soon, even for a slow relay, and notice what other processes decided."""
         while True:
-            await asyncio.sleep(self._clock.settle_seconds)
+            again_soon = self._sharing is not None and self._sharing.refused
+            await asyncio.sleep(_ASK_AGAIN_SECONDS if again_soon else self._clock.settle_seconds)
             try:
                 await self._commit(0, frozenset())
             except MailerError as error:
@@ -393,6 +415,20 @@ class Sender:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stopped.wait(), seconds)
         return self._ending is None
+
+    async def _wait_for_others(self) -> bool:
+        """Wait until the other runs of the issue have settled what they claimed, or died; look again then.
+
+        Returns False if they hold nothing, and nothing that a dead run left can be sent now.
+        """
+        if self._ending is not None or not self._shared or self._pool.held():
+            return False
+        before = self.books.uncertain
+        hold_some = await asyncio.to_thread(self._books.others_hold_some)
+        if hold_some:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopped.wait(), self._clock.look_at_others_seconds)
+        return self._ending is None and (hold_some or self.books.uncertain > before)
 
     def _begin(self) -> None:
         run_id = self._books.begin(self._hooks.leader, recover=self._hooks.begun is None)

@@ -1,10 +1,10 @@
 """Several processes that send one issue together.
 
 The parent holds the database's lock, recovers what an earlier run left behind, starts the workers and
-adds up their reports. Each worker is a run of its own with its share of every limit; the queue gives each
-row to only one of them. A worker that dies leaves at most its window uncertain and is replaced. If the
-parent dies, the workers see their standard input close and stop cleanly; until then they hold the lock
-that they inherited. On PostgreSQL there is no such lock: the parent is a run too, which sends nothing.
+adds up their reports. Each worker is a run of its own, and they share every limit
+(`mailer.delivery.sharing`); the queue gives each row to only one of them. A worker that dies leaves at
+most its window uncertain and is replaced. If the parent dies, the workers see their standard input close
+and stop cleanly; until then they hold the lock that they inherited. On PostgreSQL there is no such lock: the parent is a run too, which sends nothing.
 """
 
 from __future__ import annotations
@@ -14,17 +14,16 @@ import json
 import signal
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Final
 
-import msgspec
 from sqlalchemy.orm import Session
 
 from mailer.config import DeliverySettings, Settings
 from mailer.database.models import DeliveryState
 from mailer.database.session import Database
-from mailer.delivery import queue, runs
+from mailer.delivery import queue, runs, sharing
 from mailer.delivery.bookkeeping import Learn, RunBooks
 from mailer.delivery.books import Books
 from mailer.delivery.clock import Clock, now
@@ -32,7 +31,7 @@ from mailer.delivery.dispatch import run_here
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.lock import sending
 from mailer.delivery.sender import Ended, Ending
-from mailer.errors import ConfigError, ExitCode, MailerError, RelayDownError, RelayError
+from mailer.errors import ExitCode, MailerError, RelayDownError, RelayError
 from mailer.replies import Refusal
 from mailer.tokens import Signer
 
@@ -49,40 +48,6 @@ _WEIGHTIEST: Final = (
     Ending.WAITING,
     Ending.FINISHED,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerShare:
-    """A worker's number, from 0, and how many there are."""
-
-    number: int
-    workers: int
-
-    def of(self, whole: int) -> int:
-        """Return this worker's share of a limit; the shares add up to the whole."""
-        return whole // self.workers + (self.number < whole % self.workers)
-
-
-def shared(settings: Settings, share: WorkerShare) -> Settings:
-    """Return the settings with this worker's share of connections and rates.
-
-    Raises `ConfigError` if a limit is too small to divide: more workers must not exceed any limit.
-    """
-    parts: dict[str, dict[str, object]] = {}
-    for kind, limited in (("relays", settings.relays), ("providers", settings.providers)):
-        for name, limits in limited.items():
-            if limits.connections < share.workers:
-                raise ConfigError(
-                    f"{kind}.{name}.connections is {limits.connections}:"
-                    f" {share.workers} workers cannot share that",
-                    remedy=f"use --workers {limits.connections}, or allow more connections",
-                )
-            part = {
-                "connections": share.of(limits.connections),
-                "rate_per_second": limits.rate_per_second / share.workers,
-            }
-            parts.setdefault(kind, {})[name] = msgspec.structs.replace(limits, **part)
-    return msgspec.structs.replace(settings, **parts)
 
 
 def work(
@@ -153,6 +118,9 @@ def dispatch_to_workers(
         # The run of this process sends nothing: it begins, lives and ends for the workers.
         own = RunBooks(database, issue.id, settings, learn=_learn_nothing, clock=Clock())
         leader = own.begin(recover=True)
+        if database.is_sqlite:
+            with database.transaction() as session:
+                sharing.forget(session)
         # Each worker opens the database for itself.
         database.engine.dispose()
         if database.is_sqlite:

@@ -6,9 +6,18 @@ import math
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from mailer.config import ProviderLimits
 from mailer.smtp.limits import Pace
+from mailer.smtp.sharing import Grant, SharedPace, Wish
+
+_KEEP_SECONDS: Final = 3.0
+"""How long a provider without messages keeps its part of a shared limit."""
+_PATIENCE_SECONDS: Final = 2.0
+"""How long to wait until other processes give up some of their connections to a provider."""
+_DENIED_SECONDS: Final = 5.0
+"""How long messages to a provider are left to other processes after that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +41,24 @@ class Lane:
     """How many messages of this lane are under way on each connection; no zeros."""
     in_turn: bool = False
     """Whether the lane is in the rotation of `Lanes`."""
+    limit: str = ""
+    """The name of its limit, if other processes share that."""
+    places: int = 0
+    """How many connections this process may use; the rest of `connections` belongs to others."""
+    used_at: float = -math.inf
+    unserved_since: float = math.inf
+    """Since when this process has waited for a connection that others have."""
+    denied_until: float = -math.inf
+    """Until when its messages are left to other processes."""
 
     def may_start(self, connection: int, now: float) -> bool:
         """Whether a message may start on this connection now."""
-        return (connection in self.under_way or not self._full()) and self.pace.delay(now) <= 0
+        return self._has_place(connection) and self.pace.delay(now) <= 0
 
     def start(self, connection: int, now: float) -> Item:
         """Take the next message for this connection."""
         self.pace.take(now)
+        self.used_at = now
         self.under_way[connection] = self.under_way.get(connection, 0) + 1
         return self.waiting.popleft()
 
@@ -51,21 +70,57 @@ class Lane:
         else:
             del self.under_way[connection]
 
-    def _full(self) -> bool:
+    def wish(self, now: float) -> Wish:
+        """Return what this process wants of the lane's shared limit."""
+        assert isinstance(self.pace, SharedPace)
+        wanted = self.waiting or self.under_way or now - self.used_at < _KEEP_SECONDS
+        return Wish(
+            name=self.limit,
+            most_connections=self.connections,
+            per_second=self.pace.ceiling_per_second,
+            connections=max(1, self.connections) if wanted else 0,
+            connected=len(self.under_way),
+            reserved_until=self.pace.reserved_until,
+            slowed=self.pace.slowed,
+            used_per_second=self.pace.used_per_second(now),
+            not_before=self.pace.not_before,
+        )
+
+    def accept(self, wish: Wish, grant: Grant, now: float) -> None:
+        """Follow a grant."""
+        assert isinstance(self.pace, SharedPace)
+        self.pace.accept(grant, heard=wish.slowed)
+        self.places = grant.connections
+        if grant.connections or not wish.connections:
+            self.unserved_since = math.inf
+        elif self.connections:
+            self.unserved_since = min(self.unserved_since, now)
+            if now - self.unserved_since > _PATIENCE_SECONDS:
+                self.denied_until, self.unserved_since = now + _DENIED_SECONDS, math.inf
+
+    def _has_place(self, connection: int) -> bool:
         if not self.connections:
-            return False
-        return len(self.under_way) >= max(1, math.floor(self.connections * self.pace.share))
+            return True
+        used = len(self.under_way) - (connection in self.under_way)
+        return used < min(self.places, max(1, math.floor(self.places * self.pace.share)))
 
 
 class Lanes:
     """All lanes, by domain. Domains that belong to no configured provider share one without limits."""
 
-    def __init__(self, providers: Mapping[str, ProviderLimits]) -> None:
+    def __init__(self, providers: Mapping[str, ProviderLimits], *, shared: bool = False) -> None:
+        self._shared = shared
         self._others = Lane("", Pace())
         self._by_domain: dict[str, Lane] = {}
         for name, provider in providers.items():
-            pace = Pace(provider.rate_per_second)
-            lane = Lane(name, pace, provider.connections, provider.messages_per_connection)
+            lane = Lane(
+                name,
+                self._pace(provider.rate_per_second),
+                provider.connections,
+                provider.messages_per_connection,
+                limit=f"provider {name}",
+                places=0 if shared else provider.connections,
+            )
             self._by_domain.update(dict.fromkeys(provider.domains, lane))
         self.waiting = 0
         self._turns: deque[Lane] = deque()
@@ -79,7 +134,7 @@ class Lanes:
         """Return a lane for this domain alone, splitting it off from the shared one if need be."""
         lane = self._by_domain.get(domain)
         if lane is None:
-            lane = self._by_domain[domain] = Lane(domain, Pace())
+            lane = self._by_domain[domain] = Lane(domain, self._pace(), limit=f"domain {domain}")
             mine = [item for item in self._others.waiting if item.domain == domain]
             if mine:
                 rest = [item for item in self._others.waiting if item.domain != domain]
@@ -137,6 +192,9 @@ class Lanes:
     def limited(self) -> list[Lane]:
         """Return the lanes of single providers or domains."""
         return list({id(lane): lane for lane in self._by_domain.values()}.values())
+
+    def _pace(self, per_second: float = 0.0) -> Pace:
+        return SharedPace(per_second) if self._shared else Pace(per_second)
 
     def _enter(self, lane: Lane) -> None:
         if not lane.in_turn:

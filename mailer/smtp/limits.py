@@ -23,7 +23,7 @@ class Pace:
     """A rate in messages per second under a configured ceiling; 0 means no limit."""
 
     def __init__(self, ceiling_per_second: float = 0.0) -> None:
-        self._ceiling = ceiling_per_second
+        self.ceiling_per_second = ceiling_per_second
         self._goal = 0.0
         self._due = -math.inf
         self._slowed_at = -math.inf
@@ -52,6 +52,14 @@ class Pace:
         """Count a message that starts now."""
         if self.per_second:
             self._due = max(self._due, now) + 1.0 / self.per_second
+        self._measure(now)
+
+    def used_per_second(self, now: float) -> float:
+        """Return how many messages per second started lately; at least a guess of one if none did."""
+        elapsed = max(1.0, now - self._counted_from)
+        return max(self._measured, self._counted / elapsed) or 1.0
+
+    def _measure(self, now: float) -> None:
         self._counted += 1
         elapsed = now - self._counted_from
         if elapsed >= SAME_CAUSE_SECONDS:
@@ -65,10 +73,9 @@ class Pace:
             self.not_before = max(self.not_before, now + retry_after_seconds)
         if now - self._slowed_at < SAME_CAUSE_SECONDS:
             return
-        elapsed = max(1.0, now - self._counted_from)
-        measured = max(self._measured, self._counted / elapsed) or 1.0
+        measured = self.used_per_second(now)
         used = min(measured, self.per_second) if self.per_second else measured
-        self._goal = self._ceiling or max(self._goal, used)
+        self._goal = self.ceiling_per_second or max(self._goal, used)
         self.per_second = max(SLOWEST_PER_SECOND, used / 2)
         self._slowed_at, self._raise_at = now, now + QUIET_SECONDS
 
@@ -81,4 +88,4 @@ class Pace:
         self._raise_at += steps * QUIET_SECONDS
         self.per_second += steps * STEP * self._goal
         if self.per_second >= self._goal:
-            self.per_second, self._goal, self._raise_at = self._ceiling, 0.0, math.inf
+            self.per_second, self._goal, self._raise_at = self.ceiling_per_second, 0.0, math.inf

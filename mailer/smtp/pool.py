@@ -19,6 +19,7 @@ from mailer.errors import RelayDownError, RelayError
 from mailer.smtp.lanes import Item, Lane, Lanes
 from mailer.smtp.relay import Access, RelayState, all_down
 from mailer.smtp.session import Attempt, Fate, Stage, Timeouts
+from mailer.smtp.sharing import Grant, Wish
 from mailer.smtp.worker import Compose, NotNowError, Worker
 
 __all__ = ["Access", "Compose", "Item", "Network", "NotNowError", "Pool", "Record", "RelayState", "Take"]
@@ -56,6 +57,9 @@ class Pool:
     called once for each item taken that `compose` did not drop. The relay is None for `Fate.UNSENT`: such
     an item may go back to the queue untouched. While `may_send()` is false, nothing is started, and
     connections close once the reply to their last message has come.
+
+    With `shared`, other processes use the same limits: the caller gets grants for the `wishes` of this
+    pool, and nothing starts before the first.
     """
 
     def __init__(
@@ -68,15 +72,18 @@ class Pool:
         window: int,
         now: Callable[[], float] = time.monotonic,
         may_send: Callable[[], bool] = lambda: True,
+        shared: bool = False,
     ) -> None:
-        self.relays = [RelayState(name, access) for name, access in network.relays.items()]
-        self.lanes = Lanes(network.providers)
+        self.relays = [RelayState(name, access, shared=shared) for name, access in network.relays.items()]
+        self.lanes = Lanes(network.providers, shared=shared)
         self.compose = compose
         self.client_name = network.client_name
         self.timeouts = network.timeouts
         self.now = now
         self.may_send = may_send
         self.stopping = False
+        self.resting = False
+        """Whether the pool has nothing to do until `deliver` is called."""
         self.opening = 0
         self._take = take
         self._record = record
@@ -97,7 +104,7 @@ class Pool:
         Raises `RelayError` when no relay can be used, and whatever `take`, `compose` or `record` raised;
         messages under way are recorded first.
         """
-        self.stopping, self._failure = False, None
+        self.stopping, self.resting, self._failure = False, False, None
         workers = {
             worker: asyncio.create_task(self._guard(worker.work()))
             for relay in self.relays
@@ -117,6 +124,7 @@ class Pool:
                 task.cancel()
             await asyncio.gather(feeding, *workers.values(), return_exceptions=True)
             self._give_back(self.lanes.give_back_all())
+            self.resting = True
         if self._failure is not None:
             raise self._failure
 
@@ -160,6 +168,29 @@ class Pool:
             if lane.pace.not_before > now
             for domain in self.lanes.domains_of([lane])
         }
+
+    def wishes(self) -> list[Wish]:
+        """Return what this process wants of the shared limits."""
+        now = self.now()
+        wanted = [relay.wish(wanted=not self.resting) for relay in self.relays]
+        return wanted + [lane.wish(now) for lane in self.lanes.limited()]
+
+    def accept(self, wishes: Sequence[Wish], grants: Sequence[Grant]) -> None:
+        """Follow the grants for these wishes, and those for domains that other processes limit."""
+        now, asked = self.now(), {wish.name: wish for wish in wishes}
+        relays = {relay.limit: relay for relay in self.relays}
+        lanes = {lane.limit: lane for lane in self.lanes.limited()}
+        for grant in grants:
+            wish = asked.get(grant.name, Wish(name=grant.name))
+            if (relay := relays.get(grant.name)) is not None:
+                relay.accept(grant)
+                continue
+            lane = lanes.get(grant.name) or self.lanes.own_lane(grant.name.removeprefix("domain "))
+            # The domain may belong to a configured provider here.
+            if lane.limit == grant.name:
+                lane.accept(wish, grant, now)
+                self._release(lane)
+        self._announce_work()
 
     async def rest(self, seconds: float) -> None:
         """Wait until there may be work, but no longer than this."""
@@ -224,6 +255,11 @@ class Pool:
             self._more_wanted.clear()  # first, so that nothing during `take` is missed
             for lane in self.lanes.limited():
                 self._release(lane)  # items that arrived, or came back, after the hold began
+            if not self._has_places():
+                # Other processes have all connections. They shall have these deliveries, too.
+                self._give_back(self.lanes.give_back_all())
+                await _wait(self._more_wanted, _FEED_SECONDS)
+                continue
             crowded = self._crowded()
             domains = self.lanes.domains_of(crowded)
             ready = self.lanes.waiting - sum(len(lane.waiting) for lane in crowded)
@@ -240,9 +276,17 @@ class Pool:
         self.stop()
 
     def _crowded(self) -> list[Lane]:
-        """Return the lanes that need no more items: on hold, or limited with enough waiting."""
+        """Return the lanes that need no more items: on hold, left to others, or with enough waiting."""
         now, enough, lanes = self.now(), self._lane_enough, self.lanes.limited()
-        return [lane for lane in lanes if lane.pace.not_before > now or len(lane.waiting) >= enough]
+        return [
+            lane
+            for lane in lanes
+            if max(lane.pace.not_before, lane.denied_until) > now or len(lane.waiting) >= enough
+        ]
+
+    def _has_places(self) -> bool:
+        """Return whether this process may open a connection to any relay."""
+        return any(relay.places for relay in self.relays)
 
     def _has_room(self, crowded: Sequence[Lane]) -> bool:
         """Return whether there is room for another window; slow providers give back items to make room."""
@@ -258,7 +302,8 @@ class Pool:
         self._announce_work()
 
     def _release(self, lane: Lane) -> None:
-        if lane.pace.not_before - self.now() > _LONG_HOLD_SECONDS:
+        now = self.now()
+        if lane.pace.not_before - now > _LONG_HOLD_SECONDS or lane.denied_until > now:
             self._give_back(self.lanes.give_back(lane))
 
     def _give_back(self, items: Sequence[Item]) -> None:

@@ -11,6 +11,7 @@ from typing import Final
 from mailer.config import Relay, Security
 from mailer.errors import RelayDownError, RelayError
 from mailer.smtp.limits import Pace
+from mailer.smtp.sharing import Grant, SharedPace, Wish
 from mailer.smtp.tls import client_context
 
 _FIRST_RETRY_SECONDS: Final = 0.25
@@ -33,14 +34,18 @@ class Access:
 class RelayState:
     """The state of one relay during a run. Times are seconds on the pool's monotonic clock."""
 
-    def __init__(self, name: str, access: Access) -> None:
+    def __init__(self, name: str, access: Access, *, shared: bool = False) -> None:
         self.name = name
         self.access = access
         self.settings = access.relay
         self._tls = access.tls
-        self.pace = Pace(access.relay.rate_per_second)
+        rate = access.relay.rate_per_second
+        self.pace = SharedPace(rate) if shared else Pace(rate)
+        self.places = 0 if shared else access.relay.connections
+        """How many connections this process may open."""
         self.sessions = 0
         self.opening = 0
+        self.closing = 0
         self.taken = 0.0
         self.failures = 0
         self.retry_at = -math.inf
@@ -68,6 +73,34 @@ class RelayState:
     def identity(self) -> str:
         """The names of its server: the host we connect to, and the name in its banner."""
         return f"{self.settings.host} {self.greeted_as}".rstrip()
+
+    @property
+    def limit(self) -> str:
+        """The name of its limits, if other processes share them."""
+        return f"relay {self.name}"
+
+    @property
+    def connected(self) -> int:
+        """How many connections its server may count."""
+        return self.sessions + self.opening + self.closing
+
+    def wish(self, *, wanted: bool) -> Wish:
+        """Return what this process wants of the relay's shared limits."""
+        assert isinstance(self.pace, SharedPace)
+        return Wish(
+            name=self.limit,
+            most_connections=self.settings.connections,
+            per_second=self.settings.rate_per_second,
+            connections=self.settings.connections if wanted and not self.set_aside else 0,
+            connected=self.connected,
+            reserved_until=self.pace.reserved_until,
+        )
+
+    def accept(self, grant: Grant) -> None:
+        """Follow a grant."""
+        assert isinstance(self.pace, SharedPace)
+        self.pace.accept(grant, heard=True)
+        self.places = grant.connections
 
     @property
     def share(self) -> float:

@@ -86,10 +86,10 @@ class Worker:
 
     async def _work_waits(self) -> bool:
         """Wait; return True when a message may start here, False when the pool stops."""
-        pool, idle_since, patience = self._pool, self._pool.now(), 0.0
+        pool, relay, idle_since, patience = self._pool, self._relay, self._pool.now(), 0.0
         while not pool.stopping:
             held_up = not pool.may_send()
-            if held_up:
+            if held_up or relay.sessions > relay.places:
                 await self._disconnect()
             delay = math.inf if held_up else self._delay()
             if delay <= 0:
@@ -108,7 +108,7 @@ class Worker:
     def _delay(self) -> float:
         """Return the seconds until a message may start; infinity if that depends on other workers."""
         pool, relay, now = self._pool, self._relay, self._pool.now()
-        if not pool.lanes.waiting:
+        if not pool.lanes.waiting or (self._session is None and relay.connected >= relay.places):
             return math.inf
         if self._session is None and (pool.opening >= pool.lanes.waiting or (pool.opening and not relay.up)):
             return math.inf
@@ -165,16 +165,20 @@ class Worker:
         session, self._session = self._session, None
         if session is not None:
             self._relay.sessions -= 1
+            self._relay.closing += 1
             self._sent, self._spent, self._answered = 0, [], False
             self._sent_by_lane.clear()
-            await session.close()
+            try:
+                await session.close()
+            finally:
+                self._relay.closing -= 1
 
     def _next(self) -> Outgoing | None:
         """Compose and return the next message for this connection; None if there is none."""
         pool, relay, lanes = self._pool, self._relay, self._pool.lanes
         while not pool.stopping and self._sent < relay.settings.messages_per_connection and pool.may_send():
             now = pool.now()
-            if relay.delay(now, pool.relays) > 0:
+            if relay.delay(now, pool.relays) > 0 or relay.sessions > relay.places:
                 break
             lane = lanes.next_for(id(self), now, spent=self._spent)
             if lane is None:

@@ -12,7 +12,7 @@ import threading
 from datetime import timedelta
 from typing import Literal
 
-from mailer.config import DeliverySettings, Relay, Security
+from mailer.config import DeliverySettings, ProviderLimits, Relay, Security
 from mailer.database.session import Database
 from mailer.delivery import issues
 from mailer.delivery.clock import DEAD_SECONDS, SILENT_SECONDS, Clock
@@ -36,15 +36,18 @@ def send(
     policy: Policy = "resend",
     *,
     rate: float = 100.0,
+    connections: int = CONNECTIONS,
+    provider_rate: float = 0.0,
+    window: int = WINDOW,
     patience_seconds: float = 60.0,
     times: tuple[float, float] = (SILENT_SECONDS, DEAD_SECONDS),
 ) -> Ended:
     """Send the issue of the scene over the SMTP server at a port of this machine."""
     relay = Relay(
-        host="127.0.0.1", port=port, security=Security.PLAIN, connections=CONNECTIONS, rate_per_second=rate
+        host="127.0.0.1", port=port, security=Security.PLAIN, connections=connections, rate_per_second=rate
     )
     settings = DeliverySettings(
-        window=WINDOW, uncertain=policy, database_patience=timedelta(seconds=patience_seconds)
+        window=window, uncertain=policy, database_patience=timedelta(seconds=patience_seconds)
     )
     clock = Clock(jitter=lambda: 1.0, settle_seconds=0.05, silent_seconds=times[0], dead_seconds=times[1])
     with Database(url) as database:
@@ -52,8 +55,11 @@ def send(
             issue = issues.named(session, EDITION.slug)
         composer = make_composer(issue.id)
 
+        provider = ProviderLimits(domains=("example.org",), rate_per_second=provider_rate)
+
         async def main() -> Ended:
-            network = Network({"recorder": Access(relay)})
+            providers = {"example": provider} if provider_rate else {}
+            network = Network({"recorder": Access(relay)}, providers)
             hooks = Hooks(learn_nothing)
             return await Sender(database, issue.id, composer, network, settings, hooks, clock).run()
 
@@ -69,10 +75,12 @@ class Machine(threading.Thread):
         port: int,
         policy: Policy = "resend",
         *,
+        provider_rate: float = 0.0,
         patience_seconds: float = 60.0,
         times: tuple[float, float] = (SILENT_SECONDS, DEAD_SECONDS),
     ) -> None:
         super().__init__()
+        self._provider_rate = provider_rate
         self._times = times
         self._url, self._port, self._policy, self._patience_seconds = url, port, policy, patience_seconds
         self._stopped = threading.Event()
@@ -89,6 +97,7 @@ class Machine(threading.Thread):
                     self._url,
                     self._port,
                     self._policy,
+                    provider_rate=self._provider_rate,
                     patience_seconds=self._patience_seconds,
                     times=self._times,
                 )
@@ -112,9 +121,18 @@ class Machine(threading.Thread):
 
 
 if __name__ == "__main__":
-    _, url, port, policy = sys.argv
+    _, url, port, policy, *limits = sys.argv
+    rate, connections = (float(limits[0]), int(limits[1])) if limits else (30.0, CONNECTIONS)
     try:
-        ended = send(url, int(port), "hold" if policy == "hold" else "resend", rate=30, times=SOON)
+        ended = send(
+            url,
+            int(port),
+            "hold" if policy == "hold" else "resend",
+            rate=rate,
+            connections=connections,
+            window=100 if limits else WINDOW,
+            times=(SILENT_SECONDS, DEAD_SECONDS) if limits else SOON,
+        )
         print(json.dumps({"ending": ended.ending.value}))
     except MailerError as error:
         print(json.dumps({"error": type(error).__name__}))

@@ -155,7 +155,7 @@ def test_due_retries_claimed_at_the_same_time_are_different_ones(shared: Databas
     with shared.transaction() as session:
         first, second = begin_run(session, issue), begin_run(session, issue)
         claim(session, issue, first, 4)
-        queue.recover(session, issue.id, at=AT)
+        queue.recover(session, issue.id, at=AT, run_id=first)
     with shared.transaction() as one, shared.transaction() as other:
         other.execute(text("SET LOCAL lock_timeout = '5s'"))
         assert claim(one, issue, first, 2) == [1, 2]

@@ -1,4 +1,4 @@
-"""Several processes share one issue: their limits add up, and none is missed when it dies."""
+"""Several processes share one issue, and none is missed when it dies."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from mailer.config import ProviderLimits, Relay, Security, Settings
 from mailer.database.session import Database
 from mailer.delivery import runs
 from mailer.delivery.books import Books
@@ -19,34 +16,9 @@ from mailer.delivery.clock import now
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.lock import sending
 from mailer.delivery.sender import Ending
-from mailer.delivery.workers import WorkerShare, dispatch_to_workers, shared
-from mailer.errors import ConfigError, ExitCode, LockedError, MailerError
+from mailer.delivery.workers import dispatch_to_workers
+from mailer.errors import ExitCode, LockedError, MailerError
 from tests.delivery.scene import books, queued
-
-
-@given(whole=st.integers(0, 500), workers=st.integers(1, 64))
-def test_shares_add_up_to_the_whole_and_differ_by_one_at_most(whole: int, workers: int) -> None:
-    parts = [WorkerShare(number, workers).of(whole) for number in range(workers)]
-    assert sum(parts) == whole
-    assert max(parts) - min(parts) <= 1
-
-
-def test_limits_are_divided() -> None:
-    relay = Relay(host="127.0.0.1", security=Security.PLAIN, connections=5, rate_per_second=10)
-    gmail = ProviderLimits(domains=("gmail.com",), connections=2)
-    settings = Settings(relays={"one": relay}, providers={"gmail": gmail})
-    parts = [shared(settings, WorkerShare(number, 2)) for number in range(2)]
-    assert [part.relays["one"].connections for part in parts] == [3, 2]
-    assert [part.relays["one"].rate_per_second for part in parts] == [5, 5]
-    assert [part.providers["gmail"].connections for part in parts] == [1, 1]
-    assert settings.relays["one"].connections == 5
-
-
-def test_limit_that_cannot_be_divided_is_refused_by_name() -> None:
-    gmail = ProviderLimits(domains=("gmail.com",), connections=1)
-    with pytest.raises(ConfigError, match=r"providers\.gmail\.connections is 1") as refused:
-        shared(Settings(providers={"gmail": gmail}), WorkerShare(0, 2))
-    assert refused.value.remedy == "use --workers 1, or allow more connections"
 
 
 @dataclass
@@ -86,7 +58,7 @@ def test_progress_is_the_sum_of_what_workers_did(scene: Scene) -> None:
     assert (seen[-1].audience, seen[-1].queued, seen[-1].sent) == (10, 4, 6)
 
 
-def test_worker_learns_its_share_as_last_argument(scene: Scene, tmp_path: Path) -> None:
+def test_worker_gets_its_number_as_last_argument(scene: Scene, tmp_path: Path) -> None:
     scene.send(f"open({str(tmp_path)!r} + '/' + sys.argv[1].replace('/', '-'), 'w')\n{WAITS}", workers=3)
     assert {path.name for path in tmp_path.glob("?-3")} == {"1-3", "2-3", "3-3"}
 

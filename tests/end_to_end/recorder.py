@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import random
 import re
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -27,6 +29,14 @@ class Recorder:
     """Messages by recipient, counted when their last octet came."""
     names: dict[str, set[bytes]] = field(default_factory=dict)
     """Message-IDs by recipient."""
+    times: list[float] = field(default_factory=list)
+    """When each message was taken, on the monotonic clock."""
+    connections: int = 0
+    """How many are open."""
+    most_connections: int = 0
+    busy_after: float = math.inf
+    """How many messages to take before one recipient is answered with 421."""
+    busy_at: float = math.inf
     unanswered: int = 0
     """Messages that were taken without the sender being told."""
 
@@ -52,6 +62,8 @@ class Recorder:
             await server.serve_forever()
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self.most_connections = max(self.most_connections, self.connections)
         try:
             writer.write(b"220 recorder.example ESMTP\r\n")
             await self._listen(reader, writer)
@@ -59,6 +71,7 @@ class Recorder:
             # The sender was killed, or we hung up on it: both are what these tests are about.
             return
         finally:
+            self.connections -= 1
             writer.close()
 
     async def _listen(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -67,6 +80,10 @@ class Recorder:
             verb = line[:4].upper()
             if found := _RECIPIENT.match(line):
                 recipient = found[1].decode()
+            if found and self.total >= self.busy_after:
+                self.busy_after, self.busy_at = math.inf, time.monotonic()
+                writer.write(b"421 4.7.0 Too many messages, slow down\r\n")
+                return
             if verb == b"EHLO":
                 writer.write(_EHLO)
             elif verb == b"QUIT":
@@ -95,3 +112,4 @@ class Recorder:
         assert found is not None
         self.names.setdefault(recipient, set()).add(found[1])
         self.accepted[recipient] += 1
+        self.times.append(time.monotonic())
