@@ -4,7 +4,8 @@ The parent holds the database's lock, recovers what an earlier run left behind, 
 adds up their reports. Each worker is a run of its own, and they share every limit
 (`mailer.delivery.sharing`); the queue gives each row to only one of them. A worker that dies leaves at
 most its window uncertain and is replaced. If the parent dies, the workers see their standard input close
-and stop cleanly; until then they hold the lock that they inherited. On PostgreSQL there is no such lock: the parent is a run too, which sends nothing.
+and stop cleanly; until then they hold the lock that they inherited. On PostgreSQL
+there is no such lock: the parent is a run too, which sends nothing.
 """
 
 from __future__ import annotations
