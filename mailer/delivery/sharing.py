@@ -120,19 +120,18 @@ def grant(
     part = Part(max(given.connections, wish.connected), wish.connections)
     if rate:
         joins = bool(wanted) and not (holder in parts and parts[holder].wanted)
-        limit, given = _reserve(limit, given, wish, runs, now, joins=joins)
+        if joins:
+            # The others have made room when their present instants have passed.
+            given = replace(given, reserved_until=now + AHEAD_SECONDS)
+        else:
+            limit, given = _reserve(limit, given, wish, runs, now)
     return limit, part, given
 
 
-def _reserve(
-    limit: Limit, given: Grant, wish: Wish, runs: int, now: float, *, joins: bool
-) -> tuple[Limit, Grant]:
+def _reserve(limit: Limit, given: Grant, wish: Wish, runs: int, now: float) -> tuple[Limit, Grant]:
     """Reserve the instants of the next second for one of `runs` runs."""
-    rate, until = given.per_second, now + AHEAD_SECONDS
-    begin = max(now + AHEAD_SECONDS if joins else now, wish.reserved_until)
-    if joins:
-        until += AHEAD_SECONDS
-    count = math.floor((until - begin) * rate / runs + 1e-9)
+    rate, begin = given.per_second, max(now, wish.reserved_until)
+    count = math.floor((now + AHEAD_SECONDS - begin) * rate / runs + 1e-9)
     if count < 1 and begin <= now + AHEAD_SECONDS / 2:
         count = 1
     if count < 1:
@@ -141,8 +140,14 @@ def _reserve(
     free_at = min(limit.free_at, now + 2 * AHEAD_SECONDS + 2 * runs / rate)
     free_at = max(free_at, now)
     first_at = max(free_at, begin)
-    limit = replace(limit, free_at=free_at + count / rate)
-    return limit, replace(given, first_at=first_at, spacing_seconds=runs / rate, count=count)
+    spacing = runs / rate
+    return replace(limit, free_at=free_at + count / rate), replace(
+        given,
+        first_at=first_at,
+        spacing_seconds=spacing,
+        count=count,
+        reserved_until=first_at + count * spacing,
+    )
 
 
 class Sharing:
@@ -354,4 +359,9 @@ def _moved(wish: Wish, shift: float) -> Wish:
 
 
 def _granted(given: Grant, shift: float) -> Grant:
-    return replace(given, first_at=given.first_at + shift, not_before=given.not_before + shift)
+    return replace(
+        given,
+        first_at=given.first_at + shift,
+        reserved_until=given.reserved_until + shift,
+        not_before=given.not_before + shift,
+    )

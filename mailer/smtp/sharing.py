@@ -56,6 +56,8 @@ class Grant:
     spacing_seconds: float = 0.0
     count: int = 0
     """How many instants are newly reserved."""
+    reserved_until: float = -math.inf
+    """Until when nothing more can be reserved."""
     not_before: float = -math.inf
 
 
@@ -113,7 +115,7 @@ class SharedPace(Pace):
             self.slowed = False
         if grant.count:
             self._instants.append([grant.first_at, grant.count, grant.spacing_seconds])
-            self.reserved_until = grant.first_at + grant.count * grant.spacing_seconds
+        self.reserved_until = max(self.reserved_until, grant.reserved_until)
 
     def _next(self, now: float) -> float | None:
         """Return the next reserved instant that is not lost."""

@@ -125,7 +125,7 @@ def test_rate_is_kept_in_any_five_seconds_and_used(
     for run, death in zip(runs[1:], deaths, strict=False):
         run.dies_at = run.starts_at + death
     times = sent(table, runs, 40, lambda: chance.uniform(0.001, 0.02))
-    # A message may start up to a tenth of a second after its instant, and a run that joins may begin early.
+    # A message may start up to a tenth of a second after its instant.
     assert most(times) <= rate * (5 + BURST_SECONDS + 0.02) + 2 * len(runs)
     settled = [at for at in times if at >= 1_030]
     assert len(settled) >= 0.8 * rate * 10 - 3
