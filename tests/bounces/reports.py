@@ -5,12 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from mailer.address import parse_address
-from mailer.audience.subscribers import add
-from mailer.audience.transitions import Origin
-from mailer.database.models import Delivery, DeliveryState, IssueState, StoredEdition, StoredIssue
+from mailer.audience.ledger import enrol
+from mailer.audience.transitions import Enrolment, Origin
+from mailer.database.models import (
+    Delivery,
+    DeliveryState,
+    IssueState,
+    StoredEdition,
+    StoredIssue,
+    Subscriber,
+    SubscriberStatus,
+)
+from mailer.database.rows import insert_rows
 from mailer.database.session import Database
 from mailer.tokens import Signer, Subject
 
@@ -28,41 +38,39 @@ def subscribe_all(
     database: Database, at: datetime, addresses: Sequence[str], issues: int = 1
 ) -> dict[str, int]:
     """Add subscribers to whom `issues` issues were sent; return their ids."""
+    keys = {address: parse_address(address).key for address in addresses}
     with database.transaction() as session:
-        return {address: _subscribe(session, at, address, issues) for address in addresses}
+        found = select(Subscriber.address_key, Subscriber.id).where(Subscriber.address_key.in_(keys.values()))
+        ids = {row.address_key: row.id for row in session.execute(found)}
+        new = [parse_address(address) for address, key in keys.items() if key not in ids]
+        active = [Enrolment(address, SubscriberStatus.ACTIVE, Origin("command")) for address in new]
+        ids |= enrol(session, active, at=at)
+        sent = {"state": DeliveryState.SENT, "attempts": 1, "changed_at": at}
+        for number in range(ISSUE, ISSUE + issues):
+            _store_issue(session, number, at)
+            rows = [{"issue_id": number, "subscriber_id": ids[key], **sent} for key in keys.values()]
+            insert_rows(session, Delivery, rows)
+    return {address: ids[key] for address, key in keys.items()}
 
 
-def _subscribe(session: Session, at: datetime, address: str, issues: int) -> int:
+def _store_issue(session: Session, number: int, at: datetime) -> None:
     if session.get(StoredEdition, "e") is None:
         session.add(StoredEdition(digest="e", content="", created_at=at))
         session.flush()
-    made = add(session, parse_address(address), secret=SECRET, origin=Origin("command"), at=at)
-    assert made.subscriber_id is not None
-    for number in range(ISSUE, ISSUE + issues):
-        if session.get(StoredIssue, number) is None:
-            session.add(
-                StoredIssue(
-                    id=number,
-                    slug=f"{number:03}",
-                    title="An issue",
-                    source_path="",
-                    edition_digest="e",
-                    state=IssueState.FINISHED.value,
-                    dated_at=at,
-                    created_at=at,
-                )
-            )
-            session.flush()
+    if session.get(StoredIssue, number) is None:
         session.add(
-            Delivery(
-                issue_id=number,
-                subscriber_id=made.subscriber_id,
-                state=DeliveryState.SENT.value,
-                attempts=1,
-                changed_at=at,
+            StoredIssue(
+                id=number,
+                slug=f"{number:03}",
+                title="An issue",
+                source_path="",
+                edition_digest="e",
+                state=IssueState.FINISHED.value,
+                dated_at=at,
+                created_at=at,
             )
         )
-    return made.subscriber_id
+        session.flush()
 
 
 def token(subscriber_id: int, issue_id: int = ISSUE) -> str:
