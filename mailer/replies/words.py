@@ -80,7 +80,7 @@ def read_words(text: str) -> Words:
     if _PART_OF_IP4.search(text) or _PART_OF_IP6.search(text):
         text = _IP.sub(" # ", text)
     raw = text
-    if "=" in text:
+    if "=<" in text or "=#" in text:
         text = _ASIDE.sub(_without_aside, text)
     elif "(" in text or "[" in text or "{" in text:
         text = _IN_BRACKETS.sub(_without_aside, text)

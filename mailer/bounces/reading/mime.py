@@ -112,8 +112,8 @@ def parse_headers(head: bytes) -> Headers:
     fields: list[tuple[str, str]] = []
     for line in text.split("\n", MAX_HEADERS)[:MAX_HEADERS]:
         name, colon, value = line[:MAX_VALUE].partition(":")
-        if colon and _is_name(name := name.rstrip(" \t")):
-            fields.append((name.lower(), value.strip()))
+        if colon and (name := _field_name(name)):
+            fields.append((name, value.strip()))
         elif fields and fields[-1][1].endswith(";"):
             # Some systems fold a parameter without the blank that folding needs.
             name, value = fields[-1]
@@ -121,9 +121,15 @@ def parse_headers(head: bytes) -> Headers:
     return Headers(tuple(fields))
 
 
-def _is_name(name: str) -> bool:
-    """Return whether a field may have this name (RFC 5322 section 2.2), of at most 100 characters."""
-    return 0 < len(name) <= 100 and name.isascii() and name.isprintable() and " " not in name
+@lru_cache(maxsize=1024)
+def _field_name(text: str) -> str:
+    """Return the name of a field in lower case, or nothing if it is not one (RFC 5322 section 2.2).
+
+    Names have at most 100 characters. Cached, since few of them differ.
+    """
+    name = text.rstrip(" \t")
+    valid = len(name) <= 100 and name.isascii() and name.isprintable() and " " not in name
+    return name.lower() if valid else ""
 
 
 def decoded_words(value: str) -> str:
