@@ -56,7 +56,7 @@ class Answer:
     said: str
 
 
-class _Refused(Exception):  # noqa: N818 - describes a link, not an error of ours
+class UrlError(Exception):
     """Raised for a URL that may not be requested, or whose host does not exist."""
 
 
@@ -74,7 +74,7 @@ def check_links(
     """
     resolve, permitted = resolve or addresses_of, permitted or is_public
     wanted = list(dict.fromkeys(urls))[:MAX_LINKS]
-    backend = _Guarded(resolve, permitted)
+    backend = _CheckedBackend(resolve, permitted)
     with (
         httpcore.ConnectionPool(
             ssl_context=client_context(), network_backend=backend, max_connections=parallel
@@ -106,7 +106,24 @@ def is_public(address: Address) -> bool:
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 
 
-class _Guarded(httpcore.SyncBackend):
+def checked_addresses(
+    host: str, port: int, *, resolve: Resolve, permitted: Callable[[Address], bool]
+) -> list[str]:
+    """Return the addresses of a host; raise `UrlError` if there are none or one is not permitted."""
+    try:
+        found = resolve(host, port)
+    except (OSError, UnicodeError) as error:
+        raise UrlError(f"no such host: {host}") from error
+    if not found:
+        raise UrlError(f"no such host: {host}")
+    for text in found:
+        # Only link-local addresses have a zone (`fe80::1%eth0`), and those are never permitted.
+        if not permitted(ipaddress.ip_address(text.partition("%")[0])):
+            raise UrlError(f"{host} is {text}, which is not a public address")
+    return found
+
+
+class _CheckedBackend(httpcore.SyncBackend):
     """Connects to permitted addresses only, and to exactly the address that was checked."""
 
     def __init__(self, resolve: Resolve, permitted: Callable[[Address], bool]) -> None:
@@ -122,16 +139,7 @@ class _Guarded(httpcore.SyncBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
-        try:
-            found = self._resolve(host, port)
-        except (OSError, UnicodeError) as error:
-            raise _Refused(f"no such host: {host}") from error
-        if not found:
-            raise _Refused(f"no such host: {host}")
-        for text in found:
-            # Only link-local addresses have a zone (`fe80::1%eth0`), and those are never permitted.
-            if not self._permitted(ipaddress.ip_address(text.partition("%")[0])):
-                raise _Refused(f"{host} is {text}, which is not a public address")
+        found = checked_addresses(host, port, resolve=self._resolve, permitted=self._permitted)
         failure: Exception | None = None
         for text in found[:3]:
             try:
@@ -147,13 +155,13 @@ class _Guarded(httpcore.SyncBackend):
         timeout: float | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
-        raise _Refused("will not connect to a local socket")
+        raise UrlError("will not connect to a local socket")
 
 
 def _answer(pool: httpcore.ConnectionPool, url: str) -> Answer:
     try:
         status, hops = _followed(pool, url)
-    except _Refused as error:
+    except UrlError as error:
         return Answer(url, Life.DEAD, str(error))
     except httpcore.TimeoutException:
         return Answer(url, Life.DEAD, f"no answer within {TIMEOUT_SECONDS:.0f} s")
@@ -171,17 +179,17 @@ def _followed(pool: httpcore.ConnectionPool, url: str) -> tuple[int, list[str]]:
     while True:
         for method in ("HEAD", "GET"):
             if time.monotonic() > deadline:
-                raise _Refused(f"no answer within {DEADLINE_SECONDS:.0f} s")
+                raise UrlError(f"no answer within {DEADLINE_SECONDS:.0f} s")
             status, location = _asked(pool, method, hops[-1])
             if status < 400:
                 break
         if status not in _REDIRECTS or not location:
             return status, hops
         if len(hops) > MAX_REDIRECTS:
-            raise _Refused(f"more than {MAX_REDIRECTS} redirects")
+            raise UrlError(f"more than {MAX_REDIRECTS} redirects")
         hops.append(urljoin(hops[-1], location))
         if hops[-1] in hops[:-1]:
-            raise _Refused(f"redirects in a circle at {hops[-1]}")
+            raise UrlError(f"redirects in a circle at {hops[-1]}")
 
 
 def _asked(pool: httpcore.ConnectionPool, method: str, url: str) -> tuple[int, str]:
@@ -196,14 +204,14 @@ def _asked(pool: httpcore.ConnectionPool, method: str, url: str) -> tuple[int, s
 
 
 def _target(url: str) -> httpcore.URL:
-    """Return the URL to request; raise `_Refused` unless it is an http or https URL."""
+    """Return the URL to request; raise `UrlError` unless it is an http or https URL."""
     try:
         parts = urlsplit(url)
         host, port = (parts.hostname or "").encode("idna"), parts.port
     except (ValueError, UnicodeError) as error:
-        raise _Refused(f"not an address: {error}") from error
+        raise UrlError(f"not an address: {error}") from error
     if parts.scheme not in ("http", "https") or not host:
-        raise _Refused(f"leads to {url[:80]}, which is not a web page")
+        raise UrlError(f"leads to {url[:80]}, which is not a web page")
     path = quote(parts.path or "/", safe="%/:=&~+!$,;'@()*[]")
     query = quote(parts.query, safe="%/:=&?~+!$,;'@()*[]")
     target = f"{path}?{query}" if query else path

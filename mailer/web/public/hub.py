@@ -19,7 +19,7 @@ import httpcore
 
 from mailer.config import Settings, is_loopback
 from mailer.database.session import Database
-from mailer.review.links import addresses_of, is_public
+from mailer.review.links import Address, UrlError, addresses_of, checked_addresses, is_public
 from mailer.smtp.tls import client_context
 from mailer.web.public.editions import Editions
 from mailer.web.public.feeds import FEED_ENTRIES
@@ -77,7 +77,13 @@ class HubNotifier:
             return
         try:
             asyncio.run(self._notify())
-        except (OSError, httpcore.NetworkError, httpcore.ProtocolError, _Refused) as error:
+        except (
+            OSError,
+            httpcore.NetworkError,
+            httpcore.ProtocolError,
+            UrlError,
+            _NotificationError,
+        ) as error:
             self._failures += 1
             # After many failures the number itself would become too large.
             wait = min(MAX_WAIT_SECONDS, LOOK_SECONDS * 2 ** min(self._failures - 1, 10))
@@ -90,28 +96,31 @@ class HubNotifier:
     async def _notify(self) -> None:
         allow_private = _is_private(urlsplit(self._hub).hostname or "")
         async with httpcore.AsyncConnectionPool(
-            ssl_context=client_context(), network_backend=_Guarded(allow_private=allow_private)
+            ssl_context=client_context(), network_backend=_HubBackend(allow_private=allow_private)
         ) as pool:
             for topic in self._topics:
                 try:
                     async with asyncio.timeout(self._timeout_seconds):
                         status = await _post(pool, self._hub, topic)
                 except TimeoutError as error:
-                    raise _Refused(f"no response within {self._timeout_seconds:g} s") from error
+                    raise _NotificationError(f"no response within {self._timeout_seconds:g} s") from error
                 if not 200 <= status < 300:
-                    raise _Refused(f"responded with {status}")
+                    raise _NotificationError(f"responded with {status}")
 
 
-class _Refused(Exception):  # noqa: N818 - the hub's refusal, not an error of ours
+class _NotificationError(Exception):
     """Raised if the hub does not take a notification."""
 
 
-class _Guarded(httpcore.AnyIOBackend):
+class _HubBackend(httpcore.AnyIOBackend):
     """Connects to exactly the address that was checked, and to private ones only if allowed."""
 
     def __init__(self, *, allow_private: bool) -> None:
         super().__init__()
         self._allow_private = allow_private
+
+    def _is_permitted(self, address: Address) -> bool:
+        return self._allow_private or is_public(address)
 
     async def connect_tcp(
         self,
@@ -121,13 +130,9 @@ class _Guarded(httpcore.AnyIOBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        try:
-            found = await asyncio.to_thread(addresses_of, host, port)
-        except (OSError, UnicodeError) as error:
-            raise _Refused(f"no such host: {host}") from error
-        for text in found:
-            if not self._allow_private and not is_public(ipaddress.ip_address(text.partition("%")[0])):
-                raise _Refused(f"{host} is {text}, which is not a public address")
+        found = await asyncio.to_thread(
+            checked_addresses, host, port, resolve=addresses_of, permitted=self._is_permitted
+        )
         return await super().connect_tcp(found[0], port, timeout, local_address, socket_options)
 
 
