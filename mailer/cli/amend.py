@@ -44,13 +44,14 @@ def amend(app: App, issue: str, no_lint: bool, yes: bool, as_json: bool) -> None
     known = _queued(app, path.stem)
     with exclusive(app.database) as session:
         books = amending.check(session, known.id, at=datetime.now(UTC))
+        left = amending.left(session, known.id)
         frozen = issues.edition(session, known.edition_digest)
     corrected = editions.build(app.settings, path, links=frozen.links)
     if not no_lint:
         refuse_errors(app, path, corrected)
         compose_some(app, corrected, still_open(known.id), undone="nothing was amended")
     app.confirm(
-        f"Send '{corrected.subject}' as corrected to the {books.open:,} who don't have it yet?"
+        f"Send '{corrected.subject}' as corrected to the {left:,} who don't have it yet?"
         f" {books.sent:,} have the edition before.",
         yes=yes,
         what="amending",
@@ -58,9 +59,9 @@ def amend(app: App, issue: str, no_lint: bool, yes: bool, as_json: bool) -> None
     with exclusive(app.database) as session:
         number = amending.amend(session, known.id, corrected, source_path=str(path), at=datetime.now(UTC))
     if as_json:
-        app.emit({"issue": known.slug, "edition": number, "sent": books.sent, "left": books.open})
+        app.emit({"issue": known.slug, "edition": number, "sent": books.sent, "left": left})
         return
-    app.out(f"{known.slug}: edition {number} goes to the {books.open:,} who don't have it yet")
+    app.out(f"{known.slug}: edition {number} goes to the {left:,} who don't have it yet")
     if books.uncertain:
         app.say(f"{books.uncertain:,} of them may have the edition before: their deliveries are uncertain")
     resume = f"mailer resume {known.slug} && " if known.state is IssueState.PAUSED else ""

@@ -32,6 +32,12 @@ class Numbered:
     """How many of its messages were sent."""
 
 
+def left(session: Session, issue_id: int) -> int:
+    """Return how many get the next edition: open deliveries, and those that could not be composed."""
+    failed = select(func.count()).where(Delivery.issue_id == issue_id, issues.uncomposed())
+    return books_of(session, issue_id).open + (session.scalar(failed) or 0)
+
+
 def check(session: Session, issue_id: int, *, at: datetime) -> Books:
     """Return the books of an issue that can be amended.
 
@@ -48,7 +54,7 @@ def check(session: Session, issue_id: int, *, at: datetime) -> Books:
             f"nothing of {issue.slug} was sent yet, so there is no edition to amend",
             remedy=f"take it out of the queue, correct it and send it again: mailer withdraw {issue.slug}",
         )
-    if not books.open:
+    if not left(session, issue_id):
         failed = f"; {books.failed:,} failed: mailer retry {issue.slug} --only failed" if books.failed else ""
         raise RefusedError(
             f"nothing of {issue.slug} is left to send: {books.sent:,} have it{failed}",
@@ -60,8 +66,9 @@ def check(session: Session, issue_id: int, *, at: datetime) -> Books:
 def amend(session: Session, issue_id: int, corrected: Edition, *, source_path: str, at: datetime) -> int:
     """Replace the edition of an issue for the rest of its audience; return the new edition's number.
 
-    The archive shows the new edition from now on. The caller holds `mailer.delivery.lock.exclusive`. Raises
-    `RefusedError` as `check` does, or if the edition is the same.
+    Deliveries that could not be composed are queued again. The archive shows the new edition from now on.
+    The caller holds `mailer.delivery.lock.exclusive`. Raises `RefusedError` as `check` does, or if the
+    edition is the same.
     """
     check(session, issue_id, at=at)
     stored = session.get_one(StoredIssue, issue_id)
@@ -72,6 +79,7 @@ def amend(session: Session, issue_id: int, corrected: Edition, *, source_path: s
             f"{source_path} has not changed since it was frozen", remedy="correct the file, then try again"
         )
     number = issues.edition_number(session, issue_id)
+    issues.retry_uncomposed(session, issue_id, at=at)
     session.add(
         ReplacedEdition(issue_id=issue_id, number=number, digest=stored.edition_digest, replaced_at=at)
     )

@@ -202,10 +202,32 @@ def retry(session: Session, issue_id: int, state: DeliveryState, *, at: datetime
     """
     if state not in (DeliveryState.FAILED, DeliveryState.DEFERRED, DeliveryState.UNCERTAIN):
         raise ValueError(f"{state} deliveries are not retried")
+    return _queue_again(session, issue_id, Delivery.state == state.value, at=at)
+
+
+def uncomposed() -> ColumnElement[bool]:
+    """Return the condition that selects deliveries that failed because no message could be composed.
+
+    No server was involved, so there is neither a code nor a class, only the reason.
+    """
+    return and_(
+        Delivery.state == DeliveryState.FAILED.value,
+        Delivery.code.is_(None),
+        Delivery.bounce_class.is_(None),
+        Delivery.reply.is_not(None),
+    )
+
+
+def retry_uncomposed(session: Session, issue_id: int, *, at: datetime) -> int:
+    """Queue the deliveries that could not be composed again, as `retry` does; return how many."""
+    return _queue_again(session, issue_id, uncomposed(), at=at)
+
+
+def _queue_again(session: Session, issue_id: int, which: ColumnElement[bool], *, at: datetime) -> int:
     done = count_of(
         session.execute(
             update(Delivery)
-            .where(Delivery.issue_id == issue_id, Delivery.state == state.value)
+            .where(Delivery.issue_id == issue_id, which)
             .values(state=DeliveryState.QUEUED.value, due_at=None, first_at=None, changed_at=at)
         )
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import ColumnElement, case, exists, false, func, literal, select
+from sqlalchemy import ColumnElement, case, exists, false, func, literal, or_, select
 from sqlalchemy.orm import Session
 
 from mailer.config import ProviderLimits, Settings
@@ -214,11 +214,14 @@ def headcount(session: Session, condition: ColumnElement[bool] | None, *, at: da
 
 
 def still_open(issue_id: int) -> ColumnElement[bool]:
-    """Return the condition that selects subscribers whose delivery of a queued issue is still open."""
+    """Return the condition that selects subscribers who do not have a queued issue yet.
+
+    Their delivery is open, or it failed because it could not be composed.
+    """
     return exists().where(
         Delivery.issue_id == issue_id,
         Delivery.subscriber_id == Subscriber.id,
-        Delivery.state.in_(_OPEN),
+        or_(Delivery.state.in_(_OPEN), issues.uncomposed()),
     )
 
 

@@ -12,13 +12,14 @@ import pytest
 from sqlalchemy import update
 
 from mailer import reports
-from mailer.database.models import Delivery, DeliveryState, IssueState
+from mailer.database.models import Delivery, DeliveryState, IssueState, Subscriber
 from mailer.database.session import Database
 from mailer.delivery import amending, issues, queue, runs
 from mailer.delivery.books import Books
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.sender import Ending, Sender
 from mailer.errors import RefusedError
+from tests.delivery import scene
 from tests.delivery.scene import AT, EDITION, books, queued, run
 
 CORRECTED = replace(EDITION, subject="Hello, corrected", title="Hello, corrected")
@@ -133,6 +134,30 @@ def test_failed_deliveries_get_the_correction_once_they_are_queued_again(
         "Hello": 8,
         "Hello, corrected": 2,
     }
+
+
+@pytest.mark.parametrize("everyone_else_has_it", [False, True])
+def test_those_whose_message_could_not_be_composed_get_the_correction(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, everyone_else_has_it: bool
+) -> None:
+    needy = replace(EDITION, text=EDITION.text + "You live in {{ subscriber.city }}.\n")
+    monkeypatch.setattr(scene, "EDITION", needy)
+    issue = queued(database, 12)
+    with database.transaction() as session:
+        some = update(Subscriber).where(Subscriber.id.between(1, 8))
+        session.execute(some.values(attributes={"city": "Cluj"}))
+    assert run(database, issue, tmp_path / "box").ending is Ending.FINISHED
+    found = books(database, issue)
+    assert (found.sent, found.failed) == (8, 4)
+    if not everyone_else_has_it:
+        put(database, issue, DeliveryState.QUEUED, 1)
+    with database.transaction() as session:
+        assert amending.left(session, issue.id) == (4 if everyone_else_has_it else 5)
+    amend(database, issue)
+    ended = run(database, issue, tmp_path / "box", edition=CORRECTED)
+    assert (ended.ending, ended.books.sent, ended.books.failed) == (Ending.FINISHED, 12, 0)
+    got = received(tmp_path / "box")
+    assert [got[f"s{number}@example.org"] for number in range(9, 13)] == [["Hello, corrected"]] * 4
 
 
 def test_cancelled_issue_is_refused(database: Database, tmp_path: Path) -> None:
