@@ -67,6 +67,9 @@ _IGNORED = """\
 *.pem
 *.key
 *.csv
+*.jsonl
+*.ods
+*.xls
 *.xlsx
 *password*
 /outbox/

@@ -14,12 +14,12 @@ import click
 from sqlalchemy import ColumnElement
 from sqlalchemy.orm import Session
 
-from mailer.address import parse_address
+from mailer.address import Address, parse_address
 from mailer.audience.ledger import unsubscribe
 from mailer.audience.preferences import unsubscribe_reasons
 from mailer.audience.privacy.erasing import erase
 from mailer.audience.segments import parse_segment
-from mailer.audience.subscribers import AddResult, add, find
+from mailer.audience.subscribers import AddResult, SubscriberView, add, find
 from mailer.audience.transfer import exporting
 from mailer.audience.transitions import Origin
 from mailer.cli.app import App, Group, json_option, pair, pass_app, yes_option
@@ -170,18 +170,20 @@ def reasons(app: App, as_json: bool) -> None:
 
 @subscribers.command()
 @click.argument("address")
+@yes_option
 @json_option
 @pass_app
-def remove(app: App, address: str, as_json: bool) -> None:
+def remove(app: App, address: str, yes: bool, as_json: bool) -> None:
     """Unsubscribe ADDRESS. The opt-out is kept, so no import brings it back.
 
     `mailer subscribers restore` can undo it within a day.
     """
     parsed = parse_address(address)
+    with app.database.reading() as session:
+        _known(session, parsed)
+    app.confirm(f"Unsubscribe {parsed}?", yes=yes, what=f"unsubscribing {parsed}")
     with app.database.transaction() as session:
-        known = find(session, parsed)
-        if known is None:
-            raise SourceError(f"{parsed} is not a subscriber", remedy="see: mailer subscribers list")
+        known = _known(session, parsed)
         changed = unsubscribe(session, known.id, origin=Origin("command"), at=datetime.now(UTC))
     if as_json:
         app.emit({"id": known.id, "address": str(parsed), "changed": changed})
@@ -195,7 +197,7 @@ def remove(app: App, address: str, as_json: bool) -> None:
 )
 @pass_app
 def form(app: App, language: str) -> None:
-    """Print the sign-up form as HTML, for a page of your own."""
+    """Print the sign-up form as HTML, for your own website."""
     from mailer.web.public.subscribe import embedded_form
     from mailer.web.theme import theme_of
 
@@ -229,6 +231,14 @@ def erase_command(app: App, address: str, yes: bool, as_json: bool) -> None:
     )
     if not done.known:
         app.say("It was not a subscriber, or was erased before. Its hash keeps imports from adding it.")
+
+
+def _known(session: Session, address: Address) -> SubscriberView:
+    """Return a subscriber; raise `SourceError` if there is none with this address."""
+    known = find(session, address)
+    if known is None:
+        raise SourceError(f"{address} is not a subscriber", remedy="see: mailer subscribers list")
+    return known
 
 
 def _condition(app: App, segment: str) -> ColumnElement[bool] | None:

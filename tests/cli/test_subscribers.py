@@ -167,7 +167,7 @@ def test_tags_are_added_and_removed(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_removal_is_undone_and_a_complaint_is_not(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     said(capsys, "add", "ana@example.org")
-    said(capsys, "remove", "ana@example.org")
+    said(capsys, "remove", "ana@example.org", "--yes")
     restored = said(capsys, "restore", "ana@example.org", "--reason", "wrong Ana")
     assert restored == "ana@example.org: active again\n"
     assert run(["why", "ana@example.org"]) == ExitCode.DONE
@@ -180,8 +180,15 @@ def test_removal_is_undone_and_a_complaint_is_not(capsys: pytest.CaptureFixture[
 
 def test_removed_address_cannot_be_added_again(capsys: pytest.CaptureFixture[str]) -> None:
     said(capsys, "add", "ana@example.org")
-    assert said(capsys, "remove", "Ana@Example.org") == "Ana@example.org: unsubscribed\n"
+    assert said(capsys, "remove", "Ana@Example.org", "--yes") == "Ana@example.org: unsubscribed\n"
     assert run(["subscribers", "add", "ana@example.org"]) == ExitCode.REFUSED
+
+
+def test_removing_asks_first(capsys: pytest.CaptureFixture[str]) -> None:
+    said(capsys, "add", "ana@example.org")
+    assert run(["subscribers", "remove", "ana@example.org"]) == ExitCode.REFUSED
+    assert "add --yes when there is no terminal" in capsys.readouterr().err
+    assert said(capsys, "count", "--where", "status:active") == "1\n"
 
 
 def test_erasing_asks_first_and_then_forgets(capsys: pytest.CaptureFixture[str]) -> None:
@@ -245,8 +252,8 @@ def test_every_answer_can_be_had_as_json(capsys: pytest.CaptureFixture[str]) -> 
     assert (added["id"], added["address"], added["outcome"]) == (1, "Eve@example.org", "added")
     told = answer(capsys, "import", "people.csv")
     assert answer(capsys, "count", "--where", "tag:vip")["count"] == 1
-    assert answer(capsys, "remove", "eve@example.org")["changed"] is True
-    assert answer(capsys, "remove", "eve@example.org")["changed"] is False
+    assert answer(capsys, "remove", "eve@example.org", "--yes")["changed"] is True
+    assert answer(capsys, "remove", "eve@example.org", "--yes")["changed"] is False
     assert answer(capsys, "revert", str(told["id"]))["removed"] == 2
 
 
@@ -264,7 +271,7 @@ def test_reasons_of_leaving_are_counted(capsys: pytest.CaptureFixture[str], fold
     assert (told["left"], told["reasons"], told["none_given"]) == (0, {}, 0)
     said(capsys, "add", "eve@example.org")
     # The operator's own removals are not counted.
-    said(capsys, "remove", "eve@example.org")
+    said(capsys, "remove", "eve@example.org", "--yes")
     database = Database("sqlite:///subscribers.db", folder=folder)
     with database.transaction() as session:
         for subscriber_id, note in ((1, preferences.reason_note("too-many")), (2, "")):
