@@ -12,6 +12,7 @@ import click
 import msgspec
 from sqlalchemy import ColumnElement
 
+from mailer.audience.vocabulary import empty_audience
 from mailer.bounces.refusals import learn_by
 from mailer.cli import books as shown
 from mailer.cli import canary
@@ -145,9 +146,8 @@ def _check(app: App, plan: Plan, path: Path, edition: Edition, segment: str, *, 
     Nobody would get it, lint finds errors, or it cannot be composed for some of the audience.
     """
     if not plan.audience:
-        raise RefusedError(
-            "nobody would get it: the audience is empty", remedy="mailer subscribers import FILE"
-        )
+        with app.database.reading() as session:
+            raise empty_audience(session, segment)
     if not no_lint:
         # An issue that is in the queue already goes on without it.
         from mailer.cli.lint import refuse_errors

@@ -21,6 +21,7 @@ import msgspec
 from sqlalchemy import ColumnElement, Executable, insert, select
 from sqlalchemy.orm import Session
 
+from mailer.audience.vocabulary import empty_audience
 from mailer.config import DeliverySettings, ProviderLimits, Relay, Security, Settings
 from mailer.database.models import Base, Subscriber, SubscriberTag
 from mailer.database.session import Database
@@ -30,7 +31,6 @@ from mailer.delivery.books import Books
 from mailer.delivery.clock import Clock
 from mailer.delivery.issues import QueuedIssue, audience
 from mailer.delivery.sender import Ended, Hooks, Sender
-from mailer.errors import RefusedError
 from mailer.rehearsal import script
 from mailer.rehearsal.fast_time import FastLoop
 from mailer.rehearsal.scenario import Scenario
@@ -79,7 +79,7 @@ def rehearse(
     `copy` is a new database and `folder` takes the bounces; both belong to the caller. Ctrl-C stops
     cleanly. Raises `RefusedError` for an empty audience.
     """
-    issue = _enqueue(database, copy, edition, dispatch.audience_condition(settings, segment), at)
+    issue = _enqueue(settings, database, copy, edition, segment, at)
     # The copy has its own secrets, so links and return paths of a rehearsal work nowhere.
     signer = Signer(copy.secrets())
     composer = editions.composer(settings, edition, issue.id, signer, public=not segment)
@@ -118,18 +118,18 @@ def rehearse(
 
 
 def _enqueue(
+    settings: Settings,
     database: Database,
     copy: Database,
     edition: Edition,
-    condition: ColumnElement[bool] | None,
+    segment: str,
     at: datetime,
 ) -> QueuedIssue:
     """Queue the issue in `copy`, for a copy of the audience."""
     copy.open()
-    if not copy_audience(database, copy, condition, at=at):
-        raise RefusedError(
-            "nobody would get it: the audience is empty", remedy="mailer subscribers import FILE"
-        )
+    if not copy_audience(database, copy, dispatch.audience_condition(settings, segment), at=at):
+        with database.reading() as session:
+            raise empty_audience(session, segment)
     with copy.transaction() as session:
         issue, _ = issues.enqueue(session, edition, source_path="", at=at)
     return issue

@@ -1,0 +1,33 @@
+"""An issue that nobody would get: the error suggests what a segment can select by."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from mailer.address import parse_address
+from mailer.audience.subscribers import add
+from mailer.audience.transitions import Origin
+from mailer.audience.vocabulary import empty_audience
+from mailer.database.session import Database
+
+
+def test_segment_that_matches_nobody_names_tags_and_attributes(database: Database, at: datetime) -> None:
+    with database.transaction() as session:
+        add(
+            session,
+            parse_address("ana@example.org"),
+            secret=b"0123456789abcdef0123456789abcdef",
+            origin=Origin("import"),
+            at=at,
+            attributes={"points": 3, "country": "RO"},
+            tags=("vip", "events"),
+        )
+    with database.reading() as session:
+        error = empty_audience(session, "tag:vpi")
+    assert error.message == "nobody would get it: no active subscriber matches tag:vpi"
+    assert error.remedy == "tags: events, vip; attributes: country, points"
+
+
+def test_whole_audience_without_anyone_suggests_an_import(database: Database) -> None:
+    with database.reading() as session:
+        assert empty_audience(session, "").remedy == "mailer subscribers import FILE"
