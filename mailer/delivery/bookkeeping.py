@@ -8,13 +8,14 @@ also confirms that the run lives, and is repeated while the server is away.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from sqlalchemy.orm import Session
 
@@ -35,6 +36,8 @@ from mailer.errors import UnavailableError
 from mailer.replies import Refusal
 from mailer.smtp.sharing import Wish
 
+OPT_OUT_SECONDS: Final = 1.0
+"""On PostgreSQL, nothing begins unless its subscriber was looked up within this time."""
 Learn = Callable[[Session, Sequence[Refusal], datetime], None]
 T = TypeVar("T")
 
@@ -87,7 +90,11 @@ class RunBooks:
         self._writing = asyncio.Lock()
         self._counts: Counter[str] = Counter()
         self._run_id = 0
-        self.window = Window(database.change_counter(), self._still_mailable)
+        self.window = Window(database.change_counter() if database.is_sqlite else None, self._still_mailable)
+        self._looked_at = clock.ticks()
+        """Since when an opt-out of a claimed delivery may be unknown. PostgreSQL only."""
+        self._claimed_at = math.inf
+        """When the earliest claim since the last look began."""
         self.unwritten = Unwritten()
         self.after = 0
         """The highest queued subscriber id claimed so far; 0 begins again from the first."""
@@ -106,9 +113,20 @@ class RunBooks:
 
     def may_send(self) -> bool:
         """Return whether a message may leave: the run is known to live, and the database answers."""
+        if self._fence is not None and self._clock.ticks() - self._looked_at > OPT_OUT_SECONDS:
+            return False
         return (self._fence is None or self._fence.is_open()) and (
             self._sharing is None or self._sharing.leased()
         )
+
+    async def look_for_opt_outs(self) -> None:
+        """Find out, in a thread, which claimed deliveries may no longer begin. PostgreSQL only."""
+        began, held = self._clock.ticks(), list(self.window.held())
+        self._claimed_at = math.inf
+        if held:
+            self.window.bar(set(held) - await asyncio.to_thread(self._still_mailable, held))
+        # What was claimed meanwhile was checked by the claim.
+        self._looked_at = min(began, self._claimed_at)
 
     def hurry(self) -> None:
         """Stop waiting for a database that is away."""
@@ -150,6 +168,7 @@ class RunBooks:
             room = min(count, self._window_size - len(self.window))
             held = frozenset() if self._fence is None else self.window.held()
             wishes = [] if self._sharing is None else self._sharing.wishes()
+            began = self._clock.ticks()
             step = partial(self._transact, entries, room, except_domains, held, wishes)
             writing = asyncio.ensure_future(asyncio.to_thread(self.insist, step))
             try:
@@ -164,6 +183,9 @@ class RunBooks:
                 else:
                     taken, granted = writing.result()
                     self.window.add(taken.claimed)
+                    if taken.claimed:
+                        self._looked_at = min(self._looked_at, began)
+                        self._claimed_at = min(self._claimed_at, began)
                     self.after = taken.after
                     if self._sharing is not None:
                         self._sharing.accept(wishes, granted)

@@ -37,6 +37,8 @@ from mailer.smtp.sharing import Grant, Wish
 
 _FIRST_UNCOMPOSED: Final = 10
 """How many messages at the start of an issue may fail to be composed before it pauses."""
+_LOOK_SECONDS: Final = 0.2
+"""How often to look for opt-outs on PostgreSQL."""
 _ASK_AGAIN_SECONDS: Final = 0.05
 """How soon to ask again for shared limits, after another run asked at the same moment."""
 _log = logging.getLogger(__name__)
@@ -104,6 +106,7 @@ class Sender:
         self._ahead = Ahead(composer)
         self._letters = hooks.letters
         # On SQLite only the workers of one command send at the same time.
+        self._on_sqlite = database.is_sqlite
         self._shared = not database.is_sqlite or hooks.begun is not None
         self._sharing = Sharing(self._clock.ticks, self._wishes, self._accept) if self._shared else None
         self._books = RunBooks(
@@ -143,7 +146,9 @@ class Sender:
         await asyncio.to_thread(self._begin)
         self._hooks.progress(self.books)
         error: RelayError | None = None
-        keeping = asyncio.create_task(self._keep_books())
+        beside = [asyncio.create_task(self._keep_books())]
+        if not self._on_sqlite:
+            beside.append(asyncio.create_task(self._look_for_opt_outs()))
         try:
             if self._shared:
                 # Nothing starts before this run has its part of the limits.
@@ -162,8 +167,9 @@ class Sender:
             error = refused
             self._blame(None, refused.message)
         finally:
-            keeping.cancel()
-            await asyncio.gather(keeping, return_exceptions=True)
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
             self._ahead.close()
             await self._close_letters(error)
             await asyncio.to_thread(self._end)
@@ -371,6 +377,16 @@ class Sender:
                 return
             self._hooks.progress(self.books)
             await self._take_letters()
+
+    async def _look_for_opt_outs(self) -> None:
+        """Look beside the loop for subscribers who opted out since their delivery was claimed."""
+        while True:
+            try:
+                await self._books.look_for_opt_outs()
+            except MailerError as error:
+                # Nothing leaves until a look succeeds.
+                _log.debug("opt-outs are unknown: %s", error)
+            await asyncio.sleep(_LOOK_SECONDS)
 
     async def _take_letters(self) -> None:
         """Put letters that are due ahead of everything else."""

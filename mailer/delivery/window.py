@@ -18,13 +18,16 @@ class Window:
     `changed` returns a number that changes whenever anybody commits to the database; `mailable` returns
     which of the given subscribers may still be mailed. Together they ensure that nobody gets a message
     after their opt-out is committed, and cost microseconds while nothing changes.
+
+    Without `changed`, the caller looks for opt-outs beside the event loop and calls `bar`.
     """
 
-    def __init__(self, changed: Callable[[], int], mailable: Callable[[list[int]], set[int]]) -> None:
+    def __init__(self, changed: Callable[[], int] | None, mailable: Callable[[list[int]], set[int]]) -> None:
         self._changed = changed
         self._mailable = mailable
         self._waiting: dict[int, Claimed] = {}
         self._begun: dict[int, Claimed] = {}
+        self._barred: set[int] = set()
         self._stamp = -1
         self._allowed: set[int] = set()
         """The subscribers who may be mailed, as of `_stamp`."""
@@ -46,13 +49,33 @@ class Window:
 
     def add(self, claimed: Iterable[Claimed]) -> None:
         """Add newly claimed deliveries."""
-        self._waiting.update((one.recipient.subscriber_id, one) for one in claimed)
+        for one in claimed:
+            self._waiting[one.recipient.subscriber_id] = one
+            self._barred.discard(one.recipient.subscriber_id)
 
     def begin(self, subscriber_id: int) -> Claimed | None:
         """Begin a delivery and return it; None if its subscriber may no longer be mailed.
 
         A delivery can begin again if its connection broke before the message was handed over.
         """
+        allowed = self._may_begin(subscriber_id)
+        claimed = self._waiting.pop(subscriber_id, None) or self._begun.pop(subscriber_id)
+        if not allowed:
+            return None
+        self._begun[subscriber_id] = claimed
+        return claimed
+
+    def bar(self, subscriber_ids: Iterable[int]) -> None:
+        """Let no delivery to these subscribers begin; they may no longer be mailed."""
+        self._barred.update(subscriber_ids)
+
+    def end(self, subscriber_id: int) -> Claimed:
+        """Remove and return a settled delivery, whether it began or not."""
+        return self._begun.pop(subscriber_id, None) or self._waiting.pop(subscriber_id)
+
+    def _may_begin(self, subscriber_id: int) -> bool:
+        if self._changed is None:
+            return subscriber_id not in self._barred
         # Read the stamp before the query: a commit in between then shows at the next turn.
         stamp = self._changed()
         if stamp != self._stamp:
@@ -61,12 +84,4 @@ class Window:
         if subscriber_id not in self._allowed:
             some = [subscriber_id, *islice(self._waiting, _CHECKED_AT_ONCE - 1)]
             self._allowed |= self._mailable(some)
-        claimed = self._waiting.pop(subscriber_id, None) or self._begun.pop(subscriber_id)
-        if subscriber_id not in self._allowed:
-            return None
-        self._begun[subscriber_id] = claimed
-        return claimed
-
-    def end(self, subscriber_id: int) -> Claimed:
-        """Remove and return a settled delivery, whether it began or not."""
-        return self._begun.pop(subscriber_id, None) or self._waiting.pop(subscriber_id)
+        return subscriber_id in self._allowed

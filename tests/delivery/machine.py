@@ -9,6 +9,7 @@ import asyncio
 import json
 import sys
 import threading
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Literal
 
@@ -41,6 +42,7 @@ def send(
     window: int = WINDOW,
     patience_seconds: float = 60.0,
     times: tuple[float, float] = (SILENT_SECONDS, DEAD_SECONDS),
+    before_loop: Callable[[], object] = lambda: None,
 ) -> Ended:
     """Send the issue of the scene over the SMTP server at a port of this machine."""
     relay = Relay(
@@ -63,6 +65,7 @@ def send(
             hooks = Hooks(learn_nothing)
             return await Sender(database, issue.id, composer, network, settings, hooks, clock).run()
 
+        before_loop()
         return asyncio.run(main())
 
 
@@ -76,10 +79,13 @@ class Machine(threading.Thread):
         policy: Policy = "resend",
         *,
         provider_rate: float = 0.0,
+        window: int = WINDOW,
         patience_seconds: float = 60.0,
         times: tuple[float, float] = (SILENT_SECONDS, DEAD_SECONDS),
     ) -> None:
         super().__init__()
+        self._window = window
+        self.before_loop: Callable[[], object] = lambda: None
         self._provider_rate = provider_rate
         self._times = times
         self._url, self._port, self._policy, self._patience_seconds = url, port, policy, patience_seconds
@@ -98,6 +104,8 @@ class Machine(threading.Thread):
                     self._port,
                     self._policy,
                     provider_rate=self._provider_rate,
+                    window=self._window,
+                    before_loop=self.before_loop,
                     patience_seconds=self._patience_seconds,
                     times=self._times,
                 )
