@@ -67,8 +67,11 @@ def _large(folder: Path, runs: int) -> Iterator[Figure]:
     path.write_text(_long_issue(1), encoding="utf-8")
     command = [sys.executable, "-m", "mailer", "lint", str(path), "-C", str(_PROJECT)]
     environment = {**os.environ, "PATH": str(folder), "PYTHONPYCACHEPREFIX": str(folder)}
-    wall = min(_run(command, environment)[0] for _ in range(max(2, runs // 3)))
+    _run(command, environment)
+    measured = [_run(command, environment) for _ in range(max(2, runs // 3))]
+    wall, cpu = min(run[0] for run in measured), min(run[1] for run in measured)
     yield Figure("lint", "30 KB with 300 links, whole process", wall, bar="<= 1 s", holds=wall <= 1, unit="s")
+    yield Figure("lint", "30 KB with 300 links, whole process, CPU", cpu, unit="s")
     settings = load(_PROJECT / "config.toml")
     seconds = {}
     for times in (1, 2, 4, 8):
