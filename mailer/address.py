@@ -67,7 +67,7 @@ class Envelope:
 
 
 def parse_address(text: str) -> Address:
-    """Return the address in `text`, or raise `AddressError` saying what is wrong with it.
+    """Return the address in `text`, or raise `AddressError` with the problem.
 
     Domains are checked by syntax, not in DNS. Internationalised domains become A-labels;
     local parts that are not ASCII are kept (RFC 6531).

@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What the process returns; documented in docs/reference/exit-codes.md."""
+    """Exit codes of the process; documented in docs/reference/exit-codes.md."""
 
     DONE = 0
     FAILURE = 1

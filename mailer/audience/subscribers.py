@@ -145,7 +145,7 @@ def change_address(
 ) -> bool:
     """Give a subscriber another address, with a line in the ledger; return whether it changed.
 
-    Raises `RefusedError` if somebody else has the new address, or if it is suppressed or erased.
+    Raises `RefusedError` if another subscriber has the new address, or if it is suppressed or erased.
     """
     known = session.get(Subscriber, subscriber_id, with_for_update=True)
     if known is None or known.status == SubscriberStatus.ERASED or known.address == str(address):

@@ -236,7 +236,7 @@ def _act_in_time(session: Session, case: _Incident, rules: Rules) -> tuple[Effec
 
 
 def _describe(stored: StoredReport, report: BounceReport, found: Match, verdict: Verdict | None) -> None:
-    """Fill in what a stored report is about."""
+    """Fill in the issue, the recipient and the class of a stored report."""
     stored.issue_id, stored.subscriber_id = found.issue_id, found.subscriber_id
     named = found.recipient or (report.recipients[0] if report.recipients else None)
     stored.recipient = named.address[:320] if named else ""

@@ -79,7 +79,7 @@ def _progress(outcome: str, details: dict[str, object]) -> Progress:
 
 @contextmanager
 def attempt(database: Database, report_id: int) -> Iterator[None]:
-    """Note that a message is being read. The note remains only if the process dies meanwhile."""
+    """Note that a message is being read. The note remains only if the process dies in the meantime."""
     _note(database, report_id, {_TRIED: True})
     try:
         yield

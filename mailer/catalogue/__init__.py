@@ -58,7 +58,7 @@ class Texts:
 
     @property
     def direction(self) -> str:
-        """`ltr` or `rtl`, as HTML's `dir` wants it."""
+        """`ltr` or `rtl`, for HTML's `dir` attribute."""
         return "rtl" if self.locale.character_order == "right-to-left" else "ltr"
 
     def say(self, text: str, **values: str | int) -> str:

@@ -136,7 +136,7 @@ def pipe(app: App) -> None:
 @json_option
 @pass_app
 def parse(app: App, file: BinaryIO, as_json: bool) -> None:
-    """Show what the message in FILE (or `-`) reports. Nothing is stored, and no config.toml is needed."""
+    """Show the report in the message FILE (or `-`). Nothing is stored, and no config.toml is needed."""
     report = read_report(file.read(MAX_RAW_OCTETS))
     if as_json:
         app.emit(_parsed(report))

@@ -101,7 +101,8 @@ def _change_tags(
 def restore_command(app: App, address: str, reason: str, as_json: bool) -> None:
     """Restore ADDRESS after a wrong bounce, or undo a removal of the last day.
 
-    The subscriber gets the previous status back. Nobody who unsubscribed or complained is restored.
+    The subscriber gets the previous status back. People who unsubscribed or complained are never
+    restored.
     """
     with app.database.transaction() as session:
         known = _known(session, parse_address(address))

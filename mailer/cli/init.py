@@ -165,7 +165,7 @@ _URL: Final = _Question("Public address of your pages", "--url", Web, "public_ur
 def _asked(question: _Question, given: str | None, default: str, *, asks: bool) -> str:
     """Return the value given by the option, the answer on the terminal, or the default.
 
-    An answer that is not valid is asked for again; a value that is not valid raises `BadParameter`.
+    Asks again after an invalid answer; raises `BadParameter` for an invalid option.
     """
     if given is not None:
         return question.checked(given)

@@ -141,15 +141,12 @@ def _edition(app: App, path: Path) -> Edition:
 
 
 def _check(app: App, plan: Plan, path: Path, edition: Edition, segment: str, *, no_lint: bool) -> None:
-    """Raise an error if an issue should not be queued.
-
-    Nobody would get it, lint finds errors, or it cannot be composed for some of the audience.
-    """
+    """Raise an error if nobody would get the issue, lint finds errors, or some readers lack a field."""
     if not plan.audience:
         with app.database.reading() as session:
             raise empty_audience(session, segment)
     if not no_lint:
-        # An issue that is in the queue already goes on without it.
+        # Imported here, because a queued issue is not checked again.
         from mailer.cli.lint import refuse_errors
 
         refuse_errors(app, path, edition)

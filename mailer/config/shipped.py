@@ -1,4 +1,4 @@
-"""What comes with the program: the templates, the sample issue and the commented config.toml."""
+"""The files that come with the program: the templates, the sample issue and the commented config.toml."""
 
 from __future__ import annotations
 

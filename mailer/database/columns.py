@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import BigInteger, Dialect, Integer, TypeDecorator
 
-# SQLite gives only INTEGER primary keys the row id; PostgreSQL wants 64 bits.
+# SQLite gives only INTEGER primary keys the row id; PostgreSQL needs 64 bits.
 Identifier = BigInteger().with_variant(Integer(), "sqlite")
 
 

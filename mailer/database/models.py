@@ -286,7 +286,7 @@ class ScheduledIssue(Base):
     """The IANA time zone in which the operator wrote the time; empty for the machine's own."""
     created_at: Mapped[datetime]
     missed_at: Mapped[datetime | None]
-    """When a worker found it too late to send it unasked."""
+    """When a worker found that it was too late to send it automatically."""
 
 
 class ReplacedEdition(Base):
@@ -401,7 +401,7 @@ class Run(Base):
     edition: Mapped[int] = mapped_column(default=1, server_default=text("1"))
     """The number of the edition that it sends; 1 unless the issue was amended."""
     place: Mapped[str] = mapped_column(String(128), default="", server_default=text("''"))
-    """Tells apart systems of the same host name; see `mailer.delivery.runs.place`."""
+    """Distinguishes systems with the same host name; see `mailer.delivery.runs.place`."""
     started_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
     seen_at: Mapped[datetime | None]

@@ -48,7 +48,7 @@ _NO_RELAY: Final = Relay(host="127.0.0.1", security=Security.PLAIN, messages_per
 
 @dataclass(frozen=True, slots=True)
 class Rehearsed:
-    """How a rehearsal went."""
+    """The result of a rehearsal."""
 
     ended: Ended
     seen: Seen
@@ -148,7 +148,7 @@ async def _run(
     at: datetime,
     progress: Callable[[Books], None],
 ) -> tuple[Ended, float]:
-    """Return how the run ended, and how long it took on its own clock."""
+    """Run to the end; return the ending and the duration by the run's own clock."""
     loop = asyncio.get_running_loop()
     began = loop.time()
     async with server:

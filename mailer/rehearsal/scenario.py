@@ -29,7 +29,7 @@ _LONGEST = timedelta(days=30)
 
 
 class FaultKind(StrEnum):
-    """What a fault does to the messages it affects."""
+    """The effect of a fault on its messages."""
 
     REPLY = "reply"
     """Refuse the recipient, or the message after its body, with `reply`."""
@@ -127,7 +127,7 @@ class InjectedFault(Section, frozen=True, kw_only=True):
 
 
 class Server(Section, frozen=True, kw_only=True):
-    """`[server]`: how the server behaves without faults."""
+    """`[server]`: the server's behaviour without faults."""
 
     CHECKS: ClassVar[dict[str, Check]] = {"reply_time": _waited}
 

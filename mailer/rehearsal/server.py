@@ -35,7 +35,7 @@ class Returned:
 
 @dataclass(slots=True)
 class Seen:
-    """What the server saw during a rehearsal."""
+    """The server's observations during a rehearsal."""
 
     messages: int = 0
     """Messages kept, including copies."""

@@ -79,7 +79,7 @@ _COMCAST: Final = {"bl": _LISTED, "es": _LISTED, "rl": _FAST, "dm": _AUTH}
 
 
 def coded_rule(raw: str) -> Rule | None:
-    """Return what a provider's own code in a text (lower case) means, or None."""
+    """Return the rule for a provider's own code in a text (lower case), or None."""
     found = _CODE.search(raw)
     if found is None:
         return None

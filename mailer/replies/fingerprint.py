@@ -1,4 +1,4 @@
-"""What a refusal has in common with the refusals of other recipients."""
+"""Fingerprints of refusals: equal for recipients who were refused for the same reason."""
 
 from __future__ import annotations
 

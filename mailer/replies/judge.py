@@ -123,7 +123,7 @@ _NO_SUCH_HOST: Final = re.compile(r"(?<![@\w>.-])[a-z0-9-]{1,63}(?:\.[a-z0-9-]{2
 
 
 class _Asked(StrEnum):
-    """What the answered command can be about."""
+    """The possible subject of the answered command."""
 
     US = "us"
     RECIPIENT = "recipient"
@@ -148,7 +148,7 @@ _ASKED: Final = {
 def judge(
     code: int | None, enhanced: str, text: str, *, provider: str = "", command: str = "RCPT"
 ) -> Verdict:
-    """Return what a reply, or the status and text of a report, means.
+    """Return the meaning of a reply, or of the status and text of a report.
 
     `code` is None where a report names none; `enhanced` may then say `5.0.0` or `4.0.0`. `provider` names
     the host that replied, or several, separated by blanks: MX, banner, domain. `command` was answered:
@@ -247,7 +247,7 @@ class _Reply:
 
     @property
     def us(self) -> _Found:
-        """What a refusal of us means if no rule is more specific."""
+        """The meaning of a refusal of us if no rule is more specific."""
         return _NOT_WELCOME if self.command in _BEFORE_MAIL else _US
 
 
@@ -298,7 +298,7 @@ def _found(rule: Rule) -> _Found:
 
 
 def _as_asked(rule: Rule, reply: _Reply) -> _Found:
-    """Return what a rule about a recipient means in reply to this command."""
+    """Return the meaning of a rule about a recipient in reply to this command."""
     found = _found(rule)
     if _is_hard(rule) and reply.is_a_filter() and not rule.after_body:
         return _Found(BounceClass.FILTERED, VerdictBasis.TEXT)

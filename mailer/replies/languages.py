@@ -1,4 +1,4 @@
-"""Refusals in languages other than English, read by grammar: a noun, and what is wrong with it.
+"""Refusals in languages other than English, read by grammar: a noun and its problem.
 
 Receivers word such replies freely ("Das Postfach des Empfängers ist voll", "Postfach voll"), so whole
 phrases would never be enough. Instead, a pair of stems, one of a noun and one of a state, near each other
@@ -178,7 +178,7 @@ def _grammar() -> tuple[tuple[B, re.Pattern[str]], ...]:
 
 
 def read_foreign(text: str) -> B | None:
-    """Return what a refusal in another language means, or None; `text` is in lower case."""
+    """Return the meaning of a refusal in another language, or None; `text` is in lower case."""
     text = without_marks(text)
     return next((means for means, pattern in _grammar() if pattern.search(text)), None)
 

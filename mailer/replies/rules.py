@@ -1,4 +1,4 @@
-"""The form of a rule: its conditions, and what a reply that meets them means."""
+"""The form of a rule: its conditions, and the meaning of a reply that meets them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an RFC 3463 status means by itself: the IANA registry of enhanced status codes as tables.
+"""The meaning of an RFC 3463 status on its own: the IANA registry of enhanced status codes as tables.
 
 Statuses are written without their first digit. `SENDER` overrides the text; the text overrides the rest.
 """

@@ -1,4 +1,4 @@
-"""What a reply can mean, what follows from it, and how much each class of bounce counts."""
+"""The possible meanings of a reply, their consequences, and the weight of each class of bounce."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final
 
 
 class BounceClass(StrEnum):
-    """What a refusal means."""
+    """The meaning of a refusal."""
 
     INVALID_MAILBOX = "invalid_mailbox"
     INVALID_DOMAIN = "invalid_domain"
@@ -32,7 +32,7 @@ class BounceClass(StrEnum):
 
 
 class ReplyClass(StrEnum):
-    """What the sender does about it."""
+    """The sender's reaction."""
 
     ACCEPTED = "accepted"
     HARD = "hard"
@@ -72,7 +72,7 @@ class Fault(StrEnum):
 
 
 class VerdictBasis(StrEnum):
-    """What a verdict rests on, from strong to weak."""
+    """The basis of a verdict, from strong to weak."""
 
     TEXT = "text"
     """Words that the receiver wrote."""
@@ -84,7 +84,7 @@ class VerdictBasis(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a reply means and what follows from it."""
+    """The meaning of a reply, and its consequences."""
 
     reply_class: ReplyClass
     bounce_class: BounceClass | None
@@ -128,7 +128,7 @@ FAULT: Final[Mapping[BounceClass, Fault]] = MappingProxyType({
 
 
 class Alert(StrEnum):
-    """What a class of bounces triggers, apart from its effect on the subscriber."""
+    """The consequences of a class of bounces, apart from its effect on the subscriber."""
 
     NOBODY = "nobody"
     THROTTLE = "throttle"
@@ -147,7 +147,7 @@ class Alert(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BouncePolicy:
-    """What a bounce of one class does to the subscriber.
+    """The effect of a bounce of one class on the subscriber.
 
     `hard` suppresses immediately. Otherwise `weight` points are added to the soft count, at most once a day;
     `suppress_at` bounces of this class over at least `over_days` days, or within `within_days` days,
@@ -183,7 +183,7 @@ POLICY: Final[Mapping[BounceClass, BouncePolicy]] = MappingProxyType(
         BounceClass.UNDETERMINED: BouncePolicy(weight=0.5),
     }
 )
-"""What follows from each class. A verdict with `hard` false is never treated as hard: a 4yz is soft."""
+"""The policy for each class. A verdict with `hard` false is never treated as hard: a 4yz is soft."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import Final
 
 ADDRESS: Final = "<>"
 IP: Final = "#"
-"""What an email address and an IP address become in `Words.clauses`."""
+"""The placeholders for an email address and an IP address in `Words.clauses`."""
 
 # The reason is near the start of a text; the rest would only cost time.
 _LOOKED_AT: Final = 2048

@@ -122,7 +122,7 @@ class Chromium:
         return base64.b64decode(picture["data"])
 
     def measure(self, html: str, *, width: int) -> list[Excess]:
-        """Return what reaches beyond a screen of `width` pixels; nothing is loaded from the network."""
+        """Return the parts that overflow a screen of `width` pixels; nothing is loaded from the network."""
         self._show(html, _NO_NETWORK, width)
         expression = f"{_MEASURE}({_MAX_EXCESSES})"
         said = self._ask("Runtime.evaluate", {"expression": expression, "returnByValue": True})
@@ -246,7 +246,7 @@ class Ruler:
         self._stack.close()
 
     def measure(self, html: str, width: int) -> list[Excess]:
-        """Return what reaches beyond a screen of `width` pixels."""
+        """Return the parts that overflow a screen of `width` pixels."""
         if not self._is_usable:
             return []
         try:

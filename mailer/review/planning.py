@@ -138,7 +138,7 @@ class Forecast(Plan):
 
 
 def plan(settings: Settings, database: Database, edition: Edition, segment: str) -> Plan:
-    """Return what `send` would do; only counts, so it is quick for any audience."""
+    """Return the plan of a send; it only counts, so it is quick for any audience."""
     condition = dispatch.audience_condition(settings, segment)
     with database.reading() as session:
         known = issues.find(session, edition.slug)

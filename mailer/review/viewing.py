@@ -89,7 +89,7 @@ def preview(
 
 
 def rendered(edition: Edition, message: bytes, *, public_url: str) -> Rendered:
-    """Take a composed message apart. Its HTML makes no requests to our own server."""
+    """Parse a composed message. Its HTML makes no requests to our own server."""
     parsed = email.message_from_bytes(message, policy=email.policy.default)
     assert isinstance(parsed, EmailMessage)
     source, base = _part(parsed, "html"), public_url.rstrip("/")

@@ -39,7 +39,7 @@ def client_ip(request: Request) -> str:
 
 
 def network(ip: str) -> str:
-    """Return what counts as one client: an IPv4 address, or the /64 of an IPv6 address."""
+    """Return the identity of a client: its IPv4 address, or the /64 of its IPv6 address."""
     try:
         parsed = ipaddress.ip_address(ip)
     except ValueError:

@@ -39,7 +39,7 @@ def erase(session: Session, address: Address, *, secret: bytes, at: datetime, wa
     These remain: a keyed hash that keeps imports from adding the address again, one ledger line with the
     time, and the deliveries with their states and codes. The blanked row keeps its id, because SQLite
     would reuse the highest id for the next subscriber, who would inherit old deliveries and links.
-    `secret` is the oldest of `Database.secrets()`; `way` is how the request came. Erasing twice changes
+    `secret` is the oldest of `Database.secrets()`; `way` is the route of the request. Erasing twice changes
     nothing.
     """
     hashed = suppression.erased_key(address.key, secret)

@@ -27,7 +27,7 @@ class Record(NamedTuple):
 
 
 def csv_records(path: Path, file: TextIO, sample: str) -> Iterator[Record]:
-    """Yield the records of a CSV file that are not empty; `sample` is how the file begins.
+    """Yield the records of a CSV file that are not empty; `sample` is the beginning of the file.
 
     Raises `SourceError` for a quote that is not closed, since all that follows would be one cell, and for
     a record of more than `MAX_RECORD_CHARACTERS`.

@@ -28,7 +28,7 @@ _KEPT = Subscriber.status != SubscriberStatus.ERASED.value
 # An import takes at most 200 columns.
 _MAX_FLAT = 190
 _MAX_KNOWN = 4_000
-# Many subscribers share one combination of attributes, and taking apart a text costs more than comparing it.
+# Many subscribers have the same attributes, and parsing a text costs more than comparing it.
 _KEYS_SQLITE = text(
     "SELECT DISTINCT a.key, a.type, a.type = 'text' AND a.value = '' "
     "FROM (SELECT DISTINCT attributes FROM subscribers WHERE attributes <> '{}') AS s, "

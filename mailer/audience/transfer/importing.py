@@ -46,7 +46,7 @@ _COUNTS: Final = (
 
 @dataclass(slots=True)
 class ImportReport:
-    """What an import did; `id` is None for a dry run."""
+    """The result of an import; `id` is None for a dry run."""
 
     id: int | None = None
     encoding: str = ""

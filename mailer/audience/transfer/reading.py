@@ -187,7 +187,7 @@ class _TableRows:
         )
 
     def _broken(self, line: int, cells: list[str], row: Mapping[str, str], problem: str) -> Candidate:
-        """Return a row whose cells may be shifted: it adds nobody, but an opt-out in it counts."""
+        """Return a row whose cells may be shifted: it adds no subscriber, but an opt-out in it counts."""
         address = mailbox_in(row.get(self._columns.email, ""))
         if not _is_address(address):
             found = {mailbox_in(cell) for cell in cells if "@" in cell}

@@ -31,7 +31,7 @@ _MULTIPART: Final = "multipart/form-data"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request as it came; `now` is when."""
+    """A request as received, at the time `now`."""
 
     headers: Headers
     body: bytes

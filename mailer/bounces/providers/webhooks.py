@@ -119,7 +119,7 @@ def thaw(raw: bytes) -> BounceReport:
 
 
 def as_report(event: WebhookEvent) -> BounceReport:
-    """Return what an event reports, in the form that a bounce mail's report has."""
+    """Return an event as a report, in the form of a bounce mail's report."""
     kind = _kind(event)
     verdict = _verdict(event) if kind is ReportKind.BOUNCE else None
     recipient = RecipientReport(
@@ -176,7 +176,7 @@ def _kind(event: WebhookEvent) -> ReportKind:
 
 
 def _suppression(reason: Reason) -> ReportKind:
-    """Return what happened earlier that made the provider suppress the address."""
+    """Return the earlier event that made the provider suppress the address."""
     match reason:
         case Reason.SPAM:
             return ReportKind.COMPLAINT
@@ -194,7 +194,7 @@ def _verdict(event: WebhookEvent) -> Verdict:
         said = event.reply or event.reason
         return hard_verdict(f"{event.provider} suppresses the address: {said}")
     if event.kind is EventKind.REJECTED:
-        # The provider refused us and no receiving system was asked: never the subscriber's fault.
+        # The provider itself refused, before any receiving system: never the subscriber's fault.
         is_ours = event.cause is not None and class_weight(event.cause) == 0.0
         cause = event.cause if is_ours else BounceClass.TRANSIENT_SYSTEM
         said = f"{event.provider} did not send: {event.reply}"

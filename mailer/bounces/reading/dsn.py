@@ -110,7 +110,7 @@ def _is_whole(group: dict[str, str]) -> bool:
 
 
 def _after_type(value: str) -> str:
-    """Return what follows `dns;` or `rfc822;`, or the value where no type is given."""
+    """Return the value after `dns;` or `rfc822;`, or the whole value if it has no type."""
     kind, separator, rest = value.partition(";")
     return rest.strip() if separator and " " not in kind.strip() else value.strip()
 

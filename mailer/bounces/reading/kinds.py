@@ -126,7 +126,7 @@ def has_null_sender(headers: Headers) -> bool:
 
 
 def is_auto_reply(headers: Headers, subject: str) -> bool:
-    """Return whether the message is an automatic reply (RFC 3834) from somebody's mailbox.
+    """Return whether the message is an automatic reply (RFC 3834) from a person's mailbox.
 
     Exim and others mark their bounces `auto-replied` too, so notifications of mail systems are excluded.
     """

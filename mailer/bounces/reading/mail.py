@@ -1,4 +1,4 @@
-"""One mail taken apart: what people read, what programs read, and the mail that it returns."""
+"""Parse a returned mail: its text, its delivery status, and the mail that it returns."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _ORIGINAL_TYPES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class ReturnedMail:
-    """A mail taken apart: its text, its delivery status, and the mail that it returns."""
+    """A parsed mail: its text, its delivery status, and the mail that it returns."""
 
     raw: bytes
     headers: Headers
@@ -43,13 +43,13 @@ class ReturnedMail:
     """The returned mail, as much of it as is quoted."""
     subject: str
     is_report: bool
-    """Declared as a delivery report, sent by a mail system, or with a subject that tells of a failure."""
+    """Declared as a delivery report, sent by a mail system, or with the subject of a failure notification."""
     is_from_system: bool
     """Not written by a person: declared a report, from a mail system, or with an empty envelope sender."""
 
     @staticmethod
     def read(raw: bytes) -> ReturnedMail:
-        """Take a mail apart."""
+        """Parse a mail."""
         headers, leaves = read_mail(raw)
         notice, status_texts, copies = _sorted(leaves)
         quoted = "\n".join(copies).lstrip("\n-").encode("utf-8", "replace")

@@ -36,7 +36,7 @@ def read_request(headers: Headers, subject: str) -> MailtoRequest:
 
 
 def find_subject(signer: Signer, request: MailtoRequest, address: str) -> Subject | None:
-    """Return the person who is to be unsubscribed by a message to `address`, our unsubscribe address.
+    """Return the person to unsubscribe for a message to `address`, our unsubscribe address.
 
     The token that names them is in the subject, or in the address after a plus sign. A valid token is
     enough, whatever address the message was sent from. Returns None for a message to another address or

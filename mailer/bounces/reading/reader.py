@@ -1,7 +1,7 @@
 """Read messages in child processes, each within a time limit.
 
-Anybody may send us any bytes. Parsing takes time linear in them, as far as we know; a message that takes
-longer all the same must not hold back the others, so its child is killed and the message is unreadable.
+Anyone can send us anything. Parsing should take linear time. If a message takes too long anyway, it must not
+delay the others, so its child is killed and the message counts as unreadable.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class ReportReader:
         self._owner = os.getpid()
 
     def read(self, raw: bytes) -> BounceReport:
-        """Return what a message reports, or `UNREADABLE` if that takes too long or fails.
+        """Return the report in a message, or `UNREADABLE` if reading it takes too long or fails.
 
         Raises `MailerError` if no child can be started.
         """
@@ -148,5 +148,5 @@ def start_reader() -> None:
 
 
 def read_report(raw: bytes) -> BounceReport:
-    """Return what a message reports, or `UNREADABLE` if reading it takes more than five seconds."""
+    """Return the report in a message, or `UNREADABLE` if reading it takes more than five seconds."""
     return _reader.read(raw)

@@ -1,4 +1,4 @@
-"""The recipients that a report is about, and what it says about each."""
+"""Find the recipients of a report, and the facts that it states about each."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _first_of_original(mail: ReturnedMail) -> list[Facts]:
 
 
 def add_words(facts: list[Facts], notice: str) -> None:
-    """Add what the notice and its transcript say about each recipient."""
+    """Add the words of the notice and its transcript about each recipient."""
     said = transcript(notice)
     beside = words_beside_addresses(notice)
     for one in facts:

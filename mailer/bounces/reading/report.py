@@ -1,4 +1,4 @@
-"""Read what a returned mail reports.
+"""Read reports from returned mail.
 
 The standards come first: delivery status (RFC 3464 and 6533), feedback (RFC 5965) and automatic replies
 (RFC 3834). Two in five real bounces follow none of them. `prose` reads those by wording and layout, and
@@ -41,7 +41,7 @@ class ReportKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RecipientReport:
-    """What a report says about one recipient."""
+    """The part of a report about one recipient."""
 
     address: str
     original_address: str
@@ -62,7 +62,7 @@ class RecipientReport:
 
 @dataclass(frozen=True, slots=True)
 class BounceReport:
-    """What one mail reports.
+    """The report in one mail.
 
     `envelope_tokens` are the return-path tokens found, most trustworthy first. The caller checks their
     signatures; a valid one outranks every address in the body.
@@ -97,7 +97,7 @@ _DONE: Final = frozenset({"delivered", "relayed", "expanded", "deliverable"})
 
 
 def parse_report(raw: bytes) -> BounceReport:
-    """Return what a mail reports. Never raises: a mail that makes no sense is `ORDINARY`.
+    """Return the report in a mail. Never raises: a mail that makes no sense is `ORDINARY`.
 
     At most the first megabyte, 200 parts, ten levels and 1,000 recipients are read.
     """
@@ -137,7 +137,7 @@ def _read(raw: bytes, depth: int) -> BounceReport:
 
 
 def _ses_finding(mail: ReturnedMail) -> _Finding | None:
-    """Return what an Amazon SES event inside an email says."""
+    """Return the finding of an Amazon SES event inside an email, if there is one."""
     event = ses.find_event(mail.notice)
     if event is None:
         return None
@@ -149,7 +149,7 @@ def _ses_finding(mail: ReturnedMail) -> _Finding | None:
 
 
 def _feedback_finding(mail: ReturnedMail) -> _Finding | None:
-    """Return what a feedback report (RFC 5965) says."""
+    """Return the finding of a feedback report (RFC 5965), if this is one."""
     found = feedback.read(mail.headers, mail.leaves, mail.original)
     if found is None:
         return None
@@ -158,7 +158,7 @@ def _feedback_finding(mail: ReturnedMail) -> _Finding | None:
 
 
 def _wrapped_finding(mail: ReturnedMail, facts: list[Facts], depth: int) -> _Finding | None:
-    """Return what a report inside this one says."""
+    """Return the finding of a report inside this one, if there is one."""
     is_wrapper = not facts and mail.is_report and mail.copy and depth < _MAX_FORWARDS
     if not is_wrapper or not mail.wraps_a_report():
         return None
@@ -171,7 +171,7 @@ def _wrapped_finding(mail: ReturnedMail, facts: list[Facts], depth: int) -> _Fin
 
 
 def _own_finding(mail: ReturnedMail, facts: list[Facts], reporting: str) -> _Finding:
-    """Return what this mail's delivery status or wording says."""
+    """Return the finding of this mail's delivery status or wording."""
     kind = _kind(mail, facts)
     recipients: tuple[RecipientReport, ...] = ()
     if kind is ReportKind.AUTO_REPLY:

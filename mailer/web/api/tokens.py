@@ -30,7 +30,7 @@ _MAX_NAME: Final = 64
 
 
 class Scope(StrEnum):
-    """What a token may do."""
+    """The permission of a token."""
 
     READ = "subscribers:read"
     SUBSCRIBE = "subscribers:subscribe"
