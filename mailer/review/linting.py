@@ -88,7 +88,7 @@ def with_links(report: LintReport, issue: Issue) -> LintReport:
 
 
 def with_browser(report: LintReport, issue: Issue, html: str, measure: Measure) -> LintReport:
-    """Return the report with the browser's findings about width, unless lint has found something too wide itself."""
+    """Return the report with the browser's findings about width, unless lint itself has some."""
     if any(finding.check == "too-wide" for finding in report.findings):
         return report
     places, found = Places(issue), dict[str, Finding]()
