@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "send": ("mailer.cli.send:send", "Send an issue or resume sending."),
     "schedule": ("mailer.cli.schedule:schedule", "Send an issue at a set time; list or cancel such issues."),
     "worker": ("mailer.cli.worker:worker", "Send scheduled issues, retries and letters until you stop it."),
+    "workers": ("mailer.cli.workers:workers", "Show which processes are sending, and since when."),
     "status": ("mailer.cli.status:status", "Show the deliveries of one issue or all issues."),
     "pause": ("mailer.cli.status:pause", "Pause an issue until you resume it."),
     "resume": ("mailer.cli.status:resume", "Allow a paused issue to be sent."),

@@ -1,7 +1,8 @@
 """The rounds of `mailer worker`: queue the issues that are due, and send whatever is open.
 
-Each step is safe to repeat and to do on several machines: a scheduled issue is queued once, and a run of
-another process makes this one pass.
+Each step is safe to repeat and to do on several machines: a scheduled issue is queued once, and runs share
+what there is to send. On SQLite, a run of another process makes this one pass. A canary, which waits for
+reports, has a thread of its own.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from mailer.config import Settings
-from mailer.database.models import Delivery, DeliveryState, IssueState
+from mailer.database.models import CanaryState, Delivery, DeliveryState, IssueState
 from mailer.database.session import Database
 from mailer.delivery import dispatch, issues, schedule
 from mailer.delivery.bookkeeping import Learn
@@ -69,6 +71,8 @@ class Rounds:
         # A run stops when its end of this pipe closes.
         self._until_closed, self._open = os.pipe()
         self._thread = threading.Thread(target=self._run, name="mailer-rounds")
+        self._canaries: dict[int, threading.Thread] = {}
+        """The threads that take canaries through their waits, by issue."""
 
     def start(self) -> None:
         """Start the thread."""
@@ -78,7 +82,8 @@ class Rounds:
         """Start no more messages, settle those under way, and end the thread."""
         self._closed.set()
         os.close(self._open)
-        self._thread.join()
+        for thread in (self._thread, *self._canaries.values()):
+            thread.join()
         os.close(self._until_closed)
 
     def once(self) -> None:
@@ -93,8 +98,15 @@ class Rounds:
             resend = self._settings.delivery.uncertain == "resend"
             ready = with_work(session, at=self._clock(), resend_uncertain=resend)
         for issue in ready:
-            if not self._closed.is_set():
-                self._send(issue)
+            if self._closed.is_set():
+                return
+            if issue.canary in (None, CanaryState.PASSED):
+                self._try(partial(self._send, issue))
+            elif not (issue.id in self._canaries and self._canaries[issue.id].is_alive()):
+                # The other issues do not wait for it.
+                lead_it = partial(self._try, partial(self._send, issue))
+                self._canaries[issue.id] = threading.Thread(target=lead_it, name=f"canary-{issue.slug}")
+                self._canaries[issue.id].start()
 
     def _due(self) -> list[schedule.Scheduled]:
         with self._database.reading() as session:
@@ -106,17 +118,21 @@ class Rounds:
 
     def _run(self) -> None:
         while not self._closed.is_set():
-            try:
-                self.once()
-            except LockedError as error:
-                _log.info("%s", error.message)
-            except MailerError as error:
-                _log.error("%s", error)
-            except _StoppedError:
-                return
-            except Exception:
-                _log.exception("this round failed; the next one tries again")
+            self._try(self.once)
             self._closed.wait(self._look_seconds)
+
+    def _try(self, step: Callable[[], None]) -> None:
+        """Do a step; log its error, since the next round tries again."""
+        try:
+            step()
+        except LockedError as error:
+            _log.info("%s", error.message)
+        except MailerError as error:
+            _log.error("%s", error)
+        except _StoppedError:
+            return
+        except Exception:
+            _log.exception("this round failed; the next one tries again")
 
     def _send(self, issue: QueuedIssue) -> None:
         def run() -> Ended:

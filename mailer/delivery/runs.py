@@ -38,6 +38,8 @@ _DATABASE_TIME: Final[ColumnElement[datetime]] = literal_column(
 )
 _SILENT_MICROSECONDS: Final = type_coerce(_DATABASE_TIME, BigInteger) - type_coerce(Run.seen_at, BigInteger)
 
+_ROW: Final = (Run.id, Run.issue_id, Run.host, Run.pid, Run.place, Run.started_at)
+
 
 @dataclass(frozen=True, slots=True)
 class LiveRun:
@@ -49,7 +51,8 @@ class LiveRun:
     pid: int
     place: str
     silent_seconds: float
-    """How long ago it last committed, by the database's clock."""
+    """How long ago it last committed, by the database's clock. Always 0 on SQLite."""
+    started_at: datetime
 
     @property
     def known_dead(self) -> bool:
@@ -135,11 +138,21 @@ def has_ended(session: Session, run_id: int) -> bool:
 def alive(session: Session) -> list[LiveRun]:
     """Return the runs of a PostgreSQL database that have not ended, oldest first."""
     rows = session.execute(
-        select(Run.id, Run.issue_id, Run.host, Run.pid, Run.place, _SILENT_MICROSECONDS)
+        select(*_ROW, _SILENT_MICROSECONDS)
         .where(Run.ended_at.is_(None), Run.seen_at.is_not(None))
         .order_by(Run.id)
     )
-    return [LiveRun(*row[:5], row[5] / 1_000_000) for row in rows]
+    return [LiveRun(*row[:5], row[6] / 1_000_000, row[5]) for row in rows]
+
+
+def sending(session: Session, *, dead_seconds: float = DEAD_SECONDS) -> list[LiveRun]:
+    """Return the runs that are sending, oldest first, without those known or believed to be dead."""
+    if _is_fenced(session):
+        return [run for run in alive(session) if not run.known_dead and run.silent_seconds < dead_seconds]
+    rows = session.execute(select(*_ROW).where(Run.ended_at.is_(None)).order_by(Run.id))
+    found = [LiveRun(*row[:5], 0.0, row[5]) for row in rows]
+    # All runs of an SQLite database are on this machine.
+    return [run for run in found if run.place == place() and not run.known_dead]
 
 
 def recover(session: Session, issue_id: int, *, at: datetime, dead_seconds: float = DEAD_SECONDS) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,9 +14,10 @@ import pytest
 from sqlalchemy import select
 
 from mailer.config import Newsletter, Settings
-from mailer.database.models import ALERT, DeliveryState, Event, IssueState
+from mailer.database.models import ALERT, CanaryState, DeliveryState, Event, IssueState
 from mailer.database.session import Database
-from mailer.delivery import issues, queue, runs, schedule
+from mailer.delivery import canary, issues, queue, runs, schedule
+from mailer.delivery.books import books_of
 from mailer.delivery.canary import Steps
 from mailer.delivery.queue import Settled
 from mailer.delivery.rounds import Rounds, with_work
@@ -242,3 +244,26 @@ def test_worker_that_is_closed_in_a_run_settles_what_is_under_way(database: Data
     assert found.sent == len(worker.mailed()) >= 20
     with database.reading() as session:
         assert issues.get(session, issue.id).state in (IssueState.SENDING, IssueState.FINISHED)
+
+
+def test_canary_that_waits_for_reports_does_not_delay_another_issue(
+    database: Database, worker: Worker
+) -> None:
+    subscribe(database, 4)
+    with database.transaction() as session:
+        first, _ = issues.enqueue(session, EDITION, source_path="a.md", at=AT)
+        canary.begin(session, first.id, 0.5, ())
+        other = replace(EDITION, slug="002-other")
+        second, _ = issues.enqueue(session, other, source_path="b.md", at=AT)
+    with working(worker):
+        until = time.monotonic() + 30
+        while True:
+            with database.reading() as session:
+                sent = books_of(session, second.id).sent
+                waits = issues.get(session, first.id).canary is CanaryState.WAITING
+            if sent == 4 and waits:
+                break
+            assert time.monotonic() < until, worker.said
+            time.sleep(0.05)
+    with database.reading() as session:
+        assert (books_of(session, first.id).sent, books_of(session, first.id).queued) == (2, 2)

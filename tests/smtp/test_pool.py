@@ -289,7 +289,8 @@ def test_relay_that_works_takes_over_from_one_that_refuses_the_login(weight: int
 
 def test_weights_divide_the_mail() -> None:
     work, one, three = queue(2000), Script(), Script()
-    run(work, [one, three], settings=[{"weight": 1}, {"weight": 3}], window=200)
+    # On a busy machine a reply may take longer than the short timeouts allow.
+    run(work, [one, three], settings=[{"weight": 1}, {"weight": 3}], window=200, timeouts=Timeouts())
     assert work.fates() == {Fate.ACCEPTED: 2000}
     assert 2.2 < len(three.accepted) / len(one.accepted) < 4
 
