@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final
 
-from wcwidth import wcswidth
-
 from mailer.rendering.templating.slots import SLOT
 
 WIDTH: Final = 72
@@ -22,6 +20,8 @@ _UNSAFE_STARTS: Final = ("From ", ".")
 # East Asian punctuation that may not begin or end a line.
 _NOT_FIRST: Final = frozenset("、。，．・：；？！）］｝」』】〉》〕ー々ぁぃぅぇぉっゃゅょァィゥェォッャュョ")
 _NOT_LAST: Final = frozenset("（［｛「『【〈《〔")
+NARROW: Final = re.compile(r"[ -~\u00a1-\u00ac\u00ae-\u02ff\u2010-\u2027\u2030-\u205e\u20a0-\u20bf]*")
+"""Text of which every character takes one column: Latin letters, dashes, quotation marks, currency signs."""
 _UNDERLINES: Final = {"h1": "=", "h2": "-"}
 
 
@@ -56,6 +56,11 @@ def columns(text: str) -> int:
 
 @lru_cache(maxsize=4096)
 def _display_columns(text: str) -> int:
+    if NARROW.fullmatch(text):
+        return len(text)
+    # Imported here because its tables take long to load, and most European texts do not need them.
+    from wcwidth import wcswidth
+
     width = wcswidth(text)
     return width if width >= 0 else len(text)
 

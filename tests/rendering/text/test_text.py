@@ -11,7 +11,7 @@ from wcwidth import wcswidth
 
 from mailer.rendering.source.markdown import parse_markdown
 from mailer.rendering.text.blocks import Links, render_text
-from mailer.rendering.text.layout import columns, wrap
+from mailer.rendering.text.layout import NARROW, columns, wrap
 from tests.rendering.test_build import edition_of
 
 _WORD = st.text(alphabet="abcdefgäößμ字漢…’", min_size=1, max_size=12)
@@ -136,3 +136,9 @@ def test_words_of_latin_letters_are_as_wide_as_they_are_long() -> None:
         assert (columns(word), word) == (wcswidth(word), word)
     assert columns("日本") == 4
     assert columns("e\N{COMBINING ACUTE ACCENT}") == 1
+
+
+def test_narrow_characters_take_one_column_each() -> None:
+    narrow = [chr(code) for code in range(0x3000) if NARROW.fullmatch(chr(code))]
+    assert len(narrow) > 600
+    assert [one for one in narrow if wcswidth(one) != 1] == []
