@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import contextlib
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -58,6 +60,19 @@ def make_composer(issue_id: int, edition: Edition = EDITION) -> Composer:
         unsubscribe_address="unsubscribe@example.org",
         signer=SIGNER,
     )
+
+
+@contextlib.contextmanager
+def locked(database: Database) -> Iterator[None]:
+    """Let another program hold the write lock."""
+    assert database.path is not None
+    other = sqlite3.connect(database.path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        other.execute("ROLLBACK")
+        other.close()
 
 
 def subscribe(database: Database, number: int, *, first: int = 1) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import datetime
 
 import pytest
@@ -22,7 +20,7 @@ from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.queue import PENDING_UNTIL, Settled
 from mailer.errors import StorageError
 from mailer.replies import Refusal, judge
-from tests.delivery.scene import AT, books, queued
+from tests.delivery.scene import AT, books, locked, queued
 
 NOTHING: frozenset[str] = frozenset()
 SENT, DEFERRED, FAILED = DeliveryState.SENT, DeliveryState.DEFERRED, DeliveryState.FAILED
@@ -69,19 +67,6 @@ class Scene:
 @pytest.fixture
 def scene(database: Database) -> Scene:
     return Scene(database)
-
-
-@contextmanager
-def locked(database: Database) -> Iterator[None]:
-    """Let another program hold the write lock."""
-    assert database.path is not None
-    other = sqlite3.connect(database.path, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    finally:
-        other.execute("ROLLBACK")
-        other.close()
 
 
 def test_everything_noted_is_written_with_the_next_claim(scene: Scene) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sqlite3
 from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
@@ -19,7 +18,7 @@ from mailer.database.session import Database
 from mailer.delivery.books import Books
 from mailer.delivery.sender import Ending, Sender
 from mailer.errors import StorageError
-from tests.delivery.scene import AT, books, queued, recipients, run
+from tests.delivery.scene import AT, books, locked, queued, recipients, run
 from tests.delivery.test_hostile import LOCK_STEP, PEOPLE, Met
 from tests.smtp.scripted import EHLO, Script
 from tests.smtp.test_dial import certificate, server_context, trusting
@@ -132,19 +131,6 @@ def full_disk(database: Database) -> Iterator[None]:
     finally:
         event.remove(database.engine, "begin", limit)
         database.close()
-
-
-@contextlib.contextmanager
-def locked(database: Database) -> Iterator[None]:
-    """Let another program hold the write lock."""
-    assert database.path is not None
-    other = sqlite3.connect(database.path, isolation_level=None, check_same_thread=False)
-    other.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    finally:
-        other.execute("ROLLBACK")
-        other.close()
 
 
 @pytest.mark.parametrize(("fault", "said"), [(full_disk, "the disk is full"), (locked, "is locked")])

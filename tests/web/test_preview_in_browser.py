@@ -16,6 +16,7 @@ from mailer.web.operator.preview import create_preview_app
 from mailer.web.operator.watching import FileWatcher
 from tests.end_to_end.newsletter import Folder
 from tests.web.conftest import serving
+from tests.web.test_preview import save
 
 pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("chromium")]
 ISSUE = "---\ntitle: A bean\n---\n\n" + "A bean wants almost nothing.\n\n" * 60
@@ -33,10 +34,6 @@ def folder(tmp_path: Path) -> Folder:
     made = Folder(tmp_path / "news")
     save(made, ISSUE)
     return made
-
-
-def save(folder: Folder, text: str) -> None:
-    (folder.path / "issues" / "001-short.md").write_text(text, encoding="utf-8")
 
 
 def looked_at(folder: Folder) -> Preview:
