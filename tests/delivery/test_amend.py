@@ -182,6 +182,7 @@ def test_interrupted_deliveries_are_uncertain_and_may_get_the_correction(databas
     with database.transaction() as session:
         run_id = runs.begin(session, issue.id, at=AT)
         queue.claim(session, issue.id, run_id=run_id, limit=2, after=0, at=AT, resend_uncertain=True)
+        runs.end(session, run_id, at=AT)
     assert amend(database, issue) == 2
     found = books(database, issue)
     assert (found.uncertain, found.queued) == (2, 3)
