@@ -44,7 +44,7 @@ def told(database: Database, at: datetime, failed: int, limits: AlertLimits) -> 
         return watch(session, {ISSUE: Returns(failed)}, at=at, limits=limits)
 
 
-def test_issue_that_comes_back_is_told_of_once_and_again_when_it_doubles(
+def test_bouncing_issue_raises_one_alert_and_another_when_the_number_doubles(
     database: Database, at: datetime, caplog: pytest.LogCaptureFixture
 ) -> None:
     people = sent_to(database, at, 100)

@@ -75,7 +75,7 @@ def test_disabled_mailbox_is_enough_the_second_time_in_two_weeks(
         BounceClass.CONTENT, BounceClass.PROTOCOL, BounceClass.TRANSIENT_SYSTEM,
     ],
 )  # fmt: skip
-def test_what_is_not_the_subscribers_fault_weighs_nothing(name: BounceClass) -> None:
+def test_bounces_that_are_not_the_subscribers_fault_do_not_count(name: BounceClass) -> None:
     assert class_weight(name) == 0.0
 
 

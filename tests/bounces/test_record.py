@@ -57,7 +57,7 @@ def points(database: Database, subscriber_id: int) -> float:
         return session.get_one(Subscriber, subscriber_id).soft_points
 
 
-def test_hard_bounce_suppresses_at_once_and_fails_the_delivery(database: Database, at: datetime) -> None:
+def test_hard_bounce_suppresses_immediately_and_fails_the_delivery(database: Database, at: datetime) -> None:
     ana = subscribe(database, at)
     subscribe(database, at, "bo@example.com")
     done = recorded(database, dsn(token(ana)), at)

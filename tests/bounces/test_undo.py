@@ -96,6 +96,8 @@ def test_everybody_it_suppressed_is_restored_and_nobody_else(
 
 
 @pytest.mark.parametrize("what", ["99", "no-such", ""])
-def test_what_is_neither_run_issue_nor_class_is_refused(database: Database, at: datetime, what: str) -> None:
+def test_anything_but_a_run_an_issue_or_a_class_is_refused(
+    database: Database, at: datetime, what: str
+) -> None:
     with pytest.raises(SourceError, match="is not a run, an issue"), database.transaction() as session:
         undo(session, what, reason="x", at=at)

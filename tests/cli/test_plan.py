@@ -104,7 +104,7 @@ def test_domains_are_counted_and_the_narrowest_limit_named(planned: Callable[...
     assert found["estimate"]["bottleneck"] == "provider gmail: 30 messages at rate_per_second = 0.5"
 
 
-def test_sizes_are_those_of_composed_mails(planned: Callable[..., dict[str, Any]]) -> None:
+def test_sizes_are_those_of_composed_messages(planned: Callable[..., dict[str, Any]]) -> None:
     sizes = planned()["sizes"]
     assert sizes["sampled"] == 41
     assert 1_000 < sizes["mean_octets"] <= sizes["largest_octets"]
@@ -135,7 +135,7 @@ def test_plan_changes_nothing_and_people_can_read_it(
     assert "Duration: 60 s for the first attempt for everyone" in out
 
 
-def test_plan_of_a_queued_issue_says_what_is_left(
+def test_plan_of_a_queued_issue_shows_the_remaining_deliveries(
     folder: Folder, planned: Callable[..., dict[str, Any]]
 ) -> None:
     # Without a relay, so that nothing leaves this machine.

@@ -54,7 +54,7 @@ def test_event_loop_waits_for_no_query(database: Database, monkeypatch: pytest.M
     assert machine.ident not in asked
 
 
-def test_opt_out_counts_within_its_bound_for_what_is_claimed_already(database: Database) -> None:
+def test_opt_out_takes_effect_in_time_for_claimed_deliveries(database: Database) -> None:
     issue = queued(database, PEOPLE)
     with Recorder() as recorder:
         machine = Machine(database.url.render_as_string(hide_password=False), recorder.port, window=PEOPLE)

@@ -117,7 +117,7 @@ Fault = Callable[[Server], None]
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_run_goes_on_after_a_fault_and_mails_everybody_once(scene: Scene, fault: Fault) -> None:
+def test_run_continues_after_a_fault_and_emails_everybody_once(scene: Scene, fault: Fault) -> None:
     a = scene.machine()
     a.start()
     scene.wait_for(40)

@@ -233,7 +233,7 @@ def test_issue_has_work_while_something_is_queued_interrupted_or_due(database: D
     assert not works(DUE)
 
 
-def test_worker_that_is_closed_in_a_run_settles_what_is_under_way(database: Database, worker: Worker) -> None:
+def test_worker_closed_during_a_run_settles_messages_in_flight(database: Database, worker: Worker) -> None:
     issue = queued(database, 400)
     worker.at = datetime.now(UTC)
     with working(worker):

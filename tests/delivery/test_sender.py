@@ -36,7 +36,7 @@ def test_everybody_gets_it_once(database: Database, tmp_path: Path) -> None:
     assert books(database, issue) == Books(130, 0, 0, 130, 0, 0, 0, 0) == ended.books
 
 
-def test_second_run_mails_nobody(database: Database, tmp_path: Path) -> None:
+def test_second_run_emails_nobody(database: Database, tmp_path: Path) -> None:
     issue = queued(database, 30)
     run(database, issue, tmp_path / "out")
     assert run(database, issue, tmp_path / "out").ending is Ending.FINISHED

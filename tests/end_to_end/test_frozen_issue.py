@@ -12,7 +12,7 @@ from mailer.delivery import dispatch, editions
 from tests.end_to_end.newsletter import PROJECT, Folder
 
 
-def test_nothing_changed_after_the_issue_was_queued_changes_what_is_sent(tmp_path: Path) -> None:
+def test_changes_after_the_issue_was_queued_do_not_affect_it(tmp_path: Path) -> None:
     folder = Folder(tmp_path / "news")
     issue = folder.path / "issues" / "001-short.md"
     images = Path(shutil.copytree(PROJECT / "issues" / "images", issue.parent / "images"))

@@ -49,7 +49,7 @@ def test_two_workers_send_it_once_and_a_second_send_nothing(folder: Folder) -> N
     assert (len(count), max(count.values())) == (_READERS, 1)
 
 
-def test_two_senders_at_once_share_an_issue(folder: Folder) -> None:
+def test_two_simultaneous_senders_share_an_issue(folder: Folder) -> None:
     both = [folder.start("send", "1", "--yes") for _ in range(2)]
     said = [each.communicate(timeout=240) for each in both]
     assert [each.returncode for each in both] == [0, 0], said

@@ -281,7 +281,7 @@ def test_fault_of_a_watching_thread_is_raised(database: Database, servers: MailS
 
 
 @pytest.mark.parametrize("kind", ["imap", "pop3"])
-def test_wrong_password_is_told_with_a_remedy(servers: MailServers, kind: str) -> None:
+def test_wrong_password_is_reported_with_a_remedy(servers: MailServers, kind: str) -> None:
     port = servers.imap if kind == "imap" else servers.pop3
     box = (Imap if kind == "imap" else Pop3)(section(kind, port), lambda: "another")
     with pytest.raises(MailboxError, match="password"), box:

@@ -69,7 +69,7 @@ def words(html: str, *inside: str) -> int:
 
 
 @pytest.mark.parametrize("source", list(_SOURCES))
-def test_what_lint_measures_is_what_is_sent_shown_and_archived(source: str, tmp_path: Path) -> None:
+def test_lint_measures_the_same_issue_as_is_sent_shown_and_archived(source: str, tmp_path: Path) -> None:
     folder = Folder(tmp_path / "news")
     issue = folder.path / "issues" / "001-short.md"
     shutil.copy(_SOURCES[source], issue)

@@ -84,7 +84,7 @@ def test_temporary_faults_strike_once_unless_told_otherwise(keys: dict[str, obje
         ("seed = 1\nserver = ", 2, "invalid value"),
     ],
 )
-def test_wrong_file_is_told_with_line_and_remedy(tmp_path: Path, text: str, line: int, said: str) -> None:
+def test_wrong_file_is_reported_with_line_and_remedy(tmp_path: Path, text: str, line: int, said: str) -> None:
     path = tmp_path / "day.toml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(SourceError) as caught:

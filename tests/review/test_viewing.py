@@ -105,7 +105,7 @@ def test_browser_needs_no_request_for_the_issues_images(folder: Folder, images: 
     assert "data:image" not in shown.rendered.source
 
 
-def test_reader_without_a_needed_field_is_told(folder: Folder) -> None:
+def test_reader_without_a_needed_field_is_reported(folder: Folder) -> None:
     path = folder.path / "issues" / "001-bean.md"
     path.write_text("---\ntitle: A bean\n---\n\nOf {{ subscriber.city }}.\n", encoding="utf-8")
     assert "Of Example." in seen(folder).rendered.text

@@ -134,7 +134,7 @@ def test_issue_is_a_page_that_tells_others_what_it_is(site: Site) -> None:
     }
 
 
-def test_images_of_an_issue_are_served_for_good(site: Site) -> None:
+def test_images_of_an_issue_are_always_served(site: Site) -> None:
     site.issue(edition())
     answer = site.client.get(f"/archive/007-spring/{CROCUS.name}")
     assert (answer.content, answer.headers["content-type"]) == (CROCUS.content, "image/png")

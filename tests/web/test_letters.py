@@ -177,7 +177,7 @@ def test_refused_for_now_it_waits_longer_each_time_under_one_message_id(
     assert scene.waiting() == 0
 
 
-def test_refused_for_good_it_is_given_up_and_can_be_asked_for_again(scene: Scene) -> None:
+def test_letter_refused_permanently_is_given_up_and_can_be_requested_again(scene: Scene) -> None:
     person = scene.ask()
     scene.server.answers = ["550 5.1.1 No such user"]
     scene.post().deliver()

@@ -41,7 +41,7 @@ def fetched(database: Database, folder: Path, at: datetime) -> Tally:
     return fetch(database, SIGNER, Maildir(folder), clock=lambda: at, rules=Rules())
 
 
-def test_mails_go_to_cur_as_seen_once_stored(database: Database, folder: Path, at: datetime) -> None:
+def test_stored_messages_move_to_cur_as_seen(database: Database, folder: Path, at: datetime) -> None:
     ana = subscribe(database, at)
     (folder / "new" / "1.a").write_bytes(dsn(token(ana)))
     (folder / "new" / "2.b").write_bytes(b"Subject: hello\n\nNot a report.\n")
@@ -96,12 +96,14 @@ def test_bombs_are_recorded_like_any_other_mail(database: Database, folder: Path
     assert (tally.read, tally.failures) == (3, [])
 
 
-def test_folder_that_is_no_maildir_is_told(database: Database, tmp_path: Path, at: datetime) -> None:
+def test_folder_that_is_not_a_maildir_is_reported(database: Database, tmp_path: Path, at: datetime) -> None:
     with pytest.raises(ConfigError, match=r"bounces\.maildirs"):
         fetched(database, tmp_path / "nowhere", at)
 
 
-def test_two_passes_at_once_act_on_each_report_once(database: Database, folder: Path, at: datetime) -> None:
+def test_two_simultaneous_passes_act_on_each_report_once(
+    database: Database, folder: Path, at: datetime
+) -> None:
     full = {"reply": "552 5.2.2 Mailbox is full", "status": "5.2.2"}
     for number in range(30):
         address = f"r{number}@example.com"

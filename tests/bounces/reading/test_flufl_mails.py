@@ -55,7 +55,7 @@ def test_every_recipient_that_flufl_expects_is_found() -> None:
         assert (name, set()) == (name, addresses - found)
 
 
-def test_all_its_mails_are_read() -> None:
+def test_all_its_messages_are_read() -> None:
     _, mails = expected_and_mails()
     assert len(mails) >= 111
     for raw in mails.values():

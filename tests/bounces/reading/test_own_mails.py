@@ -25,7 +25,7 @@ def score() -> Score:
     ("question", "bar"),
     [("recipients", 99.0), ("no foreign", 100.0), ("hardness", 97.0), ("soft kept", 100.0), ("class", 97.0)],
 )
-def test_own_mails_are_read_above_the_bar(question: str, bar: float) -> None:
+def test_our_own_messages_are_read_above_the_bar(question: str, bar: float) -> None:
     missed = [miss for miss in score().misses if miss["missed"] == question]
     assert score().share(question) >= bar, missed
 

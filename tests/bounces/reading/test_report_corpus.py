@@ -75,7 +75,7 @@ def test_every_mail_cut_at_fifty_places_is_read(share: int) -> None:
 
 
 @pytest.mark.parametrize("share", SHARES)
-def test_ten_thousand_damaged_mails_are_read(share: int) -> None:
+def test_ten_thousand_damaged_messages_are_read(share: int) -> None:
     chosen = random.Random(share)
     whole = list(mails().values())
     for _ in range(10_000 // len(SHARES)):

@@ -227,7 +227,7 @@ def test_ses_notification_by_mail_is_read() -> None:
     assert one.verdict.hard
 
 
-def test_closed_account_reported_from_afar_is_not_hard_at_once() -> None:
+def test_reported_closed_account_is_not_immediately_hard() -> None:
     group = (
         "Final-Recipient: rfc822; reader@gmail.com\r\nAction: failed\r\nStatus: 5.2.1\r\n"
         "Diagnostic-Code: smtp; 550 5.2.1 The email account that you tried to reach is disabled"

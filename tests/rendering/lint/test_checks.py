@@ -276,6 +276,6 @@ def test_check_speaks_of_its_other_cases(case: str) -> None:
     assert check in found(bad())
 
 
-def test_text_part_of_hidden_words_is_measured_by_what_is_shown() -> None:
+def test_text_part_is_measured_by_its_visible_words() -> None:
     hidden = f'<div style="display: none">{PROSE * 9}</div>'
     assert "text-part" not in found(linted(HTML.replace("<!-- more -->", hidden), TEXT))

@@ -114,7 +114,7 @@ def test_a_stored_address_is_taken_as_it_is(address: str) -> None:
 @pytest.mark.parametrize(
     "address", ["a", "a@example.org\r\nBcc: b", "a>@example.org", "a@", "a b@example.org"]
 )
-def test_what_is_no_address_is_refused(address: str) -> None:
+def test_anything_but_an_address_is_refused(address: str) -> None:
     with pytest.raises(AddressError):
         recipient_address(address)
 

@@ -52,21 +52,21 @@ def test_line_ends_of_any_system_are_read(end: str) -> None:
         ("---\ntitle: [a\n---\n", ":"),
     ],
 )
-def test_mistake_is_told_with_file_and_line(text: str, said: str) -> None:
+def test_mistake_is_reported_with_file_and_line(text: str, said: str) -> None:
     with pytest.raises(SourceError) as caught:
         parse_issue(text, PATH)
     assert caught.value.message.startswith(str(PATH))
     assert said in caught.value.message
 
 
-def test_file_that_is_not_utf_8_is_told_with_the_line(tmp_path: Path) -> None:
+def test_file_that_is_not_utf_8_is_reported_with_the_line(tmp_path: Path) -> None:
     path = tmp_path / "a.md"
     path.write_bytes(b"---\ntitle: a\n---\n\xff")
     with pytest.raises(SourceError, match=r"a\.md:4: not UTF-8"):
         read_issue(path)
 
 
-def test_missing_file_is_told(tmp_path: Path) -> None:
+def test_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"none\.md: No such file"):
         read_issue(tmp_path / "none.md")
 

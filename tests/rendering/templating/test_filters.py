@@ -118,7 +118,7 @@ def test_numbers_of_the_issue_follow_the_same_filters() -> None:
         ("title | frobnicate", "No filter named 'frobnicate'"),
     ],
 )
-def test_mistake_is_told_with_the_line_of_the_issue(expression: str, problem: str) -> None:
+def test_mistake_is_reported_with_the_line_of_the_issue(expression: str, problem: str) -> None:
     with pytest.raises(SourceError) as caught:
         edition_of(f"One.\n\n{{{{ {expression} }}}}\n")
     assert caught.value.message.startswith(str(caught.value.message.split(":6:")[0]) + ":6:")

@@ -71,7 +71,7 @@ def test_wrapping_loses_no_character(text: str, width: int) -> None:
     assert "".join(wrap(text, width)) == text
 
 
-def test_what_stands_below_every_mail_begins_as_a_signature() -> None:
+def test_footer_of_every_message_begins_as_a_signature() -> None:
     text = edition_of("-- \n\nOne\n\n--  \nTwo").text
     assert [line for line in text.splitlines() if line.startswith("--")] == ["--", "--", "-- "]
 
