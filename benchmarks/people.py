@@ -8,7 +8,7 @@ from sqlalchemy import text
 
 from mailer.database.session import Database
 
-_PEOPLE = """
+PEOPLE = """
     WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < :number)
     INSERT INTO subscribers
         (id, address, address_key, domain, name, status, attributes, created_at, changed_at)
@@ -23,5 +23,5 @@ def database_of(folder: Path, number: int) -> Database:
     database = Database("sqlite:///subscribers.db", folder=folder)
     database.open()
     with database.transaction() as session:
-        session.execute(text(_PEOPLE), {"number": number})
+        session.execute(text(PEOPLE), {"number": number})
     return database

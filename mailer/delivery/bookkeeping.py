@@ -254,8 +254,8 @@ class RunBooks:
             return
         began, commits = self._clock.ticks(), self._fence.commits
         with self._database.transaction() as session:
-            # A run that was stopped holds the locks of shared limits for no longer than its lease.
-            silent_seconds = min(self._clock.silent_seconds, LEASE_SECONDS)
+            # A run that was stopped must not keep the locks of shared limits from the others for long.
+            silent_seconds = min(self._clock.silent_seconds, 2 * LEASE_SECONDS)
             first = runs.confirm(session, self._run_id, commits=commits, silent_seconds=silent_seconds)
             yield session, first
         self._fence.confirmed(began, commits + 1)

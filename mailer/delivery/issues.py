@@ -334,7 +334,9 @@ def finish(session: Session, issue_id: int, *, at: datetime) -> bool:
     Of a cancelled issue, this skips the deliveries that a run has released or deferred since.
     """
     # The lock makes a simultaneous `cancel` wait, so that it sees what this transaction has released.
-    state = session.scalar(select(StoredIssue.state).where(StoredIssue.id == issue_id).with_for_update())
+    # Other runs that end have locked its key, as a foreign key does; that is compatible with `key_share`.
+    locked = select(StoredIssue.state).where(StoredIssue.id == issue_id).with_for_update(key_share=True)
+    state = session.scalar(locked)
     if state == IssueState.CANCELLED.value:
         _skip_waiting(session, issue_id, at)
     waiting = [

@@ -199,3 +199,18 @@ def test_nothing_waits_after_a_run_ends_during_a_cancel(shared: Database) -> Non
             ending.commit()
         done[0].result()
     assert states(shared) == dict.fromkeys((1, 2, 3), "skipped")
+
+
+def test_runs_that_end_at_the_same_time_do_not_wait_for_each_other_in_a_circle(shared: Database) -> None:
+    issue = queued(shared, 2)
+    with shared.transaction() as session:
+        both = [begin_run(session, issue) for _ in range(2)]
+    with shared.transaction() as one, shared.transaction() as other:
+        for session, run_id in zip((one, other), both, strict=True):
+            session.execute(text("SET LOCAL lock_timeout = '5s'"))
+            # Changing the row of a run twice locks the key of its issue.
+            assert runs.confirm(session, run_id, commits=0, silent_seconds=10)
+            runs.end(session, run_id, at=LATER)
+        assert not issues.finish(one, issue.id, at=LATER)
+        one.commit()
+        assert not issues.finish(other, issue.id, at=LATER)

@@ -1,0 +1,110 @@
+"""Deliveries a second that several workers claim and settle in one PostgreSQL database, without SMTP.
+
+Each worker is a process that claims a window, settles all of it as sent, and claims the next one, as a run
+does. PostgreSQL is the tests' own server, on the same machine, without fsync: what is measured is the
+processor time of the claims and settles.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+
+from sqlalchemy import select, text
+from sqlalchemy.orm import Session
+
+from benchmarks import Figure
+from benchmarks.people import PEOPLE
+from mailer.config import DeliverySettings
+from mailer.database.models import Delivery, DeliveryState, StoredIssue
+from mailer.database.session import Database
+from mailer.delivery import issues
+from mailer.delivery.bookkeeping import RunBooks
+from mailer.delivery.clock import Clock, now
+from mailer.delivery.queue import Settled
+from mailer.rendering.edition import Edition
+from mailer.replies import Refusal
+from tests.postgres import running
+
+_EDITION = Edition(
+    slug="001-cluster",
+    title="",
+    subtitle="",
+    author="",
+    date="2026-03-02",
+    number=1,
+    tags=(),
+    subject="Cluster",
+    preheader="",
+    html="",
+    text="",
+    links=(),
+    images=(),
+    made_of={},
+)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add how many workers and deliveries."""
+    parser.add_argument("--cluster-rows", type=int, default=200_000, metavar="N", help="for 'cluster'")
+    parser.add_argument("--cluster-workers", type=int, default=8, metavar="N", help="for 'cluster'")
+
+
+def measure(options: argparse.Namespace) -> Iterator[Figure]:
+    """Yield the deliveries that all workers book in a second."""
+    rows, workers = options.cluster_rows, options.cluster_workers
+    with running() as server, server.lent_database() as url, Database(url) as database:
+        with database.transaction() as session:
+            people = PEOPLE.replace("'{", "CAST('{").replace("}'", "}' AS json)")
+            session.execute(text(people), {"number": rows})
+        with database.transaction() as session:
+            issues.enqueue(session, _EDITION, source_path="", at=now())
+        command = [sys.executable, "-m", "benchmarks.cluster", url]
+        began = time.monotonic()
+        processes = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(workers)]
+        ends = [process.communicate()[0].split() for process in processes]
+        assert all(process.returncode == 0 for process in processes)
+        with database.reading() as session:
+            sent = select(text("count(*)")).where(Delivery.state == DeliveryState.SENT.value)
+            assert session.scalar(sent.select_from(Delivery)) == rows
+    # Without the time that the interpreters take to start.
+    first, last = min(float(end[0]) for end in ends), max(float(end[1]) for end in ends)
+    per_second = rows / (last - max(first, began))
+    yield Figure(
+        "cluster",
+        f"deliveries claimed and settled a second by {workers} workers",
+        per_second,
+        None,
+        None,
+        ">= 5000",
+        per_second >= 5_000,
+    )
+
+
+async def _work(database: Database) -> None:
+    with database.reading() as session:
+        issue_id = session.scalars(select(StoredIssue.id)).one()
+    books = RunBooks(database, issue_id, DeliverySettings(), learn=_learn_nothing, clock=Clock())
+    books.begin(recover=False)
+    while claimed := (await books.commit(500, frozenset())).claimed:
+        for one in claimed:
+            books.window.end(one.recipient.subscriber_id)
+            settled = Settled(one.recipient.subscriber_id, DeliveryState.SENT, code=250)
+            books.unwritten.outcomes.append(settled)
+    books.end("")
+
+
+def _learn_nothing(session: Session, refusals: Sequence[Refusal], at: datetime) -> None:
+    return
+
+
+if __name__ == "__main__":
+    with Database(sys.argv[1]) as database:
+        began = time.monotonic()
+        asyncio.run(_work(database))
+        print(began, time.monotonic())
