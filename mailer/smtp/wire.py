@@ -17,6 +17,7 @@ MAX_LINE_OCTETS: Final = 8_192
 # One group of commands has five replies outstanding; more than this are unsolicited.
 _MAX_UNREAD: Final = 32
 _MAX_TEXT: Final = 2_000
+_SECOND_LOOK_SECONDS: Final = 0.05
 _ENHANCED: Final = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?:\s+|$)")
 
 
@@ -105,6 +106,7 @@ class Wire(asyncio.Protocol):
         self._deadline = 0.0
         self._patience_seconds = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._expired = False
         self._buffered = 0
         self.paused = False
         """Whether part of the last write is still in this process."""
@@ -155,6 +157,7 @@ class Wire(asyncio.Protocol):
             raise self._error
         self._waiter = self._loop.create_future()
         self._patience_seconds = patience_seconds
+        self._expired = False
         self._buffered = self._transport.get_write_buffer_size()
         self._deadline = self._loop.time() + patience_seconds
         if self._timer is not None and self._timer.when() > self._deadline:
@@ -177,6 +180,10 @@ class Wire(asyncio.Protocol):
             self._buffered, self._deadline = left, now + self._patience_seconds
         if now < self._deadline:
             self._timer = self._loop.call_at(self._deadline, self._tick)
+        elif not self._expired:
+            # uvloop runs timers before it reads: if this process was stopped, the reply may be here, unread.
+            self._expired = True
+            self._timer = self._loop.call_later(_SECOND_LOOK_SECONDS, self._tick)
         else:
             self._fail(WireError("the server did not answer in time"))
             self._transport.abort()

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import asyncio
 import itertools
+import socket
+import threading
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mailer.smtp.session import wire_safe
-from mailer.smtp.wire import MAX_LINE_OCTETS, MAX_REPLY_OCTETS, ReplyReader, WireError
+from mailer.smtp.wire import MAX_LINE_OCTETS, MAX_REPLY_OCTETS, ReplyReader, Wire, WireError
+from tests.smtp.scripted import run_async
 
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), max_size=30)
 replies = st.lists(st.tuples(st.integers(200, 599), st.lists(texts, min_size=1, max_size=4)), max_size=5)
@@ -88,3 +93,26 @@ def dot_stuffed(content: bytes) -> bytes:
 def test_content_is_made_safe_for_the_wire(content: bytes) -> None:
     # An empty content is an empty line: DATA ends after a line end.
     assert wire_safe(content) == (dot_stuffed(content) or b"\r\n")
+
+
+@pytest.mark.usefixtures("each_loop")
+@pytest.mark.parametrize(("answer", "expected"), [(b"250 2.0.0 queued\r\n", "250"), (b"", "in time")])
+def test_reply_that_came_while_the_process_was_stopped_counts(answer: bytes, expected: str) -> None:
+    async def main() -> str:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            loop = asyncio.get_running_loop()
+            transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
+            wire = Wire(transport)
+            waiting = asyncio.create_task(wire.reply(0.2))
+            await asyncio.sleep(0.01)
+            threading.Timer(0.1, theirs.sendall, [answer]).start()
+            time.sleep(0.5)  # noqa: ASYNC251 - as if the process were stopped
+            try:
+                return str((await waiting).code)
+            except WireError as error:
+                return str(error)
+            finally:
+                await wire.close()
+
+    assert expected in run_async(main())

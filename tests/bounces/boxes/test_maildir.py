@@ -168,7 +168,7 @@ fetch(database, SIGNER, Maildir(Path(box)), clock=lambda: datetime(2026, 3, 2, 9
 """
 
 
-@pytest.mark.parametrize(("seconds", "deaths"), [("1", 1), ("0", 2)])
+@pytest.mark.parametrize(("seconds", "deaths"), [("3", 1), ("0", 2)])
 def test_message_that_kills_the_process_holds_back_no_other(
     database: Database, folder: Path, at: datetime, tmp_path: Path, seconds: str, deaths: int
 ) -> None:
