@@ -178,7 +178,6 @@ def test_browser_is_asked_only_on_request(
 
 
 @pytest.mark.servers
-@pytest.mark.xdist_group("chromium")
 def test_issue_that_fits_passes_in_chromium(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
     program(*chromium.NAMES)
     assert lint(folder, GOOD, "--browser") == ExitCode.DONE

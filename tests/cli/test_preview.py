@@ -113,7 +113,6 @@ def test_error_quotes_a_browser_that_exits_immediately(
 
 
 @pytest.mark.servers
-@pytest.mark.xdist_group("chromium")
 def test_pictures_have_both_widths_schemes_and_images(folder: Folder, tmp_path: Path) -> None:
     program(*chromium.NAMES)
     (folder.path / "issues" / "001-short.md").write_text(DARK, encoding="utf-8")

@@ -22,7 +22,7 @@ from playwright.sync_api import Browser, Locator, Page
 
 from tests.end_to_end.newsletter import Folder
 
-pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("chromium")]
+pytestmark = pytest.mark.servers
 
 ADDRESS = "ioana@example.com"
 _MOST_TABS = 60

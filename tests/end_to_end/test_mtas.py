@@ -25,7 +25,7 @@ from tests.end_to_end.mtas import EVERY, PASSWORD, PROTECTED, Mta
 from tests.end_to_end.newsletter import Folder
 from tests.smtp.test_smuggling import ENDINGS, EVIL
 
-pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("mtas")]
+pytestmark = pytest.mark.servers
 _AT = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 
 

@@ -112,7 +112,7 @@ def _measured(tree: Path, rooms: list[str]) -> coverage.CoverageData:
     """Run the rooms' tests once and return which of them reach which lines."""
     data = tree / ".coverage"
     command = [
-        *(sys.executable, "-m", "pytest", "-q", "-n", "auto", "--dist", "loadgroup"),
+        *(sys.executable, "-m", "pytest", "-q", "-n", "auto", "--dist", "loadfile"),
         *("--cov=mailer", "--cov-context=test", "--cov-report=", *rooms),
     ]
     print("measuring which tests reach which lines", flush=True)
@@ -156,7 +156,7 @@ def _nearest_first(module: str, tests: set[str]) -> list[str]:
 def _tests(tree: Path, paths: list[str]) -> str:
     workers = "auto" if len(paths) > FEW_TESTS or not paths[0].count("::") else "0"
     command = [
-        *(sys.executable, "-m", "pytest", "-x", "-q", "-n", workers, "--dist", "loadgroup"),
+        *(sys.executable, "-m", "pytest", "-x", "-q", "-n", workers, "--dist", "loadfile"),
         *("-p", "no:cacheprovider", "--hypothesis-seed", "0", *paths),
     ]
     try:

@@ -17,7 +17,7 @@ from tests.conftest import PROJECT
 from tests.oracle.conftest import WIDTHS
 from tests.oracle.test_pixels import NEWSLETTER, TEMPLATES
 
-pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("chromium")]
+pytestmark = pytest.mark.servers
 PROPERTIES = (
     "font-family", "font-size", "font-style", "font-weight", "line-height", "letter-spacing", "color",
     "background-color", "text-align", "text-decoration-line", "text-transform", "white-space", "word-break",

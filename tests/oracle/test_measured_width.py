@@ -11,7 +11,7 @@ from playwright.sync_api import Page
 from mailer.rendering.lint.width import Measurement
 from tests.oracle.test_tables import CELLS, WIDTHS, html_of
 
-pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("chromium")]
+pytestmark = pytest.mark.servers
 FEW_PIXELS = 4
 # Text is measured in a wide font.
 MOST = 1.2

@@ -19,7 +19,7 @@ from tests.conftest import PROJECT
 from tests.oracle.conftest import WIDTHS
 from tests.oracle.node import node
 
-pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("chromium")]
+pytestmark = pytest.mark.servers
 NEWSLETTER = Newsletter(
     name="Last Week", author_name="Ada", author_address="ada@example.org", postal_address="1 Road, Town"
 )

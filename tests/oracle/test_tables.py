@@ -9,7 +9,7 @@ from playwright.sync_api import Page
 
 from tests.rendering.scene import edition, received
 
-pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("chromium")]
+pytestmark = pytest.mark.servers
 CELLS = {
     "short": "tea",
     "long": "Donaudampfschifffahrt",

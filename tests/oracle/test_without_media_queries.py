@@ -14,7 +14,7 @@ from mailer.review import sample
 from tests.conftest import PROJECT
 from tests.oracle.test_tables import CELLS, WIDER, html_of
 
-pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("chromium")]
+pytestmark = pytest.mark.servers
 ISSUES = (*(PROJECT / "issues").glob("*.md"), *(PROJECT / "tests" / "oracle").glob("*.md"))
 _STYLES = re.compile(r"<style[^>]*>(.*?)</style>", re.DOTALL)
 _BLOCKS = re.compile(r"@media[^{]*\{(?:[^{}]*\{[^{}]*\})*[^{}]*\}")

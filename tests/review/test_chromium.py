@@ -15,7 +15,7 @@ from tests.conftest import program
 from tests.rendering.lint.scene import HTML, SOURCE, linted
 
 PIXEL = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw=="
-pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("chromium")]
+pytestmark = pytest.mark.servers
 
 
 @pytest.fixture(scope="module")

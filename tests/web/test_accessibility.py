@@ -22,7 +22,7 @@ from tests.web.conftest import OpenSite, Site, edition, serving
 from tests.web.test_outbox import keep, message
 from tests.web.test_public_site import ABOUT
 
-pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("chromium")]
+pytestmark = pytest.mark.servers
 
 _AXE: Final = PROJECT / "tests" / "install" / "node" / "node_modules" / "axe-core" / "axe.min.js"
 _RUN: Final = """

@@ -13,7 +13,7 @@ from tests.web.conftest import serving
 from tests.web.test_outbox import keep, message
 from tests.web.test_preview_in_browser import HOSTILE
 
-pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("chromium")]
+pytestmark = pytest.mark.servers
 LONG = "<!doctype html><html><head><title>x</title></head><body>" + "<p>A bean.</p>" * 200 + "</body></html>"
 
 

@@ -18,7 +18,7 @@ from tests.end_to_end.newsletter import Folder
 from tests.web.conftest import serving
 from tests.web.test_preview import save
 
-pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("chromium")]
+pytestmark = pytest.mark.servers
 ISSUE = "---\ntitle: A bean\n---\n\n" + "A bean wants almost nothing.\n\n" * 60
 HOSTILE = """<!doctype html><html><head><title>Mail</title></head>
 <body onload="parent.document.title = 'taken'">
