@@ -5,8 +5,8 @@ The path of one delivery, from a subscriber to the server's last word:
 1. `delivery.issues.enqueue` freezes the edition and writes one `queued` row for each subscriber of the
    audience. From then on the books balance at every commit.
 2. `delivery.dispatch.dispatch` takes the lock (`delivery.lock.sending`) and starts a run,
-   `delivery.sender.Sender.run`. On PostgreSQL other runs may live, and `delivery.sharing` divides the limits
-   among them. What a dead run had claimed becomes `uncertain` (`delivery.runs.recover`).
+   `delivery.sender.Sender.run`. On PostgreSQL other runs may live, and `delivery.sharing.Sharing` divides
+   the limits among them. What a dead run had claimed becomes `uncertain` (`delivery.runs.recover`).
 3. `smtp.pool.Pool.deliver` needs work. `delivery.bookkeeping.RunBooks.commit` claims the next window:
    `delivery.queue.claim` marks the rows `sending` and commits before any octet leaves.
 4. A connection is free, and the limits of its relay (`smtp.relay.RelayState.delay`) and of the mailbox
