@@ -21,9 +21,9 @@ _FETCH_SECONDS: Final = 300.0
 def worker(app: App) -> None:
     """Send scheduled issues, retries and letters until you stop it (Ctrl-C, SIGTERM).
 
-    Every half minute it queues the scheduled issues that are due, and sends the remaining deliveries of
-    all issues that are not paused: retries, and the rest of an interrupted run. It also reads the bounce
-    mailboxes and deletes expired data.
+    It queues scheduled issues on time. Every half minute it sends the remaining deliveries of all issues
+    that are not paused: retries, and the rest of an interrupted run. It also reads the bounce mailboxes
+    and deletes expired data.
     """
     from mailer.audience.privacy.retention import Terms, prune
     from mailer.bounces.refusals import learn_by

@@ -67,6 +67,8 @@ class Rounds:
         self._say = say
         self._clock = clock
         self._look_seconds = look_seconds
+        self._pause_seconds = look_seconds
+        """Until the next round: shorter if a scheduled issue is due before."""
         self._closed = threading.Event()
         # A run stops when its end of this pipe closes.
         self._until_closed, self._open = os.pipe()
@@ -110,7 +112,11 @@ class Rounds:
 
     def _due(self) -> list[schedule.Scheduled]:
         with self._database.reading() as session:
-            due = schedule.due(session, at=self._clock())
+            at = self._clock()
+            due = schedule.due(session, at=at)
+            ahead = [one.due_at for one in schedule.scheduled(session) if one.due_at > at]
+        if ahead:
+            self._pause_seconds = min(self._look_seconds, (ahead[0] - at).total_seconds())
         if due:
             # While the configuration is not ready, they wait; then they are late, and the operator decides.
             dispatch.check_ready(self._settings)
@@ -118,8 +124,9 @@ class Rounds:
 
     def _run(self) -> None:
         while not self._closed.is_set():
+            self._pause_seconds = self._look_seconds
             self._try(self.once)
-            self._closed.wait(self._look_seconds)
+            self._closed.wait(self._pause_seconds)
 
     def _try(self, step: Callable[[], None]) -> None:
         """Do a step; log its error, since the next round tries again."""
