@@ -51,17 +51,26 @@ _ON_BOTH = (
 
 
 _SLOW = (
+    "tests/audience/test_any_order.py",
     "tests/bounces/reading/test_report_corpus.py",
+    "tests/delivery/test_shared_limits.py",
+    "tests/end_to_end/test_amended.py",
+    "tests/end_to_end/test_journey.py",
     "tests/end_to_end/test_kills.py",
     "tests/end_to_end/test_killed_server.py",
     "tests/end_to_end/test_postgresql.py",
+    "tests/end_to_end/test_two_machines.py",
     "tests/oracle/",
     "tests/rendering/message/test_composer.py::test_a_message_says_what_jinja_says",
     "tests/rendering/source/test_raw_html.py::test_elements_without_end",
     "tests/rendering/test_bad_input.py",
+    "tests/rendering/test_same_words.py",
+    "tests/smtp/test_dkim_verifiers.py::test_both_verifiers_accept",
+    "tests/test_docs_site.py",
     "tests/web/test_accessibility.py",
     "tests/web/test_api.py::test_nothing_in_the_description",
     "tests/web/test_in_browser.py",
+    "tests/web/test_outbox_in_browser.py",
     "tests/web/test_preview_in_browser.py",
 )
 """The slowest, by `pytest --durations`; they depend least on the version of Python."""
