@@ -1,8 +1,8 @@
 """Issues that are sent at a set time.
 
 An issue is frozen when it is scheduled; its audience is chosen when it is due. A worker queues what is due.
-What is due for more than an hour is not sent unasked: the machine was off, or an old copy of the database
-was restored, and its issues may have been sent since.
+An issue that is more than an hour late is not sent without asking: the machine was off, or an old copy of
+the database was restored, and the issue may have been sent since.
 """
 
 from __future__ import annotations
