@@ -30,10 +30,10 @@ demo: setup ## Send the sample issue to 500 made-up subscribers on this machine
 	@$(BIN)/mailer demo
 
 test: setup servers ## Run all tests
-	@$(BIN)/pytest -n auto --dist loadfile
+	@$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
 
 quick: setup servers ## Run all tests except the slowest, with fewer examples
-	@$(BIN)/pytest -n auto --dist loadfile -m "not slow" --hypothesis-profile quick
+	@$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder -m "not slow" --hypothesis-profile quick
 
 lint: setup ## Check style and formatting
 	@$(BIN)/ruff check .
