@@ -27,26 +27,9 @@ from mailer.delivery import issues
 from mailer.delivery.bookkeeping import RunBooks
 from mailer.delivery.clock import Clock, now
 from mailer.delivery.queue import Settled
-from mailer.rendering.edition import Edition
 from mailer.replies import Refusal
+from tests.delivery.scene import EDITION
 from tests.postgres import running
-
-_EDITION = Edition(
-    slug="001-cluster",
-    title="",
-    subtitle="",
-    author="",
-    date="2026-03-02",
-    number=1,
-    tags=(),
-    subject="Cluster",
-    preheader="",
-    html="",
-    text="",
-    links=(),
-    images=(),
-    made_of={},
-)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -63,7 +46,7 @@ def measure(options: argparse.Namespace) -> Iterator[Figure]:
             people = PEOPLE.replace("'{", "CAST('{").replace("}'", "}' AS json)")
             session.execute(text(people), {"number": rows})
         with database.transaction() as session:
-            issues.enqueue(session, _EDITION, source_path="", at=now())
+            issues.enqueue(session, EDITION, source_path="", at=now())
         command = [sys.executable, "-m", "benchmarks.cluster", url]
         began = time.monotonic()
         processes = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(workers)]
