@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from mailer.replies import POLICY, BounceClass
-from mailer.reports import BounceCount, BounceSummary, IssueCount
+from mailer.reports.bounces import BounceCount, BounceSummary, IssueCount
 
 _MOST_PROVIDERS: Final = 10
 _MOST_ISSUES: Final = 12

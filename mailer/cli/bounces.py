@@ -12,7 +12,6 @@ from typing import BinaryIO
 
 import click
 
-from mailer import reports
 from mailer.bounces.batch import record
 from mailer.bounces.boxes.configured import boxes_of, rules_of
 from mailer.bounces.boxes.fetch import Box, Tally, fetch
@@ -27,6 +26,7 @@ from mailer.bounces.undo import undo
 from mailer.cli.app import App, Group, dry_run_option, finish, json_option, pass_app
 from mailer.cli.bounce_report import shown_report
 from mailer.errors import ConfigError, ExitCode, MailboxError, MailerError
+from mailer.reports import bounces as reports
 
 
 @click.group(cls=Group)

@@ -6,10 +6,10 @@ from dataclasses import asdict
 
 import click
 
-from mailer import reports
 from mailer.address import parse_address
 from mailer.cli.app import App, Command, json_option, pass_app
 from mailer.errors import MailerError
+from mailer.reports import history
 
 
 @click.command(cls=Command)
@@ -23,7 +23,7 @@ def why(app: App, address: str, as_json: bool) -> None:
     """
     secret = app.database.secrets()[0]
     with app.database.reading() as session:
-        story = reports.story_of(session, parse_address(address), secret=secret)
+        story = history.story_of(session, parse_address(address), secret=secret)
     if story is None:
         raise MailerError(f"{address} has no history", remedy="see: mailer subscribers list")
     if as_json:
@@ -37,7 +37,7 @@ def why(app: App, address: str, as_json: bool) -> None:
                 app.out(f"{'':34}{line}")
 
 
-def _evidence(happening: reports.Happening) -> list[str]:
+def _evidence(happening: history.Happening) -> list[str]:
     """Return where someone agreed from, with which form, and its wording."""
     facts = happening.facts
     form = f"form '{facts['form']}', version {facts['form_version']}" if facts["form"] else ""
@@ -45,7 +45,7 @@ def _evidence(happening: reports.Happening) -> list[str]:
     return [*filter(None, (facts["ip"] and f"from {facts['ip']}", form)), *said]
 
 
-def _summary(story: reports.Story) -> str:
+def _summary(story: history.Story) -> str:
     words = [story.status or "not subscribed"]
     if story.suppressed:
         words.append(f"suppressed ({story.suppressed})")

@@ -13,7 +13,7 @@ from mailer.delivery.books import Books, books_of
 from mailer.delivery.canary import Findings
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.waiting import Waiting, waiting
-from mailer.reports import Happening, issue_alerts
+from mailer.reports.history import Happening, issue_alerts
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
-from mailer import reports
 from mailer.database.models import Delivery, DeliveryState, IssueState, Subscriber
 from mailer.database.session import Database
 from mailer.delivery import amending, issues, queue, runs
@@ -19,6 +18,7 @@ from mailer.delivery.books import Books
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.sender import Ending, Sender
 from mailer.errors import RefusedError
+from mailer.reports import history
 from tests.delivery import scene
 from tests.delivery.scene import AT, EDITION, books, queued, run
 
@@ -77,7 +77,7 @@ def test_those_who_do_not_have_it_get_the_corrected_edition(database: Database, 
         assert issues.edition(session, EDITION.digest) == EDITION
         assert issues.get(session, issue.id).title == "Hello, corrected"
         for address in got:
-            story = reports.story(session, address)
+            story = history.story(session, address)
             assert story is not None
             delivery = next(one for one in story.happenings if one.what == "delivery")
             assert delivery.facts["edition"] == (1 if address in first else 2)

@@ -31,7 +31,6 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from mailer import reports
 from mailer.address import parse_address
 from mailer.audience.ledger import change_status
 from mailer.audience.privacy.erasing import erase
@@ -43,6 +42,7 @@ from mailer.database.session import Database
 from mailer.delivery import letters
 from mailer.delivery.letter_sender import LetterSender
 from mailer.delivery.letters import LetterKind
+from mailer.reports import history
 from mailer.tokens import Signer
 from tests.served import Ready, served
 from tests.web.conftest import SECRET, OpenSite, Site
@@ -116,7 +116,7 @@ class Scene:
     def told(self, address: str = JO) -> list[tuple[str, str]]:
         """Return what `mailer why` tells of the letters to an address."""
         with self.database.reading() as session:
-            story = reports.story(session, address)
+            story = history.story(session, address)
         assert story is not None
         return [(one.what, one.text) for one in story.happenings if one.what != "status"]
 

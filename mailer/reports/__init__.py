@@ -1,0 +1,1 @@
+"""Numbers and histories: what happened to an address, bounces, and statistics over time."""

@@ -1,0 +1,178 @@
+"""Stored reports, and bounces in numbers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any, Final
+
+from sqlalchemy import and_, func, literal_column, select
+from sqlalchemy.orm import Session
+
+from mailer.database.models import Delivery, StoredIssue, StoredReport, Subscriber, Suppression
+from mailer.reports.history import Happening, issue_alerts
+
+_FAILED: Final = and_(
+    # A literal, so that the database can use the partial index of failed deliveries.
+    Delivery.state == literal_column("'failed'"), Delivery.bounce_class.is_not(None)
+)  # fmt: skip
+_PROVIDERS: Final = {
+    "gmail.com": "google", "googlemail.com": "google",
+    "outlook.*": "microsoft", "hotmail.*": "microsoft", "live.*": "microsoft", "msn.com": "microsoft",
+    "yahoo.*": "yahoo", "ymail.com": "yahoo", "rocketmail.com": "yahoo", "aol.*": "yahoo",
+    "icloud.com": "apple", "me.com": "apple", "mac.com": "apple",
+    "gmx.*": "gmx and web.de", "web.de": "gmx and web.de",
+    "orange.fr": "orange", "wanadoo.fr": "orange", "proton.me": "proton", "protonmail.com": "proton",
+    "mail.ru": "mail.ru", "bk.ru": "mail.ru", "inbox.ru": "mail.ru", "list.ru": "mail.ru",
+    "yandex.*": "yandex", "qq.com": "tencent", "foxmail.com": "tencent",
+    "163.com": "netease", "126.com": "netease", "yeah.net": "netease",
+}  # fmt: skip
+"""The mailbox provider of each domain; `NAME.*` matches that name under any top-level domain."""
+
+
+@dataclass(frozen=True, slots=True)
+class BounceRow:
+    """A stored report as the listing shows it."""
+
+    id: int
+    received_at: datetime
+    source: str
+    kind: str
+    outcome: str
+    recipient: str
+    bounce_class: str
+    hard: bool
+    issue_id: int | None
+    subscriber_id: int | None
+    details: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class BounceCount:
+    """The number of failed deliveries of one class, for an issue or a provider."""
+
+    name: str
+    bounce_class: str
+    deliveries: int
+
+
+@dataclass(frozen=True, slots=True)
+class IssueCount:
+    """The bounces and complaints of one issue. `audience` is 0 if it is unknown."""
+
+    issue: str
+    audience: int
+    failed: int
+    complaints: int
+
+
+@dataclass(frozen=True, slots=True)
+class BounceSummary:
+    """The bounces in numbers."""
+
+    issues: tuple[IssueCount, ...]
+    by_issue: tuple[BounceCount, ...]
+    by_provider: tuple[BounceCount, ...]
+    """By provider, or by domain if the provider is unknown."""
+    by_outcome: Mapping[str, int]
+    by_kind: Mapping[str, int]
+    suppressions: Mapping[str, int]
+    alerts: tuple[Happening, ...]
+    """The newest first."""
+
+
+def bounce_rows(
+    session: Session, *, outcome: str = "", kind: str = "", limit: int = 50, before_id: int | None = None
+) -> list[BounceRow]:
+    """Return stored reports, newest first."""
+    query = select(StoredReport).order_by(StoredReport.id.desc()).limit(limit)
+    if outcome:
+        query = query.where(StoredReport.outcome == outcome)
+    if kind:
+        query = query.where(StoredReport.kind == kind)
+    if before_id is not None:
+        query = query.where(StoredReport.id < before_id)
+    return [_row(stored) for stored in session.scalars(query)]
+
+
+def bounce_row(session: Session, report_id: int) -> tuple[BounceRow, bytes] | None:
+    """Return one stored report and its raw message, or None."""
+    stored = session.get(StoredReport, report_id)
+    return None if stored is None else (_row(stored), stored.raw)
+
+
+def bounce_report(
+    session: Session, *, providers: Mapping[str, str] = MappingProxyType({}), alerts: int = 10
+) -> BounceSummary:
+    """Return the bounces in numbers: by issue, class and provider, and what became of the reports.
+
+    `providers` maps domains to configured providers. Only failed deliveries are read, through their
+    partial index.
+    """
+    issues = {row.id: row for row in session.scalars(select(StoredIssue).order_by(StoredIssue.id))}
+    by_issue = session.execute(
+        select(Delivery.issue_id, Delivery.bounce_class, func.count())
+        .where(_FAILED)
+        .group_by(Delivery.issue_id, Delivery.bounce_class)
+        .order_by(Delivery.issue_id, func.count().desc())
+    ).all()
+    by_domain = session.execute(
+        select(Subscriber.domain, Delivery.bounce_class, func.count())
+        .join(Delivery, Delivery.subscriber_id == Subscriber.id)
+        .where(_FAILED)
+        .group_by(Subscriber.domain, Delivery.bounce_class)
+    )
+    at_provider: Counter[tuple[str, str]] = Counter()
+    for domain, name, count in by_domain:
+        at_provider[provider_of(domain, providers), name or ""] += count
+    complained = session.execute(
+        select(StoredReport.issue_id, func.count())
+        .where(StoredReport.kind == "complaint", StoredReport.issue_id.is_not(None))
+        .group_by(StoredReport.issue_id)
+    )
+    complaints = {row[0]: row[1] for row in complained}
+    failed: Counter[int] = Counter()
+    for issue_id, _, count in by_issue:
+        failed[issue_id] += count
+    return BounceSummary(
+        issues=tuple(
+            IssueCount(row.slug, row.audience, failed[row.id], complaints.get(row.id, 0))
+            for row in issues.values()
+        ),
+        by_issue=tuple(BounceCount(issues[id_].slug, name or "", count) for id_, name, count in by_issue),
+        by_provider=tuple(BounceCount(*key, count) for key, count in at_provider.most_common()),
+        by_outcome=_counted(session, StoredReport.outcome),
+        by_kind=_counted(session, StoredReport.kind),
+        suppressions=_counted(session, Suppression.reason),
+        alerts=issue_alerts(session, limit=alerts),
+    )
+
+
+def provider_of(domain: str, configured: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Return a domain's mailbox provider, judged by its name alone, or the domain itself."""
+    first = domain.partition(".")[0]
+    return configured.get(domain) or _PROVIDERS.get(domain) or _PROVIDERS.get(f"{first}.*") or domain
+
+
+def _counted(session: Session, column: Any) -> dict[str, int]:
+    rows = session.execute(select(column, func.count()).group_by(column).order_by(column))
+    return {row[0]: row[1] for row in rows}
+
+
+def _row(stored: StoredReport) -> BounceRow:
+    return BounceRow(
+        stored.id,
+        stored.received_at,
+        stored.source,
+        stored.kind,
+        stored.outcome,
+        stored.recipient,
+        stored.bounce_class or "",
+        stored.hard,
+        stored.issue_id,
+        stored.subscriber_id,
+        stored.details,
+    )

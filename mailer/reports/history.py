@@ -1,0 +1,150 @@
+"""The history of an address, and the alerts of issues."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, func, select
+from sqlalchemy.orm import Session
+
+from mailer.address import Address
+from mailer.audience.suppression import erased_key
+from mailer.database.models import (
+    ALERT,
+    Consent,
+    Delivery,
+    Event,
+    ReplacedEdition,
+    Run,
+    StoredIssue,
+    StoredReport,
+    Subscriber,
+    Suppression,
+    Wording,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """One event in an address's history: `what` is its kind, `text` a line for people."""
+
+    at: datetime
+    what: str
+    text: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """The history of an address, and whether it may be emailed."""
+
+    address: str
+    status: str
+    """The subscriber's status; empty if there is no subscriber."""
+    suppressed: str
+    """The reason for the suppression, or empty."""
+    soft_points: float
+    paused_until: datetime | None
+    happenings: tuple[Happening, ...]
+
+
+def story_of(session: Session, address: Address, *, secret: bytes) -> Story | None:
+    """Return an address's history like `story`, even if the address has been erased since."""
+    return story(session, address.key) or story(session, erased_key(address.key, secret))
+
+
+def story(session: Session, address_key: str) -> Story | None:
+    """Return an address's history in chronological order, or None if nothing is known about it."""
+    subscriber = session.scalar(select(Subscriber).where(Subscriber.address_key == address_key))
+    suppression = session.get(Suppression, address_key)
+    about: ColumnElement[bool] = func.lower(StoredReport.recipient) == address_key
+    happenings: list[Happening] = []
+    if subscriber is not None:
+        about = StoredReport.subscriber_id == subscriber.id
+        happenings += _consents(session, subscriber.id)
+        happenings += _deliveries(session, subscriber.id)
+        happenings += _events(session, subscriber.id)
+    happenings += (_report(row) for row in session.scalars(select(StoredReport).where(about)))
+    if suppression is not None:
+        happenings.append(
+            Happening(
+                suppression.at,
+                "suppressed",
+                _line(suppression.reason, suppression.note),
+                {"reason": suppression.reason, "report": suppression.report_id},
+            )
+        )
+    if subscriber is None and not happenings:
+        return None
+    return Story(
+        address=subscriber.address if subscriber else address_key,
+        status=subscriber.status if subscriber else "",
+        suppressed=suppression.reason if suppression else "",
+        soft_points=subscriber.soft_points if subscriber else 0.0,
+        paused_until=subscriber.paused_until if subscriber else None,
+        happenings=tuple(sorted(happenings, key=lambda happening: happening.at)),
+    )
+
+
+def issue_alerts(session: Session, issue_id: int | None = None, *, limit: int = 10) -> tuple[Happening, ...]:
+    """Return the alerts raised for one issue or all, newest first."""
+    query = select(Event).where(Event.kind == ALERT).order_by(Event.id.desc()).limit(limit)
+    if issue_id is not None:
+        query = query.where(Event.issue_id == issue_id)
+    return tuple(
+        Happening(event.at, ALERT, str(event.details.get("text", "")), event.details)
+        for event in session.scalars(query)
+    )
+
+
+def _consents(session: Session, subscriber_id: int) -> Iterator[Happening]:
+    rows = session.execute(
+        select(Consent, Wording.text)
+        .outerjoin(Wording, Wording.version == Consent.form_version)
+        .where(Consent.subscriber_id == subscriber_id)
+    )
+    for line, wording in rows:
+        facts = {"before": line.before, "after": line.after, "way": line.way, "ip": line.ip,
+                 "form": line.form, "form_version": line.form_version, "wording": wording,
+                 "note": line.note}  # fmt: skip
+        change = line.after if line.before in ("", line.after) else f"{line.before} → {line.after}"
+        yield Happening(line.at, "status", _line(f"{change} by {line.way}", line.note), facts)
+
+
+def _deliveries(session: Session, subscriber_id: int) -> Iterator[Happening]:
+    replaced = select(func.count()).where(ReplacedEdition.issue_id == StoredIssue.id).scalar_subquery()
+    rows = session.execute(
+        select(Delivery, StoredIssue.slug, StoredIssue.created_at, Run.edition, replaced)
+        .join(StoredIssue, StoredIssue.id == Delivery.issue_id)
+        .outerjoin(Run, Run.id == Delivery.run_id)
+        .where(Delivery.subscriber_id == subscriber_id)
+    )
+    for delivery, slug, created_at, edition, amendments in rows:
+        said = " ".join(str(part) for part in (delivery.code, delivery.enhanced, delivery.reply) if part)
+        facts = {"issue": slug, "state": delivery.state, "edition": edition, "attempts": delivery.attempts,
+                 "code": delivery.code, "enhanced": delivery.enhanced, "reply": delivery.reply,
+                 "class": delivery.bounce_class}  # fmt: skip
+        at = delivery.changed_at or delivery.first_at or created_at
+        which = f" (edition {edition} of {amendments + 1})" if amendments and edition else ""
+        yield Happening(at, "delivery", _line(f"{slug}: {delivery.state}{which}", said), facts)
+
+
+def _events(session: Session, subscriber_id: int) -> Iterator[Happening]:
+    for event in session.scalars(select(Event).where(Event.subscriber_id == subscriber_id)):
+        said = ", ".join(f"{name} {value}" for name, value in sorted(event.details.items()))
+        yield Happening(event.at, event.kind, said, {"issue_id": event.issue_id, **event.details})
+
+
+def _report(stored: StoredReport) -> Happening:
+    facts = {"report": stored.id, "source": stored.source, "kind": stored.kind, "outcome": stored.outcome,
+             "class": stored.bounce_class, "hard": stored.hard, **stored.details}  # fmt: skip
+    judged = f"{stored.kind} {stored.bounce_class or ''}".strip()
+    text = _line(f"{judged}, {stored.outcome} (report {stored.id})", str(stored.details.get("text", "")))
+    return Happening(stored.received_at, "report", text, facts)
+
+
+def _line(first: str, rest: str) -> str:
+    return f"{first}: {rest}" if rest else first
