@@ -35,6 +35,7 @@ _LIBRARIES: Final = (
     "premailer",
     "pillow",
     "pygments",
+    "resvg-py",
 )
 
 

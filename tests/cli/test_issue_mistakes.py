@@ -97,7 +97,7 @@ MISTAKES: dict[str, tuple[str | bytes, int | None, str]] = {
     "missing image": (body("One.", "", "![A bean](gone.png)"), BODY + 2, "gone.png"),
     "image in a folder of this machine": (body("![A bean](/home/me/bean.png)"), BODY, "bean.png"),
     "file that is not an image": (body("![A bean](broken.png)"), BODY, "broken.png"),
-    "drawing": (body("![A bean](bean.svg)"), BODY, "PNG"),
+    "drawing with text": (body("![A bean](bean.svg)"), BODY, "PNG"),
     "image without alternative text": (body("One.", "", "![](bean.png)"), BODY + 2, "alternative text"),
     "vague link": (body("[Click here](https://example.org/)"), BODY, "click here"),
     "heading that skips a level": (body("## One", "", "#### Two"), BODY + 2, "level"),
@@ -120,7 +120,10 @@ def folder(tmp_path: Path) -> Folder:
     with (issues / "large.png").open("wb") as large:
         large.truncate(50_000_000)
     (issues / "broken.png").write_bytes(b"no image")
-    (issues / "bean.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>', encoding="utf-8")
+    (issues / "bean.svg").write_text(
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9"><text y="9">Bean</text></svg>',
+        encoding="utf-8",
+    )
     return made
 
 

@@ -94,7 +94,7 @@ HOSTILE: dict[Callable[[Path], None], tuple[int, str]] = {
     fifty_megabytes: (1, "001-short.md:7: 'large.png' is larger than 20 MB"),
     pixel_bomb: (1, "001-short.md:7: 'bomb.png' has more than 50 million pixels"),
     text_bomb: (1, "001-short.md:7: 'bomb.png' cannot be read"),
-    svg_with_script: (1, "001-short.md:7: email clients do not show SVG"),
+    svg_with_script: (1, "001-short.md:7: 'drawing.svg' has no size"),
     svg_under_another_name: (1, "001-short.md:7: 'drawing.png' cannot be read"),
     quotes_in_quotes: (1, "001-short.md:5: nested deeper"),
     lists_in_lists: (1, "001-short.md:5: nested deeper"),

@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 from mailer.errors import SourceError
 from mailer.rendering.edition import InlineImage
+from mailer.rendering.html.drawings import parse_drawing
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -39,7 +40,7 @@ def prepared(
     """Return the image at `source` (relative to `beside`, inside `root`) encoded for email.
 
     It is scaled to at most twice the width at which it is shown, rotated according to EXIF, converted to
-    sRGB, and stripped of metadata. Photographs become JPEG, drawings and transparent images PNG, and
+    sRGB, and stripped of metadata. Photographs become JPEG; SVG, drawings and transparent images PNG; and
     animations GIF. Raises `SourceError` at `place`.
     """
     from PIL import Image
@@ -49,6 +50,8 @@ def prepared(
         content = path.read_bytes()
     except OSError as error:
         raise SourceError(f"{place}: {source}: {error.strerror}", remedy="check the file's name") from error
+    if path.suffix.lower() in (".svg", ".svgz"):
+        content, width = _drawn(content, width, f"{place}: '{source}'")
     picture = _opened(content, source, place)
     shown = min(width or picture.width, MAX_WIDTH, picture.width)
     largest = (2 * shown, max(1, round(picture.height * 2 * shown / picture.width)))
@@ -75,13 +78,22 @@ def _checked_path(source: str, root: Path, beside: Path, place: str) -> Path:
         raise SourceError(f"{place}: '{source}' is outside {root}", remedy="copy the image there")
     if not path.is_file():
         raise SourceError(f"{place}: there is no image '{source}'", remedy="check the file's name")
-    if path.suffix.lower() in (".svg", ".svgz"):
-        raise SourceError(f"{place}: email clients do not show SVG ('{source}')", remedy="export it as PNG")
     if path.stat().st_size > MAX_FILE_BYTES:
         raise SourceError(
             f"{place}: '{source}' is larger than {MAX_FILE_BYTES // 1_000_000} MB", remedy="make it smaller"
         )
     return path
+
+
+def _drawn(content: bytes, width: int | None, name: str) -> tuple[bytes, int]:
+    """Return an SVG as PNG, twice as wide as it is shown, and the width at which it is shown."""
+    drawing = parse_drawing(content, name)
+    shown = min(width or max(1, round(drawing.width)), MAX_WIDTH)
+    if (2 * shown) ** 2 * drawing.height / drawing.width > MAX_PIXELS:
+        raise SourceError(
+            f"{name} is too tall for its width", remedy="crop it, or split it into several images"
+        )
+    return drawing.png(2 * shown), shown
 
 
 def _opened(content: bytes, source: str, place: str) -> Image.Image:
