@@ -81,7 +81,8 @@ def send(
     """Send ISSUE to its audience, or resume sending. Nobody gets it twice.
 
     ISSUE is a file, its name without .md, or the number its name begins with. The first run
-    freezes the content and the audience; later runs send the rest. Ctrl-C stops a run cleanly.
+    freezes the content and the audience; later runs send the rest. Ctrl-C stops a run cleanly;
+    press it again to end without waiting for replies.
 
     With --canary, part of the audience gets the issue first. After the waiting time set in [canary],
     sending continues, or stops with the reason. A run that was killed resumes where it stopped.
@@ -189,11 +190,18 @@ def _run(app: App, queued: QueuedIssue, workers: int, progress: Callable[[Books]
             app.signer,
             learn=learn_by(app.settings.bounces),
             progress=progress,
+            say=app.say,
         )
     command = [sys.executable, "-m", "mailer", "share", queued.slug, "-C", str(app.directory.resolve())]
     command += ["--config", str(app.config_path.resolve()), "--share"]
     return dispatch_to_workers(
-        command, app.database, queued, workers=workers, settings=app.settings.delivery, progress=progress
+        command,
+        app.database,
+        queued,
+        workers=workers,
+        settings=app.settings.delivery,
+        progress=progress,
+        say=app.say,
     )
 
 

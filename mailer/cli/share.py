@@ -45,4 +45,5 @@ def share_command(app: App, issue: str, share: str, leader: int | None) -> None:
         report=report,
         leader=leader,
         until_closed=sys.stdin.fileno(),
+        say=app.say if share.startswith("1/") else None,
     )

@@ -55,7 +55,7 @@ def test(app: App, issue: str, addresses: tuple[str, ...], reader_address: str |
                 click.echo(line, err=True)
     marked = replace(edition, subject=f"[Test] {edition.subject}")
     for address in parsed:
-        sample.send_test(settings, marked, replace(reader, email=str(address)))
+        sample.send_test(settings, marked, replace(reader, email=str(address)), say=app.say)
     if as_json:
         app.emit(
             {

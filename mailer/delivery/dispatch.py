@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import os
 import signal
 import sys
@@ -12,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 import uvloop
@@ -27,7 +28,7 @@ from mailer.delivery.books import Books
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.letter_queue import LetterQueue
 from mailer.delivery.lock import sending
-from mailer.delivery.sender import Ended, Hooks, Sender
+from mailer.delivery.sender import STOP_SECONDS, Ended, Hooks, Sender
 from mailer.errors import RefusedError
 from mailer.rendering.edition import Edition
 from mailer.smtp.pool import Access, Item, Network, Pool
@@ -39,6 +40,13 @@ if TYPE_CHECKING:
 
 _COLLECT_AFTER = 50_000
 _SWITCH_SECONDS = 0.0002
+STOP: Final = b"s"
+STOP_NOW: Final = b"n"
+_STOPPING: Final = (
+    f"stopping: waiting up to {STOP_SECONDS:.0f} seconds for the replies to messages under way;"
+    " interrupt again to end now, which leaves them uncertain"
+)
+Say = Callable[[str], None]
 
 
 def check_ready(settings: Settings) -> None:
@@ -135,10 +143,13 @@ def dispatch(
     progress: Callable[[Books], None] = lambda books: None,
     answer: Answer | None = None,
     until_closed: int | None = None,
+    say: Say | None = None,
 ) -> Ended:
-    """Send an issue, or resume sending, until nothing is due; SIGINT and SIGTERM stop it cleanly.
+    """Send an issue, or resume sending, until nothing is due.
 
-    It also stops cleanly when the descriptor `until_closed` closes. `answer` scripts the built-in outbox's
+    SIGINT and SIGTERM stop it cleanly; a second signal ends it without waiting for replies. It also stops
+    cleanly when the descriptor `until_closed` closes. `say` gets lines for the operator: what the run waits
+    for, and how it stops. `answer` scripts the built-in outbox's
     replies to recipients, for the demo. Raises `LockedError` if another run is sending from the database.
     """
     with sending(database):
@@ -151,6 +162,7 @@ def dispatch(
             progress=progress,
             answer=answer,
             until_closed=until_closed,
+            say=say,
         )
 
 
@@ -166,12 +178,14 @@ def run_here(
     begun: Callable[[int], None] | None = None,
     leader: int | None = None,
     until_closed: int | None = None,
+    say: Say | None = None,
 ) -> Ended:
     """Run an issue in this process; the caller holds the lock.
 
     `begun` is for one of several workers: it receives the run's id before anything is claimed, and the
     caller has already recovered what earlier runs left behind; `leader` is the caller's own run. The run
-    also stops cleanly when the descriptor `until_closed` closes.
+    also stops cleanly when the descriptor `until_closed` closes or gets `STOP`, and ends without waiting
+    for replies when it gets `STOP_NOW`. `say` is as for `dispatch`.
     """
     with database.reading() as session:
         # Read it again: the issue may have been amended before we held the lock.
@@ -190,9 +204,10 @@ def run_here(
                 made,
                 Network(relays, settings.providers),
                 settings.delivery,
-                Hooks(learn, progress, begun, leader, letters),
+                Hooks(learn, progress, begun, leader, letters, say),
             )
-            with _stopping(sender.stop, until_closed):
+            # The parent of several workers has announced the stop.
+            with _stopping(sender, until_closed, say if begun is None else None):
                 return await sender.run()
 
     with _tuned():
@@ -200,20 +215,25 @@ def run_here(
 
 
 @contextmanager
-def _stopping(stop: Callable[[], None], until_closed: int | None) -> Iterator[None]:
-    """Call `stop` on SIGINT, on SIGTERM, and when a descriptor closes."""
+def _stopping(sender: Sender, until_closed: int | None, say: Say | None) -> Iterator[None]:
+    """Stop the sender on SIGINT, on SIGTERM, and when a descriptor closes or says so."""
     loop = asyncio.get_running_loop()
+    on_signal = stop_in_two_steps(sender.stop, sender.stop_now, say)
 
     def readable() -> None:
         assert until_closed is not None
-        if not os.read(until_closed, 4096):
+        told = os.read(until_closed, 4096)
+        if not told:
             loop.remove_reader(until_closed)
-            stop()
+        if STOP_NOW in told:
+            sender.stop_now()
+        else:
+            sender.stop()
 
     # Only the main thread gets signals.
     signals = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
     for number in signals:
-        loop.add_signal_handler(number, stop)
+        loop.add_signal_handler(number, on_signal)
     if until_closed is not None:
         loop.add_reader(until_closed, readable)
     try:
@@ -223,6 +243,23 @@ def _stopping(stop: Callable[[], None], until_closed: int | None) -> Iterator[No
             loop.remove_signal_handler(number)
         if until_closed is not None:
             loop.remove_reader(until_closed)
+
+
+def stop_in_two_steps(
+    stop: Callable[[], None], stop_now: Callable[[], None], say: Say | None
+) -> Callable[[], None]:
+    """Return a function that stops cleanly when called first, and without waiting when called again."""
+    calls = itertools.count(1)
+
+    def on_signal() -> None:
+        if next(calls) == 1:
+            if say is not None:
+                say(_STOPPING)
+            stop()
+        else:
+            stop_now()
+
+    return on_signal
 
 
 @contextmanager
@@ -245,8 +282,10 @@ def _tuned() -> Iterator[None]:
         gc.unfreeze()
 
 
-async def deliver_once(settings: Settings, outgoing: Outgoing, domain: str) -> Attempt:
-    """Send one message outside the queue; return the attempt."""
+async def deliver_once(
+    settings: Settings, outgoing: Outgoing, domain: str, *, say: Say | None = None
+) -> Attempt:
+    """Send one message outside the queue; return the attempt. `say` gets what it waits for."""
     attempts: list[Attempt] = []
     waiting = [Item(outgoing.key, domain)]
 
@@ -260,6 +299,7 @@ async def deliver_once(settings: Settings, outgoing: Outgoing, domain: str) -> A
             compose=lambda key: outgoing,
             record=lambda attempt, relay: attempts.append(attempt),
             window=1,
+            say=say,
         )
         await pool.deliver()
     return attempts[0]

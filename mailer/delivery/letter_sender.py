@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from mailer.database.session import Database
 from mailer.delivery import dispatch
 from mailer.delivery.clock import jitter, now
 from mailer.delivery.letter_queue import LETTERS_AT_ONCE, LetterQueue
+from mailer.delivery.sender import STOP_SECONDS
 from mailer.errors import MailerError, RelayError
 from mailer.smtp.pool import Item, Network, Pool, RelayState
 from mailer.smtp.session import Attempt, Timeouts
@@ -24,6 +26,8 @@ _LOOK_SECONDS: Final = 60.0
 """How often to look for retries, and for letters that other processes have queued."""
 _TIMEOUTS: Final = Timeouts(connect=10.0, greeting=60.0)
 """If a relay accepts no more connections, its letters go back to the queue for a run that has one."""
+_CLOSING_SECONDS: Final = 0.25
+"""How often to look whether `close` was called."""
 _log = logging.getLogger(__name__)
 
 
@@ -59,7 +63,7 @@ class LetterSender:
         self._called.set()
 
     def close(self) -> None:
-        """Stop once the letters under way are settled; the others wait for the next start."""
+        """Stop once the letters under way are settled, or after half a minute; the others wait."""
         self._ended = True
         self._called.set()
         self._thread.join()
@@ -89,6 +93,7 @@ class LetterSender:
                 record=self._record,
                 window=LETTERS_AT_ONCE,
             )
+            closing = asyncio.create_task(self._stop_at_the_end(pool))
             failure: RelayError | None = None
             try:
                 await pool.deliver()
@@ -96,7 +101,15 @@ class LetterSender:
                 failure = error
                 _log.error("letters wait: %s", error)
             finally:
+                closing.cancel()
                 await self._queue.close(failure)
+
+    async def _stop_at_the_end(self, pool: Pool) -> None:
+        while not self._ended:  # noqa: ASYNC110 - another thread sets it
+            await asyncio.sleep(_CLOSING_SECONDS)
+        pool.stop()
+        await asyncio.sleep(STOP_SECONDS)
+        pool.abort()
 
     async def _take(self, count: int, except_domains: frozenset[str]) -> Sequence[Item]:
         return () if self._ended else await self._queue.exchange(count, except_domains)

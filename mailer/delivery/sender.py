@@ -41,6 +41,8 @@ _LOOK_SECONDS: Final = 0.2
 """How often to look for opt-outs on PostgreSQL."""
 _ASK_AGAIN_SECONDS: Final = 0.05
 """How soon to ask again for shared limits, after another run asked at the same moment."""
+STOP_SECONDS: Final = 30.0
+"""How long a run that was stopped waits for the replies to messages under way."""
 _log = logging.getLogger(__name__)
 # How long a provider that blocks our address or domain is left alone when it does not say.
 _REPUTATION_HOLD_SECONDS = 3600.0
@@ -84,6 +86,8 @@ class Hooks:
     """The run that this one is a worker of, on PostgreSQL."""
     letters: LetterQueue | None = None
     """Letters to send before the messages of the issue; None leaves them to other processes."""
+    say: Callable[[str], None] | None = None
+    """Called with a line for the operator when the run waits for a silent server."""
 
 
 class Sender:
@@ -122,7 +126,9 @@ class Sender:
             now=self._clock.ticks,
             may_send=self._books.may_send,
             shared=self._shared,
+            say=hooks.say,
         )
+        self._deadline: asyncio.TimerHandle | None = None
         self._provider_of = {
             domain: name for name, provider in network.providers.items() for domain in provider.domains
         }
@@ -167,6 +173,8 @@ class Sender:
             error = refused
             self._blame(None, refused.message)
         finally:
+            if self._deadline is not None:
+                self._deadline.cancel()
             for task in beside:
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
@@ -180,9 +188,17 @@ class Sender:
         return Ended(self._ending, self.books, self._reason, error)
 
     def stop(self) -> None:
-        """Start no more messages; those under way are finished and settled."""
+        """Start no more messages; those under way get half a minute to be finished and settled."""
         self._books.hurry()
         self._end_as(Ending.STOPPED)
+        if self._deadline is None:
+            self._deadline = asyncio.get_running_loop().call_later(STOP_SECONDS, self.stop_now)
+
+    def stop_now(self) -> None:
+        """Close all connections; only messages whose body has left are settled as uncertain."""
+        self._books.hurry()
+        self._end_as(Ending.STOPPED)
+        self._pool.abort()
 
     @property
     def books(self) -> Books:

@@ -28,7 +28,7 @@ from mailer.delivery import queue, runs, sharing
 from mailer.delivery.bookkeeping import Learn, RunBooks
 from mailer.delivery.books import Books
 from mailer.delivery.clock import Clock, now
-from mailer.delivery.dispatch import run_here
+from mailer.delivery.dispatch import STOP, STOP_NOW, Say, run_here, stop_in_two_steps
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.lock import sending
 from mailer.delivery.sender import Ended, Ending
@@ -61,10 +61,12 @@ def work(
     report: Callable[[dict[str, object]], None],
     leader: int | None,
     until_closed: int,
+    say: Say | None = None,
 ) -> None:
     """Work until nothing is due, the descriptor `until_closed` closes, or SIGINT or SIGTERM arrives.
 
-    `report` receives the run's id, then the books whenever they change, then how the run ended.
+    `report` receives the run's id, then the books whenever they change, then how the run ended. `say` gets
+    a line when the run waits for a silent server.
     """
     at_first: Books | None = None
 
@@ -86,6 +88,7 @@ def work(
             begun=lambda run_id: report({"run": run_id}),
             leader=leader,
             until_closed=until_closed,
+            say=say,
         )
     except MailerError as broken:
         failed = {"message": broken.message, "remedy": broken.remedy, "exit_code": int(broken.exit_code)}
@@ -109,8 +112,11 @@ def dispatch_to_workers(
     workers: int,
     settings: DeliverySettings | None = None,
     progress: Callable[[Books], None] = lambda books: None,
+    say: Say | None = None,
 ) -> Ended:
-    """Send an issue, or resume sending, with several processes; SIGINT and SIGTERM stop them cleanly.
+    """Send an issue, or resume sending, with several processes.
+
+    SIGINT and SIGTERM stop them cleanly; a second signal ends them without waiting for replies.
 
     `command` starts a worker; `NUMBER/WORKERS` is appended to it. Raises the same errors as `dispatch`.
     """
@@ -128,7 +134,7 @@ def dispatch_to_workers(
             crew = _Crew(command, database, issue.id, workers, descriptor, own, progress)
         else:
             crew = _Crew(command, database, issue.id, workers, None, own, progress, leader)
-        asyncio.run(crew.run())
+        asyncio.run(crew.run(say))
         return crew.ended(own.end(""), own.books)
 
 
@@ -173,11 +179,12 @@ class _Crew:
         self._stopping = False
         self._idle_deaths = 0
 
-    async def run(self) -> None:
+    async def run(self, say: Say | None) -> None:
         """Keep the workers running until each has finished, or they are stopped."""
         loop = asyncio.get_running_loop()
+        on_signal = stop_in_two_steps(self._stop, self._stop_now, say)
         for each in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(each, self._stop)
+            loop.add_signal_handler(each, on_signal)
         living = asyncio.create_task(self._live())
         try:
             async with asyncio.TaskGroup() as group:
@@ -217,11 +224,17 @@ class _Crew:
                 return
 
     def _stop(self) -> None:
+        self._tell(STOP)
+
+    def _stop_now(self) -> None:
+        self._tell(STOP_NOW)
+
+    def _tell(self, what: bytes) -> None:
         self._stopping = True
         self._own.hurry()
         for process in self._moved:
-            if process.stdin is not None:
-                process.stdin.close()
+            if process.stdin is not None and process.returncode is None:
+                process.stdin.write(what)
 
     async def _keep(self, number: int) -> None:
         """Run one worker, and replace it if it dies."""

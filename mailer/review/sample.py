@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import uvloop
@@ -41,8 +42,12 @@ def reader_at(database: Database, address: str) -> Recipient:
         return next(everybody(session, Subscriber.id == known.id))
 
 
-def send_test(settings: Settings, edition: Edition, reader: Recipient) -> None:
+def send_test(
+    settings: Settings, edition: Edition, reader: Recipient, *, say: Callable[[str], None] | None = None
+) -> None:
     """Send an issue to one address, bypassing queue and books. Links lead nowhere.
+
+    `say` gets a line when the relay does not answer for a while.
 
     Raises `RelayError` with the server's reply if it is refused, and `RecipientError` if the reader lacks
     a field.
@@ -51,7 +56,7 @@ def send_test(settings: Settings, edition: Edition, reader: Recipient) -> None:
     message = composer.compose(reader, now())
     outgoing = Outgoing(0, message.envelope, message.content, wire_safe=True)
     domain = parse_address(reader.email).domain
-    outcome = uvloop.run(dispatch.deliver_once(settings, outgoing, domain))
+    outcome = uvloop.run(dispatch.deliver_once(settings, outgoing, domain, say=say))
     if outcome.fate is not Fate.ACCEPTED:
         raise RelayError(f"{reader.email}: {_said(outcome)}", remedy="check the address and [relays]")
 

@@ -7,7 +7,7 @@ import errno
 import functools
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, cast
 
 import aiosmtplib
@@ -35,11 +35,13 @@ async def dial(
     tls: ssl.SSLContext | None,
     connect_seconds: float,
     reply_seconds: float,
+    awaiting: Callable[[str], None] = lambda step: None,
 ) -> Dialled:
     """Connect to a relay, protect the connection, greet the server and log in.
 
-    Raises the same errors as `SmtpSession.open`.
+    Calls `awaiting` with the name of each step. Raises the same errors as `SmtpSession.open`.
     """
+    awaiting("a connection")
     where = f"{relay.host}:{relay.port}"
     if relay.user and relay.security is Security.PLAIN and not is_loopback(relay.host):
         raise RelayError(
@@ -63,11 +65,15 @@ async def dial(
     )
     ready = False
     try:
+        awaiting("its greeting")
         banner = await client.connect()
+        awaiting("its reply to EHLO")
         await _greet(client)
         if relay.security is Security.STARTTLS:
+            awaiting("its reply to STARTTLS")
             await _start_tls(client, where)
         if relay.user:
+            awaiting("its reply to the login")
             await client.login(relay.user, password)
         if client.transport is None:
             raise aiosmtplib.SMTPServerDisconnected("the server closed the connection")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -31,6 +32,8 @@ _TRIES: Final = 3
 """How often to try a message whose connection breaks before its body, before reporting it lost."""
 _FEED_SECONDS: Final = 0.25
 """How long the feeder waits for a worker to ask for more before it looks again."""
+_QUIET_SECONDS: Final = 10.0
+"""When to say first that no server answers; then after three times as long, and so on."""
 _LONG_HOLD_SECONDS: Final = 30.0
 """A provider held longer than this gives back the messages that wait for it."""
 
@@ -58,6 +61,8 @@ class Pool:
     an item may go back to the queue untouched. While `may_send()` is false, nothing is started, and
     connections close once the reply to their last message has come.
 
+    `say` gets a line for the operator when no server has answered for a while.
+
     With `shared`, other processes use the same limits: the caller gets grants for the `wishes` of this
     pool, and nothing starts before the first.
     """
@@ -73,6 +78,7 @@ class Pool:
         now: Callable[[], float] = time.monotonic,
         may_send: Callable[[], bool] = lambda: True,
         shared: bool = False,
+        say: Callable[[str], None] | None = None,
     ) -> None:
         self.relays = [RelayState(name, access, shared=shared) for name, access in network.relays.items()]
         self.lanes = Lanes(network.providers, shared=shared)
@@ -85,12 +91,15 @@ class Pool:
         self.resting = False
         """Whether the pool has nothing to do until `deliver` is called."""
         self.opening = 0
+        self.heard_at = now()
         self._take = take
         self._record = record
         self._window = window
         self._lane_enough = max(1, window // 4)
         self._patience_seconds = network.patience_seconds
         self._failure: Exception | None = None
+        self._say = say
+        self._workers: dict[Worker, asyncio.Task[None]] = {}
         self._pending = 0
         self._ask_below = 0
         self._tries: dict[int, int] = {}
@@ -105,12 +114,14 @@ class Pool:
         messages under way are recorded first.
         """
         self.stopping, self.resting, self._failure = False, False, None
-        workers = {
+        self.heard_at = self.now()
+        workers = self._workers = {
             worker: asyncio.create_task(self._guard(worker.work()))
             for relay in self.relays
             for worker in [Worker(self, relay) for _ in range(relay.settings.connections)]
         }
         feeding = asyncio.create_task(self._guard(self._feed()))
+        telling = asyncio.create_task(self._tell_waits())
         try:
             await feeding
             for worker, task in workers.items():
@@ -120,19 +131,29 @@ class Pool:
             await asyncio.gather(*workers.values(), return_exceptions=True)
         finally:
             self.stopping = True
-            for task in (feeding, *workers.values()):
+            for task in (feeding, telling, *workers.values()):
                 task.cancel()
-            await asyncio.gather(feeding, *workers.values(), return_exceptions=True)
+            await asyncio.gather(feeding, telling, *workers.values(), return_exceptions=True)
             self._give_back(self.lanes.give_back_all())
             self.resting = True
         if self._failure is not None:
             raise self._failure
 
     def stop(self) -> None:
-        """Start no more messages; `deliver` returns once those under way are recorded."""
+        """Start no more messages; `deliver` returns once those under way are recorded.
+
+        May itself call `record` for waiting items.
+        """
         self.stopping = True
+        self._give_back(self.lanes.give_back_all())
         self._announce_work()
         self._more_wanted.set()
+
+    def abort(self) -> None:
+        """Close all connections; messages whose body has left are recorded as uncertain."""
+        self.stop()
+        for task in self._workers.values():
+            task.cancel()
 
     def put_first(self, items: Sequence[Item]) -> None:
         """Queue these items ahead of all others; a pool that is stopping records them as unsent."""
@@ -248,6 +269,21 @@ class Pool:
                 self._failure = error
             self.stop()
 
+    async def _tell_waits(self) -> None:
+        """Say what the workers wait for while no server answers."""
+        quiet = _QUIET_SECONDS
+        while self._say is not None:
+            await asyncio.sleep(_QUIET_SECONDS / 2)
+            seconds = self.now() - self.heard_at
+            waits = Counter(worker.awaited for worker in self._workers if worker.awaited)
+            if not waits or seconds < _QUIET_SECONDS:
+                quiet = _QUIET_SECONDS
+            elif seconds >= quiet:
+                quiet *= 3
+                what, number = waits.most_common(1)[0]
+                many = f" on {number} connections" if number > 1 else ""
+                self._say(f"no answer for {seconds:.0f} seconds; waiting for {what}{many}")
+
     async def _feed(self) -> None:
         """Keep a window of items waiting for the workers."""
         without: frozenset[str] | None = None  # the domains excepted when `take` returned nothing
@@ -297,6 +333,9 @@ class Pool:
 
     def _add(self, items: Sequence[Item]) -> None:
         self._pending += len(items)
+        if self.stopping:
+            self._give_back(items)
+            return
         for item in items:
             self.lanes.add(item)
         self._announce_work()

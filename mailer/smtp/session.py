@@ -273,8 +273,9 @@ class SmtpSession:
         client_name: str | None = None,
         tls: ssl.SSLContext | None = None,
         timeouts: Timeouts | None = None,
+        awaiting: Callable[[str], None] = lambda step: None,
     ) -> SmtpSession:
-        """Open a session with `relay`.
+        """Open a session with `relay`; `awaiting` is called with the name of each step.
 
         Raises `RelayDownError` if it cannot be reached or asks us to come back later, and `RelayError` if
         it cannot work as configured: login refused, no STARTTLS, certificate not trusted. `tls` replaces
@@ -288,6 +289,7 @@ class SmtpSession:
             tls=tls,
             connect_seconds=timeouts.connect,
             reply_seconds=timeouts.greeting,
+            awaiting=awaiting,
         )
         return cls(Wire(transport), extensions, timeouts, greeted_as)
 

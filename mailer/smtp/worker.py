@@ -37,6 +37,8 @@ class WorkerPool(Protocol):
     stopping: bool
     opening: int
     """How many workers are connecting."""
+    heard_at: float
+    """When a server last answered or let us in, on the clock `now`."""
 
     async def rest(self, seconds: float) -> None:
         """Wait until there may be work, but no longer than this."""
@@ -72,6 +74,16 @@ class Worker:
         self._rest_until = -math.inf
         self.opening = False
         """Whether it is still connecting; it holds no message then."""
+        self._step = ""
+
+    @property
+    def awaited(self) -> str:
+        """What it waits for at present: a step of opening, or replies; empty if nothing."""
+        relay = self._relay
+        where = f"{relay.name} ({relay.settings.host}:{relay.settings.port})"
+        if self.opening:
+            return f"{where}: {self._step}"
+        return f"{where}: its reply to a message" if self._taken else ""
 
     async def work(self) -> None:
         """Send until the pool stops."""
@@ -131,6 +143,7 @@ class Worker:
                 client_name=pool.client_name,
                 tls=relay.tls(),
                 timeouts=pool.timeouts,
+                awaiting=self._begin_step,
             )
         except RelayDownError as error:
             self._failed(error)
@@ -138,12 +151,16 @@ class Worker:
             if not pool.set_aside(relay, error):
                 raise
         else:
+            pool.heard_at = pool.now()
             relay.sessions += 1
             relay.greeted_as = self._session.greeted_as
         finally:
             self.opening = False
             pool.opening -= 1
             relay.opening -= 1
+
+    def _begin_step(self, step: str) -> None:
+        self._step = step
 
     async def _send(self, session: SmtpSession) -> None:
         end = await session.run(self._next, self._settled, self._pool.may_send)
@@ -217,5 +234,6 @@ class Worker:
         # A 421 says no more about the relay than a lost connection.
         if attempt.reply is not None and attempt.reply.code != 421 and attempt.stage is not Stage.LOCAL:
             self._answered = True
+            self._pool.heard_at = self._pool.now()
             self._relay.progress(self._pool.now(), self._pool.relays)
         self._pool.done(item, attempt, self._relay)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import resource
 import signal
+import socket
 import subprocess
 import time
 from collections import Counter
@@ -162,3 +163,21 @@ def test_failed_write_is_said_and_loses_nothing(folder: Folder, kibibytes: int) 
     count = copies(folder)
     assert folder.books()["sent"] == len(count) == _READERS
     assert sum(count.values()) - _READERS <= _WINDOW
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_second_signal_ends_a_run_whose_relay_is_silent(tmp_path: Path, workers: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        relay = f'[relays.main]\nhost = "127.0.0.1"\nport = {silent.getsockname()[1]}\nsecurity = "plain"\n'
+        folder = Folder(tmp_path / "news", f'[web]\npublic_url = "https://n.example.org"\n{relay}')
+        folder.subscribe(5)
+        running = folder.start("send", "1", "--yes", "--no-lint", "--workers", str(workers))
+        opened, _ = silent.accept()
+        running.send_signal(signal.SIGTERM)
+        assert running.stderr is not None
+        assert "stopping: waiting up to 30 seconds" in running.stderr.readline()
+        running.send_signal(signal.SIGINT)
+        _, errors = running.communicate(timeout=20)
+        opened.close()
+    assert running.returncode == 130, errors
+    assert folder.books()["queued"] == 5
