@@ -81,7 +81,8 @@ class MailBody:
 
     def address(self, href: str) -> str:
         """Return an address with its slots made safe; raise `SourceError` if it begins with one."""
-        return self.slots.in_address(href, place_of(self.issue, href))
+        # Finding the place reads the issue once more: with hundreds of links, only for those that need it.
+        return self.slots.in_address(href, place_of(self.issue, href)) if SLOT.search(href) else href
 
     def image(self, token: Token, *, alone: bool) -> str:
         """Return an image with its caption, drawn with its template."""
