@@ -88,6 +88,11 @@ MISTAKES: dict[str, tuple[str | bytes, int | None, str]] = {
     "block not closed": (body("::: note", "Water it."), BODY, ":::"),
     "unknown block": (body("::: info", "Water it.", ":::"), BODY, ":::"),
     "unknown class": (body("[Send](https://example.org/){.buton}"), BODY, "button"),
+    "button in a sentence": (
+        body("Please [send it](https://example.org/){.button} today."),
+        BODY,
+        "paragraph of its own",
+    ),
     "unknown attribute": (body("[Send](https://example.org/){colour=red}"), BODY, "no effect"),
     "tags shown as text": (body("Press <kbd>Ctrl</kbd> now."), BODY, "<kbd>"),
     "task list": (body("- [ ] water", "- [x] soil"), BODY, "task"),

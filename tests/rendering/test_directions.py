@@ -94,3 +94,56 @@ def test_amount_with_its_unit_stays_on_one_line(amount: str) -> None:
     cell = re.search(r'<td[^>]* class="amount"[^>]*>(.*?)</td>', edition(table, language="he").html)
     assert cell is not None
     assert re.sub(r"<[^>]*>", "", cell[1]) == amount
+
+
+@pytest.mark.parametrize(
+    ("block", "tag"),
+    [
+        ("An English paragraph.", "p"),
+        ("A *slanted* [link](https://example.org/) and `code`.", "p"),
+        ("- One\n- Two", "ul"),
+        ("1. One\n\n   More", "ol"),
+        ("> A quotation.\n>\n> In two paragraphs.", "blockquote"),
+        ("> שלום\n>\n> A paragraph of a mixed quotation.", "p"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["email", "page"])
+def test_block_in_another_script_runs_in_its_own_direction(block: str, tag: str, kind: str) -> None:
+    made = edition(f"שלום.\n\n{block}\n\nשלום.", language="he")
+    assert _directed(made, kind) == [(tag, "ltr")]
+
+
+def test_right_to_left_block_of_an_english_newsletter_is_found() -> None:
+    made = edition("Hello.\n\nשלום לכולם.\n\n- שלום\n\nHello.")
+    assert _directed(made, "email") == [("p", "rtl"), ("ul", "rtl")]
+    assert "\nשלום לכולם.\n" in made.text
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        "Python היא שפה.",
+        "שלום Python.",
+        "- One\n- שלום",
+        "## Python",
+        "https://example.org/beans",
+        "`bean --height`",
+        "12.5 %",
+        "| One | Two |\n|--|--|\n| Three | Four |",
+        "[Button](https://example.org/){.button}",
+        "{dir=rtl}\nThe author chose.",
+        "{dir=rtl}\n> The author chose.",
+    ],
+)
+def test_other_blocks_follow_the_newsletter(block: str) -> None:
+    made = edition(f"שלום.\n\n{block}", language="he")
+    assert [one for one in _directed(made, "email") if one[1] == "ltr"] == []
+
+
+def _directed(made: Edition, kind: str) -> list[tuple[str, str]]:
+    """Return the blocks that have a direction of their own, code and addresses left out."""
+    html = made.html.split('class="body"')[1] if kind == "email" else made.page
+    found = re.findall(
+        r"<(p|h[1-6]|ul|ol|blockquote|table)\b[^>]*? dir=\"?(ltr|rtl)", html.split('class="footer"')[0]
+    )
+    return [(tag, direction) for tag, direction in found]

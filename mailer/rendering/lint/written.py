@@ -60,6 +60,17 @@ def unknown_attributes(mail: Mail) -> Iterator[Finding]:
                 yield mail.finding("unknown-attribute", f"'{word}' has no effect{hint}", at=found[0])
 
 
+def buttons_in_text(mail: Mail) -> Iterator[Finding]:
+    """Find links with the class of a button that are part of a sentence, and so are drawn as links."""
+    for element in mail.elements:
+        if element.tag == "a" and "button" in (element.get("class") or "").split():
+            words = " ".join("".join(map(str, element.itertext())).split())
+            yield mail.finding(
+                "unknown-attribute", f"'{words[:40]}' is a link, because a sentence cannot contain a button",
+                at=words, remedy="write it in a paragraph of its own, with an empty line before and after",
+            )  # fmt: skip
+
+
 def odd_date(mail: Mail) -> Iterator[Finding]:
     """Find a date of another year, which is often copied from an earlier issue."""
     date, today = mail.issue.date, mail.today
@@ -98,6 +109,6 @@ def fields_in_code(mail: Mail) -> Iterator[Finding]:
 
 
 RULES: Final = (
-    merge_conflict, broken_markup, unknown_attributes, odd_date, curly_quotes, repeated_heading,
-    fields_in_code,
+    merge_conflict, broken_markup, unknown_attributes, buttons_in_text, odd_date, curly_quotes,
+    repeated_heading, fields_in_code,
 )  # fmt: skip

@@ -12,11 +12,12 @@ from markdown_it.token import Token
 from mailer.config import Newsletter
 from mailer.errors import SourceError
 from mailer.rendering.source.conditions import CrossingError
+from mailer.rendering.source.directions import mark_directions
 from mailer.rendering.source.filling import fill_body, fill_text
 from mailer.rendering.source.issue import Issue
 from mailer.rendering.source.markdown import NestingError, parse_markdown, visible_words
 from mailer.rendering.source.reading_time import count_words, reading_time
-from mailer.rendering.templating.filters import locale_of
+from mailer.rendering.templating.filters import direction_of, locale_of
 from mailer.rendering.templating.slots import Slots
 
 
@@ -71,7 +72,7 @@ def _read_body(
     reading = _reading_time(around + count_words(issue.body), newsletter)
     # The reading time may be shown in the text and so counts its own words: repeat until both agree.
     for _ in range(5):
-        tokens = _tokens(issue, {**values, "reading_time": reading}, slots, raw_html)
+        tokens = _tokens(issue, {**values, "reading_time": reading}, slots, newsletter, raw_html)
         words = around + visible_words(tokens)
         assumed, reading = reading, _reading_time(words, newsletter)
         if assumed == reading or "reading_time" not in issue.body:
@@ -88,7 +89,9 @@ def _reading_time(words: int, newsletter: Newsletter) -> str:
     )
 
 
-def _tokens(issue: Issue, values: Mapping[str, Any], slots: Slots, raw_html: bool) -> list[Token]:
+def _tokens(
+    issue: Issue, values: Mapping[str, Any], slots: Slots, newsletter: Newsletter, raw_html: bool
+) -> list[Token]:
     markdown, kept = fill_body(issue, slots, values)
     try:
         tokens = parse_markdown(markdown, raw_html=raw_html, step=slots.step)
@@ -96,4 +99,5 @@ def _tokens(issue: Issue, values: Mapping[str, Any], slots: Slots, raw_html: boo
         place = f"{issue.path}:{issue.body_line + error.line}"
         raise SourceError(f"{place}: {error.message}", remedy=error.remedy) from error
     kept.put_back(tokens)
+    mark_directions(tokens, rtl=direction_of(issue.language or newsletter.language) == "rtl")
     return tokens

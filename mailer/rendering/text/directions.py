@@ -11,21 +11,22 @@ import re
 import unicodedata
 from typing import Final
 
+from mailer.rendering.source.directions import RIGHT_TO_LEFT
+
 RLM: Final = "\u200f"
 LRM: Final = "\u200e"
 LRI: Final = "\u2066"
 FSI: Final = "\u2068"
 PDI: Final = "\u2069"
 MARKS: Final = frozenset((RLM, LRM, LRI, FSI, PDI))
-_RIGHT_TO_LEFT: Final = ("R", "AL")
 # A slash or the like at the end of an address would appear before it, unless a left-to-right mark follows.
 # The blank keeps the mark out of the address.
-_NEUTRAL_END: Final = re.compile(r"(://\S*[/=&#+~_-])(?: |$)")
+_NEUTRAL_END: Final = re.compile(r"(://\S*[/=&#+~_-][.,;:!?)\]»”]*)(?: |$)")
 
 
 def is_right_to_left(text: str) -> bool:
     """Return whether a text has letters that run from right to left."""
-    return any(unicodedata.bidirectional(character) in _RIGHT_TO_LEFT for character in text)
+    return any(unicodedata.bidirectional(character) in RIGHT_TO_LEFT for character in text)
 
 
 def begins_right_to_left(line: str) -> bool:
@@ -37,7 +38,7 @@ def begins_right_to_left(line: str) -> bool:
             depth += 1
         elif kind == "PDI":
             depth = max(0, depth - 1)
-        elif not depth and kind in ("L", *_RIGHT_TO_LEFT):
+        elif not depth and kind in ("L", *RIGHT_TO_LEFT):
             return kind != "L"
     return False
 

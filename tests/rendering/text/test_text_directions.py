@@ -96,6 +96,8 @@ def test_every_line_of_a_right_to_left_paragraph_begins_on_the_right(words: list
         ("https://example.org/ כאן", f"{RLM}https://example.org/ {LRM}כאן"),
         ("כאן https://example.org/", f"כאן https://example.org/ {LRM}"),
         ("כאן https://example.org/a", "כאן https://example.org/a"),
+        ("כאן https://example.org/.", f"כאן https://example.org/. {LRM}"),
+        ("(כאן https://example.org/) סוף", f"(כאן https://example.org/) {LRM}סוף"),
         ("{dir=ltr}\nEnglish שלום", "English שלום"),
         ("    x = 1  # שלום", "    x = 1  # שלום"),
         (
