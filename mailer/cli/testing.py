@@ -42,7 +42,7 @@ def test(app: App, issue: str, addresses: tuple[str, ...], reader_address: str |
     parsed = [parse_address(text) for text in addresses]
     path = editions.find_source(settings, issue)
     edition = editions.build(settings, path)
-    dispatch.check_ready(settings)
+    dispatch.check_ready(settings, test=True)
     reader = (
         linting.sample_reader(edition)
         if reader_address is None

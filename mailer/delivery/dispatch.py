@@ -49,10 +49,14 @@ _STOPPING: Final = (
 Say = Callable[[str], None]
 
 
-def check_ready(settings: Settings) -> None:
-    """Raise `RefusedError` if mail that leaves this machine would break a law or a receiver's rule."""
-    for _, error in refusals(settings):
-        raise error
+def check_ready(settings: Settings, *, test: bool = False) -> None:
+    """Raise `RefusedError` if mail that leaves this machine would break a law or a receiver's rule.
+
+    The links of a `test` lead nowhere, so it does not need the address of the pages.
+    """
+    for key, error in refusals(settings):
+        if not (test and key == "web.public_url"):
+            raise error
 
 
 def refusals(settings: Settings) -> Iterator[tuple[str, RefusedError]]:

@@ -91,19 +91,28 @@ def addresses_of(host: str, port: int) -> list[str]:
 
 
 def is_public(address: Address) -> bool:
-    """Return whether an address is public, including any IPv4 address embedded in it."""
+    """Return whether an address is public, including any IPv4 address embedded in it.
+
+    An IPv6 address outside 2000::/3 is public only if it translates to a public IPv4 address (RFC 6052):
+    IANA has assigned no other space to the internet.
+    """
     if isinstance(address, ipaddress.IPv6Address):
         inside = address.ipv4_mapped or address.sixtofour or (address.teredo and address.teredo[1])
         if inside is None and address in _NAT64:
             inside = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if inside and not is_public(inside):
             return False
-        if address.is_site_local or address.ipv4_mapped:
+        if address in _NAT64:
+            return True
+        if address not in _GLOBAL_UNICAST or address in _DOCUMENTATION:
             return False
     return address.is_global and not address.is_multicast
 
 
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+_GLOBAL_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
+# RFC 9637. Python 3.11 does not know it.
+_DOCUMENTATION: Final = ipaddress.IPv6Network("3fff::/20")
 
 
 def checked_addresses(

@@ -15,6 +15,8 @@ from mailer.catalogue import marked
 from mailer.errors import StorageError, TokenError
 from mailer.web.theme import Theme
 
+TRY_AGAIN: Final = marked("Please try again in a minute")
+NOT_SAVED: Final = marked("We could not save your request just now.")
 _SAID: Final = {
     HTTPStatus.NOT_FOUND: (marked("Page not found"), marked("There is no page at this address.")),
     HTTPStatus.TOO_MANY_REQUESTS: (
@@ -53,8 +55,8 @@ def show_failures(app: Starlette, theme: Theme) -> None:
         texts = theme.to(request)
         answer = texts.notice(
             503,
-            texts.say("Please try again in a minute"),
-            texts.say("We could not save your request just now."),
+            texts.say(TRY_AGAIN),
+            texts.say(NOT_SAVED),
         )
         answer.headers["retry-after"] = "60"
         return answer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import default
@@ -102,3 +103,15 @@ def test_lint_findings_are_shown_and_stop_nothing(folder: Folder, capsys: pytest
     assert run(["test", "1", "--to", "me@example.org", "-C", str(folder.path)]) == 0
     assert "relative-link" in capsys.readouterr().err
     assert len(sent(folder)) == 1
+
+
+def test_test_needs_no_https_but_sending_does(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    with (folder.path / "config.toml").open("a", encoding="utf-8") as config:
+        config.write(f'\n[relays.main]\nhost = "127.0.0.1"\nport = {port}\nsecurity = "plain"\n')
+    place = ["-C", str(folder.path)]
+    assert run(["test", "1", "--to", "me@example.org", *place]) == 6
+    assert "cannot be reached" in capsys.readouterr().err
+    assert run(["send", "1", "--yes", *place]) == 5
+    assert "requires https" in capsys.readouterr().err

@@ -183,13 +183,18 @@ def test_order_is_kept_and_the_same_link_asked_once(site: Site) -> None:
         "127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.0.1", "169.254.169.254", "100.64.0.1", "0.0.0.0",
         "224.0.0.1", "255.255.255.255", "::", "::1", "fe80::1", "fc00::1", "fec0::1", "ff02::1",
         "::ffff:127.0.0.1", "::ffff:93.184.216.34", "64:ff9b::a00:1", "2002:7f00:1::", "2001:db8::1",
+        "::127.0.0.1", "::10.1.2.3", "::8.8.8.8", "::ffff:0:127.0.0.1",
+        "64:ff9b::127.0.0.1", "64:ff9b:1::7f00:1",
+        "fe80::5efe:127.0.0.1", "2001:0:7f00:1::", "3fff::1", "5f00::1", "100::1", "4000::1",
     ],
 )  # fmt: skip
 def test_address_that_is_not_of_the_internet(address: str) -> None:
     assert not is_public(ipaddress.ip_address(address))
 
 
-@pytest.mark.parametrize("address", ["93.184.216.34", "2606:2800:220:1:248:1893:25c8:1946"])
+@pytest.mark.parametrize(
+    "address", ["93.184.216.34", "2606:2800:220:1:248:1893:25c8:1946", "64:ff9b::8.8.8.8", "2002:808:808::"]
+)
 def test_address_of_the_internet(address: str) -> None:
     assert is_public(ipaddress.ip_address(address))
 
@@ -200,6 +205,8 @@ def test_ipv6_form_of_an_address_is_never_more_public(address: ipaddress.IPv4Add
         0xFFFF00000000 | int(address),
         0x0064FF9B << 96 | int(address),
         0x2002 << 112 | int(address) << 80,
+        int(address),
+        0xFFFF0000 << 32 | int(address),
     ]
     for form in forms:
         assert is_public(address) or not is_public(ipaddress.IPv6Address(form))

@@ -130,11 +130,18 @@ def test_answer_waits_for_the_same_statements_whatever_the_address(site: Site) -
 
 def test_request_that_cannot_be_stored_is_never_answered_200(site: Site) -> None:
     with site.database.engine.connect() as connection:
-        connection.exec_driver_sql("DROP TABLE sign_up_requests")
+        connection.exec_driver_sql("ALTER TABLE sign_up_requests RENAME TO away")
         connection.commit()
-    answer = site.client.post("/subscribe", data={"email": JO})
-    assert (answer.status_code, answer.headers["retry-after"]) == (503, "60")
-    assert "try again in a minute" in answer.text
+        answer = site.client.post("/subscribe", data={"email": JO, "name": "Jo <3"})
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "60")
+        assert "try again in a minute" in answer.text
+        # The form still has what was typed.
+        assert f'value="{JO}"' in answer.text
+        assert 'value="Jo &lt;3"' in answer.text
+        connection.exec_driver_sql("ALTER TABLE away RENAME TO sign_up_requests")
+        connection.commit()
+    assert site.client.post("/subscribe", data={"email": JO, "name": "Jo <3"}).status_code == 200
+    assert [letter["To"] for letter in site.letters(1)] == [JO]
 
 
 def test_request_that_a_stopped_server_left_behind_is_answered_at_the_next_start(open_site: OpenSite) -> None:

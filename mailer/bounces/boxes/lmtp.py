@@ -26,6 +26,12 @@ _RETURN_PATH: Final = re.compile(r"b\.([a-z2-7]{1,64})@(.+)", re.IGNORECASE)
 _log = logging.getLogger(__name__)
 
 
+class _Lmtp(LMTP):
+    """LMTP that accepts lines of any length: reports quote messages that others wrote."""
+
+    line_length_limit = _MAX_MAIL_OCTETS
+
+
 class Intake:
     """The LMTP commands: accepts our addresses and records messages."""
 
@@ -97,8 +103,8 @@ class Intake:
 async def serve(intake: Intake, host: str, port: int, *, ready: Callable[[int], None]) -> None:
     """Serve LMTP until cancelled; `ready` gets the port. Raises `ConfigError` if it cannot listen."""
 
-    def session() -> LMTP:
-        return LMTP(
+    def session() -> _Lmtp:
+        return _Lmtp(
             intake, hostname="localhost", ident="mailer", data_size_limit=_MAX_MAIL_OCTETS,
             enable_SMTPUTF8=True, timeout=300,
         )  # fmt: skip

@@ -31,6 +31,7 @@ from mailer.delivery import sign_up
 from mailer.delivery.sign_up import NewSignUp
 from mailer.errors import AddressError, StorageError
 from mailer.tokens import Signer
+from mailer.web.failures import NOT_SAVED, TRY_AGAIN
 from mailer.web.forms import client_ip, fields_of
 from mailer.web.public.admission import Admission
 from mailer.web.public.wording import wording
@@ -113,7 +114,11 @@ class SubscribeRoutes:
         if not fields.get("website"):
             origin = self._origin(request, texts, fields.get("form", ""))
             stored = NewSignUp(address, origin, datetime.now(UTC), name, texts.language)
-            await self._writer.submit(sign_up.store_requests, stored)
+            try:
+                await self._writer.submit(sign_up.store_requests, stored)
+            except StorageError as error:
+                _log.error("%s", error)
+                return _not_stored(texts, typed, name)
             self._answering.submit(self._answer)
         return texts.notice(
             200,
@@ -205,6 +210,14 @@ def _form(
     return texts.page(
         "subscribe.html", status=status, address=address, name=name, problem=problem, faulty=faulty
     )
+
+
+def _not_stored(texts: PageText, address: str, name: str) -> Response:
+    """Return the form as it was filled in, to be sent again while the database cannot be written."""
+    problem = f"{texts.say(NOT_SAVED)} {texts.say(TRY_AGAIN)}"
+    answer = _form(texts, address, name, problem, 503)
+    answer.headers["retry-after"] = "60"
+    return answer
 
 
 def embedded_form(texts: PageText, public_url: str) -> str:

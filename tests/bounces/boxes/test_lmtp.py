@@ -61,6 +61,18 @@ def test_return_path_of_ours_is_taken_and_acted_upon(
     assert found.status.value == "bounced"
 
 
+@pytest.mark.parametrize("octets", [998, 1_001, 70_000, 1_100_000])
+def test_line_may_be_longer_than_smtp_allows(
+    database: Database, port: int, told: list[Recorded], octets: int
+) -> None:
+    # RFC 5321 section 4.5.3.1.6 allows 1,000 octets. A report may quote a message that has more.
+    quoted = b"\r\nX-Long: " + b"x" * octets + b"\r\n"
+    report = dsn("").replace(b"\n", b"\r\n") + quoted
+    with smtplib.LMTP("127.0.0.1", port) as client:
+        client.sendmail("", [f"b.{token(subscribe(database, NOW))}@{DOMAIN}"], report)
+    assert [recorded.effect for recorded in told] == [Effect.SUPPRESSED]
+
+
 def test_unsubscribe_address_is_taken(database: Database, port: int, told: list[Recorded]) -> None:
     link = SIGNER.link(Subject(ISSUE, subscribe(database, NOW)))
     with smtplib.LMTP("127.0.0.1", port) as client:
