@@ -45,6 +45,7 @@ _ON_BOTH = (
     "tests.delivery.test_sign_up",
     "tests.delivery.test_two_runs",
     "tests.delivery.test_withdraw",
+    "tests.reports.",
     "tests.review.test_filling",
     "tests.web.test_events",
 )

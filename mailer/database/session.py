@@ -78,7 +78,9 @@ class Database:
         if self.is_sqlite:
             event.listen(self.engine, "connect", _set_up_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
-        self._reading = self.engine.execution_options(mailer_reading=True)
+        self._reading = self.engine.execution_options(
+            mailer_reading=True, **({} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"})
+        )
         self._watcher: sqlite3.Connection | None = None
 
     def __enter__(self) -> Self:

@@ -31,6 +31,7 @@ from mailer.database.models import (
     Delivery,
     DeliveryState,
     Event,
+    IssueCount,
     IssueState,
     ReplacedEdition,
     Run,
@@ -300,7 +301,7 @@ def withdraw(session: Session, issue_id: int) -> int:
     stored = session.get_one(StoredIssue, issue_id)
     replaced = select(ReplacedEdition.digest).where(ReplacedEdition.issue_id == issue_id)
     digests = {stored.edition_digest, *session.scalars(replaced)}
-    for dependent in (CanaryMember, ReplacedEdition, Run):
+    for dependent in (CanaryMember, IssueCount, ReplacedEdition, Run):
         session.execute(delete(dependent).where(dependent.issue_id == issue_id))
     withdrawn = count_of(session.execute(delete(Delivery).where(ours)))
     session.delete(stored)

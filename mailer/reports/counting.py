@@ -1,0 +1,416 @@
+"""Count ledger lines, deliveries, events and reports for statistics.
+
+Each function reads rows and returns counts; `mailer.reports.rollups` decides what to count and stores the
+result. A count of an issue is named by a facet, a name within it and a measure:
+
+| facet | name | measures |
+|---|---|---|
+| `books` | | the states of its deliveries |
+| `sent` | hour | `sent`: deliveries accepted in that hour |
+| `failed` | bounce class | `failed` |
+| `reports` | | `complaints` |
+| `left` | way | `unsubscribed`, `bounced`, `complained`: people who were active before |
+| `domain`, `segment` | domain or saved segment | `recipients`, `tracked`, `failed`, `openers`, `clickers` |
+| `hour` | hour | `opens` and `clicks` by people, `machine_opens`, `machine_clicks` |
+| `link` | number of the link | `clicks`, `machine_clicks`, `clickers` |
+| `delay` | interval in `DELAYS` | `openers`, `clickers`: by the time since the first attempt to send |
+
+Hours count from 1970. Openers and clickers are distinct people and known only of those who agreed to
+tracking (`tracked`); opens and clicks include everyone else's, which are stored without a name.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from datetime import date, timedelta
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Subquery,
+    and_,
+    case,
+    exists,
+    func,
+    literal_column,
+    select,
+    type_coerce,
+)
+from sqlalchemy.orm import Session, aliased
+
+from mailer.database.among import among
+from mailer.database.models import (
+    Consent,
+    Delivery,
+    DeliveryState,
+    Event,
+    StoredReport,
+    Subscriber,
+    SubscriberStatus,
+    Suppression,
+)
+
+_S = SubscriberStatus
+HOUR: Final = 3_600_000_000
+"""Microseconds, the unit of a stored `Instant`."""
+DAY: Final = 24 * HOUR
+DELAYS: Final = (
+    timedelta(minutes=5),
+    timedelta(minutes=30),
+    timedelta(hours=1),
+    timedelta(hours=2),
+    timedelta(hours=4),
+    timedelta(hours=8),
+    timedelta(days=1),
+    timedelta(days=2),
+    timedelta(days=4),
+    timedelta(days=7),
+)
+"""The upper ends of the intervals between a message and its first open or click; one more is open."""
+OTHER: Final = ""
+"""The name for all domains that are not counted separately."""
+_MOST_DOMAINS: Final = 50
+_FEWEST_RECIPIENTS: Final = 5
+"""A domain with fewer recipients is not shown: its numbers would be about single people."""
+_PEOPLE: Final = {"open": "openers", "click": "clickers"}
+_TIMES: Final = {"open": "opens", "click": "clicks"}
+
+
+class Key(NamedTuple):
+    """What a number counts; the table above lists the values."""
+
+    issue_id: int
+    facet: str
+    name: str
+    measure: str
+
+
+def _integer(column: Any) -> ColumnElement[int]:
+    return type_coerce(column, BigInteger)
+
+
+def _number(value: int) -> ColumnElement[int]:
+    """Return a literal, because PostgreSQL cannot group by an expression with parameters."""
+    return literal_column(str(value), BigInteger)
+
+
+def _per(column: Any, unit: int) -> ColumnElement[int]:
+    """Return the number of whole units since 1970."""
+    whole: ColumnElement[int] = _integer(column) // _number(unit)
+    return whole
+
+
+def hour_name(hour: int) -> str:
+    """Return the name of an hour; names sort like hours."""
+    return f"{hour:07}"
+
+
+def ledger_days(session: Session) -> list[dict[str, object]]:
+    """Return the rows of `LedgerDay`. Erased people, whose earlier lines are deleted, are not counted."""
+    rows = session.execute(
+        select(
+            _per(Consent.at, DAY).label("on_day"),
+            Consent.before,
+            Consent.after,
+            Consent.way,
+            func.count().label("people"),
+        )
+        .where(Consent.before != Consent.after, Consent.after != _S.ERASED.value)
+        .group_by("on_day", Consent.before, Consent.after, Consent.way)
+    )
+    return [
+        {"day": row.on_day, "before": row.before, "after": row.after, "way": row.way, "people": row.people}
+        for row in rows
+    ]
+
+
+def departures(session: Session) -> Counter[Key]:
+    """Return the facet `left` of all issues."""
+    rows = session.execute(
+        select(Consent.issue_id, Consent.way, Consent.after, func.count())
+        .where(
+            Consent.issue_id.is_not(None),
+            Consent.before == _S.ACTIVE.value,
+            Consent.after.in_([_S.UNSUBSCRIBED.value, _S.BOUNCED.value, _S.COMPLAINED.value]),
+        )
+        .group_by(Consent.issue_id, Consent.way, Consent.after)
+    )
+    found: Counter[Key] = Counter()
+    for issue_id, way, after, number in rows:
+        if issue_id is not None:
+            found[Key(issue_id, "left", way, after)] = number
+    return found
+
+
+def cohorts(session: Session) -> Counter[tuple[str, str]]:
+    """Return how many people first became active in a month, by the month in which they left."""
+    moved = Consent.before != Consent.after
+    lines = (
+        select(
+            Consent.subscriber_id,
+            func.min(case((and_(moved, Consent.after == _S.ACTIVE.value), _integer(Consent.at)))).label(
+                "joined"
+            ),
+            func.max(case((and_(moved, Consent.before == _S.ACTIVE.value), _integer(Consent.at)))).label(
+                "gone"
+            ),
+        )
+        .group_by(Consent.subscriber_id)
+        .subquery()
+    )
+    joined = (lines.c.joined // _number(DAY)).label("joined_day")
+    gone = case(
+        (Subscriber.status == _S.ACTIVE.value, _number(-1)),
+        else_=lines.c.gone // _number(DAY),
+    ).label("gone_day")
+    rows = session.execute(
+        select(joined, gone, func.count())
+        .select_from(lines)
+        .join(Subscriber, Subscriber.id == lines.c.subscriber_id)
+        .where(lines.c.joined.is_not(None))
+        .group_by("joined_day", "gone_day")
+    )
+    found: Counter[tuple[str, str]] = Counter()
+    for joined_day, gone_day, number in rows:
+        found[_month(joined_day), "" if gone_day in (None, -1) else _month(gone_day)] += number
+    return found
+
+
+def _month(day: int) -> str:
+    return (date(1970, 1, 1) + timedelta(days=day)).isoformat()[:7]
+
+
+def whole_list(session: Session) -> Counter[Key]:
+    """Return what describes the whole list: suppressions, people with soft bounces, consents to tracking."""
+    found: Counter[Key] = Counter()
+    for reason, number in session.execute(
+        select(Suppression.reason, func.count()).group_by(Suppression.reason)
+    ):
+        found[Key(0, "suppressed", reason, "addresses")] = number
+    active = Subscriber.status == _S.ACTIVE.value
+    row = session.execute(
+        select(
+            func.count(case((Subscriber.soft_points > 0, 1))),
+            func.count(case((Subscriber.tracking_consent.is_(True), 1))),
+            func.count(case((Subscriber.paused_until.is_not(None), 1))),
+        ).where(active)
+    ).one()
+    for measure, number in zip(("soft", "tracked", "paused"), row, strict=True):
+        found[Key(0, "active", "", measure)] = number
+    return found
+
+
+def recipients(session: Session, issue_id: int, segments: Mapping[str, ColumnElement[bool]]) -> Counter[Key]:
+    """Return the recipients of an issue by domain and saved segment, and how many agreed to tracking."""
+    tracked = func.count(case((Subscriber.tracking_consent.is_(True), 1)))
+    ours = Delivery.issue_id == issue_id
+    found: Counter[Key] = Counter()
+    rows = session.execute(
+        select(Subscriber.domain, func.count().label("number"), tracked)
+        .join(Delivery, Delivery.subscriber_id == Subscriber.id)
+        .where(ours)
+        .group_by(Subscriber.domain)
+        .order_by(func.count().desc(), Subscriber.domain)
+    )
+    for place, (domain, number, agreed) in enumerate(rows):
+        shown = place < _MOST_DOMAINS and number >= _FEWEST_RECIPIENTS
+        found[Key(issue_id, "domain", domain if shown else OTHER, "recipients")] += number
+        found[Key(issue_id, "domain", domain if shown else OTHER, "tracked")] += agreed
+    for name, condition in segments.items():
+        number, agreed = session.execute(
+            select(func.count(), tracked)
+            .select_from(Delivery)
+            .join(Subscriber, Delivery.subscriber_id == Subscriber.id)
+            .where(ours, condition)
+        ).one()
+        found[Key(issue_id, "segment", name, "recipients")] = number
+        found[Key(issue_id, "segment", name, "tracked")] = agreed
+    return found
+
+
+SENDING: Final = ("books", "sent", "failed", "failed_domain", "reports")
+"""The facets that `sending` returns."""
+
+
+def sending(session: Session, issue_id: int) -> Counter[Key]:
+    """Return the facets about an issue's deliveries."""
+    found: Counter[Key] = Counter()
+    # Not GROUP BY: SQLite would sort a million rows in memory for it.
+    counts = [func.count(case((Delivery.state == state.value, 1))) for state in DeliveryState]
+    numbers = session.execute(select(*counts).where(Delivery.issue_id == issue_id)).one()
+    for state, number in zip(DeliveryState, numbers, strict=True):
+        found[Key(issue_id, "books", "", state.value)] = number
+    hours = session.execute(
+        select(_per(Delivery.changed_at, HOUR).label("in_hour"), func.count())
+        .where(
+            Delivery.issue_id == issue_id,
+            Delivery.state == DeliveryState.SENT.value,
+            Delivery.changed_at.is_not(None),
+        )
+        .group_by("in_hour")
+    )
+    for hour, number in hours:
+        found[Key(issue_id, "sent", hour_name(hour), "sent")] = number
+    failed = and_(Delivery.issue_id == issue_id, Delivery.state == literal_column("'failed'"))
+    for name, number in session.execute(
+        select(Delivery.bounce_class, func.count()).where(failed).group_by(Delivery.bounce_class)
+    ):
+        found[Key(issue_id, "failed", name or "", "failed")] = number
+    for domain, number in session.execute(
+        select(Subscriber.domain, func.count())
+        .join(Delivery, Delivery.subscriber_id == Subscriber.id)
+        .where(failed)
+        .group_by(Subscriber.domain)
+    ):
+        found[Key(issue_id, "failed_domain", domain, "failed")] = number
+    complaints = session.scalar(
+        select(func.count()).where(StoredReport.issue_id == issue_id, StoredReport.kind == "complaint")
+    )
+    found[Key(issue_id, "reports", "", "complaints")] = complaints or 0
+    return found
+
+
+def responses(
+    session: Session,
+    issue_ids: Collection[int],
+    *,
+    after: int,
+    upto: int,
+    domains: Mapping[int, Collection[str]],
+    segments: Mapping[str, ColumnElement[bool]],
+) -> Counter[Key]:
+    """Return what the events with ids above `after`, up to `upto`, add to the counts of these issues.
+
+    A person counts once as an opener or clicker: not again if an event up to `after` already counts.
+    `domains` are the names of each issue's domains that are counted separately.
+    """
+    ids = {"ids": sorted(issue_ids)}
+    new = and_(Event.id > after, Event.id <= upto, Event.kind.in_(list(_TIMES)), among(Event.issue_id, "ids"))
+    found = _times(session, new, ids)
+    for issue_id, link, number in _first_clicks(session, new, after, ids):
+        found[Key(issue_id, "link", str(link), "clickers")] += number
+    firsts = _firsts(new, after)
+    rows = session.execute(
+        select(
+            firsts.c.issue_id, firsts.c.kind, Subscriber.domain, _delay(firsts).label("delay"), func.count()
+        )
+        .select_from(firsts)
+        .join(Subscriber, Subscriber.id == firsts.c.subscriber_id)
+        .outerjoin(
+            Delivery,
+            and_(Delivery.issue_id == firsts.c.issue_id, Delivery.subscriber_id == firsts.c.subscriber_id),
+        )
+        .group_by(firsts.c.issue_id, firsts.c.kind, Subscriber.domain, "delay"),
+        ids,
+    )
+    for issue_id, kind, domain, delay, number in rows:
+        shown = domain if domain in domains.get(issue_id, ()) else OTHER
+        found[Key(issue_id, "domain", shown, _PEOPLE[kind])] += number
+        found[Key(issue_id, "delay", str(delay), _PEOPLE[kind])] += number
+    for name, condition in segments.items():
+        rows = session.execute(
+            select(firsts.c.issue_id, firsts.c.kind, func.count())
+            .select_from(firsts)
+            .join(Subscriber, Subscriber.id == firsts.c.subscriber_id)
+            .where(condition)
+            .group_by(firsts.c.issue_id, firsts.c.kind),
+            ids,
+        )
+        for issue_id, kind, number in rows:
+            found[Key(issue_id, "segment", name, _PEOPLE[kind])] += number
+    return found
+
+
+def _times(session: Session, new: ColumnElement[bool], ids: Mapping[str, Any]) -> Counter[Key]:
+    """Return how often the issue and its links were opened and clicked, by people and by machines."""
+    machine = case((_by_a_person(Event), 0), else_=1).label("by_machine")
+    rows = session.execute(
+        select(
+            Event.issue_id,
+            Event.kind,
+            machine,
+            _per(Event.at, HOUR).label("in_hour"),
+            _link(Event).label("place"),
+            func.count(),
+        )
+        .where(new)
+        .group_by(Event.issue_id, Event.kind, "by_machine", "in_hour", "place"),
+        ids,
+    )
+    found: Counter[Key] = Counter()
+    for issue_id, kind, by_machine, hour, place, number in rows:
+        measure = f"machine_{_TIMES[kind]}" if by_machine else _TIMES[kind]
+        found[Key(issue_id, "hour", hour_name(hour), measure)] += number
+        if kind == "click" and place is not None:
+            found[Key(issue_id, "link", str(place), measure)] += number
+    return found
+
+
+def _firsts(new: ColumnElement[bool], after: int) -> Subquery:
+    """Return each person's first open and first click of an issue, unless an earlier one was counted."""
+    earlier = aliased(Event)
+    counted = exists().where(
+        earlier.subscriber_id == Event.subscriber_id,
+        earlier.issue_id == Event.issue_id,
+        earlier.kind == Event.kind,
+        earlier.id <= after,
+        _by_a_person(earlier),
+    )
+    return (
+        select(Event.issue_id, Event.kind, Event.subscriber_id, func.min(_integer(Event.at)).label("at"))
+        .where(new, Event.subscriber_id.is_not(None), _by_a_person(Event), ~counted)
+        .group_by(Event.issue_id, Event.kind, Event.subscriber_id)
+        .subquery()
+    )
+
+
+def _first_clicks(
+    session: Session, new: ColumnElement[bool], after: int, ids: Mapping[str, Any]
+) -> Iterable[Any]:
+    """Return how many people clicked on each link for the first time."""
+    earlier = aliased(Event)
+    counted = exists().where(
+        earlier.subscriber_id == Event.subscriber_id,
+        earlier.issue_id == Event.issue_id,
+        earlier.kind == "click",
+        earlier.id <= after,
+        _by_a_person(earlier),
+        _link(earlier) == _link(Event),
+    )
+    clicks = (
+        select(Event.issue_id, _link(Event).label("place"), Event.subscriber_id)
+        .where(new, Event.kind == "click", Event.subscriber_id.is_not(None), _by_a_person(Event), ~counted)
+        .distinct()
+        .subquery()
+    )
+    return session.execute(
+        select(clicks.c.issue_id, clicks.c.place, func.count())
+        .where(clicks.c.place.is_not(None))
+        .group_by(clicks.c.issue_id, clicks.c.place),
+        ids,
+    )
+
+
+def _delay(firsts: Subquery) -> ColumnElement[int]:
+    """Return the number of the interval between the message and the event; -1 if it was not sent.
+
+    The first attempt counts: unlike `changed_at`, it stays the same if the message bounces later.
+    """
+    passed = firsts.c.at - _integer(Delivery.first_at)
+    limits = [
+        (passed < _number(limit // timedelta(microseconds=1)), _number(place))
+        for place, limit in enumerate(DELAYS)
+    ]
+    return case((Delivery.first_at.is_(None), _number(-1)), *limits, else_=_number(len(DELAYS)))
+
+
+def _by_a_person(event: Any) -> ColumnElement[bool]:
+    condition: ColumnElement[bool] = event.details["machine"].as_string().is_(None)
+    return condition
+
+
+def _link(event: Any) -> ColumnElement[int]:
+    place: ColumnElement[int] = event.details["link"].as_integer()
+    return place

@@ -1,0 +1,444 @@
+"""Statistics of the list and its issues, read from the counts that `mailer.reports.rollups` keeps.
+
+Days and months are in UTC. All rates are shares from 0 to 1, or None if there is nothing to divide by.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from types import MappingProxyType
+from typing import Final
+
+from sqlalchemy import Integer, and_, case, cast, func, select
+from sqlalchemy.orm import Session, aliased
+
+from mailer.database.models import CohortCount, IssueCount, LedgerDay, StoredIssue, SubscriberStatus
+from mailer.reports.bounces import provider_of
+from mailer.reports.counting import DELAYS, OTHER
+from mailer.reports.rollups import marks
+
+_S = SubscriberStatus
+_FIRST_DAY: Final = date(1970, 1, 1)
+_HOURS_A_DAY: Final = 24
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+@dataclass(frozen=True, slots=True)
+class GrowthDay:
+    """The changes of one day, and the number of active subscribers at its end."""
+
+    day: date
+    joined: int
+    left: int
+    """Unsubscribed, or removed by the operator."""
+    bounced: int
+    complained: int
+    active: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cohort:
+    """The people who joined in one month."""
+
+    month: str
+    joined: int
+    retained: tuple[int, ...]
+    """How many of them had not left at the end of that month, the next month and so on. People who left
+    and came back count as retained."""
+
+
+@dataclass(frozen=True, slots=True)
+class IssueFigures:
+    """The figures of one issue."""
+
+    issue_id: int
+    slug: str
+    title: str
+    started_at: datetime
+    """The hour of the first message; when it was queued if nothing was sent yet."""
+    audience: int
+    sent: int
+    failed: int
+    open: int
+    """Deliveries that may still be sent."""
+    complaints: int
+    unsubscribed: int
+    opens: int
+    """By people, repetitions included."""
+    machine_opens: int
+    clicks: int
+    machine_clicks: int
+    tracked: int
+    """Recipients who agreed to tracking: only they can be counted as people."""
+    openers: int
+    clickers: int
+    early: int
+    """Opens and clicks by people in the first 24 hours."""
+
+    @property
+    def open_rate(self) -> float | None:
+        """The share of the tracked recipients who opened it."""
+        return _share(self.openers, self.tracked)
+
+    @property
+    def click_rate(self) -> float | None:
+        """The share of the tracked recipients who clicked."""
+        return _share(self.clickers, self.tracked)
+
+    @property
+    def bounce_rate(self) -> float | None:
+        """The share of the tried deliveries that failed."""
+        return _share(self.failed, self.sent + self.failed)
+
+    @property
+    def complaint_rate(self) -> float | None:
+        """Complaints per message sent."""
+        return _share(self.complaints, self.sent)
+
+    @property
+    def unsubscribe_rate(self) -> float | None:
+        """People who unsubscribed from this issue, per message sent."""
+        return _share(self.unsubscribed, self.sent)
+
+
+@dataclass(frozen=True, slots=True)
+class LinkFigures:
+    """The clicks on one link. `place` is its number in the issue, from 0."""
+
+    place: int
+    clicks: int
+    machine_clicks: int
+    clickers: int
+
+
+@dataclass(frozen=True, slots=True)
+class GroupFigures:
+    """The recipients of one domain, provider or segment."""
+
+    name: str
+    """Empty for all domains with few recipients together."""
+    recipients: int
+    failed: int
+    tracked: int
+    openers: int
+    clickers: int
+
+
+@dataclass(frozen=True, slots=True)
+class HourFigures:
+    """One hour of an issue."""
+
+    at: datetime
+    sent: int
+    opens: int
+    clicks: int
+    machines: int
+
+
+@dataclass(frozen=True, slots=True)
+class DelayFigures:
+    """People by the time between their message and their first open or click."""
+
+    at_most: timedelta | None
+    """The upper end of the interval; None for later."""
+    openers: int
+    clickers: int
+
+
+@dataclass(frozen=True, slots=True)
+class IssueStatistics:
+    """Everything counted about one issue."""
+
+    figures: IssueFigures
+    links: tuple[LinkFigures, ...]
+    providers: tuple[GroupFigures, ...]
+    """The largest first. A domain is its own provider unless it is known to belong to one."""
+    segments: tuple[GroupFigures, ...]
+    """The saved segments. Who belonged to one was decided when the issue was first counted."""
+    hours: tuple[HourFigures, ...]
+    delays: tuple[DelayFigures, ...]
+    failures: Mapping[str, int]
+    """Failed deliveries by bounce class."""
+    departures: Mapping[str, int]
+    """People who unsubscribed from this issue, by way."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListHealth:
+    """The state of the list."""
+
+    statuses: Mapping[str, int]
+    suppressed: Mapping[str, int]
+    """Suppressed addresses by reason."""
+    tracked: int
+    """Active subscribers who agreed to tracking."""
+    paused: int
+    """Active subscribers who paused."""
+    soft_bouncing: int
+    """Active subscribers with soft bounces that still count."""
+    bounce_rate: float | None
+    """Of the last four issues, like the other rates."""
+    complaint_rate: float | None
+    unsubscribe_rate: float | None
+
+
+def counted_at(session: Session) -> datetime | None:
+    """Return the time of the counts; None if nothing was counted yet."""
+    return marks(session).counted_at
+
+
+def growth(session: Session, since: date, until: date) -> tuple[GrowthDay, ...]:
+    """Return the changes of each day from `since` to `until`, both included."""
+    became = LedgerDay.after == _S.ACTIVE.value
+    was = LedgerDay.before == _S.ACTIVE.value
+    people = LedgerDay.people
+    to_active = func.coalesce(func.sum(case((became, people), (was, -people), else_=0)), 0)
+    first, last = (since - _FIRST_DAY).days, (until - _FIRST_DAY).days
+    active = int(session.scalar(select(to_active).where(LedgerDay.day < first)) or 0)
+    rows = session.execute(
+        select(
+            LedgerDay.day,
+            func.sum(case((became, people), else_=0)),
+            *(
+                func.sum(case((and_(was, LedgerDay.after == gone.value), people), else_=0))
+                for gone in (_S.UNSUBSCRIBED, _S.BOUNCED, _S.COMPLAINED)
+            ),
+            to_active,
+        )
+        .where(LedgerDay.day.between(first, last))
+        .group_by(LedgerDay.day)
+    )
+    by_day = {row[0]: [int(number) for number in row[1:]] for row in rows}
+    days: list[GrowthDay] = []
+    for number in range(first, last + 1):
+        joined, left, bounced, complained, change = by_day.get(number, [0, 0, 0, 0, 0])
+        active += change
+        day = _FIRST_DAY + timedelta(days=number)
+        days.append(GrowthDay(day, joined, left, bounced, complained, active))
+    return tuple(days)
+
+
+def cohorts(session: Session, until: date) -> tuple[Cohort, ...]:
+    """Return the people who joined in each month up to that of `until`, oldest month first."""
+    by_month: dict[str, Counter[str]] = {}
+    for joined, left, people in session.execute(
+        select(CohortCount.joined_month, CohortCount.left_month, CohortCount.people)
+    ):
+        by_month.setdefault(joined, Counter())[left] += people
+    return tuple(_cohort(month, by_month[month], until) for month in sorted(by_month))
+
+
+def _cohort(month: str, left: Counter[str], until: date) -> Cohort:
+    total = remaining = left.total()
+    retained: list[int] = []
+    current = month
+    while current <= until.isoformat()[:7]:
+        remaining -= left[current]
+        retained.append(remaining)
+        year, number = int(current[:4]), int(current[5:])
+        current = f"{year + number // 12}-{number % 12 + 1:02}"
+    return Cohort(month, total, tuple(retained))
+
+
+def issue_figures(
+    session: Session, *, issue_id: int | None = None, since: datetime | None = None, limit: int | None = None
+) -> tuple[IssueFigures, ...]:
+    """Return the figures of the issues queued since then, newest first; or those of one issue."""
+    chosen = select(StoredIssue).order_by(StoredIssue.id.desc()).limit(limit)
+    if issue_id is not None:
+        chosen = chosen.where(StoredIssue.id == issue_id)
+    if since is not None:
+        chosen = chosen.where(StoredIssue.created_at >= since)
+    stored = list(session.scalars(chosen))
+    ids = [one.id for one in stored]
+    sums = select(
+        IssueCount.issue_id, IssueCount.facet, IssueCount.measure, func.sum(IssueCount.number)
+    ).where(
+        IssueCount.issue_id.in_(ids), IssueCount.facet.in_(["books", "reports", "left", "domain", "hour"])
+    )
+    numbers: dict[int, Counter[tuple[str, str]]] = {one: Counter() for one in ids}
+    for one, facet, measure, number in session.execute(
+        sums.group_by(IssueCount.issue_id, IssueCount.facet, IssueCount.measure)
+    ):
+        numbers[one][facet, measure] = int(number)
+    starts, early = _starts(session, ids), _early(session, ids)
+    return tuple(
+        _figures(one, numbers[one.id], starts.get(one.id, one.created_at), early[one.id]) for one in stored
+    )
+
+
+def _starts(session: Session, ids: Sequence[int]) -> dict[int, datetime]:
+    rows = session.execute(
+        select(IssueCount.issue_id, func.min(IssueCount.name))
+        .where(IssueCount.issue_id.in_(ids), IssueCount.facet == "sent")
+        .group_by(IssueCount.issue_id)
+    )
+    return {row[0]: _hour(row[1]) for row in rows}
+
+
+def _early(session: Session, ids: Sequence[int]) -> Counter[int]:
+    """Return the opens and clicks by people in the first 24 hours of each issue."""
+    sent = aliased(IssueCount)
+    first = (
+        select(sent.issue_id, func.min(sent.name).label("hour"))
+        .where(sent.issue_id.in_(ids), sent.facet == "sent")
+        .group_by(sent.issue_id)
+        .subquery()
+    )
+    rows = session.execute(
+        select(IssueCount.issue_id, func.sum(IssueCount.number))
+        .join(first, first.c.issue_id == IssueCount.issue_id)
+        .where(
+            IssueCount.facet == "hour",
+            IssueCount.measure.in_(["opens", "clicks"]),
+            IssueCount.name >= first.c.hour,
+            cast(IssueCount.name, Integer) < cast(first.c.hour, Integer) + _HOURS_A_DAY,
+        )
+        .group_by(IssueCount.issue_id)
+    )
+    return Counter({row[0]: int(row[1]) for row in rows})
+
+
+def _hour(name: str) -> datetime:
+    return datetime.fromtimestamp(int(name) * 3600, UTC)
+
+
+def _figures(
+    stored: StoredIssue, numbers: Counter[tuple[str, str]], started_at: datetime, early: int
+) -> IssueFigures:
+    return IssueFigures(
+        issue_id=stored.id,
+        slug=stored.slug,
+        title=stored.title,
+        started_at=started_at,
+        audience=stored.audience,
+        sent=numbers["books", "sent"],
+        failed=numbers["books", "failed"],
+        open=sum(numbers["books", state] for state in ("queued", "sending", "deferred", "uncertain")),
+        complaints=numbers["reports", "complaints"],
+        unsubscribed=numbers["left", "unsubscribed"],
+        opens=numbers["hour", "opens"],
+        machine_opens=numbers["hour", "machine_opens"],
+        clicks=numbers["hour", "clicks"],
+        machine_clicks=numbers["hour", "machine_clicks"],
+        tracked=numbers["domain", "tracked"],
+        openers=numbers["domain", "openers"],
+        clickers=numbers["domain", "clickers"],
+        early=early,
+    )
+
+
+def issue_statistics(
+    session: Session, issue_id: int, *, providers: Mapping[str, str] = MappingProxyType({})
+) -> IssueStatistics | None:
+    """Return everything counted about an issue, or None if there is no such issue.
+
+    `providers` maps domains to configured providers.
+    """
+    figures = issue_figures(session, issue_id=issue_id)
+    if not figures:
+        return None
+    facets: dict[str, dict[str, Counter[str]]] = {}
+    for facet, name, measure, number in session.execute(
+        select(IssueCount.facet, IssueCount.name, IssueCount.measure, IssueCount.number)
+        .where(IssueCount.issue_id == issue_id)
+        .order_by(IssueCount.facet, IssueCount.name)
+    ):
+        facets.setdefault(facet, {}).setdefault(name, Counter())[measure] += number
+    return IssueStatistics(
+        figures=figures[0],
+        links=tuple(
+            LinkFigures(int(name), one["clicks"], one["machine_clicks"], one["clickers"])
+            for name, one in sorted(facets.get("link", {}).items(), key=lambda item: int(item[0]))
+        ),
+        providers=_by_provider(facets, providers),
+        segments=tuple(_group(name, one) for name, one in facets.get("segment", {}).items()),
+        hours=_hours(facets),
+        delays=_delays(facets.get("delay", {})),
+        failures={name: one["failed"] for name, one in facets.get("failed", {}).items()},
+        departures={
+            way: one["unsubscribed"] for way, one in facets.get("left", {}).items() if one["unsubscribed"]
+        },
+    )
+
+
+def _by_provider(
+    facets: Mapping[str, Mapping[str, Counter[str]]], providers: Mapping[str, str]
+) -> tuple[GroupFigures, ...]:
+    domains = facets.get("domain", {})
+    sums: dict[str, Counter[str]] = {}
+    for domain, numbers in domains.items():
+        name = provider_of(domain, providers) if domain else OTHER
+        sums.setdefault(name, Counter()).update(numbers)
+    for domain, numbers in facets.get("failed_domain", {}).items():
+        name = provider_of(domain, providers) if domain in domains else OTHER
+        sums.setdefault(name, Counter()).update(numbers)
+    largest = sorted(sums.items(), key=lambda item: (not item[0], -item[1]["recipients"], item[0]))
+    return tuple(_group(name, one) for name, one in largest)
+
+
+def _group(name: str, one: Counter[str]) -> GroupFigures:
+    return GroupFigures(
+        name, one["recipients"], one["failed"], one["tracked"], one["openers"], one["clickers"]
+    )
+
+
+def _hours(facets: Mapping[str, Mapping[str, Counter[str]]]) -> tuple[HourFigures, ...]:
+    sent, seen = facets.get("sent", {}), facets.get("hour", {})
+    hours: list[HourFigures] = []
+    for name in sorted({*sent, *seen}):
+        one = sent.get(name, Counter()) + seen.get(name, Counter())
+        machines = one["machine_opens"] + one["machine_clicks"]
+        hours.append(HourFigures(_hour(name), one["sent"], one["opens"], one["clicks"], machines))
+    return tuple(hours)
+
+
+def _delays(found: Mapping[str, Counter[str]]) -> tuple[DelayFigures, ...]:
+    return tuple(
+        DelayFigures(at_most, found[str(place)]["openers"], found[str(place)]["clickers"])
+        if str(place) in found
+        else DelayFigures(at_most, 0, 0)
+        for place, at_most in enumerate((*DELAYS, None))
+    )
+
+
+def list_health(session: Session) -> ListHealth:
+    """Return the state of the list."""
+    statuses: Counter[str] = Counter()
+    for before, after, people in session.execute(
+        select(LedgerDay.before, LedgerDay.after, func.sum(LedgerDay.people)).group_by(
+            LedgerDay.before, LedgerDay.after
+        )
+    ):
+        statuses[after] += int(people)
+        statuses[before] -= int(people)
+    rows = session.execute(
+        select(IssueCount.facet, IssueCount.name, IssueCount.measure, IssueCount.number)
+        .where(IssueCount.issue_id == 0)
+        .order_by(IssueCount.name)
+    )
+    suppressed: dict[str, int] = {}
+    active: Counter[str] = Counter()
+    for facet, name, measure, number in rows:
+        if facet == "suppressed":
+            suppressed[name] = number
+        else:
+            active[measure] = number
+    last = issue_figures(session, limit=4)
+    sent, failed = sum(one.sent for one in last), sum(one.failed for one in last)
+    return ListHealth(
+        statuses={status.value: statuses[status.value] for status in _S if status is not _S.ERASED},
+        suppressed=suppressed,
+        tracked=active["tracked"],
+        paused=active["paused"],
+        soft_bouncing=active["soft"],
+        bounce_rate=_share(failed, sent + failed),
+        complaint_rate=_share(sum(one.complaints for one in last), sent),
+        unsubscribe_rate=_share(sum(one.unsubscribed for one in last), sent),
+    )
