@@ -1,5 +1,6 @@
 """`config.toml` and the `MAILER_…` environment, read into one frozen `Settings`."""
 
+from mailer.config.console import Console
 from mailer.config.loading import flatten, load, password
 from mailer.config.readers import ImportFile, Retention, SignUp, Tracking, Web
 from mailer.config.sections import (
@@ -24,6 +25,7 @@ __all__ = [
     "Bounces",
     "Brand",
     "Canary",
+    "Console",
     "DeliverySettings",
     "DkimKey",
     "ImportFile",

@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 from msgspec import Meta
 
+from mailer.config.console import Console
 from mailer.config.readers import ImportFile, Retention, SignUp, Tracking, Web
 from mailer.config.values import (
     Check,
@@ -364,6 +365,7 @@ class Settings(Section, frozen=True, kw_only=True):
     bounces: Bounces = Bounces()
     webhooks: Webhooks = Webhooks()
     web: Web = Web()
+    console: Console = Console()
     signup: SignUp = SignUp()
     tracking: Tracking = Tracking()
     retention: Retention = Retention()

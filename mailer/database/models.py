@@ -231,6 +231,58 @@ class ApiToken(Base):
     revoked_at: Mapped[datetime | None]
 
 
+class ConsoleUser(Base):
+    """A person who may use the console."""
+
+    __tablename__ = "console_users"
+
+    id: Mapped[int] = mapped_column(Identifier, primary_key=True)
+    name: Mapped[str] = mapped_column(String(64), unique=True)
+    role: Mapped[str] = mapped_column(String(16))
+    password: Mapped[str] = mapped_column(Text)
+    """An Argon2 hash, with its parameters."""
+    totp_secret: Mapped[str] = mapped_column(String(64))
+    totp_step: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    """The time step of the last code that was accepted; no code is accepted twice (RFC 6238)."""
+    created_at: Mapped[datetime]
+
+
+class ConsoleSession(Base):
+    """A login to the console, or a link that can be used for one login."""
+
+    __tablename__ = "console_sessions"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    """SHA-256 of the secret in the cookie or the link."""
+    kind: Mapped[str] = mapped_column(String(8))
+    """`link` or `session`."""
+    user_id: Mapped[int | None] = mapped_column(
+        Identifier, ForeignKey("console_users.id", ondelete="CASCADE"), index=True
+    )
+    """None for the person at this machine, who needs no user."""
+    agent: Mapped[str] = mapped_column(String(64), default="", server_default="")
+    """SHA-256 of the browser's User-Agent."""
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+
+
+class AuditEntry(Base):
+    """Something that a person did in the console. Entries are added, never changed."""
+
+    __tablename__ = "audit"
+
+    id: Mapped[int] = mapped_column(Identifier, primary_key=True)
+    at: Mapped[datetime]
+    who: Mapped[str] = mapped_column(String(64))
+    """The user's name; it stays when the user is removed."""
+    act: Mapped[str] = mapped_column(String(64))
+    about: Mapped[str] = mapped_column(Text, default="", server_default="")
+    """The issue, the subscriber's id or the file."""
+    details: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
+    """What changed, as `before` and `after` where both exist."""
+
+
 class StoredEdition(Base):
     """A frozen rendering, stored under its SHA-256."""
 

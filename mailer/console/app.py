@@ -1,0 +1,85 @@
+"""The console as one ASGI application: the guard, the login, and the pages."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import nicegui
+from fastapi import FastAPI
+from nicegui import Client, core, ui
+from starlette.types import ASGIApp
+
+from mailer.console import home
+from mailer.console.desk import Desk
+from mailer.console.guard import VISITOR, Guard, cookie_name
+from mailer.console.login import LoginRoutes
+from mailer.console.sessions import Visitor, visitor_of
+
+_log = logging.getLogger(__name__)
+_SocketHandler = Callable[[str, dict[str, Any]], Awaitable[Any] | None]
+
+
+def create_console(desk: Desk, *, port: int) -> ASGIApp:
+    """Return the application. Call it once in a process: the framework keeps its pages globally."""
+    settings = desk.settings
+    rules = settings.console
+    outer = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
+    cookie = cookie_name(rules.public_url, port)
+    LoginRoutes(desk.database, rules, cookie, settings.newsletter.name, _forget).add_to(outer)
+    for pages in (home,):
+        pages.add_pages(desk)
+    ui.run_with(
+        outer,
+        title=settings.newsletter.name,
+        dark=None,
+        language="en-US",
+        tailwind=False,
+        show_welcome_message=False,
+    )
+    _bind_sockets()
+
+    def known(session_digest: str, agent: str) -> Visitor | None:
+        with desk.database.reading() as session:
+            return visitor_of(session, session_digest, agent, at=datetime.now(UTC))
+
+    return Guard(outer, known, public_url=rules.public_url, port=port)
+
+
+def _forget(session_digest: str) -> None:
+    """Close the pages that a session has open, so that their websockets end with it."""
+    for client in list(Client.instances.values()):
+        if _digest(client.request.scope) == session_digest:
+            client.run_javascript("location.href = '/login'")
+            client.delete()
+
+
+def _digest(scope: Any) -> str:
+    visitor = scope.get(VISITOR)
+    return visitor.digest if isinstance(visitor, Visitor) else ""
+
+
+def _bind_sockets() -> None:
+    """Let a websocket speak only for the page it was opened for, and only within one session."""
+    handlers: dict[str, _SocketHandler] = core.sio.handlers["/"]
+    for event in ("event", "javascript_response", "ack", "log"):
+        core.sio.on(event, _own_page_only(handlers[event]))
+
+    def same_session(client: Client) -> None:
+        opened = _digest((client.environ or {}).get("asgi.scope", {}))
+        if not opened or opened != _digest(client.request.scope):
+            _log.warning("a websocket of another session was refused")
+            client.delete()
+
+    nicegui.app.on_connect(same_session)
+
+
+def _own_page_only(handler: _SocketHandler) -> _SocketHandler:
+    def checked(sid: str, message: dict[str, Any]) -> Any:
+        if message.get("client_id") in core.sio.rooms(sid):
+            return handler(sid, message)
+        return None
+
+    return checked

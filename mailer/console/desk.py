@@ -1,0 +1,111 @@
+"""What the pages work with: the newsletter, and the one way to change something."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy.orm import Session
+
+from mailer.config import Settings, load
+from mailer.console import audit
+from mailer.console.sessions import Visitor, visitor_of
+from mailer.console.users import Role
+from mailer.database.session import Database
+from mailer.errors import RefusedError
+from mailer.tokens import Signer
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """A page that a person has open: who they are, and their browser's User-Agent."""
+
+    visitor: Visitor
+    agent: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A change as the audit log records it."""
+
+    act: str
+    """Such as `issue.send`."""
+    about: str = ""
+    details: Mapping[str, Any] | None = None
+
+
+class Desk:
+    """The newsletter, as all pages share it. Work with the database runs in threads."""
+
+    def __init__(self, config_path: Path, database: Database, signer: Signer) -> None:
+        self.config_path = config_path
+        self.database = database
+        self.signer = signer
+
+    @property
+    def settings(self) -> Settings:
+        """The settings as they are in config.toml now; raises `ConfigError`."""
+        return load(self.config_path)
+
+    async def read(self, work: Callable[[Session], Result]) -> Result:
+        """Return what `work` reads from the database."""
+
+        def reading() -> Result:
+            with self.database.reading() as session:
+                return work(session)
+
+        return await asyncio.to_thread(reading)
+
+    async def change(
+        self, visit: Visit, needed: Role, change: Change, work: Callable[[Session], Result]
+    ) -> Result:
+        """Change the database and record it, in one transaction. Raises `RefusedError` without the role."""
+
+        def changing() -> Result:
+            with self.database.transaction() as session:
+                visitor = self._allowed(session, visit, needed)
+                result = work(session)
+                self._record(session, visitor, change)
+            return result
+
+        return await asyncio.to_thread(changing)
+
+    async def act(self, visit: Visit, needed: Role, change: Change, work: Callable[[], Result]) -> Result:
+        """Do what has transactions of its own, or none, and then record it; like `change` otherwise."""
+
+        def acting() -> Result:
+            with self.database.reading() as session:
+                visitor = self._allowed(session, visit, needed)
+            result = work()
+            with self.database.transaction() as session:
+                self._record(session, visitor, change)
+            return result
+
+        return await asyncio.to_thread(acting)
+
+    async def check(self, visit: Visit, needed: Role) -> None:
+        """Raise `RefusedError` if the person is logged out by now, or lacks a role."""
+        await self.read(lambda session: self._allowed(session, visit, needed))
+
+    def _allowed(self, session: Session, visit: Visit, needed: Role) -> Visitor:
+        """Return the visitor as the database knows them now: the role may have changed since."""
+        found = visitor_of(session, visit.visitor.digest, visit.agent, at=datetime.now(UTC))
+        if found is None:
+            raise RefusedError("You are logged out", remedy="reload the page and log in again")
+        if not found.role.may(needed):
+            raise RefusedError(
+                f"This needs the role '{needed}'; yours is '{found.role}'",
+                remedy="ask someone with that role",
+            )
+        return found
+
+    def _record(self, session: Session, visitor: Visitor, change: Change) -> None:
+        audit.record(
+            session, visitor.name, change.act, change.about, change.details or {}, at=datetime.now(UTC)
+        )

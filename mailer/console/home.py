@@ -1,0 +1,116 @@
+"""The first page: what comes next, what needs attention, and how the newsletter is doing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from markupsafe import Markup
+from nicegui import ui
+from sqlalchemy.orm import Session
+from starlette.requests import Request
+
+from mailer import reports
+from mailer.audience.counting import status_counts
+from mailer.config import Settings
+from mailer.console.desk import Desk, Visit
+from mailer.console.frame import add_page, card, heading
+from mailer.console.markup import figure, figures, issue_path, link, note, show, table, tag, when
+from mailer.database.models import IssueState, SubscriberStatus
+from mailer.delivery import schedule
+from mailer.review import overview, readiness
+from mailer.review.overview import IssueLine
+
+
+def add_pages(desk: Desk) -> None:
+    """Add the home page."""
+
+    async def build(visit: Visit, request: Request) -> None:
+        settings = desk.settings
+        lines = await desk.read(lambda session: overview.issue_lines(session, settings, limit=8))
+        counts = await desk.read(status_counts)
+        notes = await desk.read(lambda session: list(_attention(session, settings, lines)))
+        heading("Home")
+        _next(lines)
+        if notes:
+            with card("Needs attention"):
+                for one in notes:
+                    show(one)
+        show(figures(_subscribers(counts)))
+        with card("Latest issues"):
+            show(_latest(lines))
+
+    add_page(desk, "/", "Home", build)
+
+
+def _next(lines: list[IssueLine]) -> None:
+    """Show the issue that is being sent, is scheduled, or is being written."""
+    order = ("sending", "paused", "scheduled", "draft")
+    ranked = [line for word in order for line in lines if line.state == word]
+    with card("Next issue"):
+        if not ranked:
+            show(Markup('<p class="soft">Every issue in the folder has been sent.</p>'))
+            ui.link("Write the next one", "/issues")
+            return
+        line = ranked[0]
+        said = {"scheduled": f" for {when(line.at)}", "sending": f", {line.sent:,} of {line.audience:,} sent"}
+        show(
+            Markup('<p><b style="font-weight:600">{}</b></p><p>{} {}</p>').format(
+                link(issue_path(line.slug), line.title), tag(line.state), said.get(line.state, "")
+            )
+        )
+
+
+def _attention(session: Session, settings: Settings, lines: list[IssueLine]) -> Iterator[Markup]:
+    for line in lines:
+        if line.state == IssueState.PAUSED:
+            yield note(link(issue_path(line.slug), f"{line.title} is paused"), "warn", line.reason)
+    for missed in (one for one in schedule.scheduled(session) if one.missed):
+        yield note(link(issue_path(missed.slug), f"{missed.slug} missed its time"), "bad",
+                   "No worker ran then. Open it to send it now or to schedule it again.")  # fmt: skip
+    for problem in readiness.problems(settings):
+        yield note(f"{problem.message} ({problem.place})", "bad" if problem.stops else "warn",
+                   problem.remedy or "")  # fmt: skip
+    unmatched = reports.bounce_rows(session, outcome="unmatched", limit=1)
+    if unmatched:
+        yield note(link("/bounces?outcome=unmatched", "There are bounces that match no delivery"), "warn")
+    for alert in reports.issue_alerts(session, limit=3):
+        if (datetime.now(UTC) - alert.at).days < 14:
+            yield note(f"{when(alert.at)}: {alert.text}", "warn")
+    if not settings.relays:
+        yield note("No relay is configured: messages go to the outbox on this machine, not to readers.", "",
+                   "Add a relay to config.toml when you are ready.")  # fmt: skip
+
+
+def _subscribers(counts: dict[SubscriberStatus, int]) -> Iterator[Markup]:
+    names = {
+        SubscriberStatus.ACTIVE: "active subscribers",
+        SubscriberStatus.PENDING: "not confirmed yet",
+        SubscriberStatus.UNSUBSCRIBED: "unsubscribed",
+        SubscriberStatus.BOUNCED: "bounced",
+    }
+    for status, name in names.items():
+        yield figure(f"{counts.get(status, 0):,}", name, f"/subscribers?status={status}")
+
+
+def _latest(lines: list[IssueLine]) -> Markup:
+    sent = [line for line in lines if line.state not in ("draft", "scheduled")]
+    if not sent:
+        return Markup('<p class="empty">No issue has been sent yet.</p>')
+    return table(
+        ("Issue", "State", "Date", "#Audience", "#Failed", "#Opens", "#Clicks", "#Unsubscribed"),
+        [
+            (
+                link(issue_path(line.slug), line.title),
+                tag(line.state),
+                when(line.at)[:10],
+                f"{line.audience:,}",
+                f"{line.failed:,}",
+                f"{line.opened:,}",
+                f"{line.clicked:,}",
+                f"{line.unsubscribed:,}",
+            )
+            for line in sent
+        ],
+        wide=(2, 4, 5, 7),
+    )

@@ -1,0 +1,130 @@
+"""The people who may use the console: their roles, passwords and one-time codes."""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+import pyotp
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from mailer.database.models import ConsoleUser
+from mailer.errors import RefusedError, SourceError
+
+LOCAL_NAME: Final = "this machine"
+"""The name of the person who came by the link that `mailer console` printed."""
+MIN_PASSWORD: Final = 12
+_MAX_PASSWORD: Final = 256
+_MAX_NAME: Final = 64
+_STEP_SECONDS: Final = 30
+_hasher = PasswordHasher()
+# Checked when the name is unknown, so that the answer takes as long.
+_NOBODY: Final = _hasher.hash("no user has this password")
+
+
+class Role(StrEnum):
+    """A role; each may do everything that the ones before it may."""
+
+    READER = "reader"
+    """Sees everything, changes nothing."""
+    EDITOR = "editor"
+    """Writes issues, sends tests, and edits subscribers."""
+    SENDER = "sender"
+    """Sends, schedules, pauses and cancels issues; imports subscribers."""
+    ADMIN = "admin"
+    """Exports and erases subscribers, lifts suppressions, reads the audit log."""
+
+    def may(self, needed: Role) -> bool:
+        """Return whether this role includes another."""
+        order = list(Role)
+        return order.index(self) >= order.index(needed)
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A user without secrets."""
+
+    id: int
+    name: str
+    role: Role
+    created_at: datetime
+
+
+def add_user(session: Session, name: str, role: Role, password: str, *, at: datetime) -> tuple[User, str]:
+    """Add a user; return it and the secret for the one-time codes, which is not shown again.
+
+    Raises `SourceError` for an invalid name or password and `RefusedError` if the name is taken.
+    """
+    name = name.strip()
+    if not name or len(name) > _MAX_NAME or not name.isprintable() or name == LOCAL_NAME:
+        raise SourceError(f"a user's name has 1 to {_MAX_NAME} printable characters")
+    if not MIN_PASSWORD <= len(password) <= _MAX_PASSWORD:
+        raise SourceError(f"a password has {MIN_PASSWORD} to {_MAX_PASSWORD} characters")
+    if session.scalar(select(ConsoleUser.id).where(ConsoleUser.name == name)) is not None:
+        raise RefusedError(f"there is a user '{name}' already", remedy=f"first: mailer users remove {name}")
+    secret = pyotp.random_base32()
+    stored = ConsoleUser(
+        name=name, role=role.value, password=_hasher.hash(password), totp_secret=secret, created_at=at
+    )
+    session.add(stored)
+    session.flush()
+    return _user(stored), secret
+
+
+def users(session: Session) -> list[User]:
+    """Return all users by name."""
+    return [_user(stored) for stored in session.scalars(select(ConsoleUser).order_by(ConsoleUser.name))]
+
+
+def remove_user(session: Session, name: str) -> None:
+    """Remove a user and end their sessions; raise `SourceError` if there is none of this name."""
+    found = session.scalar(select(ConsoleUser.id).where(ConsoleUser.name == name))
+    if found is None:
+        raise SourceError(f"there is no user '{name}'", remedy="see: mailer users list")
+    session.execute(delete(ConsoleUser).where(ConsoleUser.id == found))
+
+
+def code_url(name: str, secret: str, issuer: str) -> str:
+    """Return the otpauth URL that authenticator apps read."""
+    return pyotp.TOTP(secret).provisioning_uri(name, issuer_name=issuer)
+
+
+def log_in(session: Session, name: str, password: str, code: str, *, at: datetime) -> User | None:
+    """Return the user if name, password and one-time code are right, or None; a code works once."""
+    stored = session.scalar(select(ConsoleUser).where(ConsoleUser.name == name).with_for_update())
+    right = _verified(stored.password if stored else _NOBODY, password[: _MAX_PASSWORD + 1])
+    if stored is None or not right:
+        return None
+    step = _step_of(stored.totp_secret, code.replace(" ", ""), at)
+    if step is None or step <= stored.totp_step:
+        return None
+    stored.totp_step = step
+    return _user(stored)
+
+
+def _verified(known: str, password: str) -> bool:
+    try:
+        return _hasher.verify(known, password)
+    except (VerificationError, InvalidHashError):
+        return False
+
+
+def _step_of(secret: str, code: str, at: datetime) -> int | None:
+    """Return the time step that a code belongs to: now, or the step before or after (RFC 6238)."""
+    now = int(at.timestamp()) // _STEP_SECONDS
+    found = None
+    for step in (now - 1, now, now + 1):
+        right = pyotp.TOTP(secret).at(step * _STEP_SECONDS)
+        if hmac.compare_digest(right.encode(), code.encode("utf-8", "surrogatepass")):
+            found = step
+    return found
+
+
+def _user(stored: ConsoleUser) -> User:
+    return User(stored.id, stored.name, Role(stored.role), stored.created_at)
