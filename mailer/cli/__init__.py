@@ -47,6 +47,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "mailer.cli.serve:serve",
         "Serve the web pages: the site, sign-up, unsubscribing and preferences.",
     ),
+    "console": ("mailer.cli.console:console", "Open the console: write, send and watch in a browser."),
+    "users": ("mailer.cli.users:users", "Add, list and remove the people who may use the console."),
     "outbox": ("mailer.cli.outbox:outbox", "Show messages kept in the local outbox."),
     "subscribers": (
         "mailer.cli.subscribers:subscribers",

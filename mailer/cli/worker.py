@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from datetime import UTC, datetime
 from typing import Final
@@ -17,11 +18,21 @@ _FETCH_SECONDS: Final = 300.0
 
 
 @click.command(cls=Command)
+@click.option(
+    "--every",
+    "look_seconds",
+    type=click.FloatRange(0.1, 3600),
+    default=30.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How often to look for work.",
+)
+@click.option("--until-closed", is_flag=True, help="Also stop when standard input closes.")
 @pass_app
-def worker(app: App) -> None:
+def worker(app: App, look_seconds: float, until_closed: bool) -> None:
     """Send scheduled issues, retries and letters until you stop it (Ctrl-C, SIGTERM).
 
-    It queues scheduled issues on time. Every half minute it sends the remaining deliveries of all issues
+    It queues scheduled issues on time. Every half minute (see --every) it sends the remaining deliveries of all issues
     that are not paused: retries, and the rest of an interrupted run. It also reads the bounce mailboxes
     and deletes expired data.
     """
@@ -45,7 +56,10 @@ def worker(app: App) -> None:
         learn=learn_by(settings.bounces),
         steps_of=lambda run: canary.steps(app, run),
         say=app.say,
+        look_seconds=look_seconds,
     )
+    if until_closed:
+        threading.Thread(target=_wait_for_end, args=(stopped,), name="mailer-parent", daemon=True).start()
     with (
         daily(lambda: prune(database, terms, at=datetime.now(UTC))),
         daily(lambda: canary.fetch(app), every_seconds=_FETCH_SECONDS),
@@ -57,3 +71,9 @@ def worker(app: App) -> None:
         app.say("stopping: messages in flight are settled first")
         rounds.close()
         letters.close()
+
+
+def _wait_for_end(stopped: threading.Event) -> None:
+    """Stop the worker when standard input closes: the process that started it has ended."""
+    sys.stdin.buffer.read()
+    stopped.set()

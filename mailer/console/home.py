@@ -10,7 +10,7 @@ from nicegui import ui
 from sqlalchemy.orm import Session
 from starlette.requests import Request
 
-from mailer import reports
+from mailer.reports import bounces, history
 from mailer.audience.counting import status_counts
 from mailer.config import Settings
 from mailer.console.desk import Desk, Visit
@@ -71,10 +71,10 @@ def _attention(session: Session, settings: Settings, lines: list[IssueLine]) -> 
     for problem in readiness.problems(settings):
         yield note(f"{problem.message} ({problem.place})", "bad" if problem.stops else "warn",
                    problem.remedy or "")  # fmt: skip
-    unmatched = reports.bounce_rows(session, outcome="unmatched", limit=1)
+    unmatched = bounces.bounce_rows(session, outcome="unmatched", limit=1)
     if unmatched:
         yield note(link("/bounces?outcome=unmatched", "There are bounces that match no delivery"), "warn")
-    for alert in reports.issue_alerts(session, limit=3):
+    for alert in history.issue_alerts(session, limit=3):
         if (datetime.now(UTC) - alert.at).days < 14:
             yield note(f"{when(alert.at)}: {alert.text}", "warn")
     if not settings.relays:
@@ -98,7 +98,7 @@ def _latest(lines: list[IssueLine]) -> Markup:
     if not sent:
         return Markup('<p class="empty">No issue has been sent yet.</p>')
     return table(
-        ("Issue", "State", "Date", "#Audience", "#Failed", "#Opens", "#Clicks", "#Unsubscribed"),
+        ("Issue", "State", "Date", "#Audience", "#Failed", "#Opens", "#Clicks"),
         [
             (
                 link(issue_path(line.slug), line.title),
@@ -112,5 +112,5 @@ def _latest(lines: list[IssueLine]) -> Markup:
             )
             for line in sent
         ],
-        wide=(2, 4, 5, 7),
+        wide=(2, 4, 5),
     )

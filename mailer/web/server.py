@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Final
 
+import h11
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
@@ -31,6 +32,7 @@ class _Protocol(H11Protocol):
 
     head_seconds = _HEAD_SECONDS
     _overdue: asyncio.TimerHandle | None = None
+    _upgraded = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -45,8 +47,17 @@ class _Protocol(H11Protocol):
         if self._overdue is not None:
             self._overdue.cancel()
 
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        super().handle_websocket_upgrade(event)
+        # From now on the connection belongs to the websocket's protocol.
+        if self._overdue is not None:
+            self._overdue.cancel()
+        self._upgraded = True
+
     def _watch(self) -> None:
         """Run the timer while no request is being answered."""
+        if self._upgraded:
+            return
         # uvicorn declares this attribute as always set.
         cycle: RequestResponseCycle | None = self.cycle
         if cycle is None or cycle.response_complete:

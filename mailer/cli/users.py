@@ -1,0 +1,87 @@
+"""`mailer users`: the people who may use the console."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+import click
+
+from mailer.cli.app import App, Group, json_option, pass_app, yes_option
+from mailer.cli.console import need_extra
+
+_ROLES = ("reader", "editor", "sender", "admin")
+
+
+@click.group(cls=Group)
+def users() -> None:
+    """Add, list and remove the people who may use the console."""
+    need_extra()
+
+
+@users.command("add")
+@click.argument("name")
+@click.option(
+    "--role",
+    type=click.Choice(_ROLES),
+    required=True,
+    help="reader sees; editor also writes; sender also sends; admin also exports and erases.",
+)
+@click.option(
+    "--password",
+    prompt=True,
+    hide_input=True,
+    confirmation_prompt=True,
+    envvar="MAILER_USER_PASSWORD",
+    help="Not on the command line: leave it out to be asked, or set MAILER_USER_PASSWORD.",
+)
+@json_option
+@pass_app
+def add_command(app: App, name: str, role: str, password: str, as_json: bool) -> None:
+    """Add a user called NAME, and print the secret for their authenticator app.
+
+    People log in with the password and a six-digit code of the app, under [console] public_url.
+    """
+    from mailer.console.users import Role, add_user, code_url
+
+    with app.database.transaction() as session:
+        user, secret = add_user(session, name, Role(role), password, at=datetime.now(UTC))
+    url = code_url(user.name, secret, app.settings.newsletter.name)
+    if as_json:
+        app.emit({**asdict(user), "totp_secret": secret, "totp_url": url})
+        return
+    app.out(f"{user.name}: added as {user.role}")
+    app.out(f"Enter this in an authenticator app; it can't be shown again:  {secret}")
+    app.out(f"or as an address:  {url}")
+
+
+@users.command("list")
+@json_option
+@pass_app
+def list_command(app: App, as_json: bool) -> None:
+    """List the users."""
+    from mailer.console.users import users as all_users
+
+    with app.database.reading() as session:
+        found = all_users(session)
+    if as_json:
+        app.emit({"users": [asdict(user) for user in found]})
+        return
+    for user in found:
+        app.out(f"{user.name:<24}  {user.role:<8}  since {user.created_at:%Y-%m-%d}")
+    if not found:
+        app.say("no users")
+
+
+@users.command("remove")
+@click.argument("name")
+@yes_option
+@pass_app
+def remove_command(app: App, name: str, yes: bool) -> None:
+    """Remove the user called NAME. Their sessions end immediately."""
+    from mailer.console.users import remove_user
+
+    app.confirm(f"Remove {name}?", yes=yes, what=f"removing {name}")
+    with app.database.transaction() as session:
+        remove_user(session, name)
+    app.out(f"{name}: removed")
