@@ -15,7 +15,9 @@ from mailer.errors import ConfigError
 
 
 @click.command(cls=Command)
-@click.option("--port", type=click.IntRange(1, 65535), help="The port to listen on; [console] port by default.")
+@click.option(
+    "--port", type=click.IntRange(1, 65535), help="The port to listen on; [console] port by default."
+)
 @click.option("--open", "opens", is_flag=True, help="Open the console in your browser.")
 @click.option("--link", "only_link", is_flag=True, help="Print another link to the console that is running.")
 @click.option("--no-worker", is_flag=True, help="Send nothing: `mailer worker` runs elsewhere.")
@@ -48,9 +50,7 @@ def console(app: App, port: int | None, opens: bool, only_link: bool, no_worker:
 
     pages = create_console(Desk(app.config_path, app.database, app.signer), port=port)
     with _worker(app, wanted=not no_worker):
-        serve_until_stopped(
-            pages, host="127.0.0.1", port=port, proxies=app.settings.web.proxies, ready=ready
-        )
+        serve_until_stopped(pages, host="127.0.0.1", port=port, proxies=app.settings.web.proxies, ready=ready)
 
 
 def need_extra() -> None:

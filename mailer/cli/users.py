@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import UTC, datetime
+from typing import TextIO
 
 import click
 
@@ -28,22 +29,24 @@ def users() -> None:
     help="reader sees; editor also writes; sender also sends; admin also exports and erases.",
 )
 @click.option(
-    "--password",
-    prompt=True,
-    hide_input=True,
-    confirmation_prompt=True,
-    envvar="MAILER_USER_PASSWORD",
-    help="Not on the command line: leave it out to be asked, or set MAILER_USER_PASSWORD.",
+    "--password-file",
+    type=click.File(encoding="utf-8"),
+    metavar="FILE|-",
+    help="Read the password from this file's first line, instead of asking for it.",
 )
 @json_option
 @pass_app
-def add_command(app: App, name: str, role: str, password: str, as_json: bool) -> None:
+def add_command(app: App, name: str, role: str, password_file: TextIO | None, as_json: bool) -> None:
     """Add a user called NAME, and print the secret for their authenticator app.
 
     People log in with the password and a six-digit code of the app, under [console] public_url.
     """
     from mailer.console.users import Role, add_user, code_url
 
+    if password_file is None:
+        password = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+    else:
+        password = password_file.readline().rstrip("\r\n")
     with app.database.transaction() as session:
         user, secret = add_user(session, name, Role(role), password, at=datetime.now(UTC))
     url = code_url(user.name, secret, app.settings.newsletter.name)

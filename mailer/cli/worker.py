@@ -32,9 +32,9 @@ _FETCH_SECONDS: Final = 300.0
 def worker(app: App, look_seconds: float, until_closed: bool) -> None:
     """Send scheduled issues, retries and letters until you stop it (Ctrl-C, SIGTERM).
 
-    It queues scheduled issues on time. Every half minute (see --every) it sends the remaining deliveries of all issues
-    that are not paused: retries, and the rest of an interrupted run. It also reads the bounce mailboxes
-    and deletes expired data.
+    It queues scheduled issues on time. Every half minute (see --every) it sends the remaining
+    deliveries of all issues that are not paused: retries, and the rest of an interrupted run. It also
+    reads the bounce mailboxes and deletes expired data.
     """
     from mailer.audience.privacy.retention import Terms, prune
     from mailer.bounces.refusals import learn_by

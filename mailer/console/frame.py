@@ -26,7 +26,7 @@ _FAILED: Final = "Something went wrong here. The reason is in the output of mail
 _ICONS: Final = {
     "Home": "M3 11 12 4l9 7v9h-6v-6H9v6H3z",
     "Issues": "M4 5h16v14H4zM4 6l8 7 8-7",
-    "Subscribers": "M9 11a4 4 0 1 0 0-8 4 4 0 0 0 0 8zM2 21c0-4 3-7 7-7s7 3 7 7M17 4a4 4 0 0 1 0 7M19 14c2 1 3 4 3 7",
+    "Subscribers": "M9 11a4 4 0 1 0 0-8 4 4 0 0 0 0 8zM2 21c0-4 3-7 7-7s7 3 7 7M17 4a4 4 0 0 1 0 7",
     "Bounces": "M9 14 4 9l5-5M4 9h10a6 6 0 0 1 0 12h-3",
     "Settings": "M4 7h10M18 7h2M4 17h2M10 17h10M16 5v4M8 15v4",
     "Audit log": "M6 3h12v18H6zM9 8h6M9 12h6M9 16h3",
@@ -153,13 +153,16 @@ async def confirmed(title: str, content: Markup, action: str, *, danger: bool = 
 def _navigation(desk: Desk, visit: Visit, path: str) -> None:
     ui.add_head_html('<link rel="stylesheet" href="/console.css"><link rel="icon" href="/icon.svg">')
     name = desk.settings.newsletter.name
-    with ui.left_drawer(value=None, bordered=False).props("width=226 breakpoint=899").classes("side") as drawer:
+    with (
+        ui.left_drawer(value=None, bordered=False).props("width=226 breakpoint=899").classes("side") as drawer
+    ):
         show(Markup('<a class="brand" href="/"><img src="/icon.svg" alt="">{}</a>').format(name))
         links = Markup("").join(_link(target, label, path) for target, label in _PAGES)
         show(Markup('<nav aria-label="Console">{}</nav>').format(links))
         show(
             Markup(
-                '<div class="who">{} · {}<form method="post" action="/logout"><button>Log out</button></form></div>'
+                '<div class="who">{} · {}<form method="post" action="/logout">'
+                "<button>Log out</button></form></div>"
             ).format(visit.visitor.name, visit.visitor.role)
         ).style("margin-top:auto")
     with ui.header().classes("topbar"):

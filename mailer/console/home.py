@@ -10,7 +10,6 @@ from nicegui import ui
 from sqlalchemy.orm import Session
 from starlette.requests import Request
 
-from mailer.reports import bounces, history
 from mailer.audience.counting import status_counts
 from mailer.config import Settings
 from mailer.console.desk import Desk, Visit
@@ -18,6 +17,7 @@ from mailer.console.frame import add_page, card, heading
 from mailer.console.markup import figure, figures, issue_path, link, note, show, table, tag, when
 from mailer.database.models import IssueState, SubscriberStatus
 from mailer.delivery import schedule
+from mailer.reports import bounces, history
 from mailer.review import overview, readiness
 from mailer.review.overview import IssueLine
 
@@ -108,7 +108,6 @@ def _latest(lines: list[IssueLine]) -> Markup:
                 f"{line.failed:,}",
                 f"{line.opened:,}",
                 f"{line.clicked:,}",
-                f"{line.unsubscribed:,}",
             )
             for line in sent
         ],

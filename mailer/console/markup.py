@@ -16,8 +16,10 @@ _HEIGHT: Final = 140
 _TONES: Final = {
     "sending": "live", "scheduled": "live", "seeding": "live", "waiting": "warn",
     "finished": "good", "sent": "good", "active": "good", "applied": "good", "passed": "good",
-    "paused": "warn", "deferred": "warn", "uncertain": "warn", "pending": "warn", "unmatched": "warn", "warning": "warn",
-    "cancelled": "bad", "failed": "bad", "bounced": "bad", "complained": "bad", "error": "bad", "missed": "bad",
+    "paused": "warn", "deferred": "warn", "uncertain": "warn", "pending": "warn", "unmatched": "warn",
+    "warning": "warn",
+    "cancelled": "bad", "failed": "bad", "bounced": "bad", "complained": "bad", "error": "bad",
+    "missed": "bad",
 }  # fmt: skip
 
 
@@ -111,9 +113,7 @@ def diff(lines: Iterable[str]) -> Markup:
         kind = {"+": "add", "-": "del"}.get(line[:1], "")
         return Markup('<span class="{}">{}</span>').format(kind, line) if kind else escape(line)
 
-    return Markup('<pre class="diff" tabindex="0">{}</pre>').format(
-        Markup("\n").join(map(coloured, lines))
-    )
+    return Markup('<pre class="diff" tabindex="0">{}</pre>').format(Markup("\n").join(map(coloured, lines)))
 
 
 def chart(name: str, points: Sequence[tuple[str, int]]) -> Markup:
@@ -132,9 +132,12 @@ def chart(name: str, points: Sequence[tuple[str, int]]) -> Markup:
     return Markup(
         '<svg class="chart" viewBox="0 0 {w} {h}" role="img" aria-label="{label}">'
         '<line class="axis" x1="50" x2="{w}" y1="{base}" y2="{base}"/>'
-        '<polygon class="area" points="50,{base} {path} {last:.1f},{base}"/><polyline class="line" points="{path}"/>'
-        '<text x="44" y="17" text-anchor="end">{high}</text><text x="44" y="{base}" text-anchor="end">{low}</text>'
-        '<text x="50" y="{below}">{first}</text><text x="{edge}" y="{below}" text-anchor="end">{end}</text></svg>'
+        '<polygon class="area" points="50,{base} {path} {last:.1f},{base}"/>'
+        '<polyline class="line" points="{path}"/>'
+        '<text x="44" y="17" text-anchor="end">{high}</text>'
+        '<text x="44" y="{base}" text-anchor="end">{low}</text>'
+        '<text x="50" y="{below}">{first}</text>'
+        '<text x="{edge}" y="{below}" text-anchor="end">{end}</text></svg>'
     ).format(
         w=_WIDTH, h=_HEIGHT, base=base, below=_HEIGHT - 8, edge=_WIDTH - 4, path=path, last=places[-1][0],
         high=f"{high:,}", low=f"{low:,}", first=points[0][0], end=points[-1][0],

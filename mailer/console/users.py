@@ -92,7 +92,7 @@ def remove_user(session: Session, name: str) -> None:
 
 def code_url(name: str, secret: str, issuer: str) -> str:
     """Return the otpauth URL that authenticator apps read."""
-    return pyotp.TOTP(secret).provisioning_uri(name, issuer_name=issuer)
+    return pyotp.TOTP(secret).provisioning_uri(name=name, issuer_name=issuer)
 
 
 def log_in(session: Session, name: str, password: str, code: str, *, at: datetime) -> User | None:
