@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Final
 
 from mailer.replies.words import Words
@@ -48,18 +49,16 @@ _BEFORE: Final = (
     r"(?:unknown|invalid|bad|unauthori[sz]ed|forged|fake|unverified|rejected|blocked|banned|refused|missing"
     r"|unresolvable|unroute?able|bogus|spoofed|null|empty|wrong|illegal|malformed|nonexistent|no such|no)"
 )
-_OURS_REFUSED: Final = re.compile(
+_OURS_REFUSED: Final = (
     rf" (?:{_OURS}){_BETWEEN} {_REFUSED} | {_BEFORE} (?:{_OURS}) | verif\w{{1,8}}(?: of)? (?:the )?sender "
     r"| (?:tried to verify|while verifying) <> "
     # `Return-Path <us@example.org>: no such user`; `sender is not a valid user`
     rf"| (?:{_OURS}) <> : | (?:{_OURS}){_BETWEEN} (?:is|was) (?:not|no|an? (?:unknown|invalid)) "
 )
-_PERHAPS_OURS_REFUSED: Final = re.compile(
-    rf" (?:{_PERHAPS_OURS}){_BETWEEN} {_REFUSED} | {_BEFORE} (?:{_PERHAPS_OURS}) "
-)
-_OURS_NAMED: Final = re.compile(rf" (?:{_OURS}) ")
+_PERHAPS_OURS_REFUSED: Final = rf" (?:{_PERHAPS_OURS}){_BETWEEN} {_REFUSED} | {_BEFORE} (?:{_PERHAPS_OURS}) "
+_OURS_NAMED: Final = rf" (?:{_OURS}) "
 # A clause that only quotes: `; sender <us@example.org>`, `. Your IP: 192.0.2.1`, `mail from <us> to <them>`.
-_QUOTED: Final = re.compile(
+_QUOTED: Final = (
     rf"(?:^|(?<= [,;.!?:(])) (?:(?:{_OURS}|{_PERHAPS_OURS})(?: :)?(?: <>| #)+ ?){{1,3}}(?=[,;.!?)]|$)"
     r"|(?<= )(?:mail|message) from <> to <> "
 )
@@ -86,7 +85,7 @@ _TURNED_AWAY: Final = (
     rf"(?! (?:<>|the|this|it|your|our|my|all|message|mail|delivery|address|command|to|connection) )"
     rf"(?! (?:{_RECIPIENT_NOUN}) (?!unknown|not|does|doesn't|is|unavailable|full|inactive|disabled))"
 )
-_REFUSED_ANYWAY: Final = re.compile(
+_REFUSED_ANYWAY: Final = (
     rf" (?:{_OURS}|{_SENDING_SIDE}){_NAME} (?:{_NOT_WELCOME}) "
     rf"| (?:{_OURS}){_NAME} (?:{_TURNED_AWAY}|fail(?:s|ed|ure)|required|suspended|disabled|locked|expired) "
     # `message from ip 192.0.2.1 rejected: user unknown` refuses the message.
@@ -109,10 +108,20 @@ def refuses_us(words: Words, *, names_recipient: bool) -> bool:
     does not count.
     """
     clauses = words.clauses
-    if _QUOTED.search(clauses):
-        clauses = _QUOTED.sub(" ", clauses)
-    if _OURS_REFUSED.search(clauses) or _REFUSED_ANYWAY.search(clauses):
+    if _found(_QUOTED, clauses):
+        clauses = _compiled(_QUOTED).sub(" ", clauses)
+    if _found(_OURS_REFUSED, clauses) or _found(_REFUSED_ANYWAY, clauses):
         return True
     if names_recipient:
         return False
-    return bool(_PERHAPS_OURS_REFUSED.search(clauses) or _OURS_NAMED.search(clauses))
+    return _found(_PERHAPS_OURS_REFUSED, clauses) or _found(_OURS_NAMED, clauses)
+
+
+def _found(pattern: str, clauses: str) -> bool:
+    return _compiled(pattern).search(clauses) is not None
+
+
+@cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    """Compile a pattern when it is first needed: together they would slow down the start of every command."""
+    return re.compile(pattern)
