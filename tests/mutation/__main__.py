@@ -28,8 +28,9 @@ from tests.mutation.mutations import Mutation, mutations
 PROJECT: Final = Path(__file__).parents[2]
 BAR_PERCENT: Final = 92
 TIMEOUT_SECONDS: Final = 600
-FEW_TESTS: Final = 60
-MOST_TESTS: Final = 400
+TEST_TIMEOUT_SECONDS: Final = 90
+"""A change that makes a test hang is noticed."""
+MOST_TESTS: Final = 120
 """A change that the nearest of its tests don't notice counts as survived; the others would take hours."""
 ROOMS: Final = {
     "mailer/address.py": ("tests/audience", "tests/config"),
@@ -145,7 +146,7 @@ def _try(tree: Path, module: str, mutation: Mutation, reached: coverage.Coverage
     before = path.read_text(encoding="utf-8")
     _write(path, mutation.source())
     try:
-        return _tests(tree, _nearest_first(path.stem, tests - unfit) or list(ROOMS[module]))
+        return _tests(tree, _nearest(path.stem, tests - unfit) or list(ROOMS[module]))
     finally:
         _write(path, before)
 
@@ -157,17 +158,21 @@ def _write(path: Path, source: str) -> None:
     os.utime(path, (second, second))
 
 
-def _nearest_first(module: str, tests: set[str]) -> list[str]:
-    return sorted(tests, key=lambda test: (f"test_{module}.py" not in test, "postgresql" in test, test))[
-        :MOST_TESTS
-    ]
+def _nearest(module: str, tests: set[str]) -> list[str]:
+    """Return the tests named after the module first, then the others, evenly chosen from all their files."""
+    ordered = sorted(tests, key=lambda test: ("postgresql" in test, test))
+    near = [test for test in ordered if f"test_{module}.py" in test][:MOST_TESTS]
+    far = [test for test in ordered if f"test_{module}.py" not in test]
+    room = MOST_TESTS - len(near)
+    return near + (far if len(far) <= room else [far[place * len(far) // room] for place in range(room)])
 
 
 def _tests(tree: Path, paths: list[str]) -> str:
-    workers = "auto" if len(paths) > FEW_TESTS or not paths[0].count("::") else "0"
+    workers = "0" if paths[0].count("::") else "auto"
     command = [
         *(sys.executable, "-m", "pytest", "-x", "-q", "-n", workers, "--dist", "loadfile"),
-        *("-p", "no:cacheprovider", "--hypothesis-seed", "0", *paths),
+        *("-p", "no:cacheprovider", "--timeout", str(TEST_TIMEOUT_SECONDS), "--hypothesis-seed", "0"),
+        *paths,
     ]
     try:
         done = subprocess.run(
