@@ -109,8 +109,11 @@ def received(*scripts: Script) -> int:
                 if line.startswith(b"To: ")})  # fmt: skip
 
 
-@pytest.mark.parametrize("verb", ["RCPT", "BODY"])
-@pytest.mark.parametrize("reply", ABOUT_US.values(), ids=ABOUT_US)
+@pytest.mark.parametrize(
+    ("reply", "verb"),
+    [*((reply, "RCPT") for reply in ABOUT_US.values()), (ABOUT_US["account"], "BODY")],
+    ids=[*ABOUT_US, "account, after the body"],
+)
 def test_refusal_of_us_suppresses_nobody_and_all_get_it_once_it_is_fixed(
     scene: Scene, reply: bytes, verb: str
 ) -> None:

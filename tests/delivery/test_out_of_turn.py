@@ -105,7 +105,7 @@ def test_answer_in_the_middle_of_a_body(early: bytes) -> None:
         outcomes: list[Attempt] = []
         async with serving(Script(), handler=hold) as relay:
             session = await SmtpSession.open(relay, client_name="here.example", timeouts=SHORT)
-            await session.run(supply([outgoing(1, b"x" * 70 + b"\r\n" + b"y" * 32_000_000)]), outcomes.append)
+            await session.run(supply([outgoing(1, b"x" * 70 + b"\r\n" + b"y" * 16_000_000)]), outcomes.append)
             over.set()
             await session.close()
         return outcomes

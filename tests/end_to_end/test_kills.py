@@ -1,6 +1,6 @@
 """Kills at random instants: nobody is lost, and who gets a copy gets the same Message-ID.
 
-`TEST_KILLS` says how many each test makes: five, or a hundred for the long run.
+`TEST_KILLS` says how many each test makes: three, or a hundred for the long run.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from tests.end_to_end.newsletter import Folder
 from tests.end_to_end.recorder import Recorder
 from tests.end_to_end.spawner import Spawner
 
-_KILLS = int(os.environ.get("TEST_KILLS", "5"))
+_KILLS = int(os.environ.get("TEST_KILLS", "3"))
 # Enough for every kill to come before the end.
-_READERS = max(3_000, 100 * _KILLS)
+_READERS = max(2_000, 100 * _KILLS)
 _WINDOW = 50
 _CONFIG = """\
 [delivery]

@@ -19,7 +19,7 @@ from mailer.delivery import issues
 from tests.end_to_end.newsletter import Folder
 from tests.postgres import Server
 
-_READERS = 1_000
+_READERS = 600
 _WINDOW = 20
 
 

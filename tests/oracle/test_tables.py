@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 
 import pytest
@@ -65,6 +66,7 @@ _BROKEN_AMOUNTS = """() => [...document.querySelectorAll('.amount')]
                    return range.getClientRects().length > 1; }).length"""
 
 
+@functools.cache
 def html_of(columns: int, kind: str, direction: str = "") -> str:
     cells = [list(CELLS)[(column + list(CELLS).index(kind)) % len(CELLS)] for column in range(columns)]
     cells = [kind if column % 2 == 0 else cell for column, cell in enumerate(cells)]

@@ -190,7 +190,7 @@ def test_refusal_of_us_is_never_hard_and_is_recognised(text: str) -> None:
     assert judge(550, "", text).fault in (Fault.OURS, Fault.MESSAGE)
 
 
-@settings(deadline=None, max_examples=500)
+@settings(deadline=None, max_examples=200)
 @given(
     st.sampled_from(OURS),
     st.sampled_from(REFUSALS),
