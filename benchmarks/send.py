@@ -23,6 +23,7 @@ from sqlalchemy import insert
 
 from benchmarks import Figure
 from benchmarks._peers import delayed, run_aiosmtplib, run_nodemailer, run_plain_script
+from benchmarks._postgresql import away, databases
 from benchmarks._sink import program, sink
 from mailer.config import load
 from mailer.database.models import Subscriber
@@ -34,6 +35,7 @@ from mailer.smtp.dkim import generate_key
 _CONNECTIONS = 20
 _ROUND_TRIP_SECONDS = 0.05
 _LINKS = 15
+_DATABASE_SECONDS = 0.002
 _FEW = 100
 """How many messages the slowest peer sends."""
 _HTML_OCTETS = 60_000
@@ -69,11 +71,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--send-far-subscribers", type=int, default=20_000, metavar="N", help="for 'send', at 50 ms"
     )
+    parser.add_argument(
+        "--database",
+        metavar="URL",
+        help="for 'send': only compare SQLite with this PostgreSQL database; 'postgresql' starts one",
+    )
 
 
 def measure(options: argparse.Namespace) -> Iterator[Figure]:
     """Yield messages a second, ours and the peer's, and our CPU time a message."""
     number, rounds = options.send_subscribers, options.send_rounds
+    if options.database:
+        yield from _databases(options.database, number, rounds)
+        return
     source = program("smtp-source")
     with tempfile.TemporaryDirectory() as scratch, sink() as port:
         folder = _newsletter(Path(scratch) / "news", port)
@@ -127,6 +137,28 @@ def _far(folder: Path, port: int, content: Path, message: bytes, number: int) ->
     yield _beside("at 50 ms, beside aiosmtplib, unsigned", ours, plain, 4)
 
 
+def _databases(url: str, number: int, rounds: int) -> Iterator[Figure]:
+    """Yield messages a second on PostgreSQL beside SQLite, unsigned; then with a delay to the database."""
+    sqlite, near, far = [], [], []
+    with tempfile.TemporaryDirectory() as scratch, sink() as port, databases(url) as new_database:
+        folder = _newsletter(Path(scratch) / "news", port, signed=False)
+        for _ in range(rounds):
+            sqlite.append(number / _send(folder, number)[0])
+            with new_database() as here:
+                near.append(number / _send(folder, number, here)[0])
+            with new_database() as here, away(here, _DATABASE_SECONDS) as there:
+                far.append(number / _send(folder, number, there)[0])
+    for figure, ours, bar in (
+        ("PostgreSQL beside SQLite", near, 0.85),
+        ("PostgreSQL 2 ms away beside SQLite", far, 0.75),
+    ):
+        ratio = statistics.median(one / other for one, other in zip(ours, sqlite, strict=True))
+        yield Figure(
+            "send", figure, statistics.median(ours), statistics.median(sqlite), ratio, f">= {bar}",
+            ratio >= bar, "/s",
+        )  # fmt: skip
+
+
 def _beside(figure: str, ours: float, peer: float, bar: float) -> Figure:
     ratio = ours / peer
     return Figure("send", figure, ours, peer, ratio, f">= {bar}", ratio >= bar, "/s")
@@ -152,11 +184,11 @@ def _newsletter(folder: Path, port: int, *, signed: bool = True) -> Path:
     return folder
 
 
-def _send(folder: Path, number: int) -> tuple[float, float]:
+def _send(folder: Path, number: int, url: str = "sqlite:///subscribers.db") -> tuple[float, float]:
     """Send to `number` subscribers from a new database; return wall and CPU seconds of the command."""
     for path in folder.glob("subscribers.db*"):
         path.unlink()
-    database = Database("sqlite:///subscribers.db", folder=folder)
+    database = Database(url, folder=folder)
     database.open()
     at = now()
     with database.transaction() as session:
@@ -184,7 +216,10 @@ def _send(folder: Path, number: int) -> tuple[float, float]:
         check=True,
         stdout=subprocess.DEVNULL,
         # An installed program has its bytecode, whatever this shell forbids.
-        env={name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
+        env={
+            **{name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
+            "MAILER_PATHS__DATABASE": url,
+        },
     )
     seconds = time.perf_counter() - began
     after = resource.getrusage(resource.RUSAGE_CHILDREN)

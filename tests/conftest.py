@@ -65,6 +65,7 @@ _ON_BOTH_STILL = (
 
 _SLOW = (
     "tests/audience/test_any_order.py",
+    "tests/cluster/",
     "tests/bounces/reading/test_report_corpus.py",
     "tests/delivery/test_shared_limits.py",
     "tests/end_to_end/test_amended.py",

@@ -116,8 +116,11 @@ class Server:
 
 
 @contextmanager
-def running() -> Iterator[Server]:
-    """Run a server; skip the test (or fail it under CI) where PostgreSQL is not installed."""
+def running(*, fsync: bool = False) -> Iterator[Server]:
+    """Run a server; skip the test (or fail it under CI) where PostgreSQL is not installed.
+
+    Without `fsync`, commits do not wait for the disk.
+    """
     binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     initdb = program("initdb", *(str(folder / "initdb") for folder in binaries))
     # PostgreSQL refuses to run as root.
@@ -135,7 +138,8 @@ def running() -> Iterator[Server]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
-    options = " ".join(f"-c {name}={value}" for name, value in {**_SETTINGS, "port": port}.items())
+    settings = {**_SETTINGS, "port": port, "fsync": "on" if fsync else "off"}
+    options = " ".join(f"-c {name}={value}" for name, value in settings.items())
     try:
         run(initdb, "-D", str(data), "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "-N")
 

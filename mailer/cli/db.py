@@ -28,6 +28,11 @@ def upgrade_command(app: App) -> None:
     database = app.unopened_database
     before = database.version()
     upgrade(database)
+    if not database.is_sqlite:
+        # Imported here: only PostgreSQL has it.
+        from mailer.cluster import engine
+
+        engine.prepare(database)
     app.out(f"the database is at version {HEAD}" + ("" if before == HEAD else f" (was {before or 'new'})"))
 
 

@@ -11,6 +11,7 @@ from typing import Final, assert_never
 import click
 import msgspec
 from sqlalchemy import ColumnElement
+from sqlalchemy.orm import Session
 
 from mailer.audience.vocabulary import empty_audience
 from mailer.bounces.refusals import learn_by
@@ -87,6 +88,9 @@ def send(
     With --canary, part of the audience gets the issue first. After the waiting time set in [canary],
     sending continues, or stops with the reason. A run that was killed resumes where it stopped.
 
+    If a `mailer worker` is running on PostgreSQL, the workers send the issue and this command shows their
+    progress. Ctrl-C then ends only the command.
+
     Exit codes: 0 all sent; 3 lint found errors, nothing was queued; 4 some deliveries are failed,
     deferred or uncertain; 5 refused by a safety check; 6 relay or configuration; 7 another run is
     sending; 130 interrupted.
@@ -112,7 +116,14 @@ def send(
             remedy=f"to resume it: mailer send {plan.slug}",
         )
     queued = dispatch.enqueue(
-        settings, app.database, edition, path, segment, at=datetime.now(UTC), canary_share=canary_share
+        settings,
+        app.database,
+        edition,
+        path,
+        segment,
+        at=datetime.now(UTC),
+        canary_share=canary_share,
+        also=_offer_turns(app),
     )
     if queued.edition_digest != edition.digest:
         app.say(
@@ -122,7 +133,8 @@ def send(
 
     def run() -> Ended:
         with shown.bar(wanted=not (as_json or app.quiet)) as bar:
-            return _run(app, queued, workers, bar.show)
+            handed_over = None if app.database.is_sqlite else _watch_workers(app, queued, bar.show)
+            return handed_over or _run(app, queued, workers, bar.show)
 
     ended = lead(app.database, queued, settings.canary, canary.steps(app, run)) or run()
     _tell(app, queued, ended, as_json)
@@ -203,6 +215,23 @@ def _run(app: App, queued: QueuedIssue, workers: int, progress: Callable[[Books]
         progress=progress,
         say=app.say,
     )
+
+
+def _offer_turns(app: App) -> Callable[[Session, QueuedIssue], object]:
+    """Return the step that offers the issue to the workers in the transaction that queues it."""
+    if app.database.is_sqlite:
+        return lambda session, issue: None
+    # Imported here: only PostgreSQL has it.
+    from mailer.cluster import turns
+
+    return lambda session, issue: turns.offer_to_all(session, issue, app.settings.delivery)
+
+
+def _watch_workers(app: App, queued: QueuedIssue, progress: Callable[[Books], None]) -> Ended | None:
+    """Show how the workers send an issue until they are done; return None if none is running."""
+    from mailer.cluster.handover import watch
+
+    return watch(app.database, queued, app.settings.delivery, say=app.say, progress=progress)
 
 
 def exit_code(ended: Ended) -> ExitCode:

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
+import socket
 import sys
 import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 from msgspec.structs import asdict
 
 from mailer.cli.app import App, Command, pass_app
 
-_FETCH_SECONDS: Final = 300.0
+if TYPE_CHECKING:
+    from mailer.cluster.chores import Chore
+    from mailer.delivery.letter_sender import LetterSender
+    from mailer.delivery.work import Work
+
+_LOOK_SECONDS: Final = 30.0
+"""How often to look for work, on SQLite."""
+_FETCH_SECONDS: Final = 300
 """How often to read the bounce mailboxes."""
+_LETTERS_SECONDS: Final = 20
+"""How often to look for letters, on PostgreSQL."""
+_DAY_SECONDS: Final = 86_400
 
 
 @click.command(cls=Command)
@@ -22,48 +37,99 @@ _FETCH_SECONDS: Final = 300.0
     "--every",
     "look_seconds",
     type=click.FloatRange(0.1, 3600),
-    default=30.0,
-    show_default=True,
     metavar="SECONDS",
-    help="How often to look for work.",
+    help="How often to look for work; every 30 seconds by default, on PostgreSQL every 10.",
 )
 @click.option("--until-closed", is_flag=True, help="Also stop when standard input closes.")
+@click.option("--name", default="", metavar="NAME", help="Its name in `mailer workers`; by default the host.")
+@click.option(
+    "--concurrency",
+    type=click.IntRange(1, 16),
+    default=4,
+    show_default=True,
+    metavar="N",
+    help="Send up to N issues at the same time. On SQLite they are sent one after the other.",
+)
 @pass_app
-def worker(app: App, look_seconds: float, until_closed: bool) -> None:
+def worker(app: App, look_seconds: float | None, until_closed: bool, name: str, concurrency: int) -> None:
     """Send scheduled issues, retries and letters until you stop it (Ctrl-C, SIGTERM).
 
-    It queues scheduled issues on time. Every half minute (see --every) it sends the remaining
-    deliveries of all issues that are not paused: retries, and the rest of an interrupted run. It also
-    reads the bounce mailboxes and deletes expired data.
+    It queues scheduled issues on time and sends the remaining deliveries of all issues that are not
+    paused: retries, and the rest of an interrupted run. It also reads the bounce mailboxes and deletes
+    expired data.
+
+    On PostgreSQL, run as many as you like, on any machines: they send each issue together, and one of
+    them at a time does the periodic work.
     """
-    from mailer.audience.privacy.retention import Terms, prune
     from mailer.bounces.refusals import learn_by
     from mailer.cli import canary
     from mailer.delivery.letter_sender import LetterSender
+    from mailer.delivery.work import Work
+
+    work = Work(
+        app.settings,
+        app.database,
+        app.signer,
+        learn=learn_by(app.settings.bounces),
+        steps_of=lambda run: canary.steps(app, run),
+        say=app.say,
+    )
+    letters = LetterSender(app.settings, app.database, app.signer)
+    name = name or socket.gethostname()
+    if app.database.is_sqlite:
+        _work_alone(
+            app, work, letters, name, look_seconds=look_seconds or _LOOK_SECONDS, until_closed=until_closed
+        )
+        return
+    from mailer.cluster.chores import Chore
+    from mailer.cluster.daemon import Daemon, Times
+
+    send_letters = Chore("letters", _LETTERS_SECONDS, letters.deliver, stop=letters.close, priority=100)
+    times = Times() if look_seconds is None else replace(Times(), look_seconds=max(1, round(look_seconds)))
+    daemon = Daemon(work, [send_letters, *chores(app)], name=name, concurrency=concurrency, times=times)
+
+    async def main() -> None:
+        if until_closed:
+            _when_input_closes(daemon.stop)
+        app.say("working; stop with Ctrl-C")
+        await daemon.run()
+
+    asyncio.run(main())
+
+
+def chores(app: App) -> list[Chore]:
+    """Return the periodic work other than sending."""
+    from mailer.audience.privacy.retention import Terms, prune
+    from mailer.cli import canary
+    from mailer.cluster.chores import Chore
+
+    terms = Terms(**asdict(app.settings.retention))
+    return [
+        Chore("bounces", _FETCH_SECONDS, lambda: canary.fetch(app)),
+        Chore("retention", _DAY_SECONDS, lambda: prune(app.database, terms, at=datetime.now(UTC))),
+    ]
+
+
+def _work_alone(
+    app: App, work: Work, letters: LetterSender, name: str, *, look_seconds: float, until_closed: bool
+) -> None:
+    """Do all the work in threads of this process, the only worker of an SQLite database."""
+    from mailer.cluster import members
     from mailer.delivery.rounds import Rounds
     from mailer.web.upkeep import daily
 
-    settings, database = app.settings, app.database
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *received: stopped.set())
-    terms = Terms(**asdict(settings.retention))
-    letters = LetterSender(settings, database, app.signer)
-    rounds = Rounds(
-        settings,
-        database,
-        app.signer,
-        learn=learn_by(settings.bounces),
-        steps_of=lambda run: canary.steps(app, run),
-        say=app.say,
-        look_seconds=look_seconds,
-    )
     if until_closed:
-        threading.Thread(target=_wait_for_end, args=(stopped,), name="mailer-parent", daemon=True).start()
-    with (
-        daily(lambda: prune(database, terms, at=datetime.now(UTC))),
-        daily(lambda: canary.fetch(app), every_seconds=_FETCH_SECONDS),
-    ):
+        _when_input_closes(stopped.set)
+    with app.database.transaction() as session:
+        members.remove_dead(session)
+        member_id = members.enter(session, name, at=work.clock())
+    rounds = Rounds(work, look_seconds=look_seconds)
+    with ExitStack() as stack:
+        for chore in chores(app):
+            stack.enter_context(daily(chore.do, every_seconds=chore.every_seconds))
         letters.start()
         rounds.start()
         app.say("working; stop with Ctrl-C")
@@ -71,9 +137,15 @@ def worker(app: App, look_seconds: float, until_closed: bool) -> None:
         app.say("stopping: messages in flight are settled first")
         rounds.close()
         letters.close()
+    with app.database.transaction() as session:
+        members.leave(session, member_id)
 
 
-def _wait_for_end(stopped: threading.Event) -> None:
+def _when_input_closes(stop: Callable[[], object]) -> None:
     """Stop the worker when standard input closes: the process that started it has ended."""
-    sys.stdin.buffer.read()
-    stopped.set()
+
+    def wait() -> None:
+        sys.stdin.buffer.read()
+        stop()
+
+    threading.Thread(target=wait, name="mailer-parent", daemon=True).start()

@@ -188,6 +188,8 @@ class DeliverySettings(Section, frozen=True, kw_only=True):
     """When to give up, counted from the first attempt."""
     wait_for_retries: bool = False
     """Whether `mailer send` keeps running until every delivery is settled."""
+    turns: Annotated[int, Meta(ge=0)] = 0
+    """How many workers send one issue at the same time; 0 means all. PostgreSQL only."""
     database_patience: timedelta = timedelta(minutes=5)
     """How long a run waits for a PostgreSQL server that is away before it ends."""
 

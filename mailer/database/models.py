@@ -462,6 +462,23 @@ class Run(Base):
     """How many transactions of the run were committed. PostgreSQL only."""
 
 
+class Worker(Base):
+    """A `mailer worker` that is running. The row is deleted when it ends, or when another finds it dead."""
+
+    __tablename__ = "workers"
+
+    id: Mapped[int] = mapped_column(Identifier, primary_key=True)
+    name: Mapped[str] = mapped_column(String(64))
+    """The operator's name for it; the machine's by default."""
+    host: Mapped[str] = mapped_column(String(255))
+    pid: Mapped[int]
+    place: Mapped[str] = mapped_column(String(128), default="", server_default=text("''"))
+    """As in `Run`."""
+    started_at: Mapped[datetime]
+    seen_at: Mapped[datetime]
+    """When it last reached the database, by the database's clock."""
+
+
 class SharedLimit(Base):
     """What all runs know of the limits of a relay, a provider or a domain. Times are in seconds on one
     clock; see `mailer.delivery.sharing`."""

@@ -74,6 +74,8 @@ class Database:
             self.path = folder / parsed.database
             parsed = parsed.set(database=str(self.path))
         self.url = parsed
+        self.connect_parameters = {} if self.is_sqlite else _parameters(parsed)
+        """The parameters of libpq that the URL does not set; PostgreSQL only."""
         self.engine: Engine = _engine(parsed)
         if self.is_sqlite:
             event.listen(self.engine, "connect", _set_up_sqlite)
@@ -239,13 +241,16 @@ def _parsed_url(url: str) -> URL:
     return parsed.set(drivername="postgresql+psycopg") if backend == "postgresql" else parsed
 
 
+def _parameters(url: URL) -> dict[str, int]:
+    return {name: value for name, value in _POSTGRESQL.items() if name not in url.query}
+
+
 def _engine(url: URL) -> Engine:
     is_sqlite = url.get_backend_name() == "sqlite"
-    defaults = {} if is_sqlite else {k: v for k, v in _POSTGRESQL.items() if k not in url.query}
     try:
         return create_engine(
             url,
-            connect_args=defaults,
+            connect_args={} if is_sqlite else _parameters(url),
             json_deserializer=_parsed,
             # Statement parameters are personal data; keep them out of errors.
             hide_parameters=True,

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import uvloop
 from sqlalchemy import ColumnElement
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
 
 from mailer.config import Settings, is_loopback, password
 from mailer.database.session import Database
@@ -42,6 +43,8 @@ _COLLECT_AFTER = 50_000
 _SWITCH_SECONDS = 0.0002
 STOP: Final = b"s"
 STOP_NOW: Final = b"n"
+END_TURN: Final = b"t"
+"""Written to the pipe of a run to end its turn."""
 _STOPPING: Final = (
     f"stopping: waiting up to {STOP_SECONDS:.0f} seconds for the replies to messages under way;"
     " interrupt again to end now, which leaves them uncertain"
@@ -99,10 +102,12 @@ def enqueue(
     *,
     at: datetime,
     canary_share: float | None = None,
+    also: Callable[[Session, QueuedIssue], object] = lambda session, issue: None,
 ) -> QueuedIssue:
     """Freeze an issue and queue it for its audience, in one transaction; a queued issue never changes.
 
     With `canary_share`, that share of the audience and the seeds in it are mailed before the others.
+    `also` is done in the same transaction.
     """
 
     def queued() -> QueuedIssue:
@@ -118,6 +123,7 @@ def enqueue(
             if new and canary_share is not None:
                 canary.begin(session, issue.id, canary_share, settings.canary.seeds)
                 issue = issues.get(session, issue.id)
+            also(session, issue)
         return issue
 
     try:
@@ -214,7 +220,7 @@ def run_here(
             with _stopping(sender, until_closed, say if begun is None else None):
                 return await sender.run()
 
-    with _tuned():
+    with _tuned:
         return uvloop.run(run())
 
 
@@ -231,6 +237,8 @@ def _stopping(sender: Sender, until_closed: int | None, say: Say | None) -> Iter
             loop.remove_reader(until_closed)
         if STOP_NOW in told:
             sender.stop_now()
+        elif told == END_TURN:
+            sender.end_turn()
         else:
             sender.stop()
 
@@ -266,24 +274,39 @@ def stop_in_two_steps(
     return on_signal
 
 
-@contextmanager
-def _tuned() -> Iterator[None]:
-    """Tune the interpreter for a run: keep loaded objects out of garbage collection, switch threads sooner.
+class _Tuning:
+    """Tunes the interpreter while a run of this process sends; several may send in threads.
 
-    A signing thread needs the interpreter for microseconds; by default it would wait five milliseconds
-    for each turn.
+    Keeps loaded objects out of garbage collection, and switches threads sooner: a signing thread needs the
+    interpreter for microseconds, and by default it would wait five milliseconds for each turn.
     """
-    interval_seconds, thresholds = sys.getswitchinterval(), gc.get_threshold()
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_COLLECT_AFTER, *thresholds[1:])
-    sys.setswitchinterval(_SWITCH_SECONDS)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(interval_seconds)
-        gc.set_threshold(*thresholds)
-        gc.unfreeze()
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._runs = 0
+        self._usual = (sys.getswitchinterval(), gc.get_threshold())
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._runs += 1
+            if self._runs > 1:
+                return
+            self._usual = (sys.getswitchinterval(), gc.get_threshold())
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(_COLLECT_AFTER, *self._usual[1][1:])
+            sys.setswitchinterval(_SWITCH_SECONDS)
+
+    def __exit__(self, *raised: object) -> None:
+        with self._lock:
+            self._runs -= 1
+            if self._runs == 0:
+                sys.setswitchinterval(self._usual[0])
+                gc.set_threshold(*self._usual[1])
+                gc.unfreeze()
+
+
+_tuned = _Tuning()
 
 
 async def deliver_once(

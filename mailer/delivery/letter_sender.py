@@ -66,7 +66,8 @@ class LetterSender:
         """Stop once the letters under way are settled, or after half a minute; the others wait."""
         self._ended = True
         self._called.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
 
     def deliver(self) -> None:
         """Send every letter that is due; refused ones wait, and fail after some days."""

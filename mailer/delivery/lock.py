@@ -1,4 +1,4 @@
-"""One sender at a time, and none on a stale or copied database.
+"""Who may send: on SQLite one command at a time, and nobody from a stale or copied database.
 
 On SQLite the lock is a file next to the database, held with `flock`: the kernel releases it when the last
 process that inherited it ends, however it ends. The file also records, outside the database, how many
@@ -42,7 +42,7 @@ _REMEDY = "if this database is the right one, run: mailer db adopt"
 
 @contextlib.contextmanager
 def sending(database: Database) -> Iterator[int | None]:
-    """Hold the lock of an SQLite database while sending from it; check a PostgreSQL database.
+    """Hold the lock of an SQLite database while sending from it; check whether a PostgreSQL one is a copy.
 
     Yields the descriptor of the lock file, which keeps the lock in a process that inherits it, or None if
     the database is not a file: then the run that begins excludes others.

@@ -33,10 +33,10 @@ from mailer.errors import LockedError, TakenOverError
 _TAKE_TURN: Final = text(
     "INSERT INTO instance (name, value) VALUES ('turn', '') ON CONFLICT (name) DO UPDATE SET value = ''"
 )
-_DATABASE_TIME: Final[ColumnElement[datetime]] = literal_column(
+DATABASE_TIME: Final[ColumnElement[datetime]] = literal_column(
     "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)", Instant()
 )
-_SILENT_MICROSECONDS: Final = type_coerce(_DATABASE_TIME, BigInteger) - type_coerce(Run.seen_at, BigInteger)
+_SILENT_MICROSECONDS: Final = type_coerce(DATABASE_TIME, BigInteger) - type_coerce(Run.seen_at, BigInteger)
 
 _ROW: Final = (Run.id, Run.issue_id, Run.host, Run.pid, Run.place, Run.started_at)
 
@@ -57,15 +57,7 @@ class LiveRun:
     @property
     def known_dead(self) -> bool:
         """Whether its process ran on this system and is gone."""
-        if not self.place or self.place != place():
-            return False
-        try:
-            os.kill(self.pid, 0)
-        except ProcessLookupError:
-            return True
-        except PermissionError:
-            return False
-        return False
+        return is_gone(self.place, self.pid)
 
 
 class Fence:
@@ -108,6 +100,19 @@ def place() -> str:
         return ""
 
 
+def is_gone(where: str, pid: int) -> bool:
+    """Return whether a process of a `place` is known to have ended."""
+    if not where or where != place():
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
 def begin(session: Session, issue_id: int, *, at: datetime) -> int:
     """Record the start of a run of this process, which sends the newest edition; return its id."""
     run = Run(
@@ -121,7 +126,7 @@ def begin(session: Session, issue_id: int, *, at: datetime) -> int:
     session.add(run)
     session.flush()
     if _is_fenced(session):
-        session.execute(update(Run).where(Run.id == run.id).values(seen_at=_DATABASE_TIME))
+        session.execute(update(Run).where(Run.id == run.id).values(seen_at=DATABASE_TIME))
     return run.id
 
 
@@ -220,7 +225,7 @@ def confirm(session: Session, run_id: int, *, commits: int, silent_seconds: floa
     alive_still = session.execute(
         update(Run)
         .where(Run.id == run_id, Run.ended_at.is_(None), Run.commits == commits)
-        .values(seen_at=_DATABASE_TIME, commits=commits + 1)
+        .values(seen_at=DATABASE_TIME, commits=commits + 1)
         .returning(
             func.set_config("idle_in_transaction_session_timeout", f"{silent_seconds * 1000:.0f}", True)
         )

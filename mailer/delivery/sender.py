@@ -188,7 +188,10 @@ class Sender:
         return Ended(self._ending, self.books, self._reason, error)
 
     def stop(self) -> None:
-        """Start no more messages; those under way get half a minute to be finished and settled."""
+        """Start no more messages; those under way get half a minute to be finished and settled.
+
+        If the database is away, give up soon.
+        """
         self._books.hurry()
         self._end_as(Ending.STOPPED)
         if self._deadline is None:
@@ -199,6 +202,12 @@ class Sender:
         self._books.hurry()
         self._end_as(Ending.STOPPED)
         self._pool.abort()
+
+    def end_turn(self) -> None:
+        """End as `stop` does, but wait for a database that is away."""
+        self._end_as(Ending.STOPPED)
+        if self._deadline is None:
+            self._deadline = asyncio.get_running_loop().call_later(STOP_SECONDS, self._pool.abort)
 
     @property
     def books(self) -> Books:

@@ -20,8 +20,9 @@ from mailer.delivery import canary, issues, queue, runs, schedule
 from mailer.delivery.books import books_of
 from mailer.delivery.canary import Steps
 from mailer.delivery.queue import Settled
-from mailer.delivery.rounds import Rounds, with_work
+from mailer.delivery.rounds import Rounds
 from mailer.delivery.schedule import STALE_AFTER
+from mailer.delivery.work import Work, with_work
 from mailer.errors import RefusedError, SourceError
 from tests.connections import in_threads
 from tests.delivery.scene import (
@@ -85,7 +86,7 @@ class Worker:
         self.at = AT
         self.said: list[str] = []
         settings = Settings(newsletter=Newsletter(author_address="ana@example.org"), folder=folder)
-        self.rounds = Rounds(
+        work = Work(
             settings,
             database,
             SIGNER,
@@ -93,8 +94,8 @@ class Worker:
             steps_of=lambda run: Steps(run, lambda edition, seed: None, lambda: None, self.said.append),
             say=self.said.append,
             clock=lambda: self.at,
-            look_seconds=0.05,
         )
+        self.rounds = Rounds(work, look_seconds=0.05)
 
     def mailed(self) -> list[str]:
         return recipients(self.box) if (self.box / "new").exists() else []

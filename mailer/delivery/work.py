@@ -1,0 +1,118 @@
+"""The work of `mailer worker`: queue the issues that are due, find those with something to send, send one.
+
+Each step is safe to repeat, and to do on several machines: a scheduled issue is queued once, and runs share
+what there is to send.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from mailer.config import Settings
+from mailer.database.models import Delivery, DeliveryState, IssueState
+from mailer.database.session import Database
+from mailer.delivery import dispatch, issues, schedule
+from mailer.delivery.bookkeeping import Learn
+from mailer.delivery.canary import Steps, lead
+from mailer.delivery.clock import now
+from mailer.delivery.issues import QueuedIssue
+from mailer.delivery.sender import Ended, Ending
+from mailer.delivery.waiting import next_due
+from mailer.tokens import Signer
+
+
+class StoppedError(Exception):
+    """Raised by `sleep` to leave the wait of a canary."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a worker needs to send issues.
+
+    `steps_of` returns the steps of a canary around a function that sends its members.
+    """
+
+    settings: Settings
+    database: Database
+    signer: Signer
+    learn: Learn
+    steps_of: Callable[[Callable[[], Ended]], Steps]
+    say: Callable[[str], None]
+    clock: Callable[[], datetime] = now
+
+    def queue_due(self) -> datetime | None:
+        """Queue the scheduled issues whose time has come; return when the next one is due."""
+        with self.database.reading() as session:
+            at = self.clock()
+            due = schedule.due(session, at=at)
+            ahead = [one.due_at for one in schedule.scheduled(session) if one.due_at > at]
+        if due:
+            # While the configuration is not ready, they wait; then they are late, and the operator decides.
+            dispatch.check_ready(self.settings)
+        for one in due:
+            condition = dispatch.audience_condition(self.settings, one.segment)
+            with self.database.transaction() as session:
+                issue = schedule.queue_due(session, one.slug, at=self.clock(), condition=condition)
+            if issue is not None:
+                self.say(f"{issue.slug}: queued")
+        return ahead[0] if ahead else None
+
+    def ready(self, session: Session) -> list[QueuedIssue]:
+        """Return the issues that are not paused and have a delivery to send now, oldest first."""
+        return with_work(
+            session, at=self.clock(), resend_uncertain=self.settings.delivery.uncertain == "resend"
+        )
+
+    def send(
+        self, issue: QueuedIssue, *, until_closed: int, sleep: Callable[[float], None], quietly: bool = False
+    ) -> Ended:
+        """Send what an issue has to send now, or take the next steps of its canary.
+
+        The run stops cleanly when the descriptor `until_closed` closes. Prints how it ended, unless
+        `quietly` and it was stopped. Raises `StoppedError` if `sleep` does.
+        """
+
+        def run() -> Ended:
+            return dispatch.dispatch(
+                self.settings,
+                self.database,
+                issue,
+                self.signer,
+                learn=self.learn,
+                until_closed=until_closed,
+            )
+
+        steps = replace(self.steps_of(run), sleep=sleep)
+        ended = lead(self.database, issue, self.settings.canary, steps) or run()
+        if not (quietly and ended.ending is Ending.STOPPED):
+            self.say(f"{issue.slug}: {_told(ended)}")
+        return ended
+
+
+def with_work(session: Session, *, at: datetime, resend_uncertain: bool) -> list[QueuedIssue]:
+    """Return the issues that are not paused and have a delivery to send now, oldest first."""
+    return [
+        issue
+        for issue in reversed(issues.issues(session))
+        if issue.state is IssueState.SENDING and _has_work(session, issue.id, at, resend_uncertain)
+    ]
+
+
+def _has_work(session: Session, issue_id: int, at: datetime, resend_uncertain: bool) -> bool:
+    due_at = next_due(session, issue_id, resend_uncertain=resend_uncertain)
+    if due_at is not None and due_at <= at:
+        return True
+    states = [DeliveryState.QUEUED.value, DeliveryState.SENDING.value]
+    found = select(Delivery.issue_id).where(Delivery.issue_id == issue_id, Delivery.state.in_(states))
+    return session.execute(found.limit(1)).first() is not None
+
+
+def _told(ended: Ended) -> str:
+    books = ended.books
+    why = f" ({ended.reason})" if ended.reason else ""
+    return f"{ended.ending.value}, {books.sent:,} of {books.audience:,} sent{why}"

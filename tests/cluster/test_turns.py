@@ -1,0 +1,157 @@
+"""Workers on PostgreSQL send every issue together, several at a time, and nobody gets one twice."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, select
+
+from mailer.cluster import engine, members
+from mailer.cluster.chores import Chore
+from mailer.cluster.daemon import Times
+from mailer.database.models import IssueState, Run
+from mailer.database.session import Database
+from mailer.delivery import issues, runs
+from mailer.delivery.issues import QueuedIssue
+from mailer.errors import MailerError
+from tests.cluster.scene import QUICK, WorkerThread, settings, wait_until
+from tests.connections import in_threads
+from tests.delivery.scene import AT, EDITION, books, subscribe
+from tests.end_to_end.recorder import Recorder
+from tests.postgres import Server
+
+PEOPLE = 60
+
+
+@dataclass
+class Scene:
+    """A PostgreSQL database with subscribers, and a server that notes what it gets."""
+
+    url: str
+    database: Database
+    recorder: Recorder
+    folder: Path
+
+    def queue(self, *slugs: str) -> list[QueuedIssue]:
+        with self.database.transaction() as session:
+            return [
+                issues.enqueue(session, replace(EDITION, slug=slug), source_path="x.md", at=AT)[0]
+                for slug in slugs
+            ]
+
+    def worker(
+        self,
+        name: str = "a",
+        *,
+        rate: float = 0.0,
+        turns: int = 0,
+        chores: Sequence[Chore] = (),
+        concurrency: int = 2,
+        times: Times = QUICK,
+    ) -> WorkerThread:
+        made = settings(self.folder, self.recorder.port, rate=rate, turns=turns)
+        return WorkerThread(self.url, made, chores, name=name, concurrency=concurrency, times=times)
+
+    def is_finished(self, issue: QueuedIssue) -> bool:
+        with self.database.reading() as session:
+            return issues.get(session, issue.id).state is IssueState.FINISHED
+
+    def run_count(self) -> int:
+        with self.database.reading() as session:
+            return session.scalar(select(func.count()).select_from(Run)) or 0
+
+
+@pytest.fixture
+def scene(postgresql: Server, tmp_path: Path) -> Iterator[Scene]:
+    url = postgresql.new_database()
+    with Database(url) as database, Recorder() as recorder:
+        database.open()
+        subscribe(database, PEOPLE)
+        yield Scene(url, database, recorder, tmp_path)
+
+
+def test_tables_of_the_engine_are_made_once(scene: Scene) -> None:
+    with in_threads(lambda: engine.prepare(scene.database), 3) as done:
+        pass
+    assert sorted(each.result() for each in done) == [False, False, True]
+    assert not engine.prepare(scene.database)
+
+
+def test_worker_sends_an_issue_in_several_turns(scene: Scene) -> None:
+    (issue,) = scene.queue("001-a")
+    with scene.worker(rate=15, times=replace(QUICK, turn_seconds=2.0)):
+        wait_until(lambda: scene.is_finished(issue))
+    assert scene.run_count() > 1
+    assert books(scene.database, issue).sent == len(scene.recorder.accepted) == scene.recorder.total == PEOPLE
+
+
+def test_two_workers_send_an_issue_together_and_end_within_ten_seconds(scene: Scene) -> None:
+    (issue,) = scene.queue("001-a")
+    with scene.worker("a", rate=25) as a, scene.worker("b", rate=25) as b:
+        wait_until(lambda: scene.is_finished(issue))
+        assert scene.run_count() == 2
+        with scene.database.reading() as session:
+            assert {one.name for one in members.living(session)} == {"a", "b"}
+        assert max(a.close(), b.close()) < 10
+    assert books(scene.database, issue).sent == len(scene.recorder.accepted) == scene.recorder.total == PEOPLE
+    with scene.database.reading() as session:
+        assert members.living(session) == []
+
+
+def test_worker_sends_several_issues_at_the_same_time(scene: Scene) -> None:
+    made = scene.queue("001-a", "002-b", "003-c")
+    seen: set[int] = set()
+
+    def together() -> bool:
+        with scene.database.reading() as session:
+            seen.add(len({run.issue_id for run in runs.sending(session)}))
+        return all(scene.is_finished(issue) for issue in made)
+
+    with scene.worker(rate=100, concurrency=2):
+        wait_until(together)
+    assert max(seen) == 2
+    assert scene.recorder.total == 3 * PEOPLE
+
+
+def test_only_as_many_workers_send_an_issue_as_configured(scene: Scene) -> None:
+    (issue,) = scene.queue("001-a")
+    with scene.worker("a", rate=60, turns=1), scene.worker("b", rate=60, turns=1):
+        wait_until(lambda: scene.is_finished(issue))
+    assert scene.run_count() == 1
+
+
+def test_chore_is_done_by_one_worker_at_a_time(scene: Scene) -> None:
+    at_work, most, times = 0, 0, 0
+    lock = threading.Lock()
+
+    def do() -> None:
+        nonlocal at_work, most, times
+        with lock:
+            at_work, times = at_work + 1, times + 1
+            most = max(most, at_work)
+        time.sleep(1.5)
+        with lock:
+            at_work -= 1
+
+    chores = [Chore("count", 1, do)]
+    with scene.worker("a", chores=chores), scene.worker("b", chores=chores):
+        wait_until(lambda: times >= 3)
+    assert most == 1
+
+
+def test_failing_chore_is_logged_and_done_again(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    times = 0
+
+    def fail() -> None:
+        nonlocal times
+        times += 1
+        raise MailerError("the mailbox is closed")
+
+    with scene.worker(chores=[Chore("fail", 1, fail)]):
+        wait_until(lambda: times >= 2)
+    assert "fail: the mailbox is closed" in caplog.text
