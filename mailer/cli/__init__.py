@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "worker": ("mailer.cli.worker:worker", "Send scheduled issues, retries and letters until you stop it."),
     "workers": ("mailer.cli.workers:workers", "Show which processes are sending, and since when."),
     "status": ("mailer.cli.status:status", "Show the deliveries of one issue or all issues."),
+    "stats": ("mailer.cli.stats:stats", "Show statistics of the list and its issues."),
     "pause": ("mailer.cli.status:pause", "Pause an issue until you resume it."),
     "resume": ("mailer.cli.status:resume", "Allow a paused issue to be sent."),
     "cancel": ("mailer.cli.status:cancel", "Stop an issue permanently; unsent deliveries are skipped."),

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
+from mailer.cli.charts import bars
 from mailer.replies import POLICY, BounceClass
 from mailer.reports.bounces import BounceCount, BounceSummary, IssueCount
 
 _MOST_PROVIDERS: Final = 10
 _MOST_ISSUES: Final = 12
-_EIGHTHS: Final = " ▏▎▍▌▋▊▉"
 
 
 def shown_report(report: BounceSummary) -> Iterator[str]:
@@ -24,9 +24,9 @@ def shown_report(report: BounceSummary) -> Iterator[str]:
         f"{failed:,} of {audience:,} deliveries came back or were refused{share}; {complaints:,} complaints."
     )
     if failed:
-        yield from ("", "by class", *_bars(_by_class(report.by_issue)))
-        yield from ("", "by provider", *_bars(_by_provider(report.by_provider)))
-        yield from ("", "by issue", *_bars(_by_issue(report.issues)))
+        yield from ("", "by class", *bars(_by_class(report.by_issue)))
+        yield from ("", "by provider", *bars(_by_provider(report.by_provider)))
+        yield from ("", "by issue", *bars(_by_issue(report.issues)))
     if report.alerts:
         yield from ("", "alerts")
         yield from (f"  {alert.at:%Y-%m-%d %H:%M}  {alert.text}" for alert in report.alerts)
@@ -82,22 +82,3 @@ def _consequence(name: str) -> str:
     if policy.hard:
         return "suppressed"
     return "counted" if policy.weight else "not counted"
-
-
-def _bars(rows: Iterable[tuple[str, int, str]], *, width: int = 28, names: int = 24) -> Iterator[str]:
-    """Yield a line for each row of name, number and note, with a bar in proportion to the number.
-
-    The longest bar has `width` characters; names take `names` at most.
-    """
-    drawn = list(rows)
-    largest = max((number for _, number, _ in drawn), default=0)
-    for name, number, note in drawn:
-        shown = name if len(name) <= names else name[: names - 1] + "…"
-        line = f"  {shown:<{names}}  {_bar(number, largest, width):<{width}}  {number:>9,}  {note}"
-        yield line.rstrip()
-
-
-def _bar(number: int, largest: int, width: int) -> str:
-    """Return a bar in eighths of a character, at least one for a number above zero."""
-    eighths = max(1, number * width * 8 // largest) if number else 0
-    return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()

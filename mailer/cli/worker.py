@@ -55,8 +55,8 @@ def worker(app: App, look_seconds: float | None, until_closed: bool, name: str, 
     """Send scheduled issues, retries and letters until you stop it (Ctrl-C, SIGTERM).
 
     It queues scheduled issues on time and sends the remaining deliveries of all issues that are not
-    paused: retries, and the rest of an interrupted run. It also reads the bounce mailboxes and deletes
-    expired data.
+    paused: retries, and the rest of an interrupted run. It also reads the bounce mailboxes, counts for
+    statistics and deletes expired data.
 
     On PostgreSQL, run as many as you like, on any machines: they send each issue together, and one of
     them at a time does the periodic work.
@@ -102,10 +102,16 @@ def chores(app: App) -> list[Chore]:
     from mailer.audience.privacy.retention import Terms, prune
     from mailer.cli import canary
     from mailer.cluster.chores import Chore
+    from mailer.reports.rollups import REFRESH_SECONDS, refresh
 
     terms = Terms(**asdict(app.settings.retention))
     return [
         Chore("bounces", _FETCH_SECONDS, lambda: canary.fetch(app)),
+        Chore(
+            "statistics",
+            REFRESH_SECONDS,
+            lambda: refresh(app.database, at=datetime.now(UTC), segments=app.settings.segments),
+        ),
         Chore("retention", _DAY_SECONDS, lambda: prune(app.database, terms, at=datetime.now(UTC))),
     ]
 

@@ -11,8 +11,8 @@ import random
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import tzinfo
 from typing import Final
-from zoneinfo import ZoneInfo
 
 from mailer.reports.statistics import IssueFigures
 
@@ -48,8 +48,11 @@ class BestHour:
     """The result in a sentence."""
 
 
-def best_hour(issues: Sequence[IssueFigures], zone: ZoneInfo) -> BestHour:
-    """Compare the hours in which issues were sent, by the engagement in the first 24 hours."""
+def best_hour(issues: Sequence[IssueFigures], zone: tzinfo | None) -> BestHour:
+    """Compare the hours in which issues were sent, by the engagement in the first 24 hours.
+
+    `zone` is the time zone of the hours, by default the machine's.
+    """
     rates: dict[int, list[float]] = defaultdict(list)
     for issue in issues:
         if issue.sent and not issue.open:

@@ -38,6 +38,8 @@ from mailer.database.session import Database
 from mailer.reports import counting
 from mailer.reports.counting import Key
 
+REFRESH_SECONDS: Final = 300
+"""How often the processes that keep running refresh the counts."""
 _NAME: Final = "statistics"
 _SETTLED: Final = timedelta(minutes=1)
 """Events are counted a minute later, because another transaction may still commit one with a lower id."""

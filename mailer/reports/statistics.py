@@ -12,10 +12,18 @@ from datetime import UTC, date, datetime, timedelta
 from types import MappingProxyType
 from typing import Final
 
+import msgspec
 from sqlalchemy import Integer, and_, case, cast, func, select
 from sqlalchemy.orm import Session, aliased
 
-from mailer.database.models import CohortCount, IssueCount, LedgerDay, StoredIssue, SubscriberStatus
+from mailer.database.models import (
+    CohortCount,
+    IssueCount,
+    LedgerDay,
+    StoredEdition,
+    StoredIssue,
+    SubscriberStatus,
+)
 from mailer.reports.bounces import provider_of
 from mailer.reports.counting import DELAYS, OTHER
 from mailer.reports.rollups import marks
@@ -112,6 +120,7 @@ class LinkFigures:
     """The clicks on one link. `place` is its number in the issue, from 0."""
 
     place: int
+    address: str
     clicks: int
     machine_clicks: int
     clickers: int
@@ -157,6 +166,7 @@ class IssueStatistics:
 
     figures: IssueFigures
     links: tuple[LinkFigures, ...]
+    """The tracked links of the newest edition, in order."""
     providers: tuple[GroupFigures, ...]
     """The largest first. A domain is its own provider unless it is known to belong to one."""
     segments: tuple[GroupFigures, ...]
@@ -353,10 +363,7 @@ def issue_statistics(
         facets.setdefault(facet, {}).setdefault(name, Counter())[measure] += number
     return IssueStatistics(
         figures=figures[0],
-        links=tuple(
-            LinkFigures(int(name), one["clicks"], one["machine_clicks"], one["clickers"])
-            for name, one in sorted(facets.get("link", {}).items(), key=lambda item: int(item[0]))
-        ),
+        links=_links(session, issue_id, facets.get("link", {})),
         providers=_by_provider(facets, providers),
         segments=tuple(_group(name, one) for name, one in facets.get("segment", {}).items()),
         hours=_hours(facets),
@@ -366,6 +373,25 @@ def issue_statistics(
             way: one["unsubscribed"] for way, one in facets.get("left", {}).items() if one["unsubscribed"]
         },
     )
+
+
+class _Links(msgspec.Struct):
+    """The part of an edition's JSON that statistics need."""
+
+    links: tuple[str, ...]
+
+
+def _links(session: Session, issue_id: int, found: Mapping[str, Counter[str]]) -> tuple[LinkFigures, ...]:
+    content = session.scalars(
+        select(StoredEdition.content)
+        .join(StoredIssue, StoredIssue.edition_digest == StoredEdition.digest)
+        .where(StoredIssue.id == issue_id)
+    ).one()
+    figures: list[LinkFigures] = []
+    for place, address in enumerate(msgspec.json.decode(content, type=_Links).links):
+        one = found.get(str(place), Counter[str]())
+        figures.append(LinkFigures(place, address, one["clicks"], one["machine_clicks"], one["clickers"]))
+    return tuple(figures)
 
 
 def _by_provider(

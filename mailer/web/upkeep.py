@@ -1,4 +1,4 @@
-"""The daily work of `mailer serve`."""
+"""The periodic work of `mailer serve` and `mailer worker`."""
 
 from __future__ import annotations
 

@@ -28,6 +28,7 @@ from mailer.database.rows import insert_rows
 START: Final = datetime(2026, 1, 5, 8, 0, tzinfo=UTC)
 DOMAINS: Final = ("gmail.com", "googlemail.com", "example.org", "example.net", "rare.example")
 SEGMENTS: Final = {"romania": 'country = "RO"', "gmail": "domain:gmail.com"}
+EDITION: Final = '{"links": ["https://example.org/a", "https://example.org/b", "https://example.org/c"]}'
 _OUT: Final = (SubscriberStatus.UNSUBSCRIBED, SubscriberStatus.BOUNCED, SubscriberStatus.COMPLAINED)
 
 
@@ -73,7 +74,9 @@ class Scene:
     def issue(self, session: Session) -> None:
         """Queue an issue for everyone, in whatever states."""
         number = len(self.issues) + 1
-        session.execute(insert(StoredEdition).values(digest=f"{number:064}", content="", created_at=self.now))
+        session.execute(
+            insert(StoredEdition).values(digest=f"{number:064}", content=EDITION, created_at=self.now)
+        )
         stored = StoredIssue(
             slug=f"{number:03}-issue",
             title=f"Issue {number}",

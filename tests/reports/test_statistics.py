@@ -126,6 +126,7 @@ def test_one_issue(counted: tuple[Session, Scene]) -> None:
             "AND CAST(details AS TEXT) NOT LIKE '%machine%'"
         )
         assert segment.clickers == number(session, sql, i=issue_id)
+    assert [link.address[-1] for link in found.links] == ["a", "b", "c"]
     for link in found.links:
         sql = (
             "SELECT count(*) FROM events WHERE issue_id = :i AND kind = 'click' "

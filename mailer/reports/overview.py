@@ -1,0 +1,45 @@
+"""All statistics of a newsletter at a glance, as every face shows them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, tzinfo
+
+from sqlalchemy.orm import Session
+
+from mailer.reports import statistics
+from mailer.reports.best_hour import BestHour, best_hour
+from mailer.reports.statistics import Cohort, GrowthDay, IssueFigures, ListHealth
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """The statistics of a period."""
+
+    counted_at: datetime | None
+    """The time of the counts; None if nothing was counted yet."""
+    growth: tuple[GrowthDay, ...]
+    cohorts: tuple[Cohort, ...]
+    issues: tuple[IssueFigures, ...]
+    """The newest first."""
+    health: ListHealth
+    best_hour: BestHour
+
+
+def overview(session: Session, *, at: datetime, days: int = 365, zone: tzinfo | None = None) -> Overview:
+    """Return the statistics of the last `days` days; `zone` (by default the machine's) is that of hours."""
+    since = at - timedelta(days=days - 1)
+    until = at.astimezone(UTC).date()
+    issues = statistics.issue_figures(session, since=since)
+    return Overview(
+        counted_at=statistics.counted_at(session),
+        growth=statistics.growth(session, since.astimezone(UTC).date(), until),
+        cohorts=tuple(
+            cohort
+            for cohort in statistics.cohorts(session, until)
+            if cohort.month >= since.astimezone(UTC).date().isoformat()[:7]
+        ),
+        issues=issues,
+        health=statistics.list_health(session),
+        best_hour=best_hour(issues, zone),
+    )
