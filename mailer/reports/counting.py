@@ -8,9 +8,10 @@ result. A count of an issue is named by a facet, a name within it and a measure:
 | `books` | | the states of its deliveries |
 | `sent` | hour | `sent`: deliveries accepted in that hour |
 | `failed` | bounce class | `failed` |
+| `failed_domain` | domain | `failed` |
 | `reports` | | `complaints` |
 | `left` | way | `unsubscribed`, `bounced`, `complained`: people who were active before |
-| `domain`, `segment` | domain or saved segment | `recipients`, `tracked`, `failed`, `openers`, `clickers` |
+| `domain`, `segment` | domain or saved segment | `recipients`, `tracked`, `openers`, `clickers` |
 | `hour` | hour | `opens` and `clicks` by people, `machine_opens`, `machine_clicks` |
 | `link` | number of the link | `clicks`, `machine_clicks`, `clickers` |
 | `delay` | interval in `DELAYS` | `openers`, `clickers`: by the time since the first attempt to send |
@@ -40,7 +41,6 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session, aliased
 
-from mailer.database.among import among
 from mailer.database.models import (
     Consent,
     Delivery,
@@ -234,8 +234,8 @@ SENDING: Final = ("books", "sent", "failed", "failed_domain", "reports")
 """The facets that `sending` returns."""
 
 
-def sending(session: Session, issue_id: int) -> Counter[Key]:
-    """Return the facets about an issue's deliveries."""
+def sending(session: Session, issue_id: int, domains: Collection[str]) -> Counter[Key]:
+    """Return the facets about an issue's deliveries; `domains` are those that are counted separately."""
     found: Counter[Key] = Counter()
     # Not GROUP BY: SQLite would sort a million rows in memory for it.
     counts = [func.count(case((Delivery.state == state.value, 1))) for state in DeliveryState]
@@ -264,7 +264,8 @@ def sending(session: Session, issue_id: int) -> Counter[Key]:
         .where(failed)
         .group_by(Subscriber.domain)
     ):
-        found[Key(issue_id, "failed_domain", domain, "failed")] = number
+        shown = domain if domain in domains else OTHER
+        found[Key(issue_id, "failed_domain", shown, "failed")] += number
     complaints = session.scalar(
         select(func.count()).where(StoredReport.issue_id == issue_id, StoredReport.kind == "complaint")
     )
@@ -286,10 +287,10 @@ def responses(
     A person counts once as an opener or clicker: not again if an event up to `after` already counts.
     `domains` are the names of each issue's domains that are counted separately.
     """
-    ids = {"ids": sorted(issue_ids)}
-    new = and_(Event.id > after, Event.id <= upto, Event.kind.in_(list(_TIMES)), among(Event.issue_id, "ids"))
-    found = _times(session, new, ids)
-    for issue_id, link, number in _first_clicks(session, new, after, ids):
+    # No condition on the issue: SQLite would read all events of the issues for it.
+    new = and_(Event.id > after, Event.id <= upto, Event.kind.in_(list(_TIMES)))
+    found = _times(session, new)
+    for issue_id, link, number in _first_clicks(session, new, after):
         found[Key(issue_id, "link", str(link), "clickers")] += number
     firsts = _firsts(new, after)
     rows = session.execute(
@@ -302,8 +303,7 @@ def responses(
             Delivery,
             and_(Delivery.issue_id == firsts.c.issue_id, Delivery.subscriber_id == firsts.c.subscriber_id),
         )
-        .group_by(firsts.c.issue_id, firsts.c.kind, Subscriber.domain, "delay"),
-        ids,
+        .group_by(firsts.c.issue_id, firsts.c.kind, Subscriber.domain, "delay")
     )
     for issue_id, kind, domain, delay, number in rows:
         shown = domain if domain in domains.get(issue_id, ()) else OTHER
@@ -315,15 +315,14 @@ def responses(
             .select_from(firsts)
             .join(Subscriber, Subscriber.id == firsts.c.subscriber_id)
             .where(condition)
-            .group_by(firsts.c.issue_id, firsts.c.kind),
-            ids,
+            .group_by(firsts.c.issue_id, firsts.c.kind)
         )
         for issue_id, kind, number in rows:
             found[Key(issue_id, "segment", name, _PEOPLE[kind])] += number
-    return found
+    return Counter({key: number for key, number in found.items() if key.issue_id in issue_ids})
 
 
-def _times(session: Session, new: ColumnElement[bool], ids: Mapping[str, Any]) -> Counter[Key]:
+def _times(session: Session, new: ColumnElement[bool]) -> Counter[Key]:
     """Return how often the issue and its links were opened and clicked, by people and by machines."""
     machine = case((_by_a_person(Event), 0), else_=1).label("by_machine")
     rows = session.execute(
@@ -336,11 +335,12 @@ def _times(session: Session, new: ColumnElement[bool], ids: Mapping[str, Any]) -
             func.count(),
         )
         .where(new)
-        .group_by(Event.issue_id, Event.kind, "by_machine", "in_hour", "place"),
-        ids,
+        .group_by(Event.issue_id, Event.kind, "by_machine", "in_hour", "place")
     )
     found: Counter[Key] = Counter()
     for issue_id, kind, by_machine, hour, place, number in rows:
+        if issue_id is None:
+            continue
         measure = f"machine_{_TIMES[kind]}" if by_machine else _TIMES[kind]
         found[Key(issue_id, "hour", hour_name(hour), measure)] += number
         if kind == "click" and place is not None:
@@ -366,9 +366,7 @@ def _firsts(new: ColumnElement[bool], after: int) -> Subquery:
     )
 
 
-def _first_clicks(
-    session: Session, new: ColumnElement[bool], after: int, ids: Mapping[str, Any]
-) -> Iterable[Any]:
+def _first_clicks(session: Session, new: ColumnElement[bool], after: int) -> Iterable[Any]:
     """Return how many people clicked on each link for the first time."""
     earlier = aliased(Event)
     counted = exists().where(
@@ -388,8 +386,7 @@ def _first_clicks(
     return session.execute(
         select(clicks.c.issue_id, clicks.c.place, func.count())
         .where(clicks.c.place.is_not(None))
-        .group_by(clicks.c.issue_id, clicks.c.place),
-        ids,
+        .group_by(clicks.c.issue_id, clicks.c.place)
     )
 
 

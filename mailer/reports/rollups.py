@@ -149,10 +149,10 @@ def _count(
             changes.added += found
     for issue_id in recounted if rebuild else _sending_changed(session, before):
         changes.replace += [(facet, issue_id) for facet in counting.SENDING]
-        changes.rows += counting.sending(session, issue_id)
+        changes.rows += counting.sending(session, issue_id, domains[issue_id])
     changes.added += counting.responses(
         session,
-        recounted if rebuild else every,
+        set(recounted if rebuild else every),
         after=0 if rebuild else before.event_id,
         upto=upto,
         domains=domains,

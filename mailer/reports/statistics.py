@@ -13,8 +13,8 @@ from types import MappingProxyType
 from typing import Final
 
 import msgspec
-from sqlalchemy import Integer, and_, case, cast, func, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import and_, bindparam, case, func, select
+from sqlalchemy.orm import Session
 
 from mailer.database.models import (
     CohortCount,
@@ -25,7 +25,7 @@ from mailer.database.models import (
     SubscriberStatus,
 )
 from mailer.reports.bounces import provider_of
-from mailer.reports.counting import DELAYS, OTHER
+from mailer.reports.counting import DELAYS, OTHER, hour_name
 from mailer.reports.rollups import marks
 
 _S = SubscriberStatus
@@ -277,9 +277,10 @@ def issue_figures(
         sums.group_by(IssueCount.issue_id, IssueCount.facet, IssueCount.measure)
     ):
         numbers[one][facet, measure] = int(number)
-    starts, early = _starts(session, ids), _early(session, ids)
+    starts = _starts(session, ids)
     return tuple(
-        _figures(one, numbers[one.id], starts.get(one.id, one.created_at), early[one.id]) for one in stored
+        _figures(one, numbers[one.id], started_at, _early(session, one.id, started_at))
+        for one, started_at in ((one, starts.get(one.id, one.created_at)) for one in stored)
     )
 
 
@@ -292,27 +293,21 @@ def _starts(session: Session, ids: Sequence[int]) -> dict[int, datetime]:
     return {row[0]: _hour(row[1]) for row in rows}
 
 
-def _early(session: Session, ids: Sequence[int]) -> Counter[int]:
-    """Return the opens and clicks by people in the first 24 hours of each issue."""
-    sent = aliased(IssueCount)
-    first = (
-        select(sent.issue_id, func.min(sent.name).label("hour"))
-        .where(sent.issue_id.in_(ids), sent.facet == "sent")
-        .group_by(sent.issue_id)
-        .subquery()
-    )
-    rows = session.execute(
-        select(IssueCount.issue_id, func.sum(IssueCount.number))
-        .join(first, first.c.issue_id == IssueCount.issue_id)
-        .where(
-            IssueCount.facet == "hour",
-            IssueCount.measure.in_(["opens", "clicks"]),
-            IssueCount.name >= first.c.hour,
-            cast(IssueCount.name, Integer) < cast(first.c.hour, Integer) + _HOURS_A_DAY,
-        )
-        .group_by(IssueCount.issue_id)
-    )
-    return Counter({row[0]: int(row[1]) for row in rows})
+_EARLY: Final = select(func.sum(IssueCount.number)).where(
+    IssueCount.issue_id == bindparam("issue_id"),
+    IssueCount.facet == "hour",
+    IssueCount.name >= bindparam("since"),
+    IssueCount.name < bindparam("until"),
+    IssueCount.measure.in_(["opens", "clicks"]),
+)
+
+
+def _early(session: Session, issue_id: int, started_at: datetime) -> int:
+    """Return the opens and clicks by people in the first 24 hours of an issue."""
+    first = int(started_at.timestamp()) // 3600
+    since, until = hour_name(first), hour_name(first + _HOURS_A_DAY)
+    found = session.scalar(_EARLY, {"issue_id": issue_id, "since": since, "until": until})
+    return int(found or 0)
 
 
 def _hour(name: str) -> datetime:
@@ -397,14 +392,11 @@ def _links(session: Session, issue_id: int, found: Mapping[str, Counter[str]]) -
 def _by_provider(
     facets: Mapping[str, Mapping[str, Counter[str]]], providers: Mapping[str, str]
 ) -> tuple[GroupFigures, ...]:
-    domains = facets.get("domain", {})
     sums: dict[str, Counter[str]] = {}
-    for domain, numbers in domains.items():
-        name = provider_of(domain, providers) if domain else OTHER
-        sums.setdefault(name, Counter()).update(numbers)
-    for domain, numbers in facets.get("failed_domain", {}).items():
-        name = provider_of(domain, providers) if domain in domains else OTHER
-        sums.setdefault(name, Counter()).update(numbers)
+    for facet in ("domain", "failed_domain"):
+        for domain, numbers in facets.get(facet, {}).items():
+            name = provider_of(domain, providers) if domain else OTHER
+            sums.setdefault(name, Counter()).update(numbers)
     largest = sorted(sums.items(), key=lambda item: (not item[0], -item[1]["recipients"], item[0]))
     return tuple(_group(name, one) for name, one in largest)
 
