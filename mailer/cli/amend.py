@@ -8,12 +8,12 @@ import click
 
 from mailer.cli.app import App, Command, json_option, pass_app, yes_option
 from mailer.cli.lint import refuse_errors
-from mailer.cli.send import compose_some
 from mailer.database.models import IssueState
 from mailer.delivery import amending, editions, issues
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.lock import exclusive
 from mailer.errors import SourceError
+from mailer.review import filling
 from mailer.review.planning import still_open
 
 
@@ -49,7 +49,9 @@ def amend(app: App, issue: str, no_lint: bool, yes: bool, as_json: bool) -> None
     corrected = editions.build(app.settings, path, links=frozen.links)
     if not no_lint:
         refuse_errors(app, path, corrected)
-        compose_some(app, corrected, still_open(known.id), undone="nothing was amended")
+        filling.compose_some(
+            app.settings, app.database, corrected, still_open(known.id), undone="nothing was amended"
+        )
     app.confirm(
         f"Send '{corrected.subject}' as corrected to the {left:,} who don't have it yet?"
         f" {books.sent:,} have the edition before.",

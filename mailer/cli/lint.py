@@ -8,7 +8,7 @@ import click
 
 from mailer.cli import findings as shown
 from mailer.cli.app import App, Command, finish, pass_app
-from mailer.errors import ExitCode, FindingsError
+from mailer.errors import ExitCode
 from mailer.rendering.edition import Edition
 from mailer.rendering.lint import Level, LintReport
 from mailer.rendering.source import Issue
@@ -129,10 +129,6 @@ def refuse_errors(app: App, path: Path, edition: Edition) -> None:
     for finding in errors:
         for line in shown.finding_lines(finding, sources):
             click.echo(line, err=True)
-    if errors:
-        raise FindingsError(
-            f"lint found {_many(len(errors), 'error')}; nothing was queued",
-            remedy=f"fix it (mailer lint {report.slug}), or send it anyway with --no-lint",
-        )
+    linting.refuse_errors(report)
     if warnings := report.count(Level.WARNING):
         app.say(f"lint found {_many(warnings, 'warning')}: mailer lint {report.slug}")

@@ -6,11 +6,9 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, assert_never
+from typing import assert_never
 
 import click
-import msgspec
-from sqlalchemy import ColumnElement
 from sqlalchemy.orm import Session
 
 from mailer.audience.vocabulary import empty_audience
@@ -37,9 +35,6 @@ from mailer.errors import ExitCode, RefusedError, SourceError
 from mailer.rendering.edition import Edition
 from mailer.review import planning
 from mailer.review.planning import Plan
-
-_SAMPLE: Final = 1_000
-"""How many subscribers an issue is composed for as a check, before it is queued."""
 
 
 @click.command(cls=Command)
@@ -161,35 +156,11 @@ def _check(app: App, plan: Plan, path: Path, edition: Edition, segment: str, *, 
     if not no_lint:
         # Imported here, because a queued issue is not checked again.
         from mailer.cli.lint import refuse_errors
+        from mailer.review import filling
 
         refuse_errors(app, path, edition)
-        compose_some(app, edition, dispatch.audience_condition(app.settings, segment))
-
-
-def compose_some(
-    app: App, edition: Edition, condition: ColumnElement[bool] | None, *, undone: str = "nothing was queued"
-) -> None:
-    """Raise `RefusedError` if the issue cannot be composed for a sample of the audience.
-
-    The error says what was not done (`undone`).
-    """
-    from mailer.review.filling import unfit
-
-    unsigned = msgspec.structs.replace(app.settings, dkim=())
-    composer = editions.composer(unsigned, edition, editions.ANY_ISSUE, editions.POWERLESS)
-    with app.database.reading() as session:
-        checked, found = unfit(session, composer, condition, at=datetime.now(UTC), sample=_SAMPLE)
-    if not found:
-        return
-    worst = found[0]
-    many = f"{worst.count:,} of a sample of {checked:,} subscribers, such as {worst.examples[0]}"
-    missing = worst.field.startswith("subscriber.") and "is missing" in worst.reason
-    raise RefusedError(
-        f"{f'{worst.field!r} is missing for' if missing else f'{worst.reason}:'} {many}; {undone}",
-        remedy=f'write {{{{ {worst.field} | default("…") }}}}, or send it to everyone else with --no-lint'
-        if missing
-        else f"see: mailer lint {edition.slug} --audience",
-    )
+        condition = dispatch.audience_condition(app.settings, segment)
+        filling.compose_some(app.settings, app.database, edition, condition)
 
 
 def _run(app: App, queued: QueuedIssue, workers: int, progress: Callable[[Books], None]) -> Ended:

@@ -12,8 +12,9 @@ from fastapi import FastAPI
 from nicegui import Client, core, ui
 from starlette.types import ASGIApp
 
-from mailer.console import home
+from mailer.console import deliveries, home, issue, issue_list
 from mailer.console.desk import Desk
+from mailer.console.frames import Frames
 from mailer.console.guard import VISITOR, Guard, cookie_name
 from mailer.console.login import LoginRoutes
 from mailer.console.sessions import Visitor, visitor_of
@@ -29,8 +30,11 @@ def create_console(desk: Desk, *, port: int) -> ASGIApp:
     outer = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     cookie = cookie_name(rules.public_url, port)
     LoginRoutes(desk.database, rules, cookie, settings.newsletter.name, _forget).add_to(outer)
-    for pages in (home,):
+    frames = Frames()
+    frames.add_to(outer)
+    for pages in (home, issue_list, deliveries):
         pages.add_pages(desk)
+    issue.add_pages(desk, frames)
     ui.run_with(
         outer,
         title=settings.newsletter.name,

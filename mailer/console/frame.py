@@ -138,16 +138,18 @@ async def confirmed(title: str, content: Markup, action: str, *, danger: bool = 
         show(Markup("<h2>{}</h2>").format(title))
         show(content)
         with ui.element("div").classes("actions"):
-            ui.button(action, color=None, on_click=lambda: dialog.submit(True)).props(
-                "unelevated no-caps"
-            ).classes("danger" if danger else "main")
-            ui.button("Cancel", color=None, on_click=lambda: dialog.submit(False)).props(
-                "unelevated no-caps autofocus"
-            ).classes("plain")
+            choice(dialog, action, "yes", "danger" if danger else "main")
+            choice(dialog, "Cancel", "", "plain").props("autofocus")
     dialog.props(f'aria-label="{title.replace(chr(34), "")}"')
     answer = await dialog
     dialog.delete()
-    return answer is True
+    return bool(answer == "yes")
+
+
+def choice(dialog: ui.dialog, label: str, answer: str, kind: str) -> ui.button:
+    """Add a button that closes a dialog with an answer."""
+    made = ui.button(label, color=None, on_click=lambda: dialog.submit(answer))
+    return made.props("unelevated no-caps").classes(kind)
 
 
 def _navigation(desk: Desk, visit: Visit, path: str) -> None:

@@ -38,17 +38,18 @@ def find_source(settings: Settings, name: str) -> Path:
     raise SourceError(f"there is no issue '{name}'", remedy=f"name a file, or one of {folder}: {there}")
 
 
-def build(settings: Settings, path: Path, *, links: Iterable[str] = ()) -> Edition:
+def build(settings: Settings, path: Path, *, links: Iterable[str] = (), text: str | None = None) -> Edition:
     """Render an issue once, with the newsletter's settings; raise `SourceError` if anything is wrong.
 
-    `links` are the tracked links of an edition that was frozen before; they keep their numbers.
+    `links` are the tracked links of an edition that was frozen before; they keep their numbers. `text` is
+    used instead of the content of the file.
     """
     # Imported on use: Markdown, MJML and premailer take longer to load than most commands run.
     from mailer.rendering.build import build_edition
-    from mailer.rendering.source import read_issue
+    from mailer.rendering.source import parse_issue, read_issue
 
     edition = build_edition(
-        read_issue(path),
+        read_issue(path) if text is None else parse_issue(text, path),
         settings.newsletter,
         settings.brand,
         settings.path(settings.paths.templates),

@@ -5,21 +5,28 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
+import msgspec
 from sqlalchemy import JSON, ColumnElement, ScalarSelect, cast, func, literal, select
 from sqlalchemy.orm import Session
 
+from mailer.config import Settings
 from mailer.database.models import Subscriber
+from mailer.database.session import Database
+from mailer.delivery import editions
 from mailer.delivery.issues import audience
 from mailer.delivery.recipients import recipient_of, tags_of
-from mailer.errors import RecipientError
+from mailer.errors import RecipientError, RefusedError
+from mailer.rendering.edition import Edition
 from mailer.rendering.message import Composer, Recipient
 
 _AT_ONCE: Final = 1_000
 _MAX_SHAPES: Final = 1_000
 MAX_EXAMPLES: Final = 3
+_SAMPLE: Final = 1_000
+"""How many subscribers an issue is composed for as a check, before it is queued."""
 
 
 @dataclass(slots=True)
@@ -33,6 +40,35 @@ class Unfit:
     count: int = 0
     examples: list[str] = dataclasses.field(default_factory=list)
     """Some of their addresses."""
+
+
+def compose_some(
+    settings: Settings,
+    database: Database,
+    edition: Edition,
+    condition: ColumnElement[bool] | None,
+    *,
+    undone: str = "nothing was queued",
+) -> None:
+    """Raise `RefusedError` if the issue cannot be composed for a sample of the audience.
+
+    The error says what was not done (`undone`).
+    """
+    unsigned = msgspec.structs.replace(settings, dkim=())
+    composer = editions.composer(unsigned, edition, editions.ANY_ISSUE, editions.POWERLESS)
+    with database.reading() as session:
+        checked, found = unfit(session, composer, condition, at=datetime.now(UTC), sample=_SAMPLE)
+    if not found:
+        return
+    worst = found[0]
+    many = f"{worst.count:,} of a sample of {checked:,} subscribers, such as {worst.examples[0]}"
+    missing = worst.field.startswith("subscriber.") and "is missing" in worst.reason
+    raise RefusedError(
+        f"{f'{worst.field!r} is missing for' if missing else f'{worst.reason}:'} {many}; {undone}",
+        remedy=f'write {{{{ {worst.field} | default("…") }}}}, or send it to everyone else with --no-lint'
+        if missing
+        else f"see: mailer lint {edition.slug} --audience",
+    )
 
 
 def unfit(

@@ -12,6 +12,7 @@ import msgspec
 
 from mailer.config import Settings
 from mailer.delivery import editions
+from mailer.errors import FindingsError
 from mailer.rendering.edition import Edition
 from mailer.rendering.lint import Finding, Level, LintReport, lint
 from mailer.rendering.lint.layout import SCREENS
@@ -64,6 +65,15 @@ def examine(
         clients=clients,
         today=datetime.now(UTC).date(),
     )
+
+
+def refuse_errors(report: LintReport) -> None:
+    """Raise `FindingsError` if there are errors in an issue that is about to be queued."""
+    if number := report.count(Level.ERROR):
+        raise FindingsError(
+            f"lint found {number:,} {'error' if number == 1 else 'errors'}; nothing was queued",
+            remedy=f"fix it (mailer lint {report.slug}), or send it anyway with --no-lint",
+        )
 
 
 def with_links(report: LintReport, issue: Issue) -> LintReport:

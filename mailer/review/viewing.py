@@ -19,13 +19,17 @@ from mailer.rendering.edition import Edition
 from mailer.rendering.html.body import published_at
 from mailer.rendering.lint import LintReport
 from mailer.rendering.message import Recipient
-from mailer.rendering.source import read_issue
+from mailer.rendering.source import parse_issue, read_issue
 from mailer.review import linting
 
 if TYPE_CHECKING:
     from mailer.review.linting import Measure
 
 _NOTHING: Final = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw=="
+
+# The frame keeps its origin, so that the page can measure its content; nothing in it can run.
+SANDBOX: Final = "allow-same-origin allow-popups allow-popups-to-escape-sandbox"
+"""The sandbox of a frame that shows an email."""
 
 # Padding after a preheader, which keeps inboxes from showing the first words of the message.
 _FILLER: Final = " \t\r\n\u00a0\u00ad\u034f\u200b\u200c\u200d\u2007\u2060\ufeff"
@@ -62,16 +66,22 @@ class Preview:
 
 
 def preview(
-    settings: Settings, path: Path, reader: Recipient | None = None, measure: Measure | None = None
+    settings: Settings,
+    path: Path,
+    reader: Recipient | None = None,
+    measure: Measure | None = None,
+    *,
+    text: str | None = None,
 ) -> Preview:
     """Render an issue for a reader; by default, for one who has every field. Links lead nowhere.
 
-    `measure` is a browser that also finds what is too wide. Raises `SourceError` for errors in the issue
-    or its templates, and `RecipientError` if the reader lacks a field.
+    `measure` is a browser that also finds what is too wide. While the issue is being edited,
+    `text` is used instead of its file. Raises `SourceError` for errors in the issue or its templates, and
+    `RecipientError` if the reader lacks a field.
     """
-    edition = editions.build(settings, path)
+    edition = editions.build(settings, path, text=text)
     message = linting.sample_message(settings, edition, reader)
-    issue = read_issue(path)
+    issue = read_issue(path) if text is None else parse_issue(text, path)
     report = linting.examine(settings, issue, edition, message)
     parts = rendered(edition, message, public_url=settings.web.public_url)
     if measure is not None:
@@ -85,6 +95,15 @@ def preview(
         preheader=_preheader(parts.source),
         rendered=parts,
         report=report,
+    )
+
+
+def mail_policy(*, images: bool) -> str:
+    """Return the Content-Security-Policy of an email: no scripts, no forms, and images only if asked for."""
+    sources = "data: http: https:" if images else "'none'"
+    return (
+        f"sandbox {SANDBOX}; default-src 'none'; style-src 'unsafe-inline'; img-src {sources}; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
     )
 
 

@@ -22,8 +22,8 @@ from starlette.types import ASGIApp
 
 from mailer.config import Brand
 from mailer.rendering.html.variants import with_links_beside
+from mailer.review.viewing import SANDBOX
 from mailer.web.operator import kept
-from mailer.web.operator.preview import SANDBOX
 from mailer.web.shield import PAGE_POLICY, LocalOnly, Shield
 from mailer.web.theme import PAGES, Theme
 

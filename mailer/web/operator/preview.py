@@ -31,15 +31,13 @@ from mailer.errors import MailerError
 from mailer.rendering.html.variants import Scheme, in_scheme, with_links_beside
 from mailer.rendering.lint import CHECKS, Level
 from mailer.rendering.lint.document import CLIPPED_BYTES, LARGE_BYTES
-from mailer.review.viewing import Preview
+from mailer.review.viewing import SANDBOX, Preview, mail_policy
 from mailer.web.operator.watching import FileWatcher
 from mailer.web.shield import PAGE_POLICY, LocalOnly, Shield
 from mailer.web.theme import PAGES, Theme
 
 DESKTOP_WIDTH: Final = 700
 PHONE_WIDTH: Final = 375
-# The frame keeps its origin, so that the page can measure its content; nothing in it can run.
-SANDBOX: Final = "allow-same-origin allow-popups allow-popups-to-escape-sandbox"
 
 
 class View(StrEnum):
@@ -82,15 +80,6 @@ class Choice:
         if not self.images:
             said["images"] = "off"
         return f"?{urlencode(said)}"
-
-
-def mail_policy(*, images: bool) -> str:
-    """Return the Content-Security-Policy of an email: no scripts, no forms, and images only if asked for."""
-    sources = "data: http: https:" if images else "'none'"
-    return (
-        f"sandbox {SANDBOX}; default-src 'none'; style-src 'unsafe-inline'; img-src {sources}; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
-    )
 
 
 def create_preview_app(

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from mailer.rendering.html.variants import Scheme, in_scheme
 from mailer.review.chromium import find_chromium, started
-from mailer.web.operator.preview import DESKTOP_WIDTH, PHONE_WIDTH, mail_policy
+from mailer.review.viewing import mail_policy
+from mailer.web.operator.preview import DESKTOP_WIDTH, PHONE_WIDTH
 
 
 def take(html: str, folder: Path, name: str) -> Iterator[Path]:

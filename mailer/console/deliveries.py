@@ -1,0 +1,63 @@
+"""The people behind an issue's numbers: its deliveries in one state."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Final
+from urllib.parse import quote
+
+from markupsafe import Markup
+from sqlalchemy.orm import Session
+from starlette.requests import Request
+
+from mailer.console.desk import Desk, Visit
+from mailer.console.frame import add_page, card, heading
+from mailer.console.markup import Cell, issue_path, link, person, show, table, tag, when
+from mailer.database.models import DeliveryState
+from mailer.delivery import issues
+from mailer.delivery.issues import QueuedIssue
+from mailer.delivery.listing import Listed, listing
+
+_MOST: Final = 200
+
+
+def add_pages(desk: Desk) -> None:
+    """Add the page of an issue's deliveries."""
+
+    async def build(visit: Visit, request: Request) -> None:
+        slug = str(request.path_params["slug"])
+        wanted = request.query_params.get("state", "")
+        state = DeliveryState(wanted) if wanted in list(DeliveryState) else DeliveryState.SENT
+
+        def found(session: Session) -> tuple[QueuedIssue, list[Listed]]:
+            issue = issues.named(session, slug)
+            return issue, list(islice(listing(session, issue.id, state), _MOST + 1))
+
+        issue, people = await desk.read(found)
+        heading(f"{issue.title}: {state}", above=(issue_path(issue.slug), issue.title))
+        path = f"/issues/{quote(issue.slug, safe='')}/deliveries"
+        links = Markup(" · ").join(link(f"{path}?state={one}", one.value) for one in DeliveryState)
+        show(Markup('<nav aria-label="States">{}</nav>').format(links))
+        with card():
+            show(_table(people[:_MOST]))
+            if len(people) > _MOST:
+                show(Markup('<p class="soft">The first {} are shown.</p>').format(_MOST))
+
+    add_page(desk, "/issues/{slug}/deliveries", "Deliveries", build)
+
+
+def _table(people: list[Listed]) -> Markup:
+    if not people:
+        return Markup('<p class="empty">There are no such deliveries.</p>')
+
+    def row(one: Listed) -> tuple[Cell, ...]:
+        name = person(one.subscriber_id, one.address) if one.address else "(erased)"
+        return (
+            name,
+            str(one.attempts),
+            when(one.changed_at),
+            tag(one.bounce_class) if one.bounce_class else "",
+            one.answer[:300],
+        )
+
+    return table(("Subscriber", "#Attempts", "Changed", "Class", "Answer"), map(row, people), wide=(1, 2))

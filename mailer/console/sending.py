@@ -1,0 +1,253 @@
+"""Sending an issue: a test, the plan, the schedule, and the confirmation."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+from zoneinfo import available_timezones
+
+from markupsafe import Markup
+from nicegui import ui
+
+from mailer.address import parse_address
+from mailer.audience.vocabulary import empty_audience
+from mailer.config import Settings
+from mailer.console.audience_choice import SegmentField
+from mailer.console.desk import Change, Desk, Visit
+from mailer.console.frame import button, card, confirmed, field, say
+from mailer.console.markup import facts, issue_path, show
+from mailer.console.users import Role
+from mailer.delivery import dispatch, editions
+from mailer.delivery import schedule as schedules
+from mailer.delivery.schedule import Scheduled
+from mailer.errors import RefusedError
+from mailer.rendering.edition import Edition
+from mailer.rendering.source import read_issue
+from mailer.review import filling, linting, planning, sample
+from mailer.review.planning import Forecast
+
+_TEST_ADDRESSES: Final = 10
+
+
+class Sending:
+    """The cards below the editor. `unsaved` says whether the text differs from the file."""
+
+    def __init__(
+        self,
+        desk: Desk,
+        visit: Visit,
+        path: Path,
+        scheduled: Scheduled | None,
+        *,
+        unsaved: Callable[[], bool],
+    ) -> None:
+        self._desk = desk
+        self._visit = visit
+        self._path = path
+        self._scheduled = scheduled
+        self._unsaved = unsaved
+
+    def build(self) -> None:
+        """Add the cards that this person may use."""
+        role = self._visit.visitor.role
+        with ui.element("div").classes("split"):
+            with card("Audience and plan"):
+                segment = self._scheduled.segment if self._scheduled else ""
+                self._segment = SegmentField(self._desk, value=segment)
+                self._plan = ui.element("div").classes("stack")
+                with ui.element("div").classes("actions"):
+                    button("Show the plan", self._show_plan)
+            if role.may(Role.EDITOR):
+                with card("Test"):
+                    self._test_to = field("Send a test to (addresses, separated by blanks)")
+                    show(
+                        Markup('<p class="soft small">It has [Test] in its subject and links that change '
+                               "nothing. It is not recorded.</p>")
+                    )  # fmt: skip
+                    with ui.element("div").classes("actions"):
+                        button("Send the test", self._send_test)
+        if role.may(Role.SENDER):
+            with card("Send"):
+                self._build_send()
+
+    def _build_send(self) -> None:
+        if self._scheduled is not None:
+            when = f"{self._scheduled.local:%A, %Y-%m-%d %H:%M %Z}"
+            missed = " That time has passed, and no worker ran then." if self._scheduled.missed else ""
+            show(
+                Markup('<div class="note">Scheduled for <b>{}</b>, with the content it had when it was '
+                       "scheduled.{}</div>").format(when, missed)
+            )  # fmt: skip
+        with ui.element("div").classes("fields"):
+            self._at = field("Send at").props("type=datetime-local stack-label")
+            zones = ["", *sorted(available_timezones())]
+            self._zone = ui.select(
+                {zone: zone or "This machine's time zone" for zone in zones},
+                value=self._scheduled.zone if self._scheduled else "",
+                label="Time zone",
+                with_input=True,
+            ).props("outlined dense")
+        with ui.element("div").classes("actions"):
+            button("Schedule", self._schedule)
+            button("Send now", self._send, "main")
+            if self._scheduled is not None:
+                button("Remove the schedule", self._cancel, "danger")
+
+    async def _show_plan(self) -> None:
+        await self._desk.check(self._visit, Role.READER)
+
+        def forecast() -> Forecast:
+            settings = self._desk.settings
+            edition = editions.build(settings, self._path)
+            return planning.forecast(settings, self._desk.database, edition, self._segment.segment)
+
+        made = await asyncio.to_thread(forecast)
+        left = [(f"Left out: {why}", f"{number:,}") for why, number in made.headcount.left_out.items()]
+        top = ", ".join(f"{domain} {number:,}" for domain, number in made.domains.top[:5])
+        lines = [
+            ("Recipients", f"{made.audience:,} of {made.headcount.subscribers:,} subscribers"),
+            *left,
+            ("Largest domains", top or "–"),
+            ("Message size", f"{made.sizes.mean / 1024:,.0f} KB on average"),
+            ("Duration", _duration(made)),
+        ]
+        lines += [("Cannot be composed", error) for error in made.sizes.unfit[:3]]
+        self._plan.clear()
+        with self._plan:
+            show(facts(lines))
+
+    async def _send_test(self) -> None:
+        self._refuse_unsaved()
+        addresses = [parse_address(text) for text in (self._test_to.value or "").replace(",", " ").split()]
+        if not 1 <= len(addresses) <= _TEST_ADDRESSES:
+            raise RefusedError(f"Enter one address, or up to {_TEST_ADDRESSES}")
+
+        def send() -> None:
+            settings = self._desk.settings
+            edition = editions.build(settings, self._path)
+            dispatch.check_ready(settings)
+            reader = linting.sample_reader(edition)
+            marked = replace(edition, subject=f"[Test] {edition.subject}")
+            for address in addresses:
+                sample.send_test(settings, marked, replace(reader, email=str(address)))
+
+        await self._desk.act(self._visit, Role.EDITOR, Change("issue.test", self._path.stem), send)
+        say(f"The test went to {', '.join(map(str, addresses))} through {relays(self._desk.settings)}")
+
+    async def _send(self) -> None:
+        edition = await self._ready()
+        segment = self._segment.segment
+        if not await self._agreed("Send this issue?", edition, "now", "Send now"):
+            return
+
+        def send() -> None:
+            dispatch.enqueue(
+                self._desk.settings, self._desk.database, edition, self._path, segment, at=datetime.now(UTC)
+            )
+
+        change = Change("issue.send", edition.slug, {"segment": segment, "edition": edition.digest})
+        await self._desk.act(self._visit, Role.SENDER, change, send)
+        ui.navigate.to(issue_path(edition.slug))
+
+    async def _schedule(self) -> None:
+        try:
+            local = datetime.fromisoformat(self._at.value or "")
+        except ValueError:
+            raise RefusedError("Enter the day and the time first") from None
+        edition = await self._ready()
+        zone, segment = self._zone.value or "", self._segment.segment
+        due_at = schedules.instant(local, zone)
+        shown = Scheduled(edition.slug, segment, due_at, zone, missed=False).local
+        if not await self._agreed(
+            "Schedule this issue?", edition, f"{shown:%A, %Y-%m-%d %H:%M %Z}", "Schedule"
+        ):
+            return
+        change = Change(
+            "issue.schedule",
+            edition.slug,
+            {
+                "before": self._scheduled.due_at.isoformat() if self._scheduled else None,
+                "after": due_at.isoformat(),
+                "segment": segment,
+            },
+        )
+        await self._desk.change(
+            self._visit,
+            Role.SENDER,
+            change,
+            lambda session: schedules.add(
+                session,
+                edition,
+                source_path=str(self._path),
+                segment=segment,
+                due_at=due_at,
+                zone=zone,
+                at=datetime.now(UTC),
+            ),
+        )
+        ui.navigate.to(issue_path(edition.slug))
+
+    async def _cancel(self) -> None:
+        slug = self._path.stem
+        await self._desk.change(
+            self._visit,
+            Role.SENDER,
+            Change("issue.unschedule", slug),
+            lambda session: schedules.cancel(session, slug),
+        )
+        ui.navigate.to(issue_path(slug))
+
+    async def _ready(self) -> Edition:
+        """Return the edition if it may be sent: saved, without errors, and complete for its audience."""
+        self._refuse_unsaved()
+        segment = self._segment.segment
+
+        def checked() -> Edition:
+            settings, database = self._desk.settings, self._desk.database
+            edition = editions.build(settings, self._path)
+            dispatch.check_ready(settings)
+            plan = planning.plan(settings, database, edition, segment)
+            if not plan.audience:
+                with database.reading() as session:
+                    raise empty_audience(session, segment)
+            linting.refuse_errors(linting.examine(settings, read_issue(self._path), edition))
+            condition = dispatch.audience_condition(settings, segment)
+            filling.compose_some(settings, database, edition, condition)
+            return edition
+
+        await self._desk.check(self._visit, Role.SENDER)
+        return await asyncio.to_thread(checked)
+
+    async def _agreed(self, title: str, edition: Edition, when: str, action: str) -> bool:
+        settings, segment = self._desk.settings, self._segment.segment
+        plan = await asyncio.to_thread(lambda: planning.plan(settings, self._desk.database, edition, segment))
+        content = facts(
+            [
+                ("Subject", edition.subject),
+                ("To", f"{plan.audience:,} subscribers" + (f" ({segment})" if segment else " (everyone)")),
+                ("Through", relays(settings)),
+                ("When", when),
+            ]
+        )
+        return await confirmed(title, content, action)
+
+    def _refuse_unsaved(self) -> None:
+        if self._unsaved():
+            raise RefusedError("There are unsaved changes", remedy="save them first")
+
+
+def relays(settings: Settings) -> str:
+    """Return the names of the relays, or of the outbox."""
+    names = ", ".join(f"{name} ({relay.host})" for name, relay in settings.relays.items())
+    return names or "the outbox on this machine"
+
+
+def _duration(made: Forecast) -> str:
+    if made.estimate is None:
+        return "unknown: no relay is configured"
+    seconds = timedelta(seconds=round(made.estimate.duration.total_seconds()))
+    return f"about {seconds}; the tightest limit is {made.estimate.bottleneck}"

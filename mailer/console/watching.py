@@ -1,0 +1,220 @@
+"""An issue that was queued: its books while it is sent, and what became of it."""
+
+from __future__ import annotations
+
+from collections import deque
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Final
+from urllib.parse import quote
+
+from markupsafe import Markup
+from nicegui import ui
+from sqlalchemy.orm import Session
+
+from mailer.console.desk import Change, Desk, Visit
+from mailer.console.frame import button, confirmed, heading, say
+from mailer.console.markup import facts, figure, figures, issue_path, note, show, table, tag, when
+from mailer.console.users import Role
+from mailer.database.models import DeliveryState, IssueState
+from mailer.delivery import canary, issues
+from mailer.delivery.books import Books, books_of
+from mailer.delivery.issues import QueuedIssue
+from mailer.errors import MailerError
+from mailer.review.status import IssueStatus, status_of
+
+_LIVE_SECONDS: Final = 0.5
+_DETAILS_EVERY: Final = 10
+"""How many looks at the books there are for each look at everything else."""
+_RATE_OVER: Final = 20
+_RETRIED: Final = (DeliveryState.FAILED, DeliveryState.DEFERRED, DeliveryState.UNCERTAIN)
+
+
+class Watching:
+    """The page of a queued issue."""
+
+    def __init__(self, desk: Desk, visit: Visit, issue: QueuedIssue) -> None:
+        self._desk = desk
+        self._visit = visit
+        self._issue = issue
+        self._looks = 0
+        self._seen: deque[tuple[datetime, int]] = deque(maxlen=_RATE_OVER)
+        self._books: Books | None = None
+
+    async def build(self) -> None:
+        """Fill the page."""
+        status = await self._desk.read(lambda session: status_of(session, self._issue))
+        self._books = status.books
+        with heading(self._issue.title, above=("/issues", "Issues")):
+            self._state = show(tag(self._issue.state))
+            self._actions = ui.element("div").classes("actions")
+        self._live = show(Markup("")).props('aria-live="off"').style("width:100%")
+        self._details = show(Markup("")).style("width:100%")
+        self._draw(status.books)
+        self._draw_details(status)
+        self._draw_actions()
+        if self._running:
+            self._timer = ui.timer(_LIVE_SECONDS, self._look)
+
+    @property
+    def _running(self) -> bool:
+        return self._issue.state in (IssueState.SENDING, IssueState.PAUSED)
+
+    async def _look(self) -> None:
+        """Look at the books; every few seconds also at the rest, and whether the person may still look."""
+        self._looks += 1
+        try:
+            if self._looks % _DETAILS_EVERY == 0:
+                await self._desk.check(self._visit, Role.READER)
+                status = await self._desk.read(
+                    lambda session: status_of(session, issues.get(session, self._issue.id))
+                )
+                self._draw_details(status)
+            issue, books = await self._desk.read(self._current)
+        except MailerError as error:
+            self._live.content = note(error.message, "bad", error.remedy or "")
+            self._timer.deactivate()
+            return
+        if issue.state != self._issue.state:
+            self._issue = issue
+            self._state.content = tag(issue.state)
+            self._draw_actions()
+            if not self._running:
+                self._timer.deactivate()
+                ui.navigate.reload()
+        if books != self._books or self._seen:
+            self._draw(books)
+        self._books = books
+
+    def _current(self, session: Session) -> tuple[QueuedIssue, Books]:
+        return issues.get(session, self._issue.id), books_of(session, self._issue.id)
+
+    def _draw(self, books: Books) -> None:
+        slug = quote(self._issue.slug, safe="")
+        total = books.audience or 1
+        shares = {name: 100 * getattr(books, name) / total for name in ("sent", "failed", "deferred")}
+        bar = Markup("").join(
+            Markup('<i class="{}" style="width:{:.2f}%"></i>').format(name, share)
+            for name, share in shares.items()
+        )
+        numbers = [figure(f"{books.audience:,}", "recipients")]
+        for state in DeliveryState:
+            number = getattr(books, state)
+            if number or state in (DeliveryState.SENT, DeliveryState.FAILED):
+                numbers.append(figure(f"{number:,}", state, f"/issues/{slug}/deliveries?state={state}"))
+        label = f"{books.sent:,} of {books.audience:,} sent"
+        self._live.content = Markup(
+            '<div class="stack">{}<div class="bar" role="img" aria-label="{}">{}</div>{}</div>'
+        ).format(figures(numbers), label, bar, self._pace(books))
+
+    def _pace(self, books: Books) -> Markup:
+        """Return the rate and the time that is left, from the last ten seconds."""
+        if self._issue.state == IssueState.PAUSED:
+            return note(f"Paused: {self._issue.reason or 'by the operator'}", "warn")
+        if self._issue.state != IssueState.SENDING:
+            return Markup("")
+        now = datetime.now(UTC)
+        self._seen.append((now, books.sent + books.failed))
+        (first_at, first), (last_at, last) = self._seen[0], self._seen[-1]
+        seconds = (last_at - first_at).total_seconds()
+        rate = (last - first) / seconds if seconds else 0.0
+        left = books.queued + books.sending
+        if not left:
+            said = "Waiting for the next attempt." if books.open else "Finishing."
+        elif rate:
+            eta = timedelta(seconds=round(left / rate))
+            said = f"{rate:,.0f} a second, {eta} left."
+        else:
+            said = "Waiting for a worker to send it."
+        return Markup('<p class="soft">{}</p>').format(said)
+
+    def _draw_details(self, status: IssueStatus) -> None:
+        parts: list[Markup] = []
+        if status.waiting:
+            rows = [
+                (f"{one.number:,}", tag(one.state), one.reason[:300], str(one.attempts), when(one.next_at))
+                for one in status.waiting
+            ]
+            heads = ("#Deliveries", "State", "Reason", "#Attempts", "Next")
+            parts.append(_section("Waiting for another attempt", table(heads, rows, wide=(3, 4))))
+        for alert in status.alerts:
+            parts.append(note(f"{when(alert.at)}: {alert.text}", "warn"))
+        issue = status.issue
+        pairs = [
+            ("Audience", issue.segment or "everyone"),
+            ("Queued", when(issue.created_at)),
+            ("Finished", when(issue.finished_at)),
+        ]
+        if len(status.editions) > 1:
+            pairs += [
+                (f"Edition {one.number}", f"{one.sent:,} sent, since {when(one.since)}")
+                for one in status.editions
+            ]
+        if issue.canary is not None:
+            pairs.append(("Canary", f"{issue.canary} {status.canary or ''}"))
+        parts.append(_section("About this issue", facts(pairs)))
+        self._details.content = Markup('<div class="stack">{}</div>').format(Markup("").join(parts))
+
+    def _draw_actions(self) -> None:
+        self._actions.clear()
+        if not self._visit.visitor.role.may(Role.SENDER):
+            return
+        with self._actions:
+            if self._issue.state == IssueState.SENDING:
+                button("Pause", self._pause)
+            if self._issue.state == IssueState.PAUSED:
+                button("Resume", self._resume, "main")
+            if self._running:
+                button("Cancel the rest", self._cancel, "danger")
+            books = self._books
+            for state in _RETRIED:
+                if books is not None and getattr(books, state):
+                    button(f"Retry {state}", partial(self._retry, state))
+
+    async def _pause(self) -> None:
+        await self._desk.change(
+            self._visit,
+            Role.SENDER,
+            Change("issue.pause", self._issue.slug),
+            lambda session: issues.pause(
+                session, self._issue.id, f"paused by {self._visit.visitor.name} in the console"
+            ),
+        )
+        say("Paused. Messages that are being sent are finished first.")
+
+    async def _resume(self) -> None:
+        await self._desk.change(
+            self._visit,
+            Role.SENDER,
+            Change("issue.resume", self._issue.slug),
+            lambda session: canary.resume(session, self._issue.id),
+        )
+        say("Resumed")
+
+    async def _cancel(self) -> None:
+        books = self._books
+        left = books.open if books else 0
+        content = Markup("<p>{} deliveries will not be sent. This cannot be undone.</p>").format(f"{left:,}")
+        if await confirmed("Cancel the rest of this issue?", content, "Cancel the rest", danger=True):
+            await self._desk.change(
+                self._visit,
+                Role.SENDER,
+                Change("issue.cancel", self._issue.slug),
+                lambda session: issues.cancel(session, self._issue.id, at=datetime.now(UTC)),
+            )
+
+    async def _retry(self, state: DeliveryState) -> None:
+        number = await self._desk.change(
+            self._visit,
+            Role.SENDER,
+            Change("issue.retry", self._issue.slug, {"state": state.value}),
+            lambda session: issues.retry(session, self._issue.id, state, at=datetime.now(UTC)),
+        )
+        say(f"{number:,} deliveries are queued again")
+        ui.navigate.to(issue_path(self._issue.slug))
+
+
+def _section(title: str, content: Markup) -> Markup:
+    return Markup('<section class="card"><h2 style="margin-bottom:12px">{}</h2>{}</section>').format(
+        title, content
+    )
