@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+from typing import Literal
 
 import pytest
 from playwright.sync_api import Page
@@ -139,3 +140,22 @@ def test_right_to_left_table_starts_at_the_right(page: Page) -> None:
     page.set_viewport_size({"width": 700, "height": 600})
     lefts = page.evaluate("[...document.querySelectorAll('th')].map(e => e.getBoundingClientRect().left)")
     assert lefts == sorted(lefts, reverse=True)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_lines_of_a_stacked_table_have_the_colour_of_the_theme(
+    page: Page, scheme: Literal["light", "dark"]
+) -> None:
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": 375, "height": 900})
+    wide = (
+        "| a | b | c |\n|---|---|---|\n| several words in a cell | "
+        + f"{CELLS['address']} | {CELLS['long']} |\n"
+    )
+    page.set_content(edition(f"{wide}\n---\n").html)
+    lines = page.evaluate(
+        "() => ['table.data tbody tr', 'hr'].map(one => getComputedStyle(document.querySelector(one)))"
+        ".map(style => style.borderBottomWidth != '0px' ? style.borderBottomColor : style.borderTopColor)"
+    )
+    page.emulate_media(color_scheme=None)
+    assert lines[0] == lines[1]

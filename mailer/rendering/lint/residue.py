@@ -27,6 +27,8 @@ _MARKUP: Final = tuple(
         (r"(?<![\w:]):[a-z][a-z0-9_+-]+:(?![\w:])", "emoji names are not supported", "type the emoji itself"),
         (r"\w~[\w+-]{1,8}~|\w\^[\w+-]{1,8}\^", "sub- and superscripts are not supported",
          "use the characters themselves, as in H₂O and x²"),
+        (r"(?i)\[!(?:note|tip|important|warning|caution)\]", "GitHub's alerts are not supported",
+         "write ::: note, ::: tip or ::: warning, and ::: on a line of its own at the end"),
         (r"<!--", "a comment is not closed", "end it with -->"),
     )
 )  # fmt: skip

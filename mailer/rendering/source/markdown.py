@@ -17,6 +17,7 @@ from mdit_py_plugins.gfm_autolink import gfm_autolink_plugin
 
 from mailer.errors import SourceError
 from mailer.rendering.source.conditions import Step, settle_conditions
+from mailer.rendering.source.emphasis import wide_emphasis_plugin
 from mailer.rendering.source.raw_html import ends_line, is_element, plain
 from mailer.rendering.source.reading_time import count_words
 from mailer.rendering.templating.slots import TAG, TAG_LINE
@@ -180,7 +181,7 @@ _HTML_TAG: Final = re.compile(r"<(/?[A-Za-z][A-Za-z0-9]*)")
 def _make(*, html: bool) -> MarkdownIt:
     markdown = MarkdownIt("commonmark", {"html": html, "maxNesting": MAX_NESTING})
     markdown.enable(["table", "strikethrough"])
-    markdown.use(footnote_plugin).use(attrs_plugin, allowed=_ATTRIBUTES)
+    markdown.use(wide_emphasis_plugin).use(footnote_plugin).use(attrs_plugin, allowed=_ATTRIBUTES)
     markdown.use(attrs_block_plugin, allowed=_BLOCK_ATTRIBUTES)
     for kind in (*CALL_OUTS, *VOICES):
         markdown.use(container_plugin, kind)

@@ -16,6 +16,7 @@ def of_text(text: str) -> dict[str, str]:
     [
         "**bold **text", "a[^1] note", "[x](https://example.org", "[ref][nowhere]", "::: info", "x {.buton}",
         "x {width=200}", "==mark==", "[ ] task", "[x] done", "a :smile: b", "H~2~O", "x^2^", "&lt;!-- never",
+        "[!NOTE] Mind the gap", "[!Tip]",
     ],
 )  # fmt: skip
 def test_markup_that_readers_see_is_found(text: str) -> None:
