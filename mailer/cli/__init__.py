@@ -112,7 +112,7 @@ def mailer() -> None:
     """Write a newsletter in Markdown, send it, and see who got it.
 
     Exit codes: 0 success, 1 failure, 2 usage, 3 lint findings, 4 some deliveries not sent, 5 refused by
-    a safety check, 6 configuration or relay, 7 another run holds the lock, 130 interrupted.
+    a safety check, 6 configuration or relay, 7 another run is sending, 130 interrupted.
     """
 
 

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from mailer.audience.vocabulary import empty_audience
 from mailer.bounces.refusals import learn_by
 from mailer.cli import books as shown
-from mailer.cli import canary
+from mailer.cli import canary, newcomers
 from mailer.cli.app import (
     App,
     Command,
@@ -25,6 +25,7 @@ from mailer.cli.app import (
     segment_option,
     yes_option,
 )
+from mailer.database.models import IssueState
 from mailer.delivery import dispatch, editions
 from mailer.delivery.books import Books
 from mailer.delivery.canary import lead
@@ -55,6 +56,11 @@ from mailer.review.planning import Plan
     help="Send to your seeds and this share of the audience first, e.g. 1%, then to everyone if all is well.",
 )
 @click.option(
+    "--new-only",
+    is_flag=True,
+    help="Send an issue that was sent before to the subscribers who have joined its audience since.",
+)
+@click.option(
     "--no-lint",
     is_flag=True,
     help="Queue the issue even if `mailer lint` finds errors or some readers lack a field.",
@@ -69,6 +75,7 @@ def send(
     segment: str,
     workers: int,
     canary_share: float | None,
+    new_only: bool,
     no_lint: bool,
     dry_run: bool,
     yes: bool,
@@ -95,6 +102,13 @@ def send(
     edition = _edition(app, path)
     dispatch.check_ready(settings)
     plan = planning.plan(settings, app.database, edition, segment)
+    if new_only:
+        segment = segment or (plan.known.segment if plan.known else "")
+        if not newcomers.queue(app, plan, segment, no_lint=no_lint, dry_run=dry_run, yes=yes):
+            return
+    elif plan.known is not None and plan.known.state is IssueState.FINISHED and canary_share is None:
+        finish(newcomers.tell_finished(app, plan.known, as_json=as_json))
+        return
     if dry_run:
         _tell_plan(app, plan, as_json)
         return

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from typing import assert_never
 
 import click
 
 from mailer.cli import books as shown
 from mailer.cli.app import App, Command, json_option, pass_app, yes_option
 from mailer.database.models import DeliveryState, IssueState
-from mailer.delivery import canary, issues, letters
+from mailer.delivery import canary, issues, letters, runs
+from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.listing import listing
 from mailer.delivery.lock import exclusive
+from mailer.review import table
 from mailer.review.status import IssueStatus, status_of
 
 
@@ -28,7 +31,7 @@ from mailer.review.status import IssueStatus, status_of
 @json_option
 @pass_app
 def status(app: App, issue: str | None, watch: bool, listed: str | None, as_json: bool) -> None:
-    """Show the deliveries of ISSUE, or of all issues and letters.
+    """Show all issues, drafts too, in one table; with ISSUE, its deliveries in detail.
 
     With --list and --json, each line is one delivery as a JSON object.
     """
@@ -50,8 +53,15 @@ def status(app: App, issue: str | None, watch: bool, listed: str | None, as_json
 def pause(app: App, issue: str) -> None:
     """Pause ISSUE until you resume it. Messages that are being sent are finished first."""
     with app.database.transaction() as session:
-        changed = issues.pause(session, issues.named(session, issue).id, "paused by the operator")
-    app.out(f"{issue}: {'paused' if changed else 'was not being sent; nothing changed'}")
+        known = issues.named(session, issue)
+        changed = issues.pause(session, known.id, "paused by the operator")
+        running = [run for run in runs.sending(session) if run.issue_id == known.id]
+    if not changed:
+        app.out(f"{known.slug}: {_unchanged(known, 'pause')}")
+        return
+    app.out(f"{known.slug}: paused; to continue: mailer resume {known.slug}")
+    for run in running:
+        app.out(f"  process {run.pid} on {run.host} settles the messages under way, then stops")
 
 
 @click.command(cls=Command)
@@ -72,7 +82,12 @@ def resume(app: App, issue: str, accept_refusals: bool) -> None:
         changed = canary.resume(session, known.id)
         if accept_refusals:
             issues.accept_refusals(session, known.id, at=datetime.now(UTC))
-    app.out(f"{issue}: {'resumed' if changed else 'was not paused; nothing changed'}")
+    if changed:
+        app.out(f"{known.slug}: resumed; to send the rest: mailer send {known.slug}")
+    elif known.state is IssueState.SENDING:
+        app.out(f"{known.slug}: was not paused; nothing changed")
+    else:
+        app.out(f"{known.slug}: {_unchanged(known, 'resume')}")
 
 
 @click.command(cls=Command)
@@ -83,8 +98,14 @@ def cancel(app: App, issue: str, yes: bool) -> None:
     """Stop ISSUE permanently; unsent deliveries are skipped."""
     app.confirm(f"Cancel the rest of {issue}? This cannot be undone.", yes=yes, what="cancelling")
     with app.database.transaction() as session:
-        skipped = issues.cancel(session, issues.named(session, issue).id, at=datetime.now(UTC))
-    app.out(f"{issue}: cancelled; {skipped:,} deliveries will not be sent")
+        known = issues.named(session, issue)
+        skipped = issues.cancel(session, known.id, at=datetime.now(UTC))
+        running = any(run.issue_id == known.id for run in runs.sending(session))
+    if known.state is IssueState.CANCELLED:
+        app.out(f"{known.slug}: {_unchanged(known, 'cancel')}")
+        return
+    flying = "; messages under way are still sent" if running else ""
+    app.out(f"{known.slug}: cancelled; {deliveries(skipped)} will not be sent{flying}")
 
 
 @click.command(cls=Command)
@@ -122,8 +143,32 @@ def retry(app: App, issue: str, only: str) -> None:
     with app.database.transaction() as session:
         known = issues.named(session, issue)
         queued = issues.retry(session, known.id, DeliveryState(only), at=datetime.now(UTC))
-    paused = f"; it is paused: mailer resume {issue}" if known.state is IssueState.PAUSED else ""
-    app.out(f"{issue}: {queued:,} deliveries are queued again{paused}")
+    if not queued:
+        app.out(f"{known.slug}: no delivery is {only}; nothing changed")
+        return
+    verb = "resume" if known.state is IssueState.PAUSED else "send"
+    reopened = "" if known.state is IssueState.SENDING else f"; the issue was {known.state.value}"
+    app.out(f"{known.slug}: {deliveries(queued)} queued again{reopened}; next: mailer {verb} {known.slug}")
+
+
+def deliveries(number: int) -> str:
+    """Return a number of deliveries in words."""
+    return f"{number:,} {'delivery' if number == 1 else 'deliveries'}"
+
+
+def _unchanged(issue: QueuedIssue, verb: str) -> str:
+    """Return why a command changed nothing."""
+    match issue.state:
+        case IssueState.PAUSED:
+            return f"is already paused ({issue.reason})"
+        case IssueState.FINISHED:
+            return f"finished on {_local(issue.finished_at)}; there is nothing to {verb}"
+        case IssueState.CANCELLED:
+            return f"was cancelled before; there is nothing to {verb}"
+        case IssueState.SENDING:
+            return "nothing changed"
+        case _:
+            assert_never(issue.state)
 
 
 def _print(app: App, name: str | None, as_json: bool) -> None:
@@ -131,15 +176,26 @@ def _print(app: App, name: str | None, as_json: bool) -> None:
         wanted = [issues.named(session, name)] if name else issues.issues(session)
         statuses = [status_of(session, issue) for issue in wanted]
         letter_books = letters.books(session)
+        rows = table.rows(session, app.settings)
     if as_json:
         objects = [one.as_dict() for one in statuses]
-        app.emit(objects[0] if name else {"issues": objects, "letters": letter_books.as_dict()})
+        drafts = [row.slug for row in rows if row.doing == "draft"]
+        every = {"issues": objects, "drafts": drafts, "letters": letter_books.as_dict()}
+        app.emit(objects[0] if name else every)
+        return
+    if name:
+        _tell(app, statuses[0])
         return
     if not statuses:
         app.out("No issue has been queued yet.")
+    for line in table.lines(rows) if rows else ():
+        app.out(line)
     for one in statuses:
-        _tell(app, one)
-    if letter_books.audience and not name:
+        if not one.books.balanced:
+            app.out(f"{one.issue.slug}: DOES NOT BALANCE; see: mailer status {one.issue.slug}")
+        for alert in one.alerts[:1]:
+            app.out(f"{one.issue.slug}: alert {_local(alert.at)}: {alert.text}")
+    if letter_books.audience:
         app.out("letters")
         for line in shown.lines(letter_books):
             app.out(line)
@@ -147,7 +203,9 @@ def _print(app: App, name: str | None, as_json: bool) -> None:
 
 def _tell(app: App, status: IssueStatus) -> None:
     issue = status.issue
-    app.out(f"{issue.slug}: {issue.state.value}" + (f" ({issue.reason})" if issue.reason else ""))
+    app.out(f"{issue.slug}: {status.doing}" + (f" ({issue.reason})" if issue.reason else ""))
+    if status.doing in ("queued", "interrupted"):
+        app.out(f"  no process is sending it; to continue: mailer send {issue.slug}")
     for line in shown.lines(status.books):
         app.out(line)
     if len(status.editions) > 1:

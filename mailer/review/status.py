@@ -7,13 +7,14 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from mailer.delivery import amending, canary
+from mailer.delivery import amending, canary, runs
 from mailer.delivery.amending import Numbered
 from mailer.delivery.books import Books, books_of
 from mailer.delivery.canary import Findings
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.waiting import Waiting, waiting
 from mailer.reports.history import Happening, issue_alerts
+from mailer.review.table import doing
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,8 @@ class IssueStatus:
 
     issue: QueuedIssue
     books: Books
+    running: bool
+    """Whether a process is sending it."""
     waiting: list[Waiting]
     canary: Findings | None
     """None without a canary."""
@@ -29,6 +32,11 @@ class IssueStatus:
     """The latest first."""
     editions: list[Numbered]
     """The oldest first; one, unless the issue was amended."""
+
+    @property
+    def doing(self) -> str:
+        """What happens to it now."""
+        return doing(self.issue, self.books, running=self.running)
 
     @property
     def next_at(self) -> datetime | None:
@@ -42,6 +50,7 @@ class IssueStatus:
             "issue": issue.slug,
             "title": issue.title,
             "state": issue.state.value,
+            "running": self.running,
             "reason": issue.reason,
             "queued_at": issue.created_at.isoformat(),
             "finished_at": issue.finished_at.isoformat() if issue.finished_at else None,
@@ -79,6 +88,7 @@ def status_of(session: Session, issue: QueuedIssue) -> IssueStatus:
     return IssueStatus(
         issue,
         books_of(session, issue.id),
+        any(run.issue_id == issue.id for run in runs.sending(session)),
         waiting(session, issue.id),
         canary.findings(session, issue.id) if issue.canary else None,
         issue_alerts(session, issue.id, limit=3),

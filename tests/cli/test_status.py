@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from mailer.cli import run
 from mailer.config import load
 from mailer.database.models import DeliveryState
 from mailer.database.session import Database
-from mailer.delivery import letters
+from mailer.delivery import issues, letters, runs
 from mailer.delivery.letters import LetterKind
 from mailer.delivery.queue import Settled
 from tests.delivery.scene import AT, queued
@@ -64,7 +65,8 @@ def test_retry_queues_exactly_those_again(
     folder: Folder, capsys: pytest.CaptureFixture[str], only: str, number: int
 ) -> None:
     assert run(["retry", "1", "--only", only, "-C", str(folder.path)]) == 0
-    assert f"{number} deliveries are queued again" in capsys.readouterr().out
+    said = f"{number} deliveries queued again" if number else f"no delivery is {only}; nothing changed"
+    assert said in capsys.readouterr().out
     assert run(["status", "1", "--json", "-C", str(folder.path)]) == 0
     books = json.loads(capsys.readouterr().out)["books"]
     assert (books["queued"], books["sent"], books[only]) == (number, 14, 0)
@@ -101,7 +103,8 @@ def test_withdrawn_issue_is_corrected_and_sent(tmp_path: Path) -> None:
     refused = folder.mailer("send", "1", "--yes")
     assert refused.code == 5
     assert "'subscriber.ctiy' is missing for 3 of a sample of 3 subscribers, such as s" in refused.err
-    assert "001-short" not in folder.mailer("status").out
+    assert folder.mailer("status", "--json").json["issues"] == []
+    assert "001-short  draft" in folder.mailer("status").out
     # Sent all the same, nobody can get it.
     assert folder.mailer("send", "1", "--yes", "--no-lint").code == 4
     assert folder.books()["failed"] == 3
@@ -138,3 +141,102 @@ def test_letters_have_books_of_their_own(folder: Folder, capsys: pytest.CaptureF
     assert " ".join(shown[:8]) == "audience 3 queued 1 sending 1 sent 1"
     assert run(["status", "1", "-C", str(folder.path)]) == 0
     assert "letters" not in capsys.readouterr().out
+
+
+def test_table_has_every_issue_and_says_sending_only_while_a_process_sends(
+    folder: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = ["-C", str(folder.path)]
+    with Database(load(folder.path / "config.toml").paths.database, folder=folder.path) as database:
+        database.open()
+
+        def state(issue: str) -> str:
+            assert run(["status", *place]) == 0
+            (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith(issue))
+            return line.split()[1]
+
+        assert run(["new", "Spring", "--slug", "spring", *place]) == 0
+        capsys.readouterr()
+        assert state("002-spring") == "draft"
+        assert state("001-hello") == "waiting"
+        with database.transaction() as session:
+            issues.retry(session, 1, DeliveryState.FAILED, at=AT)
+        assert state("001-hello") == "interrupted"
+        with database.transaction() as session:
+            run_id = runs.begin(session, 1, at=AT)
+        assert state("001-hello") == "sending"
+        assert run(["pause", "1", *place]) == 0
+        assert "settles the messages under way, then stops" in capsys.readouterr().out
+        with database.transaction() as session:
+            runs.end(session, run_id, at=AT)
+        assert state("001-hello") == "paused"
+
+
+@pytest.mark.parametrize(
+    ("before", "command", "said"),
+    [
+        ([], ["pause"], "001-hello: paused; to continue: mailer resume 001-hello"),
+        ([["pause"]], ["pause"], "001-hello: is already paused (paused by the operator)"),
+        ([["pause"]], ["resume"], "001-hello: resumed; to send the rest: mailer send 001-hello"),
+        ([], ["resume"], "001-hello: was not paused; nothing changed"),
+        ([], ["cancel", "--yes"], "001-hello: cancelled; 4 deliveries will not be sent"),
+        (
+            [["cancel", "--yes"]],
+            ["cancel", "--yes"],
+            "001-hello: was cancelled before; there is nothing to cancel",
+        ),
+        ([["cancel", "--yes"]], ["pause"], "001-hello: was cancelled before; there is nothing to pause"),
+        ([["cancel", "--yes"]], ["resume"], "001-hello: was cancelled before; there is nothing to resume"),
+        ([], ["retry", "--only", "uncertain"], "001-hello: no delivery is uncertain; nothing changed"),
+        (
+            [["cancel", "--yes"]],
+            ["retry", "--only", "failed"],
+            "001-hello: 2 deliveries queued again; the issue was cancelled; next: mailer send 001-hello",
+        ),
+        (
+            [["pause"]],
+            ["retry", "--only", "failed"],
+            "001-hello: 2 deliveries queued again; the issue was paused; next: mailer resume 001-hello",
+        ),
+    ],
+)
+def test_message_fits_what_was_done_before(
+    folder: Folder,
+    capsys: pytest.CaptureFixture[str],
+    before: list[list[str]],
+    command: list[str],
+    said: str,
+) -> None:
+    for name, *options in before:
+        assert run([name, "1", *options, "-C", str(folder.path)]) == 0
+    capsys.readouterr()
+    assert run([command[0], "1", *command[1:], "-C", str(folder.path)]) == 0
+    assert capsys.readouterr().out == f"{said}\n"
+
+
+def test_finished_issue_is_sent_to_newcomers_only_on_request(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Folder(tmp_path / "news")
+    place = ["-C", str(folder.path)]
+
+    def mailer(*arguments: str, code: int = 0) -> str:
+        assert run([*arguments, *place]) == code
+        return capsys.readouterr().out
+
+    mailer("subscribers", "add", "ada@example.com", "--tag", "vip")
+    mailer("send", "1", "--new-only", code=5)
+    mailer("send", "1", "--to", "tag:vip", "--yes")
+    mailer("subscribers", "add", "bo@example.com", "--tag", "vip")
+    mailer("subscribers", "add", "cy@example.com")
+    again = mailer("send", "1")
+    assert re.match(r"001-short: finished on 20\S+ \S+, nothing to send; 1 subscribed since\n", again)
+    assert "nothing was queued" in mailer("send", "1", "--new-only", "--dry-run")
+    assert len(folder.kept()) == 1
+    # The segment is still that of the first time.
+    mailer("send", "1", "--new-only", "--yes")
+    assert len(folder.kept()) == 2
+    assert json.loads(mailer("status", "1", "--json"))["books"]["sent"] == 2
+    assert "0 subscribed since; nothing was queued" in mailer("send", "1", "--new-only", "--yes")
+    mailer("send", "1", "--new-only", "--to", "", "--yes")
+    assert len(folder.kept()) == 2

@@ -1,0 +1,66 @@
+"""`mailer send` of an issue that was sent before: what is left, and who has joined since."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from mailer.cli import books as shown
+from mailer.cli.app import App
+from mailer.delivery import dispatch, issues
+from mailer.delivery.books import books_of
+from mailer.delivery.issues import QueuedIssue
+from mailer.delivery.newcomers import newcomers, queue_newcomers
+from mailer.errors import ExitCode, RefusedError
+from mailer.review import filling
+from mailer.review.planning import Plan
+
+
+def tell_finished(app: App, issue: QueuedIssue, *, as_json: bool) -> ExitCode:
+    """Say that nothing of an issue is left to send, and how many have joined its audience since."""
+    since = _count(app, issue, issue.segment)
+    with app.database.reading() as session:
+        books = books_of(session, issue.id)
+    if as_json:
+        app.emit(
+            {
+                "issue": issue.slug,
+                "ending": "finished",
+                "reason": "",
+                "books": books.as_dict(),
+                "subscribed_since": since,
+            }
+        )
+    else:
+        on = f"{issue.finished_at.astimezone():%Y-%m-%d %H:%M}" if issue.finished_at else ""
+        app.out(f"{issue.slug}: finished on {on}, nothing to send; {since:,} subscribed since")
+        for line in shown.lines(books):
+            app.out(line)
+        if since:
+            app.say(f"next: mailer send {issue.slug} --new-only sends it to them")
+    return ExitCode.PARTIAL if books.failed else ExitCode.DONE
+
+
+def queue(app: App, plan: Plan, segment: str, *, no_lint: bool, dry_run: bool, yes: bool) -> bool:
+    """Queue an issue for those who have joined its audience since; return whether to send it now."""
+    issue = plan.known
+    if issue is None:
+        raise RefusedError(f"{plan.slug} was never sent", remedy=f"mailer send {plan.slug}")
+    number = _count(app, issue, segment)
+    if dry_run or not number:
+        app.out(f"{issue.slug}: {number:,} subscribed since; nothing was queued")
+        return False
+    condition = dispatch.audience_condition(app.settings, segment)
+    frozen = dispatch.frozen(app.database, issue.slug)
+    if frozen is not None and not no_lint:
+        filling.compose_some(app.settings, app.database, frozen, newcomers(issue.id, condition))
+    people = "subscriber who has" if number == 1 else "subscribers who have"
+    app.confirm(f"Send '{plan.subject}' to the {number:,} {people} joined since?", yes=yes, what="sending")
+    with app.database.transaction() as session:
+        queue_newcomers(session, issue.id, condition, at=datetime.now(UTC))
+    return True
+
+
+def _count(app: App, issue: QueuedIssue, segment: str) -> int:
+    condition = newcomers(issue.id, dispatch.audience_condition(app.settings, segment))
+    with app.database.reading() as session:
+        return issues.count_audience(session, condition, at=datetime.now(UTC))
