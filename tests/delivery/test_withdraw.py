@@ -12,6 +12,7 @@ from mailer.database.models import (
     CanaryMember,
     Delivery,
     DeliveryState,
+    ReplacedEdition,
     Run,
     StoredEdition,
     StoredIssue,
@@ -87,3 +88,16 @@ def test_other_issues_keep_theirs(database: Database) -> None:
         assert issues.edition(session, issue.edition_digest) == EDITION
     with database.reading() as session:
         assert session.scalar(select(func.count()).where(Delivery.issue_id == other.id)) == 5
+
+
+def test_edition_that_another_issue_replaced_stays(database: Database) -> None:
+    """What some readers of another issue have got is kept, though no issue has it as its own any more."""
+    issue = queued(database, 5)
+    with database.transaction() as session:
+        other, _ = issues.enqueue(session, replace(EDITION, slug="002-next"), source_path="", at=AT)
+        session.add(ReplacedEdition(issue_id=other.id, number=1, digest=issue.edition_digest, replaced_at=AT))
+    with database.transaction() as session:
+        issues.withdraw(session, issue.id)
+    with database.reading() as session:
+        assert issues.edition(session, issue.edition_digest) == EDITION
+        assert session.scalar(select(func.count()).select_from(ReplacedEdition)) == 1

@@ -1,0 +1,101 @@
+"""Edits of one subscriber: the fields become what was asked for, and nobody else's change."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from mailer.address import parse_address
+from mailer.audience.privacy.erasing import erase
+from mailer.audience.subscribers import add, change_address, change_tags, get, history, revise
+from mailer.audience.transitions import Origin
+from mailer.database.models import Subscriber, SubscriberTag
+from mailer.database.session import Database
+from mailer.errors import RefusedError
+
+SECRET = b"s" * 32
+BY_OPERATOR = Origin("command")
+PEOPLE = [parse_address(f"{name}@example.org") for name in ("ana", "ben", "cleo")]
+TAGS = st.frozensets(st.sampled_from(["vip", "press", "beta", "Ünï"]), max_size=3)
+
+
+def subscribed(session: Session, at: datetime, tags: tuple[str, ...] = ()) -> list[int]:
+    """Subscribe everybody and return their ids."""
+    made = [add(session, one, secret=SECRET, origin=BY_OPERATOR, at=at, tags=tags) for one in PEOPLE]
+    return [one.subscriber_id for one in made if one.subscriber_id is not None]
+
+
+def tags_of(session: Session) -> dict[int, set[str]]:
+    session.expire_all()
+    found: dict[int, set[str]] = {}
+    for subscriber_id, tag in session.execute(select(SubscriberTag.subscriber_id, SubscriberTag.tag)):
+        found.setdefault(subscriber_id, set()).add(tag)
+    return found
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(edits=st.lists(st.tuples(st.integers(0, 2), st.booleans(), TAGS, TAGS), max_size=6))
+def test_tags_are_those_of_a_set_for_each_person(
+    database: Database, at: datetime, edits: list[tuple[int, bool, frozenset[str], frozenset[str]]]
+) -> None:
+    with database.transaction() as session:
+        ids = subscribed(session, at, ("vip",))
+        expected = {one: {"vip"} for one in ids}
+        for number, (place, whole, new, gone) in enumerate(edits, 1):
+            one, before = ids[place], set(expected[ids[place]])
+            lines, then = len(history(session, one)), at + timedelta(hours=number)
+            if whole:
+                assert revise(session, one, at=then, tags=sorted(new))
+                expected[one] = set(new)
+            else:
+                changes = change_tags(session, one, add=new, remove=gone, origin=BY_OPERATOR, at=then)
+                # Tags are added first, so one that is both added and removed is gone if it was there.
+                expected[one] = (before | new) - (gone & before)
+                assert set(changes) == {f"+{tag}" for tag in new - before} | {
+                    f"-{tag}" for tag in gone & before
+                }
+                written = history(session, one)[lines:]
+                assert [line.note for line in written] == ([f"tags: {', '.join(changes)}"] if changes else [])
+                if changes:
+                    assert session.get_one(Subscriber, one).changed_at == then
+            assert tags_of(session) == {key: tags for key, tags in expected.items() if tags}
+        session.rollback()
+
+
+def test_edit_of_one_person_changes_no_other(database: Database, at: datetime) -> None:
+    with database.transaction() as session:
+        ana, ben, cleo = subscribed(session, at)
+        before = [get(session, one) for one in (ben, cleo)]
+        later = at + timedelta(days=1)
+        assert revise(session, ana, at=later, name="Ana", attributes={"city": "Graz"})
+        assert revise(session, ana, at=later, attributes={"city": None, "age": 40})
+        new = parse_address("ana@example.net")
+        assert change_address(session, ana, new, secret=SECRET, origin=BY_OPERATOR, at=later)
+        changed = session.get_one(Subscriber, ana)
+        assert (changed.name, changed.attributes, changed.changed_at) == ("Ana", {"age": 40}, later)
+        assert (changed.address, changed.domain) == ("ana@example.net", "example.net")
+        assert [get(session, one) for one in (ben, cleo)] == before
+
+
+def test_address_of_another_is_refused(database: Database, at: datetime) -> None:
+    with database.transaction() as session:
+        ana, *_ = subscribed(session, at)
+        with pytest.raises(RefusedError, match=r"ben@example\.org is another subscriber"):
+            change_address(session, ana, PEOPLE[1], secret=SECRET, origin=BY_OPERATOR, at=at)
+
+
+def test_erased_person_is_not_edited(database: Database, at: datetime) -> None:
+    with database.transaction() as session:
+        ana, *_ = subscribed(session, at, ("vip",))
+        erase(session, PEOPLE[0], secret=SECRET, at=at)
+        assert not revise(session, ana, at=at, name="Ana", tags=["press"])
+        assert change_tags(session, ana, add=["press"], origin=BY_OPERATOR, at=at) == ()
+        assert not change_address(
+            session, ana, parse_address("x@example.org"), secret=SECRET, origin=BY_OPERATOR, at=at
+        )
+        assert ana not in tags_of(session)
