@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from babel.dates import format_date
 from jinja2 import (
+    BytecodeCache,
     ChoiceLoader,
     Environment,
     FileSystemLoader,
@@ -20,6 +21,7 @@ from jinja2 import (
     TemplateSyntaxError,
     pass_context,
 )
+from jinja2.bccache import Bucket
 from jinja2.runtime import Context
 from jinja2.sandbox import SandboxedEnvironment
 from markupsafe import Markup
@@ -163,6 +165,25 @@ def _palette(
     }
 
 
+class _Compiled(BytecodeCache):
+    """Compiled pages, shared by the environments of all languages."""
+
+    def __init__(self) -> None:
+        self._pages: dict[str, bytes] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        """Implement `jinja2.BytecodeCache`."""
+        if (page := self._pages.get(bucket.key)) is not None:
+            bucket.bytecode_from_string(page)
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        """Implement `jinja2.BytecodeCache`."""
+        self._pages[bucket.key] = bucket.bytecode_to_string()
+
+
+_COMPILED: Final = _Compiled()
+
+
 def _environment(own: Path | None = None) -> Environment:
     folders = [PAGES] if own is None else [own, PAGES]
     environment = SandboxedEnvironment(
@@ -173,8 +194,12 @@ def _environment(own: Path | None = None) -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        bytecode_cache=_COMPILED,
     )
     environment.filters |= {"octets": _octets, "day": _day}
+    # Pages are compiled in the same way whether or not there are translations yet.
+    extended: Any = environment
+    extended.install_null_translations(newstyle=True)
     return environment
 
 

@@ -6,6 +6,7 @@ import contextlib
 import email
 import email.policy
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -138,6 +139,10 @@ def edition(slug: str = "007-spring", **changed: object) -> Edition:
     return Edition(**(fields | changed))  # type: ignore[arg-type]
 
 
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""For clients of plain HTTP: reading the certificates of all authorities takes longer than most tests."""
+
+
 @contextlib.contextmanager
 def serving(app: ASGIApp) -> Iterator[str]:
     """Serve an application in a thread; yield its URL."""
@@ -196,7 +201,7 @@ def open_site(tmp_path: Path) -> OpenSite:
         )
         sender = LetterSender(_settings(tmp_path, config), database, signer)
         app = create_app(database, signer, settings, letters=sender)
-        with serving(app) as served, httpx.Client(base_url=served, timeout=60) as client:
+        with serving(app) as served, httpx.Client(base_url=served, timeout=60, verify=NO_TLS) as client:
             yield Site(database, signer, client, tmp_path / "outbox")
         database.close()
 

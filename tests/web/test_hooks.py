@@ -33,7 +33,7 @@ from tests.bounces.providers.signing import (
     signed_ses,
 )
 from tests.bounces.reports import SIGNER, subscribe
-from tests.web.conftest import serving
+from tests.web.conftest import NO_TLS, serving
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 PROOF = {"authorization": "Basic " + base64.b64encode(b"hook:word").decode()}
@@ -44,7 +44,7 @@ BOUNCE = {"event": "bounce", "email": "ana@example.com", "hard_bounce": True, "e
 def listening(database: Database, secrets: Secrets) -> Iterator[httpx.Client]:
     hooks = WebhookRoutes(database, SIGNER, secrets=secrets, rules=Rules(), clock=lambda: NOW)
     app = create_app(database, SIGNER, Settings(), hooks=hooks)
-    with serving(app) as url, httpx.Client(base_url=url, timeout=60) as made:
+    with serving(app) as url, httpx.Client(base_url=url, timeout=60, verify=NO_TLS) as made:
         yield made
 
 
@@ -156,7 +156,7 @@ def test_pages_answer_while_a_client_floods_the_hooks(database: Database) -> Non
         codes: Counter[int] = Counter()
 
         def flood(_: int) -> None:
-            with httpx.Client(base_url=client.base_url, timeout=60) as other:
+            with httpx.Client(base_url=client.base_url, timeout=60, verify=NO_TLS) as other:
                 for _ in range(8):
                     codes[other.post("/hooks/mailgun", headers=headers, content=nested).status_code] += 1
 

@@ -18,7 +18,7 @@ from mailer.config import Brand
 from mailer.errors import ExitCode
 from mailer.web.operator.kept import PAGE_SIZE, SEARCHED
 from mailer.web.operator.outbox import create_outbox_app
-from tests.web.conftest import serving
+from tests.web.conftest import NO_TLS, serving
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(1)>'
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -47,7 +47,10 @@ def maildir(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def client(maildir: Path) -> Iterator[httpx.Client]:
-    with serving(create_outbox_app(maildir, brand=Brand())) as url, httpx.Client(base_url=url) as opened:
+    with (
+        serving(create_outbox_app(maildir, brand=Brand())) as url,
+        httpx.Client(base_url=url, verify=NO_TLS) as opened,
+    ):
         yield opened
 
 
@@ -59,7 +62,7 @@ def keep(maildir: Path, raw: bytes, *, seconds: int = 1_770_000_000, number: int
 
 def test_empty_outbox_says_what_comes_here(tmp_path: Path) -> None:
     with serving(create_outbox_app(tmp_path / "none", brand=Brand())) as url:
-        answer = httpx.get(url)
+        answer = httpx.get(url, verify=NO_TLS)
     assert (answer.status_code, "Nothing is here yet." in answer.text) == (200, True)
 
 

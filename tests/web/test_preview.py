@@ -17,7 +17,7 @@ from mailer.review.viewing import Preview, preview
 from mailer.web.operator.preview import create_preview_app
 from mailer.web.operator.watching import FileWatcher
 from tests.end_to_end.newsletter import Folder
-from tests.web.conftest import serving
+from tests.web.conftest import NO_TLS, serving
 
 ISSUE = """\
 ---
@@ -55,7 +55,7 @@ def client(folder: Folder) -> Iterator[httpx.Client]:
     app = create_preview_app(
         lambda address: looking(folder, address), changes, name="The Weekly", brand=Brand()
     )
-    with serving(app) as url, httpx.Client(base_url=url, timeout=30) as opened:
+    with serving(app) as url, httpx.Client(base_url=url, timeout=30, verify=NO_TLS) as opened:
         yield opened
 
 
