@@ -8,11 +8,13 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
+from sqlalchemy import URL, Engine
 
+from mailer.database import session
 from mailer.database.session import Database
 from tests.databases import empty_database
 from tests.postgres import Server, running
@@ -101,6 +103,28 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Keep what is kept between runs of the program out of the tests: each session begins without."""
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once() -> Iterator[None]:
+    """Let the SQLite databases of all tests share compiled statements.
+
+    Each engine compiles its own, which takes a fifth of the tests' time.
+    """
+    create, shared = session.create_engine, None
+
+    def created(url: URL, **options: Any) -> Engine:
+        nonlocal shared
+        engine = create(url, **options)
+        if url.get_backend_name() == "sqlite":
+            shared = shared or engine
+            engine.dialect = engine.pool._dialect = shared.dialect
+            engine._compiled_cache = shared._compiled_cache
+        return engine
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(session, "create_engine", created)
+        yield
 
 
 @pytest.fixture(scope="module")
