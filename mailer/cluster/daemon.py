@@ -36,8 +36,8 @@ LOOK_SECONDS: Final = 10
 _CHORES_AT_A_TIME: Final = 3
 _CONFIRM_SECONDS: Final = 5.0
 """How often a worker says that it lives, and looks for dead ones."""
-_POLL_SECONDS: Final = 5.0
-"""How often to look for jobs, if no notification comes."""
+_POLL_SECONDS: Final = 1.0
+"""How often to look for jobs. A turn that was offered during the previous one brings no notification."""
 _AWAY_SECONDS: Final = 2.0
 """How long to wait for a database that is away before trying again."""
 _TROUBLE_PAUSE: Final = timedelta(seconds=30)
