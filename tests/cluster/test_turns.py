@@ -84,7 +84,7 @@ def test_tables_of_the_engine_are_made_once(scene: Scene) -> None:
 
 def test_worker_sends_an_issue_in_several_turns(scene: Scene) -> None:
     (issue,) = scene.queue("001-a")
-    with scene.worker(rate=15, times=replace(QUICK, turn_seconds=2.0)):
+    with scene.worker(rate=10, times=replace(QUICK, turn_seconds=4.0)):
         wait_until(lambda: scene.is_finished(issue))
     assert scene.run_count() > 1
     assert books(scene.database, issue).sent == len(scene.recorder.accepted) == scene.recorder.total == PEOPLE

@@ -15,7 +15,7 @@ from tests.end_to_end.recorder import Recorder
 from tests.end_to_end.test_two_machines import CONFIG
 from tests.postgres import Server
 
-READERS = 150
+READERS = 90
 
 
 def living(database: Database) -> set[str]:
