@@ -12,7 +12,18 @@ from fastapi import FastAPI
 from nicegui import Client, core, ui
 from starlette.types import ASGIApp
 
-from mailer.console import deliveries, home, issue, issue_list
+from mailer.console import (
+    bounces,
+    deliveries,
+    home,
+    imports,
+    issue,
+    issue_list,
+    person,
+    results,
+    settings,
+    subscribers,
+)
 from mailer.console.desk import Desk
 from mailer.console.frames import Frames
 from mailer.console.guard import VISITOR, Guard, cookie_name
@@ -25,19 +36,20 @@ _SocketHandler = Callable[[str, dict[str, Any]], Awaitable[Any] | None]
 
 def create_console(desk: Desk, *, port: int) -> ASGIApp:
     """Return the application. Call it once in a process: the framework keeps its pages globally."""
-    settings = desk.settings
-    rules = settings.console
+    rules, name = desk.settings.console, desk.settings.newsletter.name
     outer = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     cookie = cookie_name(rules.public_url, port)
-    LoginRoutes(desk.database, rules, cookie, settings.newsletter.name, _forget).add_to(outer)
+    LoginRoutes(desk.database, rules, cookie, name, _forget).add_to(outer)
     frames = Frames()
     frames.add_to(outer)
-    for pages in (home, issue_list, deliveries):
+    # The import comes before the page of a subscriber, whose path would match it.
+    for pages in (home, issue_list, deliveries, results, subscribers, imports, person, bounces, settings):
         pages.add_pages(desk)
+    subscribers.add_routes(desk, outer)
     issue.add_pages(desk, frames)
     ui.run_with(
         outer,
-        title=settings.newsletter.name,
+        title=name,
         dark=None,
         language="en-US",
         tailwind=False,

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from sqlalchemy.orm import Session
 
@@ -16,10 +19,14 @@ from mailer.console import audit
 from mailer.console.sessions import Visitor, visitor_of
 from mailer.console.users import Role
 from mailer.database.session import Database
-from mailer.errors import RefusedError
+from mailer.errors import MailerError, RefusedError
+from mailer.reports.rollups import refresh
 from mailer.tokens import Signer
 
 Result = TypeVar("Result")
+_COUNT_EVERY_SECONDS: Final = 20.0
+_COUNT_WITHIN_SECONDS: Final = 1.0
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +54,8 @@ class Desk:
         self.config_path = config_path
         self.database = database
         self.signer = signer
+        self._counting: asyncio.Future[None] | None = None
+        self._counted_at = 0.0
 
     @property
     def settings(self) -> Settings:
@@ -88,6 +97,23 @@ class Desk:
             return result
 
         return await asyncio.to_thread(acting)
+
+    async def count(self) -> None:
+        """Bring the statistics up to date; if that takes long, it goes on while the page shows older ones."""
+        now = time.monotonic()
+        if self._counting is None or (
+            self._counting.done() and now - self._counted_at > _COUNT_EVERY_SECONDS
+        ):
+            self._counted_at = now
+            self._counting = asyncio.ensure_future(asyncio.to_thread(self._refresh))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(self._counting), _COUNT_WITHIN_SECONDS)
+
+    def _refresh(self) -> None:
+        try:
+            refresh(self.database, at=datetime.now(UTC), segments=self.settings.segments)
+        except MailerError as error:
+            _log.error("the statistics were not counted: %s", error)
 
     async def check(self, visit: Visit, needed: Role) -> None:
         """Raise `RefusedError` if the person is logged out by now, or lacks a role."""

@@ -31,7 +31,7 @@ _ICONS: Final = {
     "Settings": "M4 7h10M18 7h2M4 17h2M10 17h10M16 5v4M8 15v4",
     "Audit log": "M6 3h12v18H6zM9 8h6M9 12h6M9 16h3",
 }
-_PAGES: Final = (
+_PAGES: Final[tuple[tuple[str, str], ...]] = (
     ("/", "Home"),
     ("/issues", "Issues"),
     ("/subscribers", "Subscribers"),
@@ -159,7 +159,9 @@ def _navigation(desk: Desk, visit: Visit, path: str) -> None:
         ui.left_drawer(value=None, bordered=False).props("width=226 breakpoint=899").classes("side") as drawer
     ):
         show(Markup('<a class="brand" href="/"><img src="/icon.svg" alt="">{}</a>').format(name))
-        links = Markup("").join(_link(target, label, path) for target, label in _PAGES)
+        may_audit = visit.visitor.role.may(Role.ADMIN)
+        pages = [one for one in _PAGES if may_audit or one[0] != "/audit"]
+        links = Markup("").join(_link(target, label, path) for target, label in pages)
         show(Markup('<nav aria-label="Console">{}</nav>').format(links))
         show(
             Markup(

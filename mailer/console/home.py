@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import UTC, datetime
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 
 from markupsafe import Markup
 from nicegui import ui
@@ -14,10 +14,11 @@ from mailer.audience.counting import status_counts
 from mailer.config import Settings
 from mailer.console.desk import Desk, Visit
 from mailer.console.frame import add_page, card, heading
-from mailer.console.markup import figure, figures, issue_path, link, note, show, table, tag, when
+from mailer.console.markup import chart, figure, figures, issue_path, link, note, show, table, tag, when
 from mailer.database.models import IssueState, SubscriberStatus
 from mailer.delivery import schedule
-from mailer.reports import bounces, history
+from mailer.reports import bounces, history, statistics
+from mailer.reports.statistics import GrowthDay
 from mailer.review import overview, readiness
 from mailer.review.overview import IssueLine
 
@@ -27,6 +28,7 @@ def add_pages(desk: Desk) -> None:
 
     async def build(visit: Visit, request: Request) -> None:
         settings = desk.settings
+        await desk.count()
         lines = await desk.read(lambda session: overview.issue_lines(session, settings, limit=8))
         counts = await desk.read(status_counts)
         notes = await desk.read(lambda session: list(_attention(session, settings, lines)))
@@ -37,6 +39,10 @@ def add_pages(desk: Desk) -> None:
                 for one in notes:
                     show(one)
         show(figures(_subscribers(counts)))
+        today = datetime.now(UTC).date()
+        days = await desk.read(lambda session: statistics.growth(session, today - timedelta(days=89), today))
+        with card("Subscribers over the last 90 days"):
+            show(_growth(days))
         with card("Latest issues"):
             show(_latest(lines))
 
@@ -93,12 +99,25 @@ def _subscribers(counts: dict[SubscriberStatus, int]) -> Iterator[Markup]:
         yield figure(f"{counts.get(status, 0):,}", name, f"/subscribers?status={status}")
 
 
+def _growth(days: Sequence[GrowthDay]) -> Markup:
+    """Return the active subscribers as a line, and the changes as a sentence."""
+    begun = next((index for index, day in enumerate(days) if day.active or day.joined), len(days))
+    points = [(day.day.isoformat(), day.active) for day in days[max(0, begun - 1) :]]
+    joined, left, bounced = (
+        sum(getattr(day, name) for day in days) for name in ("joined", "left", "bounced")
+    )
+    said = Markup('<p class="soft">{} joined, {} left, {} bounced.</p>').format(
+        f"{joined:,}", f"{left:,}", f"{bounced:,}"
+    )
+    return said + chart("Active subscribers", points)
+
+
 def _latest(lines: list[IssueLine]) -> Markup:
     sent = [line for line in lines if line.state not in ("draft", "scheduled")]
     if not sent:
         return Markup('<p class="empty">No issue has been sent yet.</p>')
     return table(
-        ("Issue", "State", "Date", "#Audience", "#Failed", "#Opens", "#Clicks"),
+        ("Issue", "State", "Date", "#Audience", "#Failed", "#Opens", "#Clicks", "#Unsubscribed"),
         [
             (
                 link(issue_path(line.slug), line.title),
@@ -108,8 +127,9 @@ def _latest(lines: list[IssueLine]) -> Markup:
                 f"{line.failed:,}",
                 f"{line.opened:,}",
                 f"{line.clicked:,}",
+                f"{line.unsubscribed:,}",
             )
             for line in sent
         ],
-        wide=(2, 4, 5),
+        wide=(2, 4, 5, 7),
     )

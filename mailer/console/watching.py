@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from mailer.console.desk import Change, Desk, Visit
 from mailer.console.frame import button, confirmed, heading, say
 from mailer.console.markup import facts, figure, figures, issue_path, note, show, table, tag, when
+from mailer.console.results import show_results
 from mailer.console.users import Role
 from mailer.database.models import DeliveryState, IssueState
 from mailer.delivery import canary, issues
@@ -55,6 +56,7 @@ class Watching:
         self._draw_actions()
         if self._running:
             self._timer = ui.timer(_LIVE_SECONDS, self._look)
+        await show_results(self._desk, self._issue)
 
     @property
     def _running(self) -> bool:

@@ -8,15 +8,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import func, literal_column, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from mailer.config import Settings
-from mailer.database.models import Delivery, Event, IssueState, StoredIssue
+from mailer.database.models import IssueState, StoredIssue
 from mailer.delivery import schedule
 from mailer.delivery.books import books_of
 from mailer.errors import SourceError
 from mailer.rendering.source import read_issue
+from mailer.reports import statistics
+from mailer.reports.statistics import IssueFigures
 
 DRAFT: Final = "draft"
 SCHEDULED: Final = "scheduled"
@@ -39,8 +41,9 @@ class IssueLine:
     sent: int = 0
     failed: int = 0
     opened: int = 0
-    """People, without machines."""
+    """People who agreed to tracking, without machines."""
     clicked: int = 0
+    unsubscribed: int = 0
 
 
 def issue_lines(session: Session, settings: Settings, *, limit: int | None = None) -> list[IssueLine]:
@@ -48,8 +51,9 @@ def issue_lines(session: Session, settings: Settings, *, limit: int | None = Non
 
     `limit` is for the queued ones.
     """
-    queued = session.scalars(select(StoredIssue).order_by(StoredIssue.id.desc()).limit(limit))
-    lines = [_queued(session, stored) for stored in queued]
+    queued = session.scalars(select(StoredIssue).order_by(StoredIssue.id.desc()).limit(limit)).all()
+    counted = {one.issue_id: one for one in statistics.issue_figures(session, limit=limit)}
+    lines = [_queued(session, stored, counted[stored.id]) for stored in queued]
     known = {*session.scalars(select(StoredIssue.slug))}
     waiting = [one for one in schedule.scheduled(session) if one.slug not in known]
     known |= {one.slug for one in waiting}
@@ -85,15 +89,12 @@ def _title(path: Path) -> str:
         return path.stem
 
 
-def _queued(session: Session, stored: StoredIssue) -> IssueLine:
-    failed = session.scalar(
-        # A literal, so that the database can use the partial index of failed deliveries.
-        select(func.count()).where(
-            Delivery.issue_id == stored.id, Delivery.state == literal_column("'failed'")
-        )
-    )
-    unfinished = stored.state != IssueState.FINISHED
-    sent = books_of(session, stored.id).sent if unfinished else stored.audience - (failed or 0)
+def _queued(session: Session, stored: StoredIssue, counted: IssueFigures) -> IssueLine:
+    sent, failed = counted.sent, counted.failed
+    if stored.state != IssueState.FINISHED or not (sent or failed):
+        # The statistics are counted now and then; the books are right now.
+        books = books_of(session, stored.id)
+        sent, failed = books.sent, books.failed
     return IssueLine(
         stored.slug,
         stored.title,
@@ -103,15 +104,8 @@ def _queued(session: Session, stored: StoredIssue) -> IssueLine:
         stored.reason,
         stored.audience,
         sent,
-        failed or 0,
-        people(session, stored.id, "open"),
-        people(session, stored.id, "click"),
+        failed,
+        counted.openers,
+        counted.clickers,
+        counted.unsubscribed,
     )
-
-
-def people(session: Session, issue_id: int, kind: str) -> int:
-    """Count the people who opened an issue, or clicked a link in it, without machines."""
-    found = select(func.count(Event.subscriber_id.distinct())).where(
-        Event.issue_id == issue_id, Event.kind == kind, Event.details["machine"].as_string().is_(None)
-    )
-    return session.scalar(found) or 0

@@ -1,0 +1,141 @@
+"""What became of an issue: delivery, opens and clicks, links, bounces, unsubscribes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+from urllib.parse import quote
+
+from markupsafe import Markup
+from starlette.requests import Request
+
+from mailer.console.desk import Desk, Visit
+from mailer.console.frame import add_page, card, heading
+from mailer.console.markup import chart, figure, figures, issue_path, note, person, show, table, when
+from mailer.delivery import issues
+from mailer.delivery.issues import QueuedIssue
+from mailer.reports.people import Responder, responders
+from mailer.reports.statistics import IssueStatistics, issue_statistics
+
+_MOST: Final = 200
+
+
+async def show_results(desk: Desk, issue: QueuedIssue) -> None:
+    """Add the results of an issue to the page."""
+    await desk.count()
+    domains = {
+        domain: name for name, provider in desk.settings.providers.items() for domain in provider.domains
+    }
+    found = await desk.read(lambda session: issue_statistics(session, issue.id, providers=domains))
+    if found is None or not found.figures.sent:
+        return
+    with card("Readers"):
+        show(_readers(issue.slug, found))
+    hours = [(f"{one.at.astimezone():%m-%d %H:00}", one) for one in found.hours]
+    if len(hours) > 1:
+        show(Markup('<div class="split">{}{}</div>').format(
+            _chart_card("Sent by hour", [(at, one.sent) for at, one in hours]),
+            _chart_card("Opens and clicks by hour", [(at, one.opens + one.clicks) for at, one in hours]),
+        ))  # fmt: skip
+    if found.links:
+        with card("Links"):
+            show(_links(issue.slug, found))
+    sections = list(_breakdowns(found))
+    if sections:
+        show(Markup('<div class="split">{}</div>').format(Markup("").join(sections)))
+
+
+def _readers(slug: str, found: IssueStatistics) -> Markup:
+    one, base = found.figures, f"/issues/{quote(slug, safe='')}/readers"
+    machines = one.machine_opens + one.machine_clicks
+    said = note(
+        f"Opens and clicks of {one.tracked:,} readers are counted by person: those who agreed to tracking."
+        f" Machines made {machines:,} more requests, which are not counted."
+    )
+    return figures(
+        [
+            figure(f"{one.openers:,}", _with_rate("opened", one.open_rate), f"{base}?kind=open"),
+            figure(f"{one.clickers:,}", _with_rate("clicked", one.click_rate), f"{base}?kind=click"),
+            figure(f"{one.unsubscribed:,}", _with_rate("unsubscribed", one.unsubscribe_rate)),
+            figure(
+                f"{one.complaints:,}", _with_rate("complained", one.complaint_rate), "/bounces?kind=complaint"
+            ),
+        ]
+    ) + Markup('<div style="margin-top:12px">{}</div>').format(said)
+
+
+def _with_rate(word: str, rate: float | None) -> str:
+    return word if rate is None else f"{word}, {rate:.1%}"
+
+
+def _links(slug: str, found: IssueStatistics) -> Markup:
+    base = f"/issues/{quote(slug, safe='')}/readers?kind=click&link="
+    return table(
+        ("Link", "#Clicks", "#People", "#Machines"),
+        [
+            (
+                one.address,
+                f"{one.clicks:,}",
+                Markup('<a href="{}{}">{}</a>').format(base, one.place, f"{one.clickers:,}"),
+                f"{one.machine_clicks:,}",
+            )
+            for one in found.links
+        ],
+        wide=(3,),
+    )
+
+
+def _breakdowns(found: IssueStatistics) -> Iterator[Markup]:
+    if found.failures:
+        rows = sorted(found.failures.items(), key=lambda item: -item[1])
+        yield _section("Failed, by class", table(("Class", "#Deliveries"), [(n, f"{v:,}") for n, v in rows]))
+    if found.departures:
+        yield _section(
+            "Unsubscribed, by way",
+            table(("Way", "#People"), [(n, f"{v:,}") for n, v in found.departures.items()]),
+        )
+    if found.providers:
+        groups = [
+            (one.name or "others", f"{one.recipients:,}", f"{one.failed:,}", f"{one.openers:,}")
+            for one in found.providers[:10]
+        ]
+        yield _section("By provider", table(("Provider", "#Recipients", "#Failed", "#Opened"), groups))
+
+
+def _section(title: str, content: Markup) -> Markup:
+    return Markup('<section class="card"><div><h2>{}</h2>{}</div></section>').format(title, content)
+
+
+def _chart_card(title: str, points: list[tuple[str, int]]) -> Markup:
+    return _section(title, chart(title, points))
+
+
+def add_pages(desk: Desk) -> None:
+    """Add the page of the people who opened or clicked."""
+
+    async def build(visit: Visit, request: Request) -> None:
+        slug = str(request.path_params["slug"])
+        clicked = request.query_params.get("kind") == "click"
+        place = request.query_params.get("link", "")
+        issue = await desk.read(lambda session: issues.named(session, slug))
+        people = await desk.read(
+            lambda session: responders(
+                session,
+                issue.id,
+                "click" if clicked else "open",
+                link=int(place) if place.isdigit() and len(place) < 6 else None,
+                limit=_MOST,
+            )
+        )
+        heading("Who clicked" if clicked else "Who opened", above=(issue_path(issue.slug), issue.title))
+        with card():
+            show(_people(people))
+
+    add_page(desk, "/issues/{slug}/readers", "Readers", build)
+
+
+def _people(people: list[Responder]) -> Markup:
+    if not people:
+        return Markup('<p class="empty">Nobody who agreed to tracking.</p>')
+    rows = [(person(one.subscriber_id, one.address), when(one.first_at), str(one.times)) for one in people]
+    return table(("Subscriber", "First", "#Times"), rows)
