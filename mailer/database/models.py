@@ -283,6 +283,21 @@ class AuditEntry(Base):
     """What changed, as `before` and `after` where both exist."""
 
 
+class ApiRequest(Base):
+    """A request that was done under an idempotency key, with its answer."""
+
+    __tablename__ = "api_requests"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    caller: Mapped[int] = mapped_column(Identifier, primary_key=True, autoincrement=False)
+    """The id of the API token."""
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    digest: Mapped[str] = mapped_column(String(64))
+    """SHA-256 of the request."""
+    answer: Mapped[dict[str, Any]] = mapped_column(JSON)
+    at: Mapped[datetime] = mapped_column(index=True)
+
+
 class StoredEdition(Base):
     """A frozen rendering, stored under its SHA-256."""
 

@@ -55,8 +55,19 @@ def listing(session: Session, issue_id: int, state: DeliveryState) -> Iterator[L
 
     Reads a page at a time: a million take no more memory than a thousand.
     """
-    columns = (
+    after = 0
+    while found := page(session, issue_id, state, after=after, limit=_AT_ONCE):
+        yield from found
+        after = found[-1].subscriber_id
+
+
+def page(
+    session: Session, issue_id: int, state: DeliveryState | None = None, *, after: int, limit: int
+) -> list[Listed]:
+    """Return deliveries of an issue by subscriber id, from above `after`; `state` limits them."""
+    chosen = (
         select(
+            Delivery.state,
             Delivery.subscriber_id,
             Subscriber.address,
             Delivery.attempts,
@@ -68,12 +79,10 @@ def listing(session: Session, issue_id: int, state: DeliveryState) -> Iterator[L
             Delivery.bounce_class,
         )
         .outerjoin(Subscriber, Subscriber.id == Delivery.subscriber_id)
-        .where(Delivery.issue_id == issue_id, Delivery.state == state.value)
+        .where(Delivery.issue_id == issue_id, Delivery.subscriber_id > after)
         .order_by(Delivery.subscriber_id)
-        .limit(_AT_ONCE)
+        .limit(limit)
     )
-    after = 0
-    while rows := session.execute(columns.where(Delivery.subscriber_id > after)).all():
-        for row in rows:
-            yield Listed(state, *row)
-        after = rows[-1].subscriber_id
+    if state is not None:
+        chosen = chosen.where(Delivery.state == state.value)
+    return [Listed(DeliveryState(row[0]), *row[1:]) for row in session.execute(chosen)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -13,9 +14,18 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from mailer.errors import AddressError, SegmentError, StorageError
+from mailer.errors import (
+    AddressError,
+    FindingsError,
+    RecipientError,
+    RefusedError,
+    SegmentError,
+    SourceError,
+    StorageError,
+)
 
 MEDIA_TYPE: Final = "application/problem+json"
+_FOLDERS: Final = re.compile(r"(?<![\w:/.])(?:/[^/\s:']+)+/(?=[^/\s:']+)")
 _log = logging.getLogger(__name__)
 
 
@@ -69,6 +79,15 @@ def show_problems(api: FastAPI) -> None:
         assert isinstance(error, AddressError | SegmentError)
         return _problem(422, error.message)
 
+    async def wrong_file(request: Request, error: Exception) -> Response:
+        assert isinstance(error, SourceError | RecipientError)
+        return _problem(422, _without_folders(error.message))
+
+    async def declined(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RefusedError | FindingsError)
+        remedy = f" Next: {error.remedy}." if error.remedy else ""
+        return _problem(409, _without_folders(f"{error.message}.{remedy}"))
+
     async def unavailable(request: Request, error: Exception) -> Response:
         _log.error("%s", error)
         return _problem(503, "The database is not available just now.", headers={"retry-after": "60"})
@@ -80,6 +99,10 @@ def show_problems(api: FastAPI) -> None:
     api.add_exception_handler(RequestValidationError, malformed)
     api.add_exception_handler(AddressError, unfit)
     api.add_exception_handler(SegmentError, unfit)
+    api.add_exception_handler(SourceError, wrong_file)
+    api.add_exception_handler(RecipientError, wrong_file)
+    api.add_exception_handler(RefusedError, declined)
+    api.add_exception_handler(FindingsError, declined)
     api.add_exception_handler(StorageError, unavailable)
     api.add_exception_handler(Exception, broken)
 
@@ -93,6 +116,11 @@ def _problem(
 ) -> Response:
     problem = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, errors=errors or [])
     return JSONResponse(problem.model_dump(), status, headers, MEDIA_TYPE)
+
+
+def _without_folders(text: str) -> str:
+    """Return an error without the folders of the server: `/srv/news/issues/007.md:3` becomes `007.md:3`."""
+    return _FOLDERS.sub("", text)
 
 
 def _pointer(location: tuple[str | int, ...]) -> str:

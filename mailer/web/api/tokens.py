@@ -40,6 +40,14 @@ class Scope(StrEnum):
     WRITE = "subscribers:write"
     """Change and unsubscribe."""
     ERASE = "subscribers:erase"
+    READ_ISSUES = "issues:read"
+    WRITE_ISSUES = "issues:write"
+    """Create and change the files of issues."""
+    SEND_ISSUES = "issues:send"
+    """Schedule issues and send them to their audience."""
+    READ_STATS = "stats:read"
+    SEND_MESSAGES = "messages:send"
+    """Send a message to one subscriber."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,71 @@
+"""The issues that exist: drafts in the folder, scheduled and queued ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import yaml
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from mailer.config import Settings
+from mailer.database.models import StoredIssue
+from mailer.delivery import schedule
+
+DRAFT: Final = "draft"
+SCHEDULED: Final = "scheduled"
+MISSED: Final = "missed"
+_MAX_HEAD: Final = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An issue. `state` is an `IssueState`, `draft`, `scheduled` or `missed`."""
+
+    slug: str
+    title: str
+    state: str
+    at: datetime
+    """When it was queued or is due; for a draft, when its file was last changed."""
+    segment: str = ""
+    issue_id: int | None = None
+    """None if it is not queued."""
+
+
+def entries(session: Session, settings: Settings) -> list[Entry]:
+    """Return all issues, the latest slug first. Counts no deliveries."""
+    found = {
+        row.slug: Entry(row.slug, row.title, row.state, row.created_at, row.segment, row.id)
+        for row in session.scalars(select(StoredIssue))
+    }
+    files = sources(settings)
+    for one in schedule.scheduled(session):
+        state = MISSED if one.missed else SCHEDULED
+        title = _title(files.get(one.slug), one.slug)
+        found.setdefault(one.slug, Entry(one.slug, title, state, one.due_at, one.segment))
+    for slug, path in files.items():
+        if slug not in found:
+            changed = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+            found[slug] = Entry(slug, _title(path, slug), DRAFT, changed)
+    return [found[slug] for slug in sorted(found, reverse=True)]
+
+
+def sources(settings: Settings) -> dict[str, Path]:
+    """Return the files of issues by slug."""
+    return {path.stem: path for path in sorted(settings.path(settings.paths.issues).glob("*.md"))}
+
+
+def _title(path: Path | None, slug: str) -> str:
+    """Return the title in the front matter, or the slug: a broken file is an issue too."""
+    if path is None:
+        return slug
+    try:
+        head = path.read_bytes()[:_MAX_HEAD].decode("utf-8", "replace").replace("\r\n", "\n")
+        front = yaml.safe_load(head.removeprefix("\ufeff").partition("---\n")[2].partition("\n---")[0])
+    except (OSError, yaml.YAMLError):
+        return slug
+    title = front.get("title") if isinstance(front, dict) else None
+    return str(title) if title else slug

@@ -1,0 +1,237 @@
+"""The routes about issues."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Query, Request, Response
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+from starlette.exceptions import HTTPException
+
+from mailer.config import Settings
+from mailer.database.models import DeliveryState
+from mailer.database.session import Database
+from mailer.delivery import dispatch, editions, issues, listing, requests
+from mailer.delivery import schedule as schedules
+from mailer.delivery.books import books_of
+from mailer.delivery.issues import QueuedIssue
+from mailer.rendering.source.new import create_issue, slug
+from mailer.review import directory, drafts, linting, release, viewing
+from mailer.review.directory import Entry
+from mailer.web.api.schemas import (
+    Cursor,
+    DeliveryDetails,
+    DeliveryPage,
+    IdempotencyKey,
+    IssueDetails,
+    IssueEntry,
+    IssuePage,
+    IssueText,
+    Limit,
+    NewIssue,
+    Planned,
+    Previewed,
+    Queued,
+    Report,
+    Schedule,
+    Sending,
+    Slug,
+)
+from mailer.web.api.tokens import Scope, Token, may
+
+_NONE: Final = "There is no such issue."
+
+
+class IssueRoutes:
+    """The routes of `/issues`."""
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self._database = database
+        self._settings = settings
+
+    def router(self) -> APIRouter:
+        """Return the routes, each with the scope that it needs."""
+        router = APIRouter(tags=["issues"])
+        route, one = router.add_api_route, "/issues/{issue}"
+        read, write, send = may(Scope.READ_ISSUES), may(Scope.WRITE_ISSUES), may(Scope.SEND_ISSUES)
+        route("/issues", self.list, methods=["GET"], dependencies=[read])
+        route("/issues", self.create, methods=["POST"], status_code=201, dependencies=[write])
+        route(one, self.get, methods=["GET"], dependencies=[read])
+        route(one, self.update, methods=["PUT"], dependencies=[write])
+        route(one + "/lint", self.lint, methods=["POST"], dependencies=[read])
+        route(one + "/preview", self.preview, methods=["GET"], dependencies=[read])
+        route(one + "/books", self.books, methods=["GET"], dependencies=[read])
+        route(one + "/deliveries", self.deliveries, methods=["GET"], dependencies=[read])
+        route(one + "/schedule", self.schedule, methods=["PUT"], dependencies=[send])
+        route(one + "/schedule", self.unschedule, methods=["DELETE"], status_code=204, dependencies=[send])
+        route(one + "/send", self.send, methods=["POST"], status_code=202, dependencies=[send])
+        return router
+
+    def list(
+        self,
+        cursor: Annotated[
+            str, Query(max_length=200, description="The `next` of the previous page.")
+        ] = "",
+        state: Annotated[
+            str, Query(pattern=r"^[a-z]{0,20}$", description="For example `draft` or `finished`.")
+        ] = "",
+        limit: Limit = 50,
+    ) -> IssuePage:
+        """List drafts, scheduled and queued issues, the latest first."""
+        with self._database.reading() as session:
+            found = directory.entries(session, self._settings)
+        found = [one for one in found if (not cursor or one.slug < cursor) and state in ("", one.state)]
+        following = found[limit - 1].slug if len(found) > limit else None
+        return IssuePage(items=[_entry(one) for one in found[:limit]], next=following)
+
+    def create(self, response: Response, new: NewIssue) -> IssueDetails:
+        """Create the file of a new issue. Its slug is made from the next number and the title."""
+        folder = self._settings.path(self._settings.paths.issues)
+        path = create_issue(folder, new.title, slug(new.title), on=datetime.now(UTC).date())
+        if new.source is not None:
+            drafts.save_draft(path, new.source, known=drafts.read_draft(path).digest)
+        response.headers["location"] = f"/api/v1/issues/{path.stem}"
+        return self.get(path.stem)
+
+    def get(self, issue: Slug) -> IssueDetails:
+        """Return an issue: its source, its state and its books."""
+        with self._database.reading() as session:
+            found = next(
+                (one for one in directory.entries(session, self._settings) if one.slug == issue), None
+            )
+            if found is None:
+                raise HTTPException(404, _NONE)
+            books = None if found.issue_id is None else books_of(session, found.issue_id).as_dict()
+        path = directory.sources(self._settings).get(issue)
+        draft = None if path is None else drafts.read_draft(path)
+        return IssueDetails(
+            **_entry(found).model_dump(),
+            source=draft and draft.text,
+            digest=draft and draft.digest,
+            books=books,
+        )
+
+    def update(self, issue: Slug, new: IssueText) -> IssueDetails:
+        """Replace the source of an issue. Answers 409 if it was changed since you read it."""
+        drafts.save_draft(self._source(issue), new.source, known=new.digest)
+        return self.get(issue)
+
+    def lint(self, issue: Slug) -> Report:
+        """Check an issue; `findings` lists the errors and warnings with their places."""
+        return viewing.preview(self._settings, self._source(issue)).report.as_dict()
+
+    def preview(self, issue: Slug) -> Previewed:
+        """Render an issue for a reader who has every field. Its links lead nowhere."""
+        shown = viewing.preview(self._settings, self._source(issue))
+        return Previewed(
+            subject=shown.subject,
+            preheader=shown.preheader,
+            html=shown.rendered.source,
+            text=shown.rendered.text,
+        )
+
+    def books(self, issue: Slug) -> dict[str, int]:
+        """Return the number of deliveries in each state. They always add up to the audience."""
+        with self._database.reading() as session:
+            return books_of(session, self._queued(session, issue).id).as_dict()
+
+    def deliveries(
+        self,
+        issue: Slug,
+        state: DeliveryState | None = None,
+        cursor: Cursor = "",
+        limit: Limit = 50,
+    ) -> DeliveryPage:
+        """List the deliveries of a queued issue by subscriber id."""
+        with self._database.reading() as session:
+            queued = self._queued(session, issue)
+            found = listing.page(session, queued.id, state, after=int(cursor or 0), limit=limit + 1)
+        following = str(found[limit - 1].subscriber_id) if len(found) > limit else None
+        items = [
+            DeliveryDetails(
+                subscriber_id=one.subscriber_id,
+                address=one.address,
+                state=one.state.value,
+                attempts=one.attempts,
+                changed_at=one.changed_at,
+                next_at=one.due_at,
+                answer=one.answer or None,
+                bounce_class=one.bounce_class,
+            )
+            for one in found[:limit]
+        ]
+        return DeliveryPage(items=items, next=following)
+
+    def schedule(self, issue: Slug, wanted: Schedule) -> Planned:
+        """Send an issue at a time, with the content that it has now. A second request replaces the first."""
+        path = self._source(issue)
+        edition = editions.build(self._settings, path)
+        plan = release.check_release(
+            self._settings, self._database, path, edition, wanted.segment, lint=wanted.lint
+        )
+        with self._database.transaction() as session:
+            made = schedules.add(
+                session,
+                edition,
+                source_path=str(path),
+                segment=wanted.segment,
+                due_at=wanted.at.astimezone(UTC),
+                zone="",
+                at=datetime.now(UTC),
+            )
+        return Planned(slug=made.slug, at=made.due_at, segment=made.segment, audience=plan.audience)
+
+    def unschedule(self, issue: Slug) -> None:
+        """Remove the schedule of an issue."""
+        with self._database.transaction() as session:
+            if issue not in {one.slug for one in schedules.scheduled(session)}:
+                raise HTTPException(404, "This issue is not scheduled.")
+            schedules.cancel(session, issue)
+
+    def send(
+        self, request: Request, issue: Slug, idempotency_key: IdempotencyKey, wanted: Sending
+    ) -> Queued:
+        """Queue an issue for its audience; `mailer worker` sends it. Nobody gets it twice."""
+        token: Token = request.state.token
+        asked = requests.digest(f"send {issue}", wanted.model_dump())
+        with self._database.reading() as session:
+            known = requests.answered(session, token.id, idempotency_key, asked)
+        if known is not None:
+            return Queued(**known)
+        path = self._source(issue)
+        edition = editions.build(self._settings, path)
+        release.check_release(
+            self._settings, self._database, path, edition, wanted.segment, lint=wanted.lint
+        )
+        at = datetime.now(UTC)
+        answer: dict[str, Any] = {}
+
+        def remember(session: Session, queued: QueuedIssue) -> None:
+            audience = books_of(session, queued.id).audience
+            answer.update(slug=queued.slug, state=queued.state.value, audience=audience)
+            requests.remember(session, token.id, idempotency_key, asked, dict(answer), at=at)
+
+        dispatch.enqueue(
+            self._settings, self._database, edition, path, wanted.segment, at=at, also=remember
+        )
+        return Queued(**answer)
+
+    def _source(self, issue: str) -> Path:
+        """Return the file of an issue. Only names that are in the folder are used, so none leads out of it."""
+        path = directory.sources(self._settings).get(issue)
+        if path is None:
+            raise HTTPException(404, _NONE)
+        return path
+
+    def _queued(self, session: Session, issue: str) -> QueuedIssue:
+        queued = issues.find(session, issue)
+        if queued is None:
+            raise HTTPException(404, "This issue was not queued.")
+        return queued
+
+
+def _entry(one: Entry) -> IssueEntry:
+    return IssueEntry(slug=one.slug, title=one.title, state=one.state, at=one.at, segment=one.segment)

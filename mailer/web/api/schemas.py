@@ -1,0 +1,159 @@
+"""What requests about issues, statistics and messages say, and what they are answered."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Final
+
+from fastapi import Header, Path, Query
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+MAX_PAGE: Final = 500
+_EXAMPLE: Final = "---\ntitle: Spring, at last\ndate: 2026-03-06\n---\n\nHello!\n"
+
+Slug = Annotated[
+    str,
+    Path(min_length=1, max_length=200, pattern=r"^[^/\\\x00]+$", description="The file's name without .md."),
+]
+Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
+Cursor = Annotated[str, Query(pattern=r"^[0-9]{0,16}$", description="The `next` of the previous page.")]
+Segment = Annotated[
+    str, Field(max_length=2000, description="Only these subscribers.", examples=["tag:vip"])
+]
+IdempotencyKey = Annotated[
+    str,
+    Header(
+        min_length=1,
+        max_length=255,
+        pattern=r"^[\x21-\x7e]+$",
+        description="Any text that is unique to this request. A repetition is answered, but not done again.",
+    ),
+]
+
+
+class Body(BaseModel):
+    """A request; unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class NewIssue(Body):
+    """An issue to create. Without `source`, it starts with an empty text."""
+
+    title: Annotated[str, Field(min_length=1, max_length=200, examples=["Spring, at last"])]
+    source: Annotated[str, Field(max_length=60_000, examples=[_EXAMPLE])] | None = None
+
+
+class IssueText(Body):
+    """The new text of an issue's file. `digest` is that of the text you read."""
+
+    source: Annotated[str, Field(max_length=60_000, examples=[_EXAMPLE])]
+    digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Sending(Body):
+    """How to send an issue."""
+
+    segment: Segment = ""
+    lint: Annotated[bool, Field(description="Refuse an issue with errors.")] = True
+
+
+class Schedule(Sending):
+    """When and how to send an issue."""
+
+    at: Annotated[AwareDatetime, Field(examples=["2026-12-04T08:00:00+02:00"])]
+
+
+class NewMessage(Body):
+    """A message to one subscriber."""
+
+    to: Annotated[str, Field(min_length=3, max_length=320, examples=["ana@example.com"])]
+    subject: Annotated[str, Field(min_length=1, max_length=250, examples=["Your order 1042"])]
+    text: Annotated[
+        str, Field(min_length=1, max_length=50_000, description="Markdown.", examples=["It is on its way."])
+    ]
+
+
+class IssueEntry(BaseModel):
+    """An issue in the list."""
+
+    slug: str
+    title: str
+    state: str
+    """draft, scheduled, missed, sending, paused, cancelled or finished"""
+    at: datetime
+    """When it was queued or is due; for a draft, when it was last changed."""
+    segment: str = ""
+
+
+class IssuePage(BaseModel):
+    """A page of issues, the latest first. `next` is the cursor of the next page, or null on the last."""
+
+    items: list[IssueEntry]
+    next: str | None
+
+
+class IssueDetails(IssueEntry):
+    """An issue; `source` and `digest` are null if its file does not exist here."""
+
+    source: str | None
+    digest: str | None
+    books: dict[str, int] | None
+    """The deliveries by state; null before it is queued."""
+
+
+class Previewed(BaseModel):
+    """An issue as one reader receives it."""
+
+    subject: str
+    preheader: str
+    html: str
+    text: str
+
+
+class DeliveryDetails(BaseModel):
+    """A delivery."""
+
+    subscriber_id: int
+    address: str | None
+    state: str
+    attempts: int
+    changed_at: datetime | None
+    next_at: datetime | None
+    answer: str | None
+    bounce_class: str | None
+
+
+class DeliveryPage(BaseModel):
+    """A page of deliveries by subscriber id. `next` is the cursor of the next page, or null on the last."""
+
+    items: list[DeliveryDetails]
+    next: str | None
+
+
+class Queued(BaseModel):
+    """An issue in the queue; a worker sends it."""
+
+    slug: str
+    state: str
+    audience: int
+
+
+class Planned(BaseModel):
+    """A scheduled issue."""
+
+    slug: str
+    at: datetime
+    segment: str
+    audience: int
+    """How many subscribers would get it now."""
+
+
+class Accepted(BaseModel):
+    """A message in the queue."""
+
+    id: int
+    status: str = "queued"
+
+
+Report = dict[str, Any]

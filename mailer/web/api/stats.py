@@ -1,0 +1,59 @@
+"""The routes about statistics."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Query
+from starlette.exceptions import HTTPException
+
+from mailer.config import Settings
+from mailer.database.session import Database
+from mailer.delivery import issues
+from mailer.reports import statistics
+from mailer.reports.overview import overview
+from mailer.web.api.schemas import Report, Slug
+from mailer.web.api.tokens import Scope, may
+
+
+class StatisticsRoutes:
+    """The routes of `/stats`. They read the counts that `mailer serve` and `mailer worker` refresh."""
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self._database = database
+        self._settings = settings
+
+    def router(self) -> APIRouter:
+        """Return the routes."""
+        router = APIRouter(tags=["stats"])
+        read = may(Scope.READ_STATS)
+        router.add_api_route("/stats", self.overview, methods=["GET"], dependencies=[read])
+        router.add_api_route("/stats/issues/{issue}", self.issue, methods=["GET"], dependencies=[read])
+        return router
+
+    def overview(
+        self, days: Annotated[int, Query(ge=1, le=3660, description="The length of the period.")] = 365
+    ) -> Report:
+        """Return growth, cohorts, the figures of issues, the list's health and the best hour (UTC)."""
+        with self._database.reading() as session:
+            found = overview(session, at=datetime.now(UTC), days=days, zone=UTC)
+        return _plain(found)
+
+    def issue(self, issue: Slug) -> Report:
+        """Return the figures of an issue: links, providers, segments, hours, time to open, failures."""
+        providers = {
+            domain: name for name, section in self._settings.providers.items() for domain in section.domains
+        }
+        with self._database.reading() as session:
+            queued = issues.find(session, issue)
+            if queued is None:
+                raise HTTPException(404, "This issue was not queued.")
+            found = statistics.issue_statistics(session, queued.id, providers=providers)
+        return _plain(found)
+
+
+def _plain(found: object) -> dict[str, Any]:
+    plain: dict[str, Any] = msgspec.to_builtins(found)
+    return plain
