@@ -20,7 +20,6 @@ import uvloop
 from sqlalchemy import ColumnElement
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
-from sqlalchemy.orm import Session
 
 from mailer.config import Settings, is_loopback, password
 from mailer.database.session import Database

@@ -173,7 +173,11 @@ def enqueue(
         .where(audience(condition, at=at))
         .order_by(Subscriber.id)
     )
-    queued = session.execute(insert(Delivery).from_select(["issue_id", "subscriber_id", "state"], wanted))
+    queued = session.execute(
+        insert(Delivery).from_select(["issue_id", "subscriber_id", "state"], wanted),
+        # Otherwise SQLAlchemy does not keep the number of inserted rows on PostgreSQL.
+        execution_options={"preserve_rowcount": True},
+    )
     stored.audience = count_of(queued)
     if stored.audience >= _ANALYSE_FROM and session.get_bind().dialect.name == "postgresql":
         # Without statistics of the new rows, PostgreSQL finds a slow plan for the first claims.

@@ -85,4 +85,4 @@ def page(
     )
     if state is not None:
         chosen = chosen.where(Delivery.state == state.value)
-    return [Listed(DeliveryState(row[0]), *row[1:]) for row in session.execute(chosen)]
+    return [Listed(DeliveryState(given), *rest) for given, *rest in session.execute(chosen)]

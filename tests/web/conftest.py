@@ -197,7 +197,7 @@ def open_site(tmp_path: Path) -> OpenSite:
             signup=signup or SignUp(),
             segments=dict(segments),
             web=msgspec.convert({"public_url": "https://news.example.org", "welcome": False} | web, Web),
-            paths=Paths(templates=own or tmp_path / "none"),
+            paths=Paths(templates=own or tmp_path / "none", issues=tmp_path / "issues"),
         )
         sender = LetterSender(_settings(tmp_path, config), database, signer)
         app = create_app(database, signer, settings, letters=sender)

@@ -1,1 +1,1 @@
-"""The JSON API for subscribers."""
+"""The JSON API."""

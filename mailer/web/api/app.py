@@ -1,4 +1,4 @@
-"""`/api/v1`: manage subscribers from other programs, with JSON and bearer tokens.
+"""`/api/v1`: manage a newsletter from other programs, with JSON and bearer tokens.
 
 The API uses no cookies and allows no other origin (CORS): a token belongs on a server, not in a web page.
 Errors are problem details (RFC 9457). No token can bring back people who unsubscribed, bounced,
@@ -36,10 +36,13 @@ from mailer.audience.segments import parse_segment
 from mailer.audience.subscribers import AddResult, SubscriberView
 from mailer.audience.transfer import exporting
 from mailer.audience.transitions import Origin
+from mailer.config import Settings
 from mailer.database.models import Subscriber, SubscriberStatus
 from mailer.database.session import Database
 from mailer.web.api import tokens
+from mailer.web.api.issues import IssueRoutes
 from mailer.web.api.problems import PROBLEMS, show_problems
+from mailer.web.api.stats import StatisticsRoutes
 from mailer.web.api.tokens import Scope, Token
 from mailer.web.forms import client_ip, network
 
@@ -128,19 +131,19 @@ class Requested(BaseModel):
     status: str = "If this address can be subscribed, a confirmation email is on its way."
 
 
-def create_api(database: Database, *, segments: Mapping[str, str], invite: Invite) -> FastAPI:
-    """Return the application to mount at `PREFIX`. `segments` are the saved segments."""
+def create_api(database: Database, settings: Settings, *, invite: Invite) -> FastAPI:
+    """Return the application to mount at `PREFIX`."""
     api = FastAPI(
         title="mailer",
         version="1",
-        summary="The subscribers of a newsletter.",
+        summary="A newsletter: its subscribers, issues and statistics.",
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
         responses=PROBLEMS,
     )
     show_problems(api)
-    desk = _SubscriberRoutes(database, segments, invite)
+    desk = _SubscriberRoutes(database, settings.segments, invite)
     guard = _TokenCheck(database)
 
     def may(scope: Scope) -> Any:
@@ -165,6 +168,8 @@ def create_api(database: Database, *, segments: Mapping[str, str], invite: Invit
     route(one, desk.change, methods=["PATCH"], dependencies=[may(Scope.WRITE)])
     route(one, desk.erase, methods=["DELETE"], status_code=204, dependencies=[may(Scope.ERASE)])
     route(one + "/unsubscribe", desk.unsubscribe, methods=["POST"], dependencies=[may(Scope.WRITE)])
+    api.include_router(IssueRoutes(database, settings).router(may))
+    api.include_router(StatisticsRoutes(database, settings).router(may))
     return api
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request, Response
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 from starlette.exceptions import HTTPException
 
@@ -19,7 +19,7 @@ from mailer.delivery import schedule as schedules
 from mailer.delivery.books import books_of
 from mailer.delivery.issues import QueuedIssue
 from mailer.rendering.source.new import create_issue, slug
-from mailer.review import directory, drafts, linting, release, viewing
+from mailer.review import directory, drafts, release, viewing
 from mailer.review.directory import Entry
 from mailer.web.api.schemas import (
     Cursor,
@@ -40,7 +40,7 @@ from mailer.web.api.schemas import (
     Sending,
     Slug,
 )
-from mailer.web.api.tokens import Scope, Token, may
+from mailer.web.api.tokens import Scope, Token
 
 _NONE: Final = "There is no such issue."
 
@@ -52,8 +52,8 @@ class IssueRoutes:
         self._database = database
         self._settings = settings
 
-    def router(self) -> APIRouter:
-        """Return the routes, each with the scope that it needs."""
+    def router(self, may: Callable[[Scope], Any]) -> APIRouter:
+        """Return the routes; `may` returns the dependency that checks for a scope."""
         router = APIRouter(tags=["issues"])
         route, one = router.add_api_route, "/issues/{issue}"
         read, write, send = may(Scope.READ_ISSUES), may(Scope.WRITE_ISSUES), may(Scope.SEND_ISSUES)
@@ -72,9 +72,7 @@ class IssueRoutes:
 
     def list(
         self,
-        cursor: Annotated[
-            str, Query(max_length=200, description="The `next` of the previous page.")
-        ] = "",
+        cursor: Annotated[str, Query(max_length=200, description="The `next` of the previous page.")] = "",
         state: Annotated[
             str, Query(pattern=r"^[a-z]{0,20}$", description="For example `draft` or `finished`.")
         ] = "",
@@ -191,9 +189,7 @@ class IssueRoutes:
                 raise HTTPException(404, "This issue is not scheduled.")
             schedules.cancel(session, issue)
 
-    def send(
-        self, request: Request, issue: Slug, idempotency_key: IdempotencyKey, wanted: Sending
-    ) -> Queued:
+    def send(self, request: Request, issue: Slug, idempotency_key: IdempotencyKey, wanted: Sending) -> Queued:
         """Queue an issue for its audience; `mailer worker` sends it. Nobody gets it twice."""
         token: Token = request.state.token
         asked = requests.digest(f"send {issue}", wanted.model_dump())
@@ -203,9 +199,7 @@ class IssueRoutes:
             return Queued(**known)
         path = self._source(issue)
         edition = editions.build(self._settings, path)
-        release.check_release(
-            self._settings, self._database, path, edition, wanted.segment, lint=wanted.lint
-        )
+        release.check_release(self._settings, self._database, path, edition, wanted.segment, lint=wanted.lint)
         at = datetime.now(UTC)
         answer: dict[str, Any] = {}
 
@@ -214,13 +208,11 @@ class IssueRoutes:
             answer.update(slug=queued.slug, state=queued.state.value, audience=audience)
             requests.remember(session, token.id, idempotency_key, asked, dict(answer), at=at)
 
-        dispatch.enqueue(
-            self._settings, self._database, edition, path, wanted.segment, at=at, also=remember
-        )
+        dispatch.enqueue(self._settings, self._database, edition, path, wanted.segment, at=at, also=remember)
         return Queued(**answer)
 
     def _source(self, issue: str) -> Path:
-        """Return the file of an issue. Only names that are in the folder are used, so none leads out of it."""
+        """Return the file of an issue; a name that is not in the folder leads nowhere."""
         path = directory.sources(self._settings).get(issue)
         if path is None:
             raise HTTPException(404, _NONE)

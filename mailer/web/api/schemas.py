@@ -17,9 +17,7 @@ Slug = Annotated[
 ]
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
 Cursor = Annotated[str, Query(pattern=r"^[0-9]{0,16}$", description="The `next` of the previous page.")]
-Segment = Annotated[
-    str, Field(max_length=2000, description="Only these subscribers.", examples=["tag:vip"])
-]
+Segment = Annotated[str, Field(max_length=2000, description="Only these subscribers.", examples=["tag:vip"])]
 IdempotencyKey = Annotated[
     str,
     Header(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -15,7 +16,7 @@ from mailer.delivery import issues
 from mailer.reports import statistics
 from mailer.reports.overview import overview
 from mailer.web.api.schemas import Report, Slug
-from mailer.web.api.tokens import Scope, may
+from mailer.web.api.tokens import Scope
 
 
 class StatisticsRoutes:
@@ -25,8 +26,8 @@ class StatisticsRoutes:
         self._database = database
         self._settings = settings
 
-    def router(self) -> APIRouter:
-        """Return the routes."""
+    def router(self, may: Callable[[Scope], Any]) -> APIRouter:
+        """Return the routes; `may` returns the dependency that checks for a scope."""
         router = APIRouter(tags=["stats"])
         read = may(Scope.READ_STATS)
         router.add_api_route("/stats", self.overview, methods=["GET"], dependencies=[read])
