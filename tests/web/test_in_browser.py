@@ -12,13 +12,13 @@ from starlette.responses import HTMLResponse, PlainTextResponse
 from starlette.routing import Mount
 from starlette.types import Receive, Scope, Send
 
-from mailer.config import Brand
+from mailer.config import Brand, Newsletter
 from mailer.database.models import Consent
 from mailer.tokens import Subject
 from mailer.web.operator.outbox import create_outbox_app
 from mailer.web.public.subscribe import embedded_form
 from mailer.web.theme import Theme
-from tests.web.conftest import Site, edition, serving
+from tests.web.conftest import OpenSite, Site, edition, serving
 from tests.web.test_outbox import keep, message
 
 pytestmark = pytest.mark.servers
@@ -137,3 +137,35 @@ def test_form_on_a_page_of_ones_own_subscribes(browser: Browser, site: Site, wid
     with site.database.reading() as session:
         (line,) = session.scalars(select(Consent))
         assert (line.form, line.note) == ("embedded", f"on a page of {far}")
+
+
+@pytest.mark.parametrize(("language", "style"), [("ar", "normal"), ("zh", "normal"), ("en", "italic")])
+def test_quotes_on_the_web_are_slanted_only_in_scripts_that_have_italics(
+    browser: Browser, open_site: OpenSite, language: str, style: str
+) -> None:
+    with open_site() as site:
+        site.issue(edition(language=language, page="<blockquote><p>One.</p></blockquote>"))
+        page = browser.new_page()
+        page.goto(f"{site.client.base_url}/archive/007-spring")
+        found = page.eval_on_selector("blockquote", "quote => getComputedStyle(quote).fontStyle")
+        page.close()
+    assert found == style
+
+
+@pytest.mark.parametrize(("locale", "side"), [("ar", "right"), ("en", "left")])
+def test_texts_of_the_first_page_begin_on_one_side(
+    browser: Browser, open_site: OpenSite, locale: str, side: str
+) -> None:
+    about = Newsletter(name="رسائل النافذة", description="رسالة كل أسبوع.", language="ar")
+    with open_site(newsletter=about) as site:
+        site.issue(edition(title="حبة فول", subtitle="عن الهوايات", language="ar"))
+        page = browser.new_page(locale=locale)
+        page.goto(f"{site.client.base_url}/archive/")
+        sides = page.evaluate(
+            "() => [...document.querySelectorAll('.hero h1, .description, .issues :is(a, p, time)')]"
+            ".map(one => getComputedStyle(one).textAlign)"
+        )
+        address = page.eval_on_selector("input[type=email]", "input => getComputedStyle(input).direction")
+        page.close()
+    assert [side] * 5 == sides
+    assert address == "ltr"

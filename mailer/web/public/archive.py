@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from mailer.catalogue import marked
 from mailer.config import Settings
 from mailer.rendering.edition import Edition
 from mailer.rendering.html.article import Article, article
@@ -244,10 +245,10 @@ def _tag_path(tag: str) -> str:
 
 
 def _shares(shown: Article, edition: Edition) -> list[tuple[str, str]]:
-    """Return labels and links that share an issue. They are plain links that load nothing."""
+    """Return labels (to be translated) and links that share an issue: plain links that load nothing."""
     at, title = quote(shown.address, safe=""), quote(edition.title, safe="")
     return [
-        ("Email", f"mailto:?subject={title}&body={at}"),
+        (marked("Email"), f"mailto:?subject={title}&body={at}"),
         ("Bluesky", f"https://bsky.app/intent/compose?text={title}%20{at}"),
         ("LinkedIn", f"https://www.linkedin.com/sharing/share-offsite/?url={at}"),
         ("X", f"https://x.com/intent/post?text={title}&url={at}"),
