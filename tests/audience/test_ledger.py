@@ -8,19 +8,20 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, select
 
 import mailer
 from mailer.address import parse_address
 from mailer.audience import suppression
 from mailer.audience.corrections import restore
-from mailer.audience.ledger import change_status, move, unsubscribe
+from mailer.audience.ledger import add_note, change_status, move, unsubscribe
 from mailer.audience.subscribers import add, find, get, history
 from mailer.audience.transfer.importing import import_file
 from mailer.audience.transfer.presets import PRESETS
 from mailer.audience.transfer.reverting import Reverted, revert
 from mailer.audience.transitions import OUT, PERSONAL_WAYS, TRANSITIONS, Move, MoveResult, Origin
-from mailer.database.models import Subscriber, SubscriberStatus, Suppression
+from mailer.audience.wordings import version_of
+from mailer.database.models import Subscriber, SubscriberStatus, Suppression, Wording
 from mailer.database.session import Database
 
 SECRET = b"s" * 32
@@ -364,3 +365,14 @@ def test_find_sees_what_a_move_did_in_the_same_transaction(database: Database, a
         again = find(session, ANA)
         assert again is not None
         assert again.status is S.UNSUBSCRIBED
+
+
+def test_note_keeps_the_wording_that_it_names(database: Database, at: datetime) -> None:
+    ana = added(database, at)
+    chose = Origin("page", wording="I want to read about tea only.", note="tags: +tea")
+    with database.transaction() as session:
+        add_note(session, ana, S.ACTIVE, origin=chose, at=at)
+        line = history(session, ana)[-1]
+        stored = session.scalars(select(Wording)).one()
+    assert (line.note, line.before, line.after) == ("tags: +tea", "active", "active")
+    assert (stored.version, stored.text, stored.first_at) == (version_of(chose.wording), chose.wording, at)

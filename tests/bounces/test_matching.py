@@ -1,0 +1,62 @@
+"""Who a report is about, and on what evidence."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import pytest
+
+from mailer.bounces.matching import Basis, Match, match
+from mailer.bounces.reading.report import parse_report
+from mailer.database.session import Database
+from mailer.tokens import Signer, Subject
+from tests.bounces.reports import ISSUE, SIGNER, dsn, subscribe, token
+
+
+def forged(subscriber_id: int) -> str:
+    return Signer([b"f" * 32]).return_path(Subject(ISSUE, subscriber_id))
+
+
+def found(database: Database, raw: bytes) -> Match:
+    with database.reading() as session:
+        return match(session, SIGNER, parse_report(raw))
+
+
+def test_genuine_token_decides(database: Database, at: datetime) -> None:
+    ana = subscribe(database, at)
+    about = found(database, dsn(token(ana), recipient="ana@example.com"))
+    assert about.recipient is not None
+    assert (about.basis, about.subscriber_id, about.issue_id) == (Basis.TOKEN, ana, ISSUE)
+    assert (about.recipient.address, about.foreign, about.bad_token) == ("ana@example.com", False, False)
+
+
+def test_genuine_token_in_a_report_about_somebody_else_is_foreign(database: Database, at: datetime) -> None:
+    ana, ben = subscribe(database, at), subscribe(database, at, "ben@example.com")
+    about = found(database, dsn(token(ana), recipient="ben@example.com"))
+    assert (about.basis, about.subscriber_id, about.recipient) == (Basis.TOKEN, ana, None)
+    assert (about.foreign, about.bad_token) == (True, False)
+    assert ben != ana
+
+
+@pytest.mark.parametrize("hidden", ["redacted@example.com", "[address removed]", "undisclosed-recipient"])
+def test_hidden_address_is_nobody_elses(database: Database, at: datetime, hidden: str) -> None:
+    ana = subscribe(database, at)
+    about = found(database, dsn(token(ana), recipient=hidden))
+    assert (about.basis, about.subscriber_id, about.foreign) == (Basis.TOKEN, ana, False)
+
+
+def test_token_of_another_signer_leaves_the_address_alone_as_evidence(
+    database: Database, at: datetime
+) -> None:
+    ana = subscribe(database, at)
+    about = found(database, dsn(forged(ana), recipient="ana@example.com"))
+    assert (about.basis, about.subscriber_id, about.issue_id) == (Basis.ADDRESS, ana, ISSUE)
+    assert (about.foreign, about.bad_token) == (False, True)
+    unknown = found(database, dsn(forged(ana), recipient="nobody@example.com"))
+    assert unknown == Match(Basis.NONE, bad_token=True)
+
+
+def test_token_of_a_subscriber_who_is_gone_is_about_nobody(database: Database, at: datetime) -> None:
+    ana = subscribe(database, at)
+    about = found(database, dsn(token(ana + 1), recipient="ana@example.com"))
+    assert about == Match(Basis.NONE, None, ISSUE)
