@@ -18,19 +18,19 @@ from mailer.errors import RefusedError
 from mailer.rendering.source.new import slug
 
 _CONFIG = """\
-# Made by `mailer init`. `mailer config show` says every value and where it comes from.
+# The settings of your newsletter. `mailer config show` prints all values and where they come from.
 
 [newsletter]
 name = {name}
 author_name = {author_name}
 author_address = {author_address}
-postal_address = {postal_address}   # every issue must carry one (CAN-SPAM)
-list_id = {list_id}   # RFC 2919: readers' filters go by it, so never change it
+postal_address = {postal_address}   # required in every issue (CAN-SPAM)
+list_id = {list_id}   # RFC 2919; never change it: readers' filters depend on it
 
 [web]
-public_url = {public_url}   # where `mailer serve` is reached; https once it is public
+public_url = {public_url}   # the address of `mailer serve`; https once it is public
 
-# Until a relay is named, mail goes to the outbox on this machine: `mailer outbox` shows it.
+# Without a relay, messages go to an outbox on this machine, which `mailer outbox` shows.
 # [relays.main]
 # host = "smtp.example.org"
 # port = 587
