@@ -69,10 +69,14 @@ def _tell(app: App, made: Forecast) -> None:
     else:
         app.out(
             f"Duration: {duration(made.estimate.duration)} for the first attempt for everyone"
-            f" ({made.estimate.per_second:,.0f} a second)"
+            f" ({made.estimate.per_second:,.{0 if made.estimate.per_second >= 1 else 4}f} a second)"
         )
         app.out(f"  the tightest limit is {made.estimate.bottleneck}")
         app.out(f"  assuming {made.reply_seconds * 1000:.0f} ms per reply, without retries")
+    for one in made.warming_up:
+        app.out(f"  {one}")
+    if made.last_day is not None:
+        app.out(f"  the last message can leave on {made.last_day:%Y-%m-%d}")
 
 
 def _tell_audience(app: App, made: Forecast) -> None:

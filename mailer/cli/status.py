@@ -15,6 +15,7 @@ from mailer.delivery import canary, issues, letters, runs
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.listing import listing
 from mailer.delivery.lock import exclusive
+from mailer.delivery.relays import warming_up
 from mailer.review import table
 from mailer.review.status import IssueStatus, status_of
 
@@ -216,6 +217,9 @@ def _tell(app: App, status: IssueStatus) -> None:
         app.out(f"  canary {issue.canary.value}{until}: {status.canary}")
     for alert in status.alerts:
         app.out(f"  alert {_local(alert.at)}: {alert.text}")
+    if status.books.open:
+        for warming in warming_up(app.settings, datetime.now(UTC).date()):
+            app.out(f"  {warming}")
     if not status.waiting:
         return
     number = sum(group.number for group in status.waiting)

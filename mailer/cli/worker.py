@@ -64,18 +64,20 @@ def worker(app: App, look_seconds: float | None, until_closed: bool, name: str, 
     from mailer.bounces.refusals import learn_by
     from mailer.cli import canary
     from mailer.delivery.letter_sender import LetterSender
+    from mailer.delivery.relays import for_machine
     from mailer.delivery.work import Work
 
+    name = name or socket.gethostname()
+    settings = for_machine(app.settings, name)
     work = Work(
-        app.settings,
+        settings,
         app.database,
         app.signer,
-        learn=learn_by(app.settings.bounces),
+        learn=learn_by(settings.bounces),
         steps_of=lambda run: canary.steps(app, run),
         say=app.say,
     )
-    letters = LetterSender(app.settings, app.database, app.signer)
-    name = name or socket.gethostname()
+    letters = LetterSender(settings, app.database, app.signer)
     if app.database.is_sqlite:
         _work_alone(
             app, work, letters, name, look_seconds=look_seconds or _LOOK_SECONDS, until_closed=until_closed

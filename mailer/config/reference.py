@@ -84,7 +84,8 @@ def _table(title: str, kind: type[Section]) -> Iterator[str]:
     yield ""
     for name, type_ in keys_of(kind).items():
         for inner in (one for one in get_args(type_) if keys_of(one)):
-            yield from _table(f"[{title.strip('[]').join(('[', '.'))}{name}]]", inner)
+            place = f"[{title.strip('[]')}.{name}]"
+            yield from _table(f"[{place}]" if get_origin(type_) is tuple else place, inner)
 
 
 def _heading(title: str, docstring: str) -> list[str]:

@@ -29,6 +29,7 @@ from mailer.config.values import (
     expanded,
     is_loopback,
 )
+from mailer.config.warmup import Warmup
 
 
 class Newsletter(Section, frozen=True, kw_only=True):
@@ -146,6 +147,10 @@ class Relay(Section, frozen=True, kw_only=True):
     """Messages per second over all connections to this relay; 0 means no limit."""
     weight: Annotated[int, Meta(ge=0)] = 1
     """Its share of the messages; 0 makes it a fallback, used only when no other relay works."""
+    machines: tuple[str, ...] = ()
+    """The only machines that may use it, by host name or by the name given to `mailer worker --name`."""
+    warmup: Warmup | None = None
+    """Few messages at first, more every day; see below."""
 
     def __post_init__(self) -> None:
         """Check the combination of keys; raise `ValueError`."""

@@ -26,9 +26,11 @@ from mailer.database.session import Database
 from mailer.delivery import canary, editions, issues
 from mailer.delivery.bookkeeping import Learn
 from mailer.delivery.books import Books
+from mailer.delivery.clock import now
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.letter_queue import LetterQueue
 from mailer.delivery.lock import sending
+from mailer.delivery.relays import usable
 from mailer.delivery.sender import STOP_SECONDS, Ended, Hooks, Sender
 from mailer.errors import RefusedError
 from mailer.rendering.edition import Edition
@@ -334,11 +336,14 @@ async def deliver_once(
 
 @asynccontextmanager
 async def open_relays(settings: Settings, answer: Answer | None = None) -> AsyncIterator[dict[str, Access]]:
-    """Yield the configured relays, or the built-in outbox if there are none or `answer` is given."""
+    """Yield the relays for this machine, or the built-in outbox if none is configured or `answer` is given.
+
+    Raises `ConfigError` if all relays are for other machines.
+    """
     if settings.relays and answer is None:
         yield {
             name: Access(relay, password(relay, settings.folder) or "")
-            for name, relay in settings.relays.items()
+            for name, relay in usable(settings, now().date()).items()
         }
         return
     from mailer.smtp.outbox import Outbox

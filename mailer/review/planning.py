@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Final
 
 from sqlalchemy import ColumnElement, case, exists, false, func, literal, or_, select
@@ -24,6 +24,7 @@ from mailer.delivery.books import Books, books_of
 from mailer.delivery.clock import now
 from mailer.delivery.issues import QueuedIssue, audience
 from mailer.delivery.recipients import recipient_of, tags_of
+from mailer.delivery.relays import WarmingUp, last_day, limited, warming_up
 from mailer.errors import RecipientError
 from mailer.rendering.edition import Edition
 from mailer.rendering.message import Composer, Recipient
@@ -102,6 +103,10 @@ class Forecast(Plan):
     estimate: Estimate | None
     """None if no relay is configured."""
     reply_seconds: float
+    warming_up: tuple[WarmingUp, ...] = ()
+    """The relays whose warm-up limits them today."""
+    last_day: date | None = None
+    """When the last message can leave, if all relays warm up and today does not suffice."""
 
     def as_dict(self) -> dict[str, object]:
         """Return the forecast as `mailer plan --json` prints it."""
@@ -134,6 +139,10 @@ class Forecast(Plan):
                 "bottleneck": self.estimate.bottleneck,
                 "reply_seconds": self.reply_seconds,
             },
+            "warmup": [
+                {"relay": one.name, "today": one.today, "tomorrow": one.tomorrow} for one in self.warming_up
+            ],
+            "last_day": self.last_day and self.last_day.isoformat(),
         }
 
 
@@ -179,7 +188,11 @@ def forecast(
     duration = None
     if settings.relays:
         duration = estimate(
-            to_send, where.by_provider, settings.relays, settings.providers, reply_seconds=reply_seconds
+            to_send,
+            where.by_provider,
+            {name: limited(relay, at.date()) for name, relay in settings.relays.items()},
+            settings.providers,
+            reply_seconds=reply_seconds,
         )
     return Forecast(
         edition.slug,
@@ -193,6 +206,8 @@ def forecast(
         measured,
         duration,
         reply_seconds,
+        tuple(warming_up(settings, at.date())),
+        last_day(settings, to_send, at.date()),
     )
 
 

@@ -62,7 +62,7 @@ class Cell:
     policy: Literal["resend", "hold"]
     seconds: float
     """How long the fault lasts."""
-    people: int = 900
+    people: int = 400
     rate: int = 30
 
 
