@@ -114,7 +114,7 @@ def test_mistake_in_a_warm_up_is_told_with_its_key(tmp_path: Path, lines: str, s
 
 def test_warm_up_is_read_from_the_file(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
-    text = 'host = "mx.example.org"\nmachines = ["a"]\n[relays.new.warmup]\nstart = "2026-12-01"\nfirst_day = 200\n'
-    path.write_text(f"[relays.new]\n{text}", "utf-8")
+    plan = '[relays.new.warmup]\nstart = "2026-12-01"\nfirst_day = 200\n'
+    path.write_text(f'[relays.new]\nhost = "mx.example.org"\nmachines = ["a"]\n{plan}', "utf-8")
     new = load(path).relays["new"]
     assert (new.warmup, new.machines) == (PLAN, ("a",))
