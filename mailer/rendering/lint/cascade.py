@@ -1,4 +1,4 @@
-"""The styles that decide how wide an element is, as a client of one screen width computes them."""
+"""The styles that decide the widths and colours of elements, as a client with one screen computes them."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ _KEPT: Final = re.compile(
     r"(?:padding|margin|border)(?:-(?:top|right|bottom|left))?(?:-width)?"
     r"|(?:min-|max-)?width|display|float|box-sizing|table-layout|border-(?:collapse|spacing)|overflow(?:-x)?"
     r"|white-space|word-break|overflow-wrap|word-wrap|font(?:-size|-weight|-family)?|letter-spacing|direction"
+    r"|color|background(?:-color)?"
 )
 _INLINE: Final = frozenset([
     "a", "abbr", "acronym", "b", "bdi", "bdo", "big", "br", "cite", "code", "del", "dfn", "em", "font", "i",
@@ -47,6 +48,7 @@ _DEFAULTS: Final = {
 _HEADINGS: Final = {"h1": 2.0, "h2": 1.5, "h3": 1.17, "h4": 1.0, "h5": 0.83, "h6": 0.67}
 _LENGTH: Final = re.compile(r"(-?\d*\.?\d+)(px|pt|em|rem|%|)")
 _LIMIT: Final = re.compile(r"(min|max)-width\s*:\s*(\d+(?:\.\d+)?)px")
+_SCHEME: Final = re.compile(r"prefers-color-scheme\s*:\s*(light|dark)")
 _COMPOUND: Final = re.compile(
     r"([a-z][a-z0-9]*|\*)?((?:[.#][\w-]+|\[[\w-]+(?:[~^|*$]?=[^\]]+)?\])*)", re.ASCII
 )
@@ -122,16 +124,41 @@ class _Rule:
     specificity: tuple[int, int, int]
 
 
-class Cascade:
-    """The styles of one document on a screen of one width."""
+@dataclass(frozen=True, slots=True)
+class _Screen:
+    width: int
+    is_dark: bool
 
-    def __init__(self, root: etree._Element, width: int) -> None:
+    def meets(self, query: str) -> bool:
+        """Return whether a media query applies."""
+        return any(self._meets_all(one.strip().lower()) for one in query.split(","))
+
+    def _meets_all(self, query: str) -> bool:
+        parts = re.split(r"\s+and\s+", query.removeprefix("only ").strip())
+        return all(self._meets(part.strip("() ")) for part in parts)
+
+    def _meets(self, condition: str) -> bool:
+        if condition in ("all", "screen", ""):
+            return True
+        if scheme := _SCHEME.fullmatch(condition):
+            return (scheme[1] == "dark") == self.is_dark
+        limit = _LIMIT.fullmatch(condition)
+        if limit is None:
+            return False
+        return self.width >= float(limit[2]) if limit[1] == "min" else self.width <= float(limit[2])
+
+
+class Cascade:
+    """The styles of one document on a screen of one width, in a light or a dark theme."""
+
+    def __init__(self, root: etree._Element, width: int, *, dark: bool = False) -> None:
+        screen = _Screen(width, dark)
         self._styles: dict[etree._Element, Style] = {}
         self._rules: dict[str, list[_Rule]] = {}
         number = 0
         for sheet in root.iter("style"):
-            if _applies(sheet.get("media") or "all", width):
-                for rule in _rules_of("".join(map(str, sheet.itertext())), width):
+            if screen.meets(sheet.get("media") or "all"):
+                for rule in _rules_of("".join(map(str, sheet.itertext())), screen):
                     number += 1
                     last = rule.selector[-1]
                     key = next(iter(sorted(last.classes)), last.tag or "*")
@@ -231,7 +258,11 @@ def _breaks(own: dict[str, str], parent: Style | None) -> Breaks:
 
 
 def _of_attributes(element: etree._Element) -> Iterator[_Declaration]:
-    """Yield what the attributes of tables and images declare."""
+    """Yield what the attributes of tables, images and fonts declare."""
+    if background := element.get("bgcolor"):
+        yield "background-color", background, False
+    if element.tag == "font" and (colour := element.get("color")):
+        yield "color", colour, False
     width = (element.get("width") or "").strip()
     if width and element.tag in ("table", "td", "th", "img", "hr", "col", "pre"):
         yield "width", width if width.endswith("%") else f"{width.removesuffix('px')}px", False
@@ -250,7 +281,7 @@ def _apply(own: dict[str, str], declarations: Iterable[_Declaration]) -> None:
 
 @lru_cache(maxsize=4_096)
 def _parsed(css: str) -> tuple[_Declaration, ...]:
-    """Return the declarations that bear on widths: name, value, and whether it is important."""
+    """Return the declarations that bear on widths and colours: name, value, and whether it is important."""
     return tuple(_parse(css))
 
 
@@ -281,18 +312,20 @@ def _expanded(name: str, value: str, *, important: bool) -> Iterator[_Declaratio
     elif name == "font":
         if size := re.search(r"(?:^|\s)(\d*\.?\d+(?:px|pt|em|rem|%))", value):
             yield "font-size", size[1], important
+    elif name == "background":
+        yield "background-color", words[0] if words else "", important
     else:
         yield name, value, important
 
 
-def _rules_of(css: str, width: int) -> Iterator[_Rule]:
-    """Yield the rules of a style sheet that apply on a screen of `width` pixels."""
+def _rules_of(css: str, screen: _Screen) -> Iterator[_Rule]:
+    """Yield the rules of a style sheet that apply on a screen."""
     for prelude, block in blocks(re.sub(r"/\*.*?(?:\*/|\Z)", "", css, flags=re.DOTALL)):
         if prelude.startswith("@media"):
-            if _applies(prelude.removeprefix("@media"), width):
-                yield from _rules_of(block, width)
+            if screen.meets(prelude.removeprefix("@media")):
+                yield from _rules_of(block, screen)
         elif prelude.startswith("@supports"):
-            yield from _rules_of(block, width)
+            yield from _rules_of(block, screen)
         elif not prelude.startswith("@") and (declarations := _parsed(block)):
             for text in prelude.split(","):
                 if selector := _selector(text.strip()):
@@ -315,22 +348,6 @@ def blocks(css: str) -> Iterator[tuple[str, str]]:
                 start = found.end()
         else:
             start = found.end()
-
-
-def _applies(query: str, width: int) -> bool:
-    """Whether a media query applies to a light screen of this width."""
-    return any(_all_hold(one.strip().lower(), width) for one in query.split(","))
-
-
-def _all_hold(query: str, width: int) -> bool:
-    for part in re.split(r"\s+and\s+", query.removeprefix("only ").strip()):
-        inner = part.strip("() ")
-        if inner in ("all", "screen", ""):
-            continue
-        found = _LIMIT.fullmatch(inner)
-        if found is None or (width < float(found[2]) if found[1] == "min" else width > float(found[2])):
-            return False
-    return True
 
 
 def _selector(text: str) -> tuple[_Compound, ...]:

@@ -11,6 +11,7 @@ from typing import Final
 from lxml import etree
 
 from mailer.rendering.colour import READABLE, colour_of, contrast
+from mailer.rendering.lint.cascade import Cascade
 from mailer.rendering.lint.findings import Finding, Level
 from mailer.rendering.lint.mail import Mail
 from mailer.rendering.lint.support import (
@@ -42,6 +43,10 @@ _ACTIVE: Final = frozenset(
     ]
 )
 _ROOT_FONT_PIXELS: Final = 16.0
+_DARK_SCREEN_PIXELS: Final = 700
+_WITHOUT_STYLE: Final = frozenset({"href", "src", "alt", "title", "width", "height"})
+_Colours = tuple[str | None, str | None]
+"""The colours of a text and of its background, None where nothing sets them."""
 
 
 def active_content(mail: Mail) -> Iterator[Finding]:
@@ -100,7 +105,7 @@ def _used(mail: Mail) -> Iterator[Feature]:
 def contrast_of_text(mail: Mail) -> Iterator[Finding]:
     """Find text with too little contrast against its background (WCAG 2.2, 1.4.3)."""
     seen: set[tuple[str, str]] = set()
-    known: dict[etree._Element, tuple[str | None, str | None]] = {}
+    known: dict[etree._Element, _Colours] = {}
     for element, text in mail.texts:
         if not text.strip() or not re.search(r"\w", text):
             continue
@@ -113,6 +118,62 @@ def contrast_of_text(mail: Mail) -> Iterator[Finding]:
             yield mail.finding(
                 "contrast", f"{colour} on {background} has {ratio:.2f}:1, less than {READABLE}:1", at=words
             )
+
+
+def contrast_in_dark_theme(mail: Mail) -> Iterator[Finding]:
+    """Find text that has enough contrast in a light theme, and too little in the message's dark one."""
+    if "prefers-color-scheme" not in mail.html:
+        return
+    light: dict[etree._Element, _Colours] = {}
+    dark = _DarkColours(mail.root)
+    seen: set[_Colours] = set()
+    for element, text in mail.texts:
+        if not re.search(r"\w", text):
+            continue
+        colours = dark.of(element)
+        # What no rule colours depends on the client.
+        if colours in seen or colours[0] is None or colours[1] is None:
+            continue
+        ratio = contrast(colours[0], colours[1])
+        if ratio >= READABLE:
+            continue
+        by_day = _colours(element, light)
+        if contrast(by_day[0] or "#000000", by_day[1] or "#ffffff") >= READABLE:
+            seen.add(colours)
+            words = " ".join(text.split())[:40]
+            yield mail.finding(
+                "contrast",
+                f"in dark mode, {colours[0]} on {colours[1]} has {ratio:.2f}:1, less than {READABLE}:1",
+                at=words,
+            )
+
+
+class _DarkColours:
+    """The colours of elements in the dark theme, worked out once for elements that look the same to rules."""
+
+    def __init__(self, root: etree._Element) -> None:
+        self._cascade = Cascade(root, _DARK_SCREEN_PIXELS, dark=True)
+        self._kinds: dict[tuple[object, ...], int] = {}
+        self._colours: list[_Colours] = []
+        self._known: dict[etree._Element, int] = {}
+
+    def of(self, element: etree._Element) -> _Colours:
+        return self._colours[self._kind(element)]
+
+    def _kind(self, element: etree._Element) -> int:
+        """Return the number of the kind of element: its tag and attributes, and those around it."""
+        if element not in self._known:
+            parent = element.getparent()
+            above = None if parent is None else self._kind(parent)
+            seen = tuple(item for item in element.attrib.items() if item[0] not in _WITHOUT_STYLE)
+            kind = self._kinds.setdefault((above, element.tag, seen), len(self._colours))
+            if kind == len(self._colours):
+                own = self._cascade.style(element).own
+                text, background = colour_of(own.get("color", "")), colour_of(own.get("background-color", ""))
+                around = (None, None) if above is None else self._colours[above]
+                self._colours.append((text or around[0], background or around[1]))
+            self._known[element] = kind
+        return self._known[element]
 
 
 def table_role(mail: Mail) -> Iterator[Finding]:
@@ -170,9 +231,7 @@ def _declarations(style: str) -> dict[str, str]:
     return out
 
 
-def _colours(
-    element: etree._Element, known: dict[etree._Element, tuple[str | None, str | None]]
-) -> tuple[str | None, str | None]:
+def _colours(element: etree._Element, known: dict[etree._Element, _Colours]) -> _Colours:
     """Return the colours of an element's text and background, if any are set; `known` caches them."""
     if element in known:
         return known[element]
@@ -210,5 +269,6 @@ def font_pixels(element: etree._Element) -> float:
 
 
 RULES: Final = (
-    active_content, external_style, client_support, contrast_of_text, table_role, small_text, heading_order,
+    active_content, external_style, client_support, contrast_of_text, contrast_in_dark_theme, table_role,
+    small_text, heading_order,
 )  # fmt: skip
