@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import nicegui
 from fastapi import FastAPI
@@ -30,6 +31,7 @@ from mailer.console.guard import VISITOR, Guard, cookie_name
 from mailer.console.login import LoginRoutes
 from mailer.console.sessions import Visitor, visitor_of
 
+_FAREWELL_SECONDS: Final = 1.0
 _log = logging.getLogger(__name__)
 _SocketHandler = Callable[[str, dict[str, Any]], Awaitable[Any] | None]
 
@@ -68,8 +70,9 @@ def _forget(session_digest: str) -> None:
     """Close the pages that a session has open, so that their websockets end with it."""
     for client in list(Client.instances.values()):
         if _digest(client.request.scope) == session_digest:
+            # Until then the page can do nothing: every change checks the session.
             client.run_javascript("location.href = '/login'")
-            client.delete()
+            asyncio.get_running_loop().call_later(_FAREWELL_SECONDS, client.delete)
 
 
 def _digest(scope: Any) -> str:

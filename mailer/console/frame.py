@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from markupsafe import Markup
-from nicegui import ui
+from nicegui import events, ui
 from starlette.requests import Request
 
 from mailer.console.desk import Desk, Visit
@@ -94,7 +94,13 @@ def button(text: str, handler: Handler, kind: str = "plain") -> ui.button:
 
 
 async def told(handler: Handler) -> None:
-    """Run a handler; show its error to the person."""
+    """Run a handler; show its error to the person. The handler may remove the button that called it."""
+    client = ui.context.client
+    with client:
+        await _told(handler)
+
+
+async def _told(handler: Handler) -> None:
     try:
         await handler()
     except MailerError as error:
@@ -144,6 +150,30 @@ async def confirmed(title: str, content: Markup, action: str, *, danger: bool = 
     answer = await dialog
     dialog.delete()
     return bool(answer == "yes")
+
+
+def file_button(
+    label: str,
+    uploaded: Callable[[events.UploadEventArguments], Awaitable[None]],
+    *,
+    accept: str,
+    most_octets: int,
+) -> None:
+    """Add a button that uploads a file as soon as the person has chosen it."""
+    too_large = MailerError(f"A file may have up to {most_octets // 1_048_576} MB")
+    upload = ui.upload(
+        auto_upload=True,
+        max_file_size=most_octets,
+        on_upload=uploaded,
+        on_rejected=lambda: complain(too_large),
+    )
+    # The framework's own element cannot be used with a keyboard.
+    upload.props(f'accept="{accept}"').style("display: none")
+
+    async def pick() -> None:
+        upload.run_method("pickFiles")
+
+    button(label, pick)
 
 
 def choice(dialog: ui.dialog, label: str, answer: str, kind: str) -> ui.button:

@@ -17,10 +17,10 @@ from mailer.audience.transfer.importing import ImportProgress, ImportReport, imp
 from mailer.audience.transfer.presets import PLAIN, PRESETS, Preset, preset_of
 from mailer.audience.transfer.reverting import ImportSummary, Reverted, imports, revert
 from mailer.console.desk import Change, Desk, Visit
-from mailer.console.frame import add_page, button, card, complain, confirmed, field, heading, say, told
+from mailer.console.frame import add_page, button, card, confirmed, field, file_button, heading, say, told
 from mailer.console.markup import diff, facts, note, show, table, when
 from mailer.console.users import Role
-from mailer.errors import MailerError, RefusedError
+from mailer.errors import RefusedError
 from mailer.rendering.source.new import slug
 
 _MAX_OCTETS: Final = 200 * 1024 * 1024
@@ -61,14 +61,11 @@ class _Wizard:
                 Markup('<p class="soft">CSV, JSON Lines or a spreadsheet. Encoding, delimiter and the usual '
                        "column names are detected. Nothing is imported yet.</p>")
             )  # fmt: skip
-            ui.upload(
-                label="Choose a file or drop it here",
-                auto_upload=True,
-                max_files=1,
-                max_file_size=_MAX_OCTETS,
-                on_upload=self._uploaded,
-                on_rejected=lambda: complain(MailerError("A file may have up to 200 MB")),
-            ).props(f'accept="{",".join(_SUFFIXES)}" flat')
+            with ui.element("div").classes("actions"):
+                file_button(
+                    "Choose a file", self._uploaded, accept=",".join(_SUFFIXES), most_octets=_MAX_OCTETS
+                )
+                self._chosen = show(Markup(""))
         with card("2. Columns"):
             with ui.element("div").classes("fields"):
                 names = {"": "Detect the columns", **{name: name for name in PRESETS}}
@@ -93,6 +90,7 @@ class _Wizard:
             path = Path(folder.name, f"{slug(stem)}.{suffix.lower()}")
             await event.file.save(path)
             self._upload = _Upload(folder, path)
+            self._chosen.content = Markup("<span>{}</span>").format(event.file.name)
             ui.context.client.on_delete(self._forget)
             await self._try()
 
@@ -130,7 +128,7 @@ class _Wizard:
         with self._result, card("Imported"):
             _show_report(report)
             ui.link("See the subscribers", "/subscribers")
-        say(f"{report.added:,} subscribers were added")
+        say(f"Imported: {report.added:,} added, {report.updated:,} updated")
 
     def _uploaded_file(self) -> _Upload:
         if self._upload is None:
@@ -221,8 +219,7 @@ def _list(desk: Desk, visit: Visit, earlier: list[ImportSummary]) -> None:
         def work() -> Reverted:
             return revert(desk.database, latest.id, at=datetime.now(UTC))
 
-        done = await desk.act(visit, Role.SENDER, Change("import.revert", str(latest.id)), work)
-        say(f"{done.removed:,} subscribers were removed, {done.restored:,} are active again")
+        await desk.act(visit, Role.SENDER, Change("import.revert", str(latest.id)), work)
         ui.navigate.reload()
 
     with ui.element("div").classes("actions"):

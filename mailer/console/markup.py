@@ -77,7 +77,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[Cell]], *, wide: Sequenc
         for row in rows
     )
     return Markup(
-        '<div class="scroll" tabindex="0" role="region" aria-label="Table"><table class="t">'
+        '<div class="scroll" tabindex="0"><table class="t">'
         "<thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>"
     ).format(head, body)
 

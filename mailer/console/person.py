@@ -18,7 +18,7 @@ from mailer.audience.privacy.erasing import erase
 from mailer.audience.subscribers import SubscriberView, change_address, change_tags, get, revise
 from mailer.audience.transitions import Origin
 from mailer.console.desk import Change, Desk, Visit
-from mailer.console.frame import add_page, button, card, confirmed, field, heading, say
+from mailer.console.frame import add_page, button, card, confirmed, field, heading
 from mailer.console.markup import facts, note, show, tag, when
 from mailer.console.users import Role
 from mailer.database.models import SubscriberStatus
@@ -214,7 +214,6 @@ class _Person:
         details: dict[str, object] | None = None,
     ) -> None:
         await self._desk.change(self._visit, needed, Change(act, str(self._person.id), details), work)
-        say("Saved")
         ui.navigate.reload()
 
 

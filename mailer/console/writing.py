@@ -13,7 +13,7 @@ from nicegui import events, ui
 
 from mailer.console import audit
 from mailer.console.desk import Change, Desk, Visit
-from mailer.console.frame import button, card, choice, complain, say, told
+from mailer.console.frame import button, card, choice, file_button, say, told
 from mailer.console.frames import Frames
 from mailer.console.markup import diff, note, show, when
 from mailer.console.users import Role
@@ -38,6 +38,7 @@ _FIELDS: Final = {
     "subject": "Subject (the title, if empty)",
     "preheader": "Preheader: the preview text in inboxes",
 }
+_IMAGES: Final = "image/png,image/jpeg,image/gif,image/webp"
 _VIEWS: Final = ("Desktop", "Phone", "Dark", "Text")
 _NAME_EDITOR: Final = """
 const named = setInterval(() => {
@@ -120,15 +121,8 @@ class Writing:
         if self._may_edit:
             with ui.element("div").classes("actions"):
                 button("Save", self.save, "main")
+                file_button("Add an image", self._uploaded, accept=_IMAGES, most_octets=MAX_IMAGE_OCTETS)
                 self._state = show(Markup('<span class="soft">Saved</span>')).props('role="status"')
-            ui.upload(
-                label="Add an image: choose it or drop it here",
-                auto_upload=True,
-                max_file_size=MAX_IMAGE_OCTETS,
-                max_files=20,
-                on_upload=self._uploaded,
-                on_rejected=lambda: complain(MailerError("Images may have up to 10 MB")),
-            ).props('accept="image/png,image/jpeg,image/gif,image/webp" flat')
         self._findings = ui.element("div").classes("stack")
 
     def _field(self, key: str, label: str) -> None:
