@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import click
@@ -44,7 +45,9 @@ def _zone(context: click.Context, parameter: click.Parameter, value: str) -> str
     return value
 
 
-def _time(context: click.Context, parameter: click.Parameter, value: str) -> datetime:
+def _time(context: click.Context, parameter: click.Parameter, value: str | None) -> datetime | None:
+    if value is None:
+        return None
     try:
         return datetime.fromisoformat(value)
     except ValueError as error:
@@ -54,7 +57,11 @@ def _time(context: click.Context, parameter: click.Parameter, value: str) -> dat
 @schedule.command("add")
 @click.argument("issue")
 @click.option(
-    "--at", "local", required=True, callback=_time, metavar="TIME", help="The time, e.g. 2026-12-04T08:00."
+    "--at",
+    "local",
+    callback=_time,
+    metavar="TIME",
+    help="The time, e.g. 2026-12-04T08:00; send_at in the front matter by default.",
 )
 @click.option(
     "--zone",
@@ -70,7 +77,7 @@ def _time(context: click.Context, parameter: click.Parameter, value: str) -> dat
 @yes_option
 @pass_app
 def add_command(
-    app: App, issue: str, local: datetime, zone: str, segment: str, no_lint: bool, yes: bool
+    app: App, issue: str, local: datetime | None, zone: str, segment: str, no_lint: bool, yes: bool
 ) -> None:
     """Send ISSUE at a time; `mailer worker` must run then.
 
@@ -82,6 +89,8 @@ def add_command(
     """
     settings = app.settings
     path = editions.find_source(settings, issue)
+    if local is None:
+        local, zone = _written(path, zone)
     edition = editions.build(settings, path)
     dispatch.check_ready(settings)
     plan = planning.plan(settings, app.database, edition, segment)
@@ -101,6 +110,16 @@ def add_command(
             session, edition, source_path=str(path), segment=segment, due_at=due_at, zone=zone, at=at
         )
     app.out(f"{edition.slug}: scheduled for {shown:%Y-%m-%d %H:%M %Z}")
+
+
+def _written(path: Path, zone: str) -> tuple[datetime, str]:
+    """Return the time in an issue's front matter and its zone; `zone` is that of the command line."""
+    from mailer.rendering.source.issue import read_issue
+
+    source = read_issue(path)
+    if source.send_at is None:
+        raise click.UsageError("give the time with --at, or write send_at in the front matter of the issue")
+    return source.send_at, zone or source.send_zone
 
 
 @schedule.command("list")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import assert_never
 
@@ -119,6 +120,7 @@ def send(
             yes=yes,
             what="sending",
         )
+        _wait_for_undo(app, settings.delivery.undo)
     elif canary_share is not None and plan.known.canary is None:
         raise RefusedError(
             f"{plan.slug} was queued without a canary; it goes to everyone",
@@ -148,6 +150,19 @@ def send(
     ended = lead(app.database, queued, settings.canary, canary.steps(app, run)) or run()
     _tell(app, queued, ended, as_json)
     finish(exit_code(ended))
+
+
+def _wait_for_undo(app: App, wait: timedelta) -> None:
+    """Wait before the issue is queued; Ctrl-C ends the command."""
+    if not wait:
+        return
+    begin = (datetime.now(UTC) + wait).astimezone()
+    app.say(f"sending begins at {begin:%H:%M:%S}; to undo it, press Ctrl-C before")
+    try:
+        time.sleep(wait.total_seconds())
+    except KeyboardInterrupt:
+        app.say("undone: nothing was queued")
+        raise
 
 
 def _edition(app: App, path: Path) -> Edition:

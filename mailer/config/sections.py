@@ -178,7 +178,10 @@ class ProviderLimits(Section, frozen=True, kw_only=True):
 class DeliverySettings(Section, frozen=True, kw_only=True):
     """`[delivery]`: how runs send and retry."""
 
-    CHECKS: ClassVar[dict[str, Check]] = {"database_patience": at_least(timedelta(0))}
+    CHECKS: ClassVar[dict[str, Check]] = {
+        "database_patience": at_least(timedelta(0)),
+        "undo": at_least(timedelta(0)),
+    }
 
     uncertain: Literal["resend", "hold"] = "resend"
     """What happens to uncertain deliveries after a crash: `"resend"` sends them again with the same
@@ -193,6 +196,8 @@ class DeliverySettings(Section, frozen=True, kw_only=True):
     """When to give up, counted from the first attempt."""
     wait_for_retries: bool = False
     """Whether `mailer send` keeps running until every delivery is settled."""
+    undo: timedelta = timedelta(0)
+    """How long `mailer send` waits before it queues an issue. Ctrl-C meanwhile sends nothing."""
     turns: Annotated[int, Meta(ge=0)] = 0
     """How many workers send one issue at the same time; 0 means all. PostgreSQL only."""
     database_patience: timedelta = timedelta(minutes=5)

@@ -93,3 +93,60 @@ def test_worker_sends_a_scheduled_issue_and_ends_at_sigterm(folder: Folder) -> N
     assert worker.returncode == 0
     assert "5 of 5 sent" in said
     assert folder.books()["sent"] == 5
+
+
+def write_send_at(folder: Folder, value: str) -> None:
+    path = folder.path / "issues" / "001-short.md"
+    path.write_text(path.read_text("utf-8").replace("---\n", f"---\nsend_at: {value}\n", 1), "utf-8")
+
+
+@pytest.mark.parametrize(
+    ("value", "options", "expected"),
+    [
+        ("2031-07-04T08:00 Europe/Bucharest", [], "2031-07-04T05:00:00+00:00"),
+        ("2031-07-04 08:00 Europe/Bucharest", [], "2031-07-04T05:00:00+00:00"),
+        ("2031-07-04T08:00:00+02:00", [], "2031-07-04T06:00:00+00:00"),
+        ("2031-07-04 08:00:00", ["--zone", "Asia/Kathmandu"], "2031-07-04T02:15:00+00:00"),
+        ("2031-07-04T08:00 Europe/Bucharest", ["--at", "2031-07-05T08:00Z"], "2031-07-05T08:00:00+00:00"),
+    ],
+)
+def test_time_may_be_written_in_the_front_matter(
+    folder: Folder, capsys: pytest.CaptureFixture[str], value: str, options: list[str], expected: str
+) -> None:
+    write_send_at(folder, value)
+    assert mailer(folder, "schedule", "1", "--yes", *options) == 0
+    capsys.readouterr()
+    assert mailer(folder, "schedule", "list", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["scheduled"][0]["at"] == expected
+
+
+@pytest.mark.parametrize("value", ["Friday", "2031-07-04", "2031-07-04T08:00 Europe/Bukarest", "[1]"])
+def test_mistake_in_send_at_is_told_with_its_line(
+    folder: Folder, capsys: pytest.CaptureFixture[str], value: str
+) -> None:
+    write_send_at(folder, value)
+    assert mailer(folder, "schedule", "1", "--yes") == 1
+    said = capsys.readouterr().err
+    assert "001-short.md:2: 'send_at' cannot be" in said
+    assert "2026-12-04T08:00 Europe/Bucharest" in said
+
+
+def test_schedule_without_any_time_is_refused(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
+    assert mailer(folder, "schedule", "1", "--yes") == 2
+    assert "--at" in capsys.readouterr().err
+
+
+def test_sending_can_be_undone_before_it_begins(folder: Folder) -> None:
+    config = folder.path / "config.toml"
+    config.write_text(config.read_text("utf-8") + '[delivery]\nundo = "PT60S"\n', "utf-8")
+    folder.subscribe(1)
+    sending = folder.start("send", "1", "--yes")
+    assert sending.stderr is not None
+    while "press Ctrl-C" not in (said := sending.stderr.readline()):
+        assert said, "the command ended"
+    sending.send_signal(signal.SIGINT)
+    _, said = sending.communicate(timeout=20)
+    assert sending.returncode == 130
+    assert "undone: nothing was queued" in said
+    assert folder.mailer("status", "1").code != 0
+    assert folder.kept() == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
+import zoneinfo
 from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -36,6 +37,10 @@ class Issue:
     number: int | None
     tags: tuple[str, ...]
     language: str
+    send_at: datetime.datetime | None
+    """When `mailer schedule` sends it, by the clocks of `send_zone` unless it is aware."""
+    send_zone: str
+    """An IANA time zone; empty for the machine's."""
     """BCP 47; empty for the newsletter's own."""
     lint_ignores: tuple[tuple[str, str], ...]
     """Lint checks that the author has waived for this issue, each with the reason as written."""
@@ -87,6 +92,7 @@ def parse_issue(text: str, path: Path) -> Issue:
         line = lines.get("title", 1)
         problem = "'title' is empty" if "title" in values else "'title' is missing"
         raise SourceError(f"{path}:{line}: {problem}", remedy='write one, as in title: "Hello"')
+    send_at, send_zone = reader.moment("send_at")
     return Issue(
         path=path,
         slug=path.stem,
@@ -99,6 +105,8 @@ def parse_issue(text: str, path: Path) -> Issue:
         number=reader.number("number"),
         tags=reader.tags("tags"),
         language=reader.language("language"),
+        send_at=send_at,
+        send_zone=send_zone,
         lint_ignores=reader.lint_ignores("lint"),
         body=body,
         body_line=body_line,
@@ -119,6 +127,7 @@ _KEYS: Final = (
     "number",
     "tags",
     "language",
+    "send_at",
     "lint",
 )
 
@@ -163,7 +172,9 @@ def _front_matter(front: str, path: Path) -> tuple[dict[str, Any], dict[str, int
             )
         lines: dict[str, int] = {}
         for key_node, value_node in node.value:
-            if value_node.tag == _TIMESTAMP and not _is_date(value_node.value):
+            if value_node.tag == _TIMESTAMP and (
+                key_node.value == "send_at" or not _is_date(value_node.value)
+            ):
                 value_node.tag = "tag:yaml.org,2002:str"
             line = key_node.start_mark.line + 2
             key = str(key_node.value)
@@ -253,6 +264,27 @@ class _Reader:
         if isinstance(value, datetime.date):
             return value
         return self._try(key, value, lambda: datetime.date.fromisoformat(value), "write it as 2026-01-31")
+
+    def moment(self, key: str) -> tuple[datetime.datetime | None, str]:
+        """Return a time and its zone: `2026-12-04T08:00`, or with a zone's name after a space."""
+        value = self.values.get(key)
+        if value is None:
+            return None, ""
+        time, _, zone = str(value).partition(" ")
+        if re.match("[0-9]", zone):
+            # The time follows the date after a space.
+            clock, _, zone = zone.partition(" ")
+            time = f"{time}T{clock}"
+        try:
+            if zone:
+                zoneinfo.ZoneInfo(zone)
+            if ":" not in time:
+                raise ValueError("a date alone is no time")
+            return datetime.datetime.fromisoformat(time), zone
+        except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError) as error:
+            raise self._wrong(
+                key, value, "write it as 2026-12-04T08:00 or 2026-12-04T08:00 Europe/Bucharest"
+            ) from error
 
     def number(self, key: str) -> int | None:
         value = self.values.get(key)
