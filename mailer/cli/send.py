@@ -157,8 +157,8 @@ def _wait_for_undo(app: App, wait: timedelta) -> None:
     if not wait:
         return
     begin = (datetime.now(UTC) + wait).astimezone()
-    app.say(f"sending begins at {begin:%H:%M:%S}; to undo it, press Ctrl-C before")
     try:
+        app.say(f"sending begins at {begin:%H:%M:%S}; to undo it, press Ctrl-C before")
         time.sleep(wait.total_seconds())
     except KeyboardInterrupt:
         app.say("undone: nothing was queued")

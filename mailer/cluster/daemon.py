@@ -8,7 +8,9 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Coroutine, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Final
@@ -34,6 +36,7 @@ TURN_SECONDS: Final = 60.0
 LOOK_SECONDS: Final = 10
 """How often one of the workers looks for issues that have something to send."""
 _CHORES_AT_A_TIME: Final = 3
+_SPARE_THREADS: Final = 4
 _CONFIRM_SECONDS: Final = 5.0
 """How often a worker says that it lives, and looks for dead ones."""
 _POLL_SECONDS: Final = 1.0
@@ -72,6 +75,7 @@ class Daemon:
         look = Chore("look", self._times.look_seconds, self._look, priority=50)
         self._chores = [look, *chores]
         self._member_id = 0
+        self._in_touch_since = 0.0
         self._stopped = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = threading.Event()
@@ -87,6 +91,9 @@ class Daemon:
         if self._stopping.is_set():
             self._stop()
         self._loop.set_exception_handler(_log_exception)
+        # The default has too few threads for turns that each take one for a minute.
+        threads = self._concurrency + _CHORES_AT_A_TIME + _SPARE_THREADS
+        self._loop.set_default_executor(ThreadPoolExecutor(threads, "mailer-worker"))
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._loop.add_signal_handler(number, self._stop)
@@ -132,6 +139,7 @@ class Daemon:
     async def _serve(self) -> None:
         """Take jobs until the worker is stopped or the engine loses the database."""
         await asyncio.to_thread(engine.prepare, self._database)
+        self._in_touch_since = time.monotonic()
         app = App(
             connector=await asyncio.to_thread(engine.connector, self._database),
             periodic_defaults={"max_delay": 86_400},
@@ -215,7 +223,10 @@ class Daemon:
         with self._database.transaction() as session:
             members.confirm(session, self._member_id, self._name, at=self._work.clock())
             dead = members.remove_dead(session, dead_seconds=self._times.dead_seconds)
-            runs.end_dead(session, at=self._work.clock(), dead_seconds=self._times.dead_seconds)
+            # After an outage, the others may be about to say that they live, too.
+            in_touch = time.monotonic() - self._in_touch_since >= self._times.dead_seconds
+            dead_seconds = self._times.dead_seconds if in_touch else runs.NEVER_SECONDS
+            runs.end_dead(session, at=self._work.clock(), dead_seconds=dead_seconds)
         return dead
 
     def _look(self) -> None:

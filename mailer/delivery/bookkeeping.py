@@ -142,15 +142,17 @@ class RunBooks:
             self._close_fence()
             raise
 
-    def begin(self, leader: int | None = None, *, recover: bool) -> int:
+    def begin(self, leader: int | None = None, *, recover: bool, end_dead: bool = True) -> int:
         """Record the start of the run and return its id; `recover` first settles what dead runs left.
 
+        Without `end_dead`, only runs that have ended, or whose process is known to be gone, are dead.
         A worker gives the id of its `leader`'s run.
         """
         began, at = self._clock.ticks(), self._now()
         with self._database.transaction() as session:
             if recover:
-                runs.recover(session, self._issue_id, at=at, dead_seconds=self._clock.dead_seconds)
+                dead_seconds = self._clock.dead_seconds if end_dead else runs.NEVER_SECONDS
+                runs.recover(session, self._issue_id, at=at, dead_seconds=dead_seconds)
             elif leader is not None:
                 runs.join(session, leader)
             self._run_id = runs.begin(session, self._issue_id, at=at)
@@ -225,10 +227,11 @@ class RunBooks:
         """
         if self._fence is None:
             return False
+        dead_seconds = self._fence.dead_seconds(self._clock.dead_seconds)
 
         def look() -> bool:
             with self._database.transaction() as session:
-                living = runs.end_dead(session, at=self._now(), dead_seconds=self._clock.dead_seconds)
+                living = runs.end_dead(session, at=self._now(), dead_seconds=dead_seconds)
                 others = [
                     run.id for run in living if run.issue_id == self._issue_id and run.id != self._run_id
                 ]

@@ -156,13 +156,15 @@ def dispatch(
     answer: Answer | None = None,
     until_closed: int | None = None,
     say: Say | None = None,
+    end_dead: bool = True,
 ) -> Ended:
     """Send an issue, or resume sending, until nothing is due.
 
     SIGINT and SIGTERM stop it cleanly; a second signal ends it without waiting for replies. It also stops
     cleanly when the descriptor `until_closed` closes. `say` gets lines for the operator: what the run waits
-    for, and how it stops. `answer` scripts the built-in outbox's
-    replies to recipients, for the demo. Raises `LockedError` if another run is sending from the database.
+    for, and how it stops. `answer` scripts the built-in outbox's replies to recipients, for the demo.
+    Without `end_dead`, runs of other machines that have been silent for long are not ended. Raises
+    `LockedError` if another run is sending from the database.
     """
     with sending(database):
         return run_here(
@@ -175,6 +177,7 @@ def dispatch(
             answer=answer,
             until_closed=until_closed,
             say=say,
+            end_dead=end_dead,
         )
 
 
@@ -191,13 +194,14 @@ def run_here(
     leader: int | None = None,
     until_closed: int | None = None,
     say: Say | None = None,
+    end_dead: bool = True,
 ) -> Ended:
     """Run an issue in this process; the caller holds the lock.
 
     `begun` is for one of several workers: it receives the run's id before anything is claimed, and the
     caller has already recovered what earlier runs left behind; `leader` is the caller's own run. The run
     also stops cleanly when the descriptor `until_closed` closes or gets `STOP`, and ends without waiting
-    for replies when it gets `STOP_NOW`. `say` is as for `dispatch`.
+    for replies when it gets `STOP_NOW`. `say` and `end_dead` are as for `dispatch`.
     """
     with database.reading() as session:
         # Read it again: the issue may have been amended before we held the lock.
@@ -216,7 +220,7 @@ def run_here(
                 made,
                 Network(relays, settings.providers),
                 settings.delivery,
-                Hooks(learn, progress, begun, leader, letters, say),
+                Hooks(learn, progress, begun, leader, letters, say, end_dead),
             )
             # The parent of several workers has announced the stop.
             with _stopping(sender, until_closed, say if begun is None else None):

@@ -36,7 +36,15 @@ _TAKE_TURN: Final = text(
 DATABASE_TIME: Final[ColumnElement[datetime]] = literal_column(
     "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)", Instant()
 )
-_SILENT_MICROSECONDS: Final = type_coerce(DATABASE_TIME, BigInteger) - type_coerce(Run.seen_at, BigInteger)
+# While the server was down, nobody could say that they live.
+_STARTED_AT: Final[ColumnElement[int]] = literal_column(
+    "CAST(extract(epoch FROM pg_postmaster_start_time()) * 1000000 AS bigint)", BigInteger()
+)
+_SILENT_MICROSECONDS: Final = type_coerce(DATABASE_TIME, BigInteger) - func.greatest(
+    type_coerce(Run.seen_at, BigInteger), _STARTED_AT, type_=BigInteger()
+)
+NEVER_SECONDS: Final = 1e9
+"""As `dead_seconds`: end only runs whose process is known to be gone."""
 
 _ROW: Final = (Run.id, Run.issue_id, Run.host, Run.pid, Run.place, Run.started_at)
 
@@ -51,7 +59,8 @@ class LiveRun:
     pid: int
     place: str
     silent_seconds: float
-    """How long ago it last committed, by the database's clock. Always 0 on SQLite."""
+    """How long ago it last committed, by the database's clock, or the server started if that was later.
+    Always 0 on SQLite."""
     started_at: datetime
 
     @property
@@ -72,6 +81,7 @@ class Fence:
         self._silent_seconds = silent_seconds
         self._confirmed_at = ticks()
         self._failing = False
+        self._in_touch_since = ticks()
         self.commits = 0
         """How many transactions of the run are known to be committed."""
 
@@ -79,12 +89,21 @@ class Fence:
         """Return whether a message may leave now."""
         return not self._failing and self._ticks() - self._confirmed_at <= self._silent_seconds
 
+    def dead_seconds(self, usual: float) -> float:
+        """Return after how many silent seconds this run may take another one for dead.
+
+        After an outage, the others may be about to commit too, so none is judged for a while.
+        """
+        return usual if self._ticks() - self._in_touch_since >= usual else NEVER_SECONDS
+
     def close(self) -> None:
         """Let nothing leave until the next commit."""
         self._failing = True
 
     def confirmed(self, since: float, commits: int) -> None:
         """Note a commit whose transaction began at the tick `since`."""
+        if self._failing:
+            self._in_touch_since = since
         self._confirmed_at, self.commits, self._failing = since, commits, False
 
 

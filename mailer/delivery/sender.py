@@ -88,6 +88,8 @@ class Hooks:
     """Letters to send before the messages of the issue; None leaves them to other processes."""
     say: Callable[[str], None] | None = None
     """Called with a line for the operator when the run waits for a silent server."""
+    end_dead: bool = True
+    """Whether to end runs that have been silent for long. A worker on PostgreSQL does that itself."""
 
 
 class Sender:
@@ -472,7 +474,9 @@ class Sender:
         return self._ending is None and (hold_some or self.books.uncertain > before)
 
     def _begin(self) -> None:
-        run_id = self._books.begin(self._hooks.leader, recover=self._hooks.begun is None)
+        run_id = self._books.begin(
+            self._hooks.leader, recover=self._hooks.begun is None, end_dead=self._hooks.end_dead
+        )
         self._breaker = Breaker(delivered_before=self.books.sent > 0, trusting=self._books.refusals_accepted)
         self._uncomposed = None if self.books.sent or self.books.failed else 0
         if self._hooks.begun is not None:

@@ -85,6 +85,7 @@ class Work:
                 self.signer,
                 learn=self.learn,
                 until_closed=until_closed,
+                end_dead=self.database.is_sqlite,
             )
 
         steps = replace(self.steps_of(run), sleep=sleep)
