@@ -49,6 +49,7 @@ _ON_BOTH = (
     "tests.reports.",
     "tests.review.test_filling",
     "tests.web.test_events",
+    "tests.webhooks.",
 )
 _ON_SQLITE_ALONE = (
     "tests.bounces.test_breaker.",

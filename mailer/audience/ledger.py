@@ -46,6 +46,7 @@ from mailer.database.among import among
 from mailer.database.columns import to_microseconds
 from mailer.database.models import Consent, Subscriber, SubscriberStatus, Suppression
 from mailer.database.rows import insert_rows
+from mailer.webhooks.queue import Occurrence, put
 
 _S = SubscriberStatus
 
@@ -190,7 +191,7 @@ def _write(session: Session, batch: _Batch, keys: Mapping[int, str], changed_at:
                 "changed_at": changed_at,
             },
         )
-    insert_rows(session, Consent, batch.lines)
+    _record(session, batch.lines, at=changed_at)
     if batch.lifted:
         _lift(session, Suppression.address_key.in_([keys[one] for one in sorted(batch.lifted)]))
     if batch.suppressed:
@@ -277,9 +278,8 @@ def enrol(session: Session, people: Sequence[Enrolment], *, at: datetime) -> dic
         ids |= {row.address_key: row.id for row in session.execute(found)}
     for wording in {one.origin.wording for one in people}:
         wordings.keep(session, wording, at=at)
-    insert_rows(
-        session, Consent, [_line(ids[one.address.key], None, one.status, one.origin, at) for one in people]
-    )
+    lines = [_line(ids[one.address.key], None, one.status, one.origin, at) for one in people]
+    _record(session, lines, at=at)
     if suppressed := [one for one in people if one.status in SUPPRESSES]:
         rows = [_suppression(one.address.key, SUPPRESSES[one.status], one.origin, at) for one in suppressed]
         session.execute(_SUPPRESS, rows)
@@ -352,20 +352,13 @@ def correct(session: Session, moves: Sequence[Move]) -> None:
     for to in sorted({one.to for one in moves}):
         chosen = sorted({one.subscriber_id for one in moves if one.to is to})
         session.execute(_SET_STATUS, {"ids": chosen, "to": to.value, "changed_at": moves[0].at})
-    insert_rows(
-        session,
-        Consent,
-        [
-            _line(
-                one.subscriber_id,
-                SubscriberStatus(people[one.subscriber_id].status),
-                one.to,
-                one.origin,
-                one.at,
-            )
-            for one in moves
-        ],
-    )
+    lines = [
+        _line(
+            one.subscriber_id, SubscriberStatus(people[one.subscriber_id].status), one.to, one.origin, one.at
+        )
+        for one in moves
+    ]
+    _record(session, lines, at=moves[0].at)
     _expire(session, people)
 
 
@@ -400,7 +393,7 @@ def forget(
     before = SubscriberStatus(known.status)
     done = session.execute(delete(Consent).where(Consent.subscriber_id == known.id))
     known.status = _S.ERASED.value
-    insert_rows(session, Consent, [_line(known.id, before, _S.ERASED, Origin(way), at)])
+    _record(session, [_line(known.id, before, _S.ERASED, Origin(way), at)], at=at)
     return cast(CursorResult[object], done).rowcount
 
 
@@ -417,6 +410,24 @@ def _suppression(address_key: str, reason: str, origin: Origin, at: datetime) ->
         "note": origin.note if origin.import_id is None else _import_note(origin.import_id),
         "report_id": origin.report_id,
     }
+
+
+def _record(session: Session, lines: Sequence[Mapping[str, object]], *, at: datetime) -> None:
+    """Add lines to the ledger, and store the webhook events of those that change a status.
+
+    Imports send no events: a receiver would get one for each of a million people.
+    """
+    insert_rows(session, Consent, lines)
+    changes = [
+        Occurrence(
+            f"subscriber.{line['after']}",
+            {name: line[name] for name in ("before", "after", "way", "issue_id")},
+            cast(int, line["subscriber_id"]),
+        )
+        for line in lines
+        if line["before"] != line["after"] and line["way"] != "import"
+    ]
+    put(session, changes, at=at)
 
 
 def _import_note(import_id: int) -> str:

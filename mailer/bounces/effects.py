@@ -14,8 +14,16 @@ from mailer.audience.ledger import move
 from mailer.audience.transitions import Move, MoveResult, Origin
 from mailer.bounces.policy import SoftBounce, SoftLimits, add_up, weight
 from mailer.database.among import among
-from mailer.database.models import Delivery, DeliveryState, Event, Subscriber, SubscriberStatus
+from mailer.database.models import (
+    Delivery,
+    DeliveryState,
+    Event,
+    StoredIssue,
+    Subscriber,
+    SubscriberStatus,
+)
 from mailer.replies import BounceClass, Verdict
+from mailer.webhooks.queue import Occurrence, put
 
 SOFT_BOUNCE: Final = "soft_bounce"
 # No rule looks back further: a count without a pause of `quiet_days` reaches its limit long before.
@@ -85,7 +93,12 @@ def fail_delivery(
         )
         .returning(Delivery.subscriber_id)
     )
-    return moved.first() is not None
+    if moved.first() is None:
+        return False
+    slug = session.scalar(select(StoredIssue.slug).where(StoredIssue.id == issue_id))
+    data = {"issue": slug, "class": verdict.bounce_class.value if verdict.bounce_class else None}
+    put(session, [Occurrence("delivery.bounced", data, subscriber_id)], at=at)
+    return True
 
 
 def clear_soft_count(session: Session, subscriber_id: int) -> bool:

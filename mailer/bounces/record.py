@@ -33,6 +33,7 @@ from mailer.database.models import Delivery, StoredReport, SubscriberStatus
 from mailer.database.session import Database
 from mailer.replies import Verdict, judge
 from mailer.tokens import Signer
+from mailer.webhooks.queue import Occurrence, put
 
 # As much as the parser reads; what follows in a larger mail is the returned message.
 MAX_RAW_OCTETS: Final = 1_048_576
@@ -296,6 +297,10 @@ def _act(session: Session, case: _Incident, rules: Rules) -> tuple[Effect, bool]
         case ReportKind.BOUNCE:
             return _bounce(session, case, rules)
         case ReportKind.COMPLAINT:
+            complaint = Occurrence(
+                "complaint", {"issue_id": case.found.issue_id, "report": case.report_id}, case.subscriber_id
+            )
+            put(session, [complaint], at=case.at)
             changed = change_status(
                 session,
                 case.subscriber_id,

@@ -56,6 +56,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Add, import, export, list and erase subscribers.",
     ),
     "tokens": ("mailer.cli.tokens:tokens", "Create, list and revoke API tokens."),
+    "webhooks": ("mailer.cli.webhooks:webhooks", "Notify other programs of events."),
     "dkim": ("mailer.cli.dkim:dkim", "Create DKIM keys and print their DNS records."),
     "config": ("mailer.cli.config:config", "Show and check settings."),
     "db": ("mailer.cli.db:db", "Upgrade, back up and check the database."),

@@ -18,13 +18,14 @@ def serve(app: App, host: str | None, port: int | None) -> None:
     """Serve the web pages: the site, sign-up, unsubscribing and preferences.
 
     Runs until you stop it (Ctrl-C, SIGTERM). It also serves one-click unsubscribe, tracked links, the API
-    and webhooks, sends letters, counts for statistics, notifies the WebSub hub, and deletes expired data
-    once a day.
+    and the webhooks of providers, sends letters and webhooks, counts for statistics, notifies the WebSub
+    hub, and deletes expired data once a day.
     """
     from mailer.audience.privacy.retention import Terms, prune
     from mailer.bounces.boxes.configured import rules_of
     from mailer.delivery.letter_sender import LetterSender
     from mailer.reports.rollups import REFRESH_SECONDS, refresh
+    from mailer.web import outgoing
     from mailer.web.app import create_app
     from mailer.web.intake.hooks import WebhookRoutes, secrets_of
     from mailer.web.public.hub import notifying
@@ -42,6 +43,8 @@ def serve(app: App, host: str | None, port: int | None) -> None:
     terms = Terms(**asdict(settings.retention))
     with (
         daily(lambda: prune(app.database, terms, at=datetime.now(UTC))),
+        daily(lambda: outgoing.forget(app.database, at=datetime.now(UTC))),
+        daily(lambda: outgoing.deliver(app.database), every_seconds=outgoing.LOOK_SECONDS),
         daily(
             lambda: refresh(app.database, at=datetime.now(UTC), segments=settings.segments),
             every_seconds=REFRESH_SECONDS,

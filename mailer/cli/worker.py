@@ -56,7 +56,7 @@ def worker(app: App, look_seconds: float | None, until_closed: bool, name: str, 
 
     It queues scheduled issues on time and sends the remaining deliveries of all issues that are not
     paused: retries, and the rest of an interrupted run. It also reads the bounce mailboxes, counts for
-    statistics and deletes expired data.
+    statistics, delivers webhooks and deletes expired data.
 
     On PostgreSQL, run as many as you like, on any machines: they send each issue together, and one of
     them at a time does the periodic work.
@@ -105,6 +105,7 @@ def chores(app: App) -> list[Chore]:
     from mailer.cli import canary
     from mailer.cluster.chores import Chore
     from mailer.reports.rollups import REFRESH_SECONDS, refresh
+    from mailer.web import outgoing
 
     terms = Terms(**asdict(app.settings.retention))
     return [
@@ -114,6 +115,8 @@ def chores(app: App) -> list[Chore]:
             REFRESH_SECONDS,
             lambda: refresh(app.database, at=datetime.now(UTC), segments=app.settings.segments),
         ),
+        Chore("webhooks", outgoing.LOOK_SECONDS, lambda: outgoing.deliver(app.database)),
+        Chore("old events", _DAY_SECONDS, lambda: outgoing.forget(app.database, at=datetime.now(UTC))),
         Chore("retention", _DAY_SECONDS, lambda: prune(app.database, terms, at=datetime.now(UTC))),
     ]
 

@@ -342,7 +342,7 @@ class WebhookDelivery(Base):
     due_at: Mapped[datetime | None] = mapped_column(index=True)
     """When to try next; for a claimed delivery, when the claim expires."""
     changed_at: Mapped[datetime | None]
-    status: Mapped[int | None]
+    code: Mapped[int | None]
     """The status of the last response."""
     said: Mapped[str] = mapped_column(Text, default="", server_default=text("''"))
     """Why the last attempt failed."""

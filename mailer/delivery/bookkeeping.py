@@ -23,6 +23,7 @@ from mailer.config import DeliverySettings
 from mailer.database.models import DeliveryState, IssueState
 from mailer.database.session import Database
 from mailer.delivery import issues, queue, runs
+from mailer.delivery.announcements import announce_failures
 from mailer.delivery.books import Books, books_of
 from mailer.delivery.candidates import still_mailable
 from mailer.delivery.clock import Clock
@@ -333,6 +334,17 @@ class RunBooks:
         )
         moved[DeliveryState.DEFERRED.value] -= len(failed)
         moved[DeliveryState.FAILED.value] += len(failed)
+        classes: dict[int, str | None] = {
+            one.subscriber_id: one.bounce_class
+            for one in entries.outcomes
+            if one.state is DeliveryState.FAILED
+        }
+        classes |= {
+            one.subscriber_id: one.verdict.bounce_class
+            for one in entries.cleared
+            if one.subscriber_id in failed
+        }
+        announce_failures(session, issue_id, classes, at=at)
         if refusals := [one for one in entries.cleared if one.subscriber_id in failed]:
             self._learn(session, refusals, at)
         queue.retry_pending(session, issue_id, entries.ours, run_id=run_id, at=at)

@@ -42,12 +42,21 @@ from mailer.database.models import (
     SubscriberStatus,
     Suppression,
 )
+from mailer.delivery.announcements import announce_issue
+from mailer.delivery.clock import now
 from mailer.delivery.issue_names import is_named
 from mailer.errors import MailerError, RefusedError, SourceError
 from mailer.rendering.edition import Edition
 
 _ANALYSE_FROM: Final = 1_000
 """How large an audience must be for new statistics."""
+_ANNOUNCED: Final = {
+    IssueState.SENDING: "resumed",
+    IssueState.PAUSED: "paused",
+    IssueState.CANCELLED: "cancelled",
+    IssueState.FINISHED: "finished",
+}
+"""How webhooks call the change to a state."""
 REFUSALS_ACCEPTED: Final = "refusals_accepted"
 
 
@@ -182,6 +191,8 @@ def enqueue(
     if stored.audience >= _ANALYSE_FROM and session.get_bind().dialect.name == "postgresql":
         # Without statistics of the new rows, PostgreSQL finds a slow plan for the first claims.
         session.execute(text("ANALYZE deliveries"))
+    session.flush()
+    announce_issue(session, stored.id, "queued", at=at)
     return _queued(stored), True
 
 
@@ -356,11 +367,13 @@ def finish(session: Session, issue_id: int, *, at: datetime) -> bool:
     open_rows = select(Delivery.issue_id).where(Delivery.issue_id == issue_id, Delivery.state.in_(waiting))
     if session.execute(open_rows.limit(1)).first() is not None:
         return False
-    session.execute(
+    finished = session.execute(
         update(StoredIssue)
         .where(StoredIssue.id == issue_id, StoredIssue.state == IssueState.SENDING.value)
         .values(state=IssueState.FINISHED.value, finished_at=at)
     )
+    if count_of(finished):
+        announce_issue(session, issue_id, _ANNOUNCED[IssueState.FINISHED], at=at)
     return True
 
 
@@ -388,9 +401,11 @@ def _set_state(
     statement = update(StoredIssue).where(StoredIssue.id == issue_id, StoredIssue.state != state.value)
     if only_from is not None:
         statement = statement.where(StoredIssue.state.in_([known.value for known in only_from]))
-    return bool(
-        count_of(session.execute(statement.values(state=state.value, reason=reason, finished_at=None)))
-    )
+    changed = session.execute(statement.values(state=state.value, reason=reason, finished_at=None))
+    if not count_of(changed):
+        return False
+    announce_issue(session, issue_id, _ANNOUNCED[state], at=now())
+    return True
 
 
 def _queued(stored: StoredIssue) -> QueuedIssue:

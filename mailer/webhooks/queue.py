@@ -165,7 +165,7 @@ def settle(
             WebhookDelivery.endpoint_id == hook.endpoint.id,
             WebhookDelivery.attempts == hook.attempts,
         )
-        .values(state=state.value, due_at=due_at, changed_at=at, status=status, said=said[:_MAX_SAID])
+        .values(state=state.value, due_at=due_at, changed_at=at, code=status, said=said[:_MAX_SAID])
     )
     if gone:
         session.execute(
@@ -205,7 +205,7 @@ def deliveries(
             HookState(row.state),
             row.attempts,
             row.due_at,
-            row.status,
+            row.code,
             row.said,
         )
         for row, event, url in session.execute(chosen)

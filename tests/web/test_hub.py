@@ -21,7 +21,7 @@ from mailer.cli import run
 from mailer.config import Settings, Web
 from mailer.database.models import IssueState, StoredIssue
 from mailer.errors import ExitCode
-from mailer.web.public import hub
+from mailer.web import posting
 from mailer.web.public.editions import Editions
 from mailer.web.public.hub import MAX_WAIT_SECONDS, HubNotifier, notifying
 from tests.web.conftest import OpenSite, Site, edition
@@ -162,7 +162,7 @@ def test_name_that_leads_to_a_private_address_is_refused(
     site: Site, private: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     site.issue(edition())
-    monkeypatch.setattr(hub, "addresses_of", lambda host, port: [private])
+    monkeypatch.setattr(posting, "addresses_of", lambda host, port: [private])
     with running_hub() as made:
         notifier(site, made.url.replace("127.0.0.1", "hub.example")).look()
         assert made.told == []

@@ -10,17 +10,15 @@ import asyncio
 import ipaddress
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 from urllib.parse import urlencode, urlsplit
 
-import httpcore
-
 from mailer.config import Settings, is_loopback
 from mailer.database.session import Database
-from mailer.review.links import Address, UrlError, addresses_of, checked_addresses, is_public
-from mailer.smtp.tls import client_context
+from mailer.review.links import is_public
+from mailer.web.posting import TIMEOUT_SECONDS, PostError, post
 from mailer.web.public.editions import Editions
 from mailer.web.public.feeds import FEED_ENTRIES
 from mailer.web.upkeep import daily
@@ -30,8 +28,10 @@ LOOK_SECONDS: Final = 60.0
 """How often to look for changes of the feeds."""
 MAX_WAIT_SECONDS: Final = 3_600.0
 """How long to wait at most after failures; the time doubles from `LOOK_SECONDS` on."""
-TIMEOUT_SECONDS: Final = 10.0
-"""For one notification, from the name server to the status of the response."""
+_HEADERS: Final = {
+    "content-type": "application/x-www-form-urlencoded",
+    "user-agent": "mailer/1 (WebSub publisher)",
+}
 _log = logging.getLogger(__name__)
 
 
@@ -77,77 +77,28 @@ class HubNotifier:
             return
         try:
             asyncio.run(self._notify())
-        except (
-            OSError,
-            httpcore.NetworkError,
-            httpcore.ProtocolError,
-            UrlError,
-            _NotificationError,
-        ) as error:
+        except PostError as error:
             self._failures += 1
             # After many failures the number itself would become too large.
             wait = min(MAX_WAIT_SECONDS, LOOK_SECONDS * 2 ** min(self._failures - 1, 10))
             self._next = self._clock() + wait
-            said = (error.strerror if isinstance(error, OSError) else str(error)) or type(error).__name__
-            _log.warning("WebSub hub %s: %s; trying again in %.0f s", self._hub, said, wait)
+            _log.warning("WebSub hub %s: %s; trying again in %.0f s", self._hub, error, wait)
             return
         self._announced, self._failures = feed, 0
 
     async def _notify(self) -> None:
         allow_private = _is_private(urlsplit(self._hub).hostname or "")
-        async with httpcore.AsyncConnectionPool(
-            ssl_context=client_context(), network_backend=_HubBackend(allow_private=allow_private)
-        ) as pool:
-            for topic in self._topics:
-                try:
-                    async with asyncio.timeout(self._timeout_seconds):
-                        status = await _post(pool, self._hub, topic)
-                except TimeoutError as error:
-                    raise _NotificationError(f"no response within {self._timeout_seconds:g} s") from error
-                if not 200 <= status < 300:
-                    raise _NotificationError(f"responded with {status}")
-
-
-class _NotificationError(Exception):
-    """Raised if the hub does not take a notification."""
-
-
-class _HubBackend(httpcore.AnyIOBackend):
-    """Connects to exactly the address that was checked, and to private ones only if allowed."""
-
-    def __init__(self, *, allow_private: bool) -> None:
-        super().__init__()
-        self._allow_private = allow_private
-
-    def _is_permitted(self, address: Address) -> bool:
-        return self._allow_private or is_public(address)
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's name
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        found = await asyncio.to_thread(
-            checked_addresses, host, port, resolve=addresses_of, permitted=self._is_permitted
-        )
-        return await super().connect_tcp(found[0], port, timeout, local_address, socket_options)
-
-
-async def _post(pool: httpcore.AsyncConnectionPool, hub: str, topic: str) -> int:
-    """Return the status of one notification, without reading the response's body or following redirects."""
-    form = urlencode({"hub.mode": "publish", "hub.url": topic, "hub.topic": topic}).encode()
-    headers = [
-        ("content-type", "application/x-www-form-urlencoded"),
-        ("content-length", str(len(form))),
-        ("user-agent", "mailer/1 (WebSub publisher)"),
-        ("host", urlsplit(hub).netloc.rpartition("@")[2]),
-        ("connection", "close"),
-    ]
-    async with pool.stream("POST", hub, headers=headers, content=form) as response:
-        return response.status
+        for topic in self._topics:
+            form = urlencode({"hub.mode": "publish", "hub.url": topic, "hub.topic": topic}).encode()
+            status = await post(
+                self._hub,
+                _HEADERS,
+                form,
+                allow_private=allow_private,
+                timeout_seconds=self._timeout_seconds,
+            )
+            if not 200 <= status < 300:
+                raise PostError(f"responded with {status}")
 
 
 def _is_private(host: str) -> bool:

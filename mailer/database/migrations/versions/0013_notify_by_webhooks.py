@@ -44,7 +44,7 @@ def upgrade() -> None:
         sa.Column("attempts", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("due_at", sa.BigInteger(), nullable=True),
         sa.Column("changed_at", sa.BigInteger(), nullable=True),
-        sa.Column("status", sa.Integer(), nullable=True),
+        sa.Column("code", sa.Integer(), nullable=True),
         sa.Column("said", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.ForeignKeyConstraint(
             ["event_uid"], ["webhook_events.uid"], name=op.f("fk_webhook_deliveries_event_uid")

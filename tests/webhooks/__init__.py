@@ -1,0 +1,1 @@
+"""Tests of `mailer.webhooks` and of their delivery."""
