@@ -60,6 +60,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "dkim": ("mailer.cli.dkim:dkim", "Create DKIM keys and print their DNS records."),
     "config": ("mailer.cli.config:config", "Show and check settings."),
     "db": ("mailer.cli.db:db", "Upgrade, back up and check the database."),
+    "help": ("mailer.cli.helping:help_command", "Show the help page of a command."),
+    "completion": ("mailer.cli.helping:completion", "Print the completion script for your shell."),
+    "man": ("mailer.cli.helping:man", "Write manual pages."),
 }
 # Started by other commands, not by people.
 HIDDEN: dict[str, str] = {"share": "mailer.cli.share:share_command"}

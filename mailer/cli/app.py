@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -36,8 +37,17 @@ class App:
 
     @property
     def config_path(self) -> Path:
-        """The config.toml in use."""
-        return self.config_file or self.directory / "config.toml"
+        """The config.toml in use: without -C and --config, the nearest in this folder and those above it.
+
+        A file above that belongs to another user is ignored, because config.toml may name commands to run.
+        """
+        if self.config_file is not None:
+            return self.config_file
+        path = self.directory / "config.toml"
+        if self.directory == Path() and not path.exists():
+            above = (folder / "config.toml" for folder in Path.cwd().parents)
+            path = next(filter(_is_ours, above), path)
+        return path
 
     @cached_property
     def settings(self) -> Settings:
@@ -97,6 +107,13 @@ class App:
             raise RefusedError(f"{what} was not confirmed; nothing was done")
 
 
+def _is_ours(path: Path) -> bool:
+    try:
+        return path.stat().st_uid in (os.getuid(), 0) and path.is_file()
+    except OSError:
+        return False
+
+
 pass_app = click.make_pass_decorator(App, ensure=True)
 
 
@@ -117,7 +134,7 @@ def _common() -> list[click.Parameter]:
             metavar="DIR",
             expose_value=False,
             callback=_set("directory"),
-            help="The newsletter's folder; the current folder by default.",
+            help="The newsletter's folder; by default, this one or the nearest above with a config.toml.",
         ),
         click.Option(
             ["--config", "config_file"],

@@ -74,7 +74,7 @@ def _worker(app: App, *, wanted: bool) -> Iterator[None]:
         yield
         return
     command = [sys.executable, "-m", "mailer", "worker", "--quiet", "--every", "2", "--until-closed"]
-    command += ["-C", str(app.directory.resolve()), "--config", str(app.config_path.resolve())]
+    command += ["-C", str(app.config_path.parent.resolve()), "--config", str(app.config_path.resolve())]
     # Ctrl-C reaches the whole group of processes; the worker must outlive it until messages are settled.
     with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as worker:
         assert worker.stdin is not None

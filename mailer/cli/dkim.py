@@ -37,7 +37,7 @@ def keygen(app: App, domain: str, selector: str, kind: Literal["rsa", "ed25519"]
     Only your account can read the key file.
     """
     domain = parse_domain(domain)
-    path = out or app.directory / f"dkim-{domain}.pem"
+    path = out or app.config_path.parent / f"dkim-{domain}.pem"
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError as error:

@@ -204,7 +204,15 @@ def _run(app: App, queued: QueuedIssue, workers: int, progress: Callable[[Books]
             progress=progress,
             say=app.say,
         )
-    command = [sys.executable, "-m", "mailer", "share", queued.slug, "-C", str(app.directory.resolve())]
+    command = [
+        sys.executable,
+        "-m",
+        "mailer",
+        "share",
+        queued.slug,
+        "-C",
+        str(app.config_path.parent.resolve()),
+    ]
     command += ["--config", str(app.config_path.resolve()), "--share"]
     return dispatch_to_workers(
         command,

@@ -130,7 +130,7 @@ def _commands(command: click.Command, path: tuple[str, ...]) -> list[tuple[tuple
 
 # What serves until it is stopped, asks on a terminal, or runs for long is not for arbitrary values.
 _LONG = {"canary", "config_file", "debug", "directory", "edit", "links", "open", "watch", "workers"}
-_ENDLESS = {"demo", "serve", "outbox", "preview", "init", "rehearse"}
+_ENDLESS = {"demo", "serve", "worker", "console", "outbox", "preview", "init", "man", "rehearse"}
 COMMANDS = [
     (path, command)
     for path, command in _commands(mailer, ())

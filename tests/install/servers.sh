@@ -22,6 +22,7 @@ want spamassassin spamc spamd -- spamd
 want nodejs npm -- npm
 want postgresql -- pg_ctlcluster
 want wrk -- wrk
+want groff-base -- groff
 # For the pictures in the documentation: Chinese, Japanese and Korean, and emoji.
 fonts=/usr/share/fonts/truetype
 [ -d $fonts/wqy ] || packages+=(fonts-wqy-zenhei)
