@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 import click
 import msgspec
@@ -98,9 +98,9 @@ def tables(kind: Any, title: str) -> Iterator[tuple[str, Any]]:
         if not inner:
             continue
         path = f"{title}.{name}" if title else name
-        is_list, is_map = get_args(hint)[1:] == (...,), len(get_args(hint)) == 2 and hint.__origin__ is dict
+        is_list, is_map = get_args(hint)[1:] == (...,), len(get_args(hint)) == 2 and get_origin(hint) is dict
         yield (f"[[{path}]]" if is_list else f"[{path}.NAME]" if is_map else f"[{path}]"), inner[0]
-        yield from tables(inner[0], path)
+        yield from tables(inner[0], f"{path}.NAME" if is_map else path)
 
 
 def documented(title: str) -> dict[str, str]:

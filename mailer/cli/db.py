@@ -12,6 +12,7 @@ import msgspec
 from mailer.audience.privacy.retention import Terms, prune
 from mailer.cli.app import App, Group, json_option, pass_app, yes_option
 from mailer.database.session import HEAD, upgrade
+from mailer.delivery import backups
 from mailer.delivery.lock import adopt
 from mailer.errors import StorageError
 
@@ -38,11 +39,29 @@ def upgrade_command(app: App) -> None:
 
 @db.command()
 @click.argument("target", type=click.Path(path_type=Path))
+@click.option(
+    "--keep",
+    type=click.IntRange(1, 10_000),
+    metavar="N",
+    help="TARGET is a folder: write a copy named by date, verify it, and delete all but the N newest.",
+)
 @pass_app
-def backup(app: App, target: Path) -> None:
+def backup(app: App, target: Path, keep: int | None) -> None:
     """Write a consistent copy to TARGET, even while an issue is being sent."""
-    app.database.backup(target)
+    if keep is not None:
+        target = backups.write(app.database, target, keep, at=datetime.now(UTC))
+    else:
+        app.database.backup(target)
     app.out(f"{target}: {target.stat().st_size:,} bytes")
+
+
+@db.command("verify")
+@click.argument("copy", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@pass_app
+def verify_command(app: App, copy: Path) -> None:
+    """Prove that a backup can be restored: open a copy of it, look for damage, and add up its books."""
+    found = backups.verify(copy)
+    app.out(f"{copy}: version {found.version}, {found.subscribers:,} subscribers, {found.issues:,} issues")
 
 
 @db.command("adopt")

@@ -23,6 +23,9 @@ want nodejs npm -- npm
 want postgresql -- pg_ctlcluster
 want wrk -- wrk
 want groff-base -- groff
+want nginx-light -- nginx
+want caddy -- caddy
+want systemd -- systemd-analyze
 # For the pictures in the documentation: Chinese, Japanese and Korean, and emoji.
 fonts=/usr/share/fonts/truetype
 [ -d $fonts/wqy ] || packages+=(fonts-wqy-zenhei)
