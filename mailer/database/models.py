@@ -490,7 +490,9 @@ class WaitingLetter(Base):
         Identifier, ForeignKey("subscribers.id", ondelete="CASCADE"), index=True
     )
     kind: Mapped[str] = mapped_column(String(16))
-    """confirmation, welcome or goodbye."""
+    """confirmation, welcome, goodbye or message."""
+    source: Mapped[str] = mapped_column(Text, default="", server_default=text("''"))
+    """The text of a message, written as an issue is; empty for the other kinds."""
     language: Mapped[str] = mapped_column(String(35), default="", server_default=text("''"))
     """The language of the person's browser (BCP 47); empty for the newsletter's."""
     asked_at: Mapped[datetime]

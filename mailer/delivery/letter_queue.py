@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -36,6 +36,12 @@ _CLAIM_LASTS: Final = timedelta(minutes=15)
 """Longer than one message can take (RFC 5321 section 4.5.3.2), so that nobody gets a letter twice."""
 _RETRY_BASE: Final = timedelta(minutes=1)
 """The longest first retry delay: someone is waiting for the letter."""
+_FILES: Final[Mapping[LetterKind, Literal["confirmation", "welcome", "goodbye"]]] = {
+    LetterKind.CONFIRMATION: "confirmation",
+    LetterKind.WELCOME: "welcome",
+    LetterKind.GOODBYE: "goodbye",
+}
+"""The files of the letters that have one."""
 _log = logging.getLogger(__name__)
 
 
@@ -56,9 +62,10 @@ class LetterQueue:
         jitter: Callable[[], float] = jitter,
     ) -> None:
         # Imported before the loop runs: rendering takes a while to load, and `mailer status` needs none.
-        from mailer.rendering.build import build_letter
+        from mailer.rendering.build import build_letter, build_message
 
         self._build_letter = build_letter
+        self._build_message = build_message
         self._settings = settings
         delivery = settings.delivery
         self._delivery = msgspec.structs.replace(delivery, retry_base=min(delivery.retry_base, _RETRY_BASE))
@@ -90,7 +97,7 @@ class LetterQueue:
         """Return the message of a letter; if it cannot be composed, settle the letter and return None."""
         letter = self._claimed[key]
         try:
-            message = self._composer(letter.kind, letter.language).compose(letter.recipient, letter.asked_at)
+            message = self._composer(letter).compose(letter.recipient, letter.asked_at)
         except RecipientError as error:
             self._put(key, Settled(letter.recipient.subscriber_id, DeliveryState.FAILED, reply=error.message))
             return None
@@ -202,21 +209,34 @@ class LetterQueue:
                 except_domains=except_domains,
             )
 
-    def _composer(self, kind: LetterKind, language: str) -> Composer:
-        known = self._composers.get((kind, language))
+    def _composer(self, letter: Letter) -> Composer:
+        if letter.kind is LetterKind.MESSAGE:
+            return self._message_composer(letter.source)
+        known = self._composers.get((letter.kind, letter.language))
         if known is None:
             settings = self._settings
             edition = self._build_letter(
-                kind.value,
+                _FILES[letter.kind],
                 settings.newsletter,
                 settings.brand,
                 settings.path(settings.paths.templates),
                 public_url=settings.web.public_url,
-                language=language,
+                language=letter.language,
             )
             known = editions.composer(settings, edition, 0, self._signer, letter=True)
-            self._composers[kind, language] = known
+            self._composers[letter.kind, letter.language] = known
         return known
+
+    def _message_composer(self, source: str) -> Composer:
+        settings = self._settings
+        edition = self._build_message(
+            source,
+            settings.newsletter,
+            settings.brand,
+            settings.path(settings.paths.templates),
+            public_url=settings.web.public_url,
+        )
+        return editions.composer(settings, edition, 0, self._signer, letter=True)
 
 
 def _report(letter: Letter, settled: Settled) -> None:

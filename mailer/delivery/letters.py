@@ -1,6 +1,7 @@
-"""The queue of letters: one row for each confirmation, welcome or goodbye that is not settled yet.
+"""The queue of letters: one row for each confirmation, welcome, goodbye or message that is not settled yet.
 
-A letter is a delivery to one person, because of something that person did. It has the states of a
+A letter is a delivery to one person: because of something that person did, or a message that another program
+sends by the API. It has the states of a
 delivery, and `judging.decide` settles it like one; but its row is deleted once it is sent,
 failed or skipped. The event written when it was requested keeps the result, and shows whether somebody
 has had such a letter today.
@@ -20,11 +21,19 @@ from typing import Final
 from sqlalchemy import ColumnElement, case, delete, func, select, update
 from sqlalchemy.orm import Session
 
-from mailer.database.models import DeliveryState, Event, Subscriber, SubscriberStatus, WaitingLetter
+from mailer.database.models import (
+    DeliveryState,
+    Event,
+    Subscriber,
+    SubscriberStatus,
+    Suppression,
+    WaitingLetter,
+)
 from mailer.delivery.books import Books
 from mailer.delivery.issues import count_of
 from mailer.delivery.queue import Claimed, Settled
 from mailer.delivery.recipients import recipient_of, tags_of
+from mailer.errors import RefusedError
 from mailer.rendering.message import Recipient
 
 _S = SubscriberStatus
@@ -34,17 +43,19 @@ _EXPIRED: Final = "no relay took it in time"
 
 
 class LetterKind(StrEnum):
-    """The kinds of letters, named after their files in `email_templates/letters/`."""
+    """The kinds of letters. All but messages are named after their files in `email_templates/letters/`."""
 
     CONFIRMATION = "confirmation"
     WELCOME = "welcome"
     GOODBYE = "goodbye"
+    MESSAGE = "message"
 
 
 _WANTED_BY: Final = {
     LetterKind.CONFIRMATION: frozenset({_S.PENDING, _S.UNSUBSCRIBED, _S.BOUNCED, _S.COMPLAINED}),
     LetterKind.WELCOME: frozenset({_S.ACTIVE}),
     LetterKind.GOODBYE: frozenset({_S.UNSUBSCRIBED}),
+    LetterKind.MESSAGE: frozenset({_S.PENDING, _S.ACTIVE, _S.UNSUBSCRIBED}),
 }
 """The statuses in which a subscriber still needs the letter when its turn comes."""
 _EVENT_KINDS: Final = [name for kind in LetterKind for name in (kind.value, f"no {kind.value}")]
@@ -71,6 +82,8 @@ class Letter:
     """Attempts, this one included."""
     was: DeliveryState = DeliveryState.QUEUED
     """The state that it was claimed from."""
+    source: str = ""
+    """The text of a message."""
 
     def as_delivery(self) -> Claimed:
         """Return the letter as the judge sees it; its age counts from when it was requested."""
@@ -84,6 +97,32 @@ def put(session: Session, subscriber_id: int, kind: LetterKind, *, at: datetime,
     )
     session.add(Event(at=at, kind=kind.value, subscriber_id=subscriber_id, details={"letter": "waits"}))
     session.flush()
+
+
+def put_message(session: Session, subscriber_id: int, source: str, *, at: datetime) -> int:
+    """Queue a message to a subscriber, written as an issue is; return its id.
+
+    Raises `RefusedError` if the address must not be mailed. Someone who unsubscribed from the newsletter can
+    still get a message, such as a receipt.
+    """
+    person = session.get_one(Subscriber, subscriber_id)
+    if _S(person.status) not in _WANTED_BY[LetterKind.MESSAGE] or _is_suppressed(session, person):
+        raise RefusedError(
+            "this address bounced, complained or is suppressed", remedy="see: mailer why ADDRESS"
+        )
+    row = WaitingLetter(
+        subscriber_id=subscriber_id, kind=LetterKind.MESSAGE.value, source=source, asked_at=at, due_at=at
+    )
+    session.add(row)
+    session.add(
+        Event(at=at, kind=LetterKind.MESSAGE.value, subscriber_id=subscriber_id, details={"letter": "waits"})
+    )
+    session.flush()
+    return row.id
+
+
+def _is_suppressed(session: Session, person: Subscriber) -> bool:
+    return session.get(Suppression, person.address_key) is not None
 
 
 def asked_since(session: Session, subscriber_id: int, kind: LetterKind, *, since: datetime) -> bool:
@@ -111,9 +150,10 @@ def claim(
 ) -> list[Letter]:
     """Claim up to `limit` due letters for as long as `hold`, none to `except_domains`.
 
-    Letters that are no longer needed are skipped: the reader has confirmed, come back or been erased.
-    Those requested longer than `give_up_after` ago fail. A letter whose claim ran out is uncertain; it is
-    claimed again with `resend_uncertain`, or else waits for the operator.
+    Letters that are no longer needed are skipped: the reader has confirmed, come back or been erased. So are
+    messages to an address that was suppressed meanwhile. Those requested longer than `give_up_after` ago
+    fail. A letter whose claim ran out is uncertain; it is claimed again with `resend_uncertain`, or else
+    waits for the operator.
     """
     rows = session.execute(
         select(WaitingLetter, Subscriber)
@@ -127,7 +167,8 @@ def claim(
     claimed: list[Letter] = []
     for row, person in rows:
         letter = _letter(row, person, tags)
-        if _S(person.status) not in _WANTED_BY[letter.kind]:
+        unwanted = letter.kind is LetterKind.MESSAGE and _is_suppressed(session, person)
+        if unwanted or _S(person.status) not in _WANTED_BY[letter.kind]:
             session.delete(row)
             _tell_ending(session, letter, DeliveryState.SKIPPED, _NOT_NEEDED)
         elif at - letter.asked_at > give_up_after:
@@ -207,6 +248,7 @@ def _letter(row: WaitingLetter, person: Subscriber, tags: Mapping[int, tuple[str
         attempts=row.attempts + 1,
         # The process that claimed it did not settle it in time, so it may have been sent.
         was=DeliveryState.UNCERTAIN if was is DeliveryState.SENDING else was,
+        source=row.source,
     )
 
 

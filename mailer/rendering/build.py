@@ -18,7 +18,7 @@ from mailer.config import Brand, Newsletter
 from mailer.rendering.edition import Edition
 from mailer.rendering.html.body import Frame, MailBody, PageBody
 from mailer.rendering.html.part import html_part
-from mailer.rendering.source import Issue, read_issue
+from mailer.rendering.source import Issue, parse_issue, read_issue
 from mailer.rendering.source.content import read_content
 from mailer.rendering.source.markdown import call_out_kind
 from mailer.rendering.templates import Templates, templates_in
@@ -91,8 +91,21 @@ def build_letter(
     the newsletter's. Letters are never tracked; the confirmation's templates use `urls.confirm`.
     """
     path, found = _letter_file(templates / "letters", kind, (language, newsletter.language))
-    issue = read_issue(path)
     newsletter = replace(newsletter, language=found or newsletter.language)
+    return _build_letter(read_issue(path), newsletter, brand, templates, public_url)
+
+
+def build_message(
+    source: str, newsletter: Newsletter, brand: Brand, templates: Path, *, public_url: str = ""
+) -> Edition:
+    """Return the edition of a message whose text another program wrote, in the frame of letters."""
+    issue = parse_issue(source, templates / "letters" / "message.md")
+    return _build_letter(issue, newsletter, brand, templates, public_url)
+
+
+def _build_letter(
+    issue: Issue, newsletter: Newsletter, brand: Brand, templates: Path, public_url: str
+) -> Edition:
     frame = Frame(
         "letter",
         newsletter,

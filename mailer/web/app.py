@@ -67,7 +67,7 @@ def create_app(
     )
     archive = ArchiveRoutes(signer, editions, theme, settings)
     pages = _pages(theme, [unsubscribing, preferences, archive, subscribing, *([hooks] if hooks else [])])
-    pages.mount(API, create_api(database, settings, invite=subscribing.invite))
+    pages.mount(API, create_api(database, settings, invite=subscribing.invite, wake=wake_sender))
     pages.include_router(_service(database, theme, web))
     # Sending an issue brings a burst of these requests, so they bypass FastAPI. The pages have the same
     # routes, to answer other methods.

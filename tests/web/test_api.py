@@ -321,7 +321,7 @@ def test_hostile_segment_is_answered_and_never_a_failure(on_either: Client, wher
 
 
 PEOPLE = [f"p{number}@example.org" for number in range(60)]
-SLOW = ("/lint", "/preview", "/send", "/schedule")
+SLOW = ("/lint", "/preview", "/send", "/schedule", "/messages")
 """The ends of the routes that render an issue."""
 
 
@@ -344,6 +344,9 @@ def _made_valid(data: st.DataObject, case: Case[Any]) -> None:
             {"segment": "", "at": "2999-01-01T00:00:00Z"} if case.method == "PUT" else {"segment": ""}
         )
         case.headers["idempotency-key"] = data.draw(st.sampled_from(["a", "b"]))
+    if case.path == "/messages" and isinstance(case.body, dict):
+        case.body |= {"to": data.draw(st.sampled_from(PEOPLE[31:])), "text": "Sent", "subject": "Order"}
+        case.headers["idempotency-key"] = data.draw(st.sampled_from(["m1", "m2", "m3"]))
     if case.method == "POST" and case.path == "/subscribers" and isinstance(case.body, dict):
         case.body["address"] = data.draw(st.sampled_from([*PEOPLE, "new@example.com", "Ünï@bücher.example"]))
         if data.draw(st.booleans()):
@@ -419,6 +422,7 @@ def test_nothing_in_the_description_makes_it_fail(on_either: Client) -> None:
         "PUT /issues/{issue}/schedule": {2},
         "DELETE /issues/{issue}/schedule": {2},
         "POST /issues/{issue}/send": {2},
+        "POST /messages": {2},
         "GET /stats": {2},
         "GET /stats/issues/{issue}": {2},
     }

@@ -41,6 +41,7 @@ from mailer.database.models import Subscriber, SubscriberStatus
 from mailer.database.session import Database
 from mailer.web.api import tokens
 from mailer.web.api.issues import IssueRoutes
+from mailer.web.api.messages import MessageRoutes
 from mailer.web.api.problems import PROBLEMS, show_problems
 from mailer.web.api.stats import StatisticsRoutes
 from mailer.web.api.tokens import Scope, Token
@@ -131,8 +132,10 @@ class Requested(BaseModel):
     status: str = "If this address can be subscribed, a confirmation email is on its way."
 
 
-def create_api(database: Database, settings: Settings, *, invite: Invite) -> FastAPI:
-    """Return the application to mount at `PREFIX`."""
+def create_api(
+    database: Database, settings: Settings, *, invite: Invite, wake: Callable[[], object] = lambda: None
+) -> FastAPI:
+    """Return the application to mount at `PREFIX`. `wake` is called after a letter was queued."""
     api = FastAPI(
         title="mailer",
         version="1",
@@ -170,6 +173,7 @@ def create_api(database: Database, settings: Settings, *, invite: Invite) -> Fas
     route(one + "/unsubscribe", desk.unsubscribe, methods=["POST"], dependencies=[may(Scope.WRITE)])
     api.include_router(IssueRoutes(database, settings).router(may))
     api.include_router(StatisticsRoutes(database, settings).router(may))
+    api.include_router(MessageRoutes(database, settings, wake).router(may))
     return api
 
 
