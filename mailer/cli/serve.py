@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import click
-from msgspec.structs import asdict
 
 from mailer.cli.app import App, Command, pass_app
 
@@ -13,24 +10,25 @@ from mailer.cli.app import App, Command, pass_app
 @click.command(cls=Command)
 @click.option("--host", help="The address to listen on; [web] host by default.")
 @click.option("--port", type=click.IntRange(1, 65535), help="The port to listen on; [web] port by default.")
+@click.option("--worker", "with_worker", is_flag=True, help="Also do the work of `mailer worker`.")
 @pass_app
-def serve(app: App, host: str | None, port: int | None) -> None:
+def serve(app: App, host: str | None, port: int | None, with_worker: bool) -> None:
     """Serve the web pages: the site, sign-up, unsubscribing and preferences.
 
     Runs until you stop it (Ctrl-C, SIGTERM). It also serves one-click unsubscribe, tracked links, the API
     and the webhooks of providers, sends letters and webhooks, counts for statistics, notifies the WebSub
     hub, and deletes expired data once a day.
+
+    With --worker, one process does everything: it also sends scheduled issues and retries, and reads the
+    bounce mailboxes.
     """
-    from mailer.audience.privacy.retention import Terms, prune
     from mailer.bounces.boxes.configured import rules_of
+    from mailer.cli.worker import beside_pages, upkeep
     from mailer.delivery.letter_sender import LetterSender
-    from mailer.reports.rollups import REFRESH_SECONDS, refresh
-    from mailer.web import outgoing
     from mailer.web.app import create_app
     from mailer.web.intake.hooks import WebhookRoutes, secrets_of
     from mailer.web.public.hub import notifying
     from mailer.web.server import serve_until_stopped
-    from mailer.web.upkeep import daily
 
     settings = app.settings
     rules = rules_of(settings)
@@ -40,15 +38,8 @@ def serve(app: App, host: str | None, port: int | None) -> None:
     letters = LetterSender(settings, app.database, app.signer)
     pages = create_app(app.database, app.signer, settings, letters=letters, hooks=hooks)
     host, port = host or settings.web.host, port or settings.web.port
-    terms = Terms(**asdict(settings.retention))
     with (
-        daily(lambda: prune(app.database, terms, at=datetime.now(UTC))),
-        daily(lambda: outgoing.forget(app.database, at=datetime.now(UTC))),
-        daily(lambda: outgoing.deliver(app.database), every_seconds=outgoing.LOOK_SECONDS),
-        daily(
-            lambda: refresh(app.database, at=datetime.now(UTC), segments=settings.segments),
-            every_seconds=REFRESH_SECONDS,
-        ),
+        beside_pages(app) if with_worker else upkeep(app),
         notifying(settings, app.database),
     ):
         serve_until_stopped(

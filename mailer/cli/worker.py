@@ -7,8 +7,8 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
@@ -30,6 +30,7 @@ _FETCH_SECONDS: Final = 300
 _LETTERS_SECONDS: Final = 20
 """How often to look for letters, on PostgreSQL."""
 _DAY_SECONDS: Final = 86_400
+_CONCURRENCY: Final = 4
 
 
 @click.command(cls=Command)
@@ -45,7 +46,7 @@ _DAY_SECONDS: Final = 86_400
 @click.option(
     "--concurrency",
     type=click.IntRange(1, 16),
-    default=4,
+    default=_CONCURRENCY,
     show_default=True,
     metavar="N",
     help="Send up to N issues at the same time. On SQLite they are sent one after the other.",
@@ -61,23 +62,11 @@ def worker(app: App, look_seconds: float | None, until_closed: bool, name: str, 
     On PostgreSQL, run as many as you like, on any machines: they send each issue together, and one of
     them at a time does the periodic work.
     """
-    from mailer.bounces.refusals import learn_by
-    from mailer.cli import canary
     from mailer.delivery.letter_sender import LetterSender
-    from mailer.delivery.relays import for_machine
-    from mailer.delivery.work import Work
 
     name = name or socket.gethostname()
-    settings = for_machine(app.settings, name)
-    work = Work(
-        settings,
-        app.database,
-        app.signer,
-        learn=learn_by(settings.bounces),
-        steps_of=lambda run: canary.steps(app, run),
-        say=app.say,
-    )
-    letters = LetterSender(settings, app.database, app.signer)
+    work = _work(app, name)
+    letters = LetterSender(work.settings, app.database, app.signer)
     if app.database.is_sqlite:
         _work_alone(
             app, work, letters, name, look_seconds=look_seconds or _LOOK_SECONDS, until_closed=until_closed
@@ -97,6 +86,56 @@ def worker(app: App, look_seconds: float | None, until_closed: bool, name: str, 
         await daemon.run()
 
     asyncio.run(main())
+
+
+@contextmanager
+def beside_pages(app: App) -> Iterator[None]:
+    """Do the work of a worker in threads while the block runs, except letters, which the pages send."""
+    name = socket.gethostname()
+    work = _work(app, name)
+    if app.database.is_sqlite:
+        with _rounds(app, work, name, look_seconds=_LOOK_SECONDS):
+            yield
+        return
+    from mailer.cluster.daemon import Daemon
+
+    daemon = Daemon(work, chores(app), name=name, concurrency=_CONCURRENCY)
+    thread = threading.Thread(target=lambda: asyncio.run(daemon.run()), name="mailer-worker")
+    thread.start()
+    try:
+        yield
+    finally:
+        daemon.stop()
+        thread.join()
+
+
+@contextmanager
+def upkeep(app: App) -> Iterator[None]:
+    """Do the periodic work of `mailer serve` in threads while the block runs."""
+    from mailer.web.upkeep import daily
+
+    with ExitStack() as stack:
+        for chore in chores(app):
+            if chore.name != "bounces":
+                stack.enter_context(daily(chore.do, every_seconds=chore.every_seconds))
+        yield
+
+
+def _work(app: App, name: str) -> Work:
+    from mailer.bounces.refusals import learn_by
+    from mailer.cli import canary
+    from mailer.delivery.relays import for_machine
+    from mailer.delivery.work import Work
+
+    settings = for_machine(app.settings, name)
+    return Work(
+        settings,
+        app.database,
+        app.signer,
+        learn=learn_by(settings.bounces),
+        steps_of=lambda run: canary.steps(app, run),
+        say=app.say,
+    )
 
 
 def chores(app: App) -> list[Chore]:
@@ -125,15 +164,26 @@ def _work_alone(
     app: App, work: Work, letters: LetterSender, name: str, *, look_seconds: float, until_closed: bool
 ) -> None:
     """Do all the work in threads of this process, the only worker of an SQLite database."""
-    from mailer.cluster import members
-    from mailer.delivery.rounds import Rounds
-    from mailer.web.upkeep import daily
-
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *received: stopped.set())
     if until_closed:
         _when_input_closes(stopped.set)
+    with _rounds(app, work, name, look_seconds=look_seconds):
+        letters.start()
+        app.say("working; stop with Ctrl-C")
+        stopped.wait()
+        app.say("stopping: messages in flight are settled first")
+    letters.close()
+
+
+@contextmanager
+def _rounds(app: App, work: Work, name: str, *, look_seconds: float) -> Iterator[None]:
+    """Send issues and do the chores in threads while the block runs. SQLite only."""
+    from mailer.cluster import members
+    from mailer.delivery.rounds import Rounds
+    from mailer.web.upkeep import daily
+
     with app.database.transaction() as session:
         members.remove_dead(session)
         member_id = members.enter(session, name, at=work.clock())
@@ -141,13 +191,11 @@ def _work_alone(
     with ExitStack() as stack:
         for chore in chores(app):
             stack.enter_context(daily(chore.do, every_seconds=chore.every_seconds))
-        letters.start()
         rounds.start()
-        app.say("working; stop with Ctrl-C")
-        stopped.wait()
-        app.say("stopping: messages in flight are settled first")
-        rounds.close()
-        letters.close()
+        try:
+            yield
+        finally:
+            rounds.close()
     with app.database.transaction() as session:
         members.leave(session, member_id)
 

@@ -35,7 +35,7 @@ from mailer.errors import LockedError, MailerError, StorageError
 TURN_SECONDS: Final = 60.0
 LOOK_SECONDS: Final = 10
 """How often one of the workers looks for issues that have something to send."""
-_CHORES_AT_A_TIME: Final = 3
+_CHORES_AT_A_TIME: Final = 6
 _SPARE_THREADS: Final = 4
 _CONFIRM_SECONDS: Final = 5.0
 """How often a worker says that it lives, and looks for dead ones."""
