@@ -17,9 +17,11 @@ from tests.end_to_end.newsletter import Folder
 def test_one_process_serves_the_pages_and_sends_what_is_queued(tmp_path: Path) -> None:
     folder = Folder(tmp_path / "news")
     folder.subscribe(2)
-    with Database("sqlite:///subscribers.db", folder=folder.path) as database:
-        with database.transaction() as session:
-            issues.enqueue(session, EDITION, source_path="001-hello.md", at=AT)
+    with (
+        Database("sqlite:///subscribers.db", folder=folder.path) as database,
+        database.transaction() as session,
+    ):
+        issues.enqueue(session, EDITION, source_path="001-hello.md", at=AT)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
