@@ -40,6 +40,7 @@ _ON_BOTH = (
     "tests.delivery.test_amend",
     "tests.delivery.test_books",
     "tests.delivery.test_letters",
+    "tests.delivery.test_newcomers",
     "tests.delivery.test_our_fault",
     "tests.delivery.test_schedule",
     "tests.delivery.test_sender",

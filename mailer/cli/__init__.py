@@ -60,6 +60,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "dkim": ("mailer.cli.dkim:dkim", "Create DKIM keys and print their DNS records."),
     "config": ("mailer.cli.config:config", "Show and check settings."),
     "db": ("mailer.cli.db:db", "Upgrade, back up and check the database."),
+    "upgrade": (
+        "mailer.cli.upgrading:upgrade",
+        "Upgrade the database after you have installed a new version.",
+    ),
     "help": ("mailer.cli.helping:help_command", "Show the help page of a command."),
     "completion": ("mailer.cli.helping:completion", "Print the completion script for your shell."),
     "man": ("mailer.cli.helping:man", "Write manual pages."),

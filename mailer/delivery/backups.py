@@ -61,15 +61,23 @@ def verify(copy: Path) -> Verified:
         shutil.copyfile(copy, restored)
         with Database(f"sqlite:///{restored}", folder=Path(folder)) as database:
             database.open()
-            findings = database.check()
+            found = findings(database)
             with database.reading() as session:
-                every = session.execute(select(StoredIssue.id, StoredIssue.slug, StoredIssue.audience)).all()
-                for issue_id, slug, audience in every:
-                    books = books_of(session, issue_id)
-                    if not books.balanced or books.audience != audience:
-                        findings.append(f"the books of {slug} do not balance")
+                number = session.scalar(select(func.count()).select_from(StoredIssue)) or 0
                 people = session.scalar(select(func.count()).select_from(Subscriber)) or 0
             version = database.version()
-    if findings:
-        raise StorageError(f"{copy}: " + "\n".join(findings), remedy="do not use this backup")
-    return Verified(version, people, len(every))
+    if found:
+        raise StorageError(f"{copy}: " + "\n".join(found), remedy="do not use this backup")
+    return Verified(version, people, number)
+
+
+def findings(database: Database) -> list[str]:
+    """Return damage to a database, and the issues whose books do not balance; an empty list means none."""
+    found = database.check()
+    with database.reading() as session:
+        every = session.execute(select(StoredIssue.id, StoredIssue.slug, StoredIssue.audience)).all()
+        for issue_id, slug, audience in every:
+            books = books_of(session, issue_id)
+            if not books.balanced or books.audience != audience:
+                found.append(f"the books of {slug} do not balance")
+    return found

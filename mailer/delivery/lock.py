@@ -69,6 +69,16 @@ def exclusive(database: Database) -> Iterator[Session]:
         yield session
 
 
+@contextlib.contextmanager
+def not_sending(database: Database) -> Iterator[None]:
+    """Keep runs from beginning on an SQLite database of any version; raise `LockedError` if one lives."""
+    if database.path is None:
+        yield
+        return
+    with _locked_file(_lock_path(database.path)):
+        yield
+
+
 def adopt(database: Database) -> None:
     """Accept a copied or restored database as the one to send from."""
     if database.path is None:

@@ -1,0 +1,40 @@
+"""A second delivery of an issue goes to those without one, and to nobody else."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import func, select
+
+from mailer.database.models import Delivery, IssueState, Subscriber, SubscriberStatus
+from mailer.database.session import Database
+from mailer.delivery import issues
+from mailer.delivery.newcomers import queue_newcomers
+from mailer.errors import RefusedError
+from tests.delivery.scene import AT, books, queued, subscribe
+
+
+def test_only_active_subscribers_without_a_delivery_are_queued(database: Database) -> None:
+    issue = queued(database, 5)
+    subscribe(database, 4, first=6)
+    with database.transaction() as session:
+        session.get_one(Subscriber, 6).status = SubscriberStatus.UNSUBSCRIBED.value
+    for expected in (2, 0):
+        with database.transaction() as session:
+            assert queue_newcomers(session, issue.id, Subscriber.id != 7, at=AT) == expected
+    assert books(database, issue).audience == 7
+    with database.reading() as session:
+        twice = select(Delivery.subscriber_id).group_by(Delivery.subscriber_id).having(func.count() > 1)
+        assert session.scalars(twice).all() == []
+
+
+@pytest.mark.parametrize("state", [IssueState.PAUSED, IssueState.CANCELLED])
+def test_stopped_issue_stays_stopped(database: Database, state: IssueState) -> None:
+    issue = queued(database, 1)
+    subscribe(database, 1, first=2)
+    with database.transaction() as session:
+        stop = issues.pause(session, issue.id, "") if state is IssueState.PAUSED else None
+        if stop is None:
+            issues.cancel(session, issue.id, at=AT)
+        with pytest.raises(RefusedError, match=state.value):
+            queue_newcomers(session, issue.id, None, at=AT)
+    assert books(database, issue).audience == 1

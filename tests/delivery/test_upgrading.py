@@ -1,0 +1,156 @@
+"""An upgrade ends with the new database or with the old one, however it is interrupted."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from mailer.database.session import HEAD, Database, upgrade
+from mailer.delivery import backups
+from mailer.delivery.lock import sending
+from mailer.delivery.upgrading import upgrade_safely
+from mailer.errors import LockedError, RefusedError, StorageError
+from tests.delivery.scene import AT
+from tests.postgres import Server
+
+VERSIONS = [f"{number:04}" for number in range(1, int(HEAD))]
+KILLS = 10
+# Kills a child at every tenth part of the statements of an upgrade, and prints the versions it left.
+KILLER = """
+import alembic.command, os, shutil, signal, sys
+from pathlib import Path
+from sqlalchemy import event
+from mailer.database.session import Database
+from mailer.delivery.upgrading import upgrade_safely
+from tests.delivery.scene import AT
+
+def attempt(path, limit):
+    child = os.fork()
+    if child == 0:
+        database, number = Database(f"sqlite:///{path}"), 0
+        def count(*details):
+            nonlocal number
+            number += 1
+            if number == limit:
+                os.kill(os.getpid(), signal.SIGKILL)
+        event.listen(database.engine, "after_cursor_execute", count)
+        upgrade_safely(database, back_up=True, at=AT)
+        os.write(pipe[1], str(number).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+
+old, folder, kills = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+pipe = os.pipe()
+def copy(name):
+    (folder / name).mkdir()
+    return shutil.copy(old, folder / name / "subscribers.db")
+attempt(copy("whole"), 0)
+number = int(os.read(pipe[0], 20))
+for part in range(kills):
+    attempt(copy(str(part)), 1 + number * part // kills)
+"""
+
+
+def old_database(path: Path, version: str = "0001", people: int = 300) -> Path:
+    """Make a database of an earlier version with subscribers and an issue that some of them got."""
+    with Database(f"sqlite:///{path}") as database:
+        upgrade(database, version)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for number in range(1, people + 1):
+            address = f"s{number}@example.org"
+            insert(connection, "subscribers", id=number, address=address, address_key=address)
+        insert(connection, "editions", digest="d")
+        insert(connection, "issues", id=1, slug="001-a", edition_digest="d", audience=people)
+        for number in range(1, people + 1):
+            state = "sent" if number % 2 else "queued"
+            insert(connection, "deliveries", issue_id=1, subscriber_id=number, state=state)
+    return path
+
+
+def insert(connection: sqlite3.Connection, table: str, **values: object) -> None:
+    """Insert a row; columns that must have a value and get none get a zero."""
+    for _, name, _, required, default, _ in connection.execute(f"PRAGMA table_info({table})"):
+        if required and default is None:
+            values.setdefault(name, "{}" if name == "attributes" else 0)
+    columns, marks = ", ".join(values), ", ".join("?" * len(values))
+    connection.execute(f"INSERT INTO {table} ({columns}) VALUES ({marks})", [*values.values()])
+
+
+def states(path: Path) -> list[tuple[str, int]]:
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute("SELECT state, count(*) FROM deliveries GROUP BY state").fetchall()
+
+
+def schema(path: Path) -> list[tuple[str]]:
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute("SELECT sql FROM sqlite_master WHERE sql > '' ORDER BY sql").fetchall()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_earlier_version_is_upgraded_with_its_data(tmp_path: Path, version: str) -> None:
+    path = old_database(tmp_path / "subscribers.db", version, people=4)
+    before = states(path)
+    with Database(f"sqlite:///{path}") as database:
+        done = upgrade_safely(database, back_up=True, at=AT)
+        assert (done.before, database.version()) == (version, HEAD)
+        assert backups.findings(database) == []
+    assert states(path) == before
+    assert done.backup is not None
+    assert states(done.backup) == before
+    assert done.backup.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.slow
+def test_killed_upgrade_leaves_the_old_database_or_the_new(tmp_path: Path) -> None:
+    old = old_database(tmp_path / "old.db")
+    subprocess.run([sys.executable, "-c", KILLER, str(old), str(tmp_path), str(KILLS)], check=True)
+    right = {"0001": schema(old), HEAD: schema(tmp_path / "whole" / "subscribers.db")}
+    found = []
+    for part in range(KILLS):
+        path = tmp_path / str(part) / "subscribers.db"
+        with Database(f"sqlite:///{path}") as database:
+            found.append(database.version())
+            assert database.check() == []
+            assert schema(path) == right[found[-1]]
+            assert states(path) == states(old)
+            upgrade_safely(database, back_up=False, at=AT)
+            assert backups.findings(database) == []
+    assert set(found) <= {"0001", HEAD}
+    assert "0001" in found
+
+
+def test_failed_check_restores_the_old_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = old_database(tmp_path / "subscribers.db", people=4)
+    before = schema(path), states(path)
+    monkeypatch.setattr(backups, "findings", lambda database: ["row 7 is missing"])
+    with Database(f"sqlite:///{path}") as database:
+        with pytest.raises(StorageError, match="failed and was undone: row 7 is missing"):
+            upgrade_safely(database, back_up=True, at=AT)
+        assert database.version() == "0001"
+    assert (schema(path), states(path)) == before
+
+
+def test_no_upgrade_while_an_issue_is_sent(database: Database, tmp_path: Path) -> None:
+    path = old_database(tmp_path / "old.db", people=4)
+    with Database(f"sqlite:///{path}") as old:
+        with sending(database):  # another database
+            upgrade_safely(old, back_up=False, at=AT)
+        with sending(old), closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("UPDATE alembic_version SET version_num = '0001'")
+            connection.commit()
+            with pytest.raises(LockedError):
+                upgrade_safely(old, back_up=True, at=AT)
+
+
+def test_backup_of_postgresql_is_left_to_its_own_tools(postgresql: Server) -> None:
+    with Database(postgresql.new_database()) as database:
+        upgrade(database, "0001")
+        with pytest.raises(RefusedError, match="not backed up here"):
+            upgrade_safely(database, back_up=True, at=AT)
+        assert upgrade_safely(database, back_up=False, at=AT).before == "0001"
+        assert database.version() == HEAD
