@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, and_, exists, insert, literal, select, true, update
+from sqlalchemy import ColumnElement, and_, exists, func, insert, literal, select, true, update
 from sqlalchemy.orm import Session
 
 from mailer.database.models import Delivery, DeliveryState, IssueState, StoredIssue, Subscriber
 from mailer.delivery import issues
-from mailer.delivery.issues import count_of
 from mailer.errors import RefusedError
 
 
@@ -37,17 +36,19 @@ def queue_newcomers(
         .where(issues.audience(newcomers(issue_id, condition), at=at))
         .order_by(Subscriber.id)
     )
-    queued = count_of(
-        session.execute(insert(Delivery).from_select(["issue_id", "subscriber_id", "state"], wanted))
-    )
-    if queued:
+    everyone = select(func.count()).where(Delivery.issue_id == issue_id)
+    before = session.scalar(everyone) or 0
+    session.execute(insert(Delivery).from_select(["issue_id", "subscriber_id", "state"], wanted))
+    # Not the statement's row count: on PostgreSQL it can be -1 here.
+    audience = session.scalar(everyone) or 0
+    if audience > before:
         session.execute(
             update(StoredIssue)
             .where(StoredIssue.id == issue_id)
             .values(
-                audience=StoredIssue.audience + queued,
+                audience=audience,
                 state=IssueState.SENDING.value,
                 finished_at=None,
             )
         )
-    return queued
+    return audience - before

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import func, select
 
-from mailer.database.models import Delivery, IssueState, Subscriber, SubscriberStatus
+from mailer.database.models import Delivery, IssueState, StoredIssue, Subscriber, SubscriberStatus
 from mailer.database.session import Database
 from mailer.delivery import issues
 from mailer.delivery.newcomers import queue_newcomers
@@ -15,6 +15,8 @@ from tests.delivery.scene import AT, books, queued, subscribe
 
 def test_only_active_subscribers_without_a_delivery_are_queued(database: Database) -> None:
     issue = queued(database, 5)
+    with database.reading() as session:
+        assert session.get_one(StoredIssue, issue.id).audience == 5
     subscribe(database, 4, first=6)
     with database.transaction() as session:
         session.get_one(Subscriber, 6).status = SubscriberStatus.UNSUBSCRIBED.value
@@ -23,6 +25,7 @@ def test_only_active_subscribers_without_a_delivery_are_queued(database: Databas
             assert queue_newcomers(session, issue.id, Subscriber.id != 7, at=AT) == expected
     assert books(database, issue).audience == 7
     with database.reading() as session:
+        assert session.get_one(StoredIssue, issue.id).audience == 7
         twice = select(Delivery.subscriber_id).group_by(Delivery.subscriber_id).having(func.count() > 1)
         assert session.scalars(twice).all() == []
 
