@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import email
+import email.policy
 import http.client
 import random
+import re
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from email.message import EmailMessage
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import click
 import uvicorn
 
+from mailer.audience.preferences import allow_tracking
+from mailer.audience.transfer import exporting
 from mailer.audience.transfer.importing import import_file
+from mailer.audience.transitions import Origin
 from mailer.bounces.boxes.configured import rules_of
 from mailer.bounces.boxes.fetch import fetch
 from mailer.bounces.boxes.maildir import Maildir
@@ -45,6 +53,10 @@ wait_for_retries = true
 
 [bounces]
 maildirs = ["bounces"]
+
+[tracking]
+opens = true
+clicks = true
 """
 _FIRST = "Ana Bogdan Carmen Dan Elena Florin Gabriela Horia Ioana Luca Maria Nicu Olga Petru Radu Ștefan"
 _LAST = "Albu Barbu Cozma Dima Enache Florea Groza Iancu Lungu Marin Nistor Oprea Popa Rusu Stan Tudor"
@@ -53,24 +65,49 @@ _GONE = [f"gone{number}" for number in range(1, 6)]
 _BUSY = [f"busy{number}" for number in range(1, 9)]
 _MOVED = "moved"
 _LEAVES = "leaves"
+_READERS = 40
+_READER = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
+_OUTBOX = "http://127.0.0.1:8601"
+_CONSOLE = "http://127.0.0.1:8602"
 
 
 @click.command(cls=Command)
 @click.option("--folder", type=click.Path(path_type=Path), default=Path("demo"), show_default=True)
+@click.option("--open", "opens", is_flag=True, help="Then open the outbox and the console in your browser.")
 @json_option
 @pass_app
-def demo(app: App, folder: Path, as_json: bool) -> None:
+def demo(app: App, folder: Path, opens: bool, as_json: bool) -> None:
     """Try everything on this machine with made-up subscribers. Nothing leaves the machine.
 
     The demo imports 500 subscribers and sends them the sample issue through the built-in outbox, which
     refuses some of them permanently and some temporarily. It then reads a bounce, unsubscribes someone
-    with one click, sends again to show that nobody gets a second copy, and prints the totals.
+    with one click, lets some readers open and click, sends again to show that nobody gets a second copy,
+    and prints the totals.
     """
     _prepare(folder)
     app.directory, app.config_file = folder, None
     books = _Demo(app, say=(lambda text: None) if as_json else app.out).play()
     if as_json:
         app.emit({"folder": str(folder), "books": books.as_dict()})
+    if opens:
+        _open_pages(folder)
+
+
+def _open_pages(folder: Path) -> None:
+    """Serve the outbox and the console, and open both in the browser, until Ctrl-C."""
+    command = [sys.executable, "-m", "mailer"]
+    with (
+        subprocess.Popen([*command, "outbox", "-C", str(folder)]) as outbox,
+        subprocess.Popen([*command, "console", "--open", "-C", str(folder)]) as console,
+    ):
+        click.launch(_OUTBOX)
+        try:
+            console.wait()
+        except KeyboardInterrupt:
+            # Both got the signal too, and stop cleanly.
+            console.wait()
+        finally:
+            outbox.terminate()
 
 
 class _Demo:
@@ -93,6 +130,7 @@ class _Demo:
         first = self._send("Sent the sample issue")
         self._bounce()
         self._leave()
+        self._read()
         before = self._mails()
         self._send("Sent it again")
         self._say(f"  {self._mails() - before} more emails: nobody gets it twice.")
@@ -103,8 +141,9 @@ class _Demo:
             self._say(line)
         if not books.balanced or books.sent != first.books.sent - 1 or self._mails() != before:
             raise MailerError("the demo did not end as expected")
-        self._say(f"Show the emails:  mailer outbox -C {self._folder}")
         self._say(f"Serve the pages:  mailer serve -C {self._folder}")
+        self._say(f"See the emails at {_OUTBOX}:  mailer outbox -C {self._folder}")
+        self._say(f"Open the console at {_CONSOLE}:  mailer console --open -C {self._folder}")
         return books
 
     def _import(self) -> None:
@@ -162,6 +201,36 @@ class _Demo:
         if status != 200:
             raise MailerError(f"the one-click unsubscribe returned status {status}")
         self._say(f"{_LEAVES}@example.com unsubscribed with one click: HTTP {status}.")
+
+    def _read(self) -> None:
+        """Open the issue as some readers who agreed to tracking, and click in it as half of them."""
+        readers = [f"reader{number}@example." for number in range(_READERS)]
+        at = datetime.now(UTC)
+        with self._database.transaction() as session:
+            for known in exporting.views(session, None, after=0, limit=_SUBSCRIBERS):
+                if known.address.startswith(tuple(readers)):
+                    allow_tracking(session, known.id, True, origin=Origin("page"), at=at)
+        found = [self._tracked(f"reader{number}") for number in range(_READERS)]
+        with _served(self._pages()) as port:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+            for number, (pixel, link) in enumerate(found):
+                for path in (pixel, link) if number % 2 else (pixel,):
+                    connection.request("GET", path, headers={"User-Agent": _READER})
+                    connection.getresponse().read()
+            connection.close()
+        self._say(f"{_READERS} readers opened it, and {_READERS // 2} clicked.")
+
+    def _tracked(self, local: str) -> tuple[str, str]:
+        """Return the paths of the pixel and of the first link in someone's message."""
+        message = email.message_from_bytes(self._mail_to(local), policy=email.policy.default)
+        assert isinstance(message, EmailMessage)
+        part = message.get_body(preferencelist=("html",))
+        assert isinstance(part, EmailMessage)
+        html = part.get_content()
+        pixel, link = (re.search(rf"/{kind}/[\w./-]+", html) for kind in "oc")
+        if pixel is None or link is None:
+            raise MailerError(f"the message to {local} is not tracked")
+        return pixel[0], link[0]
 
     def _pages(self) -> object:
         return create_app(self._database, self._signer, self._settings)
