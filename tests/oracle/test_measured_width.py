@@ -63,7 +63,7 @@ def misjudged(page: Page, html: str) -> list[tuple[int, int, float]]:
 
 
 @pytest.mark.parametrize("kind", CELLS)
-@pytest.mark.parametrize("columns", range(2, 9))
+@pytest.mark.parametrize("columns", [2, 4, 8])
 def test_our_tables_fit(page: Page, columns: int, kind: str) -> None:
     html = html_of(columns, kind)
     root = etree.fromstring(html.encode(), etree.HTMLParser(encoding="utf-8"))
@@ -72,7 +72,7 @@ def test_our_tables_fit(page: Page, columns: int, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", CELLS)
-@pytest.mark.parametrize("columns", range(2, 9))
+@pytest.mark.parametrize("columns", [2, 4, 8])
 def test_tables_that_neither_stack_nor_scroll_are_measured_as_chromium_does(
     page: Page, columns: int, kind: str
 ) -> None:
