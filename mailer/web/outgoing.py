@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from datetime import datetime
 from typing import Final
@@ -17,6 +18,8 @@ from mailer.webhooks.signing import body_of, headers_of
 LOOK_SECONDS: Final = 10
 """How often to look for events."""
 _AT_ONCE: Final = 20
+_FOR_SECONDS: Final = 5.0
+"""After this long, no more events are claimed until the next look, so that a process can stop."""
 _USER_AGENT: Final = "mailer/1 (webhooks)"
 
 
@@ -27,14 +30,14 @@ def deliver(
     spread: Callable[[], float] = jitter,
     timeout_seconds: float = TIMEOUT_SECONDS,
 ) -> int:
-    """Deliver every event that is due, and return how many attempts were made.
+    """Deliver the events that are due, for some seconds, and return how many attempts were made.
 
     Events are claimed first, so several processes can do this together; an event may arrive twice if a
     process dies between the response and the commit, always with the same `webhook-id`.
     """
     attempts = 0
-    at = clock()
-    while True:
+    at, until = clock(), time.monotonic() + _FOR_SECONDS
+    while time.monotonic() < until:
         with database.reading() as session:
             if not queue.due(session, at=at):
                 return attempts
@@ -45,6 +48,7 @@ def deliver(
             for hook, (status, said) in zip(claimed, results, strict=True):
                 queue.settle(session, hook, at=clock(), status=status, said=said, spread=spread())
         attempts += len(claimed)
+    return attempts
 
 
 def forget(database: Database, *, at: datetime) -> None:
