@@ -189,18 +189,18 @@ class PreferencesRoutes:
 
     async def data(self, request: Request) -> Response:
         """Return everything stored about a person, to someone who knows the address."""
-        token, subject, person, problem = await self._proven(request)
+        token, subject, person, typed, problem = await self._proven(request)
         if person is None or problem:
-            return self._proof(request, "data", token, person, problem)
+            return self._proof(request, "data", token, person, typed, problem)
         content = await asyncio.to_thread(self._personal_data, subject)
         headers = {"content-disposition": 'attachment; filename="my-data.json"'}
         return Response(content, media_type="application/json", headers=headers)
 
     async def erase(self, request: Request) -> Response:
         """Delete a person's data, for someone who knows the address."""
-        token, _, person, problem = await self._proven(request)
+        token, _, person, typed, problem = await self._proven(request)
         if person is None or problem:
-            return self._proof(request, "erase", token, person, problem)
+            return self._proof(request, "erase", token, person, typed, problem)
         await self._writer.submit(self._erase, person)
         texts = self._theme.to(request)
         return texts.notice(
@@ -278,7 +278,13 @@ class PreferencesRoutes:
         return json.dumps(data, ensure_ascii=False, indent=2) + "\n"
 
     def _proof(
-        self, request: Request, kind: str, token: str, person: Standing | None, problem: str = ""
+        self,
+        request: Request,
+        kind: str,
+        token: str,
+        person: Standing | None,
+        typed: str = "",
+        problem: str = "",
     ) -> Response:
         if person is None:
             return self._unsubscribing.unsubscribed(request, token, None)
@@ -288,24 +294,25 @@ class PreferencesRoutes:
             kind=kind,
             token=token,
             address=masked(person.address),
+            typed=typed,
             problem=problem,
         )
 
-    async def _proven(self, request: Request) -> tuple[str, Subject, Standing | None, str]:
-        """Return the token, its subject, the subscriber, and the problem with the typed address."""
+    async def _proven(self, request: Request) -> tuple[str, Subject, Standing | None, str, str]:
+        """Return the token, its subject, the subscriber, the typed address, and its problem."""
         token = request.path_params["token"]
         subject = self._signer.read_link(token)
         typed = (await fields_of(request)).get("email", "").strip()
         texts = self._theme.to(request)
         person = await asyncio.to_thread(self._person, subject)
         if not self._limiter.hit(_PROOFS, str(subject.subscriber_id)):
-            return token, subject, person, texts.say("Too many attempts. Please try again in an hour.")
+            return token, subject, person, typed, texts.say("Too many attempts. Please try again in an hour.")
         try:
             right = person is not None and parse_address(typed).key == person.address_key
         except AddressError:
             right = False
         problem = "" if right else texts.say("This is not the address of this subscription.")
-        return token, subject, person, problem
+        return token, subject, person, typed, problem
 
 
 def _if_future(until: datetime | None) -> datetime | None:
