@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Final
 
-import h11
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
@@ -32,7 +31,6 @@ class _Protocol(H11Protocol):
 
     head_seconds = _HEAD_SECONDS
     _overdue: asyncio.TimerHandle | None = None
-    _upgraded = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -47,22 +45,18 @@ class _Protocol(H11Protocol):
         if self._overdue is not None:
             self._overdue.cancel()
 
-    def handle_websocket_upgrade(self, event: h11.Request) -> None:
-        super().handle_websocket_upgrade(event)
-        # From now on the connection belongs to the websocket's protocol.
-        if self._overdue is not None:
-            self._overdue.cancel()
-        self._upgraded = True
+    def _close(self) -> None:
+        """Close the connection, unless a websocket has taken it over."""
+        if self.transport.get_protocol() is self:
+            self.transport.close()
 
     def _watch(self) -> None:
         """Run the timer while no request is being answered."""
-        if self._upgraded:
-            return
         # uvicorn declares this attribute as always set.
         cycle: RequestResponseCycle | None = self.cycle
         if cycle is None or cycle.response_complete:
             if self._overdue is None:
-                self._overdue = self.loop.call_later(self.head_seconds, self.transport.close)
+                self._overdue = self.loop.call_later(self.head_seconds, self._close)
         elif self._overdue is not None:
             self._overdue.cancel()
             self._overdue = None
