@@ -9,7 +9,7 @@ from nicegui import ui
 from starlette.requests import Request
 
 from mailer.console.desk import Change, Desk, Visit
-from mailer.console.frame import add_page, button, card, field, heading
+from mailer.console.frame import Handler, add_page, button, card, field, heading, told
 from mailer.console.markup import issue_path, link, show, table, tag, when
 from mailer.console.users import Role
 from mailer.errors import RefusedError
@@ -34,7 +34,8 @@ def add_pages(desk: Desk) -> None:
     add_page(desk, "/issues", "Issues", build)
 
 
-def _new_dialog(desk: Desk, visit: Visit):  # type: ignore[no-untyped-def]
+def _new_dialog(desk: Desk, visit: Visit) -> Handler:
+    """Add the dialog for a new issue; return what opens it."""
     with ui.dialog().props('aria-label="New issue"') as dialog, ui.element("div").classes("box"):
         show(Markup("<h2>New issue</h2>"))
         title = field("Title").props("autofocus")
@@ -53,7 +54,7 @@ def _new_dialog(desk: Desk, visit: Visit):  # type: ignore[no-untyped-def]
             )
             ui.navigate.to(issue_path(path.stem))
 
-        title.on("keydown.enter", create)
+        title.on("keydown.enter", lambda: told(create))
         with ui.element("div").classes("actions"):
             button("Create", create, "main")
             ui.button("Cancel", color=None, on_click=dialog.close).props("unelevated no-caps").classes(
