@@ -286,8 +286,12 @@ def test_keyboard_alone_suffices(page: Page, console: Running) -> None:
     page.keyboard.type("By keyboard. ")
     page.keyboard.press("Control+s")
     expect(page.get_by_text("Saved", exact=True).first).to_be_visible()
-    page.keyboard.press("Escape")
-    page.keyboard.press("Tab")
+    # Escape frees the Tab key for two seconds, which a busy machine may need for the next key.
+    for _ in range(5):
+        page.keyboard.press("Escape")
+        page.keyboard.press("Tab")
+        if page.evaluate("!document.activeElement.closest('.cm-editor')"):
+            break
     assert page.evaluate("!document.activeElement.closest('.cm-editor')")
     path = next((console.folder.path / "issues").glob("*-keys.md"))
     deadline = time.monotonic() + 10
