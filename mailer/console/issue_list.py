@@ -15,7 +15,8 @@ from mailer.console.users import Role
 from mailer.errors import RefusedError
 from mailer.rendering.source.new import create_issue, slug
 from mailer.review import overview
-from mailer.review.overview import DRAFT, SCHEDULED, IssueLine
+from mailer.review.directory import DRAFT, SCHEDULED
+from mailer.review.overview import IssueLine
 
 
 def add_pages(desk: Desk) -> None:

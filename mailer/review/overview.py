@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Final
+from datetime import datetime
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from mailer.config import Settings
 from mailer.database.models import IssueState, StoredIssue
-from mailer.delivery import schedule
 from mailer.delivery.books import books_of
-from mailer.errors import SourceError
-from mailer.rendering.source import read_issue
 from mailer.reports import statistics
 from mailer.reports.statistics import IssueFigures
-
-DRAFT: Final = "draft"
-SCHEDULED: Final = "scheduled"
-MISSED: Final = "missed"
+from mailer.review import directory
+from mailer.review.directory import DRAFT, MISSED, SCHEDULED
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +25,7 @@ class IssueLine:
     title: str
     state: str
     """An `IssueState`, `draft`, `scheduled` or `missed`."""
-    at: datetime | None
+    at: datetime
     """When it was queued, is due, or was last saved."""
     segment: str = ""
     reason: str = ""
@@ -53,40 +45,13 @@ def issue_lines(session: Session, settings: Settings, *, limit: int | None = Non
     """
     queued = session.scalars(select(StoredIssue).order_by(StoredIssue.id.desc()).limit(limit)).all()
     counted = {one.issue_id: one for one in statistics.issue_figures(session, limit=limit)}
-    lines = [_queued(session, stored, counted[stored.id]) for stored in queued]
-    known = {*session.scalars(select(StoredIssue.slug))}
-    waiting = [one for one in schedule.scheduled(session) if one.slug not in known]
-    known |= {one.slug for one in waiting}
-    sources = settings.path(settings.paths.issues)
+    found = directory.entries(session, settings)
+    drafts = [one for one in found if one.state == DRAFT]
+    scheduled = sorted((one for one in found if one.state in (SCHEDULED, MISSED)), key=lambda one: one.at)
     return [
-        *_drafts(sources, known),
-        *(
-            IssueLine(
-                one.slug,
-                _title(sources / f"{one.slug}.md"),
-                MISSED if one.missed else SCHEDULED,
-                one.due_at,
-                one.segment,
-            )
-            for one in waiting
-        ),
-        *lines,
+        *(IssueLine(one.slug, one.title, one.state, one.at, one.segment) for one in (*drafts, *scheduled)),
+        *(_queued(session, stored, counted[stored.id]) for stored in queued),
     ]
-
-
-def _drafts(folder: Path, known: set[str]) -> Iterator[IssueLine]:
-    for path in sorted(folder.glob("*.md"), reverse=True):
-        if path.stem not in known:
-            saved = datetime.fromtimestamp(path.stat().st_mtime, UTC)
-            yield IssueLine(path.stem, _title(path), DRAFT, saved)
-
-
-def _title(path: Path) -> str:
-    """Return the title in a file, or the file's name if it cannot be read."""
-    try:
-        return read_issue(path).title
-    except SourceError:
-        return path.stem
 
 
 def _queued(session: Session, stored: StoredIssue, counted: IssueFigures) -> IssueLine:

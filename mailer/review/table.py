@@ -13,7 +13,8 @@ from mailer.database.models import IssueState
 from mailer.delivery import issues, runs
 from mailer.delivery.books import Books, books_of
 from mailer.delivery.issues import QueuedIssue
-from mailer.review.overview import DRAFT, issue_lines
+from mailer.review.directory import DRAFT
+from mailer.review.overview import issue_lines
 
 
 @dataclass(frozen=True, slots=True)
