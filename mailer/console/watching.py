@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -25,6 +26,11 @@ from mailer.errors import MailerError
 from mailer.review.status import IssueStatus, status_of
 
 _LIVE_SECONDS: Final = 0.5
+_LEAST_REST: Final = 20
+"""After each look at the books, how many times as long as it took the page rests at least.
+
+A look counts the deliveries of the issue. Where there are very many, it must not slow down the sender.
+"""
 _DETAILS_EVERY: Final = 10
 """How many looks at the books there are for each look at everything else."""
 _RATE_OVER: Final = 20
@@ -72,7 +78,9 @@ class Watching:
                     lambda session: status_of(session, issues.get(session, self._issue.id))
                 )
                 self._draw_details(status)
+            began = time.monotonic()
             issue, books = await self._desk.read(self._current)
+            self._timer.interval = max(_LIVE_SECONDS, _LEAST_REST * (time.monotonic() - began))
         except MailerError as error:
             self._live.content = note(error.message, "bad", error.remedy or "")
             self._timer.deactivate()
