@@ -15,6 +15,8 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
+from weakref import WeakSet
 
 from aiosmtpd.smtp import SMTP
 from aiosmtpd.smtp import Envelope as SmtpEnvelope
@@ -27,6 +29,8 @@ from mailer.errors import StorageError
 Answer = Callable[[str], str | None]
 
 _MAX_OCTETS = 32 * 1024 * 1024
+_TURNS_TO_ACCEPT = 4
+"""After so many turns of the loop, each connection that was accepted before has become a session."""
 _UNSAFE = re.compile(r"[^\w.@+=-]")
 
 
@@ -41,6 +45,7 @@ class Outbox:
         self._maildir = maildir
         self._answer = answer or (lambda recipient: None)
         self._server: asyncio.Server | None = None
+        self._sessions: WeakSet[SMTP] = WeakSet()
         self._numbers = itertools.count(1)
         self._host = _UNSAFE.sub("_", socket.gethostname()) or "localhost"
 
@@ -59,6 +64,12 @@ class Outbox:
     async def __aexit__(self, *failure: object) -> None:
         assert self._server is not None
         self._server.close()
+        for _ in range(_TURNS_TO_ACCEPT):
+            await asyncio.sleep(0)
+        for session in self._sessions:
+            # uvloop's transports have the methods of asyncio.Transport but do not inherit from it.
+            if (transport := cast(asyncio.Transport | None, session.transport)) is not None:
+                transport.abort()
         await self._server.wait_closed()
 
     def relay(self, connections: int = 4) -> Relay:
@@ -74,13 +85,15 @@ class Outbox:
         )
 
     def _protocol(self) -> SMTP:
-        return SMTP(
+        session = SMTP(
             self,
             data_size_limit=_MAX_OCTETS,
             enable_SMTPUTF8=True,
             hostname="outbox.localhost",
             ident="mailer outbox",
         )
+        self._sessions.add(session)
+        return session
 
     async def handle_EHLO(  # noqa: N802 - aiosmtpd's name
         self, server: SMTP, session: SmtpSession, envelope: SmtpEnvelope, hostname: str, responses: list[str]
