@@ -90,6 +90,7 @@ def _page(name: str, context: click.Context) -> str:
     paragraphs = inspect.cleandoc(command.help or "").replace("\b\n", "").split("\n\n")
     lines = [
         f'.TH "{name.upper()}" "1" "" "mailer {__version__}" "mailer"',
+        ".ad l",
         ".SH NAME",
         f"{_roff(name)} \\- {_roff(paragraphs[0].splitlines()[0].rstrip('.'))}",
         ".SH SYNOPSIS",

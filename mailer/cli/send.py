@@ -108,6 +108,7 @@ def send(
         if not newcomers.queue(app, plan, segment, no_lint=no_lint, dry_run=dry_run, yes=yes):
             return
     elif plan.known is not None and plan.known.state is IssueState.FINISHED and canary_share is None:
+        _tell_changed(app, path, plan.known, edition)
         finish(newcomers.tell_finished(app, plan.known, as_json=as_json))
         return
     if dry_run:
@@ -136,11 +137,7 @@ def send(
         canary_share=canary_share,
         also=_offer_turns(app),
     )
-    if queued.edition_digest != edition.digest:
-        app.say(
-            f"{path} or its templates changed after the issue was queued. The version frozen then is sent."
-            f" To send the changes to everyone who doesn't have it yet: mailer amend {queued.slug}"
-        )
+    _tell_changed(app, path, queued, edition)
 
     def run() -> Ended:
         with shown.bar(wanted=not (as_json or app.quiet)) as bar:
@@ -150,6 +147,14 @@ def send(
     ended = lead(app.database, queued, settings.canary, canary.steps(app, run)) or run()
     _tell(app, queued, ended, as_json)
     finish(exit_code(ended))
+
+
+def _tell_changed(app: App, path: Path, queued: QueuedIssue, edition: Edition) -> None:
+    if queued.edition_digest != edition.digest:
+        app.say(
+            f"{path} or its templates changed after the issue was queued. The version frozen then is sent."
+            f" To send the changes to everyone who doesn't have it yet: mailer amend {queued.slug}"
+        )
 
 
 def _wait_for_undo(app: App, wait: timedelta) -> None:

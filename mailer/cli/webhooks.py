@@ -25,7 +25,8 @@ def webhooks() -> None:
     "events",
     multiple=True,
     type=click.Choice(PATTERNS),
-    help="Only these events; repeatable. All events by default.",
+    metavar="EVENT",
+    help="Only this event, such as issue.finished or subscriber.*; repeatable. All events by default.",
 )
 @click.option("--allow-private", is_flag=True, help="Allow http:// and addresses in your own network.")
 @json_option
