@@ -42,6 +42,7 @@ from mailer.database.session import Database
 from mailer.web.api import tokens
 from mailer.web.api.issues import IssueRoutes
 from mailer.web.api.messages import MessageRoutes
+from mailer.web.api.metrics import MetricsRoutes
 from mailer.web.api.problems import PROBLEMS, show_problems
 from mailer.web.api.stats import StatisticsRoutes
 from mailer.web.api.tokens import Scope, Token
@@ -174,6 +175,7 @@ def create_api(
     api.include_router(IssueRoutes(database, settings).router(may))
     api.include_router(StatisticsRoutes(database, settings).router(may))
     api.include_router(MessageRoutes(database, settings, wake).router(may))
+    api.include_router(MetricsRoutes(database).router(may))
     return api
 
 

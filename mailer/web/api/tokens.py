@@ -48,6 +48,8 @@ class Scope(StrEnum):
     READ_STATS = "stats:read"
     SEND_MESSAGES = "messages:send"
     """Send a message to one subscriber."""
+    READ_METRICS = "metrics:read"
+    """Read the gauges for monitoring, which name issues but no people."""
 
 
 @dataclass(frozen=True, slots=True)
