@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from tests.end_to_end.newsletter import Folder
+from tests.web.conftest import NO_TLS
 
 CONFIG = '[delivery]\nretry_base = "PT1S"\n[segments]\nvips = "tag:vip"\n'
 AGENT = "test browser"
@@ -40,7 +41,7 @@ class Running:
 
     def anyone(self, **headers: str) -> httpx.Client:
         """Return a client that is not logged in."""
-        return httpx.Client(base_url=self.url, headers={"user-agent": AGENT, **headers})
+        return httpx.Client(base_url=self.url, headers={"user-agent": AGENT, **headers}, verify=NO_TLS)
 
 
 @pytest.fixture(scope="module")

@@ -134,7 +134,8 @@ def test_users_log_in_with_password_and_code(tmp_path: Path) -> None:
 
         assert attempt(password="wrong horse battery").status_code == 403
         assert attempt(digits="12").status_code == 403
-        entered = attempt()
+        used = code.now()
+        entered = attempt(digits=used)
         cookie = entered.headers["set-cookie"]
         assert cookie.startswith("__Host-mailer=")
         assert "Secure" in cookie
@@ -144,9 +145,9 @@ def test_users_log_in_with_password_and_code(tmp_path: Path) -> None:
             assert "Mia" in page
             assert "editor" in page
             # The same code does not work a second time, and guessing soon ends.
-            assert attempt().status_code == 403
+            assert attempt(digits=used).status_code == 403
             assert attempt("Nobody").status_code == 403
-            assert attempt().status_code == 429
+            assert 429 in [attempt(digits=used).status_code for _ in range(6)]
             assert folder.mailer("users", "remove", "Mia", "--yes").code == 0
             assert mia.get("/").status_code == 303
     with Database("sqlite:///subscribers.db", folder=folder.path) as database, database.reading() as session:
