@@ -104,16 +104,18 @@ def save_image(folder: Path, name: str, content: bytes) -> Path:
 
 def _replace(path: Path, raw: bytes) -> None:
     """Write a file beside the old one and put it in its place, so that no reader sees half of it."""
+    written: Path | None = None
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
+            written = Path(file.name)
             file.write(raw)
-        try:
-            os.chmod(file.name, path.stat().st_mode & 0o777)
-            os.replace(file.name, path)
-        except OSError:
-            os.unlink(file.name)
-            raise
+            file.flush()
+            os.fsync(file.fileno())
+        written.chmod(path.stat().st_mode & 0o777)
+        written.replace(path)
     except OSError as error:
+        if written is not None:
+            written.unlink(missing_ok=True)
         raise SourceError(f"{path}: {error.strerror or error}", remedy="check the permissions") from error
 
 

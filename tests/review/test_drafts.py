@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from io import BytesIO
 from pathlib import Path
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from mailer.errors import RefusedError
+from mailer.errors import RefusedError, SourceError
 from mailer.rendering.source import parse_issue
 from mailer.rendering.source.fields import joined, parts, value_of, with_value
 from mailer.review.drafts import ChangedError, difference, read_draft, save_draft, save_image
@@ -35,6 +36,22 @@ def test_save_replaces_the_text_and_keeps_the_permissions(tmp_path: Path) -> Non
     assert saved == read_draft(path)
     assert os.stat(path).st_mode & 0o777 == 0o640
     assert [one.name for one in tmp_path.iterdir()] == ["001.md"]
+
+
+def test_save_that_fails_leaves_the_old_text_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "001-a.md"
+    path.write_text("old")
+    known = read_draft(path).digest
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(SourceError, match=r"001-a\.md: No space left on device"):
+        save_draft(path, "new", known=known)
+    assert (path.read_text(), [one.name for one in tmp_path.iterdir()]) == ("old", ["001-a.md"])
 
 
 def test_save_over_a_change_is_refused_with_the_other_version(tmp_path: Path) -> None:

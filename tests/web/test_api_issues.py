@@ -171,3 +171,13 @@ def test_each_act_needs_its_scope(
     refused = Client(api.site, *(set(Scope) - {scope}))(method, path, json=body, headers=headers)
     assert (refused.status_code, scope.value in refused.json()["detail"]) == (403, True)
     assert Client(api.site, scope)(method, path, json=body, headers=headers).status_code < 300
+
+
+def test_deliveries_name_people_and_need_both_scopes(api: Client) -> None:
+    for scope, lacking in ((Scope.READ_ISSUES, Scope.READ), (Scope.READ, Scope.READ_ISSUES)):
+        refused = Client(api.site, scope)("GET", "/issues/001-one/deliveries")
+        assert (refused.status_code, lacking.value in refused.json()["detail"]) == (403, True)
+    assert (
+        Client(api.site, Scope.READ_ISSUES, Scope.READ)("GET", "/issues/001-one/deliveries").status_code
+        == 404
+    )

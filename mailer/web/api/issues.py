@@ -64,7 +64,8 @@ class IssueRoutes:
         route(one + "/lint", self.lint, methods=["POST"], dependencies=[read])
         route(one + "/preview", self.preview, methods=["GET"], dependencies=[read])
         route(one + "/books", self.books, methods=["GET"], dependencies=[read])
-        route(one + "/deliveries", self.deliveries, methods=["GET"], dependencies=[read])
+        # Deliveries name people.
+        route(one + "/deliveries", self.deliveries, methods=["GET"], dependencies=[read, may(Scope.READ)])
         route(one + "/schedule", self.schedule, methods=["PUT"], dependencies=[send])
         route(one + "/schedule", self.unschedule, methods=["DELETE"], status_code=204, dependencies=[send])
         route(one + "/send", self.send, methods=["POST"], status_code=202, dependencies=[send])
