@@ -425,5 +425,6 @@ def test_nothing_in_the_description_makes_it_fail(on_either: Client) -> None:
         "POST /messages": {2},
         "GET /stats": {2},
         "GET /stats/issues/{issue}": {2},
+        "GET /metrics": {2},
     }
     assert 422 in answered["POST /subscribers"]
