@@ -91,19 +91,17 @@ def addresses_of(host: str, port: int) -> list[str]:
 
 
 def is_public(address: Address) -> bool:
-    """Return whether an address is public, including any IPv4 address embedded in it.
+    """Return whether an address is public.
 
     An IPv6 address outside 2000::/3 is public only if it translates to a public IPv4 address (RFC 6052):
-    IANA has assigned no other space to the internet.
+    IANA has assigned no other space to the internet. Tunnels to IPv4, 6to4 and Teredo, are never public:
+    both are out of use (RFC 7526), and versions of Python differ about them.
     """
     if isinstance(address, ipaddress.IPv6Address):
-        inside = address.ipv4_mapped or address.sixtofour or (address.teredo and address.teredo[1])
-        if inside is None and address in _NAT64:
-            inside = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-        if inside and not is_public(inside):
-            return False
         if address in _NAT64:
-            return True
+            return is_public(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+        if address.sixtofour is not None or address.teredo is not None:
+            return False
         if address not in _GLOBAL_UNICAST or address in _DOCUMENTATION:
             return False
     return address.is_global and not address.is_multicast
