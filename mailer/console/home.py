@@ -52,7 +52,7 @@ def add_pages(desk: Desk) -> None:
 def _next(lines: list[IssueLine]) -> None:
     """Show the issue that is being sent, is scheduled, or is being written."""
     order = ("sending", "paused", "scheduled", "draft")
-    ranked = [line for word in order for line in lines if line.state == word]
+    ranked = [line for state in order for line in lines if line.state == state]
     with card("Next issue"):
         if not ranked:
             show(Markup('<p class="soft">Every issue in the folder has been sent.</p>'))

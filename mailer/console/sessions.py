@@ -42,7 +42,7 @@ def use_link(session: Session, secret: str, agent: str, *, at: datetime, lifetim
         ConsoleSession.kind == _LINK,
         ConsoleSession.expires_at > at,
     )
-    # Whoever deletes the row has the link; of two simultaneous requests one finds nothing.
+    # The request that deletes the row may use the link; a simultaneous one finds no row.
     if session.execute(spent.returning(ConsoleSession.digest)).first() is None:
         return None
     return _make(session, _SESSION, None, agent, at=at, lifetime=lifetime)

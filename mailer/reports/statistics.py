@@ -166,7 +166,7 @@ class IssueStatistics:
 
     figures: IssueFigures
     links: tuple[LinkFigures, ...]
-    """The tracked links of the newest edition, in order."""
+    """The tracked links of the newest edition, as they appear in it."""
     providers: tuple[GroupFigures, ...]
     """The largest first. A domain is its own provider unless it is known to belong to one."""
     segments: tuple[GroupFigures, ...]
