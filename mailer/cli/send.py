@@ -127,17 +127,7 @@ def send(
             f"{plan.slug} was queued without a canary; it goes to everyone",
             remedy=f"to resume it: mailer send {plan.slug}",
         )
-    queued = dispatch.enqueue(
-        settings,
-        app.database,
-        edition,
-        path,
-        segment,
-        at=datetime.now(UTC),
-        canary_share=canary_share,
-        also=_offer_turns(app),
-    )
-    _tell_changed(app, path, queued, edition)
+    queued = _queue(app, path, edition, segment, canary_share)
 
     def run() -> Ended:
         with shown.bar(wanted=not (as_json or app.quiet)) as bar:
@@ -147,6 +137,21 @@ def send(
     ended = lead(app.database, queued, settings.canary, canary.steps(app, run)) or run()
     _tell(app, queued, ended, as_json)
     finish(exit_code(ended))
+
+
+def _queue(app: App, path: Path, edition: Edition, segment: str, canary_share: float | None) -> QueuedIssue:
+    queued = dispatch.enqueue(
+        app.settings,
+        app.database,
+        edition,
+        path,
+        segment,
+        at=datetime.now(UTC),
+        canary_share=canary_share,
+        also=_offer_turns(app),
+    )
+    _tell_changed(app, path, queued, edition)
+    return queued
 
 
 def _tell_changed(app: App, path: Path, queued: QueuedIssue, edition: Edition) -> None:
