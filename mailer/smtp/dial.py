@@ -53,16 +53,7 @@ async def dial(
         sock = await _connect(relay.host, relay.port, connect_seconds)
     except OSError as error:
         raise _opening_error(where, error) from error
-    client = aiosmtplib.SMTP(
-        hostname=relay.host,
-        sock=sock,
-        local_hostname=name or _literal(sock),
-        timeout=reply_seconds,
-        use_tls=relay.security is Security.TLS,
-        start_tls=False,
-        validate_certs=relay.verify_certificate,
-        tls_context=tls,
-    )
+    client = _client(relay, sock, name=name, tls=tls, reply_seconds=reply_seconds)
     ready = False
     try:
         awaiting("its greeting")
@@ -90,6 +81,21 @@ async def dial(
             client.close()
             if opened is not None:
                 opened.abort()
+
+
+def _client(
+    relay: Relay, sock: socket.socket, *, name: str | None, tls: ssl.SSLContext | None, reply_seconds: float
+) -> aiosmtplib.SMTP:
+    return aiosmtplib.SMTP(
+        hostname=relay.host,
+        sock=sock,
+        local_hostname=name or _literal(sock),
+        timeout=reply_seconds,
+        use_tls=relay.security is Security.TLS,
+        start_tls=False,
+        validate_certs=relay.verify_certificate,
+        tls_context=tls,
+    )
 
 
 async def _connect(host: str, port: int, seconds: float) -> socket.socket:
