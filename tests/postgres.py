@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
-from typing import Literal
+from typing import Literal, LiteralString
 
 import psycopg
 
@@ -153,3 +153,18 @@ def running(*, fsync: bool = False) -> Iterator[Server]:
             control("-m", "immediate", "stop")
     finally:
         shutil.rmtree(folder)
+
+
+@contextmanager
+def configured(server: Server, setting: LiteralString) -> Iterator[None]:
+    """Run a server with another setting for the duration of the block."""
+    with server.connection() as connection:
+        connection.execute("SET idle_session_timeout = 0")
+        connection.execute("ALTER SYSTEM SET " + setting)
+        connection.execute("SELECT pg_reload_conf()")
+        try:
+            yield
+        finally:
+            connection.execute("SET default_transaction_read_only = off")
+            connection.execute("ALTER SYSTEM RESET ALL")
+            connection.execute("SELECT pg_reload_conf()")

@@ -10,10 +10,10 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, LiteralString
+from typing import Final, Literal
 
 from sqlalchemy import make_url, select
 
@@ -25,7 +25,7 @@ from tests.delivery.scene import queued
 from tests.delivery.stalling_proxy import Proxy
 from tests.end_to_end.newsletter import Folder
 from tests.end_to_end.recorder import Recorder
-from tests.postgres import Server, running
+from tests.postgres import Server, configured, running
 
 CONNECTIONS: Final = 4
 WINDOW: Final = 20
@@ -185,21 +185,6 @@ FAULTS: Final[dict[str, Callable[[Machines], None]]] = {
     "read-only": read_only,
     "network cut": cut,
 }
-
-
-@contextlib.contextmanager
-def configured(server: Server, setting: LiteralString) -> Iterator[None]:
-    """Run a server with another setting for the duration of the block."""
-    with server.connection() as connection:
-        connection.execute("SET idle_session_timeout = 0")
-        connection.execute("ALTER SYSTEM SET " + setting)
-        connection.execute("SELECT pg_reload_conf()")
-        try:
-            yield
-        finally:
-            connection.execute("SET default_transaction_read_only = off")
-            connection.execute("ALTER SYSTEM RESET ALL")
-            connection.execute("SELECT pg_reload_conf()")
 
 
 def run(cell: Cell) -> Found:

@@ -11,11 +11,10 @@ import pytest
 
 from mailer.database.session import Database
 from mailer.delivery import issues
-from tests.cluster.faults import configured
 from tests.cluster.scene import QUICK, WorkerThread, settings, wait_until
 from tests.delivery.scene import AT, EDITION, books, queued
 from tests.end_to_end.recorder import Recorder
-from tests.postgres import Server, running
+from tests.postgres import Server, configured, running
 
 PEOPLE = 90
 

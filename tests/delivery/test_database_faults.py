@@ -8,9 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import LiteralString
 
 import pytest
 from sqlalchemy import make_url
@@ -26,7 +24,7 @@ from tests.delivery.machine import HEIR, SOON, WINDOW, Machine, Policy
 from tests.delivery.scene import books, queued
 from tests.delivery.stalling_proxy import Proxy
 from tests.end_to_end.recorder import Recorder
-from tests.postgres import Server
+from tests.postgres import Server, configured
 
 PEOPLE = 150
 AWAY_SECONDS = 0.7
@@ -85,21 +83,6 @@ def dropped(server: Server) -> None:
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
         )
-
-
-@contextmanager
-def configured(server: Server, setting: LiteralString) -> Iterator[None]:
-    """Run a server with another setting for the duration of the block."""
-    with server.connection() as connection:
-        connection.execute("SET idle_session_timeout = 0")
-        connection.execute("ALTER SYSTEM SET " + setting)
-        connection.execute("SELECT pg_reload_conf()")
-        try:
-            yield
-        finally:
-            connection.execute("SET default_transaction_read_only = off")
-            connection.execute("ALTER SYSTEM RESET ALL")
-            connection.execute("SELECT pg_reload_conf()")
 
 
 def read_only(server: Server) -> None:

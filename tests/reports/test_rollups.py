@@ -48,14 +48,14 @@ def test_counts_kept_step_by_step_equal_a_full_count(
     seed: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     with empty_database(tmp_path_factory.mktemp("counts")) as database:
-        check(database, seed)
+        assert_counts_equal(database, seed)
 
 
 def test_the_same_holds_on_either_database(database: Database) -> None:
-    check(database, seed=7)
+    assert_counts_equal(database, seed=7)
 
 
-def check(database: Database, seed: int) -> None:
+def assert_counts_equal(database: Database, seed: int) -> None:
     scene = Scene(seed)
     for _ in range(4):
         with database.transaction() as session:
@@ -67,10 +67,10 @@ def check(database: Database, seed: int) -> None:
         with database.reading() as session:
             assert everything(session) == kept
     with database.reading() as session:
-        check_by_hand(session)
+        assert_equal_by_hand(session)
 
 
-def check_by_hand(session: Session) -> None:
+def assert_equal_by_hand(session: Session) -> None:
     """Compare the counts of events with a count in Python, row by row."""
     people: dict[int, Subscriber] = {one.id: one for one in session.scalars(select(Subscriber))}
     sent = {(row.issue_id, row.subscriber_id): row for row in session.scalars(select(Delivery))}
