@@ -23,7 +23,9 @@ from mailer.rendering.edition import Edition
 from mailer.rendering.message import Composer, Recipient
 
 _AT_ONCE: Final = 1_000
+_GROUPED_AT_ONCE: Final = 50_000
 _MAX_SHAPES: Final = 1_000
+_MAX_KNOWN_SHAPES: Final = 10_000
 MAX_EXAMPLES: Final = 3
 _SAMPLE: Final = 1_000
 """How many subscribers an issue is composed for as a check, before it is queued."""
@@ -40,6 +42,15 @@ class Unfit:
     count: int = 0
     examples: list[str] = dataclasses.field(default_factory=list)
     """Some of their addresses."""
+
+
+@dataclass(slots=True)
+class _Shape:
+    """The subscribers who have the same attributes, of the same types."""
+
+    example: int
+    """The id of one of them."""
+    count: int
 
 
 def compose_some(
@@ -104,14 +115,34 @@ def unfit(
 def _sampled(session: Session, who: ColumnElement[bool], number: int) -> set[int]:
     """Return the ids of `number` random subscribers, and of one for each shape (up to `_MAX_SHAPES`)."""
     chosen = session.scalars(select(Subscriber.id).where(who).order_by(func.random()).limit(number))
-    shapes = (
-        select(func.min(Subscriber.id))
-        .where(who)
-        .group_by(_shape(session), Subscriber.name == "")
-        .order_by(func.count())
-        .limit(_MAX_SHAPES)
+    return {*chosen, *_rarest(_one_for_each_shape(session, who))}
+
+
+def _one_for_each_shape(session: Session, who: ColumnElement[bool]) -> dict[tuple[object, bool], _Shape]:
+    """Return the shapes of the audience.
+
+    Each query covers a range of ids, since SQLite sorts the rows of a query in memory.
+    """
+    shape, unnamed = _shape(session), Subscriber.name == ""
+    grouped = (
+        select(shape, unnamed, func.min(Subscriber.id), func.count()).where(who).group_by(shape, unnamed)
     )
-    return {*chosen, *session.scalars(shapes)}
+    found: dict[tuple[object, bool], _Shape] = {}
+    last = session.scalar(select(func.max(Subscriber.id))) or 0
+    for after in range(0, last, _GROUPED_AT_ONCE):
+        within = Subscriber.id.between(after + 1, after + _GROUPED_AT_ONCE)
+        for keys, nameless, one, many in session.execute(grouped.where(within)):
+            if (known := found.get((keys, nameless))) is not None:
+                known.count += many
+            elif len(found) < _MAX_KNOWN_SHAPES:
+                found[keys, nameless] = _Shape(one, many)
+    return found
+
+
+def _rarest(shapes: dict[tuple[object, bool], _Shape]) -> list[int]:
+    """Return one subscriber of each of the rarest shapes, up to `_MAX_SHAPES`."""
+    ordered = sorted(shapes.values(), key=lambda one: one.count)
+    return [one.example for one in ordered[:_MAX_SHAPES]]
 
 
 def _shape(session: Session) -> ScalarSelect[str]:

@@ -49,8 +49,14 @@ def add(database: Database, at: datetime, number: int, name: str = "Ana", **attr
     ],
 )
 def test_one_reader_of_another_shape_is_in_every_sample(
-    database: Database, at: datetime, text: str, odd: dict[str, Any], field: str
+    database: Database,
+    at: datetime,
+    monkeypatch: pytest.MonkeyPatch,
+    text: str,
+    odd: dict[str, Any],
+    field: str,
 ) -> None:
+    monkeypatch.setattr(filling, "_GROUPED_AT_ONCE", 7)
     for number in range(40):
         add(database, at, number, city="Cluj", since=2020)
     add(database, at, 40, **odd)
