@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks import Figure
+from benchmarks._peak import peak_megabytes
 from mailer.audience.segments import parse_segment
 from mailer.audience.transfer import exporting
 from mailer.audience.transfer.importing import import_file
@@ -85,9 +86,7 @@ def _peak_megabytes(folder: Path, source: Path) -> float:
     import_file(database, source, secret=_SECRET, at=datetime(2026, 3, 2, tzinfo=UTC))
     with database.reading() as session, (folder / "memory.csv").open("w", encoding="utf-8") as file:
         exporting.write_csv(session, file, None)
-    # ru_maxrss would begin with what the parent had; this is of the new program alone.
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+    return peak_megabytes()
 
 
 def _segment(database: Database, folder: Path) -> tuple[float, float]:
