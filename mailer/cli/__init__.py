@@ -59,6 +59,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "webhooks": ("mailer.cli.webhooks:webhooks", "Notify other programs of events."),
     "dkim": ("mailer.cli.dkim:dkim", "Create DKIM keys and print their DNS records."),
     "config": ("mailer.cli.config:config", "Show and check settings."),
+    "doctor": ("mailer.cli.doctor:doctor", "Check whether mail from here will arrive: DNS, relays, pages."),
     "db": ("mailer.cli.db:db", "Upgrade, back up and check the database."),
     "upgrade": (
         "mailer.cli.upgrading:upgrade",

@@ -84,6 +84,8 @@ MISTAKES: list[tuple[str, ExitCode | None]] = [
     ("dkim keygen example.org --out gone/key.pem", FAILURE),
     ("db backup config.toml", FAILURE),
     ("db backup gone/copy.db", FAILURE),
+    ("doctor --dns nowhere", CONFIGURATION),
+    ("doctor --dns 127.0.0.1:x", CONFIGURATION),
     ("serve --port 0", USAGE),
     ("outbox --host 0.0.0.0", USAGE),
     ("new ''", None),
@@ -128,9 +130,9 @@ def _commands(command: click.Command, path: tuple[str, ...]) -> list[tuple[tuple
     return found
 
 
-# What serves until it is stopped, asks on a terminal, or runs for long is not for arbitrary values.
+# What serves until it is stopped, asks on a terminal or name servers, or runs for long is not for any values.
 _LONG = {"canary", "config_file", "debug", "directory", "edit", "links", "open", "watch", "workers"}
-_ENDLESS = {"demo", "serve", "worker", "console", "outbox", "preview", "init", "man", "rehearse"}
+_ENDLESS = {"demo", "serve", "worker", "console", "outbox", "preview", "init", "man", "rehearse", "doctor"}
 COMMANDS = [
     (path, command)
     for path, command in _commands(mailer, ())

@@ -25,6 +25,7 @@ want wrk -- wrk
 want groff-base -- groff
 want nginx-light -- nginx
 want caddy -- caddy
+want nsd -- nsd
 want systemd -- systemd-analyze
 # For the pictures in the documentation: Chinese, Japanese and Korean, and emoji.
 fonts=/usr/share/fonts/truetype

@@ -1,0 +1,82 @@
+"""The web pages, through their public address: TLS, and List-Unsubscribe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Final
+from urllib.parse import urlsplit
+
+import httpx
+
+from mailer.config import is_loopback
+from mailer.doctor.findings import Finding, ok, problem
+from mailer.doctor.names import Names
+from mailer.doctor.relays import expires_at, expiry
+from mailer.smtp.tls import client_context
+
+_SECONDS: Final = 15.0
+_ONE_CLICK: Final = {"List-Unsubscribe": "One-Click"}
+
+
+def pages(names: Names, public_url: str, *, at: datetime) -> Iterator[Finding]:
+    """Request the pages as a mailbox provider would: health, certificate, and a one-click unsubscription.
+
+    The token is invalid, so nobody is unsubscribed.
+    """
+    host = urlsplit(public_url).hostname or ""
+    if is_loopback(host):
+        yield problem(
+            "pages",
+            public_url,
+            "only this machine can reach the pages, so readers cannot unsubscribe",
+            remedy="set web.public_url to an https address that leads to `mailer serve`",
+        )
+    elif not names.addresses(host):
+        yield problem(
+            "pages",
+            host,
+            "the host of web.public_url has no address",
+            remedy="publish it",
+            record=f"{host}. IN A ADDRESS",
+        )
+        return
+    try:
+        # Reading the certificates of all authorities takes a while.
+        verify = public_url.startswith("https:") and client_context()
+        with httpx.Client(verify=verify, timeout=_SECONDS, trust_env=False) as client:
+            yield from _requests(client, public_url, at=at)
+    except httpx.HTTPError as error:
+        yield problem(
+            "pages",
+            public_url,
+            f"the pages cannot be reached: {error}",
+            remedy="is `mailer serve` running, and does the proxy lead to it?",
+        )
+
+
+def _requests(client: httpx.Client, public_url: str, *, at: datetime) -> Iterator[Finding]:
+    with client.stream("GET", f"{public_url}/healthz") as response:
+        status = response.status_code
+        body = next(response.iter_bytes(64), b"")
+        end = expires_at(response.extensions["network_stream"].get_extra_info("ssl_object"))
+    if status != 200 or body != b"ok\n":
+        yield problem(
+            "pages",
+            public_url,
+            f"{public_url}/healthz answers {status}, and not as mailer does",
+            remedy="is `mailer serve` running, and does the proxy lead to it?",
+        )
+        return
+    yield expiry("pages", public_url, "mailer answers", end, at=at)
+    with client.stream("POST", f"{public_url}/u/doctor", data=_ONE_CLICK) as response:
+        status = response.status_code
+    if status == 404:
+        yield ok("list-unsubscribe", public_url, "one-click requests reach mailer")
+    else:
+        yield problem(
+            "list-unsubscribe",
+            public_url,
+            f"something in between answers one-click requests with {status} (RFC 8058)",
+            remedy="let the proxy pass POST requests to /u/ on, without a redirect, a login or a challenge",
+        )

@@ -1,0 +1,136 @@
+"""Mail to us: bounces, requests to unsubscribe, and replies must have a way back."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from mailer.doctor.findings import Finding, ok, problem, txt_record, warning
+from mailer.doctor.names import Names
+
+
+class _Record(msgspec.Struct):
+    """What checkdmarc returns for MTA-STS and TLS-RPT, as far as it is used."""
+
+    valid: bool
+    error: str = ""
+    warnings: list[str] = []
+
+
+class _Policy(msgspec.Struct):
+    mode: str
+    mx: list[str] = []
+
+
+def exchangers(names: Names, domain: str, purpose: str, *, host: str = "") -> Iterator[Finding]:
+    """Check that a domain can receive mail. `purpose` says what mail; `host` is a server to suggest."""
+    found = names.exchangers(domain)
+    wanted = f"{domain}. IN MX 10 {host or f'mail.{domain}'}."
+    if not found:
+        if names.addresses(domain):
+            yield warning(
+                "mx",
+                domain,
+                f"no MX record; {purpose} go to the domain's own address",
+                remedy="publish an MX record that names the mail server",
+                record=wanted,
+            )
+        else:
+            yield problem(
+                "mx",
+                domain,
+                f"no MX record and no address, so {purpose} cannot arrive",
+                remedy="publish an MX record",
+                record=wanted,
+            )
+        return
+    if "" in found:
+        yield problem(
+            "mx",
+            domain,
+            f"a null MX (RFC 7505) says that the domain takes no mail, so {purpose} cannot arrive",
+            remedy="replace it",
+            record=wanted,
+        )
+        return
+    wrong = [finding for one in found for finding in _host(names, domain, one, wanted)]
+    yield from wrong or [ok("mx", domain, f"{purpose} go to {', '.join(found)}")]
+
+
+def _host(names: Names, domain: str, host: str, wanted: str) -> Iterator[Finding]:
+    if _is_address(host):
+        yield problem(
+            "mx", domain, f"the MX record holds the address {host}, not a name", remedy="name the host"
+        )
+    elif target := names.alias(host):
+        yield warning(
+            "mx",
+            domain,
+            f"the MX host {host} is an alias (CNAME), which RFC 2181 section 10.3 forbids",
+            remedy=f"name {target} in the MX record",
+        )
+    elif not names.addresses(host):
+        yield problem(
+            "mx", domain, f"the MX host {host} has no address", remedy="correct its name", record=wanted
+        )
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def transport_security(names: Names, domain: str) -> Iterator[Finding]:
+    """Check MTA-STS (RFC 8461) and TLS reports (RFC 8460), both optional, of a domain that gets mail."""
+    from checkdmarc.mta_sts import check_mta_sts
+    from checkdmarc.smtp_tls_reporting import check_smtp_tls_reporting
+
+    if not [text for text in names.texts(f"_mta-sts.{domain}") if text.startswith("v=STSv1")]:
+        yield ok("mta-sts", domain, "not published (optional: it protects mail on its way to you)")
+    else:
+        raw = check_mta_sts(domain, resolver=names.resolver)
+        result = msgspec.convert(raw, _Record)
+        if result.valid:
+            yield from _sts_policy(names.exchangers(domain), domain, msgspec.convert(raw["policy"], _Policy))
+        else:
+            yield problem(
+                "mta-sts",
+                domain,
+                f"the record or the policy is wrong: {result.error.rstrip('.')}",
+                remedy="correct it, or remove the record; servers that obey it may not deliver to you",
+            )
+    if not [text for text in names.texts(f"_smtp._tls.{domain}") if text.startswith("v=TLSRPTv1")]:
+        yield ok(
+            "tls-rpt",
+            domain,
+            "not published (optional: others report failures of TLS on the way to you)",
+            record=txt_record(f"_smtp._tls.{domain}", f"v=TLSRPTv1; rua=mailto:tls@{domain}"),
+        )
+        return
+    result = msgspec.convert(check_smtp_tls_reporting(domain, resolver=names.resolver), _Record)
+    if result.valid:
+        yield ok("tls-rpt", domain, "published")
+    else:
+        yield warning(
+            "tls-rpt", domain, f"the record is invalid: {result.error.rstrip('.')}", remedy="correct it"
+        )
+
+
+def _sts_policy(hosts: Sequence[str], domain: str, policy: _Policy) -> Iterator[Finding]:
+    from checkdmarc.mta_sts import mx_in_mta_sts_patterns
+
+    missing = [host for host in hosts if not mx_in_mta_sts_patterns(host, policy.mx)]
+    if missing and policy.mode != "none":
+        yield problem(
+            "mta-sts",
+            domain,
+            f"the policy does not name {', '.join(missing)}, so servers that obey it will not deliver there",
+            remedy="add the host to the policy, then change the id in the record",
+        )
+    else:
+        yield ok("mta-sts", domain, f"the policy is in mode {policy.mode} and names every MX host")
