@@ -37,6 +37,8 @@ _ON_BOTH = (
     "tests.bounces.",
     "tests.database.test_rows",
     "tests.database.test_secrets",
+    "tests.delivery.test_ab_tests.test_nobody_gets_two_arms",
+    "tests.delivery.test_ab_tests.test_no_clear_difference",
     "tests.delivery.test_amend",
     "tests.delivery.test_books",
     "tests.delivery.test_letters",

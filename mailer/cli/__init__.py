@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Rehearse sending an issue against a misbehaving server.",
     ),
     "send": ("mailer.cli.send:send", "Send an issue or resume sending."),
+    "ab": ("mailer.cli.ab:ab", "Show the A/B test of an issue, and choose an arm yourself."),
     "schedule": ("mailer.cli.schedule:schedule", "Send an issue at a set time; list or cancel such issues."),
     "worker": ("mailer.cli.worker:worker", "Send scheduled issues, retries and letters until you stop it."),
     "workers": ("mailer.cli.workers:workers", "Show which processes are sending, and since when."),

@@ -9,7 +9,7 @@ import click
 from mailer.cli.app import App, Command, json_option, pass_app, yes_option
 from mailer.cli.lint import refuse_errors
 from mailer.database.models import IssueState
-from mailer.delivery import amending, editions, issues
+from mailer.delivery import amending, arms, editions, issues
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.lock import exclusive
 from mailer.errors import SourceError
@@ -45,8 +45,10 @@ def amend(app: App, issue: str, no_lint: bool, yes: bool, as_json: bool) -> None
     with exclusive(app.database) as session:
         books = amending.check(session, known.id, at=datetime.now(UTC))
         left = amending.left(session, known.id)
-        frozen = issues.edition(session, known.edition_digest)
+        frozen, test = issues.edition(session, known.edition_digest), arms.find(session, known.id)
     corrected = editions.build(app.settings, path, links=frozen.links)
+    if test is not None and corrected.arms:
+        corrected = corrected.arm(test.winner or 0)
     if not no_lint:
         refuse_errors(app, path, corrected)
         filling.compose_some(

@@ -154,7 +154,7 @@ class _Demo:
 
     def _send(self, what: str) -> Ended:
         path = editions.find_source(self._settings, "1")
-        edition = editions.build(self._settings, path)
+        edition = editions.build(self._settings, path).arm(0)
         queued = dispatch.enqueue(self._settings, self._database, edition, path, "", at=datetime.now(UTC))
         self._issue_id = queued.id
         ended = dispatch.dispatch(

@@ -27,7 +27,7 @@ from mailer.cli.app import (
     yes_option,
 )
 from mailer.database.models import IssueState
-from mailer.delivery import dispatch, editions
+from mailer.delivery import arms, dispatch, editions
 from mailer.delivery.books import Books
 from mailer.delivery.canary import lead
 from mailer.delivery.issues import QueuedIssue
@@ -57,6 +57,11 @@ from mailer.review.planning import Plan
     help="Send to your seeds and this share of the audience first, e.g. 1%, then to everyone if all is well.",
 )
 @click.option(
+    "--hold",
+    is_flag=True,
+    help="Decide an A/B test yourself, with `mailer ab choose`, instead of by clicks.",
+)
+@click.option(
     "--new-only",
     is_flag=True,
     help="Send an issue that was sent before to the subscribers who have joined its audience since.",
@@ -76,6 +81,7 @@ def send(
     segment: str,
     workers: int,
     canary_share: float | None,
+    hold: bool,
     new_only: bool,
     no_lint: bool,
     dry_run: bool,
@@ -90,6 +96,9 @@ def send(
 
     With --canary, part of the audience gets the issue first. After the waiting time set in [canary],
     sending continues, or stops with the reason. A run that was killed resumes where it stopped.
+
+    An issue with several subjects or arms in its front matter begins with an A/B test: part of the audience
+    gets it, each reader one arm, and everyone else gets the arm that won.
 
     If a `mailer worker` is running on PostgreSQL, the workers send the issue and this command shows their
     progress. Ctrl-C then ends only the command.
@@ -114,6 +123,11 @@ def send(
     if dry_run:
         _tell_plan(app, plan, as_json)
         return
+    if hold and not edition.arms:
+        raise RefusedError(
+            f"{plan.slug} has no A/B test to hold",
+            remedy='write subject: ["one", "another"] in its front matter',
+        )
     if plan.known is None:
         _check(app, plan, path, edition, segment, no_lint=no_lint)
         app.confirm(
@@ -127,7 +141,7 @@ def send(
             f"{plan.slug} was queued without a canary; it goes to everyone",
             remedy=f"to resume it: mailer send {plan.slug}",
         )
-    queued = _queue(app, path, edition, segment, canary_share)
+    queued = _queue(app, path, edition, segment, canary_share, hold=hold)
 
     def run() -> Ended:
         with shown.bar(wanted=not (as_json or app.quiet)) as bar:
@@ -139,7 +153,16 @@ def send(
     finish(exit_code(ended))
 
 
-def _queue(app: App, path: Path, edition: Edition, segment: str, canary_share: float | None) -> QueuedIssue:
+def _queue(
+    app: App, path: Path, edition: Edition, segment: str, canary_share: float | None, *, hold: bool
+) -> QueuedIssue:
+    offer = _offer_turns(app)
+
+    def also(session: Session, issue: QueuedIssue) -> None:
+        if hold:
+            arms.hold(session, issue.id)
+        offer(session, issue)
+
     queued = dispatch.enqueue(
         app.settings,
         app.database,
@@ -148,14 +171,16 @@ def _queue(app: App, path: Path, edition: Edition, segment: str, canary_share: f
         segment,
         at=datetime.now(UTC),
         canary_share=canary_share,
-        also=_offer_turns(app),
+        also=also,
     )
     _tell_changed(app, path, queued, edition)
     return queued
 
 
 def _tell_changed(app: App, path: Path, queued: QueuedIssue, edition: Edition) -> None:
-    if queued.edition_digest != edition.digest:
+    with app.database.reading() as session:
+        frozen = {queued.edition_digest, *arms.digests(session, queued.id)}
+    if edition.digest not in frozen:
         app.say(
             f"{path} or its templates changed after the issue was queued. The version frozen then is sent."
             f" To send the changes to everyone who doesn't have it yet: mailer amend {queued.slug}"

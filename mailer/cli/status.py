@@ -214,7 +214,10 @@ def _tell(app: App, status: IssueStatus) -> None:
             app.out(f"  edition {edition.number} of {_local(edition.since)}: {edition.sent:,} sent")
     if status.canary is not None and issue.canary is not None:
         until = f" until {_local(issue.canary_until)}" if issue.canary_until else ""
-        app.out(f"  canary {issue.canary.value}{until}: {status.canary}")
+        name = "canary" if status.test is None else "test"
+        app.out(f"  {name} {issue.canary.value}{until}: {status.canary}")
+    if status.test is not None:
+        app.out(f"  A/B test: {status.test.said or f'not decided; see: mailer ab show {issue.slug}'}")
     for alert in status.alerts:
         app.out(f"  alert {_local(alert.at)}: {alert.text}")
     if status.books.open:

@@ -427,6 +427,40 @@ class CanaryMember(Base):
 
     issue_id: Mapped[int] = mapped_column(Identifier, ForeignKey("issues.id"), primary_key=True)
     subscriber_id: Mapped[int] = mapped_column(Identifier, primary_key=True)
+    arm: Mapped[int | None]
+    """The arm of an A/B test: 0 is A. None without a test."""
+
+
+class StoredTest(Base):
+    """An A/B test of an issue. Its members are those of the canary."""
+
+    __tablename__ = "ab_tests"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    issue_id: Mapped[int] = mapped_column(
+        Identifier, ForeignKey("issues.id"), primary_key=True, autoincrement=False
+    )
+    kind: Mapped[str] = mapped_column(String(8))
+    """Of the events that decide: `click` or `open`."""
+    wait_seconds: Mapped[float] = mapped_column(Float)
+    hold: Mapped[bool]
+    """Whether a person decides."""
+    winner: Mapped[int | None]
+    """The arm that everyone else gets; None until it is decided."""
+    decided_at: Mapped[datetime | None]
+    said: Mapped[str] = mapped_column(Text, default="", server_default=text("''"))
+    """Why that arm won, in words."""
+
+
+class StoredArm(Base):
+    """The edition of an arm of an A/B test."""
+
+    __tablename__ = "arms"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    issue_id: Mapped[int] = mapped_column(Identifier, ForeignKey("issues.id"), primary_key=True)
+    arm: Mapped[int] = mapped_column(primary_key=True)
+    digest: Mapped[str] = mapped_column(ForeignKey("editions.digest"))
 
 
 WAITS = "state IN ('deferred', 'uncertain')"

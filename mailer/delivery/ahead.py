@@ -6,7 +6,7 @@ a thread signs one message, others can be composed and sent.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Final, NamedTuple
@@ -30,10 +30,14 @@ class _Begun(NamedTuple):
 
 
 class Ahead:
-    """Composes the messages of a run, some of them ahead of their turn."""
+    """Composes the messages of a run, some of them ahead of their turn.
 
-    def __init__(self, composer: Composer) -> None:
+    `arms` are the composers of the arms of an A/B test, for the readers who take part.
+    """
+
+    def __init__(self, composer: Composer, arms: Sequence[Composer] = ()) -> None:
         self._composer = composer
+        self._arms = arms
         self._thread = ThreadPoolExecutor(_THREADS, "signing") if composer.signs else None
         self._begun: dict[int, _Begun] = {}
         self._asked = 0
@@ -53,10 +57,10 @@ class Ahead:
             self._begin(self._thread, following)
         self._asked += 1
         if begun is None or begun.claimed is not claimed:
-            return self._composer.compose(claimed.recipient, claimed.first_at)
+            return self._of(claimed).compose(claimed.recipient, claimed.first_at)
         if begun.signature.cancel():
             # No thread has started on it; signing here is just as fast.
-            return begun.draft.message(self._composer.signature(begun.draft))
+            return begun.draft.message(self._of(claimed).signature(begun.draft))
         return begun.draft.message(begun.signature.result())
 
     def close(self) -> None:
@@ -65,6 +69,9 @@ class Ahead:
         if self._thread is not None:
             self._thread.shutdown(cancel_futures=True)
 
+    def _of(self, claimed: Claimed) -> Composer:
+        return self._composer if claimed.arm is None else self._arms[claimed.arm]
+
     def _begin(self, thread: ThreadPoolExecutor, following: Iterable[Claimed]) -> None:
         """Draft the next few, and drop drafts that are no longer among them."""
         near: dict[int, _Begun] = {}
@@ -72,12 +79,13 @@ class Ahead:
             key = claimed.recipient.subscriber_id
             begun = self._begun.pop(key, None)
             if begun is None or begun.claimed is not claimed:
+                composer = self._of(claimed)
                 try:
-                    draft = self._composer.draft(claimed.recipient, claimed.first_at)
+                    draft = composer.draft(claimed.recipient, claimed.first_at)
                 except RecipientError:
                     # The error is reported when its turn comes, if it comes.
                     continue
-                begun = _Begun(claimed, draft, thread.submit(self._composer.signature, draft))
+                begun = _Begun(claimed, draft, thread.submit(composer.signature, draft))
             near[key] = begun
         for forgotten in self._begun.values():
             forgotten.signature.cancel()

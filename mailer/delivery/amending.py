@@ -13,7 +13,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from mailer.database.models import Delivery, DeliveryState, IssueState, ReplacedEdition, Run, StoredIssue
-from mailer.delivery import issues, queue
+from mailer.delivery import arms, issues, queue
 from mailer.delivery.books import Books, books_of
 from mailer.errors import RefusedError
 from mailer.rendering.edition import Edition
@@ -53,6 +53,12 @@ def check(session: Session, issue_id: int, *, at: datetime) -> Books:
         raise RefusedError(
             f"nothing of {issue.slug} was sent yet, so there is no edition to amend",
             remedy=f"take it out of the queue, correct it and send it again: mailer withdraw {issue.slug}",
+        )
+    test = arms.find(session, issue_id)
+    if test is not None and test.winner is None and issue.members_only:
+        raise RefusedError(
+            f"the A/B test of {issue.slug} is not decided",
+            remedy=f"choose an arm, then amend it: mailer ab choose {issue.slug} A",
         )
     if not left(session, issue_id):
         failed = f"; {books.failed:,} failed: mailer retry {issue.slug} --only failed" if books.failed else ""

@@ -75,6 +75,8 @@ class RunBooks:
         learn: Learn,
         clock: Clock,
         sharing: Sharing | None = None,
+        with_arms: bool = False,
+        undecided: bool = False,
     ) -> None:
         self._database = database
         self._issue_id = issue_id
@@ -83,6 +85,9 @@ class RunBooks:
         self._learn = learn
         self._clock = clock
         self._now = clock.now
+        self._with_arms = with_arms
+        self._undecided = undecided
+        """Whether the run knows only the arms of an A/B test, not yet what everyone else gets."""
         self._retry_scan = RetryScan(clock.ticks)
         self._fence = None if database.is_sqlite else Fence(clock.ticks, clock.silent_seconds)
         self._sharing = sharing
@@ -290,7 +295,7 @@ class RunBooks:
         held: frozenset[int],
         wishes: list[Wish],
     ) -> tuple[Taken, Granted | None]:
-        at = self._now()
+        at, members_only = self._now(), self._undecided
         taken, granted = Taken([], self.after, 0, Counter()), None
         with self._confirmed() as (session, first):
             if not first:
@@ -298,18 +303,19 @@ class RunBooks:
                 return taken, None
             moved = self._write(session, entries, at)
             issue = issues.get(session, self._issue_id)
+            members_only |= issue.members_only
             if issue.published_at is None and moved[DeliveryState.SENT.value]:
                 issues.publish(session, self._issue_id, at=at)
             if room > 0 and issue.state is IssueState.SENDING:
                 taken = queue.claim(
                     session, self._issue_id, run_id=self._run_id, limit=room, after=self.after, at=at,
                     resend_uncertain=self._resend, except_domains=except_domains,
-                    members_only=issue.members_only, retry_scan=self._retry_scan,
+                    members_only=members_only, retry_scan=self._retry_scan, with_arms=self._with_arms,
                 )  # fmt: skip
             if self._sharing is not None:
                 # Last, so that its locks are held only while the transaction is committed.
                 granted = self._sharing.exchange(session, wishes)
-        self.state, self.members_only = issue.state, issue.members_only
+        self.state, self.members_only = issue.state, members_only
         self._counts.update(moved)
         self._counts.subtract(taken.left)
         self._counts[DeliveryState.SENDING.value] += len(taken.claimed)

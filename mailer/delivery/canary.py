@@ -5,7 +5,8 @@ the queue gives out only its members, no matter which process sends or how often
 
 `lead` takes a canary through its states: the operator's own addresses get the issue (seeding), the members
 do (sending), reports come in (waiting), and then the rest may follow (passed) or the issue is paused with
-the reason (stopped).
+the reason (stopped). An A/B test (`arms`) takes the same steps without seeds, and its decision comes before
+the rest may follow.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, assert_never
 
@@ -33,7 +34,8 @@ from mailer.database.models import (
     Subscriber,
 )
 from mailer.database.session import Database
-from mailer.delivery import issues
+from mailer.delivery import arms, issues
+from mailer.delivery.arms import Test
 from mailer.delivery.books import books_of
 from mailer.delivery.clock import now
 from mailer.delivery.issues import QueuedIssue, count_of
@@ -46,6 +48,7 @@ _TRIED = [
     for state in (DeliveryState.SENT, DeliveryState.DEFERRED, DeliveryState.FAILED, DeliveryState.UNCERTAIN)
 ]
 _COMPLAINT = "complaint"
+_HELD: Final = "the A/B test is over"
 _SEEDING_SECONDS: Final = 1.0
 """How often to look whether another machine has sent to the seeds."""
 _LOOK_SECONDS: Final = 10.0
@@ -93,7 +96,7 @@ def lead(database: Database, issue: QueuedIssue, settings: CanarySettings, steps
     """
     while True:
         with database.reading() as session:
-            issue = issues.get(session, issue.id)
+            issue, test = issues.get(session, issue.id), arms.find(session, issue.id)
         match issue.canary:
             case None | CanaryState.PASSED:
                 return None
@@ -106,12 +109,12 @@ def lead(database: Database, issue: QueuedIssue, settings: CanarySettings, steps
                 if ended.ending is not Ending.WAITING:
                     return ended
                 _judge(database, issue, settings)
-                _wait_until(database, issue, steps.clock() + settings.wait)
+                _wait_until(database, issue, steps.clock() + (test.wait if test else settings.wait))
             case CanaryState.WAITING:
-                if (ended_early := _wait(database, issue, settings, steps)) is not None:
+                if (ended_early := _wait(database, issue, settings, steps, test)) is not None:
                     return ended_early
             case CanaryState.STOPPED:
-                raise _refused(issue.slug, issue.reason)
+                raise _refused(issue, test)
             case _:
                 assert_never(issue.canary)
 
@@ -142,27 +145,37 @@ def _alone(session: Session, issue_id: int) -> bool:
     return session.scalar(seeding.with_for_update(skip_locked=True)) is not None
 
 
-def _wait(database: Database, issue: QueuedIssue, settings: CanarySettings, steps: Steps) -> Ended | None:
+def _wait(
+    database: Database, issue: QueuedIssue, settings: CanarySettings, steps: Steps, test: Test | None
+) -> Ended | None:
     """Judge reports until the wait is over; return how the run ended if the issue was stopped meanwhile."""
     assert issue.canary_until is not None
-    steps.say(f"canary: waiting for reports until {issue.canary_until.astimezone():%Y-%m-%d %H:%M:%S}")
+    name = "A/B test" if test else "canary"
+    steps.say(f"{name}: waiting for reports until {issue.canary_until.astimezone():%Y-%m-%d %H:%M:%S}")
     while True:
         steps.fetch_reports()
         _judge(database, issue, settings)
         with database.reading() as session:
             current, found = issues.get(session, issue.id), findings(session, issue.id)
-            books = books_of(session, issue.id)
+            books, test = books_of(session, issue.id), arms.find(session, issue.id)
+        if current.canary is CanaryState.STOPPED:
+            raise _refused(current, test)
         if current.state is IssueState.PAUSED:
             return Ended(Ending.PAUSED, books, current.reason)
         if current.state is IssueState.CANCELLED:
             return Ended(Ending.CANCELLED, books)
         if current.canary is not CanaryState.WAITING:
             return None
-        left = issue.canary_until - steps.clock()
+        # An operator may have ended the wait early.
+        left = (current.canary_until or issue.canary_until) - steps.clock()
         if left > timedelta():
             steps.sleep(min(_LOOK_SECONDS, left.total_seconds()))
         elif _let_pass(database, issue, steps):
-            steps.say(f"canary: passed ({found}); sending to everyone else")
+            steps.say(f"{name}: passed ({found}); sending to everyone else")
+            if test is not None:
+                with database.reading() as session:
+                    test = arms.find(session, issue.id)
+                steps.say(f"A/B test: {test.said if test else ''}")
             return None
 
 
@@ -173,7 +186,7 @@ def _wait_until(database: Database, issue: QueuedIssue, until: datetime) -> None
 
 def _let_pass(database: Database, issue: QueuedIssue, steps: Steps) -> bool:
     with database.transaction() as session:
-        return let_pass(session, issue.id, at=steps.clock())
+        return conclude(session, issue.id, at=steps.clock())
 
 
 def _judge(database: Database, issue: QueuedIssue, settings: CanarySettings) -> None:
@@ -181,13 +194,20 @@ def _judge(database: Database, issue: QueuedIssue, settings: CanarySettings) -> 
     with database.transaction() as session:
         reason = broken(findings(session, issue.id), settings)
         stopped = bool(reason) and stop(session, issue.id, reason)
+        test = arms.find(session, issue.id)
     if stopped:
-        raise _refused(issue.slug, reason)
+        raise _refused(replace(issue, reason=reason), test)
 
 
-def _refused(slug: str, reason: str) -> RefusedError:
+def _refused(issue: QueuedIssue, test: Test | None) -> RefusedError:
+    slug = issue.slug
+    if test is not None and issue.reason.startswith(_HELD):
+        return RefusedError(
+            f"{slug} waits for your choice: {issue.reason}",
+            remedy=f"mailer ab choose {slug} A && mailer send {slug}, or another arm",
+        )
     return RefusedError(
-        f"{slug} was stopped after its first part: {reason}",
+        f"{slug} was stopped after its first part: {issue.reason}",
         remedy=f"to send it to everyone else anyway: mailer resume {slug} && mailer send {slug}",
     )
 
@@ -253,6 +273,38 @@ def advance(
     session.execute(changed.values(canary=state.value, canary_until=until))
 
 
+def conclude(session: Session, issue_id: int, *, at: datetime) -> bool:
+    """Decide the A/B test, if there is one, and release the issue to the rest of the audience.
+
+    Returns False if it is stopped, or if a person is to decide: then it is paused.
+    """
+    test = arms.find(session, issue_id)
+    asks = test is not None and test.hold and test.winner is None
+    # An issue that nobody else would get is finished; it needs no choice and cannot be stopped.
+    if test and asks and stop(session, issue_id, f"{_HELD}: {arms.judged(session, test).said}"):
+        return False
+    if not let_pass(session, issue_id, at=at):
+        return False
+    # That has locked the issue, so only one process decides.
+    test = arms.find(session, issue_id)
+    if test is not None and test.winner is None:
+        judged = arms.judged(session, test)
+        arms.award(session, issue_id, judged.arm, judged.said, at=at)
+    return True
+
+
+def choose(session: Session, issue_id: int, arm: str, *, at: datetime) -> None:
+    """Let everyone else get the arm of an A/B test that a person has chosen.
+
+    An issue that waits for the choice goes on. Raises errors as `arms.choose` does.
+    """
+    arms.choose(session, issue_id, arm, at=at)
+    if issues.get(session, issue_id).canary is CanaryState.STOPPED:
+        issues.resume(session, issue_id)
+    advance(session, issue_id, CanaryState.PASSED)
+    issues.publish(session, issue_id, at=at)
+
+
 def let_pass(session: Session, issue_id: int, *, at: datetime) -> bool:
     """Release the issue to the rest of the audience and publish it; return False if it is stopped."""
     passed = update(StoredIssue).where(
@@ -278,13 +330,19 @@ def stop(session: Session, issue_id: int, reason: str) -> bool:
 
 
 def hurry(session: Session, issue_id: int) -> bool:
-    """End a canary's wait at the operator's request; return whether it was waiting."""
+    """End a canary's wait at the operator's request; return whether it was waiting.
+
+    An A/B test is then decided by what has come so far.
+    """
+    values: dict[str, object] = {"canary": CanaryState.PASSED.value, "canary_until": None}
+    if arms.find(session, issue_id) is not None:
+        values = {"canary_until": now()}
     waited = update(StoredIssue).where(
         StoredIssue.id == issue_id,
         StoredIssue.canary == CanaryState.WAITING.value,
         StoredIssue.state == IssueState.SENDING.value,
     )
-    return bool(count_of(session.execute(waited.values(canary=CanaryState.PASSED.value, canary_until=None))))
+    return bool(count_of(session.execute(waited.values(values))))
 
 
 def resume(session: Session, issue_id: int) -> bool:

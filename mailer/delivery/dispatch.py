@@ -23,7 +23,7 @@ from sqlalchemy.orm import Session
 
 from mailer.config import Settings, is_loopback, password
 from mailer.database.session import Database
-from mailer.delivery import canary, editions, issues
+from mailer.delivery import arms, canary, editions, issues
 from mailer.delivery.bookkeeping import Learn
 from mailer.delivery.books import Books
 from mailer.delivery.clock import now
@@ -109,8 +109,13 @@ def enqueue(
     """Freeze an issue and queue it for its audience, in one transaction; a queued issue never changes.
 
     With `canary_share`, that share of the audience and the seeds in it are mailed before the others.
-    `also` is done in the same transaction.
+    `also` is done in the same transaction. Raises `RefusedError` for a canary of an issue with an A/B test.
     """
+    if edition.arms and canary_share is not None:
+        raise RefusedError(
+            f"{edition.slug} has an A/B test, which goes to a part of the audience first already",
+            remedy="leave out --canary",
+        )
 
     def queued() -> QueuedIssue:
         with database.transaction() as session:
@@ -207,9 +212,13 @@ def run_here(
         # Read it again: the issue may have been amended before we held the lock.
         issue = issues.get(session, issue.id)
         edition = issues.edition(session, issue.edition_digest)
+        # A correction goes to everyone.
+        amended = issues.edition_number(session, issue.id) > 1
+        tested = [] if amended else arms.editions(session, issue.id)
     # Members of a canary get the issue before the archive shows it, so their links must not lead there.
     public = issue.public and not issue.members_only
     made = editions.composer(settings, edition, issue.id, signer, public=public)
+    of_arms = [editions.composer(settings, arm, issue.id, signer, public=public) for arm in tested]
     letters = LetterQueue(settings, database, signer) if answer is None else None
 
     async def run() -> Ended:
@@ -221,6 +230,8 @@ def run_here(
                 Network(relays, settings.providers),
                 settings.delivery,
                 Hooks(learn, progress, begun, leader, letters, say, end_dead),
+                arms=of_arms,
+                undecided=bool(tested) and issue.members_only,
             )
             # The parent of several workers has announced the stop.
             with _stopping(sender, until_closed, say if begun is None else None):

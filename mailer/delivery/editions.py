@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mailer.config import Settings
 from mailer.delivery.issue_names import is_named
@@ -11,6 +13,9 @@ from mailer.errors import SourceError
 from mailer.rendering.edition import Edition
 from mailer.rendering.message import Composer, Dkim
 from mailer.tokens import Signer
+
+if TYPE_CHECKING:
+    from mailer.rendering.source import Issue
 
 # For messages that are only looked at: no server knows this key, so their links do nothing.
 ANY_ISSUE = 1
@@ -39,17 +44,65 @@ def find_source(settings: Settings, name: str) -> Path:
 
 
 def build(settings: Settings, path: Path, *, links: Iterable[str] = (), text: str | None = None) -> Edition:
-    """Render an issue once, with the newsletter's settings; raise `SourceError` if anything is wrong.
+    """Render an issue once, with the newsletter's settings and all arms of its A/B test.
+
+    Raises `SourceError` if anything is wrong.
 
     `links` are the tracked links of an edition that was frozen before; they keep their numbers. `text` is
     used instead of the content of the file.
     """
     # Imported on use: Markdown, MJML and premailer take longer to load than most commands run.
-    from mailer.rendering.build import build_edition
     from mailer.rendering.source import parse_issue, read_issue
 
+    issue = read_issue(path) if text is None else parse_issue(text, path)
+    edition = _rendered(settings, issue, links)
+    others = [_rendered(settings, arm, edition.links) for arm in other_arms(issue)]
+    if others:
+        edition = _tested(settings, issue, edition, others)
+    return edition
+
+
+def other_arms(issue: Issue) -> list[Issue]:
+    """Return the arms B, C and D of an issue's A/B test; empty without one.
+
+    Raises `SourceError` if the file of an arm cannot be used.
+    """
+    from mailer.rendering.source import read_issue
+
+    if issue.other_subjects:
+        return [replace(issue, subject=one, other_subjects=()) for one in issue.other_subjects]
+    arms = [read_issue(issue.path.parent / name) for name in issue.other_files]
+    for arm in arms:
+        if arm.other_subjects or arm.other_files:
+            raise SourceError(
+                f"{arm.path}: an arm cannot have arms of its own", remedy=f"list them in {issue.path}"
+            )
+    return [replace(arm, slug=issue.slug) for arm in arms]
+
+
+def _tested(settings: Settings, issue: Issue, edition: Edition, others: list[Edition]) -> Edition:
+    """Return an edition with its other arms; all get the same links, so that a link has one number."""
+    place = f"{issue.path}:{issue.line_of('test') if 'test' in dict(issue.key_lines) else 1}"
+    if not (issue.test.hold or getattr(settings.tracking, issue.test.by)):
+        raise SourceError(
+            f"{place}: the A/B test is decided by {issue.test.by}, and they are not tracked",
+            remedy=f"set {issue.test.by} = true in [tracking], or decide yourself with test: {{hold: true}}",
+        )
+    links = list(edition.links)
+    for one in others:
+        links += [link for link in one.links if link not in links]
+    if any(one.links != tuple(links[: len(one.links)]) for one in others):
+        # The first links of each arm are those of arm A; then come its own.
+        others = [_rendered(settings, arm, links) for arm in other_arms(issue)]
+    arms = tuple(replace(one, links=tuple(links)) for one in others)
+    return replace(edition, links=tuple(links), arms=arms, test=issue.test)
+
+
+def _rendered(settings: Settings, issue: Issue, links: Iterable[str]) -> Edition:
+    from mailer.rendering.build import build_edition
+
     edition = build_edition(
-        read_issue(path) if text is None else parse_issue(text, path),
+        issue,
         settings.newsletter,
         settings.brand,
         settings.path(settings.paths.templates),
@@ -64,7 +117,7 @@ def build(settings: Settings, path: Path, *, links: Iterable[str] = (), text: st
         # Compile the subscribers' part here too, so that its errors stop an issue in time.
         composer(settings, edition, ANY_ISSUE, POWERLESS)
     except SourceError as error:
-        raise SourceError(f"{path}: {error.message}", remedy=error.remedy) from error
+        raise SourceError(f"{issue.path}: {error.message}", remedy=error.remedy) from error
     return edition
 
 

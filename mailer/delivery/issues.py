@@ -36,12 +36,15 @@ from mailer.database.models import (
     ReplacedEdition,
     Run,
     ScheduledIssue,
+    StoredArm,
     StoredEdition,
     StoredIssue,
+    StoredTest,
     Subscriber,
     SubscriberStatus,
     Suppression,
 )
+from mailer.delivery import arms
 from mailer.delivery.announcements import announce_issue
 from mailer.delivery.clock import now
 from mailer.delivery.issue_names import is_named
@@ -160,7 +163,8 @@ def enqueue(
     """Freeze an edition and write one delivery for each subscriber in its audience; return whether it is new.
 
     `condition` narrows the audience; `segment` is its text, as the operator wrote it. An issue that is
-    already queued keeps its edition and its audience. A schedule of the issue is removed.
+    already queued keeps its edition and its audience. A schedule of the issue is removed. An edition with
+    several arms begins an A/B test.
     """
     if known := find(session, frozen.slug):
         return known, False
@@ -192,6 +196,10 @@ def enqueue(
         # Without statistics of the new rows, PostgreSQL finds a slow plan for the first claims.
         session.execute(text("ANALYZE deliveries"))
     session.flush()
+    if frozen.test is not None:
+        digests = [stored.edition_digest, *(freeze(session, arm, at=at) for arm in frozen.arms)]
+        arms.begin(session, stored.id, digests, frozen.test, seed=frozen.slug)
+        session.refresh(stored)
     announce_issue(session, stored.id, "queued", at=at)
     return _queued(stored), True
 
@@ -315,8 +323,9 @@ def withdraw(session: Session, issue_id: int) -> int:
         )
     stored = session.get_one(StoredIssue, issue_id)
     replaced = select(ReplacedEdition.digest).where(ReplacedEdition.issue_id == issue_id)
-    digests = {stored.edition_digest, *session.scalars(replaced)}
-    for dependent in (CanaryMember, IssueCount, ReplacedEdition, Run):
+    tested = select(StoredArm.digest).where(StoredArm.issue_id == issue_id)
+    digests = {stored.edition_digest, *session.scalars(replaced), *session.scalars(tested)}
+    for dependent in (CanaryMember, IssueCount, ReplacedEdition, Run, StoredArm, StoredTest):
         session.execute(delete(dependent).where(dependent.issue_id == issue_id))
     withdrawn = count_of(session.execute(delete(Delivery).where(ours)))
     session.delete(stored)
@@ -326,6 +335,7 @@ def withdraw(session: Session, issue_id: int) -> int:
             StoredEdition.digest.in_(digests),
             ~exists().where(StoredIssue.edition_digest == StoredEdition.digest),
             ~exists().where(ReplacedEdition.digest == StoredEdition.digest),
+            ~exists().where(StoredArm.digest == StoredEdition.digest),
         )
     )
     return withdrawn

@@ -36,6 +36,7 @@ from mailer.database.among import among
 from mailer.database.columns import to_microseconds
 from mailer.database.models import WAITS, Delivery, DeliveryState, Run
 from mailer.database.session import execute_many
+from mailer.delivery.arms import arms_of
 from mailer.delivery.candidates import Claimable, find_candidates
 from mailer.delivery.issues import count_of
 from mailer.delivery.recipients import recipient_of, tags_of
@@ -57,6 +58,8 @@ class Claimed:
     attempt: int
     """The number of this attempt, from 1."""
     first_at: datetime
+    arm: int | None = None
+    """Their arm of an A/B test; None if they do not take part in one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,13 +200,15 @@ def claim(
     except_domains: Collection[str] = (),
     members_only: bool = False,
     retry_scan: RetryScan | None = None,
+    with_arms: bool = False,
 ) -> Taken:
     """Claim up to `limit` deliveries for this run: mark them `sending`.
 
     Retries that are due come first, then queued deliveries in the order of their subscribers' ids, starting
     after `after`. Those whose subscriber may no longer be mailed become `skipped`. Deliveries to
     `except_domains` stay as they are, and with `members_only` so do all but the canary's. `retry_scan`
-    skips the search for retries if all of them were to excepted domains a moment ago.
+    skips the search for retries if all of them were to excepted domains a moment ago. `with_arms` is for
+    issues with an A/B test.
     """
     rows, after = find_candidates(
         session,
@@ -221,9 +226,9 @@ def claim(
     if refused:
         _skip(session, issue_id, refused, at=at)
     _mark_sending(session, issue_id, allowed, run_id=run_id, at=at)
-    return Taken(
-        _claimed(rows, tags_of(session, allowed), at), after, len(refused), Counter(row.state for row in rows)
-    )
+    arms = arms_of(session, issue_id, allowed) if with_arms else {}
+    claimed = _claimed(rows, tags_of(session, allowed), arms, at)
+    return Taken(claimed, after, len(refused), Counter(row.state for row in rows))
 
 
 def settle(
@@ -339,13 +344,16 @@ def _mark_sending(
         session.connection().execute(_MARK_SENDING, values)
 
 
-def _claimed(rows: Iterable[Claimable], tags: Mapping[int, tuple[str, ...]], at: datetime) -> list[Claimed]:
+def _claimed(
+    rows: Iterable[Claimable], tags: Mapping[int, tuple[str, ...]], arms: Mapping[int, int], at: datetime
+) -> list[Claimed]:
     return [
         Claimed(
             recipient_of(row.subscriber_id, row, tags),
             row.domain,
             row.attempts + 1,
             row.first_at or at,
+            arms.get(row.subscriber_id),
         )
         for row in rows
         if row.allowed

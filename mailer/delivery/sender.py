@@ -104,20 +104,25 @@ class Sender:
         settings: DeliverySettings,
         hooks: Hooks,
         clock: Clock | None = None,
+        arms: Sequence[Composer] = (),
+        *,
+        undecided: bool = False,
     ) -> None:
+        """`arms` are the composers of an A/B test; while it is `undecided`, only its members are mailed."""
         self._issue_id = issue_id
         self._settings = settings
         self._hooks = hooks
         self._clock = clock or Clock()
-        self._ahead = Ahead(composer)
+        self._ahead = Ahead(composer, arms)
         self._letters = hooks.letters
         # On SQLite only the workers of one command send at the same time.
         self._on_sqlite = database.is_sqlite
         self._shared = not database.is_sqlite or hooks.begun is not None
         self._sharing = Sharing(self._clock.ticks, self._wishes, self._accept) if self._shared else None
         self._books = RunBooks(
-            database, issue_id, settings, learn=hooks.learn, clock=self._clock, sharing=self._sharing
-        )
+            database, issue_id, settings, learn=hooks.learn, clock=self._clock, sharing=self._sharing,
+            with_arms=bool(arms), undecided=undecided,
+        )  # fmt: skip
         self._pool = Pool(
             network,
             take=self._take,

@@ -131,7 +131,7 @@ def _enqueue(
         with database.reading() as session:
             raise empty_audience(session, segment)
     with copy.transaction() as session:
-        issue, _ = issues.enqueue(session, edition, source_path="", at=at)
+        issue, _ = issues.enqueue(session, edition.arm(0), source_path="", at=at)
     return issue
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,19 @@ class InlineImage:
         """The file name under which it is published: the hash of its content and a suffix."""
         kind = self.media_type.rpartition("/")[2].replace("jpeg", "jpg")
         return f"{hashlib.sha256(self.content).hexdigest()[:32]}.{kind}"
+
+
+@dataclass(frozen=True, slots=True)
+class ABTest:
+    """How an A/B test of several arms is decided."""
+
+    share: float = 0.2
+    """The part of the audience that takes part, with all arms together."""
+    wait_seconds: float = 14_400.0
+    """How long to wait for clicks after the last message of the test."""
+    by: Literal["clicks", "opens"] = "clicks"
+    hold: bool = False
+    """Whether a person decides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +77,14 @@ class Edition:
     """Whether messages omit the images and `html` loads them from the archive."""
     language: str = ""
     """The language of the issue (BCP 47); empty in editions that were frozen before this was kept."""
+    arms: tuple[Edition, ...] = ()
+    """The arms B, C and D of an A/B test; this edition is arm A. All have the same `slug` and `links`."""
+    test: ABTest | None = None
+    """How the test is decided; None if there are no other arms."""
+
+    def arm(self, number: int) -> Edition:
+        """Return an arm as an edition of its own: 0 is A."""
+        return replace(self, arms=(), test=None) if number == 0 else self.arms[number - 1]
 
     @property
     def digest(self) -> str:
@@ -72,21 +93,34 @@ class Edition:
 
     def to_json(self) -> str:
         """Return the canonical JSON: sorted keys, no spaces, images in base64."""
-        fields = asdict(self)
+        return json.dumps(self._fields(), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+    def _fields(self) -> dict[str, Any]:
+        fields = asdict(replace(self, arms=()))
         for image in fields["images"]:
             image["content"] = base64.b64encode(image["content"]).decode("ascii")
+        # Editions without these, which include the older ones, keep their digest.
         if not self.language:
-            # Older editions keep their digest.
             del fields["language"]
-        return json.dumps(fields, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+        if self.arms:
+            fields["arms"] = [arm._fields() for arm in self.arms]
+        else:
+            del fields["arms"], fields["test"]
+        return fields
 
     @classmethod
     def from_json(cls, stored: str) -> Edition:
         """Return the edition that `to_json` wrote."""
-        fields: dict[str, Any] = json.loads(stored)
+        return cls._of(json.loads(stored))
+
+    @classmethod
+    def _of(cls, fields: dict[str, Any]) -> Edition:
         fields["images"] = tuple(
             InlineImage(i["content_id"], i["media_type"], base64.b64decode(i["content"]))
             for i in fields["images"]
         )
         fields["tags"], fields["links"] = tuple(fields["tags"]), tuple(fields["links"])
+        if "arms" in fields:
+            fields["arms"] = tuple(map(cls._of, fields["arms"]))
+            fields["test"] = ABTest(**fields["test"])
         return cls(**fields)

@@ -14,6 +14,7 @@ from mailer.address import Address
 from mailer.audience.suppression import erased_key
 from mailer.database.models import (
     ALERT,
+    CanaryMember,
     Consent,
     Delivery,
     Event,
@@ -117,18 +118,24 @@ def _consents(session: Session, subscriber_id: int) -> Iterator[Happening]:
 def _deliveries(session: Session, subscriber_id: int) -> Iterator[Happening]:
     replaced = select(func.count()).where(ReplacedEdition.issue_id == StoredIssue.id).scalar_subquery()
     rows = session.execute(
-        select(Delivery, StoredIssue.slug, StoredIssue.created_at, Run.edition, replaced)
+        select(Delivery, StoredIssue.slug, StoredIssue.created_at, Run.edition, replaced, CanaryMember.arm)
         .join(StoredIssue, StoredIssue.id == Delivery.issue_id)
         .outerjoin(Run, Run.id == Delivery.run_id)
+        .outerjoin(
+            CanaryMember,
+            (CanaryMember.issue_id == Delivery.issue_id)
+            & (CanaryMember.subscriber_id == Delivery.subscriber_id),
+        )
         .where(Delivery.subscriber_id == subscriber_id)
     )
-    for delivery, slug, created_at, edition, amendments in rows:
+    for delivery, slug, created_at, edition, amendments, arm in rows:
         said = " ".join(str(part) for part in (delivery.code, delivery.enhanced, delivery.reply) if part)
         facts = {"issue": slug, "state": delivery.state, "edition": edition, "attempts": delivery.attempts,
                  "code": delivery.code, "enhanced": delivery.enhanced, "reply": delivery.reply,
-                 "class": delivery.bounce_class}  # fmt: skip
+                 "class": delivery.bounce_class, "arm": None if arm is None else "ABCD"[arm]}  # fmt: skip
         at = delivery.changed_at or delivery.first_at or created_at
         which = f" (edition {edition} of {amendments + 1})" if amendments and edition else ""
+        which += "" if arm is None else f" (arm {facts['arm']})"
         yield Happening(at, "delivery", _line(f"{slug}: {delivery.state}{which}", said), facts)
 
 

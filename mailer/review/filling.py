@@ -65,6 +65,8 @@ def compose_some(
 
     The error says what was not done (`undone`).
     """
+    for arm in edition.arms:
+        compose_some(settings, database, arm, condition, undone=undone)
     unsigned = msgspec.structs.replace(settings, dkim=())
     composer = editions.composer(unsigned, edition, editions.ANY_ISSUE, editions.POWERLESS)
     with database.reading() as session:

@@ -50,12 +50,12 @@ def examine(
     *,
     clients: Sequence[str] = (),
 ) -> LintReport:
-    """Lint an issue and its edition, without any network access.
+    """Lint an issue, its edition and the other arms of its A/B test, without any network access.
 
     `message` is the edition composed for a reader; by default, for one who has every field.
     `clients` are the email clients to check for; by default, the main ones.
     """
-    return lint(
+    report = lint(
         issue,
         edition,
         sample_message(settings, edition) if message is None else message,
@@ -65,6 +65,11 @@ def examine(
         clients=clients,
         today=datetime.now(UTC).date(),
     )
+    for arm, source in zip(edition.arms, editions.other_arms(issue), strict=True):
+        of_arm = examine(settings, source, arm, clients=clients).findings
+        new = [finding for finding in of_arm if finding not in report.findings]
+        report = report.with_findings(new, waived(source))
+    return report
 
 
 def refuse_errors(report: LintReport) -> None:

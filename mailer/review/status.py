@@ -7,10 +7,12 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from mailer.delivery import amending, canary, runs
+from mailer.delivery import amending, arms, canary, runs
 from mailer.delivery.amending import Numbered
+from mailer.delivery.arms import Test
 from mailer.delivery.books import Books, books_of
 from mailer.delivery.canary import Findings
+from mailer.delivery.difference import NAMES
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.waiting import Waiting, waiting
 from mailer.reports.history import Happening, issue_alerts
@@ -32,6 +34,8 @@ class IssueStatus:
     """The latest first."""
     editions: list[Numbered]
     """The oldest first; one, unless the issue was amended."""
+    test: Test | None = None
+    """Its A/B test."""
 
     @property
     def doing(self) -> str:
@@ -67,6 +71,12 @@ class IssueStatus:
                 "until": issue.canary_until.isoformat() if issue.canary_until else None,
                 **asdict(self.canary),
             },
+            "ab_test": None
+            if self.test is None
+            else {
+                "winner": None if self.test.winner is None else NAMES[self.test.winner],
+                "said": self.test.said,
+            },
             "alerts": [{"at": alert.at.isoformat(), **alert.facts} for alert in self.alerts],
             "waiting": [
                 {
@@ -93,4 +103,5 @@ def status_of(session: Session, issue: QueuedIssue) -> IssueStatus:
         canary.findings(session, issue.id) if issue.canary else None,
         issue_alerts(session, issue.id, limit=3),
         amending.numbers(session, issue.id),
+        arms.find(session, issue.id),
     )

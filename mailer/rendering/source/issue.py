@@ -6,18 +6,23 @@ import datetime
 import re
 import zoneinfo
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Final
 
+import msgspec
 import yaml
 
 from mailer.address import check_header_text
+from mailer.config.values import parse_share
 from mailer.errors import AddressError, SourceError
+from mailer.rendering.edition import ABTest
 
 MAX_ISSUE_BYTES: Final = 1_000_000
 MAX_FRONT_MATTER_CHARACTERS: Final = 20_000
+MAX_ARMS: Final = 4
+"""How many arms an A/B test can have."""
 _FENCE: Final = re.compile(r"---[ \t]*$")
 
 
@@ -49,6 +54,12 @@ class Issue:
     """The line of the file on which `body` begins, counted from 1."""
     key_lines: tuple[tuple[str, int], ...]
     """Front-matter keys with their lines, for messages."""
+    other_subjects: tuple[str, ...] = ()
+    """The subjects of the arms B, C and D of an A/B test."""
+    other_files: tuple[str, ...] = ()
+    """The files of the arms B, C and D, as paths below the folder of this one."""
+    test: ABTest = field(default_factory=ABTest)
+    """How the A/B test is decided, if there is one."""
 
     def line_of(self, key: str) -> int:
         """Return the line of a front-matter key, or 1."""
@@ -93,12 +104,25 @@ def parse_issue(text: str, path: Path) -> Issue:
         problem = "'title' is empty" if "title" in values else "'title' is missing"
         raise SourceError(f"{path}:{line}: {problem}", remedy='write one, as in title: "Hello"')
     send_at, send_zone = reader.moment("send_at")
+    subject, *other_subjects = reader.subjects("subject") or [_literal(title)]
+    other_files = reader.files("arms")
+    if other_subjects and other_files:
+        raise SourceError(
+            f"{path}:{lines['arms']}: an A/B test has either several subjects or several files",
+            remedy="write the subject of each arm into its file",
+        )
+    test = reader.test("test")
+    if "test" in lines and not (other_subjects or other_files):
+        raise SourceError(
+            f"{path}:{lines['test']}: there is nothing to test",
+            remedy='write subject: ["one", "another"], or arms: [other.md]',
+        )
     return Issue(
         path=path,
         slug=path.stem,
         title=title,
         subtitle=reader.text("subtitle", header=True),
-        subject=reader.text("subject", header=True) or _literal(title),
+        subject=subject,
         preheader=reader.text("preheader", header=True),
         author=reader.text("author", header=True),
         date=reader.date("date"),
@@ -111,6 +135,9 @@ def parse_issue(text: str, path: Path) -> Issue:
         body=body,
         body_line=body_line,
         key_lines=tuple(lines.items()),
+        other_subjects=tuple(other_subjects),
+        other_files=other_files,
+        test=test,
     )
 
 
@@ -128,6 +155,8 @@ _KEYS: Final = (
     "tags",
     "language",
     "send_at",
+    "arms",
+    "test",
     "lint",
 )
 
@@ -245,6 +274,55 @@ class _Reader:
         value = self.values.get(key)
         if value is None:
             return ""
+        return self._text(key, value, header=header)
+
+    def subjects(self, key: str) -> list[str]:
+        """Return the subject, or those of the arms of an A/B test; empty if there is none."""
+        value = self.values.get(key)
+        if not isinstance(value, list):
+            return list(filter(None, [self.text(key, header=True)]))
+        found = [self._text(key, one, header=True) for one in value]
+        if not 2 <= len(set(found)) == len(found) <= MAX_ARMS or not all(found):
+            raise self._wrong(key, value, f"write two to {MAX_ARMS} different subjects between brackets")
+        return found
+
+    def files(self, key: str) -> tuple[str, ...]:
+        """Return the files of the other arms."""
+        value = self.values.get(key)
+        if value is None:
+            return ()
+        remedy = f"write one to {MAX_ARMS - 1} files below this folder: {key}: [arms/other.md]"
+        if not isinstance(value, list) or not 1 <= len(value) < MAX_ARMS:
+            raise self._wrong(key, value, remedy)
+        for name in value:
+            inside = isinstance(name, str) and not PurePath(name).is_absolute() and ".." not in name
+            if not inside or not name.endswith(".md") or value.count(name) > 1:
+                raise self._wrong(key, name, remedy)
+        return tuple(value)
+
+    def test(self, key: str) -> ABTest:
+        """Return how an A/B test is decided."""
+        value = self.values.get(key, {})
+        remedy = f"write {key}: {{share: 20%, wait: PT4H, by: clicks, hold: false}}, or some of these"
+        if not isinstance(value, dict) or not set(value) <= {"share", "wait", "by", "hold"}:
+            raise self._wrong(key, value, remedy)
+        usual = ABTest()
+        try:
+            share = parse_share(value.get("share", usual.share))
+            wait = msgspec.convert(value.get("wait", usual.wait_seconds), datetime.timedelta, strict=False)
+            by, hold = value.get("by", usual.by), value.get("hold", usual.hold)
+        except ValueError as error:
+            raise self._wrong(key, value, remedy) from error
+        if (
+            not (isinstance(share, (int, float)) and 0 < share <= 1)
+            or wait < datetime.timedelta()
+            or by not in ("clicks", "opens")
+            or not isinstance(hold, bool)
+        ):
+            raise self._wrong(key, value, remedy)
+        return ABTest(float(share), wait.total_seconds(), by, hold)
+
+    def _text(self, key: str, value: object, *, header: bool) -> str:
         if not isinstance(value, str):
             raise self._wrong(key, value, f'put it between quotes: {key}: "{value}"')
         value = " ".join(value.split()) if "\n" in value else value

@@ -10,13 +10,15 @@ from datetime import date, datetime
 from typing import Final
 from urllib.parse import quote
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, case, func, select
 
 from mailer.database.models import (
+    CanaryMember,
     Delivery,
     IssueState,
     ReplacedEdition,
     Run,
+    StoredArm,
     StoredEdition,
     StoredIssue,
 )
@@ -92,13 +94,27 @@ class Editions:
         None if there is no such issue.
         """
         theirs = (
-            select(func.coalesce(ReplacedEdition.digest, StoredIssue.edition_digest))
+            select(
+                func.coalesce(
+                    # What the members of an A/B test got first.
+                    case((Run.edition == 1, StoredArm.digest)),
+                    ReplacedEdition.digest,
+                    StoredIssue.edition_digest,
+                )
+            )
             .select_from(StoredIssue)
             .outerjoin(
                 Delivery,
                 (Delivery.issue_id == StoredIssue.id) & (Delivery.subscriber_id == subscriber_id),
             )
             .outerjoin(Run, Run.id == Delivery.run_id)
+            .outerjoin(
+                CanaryMember,
+                (CanaryMember.issue_id == StoredIssue.id) & (CanaryMember.subscriber_id == subscriber_id),
+            )
+            .outerjoin(
+                StoredArm, (StoredArm.issue_id == StoredIssue.id) & (StoredArm.arm == CanaryMember.arm)
+            )
             .outerjoin(
                 ReplacedEdition,
                 (ReplacedEdition.issue_id == StoredIssue.id) & (ReplacedEdition.number == Run.edition),
@@ -115,15 +131,16 @@ class Editions:
         return None if "\0" in slug else self._newest(StoredIssue.slug == slug)
 
     def replaced(self, slug: str) -> Iterator[Edition]:
-        """Yield the editions of an issue that were replaced, the newest first."""
+        """Yield the editions of an issue that were replaced, the newest first, and the arms of its test."""
         wanted = (
             select(ReplacedEdition.digest)
             .join(StoredIssue)
             .where(StoredIssue.slug == slug)
             .order_by(ReplacedEdition.number.desc())
         )
+        tested = select(StoredArm.digest).join(StoredIssue).where(StoredIssue.slug == slug)
         with self._database.reading() as session:
-            digests = session.scalars(wanted).all()
+            digests = [*session.scalars(wanted), *session.scalars(tested)]
         return map(self._frozen, digests)
 
     def is_public(self, slug: str) -> bool:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailer.errors import SourceError
+from mailer.rendering.edition import ABTest
 from mailer.rendering.source import parse_issue, read_issue
 
 PATH = Path("issues/007-spring.md")
@@ -27,6 +28,16 @@ def test_issue_is_read_whole() -> None:
     assert issue.subject == "Spring: at last"
     assert issue.body.strip() == "Hello."
     assert issue.line_of("number") == 5
+
+
+def test_arms_of_a_test_are_read() -> None:
+    issue = parse_issue(
+        "---\ntitle: T\nsubject: [one, two]\ntest: {share: 30%, wait: PT2H, by: opens, hold: true}\n---\n",
+        PATH,
+    )
+    assert (issue.subject, issue.other_subjects) == ("one", ("two",))
+    assert issue.test == ABTest(share=0.3, wait_seconds=7200, by="opens", hold=True)
+    assert parse_issue("---\ntitle: T\narms: [arms/b.md]\n---\n", PATH).other_files == ("arms/b.md",)
 
 
 def test_braces_of_a_title_are_no_template_in_the_subject() -> None:
@@ -50,6 +61,18 @@ def test_line_ends_of_any_system_are_read(end: str) -> None:
         ("---\ntitle: a\nnumber: many\n---\n", ":3: "),
         ("---\ntitle: a\n---\nb\x00c", ":4: control character U+0000"),
         ("---\ntitle: [a\n---\n", ":"),
+        ("---\ntitle: a\nsubject: [one]\n---\n", ":3: 'subject' cannot be ['one']"),
+        ("---\ntitle: a\nsubject: [one, one]\n---\n", ":3: 'subject' cannot be"),
+        ("---\ntitle: a\nsubject: [1, 2, 3, 4, 5]\n---\n", ":3: 'subject' cannot be"),
+        ("---\ntitle: a\nsubject: [a, b]\narms: [c.md]\n---\n", ":4: an A/B test has either"),
+        ("---\ntitle: a\narms: [../c.md]\n---\n", ":3: 'arms' cannot be '../c.md'"),
+        ("---\ntitle: a\narms: [/c.md]\n---\n", ":3: 'arms' cannot be '/c.md'"),
+        ("---\ntitle: a\narms: [c.md, c.md]\n---\n", ":3: 'arms' cannot be 'c.md'"),
+        ("---\ntitle: a\narms: [a.md, b.md, c.md, d.md]\n---\n", ":3: 'arms' cannot be"),
+        ("---\ntitle: a\ntest: {share: 20%}\n---\n", ":3: there is nothing to test"),
+        ("---\ntitle: a\nsubject: [a, b]\ntest: {share: 120%}\n---\n", ":4: 'test' cannot be"),
+        ("---\ntitle: a\nsubject: [a, b]\ntest: {wait: soon}\n---\n", ":4: 'test' cannot be"),
+        ("---\ntitle: a\nsubject: [a, b]\ntest: {by: luck}\n---\n", ":4: 'test' cannot be"),
     ],
 )
 def test_mistake_is_reported_with_file_and_line(text: str, said: str) -> None:
