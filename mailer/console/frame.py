@@ -88,7 +88,8 @@ def button(text: str, handler: Handler, kind: str = "plain") -> ui.button:
         try:
             await told(handler)
         finally:
-            made.enable()
+            if not made.is_deleted:
+                made.enable()
 
     return made.on_click(clicked)
 

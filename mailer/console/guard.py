@@ -13,6 +13,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.requests import cookie_parser
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -24,6 +25,11 @@ VISITOR: Final = "mailer.visitor"
 """The key of the visitor in a request's scope."""
 _OPEN_PATHS: Final = ("/login", "/console.css", "/icon.svg")
 _SAFE_METHODS: Final = ("GET", "HEAD")
+_STRANGERS_OCTETS: Final = 16 * 1024
+_STRANGERS_SECONDS: Final = 20.0
+MAX_UPLOAD_OCTETS: Final = 200 * 1024 * 1024
+_ENVELOPE_OCTETS: Final = 64 * 1024
+"""What a form may add to the file in it."""
 _HEADERS: Final = {
     # The framework compiles its templates in the browser, which needs inline scripts and eval. Nothing
     # may come from, or go to, another host.
@@ -68,7 +74,8 @@ class Guard:
             if scope[VISITOR] is None and scope["path"] not in _OPEN_PATHS:
                 refusal = _log_in_first(scope)
         if refusal is None:
-            await self._app(scope, receive, _with_headers(send))
+            bounded = _bounded(receive, known=scope[VISITOR] is not None)
+            await self._app(scope, bounded if scope["type"] == "http" else receive, _with_headers(send))
         elif scope["type"] == "websocket":
             await receive()
             await send({"type": "websocket.close", "code": 1008})
@@ -112,6 +119,31 @@ def _log_in_first(scope: Scope) -> Response:
     if scope["type"] == "http" and scope["method"] in _SAFE_METHODS and not scope["path"].startswith("/_"):
         return RedirectResponse("/login", 303)
     return PlainTextResponse("Log in first.\n", 401)
+
+
+def _bounded(receive: Receive, *, known: bool) -> Receive:
+    """Return `receive` with a limit on the body's size; strangers have limited time, too."""
+    most = MAX_UPLOAD_OCTETS + _ENVELOPE_OCTETS if known else _STRANGERS_OCTETS
+    deadline = None if known else asyncio.get_running_loop().time() + _STRANGERS_SECONDS
+    taken, complete = 0, False
+
+    async def receiving() -> Message:
+        nonlocal taken, complete
+        if complete:
+            # After the body, `receive` only reports that the client has disconnected.
+            return await receive()
+        try:
+            async with asyncio.timeout_at(deadline):
+                message = await receive()
+        except TimeoutError as error:
+            raise HTTPException(408, headers={"connection": "close"}) from error
+        complete = not message.get("more_body", False)
+        taken += len(message.get("body", b""))
+        if taken > most:
+            raise HTTPException(413, headers={"connection": "close"})
+        return message
+
+    return receiving
 
 
 def _with_headers(send: Send) -> Send:

@@ -18,12 +18,12 @@ from mailer.audience.transfer.presets import PLAIN, PRESETS, Preset, preset_of
 from mailer.audience.transfer.reverting import ImportSummary, Reverted, imports, revert
 from mailer.console.desk import Change, Desk, Visit
 from mailer.console.frame import add_page, button, card, confirmed, field, file_button, heading, say, told
+from mailer.console.guard import MAX_UPLOAD_OCTETS
 from mailer.console.markup import diff, facts, note, show, table, when
 from mailer.console.users import Role
 from mailer.errors import RefusedError
 from mailer.rendering.source.new import slug
 
-_MAX_OCTETS: Final = 200 * 1024 * 1024
 _SUFFIXES: Final = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".xlsx", ".xls", ".ods")
 
 
@@ -63,7 +63,7 @@ class _Wizard:
             )  # fmt: skip
             with ui.element("div").classes("actions"):
                 file_button(
-                    "Choose a file", self._uploaded, accept=",".join(_SUFFIXES), most_octets=_MAX_OCTETS
+                    "Choose a file", self._uploaded, accept=",".join(_SUFFIXES), most_octets=MAX_UPLOAD_OCTETS
                 )
                 self._chosen = show(Markup(""))
         with card("2. Columns"):

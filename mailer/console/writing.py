@@ -17,7 +17,7 @@ from mailer.console.frame import button, card, choice, file_button, say, told
 from mailer.console.frames import Frames
 from mailer.console.markup import diff, note, show, when
 from mailer.console.users import Role
-from mailer.errors import MailerError
+from mailer.errors import MailerError, RefusedError
 from mailer.rendering.html.variants import Scheme, in_scheme, with_links_beside
 from mailer.rendering.lint import Level
 from mailer.rendering.source.fields import joined, parts, value_of, with_value
@@ -190,6 +190,9 @@ class Writing:
 
     async def _uploaded(self, event: events.UploadEventArguments) -> None:
         async def store() -> None:
+            await self._desk.check(self._visit, Role.EDITOR)
+            if event.file.size() > MAX_IMAGE_OCTETS:
+                raise RefusedError(f"An image may have up to {MAX_IMAGE_OCTETS // 1_048_576} MB")
             content = await event.file.read()
             folder = self._path.parent / "images"
             saved = await self._desk.act(

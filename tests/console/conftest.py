@@ -27,6 +27,7 @@ class Running:
     folder: Folder
     url: str
     port: int
+    process: subprocess.Popen[str]
 
     def link(self) -> str:
         """Return a fresh link that logs its owner in."""
@@ -74,7 +75,7 @@ class started:  # noqa: N801 - used like a function
         first = self._process.stdout.readline().strip()
         said = Path(self._folder.path, "console.log").read_text(encoding="utf-8")
         assert first.startswith(f"http://127.0.0.1:{port}/login?link="), said
-        return Running(self._folder, f"http://127.0.0.1:{port}", port)
+        return Running(self._folder, f"http://127.0.0.1:{port}", port, self._process)
 
     def __exit__(self, *raised: object) -> None:
         assert self._process.stdout is not None

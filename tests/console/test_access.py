@@ -154,3 +154,11 @@ def test_users_log_in_with_password_and_code(tmp_path: Path) -> None:
         from mailer.console.audit import entries
 
         assert [(one.who, one.act) for one in entries(session)] == [("Mia", "login")]
+
+
+def test_body_is_limited_before_the_login(console: Running) -> None:
+    with console.anyone(origin=console.url) as client:
+        large = client.post("/login", data={"name": "x" * 20_000, "password": "", "code": ""})
+        assert large.status_code == 413
+        small = client.post("/login", data={"name": "x" * 2_000, "password": "", "code": ""})
+        assert small.status_code == 403

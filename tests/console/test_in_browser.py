@@ -6,11 +6,28 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
+import pyotp
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, StorageState, expect
+from sqlalchemy import delete, select, update
+from sqlalchemy.orm import Session
 
+from mailer.database.models import (
+    AuditEntry,
+    Consent,
+    ConsoleUser,
+    Delivery,
+    Event,
+    Import,
+    StoredIssue,
+    StoredReport,
+    Subscriber,
+    Suppression,
+)
 from mailer.database.session import Database
 from tests.conftest import PROJECT, missing
 from tests.console.conftest import AGENT, PEOPLE, Running
@@ -150,6 +167,29 @@ def test_change_on_disk_is_shown_and_never_overwritten(page: Page, console: Runn
     path.write_text(before, encoding="utf-8")
 
 
+def test_two_people_never_overwrite_each_other(
+    browser: Browser, page: Page, state: StorageState, console: Running
+) -> None:
+    path = console.folder.path / "issues" / "002-shared.md"
+    path.write_text("---\ntitle: Shared\n---\n\nBefore.\n", encoding="utf-8")
+    context = opened(browser, state)
+    other = context.new_page()
+    for one, text in ((other, "Hers"), (page, "His")):
+        one.goto(f"{console.url}/issues/002-shared")
+        settled(one)
+        write(one, f"\n{text}.\n")
+    other.get_by_role("button", name="Save").click()
+    expect(other.get_by_text("Saved", exact=True).first).to_be_visible()
+    page.get_by_role("button", name="Save").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("this machine saved it at")
+    expect(dialog).to_contain_text("-Hers.")
+    dialog.get_by_role("button", name="Discard mine and load theirs").click()
+    expect(page.locator(".cm-content")).to_contain_text("Hers.")
+    assert path.read_text(encoding="utf-8").endswith("\nHers.\n")
+    context.close()
+
+
 def test_schedule_has_a_zone_and_can_be_removed(page: Page, console: Running) -> None:
     page.goto(f"{console.url}/issues/001-short")
     settled(page)
@@ -247,6 +287,109 @@ def test_hostile_fields_run_nothing(page: Page, console: Running, tmp_path: Path
     settled(page)
     expect(page.locator(".facts")).to_contain_text("onerror")
     assert page.evaluate("window.taken") is None
+
+
+@contextmanager
+def stored(console: Running) -> Iterator[Session]:
+    """Give a transaction on the console's database."""
+    with (
+        Database("sqlite:///subscribers.db", folder=console.folder.path) as database,
+        database.transaction() as session,
+    ):
+        yield session
+
+
+def plant(console: Running) -> None:
+    """Put the attack wherever foreign text is kept: names, files, replies, reports, settings."""
+    at = datetime.now(UTC)
+    with stored(console) as session:
+        person = session.scalars(select(Subscriber).limit(1)).one()
+        person.name, person.attributes = EVIL, {EVIL: EVIL}
+        session.add(
+            Consent(
+                subscriber_id=person.id, at=at, before="active", after="active", way=EVIL[:16],
+                ip=EVIL[:45], form=EVIL, note=EVIL,
+            )
+        )  # fmt: skip
+        session.add(Suppression(address_key=person.address_key, reason="bounce", at=at, note=EVIL))
+        report = StoredReport(
+            digest="0" * 64, received_at=at, source=EVIL[:16], kind="bounce", outcome="unmatched",
+            recipient=EVIL, subscriber_id=person.id, details={EVIL: EVIL, "text": EVIL},
+            raw=EVIL.encode(),
+        )  # fmt: skip
+        session.add(report)
+        for issue_id in session.scalars(select(StoredIssue.id)):
+            session.execute(
+                update(Delivery)
+                .where(Delivery.subscriber_id == person.id, Delivery.issue_id == issue_id)
+                .values(state="failed", reply=EVIL, enhanced=EVIL[:16], bounce_class=EVIL[:32])
+            )
+            for kind in ("alert", "open"):
+                session.add(Event(at=at, kind=kind, subscriber_id=person.id, issue_id=issue_id,
+                                  details={"text": EVIL, "agent": EVIL, "referrer": EVIL}))  # fmt: skip
+        session.add(Import(source=f"/tmp/{EVIL}", at=at, added=1, updated=0, rejected=0))
+        session.add(AuditEntry(at=at, who=EVIL[:64], act=EVIL[:40], about=EVIL, details={EVIL: EVIL}))
+        session.add(ConsoleUser(name=EVIL[:64], role="reader", password="", totp_secret="", created_at=at))
+    path = console.folder.path / "issues" / "003-evil.md"
+    written = json.dumps(EVIL)
+    path.write_text(f"---\ntitle: {written}\nsubject: {written}\n---\n\n{EVIL}\n", encoding="utf-8")
+
+
+def test_hostile_text_runs_on_no_page(page: Page, console: Running) -> None:
+    plant(console)
+    with stored(console) as session:
+        person = session.scalars(select(Subscriber.id).where(Subscriber.name == EVIL)).first()
+        report = session.scalars(select(StoredReport.id)).one()
+        issues = list(session.scalars(select(StoredIssue.slug)))
+    paths = ["/", "/issues", "/issues/003-evil", "/subscribers", f"/subscribers/{person}", "/bounces",
+             "/subscribers/import", f"/bounces/{report}", "/settings", "/audit"]  # fmt: skip
+    for slug in issues:
+        paths += [f"/issues/{slug}", f"/issues/{slug}/deliveries?state=failed", f"/issues/{slug}/readers"]
+    shown = []
+    for path in paths:
+        page.goto(console.url + path)
+        settled(page)
+        page.wait_for_timeout(900 if path.endswith("evil") else 100)
+        shown += [path] * ("onerror=" in page.locator("body").inner_text())
+        assert page.evaluate("window.taken") is None, path
+        assert all(frame.evaluate("window.taken") is None for frame in page.frames), path
+    assert {"/", "/issues/003-evil", f"/subscribers/{person}", f"/bounces/{report}", "/audit"} <= set(shown)
+    with stored(console) as session:
+        session.execute(delete(ConsoleUser))
+
+
+def test_login_form_takes_password_and_code_and_stops_guessing(
+    browser: Browser, console: Running, tmp_path: Path
+) -> None:
+    (tmp_path / "password").write_text("correct horse battery\n", encoding="utf-8")
+    arguments = ("--role", "reader", "--json", "--password-file", str(tmp_path / "password"))
+    code = pyotp.TOTP(console.folder.mailer("users", "add", "Mia", *arguments).json["totp_secret"])
+    context = browser.new_context(user_agent=AGENT)
+    page = context.new_page()
+
+    def attempt(password: str, digits: str) -> None:
+        page.get_by_label("Name").fill("Mia")
+        page.get_by_label("Password").fill(password)
+        page.get_by_label("Code from").fill(digits)
+        page.get_by_role("button", name="Log in").click()
+
+    page.goto(console.url)
+    attempt("correct horse battery", "000000")
+    expect(page.get_by_role("alert")).to_have_text("Name, password or code is wrong.")
+    expect(page.get_by_label("Name")).to_have_value("Mia")
+    attempt("wrong horse battery", code.now())
+    expect(page.get_by_role("alert")).to_have_text("Name, password or code is wrong.")
+    attempt("correct horse battery", code.now())
+    expect(page.get_by_role("heading", name="Home")).to_be_visible(timeout=_SECONDS)
+    expect(page.get_by_text("Mia · reader")).to_be_visible()
+    page.goto(f"{console.url}/audit")
+    expect(page.get_by_text("This page needs the role 'admin'; yours is 'reader'")).to_be_visible()
+    page.get_by_role("button", name="Log out").click()
+    for _ in range(3):
+        attempt("correct horse battery", "000000")
+    expect(page.get_by_role("alert")).to_have_text("Too many attempts. Wait a minute, then try again.")
+    assert console.folder.mailer("users", "remove", "Mia", "--yes").code == 0
+    context.close()
 
 
 def test_open_page_can_do_nothing_after_the_logout(browser: Browser, console: Running) -> None:

@@ -1,0 +1,192 @@
+"""Every event of every page, fired with each role: a page that shows no button is no protection."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from io import BytesIO
+from pathlib import Path
+from typing import Final
+
+import pytest
+from nicegui import Client, ui
+from PIL import Image
+from sqlalchemy import select, update
+
+from mailer.address import parse_address
+from mailer.audience.ledger import change_status
+from mailer.audience.subscribers import add
+from mailer.audience.transitions import Origin
+from mailer.config import load
+from mailer.console import sessions, users
+from mailer.console.audit import entries
+from mailer.console.desk import Desk
+from mailer.console.users import Role
+from mailer.database.models import Base, ConsoleUser, Delivery, SubscriberStatus
+from mailer.database.session import Database
+from mailer.delivery import dispatch, editions, issues, schedule
+from mailer.tokens import Signer
+from tests.console.pressing import AGENT, Pressed, as_session, pressed
+from tests.end_to_end.newsletter import ISSUE, Folder
+
+pytestmark = pytest.mark.slow
+AT = datetime.now(UTC)
+NEEDED: Final[Mapping[str, Role]] = {
+    "issue.create": Role.EDITOR,
+    "issue.save": Role.EDITOR,
+    "issue.image": Role.EDITOR,
+    "issue.test": Role.EDITOR,
+    "subscriber.edit": Role.EDITOR,
+    "subscriber.unsubscribe": Role.EDITOR,
+    "issue.schedule": Role.SENDER,
+    "issue.unschedule": Role.SENDER,
+    "issue.send": Role.SENDER,
+    "issue.pause": Role.SENDER,
+    "issue.resume": Role.SENDER,
+    "issue.retry": Role.SENDER,
+    "issue.cancel": Role.SENDER,
+    "import.try": Role.SENDER,
+    "import": Role.SENDER,
+    "import.revert": Role.SENDER,
+    "subscriber.restore": Role.ADMIN,
+    "subscriber.erase": Role.ADMIN,
+    "subscribers.export": Role.ADMIN,
+}
+_BY_LOOKING: Final = (
+    "console_sessions", "console_users", "instance", "issue_counts", "ledger_days", "cohorts",
+)  # fmt: skip
+"""The tables of who looks, and of the statistics, which looking brings up to date."""
+FILL: Final = {
+    "Title": "Something new",
+    "{text}": "\nChanged.\n",
+    "Send a test to": "me@example.org",
+    "Send at": "2031-07-01T08:00",
+    "Tags, separated": "changed",
+    "Why it was": "a mistake",
+}
+
+
+def build(folder: Path) -> None:
+    """Make a newsletter with something to do on every page."""
+    made = Folder(folder)
+    for slug in ("002-running", "003-paused", "004-scheduled"):
+        (folder / "issues" / f"{slug}.md").write_text(ISSUE, encoding="utf-8")
+    with Database("sqlite:///subscribers.db", folder=made.path) as database:
+        database.open()
+        settings, secret = load(folder / "config.toml"), database.secrets()[0]
+        with database.transaction() as session:
+            for number in range(1, 5):
+                address = parse_address(f"s{number}@example.org")
+                add(session, address, secret=secret, origin=Origin("command"), at=AT)
+            change_status(session, 2, SubscriberStatus.BOUNCED, origin=Origin("report"), at=AT)
+        for slug in ("002-running", "003-paused"):
+            path = folder / "issues" / f"{slug}.md"
+            issue = dispatch.enqueue(settings, database, editions.build(settings, path), path, "", at=AT)
+        with database.transaction() as session:
+            issues.pause(session, issue.id, "a test")
+            session.execute(update(Delivery).where(Delivery.subscriber_id == 1).values(state="failed"))
+            path = folder / "issues" / "004-scheduled.md"
+            schedule.add(
+                session,
+                editions.build(settings, path),
+                source_path=str(path),
+                segment="",
+                due_at=AT + timedelta(days=9),
+                zone="",
+                at=AT,
+            )
+
+
+async def press_everything(pages: Pressed) -> None:
+    """Fire every event there is."""
+    await pages.press("/", FILL)
+    await pages.press("/issues", FILL)
+    await pages.press("/issues/004-scheduled", FILL, skip=frozenset({"Send now"}))
+    await pages.press("/issues/001-short", FILL, skip=frozenset({"Schedule"}))
+    await pages.press("/issues/003-paused", FILL, skip=frozenset({"Cancel the rest"}))
+    await pages.press("/issues/002-running", FILL)
+    await pages.upload("/issues/004-scheduled", "../../evil.png", picture(), lambda page: None)
+    await pages.upload("/subscribers/import", "people.csv", b"email\nnew@example.org\n", press_import)
+    for path in ("/subscribers/import", "/subscribers", "/subscribers/1", "/subscribers/2", "/subscribers/3",
+                 "/bounces", "/settings", "/audit"):  # fmt: skip
+        await pages.press(path, FILL)
+    await pages.http.get("/export.csv")
+
+
+def press_import(page: Client) -> None:
+    """Press the button that appears once a file was tried."""
+    for element in list(page.elements.values()):
+        if isinstance(element, ui.button) and element.text == "Import":
+            for listener in element._event_listeners.values():
+                page.handle_event({"id": element.id, "listener_id": listener.id, "args": []})
+
+
+def picture() -> bytes:
+    """Return a small PNG."""
+    made = BytesIO()
+    Image.new("RGB", (2, 2)).save(made, "PNG")
+    return made.getvalue()
+
+
+def content(desk: Desk) -> dict[str, object]:
+    """Return everything that someone could change."""
+    folder = desk.config_path.parent
+    with desk.database.reading() as session:
+        found: dict[str, object] = {
+            table.name: session.execute(select(table)).all()
+            for table in Base.metadata.sorted_tables
+            if table.name not in _BY_LOOKING
+        }
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and ".db" not in path.name:
+            found[str(path.relative_to(folder))] = path.read_bytes()
+    return found
+
+
+async def acts_of(desk: Desk, pages: Pressed, role: Role) -> set[str]:
+    """Open each page as an admin whose role has changed by the time the events come; return what happened."""
+    with desk.database.transaction() as session:
+        user, _ = users.add_user(session, "Ana", Role.ADMIN, "correct horse battery", at=AT)
+        secret = sessions.open_session(session, user.id, AGENT, at=AT, lifetime=timedelta(hours=1))
+
+    def become(wanted: Role) -> None:
+        with desk.database.transaction() as session:
+            session.execute(update(ConsoleUser).values(role=wanted.value))
+
+    pages.before = lambda: become(Role.ADMIN)
+    pages.after = lambda: become(role)
+    with as_session(pages, secret):
+        await press_everything(pages)
+    with desk.database.reading() as session:
+        return {one.act for one in entries(session, limit=1000)}
+
+
+def test_every_event_needs_its_role(tmp_path: Path) -> None:
+    template = tmp_path / "template"
+    build(template)
+
+    async def run() -> dict[Role, set[str]]:
+        done: dict[Role, set[str]] = {}
+        first = Database("sqlite:///subscribers.db", folder=template)
+        desk = Desk(template / "config.toml", first, Signer(first.secrets()))
+        async with pressed(desk) as pages:
+            for role in Role:
+                folder = tmp_path / role
+                shutil.copytree(template, folder)
+                desk.config_path = folder / "config.toml"
+                with Database("sqlite:///subscribers.db", folder=folder) as desk.database:
+                    before = content(desk)
+                    done[role] = await acts_of(desk, pages, role)
+                    assert (content(desk) == before) is (role is Role.READER)
+        first.close()
+        return done
+
+    expected = {role: {act for act, needed in NEEDED.items() if role.may(needed)} for role in Role}
+    done = asyncio.run(run())
+    # The picture was called ../../evil.png.
+    stored = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("evil*"))
+    assert [f"{role}/issues/images/evil.png" for role in ("admin", "editor", "sender")] == stored
+    for role in Role:
+        assert sorted(expected[role]) == sorted(done[role]), role
