@@ -1,4 +1,4 @@
-"""`mailer db`: upgrade, back up, prune, check."""
+"""`mailer db`: upgrade, back up, restore, copy, prune, check."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import msgspec
 
 from mailer.audience.privacy.retention import Terms, prune
 from mailer.cli.app import App, Group, json_option, pass_app, yes_option
-from mailer.database.session import HEAD, upgrade
+from mailer.database.session import HEAD, Database, upgrade
 from mailer.delivery import backups
-from mailer.delivery.lock import adopt
-from mailer.errors import StorageError
+from mailer.delivery.lock import adopt, not_sending
+from mailer.errors import RefusedError, StorageError
 
 
 @click.group(cls=Group)
 def db() -> None:
-    """Upgrade, back up, prune and check the database."""
+    """Upgrade, back up, restore, copy, prune and check the database."""
 
 
 @db.command("upgrade")
@@ -45,23 +45,102 @@ def upgrade_command(app: App) -> None:
     metavar="N",
     help="TARGET is a folder: write a copy named by date, verify it, and delete all but the N newest.",
 )
+@click.option(
+    "--encrypt-for",
+    "recipients",
+    multiple=True,
+    metavar="KEY",
+    help="Encrypt the copy with age for this public key (age1… or ssh-ed25519 …); repeatable.",
+)
 @pass_app
-def backup(app: App, target: Path, keep: int | None) -> None:
+def backup(app: App, target: Path, keep: int | None, recipients: tuple[str, ...]) -> None:
     """Write a consistent copy to TARGET, even while an issue is being sent."""
     if keep is not None:
-        target = backups.write(app.database, target, keep, at=datetime.now(UTC))
+        target = backups.write(app.database, target, keep, at=datetime.now(UTC), recipients=recipients)
     else:
-        app.database.backup(target)
+        backups.write_one(app.database, target, recipients)
     app.out(f"{target}: {target.stat().st_size:,} bytes")
 
 
+_file = click.Path(exists=True, dir_okay=False, path_type=Path)
+_identity = click.option(
+    "--identity", type=_file, metavar="FILE", help="Your secret key, if the backup is encrypted."
+)
+
+
 @db.command("verify")
-@click.argument("copy", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("copy", type=_file)
+@_identity
 @pass_app
-def verify_command(app: App, copy: Path) -> None:
+def verify_command(app: App, copy: Path, identity: Path | None) -> None:
     """Prove that a backup can be restored: open a copy of it, look for damage, and add up its books."""
-    found = backups.verify(copy)
+    found = backups.verify(copy, identity)
     app.out(f"{copy}: version {found.version}, {found.subscribers:,} subscribers, {found.issues:,} issues")
+
+
+@db.command("restore")
+@click.argument("copy", type=_file)
+@_identity
+@yes_option
+@pass_app
+def restore_command(app: App, copy: Path, identity: Path | None, yes: bool) -> None:
+    """Replace the database by a backup, once the backup is proved to be good.
+
+    The present database is kept beside it. Stop `mailer serve`, `mailer worker` and `mailer console` first.
+
+    Exit codes: 0 done; 1 the backup is damaged, and nothing was changed; 5 refused; 7 the database is in use.
+    """
+    app.confirm(f"Replace the database by {copy}?", yes=yes, what="restoring")
+    database = app.unopened_database
+    aside = backups.restore(database, copy, at=datetime.now(UTC), identity=identity)
+    version = database.version()
+    app.out(f"{database.path}: restored, at version {version}")
+    if aside is not None:
+        app.out(f"the database that it replaced is in {aside}")
+    if version != HEAD:
+        app.say("next: mailer upgrade")
+    app.say("What was sent after the backup is unknown now. To send from it all the same: mailer db adopt")
+
+
+@db.command("copy")
+@click.option(
+    "--to", "url", required=True, metavar="URL", help="sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"
+)
+@json_option
+@pass_app
+def copy_command(app: App, url: str, as_json: bool) -> None:
+    """Copy the whole database to an empty one, from SQLite to PostgreSQL or back.
+
+    Counts and checksums of every table are compared before the copy is committed. Stop `mailer serve`,
+    `mailer worker` and `mailer console` first, and set `paths.database` to the new URL afterwards.
+
+    Exit codes: 0 done; 1 the copy differs, and nothing was copied; 5 the target is not empty; 7 the
+    database is in use.
+    """
+    # Imported on use: few commands copy.
+    from mailer.database.copying import copy
+    from mailer.database.usage import require_unused
+
+    source = app.database
+    require_unused(source)
+    with Database(url, folder=app.settings.folder) as target:
+        if target.url == source.url:
+            raise RefusedError("this is the database in use", remedy="name another one with --to")
+        with not_sending(source):
+            copied = copy(source, target, progress=lambda table: app.say(f"  {table}"))
+        if not target.is_sqlite:
+            # Imported here: only PostgreSQL has it.
+            from mailer.cluster import engine
+
+            engine.prepare(target)
+        adopt(target)
+        shown = target.url.render_as_string()
+    rows = sum(one.rows for one in copied)
+    if as_json:
+        app.emit({"to": shown, "tables": [asdict(one) for one in copied]})
+    else:
+        app.out(f"{shown}: {rows:,} rows in {len(copied)} tables, with the same checksums")
+    app.say("next: set paths.database to it in config.toml, and keep the old one as a backup")
 
 
 @db.command("adopt")

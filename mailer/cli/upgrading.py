@@ -19,10 +19,10 @@ def upgrade(app: App, no_backup: bool) -> None:
 
     This copies the database, migrates it in one transaction, and checks it. If the check fails, the copy is
     restored. A process that is killed leaves the old database or the new one, nothing in between. Stop
-    `mailer serve` and `mailer worker` first, and start them again afterwards.
+    `mailer serve`, `mailer worker` and `mailer console` first, and start them again afterwards.
 
-    Exit codes: 0 done, or nothing to do; 1 the upgrade failed and was undone; 5 refused; 7 an issue is
-    being sent.
+    Exit codes: 0 done, or nothing to do; 1 the upgrade failed and was undone; 5 refused; 7 the database is
+    in use.
     """
     done = upgrade_safely(app.unopened_database, back_up=not no_backup, at=datetime.now(UTC))
     if done.before == HEAD:

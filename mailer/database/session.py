@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import secrets
+import socket
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -241,8 +243,12 @@ def _parsed_url(url: str) -> URL:
     return parsed.set(drivername="postgresql+psycopg") if backend == "postgresql" else parsed
 
 
-def _parameters(url: URL) -> dict[str, int]:
-    return {name: value for name, value in _POSTGRESQL.items() if name not in url.query}
+def _parameters(url: URL) -> dict[str, int | str]:
+    process = f"mailer {os.getpid()} on {socket.gethostname()}"
+    # The server cuts longer names, and warns.
+    name = process.encode()[:63].decode("utf-8", "ignore")
+    known: dict[str, int | str] = {**_POSTGRESQL, "application_name": name}
+    return {name: value for name, value in known.items() if name not in url.query}
 
 
 def _engine(url: URL) -> Engine:

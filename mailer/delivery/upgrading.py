@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import sqlite3
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from mailer.database.session import HEAD, Database, upgrade
+from mailer.database.usage import require_unused
 from mailer.delivery import backups
 from mailer.delivery.lock import not_sending
 from mailer.errors import MailerError, RefusedError, StorageError
@@ -28,8 +27,8 @@ def upgrade_safely(database: Database, *, back_up: bool, at: datetime) -> Upgrad
     """Bring the schema to this version, in one transaction.
 
     With `back_up`, an SQLite database is copied first. If the migrated database is damaged or its books do
-    not balance, the copy is restored. Raises `LockedError` while an issue is being sent, and `RefusedError`
-    for a PostgreSQL database that shall be backed up, or one that a newer mailer made.
+    not balance, the copy is restored. Raises `LockedError` while another process has the database open,
+    and `RefusedError` for a PostgreSQL database that shall be backed up, or one that a newer mailer made.
     """
     before = database.version()
     if before > HEAD:
@@ -45,6 +44,7 @@ def upgrade_safely(database: Database, *, back_up: bool, at: datetime) -> Upgrad
             "PostgreSQL databases are not backed up here",
             remedy="back it up with pg_dump, then: mailer upgrade --no-backup",
         )
+    require_unused(database)
     with not_sending(database):
         if not back_up or database.path is None:
             upgrade(database)
@@ -57,20 +57,10 @@ def upgrade_safely(database: Database, *, back_up: bool, at: datetime) -> Upgrad
             if findings := backups.findings(database):
                 raise StorageError("\n".join(findings))
         except MailerError as error:
-            _restore(copy, database)
+            database.close()
+            backups.overwrite(database.path, copy)
             raise StorageError(
                 f"the upgrade failed and was undone: {error.message}",
                 remedy=f"go on with the version that you had; the old database is also in {copy}",
             ) from error
         return Upgraded(before, copy)
-
-
-def _restore(copy: Path, database: Database) -> None:
-    """Write a backup over the database, in one transaction of SQLite."""
-    assert database.path is not None
-    database.close()
-    with (
-        contextlib.closing(sqlite3.connect(copy)) as source,
-        contextlib.closing(sqlite3.connect(database.path)) as target,
-    ):
-        source.backup(target)
