@@ -77,7 +77,7 @@ def test_there_and_back_every_row_is_the_same(postgresql: Server, tmp_path: Path
         # The next subscriber gets a number of its own.
         with server.transaction() as session:
             new = Subscriber(address="n@example.org", address_key="n@example.org", status="active")
-            for column in Subscriber.__table__.columns:
+            for column in Base.metadata.tables["subscribers"].columns:
                 if not column.nullable and getattr(new, column.name) is None and not column.primary_key:
                     setattr(new, column.name, value(column, 9))
             session.add(new)
