@@ -12,6 +12,8 @@ import pytest
 
 from mailer.config import Newsletter
 from mailer.reports.rollups import refresh
+from mailer.review import release
+from mailer.review.planning import Plan
 from mailer.web.api import tokens as access
 from mailer.web.api.tokens import Scope
 from tests.postgres import Server
@@ -105,6 +107,34 @@ def test_repeated_request_sends_once_and_gets_the_same_answer(api: Client) -> No
     again = api.send("001-one", "key-2")
     assert (again.status_code, "queued already" in again.json()["detail"]) == (409, True)
     assert api("POST", "/issues/001-one/send", json={}).status_code == 422
+
+
+@pytest.mark.parametrize("moment", ["before the checks", "after the checks"])
+@pytest.mark.parametrize(("key", "status"), [("key-1", 202), ("key-2", 409)])
+def test_simultaneous_request_with_the_same_key_gets_the_first_answer(
+    api: Client, monkeypatch: pytest.MonkeyPatch, key: str, status: int, moment: str
+) -> None:
+    api.site.subscribe()
+    api("POST", "/issues", json={"title": "One", "source": SOURCE})
+    check = release.check_release
+    faster: list[httpx.Response | None] = []
+
+    def checked(*arguments: Any, **options: Any) -> Plan:
+        first = not faster
+        faster.append(None)
+        if first and moment == "before the checks":
+            faster.append(api.send("001-one", "key-1"))
+        plan = check(*arguments, **options)
+        if first and moment == "after the checks":
+            faster.append(api.send("001-one", "key-1"))
+        return plan
+
+    monkeypatch.setattr(release, "check_release", checked)
+    slower = api.send("001-one", key)
+    (answer,) = [one for one in faster if one is not None]
+    assert (answer.status_code, slower.status_code) == (202, status)
+    if status == 202:
+        assert slower.json() == answer.json()
 
 
 def test_issue_with_mistakes_is_not_sent(api: Client) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request, Response
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 from starlette.exceptions import HTTPException
 
@@ -18,6 +19,7 @@ from mailer.delivery import dispatch, editions, issues, listing, requests
 from mailer.delivery import schedule as schedules
 from mailer.delivery.books import books_of
 from mailer.delivery.issues import QueuedIssue
+from mailer.errors import RefusedError
 from mailer.rendering.source.new import create_issue, slug
 from mailer.review import directory, drafts, release, viewing
 from mailer.review.directory import Entry
@@ -194,10 +196,24 @@ class IssueRoutes:
         """Queue an issue for its audience; `mailer worker` sends it. Nobody gets it twice."""
         token: Token = request.state.token
         asked = requests.digest(f"send {issue}", wanted.model_dump())
-        with self._database.reading() as session:
-            known = requests.answered(session, token.id, idempotency_key, asked)
-        if known is not None:
-            return Queued(**known)
+
+        def answered() -> dict[str, Any] | None:
+            with self._database.reading() as session:
+                return requests.answered(session, token.id, idempotency_key, asked)
+
+        known = answered()
+        if known is None:
+            try:
+                known = self._enqueue(issue, wanted, token, idempotency_key, asked)
+            except (RefusedError, IntegrityError):
+                # A simultaneous request with this key may have been faster; then this one repeats it.
+                known = answered()
+                if known is None:
+                    raise
+        return Queued(**known)
+
+    def _enqueue(self, issue: str, wanted: Sending, token: Token, key: str, asked: str) -> dict[str, Any]:
+        """Queue an issue and store the answer in one transaction; return it."""
         path = self._source(issue)
         edition = editions.build(self._settings, path)
         release.check_release(self._settings, self._database, path, edition, wanted.segment, lint=wanted.lint)
@@ -205,12 +221,14 @@ class IssueRoutes:
         answer: dict[str, Any] = {}
 
         def remember(session: Session, queued: QueuedIssue) -> None:
+            if queued.created_at != at:
+                raise RefusedError(f"{issue} is queued already", remedy="correct it with: mailer amend")
             audience = books_of(session, queued.id).audience
             answer.update(slug=queued.slug, state=queued.state.value, audience=audience)
-            requests.remember(session, token.id, idempotency_key, asked, dict(answer), at=at)
+            requests.remember(session, token.id, key, asked, dict(answer), at=at)
 
         dispatch.enqueue(self._settings, self._database, edition, path, wanted.segment, at=at, also=remember)
-        return Queued(**answer)
+        return answer
 
     def _source(self, issue: str) -> Path:
         """Return the file of an issue; a name that is not in the folder leads nowhere."""
