@@ -25,6 +25,7 @@ def serve(app: App, host: str | None, port: int | None, with_worker: bool) -> No
     from mailer.bounces.boxes.configured import rules_of
     from mailer.cli.worker import beside_pages, upkeep
     from mailer.delivery.letter_sender import LetterSender
+    from mailer.tasks import Tasks
     from mailer.web.app import create_app
     from mailer.web.intake.hooks import WebhookRoutes, secrets_of
     from mailer.web.public.hub import notifying
@@ -36,11 +37,12 @@ def serve(app: App, host: str | None, port: int | None, with_worker: bool) -> No
         app.database, app.signer, secrets=secrets_of(settings.webhooks, settings.web.public_url), rules=rules
     )
     letters = LetterSender(settings, app.database, app.signer)
-    pages = create_app(app.database, app.signer, settings, letters=letters, hooks=hooks)
+    tasks = Tasks()
+    pages = create_app(app.database, app.signer, settings, letters=letters, hooks=hooks, tasks=tasks)
     host, port = host or settings.web.host, port or settings.web.port
     with (
-        beside_pages(app) if with_worker else upkeep(app),
-        notifying(settings, app.database),
+        beside_pages(app, tasks) if with_worker else upkeep(app, tasks),
+        notifying(settings, app.database, tasks),
     ):
         serve_until_stopped(
             pages,

@@ -7,7 +7,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mailer.cluster.chores import Chore
     from mailer.delivery.letter_sender import LetterSender
     from mailer.delivery.work import Work
+    from mailer.tasks import Tasks
 
 _LOOK_SECONDS: Final = 30.0
 """How often to look for work, on SQLite."""
@@ -89,35 +90,33 @@ def worker(app: App, look_seconds: float | None, until_closed: bool, name: str, 
 
 
 @contextmanager
-def beside_pages(app: App) -> Iterator[None]:
-    """Do the work of a worker in threads while the block runs, except letters, which the pages send."""
+def beside_pages(app: App, tasks: Tasks) -> Iterator[None]:
+    """Do the work of a worker in tasks while the block runs, except letters, which the pages send."""
     name = socket.gethostname()
     work = _work(app, name)
     if app.database.is_sqlite:
-        with _rounds(app, work, name, look_seconds=_LOOK_SECONDS):
+        with _rounds(app, work, name, tasks, look_seconds=_LOOK_SECONDS):
             yield
         return
     from mailer.cluster.daemon import Daemon
 
-    daemon = Daemon(work, chores(app), name=name, concurrency=_CONCURRENCY)
-    thread = threading.Thread(target=lambda: asyncio.run(daemon.run()), name="mailer-worker")
-    thread.start()
-    try:
+    daemon = Daemon(work, chores(app), name=name, concurrency=_CONCURRENCY, tasks=tasks)
+    with tasks.running("worker", lambda: asyncio.run(daemon.run()), every_seconds=1.0, stop=daemon.stop):
         yield
-    finally:
-        daemon.stop()
-        thread.join()
 
 
 @contextmanager
-def upkeep(app: App) -> Iterator[None]:
-    """Do the periodic work of `mailer serve` in threads while the block runs."""
-    from mailer.web.upkeep import daily
+def upkeep(app: App, tasks: Tasks) -> Iterator[None]:
+    """Do the periodic work of `mailer serve` in tasks while the block runs."""
+    with _repeating([chore for chore in chores(app) if chore.name != "bounces"], tasks):
+        yield
 
+
+@contextmanager
+def _repeating(chores: Sequence[Chore], tasks: Tasks) -> Iterator[None]:
     with ExitStack() as stack:
-        for chore in chores(app):
-            if chore.name != "bounces":
-                stack.enter_context(daily(chore.do, every_seconds=chore.every_seconds))
+        for chore in chores:
+            stack.enter_context(tasks.running(chore.name, chore.do, every_seconds=chore.every_seconds))
         yield
 
 
@@ -163,14 +162,17 @@ def chores(app: App) -> list[Chore]:
 def _work_alone(
     app: App, work: Work, letters: LetterSender, name: str, *, look_seconds: float, until_closed: bool
 ) -> None:
-    """Do all the work in threads of this process, the only worker of an SQLite database."""
+    """Do all the work in tasks of this process, the only worker of an SQLite database."""
+    from mailer.tasks import Tasks
+
+    tasks = Tasks()
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *received: stopped.set())
     if until_closed:
         _when_input_closes(stopped.set)
-    with _rounds(app, work, name, look_seconds=look_seconds):
-        letters.start()
+    with _rounds(app, work, name, tasks, look_seconds=look_seconds):
+        letters.start(tasks)
         app.say("working; stop with Ctrl-C")
         stopped.wait()
         app.say("stopping: messages in flight are settled first")
@@ -178,20 +180,17 @@ def _work_alone(
 
 
 @contextmanager
-def _rounds(app: App, work: Work, name: str, *, look_seconds: float) -> Iterator[None]:
-    """Send issues and do the chores in threads while the block runs. SQLite only."""
+def _rounds(app: App, work: Work, name: str, tasks: Tasks, *, look_seconds: float) -> Iterator[None]:
+    """Send issues and do the chores in tasks while the block runs. SQLite only."""
     from mailer.cluster import members
     from mailer.delivery.rounds import Rounds
-    from mailer.web.upkeep import daily
 
     with app.database.transaction() as session:
         members.remove_dead(session)
         member_id = members.enter(session, name, at=work.clock())
     rounds = Rounds(work, look_seconds=look_seconds)
-    with ExitStack() as stack:
-        for chore in chores(app):
-            stack.enter_context(daily(chore.do, every_seconds=chore.every_seconds))
-        rounds.start()
+    with _repeating(chores(app), tasks):
+        rounds.start(tasks)
         try:
             yield
         finally:

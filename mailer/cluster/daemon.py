@@ -30,7 +30,8 @@ from mailer.delivery.dispatch import END_TURN
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.sender import Ending
 from mailer.delivery.work import StoppedError, Work
-from mailer.errors import LockedError, MailerError, StorageError
+from mailer.errors import LockedError, MailerError, StorageError, UnavailableError
+from mailer.tasks import Tasks, retry_pause
 
 TURN_SECONDS: Final = 60.0
 LOOK_SECONDS: Final = 10
@@ -45,6 +46,8 @@ _AWAY_SECONDS: Final = 2.0
 """How long to wait for a database that is away before trying again."""
 _TROUBLE_PAUSE: Final = timedelta(seconds=30)
 """How long a worker leaves an issue alone after a turn that failed."""
+_FORGET_AFTER: Final = 5
+"""After so many periods, a failed chore is taken for one that another worker has done since."""
 _GRACE_SECONDS: Final = 5.0
 """How long a chore may go on once the worker is stopped."""
 _AWAY = (ConnectorException, psycopg.Error, psycopg_pool.PoolTimeout, StorageError)
@@ -62,10 +65,17 @@ class Times:
 
 
 class Daemon:
-    """A worker. `run` returns after SIGINT, SIGTERM or `stop`."""
+    """A worker. `run` returns after SIGINT, SIGTERM or `stop`. Its turns and chores are among `tasks`."""
 
     def __init__(
-        self, work: Work, chores: Sequence[Chore], *, name: str, concurrency: int, times: Times | None = None
+        self,
+        work: Work,
+        chores: Sequence[Chore],
+        *,
+        name: str,
+        concurrency: int,
+        times: Times | None = None,
+        tasks: Tasks | None = None,
     ) -> None:
         self._times = times or Times()
         self._work = work
@@ -74,6 +84,12 @@ class Daemon:
         self._concurrency = concurrency
         look = Chore("look", self._times.look_seconds, self._look, priority=50)
         self._chores = [look, *chores]
+        tasks = tasks or Tasks()
+        self._watch = tasks.watch("turns")
+        self._watches = {
+            chore.name: tasks.watch(chore.name, forget_seconds=_FORGET_AFTER * chore.every_seconds)
+            for chore in self._chores
+        }
         self._member_id = 0
         self._in_touch_since = 0.0
         self._stopped = asyncio.Event()
@@ -87,7 +103,7 @@ class Daemon:
 
     async def run(self) -> None:
         """Work until the process is stopped; wait for a database that is away."""
-        self._loop = asyncio.get_running_loop()
+        self._loop, self._stopped = asyncio.get_running_loop(), asyncio.Event()
         if self._stopping.is_set():
             self._stop()
         self._loop.set_exception_handler(_log_exception)
@@ -100,18 +116,23 @@ class Daemon:
         # It tells of a lost connection with tracebacks; ours say what follows.
         logging.getLogger("procrastinate").setLevel(logging.CRITICAL)
         logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
-        await asyncio.to_thread(self._enter)
         try:
             while not self._stopped.is_set():
+                pause = _AWAY_SECONDS
                 try:
                     await self._serve()
                 except _AWAY as error:
-                    _log.warning("no turns begin until the database answers: %s", _first_line(error))
+                    away = f"no turns begin until the database answers: {_first_line(error)}"
+                    self._watch.failed(UnavailableError(away))
+                except Exception as error:
+                    self._watch.failed(error)
+                    pause = retry_pause(self._watch.failures, first_seconds=_AWAY_SECONDS)
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._stopped.wait(), _AWAY_SECONDS)
+                    await asyncio.wait_for(self._stopped.wait(), pause)
         finally:
-            with contextlib.suppress(StorageError):
-                await asyncio.to_thread(self._leave)
+            if self._member_id:
+                with contextlib.suppress(StorageError):
+                    await asyncio.to_thread(self._leave)
 
     def stop(self) -> None:
         """Settle the messages under way and end; may be called from any thread."""
@@ -138,6 +159,8 @@ class Daemon:
 
     async def _serve(self) -> None:
         """Take jobs until the worker is stopped or the engine loses the database."""
+        if not self._member_id:
+            await asyncio.to_thread(self._enter)
         await asyncio.to_thread(engine.prepare, self._database)
         self._in_touch_since = time.monotonic()
         app = App(
@@ -180,7 +203,7 @@ class Daemon:
 
     def _register_chore(self, app: App, chore: Chore) -> None:
         async def do(timestamp: int) -> None:
-            await asyncio.to_thread(_logged, chore)
+            await asyncio.to_thread(self._do, chore)
 
         task = app.task(
             name=chore.name,
@@ -199,6 +222,7 @@ class Daemon:
         jobs = app.job_manager
         while True:
             dead = await asyncio.to_thread(self._confirm)
+            self._watch.succeeded()
             for job in await jobs.get_stalled_jobs(seconds_since_heartbeat=self._times.dead_seconds):
                 await jobs.finish_job(job, Status.FAILED, delete_job=True)
             await jobs.prune_stalled_workers(self._times.dead_seconds)
@@ -209,6 +233,11 @@ class Daemon:
             await asyncio.sleep(self._times.confirm_seconds)
 
     # In threads.
+
+    def _do(self, chore: Chore) -> None:
+        """Do a chore; its error is logged, since it is due again."""
+        with self._watches[chore.name].attempt():
+            chore.do()
 
     def _enter(self) -> None:
         with self._database.transaction() as session:
@@ -312,16 +341,6 @@ async def _until_one_ends(coroutines: Sequence[Coroutine[Any, Any, Any]]) -> Non
     for error in ended:
         if isinstance(error, Exception):
             raise error
-
-
-def _logged(chore: Chore) -> None:
-    """Do a chore; log its error, since it is due again."""
-    try:
-        chore.do()
-    except MailerError as error:
-        _log.error("%s: %s", chore.name, error)
-    except Exception:
-        _log.exception("%s: failed; it is tried again", chore.name)
 
 
 def _leave_wait(seconds: float) -> None:

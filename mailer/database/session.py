@@ -29,6 +29,7 @@ from sqlalchemy import (
     make_url,
     select,
     text,
+    update,
 )
 from sqlalchemy.exc import (
     ArgumentError,
@@ -183,6 +184,11 @@ class Database:
             for row in session.execute(text("PRAGMA foreign_key_check")):
                 findings.append(f"{row[0]}: row {row[1]} refers to a missing row of {row[2]}")
         return findings
+
+    def check_writable(self) -> None:
+        """Raise `StorageError` if the database cannot be written."""
+        with self.transaction() as session:
+            session.execute(update(Instance).where(Instance.name == "").values(value=""))
 
     def backup(self, target: Path) -> None:
         """Write a consistent copy of an SQLite database, even while it is in use."""

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final, Literal
 
 import msgspec
@@ -22,6 +23,7 @@ from mailer.delivery import editions, letters
 from mailer.delivery.clock import jitter, now
 from mailer.delivery.judging import decide, retry_delay
 from mailer.delivery.letters import Letter, LetterKind
+from mailer.delivery.patience import Patience
 from mailer.delivery.queue import Settled
 from mailer.errors import MailerError, RecipientError, RelayError
 from mailer.rendering.message import Composer
@@ -73,6 +75,7 @@ class LetterQueue:
         self._signer = signer
         self._clock = clock
         self._jitter = jitter
+        self._patience = Patience(delivery.database_patience.total_seconds())
         self._composers: dict[tuple[LetterKind, str], Composer] = {}
         self._claimed: dict[int, Letter] = {}
         self._settled: list[tuple[Letter, Settled]] = []
@@ -136,17 +139,25 @@ class LetterQueue:
         return (decision.verdict, letter.domain) if decision.verdict is not None else None
 
     async def close(self, error: RelayError | None = None) -> None:
-        """Write all results; unsent letters are due again, with `error` as the reason."""
+        """Write all results; unsent letters are due again, with `error` as the reason.
+
+        Waits for a database that is away: without the results, other processes would send the letters again.
+        """
         self._unsent += self._claimed.values()
         self._claimed.clear()
-        await self._in_thread(0, frozenset(), error.message if error else "")
+        await self._in_thread(0, frozenset(), error.message if error else "", patience=self._patience)
 
-    async def _in_thread(self, count: int, except_domains: frozenset[str], why: str = "") -> list[Letter]:
+    def hurry(self) -> None:
+        """Stop waiting for a database that is away."""
+        self._patience.hurry()
+
+    async def _in_thread(
+        self, count: int, except_domains: frozenset[str], why: str = "", *, patience: Patience | None = None
+    ) -> list[Letter]:
         settled, self._settled = self._settled, []
         unsent, self._unsent = self._unsent, []
-        work = asyncio.ensure_future(
-            asyncio.to_thread(self._transact, settled, unsent, count, except_domains, why)
-        )
+        step = partial(self._transact, settled, unsent, count, except_domains, why)
+        work = asyncio.ensure_future(asyncio.to_thread(partial(patience.call, step) if patience else step))
         try:
             # Even a cancelled caller waits; otherwise nobody would send the letters just claimed.
             await asyncio.wait([work])

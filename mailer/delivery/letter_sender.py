@@ -1,10 +1,9 @@
-"""The thread of `mailer serve` that sends letters while no run does."""
+"""The task of `mailer serve` and `mailer worker` that sends letters while no run does."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Final
@@ -17,9 +16,10 @@ from mailer.delivery import dispatch
 from mailer.delivery.clock import jitter, now
 from mailer.delivery.letter_queue import LETTERS_AT_ONCE, LetterQueue
 from mailer.delivery.sender import STOP_SECONDS
-from mailer.errors import MailerError, RelayError
+from mailer.errors import RelayError
 from mailer.smtp.pool import Item, Network, Pool, RelayState
 from mailer.smtp.session import Attempt, Timeouts
+from mailer.tasks import Task, Tasks
 from mailer.tokens import Signer
 
 _LOOK_SECONDS: Final = 60.0
@@ -32,10 +32,7 @@ _log = logging.getLogger(__name__)
 
 
 class LetterSender:
-    """Sends letters from a thread of its own.
-
-    The thread runs until `close`. Errors are logged, and the letters are tried again.
-    """
+    """Sends letters: `deliver` those that are due, or `start` a task that does so until `close`."""
 
     def __init__(
         self,
@@ -50,40 +47,29 @@ class LetterSender:
         self._settings = settings
         self._queue = LetterQueue(settings, database, signer, clock=clock, jitter=jitter)
         self._look_seconds = look_seconds
-        self._called = threading.Event()
         self._ended = False
-        self._thread = threading.Thread(target=self._run, name="mailer-letters")
+        self._task: Task | None = None
 
-    def start(self) -> None:
-        """Start the thread; it begins with the letters that are already due."""
-        self._thread.start()
+    def start(self, tasks: Tasks | None = None) -> None:
+        """Start the task, one of `tasks`; it begins with the letters that are already due."""
+        self._task = (tasks or Tasks()).start("letters", self.deliver, every_seconds=self._look_seconds)
 
     def call(self) -> None:
-        """Wake the thread, because a letter was queued."""
-        self._called.set()
+        """Send a letter that was just queued."""
+        if self._task is not None:
+            self._task.wake()
 
     def close(self) -> None:
         """Stop once the letters under way are settled, or after half a minute; the others wait."""
         self._ended = True
-        self._called.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._queue.hurry()
+        if self._task is not None:
+            self._task.close()
 
     def deliver(self) -> None:
         """Send every letter that is due; refused ones wait, and fail after some days."""
         if not self._queue.idle():
             uvloop.run(self._deliver())
-
-    def _run(self) -> None:
-        while not self._ended:
-            self._called.clear()
-            try:
-                self.deliver()
-            except MailerError as error:
-                _log.error("letters wait: %s", error)
-            except Exception:
-                _log.exception("letters wait")
-            self._called.wait(self._look_seconds)
 
     async def _deliver(self) -> None:
         async with dispatch.open_relays(self._settings) as relays:

@@ -17,6 +17,7 @@ from mailer.database.models import CanaryState
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.work import StoppedError, Work
 from mailer.errors import LockedError, MailerError
+from mailer.tasks import Task, Tasks
 
 _LOOK_SECONDS: Final = 30.0
 """How often to look for work."""
@@ -24,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 
 class Rounds:
-    """A thread that queues and sends what is due until `close`."""
+    """A task that queues and sends what is due until `close`."""
 
     def __init__(self, work: Work, *, look_seconds: float = _LOOK_SECONDS) -> None:
         self._work = work
@@ -34,24 +35,33 @@ class Rounds:
         self._closed = threading.Event()
         # A run stops when its end of this pipe closes.
         self._until_closed, self._open = os.pipe()
-        self._thread = threading.Thread(target=self._run, name="mailer-rounds")
+        self._task: Task | None = None
         self._canaries: dict[int, threading.Thread] = {}
         """The threads that take canaries through their waits, by issue."""
 
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
+    def start(self, tasks: Tasks | None = None) -> None:
+        """Start the task, one of `tasks`."""
+        self._task = (tasks or Tasks()).start(
+            "issues", self.once, every_seconds=lambda: self._pause_seconds, stop=self._stop
+        )
 
     def close(self) -> None:
-        """Start no more messages, settle those under way, and end the thread."""
-        self._closed.set()
-        os.close(self._open)
-        for thread in (self._thread, *self._canaries.values()):
+        """Start no more messages, settle those under way, and end the task."""
+        if self._task is not None:
+            self._task.close()
+        else:
+            self._stop()
+        for thread in self._canaries.values():
             thread.join()
         os.close(self._until_closed)
 
+    def _stop(self) -> None:
+        self._closed.set()
+        os.close(self._open)
+
     def once(self) -> None:
         """Queue what is due, and send every issue that has something to send."""
+        self._pause_seconds = self._look_seconds
         if (next_at := self._work.queue_due()) is not None:
             left = (next_at - self._work.clock()).total_seconds()
             self._pause_seconds = max(0.0, min(self._look_seconds, left))
@@ -68,14 +78,8 @@ class Rounds:
                 self._canaries[issue.id] = threading.Thread(target=lead_it, name=f"canary-{issue.slug}")
                 self._canaries[issue.id].start()
 
-    def _run(self) -> None:
-        while not self._closed.is_set():
-            self._pause_seconds = self._look_seconds
-            self._try(self.once)
-            self._closed.wait(self._pause_seconds)
-
     def _try(self, step: Callable[[], object]) -> None:
-        """Do a step; log its error, since the next round tries again."""
+        """Send an issue; log its error, since the others must not wait, and the next round tries again."""
         try:
             step()
         except LockedError as error:

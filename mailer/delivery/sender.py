@@ -28,7 +28,14 @@ from mailer.delivery.judging import decide
 from mailer.delivery.letter_queue import LETTERS_AT_ONCE, LetterQueue
 from mailer.delivery.queue import Claimed, Settled, Taken
 from mailer.delivery.sharing import Sharing
-from mailer.errors import MailerError, RecipientError, RelayDownError, RelayError, UnavailableError
+from mailer.errors import (
+    MailerError,
+    RecipientError,
+    RelayDownError,
+    RelayError,
+    StorageError,
+    UnavailableError,
+)
 from mailer.rendering.message import Composer
 from mailer.replies import Refusal, ReplyClass, Verdict
 from mailer.smtp.pool import Item, Network, NotNowError, Pool, RelayState
@@ -147,7 +154,7 @@ class Sender:
         self._ending: Ending | None = None
         self._reason = ""
         self._stopped = asyncio.Event()
-        self._failure: MailerError | None = None
+        self._failure: Exception | None = None
 
     async def run(self) -> Ended:
         """Send until nothing is due, the issue is paused, or `stop` is called.
@@ -186,8 +193,10 @@ class Sender:
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
             self._ahead.close()
-            await self._close_letters(error)
-            await asyncio.to_thread(self._end)
+            try:
+                await asyncio.to_thread(self._end)
+            finally:
+                await self._close_letters(error)
         if self._failure is not None:
             raise self._failure
         self._hooks.progress(self.books)
@@ -199,16 +208,22 @@ class Sender:
 
         If the database is away, give up soon.
         """
-        self._books.hurry()
+        self._hurry()
         self._end_as(Ending.STOPPED)
         if self._deadline is None:
             self._deadline = asyncio.get_running_loop().call_later(STOP_SECONDS, self.stop_now)
 
     def stop_now(self) -> None:
         """Close all connections; only messages whose body has left are settled as uncertain."""
-        self._books.hurry()
+        self._hurry()
         self._end_as(Ending.STOPPED)
         self._pool.abort()
+
+    def _hurry(self) -> None:
+        """Stop waiting for a database that is away."""
+        self._books.hurry()
+        if self._letters is not None:
+            self._letters.hurry()
 
     def end_turn(self) -> None:
         """End as `stop` does, but wait for a database that is away."""
@@ -402,7 +417,7 @@ class Sender:
             await asyncio.sleep(_ASK_AGAIN_SECONDS if again_soon else self._clock.settle_seconds)
             try:
                 await self._commit(0, frozenset())
-            except MailerError as error:
+            except Exception as error:
                 # Nothing may be sent that cannot be recorded.
                 self._failure = error
                 self._end_as(Ending.STOPPED)
@@ -415,9 +430,14 @@ class Sender:
         while True:
             try:
                 await self._books.look_for_opt_outs()
-            except MailerError as error:
+            except StorageError as error:
                 # Nothing leaves until a look succeeds.
                 _log.debug("opt-outs are unknown: %s", error)
+            except Exception as error:
+                # Without looks nothing would ever leave, and the run would wait for ever.
+                self._failure = error
+                self._end_as(Ending.STOPPED)
+                return
             await asyncio.sleep(_LOOK_SECONDS)
 
     async def _take_letters(self) -> None:
@@ -429,6 +449,9 @@ class Sender:
         except MailerError as error:
             # The issue does not depend on them.
             _log.error("letters wait: %s", error)
+            return
+        except Exception:
+            _log.exception("letters wait")
             return
         self._pool.put_first(taken)
 

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from sqlalchemy import select
-from sqlalchemy.exc import OperationalError, ProgrammingError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.orm import Session
 
 from mailer.address import Address, parse_address
@@ -93,9 +93,11 @@ def _answer(session: Session, stored: SignUpRequest, secret: bytes) -> bool:
     try:
         with session.begin_nested():
             return _invite(session, _request(stored), secret)
-    except (OperationalError, ProgrammingError):
-        # The database is at fault, not the request.
-        raise
+    except DBAPIError as error:
+        if not isinstance(error, DataError | IntegrityError):
+            # The database is at fault, not the request.
+            raise
+        _log.exception("a sign-up request was dropped")
     except MailerError as error:
         _log.error("a sign-up request was dropped: %s", error)
     except Exception:

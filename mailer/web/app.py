@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import UTC, datetime
 from typing import Final
 
 from fastapi import APIRouter, FastAPI
@@ -18,6 +19,7 @@ from mailer.bounces.providers.requests import MAX_BODY_OCTETS
 from mailer.config import Settings, Web
 from mailer.database.session import Database
 from mailer.delivery.letter_sender import LetterSender
+from mailer.tasks import Health, Tasks
 from mailer.tokens import Signer
 from mailer.web.api.app import PREFIX as API
 from mailer.web.api.app import create_api
@@ -46,11 +48,14 @@ def create_app(
     *,
     letters: LetterSender | None = None,
     hooks: WebhookRoutes | None = None,
+    tasks: Tasks | None = None,
 ) -> ASGIApp:
     """Return the application of the public pages. The database must be open.
 
     `letters` sends the letters; without it they wait for another process. `hooks` take providers' events.
+    `/healthz` shows the `tasks` of the process, to which the application adds its own.
     """
+    tasks = tasks or Tasks()
     web, tracking = settings.web, settings.tracking
     theme = theme_of(settings)
     writer, editions = Writer(database), Editions(database)
@@ -68,12 +73,12 @@ def create_app(
     archive = ArchiveRoutes(signer, editions, theme, settings)
     pages = _pages(theme, [unsubscribing, preferences, archive, subscribing, *([hooks] if hooks else [])])
     pages.mount(API, create_api(database, settings, invite=subscribing.invite, wake=wake_sender))
-    pages.include_router(_service(database, theme, web))
+    pages.include_router(_service(database, theme, web, tasks))
     # Sending an issue brings a burst of these requests, so they bypass FastAPI. The pages have the same
     # routes, to answer other methods.
     often = [unsubscribing.one_click(), *TrackingRoutes(signer, editions, writer, tracking).routes()]
     pages.router.routes.extend(often)
-    app = _outer(theme, [*often, Mount("", pages)], _lifespan(writer, subscribing, letters))
+    app = _outer(theme, [*often, Mount("", pages)], _lifespan(writer, subscribing, letters, tasks))
     shield = Shield(
         app,
         private=PRIVATE,
@@ -107,15 +112,17 @@ def _outer(theme: Theme, routes: list[BaseRoute], lifespan: _Lifespan) -> Starle
     return app
 
 
-def _lifespan(writer: Writer, subscribing: SubscribeRoutes, letters: LetterSender | None) -> _Lifespan:
-    """Return the lifespan that starts and stops the application's threads."""
+def _lifespan(
+    writer: Writer, subscribing: SubscribeRoutes, letters: LetterSender | None, tasks: Tasks
+) -> _Lifespan:
+    """Return the lifespan that starts and stops the application's tasks."""
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        writer.start()
-        subscribing.start()
+        writer.start(tasks)
+        subscribing.start(tasks)
         if letters is not None:
-            letters.start()
+            letters.start(tasks)
         try:
             yield
         finally:
@@ -131,7 +138,7 @@ def _do_nothing() -> None:
     """Leave the letters to another process."""
 
 
-def _service(database: Database, theme: Theme, web: Web) -> APIRouter:
+def _service(database: Database, theme: Theme, web: Web, tasks: Tasks) -> APIRouter:
     """Return the routes that browsers, search engines and monitoring need."""
     router = APIRouter()
     # RFC 9309
@@ -141,16 +148,28 @@ def _service(database: Database, theme: Theme, web: Web) -> APIRouter:
         robots += f"Sitemap: {web.public_url.rstrip('/')}/sitemap.xml\n"
 
     def health() -> Response:
-        """Answer 200 while the database can be read."""
+        """List the tasks. Answer 503 if the database cannot be read, or a task has failed for long."""
         with database.reading() as session:
             session.execute(text("SELECT 1 FROM instance"))
-        return PlainTextResponse("ok\n", headers={"cache-control": "no-store"})
+        found, at = tasks.health(), datetime.now(UTC)
+        failing = any(one.failing_for_long(at) for one in found)
+        lines = ["failing" if failing else "ok", *(_health_line(one) for one in found)]
+        return PlainTextResponse(
+            "\n".join([*lines, ""]), 503 if failing else 200, headers={"cache-control": "no-store"}
+        )
 
     router.add_api_route("/healthz", health, methods=["GET", "HEAD"])
     router.add_api_route("/style.css", theme.style, methods=["GET", "HEAD"])
     router.add_api_route("/favicon.ico", _no_icon, methods=["GET", "HEAD"])
     router.add_api_route("/robots.txt", lambda: PlainTextResponse(robots), methods=["GET", "HEAD"])
     return router
+
+
+def _health_line(health: Health) -> str:
+    """Return a task's line. Anyone may read it, so it does not quote the error: the log does."""
+    if health.failing_since is None:
+        return f"{health.name}: ok"
+    return f"{health.name}: failing since {health.failing_since:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _no_icon() -> Response:

@@ -25,6 +25,7 @@ from sqlalchemy.orm import Session
 
 from mailer.database.session import Database
 from mailer.errors import StorageError
+from mailer.tasks import Tasks, Watch
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -41,6 +42,9 @@ def each(act: Callable[[Session, Item], Result]) -> Work[Item, Result]:
     return work
 
 
+_TASK: Final = "changes"
+_PROBE_SECONDS: Final = 5.0
+"""After a failure, how often to try whether the database can be written again."""
 _CAPACITY: Final = 10_000
 _MOST_AT_ONCE: Final = 500
 # A transaction of one costs as much as one of fifty, and takes CPU time from the requests.
@@ -64,9 +68,12 @@ class Writer:
         self._database = database
         self._waiting: queue.Queue[_Change | None] = queue.Queue(_CAPACITY)
         self._thread: threading.Thread | None = None
+        self._watch = Watch(_TASK)
 
-    def start(self) -> None:
-        """Start writing."""
+    def start(self, tasks: Tasks | None = None) -> None:
+        """Start writing, as one of `tasks`."""
+        if tasks is not None:
+            self._watch = tasks.watch(_TASK)
         self._thread = threading.Thread(target=self._run, name="mailer-writer")
         self._thread.start()
 
@@ -103,22 +110,33 @@ class Writer:
     def _run(self) -> None:
         stopping = False
         while not stopping:
-            batch: list[_Change] = []
-            change = self._waiting.get()
-            time.sleep(_GATHERING_SECONDS)
-            while change is not None:
-                batch.append(change)
-                if len(batch) == _MOST_AT_ONCE:
-                    break
-                try:
-                    change = self._waiting.get_nowait()
-                except queue.Empty:
-                    break
-            stopping = change is None
+            try:
+                change = self._waiting.get(timeout=_PROBE_SECONDS if self._watch.failures else None)
+            except queue.Empty:
+                with self._watch.attempt():
+                    self._database.check_writable()
+                continue
+            batch, stopping = self._gather(change)
             if batch:
-                self._write(batch)
+                with self._watch.attempt():
+                    self._write(batch)
+
+    def _gather(self, change: _Change | None) -> tuple[list[_Change], bool]:
+        """Return a change and those that wait behind it, and whether the writer was closed."""
+        batch: list[_Change] = []
+        time.sleep(_GATHERING_SECONDS)
+        while change is not None:
+            batch.append(change)
+            if len(batch) == _MOST_AT_ONCE:
+                break
+            try:
+                change = self._waiting.get_nowait()
+            except queue.Empty:
+                break
+        return batch, change is None
 
     def _write(self, batch: list[_Change]) -> None:
+        """Write changes and pass on their results; raise `StorageError` if none could be written."""
         try:
             with self._database.transaction() as session:
                 results = [
@@ -128,6 +146,7 @@ class Writer:
                 ]
         except StorageError as error:
             _tell(batch, [error] * len(batch))
+            raise
         except Exception as error:
             # One change is at fault; the others must not fail with it, so each is tried alone.
             if len(batch) == 1:

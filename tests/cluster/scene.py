@@ -14,6 +14,7 @@ from mailer.config import DeliverySettings, Newsletter, Relay, Security, Setting
 from mailer.database.session import Database
 from mailer.delivery.canary import Steps
 from mailer.delivery.work import Work
+from mailer.tasks import Tasks
 from tests.delivery.scene import SIGNER, learn_nothing
 
 QUICK = Times(turn_seconds=60.0, look_seconds=1, confirm_seconds=0.3, dead_seconds=6.0)
@@ -43,6 +44,7 @@ class WorkerThread(threading.Thread):
         name: str = "a",
         concurrency: int = 2,
         times: Times = QUICK,
+        tasks: Tasks | None = None,
     ) -> None:
         super().__init__(name=f"worker-{name}")
         self.said: list[str] = []
@@ -50,6 +52,7 @@ class WorkerThread(threading.Thread):
         self._ready = threading.Event()
         self._url, self._made, self._chores = url, made, chores
         self._options = (name, concurrency, times)
+        self.tasks = tasks or Tasks()
         self.daemon_of_test: Daemon | None = None
 
     def run(self) -> None:
@@ -67,7 +70,7 @@ class WorkerThread(threading.Thread):
 
             async def main() -> None:
                 self.daemon_of_test = Daemon(
-                    work, self._chores, name=name, concurrency=concurrency, times=times
+                    work, self._chores, name=name, concurrency=concurrency, times=times, tasks=self.tasks
                 )
                 asyncio.get_running_loop().call_soon(self._ready.set)
                 await self.daemon_of_test.run()

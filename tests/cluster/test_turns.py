@@ -10,15 +10,16 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 
-from mailer.cluster import engine, members
+from mailer.cluster import daemon, engine, members
 from mailer.cluster.chores import Chore
 from mailer.cluster.daemon import Times
 from mailer.database.models import IssueState, Run
 from mailer.database.session import Database
 from mailer.delivery import issues, runs
 from mailer.delivery.issues import QueuedIssue
-from mailer.errors import MailerError
+from mailer.errors import MailerError, StorageError
 from tests.cluster.scene import QUICK, WorkerThread, settings, wait_until
 from tests.connections import in_threads
 from tests.delivery.scene import AT, EDITION, books, subscribe
@@ -152,6 +153,36 @@ def test_failing_chore_is_logged_and_done_again(scene: Scene, caplog: pytest.Log
         times += 1
         raise MailerError("the mailbox is closed")
 
-    with scene.worker(chores=[Chore("fail", 1, fail)]):
+    with scene.worker(chores=[Chore("fail", 1, fail)]) as worker:
         wait_until(lambda: times >= 2)
+        assert failing(worker) == {"fail"}
     assert "fail: the mailbox is closed" in caplog.text
+
+
+@pytest.mark.parametrize("error", [RuntimeError("unexpected"), StorageError("the server is away")])
+def test_worker_whose_loop_fails_says_so_and_goes_on(
+    scene: Scene, error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(daemon, "_AWAY_SECONDS", 0.3)
+    left = 2
+    dead = members.remove_dead
+
+    def fail(session: Session, *, dead_seconds: float) -> list[int]:
+        nonlocal left
+        left -= 1
+        if left >= 0:
+            raise error
+        return dead(session, dead_seconds=dead_seconds)
+
+    (issue,) = scene.queue("001-a")
+    with monkeypatch.context() as broken:
+        broken.setattr(members, "remove_dead", fail)
+        with scene.worker() as worker:
+            wait_until(lambda: failing(worker) == {"turns"})
+            wait_until(lambda: scene.is_finished(issue))
+            wait_until(lambda: failing(worker) == set())
+    assert str(error.args[0]) in caplog.text
+
+
+def failing(worker: WorkerThread) -> set[str]:
+    return {one.name for one in worker.tasks.health() if one.failing_since is not None}

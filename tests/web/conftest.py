@@ -186,6 +186,7 @@ def open_site(tmp_path: Path) -> OpenSite:
         url: str = URL,
         segments: Mapping[str, str] = MappingProxyType({}),
         own: Path | None = None,
+        look_seconds: float = 60.0,
         **web: Any,
     ) -> Iterator[Site]:
         database = empty_database(tmp_path) if url == URL else Database(url, folder=tmp_path)
@@ -199,7 +200,7 @@ def open_site(tmp_path: Path) -> OpenSite:
             web=msgspec.convert({"public_url": "https://news.example.org", "welcome": False} | web, Web),
             paths=Paths(templates=own or tmp_path / "none", issues=tmp_path / "issues"),
         )
-        sender = LetterSender(_settings(tmp_path, config), database, signer)
+        sender = LetterSender(_settings(tmp_path, config), database, signer, look_seconds=look_seconds)
         app = create_app(database, signer, settings, letters=sender)
         with serving(app) as served, httpx.Client(base_url=served, timeout=60, verify=NO_TLS) as client:
             yield Site(database, signer, client, tmp_path / "outbox")

@@ -21,6 +21,7 @@ from mailer.cli import run
 from mailer.config import Settings, Web
 from mailer.database.models import IssueState, StoredIssue
 from mailer.errors import ExitCode
+from mailer.tasks import Tasks
 from mailer.web import posting
 from mailer.web.public.editions import Editions
 from mailer.web.public.hub import MAX_WAIT_SECONDS, HubNotifier, notifying
@@ -181,13 +182,14 @@ def test_serving_notifies_the_hub(site: Site) -> None:
     site.issue(edition())
     with running_hub() as made:
         settings = Settings(web=Web(public_url=PUBLIC_URL, hub=made.url))
-        with notifying(settings, site.database):
+        with notifying(settings, site.database, Tasks()):
             until = time.monotonic() + 60
             while len(made.told) < len(FEEDS) and time.monotonic() < until:
                 time.sleep(0.01)
         assert made.topics == FEEDS
-    with notifying(Settings(), site.database):
-        assert not [one for one in threading.enumerate() if one.name == "mailer-upkeep"]
+    tasks = Tasks()
+    with notifying(Settings(), site.database, tasks):
+        assert tasks.health() == []
 
 
 def test_feeds_name_the_hub_and_themselves(open_site: OpenSite) -> None:

@@ -42,6 +42,7 @@ from mailer.database.session import Database
 from mailer.delivery import letters
 from mailer.delivery.letter_sender import LetterSender
 from mailer.delivery.letters import LetterKind
+from mailer.errors import UnavailableError
 from mailer.reports import history
 from mailer.tokens import Signer
 from tests.served import Ready, served
@@ -418,3 +419,24 @@ def subjects(site: Site) -> list[str]:
         email.message_from_bytes(path.read_bytes(), policy=email.policy.default) for path in found.glob("*")
     ]
     return sorted(str(mail["Subject"]) for mail in mails)
+
+
+def test_result_of_a_letter_is_kept_until_the_database_is_back(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.ask()
+    settle, left = letters.settle, 3
+
+    def away(*arguments: Any, **options: Any) -> bool:
+        nonlocal left
+        left -= 1
+        if left >= 0:
+            raise UnavailableError("cannot execute UPDATE in a read-only transaction")
+        return settle(*arguments, **options)
+
+    monkeypatch.setattr(letters, "settle", away)
+    with contextlib.suppress(UnavailableError):
+        scene.post().deliver()
+    assert left < 0
+    assert scene.waiting() == 0
+    assert scene.subjects() == ["Please confirm: The Weekly"]

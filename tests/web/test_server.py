@@ -33,9 +33,11 @@ def test_serve_answers_until_it_is_stopped(folder: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         assert f"http://127.0.0.1:{port}" in process.stderr.readline()
-        assert httpx.get(f"http://127.0.0.1:{port}/healthz").text == "ok\n"
+        health = httpx.get(f"http://127.0.0.1:{port}/healthz").text
         process.send_signal(signal.SIGTERM)
         out, complaints = process.communicate()
+    tasks = ("statistics", "webhooks", "old events", "retention", "changes", "sign-ups", "letters")
+    assert health.splitlines() == ["ok", *(f"{name}: ok" for name in tasks)]
     assert (process.returncode, out, complaints) == (0, "", "")
 
 

@@ -18,10 +18,10 @@ from urllib.parse import urlencode, urlsplit
 from mailer.config import Settings, is_loopback
 from mailer.database.session import Database
 from mailer.review.links import is_public
+from mailer.tasks import Tasks
 from mailer.web.posting import TIMEOUT_SECONDS, PostError, post
 from mailer.web.public.editions import Editions
 from mailer.web.public.feeds import FEED_ENTRIES
-from mailer.web.upkeep import daily
 
 TOPICS: Final = ("/feed.xml", "/rss.xml", "/feed.json")
 LOOK_SECONDS: Final = 60.0
@@ -35,12 +35,12 @@ _HEADERS: Final = {
 _log = logging.getLogger(__name__)
 
 
-def notifying(settings: Settings, database: Database) -> AbstractContextManager[None]:
-    """Notify the configured hub from a thread while the block runs; without a hub, do nothing."""
+def notifying(settings: Settings, database: Database, tasks: Tasks) -> AbstractContextManager[None]:
+    """Notify the configured hub in a task while the block runs; without a hub, do nothing."""
     if not settings.web.hub:
         return nullcontext()
     notifier = HubNotifier(settings.web.hub, settings.web.public_url, Editions(database))
-    return daily(notifier.look, every_seconds=LOOK_SECONDS)
+    return tasks.running("hub", notifier.look, every_seconds=LOOK_SECONDS)
 
 
 class HubNotifier:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -30,6 +29,7 @@ from mailer.database.session import Database
 from mailer.delivery import sign_up
 from mailer.delivery.sign_up import NewSignUp
 from mailer.errors import AddressError, StorageError
+from mailer.tasks import Task, Tasks
 from mailer.tokens import Signer
 from mailer.web.failures import NOT_SAVED, TRY_AGAIN
 from mailer.web.forms import client_ip, fields_of
@@ -42,6 +42,8 @@ from mailer.web.writer import Writer
 _EMBEDDED: Final = "embedded-"
 # RFC 6454 section 7; "null" names no origin.
 _ORIGIN: Final = re.compile(r"https?://[A-Za-z0-9.:\[\]-]{1,200}")
+_LOOK_SECONDS: Final = 60.0
+"""How often to look for requests that another process has stored."""
 _BAD_ADDRESS: Final = marked("This is not a valid email address. It should look like jo@example.org.")
 _log = logging.getLogger(__name__)
 
@@ -72,15 +74,16 @@ class SubscribeRoutes:
         self._welcome = welcome
         self._erasure_secret = database.secrets()[0]
         self._admission = admission
-        self._answering = ThreadPoolExecutor(1, "mailer-sign-up")
+        self._answering: Task | None = None
 
-    def start(self) -> None:
+    def start(self, tasks: Tasks) -> None:
         """Start answering requests, including those that an earlier process left behind."""
-        self._answering.submit(self._answer)
+        self._answering = tasks.start("sign-ups", self._answer, every_seconds=_LOOK_SECONDS)
 
     def close(self) -> None:
-        """Answer the stored requests, then stop."""
-        self._answering.shutdown()
+        """Stop; requests that were stored a moment ago are answered after the next start."""
+        if self._answering is not None:
+            self._answering.close()
 
     def router(self) -> APIRouter:
         """Return the routes."""
@@ -119,7 +122,7 @@ class SubscribeRoutes:
             except StorageError as error:
                 _log.error("%s", error)
                 return _not_stored(texts, typed, name)
-            self._answering.submit(self._answer)
+            self._wake_answering()
         return texts.notice(
             200,
             texts.say("Check your inbox"),
@@ -189,18 +192,17 @@ class SubscribeRoutes:
         with self._database.transaction() as session:
             stored = NewSignUp(address, origin, at, name, attributes=attributes, tags=tags)
             sign_up.store_requests(session, [stored])
-        self._answering.submit(self._answer)
+        self._wake_answering()
         return True
 
+    def _wake_answering(self) -> None:
+        if self._answering is not None:
+            self._answering.wake()
+
     def _answer(self) -> None:
-        """Answer the stored requests. No caller waits for this, so failures are logged."""
-        try:
-            if sign_up.answer_requests(self._database, secret=self._erasure_secret):
-                self._wake_sender()
-        except StorageError as error:
-            _log.error("sign-up requests are waiting: %s", error)
-        except Exception:
-            _log.exception("sign-up requests are waiting")
+        """Answer the stored requests."""
+        if sign_up.answer_requests(self._database, secret=self._erasure_secret):
+            self._wake_sender()
 
 
 def _form(
