@@ -44,6 +44,7 @@ _ON_BOTH = (
     "tests.delivery.test_letters",
     "tests.delivery.test_newcomers",
     "tests.delivery.test_our_fault",
+    "tests.delivery.test_resending",
     "tests.delivery.test_schedule",
     "tests.delivery.test_sender",
     "tests.delivery.test_sign_up",

@@ -133,6 +133,7 @@ def allow_tracking(
     if known is None or known.tracking_consent == allowed:
         return False
     known.tracking_consent, known.changed_at = allowed, at
+    known.tracking_since = at if allowed else None
     _write(session, known, "tracking allowed" if allowed else "tracking forbidden", origin, at)
     return True
 

@@ -15,9 +15,32 @@ from typing import Any, Final
 
 from lark import Lark, Token, Transformer
 from lark.exceptions import UnexpectedInput, UnexpectedToken, VisitError
-from sqlalchemy import ColumnElement, Float, String, and_, case, cast, exists, func, not_, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    Float,
+    ScalarSelect,
+    String,
+    and_,
+    case,
+    cast,
+    exists,
+    false,
+    func,
+    not_,
+    null,
+    or_,
+    select,
+)
 
-from mailer.database.models import Event, StoredIssue, Subscriber, SubscriberStatus, SubscriberTag
+from mailer.database.models import (
+    Delivery,
+    DeliveryState,
+    Event,
+    StoredIssue,
+    Subscriber,
+    SubscriberStatus,
+    SubscriberTag,
+)
 from mailer.errors import SegmentError
 
 _GRAMMAR: Final = r"""
@@ -48,7 +71,7 @@ _DECIMAL: Final = r"^-?[0-9]{1,100}(\.[0-9]{1,100})?([eE][+-]?(1?[0-9])?[0-9])?$
 _UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
 _LABELS: Final = {
     "tag": "vip", "domain": "example.org", "status": "active", "opened": "001-hello", "clicked": "001-hello",
-    "has": "country",
+    "sent": "001-hello", "has": "country",
 }  # fmt: skip
 """The words allowed before a colon, each with an example of a value."""
 _COLUMNS: Final = {"name": Subscriber.name, "email": Subscriber.address_key, "domain": Subscriber.domain}
@@ -154,11 +177,12 @@ class _Conditions(Transformer[Token, ColumnElement[bool]]):
                 raise _at(self._text, tokens[1].column or 1, f"no status '{value}'; known: {known}")
             return Subscriber.status == value
         if label in ("opened", "clicked"):
-            kind = "open" if label == "opened" else "click"
-            issue = select(StoredIssue.id).where(StoredIssue.slug == value).scalar_subquery()
-            by_a_person = Event.details["machine"].as_string().is_(None)
+            return _reacted(value, "open" if label == "opened" else "click")
+        if label == "sent":
             return exists().where(
-                Event.subscriber_id == Subscriber.id, Event.kind == kind, Event.issue_id == issue, by_a_person
+                Delivery.subscriber_id == Subscriber.id,
+                Delivery.issue_id == _issue_id(value),
+                Delivery.state == DeliveryState.SENT.value,
             )
         if label == "has":
             return self._attribute(tokens[1]).is_not(None)
@@ -208,6 +232,28 @@ class _Conditions(Transformer[Token, ColumnElement[bool]]):
 
     def truth(self, tokens: list[Token]) -> bool:
         return tokens[0].lower() == "true"
+
+
+def _reacted(slug: str, kind: str) -> ColumnElement[bool]:
+    """Return whether a subscriber opened or clicked an issue: NULL if nobody can know.
+
+    Events name only people who have agreed to tracking. By SQL's rules, `not` of NULL is NULL too, so those
+    who had not agreed when the issue was sent match neither `clicked:` nor `not clicked:`.
+    """
+    by_a_person = Event.details["machine"].as_string().is_(None)
+    reacted = exists().where(
+        Event.subscriber_id == Subscriber.id,
+        Event.kind == kind,
+        Event.issue_id == _issue_id(slug),
+        by_a_person,
+    )
+    sent_at = select(StoredIssue.dated_at).where(StoredIssue.slug == slug).scalar_subquery()
+    in_time = or_(Subscriber.tracking_since.is_(None), Subscriber.tracking_since <= sent_at)
+    return or_(reacted, case((and_(Subscriber.tracking_consent, in_time), false()), else_=null()))
+
+
+def _issue_id(slug: str) -> ScalarSelect[int]:
+    return select(StoredIssue.id).where(StoredIssue.slug == slug).scalar_subquery()
 
 
 def _compare(column: Any, operator: str, value: object) -> ColumnElement[bool]:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import click
 
 from mailer.cli.app import App, Command, pass_app
-from mailer.rendering.source.new import create_issue, slug
+from mailer.rendering.source.new import create_issue, create_resend, slug
 
 
 @click.command(cls=Command)
@@ -15,9 +15,15 @@ from mailer.rendering.source.new import create_issue, slug
 @click.option(
     "--slug", "name", metavar="NAME", help="The file's name after the number; made from TITLE by default."
 )
+@click.option(
+    "--resend",
+    "original",
+    metavar="ISSUE",
+    help="Repeat ISSUE for those who got it and did not click; TITLE is the new subject.",
+)
 @click.option("--open", "edit", is_flag=True, help="Open the issue in $VISUAL or $EDITOR.")
 @pass_app
-def new(app: App, title: str, name: str | None, edit: bool) -> None:
+def new(app: App, title: str, name: str | None, original: str | None, edit: bool) -> None:
     """Create the next issue, called TITLE, and print its path. Existing files are never overwritten.
 
     The file's name is part of the issue's address in the archive.
@@ -30,8 +36,16 @@ def new(app: App, title: str, name: str | None, edit: bool) -> None:
         raise click.BadParameter(
             f"use small letters, digits and hyphens, such as {slug(name)}", param_hint="--slug"
         )
-    folder = app.settings.path(app.settings.paths.issues)
-    path = create_issue(folder, title, name, on=datetime.now(UTC).date())
+    folder, today = app.settings.path(app.settings.paths.issues), datetime.now(UTC).date()
+    if original is None:
+        path = create_issue(folder, title, name, on=today)
+    else:
+        # Imported here: only a resend reads an issue.
+        from mailer.delivery.editions import find_source
+        from mailer.rendering.source.issue import read_issue
+
+        source = read_issue(find_source(app.settings, original))
+        path = create_resend(folder, source, source.path.read_text(encoding="utf-8-sig"), title, on=today)
     app.out(str(path))
     if edit:
         click.edit(filename=str(path))

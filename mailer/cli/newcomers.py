@@ -61,6 +61,8 @@ def queue(app: App, plan: Plan, segment: str, *, no_lint: bool, dry_run: bool, y
 
 
 def _count(app: App, issue: QueuedIssue, segment: str) -> int:
+    if issue.resend_of is not None:
+        return 0
     condition = newcomers(issue.id, dispatch.audience_condition(app.settings, segment))
     with app.database.reading() as session:
         return issues.count_audience(session, condition, at=datetime.now(UTC))

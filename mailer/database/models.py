@@ -112,6 +112,8 @@ class Subscriber(Base):
     paused_until: Mapped[datetime | None]
     """Gets no issues before this instant, at their own request."""
     tracking_consent: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    tracking_since: Mapped[datetime | None]
+    """When they agreed to tracking; None if they did not, or before this was recorded."""
     soft_points: Mapped[float] = mapped_column(Float, default=0.0, server_default=text("0"))
     soft_since: Mapped[datetime | None]
     soft_last_at: Mapped[datetime | None]
@@ -385,6 +387,8 @@ class StoredIssue(Base):
     """None without a canary. Until the canary passes, only its members get the issue."""
     canary_until: Mapped[datetime | None]
     """The end of its wait for reports."""
+    resend_of: Mapped[int | None] = mapped_column(Identifier)
+    """The issue that it repeats for readers who did not react."""
 
 
 class ScheduledIssue(Base):

@@ -56,6 +56,12 @@ def build(settings: Settings, path: Path, *, links: Iterable[str] = (), text: st
 
     issue = read_issue(path) if text is None else parse_issue(text, path)
     edition = _rendered(settings, issue, links)
+    if issue.resend is not None and not getattr(settings.tracking, issue.resend.without):
+        what = issue.resend.without
+        raise SourceError(
+            f"{path}:{issue.line_of('resend')}: {what} are not tracked, so nobody knows who needs it again",
+            remedy=f"set {what} = true in [tracking]",
+        )
     others = [_rendered(settings, arm, edition.links) for arm in other_arms(issue)]
     if others:
         edition = _tested(settings, issue, edition, others)

@@ -44,7 +44,7 @@ from mailer.database.models import (
     SubscriberStatus,
     Suppression,
 )
-from mailer.delivery import arms
+from mailer.delivery import arms, resending
 from mailer.delivery.announcements import announce_issue
 from mailer.delivery.clock import now
 from mailer.delivery.issue_names import is_named
@@ -80,6 +80,8 @@ class QueuedIssue:
     published_at: datetime | None
     canary: CanaryState | None = None
     canary_until: datetime | None = None
+    resend_of: int | None = None
+    """The id of the issue that it repeats."""
 
     @property
     def public(self) -> bool:
@@ -164,10 +166,16 @@ def enqueue(
 
     `condition` narrows the audience; `segment` is its text, as the operator wrote it. An issue that is
     already queued keeps its edition and its audience. A schedule of the issue is removed. An edition with
-    several arms begins an A/B test.
+    several arms begins an A/B test; a resend goes only to readers who did not react, and raises errors as
+    `narrowed` does.
     """
     if known := find(session, frozen.slug):
         return known, False
+    resend_of = named(session, frozen.resend.of).id if frozen.resend else None
+    if resend_of is not None:
+        # Another resend of the same issue waits, so that neither misses the readers of the other.
+        session.execute(select(StoredIssue.id).where(StoredIssue.id == resend_of).with_for_update())
+    segment, condition = narrowed(session, frozen, segment, condition)
     session.execute(delete(ScheduledIssue).where(ScheduledIssue.slug == frozen.slug))
     stored = StoredIssue(
         slug=frozen.slug,
@@ -178,6 +186,7 @@ def enqueue(
         segment=segment,
         dated_at=at,
         created_at=at,
+        resend_of=resend_of,
     )
     session.add(stored)
     session.flush()
@@ -202,6 +211,19 @@ def enqueue(
         session.refresh(stored)
     announce_issue(session, stored.id, "queued", at=at)
     return _queued(stored), True
+
+
+def narrowed(
+    session: Session, edition: Edition, segment: str, condition: ColumnElement[bool] | None
+) -> tuple[str, ColumnElement[bool] | None]:
+    """Return the segment of an issue as text, and its condition; those of a resend are narrower.
+
+    Raises `SourceError` if the issue to resend was never queued, and `RefusedError` if it cannot be resent.
+    """
+    if edition.resend is None:
+        return segment, condition
+    original = named(session, edition.resend.of)
+    return resending.narrowed(session, edition.resend, original.id, segment, condition)
 
 
 def freeze(session: Session, built: Edition, *, at: datetime) -> str:
@@ -433,6 +455,7 @@ def _queued(stored: StoredIssue) -> QueuedIssue:
         published_at=stored.published_at,
         canary=CanaryState(stored.canary) if stored.canary else None,
         canary_until=stored.canary_until,
+        resend_of=stored.resend_of,
     )
 
 

@@ -26,6 +26,8 @@ def queue_newcomers(
     A finished issue is open again afterwards. Raises `RefusedError` if it is paused or cancelled.
     """
     issue = issues.get(session, issue_id)
+    if issue.resend_of is not None:
+        raise RefusedError(f"{issue.slug} is a resend: only readers of the original get it")
     if issue.state in (IssueState.PAUSED, IssueState.CANCELLED):
         raise RefusedError(
             f"{issue.slug} is {issue.state.value}",

@@ -168,6 +168,7 @@ def _build(issue: Issue, frame: Frame, image_root: Path, links: Iterable[str] = 
         page=slots.restore(PageBody(body).html(content.tokens)),
         images_published=frame.publish_images,
         language=frame.newsletter.language,
+        resend=issue.resend,
     )
 
 

@@ -42,6 +42,15 @@ class ABTest:
 
 
 @dataclass(frozen=True, slots=True)
+class Resend:
+    """An issue that repeats another one, for its readers who did not react."""
+
+    of: str
+    """The slug of the other issue, or the number that it begins with."""
+    without: Literal["clicks", "opens"] = "clicks"
+
+
+@dataclass(frozen=True, slots=True)
 class Edition:
     """One issue, rendered once. Its templates contain Jinja only where subscribers differ.
 
@@ -82,6 +91,9 @@ class Edition:
     test: ABTest | None = None
     """How the test is decided; None if there are no other arms."""
 
+    resend: Resend | None = None
+    """The issue that this one repeats."""
+
     def arm(self, number: int) -> Edition:
         """Return an arm as an edition of its own: 0 is A."""
         return replace(self, arms=(), test=None) if number == 0 else self.arms[number - 1]
@@ -102,6 +114,8 @@ class Edition:
         # Editions without these, which include the older ones, keep their digest.
         if not self.language:
             del fields["language"]
+        if self.resend is None:
+            del fields["resend"]
         if self.arms:
             fields["arms"] = [arm._fields() for arm in self.arms]
         else:
@@ -123,4 +137,6 @@ class Edition:
         if "arms" in fields:
             fields["arms"] = tuple(map(cls._of, fields["arms"]))
             fields["test"] = ABTest(**fields["test"])
+        if "resend" in fields:
+            fields["resend"] = Resend(**fields["resend"])
         return cls(**fields)

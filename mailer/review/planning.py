@@ -154,6 +154,7 @@ def plan(settings: Settings, database: Database, edition: Edition, segment: str)
         if known is not None:
             number = books_of(session, known.id).audience
         else:
+            _, condition = issues.narrowed(session, edition, segment, condition)
             number = issues.count_audience(session, condition, at=now())
     return Plan(edition.slug, edition.subject, number, known)
 
@@ -170,6 +171,8 @@ def forecast(
     at, condition = now(), dispatch.audience_condition(settings, segment)
     with database.reading() as session:
         known = issues.find(session, edition.slug)
+        if known is None:
+            _, condition = issues.narrowed(session, edition, segment, condition)
         people = headcount(session, condition, at=at)
         if known is None:
             books, who, to_send = None, audience(condition, at=at), people.mailed

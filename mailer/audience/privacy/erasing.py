@@ -75,7 +75,7 @@ def _empty(known: Subscriber, hashed: str, at: datetime) -> None:
     known.address, known.address_key, known.domain, known.name = "", hashed, "", ""
     known.attributes = {}
     known.created_at = known.changed_at = at
-    known.paused_until, known.tracking_consent = None, False
+    known.paused_until, known.tracking_consent, known.tracking_since = None, False, None
     known.soft_points, known.soft_since, known.soft_last_at = 0.0, None, None
 
 

@@ -56,6 +56,8 @@ _ALL: Final = (
           "use {.button}, {.quiet}, {width=…} or {dir=rtl}"),
     Check("odd-date", _WARNING, "the issue has a date of another year",
           "change 'date' in the front matter"),
+    Check("opens", _WARNING, "opens decide who gets the issue",
+          "decide by clicks, or accept that opens say little"),
     Check("curly-quotes", _WARNING, "a value in the front matter is between curly quotes",
           'write straight quotes: "…"'),
     Check("repeated-heading", _INFO, "two headings are the same",

@@ -108,7 +108,16 @@ def fields_in_code(mail: Mail) -> Iterator[Finding]:
         yield mail.finding("fields-in-code", f"readers see {found[2].strip()[:60]} as it is", at=found[0])
 
 
+def opens(mail: Mail) -> Iterator[Finding]:
+    """Find issues for which opens decide: machines open messages, and many readers leave no trace."""
+    if mail.issue.resend is not None and mail.issue.resend.without == "opens":
+        said = "readers whose program shows no images count as if they had not opened the issue"
+        yield mail.finding("opens", said, key="resend", remedy="resend it without clicks")
+    if mail.edition.test is not None and mail.edition.test.by == "opens":
+        yield mail.finding("opens", "programs that load all images count as openers", key="test")
+
+
 RULES: Final = (
     merge_conflict, broken_markup, unknown_attributes, buttons_in_text, odd_date, curly_quotes,
-    repeated_heading, fields_in_code,
+    repeated_heading, fields_in_code, opens,
 )  # fmt: skip

@@ -17,7 +17,7 @@ import yaml
 from mailer.address import check_header_text
 from mailer.config.values import parse_share
 from mailer.errors import AddressError, SourceError
-from mailer.rendering.edition import ABTest
+from mailer.rendering.edition import ABTest, Resend
 
 MAX_ISSUE_BYTES: Final = 1_000_000
 MAX_FRONT_MATTER_CHARACTERS: Final = 20_000
@@ -60,6 +60,8 @@ class Issue:
     """The files of the arms B, C and D, as paths below the folder of this one."""
     test: ABTest = field(default_factory=ABTest)
     """How the A/B test is decided, if there is one."""
+    resend: Resend | None = None
+    """The issue that this one repeats for readers who did not react."""
 
     def line_of(self, key: str) -> int:
         """Return the line of a front-matter key, or 1."""
@@ -138,6 +140,7 @@ def parse_issue(text: str, path: Path) -> Issue:
         other_subjects=tuple(other_subjects),
         other_files=other_files,
         test=test,
+        resend=reader.resend("resend"),
     )
 
 
@@ -157,6 +160,7 @@ _KEYS: Final = (
     "send_at",
     "arms",
     "test",
+    "resend",
     "lint",
 )
 
@@ -321,6 +325,19 @@ class _Reader:
         ):
             raise self._wrong(key, value, remedy)
         return ABTest(float(share), wait.total_seconds(), by, hold)
+
+    def resend(self, key: str) -> Resend | None:
+        """Return which issue this one repeats, and for whom."""
+        value = self.values.get(key)
+        if value is None:
+            return None
+        found = {"of": value} if isinstance(value, str) else value
+        try:
+            return msgspec.convert(found, Resend)
+        except msgspec.ValidationError as error:
+            raise self._wrong(
+                key, value, f'write {key}: "012-slug", or {key}: {{of: "012-slug", without: opens}}'
+            ) from error
 
     def _text(self, key: str, value: object, *, header: bool) -> str:
         if not isinstance(value, str):

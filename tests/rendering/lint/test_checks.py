@@ -183,6 +183,10 @@ CASES: dict[str, tuple[str, Case, Case]] = {
         body('<p style="font-size:11px">small</p>'),
         body('<p style="font-size:11px"><span style="font-size:11pt">not small</span></p>')),
     "heading-order": ("info", body("<h4>Four</h4>"), body("<h3>Three</h3><h4>Four</h4><h2>Two</h2>")),
+    "opens": (
+        "warning",
+        written('resend: {of: "001-a", without: opens}'),
+        written('resend: "001-a"')),
     "subject": ("error", lambda: linted(Subject=""), lambda: linted(Subject="x" * 70)),
     "preheader": (
         "warning",
