@@ -17,7 +17,7 @@ from mailer.database.session import Database
 from mailer.delivery import editions, issues
 from mailer.delivery.newcomers import queue_newcomers
 from mailer.errors import RefusedError, SourceError
-from mailer.rendering.edition import Resend
+from mailer.rendering.edition import Edition, Resend
 from mailer.rendering.source import parse_issue, read_issue
 from mailer.rendering.source.new import create_resend
 from mailer.review import planning
@@ -162,7 +162,7 @@ def test_resend_keeps_the_segment_of_the_operator(sent: Database) -> None:
     ],
 )
 def test_resend_of_what_nobody_knows_is_refused(
-    sent: Database, edition: editions.Edition, error: type[Exception], said: str
+    sent: Database, edition: Edition, error: type[Exception], said: str
 ) -> None:
     with pytest.raises(error, match=said), sent.transaction() as session:
         issues.enqueue(session, edition, source_path="", at=LATER)
@@ -179,7 +179,8 @@ def test_resend_has_no_newcomers(sent: Database) -> None:
     "source",
     [
         "---\ntitle: T\nsubject: [a,\n  b]\ndate: 2026-01-01\nnumber: 7\n---\n\nBody\n",
-        "---\nsubject: |\n  long\narms:\n  - b.md\ntest:\n  share: 50%\ntitle: T\nlint: {ignore: {opens: x}}\n---\nB\n",
+        "---\nsubject: |\n  long\narms:\n  - b.md\ntest:\n  share: 50%\ntitle: T\n"
+        "lint: {ignore: {opens: x}}\n---\nB\n",
         "---\ntitle: T\npreheader: P\nresend: 006-x\n---\n\n---\nBody\n",
     ],
 )
