@@ -141,12 +141,12 @@ def chores(app: App) -> list[Chore]:
     """Return the periodic work other than sending."""
     from mailer.audience.privacy.retention import Terms, prune
     from mailer.cli import canary
-    from mailer.cluster.chores import Chore
+    from mailer.cluster.chores import Chore, recorded
     from mailer.reports.rollups import REFRESH_SECONDS, refresh
     from mailer.web import outgoing
 
     terms = Terms(**asdict(app.settings.retention))
-    return [
+    found = [
         Chore("bounces", _FETCH_SECONDS, lambda: canary.fetch(app)),
         Chore(
             "statistics",
@@ -157,6 +157,7 @@ def chores(app: App) -> list[Chore]:
         Chore("old events", _DAY_SECONDS, lambda: outgoing.forget(app.database, at=datetime.now(UTC))),
         Chore("retention", _DAY_SECONDS, lambda: prune(app.database, terms, at=datetime.now(UTC))),
     ]
+    return [recorded(one, app.database) for one in found]
 
 
 def _work_alone(

@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Final
+
+from sqlalchemy import select, text
+from sqlalchemy.orm import Session
+
+from mailer.database.models import Instance
+from mailer.database.session import Database
+
+_NOTE_SECONDS: Final = 60.0
+_PREFIX: Final = "done "
+_NOTE: Final = text(
+    "INSERT INTO instance (name, value) VALUES (:name, :at) ON CONFLICT (name) DO UPDATE SET value = :at"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,3 +42,28 @@ class Chore:
         if not hours:
             return f"*/{minutes} * * * *"
         return f"0 */{hours} * * *" if hours < 24 else "0 0 * * *"
+
+
+def recorded(chore: Chore, database: Database) -> Chore:
+    """Return a chore that also stores when it last succeeded, at most once a minute."""
+    noted = -_NOTE_SECONDS
+
+    def do() -> object:
+        nonlocal noted
+        done = chore.do()
+        if time.monotonic() - noted >= _NOTE_SECONDS:
+            values = {"name": f"{_PREFIX}{chore.name}", "at": datetime.now(UTC).isoformat()}
+            with database.transaction() as session:
+                session.execute(_NOTE, values)
+            noted = time.monotonic()
+        return done
+
+    return replace(chore, do=do)
+
+
+def last_done(session: Session) -> dict[str, datetime]:
+    """Return when each chore last succeeded, by name."""
+    rows = session.execute(
+        select(Instance.name, Instance.value).where(Instance.name.startswith(_PREFIX)).order_by(Instance.name)
+    )
+    return {name.removeprefix(_PREFIX): datetime.fromisoformat(at) for name, at in rows}

@@ -26,6 +26,7 @@ want groff-base -- groff
 want nginx-light -- nginx
 want caddy -- caddy
 want nsd -- nsd
+want prometheus -- prometheus
 want systemd -- systemd-analyze
 # For the pictures in the documentation: Chinese, Japanese and Korean, and emoji.
 fonts=/usr/share/fonts/truetype

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from datetime import UTC, datetime, timedelta
 
 import httpx
@@ -11,6 +12,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import update
 
+from mailer.cluster.chores import Chore, last_done, recorded
 from mailer.database.models import Delivery, IssueState, StoredIssue, WaitingLetter
 from mailer.reports.rollups import refresh
 from mailer.web.api import tokens as access
@@ -45,7 +47,7 @@ def test_gauges_are_the_rows_of_the_database(
 ) -> None:
     server: Server | None = request.getfixturevalue("postgresql") if kind == "postgresql" else None
     with open_site(url=server.new_database() if server else "sqlite:///subscribers.db") as site:
-        people = [site.subscribe(f"p{number}@example.org") for number in range(3)]
+        people = [site.subscribe(f"p@{domain}") for domain in ("example.org", "gmail.com", "unknown.example")]
         site.issue(edition("006-winter"))
         issue = site.issue(edition("007-spring"))
         with site.database.transaction() as session:
@@ -55,24 +57,45 @@ def test_gauges_are_the_rows_of_the_database(
             session.execute(
                 update(StoredIssue).where(StoredIssue.id != issue).values(state=IssueState.FINISHED.value)
             )
-            for person, state in zip(people, ("sent", "sent", "failed"), strict=True):
-                session.merge(
-                    Delivery(issue_id=issue, subscriber_id=person, state=state, attempts=1, changed_at=AT)
-                )
+            refused = (None, "mailbox-full", "invalid-mailbox")
+            for person, state, reason in zip(people, ("sent", "deferred", "failed"), refused, strict=True):
+                one = Delivery(issue_id=issue, subscriber_id=person, state=state, attempts=1, changed_at=AT)
+                one.bounce_class = reason
+                session.merge(one)
             late = datetime.now(UTC) - timedelta(minutes=10)
             session.add(WaitingLetter(subscriber_id=people[0], kind="welcome", asked_at=late, due_at=late))
         refresh(site.database, at=AT, segments={})
+        recorded(Chore("retention", 60, lambda: None), site.database).do()
         found = gauges(scraped(site, Scope.READ_METRICS))
     assert (found["mailer_subscribers active"], found["mailer_subscribers erased"]) == (3, 0)
     assert (found["mailer_issues paused"], found["mailer_issues finished"]) == (1, 1)
     assert (found["mailer_deliveries 007-spring sent"], found["mailer_deliveries 007-spring failed"]) == (
-        2,
+        1,
         1,
     )
+    assert found["mailer_refusals mailbox-full google deferred"] == 1
+    assert found["mailer_refusals invalid-mailbox other failed"] == 1
     assert not [name for name in found if name.startswith("mailer_deliveries 006")]
     assert (found["mailer_letters welcome"], found["mailer_workers"], found["mailer_runs"]) == (1, 0, 0)
     assert 600 <= found["mailer_letters_overdue_seconds"] < 660
     assert found["mailer_statistics_counted_timestamp_seconds"] == AT.timestamp()
+    assert 0 <= time.time() - found["mailer_task_success_timestamp_seconds retention"] < 60
+
+
+def test_only_success_is_recorded_and_once_a_minute(open_site: OpenSite) -> None:
+    with open_site() as site:
+        done: list[int] = []
+        good = recorded(Chore("good", 1, lambda: done.append(1)), site.database)
+        bad = recorded(Chore("bad", 1, lambda: 1 / 0), site.database)
+        look = site.database.change_counter()
+        good.do()
+        before = look()
+        good.do()
+        with pytest.raises(ZeroDivisionError):
+            bad.do()
+        assert (len(done), look()) == (2, before)
+        with site.database.reading() as session:
+            assert list(last_done(session)) == ["good"]
 
 
 @pytest.mark.parametrize("scopes", [[], [one for one in Scope if one is not Scope.READ_METRICS]])

@@ -5,6 +5,7 @@ Every process that serves the API answers the same, since all numbers are read f
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -13,17 +14,20 @@ from fastapi import APIRouter
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.registry import Collector
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, func, select, text
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from mailer.audience.counting import status_counts
-from mailer.cluster import members
+from mailer.cluster import chores, members
 from mailer.database.models import (
+    WAITS,
+    Delivery,
     DeliveryState,
     IssueState,
     StoredIssue,
     StoredReport,
+    Subscriber,
     SubscriberStatus,
     WaitingLetter,
     WebhookDelivery,
@@ -32,6 +36,7 @@ from mailer.database.session import Database
 from mailer.delivery import runs, schedule
 from mailer.delivery.books import books_of
 from mailer.reports import statistics
+from mailer.reports.bounces import provider_of
 from mailer.web.api.tokens import Scope
 
 _CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -58,7 +63,7 @@ class MetricsRoutes:
         return router
 
     def metrics(self) -> Response:
-        """Return the gauges: subscribers, issues, deliveries, letters, reports, workers, webhooks."""
+        """Return the gauges: subscribers, issues, deliveries, letters, reports, workers, webhooks, tasks."""
         at = datetime.now(UTC)
         with self._database.reading() as session:
             gauges = list(_gauges(session, at))
@@ -97,6 +102,12 @@ def _gauges(session: Session, at: datetime) -> Iterator[GaugeMetricFamily]:
             )
         },
     )
+    yield _labelled(
+        "refusals",
+        "Deliveries of issues that are not finished, after a refusal, by mailbox provider.",
+        ("provider", "class", "state"),
+        _refusals(session),
+    )
     hooks = select(WebhookDelivery.state, func.count()).group_by(WebhookDelivery.state)
     yield _by("webhook_deliveries", "Webhook deliveries.", "state", _numbers(session, hooks))
     yield _one("workers", "Workers that are running.", len(members.living(session)))
@@ -108,6 +119,30 @@ def _gauges(session: Session, at: datetime) -> Iterator[GaugeMetricFamily]:
             "When the statistics were last brought up to date, in Unix time.",
             counted_at.timestamp(),
         )
+    yield _by(
+        "task_success_timestamp_seconds",
+        "When each periodic task last succeeded, in Unix time.",
+        "task",
+        {task: at.timestamp() for task, at in chores.last_done(session).items()},
+    )
+
+
+def _refusals(session: Session) -> Counter[tuple[str, ...]]:
+    """Count along the partial indexes of what failed or waits, which are few of all deliveries."""
+    unfinished = select(StoredIssue.id).where(StoredIssue.state.in_(_OPEN))
+    found: Counter[tuple[str, ...]] = Counter()
+    for condition in ("state = 'failed'", WAITS):
+        counted = (
+            select(Subscriber.domain, Delivery.bounce_class, Delivery.state, func.count())
+            .join(Subscriber, Subscriber.id == Delivery.subscriber_id)
+            .where(Delivery.issue_id.in_(unfinished), text(condition), Delivery.bounce_class.is_not(None))
+            .group_by(Subscriber.domain, Delivery.bounce_class, Delivery.state)
+        )
+        for domain, bounce_class, state, number in session.execute(counted):
+            provider = provider_of(domain)
+            known = provider if provider != domain else "other"
+            found[known, bounce_class or "", state] += number
+    return found
 
 
 def _issues(session: Session) -> Iterator[GaugeMetricFamily]:
