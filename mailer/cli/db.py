@@ -12,7 +12,7 @@ import msgspec
 from mailer.audience.privacy.retention import Terms, prune
 from mailer.cli.app import App, Group, json_option, pass_app, yes_option
 from mailer.database.session import HEAD, Database, upgrade
-from mailer.delivery import backups
+from mailer.delivery import adopting, backups
 from mailer.delivery.lock import adopt, not_sending
 from mailer.errors import RefusedError, StorageError
 
@@ -147,14 +147,22 @@ def copy_command(app: App, url: str, as_json: bool) -> None:
 @yes_option
 @pass_app
 def adopt_command(app: App, yes: bool) -> None:
-    """Allow sending from a copied or restored database."""
+    """Allow sending from a copied or restored database.
+
+    Unfinished issues are paused, and scheduled ones whose time has passed wait: what an older copy sent
+    would be sent again.
+    """
     app.confirm(
         "Send from this database from now on? What an older copy sent may be sent again.",
         yes=yes,
         what="adopting the database",
     )
-    adopt(app.database)
+    held = adopting.adopt(app.database, at=datetime.now(UTC))
     app.out(f"{app.database.path or app.database.url.render_as_string()}: adopted")
+    for slug in held.paused:
+        app.say(f"{slug} is paused: check how far it was sent; to send the rest: mailer resume {slug}")
+    for slug in held.missed:
+        app.say(f"{slug} was due before now and may have been sent; to send it: mailer send {slug}")
 
 
 @db.command("prune")

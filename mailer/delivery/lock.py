@@ -51,11 +51,13 @@ def sending(database: Database) -> Iterator[int | None]:
     made elsewhere, or older than one that was sent from here.
     """
     if database.path is None:
-        _check_server(database)
+        check(database)
         yield None
         return
     path = _lock_path(database.path)
     with _locked_file(path) as descriptor:
+        with database.transaction() as session:
+            remember_home(session)
         _check_generation(database, path, descriptor)
         _advance(database, descriptor)
         yield descriptor
@@ -77,6 +79,42 @@ def not_sending(database: Database) -> Iterator[None]:
         return
     with _locked_file(_lock_path(database.path)):
         yield
+
+
+def check(database: Database) -> None:
+    """Raise the `RefusedError` of `sending`, without waiting for a run that holds the lock."""
+    with database.transaction() as session:
+        remember_home(session)
+    if database.path is not None:
+        path = _lock_path(database.path)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            _check_generation(database, path, descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def remember_home(session: Session) -> None:
+    """Remember where the database is, if it was never sent from; raise `RefusedError` if it is elsewhere.
+
+    An issue that is scheduled needs this: otherwise, of a database that was copied before anything was
+    sent, both copies would send it.
+    """
+    here = _place(session)
+    if here is None:
+        return
+    # Two processes may come here at the same moment.
+    session.execute(_REMEMBER_HOME, {"home": here})
+    home = session.get_one(Instance, "home", populate_existing=True).value
+    if home == here:
+        return
+    if session.get_bind().dialect.name == "sqlite":
+        raise RefusedError(f"this database was used at {home} and is now at {here}", remedy=_REMEDY)
+    raise RefusedError(
+        "this PostgreSQL database is a copy, was restored from a backup, or is on a standby that took"
+        f" over: it was {home} and is {here}",
+        remedy=_REMEDY,
+    )
 
 
 def adopt(database: Database) -> None:
@@ -113,19 +151,12 @@ def _locked_file(path: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _check_server(database: Database) -> None:
-    """Compare the server with the one that the database was sent from before; remember the first."""
-    with database.transaction() as session:
-        home, here = session.get(Instance, "home"), _server(session)
-        if home is None:
-            # Two processes may come here at the same moment.
-            session.execute(_REMEMBER_HOME, {"home": here})
-        elif home.value != here:
-            raise RefusedError(
-                "this PostgreSQL database is a copy, was restored from a backup, or is on a standby that took"
-                f" over: it was {home.value} and is {here}",
-                remedy=_REMEDY,
-            )
+def _place(session: Session) -> str | None:
+    """Return what tells a database from its copies; None for one in memory."""
+    if session.get_bind().dialect.name == "postgresql":
+        return _server(session)
+    file = session.connection().engine.url.database
+    return None if file in (None, "", ":memory:") else str(Path(file).resolve())
 
 
 def _server(session: Session) -> str:
@@ -136,11 +167,6 @@ def _server(session: Session) -> str:
 
 def _check_generation(database: Database, path: Path, descriptor: int) -> None:
     """Compare the runs that the file has recorded with those that the database has seen."""
-    assert database.path is not None
-    home = database.instance_value("home")
-    here = str(database.path.resolve())
-    if home is not None and home != here:
-        raise RefusedError(f"this database was used at {home} and is now at {here}", remedy=_REMEDY)
     remembered = os.pread(descriptor, 4096, 0)
     if not remembered:
         return
@@ -168,8 +194,6 @@ def _advance(database: Database, descriptor: int) -> None:
         stored = session.get(Instance, "generation")
         generation = int(stored.value if stored else 0) + 1
         _put(session, "generation", str(generation))
-        if session.get(Instance, "home") is None:
-            _put(session, "home", str(database.path.resolve()))
         known = session.get(Instance, "identity")
         identity = known.value if known else uuid.uuid4().hex
         _put(session, "identity", identity)

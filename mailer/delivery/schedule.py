@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, delete, select
 from sqlalchemy.orm import Session
 
 from mailer.database.models import ALERT, Event, ScheduledIssue
-from mailer.delivery import issues
+from mailer.delivery import issues, lock
 from mailer.delivery.issue_names import is_named
 from mailer.delivery.issues import QueuedIssue
 from mailer.errors import RefusedError, SourceError
@@ -67,8 +67,10 @@ def add(
 ) -> Scheduled:
     """Schedule an issue, or move it to another time with its present content.
 
-    Raises `RefusedError` if the time has passed, or if the issue is queued already.
+    Raises `RefusedError` if the time has passed, if the issue is queued already, or if the database is a
+    copy.
     """
+    lock.remember_home(session)
     if due_at <= at:
         raise RefusedError(
             f"{due_at.astimezone():%Y-%m-%d %H:%M} has passed",
@@ -129,7 +131,7 @@ def queue_due(
     if stored is None or stored.due_at > at or stored.missed_at is not None:
         return None
     if at - stored.due_at > STALE_AFTER:
-        _miss(session, stored, at)
+        miss(session, slug, at=at)
         return None
     frozen, source_path, segment = Edition.from_json(stored.edition), stored.source_path, stored.segment
     issue, _ = issues.enqueue(
@@ -138,10 +140,12 @@ def queue_due(
     return issue
 
 
-def _miss(session: Session, stored: ScheduledIssue, at: datetime) -> None:
+def miss(session: Session, slug: str, *, at: datetime, why: str = "no worker ran then") -> None:
+    """Let a scheduled issue that is due wait for the operator, and alert them."""
+    stored = session.scalars(select(ScheduledIssue).where(ScheduledIssue.slug == slug)).one()
     stored.missed_at = at
     said = (
-        f"{stored.slug} was to be sent at {_scheduled(stored).local:%Y-%m-%d %H:%M}, and no worker ran then."
+        f"{stored.slug} was to be sent at {_scheduled(stored).local:%Y-%m-%d %H:%M}, and {why}."
         f" It is not sent. To send it: mailer send {stored.slug}"
     )
     session.add(Event(at=at, kind=ALERT, details={"text": said}))

@@ -6,6 +6,7 @@ what there is to send.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -16,14 +17,17 @@ from sqlalchemy.orm import Session
 from mailer.config import Settings
 from mailer.database.models import Delivery, DeliveryState, IssueState
 from mailer.database.session import Database
-from mailer.delivery import dispatch, issues, schedule
+from mailer.delivery import dispatch, issues, lock, schedule
 from mailer.delivery.bookkeeping import Learn
 from mailer.delivery.canary import Steps, lead
 from mailer.delivery.clock import now
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.sender import Ended, Ending
 from mailer.delivery.waiting import next_due
+from mailer.errors import SegmentError
 from mailer.tokens import Signer
+
+_log = logging.getLogger(__name__)
 
 
 class StoppedError(Exception):
@@ -52,15 +56,24 @@ class Work:
             due = schedule.due(session, at=at)
             ahead = [one.due_at for one in schedule.scheduled(session) if one.due_at > at]
         if due:
-            # While the configuration is not ready, they wait; then they are late, and the operator decides.
+            # Until both checks pass they wait; then they are late, and the operator decides.
             dispatch.check_ready(self.settings)
+            lock.check(self.database)
         for one in due:
-            condition = dispatch.audience_condition(self.settings, one.segment)
-            with self.database.transaction() as session:
-                issue = schedule.queue_due(session, one.slug, at=self.clock(), condition=condition)
-            if issue is not None:
-                self.say(f"{issue.slug}: queued")
+            self._queue(one)
         return ahead[0] if ahead else None
+
+    def _queue(self, due: schedule.Scheduled) -> None:
+        try:
+            condition = dispatch.audience_condition(self.settings, due.segment)
+        except SegmentError as error:
+            # The other issues must not wait for it.
+            _log.error("%s cannot be queued: %s", due.slug, error)
+            return
+        with self.database.transaction() as session:
+            issue = schedule.queue_due(session, due.slug, at=self.clock(), condition=condition)
+        if issue is not None:
+            self.say(f"{issue.slug}: queued")
 
     def ready(self, session: Session) -> list[QueuedIssue]:
         """Return the issues that are not paused and have a delivery to send now, oldest first."""

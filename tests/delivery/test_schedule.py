@@ -4,39 +4,29 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
 
-from mailer.config import Newsletter, Settings
-from mailer.database.models import ALERT, CanaryState, DeliveryState, Event, IssueState
+from mailer.database.models import CanaryState, DeliveryState, IssueState
 from mailer.database.session import Database
 from mailer.delivery import canary, issues, queue, runs, schedule
 from mailer.delivery.books import books_of
-from mailer.delivery.canary import Steps
 from mailer.delivery.queue import Settled
-from mailer.delivery.rounds import Rounds
 from mailer.delivery.schedule import STALE_AFTER
-from mailer.delivery.work import Work, with_work
+from mailer.delivery.work import with_work
 from mailer.errors import RefusedError, SourceError
 from tests.connections import in_threads
 from tests.delivery.scene import (
     AT,
     EDITION,
-    SIGNER,
     books,
-    learn_nothing,
     queued,
-    recipients,
     subscribe,
 )
-
-DUE = AT + timedelta(days=2)
+from tests.delivery.scheduling import DUE, Worker, add, alerts, working
 
 
 @pytest.mark.parametrize(
@@ -65,54 +55,9 @@ def test_skipped_time_is_shown_as_the_clocks_will_show_it() -> None:
     assert f"{shown:%H:%M %Z}" == "03:30 EDT"
 
 
-def add(database: Database, *, due_at: datetime = DUE, at: datetime = AT) -> None:
-    with database.transaction() as session:
-        schedule.add(
-            session, EDITION, source_path="issues/001-hello.md", segment="", due_at=due_at,
-            zone="Europe/Bucharest", at=at,
-        )  # fmt: skip
-
-
-def alerts(database: Database) -> list[str]:
-    with database.reading() as session:
-        return [str(one["text"]) for one in session.scalars(select(Event.details).where(Event.kind == ALERT))]
-
-
-class Worker:
-    """The rounds of a worker that sends to an outbox, at a time of the test's choice."""
-
-    def __init__(self, database: Database, folder: Path) -> None:
-        self.box = folder / "outbox"
-        self.at = AT
-        self.said: list[str] = []
-        settings = Settings(newsletter=Newsletter(author_address="ana@example.org"), folder=folder)
-        work = Work(
-            settings,
-            database,
-            SIGNER,
-            learn=learn_nothing,
-            steps_of=lambda run: Steps(run, lambda edition, seed: None, lambda: None, self.said.append),
-            say=self.said.append,
-            clock=lambda: self.at,
-        )
-        self.rounds = Rounds(work, look_seconds=0.05)
-
-    def mailed(self) -> list[str]:
-        return recipients(self.box) if (self.box / "new").exists() else []
-
-
 @pytest.fixture
 def worker(database: Database, tmp_path: Path) -> Worker:
     return Worker(database, tmp_path)
-
-
-@contextmanager
-def working(worker: Worker) -> Iterator[None]:
-    worker.rounds.start()
-    try:
-        yield
-    finally:
-        worker.rounds.close()
 
 
 def test_scheduled_issue_is_sent_at_its_time_to_the_audience_of_that_time(
