@@ -24,3 +24,6 @@ class Console(Section, frozen=True, kw_only=True):
     """The port that `mailer console` listens on, on this machine only."""
     session: timedelta = timedelta(hours=12)
     """How long people stay logged in."""
+    approval: bool = False
+    """Whether a second person must approve before an issue is sent, scheduled or amended in the console.
+    Commands and API tokens need no approval."""

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 
 from mailer.console import (
     bounces,
+    correcting,
     deliveries,
     home,
     imports,
@@ -48,6 +49,7 @@ def create_console(desk: Desk, *, port: int) -> ASGIApp:
     for pages in (home, issue_list, deliveries, results, subscribers, imports, person, bounces, settings):
         pages.add_pages(desk)
     subscribers.add_routes(desk, outer)
+    correcting.add_pages(desk, frames)
     issue.add_pages(desk, frames)
     ui.run_with(
         outer,

@@ -12,11 +12,13 @@ from starlette.requests import Request
 
 from mailer.audience.counting import status_counts
 from mailer.config import Settings
+from mailer.console import approval
+from mailer.console.approval import Kind
 from mailer.console.desk import Desk, Visit
 from mailer.console.frame import add_page, card, heading
 from mailer.console.markup import chart, figure, figures, issue_path, link, note, show, table, tag, when
 from mailer.database.models import IssueState, SubscriberStatus
-from mailer.delivery import schedule
+from mailer.delivery import issues, schedule
 from mailer.reports import bounces, history, statistics
 from mailer.reports.statistics import GrowthDay
 from mailer.review import overview, readiness
@@ -71,6 +73,11 @@ def _attention(session: Session, settings: Settings, lines: list[IssueLine]) -> 
     for line in lines:
         if line.state == IssueState.PAUSED:
             yield note(link(issue_path(line.slug), f"{line.title} is paused"), "warn", line.reason)
+    for wanted in approval.proposals(session):
+        if wanted.release.kind is not Kind.AMEND and issues.find(session, wanted.slug) is not None:
+            continue
+        yield note(link(issue_path(wanted.slug), f"{wanted.slug} waits for approval"), "warn",
+                   f"{wanted.who} asked for it at {when(wanted.at)}.")  # fmt: skip
     for missed in (one for one in schedule.scheduled(session) if one.missed):
         yield note(link(issue_path(missed.slug), f"{missed.slug} missed its time"), "bad",
                    "No worker ran then. Open it to send it now or to schedule it again.")  # fmt: skip

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from starlette.requests import Request
 
+from mailer.console import approval
 from mailer.console.desk import Desk, Visit
 from mailer.console.frame import add_page, heading
 from mailer.console.frames import Frames
@@ -34,12 +35,13 @@ def add_pages(desk: Desk, frames: Frames) -> None:
         draft = read_draft(path)
         waiting = await desk.read(schedule.scheduled)
         scheduled = next((one for one in waiting if one.slug == slug), None)
+        proposal = await desk.read(lambda session: approval.find(session, slug))
         title = value_of(parts(draft.text)[0], "title") or slug
         with heading(title, above=_ABOVE):
             show(tag("missed" if scheduled and scheduled.missed else "scheduled" if scheduled else "draft"))
         writing = Writing(desk, frames, visit, path, draft)
         writing.build()
-        Sending(desk, visit, path, scheduled, unsaved=lambda: writing.unsaved).build()
+        Sending(desk, visit, path, scheduled, proposal, unsaved=lambda: writing.unsaved).build()
 
     add_page(desk, "/issues/{slug}", "Issue", build)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 from zoneinfo import available_timezones
@@ -14,21 +14,21 @@ from markupsafe import Markup
 from nicegui import ui
 
 from mailer.address import parse_address
-from mailer.audience.vocabulary import empty_audience
-from mailer.config import Settings
+from mailer.console.approval import Kind, Proposal, Release
 from mailer.console.audience_choice import SegmentField
 from mailer.console.desk import Change, Desk, Visit
-from mailer.console.frame import button, card, confirmed, field, say
+from mailer.console.frame import button, card, field, say
 from mailer.console.markup import facts, issue_path, show
+from mailer.console.releasing import let_go, relays, share_of, show_proposal
 from mailer.console.users import Role
 from mailer.delivery import dispatch, editions
 from mailer.delivery import schedule as schedules
 from mailer.delivery.schedule import Scheduled
 from mailer.errors import RefusedError
 from mailer.rendering.edition import Edition
-from mailer.rendering.source import read_issue
-from mailer.review import filling, linting, planning, sample
+from mailer.review import linting, planning, sample
 from mailer.review.planning import Forecast
+from mailer.review.release import check_release
 
 _TEST_ADDRESSES: Final = 10
 
@@ -42,6 +42,7 @@ class Sending:
         visit: Visit,
         path: Path,
         scheduled: Scheduled | None,
+        proposal: Proposal | None,
         *,
         unsaved: Callable[[], bool],
     ) -> None:
@@ -49,6 +50,7 @@ class Sending:
         self._visit = visit
         self._path = path
         self._scheduled = scheduled
+        self._proposal = proposal
         self._unsaved = unsaved
 
     def build(self) -> None:
@@ -70,6 +72,8 @@ class Sending:
                     )  # fmt: skip
                     with ui.element("div").classes("actions"):
                         button("Send the test", self._send_test)
+        if self._proposal is not None:
+            show_proposal(self._desk, self._visit, self._path, self._proposal, self._ready)
         if role.may(Role.SENDER):
             with card("Send"):
                 self._build_send()
@@ -91,6 +95,7 @@ class Sending:
                 label="Time zone",
                 with_input=True,
             ).props("outlined dense")
+            self._share = field("First to a part of the audience (canary), such as 1%").classes("whole")
         with ui.element("div").classes("actions"):
             button("Schedule", self._schedule)
             button("Send now", self._send, "main")
@@ -139,57 +144,25 @@ class Sending:
         say(f"The test went to {', '.join(map(str, addresses))} through {relays(self._desk.settings)}")
 
     async def _send(self) -> None:
-        edition = await self._ready()
-        segment = self._segment.segment
-        if not await self._agreed("Send this issue?", edition, "now", "Send now"):
-            return
-
-        def send() -> None:
-            dispatch.enqueue(
-                self._desk.settings, self._desk.database, edition, self._path, segment, at=datetime.now(UTC)
-            )
-
-        change = Change("issue.send", edition.slug, {"segment": segment, "edition": edition.digest})
-        await self._desk.act(self._visit, Role.SENDER, change, send)
-        ui.navigate.to(issue_path(edition.slug))
+        share = share_of(self._share.value or "")
+        edition = await self._ready(self._segment.segment)
+        await self._let_go(edition, Release(Kind.SEND, self._segment.segment, share))
 
     async def _schedule(self) -> None:
         try:
             local = datetime.fromisoformat(self._at.value or "")
         except ValueError:
             raise RefusedError("Enter the day and the time first") from None
-        edition = await self._ready()
-        zone, segment = self._zone.value or "", self._segment.segment
+        if (self._share.value or "").strip():
+            raise RefusedError("A scheduled issue has no canary", remedy="remove the share, or send it now")
+        edition = await self._ready(self._segment.segment)
+        zone = self._zone.value or ""
         due_at = schedules.instant(local, zone)
-        shown = Scheduled(edition.slug, segment, due_at, zone, missed=False).local
-        if not await self._agreed(
-            "Schedule this issue?", edition, f"{shown:%A, %Y-%m-%d %H:%M %Z}", "Schedule"
-        ):
-            return
-        change = Change(
-            "issue.schedule",
-            edition.slug,
-            {
-                "before": self._scheduled.due_at.isoformat() if self._scheduled else None,
-                "after": due_at.isoformat(),
-                "segment": segment,
-            },
-        )
-        await self._desk.change(
-            self._visit,
-            Role.SENDER,
-            change,
-            lambda session: schedules.add(
-                session,
-                edition,
-                source_path=str(self._path),
-                segment=segment,
-                due_at=due_at,
-                zone=zone,
-                at=datetime.now(UTC),
-            ),
-        )
-        ui.navigate.to(issue_path(edition.slug))
+        await self._let_go(edition, Release(Kind.SCHEDULE, self._segment.segment, due_at=due_at, zone=zone))
+
+    async def _let_go(self, edition: Edition, wanted: Release) -> None:
+        if await let_go(self._desk, self._visit, self._path, edition, wanted):
+            ui.navigate.to(issue_path(edition.slug))
 
     async def _cancel(self) -> None:
         slug = self._path.stem
@@ -201,49 +174,22 @@ class Sending:
         )
         ui.navigate.to(issue_path(slug))
 
-    async def _ready(self) -> Edition:
+    async def _ready(self, segment: str) -> Edition:
         """Return the edition if it may be sent: saved, without errors, and complete for its audience."""
         self._refuse_unsaved()
-        segment = self._segment.segment
 
         def checked() -> Edition:
             settings, database = self._desk.settings, self._desk.database
             edition = editions.build(settings, self._path)
-            dispatch.check_ready(settings)
-            plan = planning.plan(settings, database, edition, segment)
-            if not plan.audience:
-                with database.reading() as session:
-                    raise empty_audience(session, segment)
-            linting.refuse_errors(linting.examine(settings, read_issue(self._path), edition))
-            condition = dispatch.audience_condition(settings, segment)
-            filling.compose_some(settings, database, edition, condition)
+            check_release(settings, database, self._path, edition, segment)
             return edition
 
         await self._desk.check(self._visit, Role.SENDER)
         return await asyncio.to_thread(checked)
 
-    async def _agreed(self, title: str, edition: Edition, when: str, action: str) -> bool:
-        settings, segment = self._desk.settings, self._segment.segment
-        plan = await asyncio.to_thread(lambda: planning.plan(settings, self._desk.database, edition, segment))
-        content = facts(
-            [
-                ("Subject", edition.subject),
-                ("To", f"{plan.audience:,} subscribers" + (f" ({segment})" if segment else " (everyone)")),
-                ("Through", relays(settings)),
-                ("When", when),
-            ]
-        )
-        return await confirmed(title, content, action)
-
     def _refuse_unsaved(self) -> None:
         if self._unsaved():
             raise RefusedError("There are unsaved changes", remedy="save them first")
-
-
-def relays(settings: Settings) -> str:
-    """Return the names of the relays, or of the outbox."""
-    names = ", ".join(f"{name} ({relay.host})" for name, relay in settings.relays.items())
-    return names or "the outbox on this machine"
 
 
 def _duration(made: Forecast) -> str:

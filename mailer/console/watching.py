@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Final
 from urllib.parse import quote
 
@@ -13,13 +12,17 @@ from markupsafe import Markup
 from nicegui import ui
 from sqlalchemy.orm import Session
 
-from mailer.console.desk import Change, Desk, Visit
-from mailer.console.frame import button, confirmed, heading, say
-from mailer.console.markup import facts, figure, figures, issue_path, note, show, table, tag, when
+from mailer.console import approval
+from mailer.console.approval import Kind
+from mailer.console.controls import Controls
+from mailer.console.correcting import show_correction
+from mailer.console.desk import Desk, Visit
+from mailer.console.frame import heading
+from mailer.console.markup import facts, figure, figures, note, show, table, tag, when
 from mailer.console.results import show_results
 from mailer.console.users import Role
 from mailer.database.models import DeliveryState, IssueState
-from mailer.delivery import canary, issues
+from mailer.delivery import issues
 from mailer.delivery.books import Books, books_of
 from mailer.delivery.issues import QueuedIssue
 from mailer.errors import MailerError
@@ -34,7 +37,6 @@ A look counts the deliveries of the issue. Where there are very many, it must no
 _DETAILS_EVERY: Final = 10
 """How many looks at the books there are for each look at everything else."""
 _RATE_OVER: Final = 20
-_RETRIED: Final = (DeliveryState.FAILED, DeliveryState.DEFERRED, DeliveryState.UNCERTAIN)
 
 
 class Watching:
@@ -54,12 +56,15 @@ class Watching:
         self._books = status.books
         with heading(self._issue.title, above=("/issues", "Issues")):
             self._state = show(tag(self._issue.state))
-            self._actions = ui.element("div").classes("actions")
+            self._controls = Controls(self._desk, self._visit)
         self._live = show(Markup("")).props('aria-live="off"').style("width:100%")
         self._details = show(Markup("")).style("width:100%")
         self._draw(status.books)
         self._draw_details(status)
-        self._draw_actions()
+        self._controls.draw(self._issue, status.books)
+        proposal = await self._desk.read(lambda session: approval.find(session, self._issue.slug))
+        if proposal is not None and proposal.release.kind is Kind.AMEND:
+            show_correction(self._desk, self._visit, proposal)
         if self._running:
             self._timer = ui.timer(_LIVE_SECONDS, self._look)
         await show_results(self._desk, self._issue)
@@ -85,10 +90,11 @@ class Watching:
             self._live.content = note(error.message, "bad", error.remedy or "")
             self._timer.deactivate()
             return
-        if issue.state != self._issue.state:
-            self._issue = issue
+        changed = issue.state != self._issue.state
+        self._issue = issue
+        if changed:
             self._state.content = tag(issue.state)
-            self._draw_actions()
+            self._controls.draw(issue, books)
             if not self._running:
                 self._timer.deactivate()
                 ui.navigate.reload()
@@ -164,64 +170,6 @@ class Watching:
             pairs.append(("Canary", f"{issue.canary} {status.canary or ''}"))
         parts.append(_section("About this issue", facts(pairs)))
         self._details.content = Markup('<div class="stack">{}</div>').format(Markup("").join(parts))
-
-    def _draw_actions(self) -> None:
-        self._actions.clear()
-        if not self._visit.visitor.role.may(Role.SENDER):
-            return
-        with self._actions:
-            if self._issue.state == IssueState.SENDING:
-                button("Pause", self._pause)
-            if self._issue.state == IssueState.PAUSED:
-                button("Resume", self._resume, "main")
-            if self._running:
-                button("Cancel the rest", self._cancel, "danger")
-            books = self._books
-            for state in _RETRIED:
-                if books is not None and getattr(books, state):
-                    button(f"Retry {state}", partial(self._retry, state))
-
-    async def _pause(self) -> None:
-        await self._desk.change(
-            self._visit,
-            Role.SENDER,
-            Change("issue.pause", self._issue.slug),
-            lambda session: issues.pause(
-                session, self._issue.id, f"paused by {self._visit.visitor.name} in the console"
-            ),
-        )
-        say("Paused. Messages that are being sent are finished first.")
-
-    async def _resume(self) -> None:
-        await self._desk.change(
-            self._visit,
-            Role.SENDER,
-            Change("issue.resume", self._issue.slug),
-            lambda session: canary.resume(session, self._issue.id),
-        )
-        say("Resumed")
-
-    async def _cancel(self) -> None:
-        books = self._books
-        left = books.open if books else 0
-        content = Markup("<p>{} deliveries will not be sent. This cannot be undone.</p>").format(f"{left:,}")
-        if await confirmed("Cancel the rest of this issue?", content, "Cancel the rest", danger=True):
-            await self._desk.change(
-                self._visit,
-                Role.SENDER,
-                Change("issue.cancel", self._issue.slug),
-                lambda session: issues.cancel(session, self._issue.id, at=datetime.now(UTC)),
-            )
-
-    async def _retry(self, state: DeliveryState) -> None:
-        number = await self._desk.change(
-            self._visit,
-            Role.SENDER,
-            Change("issue.retry", self._issue.slug, {"state": state.value}),
-            lambda session: issues.retry(session, self._issue.id, state, at=datetime.now(UTC)),
-        )
-        say(f"{number:,} deliveries are queued again")
-        ui.navigate.to(issue_path(self._issue.slug))
 
 
 def _section(title: str, content: Markup) -> Markup:

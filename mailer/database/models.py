@@ -269,6 +269,26 @@ class ConsoleSession(Base):
     expires_at: Mapped[datetime]
 
 
+class StoredProposal(Base):
+    """An issue that waits until a second person approves that it is sent."""
+
+    __tablename__ = "proposals"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    slug: Mapped[str] = mapped_column(String(255), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    """`send`, `schedule` or `amend`."""
+    digest: Mapped[str] = mapped_column(String(64))
+    """The digest of its edition; what is sent must be what was proposed."""
+    segment: Mapped[str] = mapped_column(Text, default="", server_default="")
+    share: Mapped[float | None] = mapped_column(Float)
+    """The share of the audience that gets it first; None without a canary."""
+    due_at: Mapped[datetime | None]
+    zone: Mapped[str] = mapped_column(String(64), default="", server_default="")
+    who: Mapped[str] = mapped_column(String(64))
+    at: Mapped[datetime]
+
+
 class AuditEntry(Base):
     """Something that a person did in the console. Entries are added, never changed."""
 

@@ -157,7 +157,7 @@ def _fill(page: Client, fill: Mapping[str, str]) -> None:
     """Type into the fields whose label begins with a key of `fill`."""
     for element in list(page.elements.values()):
         if isinstance(element, ui.codemirror):
-            element.value = fill["{text}"]
+            element.value = fill.get("{text}", element.value)
         elif isinstance(element, (ui.input, ui.select)):
             label = str(element.props.get("label", ""))
             for key, value in fill.items():

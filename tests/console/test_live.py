@@ -1,4 +1,4 @@
-"""An issue watched to its end in Chromium, paused and resumed there, with the console killed on the way."""
+"""An issue watched in Chromium: paused, corrected and resumed there, with the console killed on the way."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.console.conftest import AGENT, Running, started
-from tests.console.test_in_browser import settled
+from tests.console.test_in_browser import settled, write
 from tests.end_to_end.newsletter import Folder
 from tests.end_to_end.recorder import Recorder
 
@@ -68,6 +68,17 @@ def test_send_is_watched_paused_resumed_and_outlives_the_console(browser: Browse
             paused = server.total
             page.wait_for_timeout(1000)
             assert paused == server.total == sent(page) < PEOPLE
+            page.get_by_role("link", name="Correct the rest").click()
+            settled(page)
+            write(page, "\nThe corrected text, with [a link](https://example.org/page).\n")
+            page.get_by_role("button", name="Save").click()
+            expect(page.get_by_text("Saved", exact=True).first).to_be_visible()
+            page.get_by_role("button", name="Send the correction").click()
+            dialog = page.get_by_role("dialog")
+            expect(dialog).to_contain_text(f"{PEOPLE - paused} subscribers who don't have it yet")
+            dialog.get_by_role("button", name="Send the correction").click()
+            expect(page.get_by_text(f"{paused} sent, since")).to_be_visible()
+            settled(page)
             page.get_by_role("button", name="Resume").click()
             until_sent(page, paused + 10)
             console.process.kill()
@@ -79,6 +90,7 @@ def test_send_is_watched_paused_resumed_and_outlives_the_console(browser: Browse
         with started(folder) as console:
             page = entered(browser, console)
             expect(page.locator(".tag.good", has_text="finished")).to_be_visible()
+            expect(page.get_by_text(f"{PEOPLE - paused} sent, since")).to_be_visible()
             assert sent(page) == PEOPLE
             page.context.close()
         assert folder.books() == {**dict.fromkeys(books, 0), "audience": PEOPLE, "sent": PEOPLE}

@@ -20,7 +20,8 @@ from mailer.audience.ledger import change_status
 from mailer.audience.subscribers import add
 from mailer.audience.transitions import Origin
 from mailer.config import load
-from mailer.console import sessions, users
+from mailer.console import approval, sessions, users
+from mailer.console.approval import Kind, Release
 from mailer.console.audit import entries
 from mailer.console.desk import Desk
 from mailer.console.users import Role
@@ -47,6 +48,12 @@ NEEDED: Final[Mapping[str, Role]] = {
     "issue.resume": Role.SENDER,
     "issue.retry": Role.SENDER,
     "issue.cancel": Role.SENDER,
+    "issue.withdraw": Role.SENDER,
+    "issue.amend": Role.SENDER,
+    "issue.propose": Role.SENDER,
+    "issue.withdraw_proposal": Role.SENDER,
+    "issue.approve": Role.SENDER,
+    "issue.decline": Role.SENDER,
     "import.try": Role.SENDER,
     "import": Role.SENDER,
     "import.revert": Role.SENDER,
@@ -66,12 +73,15 @@ FILL: Final = {
     "Tags, separated": "changed",
     "Why it was": "a mistake",
 }
+UNCHANGED: Final = {"Send at": FILL["Send at"]}
+ISSUES: Final = ("002-running", "003-paused", "004-scheduled", "005-partly", "006-wanted", "007-asked",
+                 "008-asked")  # fmt: skip
 
 
 def build(folder: Path) -> None:
     """Make a newsletter with something to do on every page."""
     made = Folder(folder)
-    for slug in ("002-running", "003-paused", "004-scheduled"):
+    for slug in ISSUES:
         (folder / "issues" / f"{slug}.md").write_text(ISSUE, encoding="utf-8")
     with Database("sqlite:///subscribers.db", folder=made.path) as database:
         database.open()
@@ -81,38 +91,51 @@ def build(folder: Path) -> None:
                 address = parse_address(f"s{number}@example.org")
                 add(session, address, secret=secret, origin=Origin("command"), at=AT)
             change_status(session, 2, SubscriberStatus.BOUNCED, origin=Origin("report"), at=AT)
-        for slug in ("002-running", "003-paused"):
-            path = folder / "issues" / f"{slug}.md"
-            issue = dispatch.enqueue(settings, database, editions.build(settings, path), path, "", at=AT)
+        edition = {slug: editions.build(settings, source(folder, slug)) for slug in ISSUES}
+        for slug in ("002-running", "003-paused", "005-partly"):
+            dispatch.enqueue(settings, database, edition[slug], source(folder, slug), "", at=AT)
         with database.transaction() as session:
-            issues.pause(session, issue.id, "a test")
-            session.execute(update(Delivery).where(Delivery.subscriber_id == 1).values(state="failed"))
-            path = folder / "issues" / "004-scheduled.md"
+            for slug in ("003-paused", "005-partly"):
+                issues.pause(session, issues.named(session, slug).id, "a test")
+            partly = issues.named(session, "005-partly").id
+            first = update(Delivery).where(Delivery.subscriber_id == 1)
+            session.execute(first.where(Delivery.issue_id != partly).values(state="failed"))
+            session.execute(first.where(Delivery.issue_id == partly).values(state="sent"))
+            due_at = AT + timedelta(days=9)
+            path = str(source(folder, "004-scheduled"))
             schedule.add(
-                session,
-                editions.build(settings, path),
-                source_path=str(path),
-                segment="",
-                due_at=AT + timedelta(days=9),
-                zone="",
-                at=AT,
+                session, edition["004-scheduled"], source_path=path, segment="", due_at=due_at, zone="", at=AT
             )
+            for slug in ("007-asked", "008-asked"):
+                approval.propose(session, edition[slug], Release(Kind.SEND), "Mia", at=AT)
 
 
-async def press_everything(pages: Pressed) -> None:
+def source(folder: Path, slug: str) -> Path:
+    """Return the file of an issue."""
+    return folder / "issues" / f"{slug}.md"
+
+
+async def press_everything(pages: Pressed, config: Path) -> None:
     """Fire every event there is."""
     await pages.press("/", FILL)
     await pages.press("/issues", FILL)
     await pages.press("/issues/004-scheduled", FILL, skip=frozenset({"Send now"}))
     await pages.press("/issues/001-short", FILL, skip=frozenset({"Schedule"}))
     await pages.press("/issues/003-paused", FILL, skip=frozenset({"Cancel the rest"}))
-    await pages.press("/issues/002-running", FILL)
+    await pages.press("/issues/002-running", FILL, skip=frozenset({"Withdraw"}))
+    await pages.press("/issues/005-partly/correct", FILL)
     await pages.upload("/issues/004-scheduled", "../../evil.png", picture(), lambda page: None)
     await pages.upload("/subscribers/import", "people.csv", b"email\nnew@example.org\n", press_import)
     for path in ("/subscribers/import", "/subscribers", "/subscribers/1", "/subscribers/2", "/subscribers/3",
                  "/bounces", "/settings", "/audit"):  # fmt: skip
         await pages.press(path, FILL)
     await pages.http.get("/export.csv")
+    with config.open("a", encoding="utf-8") as file:
+        file.write("[console]\napproval = true\n")
+    await pages.press("/issues/006-wanted", UNCHANGED)
+    await pages.press("/issues/006-wanted", UNCHANGED, skip=frozenset({"Send now", "Schedule"}))
+    await pages.press("/issues/007-asked", UNCHANGED, skip=frozenset({"Send now", "Schedule", "Decline"}))
+    await pages.press("/issues/008-asked", UNCHANGED, skip=frozenset({"Send now", "Schedule", "Approve"}))
 
 
 def press_import(page: Client) -> None:
@@ -140,7 +163,7 @@ def content(desk: Desk) -> dict[str, object]:
             if table.name not in _BY_LOOKING
         }
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and ".db" not in path.name:
+        if path.name != "config.toml" and path.is_file() and ".db" not in path.name:
             found[str(path.relative_to(folder))] = path.read_bytes()
     return found
 
@@ -158,7 +181,7 @@ async def acts_of(desk: Desk, pages: Pressed, role: Role) -> set[str]:
     pages.before = lambda: become(Role.ADMIN)
     pages.after = lambda: become(role)
     with as_session(pages, secret):
-        await press_everything(pages)
+        await press_everything(pages, desk.config_path)
     with desk.database.reading() as session:
         return {one.act for one in entries(session, limit=1000)}
 

@@ -1,0 +1,105 @@
+"""Approval by a second person: what was proposed, and who may approve it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from mailer.database.models import StoredProposal
+from mailer.errors import RefusedError
+from mailer.rendering.edition import Edition
+
+
+class Kind(StrEnum):
+    """What is to happen with an issue."""
+
+    SEND = "send"
+    SCHEDULE = "schedule"
+    AMEND = "amend"
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """How an issue is to go out."""
+
+    kind: Kind
+    segment: str = ""
+    share: float | None = None
+    """The share of the audience that gets it first; None without a canary."""
+    due_at: datetime | None = None
+    zone: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A release that waits for approval."""
+
+    slug: str
+    release: Release
+    digest: str
+    who: str
+    at: datetime
+
+    def covers(self, edition: Edition) -> bool:
+        """Return whether an edition is the one that was proposed."""
+        return self.digest == edition.digest
+
+
+def propose(session: Session, edition: Edition, release: Release, who: str, *, at: datetime) -> None:
+    """Store a proposal; it replaces an earlier one for the same issue."""
+    session.execute(delete(StoredProposal).where(StoredProposal.slug == edition.slug))
+    session.add(
+        StoredProposal(
+            slug=edition.slug,
+            kind=release.kind.value,
+            digest=edition.digest,
+            segment=release.segment,
+            share=release.share,
+            due_at=release.due_at,
+            zone=release.zone,
+            who=who,
+            at=at,
+        )
+    )
+
+
+def proposals(session: Session) -> list[Proposal]:
+    """Return what waits for approval, the oldest first."""
+    return [_proposal(row) for row in session.scalars(select(StoredProposal).order_by(StoredProposal.at))]
+
+
+def find(session: Session, slug: str) -> Proposal | None:
+    """Return the proposal for an issue, or None."""
+    stored = session.get(StoredProposal, slug)
+    return None if stored is None else _proposal(stored)
+
+
+def approve(session: Session, wanted: Proposal, who: str) -> None:
+    """Remove a proposal because it is done now.
+
+    Raises `RefusedError` if it was changed or withdrawn meanwhile, or if `who` proposed it.
+    """
+    if wanted.who == who:
+        raise RefusedError("Someone else must approve this: you proposed it")
+    gone = delete(StoredProposal).where(
+        StoredProposal.slug == wanted.slug,
+        StoredProposal.digest == wanted.digest,
+        StoredProposal.at == wanted.at,
+    )
+    # The transaction that deletes the row may go on; a simultaneous one finds no row.
+    if session.execute(gone.returning(StoredProposal.slug)).first() is None:
+        raise RefusedError("This was approved, changed or withdrawn meanwhile", remedy="reload the page")
+
+
+def withdraw(session: Session, slug: str) -> None:
+    """Remove a proposal, by its author or by someone who declines it."""
+    session.execute(delete(StoredProposal).where(StoredProposal.slug == slug))
+
+
+def _proposal(stored: StoredProposal) -> Proposal:
+    release = Release(Kind(stored.kind), stored.segment, stored.share, stored.due_at, stored.zone)
+    return Proposal(stored.slug, release, stored.digest, stored.who, stored.at)

@@ -1,0 +1,106 @@
+"""The buttons by which a queued issue is paused, resumed, cancelled, retried, withdrawn or corrected."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import partial
+from typing import Final
+
+from markupsafe import Markup
+from nicegui import ui
+
+from mailer.console.desk import Change, Desk, Visit
+from mailer.console.frame import button, confirmed, say
+from mailer.console.markup import issue_path
+from mailer.console.users import Role
+from mailer.database.models import DeliveryState, IssueState
+from mailer.delivery import canary, issues
+from mailer.delivery.books import Books
+from mailer.delivery.issues import QueuedIssue
+from mailer.delivery.lock import exclusive
+
+_RETRIED: Final = (DeliveryState.FAILED, DeliveryState.DEFERRED, DeliveryState.UNCERTAIN)
+
+
+class Controls:
+    """The buttons beside the title; the ones that make sense now, for people who may send."""
+
+    def __init__(self, desk: Desk, visit: Visit) -> None:
+        self._desk = desk
+        self._visit = visit
+        self._place = ui.element("div").classes("actions")
+
+    def draw(self, issue: QueuedIssue, books: Books) -> None:
+        """Draw the buttons for the issue as it is now."""
+        self._place.clear()
+        if not self._visit.visitor.role.may(Role.SENDER):
+            return
+        begun = books.sent + books.sending + books.uncertain
+        with self._place:
+            if issue.state == IssueState.SENDING:
+                button("Pause", partial(self._pause, issue))
+            if issue.state == IssueState.PAUSED:
+                button("Resume", partial(self._resume, issue), "main")
+                if begun:
+                    ui.link("Correct the rest", f"{issue_path(issue.slug)}/correct")
+            if issue.state in (IssueState.SENDING, IssueState.PAUSED):
+                if not begun:
+                    button("Withdraw", partial(self._withdraw, issue))
+                button("Cancel the rest", partial(self._cancel, issue, books), "danger")
+            for state in _RETRIED:
+                if getattr(books, state):
+                    button(f"Retry {state}", partial(self._retry, issue, state))
+
+    async def _pause(self, issue: QueuedIssue) -> None:
+        await self._desk.change(
+            self._visit,
+            Role.SENDER,
+            Change("issue.pause", issue.slug),
+            lambda session: issues.pause(
+                session, issue.id, f"paused by {self._visit.visitor.name} in the console"
+            ),
+        )
+        say("Paused. Messages that are being sent are finished first.")
+
+    async def _resume(self, issue: QueuedIssue) -> None:
+        await self._desk.change(
+            self._visit,
+            Role.SENDER,
+            Change("issue.resume", issue.slug),
+            lambda session: canary.resume(session, issue.id),
+        )
+        say("Resumed")
+
+    async def _cancel(self, issue: QueuedIssue, books: Books) -> None:
+        content = Markup("<p>{} deliveries will not be sent. This cannot be undone.</p>").format(
+            f"{books.open:,}"
+        )
+        if await confirmed("Cancel the rest of this issue?", content, "Cancel the rest", danger=True):
+            await self._desk.change(
+                self._visit,
+                Role.SENDER,
+                Change("issue.cancel", issue.slug),
+                lambda session: issues.cancel(session, issue.id, at=datetime.now(UTC)),
+            )
+
+    async def _withdraw(self, issue: QueuedIssue) -> None:
+        content = Markup("<p>Nothing was sent yet. The issue becomes a draft again.</p>")
+        if not await confirmed("Withdraw this issue?", content, "Withdraw"):
+            return
+
+        def work() -> None:
+            with exclusive(self._desk.database) as session:
+                issues.withdraw(session, issue.id)
+
+        await self._desk.act(self._visit, Role.SENDER, Change("issue.withdraw", issue.slug), work)
+        ui.navigate.to(issue_path(issue.slug))
+
+    async def _retry(self, issue: QueuedIssue, state: DeliveryState) -> None:
+        number = await self._desk.change(
+            self._visit,
+            Role.SENDER,
+            Change("issue.retry", issue.slug, {"state": state.value}),
+            lambda session: issues.retry(session, issue.id, state, at=datetime.now(UTC)),
+        )
+        say(f"{number:,} deliveries are queued again")
+        ui.navigate.to(issue_path(issue.slug))

@@ -1,0 +1,226 @@
+"""Letting an issue go: now, at a time, or as a correction; immediately or with a second person's approval."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, assert_never
+
+from markupsafe import Markup
+from nicegui import ui
+from sqlalchemy.orm import Session
+
+from mailer.config import Settings, parse_share
+from mailer.console import approval
+from mailer.console.approval import Kind, Proposal, Release
+from mailer.console.desk import Change, Desk, Visit
+from mailer.console.frame import button, card, confirmed
+from mailer.console.markup import facts, issue_path, show, when
+from mailer.console.users import Role
+from mailer.database.session import Database
+from mailer.delivery import amending, dispatch, issues
+from mailer.delivery import schedule as schedules
+from mailer.delivery.issues import QueuedIssue
+from mailer.delivery.lock import exclusive
+from mailer.delivery.schedule import Scheduled
+from mailer.errors import RefusedError
+from mailer.rendering.edition import Edition
+from mailer.review import planning
+
+_ACTS: Final = {
+    Kind.SEND: ("Send this issue?", "Send now", "issue.send"),
+    Kind.SCHEDULE: ("Schedule this issue?", "Schedule", "issue.schedule"),
+    Kind.AMEND: ("Send the corrected issue to the others?", "Send the correction", "issue.amend"),
+}
+
+
+async def let_go(desk: Desk, visit: Visit, path: Path, edition: Edition, wanted: Release) -> bool:
+    """Do it once the person has confirmed, or propose it to a second one; return whether anything changed."""
+    title, action, act = _ACTS[wanted.kind]
+    asks = desk.settings.console.approval
+    content = await asyncio.to_thread(_summary, desk, edition, wanted)
+    if not await confirmed(title, content, "Ask for approval" if asks else action):
+        return False
+    details = {"edition": edition.digest, **_details(wanted)}
+    if asks:
+        await desk.change(
+            visit,
+            Role.SENDER,
+            Change("issue.propose", edition.slug, {"to": wanted.kind.value, **details}),
+            lambda session: approval.propose(
+                session, edition, wanted, visit.visitor.name, at=datetime.now(UTC)
+            ),
+        )
+        return True
+    await desk.act(
+        visit,
+        Role.SENDER,
+        Change(act, edition.slug, details),
+        lambda: _release(desk.settings, desk.database, path, edition, wanted),
+    )
+    return True
+
+
+async def approve(desk: Desk, visit: Visit, path: Path, edition: Edition, proposal: Proposal) -> bool:
+    """Do what someone else proposed, once this person has confirmed it; return whether it was done."""
+    if proposal.who == visit.visitor.name:
+        raise RefusedError("Someone else must approve this: you proposed it")
+    if not proposal.covers(edition):
+        raise RefusedError("The issue has changed since this was proposed", remedy="propose it again")
+    title, action, _ = _ACTS[proposal.release.kind]
+    content = await asyncio.to_thread(_summary, desk, edition, proposal.release)
+    if not await confirmed(title, content, f"Approve: {action[:1].lower()}{action[1:]}"):
+        return False
+    change = Change(
+        "issue.approve", edition.slug, {"proposed by": proposal.who, **_details(proposal.release)}
+    )
+    await desk.act(
+        visit,
+        Role.SENDER,
+        change,
+        lambda: _release(
+            desk.settings,
+            desk.database,
+            path,
+            edition,
+            proposal.release,
+            first=lambda session: approval.approve(session, proposal, visit.visitor.name),
+        ),
+    )
+    return True
+
+
+def show_proposal(
+    desk: Desk, visit: Visit, path: Path, proposal: Proposal, ready: Callable[[str], Awaitable[Edition]]
+) -> None:
+    """Add the card of a proposal. `ready` checks the issue for an audience and returns its edition."""
+    own = proposal.who == visit.visitor.name
+    what = {Kind.SEND: "sent", Kind.SCHEDULE: "scheduled", Kind.AMEND: "corrected"}[proposal.release.kind]
+
+    async def agree() -> None:
+        edition = await ready(proposal.release.segment)
+        if await approve(desk, visit, path, edition, proposal):
+            ui.navigate.to(issue_path(proposal.slug))
+
+    async def withdraw() -> None:
+        change = Change("issue.withdraw_proposal" if own else "issue.decline", proposal.slug)
+        await desk.change(
+            visit, Role.SENDER, change, lambda session: approval.withdraw(session, proposal.slug)
+        )
+        ui.navigate.reload()
+
+    with card("Waiting for approval"):
+        show(
+            Markup("<p><b>{}</b> asked at {} that this issue is {}.</p>").format(
+                proposal.who, when(proposal.at), what
+            )
+        )
+        show(facts([(name, str(value)) for name, value in _details(proposal.release).items() if value]))
+        if own:
+            show(Markup('<p class="soft">Someone else must approve it.</p>'))
+        if visit.visitor.role.may(Role.SENDER):
+            with ui.element("div").classes("actions"):
+                if own:
+                    button("Withdraw the request", withdraw)
+                else:
+                    button("Approve", agree, "main")
+                    button("Decline", withdraw, "danger")
+
+
+def share_of(text: str) -> float | None:
+    """Return the share that a person has typed, such as `1%`; None if they typed nothing."""
+    if not text.strip():
+        return None
+    try:
+        share = parse_share(text)
+    except ValueError:
+        share = None
+    if not isinstance(share, float) or not 0 < share < 1:
+        raise RefusedError("Write the first part as a share of the audience, for example 1%")
+    return share
+
+
+def relays(settings: Settings) -> str:
+    """Return the names of the relays, or of the outbox."""
+    names = ", ".join(f"{name} ({relay.host})" for name, relay in settings.relays.items())
+    return names or "the outbox on this machine"
+
+
+def _release(
+    settings: Settings,
+    database: Database,
+    path: Path,
+    edition: Edition,
+    wanted: Release,
+    *,
+    first: Callable[[Session], object] = lambda session: None,
+) -> None:
+    """Queue, schedule or amend an issue; `first` is done in the same transaction."""
+    at = datetime.now(UTC)
+    match wanted.kind:
+        case Kind.SEND:
+
+            def once(session: Session, queued: QueuedIssue) -> None:
+                if queued.created_at != at:
+                    raise RefusedError(f"{queued.slug} is queued already", remedy="reload the page")
+                first(session)
+
+            dispatch.enqueue(
+                settings, database, edition, path, wanted.segment, at=at, canary_share=wanted.share, also=once
+            )
+        case Kind.SCHEDULE:
+            assert wanted.due_at is not None
+            with database.transaction() as session:
+                first(session)
+                schedules.add(
+                    session,
+                    edition,
+                    source_path=str(path),
+                    segment=wanted.segment,
+                    due_at=wanted.due_at,
+                    zone=wanted.zone,
+                    at=at,
+                )
+        case Kind.AMEND:
+            with exclusive(database) as session:
+                first(session)
+                queued = issues.named(session, edition.slug)
+                amending.amend(session, queued.id, edition, source_path=str(path), at=at)
+        case _:
+            assert_never(wanted.kind)
+
+
+def _summary(desk: Desk, edition: Edition, wanted: Release) -> Markup:
+    """Return what the confirmation shows: exactly what would happen."""
+    if wanted.kind is Kind.AMEND:
+        with desk.database.reading() as session:
+            left = amending.left(session, issues.named(session, edition.slug).id)
+        who, time = f"{left:,} subscribers who don't have it yet", "once the issue is resumed"
+    else:
+        plan = planning.plan(desk.settings, desk.database, edition, wanted.segment)
+        who = f"{plan.audience:,} subscribers ({wanted.segment or 'everyone'})"
+        time = "now"
+        if wanted.due_at is not None:
+            shown = Scheduled(edition.slug, wanted.segment, wanted.due_at, wanted.zone, missed=False).local
+            time = f"{shown:%A, %Y-%m-%d %H:%M %Z}"
+    subjects = [edition.subject, *(arm.subject for arm in edition.arms)]
+    pairs = [
+        ("Subject", " / ".join(dict.fromkeys(subjects))),
+        ("To", who),
+        ("Through", relays(desk.settings)),
+        ("When", time),
+    ]
+    if wanted.share is not None:
+        pairs.append(("First part", f"{wanted.share:.2%}; the others follow if all is well"))
+    return facts(pairs)
+
+
+def _details(wanted: Release) -> dict[str, object]:
+    found: dict[str, object] = {"segment": wanted.segment}
+    if wanted.share is not None:
+        found["first part"] = wanted.share
+    if wanted.due_at is not None:
+        found["due"] = wanted.due_at.isoformat()
+    return found

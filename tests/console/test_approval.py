@@ -1,0 +1,89 @@
+"""A second person's approval: someone else, the same content, and once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from mailer.config import load
+from mailer.console import approval
+from mailer.console.approval import Kind, Proposal, Release
+from mailer.console.releasing import share_of
+from mailer.database.session import Database
+from mailer.delivery import editions
+from mailer.errors import RefusedError
+from mailer.rendering.edition import Edition
+from tests.end_to_end.newsletter import Folder
+
+AT = datetime(2026, 3, 6, 8, tzinfo=UTC)
+WANTED = Release(Kind.SCHEDULE, "tag:vip", None, AT, "Europe/Bucharest")
+
+
+@pytest.fixture(scope="module")
+def edition(tmp_path_factory: pytest.TempPathFactory) -> Edition:
+    folder = Folder(tmp_path_factory.mktemp("approval") / "news")
+    return editions.build(load(folder.path / "config.toml"), folder.path / "issues" / "001-short.md")
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    with Database("sqlite:///subscribers.db", folder=tmp_path) as opened:
+        opened.open()
+        yield opened
+
+
+def asked(database: Database, edition: Edition) -> Proposal:
+    with database.transaction() as session:
+        approval.propose(session, edition, WANTED, "Mia", at=AT)
+    with database.reading() as session:
+        found = approval.find(session, edition.slug)
+        assert found is not None
+        return found
+
+
+def approve(database: Database, wanted: Proposal, who: str) -> None:
+    with database.transaction() as session:
+        approval.approve(session, wanted, who)
+
+
+def test_proposal_is_kept_as_it_was_asked_for(database: Database, edition: Edition) -> None:
+    found = asked(database, edition)
+    assert (found.release, found.who, found.at) == (WANTED, "Mia", AT)
+    assert found.covers(edition)
+    assert not found.covers(replace(edition, subject="Another"))
+
+
+def test_nobody_approves_their_own_proposal(database: Database, edition: Edition) -> None:
+    found = asked(database, edition)
+    with pytest.raises(RefusedError, match="Someone else must approve"):
+        approve(database, found, "Mia")
+    assert asked(database, edition) == found
+
+
+def test_proposal_is_approved_once(database: Database, edition: Edition) -> None:
+    found = asked(database, edition)
+    approve(database, found, "Dan")
+    with pytest.raises(RefusedError, match="meanwhile"):
+        approve(database, found, "Dan")
+
+
+def test_approval_of_an_older_proposal_is_refused(database: Database, edition: Edition) -> None:
+    found = asked(database, edition)
+    asked(database, replace(edition, subject="Another"))
+    with pytest.raises(RefusedError, match="meanwhile"):
+        approve(database, found, "Dan")
+
+
+@pytest.mark.parametrize(("typed", "share"), [("", None), (" 1% ", 0.01), ("0.5%", 0.005)])
+def test_share_of_a_canary(typed: str, share: float | None) -> None:
+    assert share_of(typed) == share
+
+
+@pytest.mark.parametrize("typed", ["1", "0%", "100%", "many", "-1%"])
+def test_share_that_makes_no_sense_is_refused(typed: str) -> None:
+    with pytest.raises(RefusedError, match="for example 1%"):
+        share_of(typed)
