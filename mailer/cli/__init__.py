@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
+import logging
 import os
 import sys
 from types import ModuleType
@@ -185,6 +186,9 @@ def _tell(app: App, message: str, remedy: str | None, code: ExitCode) -> int:
         import traceback
 
         traceback.print_exc()
+    if app.log_format == "json":
+        logging.getLogger("mailer").error("%s", f"{message}; {remedy}" if remedy else message)
+        return code
     click.secho("error: ", fg="red", nl=False, err=True)
     click.echo(message, err=True)
     if remedy:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from mailer import logs
 from mailer.errors import ExitCode, RefusedError
 
 if TYPE_CHECKING:
@@ -34,6 +36,8 @@ class App:
         self.quiet = False
         self.verbose = False
         self.debug = False
+        self.log_format: Literal["text", "json"] = "text"
+        self.log_addresses = False
 
     @property
     def config_path(self) -> Path:
@@ -93,8 +97,10 @@ class App:
         click.echo(json.dumps({"version": JSON_VERSION, **fields}, ensure_ascii=False, default=str))
 
     def say(self, text: str) -> None:
-        """Print a note to standard error, unless --quiet was given."""
-        if not self.quiet:
+        """Print a note to standard error, or log it as JSON, unless --quiet was given."""
+        if self.log_format == "json":
+            logging.getLogger("mailer").info("%s", text)
+        elif not self.quiet:
             click.echo(text, err=True)
 
     def confirm(self, question: str, *, yes: bool, what: str) -> None:
@@ -190,6 +196,34 @@ class Group(click.Group):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.params.extend(_common())
+
+
+def log_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of commands that run for long, and start the log when they are parsed."""
+
+    def start(context: click.Context, parameter: click.Parameter, value: Literal["text", "json"]) -> None:
+        app = context.ensure_object(App)
+        app.log_format = value
+        logs.set_up(value, addresses=app.log_addresses)
+
+    addresses = click.option(
+        "--log-addresses",
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=_set("log_addresses"),
+        help="Keep email addresses in the log; by default only their domains are.",
+    )
+    form = click.option(
+        "--log-format",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        show_default=True,
+        expose_value=False,
+        callback=start,
+        help="How to write the log to standard error.",
+    )
+    return form(addresses(command))
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")

@@ -22,6 +22,7 @@ from mailer.cli.app import (
     dry_run_option,
     finish,
     json_option,
+    log_options,
     pass_app,
     segment_option,
     yes_option,
@@ -74,6 +75,7 @@ from mailer.review.planning import Plan
 @dry_run_option
 @yes_option
 @json_option
+@log_options
 @pass_app
 def send(
     app: App,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import click
 
-from mailer.cli.app import App, Command, pass_app
+from mailer.cli.app import App, Command, log_options, pass_app
 
 
 @click.command(cls=Command)
 @click.option("--host", help="The address to listen on; [web] host by default.")
 @click.option("--port", type=click.IntRange(1, 65535), help="The port to listen on; [web] port by default.")
 @click.option("--worker", "with_worker", is_flag=True, help="Also do the work of `mailer worker`.")
+@log_options
 @pass_app
 def serve(app: App, host: str | None, port: int | None, with_worker: bool) -> None:
     """Serve the web pages: the site, sign-up, unsubscribing and preferences.

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import click
 from msgspec.structs import asdict
 
-from mailer.cli.app import App, Command, pass_app
+from mailer.cli.app import App, Command, log_options, pass_app
 
 if TYPE_CHECKING:
     from mailer.cluster.chores import Chore
@@ -52,6 +52,7 @@ _CONCURRENCY: Final = 4
     metavar="N",
     help="Send up to N issues at the same time. On SQLite they are sent one after the other.",
 )
+@log_options
 @pass_app
 def worker(app: App, look_seconds: float | None, until_closed: bool, name: str, concurrency: int) -> None:
     """Send scheduled issues, retries and letters until you stop it (Ctrl-C, SIGTERM).

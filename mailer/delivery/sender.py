@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, assert_never
 
+from mailer import logs
 from mailer.config import DeliverySettings
 from mailer.database.models import DeliveryState, IssueState
 from mailer.database.session import Database
@@ -507,6 +508,7 @@ class Sender:
         )
         self._breaker = Breaker(delivered_before=self.books.sent > 0, trusting=self._books.refusals_accepted)
         self._uncomposed = None if self.books.sent or self.books.failed else 0
+        logs.RUN.set(run_id)
         if self._hooks.begun is not None:
             self._hooks.begun(run_id)
 

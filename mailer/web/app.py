@@ -34,6 +34,7 @@ from mailer.web.public.editions import Editions
 from mailer.web.public.preferences import PreferencesRoutes
 from mailer.web.public.subscribe import SubscribeRoutes
 from mailer.web.public.unsubscribe import REASONS, UnsubscribeRoutes
+from mailer.web.requests import RequestIds
 from mailer.web.shield import Shield
 from mailer.web.theme import Theme, theme_of
 from mailer.web.writer import Writer
@@ -86,7 +87,7 @@ def create_app(
         https=web.public_url.startswith("https:"),
         bodies={HOOKS: MAX_BODY_OCTETS},
     )
-    return LinkRepair(shield)
+    return RequestIds(LinkRepair(shield))
 
 
 _Routes = UnsubscribeRoutes | PreferencesRoutes | ArchiveRoutes | SubscribeRoutes | WebhookRoutes
