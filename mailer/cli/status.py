@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from datetime import UTC, datetime
 from typing import assert_never
@@ -22,7 +23,9 @@ from mailer.review.status import IssueStatus, status_of
 
 @click.command(cls=Command)
 @click.argument("issue", required=False)
-@click.option("-w", "--watch", is_flag=True, help="Refresh every two seconds, until you press Ctrl-C.")
+@click.option(
+    "-w", "--watch", is_flag=True, help="Keep a table by mailbox provider up to date, until you press Ctrl-C."
+)
 @click.option(
     "--list",
     "listed",
@@ -34,13 +37,19 @@ from mailer.review.status import IssueStatus, status_of
 def status(app: App, issue: str | None, watch: bool, listed: str | None, as_json: bool) -> None:
     """Show all issues, drafts too, in one table; with ISSUE, its deliveries in detail.
 
-    With --list and --json, each line is one delivery as a JSON object.
+    With --list and --json, each line is one delivery as a JSON object. With --watch and --json, or when
+    the output is not a terminal, the status is printed again every two seconds.
     """
     if listed is not None:
         if issue is None or watch:
             raise click.UsageError("--list needs an ISSUE and can't be combined with --watch")
         _list(app, issue, DeliveryState(listed), as_json)
         return
+    if watch and not as_json and sys.stdout.isatty():
+        # Imported on use: few invocations watch.
+        from mailer.cli.watching import watch as keep_watching
+
+        keep_watching(app.database, app.settings, issue)
     while True:
         _print(app, issue, as_json)
         if not watch:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+from sqlalchemy import select, update
 
 from mailer.cli import run
+from mailer.cli.watching import look, watch
 from mailer.config import load
-from mailer.database.models import DeliveryState
+from mailer.database.models import Delivery, DeliveryState, Subscriber
 from mailer.database.session import Database
 from mailer.delivery import issues, letters, runs
 from mailer.delivery.letters import LetterKind
 from mailer.delivery.queue import Settled
+from mailer.review.providers import provider_books
 from tests.delivery.scene import AT, queued
 from tests.delivery.scene import run as send
 from tests.end_to_end.newsletter import Folder
@@ -240,3 +245,50 @@ def test_finished_issue_is_sent_to_newcomers_only_on_request(
     assert "0 subscribed since; nothing was queued" in mailer("send", "1", "--new-only", "--yes")
     mailer("send", "1", "--new-only", "--to", "", "--yes")
     assert len(folder.kept()) == 2
+
+
+def test_watching_shows_providers_and_speed(folder: Folder) -> None:
+    settings = load(folder.path / "config.toml")
+    screen = io.StringIO()
+    waits: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 2:
+            raise KeyboardInterrupt
+        with database.transaction() as session:
+            # Someone whose mailbox is elsewhere is sent the issue between two looks.
+            moved = session.scalars(select(Subscriber).where(Subscriber.id == 1)).one()
+            moved.domain = "gmail.com"
+            session.execute(update(Delivery).where(Delivery.subscriber_id == 1).values(state="sent"))
+
+    console = Console(file=screen, force_terminal=True, width=100, color_system=None)
+    with Database(settings.paths.database, folder=folder.path) as database:
+        with pytest.raises(KeyboardInterrupt):
+            watch(database, settings, "1", console=console, wait=wait)
+        ((only,),) = [look(database, settings, None)]
+    assert waits[0] >= 2
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
+    first, _, second = shown.rpartition(only.slug)
+    assert re.search(r"example\.org +20 +14 +4 +2", first)
+    assert re.search(r"messages per second", second)
+    assert re.search(r"example\.org +19 +14 +4 +1", second)
+    assert re.search(r"google +1 +1 +0 +0", second)
+    assert re.search(r"all +20 +15 +4 +1", second)
+    assert [one.name for one in only.providers] == ["example.org", "google"]
+
+
+def test_many_providers_are_added_up(folder: Folder) -> None:
+    settings = load(folder.path / "config.toml")
+    with Database(settings.paths.database, folder=folder.path) as database:
+        with database.transaction() as session:
+            for one in session.scalars(select(Subscriber)):
+                one.domain = f"host{one.id}.example"
+        with database.reading() as session:
+            found = provider_books(session, 1, settings.providers, most=3)
+    assert [(one.name, one.total) for one in found] == [
+        ("host1.example", 1),
+        ("host10.example", 1),
+        ("host11.example", 1),
+        ("all others", 17),
+    ]
