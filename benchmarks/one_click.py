@@ -35,7 +35,7 @@ from starlette.types import ASGIApp
 from benchmarks import Figure
 from benchmarks._sink import sink
 from benchmarks._wrk import Load, load
-from benchmarks.send import _newsletter
+from benchmarks.send import newsletter
 from mailer.config import Settings, Tracking
 from mailer.database.models import Consent, Delivery, DeliveryState, Subscriber, SubscriberStatus
 from mailer.database.session import Database
@@ -75,7 +75,7 @@ def measure(options: argparse.Namespace) -> Iterator[Figure]:
     with ExitStack() as opened:
         folder = Path(opened.enter_context(tempfile.TemporaryDirectory())) / "news"
         if audience:
-            _newsletter(folder, opened.enter_context(sink()))
+            newsletter(folder, opened.enter_context(sink()))
         folder.mkdir(exist_ok=True)
         database = subscribers(folder, audience + leaving)
         opened.callback(database.engine.dispose)

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sqlalchemy import insert
@@ -24,7 +24,8 @@ from sqlalchemy import insert
 from benchmarks import Figure
 from benchmarks._peers import delayed, run_aiosmtplib, run_nodemailer, run_plain_script
 from benchmarks._postgresql import away, databases
-from benchmarks._sink import program, sink
+from benchmarks._sink import program as installed
+from benchmarks._sink import sink
 from mailer.config import load
 from mailer.database.models import Subscriber
 from mailer.database.session import Database
@@ -84,22 +85,22 @@ def measure(options: argparse.Namespace) -> Iterator[Figure]:
     if options.database:
         yield from _databases(options.database, number, rounds)
         return
-    source = program("smtp-source")
+    source = installed("smtp-source")
     with tempfile.TemporaryDirectory() as scratch, sink() as port:
-        folder = _newsletter(Path(scratch) / "news", port)
+        folder = newsletter(Path(scratch) / "news", port)
         message = sample.render(load(folder / "config.toml"), folder / "issues" / "001-bench.md").message
         content = Path(scratch) / "message.eml"
         content.write_bytes(message.replace(b"\r\n", b"\n"))
         ours, cpu, peer, pool = [], [], [], []
         for _ in range(rounds):
-            seconds, used = _send(folder, number)
+            seconds, used = send(folder, number)
             ours.append(number / seconds)
             cpu.append(used / number * 1e6)
             peer.append(number / _run_source(source, port, content, number))
             fewer = max(_CONNECTIONS, number // 4)
             if taken := run_nodemailer(port, content, fewer, _CONNECTIONS):
                 pool.append(fewer / taken)
-        unsigned = number / _send(_newsletter(Path(scratch) / "unsigned", port, signed=False), number)[0]
+        unsigned = number / send(newsletter(Path(scratch) / "unsigned", port, signed=False), number)[0]
         script = _FEW / run_plain_script(
             folder / "config.toml", folder / "issues" / "001-bench.md", port, _FEW
         )
@@ -128,7 +129,7 @@ def _far(folder: Path, port: int, content: Path, message: bytes, number: int) ->
     """Yield messages a second over a round trip of 50 ms, beside what one round trip each allows."""
     fewer = max(_CONNECTIONS, number // 8)
     with delayed(port, _ROUND_TRIP_SECONDS) as far_port:
-        ours = number / _send(_newsletter(folder, far_port), number)[0]
+        ours = number / send(newsletter(folder, far_port), number)[0]
         taken = run_nodemailer(far_port, content, fewer, _CONNECTIONS)
         plain = fewer / run_aiosmtplib(far_port, message, fewer, _CONNECTIONS)
     yield _beside("at 50 ms, beside one round trip each", ours, _CONNECTIONS / _ROUND_TRIP_SECONDS, 0.85)
@@ -141,13 +142,13 @@ def _databases(url: str, number: int, rounds: int) -> Iterator[Figure]:
     """Yield messages a second on PostgreSQL beside SQLite, unsigned; then with a delay to the database."""
     sqlite, near, far = [], [], []
     with tempfile.TemporaryDirectory() as scratch, sink() as port, databases(url) as new_database:
-        folder = _newsletter(Path(scratch) / "news", port, signed=False)
+        folder = newsletter(Path(scratch) / "news", port, signed=False)
         for _ in range(rounds):
-            sqlite.append(number / _send(folder, number)[0])
+            sqlite.append(number / send(folder, number)[0])
             with new_database() as here:
-                near.append(number / _send(folder, number, here)[0])
+                near.append(number / send(folder, number, here)[0])
             with new_database() as here, away(here, _DATABASE_SECONDS) as there:
-                far.append(number / _send(folder, number, there)[0])
+                far.append(number / send(folder, number, there)[0])
     for figure, ours, bar in (
         ("PostgreSQL beside SQLite", near, 0.85),
         ("PostgreSQL 2 ms away beside SQLite", far, 0.75),
@@ -164,7 +165,7 @@ def _beside(figure: str, ours: float, peer: float, bar: float) -> Figure:
     return Figure("send", figure, ours, peer, ratio, f">= {bar}", ratio >= bar, "/s")
 
 
-def _newsletter(folder: Path, port: int, *, signed: bool = True) -> Path:
+def newsletter(folder: Path, port: int, *, signed: bool = True) -> Path:
     """Make a newsletter whose issue is about 60 KB of HTML with links that are tracked."""
     (folder / "issues").mkdir(parents=True)
     shutil.copytree(_PROJECT / "email_templates", folder / "email_templates")
@@ -184,8 +185,17 @@ def _newsletter(folder: Path, port: int, *, signed: bool = True) -> Path:
     return folder
 
 
-def _send(folder: Path, number: int, url: str = "sqlite:///subscribers.db") -> tuple[float, float]:
-    """Send to `number` subscribers from a new database; return wall and CPU seconds of the command."""
+def send(
+    folder: Path,
+    number: int,
+    url: str = "sqlite:///subscribers.db",
+    *,
+    program: Sequence[str] = ("mailer",),
+) -> tuple[float, float]:
+    """Send to `number` subscribers from a new database; return wall and CPU seconds of the command.
+
+    `program` is the module to run, with what comes before the arguments of `mailer`.
+    """
     for path in folder.glob("subscribers.db*"):
         path.unlink()
     database = Database(url, folder=folder)
@@ -212,8 +222,9 @@ def _send(folder: Path, number: int, url: str = "sqlite:///subscribers.db") -> t
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.perf_counter()
     subprocess.run(
-        [sys.executable, "-m", "mailer", "send", "1", "--yes", "--quiet", "-C", str(folder)],
+        [sys.executable, "-m", *program, "send", "1", "--yes", "--quiet", "-C", str(folder)],
         check=True,
+        cwd=_PROJECT,
         stdout=subprocess.DEVNULL,
         # An installed program has its bytecode, whatever this shell forbids.
         env={

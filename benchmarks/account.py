@@ -1,0 +1,88 @@
+"""Where each microsecond of CPU of a whole `mailer send` goes, unsigned and signed.
+
+The parts are measured inside the run, with all threads, by a timer of CPU time. What starts before the
+first message and after the last is a part of its own, so the sum is the whole; the line "the parts
+together" compares them. Garbage collection and the kernel's share are inside the other parts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks import Figure
+from benchmarks._sink import sink
+from benchmarks.send import newsletter, send
+
+_PARTS: Final = (
+    ("sign", ("mailer/smtp/dkim.py", "mailer/rendering/message/composer.py:signature")),
+    ("opt-outs", ("mailer/delivery/window.py:_may_begin", "mailer/database/session.py:counter")),
+    (
+        "compose",
+        (
+            "mailer/rendering/message/composer.py:compose",
+            "mailer/rendering/message/composer.py:draft",
+            "mailer/rendering/message/composer.py:message",
+            "mailer/delivery/ahead.py",
+        ),
+    ),
+    ("write", ("mailer/smtp/wire.py:write",)),
+    ("read", ("mailer/smtp/wire.py:data_received", "mailer/smtp/wire.py:read")),
+    ("claim", ("mailer/delivery/queue.py:claim",)),
+    ("settle", ("mailer/delivery/bookkeeping.py:_write", "mailer/delivery/sender.py:_record")),
+    ("database, otherwise", ("mailer/delivery/bookkeeping.py", "mailer/database/")),
+    ("SMTP dialogue", ("mailer/smtp/",)),
+    ("the run, otherwise", ("mailer/delivery/sender.py",)),
+    ("event loop", ("uvloop/",)),
+    ("threads", ("concurrent/futures/thread.py",)),
+    ("start and end", ("mailer/cli/", "importlib", "benchmarks/", "runpy")),
+)
+"""Each part, with the functions or files that belong to it; the outermost of the first that fits decides."""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the number of messages."""
+    parser.add_argument("--account-subscribers", type=int, default=20_000, metavar="N", help="for 'account'")
+
+
+def measure(options: argparse.Namespace) -> Iterator[Figure]:
+    """Yield the microseconds of each part a message, and their sum beside the whole."""
+    number = options.account_subscribers
+    with tempfile.TemporaryDirectory() as scratch, sink() as port:
+        for kind in ("unsigned", "signed"):
+            folder = newsletter(Path(scratch) / kind, port, signed=kind == "signed")
+            report = Path(scratch) / f"{kind}.json"
+            send(folder, number, program=("benchmarks._sampled", str(report)))
+            yield from _figures(kind, json.loads(report.read_text(encoding="utf-8")), number)
+
+
+def _figures(kind: str, account: dict[str, Any], number: int) -> Iterator[Figure]:
+    parts: Counter[str] = Counter()
+    for stack, seconds in account["stacks"]:
+        parts[_part(stack)] += seconds
+    a_message = 1e6 / number
+    for part, seconds in parts.most_common():
+        yield Figure("account", f"{kind}: {part}", seconds * a_message, unit="µs")
+    whole, together = account["total"] * a_message, parts.total() * a_message
+    yield Figure(
+        "account", f"{kind}: garbage collection, inside them", account["garbage"] * a_message, unit="µs"
+    )
+    yield Figure("account", f"{kind}: kernel, inside them", account["kernel"] * a_message, unit="µs")
+    yield Figure(
+        "account", f"{kind}: the parts together", together, whole, together / whole,
+        "within 5 % of the whole", abs(together / whole - 1) <= 0.05, "µs",
+    )  # fmt: skip
+
+
+def _part(stack: Sequence[str]) -> str:
+    """Return the part that a stack belongs to: the one of the innermost function that has one."""
+    for function in stack:
+        for part, places in _PARTS:
+            if any(place in function for place in places):
+                return part
+    return "other"
