@@ -99,7 +99,7 @@ def _transmit(port: int, messages: list[Message], number: int) -> None:
         if (key := next(keys, None)) is None:
             return None
         message = messages[key % len(messages)]
-        return Outgoing(key, message.envelope, message.content, wire_safe=True)
+        return Outgoing(key, message.envelope, message.parts, wire_safe=True)
 
     async def connection() -> None:
         session = await SmtpSession.open(relay)

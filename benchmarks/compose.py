@@ -55,7 +55,7 @@ def measure(options: argparse.Namespace) -> Iterator[Figure]:
     peer = Peer(edition)
     few = recipients[: max(1, len(recipients) // 100)]
     ours, plain = _best(
-        options.compose_rounds, (lambda r: composer.compose(r, _AT), recipients), (peer.compose, few)
+        options.compose_rounds, (lambda r: composer.compose(r, _AT).content, recipients), (peer.compose, few)
     )
     yield Figure(
         "compose", "CPU a message, 60 KB HTML and 40 KB text", ours, plain, plain / ours,
@@ -68,8 +68,8 @@ def measure(options: argparse.Namespace) -> Iterator[Figure]:
     some = recipients[: max(1, len(recipients) // 5)]
     signed, unsigned, openssl = _best(
         options.compose_rounds,
-        (lambda r: signing.compose(r, _AT), some),
-        (lambda r: composer.compose(r, _AT), some),
+        (lambda r: signing.compose(r, _AT).content, some),
+        (lambda r: composer.compose(r, _AT).content, some),
         (lambda _: key.sign(body, padding.PKCS1v15(), hashes.SHA256()), some),
     )
     added = signed - unsigned

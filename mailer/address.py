@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from msgspec import Struct
+
 from mailer.errors import AddressError
 from mailer.printable import escaped
 
@@ -57,8 +59,7 @@ class Address:
         return not self.local.isascii()
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(Struct, frozen=True):
     """The envelope of a message: MAIL FROM and a single RCPT TO (RFC 5321 section 2.3.1)."""
 
     sender: str

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import assert_never
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from mailer.config import DeliverySettings
 from mailer.database.models import DeliveryState
@@ -13,8 +15,7 @@ from mailer.replies import BounceClass, ReplyClass, Verdict, judge
 from mailer.smtp.session import Attempt, Fate, Reply, Stage
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(Struct, frozen=True):
     """What to write about a delivery, and what else follows."""
 
     settled: Settled

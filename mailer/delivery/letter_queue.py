@@ -9,12 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final, Literal
 
-import msgspec
+from msgspec.structs import replace
 
 from mailer.config import Settings
 from mailer.database.models import DeliveryState
@@ -70,7 +69,7 @@ class LetterQueue:
         self._build_message = build_message
         self._settings = settings
         delivery = settings.delivery
-        self._delivery = msgspec.structs.replace(delivery, retry_base=min(delivery.retry_base, _RETRY_BASE))
+        self._delivery = replace(delivery, retry_base=min(delivery.retry_base, _RETRY_BASE))
         self._database = database
         self._signer = signer
         self._clock = clock
@@ -110,7 +109,7 @@ class LetterQueue:
             _log.exception("a %s letter cannot be composed and waits", letter.kind)
             self._put(key, self._later(letter, said))
             return None
-        return Outgoing(key, message.envelope, message.content, wire_safe=True)
+        return Outgoing(key, message.envelope, message.parts, wire_safe=True)
 
     def settle(self, attempt: Attempt, relay: RelayState | None) -> tuple[Verdict, str] | None:
         """Record an attempt to send a letter; return the verdict on the reply and the recipient's domain.

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, cast
 
+from msgspec import Struct
 from sqlalchemy import (
     ColumnElement,
     Table,
@@ -49,8 +50,7 @@ PENDING_UNTIL: Final = datetime(9999, 1, 1, tzinfo=UTC)
 """The due time of a delivery whose refusal is pending in its run's breaker."""
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
+class Claimed(Struct, frozen=True):
     """A delivery that this run has claimed and may send."""
 
     recipient: Recipient
@@ -74,8 +74,7 @@ class Taken:
     """How many rows left each state."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(Struct, frozen=True):
     """The new state of a claimed delivery, and the reply that led to it."""
 
     subscriber_id: int

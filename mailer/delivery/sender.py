@@ -11,9 +11,11 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, assert_never
+
+from msgspec.structs import replace
 
 from mailer import logs
 from mailer.config import DeliverySettings
@@ -275,7 +277,7 @@ class Sender:
             self._not_composed(error)
             return None
         self._uncomposed = None
-        return Outgoing(subscriber_id, message.envelope, message.content, wire_safe=True)
+        return Outgoing(subscriber_id, message.envelope, message.parts, wire_safe=True)
 
     def _not_composed(self, error: RecipientError) -> None:
         """Pause when the very first messages of an issue cannot be composed: it is wrong for everybody."""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-import msgspec
+from msgspec.structs import replace
 
 from mailer.config import Settings
 from mailer.delivery import editions
@@ -129,7 +128,7 @@ def with_audience(
     from mailer.delivery import dispatch
     from mailer.review.filling import unfit
 
-    unsigned = msgspec.structs.replace(settings, dkim=())
+    unsigned = replace(settings, dkim=())
     composer = editions.composer(unsigned, edition, editions.ANY_ISSUE, editions.POWERLESS)
     with database.reading() as session:
         condition = dispatch.audience_condition(settings, segment)

@@ -54,7 +54,7 @@ def send_test(
     """
     composer = editions.composer(settings, edition, editions.ANY_ISSUE, editions.POWERLESS)
     message = composer.compose(reader, now())
-    outgoing = Outgoing(0, message.envelope, message.content, wire_safe=True)
+    outgoing = Outgoing(0, message.envelope, message.parts, wire_safe=True)
     domain = parse_address(reader.email).domain
     outcome = uvloop.run(dispatch.deliver_once(settings, outgoing, domain, say=say))
     if outcome.fate is not Fate.ACCEPTED:

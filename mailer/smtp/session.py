@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
+
+from msgspec import Struct
 
 from mailer.address import Envelope
 from mailer.config import Relay
@@ -66,24 +68,27 @@ class Stage(StrEnum):
     BODY = "body"
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(Struct, frozen=True):
     """One message, ready to leave.
 
-    `content` is header and body with CRLF line ends, without the final dot. Set `wire_safe` if
-    `wire_safe(content)` would change nothing; that saves the check. `envid` is the envelope identifier
-    of RFC 3461, which reports may quote; empty for none.
+    `parts` are header and body with CRLF line ends, without the final dot. Set `wire_safe` if `wire_safe`
+    would change nothing in them; that saves the check. `envid` is the envelope identifier of RFC 3461,
+    which reports may quote; empty for none.
     """
 
     key: int
     envelope: Envelope
-    content: bytes
+    parts: Sequence[bytes]
     wire_safe: bool = False
     envid: str = ""
 
+    @property
+    def octets(self) -> int:
+        """The size of the message."""
+        return sum(map(len, self.parts))
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+
+class Attempt(Struct, frozen=True):
     """One attempt to send the message `key`; `problem` says why the connection ended, if it did."""
 
     key: int
@@ -210,9 +215,9 @@ class _Dialogue:
         wire = self._wire
         following = self._next_commands()
         self._check_turn()
-        content = outgoing.content if outgoing.wire_safe else wire_safe(outgoing.content)
+        parts = outgoing.parts if outgoing.wire_safe else (wire_safe(b"".join(outgoing.parts)),)
         self._body_written = True
-        wire.write(content, b".\r\n", *following)
+        wire.write(*parts, b".\r\n", *following)
         if wire.paused:
             await wire.drained(self._timeouts.block)
         final = await wire.reply(self._timeouts.final_dot)
@@ -332,7 +337,7 @@ class SmtpSession:
     def commands(self, outgoing: Outgoing) -> tuple[bytes, bytes, bytes]:
         """Return MAIL, RCPT and DATA for a message that `refusal` accepts."""
         envelope = outgoing.envelope
-        options = f" SIZE={len(outgoing.content)}" if self._announced_size else ""
+        options = f" SIZE={outgoing.octets}" if self._announced_size else ""
         if envelope.smtputf8:
             options += " BODY=8BITMIME SMTPUTF8"
         if self._dsn:
@@ -348,8 +353,7 @@ class SmtpSession:
     def refusal(self, outgoing: Outgoing) -> Reply | None:
         """Return why this relay cannot take a message, as if it had replied; None if it can."""
         envelope = outgoing.envelope
-        if self.max_octets and len(outgoing.content) > self.max_octets:
-            octets = len(outgoing.content)
+        if self.max_octets and (octets := outgoing.octets) > self.max_octets:
             return Reply(552, "5.3.4", f"{octets} octets; the relay takes {self.max_octets} at most")
         both = envelope.sender + envelope.recipient
         if not both.isprintable():

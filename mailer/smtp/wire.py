@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import deque
-from dataclasses import dataclass
 from typing import Final, NamedTuple
+
+from msgspec import Struct
 
 from mailer.printable import blanked
 
@@ -21,8 +22,7 @@ _SECOND_LOOK_SECONDS: Final = 0.05
 _ENHANCED: Final = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?:\s+|$)")
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(Struct, frozen=True):
     """What a server answered (RFC 5321 section 4.2); `enhanced` is RFC 3463's code, or empty.
 
     `text` joins the lines with spaces, without codes. Spaces replace unprintable characters, because

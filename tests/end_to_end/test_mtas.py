@@ -65,7 +65,7 @@ def send(
 
 def outgoing(key: int, body: bytes, recipient: str = "reader@example.com") -> Outgoing:
     head = b"From: a@example.org\r\nTo: reader@example.com\r\nSubject: number %03d\r\n\r\n" % key
-    return Outgoing(key, Envelope("b.1@example.org", recipient), head + body)
+    return Outgoing(key, Envelope("b.1@example.org", recipient), [head, body])
 
 
 def subjects(kept: Sequence[bytes]) -> list[str]:
@@ -93,7 +93,8 @@ def test_what_is_taken_arrives_once_and_whole_beside_what_is_refused(mta: Mta, s
         for key in range(1, 31)
     ]
     messages = [
-        Outgoing(m.key, m.envelope, re.sub(rb"x{70}", b"x" * 70 + b"\r\n", m.content)) for m in messages
+        Outgoing(one.key, one.envelope, [re.sub(rb"x{70}", b"x" * 70 + b"\r\n", b"".join(one.parts))])
+        for one in messages
     ]
     _, end, outcomes = send(mta, security, messages)
     assert end is End.DRAINED
@@ -174,7 +175,7 @@ def test_fields_of_subscribers_and_the_issue_end_no_message_early(mta: Mta) -> N
             except RecipientError as error:
                 refused.append(error.field)
                 continue
-            messages.append(Outgoing(len(messages) + 1, made.envelope, made.content, wire_safe=True))
+            messages.append(Outgoing(len(messages) + 1, made.envelope, made.parts, wire_safe=True))
     assert all(field.startswith("subscriber.") for field in refused)
     assert len(messages) + len(refused) == 4 * len(ENDINGS)
     assert len(messages) >= len(ENDINGS)

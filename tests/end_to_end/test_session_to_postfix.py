@@ -53,7 +53,7 @@ def arrived(servers: MailServers, count: int) -> list[str]:
 
 def outgoing(key: int, *, recipient: str = "", body: bytes = b"hello\r\n") -> Outgoing:
     envelope = Envelope("a@example.org", recipient or f"b.{key}@bounce.example.org")
-    return Outgoing(key, envelope, b"From: a@example.org\r\nSubject: %03d\r\n\r\n" % key + body)
+    return Outgoing(key, envelope, [b"From: a@example.org\r\nSubject: %03d\r\n\r\n" % key, body])
 
 
 def test_refused_recipients_do_not_disturb_their_neighbours(servers: MailServers, relay: Relay) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from mailer.errors import RecipientError
 from mailer.rendering.edition import Edition
@@ -34,7 +35,7 @@ def with_field(field: str, value: str) -> Recipient:
         "attribute": {"attributes": {"city": value}},
         "tag": {"tags": (value,)},
     }
-    return replace(ANNA, **changes[field])
+    return structs.replace(ANNA, **changes[field])
 
 
 def everywhere() -> Edition:

@@ -47,7 +47,7 @@ class Queue:
         if key in self.dropped:
             return None
         envelope = Envelope("b@example.org", f"r{key}@{self.domains[key]}")
-        return Outgoing(key, envelope, b"Subject: x\r\n\r\nhello\r\n", wire_safe=True)
+        return Outgoing(key, envelope, [b"Subject: x\r\n\r\nhello\r\n"], wire_safe=True)
 
     def record(self, outcome: Attempt, relay: RelayState | None) -> None:
         assert (relay is None) <= (outcome.fate is Fate.UNSENT)

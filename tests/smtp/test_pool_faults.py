@@ -35,7 +35,7 @@ class Numbered(Queue):
 
     def compose(self, key: int) -> Outgoing | None:
         envelope = Envelope("b@example.org", f"r{key}@{self.domains[key]}")
-        return Outgoing(key, envelope, b"Subject: %d\r\n\r\nhello\r\n" % key, wire_safe=True)
+        return Outgoing(key, envelope, [b"Subject: %d\r\n\r\nhello\r\n" % key], wire_safe=True)
 
 
 def faulty(chance: random.Random, often: float, *, pipelining: bool) -> Script:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import msgspec
 import pytest
+from msgspec import structs
 
 from mailer.address import Envelope
 from mailer.errors import RelayDownError, RelayError
@@ -19,7 +20,7 @@ NO_PIPELINING = b"250-test.example\r\n250 8BITMIME\r\n"
 
 
 def outgoing(key: int, content: bytes = b"Subject: x\r\n\r\nhello\r\n") -> Outgoing:
-    return Outgoing(key, Envelope(f"b.{key}@bounce.example", f"reader{key}@example.com"), content)
+    return Outgoing(key, Envelope(f"b.{key}@bounce.example", f"reader{key}@example.com"), [content])
 
 
 def supply(messages: Iterable[Outgoing]) -> Callable[[], Outgoing | None]:
@@ -312,7 +313,7 @@ def test_too_large_message_is_refused_before_anything_is_said() -> None:
 
 def test_address_beyond_ascii_needs_smtputf8() -> None:
     script = Script()
-    jose = replace(outgoing(1), envelope=Envelope("a@example.org", "josé@example.com", smtputf8=True))
+    jose = structs.replace(outgoing(1), envelope=Envelope("a@example.org", "josé@example.com", smtputf8=True))
     _, outcomes = run_async(send(script, jose, outgoing(2)))
     assert fates(outcomes) == [(1, Fate.REFUSED, Stage.LOCAL), *accepted(2)]
     assert script.recipients() == ["reader2@example.com"]
@@ -325,7 +326,7 @@ def test_address_beyond_ascii_needs_smtputf8() -> None:
 
 def test_control_characters_never_reach_the_wire() -> None:
     script = Script()
-    evil = replace(outgoing(1), envelope=Envelope("a@example.org", "x@y.example>\r\nRSET"))
+    evil = structs.replace(outgoing(1), envelope=Envelope("a@example.org", "x@y.example>\r\nRSET"))
     _, outcomes = run_async(send(script, evil))
     assert fates(outcomes) == [(1, Fate.REFUSED, Stage.LOCAL)]
     assert script.counts == {"EHLO": 1, "QUIT": 1}
@@ -333,7 +334,7 @@ def test_control_characters_never_reach_the_wire() -> None:
 
 def test_envelope_identifier_is_sent_as_xtext() -> None:
     script = Script()
-    run_async(send(script, replace(outgoing(1), envid="a+b=c d")))
+    run_async(send(script, structs.replace(outgoing(1), envid="a+b=c d")))
     assert "MAIL FROM:<b.1@bounce.example> SIZE=21 RET=HDRS ENVID=a+2Bb+3Dc+20d" in script.commands
 
 

@@ -30,7 +30,7 @@ ENDINGS = [
 
 
 def message(key: int, content: bytes) -> Outgoing:
-    return Outgoing(key, Envelope("a@example.org", "b@example.com"), content)
+    return Outgoing(key, Envelope("a@example.org", "b@example.com"), [content])
 
 
 def lenient_end(body: bytes) -> re.Match[bytes] | None:

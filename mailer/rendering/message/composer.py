@@ -11,15 +11,17 @@ import base64
 import hashlib
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from email.utils import format_datetime
 from typing import Final
 from urllib.parse import quote
 
+import msgspec
 from jinja2 import TemplateError, UndefinedError
 from jinja2.utils import missing
 from markupsafe import escape
+from msgspec import Struct
 
 from mailer.address import Envelope, check_header_text
 from mailer.config import Newsletter
@@ -48,24 +50,30 @@ class Dkim:
     sign_digest: Callable[[bytes, bytes], bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class Recipient:
+class Recipient(Struct, frozen=True):
     """One subscriber as templates see them. `email` is as `str(mailer.address.Address)` gives it."""
 
     subscriber_id: int
     email: str
     name: str = ""
-    attributes: Mapping[str, object] = field(default_factory=dict)
+    attributes: Mapping[str, object] = msgspec.field(default_factory=dict)
     tags: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
-    """What SMTP transmits. `content` is final: CRLF, no line beginning with a dot in the body."""
+class Message(Struct, frozen=True):
+    """What SMTP transmits. `parts` are final: CRLF, no line beginning with a dot in the body.
 
-    content: bytes
+    Most of them are shared with other messages, so they are joined only where the message leaves.
+    """
+
+    parts: tuple[bytes, ...]
     envelope: Envelope
     message_id: str
+
+    @property
+    def content(self) -> bytes:
+        """The whole message."""
+        return b"".join(self.parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +91,7 @@ class _Shared:
         return cls(octets, tuple(texts[1::2]))
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(Struct, frozen=True):
     """A message without its signature; most pieces of its body are shared with other messages."""
 
     head: bytes
@@ -94,7 +101,7 @@ class Draft:
 
     def message(self, signature: bytes) -> Message:
         """Return the finished message; `signature` is the fields that go before the others."""
-        return Message(b"".join([signature, self.head, b"\r\n", *self.body]), self.envelope, self.message_id)
+        return Message((signature, self.head, b"\r\n", *self.body), self.envelope, self.message_id)
 
 
 class Composer:

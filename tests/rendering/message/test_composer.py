@@ -17,6 +17,7 @@ import msgspec
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from mailer.config import Newsletter
 from mailer.errors import ConfigError, RecipientError, SourceError
@@ -141,7 +142,7 @@ def test_a_retry_keeps_its_message_id_and_another_reader_has_another() -> None:
     ids = [
         one.compose(ANNA, AT),
         one.compose(ANNA, AT + timedelta(hours=1)),
-        one.compose(replace(ANNA, subscriber_id=4), AT),
+        one.compose(structs.replace(ANNA, subscriber_id=4), AT),
     ]
     assert ids[0].message_id == ids[1].message_id != ids[2].message_id
     assert ids[0].content != ids[1].content
@@ -149,13 +150,13 @@ def test_a_retry_keeps_its_message_id_and_another_reader_has_another() -> None:
 
 def test_a_sent_mail_is_composed_again_octet_for_octet() -> None:
     first = composer()
-    first.compose(replace(ANNA, name="Other"), AT)
+    first.compose(structs.replace(ANNA, name="Other"), AT)
     again = composer(Edition.from_json(EDITION.to_json()))
     assert again.compose(ANNA, AT) == first.compose(ANNA, AT)
 
 
 def test_an_empty_name_counts_as_missing() -> None:
-    assert body(composer().compose(replace(ANNA, name=""), AT), "plain").startswith("Hello friend\n")
+    assert body(composer().compose(structs.replace(ANNA, name=""), AT), "plain").startswith("Hello friend\n")
 
 
 def test_a_missing_field_fails_this_subscriber_and_is_named() -> None:
@@ -165,7 +166,7 @@ def test_a_missing_field_fails_this_subscriber_and_is_named() -> None:
     ) as error:
         made.compose(ANNA, AT)
     assert error.value.field == "subscriber.plan"
-    assert body(made.compose(replace(ANNA, attributes={"plan": "pro"}), AT), "plain") == "pro\n"
+    assert body(made.compose(structs.replace(ANNA, attributes={"plan": "pro"}), AT), "plain") == "pro\n"
 
 
 @pytest.mark.parametrize(
@@ -176,12 +177,12 @@ def test_a_missing_field_fails_this_subscriber_and_is_named() -> None:
 )  # fmt: skip
 def test_data_that_do_not_fit_fail_this_subscriber(text: str, value: str) -> None:
     with pytest.raises(RecipientError, match=r"^007-title: the data of subscriber 123 do not fit: "):
-        composer(replace(EDITION, text=text)).compose(replace(ANNA, attributes={"x": value}), AT)
+        composer(replace(EDITION, text=text)).compose(structs.replace(ANNA, attributes={"x": value}), AT)
 
 
 def test_an_unusable_address_fails_this_subscriber() -> None:
     with pytest.raises(RecipientError) as error:
-        composer().compose(replace(ANNA, email="a@example.org>\r\nBcc: b@example.org"), AT)
+        composer().compose(structs.replace(ANNA, email="a@example.org>\r\nBcc: b@example.org"), AT)
     assert error.value.field == "subscriber.email"
 
 
@@ -192,7 +193,7 @@ def test_an_unusable_address_fails_this_subscriber() -> None:
 )  # fmt: skip
 def test_a_hostile_name_is_text_in_the_body_and_harmless_in_headers(name: str, shown: str) -> None:
     edition = replace(EDITION, subject="For {{ subscriber.name }}")
-    message = composer(edition).compose(replace(ANNA, name=name), AT)
+    message = composer(edition).compose(structs.replace(ANNA, name=name), AT)
     read = parsed(message)
     assert to(message) == f"{shown}|anna@example.net"
     assert "Bcc" not in read
@@ -216,11 +217,13 @@ def test_a_subject_that_no_header_may_hold_is_refused(subject: str) -> None:
 
 def test_an_empty_subject_fails() -> None:
     with pytest.raises(RecipientError, match="the subject is empty"):
-        composer(replace(EDITION, subject="{{ subscriber.name }}")).compose(replace(ANNA, name=" "), AT)
+        composer(replace(EDITION, subject="{{ subscriber.name }}")).compose(
+            structs.replace(ANNA, name=" "), AT
+        )
 
 
 def test_an_address_beyond_ascii_asks_for_smtputf8() -> None:
-    message = composer().compose(replace(ANNA, email="éva@example.net", name="Éva"), AT)
+    message = composer().compose(structs.replace(ANNA, email="éva@example.net", name="Éva"), AT)
     assert message.envelope.smtputf8
     assert message.envelope.recipient == "éva@example.net"
     assert "To: =?utf-8?q?=C3=89va?= <éva@example.net>\r\n".encode() in message.content
@@ -312,20 +315,20 @@ def test_dkim_hashes_the_relaxed_form_of_the_body_that_is_sent() -> None:
         return b"DKIM-Signature: x\r\n"
 
     edition = replace(EDITION, html=EDITION.html.replace("\n", "    \t  <br>   \n"))
-    message = composer(edition, dkim=Dkim(relaxed, sign)).compose(replace(ANNA, name="A  B"), AT)
+    message = composer(edition, dkim=Dkim(relaxed, sign)).compose(structs.replace(ANNA, name="A  B"), AT)
     headers, _, content = message.content.partition(b"\r\n\r\n")
     assert seen == [
         (headers.removeprefix(b"DKIM-Signature: x\r\n") + b"\r\n", hashlib.sha256(relaxed(content)).digest())
     ]
     assert (
         message.content.removeprefix(b"DKIM-Signature: x\r\n")
-        == composer(edition).compose(replace(ANNA, name="A  B"), AT).content
+        == composer(edition).compose(structs.replace(ANNA, name="A  B"), AT).content
     )
 
 
 def test_threads_share_a_composer_without_mixing_readers() -> None:
     made = composer(replace(EDITION, subject="For {{ subscriber.name }}"))
-    readers = [replace(ANNA, subscriber_id=at, name=f"Reader {at}") for at in range(300)]
+    readers = [structs.replace(ANNA, subscriber_id=at, name=f"Reader {at}") for at in range(300)]
     times = [AT + timedelta(seconds=at % 7) for at in range(300)]
     with ThreadPoolExecutor(4) as pool:
         messages = list(pool.map(made.compose, readers, times))
