@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shlex
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,3 +92,66 @@ def test_containers_are_confined() -> None:
     # Only Caddy can be reached from outside; the database cannot reach out.
     assert {name for name, one in services.items() if "ports" in one} == {"caddy", "mailpit"}
     assert re.search(r"^USER \d+$", (DEPLOY / "Containerfile").read_text(), re.MULTILINE)
+
+
+WORKFLOWS = sorted((DEPLOY.parent / ".github" / "workflows").glob("*.yml"))
+
+
+@pytest.mark.parametrize(
+    ("schema", "file"),
+    [
+        ("vendor.compose-spec", DEPLOY / "compose" / "compose.yaml"),
+        *(("vendor.github-workflows", file) for file in WORKFLOWS),
+    ],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_file_follows_its_schema(schema: str, file: Path) -> None:
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, str(file)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_container_file_has_no_common_mistake() -> None:
+    hadolint = Path(sys.executable).with_name("hadolint")
+    done = subprocess.run([hadolint, DEPLOY / "Containerfile"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_workflows_run_targets_that_exist_on_every_supported_python() -> None:
+    makefile = (DEPLOY.parent / "Makefile").read_text()
+    jobs = yaml.safe_load(WORKFLOWS[0].read_text())["jobs"]
+    targets = [
+        target
+        for job in jobs.values()
+        for step in job["steps"]
+        if step.get("run", "").startswith("make ")
+        for target in step["run"].split()[1:]
+    ]
+    assert targets
+    assert [target for target in targets if f"\n{target}:" not in makefile] == []
+    supported = (DEPLOY.parent / "tests" / "install" / "pythons.sh").read_text()
+    versions = jobs["tests"]["strategy"]["matrix"]["python"]
+    assert [version for version in versions if version not in supported] == []
+
+
+def test_build_is_reproducible(tmp_path: Path) -> None:
+    """Built from a copy elsewhere, with other times and permissions, the wheel and the sdist are the same."""
+    names = subprocess.run(["git", "ls-files"], cwd=DEPLOY.parent, capture_output=True, text=True, check=True)
+    copy = tmp_path / "copy"
+    for name in names.stdout.splitlines():
+        source, target = DEPLOY.parent / name, copy / name
+        if source.is_file():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(source.read_bytes())
+            target.chmod(0o600)
+            os.utime(target, (10**9, 10**9))
+    first, second = built(DEPLOY.parent, tmp_path / "first"), built(copy, tmp_path / "second")
+    assert first == second
+    assert sorted(Path(name).suffix for name in first) == [".gz", ".whl"]
+
+
+def built(source: Path, folder: Path) -> dict[str, str]:
+    """Build both distributions; return their names and hashes."""
+    command = [sys.executable, "-m", "hatchling", "build", "-d", str(folder)]
+    subprocess.run(command, cwd=source, check=True, capture_output=True)
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
