@@ -153,7 +153,7 @@ class Database:
             )
         raise SchemaError(
             f"the database is at version {found}, but this mailer needs {HEAD}",
-            remedy="run: mailer db upgrade",
+            remedy="run: mailer upgrade",
         )
 
     def secrets(self) -> list[bytes]:

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from mailer import cli
 from mailer.database.session import HEAD, Database, upgrade
 from mailer.delivery import backups
 from mailer.delivery.lock import sending
 from mailer.delivery.upgrading import upgrade_safely
-from mailer.errors import LockedError, RefusedError, StorageError
+from mailer.errors import ExitCode, LockedError, RefusedError, StorageError
 from tests.delivery.scene import AT
 from tests.postgres import Server
 
@@ -154,3 +155,25 @@ def test_backup_of_postgresql_is_left_to_its_own_tools(postgresql: Server) -> No
             upgrade_safely(database, back_up=True, at=AT)
         assert upgrade_safely(database, back_up=False, at=AT).before == "0001"
         assert database.version() == HEAD
+
+
+def test_command_says_what_it_did_and_refuses_while_pages_are_served(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.toml").write_text("")
+    old_database(tmp_path / "subscribers.db", "0005", people=4)
+    here = ["-C", str(tmp_path)]
+    with closing(sqlite3.connect(tmp_path / "subscribers.db")) as pages:
+        pages.execute("SELECT count(*) FROM issues").fetchone()
+        assert cli.run(["upgrade", *here]) == ExitCode.LOCKED
+        assert "stop mailer serve, worker and console first" in capsys.readouterr().err
+    assert cli.run(["db", "check", *here]) == ExitCode.DONE
+    assert cli.run(["status", *here]) == ExitCode.CONFIGURATION
+    assert "run: mailer upgrade" in capsys.readouterr().err
+    assert cli.run(["upgrade", *here]) == ExitCode.DONE
+    out = capsys.readouterr().out
+    assert f"the database is at version {HEAD} (was 0005)" in out
+    assert Path(out.split("the old one is in ")[1].split(";")[0]).exists()
+    assert cli.run(["upgrade", *here]) == ExitCode.DONE
+    assert "already" in capsys.readouterr().out
+    assert cli.run(["db", "check", *here]) == ExitCode.DONE
