@@ -167,7 +167,6 @@ def test_command_says_what_it_did_and_refuses_while_pages_are_served(
         pages.execute("SELECT count(*) FROM issues").fetchone()
         assert cli.run(["upgrade", *here]) == ExitCode.LOCKED
         assert "stop mailer serve, worker and console first" in capsys.readouterr().err
-    assert cli.run(["db", "check", *here]) == ExitCode.DONE
     assert cli.run(["status", *here]) == ExitCode.CONFIGURATION
     assert "run: mailer upgrade" in capsys.readouterr().err
     assert cli.run(["upgrade", *here]) == ExitCode.DONE
