@@ -11,7 +11,7 @@ import click
 from mailer.cli.app import App
 from mailer.config import parse_share
 from mailer.delivery.canary import Steps
-from mailer.delivery.sender import Ended
+from mailer.delivery.ending import Ended
 from mailer.errors import MailboxError
 from mailer.rendering.edition import Edition
 from mailer.review import linting, sample

@@ -34,7 +34,7 @@ from mailer.cli.app import App, Command, json_option, pass_app
 from mailer.config.shipped import shipped
 from mailer.delivery import dispatch, editions
 from mailer.delivery.books import Books, books_of
-from mailer.delivery.sender import Ended
+from mailer.delivery.ending import Ended
 from mailer.errors import MailerError, RefusedError
 from mailer.rehearsal import script
 from mailer.web.app import create_app

@@ -21,7 +21,7 @@ from mailer.cli.app import App, Command, finish, json_option, pass_app, segment_
 from mailer.cli.units import duration, octets
 from mailer.database.session import Database
 from mailer.delivery import editions
-from mailer.delivery.sender import Ending
+from mailer.delivery.ending import Ending
 from mailer.errors import ExitCode
 from mailer.rehearsal.rehearse import Rehearsed
 from mailer.rehearsal.rehearse import rehearse as play

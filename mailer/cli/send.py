@@ -31,8 +31,8 @@ from mailer.database.models import IssueState
 from mailer.delivery import arms, dispatch, editions
 from mailer.delivery.books import Books
 from mailer.delivery.canary import lead
+from mailer.delivery.ending import Ended, Ending
 from mailer.delivery.issues import QueuedIssue
-from mailer.delivery.sender import Ended, Ending
 from mailer.delivery.workers import dispatch_to_workers
 from mailer.errors import ExitCode, RefusedError, SourceError
 from mailer.rendering.edition import Edition

@@ -27,8 +27,8 @@ from mailer.database.models import IssueState
 from mailer.delivery import issues, runs
 from mailer.delivery.clock import DEAD_SECONDS
 from mailer.delivery.dispatch import END_TURN
+from mailer.delivery.ending import Ending
 from mailer.delivery.issues import QueuedIssue
-from mailer.delivery.sender import Ending
 from mailer.delivery.work import StoppedError, Work
 from mailer.errors import LockedError, MailerError, StorageError, UnavailableError
 from mailer.tasks import Tasks, retry_pause

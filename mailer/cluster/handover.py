@@ -13,9 +13,9 @@ from mailer.database.session import Database
 from mailer.delivery import issues
 from mailer.delivery.books import Books, books_of
 from mailer.delivery.clock import now
+from mailer.delivery.ending import Ended, Ending
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.patience import Patience
-from mailer.delivery.sender import Ended, Ending
 from mailer.delivery.work import with_work
 
 _LOOK_SECONDS: Final = 1.0

@@ -38,8 +38,8 @@ from mailer.delivery import arms, issues
 from mailer.delivery.arms import Test
 from mailer.delivery.books import books_of
 from mailer.delivery.clock import now
+from mailer.delivery.ending import Ended, Ending
 from mailer.delivery.issues import QueuedIssue, count_of
-from mailer.delivery.sender import Ended, Ending
 from mailer.errors import RefusedError
 from mailer.rendering.edition import Edition
 

@@ -27,11 +27,12 @@ from mailer.delivery import arms, canary, editions, issues
 from mailer.delivery.bookkeeping import Learn
 from mailer.delivery.books import Books
 from mailer.delivery.clock import now
+from mailer.delivery.ending import Ended
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.letter_queue import LetterQueue
 from mailer.delivery.lock import sending
 from mailer.delivery.relays import usable
-from mailer.delivery.sender import STOP_SECONDS, Ended, Hooks, Sender
+from mailer.delivery.sender import STOP_SECONDS, Hooks, Sender
 from mailer.errors import RefusedError
 from mailer.rendering.edition import Edition
 from mailer.smtp.pool import Access, Item, Network, Pool

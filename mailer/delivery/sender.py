@@ -12,7 +12,6 @@ import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final, assert_never
 
 from msgspec.structs import replace
@@ -27,6 +26,7 @@ from mailer.delivery.bookkeeping import Learn, RunBooks
 from mailer.delivery.books import Books
 from mailer.delivery.breaker import Breaker, Trip
 from mailer.delivery.clock import Clock
+from mailer.delivery.ending import Ended, Ending
 from mailer.delivery.judging import decide
 from mailer.delivery.letter_queue import LETTERS_AT_ONCE, LetterQueue
 from mailer.delivery.queue import Claimed, Settled, Taken
@@ -56,31 +56,6 @@ STOP_SECONDS: Final = 30.0
 _log = logging.getLogger(__name__)
 # How long a provider that blocks our address or domain is left alone when it does not say.
 _REPUTATION_HOLD_SECONDS = 3600.0
-
-
-class Ending(StrEnum):
-    """Why a run ended."""
-
-    FINISHED = "finished"
-    """Nothing of the issue is open."""
-    WAITING = "waiting"
-    """Some deliveries wait for their next try, or are held."""
-    PAUSED = "paused"
-    CANCELLED = "cancelled"
-    STOPPED = "stopped"
-    """Stopped on request; messages under way were settled."""
-    UNREACHABLE = "unreachable"
-    """No relay could be used; unsent messages stay queued."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """How a run ended; `reason` says why, or is empty."""
-
-    ending: Ending
-    books: Books
-    reason: str = ""
-    error: RelayError | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,8 @@ from mailer.delivery import dispatch, issues, lock, schedule
 from mailer.delivery.bookkeeping import Learn
 from mailer.delivery.canary import Steps, lead
 from mailer.delivery.clock import now
+from mailer.delivery.ending import Ended, Ending
 from mailer.delivery.issues import QueuedIssue
-from mailer.delivery.sender import Ended, Ending
 from mailer.delivery.waiting import next_due
 from mailer.errors import SegmentError
 from mailer.tokens import Signer

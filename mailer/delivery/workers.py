@@ -29,9 +29,9 @@ from mailer.delivery.bookkeeping import Learn, RunBooks
 from mailer.delivery.books import Books
 from mailer.delivery.clock import Clock, now
 from mailer.delivery.dispatch import STOP, STOP_NOW, Say, run_here, stop_in_two_steps
+from mailer.delivery.ending import Ended, Ending
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.lock import sending
-from mailer.delivery.sender import Ended, Ending
 from mailer.errors import ExitCode, MailerError, RelayDownError, RelayError
 from mailer.replies import Refusal
 from mailer.tokens import Signer

@@ -29,8 +29,9 @@ from mailer.delivery import dispatch, editions, issues
 from mailer.delivery.bookkeeping import Learn
 from mailer.delivery.books import Books
 from mailer.delivery.clock import Clock
+from mailer.delivery.ending import Ended
 from mailer.delivery.issues import QueuedIssue, audience
-from mailer.delivery.sender import Ended, Hooks, Sender
+from mailer.delivery.sender import Hooks, Sender
 from mailer.rehearsal import script
 from mailer.rehearsal.fast_time import FastLoop
 from mailer.rehearsal.scenario import Scenario

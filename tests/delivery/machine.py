@@ -17,7 +17,8 @@ from mailer.config import DeliverySettings, ProviderLimits, Relay, Security
 from mailer.database.session import Database
 from mailer.delivery import issues
 from mailer.delivery.clock import DEAD_SECONDS, SILENT_SECONDS, Clock
-from mailer.delivery.sender import Ended, Hooks, Sender
+from mailer.delivery.ending import Ended
+from mailer.delivery.sender import Hooks, Sender
 from mailer.errors import LockedError, MailerError, TakenOverError, UnavailableError
 from mailer.smtp.pool import Access, Network
 from tests.delivery.scene import EDITION, learn_nothing, make_composer

@@ -20,8 +20,9 @@ from mailer.delivery import issues
 from mailer.delivery.bookkeeping import Learn
 from mailer.delivery.books import Books, books_of
 from mailer.delivery.clock import Clock, now
+from mailer.delivery.ending import Ended
 from mailer.delivery.issues import QueuedIssue
-from mailer.delivery.sender import Ended, Hooks, Sender
+from mailer.delivery.sender import Hooks, Sender
 from mailer.rendering.edition import Edition
 from mailer.rendering.message import Composer
 from mailer.replies import Refusal

@@ -30,8 +30,8 @@ from mailer.database.models import (
 from mailer.database.session import Database
 from mailer.delivery import amending, arms, canary, dispatch, issues
 from mailer.delivery.canary import Steps
+from mailer.delivery.ending import Ended, Ending
 from mailer.delivery.issues import QueuedIssue
-from mailer.delivery.sender import Ended, Ending
 from mailer.errors import MailerError, RefusedError
 from mailer.rendering.edition import ABTest, Edition
 from mailer.smtp.pool import Access

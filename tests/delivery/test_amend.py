@@ -15,8 +15,9 @@ from mailer.database.models import Delivery, DeliveryState, IssueState, Subscrib
 from mailer.database.session import Database
 from mailer.delivery import amending, issues, queue, runs
 from mailer.delivery.books import Books
+from mailer.delivery.ending import Ending
 from mailer.delivery.issues import QueuedIssue
-from mailer.delivery.sender import Ending, Sender
+from mailer.delivery.sender import Sender
 from mailer.errors import RefusedError
 from mailer.reports import history
 from tests.delivery import scene

@@ -22,8 +22,8 @@ from mailer.database.models import (
 from mailer.database.session import Database
 from mailer.delivery import canary, issues
 from mailer.delivery.canary import Findings, broken
+from mailer.delivery.ending import Ending
 from mailer.delivery.issues import QueuedIssue
-from mailer.delivery.sender import Ending
 from tests.delivery.scene import AT, EDITION, books, queued, recipients, run
 
 

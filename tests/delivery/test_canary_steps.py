@@ -18,8 +18,8 @@ from mailer.database.models import CanaryState, Delivery, DeliveryState, IssueSt
 from mailer.database.session import Database
 from mailer.delivery import canary, issues
 from mailer.delivery.canary import Steps
+from mailer.delivery.ending import Ended, Ending
 from mailer.delivery.issues import QueuedIssue
-from mailer.delivery.sender import Ended, Ending
 from mailer.errors import RefusedError
 from mailer.rendering.edition import Edition
 from mailer.tokens import Signer, Subject

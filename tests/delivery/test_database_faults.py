@@ -15,9 +15,9 @@ from sqlalchemy import make_url
 
 from mailer.database.session import Database
 from mailer.delivery.clock import DEAD_SECONDS, SILENT_SECONDS
+from mailer.delivery.ending import Ending
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.lock import exclusive
-from mailer.delivery.sender import Ending
 from mailer.errors import ExitCode, LockedError, TakenOverError, UnavailableError
 from tests.connections import new_database
 from tests.delivery.machine import HEIR, SOON, WINDOW, Machine, Policy

@@ -22,7 +22,8 @@ from mailer.config import DeliverySettings
 from mailer.database.models import Delivery, DeliveryState
 from mailer.database.session import Database
 from mailer.delivery.clock import Clock
-from mailer.delivery.sender import Ended, Ending, Hooks, Sender
+from mailer.delivery.ending import Ended, Ending
+from mailer.delivery.sender import Hooks, Sender
 from mailer.rehearsal.fast_time import FastLoop
 from mailer.smtp.pool import Access, Network
 from tests.delivery.scene import books, learn_nothing, make_composer, queued

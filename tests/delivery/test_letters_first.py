@@ -19,10 +19,11 @@ from mailer.database.session import Database
 from mailer.delivery import letters
 from mailer.delivery.books import Books
 from mailer.delivery.clock import Clock, now
+from mailer.delivery.ending import Ended, Ending
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.letter_queue import LetterQueue
 from mailer.delivery.letters import LetterKind
-from mailer.delivery.sender import Ended, Ending, Hooks, Sender
+from mailer.delivery.sender import Hooks, Sender
 from mailer.smtp.outbox import Outbox
 from mailer.smtp.pool import Access, Network
 from tests.delivery.scene import SIGNER, books, learn_nothing, make_composer, queued, subscribe

@@ -20,9 +20,10 @@ from mailer.database.models import Delivery, DeliveryState, Run, Subscriber, Sup
 from mailer.database.session import Database
 from mailer.delivery import issues, queue, runs
 from mailer.delivery.clock import Clock, now
+from mailer.delivery.ending import Ended, Ending
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.queue import PENDING_UNTIL, Settled
-from mailer.delivery.sender import Ended, Ending, Hooks, Sender
+from mailer.delivery.sender import Hooks, Sender
 from mailer.errors import ExitCode
 from mailer.smtp.pool import Access, Network
 from tests.delivery.scene import AT, books, make_composer, queued

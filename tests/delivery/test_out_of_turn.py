@@ -10,7 +10,7 @@ import pytest
 
 from mailer.database.models import DeliveryState
 from mailer.database.session import Database
-from mailer.delivery.sender import Ending
+from mailer.delivery.ending import Ending
 from mailer.smtp.session import Attempt, End, Fate, SmtpSession, Stage
 from tests.delivery.test_hostile import LOCK_STEP, PEOPLE, Met
 from tests.smtp.scripted import EHLO, Script, run_async, serving

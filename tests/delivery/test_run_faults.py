@@ -16,7 +16,8 @@ from mailer.config import DeliverySettings, Security
 from mailer.database.models import Delivery
 from mailer.database.session import Database
 from mailer.delivery.books import Books
-from mailer.delivery.sender import Ending, Sender
+from mailer.delivery.ending import Ending
+from mailer.delivery.sender import Sender
 from mailer.errors import StorageError
 from tests.delivery.scene import AT, books, locked, queued, recipients, run
 from tests.delivery.test_hostile import LOCK_STEP, PEOPLE, Met

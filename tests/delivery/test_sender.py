@@ -17,7 +17,8 @@ from mailer.database.models import Delivery, DeliveryState, IssueState, StoredIs
 from mailer.database.session import Database
 from mailer.delivery import issues
 from mailer.delivery.books import Books
-from mailer.delivery.sender import Ending, Sender
+from mailer.delivery.ending import Ending
+from mailer.delivery.sender import Sender
 from mailer.delivery.waiting import next_due
 from mailer.rehearsal.script import Script
 from mailer.replies import Refusal, ReplyClass

@@ -13,7 +13,8 @@ from mailer.config import DeliverySettings
 from mailer.database.session import Database
 from mailer.delivery.books import Books
 from mailer.delivery.clock import Clock
-from mailer.delivery.sender import STOP_SECONDS, Ended, Ending, Hooks, Sender
+from mailer.delivery.ending import Ended, Ending
+from mailer.delivery.sender import STOP_SECONDS, Hooks, Sender
 from mailer.rehearsal.fast_time import FastLoop
 from mailer.smtp.pool import Access, Network
 from tests.delivery.scene import books, learn_nothing, make_composer, queued

@@ -11,7 +11,7 @@ from sqlalchemy import update
 from mailer.database.models import Subscriber
 from mailer.database.session import Database
 from mailer.delivery import issues
-from mailer.delivery.sender import Ending
+from mailer.delivery.ending import Ending
 from tests.delivery import scene
 from tests.delivery.scene import EDITION, queued, recipients, run
 

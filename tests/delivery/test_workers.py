@@ -13,9 +13,9 @@ from mailer.database.session import Database
 from mailer.delivery import runs
 from mailer.delivery.books import Books
 from mailer.delivery.clock import now
+from mailer.delivery.ending import Ending
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.lock import sending
-from mailer.delivery.sender import Ending
 from mailer.delivery.workers import dispatch_to_workers
 from mailer.errors import ExitCode, LockedError, MailerError
 from tests.delivery.scene import books, queued

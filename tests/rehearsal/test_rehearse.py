@@ -13,7 +13,7 @@ from sqlalchemy import insert
 from mailer.config import Settings, load, section
 from mailer.database.models import SubscriberTag
 from mailer.database.session import Database
-from mailer.delivery.sender import Ending
+from mailer.delivery.ending import Ending
 from mailer.errors import RefusedError
 from mailer.rehearsal.rehearse import Rehearsed, rehearse
 from mailer.rehearsal.scenario import Scenario

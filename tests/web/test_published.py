@@ -11,8 +11,9 @@ import pytest
 from mailer.database.models import CanaryState
 from mailer.delivery import canary, issues
 from mailer.delivery.books import Books
+from mailer.delivery.ending import Ending
 from mailer.delivery.issues import QueuedIssue
-from mailer.delivery.sender import Ending, Sender
+from mailer.delivery.sender import Sender
 from tests.delivery.scene import AT, run, subscribe
 from tests.web.conftest import CROCUS, Site, edition
 
