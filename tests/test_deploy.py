@@ -15,7 +15,8 @@ import click
 import pytest
 import yaml
 
-from mailer.cli import mailer
+from mailer.cli import deploying, mailer, run
+from mailer.errors import ExitCode
 from tests.programs import program
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
@@ -155,3 +156,53 @@ def built(source: Path, folder: Path) -> dict[str, str]:
     command = [sys.executable, "-m", "hatchling", "build", "-d", str(folder)]
     subprocess.run(command, cwd=source, check=True, capture_output=True)
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+
+
+def initialized(folder: Path, kind: str) -> Path:
+    given = ["--address", "ana@example.org", "--url", "https://news.example.net", "--yes", "--with", kind]
+    assert run(["init", str(folder), *given]) == ExitCode.DONE
+    return folder / "deploy"
+
+
+@pytest.mark.parametrize("name", ["news", "my news 100%"])
+def test_units_of_init_are_valid_and_name_this_newsletter(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / name
+    monkeypatch.setattr(deploying, "_HOMES", (tmp_path,))
+    made = initialized(folder, "systemd")
+    for unit in made.glob("*.service"):
+        text = unit.read_text()
+        assert "/srv/letters" not in text
+        assert ('BindPaths="' if " " in name else f"BindPaths={folder}") in text
+        test_unit_is_valid_and_confined(unit, tmp_path)
+    for file in ("nginx.conf", "Caddyfile"):
+        assert "news.example.net" in (made / file).read_text()
+        assert "letters.example.org" not in (made / file).read_text()
+
+
+def test_compose_file_of_init_follows_the_schema_and_keeps_a_secret(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = initialized(tmp_path / "news", "compose")
+    test_file_follows_its_schema("vendor.compose-spec", made / "compose.yaml")
+    services = yaml.safe_load((made / "compose.yaml").read_text())["services"]
+    assert (services["web"]["volumes"], "build" in services["web"]) == (["..:/letters"], False)
+    assert re.fullmatch(r"\d+:\d+", services["worker"]["user"])
+    assert not services["worker"]["user"].startswith("0:")
+    secret = made / ".env"
+    assert len(secret.read_text()) > 40
+    assert secret.stat().st_mode & 0o777 == 0o600
+    # It is kept out of version control, and never overwritten.
+    assert "/deploy/.env" in (tmp_path / "news" / ".gitignore").read_text().splitlines()
+    before = secret.read_text()
+    assert run(["init", str(tmp_path / "news"), "--with", "compose"]) == ExitCode.REFUSED
+    assert "already exists" in capsys.readouterr().err
+    assert secret.read_text() == before
+
+
+def test_services_are_added_to_a_newsletter_that_exists(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text('web.public_url = "https://news.example.net"\n')
+    assert run(["init", str(tmp_path), "--with", "systemd"]) == ExitCode.DONE
+    assert "news.example.net" in (tmp_path / "deploy" / "Caddyfile").read_text()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.toml", "deploy"]

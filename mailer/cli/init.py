@@ -8,11 +8,13 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple
+from urllib.parse import urlsplit
 
 import click
 
+from mailer.cli import deploying
 from mailer.cli.app import App, Command, pass_app, yes_option
-from mailer.config import Newsletter, Section, Web, value_problem
+from mailer.config import Newsletter, Section, Web, load, value_problem
 from mailer.config.shipped import shipped
 from mailer.errors import RefusedError
 from mailer.rendering.source.new import slug
@@ -74,6 +76,7 @@ _IGNORED = """\
 *password*
 /outbox/
 /rendered/
+/deploy/.env
 """
 
 
@@ -84,6 +87,12 @@ _IGNORED = """\
 @click.option("--address", help="The address in From:.")
 @click.option("--postal-address", help="Your postal address, shown in every footer; many laws require it.")
 @click.option("--url", help="The public address of your web pages.")
+@click.option(
+    "--with",
+    "kind",
+    type=click.Choice(["systemd", "compose"]),
+    help="Also write files to run it as services, to the folder deploy.",
+)
 @yes_option
 @pass_app
 def init(
@@ -94,16 +103,21 @@ def init(
     address: str | None,
     postal_address: str | None,
     url: str | None,
+    kind: deploying.Kind | None,
     yes: bool,
 ) -> None:
     """Create a newsletter in FOLDER: config.toml, templates and a first issue.
 
     FOLDER is the current folder by default. On a terminal, the command asks for missing values;
     otherwise, and with --yes, it uses defaults. It never overwrites files: if one exists, it writes
-    nothing and exits with code 5.
+    nothing and exits with code 5. For a newsletter that exists, --with writes only its own files.
     """
+    if kind is not None and (folder / "config.toml").exists():
+        _deploy(app, kind, folder, load(folder / "config.toml").web.public_url)
+        return
     made = [folder / part for part in ("config.toml", "email_templates", "issues", ".gitignore")]
-    if there := [str(path) for path in made[:3] if path.exists()]:
+    wanted = [*made[:3], *([folder / "deploy"] if kind else [])]
+    if there := [str(path) for path in wanted if path.exists()]:
         raise RefusedError(f"{', '.join(there)} already exists", remedy="name another folder")
     asks = sys.stdin.isatty() and not yes
     name = _asked(_NAME, name, "My newsletter", asks=asks)
@@ -131,10 +145,19 @@ def init(
         made[3].write_text(_IGNORED, encoding="utf-8")
     for path in (*made[:2], issue):
         app.out(str(path))
+    if kind is not None:
+        _deploy(app, kind, folder, url)
     here = "" if folder == Path() else f" -C {folder}"
     app.say(f"next: mailer preview 1{here}")
     app.say(f"      mailer subscribers import people.csv{here}")
     app.say(f"      mailer send 1{here}")
+
+
+def _deploy(app: App, kind: deploying.Kind, folder: Path, url: str) -> None:
+    for path in deploying.write(kind, folder, urlsplit(url).hostname or "letters.example.org"):
+        app.out(str(path))
+    for step in deploying.next_steps(kind, folder):
+        app.say(f"next: {step}")
 
 
 class _Question(NamedTuple):
