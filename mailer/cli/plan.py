@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from mailer.cli import books as shown
+from mailer.cli import waves
 from mailer.cli.app import App, Command, json_option, pass_app, segment_option
 from mailer.cli.units import duration, octets
 from mailer.delivery import editions
@@ -75,6 +76,8 @@ def _tell(app: App, made: Forecast) -> None:
         app.out(f"  assuming {made.reply_seconds * 1000:.0f} ms per reply, without retries")
     for one in made.warming_up:
         app.out(f"  {one}")
+    for line in waves.lines(made.waves):
+        app.out(line)
     if made.last_day is not None:
         app.out(f"  the last message can leave on {made.last_day:%Y-%m-%d}")
 

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import click
 
 from mailer.cli.app import App, Group, json_option, pass_app, yes_option
-from mailer.delivery import dispatch, editions
+from mailer.delivery import dispatch, editions, local_time
 from mailer.delivery import schedule as schedules
 from mailer.delivery.schedule import Scheduled
 from mailer.review import planning
@@ -71,19 +71,37 @@ def _time(context: click.Context, parameter: click.Parameter, value: str | None)
     help="The time zone of --at, e.g. Europe/Bucharest; this machine's by default.",
 )
 @click.option(
+    "--local-time",
+    "by_local_time",
+    is_flag=True,
+    help="Send it at that time on each subscriber's own clock, by their attribute 'timezone'; others get it"
+    " by the clocks of --zone.",
+)
+@click.option(
     "--to", "segment", default="", metavar="SEGMENT", help="Only these subscribers, e.g. 'tag:vip'."
 )
 @click.option("--no-lint", is_flag=True, help="Schedule the issue even if `mailer lint` finds errors.")
 @yes_option
 @pass_app
 def add_command(
-    app: App, issue: str, local: datetime | None, zone: str, segment: str, no_lint: bool, yes: bool
+    app: App,
+    issue: str,
+    local: datetime | None,
+    zone: str,
+    by_local_time: bool,
+    segment: str,
+    no_lint: bool,
+    yes: bool,
 ) -> None:
     """Send ISSUE at a time; `mailer worker` must run then.
 
     The content is frozen now, the audience is chosen when the time comes. Scheduling an issue again
     replaces its time and its content. A time that the clocks skip becomes an hour later; of one that
     occurs twice, the first is meant. An issue that is more than an hour late is not sent.
+
+    With --local-time, the audience is chosen when it is that time in the first time zone on earth, up to 26
+    hours before it is in the last one. Nobody gets the issue twice, and someone who unsubscribes before
+    their turn does not get it.
 
     Exit codes: 0 scheduled; 3 lint found errors; 5 refused by a safety check.
     """
@@ -99,17 +117,25 @@ def add_command(
 
         refuse_errors(app, path, edition)
     due_at, at = schedules.instant(local, zone), datetime.now(UTC)
-    shown = Scheduled(edition.slug, segment, due_at, zone, missed=False).local
+    wall = local if by_local_time else None
+    shown = Scheduled(edition.slug, segment, due_at, zone, missed=False, wall=wall).shown
     app.confirm(
-        f"Send '{plan.subject}' to {plan.audience:,} subscribers (as of now) at {shown:%Y-%m-%d %H:%M %Z}?",
+        f"Send '{plan.subject}' to {plan.audience:,} subscribers (as of now) at {shown}?",
         yes=yes,
         what="scheduling",
     )
     with app.database.transaction() as session:
-        schedules.add(
-            session, edition, source_path=str(path), segment=segment, due_at=due_at, zone=zone, at=at
-        )
-    app.out(f"{edition.slug}: scheduled for {shown:%Y-%m-%d %H:%M %Z}")
+        if wall is None:
+            schedules.add(
+                session, edition, source_path=str(path), segment=segment, due_at=due_at, zone=zone, at=at
+            )
+        else:
+            condition = dispatch.audience_condition(settings, segment)
+            local_time.add(
+                session, edition, source_path=str(path), segment=segment, wall=wall, zone=zone, at=at,
+                condition=condition,
+            )  # fmt: skip
+    app.out(f"{edition.slug}: scheduled for {shown}")
 
 
 def _written(path: Path, zone: str) -> tuple[datetime, str]:
@@ -137,6 +163,7 @@ def list_command(app: App, as_json: bool) -> None:
                         "issue": one.slug,
                         "at": one.due_at.isoformat(),
                         "zone": one.zone,
+                        "local_time": one.wall.isoformat() if one.wall else None,
                         "segment": one.segment,
                         "missed": one.missed,
                     }
@@ -146,8 +173,9 @@ def list_command(app: App, as_json: bool) -> None:
         )
         return
     for one in found:
-        missed = f"  missed; to send it: mailer send {one.slug}" if one.missed else ""
-        app.out(f"{one.local:%Y-%m-%d %H:%M %Z}  {one.slug}{missed}")
+        rest = " --new-only" if one.began_at else ""
+        missed = f"  missed; to send it: mailer send {one.slug}{rest}" if one.missed else ""
+        app.out(f"{one.shown}  {one.slug}{missed}")
     if not found:
         app.say("nothing is scheduled")
 
@@ -156,7 +184,10 @@ def list_command(app: App, as_json: bool) -> None:
 @click.argument("issue")
 @pass_app
 def cancel_command(app: App, issue: str) -> None:
-    """Remove the schedule of ISSUE; nothing of it is sent."""
+    """Remove the schedule of ISSUE; nothing of it is sent.
+
+    With --local-time, this stops what has not been queued yet.
+    """
     with app.database.transaction() as session:
         slug = schedules.cancel(session, issue)
     app.out(f"{slug}: not scheduled any more")

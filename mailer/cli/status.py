@@ -10,6 +10,7 @@ from typing import assert_never
 import click
 
 from mailer.cli import books as shown
+from mailer.cli import waves
 from mailer.cli.app import App, Command, json_option, pass_app, yes_option
 from mailer.database.models import DeliveryState, IssueState
 from mailer.delivery import canary, issues, letters, runs
@@ -18,6 +19,7 @@ from mailer.delivery.listing import listing
 from mailer.delivery.lock import exclusive
 from mailer.delivery.relays import warming_up
 from mailer.review import table
+from mailer.review.planning import waves_of
 from mailer.review.status import IssueStatus, status_of
 
 
@@ -187,14 +189,18 @@ def _print(app: App, name: str | None, as_json: bool) -> None:
         statuses = [status_of(session, issue) for issue in wanted]
         letter_books = letters.books(session)
         rows = table.rows(session, app.settings)
+        left = waves_of(session, app.settings, wanted[0].slug, at=datetime.now(UTC)) if name else []
     if as_json:
         objects = [one.as_dict() for one in statuses]
         drafts = [row.slug for row in rows if row.doing == "draft"]
         every = {"issues": objects, "drafts": drafts, "letters": letter_books.as_dict()}
-        app.emit(objects[0] if name else every)
+        one_issue = {**objects[0], "waves": [wave.as_dict() for wave in left]} if name else {}
+        app.emit(one_issue or every)
         return
     if name:
         _tell(app, statuses[0])
+        for line in waves.lines(left):
+            app.out(line)
         return
     if not statuses:
         app.out("No issue has been queued yet.")

@@ -426,6 +426,11 @@ class ScheduledIssue(Base):
     zone: Mapped[str] = mapped_column(String(64), default="", server_default="")
     """The IANA time zone in which the operator wrote the time; empty for the machine's own."""
     created_at: Mapped[datetime]
+    wall_time: Mapped[str] = mapped_column(String(32), default="", server_default=text("''"))
+    """The time on the clock at which everyone gets it in their own zone (ISO 8601); empty for one instant.
+    Then `due_at` is the instant of the next zone."""
+    began_at: Mapped[datetime | None]
+    """When its audience was fixed, if it is sent by local time and has begun."""
     missed_at: Mapped[datetime | None]
     """When a worker found that it was too late to send it automatically."""
 

@@ -161,13 +161,14 @@ def enqueue(
     at: datetime,
     segment: str = "",
     condition: ColumnElement[bool] | None = None,
+    keep_schedule: bool = False,
 ) -> tuple[QueuedIssue, bool]:
     """Freeze an edition and write one delivery for each subscriber in its audience; return whether it is new.
 
     `condition` narrows the audience; `segment` is its text, as the operator wrote it. An issue that is
-    already queued keeps its edition and its audience. A schedule of the issue is removed. An edition with
-    several arms begins an A/B test; a resend goes only to readers who did not react, and raises errors as
-    `narrowed` does.
+    already queued keeps its edition and its audience. A schedule of the issue is removed, unless
+    `keep_schedule`. An edition with several arms begins an A/B test; a resend goes only to readers who did
+    not react, and raises errors as `narrowed` does.
     """
     if known := find(session, frozen.slug):
         return known, False
@@ -176,7 +177,8 @@ def enqueue(
         # Another resend of the same issue waits, so that neither misses the readers of the other.
         session.execute(select(StoredIssue.id).where(StoredIssue.id == resend_of).with_for_update())
     segment, condition = narrowed(session, frozen, segment, condition)
-    session.execute(delete(ScheduledIssue).where(ScheduledIssue.slug == frozen.slug))
+    if not keep_schedule:
+        session.execute(delete(ScheduledIssue).where(ScheduledIssue.slug == frozen.slug))
     stored = StoredIssue(
         slug=frozen.slug,
         title=frozen.title,
@@ -326,6 +328,7 @@ def cancel(session: Session, issue_id: int, *, at: datetime) -> int:
     if get(session, issue_id).state is IssueState.FINISHED:
         raise RefusedError("the issue is finished: there is nothing left to cancel")
     _set_state(session, issue_id, IssueState.CANCELLED, "cancelled by the operator")
+    _remove_schedule(session, issue_id)
     return _skip_waiting(session, issue_id, at)
 
 
@@ -343,6 +346,7 @@ def withdraw(session: Session, issue_id: int) -> int:
             f"{number:,} of its messages were sent, or may have been: it cannot be withdrawn",
             remedy="correct it for the others with: mailer amend ISSUE, or stop it with: mailer cancel ISSUE",
         )
+    _remove_schedule(session, issue_id)
     stored = session.get_one(StoredIssue, issue_id)
     replaced = select(ReplacedEdition.digest).where(ReplacedEdition.issue_id == issue_id)
     tested = select(StoredArm.digest).where(StoredArm.issue_id == issue_id)
@@ -387,6 +391,9 @@ def finish(session: Session, issue_id: int, *, at: datetime) -> bool:
     state = session.scalar(locked)
     if state == IssueState.CANCELLED.value:
         _skip_waiting(session, issue_id, at)
+    # Looked up before the deliveries: whoever removes the schedule has queued the last of them.
+    if _waits_for_other_zones(session, issue_id):
+        return False
     waiting = [
         state.value
         for state in (
@@ -407,6 +414,20 @@ def finish(session: Session, issue_id: int, *, at: datetime) -> bool:
     if count_of(finished):
         announce_issue(session, issue_id, _ANNOUNCED[IssueState.FINISHED], at=at)
     return True
+
+
+def _remove_schedule(session: Session, issue_id: int) -> None:
+    slug = select(StoredIssue.slug).where(StoredIssue.id == issue_id).scalar_subquery()
+    session.execute(
+        delete(ScheduledIssue).where(ScheduledIssue.slug == slug),
+        execution_options={"synchronize_session": False},
+    )
+
+
+def _waits_for_other_zones(session: Session, issue_id: int) -> bool:
+    """Return whether an issue that is sent by local time will be queued for more subscribers."""
+    slug = select(StoredIssue.slug).where(StoredIssue.id == issue_id).scalar_subquery()
+    return session.execute(select(ScheduledIssue.id).where(ScheduledIssue.slug == slug)).first() is not None
 
 
 def publish(session: Session, issue_id: int, *, at: datetime) -> None:

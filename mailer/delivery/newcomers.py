@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, and_, exists, func, insert, literal, select, true, update
+from sqlalchemy import ColumnElement, and_, delete, exists, func, insert, literal, select, true, update
 from sqlalchemy.orm import Session
 
-from mailer.database.models import Delivery, DeliveryState, IssueState, StoredIssue, Subscriber
+from mailer.database.models import (
+    Delivery,
+    DeliveryState,
+    IssueState,
+    ScheduledIssue,
+    StoredIssue,
+    Subscriber,
+)
 from mailer.delivery import issues
 from mailer.errors import RefusedError
 
@@ -33,6 +40,20 @@ def queue_newcomers(
             f"{issue.slug} is {issue.state.value}",
             remedy=f"mailer resume {issue.slug}" if issue.state is IssueState.PAUSED else None,
         )
+    # Nobody is left for another time.
+    session.execute(delete(ScheduledIssue).where(ScheduledIssue.slug == issue.slug))
+    added = add(session, issue_id, condition, at=at)
+    if added:
+        session.execute(
+            update(StoredIssue)
+            .where(StoredIssue.id == issue_id)
+            .values(state=IssueState.SENDING.value, finished_at=None)
+        )
+    return added
+
+
+def add(session: Session, issue_id: int, condition: ColumnElement[bool] | None, *, at: datetime) -> int:
+    """Add deliveries for the newcomers of a segment to an issue, whatever its state; return how many."""
     wanted = (
         select(literal(issue_id), Subscriber.id, literal(DeliveryState.QUEUED.value))
         .where(issues.audience(newcomers(issue_id, condition), at=at))
@@ -44,13 +65,5 @@ def queue_newcomers(
     # Not the statement's row count: on PostgreSQL it can be -1 here.
     audience = session.scalar(everyone) or 0
     if audience > before:
-        session.execute(
-            update(StoredIssue)
-            .where(StoredIssue.id == issue_id)
-            .values(
-                audience=audience,
-                state=IssueState.SENDING.value,
-                finished_at=None,
-            )
-        )
+        session.execute(update(StoredIssue).where(StoredIssue.id == issue_id).values(audience=audience))
     return audience - before

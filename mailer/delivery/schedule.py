@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from mailer.database.models import ALERT, Event, ScheduledIssue
 from mailer.delivery import issues, lock
+from mailer.delivery.clock import now
 from mailer.delivery.issue_names import is_named
 from mailer.delivery.issues import QueuedIssue
 from mailer.errors import RefusedError, SourceError
@@ -36,11 +37,22 @@ class Scheduled:
     zone: str
     missed: bool
     """Whether its time passed without a worker; it is not sent any more."""
+    wall: datetime | None = None
+    """The time on the clock in every subscriber's zone; then `due_at` is the instant of the next zone."""
+    began_at: datetime | None = None
+    """When its audience was fixed; only with `wall`."""
 
     @property
     def local(self) -> datetime:
         """The time in the zone that the operator chose."""
         return self.due_at.astimezone(ZoneInfo(self.zone) if self.zone else None)
+
+    @property
+    def shown(self) -> str:
+        """The time as people read it."""
+        if self.wall is not None:
+            return f"{self.wall:%Y-%m-%d %H:%M} local time"
+        return f"{self.local:%Y-%m-%d %H:%M %Z}"
 
 
 def instant(local: datetime, zone: str = "") -> datetime:
@@ -64,6 +76,7 @@ def add(
     due_at: datetime,
     zone: str,
     at: datetime,
+    wall: datetime | None = None,
 ) -> Scheduled:
     """Schedule an issue, or move it to another time with its present content.
 
@@ -87,30 +100,42 @@ def add(
         due_at=due_at,
         zone=zone,
         created_at=at,
+        wall_time=wall.isoformat() if wall is not None else "",
     )
     session.add(stored)
     session.flush()
-    return _scheduled(stored)
+    return planned(stored)
 
 
 def scheduled(session: Session) -> list[Scheduled]:
     """Return the scheduled issues, the next one first."""
-    return [
-        _scheduled(row) for row in session.scalars(select(ScheduledIssue).order_by(ScheduledIssue.due_at))
-    ]
+    return [planned(row) for row in session.scalars(select(ScheduledIssue).order_by(ScheduledIssue.due_at))]
+
+
+def find(session: Session, slug: str) -> Scheduled | None:
+    """Return the schedule of an issue, or None."""
+    stored = session.scalar(select(ScheduledIssue).where(ScheduledIssue.slug == slug))
+    return None if stored is None else planned(stored)
 
 
 def cancel(session: Session, name: str) -> str:
     """Remove the schedule of the issue with this slug or number; return its slug.
 
-    Raises `SourceError` if there is none.
+    What was queued for earlier time zones is still sent. Raises `SourceError` if there is none.
     """
     known = [one.slug for one in scheduled(session)]
     for slug in known:
         if is_named(slug, name):
-            session.execute(delete(ScheduledIssue).where(ScheduledIssue.slug == slug))
+            end(session, slug, at=now())
             return slug
     raise SourceError(f"no issue '{name}' is scheduled", remedy=f"scheduled: {', '.join(known) or 'none'}")
+
+
+def end(session: Session, slug: str, *, at: datetime) -> None:
+    """Remove a schedule; an issue of which part was queued is finished if nothing of that is open."""
+    session.execute(delete(ScheduledIssue).where(ScheduledIssue.slug == slug))
+    if (issue := issues.find(session, slug)) is not None:
+        issues.finish(session, issue.id, at=at)
 
 
 def due(session: Session, *, at: datetime) -> list[Scheduled]:
@@ -124,11 +149,10 @@ def queue_due(
     """Queue a scheduled issue that is due for the audience of its condition.
 
     Returns None if it was cancelled or queued meanwhile, or if it is stale: then the operator is alerted.
+    For one that is sent by local time, see `local_time.queue_due`.
     """
-    # The lock makes a simultaneous worker, or a cancellation, wait until this transaction ends.
-    wanted = select(ScheduledIssue).where(ScheduledIssue.slug == slug).with_for_update()
-    stored = session.scalar(wanted)
-    if stored is None or stored.due_at > at or stored.missed_at is not None:
+    stored = locked(session, slug, at=at)
+    if stored is None:
         return None
     if at - stored.due_at > STALE_AFTER:
         miss(session, slug, at=at)
@@ -140,18 +164,37 @@ def queue_due(
     return issue
 
 
+def locked(session: Session, slug: str, *, at: datetime) -> ScheduledIssue | None:
+    """Lock and return the schedule of an issue if it is due and was not missed.
+
+    A simultaneous worker, or a cancellation, waits until this transaction ends.
+    """
+    wanted = select(ScheduledIssue).where(ScheduledIssue.slug == slug).with_for_update()
+    stored = session.scalar(wanted)
+    return None if stored is None or stored.due_at > at or stored.missed_at is not None else stored
+
+
 def miss(session: Session, slug: str, *, at: datetime, why: str = "no worker ran then") -> None:
     """Let a scheduled issue that is due wait for the operator, and alert them."""
     stored = session.scalars(select(ScheduledIssue).where(ScheduledIssue.slug == slug)).one()
     stored.missed_at = at
+    when = planned(stored).wall or planned(stored).local
+    some = issues.find(session, slug) is not None
     said = (
-        f"{stored.slug} was to be sent at {_scheduled(stored).local:%Y-%m-%d %H:%M}, and {why}."
-        f" It is not sent. To send it: mailer send {stored.slug}"
+        f"{slug} was to be sent at {when:%Y-%m-%d %H:%M}, and {why}. It is not sent"
+        f"{' to the rest' if some else ''}. To send it: mailer send {slug}{' --new-only' if some else ''}"
     )
     session.add(Event(at=at, kind=ALERT, details={"text": said}))
 
 
-def _scheduled(stored: ScheduledIssue) -> Scheduled:
+def planned(stored: ScheduledIssue) -> Scheduled:
+    """Return a schedule as it is stored."""
     return Scheduled(
-        stored.slug, stored.segment, stored.due_at, stored.zone, missed=stored.missed_at is not None
+        stored.slug,
+        stored.segment,
+        stored.due_at,
+        stored.zone,
+        missed=stored.missed_at is not None,
+        wall=datetime.fromisoformat(stored.wall_time) if stored.wall_time else None,
+        began_at=stored.began_at,
     )

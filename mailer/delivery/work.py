@@ -17,14 +17,14 @@ from sqlalchemy.orm import Session
 from mailer.config import Settings
 from mailer.database.models import Delivery, DeliveryState, IssueState
 from mailer.database.session import Database
-from mailer.delivery import dispatch, issues, lock, schedule
+from mailer.delivery import dispatch, issues, local_time, lock, schedule
 from mailer.delivery.bookkeeping import Learn
 from mailer.delivery.canary import Steps, lead
 from mailer.delivery.clock import now
 from mailer.delivery.ending import Ended, Ending
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.waiting import next_due
-from mailer.errors import SegmentError
+from mailer.errors import MailerError, StorageError
 from mailer.tokens import Signer
 
 _log = logging.getLogger(__name__)
@@ -66,12 +66,15 @@ class Work:
     def _queue(self, due: schedule.Scheduled) -> None:
         try:
             condition = dispatch.audience_condition(self.settings, due.segment)
-        except SegmentError as error:
+            with self.database.transaction() as session:
+                queue = schedule.queue_due if due.wall is None else local_time.queue_due
+                issue = queue(session, due.slug, at=self.clock(), condition=condition)
+        except StorageError:
+            raise
+        except MailerError as error:
             # The other issues must not wait for it.
             _log.error("%s cannot be queued: %s", due.slug, error)
             return
-        with self.database.transaction() as session:
-            issue = schedule.queue_due(session, due.slug, at=self.clock(), condition=condition)
         if issue is not None:
             self.say(f"{issue.slug}: queued")
 

@@ -19,10 +19,11 @@ from mailer.database.models import (
     Suppression,
 )
 from mailer.database.session import Database
-from mailer.delivery import dispatch, editions, issues
+from mailer.delivery import dispatch, editions, issues, local_time, schedule
 from mailer.delivery.books import Books, books_of
 from mailer.delivery.clock import now
 from mailer.delivery.issues import QueuedIssue, audience
+from mailer.delivery.local_time import Wave
 from mailer.delivery.recipients import recipient_of, tags_of
 from mailer.delivery.relays import WarmingUp, last_day, limited, warming_up
 from mailer.errors import RecipientError
@@ -105,6 +106,8 @@ class Forecast(Plan):
     reply_seconds: float
     warming_up: tuple[WarmingUp, ...] = ()
     """The relays whose warm-up limits them today."""
+    waves: tuple[Wave, ...] = ()
+    """Who gets it when, if it is scheduled by local time."""
     last_day: date | None = None
     """When the last message can leave, if all relays warm up and today does not suffice."""
 
@@ -142,6 +145,7 @@ class Forecast(Plan):
             "warmup": [
                 {"relay": one.name, "today": one.today, "tomorrow": one.tomorrow} for one in self.warming_up
             ],
+            "waves": [wave.as_dict() for wave in self.waves],
             "last_day": self.last_day and self.last_day.isoformat(),
         }
 
@@ -157,6 +161,15 @@ def plan(settings: Settings, database: Database, edition: Edition, segment: str)
             _, condition = issues.narrowed(session, edition, segment, condition)
             number = issues.count_audience(session, condition, at=now())
     return Plan(edition.slug, edition.subject, number, known)
+
+
+def waves_of(session: Session, settings: Settings, slug: str, *, at: datetime) -> list[Wave]:
+    """Return who still gets an issue and when, if it is scheduled by local time."""
+    planned = schedule.find(session, slug)
+    if planned is None or planned.wall is None:
+        return []
+    condition = dispatch.audience_condition(settings, planned.segment)
+    return local_time.waves(session, planned, condition, at=at)
 
 
 def forecast(
@@ -186,6 +199,7 @@ def forecast(
             editions.POWERLESS,
             public=known.public if known else not segment,
         )
+        waves = waves_of(session, settings, edition.slug, at=at)
         where = domains(session, who, settings.providers)
         measured = sizes(session, who, made, at=at)
     duration = None
@@ -210,6 +224,7 @@ def forecast(
         duration,
         reply_seconds,
         tuple(warming_up(settings, at.date())),
+        tuple(waves),
         last_day(settings, to_send, at.date()),
     )
 

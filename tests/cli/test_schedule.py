@@ -34,6 +34,7 @@ def test_issue_is_scheduled_listed_and_cancelled(folder: Folder, capsys: pytest.
             "issue": "001-short",
             "at": "2031-07-04T05:00:00+00:00",
             "zone": "Europe/Bucharest",
+            "local_time": None,
             "segment": "",
             "missed": False,
         }

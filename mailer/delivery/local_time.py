@@ -1,0 +1,193 @@
+"""Issues that everyone gets at the same local time, each subscriber in their own time zone.
+
+A subscriber's zone is the attribute `timezone` (an IANA name); for anyone else it is the zone of the
+schedule. The audience is fixed when the first zone on earth reaches the time: nobody who subscribes later
+is added. From then on the schedule is due once for each zone, and queues the subscribers for whom it is
+time. A delivery is never queued twice, so nobody gets the issue twice, even if they change their zone in
+between. Someone who moves to a zone whose turn has passed is queued with the next one.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cache
+from typing import Final
+from zoneinfo import available_timezones
+
+from sqlalchemy import ColumnElement, and_, case, exists, func, literal, or_, select, true
+from sqlalchemy.orm import Session
+
+from mailer.database.models import Delivery, ScheduledIssue, StoredIssue, Subscriber
+from mailer.delivery import issues, newcomers, schedule
+from mailer.delivery.issues import QueuedIssue
+from mailer.delivery.schedule import Scheduled, instant
+from mailer.errors import RefusedError
+from mailer.rendering.edition import Edition
+
+ATTRIBUTE: Final = "timezone"
+_FIRST_ZONE: Final = "Pacific/Kiritimati"
+"""The zone whose clocks are ahead of all others: UTC+14, without daylight saving time."""
+_ZONE: Final[ColumnElement[str]] = Subscriber.attributes[ATTRIBUTE].as_string()
+
+
+@dataclass(frozen=True, slots=True)
+class Wave:
+    """The subscribers who get an issue at one instant."""
+
+    at: datetime
+    people: int
+    zones: tuple[str, ...]
+    """Their time zones, the one with the most subscribers first; empty for those without one."""
+
+    def as_dict(self) -> dict[str, object]:
+        """Return it as `--json` prints it."""
+        return {"at": self.at.isoformat(), "subscribers": self.people, "zones": list(self.zones)}
+
+
+def add(
+    session: Session,
+    edition: Edition,
+    *,
+    source_path: str,
+    segment: str,
+    wall: datetime,
+    zone: str,
+    at: datetime,
+    condition: ColumnElement[bool] | None,
+) -> Scheduled:
+    """Schedule an issue for a local time, `wall`, in every time zone; `zone` is that of everyone without one.
+
+    Raises `RefusedError` as `schedule.add` does, or if the time has passed where a subscriber is.
+    """
+    if wall.tzinfo is not None:
+        raise RefusedError(
+            "a local time has no offset from UTC",
+            remedy="write it like 2026-12-04T08:00, without Z or +02:00",
+        )
+    if edition.test is not None or edition.resend is not None:
+        raise RefusedError(
+            "an A/B test or a resend cannot be sent by local time", remedy="schedule it without --local-time"
+        )
+    for wave in _waves(session, edition.slug, wall, zone, condition, at=at, began_at=at):
+        if wave.at <= at:
+            raise RefusedError(
+                f"{wall:%Y-%m-%d %H:%M} has passed in {wave.zones[0]}, where {wave.people:,} subscribers are",
+                remedy="choose a later time, or schedule it without --local-time",
+            )
+    first = max(instant(wall, _FIRST_ZONE), at + timedelta(microseconds=1))
+    return schedule.add(
+        session, edition, source_path=source_path, segment=segment, due_at=first, zone=zone, at=at, wall=wall
+    )
+
+
+def waves(
+    session: Session, planned: Scheduled, condition: ColumnElement[bool] | None, *, at: datetime
+) -> list[Wave]:
+    """Return who still gets a scheduled issue, and when, the next ones first."""
+    assert planned.wall is not None
+    return _waves(
+        session, planned.slug, planned.wall, planned.zone, condition, at=at, began_at=planned.began_at or at
+    )
+
+
+def queue_due(
+    session: Session, slug: str, *, at: datetime, condition: ColumnElement[bool] | None
+) -> QueuedIssue | None:
+    """Queue a scheduled issue for everyone for whom it is time.
+
+    Its schedule moves to the next zone, or is removed. Returns None if it is nobody's time, or if it is too
+    late: then the operator is alerted.
+    """
+    stored = schedule.locked(session, slug, at=at)
+    if stored is None:
+        return None
+    planned, began_at = schedule.planned(stored), stored.began_at or at
+    assert planned.wall is not None
+    left = _waves(session, stored.slug, planned.wall, stored.zone, condition, at=at, began_at=began_at)
+    # Earlier zones have had their turn: who is left there has just moved there.
+    if any(wave.at >= stored.due_at and at - wave.at > schedule.STALE_AFTER for wave in left):
+        schedule.miss(session, stored.slug, at=at)
+        return None
+    due = frozenset(zone for wave in left if wave.at <= at for zone in wave.zones)
+    ahead = [wave.at for wave in left if wave.at > at]
+    issue = _queue(session, stored, due, at=at, began_at=began_at, condition=condition) if due else None
+    if ahead:
+        stored.began_at, stored.due_at = began_at, ahead[0]
+        session.flush()
+    else:
+        schedule.end(session, stored.slug, at=at)
+    return issue
+
+
+def _queue(
+    session: Session,
+    stored: ScheduledIssue,
+    zones: Collection[str],
+    *,
+    at: datetime,
+    began_at: datetime,
+    condition: ColumnElement[bool] | None,
+) -> QueuedIssue:
+    """Queue the subscribers of some zones; an empty name stands for those without one."""
+    clocks: list[ColumnElement[bool]] = [_ZONE.in_(sorted(zone for zone in zones if zone))]
+    if "" in zones:
+        clocks.append(func.coalesce(_ZONE.not_in(_names()), true()))
+    chosen = and_(_early(condition, began_at), or_(*clocks))
+    known = issues.find(session, stored.slug)
+    if known is not None:
+        newcomers.add(session, known.id, chosen, at=at)
+        return known
+    issue, _ = issues.enqueue(
+        session,
+        Edition.from_json(stored.edition),
+        source_path=stored.source_path,
+        at=at,
+        segment=stored.segment,
+        condition=chosen,
+        keep_schedule=True,
+    )
+    return issue
+
+
+def _waves(
+    session: Session,
+    slug: str,
+    wall: datetime,
+    zone: str,
+    condition: ColumnElement[bool] | None,
+    *,
+    at: datetime,
+    began_at: datetime,
+) -> list[Wave]:
+    """Return the audience that has no delivery yet, by the instant of its turn."""
+    has_one = exists().where(
+        Delivery.subscriber_id == Subscriber.id,
+        Delivery.issue_id == select(StoredIssue.id).where(StoredIssue.slug == slug).scalar_subquery(),
+    )
+    # Bounded by the number of zones there are, whatever the attributes contain.
+    known = case((_ZONE.in_(_names()), _ZONE), else_=literal(""))
+    found = session.execute(
+        select(known.label("zone"), func.count())
+        .where(issues.audience(_early(condition, began_at), at=at), ~has_one)
+        .group_by("zone")
+    )
+    by_instant: Mapping[datetime, list[tuple[int, str]]] = defaultdict(list)
+    for name, people in found:
+        by_instant[instant(wall, name or zone)].append((people, name))
+    return [
+        Wave(due_at, sum(people for people, _ in ones), tuple(name for _, name in sorted(ones, reverse=True)))
+        for due_at, ones in sorted(by_instant.items())
+    ]
+
+
+def _early(condition: ColumnElement[bool] | None, began_at: datetime) -> ColumnElement[bool]:
+    """Return the condition, and that a subscriber was known when the audience was fixed."""
+    return and_(true() if condition is None else condition, Subscriber.created_at <= began_at)
+
+
+@cache
+def _names() -> list[str]:
+    return sorted(available_timezones())
