@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 
 import click
 
+from mailer import api_tokens as access
+from mailer.api_tokens import Scope, Token
 from mailer.cli.app import App, Group, json_option, pass_app
-from mailer.web.api import tokens as access
-from mailer.web.api.tokens import Scope, Token
 
 
 @click.group(cls=Group)

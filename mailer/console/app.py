@@ -14,9 +14,11 @@ from nicegui import Client, core, ui
 from starlette.types import ASGIApp
 
 from mailer.console import (
+    access,
     bounces,
     correcting,
     deliveries,
+    emails,
     home,
     imports,
     issue,
@@ -46,10 +48,23 @@ def create_console(desk: Desk, *, port: int) -> ASGIApp:
     frames = Frames()
     frames.add_to(outer)
     # The import comes before the page of a subscriber, whose path would match it.
-    for pages in (home, issue_list, deliveries, results, subscribers, imports, person, bounces, settings):
+    for pages in (
+        home,
+        issue_list,
+        deliveries,
+        results,
+        subscribers,
+        imports,
+        person,
+        bounces,
+        access,
+        settings,
+    ):
         pages.add_pages(desk)
     subscribers.add_routes(desk, outer)
     correcting.add_pages(desk, frames)
+    emails.add_pages(desk, frames)
+    results.add_routes(desk, outer)
     issue.add_pages(desk, frames)
     ui.run_with(
         outer,

@@ -10,7 +10,9 @@ from starlette.requests import Request
 
 from mailer.console.desk import Desk, Visit
 from mailer.console.frame import add_page, card, heading
+from mailer.console.lifting import Lifting
 from mailer.console.markup import Cell, facts, figure, figures, link, person, show, table, tag, when
+from mailer.console.users import Role
 from mailer.errors import SourceError
 from mailer.reports.bounces import BounceRow, bounce_report, bounce_row, bounce_rows
 
@@ -46,6 +48,8 @@ def add_pages(desk: Desk) -> None:
         if summary.suppressions:
             with card("Suppressed addresses, by reason"):
                 show(facts((reason, f"{number:,}") for reason, number in summary.suppressions.items()))
+        if visit.visitor.role.may(Role.ADMIN):
+            Lifting(desk, visit).build()
 
     async def single(visit: Visit, request: Request) -> None:
         written = str(request.path_params["number"])

@@ -16,6 +16,7 @@ from mailer.console.users import Role
 from mailer.database.models import DeliveryState, IssueState
 from mailer.delivery import canary, issues
 from mailer.delivery.books import Books
+from mailer.delivery.difference import NAMES
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.lock import exclusive
 
@@ -30,8 +31,8 @@ class Controls:
         self._visit = visit
         self._place = ui.element("div").classes("actions")
 
-    def draw(self, issue: QueuedIssue, books: Books) -> None:
-        """Draw the buttons for the issue as it is now."""
+    def draw(self, issue: QueuedIssue, books: Books, undecided: int = 0) -> None:
+        """Draw the buttons for the issue as it is now; `undecided` arms of its A/B test can be chosen."""
         self._place.clear()
         if not self._visit.visitor.role.may(Role.SENDER):
             return
@@ -47,6 +48,8 @@ class Controls:
                 if not begun:
                     button("Withdraw", partial(self._withdraw, issue))
                 button("Cancel the rest", partial(self._cancel, issue, books), "danger")
+            for name in NAMES[:undecided]:
+                button(f"Choose {name}", partial(self._choose, issue, name))
             for state in _RETRIED:
                 if getattr(books, state):
                     button(f"Retry {state}", partial(self._retry, issue, state))
@@ -82,6 +85,17 @@ class Controls:
                 Change("issue.cancel", issue.slug),
                 lambda session: issues.cancel(session, issue.id, at=datetime.now(UTC)),
             )
+
+    async def _choose(self, issue: QueuedIssue, arm: str) -> None:
+        content = Markup("<p>Everyone else gets arm {}.</p>").format(arm)
+        if await confirmed(f"Choose {arm}?", content, f"Choose {arm}"):
+            await self._desk.change(
+                self._visit,
+                Role.SENDER,
+                Change("issue.choose", issue.slug, {"arm": arm}),
+                lambda session: canary.choose(session, issue.id, arm, at=datetime.now(UTC)),
+            )
+            ui.navigate.to(issue_path(issue.slug))
 
     async def _withdraw(self, issue: QueuedIssue) -> None:
         content = Markup("<p>Nothing was sent yet. The issue becomes a draft again.</p>")

@@ -62,6 +62,12 @@ class Desk:
         """The settings as they are in config.toml now; raises `ConfigError`."""
         return load(self.config_path)
 
+    @property
+    def providers(self) -> dict[str, str]:
+        """The configured provider of each domain that has one."""
+        sections = self.settings.providers.items()
+        return {domain: name for name, section in sections for domain in section.domains}
+
     async def read(self, work: Callable[[Session], Result]) -> Result:
         """Return what `work` reads from the database."""
 

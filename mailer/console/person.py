@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Final
+from urllib.parse import quote
 
 from markupsafe import Markup
 from nicegui import ui
@@ -19,9 +20,9 @@ from mailer.audience.subscribers import SubscriberView, change_address, change_t
 from mailer.audience.transitions import Origin
 from mailer.console.desk import Change, Desk, Visit
 from mailer.console.frame import add_page, button, card, confirmed, field, heading
-from mailer.console.markup import facts, note, show, tag, when
+from mailer.console.markup import facts, link, note, show, tag, when
 from mailer.console.users import Role
-from mailer.database.models import SubscriberStatus
+from mailer.database.models import DeliveryState, SubscriberStatus
 from mailer.errors import RefusedError, SourceError
 from mailer.reports.history import Happening, Story, story
 
@@ -67,7 +68,7 @@ class _Person:
             show(note(f"Paused by themselves until {when(told.paused_until)}.", "warn"))
         with ui.element("div").classes("split wide"):
             with card("History"):
-                show(_timeline(told.happenings))
+                show(_timeline(person.id, told.happenings))
             with ui.element("div").classes("stack"):
                 self._build_facts()
                 if self._visit.visitor.role.may(Role.EDITOR) and person.status != SubscriberStatus.ERASED:
@@ -224,11 +225,19 @@ def _closing(dialog: ui.dialog) -> Callable[[], Awaitable[None]]:
     return close
 
 
-def _timeline(happenings: tuple[Happening, ...]) -> Markup:
+def _timeline(subscriber_id: int, happenings: tuple[Happening, ...]) -> Markup:
     lines = Markup("").join(
-        Markup('<li><span class="soft small">{}</span><span class="tag">{}</span><p>{}</p></li>').format(
-            when(one.at), one.what, one.text[:600]
+        Markup('<li><span class="soft small">{}</span><span class="tag">{}</span><p>{}{}</p></li>').format(
+            when(one.at), one.what, one.text[:600], _email(subscriber_id, one)
         )
         for one in reversed(happenings)
     )
     return Markup('<ol class="timeline">{}</ol>').format(lines)
+
+
+def _email(subscriber_id: int, one: Happening) -> Markup:
+    """Return a link to the email, if this is a delivery that was sent."""
+    if one.facts.get("state") != DeliveryState.SENT:
+        return Markup("")
+    slug = quote(str(one.facts["issue"]), safe="")
+    return Markup(" ") + link(f"/subscribers/{subscriber_id}/email/{slug}", "See the email")

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Iterator
+from dataclasses import asdict, fields
 from typing import Final
 from urllib.parse import quote
 
+from fastapi import FastAPI
 from markupsafe import Markup
+from sqlalchemy.orm import Session
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from starlette.responses import Response
 
 from mailer.console.desk import Desk, Visit
 from mailer.console.frame import add_page, card, heading
 from mailer.console.markup import chart, figure, figures, issue_path, note, person, show, table, when
 from mailer.delivery import issues
 from mailer.delivery.issues import QueuedIssue
-from mailer.reports.people import Responder, responders
-from mailer.reports.statistics import IssueStatistics, issue_statistics
+from mailer.errors import MailerError
+from mailer.reports.people import Leaver, Responder, leavers, responders
+from mailer.reports.statistics import IssueStatistics, LinkFigures, issue_statistics
 
 _MOST: Final = 200
 
@@ -23,9 +31,7 @@ _MOST: Final = 200
 async def show_results(desk: Desk, issue: QueuedIssue) -> None:
     """Add the results of an issue to the page."""
     await desk.count()
-    domains = {
-        domain: name for name, provider in desk.settings.providers.items() for domain in provider.domains
-    }
+    domains = desk.providers
     found = await desk.read(lambda session: issue_statistics(session, issue.id, providers=domains))
     if found is None or not found.figures.sent:
         return
@@ -40,6 +46,12 @@ async def show_results(desk: Desk, issue: QueuedIssue) -> None:
     if found.links:
         with card("Links"):
             show(_links(issue.slug, found))
+            show(
+                Markup('<p><a href="{}/clicks">See them in the email</a> · '
+                       '<a href="/links.csv?issue={}" download>Download as CSV</a></p>').format(
+                    issue_path(issue.slug), quote(issue.slug, safe="")
+                )
+            )  # fmt: skip
     sections = list(_breakdowns(found))
     if sections:
         show(Markup('<div class="split">{}</div>').format(Markup("").join(sections)))
@@ -56,7 +68,11 @@ def _readers(slug: str, found: IssueStatistics) -> Markup:
         [
             figure(f"{one.openers:,}", _with_rate("opened", one.open_rate), f"{base}?kind=open"),
             figure(f"{one.clickers:,}", _with_rate("clicked", one.click_rate), f"{base}?kind=click"),
-            figure(f"{one.unsubscribed:,}", _with_rate("unsubscribed", one.unsubscribe_rate)),
+            figure(
+                f"{one.unsubscribed:,}",
+                _with_rate("unsubscribed", one.unsubscribe_rate),
+                f"{base}?kind=unsubscribed",
+            ),
             figure(
                 f"{one.complaints:,}", _with_rate("complained", one.complaint_rate), "/bounces?kind=complaint"
             ),
@@ -115,6 +131,13 @@ def add_pages(desk: Desk) -> None:
 
     async def build(visit: Visit, request: Request) -> None:
         slug = str(request.path_params["slug"])
+        if request.query_params.get("kind") == "unsubscribed":
+            issue = await desk.read(lambda session: issues.named(session, slug))
+            gone = await desk.read(lambda session: leavers(session, issue.id, limit=_MOST))
+            heading("Who unsubscribed", above=(issue_path(issue.slug), issue.title))
+            with card():
+                show(_leavers(gone))
+            return
         clicked = request.query_params.get("kind") == "click"
         place = request.query_params.get("link", "")
         issue = await desk.read(lambda session: issues.named(session, slug))
@@ -139,3 +162,35 @@ def _people(people: list[Responder]) -> Markup:
         return Markup('<p class="empty">Nobody who agreed to tracking.</p>')
     rows = [(person(one.subscriber_id, one.address), when(one.first_at), str(one.times)) for one in people]
     return table(("Subscriber", "First", "#Times"), rows)
+
+
+def _leavers(people: list[Leaver]) -> Markup:
+    if not people:
+        return Markup('<p class="empty">Nobody.</p>')
+    rows = [(person(one.subscriber_id, one.address), when(one.at), one.way, one.note) for one in people]
+    return table(("Subscriber", "Time", "Way", "Reason"), rows, wide=(1,))
+
+
+def add_routes(desk: Desk, app: FastAPI) -> None:
+    """Add the links of an issue as CSV, as `mailer stats ISSUE --csv` prints them."""
+
+    async def links(issue: str = "") -> Response:
+        def write(session: Session) -> str:
+            found = issue_statistics(session, issues.named(session, issue).id)
+            text = io.StringIO()
+            writer = csv.DictWriter(text, [one.name for one in fields(LinkFigures)], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(asdict(link) for link in (found.links if found else ()))
+            return text.getvalue()
+
+        try:
+            content = await desk.read(write)
+        except MailerError as error:
+            raise HTTPException(404, error.message) from error
+        headers = {
+            "content-disposition": 'attachment; filename="links.csv"',
+            "cache-control": "no-store",
+        }
+        return Response(content, media_type="text/csv", headers=headers)
+
+    app.add_api_route("/links.csv", links, methods=["GET"], response_model=None)

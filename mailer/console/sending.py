@@ -31,6 +31,9 @@ from mailer.review.planning import Forecast
 from mailer.review.release import check_release
 
 _TEST_ADDRESSES: Final = 10
+_ZONES: Final = Markup('<datalist id="zones">{}</datalist>').format(
+    Markup("").join(Markup("<option>{}</option>").format(zone) for zone in sorted(available_timezones()))
+)
 
 
 class Sending:
@@ -88,14 +91,14 @@ class Sending:
             )  # fmt: skip
         with ui.element("div").classes("fields"):
             self._at = field("Send at").props("type=datetime-local stack-label")
-            zones = ["", *sorted(available_timezones())]
-            self._zone = ui.select(
-                {zone: zone or "This machine's time zone" for zone in zones},
-                value=self._scheduled.zone if self._scheduled else "",
-                label="Time zone",
-                with_input=True,
-            ).props("outlined dense")
+            self._zone = field(
+                "Time zone, such as Europe/Bucharest (empty: this machine's)",
+                self._scheduled.zone if self._scheduled else "",
+                list="zones",
+                spellcheck="false",
+            )
             self._share = field("First to a part of the audience (canary), such as 1%").classes("whole")
+        show(_ZONES)
         with ui.element("div").classes("actions"):
             button("Schedule", self._schedule)
             button("Send now", self._send, "main")
@@ -156,7 +159,11 @@ class Sending:
         if (self._share.value or "").strip():
             raise RefusedError("A scheduled issue has no canary", remedy="remove the share, or send it now")
         edition = await self._ready(self._segment.segment)
-        zone = self._zone.value or ""
+        zone = (self._zone.value or "").strip()
+        if zone and zone not in available_timezones():
+            raise RefusedError(
+                f"There is no time zone '{zone[:40]}'", remedy="write it like Europe/Bucharest"
+            )
         due_at = schedules.instant(local, zone)
         await self._let_go(edition, Release(Kind.SCHEDULE, self._segment.segment, due_at=due_at, zone=zone))
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from itertools import groupby
 
 from markupsafe import Markup
+from nicegui import ui
 from starlette.requests import Request
 
 from mailer.config import flatten
@@ -22,7 +23,9 @@ def add_pages(desk: Desk) -> None:
 
     async def settings_page(visit: Visit, request: Request) -> None:
         settings = desk.settings
-        heading("Settings")
+        with heading("Settings"):
+            if visit.visitor.role.may(Role.ADMIN):
+                ui.link("API and webhooks", "/settings/access")
         show(Markup('<p class="soft">They are in {}. Passwords and secrets are hidden.</p>').format(
             desk.config_path.name
         ))  # fmt: skip

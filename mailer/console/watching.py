@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from urllib.parse import quote
@@ -23,9 +24,12 @@ from mailer.console.results import show_results
 from mailer.console.users import Role
 from mailer.database.models import DeliveryState, IssueState
 from mailer.delivery import issues
+from mailer.delivery.arms import Arm, Test
 from mailer.delivery.books import Books, books_of
+from mailer.delivery.difference import NAMES
 from mailer.delivery.issues import QueuedIssue
 from mailer.errors import MailerError
+from mailer.reports.progress import ProviderBooks, by_provider
 from mailer.review.status import IssueStatus, status_of
 
 _LIVE_SECONDS: Final = 0.5
@@ -36,6 +40,9 @@ A look counts the deliveries of the issue. Where there are very many, it must no
 """
 _DETAILS_EVERY: Final = 10
 """How many looks at the books there are for each look at everything else."""
+_PROVIDERS_REST: Final = 100
+"""The same for the deliveries by provider."""
+_MOST_PROVIDERS: Final = 8
 _RATE_OVER: Final = 20
 
 
@@ -49,6 +56,8 @@ class Watching:
         self._looks = 0
         self._seen: deque[tuple[datetime, int]] = deque(maxlen=_RATE_OVER)
         self._books: Books | None = None
+        self._providers_due = 0.0
+        self._undecided = 0
 
     async def build(self) -> None:
         """Fill the page."""
@@ -58,10 +67,13 @@ class Watching:
             self._state = show(tag(self._issue.state))
             self._controls = Controls(self._desk, self._visit)
         self._live = show(Markup("")).props('aria-live="off"').style("width:100%")
+        self._providers = show(Markup("")).style("width:100%")
         self._details = show(Markup("")).style("width:100%")
         self._draw(status.books)
         self._draw_details(status)
-        self._controls.draw(self._issue, status.books)
+        await self._look_at_providers()
+        self._undecided = len(status.arms) if status.test and status.test.winner is None else 0
+        self._controls.draw(self._issue, status.books, self._undecided)
         proposal = await self._desk.read(lambda session: approval.find(session, self._issue.slug))
         if proposal is not None and proposal.release.kind is Kind.AMEND:
             show_correction(self._desk, self._visit, proposal)
@@ -83,6 +95,7 @@ class Watching:
                     lambda session: status_of(session, issues.get(session, self._issue.id))
                 )
                 self._draw_details(status)
+                await self._look_at_providers()
             began = time.monotonic()
             issue, books = await self._desk.read(self._current)
             self._timer.interval = max(_LIVE_SECONDS, _LEAST_REST * (time.monotonic() - began))
@@ -94,7 +107,7 @@ class Watching:
         self._issue = issue
         if changed:
             self._state.content = tag(issue.state)
-            self._controls.draw(issue, books)
+            self._controls.draw(issue, books, self._undecided)
             if not self._running:
                 self._timer.deactivate()
                 ui.navigate.reload()
@@ -104,6 +117,17 @@ class Watching:
 
     def _current(self, session: Session) -> tuple[QueuedIssue, Books]:
         return issues.get(session, self._issue.id), books_of(session, self._issue.id)
+
+    async def _look_at_providers(self) -> None:
+        """Draw the deliveries by provider; where counting them takes long, rarely."""
+        began = time.monotonic()
+        if began < self._providers_due:
+            return
+        domains = self._desk.providers
+        found = await self._desk.read(lambda session: by_provider(session, self._issue.id, domains))
+        self._providers_due = time.monotonic() + _PROVIDERS_REST * (time.monotonic() - began)
+        if self._running and len(found) > 1:
+            self._providers.content = _section("By provider", _by_provider(found))
 
     def _draw(self, books: Books) -> None:
         slug = quote(self._issue.slug, safe="")
@@ -166,6 +190,8 @@ class Watching:
                 (f"Edition {one.number}", f"{one.sent:,} sent, since {when(one.since)}")
                 for one in status.editions
             ]
+        if status.test is not None:
+            parts.append(_section("A/B test", _test(status.test, status.arms)))
         if issue.canary is not None:
             pairs.append(("Canary", f"{issue.canary} {status.canary or ''}"))
         parts.append(_section("About this issue", facts(pairs)))
@@ -176,3 +202,28 @@ def _section(title: str, content: Markup) -> Markup:
     return Markup('<section class="card"><h2 style="margin-bottom:12px">{}</h2>{}</section>').format(
         title, content
     )
+
+
+def _by_provider(found: list[ProviderBooks]) -> Markup:
+    shown = (DeliveryState.SENT, DeliveryState.DEFERRED, DeliveryState.FAILED)
+    rows = [
+        (one.name, f"{one.recipients:,}", *(f"{one.states.get(state, 0):,}" for state in shown))
+        for one in found[:_MOST_PROVIDERS]
+    ]
+    return table(("Provider", "#Recipients", *(f"#{state.capitalize()}" for state in shown)), rows)
+
+
+def _test(test: Test, arms: Sequence[Arm]) -> Markup:
+    did = "Clicked" if test.kind == "click" else "Opened"
+    rows = [
+        (
+            f"{arm.name}{' (won)' if NAMES.index(arm.name) == test.winner else ''}",
+            arm.subject,
+            f"{arm.sent:,} of {arm.members:,}",
+            f"{arm.count.readers:,}",
+            f"{arm.count.clicked:,}",
+        )
+        for arm in arms
+    ]
+    said = Markup('<p class="soft">{}</p>').format(test.said or "Not decided yet.")
+    return table(("Arm", "Subject", "#Sent", "#Tracked", f"#{did}"), rows, wide=(3,)) + said

@@ -1,4 +1,4 @@
-"""The people behind a number: those who opened or clicked and still agree to tracking."""
+"""The people behind a number: those who opened or clicked and still agree to tracking, and who left."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from mailer.database.models import Event, Subscriber
+from mailer.database.models import Consent, Event, Subscriber, SubscriberStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,3 +53,31 @@ def responders(
     if link is not None:
         chosen = chosen.where(Event.details["link"].as_integer() == link)
     return [Responder(*row) for row in session.execute(chosen)]
+
+
+@dataclass(frozen=True, slots=True)
+class Leaver:
+    """Someone who unsubscribed."""
+
+    subscriber_id: int
+    address: str
+    at: datetime
+    way: str
+    note: str
+    """Their reason, if they gave one."""
+
+
+def leavers(session: Session, issue_id: int, *, limit: int = 50) -> list[Leaver]:
+    """Return who unsubscribed from an issue, in the order of the ledger."""
+    chosen = (
+        select(Subscriber.id, Subscriber.address, Consent.at, Consent.way, Consent.note)
+        .join(Consent, Consent.subscriber_id == Subscriber.id)
+        .where(
+            Consent.issue_id == issue_id,
+            Consent.before == SubscriberStatus.ACTIVE.value,
+            Consent.after == SubscriberStatus.UNSUBSCRIBED.value,
+        )
+        .order_by(Consent.id)
+        .limit(limit)
+    )
+    return [Leaver(*row) for row in session.execute(chosen)]

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from mailer.delivery import amending, arms, canary, runs
 from mailer.delivery.amending import Numbered
-from mailer.delivery.arms import Test
+from mailer.delivery.arms import Arm, Test
 from mailer.delivery.books import Books, books_of
 from mailer.delivery.canary import Findings
 from mailer.delivery.difference import NAMES
@@ -36,6 +36,8 @@ class IssueStatus:
     """The oldest first; one, unless the issue was amended."""
     test: Test | None = None
     """Its A/B test."""
+    arms: tuple[Arm, ...] = ()
+    """The arms of its A/B test."""
 
     @property
     def doing(self) -> str:
@@ -95,6 +97,7 @@ class IssueStatus:
 
 def status_of(session: Session, issue: QueuedIssue) -> IssueStatus:
     """Return the status of an issue."""
+    test = arms.find(session, issue.id)
     return IssueStatus(
         issue,
         books_of(session, issue.id),
@@ -103,5 +106,6 @@ def status_of(session: Session, issue: QueuedIssue) -> IssueStatus:
         canary.findings(session, issue.id) if issue.canary else None,
         issue_alerts(session, issue.id, limit=3),
         amending.numbers(session, issue.id),
-        arms.find(session, issue.id),
+        test,
+        () if test is None else tuple(arms.results(session, issue.id)),
     )

@@ -18,7 +18,7 @@ from mailer.console.guard import cookie_name
 
 PORT: Final = 8099
 AGENT: Final = "test browser"
-_QUIET_TURNS: Final = 4
+_QUIET_TURNS: Final = 15
 _ARGUMENT: Final = '{"key": "Mod-s", "anchors": {}}'
 """What the browser says about any event: the key of the editor that saves."""
 _TYPED: Final = ("update:modelValue", "update:value")
@@ -35,7 +35,9 @@ class Pressed:
         """Called once a page is open, before its events."""
         self._working = working
 
-    async def press(self, path: str, fill: Mapping[str, str], *, skip: frozenset[str] = frozenset()) -> None:
+    async def press(
+        self, path: str, fill: Mapping[str, object], *, skip: frozenset[str] = frozenset()
+    ) -> None:
         """Open a page; then fire every event of each element, also of those that appear meanwhile."""
         page = await self._opened(path)
         fired: set[str] = set()
@@ -153,7 +155,7 @@ def _label(element: Element) -> str:
     return element.text if isinstance(element, ui.button) else ""
 
 
-def _fill(page: Client, fill: Mapping[str, str]) -> None:
+def _fill(page: Client, fill: Mapping[str, object]) -> None:
     """Type into the fields whose label begins with a key of `fill`."""
     for element in list(page.elements.values()):
         if isinstance(element, ui.codemirror):

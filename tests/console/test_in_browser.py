@@ -195,7 +195,6 @@ def test_schedule_has_a_zone_and_can_be_removed(page: Page, console: Running) ->
     settled(page)
     page.get_by_label("Send at").fill("2031-07-01T08:00")
     page.get_by_label("Time zone").fill("Europe/Bucharest")
-    page.get_by_role("option", name="Europe/Bucharest").click()
     page.get_by_role("button", name="Schedule").click()
     page.get_by_role("dialog").get_by_role("button", name="Schedule").click()
     expect(page.get_by_text("Tuesday, 2031-07-01 08:00 EEST")).to_be_visible()

@@ -23,13 +23,13 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from mailer import api_tokens as access
+from mailer.api_tokens import Scope
 from mailer.audience.ledger import unsubscribe
 from mailer.audience.subscribers import history
 from mailer.audience.transitions import Origin
 from mailer.config import Newsletter, SignUp
 from mailer.database.models import ApiToken
-from mailer.web.api import tokens as access
-from mailer.web.api.tokens import Scope
 from tests.postgres import Server
 from tests.web.conftest import AT, OpenSite, Site
 

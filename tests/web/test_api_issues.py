@@ -10,12 +10,12 @@ from typing import Any
 import httpx
 import pytest
 
+from mailer import api_tokens as access
+from mailer.api_tokens import Scope
 from mailer.config import Newsletter
 from mailer.reports.rollups import refresh
 from mailer.review import release
 from mailer.review.planning import Plan
-from mailer.web.api import tokens as access
-from mailer.web.api.tokens import Scope
 from tests.postgres import Server
 from tests.web.conftest import AT, OpenSite, Site
 

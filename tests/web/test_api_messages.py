@@ -10,11 +10,11 @@ import httpx
 import pytest
 from sqlalchemy import select
 
+from mailer.api_tokens import Scope
 from mailer.audience import ledger
 from mailer.audience.transitions import Origin
 from mailer.database.models import SubscriberStatus, WaitingLetter
 from mailer.delivery import letters
-from mailer.web.api.tokens import Scope
 from tests.web.conftest import AT, OpenSite
 from tests.web.test_api_issues import NEWSLETTER, TEMPLATES, Client
 

@@ -12,11 +12,11 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import update
 
+from mailer import api_tokens as access
+from mailer.api_tokens import Scope
 from mailer.cluster.chores import Chore, last_done, recorded
 from mailer.database.models import Delivery, IssueState, StoredIssue, WaitingLetter
 from mailer.reports.rollups import refresh
-from mailer.web.api import tokens as access
-from mailer.web.api.tokens import Scope
 from tests.conftest import PROJECT
 from tests.postgres import Server
 from tests.web.conftest import AT, OpenSite, Site, edition

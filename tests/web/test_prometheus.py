@@ -15,9 +15,9 @@ import httpx
 import pytest
 import yaml
 
+from mailer import api_tokens as access
+from mailer.api_tokens import Scope
 from mailer.reports.rollups import refresh
-from mailer.web.api import tokens as access
-from mailer.web.api.tokens import Scope
 from tests.conftest import PROJECT
 from tests.programs import program
 from tests.web.conftest import AT, OpenSite, Site

@@ -20,7 +20,9 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 from starlette.exceptions import HTTPException
 
+from mailer import api_tokens as tokens
 from mailer.address import Address, parse_address
+from mailer.api_tokens import Scope, Token
 from mailer.audience import ledger, subscribers
 from mailer.audience.fields import (
     MAX_NAME,
@@ -39,13 +41,11 @@ from mailer.audience.transitions import Origin
 from mailer.config import Settings
 from mailer.database.models import Subscriber, SubscriberStatus
 from mailer.database.session import Database
-from mailer.web.api import tokens
 from mailer.web.api.issues import IssueRoutes
 from mailer.web.api.messages import MessageRoutes
 from mailer.web.api.metrics import MetricsRoutes
 from mailer.web.api.problems import PROBLEMS, show_problems
 from mailer.web.api.stats import StatisticsRoutes
-from mailer.web.api.tokens import Scope, Token
 from mailer.web.forms import client_ip, network
 
 PREFIX: Final = "/api/v1"

@@ -12,6 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 from starlette.exceptions import HTTPException
 
+from mailer.api_tokens import Scope, Token
 from mailer.config import Settings
 from mailer.database.models import DeliveryState
 from mailer.database.session import Database
@@ -42,7 +43,6 @@ from mailer.web.api.schemas import (
     Sending,
     Slug,
 )
-from mailer.web.api.tokens import Scope, Token
 
 _NONE: Final = "There is no such issue."
 

@@ -11,13 +11,13 @@ from sqlalchemy.exc import IntegrityError
 from starlette.exceptions import HTTPException
 
 from mailer.address import parse_address
+from mailer.api_tokens import Scope, Token
 from mailer.audience import subscribers
 from mailer.config import Settings
 from mailer.database.models import SubscriberStatus
 from mailer.database.session import Database
 from mailer.delivery import letters, messages, requests
 from mailer.web.api.schemas import Accepted, IdempotencyKey, NewMessage
-from mailer.web.api.tokens import Scope, Token
 
 
 class MessageRoutes:

@@ -18,6 +18,7 @@ from sqlalchemy import Select, func, select, text
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
+from mailer.api_tokens import Scope
 from mailer.audience.counting import status_counts
 from mailer.cluster import chores, members
 from mailer.database.models import (
@@ -37,7 +38,6 @@ from mailer.delivery import runs, schedule
 from mailer.delivery.books import books_of
 from mailer.reports import statistics
 from mailer.reports.bounces import provider_of
-from mailer.web.api.tokens import Scope
 
 _CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _OPEN: Final = (IssueState.SENDING.value, IssueState.PAUSED.value)

@@ -10,13 +10,13 @@ import msgspec
 from fastapi import APIRouter, Query
 from starlette.exceptions import HTTPException
 
+from mailer.api_tokens import Scope
 from mailer.config import Settings
 from mailer.database.session import Database
 from mailer.delivery import issues
 from mailer.reports import statistics
 from mailer.reports.overview import overview
 from mailer.web.api.schemas import Report, Slug
-from mailer.web.api.tokens import Scope
 
 
 class StatisticsRoutes:
