@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import shutil
 import subprocess
 import sys
@@ -37,12 +38,39 @@ def delayed(port: int, round_trip_seconds: float) -> Iterator[int]:
 
 
 def run_nodemailer(port: int, content: Path, number: int, connections: int) -> float | None:
-    """Return the seconds nodemailer's pool takes; None where it is not installed."""
+    """Return the seconds nodemailer's pool takes for one constant message; None where it is not installed."""
+    return _run_node("send_timed.mjs", str(port), str(content), str(number), str(connections))
+
+
+def run_composing_nodemailer(folder: Path, port: int, number: int, connections: int) -> float | None:
+    """Return the seconds nodemailer takes to compose and send the newsletter's issue, signed if ours is.
+
+    It fills in the same templates, which are split beforehand. None where it is not installed.
+    """
+    settings = load(folder / "config.toml")
+    edition = build(settings, folder / "issues" / "001-bench.md")
+    job = {
+        "port": port,
+        "connections": connections,
+        "number": number,
+        "html": edition.html,
+        "text": edition.text,
+        "subject": edition.subject,
+        "base": settings.web.public_url,
+        "domain": settings.newsletter.author_domain,
+    }
+    for key in settings.dkim:
+        job |= {"selector": key.selector, "key": settings.path(key.key_file).read_text(encoding="ascii")}
+    file = folder / "nodemailer.json"
+    file.write_text(json.dumps(job), encoding="utf-8")
+    return _run_node("send_composed.mjs", str(file))
+
+
+def _run_node(program: str, *arguments: str) -> float | None:
     node = shutil.which("node") or shutil.which("nodejs")
     if node is None or not (_NODE / "node_modules" / "nodemailer").exists():
         return None
-    command = [node, "send_timed.mjs", str(port), str(content), str(number), str(connections)]
-    done = subprocess.run(command, cwd=_NODE, capture_output=True, text=True, check=True)
+    done = subprocess.run([node, program, *arguments], cwd=_NODE, capture_output=True, text=True, check=True)
     return float(done.stdout)
 
 
