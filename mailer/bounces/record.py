@@ -14,6 +14,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final, assert_never
 
+import msgspec
 from sqlalchemy.orm import Session
 
 from mailer.audience.ledger import change_status, predates_consent, unsubscribe
@@ -38,7 +39,13 @@ from mailer.webhooks.queue import Occurrence, put
 # As much as the parser reads; what follows in a larger mail is the returned message.
 MAX_RAW_OCTETS: Final = 1_048_576
 UNSUBSCRIBE: Final = "unsubscribe"
-_NOBODYS: Final = (ReportKind.AUTO_REPLY, ReportKind.CHALLENGE, ReportKind.UNREADABLE)
+_NOBODYS: Final = (
+    ReportKind.AUTO_REPLY,
+    ReportKind.CHALLENGE,
+    ReportKind.DMARC,
+    ReportKind.TLS,
+    ReportKind.UNREADABLE,
+)
 
 
 class ReportOutcome(StrEnum):
@@ -324,6 +331,8 @@ def _act(session: Session, case: _Incident, rules: Rules) -> tuple[Effect, bool]
             | ReportKind.ARF_OTHER
             | ReportKind.AUTO_REPLY
             | ReportKind.CHALLENGE
+            | ReportKind.DMARC
+            | ReportKind.TLS
             | ReportKind.ORDINARY
             | ReportKind.UNREADABLE
         ):
@@ -389,6 +398,7 @@ def _details(
         "feedback_type": report.feedback_type,
         "reporter": report.reporter,
         "recipients": len(report.recipients),
+        "authentication": msgspec.to_builtins(report.authentication),
     }
     return {name: value for name, value in details.items() if value}
 

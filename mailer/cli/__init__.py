@@ -62,6 +62,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "dkim": ("mailer.cli.dkim:dkim", "Create DKIM keys and print their DNS records."),
     "config": ("mailer.cli.config:config", "Show and check settings."),
     "doctor": ("mailer.cli.doctor:doctor", "Check whether mail from here will arrive: DNS, relays, pages."),
+    "dmarc": ("mailer.cli.dmarc:dmarc", "Show who sends mail in your name, as receivers report it."),
     "db": ("mailer.cli.db:db", "Upgrade, back up and check the database."),
     "upgrade": (
         "mailer.cli.upgrading:upgrade",

@@ -73,6 +73,10 @@ class Leaf:
     headers: Headers
     body: bytes
 
+    def octets(self) -> bytes:
+        """Return the body without its transfer encoding."""
+        return _transfer_decoded(self.body, self.headers.get("content-transfer-encoding"))
+
     def text(self) -> str:
         """Return the body as text without HTML markup, at most 131,072 characters."""
         octets = _transfer_decoded(self.body[: 2 * MAX_TEXT], self.headers.get("content-transfer-encoding"))
@@ -225,8 +229,10 @@ def _transfer_decoded(body: bytes, encoding: str) -> bytes:
         return quopri.decodestring(body)
     if encoding == "base64":
         usable = re.sub(rb"[^A-Za-z0-9+/]", b"", body)
+        # A single character at the end holds no octet; two or three lack only the padding.
+        whole = usable[:-1] if len(usable) % 4 == 1 else usable
         try:
-            return base64.b64decode(usable[: len(usable) - len(usable) % 4] + b"")
+            return base64.b64decode(whole + b"=" * (-len(whole) % 4))
         except binascii.Error:
             return body
     return body

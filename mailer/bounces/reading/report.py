@@ -12,7 +12,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-from mailer.bounces.reading import feedback, kinds, ses
+from mailer.bounces.reading import authentication, feedback, kinds, ses
+from mailer.bounces.reading.authentication import AuthenticationReport
 from mailer.bounces.reading.dsn import MAX_RECIPIENTS, Facts, first_address
 from mailer.bounces.reading.mail import ReturnedMail
 from mailer.bounces.reading.mailto import NO_REQUEST, MailtoRequest, read_request
@@ -34,6 +35,10 @@ class ReportKind(StrEnum):
     """Feedback that is not a complaint, such as `auth-failure` or `not-spam`."""
     AUTO_REPLY = "auto_reply"
     CHALLENGE = "challenge"
+    DMARC = "dmarc"
+    """A receiver's statistics of all mail of a domain (RFC 7489)."""
+    TLS = "tls"
+    """The same about TLS (RFC 8460)."""
     ORDINARY = "ordinary"
     UNREADABLE = "unreadable"
     """Reading it took too long."""
@@ -79,6 +84,8 @@ class BounceReport:
     at: datetime | None = None
     """When it happened, by the clock of the provider or the reporting system."""
     mailto: MailtoRequest = NO_REQUEST
+    authentication: AuthenticationReport | None = None
+    """The content of a DMARC or TLS report."""
 
 
 _MAX_FORWARDS: Final = 2
@@ -117,6 +124,13 @@ class _Finding:
 
 def _read(raw: bytes, depth: int) -> BounceReport:
     mail = ReturnedMail.read(raw)
+    if (statistics := authentication.find(mail.leaves)) is not None:
+        return BounceReport(
+            ReportKind(statistics.kind),
+            reporter=first_address(mail.headers.get("from")),
+            at=mail.sent_at(),
+            authentication=statistics,
+        )
     facts, reporting = facts_in_status(mail)
     found = (
         _ses_finding(mail)
