@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Integer, bindparam, exists, func, or_, select, text
+from sqlalchemy import ColumnElement, Integer, Select, and_, bindparam, exists, func, or_, select, text
 from sqlalchemy.orm import Session
 
 from mailer.database.among import among
@@ -30,31 +30,38 @@ class Claimable(NamedTuple):
     """Whether its subscriber may still be mailed."""
 
 
+def _candidates(joined: ColumnElement[bool]) -> Select[Any]:
+    """Return the statement that finds deliveries and their subscribers, joined by a condition."""
+    return (
+        select(
+            Delivery.subscriber_id,
+            Delivery.state,
+            Delivery.attempts,
+            Delivery.first_at,
+            Subscriber.address,
+            Subscriber.domain,
+            Subscriber.name,
+            Subscriber.attributes,
+            func.coalesce(mailable(bindparam("at")), False).label("allowed"),
+        )
+        .outerjoin(Subscriber, joined)
+        .where(
+            Delivery.issue_id == bindparam("issue_id"),
+            or_(
+                Subscriber.domain.is_(None),
+                Subscriber.domain.not_in(bindparam("except_domains", expanding=True)),
+            ),
+        )
+        .limit(bindparam("count", type_=Integer))
+        .with_for_update(of=Delivery, skip_locked=True)
+    )
+
+
 # Built once, since these statements run for every window.
-_CANDIDATES: Final = (
-    select(
-        Delivery.subscriber_id,
-        Delivery.state,
-        Delivery.attempts,
-        Delivery.first_at,
-        Subscriber.address,
-        Subscriber.domain,
-        Subscriber.name,
-        Subscriber.attributes,
-        func.coalesce(mailable(bindparam("at")), False).label("allowed"),
-    )
-    .outerjoin(Subscriber, Subscriber.id == Delivery.subscriber_id)
-    .where(
-        Delivery.issue_id == bindparam("issue_id"),
-        or_(
-            Subscriber.domain.is_(None), Subscriber.domain.not_in(bindparam("except_domains", expanding=True))
-        ),
-    )
-    .limit(bindparam("count", type_=Integer))
-    .with_for_update(of=Delivery, skip_locked=True)
-)
+_SAME: Final = Subscriber.id == Delivery.subscriber_id
 _DUE: Final = (
-    _CANDIDATES.where(
+    _candidates(_SAME)
+    .where(
         text(WAITS),
         Delivery.state.in_(bindparam("states", expanding=True)),
         Delivery.due_at <= bindparam("at"),
@@ -63,9 +70,12 @@ _DUE: Final = (
     # is the subscriber: without that PostgreSQL would take rows due at the same instant in any order.
     .order_by(Delivery.state, Delivery.due_at, Delivery.subscriber_id)
 )
-_QUEUED: Final = _CANDIDATES.where(
-    Delivery.state == DeliveryState.QUEUED.value, Delivery.subscriber_id > bindparam("after")
-).order_by(Delivery.subscriber_id)
+# The bound on both sides: PostgreSQL merges the two tables, and would read all subscribers up to there.
+_QUEUED: Final = (
+    _candidates(and_(_SAME, Subscriber.id > bindparam("after")))
+    .where(Delivery.state == DeliveryState.QUEUED.value, Delivery.subscriber_id > bindparam("after"))
+    .order_by(Delivery.subscriber_id)
+)
 _MEMBERS: Final = _QUEUED.where(
     exists().where(
         CanaryMember.issue_id == Delivery.issue_id, CanaryMember.subscriber_id == Delivery.subscriber_id
