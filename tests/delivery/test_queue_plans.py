@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
 from sqlalchemy import event, text
 
 from mailer.database.models import DeliveryState
@@ -61,6 +63,25 @@ def test_claims_and_retries_never_look_at_the_whole_issue(database: Database) ->
     assert len(taken.claimed) == 20
     assert len(said) > 5
     assert whole_issue_searches(database, said) == []
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_claim_that_merges_two_tables_reads_no_subscriber_before_its_start(database: Database) -> None:
+    issue = queued(database, 2_000)
+    with database.transaction() as session:
+        run_id = runs.begin(session, issue.id, at=AT)
+    with statements(database) as said, database.transaction() as session:
+        queue.claim(session, issue.id, run_id=run_id, limit=20, after=1_900, at=AT, resend_uncertain=True)
+    statement, values = next(one for one in said if "after" in one[1] and one[0].startswith("SELECT"))
+    with database.engine.connect() as connection:
+        # What the planner prefers for a large issue.
+        connection.exec_driver_sql("SET enable_nestloop = off; SET enable_hashjoin = off")
+        lines = connection.exec_driver_sql(f"EXPLAIN ANALYZE {statement}", values).scalars().all()
+    plan = "\n".join(lines)
+    read = re.search(r"on subscribers .*actual time=\S+ rows=(\d+)", plan)
+    assert "Merge Left Join" in plan
+    assert read is not None
+    assert int(read[1]) <= 100
 
 
 def test_such_a_search_would_be_noticed(database: Database) -> None:
