@@ -214,6 +214,41 @@ PRESETS: Final[Mapping[str, Preset]] = {
         ),
         ignored=frozenset({"id"}),
     ),
+    "keila": Preset(
+        attributes="Data",
+        out=(OutRule("Status", {"unsubscribed": _U, "unreachable": _B}),),
+        ignored=frozenset({"External ID"}),
+    ),
+    "phplist": Preset(
+        # Recent versions say "subscriber", older ones "user". Whoever unsubscribes is blacklisted; an
+        # address that bounces too often becomes unconfirmed or blacklisted, as the operator chose.
+        out=tuple(
+            OutRule(f"Is this {who} {state}", means)
+            for state, means in (
+                ("blacklisted", dict.fromkeys(_YES, _U)),
+                ("confirmed", dict.fromkeys(("0", "false", "no"), None)),
+            )
+            for who in ("subscriber", "user")
+        ),
+        joined="Entered",
+        ignored=frozenset(
+            {
+                "id",
+                "ID",
+                "Last Modified",
+                "List Membership",
+                "Password",
+                "Foreign Key",
+                *(f"Did this {who} manually confirm" for who in ("subscriber", "user")),
+                *(f"Number of bounces on this {who}" for who in ("subscriber", "user")),
+                *(f"Send this {who} HTML emails" for who in ("subscriber", "user")),
+                "Unique ID for subscriber",
+                "Unique ID for User",
+                "Is this account disabled?",
+                "RSS Frequency",
+            }
+        ),
+    ),
 }
 
 
