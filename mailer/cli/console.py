@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -46,7 +47,7 @@ def console(app: App, port: int | None, opens: bool, only_link: bool, no_worker:
         app.out(f"{url}{path}")
         app.say("The link works once, for 15 minutes. Another one: mailer console --link. Stop with Ctrl-C.")
         if opens:
-            click.launch(f"{url}{path}")
+            webbrowser.open(f"{url}{path}")
 
     pages = create_console(Desk(app.config_path, app.database, app.signer), port=port)
     with _worker(app, wanted=not no_worker):

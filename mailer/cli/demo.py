@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import email
 import email.policy
 import http.client
 import random
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import threading
+import time
+import webbrowser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -96,18 +100,40 @@ def demo(app: App, folder: Path, opens: bool, as_json: bool) -> None:
 def _open_pages(folder: Path) -> None:
     """Serve the outbox and the console, and open both in the browser, until Ctrl-C."""
     command = [sys.executable, "-m", "mailer"]
+    port, console_port = (str(_free_port(url)) for url in (_OUTBOX, _CONSOLE))
     with (
-        subprocess.Popen([*command, "outbox", "-C", str(folder)]) as outbox,
-        subprocess.Popen([*command, "console", "--open", "-C", str(folder)]) as console,
+        subprocess.Popen([*command, "outbox", "--port", port, "-C", str(folder)]) as outbox,
+        subprocess.Popen(
+            [*command, "console", "--open", "--port", console_port, "-C", str(folder)]
+        ) as console,
     ):
-        click.launch(_OUTBOX)
         try:
+            if _answers(outbox, int(port)):
+                webbrowser.open(f"http://127.0.0.1:{port}")
             console.wait()
         except KeyboardInterrupt:
             # Both got the signal too, and stop cleanly.
             console.wait()
         finally:
             outbox.terminate()
+
+
+def _free_port(url: str) -> int:
+    """Return the port of a URL, or another one if a program listens on it."""
+    for port in (urlsplit(url).port or 0, 0):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)) as free:
+            found: int = free.getsockname()[1]
+            return found
+    raise MailerError("there is no free port")
+
+
+def _answers(server: subprocess.Popen[bytes], port: int) -> bool:
+    """Wait until a server accepts connections; return False if it has ended."""
+    while server.poll() is None:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return True
+        time.sleep(0.1)
+    return False
 
 
 class _Demo:
