@@ -22,7 +22,7 @@ from mailer.reports.overview import overview
 from mailer.reports.rollups import refresh
 
 _NOW: Final = datetime(2026, 12, 28, 12, 0, tzinfo=UTC)
-_ISSUES: Final = 52
+ISSUES: Final = 52
 _SEGMENTS: Final = {"weekly": 'plan = "weekly"'}
 # A tenth left again. Of the newest issue, everyone got a message within an hour; half of them opened it, a
 # third of those through a machine, and a tenth clicked. A third agreed to tracking.
@@ -50,7 +50,7 @@ _YEAR: Final = (
          iif(id % 10 = 0, json_object('link', id % 20), iif(id % 6 = 0, '{"machine": "apple"}', '{}'))
        FROM subscribers WHERE id % 2 = 0""",
 )
-_COPY: Final = """
+COPY: Final = """
     WITH RECURSIVE numbers (n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM numbers WHERE n < :issues)
     INSERT INTO issue_counts (issue_id, facet, name, measure, number)
     SELECT n, facet, iif(facet IN ('sent', 'hour'), printf('%07d', name + 168 * (n - 1)), name),
@@ -67,11 +67,11 @@ def add_options(parser: ArgumentParser) -> None:
 def measure(options: Namespace) -> Iterator[Figure]:
     """Yield the processor time of each answer and of counting."""
     with tempfile.TemporaryDirectory() as folder, database_of(Path(folder), options.stats_people) as database:
-        _fill(database, options.stats_people)
+        fill(database, options.stats_people)
         yield Figure("stats", "count a list and an issue from nothing", _refresh(database), unit="s")
         with database.transaction() as session:
             # The other issues have only counts: no answer reads their deliveries.
-            session.execute(text(_COPY), {"issues": _ISSUES})
+            session.execute(text(COPY), {"issues": ISSUES})
         yield _bar("overview of a year", database, lambda session: overview(session, at=_NOW, zone=UTC))
         yield _bar("one issue", database, lambda session: statistics.issue_statistics(session, 1))
         yield _bar(
@@ -91,10 +91,11 @@ def measure(options: Namespace) -> Iterator[Figure]:
         yield Figure("stats", "refresh after 10,000 clicks", 1000 * _refresh(database), unit="ms")
 
 
-def _fill(database: Database, people: int) -> None:
+def fill(database: Database, people: int) -> None:
+    """Give the list a year of history, and an issue that everyone got."""
     values = {
         "people": people,
-        "issues": _ISSUES,
+        "issues": ISSUES,
         "start": to_microseconds(_NOW - timedelta(days=366)),
         "year": timedelta(days=360) // timedelta(microseconds=1),
         "week": timedelta(days=7) // timedelta(microseconds=1),
