@@ -54,10 +54,13 @@ _WRONG_TOKENS: Final = RateLimitItemPerMinute(30)
 _MAX_PAGE: Final = 500
 _MAX_ID: Final = 2**53
 
-Attributes = Annotated[dict[str, Any], Field(description="Custom fields: text, numbers, booleans, lists.")]
+Attributes = Annotated[
+    dict[str, Any],
+    Field(description="Custom fields: text, numbers, booleans, lists.", examples=[{"country": "RO"}]),
+]
 Tag = Annotated[str, Field(min_length=1, max_length=MAX_TAG)]
-Tags = Annotated[list[Tag], Field(max_length=MAX_TAGS)]
-Name = Annotated[str, Field(max_length=MAX_NAME)]
+Tags = Annotated[list[Tag], Field(max_length=MAX_TAGS, examples=[["vip", "gardening"]])]
+Name = Annotated[str, Field(max_length=MAX_NAME, examples=["Ana Popescu"])]
 Identifier = Annotated[int, Path(ge=1, le=_MAX_ID)]
 
 
@@ -85,15 +88,15 @@ class _Body(BaseModel):
 class StatedConsent(_Body):
     """Where and when a person agreed, outside this program. The consent ledger keeps it."""
 
-    source: Annotated[str, Field(min_length=1, max_length=500)]
-    at: AwareDatetime
-    ip: Annotated[str, Field(max_length=45, pattern=r"^[0-9A-Fa-f:.]*$")] = ""
+    source: Annotated[str, Field(min_length=1, max_length=500, examples=["The form on our shop's checkout"])]
+    at: Annotated[AwareDatetime, Field(examples=["2026-03-02T09:00:00+02:00"])]
+    ip: Annotated[str, Field(max_length=45, pattern=r"^[0-9A-Fa-f:.]*$", examples=["192.0.2.7"])] = ""
 
 
 class NewSubscriber(_Body):
     """A person to add. Without `consent`, a letter asks them to confirm first."""
 
-    address: Annotated[str, Field(min_length=3, max_length=320)]
+    address: Annotated[str, Field(min_length=3, max_length=320, examples=["ana@example.com"])]
     name: Name = ""
     attributes: Attributes = {}
     tags: Tags = []
