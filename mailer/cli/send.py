@@ -125,11 +125,7 @@ def send(
     if dry_run:
         _tell_plan(app, plan, as_json)
         return
-    if hold and not edition.arms:
-        raise RefusedError(
-            f"{plan.slug} has no A/B test to hold",
-            remedy='write subject: ["one", "another"] in its front matter',
-        )
+    _check_options(plan, edition, canary_share, hold=hold)
     if plan.known is None:
         _check(app, plan, path, edition, segment, no_lint=no_lint)
         app.confirm(
@@ -138,21 +134,35 @@ def send(
             what="sending",
         )
         _wait_for_undo(app, settings.delivery.undo)
-    elif canary_share is not None and plan.known.canary is None:
+    queued = _queue(app, path, edition, segment, canary_share, hold=hold)
+    ended = _send(app, queued, workers, show_progress=not (as_json or app.quiet))
+    _tell(app, queued, ended, as_json)
+    finish(exit_code(ended))
+
+
+def _check_options(plan: Plan, edition: Edition, canary_share: float | None, *, hold: bool) -> None:
+    """Raise `RefusedError` if an option does not fit the issue."""
+    if hold and not edition.arms:
+        raise RefusedError(
+            f"{plan.slug} has no A/B test to hold",
+            remedy='write subject: ["one", "another"] in its front matter',
+        )
+    if canary_share is not None and plan.known is not None and plan.known.canary is None:
         raise RefusedError(
             f"{plan.slug} was queued without a canary; it goes to everyone",
             remedy=f"to resume it: mailer send {plan.slug}",
         )
-    queued = _queue(app, path, edition, segment, canary_share, hold=hold)
+
+
+def _send(app: App, queued: QueuedIssue, workers: int, *, show_progress: bool) -> Ended:
+    """Send a queued issue through all steps of its canary, here or by the workers that are running."""
 
     def run() -> Ended:
-        with shown.bar(wanted=not (as_json or app.quiet)) as bar:
+        with shown.bar(wanted=show_progress) as bar:
             handed_over = None if app.database.is_sqlite else _watch_workers(app, queued, bar.show)
             return handed_over or _run(app, queued, workers, bar.show)
 
-    ended = lead(app.database, queued, settings.canary, canary.steps(app, run)) or run()
-    _tell(app, queued, ended, as_json)
-    finish(exit_code(ended))
+    return lead(app.database, queued, app.settings.canary, canary.steps(app, run)) or run()
 
 
 def _queue(
