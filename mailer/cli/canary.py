@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import click
+from msgspec import structs
 
 from mailer.cli.app import App
 from mailer.config import parse_share
@@ -42,7 +42,9 @@ def steps(app: App, send: Callable[[], Ended]) -> Steps:
     """Return the functions by which a canary sends, fetches reports and prints notes."""
 
     def send_to_seed(edition: Edition, address: str) -> None:
-        sample.send_test(app.settings, edition, replace(linting.sample_reader(edition), email=address))
+        sample.send_test(
+            app.settings, edition, structs.replace(linting.sample_reader(edition), email=address)
+        )
 
     return Steps(send, send_to_seed, lambda: fetch(app), app.say)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import click
+from msgspec import structs
 
 from mailer.address import parse_address
 from mailer.cli import findings as shown
@@ -55,7 +56,7 @@ def test(app: App, issue: str, addresses: tuple[str, ...], reader_address: str |
                 click.echo(line, err=True)
     marked = replace(edition, subject=f"[Test] {edition.subject}")
     for address in parsed:
-        sample.send_test(settings, marked, replace(reader, email=str(address)), say=app.say)
+        sample.send_test(settings, marked, structs.replace(reader, email=str(address)), say=app.say)
     if as_json:
         app.emit(
             {

@@ -11,6 +11,7 @@ from typing import Final
 from zoneinfo import available_timezones
 
 from markupsafe import Markup
+from msgspec import structs
 from nicegui import ui
 
 from mailer.address import parse_address
@@ -141,7 +142,7 @@ class Sending:
             reader = linting.sample_reader(edition)
             marked = replace(edition, subject=f"[Test] {edition.subject}")
             for address in addresses:
-                sample.send_test(settings, marked, replace(reader, email=str(address)))
+                sample.send_test(settings, marked, structs.replace(reader, email=str(address)))
 
         await self._desk.act(self._visit, Role.EDITOR, Change("issue.test", self._path.stem), send)
         say(f"The test went to {', '.join(map(str, addresses))} through {relays(self._desk.settings)}")
