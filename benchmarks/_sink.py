@@ -12,13 +12,14 @@ from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def sink() -> Iterator[int]:
-    """Yield the port at which smtp-sink takes whatever comes, as fast as it can."""
+def sink(reply_seconds: int = 0) -> Iterator[int]:
+    """Yield the port at which smtp-sink takes what comes, each message after so many seconds."""
+    delay = ["-w", str(reply_seconds)] if reply_seconds else []
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
     user = ["-u", "nobody"] if os.geteuid() == 0 else []
-    running = subprocess.Popen([program("smtp-sink"), *user, f"127.0.0.1:{port}", "1000"])
+    running = subprocess.Popen([program("smtp-sink"), *user, *delay, f"127.0.0.1:{port}", "1000"])
     try:
         time.sleep(0.5)
         yield port

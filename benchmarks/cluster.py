@@ -1,8 +1,8 @@
-"""Deliveries a second that several workers claim and settle in one PostgreSQL database, without SMTP.
+"""What several workers do with one PostgreSQL database: book deliveries, and send an issue together.
 
-Each worker is a process that claims a window, settles all of it as sent, and claims the next one, as a run
-does. PostgreSQL is the tests' own server, on the same machine, without fsync: what is measured is the
-processor time of the claims and settles.
+For the first figure, each worker is a process that claims a window, settles all of it as sent, and claims
+the next one, as a run does. PostgreSQL is the tests' own server, on the same machine, without fsync: what is
+measured is the processor time of the claims and settles. The others are those of real workers (`_workers`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from datetime import datetime
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from benchmarks import Figure
+from benchmarks import Figure, _workers
 from benchmarks.people import PEOPLE
 from mailer.config import DeliverySettings
 from mailer.database.models import Delivery, DeliveryState, StoredIssue
@@ -33,13 +33,14 @@ from tests.postgres import running
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add how many workers and deliveries."""
+    """Add how many workers, deliveries and messages."""
+    parser.add_argument("--cluster-messages", type=int, default=1_500, metavar="N", help="for each worker")
     parser.add_argument("--cluster-rows", type=int, default=200_000, metavar="N", help="for 'cluster'")
     parser.add_argument("--cluster-workers", type=int, default=8, metavar="N", help="for 'cluster'")
 
 
 def measure(options: argparse.Namespace) -> Iterator[Figure]:
-    """Yield the deliveries that all workers book in a second."""
+    """Yield the deliveries booked in a second, and the messages that two and four workers send."""
     rows, workers = options.cluster_rows, options.cluster_workers
     with running() as server, server.lent_database() as url, Database(url) as database:
         with database.transaction() as session:
@@ -67,6 +68,8 @@ def measure(options: argparse.Namespace) -> Iterator[Figure]:
         ">= 5000",
         per_second >= 5_000,
     )
+    if options.cluster_messages:
+        yield from _workers.measure(options.cluster_messages)
 
 
 async def _work(database: Database) -> None:

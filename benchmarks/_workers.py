@@ -1,0 +1,136 @@
+"""Real `mailer worker` processes that send one issue together: what two and four add up to.
+
+Each has a folder and a relay of its own: smtp-sink, which replies to each message after a second, so that
+no processor is the limit. One worker alone gives the figure of which the others are compared with the sum.
+"""
+
+from __future__ import annotations
+
+import resource
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import func, select
+
+from benchmarks import Figure
+from benchmarks._sink import sink
+from mailer.database.models import Delivery, DeliveryState, Run
+from mailer.database.session import Database
+from mailer.delivery.issues import QueuedIssue
+from tests.cluster.scene import QUICK, WorkerThread, settings, wait_until
+from tests.delivery.scene import books, queued
+from tests.end_to_end.newsletter import Folder
+from tests.postgres import Server, running
+
+_CONNECTIONS: Final = 60
+_REPLY_SECONDS: Final = 1
+_TURN_SECONDS: Final = 3.0
+_CONFIG: Final = """\
+[paths]
+database = "{url}"
+{relays}
+[web]
+public_url = "https://news.example.org"
+"""
+_RELAY: Final = """\
+[relays.m{number}]
+host = "127.0.0.1"
+port = {port}
+security = "plain"
+connections = {connections}
+machines = ["m{number}"]
+"""
+
+
+def measure(each: int) -> Iterator[Figure]:
+    """Yield messages a second of two and four workers beside the sum, and what a turn costs.
+
+    Each worker has that many messages to send.
+    """
+    with ExitStack() as stack:
+        port, quick = stack.enter_context(sink(_REPLY_SECONDS)), stack.enter_context(sink())
+        server = stack.enter_context(running())
+        alone, _ = _together(server, port, 1, each)
+        for workers in (2, 4):
+            per_second, cpu = _together(server, port, workers, each)
+            ratio = per_second / (workers * alone)
+            yield Figure(
+                "cluster", f"messages a second of {workers} workers beside the sum of one",
+                per_second, workers * alone, ratio, ">= 0.85", ratio >= 0.85, "/s",
+            )  # fmt: skip
+            yield Figure("cluster", f"CPU a message with {workers} workers", cpu * 1e6, unit="µs")
+        yield Figure(
+            "cluster", "between two turns of a worker", _between_turns(server, quick) * 1e3, unit="ms"
+        )
+
+
+def _together(server: Server, port: int, workers: int, each: int) -> tuple[float, float]:
+    """Let workers send an issue; return messages a second in its middle, and CPU seconds a message.
+
+    The middle is from when a tenth was sent until nine tenths were: all workers are at work then.
+    """
+    url = server.new_database()
+    relays = "".join(
+        _RELAY.format(number=number, port=port, connections=_CONNECTIONS) for number in range(workers)
+    )
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    with tempfile.TemporaryDirectory() as scratch, Database(url) as database:
+        database.open()
+        number = workers * each
+        issue = queued(database, number)
+        config = _CONFIG.format(url=url, relays=relays)
+        folders = [Folder(Path(scratch) / f"m{number}", config) for number in range(workers)]
+        processes = [folder.start("worker", "--name", f"m{number}") for number, folder in enumerate(folders)]
+        try:
+            first = _when(database, issue, number // 10)
+            last = _when(database, issue, number * 9 // 10)
+            _when(database, issue, number)
+        finally:
+            for process in processes:
+                process.terminate()
+            for process in processes:
+                process.communicate()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return (number * 9 // 10 - number // 10) / (last - first), cpu / number
+
+
+def _when(database: Database, issue: QueuedIssue, sent: int) -> float:
+    """Return when that many messages had been sent."""
+    until = time.monotonic() + 600
+    while time.monotonic() < until:
+        with database.reading() as session:
+            found = session.scalar(
+                select(func.count()).where(
+                    Delivery.issue_id == issue.id, Delivery.state == DeliveryState.SENT.value
+                )
+            )
+        if (found or 0) >= sent:
+            return time.monotonic()
+        time.sleep(0.1)
+    raise SystemExit(f"only {found} of {sent} messages were sent in ten minutes")
+
+
+def _between_turns(server: Server, port: int) -> float:
+    """Return the mean seconds from the end of a worker's turn until its next one begins."""
+    url = server.new_database()
+    with tempfile.TemporaryDirectory() as folder, Database(url) as database:
+        database.open()
+        people = 800
+        issue = queued(database, people)
+        times = replace(QUICK, turn_seconds=_TURN_SECONDS)
+        with WorkerThread(url, settings(Path(folder), port, rate=40), times=times):
+            wait_until(lambda: books(database, issue).sent == people, 120)
+        with database.reading() as session:
+            runs = list(session.scalars(select(Run).order_by(Run.id)))
+    gaps = [
+        (later.started_at - earlier.ended_at).total_seconds()
+        for earlier, later in zip(runs, runs[1:], strict=False)
+        if earlier.ended_at is not None
+    ]
+    return sum(gaps) / len(gaps)
