@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -130,7 +131,7 @@ def _between_turns(server: Server, port: int) -> float:
             runs = list(session.scalars(select(Run).order_by(Run.id)))
     gaps = [
         (later.started_at - earlier.ended_at).total_seconds()
-        for earlier, later in zip(runs, runs[1:], strict=False)
+        for earlier, later in pairwise(runs)
         if earlier.ended_at is not None
     ]
     return sum(gaps) / len(gaps)

@@ -197,7 +197,7 @@ class DeliverySettings(Section, frozen=True, kw_only=True):
     wait_for_retries: bool = False
     """Whether `mailer send` keeps running until every delivery is settled."""
     undo: timedelta = timedelta(0)
-    """How long `mailer send` waits before it queues an issue. Ctrl-C meanwhile sends nothing."""
+    """How long `mailer send` and the console wait before an issue is queued; until then it can be undone."""
     turns: Annotated[int, Meta(ge=0)] = 0
     """How many workers send one issue at the same time; 0 means all. PostgreSQL only."""
     database_patience: timedelta = timedelta(minutes=5)

@@ -58,7 +58,7 @@ async def let_go(desk: Desk, visit: Visit, path: Path, edition: Edition, wanted:
         visit,
         Role.SENDER,
         Change(act, edition.slug, details),
-        lambda: _release(desk.settings, desk.database, path, edition, wanted),
+        lambda: release(desk.settings, desk.database, path, edition, wanted),
     )
     return True
 
@@ -80,7 +80,7 @@ async def approve(desk: Desk, visit: Visit, path: Path, edition: Edition, propos
         visit,
         Role.SENDER,
         change,
-        lambda: _release(
+        lambda: release(
             desk.settings,
             desk.database,
             path,
@@ -148,7 +148,7 @@ def relays(settings: Settings) -> str:
     return names or "the outbox on this machine"
 
 
-def _release(
+def release(
     settings: Settings,
     database: Database,
     path: Path,
@@ -160,6 +160,17 @@ def _release(
     """Queue, schedule or amend an issue; `first` is done in the same transaction."""
     at = datetime.now(UTC)
     match wanted.kind:
+        case Kind.SEND if settings.delivery.undo and wanted.share is None:
+            with database.transaction() as session:
+                first(session)
+                schedules.add_with_undo(
+                    session,
+                    edition,
+                    source_path=str(path),
+                    segment=wanted.segment,
+                    at=at,
+                    wait=settings.delivery.undo,
+                )
         case Kind.SEND:
 
             def once(session: Session, queued: QueuedIssue) -> None:
@@ -201,7 +212,8 @@ def _summary(desk: Desk, edition: Edition, wanted: Release) -> Markup:
     else:
         plan = planning.plan(desk.settings, desk.database, edition, wanted.segment)
         who = f"{plan.audience:,} subscribers ({wanted.segment or 'everyone'})"
-        time = "now"
+        undo = desk.settings.delivery.undo if wanted.share is None else None
+        time = f"in {undo}; until then you can undo it by removing the schedule" if undo else "now"
         if wanted.due_at is not None:
             shown = Scheduled(edition.slug, wanted.segment, wanted.due_at, wanted.zone, missed=False).local
             time = f"{shown:%A, %Y-%m-%d %H:%M %Z}"

@@ -107,6 +107,16 @@ def add(
     return planned(stored)
 
 
+def add_with_undo(
+    session: Session, edition: Edition, *, source_path: str, segment: str, at: datetime, wait: timedelta
+) -> Scheduled:
+    """Schedule an issue for when `wait`, the time for undoing, has passed; until then, `cancel` undoes it.
+
+    For programs that only queue issues and leave the sending to a worker. Raises the errors of `add`.
+    """
+    return add(session, edition, source_path=source_path, segment=segment, due_at=at + wait, zone="", at=at)
+
+
 def scheduled(session: Session) -> list[Scheduled]:
     """Return the scheduled issues, the next one first."""
     return [planned(row) for row in session.scalars(select(ScheduledIssue).order_by(ScheduledIssue.due_at))]
