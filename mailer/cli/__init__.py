@@ -59,6 +59,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "tokens": ("mailer.cli.tokens:tokens", "Create, list and revoke API tokens."),
     "webhooks": ("mailer.cli.webhooks:webhooks", "Notify other programs of events."),
+    "templates": (
+        "mailer.cli.templates:templates",
+        "Compare your templates with this version's, and update them.",
+    ),
     "dkim": ("mailer.cli.dkim:dkim", "Create DKIM keys and print their DNS records."),
     "config": ("mailer.cli.config:config", "Show and check settings."),
     "doctor": ("mailer.cli.doctor:doctor", "Check whether mail from here will arrive: DNS, relays, pages."),

@@ -18,6 +18,7 @@ from mailer.config import Newsletter, Section, Web, load, value_problem
 from mailer.config.shipped import shipped
 from mailer.errors import RefusedError
 from mailer.rendering.source.new import slug
+from mailer.review.template_changes import ORIGIN, keep_origin
 
 _CONFIG = """\
 # The settings of your newsletter. `mailer config show` prints all values and where they come from.
@@ -138,6 +139,7 @@ def init(
     quoted = {key: json.dumps(value, ensure_ascii=False) for key, value in values.items()}
     made[0].write_text(_CONFIG.format(**quoted), encoding="utf-8")
     shutil.copytree(shipped("email_templates"), made[1])
+    keep_origin(folder / ORIGIN, made[1])
     made[2].mkdir()
     issue = made[2] / "001-hello.md"
     issue.write_text(_ISSUE.format(date=datetime.now(UTC).date()), encoding="utf-8")
