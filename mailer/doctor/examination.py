@@ -17,6 +17,7 @@ from mailer.doctor.lifetimes import lifetimes
 from mailer.doctor.machine import books, clock, disk
 from mailer.doctor.names import Names, organizational
 from mailer.doctor.pages import pages
+from mailer.doctor.probe import probe
 from mailer.doctor.receiving import exchangers, transport_security
 from mailer.doctor.relays import connections, direct, own_names
 from mailer.doctor.spf import spf
@@ -25,12 +26,19 @@ from mailer.smtp.dkim import SigningKey, load_key
 
 
 def examine(
-    settings: Settings, database: Database, names: Names, *, with_blocklists: bool = False, at: datetime
+    settings: Settings,
+    database: Database,
+    names: Names,
+    *,
+    with_blocklists: bool = False,
+    with_probe: bool = False,
+    at: datetime,
 ) -> Iterator[Finding]:
     """Yield the findings about an installation, one by one as each check ends.
 
-    It contacts name servers, the relays and the pages; it sends nothing and changes nothing. It blocks, for
-    up to a minute if nothing answers. Raises `ConfigError` if a package is missing.
+    It contacts name servers, the relays and the pages, and changes nothing. It sends nothing, except with
+    `with_probe` a message to the bounce domain. It blocks, for up to a minute if nothing answers, and two
+    more for the probe. Raises `ConfigError` if a package is missing.
     """
     if importlib.util.find_spec("checkdmarc") is None:
         raise ConfigError(
@@ -43,6 +51,9 @@ def examine(
     DNS_CACHE.clear()
     yield from domains(settings, names)
     yield from connected(settings, names, with_blocklists=with_blocklists, at=at)
+    if with_probe:
+        keys = [key for key in _keys(settings) if isinstance(key, SigningKey)]
+        yield from _answered("route", settings.bounce_domain, probe(settings, database, keys, at=at))
     ours = list(
         dict.fromkeys(map(organizational, (settings.newsletter.author_domain, settings.bounce_domain)))
     )
@@ -56,11 +67,11 @@ def domains(settings: Settings, names: Names) -> Iterator[Finding]:
     """Yield what the DNS says about the domains and the signing keys."""
     author, envelope = settings.newsletter.author_domain, settings.bounce_domain
     keys: list[SigningKey] = []
-    for one in settings.dkim:
-        try:
-            keys.append(SigningKey(one.domain, one.selector, load_key(settings.path(one.key_file))))
-        except MailerError as error:
-            yield problem("dkim", one.domain, error.message, remedy=error.remedy or "make a new key")
+    for key in _keys(settings):
+        if isinstance(key, Finding):
+            yield key
+        else:
+            keys.append(key)
     policies: list[str] = []
     yield from _answered("spf", envelope, spf(names, envelope, list(settings.relays.values())))
     yield from _answered("dkim", author, dkim(names, keys))
@@ -75,6 +86,15 @@ def domains(settings: Settings, names: Names) -> Iterator[Finding]:
         yield from _answered("mx", domain, exchangers(names, domain, _list(purpose), host=box))
     yield from _answered("mta-sts", envelope, transport_security(names, envelope))
     yield from _answered("bimi", author, bimi(names, author, policies))
+
+
+def _keys(settings: Settings) -> Iterator[SigningKey | Finding]:
+    """Yield each signing key, or what is wrong with its file."""
+    for one in settings.dkim:
+        try:
+            yield SigningKey(one.domain, one.selector, load_key(settings.path(one.key_file)))
+        except MailerError as error:
+            yield problem("dkim", one.domain, error.message, remedy=error.remedy or "make a new key")
 
 
 def connected(settings: Settings, names: Names, *, with_blocklists: bool, at: datetime) -> Iterator[Finding]:
