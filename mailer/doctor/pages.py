@@ -58,9 +58,17 @@ def pages(names: Names, public_url: str, *, at: datetime) -> Iterator[Finding]:
 def _requests(client: httpx.Client, public_url: str, *, at: datetime) -> Iterator[Finding]:
     with client.stream("GET", f"{public_url}/healthz") as response:
         status = response.status_code
-        body = next(response.iter_bytes(64), b"")
+        body = next(response.iter_bytes(4096), b"").decode("ascii", "replace")
         end = expires_at(response.extensions["network_stream"].get_extra_info("ssl_object"))
-    if status != 200 or body != b"ok\n":
+    state, *tasks = body.splitlines() or [""]
+    if failing := [task for task in tasks if ": failing since " in task]:
+        yield problem(
+            "pages",
+            public_url,
+            f"a task of the pages fails ({'; '.join(failing[:5])})",
+            remedy="the log of `mailer serve` says why",
+        )
+    if state not in ("ok", "failing"):
         yield problem(
             "pages",
             public_url,

@@ -193,14 +193,14 @@ def test_pages_answer_and_one_click_reaches_them(names: Names, tmp_path: Path) -
 
 
 @contextlib.contextmanager
-def proxy(health: int, one_click: int) -> Iterator[str]:
+def proxy(health: int, one_click: int, body: bytes = b"ok\nletters: ok\n") -> Iterator[str]:
     """Serve what a proxy answers in mailer's place."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(health)
             self.end_headers()
-            self.wfile.write(b"ok\n")
+            self.wfile.write(body)
 
         def do_POST(self) -> None:
             self.send_response(one_click)
@@ -229,9 +229,15 @@ def test_proxy_that_stops_one_click_is_a_problem(names: Names, status: int) -> N
 
 
 def test_pages_that_are_away_or_someone_else_s_are_a_problem(names: Names) -> None:
-    with proxy(502, 404) as url:
+    with proxy(502, 404, b"<h1>Bad gateway</h1>") as url:
         assert said(pages(names, url, at=NOW))[1:] == [
             f"problem pages: {url}/healthz answers 502, and not as mailer does"
+        ]
+    with proxy(503, 404, b"failing\nletters: failing since 2026-12-04T08:00:12Z\n") as url:
+        assert said(pages(names, url, at=NOW))[1:] == [
+            "problem pages: a task of the pages fails (letters: failing since 2026-12-04T08:00:12Z)",
+            "ok pages: mailer answers",
+            "ok list-unsubscribe: one-click requests reach mailer",
         ]
     gone = said(pages(names, url, at=NOW))[1:]
     assert [one.partition(" be reached")[0] for one in gone] == ["problem pages: the pages cannot"]
