@@ -57,7 +57,7 @@ class _Tokens:
                 for one in known
             ]
             if rows:
-                show(table(("#Number", "Name", "State", "Used", "May"), rows, wide=(0, 3, 4)))
+                show(table(("Number", "Name", "State", "Used", "May"), rows, wide=(0, 3, 4)))
             self._secret = ui.element("div")
             with ui.element("div").classes("fields"):
                 self._name = field("Name of a new token")
@@ -111,7 +111,7 @@ class _Webhooks:
                 for one in hooks
             ]
             if rows:
-                show(table(("#Number", "Address", "Events", "State"), rows, wide=(0, 2)))
+                show(table(("Number", "Address", "Events", "State"), rows, wide=(0, 2)))
             self._secret = ui.element("div")
             with ui.element("div").classes("fields"):
                 self._url = field("Address of a new webhook (https://…)")
@@ -131,7 +131,7 @@ class _Webhooks:
             (when(one.at), one.type, one.url, tag(one.state), str(one.attempts), one.said or "–")
             for one in latest
         ]
-        show(table(("Time", "Event", "To", "State", "#Attempts", "Answer"), rows, wide=(2, 4, 5)))
+        show(table(("Time", "Event", "To", "State", "#Attempts", "Answer"), rows, wide=(0, 2, 4, 5)))
         failed = list(dict.fromkeys(one.uid for one in latest if one.state == queue.HookState.FAILED))
         with ui.element("div").classes("actions"):
             for uid in failed[:5]:

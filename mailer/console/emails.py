@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import email
+import email.policy
+from typing import Final
+
 from nicegui import ui
 from sqlalchemy.orm import Session
 from starlette.requests import Request
@@ -18,7 +22,7 @@ from mailer.reports.statistics import issue_statistics
 from mailer.review.sent import sent_message, with_clicks
 from mailer.review.viewing import SANDBOX, Rendered
 
-_SHOWN_HEADERS = ("From", "To", "Subject", "Date", "List-Unsubscribe")
+_SHOWN_HEADERS: Final = ("Subject", "From", "To")
 
 
 def add_pages(desk: Desk, frames: Frames) -> None:
@@ -44,7 +48,8 @@ def add_pages(desk: Desk, frames: Frames) -> None:
         heading(title, above=(f"/subscribers/{number}", address))
         show(note("With their name and fields of today. The links lead to their targets without counting."))
         with card():
-            show(facts((name, value) for name, value in found.headers if name in _SHOWN_HEADERS))
+            message = email.message_from_bytes(found.message, policy=email.policy.default)
+            show(facts((name, str(message[name])) for name in _SHOWN_HEADERS))
         show_frame(visit, found.html, "Email")
 
     async def clicks(visit: Visit, request: Request) -> None:

@@ -97,7 +97,11 @@ def show_proposal(
 ) -> None:
     """Add the card of a proposal. `ready` checks the issue for an audience and returns its edition."""
     own = proposal.who == visit.visitor.name
-    what = {Kind.SEND: "sent", Kind.SCHEDULE: "scheduled", Kind.AMEND: "corrected"}[proposal.release.kind]
+    what = {
+        Kind.SEND: "send this issue",
+        Kind.SCHEDULE: "schedule this issue",
+        Kind.AMEND: "send a correction of this issue",
+    }[proposal.release.kind]
 
     async def agree() -> None:
         edition = await ready(proposal.release.segment)
@@ -112,12 +116,8 @@ def show_proposal(
         ui.navigate.reload()
 
     with card("Waiting for approval"):
-        show(
-            Markup("<p><b>{}</b> asked at {} that this issue is {}.</p>").format(
-                proposal.who, when(proposal.at), what
-            )
-        )
-        show(facts([(name, str(value)) for name, value in _details(proposal.release).items() if value]))
+        show(Markup("<p><b>{}</b> asked at {} to {}.</p>").format(proposal.who, when(proposal.at), what))
+        show(facts(_terms(proposal.release)))
         if own:
             show(Markup('<p class="soft">Someone else must approve it.</p>'))
         if visit.visitor.role.may(Role.SENDER):
@@ -208,25 +208,30 @@ def _summary(desk: Desk, edition: Edition, wanted: Release) -> Markup:
     if wanted.kind is Kind.AMEND:
         with desk.database.reading() as session:
             left = amending.left(session, issues.named(session, edition.slug).id)
-        who, time = f"{left:,} subscribers who don't have it yet", "once the issue is resumed"
+        who = f"{left:,} subscribers who don't have it yet"
     else:
         plan = planning.plan(desk.settings, desk.database, edition, wanted.segment)
         who = f"{plan.audience:,} subscribers ({wanted.segment or 'everyone'})"
-        undo = desk.settings.delivery.undo if wanted.share is None else None
-        time = f"in {undo}; until then you can undo it by removing the schedule" if undo else "now"
-        if wanted.due_at is not None:
-            shown = Scheduled(edition.slug, wanted.segment, wanted.due_at, wanted.zone, missed=False).local
-            time = f"{shown:%A, %Y-%m-%d %H:%M %Z}"
     subjects = [edition.subject, *(arm.subject for arm in edition.arms)]
     pairs = [
         ("Subject", " / ".join(dict.fromkeys(subjects))),
         ("To", who),
         ("Through", relays(desk.settings)),
-        ("When", time),
     ]
+    return facts([*pairs, *(pair for pair in _terms(wanted) if pair[0] != "Audience")])
+
+
+def _terms(wanted: Release) -> list[tuple[str, str]]:
+    """Return the audience and the time of a release, in words."""
+    if wanted.kind is Kind.AMEND:
+        return [("When", "once the issue is resumed")]
+    pairs = [("Audience", wanted.segment or "everyone"), ("When", "now")]
+    if wanted.due_at is not None:
+        shown = Scheduled("", wanted.segment, wanted.due_at, wanted.zone, missed=False).local
+        pairs[1] = ("When", f"{shown:%A, %Y-%m-%d %H:%M %Z}")
     if wanted.share is not None:
         pairs.append(("First part", f"{wanted.share:.2%}; the others follow if all is well"))
-    return facts(pairs)
+    return pairs
 
 
 def _details(wanted: Release) -> dict[str, object]:

@@ -19,6 +19,7 @@ from starlette.responses import Response
 from mailer.console.desk import Desk, Visit
 from mailer.console.frame import add_page, card, heading
 from mailer.console.markup import chart, figure, figures, issue_path, note, person, show, table, when
+from mailer.database.models import IssueState
 from mailer.delivery import issues
 from mailer.delivery.issues import QueuedIssue
 from mailer.errors import MailerError
@@ -52,7 +53,9 @@ async def show_results(desk: Desk, issue: QueuedIssue) -> None:
                     issue_path(issue.slug), quote(issue.slug, safe="")
                 )
             )  # fmt: skip
-    sections = list(_breakdowns(found))
+    # While it is sent, the page has a newer count of the providers.
+    running = issue.state in (IssueState.SENDING, IssueState.PAUSED)
+    sections = list(_breakdowns(found, providers=not running))
     if sections:
         show(Markup('<div class="split">{}</div>').format(Markup("").join(sections)))
 
@@ -101,7 +104,7 @@ def _links(slug: str, found: IssueStatistics) -> Markup:
     )
 
 
-def _breakdowns(found: IssueStatistics) -> Iterator[Markup]:
+def _breakdowns(found: IssueStatistics, *, providers: bool) -> Iterator[Markup]:
     if found.failures:
         rows = sorted(found.failures.items(), key=lambda item: -item[1])
         yield _section("Failed, by class", table(("Class", "#Deliveries"), [(n, f"{v:,}") for n, v in rows]))
@@ -110,7 +113,7 @@ def _breakdowns(found: IssueStatistics) -> Iterator[Markup]:
             "Unsubscribed, by way",
             table(("Way", "#People"), [(n, f"{v:,}") for n, v in found.departures.items()]),
         )
-    if found.providers:
+    if providers and found.providers:
         groups = [
             (one.name or "others", f"{one.recipients:,}", f"{one.failed:,}", f"{one.openers:,}")
             for one in found.providers[:10]
