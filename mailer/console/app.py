@@ -17,6 +17,7 @@ from mailer.console import (
     access,
     bounces,
     correcting,
+    deliverability,
     deliveries,
     emails,
     home,
@@ -57,6 +58,7 @@ def create_console(desk: Desk, *, port: int) -> ASGIApp:
         imports,
         person,
         bounces,
+        deliverability,
         access,
         settings,
     ):

@@ -25,7 +25,7 @@ from mailer.tokens import Signer
 
 Result = TypeVar("Result")
 _COUNT_EVERY_SECONDS: Final = 20.0
-_COUNT_WITHIN_SECONDS: Final = 1.0
+_COUNT_WITHIN_SECONDS: Final = 0.25
 _log = logging.getLogger(__name__)
 
 

@@ -28,6 +28,7 @@ _ICONS: Final = {
     "Issues": "M4 5h16v14H4zM4 6l8 7 8-7",
     "Subscribers": "M9 11a4 4 0 1 0 0-8 4 4 0 0 0 0 8zM2 21c0-4 3-7 7-7s7 3 7 7M17 4a4 4 0 0 1 0 7",
     "Bounces": "M9 14 4 9l5-5M4 9h10a6 6 0 0 1 0 12h-3",
+    "Deliverability": "M12 3l8 3v6c0 5-3.5 8-8 9-4.500-1-8-4-8-9V6zM8.500 12l2.500 2.500 4.500-5",
     "Settings": "M4 7h10M18 7h2M4 17h2M10 17h10M16 5v4M8 15v4",
     "Audit log": "M6 3h12v18H6zM9 8h6M9 12h6M9 16h3",
 }
@@ -36,6 +37,7 @@ _PAGES: Final[tuple[tuple[str, str], ...]] = (
     ("/issues", "Issues"),
     ("/subscribers", "Subscribers"),
     ("/bounces", "Bounces"),
+    ("/deliverability", "Deliverability"),
     ("/settings", "Settings"),
     ("/audit", "Audit log"),
 )
@@ -187,7 +189,10 @@ def _navigation(desk: Desk, visit: Visit, path: str) -> None:
     ui.add_head_html('<link rel="stylesheet" href="/console.css"><link rel="icon" href="/icon.svg">')
     name = desk.settings.newsletter.name
     with (
-        ui.left_drawer(value=None, bordered=False).props("width=226 breakpoint=899").classes("side") as drawer
+        # Not `value=None`: the framework would then ask each browser, and log an error if it is slow.
+        ui.left_drawer(value=False, bordered=False)
+        .props("width=226 breakpoint=899 show-if-above")
+        .classes("side") as drawer
     ):
         show(Markup('<a class="brand" href="/"><img src="/icon.svg" alt="">{}</a>').format(name))
         may_audit = visit.visitor.role.may(Role.ADMIN)

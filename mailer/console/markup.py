@@ -19,7 +19,7 @@ _TONES: Final = {
     "paused": "warn", "deferred": "warn", "uncertain": "warn", "pending": "warn", "unmatched": "warn",
     "warning": "warn",
     "cancelled": "bad", "failed": "bad", "bounced": "bad", "complained": "bad", "error": "bad",
-    "missed": "bad",
+    "missed": "bad", "problem": "bad", "ok": "good",
 }  # fmt: skip
 
 

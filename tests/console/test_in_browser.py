@@ -449,7 +449,7 @@ def test_axe_finds_nothing(browser: Browser, state: StorageState, console: Runni
     with Database("sqlite:///subscribers.db", folder=console.folder.path) as database:
         assert database.exists()
     pages = ("/", "/issues", "/issues/001-short", "/subscribers", "/subscribers/1", "/subscribers/import",
-             "/bounces", "/settings", "/audit")  # fmt: skip
+             "/bounces", "/deliverability", "/settings", "/settings/access", "/audit")  # fmt: skip
     faults = []
     for width, scheme in ((1280, "light"), (375, "dark")):
         context = opened(browser, state, width, scheme)
