@@ -117,7 +117,7 @@ def show_proposal(
 
     with card("Waiting for approval"):
         show(Markup("<p><b>{}</b> asked at {} to {}.</p>").format(proposal.who, when(proposal.at), what))
-        show(facts(_terms(proposal.release)))
+        show(facts(_terms(desk.settings, proposal.release)))
         if own:
             show(Markup('<p class="soft">Someone else must approve it.</p>'))
         if visit.visitor.role.may(Role.SENDER):
@@ -218,14 +218,16 @@ def _summary(desk: Desk, edition: Edition, wanted: Release) -> Markup:
         ("To", who),
         ("Through", relays(desk.settings)),
     ]
-    return facts([*pairs, *(pair for pair in _terms(wanted) if pair[0] != "Audience")])
+    return facts([*pairs, *(pair for pair in _terms(desk.settings, wanted) if pair[0] != "Audience")])
 
 
-def _terms(wanted: Release) -> list[tuple[str, str]]:
+def _terms(settings: Settings, wanted: Release) -> list[tuple[str, str]]:
     """Return the audience and the time of a release, in words."""
     if wanted.kind is Kind.AMEND:
         return [("When", "once the issue is resumed")]
-    pairs = [("Audience", wanted.segment or "everyone"), ("When", "now")]
+    undo = settings.delivery.undo if wanted.share is None else None
+    time = f"in {undo}; until then you can undo it by removing the schedule" if undo else "now"
+    pairs = [("Audience", wanted.segment or "everyone"), ("When", time)]
     if wanted.due_at is not None:
         shown = Scheduled("", wanted.segment, wanted.due_at, wanted.zone, missed=False).local
         pairs[1] = ("When", f"{shown:%A, %Y-%m-%d %H:%M %Z}")
