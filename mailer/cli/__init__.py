@@ -34,6 +34,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "send": ("mailer.cli.send:send", "Send an issue or resume sending."),
     "ab": ("mailer.cli.ab:ab", "Show the A/B test of an issue, and choose an arm yourself."),
     "schedule": ("mailer.cli.schedule:schedule", "Send an issue at a set time; list or cancel such issues."),
+    "sequences": (
+        "mailer.cli.sequences:sequences",
+        "Send people messages one after the other, from the day they enter.",
+    ),
     "worker": ("mailer.cli.worker:worker", "Send scheduled issues, retries and letters until you stop it."),
     "workers": ("mailer.cli.workers:workers", "Show which processes are sending, and since when."),
     "status": ("mailer.cli.status:status", "Show the deliveries of one issue or all issues."),

@@ -39,6 +39,7 @@ the folder of `config.toml` and may begin with `~`. Never put a secret on a comm
 _SEE: Final = {
     "[rendering]": "../how/writing.md",
     "[canary]": "../how/delivery.md#send-to-a-few-readers-first",
+    "[sequences.NAME]": "../how/sequences.md",
     "[bounces]": "../how/bounces.md",
     "[signup]": "../how/subscribing.md#who-may-sign-up-and-how-often",
     "[tracking]": "../how/consent.md#opens-and-clicks",

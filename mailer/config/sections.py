@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 from msgspec import Meta
 
+from mailer.config.automatic import Sequence
 from mailer.config.console import Console
 from mailer.config.readers import ImportFile, Retention, SignUp, Tracking, Web
 from mailer.config.values import (
@@ -373,6 +374,7 @@ class Settings(Section, frozen=True, kw_only=True):
     providers: dict[str, ProviderLimits] = msgspec.field(default_factory=dict)
     delivery: DeliverySettings = DeliverySettings()
     canary: Canary = Canary()
+    sequences: dict[str, Sequence] = msgspec.field(default_factory=dict)
     dkim: tuple[DkimKey, ...] = ()
     bounces: Bounces = Bounces()
     webhooks: Webhooks = Webhooks()

@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 from msgspec import Meta, Struct
@@ -108,6 +109,22 @@ def checked_domains(texts: Iterable[str]) -> tuple[str, ...]:
 def checked_networks(texts: Iterable[str]) -> tuple[str, ...]:
     """Return IP addresses and networks in their normal form."""
     return tuple(str(ipaddress.ip_network(text)).removesuffix("/32").removesuffix("/128") for text in texts)
+
+
+def checked_zone(text: str) -> str:
+    """Return the name of an IANA time zone; empty stays empty."""
+    try:
+        return ZoneInfo(text).key if text else text
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ValueError(f"there is no time zone '{text}'; write it like Europe/Bucharest") from error
+
+
+def checked_trigger(text: str) -> str:
+    """Return the trigger of a sequence in its normal form."""
+    kind, colon, value = text.partition(":")
+    if (kind in ("confirmed", "api") and not colon) or (kind in ("tag", "date") and value.strip()):
+        return f"{kind}:{value.strip()}" if colon else kind
+    raise ValueError(f"'{text}' is no trigger; write confirmed, tag:NAME, date:ATTRIBUTE or api")
 
 
 def checked_root_url(text: str) -> str:

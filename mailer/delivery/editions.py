@@ -54,7 +54,12 @@ def build(settings: Settings, path: Path, *, links: Iterable[str] = (), text: st
     # Imported on use: Markdown, MJML and premailer take longer to load than most commands run.
     from mailer.rendering.source import parse_issue, read_issue
 
-    issue = read_issue(path) if text is None else parse_issue(text, path)
+    return build_issue(settings, read_issue(path) if text is None else parse_issue(text, path), links=links)
+
+
+def build_issue(settings: Settings, issue: Issue, *, links: Iterable[str] = ()) -> Edition:
+    """Render an issue that was read already, as `build` does."""
+    path = issue.path
     edition = _rendered(settings, issue, links)
     if issue.resend is not None and not getattr(settings.tracking, issue.resend.without):
         what = issue.resend.without

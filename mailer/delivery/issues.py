@@ -26,6 +26,7 @@ from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session
 
 from mailer.database.models import (
+    WAITS,
     CanaryMember,
     CanaryState,
     Delivery,
@@ -82,6 +83,8 @@ class QueuedIssue:
     canary_until: datetime | None = None
     resend_of: int | None = None
     """The id of the issue that it repeats."""
+    sequence_id: int | None = None
+    """The sequence that it is a step of."""
 
     @property
     def public(self) -> bool:
@@ -340,6 +343,10 @@ def withdraw(session: Session, issue_id: int) -> int:
     """
     gone = [DeliveryState.SENT.value, DeliveryState.SENDING.value, DeliveryState.UNCERTAIN.value]
     ours = Delivery.issue_id == issue_id
+    if get(session, issue_id).sequence_id is not None:
+        raise RefusedError(
+            "it is a step of a sequence", remedy="remove its file, then: mailer sequences apply NAME"
+        )
     number = session.scalar(select(func.count()).where(ours, Delivery.state.in_(gone))) or 0
     if number:
         raise RefusedError(
@@ -365,6 +372,18 @@ def withdraw(session: Session, issue_id: int) -> int:
         )
     )
     return withdrawn
+
+
+def skip_deferred(
+    session: Session, issue_id: int, condition: ColumnElement[bool], why: str, *, at: datetime
+) -> int:
+    """Skip the deliveries that wait for a retry and whose subscriber matches a condition; return how many."""
+    theirs = exists().where(Subscriber.id == Delivery.subscriber_id, condition)
+    skipped = update(Delivery).where(
+        Delivery.issue_id == issue_id, text(WAITS), Delivery.state == DeliveryState.DEFERRED.value, theirs
+    )
+    values = {"state": DeliveryState.SKIPPED.value, "due_at": None, "changed_at": at, "reply": why}
+    return count_of(session.execute(skipped.values(values)))
 
 
 def _skip_waiting(session: Session, issue_id: int, at: datetime) -> int:
@@ -411,7 +430,8 @@ def finish(session: Session, issue_id: int, *, at: datetime) -> bool:
         .where(StoredIssue.id == issue_id, StoredIssue.state == IssueState.SENDING.value)
         .values(state=IssueState.FINISHED.value, finished_at=at)
     )
-    if count_of(finished):
+    # A step finishes whenever nobody is due.
+    if count_of(finished) and get(session, issue_id).sequence_id is None:
         announce_issue(session, issue_id, _ANNOUNCED[IssueState.FINISHED], at=at)
     return True
 
@@ -477,6 +497,7 @@ def _queued(stored: StoredIssue) -> QueuedIssue:
         canary=CanaryState(stored.canary) if stored.canary else None,
         canary_until=stored.canary_until,
         resend_of=stored.resend_of,
+        sequence_id=stored.sequence_id,
     )
 
 

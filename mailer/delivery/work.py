@@ -23,6 +23,7 @@ from mailer.delivery.canary import Steps, lead
 from mailer.delivery.clock import now
 from mailer.delivery.ending import Ended, Ending
 from mailer.delivery.issues import QueuedIssue
+from mailer.delivery.sequences import looking as sequences
 from mailer.delivery.waiting import next_due
 from mailer.errors import MailerError, StorageError
 from mailer.tokens import Signer
@@ -50,9 +51,10 @@ class Work:
     clock: Callable[[], datetime] = now
 
     def queue_due(self) -> datetime | None:
-        """Queue the scheduled issues whose time has come; return when the next one is due."""
+        """Queue the issues and steps of sequences whose time has come; return when the next issue is due."""
+        at = self.clock()
+        self._look_at_sequences(at)
         with self.database.reading() as session:
-            at = self.clock()
             due = schedule.due(session, at=at)
             ahead = [one.due_at for one in schedule.scheduled(session) if one.due_at > at]
         if due:
@@ -62,6 +64,23 @@ class Work:
         for one in due:
             self._queue(one)
         return ahead[0] if ahead else None
+
+    def _look_at_sequences(self, at: datetime) -> None:
+        with self.database.reading() as session:
+            if not sequences.any_active(session):
+                return
+        try:
+            # Until both checks pass, people wait; then they get their steps at the next time of day.
+            dispatch.check_ready(self.settings)
+            lock.check(self.database)
+            queued = sequences.look(self.database, self.settings, at=at)
+        except StorageError:
+            raise
+        except MailerError as error:
+            _log.error("sequences wait: %s", error)
+            return
+        if queued:
+            self.say(f"sequences: {queued:,} {'message' if queued == 1 else 'messages'} queued")
 
     def _queue(self, due: schedule.Scheduled) -> None:
         try:

@@ -20,8 +20,11 @@ from mailer.database.models import (
     Event,
     ReplacedEdition,
     Run,
+    SequenceMember,
+    SequenceStep,
     StoredIssue,
     StoredReport,
+    StoredSequence,
     Subscriber,
     Suppression,
     Wording,
@@ -68,6 +71,7 @@ def story(session: Session, address_key: str) -> Story | None:
         happenings += _consents(session, subscriber.id)
         happenings += _deliveries(session, subscriber.id)
         happenings += _events(session, subscriber.id)
+        happenings += _sequences(session, subscriber.id)
     happenings += (_report(row) for row in session.scalars(select(StoredReport).where(about)))
     if suppression is not None:
         happenings.append(
@@ -143,6 +147,26 @@ def _events(session: Session, subscriber_id: int) -> Iterator[Happening]:
     for event in session.scalars(select(Event).where(Event.subscriber_id == subscriber_id)):
         said = ", ".join(f"{name} {value}" for name, value in sorted(event.details.items()))
         yield Happening(event.at, event.kind, said, {"issue_id": event.issue_id, **event.details})
+
+
+def _sequences(session: Session, subscriber_id: int) -> Iterator[Happening]:
+    rows = session.execute(
+        select(SequenceMember, StoredSequence.name, SequenceStep.name)
+        .join(StoredSequence, StoredSequence.id == SequenceMember.sequence_id)
+        .outerjoin(SequenceStep, SequenceStep.id == SequenceMember.next_step_id)
+        .where(SequenceMember.subscriber_id == subscriber_id, SequenceMember.why != "before")
+    )
+    for member, name, step in rows:
+        facts = {
+            "sequence": name,
+            "next": step,
+            "due_at": member.due_at and member.due_at.isoformat(),
+            "why": member.why,
+        }
+        due = f"; {step} is due from {member.due_at:%Y-%m-%d %H:%M} UTC" if step and member.due_at else ""
+        yield Happening(member.entered_at, "sequence", f"{name}: entered{due}", facts)
+        if member.ended_at is not None:
+            yield Happening(member.ended_at, "sequence", f"{name}: {member.why}", facts)
 
 
 def _report(stored: StoredReport) -> Happening:

@@ -21,9 +21,27 @@ from mailer.rendering.edition import ABTest, Resend
 
 MAX_ISSUE_BYTES: Final = 1_000_000
 MAX_FRONT_MATTER_CHARACTERS: Final = 20_000
+_LONGEST_WAIT: Final = datetime.timedelta(days=3660)
 MAX_ARMS: Final = 4
 """How many arms an A/B test can have."""
 _FENCE: Final = re.compile(r"---[ \t]*$")
+
+
+DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """When a step of a sequence is sent, and to whom."""
+
+    after: datetime.timedelta
+    """The time since the step before was sent; for the first one, since the person entered."""
+    send_at: datetime.time | None = None
+    """The time of day in the subscriber's zone; None for any."""
+    days: tuple[int, ...] = ()
+    """The days of the week, 0 for Monday; empty for any."""
+    only: str = ""
+    """A segment; others skip the step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +80,8 @@ class Issue:
     """How the A/B test is decided, if there is one."""
     resend: Resend | None = None
     """The issue that this one repeats for readers who did not react."""
+    timing: Timing | None = None
+    """For a step of a sequence; None for an issue."""
 
     def line_of(self, key: str) -> int:
         """Return the line of a front-matter key, or 1."""
@@ -105,7 +125,8 @@ def parse_issue(text: str, path: Path) -> Issue:
         line = lines.get("title", 1)
         problem = "'title' is empty" if "title" in values else "'title' is missing"
         raise SourceError(f"{path}:{line}: {problem}", remedy='write one, as in title: "Hello"')
-    send_at, send_zone = reader.moment("send_at")
+    timing = reader.timing()
+    send_at, send_zone = reader.moment("send_at") if timing is None else (None, "")
     subject, *other_subjects = reader.subjects("subject") or [_literal(title)]
     other_files = reader.files("arms")
     if other_subjects and other_files:
@@ -141,6 +162,7 @@ def parse_issue(text: str, path: Path) -> Issue:
         other_files=other_files,
         test=test,
         resend=reader.resend("resend"),
+        timing=timing,
     )
 
 
@@ -161,6 +183,9 @@ _KEYS: Final = (
     "arms",
     "test",
     "resend",
+    "after",
+    "days",
+    "only",
     "lint",
 )
 
@@ -325,6 +350,35 @@ class _Reader:
         ):
             raise self._wrong(key, value, remedy)
         return ABTest(float(share), wait.total_seconds(), by, hold)
+
+    def timing(self) -> Timing | None:
+        """Return when a step of a sequence is sent; None for an issue, which has no 'after'."""
+        if self.values.get("after") is None:
+            for key in ("days", "only"):
+                if key in self.values:
+                    raise SourceError(
+                        f"{self._place(key)}: only a step of a sequence has '{key}'",
+                        remedy="write after: P3D as well",
+                    )
+            return None
+        after, clock, days = self.values["after"], self.values.get("send_at"), self.values.get("days", [])
+        try:
+            waited = msgspec.convert(after, datetime.timedelta)
+            if not datetime.timedelta() <= waited <= _LONGEST_WAIT:
+                raise ValueError("out of range")
+        except ValueError as error:
+            raise self._wrong("after", after, "write it as P3D for three days, or PT2H") from error
+        # YAML reads 10:30 as a number in base 60.
+        text = f"{clock // 60:02}:{clock % 60:02}" if isinstance(clock, int) else str(clock)
+        try:
+            send_at = None if clock is None else datetime.time.fromisoformat(text)
+        except ValueError as error:
+            raise self._wrong("send_at", clock, "write it as 09:00") from error
+        names = days if isinstance(days, list) else [days]
+        if not all(str(name).lower()[:3] in DAYS for name in names):
+            raise self._wrong("days", days, f"write some of {', '.join(DAYS)} between brackets")
+        places = {DAYS.index(str(name).lower()[:3]) for name in names}
+        return Timing(waited, send_at, tuple(sorted(places)), self.text("only"))
 
     def resend(self, key: str) -> Resend | None:
         """Return which issue this one repeats, and for whom."""

@@ -1,0 +1,188 @@
+"""`mailer sequences`: messages that people get one after the other."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+from sqlalchemy import select
+
+from mailer.address import parse_address
+from mailer.cli.app import App, Group, json_option, pass_app, yes_option
+from mailer.database.models import Subscriber
+from mailer.delivery import dispatch
+from mailer.delivery.sequences import files, listing, looking, storing
+from mailer.delivery.sequences.files import WrittenStep
+from mailer.delivery.sequences.storing import Plan
+from mailer.errors import RefusedError, SourceError
+
+no_lint_option = click.option(
+    "--no-lint", is_flag=True, help="Apply the steps even if `mailer lint` finds errors."
+)
+
+
+@click.group(cls=Group)
+def sequences() -> None:
+    """Send people messages one after the other, from the day they enter; `mailer worker` sends them."""
+
+
+@sequences.command("list")
+@json_option
+@pass_app
+def list_command(app: App, as_json: bool) -> None:
+    """List the sequences, and how many people are in each."""
+    with app.database.reading() as session:
+        found = listing.listed(session)
+    waiting = [name for name in app.settings.sequences if name not in {one.name for one in found}]
+    if as_json:
+        app.emit({"sequences": [asdict(one) for one in found], "not_applied": waiting})
+        return
+    for one in found:
+        ended = "".join(f", {number:,} {why}" for why, number in sorted(one.ended.items()))
+        paused = "  paused" if one.paused_at else ""
+        steps = f"{one.steps} {'step' if one.steps == 1 else 'steps'}"
+        app.out(f"{one.name}  {one.trigger}  {steps}  {one.under_way:,} under way{ended}{paused}")
+        if one.name not in app.settings.sequences:
+            app.say(f"{one.name} is not in config.toml; to stop it: mailer sequences pause {one.name}")
+    for name in waiting:
+        app.out(f"{name}  not applied; see: mailer sequences plan {name}")
+    if not found and not waiting:
+        app.say("config.toml has no [sequences.NAME]")
+
+
+@sequences.command("plan")
+@click.argument("name")
+@json_option
+@pass_app
+def plan_command(app: App, name: str, as_json: bool) -> None:
+    """Show what applying the files of NAME would change, for whom; nothing is done."""
+    made, _ = _planned(app, name)
+    if as_json:
+        app.emit(asdict(made))
+        return
+    _tell(app, made)
+    if made.changes_something:
+        app.say(f"next: mailer sequences apply {name}")
+
+
+@sequences.command("apply")
+@click.argument("name")
+@no_lint_option
+@yes_option
+@pass_app
+def apply_command(app: App, name: str, no_lint: bool, yes: bool) -> None:
+    """Put the files of NAME, and its table in config.toml, into effect.
+
+    Shows the plan and asks first. Nobody gets a step twice, whatever changes.
+
+    Exit codes: 0 applied; 3 lint found errors; 5 refused.
+    """
+    made, steps = _planned(app, name)
+    _tell(app, made)
+    if not made.changes_something:
+        return
+    dispatch.check_ready(app.settings)
+    if not no_lint:
+        _lint(app, steps)
+    app.confirm(f"Apply this to {name}?", yes=yes, what="applying")
+    with app.database.transaction() as session:
+        storing.apply(session, name, files.configured(app.settings, name), steps, at=datetime.now(UTC))
+    app.out(f"{name}: applied; mailer worker sends it")
+
+
+@sequences.command("pause")
+@click.argument("name")
+@pass_app
+def pause_command(app: App, name: str) -> None:
+    """Stop sending the steps of NAME until you resume it."""
+    with app.database.transaction() as session:
+        changed = storing.pause(session, name, at=datetime.now(UTC))
+    app.out(f"{name}: {'paused' if changed else 'is already paused'}")
+
+
+@sequences.command("resume")
+@click.argument("name")
+@pass_app
+def resume_command(app: App, name: str) -> None:
+    """Let NAME go on; what came due meanwhile is sent."""
+    with app.database.transaction() as session:
+        changed = storing.resume(session, name)
+    app.out(f"{name}: {'resumed' if changed else 'is not paused'}")
+
+
+@sequences.command("enter")
+@click.argument("name")
+@click.argument("address")
+@pass_app
+def enter_command(app: App, name: str, address: str) -> None:
+    """Let the subscriber with ADDRESS enter NAME, whatever its trigger."""
+    key = parse_address(address).key
+    with app.database.transaction() as session:
+        stored = storing.find(session, name)
+        if stored is None:
+            raise SourceError(
+                f"the sequence {name} was never applied", remedy=f"mailer sequences apply {name}"
+            )
+        person = session.scalar(select(Subscriber.id).where(Subscriber.address_key == key))
+        entered = looking.enter(session, stored, Subscriber.id == person, at=datetime.now(UTC))
+    if not entered:
+        raise RefusedError(
+            f"{address} is not an active subscriber, or was in {name} before",
+            remedy=f"see: mailer why {address}",
+        )
+    app.out(f"{address}: entered {name}")
+
+
+@sequences.command("stats")
+@click.argument("name")
+@json_option
+@pass_app
+def stats_command(app: App, name: str, as_json: bool) -> None:
+    """Show what became of each step of NAME."""
+    with app.database.reading() as session:
+        stored = storing.find(session, name)
+        found = [] if stored is None else listing.steps(session, stored.id)
+    if stored is None:
+        raise SourceError(f"the sequence {name} was never applied", remedy=f"mailer sequences apply {name}")
+    if as_json:
+        app.emit({"sequence": name, "steps": [one.as_dict() for one in found]})
+        return
+    for one in found:
+        books = one.books
+        rest = "".join(
+            f", {number:,} {state}"
+            for state, number in (("failed", books.failed), ("skipped", books.skipped), ("open", books.open))
+            if number
+        )
+        app.out(
+            f"{one.name}: {one.waiting:,} wait for it, {books.sent:,} sent{rest}, {one.clicked:,} clicked"
+        )
+
+
+def _planned(app: App, name: str) -> tuple[Plan, list[WrittenStep]]:
+    configured = files.configured(app.settings, name)
+    with app.database.reading() as session:
+        links = storing.links_of(session, name)
+    steps = files.written_steps(app.settings, name, links)
+    with app.database.reading() as session:
+        return storing.plan(session, name, configured, steps), steps
+
+
+def _tell(app: App, made: Plan) -> None:
+    if made.new:
+        app.out(f"{made.name} is new; who enters it from now on gets:")
+    for key in made.settings:
+        app.out(f"{key} in config.toml changes")
+    for change in made.changes:
+        app.out(f"  {change.step}: {change.kind}; {change.said}")
+    if not made.changes_something:
+        app.out(f"{made.name}: nothing changes")
+
+
+def _lint(app: App, steps: list[WrittenStep]) -> None:
+    from mailer.cli.lint import refuse_errors
+
+    for step in steps:
+        refuse_errors(app, Path(step.path), step.edition)
