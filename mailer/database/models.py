@@ -509,7 +509,9 @@ class StoredSequence(Base):
     created_at: Mapped[datetime]
     paused_at: Mapped[datetime | None]
     mark: Mapped[int] = mapped_column(Identifier, default=0, server_default=text("0"))
-    """How far the trigger was looked for: the last line of the ledger, or the last day since 1970."""
+    """How far the trigger was looked for: the last line of the ledger, or the last hour since 1970."""
+    floor: Mapped[int] = mapped_column(Identifier, default=0, server_default=text("0"))
+    """The last line of the ledger when the trigger was set; people who confirmed before do not enter."""
 
 
 class SequenceStep(Base):

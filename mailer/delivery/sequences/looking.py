@@ -159,17 +159,16 @@ def _enter_confirmed(session: Session, sequence: StoredSequence) -> int:
     overlap = 0 if session.get_bind().dialect.name == "sqlite" else _OVERLAP
     if last <= sequence.mark and not overlap:
         return 0
-    # When the person became active; they cannot have entered before the sequence existed.
+    # When the person became active.
     confirmed = (
         select(Consent.subscriber_id, func.min(type_coerce(Consent.at, BigInteger)))
         .join(Subscriber, Subscriber.id == Consent.subscriber_id)
         .where(
-            Consent.id > sequence.mark - overlap,
+            Consent.id > max(sequence.mark - overlap, sequence.floor),
             Consent.id <= last,
             Consent.after == SubscriberStatus.ACTIVE.value,
             Consent.before != SubscriberStatus.ACTIVE.value,
             Consent.way.in_(sorted(PERSONAL_WAYS)),
-            Consent.at >= sequence.created_at,
         )
         .group_by(Consent.subscriber_id)
     )

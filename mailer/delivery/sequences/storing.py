@@ -356,8 +356,7 @@ def _set_mark(session: Session, stored: StoredSequence, *, at: datetime) -> None
     kind, _, value = stored.trigger.partition(":")
     match kind:
         case "confirmed":
-            stored.mark = session.scalar(select(func.max(Consent.id))) or 0
-            stored.created_at = at
+            stored.mark = stored.floor = session.scalar(select(func.max(Consent.id))) or 0
         case "date":
             stored.mark = (at - EPOCH) // HOUR - 1
         case "tag":

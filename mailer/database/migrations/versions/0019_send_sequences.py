@@ -24,6 +24,7 @@ def upgrade() -> None:
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("paused_at", sa.BigInteger(), nullable=True),
         sa.Column("mark", big, server_default=sa.text("0"), nullable=False),
+        sa.Column("floor", big, server_default=sa.text("0"), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_sequences")),
         sa.UniqueConstraint("name", name=op.f("uq_sequences_name")),
     )
