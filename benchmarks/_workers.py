@@ -20,6 +20,7 @@ from sqlalchemy import func, select
 
 from benchmarks import Figure
 from benchmarks._sink import sink
+from mailer.cluster import members
 from mailer.database.models import Delivery, DeliveryState, Run
 from mailer.database.session import Database
 from mailer.delivery.issues import QueuedIssue
@@ -83,11 +84,12 @@ def _together(server: Server, port: int, workers: int, each: int) -> tuple[float
     with tempfile.TemporaryDirectory() as scratch, Database(url) as database:
         database.open()
         number = workers * each
-        issue = queued(database, number)
         config = _CONFIG.format(url=url, relays=relays)
         folders = [Folder(Path(scratch) / f"m{number}", config) for number in range(workers)]
         processes = [folder.start("worker", "--name", f"m{number}") for number, folder in enumerate(folders)]
         try:
+            _wait_for(database, workers)
+            issue = queued(database, number)
             first = _when(database, issue, number // 10)
             last = _when(database, issue, number * 9 // 10)
             _when(database, issue, number)
@@ -99,6 +101,17 @@ def _together(server: Server, port: int, workers: int, each: int) -> tuple[float
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return (number * 9 // 10 - number // 10) / (last - first), cpu / number
+
+
+def _wait_for(database: Database, workers: int) -> None:
+    """Return once all workers wait for something to send."""
+    until = time.monotonic() + 120
+    while time.monotonic() < until:
+        with database.reading() as session:
+            if len(members.living(session)) == workers:
+                return
+        time.sleep(0.1)
+    raise SystemExit("the workers did not start within two minutes")
 
 
 def _when(database: Database, issue: QueuedIssue, sent: int) -> float:

@@ -222,6 +222,8 @@ def _tell(app: App, status: IssueStatus) -> None:
     app.out(f"{issue.slug}: {status.doing}" + (f" ({issue.reason})" if issue.reason else ""))
     if status.doing in ("queued", "interrupted"):
         app.out(f"  no process is sending it; to continue: mailer send {issue.slug}")
+    if status.books.open and not status.running and status.left_because:
+        app.out(f"  the last run ended early: {status.left_because}")
     for line in shown.lines(status.books):
         app.out(line)
     if len(status.editions) > 1:

@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
-from mailer.cluster import members, turns
+from sqlalchemy.orm import Session
+
+from mailer.cluster import members
 from mailer.config import DeliverySettings
 from mailer.database.models import CanaryState, IssueState
 from mailer.database.session import Database
-from mailer.delivery import issues
+from mailer.delivery import issues, runs
 from mailer.delivery.books import Books, books_of
 from mailer.delivery.clock import now
 from mailer.delivery.ending import Ended, Ending
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.patience import Patience
-from mailer.delivery.work import with_work
+from mailer.delivery.work import has_work
 
 _LOOK_SECONDS: Final = 1.0
+_COUNTING_SHARE: Final = 0.05
+"""The most of the time that is spent on counting deliveries."""
+_ENDED: Final = {
+    IssueState.FINISHED: Ending.FINISHED,
+    IssueState.PAUSED: Ending.PAUSED,
+    IssueState.CANCELLED: Ending.CANCELLED,
+}
 
 
 def watch(
@@ -29,46 +40,92 @@ def watch(
     say: Callable[[str], None],
     progress: Callable[[Books], None],
     sleep: Callable[[float], None] = time.sleep,
+    ticks: Callable[[], float] = time.monotonic,
 ) -> Ended | None:
     """Report progress until the workers have nothing to send now; return how the issue ended.
 
-    Returns None if no worker is running, or the last one ended or died: then the caller sends. Ctrl-C ends
-    the watching, not the workers.
+    Also says why the last run of a worker ended early, such as a relay that cannot be reached. Returns None
+    if no worker is running, or the last one ended or died: then the caller sends. Ctrl-C ends the watching,
+    not the workers.
     """
     if issue.canary not in (None, CanaryState.PASSED):
         return None
-    told = False
+    counting = _Counting(database, issue.id, ticks)
     patience = Patience(settings.database_patience.total_seconds())
+    said: set[str] = set()
+    began_at = now()
+
+    def say_once(line: str) -> None:
+        if line not in said:
+            said.add(line)
+            say(line)
+
     try:
         while True:
-            ended, busy = patience.call(lambda: _look(database, issue.id, settings))
-            if not busy:
+            seen = patience.call(lambda: _look(database, issue.id, settings, began_at))
+            if seen.ending is not Ending.STOPPED:
+                return Ended(seen.ending, patience.call(counting.count), seen.reason)
+            if not seen.workers:
                 return None
-            progress(ended.books)
-            if ended.ending is not Ending.STOPPED:
-                return ended
-            if not told:
-                say("the workers send it; Ctrl-C ends only this command")
-                told = True
+            say_once("the workers send it; Ctrl-C ends only this command")
+            if seen.reason:
+                say_once(f"a worker waits before it tries again: {seen.reason}")
+            if counting.is_due():
+                progress(patience.call(counting.count))
             sleep(_LOOK_SECONDS)
     except KeyboardInterrupt:
         say(f"the workers go on; to stop them: mailer pause {issue.slug}")
-        with database.reading() as session:
-            return Ended(Ending.STOPPED, books_of(session, issue.id))
+        return Ended(Ending.STOPPED, counting.count())
 
 
-def _look(database: Database, issue_id: int, settings: DeliverySettings) -> tuple[Ended, bool]:
-    """Return how an issue stands, `STOPPED` while there is something to send, and whether a worker lives."""
-    with database.transaction() as session:
-        issue, books = issues.get(session, issue_id), books_of(session, issue_id)
-        if issue.state is IssueState.FINISHED:
-            return Ended(Ending.FINISHED, books), True
-        if issue.state is IssueState.PAUSED:
-            return Ended(Ending.PAUSED, books, issue.reason), True
-        if issue.state is IssueState.CANCELLED:
-            return Ended(Ending.CANCELLED, books), True
-        ready = with_work(session, at=now(), resend_uncertain=settings.uncertain == "resend")
-        if issue not in ready:
+class _Counting:
+    """Counts the deliveries of an issue, less often the longer that takes."""
+
+    def __init__(self, database: Database, issue_id: int, ticks: Callable[[], float]) -> None:
+        self._database = database
+        self._issue_id = issue_id
+        self._ticks = ticks
+        self._not_before = 0.0
+
+    def is_due(self) -> bool:
+        """Return whether to count again."""
+        return self._ticks() >= self._not_before
+
+    def count(self) -> Books:
+        """Return the books."""
+        began = self._ticks()
+        with self._database.reading() as session:
+            books = books_of(session, self._issue_id)
+        ended = self._ticks()
+        self._not_before = ended + (ended - began) / _COUNTING_SHARE
+        return books
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """How an issue stands: `STOPPED` while there is something to send."""
+
+    ending: Ending
+    reason: str
+    workers: bool
+    """Whether any worker is running."""
+
+
+def _look(database: Database, issue_id: int, settings: DeliverySettings, began_at: datetime) -> _Seen:
+    """Read a few rows by their keys, however large the issue is."""
+    with database.reading() as session:
+        issue, alive = issues.get(session, issue_id), bool(members.living(session))
+        if (ending := _ENDED.get(issue.state)) is not None:
+            return _Seen(ending, issue.reason if ending is Ending.PAUSED else "", alive)
+        if not has_work(session, issue_id, at=now(), resend_uncertain=settings.uncertain == "resend"):
             # `wait_for_retries` is for a run of this process: the workers send the retries by themselves.
-            return Ended(Ending.WAITING, books), bool(members.living(session))
-        return Ended(Ending.STOPPED, books), turns.offer_to_all(session, issue, settings)
+            return _Seen(Ending.WAITING, "", alive)
+        return _Seen(Ending.STOPPED, _why_waiting(session, issue_id, began_at), alive)
+
+
+def _why_waiting(session: Session, issue_id: int, began_at: datetime) -> str:
+    """Return why the last run ended early, if that was since `began_at` and none is sending now."""
+    last = runs.last_ended(session, issue_id)
+    if last is None or last.ended_at < began_at or runs.is_sending(session, issue_id):
+        return ""
+    return f"{last.reason} ({last.host})" if last.reason else ""

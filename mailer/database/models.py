@@ -662,6 +662,8 @@ class Run(Base):
     """When it last committed, by the database's clock. PostgreSQL only."""
     commits: Mapped[int] = mapped_column(default=0, server_default=text("0"))
     """How many transactions of the run were committed. PostgreSQL only."""
+    reason: Mapped[str] = mapped_column(Text, default="", server_default=text("''"))
+    """Why it ended while something was left to send, such as a relay that cannot be reached."""
 
 
 class Worker(Base):

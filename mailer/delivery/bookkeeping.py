@@ -199,14 +199,15 @@ class RunBooks:
                         self._sharing.accept(wishes, granted)
             return writing.result()[0]
 
-    def end(self, pause_reason: str) -> bool:
+    def end(self, pause_reason: str, reason: str = "") -> bool:
         """Write what is left, release what was not started and recount; return whether the issue is finished.
 
-        A `pause_reason` pauses the issue; an empty one does not change its state.
+        A `pause_reason` pauses the issue; an empty one does not change its state. `reason` says why else the
+        run ended early.
         """
         self.unwritten.unsent.extend(self.window.waiting())
         try:
-            return self.insist(partial(self._end, pause_reason))
+            return self.insist(partial(self._end, pause_reason, reason))
         except UnavailableError as error:
             number = self._counts[DeliveryState.SENDING.value]
             raise UnavailableError(
@@ -269,14 +270,14 @@ class RunBooks:
             yield session, first
         self._fence.confirmed(began, commits + 1)
 
-    def _end(self, pause_reason: str) -> bool:
+    def _end(self, pause_reason: str, reason: str) -> bool:
         at = self._now()
         with self._confirmed() as (session, first):
             if first:
                 self._write(session, self.unwritten, at)
                 if pause_reason:
                     issues.pause(session, self._issue_id, pause_reason)
-                runs.end(session, self._run_id, at=at)
+                runs.end(session, self._run_id, at=at, reason=reason)
                 if self._sharing is not None:
                     self._sharing.leave(session)
             elif not runs.has_ended(session, self._run_id):

@@ -149,9 +149,38 @@ def begin(session: Session, issue_id: int, *, at: datetime) -> int:
     return run.id
 
 
-def end(session: Session, run_id: int, *, at: datetime) -> None:
-    """Record that a run ended."""
-    session.execute(update(Run).where(Run.id == run_id).values(ended_at=at))
+def end(session: Session, run_id: int, *, at: datetime, reason: str = "") -> None:
+    """Record that a run ended; `reason` says why, if something was left to send."""
+    session.execute(update(Run).where(Run.id == run_id).values(ended_at=at, reason=reason))
+
+
+@dataclass(frozen=True, slots=True)
+class LastRun:
+    """The run of an issue that ended last."""
+
+    host: str
+    ended_at: datetime
+    reason: str
+    """Why it ended while something was left to send; empty otherwise."""
+
+
+def last_ended(session: Session, issue_id: int) -> LastRun | None:
+    """Return the run of an issue that ended last, or None."""
+    ended = (
+        select(Run.host, Run.ended_at, Run.reason)
+        .where(Run.issue_id == issue_id, Run.ended_at.is_not(None))
+        .order_by(Run.ended_at.desc())
+        .limit(1)
+    )
+    found = session.execute(ended).first()
+    if found is None or found.ended_at is None:
+        return None
+    return LastRun(found.host, found.ended_at, found.reason)
+
+
+def is_sending(session: Session, issue_id: int) -> bool:
+    """Return whether any run of an issue is sending."""
+    return any(run.issue_id == issue_id for run in sending(session))
 
 
 def has_ended(session: Session, run_id: int) -> bool:

@@ -499,7 +499,10 @@ class Sender:
         self._breaker.give_up()
         unwritten.cleared += self._breaker.take_cleared()
         unwritten.ours += self._breaker.take_ours()
-        finished = self._books.end(self._reason if self._ending is Ending.PAUSED else "")
+        finished = self._books.end(
+            self._reason if self._ending is Ending.PAUSED else "",
+            self._reason if self._ending is Ending.UNREACHABLE else "",
+        )
         if self._ending is None:
             self._ending = Ending.FINISHED if finished else Ending.WAITING
             self._reason = "; ".join(

@@ -135,11 +135,13 @@ def with_work(session: Session, *, at: datetime, resend_uncertain: bool) -> list
     return [
         issue
         for issue in reversed(issues.issues(session))
-        if issue.state is IssueState.SENDING and _has_work(session, issue.id, at, resend_uncertain)
+        if issue.state is IssueState.SENDING
+        and has_work(session, issue.id, at=at, resend_uncertain=resend_uncertain)
     ]
 
 
-def _has_work(session: Session, issue_id: int, at: datetime, resend_uncertain: bool) -> bool:
+def has_work(session: Session, issue_id: int, *, at: datetime, resend_uncertain: bool) -> bool:
+    """Return whether an issue has a delivery to send now, or one that is being sent."""
     due_at = next_due(session, issue_id, resend_uncertain=resend_uncertain)
     if due_at is not None and due_at <= at:
         return True

@@ -38,6 +38,8 @@ class IssueStatus:
     """Its A/B test."""
     arms: tuple[Arm, ...] = ()
     """The arms of its A/B test."""
+    left_because: str = ""
+    """Why the last run ended while something was left to send."""
 
     @property
     def doing(self) -> str:
@@ -80,6 +82,7 @@ class IssueStatus:
                 "said": self.test.said,
             },
             "alerts": [{"at": alert.at.isoformat(), **alert.facts} for alert in self.alerts],
+            "left_because": self.left_because,
             "waiting": [
                 {
                     "state": group.state.value,
@@ -97,7 +100,7 @@ class IssueStatus:
 
 def status_of(session: Session, issue: QueuedIssue) -> IssueStatus:
     """Return the status of an issue."""
-    test = arms.find(session, issue.id)
+    test, last = arms.find(session, issue.id), runs.last_ended(session, issue.id)
     return IssueStatus(
         issue,
         books_of(session, issue.id),
@@ -108,4 +111,5 @@ def status_of(session: Session, issue: QueuedIssue) -> IssueStatus:
         amending.numbers(session, issue.id),
         test,
         () if test is None else tuple(arms.results(session, issue.id)),
+        "" if last is None else last.reason,
     )
