@@ -114,6 +114,16 @@ def documented(title: str) -> dict[str, str]:
     return found
 
 
+def test_drawing_has_the_layers_that_imports_are_checked_against() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers = next(one["layers"] for one in contracts if one["type"] == "layers")
+    drawing = (ROOT / "docs" / "images" / "architecture.svg").read_text(encoding="utf-8")
+    rows: dict[str, list[str]] = {}
+    for height, name in re.findall(r'<text class="n" x="[^"]*" y="([^"]*)">([^<]*)<', drawing):
+        rows.setdefault(height, []).append(name)
+    assert list(rows.values()) == [layer.split(" | ") for layer in layers if layer != "__main__"]
+
+
 def test_configuration_reference_is_generated_from_the_settings() -> None:
     assert configuration_reference() == REFERENCE.read_text(encoding="utf-8"), "run: make docs"
 
