@@ -60,12 +60,13 @@ def need_extra() -> None:
         import argon2
         import nicegui
         import pyotp
+        import webauthn
     except ImportError as error:
         raise ConfigError(
             f"the console needs packages that are not installed ({error.name})",
             remedy="install them: pip install 'mailer[console]'",
         ) from error
-    assert argon2, (nicegui, pyotp)
+    assert argon2, (nicegui, pyotp, webauthn)
 
 
 @contextmanager

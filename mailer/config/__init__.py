@@ -20,7 +20,7 @@ from mailer.config.sections import (
     Webhooks,
 )
 from mailer.config.toml_file import section, value_problem
-from mailer.config.values import Secret, Section, Share, is_loopback, parse_share
+from mailer.config.values import Secret, Section, Share, is_ip_address, is_loopback, parse_share
 
 __all__ = [
     "Bounces",
@@ -47,6 +47,7 @@ __all__ = [
     "Web",
     "Webhooks",
     "flatten",
+    "is_ip_address",
     "is_loopback",
     "load",
     "parse_share",

@@ -75,6 +75,15 @@ def expanded(path: Path) -> Path:
         return path
 
 
+def is_ip_address(host: str) -> bool:
+    """Return whether a host is an address and not a name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def is_loopback(host: str) -> bool:
     """Return whether a host name or address is a loopback one."""
     try:

@@ -24,6 +24,7 @@ from mailer.console import (
     imports,
     issue,
     issue_list,
+    own_passkeys,
     person,
     results,
     settings,
@@ -60,6 +61,7 @@ def create_console(desk: Desk, *, port: int) -> ASGIApp:
         bounces,
         deliverability,
         access,
+        own_passkeys,
         settings,
     ):
         pages.add_pages(desk)

@@ -23,7 +23,9 @@ from mailer.console.sessions import Visitor, digest
 
 VISITOR: Final = "mailer.visitor"
 """The key of the visitor in a request's scope."""
-_OPEN_PATHS: Final = ("/login", "/console.css", "/icon.svg")
+_OPEN_PATHS: Final = (
+    "/login", "/login/passkey", "/login/passkey/options", "/passkey.js", "/console.css", "/icon.svg",
+)  # fmt: skip
 _SAFE_METHODS: Final = ("GET", "HEAD")
 _STRANGERS_OCTETS: Final = 16 * 1024
 _STRANGERS_SECONDS: Final = 20.0

@@ -24,6 +24,7 @@ def add_pages(desk: Desk) -> None:
     async def settings_page(visit: Visit, request: Request) -> None:
         settings = desk.settings
         with heading("Settings"):
+            ui.link("Your passkeys", "/settings/passkeys")
             if visit.visitor.role.may(Role.ADMIN):
                 ui.link("API and webhooks", "/settings/access")
         show(Markup('<p class="soft">They are in {}. Passwords and secrets are hidden.</p>').format(

@@ -82,6 +82,18 @@ def users(session: Session) -> list[User]:
     return [_user(stored) for stored in session.scalars(select(ConsoleUser).order_by(ConsoleUser.name))]
 
 
+def user_named(session: Session, name: str) -> User | None:
+    """Return the user with this name, or None."""
+    stored = session.scalar(select(ConsoleUser).where(ConsoleUser.name == name))
+    return None if stored is None else _user(stored)
+
+
+def user_of(session: Session, user_id: int) -> User | None:
+    """Return the user with this id, or None."""
+    stored = session.get(ConsoleUser, user_id)
+    return None if stored is None else _user(stored)
+
+
 def remove_user(session: Session, name: str) -> None:
     """Remove a user and end their sessions; raise `SourceError` if there is none of this name."""
     found = session.scalar(select(ConsoleUser.id).where(ConsoleUser.name == name))

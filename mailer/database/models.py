@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     CheckConstraint,
     Float,
     ForeignKey,
@@ -267,6 +268,23 @@ class ConsoleSession(Base):
     """SHA-256 of the browser's User-Agent."""
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime]
+
+
+class ConsolePasskey(Base):
+    """A passkey of a console user: the public key of a WebAuthn credential."""
+
+    __tablename__ = "console_passkeys"
+
+    credential_id: Mapped[str] = mapped_column(String(1400), primary_key=True)
+    """In base64url; an authenticator chooses up to 1023 octets."""
+    user_id: Mapped[int] = mapped_column(
+        Identifier, ForeignKey("console_users.id", ondelete="CASCADE"), index=True
+    )
+    public_key: Mapped[bytes] = mapped_column(LargeBinary)
+    sign_count: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
+    """How often the authenticator says it was used; a smaller number means a copy. Many always say 0."""
+    created_at: Mapped[datetime]
+    used_at: Mapped[datetime | None]
 
 
 class StoredProposal(Base):

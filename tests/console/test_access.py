@@ -162,3 +162,27 @@ def test_body_is_limited_before_the_login(console: Running) -> None:
         assert large.status_code == 413
         small = client.post("/login", data={"name": "x" * 2_000, "password": "", "code": ""})
         assert small.status_code == 403
+
+
+def test_passkey_needs_a_challenge_that_is_open_and_a_credential_that_is_known(console: Running) -> None:
+    with console.anyone(origin=console.url) as client:
+
+        def attempt(body: object) -> tuple[int, str]:
+            answer = client.post("/login/passkey", json=body)
+            return answer.status_code, answer.text
+
+        begun = client.post("/login/passkey/options", json={}).json()
+        credential = {"id": "AA", "rawId": "AA", "type": "public-key", "response": {}}
+        broken: list[object] = [[], "x", {}, {"challenge": 1}, {"challenge": "x"}]
+        for body in broken:
+            assert attempt(body) == (400, "This is no passkey.")
+        assert attempt({"challenge": "x", "credential": credential}) == (
+            403,
+            "This took too long. Try again.",
+        )
+        with_it = {"challenge": begun["challenge"], "credential": credential}
+        assert attempt(with_it) == (403, "This passkey is not known here.")
+        assert attempt(with_it) == late
+        assert client.get("/").status_code == 303
+    with console.anyone() as client:
+        assert client.post("/login/passkey", json={}).status_code == 403
