@@ -176,10 +176,8 @@ def test_passkey_needs_a_challenge_that_is_open_and_a_credential_that_is_known(c
         broken: list[object] = [[], "x", {}, {"challenge": 1}, {"challenge": "x"}]
         for body in broken:
             assert attempt(body) == (400, "This is no passkey.")
-        assert attempt({"challenge": "x", "credential": credential}) == (
-            403,
-            "This took too long. Try again.",
-        )
+        late = (403, "This took too long. Try again.")
+        assert attempt({"challenge": "x", "credential": credential}) == late
         with_it = {"challenge": begun["challenge"], "credential": credential}
         assert attempt(with_it) == (403, "This passkey is not known here.")
         assert attempt(with_it) == late
