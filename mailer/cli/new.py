@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import click
 
@@ -21,9 +22,25 @@ from mailer.rendering.source.new import create_issue, create_resend, slug
     metavar="ISSUE",
     help="Repeat ISSUE for those who got it and did not click; TITLE is the new subject.",
 )
+@click.option(
+    "--from-feed",
+    "feed",
+    metavar="URL",
+    help="Begin with what is new in a feed (RSS, Atom, JSON Feed) since the last time.",
+)
+@click.option(
+    "--items",
+    type=click.IntRange(1, 100),
+    default=20,
+    show_default=True,
+    metavar="N",
+    help="With --from-feed: the newest N items; older ones are passed over.",
+)
 @click.option("--open", "edit", is_flag=True, help="Open the issue in $VISUAL or $EDITOR.")
 @pass_app
-def new(app: App, title: str, name: str | None, original: str | None, edit: bool) -> None:
+def new(
+    app: App, title: str, name: str | None, original: str | None, feed: str | None, items: int, edit: bool
+) -> None:
     """Create the next issue, called TITLE, and print its path. Existing files are never overwritten.
 
     The file's name is part of the issue's address in the archive.
@@ -37,7 +54,12 @@ def new(app: App, title: str, name: str | None, original: str | None, edit: bool
             f"use small letters, digits and hyphens, such as {slug(name)}", param_hint="--slug"
         )
     folder, today = app.settings.path(app.settings.paths.issues), datetime.now(UTC).date()
-    if original is None:
+    if feed is not None:
+        path = _from_feed(app, feed, title, name, items)
+        if path is None:
+            app.say(f"{feed} has nothing new; no issue was written")
+            return
+    elif original is None:
         path = create_issue(folder, title, name, on=today)
     else:
         # Imported here: only a resend reads an issue.
@@ -49,3 +71,20 @@ def new(app: App, title: str, name: str | None, original: str | None, edit: bool
     app.out(str(path))
     if edit:
         click.edit(filename=str(path))
+
+
+def _from_feed(app: App, url: str, title: str, name: str, number: int) -> Path | None:
+    """Write an issue from what is new in a feed; None if nothing is."""
+    # Imported here: other issues need neither the network nor a database.
+    from mailer.review.feeds import markdown, read_feed, remember
+
+    at = datetime.now(UTC)
+    with app.database.reading() as session:
+        read = read_feed(session, url, at=at)
+    folder = app.settings.path(app.settings.paths.issues)
+    path = None
+    if read.items:
+        path = create_issue(folder, title, name, on=at.date(), body=markdown(read.items[:number]))
+    with app.database.transaction() as session:
+        remember(session, read, at=at)
+    return path

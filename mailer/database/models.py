@@ -582,6 +582,30 @@ class SequenceMember(Base):
     """Their last line in the ledger when they entered; later ones tell whether they left."""
 
 
+class Feed(Base):
+    """A feed that issues were made from."""
+
+    __tablename__ = "feeds"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    url: Mapped[str] = mapped_column(String(2_000), primary_key=True)
+    etag: Mapped[str] = mapped_column(String(1_000), default="", server_default=text("''"))
+    modified: Mapped[str] = mapped_column(String(100), default="", server_default=text("''"))
+    """The ETag and Last-Modified of the last response, for conditional requests."""
+
+
+class FeedItem(Base):
+    """An item of a feed that was used, or passed over: it is never used again."""
+
+    __tablename__ = "feed_items"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    url: Mapped[str] = mapped_column(String(2_000), ForeignKey("feeds.url"), primary_key=True)
+    key: Mapped[str] = mapped_column(String(64), primary_key=True)
+    """The SHA-256 of its id, its address or its text; an item has a row for each."""
+    at: Mapped[datetime]
+
+
 WAITS = "state IN ('deferred', 'uncertain')"
 """The condition of the partial index of deliveries. A statement must repeat this exact text to use the
 index: the database cannot know that a bound value would match it."""

@@ -84,6 +84,87 @@ def check_links(
         return list(threads.map(lambda url: _answer(pool, url), wanted))
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The response to a GET; `content` is empty if nothing has changed."""
+
+    status: int
+    content: bytes
+    etag: str
+    modified: str
+
+
+def read_page(
+    url: str,
+    *,
+    etag: str = "",
+    modified: str = "",
+    max_octets: int,
+    resolve: Resolve | None = None,
+    permitted: Callable[[Address], bool] | None = None,
+) -> Page:
+    """Return what is at a URL, following redirects; `etag` and `modified` make the request conditional.
+
+    Each hop is checked as in `check_links`. Raises `UrlError` if there is no such page, or if it is larger
+    than `max_octets` or takes longer than `DEADLINE_SECONDS`.
+    """
+    backend = _CheckedBackend(resolve or addresses_of, permitted or is_public)
+    conditions = [(b"If-None-Match", etag.encode())] if etag else []
+    conditions += [(b"If-Modified-Since", modified.encode())] if modified else []
+    hops, deadline = [url], time.monotonic() + DEADLINE_SECONDS
+    try:
+        with httpcore.ConnectionPool(ssl_context=client_context(), network_backend=backend) as pool:
+            while len(hops) <= MAX_REDIRECTS + 1:
+                page, location = _read(pool, hops[-1], conditions, max_octets, deadline)
+                if page.status not in _REDIRECTS or not location:
+                    break
+                hops.append(urljoin(hops[-1], location))
+            else:
+                raise UrlError(f"more than {MAX_REDIRECTS} redirects")
+    except httpcore.TimeoutException as error:
+        raise UrlError(f"no answer within {TIMEOUT_SECONDS:.0f} s") from error
+    except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.UnsupportedProtocol, OSError) as error:
+        raise UrlError(f"no connection: {error or type(error).__name__}") from error
+    if page.status not in (200, 304):
+        raise UrlError(f"{page.status} {_phrase(page.status)}".strip())
+    return page
+
+
+def _read(
+    pool: httpcore.ConnectionPool,
+    url: str,
+    conditions: list[tuple[bytes, bytes]],
+    max_octets: int,
+    deadline: float,
+) -> tuple[Page, str]:
+    """Return one response, and where it redirects to."""
+    target = _target(url)
+    timeout = dict.fromkeys(("connect", "read", "write", "pool"), TIMEOUT_SECONDS)
+    headers = [(b"Host", _host_header(target)), (b"User-Agent", _USER_AGENT), (b"Accept", b"*/*")]
+    headers += [(b"Connection", b"close"), *conditions]
+    content = bytearray()
+    with pool.stream("GET", target, headers=headers, extensions={"timeout": timeout}) as response:
+        for part in response.iter_stream():
+            content += part
+            if len(content) > max_octets:
+                raise UrlError(f"larger than {max_octets:,} bytes")
+            if time.monotonic() > deadline:
+                raise UrlError(f"no answer within {DEADLINE_SECONDS:.0f} s")
+        found = {name.lower(): value.decode("latin-1") for name, value in response.headers}
+    page = Page(
+        response.status,
+        bytes(content),
+        _kept(found.get(b"etag", ""), 1_000),
+        _kept(found.get(b"last-modified", ""), 100),
+    )
+    return page, quote(found.get(b"location", ""), safe="%/:=&?~#+!$,;'@()*[]")
+
+
+def _kept(value: str, longest: int) -> str:
+    """Return a header's value, or nothing if it is too long to be kept or not plain text."""
+    return value if len(value) <= longest and value.isascii() and value.isprintable() else ""
+
+
 def addresses_of(host: str, port: int) -> list[str]:
     """Return the addresses of a host from the system's resolver; raises `OSError`."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)

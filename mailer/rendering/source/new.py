@@ -19,8 +19,10 @@ _NOT_REPEATED: Final = ("subject", "date", "number", "send_at", "arms", "test", 
 """The keys that a resend does not take over from the original."""
 
 
-def create_issue(folder: Path, title: str, name: str, *, on: date) -> Path:
+def create_issue(folder: Path, title: str, name: str, *, on: date, body: str = "") -> Path:
     """Write a new issue and return its path. Its number follows the highest in the folder.
+
+    `body` follows the greeting.
 
     Raises `RefusedError` if the file exists.
     """
@@ -30,7 +32,7 @@ def create_issue(folder: Path, title: str, name: str, *, on: date) -> Path:
         folder / f"{number:03}-{name}.md",
         f'---\ntitle: {json.dumps(title, ensure_ascii=False)}\npreheader: ""\n'
         f"date: {on}\nnumber: {number}\n---\n\n"
-        'Hello {{ subscriber.name | default("there") }},\n',
+        f'Hello {{{{ subscriber.name | default("there") }}}},\n{body and chr(10)}{body}',
     )
 
 
