@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Final
@@ -50,9 +51,21 @@ def pages(names: Names, public_url: str, *, at: datetime) -> Iterator[Finding]:
         yield problem(
             "pages",
             public_url,
-            f"the pages cannot be reached: {error}",
+            f"the pages cannot be reached ({_reason(error)})",
             remedy="is `mailer serve` running, and does the proxy lead to it?",
         )
+
+
+def _reason(error: BaseException) -> str:
+    """Return why a request failed, in the words of the system or of TLS."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"its certificate is not trusted: {cause.verify_message}"
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    return "no answer in time" if isinstance(error, httpx.TimeoutException) else type(error).__name__
 
 
 def _requests(client: httpx.Client, public_url: str, *, at: datetime) -> Iterator[Finding]:

@@ -19,7 +19,9 @@ class _Record(msgspec.Struct):
     warnings: list[str] = []
 
 
-class _Policy(msgspec.Struct):
+class Policy(msgspec.Struct):
+    """An MTA-STS policy (RFC 8461 section 3.2), as far as it is used."""
+
     mode: str
     mx: list[str] = []
 
@@ -96,7 +98,7 @@ def transport_security(names: Names, domain: str) -> Iterator[Finding]:
         raw = check_mta_sts(domain, resolver=names.resolver)
         result = msgspec.convert(raw, _Record)
         if result.valid:
-            yield from _sts_policy(names.exchangers(domain), domain, msgspec.convert(raw["policy"], _Policy))
+            yield from sts_policy(names.exchangers(domain), domain, msgspec.convert(raw["policy"], Policy))
         else:
             yield problem(
                 "mta-sts",
@@ -121,7 +123,8 @@ def transport_security(names: Names, domain: str) -> Iterator[Finding]:
         )
 
 
-def _sts_policy(hosts: Sequence[str], domain: str, policy: _Policy) -> Iterator[Finding]:
+def sts_policy(hosts: Sequence[str], domain: str, policy: Policy) -> Iterator[Finding]:
+    """Check that a policy names each MX host of its domain."""
     from checkdmarc.mta_sts import mx_in_mta_sts_patterns
 
     missing = [host for host in hosts if not mx_in_mta_sts_patterns(host, policy.mx)]

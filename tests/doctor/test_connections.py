@@ -25,6 +25,7 @@ from mailer.doctor import Finding, Names
 from mailer.doctor.blocklists import blocklists
 from mailer.doctor.machine import books, clock, disk
 from mailer.doctor.pages import pages
+from mailer.doctor.receiving import Policy, sts_policy
 from mailer.doctor.relays import connections, own_names
 from mailer.errors import ExitCode
 from mailer.tokens import Signer
@@ -240,10 +241,30 @@ def test_pages_that_are_away_or_someone_else_s_are_a_problem(names: Names) -> No
             "ok list-unsubscribe: one-click requests reach mailer",
         ]
     gone = said(pages(names, url, at=NOW))[1:]
-    assert [one.partition(" be reached")[0] for one in gone] == ["problem pages: the pages cannot"]
+    assert gone == ["problem pages: the pages cannot be reached (Connection refused)"]
     assert said(pages(names, "https://nowhere.test", at=NOW)) == [
         "problem pages: the host of web.public_url has no address"
     ]
+
+
+def test_pages_with_a_stranger_s_certificate_are_a_problem(names: Names, tmp_path: Path) -> None:
+    stranger = server_context(certificate("127.0.0.1", certificate("Somebody")), tmp_path)
+    with relay(stranger) as one:
+        found = said(pages(names, f"https://127.0.0.1:{one.port}", at=NOW))[1:]
+    assert [each.partition(": self")[0].partition(": unable")[0] for each in found] == [
+        "problem pages: the pages cannot be reached (its certificate is not trusted"
+    ]
+
+
+def test_policy_of_mta_sts_names_every_exchanger() -> None:
+    policy = Policy("enforce", ["mail.good.test", "*.mx.good.test"])
+    assert said(sts_policy(["mail.good.test", "a.mx.good.test"], "good.test", policy)) == [
+        "ok mta-sts: the policy is in mode enforce and names every MX host"
+    ]
+    assert said(sts_policy(["other.test"], "good.test", policy)) == [
+        "problem mta-sts: the policy does not name other.test, so servers that obey it will not deliver there"
+    ]
+    assert said(sts_policy(["other.test"], "good.test", Policy("none")))[0].startswith("ok")
 
 
 def test_database_is_new_then_good_then_damaged(tmp_path: Path) -> None:
