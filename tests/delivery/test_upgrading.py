@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from mailer import cli
 from mailer.database.session import HEAD, Database, upgrade
@@ -123,6 +125,61 @@ def test_killed_upgrade_leaves_the_old_database_or_the_new(tmp_path: Path) -> No
             assert backups.findings(database) == []
     assert set(found) <= {"0001", HEAD}
     assert "0001" in found
+
+
+# Kills itself at a statement of an upgrade on PostgreSQL; without a number, says how many there are.
+SERVER_KILLER = """
+import os, signal, sys
+from sqlalchemy import event
+from mailer.database.session import Database
+from mailer.delivery.upgrading import upgrade_safely
+from tests.delivery.scene import AT
+
+number, limit = 0, int(sys.argv[2])
+def count(*details):
+    global number
+    number += 1
+    if number == limit:
+        os.kill(os.getpid(), signal.SIGKILL)
+with Database(sys.argv[1]) as database:
+    event.listen(database.engine, "after_cursor_execute", count)
+    upgrade_safely(database, back_up=False, at=AT)
+print(number)
+"""
+
+
+@pytest.mark.slow
+def test_killed_upgrade_on_postgresql_leaves_the_old_database_or_the_new(postgresql: Server) -> None:
+    url, reference = postgresql.new_database(), postgresql.new_database()
+    for one in (url, reference):
+        with Database(one) as database:
+            upgrade(database, "0005")
+
+    def attempt(target: str, limit: int) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", SERVER_KILLER, target, str(limit)]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    old = columns(url)
+    whole = attempt(reference, 0)
+    new = columns(reference)
+    assert old != new
+    for part in (0.5, 0.95):
+        killed = attempt(url, 1 + int(int(whole.stdout) * part))
+        assert killed.returncode == -signal.SIGKILL
+        with Database(url) as database:
+            # The server notices the lost connection at its next statement, and rolls back.
+            assert (database.version(), columns(url)) == ("0005", old)
+    assert attempt(url, 0).returncode == 0
+    assert columns(url) == new
+
+
+def columns(url: str) -> list[tuple[str, str]]:
+    """Return every column of a schema, once no other connection holds a lock on it."""
+    query = (
+        "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = current_schema()"
+    )
+    with Database(url) as database, database.reading() as session:
+        return sorted((row[0], row[1]) for row in session.execute(text(query)))
 
 
 def test_failed_check_restores_the_old_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
