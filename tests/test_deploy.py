@@ -99,15 +99,11 @@ WORKFLOWS = sorted((DEPLOY.parent / ".github" / "workflows").glob("*.yml"))
 
 
 @pytest.mark.parametrize(
-    ("schema", "file"),
-    [
-        ("vendor.compose-spec", DEPLOY / "compose" / "compose.yaml"),
-        *(("vendor.github-workflows", file) for file in WORKFLOWS),
-    ],
-    ids=lambda value: getattr(value, "name", value),
+    ("schema", "files"),
+    [("vendor.compose-spec", [DEPLOY / "compose" / "compose.yaml"]), ("vendor.github-workflows", WORKFLOWS)],
 )
-def test_file_follows_its_schema(schema: str, file: Path) -> None:
-    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, str(file)]
+def test_files_follow_their_schema(schema: str, files: list[Path]) -> None:
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, *map(str, files)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -140,6 +136,8 @@ def test_build_is_reproducible(tmp_path: Path) -> None:
     names = subprocess.run(["git", "ls-files"], cwd=DEPLOY.parent, capture_output=True, text=True, check=True)
     copy = tmp_path / "copy"
     for name in names.stdout.splitlines():
+        if name.startswith(("tests/", "benchmarks/", "docs/images/")):
+            continue
         source, target = DEPLOY.parent / name, copy / name
         if source.is_file():
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -164,17 +162,16 @@ def initialized(folder: Path, kind: str) -> Path:
     return folder / "deploy"
 
 
-@pytest.mark.parametrize("name", ["news", "my news 100%"])
 def test_units_of_init_are_valid_and_name_this_newsletter(
-    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path / name
+    folder = tmp_path / "my news 100%"
     monkeypatch.setattr(deploying, "_HOMES", (tmp_path,))
     made = initialized(folder, "systemd")
     for unit in made.glob("*.service"):
         text = unit.read_text()
         assert "/srv/letters" not in text
-        assert ('BindPaths="' if " " in name else f"BindPaths={folder}") in text
+        assert 'BindPaths="' in text
         test_unit_is_valid_and_confined(unit, tmp_path)
     for file in ("nginx.conf", "Caddyfile"):
         assert "news.example.net" in (made / file).read_text()
@@ -185,7 +182,7 @@ def test_compose_file_of_init_follows_the_schema_and_keeps_a_secret(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = initialized(tmp_path / "news", "compose")
-    test_file_follows_its_schema("vendor.compose-spec", made / "compose.yaml")
+    test_files_follow_their_schema("vendor.compose-spec", [made / "compose.yaml"])
     services = yaml.safe_load((made / "compose.yaml").read_text())["services"]
     assert (services["web"]["volumes"], "build" in services["web"]) == (["..:/letters"], False)
     assert re.fullmatch(r"\d+:\d+", services["worker"]["user"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from mailer.delivery import backups
 from mailer.delivery.lock import sending
 from mailer.delivery.upgrading import upgrade_safely
 from mailer.errors import ExitCode, LockedError, RefusedError, StorageError
+from tests.conftest import PROJECT
 from tests.delivery.scene import AT
 from tests.postgres import Server
 
@@ -127,50 +127,54 @@ def test_killed_upgrade_leaves_the_old_database_or_the_new(tmp_path: Path) -> No
     assert "0001" in found
 
 
-# Kills itself at a statement of an upgrade on PostgreSQL; without a number, says how many there are.
+# Upgrades one database, and kills the upgrade of another near its end; then upgrades that as well.
 SERVER_KILLER = """
-import os, signal, sys
+import alembic.command, os, signal, sys
 from sqlalchemy import event
 from mailer.database.session import Database
 from mailer.delivery.upgrading import upgrade_safely
 from tests.delivery.scene import AT
+from tests.delivery.test_upgrading import columns
 
-number, limit = 0, int(sys.argv[2])
-def count(*details):
-    global number
-    number += 1
-    if number == limit:
-        os.kill(os.getpid(), signal.SIGKILL)
-with Database(sys.argv[1]) as database:
-    event.listen(database.engine, "after_cursor_execute", count)
-    upgrade_safely(database, back_up=False, at=AT)
-print(number)
+def attempt(url, limit):
+    child = os.fork()
+    if child == 0:
+        database, number = Database(url), 0
+        def count(*details):
+            nonlocal number
+            number += 1
+            if number == limit:
+                os.kill(os.getpid(), signal.SIGKILL)
+        event.listen(database.engine, "after_cursor_execute", count)
+        upgrade_safely(database, back_up=False, at=AT)
+        database.close()
+        os.write(pipe[1], str(number).encode())
+        os._exit(0)
+    return os.waitpid(child, 0)[1]
+
+pipe = os.pipe()
+assert attempt(sys.argv[1], 0) == 0
+number = int(os.read(pipe[0], 20))
+old = columns(sys.argv[2])
+assert attempt(sys.argv[2], int(number * 0.95)) == signal.SIGKILL
+assert columns(sys.argv[2]) == old
+assert attempt(sys.argv[2], 0) == 0
 """
 
 
 @pytest.mark.slow
 def test_killed_upgrade_on_postgresql_leaves_the_old_database_or_the_new(postgresql: Server) -> None:
-    url, reference = postgresql.new_database(), postgresql.new_database()
-    for one in (url, reference):
-        with Database(one) as database:
-            upgrade(database, "0005")
-
-    def attempt(target: str, limit: int) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", SERVER_KILLER, target, str(limit)]
-        return subprocess.run(command, capture_output=True, text=True)
-
-    old = columns(url)
-    whole = attempt(reference, 0)
-    new = columns(reference)
-    assert old != new
-    for part in (0.5, 0.95):
-        killed = attempt(url, 1 + int(int(whole.stdout) * part))
-        assert killed.returncode == -signal.SIGKILL
+    urls = [postgresql.new_database() for _ in range(2)]
+    for url in urls:
         with Database(url) as database:
-            # The server notices the lost connection at its next statement, and rolls back.
-            assert (database.version(), columns(url)) == ("0005", old)
-    assert attempt(url, 0).returncode == 0
-    assert columns(url) == new
+            upgrade(database, "0005")
+    old = columns(urls[1])
+    killed = subprocess.run(
+        [sys.executable, "-c", SERVER_KILLER, *urls], cwd=PROJECT, capture_output=True, text=True
+    )
+    assert killed.returncode == 0, killed.stderr
+    new, upgraded = map(columns, urls)
+    assert old != new == upgraded
 
 
 def columns(url: str) -> list[tuple[str, str]]:

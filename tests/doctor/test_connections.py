@@ -219,7 +219,7 @@ def proxy(health: int, one_click: int, body: bytes = b"ok\nletters: ok\n") -> It
         thread.join()
 
 
-@pytest.mark.parametrize("status", [301, 302, 401, 403, 405, 429, 502])
+@pytest.mark.parametrize("status", [301, 403, 502])
 def test_proxy_that_stops_one_click_is_a_problem(names: Names, status: int) -> None:
     with proxy(200, status) as url:
         found = said(pages(names, url, at=NOW))

@@ -125,13 +125,3 @@ def test_guide_leads_from_nothing_to_a_sent_issue(tmp_path: Path) -> None:
         ("robin@example.com", "[Test] Hello"),
     ]
     assert all("1 Example Street" in one.as_string() for one in kept)
-
-
-def test_commands_of_the_guide_explain_themselves(tmp_path: Path) -> None:
-    robin = Newcomer(tmp_path)
-    (tmp_path / "man").mkdir()
-    assert "Usage: mailer send" in robin.types("mailer help send", {})
-    robin.types("mailer completion bash >> ~/.bash_completion", {})
-    assert "mailer" in (tmp_path / ".bash_completion").read_text()
-    robin.types("mailer man ~/.local/share/man/man1", {})
-    assert (tmp_path / ".local/share/man/man1/mailer.1").exists()
