@@ -167,12 +167,17 @@ def _far(folder: Path, port: int, content: Path, message: bytes, number: int) ->
 def _databases(url: str, number: int, rounds: int) -> Iterator[Figure]:
     """Yield messages a second on PostgreSQL beside SQLite, unsigned; then with a delay to the database."""
     sqlite, near, far = [], [], []
+    cpu: dict[str, list[float]] = {"SQLite": [], "PostgreSQL, without the server": []}
     with tempfile.TemporaryDirectory() as scratch, sink() as port, databases(url) as new_database:
         folder = newsletter(Path(scratch) / "news", port, signed=False)
         for _ in range(rounds):
-            sqlite.append(number / send(folder, number)[0])
+            seconds, used = send(folder, number)
+            sqlite.append(number / seconds)
+            cpu["SQLite"].append(used / number * 1e6)
             with new_database() as here:
-                near.append(number / send(folder, number, here)[0])
+                seconds, used = send(folder, number, here)
+                near.append(number / seconds)
+                cpu["PostgreSQL, without the server"].append(used / number * 1e6)
             with new_database() as here, away(here, _DATABASE_SECONDS) as there:
                 far.append(number / send(folder, number, there)[0])
     for figure, ours, bar in (
@@ -184,6 +189,8 @@ def _databases(url: str, number: int, rounds: int) -> Iterator[Figure]:
             "send", figure, statistics.median(ours), statistics.median(sqlite), ratio, f">= {bar}",
             ratio >= bar, "/s",
         )  # fmt: skip
+    for name, values in cpu.items():
+        yield Figure("send", f"CPU a message on {name}", statistics.median(values), unit="µs")
 
 
 def _beside(figure: str, ours: float, peer: float, bar: float | None = None) -> Figure:
