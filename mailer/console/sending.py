@@ -84,7 +84,8 @@ class Sending:
 
     def _build_send(self) -> None:
         if self._scheduled is not None:
-            when = f"{self._scheduled.local:%A, %Y-%m-%d %H:%M %Z}"
+            planned = self._scheduled
+            when = planned.shown if planned.wall else f"{planned.local:%A, %Y-%m-%d %H:%M %Z}"
             missed = " That time has passed, and no worker ran then." if self._scheduled.missed else ""
             show(
                 Markup('<div class="note">Scheduled for <b>{}</b>, with the content it had when it was '
