@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
@@ -21,6 +22,7 @@ from mailer.delivery import adopting, issues, local_time, newcomers, schedule
 from mailer.delivery.schedule import STALE_AFTER, instant
 from mailer.errors import RefusedError
 from mailer.review.planning import waves_of
+from tests.connections import in_threads
 from tests.databases import empty_database
 from tests.delivery.scene import EDITION, subscribe
 from tests.delivery.scheduling import Worker, alerts
@@ -239,6 +241,24 @@ def test_time_that_has_passed_where_a_subscriber_is_is_refused(database: Databas
 def test_time_with_an_offset_is_refused(database: Database) -> None:
     with pytest.raises(RefusedError, match="no offset"):
         add(database, WALL.replace(tzinfo=UTC))
+
+
+@both
+def test_two_workers_that_look_at_the_same_time_queue_everyone_once(database: Database) -> None:
+    people(database, ["Asia/Tokyo", HOME, HOME])
+    add(database)
+    for zone, expected in (("Asia/Tokyo", {1}), (HOME, {1, 2, 3})):
+        start, at = threading.Barrier(2), instant(WALL, zone)
+
+        def look_too(start: threading.Barrier = start, at: datetime = at) -> None:
+            start.wait()
+            look(database, at)
+
+        with in_threads(look_too, 2) as done:
+            pass
+        assert [each.result() for each in done] == [None, None]
+        assert queued(database) == expected
+    assert not planned(database)
 
 
 @both
