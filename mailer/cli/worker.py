@@ -109,7 +109,7 @@ def beside_pages(app: App, tasks: Tasks) -> Iterator[None]:
 @contextmanager
 def upkeep(app: App, tasks: Tasks) -> Iterator[None]:
     """Do the periodic work of `mailer serve` in tasks while the block runs."""
-    with _repeating([chore for chore in chores(app) if chore.name != "bounces"], tasks):
+    with _repeating([chore for chore in chores(app) if chore.name not in ("bounces", "digests")], tasks):
         yield
 
 
@@ -144,6 +144,7 @@ def chores(app: App) -> list[Chore]:
     from mailer.cli import canary
     from mailer.cluster.chores import Chore, recorded
     from mailer.reports.rollups import REFRESH_SECONDS, refresh
+    from mailer.review import digests
     from mailer.web import outgoing
 
     terms = Terms(**asdict(app.settings.retention))
@@ -155,6 +156,7 @@ def chores(app: App) -> list[Chore]:
             lambda: refresh(app.database, at=datetime.now(UTC), segments=app.settings.segments),
         ),
         Chore("webhooks", outgoing.LOOK_SECONDS, lambda: outgoing.deliver(app.database)),
+        Chore("digests", digests.LOOK_SECONDS, lambda: digests.look(app.settings, app.database, say=app.say)),
         Chore("old events", _DAY_SECONDS, lambda: outgoing.forget(app.database, at=datetime.now(UTC))),
         Chore("retention", _DAY_SECONDS, lambda: prune(app.database, terms, at=datetime.now(UTC))),
     ]

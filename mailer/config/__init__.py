@@ -1,6 +1,6 @@
 """`config.toml` and the `MAILER_…` environment, read into one frozen `Settings`."""
 
-from mailer.config.automatic import Sequence
+from mailer.config.automatic import Digest, Sequence
 from mailer.config.console import Console
 from mailer.config.loading import flatten, load, password
 from mailer.config.readers import ImportFile, Retention, SignUp, Tracking, Web
@@ -28,6 +28,7 @@ __all__ = [
     "Canary",
     "Console",
     "DeliverySettings",
+    "Digest",
     "DkimKey",
     "ImportFile",
     "Mailbox",

@@ -40,6 +40,7 @@ _SEE: Final = {
     "[rendering]": "../how/writing.md",
     "[canary]": "../how/delivery.md#send-to-a-few-readers-first",
     "[sequences.NAME]": "../how/sequences.md",
+    "[digests.NAME]": "../how/digests.md#by-schedule",
     "[bounces]": "../how/bounces.md",
     "[signup]": "../how/subscribing.md#who-may-sign-up-and-how-often",
     "[tracking]": "../how/consent.md#opens-and-clicks",

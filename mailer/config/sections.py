@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 from msgspec import Meta
 
-from mailer.config.automatic import Sequence
+from mailer.config.automatic import Digest, Sequence
 from mailer.config.console import Console
 from mailer.config.readers import ImportFile, Retention, SignUp, Tracking, Web
 from mailer.config.values import (
@@ -375,6 +375,7 @@ class Settings(Section, frozen=True, kw_only=True):
     delivery: DeliverySettings = DeliverySettings()
     canary: Canary = Canary()
     sequences: dict[str, Sequence] = msgspec.field(default_factory=dict)
+    digests: dict[str, Digest] = msgspec.field(default_factory=dict)
     dkim: tuple[DkimKey, ...] = ()
     bounces: Bounces = Bounces()
     webhooks: Webhooks = Webhooks()

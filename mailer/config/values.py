@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Iterable, Mapping
-from datetime import timedelta
+from datetime import time, timedelta
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final
 from urllib.parse import urlsplit
@@ -126,6 +126,14 @@ def checked_zone(text: str) -> str:
         return ZoneInfo(text).key if text else text
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise ValueError(f"there is no time zone '{text}'; write it like Europe/Bucharest") from error
+
+
+def checked_clock(text: str) -> str:
+    """Return a time of day."""
+    try:
+        return f"{time.fromisoformat(text):%H:%M}"
+    except ValueError as error:
+        raise ValueError(f"'{text}' is not a time of day; write it like 08:00") from error
 
 
 def checked_trigger(text: str) -> str:

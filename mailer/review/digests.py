@@ -1,0 +1,141 @@
+"""Digests: issues that a worker makes from a feed at set times, as drafts or to be sent.
+
+What was used of the feed is remembered in the transaction that queues the issue, so a worker that is killed
+sends nothing twice. At worst, a draft is left behind.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import datetime, time, timedelta
+from pathlib import Path
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from sqlalchemy.orm import Session
+
+from mailer.config import Digest, Settings
+from mailer.database.models import ALERT, Event, Instance
+from mailer.database.session import Database
+from mailer.delivery import dispatch, editions
+from mailer.delivery.clock import now
+from mailer.delivery.schedule import STALE_AFTER, instant
+from mailer.errors import LockedError, MailerError
+from mailer.rendering.source.issue import DAYS
+from mailer.rendering.source.new import create_issue, slug
+from mailer.review.feeds import Read, markdown, read_feed, remember
+from mailer.review.links import Address
+from mailer.review.release import check_release
+
+LOOK_SECONDS: Final = 300
+_log = logging.getLogger(__name__)
+Permitted = Callable[[Address], bool] | None
+
+
+def look(
+    settings: Settings,
+    database: Database,
+    *,
+    say: Callable[[str], None],
+    clock: Callable[[], datetime] = now,
+    permitted: Permitted = None,
+) -> None:
+    """Make the digests whose time has come; a feed that cannot be read is tried again within the hour."""
+    for name, digest in settings.digests.items():
+        begin = last_time(digest, at=clock())
+        if begin is None:
+            continue
+        with database.reading() as session:
+            if _is_done(session, name, begin):
+                continue
+        try:
+            said = _make(settings, database, name, digest, begin, at=clock(), permitted=permitted)
+        except LockedError:
+            # Another worker made it.
+            continue
+        except MailerError as error:
+            _log.error("digest %s: %s", name, error)
+            continue
+        say(f"digest {name}: {said}")
+
+
+def last_time(digest: Digest, *, at: datetime) -> datetime | None:
+    """Return the last time of a digest, if it was less than an hour ago; otherwise None."""
+    clock = time.fromisoformat(digest.at)
+    local = at.astimezone(ZoneInfo(digest.zone) if digest.zone else None)
+    for day in (local.date(), local.date() - timedelta(days=1)):
+        begin = instant(datetime.combine(day, clock), digest.zone)
+        if begin <= at < begin + STALE_AFTER and (not digest.days or DAYS[day.weekday()] in digest.days):
+            return begin
+    return None
+
+
+def _make(
+    settings: Settings,
+    database: Database,
+    name: str,
+    digest: Digest,
+    begin: datetime,
+    *,
+    at: datetime,
+    permitted: Permitted,
+) -> str:
+    """Make one digest; return what became of it."""
+    with database.reading() as session:
+        read = read_feed(session, digest.feed, at=at, permitted=permitted)
+    if not read.items:
+        with database.transaction() as session:
+            _finish(session, name, begin, read, at=at)
+        return "nothing new"
+    folder = settings.path(settings.paths.issues)
+    body = markdown(read.items[: digest.items])
+    path = create_issue(folder, digest.title, slug(digest.title), on=at.date(), body=body)
+    try:
+        if digest.send and not (problem := _problem(settings, database, path, digest)):
+            edition = editions.build(settings, path)
+            dispatch.enqueue(
+                settings,
+                database,
+                edition,
+                path,
+                digest.to,
+                at=at,
+                also=lambda session, issue: _finish(session, name, begin, read, at=at),
+            )
+            return f"{path.stem} is queued"
+        with database.transaction() as session:
+            _finish(session, name, begin, read, at=at)
+            if digest.send:
+                said = f"the digest {name} is not sent: {problem}. It is a draft: {path.name}"
+                session.add(Event(at=at, kind=ALERT, details={"text": said}))
+    except LockedError:
+        path.unlink()
+        raise
+    return f"{path.name} is a draft"
+
+
+def _problem(settings: Settings, database: Database, path: Path, digest: Digest) -> str:
+    """Return why an issue must not be sent; empty if it may be."""
+    try:
+        check_release(settings, database, path, editions.build(settings, path), digest.to)
+    except MailerError as error:
+        return error.message
+    return ""
+
+
+def _is_done(session: Session, name: str, begin: datetime) -> bool:
+    stored = session.get(Instance, _key(name), populate_existing=True)
+    return stored is not None and datetime.fromisoformat(stored.value) >= begin
+
+
+def _finish(session: Session, name: str, begin: datetime, read: Read, *, at: datetime) -> None:
+    """Remember what was used; raise `LockedError` if another worker has made this digest."""
+    if _is_done(session, name, begin):
+        raise LockedError(f"the digest {name} was made by another worker")
+    session.merge(Instance(name=_key(name), value=begin.isoformat()))
+    remember(session, read, at=at)
+
+
+def _key(name: str) -> str:
+    return f"digest {name}"[:64]
