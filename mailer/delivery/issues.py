@@ -223,8 +223,14 @@ def narrowed(
 ) -> tuple[str, ColumnElement[bool] | None]:
     """Return the segment of an issue as text, and its condition; those of a resend are narrower.
 
-    Raises `SourceError` if the issue to resend was never queued, and `RefusedError` if it cannot be resent.
+    Raises `SourceError` if the issue to resend was never queued, and `RefusedError` if it cannot be resent,
+    or if it is a step of a sequence.
     """
+    if edition.step:
+        raise RefusedError(
+            f"{edition.slug} is a step of a sequence, because it has 'after'",
+            remedy="put the sequence into effect with: mailer sequences apply NAME",
+        )
     if edition.resend is None:
         return segment, condition
     original = named(session, edition.resend.of)

@@ -169,6 +169,7 @@ def _build(issue: Issue, frame: Frame, image_root: Path, links: Iterable[str] = 
         images_published=frame.publish_images,
         language=frame.newsletter.language,
         resend=issue.resend,
+        step=issue.timing is not None,
     )
 
 

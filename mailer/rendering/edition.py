@@ -93,6 +93,8 @@ class Edition:
 
     resend: Resend | None = None
     """The issue that this one repeats."""
+    step: bool = False
+    """Whether it is a step of a sequence, which cannot be sent as an issue."""
 
     def arm(self, number: int) -> Edition:
         """Return an arm as an edition of its own: 0 is A."""
@@ -116,6 +118,8 @@ class Edition:
             del fields["language"]
         if self.resend is None:
             del fields["resend"]
+        if not self.step:
+            del fields["step"]
         if self.arms:
             fields["arms"] = [arm._fields() for arm in self.arms]
         else:

@@ -75,6 +75,16 @@ def test_sequence_from_the_plan_to_the_history(folder: Folder, mailer: Mailer, c
     assert "it is a step of a sequence" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", [["send"], ["schedule", "add", "--at", "2099-01-01T08:00"]])
+def test_step_cannot_be_sent_as_an_issue(
+    folder: Folder, mailer: Mailer, capsys: Captured, command: list[str]
+) -> None:
+    path = write(folder, "01-hello", "after: P0D")
+    assert mailer("subscribers", "add", "ana@example.org") == 0
+    assert mailer(command[0], *command[1:2], str(path), *command[2:], "--yes") == 5
+    assert "01-hello is a step of a sequence" in capsys.readouterr().err
+
+
 def test_steps_are_linted_and_applied_only_without_errors(
     folder: Folder, mailer: Mailer, capsys: Captured
 ) -> None:
