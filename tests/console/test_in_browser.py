@@ -6,7 +6,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +14,7 @@ from pathlib import Path
 import pyotp
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, StorageState, expect
+from playwright.sync_api import Error as PlaywrightError
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
@@ -40,6 +41,7 @@ _RUN = """async () => (await axe.run(document, {iframes: false, resultTypes: ["v
     (found) => `${found.id}: ${found.nodes.map((node) => node.html.slice(0, 200)).join(" | ")}`)"""
 EVIL = '<img src=x onerror="window.taken=1"><script>window.taken=1</script>{{7*7}}`${window.taken=1}`'
 _SECONDS = 30_000
+MANY = 100_000
 
 
 @pytest.fixture(scope="module")
@@ -491,3 +493,27 @@ def test_axe_finds_nothing(browser: Browser, state: StorageState, console: Runni
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
         context.close()
     assert "\n".join(faults) == ""
+
+
+def test_large_import_shows_its_progress(page: Page, console: Running, tmp_path: Path) -> None:
+    """The last test here: it leaves 100,000 subscribers behind."""
+    file = tmp_path / "many.csv"
+    file.write_text("email\n" + "".join(f"many{n}@example.net\n" for n in range(MANY)), encoding="utf-8")
+    page.goto(f"{console.url}/subscribers/import")
+    settled(page)
+    page.locator("input[type=file]").set_input_files(file)
+    for following in ("Import", ""):
+        rows = page.get_by_text("rows read")
+        expect(rows).to_be_visible()
+        seen = {rows.inner_text()}
+        while page.get_by_text("rows read").is_visible():
+            with suppress(PlaywrightError):
+                seen.add(rows.inner_text(timeout=500))
+            page.wait_for_timeout(100)
+        assert len(seen) > 1, seen
+        if following:
+            expect(page.get_by_role("heading", name="3. What would change")).to_be_visible()
+            page.get_by_role("button", name=following, exact=True).click()
+    expect(page.get_by_text(f"Imported: {MANY:,} added")).to_be_visible()
+    page.goto(f"{console.url}/subscribers?q=many")
+    expect(page.get_by_role("status").filter(has_text=f"{MANY:,} people")).to_be_visible()
