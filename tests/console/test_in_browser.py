@@ -19,6 +19,7 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from mailer.database.models import (
+    ApiToken,
     AuditEntry,
     Consent,
     ConsoleUser,
@@ -29,6 +30,9 @@ from mailer.database.models import (
     StoredReport,
     Subscriber,
     Suppression,
+    WebhookDelivery,
+    WebhookEndpoint,
+    WebhookEvent,
 )
 from mailer.database.session import Database
 from tests.conftest import PROJECT, missing
@@ -331,6 +335,11 @@ def plant(console: Running) -> None:
                                   details={"text": EVIL, "agent": EVIL, "referrer": EVIL}))  # fmt: skip
         session.add(Import(source=f"/tmp/{EVIL}", at=at, added=1, updated=0, rejected=0))
         session.add(AuditEntry(at=at, who=EVIL[:64], act=EVIL[:40], about=EVIL, details={EVIL: EVIL}))
+        session.add(ApiToken(name=EVIL[:64], digest="0" * 64, scopes="", created_at=at))
+        session.add(WebhookEndpoint(id=1, url=EVIL, secret="", events=EVIL[:60], created_at=at))
+        session.add(WebhookEvent(uid="evt_0", type=EVIL[:40], at=at, data={}))
+        session.flush()
+        session.add(WebhookDelivery(event_uid="evt_0", endpoint_id=1, state="failed", said=EVIL[:200]))
         session.add(ConsoleUser(name=EVIL[:64], role="reader", password="", totp_secret="", created_at=at))
     path = console.folder.path / "issues" / "003-evil.md"
     written = json.dumps(EVIL)
@@ -344,9 +353,11 @@ def test_hostile_text_runs_on_no_page(page: Page, console: Running) -> None:
         report = session.scalars(select(StoredReport.id)).one()
         issues = list(session.scalars(select(StoredIssue.slug)))
     paths = ["/", "/issues", "/issues/003-evil", "/subscribers", f"/subscribers/{person}", "/bounces",
-             "/subscribers/import", f"/bounces/{report}", "/settings", "/audit"]  # fmt: skip
+             "/subscribers/import", f"/bounces/{report}", "/settings", "/settings/access",
+             "/audit"]  # fmt: skip
     for slug in issues:
-        paths += [f"/issues/{slug}", f"/issues/{slug}/deliveries?state=failed", f"/issues/{slug}/readers"]
+        paths += [f"/issues/{slug}", f"/issues/{slug}/deliveries?state=failed", f"/issues/{slug}/readers",
+                  f"/issues/{slug}/readers?kind=unsubscribed", f"/issues/{slug}/clicks"]  # fmt: skip
     shown = []
     for path in paths:
         page.goto(console.url + path)
@@ -355,7 +366,8 @@ def test_hostile_text_runs_on_no_page(page: Page, console: Running) -> None:
         shown += [path] * ("onerror=" in page.locator("body").inner_text())
         assert page.evaluate("window.taken") is None, path
         assert all(frame.evaluate("window.taken") is None for frame in page.frames), path
-    assert {"/", "/issues/003-evil", f"/subscribers/{person}", f"/bounces/{report}", "/audit"} <= set(shown)
+    assert {"/", "/issues/003-evil", f"/subscribers/{person}", f"/bounces/{report}", "/settings/access",
+            "/audit"} <= set(shown)  # fmt: skip
     with stored(console) as session:
         session.execute(delete(ConsoleUser))
 
