@@ -30,6 +30,7 @@ TIMEOUT_SECONDS: Final = 10.0
 DEADLINE_SECONDS: Final = 30.0
 """For one URL with all its redirects."""
 _USER_AGENT: Final = b"mailer-lint/1 (checks the links of a newsletter)"
+_READER_AGENT: Final = b"mailer/1 (reads a feed for a newsletter)"
 # Statuses that servers send to programs, even for pages that exist.
 _UNSURE: Final = frozenset({401, 403, 405, 406, 407, 408, 425, 429, 451, 500, 502, 503, 504, 999})
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -140,7 +141,7 @@ def _read(
     """Return one response, and where it redirects to."""
     target = _target(url)
     timeout = dict.fromkeys(("connect", "read", "write", "pool"), TIMEOUT_SECONDS)
-    headers = [(b"Host", _host_header(target)), (b"User-Agent", _USER_AGENT), (b"Accept", b"*/*")]
+    headers = [(b"Host", _host_header(target)), (b"User-Agent", _READER_AGENT), (b"Accept", b"*/*")]
     headers += [(b"Connection", b"close"), *conditions]
     content = bytearray()
     with pool.stream("GET", target, headers=headers, extensions={"timeout": timeout}) as response:
