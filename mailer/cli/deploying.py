@@ -58,7 +58,9 @@ def next_steps(kind: Kind, folder: Path) -> list[str]:
 
 def _systemd(folder: Path, host: str) -> dict[str, str]:
     files = {path.name: path.read_text(encoding="utf-8") for path in shipped("deploy/systemd").iterdir()}
-    program = Path(sys.prefix) / "bin" / "mailer"
+    script = Path(sys.prefix) / "bin" / "mailer"
+    # Without a script, as in a source tree, the interpreter runs the package.
+    program = _escaped(script) if script.exists() else f"{_escaped(Path(sys.executable))} -m mailer"
     user, group = getpass.getuser(), grp.getgrgid(os.getgid()).gr_name
     visible = [path for path in (Path(sys.prefix), Path(sys.base_prefix)) if _is_at_home(path)]
     # Of the homes, the services see the newsletter, and the program if it is installed there.
@@ -67,7 +69,7 @@ def _systemd(folder: Path, host: str) -> dict[str, str]:
         seen.append(f"BindPaths={_escaped(folder)}")
     home = "\n".join(["ProtectHome=tmpfs", *seen]) if seen else "ProtectHome=yes"
     replaced = {
-        "/usr/local/bin/mailer": _escaped(program),
+        "/usr/local/bin/mailer": program,
         "/srv/letters": _escaped(folder),
         "User=letters": f"User={user}",
         "Group=letters": f"Group={group}",
