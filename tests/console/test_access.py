@@ -21,6 +21,11 @@ PAGES = (
     "/bounces",
     "/settings",
     "/audit",
+    "/settings/access",
+    "/settings/passkeys",
+    "/export.csv",
+    "/links.csv?issue=001-short",
+    "/frame/x",
     "/_nicegui_ws/socket.io/",
     "/docs",
 )
