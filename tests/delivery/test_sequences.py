@@ -94,7 +94,7 @@ class Scene:
                 self.got[name].append((slugs[issue_id], self.at))
         return queued
 
-    def run(self, until: timedelta, every: timedelta = 6 * HOUR) -> None:
+    def run(self, until: timedelta, every: timedelta = 12 * HOUR) -> None:
         """Look again and again until some time has passed."""
         end = self.at + until
         while self.at < end:
@@ -321,7 +321,7 @@ def test_changes_explain_themselves_and_repeat_nothing(scene: Scene) -> None:
         "4": ("changed", "it moves from place 3 to 5; 1 have it and do not get it again, 1 wait for it"),
     }
     scene.join("new")
-    scene.run(30 * DAY)
+    scene.run(14 * DAY)
     assert [scene.steps(name) for name in ("done", "waits", "begins", "new")] == [
         ["1", "2", "4"], ["1", "2", "3", "4"], ["1", "2", "3", "4"], ["0", "1", "2", "3", "4"],
     ]  # fmt: skip

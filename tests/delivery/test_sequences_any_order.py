@@ -171,7 +171,7 @@ def test_each_step_at_most_once_and_none_after_leaving() -> None:
     run_state_machine_as_test(
         Sequences,
         settings=settings(
-            max_examples=10,
+            max_examples=7,
             stateful_step_count=30,
             deadline=None,
             suppress_health_check=list(HealthCheck),
