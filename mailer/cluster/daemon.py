@@ -50,6 +50,8 @@ _FORGET_AFTER: Final = 5
 """After so many periods, a failed chore is taken for one that another worker has done since."""
 _GRACE_SECONDS: Final = 5.0
 """How long a chore may go on once the worker is stopped."""
+_CANCEL_SECONDS: Final = 10.0
+"""How long the engine may take to end before it is cancelled again."""
 _AWAY = (ConnectorException, psycopg.Error, psycopg_pool.PoolTimeout, StorageError)
 _log = logging.getLogger(__name__)
 
@@ -335,8 +337,12 @@ async def _until_one_ends(coroutines: Sequence[Coroutine[Any, Any, Any]]) -> Non
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in tasks:
-            task.cancel()
+        pending = set(tasks)
+        while pending:
+            for task in pending:
+                task.cancel()
+            # Cancelled while it starts or waits for a connection, the engine may miss it the first time.
+            _, pending = await asyncio.wait(pending, timeout=_CANCEL_SECONDS)
         ended = await asyncio.gather(*tasks, return_exceptions=True)
     for error in ended:
         if isinstance(error, Exception):
