@@ -7,16 +7,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import click
-from sqlalchemy import select
 
 from mailer.address import parse_address
 from mailer.cli.app import App, Group, json_option, pass_app, yes_option
-from mailer.database.models import Subscriber
 from mailer.delivery import dispatch
 from mailer.delivery.sequences import files, listing, looking, storing
 from mailer.delivery.sequences.files import WrittenStep
 from mailer.delivery.sequences.storing import Plan
-from mailer.errors import RefusedError, SourceError
+from mailer.errors import SourceError
 
 no_lint_option = click.option(
     "--no-lint", is_flag=True, help="Apply the steps even if `mailer lint` finds errors."
@@ -118,20 +116,8 @@ def resume_command(app: App, name: str) -> None:
 @pass_app
 def enter_command(app: App, name: str, address: str) -> None:
     """Let the subscriber with ADDRESS enter NAME, whatever its trigger."""
-    key = parse_address(address).key
     with app.database.transaction() as session:
-        stored = storing.find(session, name)
-        if stored is None:
-            raise SourceError(
-                f"the sequence {name} was never applied", remedy=f"mailer sequences apply {name}"
-            )
-        person = session.scalar(select(Subscriber.id).where(Subscriber.address_key == key))
-        entered = looking.enter(session, stored, Subscriber.id == person, at=datetime.now(UTC))
-    if not entered:
-        raise RefusedError(
-            f"{address} is not an active subscriber, or was in {name} before",
-            remedy=f"see: mailer why {address}",
-        )
+        looking.enter_one(session, name, parse_address(address), at=datetime.now(UTC))
     app.out(f"{address}: entered {name}")
 
 

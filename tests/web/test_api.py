@@ -423,6 +423,7 @@ def test_nothing_in_the_description_makes_it_fail(on_either: Client) -> None:
         "DELETE /issues/{issue}/schedule": {2},
         "POST /issues/{issue}/send": {2},
         "POST /messages": {2},
+        "POST /sequences/{name}/members": set(),
         "GET /stats": {2},
         "GET /stats/issues/{issue}": {2},
         "GET /metrics": {2},

@@ -31,6 +31,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
+from mailer.address import Address
 from mailer.audience.transitions import PERSONAL_WAYS
 from mailer.config import Settings
 from mailer.database.among import among
@@ -54,7 +55,7 @@ from mailer.delivery import issues
 from mailer.delivery.issues import count_of
 from mailer.delivery.local_time import ATTRIBUTE
 from mailer.delivery.sequences.slots import known_zones, open_slots
-from mailer.errors import MailerError
+from mailer.errors import MailerError, RefusedError, SourceError
 
 BATCH: Final = 10_000
 """How many people one transaction moves on."""
@@ -152,6 +153,22 @@ def enter_new(session: Session, sequence: StoredSequence, *, at: datetime) -> in
 def enter(session: Session, sequence: StoredSequence, condition: ColumnElement[bool], *, at: datetime) -> int:
     """Let the active subscribers of a condition enter who never did before; return how many."""
     return _insert(session, sequence, select(Subscriber.id, microseconds(at)).where(condition))
+
+
+def enter_one(session: Session, name: str, address: Address, *, at: datetime) -> None:
+    """Let one subscriber enter a sequence, whatever its trigger.
+
+    Raises `SourceError` if the sequence was never applied, and `RefusedError` if the address is not an active
+    subscriber, or was in the sequence before.
+    """
+    sequence = session.scalar(select(StoredSequence).where(StoredSequence.name == name))
+    if sequence is None:
+        raise SourceError(f"the sequence {name} was never applied", remedy=f"mailer sequences apply {name}")
+    if not enter(session, sequence, Subscriber.address_key == address.key, at=at):
+        raise RefusedError(
+            f"{address} is not an active subscriber, or was in {name} before",
+            remedy=f"see: mailer why {address}",
+        )
 
 
 def _enter_confirmed(session: Session, sequence: StoredSequence) -> int:

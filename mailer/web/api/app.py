@@ -45,6 +45,7 @@ from mailer.web.api.issues import IssueRoutes
 from mailer.web.api.messages import MessageRoutes
 from mailer.web.api.metrics import MetricsRoutes
 from mailer.web.api.problems import PROBLEMS, show_problems
+from mailer.web.api.sequences import SequenceRoutes
 from mailer.web.api.stats import StatisticsRoutes
 from mailer.web.forms import client_ip, network
 
@@ -178,6 +179,7 @@ def create_api(
     api.include_router(IssueRoutes(database, settings).router(may))
     api.include_router(StatisticsRoutes(database, settings).router(may))
     api.include_router(MessageRoutes(database, settings, wake).router(may))
+    api.include_router(SequenceRoutes(database).router(may))
     api.include_router(MetricsRoutes(database).router(may))
     return api
 

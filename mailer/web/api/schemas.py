@@ -72,6 +72,19 @@ class NewMessage(Body):
     ]
 
 
+class NewMember(Body):
+    """Who enters a sequence."""
+
+    address: Annotated[str, Field(min_length=3, max_length=320, examples=["ana@example.com"])]
+
+
+class Entered(BaseModel):
+    """A subscriber who entered a sequence."""
+
+    sequence: str
+    address: str
+
+
 class IssueEntry(BaseModel):
     """An issue in the list."""
 
