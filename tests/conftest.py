@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import signal
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -42,6 +43,9 @@ def _keep_temporary_files_in_memory() -> None:
 
 
 _keep_temporary_files_in_memory()
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts background jobs like this, and the commands that the tests interrupt would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # On a busy machine any example can take longer than Hypothesis's deadline. It knows CI by itself.
 settings.register_profile("without deadline", deadline=None)
 settings.register_profile("quick", settings.get_profile("ci"), max_examples=20)
