@@ -204,12 +204,9 @@ def _wait_for_undo(app: App, wait: timedelta) -> None:
     if not wait:
         return
     begin = (datetime.now(UTC) + wait).astimezone()
-    until = time.monotonic() + wait.total_seconds()
     try:
         app.say(f"sending begins at {begin:%H:%M:%S}; to undo it, press Ctrl-C before")
-        # In short pieces: a signal that arrives just before the system call would only be heeded after it.
-        while (left := until - time.monotonic()) > 0:
-            time.sleep(min(left, 0.2))
+        time.sleep(wait.total_seconds())
     except KeyboardInterrupt:
         app.say("undone: nothing was queued")
         raise
