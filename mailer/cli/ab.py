@@ -23,7 +23,7 @@ def ab() -> None:
 @json_option
 @pass_app
 def show_command(app: App, issue: str, as_json: bool) -> None:
-    """Show what the arms of ISSUE have brought so far, and which one won.
+    """Show the clicks of each arm so far, and which arm won.
 
     Only readers who have agreed to tracking count, and only what people did, not machines.
     """
@@ -68,7 +68,10 @@ def show_command(app: App, issue: str, as_json: bool) -> None:
 @click.argument("arm")
 @pass_app
 def choose_command(app: App, issue: str, arm: str) -> None:
-    """Send ARM (A, B, C or D) of ISSUE to everyone else, even before the test is over."""
+    """Send an arm to everyone else: A, B, C or D.
+
+    You can choose before the test is over.
+    """
     with app.database.transaction() as session:
         known = issues.named(session, issue)
         canary.choose(session, known.id, arm, at=datetime.now(UTC))

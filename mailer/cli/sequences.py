@@ -55,7 +55,7 @@ def list_command(app: App, as_json: bool) -> None:
 @json_option
 @pass_app
 def plan_command(app: App, name: str, as_json: bool) -> None:
-    """Show what applying the files of NAME would change, for whom; nothing is done."""
+    """Show what `apply` would change, and for whom. Nothing is changed."""
     made, _ = _planned(app, name)
     if as_json:
         app.emit(asdict(made))
@@ -71,7 +71,7 @@ def plan_command(app: App, name: str, as_json: bool) -> None:
 @yes_option
 @pass_app
 def apply_command(app: App, name: str, no_lint: bool, yes: bool) -> None:
-    """Put the files of NAME, and its table in config.toml, into effect.
+    """Put the files of NAME and its settings into effect.
 
     Shows the plan and asks first. Nobody gets a step twice, whatever changes.
 

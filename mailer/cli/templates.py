@@ -32,7 +32,7 @@ def templates() -> None:
 @json_option
 @pass_app
 def status(app: App, as_json: bool) -> None:
-    """List the templates that you or a new version changed since yours were made."""
+    """List the templates that you or a new version changed."""
     found = compare(_folder(app), *_theirs(app))
     if as_json:
         app.emit({"templates": {one.name: one.change.value for one in found}})
@@ -49,7 +49,10 @@ def status(app: App, as_json: bool) -> None:
 @click.argument("name", required=False)
 @pass_app
 def diff(app: App, name: str | None) -> None:
-    """Show what the new version changed in the template NAME, or in all that you changed too."""
+    """Show the changes of the new version.
+
+    NAME is a template; by default, all that you changed too.
+    """
     folder = _folder(app)
     found = {one.name: one.change for one in compare(folder, *_theirs(app))}
     if name is not None and name not in found:
