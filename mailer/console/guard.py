@@ -13,13 +13,13 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
-from starlette.exceptions import HTTPException
 from starlette.requests import cookie_parser
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mailer.config import is_loopback
 from mailer.console.sessions import Visitor, digest
+from mailer.request_bodies import bounded
 
 VISITOR: Final = "mailer.visitor"
 """The key of the visitor in a request's scope."""
@@ -125,27 +125,8 @@ def _log_in_first(scope: Scope) -> Response:
 
 def _bounded(receive: Receive, *, known: bool) -> Receive:
     """Return `receive` with a limit on the body's size; strangers have limited time, too."""
-    most = MAX_UPLOAD_OCTETS + _ENVELOPE_OCTETS if known else _STRANGERS_OCTETS
-    deadline = None if known else asyncio.get_running_loop().time() + _STRANGERS_SECONDS
-    taken, complete = 0, False
-
-    async def receiving() -> Message:
-        nonlocal taken, complete
-        if complete:
-            # After the body, `receive` only reports that the client has disconnected.
-            return await receive()
-        try:
-            async with asyncio.timeout_at(deadline):
-                message = await receive()
-        except TimeoutError as error:
-            raise HTTPException(408, headers={"connection": "close"}) from error
-        complete = not message.get("more_body", False)
-        taken += len(message.get("body", b""))
-        if taken > most:
-            raise HTTPException(413, headers={"connection": "close"})
-        return message
-
-    return receiving
+    octets = MAX_UPLOAD_OCTETS + _ENVELOPE_OCTETS if known else _STRANGERS_OCTETS
+    return bounded(receive, octets=octets, seconds=None if known else _STRANGERS_SECONDS)
 
 
 def _with_headers(send: Send) -> Send:

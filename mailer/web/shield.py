@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from typing import Final
 
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mailer.config import is_loopback
+from mailer.request_bodies import bounded
 
 MAX_BODY_OCTETS: Final = 64 * 1024
 BODY_SECONDS: Final = 30.0
@@ -82,26 +81,7 @@ class Shield:
         """Return `receive` with limits on the body's size and on the time it takes to arrive."""
         bounds = (octets for prefix, octets in self._bodies.items() if path.startswith(prefix))
         most = next(bounds, MAX_BODY_OCTETS)
-        deadline = asyncio.get_running_loop().time() + self._body_seconds
-        taken, complete = 0, False
-
-        async def bounded() -> Message:
-            nonlocal taken, complete
-            if complete:
-                # After the body, `receive` only reports that the client has disconnected.
-                return await receive()
-            try:
-                async with asyncio.timeout_at(deadline):
-                    message = await receive()
-            except TimeoutError as error:
-                raise HTTPException(408, headers={"connection": "close"}) from error
-            complete = not message.get("more_body", False)
-            taken += len(message.get("body", b""))
-            if taken > most:
-                raise HTTPException(413)
-            return message
-
-        return bounded
+        return bounded(receive, octets=most, seconds=self._body_seconds)
 
 
 def _raw(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
