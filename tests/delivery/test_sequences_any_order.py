@@ -10,6 +10,7 @@ import tempfile
 from collections import Counter
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
+from typing import ClassVar
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -36,6 +37,7 @@ from tests.delivery.steps import NAME, settle_all, step
 
 S = SubscriberStatus
 PEOPLE = ("ana", "bob", "cho")
+PEOPLE = PEOPLE
 people = st.sampled_from(PEOPLE)
 FILES = ("1", "2", "3", "4")
 orders = st.lists(st.sampled_from(FILES), min_size=1, max_size=4, unique=True)
@@ -43,6 +45,9 @@ orders = st.lists(st.sampled_from(FILES), min_size=1, max_size=4, unique=True)
 
 class Sequences(RuleBasedStateMachine):
     """Three people, one sequence, and a clock that jumps."""
+
+    messages: ClassVar[int] = 0
+    """How many messages all examples sent together."""
 
     @initialize(trigger=st.sampled_from(["confirmed", "tag:vip"]), order=orders)
     def begin(self, trigger: str, order: list[str]) -> None:
@@ -56,6 +61,8 @@ class Sequences(RuleBasedStateMachine):
         """Those in the sequence who left, or reached the goal before a look."""
         self.wrong: list[tuple[int, str]] = []
         self._apply(order, 0, None)
+        for name in PEOPLE:
+            self._join(name, "form", vip=True)
 
     def teardown(self) -> None:
         if hasattr(self, "database"):
@@ -84,6 +91,9 @@ class Sequences(RuleBasedStateMachine):
 
     @rule(name=people, way=st.sampled_from(["form", "import", "api"]), vip=st.booleans())
     def joins(self, name: str, way: str, vip: bool) -> None:
+        self._join(name, way, vip=vip)
+
+    def _join(self, name: str, way: str, *, vip: bool) -> None:
         address = parse_address(f"{name}@example.org")
         with self.database.transaction() as session:
             added = add(
@@ -143,8 +153,9 @@ class Sequences(RuleBasedStateMachine):
     def time_passes(self, hours: int) -> None:
         self.at += timedelta(hours=hours)
 
-    @rule()
-    def worker_looks_and_sends(self) -> None:
+    @rule(hours=st.sampled_from([0, 3, 30, 90]))
+    def worker_looks_and_sends(self, hours: int) -> None:
+        self.at += timedelta(hours=hours)
         for _ in range(2):
             looking.look(self.database, Settings(), at=self.at)
             with self.database.transaction() as session:
@@ -153,6 +164,7 @@ class Sequences(RuleBasedStateMachine):
                         select(SequenceStep.id).where(SequenceStep.issue_id == issue_id)
                     ).one()
                     self.sent[str(name), str(subscriber_id)] += 1
+                    Sequences.messages += 1
                     if subscriber_id in self.left:
                         self.wrong.append((subscriber_id, str(name)))
 
@@ -177,3 +189,4 @@ def test_each_step_at_most_once_and_none_after_leaving() -> None:
             suppress_health_check=list(HealthCheck),
         ),
     )
+    assert Sequences.messages > 0, "no example got as far as a message"
