@@ -128,16 +128,18 @@ def send(
     _check_options(plan, edition, canary_share, hold=hold)
     if plan.known is None:
         _check(app, plan, path, edition, segment, no_lint=no_lint)
-        app.confirm(
-            f"Send '{plan.subject}' to {plan.audience:,} subscribers through {_relays(app)}?",
-            yes=yes,
-            what="sending",
-        )
-        _wait_for_undo(app, settings.delivery.undo)
+        _confirm(app, plan, yes=yes)
     queued = _queue(app, path, edition, segment, canary_share, hold=hold)
     ended = _send(app, queued, workers, show_progress=not (as_json or app.quiet))
     _tell(app, queued, ended, as_json)
     finish(exit_code(ended))
+
+
+def _confirm(app: App, plan: Plan, *, yes: bool) -> None:
+    """Ask for confirmation, and wait as long as sending can be undone."""
+    question = f"Send '{plan.subject}' to {plan.audience:,} subscribers through {_relays(app)}?"
+    app.confirm(question, yes=yes, what="sending")
+    _wait_for_undo(app, app.settings.delivery.undo)
 
 
 def _check_options(plan: Plan, edition: Edition, canary_share: float | None, *, hold: bool) -> None:

@@ -55,7 +55,7 @@ def list_command(app: App, as_json: bool) -> None:
 @json_option
 @pass_app
 def plan_command(app: App, name: str, as_json: bool) -> None:
-    """Show what `apply` would change, and for whom. Nothing is changed."""
+    """Preview what `apply` would do to the people in NAME."""
     made, _ = _planned(app, name)
     if as_json:
         app.emit(asdict(made))

@@ -416,7 +416,7 @@ def finish(session: Session, issue_id: int, *, at: datetime) -> bool:
     state = session.scalar(locked)
     if state == IssueState.CANCELLED.value:
         _skip_waiting(session, issue_id, at)
-    # Looked up before the deliveries: whoever removes the schedule has queued the last of them.
+    # Looked up before the deliveries: the transaction that removes the schedule queues the last of them.
     if _waits_for_other_zones(session, issue_id):
         return False
     waiting = [

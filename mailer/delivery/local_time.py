@@ -2,8 +2,8 @@
 
 A subscriber's zone is the attribute `timezone` (an IANA name); for anyone else it is the zone of the
 schedule. The audience is fixed when the first zone on earth reaches the time: nobody who subscribes later
-is added. From then on the schedule is due once for each zone, and queues the subscribers for whom it is
-time. A delivery is never queued twice, so nobody gets the issue twice, even if they change their zone in
+is added. From then on the schedule is due once for each zone, and queues the subscribers whose turn has
+come. A delivery is never queued twice, so nobody gets the issue twice, even if they change their zone in
 between. Someone who moves to a zone whose turn has passed is queued with the next one.
 """
 
@@ -96,7 +96,7 @@ def waves(
 def queue_due(
     session: Session, slug: str, *, at: datetime, condition: ColumnElement[bool] | None
 ) -> QueuedIssue | None:
-    """Queue a scheduled issue for everyone for whom it is time.
+    """Queue a scheduled issue for everyone whose turn has come.
 
     Its schedule moves to the next zone, or is removed. Returns None if it is nobody's time, or if it is too
     late: then the operator is alerted.

@@ -220,7 +220,7 @@ PRESETS: Final[Mapping[str, Preset]] = {
         ignored=frozenset({"External ID"}),
     ),
     "phplist": Preset(
-        # Recent versions say "subscriber", older ones "user". Whoever unsubscribes is blacklisted; an
+        # Recent versions say "subscriber", older ones "user". phpList blacklists people who unsubscribe; an
         # address that bounces too often becomes unconfirmed or blacklisted, as the operator chose.
         out=tuple(
             OutRule(f"Is this {who} {state}", means)

@@ -136,7 +136,7 @@ def steps_of(session: Session, sequence_id: int) -> Many[SequenceStep]:
 
 
 def enter_new(session: Session, sequence: StoredSequence, *, at: datetime) -> int:
-    """Let everyone enter for whom the trigger has come since the last look; return how many."""
+    """Let everyone enter whose trigger has come since the last look; return how many."""
     kind, _, value = sequence.trigger.partition(":")
     match kind:
         case "confirmed":
@@ -275,7 +275,7 @@ def _step(session: Session, sequence_id: int, step_id: int, settings: Settings, 
 def _due(
     session: Session, sequence: StoredSequence, step: SequenceStep, *, at: datetime, limit: int
 ) -> list[int]:
-    """Return up to `limit` people for whom a step is due."""
+    """Return up to `limit` people whose step is due."""
     theirs = session.scalars(_ZONES, {"step_id": step.id})
     slots = open_slots(step.minute, set(map(int, step.days)), theirs, sequence.zone, at=at)
     found: list[int] = []

@@ -32,7 +32,7 @@ DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """When a step of a sequence is sent, and to whom."""
+    """The time of a step of a sequence, and the segment that gets it."""
 
     after: datetime.timedelta
     """The time since the step before was sent; for the first one, since the person entered."""
@@ -381,7 +381,7 @@ class _Reader:
         return Timing(waited, send_at, tuple(sorted(places)), self.text("only"))
 
     def resend(self, key: str) -> Resend | None:
-        """Return which issue this one repeats, and for whom."""
+        """Return the issue that this one repeats, and the readers who get it."""
         value = self.values.get(key)
         if value is None:
             return None
