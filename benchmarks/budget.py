@@ -26,7 +26,7 @@ from benchmarks.compose import composer_of, padded_issue
 from benchmarks.people import database_of
 from mailer.config import Relay, Security, Settings
 from mailer.database.models import DeliveryState
-from mailer.delivery import dispatch, queue, runs
+from mailer.delivery import enqueueing, queue, runs
 from mailer.delivery.books import books_of
 from mailer.delivery.clock import now
 from mailer.delivery.queue import Settled
@@ -117,7 +117,7 @@ def _record(number: int) -> float:
     """Return the microseconds of CPU to claim and settle that many deliveries, window after window."""
     with tempfile.TemporaryDirectory() as scratch:
         database = database_of(Path(scratch), number)
-        issue = dispatch.enqueue(Settings(), database, padded_issue(), Path("padded.md"), "", at=now())
+        issue = enqueueing.enqueue(Settings(), database, padded_issue(), Path("padded.md"), "", at=now())
         with database.transaction() as session:
             run_id = runs.begin(session, issue.id, at=now())
         after, outcomes = 0, list[Settled]()

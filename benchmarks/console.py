@@ -32,7 +32,7 @@ from benchmarks.send import newsletter
 from benchmarks.stats import COPY, ISSUES, fill
 from mailer.config import load
 from mailer.database.session import Database
-from mailer.delivery import dispatch, editions
+from mailer.delivery import editions, enqueueing
 from mailer.reports.rollups import refresh
 from mailer.review.chromium import find_chromium
 
@@ -73,7 +73,7 @@ def _prepare(folder: Path, database: Database, people: int) -> None:
     with database.transaction() as session:
         session.execute(text(COPY), {"issues": ISSUES})
     settings, path = load(folder / "config.toml"), folder / "issues" / "001-bench.md"
-    dispatch.enqueue(settings, database, editions.build(settings, path), path, "", at=datetime.now(UTC))
+    enqueueing.enqueue(settings, database, editions.build(settings, path), path, "", at=datetime.now(UTC))
 
 
 def _bar(name: str, found: float, most: float, unit: str) -> Figure:

@@ -23,7 +23,7 @@ from benchmarks.people import database_of
 from mailer.config import load
 from mailer.config.shipped import shipped
 from mailer.database.session import Database
-from mailer.delivery import dispatch, editions
+from mailer.delivery import editions, enqueueing
 from mailer.delivery.clock import now
 
 _COPY = "copied_deliveries"
@@ -93,7 +93,7 @@ def _ours(folder: Path, rows: int) -> float:
     database = Database("sqlite:///subscribers.db", folder=_fresh(folder))
     database.open()
     began = time.perf_counter()
-    dispatch.enqueue(settings, database, edition, path, "", at=now())
+    enqueueing.enqueue(settings, database, edition, path, "", at=now())
     seconds = time.perf_counter() - began
     _check(database.path, "deliveries", rows)
     database.engine.dispose()

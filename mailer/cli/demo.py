@@ -36,7 +36,7 @@ from mailer.bounces.refusals import learn_by
 from mailer.cli import books as shown
 from mailer.cli.app import App, Command, json_option, pass_app
 from mailer.config.shipped import shipped
-from mailer.delivery import dispatch, editions
+from mailer.delivery import dispatch, editions, enqueueing
 from mailer.delivery.books import Books, books_of
 from mailer.delivery.ending import Ended
 from mailer.errors import MailerError, RefusedError
@@ -181,7 +181,7 @@ class _Demo:
     def _send(self, what: str) -> Ended:
         path = editions.find_source(self._settings, "1")
         edition = editions.build(self._settings, path).arm(0)
-        queued = dispatch.enqueue(self._settings, self._database, edition, path, "", at=datetime.now(UTC))
+        queued = enqueueing.enqueue(self._settings, self._database, edition, path, "", at=datetime.now(UTC))
         self._issue_id = queued.id
         ended = dispatch.dispatch(
             self._settings,

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from mailer.cli import books as shown
 from mailer.cli.app import App
-from mailer.delivery import dispatch, issues
+from mailer.delivery import enqueueing, issues
 from mailer.delivery.books import books_of
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.newcomers import newcomers, queue_newcomers
@@ -49,8 +49,8 @@ def queue(app: App, plan: Plan, segment: str, *, no_lint: bool, dry_run: bool, y
     if dry_run or not number:
         app.out(f"{issue.slug}: {number:,} subscribed since; nothing was queued")
         return False
-    condition = dispatch.audience_condition(app.settings, segment)
-    frozen = dispatch.frozen(app.database, issue.slug)
+    condition = enqueueing.audience_condition(app.settings, segment)
+    frozen = enqueueing.frozen(app.database, issue.slug)
     if frozen is not None and not no_lint:
         filling.compose_some(app.settings, app.database, frozen, newcomers(issue.id, condition))
     people = "subscriber who has" if number == 1 else "subscribers who have"
@@ -63,6 +63,6 @@ def queue(app: App, plan: Plan, segment: str, *, no_lint: bool, dry_run: bool, y
 def _count(app: App, issue: QueuedIssue, segment: str) -> int:
     if issue.resend_of is not None:
         return 0
-    condition = newcomers(issue.id, dispatch.audience_condition(app.settings, segment))
+    condition = newcomers(issue.id, enqueueing.audience_condition(app.settings, segment))
     with app.database.reading() as session:
         return issues.count_audience(session, condition, at=datetime.now(UTC))

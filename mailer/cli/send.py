@@ -28,7 +28,7 @@ from mailer.cli.app import (
     yes_option,
 )
 from mailer.database.models import IssueState
-from mailer.delivery import arms, dispatch, editions
+from mailer.delivery import arms, dispatch, editions, enqueueing
 from mailer.delivery.books import Books
 from mailer.delivery.canary import lead
 from mailer.delivery.ending import Ended, Ending
@@ -112,7 +112,7 @@ def send(
     settings = app.settings
     path = editions.find_source(settings, issue)
     edition = _edition(app, path)
-    dispatch.check_ready(settings)
+    enqueueing.check_ready(settings)
     plan = planning.plan(settings, app.database, edition, segment)
     if new_only:
         segment = segment or (plan.known.segment if plan.known else "")
@@ -177,7 +177,7 @@ def _queue(
             arms.hold(session, issue.id)
         offer(session, issue)
 
-    queued = dispatch.enqueue(
+    queued = enqueueing.enqueue(
         app.settings,
         app.database,
         edition,
@@ -216,7 +216,7 @@ def _wait_for_undo(app: App, wait: timedelta) -> None:
 
 def _edition(app: App, path: Path) -> Edition:
     """Build an issue; a queued issue continues even if its source or templates no longer build."""
-    known = dispatch.frozen(app.database, path.stem)
+    known = enqueueing.frozen(app.database, path.stem)
     try:
         return editions.build(app.settings, path, links=known.links if known else ())
     except SourceError as error:
@@ -237,7 +237,7 @@ def _check(app: App, plan: Plan, path: Path, edition: Edition, segment: str, *, 
         from mailer.review import filling
 
         refuse_errors(app, path, edition)
-        condition = dispatch.audience_condition(app.settings, segment)
+        condition = enqueueing.audience_condition(app.settings, segment)
         filling.compose_some(app.settings, app.database, edition, condition)
 
 

@@ -10,7 +10,7 @@ from nicegui import ui
 
 from mailer.console.desk import Desk
 from mailer.console.markup import show
-from mailer.delivery import dispatch, issues
+from mailer.delivery import enqueueing, issues
 from mailer.delivery.clock import now
 from mailer.errors import MailerError
 
@@ -46,7 +46,7 @@ class SegmentField:
             return
         self._counted = segment
         try:
-            condition = dispatch.audience_condition(self._desk.settings, segment)
+            condition = enqueueing.audience_condition(self._desk.settings, segment)
             number = await self._desk.read(
                 lambda session: issues.count_audience(session, condition, at=now())
             )

@@ -20,7 +20,7 @@ from mailer.console.frame import button, card, confirmed
 from mailer.console.markup import facts, issue_path, show, when
 from mailer.console.users import Role
 from mailer.database.session import Database
-from mailer.delivery import amending, dispatch, issues
+from mailer.delivery import amending, enqueueing, issues
 from mailer.delivery import schedule as schedules
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.lock import exclusive
@@ -178,7 +178,7 @@ def release(
                     raise RefusedError(f"{queued.slug} is queued already", remedy="reload the page")
                 first(session)
 
-            dispatch.enqueue(
+            enqueueing.enqueue(
                 settings, database, edition, path, wanted.segment, at=at, canary_share=wanted.share, also=once
             )
         case Kind.SCHEDULE:

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from mailer.config import Settings
 from mailer.database.models import Delivery, DeliveryState, IssueState
 from mailer.database.session import Database
-from mailer.delivery import dispatch, issues, local_time, lock, schedule
+from mailer.delivery import dispatch, enqueueing, issues, local_time, lock, schedule
 from mailer.delivery.bookkeeping import Learn
 from mailer.delivery.canary import Steps, lead
 from mailer.delivery.clock import now
@@ -59,7 +59,7 @@ class Work:
             ahead = [one.due_at for one in schedule.scheduled(session) if one.due_at > at]
         if due:
             # Until both checks pass they wait; then they are late, and the operator decides.
-            dispatch.check_ready(self.settings)
+            enqueueing.check_ready(self.settings)
             lock.check(self.database)
         for one in due:
             self._queue(one)
@@ -71,7 +71,7 @@ class Work:
                 return
         try:
             # Until both checks pass, people wait; then they get their steps at the next time of day.
-            dispatch.check_ready(self.settings)
+            enqueueing.check_ready(self.settings)
             lock.check(self.database)
             queued = sequences.look(self.database, self.settings, at=at)
         except StorageError:
@@ -84,7 +84,7 @@ class Work:
 
     def _queue(self, due: schedule.Scheduled) -> None:
         try:
-            condition = dispatch.audience_condition(self.settings, due.segment)
+            condition = enqueueing.audience_condition(self.settings, due.segment)
             with self.database.transaction() as session:
                 queue = schedule.queue_due if due.wall is None else local_time.queue_due
                 issue = queue(session, due.slug, at=self.clock(), condition=condition)

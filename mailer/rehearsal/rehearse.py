@@ -25,7 +25,7 @@ from mailer.audience.vocabulary import empty_audience
 from mailer.config import DeliverySettings, ProviderLimits, Relay, Security, Settings
 from mailer.database.models import Base, Subscriber, SubscriberTag
 from mailer.database.session import Database
-from mailer.delivery import dispatch, editions, issues
+from mailer.delivery import editions, enqueueing, issues
 from mailer.delivery.bookkeeping import Learn
 from mailer.delivery.books import Books
 from mailer.delivery.clock import Clock
@@ -128,7 +128,7 @@ def _enqueue(
 ) -> QueuedIssue:
     """Queue the issue in `copy`, for a copy of the audience."""
     copy.open()
-    if not copy_audience(database, copy, dispatch.audience_condition(settings, segment), at=at):
+    if not copy_audience(database, copy, enqueueing.audience_condition(settings, segment), at=at):
         with database.reading() as session:
             raise empty_audience(session, segment)
     with copy.transaction() as session:

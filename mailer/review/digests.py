@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from mailer.config import Digest, Settings
 from mailer.database.models import ALERT, Event, Instance
 from mailer.database.session import Database
-from mailer.delivery import dispatch, editions
+from mailer.delivery import editions, enqueueing
 from mailer.delivery.clock import now
 from mailer.delivery.schedule import STALE_AFTER, instant
 from mailer.errors import LockedError, MailerError
@@ -94,7 +94,7 @@ def _make(
     try:
         if digest.send and not (problem := _problem(settings, database, path, digest)):
             edition = editions.build(settings, path)
-            dispatch.enqueue(
+            enqueueing.enqueue(
                 settings,
                 database,
                 edition,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec.structs import replace
 
 from mailer.config import Settings
-from mailer.delivery import editions
+from mailer.delivery import editions, enqueueing
 from mailer.errors import FindingsError
 from mailer.rendering.edition import Edition
 from mailer.rendering.lint import Finding, Level, LintReport, lint
@@ -125,13 +125,12 @@ def with_audience(
 ) -> tuple[LintReport, int]:
     """Return the report with fields that subscribers lack, and how many subscribers were checked."""
     # Imported here, because linting without a database has to be quick.
-    from mailer.delivery import dispatch
     from mailer.review.filling import unfit
 
     unsigned = replace(settings, dkim=())
     composer = editions.composer(unsigned, edition, editions.ANY_ISSUE, editions.POWERLESS)
     with database.reading() as session:
-        condition = dispatch.audience_condition(settings, segment)
+        condition = enqueueing.audience_condition(settings, segment)
         checked, lacking = unfit(session, composer, condition, at=datetime.now(UTC))
     places = Places(issue)
     found = []

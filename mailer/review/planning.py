@@ -19,7 +19,7 @@ from mailer.database.models import (
     Suppression,
 )
 from mailer.database.session import Database
-from mailer.delivery import dispatch, editions, issues, local_time, schedule
+from mailer.delivery import editions, enqueueing, issues, local_time, schedule
 from mailer.delivery.books import Books, books_of
 from mailer.delivery.clock import now
 from mailer.delivery.issues import QueuedIssue, audience
@@ -152,7 +152,7 @@ class Forecast(Plan):
 
 def plan(settings: Settings, database: Database, edition: Edition, segment: str) -> Plan:
     """Return the plan of a send; it only counts, so it is quick for any audience."""
-    condition = dispatch.audience_condition(settings, segment)
+    condition = enqueueing.audience_condition(settings, segment)
     with database.reading() as session:
         known = issues.find(session, edition.slug)
         if known is not None:
@@ -168,7 +168,7 @@ def waves_of(session: Session, settings: Settings, slug: str, *, at: datetime) -
     planned = schedule.find(session, slug)
     if planned is None or planned.wall is None:
         return []
-    condition = dispatch.audience_condition(settings, planned.segment)
+    condition = enqueueing.audience_condition(settings, planned.segment)
     return local_time.waves(session, planned, condition, at=at)
 
 
@@ -181,7 +181,7 @@ def forecast(
     reply_seconds: float = REPLY_SECONDS,
 ) -> Forecast:
     """Return in detail what `send` would do, without changing anything."""
-    at, condition = now(), dispatch.audience_condition(settings, segment)
+    at, condition = now(), enqueueing.audience_condition(settings, segment)
     with database.reading() as session:
         known = issues.find(session, edition.slug)
         if known is None:

@@ -11,7 +11,7 @@ import msgspec
 
 from mailer.audience.segments import parse_segment
 from mailer.config import Mailbox, Relay, Settings, password
-from mailer.delivery import dispatch, editions
+from mailer.delivery import editions, enqueueing
 from mailer.errors import MailerError
 from mailer.rendering.build import build_edition
 from mailer.rendering.source import parse_issue
@@ -50,7 +50,7 @@ def _problem(place: str, error: MailerError) -> SetupProblem:
 
 
 def _send(settings: Settings) -> Iterator[SetupProblem]:
-    for key, error in dispatch.refusals(settings):
+    for key, error in enqueueing.refusals(settings):
         yield _problem(settings.origin(key), error)
 
 

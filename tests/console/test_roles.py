@@ -35,7 +35,7 @@ from mailer.database.models import (
     WebhookDelivery,
 )
 from mailer.database.session import Database
-from mailer.delivery import dispatch, editions, issues, schedule
+from mailer.delivery import editions, enqueueing, issues, schedule
 from mailer.delivery.lock import adopt
 from mailer.tokens import Signer
 from mailer.webhooks import endpoints, queue
@@ -127,7 +127,7 @@ def build(folder: Path) -> None:
             change_status(session, 2, SubscriberStatus.BOUNCED, origin=Origin("report"), at=AT)
         edition = {slug: editions.build(settings, source(folder, slug)) for slug in ISSUES}
         for slug in ("002-running", "003-paused", "005-partly"):
-            dispatch.enqueue(settings, database, edition[slug], source(folder, slug), "", at=AT)
+            enqueueing.enqueue(settings, database, edition[slug], source(folder, slug), "", at=AT)
         with database.transaction() as session:
             for slug in ("003-paused", "005-partly"):
                 issues.pause(session, issues.named(session, slug).id, "a test")

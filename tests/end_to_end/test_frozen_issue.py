@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mailer.config import load
 from mailer.database.session import Database
-from mailer.delivery import dispatch, editions
+from mailer.delivery import editions, enqueueing
 from tests.end_to_end.newsletter import PROJECT, Folder
 
 
@@ -23,7 +23,7 @@ def test_changes_after_the_issue_was_queued_do_not_affect_it(tmp_path: Path) -> 
     at = datetime.now(UTC).replace(microsecond=0)
     with Database(settings.paths.database, folder=folder.path) as database:
         database.open()
-        dispatch.enqueue(settings, database, edition, issue, "", at=at)
+        enqueueing.enqueue(settings, database, edition, issue, "", at=at)
 
     for template in (folder.path / "email_templates").rglob("*.j2"):
         template.write_text("{% broken")

@@ -16,7 +16,7 @@ from mailer.audience.transitions import Origin
 from mailer.config import Settings, load
 from mailer.database.models import Delivery, DeliveryState
 from mailer.database.session import Database
-from mailer.delivery import dispatch, editions, issues
+from mailer.delivery import editions, enqueueing, issues
 from mailer.errors import SourceError
 from mailer.reports.people import leavers
 from mailer.reports.progress import by_provider
@@ -39,7 +39,7 @@ def scene(tmp_path: Path) -> Iterator[tuple[Settings, Database]]:
             for one in PEOPLE:
                 origin = Origin("command")
                 add(session, parse_address(one), secret=b"s", origin=origin, at=AT, name=one.split("@")[0])
-        dispatch.enqueue(settings, database, editions.build(settings, path), path, "", at=AT)
+        enqueueing.enqueue(settings, database, editions.build(settings, path), path, "", at=AT)
         with database.transaction() as session:
             session.execute(update(Delivery).where(Delivery.subscriber_id < 3).values(state="sent"))
         yield settings, database

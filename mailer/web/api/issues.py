@@ -16,7 +16,7 @@ from mailer.api_tokens import Scope, Token
 from mailer.config import Settings
 from mailer.database.models import DeliveryState
 from mailer.database.session import Database
-from mailer.delivery import dispatch, editions, issues, listing, requests
+from mailer.delivery import editions, enqueueing, issues, listing, requests
 from mailer.delivery import schedule as schedules
 from mailer.delivery.books import books_of
 from mailer.delivery.issues import QueuedIssue
@@ -227,7 +227,9 @@ class IssueRoutes:
             answer.update(slug=queued.slug, state=queued.state.value, audience=audience)
             requests.remember(session, token.id, key, asked, dict(answer), at=at)
 
-        dispatch.enqueue(self._settings, self._database, edition, path, wanted.segment, at=at, also=remember)
+        enqueueing.enqueue(
+            self._settings, self._database, edition, path, wanted.segment, at=at, also=remember
+        )
         return answer
 
     def _source(self, issue: str) -> Path:
