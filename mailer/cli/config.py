@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 
 from mailer.cli.app import App, Group, finish, json_option, pass_app
 from mailer.config import Settings, flatten
 from mailer.errors import ExitCode, MailerError
-from mailer.review import readiness
-from mailer.review.readiness import SetupProblem
-from mailer.web.theme import theme_of
+
+if TYPE_CHECKING:
+    from mailer.review.readiness import SetupProblem
 
 
 @click.group(cls=Group)
@@ -66,11 +67,15 @@ def check(app: App, as_json: bool) -> None:
 
 def problems(settings: Settings) -> list[SetupProblem]:
     """Return every problem with the settings, including those of your own texts and pages."""
+    # Imported on use: `mailer config show` needs none of it.
+    from mailer.review import readiness
+    from mailer.web.theme import theme_of
+
     found = readiness.problems(settings)
     try:
         theme_of(settings)
     except MailerError as error:
-        found.append(SetupProblem(settings.origin("paths.templates"), error.message, error.remedy))
+        found.append(readiness.SetupProblem(settings.origin("paths.templates"), error.message, error.remedy))
     return found
 
 

@@ -8,11 +8,16 @@ import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from importlib.util import find_spec
+from typing import Final
 
 import click
 
 from mailer.cli.app import App, Command, pass_app
 from mailer.errors import ConfigError
+
+_PACKAGES: Final = ("argon2", "nicegui", "pyotp", "webauthn")
+"""What the extra `console` installs. Importing them takes a second."""
 
 
 @click.command(cls=Command)
@@ -56,17 +61,12 @@ def console(app: App, port: int | None, opens: bool, only_link: bool, no_worker:
 
 def need_extra() -> None:
     """Raise `ConfigError` with the remedy if the console's libraries are not installed."""
-    try:
-        import argon2
-        import nicegui
-        import pyotp
-        import webauthn
-    except ImportError as error:
+    missing = next((name for name in _PACKAGES if find_spec(name) is None), None)
+    if missing is not None:
         raise ConfigError(
-            f"the console needs packages that are not installed ({error.name})",
+            f"the console needs packages that are not installed ({missing})",
             remedy="install them: pip install 'mailer[console]'",
-        ) from error
-    assert argon2, (nicegui, pyotp, webauthn)
+        )
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -9,9 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
 
 from mailer.audience.transfer.importing import ImportProgress, ImportReport, import_file
 from mailer.audience.transfer.presets import PLAIN, PRESETS, Preset, preset_of
@@ -146,16 +144,19 @@ def _preset(app: App, name: str | None) -> Preset:
 @contextmanager
 def _shown(*, shown: bool) -> Iterator[Callable[[ImportProgress], None]]:
     """Show a progress bar if standard error is a terminal."""
-    console = Console(stderr=True)
-    if not (shown and console.is_terminal):
+    if not (shown and sys.stderr.isatty()):
         yield lambda progress: None
         return
-    with Bar(
+    # Imported on use: the other commands of this group draw nothing.
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    with Progress(
         BarColumn(),
         TaskProgressColumn(),
         TextColumn("{task.fields[rows]:,} rows"),
         TimeRemainingColumn(),
-        console=console,
+        console=Console(stderr=True),
         transient=True,
     ) as bar:
         task = bar.add_task("rows", total=None, rows=0)

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import click
 
 from mailer.cli.app import App, Group, json_option, pass_app, yes_option
-from mailer.delivery import editions, enqueueing, local_time
+from mailer.delivery import editions, enqueueing, local_time, requirements
 from mailer.delivery import schedule as schedules
 from mailer.delivery.schedule import Scheduled
 from mailer.review import planning
@@ -110,7 +110,7 @@ def add_command(
     if local is None:
         local, zone = _written(path, zone)
     edition = editions.build(settings, path)
-    enqueueing.check_ready(settings)
+    requirements.check_ready(settings)
     plan = planning.plan(settings, app.database, edition, segment)
     if not no_lint:
         from mailer.cli.lint import refuse_errors

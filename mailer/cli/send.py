@@ -28,7 +28,7 @@ from mailer.cli.app import (
     yes_option,
 )
 from mailer.database.models import IssueState
-from mailer.delivery import arms, dispatch, editions, enqueueing
+from mailer.delivery import arms, dispatch, editions, enqueueing, requirements
 from mailer.delivery.books import Books
 from mailer.delivery.canary import lead
 from mailer.delivery.ending import Ended, Ending
@@ -112,7 +112,7 @@ def send(
     settings = app.settings
     path = editions.find_source(settings, issue)
     edition = _edition(app, path)
-    enqueueing.check_ready(settings)
+    requirements.check_ready(settings)
     plan = planning.plan(settings, app.database, edition, segment)
     if new_only:
         segment = segment or (plan.known.segment if plan.known else "")

@@ -10,7 +10,7 @@ import click
 
 from mailer.address import parse_address
 from mailer.cli.app import App, Group, json_option, pass_app, yes_option
-from mailer.delivery import enqueueing
+from mailer.delivery import requirements
 from mailer.delivery.sequences import files, listing, looking, storing
 from mailer.delivery.sequences.files import WrittenStep
 from mailer.delivery.sequences.storing import Plan
@@ -81,7 +81,7 @@ def apply_command(app: App, name: str, no_lint: bool, yes: bool) -> None:
     _tell(app, made)
     if not made.changes_something:
         return
-    enqueueing.check_ready(app.settings)
+    requirements.check_ready(app.settings)
     if not no_lint:
         _lint(app, steps)
     app.confirm(f"Apply this to {name}?", yes=yes, what="applying")

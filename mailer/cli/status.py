@@ -19,8 +19,8 @@ from mailer.delivery.listing import listing
 from mailer.delivery.lock import exclusive
 from mailer.delivery.relays import warming_up
 from mailer.review import table
-from mailer.review.planning import waves_of
 from mailer.review.status import IssueStatus, status_of
+from mailer.review.waves import waves_of
 
 
 @click.command(cls=Command)

@@ -18,7 +18,6 @@ from mailer.address import Address, parse_address
 from mailer.audience.ledger import unsubscribe
 from mailer.audience.preferences import unsubscribe_reasons
 from mailer.audience.privacy.erasing import erase
-from mailer.audience.segments import parse_segment
 from mailer.audience.subscribers import AddResult, SubscriberView, add, find
 from mailer.audience.transfer import exporting
 from mailer.audience.transitions import Origin
@@ -242,7 +241,12 @@ def _known(session: Session, address: Address) -> SubscriberView:
 
 
 def _condition(app: App, segment: str) -> ColumnElement[bool] | None:
-    return parse_segment(segment, app.settings.segments).condition if segment else None
+    if not segment:
+        return None
+    # Load the parser only if a segment is given.
+    from mailer.audience.segments import parse_segment
+
+    return parse_segment(segment, app.settings.segments).condition
 
 
 def _to_file(

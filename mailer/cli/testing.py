@@ -10,7 +10,7 @@ from msgspec import structs
 from mailer.address import parse_address
 from mailer.cli import findings as shown
 from mailer.cli.app import App, Command, json_option, pass_app
-from mailer.delivery import editions, enqueueing
+from mailer.delivery import editions, requirements
 from mailer.rendering.lint import Level
 from mailer.rendering.source import read_issue
 from mailer.review import linting, sample
@@ -43,7 +43,7 @@ def test(app: App, issue: str, addresses: tuple[str, ...], reader_address: str |
     parsed = [parse_address(text) for text in addresses]
     path = editions.find_source(settings, issue)
     edition = editions.build(settings, path)
-    enqueueing.check_ready(settings, test=True)
+    requirements.check_ready(settings, test=True)
     reader = (
         linting.sample_reader(edition)
         if reader_address is None

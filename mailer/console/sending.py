@@ -22,7 +22,7 @@ from mailer.console.frame import button, card, field, say
 from mailer.console.markup import facts, issue_path, show
 from mailer.console.releasing import let_go, relays, share_of, show_proposal
 from mailer.console.users import Role
-from mailer.delivery import editions, enqueueing
+from mailer.delivery import editions, requirements
 from mailer.delivery import schedule as schedules
 from mailer.delivery.schedule import Scheduled
 from mailer.errors import RefusedError
@@ -139,7 +139,7 @@ class Sending:
         def send() -> None:
             settings = self._desk.settings
             edition = editions.build(settings, self._path)
-            enqueueing.check_ready(settings)
+            requirements.check_ready(settings)
             reader = linting.sample_reader(edition)
             marked = replace(edition, subject=f"[Test] {edition.subject}")
             for address in addresses:

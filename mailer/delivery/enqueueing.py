@@ -1,56 +1,21 @@
-"""Queueing an issue: what must be set before mail may leave, its audience, and the edition it freezes."""
+"""Queueing an issue: its audience, and the edition it freezes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from sqlalchemy import ColumnElement
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from mailer.config import Settings, is_loopback
+from mailer.config import Settings
 from mailer.database.session import Database
 from mailer.delivery import canary, issues
 from mailer.delivery.issues import QueuedIssue
 from mailer.errors import RefusedError
 from mailer.rendering.edition import Edition
-
-
-def check_ready(settings: Settings, *, test: bool = False) -> None:
-    """Raise `RefusedError` if mail that leaves this machine would break a law or a receiver's rule.
-
-    The links of a `test` lead nowhere, so it does not need the address of the pages.
-    """
-    for key, error in refusals(settings):
-        if not (test and key == "web.public_url"):
-            raise error
-
-
-def refusals(settings: Settings) -> Iterator[tuple[str, RefusedError]]:
-    """Yield the settings because of which nothing may leave this machine, with the error of each."""
-    if not settings.relays:
-        return
-    if not settings.newsletter.postal_address.strip():
-        yield (
-            "newsletter.postal_address",
-            RefusedError(
-                "newsletter.postal_address is empty: every issue must carry one (CAN-SPAM)",
-                remedy="set postal_address in config.toml",
-            ),
-        )
-    url = urlsplit(settings.web.public_url)
-    if url.scheme != "https" or is_loopback(url.hostname or ""):
-        yield (
-            "web.public_url",
-            RefusedError(
-                f"web.public_url is {settings.web.public_url}: readers could not unsubscribe there"
-                " (RFC 8058 requires https)",
-                remedy="set public_url in config.toml to the address of your pages",
-            ),
-        )
 
 
 def frozen(database: Database, slug: str) -> Edition | None:

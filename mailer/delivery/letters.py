@@ -35,7 +35,7 @@ from mailer.delivery.issues import count_of
 from mailer.delivery.queue import Claimed, Settled
 from mailer.delivery.recipients import recipient_of, tags_of
 from mailer.errors import RefusedError
-from mailer.rendering.message import Recipient
+from mailer.rendering.recipient import Recipient
 
 _S = SubscriberStatus
 _MAX_SAID: Final = 512

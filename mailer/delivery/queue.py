@@ -43,7 +43,7 @@ from mailer.delivery.issues import count_of
 from mailer.delivery.recipients import recipient_of, tags_of
 from mailer.delivery.waiting import RetryScan
 from mailer.errors import MailerError
-from mailer.rendering.message import Recipient
+from mailer.rendering.recipient import Recipient
 
 OPTED_OUT = "opted out or suppressed before its turn"
 PENDING_UNTIL: Final = datetime(9999, 1, 1, tzinfo=UTC)

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from mailer.database.among import among
 from mailer.database.models import SubscriberTag
-from mailer.rendering.message import Recipient
+from mailer.rendering.recipient import Recipient
 
 _TAGS: Final = (
     select(SubscriberTag.subscriber_id, SubscriberTag.tag)

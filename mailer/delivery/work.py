@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from mailer.config import Settings
 from mailer.database.models import Delivery, DeliveryState, IssueState
 from mailer.database.session import Database
-from mailer.delivery import dispatch, enqueueing, issues, local_time, lock, schedule
+from mailer.delivery import dispatch, enqueueing, issues, local_time, lock, requirements, schedule
 from mailer.delivery.bookkeeping import Learn
 from mailer.delivery.canary import Steps, lead
 from mailer.delivery.clock import now
@@ -59,7 +59,7 @@ class Work:
             ahead = [one.due_at for one in schedule.scheduled(session) if one.due_at > at]
         if due:
             # Until both checks pass they wait; then they are late, and the operator decides.
-            enqueueing.check_ready(self.settings)
+            requirements.check_ready(self.settings)
             lock.check(self.database)
         for one in due:
             self._queue(one)
@@ -71,7 +71,7 @@ class Work:
                 return
         try:
             # Until both checks pass, people wait; then they get their steps at the next time of day.
-            enqueueing.check_ready(self.settings)
+            requirements.check_ready(self.settings)
             lock.check(self.database)
             queued = sequences.look(self.database, self.settings, at=at)
         except StorageError:

@@ -20,7 +20,6 @@ import msgspec
 from sqlalchemy import ColumnElement, bindparam, delete, func, select, text
 from sqlalchemy.orm import Session
 
-from mailer.audience.segments import parse_segment
 from mailer.database.models import (
     CohortCount,
     Consent,
@@ -103,7 +102,12 @@ def refresh(
     `segments` are the saved segments. With `rebuild`, everything is counted again, except the issues queued
     before `kept_since`, whose events may have been deleted.
     """
-    conditions = {name: parse_segment(text_, segments).condition for name, text_ in segments.items()}
+    conditions = {}
+    if segments:
+        # Imported on use: loading the parser takes longer than counting a quiet day.
+        from mailer.audience.segments import parse_segment
+
+        conditions = {name: parse_segment(text_, segments).condition for name, text_ in segments.items()}
     with database.reading() as session:
         before = marks(session)
         changes, after = _count(session, before, conditions, at, rebuild=rebuild, kept_since=kept_since)

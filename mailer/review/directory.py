@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-import yaml
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -62,6 +61,9 @@ def _title(path: Path | None, slug: str) -> str:
     """Return the title in the front matter, or the slug: a broken file is an issue too."""
     if path is None:
         return slug
+    # Imported on use: most lists have no drafts.
+    import yaml
+
     try:
         head = path.read_bytes()[:_MAX_HEAD].decode("utf-8", "replace").replace("\r\n", "\n")
         front = yaml.safe_load(head.removeprefix("\ufeff").partition("---\n")[2].partition("\n---")[0])

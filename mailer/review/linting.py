@@ -17,7 +17,7 @@ from mailer.rendering.lint import Finding, Level, LintReport, lint
 from mailer.rendering.lint.layout import SCREENS
 from mailer.rendering.lint.linting import waived
 from mailer.rendering.lint.places import Places
-from mailer.rendering.message import Recipient
+from mailer.rendering.recipient import Recipient
 from mailer.rendering.source import Issue
 from mailer.review.spam import SpamScore, spam_score
 

@@ -19,7 +19,7 @@ from mailer.database.models import (
     Suppression,
 )
 from mailer.database.session import Database
-from mailer.delivery import editions, enqueueing, issues, local_time, schedule
+from mailer.delivery import editions, enqueueing, issues
 from mailer.delivery.books import Books, books_of
 from mailer.delivery.clock import now
 from mailer.delivery.issues import QueuedIssue, audience
@@ -30,6 +30,7 @@ from mailer.errors import RecipientError
 from mailer.rendering.edition import Edition
 from mailer.rendering.message import Composer, Recipient
 from mailer.review.estimate import REPLY_SECONDS, Estimate, estimate
+from mailer.review.waves import waves_of
 
 _MAILED: Final = ""
 OUTSIDE: Final = "outside the segment"
@@ -161,15 +162,6 @@ def plan(settings: Settings, database: Database, edition: Edition, segment: str)
             _, condition = issues.narrowed(session, edition, segment, condition)
             number = issues.count_audience(session, condition, at=now())
     return Plan(edition.slug, edition.subject, number, known)
-
-
-def waves_of(session: Session, settings: Settings, slug: str, *, at: datetime) -> list[Wave]:
-    """Return who still gets an issue and when, if it is scheduled by local time."""
-    planned = schedule.find(session, slug)
-    if planned is None or planned.wall is None:
-        return []
-    condition = enqueueing.audience_condition(settings, planned.segment)
-    return local_time.waves(session, planned, condition, at=at)
 
 
 def forecast(

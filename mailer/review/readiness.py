@@ -9,9 +9,8 @@ from typing import Final
 
 import msgspec
 
-from mailer.audience.segments import parse_segment
 from mailer.config import Mailbox, Relay, Settings, password
-from mailer.delivery import editions, enqueueing
+from mailer.delivery import editions, requirements
 from mailer.errors import MailerError
 from mailer.rendering.build import build_edition
 from mailer.rendering.source import parse_issue
@@ -50,7 +49,7 @@ def _problem(place: str, error: MailerError) -> SetupProblem:
 
 
 def _send(settings: Settings) -> Iterator[SetupProblem]:
-    for key, error in enqueueing.refusals(settings):
+    for key, error in requirements.refusals(settings):
         yield _problem(settings.origin(key), error)
 
 
@@ -127,6 +126,11 @@ def _aligned(domain: str, author: str) -> bool:
 
 
 def _segments(settings: Settings) -> Iterator[SetupProblem]:
+    if not settings.segments:
+        return
+    # Imported on use: segments become SQL, and nothing else here needs the database.
+    from mailer.audience.segments import parse_segment
+
     for name, text in settings.segments.items():
         try:
             parse_segment(text, settings.segments)

@@ -7,7 +7,7 @@ from pathlib import Path
 from mailer.audience.vocabulary import empty_audience
 from mailer.config import Settings
 from mailer.database.session import Database
-from mailer.delivery import enqueueing
+from mailer.delivery import enqueueing, requirements
 from mailer.errors import RefusedError
 from mailer.rendering.edition import Edition
 from mailer.rendering.source import read_issue
@@ -24,7 +24,7 @@ def check_release(
     or it cannot be composed for someone, and `FindingsError` if lint finds errors. Without `lint`, the last
     two are not checked.
     """
-    enqueueing.check_ready(settings)
+    requirements.check_ready(settings)
     plan = planning.plan(settings, database, edition, segment)
     if plan.known is not None:
         raise RefusedError(f"{plan.slug} is queued already", remedy="correct it with: mailer amend")

@@ -16,7 +16,7 @@ from mailer.delivery import dispatch, editions
 from mailer.delivery.clock import now
 from mailer.errors import ConfigError, RelayError
 from mailer.rendering.edition import Edition
-from mailer.rendering.message import Recipient
+from mailer.rendering.recipient import Recipient
 from mailer.review import linting
 from mailer.review.filling import everybody
 from mailer.review.viewing import Rendered, rendered

@@ -18,7 +18,7 @@ from mailer.delivery import editions
 from mailer.rendering.edition import Edition
 from mailer.rendering.html.body import published_at
 from mailer.rendering.lint import LintReport
-from mailer.rendering.message import Recipient
+from mailer.rendering.recipient import Recipient
 from mailer.rendering.source import parse_issue, read_issue
 from mailer.review import linting
 

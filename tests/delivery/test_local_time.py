@@ -21,7 +21,7 @@ from mailer.database.session import Database
 from mailer.delivery import adopting, issues, local_time, newcomers, schedule
 from mailer.delivery.schedule import STALE_AFTER, instant
 from mailer.errors import RefusedError
-from mailer.review.planning import waves_of
+from mailer.review.waves import waves_of
 from tests.connections import in_threads
 from tests.databases import empty_database
 from tests.delivery.scene import EDITION, subscribe

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from mailer.rendering.message.composer import Composer, Dkim, Draft, Message, Recipient, list_id
+from mailer.rendering.message.composer import Composer, Dkim, Draft, Message, list_id
+from mailer.rendering.recipient import Recipient
 
 __all__ = ["Composer", "Dkim", "Draft", "Message", "Recipient", "list_id"]

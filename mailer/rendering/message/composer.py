@@ -17,7 +17,6 @@ from email.utils import format_datetime
 from typing import Final
 from urllib.parse import quote
 
-import msgspec
 from jinja2 import TemplateError, UndefinedError
 from jinja2.utils import missing
 from markupsafe import escape
@@ -28,6 +27,7 @@ from mailer.config import Newsletter
 from mailer.errors import AddressError, ConfigError, RecipientError, SourceError
 from mailer.rendering.edition import Edition, InlineImage
 from mailer.rendering.message import headers, quoted_printable
+from mailer.rendering.recipient import Recipient
 from mailer.rendering.templating.sandbox import URL_MARK, Root, Sandbox
 from mailer.tokens import Signer, Subject
 
@@ -48,16 +48,6 @@ class Dkim:
 
     relaxed_lines: Callable[[bytes], bytes]
     sign_digest: Callable[[bytes, bytes], bytes]
-
-
-class Recipient(Struct, frozen=True):
-    """One subscriber as templates see them. `email` is as `str(mailer.address.Address)` gives it."""
-
-    subscriber_id: int
-    email: str
-    name: str = ""
-    attributes: Mapping[str, object] = msgspec.field(default_factory=dict)
-    tags: tuple[str, ...] = ()
 
 
 class Message(Struct, frozen=True):
