@@ -13,7 +13,7 @@ from sqlalchemy import select
 from mailer.config import Digest, Settings, load
 from mailer.database.models import ALERT, Event, StoredIssue
 from mailer.database.session import Database
-from mailer.delivery import dispatch
+from mailer.delivery import enqueueing
 from mailer.errors import ConfigError
 from mailer.rendering.source.new import create_issue
 from mailer.review import digests
@@ -121,7 +121,7 @@ def test_killed_worker_sends_nothing_twice(scene: Scene, monkeypatch: pytest.Mon
         def die(*given: object, **named: object) -> None:
             raise KeyboardInterrupt
 
-        patch.setattr(*((dispatch, place) if place == "enqueue" else (digests, place)), die)
+        patch.setattr(*((enqueueing, place) if place == "enqueue" else (digests, place)), die)
         with pytest.raises(KeyboardInterrupt):
             scene.look()
     assert scene.queued == []
