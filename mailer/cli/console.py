@@ -16,7 +16,7 @@ import click
 from mailer.cli.app import App, Command, pass_app
 from mailer.errors import ConfigError
 
-_PACKAGES: Final = ("argon2", "nicegui", "pyotp", "webauthn")
+_PACKAGES: Final = ("argon2", "authlib", "joserfc", "nicegui", "pyotp", "webauthn")
 """What the extra `console` installs. Importing them takes a second."""
 
 

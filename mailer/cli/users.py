@@ -34,26 +34,44 @@ def users() -> None:
     metavar="FILE|-",
     help="Read the password from this file's first line, instead of asking for it.",
 )
+@click.option("--email", default="", help="Their address at your OpenID Connect provider ([console.oidc]).")
+@click.option("--no-password", is_flag=True, help="They log in through the provider only.")
 @json_option
 @pass_app
-def add_command(app: App, name: str, role: str, password_file: TextIO | None, as_json: bool) -> None:
+def add_command(
+    app: App,
+    name: str,
+    role: str,
+    password_file: TextIO | None,
+    email: str,
+    no_password: bool,
+    as_json: bool,
+) -> None:
     """Add a user called NAME, and print the secret for their authenticator app.
 
-    People log in with the password and a six-digit code of the app, under [console] public_url.
+    People log in under [console] public_url: with the password and a six-digit code of the app, or through
+    the provider in [console.oidc] if --email gives the address by which it knows them.
     """
     from mailer.console.users import Role, add_user, code_url
 
-    if password_file is None:
+    if no_password and password_file is not None:
+        raise click.UsageError("--no-password and --password-file can't be combined")
+    password = None
+    if no_password:
+        pass
+    elif password_file is None:
         password = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
     else:
         password = password_file.readline().rstrip("\r\n")
     with app.database.transaction() as session:
-        user, secret = add_user(session, name, Role(role), password, at=datetime.now(UTC))
-    url = code_url(user.name, secret, app.settings.newsletter.name)
+        user, secret = add_user(session, name, Role(role), password, email=email, at=datetime.now(UTC))
+    url = code_url(user.name, secret, app.settings.newsletter.name) if secret else ""
     if as_json:
         app.emit({**asdict(user), "totp_secret": secret, "totp_url": url})
         return
     app.out(f"{user.name}: added as {user.role}")
+    if not secret:
+        return
     app.out(f"Enter this in an authenticator app; it can't be shown again:  {secret}")
     app.out(f"or as an address:  {url}")
 
@@ -71,7 +89,9 @@ def list_command(app: App, as_json: bool) -> None:
         app.emit({"users": [asdict(user) for user in found]})
         return
     for user in found:
-        app.out(f"{user.name:<24}  {user.role:<8}  since {user.created_at:%Y-%m-%d}")
+        app.out(
+            f"{user.name:<24}  {user.role:<8}  since {user.created_at:%Y-%m-%d}  {user.email or ''}".rstrip()
+        )
     if not found:
         app.say("no users")
 

@@ -1,8 +1,8 @@
 """`config.toml` and the `MAILER_…` environment, read into one frozen `Settings`."""
 
 from mailer.config.automatic import Digest, Sequence
-from mailer.config.console import Console
-from mailer.config.loading import flatten, load, password
+from mailer.config.console import Console, Oidc
+from mailer.config.loading import client_secret, flatten, load, password
 from mailer.config.readers import ImportFile, Retention, SignUp, Tracking, Web
 from mailer.config.sections import (
     Bounces,
@@ -33,6 +33,7 @@ __all__ = [
     "ImportFile",
     "Mailbox",
     "Newsletter",
+    "Oidc",
     "Paths",
     "ProviderLimits",
     "Relay",
@@ -47,6 +48,7 @@ __all__ = [
     "Tracking",
     "Web",
     "Webhooks",
+    "client_secret",
     "flatten",
     "is_ip_address",
     "is_loopback",

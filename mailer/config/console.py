@@ -1,11 +1,63 @@
-"""The table of config.toml about the operator's console."""
+"""The tables of config.toml about the operator's console."""
 
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from typing import ClassVar
+from urllib.parse import urlsplit
 
-from mailer.config.values import Check, Port, Section, at_least, checked_root_url
+from mailer.config.values import (
+    Check,
+    HttpUrl,
+    Port,
+    Secret,
+    Section,
+    at_least,
+    checked_header_text,
+    checked_root_url,
+    is_loopback,
+)
+
+
+class Oidc(Section, frozen=True, kw_only=True):
+    """`[console.oidc]`: log in through your OpenID Connect provider.
+
+    Register the console there as a web application with the redirect address
+    `https://console.example.org/login/oidc/callback`.
+    """
+
+    CHECKS: ClassVar[dict[str, Check]] = {
+        "issuer": lambda url: _checked_issuer(url),
+        "client_id": checked_header_text,
+        "name": checked_header_text,
+    }
+
+    issuer: HttpUrl
+    """The provider's address, as its tokens name it; below it is `/.well-known/openid-configuration`."""
+    client_id: str
+    """The name under which the provider knows the console."""
+    client_secret: Secret | None = None
+    """Better in the environment than in this file. Give exactly one of the three."""
+    client_secret_file: Path | None = None
+    """A file that contains the secret."""
+    client_secret_command: str | None = None
+    """A command that prints the secret."""
+    name: str = "single sign-on"
+    """What the button on the login page says after "Log in with"."""
+
+    def __post_init__(self) -> None:
+        """Check the combination of keys; raise `ValueError`."""
+        Section.__post_init__(self)
+        given = (self.client_secret, self.client_secret_file, self.client_secret_command)
+        if sum(source is not None for source in given) != 1:
+            raise ValueError("give one of client_secret, client_secret_file and client_secret_command")
+
+
+def _checked_issuer(url: str) -> str:
+    if not url.startswith("https:") and not is_loopback(urlsplit(url).hostname or ""):
+        raise ValueError("it must begin with https://")
+    return url
 
 
 class Console(Section, frozen=True, kw_only=True):
@@ -27,3 +79,5 @@ class Console(Section, frozen=True, kw_only=True):
     approval: bool = False
     """Whether a second person must approve before an issue is sent, scheduled or amended in the console.
     Commands and API tokens need no approval."""
+    oidc: Oidc | None = None
+    """Log in through your OpenID Connect provider; see below."""

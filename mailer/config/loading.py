@@ -12,6 +12,7 @@ from typing import Any, get_args, get_origin
 
 import msgspec
 
+from mailer.config.console import Oidc
 from mailer.config.sections import Mailbox, Relay, Settings
 from mailer.config.toml_file import KeyProblem, TomlFile, convert, did_you_mean, explained, keys_of
 from mailer.config.values import Secret, Section, expanded, masked_url
@@ -46,26 +47,32 @@ def password(relay: Relay | Mailbox, folder: Path) -> str | None:
 
     Raises `ConfigError`, which never quotes the secret.
     """
-    if relay.password is not None:
-        return relay.password.get_secret_value()
-    if relay.password_file is not None:
+    return _secret("password", (relay.password, relay.password_file, relay.password_command), folder)
+
+
+def client_secret(oidc: Oidc, folder: Path) -> str:
+    """Return the client secret from value, file or command; raises the errors of `password`."""
+    sources = (oidc.client_secret, oidc.client_secret_file, oidc.client_secret_command)
+    return _secret("client_secret", sources, folder) or ""
+
+
+def _secret(key: str, sources: tuple[Secret | None, Path | None, str | None], folder: Path) -> str | None:
+    value, file, command = sources
+    if value is not None:
+        return value.get_secret_value()
+    if file is not None:
         try:
-            return (folder / expanded(relay.password_file)).read_text(encoding="utf-8").strip()
+            return (folder / expanded(file)).read_text(encoding="utf-8").strip()
         except OSError as error:
-            raise ConfigError(f"password_file {relay.password_file}: {error.strerror}") from error
-    if relay.password_command is not None:
+            raise ConfigError(f"{key}_file {file}: {error.strerror}") from error
+    if command is not None:
         try:
             done = subprocess.run(
-                shlex.split(relay.password_command),
-                capture_output=True,
-                text=True,
-                timeout=30,
-                check=True,
-                cwd=folder,
+                shlex.split(command), capture_output=True, text=True, timeout=30, check=True, cwd=folder
             )
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             raise ConfigError(
-                f"password_command failed ({type(error).__name__})", remedy="run the command yourself"
+                f"{key}_command failed ({type(error).__name__})", remedy="run the command yourself"
             ) from error
         return done.stdout.strip()
     return None

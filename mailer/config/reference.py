@@ -42,6 +42,8 @@ _SEE: Final = {
     "[sequences.NAME]": "../how/sequences.md",
     "[digests.NAME]": "../how/digests.md#by-schedule",
     "[bounces]": "../how/bounces.md",
+    "[console]": "../console.md#several-people",
+    "[console.oidc]": "../console.md#your-organizations-login",
     "[signup]": "../how/subscribing.md#who-may-sign-up-and-how-often",
     "[tracking]": "../how/consent.md#opens-and-clicks",
     "[retention]": "../how/consent.md#retention",

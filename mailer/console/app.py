@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final
 
 import nicegui
@@ -13,6 +14,7 @@ from fastapi import FastAPI
 from nicegui import Client, core, ui
 from starlette.types import ASGIApp
 
+from mailer.config import client_secret
 from mailer.console import (
     access,
     bounces,
@@ -34,7 +36,9 @@ from mailer.console.desk import Desk
 from mailer.console.frames import Frames
 from mailer.console.guard import VISITOR, Guard, cookie_name
 from mailer.console.login import LoginRoutes
+from mailer.console.login_pages import LoginPages
 from mailer.console.sessions import Visitor, visitor_of
+from mailer.console.tries import Tries
 
 _FAREWELL_SECONDS: Final = 1.0
 _log = logging.getLogger(__name__)
@@ -46,7 +50,7 @@ def create_console(desk: Desk, *, port: int) -> ASGIApp:
     rules, name = desk.settings.console, desk.settings.newsletter.name
     outer = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     cookie = cookie_name(rules.public_url, port)
-    LoginRoutes(desk.database, rules, cookie, name, _forget).add_to(outer)
+    _add_login(outer, LoginPages(desk.database, rules, cookie, name), desk.settings.folder)
     frames = Frames()
     frames.add_to(outer)
     # The import comes before the page of a subscriber, whose path would match it.
@@ -85,6 +89,17 @@ def create_console(desk: Desk, *, port: int) -> ASGIApp:
             return visitor_of(session, session_digest, agent, at=datetime.now(UTC))
 
     return Guard(outer, known, public_url=rules.public_url, port=port)
+
+
+def _add_login(app: FastAPI, pages: LoginPages, folder: Path) -> None:
+    tries = Tries()
+    LoginRoutes(pages, tries, _forget).add_to(app)
+    if (oidc := pages.rules.oidc) is not None:
+        # Imported on use: it takes a while.
+        from mailer.console.oidc import Provider
+        from mailer.console.oidc_login import OidcRoutes
+
+        OidcRoutes(pages, tries, Provider(oidc, client_secret(oidc, folder))).add_to(app)
 
 
 def _forget(session_digest: str) -> None:

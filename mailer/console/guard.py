@@ -24,7 +24,8 @@ from mailer.request_bodies import bounded
 VISITOR: Final = "mailer.visitor"
 """The key of the visitor in a request's scope."""
 _OPEN_PATHS: Final = (
-    "/login", "/login/passkey", "/login/passkey/options", "/passkey.js", "/console.css", "/icon.svg",
+    "/login", "/login/passkey", "/login/passkey/options", "/login/oidc", "/login/oidc/callback",
+    "/passkey.js", "/console.css", "/icon.svg",
 )  # fmt: skip
 _SAFE_METHODS: Final = ("GET", "HEAD")
 _STRANGERS_OCTETS: Final = 16 * 1024

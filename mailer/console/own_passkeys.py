@@ -14,9 +14,8 @@ from starlette.requests import Request
 from mailer.console import passkeys
 from mailer.console.desk import Change, Desk, Visit
 from mailer.console.frame import add_page, button, card, confirmed, heading
-from mailer.console.login import site_of
 from mailer.console.markup import show, table, when
-from mailer.console.passkeys import Passkey, Site
+from mailer.console.passkeys import Passkey, Site, site_of
 from mailer.console.users import Role
 from mailer.errors import RefusedError
 

@@ -11,9 +11,11 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
+from urllib.parse import urlsplit
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
+from starlette.requests import Request
 from webauthn import (
     base64url_to_bytes,
     generate_authentication_options,
@@ -61,6 +63,14 @@ class Passkey:
     credential_id: str
     created_at: datetime
     used_at: datetime | None
+
+
+def site_of(request: Request, public_url: str) -> Site:
+    """Return where the browser is: under the public address, or on this machine. The guard knows no other."""
+    host, netloc = request.url.hostname or "", request.url.netloc.lower()
+    if public_url and netloc == urlsplit(public_url).netloc.lower():
+        return Site(host, public_url.rstrip("/"))
+    return Site(host, f"http://{netloc}")
 
 
 class Challenges:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import secrets
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -14,8 +15,9 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
+from mailer.address import parse_address
 from mailer.database.models import ConsoleUser
-from mailer.errors import RefusedError, SourceError
+from mailer.errors import AddressError, RefusedError, SourceError
 
 LOCAL_NAME: Final = "this machine"
 """The name of the person who came by the link that `mailer console` printed."""
@@ -54,27 +56,45 @@ class User:
     name: str
     role: Role
     created_at: datetime
+    email: str | None = None
+    """By which an OpenID Connect provider knows them."""
 
 
-def add_user(session: Session, name: str, role: Role, password: str, *, at: datetime) -> tuple[User, str]:
+def add_user(
+    session: Session, name: str, role: Role, password: str | None, *, email: str = "", at: datetime
+) -> tuple[User, str]:
     """Add a user; return it and the secret for the one-time codes, which is not shown again.
 
-    Raises `SourceError` for an invalid name or password and `RefusedError` if the name is taken.
+    `email` is the address by which an OpenID Connect provider knows them. Without a password, they can
+    only log in through that provider, and there is no secret. Raises `SourceError` for an invalid name,
+    password or address, and `RefusedError` if name or address is taken.
     """
     name = name.strip()
     if not name or len(name) > _MAX_NAME or not name.isprintable() or name == LOCAL_NAME:
         raise SourceError(f"a user's name has 1 to {_MAX_NAME} printable characters")
-    if not MIN_PASSWORD <= len(password) <= _MAX_PASSWORD:
+    if password is None and not email:
+        raise SourceError("a user without a password needs an email address")
+    if password is not None and not MIN_PASSWORD <= len(password) <= _MAX_PASSWORD:
         raise SourceError(f"a password has {MIN_PASSWORD} to {_MAX_PASSWORD} characters")
-    if session.scalar(select(ConsoleUser.id).where(ConsoleUser.name == name)) is not None:
-        raise RefusedError(f"there is a user '{name}' already", remedy=f"first: mailer users remove {name}")
+    key = parse_address(email).key if email else None
+    for taken, what in ((ConsoleUser.name == name, name), (ConsoleUser.email == key, email)):
+        if what and (other := session.scalar(select(ConsoleUser.name).where(taken))) is not None:
+            raise RefusedError(
+                f"there is a user '{what}' already", remedy=f"first: mailer users remove {other}"
+            )
     secret = pyotp.random_base32()
     stored = ConsoleUser(
-        name=name, role=role.value, password=_hasher.hash(password), totp_secret=secret, created_at=at
+        name=name,
+        role=role.value,
+        # Nobody knows a random password.
+        password=_hasher.hash(password or secrets.token_urlsafe()),
+        totp_secret=secret,
+        email=key,
+        created_at=at,
     )
     session.add(stored)
     session.flush()
-    return _user(stored), secret
+    return _user(stored), secret if password else ""
 
 
 def users(session: Session) -> list[User]:
@@ -85,6 +105,16 @@ def users(session: Session) -> list[User]:
 def user_named(session: Session, name: str) -> User | None:
     """Return the user with this name, or None."""
     stored = session.scalar(select(ConsoleUser).where(ConsoleUser.name == name))
+    return None if stored is None else _user(stored)
+
+
+def user_with_email(session: Session, email: str) -> User | None:
+    """Return the user with this address, or None."""
+    try:
+        key = parse_address(email).key
+    except AddressError:
+        return None
+    stored = session.scalar(select(ConsoleUser).where(ConsoleUser.email == key))
     return None if stored is None else _user(stored)
 
 
@@ -139,4 +169,4 @@ def _step_of(secret: str, code: str, at: datetime) -> int | None:
 
 
 def _user(stored: ConsoleUser) -> User:
-    return User(stored.id, stored.name, Role(stored.role), stored.created_at)
+    return User(stored.id, stored.name, Role(stored.role), stored.created_at, stored.email)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from mailer.config import Mailbox, Relay, Settings, password
+from mailer.config import Mailbox, Relay, Settings, client_secret, password
 from mailer.delivery import editions, requirements
 from mailer.errors import MailerError
 from mailer.rendering.build import build_edition
@@ -37,6 +37,7 @@ def problems(settings: Settings) -> list[SetupProblem]:
         *_send(settings),
         *_relays(settings),
         *_boxes(settings),
+        *_console(settings),
         *_keys(settings),
         *_segments(settings),
         *_folders(settings),
@@ -87,14 +88,28 @@ def _boxes(settings: Settings) -> Iterator[SetupProblem]:
             )
 
 
+def _console(settings: Settings) -> Iterator[SetupProblem]:
+    oidc = settings.console.oidc
+    if oidc is not None:
+        key = next(key for key in settings.origins if key.startswith("console.oidc.client_secret"))
+        place, reading = settings.origin(key), lambda: client_secret(oidc, settings.folder)
+        for problem in _secret(place, "console.oidc", "the client secret", reading):
+            yield replace(problem, stops=False)
+
+
 def _password(settings: Settings, section: str, server: Relay | Mailbox) -> Iterator[SetupProblem]:
+    place = _origin(settings, section)
+    yield from _secret(place, section, "the password", lambda: password(server, settings.folder))
+
+
+def _secret(place: str, section: str, name: str, reading: Callable[[], str | None]) -> Iterator[SetupProblem]:
     try:
-        empty = password(server, settings.folder) == ""
+        empty = reading() == ""
     except MailerError as error:
-        yield SetupProblem(_origin(settings, section), f"'{section}': {error.message}", error.remedy)
+        yield SetupProblem(place, f"'{section}': {error.message}", error.remedy)
         return
     if empty:
-        yield SetupProblem(_origin(settings, section), f"'{section}': the password is empty", "enter it")
+        yield SetupProblem(place, f"'{section}': {name} is empty", "enter it")
 
 
 def _origin(settings: Settings, section: str) -> str:

@@ -41,6 +41,8 @@ class ConsoleUser(Base):
     totp_secret: Mapped[str] = mapped_column(String(64))
     totp_step: Mapped[int] = mapped_column(default=0, server_default=text("0"))
     """The time step of the last code that was accepted; no code is accepted twice (RFC 6238)."""
+    email: Mapped[str | None] = mapped_column(String(320), unique=True, index=True)
+    """The key of the address by which an OpenID Connect provider knows them."""
     created_at: Mapped[datetime]
 
 
