@@ -104,6 +104,8 @@ class RunBooks:
         self.unwritten = Unwritten()
         self.after = 0
         """The highest queued subscriber id claimed so far; 0 begins again from the first."""
+        self.queued_at: datetime | None = None
+        """When the issue was queued; None for a step of a sequence, which people reach at any time."""
         self.state = IssueState.SENDING
         """The issue's state as of the last commit."""
         self.refusals_accepted = False
@@ -163,6 +165,7 @@ class RunBooks:
                 runs.join(session, leader)
             self._run_id = runs.begin(session, self._issue_id, at=at)
             self.refusals_accepted = issues.refusals_accepted(session, self._issue_id)
+            self.queued_at = issues.queued_at(session, self._issue_id)
             self._count(session)
         if self._fence is not None:
             self._fence.confirmed(began, 0)

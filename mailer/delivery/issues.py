@@ -329,6 +329,14 @@ def refusals_accepted(session: Session, issue_id: int) -> bool:
     return session.scalar(wanted.limit(1)) is not None
 
 
+def queued_at(session: Session, issue_id: int) -> datetime | None:
+    """Return when an issue was queued; None for a step of a sequence, which people reach at any time."""
+    found = select(StoredIssue.created_at).where(
+        StoredIssue.id == issue_id, StoredIssue.sequence_id.is_(None)
+    )
+    return session.scalar(found)
+
+
 def cancel(session: Session, issue_id: int, *, at: datetime) -> int:
     """Skip the queued and deferred deliveries of an issue for good; return how many.
 

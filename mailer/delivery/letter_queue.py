@@ -19,8 +19,9 @@ from mailer.config import Settings
 from mailer.database.models import DeliveryState
 from mailer.database.session import Database
 from mailer.delivery import editions, letters
-from mailer.delivery.clock import jitter, now
+from mailer.delivery.clock import jitter, now, ticks
 from mailer.delivery.judging import decide, retry_delay
+from mailer.delivery.latencies import Latencies
 from mailer.delivery.letters import Letter, LetterKind
 from mailer.delivery.patience import Patience
 from mailer.delivery.queue import Settled
@@ -74,6 +75,8 @@ class LetterQueue:
         self._signer = signer
         self._clock = clock
         self._jitter = jitter
+        self.latencies = Latencies(database, ticks)
+        """The run that sends these letters counts its own times here, too."""
         self._patience = Patience(delivery.database_patience.total_seconds())
         self._composers: dict[tuple[LetterKind, str], Composer] = {}
         self._claimed: dict[int, Letter] = {}
@@ -129,6 +132,7 @@ class LetterQueue:
             spread=self._jitter(),
         )
         settled = decision.settled
+        self._measure(attempt, letter, relay.name, decision.verdict)
         if decision.our_fault:
             # An issue would be paused. A letter waits until the operator has changed the configuration.
             _log.error("letters wait: %s", decision.our_fault)
@@ -136,6 +140,12 @@ class LetterQueue:
             settled = replace(settled, due_at=later.due_at)
         self._put(attempt.key, settled)
         return (decision.verdict, letter.domain) if decision.verdict is not None else None
+
+    def _measure(self, attempt: Attempt, letter: Letter, relay: str, verdict: Verdict | None) -> None:
+        self.latencies.settled(attempt, letter.domain, relay, verdict)
+        if attempt.fate is Fate.ACCEPTED:
+            seconds = (self._clock() - letter.asked_at).total_seconds()
+            self.latencies.accepted(letter.domain, letter.kind.value, seconds)
 
     async def close(self, error: RelayError | None = None) -> None:
         """Write all results; unsent letters are due again, with `error` as the reason.

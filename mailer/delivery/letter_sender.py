@@ -79,6 +79,7 @@ class LetterSender:
                 compose=self._queue.compose,
                 record=self._record,
                 window=LETTERS_AT_ONCE,
+                connected=self._queue.latencies.connected,
             )
             closing = asyncio.create_task(self._stop_at_the_end(pool))
             failure: RelayError | None = None
@@ -90,6 +91,7 @@ class LetterSender:
             finally:
                 closing.cancel()
                 await self._queue.close(failure)
+                await asyncio.to_thread(self._queue.latencies.write)
 
     async def _stop_at_the_end(self, pool: Pool) -> None:
         while not self._ended:  # noqa: ASYNC110 - another thread sets it

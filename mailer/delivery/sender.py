@@ -28,6 +28,7 @@ from mailer.delivery.breaker import Breaker, Trip
 from mailer.delivery.clock import Clock
 from mailer.delivery.ending import Ended, Ending
 from mailer.delivery.judging import decide
+from mailer.delivery.latencies import Latencies
 from mailer.delivery.letter_queue import LETTERS_AT_ONCE, LetterQueue
 from mailer.delivery.queue import Claimed, Settled, Taken
 from mailer.delivery.sharing import Sharing
@@ -100,6 +101,8 @@ class Sender:
         self._clock = clock or Clock()
         self._ahead = Ahead(composer, arms)
         self._letters = hooks.letters
+        letters = hooks.letters
+        self._latencies = letters.latencies if letters else Latencies(database, self._clock.ticks)
         # On SQLite only the workers of one command send at the same time.
         self._on_sqlite = database.is_sqlite
         self._shared = not database.is_sqlite or hooks.begun is not None
@@ -119,6 +122,7 @@ class Sender:
             may_send=self._books.may_send,
             shared=self._shared,
             say=hooks.say,
+            connected=self._latencies.connected,
         )
         self._deadline: asyncio.TimerHandle | None = None
         self._provider_of = {
@@ -173,6 +177,7 @@ class Sender:
             self._ahead.close()
             try:
                 await asyncio.to_thread(self._end)
+                await asyncio.to_thread(self._latencies.write)
             finally:
                 await self._close_letters(error)
         if self._failure is not None:
@@ -285,11 +290,15 @@ class Sender:
             spread=self._clock.jitter(),
         )
         settled, verdict = decision.settled, decision.verdict
+        self._latencies.settled(attempt, claimed.domain, relay.name, verdict)
         if decision.our_fault:
             self._books.unwritten.ours.append(attempt.key)
             self._blame(relay, decision.our_fault)
         elif attempt.fate is Fate.ACCEPTED:
             self._breaker.accepted(relay.name, self._provider(claimed.domain))
+            if (queued_at := self._books.queued_at) is not None:
+                waited = self._clock.now() - queued_at
+                self._latencies.accepted(claimed.domain, "issue", waited.total_seconds())
         elif verdict is not None:
             self._heed_provider(verdict, claimed.domain)
             if verdict.code is not None and verdict.code >= 500:
@@ -401,6 +410,7 @@ class Sender:
                 self._end_as(Ending.STOPPED)
                 return
             self._hooks.progress(self.books)
+            await self._latencies.write_when_due()
             await self._take_letters()
 
     async def _look_for_opt_outs(self) -> None:

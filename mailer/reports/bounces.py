@@ -13,24 +13,13 @@ from sqlalchemy import and_, func, literal_column, select
 from sqlalchemy.orm import Session
 
 from mailer.database.models import Delivery, StoredIssue, StoredReport, Subscriber, Suppression
+from mailer.replies.mailbox_hosts import provider_of
 from mailer.reports.history import Happening, issue_alerts
 
 _FAILED: Final = and_(
     # A literal, so that the database can use the partial index of failed deliveries.
     Delivery.state == literal_column("'failed'"), Delivery.bounce_class.is_not(None)
 )  # fmt: skip
-_PROVIDERS: Final = {
-    "gmail.com": "google", "googlemail.com": "google",
-    "outlook.*": "microsoft", "hotmail.*": "microsoft", "live.*": "microsoft", "msn.com": "microsoft",
-    "yahoo.*": "yahoo", "ymail.com": "yahoo", "rocketmail.com": "yahoo", "aol.*": "yahoo",
-    "icloud.com": "apple", "me.com": "apple", "mac.com": "apple",
-    "gmx.*": "gmx and web.de", "web.de": "gmx and web.de",
-    "orange.fr": "orange", "wanadoo.fr": "orange", "proton.me": "proton", "protonmail.com": "proton",
-    "mail.ru": "mail.ru", "bk.ru": "mail.ru", "inbox.ru": "mail.ru", "list.ru": "mail.ru",
-    "yandex.*": "yandex", "qq.com": "tencent", "foxmail.com": "tencent",
-    "163.com": "netease", "126.com": "netease", "yeah.net": "netease",
-}  # fmt: skip
-"""The mailbox provider of each domain; `NAME.*` matches that name under any top-level domain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,12 +138,6 @@ def bounce_report(
         suppressions=_counted(session, Suppression.reason),
         alerts=issue_alerts(session, limit=alerts),
     )
-
-
-def provider_of(domain: str, configured: Mapping[str, str] = MappingProxyType({})) -> str:
-    """Return a domain's mailbox provider, judged by its name alone, or the domain itself."""
-    first = domain.partition(".")[0]
-    return configured.get(domain) or _PROVIDERS.get(domain) or _PROVIDERS.get(f"{first}.*") or domain
 
 
 def _counted(session: Session, column: Any) -> dict[str, int]:

@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from mailer.database.models import Delivery, DeliveryState, Subscriber
-from mailer.reports.bounces import provider_of
+from mailer.replies.mailbox_hosts import provider_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from mailer.database.models import (
     StoredIssue,
     SubscriberStatus,
 )
-from mailer.reports.bounces import provider_of
+from mailer.replies.mailbox_hosts import provider_of
 from mailer.reports.counting import DELAYS, OTHER, hour_name
 from mailer.reports.rollups import marks
 

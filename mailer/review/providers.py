@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from mailer.config import ProviderLimits
 from mailer.database.models import Delivery, DeliveryState, Subscriber
-from mailer.reports.bounces import provider_of
+from mailer.replies.mailbox_hosts import provider_of
 
 OTHERS: Final = "all others"
 

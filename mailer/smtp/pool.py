@@ -63,7 +63,8 @@ class Pool:
     an item may go back to the queue untouched. While `may_send()` is false, nothing is started, and
     connections close once the reply to their last message has come.
 
-    `say` gets a line for the operator when no server has answered for a while.
+    `say` gets a line for the operator when no server has answered for a while; `connected` gets the name
+    of a relay and how many seconds it took to let us in.
 
     With `shared`, other processes use the same limits: the caller gets grants for the `wishes` of this
     pool, and nothing starts before the first.
@@ -81,6 +82,7 @@ class Pool:
         may_send: Callable[[], bool] = lambda: True,
         shared: bool = False,
         say: Callable[[str], None] | None = None,
+        connected: Callable[[str, float], None] = lambda relay, seconds: None,
     ) -> None:
         self.relays = [RelayState(name, access, shared=shared) for name, access in network.relays.items()]
         self.lanes = Lanes(network.providers, shared=shared)
@@ -89,6 +91,7 @@ class Pool:
         self.timeouts = network.timeouts
         self.now = now
         self.may_send = may_send
+        self.connected = connected
         self.stopping = False
         self.resting = False
         """Whether the pool has nothing to do until `deliver` is called."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import ssl
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -89,13 +90,18 @@ class Outgoing(Struct, frozen=True):
 
 
 class Attempt(Struct, frozen=True):
-    """One attempt to send the message `key`; `problem` says why the connection ended, if it did."""
+    """One attempt to send the message `key`; `problem` says why the connection ended, if it did.
+
+    `seconds` is how long the server took to reply: from the end of the message, or from the turn of its
+    commands if it refused those.
+    """
 
     key: int
     fate: Fate
     stage: Stage
     reply: Reply | None = None
     problem: str = ""
+    seconds: float = 0.0
 
 
 class End(StrEnum):
@@ -143,6 +149,7 @@ class _Dialogue:
         self._current: Outgoing | None = None
         self._following: Outgoing | None = None
         self._body_written = False
+        self._waiting_since = 0.0
 
     async def converse(self) -> None:
         """Send until the source runs dry; raise `WireError` when the connection ends."""
@@ -180,13 +187,18 @@ class _Dialogue:
     def _finish(self, fate: Fate, stage: Stage, answer: RawReply | None, problem: str = "") -> None:
         assert self._current is not None
         key, self._current, self._body_written = self._current.key, None, False
-        self._settle(Attempt(key, fate, stage, None if answer is None else answer.read(), problem))
+        if answer is None:
+            self._settle(Attempt(key, fate, stage, None, problem))
+        else:
+            seconds = time.monotonic() - self._waiting_since
+            self._settle(Attempt(key, fate, stage, answer.read(), problem, seconds))
 
     async def _offer(self, outgoing: Outgoing) -> list[RawReply]:
         """Return those replies to MAIL, RCPT and DATA that arrived."""
         wire, pipelining = self._wire, self._session.pipelining
         commands = () if pipelining else self._session.commands(outgoing)
         answers: list[RawReply] = []
+        self._waiting_since = time.monotonic()
         for place, patience_seconds in enumerate(self._patience):
             if not pipelining:
                 self._check_turn()
@@ -218,6 +230,7 @@ class _Dialogue:
         parts = outgoing.parts if outgoing.wire_safe else (wire_safe(b"".join(outgoing.parts)),)
         self._body_written = True
         wire.write(*parts, b".\r\n", *following)
+        self._waiting_since = time.monotonic()
         if wire.paused:
             await wire.drained(self._timeouts.block)
         final = await wire.reply(self._timeouts.final_dot)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -34,6 +35,7 @@ class WorkerPool(Protocol):
     timeouts: Timeouts
     now: Callable[[], float]
     may_send: Callable[[], bool]
+    connected: Callable[[str, float], None]
     stopping: bool
     opening: int
     """How many workers are connecting."""
@@ -132,7 +134,7 @@ class Worker:
         return pool.lanes.delay(now)
 
     async def _open(self) -> None:
-        pool, relay = self._pool, self._relay
+        pool, relay, began = self._pool, self._relay, time.monotonic()
         pool.opening += 1
         relay.opening += 1
         self.opening = True
@@ -154,6 +156,7 @@ class Worker:
             pool.heard_at = pool.now()
             relay.sessions += 1
             relay.greeted_as = self._session.greeted_as
+            pool.connected(relay.name, time.monotonic() - began)
         finally:
             self.opening = False
             pool.opening -= 1

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
@@ -53,6 +54,17 @@ def on(verb: str, count: int, reply: bytes) -> Callable[[str, int], bytes | None
 
 def accepted(*keys: int) -> list[tuple[int, Fate, Stage]]:
     return [(key, Fate.ACCEPTED, Stage.BODY) for key in keys]
+
+
+def test_seconds_are_those_the_server_took_to_reply() -> None:
+    def answer(verb: str, count: int) -> bytes | None:
+        if (verb, count) in {("RCPT", 1), ("BODY", 2)}:
+            time.sleep(0.05)
+        return b"550 5.1.1 unknown\r\n" if (verb, count) == ("RCPT", 1) else None
+
+    # Its first body is the empty one of the message refused at RCPT.
+    _, outcomes = run(Script(answer=answer), timeouts=replace(SHORT, final_dot=5, rcpt=5))
+    assert [outcome.seconds >= 0.05 for outcome in outcomes] == [True, True, False]
 
 
 def test_body_and_next_commands_are_sent_in_one_write() -> None:

@@ -1,4 +1,4 @@
-"""Debian's Prometheus reads the gauges, and its promtool accepts the rules and the dashboard's queries."""
+"""Debian's Prometheus reads the metrics, and its promtool accepts the rules and the dashboard's queries."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import yaml
 
 from mailer import api_tokens as access
 from mailer.api_tokens import Scope
+from mailer.delivery.latencies import Latencies
 from mailer.reports.rollups import refresh
 from tests.conftest import PROJECT
 from tests.programs import program
@@ -57,6 +58,9 @@ def test_alerts_fire_when_they_should(tmp_path: Path) -> None:
                     {"series": good, "values": "0+60x180"},
                     {"series": 'mailer_task_success_timestamp_seconds{task="bounces"}', "values": "0x180"},
                     {"series": "mailer_letters_overdue_seconds", "values": "5x180"},
+                    # Most replies of one relay take between 10 and 30 seconds, and none of the other's.
+                    *_buckets("slow", {"10": 20, "30": 60, "+Inf": 60}),
+                    *_buckets("quick", {"10": 60, "30": 60, "+Inf": 60}),
                 ],
                 "alert_rule_test": [
                     {"eval_time": "14m", "alertname": "MailerIssuePaused", "exp_alerts": []},
@@ -65,6 +69,8 @@ def test_alerts_fire_when_they_should(tmp_path: Path) -> None:
                     {"eval_time": "120m", "alertname": "MailerLettersWait", "exp_alerts": []},
                     {"eval_time": "59m", "alertname": "MailerTaskFails", "exp_alerts": []},
                     _fires("120m", "MailerTaskFails", {"task": "bounces"}),
+                    {"eval_time": "10m", "alertname": "MailerRelaySlow", "exp_alerts": []},
+                    _fires("60m", "MailerRelaySlow", {"relay": "slow"}),
                 ],
             }
         ],
@@ -73,6 +79,14 @@ def test_alerts_fire_when_they_should(tmp_path: Path) -> None:
     path.write_text(yaml.safe_dump(cases))
     done = subprocess.run([program("promtool"), "test", "rules", str(path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _buckets(relay: str, growth: dict[str, int]) -> list[dict[str, str]]:
+    """Return the series of a histogram of replies; each bucket grows by so much a minute."""
+    return [
+        {"series": f'mailer_reply_seconds_bucket{{relay="{relay}",le="{bound}"}}', "values": f"0+{rate}x180"}
+        for bound, rate in growth.items()
+    ]
 
 
 def _fires(time: str, name: str, labels: dict[str, str]) -> dict[str, object]:
@@ -89,13 +103,19 @@ def test_dashboard_shows_gauges_that_exist(open_site: OpenSite) -> None:
         refresh(site.database, at=AT, segments={})
         text = site.client.get("/api/v1/metrics", headers=_authorized(site)).text
     served = set(re.findall(r"^# TYPE (mailer_\w+)", text, re.MULTILINE))
-    assert {name for query in queries() for name in re.findall(r"mailer_\w+", query)} <= served
+    shown = {name.removesuffix("_bucket") for query in queries() for name in re.findall(r"mailer_\w+", query)}
+    assert shown <= served
+    assert {"mailer_connect_seconds", "mailer_reply_seconds", "mailer_accept_seconds"} <= shown
 
 
 @pytest.mark.slow
 def test_prometheus_scrapes_the_gauges(open_site: OpenSite, tmp_path: Path) -> None:
     with open_site() as site:
         site.subscribe("a@example.org")
+        times = Latencies(site.database, lambda: 0.0)
+        times.connected("smarthost", 0.3)
+        times.connected("smarthost", 400.0)
+        times.write()
         host = f"{site.client.base_url.host}:{site.client.base_url.port}"
         config = {
             "global": {"scrape_interval": "1s"},
@@ -117,6 +137,9 @@ def test_prometheus_scrapes_the_gauges(open_site: OpenSite, tmp_path: Path) -> N
                 time.sleep(0.2)
             assert found == ["1"]
             assert _query(client, 'up{job="mailer"}') == ["1"]
+            buckets = "mailer_connect_seconds_bucket{relay='smarthost',le=~'0.25|0.5|300.0|.Inf'}"
+            assert _query(client, f"sort({buckets})") == ["0", "1", "1", "2"]
+            assert _query(client, "mailer_connect_seconds_sum") == ["400.3"]
 
 
 def _query(client: httpx.Client, query: str) -> list[str]:

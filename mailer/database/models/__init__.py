@@ -34,7 +34,16 @@ from mailer.database.models.people import (
     Wording,
 )
 from mailer.database.models.results import ALERT, CohortCount, Event, IssueCount, LedgerDay, StoredReport
-from mailer.database.models.sending import WAITS, Delivery, Run, Seat, SharedLimit, WaitingLetter, Worker
+from mailer.database.models.sending import (
+    WAITS,
+    Delivery,
+    LatencyBucket,
+    Run,
+    Seat,
+    SharedLimit,
+    WaitingLetter,
+    Worker,
+)
 from mailer.database.models.states import CanaryState, DeliveryState, IssueState, SubscriberStatus
 
 __all__ = [
@@ -60,6 +69,7 @@ __all__ = [
     "Instance",
     "IssueCount",
     "IssueState",
+    "LatencyBucket",
     "LedgerDay",
     "ReplacedEdition",
     "Run",

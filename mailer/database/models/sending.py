@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import CheckConstraint, Float, ForeignKey, Index, String, Text, text
+from sqlalchemy import BigInteger, CheckConstraint, Float, ForeignKey, Index, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from mailer.database.columns import Identifier
@@ -159,3 +159,21 @@ class Seat(Base):
     connections: Mapped[int]
     wanted: Mapped[int]
     until: Mapped[float] = mapped_column(Float)
+
+
+class LatencyBucket(Base):
+    """One bucket of a histogram of times, added up over all processes; see `mailer.delivery.latencies`."""
+
+    __tablename__ = "latencies"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    measure: Mapped[str] = mapped_column(String(16), primary_key=True)
+    relay: Mapped[str] = mapped_column(String(64), primary_key=True)
+    provider: Mapped[str] = mapped_column(String(64), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(32), primary_key=True)
+    """The class of a reply, or whether an issue or which letter was accepted."""
+    up_to_ms: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    """The upper bound in milliseconds; 0 for the bucket without one."""
+    number: Mapped[int] = mapped_column(BigInteger)
+    microseconds: Mapped[int] = mapped_column(BigInteger)
+    """The sum of the measurements in it."""

@@ -1,4 +1,4 @@
-"""The route for monitoring: gauges in the text format of Prometheus.
+"""The route for monitoring: gauges and histograms in the text format of Prometheus.
 
 Every process that serves the API answers the same, since all numbers are read from the database.
 """
@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from fastapi import APIRouter
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.metrics_core import GaugeMetricFamily
+from prometheus_client.metrics_core import GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 from sqlalchemy import Select, func, select, text
 from sqlalchemy.orm import Session
@@ -34,10 +34,10 @@ from mailer.database.models import (
     WebhookDelivery,
 )
 from mailer.database.session import Database
-from mailer.delivery import runs, schedule
+from mailer.delivery import latencies, runs, schedule
 from mailer.delivery.books import books_of
+from mailer.replies.mailbox_hosts import known_provider
 from mailer.reports import statistics
-from mailer.reports.bounces import provider_of
 
 _CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _OPEN: Final = (IssueState.SENDING.value, IssueState.PAUSED.value)
@@ -58,29 +58,29 @@ class MetricsRoutes:
             methods=["GET"],
             dependencies=[may(Scope.READ_METRICS)],
             response_class=Response,
-            responses={200: {"content": {"text/plain": {}}, "description": "Gauges"}},
+            responses={200: {"content": {"text/plain": {}}, "description": "Gauges and histograms"}},
         )
         return router
 
     def metrics(self) -> Response:
-        """Return the gauges: subscribers, issues, deliveries, letters, reports, workers, webhooks, tasks."""
+        """Return numbers about subscribers, issues, letters, reports, workers, webhooks, tasks and times."""
         at = datetime.now(UTC)
         with self._database.reading() as session:
-            gauges = list(_gauges(session, at))
+            metrics = [*_gauges(session, at), *_histograms(session)]
         registry = CollectorRegistry()
-        registry.register(_Counted(gauges))
+        registry.register(_Counted(metrics))
         return Response(generate_latest(registry), headers={"content-type": _CONTENT_TYPE})
 
 
 class _Counted(Collector):
-    """Gauges that were counted already."""
+    """Metrics that were counted already."""
 
-    def __init__(self, gauges: list[GaugeMetricFamily]) -> None:
-        self._gauges = gauges
+    def __init__(self, metrics: list[Metric]) -> None:
+        self._metrics = metrics
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def collect(self) -> Iterator[Metric]:
         """Implement `prometheus_client.registry.Collector`."""
-        return iter(self._gauges)
+        return iter(self._metrics)
 
 
 def _gauges(session: Session, at: datetime) -> Iterator[GaugeMetricFamily]:
@@ -127,6 +127,27 @@ def _gauges(session: Session, at: datetime) -> Iterator[GaugeMetricFamily]:
     )
 
 
+def _histograms(session: Session) -> Iterator[HistogramMetricFamily]:
+    for measure, help_text, labels in (
+        (latencies.CONNECT, "From dialling a relay until it lets us send.", ("relay",)),
+        (
+            latencies.REPLY,
+            "From the end of a message until the relay's reply.",
+            ("relay", "provider", "class"),
+        ),
+        (
+            latencies.ACCEPT,
+            "From the queueing of an issue or a letter until the relay accepted the message.",
+            ("provider", "kind"),
+        ),
+    ):
+        family = HistogramMetricFamily(f"mailer_{measure}_seconds", help_text, labels=labels)
+        for one in latencies.histograms(session, measure):
+            values = {"relay": one.relay, "provider": one.provider, "class": one.kind, "kind": one.kind}
+            family.add_metric([values[label] for label in labels], one.cumulative, one.sum_seconds)
+        yield family
+
+
 def _refusals(session: Session) -> Counter[tuple[str, ...]]:
     """Count along the partial indexes of what failed or waits, which are few of all deliveries."""
     unfinished = select(StoredIssue.id).where(StoredIssue.state.in_(_OPEN))
@@ -139,9 +160,7 @@ def _refusals(session: Session) -> Counter[tuple[str, ...]]:
             .group_by(Subscriber.domain, Delivery.bounce_class, Delivery.state)
         )
         for domain, bounce_class, state, number in session.execute(counted):
-            provider = provider_of(domain)
-            known = provider if provider != domain else "other"
-            found[known, bounce_class or "", state] += number
+            found[known_provider(domain), bounce_class or "", state] += number
     return found
 
 

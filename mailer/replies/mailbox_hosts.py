@@ -1,0 +1,33 @@
+"""Which mailbox provider a domain belongs to, judged by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+OTHER: Final = "other"
+_PROVIDERS: Final = {
+    "gmail.com": "google", "googlemail.com": "google",
+    "outlook.*": "microsoft", "hotmail.*": "microsoft", "live.*": "microsoft", "msn.com": "microsoft",
+    "yahoo.*": "yahoo", "ymail.com": "yahoo", "rocketmail.com": "yahoo", "aol.*": "yahoo",
+    "icloud.com": "apple", "me.com": "apple", "mac.com": "apple",
+    "gmx.*": "gmx and web.de", "web.de": "gmx and web.de",
+    "orange.fr": "orange", "wanadoo.fr": "orange", "proton.me": "proton", "protonmail.com": "proton",
+    "mail.ru": "mail.ru", "bk.ru": "mail.ru", "inbox.ru": "mail.ru", "list.ru": "mail.ru",
+    "yandex.*": "yandex", "qq.com": "tencent", "foxmail.com": "tencent",
+    "163.com": "netease", "126.com": "netease", "yeah.net": "netease",
+}  # fmt: skip
+"""The mailbox provider of each domain; `NAME.*` matches that name under any top-level domain."""
+
+
+def provider_of(domain: str, configured: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Return a domain's mailbox provider, judged by its name alone, or the domain itself."""
+    first = domain.partition(".")[0]
+    return configured.get(domain) or _PROVIDERS.get(domain) or _PROVIDERS.get(f"{first}.*") or domain
+
+
+def known_provider(domain: str) -> str:
+    """Return a domain's mailbox provider, or `other`: a label with few values."""
+    provider = provider_of(domain)
+    return provider if provider != domain else OTHER
