@@ -139,9 +139,12 @@ _SETTLE_ALL: Final = text(
     "UPDATE deliveries SET state = outcome.state, due_at = outcome.due_at, code = outcome.code,"
     " enhanced = outcome.enhanced, reply = outcome.reply, bounce_class = outcome.bounce_class,"
     " changed_at = :_changed_at"
-    " FROM unnest(CAST(:_subscriber_id AS bigint[]), CAST(:_state AS text[]), CAST(:_due_at AS bigint[]),"
-    " CAST(:_code AS int[]), CAST(:_enhanced AS text[]), CAST(:_reply AS text[]),"
-    " CAST(:_bounce_class AS text[]))"
+    # The subqueries hide from the planner how long the arrays are. If it knew, it would read a whole issue of
+    # some ten thousand deliveries for each array element, since its statistics know no `sending` rows.
+    " FROM unnest((SELECT CAST(:_subscriber_id AS bigint[])), (SELECT CAST(:_state AS text[])),"
+    " (SELECT CAST(:_due_at AS bigint[])), (SELECT CAST(:_code AS int[])),"
+    " (SELECT CAST(:_enhanced AS text[])), (SELECT CAST(:_reply AS text[])),"
+    " (SELECT CAST(:_bounce_class AS text[])))"
     " AS outcome(subscriber_id, state, due_at, code, enhanced, reply, bounce_class)"
     " WHERE deliveries.issue_id = :_issue_id AND deliveries.subscriber_id = outcome.subscriber_id"
     " AND deliveries.state = 'sending' AND deliveries.run_id = :_run_id"

@@ -12,10 +12,11 @@ from sqlalchemy import event, text
 
 from mailer.database.models import DeliveryState
 from mailer.database.session import Database
-from mailer.delivery import queue, runs
+from mailer.delivery import issues, queue, runs
+from mailer.delivery.candidates import still_mailable
 from mailer.delivery.queue import Settled
 from mailer.delivery.waiting import next_due, waiting
-from tests.delivery.scene import AT, queued
+from tests.delivery.scene import AT, EDITION, queued
 
 
 @contextmanager
@@ -82,6 +83,46 @@ def test_claim_that_merges_two_tables_reads_no_subscriber_before_its_start(datab
     assert "Merge Left Join" in plan
     assert read is not None
     assert int(read[1]) <= 100
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("size", [20, 150, 500])
+def test_postgresql_reads_only_the_window_after_an_import(database: Database, size: int) -> None:
+    """Nobody has analysed the subscribers yet, and the statistics of deliveries know only queued ones."""
+    with database.transaction() as session:
+        session.execute(
+            text(
+                "INSERT INTO subscribers (address, address_key, domain, status, attributes, created_at,"
+                " changed_at) SELECT key, key, 'example.org', 'active', '{}', 0, 0"
+                " FROM (SELECT 's' || n || '@example.org' AS key FROM generate_series(1, 10000) AS n) AS every"
+            )
+        )
+        issue, _ = issues.enqueue(session, EDITION, source_path="issues/001-hello.md", at=AT)
+    with statements(database) as said, database.transaction() as session:
+        run_id = runs.begin(session, issue.id, at=AT)
+        taken = queue.claim(
+            session, issue.id, run_id=run_id, limit=size, after=0, at=AT, resend_uncertain=True
+        )
+        ids = [one.recipient.subscriber_id for one in taken.claimed]
+        still_mailable(session, ids, at=AT)
+        sent = [Settled(subscriber_id, DeliveryState.SENT) for subscriber_id in ids]
+        queue.settle(session, issue.id, sent, run_id=run_id, at=AT)
+    read = 0
+    with database.engine.connect() as connection:
+        for statement, values in said:
+            if re.search(r"\b(subscribers|deliveries)\b", statement):
+                plan = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", values)
+                read += most_rows(plan.scalar_one()[0]["Plan"])
+        connection.rollback()
+    assert len(ids) == size
+    assert 3 * size <= read <= 10 * size
+
+
+def most_rows(plan: dict[str, Any]) -> int:
+    """Return how many rows the steps of a plan read of tables and functions, those they dropped included."""
+    own = plan["Actual Loops"] * (plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0))
+    reads = "Scan" in plan["Node Type"]
+    return own * reads + sum(most_rows(part) for part in plan.get("Plans", ()))
 
 
 def test_such_a_search_would_be_noticed(database: Database) -> None:
