@@ -94,7 +94,7 @@ def test_postgresql_reads_only_the_window_after_an_import(database: Database, si
             text(
                 "INSERT INTO subscribers (address, address_key, domain, status, attributes, created_at,"
                 " changed_at) SELECT key, key, 'example.org', 'active', '{}', 0, 0"
-                " FROM (SELECT 's' || n || '@example.org' AS key FROM generate_series(1, 10000) AS n) AS every"
+                " FROM (SELECT 's' || n || '@example.org' AS key FROM generate_series(1, 10000) AS n) AS them"
             )
         )
         issue, _ = issues.enqueue(session, EDITION, source_path="issues/001-hello.md", at=AT)
