@@ -15,6 +15,7 @@ import msgspec
 from mailer.cli.app import App, Command, json_option, pass_app
 from mailer.cli.charts import bars, sparkline
 from mailer.delivery import issues
+from mailer.delivery.people_csv import GROUPS, write_people
 from mailer.printable import blanked
 from mailer.reports import statistics
 from mailer.reports.overview import Overview, overview
@@ -35,11 +36,24 @@ _RATES: Final = ("open_rate", "click_rate", "bounce_rate", "complaint_rate", "un
 )
 @json_option
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV: one row for each issue, or link of ISSUE.")
+@click.option(
+    "--people",
+    type=click.Choice(GROUPS),
+    metavar="GROUP",
+    help=f"Print the people behind a number of ISSUE as CSV: {', '.join(GROUPS)}.",
+)
 @click.option("--chart", is_flag=True, help="Draw charts.")
 @click.option("--rebuild", is_flag=True, help="Count everything again first, as far back as events are kept.")
 @pass_app
 def stats(
-    app: App, issue: str | None, days: int, as_json: bool, as_csv: bool, chart: bool, rebuild: bool
+    app: App,
+    issue: str | None,
+    days: int,
+    as_json: bool,
+    as_csv: bool,
+    people: str | None,
+    chart: bool,
+    rebuild: bool,
 ) -> None:
     """Show statistics of the list, or of ISSUE.
 
@@ -48,6 +62,12 @@ def stats(
     """
     if as_json and as_csv:
         raise click.UsageError("--json and --csv can't be combined")
+    if people is not None:
+        if issue is None or as_json:
+            raise click.UsageError("--people needs ISSUE and prints CSV")
+        with app.database.reading() as session:
+            write_people(session, sys.stdout, issues.named(session, issue).id, people)
+        return
     at = datetime.now(UTC)
     kept_since = at - app.settings.retention.events
     refresh(app.database, at=at, segments=app.settings.segments, rebuild=rebuild, kept_since=kept_since)

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from mailer.console.desk import Desk, Visit
 from mailer.console.frame import add_page, card, heading
 from mailer.console.markup import Cell, issue_path, link, person, show, table, tag, when
+from mailer.console.results import people_link
 from mailer.database.models import DeliveryState
 from mailer.delivery import issues
 from mailer.delivery.issues import QueuedIssue
@@ -34,7 +35,8 @@ def add_pages(desk: Desk) -> None:
             return issue, list(islice(listing(session, issue.id, state), _MOST + 1))
 
         issue, people = await desk.read(found)
-        heading(f"{issue.title}: {state}", above=(issue_path(issue.slug), issue.title))
+        with heading(f"{issue.title}: {state}", above=(issue_path(issue.slug), issue.title)):
+            people_link(visit, issue.slug, state)
         path = f"/issues/{quote(issue.slug, safe='')}/deliveries"
         links = Markup(" · ").join(link(f"{path}?state={one}", one.value) for one in DeliveryState)
         show(Markup('<nav aria-label="States">{}</nav>').format(links))

@@ -6,27 +6,36 @@ import csv
 import io
 from collections.abc import Iterator
 from dataclasses import asdict, fields
-from typing import Final
-from urllib.parse import quote
+from itertools import islice
+from typing import Final, Literal, TextIO
+from urllib.parse import quote, urlencode
 
 from fastapi import FastAPI
 from markupsafe import Markup
+from nicegui import ui
 from sqlalchemy.orm import Session
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mailer.console.desk import Desk, Visit
+from mailer.console.desk import Change, Desk, Visit
+from mailer.console.downloads import download
 from mailer.console.frame import add_page, card, heading
 from mailer.console.markup import chart, figure, figures, issue_path, note, person, show, table, when
-from mailer.database.models import IssueState
+from mailer.console.markup import link as link_to
+from mailer.console.users import Role
+from mailer.database.models import IssueState, SubscriberStatus
 from mailer.delivery import issues
 from mailer.delivery.issues import QueuedIssue
+from mailer.delivery.people_csv import GROUPS, write_people
 from mailer.errors import MailerError
 from mailer.reports.people import Leaver, Responder, leavers, responders
 from mailer.reports.statistics import IssueStatistics, LinkFigures, issue_statistics
 
 _MOST: Final = 200
+_DEPARTURES: Final = ("unsubscribed", "bounced", "complained")
+_KINDS: Final = {"open": "opened", "click": "clicked", **{word: word for word in _DEPARTURES}}
+"""The kinds of readers with the words for them."""
 
 
 async def show_results(desk: Desk, issue: QueuedIssue) -> None:
@@ -130,34 +139,40 @@ def _chart_card(title: str, points: list[tuple[str, int]]) -> Markup:
 
 
 def add_pages(desk: Desk) -> None:
-    """Add the page of the people who opened or clicked."""
+    """Add the page of the people who opened, clicked or left."""
 
     async def build(visit: Visit, request: Request) -> None:
-        slug = str(request.path_params["slug"])
-        if request.query_params.get("kind") == "unsubscribed":
-            issue = await desk.read(lambda session: issues.named(session, slug))
-            gone = await desk.read(lambda session: leavers(session, issue.id, limit=_MOST))
-            heading("Who unsubscribed", above=(issue_path(issue.slug), issue.title))
-            with card():
-                show(_leavers(gone))
-            return
-        clicked = request.query_params.get("kind") == "click"
-        place = request.query_params.get("link", "")
+        slug, asked = str(request.path_params["slug"]), request.query_params
+        kind = asked.get("kind", "")
         issue = await desk.read(lambda session: issues.named(session, slug))
-        people = await desk.read(
-            lambda session: responders(
-                session,
-                issue.id,
-                "click" if clicked else "open",
-                link=int(place) if place.isdigit() and len(place) < 6 else None,
-                limit=_MOST,
+        if kind in _DEPARTURES:
+            status = SubscriberStatus(kind)
+            gone = await desk.read(lambda session: list(islice(leavers(session, issue.id, status), _MOST)))
+            group, content = kind, _leavers(gone)
+        else:
+            place = asked.get("link", "")
+            link = int(place) if place.isdigit() and len(place) < 6 else None
+            what: Literal["open", "click"] = "click" if kind == "click" else "open"
+            people = await desk.read(
+                lambda session: list(islice(responders(session, issue.id, what, link=link), _MOST))
             )
-        )
-        heading("Who clicked" if clicked else "Who opened", above=(issue_path(issue.slug), issue.title))
+            group, content = _KINDS[what], _people(people)
+        with heading(f"Who {group}", above=(issue_path(issue.slug), issue.title)):
+            people_link(visit, issue.slug, group)
+        base = f"/issues/{quote(issue.slug, safe='')}/readers?kind="
+        links = Markup(" · ").join(link_to(f"{base}{one}", word) for one, word in _KINDS.items())
+        show(Markup('<nav aria-label="Readers">{}</nav>').format(links))
         with card():
-            show(_people(people))
+            show(content)
 
     add_page(desk, "/issues/{slug}/readers", "Readers", build)
+
+
+def people_link(visit: Visit, slug: str, group: str) -> None:
+    """Add the link to the whole list of people as CSV, which admins may download."""
+    if visit.visitor.role.may(Role.ADMIN):
+        query = urlencode({"issue": slug, "group": group})
+        ui.link("Download as CSV", f"/people.csv?{query}").props("download")
 
 
 def _people(people: list[Responder]) -> Markup:
@@ -175,7 +190,17 @@ def _leavers(people: list[Leaver]) -> Markup:
 
 
 def add_routes(desk: Desk, app: FastAPI) -> None:
-    """Add the links of an issue as CSV, as `mailer stats ISSUE --csv` prints them."""
+    """Add the links and the people of an issue as CSV, as `mailer stats ISSUE --csv` prints them."""
+
+    async def people(request: Request, issue: str = "", group: str = "") -> Response:
+        if group not in GROUPS:
+            raise HTTPException(404, "There is no such group of people")
+
+        def write(session: Session, target: TextIO) -> None:
+            write_people(session, target, issues.named(session, issue).id, group)
+
+        change = Change("issue.export_people", issue, {"group": group})
+        return await download(desk, request, change, f"{group}.csv", write)
 
     async def links(issue: str = "") -> Response:
         def write(session: Session) -> str:
@@ -196,4 +221,5 @@ def add_routes(desk: Desk, app: FastAPI) -> None:
         }
         return Response(content, media_type="text/csv", headers=headers)
 
+    app.add_api_route("/people.csv", people, methods=["GET"], response_model=None)
     app.add_api_route("/links.csv", links, methods=["GET"], response_model=None)

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import tempfile
-from pathlib import Path
-from typing import Final
+from typing import Final, TextIO
 from urllib.parse import urlencode
 
 from fastapi import FastAPI
 from markupsafe import Markup
 from nicegui import ui
-from starlette.background import BackgroundTask
-from starlette.exceptions import HTTPException
+from sqlalchemy.orm import Session
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 
 from mailer.audience.segments import parse_segment
 from mailer.audience.subscribers import SubscriberView
@@ -23,8 +19,8 @@ from mailer.audience.transfer import exporting
 from mailer.config import Settings
 from mailer.console.audience_choice import EXAMPLES
 from mailer.console.desk import Change, Desk, Visit
+from mailer.console.downloads import download
 from mailer.console.frame import add_page, card, heading
-from mailer.console.guard import VISITOR
 from mailer.console.markup import note, person, show, table, tag, when
 from mailer.console.users import Role
 from mailer.database.models import SubscriberStatus
@@ -125,27 +121,12 @@ def add_routes(desk: Desk, app: FastAPI) -> None:
     """Add the download of the export."""
 
     async def export(request: Request) -> Response:
-        visit = Visit(request.scope[VISITOR], request.headers.get("user-agent", ""))
         written = segment_of({key: request.query_params.get(key, "") for key in ("q", "where", "status")})
-        folder = tempfile.TemporaryDirectory(prefix="mailer-export-")
-        path = Path(folder.name, "subscribers.csv")
 
-        def write() -> None:
+        def write(session: Session, target: TextIO) -> None:
             condition = parse_segment(written, desk.settings.segments).condition if written else None
-            with desk.database.reading() as session, path.open("w", encoding="utf-8", newline="") as target:
-                exporting.write_csv(session, target, condition)
+            exporting.write_csv(session, target, condition)
 
-        try:
-            await desk.act(visit, Role.ADMIN, Change("subscribers.export", written), write)
-        except MailerError as error:
-            await asyncio.to_thread(folder.cleanup)
-            raise HTTPException(403, error.message) from error
-        return FileResponse(
-            path,
-            media_type="text/csv",
-            filename="subscribers.csv",
-            headers={"cache-control": "no-store"},
-            background=BackgroundTask(folder.cleanup),
-        )
+        return await download(desk, request, Change("subscribers.export", written), "subscribers.csv", write)
 
     app.add_api_route("/export.csv", export, methods=["GET"], response_model=None)

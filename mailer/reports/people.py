@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from mailer.database.models import Consent, Event, Subscriber, SubscriberStatus
+
+_AT_A_TIME: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +31,8 @@ def responders(
     kind: Literal["open", "click"],
     *,
     link: int | None = None,
-    after: int = 0,
-    limit: int = 50,
-) -> list[Responder]:
-    """Return who opened an issue or clicked in it, ordered by subscriber id, from above `after`.
+) -> Iterator[Responder]:
+    """Yield who opened an issue or clicked in it, by subscriber id; a million take little memory.
 
     Machines are left out, and so is everyone who does not agree to tracking now. `link` limits clicks to
     one link.
@@ -43,21 +44,20 @@ def responders(
             Event.issue_id == issue_id,
             Event.kind == kind,
             Event.details["machine"].as_string().is_(None),
-            Subscriber.id > after,
             Subscriber.tracking_consent.is_(True),
         )
         .group_by(Subscriber.id, Subscriber.address)
         .order_by(Subscriber.id)
-        .limit(limit)
     )
     if link is not None:
         chosen = chosen.where(Event.details["link"].as_integer() == link)
-    return [Responder(*row) for row in session.execute(chosen)]
+    for row in session.execute(chosen.execution_options(yield_per=_AT_A_TIME)):
+        yield Responder(*row)
 
 
 @dataclass(frozen=True, slots=True)
 class Leaver:
-    """Someone who unsubscribed."""
+    """Someone who left the list."""
 
     subscriber_id: int
     address: str
@@ -67,17 +67,20 @@ class Leaver:
     """Their reason, if they gave one."""
 
 
-def leavers(session: Session, issue_id: int, *, limit: int = 50) -> list[Leaver]:
-    """Return who unsubscribed from an issue, in the order of the ledger."""
+def leavers(
+    session: Session, issue_id: int, status: SubscriberStatus = SubscriberStatus.UNSUBSCRIBED
+) -> Iterator[Leaver]:
+    """Yield who left because of an issue, in the order of the ledger. `status` is what they became."""
     chosen = (
         select(Subscriber.id, Subscriber.address, Consent.at, Consent.way, Consent.note)
         .join(Consent, Consent.subscriber_id == Subscriber.id)
         .where(
             Consent.issue_id == issue_id,
+            Subscriber.address.is_not(None),
             Consent.before == SubscriberStatus.ACTIVE.value,
-            Consent.after == SubscriberStatus.UNSUBSCRIBED.value,
+            Consent.after == status.value,
         )
         .order_by(Consent.id)
-        .limit(limit)
     )
-    return [Leaver(*row) for row in session.execute(chosen)]
+    for row in session.execute(chosen.execution_options(yield_per=_AT_A_TIME)):
+        yield Leaver(*row)

@@ -68,6 +68,21 @@ def test_issue(stats: Stats) -> None:
     assert stats("1", "--rebuild", "--json") == stats("1", "--json")
 
 
+def test_people_behind_a_number(stats: Stats) -> None:
+    figures: dict[str, Any] = json.loads(stats("1", "--json"))["figures"]
+    same = {name: name for name in ("sent", "failed", "unsubscribed")}
+    for group, number in {**same, "opened": "openers", "clicked": "clickers"}.items():
+        rows = list(csv.DictReader(io.StringIO(stats("1", "--people", group))))
+        assert len({row["email"] for row in rows}) == figures[number], group
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--people", "sent"], ["1", "--people", "sent", "--json"], ["1", "--people", "x"]]
+)
+def test_people_need_an_issue_and_a_group(tmp_path: Path, arguments: list[str]) -> None:
+    assert run(["stats", *arguments, "-C", str(tmp_path)]) == 2
+
+
 @pytest.mark.parametrize(
     ("numbers", "expected"),
     [

@@ -25,6 +25,7 @@ PAGES = (
     "/settings/passkeys",
     "/export.csv",
     "/links.csv?issue=001-short",
+    "/people.csv?issue=001-short&group=sent",
     "/frame/x",
     "/_nicegui_ws/socket.io/",
     "/docs",

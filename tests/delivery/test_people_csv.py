@@ -1,0 +1,87 @@
+"""The people behind an issue's numbers, as CSV: complete, without those who do not agree, and harmless."""
+
+from __future__ import annotations
+
+import csv
+import io
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import select, text, update
+from sqlalchemy.orm import Session
+
+from mailer.address import parse_address
+from mailer.audience.privacy.erasing import erase
+from mailer.audience.transfer.rejects import plain_cell
+from mailer.database.models import Consent, Delivery, Subscriber
+from mailer.database.session import Database
+from mailer.delivery.people_csv import GROUPS, write_people
+from tests.reports.scene import Scene
+
+_STATES = (
+    "SELECT address FROM deliveries d JOIN subscribers s ON s.id = d.subscriber_id WHERE issue_id = :i "
+    "AND state = "
+)
+_EVENTS = (
+    "SELECT DISTINCT address FROM events e JOIN subscribers s ON s.id = e.subscriber_id WHERE issue_id = :i "
+    "AND tracking_consent AND CAST(details AS TEXT) NOT LIKE '%machine%' AND kind = "
+)
+_LEDGER = (
+    "SELECT address FROM consents c JOIN subscribers s ON s.id = c.subscriber_id WHERE issue_id = :i "
+    "AND before = 'active' AND after = "
+)
+BY_HAND = {
+    "opened": f"{_EVENTS} 'open'",
+    "clicked": f"{_EVENTS} 'click'",
+    **{word: f"{_LEDGER} '{word}'" for word in ("unsubscribed", "bounced", "complained")},
+}
+FORMULAS = ("=1+1", "+1", "-1", "@a", "\tx", "\rx", "'=1", "'", 'a,"b"\r\nc', "")
+
+
+def written(session: Session, issue_id: int, group: str) -> list[dict[str, str]]:
+    target = io.StringIO(newline="")
+    number = write_people(session, target, issue_id, group)
+    rows = list(csv.DictReader(io.StringIO(target.getvalue(), newline="")))
+    assert len(rows) == number
+    return rows
+
+
+@pytest.fixture
+def scene(database: Database) -> Scene:
+    """Twelve steps of a list with four issues or so; someone is erased, someone withdraws their consent."""
+    made = Scene(7)
+    for _ in range(12):
+        with database.transaction() as session:
+            made.step(session)
+    with database.transaction() as session:
+        gone = session.scalars(select(Consent.subscriber_id).where(Consent.after == "unsubscribed")).first()
+        address = session.get_one(Subscriber, gone).address
+        assert address
+        erase(session, parse_address(address), secret=b"0" * 32, at=made.now + timedelta(days=1))
+        tracked = select(Subscriber.id).where(Subscriber.tracking_consent).limit(3)
+        session.execute(update(Subscriber).where(Subscriber.id.in_(tracked)).values(tracking_consent=False))
+    return made
+
+
+def test_groups_are_as_counted_by_hand(database: Database, scene: Scene) -> None:
+    seen = dict.fromkeys(GROUPS, 0)
+    with database.reading() as session:
+        for issue_id in scene.issues:
+            for group in GROUPS:
+                by_hand = session.scalars(text(BY_HAND.get(group, f"{_STATES} '{group}'")), {"i": issue_id})
+                expected = sorted(address for address in by_hand if address is not None)
+                assert sorted(row["email"] for row in written(session, issue_id, group)) == expected, group
+                seen[group] += len(expected)
+    assert all(seen[group] for group in ("sent", "failed", *BY_HAND))
+
+
+def test_foreign_text_runs_in_no_spreadsheet(database: Database, scene: Scene) -> None:
+    for foreign in FORMULAS:
+        with database.transaction() as session:
+            session.execute(update(Consent).values(note=foreign))
+            session.execute(update(Delivery).values(reply=foreign, enhanced=None, code=None))
+            cells = {row["reason"] for row in written(session, scene.issues[0], "unsubscribed")}
+            cells |= {row["answer"] for row in written(session, scene.issues[0], "failed")}
+        for cell in cells:
+            assert not cell.startswith(("=", "+", "-", "@", "\t", "\r"))
+            assert plain_cell(cell) == foreign
