@@ -32,6 +32,8 @@ class Release:
     """The share of the audience that gets it first; None without a canary."""
     due_at: datetime | None = None
     zone: str = ""
+    wall: datetime | None = None
+    """The time on the clock in every subscriber's own zone; then `due_at` is that time in `zone`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ def propose(session: Session, edition: Edition, release: Release, who: str, *, a
             share=release.share,
             due_at=release.due_at,
             zone=release.zone,
+            wall_time=release.wall.isoformat() if release.wall is not None else "",
             who=who,
             at=at,
         )
@@ -101,5 +104,6 @@ def withdraw(session: Session, slug: str) -> None:
 
 
 def _proposal(stored: StoredProposal) -> Proposal:
-    release = Release(Kind(stored.kind), stored.segment, stored.share, stored.due_at, stored.zone)
+    wall = datetime.fromisoformat(stored.wall_time) if stored.wall_time else None
+    release = Release(Kind(stored.kind), stored.segment, stored.share, stored.due_at, stored.zone, wall)
     return Proposal(stored.slug, release, stored.digest, stored.who, stored.at)

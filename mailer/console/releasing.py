@@ -20,7 +20,7 @@ from mailer.console.frame import button, card, confirmed
 from mailer.console.markup import facts, issue_path, show, when
 from mailer.console.users import Role
 from mailer.database.session import Database
-from mailer.delivery import amending, enqueueing, issues
+from mailer.delivery import amending, enqueueing, issues, local_time
 from mailer.delivery import schedule as schedules
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.lock import exclusive
@@ -185,15 +185,7 @@ def release(
             assert wanted.due_at is not None
             with database.transaction() as session:
                 first(session)
-                schedules.add(
-                    session,
-                    edition,
-                    source_path=str(path),
-                    segment=wanted.segment,
-                    due_at=wanted.due_at,
-                    zone=wanted.zone,
-                    at=at,
-                )
+                _schedule(settings, session, path, edition, wanted, wanted.due_at, at=at)
         case Kind.AMEND:
             with exclusive(database) as session:
                 first(session)
@@ -201,6 +193,27 @@ def release(
                 amending.amend(session, queued.id, edition, source_path=str(path), at=at)
         case _:
             assert_never(wanted.kind)
+
+
+def _schedule(
+    settings: Settings,
+    session: Session,
+    path: Path,
+    edition: Edition,
+    wanted: Release,
+    due_at: datetime,
+    *,
+    at: datetime,
+) -> None:
+    source, segment, zone = str(path), wanted.segment, wanted.zone
+    if wanted.wall is None:
+        schedules.add(session, edition, source_path=source, segment=segment, due_at=due_at, zone=zone, at=at)
+        return
+    condition = enqueueing.audience_condition(settings, segment)
+    local_time.add(
+        session, edition, source_path=source, segment=segment, wall=wanted.wall, zone=zone, at=at,
+        condition=condition,
+    )  # fmt: skip
 
 
 def _summary(desk: Desk, edition: Edition, wanted: Release) -> Markup:
@@ -229,11 +242,17 @@ def _terms(settings: Settings, wanted: Release) -> list[tuple[str, str]]:
     time = f"in {undo}; until then you can undo it by removing the schedule" if undo else "now"
     pairs = [("Audience", wanted.segment or "everyone"), ("When", time)]
     if wanted.due_at is not None:
-        shown = Scheduled("", wanted.segment, wanted.due_at, wanted.zone, missed=False).local
-        pairs[1] = ("When", f"{shown:%A, %Y-%m-%d %H:%M %Z}")
+        pairs[1] = ("When", time_of(wanted.due_at, wanted.zone, wanted.wall))
     if wanted.share is not None:
         pairs.append(("First part", f"{wanted.share:.2%}; the others follow if all is well"))
     return pairs
+
+
+def time_of(due_at: datetime, zone: str, wall: datetime | None) -> str:
+    """Return when an issue is sent, in words."""
+    if wall is not None:
+        return f"{wall:%A, %Y-%m-%d %H:%M}, each subscriber's local time"
+    return f"{Scheduled('', '', due_at, zone, missed=False).local:%A, %Y-%m-%d %H:%M %Z}"
 
 
 def _details(wanted: Release) -> dict[str, object]:
@@ -242,4 +261,6 @@ def _details(wanted: Release) -> dict[str, object]:
         found["first part"] = wanted.share
     if wanted.due_at is not None:
         found["due"] = wanted.due_at.isoformat()
+    if wanted.wall is not None:
+        found["local time"] = wanted.wall.isoformat()
     return found

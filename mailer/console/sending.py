@@ -20,7 +20,7 @@ from mailer.console.audience_choice import SegmentField
 from mailer.console.desk import Change, Desk, Visit
 from mailer.console.frame import button, card, field, say
 from mailer.console.markup import facts, issue_path, show
-from mailer.console.releasing import let_go, relays, share_of, show_proposal
+from mailer.console.releasing import let_go, relays, share_of, show_proposal, time_of
 from mailer.console.users import Role
 from mailer.delivery import editions, requirements
 from mailer.delivery import schedule as schedules
@@ -85,7 +85,7 @@ class Sending:
     def _build_send(self) -> None:
         if self._scheduled is not None:
             planned = self._scheduled
-            when = planned.shown if planned.wall else f"{planned.local:%A, %Y-%m-%d %H:%M %Z}"
+            when = time_of(planned.due_at, planned.zone, planned.wall)
             missed = " That time has passed, and no worker ran then." if self._scheduled.missed else ""
             show(
                 Markup('<div class="note">Scheduled for <b>{}</b>, with the content it had when it was '
@@ -99,6 +99,10 @@ class Sending:
                 list="zones",
                 spellcheck="false",
             )
+            wall = self._scheduled.wall if self._scheduled else None
+            self._everywhere = ui.checkbox(
+                "At this time in each subscriber's own time zone", value=wall is not None
+            ).classes("whole")
             self._share = field("First to a part of the audience (canary), such as 1%").classes("whole")
         show(_ZONES)
         with ui.element("div").classes("actions"):
@@ -166,8 +170,9 @@ class Sending:
             raise RefusedError(
                 f"There is no time zone '{zone[:40]}'", remedy="write it like Europe/Bucharest"
             )
-        due_at = schedules.instant(local, zone)
-        await self._let_go(edition, Release(Kind.SCHEDULE, self._segment.segment, due_at=due_at, zone=zone))
+        due_at, wall = schedules.instant(local, zone), local if self._everywhere.value else None
+        wanted = Release(Kind.SCHEDULE, self._segment.segment, due_at=due_at, zone=zone, wall=wall)
+        await self._let_go(edition, wanted)
 
     async def _let_go(self, edition: Edition, wanted: Release) -> None:
         if await let_go(self._desk, self._visit, self._path, edition, wanted):

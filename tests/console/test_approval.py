@@ -4,23 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from mailer.config import load
+from mailer.config import Settings, load
 from mailer.console import approval
 from mailer.console.approval import Kind, Proposal, Release
-from mailer.console.releasing import share_of
+from mailer.console.releasing import release, share_of
 from mailer.database.session import Database
-from mailer.delivery import editions
+from mailer.delivery import editions, schedule
 from mailer.errors import RefusedError
 from mailer.rendering.edition import Edition
 from tests.end_to_end.newsletter import Folder
 
 AT = datetime(2026, 3, 6, 8, tzinfo=UTC)
-WANTED = Release(Kind.SCHEDULE, "tag:vip", None, AT, "Europe/Bucharest")
+WANTED = Release(
+    Kind.SCHEDULE,
+    "tag:vip",
+    None,
+    AT,
+    "Europe/Bucharest",
+    datetime(2026, 3, 6, 10),  # noqa: DTZ001 - local
+)
 
 
 @pytest.fixture(scope="module")
@@ -87,3 +94,17 @@ def test_share_of_a_canary(typed: str, share: float | None) -> None:
 def test_share_that_makes_no_sense_is_refused(typed: str) -> None:
     with pytest.raises(RefusedError, match="for example 1%"):
         share_of(typed)
+
+
+def test_schedule_is_for_an_instant_or_for_the_local_time_everywhere(
+    database: Database, edition: Edition, tmp_path: Path
+) -> None:
+    settings, due_at = Settings(folder=tmp_path), AT + timedelta(days=2000)
+    for wall in (None, datetime(2031, 8, 27, 8)):  # noqa: DTZ001 - local
+        wanted = replace(WANTED, segment="", due_at=due_at, wall=wall)
+        release(settings, database, tmp_path / "x.md", edition, wanted)
+        with database.reading() as session:
+            planned = schedule.find(session, edition.slug)
+        assert planned is not None
+        assert planned.wall == wall
+        assert (planned.due_at == due_at) is (wall is None)

@@ -340,9 +340,12 @@ def _made_valid(data: st.DataObject, case: Case[Any]) -> None:
         source = "---\ntitle: One\n---\nText\n"
         case.body |= {"digest": hashlib.sha256(source.encode()).hexdigest(), "source": source}
     if case.path.endswith(("/send", "/schedule")) and isinstance(case.body, dict):
-        case.body |= (
-            {"segment": "", "at": "2999-01-01T00:00:00Z"} if case.method == "PUT" else {"segment": ""}
-        )
+        case.body["segment"] = ""
+        if case.method == "PUT":
+            everywhere = data.draw(st.booleans())
+            case.body.pop("at" if everywhere else "local_time", None)
+            case.body |= {"local_time": "2999-01-01T00:00"} if everywhere else {"at": "2999-01-01T00:00:00Z"}
+            case.body["timezone"] = "Europe/Bucharest"
         case.headers["idempotency-key"] = data.draw(st.sampled_from(["a", "b"]))
     if case.path == "/messages" and isinstance(case.body, dict):
         case.body |= {"to": data.draw(st.sampled_from(PEOPLE[31:])), "text": "Sent", "subject": "Order"}

@@ -80,6 +80,15 @@ def test_whole_job_of_an_editor(open_site: OpenSite, url: str) -> None:
         assert (planned.status_code, planned.json()["audience"]) == (200, 3)
         assert [one["state"] for one in api("GET", "/issues").json()["items"]] == ["scheduled"]
         assert api("DELETE", path + "/schedule").status_code == 204
+        wall = {"local_time": "2031-07-01T08:00:00", "timezone": "Europe/Bucharest"}
+        everywhere = api("PUT", path + "/schedule", json=wall).json()
+        assert everywhere["local_time"] == wall["local_time"]
+        # It is that time in the first zone on earth, UTC+14, fourteen hours earlier.
+        assert datetime.fromisoformat(everywhere["at"]) == datetime(2031, 6, 30, 18, tzinfo=UTC)
+        assert api("DELETE", path + "/schedule").status_code == 204
+        for wrong in ({}, {"at": None}, wall | {"at": at.isoformat()}, wall | {"local_time": at.isoformat()},
+                      wall | {"timezone": "Mars/Olympus"}):  # fmt: skip
+            assert api("PUT", path + "/schedule", json=wrong).status_code == 422, wrong
         assert api("DELETE", path + "/schedule").status_code == 404
         queued = api.send("001-spring-at-last")
         assert (queued.status_code, queued.json()["audience"]) == (202, 3)

@@ -99,6 +99,8 @@ class StoredProposal(Base):
     """The share of the audience that gets it first; None without a canary."""
     due_at: Mapped[datetime | None]
     zone: Mapped[str] = mapped_column(String(64), default="", server_default="")
+    wall_time: Mapped[str] = mapped_column(String(32), default="", server_default="")
+    """The time on the clock in every subscriber's zone, as ISO 8601; empty for one instant."""
     who: Mapped[str] = mapped_column(String(64))
     at: Mapped[datetime]
 

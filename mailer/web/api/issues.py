@@ -16,7 +16,7 @@ from mailer.api_tokens import Scope, Token
 from mailer.config import Settings
 from mailer.database.models import DeliveryState
 from mailer.database.session import Database
-from mailer.delivery import editions, enqueueing, issues, listing, requests
+from mailer.delivery import editions, enqueueing, issues, listing, local_time, requests
 from mailer.delivery import schedule as schedules
 from mailer.delivery.books import books_of
 from mailer.delivery.issues import QueuedIssue
@@ -173,17 +173,27 @@ class IssueRoutes:
         plan = release.check_release(
             self._settings, self._database, path, edition, wanted.segment, lint=wanted.lint
         )
+        at, segment = datetime.now(UTC), wanted.segment
         with self._database.transaction() as session:
-            made = schedules.add(
-                session,
-                edition,
-                source_path=str(path),
-                segment=wanted.segment,
-                due_at=wanted.at.astimezone(UTC),
-                zone="",
-                at=datetime.now(UTC),
-            )
-        return Planned(slug=made.slug, at=made.due_at, segment=made.segment, audience=plan.audience)
+            if wanted.at is not None:
+                due_at = wanted.at.astimezone(UTC)
+                made = schedules.add(
+                    session, edition, source_path=str(path), segment=segment, due_at=due_at, zone="", at=at
+                )
+            else:
+                assert wanted.local_time is not None
+                condition = enqueueing.audience_condition(self._settings, segment)
+                made = local_time.add(
+                    session, edition, source_path=str(path), segment=segment, wall=wanted.local_time,
+                    zone=wanted.timezone, at=at, condition=condition,
+                )  # fmt: skip
+        return Planned(
+            slug=made.slug,
+            at=made.due_at,
+            local_time=made.wall,
+            segment=made.segment,
+            audience=plan.audience,
+        )
 
     def unschedule(self, issue: Slug) -> None:
         """Remove the schedule of an issue."""

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Self
 
 from fastapi import Header, Path, Query
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NaiveDatetime,
+    model_validator,
+)
+from pydantic.json_schema import SkipJsonSchema
+
+from mailer.config.values import checked_zone
 
 MAX_PAGE: Final = 500
 _EXAMPLE: Final = "---\ntitle: Spring, at last\ndate: 2026-03-06\n---\n\nHello!\n"
@@ -57,9 +68,33 @@ class Sending(Body):
 
 
 class Schedule(Sending):
-    """When and how to send an issue."""
+    """When and how to send an issue: at an instant, or at a local time everywhere."""
 
-    at: Annotated[AwareDatetime, Field(examples=["2026-12-04T08:00:00+02:00"])]
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": ["at"]}, {"required": ["local_time"]}]}
+    )
+
+    at: Annotated[AwareDatetime | SkipJsonSchema[None], Field(examples=["2026-12-04T08:00:00+02:00"])] = None
+    local_time: Annotated[
+        NaiveDatetime | SkipJsonSchema[None],
+        Field(
+            description="The time in each subscriber's own zone, which is their attribute `timezone`.",
+            examples=["2026-12-04T08:00:00"],
+        ),
+    ] = None
+    timezone: Annotated[
+        str,
+        AfterValidator(checked_zone),
+        Field(max_length=64, description="The zone of subscribers without one; only with `local_time`."),
+    ] = ""
+
+    @model_validator(mode="after")
+    def _one_time(self) -> Self:
+        times = {"at": self.at, "local_time": self.local_time}
+        given = [time for name, time in times.items() if name in self.model_fields_set]
+        if len(given) != 1 or None in given:
+            raise ValueError("give one of at and local_time")
+        return self
 
 
 class NewMessage(Body):
@@ -155,6 +190,8 @@ class Planned(BaseModel):
 
     slug: str
     at: datetime
+    """With a local time: when it is that time in the first zone on earth."""
+    local_time: datetime | None
     segment: str
     audience: int
     """How many subscribers would get it now."""
