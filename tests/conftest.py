@@ -66,7 +66,7 @@ _ON_BOTH = (
     "tests.delivery.test_letters",
     "tests.delivery.test_newcomers",
     "tests.delivery.test_our_fault",
-    "tests.delivery.test_people_csv.test_groups",
+    "tests.review.test_people_csv.test_groups",
     "tests.delivery.test_resending",
     "tests.delivery.test_schedule",
     "tests.delivery.test_sender",

@@ -15,12 +15,12 @@ import msgspec
 from mailer.cli.app import App, Command, json_option, pass_app
 from mailer.cli.charts import bars, sparkline
 from mailer.delivery import issues
-from mailer.delivery.people_csv import GROUPS, write_people
 from mailer.printable import blanked
 from mailer.reports import statistics
 from mailer.reports.overview import Overview, overview
 from mailer.reports.rollups import refresh
 from mailer.reports.statistics import GroupFigures, IssueFigures, IssueStatistics
+from mailer.review.people_csv import GROUPS, write_people
 
 if TYPE_CHECKING:
     from rich.table import Table

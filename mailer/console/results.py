@@ -27,10 +27,10 @@ from mailer.console.users import Role
 from mailer.database.models import IssueState, SubscriberStatus
 from mailer.delivery import issues
 from mailer.delivery.issues import QueuedIssue
-from mailer.delivery.people_csv import GROUPS, write_people
 from mailer.errors import MailerError
 from mailer.reports.people import Leaver, Responder, leavers, responders
 from mailer.reports.statistics import IssueStatistics, LinkFigures, issue_statistics
+from mailer.review.people_csv import GROUPS, write_people
 
 _MOST: Final = 200
 _DEPARTURES: Final = ("unsubscribed", "bounced", "complained")

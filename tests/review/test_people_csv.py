@@ -15,7 +15,7 @@ from mailer.audience.privacy.erasing import erase
 from mailer.audience.transfer.rejects import plain_cell
 from mailer.database.models import Consent, Delivery, Subscriber
 from mailer.database.session import Database
-from mailer.delivery.people_csv import GROUPS, write_people
+from mailer.review.people_csv import GROUPS, write_people
 from tests.reports.scene import Scene
 
 _STATES = (
