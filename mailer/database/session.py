@@ -25,6 +25,7 @@ from sqlalchemy import (
     Update,
     create_engine,
     event,
+    func,
     inspect,
     make_url,
     select,
@@ -43,13 +44,19 @@ from sqlalchemy.exc import (
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
-from mailer.database.models import Instance
+from mailer.database.models import Base, Instance
 from mailer.errors import ConfigError, SchemaError, StorageError, UnavailableError
 
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 # Read from the file names, because importing Alembic would take longer than most commands do.
 HEAD: Final = max(path.name.partition("_")[0] for path in (_MIGRATIONS / "versions").glob("[0-9]*.py"))
 """The newest migration."""
+# As Alembic makes it.
+_VERSION_TABLE: Final = (
+    "CREATE TABLE alembic_version"
+    " (version_num VARCHAR(32) NOT NULL, CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"
+)
+_CREATION_LOCK: Final = 0x6D61696C6572
 _BUSY_TIMEOUT_MS = 30_000
 # A connection that a router or a firewall dropped in silence is noticed within half a minute.
 _POSTGRESQL: Final = {
@@ -129,22 +136,12 @@ class Database:
         if not self.exists():
             return ""
         with self.reading() as session:
-            if not inspect(session.connection()).has_table("alembic_version"):
-                return ""
-            return session.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none() or ""
+            return _version(session.connection())
 
     def open(self) -> None:
         """Create the tables on first use; raise `SchemaError` if they have another version."""
-        found = self.version()
+        found = self.version() or _create_tables(self)
         if found == HEAD:
-            return
-        if not found:
-            if self.exists():
-                raise SchemaError(
-                    f"{self.url.render_as_string()} contains tables of another program",
-                    remedy="name another database in config.toml ([paths] database)",
-                )
-            upgrade(self)
             return
         if found > HEAD:
             raise SchemaError(
@@ -277,6 +274,42 @@ def _engine(url: URL) -> Engine:
         raise ConfigError("'paths.database' cannot be used", remedy="see docs/how/database.md") from error
 
 
+def _version(connection: Connection) -> str:
+    if not inspect(connection).has_table("alembic_version"):
+        return ""
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none() or ""
+
+
+def _create_tables(database: Database) -> str:
+    """Create the newest schema in an empty database, much sooner than the migrations would.
+
+    Returns its version: another process may have been first.
+    """
+    _create_file(database)
+    with _translated(), database.engine.begin() as connection:
+        if not database.is_sqlite:
+            # SQLite lets only one process begin.
+            connection.execute(select(func.pg_advisory_xact_lock(_CREATION_LOCK)))
+        if found := _version(connection):
+            return found
+        if inspect(connection).get_table_names():
+            raise SchemaError(
+                f"{database.url.render_as_string()} contains tables of another program",
+                remedy="name another database in config.toml ([paths] database)",
+            )
+        Base.metadata.create_all(connection)
+        connection.execute(text(_VERSION_TABLE))
+        connection.execute(text("INSERT INTO alembic_version VALUES (:head)"), {"head": HEAD})
+        return HEAD
+
+
+def _create_file(database: Database) -> None:
+    if database.path is not None and not database.path.exists():
+        # Addresses are personal data: only the operator's account may read them.
+        with _translated():
+            database.path.touch(mode=0o600)
+
+
 def upgrade(database: Database, version: str = "head") -> None:
     """Migrate the schema to the newest version (or another); create the database file if it is missing."""
     from alembic import command
@@ -284,10 +317,7 @@ def upgrade(database: Database, version: str = "head") -> None:
 
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
-    if database.path is not None and not database.path.exists():
-        # Addresses are personal data: only the operator's account may read them.
-        with _translated():
-            database.path.touch(mode=0o600)
+    _create_file(database)
     with _translated(), database.engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, version)

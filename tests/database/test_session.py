@@ -7,15 +7,17 @@ import os
 import sqlite3
 import stat
 import threading
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import insert, text
+from sqlalchemy import insert, inspect, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -34,10 +36,66 @@ def test_first_use_makes_the_newest_schema_readable_by_the_owner_alone(tmp_path:
         assert stat.S_IMODE(database.path.stat().st_mode) == 0o600
 
 
-def test_migrations_make_exactly_the_models(database: Database) -> None:
-    with database.engine.connect() as connection:
-        context = MigrationContext.configure(connection)
-        assert compare_metadata(context, Base.metadata) == []
+@pytest.mark.parametrize("backend", ["sqlite", "postgresql"])
+def test_new_schema_is_exactly_what_the_migrations_make(
+    tmp_path: Path, backend: str, request: pytest.FixtureRequest
+) -> None:
+    urls = ["sqlite:///new.db", "sqlite:///migrated.db"]
+    if backend == "postgresql":
+        server = request.getfixturevalue("postgresql")
+        urls = [server.new_database(), server.new_database()]
+    new, migrated = (Database(url, folder=tmp_path) for url in urls)
+    with new, migrated:
+        new.open()
+        upgrade(migrated)
+        assert described(migrated) == described(new)
+        assert described(new)["deliveries"]
+        with migrated.engine.connect() as connection:
+            assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+
+
+def described(database: Database) -> dict[str, list[str]]:
+    """Return what each table consists of, whatever the order in which it was made."""
+    found = inspect(database.engine)
+    return {
+        table: sorted(
+            map(
+                plain,
+                [
+                    *found.get_columns(table),
+                    found.get_pk_constraint(table),
+                    *found.get_foreign_keys(table),
+                    *found.get_unique_constraints(table),
+                    *found.get_check_constraints(table),
+                    *found.get_indexes(table),
+                    found.get_table_options(table),
+                ],
+            )
+        )
+        for table in found.get_table_names()
+    }
+
+
+def plain(part: Mapping[str, Any]) -> str:
+    """Return a description that can be compared: a clause is equal to itself alone."""
+    return str({key: plain(value) if isinstance(value, dict) else str(value) for key, value in part.items()})
+
+
+@pytest.mark.parametrize("backend", ["sqlite", "postgresql"])
+def test_schema_is_made_once_although_several_begin(
+    tmp_path: Path, backend: str, request: pytest.FixtureRequest
+) -> None:
+    url = "sqlite:///one.db"
+    if backend == "postgresql":
+        url = request.getfixturevalue("postgresql").new_database()
+
+    def begin(_: int) -> str:
+        with Database(url, folder=tmp_path) as database:
+            database.open()
+            return database.version()
+
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(begin, range(8))) == [HEAD] * 8
 
 
 def test_head_is_the_newest_migration() -> None:

@@ -57,7 +57,9 @@ class ConsoleSession(Base):
     kind: Mapped[str] = mapped_column(String(8))
     """`link` or `session`."""
     user_id: Mapped[int | None] = mapped_column(
-        Identifier, ForeignKey("console_users.id", ondelete="CASCADE"), index=True
+        Identifier,
+        ForeignKey("console_users.id", ondelete="CASCADE", name="fk_console_sessions_user_id_console_users"),
+        index=True,
     )
     """None for the person at this machine, who needs no user."""
     agent: Mapped[str] = mapped_column(String(64), default="", server_default="")
@@ -74,7 +76,9 @@ class ConsolePasskey(Base):
     credential_id: Mapped[str] = mapped_column(String(1400), primary_key=True)
     """In base64url; an authenticator chooses up to 1023 octets."""
     user_id: Mapped[int] = mapped_column(
-        Identifier, ForeignKey("console_users.id", ondelete="CASCADE"), index=True
+        Identifier,
+        ForeignKey("console_users.id", ondelete="CASCADE", name="fk_console_passkeys_user_id_console_users"),
+        index=True,
     )
     public_key: Mapped[bytes] = mapped_column(LargeBinary)
     sign_count: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
