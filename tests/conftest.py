@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import re
 import signal
@@ -146,6 +147,16 @@ _SLOW = (
 """The slowest, by `pytest --durations`; they depend least on the version of Python."""
 
 
+def pytest_collection_finish() -> None:
+    """Keep the garbage collector away from what stays until the end: ten thousand tests and their modules.
+
+    It would go through all of them whenever a test makes many objects.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what `make quick` leaves out: the slowest tests, and those that repeat others on PostgreSQL."""
     for item in items:
@@ -181,7 +192,7 @@ def compiled_once() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """Chromium, driven by Playwright."""
     # Imported here, since few tests need it.
