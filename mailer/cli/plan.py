@@ -8,7 +8,7 @@ from mailer.cli import books as shown
 from mailer.cli import waves
 from mailer.cli.app import App, Command, json_option, pass_app, segment_option
 from mailer.cli.units import duration, octets
-from mailer.delivery import editions
+from mailer.delivery import editions, enqueueing
 from mailer.review import planning
 from mailer.review.planning import Forecast
 
@@ -34,7 +34,8 @@ def plan(app: App, issue: str, segment: str, reply_time: int, as_json: bool) -> 
     issue, whose audience is frozen, it shows the remaining deliveries.
     """
     settings = app.settings
-    edition = editions.build(settings, editions.find_source(settings, issue))
+    path = editions.find_source(settings, issue)
+    edition = enqueueing.frozen(app.database, path.stem) or editions.build(settings, path)
     made = planning.forecast(settings, app.database, edition, segment, reply_seconds=reply_time / 1000)
     if as_json:
         app.emit(made.as_dict())

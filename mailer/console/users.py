@@ -7,6 +7,7 @@ import secrets
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import cache
 from typing import Final
 
 import pyotp
@@ -26,8 +27,6 @@ _MAX_PASSWORD: Final = 256
 _MAX_NAME: Final = 64
 _STEP_SECONDS: Final = 30
 _hasher = PasswordHasher()
-# Checked when the name is unknown, so that the answer takes as long.
-_NOBODY: Final = _hasher.hash("no user has this password")
 
 
 class Role(StrEnum):
@@ -140,7 +139,9 @@ def code_url(name: str, secret: str, issuer: str) -> str:
 def log_in(session: Session, name: str, password: str, code: str, *, at: datetime) -> User | None:
     """Return the user if name, password and one-time code are right, or None; a code works once."""
     stored = session.scalar(select(ConsoleUser).where(ConsoleUser.name == name).with_for_update())
-    right = _verified(stored.password if stored else _NOBODY, password[: _MAX_PASSWORD + 1])
+    # Made for known names too, so that nothing shows which names are known.
+    nobody = _nobody()
+    right = _verified(stored.password if stored else nobody, password[: _MAX_PASSWORD + 1])
     if stored is None or not right:
         return None
     step = _step_of(stored.totp_secret, code.replace(" ", ""), at)
@@ -148,6 +149,12 @@ def log_in(session: Session, name: str, password: str, code: str, *, at: datetim
         return None
     stored.totp_step = step
     return _user(stored)
+
+
+@cache
+def _nobody() -> str:
+    """Return what to check when the name is unknown, so that the answer takes as long."""
+    return _hasher.hash("no user has this password")
 
 
 def _verified(known: str, password: str) -> bool:

@@ -11,10 +11,10 @@ from mailer.config import Settings
 from mailer.delivery.issue_names import is_named
 from mailer.errors import SourceError
 from mailer.rendering.edition import Edition
-from mailer.rendering.message import Composer, Dkim
 from mailer.tokens import Signer
 
 if TYPE_CHECKING:
+    from mailer.rendering.message import Composer, Dkim
     from mailer.rendering.source import Issue
 
 # For messages that are only looked at: no server knows this key, so their links do nothing.
@@ -145,6 +145,9 @@ def composer(
 
     `public` is whether the issue gets a page in the archive.
     """
+    # Imported on use: Jinja is slow to import, and many commands only look for an issue's file.
+    from mailer.rendering.message import Composer
+
     return Composer(
         edition,
         issue_id=issue_id,
@@ -162,6 +165,7 @@ def composer(
 def _dkim(settings: Settings) -> Dkim:
     """Return the functions that sign with all the keys."""
     # Imported only if there are keys: cryptography is slow to import.
+    from mailer.rendering.message import Dkim
     from mailer.smtp import dkim
 
     keys = [

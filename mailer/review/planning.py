@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import ColumnElement, case, exists, false, func, literal, or_, select
 from sqlalchemy.orm import Session
@@ -28,9 +28,12 @@ from mailer.delivery.recipients import recipient_of, tags_of
 from mailer.delivery.relays import WarmingUp, last_day, limited, warming_up
 from mailer.errors import RecipientError
 from mailer.rendering.edition import Edition
-from mailer.rendering.message import Composer, Recipient
+from mailer.rendering.recipient import Recipient
 from mailer.review.estimate import REPLY_SECONDS, Estimate, estimate
 from mailer.review.waves import waves_of
+
+if TYPE_CHECKING:
+    from mailer.rendering.message import Composer
 
 _MAILED: Final = ""
 OUTSIDE: Final = "outside the segment"
