@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from enum import IntEnum
+from pathlib import Path
 
 
 class ExitCode(IntEnum):
@@ -125,3 +127,10 @@ class MailboxError(MailerError):
 
 class RelayDownError(RelayError):
     """A relay cannot be reached or is busy; another relay, or the same one later, may work."""
+
+
+def install_command(extra: str) -> str:
+    """Return the command that installs an optional part of mailer beside this one."""
+    # pipx keeps each program in an environment of its own, without a pip on the PATH.
+    pip = "pipx runpip mailer" if "pipx" in Path(sys.prefix).parts else "pip"
+    return f"{pip} install 'mailer[{extra}]'"

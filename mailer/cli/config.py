@@ -92,8 +92,9 @@ def _summarize(app: App, stopping: int) -> None:
     if stopping:
         app.say(f"{stopping} {'error' if stopping == 1 else 'errors'}; correct them before you send")
         return
-    app.out(f"{app.config_path}: valid; {len(settings.relays) or 'no'} relay(s)")
+    number = len(settings.relays)
+    app.out(f"{app.config_path}: valid; {number or 'no'} {'relay' if number == 1 else 'relays'}")
     if not settings.relays:
-        app.say("Without a relay, mail goes to the outbox on this machine. See [relays] in config.toml.")
+        app.say("Without a relay, messages go to the outbox on this machine. See [relays] in config.toml.")
     if not settings.newsletter.postal_address:
         app.say("newsletter.postal_address is empty: `mailer send` refuses to use a public relay (CAN-SPAM).")

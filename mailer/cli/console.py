@@ -14,7 +14,7 @@ from typing import Final
 import click
 
 from mailer.cli.app import App, Command, pass_app
-from mailer.errors import ConfigError
+from mailer.errors import ConfigError, install_command
 
 _PACKAGES: Final = ("argon2", "authlib", "joserfc", "nicegui", "pyotp", "webauthn")
 """What the extra `console` installs. Importing them takes a second."""
@@ -65,7 +65,7 @@ def need_extra() -> None:
     if missing is not None:
         raise ConfigError(
             f"the console needs packages that are not installed ({missing})",
-            remedy="install them: pip install 'mailer[console]'",
+            remedy=f"install them: {install_command('console')}",
         )
 
 

@@ -32,7 +32,7 @@ def tell_finished(app: App, issue: QueuedIssue, *, as_json: bool) -> ExitCode:
         )
     else:
         on = f"{issue.finished_at.astimezone():%Y-%m-%d %H:%M}" if issue.finished_at else ""
-        app.out(f"{issue.slug}: finished on {on}, nothing to send; {since:,} subscribed since")
+        app.out(f"{issue.slug}: finished on {on}, nothing to send; {_subscribed(since)}")
         for line in shown.lines(books):
             app.out(line)
         if since:
@@ -47,7 +47,7 @@ def queue(app: App, plan: Plan, segment: str, *, no_lint: bool, dry_run: bool, y
         raise RefusedError(f"{plan.slug} was never sent", remedy=f"mailer send {plan.slug}")
     number = _count(app, issue, segment)
     if dry_run or not number:
-        app.out(f"{issue.slug}: {number:,} subscribed since; nothing was queued")
+        app.out(f"{issue.slug}: {_subscribed(number)}; nothing was queued")
         return False
     condition = enqueueing.audience_condition(app.settings, segment)
     frozen = enqueueing.frozen(app.database, issue.slug)
@@ -58,6 +58,10 @@ def queue(app: App, plan: Plan, segment: str, *, no_lint: bool, dry_run: bool, y
     with app.database.transaction() as session:
         queue_newcomers(session, issue.id, condition, at=datetime.now(UTC))
     return True
+
+
+def _subscribed(number: int) -> str:
+    return f"{number:,} subscribed since" if number else "nobody has subscribed since"
 
 
 def _count(app: App, issue: QueuedIssue, segment: str) -> int:

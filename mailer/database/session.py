@@ -45,7 +45,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
 from mailer.database.models import Base, Instance
-from mailer.errors import ConfigError, SchemaError, StorageError, UnavailableError
+from mailer.errors import ConfigError, SchemaError, StorageError, UnavailableError, install_command
 
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 # Read from the file names, because importing Alembic would take longer than most commands do.
@@ -268,7 +268,7 @@ def _engine(url: URL) -> Engine:
         )
     except ImportError as error:
         raise ConfigError(
-            "the PostgreSQL driver is not installed", remedy="pip install 'mailer[cluster]'"
+            "the PostgreSQL driver is not installed", remedy=f"install it: {install_command('cluster')}"
         ) from error
     except (ArgumentError, NoSuchModuleError) as error:
         raise ConfigError("'paths.database' cannot be used", remedy="see docs/how/database.md") from error

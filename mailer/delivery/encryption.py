@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from mailer.errors import ConfigError, StorageError
+from mailer.errors import ConfigError, StorageError, install_command
 
 if TYPE_CHECKING:
     from pyrage import ssh, x25519
@@ -103,6 +103,6 @@ def _need_pyrage() -> None:
     except ImportError as error:
         raise ConfigError(
             "encrypted backups need a package that is not installed (pyrage)",
-            remedy="install it: pip install 'mailer[encryption]'",
+            remedy=f"install it: {install_command('encryption')}",
         ) from error
     assert pyrage

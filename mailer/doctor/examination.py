@@ -21,7 +21,7 @@ from mailer.doctor.probe import probe
 from mailer.doctor.receiving import exchangers, transport_security
 from mailer.doctor.relays import connections, direct, own_names
 from mailer.doctor.spf import spf
-from mailer.errors import ConfigError, MailerError
+from mailer.errors import ConfigError, MailerError, install_command
 from mailer.smtp.dkim import SigningKey, load_key
 
 
@@ -43,7 +43,7 @@ def examine(
     if importlib.util.find_spec("checkdmarc") is None:
         raise ConfigError(
             "doctor needs a package that is not installed (checkdmarc)",
-            remedy="install it: pip install 'mailer[doctor]'",
+            remedy=f"install it: {install_command('doctor')}",
         )
     from checkdmarc.utils import DNS_CACHE
 

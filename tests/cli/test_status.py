@@ -242,7 +242,7 @@ def test_finished_issue_is_sent_to_newcomers_only_on_request(
     mailer("send", "1", "--new-only", "--yes")
     assert len(folder.kept()) == 2
     assert json.loads(mailer("status", "1", "--json"))["books"]["sent"] == 2
-    assert "0 subscribed since; nothing was queued" in mailer("send", "1", "--new-only", "--yes")
+    assert "nobody has subscribed since; nothing was queued" in mailer("send", "1", "--new-only", "--yes")
     mailer("send", "1", "--new-only", "--to", "", "--yes")
     assert len(folder.kept()) == 2
 

@@ -103,8 +103,9 @@ def test_guide_leads_from_nothing_to_a_sent_issue(tmp_path: Path) -> None:
     (robin.folder / "people.csv").write_text("email,name\nana@example.com,Ana\nbob@example.com,Bob\n")
     with postfix() as relay:
         with (robin.folder / "config.toml").open("a") as config:
-            port = relay.ports[Security.PLAIN]
-            config.write(f'\n[relays.main]\nhost = "127.0.0.1"\nport = {port}\nsecurity = "plain"\n')
+            blocks = re.findall(r"```toml\n(.*?)```", section("Send through a relay"), re.DOTALL)
+            assert 'security = "plain"' in blocks[-1]
+            config.write("\n" + blocks[-1].replace("port = 25", f"port = {relay.ports[Security.PLAIN]}"))
         steps = re.findall(r"^\d\. .*", section("Write and send an issue"), re.MULTILINE)
         commands = [one for step in steps for one in re.findall(r"`(mailer [^`]+)`", step)]
         assert [one.split()[1] for one in commands] == [

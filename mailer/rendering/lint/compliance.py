@@ -59,7 +59,7 @@ def unsigned_headers(mail: Mail) -> Iterator[Finding]:
         if mail.leaving:
             # The relay may sign the message.
             yield mail.finding(
-                "unsigned-headers", "the mail leaves without a DKIM signature of yours", level=Level.WARNING
+                "unsigned-headers", "messages leave without a DKIM signature of yours", level=Level.WARNING
             )
         return
     for signature in signatures:
