@@ -44,6 +44,8 @@ def _keep_temporary_files_in_memory() -> None:
 
 
 _keep_temporary_files_in_memory()
+# The usual 700 would make seconds of collections while tests are imported.
+gc.set_threshold(20_000)
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts background jobs like this, and the commands that the tests interrupt would inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -154,7 +156,6 @@ def pytest_collection_finish() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -214,8 +215,8 @@ def postgresql() -> Iterator[Server]:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Twice as many as there are cores: the tests wait for servers and processes most of their time."""
-    return 2 * (os.cpu_count() or 1)
+    """Three times as many as there are cores: tests wait for servers and processes most of their time."""
+    return 3 * (os.cpu_count() or 1)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

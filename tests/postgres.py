@@ -9,7 +9,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Literal, LiteralString
@@ -19,12 +19,15 @@ import psycopg
 from mailer.database.session import Database
 from tests.programs import program
 
+# The views of information_schema would take several times as long.
 _DESCRIPTION = """
 SELECT md5(string_agg(line, ';' ORDER BY line)) FROM (
-    SELECT concat_ws(' ', table_name, column_name, data_type, is_nullable, column_default) AS line
-    FROM information_schema.columns WHERE table_schema = current_schema()
-    UNION ALL SELECT concat_ws(' ', conrelid::regclass, conname) FROM pg_constraint
-    WHERE connamespace = current_schema()::regnamespace
+    SELECT concat_ws(' ', relname, attnum, attname, atttypid, atttypmod, attnotnull,
+        pg_get_expr(adbin, adrelid)) AS line
+    FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid
+    LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
+    WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r' AND attnum > 0
+    UNION ALL SELECT conname FROM pg_constraint WHERE connamespace = current_schema()::regnamespace
     UNION ALL SELECT tgname FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
     WHERE relnamespace = current_schema()::regnamespace AND NOT tgisinternal
 ) AS described
@@ -72,23 +75,16 @@ class Server:
             url = self.new_database()
             with Database(url) as made:
                 made.open()
-            self._tables = self._tables or self._described(url)
+            with self._connection(url) as connection:
+                self._tables = self._tables or _described(connection)
         yield url
-        try:
-            if self._described(url) == self._tables:
-                self._empty(url)
+        with (
+            suppress(psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled),
+            self._connection(url) as connection,
+        ):
+            if _described(connection) == self._tables:
+                connection.execute(_EMPTIED)
                 self._free.append(url)
-        except (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled):
-            return
-
-    def _described(self, url: str) -> str:
-        """Return a digest of the columns, constraints and triggers of a database."""
-        with self._connection(url) as connection:
-            return str(connection.execute(_DESCRIPTION).fetchone())
-
-    def _empty(self, url: str) -> None:
-        with self._connection(url) as connection:
-            connection.execute(_EMPTIED)
 
     @contextmanager
     def _connection(self, url: str) -> Iterator[psycopg.Connection]:
@@ -113,6 +109,11 @@ class Server:
     @property
     def _address(self) -> str:
         return f"postgres@127.0.0.1:{self.port}/postgres"
+
+
+def _described(connection: psycopg.Connection) -> str:
+    """Return a digest of the columns, constraints and triggers of a database."""
+    return str(connection.execute(_DESCRIPTION).fetchone())
 
 
 @contextmanager
