@@ -85,12 +85,15 @@ _ON_BOTH = (
     "tests.webhooks.",
 )
 _ON_SQLITE_ALONE = (
+    "tests.audience.transfer.test_traps.",
+    "tests.bounces.providers.",
     "tests.bounces.test_breaker.",
     "tests.delivery.test_our_fault.test_refusal_of_us",
     "tests.delivery.test_our_fault.test_second_relay",
 )
 """These run statements that others run on both, with many more values."""
 _ON_BOTH_STILL = (
+    "tests.audience.transfer.test_traps.test_what_the_refusal_says_to_add_is_enough",
     "tests.bounces.test_breaker.test_many_small_domains",
     "tests.bounces.test_breaker.test_reclassified_reports",
     "tests.bounces.test_breaker.test_soft_bounces",
@@ -193,9 +196,9 @@ def compiled_once() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium, driven by Playwright."""
+    """Chromium, driven by Playwright: no longer than a module, since no event loop can run beside it."""
     # Imported here, since few tests need it.
     from playwright.sync_api import sync_playwright
 
