@@ -110,13 +110,13 @@ def find_candidates(
     rows: list[Claimable] = []
     if retry_scan is None or retry_scan.begin(anyway=not after):
         due = connection.execute(_DUE, {**wanted, "states": waiting, "count": limit})
-        rows += [Claimable(*row) for row in due]
+        rows += [Claimable(*row) for row in due.all()]
         if retry_scan is not None:
             retry_scan.end(len(rows), limit)
     if len(rows) < limit:
         next_ones = {**wanted, "after": after, "count": limit - len(rows)}
         queued = connection.execute(_MEMBERS if members_only else _QUEUED, next_ones)
-        rows += [Claimable(*row) for row in queued]
+        rows += [Claimable(*row) for row in queued.all()]
         if rows and rows[-1].state == DeliveryState.QUEUED:
             after = rows[-1].subscriber_id
     return rows, after
@@ -125,4 +125,4 @@ def find_candidates(
 def still_mailable(session: Session, subscriber_ids: Sequence[int], *, at: datetime) -> set[int]:
     """Return which of these subscribers may be mailed at that instant."""
     found = session.connection().execute(_MAILABLE, {"ids": subscriber_ids, "at": at})
-    return {subscriber_id for subscriber_id, allowed in found if allowed}
+    return {subscriber_id for subscriber_id, allowed in found.all() if allowed}

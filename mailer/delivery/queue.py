@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, cast
 
-from msgspec import Struct
+from msgspec import Struct, json
 from sqlalchemy import (
     ColumnElement,
     Table,
@@ -138,13 +138,15 @@ _SETTLE_VALUES: Final = (*_SETTLED_COLUMNS, "_issue_id", "_run_id", "_changed_at
 _SETTLE_ALL: Final = text(
     "UPDATE deliveries SET state = outcome.state, due_at = outcome.due_at, code = outcome.code,"
     " enhanced = outcome.enhanced, reply = outcome.reply, bounce_class = outcome.bounce_class,"
-    " changed_at = :_changed_at"
-    # The subqueries hide from the planner how long the arrays are. If it knew, it would read a whole issue of
-    # some ten thousand deliveries for each array element, since its statistics know no `sending` rows.
-    " FROM unnest((SELECT CAST(:_subscriber_id AS bigint[])), (SELECT CAST(:_state AS text[])),"
-    " (SELECT CAST(:_due_at AS bigint[])), (SELECT CAST(:_code AS int[])),"
-    " (SELECT CAST(:_enhanced AS text[])), (SELECT CAST(:_reply AS text[])),"
-    " (SELECT CAST(:_bounce_class AS text[])))"
+    " changed_at = :_changed_at FROM unnest("
+    # As in `among`: psycopg is slow to write arrays, and the planner must not know how long they are.
+    " ARRAY(SELECT CAST(json_array_elements_text(CAST(:_subscriber_id AS json)) AS bigint)),"
+    " ARRAY(SELECT json_array_elements_text(CAST(:_state AS json))),"
+    " ARRAY(SELECT CAST(json_array_elements_text(CAST(:_due_at AS json)) AS bigint)),"
+    " ARRAY(SELECT CAST(json_array_elements_text(CAST(:_code AS json)) AS int)),"
+    " ARRAY(SELECT json_array_elements_text(CAST(:_enhanced AS json))),"
+    " ARRAY(SELECT json_array_elements_text(CAST(:_reply AS json))),"
+    " ARRAY(SELECT json_array_elements_text(CAST(:_bounce_class AS json))))"
     " AS outcome(subscriber_id, state, due_at, code, enhanced, reply, bounce_class)"
     " WHERE deliveries.issue_id = :_issue_id AND deliveries.subscriber_id = outcome.subscriber_id"
     " AND deliveries.state = 'sending' AND deliveries.run_id = :_run_id"
@@ -257,7 +259,7 @@ def settle(
         for outcome in outcomes
     ]
     if session.get_bind().dialect.name == "postgresql":
-        columns = [list(column) for column in zip(*rows, strict=True)]
+        columns = [json.encode(column).decode() for column in zip(*rows, strict=True)]
         values = dict(zip(_SETTLE_VALUES, [*columns, *same], strict=True))
         done = count_of(session.execute(_SETTLE_ALL, values))
     else:
