@@ -7,6 +7,7 @@ endif
 VENV ?= $(if $(filter python3,$(PYTHON)),.venv,.venv-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])'))
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
+PROGRAM := $(VENV)/.program
 # The tests start hundreds of processes. Without bytecode each of them would compile the whole program again.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -22,11 +23,17 @@ $(STAMP): requirements.lock pyproject.toml
 	@bash tests/install/venv.sh "$(PYTHON)" "$(VENV)"
 	@touch $@
 
+# Enough for `mailer` itself. `make setup` completes it.
+$(PROGRAM): requirements.lock pyproject.toml
+	@test -e $(STAMP) || bash tests/install/venv.sh "$(PYTHON)" "$(VENV)" program
+	@test ! -e $(STAMP) || $(MAKE) --no-print-directory setup
+	@touch $@
+
 servers: ## Install the servers that the tests use (needs Debian and root; npm packages need npm)
 	@bash tests/install/servers.sh
 	@bash tests/install/node.sh
 
-demo: setup ## Send the sample issue to 500 made-up subscribers on this machine
+demo: $(PROGRAM) ## Send the sample issue to 500 made-up subscribers on this machine
 	@$(BIN)/mailer demo
 
 test: setup servers ## Run all tests
