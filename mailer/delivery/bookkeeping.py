@@ -33,7 +33,7 @@ from mailer.delivery.runs import Fence
 from mailer.delivery.sharing import LEASE_SECONDS, Granted, Sharing
 from mailer.delivery.waiting import RetryScan, next_due
 from mailer.delivery.window import Window
-from mailer.errors import UnavailableError
+from mailer.errors import TakenOverError, UnavailableError
 from mailer.replies import Refusal
 from mailer.smtp.sharing import Wish
 
@@ -206,11 +206,15 @@ class RunBooks:
         """Write what is left, release what was not started and recount; return whether the issue is finished.
 
         A `pause_reason` pauses the issue; an empty one does not change its state. `reason` says why else the
-        run ended early.
+        run ended early. Raises `TakenOverError` if another process has ended the run; what it had sent is
+        written even then, unless another run has claimed it again.
         """
         self.unwritten.unsent.extend(self.window.waiting())
         try:
             return self.insist(partial(self._end, pause_reason, reason))
+        except TakenOverError:
+            self.insist(self._settle_late)
+            raise
         except UnavailableError as error:
             number = self._counts[DeliveryState.SENDING.value]
             raise UnavailableError(
@@ -290,6 +294,11 @@ class RunBooks:
             if self._counts[DeliveryState.SENT.value]:
                 issues.publish(session, self._issue_id, at=at)
         return finished
+
+    def _settle_late(self) -> None:
+        with self._database.transaction() as session:
+            outcomes = self.unwritten.outcomes
+            queue.settle_late(session, self._issue_id, outcomes, run_id=self._run_id, at=self._now())
 
     def _transact(
         self,

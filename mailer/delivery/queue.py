@@ -20,6 +20,7 @@ from msgspec import Struct, json
 from sqlalchemy import (
     ColumnElement,
     Table,
+    Update,
     and_,
     bindparam,
     case,
@@ -116,21 +117,25 @@ _FAIL_PENDING: Final = _PENDING.values(state=DeliveryState.FAILED.value, due_at=
 _RETRY_PENDING: Final = _PENDING.values(
     due_at=bindparam("_at", type_=_DELIVERIES.c.due_at.type), first_at=None
 )
-_SETTLE: Final = (
-    update(_DELIVERIES)
-    .where(
-        _DELIVERIES.c.issue_id == bindparam("_issue_id"),
-        _DELIVERIES.c.subscriber_id == bindparam("_subscriber_id"),
-        _DELIVERIES.c.state == literal_column(f"'{DeliveryState.SENDING.value}'"),
-        _DELIVERIES.c.run_id == bindparam("_run_id"),
+
+
+def _settling(state: DeliveryState) -> Update:
+    """Return the statement that settles one delivery of a run, if it is in this state."""
+    names = ("state", "due_at", "changed_at", "code", "enhanced", "reply", "bounce_class")
+    return (
+        update(_DELIVERIES)
+        .where(
+            _DELIVERIES.c.issue_id == bindparam("_issue_id"),
+            _DELIVERIES.c.subscriber_id == bindparam("_subscriber_id"),
+            _DELIVERIES.c.state == literal_column(f"'{state.value}'"),
+            _DELIVERIES.c.run_id == bindparam("_run_id"),
+        )
+        .values({name: bindparam(f"_{name}") for name in names})
     )
-    .values(
-        {
-            name: bindparam(f"_{name}")
-            for name in ("state", "due_at", "changed_at", "code", "enhanced", "reply", "bounce_class")
-        }
-    )
-)
+
+
+_SETTLE: Final = _settling(DeliveryState.SENDING)
+_SETTLE_UNCERTAIN: Final = _settling(DeliveryState.UNCERTAIN)
 _SETTLED_COLUMNS: Final = (
     "_subscriber_id", "_state", "_due_at", "_code", "_enhanced", "_reply", "_bounce_class",
 )  # fmt: skip
@@ -246,18 +251,7 @@ def settle(
     if not outcomes:
         return
     same = (issue_id, run_id, to_microseconds(at))
-    rows = [
-        (
-            outcome.subscriber_id,
-            outcome.state.value,
-            None if outcome.due_at is None else to_microseconds(outcome.due_at),
-            outcome.code,
-            outcome.enhanced,
-            outcome.reply,
-            outcome.bounce_class,
-        )
-        for outcome in outcomes
-    ]
+    rows = [_row(outcome) for outcome in outcomes]
     if session.get_bind().dialect.name == "postgresql":
         columns = [json.encode(column).decode() for column in zip(*rows, strict=True)]
         values = dict(zip(_SETTLE_VALUES, [*columns, *same], strict=True))
@@ -267,6 +261,34 @@ def settle(
         done = execute_many(session.connection(), _SETTLE, _SETTLE_VALUES, every)
     if done != len(outcomes):
         raise MailerError(f"{len(outcomes) - done} of {len(outcomes)} deliveries were taken by another run")
+
+
+def settle_late(
+    session: Session, issue_id: int, outcomes: Sequence[Settled], *, run_id: int, at: datetime
+) -> int:
+    """Write that deliveries were sent, after another process ended their run; return how many.
+
+    Those that another run has claimed since stay as they are.
+    """
+    same = (issue_id, run_id, to_microseconds(at))
+    rows = [_row(outcome) + same for outcome in outcomes if outcome.state is DeliveryState.SENT]
+    if not rows:
+        return 0
+    # In the order of their ids, so that two runs never wait for each other.
+    return execute_many(session.connection(), _SETTLE_UNCERTAIN, _SETTLE_VALUES, sorted(rows))
+
+
+def _row(outcome: Settled) -> tuple[int, str, int | None, int | None, str | None, str | None, str | None]:
+    """Return the values of `_SETTLED_COLUMNS`."""
+    return (
+        outcome.subscriber_id,
+        outcome.state.value,
+        None if outcome.due_at is None else to_microseconds(outcome.due_at),
+        outcome.code,
+        outcome.enhanced,
+        outcome.reply,
+        outcome.bounce_class,
+    )
 
 
 def held(session: Session, issue_id: int, run_id: int) -> set[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -10,14 +11,17 @@ import pytest
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
+from mailer.config import DeliverySettings
 from mailer.database.models import Delivery, DeliveryState, IssueState, Run
 from mailer.database.session import Database
 from mailer.delivery import issues, queue, runs
+from mailer.delivery.bookkeeping import RunBooks
+from mailer.delivery.clock import Clock
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.queue import Settled
-from mailer.errors import MailerError
+from mailer.errors import MailerError, TakenOverError
 from tests.connections import in_threads, new_database, wait_until_blocked
-from tests.delivery.scene import AT, books, queued, run
+from tests.delivery.scene import AT, books, learn_nothing, queued, run
 from tests.postgres import Server
 
 LATER = AT + timedelta(minutes=3)
@@ -214,3 +218,37 @@ def test_runs_that_end_at_the_same_time_do_not_wait_for_each_other_in_a_circle(s
         assert not issues.finish(one, issue.id, at=LATER)
         one.commit()
         assert not issues.finish(other, issue.id, at=LATER)
+
+
+@pytest.mark.parametrize("state", [state for state in DeliveryState if state is not DeliveryState.SENDING])
+def test_run_that_was_taken_over_still_says_what_it_sent(shared: Database, state: DeliveryState) -> None:
+    """One sent, one refused, one given back and one sent again by the run that took over."""
+    issue = queued(shared, 4)
+    cut_off = RunBooks(
+        shared, issue.id, DeliverySettings(window=4), learn=learn_nothing, clock=Clock(now=lambda: AT)
+    )
+
+    async def lose_the_database() -> None:
+        cut_off.begin(recover=True)
+        await cut_off.commit(4, frozenset())
+        for number in (1, 2, 4):
+            cut_off.window.end(number)
+        cut_off.unwritten.outcomes += [
+            Settled(1, DeliveryState.SENT, code=250, reply="250 queued"),
+            Settled(2, state, code=550),
+            Settled(4, DeliveryState.SENT, code=250),
+        ]
+
+    asyncio.run(lose_the_database())
+    with shared.transaction() as session:
+        assert runs.end_dead(session, at=AT, dead_seconds=0.0) == []
+        other = begin_run(session, issue)
+        session.execute(text("UPDATE deliveries SET due_at = due_at + 1 WHERE subscriber_id <> 4"))
+        assert claim(session, issue, other, 1) == [4]
+    with pytest.raises(TakenOverError):
+        cut_off.end("")
+    sent_too = DeliveryState.SENT if state is DeliveryState.SENT else DeliveryState.UNCERTAIN
+    assert states(shared) == {1: "sent", 2: sent_too.value, 3: "uncertain", 4: "sending"}
+    with shared.transaction() as session:
+        queue.settle(session, issue.id, [Settled(4, DeliveryState.SENT)], run_id=other, at=LATER)
+    assert books(shared, issue).sent == 2 + (state is DeliveryState.SENT)
