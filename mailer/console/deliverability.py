@@ -1,9 +1,11 @@
-"""Deliverability: whether email from here will arrive, as `mailer doctor` finds."""
+"""Deliverability: whether email from here will arrive, and what receivers say about it."""
 
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from markupsafe import Markup
 from nicegui import ui
@@ -11,11 +13,15 @@ from starlette.requests import Request
 
 from mailer.console.desk import Desk, Visit
 from mailer.console.frame import add_page, button, card, heading
-from mailer.console.markup import show, tag
+from mailer.console.markup import show, table, tag
 from mailer.console.users import Role
+from mailer.delivery.relays import WarmingUp, warming_up
 from mailer.doctor import Finding, Level, Names, examine
+from mailer.reports.authentication import AuthenticationSummary, authentication_summary
 
-_WORDS = {Level.PROBLEM: "problem", Level.WARNING: "warning", Level.OK: "ok"}
+_WORDS: Final = {Level.PROBLEM: "problem", Level.WARNING: "warning", Level.OK: "ok"}
+_DAYS: Final = 30
+_MOST: Final = 20
 
 
 def add_pages(desk: Desk) -> None:
@@ -27,11 +33,15 @@ def add_pages(desk: Desk) -> None:
             place.clear()
             with place:
                 show(Markup('<p class="soft" role="status">Checking DNS, relays and pages …</p>'))
-            found = await asyncio.to_thread(_examined, desk)
+            found = await asyncio.to_thread(examined, desk, Names(""))
             place.clear()
             with place:
-                _list(found)
+                show(findings_of(found))
 
+        at = datetime.now(UTC)
+        since = at - timedelta(days=_DAYS)
+        summary = await desk.read(lambda session: authentication_summary(session, since=since))
+        warming = list(warming_up(desk.settings, at.date()))
         with heading("Deliverability"):
             if visit.visitor.role.may(Role.EDITOR):
                 button("Check now", check, "main")
@@ -41,28 +51,82 @@ def add_pages(desk: Desk) -> None:
                 Markup('<p class="soft">Checks SPF, DKIM, DMARC, the relays and their certificates, the '
                        "pages and this machine, as <code>mailer doctor</code> does. It sends no email.</p>")
             )  # fmt: skip
+        if warming:
+            with card("Warm-up"):
+                show(warm_up(warming))
+        with card(f"What receivers reported in the last {_DAYS} days"):
+            show(reports(summary))
 
     add_page(desk, "/deliverability", "Deliverability", build)
 
 
-def _examined(desk: Desk) -> list[Finding]:
-    return list(examine(desk.settings, desk.database, Names(""), with_blocklists=False, at=datetime.now(UTC)))
+def examined(desk: Desk, names: Names) -> list[Finding]:
+    """Return what the doctor finds. It blocks, for up to a minute."""
+    return list(examine(desk.settings, desk.database, names, with_blocklists=False, at=datetime.now(UTC)))
 
 
-def _list(found: list[Finding]) -> None:
-    """Show the problems first."""
+def findings_of(found: Sequence[Finding]) -> Markup:
+    """Return the findings as cards, the problems first."""
+    cards = Markup("")
     for level, word in _WORDS.items():
         these = [one for one in found if one.level is level]
-        if not these:
-            continue
-        with card(f"{len(these)} {word}{'s' if len(these) != 1 and word != 'ok' else ''}"):
-            for one in these:
-                show(_finding(one, word))
+        if these:
+            name = f"{word}s" if len(these) != 1 and word != "ok" else word
+            lines = Markup("").join(_finding(one, word) for one in these)
+            cards += Markup(
+                '<section class="card"><h2>{} {}</h2><div class="stack">{}</div></section>'
+            ).format(len(these), name, lines)
+    return Markup('<div class="stack">{}</div>').format(cards)
 
 
 def _finding(one: Finding, word: str) -> Markup:
     record = Markup('<pre class="diff" tabindex="0">{}</pre>').format(one.record) if one.record else ""
     remedy = Markup('<p class="soft">{}</p>').format(one.remedy) if one.remedy else ""
-    return Markup('<p>{} <b style="font-weight:600">{}</b>: {}</p>{}{}').format(
+    return Markup('<div><p>{} <b style="font-weight:600">{}</b>: {}</p>{}{}</div>').format(
         tag(word), one.subject, one.message, remedy, record
     )
+
+
+def warm_up(relays: Sequence[WarmingUp]) -> Markup:
+    """Return what the relays may send that are warming up."""
+    rows = [
+        (one.name, f"{one.today:,}", "no limit" if one.tomorrow is None else f"{one.tomorrow:,}")
+        for one in relays
+    ]
+    return table(("Relay", "#Messages today", "#Tomorrow"), rows)
+
+
+def reports(found: AuthenticationSummary) -> Markup:
+    """Return what the DMARC and TLS reports say, as `mailer dmarc` does."""
+    if found.first_at is None or found.last_at is None:
+        return Markup(
+            '<p class="empty">No DMARC or TLS report came. Name the bounce mailbox in <code>rua=</code> of '
+            "the DMARC record to get some.</p>"
+        )
+    period = f"{found.first_at:%Y-%m-%d} to {found.last_at:%Y-%m-%d}"
+    more = ", …" if len(found.reporters) > 5 else ""
+    parts = Markup('<p class="soft">{} reports about {}, from {}{}.</p>').format(
+        f"{found.reports:,}", period, ", ".join(found.reporters[:5]), more
+    )
+    if found.sources:
+        parts += table(
+            ("Source", "From", "#Messages", "#Failed", "#DKIM", "#SPF", "#Quarantined", "#Rejected"),
+            [
+                (
+                    one.address,
+                    one.author,
+                    *(f"{number:,}" for number in (one.messages, one.messages - one.passed, one.dkim,
+                                                   one.spf, one.quarantined, one.rejected)),
+                )
+                for one in found.sources[:_MOST]
+            ],
+            wide=(1, 4, 5, 6, 7),
+        )  # fmt: skip
+        parts += Markup(
+            '<p class="soft small">Sources with failures are yours and lack SPF or DKIM, or somebody uses '
+            "your name. Anyone can forge a report, so nothing is done about them.</p>"
+        )
+    if found.tls:
+        rows = [(one.host, one.result, f"{one.sessions:,}") for one in found.tls[:_MOST]]
+        parts += table(("Host", "TLS", "#Sessions"), rows)
+    return Markup('<div class="stack">{}</div>').format(parts)
