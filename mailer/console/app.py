@@ -33,6 +33,7 @@ from mailer.console import (
     subscribers,
 )
 from mailer.console.desk import Desk
+from mailer.console.frame import not_found
 from mailer.console.frames import Frames
 from mailer.console.guard import VISITOR, Guard, cookie_name
 from mailer.console.login import LoginRoutes
@@ -82,6 +83,7 @@ def create_console(desk: Desk, *, port: int) -> ASGIApp:
         tailwind=False,
         show_welcome_message=False,
     )
+    nicegui.app.add_exception_handler(404, not_found(desk))
     _bind_sockets()
 
     def known(session_digest: str, agent: str) -> Visitor | None:

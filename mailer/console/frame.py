@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from typing import Final
 
 from markupsafe import Markup
-from nicegui import events, ui
+from nicegui import Client, events, ui
 from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
 
 from mailer.console.desk import Desk, Visit
 from mailer.console.guard import VISITOR
@@ -60,6 +61,25 @@ def add_page(desk: Desk, path: str, title: str, build: Builder, needed: Role = R
         except Exception:
             _log.exception("the page %s failed", path)
             show(note(_FAILED, "bad"))
+
+
+def not_found(desk: Desk) -> Callable[[Request, Exception], Awaitable[Response]]:
+    """Return what answers requests for addresses that lead nowhere."""
+
+    async def answer(request: Request, error: Exception) -> Response:
+        if request.url.path.startswith("/_"):
+            # Of the framework, which asks for files and not for pages.
+            return PlainTextResponse("Not found.\n", 404)
+        with Client(ui.page(""), request=request) as client:
+            visit = Visit(request.scope[VISITOR], request.headers.get("user-agent", ""))
+            _navigation(desk, visit, request.url.path)
+            heading("There is no such page")
+            show(
+                Markup('<p>The address may be mistyped, or what it showed is gone. <a href="/">Home</a></p>')
+            )
+        return client.build_response(request, 404)
+
+    return answer
 
 
 def heading(title: str, *, above: tuple[str, str] | None = None) -> ui.element:

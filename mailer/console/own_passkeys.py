@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final
 
@@ -20,6 +20,8 @@ from mailer.console.users import Role
 from mailer.errors import RefusedError
 
 _SECONDS: Final = 180.0
+_FRESH: Final = timedelta(minutes=10)
+"""A passkey outlives the session, so whoever finds a browser logged in must not be able to add one."""
 _CREATE: Final = """
 try {
   const publicKey = PublicKeyCredential.parseCreationOptionsFromJSON(OPTIONS);
@@ -38,7 +40,7 @@ def add_pages(desk: Desk) -> None:
         with card():
             show(
                 Markup('<p class="soft">Log in with a fingerprint, a face or a security key, instead of '
-                       "password and code.</p>")
+                       "password and code. You can add one within ten minutes of logging in.</p>")
             )  # fmt: skip
             if known:
                 rows = [(str(n), when(one.created_at), when(one.used_at)) for n, one in enumerate(known, 1)]
@@ -53,6 +55,10 @@ def add_pages(desk: Desk) -> None:
 
 async def _add(desk: Desk, visit: Visit, site: Site) -> None:
     await desk.check(visit, Role.READER)
+    if datetime.now(UTC) - visit.visitor.opened_at > _FRESH:
+        raise RefusedError(
+            "You logged in more than ten minutes ago", remedy="log out and in again, then add the passkey"
+        )
     name = visit.visitor.name
     challenge, options = await desk.read(lambda session: passkeys.registration(session, name, site))
     # JSON within a script: json.dumps escapes what could end a string, and the options are our own.

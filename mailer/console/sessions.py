@@ -27,6 +27,7 @@ class Visitor:
     role: Role
     digest: str
     """Identifies the session."""
+    opened_at: datetime
     expires_at: datetime
 
 
@@ -68,7 +69,13 @@ def visitor_of(session: Session, session_digest: str, agent: str, *, at: datetim
     if row is None:
         return None
     stored, name, role = row
-    return Visitor(name or LOCAL_NAME, Role(role or Role.ADMIN), stored.digest, stored.expires_at)
+    return Visitor(
+        name or LOCAL_NAME,
+        Role(role or Role.ADMIN),
+        stored.digest,
+        stored.created_at,
+        stored.expires_at,
+    )
 
 
 def close_session(session: Session, session_digest: str) -> None:
