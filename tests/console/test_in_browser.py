@@ -8,98 +8,81 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyotp
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, StorageState, expect
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 from playwright.sync_api import Error as PlaywrightError
 from sqlalchemy import delete, select, update
-from sqlalchemy.orm import Session
 
-from mailer.database.models import (
-    ApiToken,
-    AuditEntry,
-    Consent,
-    ConsoleUser,
-    Delivery,
-    Event,
-    Import,
-    StoredIssue,
-    StoredReport,
-    Subscriber,
-    Suppression,
-    WebhookDelivery,
-    WebhookEndpoint,
-    WebhookEvent,
-)
-from mailer.database.session import Database
+from mailer.console.users import Role
+from mailer.database.models import AuditEntry, ConsoleSession, ConsoleUser, StoredReport, Subscriber
 from tests.conftest import PROJECT, missing
-from tests.console.conftest import AGENT, PEOPLE, Running
+from tests.console.browsing import (
+    EVIL,
+    SECONDS,
+    at_the_console,
+    context_of,
+    plant,
+    settled,
+    stored,
+    write,
+)
+from tests.console.conftest import AGENT, CONFIG, PEOPLE, Running, started
+from tests.console.provider import CLIENT, SECRET, Provider, provider
+from tests.end_to_end.newsletter import Folder
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
 
 _AXE = PROJECT / "tests" / "install" / "node" / "node_modules" / "axe-core" / "axe.min.js"
-_RUN = """async () => (await axe.run(document, {iframes: false, resultTypes: ["violations"]})).violations.map(
+_RUN = """async () => (await axe.run(document, {iframes: false, preload: false,
+    resultTypes: ["violations"]})).violations.map(
     (found) => `${found.id}: ${found.nodes.map((node) => node.html.slice(0, 200)).join(" | ")}`)"""
-EVIL = '<img src=x onerror="window.taken=1"><script>window.taken=1</script>{{7*7}}`${window.taken=1}`'
-_SECONDS = 30_000
 MANY = 100_000
 
 
 @pytest.fixture(scope="module")
-def state(browser: Browser, console: Running) -> StorageState:
-    """The cookies of a person who opened the link."""
-    context = browser.new_context(user_agent=AGENT)
-    page = context.new_page()
+def other() -> Iterator[Provider]:
+    """The organization's OpenID Connect provider."""
+    with provider() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def console(tmp_path_factory: pytest.TempPathFactory, other: Provider) -> Iterator[Running]:
+    """One console for all tests here, with a worker and sixty subscribers."""
+    rules = f'[console.oidc]\nissuer = "{other.url}"\nclient_id = "{CLIENT}"\nclient_secret = "{SECRET}"\n'
+    canary = '[canary]\nwait = "PT1S"\n'
+    folder = Folder(tmp_path_factory.mktemp("console") / "news", CONFIG + canary + rules)
+    folder.subscribe(PEOPLE)
+    with started(folder) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def context(browser: Browser, console: Running) -> Iterator[BrowserContext]:
+    """The browser of a person who opened the link. Its cache is warm for all tests but the first."""
+    made = context_of(browser)
+    page = made.new_page()
     page.goto(console.link())
-    expect(page.get_by_role("heading", name="Home")).to_be_visible(timeout=_SECONDS)
-    found = context.storage_state()
-    context.close()
-    return found
-
-
-def opened(browser: Browser, state: StorageState, width: int = 1280, scheme: str = "light") -> BrowserContext:
-    """Return a context that is logged in."""
-    context = browser.new_context(
-        user_agent=AGENT,
-        storage_state=state,
-        viewport={"width": width, "height": 900},
-        color_scheme="dark" if scheme == "dark" else "light",
-        bypass_csp=True,
-        accept_downloads=True,
-    )
-    context.set_default_timeout(_SECONDS)
-    expect.set_options(timeout=_SECONDS)
-    return context
+    expect(page.get_by_role("heading", name="Home")).to_be_visible()
+    page.close()
+    yield made
+    made.close()
 
 
 @pytest.fixture
-def page(browser: Browser, state: StorageState) -> Iterator[Page]:
-    context = opened(browser, state)
-    yield context.new_page()
-    context.close()
-
-
-def settled(page: Page) -> None:
-    """Wait until the page's websocket is connected, so that its events arrive."""
-    page.wait_for_function("window.socket && window.did_handshake")
-
-
-def write(page: Page, text: str) -> None:
-    """Replace the text in the editor."""
-    page.locator(".cm-content").click()
-    page.keyboard.press("Control+a")
-    page.keyboard.insert_text(text)
+def page(context: BrowserContext) -> Iterator[Page]:
+    made = context.new_page()
+    yield made
+    made.close()
 
 
 @pytest.mark.parametrize("width", [1280, 375])
-def test_editor_needs_no_terminal(
-    browser: Browser, state: StorageState, console: Running, width: int
-) -> None:
-    context = opened(browser, state, width)
-    page = context.new_page()
+def test_editor_needs_no_terminal(page: Page, console: Running, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
     title = f"Seeds at {width}"
     page.goto(f"{console.url}/issues")
     settled(page)
@@ -151,7 +134,6 @@ def test_editor_needs_no_terminal(
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     page.goto(console.url)
     expect(page.get_by_role("link", name=title)).to_be_visible()
-    context.close()
 
 
 def test_change_on_disk_is_shown_and_never_overwritten(page: Page, console: Running) -> None:
@@ -174,12 +156,9 @@ def test_change_on_disk_is_shown_and_never_overwritten(page: Page, console: Runn
     path.write_text(before, encoding="utf-8")
 
 
-def test_two_people_never_overwrite_each_other(
-    browser: Browser, page: Page, state: StorageState, console: Running
-) -> None:
+def test_two_people_never_overwrite_each_other(context: BrowserContext, page: Page, console: Running) -> None:
     path = console.folder.path / "issues" / "002-shared.md"
     path.write_text("---\ntitle: Shared\n---\n\nBefore.\n", encoding="utf-8")
-    context = opened(browser, state)
     other = context.new_page()
     for one, text in ((other, "Hers"), (page, "His")):
         one.goto(f"{console.url}/issues/002-shared")
@@ -194,7 +173,7 @@ def test_two_people_never_overwrite_each_other(
     dialog.get_by_role("button", name="Discard mine and load theirs").click()
     expect(page.locator(".cm-content")).to_contain_text("Hers.")
     assert path.read_text(encoding="utf-8").endswith("\nHers.\n")
-    context.close()
+    other.close()
 
 
 def test_schedule_has_a_zone_and_can_be_removed(page: Page, console: Running) -> None:
@@ -295,90 +274,24 @@ def test_hostile_fields_run_nothing(page: Page, console: Running, tmp_path: Path
     assert page.evaluate("window.taken") is None
 
 
-@contextmanager
-def stored(console: Running) -> Iterator[Session]:
-    """Give a transaction on the console's database."""
-    with (
-        Database("sqlite:///subscribers.db", folder=console.folder.path) as database,
-        database.transaction() as session,
-    ):
-        yield session
-
-
-def plant(console: Running) -> None:
-    """Put the attack wherever foreign text is kept: names, files, replies, reports, settings."""
-    at = datetime.now(UTC)
-    with stored(console) as session:
-        person = session.scalars(select(Subscriber).limit(1)).one()
-        person.name, person.attributes = EVIL, {EVIL: EVIL}
-        session.add(
-            Consent(
-                subscriber_id=person.id, at=at, before="active", after="active", way=EVIL[:16],
-                ip=EVIL[:45], form=EVIL, note=EVIL,
-            )
-        )  # fmt: skip
-        session.add(Suppression(address_key=person.address_key, reason="bounce", at=at, note=EVIL))
-        report = StoredReport(
-            digest="0" * 64, received_at=at, source=EVIL[:16], kind="bounce", outcome="unmatched",
-            recipient=EVIL, subscriber_id=person.id, details={EVIL: EVIL, "text": EVIL},
-            raw=EVIL.encode(),
-        )  # fmt: skip
-        session.add(report)
-        for issue_id in session.scalars(select(StoredIssue.id)):
-            session.execute(
-                update(Delivery)
-                .where(Delivery.subscriber_id == person.id, Delivery.issue_id == issue_id)
-                .values(state="failed", reply=EVIL, enhanced=EVIL[:16], bounce_class=EVIL[:32])
-            )
-            for kind in ("alert", "open"):
-                session.add(Event(at=at, kind=kind, subscriber_id=person.id, issue_id=issue_id,
-                                  details={"text": EVIL, "agent": EVIL, "referrer": EVIL}))  # fmt: skip
-        session.add(Import(source=f"/tmp/{EVIL}", at=at, added=1, updated=0, rejected=0))
-        session.add(AuditEntry(at=at, who=EVIL[:64], act=EVIL[:40], about=EVIL, details={EVIL: EVIL}))
-        session.add(ApiToken(name=EVIL[:64], digest="0" * 64, scopes="", created_at=at))
-        session.add(WebhookEndpoint(id=1, url=EVIL, secret="", events=EVIL[:60], created_at=at))
-        session.add(WebhookEvent(uid="evt_0", type=EVIL[:40], at=at, data={}))
-        session.flush()
-        session.add(WebhookDelivery(event_uid="evt_0", endpoint_id=1, state="failed", said=EVIL[:200]))
-        session.add(ConsoleUser(name=EVIL[:64], role="reader", password="", totp_secret="", created_at=at))
-    path = console.folder.path / "issues" / "003-evil.md"
-    written = json.dumps(EVIL)
-    path.write_text(f"---\ntitle: {written}\nsubject: {written}\n---\n\n{EVIL}\n", encoding="utf-8")
-
-
-def test_hostile_text_runs_on_no_page(page: Page, console: Running) -> None:
-    plant(console)
-    with stored(console) as session:
-        person = session.scalars(select(Subscriber.id).where(Subscriber.name == EVIL)).first()
-        report = session.scalars(select(StoredReport.id)).one()
-        issues = list(session.scalars(select(StoredIssue.slug)))
-    paths = ["/", "/issues", "/issues/003-evil", "/subscribers", f"/subscribers/{person}", "/bounces",
-             "/subscribers/import", f"/bounces/{report}", "/settings", "/settings/access",
-             "/audit"]  # fmt: skip
-    for slug in issues:
-        paths += [f"/issues/{slug}", f"/issues/{slug}/deliveries?state=failed", f"/issues/{slug}/readers",
-                  f"/issues/{slug}/readers?kind=unsubscribed", f"/issues/{slug}/clicks"]  # fmt: skip
-    shown = []
-    for path in paths:
-        page.goto(console.url + path)
-        settled(page)
-        page.wait_for_timeout(900 if path.endswith("evil") else 100)
-        shown += [path] * ("onerror=" in page.locator("body").inner_text())
-        assert page.evaluate("window.taken") is None, path
-        assert all(frame.evaluate("window.taken") is None for frame in page.frames), path
-    assert {"/", "/issues/003-evil", f"/subscribers/{person}", f"/bounces/{report}", "/settings/access",
-            "/audit"} <= set(shown)  # fmt: skip
-    with stored(console) as session:
-        session.execute(delete(ConsoleUser))
-
-
 def with_passkey(page: Page, console: Running) -> None:
-    """Add a passkey, log out, and log in with it; a removed one is not accepted."""
+    """Log in again to add a passkey, and log in with it; a removed one is not accepted."""
     driver = page.context.new_cdp_session(page)
     driver.send("WebAuthn.enable")
     options = {"protocol": "ctap2", "transport": "internal", "hasResidentKey": True,
                "hasUserVerification": True, "isUserVerified": True}  # fmt: skip
     driver.send("WebAuthn.addVirtualAuthenticator", {"options": options})
+    with stored(console) as session:
+        old = update(ConsoleSession).values(created_at=datetime.now(UTC) - timedelta(minutes=11))
+        session.execute(old.where(ConsoleSession.user_id.is_not(None)))
+    page.goto(f"{console.url}/settings/passkeys")
+    settled(page)
+    page.get_by_role("button", name="Add a passkey").click()
+    expect(page.get_by_text("You logged in more than ten minutes ago.")).to_be_visible()
+    # Through the organization's provider, which is another website.
+    page.get_by_role("button", name="Log out").click()
+    page.get_by_role("link", name="Log in with single sign-on").click()
+    expect(page.get_by_text("Mia · reader")).to_be_visible()
     page.goto(f"{console.url}/settings/passkeys")
     settled(page)
     page.get_by_role("button", name="Add a passkey").click()
@@ -397,13 +310,14 @@ def with_passkey(page: Page, console: Running) -> None:
     expect(page.get_by_text("This passkey is not known here.")).to_be_visible()
 
 
-def test_login_form_takes_password_and_code_and_stops_guessing(
+def test_people_log_in_by_password_provider_and_passkey_and_guessing_stops(
     browser: Browser, console: Running, tmp_path: Path
 ) -> None:
     # Passkeys belong to a host name; browsers accept none for an address.
     console = replace(console, url=f"http://localhost:{console.port}")
     (tmp_path / "password").write_text("correct horse battery\n", encoding="utf-8")
-    arguments = ("--role", "reader", "--json", "--password-file", str(tmp_path / "password"))
+    arguments = ("--role", "reader", "--json", "--password-file", str(tmp_path / "password"),
+                 "--email", "mia@example.org")  # fmt: skip
     code = pyotp.TOTP(console.folder.mailer("users", "add", "Mia", *arguments).json["totp_secret"])
     context = browser.new_context(user_agent=AGENT)
     page = context.new_page()
@@ -421,7 +335,7 @@ def test_login_form_takes_password_and_code_and_stops_guessing(
     attempt("wrong horse battery", code.now())
     expect(page.get_by_role("alert").first).to_have_text("Name, password or code is wrong.")
     attempt("correct horse battery", code.now())
-    expect(page.get_by_role("heading", name="Home")).to_be_visible(timeout=_SECONDS)
+    expect(page.get_by_role("heading", name="Home")).to_be_visible(timeout=SECONDS)
     expect(page.get_by_text("Mia · reader")).to_be_visible()
     page.goto(f"{console.url}/audit")
     expect(page.get_by_text("This page needs the role 'admin'; yours is 'reader'")).to_be_visible()
@@ -437,7 +351,7 @@ def test_open_page_can_do_nothing_after_the_logout(browser: Browser, console: Ru
     context = browser.new_context(user_agent=AGENT)
     page = context.new_page()
     page.goto(console.link())
-    expect(page.get_by_role("heading", name="Home")).to_be_visible(timeout=_SECONDS)
+    expect(page.get_by_role("heading", name="Home")).to_be_visible(timeout=SECONDS)
     other = context.new_page()
     other.goto(f"{console.url}/issues")
     settled(other)
@@ -484,27 +398,134 @@ def test_keyboard_alone_suffices(page: Page, console: Running) -> None:
         time.sleep(0.1)
 
 
-def test_axe_finds_nothing(browser: Browser, state: StorageState, console: Running) -> None:
+def faults(page: Page, program: str) -> list[str]:
+    """Return what axe finds wrong, wide in the light and narrow in the dark."""
+    found = []
+    page.evaluate(program)
+    for width, scheme in ((1280, "light"), (375, "dark")):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+        found += [f"{page.url} {width} {scheme}: {one}" for one in page.evaluate(_RUN)]
+        if not page.evaluate("document.documentElement.scrollWidth <= innerWidth"):
+            found.append(f"{page.url} {width} is too wide")
+    return found
+
+
+def test_every_page_is_accessible_and_runs_no_foreign_text(page: Page, console: Running) -> None:
+    """Each page with an attack wherever foreign text is kept, in both themes and widths."""
     if not _AXE.exists():
         missing("axe-core, which tests/install/node.sh installs,")
     program = _AXE.read_text(encoding="utf-8")
-    with Database("sqlite:///subscribers.db", folder=console.folder.path) as database:
-        assert database.exists()
-    pages = ("/", "/issues", "/issues/001-short", "/subscribers", "/subscribers/1", "/subscribers/import",
-             "/bounces", "/deliverability", "/settings", "/settings/access", "/audit")  # fmt: skip
-    faults = []
-    for width, scheme in ((1280, "light"), (375, "dark")):
-        context = opened(browser, state, width, scheme)
-        page = context.new_page()
-        for path in pages:
-            page.goto(console.url + path)
-            settled(page)
-            page.wait_for_timeout(600 if path.startswith("/issues/") else 100)
-            page.evaluate(program)
-            faults += [f"{path} {width} {scheme}: {one}" for one in page.evaluate(_RUN)]
-            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
-        context.close()
-    assert "\n".join(faults) == ""
+    plant(console)
+    with stored(console) as session:
+        person = session.scalars(select(Subscriber.id).where(Subscriber.name == EVIL)).first()
+        report = session.scalars(select(StoredReport.id)).one()
+    evil, issue = "/issues/003-evil", "/issues/002-seeds-at-1280"
+    pages = ("/", "/issues", "/issues/001-short", evil, issue, f"{issue}/clicks",
+             f"{issue}/deliveries?state=failed", f"{issue}/readers", f"{issue}/readers?kind=unsubscribed",
+             "/subscribers", f"/subscribers/{person}", "/subscribers/import", "/bounces",
+             f"/bounces/{report}", "/deliverability", "/settings", "/settings/access", "/settings/passkeys",
+             "/audit", "/no-such-page")  # fmt: skip
+    shown, wrong = set(), list[str]()
+    for path in pages:
+        answer = page.goto(console.url + path)
+        assert answer is not None
+        assert (answer.status == 404) is (path == "/no-such-page")
+        settled(page)
+        if path == evil:
+            expect(page.get_by_text("'*' is not available in an issue")).to_be_visible()
+        elif page.locator("iframe.mail").count():
+            expect(page.frame_locator("iframe.mail").locator("a").first).to_be_attached()
+        if "onerror=" in page.locator("body").inner_text():
+            shown.add(path)
+        assert all(frame.evaluate("window.taken") is None for frame in page.frames), path
+        wrong += faults(page, program)
+    assert "\n".join(wrong) == ""
+    assert {"/", evil, f"/subscribers/{person}", f"/bounces/{report}", "/settings/access", "/audit"} <= shown
+    with stored(console) as session:
+        session.execute(delete(ConsoleUser))
+
+
+def test_canary_goes_first_and_the_others_follow(page: Page, console: Running) -> None:
+    path = console.folder.path / "issues" / "020-first-a-few.md"
+    path.write_text("---\ntitle: First a few\n---\n\nHello.\n", encoding="utf-8")
+    page.goto(f"{console.url}/issues/020-first-a-few")
+    settled(page)
+    page.get_by_label("First to a part").fill("many")
+    page.get_by_role("button", name="Send now").click()
+    expect(page.get_by_text("Write the first part as a share of the audience")).to_be_visible()
+    page.get_by_role("button", name="Close").click()
+    page.get_by_label("First to a part").fill("50%")
+    page.get_by_role("button", name="Send now").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("50.00%; the others follow if all is well")
+    dialog.get_by_role("button", name="Send now").click()
+    expect(page.locator(".tag.good", has_text="finished")).to_be_visible()
+    expect(page.locator(".facts")).to_contain_text("passed")
+    expect(page.get_by_role("link", name=f"{PEOPLE} sent")).to_be_visible()
+
+
+def test_arm_is_chosen_for_everyone_else(page: Page, console: Running) -> None:
+    path = console.folder.path / "issues" / "021-two-subjects.md"
+    front = "title: Two\nsubject: [First, Second]\ntest: {share: 50%, wait: PT1H, hold: true}"
+    path.write_text(f"---\n{front}\n---\n\nHello.\n", encoding="utf-8")
+    page.goto(f"{console.url}/issues/021-two-subjects")
+    settled(page)
+    page.get_by_role("button", name="Send now").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("First / Second")
+    dialog.get_by_role("button", name="Send now").click()
+    arms = page.locator(".card", has=page.get_by_role("heading", name="A/B test"))
+    expect(arms).to_contain_text("Not decided yet.")
+    expect(arms.get_by_role("row", name="Second")).to_contain_text("15 of 15")
+    page.get_by_role("button", name="Choose B").click()
+    page.get_by_role("dialog").get_by_role("button", name="Choose B").click()
+    expect(page.locator(".tag.good", has_text="finished")).to_be_visible()
+    expect(arms.get_by_role("row", name="B (won)")).to_contain_text("Second")
+    subjects = [one for one in console.folder.kept() if b"Subject: Second" in one]
+    assert len(subjects) == PEOPLE - 15
+
+
+@contextmanager
+def approval_needed(console: Running) -> Iterator[None]:
+    """Require a second person's approval in the block."""
+    path = console.folder.path / "config.toml"
+    before = path.read_text(encoding="utf-8")
+    path.write_text(f"{before}[console]\napproval = true\n", encoding="utf-8")
+    yield
+    path.write_text(before, encoding="utf-8")
+
+
+def test_second_person_approves(browser: Browser, console: Running) -> None:
+    path = console.folder.path / "issues" / "022-asked.md"
+    path.write_text("---\ntitle: Asked\n---\n\nHello.\n", encoding="utf-8")
+    with (
+        approval_needed(console),
+        at_the_console(browser, console, "Mia", Role.SENDER) as mia,
+        at_the_console(browser, console, "Dan", Role.SENDER) as dan,
+    ):
+        mia.goto(f"{console.url}/issues/022-asked")
+        settled(mia)
+        mia.get_by_label("Audience (empty").fill('email = "s2@example.com"')
+        mia.get_by_role("button", name="Send now").click()
+        asked = mia.get_by_role("dialog")
+        expect(asked).to_contain_text('1 subscribers (email = "s2@example.com")')
+        asked.get_by_role("button", name="Ask for approval").click()
+        expect(mia.get_by_text("Someone else must approve it.")).to_be_visible()
+        expect(mia.get_by_role("button", name="Approve")).to_have_count(0)
+        dan.goto(f"{console.url}/issues/022-asked")
+        settled(dan)
+        expect(dan.locator(".card", has_text="Waiting for approval").last).to_contain_text("Mia asked at")
+        dan.get_by_role("button", name="Approve").click()
+        dialog = dan.get_by_role("dialog")
+        expect(dialog).to_contain_text('1 subscribers (email = "s2@example.com")')
+        dialog.get_by_role("button", name="Approve: send now").click()
+        expect(dan.locator(".tag.good", has_text="finished")).to_be_visible()
+    with stored(console) as session:
+        acts = list(
+            session.execute(select(AuditEntry.who, AuditEntry.act).where(AuditEntry.about == "022-asked"))
+        )
+    assert acts == [("Mia", "issue.propose"), ("Dan", "issue.approve")]
 
 
 def test_large_import_shows_its_progress(page: Page, console: Running, tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from tests.console.browsing import settled, write
 from tests.console.conftest import AGENT, Running, started
-from tests.console.test_in_browser import settled, write
 from tests.end_to_end.newsletter import Folder
 from tests.end_to_end.recorder import Recorder
 
