@@ -14,7 +14,6 @@ from mailer.delivery.canary import Steps
 from mailer.delivery.ending import Ended
 from mailer.errors import MailboxError
 from mailer.rendering.edition import Edition
-from mailer.review import linting, sample
 
 
 class ShareType(click.ParamType[float]):
@@ -42,6 +41,9 @@ def steps(app: App, send: Callable[[], Ended]) -> Steps:
     """Return the functions by which a canary sends, fetches reports and prints notes."""
 
     def send_to_seed(edition: Edition, address: str) -> None:
+        # Only a canary has seeds; a run without one starts faster.
+        from mailer.review import linting, sample
+
         sample.send_test(
             app.settings, edition, structs.replace(linting.sample_reader(edition), email=address)
         )

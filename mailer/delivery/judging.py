@@ -50,14 +50,14 @@ def decide(
     before the next try: the caller's jitter.
     """
     subscriber_id = claimed.recipient.subscriber_id
+    if attempt.fate is Fate.ACCEPTED:
+        return Decision(_settled(subscriber_id, DeliveryState.SENT, attempt.reply))
     delay = spread * retry_delay(
         claimed.attempt,
         base_seconds=settings.retry_base.total_seconds(),
         ceiling_seconds=settings.retry_ceiling.total_seconds(),
     )
     match attempt.fate:
-        case Fate.ACCEPTED:
-            return Decision(_settled(subscriber_id, DeliveryState.SENT, attempt.reply))
         case Fate.UNCERTAIN:
             due = at + timedelta(seconds=delay)
             return Decision(

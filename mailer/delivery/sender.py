@@ -281,24 +281,24 @@ class Sender:
         if relay is None or attempt.fate is Fate.UNSENT:
             self._books.unwritten.unsent.append(attempt.key)
             return
+        at, accepted = self._clock.now(), attempt.fate is Fate.ACCEPTED
         decision = decide(
             attempt,
             claimed,
             self._settings,
-            at=self._clock.now(),
+            at=at,
             server=relay.identity if attempt.fate is Fate.REFUSED else "",
-            spread=self._clock.jitter(),
+            spread=1.0 if accepted else self._clock.jitter(),
         )
         settled, verdict = decision.settled, decision.verdict
         self._latencies.settled(attempt, claimed.domain, relay.name, verdict)
         if decision.our_fault:
             self._books.unwritten.ours.append(attempt.key)
             self._blame(relay, decision.our_fault)
-        elif attempt.fate is Fate.ACCEPTED:
+        elif accepted:
             self._breaker.accepted(relay.name, self._provider(claimed.domain))
             if (queued_at := self._books.queued_at) is not None:
-                waited = self._clock.now() - queued_at
-                self._latencies.accepted(claimed.domain, "issue", waited.total_seconds())
+                self._latencies.accepted(claimed.domain, "issue", (at - queued_at).total_seconds())
         elif verdict is not None:
             self._heed_provider(verdict, claimed.domain)
             if verdict.code is not None and verdict.code >= 500:

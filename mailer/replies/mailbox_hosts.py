@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
@@ -27,6 +28,7 @@ def provider_of(domain: str, configured: Mapping[str, str] = MappingProxyType({}
     return configured.get(domain) or _PROVIDERS.get(domain) or _PROVIDERS.get(f"{first}.*") or domain
 
 
+@lru_cache(maxsize=4096)
 def known_provider(domain: str) -> str:
     """Return a domain's mailbox provider, or `other`: a label with few values."""
     provider = provider_of(domain)

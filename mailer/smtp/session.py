@@ -118,6 +118,7 @@ Settle = Callable[[Attempt], None]
 
 _BARE: Final = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 _LINE_DOT: Final = re.compile(rb"^\.|(?<=\n)\.")
+_CLOSING: Final = "the server is closing the connection"
 _XTEXT: Final = re.compile(r"[^!-*,-<>-~]")
 
 
@@ -159,7 +160,7 @@ class _Dialogue:
             self._wire.write(*self._session.commands(self._current))
         while self._current is not None:
             answers = await self._offer(self._current)
-            if len(answers) == 3 and answers[2].code == 354 and _positive(answers[0], answers[1]):
+            if _wants_body(answers):
                 await self._transmit(self._current)
             else:
                 await self._recover(answers)
@@ -239,7 +240,8 @@ class _Dialogue:
         if wire.paused and final.code < 300:
             raise WireError("the server accepted a message before receiving it")
         self._finish(Fate.ACCEPTED if final.code < 300 else Fate.REFUSED, Stage.BODY, final)
-        _check_open(final)
+        if final.code == 421:
+            raise WireError(_CLOSING)
 
     async def _recover(self, answers: list[RawReply]) -> None:
         """Settle a refused message and get the server ready for the next one."""
@@ -376,8 +378,13 @@ class SmtpSession:
         return None
 
 
-def _positive(*answers: RawReply) -> bool:
-    return all(200 <= answer.code < 300 for answer in answers)
+def _wants_body(answers: list[RawReply]) -> bool:
+    """Return whether the server accepted MAIL and RCPT, and waits for the message."""
+    return len(answers) == 3 and answers[2].code == 354 and _positive(answers[0]) and _positive(answers[1])
+
+
+def _positive(answer: RawReply) -> bool:
+    return 200 <= answer.code < 300
 
 
 def _accepted(answers: list[RawReply]) -> tuple[bool, bool, bool]:
@@ -397,4 +404,4 @@ def _refusal(answers: list[RawReply]) -> tuple[Stage, RawReply]:
 def _check_open(*answers: RawReply) -> None:
     """Raise `WireError` after a 421: the server is closing the connection (RFC 5321 section 3.8)."""
     if any(answer.code == 421 for answer in answers):
-        raise WireError("the server is closing the connection")
+        raise WireError(_CLOSING)

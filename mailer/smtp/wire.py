@@ -7,6 +7,7 @@ import re
 from collections import deque
 from typing import Final, NamedTuple
 
+import uvloop
 from msgspec import Struct
 
 from mailer.printable import blanked
@@ -111,6 +112,10 @@ class Wire(asyncio.Protocol):
         self.paused = False
         """Whether part of the last write is still in this process."""
         self.closed = self._loop.create_future()
+        # uvloop hands all parts to the kernel in one call, without joining them. TLS would make a record of
+        # each, and asyncio's own loop never pauses the protocol in CPython 3.12.0 to 3.12.8, 3.13.0 and
+        # 3.13.1 (CVE-2024-12254), so that `paused` would be wrong.
+        self._gathers = isinstance(self._loop, uvloop.Loop) and transport.get_extra_info("ssl_object") is None
         transport.set_protocol(self)
         if transport.is_closing():
             self._fail(WireError("the server closed the connection"))
@@ -123,9 +128,10 @@ class Wire(asyncio.Protocol):
     def write(self, *parts: bytes) -> None:
         """Write the parts in one go. The next `reply` reports a broken connection."""
         if self._error is None and not self._transport.is_closing():
-            # Not `writelines`: in CPython 3.12.0 to 3.12.8, 3.13.0 and 3.13.1 it never pauses the protocol
-            # (CVE-2024-12254), and `paused` would be wrong.
-            self._transport.write(b"".join(parts))
+            if self._gathers:
+                self._transport.writelines(parts)
+            else:
+                self._transport.write(b"".join(parts))
 
     async def reply(self, timeout_seconds: float) -> RawReply:
         """Return the next reply; raise `WireError` if none will come or time runs out."""
