@@ -23,7 +23,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@bash tests/install/venv.sh "$(PYTHON)" "$(VENV)"
 	@touch $@
 
-# Enough for `mailer` itself. `make setup` completes it.
+# Enough for `mailer` and its console. `make setup` completes it.
 $(PROGRAM): requirements.lock pyproject.toml
 	@test -e $(STAMP) || bash tests/install/venv.sh "$(PYTHON)" "$(VENV)" program
 	@test ! -e $(STAMP) || $(MAKE) --no-print-directory setup

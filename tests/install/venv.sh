@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Make a virtual environment with the locked dependencies and the project itself.
 # usage: venv.sh PYTHON DIRECTORY [program]
-# With `program`, install only what `mailer` itself needs: a third of the download. Without it, complete
-# such an environment, or make a new one, with what the tests and the other targets need.
+# With `program`, install only `mailer` and its console. Without it, complete such an environment, or make
+# a new one, with what the tests and the other targets need.
 set -euo pipefail
 python=$1 venv=$2 only=${3-}
 
@@ -38,7 +38,7 @@ make_new() {
 if [ "$only" = program ]; then
     make_new
     # uv checks the hashes of constraints, too.
-    "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --constraint requirements.lock -e .
+    "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --constraint requirements.lock -e '.[console]'
     exit
 fi
 if [ -e "$venv/.complete" ] || [ ! -e "$venv/.program" ]; then make_new; fi
