@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from mailer.doctor.dkim import tags_of
+from mailer.doctor.fetching import HTTPS, FetchError, fetch
 from mailer.doctor.findings import Finding, ok, warning
+from mailer.doctor.logo import MOST_OCTETS, faults
 from mailer.doctor.names import Names
 
 
 def bimi(names: Names, author: str, policies: Sequence[str]) -> Iterator[Finding]:
     """Check the BIMI record of the author's domain. `policies` is what DMARC found; BIMI depends on it."""
     name = f"default._bimi.{author}"
-    records = [text for text in names.texts(name) if text.lower().startswith("v=bimi1")]
+    records = _records(names, name)
     if not records:
         yield ok("bimi", author, "not published (optional: a logo beside your messages)")
         return
@@ -43,3 +45,33 @@ def bimi(names: Names, author: str, policies: Sequence[str]) -> Iterator[Finding
         )
     else:
         yield ok("bimi", name, f"the logo is {logo}, with a certificate")
+
+
+def logo(names: Names, author: str, *, port: int = HTTPS) -> Iterator[Finding]:
+    """Download the logo of the author's domain, and check that mailbox providers will show it."""
+    records = _records(names, f"default._bimi.{author}")
+    url = tags_of(records[0]).get("l", "") if len(records) == 1 else ""
+    if not url.startswith("https://"):
+        # The record is missing or wrong, which `bimi` reports.
+        return
+    try:
+        file = fetch(names, url, most_octets=MOST_OCTETS, port=port)
+    except FetchError as error:
+        yield warning("bimi", url, f"no provider can load the logo: {error.message}", remedy="serve it there")
+        return
+    found = list(faults(file.content))
+    if file.media_type != "image/svg+xml":
+        found.append(f"its type is {file.media_type or 'missing'}, not image/svg+xml")
+    if found:
+        yield warning(
+            "bimi",
+            url,
+            f"providers may not show the logo: {'; '.join(found)}",
+            remedy="export it as SVG Tiny PS (SVG Portable/Secure)",
+        )
+    else:
+        yield ok("bimi", url, f"the logo is a square SVG Tiny PS file of {len(file.content):,} octets")
+
+
+def _records(names: Names, name: str) -> list[str]:
+    return [text for text in names.texts(name) if text.lower().startswith("v=bimi1")]

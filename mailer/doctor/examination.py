@@ -8,7 +8,7 @@ from datetime import datetime
 
 from mailer.config import Settings, is_loopback
 from mailer.database.session import Database
-from mailer.doctor.bimi import bimi
+from mailer.doctor.bimi import bimi, logo
 from mailer.doctor.blocklists import blocklists
 from mailer.doctor.dkim import dkim
 from mailer.doctor.dmarc import dmarc
@@ -18,7 +18,7 @@ from mailer.doctor.machine import books, clock, disk
 from mailer.doctor.names import Names, organizational
 from mailer.doctor.pages import pages
 from mailer.doctor.probe import probe
-from mailer.doctor.receiving import exchangers, transport_security
+from mailer.doctor.receiving import exchangers, published_policy, publishes_sts, transport_security
 from mailer.doctor.relays import connections, direct, own_names
 from mailer.doctor.spf import spf
 from mailer.errors import ConfigError, MailerError, install_command
@@ -98,12 +98,15 @@ def _keys(settings: Settings) -> Iterator[SigningKey | Finding]:
 
 
 def connected(settings: Settings, names: Names, *, with_blocklists: bool, at: datetime) -> Iterator[Finding]:
-    """Yield what relays and pages answer, and what others know about the relays' addresses."""
+    """Yield what relays, pages and published files say, and what others know about the relays' addresses."""
     greetings: dict[str, str] = {}
     relays = list(settings.relays.items())
     yield from connections(relays, settings.folder, greetings, at=at)
     yield from _answered("ptr", "[relays]", own_names(names, relays, greetings))
     yield from _answered("pages", settings.web.public_url, pages(names, settings.web.public_url, at=at))
+    yield from _answered("mta-sts", settings.bounce_domain, _policies(names, settings))
+    author = settings.newsletter.author_domain
+    yield from _answered("bimi", author, logo(names, author))
     if with_blocklists:
         hosts = [
             greetings.get(name, "") if is_loopback(one.host) else one.host for name, one in direct(relays)
@@ -113,8 +116,12 @@ def connected(settings: Settings, names: Names, *, with_blocklists: bool, at: da
         except MailerError:
             # Reported above.
             addresses = []
-        found = blocklists(names, addresses, [settings.newsletter.author_domain])
-        yield from _answered("blocklist", settings.newsletter.author_domain, found)
+        yield from _answered("blocklist", author, blocklists(names, addresses, [author]))
+
+
+def _policies(names: Names, settings: Settings) -> Iterator[Finding]:
+    if publishes_sts(names, settings.bounce_domain):
+        yield from published_policy(names, settings.bounce_domain)
 
 
 def _answered(check: str, subject: str, findings: Iterator[Finding]) -> Iterator[Finding]:

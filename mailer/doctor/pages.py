@@ -51,12 +51,12 @@ def pages(names: Names, public_url: str, *, at: datetime) -> Iterator[Finding]:
         yield problem(
             "pages",
             public_url,
-            f"the pages cannot be reached ({_reason(error)})",
+            f"the pages cannot be reached ({reason(error)})",
             remedy="is `mailer serve` running, and does the proxy lead to it?",
         )
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
     """Return why a request failed, in the words of the system or of TLS."""
     cause: BaseException | None = error
     while cause is not None:

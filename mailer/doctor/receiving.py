@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 import msgspec
 
+from mailer.doctor.fetching import HTTPS, FetchError, fetch
 from mailer.doctor.findings import Finding, ok, problem, txt_record, warning
 from mailer.doctor.names import Names
+
+_DAY: Final = 86_400
+_MOST_OCTETS: Final = 64_000
+"""The size of a policy that RFC 8461 section 3.3 suggests to accept."""
 
 
 class _Record(msgspec.Struct):
@@ -24,6 +30,7 @@ class Policy(msgspec.Struct):
 
     mode: str
     mx: list[str] = []
+    max_age: int = _DAY * 7
 
 
 def exchangers(names: Names, domain: str, purpose: str, *, host: str = "") -> Iterator[Finding]:
@@ -88,23 +95,21 @@ def _is_address(host: str) -> bool:
 
 
 def transport_security(names: Names, domain: str) -> Iterator[Finding]:
-    """Check MTA-STS (RFC 8461) and TLS reports (RFC 8460), both optional, of a domain that gets mail."""
-    from checkdmarc.mta_sts import check_mta_sts
+    """Check the records of MTA-STS (RFC 8461) and TLS reports (RFC 8460), both optional."""
+    from checkdmarc.mta_sts import MTASTSError, parse_mta_sts_record, query_mta_sts_record
     from checkdmarc.smtp_tls_reporting import check_smtp_tls_reporting
 
-    if not [text for text in names.texts(f"_mta-sts.{domain}") if text.startswith("v=STSv1")]:
+    if not publishes_sts(names, domain):
         yield ok("mta-sts", domain, "not published (optional: it protects mail on its way to you)")
     else:
-        raw = check_mta_sts(domain, resolver=names.resolver)
-        result = msgspec.convert(raw, _Record)
-        if result.valid:
-            yield from sts_policy(names.exchangers(domain), domain, msgspec.convert(raw["policy"], Policy))
-        else:
+        try:
+            parse_mta_sts_record(query_mta_sts_record(domain, resolver=names.resolver)["record"])
+        except MTASTSError as error:
             yield problem(
                 "mta-sts",
                 domain,
-                f"the record or the policy is wrong: {result.error.rstrip('.')}",
-                remedy="correct it, or remove the record; servers that obey it may not deliver to you",
+                f"the record is wrong: {str(error).rstrip('.')}",
+                remedy="correct it, or remove it; servers that obey it may not deliver to you",
             )
     if not [text for text in names.texts(f"_smtp._tls.{domain}") if text.startswith("v=TLSRPTv1")]:
         yield ok(
@@ -123,6 +128,47 @@ def transport_security(names: Names, domain: str) -> Iterator[Finding]:
         )
 
 
+def publishes_sts(names: Names, domain: str) -> bool:
+    """Return whether a domain has a record for MTA-STS."""
+    return any(text.startswith("v=STSv1") for text in names.texts(f"_mta-sts.{domain}"))
+
+
+def published_policy(names: Names, domain: str, *, port: int = HTTPS) -> Iterator[Finding]:
+    """Download the MTA-STS policy of a domain, as servers that send to it do, and check it.
+
+    The certificate must be valid, and redirects are not followed (RFC 8461 section 3.3).
+    """
+    from checkdmarc.mta_sts import MTASTSPolicySyntaxError, parse_mta_sts_policy
+
+    url = f"https://mta-sts.{domain}/.well-known/mta-sts.txt"
+    try:
+        file = fetch(names, url, most_octets=_MOST_OCTETS, port=port)
+        parsed = parse_mta_sts_policy(file.content.decode("utf-8"))
+    except FetchError as error:
+        why = error.message
+    except MTASTSPolicySyntaxError as error:
+        why = str(error).rstrip(".")
+    except UnicodeDecodeError:
+        why = "it is not UTF-8"
+    else:
+        if file.media_type != "text/plain":
+            yield warning(
+                "mta-sts",
+                url,
+                f"its type is {file.media_type or 'missing'}, and some servers want text/plain",
+                remedy="let the web server send Content-Type: text/plain",
+            )
+        policy = msgspec.convert(parsed["policy"], Policy)
+        yield from sts_policy(names.exchangers(domain), domain, policy)
+        return
+    yield problem(
+        "mta-sts",
+        url,
+        f"servers cannot use the policy: {why}",
+        remedy="serve it there over https, or remove the record at _mta-sts",
+    )
+
+
 def sts_policy(hosts: Sequence[str], domain: str, policy: Policy) -> Iterator[Finding]:
     """Check that a policy names each MX host of its domain."""
     from checkdmarc.mta_sts import mx_in_mta_sts_patterns
@@ -134,6 +180,13 @@ def sts_policy(hosts: Sequence[str], domain: str, policy: Policy) -> Iterator[Fi
             domain,
             f"the policy does not name {', '.join(missing)}, so servers that obey it will not deliver there",
             remedy="add the host to the policy, then change the id in the record",
+        )
+    elif policy.mode != "none" and policy.max_age < _DAY:
+        yield warning(
+            "mta-sts",
+            domain,
+            f"servers forget the policy after {policy.max_age} seconds (max_age), so it protects little",
+            remedy="set max_age to some weeks, such as 2592000",
         )
     else:
         yield ok("mta-sts", domain, f"the policy is in mode {policy.mode} and names every MX host")
