@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterable, Mapping
 from contextlib import closing
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -23,6 +27,8 @@ from tests.postgres import Server
 
 VERSIONS = [f"{number:04}" for number in range(1, int(HEAD))]
 KILLS = 10
+PEOPLE = int(os.environ.get("TEST_UPGRADE_PEOPLE", "300"))
+ISSUES = 1 if PEOPLE <= 300 else 20
 # Kills a child at every tenth part of the statements of an upgrade, and prints the versions it left.
 KILLER = """
 import alembic.command, os, shutil, signal, sys
@@ -59,29 +65,41 @@ for part in range(kills):
 """
 
 
-def old_database(path: Path, version: str = "0001", people: int = 300) -> Path:
-    """Make a database of an earlier version with subscribers and an issue that some of them got."""
+def old_database(path: Path, version: str = "0001", people: int = 300, issues: int = 1) -> Path:
+    """Make a database of an earlier version with subscribers and issues that some of them got."""
     with Database(f"sqlite:///{path}") as database:
         upgrade(database, version)
     with closing(sqlite3.connect(path)) as connection, connection:
-        for number in range(1, people + 1):
-            address = f"s{number}@example.org"
-            insert(connection, "subscribers", id=number, address=address, address_key=address)
-        insert(connection, "editions", digest="d")
-        insert(connection, "issues", id=1, slug="001-a", edition_digest="d", audience=people)
-        for number in range(1, people + 1):
-            state = "sent" if number % 2 else "queued"
-            insert(connection, "deliveries", issue_id=1, subscriber_id=number, state=state)
+        addresses = [(number, f"s{number}@example.org") for number in range(1, people + 1)]
+        insert(
+            connection,
+            "subscribers",
+            ({"id": number, "address": address, "address_key": address} for number, address in addresses),
+        )
+        insert(connection, "editions", [{"digest": "d"}])
+        for issue in range(1, issues + 1):
+            row = {"id": issue, "slug": f"{issue:03}-a", "edition_digest": "d", "audience": people}
+            insert(connection, "issues", [row])
+            deliveries = (
+                {"issue_id": issue, "subscriber_id": number, "state": "sent" if number % 2 else "queued"}
+                for number, _ in addresses
+            )
+            insert(connection, "deliveries", deliveries)
     return path
 
 
-def insert(connection: sqlite3.Connection, table: str, **values: object) -> None:
-    """Insert a row; columns that must have a value and get none get a zero."""
-    for _, name, _, required, default, _ in connection.execute(f"PRAGMA table_info({table})"):
-        if required and default is None:
-            values.setdefault(name, "{}" if name == "attributes" else 0)
-    columns, marks = ", ".join(values), ", ".join("?" * len(values))
-    connection.execute(f"INSERT INTO {table} ({columns}) VALUES ({marks})", [*values.values()])
+def insert(connection: sqlite3.Connection, table: str, rows: Iterable[Mapping[str, object]]) -> None:
+    """Insert rows of one shape; columns that must have a value and get none get a zero."""
+    columns = connection.execute(f"PRAGMA table_info({table})").fetchall()
+    needed = {
+        name: "{}" if name == "attributes" else 0
+        for _, name, _, no, given, _ in columns
+        if no and given is None
+    }
+    filled = iter(needed | row for row in rows)
+    first = next(filled)
+    names, marks = ", ".join(first), ", ".join(f":{name}" for name in first)
+    connection.executemany(f"INSERT INTO {table} ({names}) VALUES ({marks})", chain([first], filled))
 
 
 def states(path: Path) -> list[tuple[str, int]]:
@@ -109,20 +127,24 @@ def test_every_earlier_version_is_upgraded_with_its_data(tmp_path: Path, version
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300 + PEOPLE // 50)
 def test_killed_upgrade_leaves_the_old_database_or_the_new(tmp_path: Path) -> None:
-    old = old_database(tmp_path / "old.db")
+    old = old_database(tmp_path / "old.db", people=PEOPLE, issues=ISSUES)
     subprocess.run([sys.executable, "-c", KILLER, str(old), str(tmp_path), str(KILLS)], check=True)
     right = {"0001": schema(old), HEAD: schema(tmp_path / "whole" / "subscribers.db")}
-    found = []
+    counted, found = states(old), []
     for part in range(KILLS):
         path = tmp_path / str(part) / "subscribers.db"
         with Database(f"sqlite:///{path}") as database:
             found.append(database.version())
             assert database.check() == []
             assert schema(path) == right[found[-1]]
-            assert states(path) == states(old)
+            assert states(path) == counted
             upgrade_safely(database, back_up=False, at=AT)
             assert backups.findings(database) == []
+        # Ten copies of a large database fill a disk.
+        shutil.rmtree(path.parent)
+    print(f"{found.count('0001')} old, {found.count(HEAD)} new")
     assert set(found) <= {"0001", HEAD}
     assert "0001" in found
 
