@@ -91,12 +91,12 @@ def old_database(path: Path, version: str = "0001", people: int = 300, issues: i
 def insert(connection: sqlite3.Connection, table: str, rows: Iterable[Mapping[str, object]]) -> None:
     """Insert rows of one shape; columns that must have a value and get none get a zero."""
     columns = connection.execute(f"PRAGMA table_info({table})").fetchall()
-    needed = {
+    needed: dict[str, object] = {
         name: "{}" if name == "attributes" else 0
         for _, name, _, no, given, _ in columns
         if no and given is None
     }
-    filled = iter(needed | row for row in rows)
+    filled = iter({**needed, **row} for row in rows)
     first = next(filled)
     names, marks = ", ".join(first), ", ".join(f":{name}" for name in first)
     connection.executemany(f"INSERT INTO {table} ({names}) VALUES ({marks})", chain([first], filled))
