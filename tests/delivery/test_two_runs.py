@@ -78,6 +78,51 @@ def test_delivery_that_is_not_on_its_way_is_not_settled(database: Database, stat
     assert states(database) == {1: state.value}
 
 
+def test_each_delivery_gets_its_own_outcome(database: Database) -> None:
+    replies = [
+        None,
+        "",
+        "null",
+        "NULL",
+        '"',
+        "\\",
+        "\\n",
+        "a\nb\tc",
+        "{1,2}",
+        "[1]",
+        "ü 🌱 \u2028",
+        "%s :x",
+        "'",
+    ]
+    issue = queued(database, len(replies))
+    outcomes = [
+        Settled(
+            number,
+            DeliveryState.DEFERRED if number % 3 else DeliveryState.SENT,
+            due_at=LATER + timedelta(microseconds=number) if number % 3 else None,
+            code=number % 2 or None,
+            enhanced=f"4.{number}.0" if number % 4 else None,
+            reply=reply,
+            bounce_class="full" if number % 5 else None,
+        )
+        for number, reply in enumerate(replies, 1)
+    ]
+    with database.transaction() as session:
+        run_id = begin_run(session, issue)
+        claim(session, issue, run_id, len(replies))
+        queue.settle(session, issue.id, [*outcomes[5:], *outcomes[:5]], run_id=run_id, at=AT)
+        found = session.execute(
+            select(
+                Delivery.subscriber_id, Delivery.state, Delivery.due_at, Delivery.code, Delivery.enhanced,
+                Delivery.reply, Delivery.bounce_class,
+            ).order_by(Delivery.subscriber_id)
+        ).all()  # fmt: skip
+    assert [tuple(row) for row in found] == [
+        (one.subscriber_id, one.state.value, one.due_at, one.code, one.enhanced, one.reply, one.bounce_class)
+        for one in outcomes
+    ]
+
+
 def test_claim_takes_no_more_than_its_limit(database: Database) -> None:
     issue = queued(database, 10)
     with database.transaction() as session:
