@@ -15,6 +15,8 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mailer.cli import run
+from mailer.cli.app import App
+from mailer.cli.send import worker_command
 from mailer.errors import ExitCode
 from mailer.logs import REQUEST, RUN, JsonLines, set_up, without_addresses
 from mailer.web.requests import RequestIds
@@ -83,6 +85,22 @@ def test_command_says_everything_in_json(
     assert run(["send", "7", "--log-format", "json", "-C", str(tmp_path)]) == ExitCode.FAILURE
     (line,) = lines(capsys.readouterr().err)
     assert (line["level"], "no issue '7'" in str(line["message"])) == ("error", True)
+
+
+@pytest.mark.parametrize("addresses", [True, False])
+def test_workers_of_a_send_log_as_it_does(
+    root: None, tmp_path: Path, capsys: pytest.CaptureFixture[str], *, addresses: bool
+) -> None:
+    app = App()
+    app.config_file = tmp_path / "config.toml"
+    app.config_file.write_text("")
+    app.log_format, app.log_addresses = "json", addresses
+    command = worker_command(app, "ana@example.org")
+    assert command[1:3] == ["-m", "mailer"]
+    assert run([*command[3:], "1/2"]) == ExitCode.REFUSED
+    (line,) = lines(capsys.readouterr().err)
+    shown = "ana@example.org" if addresses else "…@example.org"
+    assert line["message"] == f"'{shown}' is not in the queue; mailer send {shown}"
 
 
 @pytest.mark.parametrize(

@@ -241,6 +241,16 @@ def _check(app: App, plan: Plan, path: Path, edition: Edition, segment: str, *, 
         filling.compose_some(app.settings, app.database, edition, condition)
 
 
+def worker_command(app: App, slug: str) -> list[str]:
+    """Return the command that starts a worker, up to its number."""
+    folder, config = app.config_path.parent.resolve(), app.config_path.resolve()
+    addresses = ["--log-addresses"] if app.log_addresses else []
+    return [
+        sys.executable, "-m", "mailer", "share", slug, "-C", str(folder), "--config", str(config),
+        "--log-format", app.log_format, *addresses, "--share",
+    ]  # fmt: skip
+
+
 def _run(app: App, queued: QueuedIssue, workers: int, progress: Callable[[Books], None]) -> Ended:
     """Send in this process or in several worker processes."""
     if workers == 1:
@@ -253,18 +263,8 @@ def _run(app: App, queued: QueuedIssue, workers: int, progress: Callable[[Books]
             progress=progress,
             say=app.say,
         )
-    command = [
-        sys.executable,
-        "-m",
-        "mailer",
-        "share",
-        queued.slug,
-        "-C",
-        str(app.config_path.parent.resolve()),
-    ]
-    command += ["--config", str(app.config_path.resolve()), "--share"]
     return dispatch_to_workers(
-        command,
+        worker_command(app, queued.slug),
         app.database,
         queued,
         workers=workers,

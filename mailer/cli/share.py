@@ -10,7 +10,7 @@ import sys
 import click
 
 from mailer.bounces.refusals import learn_by
-from mailer.cli.app import App, Command, pass_app
+from mailer.cli.app import App, Command, log_options, pass_app
 from mailer.delivery import issues
 from mailer.delivery.workers import work
 from mailer.errors import RefusedError
@@ -20,6 +20,7 @@ from mailer.errors import RefusedError
 @click.argument("issue")
 @click.option("--share", required=True, metavar="NUMBER/WORKERS", help="Which worker it is, for `ps`.")
 @click.option("--leader", type=int, help="The run of the process that started this one; on PostgreSQL.")
+@log_options
 @pass_app
 def share_command(app: App, issue: str, share: str, leader: int | None) -> None:
     """Send a part of a queued ISSUE for the `mailer send` that started this process.
