@@ -228,6 +228,11 @@ def _check(path: Path, line: int, header: Sequence[str], preset: Preset) -> None
                 f"{path}:{line}: there is no column '{wanted}'",
                 remedy=f"the columns are: {', '.join(filter(None, header))}",
             )
+    if preset.one_of and not preset.one_of.intersection(header):
+        raise SourceError(
+            f"{path}:{line}: there is no column '{min(preset.one_of)}', so nobody knows who left",
+            remedy="export the file again with that column",
+        )
 
 
 def _name(plain: dict[str, str]) -> tuple[str, ...]:

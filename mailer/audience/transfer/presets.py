@@ -70,6 +70,8 @@ class Preset:
     out: tuple[OutRule, ...] = ()
     ignored: frozenset[str] = frozenset()
     required: frozenset[str] = frozenset()
+    one_of: frozenset[str] = frozenset()
+    """Columns one of which must be in the file: without them, people who left would seem to be active."""
 
     def with_columns(self, named: Mapping[str, str], skipped: Iterable[str] = ()) -> Preset:
         """Return the preset with columns named: `email`, `name`, `tags`, `joined` or any attribute.
@@ -216,8 +218,10 @@ PRESETS: Final[Mapping[str, Preset]] = {
     ),
     "keila": Preset(
         attributes="Data",
+        # Keila exported no status at first.
         out=(OutRule("Status", {"unsubscribed": _U, "unreachable": _B}),),
         ignored=frozenset({"External ID"}),
+        required=frozenset({"Status"}),
     ),
     "phplist": Preset(
         # Recent versions say "subscriber", older ones "user". phpList blacklists people who unsubscribe; an
@@ -246,8 +250,11 @@ PRESETS: Final[Mapping[str, Preset]] = {
                 "Unique ID for User",
                 "Is this account disabled?",
                 "RSS Frequency",
+                "Number of bounces",
+                "Additional data",
             }
         ),
+        one_of=frozenset({"Is this subscriber blacklisted", "Is this user blacklisted"}),
     ),
 }
 

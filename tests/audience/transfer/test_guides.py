@@ -61,6 +61,30 @@ def test_example_is_imported_as_the_guide_says(
     assert {key: found_ana[key] for key in ana} == ana
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "missing"),
+    [
+        # What Keila exported at first, and phpList when that column is not selected.
+        ("keila", "Email,First name,Last name,Data\nbob@example.org,Bob,Ion,\n", "Status"),
+        (
+            "phplist",
+            "id,Email,Is this subscriber confirmed,List Membership\n1,bob@example.org,1,News; \n",
+            "Is this subscriber blacklisted",
+        ),
+    ],
+)
+def test_file_that_does_not_say_who_left_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, content: str, missing: str
+) -> None:
+    folder = Folder(tmp_path / "news")
+    (folder.path / "export.csv").write_text(content, encoding="utf-8")
+    place = ["-C", str(folder.path)]
+    assert run(["subscribers", "import", str(folder.path / "export.csv"), "--preset", name, *place]) == 1
+    assert f"there is no column '{missing}'" in capsys.readouterr().err
+    assert run(["subscribers", "export", *place, "--format", "jsonl"]) == 0
+    assert capsys.readouterr().out == ""
+
+
 def test_guide_of_mailman_is_followed_word_by_word(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
