@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec.structs import replace
 
 from mailer.config import Settings
-from mailer.delivery import editions, enqueueing
+from mailer.delivery import editions
 from mailer.errors import FindingsError
 from mailer.rendering.edition import Edition
 from mailer.rendering.lint import Finding, Level, LintReport, lint
@@ -125,6 +125,7 @@ def with_audience(
 ) -> tuple[LintReport, int]:
     """Return the report with fields that subscribers lack, and how many subscribers were checked."""
     # Imported here, because linting without a database has to be quick.
+    from mailer.delivery import enqueueing
     from mailer.review.filling import unfit
 
     unsigned = replace(settings, dkim=())

@@ -23,6 +23,7 @@ _WITHOUT_DATABASE = {
     "--version": _ALL,
     "config show": _ALL,
     "config check": {"aiosmtplib", "uvloop", "nicegui"} | _OTHERS,
+    "lint 1": _SENDING | _SERVING | _OTHERS,
 }
 """Each command, and what it doesn't import besides SQLAlchemy."""
 _COMMANDS = {
@@ -38,7 +39,6 @@ _COMMANDS = {
     "users list": _ALL,
     "db check": _ALL,
     "plan 1": _ALL - _TEMPLATES,
-    "lint 1": _SENDING | _SERVING | {"alembic", "dns", "httpx", "lark", "rich"},
     "render 1": _SERVING | _OTHERS,
 }
 # Runs each command in a process of its own, forked after what they all import has been imported once.

@@ -145,3 +145,14 @@ def test_plan_of_a_queued_issue_shows_the_remaining_deliveries(
     found = planned()
     assert found["state"] == "finished"
     assert (found["books"]["sent"], found["to_send"], found["estimate"]) == (41, 0, None)
+
+
+def test_plan_of_a_queued_issue_needs_only_its_frozen_edition(
+    folder: Folder, planned: Callable[..., dict[str, Any]]
+) -> None:
+    config = folder.path / "config.toml"
+    config.write_text(config.read_text(encoding="utf-8").split("[relays")[0], encoding="utf-8")
+    assert run(["send", "1", "--yes", "-C", str(folder.path)]) == 0
+    before = planned()
+    (folder.path / "issues" / "001-short.md").write_text("---\ntitle: [\n", encoding="utf-8")
+    assert before == planned()
