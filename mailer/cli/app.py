@@ -197,6 +197,17 @@ class Group(click.Group):
         super().__init__(*args, **kwargs)
         self.params.extend(_common())
 
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands, each with its whole first sentence; click would cut it at the end of a line."""
+        commands = [(name, self.get_command(context, name)) for name in self.list_commands(context)]
+        rows = [
+            (name, command.get_short_help_str(limit=200))
+            for name, command in commands
+            if command is not None and not command.hidden
+        ]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
 
 def log_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options of commands that run for long, and start the log when they are parsed."""

@@ -84,7 +84,7 @@ def verify_command(app: App, copy: Path, identity: Path | None) -> None:
 @yes_option
 @pass_app
 def restore_command(app: App, copy: Path, identity: Path | None, yes: bool) -> None:
-    """Replace the database by a backup, once the backup is proved to be good.
+    """Replace the database with a backup, after checking the backup.
 
     The present database is kept beside it. Stop `mailer serve`, `mailer worker` and `mailer console` first.
 

@@ -76,7 +76,13 @@ _CONSOLE = "http://127.0.0.1:8602"
 
 
 @click.command(cls=Command)
-@click.option("--folder", type=click.Path(path_type=Path), default=Path("demo"), show_default=True)
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path),
+    default=Path("demo"),
+    show_default=True,
+    help="The folder to create it in.",
+)
 @click.option("--open", "opens", is_flag=True, help="Then open the outbox and the console in your browser.")
 @json_option
 @pass_app

@@ -34,7 +34,7 @@ from mailer.rendering.source.new import create_issue, create_resend, slug
     default=20,
     show_default=True,
     metavar="N",
-    help="With --from-feed: the newest N items; older ones are passed over.",
+    help="With --from-feed: the newest N items; older ones are skipped.",
 )
 @click.option("--open", "edit", is_flag=True, help="Open the issue in $VISUAL or $EDITOR.")
 @pass_app

@@ -104,7 +104,7 @@ def pause_command(app: App, name: str) -> None:
 @click.argument("name")
 @pass_app
 def resume_command(app: App, name: str) -> None:
-    """Let NAME go on; what came due meanwhile is sent."""
+    """Resume NAME; messages that came due meanwhile are sent."""
     with app.database.transaction() as session:
         changed = storing.resume(session, name)
     app.out(f"{name}: {'resumed' if changed else 'is not paused'}")
@@ -115,7 +115,7 @@ def resume_command(app: App, name: str) -> None:
 @click.argument("address")
 @pass_app
 def enter_command(app: App, name: str, address: str) -> None:
-    """Let the subscriber with ADDRESS enter NAME, whatever its trigger."""
+    """Add the subscriber with ADDRESS to NAME, whatever its trigger."""
     with app.database.transaction() as session:
         looking.enter_one(session, name, parse_address(address), at=datetime.now(UTC))
     app.out(f"{address}: entered {name}")
@@ -126,7 +126,7 @@ def enter_command(app: App, name: str, address: str) -> None:
 @json_option
 @pass_app
 def stats_command(app: App, name: str, as_json: bool) -> None:
-    """Show what became of each step of NAME."""
+    """Show the results of each step of NAME."""
     with app.database.reading() as session:
         stored = storing.find(session, name)
         found = [] if stored is None else listing.steps(session, stored.id)

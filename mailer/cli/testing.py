@@ -32,7 +32,7 @@ from mailer.review import linting, sample
 def test(app: App, issue: str, addresses: tuple[str, ...], reader_address: str | None, as_json: bool) -> None:
     """Send ISSUE to your own addresses, with [Test] in front of the subject.
 
-    The message is signed and takes the same relays as a real one, but nothing is queued or recorded.
+    The message is signed and goes through the same relays as a real one, but nothing is queued or recorded.
     Its links change nothing, so you can forward it safely. Without --as, it is addressed to a made-up
     reader who has every field. Lint findings are shown but don't stop it.
 
