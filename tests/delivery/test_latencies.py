@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -50,6 +51,27 @@ def test_a_run_counts_every_reply_by_provider_and_class(database: Database, tmp_
     assert dict(accepted["google"].cumulative)["60.0"] == 0
     assert dict(accepted["google"].cumulative)["300.0"] == 9
     assert 0 < sum(one.sum_seconds for one in counted(database, REPLY)) < 60
+
+
+def test_a_run_writes_now_and_then_and_not_for_every_message(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    issue, written, during = queued(database, 120), [], []
+    original = Latencies.write
+
+    def write(self: Latencies) -> None:
+        written.append(1)
+        original(self)
+
+    monkeypatch.setattr(Latencies, "write", write)
+    monkeypatch.setattr("mailer.delivery.latencies.WRITE_SECONDS", 0.05)
+    run(
+        database, issue, tmp_path / "out", answer=lambda recipient: time.sleep(0.008),
+        meanwhile=lambda books, sender: during.append(sum(totals(database, REPLY).values())),
+    )  # fmt: skip
+    assert sum(totals(database, REPLY).values()) == 120
+    assert any(0 < number < 120 for number in during)
+    assert len(written) < 12
 
 
 # Pairs of a process and what it measured.

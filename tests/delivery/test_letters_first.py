@@ -21,6 +21,7 @@ from mailer.delivery.books import Books
 from mailer.delivery.clock import Clock, now
 from mailer.delivery.ending import Ended, Ending
 from mailer.delivery.issues import QueuedIssue
+from mailer.delivery.latencies import ACCEPT, histograms
 from mailer.delivery.letter_queue import LetterQueue
 from mailer.delivery.letters import LetterKind
 from mailer.delivery.sender import Hooks, Sender
@@ -119,6 +120,9 @@ def test_confirmation_overtakes_a_running_send(run: Run) -> None:
     assert run.order[-1] != f"s{NEW}@example.org"
     assert run.received() == {f"s{number}@example.org": 1 for number in range(1, NEW + 1)}
     assert waiting(run.database) == {"audience": 1, "sent": 1}
+    with run.database.reading() as session:
+        times = {one.kind: one.cumulative[-1][1] for one in histograms(session, ACCEPT)}
+    assert times == {"confirmation": 1, "issue": PEOPLE}
 
 
 def test_refused_letter_waits_and_the_issue_goes_on(run: Run) -> None:

@@ -40,6 +40,7 @@ from mailer.config import load
 from mailer.database.models import Subscriber, SubscriberStatus, WaitingLetter
 from mailer.database.session import Database
 from mailer.delivery import letters
+from mailer.delivery.latencies import ACCEPT, CONNECT, REPLY, histograms
 from mailer.delivery.letter_sender import LetterSender
 from mailer.delivery.letters import LetterKind
 from mailer.errors import UnavailableError
@@ -149,6 +150,21 @@ def test_letter_leaves_once_and_is_forgotten(scene: Scene) -> None:
     assert scene.subjects() == ["Please confirm: The Weekly"]
     assert scene.waiting() == 0
     assert scene.told() == [("confirmation", "letter sent, 250 2.0.0 taken")]
+
+
+def test_times_of_a_letter_count_from_when_it_was_asked_for(scene: Scene) -> None:
+    scene.server.answers = ["451 4.7.1 Greylisted"]
+    scene.ask()
+    for _ in range(2):
+        scene.post().deliver()
+        scene.at += timedelta(minutes=20)
+    with scene.database.reading() as session:
+        (accepted,) = histograms(session, ACCEPT)
+        replies = {one.kind: one.cumulative[-1][1] for one in histograms(session, REPLY)}
+        (connects,) = histograms(session, CONNECT)
+    assert (accepted.kind, accepted.sum_seconds) == ("confirmation", 20 * 60.0)
+    assert replies == {"accepted": 1, "grey": 1}
+    assert (connects.relay, connects.cumulative[-1][1]) == ("sink", 2)
 
 
 @pytest.mark.parametrize(
