@@ -62,4 +62,4 @@ def _table(people: list[Listed]) -> Markup:
             one.answer[:300],
         )
 
-    return table(("Subscriber", "#Attempts", "Changed", "Class", "Answer"), map(row, people), wide=(1, 2))
+    return table(("Subscriber", "#Attempts", "Changed", "Class", "Answer"), map(row, people), wide=(1, 2, 3))

@@ -40,7 +40,7 @@ def tag(word: str) -> Markup:
 
 def person(subscriber_id: int, text: str) -> Markup:
     """Return a link to a subscriber's page."""
-    return link(f"/subscribers/{subscriber_id}", text)
+    return Markup('<a class="person" href="/subscribers/{}">{}</a>').format(subscriber_id, text)
 
 
 def issue_path(slug: str) -> str:

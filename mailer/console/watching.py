@@ -22,7 +22,7 @@ from mailer.console.frame import heading
 from mailer.console.markup import facts, figure, figures, note, show, table, tag, when
 from mailer.console.results import show_results
 from mailer.console.users import Role
-from mailer.database.models import DeliveryState, IssueState
+from mailer.database.models import CanaryState, DeliveryState, IssueState
 from mailer.delivery import issues
 from mailer.delivery.arms import Arm, Test
 from mailer.delivery.books import Books, books_of
@@ -68,6 +68,7 @@ class Watching:
             self._controls = Controls(self._desk, self._visit)
         self._live = show(Markup("")).props('aria-live="off"').style("width:100%")
         self._providers = show(Markup("")).style("width:100%")
+        self._providers.set_visibility(False)
         self._details = show(Markup("")).style("width:100%")
         self._draw(status.books)
         self._draw_details(status)
@@ -128,6 +129,7 @@ class Watching:
         self._providers_due = time.monotonic() + _PROVIDERS_REST * (time.monotonic() - began)
         if self._running and len(found) > 1:
             self._providers.content = _section("By provider", _by_provider(found))
+            self._providers.set_visibility(True)
 
     def _draw(self, books: Books) -> None:
         slug = quote(self._issue.slug, safe="")
@@ -153,6 +155,11 @@ class Watching:
             return note(f"Paused: {self._issue.reason or 'by the operator'}", "warn")
         if self._issue.state != IssueState.SENDING:
             return Markup("")
+        if self._issue.canary is CanaryState.WAITING:
+            until = f" until {when(self._issue.canary_until)}" if self._issue.canary_until else ""
+            return Markup(
+                '<p class="soft">The first part was sent. Waiting for what comes of it{}.</p>'
+            ).format(until)
         now = datetime.now(UTC)
         self._seen.append((now, books.sent + books.failed))
         (first_at, first), (last_at, last) = self._seen[0], self._seen[-1]
@@ -193,7 +200,8 @@ class Watching:
         if status.test is not None:
             parts.append(_section("A/B test", _test(status.test, status.arms)))
         if issue.canary is not None:
-            pairs.append(("Canary", f"{issue.canary} {status.canary or ''}"))
+            name = "Canary" if status.test is None else "A/B test"
+            pairs.append((name, f"{issue.canary}: {status.canary}" if status.canary else issue.canary))
         parts.append(_section("About this issue", facts(pairs)))
         self._details.content = Markup('<div class="stack">{}</div>').format(Markup("").join(parts))
 

@@ -144,9 +144,15 @@ def _deliveries(session: Session, subscriber_id: int) -> Iterator[Happening]:
 
 
 def _events(session: Session, subscriber_id: int) -> Iterator[Happening]:
-    for event in session.scalars(select(Event).where(Event.subscriber_id == subscriber_id)):
+    rows = session.execute(
+        select(Event, StoredIssue.slug)
+        .outerjoin(StoredIssue, StoredIssue.id == Event.issue_id)
+        .where(Event.subscriber_id == subscriber_id)
+    )
+    for event, slug in rows:
         said = ", ".join(f"{name} {value}" for name, value in sorted(event.details.items()))
-        yield Happening(event.at, event.kind, said, {"issue_id": event.issue_id, **event.details})
+        facts = {"issue_id": event.issue_id, **event.details}
+        yield Happening(event.at, event.kind, _line(slug, said) if slug else said, facts)
 
 
 def _sequences(session: Session, subscriber_id: int) -> Iterator[Happening]:
