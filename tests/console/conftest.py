@@ -7,11 +7,14 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 import pytest
 
+from mailer.console.sessions import make_link
+from mailer.database.session import Database
 from tests.end_to_end.newsletter import Folder
 from tests.web.conftest import NO_TLS
 
@@ -30,8 +33,13 @@ class Running:
     process: subprocess.Popen[str]
 
     def link(self) -> str:
-        """Return a fresh link that logs its owner in."""
-        return self.folder.mailer("console", "--link", "--port", str(self.port)).out.strip()
+        """Return a fresh link that logs its owner in, as `mailer console --link` prints it."""
+        with (
+            Database("sqlite:///subscribers.db", folder=self.folder.path) as database,
+            database.transaction() as session,
+        ):
+            secret = make_link(session, at=datetime.now(UTC))
+        return f"{self.url}/login?link={secret}"
 
     @contextmanager
     def client(self) -> Iterator[httpx.Client]:

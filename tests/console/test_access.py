@@ -63,7 +63,7 @@ def test_nothing_is_shown_without_a_session(console: Running, path: str) -> None
 
 
 def test_link_works_once_and_its_cookie_is_strict(console: Running) -> None:
-    link = console.link()
+    link = console.folder.mailer("console", "--link", "--port", str(console.port)).out.strip()
     with console.anyone() as first, console.anyone() as second:
         answer = first.get(link)
         assert "httponly" in answer.headers["set-cookie"].lower()

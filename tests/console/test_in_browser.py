@@ -17,7 +17,10 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 from playwright.sync_api import Error as PlaywrightError
 from sqlalchemy import delete, select, update
 
-from mailer.console.users import Role
+from mailer.address import parse_address
+from mailer.audience.subscribers import add
+from mailer.audience.transitions import Origin
+from mailer.console.users import Role, add_user, remove_user
 from mailer.database.models import AuditEntry, ConsoleSession, ConsoleUser, StoredReport, Subscriber
 from tests.conftest import PROJECT, missing
 from tests.console.browsing import (
@@ -219,7 +222,9 @@ def test_import_is_tried_first_and_can_be_reverted(page: Page, console: Running,
 
 
 def test_person_is_edited_unsubscribed_and_erased(page: Page, console: Running) -> None:
-    assert console.folder.mailer("subscribers", "add", "ion@example.org").code == 0
+    with stored(console) as session:
+        add(session, parse_address("ion@example.org"), secret=b"0" * 32, origin=Origin("command"),
+            at=datetime.now(UTC))  # fmt: skip
     page.goto(f"{console.url}/subscribers?q=ion@")
     page.get_by_role("link", name="ion@example.org").click()
     settled(page)
@@ -311,14 +316,14 @@ def with_passkey(page: Page, console: Running) -> None:
 
 
 def test_people_log_in_by_password_provider_and_passkey_and_guessing_stops(
-    browser: Browser, console: Running, tmp_path: Path
+    browser: Browser, console: Running
 ) -> None:
     # Passkeys belong to a host name; browsers accept none for an address.
     console = replace(console, url=f"http://localhost:{console.port}")
-    (tmp_path / "password").write_text("correct horse battery\n", encoding="utf-8")
-    arguments = ("--role", "reader", "--json", "--password-file", str(tmp_path / "password"),
-                 "--email", "mia@example.org")  # fmt: skip
-    code = pyotp.TOTP(console.folder.mailer("users", "add", "Mia", *arguments).json["totp_secret"])
+    with stored(console) as session:
+        _, totp = add_user(session, "Mia", Role.READER, "correct horse battery", email="mia@example.org",
+                           at=datetime.now(UTC))  # fmt: skip
+    code = pyotp.TOTP(totp)
     context = browser.new_context(user_agent=AGENT)
     page = context.new_page()
 
@@ -343,7 +348,8 @@ def test_people_log_in_by_password_provider_and_passkey_and_guessing_stops(
     for _ in range(3):
         attempt("correct horse battery", "000000")
     expect(page.get_by_role("alert").first).to_have_text("Too many attempts. Wait a minute, then try again.")
-    assert console.folder.mailer("users", "remove", "Mia", "--yes").code == 0
+    with stored(console) as session:
+        remove_user(session, "Mia")
     context.close()
 
 
@@ -544,7 +550,7 @@ def test_large_import_shows_its_progress(page: Page, console: Running, tmp_path:
         while page.get_by_text("rows read").is_visible():
             with suppress(PlaywrightError):
                 seen.add(rows.inner_text(timeout=500))
-            page.wait_for_timeout(100)
+            page.wait_for_timeout(300)
         assert len(seen) > 1, seen
         if following:
             expect(page.get_by_role("heading", name="3. What would change")).to_be_visible()
