@@ -81,11 +81,10 @@ def findings_of(found: Sequence[Finding]) -> Markup:
 
 def _finding(one: Finding, word: str) -> Markup:
     record = Markup('<pre class="diff" tabindex="0">{}</pre>').format(one.record) if one.record else ""
-    remedy = f"{one.remedy[:1].upper()}{one.remedy[1:]}." if one.remedy else ""
     return Markup(
         '<div class="finding"><p>{} <span class="soft">{}</span> <b>{}</b>: {}</p>'
         '<p class="soft">{}</p>{}</div>'
-    ).format(tag(word), one.check, one.subject, one.message, remedy, record)
+    ).format(tag(word), one.check, one.subject, one.message, one.remedy or "", record)
 
 
 def warm_up(relays: Sequence[WarmingUp]) -> Markup:
