@@ -235,7 +235,9 @@ class RunBooks:
         return self.insist(read)
 
     def others_hold_some(self) -> bool:
-        """Return whether other live runs have claimed deliveries, or gave some back; recover dead runs.
+        """Return whether other runs have claimed deliveries, or gave some back; recover dead runs.
+
+        A run that was ended for its silence may still write what it sent, until its deliveries are due.
 
         Only on PostgreSQL. On SQLite the command that started several workers recovers.
         """
@@ -251,7 +253,11 @@ class RunBooks:
                 ]
                 self._count(session)
                 given_back = self._counts[DeliveryState.QUEUED.value] > 0 and not self.members_only
-                return given_back or (bool(others) and queue.holds_any(session, self._issue_id, others))
+                return (
+                    given_back
+                    or (bool(others) and queue.holds_any(session, self._issue_id, others))
+                    or (self._resend and runs.silent_ones_hold_some(session, self._issue_id))
+                )
 
         return self.insist(look)
 

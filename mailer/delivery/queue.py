@@ -159,11 +159,18 @@ _SETTLE_ALL: Final = text(
 """The same in one statement, for PostgreSQL: over a network each one costs a round trip."""
 
 
-def recover(session: Session, issue_id: int, *, at: datetime, run_id: int | None = None) -> int:
-    """Mark the deliveries that an interrupted run had claimed as `uncertain` and due; return how many.
+def recover(
+    session: Session,
+    issue_id: int,
+    *,
+    at: datetime,
+    run_id: int | None = None,
+    due_at: datetime | None = None,
+) -> int:
+    """Mark the deliveries that an interrupted run had claimed as `uncertain`; return how many.
 
-    Without the `run_id` of a run that has ended: of all that have ended. On SQLite that is every run, since
-    the caller holds the lock. Refusals that were still pending are due again.
+    They are due now, or at `due_at`. Without the `run_id` of a run that has ended: of all that have ended. On
+    SQLite that is every run, since the caller holds the lock. Refusals that were still pending are due now.
     """
     # This scans the issue once per start. An index on `sending` would cost two writes for each message.
     if run_id is not None:
@@ -186,7 +193,7 @@ def recover(session: Session, issue_id: int, *, at: datetime, run_id: int | None
             .where(interrupted)
             .values(
                 state=DeliveryState.UNCERTAIN.value,
-                due_at=at,
+                due_at=due_at or at,
                 changed_at=at,
                 code=None,
                 enhanced=None,

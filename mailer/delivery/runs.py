@@ -4,9 +4,10 @@ An SQLite database has one machine, and the run holds a lock on a file. A connec
 lost without its process noticing, so a lock on the server proves nothing. There, a run proves that it
 lives by its commits: each one confirms the run's row and the time. A run that has not committed for
 `SILENT_SECONDS` starts nothing (`Fence`). After `DEAD_SECONDS`, another process may end it and take over
-its deliveries. Only the database's clock and the run's own monotonic clock matter. Any number of runs may
-live at a time: each delivery is claimed by one of them, and they share their limits
-(`mailer.delivery.sharing`).
+its deliveries. The run may only be cut off, and still know what it sent: it has twice that time to write
+it before anybody gets the message again. Only the database's clock and the run's own monotonic clock
+matter. Any number of runs may live at a time: each delivery is claimed by one of them, and they share their
+limits (`mailer.delivery.sharing`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -23,7 +24,7 @@ from sqlalchemy import BigInteger, ColumnElement, func, literal_column, select, 
 from sqlalchemy.orm import Session
 
 from mailer.database.columns import Instant
-from mailer.database.models import Run
+from mailer.database.models import WAITS, Delivery, DeliveryState, Run
 from mailer.delivery import queue
 from mailer.delivery.clock import DEAD_SECONDS
 from mailer.delivery.issues import edition_number
@@ -43,6 +44,9 @@ _STARTED_AT: Final[ColumnElement[int]] = literal_column(
 _SILENT_MICROSECONDS: Final = type_coerce(DATABASE_TIME, BigInteger) - func.greatest(
     type_coerce(Run.seen_at, BigInteger), _STARTED_AT, type_=BigInteger()
 )
+_SILENT: Final = "it was silent for too long, so another process ended it"
+_LATE: Final = 2
+"""For how many times the seconds after which it was ended a run can still write what it had sent."""
 NEVER_SECONDS: Final = 1e9
 """As `dead_seconds`: end only runs whose process is known to be gone."""
 
@@ -232,14 +236,26 @@ def end_dead(session: Session, *, at: datetime, dead_seconds: float = DEAD_SECON
             update(Run)
             .where(Run.id == run.id, Run.ended_at.is_(None))
             .where(Run.seen_at.is_not(None) if run.known_dead else expired)
-            .values(ended_at=at)
+            .values(ended_at=at, reason="" if run.known_dead else _SILENT)
             .returning(Run.id)
         ).all()
         if gone:
-            queue.recover(session, run.issue_id, at=at, run_id=run.id)
+            due_at = at if run.known_dead else at + timedelta(seconds=_LATE * dead_seconds)
+            queue.recover(session, run.issue_id, at=at, run_id=run.id, due_at=due_at)
         elif not has_ended(session, run.id):
             living.append(run)
     return living
+
+
+def silent_ones_hold_some(session: Session, issue_id: int) -> bool:
+    """Return whether a run that was ended because it was silent may still say what it sent."""
+    theirs = select(Delivery.subscriber_id).where(
+        Delivery.issue_id == issue_id,
+        text(WAITS),
+        Delivery.state == DeliveryState.UNCERTAIN.value,
+        Delivery.run_id.in_(select(Run.id).where(Run.issue_id == issue_id, Run.reason == _SILENT)),
+    )
+    return session.execute(theirs.limit(1)).first() is not None
 
 
 def exclude_others(session: Session, *, at: datetime, dead_seconds: float = DEAD_SECONDS) -> None:

@@ -297,3 +297,43 @@ def test_run_that_was_taken_over_still_says_what_it_sent(shared: Database, state
     with shared.transaction() as session:
         queue.settle(session, issue.id, [Settled(4, DeliveryState.SENT)], run_id=other, at=LATER)
     assert books(shared, issue).sent == 2 + (state is DeliveryState.SENT)
+
+
+def test_silent_run_may_say_what_it_sent_before_anybody_gets_it_again(shared: Database) -> None:
+    seconds = 1.0
+    with shared.transaction() as session:
+        # Nobody was silent before the server began.
+        session.execute(text("SELECT pg_sleep_until(pg_postmaster_start_time() + interval '1 second')"))
+    issue = queued(shared, 2)
+    now = AT
+    heir = RunBooks(
+        shared,
+        issue.id,
+        DeliverySettings(window=4),
+        learn=learn_nothing,
+        clock=Clock(now=lambda: now, dead_seconds=seconds),
+    )
+    with shared.transaction() as session:
+        silent = begin_run(session, issue)
+        assert claim(session, issue, silent, 2) == [1, 2]
+        session.execute(text("UPDATE runs SET seen_at = seen_at - 60000000, place = 'elsewhere'"))
+    heir.begin(recover=False)
+    with shared.transaction() as session:
+        session.execute(text("UPDATE runs SET seen_at = seen_at + 60000000 WHERE place <> 'elsewhere'"))
+        assert [run.id for run in runs.end_dead(session, at=AT, dead_seconds=seconds)] == [silent + 1]
+        assert claim(session, issue, silent + 1, 2) == []
+    assert states(shared) == {1: "uncertain", 2: "uncertain"}
+    assert heir.others_hold_some()
+    with shared.transaction() as session:
+        sent = [Settled(1, DeliveryState.SENT)]
+        assert queue.settle_late(session, issue.id, sent, run_id=silent, at=AT) == 1
+    now = AT + timedelta(seconds=2 * seconds)
+    assert heir.next_due(frozenset()) == now
+    assert heir.others_hold_some()
+    with shared.transaction() as session:
+        taken = queue.claim(
+            session, issue.id, run_id=silent + 1, limit=2, after=0, at=now, resend_uncertain=True
+        )
+    assert [one.recipient.subscriber_id for one in taken.claimed] == [2]
+    assert not heir.others_hold_some()
+    heir.end("")
