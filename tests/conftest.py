@@ -108,6 +108,7 @@ _SLOW = (
     "tests/bounces/reading/test_report_bounds.py",
     "tests/bounces/reading/test_report_corpus.py",
     "tests/bounces/test_breaker.py",
+    "tests/cli/test_imports.py",
     "tests/cli/test_issue_mistakes.py",
     "tests/cli/test_rehearse.py",
     "tests/cluster/",

@@ -75,7 +75,7 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, s
         stdout=subprocess.PIPE,
         text=True,
         check=True,
-        timeout=60,
+        timeout=240,
     )
     found = map(json.loads, done.stdout.splitlines())
     return {line: (code, set(names)) for line, code, names in found}

@@ -14,7 +14,7 @@ from tests.end_to_end.newsletter import Folder
 from tests.end_to_end.recorder import Recorder
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
-PEOPLE = 120
+PEOPLE = 240
 RATE = 20
 _SECONDS = 30_000
 _CONFIG = """
