@@ -9,7 +9,7 @@ from markupsafe import Markup
 from nicegui import ui
 
 from mailer.console.desk import Desk
-from mailer.console.markup import show
+from mailer.console.markup import show, subscribers
 from mailer.delivery import enqueueing, issues
 from mailer.delivery.clock import now
 from mailer.errors import MailerError
@@ -53,5 +53,4 @@ class SegmentField:
         except MailerError as error:
             self.said.content = Markup('<p style="color:var(--bad)">{}</p>').format(str(error))
             return
-        who = "subscriber" if number == 1 else "subscribers"
-        self.said.content = Markup("<p><b>{}</b> {} would get it.</p>").format(f"{number:,}", who)
+        self.said.content = Markup("<p>{} would get it.</p>").format(subscribers(number))

@@ -21,7 +21,7 @@ from mailer.bounces.record import Recorded
 from mailer.bounces.undo import undo
 from mailer.console.desk import Change, Desk, Visit
 from mailer.console.frame import button, card, field, say
-from mailer.console.markup import facts, show, table
+from mailer.console.markup import facts, show, subscribers, table
 from mailer.console.users import Role
 from mailer.errors import RefusedError
 
@@ -89,7 +89,7 @@ class Lifting:
 
         change = Change("suppressions.lift", what, {"reason": reason})
         number = await self._desk.change(self._visit, Role.ADMIN, change, work)
-        say(f"{number:,} subscribers were restored")
+        say(f"{subscribers(number)} restored")
         self._found.clear()
 
     async def _compare(self) -> None:

@@ -17,7 +17,7 @@ from mailer.console import approval
 from mailer.console.approval import Kind, Proposal, Release
 from mailer.console.desk import Change, Desk, Visit
 from mailer.console.frame import button, card, confirmed
-from mailer.console.markup import facts, issue_path, show, when
+from mailer.console.markup import facts, issue_path, show, subscribers, when
 from mailer.console.users import Role
 from mailer.database.session import Database
 from mailer.delivery import amending, enqueueing, issues, local_time
@@ -221,10 +221,11 @@ def _summary(desk: Desk, edition: Edition, wanted: Release) -> Markup:
     if wanted.kind is Kind.AMEND:
         with desk.database.reading() as session:
             left = amending.left(session, issues.named(session, edition.slug).id)
-        who = f"{left:,} subscribers who don't have it yet"
+        verb = "doesn't" if left == 1 else "don't"
+        who = f"{subscribers(left)} who {verb} have it yet"
     else:
         plan = planning.plan(desk.settings, desk.database, edition, wanted.segment)
-        who = f"{plan.audience:,} subscribers ({wanted.segment or 'everyone'})"
+        who = f"{subscribers(plan.audience)} ({wanted.segment or 'everyone'})"
     subjects = [edition.subject, *(arm.subject for arm in edition.arms)]
     pairs = [
         ("Subject", " / ".join(dict.fromkeys(subjects))),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import functools
+import os
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -114,7 +115,11 @@ async def _connect(host: str, port: int, seconds: float) -> socket.socket:
                 await loop.sock_connect(sock, address)
         except OSError as error:
             sock.close()
-            failure = error if error.strerror else OSError(errno.ETIMEDOUT, "no answer")
+            # asyncio would say "Connect call failed" and repeat the address.
+            number = error.errno
+            failure = (
+                OSError(number, os.strerror(number)) if number else OSError(errno.ETIMEDOUT, "no answer")
+            )
         except BaseException:
             sock.close()
             raise

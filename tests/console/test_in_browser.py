@@ -517,7 +517,7 @@ def test_second_person_approves(browser: Browser, console: Running) -> None:
         mia.get_by_label("Audience (empty").fill('email = "s2@example.com"')
         mia.get_by_role("button", name="Send now").click()
         asked = mia.get_by_role("dialog")
-        expect(asked).to_contain_text('1 subscribers (email = "s2@example.com")')
+        expect(asked).to_contain_text('1 subscriber (email = "s2@example.com")')
         asked.get_by_role("button", name="Ask for approval").click()
         expect(mia.get_by_text("Someone else must approve it.")).to_be_visible()
         expect(mia.get_by_role("button", name="Approve")).to_have_count(0)
@@ -526,7 +526,7 @@ def test_second_person_approves(browser: Browser, console: Running) -> None:
         expect(dan.locator(".card", has_text="Waiting for approval").last).to_contain_text("Mia asked at")
         dan.get_by_role("button", name="Approve").click()
         dialog = dan.get_by_role("dialog")
-        expect(dialog).to_contain_text('1 subscribers (email = "s2@example.com")')
+        expect(dialog).to_contain_text('1 subscriber (email = "s2@example.com")')
         dialog.get_by_role("button", name="Approve: send now").click()
         expect(dan.locator(".tag.good", has_text="finished")).to_be_visible()
     with stored(console) as session:
