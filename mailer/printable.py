@@ -1,4 +1,4 @@
-"""Text from outside, made safe to print on a terminal and to write to a log."""
+"""Text for a terminal or a log: that from outside made safe, and numbers with their nouns."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ def escaped(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number and a noun that takes an s: `1 subscriber`, `2,000 subscribers`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def blanked(text: str) -> str:

@@ -26,6 +26,7 @@ from mailer.bounces.undo import undo
 from mailer.cli.app import App, Group, dry_run_option, finish, json_option, pass_app
 from mailer.cli.bounce_report import shown_report
 from mailer.errors import ConfigError, ExitCode, MailboxError, MailerError
+from mailer.printable import counted
 from mailer.reports import bounces as reports
 
 
@@ -53,7 +54,7 @@ def undo_command(app: App, what: str, reason: str, dry_run: bool, as_json: bool)
     if as_json:
         app.emit({"restored": len(restored), "kept_out": len(done) - len(restored), "dry_run": dry_run})
         return
-    app.out(f"{len(restored):,} subscribers {'would be' if dry_run else 'were'} restored")
+    app.out(f"{counted(len(restored), 'subscriber')} {'would be ' if dry_run else ''}restored")
     for refusal, number in Counter(one.refusal for one in done if one.status is None).items():
         app.out(f"{number:,} stay out: {refusal}")
 

@@ -15,6 +15,7 @@ from mailer.database.session import HEAD, Database, upgrade
 from mailer.delivery import adopting, backups
 from mailer.delivery.lock import adopt, not_sending
 from mailer.errors import RefusedError, StorageError
+from mailer.printable import counted
 
 
 @click.group(cls=Group)
@@ -75,7 +76,8 @@ _identity = click.option(
 def verify_command(app: App, copy: Path, identity: Path | None) -> None:
     """Prove that a backup can be restored: open a copy of it, look for damage, and add up its books."""
     found = backups.verify(copy, identity)
-    app.out(f"{copy}: version {found.version}, {found.subscribers:,} subscribers, {found.issues:,} issues")
+    holds = f"{counted(found.subscribers, 'subscriber')}, {counted(found.issues, 'issue')}"
+    app.out(f"{copy}: version {found.version}, {holds}")
 
 
 @db.command("restore")
@@ -139,7 +141,7 @@ def copy_command(app: App, url: str, as_json: bool) -> None:
     if as_json:
         app.emit({"to": shown, "tables": [asdict(one) for one in copied]})
     else:
-        app.out(f"{shown}: {rows:,} rows in {len(copied)} tables, with the same checksums")
+        app.out(f"{shown}: {counted(rows, 'row')} in {len(copied)} tables, with the same checksums")
     app.say("next: set paths.database to it in config.toml, and keep the old one as a backup")
 
 

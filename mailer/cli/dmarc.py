@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import click
 
 from mailer.cli.app import App, Command, json_option, pass_app
+from mailer.printable import counted
 from mailer.reports.authentication import AuthenticationSummary, authentication_summary
 
 
@@ -46,7 +47,7 @@ def lines(found: AuthenticationSummary, days: int) -> list[str]:
         return [f"No DMARC or TLS report came in the last {days} days."]
     named = ", ".join(found.reporters[:5]) + (", …" if len(found.reporters) > 5 else "")
     period = f"{found.first_at:%Y-%m-%d} to {found.last_at:%Y-%m-%d}"
-    shown = [f"{found.reports:,} reports about {period}, from {named}"]
+    shown = [f"{counted(found.reports, 'report')} about {period}, from {named}"]
     if found.sources:
         rows: list[Sequence[object]] = [
             ("SOURCE", "FROM", "MESSAGES", "FAILED", "DKIM", "SPF", "QUARANTINED", "REJECTED")

@@ -15,6 +15,7 @@ from mailer.audience.transfer.importing import ImportProgress, ImportReport, imp
 from mailer.audience.transfer.presets import PLAIN, PRESETS, Preset, preset_of
 from mailer.audience.transfer.reverting import imports, revert
 from mailer.cli.app import App, Command, dry_run_option, json_option, pair, pass_app
+from mailer.printable import counted
 
 
 @click.command("import", cls=Command)
@@ -125,9 +126,9 @@ def revert_command(app: App, import_id: int, as_json: bool) -> None:
     if as_json:
         app.emit({"import": import_id, **asdict(done)})
         return
-    app.out(f"import {import_id}: {done.removed:,} subscribers removed")
+    app.out(f"import {import_id}: {counted(done.removed, 'subscriber')} removed")
     if done.restored:
-        app.out(f"{done.restored:,} subscribers it had unsubscribed are active again")
+        app.out(f"active again: {counted(done.restored, 'subscriber')} that it had unsubscribed")
 
 
 def _preset(app: App, name: str | None) -> Preset:

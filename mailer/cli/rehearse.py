@@ -23,6 +23,7 @@ from mailer.database.session import Database
 from mailer.delivery import editions
 from mailer.delivery.ending import Ending
 from mailer.errors import ExitCode
+from mailer.printable import counted
 from mailer.rehearsal.rehearse import Rehearsed
 from mailer.rehearsal.rehearse import rehearse as play
 from mailer.rehearsal.scenario import read_scenario
@@ -131,10 +132,10 @@ def _tell(app: App, subject: str, made: Forecast, rehearsed: Rehearsed, tally: T
         app.out(f"  {number:>10,}  {name}")
     if not seen.faults:
         app.out("  nothing")
-    app.out(f"Bounced later: {tally.read:,} reports")
+    app.out(f"Bounced later: {counted(tally.read, 'report')}")
     for effect, number in tally.effects.items():
         app.out(f"  {number:>10,}  {effect.value}")
-    app.out(f"Copies: {seen.copies:,} messages arrived a second time because a reply was lost")
+    app.out(f"Copies: {counted(seen.copies, 'message')} arrived a second time because a reply was lost")
 
 
 def _object(slug: str, seed: int, made: Forecast, rehearsed: Rehearsed, tally: Tally) -> dict[str, object]:

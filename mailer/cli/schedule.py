@@ -12,6 +12,7 @@ from mailer.cli.app import App, Group, json_option, pass_app, yes_option
 from mailer.delivery import editions, enqueueing, local_time, requirements
 from mailer.delivery import schedule as schedules
 from mailer.delivery.schedule import Scheduled
+from mailer.printable import counted
 from mailer.review import planning
 
 
@@ -120,7 +121,7 @@ def add_command(
     wall = local if by_local_time else None
     shown = Scheduled(edition.slug, segment, due_at, zone, missed=False, wall=wall).shown
     app.confirm(
-        f"Send '{plan.subject}' to {plan.audience:,} subscribers (as of now) at {shown}?",
+        f"Send '{plan.subject}' to {counted(plan.audience, 'subscriber')} (as of now) at {shown}?",
         yes=yes,
         what="scheduling",
     )

@@ -35,6 +35,7 @@ from mailer.delivery.ending import Ended, Ending
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.workers import dispatch_to_workers
 from mailer.errors import ExitCode, RefusedError, SourceError
+from mailer.printable import counted
 from mailer.rendering.edition import Edition
 from mailer.review import planning
 from mailer.review.planning import Plan
@@ -137,7 +138,7 @@ def send(
 
 def _confirm(app: App, plan: Plan, *, yes: bool) -> None:
     """Ask for confirmation, and wait as long as sending can be undone."""
-    question = f"Send '{plan.subject}' to {plan.audience:,} subscribers through {_relays(app)}?"
+    question = f"Send '{plan.subject}' to {counted(plan.audience, 'subscriber')} through {_relays(app)}?"
     app.confirm(question, yes=yes, what="sending")
     _wait_for_undo(app, app.settings.delivery.undo)
 
@@ -316,7 +317,7 @@ def _tell_plan(app: App, plan: Plan, as_json: bool) -> None:
     if as_json:
         app.emit({"issue": plan.slug, "subject": plan.subject, "audience": plan.audience, "dry_run": True})
         return
-    app.out(f"'{plan.subject}' would go to {plan.audience:,} subscribers through {_relays(app)}.")
+    app.out(f"'{plan.subject}' would go to {counted(plan.audience, 'subscriber')} through {_relays(app)}.")
     if plan.known is not None:
         app.out(f"It is already in the queue ({plan.known.state.value}); see: mailer status {plan.slug}")
 

@@ -9,10 +9,11 @@ from markupsafe import Markup
 from nicegui import ui
 
 from mailer.console.desk import Desk
-from mailer.console.markup import show, subscribers
+from mailer.console.markup import show
 from mailer.delivery import enqueueing, issues
 from mailer.delivery.clock import now
 from mailer.errors import MailerError
+from mailer.printable import counted
 
 EXAMPLES: Final = (
     'tag:vip   ·   country = "RO"   ·   domain:gmail.com   ·   joined > 2026-01-01   ·   not tag:vip'
@@ -53,4 +54,4 @@ class SegmentField:
         except MailerError as error:
             self.said.content = Markup('<p style="color:var(--bad)">{}</p>').format(str(error))
             return
-        self.said.content = Markup("<p>{} would get it.</p>").format(subscribers(number))
+        self.said.content = Markup("<p>{} would get it.</p>").format(counted(number, "subscriber"))

@@ -21,9 +21,10 @@ from mailer.bounces.record import Recorded
 from mailer.bounces.undo import undo
 from mailer.console.desk import Change, Desk, Visit
 from mailer.console.frame import button, card, field, say
-from mailer.console.markup import facts, show, subscribers, table
+from mailer.console.markup import facts, show, table
 from mailer.console.users import Role
 from mailer.errors import RefusedError
+from mailer.printable import counted
 
 _MOST: Final = 100
 
@@ -89,7 +90,7 @@ class Lifting:
 
         change = Change("suppressions.lift", what, {"reason": reason})
         number = await self._desk.change(self._visit, Role.ADMIN, change, work)
-        say(f"{subscribers(number)} restored")
+        say(f"{counted(number, 'subscriber')} restored")
         self._found.clear()
 
     async def _compare(self) -> None:
@@ -112,7 +113,7 @@ class Lifting:
             Change("bounces.reclassify"),
             lambda: sum(1 for _ in self._judge(dry_run=False)),
         )
-        say(f"{number:,} reports are judged otherwise now")
+        say(f"{counted(number, 'report')} judged differently now")
         ui.navigate.reload()
 
     def _judge(self, *, dry_run: bool) -> Iterator[Judged]:

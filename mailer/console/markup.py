@@ -43,11 +43,6 @@ def person(subscriber_id: int, text: str) -> Markup:
     return Markup('<a class="person" href="/subscribers/{}">{}</a>').format(subscriber_id, text)
 
 
-def subscribers(number: int) -> str:
-    """Return a number of subscribers in words."""
-    return f"{number:,} subscriber" if number == 1 else f"{number:,} subscribers"
-
-
 def issue_path(slug: str) -> str:
     """Return the path of an issue's page."""
     return f"/issues/{quote(slug, safe='')}"

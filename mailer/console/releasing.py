@@ -17,7 +17,7 @@ from mailer.console import approval
 from mailer.console.approval import Kind, Proposal, Release
 from mailer.console.desk import Change, Desk, Visit
 from mailer.console.frame import button, card, confirmed
-from mailer.console.markup import facts, issue_path, show, subscribers, when
+from mailer.console.markup import facts, issue_path, show, when
 from mailer.console.users import Role
 from mailer.database.session import Database
 from mailer.delivery import amending, enqueueing, issues, local_time
@@ -26,6 +26,7 @@ from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.lock import exclusive
 from mailer.delivery.schedule import Scheduled
 from mailer.errors import RefusedError
+from mailer.printable import counted
 from mailer.rendering.edition import Edition
 from mailer.review import planning
 
@@ -222,10 +223,10 @@ def _summary(desk: Desk, edition: Edition, wanted: Release) -> Markup:
         with desk.database.reading() as session:
             left = amending.left(session, issues.named(session, edition.slug).id)
         verb = "doesn't" if left == 1 else "don't"
-        who = f"{subscribers(left)} who {verb} have it yet"
+        who = f"{counted(left, 'subscriber')} who {verb} have it yet"
     else:
         plan = planning.plan(desk.settings, desk.database, edition, wanted.segment)
-        who = f"{subscribers(plan.audience)} ({wanted.segment or 'everyone'})"
+        who = f"{counted(plan.audience, 'subscriber')} ({wanted.segment or 'everyone'})"
     subjects = [edition.subject, *(arm.subject for arm in edition.arms)]
     pairs = [
         ("Subject", " / ".join(dict.fromkeys(subjects))),

@@ -25,6 +25,7 @@ from mailer.delivery import issues, newcomers, schedule
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.schedule import Scheduled, instant
 from mailer.errors import RefusedError
+from mailer.printable import counted
 from mailer.rendering.edition import Edition
 
 ATTRIBUTE: Final = "timezone"
@@ -74,7 +75,8 @@ def add(
     for wave in _waves(session, edition.slug, wall, zone, condition, at=at, began_at=at):
         if wave.at <= at:
             raise RefusedError(
-                f"{wall:%Y-%m-%d %H:%M} has passed in {wave.zones[0]}, where {wave.people:,} subscribers are",
+                f"{wall:%Y-%m-%d %H:%M} has passed in {wave.zones[0]}, the zone of"
+                f" {counted(wave.people, 'subscriber')}",
                 remedy="choose a later time, or schedule it without --local-time",
             )
     first = max(instant(wall, _FIRST_ZONE), at + timedelta(microseconds=1))

@@ -230,7 +230,7 @@ def test_adopted_copy_sends_no_further_zone(database: Database) -> None:
 def test_time_that_has_passed_where_a_subscriber_is_is_refused(database: Database) -> None:
     people(database, [HOME, "Asia/Tokyo"])
     at = instant(WALL, "Asia/Tokyo")
-    with pytest.raises(RefusedError, match="has passed in Asia/Tokyo, where 1 subscribers are"):
+    with pytest.raises(RefusedError, match="has passed in Asia/Tokyo, the zone of 1 subscriber;"):
         add(database, at=at)
     # Nobody lives where the day began even earlier.
     add(database, at=at - MINUTE)
