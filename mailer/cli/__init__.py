@@ -7,7 +7,9 @@ import gc
 import importlib
 import logging
 import os
+import signal
 import sys
+import threading
 from types import ModuleType
 
 import click
@@ -140,7 +142,21 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with one of `ExitCode`."""
     # A command imports thousands of objects that stay, and the default of 700 searches them again and again.
     gc.set_threshold(20_000)
+    sys.unraisablehook = _keep_interrupt
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def _keep_interrupt(unraisable: sys.UnraisableHookArgs) -> None:
+    """Deliver Ctrl-C again if it came in the callback of a weak reference, where Python ignores it.
+
+    Each import of a module runs such a callback.
+    """
+    if unraisable.exc_type is not KeyboardInterrupt:
+        sys.__unraisablehook__(unraisable)
+        return
+    again = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
+    again.daemon = True
+    again.start()
 
 
 def run(arguments: list[str]) -> int:
