@@ -219,8 +219,8 @@ def postgresql() -> Iterator[Server]:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Three times as many as there are cores: tests wait for servers and processes most of their time."""
-    return 3 * (os.cpu_count() or 1)
+    """Twice as many as there are cores: tests wait for servers and processes most of their time."""
+    return 2 * (os.cpu_count() or 1)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

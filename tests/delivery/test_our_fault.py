@@ -210,6 +210,8 @@ def test_refusals_that_a_killed_run_had_not_judged_are_due_again(scene: Scene) -
         pending = Settled(1, DeliveryState.DEFERRED, due_at=PENDING_UNTIL, code=550)
         queue.settle(session, scene.issue.id, [pending], run_id=run_id, at=AT)
         session.get_one(Run, run_id).seen_at = AT
+        # Its process is known to be gone. What one that may only be cut off had claimed is due later.
+        session.get_one(Run, run_id).pid = 2**22 + 1
     well = Script()
     ended = scene.send(well)
     assert (ended.ending, ended.books.sent, received(well)) == (Ending.FINISHED, PEOPLE, PEOPLE)
