@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _LOOK_SECONDS: Final = 30.0
 """How often to look for work, on SQLite."""
+_LOOK_AT_SIGNALS_SECONDS: Final = 0.2
 _FETCH_SECONDS: Final = 300
 """How often to read the bounce mailboxes."""
 _LETTERS_SECONDS: Final = 20
@@ -170,15 +172,18 @@ def _work_alone(
     from mailer.tasks import Tasks
 
     tasks = Tasks()
-    stopped = threading.Event()
+    # Not an event: a signal handler that sets one waits for ever if it interrupts the wait in a bad moment,
+    # and a signal that another thread receives would not end the wait at all.
+    stops: list[object] = []
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *received: stopped.set())
+        signal.signal(number, lambda *received: stops.append(received))
     if until_closed:
-        _when_input_closes(stopped.set)
+        _when_input_closes(lambda: stops.append("input"))
     with _rounds(app, work, name, tasks, look_seconds=look_seconds):
         letters.start(tasks)
         app.say("working; stop with Ctrl-C")
-        stopped.wait()
+        while not stops:
+            time.sleep(_LOOK_AT_SIGNALS_SECONDS)
         app.say("stopping: messages in flight are settled first")
     letters.close()
 
