@@ -87,7 +87,7 @@ def test_worker_sends_a_scheduled_issue_and_ends_at_sigterm(folder: Folder) -> N
     finally:
         worker.send_signal(signal.SIGTERM)
     try:
-        _, said = worker.communicate(timeout=10)
+        _, said = worker.communicate(timeout=60)
     except subprocess.TimeoutExpired:
         worker.kill()
         raise

@@ -177,7 +177,10 @@ def test_second_signal_ends_a_run_whose_relay_is_silent(tmp_path: Path, workers:
         assert running.stderr is not None
         assert "stopping: waiting up to 30 seconds" in running.stderr.readline()
         running.send_signal(signal.SIGINT)
-        _, errors = running.communicate(timeout=20)
+        try:
+            _, errors = running.communicate(timeout=100)
+        finally:
+            running.kill()
         opened.close()
     assert running.returncode == 130, errors
     assert folder.books()["queued"] == 5
