@@ -13,6 +13,7 @@ from mailer.config import DeliverySettings
 from mailer.database.session import Database
 from mailer.delivery.books import Books
 from mailer.delivery.clock import Clock
+from mailer.delivery.dispatch import stop_in_two_steps
 from mailer.delivery.ending import Ended, Ending
 from mailer.delivery.sender import STOP_SECONDS, Hooks, Sender
 from mailer.rehearsal.fast_time import FastLoop
@@ -132,3 +133,13 @@ def test_run_says_what_it_waits_for(database: Database, script: Script, what: st
     assert len(said) == 3  # after 10, 30 and 90 seconds
     assert said[0].startswith("no answer for 1")
     assert all(what in line for line in said)
+
+
+def test_first_signal_waits_for_replies_and_the_next_ones_do_not() -> None:
+    done: list[str] = []
+    on_signal = stop_in_two_steps(lambda: done.append("stop"), lambda: done.append("stop now"), done.append)
+    for _ in range(3):
+        on_signal()
+    said, *stops = done
+    assert "waiting up to 30 seconds" in said
+    assert stops == ["stop", "stop now", "stop now"]
