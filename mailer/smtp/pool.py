@@ -100,8 +100,8 @@ class Pool:
         self._take = take
         self._record = record
         self._window = window
-        # A quarter of a window outlasts a transaction; asking sooner makes more and smaller transactions.
-        self._few = window // 4
+        # Early enough for a database some milliseconds away.
+        self._few = window // 2
         self._lane_enough = max(1, window // 4)
         self._patience_seconds = network.patience_seconds
         self._failure: Exception | None = None
