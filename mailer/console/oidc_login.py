@@ -64,7 +64,7 @@ class OidcRoutes:
         return answer
 
     async def finish(self, request: Request) -> Response:
-        """Log a user in whom the provider has sent back."""
+        """Log in the user that the provider sent back."""
         answer = dict(request.query_params)
         at = datetime.now(UTC)
         attempt = self._attempts.take(answer.get("state", ""), request.cookies.get(self._cookie, ""), at=at)

@@ -21,7 +21,7 @@ from mailer.errors import RefusedError
 
 _SECONDS: Final = 180.0
 _FRESH: Final = timedelta(minutes=10)
-"""A passkey outlives the session, so whoever finds a browser logged in must not be able to add one."""
+"""A passkey outlives the session: an open browser that somebody left must not be enough to add one."""
 _CREATE: Final = """
 try {
   const publicKey = PublicKeyCredential.parseCreationOptionsFromJSON(OPTIONS);
