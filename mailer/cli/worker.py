@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
@@ -21,7 +21,7 @@ from mailer.cli.app import App, Command, log_options, pass_app
 
 if TYPE_CHECKING:
     from mailer.cluster.chores import Chore
-    from mailer.delivery.letter_sender import LetterSender
+    from mailer.cluster.daemon import Daemon
     from mailer.delivery.work import Work
     from mailer.tasks import Tasks
 
@@ -54,9 +54,24 @@ _CONCURRENCY: Final = 4
     metavar="N",
     help="Send up to N issues at the same time. On SQLite they are sent one after the other.",
 )
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    metavar="PORT",
+    help="Serve /healthz and /api/v1/metrics on this port; off by default.",
+)
+@click.option("--host", help="The address to listen on with --port; 127.0.0.1 by default.")
 @log_options
 @pass_app
-def worker(app: App, look_seconds: float | None, until_closed: bool, name: str, concurrency: int) -> None:
+def worker(
+    app: App,
+    look_seconds: float | None,
+    until_closed: bool,
+    name: str,
+    concurrency: int,
+    port: int | None,
+    host: str | None,
+) -> None:
     """Send scheduled issues, retries and letters until you stop it (Ctrl-C, SIGTERM).
 
     It queues scheduled issues on time and sends the remaining deliveries of all issues that are not
@@ -66,22 +81,18 @@ def worker(app: App, look_seconds: float | None, until_closed: bool, name: str, 
     On PostgreSQL, run as many as you like, on any machines: they send each issue together, and one of
     them at a time does the periodic work.
     """
-    from mailer.delivery.letter_sender import LetterSender
+    from mailer.tasks import Tasks
 
-    name = name or socket.gethostname()
+    if host and not port:
+        raise click.UsageError("--host needs --port")
+    name, tasks = name or socket.gethostname(), Tasks()
     work = _work(app, name)
-    letters = LetterSender(work.settings, app.database, app.signer)
+    health = _health(app, tasks, host or "127.0.0.1", port)
     if app.database.is_sqlite:
-        _work_alone(
-            app, work, letters, name, look_seconds=look_seconds or _LOOK_SECONDS, until_closed=until_closed
-        )
+        seconds = look_seconds or _LOOK_SECONDS
+        _work_alone(app, work, name, tasks, health, look_seconds=seconds, until_closed=until_closed)
         return
-    from mailer.cluster.chores import Chore
-    from mailer.cluster.daemon import Daemon, Times
-
-    send_letters = Chore("letters", _LETTERS_SECONDS, letters.deliver, stop=letters.close, priority=100)
-    times = Times() if look_seconds is None else replace(Times(), look_seconds=max(1, round(look_seconds)))
-    daemon = Daemon(work, [send_letters, *chores(app)], name=name, concurrency=concurrency, times=times)
+    daemon = _daemon(app, work, name, tasks, concurrency, look_seconds)
 
     async def main() -> None:
         if until_closed:
@@ -89,7 +100,33 @@ def worker(app: App, look_seconds: float | None, until_closed: bool, name: str, 
         app.say("working; stop with Ctrl-C")
         await daemon.run()
 
-    asyncio.run(main())
+    with health:
+        asyncio.run(main())
+
+
+def _health(app: App, tasks: Tasks, host: str, port: int | None) -> AbstractContextManager[object]:
+    """Listen on the port, if there is one; return a context that answers there."""
+    if port is None:
+        return nullcontext()
+    from mailer.web.monitoring import create_monitoring
+    from mailer.web.server import serving
+
+    return serving(create_monitoring(app.database, tasks), host=host, port=port)
+
+
+def _daemon(
+    app: App, work: Work, name: str, tasks: Tasks, concurrency: int, look_seconds: float | None
+) -> Daemon:
+    """Return a worker of a PostgreSQL database, which takes turns with the others."""
+    from mailer.cluster.chores import Chore
+    from mailer.cluster.daemon import Daemon, Times
+    from mailer.delivery.letter_sender import LetterSender
+
+    letters = LetterSender(work.settings, app.database, app.signer)
+    send_letters = Chore("letters", _LETTERS_SECONDS, letters.deliver, stop=letters.close, priority=100)
+    times = Times() if look_seconds is None else replace(Times(), look_seconds=max(1, round(look_seconds)))
+    done = [send_letters, *chores(app)]
+    return Daemon(work, done, name=name, concurrency=concurrency, times=times, tasks=tasks)
 
 
 @contextmanager
@@ -166,12 +203,19 @@ def chores(app: App) -> list[Chore]:
 
 
 def _work_alone(
-    app: App, work: Work, letters: LetterSender, name: str, *, look_seconds: float, until_closed: bool
+    app: App,
+    work: Work,
+    name: str,
+    tasks: Tasks,
+    health: AbstractContextManager[object],
+    *,
+    look_seconds: float,
+    until_closed: bool,
 ) -> None:
     """Do all the work in tasks of this process, the only worker of an SQLite database."""
-    from mailer.tasks import Tasks
+    from mailer.delivery.letter_sender import LetterSender
 
-    tasks = Tasks()
+    letters = LetterSender(work.settings, app.database, app.signer)
     # Not an event: a signal handler that sets one waits for ever if it interrupts the wait in a bad moment,
     # and a signal that another thread receives would not end the wait at all.
     stops: list[object] = []
@@ -181,9 +225,10 @@ def _work_alone(
         _when_input_closes(lambda: stops.append("input"))
     with _rounds(app, work, name, tasks, look_seconds=look_seconds):
         letters.start(tasks)
-        app.say("working; stop with Ctrl-C")
-        while not stops:
-            time.sleep(_LOOK_AT_SIGNALS_SECONDS)
+        with health:
+            app.say("working; stop with Ctrl-C")
+            while not stops:
+                time.sleep(_LOOK_AT_SIGNALS_SECONDS)
         app.say("stopping: messages in flight are settled first")
     letters.close()
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from datetime import UTC, datetime
 from typing import Final
 
 from fastapi import APIRouter, FastAPI
-from sqlalchemy import text
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount
@@ -19,7 +17,7 @@ from mailer.bounces.providers.requests import MAX_BODY_OCTETS
 from mailer.config import Settings, Web
 from mailer.database.session import Database
 from mailer.delivery.letter_sender import LetterSender
-from mailer.tasks import Health, Tasks
+from mailer.tasks import Tasks
 from mailer.tokens import Signer
 from mailer.web.api.app import PREFIX as API
 from mailer.web.api.app import create_api
@@ -28,6 +26,7 @@ from mailer.web.intake.hooks import PREFIX as HOOKS
 from mailer.web.intake.hooks import WebhookRoutes
 from mailer.web.intake.tracking import TrackingRoutes
 from mailer.web.links import LinkRepair
+from mailer.web.monitoring import health_routes
 from mailer.web.public.admission import Admission
 from mailer.web.public.archive import ArchiveRoutes
 from mailer.web.public.editions import Editions
@@ -141,36 +140,17 @@ def _do_nothing() -> None:
 
 def _service(database: Database, theme: Theme, web: Web, tasks: Tasks) -> APIRouter:
     """Return the routes that browsers, search engines and monitoring need."""
-    router = APIRouter()
+    router = health_routes(database, tasks)
     # RFC 9309
     hidden = PRIVATE if web.index else ("/",)
     robots = "User-agent: *\n" + "".join(f"Disallow: {prefix}\n" for prefix in hidden)
     if web.index:
         robots += f"Sitemap: {web.public_url.rstrip('/')}/sitemap.xml\n"
 
-    def health() -> Response:
-        """List the tasks. Answer 503 if the database cannot be read, or a task has failed for long."""
-        with database.reading() as session:
-            session.execute(text("SELECT 1 FROM instance"))
-        found, at = tasks.health(), datetime.now(UTC)
-        failing = any(one.failing_for_long(at) for one in found)
-        lines = ["failing" if failing else "ok", *(_health_line(one) for one in found)]
-        return PlainTextResponse(
-            "\n".join([*lines, ""]), 503 if failing else 200, headers={"cache-control": "no-store"}
-        )
-
-    router.add_api_route("/healthz", health, methods=["GET", "HEAD"])
     router.add_api_route("/style.css", theme.style, methods=["GET", "HEAD"])
     router.add_api_route("/favicon.ico", _no_icon, methods=["GET", "HEAD"])
     router.add_api_route("/robots.txt", lambda: PlainTextResponse(robots), methods=["GET", "HEAD"])
     return router
-
-
-def _health_line(health: Health) -> str:
-    """Return a task's line. Anyone may read it, so it does not quote the error: the log does."""
-    if health.failing_since is None:
-        return f"{health.name}: ok"
-    return f"{health.name}: failing since {health.failing_since:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _no_icon() -> Response:

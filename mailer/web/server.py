@@ -7,7 +7,9 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 from typing import Final
 
@@ -92,7 +94,38 @@ def serve_until_stopped(
         stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s"
     )
     listener = _listen(host, port)
-    config = uvicorn.Config(
+    # uvicorn raises the signal again once it has stopped; that is not a failure here.
+    before = signal.signal(signal.SIGTERM, lambda number, frame: None)
+    try:
+        ready(_url(host, listener))
+        _Server(_config(app, proxies), stopping).run(sockets=[listener])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        listener.close()
+
+
+def serving(app: ASGIApp, *, host: str, port: int) -> AbstractContextManager[str]:
+    """Listen, and return a context that serves in a thread and yields the URL. The caller handles signals.
+
+    Connections wait until the context is entered. Raises `ConfigError` if it cannot listen on the address.
+    """
+    return _serving(uvicorn.Server(_config(app)), _listen(host, port), host)
+
+
+@contextmanager
+def _serving(server: uvicorn.Server, listener: socket.socket, host: str) -> Iterator[str]:
+    thread = threading.Thread(target=server.run, args=([listener],), name="mailer-http")
+    thread.start()
+    try:
+        yield _url(host, listener)
+    finally:
+        server.should_exit = True
+        thread.join()
+        listener.close()
+
+
+def _config(app: ASGIApp, proxies: Sequence[str] = ()) -> uvicorn.Config:
+    return uvicorn.Config(
         app,
         http=_Protocol,
         log_config=None,
@@ -101,15 +134,11 @@ def serve_until_stopped(
         forwarded_allow_ips=list(proxies),
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )
-    # uvicorn raises the signal again once it has stopped; that is not a failure here.
-    before = signal.signal(signal.SIGTERM, lambda number, frame: None)
-    try:
-        shown = f"[{host}]" if ":" in host else host
-        ready(f"http://{shown}:{listener.getsockname()[1]}")
-        _Server(config, stopping).run(sockets=[listener])
-    finally:
-        signal.signal(signal.SIGTERM, before)
-        listener.close()
+
+
+def _url(host: str, listener: socket.socket) -> str:
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{listener.getsockname()[1]}"
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -6,18 +6,23 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from email.utils import parseaddr
+from typing import NoReturn
 
 import pytest
 from sqlalchemy import func, select, text
+from starlette.testclient import TestClient
 
 from mailer import tasks as module
 from mailer.database.models import SignUpRequest, WaitingLetter
+from mailer.database.session import Database
 from mailer.delivery import letters, sign_up
 from mailer.delivery.clock import now
 from mailer.delivery.letter_queue import LetterQueue
 from mailer.delivery.letters import LetterKind
 from mailer.errors import StorageError
+from mailer.tasks import Tasks
 from mailer.web import writer
+from mailer.web.monitoring import create_monitoring
 from mailer.web.public import subscribe
 from tests.postgres import Server, configured, running
 from tests.web.conftest import OpenSite, Site
@@ -124,3 +129,19 @@ def _waiting(site: Site) -> int:
             session.scalar(select(func.count()).select_from(table)) or 0
             for table in (WaitingLetter, SignUpRequest)
         )
+
+
+def test_process_without_pages_answers_503_while_the_database_is_away(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = TestClient(create_monitoring(database, Tasks()), raise_server_exceptions=False)
+    assert (client.get("/healthz").status_code, client.get("/healthz").text) == (200, "ok\n")
+
+    def away() -> NoReturn:
+        raise StorageError("the server is away")
+
+    monkeypatch.setattr(database, "reading", away)
+    for path in ("/healthz", "/api/v1/metrics"):
+        answer = client.get(path, headers={"Authorization": "Bearer mlr_1_x"})
+        assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
+        assert "away" not in answer.text

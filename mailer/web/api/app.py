@@ -184,6 +184,15 @@ def create_api(
     return api
 
 
+def create_metrics_api(database: Database) -> FastAPI:
+    """Return an application with only the route `/metrics`, to mount at `PREFIX`."""
+    api = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
+    show_problems(api)
+    guard = _TokenCheck(database)
+    api.include_router(MetricsRoutes(database).router(lambda scope: Depends(guard.allowing(scope))))
+    return api
+
+
 _BEARER: Final = HTTPBearer(auto_error=False, description="A token made by `mailer tokens create`.")
 _Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]
 
