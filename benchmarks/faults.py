@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Iterator
 
 from benchmarks import Figure
-from tests.cluster.faults import FAULTS, WINDOW, Cell, run
+from tests.cluster.faults import FAULTS, ON_THE_WIRE, Cell, run
 
 ONLY_BY_NAME = True
 
@@ -34,7 +34,7 @@ def measure(options: argparse.Namespace) -> Iterator[Figure]:
                     f"{fault}, {workers} workers, {policy}: {found.lost} lost, {found.books.uncertain} held,"
                     f" books {books}, settled after {found.seconds:.0f} s; doubled",
                     found.doubled,
-                    bar=f"<= {0 if policy == 'hold' else WINDOW}",
+                    bar=f"<= {0 if policy == 'hold' else ON_THE_WIRE}",
                     holds=found.holds(policy),
                 )
                 if not found.holds(policy):
