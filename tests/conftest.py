@@ -203,10 +203,10 @@ def browser() -> Iterator[Browser]:
     # Imported here, since few tests need it.
     from playwright.sync_api import sync_playwright
 
+    from mailer.review import chromium
+
     with sync_playwright() as driver:
-        opened = driver.chromium.launch(
-            executable_path=program("chromium", "chromium-browser"), args=["--no-sandbox"]
-        )
+        opened = driver.chromium.launch(executable_path=program(*chromium.NAMES), args=["--no-sandbox"])
         yield opened
         opened.close()
 

@@ -17,7 +17,7 @@ want() { # want PACKAGE… -- PROGRAM: the packages, unless the program is there
 want postfix -- smtp-sink
 want opendkim -- opendkim
 want dovecot-core dovecot-imapd dovecot-pop3d dovecot-lmtpd -- dovecot
-want chromium -- chromium
+want chromium-headless-shell -- chromium-headless-shell
 want spamassassin spamc spamd -- spamd
 want nodejs npm -- npm
 want postgresql -- pg_ctlcluster

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
+from mailer.review import chromium
 from tests.conftest import program
 
 WIDTHS = (375, 700)
@@ -17,9 +18,7 @@ WIDTHS = (375, 700)
 def page() -> Iterator[Page]:
     """A page on which every request fails immediately."""
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(
-            executable_path=program("chromium", "chromium-browser"), args=["--no-sandbox"]
-        )
+        browser = driver.chromium.launch(executable_path=program(*chromium.NAMES), args=["--no-sandbox"])
         opened = browser.new_page()
         opened.route("**/*", lambda route: route.abort())
         yield opened
