@@ -11,6 +11,7 @@ from mailer.database.models import IssueState
 from mailer.delivery import arms, canary, issues
 from mailer.delivery.difference import NAMES
 from mailer.errors import RefusedError
+from mailer.review import directory
 
 
 @click.group(cls=Group)
@@ -28,7 +29,7 @@ def show_command(app: App, issue: str, as_json: bool) -> None:
     Only readers who have agreed to tracking count, and only what people did, not machines.
     """
     with app.database.reading() as session:
-        known = issues.named(session, issue)
+        known = directory.queued(session, app.settings, issue)
         test = arms.find(session, known.id)
         if test is None:
             raise RefusedError(f"{known.slug} has no A/B test")
@@ -73,7 +74,7 @@ def choose_command(app: App, issue: str, arm: str) -> None:
     You can choose before the test is over.
     """
     with app.database.transaction() as session:
-        known = issues.named(session, issue)
+        known = directory.queued(session, app.settings, issue)
         canary.choose(session, known.id, arm, at=datetime.now(UTC))
         paused = issues.get(session, known.id).state is IssueState.PAUSED
     app.out(f"{known.slug}: {arm.upper()} goes to everyone else")

@@ -12,8 +12,7 @@ from mailer.database.models import IssueState
 from mailer.delivery import amending, arms, editions, issues
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.lock import exclusive
-from mailer.errors import SourceError
-from mailer.review import filling
+from mailer.review import directory, filling
 from mailer.review.planning import still_open
 
 
@@ -74,7 +73,4 @@ def amend(app: App, issue: str, no_lint: bool, yes: bool, as_json: bool) -> None
 
 def _queued(app: App, slug: str) -> QueuedIssue:
     with app.database.reading() as session:
-        known = issues.find(session, slug)
-    if known is None:
-        raise SourceError(f"{slug} was never queued", remedy=f"mailer send {slug}")
-    return known
+        return directory.queued(session, app.settings, slug)

@@ -14,12 +14,12 @@ import msgspec
 
 from mailer.cli.app import App, Command, json_option, pass_app
 from mailer.cli.charts import bars, sparkline
-from mailer.delivery import issues
 from mailer.printable import blanked
 from mailer.reports import statistics
 from mailer.reports.overview import Overview, overview
 from mailer.reports.rollups import refresh
 from mailer.reports.statistics import GroupFigures, IssueFigures, IssueStatistics
+from mailer.review import directory
 from mailer.review.people_csv import GROUPS, write_people
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def stats(
         if issue is None or as_json:
             raise click.UsageError("--people needs ISSUE and prints CSV")
         with app.database.reading() as session:
-            write_people(session, sys.stdout, issues.named(session, issue).id, people)
+            write_people(session, sys.stdout, directory.queued(session, app.settings, issue).id, people)
         return
     at = datetime.now(UTC)
     kept_since = at - app.settings.retention.events
@@ -75,7 +75,7 @@ def stats(
         if issue is None:
             _show_list(app, overview(session, at=at, days=days), as_json=as_json, as_csv=as_csv, chart=chart)
             return
-        issue_id = issues.named(session, issue).id
+        issue_id = directory.queued(session, app.settings, issue).id
         found = statistics.issue_statistics(session, issue_id, providers=_providers(app))
         assert found is not None
     _show_issue(app, found, as_json=as_json, as_csv=as_csv, chart=chart)

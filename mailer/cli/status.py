@@ -18,7 +18,8 @@ from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.listing import listing
 from mailer.delivery.lock import exclusive
 from mailer.delivery.relays import warming_up
-from mailer.review import table
+from mailer.review import directory, table
+from mailer.review.directory import DRAFT, Entry
 from mailer.review.status import IssueStatus, status_of
 from mailer.review.waves import waves_of
 
@@ -65,7 +66,7 @@ def status(app: App, issue: str | None, watch: bool, listed: str | None, as_json
 def pause(app: App, issue: str) -> None:
     """Pause ISSUE until you resume it. Messages that are being sent are finished first."""
     with app.database.transaction() as session:
-        known = issues.named(session, issue)
+        known = directory.queued(session, app.settings, issue)
         changed = issues.pause(session, known.id, "paused by the operator")
         running = [run for run in runs.sending(session) if run.issue_id == known.id]
     if not changed:
@@ -90,7 +91,7 @@ def resume(app: App, issue: str, accept_refusals: bool) -> None:
     A canary that was stopped or is still waiting counts as passed, so everyone else gets the issue too.
     """
     with app.database.transaction() as session:
-        known = issues.named(session, issue)
+        known = directory.queued(session, app.settings, issue)
         changed = canary.resume(session, known.id)
         if accept_refusals:
             issues.accept_refusals(session, known.id, at=datetime.now(UTC))
@@ -108,9 +109,11 @@ def resume(app: App, issue: str, accept_refusals: bool) -> None:
 @pass_app
 def cancel(app: App, issue: str, yes: bool) -> None:
     """Stop ISSUE permanently; unsent deliveries are skipped."""
-    app.confirm(f"Cancel the rest of {issue}? This cannot be undone.", yes=yes, what="cancelling")
+    with app.database.reading() as session:
+        slug = directory.queued(session, app.settings, issue).slug
+    app.confirm(f"Cancel the rest of {slug}? This cannot be undone.", yes=yes, what="cancelling")
     with app.database.transaction() as session:
-        known = issues.named(session, issue)
+        known = directory.queued(session, app.settings, issue)
         skipped = issues.cancel(session, known.id, at=datetime.now(UTC))
         running = any(run.issue_id == known.id for run in runs.sending(session))
     if known.state is IssueState.CANCELLED:
@@ -131,10 +134,10 @@ def withdraw(app: App, issue: str, yes: bool) -> None:
     to stop it, `mailer cancel`.
     """
     with app.database.reading() as session:
-        slug = issues.named(session, issue).slug
+        slug = directory.queued(session, app.settings, issue).slug
     app.confirm(f"Withdraw {slug}?", yes=yes, what="withdrawing")
     with exclusive(app.database) as session:
-        withdrawn = issues.withdraw(session, issues.named(session, slug).id)
+        withdrawn = issues.withdraw(session, directory.queued(session, app.settings, slug).id)
     app.out(f"{slug}: withdrawn with {withdrawn:,} deliveries; correct it, then: mailer send {slug}")
 
 
@@ -153,7 +156,7 @@ def retry(app: App, issue: str, only: str) -> None:
     A paused issue stays paused until `mailer resume ISSUE`.
     """
     with app.database.transaction() as session:
-        known = issues.named(session, issue)
+        known = directory.queued(session, app.settings, issue)
         queued = issues.retry(session, known.id, DeliveryState(only), at=datetime.now(UTC))
     if not queued:
         app.out(f"{known.slug}: no delivery is {only}; nothing changed")
@@ -185,7 +188,11 @@ def _unchanged(issue: QueuedIssue, verb: str) -> str:
 
 def _print(app: App, name: str | None, as_json: bool) -> None:
     with app.database.reading() as session:
-        wanted = [issues.named(session, name)] if name else issues.issues(session)
+        unqueued = directory.unqueued(session, app.settings, name) if name else None
+        if unqueued is not None:
+            _tell_unqueued(app, unqueued, as_json)
+            return
+        wanted = [directory.queued(session, app.settings, name)] if name else issues.issues(session)
         statuses = [status_of(session, issue) for issue in wanted]
         letter_books = letters.books(session)
         rows = table.rows(session, app.settings)
@@ -215,6 +222,32 @@ def _print(app: App, name: str | None, as_json: bool) -> None:
         app.out("letters")
         for line in shown.lines(letter_books):
             app.out(line)
+
+
+def _tell_unqueued(app: App, entry: Entry, as_json: bool) -> None:
+    draft = entry.state == DRAFT
+    file = directory.sources(app.settings).get(entry.slug)
+    if as_json:
+        due_at = None if draft else entry.at.isoformat()
+        shown_file = None if file is None else str(file)
+        app.emit(
+            {
+                "issue": entry.slug,
+                "title": entry.title,
+                "state": entry.state,
+                "due_at": due_at,
+                "file": shown_file,
+            }
+        )
+        return
+    app.out(f"{entry.slug}: {directory.described(entry)}; nothing has been queued")
+    if file is not None:
+        app.out(f"  file: {file}")
+    if draft:
+        app.out(f"  to check it: mailer lint {entry.slug}")
+    else:
+        app.out(f"  to cancel the schedule: mailer schedule cancel {entry.slug}")
+    app.out(f"  to send it: mailer send {entry.slug}")
 
 
 def _tell(app: App, status: IssueStatus) -> None:
@@ -255,7 +288,7 @@ def _tell(app: App, status: IssueStatus) -> None:
 
 def _list(app: App, name: str, state: DeliveryState, as_json: bool) -> None:
     with app.database.reading() as session:
-        for one in listing(session, issues.named(session, name).id, state):
+        for one in listing(session, directory.queued(session, app.settings, name).id, state):
             if as_json:
                 app.emit(one.as_dict())
             else:

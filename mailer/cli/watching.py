@@ -20,6 +20,7 @@ from mailer.database.models import DeliveryState
 from mailer.database.session import Database
 from mailer.delivery import issues, runs
 from mailer.delivery.books import Books, books_of
+from mailer.review import directory
 from mailer.review.providers import ProviderBooks, provider_books
 from mailer.review.table import doing
 
@@ -52,7 +53,7 @@ def look(database: Database, settings: Settings, name: str | None) -> list[Look]
     """Return the issue of this name, or all issues that are not finished."""
     with database.reading() as session:
         if name is not None:
-            wanted = [issues.named(session, name)]
+            wanted = [directory.queued(session, settings, name)]
         else:
             wanted = [one for one in issues.issues(session) if one.finished_at is None]
         running = {run.issue_id for run in runs.sending(session)}

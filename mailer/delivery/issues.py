@@ -130,8 +130,9 @@ def named(session: Session, name: str) -> QueuedIssue:
     if found:
         names = ", ".join(known.slug for known in found)
         raise SourceError(f"several issues begin with {name}: {names}", remedy="name one of them")
-    there = ", ".join(known.slug for known in every[:5]) or "none yet"
-    raise SourceError(f"no issue '{name}' was ever queued", remedy=f"known: {there}")
+    there = ", ".join(known.slug for known in every[:5])
+    remedy = f"these were: {there}" if there else "none was yet; to list drafts: mailer status"
+    raise SourceError(f"no issue '{name}' was ever queued", remedy=remedy)
 
 
 def get(session: Session, issue_id: int) -> QueuedIssue:

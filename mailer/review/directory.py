@@ -12,7 +12,10 @@ from sqlalchemy.orm import Session
 
 from mailer.config import Settings
 from mailer.database.models import StoredIssue
-from mailer.delivery import schedule
+from mailer.delivery import issues, schedule
+from mailer.delivery.issue_names import is_named
+from mailer.delivery.issues import QueuedIssue
+from mailer.errors import SourceError
 
 DRAFT: Final = "draft"
 SCHEDULED: Final = "scheduled"
@@ -50,6 +53,43 @@ def entries(session: Session, settings: Settings) -> list[Entry]:
             changed = datetime.fromtimestamp(path.stat().st_mtime, UTC)
             found[slug] = Entry(slug, _title(path, slug), DRAFT, changed)
     return [found[slug] for slug in sorted(found, reverse=True)]
+
+
+def unqueued(session: Session, settings: Settings, name: str) -> Entry | None:
+    """Return the draft or scheduled issue that `name` means, or None if it is queued or unknown.
+
+    Raises `SourceError` if the number fits several of them.
+    """
+    found = [entry for entry in entries(session, settings) if is_named(entry.slug, name)]
+    if not found or any(entry.issue_id is not None for entry in found):
+        return None
+    chosen = [entry for entry in found if entry.slug == name] or found
+    if len(chosen) > 1:
+        names = ", ".join(sorted(entry.slug for entry in chosen))
+        raise SourceError(f"several issues begin with {name}: {names}", remedy="name one of them")
+    return chosen[0]
+
+
+def queued(session: Session, settings: Settings, name: str) -> QueuedIssue:
+    """Return the queued issue that `name` means.
+
+    Raises `SourceError` that says whether there is a draft or a scheduled issue of that name instead.
+    """
+    entry = unqueued(session, settings, name)
+    if entry is None:
+        return issues.named(session, name)
+    remedy = f"mailer send {entry.slug}"
+    if entry.state != DRAFT:
+        remedy += f", or: mailer schedule cancel {entry.slug}"
+    raise SourceError(f"{entry.slug} is {described(entry)}; it was never queued", remedy=remedy)
+
+
+def described(entry: Entry) -> str:
+    """Return what an issue is that was never queued, e.g. `a draft`."""
+    at = f"{entry.at.astimezone():%Y-%m-%d %H:%M}"
+    if entry.state == DRAFT:
+        return "a draft"
+    return f"scheduled for {at}" if entry.state == SCHEDULED else f"late: it was scheduled for {at}"
 
 
 def sources(settings: Settings) -> dict[str, Path]:

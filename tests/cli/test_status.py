@@ -292,3 +292,80 @@ def test_many_providers_are_added_up(folder: Folder) -> None:
         ("host11.example", 1),
         ("all others", 17),
     ]
+
+
+@pytest.fixture
+def unsent(tmp_path: Path) -> Folder:
+    """A newsletter with a draft, 001-short, and an issue that is scheduled, 002-later."""
+    made = Folder(tmp_path / "news")
+    text = (made.path / "issues/001-short.md").read_text()
+    (made.path / "issues/002-later.md").write_text(text)
+    assert made.mailer("schedule", "2", "--at", "2099-12-04T08:00", "--zone", "UTC", "--yes").code == 0
+    return made
+
+
+COMMANDS = [
+    ["status", "--list", "sent"],
+    ["pause"],
+    ["resume"],
+    ["cancel", "--yes"],
+    ["cancel"],
+    ["withdraw", "--yes"],
+    ["amend", "--yes"],
+    ["retry", "--only", "failed"],
+    ["stats"],
+    ["stats", "--people", "sent"],
+    ["ab", "show"],
+]
+
+
+def test_commands_for_queued_issues_name_a_draft_and_a_scheduled_issue(
+    unsent: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command in COMMANDS:
+        for name in ("1", "001-short"):
+            assert run([*command, name, "-C", str(unsent.path)]) == 1
+            error = capsys.readouterr().err
+            assert "error: 001-short is a draft; it was never queued\n  next: mailer send 001-short\n" in error
+        assert run([*command, "2", "-C", str(unsent.path)]) == 1
+        error = capsys.readouterr().err
+        assert "error: 002-later is scheduled for 2099-12-04 " in error
+        assert "next: mailer send 002-later, or: mailer schedule cancel 002-later\n" in error
+
+
+def test_status_of_a_draft_names_its_file_and_what_to_do_next(
+    unsent: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["status", "1", "-C", str(unsent.path)]) == 0
+    file = unsent.path / "issues/001-short.md"
+    assert capsys.readouterr().out.splitlines() == [
+        "001-short: a draft; nothing has been queued",
+        f"  file: {file}",
+        "  to check it: mailer lint 001-short",
+        "  to send it: mailer send 001-short",
+    ]
+    assert run(["status", "1", "--json", "-C", str(unsent.path)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["state"], found["due_at"], found["file"]) == ("draft", None, str(file))
+
+
+def test_status_of_a_scheduled_issue_says_when_it_is_due(
+    unsent: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["status", "002-later", "-C", str(unsent.path)]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("002-later: scheduled for 2099-12-04 ")
+    assert "  to cancel the schedule: mailer schedule cancel 002-later\n" in shown
+    assert run(["status", "2", "--json", "-C", str(unsent.path)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["state"], found["due_at"]) == ("scheduled", "2099-12-04T08:00:00+00:00")
+
+
+def test_a_number_that_two_drafts_begin_with_is_ambiguous(
+    unsent: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (unsent.path / "issues/001-other.md").write_text((unsent.path / "issues/001-short.md").read_text())
+    assert run(["pause", "1", "-C", str(unsent.path)]) == 1
+    assert "several issues begin with 1: 001-other, 001-short" in capsys.readouterr().err
+    assert run(["pause", "001-other", "-C", str(unsent.path)]) == 1
+    assert "001-other is a draft" in capsys.readouterr().err

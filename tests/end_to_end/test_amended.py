@@ -103,7 +103,7 @@ def under_way(database: Database) -> Iterator[None]:
 
 
 def test_amendment_is_refused_with_a_remedy(folder: Folder) -> None:
-    assert "001-short was never queued" in folder.mailer("amend", "1", "--yes").err
+    assert "001-short is a draft; it was never queued" in folder.mailer("amend", "1", "--yes").err
     killed(folder, 60)
     settings = load(folder.path / "config.toml")
     with Database(settings.paths.database, folder=folder.path) as database, under_way(database):
