@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -250,6 +251,17 @@ segment_option = click.option(
 dry_run_option = click.option(
     "-n", "--dry-run", is_flag=True, help="Show what would happen without doing it."
 )
+
+
+class Number(click.FloatRange):
+    """A number within bounds. A range alone would let `nan` pass, since no comparison with it holds."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number."""
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a valid number.", param, ctx)
+        return number
 
 
 def finish(code: ExitCode) -> None:

@@ -23,7 +23,7 @@ from mailer.bounces.reading.report import BounceReport
 from mailer.bounces.reclassify import reclassify
 from mailer.bounces.record import MAX_RAW_OCTETS, Recorded
 from mailer.bounces.undo import undo
-from mailer.cli.app import App, Group, dry_run_option, finish, json_option, pass_app
+from mailer.cli.app import App, Group, Number, dry_run_option, finish, json_option, pass_app
 from mailer.cli.bounce_report import shown_report
 from mailer.errors import ConfigError, ExitCode, MailboxError, MailerError
 from mailer.printable import counted
@@ -60,8 +60,15 @@ def undo_command(app: App, what: str, reason: str, dry_run: bool, as_json: bool)
 
 
 @bounces.command("fetch")
-@click.option("--watch", is_flag=True, help="Keep reading until stopped; uses IMAP IDLE where possible.")
-@click.option("--interval", default=60.0, show_default=True, help="Seconds between checks.")
+@click.option("--watch", is_flag=True, help="Keep reading until you stop it; uses IMAP IDLE where possible.")
+@click.option(
+    "--interval",
+    type=Number(1, 86_400),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="With --watch: how often to look, where IMAP IDLE is not possible.",
+)
 @json_option
 @pass_app
 def fetch_command(app: App, watch: bool, interval: float, as_json: bool) -> None:
@@ -100,11 +107,21 @@ def _read_each(boxes: Sequence[OpenBox], read: Callable[[Box], Tally]) -> Tally:
 
 
 @bounces.command()
-@click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", default=8624, show_default=True, type=click.IntRange(0, 65535))
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option(
+    "--port",
+    default=8624,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    metavar="PORT",
+    help="The port to listen on; 0 picks a free one.",
+)
 @pass_app
 def lmtp(app: App, host: str, port: int) -> None:
-    """Accept reports over LMTP until stopped. Recipients that are not ours are refused."""
+    """Accept reports over LMTP until you stop it.
+
+    Only recipients at the bounce domain, [bounces] domain, are accepted.
+    """
     intake = Intake(
         app.database,
         app.signer,
@@ -152,10 +169,19 @@ def parse(app: App, file: BinaryIO, as_json: bool) -> None:
 
 
 @bounces.command("list")
-@click.option("--outcome", default="", metavar="WORD", help="applied, ignored, unmatched or foreign.")
+@click.option(
+    "--outcome", default="", metavar="WORD", help="Only these: applied, ignored, unmatched or foreign."
+)
 @click.option("--unmatched", is_flag=True, help="Same as --outcome unmatched.")
-@click.option("--kind", default="", metavar="WORD", help="bounce, complaint, opt_out, delayed …")
-@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000))
+@click.option("--kind", default="", metavar="WORD", help="Only these: bounce, complaint, opt_out, delayed …")
+@click.option(
+    "--limit",
+    default=50,
+    show_default=True,
+    type=click.IntRange(1, 10_000),
+    metavar="N",
+    help="List at most N reports.",
+)
 @json_option
 @pass_app
 def list_command(app: App, outcome: str, unmatched: bool, kind: str, limit: int, as_json: bool) -> None:

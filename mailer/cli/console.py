@@ -22,11 +22,16 @@ _PACKAGES: Final = ("argon2", "authlib", "joserfc", "nicegui", "pyotp", "webauth
 
 @click.command(cls=Command)
 @click.option(
-    "--port", type=click.IntRange(1, 65535), help="The port to listen on; [console] port by default."
+    "--port",
+    type=click.IntRange(1, 65535),
+    metavar="PORT",
+    help="The port to listen on; [console] port by default.",
 )
 @click.option("--open", "opens", is_flag=True, help="Open the console in your browser.")
 @click.option("--link", "only_link", is_flag=True, help="Print another link to the console that is running.")
-@click.option("--no-worker", is_flag=True, help="Send nothing: `mailer worker` runs elsewhere.")
+@click.option(
+    "--no-worker", is_flag=True, help="Don't send anything from here, because `mailer worker` runs elsewhere."
+)
 @pass_app
 def console(app: App, port: int | None, opens: bool, only_link: bool, no_worker: bool) -> None:
     """Open the console in a browser: write, check, preview, schedule, send, watch and explain.

@@ -79,9 +79,10 @@ _CONSOLE = "http://127.0.0.1:8602"
 @click.option(
     "--folder",
     type=click.Path(path_type=Path),
+    metavar="DIR",
     default=Path("demo"),
     show_default=True,
-    help="The folder to create it in.",
+    help="The folder to create the demo in.",
 )
 @click.option("--open", "opens", is_flag=True, help="Then open the outbox and the console in your browser.")
 @json_option

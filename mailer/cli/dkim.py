@@ -22,7 +22,14 @@ def dkim() -> None:
 @dkim.command()
 @click.argument("domain")
 @click.option("--selector", default="mailer", show_default=True, help="The key's name in the DNS.")
-@click.option("--type", "kind", type=click.Choice(["rsa", "ed25519"]), default="rsa", show_default=True)
+@click.option(
+    "--type",
+    "kind",
+    type=click.Choice(["rsa", "ed25519"]),
+    default="rsa",
+    show_default=True,
+    help="The kind of key. Some receivers don't check ed25519 signatures yet.",
+)
 @click.option(
     "-o",
     "--out",

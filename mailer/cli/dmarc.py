@@ -28,9 +28,9 @@ def dmarc(app: App, days: int, as_json: bool) -> None:
     """Show who sends mail in your name, and which of it fails, as receivers report it.
 
     Name the bounce mailbox in `rua=` of your DMARC and TLS-RPT records; `mailer bounces fetch` and
-    `mailer worker` store the reports that arrive there. Sources with the most failures come first: they
-    are yours and lack SPF or DKIM, or somebody uses your name. Anyone can forge a report, so nothing is
-    done about them.
+    `mailer worker` store the reports that arrive there. Sources with the most failures come first: either
+    they are yours and lack SPF or DKIM, or somebody else uses your name. Anyone can forge a report, so
+    reports change nothing.
     """
     with app.database.reading() as session:
         found = authentication_summary(session, since=datetime.now(UTC) - timedelta(days=days))

@@ -16,7 +16,12 @@ _COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.PROBLEM: "red"}
 
 @click.command(cls=Command)
 @click.option("--dns", "server", default="", metavar="ADDRESS", help="Ask this name server, e.g. 1.1.1.1.")
-@click.option("--blocklists", "with_blocklists", is_flag=True, help="Ask blocklists about relays and domain.")
+@click.option(
+    "--blocklists",
+    "with_blocklists",
+    is_flag=True,
+    help="Also look up your relays and domain on public blocklists.",
+)
 @click.option(
     "--probe",
     "with_probe",
@@ -31,8 +36,7 @@ def doctor(app: App, server: str, with_blocklists: bool, with_probe: bool, as_js
     This checks SPF, DKIM, DMARC and their alignment, the MX records for bounces and replies, MTA-STS, TLS
     reports and BIMI; the relays with their certificates and names; the pages, and that one-click requests
     reach them; the clock, the disk and the database. It sends nothing, except with --probe. Each
-    finding has a remedy and, where
-    one is needed, the DNS record to publish.
+    finding has a remedy and, where one is needed, the DNS record to publish.
 
     Exit codes: 0 no problem, though there may be warnings; 6 at least one problem.
     """

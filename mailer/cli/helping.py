@@ -67,21 +67,22 @@ def man(app: App, folder: Path) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     number = 0
-    for context in _contexts(mailer, click.Context(mailer, info_name="mailer")):
+    for context in contexts(mailer, click.Context(mailer, info_name="mailer")):
         name = context.command_path.replace(" ", "-")
         (folder / f"{name}.1").write_text(_page(name, context), encoding="utf-8")
         number += 1
     app.out(f"{folder}: {number} pages")
 
 
-def _contexts(command: click.Command, context: click.Context) -> Iterator[click.Context]:
+def contexts(command: click.Command, context: click.Context) -> Iterator[click.Context]:
+    """Yield the context of a command, and those of all commands below it."""
     yield context
     if isinstance(command, click.Group):
         for name in command.list_commands(context):
             inner = command.get_command(context, name)
             assert inner is not None
             if not inner.hidden:
-                yield from _contexts(inner, click.Context(inner, parent=context, info_name=name))
+                yield from contexts(inner, click.Context(inner, parent=context, info_name=name))
 
 
 def _page(name: str, context: click.Context) -> str:

@@ -91,7 +91,14 @@ def import_command(
 
 
 @click.command("imports", cls=Command)
-@click.option("--limit", default=20, show_default=True, type=click.IntRange(1))
+@click.option(
+    "--limit",
+    default=20,
+    show_default=True,
+    type=click.IntRange(1),
+    metavar="N",
+    help="List at most N imports.",
+)
 @json_option
 @pass_app
 def imports_command(app: App, limit: int, as_json: bool) -> None:

@@ -15,7 +15,14 @@ from mailer.config import is_loopback
     show_default=True,
     help="The address to listen on; it must be this machine's own.",
 )
-@click.option("--port", type=click.IntRange(1, 65535), default=8601, show_default=True)
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    default=8601,
+    show_default=True,
+    metavar="PORT",
+    help="The port to listen on.",
+)
 @pass_app
 def outbox(app: App, host: str, port: int) -> None:
     """Show messages kept in the local outbox in a browser, until you press Ctrl-C."""

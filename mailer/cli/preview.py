@@ -21,7 +21,11 @@ if TYPE_CHECKING:
     "--as", "address", default="", metavar="ADDRESS", help="Show the issue as this subscriber gets it."
 )
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=0, help="The port to listen on; 0 picks a free one."
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    metavar="PORT",
+    help="The port to listen on; a free one by default.",
 )
 @click.option("--open", "opens", is_flag=True, help="Open the page in your browser.")
 @click.option(

@@ -40,7 +40,12 @@ from mailer.review.planning import Forecast
     metavar="FILE",
     help="The faults to simulate (see docs/reference/scenarios.md); an ordinary day by default.",
 )
-@click.option("--seed", type=int, metavar="N", help="A number that decides which people the faults affect.")
+@click.option(
+    "--seed",
+    type=int,
+    metavar="N",
+    help="Another number affects other people; the scenario's own by default.",
+)
 @segment_option
 @json_option
 @pass_app

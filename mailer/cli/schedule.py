@@ -75,8 +75,8 @@ def _time(context: click.Context, parameter: click.Parameter, value: str | None)
     "--local-time",
     "by_local_time",
     is_flag=True,
-    help="Send it at that time on each subscriber's own clock, by their attribute 'timezone'; others get it"
-    " by the clocks of --zone.",
+    help="Send it at that time on each subscriber's own clock, given by their attribute 'timezone'."
+    " Everyone else gets it by the clock of --zone.",
 )
 @click.option(
     "--to", "segment", default="", metavar="SEGMENT", help="Only these subscribers, e.g. 'tag:vip'."
@@ -97,8 +97,8 @@ def add_command(
     """Send ISSUE at a time; `mailer worker` must run then.
 
     The content is frozen now, the audience is chosen when the time comes. Scheduling an issue again
-    replaces its time and its content. A time that the clocks skip becomes an hour later; of one that
-    occurs twice, the first is meant. An issue that is more than an hour late is not sent.
+    replaces its time and its content. A time that the clocks skip becomes an hour later; if a time
+    occurs twice, the first is used. An issue that is more than an hour late is not sent.
 
     With --local-time, the audience is chosen when it is that time in the first time zone on earth, up to 26
     hours before it is in the last one. Nobody gets the issue twice, and someone who unsubscribes before

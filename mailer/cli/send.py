@@ -48,6 +48,7 @@ from mailer.review.planning import Plan
     "--workers",
     type=click.IntRange(1, 64),
     default=1,
+    show_default=True,
     metavar="N",
     help="Send with N processes, which share all limits.",
 )

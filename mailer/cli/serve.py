@@ -9,7 +9,12 @@ from mailer.cli.app import App, Command, log_options, pass_app
 
 @click.command(cls=Command)
 @click.option("--host", help="The address to listen on; [web] host by default.")
-@click.option("--port", type=click.IntRange(1, 65535), help="The port to listen on; [web] port by default.")
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    metavar="PORT",
+    help="The port to listen on; [web] port by default.",
+)
 @click.option("--worker", "with_worker", is_flag=True, help="Also do the work of `mailer worker`.")
 @log_options
 @pass_app

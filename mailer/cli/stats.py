@@ -32,7 +32,12 @@ _RATES: Final = ("open_rate", "click_rate", "bounce_rate", "complaint_rate", "un
 @click.command(cls=Command)
 @click.argument("issue", required=False)
 @click.option(
-    "--days", default=365, show_default=True, type=click.IntRange(1, 3660), help="The length of the period."
+    "--days",
+    default=365,
+    show_default=True,
+    type=click.IntRange(1, 3660),
+    metavar="N",
+    help="Without ISSUE: count the last N days.",
 )
 @json_option
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV: one row for each issue, or link of ISSUE.")

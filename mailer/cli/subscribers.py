@@ -87,7 +87,14 @@ def add_command(
 
 
 @subscribers.command("export")
-@click.option("--format", "form", type=click.Choice(["csv", "jsonl"]), default="csv", show_default=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["csv", "jsonl"]),
+    default="csv",
+    show_default=True,
+    help="The format of the file.",
+)
 @click.option(
     "-o", "--out", default="-", metavar="FILE|-", help="The file to write; standard output by default."
 )
@@ -111,7 +118,14 @@ def export_command(app: App, form: str, out: str, flat: bool, segment: str) -> N
 
 @subscribers.command("list")
 @where_option
-@click.option("--limit", default=50, show_default=True, type=click.IntRange(1))
+@click.option(
+    "--limit",
+    default=50,
+    show_default=True,
+    type=click.IntRange(1),
+    metavar="N",
+    help="List at most N subscribers.",
+)
 @click.option(
     "--columns",
     default="status,email,name,tags",

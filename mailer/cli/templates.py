@@ -1,4 +1,4 @@
-"""`mailer templates`: what a new version changed in the templates, and how yours get it."""
+"""`mailer templates`: compare and update the newsletter's templates."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MEANING = {
     Change.YOU: "you changed it",
     Change.MAILER: "the new version changed it; mailer templates update takes it",
     Change.BOTH: "you and the new version changed it; mailer templates diff shows the new version's changes",
-    Change.UNKNOWN: "differs from the new version; what yours was made from is not known",
+    Change.UNKNOWN: "differs from the new version; which version you started from is not known",
     Change.ADDED: "new; mailer templates update adds it",
     Change.REMOVED: "you deleted it",
     Change.OWN: "yours alone",
@@ -49,9 +49,9 @@ def status(app: App, as_json: bool) -> None:
 @click.argument("name", required=False)
 @pass_app
 def diff(app: App, name: str | None) -> None:
-    """Show the changes of the new version.
+    """Show what the new version changes in NAME.
 
-    NAME is a template; by default, all that you changed too.
+    Without NAME, show this for every template that both you and the new version changed.
     """
     folder = _folder(app)
     found = {one.name: one.change for one in compare(folder, *_theirs(app))}
@@ -65,11 +65,11 @@ def diff(app: App, name: str | None) -> None:
 @templates.command("update")
 @pass_app
 def update_command(app: App) -> None:
-    """Take the new version of templates that you did not change.
+    """Update the templates that you have not changed.
 
-    Your own changes are never overwritten: where you and the new version changed a template, the new one
-    is written beside yours with .new after its name, and what both were made from with .base. Merge them,
-    and delete both files.
+    Your own changes are never overwritten. If both you and the new version changed a template, the new one
+    is written next to yours as NAME.new, and the version you started from as NAME.base. Merge the changes
+    into yours, then delete both files.
     """
     folder = _folder(app)
     written = update(folder, *_theirs(app))

@@ -50,7 +50,7 @@ def add_command(
     """Add a user called NAME, and print the secret for their authenticator app.
 
     People log in under [console] public_url: with the password and a six-digit code of the app, or through
-    the provider in [console.oidc] if --email gives the address by which it knows them.
+    the provider in [console.oidc] if --email gives the address that they have there.
     """
     from mailer.console.users import Role, add_user, code_url
 

@@ -70,9 +70,18 @@ def remove_command(app: App, endpoint_id: int) -> None:
 
 
 @webhooks.command("deliveries")
-@click.option("--webhook", "endpoint_id", type=int, metavar="ID", help="Only of this endpoint.")
-@click.option("--state", type=click.Choice([state.value for state in HookState]), help="Only in this state.")
-@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000))
+@click.option("--webhook", "endpoint_id", type=int, metavar="ID", help="Only deliveries to this endpoint.")
+@click.option(
+    "--state", type=click.Choice([state.value for state in HookState]), help="Only deliveries in this state."
+)
+@click.option(
+    "--limit",
+    default=50,
+    show_default=True,
+    type=click.IntRange(1, 10_000),
+    metavar="N",
+    help="List at most N deliveries.",
+)
 @json_option
 @pass_app
 def deliveries_command(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 import click
 from msgspec.structs import asdict
 
-from mailer.cli.app import App, Command, log_options, pass_app
+from mailer.cli.app import App, Command, Number, log_options, pass_app
 
 if TYPE_CHECKING:
     from mailer.cluster.chores import Chore
@@ -40,12 +40,17 @@ _CONCURRENCY: Final = 4
 @click.option(
     "--every",
     "look_seconds",
-    type=click.FloatRange(0.1, 3600),
+    type=Number(0.1, 3600),
     metavar="SECONDS",
     help="How often to look for work; every 30 seconds by default, on PostgreSQL every 10.",
 )
 @click.option("--until-closed", is_flag=True, help="Also stop when standard input closes.")
-@click.option("--name", default="", metavar="NAME", help="Its name in `mailer workers`; by default the host.")
+@click.option(
+    "--name",
+    default="",
+    metavar="NAME",
+    help="The worker's name in `mailer workers`; the host name by default.",
+)
 @click.option(
     "--concurrency",
     type=click.IntRange(1, 16),

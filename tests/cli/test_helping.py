@@ -6,9 +6,11 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import click
 import pytest
 
-from mailer.cli import COMMANDS, run
+from mailer.cli import COMMANDS, mailer, run
+from mailer.cli.helping import contexts
 from tests.end_to_end.newsletter import Folder
 from tests.programs import program
 
@@ -74,3 +76,31 @@ def test_config_is_found_from_a_folder_below(
     assert (folder.path / "subscribers.db").exists()
     # A folder that is named is taken as it is.
     assert run(["status", "-C", str(below)]) == 6
+
+
+def test_every_option_says_what_it_does_and_what_it_takes() -> None:
+    options = [
+        (context.command_path, option, option.make_metavar(context))
+        for context in contexts(mailer, click.Context(mailer, info_name="mailer"))
+        for option in context.command.params
+        if isinstance(option, click.Option)
+    ]
+    assert len(options) > 500
+    assert [(path, option.opts) for path, option, _ in options if not option.help] == []
+    vague = {"INTEGER", "INTEGER RANGE", "FLOAT", "FLOAT RANGE", "PATH", "FILE OR DIRECTORY"}
+    assert [(path, option.opts) for path, option, metavar in options if metavar in vague] == []
+
+
+def test_no_number_of_an_option_may_be_nan(capsys: pytest.CaptureFixture[str]) -> None:
+    """`nan` passes every range, and waiting for `nan` seconds never waits."""
+    numbers = [
+        [*context.command_path.split()[1:], option.opts[0]]
+        for context in contexts(mailer, click.Context(mailer, info_name="mailer"))
+        for option in context.command.params
+        if isinstance(option.type, click.types.FloatParamType)
+    ]
+    assert ["worker", "--every"] in numbers
+    for number in numbers:
+        for value in ("nan", "-nan", "inf", "-inf", "1e999"):
+            assert run([*number, value]) == 2
+            assert f"Invalid value for '{number[-1]}'" in capsys.readouterr().err

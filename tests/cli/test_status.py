@@ -326,7 +326,9 @@ def test_commands_for_queued_issues_name_a_draft_and_a_scheduled_issue(
         for name in ("1", "001-short"):
             assert run([*command, name, "-C", str(unsent.path)]) == 1
             error = capsys.readouterr().err
-            assert "error: 001-short is a draft; it was never queued\n  next: mailer send 001-short\n" in error
+            assert (
+                "error: 001-short is a draft; it was never queued\n  next: mailer send 001-short\n" in error
+            )
         assert run([*command, "2", "-C", str(unsent.path)]) == 1
         error = capsys.readouterr().err
         assert "error: 002-later is scheduled for 2099-12-04 " in error
