@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -20,6 +19,7 @@ from mailer.console.correcting import show_correction
 from mailer.console.desk import Desk, Visit
 from mailer.console.frame import heading
 from mailer.console.markup import facts, figure, figures, note, show, table, tag, when
+from mailer.console.pace import Pace
 from mailer.console.results import show_results
 from mailer.console.users import Role
 from mailer.database.models import CanaryState, DeliveryState, IssueState
@@ -33,15 +33,12 @@ from mailer.reports.progress import ProviderBooks, by_provider
 from mailer.review.status import IssueStatus, status_of
 
 _LIVE_SECONDS: Final = 0.5
-_LEAST_REST: Final = 20
-"""After each look at the books, how many times as long as it took the page rests at least.
-
-A look counts the deliveries of the issue. Where there are very many, it must not slow down the sender.
-"""
-_DETAILS_EVERY: Final = 10
-"""How many looks at the books there are for each look at everything else."""
-_PROVIDERS_REST: Final = 100
-"""The same for the deliveries by provider."""
+_REST: Final = 80
+"""How much of the time the page does not spend looking: a sender loses little more than one part of it."""
+_DETAILS_SECONDS: Final = 5.0
+"""How long the page shows everything but the books before it looks again."""
+_PROVIDERS_REST: Final = 300
+"""The same as `_REST` for the deliveries by provider, whose counting takes longest."""
 _MOST_PROVIDERS: Final = 8
 _RATE_OVER: Final = 20
 
@@ -53,15 +50,17 @@ class Watching:
         self._desk = desk
         self._visit = visit
         self._issue = issue
-        self._looks = 0
+        self._pace = Pace(_LIVE_SECONDS, _REST)
+        self._details_pace = Pace(_DETAILS_SECONDS, 1)
+        self._providers_pace = Pace(_DETAILS_SECONDS, _PROVIDERS_REST)
         self._seen: deque[tuple[datetime, int]] = deque(maxlen=_RATE_OVER)
         self._books: Books | None = None
-        self._providers_due = 0.0
         self._undecided = 0
 
     async def build(self) -> None:
         """Fill the page."""
-        status = await self._desk.read(lambda session: status_of(session, self._issue))
+        with self._details_pace.looking():
+            status = await self._desk.read(lambda session: status_of(session, self._issue))
         self._books = status.books
         with heading(self._issue.title, above=("/issues", "Issues")):
             self._state = show(tag(self._issue.state))
@@ -79,27 +78,20 @@ class Watching:
         if proposal is not None and proposal.release.kind is Kind.AMEND:
             show_correction(self._desk, self._visit, proposal)
         if self._running:
-            self._timer = ui.timer(_LIVE_SECONDS, self._look)
+            self._timer = ui.timer(_LIVE_SECONDS, self.look)
         await show_results(self._desk, self._issue)
 
     @property
     def _running(self) -> bool:
         return self._issue.state in (IssueState.SENDING, IssueState.PAUSED)
 
-    async def _look(self) -> None:
+    async def look(self) -> None:
         """Look at the books; every few seconds also at the rest, and whether the person may still look."""
-        self._looks += 1
         try:
-            if self._looks % _DETAILS_EVERY == 0:
-                await self._desk.check(self._visit, Role.READER)
-                status = await self._desk.read(
-                    lambda session: status_of(session, issues.get(session, self._issue.id))
-                )
-                self._draw_details(status)
-                await self._look_at_providers()
-            began = time.monotonic()
-            issue, books = await self._desk.read(self._current)
-            self._timer.interval = max(_LIVE_SECONDS, _LEAST_REST * (time.monotonic() - began))
+            with self._pace.looking():
+                issue, books = await self._look_at_books()
+            self._timer.interval = self._pace.seconds
+            await self._look_at_providers()
         except MailerError as error:
             self._live.content = note(error.message, "bad", error.remedy or "")
             self._timer.deactivate()
@@ -116,17 +108,27 @@ class Watching:
             self._draw(books)
         self._books = books
 
+    async def _look_at_books(self) -> tuple[QueuedIssue, Books]:
+        if not self._details_pace.due:
+            return await self._desk.read(self._current)
+        with self._details_pace.looking():
+            await self._desk.check(self._visit, Role.READER)
+            status = await self._desk.read(
+                lambda session: status_of(session, issues.get(session, self._issue.id))
+            )
+            self._draw_details(status)
+        return status.issue, status.books
+
     def _current(self, session: Session) -> tuple[QueuedIssue, Books]:
         return issues.get(session, self._issue.id), books_of(session, self._issue.id)
 
     async def _look_at_providers(self) -> None:
         """Draw the deliveries by provider; where counting them takes long, rarely."""
-        began = time.monotonic()
-        if began < self._providers_due:
+        if not self._providers_pace.due:
             return
-        domains = self._desk.providers
-        found = await self._desk.read(lambda session: by_provider(session, self._issue.id, domains))
-        self._providers_due = time.monotonic() + _PROVIDERS_REST * (time.monotonic() - began)
+        with self._providers_pace.looking():
+            domains = self._desk.providers
+            found = await self._desk.read(lambda session: by_provider(session, self._issue.id, domains))
         if self._running and len(found) > 1:
             self._providers.content = _section("By provider", _by_provider(found))
             self._providers.set_visibility(True)
@@ -147,9 +149,9 @@ class Watching:
         label = f"{books.sent:,} of {books.audience:,} sent"
         self._live.content = Markup(
             '<div class="stack">{}<div class="bar" role="img" aria-label="{}">{}</div>{}</div>'
-        ).format(figures(numbers), label, bar, self._pace(books))
+        ).format(figures(numbers), label, bar, self._rate(books))
 
-    def _pace(self, books: Books) -> Markup:
+    def _rate(self, books: Books) -> Markup:
         """Return the rate and the time that is left, from the last ten seconds."""
         if self._issue.state == IssueState.PAUSED:
             return note(f"Paused: {self._issue.reason or 'by the operator'}", "warn")

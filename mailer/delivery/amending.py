@@ -6,6 +6,7 @@ delivery names its last run, so `numbers` and `mailer why` know who got which.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -101,14 +102,18 @@ def amend(session: Session, issue_id: int, corrected: Edition, *, source_path: s
     return number + 1
 
 
-def numbers(session: Session, issue_id: int) -> list[Numbered]:
-    """Return the editions of an issue, the oldest first."""
-    replaced = session.scalars(
-        select(ReplacedEdition).where(ReplacedEdition.issue_id == issue_id).order_by(ReplacedEdition.number)
-    ).all()
+def digests(session: Session, issue_id: int) -> list[str]:
+    """Return the digests of an issue's editions, the oldest first."""
+    replaced = [one.digest for one in _replaced(session, issue_id)]
+    return [*replaced, issues.get(session, issue_id).edition_digest]
+
+
+def numbers(session: Session, issue_id: int, books: Books) -> list[Numbered]:
+    """Return the editions of an issue, the oldest first; `books` are the issue's."""
+    replaced = _replaced(session, issue_id)
     issue = issues.get(session, issue_id)
     if not replaced:
-        return [Numbered(1, issue.edition_digest, issue.created_at, books_of(session, issue_id).sent)]
+        return [Numbered(1, issue.edition_digest, issue.created_at, books.sent)]
     counted = session.execute(
         select(Run.edition, func.count())
         .join(Delivery, Delivery.run_id == Run.id)
@@ -117,8 +122,13 @@ def numbers(session: Session, issue_id: int) -> list[Numbered]:
     )
     sent = {row[0]: row[1] for row in counted}
     since = [issue.created_at, *(one.replaced_at for one in replaced)]
-    digests = [*(one.digest for one in replaced), issue.edition_digest]
+    editions = zip(digests(session, issue_id), since, strict=True)
     return [
         Numbered(number, digest, began, sent.get(number, 0))
-        for number, (digest, began) in enumerate(zip(digests, since, strict=True), start=1)
+        for number, (digest, began) in enumerate(editions, start=1)
     ]
+
+
+def _replaced(session: Session, issue_id: int) -> Sequence[ReplacedEdition]:
+    wanted = select(ReplacedEdition).where(ReplacedEdition.issue_id == issue_id)
+    return session.scalars(wanted.order_by(ReplacedEdition.number)).all()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import case, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from mailer.database.models import Delivery, DeliveryState
@@ -42,7 +42,7 @@ class Books:
 def books_of(session: Session, issue_id: int) -> Books:
     """Count an issue's deliveries by state, in one pass."""
     # Not GROUP BY: SQLite would sort a million rows in memory for it.
-    counts = [func.count(case((Delivery.state == state.value, 1))) for state in DeliveryState]
+    counts = [func.count().filter(Delivery.state == state.value) for state in DeliveryState]
     row = session.execute(select(func.count(), *counts).where(Delivery.issue_id == issue_id)).one()
     audience, *parts = (int(number) for number in row)
     return Books(audience, **dict(zip(DeliveryState, parts, strict=True)))

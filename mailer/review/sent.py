@@ -37,7 +37,7 @@ def sent_message(session: Session, settings: Settings, issue_id: int, subscriber
     reader = next(everybody(session, Subscriber.id == subscriber_id), None)
     if row is None or row[0] != DeliveryState.SENT or reader is None:
         raise SourceError("this issue was not sent to this subscriber")
-    digests = {one.number: one.digest for one in amending.numbers(session, issue_id)}
+    digests = dict(enumerate(amending.digests(session, issue_id), start=1))
     edition = issues.edition(session, digests.get(row[1], issues.get(session, issue_id).edition_digest))
     arm = arms.arms_of(session, issue_id, [subscriber_id]).get(subscriber_id)
     if arm is not None:

@@ -101,14 +101,15 @@ class IssueStatus:
 def status_of(session: Session, issue: QueuedIssue) -> IssueStatus:
     """Return the status of an issue."""
     test, last = arms.find(session, issue.id), runs.last_ended(session, issue.id)
+    books = books_of(session, issue.id)
     return IssueStatus(
         issue,
-        books_of(session, issue.id),
+        books,
         any(run.issue_id == issue.id for run in runs.sending(session)),
         waiting(session, issue.id),
         canary.findings(session, issue.id) if issue.canary else None,
         issue_alerts(session, issue.id, limit=3),
-        amending.numbers(session, issue.id),
+        amending.numbers(session, issue.id, books),
         test,
         () if test is None else tuple(arms.results(session, issue.id)),
         "" if last is None else last.reason,

@@ -14,7 +14,7 @@ from sqlalchemy import update
 from mailer.database.models import Delivery, DeliveryState, IssueState, Subscriber
 from mailer.database.session import Database
 from mailer.delivery import amending, issues, queue, runs
-from mailer.delivery.books import Books
+from mailer.delivery.books import Books, books_of
 from mailer.delivery.ending import Ending
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.sender import Sender
@@ -70,7 +70,7 @@ def test_those_who_do_not_have_it_get_the_corrected_edition(database: Database, 
     assert len(got) == 40
     assert got == {one: ["Hello" if one in first else "Hello, corrected"] for one in got}
     with database.reading() as session:
-        found = amending.numbers(session, issue.id)
+        found = amending.numbers(session, issue.id, books_of(session, issue.id))
         assert [(one.number, one.digest, one.since, one.sent) for one in found] == [
             (1, EDITION.digest, AT, len(first)),
             (2, CORRECTED.digest, LATER, 40 - len(first)),
@@ -93,7 +93,7 @@ def test_issue_is_amended_again_and_again(database: Database, tmp_path: Path) ->
         again = amending.amend(session, issue.id, EDITION, source_path="", at=LATER)
         assert again == 3
         assert issues.get(session, issue.id).edition_digest == EDITION.digest
-        digests = [one.digest for one in amending.numbers(session, issue.id)]
+        digests = amending.digests(session, issue.id)
         assert digests == [EDITION.digest, CORRECTED.digest, EDITION.digest]
 
 

@@ -1,0 +1,80 @@
+"""The page of an issue that is being sent costs the sender little, however large the issue is."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import patch
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from nicegui import Client, ui
+
+from mailer.console import watching
+from mailer.console.desk import Desk
+from mailer.console.pace import Pace
+from mailer.console.users import Role
+from mailer.console.watching import Watching
+from mailer.database.session import Database
+from mailer.tokens import Signer
+from tests.console.test_desk import visit
+from tests.database.statements import statements, whole_issue_searches
+from tests.delivery.scene import queued
+from tests.end_to_end.newsletter import Folder
+
+
+@given(st.lists(st.integers(0, 100), min_size=1, max_size=20), st.integers(2, 100))
+def test_page_rests_most_of_the_time(looks: list[int], rest: int) -> None:
+    clock = SimpleNamespace(now=1000.0)
+    kept, waited = Pace(0.5, rest, lambda: clock.now), 0.0
+    for seconds in looks:
+        assert kept.due
+        with kept.looking():
+            clock.now += seconds
+        assert kept.seconds == max(0.5, rest * seconds)
+        assert not kept.due
+        waited += kept.seconds
+        clock.now += kept.seconds - seconds
+    assert sum(looks) <= waited / rest
+
+
+def test_look_that_fails_is_followed_by_a_rest() -> None:
+    clock = SimpleNamespace(now=1000.0)
+    kept = Pace(0.5, 10, lambda: clock.now)
+    with pytest.raises(ValueError, match="lost"), kept.looking():
+        clock.now += 2
+        raise ValueError("lost")
+    assert (kept.seconds, kept.due) == (20.0, False)
+
+
+def test_each_look_counts_the_deliveries_once(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "news")
+    clock = SimpleNamespace(now=1000.0)
+    with Database("sqlite:///subscribers.db", folder=folder.path) as database:
+        database.open()
+        issue = queued(database, 30)
+        desk = Desk(folder.path / "config.toml", database, Signer(database.secrets()))
+        who = visit(desk, Role.SENDER)
+
+        async def watch() -> list[tuple[int, int]]:
+            """Return how many statements each look takes, and how many of them read the whole issue."""
+            found = []
+            with Client(ui.page("/")):
+                page = Watching(desk, who, issue)
+                await page.build()
+                for seconds in (0.5, 0.5, 5, 0.5, 0.5):
+                    clock.now += seconds
+                    with statements(database) as said:
+                        await page.look()
+                    found.append((len(said), len(whole_issue_searches(database, said))))
+            return found
+
+        with patch.object(watching, "Pace", partial(Pace, ticks=lambda: clock.now)):
+            looks = asyncio.run(watch())
+    # A look reads the issue and its books. One in five seconds reads everything, and counts by provider.
+    assert [looks[number] for number in (0, 1, 3, 4)] == [(3, 1)] * 4
+    assert looks[2][0] <= 15
+    assert looks[2][1] == 2
