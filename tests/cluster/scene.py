@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 
 from mailer.cluster.chores import Chore
@@ -13,6 +14,7 @@ from mailer.cluster.daemon import Daemon, Times
 from mailer.config import DeliverySettings, Newsletter, Relay, Security, Settings, Web
 from mailer.database.session import Database
 from mailer.delivery.canary import Steps
+from mailer.delivery.clock import now
 from mailer.delivery.work import Work
 from mailer.tasks import Tasks
 from tests.delivery.scene import SIGNER, learn_nothing
@@ -45,8 +47,10 @@ class WorkerThread(threading.Thread):
         concurrency: int = 2,
         times: Times = QUICK,
         tasks: Tasks | None = None,
+        clock: Callable[[], datetime] = now,
     ) -> None:
         super().__init__(name=f"worker-{name}")
+        self._clock = clock
         self.said: list[str] = []
         self.error: BaseException | None = None
         self._ready = threading.Event()
@@ -66,6 +70,7 @@ class WorkerThread(threading.Thread):
                 learn=learn_nothing,
                 steps_of=lambda run: Steps(run, lambda edition, seed: None, lambda: None, self.said.append),
                 say=self.said.append,
+                clock=self._clock,
             )
 
             async def main() -> None:

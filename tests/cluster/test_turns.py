@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,12 +19,14 @@ from mailer.cluster.chores import Chore
 from mailer.cluster.daemon import Times
 from mailer.database.models import IssueState, Run
 from mailer.database.session import Database
-from mailer.delivery import issues, runs
+from mailer.delivery import issues, runs, schedule
+from mailer.delivery.clock import now
 from mailer.delivery.issues import QueuedIssue
 from mailer.errors import MailerError, StorageError
 from tests.cluster.scene import QUICK, WorkerThread, settings, wait_until
 from tests.connections import in_threads
 from tests.delivery.scene import AT, EDITION, books, subscribe
+from tests.delivery.scheduling import DUE
 from tests.end_to_end.recorder import Recorder
 from tests.postgres import Server
 
@@ -54,9 +58,12 @@ class Scene:
         chores: Sequence[Chore] = (),
         concurrency: int = 2,
         times: Times = QUICK,
+        clock: Callable[[], datetime] = now,
     ) -> WorkerThread:
         made = settings(self.folder, self.recorder.port, rate=rate, turns=turns)
-        return WorkerThread(self.url, made, chores, name=name, concurrency=concurrency, times=times)
+        return WorkerThread(
+            self.url, made, chores, name=name, concurrency=concurrency, times=times, clock=clock
+        )
 
     def is_finished(self, issue: QueuedIssue) -> bool:
         with self.database.reading() as session:
@@ -102,6 +109,31 @@ def test_two_workers_send_an_issue_together_and_end_within_ten_seconds(scene: Sc
     assert books(scene.database, issue).sent == len(scene.recorder.accepted) == scene.recorder.total == PEOPLE
     with scene.database.reading() as session:
         assert members.living(session) == []
+
+
+@pytest.mark.slow
+def test_two_workers_that_restart_before_and_after_its_time_send_a_scheduled_issue_once(scene: Scene) -> None:
+    minute = timedelta(minutes=1)
+    dues = {"001-before": DUE - minute, "002-hello": DUE, "003-after": DUE + minute}
+    with scene.database.transaction() as session:
+        for slug, due_at in dues.items():
+            edition = replace(EDITION, slug=slug)
+            schedule.add(session, edition, source_path="x.md", segment="", due_at=due_at, zone="", at=AT)
+
+    def are_sent(slugs: Sequence[str]) -> bool:
+        with scene.database.reading() as session:
+            found = [issue.slug for issue in issues.issues(session) if issue.state is IssueState.FINISHED]
+        return sorted(found) == slugs
+
+    def clock(at: datetime) -> datetime:
+        return at
+
+    for number, at in enumerate((DUE - minute / 2, DUE, DUE + minute), 1):
+        now_is = partial(clock, at)
+        with scene.worker("a", clock=now_is), scene.worker("b", clock=now_is):
+            wait_until(partial(are_sent, list(dues)[:number]))
+        assert scene.recorder.total == number * PEOPLE
+    assert set(scene.recorder.accepted.values()) == {len(dues)}
 
 
 def test_worker_sends_several_issues_at_the_same_time(scene: Scene) -> None:

@@ -78,6 +78,20 @@ def test_scheduled_issue_is_sent_at_its_time_to_the_audience_of_that_time(
         assert schedule.scheduled(session) == []
 
 
+def test_restart_before_or_after_its_time_does_not_change_who_gets_a_scheduled_issue(
+    database: Database, tmp_path: Path
+) -> None:
+    subscribe(database, 2)
+    add(database)
+    mailed = []
+    for minutes in (-60, -1, 0, 1, 30, 24 * 60):
+        worker = Worker(database, tmp_path)
+        worker.at = DUE + timedelta(minutes=minutes)
+        worker.rounds.once()
+        mailed.append(len(worker.mailed()))
+    assert mailed == [0, 0, 2, 2, 2, 2]
+
+
 @pytest.mark.parametrize(("late", "mailed"), [(STALE_AFTER, 2), (STALE_AFTER + timedelta(seconds=1), 0)])
 def test_issue_that_is_too_late_waits_for_the_operator(
     database: Database, worker: Worker, late: timedelta, mailed: int

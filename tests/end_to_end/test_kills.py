@@ -1,6 +1,7 @@
 """Kills at random instants: nobody is lost, and who gets a copy gets the same Message-ID.
 
-`TEST_KILLS` says how many each test makes: three, or a hundred for the long run.
+`TEST_KILLS` says how many each test makes: three, or a hundred for the long run. `TEST_KILLS_DATABASE` is
+`sqlite` or `postgresql`.
 """
 
 from __future__ import annotations
@@ -27,12 +28,16 @@ from mailer.delivery.clock import now
 from tests.end_to_end.newsletter import Folder
 from tests.end_to_end.recorder import Recorder
 from tests.end_to_end.spawner import Spawner
+from tests.postgres import Server
 
 _KILLS = int(os.environ.get("TEST_KILLS", "3"))
+_DATABASE = os.environ.get("TEST_KILLS_DATABASE", "sqlite")
 # Enough for every kill to come before the end.
 _READERS = max(2_000, 100 * _KILLS)
 _WINDOW = 50
 _CONFIG = """\
+[paths]
+database = "{url}"
 [delivery]
 window = {window}
 uncertain = "{uncertain}"
@@ -56,16 +61,24 @@ def spawner() -> Iterator[Spawner]:
     made.close()
 
 
+@pytest.fixture
+def url(request: pytest.FixtureRequest) -> str:
+    if _DATABASE == "sqlite":
+        return "sqlite:///subscribers.db"
+    server: Server = request.getfixturevalue(_DATABASE)
+    return server.new_database()
+
+
 class Run:
     """One issue to thousands of readers, killed again and again."""
 
     def __init__(
-        self, path: Path, recorder: Recorder, spawner: Spawner, *options: str, **config: str
+        self, path: Path, url: str, recorder: Recorder, spawner: Spawner, *options: str, **config: str
     ) -> None:
         settings = {"uncertain": "resend", "wait": "false", "rate": "0", **config}
-        self.folder = Folder(path, _CONFIG.format(window=_WINDOW, port=recorder.port, **settings))
+        self.folder = Folder(path, _CONFIG.format(url=url, window=_WINDOW, port=recorder.port, **settings))
         self.recorder, self.spawner, self.options = recorder, spawner, options
-        self.database = Database("sqlite:///subscribers.db", folder=path)
+        self.database = Database(url, folder=path)
         self.database.open()
         at = now()
         rows = [
@@ -120,11 +133,11 @@ class Run:
 
 @pytest.mark.parametrize("drops", [0.0, 0.01], ids=["steady server", "server that drops connections"])
 def test_many_kills_lose_nobody_and_repeat_at_most_a_window_each(
-    tmp_path: Path, spawner: Spawner, drops: float
+    tmp_path: Path, url: str, spawner: Spawner, drops: float
 ) -> None:
     chance = random.Random(1)
     wait = "true" if drops else "false"
-    with Recorder(drops) as recorder, Run(tmp_path / "news", recorder, spawner, wait=wait) as run:
+    with Recorder(drops) as recorder, Run(tmp_path / "news", url, recorder, spawner, wait=wait) as run:
         for _ in range(_KILLS):
             run.kill(run.start(), chance)
             books = run.books()
@@ -140,10 +153,10 @@ def test_many_kills_lose_nobody_and_repeat_at_most_a_window_each(
 
 
 def test_many_kills_repeat_nobody_when_uncertain_deliveries_are_held(
-    tmp_path: Path, spawner: Spawner
+    tmp_path: Path, url: str, spawner: Spawner
 ) -> None:
     chance = random.Random(2)
-    with Recorder() as recorder, Run(tmp_path / "news", recorder, spawner, uncertain="hold") as run:
+    with Recorder() as recorder, Run(tmp_path / "news", url, recorder, spawner, uncertain="hold") as run:
         for _ in range(_KILLS):
             run.kill(run.start(), chance)
             run.books()
@@ -169,10 +182,10 @@ def test_many_kills_repeat_nobody_when_uncertain_deliveries_are_held(
 
 
 @pytest.mark.timeout(600)
-def test_many_kills_of_two_workers_their_parent_or_all(tmp_path: Path, spawner: Spawner) -> None:
+def test_many_kills_of_two_workers_their_parent_or_all(tmp_path: Path, url: str, spawner: Spawner) -> None:
     chance = random.Random(3)
     options = ("--workers", "2")
-    with Recorder() as recorder, Run(tmp_path / "news", recorder, spawner, *options, rate="400") as run:
+    with Recorder() as recorder, Run(tmp_path / "news", url, recorder, spawner, *options, rate="400") as run:
         process = run.start()
         kills = 0
         # On and on until some kill hits a message on its way; at this rate few do.
