@@ -90,10 +90,32 @@ def list_command(app: App, as_json: bool) -> None:
         return
     for user in found:
         app.out(
-            f"{user.name:<24}  {user.role:<8}  since {user.created_at:%Y-%m-%d}  {user.email or ''}".rstrip()
+            f"{user.name:<24}  {user.role:<8}  since {user.created_at:%Y-%m-%d}"
+            f"  {user.email or ''}{'  linked' if user.linked else ''}".rstrip()
         )
     if not found:
         app.say("no users")
+
+
+@users.command("unlink")
+@click.argument("name")
+@yes_option
+@pass_app
+def unlink_command(app: App, name: str, yes: bool) -> None:
+    """Let the user called NAME log in with another account of the OpenID Connect provider.
+
+    Their first login linked them to one account. Their next login links them again. Their sessions end
+    immediately. If the address belongs to somebody else now, remove the user instead.
+    """
+    from mailer.console import accounts, audit
+    from mailer.console.users import LOCAL_NAME
+
+    app.confirm(f"Unlink {name} from their account?", yes=yes, what=f"unlinking {name}")
+    with app.database.transaction() as session:
+        was = accounts.unlink(session, name)
+        if was:
+            audit.record(session, LOCAL_NAME, "user.unlink", name, {}, at=datetime.now(UTC))
+    app.out(f"{name}: unlinked" if was else f"{name}: was not linked to an account")
 
 
 @users.command("remove")

@@ -28,12 +28,14 @@ from joserfc.jwk import JWKRegistry, Key, KeySet
 from joserfc.jws import JWSRegistry
 
 from mailer.config import Oidc, is_loopback
+from mailer.console.accounts import Account
 from mailer.errors import RefusedError
 from mailer.smtp.tls import client_context
 
 _SECONDS: Final = 10.0
 """For all requests to the provider at one step of a login."""
 _MOST_OCTETS: Final = 256 * 1024
+_MOST_SUBJECT: Final = 255
 _LEEWAY_SECONDS: Final = 60
 """How far the provider's clock may be from ours."""
 _ALGORITHMS: Final = (
@@ -99,8 +101,8 @@ class Provider:
         )
         return Attempt(url, state, nonce, verifier, redirect, endpoints)
 
-    async def email(self, attempt: Attempt, answer: Mapping[str, str], *, at: datetime) -> str:
-        """Return the verified address of the person, given the query that the browser brought back.
+    async def account(self, attempt: Attempt, answer: Mapping[str, str], *, at: datetime) -> Account:
+        """Return the person's account, given the query that the browser brought back.
 
         Raises `LoginError` if anything about the answer, or the ID token behind it, is not right.
         """
@@ -129,7 +131,10 @@ class Provider:
             raise LoginError("The provider does not say your email address")
         if claims.get("email_verified") is not True:
             raise LoginError(f"The provider has not verified the address {email[:254]}")
-        return email
+        subject = _text(claims, "sub")
+        if not (0 < len(subject) <= _MOST_SUBJECT and subject.isascii() and subject.isprintable()):
+            raise LoginError("The provider's name for your account is not valid (sub)")
+        return Account(self._rules.issuer, subject, email)
 
     async def _endpoints(self, client: httpx.AsyncClient) -> _Endpoints:
         issuer = self._rules.issuer

@@ -14,12 +14,13 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from mailer.console import audit
+from mailer.console import accounts, audit
+from mailer.console.accounts import Account, OtherAccountError
 from mailer.console.login_pages import LoginPages
 from mailer.console.oidc import Attempt, LoginError, Provider
 from mailer.console.sessions import digest, open_session
 from mailer.console.tries import TOO_MANY, Tries, client_of
-from mailer.console.users import user_with_email
+from mailer.errors import RefusedError
 
 _LIFETIME: Final = timedelta(minutes=10)
 _MOST_ATTEMPTS: Final = 1000
@@ -71,32 +72,36 @@ class OidcRoutes:
         try:
             if attempt is None:
                 raise LoginError("This login was not begun here, or took too long", remedy="try again")
-            email = await self._provider.email(attempt, answer, at=at)
+            account = await self._provider.account(attempt, answer, at=at)
             agent = request.headers.get("user-agent", "")
-            secret = await asyncio.to_thread(self._logged_in, email, agent)
-        except LoginError as error:
+            secret = await asyncio.to_thread(self._logged_in, account, agent)
+        except RefusedError as error:
             response = await self._refused(request, error, status=403)
         else:
             response = self._pages.entered(secret)
         response.delete_cookie(self._cookie, secure=self._pages.secure, httponly=True, samesite="lax")
         return response
 
-    async def _refused(self, request: Request, error: LoginError, *, status: int) -> Response:
+    async def _refused(self, request: Request, error: RefusedError, *, status: int) -> Response:
         _log.warning("a login through the provider was refused: %s", error)
         remedy = f" {error.remedy[:1].upper()}{error.remedy[1:]}." if error.remedy else ""
         return await self._pages.form(request, f"{error.message}.{remedy}", status=status)
 
-    def _logged_in(self, email: str, agent: str) -> str:
+    def _logged_in(self, account: Account, agent: str) -> str:
         at = datetime.now(UTC)
-        with self._pages.database.transaction() as session:
-            user = user_with_email(session, email)
-            if user is None:
-                raise LoginError(
-                    f"No user here has the address {email[:254]}",
-                    remedy="ask the person who runs this newsletter",
-                )
-            audit.record(session, user.name, "login", "", {"by": "oidc"}, at=at)
-            return open_session(session, user.id, agent, at=at, lifetime=self._pages.rules.session)
+        try:
+            with self._pages.database.transaction() as session:
+                user, linked = accounts.log_in(session, account)
+                if linked:
+                    details = {"issuer": account.issuer, "subject": account.subject}
+                    audit.record(session, user.name, "user.link", user.name, details, at=at)
+                audit.record(session, user.name, "login", "", {"by": "oidc"}, at=at)
+                return open_session(session, user.id, agent, at=at, lifetime=self._pages.rules.session)
+        except OtherAccountError as error:
+            details = {"by": "oidc", "issuer": account.issuer, "subject": account.subject}
+            with self._pages.database.transaction() as session:
+                audit.record(session, account.email[:64], "login.refused", error.user, details, at=at)
+            raise
 
 
 class _Attempts:

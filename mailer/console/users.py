@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from mailer.address import parse_address
 from mailer.database.models import ConsoleUser
-from mailer.errors import AddressError, RefusedError, SourceError
+from mailer.errors import RefusedError, SourceError
 
 LOCAL_NAME: Final = "this machine"
 """The name of the person who came by the link that `mailer console` printed."""
@@ -57,6 +57,8 @@ class User:
     created_at: datetime
     email: str | None = None
     """By which an OpenID Connect provider knows them."""
+    linked: bool = False
+    """Whether they have logged in through the provider, and only that account may."""
 
 
 def add_user(
@@ -93,34 +95,24 @@ def add_user(
     )
     session.add(stored)
     session.flush()
-    return _user(stored), secret if password else ""
+    return public(stored), secret if password else ""
 
 
 def users(session: Session) -> list[User]:
     """Return all users by name."""
-    return [_user(stored) for stored in session.scalars(select(ConsoleUser).order_by(ConsoleUser.name))]
+    return [public(stored) for stored in session.scalars(select(ConsoleUser).order_by(ConsoleUser.name))]
 
 
 def user_named(session: Session, name: str) -> User | None:
     """Return the user with this name, or None."""
     stored = session.scalar(select(ConsoleUser).where(ConsoleUser.name == name))
-    return None if stored is None else _user(stored)
-
-
-def user_with_email(session: Session, email: str) -> User | None:
-    """Return the user with this address, or None."""
-    try:
-        key = parse_address(email).key
-    except AddressError:
-        return None
-    stored = session.scalar(select(ConsoleUser).where(ConsoleUser.email == key))
-    return None if stored is None else _user(stored)
+    return None if stored is None else public(stored)
 
 
 def user_of(session: Session, user_id: int) -> User | None:
     """Return the user with this id, or None."""
     stored = session.get(ConsoleUser, user_id)
-    return None if stored is None else _user(stored)
+    return None if stored is None else public(stored)
 
 
 def remove_user(session: Session, name: str) -> None:
@@ -148,7 +140,7 @@ def log_in(session: Session, name: str, password: str, code: str, *, at: datetim
     if step is None or step <= stored.totp_step:
         return None
     stored.totp_step = step
-    return _user(stored)
+    return public(stored)
 
 
 @cache
@@ -175,5 +167,8 @@ def _step_of(secret: str, code: str, at: datetime) -> int | None:
     return found
 
 
-def _user(stored: ConsoleUser) -> User:
-    return User(stored.id, stored.name, Role(stored.role), stored.created_at, stored.email)
+def public(stored: ConsoleUser) -> User:
+    """Return a stored user without secrets."""
+    return User(
+        stored.id, stored.name, Role(stored.role), stored.created_at, stored.email, stored.subject is not None
+    )

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from mailer.cli import run
+from mailer.console import accounts, audit
+from mailer.console.accounts import Account
+from mailer.database.session import Database
 
 
 @pytest.mark.parametrize("command", [["console"], ["users", "list"]])
@@ -27,3 +30,25 @@ def test_missing_extra_is_named_with_the_command_that_installs_it(
         f"error: the console needs packages that are not installed ({package})\n"
         "  next: install them: pip install 'mailer[console]'\n"
     )
+
+
+def test_user_is_unlinked_from_their_account(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "config.toml").write_text("", encoding="utf-8")
+
+    def said(*command: str) -> str:
+        assert run(["users", *command, "-C", str(tmp_path)]) == 0
+        return capsys.readouterr().out
+
+    said("add", "Mia", "--role", "editor", "--email", "mia@example.org", "--no-password")
+    assert said("unlink", "Mia", "--yes") == "Mia: was not linked to an account\n"
+    with Database("sqlite:///subscribers.db", folder=tmp_path) as database, database.transaction() as session:
+        accounts.log_in(session, Account("https://login.example.org", "4711", "mia@example.org"))
+    assert said("list").endswith("mia@example.org  linked\n")
+    assert said("unlink", "Mia", "--yes") == "Mia: unlinked\n"
+    assert said("list").endswith("mia@example.org\n")
+    with Database("sqlite:///subscribers.db", folder=tmp_path) as database, database.reading() as session:
+        assert [(one.who, one.act, one.about) for one in audit.entries(session)] == [
+            ("this machine", "user.unlink", "Mia")
+        ]
+    assert run(["users", "unlink", "Ana", "--yes", "-C", str(tmp_path)]) != 0
+    assert "there is no user 'Ana'" in capsys.readouterr().err

@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mailer.config import Console, Oidc, Secret
-from mailer.console import oidc, users
+from mailer.console import accounts, oidc, users
 from mailer.console.audit import entries
 from mailer.console.guard import Guard
 from mailer.console.login_pages import LoginPages
@@ -391,3 +391,52 @@ def test_users_have_addresses_of_their_own(database: Database) -> None:
 def test_user_without_a_password_cannot_use_the_form(database: Database) -> None:
     with database.transaction() as session:
         assert users.log_in(session, "Mia", "", "000000", at=AT) is None
+
+
+def test_first_login_links_the_user_to_the_account(database: Database, other: Provider, visit: Visit) -> None:
+    with database.transaction() as session:
+        accounts.unlink(session, "Mia")
+    for _ in range(2):
+        assert entered(database, visit.finish(visit.back())) is not None
+    with database.reading() as session:
+        assert [one.name for one in users.users(session) if one.linked] == ["Mia"]
+        latest = entries(session, limit=3)
+    assert [one.act for one in latest] == ["login", "login", "user.link"]
+    assert (latest[-1].who, latest[-1].about) == ("Mia", "Mia")
+    assert latest[-1].details == {"issuer": other.url, "subject": "mia"}
+
+
+def test_address_that_somebody_else_has_now_does_not_log_them_in(
+    database: Database, other: Provider, visit: Visit
+) -> None:
+    mine = entered(database, visit.finish(visit.back()))
+    assert mine is not None
+    other.wrong = Misbehaviour(claims={"sub": "eve"})
+    answer = visit.finish(visit.back())
+    assert answer.status_code == 403
+    assert COOKIE not in answer.cookies
+    assert "Mia has logged in with another account of the provider before." in answer.text
+    assert "unlink the other (mailer users unlink Mia)." in answer.text
+    with database.reading() as session:
+        (refused,) = entries(session, act="login.refused", limit=1)
+    assert (refused.who, refused.about) == ("Mia@Example.org", "Mia")
+    assert refused.details == {"by": "oidc", "issuer": other.url, "subject": "eve"}
+    other.wrong = Misbehaviour()
+    assert entered(database, visit.finish(visit.back())) is not None
+    with database.transaction() as session:
+        assert accounts.unlink(session, "Mia")
+        assert visitor_of(session, mine.digest, AGENT, at=AT) is None
+    other.wrong = Misbehaviour(claims={"sub": "eve"})
+    assert entered(database, visit.finish(visit.back())) is not None
+    with database.transaction() as session:
+        accounts.unlink(session, "Mia")
+
+
+@pytest.mark.parametrize("subject", ["", "x" * 256, "mi\u00e4", "mia\n", "mia\x00", 7, None])
+def test_account_without_a_proper_name_is_refused(
+    database: Database, other: Provider, visit: Visit, subject: object
+) -> None:
+    other.wrong = Misbehaviour(claims={"sub": subject})
+    answer = visit.finish(visit.back())
+    assert answer.status_code == 403
+    assert entered(database, answer) is None

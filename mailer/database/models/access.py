@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Float, ForeignKey, LargeBinary, String, Text, text
+from sqlalchemy import JSON, BigInteger, Float, ForeignKey, Index, LargeBinary, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from mailer.database.columns import Identifier
@@ -32,6 +32,7 @@ class ConsoleUser(Base):
     """A person who may use the console."""
 
     __tablename__ = "console_users"
+    __table_args__ = (Index("ix_console_users_issuer_subject", "issuer", "subject", unique=True),)
 
     id: Mapped[int] = mapped_column(Identifier, primary_key=True)
     name: Mapped[str] = mapped_column(String(64), unique=True)
@@ -43,6 +44,10 @@ class ConsoleUser(Base):
     """The time step of the last code that was accepted; no code is accepted twice (RFC 6238)."""
     email: Mapped[str | None] = mapped_column(String(320), unique=True, index=True)
     """The key of the address by which an OpenID Connect provider knows them."""
+    issuer: Mapped[str | None] = mapped_column(Text)
+    """The provider through which they have logged in."""
+    subject: Mapped[str | None] = mapped_column(String(255))
+    """Their account there."""
     created_at: Mapped[datetime]
 
 
