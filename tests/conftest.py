@@ -19,6 +19,7 @@ from sqlalchemy import URL, Engine, create_engine
 
 from mailer.database.session import Database
 from tests.databases import empty_database
+from tests.end_to_end import newsletter
 from tests.postgres import Server, running
 from tests.programs import missing, program
 
@@ -195,6 +196,13 @@ def compiled_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("mailer.database.session.create_engine", created)
         yield
+
+
+@pytest.fixture(autouse=True)
+def started_commands_end() -> Iterator[None]:
+    """Let no test leave a command running, so that one that fails does not fail the next."""
+    yield
+    newsletter.end_started()
 
 
 @pytest.fixture(scope="module")

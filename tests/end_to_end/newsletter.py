@@ -41,6 +41,20 @@ class Ran:
         return found
 
 
+_started: list[subprocess.Popen[str]] = []
+
+
+def end_started() -> None:
+    """Kill the commands that still run, as after a test that failed."""
+    while _started:
+        process = _started.pop()
+        process.kill()
+        process.wait()
+        for pipe in (process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()
+
+
 @functools.cache
 def _spawner() -> Spawner:
     """Return what starts this test process's commands."""
@@ -82,14 +96,16 @@ class Folder:
             return Ran(code, out.read_text(encoding="utf-8"), err.read_text(encoding="utf-8"))
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start a command and return while it runs."""
-        return subprocess.Popen(
+        """Start a command and return while it runs, until the test ends at the latest."""
+        process = subprocess.Popen(
             self.command(*arguments),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             stdin=subprocess.DEVNULL,
             text=True,
         )
+        _started.append(process)
+        return process
 
     def subscribe(self, number: int) -> None:
         """Import `s1@example.com` to `sN@example.com`."""
