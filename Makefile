@@ -12,7 +12,7 @@ PROGRAM := $(VENV)/.program
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup servers demo test quick lint types imports deps docs mutants check bench screenshots catalogue lock clean
+.PHONY: help setup servers demo test stress quick lint types imports deps docs mutants check bench screenshots catalogue lock clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,11 +36,14 @@ servers: ## Install the servers that the tests use (needs Debian and root; npm p
 demo: $(PROGRAM) ## Send the sample issue to 500 made-up subscribers on this machine
 	@$(BIN)/mailer demo
 
-test: setup servers ## Run all tests
-	@$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
+test: setup servers ## Run the tests
+	@$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder -m "not stress"
 
-quick: setup servers ## Run all tests except the slowest, with fewer examples
-	@$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder -m "not slow" --hypothesis-profile quick
+stress: setup servers ## Run the tests that kill, cut off and flood again and again
+	@$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder -m stress
+
+quick: setup servers ## Run the tests except the slowest, with fewer examples
+	@$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder -m "not slow and not stress" --hypothesis-profile quick
 
 lint: setup ## Check style and formatting
 	@$(BIN)/ruff check .
@@ -62,7 +65,7 @@ docs: setup ## Build the documentation site in site/; broken links are errors
 mutants: setup servers ## Change the code in 200 small ways and count how many the tests notice (hours)
 	@$(BIN)/python -m tests.mutation
 
-check: lint types imports deps docs test ## Run what CI runs, on this interpreter
+check: lint types imports deps docs test stress ## Run what CI runs, on this interpreter
 
 bench: setup servers ## Measure the figures in the documentation
 	@$(BIN)/python -m benchmarks

@@ -102,12 +102,37 @@ _ON_BOTH_STILL = (
 )
 
 
-_SLOW = (
+_STRESS = (
     "tests/audience/test_any_order.py",
-    "tests/audience/test_statuses.py",
-    "tests/bounces/boxes/test_maildir.py",
+    "tests/audience/test_statuses.py::test_opt_outs_of_imports_in_every_order",
+    "tests/bounces/boxes/test_maildir.py::test_message_that_kills",
     "tests/bounces/reading/test_report_bounds.py",
     "tests/bounces/reading/test_report_corpus.py",
+    "tests/bounces/test_breaker.py::test_whole_issue",
+    "tests/cluster/test_outages.py",
+    "tests/cluster/test_worker_command.py",
+    "tests/console/test_in_browser.py::test_large_import",
+    "tests/delivery/test_database_faults.py",
+    "tests/delivery/test_hostile.py::test_nonsense",
+    "tests/delivery/test_hostile.py::test_whatever_it_does",
+    "tests/delivery/test_sequences_any_order.py",
+    "tests/delivery/test_shared_limits.py",
+    "tests/end_to_end/test_amended.py",
+    "tests/end_to_end/test_crash.py",
+    "tests/end_to_end/test_hostile_issues.py",
+    "tests/end_to_end/test_killed_server.py",
+    "tests/end_to_end/test_kills.py",
+    "tests/end_to_end/test_postgresql.py",
+    "tests/end_to_end/test_two_machines.py",
+    "tests/replies/test_refusals_of_us.py",
+    "tests/web/test_api.py::test_nothing_in_the_description",
+    "tests/web/test_hooks.py::test_request_with_a_fault",
+)
+"""Kills, outages, floods and long random sequences: each repeats an act many times to find a rare fault."""
+
+_SLOW = (
+    "tests/audience/test_statuses.py",
+    "tests/bounces/boxes/test_maildir.py",
     "tests/bounces/test_breaker.py",
     "tests/cli/test_imports.py",
     "tests/cli/test_issue_mistakes.py",
@@ -115,33 +140,20 @@ _SLOW = (
     "tests/cluster/",
     "tests/console/test_access.py",
     "tests/console/test_in_browser.py",
-    "tests/delivery/test_database_faults.py",
-    "tests/delivery/test_hostile.py::test_whatever_it_does",
     "tests/delivery/test_restored_copies.py",
     "tests/delivery/test_sequences.py",
-    "tests/delivery/test_sequences_any_order.py",
-    "tests/delivery/test_shared_limits.py",
-    "tests/end_to_end/test_amended.py",
-    "tests/end_to_end/test_crash.py",
     "tests/end_to_end/test_demo.py",
-    "tests/end_to_end/test_hostile_issues.py",
     "tests/end_to_end/test_journey.py",
-    "tests/end_to_end/test_killed_server.py",
-    "tests/end_to_end/test_kills.py",
-    "tests/end_to_end/test_postgresql.py",
-    "tests/end_to_end/test_two_machines.py",
     "tests/oracle/",
     "tests/rendering/message/test_composer.py::test_a_message_says_what_jinja_says",
     "tests/rendering/source/test_raw_html.py::test_elements_without_end",
     "tests/rendering/test_bad_input.py",
     "tests/rendering/test_same_words.py",
     "tests/rendering/test_values.py",
-    "tests/replies/test_refusals_of_us.py",
     "tests/smtp/test_dkim_verifiers.py::test_both_verifiers_accept",
     "tests/test_deploy.py",
     "tests/test_docs_site.py",
     "tests/web/test_accessibility.py",
-    "tests/web/test_api.py::test_nothing_in_the_description",
     "tests/web/test_every_route.py",
     "tests/web/test_hooks.py",
     "tests/web/test_hub.py",
@@ -164,9 +176,14 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what `make quick` leaves out: the slowest tests, and those that repeat others on PostgreSQL."""
+    """Mark what `make test` leaves to `make stress`, and what `make quick` leaves out as well.
+
+    `make quick` runs neither the slowest tests nor those that repeat others on PostgreSQL.
+    """
     for item in items:
-        if item.nodeid.startswith(_SLOW) or re.search(r"[\[-]postgresql[-\]]", item.name):
+        if item.nodeid.startswith(_STRESS):
+            item.add_marker(pytest.mark.stress)
+        elif item.nodeid.startswith(_SLOW) or re.search(r"[\[-]postgresql[-\]]", item.name):
             item.add_marker(pytest.mark.slow)
 
 
