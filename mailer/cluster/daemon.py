@@ -263,6 +263,7 @@ class Daemon:
     def _look(self) -> None:
         """Queue the issues that are due, and offer turns of those that have something to send."""
         self._work.queue_due()
+        self._work.finish_settled()
         with self._database.transaction() as session:
             for issue in self._work.ready(session):
                 turns.offer_to_all(session, issue, self._work.settings.delivery)

@@ -64,7 +64,11 @@ def watch(
         while True:
             seen = patience.call(lambda: _look(database, issue.id, settings, began_at))
             if seen.ending is not Ending.STOPPED:
-                return Ended(seen.ending, patience.call(counting.count), seen.reason)
+                ending = seen.ending
+                # The last delivery may be settled while its run still has to end.
+                if ending is Ending.WAITING and patience.call(lambda: _finish(database, issue.id)):
+                    ending = Ending.FINISHED
+                return Ended(ending, patience.call(counting.count), seen.reason)
             if not seen.workers:
                 return None
             say_once("the workers send it; Ctrl-C ends only this command")
@@ -121,6 +125,12 @@ def _look(database: Database, issue_id: int, settings: DeliverySettings, began_a
             # `wait_for_retries` is for a run of this process: the workers send the retries by themselves.
             return _Seen(Ending.WAITING, "", alive)
         return _Seen(Ending.STOPPED, _why_waiting(session, issue_id, began_at), alive)
+
+
+def _finish(database: Database, issue_id: int) -> bool:
+    """Finish an issue if none of its deliveries is open; return whether none is."""
+    with database.transaction() as session:
+        return issues.finish(session, issue_id, at=now())
 
 
 def _why_waiting(session: Session, issue_id: int, began_at: datetime) -> str:

@@ -425,6 +425,21 @@ def finish(session: Session, issue_id: int, *, at: datetime) -> bool:
     state = session.scalar(locked)
     if state == IssueState.CANCELLED.value:
         _skip_waiting(session, issue_id, at)
+    if not is_settled(session, issue_id):
+        return False
+    finished = session.execute(
+        update(StoredIssue)
+        .where(StoredIssue.id == issue_id, StoredIssue.state == IssueState.SENDING.value)
+        .values(state=IssueState.FINISHED.value, finished_at=at)
+    )
+    # A step finishes whenever nobody is due.
+    if count_of(finished) and get(session, issue_id).sequence_id is None:
+        announce_issue(session, issue_id, _ANNOUNCED[IssueState.FINISHED], at=at)
+    return True
+
+
+def is_settled(session: Session, issue_id: int) -> bool:
+    """Return whether no delivery of an issue is open, and none will be queued for another zone."""
     # Looked up before the deliveries: the transaction that removes the schedule queues the last of them.
     if _waits_for_other_zones(session, issue_id):
         return False
@@ -438,17 +453,7 @@ def finish(session: Session, issue_id: int, *, at: datetime) -> bool:
         )
     ]
     open_rows = select(Delivery.issue_id).where(Delivery.issue_id == issue_id, Delivery.state.in_(waiting))
-    if session.execute(open_rows.limit(1)).first() is not None:
-        return False
-    finished = session.execute(
-        update(StoredIssue)
-        .where(StoredIssue.id == issue_id, StoredIssue.state == IssueState.SENDING.value)
-        .values(state=IssueState.FINISHED.value, finished_at=at)
-    )
-    # A step finishes whenever nobody is due.
-    if count_of(finished) and get(session, issue_id).sequence_id is None:
-        announce_issue(session, issue_id, _ANNOUNCED[IssueState.FINISHED], at=at)
-    return True
+    return session.execute(open_rows.limit(1)).first() is None
 
 
 def _remove_schedule(session: Session, issue_id: int) -> None:

@@ -65,6 +65,7 @@ class Rounds:
         if (next_at := self._work.queue_due()) is not None:
             left = (next_at - self._work.clock()).total_seconds()
             self._pause_seconds = max(0.0, min(self._look_seconds, left))
+        self._work.finish_settled()
         with self._work.database.reading() as session:
             ready = self._work.ready(session)
         for issue in ready:

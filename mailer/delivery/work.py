@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from mailer.config import Settings
 from mailer.database.models import Delivery, DeliveryState, IssueState
 from mailer.database.session import Database
-from mailer.delivery import dispatch, enqueueing, issues, local_time, lock, requirements, schedule
+from mailer.delivery import dispatch, enqueueing, issues, local_time, lock, requirements, runs, schedule
 from mailer.delivery.bookkeeping import Learn
 from mailer.delivery.canary import Steps, lead
 from mailer.delivery.clock import now
@@ -96,6 +96,20 @@ class Work:
             return
         if issue is not None:
             self.say(f"{issue.slug}: queued")
+
+    def finish_settled(self) -> None:
+        """Finish the issues whose last run was killed after it had settled everything."""
+        with self.database.reading() as session:
+            settled = [
+                issue.id
+                for issue in issues.issues(session)
+                if issue.state is IssueState.SENDING
+                and issues.is_settled(session, issue.id)
+                and not runs.is_sending(session, issue.id)
+            ]
+        for issue_id in settled:
+            with self.database.transaction() as session:
+                issues.finish(session, issue_id, at=self.clock())
 
     def ready(self, session: Session) -> list[QueuedIssue]:
         """Return the issues that are not paused and have a delivery to send now, oldest first."""

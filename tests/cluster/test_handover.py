@@ -14,12 +14,15 @@ from sqlalchemy import event
 from mailer.cluster import members
 from mailer.cluster.handover import watch
 from mailer.config import DeliverySettings
+from mailer.database.models import DeliveryState, IssueState
 from mailer.database.session import Database
+from mailer.delivery import issues, queue, runs
 from mailer.delivery.clock import now
 from mailer.delivery.ending import Ended, Ending
+from mailer.delivery.queue import Settled
 from mailer.review.status import status_of
 from tests.cluster.scene import WorkerThread, settings, wait_until
-from tests.delivery.scene import queued
+from tests.delivery.scene import AT, queued
 from tests.postgres import Server
 
 
@@ -69,6 +72,22 @@ def test_command_says_why_no_worker_can_send_and_so_does_the_status(
     assert f"127.0.0.1:{port}" in said[1]
     assert f"127.0.0.1:{port}" in status.left_because
     assert len(said) == 2
+
+
+def test_issue_whose_last_delivery_is_settled_is_finished_although_its_run_has_not_ended(
+    database: Database,
+) -> None:
+    issue = queued(database, 1)
+    with database.transaction() as session:
+        members.enter(session, "a", at=now())
+        run_id = runs.begin(session, issue.id, at=AT)
+        queue.claim(session, issue.id, run_id=run_id, limit=1, after=0, at=AT, resend_uncertain=True)
+        queue.settle(session, issue.id, [Settled(1, DeliveryState.SENT)], run_id=run_id, at=AT)
+    ended = watch(database, issue, DeliverySettings(), say=lambda line: None, progress=lambda books: None)
+    assert ended is not None
+    assert (ended.ending, ended.books.sent) == (Ending.FINISHED, 1)
+    with database.reading() as session:
+        assert issues.get(session, issue.id).state is IssueState.FINISHED
 
 
 def test_deliveries_are_counted_less_often_the_longer_that_takes(database: Database) -> None:

@@ -1,0 +1,60 @@
+"""An issue is finished once nothing of it is open, even if its last run was killed before it could say so."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from sqlalchemy import update
+
+from mailer.database.models import DeliveryState, IssueState, Run
+from mailer.database.session import Database
+from mailer.delivery import issues, queue, runs
+from mailer.delivery.queue import Settled
+from tests.delivery.scene import AT, queued
+from tests.delivery.scheduling import DUE, Worker
+
+SENT, FAILED, SKIPPED = DeliveryState.SENT, DeliveryState.FAILED, DeliveryState.SKIPPED
+SENDING, FINISHED = IssueState.SENDING, IssueState.FINISHED
+
+
+def gone() -> int:
+    """Return the id of a process that has ended."""
+    with subprocess.Popen(["true"]) as process:
+        process.wait()
+    return process.pid
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"], indirect=True)
+@pytest.mark.parametrize(
+    ("last", "alive", "expected"),
+    [
+        (SENT, False, FINISHED),
+        (FAILED, False, FINISHED),
+        (SKIPPED, False, FINISHED),
+        # Open until it is tried again.
+        (DeliveryState.DEFERRED, False, SENDING),
+        # The run says so itself.
+        (SENT, True, SENDING),
+    ],
+)
+def test_look_finishes_what_a_killed_run_had_settled(
+    database: Database, tmp_path: Path, last: DeliveryState, alive: bool, expected: IssueState
+) -> None:
+    issue = queued(database, 2)
+    with database.transaction() as session:
+        run_id = runs.begin(session, issue.id, at=AT)
+        queue.claim(session, issue.id, run_id=run_id, limit=2, after=0, at=AT, resend_uncertain=True)
+        outcomes = [
+            Settled(1, SENT),
+            Settled(2, last, due_at=None if last is not DeliveryState.DEFERRED else DUE),
+        ]
+        queue.settle(session, issue.id, outcomes, run_id=run_id, at=AT)
+        session.execute(update(Run).values(pid=os.getpid() if alive else gone()))
+    worker = Worker(database, tmp_path)
+    worker.rounds.once()
+    with database.reading() as session:
+        assert issues.get(session, issue.id).state is expected
+    assert worker.mailed() == []
