@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import socket
 import sys
 from enum import IntEnum
 from pathlib import Path
@@ -47,6 +50,33 @@ class ConfigError(MailerError):
     """config.toml or the environment is wrong, or a relay or DNS rejects their settings."""
 
     exit_code = ExitCode.CONFIGURATION
+
+
+class ListenError(ConfigError):
+    """A server cannot listen on an address; `error` is the reason that the system gives."""
+
+    def __init__(self, host: str, port: int, error: OSError) -> None:
+        reason, remedy = _LISTENING.get(error.errno or 0, ("", ""))
+        if isinstance(error, socket.gaierror):
+            reason, remedy = "no such host name", "use an address of this machine, such as 127.0.0.1"
+        # asyncio repeats the address in its text; the system's own words do not.
+        reason = reason or os.strerror(error.errno or errno.EIO).lower()
+        super().__init__(
+            f"cannot listen on {host}:{port}: {reason}", remedy=remedy or "choose another address or port"
+        )
+
+
+_LISTENING = {
+    errno.EADDRINUSE: ("the port is in use", "stop the other program, or choose another port with --port"),
+    errno.EADDRNOTAVAIL: (
+        "this machine has no such address",
+        "use an address of this machine, such as 127.0.0.1",
+    ),
+    errno.EACCES: (
+        "not allowed",
+        "ports below 1024 need root: choose a port above, and let nginx or Caddy forward to it",
+    ),
+}
 
 
 class SourceError(MailerError):

@@ -264,6 +264,17 @@ class Number(click.FloatRange):
         return number
 
 
+class RowNumber(click.types.IntParamType):
+    """The number of something in the database, as the lists show it; a larger one would not fit there."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number."""
+        text = str(value)
+        if not (text.isascii() and text.isdecimal() and len(text) <= 18):
+            self.fail(f"'{text}' is not a number such as 7", param, ctx)
+        return int(text)
+
+
 def finish(code: ExitCode) -> None:
     """End the command with an exit code, without an error message."""
     if code:

@@ -23,7 +23,7 @@ from mailer.bounces.reading.report import BounceReport
 from mailer.bounces.reclassify import reclassify
 from mailer.bounces.record import MAX_RAW_OCTETS, Recorded
 from mailer.bounces.undo import undo
-from mailer.cli.app import App, Group, Number, dry_run_option, finish, json_option, pass_app
+from mailer.cli.app import App, Group, Number, RowNumber, dry_run_option, finish, json_option, pass_app
 from mailer.cli.bounce_report import shown_report
 from mailer.errors import ConfigError, ExitCode, MailboxError, MailerError
 from mailer.printable import counted
@@ -202,7 +202,7 @@ def list_command(app: App, outcome: str, unmatched: bool, kind: str, limit: int,
 
 
 @bounces.command()
-@click.argument("report_id", type=int, metavar="NUMBER")
+@click.argument("report_id", type=RowNumber(), metavar="NUMBER")
 @click.option("--raw", is_flag=True, help="Write the original message.")
 @json_option
 @pass_app

@@ -14,7 +14,7 @@ import click
 from mailer.audience.transfer.importing import ImportProgress, ImportReport, import_file
 from mailer.audience.transfer.presets import PLAIN, PRESETS, Preset, preset_of
 from mailer.audience.transfer.reverting import imports, revert
-from mailer.cli.app import App, Command, dry_run_option, json_option, pair, pass_app
+from mailer.cli.app import App, Command, RowNumber, dry_run_option, json_option, pair, pass_app
 from mailer.printable import counted
 
 
@@ -95,7 +95,7 @@ def import_command(
     "--limit",
     default=20,
     show_default=True,
-    type=click.IntRange(1),
+    type=click.IntRange(1, 1_000_000_000),
     metavar="N",
     help="List at most N imports.",
 )
@@ -120,7 +120,7 @@ def imports_command(app: App, limit: int, as_json: bool) -> None:
 
 
 @click.command("revert", cls=Command)
-@click.argument("import_id", type=int, metavar="IMPORT")
+@click.argument("import_id", type=RowNumber(), metavar="IMPORT")
 @json_option
 @pass_app
 def revert_command(app: App, import_id: int, as_json: bool) -> None:

@@ -174,7 +174,9 @@ class _Question(NamedTuple):
         """Return the answer without blanks around it; raise `BadParameter` if the setting can't be that."""
         answer = answer.strip()
         if problem := value_problem(self.section, self.key, answer):
-            raise click.BadParameter(f"{answer!r}: {problem}", param_hint=self.option)
+            raise click.BadParameter(
+                problem if repr(answer) in problem else f"{answer!r}: {problem}", param_hint=self.option
+            )
         return answer
 
 

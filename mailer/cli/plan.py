@@ -18,7 +18,7 @@ from mailer.review.planning import Forecast
 @segment_option
 @click.option(
     "--reply-time",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, 3_600_000),
     default=100,
     show_default=True,
     metavar="MS",

@@ -122,7 +122,7 @@ def export_command(app: App, form: str, out: str, flat: bool, segment: str) -> N
     "--limit",
     default=50,
     show_default=True,
-    type=click.IntRange(1),
+    type=click.IntRange(1, 1_000_000_000),
     metavar="N",
     help="List at most N subscribers.",
 )

@@ -9,7 +9,7 @@ import click
 
 from mailer import api_tokens as access
 from mailer.api_tokens import Scope, Token
-from mailer.cli.app import App, Group, json_option, pass_app
+from mailer.cli.app import App, Group, RowNumber, json_option, pass_app
 
 
 @click.group(cls=Group)
@@ -59,7 +59,7 @@ def list_command(app: App, as_json: bool) -> None:
 
 
 @tokens.command("revoke")
-@click.argument("token_id", type=int, metavar="ID")
+@click.argument("token_id", type=RowNumber(), metavar="ID")
 @json_option
 @pass_app
 def revoke_command(app: App, token_id: int, as_json: bool) -> None:

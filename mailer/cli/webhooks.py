@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import click
 
-from mailer.cli.app import App, Group, json_option, pass_app
+from mailer.cli.app import App, Group, RowNumber, json_option, pass_app
 from mailer.webhooks import endpoints, queue
 from mailer.webhooks.endpoints import PATTERNS, Endpoint
 from mailer.webhooks.queue import HookState
@@ -60,7 +60,7 @@ def list_command(app: App, as_json: bool) -> None:
 
 
 @webhooks.command("remove")
-@click.argument("endpoint_id", type=int, metavar="ID")
+@click.argument("endpoint_id", type=RowNumber(), metavar="ID")
 @pass_app
 def remove_command(app: App, endpoint_id: int) -> None:
     """Stop sending events to the endpoint with this ID, and delete its deliveries."""
@@ -70,7 +70,9 @@ def remove_command(app: App, endpoint_id: int) -> None:
 
 
 @webhooks.command("deliveries")
-@click.option("--webhook", "endpoint_id", type=int, metavar="ID", help="Only deliveries to this endpoint.")
+@click.option(
+    "--webhook", "endpoint_id", type=RowNumber(), metavar="ID", help="Only deliveries to this endpoint."
+)
 @click.option(
     "--state", type=click.Choice([state.value for state in HookState]), help="Only deliveries in this state."
 )

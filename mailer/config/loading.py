@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -14,7 +14,7 @@ import msgspec
 
 from mailer.config.console import Oidc
 from mailer.config.sections import Mailbox, Relay, Settings
-from mailer.config.toml_file import KeyProblem, TomlFile, convert, did_you_mean, explained, keys_of
+from mailer.config.toml_file import KeyProblem, TomlFile, convert, did_you_mean, explained, keys_of, kind_at
 from mailer.config.values import Secret, Section, expanded, masked_url
 from mailer.errors import ConfigError
 
@@ -27,7 +27,7 @@ def load(path: Path, *, flags: Mapping[str, Any] | None = None) -> Settings:
     file = TomlFile.read(
         path,
         ConfigError,
-        missing="go to the newsletter's folder, or name it with -C DIR",
+        missing="go to the newsletter's folder, or name it with -C DIR; to create one: mailer init",
         remedy="correct the line; docs/reference/configuration.md has examples",
     )
     _check_variables()
@@ -64,7 +64,15 @@ def _secret(key: str, sources: tuple[Secret | None, Path | None, str | None], fo
         try:
             return (folder / expanded(file)).read_text(encoding="utf-8").strip()
         except OSError as error:
-            raise ConfigError(f"{key}_file {file}: {error.strerror}") from error
+            raise ConfigError(
+                f"{key}_file {file}: {(error.strerror or '').lower()}",
+                remedy="check the path and its permissions",
+            ) from error
+        except ValueError as error:
+            raise ConfigError(
+                f"{key}_file {file}: it is not a text file",
+                remedy="save it as UTF-8, with the secret in one line",
+            ) from error
     if command is not None:
         try:
             done = subprocess.run(
@@ -72,10 +80,23 @@ def _secret(key: str, sources: tuple[Secret | None, Path | None, str | None], fo
             )
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             raise ConfigError(
-                f"{key}_command failed ({type(error).__name__})", remedy="run the command yourself"
+                f"{key}_command: {_ending(error)}",
+                remedy="run the command yourself, in the newsletter's folder",
             ) from error
         return done.stdout.strip()
     return None
+
+
+def _ending(error: Exception) -> str:
+    """Return why a command gave nothing; never its output, which may contain the secret."""
+    if isinstance(error, subprocess.TimeoutExpired):
+        return "it did not end within 30 seconds"
+    if isinstance(error, subprocess.CalledProcessError):
+        code = error.returncode
+        return f"it ended with exit code {code}" if code > 0 else f"it was ended by signal {-code}"
+    if isinstance(error, OSError):
+        return f"it cannot be started: {(error.strerror or '').lower()}"
+    return "its output is not text, or the command has an unclosed quote"
 
 
 def flatten(settings: Settings) -> dict[str, str]:
@@ -93,7 +114,7 @@ def _sections(tables: Mapping[str, Any]) -> tuple[dict[str, Any], list[KeyProble
         try:
             made = convert(value, kind)
         except msgspec.ValidationError as error:
-            problems.append(explained(keys, error))
+            problems.append(explained(keys, error, kind))
             continue
         if len(keys) == 1:
             sections[keys[0]] = made
@@ -183,29 +204,13 @@ def _environment() -> dict[str, Any]:
                 f"{name}: another MAILER_ variable sets the same key", remedy="unset one of the two"
             )
         value: Any = os.environ[name]
-        if get_origin(_kind_of(key.split("."))) in (tuple, dict):
+        if get_origin(kind_at(Settings, key.split("."))) in (tuple, dict):
             try:
                 value = msgspec.json.decode(value)
             except msgspec.DecodeError as error:
                 raise ConfigError(f"{name}: {error}", remedy="write it as JSON") from error
         table[last] = value
     return tables
-
-
-def _kind_of(keys: Sequence[str]) -> Any:
-    """Return the value at a dotted key, or None if there is no such key."""
-    kind: Any = Settings
-    for key in keys:
-        if get_origin(kind) is dict:
-            kind = get_args(kind)[1]
-        elif get_origin(kind) is tuple:
-            kind = get_args(kind)[0]
-            continue
-        elif isinstance(kind, type) and issubclass(kind, Section):
-            kind = _kinds(kind).get(key)
-        else:
-            return None
-    return kind
 
 
 def _over(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
@@ -232,6 +237,6 @@ def _explain(problem: KeyProblem, file: TomlFile) -> str:
     variable = next((name for name, key in _variables().items() if dotted.startswith(key)), None)
     place = variable or f"{file.path}:{file.line_of(problem.keys)}"
     if problem.unknown:
-        known = _kinds(_kind_of(problem.keys[:-1]))
+        known = _kinds(kind_at(Settings, problem.keys[:-1]))
         return f"{place}: unknown key '{dotted}'{did_you_mean(problem.keys[-1], known)}"
     return f"{place}: '{dotted}': {problem.reason}"

@@ -7,8 +7,9 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar, get_args, get_origin
 
 import msgspec
 
@@ -117,7 +118,7 @@ def value_problem(kind: type[Section], key: str, value: Any) -> str:
     try:
         convert({key: value}, kind)
     except msgspec.ValidationError as error:
-        return explained((), error).reason
+        return explained((), error, kind).reason
     return ""
 
 
@@ -132,10 +133,11 @@ def _from_toml(kind: type[Any], value: Any) -> Any:
     return kind(value)
 
 
-def explained(prefix: tuple[str, ...], error: msgspec.ValidationError) -> KeyProblem:
-    """Return msgspec's error in our words, with the key that it names."""
+def explained(prefix: tuple[str, ...], error: msgspec.ValidationError, kind: Any) -> KeyProblem:
+    """Return msgspec's error in our words, with the key that it names. `kind` is the type at `prefix`."""
     said, _, path = str(error).partition(" - at `")
-    keys = (*prefix, *_STEP.findall(path))
+    steps = _STEP.findall(path)
+    keys = (*prefix, *steps)
     if isinstance(error.__cause__, FieldError):
         keys = (*keys, *error.__cause__.keys)
     if found := _ABOUT_KEY.fullmatch(said):
@@ -145,8 +147,11 @@ def explained(prefix: tuple[str, ...], error: msgspec.ValidationError) -> KeyPro
         said = "it is missing"
     if found := _ABOUT_FORM.fullmatch(said):
         said = f"expected {FORMS[found[1].replace(_DOUBLED, _SINGLE)]}"
-    for kind, word in _WORDS.items():
-        said = said.replace(f"`{kind}`", word)
+    if found := _ABOUT_CHOICE.fullmatch(said):
+        choices = [str(one.value) for one in _choices(kind_at(kind, steps))]
+        said = f"{found[1]} is not one of {', '.join(choices)}"
+    for type_, word in _WORDS.items():
+        said = said.replace(f"`{type_}`", word)
     return KeyProblem(keys, lower_first(said))
 
 
@@ -163,6 +168,7 @@ _WORDS: Final = {
 _STEP: Final = re.compile(r"[.\[]([\w-]+)")
 _ABOUT_KEY: Final = re.compile(r"Object (contains unknown|missing required) field `(.*)`")
 _ABOUT_FORM: Final = re.compile(r"Expected `str` matching regex '(.*)'")
+_ABOUT_CHOICE: Final = re.compile(r"Invalid enum value (.*)", re.DOTALL)
 # msgspec prints the pattern as Python would, with doubled backslashes.
 _DOUBLED, _SINGLE = "\\\\", "\\"
 
@@ -172,6 +178,26 @@ def keys_of(kind: Any) -> dict[str, Any]:
     if not (isinstance(kind, type) and issubclass(kind, Section)):
         return {}
     return {field.name: field.type for field in msgspec.structs.fields(kind)}
+
+
+def kind_at(kind: Any, keys: Sequence[str]) -> Any:
+    """Return the type of the value at the keys below a type, or None if there is no such key."""
+    for key in keys:
+        if get_origin(kind) is dict:
+            kind = get_args(kind)[1]
+        elif get_origin(kind) is tuple:
+            kind = get_args(kind)[0]
+        else:
+            kind = keys_of(kind).get(key)
+    return kind
+
+
+def _choices(kind: Any) -> Sequence[Enum]:
+    """Return the values that an enumeration, perhaps an optional one, allows."""
+    for one in (kind, *get_args(kind)):
+        if isinstance(one, type) and issubclass(one, Enum):
+            return list(one)
+    return []
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

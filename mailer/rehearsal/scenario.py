@@ -189,7 +189,7 @@ def _problems_of(table: Any, kind: type[Section], keys: tuple[str, ...]) -> Iter
     try:
         made = convert(table, kind)
     except msgspec.ValidationError as error:
-        yield explained(keys, error)
+        yield explained(keys, error, kind)
     else:
         if isinstance(made, InjectedFault):
             for odd in sorted(set(table) - _COMMON - _OF_KIND[made.kind.value]):

@@ -171,5 +171,5 @@ def all_down(relays: Sequence[RelayState]) -> RelayDownError:
     reasons = "; ".join(str(relay.error.message) for relay in relays if relay.error is not None)
     return RelayDownError(
         f"no relay can be used: {reasons}",
-        remedy="unsent messages stay queued; run the command again later",
+        remedy="run the command again later; if the relay stays away, check it with: mailer doctor",
     )

@@ -17,7 +17,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
-from mailer.errors import ConfigError
+from mailer.errors import ListenError
 
 _GRACE_SECONDS: Final = 10
 _HEAD_SECONDS: Final = 15.0
@@ -88,7 +88,7 @@ def serve_until_stopped(
     X-Forwarded-For is trusted from the addresses and networks in `proxies`. `ready` gets the URL once
     connections are accepted. The signal calls `stopping` first, to end responses that would never finish.
     Errors go to standard error. Requests are not logged, because their URLs contain tokens. Raises
-    `ConfigError` if it cannot listen on the address.
+    `ListenError` if it cannot listen on the address.
     """
     logging.basicConfig(
         stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s"
@@ -107,7 +107,7 @@ def serve_until_stopped(
 def serving(app: ASGIApp, *, host: str, port: int) -> AbstractContextManager[str]:
     """Listen, and return a context that serves in a thread and yields the URL. The caller handles signals.
 
-    Connections wait until the context is entered. Raises `ConfigError` if it cannot listen on the address.
+    Connections wait until the context is entered. Raises `ListenError` if it cannot listen on the address.
     """
     return _serving(uvicorn.Server(_config(app)), _listen(host, port), host)
 
@@ -147,7 +147,4 @@ def _listen(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:
-        raise ConfigError(
-            f"cannot listen on {host}:{port}: {error.strerror or error}",
-            remedy="stop the other program there, or choose another with --port",
-        ) from error
+        raise ListenError(host, port, error) from error

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import shlex
+import socket
 from functools import cache
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mailer.cli import mailer, run
-from mailer.errors import ExitCode
+from mailer.errors import ExitCode, ListenError
 from tests.end_to_end.newsletter import Folder
 
 SIGNS = ("Traceback", "[Errno", "this is a bug", "unexpected ", "regex", "<class", "sqlalchemy", "None")
@@ -81,6 +83,14 @@ MISTAKES: list[tuple[str, ExitCode | None]] = [
     ("subscribers form --language x_y", None),
     ("tokens create x", USAGE),
     ("tokens revoke 99", None),
+    *(
+        (f"{command} {number}", USAGE)
+        for command in ("tokens revoke", "bounces show", "webhooks remove", "subscribers revert")
+        for number in ("9" * 30, "1e3", "-1", "٣")
+    ),
+    (f"webhooks deliveries --webhook {'9' * 30}", USAGE),
+    (f"subscribers list --limit {'9' * 30}", USAGE),
+    (f"plan 1 --reply-time {'9' * 30}", USAGE),
     ("dkim keygen nowhere..example", None),
     ("dkim keygen example.org --out gone/key.pem", FAILURE),
     ("db backup config.toml", FAILURE),
@@ -88,6 +98,10 @@ MISTAKES: list[tuple[str, ExitCode | None]] = [
     ("doctor --dns nowhere", CONFIGURATION),
     ("doctor --dns 127.0.0.1:x", CONFIGURATION),
     ("serve --port 0", USAGE),
+    ("serve --host 192.0.2.1", CONFIGURATION),
+    ("serve --host nowhere.invalid", CONFIGURATION),
+    ("bounces lmtp --host 192.0.2.1", CONFIGURATION),
+    ("bounces lmtp --host nowhere.invalid", CONFIGURATION),
     ("outbox --host 0.0.0.0", USAGE),
     ("new ''", None),
     ("new ///", None),
@@ -117,6 +131,41 @@ def test_mistake_is_explained(
     assert found != ExitCode.DONE or code is None
     if code is not None:
         assert found == code, err
+
+
+@pytest.mark.parametrize(
+    "line", ["serve", "outbox", "console", "preview 1", "bounces lmtp"], ids=lambda line: str(line.split()[0])
+)
+def test_port_in_use_is_named_with_the_remedy(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], line: str
+) -> None:
+    monkeypatch.chdir(folder.path)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert run([*line.split(), "--port", str(port)]) == CONFIGURATION
+    remedy = "stop the other program, or choose another port with --port"
+    expected = f"error: cannot listen on 127.0.0.1:{port}: the port is in use\n  next: {remedy}\n"
+    assert capsys.readouterr().err == expected
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (
+            PermissionError(errno.EACCES, "Permission denied"),
+            "h:80: not allowed; ports below 1024 need root:",
+        ),
+        (
+            OSError(errno.EADDRNOTAVAIL, "x ('h', 80)"),
+            "h:80: this machine has no such address; use an address",
+        ),
+        (socket.gaierror(-2, "Name or service not known"), "h:80: no such host name; use an address"),
+        (OSError(errno.ENOBUFS, "x ('h', 80)"), "h:80: no buffer space available; choose another address or"),
+        (OSError("odd"), "h:80: input/output error; choose another address or port"),
+    ],
+)
+def test_address_that_cannot_be_used_is_explained(error: OSError, expected: str) -> None:
+    assert f"cannot listen on {expected}" in str(ListenError("h", 80, error))
 
 
 def _commands(command: click.Command, path: tuple[str, ...]) -> list[tuple[tuple[str, ...], click.Command]]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from datetime import timedelta
+from enum import Enum
 from pathlib import Path
+from typing import Any, get_args
 
+import msgspec
 import pytest
 
-from mailer.config import Relay, flatten, load, password
+from mailer.config import Relay, Section, Settings, flatten, load, password
 from mailer.errors import ConfigError, ExitCode
 
 PROJECT = Path(__file__).parents[2]
@@ -156,6 +160,55 @@ def test_failing_password_command_does_not_quote_itself(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         password(Relay(host="a.example", password_command="false --token=hunter2"), tmp_path)
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        (
+            {"password_command": "sh -c 'exit 3'"},
+            "password_command: it ended with exit code 3; run the command",
+        ),
+        ({"password_command": "sh -c 'kill -9 $$'"}, "password_command: it was ended by signal 9; run"),
+        ({"password_command": "gone-program"}, "password_command: it cannot be started: no such file or"),
+        ({"password_command": "printf '\\377'"}, "password_command: its output is not text, or"),
+        ({"password_command": "echo 'half"}, "password_command: its output is not text, or the command has"),
+        ({"password_file": Path("gone")}, "password_file gone: no such file or directory; check the path"),
+        ({"password_file": Path(".")}, "password_file .: is a directory; check the path"),
+        ({"password_file": Path("binary")}, "password_file binary: it is not a text file; save it as UTF-8"),
+        ({"password_file": Path("a\0b")}, "it is not a text file; save it as UTF-8"),
+    ],
+)
+def test_secret_that_cannot_be_read_says_why(tmp_path: Path, source: dict[str, Any], expected: str) -> None:
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError) as caught:
+        password(Relay(host="a.example", **source), tmp_path)
+    assert expected in str(caught.value)
+
+
+def choices(kind: Any, above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], list[str]]]:
+    """Yield every key that takes one of several words, with the words."""
+    for field in msgspec.structs.fields(kind):
+        below = (*above, field.name)
+        for one in (field.type, *get_args(field.type)):
+            if isinstance(one, type) and issubclass(one, Enum):
+                yield below, [str(word.value) for word in one]
+            elif isinstance(one, type) and issubclass(one, Section):
+                array = get_args(field.type)[1:] == (...,)
+                named = () if one is field.type else ("0",) if array else ("some",)
+                yield from choices(one, (*below, *named))
+
+
+def test_unknown_word_is_answered_with_the_known_ones(tmp_path: Path) -> None:
+    found = list(choices(Settings))
+    assert (("relays", "some", "security"), ["tls", "starttls", "plain"]) in found
+    for keys, words in found:
+        value: Any = "nothing"
+        for key in reversed(keys):
+            value = [value] if key == "0" else {key: value}
+        with pytest.raises(ConfigError) as caught:
+            load(write(tmp_path, ""), flags=value)
+        assert f"'{'.'.join(keys)}': 'nothing' is not one of {', '.join(words)}" in caught.value.message
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from aiosmtpd.smtp import Envelope, Session
 from mailer.bounces.batch import record
 from mailer.bounces.record import MAX_RAW_OCTETS, Recorded, Rules
 from mailer.database.session import Database
-from mailer.errors import ConfigError, StorageError, TokenError
+from mailer.errors import ListenError, StorageError, TokenError
 from mailer.tokens import Signer
 
 _MAX_MAIL_OCTETS: Final = 32 * MAX_RAW_OCTETS
@@ -101,7 +101,7 @@ class Intake:
 
 
 async def serve(intake: Intake, host: str, port: int, *, ready: Callable[[int], None]) -> None:
-    """Serve LMTP until cancelled; `ready` gets the port. Raises `ConfigError` if it cannot listen."""
+    """Serve LMTP until cancelled; `ready` gets the port. Raises `ListenError` if it cannot listen."""
 
     def session() -> _Lmtp:
         return _Lmtp(
@@ -112,9 +112,7 @@ async def serve(intake: Intake, host: str, port: int, *, ready: Callable[[int], 
     try:
         server = await asyncio.get_running_loop().create_server(session, host, port)
     except OSError as error:
-        raise ConfigError(
-            f"{host}:{port}: {error.strerror}", remedy="choose another place to listen"
-        ) from error
+        raise ListenError(host, port, error) from error
     async with server:
         ready(server.sockets[0].getsockname()[1])
         await server.serve_forever()
