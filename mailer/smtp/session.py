@@ -8,13 +8,14 @@ command at a time. Every message taken is settled exactly once, whatever happens
 
 from __future__ import annotations
 
+import asyncio
 import re
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, TypeVar
 
 from msgspec import Struct
 
@@ -134,8 +135,16 @@ def wire_safe(content: bytes) -> bytes:
     return _LINE_DOT.sub(b"..", content)
 
 
+_T = TypeVar("_T")
+_Steps = Generator[float, RawReply, _T]
+"""Part of a dialogue: yields how many seconds to wait for the next reply, and gets that reply."""
+
+
 class _Dialogue:
-    """One `SmtpSession.run`: the message being sent, and the one whose commands left with its body."""
+    """One `SmtpSession.run`: the message being sent, and the one whose commands left with its body.
+
+    The connection itself drives it: a reply is answered in the callback that reads it, without waking a task.
+    """
 
     def __init__(
         self, session: SmtpSession, source: Source, settle: Settle, may_send: Callable[[], bool]
@@ -151,19 +160,47 @@ class _Dialogue:
         self._following: Outgoing | None = None
         self._body_written = False
         self._waiting_since = 0.0
+        self._steps = self._converse()
+        self._reply_seconds = 0.0
+        self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def converse(self) -> None:
         """Send until the source runs dry; raise `WireError` when the connection ends."""
+        self._advance(first=True)
+        try:
+            await self._over
+        finally:
+            self._steps.close()
+
+    def _advance(self, *, first: bool = False) -> None:
+        """Answer the replies that are here; then let the wire call this again when there are more."""
+        wire, over = self._wire, self._over
+        try:
+            if first:
+                self._reply_seconds = next(self._steps)
+            while not over.done() and (reply := wire.next_reply()) is not None:
+                self._reply_seconds = self._steps.send(reply)
+            if not over.done():
+                wire.expect(self._timeouts.block if wire.paused else self._reply_seconds, self._advance)
+        except StopIteration:
+            if not over.done():
+                over.set_result(None)
+        except BaseException as error:
+            # `SmtpSession.run` raises it, unless it was cancelled just now.
+            if not over.done():
+                over.set_exception(error)
+
+    def _converse(self) -> _Steps[None]:
         pipelining = self._session.pipelining
         self._current = self._take()
         if pipelining and self._current is not None:
             self._wire.write(*self._session.commands(self._current))
         while self._current is not None:
-            answers = await self._offer(self._current)
+            answers = yield from self._offer(self._current)
             if _wants_body(answers):
-                await self._transmit(self._current)
+                yield from self._transmit(self._current)
             else:
-                await self._recover(answers)
+                yield from self._recover(answers)
             self._current, self._following = (self._following, None) if pipelining else (self._take(), None)
 
     def abandon(self, problem: str) -> None:
@@ -194,7 +231,7 @@ class _Dialogue:
             seconds = time.monotonic() - self._waiting_since
             self._settle(Attempt(key, fate, stage, answer.read(), problem, seconds))
 
-    async def _offer(self, outgoing: Outgoing) -> list[RawReply]:
+    def _offer(self, outgoing: Outgoing) -> _Steps[list[RawReply]]:
         """Return those replies to MAIL, RCPT and DATA that arrived."""
         wire, pipelining = self._wire, self._session.pipelining
         commands = () if pipelining else self._session.commands(outgoing)
@@ -204,7 +241,7 @@ class _Dialogue:
             if not pipelining:
                 self._check_turn()
                 wire.write(commands[place])
-            answer = await wire.reply(patience_seconds)
+            answer = yield patience_seconds
             answers.append(answer)
             if answer.code == 421 or not (pipelining or 200 <= answer.code < 300):
                 break
@@ -221,7 +258,7 @@ class _Dialogue:
             self._following = self._take()
         return () if self._following is None else self._session.commands(self._following)
 
-    async def _transmit(self, outgoing: Outgoing) -> None:
+    def _transmit(self, outgoing: Outgoing) -> _Steps[None]:
         """Send the body and the next message's commands, then settle this message."""
         if not self._may_send():
             raise WireError("the run may not send at present")
@@ -232,9 +269,7 @@ class _Dialogue:
         self._body_written = True
         wire.write(*parts, b".\r\n", *following)
         self._waiting_since = time.monotonic()
-        if wire.paused:
-            await wire.drained(self._timeouts.block)
-        final = await wire.reply(self._timeouts.final_dot)
+        final = yield self._timeouts.final_dot
         if not (200 <= final.code < 300 or 400 <= final.code < 600):
             raise WireError(f"the server answered {final.code} to a message")
         if wire.paused and final.code < 300:
@@ -243,7 +278,7 @@ class _Dialogue:
         if final.code == 421:
             raise WireError(_CLOSING)
 
-    async def _recover(self, answers: list[RawReply]) -> None:
+    def _recover(self, answers: list[RawReply]) -> _Steps[None]:
         """Settle a refused message and get the server ready for the next one."""
         stage, refusal = _refusal(answers)
         if len(answers) == 3 and 200 <= answers[2].code < 300:
@@ -264,7 +299,7 @@ class _Dialogue:
         self._check_turn()
         self._wire.write(*ending, *following)
         if ending:
-            _check_open(await self._wire.reply(self._timeouts.final_dot))
+            _check_open((yield self._timeouts.final_dot))
 
 
 class SmtpSession:

@@ -1,11 +1,12 @@
-"""Reading SMTP replies from a connection: parsed, bounded in size, and awaited with a deadline."""
+"""Reading SMTP replies from a connection: parsed, bounded in size, and expected by a deadline."""
 
 from __future__ import annotations
 
 import asyncio
 import re
 from collections import deque
-from typing import Final, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Final
 
 import uvloop
 from msgspec import Struct
@@ -19,6 +20,7 @@ MAX_LINE_OCTETS: Final = 8_192
 # One group of commands has five replies outstanding; more than this are unsolicited.
 _MAX_UNREAD: Final = 32
 _MAX_TEXT: Final = 2_000
+_MAX_KNOWN: Final = 8
 _SECOND_LOOK_SECONDS: Final = 0.05
 _ENHANCED: Final = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?:\s+|$)")
 
@@ -38,11 +40,11 @@ class Reply(Struct, frozen=True):
         return " ".join(part for part in (str(self.code), self.enhanced, self.text) if part)
 
 
-class RawReply(NamedTuple):
+class RawReply(Struct, frozen=True):
     """A reply as received: the code, and the text of each line. Most are never parsed further."""
 
     code: int
-    lines: list[bytes]
+    lines: Sequence[bytes]
 
     def read(self) -> Reply:
         """Return the parsed reply, its enhanced code removed from the text."""
@@ -51,8 +53,8 @@ class RawReply(NamedTuple):
         enhanced = "" if match is None else match[1]
         if enhanced:
             texts = [text.removeprefix(enhanced).strip() for text in texts]
-        text = " ".join(filter(None, texts))[:_MAX_TEXT]
-        return Reply(self.code, enhanced, blanked(text))
+        text = (texts[0] if len(texts) == 1 else " ".join(filter(None, texts)))[:_MAX_TEXT]
+        return Reply(self.code, enhanced, text if text.isprintable() else blanked(text))
 
 
 class WireError(Exception):
@@ -66,6 +68,8 @@ class ReplyReader:
         self._rest = b""
         self._lines: list[bytes] = []
         self._octets = 0
+        self._known: dict[bytes, RawReply] = {}
+        """The first whole replies of one line: a server repeats those to MAIL, RCPT and DATA word by word."""
 
     def feed(self, data: bytes) -> list[RawReply]:
         """Return the replies that `data` completes; raise `WireError` if it is not an SMTP reply.
@@ -73,8 +77,11 @@ class ReplyReader:
         Lines may end in LF alone. A line of three digits is a whole reply.
         """
         *lines, self._rest = (self._rest + data).split(b"\n")
-        replies = []
+        replies, known = [], self._known
         for line in lines:
+            if not self._lines and (reply := known.get(line)) is not None:
+                replies.append(reply)
+                continue
             code, mark = line[:3], line[3:4]
             if not (code.isdigit() and len(code) == 3 and (mark in b" -" or mark == b"\r")):
                 raise WireError("the server sent a line that is not an SMTP reply")
@@ -83,7 +90,10 @@ class ReplyReader:
             if self._octets > MAX_REPLY_OCTETS:
                 raise WireError(f"the server sent a reply longer than {MAX_REPLY_OCTETS} octets")
             if mark != b"-":
-                replies.append(RawReply(int(code), self._lines))
+                reply = RawReply(int(code), self._lines)
+                replies.append(reply)
+                if len(self._lines) == 1 and len(known) < _MAX_KNOWN:
+                    known[line] = reply
                 self._lines, self._octets = [], 0
         if len(self._rest) > MAX_LINE_OCTETS:
             raise WireError(f"the server sent a line longer than {MAX_LINE_OCTETS} octets")
@@ -102,7 +112,7 @@ class Wire(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._reader = ReplyReader()
         self._replies: deque[RawReply] = deque()
-        self._waiter: asyncio.Future[None] | None = None
+        self._heard: Callable[[], None] | None = None
         self._error: WireError | None = None
         self._deadline = 0.0
         self._patience_seconds = 0.0
@@ -136,16 +146,36 @@ class Wire(asyncio.Protocol):
     async def reply(self, timeout_seconds: float) -> RawReply:
         """Return the next reply; raise `WireError` if none will come or time runs out."""
         while not self._replies:
-            await self._wait(timeout_seconds)
+            heard = asyncio.Event()
+            self.expect(timeout_seconds, heard.set)
+            try:
+                await heard.wait()
+            finally:
+                self._heard = None
         return self._replies.popleft()
 
-    async def drained(self, block_seconds: float) -> None:
-        """Return once everything written has left, or as soon as a reply arrives.
+    def next_reply(self) -> RawReply | None:
+        """Return the next reply if it is here."""
+        return self._replies.popleft() if self._replies else None
 
-        Raises `WireError` if the server accepts nothing for `block_seconds`.
+    def expect(self, patience_seconds: float, heard: Callable[[], None]) -> None:
+        """Call `heard` once: when replies come, all that was written has left, or the connection fails.
+
+        It fails if the server neither answers nor takes any of the last write for so long. Raises
+        `WireError` if it has failed already.
         """
-        while self.paused and not self._replies:
-            await self._wait(block_seconds)
+        if self._error is not None:
+            raise self._error
+        self._heard = heard
+        self._patience_seconds = patience_seconds
+        self._expired = False
+        self._buffered = self._transport.get_write_buffer_size()
+        self._deadline = self._loop.time() + patience_seconds
+        if self._timer is not None and self._timer.when() > self._deadline:
+            self._timer.cancel()
+            self._timer = None
+        if self._timer is None:
+            self._timer = self._loop.call_at(self._deadline, self._tick)
 
     async def close(self, *, seconds: float = 1.0) -> None:
         """Close and wait, at most this long, until the connection is gone."""
@@ -158,27 +188,9 @@ class Wire(asyncio.Protocol):
         self._fail(WireError("the connection was closed"))
         self._transport.abort()
 
-    async def _wait(self, patience_seconds: float) -> None:
-        if self._error is not None:
-            raise self._error
-        self._waiter = self._loop.create_future()
-        self._patience_seconds = patience_seconds
-        self._expired = False
-        self._buffered = self._transport.get_write_buffer_size()
-        self._deadline = self._loop.time() + patience_seconds
-        if self._timer is not None and self._timer.when() > self._deadline:
-            self._timer.cancel()
-            self._timer = None
-        if self._timer is None:
-            self._timer = self._loop.call_at(self._deadline, self._tick)
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
-
     def _tick(self) -> None:
         self._timer = None
-        if self._waiter is None:
+        if self._heard is None:
             return
         now, left = self._loop.time(), self._transport.get_write_buffer_size()
         if left < self._buffered:
@@ -200,15 +212,13 @@ class Wire(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._waiter is not None and not self._waiter.done():
-            if self._replies:
-                self._waiter.set_result(None)
-            else:
-                self._waiter.set_exception(self._error)
+        self._tell()
 
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+    def _tell(self) -> None:
+        # Once only: `heard` itself says what to expect next.
+        heard, self._heard = self._heard, None
+        if heard is not None:
+            heard()
 
     def data_received(self, data: bytes) -> None:
         """Part of `asyncio.Protocol`."""
@@ -223,7 +233,7 @@ class Wire(asyncio.Protocol):
             self._transport.abort()
         else:
             if self._replies:
-                self._wake()
+                self._tell()
 
     def pause_writing(self) -> None:
         """Part of `asyncio.Protocol`."""
@@ -232,7 +242,7 @@ class Wire(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Part of `asyncio.Protocol`."""
         self.paused = False
-        self._wake()
+        self._tell()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Part of `asyncio.Protocol`."""
