@@ -142,11 +142,14 @@ class Composer:
         self._text = self._compile(_ended(edition.text), "text", url_names, autoescape=False)
         self._html = self._compile(_ended(edition.html), "html", url_names, autoescape=True)
         self._marked_urls = {name for shared in self._shared.values() for name in shared.urls}
-        self._needs_confirmation = "confirm" in self._marked_urls or (
-            ("urls", "confirm") in self._sandbox.fields
-        )
+        url_fields = {name for owner, name in self._sandbox.fields if owner == "urls"}
+        self._needs_confirmation = "confirm" in self._marked_urls | url_fields
+        self._needs_urls = bool(url_fields)
+        self._fixed_subject = b""
         if "{" not in edition.subject:
             _check_subject(edition.subject, edition.slug)
+            if edition.subject.strip():
+                self._fixed_subject = headers.unstructured("Subject", edition.subject)
         author = newsletter.author_name or newsletter.name
         self._from = headers.mailbox("From", author, newsletter.author_address)
         self._after_id = _list_headers(newsletter, edition.slug, segment, letter=letter)
@@ -162,6 +165,7 @@ class Composer:
             pieces = [octets for shared in self._shared.values() for octets in shared.octets]
             pieces += [self._opening, self._between, self._closing]
             self._relaxed = {piece: dkim.relaxed_lines(piece) for piece in pieces}
+        self._around_link: dict[int, list[tuple[str, list[bytes]]]] = {}
         self._date: tuple[datetime | None, bytes] = (None, b"")
         self._last_subject: tuple[str, bytes] = ("", b"")
 
@@ -199,11 +203,10 @@ class Composer:
         except AddressError as error:
             raise RecipientError(error.message, field="subscriber.email") from error
         link, path = self._signer.link(subject), self._signer.return_path(subject)
-        urls = self._urls(subject, link)
-        values = self._values(recipient, urls)
+        values = self._values(recipient, self._urls(subject, link) if self._needs_urls else {})
         try:
-            subject_line = self._subject_line("".join(self._subject(values)))
-            encoded_urls = {name: quoted_printable.encode(urls[name]) for name in self._marked_urls}
+            subject_line = self._fixed_subject or self._subject_line("".join(self._subject(values)))
+            encoded_urls = self._encoded_urls(subject, link)
             body = [self._opening]
             self._fill(self._text, values, encoded_urls, body)
             body.append(self._between)
@@ -275,6 +278,35 @@ class Composer:
         urls["click"] = f"{url}/c/{link}"
         urls["open"] = f"{url}/o/{link}.gif"
         return urls
+
+    def _encoded_urls(self, subject: Subject, link: str) -> dict[str, bytes]:
+        """Return the links that templates write out unchanged, in quoted-printable."""
+        around = self._around_link.get(len(link))
+        if around is None:
+            around = self._around_link[len(link)] = self._encoded_around(subject, len(link))
+        if not around:
+            urls = self._urls(subject, link)
+            return {name: quoted_printable.encode(urls[name]) for name in self._marked_urls}
+        octets = link.encode("ascii")
+        return {name: octets.join(ends) for name, ends in around}
+
+    def _encoded_around(self, subject: Subject, length: int) -> list[tuple[str, list[bytes]]]:
+        """Return what is before and after the token in each encoded link, for tokens of this length.
+
+        Hexadecimal digits need no encoding, so one token is like another. Returns nothing if a line breaks
+        inside the token, or if there is more than one kind of token.
+        """
+        token = "~" * length
+        if self._letter:
+            return []
+        urls = self._urls(subject, token)
+        around = []
+        for name in self._marked_urls:
+            ends = quoted_printable.encode(urls[name]).rsplit(token.encode("ascii"), 1)
+            if len(ends) == 1 and token in urls[name]:
+                return []
+            around.append((name, ends))
+        return around
 
     def _values(self, recipient: Recipient, urls: Mapping[str, str]) -> dict[str, object]:
         values: dict[str, object] = {}
