@@ -17,8 +17,9 @@ from typing import Final, Literal
 
 from sqlalchemy import make_url, select
 
-from mailer.database.models import Delivery, DeliveryState, Subscriber
+from mailer.database.models import Delivery, DeliveryState, IssueState, Subscriber
 from mailer.database.session import Database
+from mailer.delivery import issues
 from mailer.delivery.books import Books, books_of
 from mailer.delivery.issues import QueuedIssue
 from tests.delivery.scene import queued
@@ -221,8 +222,9 @@ def run(cell: Cell) -> Found:
 def _is_settled(database: Database, issue: QueuedIssue, cell: Cell) -> bool:
     with contextlib.suppress(Exception), database.reading() as session:
         books = books_of(session, issue.id)
-        held = books.uncertain if cell.policy == "hold" else 0
-        return books.sent + held == books.audience
+        if cell.policy == "hold" and books.uncertain:
+            return books.sent + books.uncertain == books.audience
+        return issues.get(session, issue.id).state is IssueState.FINISHED
     return False
 
 
