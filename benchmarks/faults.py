@@ -29,10 +29,11 @@ def measure(options: argparse.Namespace) -> Iterator[Figure]:
             for fault in options.faults:
                 found = run(Cell(fault, workers, policy, options.faults_seconds))
                 books = "true" if found.is_true else f"WRONG {found.books}"
+                log = "calm" if found.is_calm else "NOT CALM"
                 yield Figure(
                     "faults",
                     f"{fault}, {workers} workers, {policy}: {found.lost} lost, {found.books.uncertain} held,"
-                    f" books {books}, settled after {found.seconds:.0f} s; doubled",
+                    f" books {books}, log {log}, settled after {found.seconds:.0f} s; doubled",
                     found.doubled,
                     bar=f"<= {0 if policy == 'hold' else ON_THE_WIRE}",
                     holds=found.holds(policy),

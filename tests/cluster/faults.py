@@ -32,6 +32,7 @@ CONNECTIONS: Final = 4
 WINDOW: Final = 20
 ON_THE_WIRE: Final = 2 * CONNECTIONS
 """How many messages can be between the workers and the relay: a connection pipelines the next one."""
+_DID_NOT_END: Final = "a worker did not end\n"
 CONFIG: Final = """\
 [paths]
 database = "{url}"
@@ -87,9 +88,15 @@ class Found:
         """Whether the books balance and nothing is open."""
         return self.books.balanced and self.books.sent + self.books.uncertain == self.books.audience
 
+    @property
+    def is_calm(self) -> bool:
+        """Whether the workers reported nothing unexpected, and ended when they were stopped."""
+        return not any(sign in self.said for sign in ("Traceback", "this is a bug", _DID_NOT_END))
+
     def holds(self, policy: str) -> bool:
         """Return whether nobody is lost, and no more came twice than can be on the wire."""
-        return self.is_true and not self.lost and self.doubled <= (0 if policy == "hold" else ON_THE_WIRE)
+        most = 0 if policy == "hold" else ON_THE_WIRE
+        return self.is_true and self.is_calm and not self.lost and self.doubled <= most
 
 
 class Machines:
@@ -130,7 +137,7 @@ class Machines:
                 said += process.communicate(timeout=60)[1]
             except subprocess.TimeoutExpired:
                 process.kill()
-                said += process.communicate()[1] + "DID NOT END\n"
+                said += process.communicate()[1] + _DID_NOT_END
         return said
 
 

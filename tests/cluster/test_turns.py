@@ -11,13 +11,13 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from mailer.cluster import daemon, engine, members
 from mailer.cluster.chores import Chore
 from mailer.cluster.daemon import Times
-from mailer.database.models import IssueState, Run
+from mailer.database.models import Delivery, DeliveryState, IssueState, Run
 from mailer.database.session import Database
 from mailer.delivery import issues, runs, schedule
 from mailer.delivery.clock import now
@@ -96,6 +96,19 @@ def test_worker_sends_an_issue_in_several_turns(scene: Scene) -> None:
         wait_until(lambda: scene.is_finished(issue))
     assert scene.run_count() > 1
     assert books(scene.database, issue).sent == len(scene.recorder.accepted) == scene.recorder.total == PEOPLE
+
+
+@pytest.mark.slow
+def test_worker_finishes_an_issue_whose_last_run_died_after_settling_everything(scene: Scene) -> None:
+    (issue,) = scene.queue("001-hello")
+    with scene.database.transaction() as session:
+        run_id = runs.begin(session, issue.id, at=AT)
+        session.execute(update(Delivery).values(state=DeliveryState.SENT.value, run_id=run_id))
+        # Of another machine, and silent for long.
+        session.execute(update(Run).values(place="", seen_at=AT, ended_at=None))
+    with scene.worker():
+        wait_until(lambda: scene.is_finished(issue))
+    assert scene.recorder.total == 0
 
 
 def test_two_workers_send_an_issue_together_and_end_within_ten_seconds(scene: Scene) -> None:

@@ -47,10 +47,8 @@ def test_look_finishes_what_a_killed_run_had_settled(
     with database.transaction() as session:
         run_id = runs.begin(session, issue.id, at=AT)
         queue.claim(session, issue.id, run_id=run_id, limit=2, after=0, at=AT, resend_uncertain=True)
-        outcomes = [
-            Settled(1, SENT),
-            Settled(2, last, due_at=None if last is not DeliveryState.DEFERRED else DUE),
-        ]
+        due_at = DUE if last is DeliveryState.DEFERRED else None
+        outcomes = [Settled(1, SENT), Settled(2, last, due_at=due_at)]
         queue.settle(session, issue.id, outcomes, run_id=run_id, at=AT)
         session.execute(update(Run).values(pid=os.getpid() if alive else gone()))
     worker = Worker(database, tmp_path)
