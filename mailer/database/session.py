@@ -9,7 +9,7 @@ import secrets
 import socket
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from operator import itemgetter
 from pathlib import Path
@@ -22,6 +22,7 @@ from sqlalchemy import (
     Connection,
     Dialect,
     Engine,
+    SelectBase,
     Update,
     create_engine,
     event,
@@ -38,13 +39,13 @@ from sqlalchemy.exc import (
     DBAPIError,
     IntegrityError,
     NoSuchModuleError,
-    OperationalError,
     ProgrammingError,
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
 from mailer.database.models import Base, Instance
+from mailer.database.watcher import Watcher
 from mailer.errors import ConfigError, SchemaError, StorageError, UnavailableError, install_command
 
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
@@ -93,7 +94,7 @@ class Database:
         self._reading = self.engine.execution_options(
             mailer_reading=True, **({} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"})
         )
-        self._watcher: sqlite3.Connection | None = None
+        self._watcher: Watcher | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -214,16 +215,22 @@ class Database:
         """
         if self.path is None:
             return lambda: int(time.monotonic() * 2)
+        return self._watching(self.path).commits
+
+    def look(self, statement: SelectBase, values: Mapping[str, object]) -> list[tuple[Any, ...]]:
+        """Return the rows that a statement finds in the newest commit to an SQLite file.
+
+        `values` are its parameters as SQLite stores them. Much faster than `reading`, for what a run asks
+        all the time.
+        """
+        assert self.path is not None
+        with _translated():
+            return self._watching(self.path).rows(statement, values)
+
+    def _watching(self, path: Path) -> Watcher:
         if self._watcher is None:
-            # Another thread may use or close the counter.
-            self._watcher = sqlite3.connect(self.path, check_same_thread=False)
-        cursor = self._watcher.cursor()
-
-        def counter() -> int:
-            number: int = cursor.execute("PRAGMA data_version").fetchone()[0]
-            return number
-
-        return counter
+            self._watcher = Watcher(path)
+        return self._watcher
 
     def instance_value(self, name: str) -> str | None:
         """Return a value that the installation stores about itself, or None."""
@@ -368,6 +375,8 @@ def _translated() -> Iterator[None]:
         raise UnavailableError("all connections to the database are in use") from error
     except DBAPIError as error:
         raise _translation(error) from error
+    except sqlite3.Error as error:
+        raise _sqlite_translation(error) from error
     except OSError as error:
         raise StorageError(
             f"{error.filename}: {error.strerror}", remedy="check the folder and the disk"
@@ -377,17 +386,18 @@ def _translated() -> Iterator[None]:
 def _translation(error: DBAPIError) -> StorageError:
     said = " ".join(str(error.orig).split())
     if isinstance(error.orig, sqlite3.Error):
-        return _sqlite_translation(error, said)
+        return _sqlite_translation(error.orig)
     if isinstance(error, DataError | ProgrammingError):
         # Trying again would not help: a value or a statement is wrong, or a right or a table is missing.
         return StorageError(f"the database refused a statement: {said}", remedy="see: mailer db check")
     return UnavailableError(f"the database cannot be used: {said}", remedy="check the database server")
 
 
-def _sqlite_translation(error: DBAPIError, said: str) -> StorageError:
+def _sqlite_translation(error: sqlite3.Error) -> StorageError:
+    said = " ".join(str(error).split())
     if "malformed" in said or "not a database" in said:
         return StorageError(f"the database file is damaged ({said})", remedy="restore a backup")
-    if not isinstance(error, OperationalError):
+    if not isinstance(error, sqlite3.OperationalError):
         return StorageError(f"the database refused a statement: {said}", remedy="see: mailer db check")
     if "full" in said:
         return StorageError("the disk is full; the last step was not saved, but everything before it was")

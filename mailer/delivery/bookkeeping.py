@@ -25,7 +25,7 @@ from mailer.database.session import Database
 from mailer.delivery import issues, queue, runs
 from mailer.delivery.announcements import announce_failures
 from mailer.delivery.books import Books, books_of
-from mailer.delivery.candidates import still_mailable
+from mailer.delivery.candidates import mailable_now
 from mailer.delivery.clock import Clock
 from mailer.delivery.patience import Patience
 from mailer.delivery.queue import Settled, Taken
@@ -321,9 +321,9 @@ class RunBooks:
                 self._catch_up(session, held, at)
                 return taken, None
             moved = self._write(session, entries, at)
-            issue = issues.get(session, self._issue_id)
+            issue = issues.progress(session, self._issue_id)
             members_only |= issue.members_only
-            if issue.published_at is None and moved[DeliveryState.SENT.value]:
+            if not issue.published and moved[DeliveryState.SENT.value]:
                 issues.publish(session, self._issue_id, at=at)
             if room > 0 and issue.state is IssueState.SENDING:
                 taken = queue.claim(
@@ -377,8 +377,7 @@ class RunBooks:
 
     def _still_mailable(self, subscriber_ids: list[int]) -> set[int]:
         try:
-            with self._database.reading() as session:
-                return still_mailable(session, subscriber_ids, at=self._now())
+            return mailable_now(self._database, subscriber_ids, at=self._now())
         except UnavailableError:
             self._close_fence()
             raise

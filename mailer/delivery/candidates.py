@@ -6,11 +6,14 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
+from msgspec import json
 from sqlalchemy import ColumnElement, Integer, Select, and_, bindparam, exists, func, or_, select, text
 from sqlalchemy.orm import Session
 
 from mailer.database.among import among
+from mailer.database.columns import to_microseconds
 from mailer.database.models import WAITS, CanaryMember, Delivery, DeliveryState, Subscriber
+from mailer.database.session import Database
 from mailer.delivery.issues import mailable
 from mailer.delivery.waiting import RetryScan
 
@@ -126,3 +129,12 @@ def still_mailable(session: Session, subscriber_ids: Sequence[int], *, at: datet
     """Return which of these subscribers may be mailed at that instant."""
     found = session.connection().execute(_MAILABLE, {"ids": subscriber_ids, "at": at})
     return {subscriber_id for subscriber_id, allowed in found.all() if allowed}
+
+
+def mailable_now(database: Database, subscriber_ids: Sequence[int], *, at: datetime) -> set[int]:
+    """Return which of these subscribers may be mailed, as of the newest commit."""
+    if database.path is None:
+        with database.reading() as session:
+            return still_mailable(session, subscriber_ids, at=at)
+    stored = {"ids": json.encode(subscriber_ids).decode(), "at": to_microseconds(at)}
+    return {subscriber_id for subscriber_id, allowed in database.look(_MAILABLE, stored) if allowed}

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from sqlalchemy import (
     BindParameter,
     ColumnElement,
     and_,
+    bindparam,
     delete,
     exists,
     func,
@@ -62,6 +63,10 @@ _ANNOUNCED: Final = {
 }
 """How webhooks call the change to a state."""
 REFUSALS_ACCEPTED: Final = "refusals_accepted"
+# Built once, since it runs for every window.
+_PROGRESS: Final = select(StoredIssue.state, StoredIssue.canary, StoredIssue.published_at).where(
+    StoredIssue.id == bindparam("issue_id")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +100,15 @@ class QueuedIssue:
     def members_only(self) -> bool:
         """Whether only the members of its canary are mailed so far."""
         return self.canary not in (None, CanaryState.PASSED)
+
+
+class Progress(NamedTuple):
+    """What a run needs to know about its issue in each transaction."""
+
+    state: IssueState
+    members_only: bool
+    """Whether only the members of its canary are mailed so far."""
+    published: bool
 
 
 def mailable(at: datetime | BindParameter[datetime]) -> ColumnElement[bool]:
@@ -138,6 +152,14 @@ def named(session: Session, name: str) -> QueuedIssue:
 def get(session: Session, issue_id: int) -> QueuedIssue:
     """Return a queued issue by its id."""
     return _queued(session.get_one(StoredIssue, issue_id))
+
+
+def progress(session: Session, issue_id: int) -> Progress:
+    """Return how far a queued issue has come. Much faster than `get`."""
+    state, canary, published_at = session.connection().execute(_PROGRESS, {"issue_id": issue_id}).one()
+    return Progress(
+        IssueState(state), canary not in (None, CanaryState.PASSED.value), published_at is not None
+    )
 
 
 def issues(session: Session) -> list[QueuedIssue]:

@@ -175,11 +175,12 @@ class _Dialogue:
     def _advance(self, *, first: bool = False) -> None:
         """Answer the replies that are here; then let the wire call this again when there are more."""
         wire, over = self._wire, self._over
+        replies = wire.replies
         try:
             if first:
                 self._reply_seconds = next(self._steps)
-            while not over.done() and (reply := wire.next_reply()) is not None:
-                self._reply_seconds = self._steps.send(reply)
+            while replies and not over.done():
+                self._reply_seconds = self._steps.send(replies.popleft())
             if not over.done():
                 wire.expect(self._timeouts.block if wire.paused else self._reply_seconds, self._advance)
         except StopIteration:

@@ -48,12 +48,16 @@ class RawReply(Struct, frozen=True):
 
     def read(self) -> Reply:
         """Return the parsed reply, its enhanced code removed from the text."""
-        texts = [line.decode("utf-8", "replace").strip() for line in self.lines]
-        match = _ENHANCED.match(texts[0])
+        first, *others = self.lines
+        text = first.decode("utf-8", "replace").strip()
+        match = _ENHANCED.match(text)
         enhanced = "" if match is None else match[1]
-        if enhanced:
+        text = text[len(enhanced) :].strip()
+        if others:
+            texts = [line.decode("utf-8", "replace").strip() for line in others]
             texts = [text.removeprefix(enhanced).strip() for text in texts]
-        text = (texts[0] if len(texts) == 1 else " ".join(filter(None, texts)))[:_MAX_TEXT]
+            text = " ".join(filter(None, [text, *texts]))
+        text = text[:_MAX_TEXT]
         return Reply(self.code, enhanced, text if text.isprintable() else blanked(text))
 
 
@@ -111,7 +115,8 @@ class Wire(asyncio.Protocol):
         self._transport = transport
         self._loop = asyncio.get_running_loop()
         self._reader = ReplyReader()
-        self._replies: deque[RawReply] = deque()
+        self.replies: deque[RawReply] = deque()
+        """What has come and was not read yet."""
         self._heard: Callable[[], None] | None = None
         self._error: WireError | None = None
         self._deadline = 0.0
@@ -133,7 +138,7 @@ class Wire(asyncio.Protocol):
     @property
     def usable(self) -> bool:
         """Whether the connection is open and no unexpected reply has arrived."""
-        return self._error is None and not self._replies and not self._transport.is_closing()
+        return self._error is None and not self.replies and not self._transport.is_closing()
 
     def write(self, *parts: bytes) -> None:
         """Write the parts in one go. The next `reply` reports a broken connection."""
@@ -145,18 +150,14 @@ class Wire(asyncio.Protocol):
 
     async def reply(self, timeout_seconds: float) -> RawReply:
         """Return the next reply; raise `WireError` if none will come or time runs out."""
-        while not self._replies:
+        while not self.replies:
             heard = asyncio.Event()
             self.expect(timeout_seconds, heard.set)
             try:
                 await heard.wait()
             finally:
                 self._heard = None
-        return self._replies.popleft()
-
-    def next_reply(self) -> RawReply | None:
-        """Return the next reply if it is here."""
-        return self._replies.popleft() if self._replies else None
+        return self.replies.popleft()
 
     def expect(self, patience_seconds: float, heard: Callable[[], None]) -> None:
         """Call `heard` once: when replies come, all that was written has left, or the connection fails.
@@ -225,14 +226,14 @@ class Wire(asyncio.Protocol):
         if self._error is not None:
             return
         try:
-            self._replies.extend(self._reader.feed(data))
-            if len(self._replies) > _MAX_UNREAD:
+            self.replies.extend(self._reader.feed(data))
+            if len(self.replies) > _MAX_UNREAD:
                 raise WireError("the server sent unsolicited replies")
         except WireError as error:
             self._fail(error)
             self._transport.abort()
         else:
-            if self._replies:
+            if self.replies:
                 self._tell()
 
     def pause_writing(self) -> None:
