@@ -7,8 +7,11 @@ import signal
 import time
 from pathlib import Path
 
+import httpx
+
 from mailer.cluster import members
 from mailer.database.session import Database
+from tests.cli.test_worker import TASKS, free_port
 from tests.cluster.scene import wait_until
 from tests.end_to_end.newsletter import Folder
 from tests.end_to_end.recorder import Recorder
@@ -30,9 +33,14 @@ def test_workers_send_what_is_handed_over_and_survive_one_of_them(
     url = postgresql.new_database()
     a, b = (Folder(tmp_path / name, CONFIG.format(url=url, name=name, port=recorder.port)) for name in "ab")
     a.subscribe(READERS)
-    first, second = a.start("worker", "--name", "a"), b.start("worker", "--name", "b")
+    port = free_port()
+    first = a.start("worker", "--name", "a", "--port", str(port))
+    second = b.start("worker", "--name", "b")
     database = Database(url)
     wait_until(lambda: living(database) == {"a", "b"})
+    health = httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=60).text.splitlines()
+    assert health[0] == "ok"
+    assert {line.partition(": ")[0] for line in health[1:]} == TASKS - {"issues"} | {"turns", "look"}
     idle = json.loads(a.mailer("workers", "--json").out)["workers"]
     assert [one["issue"] for one in idle] == [None, None]
     sending = a.start("send", "1", "--yes")
