@@ -168,6 +168,7 @@ def run(arguments: list[str]) -> int:
 def _run(app: App, arguments: list[str]) -> int:
     """Run the command line and return its exit code; all errors are printed here, in one form."""
     try:
+        _check_text(arguments)
         result: object = mailer.main(args=arguments, prog_name="mailer", standalone_mode=False, obj=app)
     except click.exceptions.Exit as end:
         return end.exit_code
@@ -204,6 +205,16 @@ def _run(app: App, arguments: list[str]) -> int:
             ExitCode.FAILURE,
         )
     return result if isinstance(result, int) else ExitCode.DONE
+
+
+def _check_text(arguments: list[str]) -> None:
+    """Raise `UsageError` for an argument with bytes that are not UTF-8, which Python keeps as surrogates."""
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            shown = argument.encode(errors="backslashreplace").decode()
+            raise click.UsageError(f"the argument '{shown}' is not UTF-8; retype it, or rename the file") from None
 
 
 def _tell(app: App, message: str, remedy: str | None, code: ExitCode) -> int:
