@@ -1,4 +1,4 @@
-"""Text for a terminal or a log: that from outside made safe, and numbers with their nouns."""
+"""Text from outside made safe for a terminal or a log; numbers read and written."""
 
 from __future__ import annotations
 
@@ -13,6 +13,15 @@ def escaped(text: str) -> str:
 def counted(number: int, noun: str) -> str:
     """Return a number and a noun that takes an s: `1 subscriber`, `2,000 subscribers`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def whole_number(text: str, *, digits: int = 18) -> int | None:
+    """Return the number that ASCII digits write, or None for other text or more digits.
+
+    18 digits fit into a column of the database. `str.isdigit` accepts `²`, which `int` refuses, and `int`
+    refuses more than 4,300 digits.
+    """
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= digits else None
 
 
 def blanked(text: str) -> str:

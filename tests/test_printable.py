@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mailer.printable import counted
+from mailer.printable import counted, whole_number
 
 
 @pytest.mark.parametrize(
@@ -19,3 +19,15 @@ from mailer.printable import counted
 )
 def test_noun_takes_an_s_unless_there_is_one(expected: str, number: int) -> None:
     assert counted(number, "subscriber") == expected
+
+
+@pytest.mark.parametrize(
+    ("expected", "text"),
+    [(0, "0"), (7, "007"), (10**18 - 1, "9" * 18)]
+    + [
+        (None, text)
+        for text in ("", "9" * 19, "9" * 5_000, "-1", "+1", "1e3", "1_0", " 1", "1.0", "²", "٣", "Ⅷ")
+    ],
+)
+def test_whole_number_is_written_in_few_ascii_digits(expected: int | None, text: str) -> None:
+    assert whole_number(text) == expected

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from mailer.audience.corrections import Restoration, bounced_ids, restore
 from mailer.database.models import Delivery, Run, StoredIssue
 from mailer.errors import SourceError
+from mailer.printable import whole_number
 from mailer.replies import BounceClass
 
 
@@ -26,7 +27,8 @@ def undo(
 def _ids(session: Session, what: str) -> list[int]:
     if what in list(BounceClass):
         return bounced_ids(session, bounce_class=what)
-    if what.isdecimal() and (run := session.get(Run, int(what))) is not None:
+    run_id = whole_number(what)
+    if run_id is not None and (run := session.get(Run, run_id)) is not None:
         theirs = set(
             session.scalars(
                 select(Delivery.subscriber_id).where(

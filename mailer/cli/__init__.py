@@ -214,7 +214,9 @@ def _check_text(arguments: list[str]) -> None:
             argument.encode()
         except UnicodeEncodeError:
             shown = argument.encode(errors="backslashreplace").decode()
-            raise click.UsageError(f"the argument '{shown}' is not UTF-8; retype it, or rename the file") from None
+            raise click.UsageError(
+                f"the argument '{shown}' is not UTF-8; retype it, or rename the file"
+            ) from None
 
 
 def _tell(app: App, message: str, remedy: str | None, code: ExitCode) -> int:

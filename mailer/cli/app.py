@@ -16,6 +16,7 @@ import click
 
 from mailer import logs
 from mailer.errors import ExitCode, RefusedError
+from mailer.printable import whole_number
 
 if TYPE_CHECKING:
     from mailer.config import Settings
@@ -269,10 +270,10 @@ class RowNumber(click.types.IntParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Return the number."""
-        text = str(value)
-        if not (text.isascii() and text.isdecimal() and len(text) <= 18):
-            self.fail(f"'{text}' is not a number such as 7", param, ctx)
-        return int(text)
+        number = whole_number(str(value))
+        if number is None:
+            self.fail(f"'{value}' is not a number such as 7", param, ctx)
+        return number
 
 
 def finish(code: ExitCode) -> None:

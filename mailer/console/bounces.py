@@ -14,6 +14,7 @@ from mailer.console.lifting import Lifting
 from mailer.console.markup import Cell, facts, figure, figures, link, person, show, table, tag, when
 from mailer.console.users import Role
 from mailer.errors import SourceError
+from mailer.printable import whole_number
 from mailer.reports.bounces import BounceRow, bounce_report, bounce_row, bounce_rows
 
 _PAGE: Final = 50
@@ -26,7 +27,7 @@ def add_pages(desk: Desk) -> None:
 
     async def listed(visit: Visit, request: Request) -> None:
         asked = {key: request.query_params.get(key, "")[:40] for key in ("outcome", "kind", "before")}
-        before = int(asked["before"]) if asked["before"].isdigit() and len(asked["before"]) < 19 else None
+        before = whole_number(asked["before"])
         summary = await desk.read(bounce_report)
         rows = await desk.read(
             lambda session: bounce_rows(
@@ -53,7 +54,7 @@ def add_pages(desk: Desk) -> None:
 
     async def single(visit: Visit, request: Request) -> None:
         written = str(request.path_params["number"])
-        number = int(written) if written.isdigit() and len(written) < 19 else 0
+        number = whole_number(written) or 0
         found = await desk.read(lambda session: bounce_row(session, number))
         if found is None:
             raise SourceError(f"there is no report {written[:20]}", remedy="see the list of reports")

@@ -17,6 +17,7 @@ from mailer.console.frames import Frames
 from mailer.console.markup import facts, issue_path, note, show
 from mailer.delivery import issues
 from mailer.errors import SourceError
+from mailer.printable import whole_number
 from mailer.rendering.html.variants import with_links_beside
 from mailer.reports.statistics import issue_statistics
 from mailer.review.sent import sent_message, with_clicks
@@ -35,7 +36,7 @@ def add_pages(desk: Desk, frames: Frames) -> None:
 
     async def one(visit: Visit, request: Request) -> None:
         written = str(request.path_params["number"])
-        number = int(written) if written.isdigit() and len(written) < 19 else 0
+        number = whole_number(written) or 0
         slug = str(request.path_params["slug"])
 
         def read(session: Session) -> tuple[str, str, Rendered]:

@@ -24,6 +24,7 @@ from mailer.console.markup import facts, link, note, show, tag, when
 from mailer.console.users import Role
 from mailer.database.models import DeliveryState, SubscriberStatus
 from mailer.errors import RefusedError, SourceError
+from mailer.printable import whole_number
 from mailer.reports.history import Happening, Story, story
 
 _ORIGIN: Final = Origin("command", note="in the console")
@@ -34,7 +35,7 @@ def add_pages(desk: Desk) -> None:
 
     async def build(visit: Visit, request: Request) -> None:
         written = str(request.path_params["number"])
-        number = int(written) if written.isdigit() and len(written) < 19 else 0
+        number = whole_number(written) or 0
 
         def known(session: Session) -> tuple[SubscriberView, Story]:
             found = get(session, number)

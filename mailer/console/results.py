@@ -28,6 +28,7 @@ from mailer.database.models import IssueState, SubscriberStatus
 from mailer.delivery import issues
 from mailer.delivery.issues import QueuedIssue
 from mailer.errors import MailerError
+from mailer.printable import whole_number
 from mailer.reports.people import Leaver, Responder, leavers, responders
 from mailer.reports.statistics import IssueStatistics, LinkFigures, issue_statistics
 from mailer.review.people_csv import GROUPS, write_people
@@ -151,7 +152,7 @@ def add_pages(desk: Desk) -> None:
             group, content = kind, _leavers(gone)
         else:
             place = asked.get("link", "")
-            link = int(place) if place.isdigit() and len(place) < 6 else None
+            link = whole_number(place, digits=5)
             what: Literal["open", "click"] = "click" if kind == "click" else "open"
             people = await desk.read(
                 lambda session: list(islice(responders(session, issue.id, what, link=link), _MOST))

@@ -25,6 +25,7 @@ from mailer.console.markup import note, person, show, table, tag, when
 from mailer.console.users import Role
 from mailer.database.models import SubscriberStatus
 from mailer.errors import MailerError
+from mailer.printable import whole_number
 
 _PAGE: Final = 50
 _FORM: Final = Markup("""<form method="get" action="/subscribers" class="search" role="search">
@@ -59,7 +60,7 @@ def add_pages(desk: Desk) -> None:
 async def _show_found(desk: Desk, settings: Settings, asked: dict[str, str]) -> None:
     written = segment_of(asked)
     condition = parse_segment(written, settings.segments).condition if written else None
-    after = int(asked["after"]) if asked["after"].isdigit() and len(asked["after"]) < 19 else 0
+    after = whole_number(asked["after"]) or 0
     total = await desk.read(lambda session: exporting.count(session, condition))
     found = await desk.read(lambda session: exporting.views(session, condition, after=after, limit=_PAGE + 1))
     show(

@@ -21,6 +21,7 @@ from msgspec import Struct
 
 from mailer.address import Envelope
 from mailer.config import Relay
+from mailer.printable import whole_number
 from mailer.smtp.dial import dial
 from mailer.smtp.wire import RawReply, Reply, Wire, WireError
 
@@ -315,7 +316,7 @@ class SmtpSession:
         self.pipelining = "pipelining" in extensions
         self._announced_size = "size" in extensions
         size = extensions.get("size", "")
-        self.max_octets = int(size) if size.isdigit() else 0
+        self.max_octets = whole_number(size) or 0
         """The largest message that the relay accepts; 0 if unknown."""
         self.smtputf8 = "smtputf8" in extensions
         self._dsn = "dsn" in extensions

@@ -89,6 +89,7 @@ MISTAKES: list[tuple[str, ExitCode | None]] = [
         for command in ("tokens revoke", "bounces show", "webhooks remove", "subscribers revert")
         for number in ("9" * 30, "1e3", "-1", "٣")
     ),
+    (f"bounces undo {'9' * 30} --reason x", FAILURE),
     (f"webhooks deliveries --webhook {'9' * 30}", USAGE),
     (f"subscribers list --limit {'9' * 30}", USAGE),
     (f"plan 1 --reply-time {'9' * 30}", USAGE),
@@ -140,7 +141,10 @@ def test_argument_that_is_not_utf8_is_shown_escaped(
     monkeypatch.chdir(folder.path)
     for command in ("send", "new", "why", "plan 1 --to", "tokens create --scope stats:read", "-C"):
         assert run([*command.split(), os.fsdecode(b"a\xffb")]) == USAGE
-        assert capsys.readouterr().err == "Error: the argument 'a\\udcffb' is not UTF-8; retype it, or rename the file\n"
+        assert (
+            capsys.readouterr().err
+            == "Error: the argument 'a\\udcffb' is not UTF-8; retype it, or rename the file\n"
+        )
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from email.utils import parseaddr
 from enum import StrEnum
 from typing import Any
 
+from mailer.printable import whole_number
 from mailer.replies import BounceClass
 
 
@@ -102,7 +103,7 @@ def message_id(value: object) -> str:
 def code(value: object) -> int | None:
     """Return a three-digit reply code."""
     digits = text(value)
-    return int(digits) if digits.isdecimal() and len(digits) == 3 else None
+    return whole_number(digits) if len(digits) == 3 else None
 
 
 def from_epoch(value: object) -> datetime | None:

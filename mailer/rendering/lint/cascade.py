@@ -11,6 +11,8 @@ from typing import Final
 
 from lxml import etree
 
+from mailer.printable import whole_number
+
 _ROOT_FONT_PIXELS: Final = 16.0
 _MAX_RULES: Final = 2_000
 _SIDES: Final = ("top", "right", "bottom", "left")
@@ -242,7 +244,7 @@ def _font_pixels(tag: str, own: dict[str, str], parent: Style | None) -> float:
 
 
 def _is_bold(weight: str) -> bool:
-    return weight in ("bold", "bolder") or (weight.isdecimal() and int(weight) >= 600)
+    return weight in ("bold", "bolder") or (whole_number(weight) or 0) >= 600
 
 
 def _breaks(own: dict[str, str], parent: Style | None) -> Breaks:

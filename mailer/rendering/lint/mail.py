@@ -15,6 +15,7 @@ from typing import Final
 from lxml import etree
 
 from mailer.config import Newsletter
+from mailer.printable import whole_number
 from mailer.rendering.edition import Edition
 from mailer.rendering.html.line_breaks import parsed
 from mailer.rendering.lint.places import Places
@@ -141,8 +142,9 @@ class Mail:
         path = href.removeprefix(self.public_url)
         own = path != href and path[:1] == "/"
         parts = path.split("/")
-        if own and parts[1:2] == ["c"] and parts[-1].isdecimal() and int(parts[-1]) < len(self.edition.links):
-            return Link(self.edition.links[int(parts[-1])], text, own=False)
+        number = whole_number(parts[-1]) if own and parts[1:2] == ["c"] else None
+        if number is not None and number < len(self.edition.links):
+            return Link(self.edition.links[number], text, own=False)
         return Link(href, text, own)
 
     @cached_property

@@ -19,6 +19,7 @@ from starlette.responses import Response
 
 from mailer.catalogue import marked
 from mailer.config import Settings
+from mailer.printable import whole_number
 from mailer.rendering.edition import Edition
 from mailer.rendering.html.article import Article, article
 from mailer.rendering.templating.filters import locale_of
@@ -109,7 +110,8 @@ class ArchiveRoutes:
     ) -> Response:
         """Return a page of a list; without a query, tag or year it is the home page."""
         asked = request.query_params.get("page", "1")
-        number = int(asked) if asked.isascii() and asked.isdecimal() and len(asked) < 6 else 1
+        number = whole_number(asked, digits=5)
+        number = 1 if number is None else number
         pages = max(1, -(-len(found) // PAGE_SIZE))
         if not 1 <= number <= pages:
             raise HTTPException(404)
