@@ -74,4 +74,6 @@ def colour_of(value: str) -> str | None:
 
 
 _HEX: Final = re.compile(r"#(?:[0-9a-f]{3}){1,2}")
-_RGB: Final = re.compile(r"rgba?\(\s*(\d+)[\s,]+(\d+)[\s,]+(\d+)(?:[\s,/]+([01]?\.?\d+))?\s*\)")
+_RGB: Final = re.compile(
+    r"rgba?\(\s*([0-9]{1,9})[\s,]+([0-9]{1,9})[\s,]+([0-9]{1,9})(?:[\s,/]+([01]?\.?\d+))?\s*\)"
+)

@@ -46,12 +46,12 @@ def entries(session: Session, settings: Settings) -> list[Entry]:
     files = sources(settings)
     for one in schedule.scheduled(session):
         state = MISSED if one.missed else SCHEDULED
-        title = _title(files.get(one.slug), one.slug)
+        title = title_of(files.get(one.slug), one.slug)
         found.setdefault(one.slug, Entry(one.slug, title, state, one.due_at, one.segment))
     for slug, path in files.items():
         if slug not in found:
             changed = datetime.fromtimestamp(path.stat().st_mtime, UTC)
-            found[slug] = Entry(slug, _title(path, slug), DRAFT, changed)
+            found[slug] = Entry(slug, title_of(path, slug), DRAFT, changed)
     return [found[slug] for slug in sorted(found, reverse=True)]
 
 
@@ -97,7 +97,7 @@ def sources(settings: Settings) -> dict[str, Path]:
     return {path.stem: path for path in sorted(settings.path(settings.paths.issues).glob("*.md"))}
 
 
-def _title(path: Path | None, slug: str) -> str:
+def title_of(path: Path | None, slug: str) -> str:
     """Return the title in the front matter, or the slug: a broken file is an issue too."""
     if path is None:
         return slug
@@ -106,8 +106,10 @@ def _title(path: Path | None, slug: str) -> str:
 
     try:
         head = path.read_bytes()[:_MAX_HEAD].decode("utf-8", "replace").replace("\r\n", "\n")
-        front = yaml.safe_load(head.removeprefix("\ufeff").partition("---\n")[2].partition("\n---")[0])
-    except (OSError, yaml.YAMLError):
+        front = head.removeprefix("\ufeff").partition("---\n")[2].partition("\n---")[0]
+        # Makes only texts: a wrong date or a number of a thousand digits elsewhere is no matter here.
+        values = yaml.load(front, Loader=yaml.BaseLoader)  # noqa: S506
+    except (OSError, yaml.YAMLError, RecursionError):
         return slug
-    title = front.get("title") if isinstance(front, dict) else None
-    return str(title) if title else slug
+    title = values.get("title") if isinstance(values, dict) else None
+    return title if title and isinstance(title, str) else slug

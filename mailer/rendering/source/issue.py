@@ -167,8 +167,11 @@ def parse_issue(text: str, path: Path) -> Issue:
 
 
 # libyaml's parser if PyYAML was built with it: the same result in a fraction of the time.
-_Loader: Final[type[yaml.SafeLoader]] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_Loader: Final[type[yaml.SafeLoader]] = type("_Loader", (getattr(yaml, "CSafeLoader", yaml.SafeLoader),), {})
 _TIMESTAMP: Final = "tag:yaml.org,2002:timestamp"
+_INTEGER: Final = "tag:yaml.org,2002:int"
+_MAX_DIGITS: Final = 100
+"""A longer number stays text; Python writes none of more than 4,300 digits."""
 _KEYS: Final = (
     "title",
     "subtitle",
@@ -244,6 +247,23 @@ def _front_matter(front: str, path: Path) -> tuple[dict[str, Any], dict[str, int
     except (RecursionError, ValueError) as error:
         raise SourceError(f"{path}:2: the front matter cannot be read ({error})") from error
     return values, lines
+
+
+def _integer(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int | str:
+    text = str(loader.construct_scalar(node))
+    return text if len(text) > _MAX_DIGITS else loader.construct_yaml_int(node)
+
+
+def _timestamp(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> object:
+    try:
+        return loader.construct_yaml_timestamp(node)
+    except (AttributeError, ValueError):
+        # AttributeError: written as `!!timestamp`, but not like a time.
+        return str(loader.construct_scalar(node))
+
+
+_Loader.add_constructor(_INTEGER, _integer)
+_Loader.add_constructor(_TIMESTAMP, _timestamp)
 
 
 def _is_date(value: str) -> bool:
