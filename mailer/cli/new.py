@@ -26,7 +26,7 @@ from mailer.rendering.source.new import create_issue, create_resend, slug
     "--from-feed",
     "feed",
     metavar="URL",
-    help="Begin with what is new in a feed (RSS, Atom, JSON Feed) since the last time.",
+    help="Start with the items of a feed (RSS, Atom or JSON Feed) that no issue has used yet.",
 )
 @click.option(
     "--items",
