@@ -104,8 +104,8 @@ class Work:
                 issue.id
                 for issue in issues.issues(session)
                 if issue.state is IssueState.SENDING
-                and issues.is_settled(session, issue.id)
                 and not runs.is_sending(session, issue.id)
+                and issues.is_settled(session, issue.id)
             ]
         for issue_id in settled:
             with self.database.transaction() as session:
