@@ -19,9 +19,16 @@ from benchmarks import Figure
 from benchmarks._sink import sink
 from benchmarks.send import newsletter, send
 
-_PARTS: Final = (
+PARTS: Final = (
     ("sign", ("mailer/smtp/dkim.py", "mailer/rendering/message/composer.py:signature")),
-    ("opt-outs", ("mailer/delivery/window.py:_may_begin", "mailer/database/session.py:counter")),
+    (
+        "opt-outs",
+        (
+            "mailer/delivery/window.py:_may_begin",
+            "mailer/delivery/candidates.py:mailable_now",
+            "mailer/database/watcher.py",
+        ),
+    ),
     (
         "compose",
         (
@@ -32,7 +39,10 @@ _PARTS: Final = (
         ),
     ),
     ("write", ("mailer/smtp/wire.py:write",)),
-    ("read", ("mailer/smtp/wire.py:data_received", "mailer/smtp/wire.py:read")),
+    (
+        "read",
+        ("mailer/smtp/wire.py:data_received", "mailer/smtp/wire.py:feed", "mailer/smtp/wire.py:read"),
+    ),
     ("claim", ("mailer/delivery/queue.py:claim",)),
     ("settle", ("mailer/delivery/bookkeeping.py:_write", "mailer/delivery/sender.py:_record")),
     ("database, otherwise", ("mailer/delivery/bookkeeping.py", "mailer/database/")),
@@ -82,7 +92,7 @@ def _figures(kind: str, account: dict[str, Any], number: int) -> Iterator[Figure
 def _part(stack: Sequence[str]) -> str:
     """Return the part that a stack belongs to: the one of the innermost function that has one."""
     for function in stack:
-        for part, places in _PARTS:
+        for part, places in PARTS:
             if any(place in function for place in places):
                 return part
     return "other"

@@ -35,6 +35,11 @@ def retry_delay(attempt: int, *, base_seconds: float = 300.0, ceiling_seconds: f
     return min(ceiling_seconds, base_seconds * 2.0**doublings)
 
 
+def accepted(subscriber_id: int, reply: Reply | None) -> Settled:
+    """Return what to write about a message that the relay accepted."""
+    return _settled(subscriber_id, DeliveryState.SENT, reply)
+
+
 def decide(
     attempt: Attempt,
     claimed: Claimed,
@@ -51,7 +56,7 @@ def decide(
     """
     subscriber_id = claimed.recipient.subscriber_id
     if attempt.fate is Fate.ACCEPTED:
-        return Decision(_settled(subscriber_id, DeliveryState.SENT, attempt.reply))
+        return Decision(accepted(subscriber_id, attempt.reply))
     delay = spread * retry_delay(
         claimed.attempt,
         base_seconds=settings.retry_base.total_seconds(),

@@ -1,8 +1,9 @@
 """One run of an issue: take a window of deliveries, compose, transmit and record, until nothing is due.
 
 The pool takes more deliveries when it runs low; outcomes are written in that same transaction, in a
-thread. A message is composed when a connection can take it, not before. At no moment are more than
-`window` rows `sending`: that is what a crash can leave uncertain.
+thread. Messages are composed shortly before their turn; whether their subscriber may still be mailed is
+checked at their turn. At no moment are more than `window` rows `sending`: that is what a crash can leave
+uncertain.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from mailer.delivery.books import Books
 from mailer.delivery.breaker import Breaker, Trip
 from mailer.delivery.clock import Clock
 from mailer.delivery.ending import Ended, Ending
-from mailer.delivery.judging import decide
+from mailer.delivery.judging import accepted, decide
 from mailer.delivery.latencies import Latencies
 from mailer.delivery.letter_queue import LETTERS_AT_ONCE, LetterQueue
 from mailer.delivery.queue import Claimed, Settled, Taken
@@ -281,29 +282,35 @@ class Sender:
         if relay is None or attempt.fate is Fate.UNSENT:
             self._books.unwritten.unsent.append(attempt.key)
             return
-        at, accepted = self._clock.now(), attempt.fate is Fate.ACCEPTED
+        if attempt.fate is Fate.ACCEPTED:
+            self._record_accepted(attempt, claimed, relay)
+            return
         decision = decide(
             attempt,
             claimed,
             self._settings,
-            at=at,
+            at=self._clock.now(),
             server=relay.identity if attempt.fate is Fate.REFUSED else "",
-            spread=1.0 if accepted else self._clock.jitter(),
+            spread=self._clock.jitter(),
         )
         settled, verdict = decision.settled, decision.verdict
         self._latencies.settled(attempt, claimed.domain, relay.name, verdict)
         if decision.our_fault:
             self._books.unwritten.ours.append(attempt.key)
             self._blame(relay, decision.our_fault)
-        elif accepted:
-            self._breaker.accepted(relay.name, self._provider(claimed.domain))
-            if (queued_at := self._books.queued_at) is not None:
-                self._latencies.accepted(claimed.domain, "issue", (at - queued_at).total_seconds())
         elif verdict is not None:
             self._heed_provider(verdict, claimed.domain)
             if verdict.code is not None and verdict.code >= 500:
                 settled = self._refused(settled, verdict, claimed, relay)
         self._books.unwritten.outcomes.append(settled)
+
+    def _record_accepted(self, attempt: Attempt, claimed: Claimed, relay: RelayState) -> None:
+        self._books.unwritten.outcomes.append(accepted(attempt.key, attempt.reply))
+        self._latencies.settled(attempt, claimed.domain, relay.name, None)
+        if (queued_at := self._books.queued_at) is not None:
+            seconds = (self._clock.now() - queued_at).total_seconds()
+            self._latencies.accepted(claimed.domain, "issue", seconds)
+        self._breaker.accepted(relay.name, self._provider(claimed.domain))
 
     def _refused(self, settled: Settled, verdict: Verdict, claimed: Claimed, relay: RelayState) -> Settled:
         """Show a refusal to the breaker; until it is cleared, a delivery that failed is only deferred."""

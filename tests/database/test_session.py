@@ -17,7 +17,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import insert, inspect, text
+from sqlalchemy import bindparam, column, insert, inspect, select, table, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -295,6 +295,24 @@ def test_counter_differs_after_each_commit_of_anybody(database: Database) -> Non
         session.add(Instance(name="a", value="b"))
     seen.append(counter())
     assert seen[0] == seen[1] != seen[2]
+
+
+def test_look_finds_what_was_committed_last(database: Database) -> None:
+    value = select(Instance.value).where(Instance.name == bindparam("name"))
+    counter, found = database.change_counter(), []
+    for expected in ("a", "b"):
+        with database.transaction() as session:
+            session.merge(Instance(name="x", value=expected))
+            found.append(database.look(value, {"name": "x"}))
+        before = counter()
+        found.append(database.look(value, {"name": "x"}))
+        assert counter() == before
+    assert found == [[], [("a",)], [("a",)], [("b",)]]
+
+
+def test_look_says_in_words_what_is_wrong(database: Database) -> None:
+    with pytest.raises(StorageError, match="no such table: absent"):
+        database.look(select(table("absent", column("name"))), {})
 
 
 @pytest.mark.parametrize(

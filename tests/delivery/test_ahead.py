@@ -8,6 +8,7 @@ from itertools import count
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from mailer.delivery.ahead import Ahead
 from mailer.delivery.queue import Claimed
@@ -49,6 +50,19 @@ def test_every_message_is_the_one_that_compose_makes(ahead: Ahead) -> None:
     while waiting:
         one = waiting.pop(0)
         assert ahead.message(one, waiting) == plain.compose(one.recipient, AT)
+
+
+def test_unsigned_messages_are_those_that_compose_makes_in_any_order() -> None:
+    plain, arm = composer(), composer(replace(EDITION, subject="B"))
+    made = Ahead(plain, [plain, arm])
+    waiting = [structs.replace(claimed(number), arm=(None, 0, 1)[number % 3]) for number in range(1, 101)]
+    for place in range(100):
+        # As with several providers, it is not always the first one's turn.
+        one = waiting.pop(place * 7 % len(waiting))
+        expected = (arm if one.arm == 1 else plain).compose(one.recipient, AT)
+        assert made.message(one, waiting) == expected
+    assert made.begun == 0
+    made.close()
 
 
 def test_most_of_them_are_signed_in_a_thread(ahead: Ahead, threads: list[str]) -> None:

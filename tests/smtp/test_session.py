@@ -369,6 +369,30 @@ def test_exception_of_the_source_settles_what_was_taken() -> None:
     assert fates(run_async(go())) == [(1, Fate.LOST, Stage.MAIL)]
 
 
+@pytest.mark.parametrize("how", ["cancelled", "failed"])
+def test_run_that_ends_while_it_settles_settles_the_rest_once(how: str) -> None:
+    async def go() -> list[Attempt]:
+        outcomes: list[Attempt] = []
+
+        def settle(attempt: Attempt) -> None:
+            outcomes.append(attempt)
+            if attempt.key == 2 and how == "cancelled":
+                task.cancel()
+            elif attempt.key == 2:
+                raise RuntimeError("the books are full")
+
+        async with serving(Script()) as relay:
+            session = await SmtpSession.open(relay, timeouts=SHORT)
+            task = asyncio.create_task(session.run(supply(map(outgoing, range(1, 6))), settle))
+            with pytest.raises(asyncio.CancelledError if how == "cancelled" else RuntimeError):
+                await task
+            assert not session.usable
+            await session.close()
+        return outcomes
+
+    assert fates(run_async(go())) == [*accepted(1, 2), (3, Fate.LOST, Stage.MAIL)]
+
+
 def test_cancelling_settles_what_was_taken() -> None:
     async def go() -> list[Attempt]:
         outcomes: list[Attempt] = []

@@ -117,6 +117,20 @@ def test_links_carry_the_delivery() -> None:
     )
 
 
+@pytest.mark.parametrize("length", range(1, 60))
+def test_links_are_whole_wherever_their_lines_break(length: int) -> None:
+    template = (
+        "{{ urls.preferences }} {{ urls.view }}\n{{ urls.click }}/3 {{ urls.open }}{{ urls.unsubscribe }}"
+    )
+    public_url = f"https://news.example/{'~0' * length}"[: 20 + length]
+    made = composer(replace(EDITION, text=template), public_url=public_url, public=False)
+    for number in (1, 123, 70_000, 123):
+        url, token = public_url.rstrip("/"), SIGNER.link(Subject(7, number))
+        assert body(made.compose(structs.replace(ANNA, subscriber_id=number), AT), "plain") == (
+            f"{url}/p/{token} {url}/v/{token}\n{url}/c/{token}/3 {url}/o/{token}.gif{url}/u/{token}\n"
+        )
+
+
 def test_issue_that_is_not_public_is_viewed_by_the_recipients_own_link() -> None:
     text = "{{urls.view}} {% if subscriber.city %}{{urls.view}}{% endif %}"
     message = composer(replace(EDITION, text=text, html=text), public=False).compose(ANNA, AT)
