@@ -16,7 +16,7 @@ import click
 
 from mailer import __version__
 from mailer.cli.app import App, Group
-from mailer.errors import ExitCode, MailerError
+from mailer.errors import ConfigError, ExitCode, MailerError
 
 # Command to `module:attribute`; a command's module is imported when it is used.
 # The help page keeps this order: what an operator needs first comes first.
@@ -168,6 +168,7 @@ def run(arguments: list[str]) -> int:
 def _run(app: App, arguments: list[str]) -> int:
     """Run the command line and return its exit code; all errors are printed here, in one form."""
     try:
+        check_system(sys.platform, sys.version_info[:2])
         _check_text(arguments)
         result: object = mailer.main(args=arguments, prog_name="mailer", standalone_mode=False, obj=app)
     except click.exceptions.Exit as end:
@@ -205,6 +206,20 @@ def _run(app: App, arguments: list[str]) -> int:
             ExitCode.FAILURE,
         )
     return result if isinstance(result, int) else ExitCode.DONE
+
+
+def check_system(platform: str, python: tuple[int, int]) -> None:
+    """Raise `ConfigError` where mailer cannot work: it locks files and ends processes as POSIX does."""
+    if platform in ("win32", "cygwin", "emscripten", "wasi"):
+        raise ConfigError(
+            f"mailer runs on Linux, macOS and other Unix systems, not on {platform}",
+            remedy="on Windows, install it in WSL: https://learn.microsoft.com/windows/wsl/install",
+        )
+    if python < (3, 11):
+        raise ConfigError(
+            f"mailer needs Python 3.11 or newer, and this is {python[0]}.{python[1]}",
+            remedy="install a newer Python, then mailer again",
+        )
 
 
 def _check_text(arguments: list[str]) -> None:

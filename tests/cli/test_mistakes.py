@@ -6,6 +6,7 @@ import errno
 import os
 import shlex
 import socket
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -14,8 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mailer.cli import mailer, run
-from mailer.errors import ExitCode, ListenError
+from mailer.cli import check_system, mailer, run
+from mailer.errors import ConfigError, ExitCode, ListenError
 from tests.end_to_end.newsletter import Folder
 
 SIGNS = ("Traceback", "[Errno", "this is a bug", "unexpected ", "regex", "<class", "sqlalchemy", "None")
@@ -133,6 +134,42 @@ def test_mistake_is_explained(
     assert found != ExitCode.DONE or code is None
     if code is not None:
         assert found == code, err
+
+
+@pytest.mark.parametrize(
+    ("platform", "python", "expected"),
+    [
+        ("linux", (3, 11), ""),
+        ("darwin", (3, 14), ""),
+        ("freebsd14", (3, 12), ""),
+        (
+            "win32",
+            (3, 13),
+            "Linux, macOS and other Unix systems, not on win32; on Windows, install it in WSL",
+        ),
+        ("emscripten", (3, 13), "not on emscripten; "),
+        ("linux", (3, 10), "mailer needs Python 3.11 or newer, and this is 3.10; install a newer Python"),
+    ],
+)
+def test_system_that_mailer_does_not_run_on_is_refused(
+    platform: str, python: tuple[int, int], expected: str
+) -> None:
+    if not expected:
+        check_system(platform, python)
+        return
+    with pytest.raises(ConfigError) as caught:
+        check_system(platform, python)
+    assert expected in str(caught.value)
+
+
+def test_refusal_of_a_system_comes_before_anything_else(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert run(["send", "1"]) == CONFIGURATION
+    assert capsys.readouterr().err.startswith(
+        "error: mailer runs on Linux, macOS and other Unix systems, not on win32"
+    )
 
 
 def test_argument_that_is_not_utf8_is_shown_escaped(

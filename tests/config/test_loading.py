@@ -57,6 +57,10 @@ def test_flag_beats_environment_beats_file_beats_default(
         ("[newsletter]\nauthor_address = 'nobody'\n", r"config\.toml:2: .*'nobody'"),
         ('[newsletter]\nname = "a\\nBcc: b"\n', r"config\.toml:2: .*U\+000A"),
         ("[relays.main]\nhost = 'mx.example.org'\nsecurity = 'plain'\n", r"config\.toml:1: .*needs 'tls'"),
+        (
+            "[web]\npublic_url = 'https://example.org/letters'\n",
+            r"config\.toml:2: 'web\.public_url': it must not have a path; give the pages their own host",
+        ),
         ("[web.tags]\n' vip' = 'VIP'\n", r"config\.toml:\d: .*web\.tags"),
         ("[web.tags]\nvip = ''\n", r"config\.toml:2: 'web\.tags\.vip'"),
         ("[web.reasons]\n'100 %' = 'All'\n", r"config\.toml:\d: .*web\.reasons"),
