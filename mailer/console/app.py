@@ -33,13 +33,14 @@ from mailer.console import (
     subscribers,
 )
 from mailer.console.desk import Desk
-from mailer.console.frame import not_found
+from mailer.console.frame import not_found, refused
 from mailer.console.frames import Frames
 from mailer.console.guard import VISITOR, Guard, cookie_name
 from mailer.console.login import LoginRoutes
 from mailer.console.login_pages import LoginPages
 from mailer.console.sessions import Visitor, visitor_of
 from mailer.console.tries import Tries
+from mailer.errors import MailerError
 
 _FAREWELL_SECONDS: Final = 1.0
 _log = logging.getLogger(__name__)
@@ -84,6 +85,7 @@ def create_console(desk: Desk, *, port: int) -> ASGIApp:
         show_welcome_message=False,
     )
     nicegui.app.add_exception_handler(404, not_found(desk))
+    outer.add_exception_handler(MailerError, refused(desk))
     _bind_sockets()
 
     def known(session_digest: str, agent: str) -> Visitor | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,20 +9,21 @@ from typing import TextIO
 
 from sqlalchemy.orm import Session
 from starlette.background import BackgroundTask
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
 from mailer.console.desk import Change, Desk, Visit
 from mailer.console.guard import VISITOR
 from mailer.console.users import Role
-from mailer.errors import MailerError
 
 
 async def download(
     desk: Desk, request: Request, change: Change, filename: str, write: Callable[[Session, TextIO], object]
 ) -> Response:
-    """Return a file of people's data, for admins only. `write` fills it."""
+    """Return a file of people's data, for admins only. `write` fills it.
+
+    The file is temporary: it goes once it is sent, or cannot be.
+    """
     visit = Visit(request.scope[VISITOR], request.headers.get("user-agent", ""))
     folder = tempfile.TemporaryDirectory(prefix="mailer-export-")
     path = Path(folder.name, "export")
@@ -34,9 +34,9 @@ async def download(
 
     try:
         await desk.act(visit, Role.ADMIN, change, written)
-    except MailerError as error:
-        await asyncio.to_thread(folder.cleanup)
-        raise HTTPException(403, error.message) from error
+    except BaseException:
+        folder.cleanup()
+        raise
     return FileResponse(
         path,
         media_type="text/csv",

@@ -18,7 +18,7 @@ from mailer.console.guard import VISITOR
 from mailer.console.markup import note, show
 from mailer.console.sessions import Visitor
 from mailer.console.users import Role
-from mailer.errors import MailerError, RefusedError
+from mailer.errors import MailerError, RefusedError, SegmentError, SourceError
 
 _log = logging.getLogger(__name__)
 Builder = Callable[[Visit, Request], Awaitable[None]]
@@ -42,6 +42,10 @@ _PAGES: Final[tuple[tuple[str, str], ...]] = (
     ("/settings", "Settings"),
     ("/audit", "Audit log"),
 )
+
+
+_STATUSES: Final = {RefusedError: 403, SourceError: 404, SegmentError: 400}
+"""The HTTP status for each error; 500 for others."""
 
 
 def add_page(desk: Desk, path: str, title: str, build: Builder, needed: Role = Role.READER) -> None:
@@ -70,16 +74,32 @@ def not_found(desk: Desk) -> Callable[[Request, Exception], Awaitable[Response]]
         if request.url.path.startswith("/_"):
             # Of the framework, which asks for files and not for pages.
             return PlainTextResponse("Not found.\n", 404)
-        with Client(ui.page(""), request=request) as client:
-            visit = Visit(request.scope[VISITOR], request.headers.get("user-agent", ""))
-            _navigation(desk, visit, request.url.path)
-            heading("There is no such page")
-            show(
-                Markup('<p>The address may be mistyped, or what it showed is gone. <a href="/">Home</a></p>')
-            )
-        return client.build_response(request, 404)
+        said = Markup('<p>The address may be mistyped, or what it showed is gone. <a href="/">Home</a></p>')
+        return _instead(desk, request, "There is no such page", said, 404)
 
     return answer
+
+
+def refused(desk: Desk) -> Callable[[Request, Exception], Awaitable[Response]]:
+    """Return what answers requests for files that cannot be had."""
+
+    async def answer(request: Request, error: Exception) -> Response:
+        assert isinstance(error, MailerError)
+        said = note(error.message, "bad", error.remedy or "")
+        status = next((code for kind, code in _STATUSES.items() if isinstance(error, kind)), 500)
+        return _instead(desk, request, "This cannot be downloaded", said, status)
+
+    return answer
+
+
+def _instead(desk: Desk, request: Request, title: str, said: Markup, status: int) -> Response:
+    """Return a page in place of what was asked for."""
+    with Client(ui.page(""), request=request) as client:
+        visit = Visit(request.scope[VISITOR], request.headers.get("user-agent", ""))
+        _navigation(desk, visit, request.url.path)
+        heading(title)
+        show(said)
+    return client.build_response(request, status)
 
 
 def heading(title: str, *, above: tuple[str, str] | None = None) -> ui.element:

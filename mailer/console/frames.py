@@ -7,9 +7,8 @@ from collections import OrderedDict
 from typing import Final
 
 from fastapi import FastAPI
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from mailer.console.guard import VISITOR
 from mailer.review.viewing import mail_policy
@@ -39,6 +38,6 @@ class Frames:
         """Return an email under a policy that allows no scripts."""
         owner, html = self._kept.get(name, ("", ""))
         if not owner or owner != request.scope[VISITOR].digest:
-            raise HTTPException(404)
+            return PlainTextResponse("This preview is gone. Reload the page.\n", 404)
         headers = {"content-security-policy": mail_policy(images=True), "cache-control": "no-store"}
         return HTMLResponse(html, headers=headers)

@@ -14,7 +14,6 @@ from fastapi import FastAPI
 from markupsafe import Markup
 from nicegui import ui
 from sqlalchemy.orm import Session
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -27,7 +26,7 @@ from mailer.console.users import Role
 from mailer.database.models import IssueState, SubscriberStatus
 from mailer.delivery import issues
 from mailer.delivery.issues import QueuedIssue
-from mailer.errors import MailerError
+from mailer.errors import SourceError
 from mailer.printable import whole_number
 from mailer.reports.people import Leaver, Responder, leavers, responders
 from mailer.reports.statistics import IssueStatistics, LinkFigures, issue_statistics
@@ -59,7 +58,7 @@ async def show_results(desk: Desk, issue: QueuedIssue) -> None:
             show(_links(issue.slug, found))
             show(
                 Markup('<p><a href="{}/clicks">See them in the email</a> · '
-                       '<a href="/links.csv?issue={}" download>Download as CSV</a></p>').format(
+                       '<a href="/links.csv?issue={}">Download as CSV</a></p>').format(
                     issue_path(issue.slug), quote(issue.slug, safe="")
                 )
             )  # fmt: skip
@@ -173,7 +172,7 @@ def people_link(visit: Visit, slug: str, group: str) -> None:
     """Add the link to the whole list of people as CSV, which admins may download."""
     if visit.visitor.role.may(Role.ADMIN):
         query = urlencode({"issue": slug, "group": group})
-        ui.link("Download as CSV", f"/people.csv?{query}").props("download")
+        ui.link("Download as CSV", f"/people.csv?{query}")
 
 
 def _people(people: list[Responder]) -> Markup:
@@ -195,7 +194,7 @@ def add_routes(desk: Desk, app: FastAPI) -> None:
 
     async def people(request: Request, issue: str = "", group: str = "") -> Response:
         if group not in GROUPS:
-            raise HTTPException(404, "There is no such group of people")
+            raise SourceError(f"There is no group of people called '{group}'")
 
         def write(session: Session, target: TextIO) -> None:
             write_people(session, target, issues.named(session, issue).id, group)
@@ -212,10 +211,7 @@ def add_routes(desk: Desk, app: FastAPI) -> None:
             writer.writerows(asdict(link) for link in (found.links if found else ()))
             return text.getvalue()
 
-        try:
-            content = await desk.read(write)
-        except MailerError as error:
-            raise HTTPException(404, error.message) from error
+        content = await desk.read(write)
         headers = {
             "content-disposition": 'attachment; filename="links.csv"',
             "cache-control": "no-store",

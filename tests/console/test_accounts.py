@@ -33,6 +33,7 @@ def log_in(database: Database, account: Account) -> tuple[str, bool]:
     return user.name, linked
 
 
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"], indirect=True)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
 @given(st.lists(logins | unlinkings, max_size=10))
 def test_user_keeps_their_account_until_it_is_unlinked(
