@@ -57,11 +57,11 @@ class _Tokens:
                 for one in known
             ]
             if rows:
-                show(table(("Number", "Name", "State", "Used", "May"), rows, wide=(0, 3, 4)))
+                show(table(("Number", "Name", "@State", "@Last used", "Scopes"), rows, wide=(0, 3, 4)))
             self._secret = ui.element("div")
             with ui.element("div").classes("fields"):
                 self._name = field("Name of a new token")
-                self._scopes = ui.select([one.value for one in Scope], multiple=True, label="It may")
+                self._scopes = ui.select([one.value for one in Scope], multiple=True, label="Scopes")
                 self._scopes.props("outlined dense use-chips")
             with ui.element("div").classes("actions"):
                 button("Create the token", self._create, "main")
@@ -72,7 +72,7 @@ class _Tokens:
     async def _create(self) -> None:
         name, scopes = self._name.value or "", [Scope(one) for one in self._scopes.value or []]
         if not scopes:
-            raise RefusedError("Choose what the token may do")
+            raise RefusedError("Choose the token's scopes")
         _, text = await self._desk.change(
             self._visit,
             Role.ADMIN,
@@ -111,13 +111,13 @@ class _Webhooks:
                 for one in hooks
             ]
             if rows:
-                show(table(("Number", "Address", "Events", "State"), rows, wide=(0, 2)))
+                show(table(("Number", "Address", "Events", "@State"), rows, wide=(0, 2)))
             self._secret = ui.element("div")
             with ui.element("div").classes("fields"):
                 self._url = field("Address of a new webhook (https://…)")
                 self._events = ui.select(list(PATTERNS), multiple=True, label="Events (all if empty)")
                 self._events.props("outlined dense use-chips")
-                self._private = ui.checkbox("It is in our own network")
+                self._private = ui.checkbox("The address is in our own network")
             with ui.element("div").classes("actions"):
                 button("Add the webhook", self._add, "main")
                 for one in hooks:
@@ -131,7 +131,7 @@ class _Webhooks:
             (when(one.at), one.type, one.url, tag(one.state), str(one.attempts), one.said or "–")
             for one in latest
         ]
-        show(table(("Time", "Event", "To", "State", "#Attempts", "Answer"), rows, wide=(0, 2, 4, 5)))
+        show(table(("@Time", "@Event", "To", "@State", "#Attempts", "Answer"), rows, wide=(0, 2, 4, 5)))
         failed = list(dict.fromkeys(one.uid for one in latest if one.state == queue.HookState.FAILED))
         with ui.element("div").classes("actions"):
             for uid in failed[:5]:

@@ -74,7 +74,7 @@ def _table(rows: list[BounceRow]) -> Markup:
     if not rows:
         return Markup('<p class="empty">There are no such reports.</p>')
     return table(
-        ("Received", "Recipient", "Outcome", "Kind", "Class", "Source"),
+        ("@Received", "Recipient", "@Outcome", "@Kind", "@Class", "Source"),
         [
             (
                 link(f"/bounces/{row.id}", when(row.received_at)),

@@ -17,6 +17,7 @@ from mailer.console.markup import show, table, tag
 from mailer.console.users import Role
 from mailer.delivery.relays import WarmingUp, warming_up
 from mailer.doctor import Finding, Level, Names, examine
+from mailer.printable import counted
 from mailer.reports.authentication import AuthenticationSummary, authentication_summary
 
 _WORDS: Final = {Level.PROBLEM: "problem", Level.WARNING: "warning", Level.OK: "ok"}
@@ -100,13 +101,14 @@ def reports(found: AuthenticationSummary) -> Markup:
     """Return what the DMARC and TLS reports say, as `mailer dmarc` does."""
     if found.first_at is None or found.last_at is None:
         return Markup(
-            '<p class="empty">No DMARC or TLS report came. Name the bounce mailbox in <code>rua=</code> of '
-            "the DMARC record to get some.</p>"
+            '<p class="empty">No DMARC or TLS reports yet. To get some, name the bounce mailbox in '
+            "<code>rua=</code> of your DMARC record.</p>"
         )
-    period = f"{found.first_at:%Y-%m-%d} to {found.last_at:%Y-%m-%d}"
+    first, last = f"{found.first_at:%Y-%m-%d}", f"{found.last_at:%Y-%m-%d}"
+    period = first if first == last else f"{first} to {last}"
     more = ", …" if len(found.reporters) > 5 else ""
-    parts = Markup('<p class="soft">{} reports about {}, from {}{}.</p>').format(
-        f"{found.reports:,}", period, ", ".join(found.reporters[:5]), more
+    parts = Markup('<p class="soft">{} about {}, from {}{}.</p>').format(
+        counted(found.reports, "report"), period, ", ".join(found.reporters[:5]), more
     )
     if found.sources:
         parts += table(
@@ -123,8 +125,8 @@ def reports(found: AuthenticationSummary) -> Markup:
             wide=(1, 4, 5, 6, 7),
         )  # fmt: skip
         parts += Markup(
-            '<p class="soft small">Sources with failures are yours and lack SPF or DKIM, or somebody uses '
-            "your name. Anyone can forge a report, so nothing is done about them.</p>"
+            '<p class="soft small">A source with failures is yours and lacks SPF or DKIM, or somebody '
+            "else sends in your name. Anyone can forge a report, so nothing happens by itself.</p>"
         )
     if found.tls:
         rows = [(one.host, one.result, f"{one.sessions:,}") for one in found.tls[:_MOST]]

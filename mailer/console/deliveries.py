@@ -12,7 +12,7 @@ from starlette.requests import Request
 
 from mailer.console.desk import Desk, Visit
 from mailer.console.frame import add_page, card, heading
-from mailer.console.markup import Cell, issue_path, link, person, show, table, tag, when
+from mailer.console.markup import Cell, issue_path, nav, person, show, table, tag, when
 from mailer.console.results import people_link
 from mailer.database.models import DeliveryState
 from mailer.delivery import issues
@@ -38,8 +38,7 @@ def add_pages(desk: Desk) -> None:
         with heading(f"{issue.title}: {state}", above=(issue_path(issue.slug), issue.title)):
             people_link(visit, issue.slug, state)
         path = f"/issues/{quote(issue.slug, safe='')}/deliveries"
-        links = Markup(" · ").join(link(f"{path}?state={one}", one.value) for one in DeliveryState)
-        show(Markup('<nav aria-label="States">{}</nav>').format(links))
+        show(nav("States", [(f"{path}?state={one}", one.value) for one in DeliveryState], state.value))
         with card():
             show(_table(people[:_MOST]))
             if len(people) > _MOST:
@@ -62,4 +61,6 @@ def _table(people: list[Listed]) -> Markup:
             one.answer[:300],
         )
 
-    return table(("Subscriber", "#Attempts", "Changed", "Class", "Answer"), map(row, people), wide=(1, 2, 3))
+    return table(
+        ("Subscriber", "#Attempts", "@Changed", "@Class", "Answer"), map(row, people), wide=(1, 2, 3)
+    )

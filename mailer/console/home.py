@@ -61,7 +61,7 @@ def _next(lines: list[IssueLine]) -> None:
             ui.link("Write the next one", "/issues")
             return
         line = ranked[0]
-        said = {"scheduled": f" for {when(line.at)}", "sending": f", {line.sent:,} of {line.audience:,} sent"}
+        said = {"scheduled": f" for {when(line.at)}", "sending": f"{line.sent:,} of {line.audience:,} sent"}
         show(
             Markup('<p><b style="font-weight:600">{}</b></p><p>{} {}</p>').format(
                 link(issue_path(line.slug), line.title), tag(line.state), said.get(line.state, "")
@@ -124,7 +124,7 @@ def _latest(lines: list[IssueLine]) -> Markup:
     if not sent:
         return Markup('<p class="empty">No issue has been sent yet.</p>')
     return table(
-        ("Issue", "State", "Date", "#Audience", "#Failed", "#Opens", "#Clicks", "#Unsubscribed"),
+        ("Issue", "@State", "@Date", "#Audience", "#Failed", "#Opens", "#Clicks", "#Unsubscribed"),
         [
             (
                 link(issue_path(line.slug), line.title),

@@ -200,7 +200,7 @@ def _list(desk: Desk, visit: Visit, earlier: list[ImportSummary]) -> None:
     if not earlier:
         show(Markup('<p class="empty">No imports yet.</p>'))
         return
-    heads = ("#Number", "Time", "File", "#Added", "#Updated", "#Rejected", "Reverted")
+    heads = ("#Number", "@Time", "File", "#Added", "#Updated", "#Rejected", "@Reverted")
     rows = [
         (str(one.id), when(one.at), Path(one.source).name, f"{one.added:,}", f"{one.updated:,}",
          f"{one.rejected:,}", when(one.reverted_at) if one.reverted_at else "")

@@ -76,7 +76,7 @@ def _table(lines: list[IssueLine]) -> Markup:
         return "" if line.state in (DRAFT, SCHEDULED) else f"{value:,}"
 
     return table(
-        ("Issue", "State", "Date", "Audience", "#Recipients", "#Failed", "#Opens", "#Clicks"),
+        ("Issue", "@State", "@Date", "Audience", "#Recipients", "#Failed", "#Opens", "#Clicks"),
         [
             (
                 link(issue_path(line.slug), line.title),

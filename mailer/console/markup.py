@@ -11,6 +11,7 @@ from markupsafe import Markup, escape
 from nicegui import ui
 
 Cell = str | Markup
+_COLUMNS: Final = {"#": "num", "@": "short"}
 _WIDTH: Final = 560
 _HEIGHT: Final = 140
 _TONES: Final = {
@@ -54,17 +55,19 @@ def when(at: datetime | None) -> str:
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[Cell]], *, wide: Sequence[int] = ()) -> Markup:
-    """Return a table. A heading that begins with `#` has numbers below it.
+    """Return a table. A heading that begins with `#` has numbers below it, and one with `@` short values.
 
-    The columns whose indexes are in `wide` are left out on a phone.
+    Short values, such as times, stay on one line where there is room. The columns whose indexes are in `wide`
+    are left out on a phone.
     """
 
     def css(index: int) -> str:
-        words = ["num"] * heads[index].startswith("#") + ["wide"] * (index in wide)
+        words = [_COLUMNS[heads[index][0]]] if heads[index][:1] in _COLUMNS else []
+        words += ["wide"] * (index in wide)
         return f' class="{" ".join(words)}"' if words else ""
 
     head = Markup("").join(
-        Markup("<th{} scope=col>{}</th>").format(Markup(css(i)), name.lstrip("#"))  # noqa: S704 - ours
+        Markup("<th{} scope=col>{}</th>").format(Markup(css(i)), name.lstrip("#@"))  # noqa: S704 - ours
         for i, name in enumerate(heads)
     )
     body = Markup("").join(
@@ -102,8 +105,26 @@ def figures(items: Iterable[Markup]) -> Markup:
 
 def note(text: Cell, tone: str = "", remedy: str = "") -> Markup:
     """Return a note; `tone` is good, warn, bad or empty."""
-    more = Markup('<p class="soft small">{}</p>').format(remedy) if remedy else ""
+    more = Markup('<p class="soft small">{}</p>').format(sentence(remedy)) if remedy else ""
+    if not isinstance(text, Markup):
+        # Some errors point at a place in their following lines.
+        first, _, place = text.partition("\n")
+        text = escape(sentence(first)) + (Markup("<pre>{}</pre>").format(place) if place else "")
     return Markup('<div class="note {}">{}{}</div>').format(tone, text, more)
+
+
+def sentence(text: str) -> str:
+    """Return the message of an error with a capital letter, unless it begins with the name of something."""
+    return text[:1].upper() + text[1:] if text.partition(" ")[0].isalpha() else text
+
+
+def nav(name: str, pairs: Iterable[tuple[str, str]], here: str) -> Markup:
+    """Return links to pages beside this one, given their targets and words; `here` is this one's word."""
+    links = Markup(" · ").join(
+        Markup('<b aria-current="page">{}</b>').format(word) if word == here else link(target, word)
+        for target, word in pairs
+    )
+    return Markup('<nav aria-label="{}">{}</nav>').format(name, links)
 
 
 def diff(lines: Iterable[str]) -> Markup:

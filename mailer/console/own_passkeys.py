@@ -44,7 +44,7 @@ def add_pages(desk: Desk) -> None:
             )  # fmt: skip
             if known:
                 rows = [(str(n), when(one.created_at), when(one.used_at)) for n, one in enumerate(known, 1)]
-                show(table(("Number", "Added", "Used"), rows))
+                show(table(("Number", "@Added", "@Last used"), rows))
             with ui.element("div").classes("actions"):
                 button("Add a passkey", partial(_add, desk, visit, site), "main")
                 for number, one in enumerate(known, 1):

@@ -20,14 +20,13 @@ from starlette.responses import Response
 from mailer.console.desk import Change, Desk, Visit
 from mailer.console.downloads import download
 from mailer.console.frame import add_page, card, heading
-from mailer.console.markup import chart, figure, figures, issue_path, note, person, show, table, when
-from mailer.console.markup import link as link_to
+from mailer.console.markup import chart, figure, figures, issue_path, nav, note, person, show, table, when
 from mailer.console.users import Role
 from mailer.database.models import IssueState, SubscriberStatus
 from mailer.delivery import issues
 from mailer.delivery.issues import QueuedIssue
 from mailer.errors import SourceError
-from mailer.printable import whole_number
+from mailer.printable import counted, whole_number
 from mailer.reports.people import Leaver, Responder, leavers, responders
 from mailer.reports.statistics import IssueStatistics, LinkFigures, issue_statistics
 from mailer.review.people_csv import GROUPS, write_people
@@ -72,10 +71,9 @@ async def show_results(desk: Desk, issue: QueuedIssue) -> None:
 def _readers(slug: str, found: IssueStatistics) -> Markup:
     one, base = found.figures, f"/issues/{quote(slug, safe='')}/readers"
     machines = one.machine_opens + one.machine_clicks
-    said = note(
-        f"Opens and clicks of {one.tracked:,} readers are counted by person: those who agreed to tracking."
-        f" Machines made {machines:,} more requests, which are not counted."
-    )
+    said = f"Opens and clicks are counted for the {counted(one.tracked, 'reader')} who agreed to tracking."
+    if machines:
+        said += f" Machines made {counted(machines, 'more request')}; these don't count."
     return figures(
         [
             figure(f"{one.openers:,}", _with_rate("opened", one.open_rate), f"{base}?kind=open"),
@@ -89,7 +87,7 @@ def _readers(slug: str, found: IssueStatistics) -> Markup:
                 f"{one.complaints:,}", _with_rate("complained", one.complaint_rate), "/bounces?kind=complaint"
             ),
         ]
-    ) + Markup('<div style="margin-top:12px">{}</div>').format(said)
+    ) + Markup('<div style="margin-top:12px">{}</div>').format(note(said))
 
 
 def _with_rate(word: str, rate: float | None) -> str:
@@ -160,8 +158,7 @@ def add_pages(desk: Desk) -> None:
         with heading(f"Who {group}", above=(issue_path(issue.slug), issue.title)):
             people_link(visit, issue.slug, group)
         base = f"/issues/{quote(issue.slug, safe='')}/readers?kind="
-        links = Markup(" · ").join(link_to(f"{base}{one}", word) for one, word in _KINDS.items())
-        show(Markup('<nav aria-label="Readers">{}</nav>').format(links))
+        show(nav("Readers", [(f"{base}{one}", word) for one, word in _KINDS.items()], group))
         with card():
             show(content)
 
@@ -179,14 +176,14 @@ def _people(people: list[Responder]) -> Markup:
     if not people:
         return Markup('<p class="empty">Nobody who agreed to tracking.</p>')
     rows = [(person(one.subscriber_id, one.address), when(one.first_at), str(one.times)) for one in people]
-    return table(("Subscriber", "First", "#Times"), rows)
+    return table(("Subscriber", "@First time", "#Times"), rows)
 
 
 def _leavers(people: list[Leaver]) -> Markup:
     if not people:
         return Markup('<p class="empty">Nobody.</p>')
     rows = [(person(one.subscriber_id, one.address), when(one.at), one.way, one.note) for one in people]
-    return table(("Subscriber", "Time", "Way", "Reason"), rows, wide=(1,))
+    return table(("Subscriber", "@Time", "@Way", "Reason"), rows, wide=(1,))
 
 
 def add_routes(desk: Desk, app: FastAPI) -> None:

@@ -27,7 +27,7 @@ def add_pages(desk: Desk) -> None:
             ui.link("Your passkeys", "/settings/passkeys")
             if visit.visitor.role.may(Role.ADMIN):
                 ui.link("API and webhooks", "/settings/access")
-        show(Markup('<p class="soft">They are in {}. Passwords and secrets are hidden.</p>').format(
+        show(Markup('<p class="soft">Change them in {}. Passwords and secrets are hidden.</p>').format(
             desk.config_path.name
         ))  # fmt: skip
         for problem in readiness.problems(settings):
@@ -37,7 +37,7 @@ def add_pages(desk: Desk) -> None:
         with card("Users"):
             rows = [(one.name, one.role, when(one.created_at)[:10]) for one in known]
             show(
-                table(("Name", "Role", "Since"), rows)
+                table(("Name", "Role", "@Since"), rows)
                 if rows
                 else Markup('<p class="soft">Only this machine. To add people: mailer users add</p>')
             )
@@ -45,8 +45,9 @@ def add_pages(desk: Desk) -> None:
             with card(section):
                 show(
                     table(
-                        ("Key", "Value", "From"),
+                        ("@Key", "Value", "@From"),
                         [(key, value or "–", settings.origin(f"{section}.{key}")) for key, value in pairs],
+                        wide=(2,),
                     )
                 )
 
@@ -60,12 +61,12 @@ def add_pages(desk: Desk) -> None:
                     one.who,
                     one.act,
                     one.about,
-                    ", ".join(f"{k}: {v}" for k, v in one.details.items()),
+                    ", ".join(f"{k}: {v}" for k, v in one.details.items() if v not in ("", None)),
                 )
                 for one in found
             ]
             show(
-                table(("Time", "Who", "Act", "About", "Details"), rows, wide=(4,))
+                table(("@Time", "Who", "@Act", "About", "Details"), rows, wide=(4,))
                 if rows
                 else Markup('<p class="empty">Nobody has done anything yet.</p>')
             )

@@ -58,6 +58,9 @@ def add_pages(desk: Desk) -> None:
 
 
 async def _show_found(desk: Desk, settings: Settings, asked: dict[str, str]) -> None:
+    if asked["where"]:
+        # By itself first, so that an error names a column of what the person wrote.
+        parse_segment(asked["where"], settings.segments)
     written = segment_of(asked)
     condition = parse_segment(written, settings.segments).condition if written else None
     after = whole_number(asked["after"]) or 0
@@ -103,7 +106,7 @@ def _table(found: list[SubscriberView]) -> Markup:
     if not found:
         return Markup('<p class="empty">Nobody matches.</p>')
     return table(
-        ("Address", "Name", "Status", "Tags", "Joined"),
+        ("Address", "Name", "@Status", "Tags", "@Joined"),
         [
             (
                 person(one.id, one.address),

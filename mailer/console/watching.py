@@ -160,7 +160,7 @@ class Watching:
         if self._issue.canary is CanaryState.WAITING:
             until = f" until {when(self._issue.canary_until)}" if self._issue.canary_until else ""
             return Markup(
-                '<p class="soft">The first part was sent. Waiting for what comes of it{}.</p>'
+                '<p class="soft">The first part was sent. The rest waits for its results{}.</p>'
             ).format(until)
         now = datetime.now(UTC)
         self._seen.append((now, books.sent + books.failed))
@@ -220,7 +220,9 @@ def _by_provider(found: list[ProviderBooks]) -> Markup:
         (one.name, f"{one.recipients:,}", *(f"{one.states.get(state, 0):,}" for state in shown))
         for one in found[:_MOST_PROVIDERS]
     ]
-    return table(("Provider", "#Recipients", *(f"#{state.capitalize()}" for state in shown)), rows)
+    return table(
+        ("Provider", "#Recipients", *(f"#{state.capitalize()}" for state in shown)), rows, wide=(1, 3)
+    )
 
 
 def _test(test: Test, arms: Sequence[Arm]) -> Markup:

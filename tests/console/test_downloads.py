@@ -48,9 +48,9 @@ def reader(console: Running) -> str:
 @pytest.mark.parametrize(
     ("path", "status", "said"),
     [
-        ("/people.csv?issue=none&group=sent", 404, "no issue &#39;none&#39; was ever queued"),
+        ("/people.csv?issue=none&group=sent", 404, "No issue &#39;none&#39; was ever queued"),
         ("/people.csv?issue=none&group=%3Cb%3E", 404, "no group of people called &#39;&lt;b&gt;&#39;"),
-        ("/links.csv?issue=none", 404, "no issue &#39;none&#39; was ever queued"),
+        ("/links.csv?issue=none", 404, "No issue &#39;none&#39; was ever queued"),
         ("/export.csv?where=plan%20%3D", 400, "column"),
     ],
 )  # fmt: skip

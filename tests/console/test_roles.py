@@ -94,7 +94,7 @@ FILL: Final[Mapping[str, object]] = {
     "Name of a new": "A robot",
     "Address of a new": "https://hooks.example.org",
     "Issue, run": "invalid_mailbox",
-    "It may": [Scope.READ.value],
+    "Scopes": [Scope.READ.value],
 }
 UNCHANGED: Final[Mapping[str, object]] = {"Send at": FILL["Send at"]}
 ISSUES: Final = ("002-running", "003-paused", "004-scheduled", "005-partly", "006-wanted", "007-asked",

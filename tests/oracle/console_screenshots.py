@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, FilePayload, Page, sync_playwright
 from sqlalchemy import text
 
 from mailer.api_tokens import Scope, create
@@ -65,6 +65,10 @@ test: {share: 50%, wait: PT1H, hold: true}
 
 Hello. [Read on](https://example.org/compost).
 """
+_TIMES: Final = (
+    ("issues", "dated_at"), ("issues", "created_at"), ("issues", "finished_at"),
+    ("deliveries", "first_at"), ("deliveries", "changed_at"), ("events", "at"),
+)  # fmt: skip
 _CONFIG: Final = """
 [console.oidc]
 issuer = "https://login.example.org/realms/staff"
@@ -151,6 +155,11 @@ class Demo(Folder):
                     session.execute(
                         text(old + (" WHERE way = 'import'" if table == "consents" else "")), {"day": _DAY}
                     )
+                for table, column in _TIMES:
+                    back = "8 * :hour" if table != "events" else "(8 - id % 7) * :hour"
+                    session.execute(
+                        text(f"UPDATE {table} SET {column} = {column} - {back}"), {"hour": _DAY / 24}
+                    )
                 users.add_user(session, "Mia", Role.SENDER, "correct horse battery", at=at)
                 create(session, "The shop", [Scope.READ], at=at)
                 endpoints.add(session, "https://hooks.example.org/mailer", ["subscriber.*"], at=at)
@@ -196,7 +205,7 @@ def take_all(browser: Browser, console: Running, demo: Demo, folder: Path) -> No
                     _keep(shown, folder / f"{name}-{width}-{scheme}.png", full=True)
         for width, scheme in ((1280, "light"), (375, "dark")):
             _open(visitor, console, "/subscribers/import", width, scheme, 900)
-            rows = {"name": "people.csv", "mimeType": "text/csv", "buffer": _ROWS.encode()}
+            rows = FilePayload(name="people.csv", mimeType="text/csv", buffer=_ROWS.encode())
             visitor.locator("input[type=file]").set_input_files(rows)
             visitor.locator("pre.diff").wait_for()
             _keep(visitor, folder / f"import-tried-{width}-{scheme}.png", full=True)
