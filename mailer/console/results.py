@@ -176,7 +176,7 @@ def _people(people: list[Responder]) -> Markup:
     if not people:
         return Markup('<p class="empty">Nobody who agreed to tracking.</p>')
     rows = [(person(one.subscriber_id, one.address), when(one.first_at), str(one.times)) for one in people]
-    return table(("Subscriber", "@First time", "#Times"), rows)
+    return table(("Subscriber", "@First time", "#Times"), rows, wide=(2,))
 
 
 def _leavers(people: list[Leaver]) -> Markup:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import groupby
+from typing import Final
 
 from markupsafe import Markup
 from nicegui import ui
@@ -16,6 +17,9 @@ from mailer.console.frame import add_page, card, heading
 from mailer.console.markup import note, show, table, when
 from mailer.console.users import Role, users
 from mailer.review import readiness
+
+_WORDS: Final = {"": "–", "True": "true", "False": "false"}
+"""How values are written that Python writes otherwise."""
 
 
 def add_pages(desk: Desk) -> None:
@@ -46,7 +50,10 @@ def add_pages(desk: Desk) -> None:
                 show(
                     table(
                         ("@Key", "Value", "@From"),
-                        [(key, value or "–", settings.origin(f"{section}.{key}")) for key, value in pairs],
+                        [
+                            (key, _WORDS.get(value, value), settings.origin(f"{section}.{key}"))
+                            for key, value in pairs
+                        ],
                         wide=(2,),
                     )
                 )

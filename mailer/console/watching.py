@@ -205,7 +205,9 @@ class Watching:
             name = "Canary" if status.test is None else "A/B test"
             pairs.append((name, f"{issue.canary}: {status.canary}" if status.canary else issue.canary))
         parts.append(_section("About this issue", facts(pairs)))
-        self._details.content = Markup('<div class="stack">{}</div>').format(Markup("").join(parts))
+        self._details.content = Markup('<div class="stack" style="gap:22px">{}</div>').format(
+            Markup("").join(parts)
+        )
 
 
 def _section(title: str, content: Markup) -> Markup:

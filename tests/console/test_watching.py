@@ -6,7 +6,7 @@ import asyncio
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from unittest.mock import AsyncMock, patch
+from unittest.mock import AsyncMock, Mock, patch
 
 import pytest
 from hypothesis import given
@@ -62,7 +62,7 @@ def test_each_look_counts_the_deliveries_once(tmp_path: Path) -> None:
         async def watch() -> list[tuple[int, int]]:
             """Return how many statements each look takes, and how many of them read the whole issue."""
             found = []
-            with Client(ui.page("/")):
+            with Client(ui.page("/")) as client:
                 page = Watching(desk, who, issue)
                 await page.build()
                 for seconds in (0.5, 0.5, 5, 0.5, 0.5):
@@ -70,12 +70,14 @@ def test_each_look_counts_the_deliveries_once(tmp_path: Path) -> None:
                     with statements(database) as said:
                         await page.look()
                     found.append((len(said), len(whole_issue_searches(database, said))))
+            client.delete()
             return found
 
         # The statistics are counted in a thread of their own, while the page goes on.
         with (
             patch.object(watching, "Pace", partial(Pace, ticks=lambda: clock.now)),
             patch.object(desk, "count", AsyncMock()),
+            patch.object(watching.ui, "timer", Mock()),
         ):
             looks = asyncio.run(watch())
     # A look reads the issue and its books. One in five seconds reads everything, and counts by provider.
