@@ -72,6 +72,7 @@ bench: setup servers ## Measure the figures in the documentation
 
 screenshots: setup servers ## Retake the screenshots in docs/images
 	@$(BIN)/python -m tests.oracle.screenshots
+	@$(BIN)/python -m tests.oracle.console_screenshots
 
 catalogue: setup ## Extract the texts of the pages for translators
 	@$(BIN)/python -m mailer.catalogue.collecting

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from nicegui import events, ui
 from starlette.requests import Request
 
@@ -193,7 +193,7 @@ def _show_report(report: ImportReport) -> None:
     counts = [(name, getattr(report, key)) for key, name in names.items()]
     show(facts((name, f"{number:,}") for name, number in counts if number or name == "added"))
     for row in report.examples:
-        show(note(f"Line {row.line}: {row.reason}", "warn", row.value))
+        show(note(f"Line {row.line}: {row.reason}", "warn", escape(row.value)))
 
 
 def _list(desk: Desk, visit: Visit, earlier: list[ImportSummary]) -> None:

@@ -103,9 +103,10 @@ def figures(items: Iterable[Markup]) -> Markup:
     return Markup('<div class="figures">{}</div>').format(Markup("").join(items))
 
 
-def note(text: Cell, tone: str = "", remedy: str = "") -> Markup:
+def note(text: Cell, tone: str = "", remedy: Cell = "") -> Markup:
     """Return a note; `tone` is good, warn, bad or empty."""
-    more = Markup('<p class="soft small">{}</p>').format(sentence(remedy)) if remedy else ""
+    following = remedy if isinstance(remedy, Markup) else sentence(remedy)
+    more = Markup('<p class="soft small">{}</p>').format(following) if remedy else ""
     if not isinstance(text, Markup):
         # Some errors point at a place in their following lines.
         first, _, place = text.partition("\n")

@@ -77,7 +77,7 @@ def test_each_look_counts_the_deliveries_once(tmp_path: Path) -> None:
         with (
             patch.object(watching, "Pace", partial(Pace, ticks=lambda: clock.now)),
             patch.object(desk, "count", AsyncMock()),
-            patch.object(watching.ui, "timer", Mock()),
+            patch.object(ui, "timer", Mock()),
         ):
             looks = asyncio.run(watch())
     # A look reads the issue and its books. One in five seconds reads everything, and counts by provider.
