@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -59,7 +60,7 @@ class Latencies:
         self._database = database
         self._ticks = ticks
         self._written_at = ticks()
-        self._buckets: dict[Key, Bucket] = {}
+        self._buckets: defaultdict[Key, Bucket] = defaultdict(Bucket)
 
     def connected(self, relay: str, seconds: float) -> None:
         """Count a connection: from dialling until the relay lets us send."""
@@ -89,7 +90,7 @@ class Latencies:
 
     def write(self) -> None:
         """Add the counts to the database; if it does not answer, keep them for the next time."""
-        buckets, self._buckets = self._buckets, {}
+        buckets, self._buckets = self._buckets, defaultdict(Bucket)
         self._written_at = self._ticks()
         rows = [
             {
@@ -109,20 +110,16 @@ class Latencies:
         except MailerError as error:
             _log.debug("latencies are written later: %s", error)
             for key, kept in buckets.items():
-                self._add(key, kept.number, kept.microseconds)
+                self._buckets[key].number += kept.number
+                self._buckets[key].microseconds += kept.microseconds
 
     def _count(self, measure: str, relay: str, provider: str, kind: str, seconds: float) -> None:
         bounds = BOUNDS[measure]
         place = bisect_left(bounds, seconds * 1_000)
         bound = bounds[place] if place < len(bounds) else BEYOND
-        self._add((measure, relay[:64], provider, kind, bound), 1, round(seconds * 1_000_000))
-
-    def _add(self, key: Key, number: int, microseconds: int) -> None:
-        bucket = self._buckets.get(key)
-        if bucket is None:
-            bucket = self._buckets[key] = Bucket()
-        bucket.number += number
-        bucket.microseconds += microseconds
+        bucket = self._buckets[measure, relay[:64], provider, kind, bound]
+        bucket.number += 1
+        bucket.microseconds += round(seconds * 1_000_000)
 
 
 class Histogram(Struct, frozen=True):

@@ -417,7 +417,10 @@ class SmtpSession:
 
 def _wants_body(answers: list[RawReply]) -> bool:
     """Return whether the server accepted MAIL and RCPT, and waits for the message."""
-    return len(answers) == 3 and answers[2].code == 354 and _positive(answers[0]) and _positive(answers[1])
+    if len(answers) != 3:
+        return False
+    mail, rcpt, data = answers
+    return data.code == 354 and 200 <= mail.code < 300 and 200 <= rcpt.code < 300
 
 
 def _positive(answer: RawReply) -> bool:
