@@ -78,7 +78,9 @@ class Sampler:
                     used = time.clock_gettime_ns(time.pthread_getcpuclockid(thread))
                 except OSError:  # it has ended
                     continue
-            if more := used - self._before.get(thread, 0):
+            before = self._before.get(thread, 0)
+            # A thread that took less than before is a new one, with the number of one that has ended.
+            if more := used - before if used >= before else used:
                 self._found[_stack(inner)] += more
             self._before[thread] = used
         self._before[self._main] = time.thread_time_ns()
