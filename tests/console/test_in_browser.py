@@ -402,6 +402,24 @@ def test_keyboard_alone_suffices(page: Page, console: Running) -> None:
     while "By keyboard." not in path.read_text(encoding="utf-8"):
         assert time.monotonic() < deadline
         time.sleep(0.1)
+    # Send it: the dialog holds the focus, on the button that does nothing.
+    press_until("Send now")
+    page.keyboard.press("Enter")
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_role("button", name="Cancel")).to_be_focused()
+    page.keyboard.press("Shift+Tab")
+    expect(dialog.get_by_role("button", name="Send now")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator(".tag.good", has_text="finished")).to_be_visible()
+    # Look at the people behind a number, and at what one of them got.
+    settled(page)
+    press_until(f"{PEOPLE}sent")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/deliveries?state=sent")
+    settled(page)
+    press_until("s1@example.com")
+    page.keyboard.press("Enter")
+    expect(page.locator(".timeline")).to_contain_text("-keys: sent")
 
 
 def faults(page: Page, program: str) -> list[str]:
@@ -431,14 +449,14 @@ def test_every_page_is_accessible_and_runs_no_foreign_text(page: Page, console: 
              f"{issue}/deliveries?state=failed", f"{issue}/readers", f"{issue}/readers?kind=unsubscribed",
              "/subscribers", f"/subscribers/{person}", "/subscribers/import", "/bounces",
              f"/bounces/{report}", "/deliverability", "/settings", "/settings/access", "/settings/passkeys",
-             "/audit", "/no-such-page")  # fmt: skip
+             "/audit", "/no-such-page", "/links.csv?issue=none")  # fmt: skip
     # These are laid out like others.
     alike = {evil, f"{issue}/clicks", f"{issue}/readers", f"{issue}/readers?kind=unsubscribed"}
     shown, wrong = set(), list[str]()
     for path in pages:
         answer = page.goto(console.url + path)
         assert answer is not None
-        assert (answer.status == 404) is (path == "/no-such-page")
+        assert (answer.status == 404) is (path in pages[-2:])
         settled(page)
         if path == evil:
             expect(page.get_by_text("'*' is not available in an issue")).to_be_visible()
@@ -448,6 +466,12 @@ def test_every_page_is_accessible_and_runs_no_foreign_text(page: Page, console: 
             shown.add(path)
         assert all(frame.evaluate("window.taken") is None for frame in page.frames), path
         wrong += [] if path in alike else faults(page, program)
+    assert page.context.browser is not None
+    stranger = context_of(page.context.browser)
+    form = stranger.new_page()
+    form.goto(f"{console.url}/login")
+    wrong += faults(form, program)
+    stranger.close()
     assert "\n".join(wrong) == ""
     assert {"/", evil, f"/subscribers/{person}", f"/bounces/{report}", "/settings/access", "/audit"} <= shown
     with stored(console) as session:
