@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from markupsafe import Markup
 from nicegui import ui
@@ -16,11 +16,12 @@ from mailer.console.frame import add_page, button, card, heading
 from mailer.console.markup import show, table, tag
 from mailer.console.users import Role
 from mailer.delivery.relays import WarmingUp, warming_up
-from mailer.doctor import Finding, Level, Names, examine
 from mailer.printable import counted
 from mailer.reports.authentication import AuthenticationSummary, authentication_summary
 
-_WORDS: Final = {Level.PROBLEM: "problem", Level.WARNING: "warning", Level.OK: "ok"}
+if TYPE_CHECKING:
+    from mailer.doctor import Finding, Names
+
 _DAYS: Final = 30
 _MOST: Final = 20
 
@@ -34,7 +35,7 @@ def add_pages(desk: Desk) -> None:
             place.clear()
             with place:
                 show(Markup('<p class="soft" role="status">Checking DNS, relays and pages …</p>'))
-            found = await asyncio.to_thread(examined, desk, Names(""))
+            found = await asyncio.to_thread(examined, desk)
             place.clear()
             with place:
                 show(findings_of(found))
@@ -61,15 +62,21 @@ def add_pages(desk: Desk) -> None:
     add_page(desk, "/deliverability", "Deliverability", build)
 
 
-def examined(desk: Desk, names: Names) -> list[Finding]:
-    """Return what the doctor finds. It blocks, for up to a minute."""
-    return list(examine(desk.settings, desk.database, names, with_blocklists=False, at=datetime.now(UTC)))
+def examined(desk: Desk, names: Names | None = None) -> list[Finding]:
+    """Return what the doctor finds, by default with this system's name servers. It blocks up to a minute."""
+    # Imported on use: it needs much memory.
+    from mailer.doctor import Names, examine
+
+    at = datetime.now(UTC)
+    return list(examine(desk.settings, desk.database, names or Names(""), with_blocklists=False, at=at))
 
 
 def findings_of(found: Sequence[Finding]) -> Markup:
     """Return the findings as cards, the problems first."""
+    from mailer.doctor import Level
+
     cards = Markup("")
-    for level, word in _WORDS.items():
+    for level, word in ((Level.PROBLEM, "problem"), (Level.WARNING, "warning"), (Level.OK, "ok")):
         these = [one for one in found if one.level is level]
         if these:
             name = f"{word}s" if len(these) != 1 and word != "ok" else word
