@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import importlib
 import logging
@@ -193,7 +194,7 @@ def _run(app: App, arguments: list[str]) -> int:
         return _tell(
             app,
             f"{place}{error.strerror or type(error).__name__}",
-            "check the name and the permissions",
+            _FILE_REMEDIES.get(error.errno or 0, "check the name and the permissions"),
             ExitCode.FAILURE,
         )
     except Exception as error:
@@ -206,6 +207,13 @@ def _run(app: App, arguments: list[str]) -> int:
             ExitCode.FAILURE,
         )
     return result if isinstance(result, int) else ExitCode.DONE
+
+
+_FILE_REMEDIES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space, then run the command again"),
+    errno.EROFS: "the disk is read-only: write to another folder, or make it writable",
+    errno.EMFILE: "raise the limit of open files: ulimit -n",
+}
 
 
 def check_system(platform: str, python: tuple[int, int]) -> None:

@@ -393,6 +393,9 @@ def _translation(error: DBAPIError) -> StorageError:
     return UnavailableError(f"the database cannot be used: {said}", remedy="check the database server")
 
 
+_WRITABLE: Final = "make the file and its folder writable for this account, or check [paths] database"
+
+
 def _sqlite_translation(error: sqlite3.Error) -> StorageError:
     said = " ".join(str(error).split())
     if "malformed" in said or "not a database" in said:
@@ -400,15 +403,24 @@ def _sqlite_translation(error: sqlite3.Error) -> StorageError:
     if not isinstance(error, sqlite3.OperationalError):
         return StorageError(f"the database refused a statement: {said}", remedy="see: mailer db check")
     if "full" in said:
-        return StorageError("the disk is full; the last step was not saved, but everything before it was")
+        return StorageError(
+            "the disk is full; the last step was not saved, but everything before it was",
+            remedy="free some space, then run the command again",
+        )
     if "disk I/O" in said:
         return StorageError(
-            "writing to the disk failed (is it full?); the last step was not saved, all before it was"
+            "writing to the disk failed (is it full?); the last step was not saved, all before it was",
+            remedy="free some space and check the disk, then run the command again",
         )
     if "locked" in said:
-        return StorageError("the database is locked: another program has held it for more than 30 seconds")
+        return StorageError(
+            "the database is locked: another program has held it for more than 30 seconds",
+            remedy="wait until it has ended, then run the command again",
+        )
     if "readonly" in said:
-        return StorageError("this account may only read the database")
+        return StorageError("this account may only read the database", remedy=_WRITABLE)
+    if "unable to open" in said:
+        return StorageError("the database file cannot be opened for writing", remedy=_WRITABLE)
     return StorageError(f"the database refused: {said}")
 
 

@@ -63,7 +63,7 @@ def spf(names: Names, domain: str, relays: Sequence[Relay]) -> Iterator[Finding]
         yield problem(
             "spf",
             domain,
-            "no SPF record, so nobody is known to be allowed to send with this envelope sender",
+            "no SPF record, so receivers cannot tell which servers may send for this domain",
             remedy="publish one that includes your relay",
             record=wanted,
         )

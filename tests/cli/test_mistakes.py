@@ -137,6 +137,30 @@ def test_mistake_is_explained(
 
 
 @pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "free some space, then run the command again"),
+        (errno.EROFS, "the disk is read-only: write to another folder, or make it writable"),
+        (errno.EACCES, "check the name and the permissions"),
+    ],
+)
+def test_fault_of_the_disk_has_its_own_remedy(
+    folder: Folder,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    number: int,
+    remedy: str,
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number), "rendered")
+
+    monkeypatch.chdir(folder.path)
+    monkeypatch.setattr(Path, "mkdir", fail)
+    assert run(["render", "1"]) == FAILURE
+    assert capsys.readouterr().err == f"error: rendered: {os.strerror(number)}\n  next: {remedy}\n"
+
+
+@pytest.mark.parametrize(
     ("platform", "python", "expected"),
     [
         ("linux", (3, 11), ""),

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import os
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mailer.cli import run
 from mailer.rendering.source import read_issue
 from mailer.rendering.source.new import slug
 from tests.end_to_end.newsletter import Folder
@@ -63,3 +68,28 @@ def test_name_that_is_no_file_name_is_refused(tmp_path: Path, name: str) -> None
     made = Folder(tmp_path).mailer("new", "Spring", "--slug", name)
     assert made.code == 2
     assert "use small letters, digits and hyphens" in made.err
+
+
+def test_full_disk_leaves_no_empty_issue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class FullDisk(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    folder = Folder(tmp_path / "news")
+    path = folder.path / "issues" / "002-x.md"
+    opened = Path.open
+
+    def open_(self: Path, *arguments: Any, **options: Any) -> Any:
+        if self.name != path.name:
+            return opened(self, *arguments, **options)
+        self.touch(exist_ok=False)
+        return FullDisk()
+
+    monkeypatch.setattr(Path, "open", open_)
+    assert run(["new", "x", "-C", str(folder.path)]) == 1
+    expected = (
+        f"error: {path}: No space left on device\n  next: free some space, then run the command again\n"
+    )
+    assert (capsys.readouterr().err, path.exists()) == (expected, False)

@@ -321,10 +321,14 @@ def test_look_says_in_words_what_is_wrong(database: Database) -> None:
         (sqlite3.DatabaseError("database disk image is malformed"), "the database file is damaged"),
         (sqlite3.DatabaseError("file is not a database"), "the database file is damaged"),
         (sqlite3.ProgrammingError("a value is missing, the disk is full"), "refused a statement"),
-        (sqlite3.OperationalError("database or disk is full"), "the disk is full"),
-        (sqlite3.OperationalError("disk I/O error"), "writing to the disk failed"),
-        (sqlite3.OperationalError("database is locked"), "the database is locked"),
-        (sqlite3.OperationalError("attempt to write a readonly database"), "may only read the database"),
+        (sqlite3.OperationalError("database or disk is full"), "the disk is full; .*; free some space"),
+        (sqlite3.OperationalError("disk I/O error"), "writing to the disk failed .*; free some space"),
+        (sqlite3.OperationalError("database is locked"), "the database is locked: .*; wait until"),
+        (
+            sqlite3.OperationalError("attempt to write a readonly database"),
+            "may only read the database; make the file",
+        ),
+        (sqlite3.OperationalError("unable to open database file"), "cannot be opened for writing; make the"),
         (sqlite3.OperationalError("no such table: issues"), "refused: no such table: issues"),
     ],
 )

@@ -83,7 +83,7 @@ ZONES = [
         {"spf": ""},
         {
             "spf": [
-                "problem: no SPF record, so nobody is known to be allowed to send with this envelope sender"
+                "problem: no SPF record, so receivers cannot tell which servers may send for this domain"
             ]
         },
     ),

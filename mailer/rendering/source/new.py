@@ -47,6 +47,11 @@ def _write(path: Path, text: str) -> Path:
             file.write(text)
     except FileExistsError:
         raise RefusedError(f"{path} already exists", remedy="edit it, or choose another title") from None
+    except OSError as error:
+        if path.exists():
+            # A full disk leaves an empty file, which would take the number.
+            path.unlink()
+        raise OSError(error.errno, error.strerror, str(path)) from error
     return path
 
 
