@@ -81,11 +81,7 @@ ZONES = [
     Zone(
         "spf-missing",
         {"spf": ""},
-        {
-            "spf": [
-                "problem: no SPF record, so receivers cannot tell which servers may send for this domain"
-            ]
-        },
+        {"spf": ["problem: no SPF record, so receivers cannot tell which servers may send for this domain"]},
     ),
     Zone(
         "spf-twice",
