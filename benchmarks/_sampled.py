@@ -79,8 +79,10 @@ class Sampler:
                 except OSError:  # it has ended
                     continue
             before = self._before.get(thread, 0)
-            # A thread that took less than before is a new one, with the number of one that has ended.
-            if more := used - before if used >= before else used:
+            if thread != self._main and used < before:
+                # It is a new one, with the number of one that has ended.
+                before = 0
+            if more := used - before:
                 self._found[_stack(inner)] += more
             self._before[thread] = used
         self._before[self._main] = time.thread_time_ns()
