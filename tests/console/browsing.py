@@ -66,8 +66,13 @@ def at_the_console(browser: Browser, console: Running, name: str, role: Role) ->
 
 
 def settled(page: Page) -> None:
-    """Wait until the page's websocket is connected, so that its events arrive."""
+    """Wait until the page's websocket is connected, so that its events arrive.
+
+    An editor also has to show its preview, which pushes the buttons below it away from the mouse.
+    """
     page.wait_for_function("window.socket && window.did_handshake")
+    if page.locator(".writing").count():
+        page.wait_for_selector(".writing .findings, .writing .note", state="attached")
 
 
 def write(page: Page, text: str) -> None:
