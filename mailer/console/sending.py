@@ -69,7 +69,7 @@ class Sending:
                     button("Show the plan", self._show_plan)
             if role.may(Role.EDITOR):
                 with card("Test"):
-                    self._test_to = field("Send a test to (addresses, separated by blanks)")
+                    self._test_to = field("Send a test to (addresses, separated by spaces)")
                     show(
                         Markup('<p class="soft small">It has [Test] in its subject and links that change '
                                "nothing. It is not recorded.</p>")
