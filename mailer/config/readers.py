@@ -31,7 +31,7 @@ class Web(Section, frozen=True, kw_only=True):
     """`[web]`: the public pages."""
 
     CHECKS: ClassVar[dict[str, Check]] = {
-        "tags": labels(TAG, "1 to 64 characters without blanks around them", 50),
+        "tags": labels(TAG, "1 to 64 characters without spaces around them", 50),
         "reasons": labels(REASON, "small letters, digits and hyphens, 32 at most", 12),
         "proxies": checked_networks,
         "public_url": checked_root_url,
