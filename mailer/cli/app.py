@@ -254,6 +254,20 @@ dry_run_option = click.option(
 )
 
 
+def limit_option(
+    what: str, *, default: int = 50, most: int = 10_000
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return the option --limit of a command that lists `what`."""
+    return click.option(
+        "--limit",
+        default=default,
+        show_default=True,
+        type=click.IntRange(1, most),
+        metavar="N",
+        help=f"List at most N {what}.",
+    )
+
+
 class Number(click.FloatRange):
     """A number within bounds. A range alone would let `nan` pass, since no comparison with it holds."""
 

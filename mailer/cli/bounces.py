@@ -23,7 +23,17 @@ from mailer.bounces.reading.report import BounceReport
 from mailer.bounces.reclassify import reclassify
 from mailer.bounces.record import MAX_RAW_OCTETS, Recorded
 from mailer.bounces.undo import undo
-from mailer.cli.app import App, Group, Number, RowNumber, dry_run_option, finish, json_option, pass_app
+from mailer.cli.app import (
+    App,
+    Group,
+    Number,
+    RowNumber,
+    dry_run_option,
+    finish,
+    json_option,
+    limit_option,
+    pass_app,
+)
 from mailer.cli.bounce_report import shown_report
 from mailer.errors import ConfigError, ExitCode, MailboxError, MailerError
 from mailer.printable import counted
@@ -174,14 +184,7 @@ def parse(app: App, file: BinaryIO, as_json: bool) -> None:
 )
 @click.option("--unmatched", is_flag=True, help="Same as --outcome unmatched.")
 @click.option("--kind", default="", metavar="WORD", help="Only these: bounce, complaint, opt_out, delayed …")
-@click.option(
-    "--limit",
-    default=50,
-    show_default=True,
-    type=click.IntRange(1, 10_000),
-    metavar="N",
-    help="List at most N reports.",
-)
+@limit_option("reports")
 @json_option
 @pass_app
 def list_command(app: App, outcome: str, unmatched: bool, kind: str, limit: int, as_json: bool) -> None:

@@ -14,7 +14,7 @@ import click
 from mailer.audience.transfer.importing import ImportProgress, ImportReport, import_file
 from mailer.audience.transfer.presets import PLAIN, PRESETS, Preset, preset_of
 from mailer.audience.transfer.reverting import imports, revert
-from mailer.cli.app import App, Command, RowNumber, dry_run_option, json_option, pair, pass_app
+from mailer.cli.app import App, Command, RowNumber, dry_run_option, json_option, limit_option, pair, pass_app
 from mailer.printable import counted
 
 
@@ -91,14 +91,7 @@ def import_command(
 
 
 @click.command("imports", cls=Command)
-@click.option(
-    "--limit",
-    default=20,
-    show_default=True,
-    type=click.IntRange(1, 1_000_000_000),
-    metavar="N",
-    help="List at most N imports.",
-)
+@limit_option("imports", default=20, most=1_000_000_000)
 @json_option
 @pass_app
 def imports_command(app: App, limit: int, as_json: bool) -> None:

@@ -21,7 +21,7 @@ from mailer.audience.privacy.erasing import erase
 from mailer.audience.subscribers import AddResult, SubscriberView, add, find
 from mailer.audience.transfer import exporting
 from mailer.audience.transitions import Origin
-from mailer.cli.app import App, Group, json_option, pair, pass_app, yes_option
+from mailer.cli.app import App, Group, json_option, limit_option, pair, pass_app, yes_option
 from mailer.cli.editing import edit_command, restore_command, tag_command, untag_command
 from mailer.cli.importing import import_command, imports_command, revert_command
 from mailer.cli.listing import table
@@ -118,14 +118,7 @@ def export_command(app: App, form: str, out: str, flat: bool, segment: str) -> N
 
 @subscribers.command("list")
 @where_option
-@click.option(
-    "--limit",
-    default=50,
-    show_default=True,
-    type=click.IntRange(1, 1_000_000_000),
-    metavar="N",
-    help="List at most N subscribers.",
-)
+@limit_option("subscribers", most=1_000_000_000)
 @click.option(
     "--columns",
     default="status,email,name,tags",

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import click
 
-from mailer.cli.app import App, Group, RowNumber, json_option, pass_app
+from mailer.cli.app import App, Group, RowNumber, json_option, limit_option, pass_app
 from mailer.webhooks import endpoints, queue
 from mailer.webhooks.endpoints import PATTERNS, Endpoint
 from mailer.webhooks.queue import HookState
@@ -76,14 +76,7 @@ def remove_command(app: App, endpoint_id: int) -> None:
 @click.option(
     "--state", type=click.Choice([state.value for state in HookState]), help="Only deliveries in this state."
 )
-@click.option(
-    "--limit",
-    default=50,
-    show_default=True,
-    type=click.IntRange(1, 10_000),
-    metavar="N",
-    help="List at most N deliveries.",
-)
+@limit_option("deliveries")
 @json_option
 @pass_app
 def deliveries_command(
