@@ -145,11 +145,7 @@ class Composer:
         url_fields = {name for owner, name in self._sandbox.fields if owner == "urls"}
         self._needs_confirmation = "confirm" in self._marked_urls | url_fields
         self._needs_urls = bool(url_fields)
-        self._fixed_subject = b""
-        if "{" not in edition.subject:
-            _check_subject(edition.subject, edition.slug)
-            if edition.subject.strip():
-                self._fixed_subject = headers.unstructured("Subject", edition.subject)
+        self._fixed_subject = _fixed_subject(edition.subject, edition.slug)
         author = newsletter.author_name or newsletter.name
         self._from = headers.mailbox("From", author, newsletter.author_address)
         self._after_id = _list_headers(newsletter, edition.slug, segment, letter=letter)
@@ -419,11 +415,18 @@ def _around_html(boundary: str, images: tuple[InlineImage, ...]) -> tuple[bytes,
     return before, b"".join(after)
 
 
-def _check_subject(subject: str, place: str) -> None:
+def _fixed_subject(subject: str, place: str) -> bytes:
+    """Return the header of a subject that is the same for everyone; nothing if it is not, or is blank.
+
+    Raises `SourceError` if the subject cannot be a header.
+    """
+    if "{" in subject:
+        return b""
     try:
         check_header_text(subject, field="subject")
     except AddressError as error:
         raise SourceError(f"{place}: {error.message}", remedy="take it out of the issue") from error
+    return headers.unstructured("Subject", subject) if subject.strip() else b""
 
 
 def _ended(text: str) -> str:
