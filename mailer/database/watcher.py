@@ -37,8 +37,9 @@ class Watcher:
         compiled = _compiled(statement)
         parameters = compiled.construct_params(dict(values)) or {}
         # `positiontup` is missing from the type of `Compiled`.
-        order: list[str] = compiled.positiontup  # type: ignore[attr-defined]
-        return self._cursor.execute(str(compiled), [parameters[name] for name in order]).fetchall()
+        names: list[str] = compiled.positiontup  # type: ignore[attr-defined]
+        self._cursor.execute(str(compiled), [parameters[name] for name in names])
+        return self._cursor.fetchall()
 
 
 @cache
