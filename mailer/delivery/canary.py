@@ -34,7 +34,7 @@ from mailer.database.models import (
     Subscriber,
 )
 from mailer.database.session import Database
-from mailer.delivery import arms, issues
+from mailer.delivery import arms, control, issues
 from mailer.delivery.arms import Test
 from mailer.delivery.books import books_of
 from mailer.delivery.clock import now
@@ -300,9 +300,9 @@ def choose(session: Session, issue_id: int, arm: str, *, at: datetime) -> None:
     """
     arms.choose(session, issue_id, arm, at=at)
     if issues.get(session, issue_id).canary is CanaryState.STOPPED:
-        issues.resume(session, issue_id)
+        control.resume(session, issue_id)
     advance(session, issue_id, CanaryState.PASSED)
-    issues.publish(session, issue_id, at=at)
+    control.publish(session, issue_id, at=at)
 
 
 def let_pass(session: Session, issue_id: int, *, at: datetime) -> bool:
@@ -314,7 +314,7 @@ def let_pass(session: Session, issue_id: int, *, at: datetime) -> bool:
     values = {"canary": CanaryState.PASSED.value, "canary_until": None}
     if not count_of(session.execute(passed.values(values))):
         return False
-    issues.publish(session, issue_id, at=at)
+    control.publish(session, issue_id, at=at)
     return True
 
 
@@ -323,7 +323,7 @@ def stop(session: Session, issue_id: int, reason: str) -> bool:
 
     An issue that is paused already keeps its reason; its canary is judged again once it is resumed.
     """
-    stopped = issues.pause(session, issue_id, reason)
+    stopped = control.pause(session, issue_id, reason)
     if stopped:
         advance(session, issue_id, CanaryState.STOPPED)
     return stopped
@@ -347,7 +347,7 @@ def hurry(session: Session, issue_id: int) -> bool:
 
 def resume(session: Session, issue_id: int) -> bool:
     """Let a paused issue be sent again, or end its canary's wait; return whether that changed anything."""
-    return issues.resume(session, issue_id) or hurry(session, issue_id)
+    return control.resume(session, issue_id) or hurry(session, issue_id)
 
 
 def findings(session: Session, issue_id: int) -> Findings:

@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, delete, select
 from sqlalchemy.orm import Session
 
 from mailer.database.models import ALERT, Event, ScheduledIssue
-from mailer.delivery import issues, lock
+from mailer.delivery import control, issues, lock
 from mailer.delivery.clock import now
 from mailer.delivery.issue_names import is_named
 from mailer.delivery.issues import QueuedIssue
@@ -145,7 +145,7 @@ def end(session: Session, slug: str, *, at: datetime) -> None:
     """Remove a schedule; an issue of which part was queued is finished if nothing of that is open."""
     session.execute(delete(ScheduledIssue).where(ScheduledIssue.slug == slug))
     if (issue := issues.find(session, slug)) is not None:
-        issues.finish(session, issue.id, at=at)
+        control.finish(session, issue.id, at=at)
 
 
 def due(session: Session, *, at: datetime) -> list[Scheduled]:

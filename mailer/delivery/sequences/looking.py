@@ -51,7 +51,7 @@ from mailer.database.models import (
     Suppression,
 )
 from mailer.database.session import Database
-from mailer.delivery import issues
+from mailer.delivery import control
 from mailer.delivery.issues import count_of
 from mailer.delivery.local_time import ATTRIBUTE
 from mailer.delivery.sequences.slots import known_zones, open_slots
@@ -361,7 +361,7 @@ def _stop_retries(session: Session, sequence: StoredSequence, settings: Settings
     """Skip the messages that wait for a retry and whose reader has reached the goal."""
     if sequence.goal:
         for step in steps_of(session, sequence.id):
-            issues.skip_deferred(
+            control.skip_deferred(
                 session, step.issue_id, condition_of(settings, sequence.goal), "the goal was reached", at=at
             )
 

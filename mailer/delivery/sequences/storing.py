@@ -26,7 +26,7 @@ from mailer.database.models import (
     StoredSequence,
     SubscriberTag,
 )
-from mailer.delivery import issues
+from mailer.delivery import control, issues
 from mailer.delivery.sequences.files import WrittenStep, slug_of
 from mailer.delivery.sequences.looking import EPOCH, HOUR, microseconds, steps_of
 from mailer.errors import RefusedError
@@ -145,7 +145,7 @@ def pause(session: Session, name: str, *, at: datetime) -> bool:
         return False
     stored.paused_at = at
     for step in steps_of(session, stored.id):
-        issues.pause(session, step.issue_id, _PAUSED)
+        control.pause(session, step.issue_id, _PAUSED)
     return True
 
 
@@ -157,7 +157,7 @@ def resume(session: Session, name: str) -> bool:
     stored.paused_at = None
     for step in steps_of(session, stored.id):
         if issues.get(session, step.issue_id).reason == _PAUSED:
-            issues.resume(session, step.issue_id)
+            control.resume(session, step.issue_id)
     return True
 
 
