@@ -22,7 +22,7 @@ from mailer.delivery import editions, enqueueing
 from mailer.delivery.clock import now
 from mailer.delivery.schedule import STALE_AFTER, instant
 from mailer.errors import LockedError, MailerError
-from mailer.rendering.source.issue import DAYS
+from mailer.rendering.source.front_values import DAYS
 from mailer.rendering.source.new import create_issue, slug
 from mailer.review.feeds import Read, markdown, read_feed, remember
 from mailer.review.links import Address

@@ -14,7 +14,7 @@ from mailer.errors import SegmentError, SourceError
 from mailer.rendering.edition import Edition
 
 if TYPE_CHECKING:
-    from mailer.rendering.source.issue import Timing
+    from mailer.rendering.source.front_values import Timing
 
 
 @dataclass(frozen=True, slots=True)

@@ -225,7 +225,7 @@ def _count_waiting(session: Session, step_id: int) -> int:
 
 
 def _when(step: WrittenStep) -> str:
-    from mailer.rendering.source.issue import DAYS
+    from mailer.rendering.source.front_values import DAYS
 
     timing = step.timing
     told = [f"{_spoken(timing.after)} after the step before"]
