@@ -156,8 +156,8 @@ def change_address(
             raise RefusedError(f"{address} is another subscriber", remedy=f"see: mailer why {address}")
         if reason := suppression.reason_for(session, address.key, secret=secret):
             raise RefusedError(f"{address} is suppressed ({reason})", remedy=f"see: mailer why {address}")
-        # Soft bounces were those of the old address.
-        known.soft_points, known.soft_since, known.soft_last_at = 0.0, None, None
+        # The soft bounces belong to the old address.
+        known.soft_points, known.soft_since = 0.0, None
     note = f"address changed from {known.address}"
     known.address, known.address_key, known.domain = str(address), address.key, address.domain
     known.changed_at = at

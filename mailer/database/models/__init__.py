@@ -25,6 +25,7 @@ from mailer.database.models.issues import (
 )
 from mailer.database.models.outgoing import WebhookDelivery, WebhookEndpoint, WebhookEvent
 from mailer.database.models.people import (
+    NO_SOFT_BOUNCES,
     Consent,
     Import,
     SignUpRequest,
@@ -48,6 +49,7 @@ from mailer.database.models.states import CanaryState, DeliveryState, IssueState
 
 __all__ = [
     "ALERT",
+    "NO_SOFT_BOUNCES",
     "WAITS",
     "ApiRequest",
     "ApiToken",
