@@ -116,7 +116,7 @@ def _decide(person: _PersonRow, lines: Sequence[_Line], at: datetime) -> Restora
                 return Restoration(
                     person.id,
                     None,
-                    f"recorded as bounced by import {last_change.import_id}; see: mailer subscribers revert",
+                    f"recorded as bounced by import {last_change.import_id}; use mailer subscribers revert",
                 )
             return Restoration(person.id, SubscriberStatus(last_change.before))
         case _S.UNSUBSCRIBED if lines and lines[-1] is last_change and last_change.way == "command":

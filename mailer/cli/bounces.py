@@ -214,7 +214,9 @@ def show(app: App, report_id: int, raw: bool, as_json: bool) -> None:
     with app.database.reading() as session:
         found = reports.bounce_row(session, report_id)
     if found is None:
-        raise MailerError(f"there is no report {report_id}", remedy="see: mailer bounces list")
+        raise MailerError(
+            f"there is no report {report_id}", remedy="list the reports with: mailer bounces list"
+        )
     row, octets = found
     if raw:
         sys.stdout.buffer.write(octets)

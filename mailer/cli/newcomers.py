@@ -44,7 +44,9 @@ def queue(app: App, plan: Plan, segment: str, *, no_lint: bool, dry_run: bool, y
     """Queue an issue for those who have joined its audience since; return whether to send it now."""
     issue = plan.known
     if issue is None:
-        raise RefusedError(f"{plan.slug} was never sent", remedy=f"mailer send {plan.slug}")
+        raise RefusedError(
+            f"{plan.slug} was never sent", remedy=f"send it to everyone with: mailer send {plan.slug}"
+        )
     number = _count(app, issue, segment)
     if dry_run or not number:
         app.out(f"{issue.slug}: {_subscribed(number)}; nothing was queued")

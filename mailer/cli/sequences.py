@@ -45,7 +45,7 @@ def list_command(app: App, as_json: bool) -> None:
         if one.name not in app.settings.sequences:
             app.say(f"{one.name} is not in config.toml; to stop it: mailer sequences pause {one.name}")
     for name in waiting:
-        app.out(f"{name}  not applied; see: mailer sequences plan {name}")
+        app.out(f"{name}  not applied; see mailer sequences plan {name}")
     if not found and not waiting:
         app.say("config.toml has no [sequences.NAME]")
 
@@ -131,7 +131,9 @@ def stats_command(app: App, name: str, as_json: bool) -> None:
         stored = storing.find(session, name)
         found = [] if stored is None else listing.steps(session, stored.id)
     if stored is None:
-        raise SourceError(f"the sequence {name} was never applied", remedy=f"mailer sequences apply {name}")
+        raise SourceError(
+            f"the sequence {name} was never applied", remedy=f"apply it with: mailer sequences apply {name}"
+        )
     if as_json:
         app.emit({"sequence": name, "steps": [one.as_dict() for one in found]})
         return

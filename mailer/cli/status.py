@@ -215,7 +215,7 @@ def _print(app: App, name: str | None, as_json: bool) -> None:
         app.out(line)
     for one in statuses:
         if not one.books.balanced:
-            app.out(f"{one.issue.slug}: DOES NOT BALANCE; see: mailer status {one.issue.slug}")
+            app.out(f"{one.issue.slug}: DOES NOT BALANCE; see mailer status {one.issue.slug}")
         for alert in one.alerts[:1]:
             app.out(f"{one.issue.slug}: alert {_local(alert.at)}: {alert.text}")
     if letter_books.audience:
@@ -267,7 +267,7 @@ def _tell(app: App, status: IssueStatus) -> None:
         name = "canary" if status.test is None else "test"
         app.out(f"  {name} {issue.canary.value}{until}: {status.canary}")
     if status.test is not None:
-        app.out(f"  A/B test: {status.test.said or f'not decided; see: mailer ab show {issue.slug}'}")
+        app.out(f"  A/B test: {status.test.said or f'not decided; see mailer ab show {issue.slug}'}")
     for alert in status.alerts:
         app.out(f"  alert {_local(alert.at)}: {alert.text}")
     if status.books.open:

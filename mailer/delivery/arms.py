@@ -248,11 +248,11 @@ def choose(session: Session, issue_id: int, name: str, *, at: datetime) -> None:
     if test is None:
         raise RefusedError(f"{issue.slug} has no A/B test")
     if name.upper() not in list(names):
-        raise SourceError(f"there is no arm '{name}'", remedy=f"arms: {', '.join(names)}")
+        raise SourceError(f"there is no arm '{name}'", remedy=f"the arms are: {', '.join(names)}")
     if test.winner is not None or issue.canary == CanaryState.PASSED.value:
         raise RefusedError(
             f"{issue.slug} was decided: {NAMES[test.winner or 0]} is sent to everyone",
-            remedy=f"see: mailer ab show {issue.slug}",
+            remedy=f"see the result with: mailer ab show {issue.slug}",
         )
     if issue.state == IssueState.CANCELLED.value:
         raise RefusedError(f"{issue.slug} is cancelled: nobody else will get it")

@@ -204,11 +204,11 @@ def _refused(issue: QueuedIssue, test: Test | None) -> RefusedError:
     if test is not None and issue.reason.startswith(_HELD):
         return RefusedError(
             f"{slug} waits for your choice: {issue.reason}",
-            remedy=f"mailer ab choose {slug} A && mailer send {slug}, or another arm",
+            remedy=f"choose an arm and send it, as in: mailer ab choose {slug} A && mailer send {slug}",
         )
     return RefusedError(
         f"{slug} was stopped after its first part: {issue.reason}",
-        remedy=f"to send it to everyone else anyway: mailer resume {slug} && mailer send {slug}",
+        remedy=f"send it to everyone else anyway with: mailer resume {slug} && mailer send {slug}",
     )
 
 

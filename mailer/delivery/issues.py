@@ -127,7 +127,7 @@ def named(session: Session, name: str) -> QueuedIssue:
         names = ", ".join(known.slug for known in found)
         raise SourceError(f"several issues begin with {name}: {names}", remedy="name one of them")
     there = ", ".join(known.slug for known in every[:5])
-    remedy = f"these were: {there}" if there else "none was yet; to list drafts: mailer status"
+    remedy = f"the latest are: {there}" if there else "list the drafts with: mailer status"
     raise SourceError(f"no issue '{name}' was ever queued", remedy=remedy)
 
 

@@ -301,7 +301,7 @@ def confirm(session: Session, run_id: int, *, commits: int, silent_seconds: floa
         return False
     raise TakenOverError(
         "another process has taken over: this run could not reach the database for too long",
-        remedy="see: mailer status",
+        remedy="see how far the issue is with: mailer status",
     )
 
 

@@ -87,10 +87,13 @@ def add(
     if due_at <= at:
         raise RefusedError(
             f"{due_at.astimezone():%Y-%m-%d %H:%M} has passed",
-            remedy=f"send it now: mailer send {edition.slug}",
+            remedy=f"send it now with: mailer send {edition.slug}",
         )
     if issues.find(session, edition.slug) is not None:
-        raise RefusedError(f"{edition.slug} is queued already", remedy=f"see: mailer status {edition.slug}")
+        raise RefusedError(
+            f"{edition.slug} is queued already",
+            remedy=f"see how far it is with: mailer status {edition.slug}",
+        )
     session.execute(delete(ScheduledIssue).where(ScheduledIssue.slug == edition.slug))
     stored = ScheduledIssue(
         slug=edition.slug,
@@ -138,7 +141,9 @@ def cancel(session: Session, name: str) -> str:
         if is_named(slug, name):
             end(session, slug, at=now())
             return slug
-    raise SourceError(f"no issue '{name}' is scheduled", remedy=f"scheduled: {', '.join(known) or 'none'}")
+    raise SourceError(
+        f"no issue '{name}' is scheduled", remedy=f"the scheduled issues are: {', '.join(known) or 'none'}"
+    )
 
 
 def end(session: Session, slug: str, *, at: datetime) -> None:

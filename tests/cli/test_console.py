@@ -28,7 +28,7 @@ def test_missing_extra_is_named_with_the_command_that_installs_it(
     assert run([*command, "-C", str(tmp_path)]) == 6
     assert capsys.readouterr().err == (
         f"error: the console needs packages that are not installed ({package})\n"
-        "  next: install them: pip install 'mailer[console]'\n"
+        "  next: install them with: pip install 'mailer[console]'\n"
     )
 
 

@@ -163,11 +163,13 @@ def enter_one(session: Session, name: str, address: Address, *, at: datetime) ->
     """
     sequence = session.scalar(select(StoredSequence).where(StoredSequence.name == name))
     if sequence is None:
-        raise SourceError(f"the sequence {name} was never applied", remedy=f"mailer sequences apply {name}")
+        raise SourceError(
+            f"the sequence {name} was never applied", remedy=f"apply it with: mailer sequences apply {name}"
+        )
     if not enter(session, sequence, Subscriber.address_key == address.key, at=at):
         raise RefusedError(
             f"{address} is not an active subscriber, or was in {name} before",
-            remedy=f"see: mailer why {address}",
+            remedy=f"see the history with: mailer why {address}",
         )
 
 

@@ -167,7 +167,9 @@ _PAUSED = "the sequence is paused"
 def _named(session: Session, name: str) -> StoredSequence:
     stored = session.scalar(select(StoredSequence).where(StoredSequence.name == name).with_for_update())
     if stored is None:
-        raise RefusedError(f"the sequence {name} was never applied", remedy=f"mailer sequences apply {name}")
+        raise RefusedError(
+            f"the sequence {name} was never applied", remedy=f"apply it with: mailer sequences apply {name}"
+        )
     return stored
 
 

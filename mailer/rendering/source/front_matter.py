@@ -157,5 +157,5 @@ def _check_key(key: str, again: bool, place: str) -> None:
         near = get_close_matches(key, _KEYS, n=1)
         raise SourceError(
             f"{place}: unknown key '{key[:80]}'",
-            remedy=f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(_KEYS)}",
+            remedy=f"did you mean '{near[0]}'?" if near else f"the keys are: {', '.join(_KEYS)}",
         )
