@@ -1,4 +1,4 @@
-"""`mailer sequences`: messages that people get one after the other."""
+"""`mailer sequences`: series of messages that start when a person enters."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ no_lint_option = click.option(
 
 @click.group(cls=Group)
 def sequences() -> None:
-    """Send people messages one after the other, from the day they enter; `mailer worker` sends them."""
+    """Send each person a series of messages, starting when they enter; `mailer worker` sends them."""
 
 
 @sequences.command("list")

@@ -24,7 +24,7 @@ from mailer.delivery.work import has_work
 
 _LOOK_SECONDS: Final = 1.0
 _COUNTING_SHARE: Final = 0.05
-"""The most of the time that is spent on counting deliveries."""
+"""The largest share of the time to spend on counting deliveries."""
 _ENDED: Final = {
     IssueState.FINISHED: Ending.FINISHED,
     IssueState.PAUSED: Ending.PAUSED,

@@ -1,4 +1,4 @@
-"""Adopting a copied or restored database, without sending by surprise what was sent since the copy."""
+"""Adopt a copied or restored database, without sending again what was sent since the copy."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ _LOOK_SECONDS: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What became of a canary's members so far."""
+    """The outcomes of a canary's members so far."""
 
     members: int
     tried: int
@@ -294,9 +294,9 @@ def conclude(session: Session, issue_id: int, *, at: datetime) -> bool:
 
 
 def choose(session: Session, issue_id: int, arm: str, *, at: datetime) -> None:
-    """Let everyone else get the arm of an A/B test that a person has chosen.
+    """Send everyone else the arm of an A/B test that a person has chosen.
 
-    An issue that waits for the choice goes on. Raises errors as `arms.choose` does.
+    An issue that waits for the choice resumes. Raises errors as `arms.choose` does.
     """
     arms.choose(session, issue_id, arm, at=at)
     if issues.get(session, issue_id).canary is CanaryState.STOPPED:
@@ -351,7 +351,7 @@ def resume(session: Session, issue_id: int) -> bool:
 
 
 def findings(session: Session, issue_id: int) -> Findings:
-    """Count what became of the members, including reports that came back."""
+    """Count the outcomes of the members, including bounces and complaints that came back."""
 
     def number(*states: str) -> ColumnElement[int]:
         return func.coalesce(func.sum(case((Delivery.state.in_(states), 1), else_=0)), 0)

@@ -71,7 +71,7 @@ def uncomposed() -> ColumnElement[bool]:
 
 
 def retry_uncomposed(session: Session, issue_id: int, *, at: datetime) -> int:
-    """Queue the deliveries that could not be composed again, as `retry` does; return how many."""
+    """Like `retry`, for the deliveries whose message could not be composed; return how many."""
     return _queue_again(session, issue_id, uncomposed(), at=at)
 
 
@@ -95,7 +95,7 @@ def pause(session: Session, issue_id: int, reason: str) -> bool:
 
 
 def resume(session: Session, issue_id: int) -> bool:
-    """Let a paused issue be sent again; return whether that changed anything.
+    """Allow a paused issue to be sent again; return whether that changed anything.
 
     A canary that was stopped counts as passed from then on, because the operator has decided.
     """
@@ -108,7 +108,7 @@ def resume(session: Session, issue_id: int) -> bool:
 
 
 def accept_refusals(session: Session, issue_id: int, *, at: datetime) -> None:
-    """Note that the refusals of an issue are the recipients' own, however alike they are."""
+    """Record that an issue's refusals are about the recipients, however alike they are."""
     session.add(Event(at=at, kind=REFUSALS_ACCEPTED, issue_id=issue_id, details={}))
 
 
@@ -197,7 +197,7 @@ def _skip_waiting(session: Session, issue_id: int, at: datetime) -> int:
 def finish(session: Session, issue_id: int, *, at: datetime) -> bool:
     """Mark an issue finished if none of its deliveries is open; return whether none is.
 
-    Of a cancelled issue, this skips the deliveries that a run has released or deferred since.
+    If the issue is cancelled, this also skips the deliveries that a run has released or deferred since.
     """
     # The lock makes a simultaneous `cancel` wait, so that it sees what this transaction has released.
     # Other runs that end have locked its key, as a foreign key does; that is compatible with `key_share`.
@@ -225,7 +225,8 @@ def is_settled(session: Session, issue_id: int) -> bool:
         return False
     deliveries = select(Delivery.issue_id).where(Delivery.issue_id == issue_id)
     begun = [DeliveryState.QUEUED.value, DeliveryState.SENDING.value]
-    # Those that wait have an index, so they come first. One statement, since deliveries move between the two.
+    # Waiting deliveries have an index, so they are checked first. Both in one statement, so that none can move
+    # from one check to the other unseen.
     waits, sends = deliveries.where(text(WAITS)), deliveries.where(Delivery.state.in_(begun))
     return not session.scalar(select(case((waits.exists(), True), else_=sends.exists())))
 
@@ -247,7 +248,7 @@ def _waits_for_other_zones(session: Session, issue_id: int) -> bool:
 def publish(session: Session, issue_id: int, *, at: datetime) -> None:
     """Publish an issue in the archive, unless its canary has not passed or the issue is stopped.
 
-    Call it once a message of the issue was sent. Pausing an issue later does not unpublish it.
+    Call this once a message of the issue has been sent. Pausing an issue later does not unpublish it.
     """
     ready = (
         StoredIssue.published_at.is_(None),

@@ -85,7 +85,7 @@ class QueuedIssue:
 
 
 class Progress(NamedTuple):
-    """What a run needs to know about its issue in each transaction."""
+    """The facts about its issue that a run checks in each transaction."""
 
     state: IssueState
     members_only: bool

@@ -1,4 +1,4 @@
-"""Subscribers who joined an issue's audience after it was queued, and sending it to them as well."""
+"""Send an issue to subscribers who joined its audience after it was queued."""
 
 from __future__ import annotations
 

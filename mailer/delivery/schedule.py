@@ -147,7 +147,7 @@ def cancel(session: Session, name: str) -> str:
 
 
 def end(session: Session, slug: str, *, at: datetime) -> None:
-    """Remove a schedule; an issue of which part was queued is finished if nothing of that is open."""
+    """Remove a schedule; finish the issue if part of it was queued and no delivery is open."""
     session.execute(delete(ScheduledIssue).where(ScheduledIssue.slug == slug))
     if (issue := issues.find(session, slug)) is not None:
         control.finish(session, issue.id, at=at)

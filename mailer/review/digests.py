@@ -1,6 +1,6 @@
 """Digests: issues that a worker makes from a feed at set times, as drafts or to be sent.
 
-What was used of the feed is remembered in the transaction that queues the issue, so a worker that is killed
+The items that it used are recorded in the transaction that queues the issue, so a worker that is killed
 sends nothing twice. At worst, a draft is left behind.
 """
 

@@ -1,4 +1,4 @@
-"""The endpoints that get events: where they are, what they want, and the secret that signs."""
+"""The endpoints that get events: their URLs, the events they want, and their signing secrets."""
 
 from __future__ import annotations
 

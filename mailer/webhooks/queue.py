@@ -1,4 +1,4 @@
-"""The events that wait for an endpoint, and what became of each delivery."""
+"""The events that wait for an endpoint, and the outcome of each delivery."""
 
 from __future__ import annotations
 

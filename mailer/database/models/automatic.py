@@ -1,4 +1,4 @@
-"""Sequences and digests: what is sent without a person who sends it."""
+"""Sequences and digests, which are sent automatically."""
 
 from __future__ import annotations
 

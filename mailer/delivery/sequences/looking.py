@@ -302,7 +302,7 @@ def _let_go(
         Subscriber.status == SubscriberStatus.ACTIVE.value,
         ~exists().where(Suppression.address_key == Subscriber.address_key),
     )
-    # Someone who left and came back does not go on.
+    # Someone who left and came back does not continue.
     left = exists().where(
         Consent.subscriber_id == _M.subscriber_id,
         Consent.id > _M.line,
@@ -369,7 +369,7 @@ def _stop_retries(session: Session, sequence: StoredSequence, settings: Settings
 
 
 def condition_of(settings: Settings, segment: str) -> ColumnElement[bool]:
-    """Return the condition of a segment; of none, one that is always true."""
+    """Return the condition of a segment; without a segment, one that is always true."""
     if not segment:
         return true()
     # Imported here: the parser takes long to load.

@@ -150,7 +150,7 @@ def pause(session: Session, name: str, *, at: datetime) -> bool:
 
 
 def resume(session: Session, name: str) -> bool:
-    """Let a paused sequence go on; return whether it was paused. What came due meanwhile follows."""
+    """Resume a paused sequence; return whether it was paused. Messages that came due meanwhile follow."""
     stored = _named(session, name)
     if stored.paused_at is None:
         return False

@@ -109,7 +109,7 @@ def secrets_of(section: Webhooks, public_url: str) -> Secrets:
 class RefusalLog:
     """Logs refused requests: for each provider, at most one line a minute, with the number left out.
 
-    Anyone can send requests that are refused. Those to unknown providers count as one provider.
+    Anyone can send such requests. All unknown providers count as one.
     """
 
     def __init__(self) -> None:
