@@ -225,8 +225,8 @@ def is_settled(session: Session, issue_id: int) -> bool:
         return False
     deliveries = select(Delivery.issue_id).where(Delivery.issue_id == issue_id)
     begun = [DeliveryState.QUEUED.value, DeliveryState.SENDING.value]
-    # Waiting deliveries have an index, so they are checked first. Both in one statement, so that none can move
-    # from one check to the other unseen.
+    # Waiting deliveries have an index, so they are checked first. One statement for both, so that no delivery
+    # changes its state between two checks.
     waits, sends = deliveries.where(text(WAITS)), deliveries.where(Delivery.state.in_(begun))
     return not session.scalar(select(case((waits.exists(), True), else_=sends.exists())))
 
