@@ -230,7 +230,7 @@ def _when(step: WrittenStep) -> str:
     from mailer.rendering.source.front_values import DAYS
 
     timing = step.timing
-    told = [f"{_spoken(timing.after)} after the step before"]
+    told = [f"{_spoken(timing.after)} after the previous step"]
     if timing.send_at is not None:
         told.append(f"at {timing.send_at:%H:%M}")
     if timing.days:

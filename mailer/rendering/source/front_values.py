@@ -28,7 +28,7 @@ class Timing:
     """The time of a step of a sequence, and the segment that gets it."""
 
     after: datetime.timedelta
-    """The time since the step before was sent; for the first one, since the person entered."""
+    """The time since the previous step was sent; for the first one, since the person entered."""
     send_at: datetime.time | None = None
     """The time of day in the subscriber's zone; None for any."""
     days: tuple[int, ...] = ()
