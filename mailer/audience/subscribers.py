@@ -154,7 +154,8 @@ def change_address(
         other = session.scalar(select(Subscriber.id).where(Subscriber.address_key == address.key))
         if other is not None:
             raise RefusedError(
-                f"{address} is another subscriber", remedy=f"see the history with: mailer why {address}"
+                f"{address} belongs to another subscriber",
+                remedy=f"see the history with: mailer why {address}",
             )
         if reason := suppression.reason_for(session, address.key, secret=secret):
             raise RefusedError(

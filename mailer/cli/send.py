@@ -209,7 +209,7 @@ def _wait_for_undo(app: App, wait: timedelta) -> None:
         return
     begin = (datetime.now(UTC) + wait).astimezone()
     try:
-        app.say(f"sending begins at {begin:%H:%M:%S}; to undo it, press Ctrl-C before")
+        app.say(f"sending begins at {begin:%H:%M:%S}; press Ctrl-C before then to undo it")
         time.sleep(wait.total_seconds())
     except KeyboardInterrupt:
         app.say("undone: nothing was queued")

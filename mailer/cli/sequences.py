@@ -160,7 +160,7 @@ def _planned(app: App, name: str) -> tuple[Plan, list[WrittenStep]]:
 
 def _tell(app: App, made: Plan) -> None:
     if made.new:
-        app.out(f"{made.name} is new; who enters it from now on gets:")
+        app.out(f"{made.name} is new; people who enter from now on get:")
     for key in made.settings:
         app.out(f"{key} in config.toml changes")
     for change in made.changes:

@@ -42,7 +42,7 @@ def status(app: App, as_json: bool) -> None:
     for one in shown:
         app.out(f"{one.name:<{width}}  {_MEANING[one.change]}")
     unchanged = len(found) - len(shown)
-    app.say(f"{unchanged} {'template is' if unchanged == 1 else 'templates are'} those of this version")
+    app.say(f"{unchanged} {'template matches' if unchanged == 1 else 'templates match'} this version")
 
 
 @templates.command()

@@ -77,7 +77,7 @@ def add_command(
     if not secret:
         return
     app.out(f"Enter this in an authenticator app; it can't be shown again:  {secret}")
-    app.out(f"or as an address:  {url}")
+    app.out(f"or open this address on the phone:  {url}")
 
 
 @users.command("list")

@@ -120,7 +120,7 @@ def test_mistake_in_a_step_names_its_place(
 @pytest.mark.parametrize(
     ("table", "said"),
     [
-        ('trigger = "monday"', "is no trigger"),
+        ('trigger = "monday"', "is not a trigger"),
         ('zone = "Mars"', "there is no time zone 'Mars'"),
         ('goal = "tag:"', "sequences.welcome.goal: column 5"),
     ],

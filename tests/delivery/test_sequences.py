@@ -314,8 +314,8 @@ def test_changes_explain_themselves_and_repeat_nothing(scene: Scene) -> None:
         ),
         "2": (
             "changed",
-            "its time becomes: 3 days after the previous step at 08:00 on mon, wed; it moves from place 2 to 3;"
-            " 2 have it and do not get it again, 1 wait for it",
+            "its time becomes: 3 days after the previous step at 08:00 on mon, wed;"
+            " it moves from place 2 to 3; 2 have it and do not get it again, 1 wait for it",
         ),
         "3": ("new", "1 day after the previous step; those who are past its place do not get it"),
         "4": ("changed", "it moves from place 3 to 5; 1 have it and do not get it again, 1 wait for it"),
