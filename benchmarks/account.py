@@ -44,7 +44,7 @@ PARTS: Final = (
         ("mailer/smtp/wire.py:data_received", "mailer/smtp/wire.py:feed", "mailer/smtp/wire.py:read"),
     ),
     ("claim", ("mailer/delivery/queue.py:claim",)),
-    ("settle", ("mailer/delivery/bookkeeping.py:_write", "mailer/delivery/sender.py:_record")),
+    ("settle", ("mailer/delivery/bookkeeping.py:_write", "mailer/delivery/outcomes.py")),
     ("database, otherwise", ("mailer/delivery/bookkeeping.py", "mailer/database/")),
     ("SMTP dialogue", ("mailer/smtp/",)),
     ("the run, otherwise", ("mailer/delivery/sender.py",)),

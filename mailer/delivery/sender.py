@@ -15,8 +15,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, assert_never
 
-from msgspec.structs import replace
-
 from mailer import logs
 from mailer.config import DeliverySettings
 from mailer.database.models import DeliveryState, IssueState
@@ -25,13 +23,12 @@ from mailer.delivery import queue
 from mailer.delivery.ahead import Ahead
 from mailer.delivery.bookkeeping import Learn, RunBooks
 from mailer.delivery.books import Books
-from mailer.delivery.breaker import Breaker, Trip
 from mailer.delivery.clock import Clock
 from mailer.delivery.ending import Ended, Ending
-from mailer.delivery.judging import accepted, decide
 from mailer.delivery.latencies import Latencies
 from mailer.delivery.letter_queue import LETTERS_AT_ONCE, LetterQueue
-from mailer.delivery.queue import Claimed, Settled, Taken
+from mailer.delivery.outcomes import Outcomes
+from mailer.delivery.queue import Settled, Taken
 from mailer.delivery.sharing import Sharing
 from mailer.errors import (
     MailerError,
@@ -42,9 +39,8 @@ from mailer.errors import (
     UnavailableError,
 )
 from mailer.rendering.message import Composer
-from mailer.replies import Refusal, ReplyClass, Verdict
 from mailer.smtp.pool import Item, Network, NotNowError, Pool, RelayState
-from mailer.smtp.session import Attempt, Fate, Outgoing
+from mailer.smtp.session import Attempt, Outgoing
 from mailer.smtp.sharing import Grant, Wish
 
 _FIRST_UNCOMPOSED: Final = 10
@@ -56,8 +52,6 @@ _ASK_AGAIN_SECONDS: Final = 0.05
 STOP_SECONDS: Final = 30.0
 """How long a run that was stopped waits for the replies to messages under way."""
 _log = logging.getLogger(__name__)
-# How long a provider that blocks our address or domain is left alone when it does not say.
-_REPUTATION_HOLD_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,14 +120,12 @@ class Sender:
             connected=self._latencies.connected,
         )
         self._deadline: asyncio.TimerHandle | None = None
-        self._provider_of = {
-            domain: name for name, provider in network.providers.items() for domain in provider.domains
-        }
         self._uncomposed: int | None = None
         """How many messages could not be composed; None once one could, in this run or an earlier one."""
-        self._breaker = Breaker()
-        self._faults: dict[str, str] = {}
-        """Why relays were set aside, by name."""
+        self._outcomes = Outcomes(
+            issue_id, settings, self._clock, self._books, self._pool, self._latencies,
+            providers=network.providers, pause=self._pause,
+        )  # fmt: skip
         self._ending: Ending | None = None
         self._reason = ""
         self._stopped = asyncio.Event()
@@ -168,7 +160,7 @@ class Sender:
         except RelayError as refused:
             # The relay would refuse again and again: the operator has to change the configuration.
             error = refused
-            self._blame(None, refused.message)
+            self._outcomes.blame(None, refused.message)
         finally:
             if self._deadline is not None:
                 self._deadline.cancel()
@@ -266,112 +258,19 @@ class Sender:
             return
         self._uncomposed += 1
         if self._uncomposed == _FIRST_UNCOMPOSED:
-            self._end_as(
-                Ending.PAUSED,
+            self._pause(
                 f"the first {_FIRST_UNCOMPOSED} messages cannot be composed: {error.message};"
-                " withdraw the issue and correct it, or resume it for the other readers",
+                " withdraw the issue and correct it, or resume it for the other readers"
             )
 
     def _record(self, attempt: Attempt, relay: RelayState | None) -> None:
-        """Record an attempt, and what it means for the relay, the provider and the run."""
-        if self._letters is not None and self._letters.owns(attempt.key):
-            if (heard := self._letters.settle(attempt, relay)) is not None:
-                self._heed_provider(*heard)
-            return
-        claimed = self._books.window.end(attempt.key)
-        if relay is None or attempt.fate is Fate.UNSENT:
-            self._books.unwritten.unsent.append(attempt.key)
-            return
-        if attempt.fate is Fate.ACCEPTED:
-            self._record_accepted(attempt, claimed, relay)
-            return
-        decision = decide(
-            attempt,
-            claimed,
-            self._settings,
-            at=self._clock.now(),
-            server=relay.identity if attempt.fate is Fate.REFUSED else "",
-            spread=self._clock.jitter(),
-        )
-        settled, verdict = decision.settled, decision.verdict
-        self._latencies.settled(attempt, claimed.domain, relay.name, verdict)
-        if decision.our_fault:
-            self._books.unwritten.ours.append(attempt.key)
-            self._blame(relay, decision.our_fault)
-        elif verdict is not None:
-            self._heed_provider(verdict, claimed.domain)
-            if verdict.code is not None and verdict.code >= 500:
-                settled = self._refused(settled, verdict, claimed, relay)
-        self._books.unwritten.outcomes.append(settled)
+        if self._letters is None or not self._letters.owns(attempt.key):
+            self._outcomes.record(attempt, relay)
+        elif (heard := self._letters.settle(attempt, relay)) is not None:
+            self._outcomes.heed_provider(*heard)
 
-    def _record_accepted(self, attempt: Attempt, claimed: Claimed, relay: RelayState) -> None:
-        self._books.unwritten.outcomes.append(accepted(attempt.key, attempt.reply))
-        self._latencies.settled(attempt, claimed.domain, relay.name, None)
-        if (queued_at := self._books.queued_at) is not None:
-            seconds = (self._clock.now() - queued_at).total_seconds()
-            self._latencies.accepted(claimed.domain, "issue", seconds)
-        self._breaker.accepted(relay.name, self._provider(claimed.domain))
-
-    def _refused(self, settled: Settled, verdict: Verdict, claimed: Claimed, relay: RelayState) -> Settled:
-        """Show a refusal to the breaker; until it is cleared, a delivery that failed is only deferred."""
-        recipient, failed = claimed.recipient, settled.state is DeliveryState.FAILED
-        trip = self._breaker.refused(
-            Refusal(self._issue_id, recipient.subscriber_id, verdict),
-            recipient.email,
-            relay=relay.name,
-            provider=self._provider(claimed.domain),
-            retried=not failed,
-        )
-        if trip is not None:
-            self._heed_trip(trip)
-        if not failed:
-            return settled
-        return replace(settled, state=DeliveryState.DEFERRED, due_at=queue.PENDING_UNTIL)
-
-    def _provider(self, domain: str) -> str:
-        return self._provider_of.get(domain, domain)
-
-    def _heed_provider(self, verdict: Verdict, domain: str) -> None:
-        """Slow down or stop for a provider whose reply demands it."""
-        match verdict.reply_class:
-            case ReplyClass.RATE:
-                # X.2.Z is about the recipient's mailbox (RFC 3463 section 3.3): only that delivery waits.
-                if verdict.enhanced[1:4] != ".2.":
-                    self._pool.slow_down(domain, verdict.retry_after_seconds)
-            case ReplyClass.REPUTATION:
-                self._pool.hold(domain, verdict.retry_after_seconds or _REPUTATION_HOLD_SECONDS)
-            case _:
-                # The other classes say nothing about the provider's limits.
-                return
-
-    # Our own faults.
-
-    def _heed_trip(self, trip: Trip) -> None:
-        """Let another relay take over from the one that tripped the breaker, or pause."""
-        relay = next((relay for relay in self._pool.relays if relay.name == trip.relay), None)
-        self._blame(relay, trip.reason)
-
-    def _blame(self, relay: RelayState | None, reason: str) -> None:
-        """Set a relay aside because of our own fault; pause if none is left, or if `relay` is None."""
-        if relay is not None and relay.set_aside:
-            return
-        if relay is not None and self._pool.set_aside(relay, RelayError(reason)):
-            self._faults[relay.name] = reason
-            return
-        faults = [f"{name}: {fault}" for name, fault in self._faults.items()]
-        self._end_as(Ending.PAUSED, "; ".join([*faults, reason]))
-
-    def _relay_took_over(self) -> bool:
-        """Let the breaker decide; return whether another relay takes over.
-
-        While a provider is on hold nothing is decided, since more of its replies will come.
-        """
-        if self._ending is not None or self._pool.held():
-            return False
-        trip = self._breaker.finish()
-        if trip is not None:
-            self._heed_trip(trip)
-        return trip is not None and self._ending is None
+    def _pause(self, reason: str) -> None:
+        self._end_as(Ending.PAUSED, reason)
 
     def _end_as(self, ending: Ending, reason: str = "") -> None:
         if self._ending is None:
@@ -389,9 +288,7 @@ class Sender:
 
     async def _commit(self, count: int, except_domains: frozenset[str]) -> Taken:
         """Write the latest outcomes and claim more; end the run if another process stopped the issue."""
-        unwritten = self._books.unwritten
-        unwritten.cleared += self._breaker.take_cleared()
-        unwritten.ours += self._breaker.take_ours()
+        self._outcomes.collect()
         taken = await self._books.commit(count, except_domains)
         match self._books.state:
             case IssueState.SENDING | IssueState.FINISHED:
@@ -459,6 +356,15 @@ class Sender:
             # Their claims expire, and another process sends them.
             _log.error("letters wait: %s", failure)
 
+    def _relay_took_over(self) -> bool:
+        """Let the breaker decide; return whether another relay takes over.
+
+        While a provider is on hold nothing is decided, since more of its replies will come.
+        """
+        if self._ending is not None or self._pool.held():
+            return False
+        return self._outcomes.tripped() and self._ending is None
+
     async def _wait_for_retry(self) -> bool:
         """Wait for the next retry, if so configured; return whether to continue."""
         if self._ending is not None or not self._settings.wait_for_retries:
@@ -468,7 +374,7 @@ class Sender:
             # A canary does not wait for its retries.
             return False
         held = self._pool.held()
-        if not held and self._breaker.pending:
+        if not held and self._outcomes.pending:
             return True
         due = await asyncio.to_thread(self._books.next_due, frozenset(held))
         waits = list(held.values())
@@ -500,7 +406,7 @@ class Sender:
         run_id = self._books.begin(
             self._hooks.leader, recover=self._hooks.begun is None, end_dead=self._hooks.end_dead
         )
-        self._breaker = Breaker(delivered_before=self.books.sent > 0, trusting=self._books.refusals_accepted)
+        self._outcomes.begin()
         self._uncomposed = None if self.books.sent or self.books.failed else 0
         logs.RUN.set(run_id)
         if self._hooks.begun is not None:
@@ -508,14 +414,8 @@ class Sender:
 
     def _end(self) -> None:
         """Write the last of the books, and find out how the run ended."""
-        unwritten = self._books.unwritten
-        if self._ending is None and (trip := self._breaker.finish()) is not None:
-            self._reason = trip.reason
-            self._ending = Ending.PAUSED
-        # A run that was cut short cannot tell whose fault its last refusals are, so they are tried again.
-        self._breaker.give_up()
-        unwritten.cleared += self._breaker.take_cleared()
-        unwritten.ours += self._breaker.take_ours()
+        if reason := self._outcomes.close(judging=self._ending is None):
+            self._ending, self._reason = Ending.PAUSED, reason
         finished = self._books.end(
             self._reason if self._ending is Ending.PAUSED else "",
             self._reason if self._ending is Ending.UNREACHABLE else "",
@@ -523,5 +423,5 @@ class Sender:
         if self._ending is None:
             self._ending = Ending.FINISHED if finished else Ending.WAITING
             self._reason = "; ".join(
-                f"relay {name} was set aside: {why}" for name, why in self._faults.items()
+                f"relay {name} was set aside: {why}" for name, why in self._outcomes.faults.items()
             )
