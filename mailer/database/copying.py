@@ -12,7 +12,7 @@ from typing import Any, Final
 from sqlalchemy import Integer, Row, Table, func, insert, select, text
 from sqlalchemy.orm import Session
 
-from mailer.database.models import Base
+from mailer.database.models import every_table
 from mailer.database.session import Database
 from mailer.errors import RefusedError, StorageError
 
@@ -41,7 +41,7 @@ def copy(
     `StorageError` if what arrived differs; then nothing was copied.
     """
     target.open()
-    tables = [table for table in Base.metadata.sorted_tables if table.name not in _LEFT_OUT]
+    tables = [table for table in every_table().sorted_tables if table.name not in _LEFT_OUT]
     with source.transaction() as reading, target.transaction() as writing:
         for table in tables:
             if writing.execute(select(table).limit(1)).first() is not None:

@@ -44,7 +44,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
-from mailer.database.models import Base, Instance
+from mailer.database.models import Instance, every_table
 from mailer.database.watcher import Watcher
 from mailer.errors import ConfigError, SchemaError, StorageError, UnavailableError, install_command
 
@@ -151,7 +151,7 @@ class Database:
             )
         raise SchemaError(
             f"the database is at version {found}, but this mailer needs {HEAD}",
-            remedy="bring it up to date with: mailer upgrade",
+            remedy="run: mailer upgrade",
         )
 
     def secrets(self) -> list[bytes]:
@@ -275,7 +275,7 @@ def _engine(url: URL) -> Engine:
         )
     except ImportError as error:
         raise ConfigError(
-            "the PostgreSQL driver is not installed", remedy=f"install it with: {install_command('cluster')}"
+            "the PostgreSQL driver is not installed", remedy=f"install it: {install_command('cluster')}"
         ) from error
     except (ArgumentError, NoSuchModuleError) as error:
         raise ConfigError("'paths.database' cannot be used", remedy="see docs/how/database.md") from error
@@ -304,7 +304,7 @@ def _create_tables(database: Database) -> str:
                 f"{database.url.render_as_string()} contains tables of another program",
                 remedy="name another database in config.toml ([paths] database)",
             )
-        Base.metadata.create_all(connection)
+        every_table().create_all(connection)
         connection.execute(text(_VERSION_TABLE))
         connection.execute(text("INSERT INTO alembic_version VALUES (:head)"), {"head": HEAD})
         return HEAD
@@ -389,9 +389,7 @@ def _translation(error: DBAPIError) -> StorageError:
         return _sqlite_translation(error.orig)
     if isinstance(error, DataError | ProgrammingError):
         # Trying again would not help: a value or a statement is wrong, or a right or a table is missing.
-        return StorageError(
-            f"the database refused a statement: {said}", remedy="check the database with: mailer db check"
-        )
+        return StorageError(f"the database refused a statement: {said}", remedy="see: mailer db check")
     return UnavailableError(f"the database cannot be used: {said}", remedy="check the database server")
 
 
@@ -403,9 +401,7 @@ def _sqlite_translation(error: sqlite3.Error) -> StorageError:
     if "malformed" in said or "not a database" in said:
         return StorageError(f"the database file is damaged ({said})", remedy="restore a backup")
     if not isinstance(error, sqlite3.OperationalError):
-        return StorageError(
-            f"the database refused a statement: {said}", remedy="check the database with: mailer db check"
-        )
+        return StorageError(f"the database refused a statement: {said}", remedy="see: mailer db check")
     if "full" in said:
         return StorageError(
             "the disk is full; the last step was not saved, but everything before it was",

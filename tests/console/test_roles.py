@@ -27,15 +27,15 @@ from mailer.console.audit import entries
 from mailer.console.desk import Desk
 from mailer.console.users import Role
 from mailer.database.models import (
-    Base,
     ConsoleUser,
     Delivery,
     StoredReport,
     SubscriberStatus,
     WebhookDelivery,
+    every_table,
 )
 from mailer.database.session import Database
-from mailer.delivery import control, editions, enqueueing, issues, schedule
+from mailer.delivery import editions, enqueueing, issues, schedule
 from mailer.delivery.lock import adopt
 from mailer.tokens import Signer
 from mailer.webhooks import endpoints, queue
@@ -131,7 +131,7 @@ def build(folder: Path) -> None:
             enqueueing.enqueue(settings, database, edition[slug], source(folder, slug), "", at=AT)
         with database.transaction() as session:
             for slug in ("003-paused", "005-partly"):
-                control.pause(session, issues.named(session, slug).id, "a test")
+                issues.pause(session, issues.named(session, slug).id, "a test")
             partly = issues.named(session, "005-partly").id
             first = update(Delivery).where(Delivery.subscriber_id == 1)
             session.execute(first.where(Delivery.issue_id != partly).values(state="failed"))
@@ -195,7 +195,7 @@ def content(desk: Desk) -> dict[str, object]:
     with desk.database.reading() as session:
         found: dict[str, object] = {
             table.name: session.execute(select(table)).all()
-            for table in Base.metadata.sorted_tables
+            for table in every_table().sorted_tables
             if table.name not in _BY_LOOKING
         }
     for path in sorted(folder.rglob("*")):

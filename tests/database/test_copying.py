@@ -16,7 +16,7 @@ from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, Integer, LargeB
 from mailer.cli import run
 from mailer.database.columns import Instant
 from mailer.database.copying import copy
-from mailer.database.models import Base, Subscriber
+from mailer.database.models import Subscriber, every_table
 from mailer.database.session import Database
 from mailer.database.usage import require_unused
 from mailer.errors import ExitCode, LockedError, RefusedError, StorageError
@@ -53,14 +53,14 @@ def fill(database: Database) -> None:
     """Insert rows with odd values into every table."""
     database.open()
     with database.transaction() as session:
-        for table in Base.metadata.sorted_tables:
+        for table in every_table().sorted_tables:
             rows = [{column.name: value(column, n) for column in table.columns} for n in range(1, ROWS + 1)]
             session.execute(insert(table), rows)
 
 
 def counts(database: Database) -> dict[str, int]:
     with database.reading() as session:
-        names = [table.name for table in Base.metadata.sorted_tables]
+        names = [table.name for table in every_table().sorted_tables]
         return {name: session.scalar(text(f'SELECT count(*) FROM "{name}"')) or 0 for name in names}
 
 
@@ -77,7 +77,7 @@ def test_there_and_back_every_row_is_the_same(postgresql: Server, tmp_path: Path
         # The next subscriber gets a number of its own.
         with server.transaction() as session:
             new = Subscriber(address="n@example.org", address_key="n@example.org", status="active")
-            for column in Base.metadata.tables["subscribers"].columns:
+            for column in every_table().tables["subscribers"].columns:
                 if not column.nullable and getattr(new, column.name) is None and not column.primary_key:
                     setattr(new, column.name, value(column, 9))
             session.add(new)

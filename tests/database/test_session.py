@@ -22,7 +22,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from mailer.database import session as database_session
-from mailer.database.models import Base, Instance, StoredEdition
+from mailer.database.models import Instance, StoredEdition, every_table
 from mailer.database.session import HEAD, Database, upgrade
 from mailer.errors import ConfigError, SchemaError, StorageError, UnavailableError
 
@@ -51,7 +51,7 @@ def test_new_schema_is_exactly_what_the_migrations_make(
         assert described(migrated) == described(new)
         assert described(new)["deliveries"]
         with migrated.engine.connect() as connection:
-            assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+            assert compare_metadata(MigrationContext.configure(connection), every_table()) == []
 
 
 def described(database: Database) -> dict[str, list[str]]:
@@ -113,20 +113,20 @@ def test_first_and_last_schema_are_brought_up_with_what_they_hold(tmp_path: Path
         assert database.version() == older
         with database.transaction() as session:
             session.add(Instance(name="kept", value=older))
-        with pytest.raises(SchemaError, match="with: mailer upgrade"):
+        with pytest.raises(SchemaError, match="run: mailer upgrade"):
             database.open()
         upgrade(database)
         database.open()
         assert database.instance_value("kept") == older
         with database.engine.connect() as connection:
-            assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+            assert compare_metadata(MigrationContext.configure(connection), every_table()) == []
         database.close()
 
 
 def test_old_schema_is_refused_with_the_upgrade_command(database: Database) -> None:
     with database.transaction() as session:
         session.execute(text("UPDATE alembic_version SET version_num = '0000'"))
-    with pytest.raises(SchemaError, match="with: mailer upgrade"):
+    with pytest.raises(SchemaError, match="run: mailer upgrade"):
         database.open()
 
 

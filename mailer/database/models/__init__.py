@@ -1,55 +1,72 @@
 """All tables, by what they are about.
 
-Sized for 1,000,000 subscribers and 52 issues a year: see docs/how/database.md.
+Sized for 1,000,000 subscribers and 52 issues a year: see docs/how/database.md. Each module is imported when
+one of its names is: mapping all tables takes longer than most commands do. For the same reason they have no
+`from __future__ import annotations`: SQLAlchemy would have to parse and evaluate the text of each.
 """
 
-from mailer.database.models.access import (
-    ApiRequest,
-    ApiToken,
-    AuditEntry,
-    ConsolePasskey,
-    ConsoleSession,
-    ConsoleUser,
-    StoredProposal,
-)
-from mailer.database.models.automatic import Feed, FeedItem, SequenceMember, SequenceStep, StoredSequence
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import TYPE_CHECKING
+
+from sqlalchemy import MetaData
+
 from mailer.database.models.base import Base, Instance
-from mailer.database.models.issues import (
-    CanaryMember,
-    ReplacedEdition,
-    ScheduledIssue,
-    StoredArm,
-    StoredEdition,
-    StoredIssue,
-    StoredTest,
-)
-from mailer.database.models.outgoing import WebhookDelivery, WebhookEndpoint, WebhookEvent
-from mailer.database.models.people import (
-    NO_SOFT_BOUNCES,
-    Consent,
-    Import,
-    SignUpRequest,
-    Subscriber,
-    SubscriberTag,
-    Suppression,
-    Wording,
-)
-from mailer.database.models.results import ALERT, CohortCount, Event, IssueCount, LedgerDay, StoredReport
-from mailer.database.models.sending import (
-    WAITS,
-    Delivery,
-    LatencyBucket,
-    Run,
-    Seat,
-    SharedLimit,
-    WaitingLetter,
-    Worker,
-)
 from mailer.database.models.states import CanaryState, DeliveryState, IssueState, SubscriberStatus
+
+if TYPE_CHECKING:
+    from mailer.database.models.access import (
+        ApiRequest,
+        ApiToken,
+        AuditEntry,
+        ConsolePasskey,
+        ConsoleSession,
+        ConsoleUser,
+        StoredProposal,
+    )
+    from mailer.database.models.automatic import Feed, FeedItem, SequenceMember, SequenceStep, StoredSequence
+    from mailer.database.models.cluster import LatencyBucket, Seat, SharedLimit, Worker
+    from mailer.database.models.consent import Consent, Import, SignUpRequest, Wording
+    from mailer.database.models.counts import CohortCount, IssueCount, LedgerDay
+    from mailer.database.models.issues import (
+        CanaryMember,
+        ReplacedEdition,
+        ScheduledIssue,
+        StoredArm,
+        StoredEdition,
+        StoredIssue,
+        StoredTest,
+    )
+    from mailer.database.models.outgoing import WebhookDelivery, WebhookEndpoint, WebhookEvent
+    from mailer.database.models.people import Subscriber, SubscriberTag, Suppression
+    from mailer.database.models.results import ALERT, Event, StoredReport
+    from mailer.database.models.sending import WAITS, Delivery, Run, WaitingLetter
+else:
+    _NAMES = {
+        "access": "ApiRequest ApiToken AuditEntry ConsolePasskey ConsoleSession ConsoleUser StoredProposal",
+        "automatic": "Feed FeedItem SequenceMember SequenceStep StoredSequence",
+        "cluster": "LatencyBucket Seat SharedLimit Worker",
+        "consent": "Consent Import SignUpRequest Wording",
+        "counts": "CohortCount IssueCount LedgerDay",
+        "issues": "CanaryMember ReplacedEdition ScheduledIssue StoredArm StoredEdition StoredIssue"
+        " StoredTest",
+        "outgoing": "WebhookDelivery WebhookEndpoint WebhookEvent",
+        "people": "Subscriber SubscriberTag Suppression",
+        "results": "ALERT Event StoredReport",
+        "sending": "WAITS Delivery Run WaitingLetter",
+    }
+    _MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}
+
+    def __getattr__(name):
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+        globals()[name] = value
+        return value
+
 
 __all__ = [
     "ALERT",
-    "NO_SOFT_BOUNCES",
     "WAITS",
     "ApiRequest",
     "ApiToken",
@@ -98,4 +115,12 @@ __all__ = [
     "WebhookEvent",
     "Wording",
     "Worker",
+    "every_table",
 ]
+
+
+def every_table() -> MetaData:
+    """Return the metadata with all tables, importing the modules that are not yet used."""
+    for module in iter_modules(__path__):
+        import_module(f"{__name__}.{module.name}")
+    return Base.metadata

@@ -1,7 +1,5 @@
 """Who may use the API and the console, and what they did there."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Any
 

@@ -1,6 +1,4 @@
-"""Sequences and digests, which are sent automatically."""
-
-from __future__ import annotations
+"""Sequences and digests: what is sent without a person who sends it."""
 
 from datetime import datetime
 
@@ -9,6 +7,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from mailer.database.columns import Identifier
 from mailer.database.models.base import Base
+from mailer.database.models.issues import StoredIssue
 
 
 class StoredSequence(Base):
@@ -38,13 +37,13 @@ class SequenceStep(Base):
 
     id: Mapped[int] = mapped_column(Identifier, primary_key=True)
     sequence_id: Mapped[int] = mapped_column(Identifier, ForeignKey("sequences.id"), index=True)
-    issue_id: Mapped[int] = mapped_column(Identifier, ForeignKey("issues.id"))
+    issue_id: Mapped[int] = mapped_column(Identifier, ForeignKey(StoredIssue.id))
     name: Mapped[str] = mapped_column(String(200))
     """The file name without its suffix."""
     position: Mapped[int]
     """From 0; removed steps keep theirs."""
     after_seconds: Mapped[int] = mapped_column(Identifier)
-    """The time since the previous step."""
+    """The time since the step before."""
     minute: Mapped[int | None]
     """The time of day, in minutes."""
     days: Mapped[str] = mapped_column(String(7), default="", server_default=text("''"))
@@ -67,7 +66,7 @@ class SequenceMember(Base):
     """No foreign key, as in `Delivery`."""
     entered_at: Mapped[datetime]
     since_at: Mapped[datetime]
-    """When the previous step was queued; at first, when they entered."""
+    """When the step before was queued; at first, when they entered."""
     next_step_id: Mapped[int | None] = mapped_column(Identifier)
     """None once they have finished or left."""
     zone: Mapped[str] = mapped_column(String(64), default="", server_default=text("''"))

@@ -1,11 +1,9 @@
 """What all tables share, and the table of the installation itself."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, MetaData, String, Text
+from sqlalchemy import JSON, Connection, MetaData, String, Text, event
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from mailer.database.columns import Instant
@@ -24,6 +22,18 @@ class Base(DeclarativeBase):
         }
     )
     type_annotation_map = {datetime: Instant(), dict[str, Any]: JSON()}  # noqa: RUF012
+
+
+@event.listens_for(Base.metadata, "before_create")
+def _set_partial_indexes(metadata: MetaData, connection: Connection, **options: object) -> None:
+    """Make the indexes that are partial on SQLite partial on PostgreSQL, too.
+
+    Declared with the indexes, the condition would load the dialect of PostgreSQL everywhere.
+    """
+    if connection.dialect.name == "postgresql":
+        for table in metadata.tables.values():
+            for index in table.indexes:
+                index.dialect_kwargs["postgresql_where"] = index.dialect_options["sqlite"]["where"]
 
 
 class Instance(Base):

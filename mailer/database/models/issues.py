@@ -1,7 +1,5 @@
 """Issues: frozen editions, schedules, canaries and A/B tests."""
 
-from __future__ import annotations
-
 from datetime import datetime
 
 from sqlalchemy import Float, ForeignKey, String, Text, text

@@ -1,7 +1,5 @@
 """Outgoing webhooks: endpoints, events and deliveries."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Any
 
