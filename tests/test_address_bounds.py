@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import idna
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mailer.address import mailbox_in, parse_address, parse_domain
@@ -56,6 +57,23 @@ def test_domain_is_within_bounds_as_a_labels(domain: str, allowed: bool) -> None
             parse_domain(domain)
         with pytest.raises(AddressError):
             parse_address(f"a@{domain}")
+
+
+@given(st.text(st.sampled_from("aXn-7_ ."), min_size=1, max_size=80))
+@example("xn--mnchen-3ya.de")
+@example("a--b.example")
+@example("ab--c.example")
+@example("example.org.")
+def test_plain_domain_is_read_as_idna_reads_it(domain: str) -> None:
+    try:
+        expected = idna.encode(domain.strip().rstrip("."), uts46=True).decode("ascii").lower()
+    except (idna.IDNAError, UnicodeError):
+        expected = "refused"
+    try:
+        parsed = parse_domain(domain)
+    except AddressError:
+        parsed = "refused"
+    assert parsed == expected
 
 
 @given(st.text(st.sampled_from("aü.-é中"), min_size=1, max_size=80))

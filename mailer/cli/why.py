@@ -10,6 +10,7 @@ from mailer.address import parse_address
 from mailer.cli.app import App, Command, json_option, pass_app
 from mailer.errors import MailerError
 from mailer.reports import history
+from mailer.reports.alerts import Happening
 
 
 @click.command(cls=Command)
@@ -25,9 +26,7 @@ def why(app: App, address: str, as_json: bool) -> None:
     with app.database.reading() as session:
         story = history.story_of(session, parse_address(address), secret=secret)
     if story is None:
-        raise MailerError(
-            f"{address} has no history", remedy="list the subscribers with: mailer subscribers list"
-        )
+        raise MailerError(f"{address} has no history", remedy="see: mailer subscribers list")
     if as_json:
         app.emit({"address": address, **{k: v for k, v in asdict(story).items() if k != "address"}})
         return
@@ -39,7 +38,7 @@ def why(app: App, address: str, as_json: bool) -> None:
                 app.out(f"{'':34}{line}")
 
 
-def _evidence(happening: history.Happening) -> list[str]:
+def _evidence(happening: Happening) -> list[str]:
     """Return where someone agreed from, with which form, and its wording."""
     facts = happening.facts
     form = f"form '{facts['form']}', version {facts['form_version']}" if facts["form"] else ""

@@ -19,7 +19,7 @@ from mailer.console.frame import add_page, card, heading
 from mailer.console.markup import chart, figure, figures, issue_path, link, note, show, table, tag, when
 from mailer.database.models import IssueState, SubscriberStatus
 from mailer.delivery import issues, schedule
-from mailer.reports import bounces, history, statistics
+from mailer.reports import alerts, bounces, statistics
 from mailer.reports.statistics import GrowthDay
 from mailer.review import overview, readiness
 from mailer.review.overview import IssueLine
@@ -87,7 +87,7 @@ def _attention(session: Session, settings: Settings, lines: list[IssueLine]) -> 
     unmatched = bounces.bounce_rows(session, outcome="unmatched", limit=1)
     if unmatched:
         yield note(link("/bounces?outcome=unmatched", "There are bounces that match no delivery"), "warn")
-    for alert in history.issue_alerts(session, limit=3):
+    for alert in alerts.issue_alerts(session, limit=3):
         if (datetime.now(UTC) - alert.at).days < 14:
             yield note(f"{when(alert.at)}: {alert.text}", "warn")
     if not settings.relays:

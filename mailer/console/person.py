@@ -25,7 +25,8 @@ from mailer.console.users import Role
 from mailer.database.models import DeliveryState, SubscriberStatus
 from mailer.errors import RefusedError, SourceError
 from mailer.printable import whole_number
-from mailer.reports.history import Happening, Story, story
+from mailer.reports.alerts import Happening
+from mailer.reports.history import Story, story
 
 _ORIGIN: Final = Origin("command", note="in the console")
 

@@ -9,11 +9,13 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from mailer.database.models import StoredIssue
-from mailer.webhooks.queue import Occurrence, put
 
 
 def announce_issue(session: Session, issue_id: int, what: str, *, at: datetime) -> None:
     """Store the event that an issue was queued, paused, resumed, cancelled or finished."""
+    # Imported on use: commands that only read announce nothing.
+    from mailer.webhooks.queue import Occurrence, put
+
     row = session.execute(
         select(StoredIssue.slug, StoredIssue.title, StoredIssue.reason, StoredIssue.audience).where(
             StoredIssue.id == issue_id
@@ -29,6 +31,8 @@ def announce_failures(
     """Store the events that deliveries failed; `classes` are the bounce classes by subscriber."""
     if not classes:
         return
+    from mailer.webhooks.queue import Occurrence, put
+
     slug = session.scalar(select(StoredIssue.slug).where(StoredIssue.id == issue_id))
     put(
         session,

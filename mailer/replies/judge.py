@@ -18,7 +18,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Final
 
 from mailer.printable import escaped
@@ -68,12 +68,6 @@ RULES: Final[tuple[Rule, ...]] = (
 """From the most to the least specific. Some receivers add "user unknown" to everything, so rules about us and
 about the state of the mailbox come before it."""
 
-_BOOK: Final = PhraseBook(
-    [
-        *((rank, phrase) for rank, rule in enumerate(RULES) for phrase in rule.phrases),
-        *((len(RULES), phrase) for phrase in about_recipients.NAMED),
-    ]
-)
 _WITHOUT_PHRASES: Final = tuple(rank for rank, rule in enumerate(RULES) if not rule.phrases)
 _NAME_RECIPIENT: Final = frozenset(
     {RULES.index(about_recipients.NO_SUCH_USER), RULES.index(about_recipients.LOCAL_USER), len(RULES)}
@@ -251,10 +245,22 @@ class _Reply:
         return _NOT_WELCOME if self.command in _BEFORE_MAIL else _US
 
 
+@cache
+def _phrase_book() -> PhraseBook:
+    """Return the phrases of all rules, each with the rank of its rule."""
+    # Made on use: most commands and most runs judge nothing.
+    return PhraseBook(
+        [
+            *((rank, phrase) for rank, rule in enumerate(RULES) for phrase in rule.phrases),
+            *((len(RULES), phrase) for phrase in about_recipients.NAMED),
+        ]
+    )
+
+
 @lru_cache(maxsize=4096)
 def _classify(code: int | None, enhanced: str, words: Words, provider: str, command: str) -> _Found:
     asked = _ASKED.get(command, _Asked.ANYTHING)
-    ranks = frozenset(_BOOK.ranks(words))
+    ranks = frozenset(_phrase_book().ranks(words))
     reply = _Reply(code, enhanced[2:], words, provider, command, asked, ranks)
     found = _by_rules(reply) or _by_grammar(reply) or _by_status(reply)
     if reply.command in _BEFORE_MAIL and found.means is BounceClass.TRANSIENT_SYSTEM:

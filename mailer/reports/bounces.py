@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from mailer.database.models import Delivery, StoredIssue, StoredReport, Subscriber, Suppression
 from mailer.replies.mailbox_hosts import provider_of
-from mailer.reports.history import Happening, issue_alerts
+from mailer.reports.alerts import Happening, issue_alerts
 
 _FAILED: Final = and_(
     # A literal, so that the database can use the partial index of failed deliveries.

@@ -1,11 +1,10 @@
-"""The history of an address, and the alerts of issues."""
+"""The history of an address."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
@@ -13,7 +12,6 @@ from sqlalchemy.orm import Session
 from mailer.address import Address
 from mailer.audience.suppression import erased_key
 from mailer.database.models import (
-    ALERT,
     CanaryMember,
     Consent,
     Delivery,
@@ -29,17 +27,7 @@ from mailer.database.models import (
     Suppression,
     Wording,
 )
-from mailer.reports.links import links_of
-
-
-@dataclass(frozen=True, slots=True)
-class Happening:
-    """One event in an address's history: `what` is its kind, `text` a line for people."""
-
-    at: datetime
-    what: str
-    text: str
-    facts: Mapping[str, Any] = field(default_factory=dict)
+from mailer.reports.alerts import Happening
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,17 +83,6 @@ def story(session: Session, address_key: str) -> Story | None:
     )
 
 
-def issue_alerts(session: Session, issue_id: int | None = None, *, limit: int = 10) -> tuple[Happening, ...]:
-    """Return the alerts raised for one issue or all, newest first."""
-    query = select(Event).where(Event.kind == ALERT).order_by(Event.id.desc()).limit(limit)
-    if issue_id is not None:
-        query = query.where(Event.issue_id == issue_id)
-    return tuple(
-        Happening(event.at, ALERT, str(event.details.get("text", "")), event.details)
-        for event in session.scalars(query)
-    )
-
-
 def _consents(session: Session, subscriber_id: int) -> Iterator[Happening]:
     rows = session.execute(
         select(Consent, Wording.text)
@@ -146,24 +123,14 @@ def _deliveries(session: Session, subscriber_id: int) -> Iterator[Happening]:
 
 def _events(session: Session, subscriber_id: int) -> Iterator[Happening]:
     rows = session.execute(
-        select(Event, StoredIssue.slug, StoredIssue.edition_digest)
+        select(Event, StoredIssue.slug)
         .outerjoin(StoredIssue, StoredIssue.id == Event.issue_id)
         .where(Event.subscriber_id == subscriber_id)
-    ).all()
-    clicked = {digest for event, _, digest in rows if digest and "link" in event.details}
-    links = {digest: links_of(session, digest) for digest in clicked}
-    for event, slug, digest in rows:
+    )
+    for event, slug in rows:
+        said = ", ".join(f"{name} {value}" for name, value in sorted(event.details.items()))
         facts = {"issue_id": event.issue_id, **event.details}
-        shown = dict(event.details)
-        if (address := _address(shown.get("link"), links.get(digest, ()))) is not None:
-            shown["link"] = facts["url"] = address
-        said = ", ".join(f"{name} {value}" for name, value in sorted(shown.items()))
         yield Happening(event.at, event.kind, _line(slug, said) if slug else said, facts)
-
-
-def _address(place: object, links: Sequence[str]) -> str | None:
-    """Return the address of the link with this number, or None."""
-    return links[place] if isinstance(place, int) and 0 <= place < len(links) else None
 
 
 def _sequences(session: Session, subscriber_id: int) -> Iterator[Happening]:

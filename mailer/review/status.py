@@ -15,7 +15,7 @@ from mailer.delivery.canary import Findings
 from mailer.delivery.difference import NAMES
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.waiting import Waiting, waiting
-from mailer.reports.history import Happening, issue_alerts
+from mailer.reports.alerts import Happening, issue_alerts
 from mailer.review.table import doing
 
 

@@ -26,7 +26,7 @@ from mailer.database.models import (
     StoredSequence,
     SubscriberTag,
 )
-from mailer.delivery import control, issues
+from mailer.delivery import issues
 from mailer.delivery.sequences.files import WrittenStep, slug_of
 from mailer.delivery.sequences.looking import EPOCH, HOUR, microseconds, steps_of
 from mailer.errors import RefusedError
@@ -145,19 +145,19 @@ def pause(session: Session, name: str, *, at: datetime) -> bool:
         return False
     stored.paused_at = at
     for step in steps_of(session, stored.id):
-        control.pause(session, step.issue_id, _PAUSED)
+        issues.pause(session, step.issue_id, _PAUSED)
     return True
 
 
 def resume(session: Session, name: str) -> bool:
-    """Resume a paused sequence; return whether it was paused. Messages that came due meanwhile follow."""
+    """Let a paused sequence go on; return whether it was paused. What came due meanwhile follows."""
     stored = _named(session, name)
     if stored.paused_at is None:
         return False
     stored.paused_at = None
     for step in steps_of(session, stored.id):
         if issues.get(session, step.issue_id).reason == _PAUSED:
-            control.resume(session, step.issue_id)
+            issues.resume(session, step.issue_id)
     return True
 
 
@@ -167,9 +167,7 @@ _PAUSED = "the sequence is paused"
 def _named(session: Session, name: str) -> StoredSequence:
     stored = session.scalar(select(StoredSequence).where(StoredSequence.name == name).with_for_update())
     if stored is None:
-        raise RefusedError(
-            f"the sequence {name} was never applied", remedy=f"apply it with: mailer sequences apply {name}"
-        )
+        raise RefusedError(f"the sequence {name} was never applied", remedy=f"mailer sequences apply {name}")
     return stored
 
 
@@ -227,10 +225,10 @@ def _count_waiting(session: Session, step_id: int) -> int:
 
 
 def _when(step: WrittenStep) -> str:
-    from mailer.rendering.source.front_values import DAYS
+    from mailer.rendering.source.issue import DAYS
 
     timing = step.timing
-    told = [f"{_spoken(timing.after)} after the previous step"]
+    told = [f"{_spoken(timing.after)} after the step before"]
     if timing.send_at is not None:
         told.append(f"at {timing.send_at:%H:%M}")
     if timing.days:

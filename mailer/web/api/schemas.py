@@ -1,4 +1,4 @@
-"""The requests about issues, statistics and messages, and their responses."""
+"""What requests about issues, statistics and messages say, and what they are answered."""
 
 from __future__ import annotations
 
