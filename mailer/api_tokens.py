@@ -85,7 +85,7 @@ def revoke(session: Session, token_id: int, *, at: datetime) -> bool:
     """Revoke a token immediately; return False if it was revoked before. Raises `SourceError`."""
     stored = session.get(ApiToken, token_id)
     if stored is None:
-        raise SourceError(f"there is no token {token_id}", remedy="see: mailer tokens list")
+        raise SourceError(f"there is no token {token_id}", remedy="list the tokens with: mailer tokens list")
     if stored.revoked_at is not None:
         return False
     stored.revoked_at = at

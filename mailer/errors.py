@@ -28,7 +28,8 @@ class MailerError(Exception):
     """A failure that a person can act on.
 
     `message` says what is wrong and where (`issues/007.md:3: 'title' is missing`);
-    `remedy` says what to do next, as one sentence or one command.
+    `remedy` says what to do next: one command, or a clause that begins with a verb. It follows `next:`, so it
+    has no label of its own: `list them with: mailer status`, not `see: mailer status`.
     """
 
     exit_code: ExitCode = ExitCode.FAILURE

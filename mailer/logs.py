@@ -20,13 +20,13 @@ _TEXT: Final = "%(asctime)s %(levelname)s %(message)s"
 
 
 def set_up(form: Literal["text", "json"], *, addresses: bool = False) -> None:
-    """Write the log to standard error: warnings and errors, as JSON also what the program says.
+    """Write the log to standard error: warnings and errors, and as JSON the program's notes too.
 
     Without `addresses`, the part of email addresses before the @ is left out, in tracebacks too.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines(addresses=addresses) if form == "json" else _Lines(addresses=addresses))
-    # Text is the default, and does not take the place of what an embedding program has set up.
+    # Text is the default, and leaves the handlers of an embedding program in place.
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=form == "json")
     logging.getLogger("mailer").setLevel(logging.INFO if form == "json" else logging.NOTSET)
 

@@ -9,7 +9,7 @@ from starlette.types import Message, Receive
 
 
 def bounded(receive: Receive, *, octets: int, seconds: float | None) -> Receive:
-    """Return `receive` with limits: it raises 413 after so many octets, and 408 after so many seconds."""
+    """Return `receive` with limits: beyond them it raises 413 for the size, or 408 for the time."""
     deadline = None if seconds is None else asyncio.get_running_loop().time() + seconds
     taken, complete = 0, False
 

@@ -73,7 +73,7 @@ class Watch:
             _log.warning("%s: works again", self.name)
 
     def failed(self, error: BaseException) -> None:
-        """Note a failure; log it, unless it is the one before once more."""
+        """Note a failure; log it unless it repeats the previous one."""
         said = str(error) if isinstance(error, MailerError) else repr(error)
         with self._lock:
             new, self._said = said != self._said, said
@@ -193,5 +193,5 @@ class Task:
 
 
 def retry_pause(failures: int, *, first_seconds: float = FIRST_PAUSE_SECONDS) -> float:
-    """Return how many seconds to wait after so many failures: twice as long each time, up to a minute."""
+    """Return how many seconds to wait after this many failures: twice as long each time, up to a minute."""
     return min(LONGEST_PAUSE_SECONDS, first_seconds * 2.0 ** min(failures - 1, 20))

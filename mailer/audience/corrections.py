@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session, aliased
 from mailer.audience.ledger import add_note, correct, lift
 from mailer.audience.transitions import REMOVAL_CAN_BE_UNDONE, RESTORE, SUPPRESSES, Move, Origin
 from mailer.database.among import among
-from mailer.database.models import Consent, Subscriber, SubscriberStatus, Suppression
+from mailer.database.models import NO_SOFT_BOUNCES, Consent, Subscriber, SubscriberStatus, Suppression
 
 _S = SubscriberStatus
 _AT_ONCE: Final = 5_000
@@ -100,11 +100,7 @@ def _restore(
     restored = [one.subscriber_id for one in decided if one.status is not None]
     lift(session, [keys[one].address_key for one in restored])
     if restored:
-        session.execute(
-            update(Subscriber)
-            .where(Subscriber.id.in_(restored))
-            .values(soft_points=0.0, soft_since=None, soft_last_at=None)
-        )
+        session.execute(update(Subscriber).where(Subscriber.id.in_(restored)).values(**NO_SOFT_BOUNCES))
     return decided
 
 
@@ -120,7 +116,7 @@ def _decide(person: _PersonRow, lines: Sequence[_Line], at: datetime) -> Restora
                 return Restoration(
                     person.id,
                     None,
-                    f"recorded as bounced by import {last_change.import_id}; see: mailer subscribers revert",
+                    f"recorded as bounced by import {last_change.import_id}; use mailer subscribers revert",
                 )
             return Restoration(person.id, SubscriberStatus(last_change.before))
         case _S.UNSUBSCRIBED if lines and lines[-1] is last_change and last_change.way == "command":

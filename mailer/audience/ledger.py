@@ -44,7 +44,7 @@ from mailer.audience.transitions import (
 )
 from mailer.database.among import among
 from mailer.database.columns import to_microseconds
-from mailer.database.models import Consent, Subscriber, SubscriberStatus, Suppression
+from mailer.database.models import NO_SOFT_BOUNCES, Consent, Subscriber, SubscriberStatus, Suppression
 from mailer.database.rows import insert_rows
 from mailer.webhooks.queue import Occurrence, put
 
@@ -66,7 +66,7 @@ _SET_STATUS: Final = (
     .execution_options(synchronize_session=False)
 )
 # A new subscription starts without the soft bounces and the pause of the previous one.
-_ACTIVATE: Final = _SET_STATUS.values(soft_points=0.0, soft_since=None, soft_last_at=None, paused_until=None)
+_ACTIVATE: Final = _SET_STATUS.values(**NO_SOFT_BOUNCES, paused_until=None)
 _LAST_LINES: Final = select(
     Consent.subscriber_id, Consent.way, Consent.import_id, (Consent.before == Consent.after).label("confirms")
 ).where(

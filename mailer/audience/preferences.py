@@ -156,7 +156,7 @@ def reason_note(reason: str) -> str:
 
 
 def give_reason(session: Session, subscriber_id: int, reason: str, *, origin: Origin, at: datetime) -> bool:
-    """Record why someone unsubscribed, once per time; return whether it was recorded."""
+    """Record why someone unsubscribed, once each time; return whether it was recorded."""
     known = _known(session, subscriber_id)
     if known is None or known.status != SubscriberStatus.UNSUBSCRIBED:
         return False

@@ -153,11 +153,16 @@ def change_address(
     if known.address_key != address.key:
         other = session.scalar(select(Subscriber.id).where(Subscriber.address_key == address.key))
         if other is not None:
-            raise RefusedError(f"{address} is another subscriber", remedy=f"see: mailer why {address}")
+            raise RefusedError(
+                f"{address} belongs to another subscriber",
+                remedy=f"see the history with: mailer why {address}",
+            )
         if reason := suppression.reason_for(session, address.key, secret=secret):
-            raise RefusedError(f"{address} is suppressed ({reason})", remedy=f"see: mailer why {address}")
-        # Soft bounces were those of the old address.
-        known.soft_points, known.soft_since, known.soft_last_at = 0.0, None, None
+            raise RefusedError(
+                f"{address} is suppressed ({reason})", remedy=f"see the history with: mailer why {address}"
+            )
+        # The soft bounces belong to the old address.
+        known.soft_points, known.soft_since = 0.0, None
     note = f"address changed from {known.address}"
     known.address, known.address_key, known.domain = str(address), address.key, address.domain
     known.changed_at = at

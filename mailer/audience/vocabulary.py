@@ -23,7 +23,5 @@ def empty_audience(session: Session, segment: str) -> RefusedError:
     tags = session.scalars(select(SubscriberTag.tag).distinct().order_by(SubscriberTag.tag).limit(_MAX_NAMED))
     sample = session.scalars(select(Subscriber.attributes).order_by(Subscriber.id.desc()).limit(_SAMPLE))
     attributes = sorted({key for one in sample for key in one})[:_MAX_NAMED]
-    return RefusedError(
-        f"nobody would get it: no active subscriber matches {segment}",
-        remedy=f"tags: {', '.join(tags) or 'none'}; attributes: {', '.join(attributes) or 'none'}",
-    )
+    said = f"the tags are: {', '.join(tags) or 'none'}; the attributes are: {', '.join(attributes) or 'none'}"
+    return RefusedError(f"nobody would get it: no active subscriber matches {segment}", remedy=said)

@@ -107,7 +107,7 @@ def _trip(session: Session, issue_id: int, pattern: Pattern, at: datetime) -> li
     restored = restore(session, suppressed, reason=reason, at=at)
     forget_soft_bounces(session, issue_id, ids)
     issue = session.get_one(StoredIssue, issue_id, with_for_update=True)
-    # What is known of the whole issue is known of each place.
+    # A pattern of the whole issue covers each of its places.
     if {(pattern.place.name, pattern.key), ("", pattern.key)} & _tripped(session, issue_id):
         return []
     commands = f"mailer retry {issue.slug} --only failed && mailer send {issue.slug}"

@@ -15,6 +15,7 @@ from mailer.audience.transitions import Move, MoveResult, Origin
 from mailer.bounces.policy import SoftBounce, SoftLimits, add_up, weight
 from mailer.database.among import among
 from mailer.database.models import (
+    NO_SOFT_BOUNCES,
     Delivery,
     DeliveryState,
     Event,
@@ -106,7 +107,7 @@ def clear_soft_count(session: Session, subscriber_id: int) -> bool:
     cleared = session.execute(
         update(Subscriber)
         .where(Subscriber.id == subscriber_id, Subscriber.soft_points > 0)
-        .values(soft_points=0.0, soft_since=None, soft_last_at=None)
+        .values(**NO_SOFT_BOUNCES)
         .returning(Subscriber.id)
     )
     return cleared.first() is not None
@@ -119,7 +120,7 @@ def clear_soft_counts(session: Session, address_keys: Collection[str]) -> None:
         session.execute(
             update(Subscriber)
             .where(Subscriber.address_key.in_(keys[start : start + _AT_ONCE]), Subscriber.soft_points > 0)
-            .values(soft_points=0.0, soft_since=None, soft_last_at=None)
+            .values(**NO_SOFT_BOUNCES)
         )
 
 
@@ -129,7 +130,7 @@ def forget_soft_bounces(session: Session, issue_id: int, subscriber_ids: Sequenc
     session.execute(
         update(Subscriber)
         .where(among(Subscriber.id, "ids"), Subscriber.soft_points > 0, Subscriber.id.in_(counted))
-        .values(soft_points=0.0, soft_since=None, soft_last_at=None)
+        .values(**NO_SOFT_BOUNCES)
         .execution_options(synchronize_session=False),
         {"ids": subscriber_ids},
     )
@@ -164,9 +165,7 @@ def _count(
     for subscriber_id in since:
         new = [SoftBounce(at, bounce_class) for _, bounce_class in by_subscriber[subscriber_id]]
         count = add_up(sorted([*history[subscriber_id], *new], key=lambda bounce: bounce.at), limits)
-        counts.append(
-            {"of": subscriber_id, "points": count.points, "since": count.since, "last": count.last_at}
-        )
+        counts.append({"of": subscriber_id, "points": count.points, "since": count.since})
         events += [
             {"at": at, "kind": SOFT_BOUNCE, "issue_id": issue_id or None, "subscriber_id": subscriber_id,
              "details": {"class": bounce_class.value}}
@@ -183,7 +182,7 @@ def _count(
 _SET_COUNT: Final = (
     update(Subscriber.__table__)  # type: ignore[arg-type]
     .where(Subscriber.__table__.c.id == bindparam("of"))
-    .values(soft_points=bindparam("points"), soft_since=bindparam("since"), soft_last_at=bindparam("last"))
+    .values(soft_points=bindparam("points"), soft_since=bindparam("since"))
 )
 
 

@@ -25,9 +25,9 @@ ENOUGH: Final = 18
 """How many equal replies make a pattern, if they are nearly all."""
 NEARLY_ALL: Final = 0.9
 FEW: Final = 5
-"""How many are enough for a whole issue of which nothing else came of any delivery."""
+"""How many are enough for a whole issue if no delivery ended in any other way."""
 LATEST_ENOUGH: Final = 28
-"""How many equal replies to the latest deliveries make a pattern, whatever came of those before."""
+"""How many equal replies to the latest deliveries make a pattern, whatever happened to earlier ones."""
 LATEST_NEARLY_ALL: Final = 0.95
 # A report on a message that was sent just now may still come.
 _LAG: Final = timedelta(minutes=15)
@@ -301,6 +301,6 @@ def _failed(issue_id: int, place: Place) -> Select[int, str, int | None, str | N
     ).where(Delivery.issue_id == issue_id)
     if not place.domains:
         return failed.where(*_FAILED).join(Subscriber, Subscriber.id == Delivery.subscriber_id)
-    # Here the index of failed deliveries would be the longer way.
+    # Here the index of failed deliveries would be slower.
     state = and_(Delivery.state == DeliveryState.FAILED.value, Delivery.bounce_class.is_not(None))
     return failed.where(state).join(Subscriber, _BY_DOMAIN).where(Subscriber.domain.in_(place.domains))

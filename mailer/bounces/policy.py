@@ -43,7 +43,6 @@ class SoftCount:
 
     points: float
     since: datetime
-    last_at: datetime
     enough: str = ""
 
 
@@ -74,7 +73,7 @@ def add_up(bounces: Sequence[SoftBounce], limits: SoftLimits) -> SoftCount:
     enough = _enough_of_one_class(run)
     if not enough and points >= limits.points and last - since >= timedelta(days=limits.days):
         enough = f"{points:g} soft bounce points in {(last - since).days} days"
-    return SoftCount(points, since, last, enough)
+    return SoftCount(points, since, enough)
 
 
 def _current_run(bounces: Sequence[SoftBounce], quiet: timedelta) -> Sequence[SoftBounce]:

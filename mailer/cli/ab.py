@@ -1,4 +1,4 @@
-"""`mailer ab`: what an A/B test has shown so far, and choosing an arm."""
+"""`mailer ab`: show the results of an A/B test, and choose an arm."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def amend(app: App, issue: str, no_lint: bool, yes: bool, as_json: bool) -> None
         return
     app.out(f"{known.slug}: edition {number} goes to the {left:,} who don't have it yet")
     if books.uncertain:
-        app.say(f"{books.uncertain:,} of them may have the edition before: their deliveries are uncertain")
+        app.say(f"{books.uncertain:,} of them are uncertain, and may already have the previous edition")
     resume = f"mailer resume {known.slug} && " if known.state is IssueState.PAUSED else ""
     app.say(f"next: {resume}mailer send {known.slug}")
 

@@ -54,7 +54,8 @@ def bounces() -> None:
 def undo_command(app: App, what: str, reason: str, dry_run: bool, as_json: bool) -> None:
     """Restore everyone who bounced in a run, an issue or a bounce class.
 
-    Use it for rejections that were your fault, not theirs. People who unsubscribed or complained stay out.
+    Use it for rejections that were your fault, not theirs. People who unsubscribed or complained are not
+    restored.
     """
     if not (reason or dry_run):
         raise click.UsageError("give a reason with --reason, or use --dry-run to see what would happen")
@@ -66,7 +67,7 @@ def undo_command(app: App, what: str, reason: str, dry_run: bool, as_json: bool)
         return
     app.out(f"{counted(len(restored), 'subscriber')} {'would be ' if dry_run else ''}restored")
     for refusal, number in Counter(one.refusal for one in done if one.status is None).items():
-        app.out(f"{number:,} stay out: {refusal}")
+        app.out(f"{number:,} not restored: {refusal}")
 
 
 @bounces.command("fetch")
@@ -214,7 +215,9 @@ def show(app: App, report_id: int, raw: bool, as_json: bool) -> None:
     with app.database.reading() as session:
         found = reports.bounce_row(session, report_id)
     if found is None:
-        raise MailerError(f"there is no report {report_id}", remedy="see: mailer bounces list")
+        raise MailerError(
+            f"there is no report {report_id}", remedy="list the reports with: mailer bounces list"
+        )
     row, octets = found
     if raw:
         sys.stdout.buffer.write(octets)

@@ -70,7 +70,7 @@ def need_extra() -> None:
     if missing is not None:
         raise ConfigError(
             f"the console needs packages that are not installed ({missing})",
-            remedy=f"install them: {install_command('console')}",
+            remedy=f"install them with: {install_command('console')}",
         )
 
 

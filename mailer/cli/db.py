@@ -101,7 +101,7 @@ def restore_command(app: App, copy: Path, identity: Path | None, yes: bool) -> N
         app.out(f"the database that it replaced is in {aside}")
     if version != HEAD:
         app.say("next: mailer upgrade")
-    app.say("What was sent after the backup is unknown now. To send from it all the same: mailer db adopt")
+    app.say("It does not know what was sent after the backup. To send from it anyway: mailer db adopt")
 
 
 @db.command("copy")

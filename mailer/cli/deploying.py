@@ -97,7 +97,7 @@ def _escaped(path: Path) -> str:
 def _compose(folder: Path, host: str) -> dict[str, str]:
     source = shipped("deploy/compose")
     text = (source / "compose.yaml").read_text(encoding="utf-8")
-    # The image is built from the sources; here are none.
+    # The image is built from the sources, which are not here.
     text = re.sub(r"^  build:\n(?:    .*\n)+", "", text, flags=re.MULTILINE)
     text = re.sub(r"\A(?:#.*\n)+", "# Made by mailer init. .env has the password of the database.\n", text)
     owner = os.getuid() or _IMAGE_USER

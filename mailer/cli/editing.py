@@ -109,7 +109,8 @@ def restore_command(app: App, address: str, reason: str, as_json: bool) -> None:
         (done,) = restore(session, [known.id], reason=reason, at=datetime.now(UTC))
     if done.status is None:
         raise RefusedError(
-            f"{known.address} is not restored: {done.refusal}", remedy="see: mailer why ADDRESS"
+            f"{known.address} is not restored: {done.refusal}",
+            remedy="see the history with: mailer why ADDRESS",
         )
     if as_json:
         app.emit({"id": known.id, "address": known.address, "status": done.status.value})
@@ -120,5 +121,7 @@ def restore_command(app: App, address: str, reason: str, as_json: bool) -> None:
 def _known(session: Session, address: Address) -> SubscriberView:
     known = find(session, address)
     if known is None:
-        raise SourceError(f"{address} is not a subscriber", remedy="see: mailer subscribers list")
+        raise SourceError(
+            f"{address} is not a subscriber", remedy="list the subscribers with: mailer subscribers list"
+        )
     return known

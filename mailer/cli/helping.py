@@ -1,4 +1,4 @@
-"""`mailer help`, `mailer completion` and `mailer man`: what click knows about the commands."""
+"""`mailer help`, `mailer completion` and `mailer man`: help generated from the commands."""
 
 from __future__ import annotations
 

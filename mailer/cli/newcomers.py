@@ -1,4 +1,4 @@
-"""`mailer send` of an issue that was sent before: what is left, and who has joined since."""
+"""`mailer send` of an issue that was sent before: offer it to the subscribers who have joined since."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mailer.review.planning import Plan
 
 
 def tell_finished(app: App, issue: QueuedIssue, *, as_json: bool) -> ExitCode:
-    """Say that nothing of an issue is left to send, and how many have joined its audience since."""
+    """Say that nothing is left to send, and how many subscribers have joined the audience since."""
     since = _count(app, issue, issue.segment)
     with app.database.reading() as session:
         books = books_of(session, issue.id)
@@ -41,10 +41,12 @@ def tell_finished(app: App, issue: QueuedIssue, *, as_json: bool) -> ExitCode:
 
 
 def queue(app: App, plan: Plan, segment: str, *, no_lint: bool, dry_run: bool, yes: bool) -> bool:
-    """Queue an issue for those who have joined its audience since; return whether to send it now."""
+    """Queue an issue for subscribers who have joined its audience since; return whether to send it now."""
     issue = plan.known
     if issue is None:
-        raise RefusedError(f"{plan.slug} was never sent", remedy=f"mailer send {plan.slug}")
+        raise RefusedError(
+            f"{plan.slug} was never sent", remedy=f"send it to everyone with: mailer send {plan.slug}"
+        )
     number = _count(app, issue, segment)
     if dry_run or not number:
         app.out(f"{issue.slug}: {_subscribed(number)}; nothing was queued")

@@ -191,4 +191,4 @@ def cancel_command(app: App, issue: str) -> None:
     """
     with app.database.transaction() as session:
         slug = schedules.cancel(session, issue)
-    app.out(f"{slug}: not scheduled any more")
+    app.out(f"{slug}: no longer scheduled")

@@ -154,7 +154,7 @@ def _check_options(plan: Plan, edition: Edition, canary_share: float | None, *, 
     if canary_share is not None and plan.known is not None and plan.known.canary is None:
         raise RefusedError(
             f"{plan.slug} was queued without a canary; it goes to everyone",
-            remedy=f"to resume it: mailer send {plan.slug}",
+            remedy=f"resume it with: mailer send {plan.slug}",
         )
 
 
@@ -209,7 +209,7 @@ def _wait_for_undo(app: App, wait: timedelta) -> None:
         return
     begin = (datetime.now(UTC) + wait).astimezone()
     try:
-        app.say(f"sending begins at {begin:%H:%M:%S}; to undo it, press Ctrl-C before")
+        app.say(f"sending begins at {begin:%H:%M:%S}; press Ctrl-C before then to undo it")
         time.sleep(wait.total_seconds())
     except KeyboardInterrupt:
         app.say("undone: nothing was queued")
@@ -320,7 +320,7 @@ def _tell_plan(app: App, plan: Plan, as_json: bool) -> None:
         return
     app.out(f"'{plan.subject}' would go to {counted(plan.audience, 'subscriber')} through {_relays(app)}.")
     if plan.known is not None:
-        app.out(f"It is already in the queue ({plan.known.state.value}); see: mailer status {plan.slug}")
+        app.out(f"It is already in the queue ({plan.known.state.value}); see mailer status {plan.slug}")
 
 
 def _tell(app: App, issue: QueuedIssue, ended: Ended, as_json: bool) -> None:

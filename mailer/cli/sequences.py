@@ -1,4 +1,4 @@
-"""`mailer sequences`: messages that people get one after the other."""
+"""`mailer sequences`: series of messages that start when a person enters."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ no_lint_option = click.option(
 
 @click.group(cls=Group)
 def sequences() -> None:
-    """Send people messages one after the other, from the day they enter; `mailer worker` sends them."""
+    """Send each person a series of messages, starting when they enter; `mailer worker` sends them."""
 
 
 @sequences.command("list")
@@ -45,7 +45,7 @@ def list_command(app: App, as_json: bool) -> None:
         if one.name not in app.settings.sequences:
             app.say(f"{one.name} is not in config.toml; to stop it: mailer sequences pause {one.name}")
     for name in waiting:
-        app.out(f"{name}  not applied; see: mailer sequences plan {name}")
+        app.out(f"{name}  not applied; see mailer sequences plan {name}")
     if not found and not waiting:
         app.say("config.toml has no [sequences.NAME]")
 
@@ -131,7 +131,9 @@ def stats_command(app: App, name: str, as_json: bool) -> None:
         stored = storing.find(session, name)
         found = [] if stored is None else listing.steps(session, stored.id)
     if stored is None:
-        raise SourceError(f"the sequence {name} was never applied", remedy=f"mailer sequences apply {name}")
+        raise SourceError(
+            f"the sequence {name} was never applied", remedy=f"apply it with: mailer sequences apply {name}"
+        )
     if as_json:
         app.emit({"sequence": name, "steps": [one.as_dict() for one in found]})
         return
@@ -158,7 +160,7 @@ def _planned(app: App, name: str) -> tuple[Plan, list[WrittenStep]]:
 
 def _tell(app: App, made: Plan) -> None:
     if made.new:
-        app.out(f"{made.name} is new; who enters it from now on gets:")
+        app.out(f"{made.name} is new; people who enter from now on get:")
     for key in made.settings:
         app.out(f"{key} in config.toml changes")
     for change in made.changes:

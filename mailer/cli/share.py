@@ -30,7 +30,7 @@ def share_command(app: App, issue: str, share: str, leader: int | None) -> None:
     with app.database.reading() as session:
         queued = issues.find(session, issue)
     if queued is None:
-        raise RefusedError(f"'{issue}' is not in the queue", remedy=f"mailer send {issue}")
+        raise RefusedError(f"'{issue}' is not in the queue", remedy=f"send it with: mailer send {issue}")
 
     def report(told: dict[str, object]) -> None:
         # The parent may be gone; then standard input has closed too, and the run stops cleanly.

@@ -13,7 +13,7 @@ from mailer.cli import books as shown
 from mailer.cli import waves
 from mailer.cli.app import App, Command, json_option, pass_app, yes_option
 from mailer.database.models import DeliveryState, IssueState
-from mailer.delivery import canary, issues, letters, runs
+from mailer.delivery import canary, control, issues, letters, runs
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.listing import listing
 from mailer.delivery.lock import exclusive
@@ -67,7 +67,7 @@ def pause(app: App, issue: str) -> None:
     """Pause ISSUE until you resume it. Messages that are being sent are finished first."""
     with app.database.transaction() as session:
         known = directory.queued(session, app.settings, issue)
-        changed = issues.pause(session, known.id, "paused by the operator")
+        changed = control.pause(session, known.id, "paused by the operator")
         running = [run for run in runs.sending(session) if run.issue_id == known.id]
     if not changed:
         app.out(f"{known.slug}: {_unchanged(known, 'pause')}")
@@ -94,7 +94,7 @@ def resume(app: App, issue: str, accept_refusals: bool) -> None:
         known = directory.queued(session, app.settings, issue)
         changed = canary.resume(session, known.id)
         if accept_refusals:
-            issues.accept_refusals(session, known.id, at=datetime.now(UTC))
+            control.accept_refusals(session, known.id, at=datetime.now(UTC))
     if changed:
         app.out(f"{known.slug}: resumed; to send the rest: mailer send {known.slug}")
     elif known.state is IssueState.SENDING:
@@ -114,7 +114,7 @@ def cancel(app: App, issue: str, yes: bool) -> None:
     app.confirm(f"Cancel the rest of {slug}? This cannot be undone.", yes=yes, what="cancelling")
     with app.database.transaction() as session:
         known = directory.queued(session, app.settings, issue)
-        skipped = issues.cancel(session, known.id, at=datetime.now(UTC))
+        skipped = control.cancel(session, known.id, at=datetime.now(UTC))
         running = any(run.issue_id == known.id for run in runs.sending(session))
     if known.state is IssueState.CANCELLED:
         app.out(f"{known.slug}: {_unchanged(known, 'cancel')}")
@@ -137,7 +137,7 @@ def withdraw(app: App, issue: str, yes: bool) -> None:
         slug = directory.queued(session, app.settings, issue).slug
     app.confirm(f"Withdraw {slug}?", yes=yes, what="withdrawing")
     with exclusive(app.database) as session:
-        withdrawn = issues.withdraw(session, directory.queued(session, app.settings, slug).id)
+        withdrawn = control.withdraw(session, directory.queued(session, app.settings, slug).id)
     app.out(f"{slug}: withdrawn with {withdrawn:,} deliveries; correct it, then: mailer send {slug}")
 
 
@@ -157,7 +157,7 @@ def retry(app: App, issue: str, only: str) -> None:
     """
     with app.database.transaction() as session:
         known = directory.queued(session, app.settings, issue)
-        queued = issues.retry(session, known.id, DeliveryState(only), at=datetime.now(UTC))
+        queued = control.retry(session, known.id, DeliveryState(only), at=datetime.now(UTC))
     if not queued:
         app.out(f"{known.slug}: no delivery is {only}; nothing changed")
         return
@@ -215,7 +215,7 @@ def _print(app: App, name: str | None, as_json: bool) -> None:
         app.out(line)
     for one in statuses:
         if not one.books.balanced:
-            app.out(f"{one.issue.slug}: DOES NOT BALANCE; see: mailer status {one.issue.slug}")
+            app.out(f"{one.issue.slug}: DOES NOT BALANCE; see mailer status {one.issue.slug}")
         for alert in one.alerts[:1]:
             app.out(f"{one.issue.slug}: alert {_local(alert.at)}: {alert.text}")
     if letter_books.audience:
@@ -267,7 +267,7 @@ def _tell(app: App, status: IssueStatus) -> None:
         name = "canary" if status.test is None else "test"
         app.out(f"  {name} {issue.canary.value}{until}: {status.canary}")
     if status.test is not None:
-        app.out(f"  A/B test: {status.test.said or f'not decided; see: mailer ab show {issue.slug}'}")
+        app.out(f"  A/B test: {status.test.said or f'not decided; see mailer ab show {issue.slug}'}")
     for alert in status.alerts:
         app.out(f"  alert {_local(alert.at)}: {alert.text}")
     if status.books.open:

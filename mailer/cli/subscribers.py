@@ -243,7 +243,9 @@ def _known(session: Session, address: Address) -> SubscriberView:
     """Return a subscriber; raise `SourceError` if there is none with this address."""
     known = find(session, address)
     if known is None:
-        raise SourceError(f"{address} is not a subscriber", remedy="see: mailer subscribers list")
+        raise SourceError(
+            f"{address} is not a subscriber", remedy="list the subscribers with: mailer subscribers list"
+        )
     return known
 
 

@@ -42,7 +42,7 @@ def status(app: App, as_json: bool) -> None:
     for one in shown:
         app.out(f"{one.name:<{width}}  {_MEANING[one.change]}")
     unchanged = len(found) - len(shown)
-    app.say(f"{unchanged} {'template is' if unchanged == 1 else 'templates are'} those of this version")
+    app.say(f"{unchanged} {'template matches' if unchanged == 1 else 'templates match'} this version")
 
 
 @templates.command()
@@ -56,7 +56,7 @@ def diff(app: App, name: str | None) -> None:
     folder = _folder(app)
     found = {one.name: one.change for one in compare(folder, *_theirs(app))}
     if name is not None and name not in found:
-        raise SourceError(f"there is no template '{name}'", remedy="mailer templates status lists them")
+        raise SourceError(f"there is no template '{name}'", remedy="list them with: mailer templates status")
     both = [one for one, change in found.items() if change in (Change.BOTH, Change.UNKNOWN)]
     for one in both if name is None else [name]:
         app.out(difference(folder, *_theirs(app), one).rstrip("\n"))

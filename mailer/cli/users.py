@@ -52,7 +52,8 @@ def add_command(
     People log in under [console] public_url: with the password and a six-digit code of the app, or through
     the provider in [console.oidc] if --email gives the address that they have there.
     """
-    from mailer.console.users import Role, add_user, code_url
+    from mailer.console import audit
+    from mailer.console.users import LOCAL_NAME, Role, add_user, code_url
 
     if no_password and password_file is not None:
         raise click.UsageError("--no-password and --password-file can't be combined")
@@ -63,8 +64,11 @@ def add_command(
         password = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
     else:
         password = password_file.readline().rstrip("\r\n")
+    at = datetime.now(UTC)
     with app.database.transaction() as session:
-        user, secret = add_user(session, name, Role(role), password, email=email, at=datetime.now(UTC))
+        user, secret = add_user(session, name, Role(role), password, email=email, at=at)
+        details = {"role": user.role, "email": user.email, "password": not no_password}
+        audit.record(session, LOCAL_NAME, "user.add", user.name, details, at=at)
     url = code_url(user.name, secret, app.settings.newsletter.name) if secret else ""
     if as_json:
         app.emit({**asdict(user), "totp_secret": secret, "totp_url": url})
@@ -73,7 +77,7 @@ def add_command(
     if not secret:
         return
     app.out(f"Enter this in an authenticator app; it can't be shown again:  {secret}")
-    app.out(f"or as an address:  {url}")
+    app.out(f"or open this address on the phone:  {url}")
 
 
 @users.command("list")
@@ -124,9 +128,12 @@ def unlink_command(app: App, name: str, yes: bool) -> None:
 @pass_app
 def remove_command(app: App, name: str, yes: bool) -> None:
     """Remove the user called NAME. Their sessions end immediately."""
-    from mailer.console.users import remove_user
+    from mailer.console import audit
+    from mailer.console.users import LOCAL_NAME, remove_user
 
     app.confirm(f"Remove {name}?", yes=yes, what=f"removing {name}")
     with app.database.transaction() as session:
-        remove_user(session, name)
+        user = remove_user(session, name)
+        details = {"role": user.role, "email": user.email}
+        audit.record(session, LOCAL_NAME, "user.remove", name, details, at=datetime.now(UTC))
     app.out(f"{name}: removed")

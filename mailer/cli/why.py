@@ -26,7 +26,9 @@ def why(app: App, address: str, as_json: bool) -> None:
     with app.database.reading() as session:
         story = history.story_of(session, parse_address(address), secret=secret)
     if story is None:
-        raise MailerError(f"{address} has no history", remedy="see: mailer subscribers list")
+        raise MailerError(
+            f"{address} has no history", remedy="list the subscribers with: mailer subscribers list"
+        )
     if as_json:
         app.emit({"address": address, **{k: v for k, v in asdict(story).items() if k != "address"}})
         return

@@ -1,4 +1,4 @@
-"""`mailer worker`: do everything that has its time, until it is stopped."""
+"""`mailer worker`: send what is due and do the periodic work, until stopped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Workers on several machines: who lives, and which of them does what next. PostgreSQL only.
+"""Workers on several machines: which are alive, and what each does next. PostgreSQL only.
 
 Procrastinate, a job queue in the same database, divides the work (`engine`). It holds two kinds of jobs:
 

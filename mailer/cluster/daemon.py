@@ -39,7 +39,7 @@ LOOK_SECONDS: Final = 10
 _CHORES_AT_A_TIME: Final = 6
 _SPARE_THREADS: Final = 4
 _CONFIRM_SECONDS: Final = 5.0
-"""How often a worker says that it lives, and looks for dead ones."""
+"""How often a worker reports that it is alive, and looks for dead ones."""
 _POLL_SECONDS: Final = 1.0
 """How often to look for jobs. A turn that was offered during the previous one brings no notification."""
 _AWAY_SECONDS: Final = 2.0
@@ -47,7 +47,7 @@ _AWAY_SECONDS: Final = 2.0
 _TROUBLE_PAUSE: Final = timedelta(seconds=30)
 """How long a worker leaves an issue alone after a turn that failed."""
 _FORGET_AFTER: Final = 5
-"""After so many periods, a failed chore is taken for one that another worker has done since."""
+"""After this many periods, a failed chore counts as done by another worker."""
 _GRACE_SECONDS: Final = 5.0
 """How long a chore may go on once the worker is stopped."""
 _CANCEL_SECONDS: Final = 10.0
@@ -115,7 +115,7 @@ class Daemon:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._loop.add_signal_handler(number, self._stop)
-        # It tells of a lost connection with tracebacks; ours say what follows.
+        # It reports a lost connection with tracebacks; our own messages say what happens next.
         logging.getLogger("procrastinate").setLevel(logging.CRITICAL)
         logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
         try:
@@ -217,7 +217,7 @@ class Daemon:
         app.periodic(cron=chore.cron)(task)
 
     async def _confirm_and_recover(self, app: App) -> None:
-        """Say that this worker lives; end the runs of dead workers and delete their jobs.
+        """Report that this worker is alive; end the runs of dead workers and delete their jobs.
 
         A chore could not do this: it may be what a dead worker was doing.
         """
@@ -254,7 +254,7 @@ class Daemon:
         with self._database.transaction() as session:
             members.confirm(session, self._member_id, self._name, at=self._work.clock())
             dead = members.remove_dead(session, dead_seconds=self._times.dead_seconds)
-            # After an outage, the others may be about to say that they live, too.
+            # After an outage, the others may be about to report that they are alive, too.
             in_touch = time.monotonic() - self._in_touch_since >= self._times.dead_seconds
             dead_seconds = self._times.dead_seconds if in_touch else runs.NEVER_SECONDS
             runs.end_dead(session, at=self._work.clock(), dead_seconds=dead_seconds)
@@ -299,7 +299,7 @@ class Daemon:
 
     @contextlib.contextmanager
     def _turn_pipe(self) -> Iterator[int]:
-        """Yield a descriptor at which a run reads that its turn, or the worker, ends."""
+        """Yield a descriptor that tells a run when its turn, or the worker, ends."""
         reading, writing = os.pipe()
         with self._pipes:
             if self._stopping.is_set():

@@ -30,7 +30,7 @@ _POOL_CONNECTIONS: Final = 4
 
 
 def prepare(database: Database) -> bool:
-    """Create the tables or bring them up to date; return whether anything was to be done."""
+    """Create the tables or bring them up to date; return whether there was anything to do."""
     newest = _migrations()[-1].stem
     with database.reading() as session:
         if _applied(session, _schema(session)) == newest:

@@ -14,7 +14,7 @@ from mailer.cluster import members
 from mailer.config import DeliverySettings
 from mailer.database.models import CanaryState, IssueState
 from mailer.database.session import Database
-from mailer.delivery import issues, runs
+from mailer.delivery import control, issues, runs
 from mailer.delivery.books import Books, books_of
 from mailer.delivery.clock import now
 from mailer.delivery.ending import Ended, Ending
@@ -24,7 +24,7 @@ from mailer.delivery.work import has_work
 
 _LOOK_SECONDS: Final = 1.0
 _COUNTING_SHARE: Final = 0.05
-"""The most of the time that is spent on counting deliveries."""
+"""The largest share of the time to spend on counting deliveries."""
 _ENDED: Final = {
     IssueState.FINISHED: Ending.FINISHED,
     IssueState.PAUSED: Ending.PAUSED,
@@ -130,7 +130,7 @@ def _look(database: Database, issue_id: int, settings: DeliverySettings, began_a
 def _finish(database: Database, issue_id: int) -> bool:
     """Finish an issue if none of its deliveries is open; return whether none is."""
     with database.transaction() as session:
-        return issues.finish(session, issue_id, at=now())
+        return control.finish(session, issue_id, at=now())
 
 
 def _why_waiting(session: Session, issue_id: int, began_at: datetime) -> str:

@@ -43,7 +43,7 @@ def enter(session: Session, name: str, *, at: datetime) -> int:
 
 
 def confirm(session: Session, member_id: int, name: str, *, at: datetime) -> None:
-    """Record that a worker of this process lives, even if another has taken it for dead. PostgreSQL only."""
+    """Record that a worker of this process is alive, even if declared dead by another. PostgreSQL only."""
     # Imported here: on SQLite nothing else needs the dialect.
     from sqlalchemy.dialects.postgresql import insert
 

@@ -1,4 +1,4 @@
-"""The tables of what a worker makes and sends by itself: sequences and digests."""
+"""The tables for sequences and digests, which a worker makes and sends by itself."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from mailer.config.values import Check, Section, WebUrl, checked_clock, checked_
 
 
 class Sequence(Section, frozen=True, kw_only=True):
-    """`[sequences.NAME]`: messages that each person gets one after the other.
+    """`[sequences.NAME]`: a series of messages for each person.
 
-    `mailer sequences apply` puts changes of these keys and of the files into effect.
+    `mailer sequences apply` puts changes to these keys and to the files into effect.
     """
 
     CHECKS: ClassVar[dict[str, Check]] = {"trigger": checked_trigger, "zone": checked_zone}
@@ -45,7 +45,7 @@ class Digest(Section, frozen=True, kw_only=True):
     zone: str = ""
     """The time zone of `at`; this machine's by default."""
     items: Annotated[int, Meta(ge=1, le=100)] = 20
-    """How many items an issue has at most; older ones are passed over."""
+    """The most items in an issue; older ones are skipped."""
     send: bool = False
     """Whether the issue is sent; otherwise it is a draft for you to edit."""
     to: str = ""

@@ -44,7 +44,7 @@ class Oidc(Section, frozen=True, kw_only=True):
     client_secret_command: str | None = None
     """A command that prints the secret."""
     name: str = "single sign-on"
-    """What the button on the login page says after "Log in with"."""
+    """The text of the button on the login page, after "Log in with"."""
 
     def __post_init__(self) -> None:
         """Check the combination of keys; raise `ValueError`."""

@@ -60,7 +60,7 @@ class Web(Section, frozen=True, kw_only=True):
     """Tags that subscribers can choose on their page, with their labels."""
     reasons: dict[str, str] = msgspec.field(default_factory=dict)
     """Reasons for unsubscribing: the word that is counted, and its label. If empty, the four built-in
-    reasons are on offer."""
+    reasons are offered."""
 
 
 class SignUp(Section, frozen=True, kw_only=True):

@@ -143,7 +143,7 @@ class Relay(Section, frozen=True, kw_only=True):
     connections: Annotated[int, Meta(ge=1, le=500)] = 10
     """The most simultaneous connections."""
     messages_per_connection: Annotated[int, Meta(ge=1)] = 500
-    """After so many messages, a connection is replaced."""
+    """A connection is replaced after this many messages."""
     rate_per_second: Annotated[float, Meta(ge=0)] = 0.0
     """Messages per second over all connections to this relay; 0 means no limit."""
     weight: Annotated[int, Meta(ge=0)] = 1
@@ -287,7 +287,7 @@ def _refuse_plain(server: Relay | Mailbox) -> None:
 
 
 class Bounces(Section, frozen=True, kw_only=True):
-    """`[bounces]`: where bounces and complaints arrive, and what follows from them."""
+    """`[bounces]`: where bounces and complaints arrive, and how mailer acts on them."""
 
     CHECKS: ClassVar[dict[str, Check]] = {"domain": checked_domain, "unsubscribe_address": checked_address}
 

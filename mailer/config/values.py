@@ -141,7 +141,7 @@ def checked_trigger(text: str) -> str:
     kind, colon, value = text.partition(":")
     if (kind in ("confirmed", "api") and not colon) or (kind in ("tag", "date") and value.strip()):
         return f"{kind}:{value.strip()}" if colon else kind
-    raise ValueError(f"'{text}' is no trigger; write confirmed, tag:NAME, date:ATTRIBUTE or api")
+    raise ValueError(f"'{text}' is not a trigger; write confirmed, tag:NAME, date:ATTRIBUTE or api")
 
 
 def checked_root_url(text: str) -> str:

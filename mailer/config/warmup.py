@@ -11,13 +11,13 @@ from mailer.config.values import Section
 
 _DAY_SECONDS: Final = 86_400
 _MOST_A_DAY: Final = 100_000_000
-"""A warm-up that allows so many messages has ended."""
+"""A warm-up that allows this many messages has ended."""
 
 
 class Warmup(Section, frozen=True, kw_only=True):
     """`[relays.NAME.warmup]`: send few messages at first, and more every day, spread over the day.
 
-    Providers distrust a new address that sends much. The limit holds in addition to `rate_per_second`.
+    Providers distrust a new address that sends a lot. The limit holds in addition to `rate_per_second`.
     """
 
     start: date

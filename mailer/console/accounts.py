@@ -71,7 +71,7 @@ def unlink(session: Session, name: str) -> bool:
     """
     stored = session.scalar(select(ConsoleUser).where(ConsoleUser.name == name))
     if stored is None:
-        raise SourceError(f"there is no user '{name}'", remedy="see: mailer users list")
+        raise SourceError(f"there is no user '{name}'", remedy="list the users with: mailer users list")
     if stored.subject is None:
         return False
     stored.issuer = stored.subject = None

@@ -14,7 +14,7 @@ from mailer.console.frame import button, confirmed, say
 from mailer.console.markup import issue_path
 from mailer.console.users import Role
 from mailer.database.models import DeliveryState, IssueState
-from mailer.delivery import canary, issues
+from mailer.delivery import canary, control
 from mailer.delivery.books import Books
 from mailer.delivery.difference import NAMES
 from mailer.delivery.issues import QueuedIssue
@@ -59,7 +59,7 @@ class Controls:
             self._visit,
             Role.SENDER,
             Change("issue.pause", issue.slug),
-            lambda session: issues.pause(
+            lambda session: control.pause(
                 session, issue.id, f"paused by {self._visit.visitor.name} in the console"
             ),
         )
@@ -83,7 +83,7 @@ class Controls:
                 self._visit,
                 Role.SENDER,
                 Change("issue.cancel", issue.slug),
-                lambda session: issues.cancel(session, issue.id, at=datetime.now(UTC)),
+                lambda session: control.cancel(session, issue.id, at=datetime.now(UTC)),
             )
 
     async def _choose(self, issue: QueuedIssue, arm: str) -> None:
@@ -104,7 +104,7 @@ class Controls:
 
         def work() -> None:
             with exclusive(self._desk.database) as session:
-                issues.withdraw(session, issue.id)
+                control.withdraw(session, issue.id)
 
         await self._desk.act(self._visit, Role.SENDER, Change("issue.withdraw", issue.slug), work)
         ui.navigate.to(issue_path(issue.slug))
@@ -114,7 +114,7 @@ class Controls:
             self._visit,
             Role.SENDER,
             Change("issue.retry", issue.slug, {"state": state.value}),
-            lambda session: issues.retry(session, issue.id, state, at=datetime.now(UTC)),
+            lambda session: control.retry(session, issue.id, state, at=datetime.now(UTC)),
         )
         say(f"{number:,} deliveries are queued again")
         ui.navigate.to(issue_path(issue.slug))

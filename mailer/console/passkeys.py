@@ -107,7 +107,9 @@ def registration(session: Session, name: str, site: Site) -> tuple[bytes, str]:
         )
     user = user_named(session, name)
     if user is None:
-        raise RefusedError("Only users have passkeys", remedy="add one: mailer users add NAME --role ROLE")
+        raise RefusedError(
+            "Only users have passkeys", remedy="add one with: mailer users add NAME --role ROLE"
+        )
     known = passkeys(session, name)
     if len(known) >= _MOST_PASSKEYS:
         raise RefusedError(f"A user may have {_MOST_PASSKEYS} passkeys", remedy="remove one first")

@@ -81,7 +81,8 @@ def add_user(
     for taken, what in ((ConsoleUser.name == name, name), (ConsoleUser.email == key, email)):
         if what and (other := session.scalar(select(ConsoleUser.name).where(taken))) is not None:
             raise RefusedError(
-                f"there is a user '{what}' already", remedy=f"first: mailer users remove {other}"
+                f"there is a user '{what}' already",
+                remedy=f"remove the old one first with: mailer users remove {other}",
             )
     secret = pyotp.random_base32()
     stored = ConsoleUser(
@@ -115,12 +116,13 @@ def user_of(session: Session, user_id: int) -> User | None:
     return None if stored is None else public(stored)
 
 
-def remove_user(session: Session, name: str) -> None:
-    """Remove a user and end their sessions; raise `SourceError` if there is none of this name."""
-    found = session.scalar(select(ConsoleUser.id).where(ConsoleUser.name == name))
+def remove_user(session: Session, name: str) -> User:
+    """Remove a user, end their sessions and return them; raise `SourceError` if nobody has this name."""
+    found = user_named(session, name)
     if found is None:
-        raise SourceError(f"there is no user '{name}'", remedy="see: mailer users list")
-    session.execute(delete(ConsoleUser).where(ConsoleUser.id == found))
+        raise SourceError(f"there is no user '{name}'", remedy="list the users with: mailer users list")
+    session.execute(delete(ConsoleUser).where(ConsoleUser.id == found.id))
+    return found
 
 
 def code_url(name: str, secret: str, issuer: str) -> str:

@@ -151,7 +151,7 @@ class Database:
             )
         raise SchemaError(
             f"the database is at version {found}, but this mailer needs {HEAD}",
-            remedy="run: mailer upgrade",
+            remedy="bring it up to date with: mailer upgrade",
         )
 
     def secrets(self) -> list[bytes]:
@@ -275,7 +275,7 @@ def _engine(url: URL) -> Engine:
         )
     except ImportError as error:
         raise ConfigError(
-            "the PostgreSQL driver is not installed", remedy=f"install it: {install_command('cluster')}"
+            "the PostgreSQL driver is not installed", remedy=f"install it with: {install_command('cluster')}"
         ) from error
     except (ArgumentError, NoSuchModuleError) as error:
         raise ConfigError("'paths.database' cannot be used", remedy="see docs/how/database.md") from error
@@ -389,7 +389,9 @@ def _translation(error: DBAPIError) -> StorageError:
         return _sqlite_translation(error.orig)
     if isinstance(error, DataError | ProgrammingError):
         # Trying again would not help: a value or a statement is wrong, or a right or a table is missing.
-        return StorageError(f"the database refused a statement: {said}", remedy="see: mailer db check")
+        return StorageError(
+            f"the database refused a statement: {said}", remedy="check the database with: mailer db check"
+        )
     return UnavailableError(f"the database cannot be used: {said}", remedy="check the database server")
 
 
@@ -401,7 +403,9 @@ def _sqlite_translation(error: sqlite3.Error) -> StorageError:
     if "malformed" in said or "not a database" in said:
         return StorageError(f"the database file is damaged ({said})", remedy="restore a backup")
     if not isinstance(error, sqlite3.OperationalError):
-        return StorageError(f"the database refused a statement: {said}", remedy="see: mailer db check")
+        return StorageError(
+            f"the database refused a statement: {said}", remedy="check the database with: mailer db check"
+        )
     if "full" in said:
         return StorageError(
             "the disk is full; the last step was not saved, but everything before it was",

@@ -18,7 +18,7 @@ The path of one delivery, from a subscriber to the server's last word:
    that was answered and the server's names. Accepted means `sent`; temporary refusals and lost connections
    mean `deferred`; a connection lost after the final dot means `uncertain`.
 8. A fault of ours sets the relay aside (`smtp.pool.Pool.set_aside`), or pauses the issue
-   (`delivery.issues.pause`) if no other relay is left.
+   (`delivery.control.pause`) if no other relay is left.
 9. A permanent refusal goes to the breaker (`delivery.breaker.Breaker.refused`) and the row is only
    `deferred` for now. If the same refusal comes for nearly everybody, it is our fault: step 8.
 10. `delivery.queue.settle` writes the outcomes of steps 7 to 9 together with the next claim, in a
@@ -26,5 +26,5 @@ The path of one delivery, from a subscriber to the server's last word:
     breaker clears a refusal, `delivery.queue.fail_pending` moves its row to `failed`, and the policy of
     bounces learns about it in the same transaction.
 11. `delivery.bookkeeping.RunBooks.end` writes what is left, gives unsent rows back
-    (`delivery.queue.release`) and finishes the issue if nothing is open (`delivery.issues.finish`).
+    (`delivery.queue.release`) and finishes the issue if nothing is open (`delivery.control.finish`).
 """

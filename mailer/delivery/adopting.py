@@ -1,4 +1,4 @@
-"""Adopting a copied or restored database, without sending by surprise what was sent since the copy."""
+"""Adopt a copied or restored database, without sending again what was sent since the copy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from mailer.database.models import IssueState
 from mailer.database.session import Database
-from mailer.delivery import issues, lock, schedule
+from mailer.delivery import control, issues, lock, schedule
 
 _REASON = "the database was copied or restored, and what was sent since would be sent again"
 
@@ -37,7 +37,7 @@ def adopt(database: Database, *, at: datetime) -> Held:
 def _hold(session: Session, at: datetime) -> Held:
     unfinished = [one for one in issues.issues(session) if one.state is IssueState.SENDING]
     for issue in unfinished:
-        issues.pause(session, issue.id, _REASON)
+        control.pause(session, issue.id, _REASON)
     overdue = schedule.due(session, at=at)
     for one in overdue:
         schedule.miss(session, one.slug, at=at, why="an older copy of the database may have sent it")

@@ -14,7 +14,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from mailer.database.models import Delivery, DeliveryState, IssueState, ReplacedEdition, Run, StoredIssue
-from mailer.delivery import arms, issues, queue
+from mailer.delivery import arms, control, issues, queue
 from mailer.delivery.books import Books, books_of
 from mailer.errors import RefusedError
 from mailer.rendering.edition import Edition
@@ -35,7 +35,7 @@ class Numbered:
 
 def left(session: Session, issue_id: int) -> int:
     """Return how many get the next edition: open deliveries, and those that could not be composed."""
-    failed = select(func.count()).where(Delivery.issue_id == issue_id, issues.uncomposed())
+    failed = select(func.count()).where(Delivery.issue_id == issue_id, control.uncomposed())
     return books_of(session, issue_id).open + (session.scalar(failed) or 0)
 
 
@@ -86,7 +86,7 @@ def amend(session: Session, issue_id: int, corrected: Edition, *, source_path: s
             f"{source_path} has not changed since it was frozen", remedy="correct the file, then try again"
         )
     number = issues.edition_number(session, issue_id)
-    issues.retry_uncomposed(session, issue_id, at=at)
+    control.retry_uncomposed(session, issue_id, at=at)
     session.add(
         ReplacedEdition(issue_id=issue_id, number=number, digest=stored.edition_digest, replaced_at=at)
     )

@@ -62,7 +62,7 @@ class Test:
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """One arm: how many messages were sent, and what became of them."""
+    """One arm: its members, the messages sent, and the readers who clicked."""
 
     name: str
     subject: str
@@ -220,7 +220,7 @@ def judged(session: Session, test: Test) -> Judgement:
 
 
 def award(session: Session, issue_id: int, winner: int, said: str, *, at: datetime) -> None:
-    """Let everyone else get an arm: it becomes the edition of the issue."""
+    """Make an arm the edition of the issue, so that everyone else gets it."""
     arm = session.get_one(StoredArm, (issue_id, winner))
     content = session.get_one(StoredEdition, arm.digest).content
     session.execute(
@@ -236,9 +236,9 @@ def award(session: Session, issue_id: int, winner: int, said: str, *, at: dateti
 
 
 def choose(session: Session, issue_id: int, name: str, *, at: datetime) -> None:
-    """Let everyone else get the arm that a person has chosen, before or after the end of the test.
+    """Send everyone else the arm that a person has chosen, before or after the end of the test.
 
-    An issue that was paused for this choice goes on. Raises `SourceError` if there is no such arm, and
+    An issue that was paused for this choice resumes. Raises `SourceError` if there is no such arm, and
     `RefusedError` if there is no test or it is decided.
     """
     # The lock makes a process that decides at the same moment wait.
@@ -248,11 +248,11 @@ def choose(session: Session, issue_id: int, name: str, *, at: datetime) -> None:
     if test is None:
         raise RefusedError(f"{issue.slug} has no A/B test")
     if name.upper() not in list(names):
-        raise SourceError(f"there is no arm '{name}'", remedy=f"arms: {', '.join(names)}")
+        raise SourceError(f"there is no arm '{name}'", remedy=f"the arms are: {', '.join(names)}")
     if test.winner is not None or issue.canary == CanaryState.PASSED.value:
         raise RefusedError(
             f"{issue.slug} was decided: {NAMES[test.winner or 0]} is sent to everyone",
-            remedy=f"see: mailer ab show {issue.slug}",
+            remedy=f"see the result with: mailer ab show {issue.slug}",
         )
     if issue.state == IssueState.CANCELLED.value:
         raise RefusedError(f"{issue.slug} is cancelled: nobody else will get it")

@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 from mailer.config import DeliverySettings
 from mailer.database.models import DeliveryState, IssueState
 from mailer.database.session import Database
-from mailer.delivery import issues, queue, runs
+from mailer.delivery import control, issues, queue, runs
 from mailer.delivery.announcements import announce_failures
 from mailer.delivery.books import Books, books_of
 from mailer.delivery.candidates import mailable_now
@@ -164,7 +164,7 @@ class RunBooks:
             elif leader is not None:
                 runs.join(session, leader)
             self._run_id = runs.begin(session, self._issue_id, at=at)
-            self.refusals_accepted = issues.refusals_accepted(session, self._issue_id)
+            self.refusals_accepted = control.refusals_accepted(session, self._issue_id)
             self.queued_at = issues.queued_at(session, self._issue_id)
             self._count(session)
         if self._fence is not None:
@@ -289,16 +289,16 @@ class RunBooks:
             if first:
                 self._write(session, self.unwritten, at)
                 if pause_reason:
-                    issues.pause(session, self._issue_id, pause_reason)
+                    control.pause(session, self._issue_id, pause_reason)
                 runs.end(session, self._run_id, at=at, reason=reason)
                 if self._sharing is not None:
                     self._sharing.leave(session)
             elif not runs.has_ended(session, self._run_id):
                 raise UnavailableError("the answer to a commit was lost")
-            finished = issues.finish(session, self._issue_id, at=at)
+            finished = control.finish(session, self._issue_id, at=at)
             self._count(session)
             if self._counts[DeliveryState.SENT.value]:
-                issues.publish(session, self._issue_id, at=at)
+                control.publish(session, self._issue_id, at=at)
         return finished
 
     def _settle_late(self) -> None:
@@ -324,7 +324,7 @@ class RunBooks:
             issue = issues.progress(session, self._issue_id)
             members_only |= issue.members_only
             if not issue.published and moved[DeliveryState.SENT.value]:
-                issues.publish(session, self._issue_id, at=at)
+                control.publish(session, self._issue_id, at=at)
             if room > 0 and issue.state is IssueState.SENDING:
                 taken = queue.claim(
                     session, self._issue_id, run_id=self._run_id, limit=room, after=self.after, at=at,

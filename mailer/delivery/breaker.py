@@ -19,7 +19,7 @@ WINDOW: Final = 20
 NEARLY_ALL: Final = 18
 """How many equal refusals among them trip the breaker."""
 MANY: Final = 5
-"""A refusal stays pending for another window while so many equal ones are in its window."""
+"""A refusal stays pending for another window while this many equal ones are in its window."""
 FEW: Final = 5
 """How many equal refusals are enough from a relay that accepted nothing at all in the whole run."""
 MOST_PENDING: Final = 20_000

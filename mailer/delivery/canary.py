@@ -34,7 +34,7 @@ from mailer.database.models import (
     Subscriber,
 )
 from mailer.database.session import Database
-from mailer.delivery import arms, issues
+from mailer.delivery import arms, control, issues
 from mailer.delivery.arms import Test
 from mailer.delivery.books import books_of
 from mailer.delivery.clock import now
@@ -57,7 +57,7 @@ _LOOK_SECONDS: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What became of a canary's members so far."""
+    """The outcomes of a canary's members so far."""
 
     members: int
     tried: int
@@ -204,11 +204,11 @@ def _refused(issue: QueuedIssue, test: Test | None) -> RefusedError:
     if test is not None and issue.reason.startswith(_HELD):
         return RefusedError(
             f"{slug} waits for your choice: {issue.reason}",
-            remedy=f"mailer ab choose {slug} A && mailer send {slug}, or another arm",
+            remedy=f"choose an arm and send it, as in: mailer ab choose {slug} A && mailer send {slug}",
         )
     return RefusedError(
         f"{slug} was stopped after its first part: {issue.reason}",
-        remedy=f"to send it to everyone else anyway: mailer resume {slug} && mailer send {slug}",
+        remedy=f"send it to everyone else anyway with: mailer resume {slug} && mailer send {slug}",
     )
 
 
@@ -294,15 +294,15 @@ def conclude(session: Session, issue_id: int, *, at: datetime) -> bool:
 
 
 def choose(session: Session, issue_id: int, arm: str, *, at: datetime) -> None:
-    """Let everyone else get the arm of an A/B test that a person has chosen.
+    """Send everyone else the arm of an A/B test that a person has chosen.
 
-    An issue that waits for the choice goes on. Raises errors as `arms.choose` does.
+    An issue that waits for the choice resumes. Raises errors as `arms.choose` does.
     """
     arms.choose(session, issue_id, arm, at=at)
     if issues.get(session, issue_id).canary is CanaryState.STOPPED:
-        issues.resume(session, issue_id)
+        control.resume(session, issue_id)
     advance(session, issue_id, CanaryState.PASSED)
-    issues.publish(session, issue_id, at=at)
+    control.publish(session, issue_id, at=at)
 
 
 def let_pass(session: Session, issue_id: int, *, at: datetime) -> bool:
@@ -314,7 +314,7 @@ def let_pass(session: Session, issue_id: int, *, at: datetime) -> bool:
     values = {"canary": CanaryState.PASSED.value, "canary_until": None}
     if not count_of(session.execute(passed.values(values))):
         return False
-    issues.publish(session, issue_id, at=at)
+    control.publish(session, issue_id, at=at)
     return True
 
 
@@ -323,7 +323,7 @@ def stop(session: Session, issue_id: int, reason: str) -> bool:
 
     An issue that is paused already keeps its reason; its canary is judged again once it is resumed.
     """
-    stopped = issues.pause(session, issue_id, reason)
+    stopped = control.pause(session, issue_id, reason)
     if stopped:
         advance(session, issue_id, CanaryState.STOPPED)
     return stopped
@@ -347,11 +347,11 @@ def hurry(session: Session, issue_id: int) -> bool:
 
 def resume(session: Session, issue_id: int) -> bool:
     """Let a paused issue be sent again, or end its canary's wait; return whether that changed anything."""
-    return issues.resume(session, issue_id) or hurry(session, issue_id)
+    return control.resume(session, issue_id) or hurry(session, issue_id)
 
 
 def findings(session: Session, issue_id: int) -> Findings:
-    """Count what became of the members, including reports that came back."""
+    """Count the outcomes of the members, including bounces and complaints that came back."""
 
     def number(*states: str) -> ColumnElement[int]:
         return func.coalesce(func.sum(case((Delivery.state.in_(states), 1), else_=0)), 0)

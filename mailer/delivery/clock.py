@@ -21,7 +21,7 @@ def jitter() -> float:
 
 
 def ticks() -> float:
-    """Return seconds on a clock that never goes back, and goes on while the machine sleeps."""
+    """Return seconds on a clock that never goes back and keeps running while the machine sleeps."""
     return time.clock_gettime(_TICKS)
 
 
@@ -47,7 +47,7 @@ class Clock:
     look_again_seconds: float = 60.0
     """How often a waiting run looks at the queue and the wall clock again."""
     look_at_others_seconds: float = 1.0
-    """How often a run that has nothing left to send looks at what the others of its issue do."""
+    """How often a run with nothing left to send checks on the other runs of its issue."""
     silent_seconds: float = SILENT_SECONDS
     """See `mailer.delivery.runs`."""
     dead_seconds: float = DEAD_SECONDS

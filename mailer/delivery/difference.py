@@ -1,4 +1,4 @@
-"""Whether two shares differ, by an interval instead of a yes or no.
+"""Compare two shares by a confidence interval.
 
 The interval is Newcombe's hybrid score interval (Statistics in Medicine 17 (1998), method 10). Unlike the
 usual formula, it holds for the small shares and audiences of a newsletter, and for a share of 0.
@@ -18,7 +18,7 @@ NAMES: Final = "ABCD"
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """The readers of an arm whose clicks can be seen, and how many of them clicked."""
+    """The readers of an arm who agreed to tracking, and how many of them clicked."""
 
     readers: int
     clicked: int
@@ -48,7 +48,7 @@ class Judgement:
 def interval(of: Count, than: Count, *, comparisons: int = 1) -> Interval:
     """Return by how much the share of one arm exceeds that of another.
 
-    The interval of every one of so many `comparisons` contains the truth in 95 of 100 tests (Bonferroni).
+    In 95 of 100 tests, the intervals of all `comparisons` contain the true differences (Bonferroni).
     """
     if not (of.readers and than.readers):
         return Interval(-1.0, 1.0)
@@ -63,7 +63,7 @@ def interval(of: Count, than: Count, *, comparisons: int = 1) -> Interval:
 
 
 def judge(counts: Sequence[Count], verb: str) -> Judgement:
-    """Return the arm with the largest share among those that surely exceed A's; without one, A.
+    """Return the arm with the largest share among those clearly above A's; A if there is none.
 
     `verb` is what readers did, such as `clicked`.
     """

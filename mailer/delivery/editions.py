@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mailer.rendering.message import Composer, Dkim
     from mailer.rendering.source import Issue
 
-# For messages that are only looked at: no server knows this key, so their links do nothing.
+# For messages that are only displayed: no server knows this key, so their links do nothing.
 ANY_ISSUE = 1
 POWERLESS = Signer([b"tokens of this key open nothing"])
 

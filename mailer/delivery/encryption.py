@@ -48,7 +48,7 @@ def opened(file: Path, identity: Path | None) -> Iterator[Path]:
         return
     if identity is None:
         raise ConfigError(
-            f"{file} is encrypted", remedy="name the file with your secret key: --identity FILE"
+            f"{file} is encrypted", remedy="name the file with your secret key with --identity FILE"
         )
     _need_pyrage()
     import pyrage
@@ -103,6 +103,6 @@ def _need_pyrage() -> None:
     except ImportError as error:
         raise ConfigError(
             "encrypted backups need a package that is not installed (pyrage)",
-            remedy=f"install it: {install_command('encryption')}",
+            remedy=f"install it with: {install_command('encryption')}",
         ) from error
     assert pyrage

@@ -39,7 +39,7 @@ def enqueue(
     """Freeze an issue and queue it for its audience, in one transaction; a queued issue never changes.
 
     With `canary_share`, that share of the audience and the seeds in it are mailed before the others.
-    `also` is done in the same transaction. Raises `RefusedError` for a canary of an issue with an A/B test.
+    `also` runs in the same transaction. Raises `RefusedError` for a canary of an issue with an A/B test.
     """
     if edition.arms and canary_share is not None:
         raise RefusedError(

@@ -1,8 +1,7 @@
-"""The issues in the queue: frozen once, then sent, paused, resumed, cancelled or finished."""
+"""Queue an issue, and look up queued issues; `control` changes their state."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NamedTuple
@@ -12,7 +11,6 @@ from sqlalchemy import (
     ColumnElement,
     and_,
     bindparam,
-    case,
     delete,
     exists,
     func,
@@ -22,48 +20,31 @@ from sqlalchemy import (
     select,
     text,
     true,
-    update,
 )
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session
 
 from mailer.database.models import (
-    WAITS,
-    CanaryMember,
     CanaryState,
     Delivery,
     DeliveryState,
-    Event,
-    IssueCount,
     IssueState,
     ReplacedEdition,
-    Run,
     ScheduledIssue,
-    StoredArm,
     StoredEdition,
     StoredIssue,
-    StoredTest,
     Subscriber,
     SubscriberStatus,
     Suppression,
 )
 from mailer.delivery import arms, resending
 from mailer.delivery.announcements import announce_issue
-from mailer.delivery.clock import now
 from mailer.delivery.issue_names import is_named
 from mailer.errors import MailerError, RefusedError, SourceError
 from mailer.rendering.edition import Edition
 
 _ANALYSE_FROM: Final = 1_000
 """How large an audience must be for new statistics."""
-_ANNOUNCED: Final = {
-    IssueState.SENDING: "resumed",
-    IssueState.PAUSED: "paused",
-    IssueState.CANCELLED: "cancelled",
-    IssueState.FINISHED: "finished",
-}
-"""How webhooks call the change to a state."""
-REFUSALS_ACCEPTED: Final = "refusals_accepted"
 # Built once, since it runs for every window.
 _PROGRESS: Final = select(StoredIssue.state, StoredIssue.canary, StoredIssue.published_at).where(
     StoredIssue.id == bindparam("issue_id")
@@ -104,7 +85,7 @@ class QueuedIssue:
 
 
 class Progress(NamedTuple):
-    """What a run needs to know about its issue in each transaction."""
+    """The facts about its issue that a run checks in each transaction."""
 
     state: IssueState
     members_only: bool
@@ -146,7 +127,7 @@ def named(session: Session, name: str) -> QueuedIssue:
         names = ", ".join(known.slug for known in found)
         raise SourceError(f"several issues begin with {name}: {names}", remedy="name one of them")
     there = ", ".join(known.slug for known in every[:5])
-    remedy = f"these were: {there}" if there else "none was yet; to list drafts: mailer status"
+    remedy = f"the latest are: {there}" if there else "list the drafts with: mailer status"
     raise SourceError(f"no issue '{name}' was ever queued", remedy=remedy)
 
 
@@ -282,240 +263,12 @@ def count_audience(session: Session, condition: ColumnElement[bool] | None, *, a
     return session.scalar(wanted.where(audience(condition, at=at))) or 0
 
 
-def retry(session: Session, issue_id: int, state: DeliveryState, *, at: datetime) -> int:
-    """Queue the deliveries in `state` (failed, deferred or uncertain) again; return how many.
-
-    This reopens an issue that was finished or cancelled. A paused one stays paused.
-    """
-    if state not in (DeliveryState.FAILED, DeliveryState.DEFERRED, DeliveryState.UNCERTAIN):
-        raise ValueError(f"{state} deliveries are not retried")
-    return _queue_again(session, issue_id, Delivery.state == state.value, at=at)
-
-
-def uncomposed() -> ColumnElement[bool]:
-    """Return the condition that selects deliveries that failed because no message could be composed.
-
-    No server was involved, so there is neither a code nor a class, only the reason.
-    """
-    return and_(
-        Delivery.state == DeliveryState.FAILED.value,
-        Delivery.code.is_(None),
-        Delivery.bounce_class.is_(None),
-        Delivery.reply.is_not(None),
-    )
-
-
-def retry_uncomposed(session: Session, issue_id: int, *, at: datetime) -> int:
-    """Queue the deliveries that could not be composed again, as `retry` does; return how many."""
-    return _queue_again(session, issue_id, uncomposed(), at=at)
-
-
-def _queue_again(session: Session, issue_id: int, which: ColumnElement[bool], *, at: datetime) -> int:
-    done = count_of(
-        session.execute(
-            update(Delivery)
-            .where(Delivery.issue_id == issue_id, which)
-            .values(state=DeliveryState.QUEUED.value, due_at=None, first_at=None, changed_at=at)
-        )
-    )
-    if done:
-        ended = (IssueState.FINISHED, IssueState.CANCELLED)
-        _set_state(session, issue_id, IssueState.SENDING, only_from=ended)
-    return done
-
-
-def pause(session: Session, issue_id: int, reason: str) -> bool:
-    """Stop an issue from being sent until it is resumed; return whether that changed anything."""
-    return _set_state(session, issue_id, IssueState.PAUSED, reason, only_from=(IssueState.SENDING,))
-
-
-def resume(session: Session, issue_id: int) -> bool:
-    """Let a paused issue be sent again; return whether that changed anything.
-
-    A canary that was stopped counts as passed from then on, because the operator has decided.
-    """
-    session.execute(
-        update(StoredIssue)
-        .where(StoredIssue.id == issue_id, StoredIssue.canary == CanaryState.STOPPED.value)
-        .values(canary=CanaryState.PASSED.value)
-    )
-    return _set_state(session, issue_id, IssueState.SENDING, only_from=(IssueState.PAUSED,))
-
-
-def accept_refusals(session: Session, issue_id: int, *, at: datetime) -> None:
-    """Note that the refusals of an issue are the recipients' own, however alike they are."""
-    session.add(Event(at=at, kind=REFUSALS_ACCEPTED, issue_id=issue_id, details={}))
-
-
-def refusals_accepted(session: Session, issue_id: int) -> bool:
-    """Return whether the operator has accepted the refusals of an issue."""
-    wanted = select(Event.id).where(Event.issue_id == issue_id, Event.kind == REFUSALS_ACCEPTED)
-    return session.scalar(wanted.limit(1)) is not None
-
-
 def queued_at(session: Session, issue_id: int) -> datetime | None:
     """Return when an issue was queued; None for a step of a sequence, which people reach at any time."""
     found = select(StoredIssue.created_at).where(
         StoredIssue.id == issue_id, StoredIssue.sequence_id.is_(None)
     )
     return session.scalar(found)
-
-
-def cancel(session: Session, issue_id: int, *, at: datetime) -> int:
-    """Skip the queued and deferred deliveries of an issue for good; return how many.
-
-    A run settles the deliveries that it is sending. Raises `RefusedError` for a finished issue.
-    """
-    if get(session, issue_id).state is IssueState.FINISHED:
-        raise RefusedError("the issue is finished: there is nothing left to cancel")
-    _set_state(session, issue_id, IssueState.CANCELLED, "cancelled by the operator")
-    _remove_schedule(session, issue_id)
-    return _skip_waiting(session, issue_id, at)
-
-
-def withdraw(session: Session, issue_id: int) -> int:
-    """Remove an issue from the queue before anything was sent; return how many deliveries it had.
-
-    Nothing of it is kept, so it can be corrected and queued again under the same name. The caller holds
-    `mailer.delivery.lock.exclusive`. Raises `RefusedError` if any message was, or may have been, sent.
-    """
-    gone = [DeliveryState.SENT.value, DeliveryState.SENDING.value, DeliveryState.UNCERTAIN.value]
-    ours = Delivery.issue_id == issue_id
-    if get(session, issue_id).sequence_id is not None:
-        raise RefusedError(
-            "it is a step of a sequence", remedy="remove its file, then: mailer sequences apply NAME"
-        )
-    number = session.scalar(select(func.count()).where(ours, Delivery.state.in_(gone))) or 0
-    if number:
-        raise RefusedError(
-            f"{number:,} of its messages were sent, or may have been: it cannot be withdrawn",
-            remedy="correct it for the others with: mailer amend ISSUE, or stop it with: mailer cancel ISSUE",
-        )
-    _remove_schedule(session, issue_id)
-    stored = session.get_one(StoredIssue, issue_id)
-    replaced = select(ReplacedEdition.digest).where(ReplacedEdition.issue_id == issue_id)
-    tested = select(StoredArm.digest).where(StoredArm.issue_id == issue_id)
-    digests = {stored.edition_digest, *session.scalars(replaced), *session.scalars(tested)}
-    for dependent in (CanaryMember, IssueCount, ReplacedEdition, Run, StoredArm, StoredTest):
-        session.execute(delete(dependent).where(dependent.issue_id == issue_id))
-    withdrawn = count_of(session.execute(delete(Delivery).where(ours)))
-    session.delete(stored)
-    session.flush()
-    session.execute(
-        delete(StoredEdition).where(
-            StoredEdition.digest.in_(digests),
-            ~exists().where(StoredIssue.edition_digest == StoredEdition.digest),
-            ~exists().where(ReplacedEdition.digest == StoredEdition.digest),
-            ~exists().where(StoredArm.digest == StoredEdition.digest),
-        )
-    )
-    return withdrawn
-
-
-def skip_deferred(
-    session: Session, issue_id: int, condition: ColumnElement[bool], why: str, *, at: datetime
-) -> int:
-    """Skip the deliveries that wait for a retry and whose subscriber matches a condition; return how many."""
-    theirs = exists().where(Subscriber.id == Delivery.subscriber_id, condition)
-    skipped = update(Delivery).where(
-        Delivery.issue_id == issue_id, text(WAITS), Delivery.state == DeliveryState.DEFERRED.value, theirs
-    )
-    values = {"state": DeliveryState.SKIPPED.value, "due_at": None, "changed_at": at, "reply": why}
-    return count_of(session.execute(skipped.values(values)))
-
-
-def _skip_waiting(session: Session, issue_id: int, at: datetime) -> int:
-    return count_of(
-        session.execute(
-            update(Delivery)
-            .where(
-                Delivery.issue_id == issue_id,
-                Delivery.state.in_([DeliveryState.QUEUED.value, DeliveryState.DEFERRED.value]),
-            )
-            .values(state=DeliveryState.SKIPPED.value, due_at=None, changed_at=at, reply="cancelled")
-        )
-    )
-
-
-def finish(session: Session, issue_id: int, *, at: datetime) -> bool:
-    """Mark an issue finished if none of its deliveries is open; return whether none is.
-
-    Of a cancelled issue, this skips the deliveries that a run has released or deferred since.
-    """
-    # The lock makes a simultaneous `cancel` wait, so that it sees what this transaction has released.
-    # Other runs that end have locked its key, as a foreign key does; that is compatible with `key_share`.
-    locked = select(StoredIssue.state).where(StoredIssue.id == issue_id).with_for_update(key_share=True)
-    state = session.scalar(locked)
-    if state == IssueState.CANCELLED.value:
-        _skip_waiting(session, issue_id, at)
-    if not is_settled(session, issue_id):
-        return False
-    finished = session.execute(
-        update(StoredIssue)
-        .where(StoredIssue.id == issue_id, StoredIssue.state == IssueState.SENDING.value)
-        .values(state=IssueState.FINISHED.value, finished_at=at)
-    )
-    # A step finishes whenever nobody is due.
-    if count_of(finished) and get(session, issue_id).sequence_id is None:
-        announce_issue(session, issue_id, _ANNOUNCED[IssueState.FINISHED], at=at)
-    return True
-
-
-def is_settled(session: Session, issue_id: int) -> bool:
-    """Return whether no delivery of an issue is open, and none will be queued for another zone."""
-    # Looked up before the deliveries: the transaction that removes the schedule queues the last of them.
-    if _waits_for_other_zones(session, issue_id):
-        return False
-    deliveries = select(Delivery.issue_id).where(Delivery.issue_id == issue_id)
-    begun = [DeliveryState.QUEUED.value, DeliveryState.SENDING.value]
-    # Those that wait have an index, so they come first. One statement, since deliveries move between the two.
-    waits, sends = deliveries.where(text(WAITS)), deliveries.where(Delivery.state.in_(begun))
-    return not session.scalar(select(case((waits.exists(), True), else_=sends.exists())))
-
-
-def _remove_schedule(session: Session, issue_id: int) -> None:
-    slug = select(StoredIssue.slug).where(StoredIssue.id == issue_id).scalar_subquery()
-    session.execute(
-        delete(ScheduledIssue).where(ScheduledIssue.slug == slug),
-        execution_options={"synchronize_session": False},
-    )
-
-
-def _waits_for_other_zones(session: Session, issue_id: int) -> bool:
-    """Return whether an issue that is sent by local time will be queued for more subscribers."""
-    slug = select(StoredIssue.slug).where(StoredIssue.id == issue_id).scalar_subquery()
-    return session.execute(select(ScheduledIssue.id).where(ScheduledIssue.slug == slug)).first() is not None
-
-
-def publish(session: Session, issue_id: int, *, at: datetime) -> None:
-    """Publish an issue in the archive, unless its canary has not passed or the issue is stopped.
-
-    Call it once a message of the issue was sent. Pausing an issue later does not unpublish it.
-    """
-    ready = (
-        StoredIssue.published_at.is_(None),
-        StoredIssue.state.in_([IssueState.SENDING.value, IssueState.FINISHED.value]),
-        or_(StoredIssue.canary.is_(None), StoredIssue.canary == CanaryState.PASSED.value),
-    )
-    session.execute(update(StoredIssue).where(StoredIssue.id == issue_id, *ready).values(published_at=at))
-
-
-def _set_state(
-    session: Session,
-    issue_id: int,
-    state: IssueState,
-    reason: str = "",
-    *,
-    only_from: Sequence[IssueState] | None = None,
-) -> bool:
-    statement = update(StoredIssue).where(StoredIssue.id == issue_id, StoredIssue.state != state.value)
-    if only_from is not None:
-        statement = statement.where(StoredIssue.state.in_([known.value for known in only_from]))
-    changed = session.execute(statement.values(state=state.value, reason=reason, finished_at=None))
-    if not count_of(changed):
-        return False
-    announce_issue(session, issue_id, _ANNOUNCED[state], at=now())
-    return True
 
 
 def _queued(stored: StoredIssue) -> QueuedIssue:

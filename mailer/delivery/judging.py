@@ -1,4 +1,4 @@
-"""What happens to a delivery after an attempt. Pure functions."""
+"""Decide what happens to a delivery after an attempt. Pure functions."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def decide(
     server: str = "",
     spread: float = 1.0,
 ) -> Decision:
-    """Return what follows from an attempt.
+    """Return the consequences of an attempt.
 
     `server` holds the names of the server that answered, for the judge. `spread` multiplies the delay
     before the next try: the caller's jitter.

@@ -109,7 +109,8 @@ def put_message(session: Session, subscriber_id: int, source: str, *, at: dateti
     person = session.get_one(Subscriber, subscriber_id)
     if _S(person.status) not in _WANTED_BY[LetterKind.MESSAGE] or _is_suppressed(session, person):
         raise RefusedError(
-            "this address bounced, complained or is suppressed", remedy="see: mailer why ADDRESS"
+            "this address bounced, complained or is suppressed",
+            remedy="see the history with: mailer why ADDRESS",
         )
     row = WaitingLetter(
         subscriber_id=subscriber_id, kind=LetterKind.MESSAGE.value, source=source, asked_at=at, due_at=at

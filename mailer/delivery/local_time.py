@@ -100,8 +100,8 @@ def queue_due(
 ) -> QueuedIssue | None:
     """Queue a scheduled issue for everyone whose turn has come.
 
-    Its schedule moves to the next zone, or is removed. Returns None if it is nobody's time, or if it is too
-    late: then the operator is alerted.
+    Its schedule moves to the next zone, or is removed. Returns None if nobody's turn has come, or if it is
+    too late: then the operator is alerted.
     """
     stored = schedule.locked(session, slug, at=at)
     if stored is None:
@@ -109,7 +109,7 @@ def queue_due(
     planned, began_at = schedule.planned(stored), stored.began_at or at
     assert planned.wall is not None
     left = _waves(session, stored.slug, planned.wall, stored.zone, condition, at=at, began_at=began_at)
-    # Earlier zones have had their turn: who is left there has just moved there.
+    # Earlier zones have had their turn: subscribers who are left there have just moved there.
     if any(wave.at >= stored.due_at and at - wave.at > schedule.STALE_AFTER for wave in left):
         schedule.miss(session, stored.slug, at=at)
         return None

@@ -97,8 +97,8 @@ def check(database: Database) -> None:
 def remember_home(session: Session) -> None:
     """Remember where the database is, if it was never sent from; raise `RefusedError` if it is elsewhere.
 
-    An issue that is scheduled needs this: otherwise, of a database that was copied before anything was
-    sent, both copies would send it.
+    Scheduling an issue needs this: if the database were copied before anything was sent, both copies would
+    send the issue.
     """
     here = _place(session)
     if here is None:
@@ -152,7 +152,7 @@ def _locked_file(path: Path) -> Iterator[int]:
 
 
 def _place(session: Session) -> str | None:
-    """Return what tells a database from its copies; None for one in memory."""
+    """Return an identity that a database does not share with its copies; None for one in memory."""
     if session.get_bind().dialect.name == "postgresql":
         return _server(session)
     file = session.connection().engine.url.database
@@ -160,7 +160,7 @@ def _place(session: Session) -> str | None:
 
 
 def _server(session: Session) -> str:
-    """Return what tells a PostgreSQL database from its copies."""
+    """Return an identity that a PostgreSQL database does not share with its copies."""
     row = session.execute(_SERVER).one()
     return f"database {row.database} of system {row.system}, timeline {row.timeline}"
 

@@ -1,4 +1,4 @@
-"""Subscribers who joined an issue's audience after it was queued, and sending it to them as well."""
+"""Send an issue to subscribers who joined its audience after it was queued."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ def queue_newcomers(
     if issue.state in (IssueState.PAUSED, IssueState.CANCELLED):
         raise RefusedError(
             f"{issue.slug} is {issue.state.value}",
-            remedy=f"mailer resume {issue.slug}" if issue.state is IssueState.PAUSED else None,
+            remedy=f"resume it with: mailer resume {issue.slug}"
+            if issue.state is IssueState.PAUSED
+            else None,
         )
     # Nobody is left for another time.
     session.execute(delete(ScheduledIssue).where(ScheduledIssue.slug == issue.slug))

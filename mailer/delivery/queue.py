@@ -4,7 +4,7 @@ Runs claim, settle and release deliveries here, a window at a time. No function 
 moves them from one state to another, in the caller's transaction. Therefore, at every commit,
 `audience = queued + sending + sent + deferred + failed + uncertain + skipped`.
 
-Only two other modules change the state of a delivery, and they keep the sum in the same way: `issues`, when
+Only two other modules change the state of a delivery, and they keep the sum in the same way: `control`, when
 the operator cancels or retries an issue, and `mailer.bounces.effects`, when a message is returned.
 """
 

@@ -1,4 +1,4 @@
-"""What the settings must say before mail may leave this machine."""
+"""The settings that are required before mail may leave this machine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def check_ready(settings: Settings, *, test: bool = False) -> None:
 
 
 def refusals(settings: Settings) -> Iterator[tuple[str, RefusedError]]:
-    """Yield the settings because of which nothing may leave this machine, with the error of each."""
+    """Yield each setting that keeps mail from leaving this machine, with its error."""
     if not settings.relays:
         return
     if not settings.newsletter.postal_address.strip():

@@ -1,6 +1,6 @@
 """Resending: a new issue that repeats an earlier one for the readers who did not react to it.
 
-Only those count who got the issue, whose reactions can be seen, and who did not react. Nobody gets the same
+Readers get the resend if they got the issue, agreed to tracking, and did not react. Nobody gets the same
 issue resent twice, however many issues repeat it.
 """
 

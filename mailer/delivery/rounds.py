@@ -1,6 +1,6 @@
 """The rounds of a worker on SQLite: queue the issues that are due, and send whatever is open.
 
-A run of another process makes a round pass. A canary, which waits for reports, has a thread of its own.
+A round does nothing while another process sends. A canary, which waits for reports, has a thread of its own.
 Workers on PostgreSQL take turns instead; see `mailer.cluster`.
 """
 

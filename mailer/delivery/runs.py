@@ -1,4 +1,4 @@
-"""Runs: which one may send, whether it lives, and who takes over from a dead one.
+"""Runs: which one may send, whether it is alive, and who takes over from a dead one.
 
 An SQLite database has one machine, and the run holds a lock on a file. A connection to PostgreSQL can be
 lost without its process noticing, so a lock on the server proves nothing. There, a run proves that it
@@ -37,7 +37,7 @@ _TAKE_TURN: Final = text(
 DATABASE_TIME: Final[ColumnElement[datetime]] = literal_column(
     "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)", Instant()
 )
-# While the server was down, nobody could say that they live.
+# While the server was down, no run could confirm that it was alive.
 _STARTED_AT: Final[ColumnElement[int]] = literal_column(
     "CAST(extract(epoch FROM pg_postmaster_start_time()) * 1000000 AS bigint)", BigInteger()
 )
@@ -46,7 +46,7 @@ _SILENT_MICROSECONDS: Final = type_coerce(DATABASE_TIME, BigInteger) - func.grea
 )
 _SILENT: Final = "it was silent for too long, so another process ended it"
 _LATE: Final = 2
-"""For how many times the seconds after which it was ended a run can still write what it had sent."""
+"""An ended run can still write what it sent for this many times the silence after which it was ended."""
 NEVER_SECONDS: Final = 1e9
 """As `dead_seconds`: end only runs whose process is known to be gone."""
 
@@ -248,7 +248,7 @@ def end_dead(session: Session, *, at: datetime, dead_seconds: float = DEAD_SECON
 
 
 def silent_ones_hold_some(session: Session, issue_id: int) -> bool:
-    """Return whether a run that was ended because it was silent may still say what it sent."""
+    """Return whether a run that was ended because it was silent may still write what it sent."""
     theirs = select(Delivery.subscriber_id).where(
         Delivery.issue_id == issue_id,
         text(WAITS),
@@ -301,7 +301,7 @@ def confirm(session: Session, run_id: int, *, commits: int, silent_seconds: floa
         return False
     raise TakenOverError(
         "another process has taken over: this run could not reach the database for too long",
-        remedy="see: mailer status",
+        remedy="see how far the issue is with: mailer status",
     )
 
 

@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, delete, select
 from sqlalchemy.orm import Session
 
 from mailer.database.models import ALERT, Event, ScheduledIssue
-from mailer.delivery import issues, lock
+from mailer.delivery import control, issues, lock
 from mailer.delivery.clock import now
 from mailer.delivery.issue_names import is_named
 from mailer.delivery.issues import QueuedIssue
@@ -87,10 +87,13 @@ def add(
     if due_at <= at:
         raise RefusedError(
             f"{due_at.astimezone():%Y-%m-%d %H:%M} has passed",
-            remedy=f"send it now: mailer send {edition.slug}",
+            remedy=f"send it now with: mailer send {edition.slug}",
         )
     if issues.find(session, edition.slug) is not None:
-        raise RefusedError(f"{edition.slug} is queued already", remedy=f"see: mailer status {edition.slug}")
+        raise RefusedError(
+            f"{edition.slug} is queued already",
+            remedy=f"see how far it is with: mailer status {edition.slug}",
+        )
     session.execute(delete(ScheduledIssue).where(ScheduledIssue.slug == edition.slug))
     stored = ScheduledIssue(
         slug=edition.slug,
@@ -138,14 +141,16 @@ def cancel(session: Session, name: str) -> str:
         if is_named(slug, name):
             end(session, slug, at=now())
             return slug
-    raise SourceError(f"no issue '{name}' is scheduled", remedy=f"scheduled: {', '.join(known) or 'none'}")
+    raise SourceError(
+        f"no issue '{name}' is scheduled", remedy=f"the scheduled issues are: {', '.join(known) or 'none'}"
+    )
 
 
 def end(session: Session, slug: str, *, at: datetime) -> None:
-    """Remove a schedule; an issue of which part was queued is finished if nothing of that is open."""
+    """Remove a schedule; finish the issue if part of it was queued and no delivery is open."""
     session.execute(delete(ScheduledIssue).where(ScheduledIssue.slug == slug))
     if (issue := issues.find(session, slug)) is not None:
-        issues.finish(session, issue.id, at=at)
+        control.finish(session, issue.id, at=at)
 
 
 def due(session: Session, *, at: datetime) -> list[Scheduled]:

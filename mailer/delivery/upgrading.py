@@ -28,7 +28,7 @@ def upgrade_safely(database: Database, *, back_up: bool, at: datetime) -> Upgrad
 
     With `back_up`, an SQLite database is copied first. If the migrated database is damaged or its books do
     not balance, the copy is restored. Raises `LockedError` while another process has the database open,
-    and `RefusedError` for a PostgreSQL database that shall be backed up, or one that a newer mailer made.
+    and `RefusedError` for a PostgreSQL database that would need a backup, or one that a newer mailer made.
     """
     before = database.version()
     if before > HEAD:

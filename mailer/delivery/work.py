@@ -17,7 +17,17 @@ from sqlalchemy.orm import Session
 from mailer.config import Settings
 from mailer.database.models import Delivery, DeliveryState, IssueState
 from mailer.database.session import Database
-from mailer.delivery import dispatch, enqueueing, issues, local_time, lock, requirements, runs, schedule
+from mailer.delivery import (
+    control,
+    dispatch,
+    enqueueing,
+    issues,
+    local_time,
+    lock,
+    requirements,
+    runs,
+    schedule,
+)
 from mailer.delivery.bookkeeping import Learn
 from mailer.delivery.canary import Steps, lead
 from mailer.delivery.clock import now
@@ -105,11 +115,11 @@ class Work:
                 for issue in issues.issues(session)
                 if issue.state is IssueState.SENDING
                 and not runs.is_sending(session, issue.id)
-                and issues.is_settled(session, issue.id)
+                and control.is_settled(session, issue.id)
             ]
         for issue_id in settled:
             with self.database.transaction() as session:
-                issues.finish(session, issue_id, at=self.clock())
+                control.finish(session, issue_id, at=self.clock())
 
     def ready(self, session: Session) -> list[QueuedIssue]:
         """Return the issues that are not paused and have a delivery to send now, oldest first."""

@@ -35,7 +35,7 @@ def _listed(names: Names, subject: str, key: str, zone: str) -> Finding:
             "blocklist",
             subject,
             f"{zone} does not answer this resolver",
-            remedy="ask through a resolver of your own: --dns 127.0.0.1",
+            remedy="ask your own resolver, for example with --dns 127.0.0.1",
         )
     why = next(iter(names.texts(f"{key}.{zone}")), "")
     reason = f": {why}" if why else ""

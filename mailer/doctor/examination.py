@@ -43,7 +43,7 @@ def examine(
     if importlib.util.find_spec("checkdmarc") is None:
         raise ConfigError(
             "doctor needs a package that is not installed (checkdmarc)",
-            remedy=f"install it: {install_command('doctor')}",
+            remedy=f"install it with: {install_command('doctor')}",
         )
     from checkdmarc.utils import DNS_CACHE
 

@@ -67,9 +67,9 @@ def disk(folder: Path) -> Iterator[Finding]:
     free = shutil.disk_usage(folder).free
     message = f"{free / 1e9:,.1f} GB free"
     if free < _LEAST_FREE:
-        yield problem("disk", str(folder), message, remedy="make room: a full disk stops a run")
+        yield problem("disk", str(folder), message, remedy="free some space; a full disk stops a run")
     elif free < _LITTLE_FREE:
-        yield warning("disk", str(folder), message, remedy="make room before the next issue")
+        yield warning("disk", str(folder), message, remedy="free some space before the next issue")
     else:
         yield ok("disk", str(folder), message)
 

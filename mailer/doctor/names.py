@@ -67,7 +67,7 @@ class Names:
         return [record.decode("ascii", "replace") for record in records]
 
     def addresses(self, host: str) -> list[Address]:
-        """Return the IPv4 and IPv6 addresses of a host, or those that it is. Raises `UnansweredError`."""
+        """Return the addresses of a host; an address is returned as it is. Raises `UnansweredError`."""
         try:
             return [ipaddress.ip_address(host)]
         except ValueError:

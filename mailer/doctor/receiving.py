@@ -14,7 +14,7 @@ from mailer.doctor.names import Names
 
 _DAY: Final = 86_400
 _MOST_OCTETS: Final = 64_000
-"""The size of a policy that RFC 8461 section 3.3 suggests to accept."""
+"""The largest policy that RFC 8461 section 3.3 suggests accepting."""
 
 
 class _Record(msgspec.Struct):

@@ -33,7 +33,7 @@ class ABTest:
     """How an A/B test of several arms is decided."""
 
     share: float = 0.2
-    """The part of the audience that takes part, with all arms together."""
+    """The share of the audience that takes part, all arms together."""
     wait_seconds: float = 14_400.0
     """How long to wait for clicks after the last message of the test."""
     by: Literal["clicks", "opens"] = "clicks"

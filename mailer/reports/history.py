@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -28,6 +28,7 @@ from mailer.database.models import (
     Wording,
 )
 from mailer.reports.alerts import Happening
+from mailer.reports.links import links_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,14 +124,24 @@ def _deliveries(session: Session, subscriber_id: int) -> Iterator[Happening]:
 
 def _events(session: Session, subscriber_id: int) -> Iterator[Happening]:
     rows = session.execute(
-        select(Event, StoredIssue.slug)
+        select(Event, StoredIssue.slug, StoredIssue.edition_digest)
         .outerjoin(StoredIssue, StoredIssue.id == Event.issue_id)
         .where(Event.subscriber_id == subscriber_id)
-    )
-    for event, slug in rows:
-        said = ", ".join(f"{name} {value}" for name, value in sorted(event.details.items()))
+    ).all()
+    clicked = {digest for event, _, digest in rows if digest and "link" in event.details}
+    links = {digest: links_of(session, digest) for digest in clicked}
+    for event, slug, digest in rows:
         facts = {"issue_id": event.issue_id, **event.details}
+        shown = dict(event.details)
+        if (address := _address(shown.get("link"), links.get(digest, ()))) is not None:
+            shown["link"] = facts["url"] = address
+        said = ", ".join(f"{name} {value}" for name, value in sorted(shown.items()))
         yield Happening(event.at, event.kind, _line(slug, said) if slug else said, facts)
+
+
+def _address(place: object, links: Sequence[str]) -> str | None:
+    """Return the address of the link with this number, or None."""
+    return links[place] if isinstance(place, int) and 0 <= place < len(links) else None
 
 
 def _sequences(session: Session, subscriber_id: int) -> Iterator[Happening]:

@@ -12,7 +12,6 @@ from datetime import UTC, date, datetime, timedelta
 from types import MappingProxyType
 from typing import Final
 
-import msgspec
 from sqlalchemy import and_, bindparam, case, func, select
 from sqlalchemy.orm import Session
 
@@ -20,12 +19,12 @@ from mailer.database.models import (
     CohortCount,
     IssueCount,
     LedgerDay,
-    StoredEdition,
     StoredIssue,
     SubscriberStatus,
 )
 from mailer.replies.mailbox_hosts import provider_of
 from mailer.reports.counting import DELAYS, OTHER, hour_name
+from mailer.reports.links import links_of
 from mailer.reports.rollups import marks
 
 _S = SubscriberStatus
@@ -370,20 +369,10 @@ def issue_statistics(
     )
 
 
-class _Links(msgspec.Struct):
-    """The part of an edition's JSON that statistics need."""
-
-    links: tuple[str, ...]
-
-
 def _links(session: Session, issue_id: int, found: Mapping[str, Counter[str]]) -> tuple[LinkFigures, ...]:
-    content = session.scalars(
-        select(StoredEdition.content)
-        .join(StoredIssue, StoredIssue.edition_digest == StoredEdition.digest)
-        .where(StoredIssue.id == issue_id)
-    ).one()
+    digest = session.scalars(select(StoredIssue.edition_digest).where(StoredIssue.id == issue_id)).one()
     figures: list[LinkFigures] = []
-    for place, address in enumerate(msgspec.json.decode(content, type=_Links).links):
+    for place, address in enumerate(links_of(session, digest)):
         one = found.get(str(place), Counter[str]())
         figures.append(LinkFigures(place, address, one["clicks"], one["machine_clicks"], one["clickers"]))
     return tuple(figures)

@@ -192,7 +192,7 @@ class Chromium:
             if not ready:
                 raise MailerError(
                     f"Chromium did not show the message within {_SECONDS} seconds",
-                    remedy="check whether the images can be loaded: mailer lint --links",
+                    remedy="check whether its images can be loaded with: mailer lint --links",
                 )
             octets = os.read(self._answers, _READ_OCTETS)
             if not octets:

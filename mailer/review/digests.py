@@ -1,6 +1,6 @@
 """Digests: issues that a worker makes from a feed at set times, as drafts or to be sent.
 
-What was used of the feed is remembered in the transaction that queues the issue, so a worker that is killed
+The items that it used are recorded in the transaction that queues the issue, so a worker that is killed
 sends nothing twice. At worst, a draft is left behind.
 """
 
@@ -22,7 +22,7 @@ from mailer.delivery import editions, enqueueing
 from mailer.delivery.clock import now
 from mailer.delivery.schedule import STALE_AFTER, instant
 from mailer.errors import LockedError, MailerError
-from mailer.rendering.source.issue import DAYS
+from mailer.rendering.source.front_values import DAYS
 from mailer.rendering.source.new import create_issue, slug
 from mailer.review.feeds import Read, markdown, read_feed, remember
 from mailer.review.links import Address

@@ -85,7 +85,7 @@ def queued(session: Session, settings: Settings, name: str) -> QueuedIssue:
 
 
 def described(entry: Entry) -> str:
-    """Return what an issue is that was never queued, e.g. `a draft`."""
+    """Return a phrase for an issue that was never queued, e.g. `a draft`."""
     at = f"{entry.at.astimezone():%Y-%m-%d %H:%M}"
     if entry.state == DRAFT:
         return "a draft"
@@ -107,7 +107,7 @@ def title_of(path: Path | None, slug: str) -> str:
     try:
         head = path.read_bytes()[:_MAX_HEAD].decode("utf-8", "replace").replace("\r\n", "\n")
         front = head.removeprefix("\ufeff").partition("---\n")[2].partition("\n---")[0]
-        # Makes only texts: a wrong date or a number of a thousand digits elsewhere is no matter here.
+        # Reads everything as text, so a wrong date or an endless number elsewhere does no harm.
         values = yaml.load(front, Loader=yaml.BaseLoader)  # noqa: S506
     except (OSError, yaml.YAMLError, RecursionError):
         return slug

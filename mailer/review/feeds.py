@@ -45,7 +45,7 @@ class Item:
     at: datetime | None
     """When it was published; None if the feed does not say, or says something that lies ahead."""
     keys: frozenset[str]
-    """What it is known by: its id, its address and its text."""
+    """What identifies it: its id, its address and its text."""
 
 
 @dataclass(frozen=True, slots=True)

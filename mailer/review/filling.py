@@ -80,7 +80,7 @@ def compose_some(
         f"{f'{worst.field!r} is missing for' if missing else f'{worst.reason}:'} {many}; {undone}",
         remedy=f'write {{{{ {worst.field} | default("…") }}}}, or send it to everyone else with --no-lint'
         if missing
-        else f"see: mailer lint {edition.slug} --audience",
+        else f"list them with: mailer lint {edition.slug} --audience",
     )
 
 

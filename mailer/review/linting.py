@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mailer.review.chromium import Excess
 
     Measure = Callable[[str, int], list[Excess]]
-    """Shows HTML on a screen of so many pixels, and returns what reaches beyond it."""
+    """Shows HTML on a screen of this width in pixels, and returns the parts that overflow it."""
 
 # With an id like a real subscriber's, so that the message is as long as the one sent.
 READER: Final = Recipient(subscriber_id=1, email="reader@example.org", name="Reader")

@@ -62,7 +62,7 @@ def _queued(session: Session, stored: StoredIssue, counted: IssueFigures) -> Iss
     sent, failed = counted.sent, counted.failed
     changing = stored.state != IssueState.FINISHED or not (sent or failed)
     if changing and stored.audience < _COUNTED_NOW:
-        # The statistics are counted now and then; the books are right now.
+        # The statistics are refreshed from time to time; the books are current.
         books = books_of(session, stored.id)
         sent, failed = books.sent, books.failed
     return IssueLine(

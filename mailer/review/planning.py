@@ -19,7 +19,7 @@ from mailer.database.models import (
     Suppression,
 )
 from mailer.database.session import Database
-from mailer.delivery import editions, enqueueing, issues
+from mailer.delivery import control, editions, enqueueing, issues
 from mailer.delivery.books import Books, books_of
 from mailer.delivery.clock import now
 from mailer.delivery.issues import QueuedIssue, audience
@@ -249,7 +249,7 @@ def still_open(issue_id: int) -> ColumnElement[bool]:
     return exists().where(
         Delivery.issue_id == issue_id,
         Delivery.subscriber_id == Subscriber.id,
-        or_(Delivery.state.in_(_OPEN), issues.uncomposed()),
+        or_(Delivery.state.in_(_OPEN), control.uncomposed()),
     )
 
 

@@ -37,7 +37,7 @@ def reader_at(database: Database, address: str) -> Recipient:
         if known is None:
             raise ConfigError(
                 f"{address}: no such subscriber",
-                remedy="see: mailer subscribers list; or leave out --as",
+                remedy="list the subscribers with: mailer subscribers list; or leave out --as",
             )
         return next(everybody(session, Subscriber.id == known.id))
 

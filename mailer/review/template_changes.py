@@ -1,4 +1,4 @@
-"""What a new version of mailer changed in the templates, and what the operator changed in theirs.
+"""Compare the templates of a new version with the operator's, and update the unchanged ones.
 
 `mailer init` keeps the templates as they were in `.mailer/templates`, so that both can be told apart later.
 """

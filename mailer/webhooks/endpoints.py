@@ -1,4 +1,4 @@
-"""The endpoints that get events: where they are, what they want, and the secret that signs."""
+"""The endpoints that get events: their URLs, the events they want, and their signing secrets."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def add(
             remedy="write an address that begins with https:// (http:// only with --allow-private)",
         )
     if unknown := [pattern for pattern in patterns if pattern not in PATTERNS]:
-        raise SourceError(f"there are no events '{unknown[0]}'", remedy=f"choose of: {', '.join(PATTERNS)}")
+        raise SourceError(f"there are no events '{unknown[0]}'", remedy=f"choose from {', '.join(PATTERNS)}")
     secret = SECRET_PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
     stored = WebhookEndpoint(
         url=url, secret=secret, events=" ".join(patterns or ["*"]), private=private, created_at=at
@@ -94,7 +94,9 @@ def remove(session: Session, endpoint_id: int) -> None:
     """Delete an endpoint and its deliveries; raise `SourceError` if there is none."""
     stored = session.get(WebhookEndpoint, endpoint_id)
     if stored is None:
-        raise SourceError(f"there is no webhook {endpoint_id}", remedy="see: mailer webhooks list")
+        raise SourceError(
+            f"there is no webhook {endpoint_id}", remedy="list the webhooks with: mailer webhooks list"
+        )
     session.execute(delete(WebhookDelivery).where(WebhookDelivery.endpoint_id == endpoint_id))
     session.delete(stored)
     session.flush()

@@ -1,4 +1,4 @@
-"""The events that wait for an endpoint, and what became of each delivery."""
+"""The events that wait for an endpoint, and the outcome of each delivery."""
 
 from __future__ import annotations
 
@@ -218,7 +218,9 @@ def resend(session: Session, uid: str, *, at: datetime) -> int:
     It keeps its `webhook-id`, so that a receiver can recognise it. Raises `SourceError` if it is not kept.
     """
     if session.get(WebhookEvent, uid) is None:
-        raise SourceError(f"there is no event '{uid}'", remedy="see: mailer webhooks deliveries")
+        raise SourceError(
+            f"there is no event '{uid}'", remedy="list the events with: mailer webhooks deliveries"
+        )
     enabled = select(WebhookEndpoint.id).where(WebhookEndpoint.disabled_at.is_(None))
     again = list(
         session.scalars(

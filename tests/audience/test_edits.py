@@ -85,7 +85,7 @@ def test_edit_of_one_person_changes_no_other(database: Database, at: datetime) -
 def test_address_of_another_is_refused(database: Database, at: datetime) -> None:
     with database.transaction() as session:
         ana, *_ = subscribed(session, at)
-        with pytest.raises(RefusedError, match=r"ben@example\.org is another subscriber"):
+        with pytest.raises(RefusedError, match=r"ben@example\.org belongs to another subscriber"):
             change_address(session, ana, PEOPLE[1], secret=SECRET, origin=BY_OPERATOR, at=at)
 
 

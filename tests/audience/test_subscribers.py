@@ -163,18 +163,18 @@ def test_returning_subscriber_has_no_soft_points_and_no_pause(
     ana = added(database, at)
     with database.transaction() as session:
         known = session.get_one(Subscriber, ana)
-        known.soft_points, known.soft_since, known.soft_last_at = 4.5, at, at
+        known.soft_points, known.soft_since = 4.5, at
         known.paused_until = at + timedelta(days=30)
         session.flush()
         assert change_status(session, ana, out, origin=Origin("command"), at=at)
     with database.transaction() as session:
         known = session.get_one(Subscriber, ana)
-        assert (known.soft_points, known.soft_since, known.soft_last_at) == (4.5, at, at)
+        assert (known.soft_points, known.soft_since) == (4.5, at)
         assert known.paused_until == at + timedelta(days=30)
         assert change_status(session, ana, SubscriberStatus.ACTIVE, origin=BY_PERSON, at=at)
     with database.reading() as session:
         known = session.get_one(Subscriber, ana)
-        assert (known.soft_points, known.soft_since, known.soft_last_at) == (0.0, None, None)
+        assert (known.soft_points, known.soft_since) == (0.0, None)
         assert known.paused_until is None
 
 

@@ -25,7 +25,7 @@ def test_segment_that_matches_nobody_names_tags_and_attributes(database: Databas
     with database.reading() as session:
         error = empty_audience(session, "tag:vpi")
     assert error.message == "nobody would get it: no active subscriber matches tag:vpi"
-    assert error.remedy == "tags: events, vip; attributes: country, points"
+    assert error.remedy == "the tags are: events, vip; the attributes are: country, points"
 
 
 def test_whole_audience_without_anyone_suggests_an_import(database: Database) -> None:

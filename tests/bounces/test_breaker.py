@@ -32,7 +32,7 @@ from mailer.database.models import (
     Suppression,
 )
 from mailer.database.session import Database
-from mailer.delivery import issues
+from mailer.delivery import control, issues
 from tests.bounces.reports import ISSUE, SIGNER, complaint, dsn, subscribe_all, token
 
 UNKNOWN = "550 5.1.1 <{}>: Recipient address rejected: User unknown in table 7x{}"
@@ -149,7 +149,7 @@ def test_deliveries_can_be_sent_again_to_everybody(database: Database, at: datet
     people = send_to(database, at, *addresses)
     read(database, returned(people, addresses), at + DAY)
     with database.transaction() as session:
-        assert issues.retry(session, ISSUE, DeliveryState.FAILED, at=at + 2 * DAY) == 20
+        assert control.retry(session, ISSUE, DeliveryState.FAILED, at=at + 2 * DAY) == 20
     assert states(database) == {"queued": 20}
     assert issue(database).state is IssueState.SENDING
     assert statuses(database) == {"active": 20}
@@ -449,7 +449,7 @@ def test_issue_that_the_operator_stopped_keeps_its_reason(database: Database, at
     addresses = many(20, "a.example")
     people = send_to(database, at, *addresses, state=IssueState.SENDING)
     with database.transaction() as session:
-        issues.pause(session, ISSUE, "paused by the operator")
+        control.pause(session, ISSUE, "paused by the operator")
     read(database, returned(people, addresses), at + DAY)
     assert (issue(database).reason, suppressed(database)) == ("paused by the operator", 0)
 

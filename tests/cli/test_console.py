@@ -28,11 +28,13 @@ def test_missing_extra_is_named_with_the_command_that_installs_it(
     assert run([*command, "-C", str(tmp_path)]) == 6
     assert capsys.readouterr().err == (
         f"error: the console needs packages that are not installed ({package})\n"
-        "  next: install them: pip install 'mailer[console]'\n"
+        "  next: install them with: pip install 'mailer[console]'\n"
     )
 
 
-def test_user_is_unlinked_from_their_account(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_users_are_added_unlinked_and_removed_and_the_audit_log_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "config.toml").write_text("", encoding="utf-8")
 
     def said(*command: str) -> str:
@@ -46,9 +48,15 @@ def test_user_is_unlinked_from_their_account(tmp_path: Path, capsys: pytest.Capt
     assert said("list").endswith("mia@example.org  linked\n")
     assert said("unlink", "Mia", "--yes") == "Mia: unlinked\n"
     assert said("list").endswith("mia@example.org\n")
+    assert said("remove", "Mia", "--yes") == "Mia: removed\n"
+    mia = {"role": "editor", "email": "mia@example.org"}
     with Database("sqlite:///subscribers.db", folder=tmp_path) as database, database.reading() as session:
-        assert [(one.who, one.act, one.about) for one in audit.entries(session)] == [
-            ("this machine", "user.unlink", "Mia")
-        ]
+        entries = audit.entries(session)[::-1]
+    assert {(one.who, one.about) for one in entries} == {("this machine", "Mia")}
+    assert [(one.act, one.details) for one in entries] == [
+        ("user.add", {**mia, "password": False}),
+        ("user.unlink", {}),
+        ("user.remove", mia),
+    ]
     assert run(["users", "unlink", "Ana", "--yes", "-C", str(tmp_path)]) != 0
     assert "there is no user 'Ana'" in capsys.readouterr().err

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import errno
 import os
+import re
 import shlex
 import socket
 import sys
@@ -15,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import mailer as package
 from mailer.cli import check_system, mailer, run
 from mailer.errors import ConfigError, ExitCode, ListenError
 from tests.end_to_end.newsletter import Folder
@@ -321,3 +324,22 @@ def test_any_words_after_any_command(
     run(line)
     err = capsys.readouterr().err
     assert [sign for sign in SIGNS if sign in err] == [], (line, err)
+
+
+def remedies() -> list[tuple[str, str]]:
+    """Return the literal parts of all remedies in the source, each with its file and line."""
+    found = []
+    for path in Path(package.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.keyword) or node.arg != "remedy":
+                continue
+            for text in ast.walk(node.value):
+                if isinstance(text, ast.Constant) and isinstance(text.value, str):
+                    found.append((f"{path}:{text.lineno}", text.value))
+    return found
+
+
+def test_no_remedy_has_a_second_label_after_next() -> None:
+    found = remedies()
+    assert len(found) > 300
+    assert [one for one in found if re.match(r"\w+( it| them| one)?: ", one[1])] == []

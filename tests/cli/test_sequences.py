@@ -43,7 +43,7 @@ def test_sequence_from_the_plan_to_the_history(folder: Folder, mailer: Mailer, c
     assert mailer("sequences", "list") == 0
     assert "welcome  not applied" in capsys.readouterr().out
     assert mailer("sequences", "plan", "welcome") == 0
-    assert "02-more: new; 3 days after the step before at 10:30 on mon, tue only to tag:vip" in (
+    assert "02-more: new; 3 days after the previous step at 10:30 on mon, tue only to tag:vip" in (
         capsys.readouterr().out
     )
     assert mailer("sequences", "apply", "welcome", "--yes") == 0
@@ -70,7 +70,7 @@ def test_sequence_from_the_plan_to_the_history(folder: Folder, mailer: Mailer, c
     assert mailer("sequences", "resume", "welcome") == 0
     write(folder, "02-more", "after: P1D")
     assert mailer("sequences", "plan", "welcome") == 0
-    assert "02-more: changed; its time becomes: 1 day after the step before" in capsys.readouterr().out
+    assert "02-more: changed; its time becomes: 1 day after the previous step" in capsys.readouterr().out
     assert mailer("withdraw", "welcome-01-hello", "--yes") == 5
     assert "it is a step of a sequence" in capsys.readouterr().err
 
@@ -120,7 +120,7 @@ def test_mistake_in_a_step_names_its_place(
 @pytest.mark.parametrize(
     ("table", "said"),
     [
-        ('trigger = "monday"', "is no trigger"),
+        ('trigger = "monday"', "is not a trigger"),
         ('zone = "Mars"', "there is no time zone 'Mars'"),
         ('goal = "tag:"', "sequences.welcome.goal: column 5"),
     ],

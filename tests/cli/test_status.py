@@ -17,7 +17,7 @@ from mailer.cli.watching import look, watch
 from mailer.config import load
 from mailer.database.models import Delivery, DeliveryState, Subscriber
 from mailer.database.session import Database
-from mailer.delivery import issues, letters, runs
+from mailer.delivery import control, letters, runs
 from mailer.delivery.letters import LetterKind
 from mailer.delivery.queue import Settled
 from mailer.review.providers import provider_books
@@ -165,7 +165,7 @@ def test_table_has_every_issue_and_says_sending_only_while_a_process_sends(
         assert state("002-spring") == "draft"
         assert state("001-hello") == "waiting"
         with database.transaction() as session:
-            issues.retry(session, 1, DeliveryState.FAILED, at=AT)
+            control.retry(session, 1, DeliveryState.FAILED, at=AT)
         assert state("001-hello") == "interrupted"
         with database.transaction() as session:
             run_id = runs.begin(session, 1, at=AT)

@@ -159,7 +159,11 @@ def test_users_log_in_with_password_and_code(tmp_path: Path) -> None:
     with Database("sqlite:///subscribers.db", folder=folder.path) as database, database.reading() as session:
         from mailer.console.audit import entries
 
-        assert [(one.who, one.act) for one in entries(session)] == [("Mia", "login")]
+        assert [(one.who, one.act, one.about) for one in entries(session)] == [
+            ("this machine", "user.remove", "Mia"),
+            ("Mia", "login", ""),
+            ("this machine", "user.add", "Mia"),
+        ]
 
 
 def test_body_is_limited_before_the_login(console: Running) -> None:

@@ -35,7 +35,7 @@ from mailer.database.models import (
     every_table,
 )
 from mailer.database.session import Database
-from mailer.delivery import editions, enqueueing, issues, schedule
+from mailer.delivery import control, editions, enqueueing, issues, schedule
 from mailer.delivery.lock import adopt
 from mailer.tokens import Signer
 from mailer.webhooks import endpoints, queue
@@ -131,7 +131,7 @@ def build(folder: Path) -> None:
             enqueueing.enqueue(settings, database, edition[slug], source(folder, slug), "", at=AT)
         with database.transaction() as session:
             for slug in ("003-paused", "005-partly"):
-                issues.pause(session, issues.named(session, slug).id, "a test")
+                control.pause(session, issues.named(session, slug).id, "a test")
             partly = issues.named(session, "005-partly").id
             first = update(Delivery).where(Delivery.subscriber_id == 1)
             session.execute(first.where(Delivery.issue_id != partly).values(state="failed"))

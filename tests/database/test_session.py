@@ -113,7 +113,7 @@ def test_first_and_last_schema_are_brought_up_with_what_they_hold(tmp_path: Path
         assert database.version() == older
         with database.transaction() as session:
             session.add(Instance(name="kept", value=older))
-        with pytest.raises(SchemaError, match="run: mailer upgrade"):
+        with pytest.raises(SchemaError, match="with: mailer upgrade"):
             database.open()
         upgrade(database)
         database.open()
@@ -126,7 +126,7 @@ def test_first_and_last_schema_are_brought_up_with_what_they_hold(tmp_path: Path
 def test_old_schema_is_refused_with_the_upgrade_command(database: Database) -> None:
     with database.transaction() as session:
         session.execute(text("UPDATE alembic_version SET version_num = '0000'"))
-    with pytest.raises(SchemaError, match="run: mailer upgrade"):
+    with pytest.raises(SchemaError, match="with: mailer upgrade"):
         database.open()
 
 

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from mailer.database.models import Delivery, DeliveryState, Subscriber
 from mailer.delivery.issues import mailable
 from mailer.delivery.sequences.files import WrittenStep, slug_of
-from mailer.rendering.source.issue import Timing
+from mailer.rendering.source.front_values import Timing
 from tests.delivery.scene import EDITION
 
 NAME = "welcome"

@@ -28,7 +28,7 @@ from mailer.database.models import (
     Subscriber,
 )
 from mailer.database.session import Database
-from mailer.delivery import amending, arms, canary, dispatch, issues
+from mailer.delivery import amending, arms, canary, control, dispatch, issues
 from mailer.delivery.canary import Steps
 from mailer.delivery.ending import Ended, Ending
 from mailer.delivery.issues import QueuedIssue
@@ -329,7 +329,7 @@ def test_choice_is_made_once(scene: Scene) -> None:
 
 def test_choice_leaves_a_pause_alone(scene: Scene) -> None:
     with scene.database.transaction() as session:
-        issues.pause(session, scene.issue.id, "lunch")
+        control.pause(session, scene.issue.id, "lunch")
         canary.choose(session, scene.issue.id, "B", at=AT)
     assert (scene.now.state, scene.now.reason) == (IssueState.PAUSED, "lunch")
 
@@ -363,6 +363,6 @@ def test_edition_with_arms_survives_storage() -> None:
 
 def test_withdrawn_test_leaves_nothing_behind(scene: Scene) -> None:
     with scene.database.transaction() as session:
-        issues.withdraw(session, scene.issue.id)
+        control.withdraw(session, scene.issue.id)
         assert arms.find(session, scene.issue.id) is None
         assert issues.enqueue(session, scene.edition, source_path="", at=AT)[1]

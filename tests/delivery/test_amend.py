@@ -13,7 +13,7 @@ from sqlalchemy import update
 
 from mailer.database.models import Delivery, DeliveryState, IssueState, Subscriber
 from mailer.database.session import Database
-from mailer.delivery import amending, issues, queue, runs
+from mailer.delivery import amending, control, issues, queue, runs
 from mailer.delivery.books import Books, books_of
 from mailer.delivery.ending import Ending
 from mailer.delivery.issues import QueuedIssue
@@ -128,7 +128,7 @@ def test_failed_deliveries_get_the_correction_once_they_are_queued_again(
     issue = queued(database, 10)
     run(database, issue, tmp_path / "box", answer=lambda to: "550 5.1.1 No" if to.startswith("s1") else None)
     with database.transaction() as session:
-        assert issues.retry(session, issue.id, DeliveryState.FAILED, at=LATER) == 2
+        assert control.retry(session, issue.id, DeliveryState.FAILED, at=LATER) == 2
     amend(database, issue)
     run(database, issue, tmp_path / "box", edition=CORRECTED)
     assert Counter(subject for [subject] in received(tmp_path / "box").values()) == {
@@ -164,7 +164,7 @@ def test_those_whose_message_could_not_be_composed_get_the_correction(
 def test_cancelled_issue_is_refused(database: Database, tmp_path: Path) -> None:
     issue = partly_sent(database, tmp_path / "box")
     with database.transaction() as session:
-        issues.cancel(session, issue.id, at=LATER)
+        control.cancel(session, issue.id, at=LATER)
     with pytest.raises(RefusedError, match="001-hello is cancelled"):
         amend(database, issue)
 
@@ -172,7 +172,7 @@ def test_cancelled_issue_is_refused(database: Database, tmp_path: Path) -> None:
 def test_paused_issue_stays_paused(database: Database, tmp_path: Path) -> None:
     issue = partly_sent(database, tmp_path / "box")
     with database.transaction() as session:
-        issues.pause(session, issue.id, "a wrong date")
+        control.pause(session, issue.id, "a wrong date")
     amend(database, issue)
     with database.reading() as session:
         assert issues.get(session, issue.id).state is IssueState.PAUSED
@@ -195,6 +195,6 @@ def test_withdrawing_drops_every_edition(database: Database, tmp_path: Path) -> 
     # Every message came back.
     put(database, issue, DeliveryState.FAILED)
     with database.transaction() as session:
-        assert issues.withdraw(session, issue.id) == 40
+        assert control.withdraw(session, issue.id) == 40
         again, new = issues.enqueue(session, EDITION, source_path="", at=LATER)
         assert (new, issues.edition_number(session, again.id)) == (True, 1)

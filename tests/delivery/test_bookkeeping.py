@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from mailer.config import DeliverySettings
 from mailer.database.models import Delivery, DeliveryState, Run
 from mailer.database.session import Database
-from mailer.delivery import issues
+from mailer.delivery import control
 from mailer.delivery.bookkeeping import RunBooks
 from mailer.delivery.clock import Clock
 from mailer.delivery.issues import QueuedIssue
@@ -131,7 +131,7 @@ def test_refusal_whose_delivery_was_queued_again_meanwhile_teaches_nothing(scene
         run.unwritten.cleared.clear()
         await run.commit(0, NOTHING)
         with scene.database.transaction() as session:
-            issues.retry(session, scene.issue.id, DEFERRED, at=AT)
+            control.retry(session, scene.issue.id, DEFERRED, at=AT)
         run.unwritten.cleared.append(scene.refusal(3))
         await run.commit(0, NOTHING)
 

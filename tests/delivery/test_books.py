@@ -25,7 +25,7 @@ from sqlalchemy import select, update
 import mailer
 from mailer.database.models import Delivery, DeliveryState, IssueState, Subscriber, SubscriberStatus
 from mailer.database.session import Database
-from mailer.delivery import issues, queue, runs
+from mailer.delivery import control, issues, queue, runs
 from mailer.delivery.books import books_of
 from mailer.delivery.queue import Settled
 from mailer.delivery.waiting import waiting
@@ -131,13 +131,13 @@ class Ledger(RuleBasedStateMachine):
     @rule()
     def pause(self) -> None:
         with self.database.transaction() as session:
-            assert issues.pause(session, self.issue, "a rest") is (self.state is IssueState.SENDING)
+            assert control.pause(session, self.issue, "a rest") is (self.state is IssueState.SENDING)
         self.state = IssueState.PAUSED if self.state is IssueState.SENDING else self.state
 
     @rule()
     def resume(self) -> None:
         with self.database.transaction() as session:
-            assert issues.resume(session, self.issue) is (self.state is IssueState.PAUSED)
+            assert control.resume(session, self.issue) is (self.state is IssueState.PAUSED)
         self.state = IssueState.SENDING if self.state is IssueState.PAUSED else self.state
 
     @rule(really=st.integers(0, 3))
@@ -146,17 +146,17 @@ class Ledger(RuleBasedStateMachine):
             return
         if self.state is IssueState.FINISHED:
             with pytest.raises(RefusedError), self.database.transaction() as session:
-                issues.cancel(session, self.issue, at=self.at)
+                control.cancel(session, self.issue, at=self.at)
             return
         with self.database.transaction() as session:
-            assert issues.cancel(session, self.issue, at=self.at) == self.skip_waiting()
+            assert control.cancel(session, self.issue, at=self.at) == self.skip_waiting()
         self.state = IssueState.CANCELLED
 
     @rule(state=st.sampled_from([FAILED, DEFERRED, UNCERTAIN]))
     def retry(self, state: DeliveryState) -> None:
         chosen = [n for n, now in self.rows.items() if now is state]
         with self.database.transaction() as session:
-            assert issues.retry(session, self.issue, state, at=self.at) == len(chosen)
+            assert control.retry(session, self.issue, state, at=self.at) == len(chosen)
         for n in chosen:
             self.move(n, QUEUED, None)
         if chosen and self.state is not IssueState.PAUSED:
@@ -168,7 +168,7 @@ class Ledger(RuleBasedStateMachine):
             self.skip_waiting()
         done = not {QUEUED, SENDING, DEFERRED, UNCERTAIN} & set(self.rows.values())
         with self.database.transaction() as session:
-            assert issues.finish(session, self.issue, at=self.at) is done
+            assert control.finish(session, self.issue, at=self.at) is done
         if done and self.state is IssueState.SENDING:
             self.state = IssueState.FINISHED
 
@@ -230,7 +230,7 @@ def test_only_three_modules_change_the_state_of_a_delivery() -> None:
                 and re.search(r"update\(\s*(Delivery|_DELIVERIES)\b", ast.unparse(node.func))
             ):
                 found.add(str(path.relative_to(root)))
-    assert found == {"delivery/queue.py", "delivery/issues.py", "bounces/effects.py"}
+    assert found == {"delivery/queue.py", "delivery/control.py", "bounces/effects.py"}
 
 
 def test_interrupted_retry_no_longer_shows_the_answer_of_before(database: Database) -> None:
@@ -261,7 +261,7 @@ def test_what_was_uncertain_stays_so_when_it_is_given_back(database: Database) -
         queue.claim(session, issue.id, run_id=run_id, limit=2, after=0, at=AT, resend_uncertain=True)
         assert queue.release(session, issue.id, [1, 2], run_id=run_id, at=AT) == {"uncertain": 1, "queued": 1}
         # Nobody knows whether it arrived, so cancelling cannot say that it was not sent.
-        assert issues.cancel(session, issue.id, at=AT) == 2
+        assert control.cancel(session, issue.id, at=AT) == 2
     known = books(database, issue)
     assert (known.uncertain, known.skipped) == (1, 2)
 
@@ -273,13 +273,13 @@ def test_retry_requeues_exactly_the_chosen_state(database: Database, state: Deli
     with database.transaction() as session:
         for n, each in before.items():
             session.execute(update(Delivery).where(Delivery.subscriber_id == n).values(state=each.value))
-        issues.pause(session, issue.id, "by the operator")
+        control.pause(session, issue.id, "by the operator")
     if state in (FAILED, DEFERRED, UNCERTAIN):
         with database.transaction() as session:
-            assert issues.retry(session, issue.id, state, at=AT) == 1
+            assert control.retry(session, issue.id, state, at=AT) == 1
     else:
         with pytest.raises(ValueError, match="are not retried"), database.transaction() as session:
-            issues.retry(session, issue.id, state, at=AT)
+            control.retry(session, issue.id, state, at=AT)
     retried = {n: QUEUED if each is state and state in (FAILED, DEFERRED, UNCERTAIN) else each
                for n, each in before.items()}  # fmt: skip
     with database.reading() as session:

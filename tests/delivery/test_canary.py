@@ -20,7 +20,7 @@ from mailer.database.models import (
     StoredReport,
 )
 from mailer.database.session import Database
-from mailer.delivery import canary, issues
+from mailer.delivery import canary, control, issues
 from mailer.delivery.canary import Findings, broken
 from mailer.delivery.ending import Ending
 from mailer.delivery.issues import QueuedIssue
@@ -149,15 +149,15 @@ def test_stop_pauses_the_issue_and_resume_lets_it_pass(database: Database, tmp_p
         now = issues.get(session, issue.id)
     assert (now.state, now.reason, now.canary) == (IssueState.PAUSED, "too many bounced", CanaryState.STOPPED)
     with database.transaction() as session:
-        assert issues.resume(session, issue.id)
+        assert control.resume(session, issue.id)
     assert run(database, issue, tmp_path / "box").books.sent == 30
 
 
 def test_resume_after_an_ordinary_pause_keeps_the_canary(database: Database) -> None:
     issue = led(database, 30, 0.1)
     with database.transaction() as session:
-        issues.pause(session, issue.id, "paused by the operator")
-        issues.resume(session, issue.id)
+        control.pause(session, issue.id, "paused by the operator")
+        control.resume(session, issue.id)
         assert issues.get(session, issue.id).canary is CanaryState.SENDING
 
 
@@ -165,7 +165,7 @@ def test_canary_of_a_paused_issue_is_not_stopped_behind_the_operators_back(datab
     issue = led(database, 30, 0.1)
     with database.transaction() as session:
         canary.advance(session, issue.id, CanaryState.WAITING, until=AT)
-        issues.pause(session, issue.id, "paused by the operator")
+        control.pause(session, issue.id, "paused by the operator")
         assert not canary.stop(session, issue.id, "too many bounced")
         now = issues.get(session, issue.id)
     assert (now.reason, now.canary) == ("paused by the operator", CanaryState.WAITING)
@@ -176,10 +176,10 @@ def test_only_a_waiting_canary_is_hurried(database: Database) -> None:
     with database.transaction() as session:
         assert not canary.hurry(session, issue.id)
         canary.advance(session, issue.id, CanaryState.WAITING, until=AT)
-        issues.pause(session, issue.id, "by the operator")
+        control.pause(session, issue.id, "by the operator")
         assert not canary.hurry(session, issue.id)
         assert issues.get(session, issue.id).canary is CanaryState.WAITING
-        issues.resume(session, issue.id)
+        control.resume(session, issue.id)
         assert canary.hurry(session, issue.id)
         assert issues.get(session, issue.id).canary is CanaryState.PASSED
 

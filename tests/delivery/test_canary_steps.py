@@ -16,7 +16,7 @@ from mailer.bounces.record import Rules
 from mailer.config import Canary
 from mailer.database.models import CanaryState, Delivery, DeliveryState, IssueState, Subscriber, Suppression
 from mailer.database.session import Database
-from mailer.delivery import canary, issues
+from mailer.delivery import canary, control, issues
 from mailer.delivery.canary import Steps
 from mailer.delivery.ending import Ended, Ending
 from mailer.delivery.issues import QueuedIssue
@@ -132,14 +132,14 @@ def test_report_that_comes_back_in_the_wait_stops_the_issue(scene: Scene) -> Non
     with pytest.raises(RefusedError, match=r"2 of [45] bounced"):
         scene.lead()
     with scene.database.transaction() as session:
-        issues.resume(session, scene.issue.id)
+        control.resume(session, scene.issue.id)
     assert scene.lead() is None
 
 
 def test_paused_canary_neither_passes_nor_stops(scene: Scene) -> None:
     def pause() -> None:
         with scene.database.transaction() as session:
-            issues.pause(session, scene.issue.id, "lunch")
+            control.pause(session, scene.issue.id, "lunch")
         scene.refuse(2)
         scene.at += timedelta(hours=1)
 
@@ -152,7 +152,7 @@ def test_paused_canary_neither_passes_nor_stops(scene: Scene) -> None:
     )  # fmt: skip
     # Once it goes on, what came back is judged.
     with scene.database.transaction() as session:
-        issues.resume(session, scene.issue.id)
+        control.resume(session, scene.issue.id)
     with pytest.raises(RefusedError, match="bounced"):
         scene.lead()
 
@@ -162,7 +162,7 @@ def test_pause_at_the_last_moment_counts(scene: Scene) -> None:
     def pause_then_look() -> datetime:
         if scene.at >= AT + WAIT:
             with scene.database.transaction() as session:
-                issues.pause(session, scene.issue.id, "just in time")
+                control.pause(session, scene.issue.id, "just in time")
         return scene.at
 
     steps = Steps(
@@ -177,7 +177,7 @@ def test_pause_at_the_last_moment_counts(scene: Scene) -> None:
 def test_cancelled_canary_ends(scene: Scene) -> None:
     def cancel() -> None:
         with scene.database.transaction() as session:
-            issues.cancel(session, scene.issue.id, at=AT)
+            control.cancel(session, scene.issue.id, at=AT)
 
     scene.meanwhile = cancel
     ended = scene.lead()
@@ -227,7 +227,7 @@ def test_canary_whose_reports_are_all_alike_stops_and_begins_again(
     assert suppressed() == 0
     scene.meanwhile = lambda: None
     with scene.database.transaction() as session:
-        issues.retry(session, scene.issue.id, DeliveryState.FAILED, at=scene.at)
-        issues.resume(session, scene.issue.id)
+        control.retry(session, scene.issue.id, DeliveryState.FAILED, at=scene.at)
+        control.resume(session, scene.issue.id)
     assert scene.lead() is None
     assert scene.now.canary is CanaryState.PASSED

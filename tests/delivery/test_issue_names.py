@@ -42,7 +42,7 @@ def test_number_of_several_issues_is_refused_with_their_names(database: Database
         with pytest.raises(SourceError, match=r"^several issues begin with 7: 007-summer, 007-spring; name"):
             issues.named(session, "7")
         assert issues.named(session, "007-spring").slug == "007-spring"
-        known = "these were: 008-autumn, 007-summer, 007-spring"
+        known = "the latest are: 008-autumn, 007-summer, 007-spring"
         with pytest.raises(SourceError, match=f"^no issue '9' was ever queued; {known}$"):
             issues.named(session, "9")
 

@@ -18,7 +18,7 @@ from sqlalchemy import select, update
 from mailer.config import Settings
 from mailer.database.models import Delivery, DeliveryState, IssueState, Subscriber
 from mailer.database.session import Database
-from mailer.delivery import adopting, issues, local_time, newcomers, schedule
+from mailer.delivery import adopting, control, issues, local_time, newcomers, schedule
 from mailer.delivery.schedule import STALE_AFTER, instant
 from mailer.errors import RefusedError
 from mailer.review.waves import waves_of
@@ -170,9 +170,9 @@ def test_ending_the_issue_ends_its_schedule(database: Database, act: str) -> Non
     with database.transaction() as session:
         (issue,) = issues.issues(session)
         if act == "cancel":
-            issues.cancel(session, issue.id, at=AT)
+            control.cancel(session, issue.id, at=AT)
         elif act == "withdraw":
-            issues.withdraw(session, issue.id)
+            control.withdraw(session, issue.id)
         else:
             newcomers.queue_newcomers(session, issue.id, None, at=AT)
     assert not planned(database)
@@ -185,7 +185,7 @@ def test_paused_issue_stays_paused_when_the_next_zone_is_queued(database: Databa
     look(database, instant(WALL, "Asia/Tokyo"))
     with database.transaction() as session:
         (issue,) = issues.issues(session)
-        issues.pause(session, issue.id, "by the operator")
+        control.pause(session, issue.id, "by the operator")
     look(database, instant(WALL, HOME))
     with database.reading() as session:
         assert issues.get(session, issue.id).state is IssueState.PAUSED

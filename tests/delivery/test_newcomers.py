@@ -7,7 +7,7 @@ from sqlalchemy import func, select
 
 from mailer.database.models import Delivery, IssueState, StoredIssue, Subscriber, SubscriberStatus
 from mailer.database.session import Database
-from mailer.delivery import issues
+from mailer.delivery import control
 from mailer.delivery.newcomers import queue_newcomers
 from mailer.errors import RefusedError
 from tests.delivery.scene import AT, books, queued, subscribe
@@ -35,9 +35,9 @@ def test_stopped_issue_stays_stopped(database: Database, state: IssueState) -> N
     issue = queued(database, 1)
     subscribe(database, 1, first=2)
     with database.transaction() as session:
-        stop = issues.pause(session, issue.id, "") if state is IssueState.PAUSED else None
+        stop = control.pause(session, issue.id, "") if state is IssueState.PAUSED else None
         if stop is None:
-            issues.cancel(session, issue.id, at=AT)
+            control.cancel(session, issue.id, at=AT)
         with pytest.raises(RefusedError, match=state.value):
             queue_newcomers(session, issue.id, None, at=AT)
     assert books(database, issue).audience == 1

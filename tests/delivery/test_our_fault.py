@@ -18,7 +18,7 @@ from mailer.cli.send import exit_code
 from mailer.config import Bounces, DeliverySettings
 from mailer.database.models import Delivery, DeliveryState, Run, Subscriber, Suppression
 from mailer.database.session import Database
-from mailer.delivery import issues, queue, runs
+from mailer.delivery import control, issues, queue, runs
 from mailer.delivery.clock import Clock, now
 from mailer.delivery.ending import Ended, Ending
 from mailer.delivery.issues import QueuedIssue
@@ -82,7 +82,7 @@ class Scene:
 
     def resume(self) -> None:
         with self.database.transaction() as session:
-            assert issues.resume(session, self.issue.id)
+            assert control.resume(session, self.issue.id)
 
     def suppressed(self) -> int:
         with self.database.reading() as session:
@@ -242,7 +242,7 @@ def test_operator_may_accept_refusals_that_are_true_after_all(scene: Scene) -> N
     assert scene.send(refusing(NO_SUCH_USER)).ending is Ending.PAUSED
     scene.resume()
     with scene.database.transaction() as session:
-        issues.accept_refusals(session, scene.issue.id, at=AT)
+        control.accept_refusals(session, scene.issue.id, at=AT)
     ended = scene.send(refusing(NO_SUCH_USER))
     assert (ended.ending, ended.books.failed) == (Ending.FINISHED, PEOPLE)
     assert scene.suppressed() == PEOPLE

@@ -15,7 +15,7 @@ import pytest
 
 from mailer.database.models import IssueState
 from mailer.database.session import Database
-from mailer.delivery import adopting, issues, schedule
+from mailer.delivery import adopting, control, issues, schedule
 from mailer.delivery.lock import sending
 from mailer.delivery.schedule import STALE_AFTER
 from mailer.errors import RefusedError
@@ -126,7 +126,7 @@ def test_unfinished_issue_of_an_adopted_copy_waits_to_be_resumed(
         with copied.transaction() as session:
             found = issues.get(session, issue.id)
             assert (found.state, "was copied or restored" in found.reason) == (IssueState.PAUSED, True)
-            issues.resume(session, issue.id)
+            control.resume(session, issue.id)
         there.rounds.once()
         assert there.mailed() == PEOPLE
         assert books(copied, issue).sent == len(PEOPLE)

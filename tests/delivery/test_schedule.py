@@ -12,7 +12,7 @@ import pytest
 
 from mailer.database.models import CanaryState, DeliveryState, IssueState
 from mailer.database.session import Database
-from mailer.delivery import canary, issues, queue, runs, schedule
+from mailer.delivery import canary, control, issues, queue, runs, schedule
 from mailer.delivery.books import books_of
 from mailer.delivery.queue import Settled
 from mailer.delivery.schedule import STALE_AFTER
@@ -189,7 +189,7 @@ def test_issue_has_work_while_something_is_queued_interrupted_or_due(database: D
     assert not works(DUE - timedelta(seconds=1))
     assert works(DUE)
     with database.transaction() as session:
-        issues.pause(session, issue.id, "by the operator")
+        control.pause(session, issue.id, "by the operator")
     assert not works(DUE)
 
 

@@ -15,7 +15,7 @@ from mailer.audience.transitions import Origin
 from mailer.config import DeliverySettings, section
 from mailer.database.models import Delivery, DeliveryState, IssueState, StoredIssue
 from mailer.database.session import Database
-from mailer.delivery import issues
+from mailer.delivery import control, issues
 from mailer.delivery.books import Books
 from mailer.delivery.ending import Ending
 from mailer.delivery.sender import Sender
@@ -154,7 +154,7 @@ def test_our_own_misconfiguration_pauses_and_blames_nobody(database: Database, t
     assert learnt == []
     assert (ended.books.failed, ended.books.sent) == (0, 0)
     with database.transaction() as session:
-        assert issues.resume(session, issue.id)
+        assert control.resume(session, issue.id)
         assert issues.get(session, issue.id).reason == ""
     assert run(database, issue, tmp_path / "out").ending is Ending.FINISHED
     assert recipients(tmp_path / "out") == everyone(60)
@@ -181,7 +181,7 @@ def test_pause_by_another_process_stops_the_run_to_the_row(database: Database, t
     def pause(known: Books, sender: Sender) -> None:
         if known.sent >= 20:
             with database.transaction() as session:
-                issues.pause(session, issue.id, "by the operator")
+                control.pause(session, issue.id, "by the operator")
 
     ended = run(database, issue, tmp_path / "out", meanwhile=pause)
     assert ended.ending is Ending.PAUSED
@@ -193,7 +193,7 @@ def test_pause_by_another_process_stops_the_run_to_the_row(database: Database, t
 def test_cancel_skips_what_waits(database: Database, tmp_path: Path) -> None:
     issue = queued(database, 30)
     with database.transaction() as session:
-        assert issues.cancel(session, issue.id, at=AT) == 30
+        assert control.cancel(session, issue.id, at=AT) == 30
     assert run(database, issue, tmp_path / "out").ending is Ending.CANCELLED
     assert recipients(tmp_path / "out") == []
     assert books(database, issue).skipped == 30
@@ -205,7 +205,7 @@ def test_cancel_in_the_middle_leaves_nothing_waiting(database: Database, tmp_pat
     def cancel(known: Books, sender: Sender) -> None:
         if known.sent >= 20:
             with database.transaction() as session:
-                issues.cancel(session, issue.id, at=AT)
+                control.cancel(session, issue.id, at=AT)
 
     def answer(recipient: str) -> str | None:
         return "451 4.3.0 Try again later" if recipient.startswith("s1") else None
@@ -257,6 +257,6 @@ def test_retry_queues_exactly_the_failed_again(database: Database, tmp_path: Pat
     issue = queued(database, 10)
     run(database, issue, tmp_path / "out", answer=Script(always={"s3": "550 5.1.1 No"}, at_first={}))
     with database.transaction() as session:
-        assert issues.retry(session, issue.id, DeliveryState.FAILED, at=AT) == 1
+        assert control.retry(session, issue.id, DeliveryState.FAILED, at=AT) == 1
     assert run(database, issue, tmp_path / "out").ending is Ending.FINISHED
     assert recipients(tmp_path / "out") == everyone(10)

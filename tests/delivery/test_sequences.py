@@ -306,7 +306,7 @@ def test_changes_explain_themselves_and_repeat_nothing(scene: Scene) -> None:
         step("0"), step("1", text="better"), step("2", 3, at=time(8), on=(0, 2)), step("3", 1), step("4", 2)
     )
     assert {one.step: (one.kind, one.said) for one in made.changes} == {
-        "0": ("new", "immediately after the step before; those who are past its place do not get it"),
+        "0": ("new", "immediately after the previous step; those who are past its place do not get it"),
         "1": (
             "changed",
             "its content changes; it moves from place 1 to 2; 3 have it and do not get it again,"
@@ -314,10 +314,10 @@ def test_changes_explain_themselves_and_repeat_nothing(scene: Scene) -> None:
         ),
         "2": (
             "changed",
-            "its time becomes: 3 days after the step before at 08:00 on mon, wed; it moves from place 2 to 3;"
-            " 2 have it and do not get it again, 1 wait for it",
+            "its time becomes: 3 days after the previous step at 08:00 on mon, wed;"
+            " it moves from place 2 to 3; 2 have it and do not get it again, 1 wait for it",
         ),
-        "3": ("new", "1 day after the step before; those who are past its place do not get it"),
+        "3": ("new", "1 day after the previous step; those who are past its place do not get it"),
         "4": ("changed", "it moves from place 3 to 5; 1 have it and do not get it again, 1 wait for it"),
     }
     scene.join("new")

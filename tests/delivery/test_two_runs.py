@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from mailer.config import DeliverySettings
 from mailer.database.models import Delivery, DeliveryState, IssueState, Run
 from mailer.database.session import Database
-from mailer.delivery import issues, queue, runs
+from mailer.delivery import control, issues, queue, runs
 from mailer.delivery.bookkeeping import RunBooks
 from mailer.delivery.clock import Clock
 from mailer.delivery.issues import QueuedIssue
@@ -174,9 +174,9 @@ def test_nothing_is_claimed_of_an_issue_that_is_not_sent(
     issue = queued(database, 30)
     with database.transaction() as session:
         if state is IssueState.PAUSED:
-            issues.pause(session, issue.id, "by the operator")
+            control.pause(session, issue.id, "by the operator")
         else:
-            issues.cancel(session, issue.id, at=AT)
+            control.cancel(session, issue.id, at=AT)
     columns = select(Delivery.state, Delivery.attempts, Delivery.first_at, Delivery.changed_at)
     with database.reading() as session:
         before = session.execute(columns).all()
@@ -221,9 +221,9 @@ def test_what_a_cancelled_run_gives_back_is_skipped(database: Database, state: D
             put_off = Settled(1, DeliveryState.DEFERRED, due_at=AT, code=451)
             queue.settle(session, issue.id, [put_off], run_id=mine, at=AT)
         assert claim(session, issue, mine, 1) == [1]
-        assert issues.cancel(session, issue.id, at=AT) == 2
+        assert control.cancel(session, issue.id, at=AT) == 2
         assert queue.release(session, issue.id, [1], run_id=mine, at=LATER) == {state.value: 1}
-        assert issues.finish(session, issue.id, at=LATER)
+        assert control.finish(session, issue.id, at=LATER)
         row = session.get_one(Delivery, (issue.id, 1), populate_existing=True)
         assert (row.state, row.due_at, row.changed_at, row.reply) == ("skipped", None, LATER, "cancelled")
         assert issues.get(session, issue.id).state is IssueState.CANCELLED
@@ -237,11 +237,11 @@ def test_nothing_waits_after_a_run_ends_during_a_cancel(shared: Database) -> Non
 
     def cancel() -> None:
         with shared.transaction() as session:
-            issues.cancel(session, issue.id, at=AT)
+            control.cancel(session, issue.id, at=AT)
 
     with shared.transaction() as ending:
         queue.release(ending, issue.id, [1, 2], run_id=mine, at=AT)
-        assert not issues.finish(ending, issue.id, at=AT)
+        assert not control.finish(ending, issue.id, at=AT)
         # The operator cancels before the run has committed: that waits, and sees what was given back.
         with in_threads(cancel) as done:
             wait_until_blocked(shared)
@@ -260,9 +260,9 @@ def test_runs_that_end_at_the_same_time_do_not_wait_for_each_other_in_a_circle(s
             # Changing the row of a run twice locks the key of its issue.
             assert runs.confirm(session, run_id, commits=0, silent_seconds=10)
             runs.end(session, run_id, at=LATER)
-        assert not issues.finish(one, issue.id, at=LATER)
+        assert not control.finish(one, issue.id, at=LATER)
         one.commit()
-        assert not issues.finish(other, issue.id, at=LATER)
+        assert not control.finish(other, issue.id, at=LATER)
 
 
 @pytest.mark.parametrize("state", [state for state in DeliveryState if state is not DeliveryState.SENDING])

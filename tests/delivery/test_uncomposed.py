@@ -10,7 +10,7 @@ from sqlalchemy import update
 
 from mailer.database.models import Subscriber
 from mailer.database.session import Database
-from mailer.delivery import issues
+from mailer.delivery import control
 from mailer.delivery.ending import Ending
 from tests.delivery import scene
 from tests.delivery.scene import EDITION, queued, recipients, run
@@ -39,7 +39,7 @@ def test_pauses_after_the_first_ten(database: Database, tmp_path: Path) -> None:
     # Nobody has it, so it can be withdrawn and corrected.
     assert (ended.books.sent, ended.books.failed <= 40, ended.books.sending) == (0, True, 0)
     with database.transaction() as session:
-        assert issues.withdraw(session, issue.id) == 200
+        assert control.withdraw(session, issue.id) == 200
 
 
 def test_resumed_it_goes_on_for_those_who_can_get_it(database: Database, tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_resumed_it_goes_on_for_those_who_can_get_it(database: Database, tmp_pat
     live_in(database, "Cluj", 51, 60)
     assert run(database, issue, tmp_path / "box").ending is Ending.PAUSED
     with database.transaction() as session:
-        assert issues.resume(session, issue.id)
+        assert control.resume(session, issue.id)
     ended = run(database, issue, tmp_path / "box")
     assert (ended.ending, ended.books.sent, ended.books.failed) == (Ending.FINISHED, 10, 50)
     assert recipients(tmp_path / "box") == sorted(f"s{n}@example.org" for n in range(51, 61))

@@ -251,7 +251,7 @@ def test_command_says_what_it_did_and_refuses_while_pages_are_served(
         assert cli.run(["upgrade", *here]) == ExitCode.LOCKED
         assert "stop mailer serve, worker and console first" in capsys.readouterr().err
     assert cli.run(["status", *here]) == ExitCode.CONFIGURATION
-    assert "run: mailer upgrade" in capsys.readouterr().err
+    assert "with: mailer upgrade" in capsys.readouterr().err
     assert cli.run(["upgrade", *here]) == ExitCode.DONE
     out = capsys.readouterr().out
     assert f"the database is at version {HEAD} (was 0005)" in out

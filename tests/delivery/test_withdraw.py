@@ -18,7 +18,7 @@ from mailer.database.models import (
     StoredIssue,
 )
 from mailer.database.session import Database
-from mailer.delivery import canary, issues
+from mailer.delivery import canary, control, issues
 from mailer.delivery.issues import QueuedIssue
 from mailer.errors import RefusedError
 from tests.delivery.scene import AT, EDITION, queued, run
@@ -44,12 +44,12 @@ def test_unsent_issue_leaves_nothing_behind(database: Database, tmp_path: Path, 
     issue = queued(database, 5)
     with database.transaction() as session:
         canary.begin(session, issue.id, 0.5, ())
-        issues.pause(session, issue.id, "a wrong date")
+        control.pause(session, issue.id, "a wrong date")
     run(database, issue, tmp_path / "box")
     put(database, issue, state)
     assert rows(database) == [1, 1, 5, 1, 3]
     with database.transaction() as session:
-        assert issues.withdraw(session, issue.id) == 5
+        assert control.withdraw(session, issue.id) == 5
     assert rows(database) == [0, 0, 0, 0, 0]
 
 
@@ -62,7 +62,7 @@ def test_issue_that_somebody_may_have_stays(database: Database, state: DeliveryS
         pytest.raises(RefusedError, match="1 of its messages were sent, or may have been"),
         database.transaction() as session,
     ):
-        issues.withdraw(session, issue.id)
+        control.withdraw(session, issue.id)
     assert rows(database) == before
 
 
@@ -70,7 +70,7 @@ def test_corrected_issue_is_queued_again_under_its_name(database: Database) -> N
     issue = queued(database, 5)
     corrected = replace(EDITION, subject="Hello again")
     with database.transaction() as session:
-        issues.withdraw(session, issue.id)
+        control.withdraw(session, issue.id)
         again, new = issues.enqueue(session, corrected, source_path="", at=AT)
         assert (new, again.slug, again.edition_digest) == (True, issue.slug, corrected.digest)
         assert issues.edition(session, again.edition_digest).subject == "Hello again"
@@ -83,7 +83,7 @@ def test_other_issues_keep_theirs(database: Database) -> None:
         twin = session.get_one(StoredIssue, other.id)
         twin.edition_digest = issue.edition_digest
     with database.transaction() as session:
-        issues.withdraw(session, issue.id)
+        control.withdraw(session, issue.id)
         assert issues.get(session, other.id).slug == "002-next"
         assert issues.edition(session, issue.edition_digest) == EDITION
     with database.reading() as session:
@@ -97,7 +97,7 @@ def test_edition_that_another_issue_replaced_stays(database: Database) -> None:
         other, _ = issues.enqueue(session, replace(EDITION, slug="002-next"), source_path="", at=AT)
         session.add(ReplacedEdition(issue_id=other.id, number=1, digest=issue.edition_digest, replaced_at=AT))
     with database.transaction() as session:
-        issues.withdraw(session, issue.id)
+        control.withdraw(session, issue.id)
     with database.reading() as session:
         assert issues.edition(session, issue.edition_digest) == EDITION
         assert session.scalar(select(func.count()).select_from(ReplacedEdition)) == 1

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from mailer.database.session import Database
-from mailer.delivery import issues
+from mailer.delivery import control, issues
 from tests.end_to_end.newsletter import Folder
 from tests.postgres import Server
 
@@ -75,16 +75,16 @@ def test_pause_resume_and_cancel_are_exact_while_workers_send(folder: Folder) ->
     running = started(folder, 100)
     with held.transaction() as session:
         known = issues.issues(session)[0]
-        assert issues.pause(session, known.id, "by the operator")
+        assert control.pause(session, known.id, "by the operator")
     running.communicate(timeout=240)
     paused = folder.books()
     assert paused["sending"] == paused["uncertain"] == paused["skipped"] == 0
     assert 100 <= paused["sent"] == len(folder.kept()) < _READERS
     with held.transaction() as session:
-        assert issues.resume(session, known.id)
+        assert control.resume(session, known.id)
     running = started(folder, 100)
     with held.transaction() as session:
-        issues.cancel(session, known.id, at=datetime.now(UTC))
+        control.cancel(session, known.id, at=datetime.now(UTC))
     running.communicate(timeout=240)
     held.close()
     cancelled = folder.books()

@@ -44,6 +44,7 @@ ROOMS: Final = {
     "mailer/database/session.py": ("tests/database",),
     "mailer/delivery/candidates.py": ("tests/delivery",),
     "mailer/delivery/canary.py": ("tests/delivery",),
+    "mailer/delivery/control.py": ("tests/delivery",),
     "mailer/delivery/issues.py": ("tests/delivery",),
     "mailer/delivery/judging.py": ("tests/delivery",),
     "mailer/delivery/outcomes.py": ("tests/delivery",),

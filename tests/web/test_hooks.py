@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -15,13 +16,13 @@ import httpx
 import pytest
 from sqlalchemy import func, select
 
-from mailer.bounces.providers.proofs import Secrets
+from mailer.bounces.providers.proofs import Secrets, WebhookError
 from mailer.bounces.record import Rules
 from mailer.config import Settings
 from mailer.database.models import StoredReport
 from mailer.database.session import Database
 from mailer.web.app import create_app
-from mailer.web.intake.hooks import WebhookRoutes
+from mailer.web.intake.hooks import RefusalLog, WebhookRoutes
 from tests.bounces.providers.signing import (
     PASSWORDS,
     REQUESTS,
@@ -186,3 +187,31 @@ def test_refused_requests_are_limited_for_each_client_alone(client: httpx.Client
 
     assert [ask("192.0.2.1") for _ in range(61)] == [401] * 60 + [429]
     assert ask("192.0.2.2") == 401
+
+
+def test_flood_of_refused_requests_is_one_line_in_the_log(
+    client: httpx.Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(100):
+        client.post(f"/hooks/{'mailjet' if number % 2 else f'nobody{number}'}", content=b"[]")
+    assert [record.getMessage() for record in caplog.records if record.name == "mailer.web.intake.hooks"] == [
+        "webhook of an unknown provider refused with 404: no such provider",
+        "webhook of mailjet refused with 401: the user, password or token is wrong",
+    ]
+
+
+def test_refusals_are_logged_once_a_minute_with_the_number_left_out(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    log = RefusalLog()
+    seconds = [0, 1, 30, 59.9, 60, 61, 200, 10]
+    with caplog.at_level(logging.WARNING, "mailer.web.intake.hooks"):
+        for second in seconds:
+            log.add("ses", WebhookError(401, f"second {second}"), at=NOW + timedelta(seconds=second))
+    assert caplog.messages == [
+        "webhook of ses refused with 401: second 0",
+        "webhook of ses refused with 401: second 60 (3 more since the last line)",
+        "webhook of ses refused with 401: second 200 (1 more since the last line)",
+        # The clock was set back.
+        "webhook of ses refused with 401: second 10",
+    ]

@@ -42,7 +42,10 @@ def save(folder: Folder, text: str) -> None:
 
 def looking(folder: Folder, address: str) -> Preview:
     if address == "nobody@example.org":
-        raise MailerError("nobody@example.org: not a subscriber", remedy="see: mailer subscribers list")
+        raise MailerError(
+            "nobody@example.org: not a subscriber",
+            remedy="list the subscribers with: mailer subscribers list",
+        )
     reader = Recipient(0, address, "Jo") if address else None
     return preview(load(folder.path / "config.toml"), folder.path / "issues" / "001-short.md", reader)
 
@@ -157,7 +160,7 @@ def test_any_subscriber_can_be_looked_over_the_shoulder(client: httpx.Client) ->
     assert "Hello Jo, read" in client.get("/mail?as=jo%40example.org").text
     page = client.get("/?as=nobody%40example.org")
     assert "<code>nobody@example.org: not a subscriber</code>" in page.text
-    assert "see: mailer subscribers list" in page.text
+    assert "list the subscribers with: mailer subscribers list" in page.text
 
 
 def test_broken_issue_is_shown_until_it_is_fixed(client: httpx.Client, folder: Folder) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mailer.database.models import CanaryState
-from mailer.delivery import canary, issues
+from mailer.delivery import canary, control, issues
 from mailer.delivery.books import Books
 from mailer.delivery.ending import Ending
 from mailer.delivery.issues import QueuedIssue
@@ -95,7 +95,7 @@ def test_operator_lets_a_canary_pass(site: Site, issue: QueuedIssue, tmp_path: P
             assert canary.stop(session, issue.id, "too many bounced")
     assert shown(site) == NOWHERE
     with site.database.transaction() as session:
-        assert canary.hurry(session, issue.id) if cut_short else issues.resume(session, issue.id)
+        assert canary.hurry(session, issue.id) if cut_short else control.resume(session, issue.id)
     run(site.database, issue, tmp_path / "box")
     assert shown(site) == EVERYWHERE
 
@@ -105,24 +105,24 @@ def test_paused_issue_is_not_published(site: Site, issue: QueuedIssue, tmp_path:
         # The first window is on its way: most of it is sent, and settled after the pause.
         if known.sending:
             with site.database.transaction() as session:
-                issues.pause(session, issue.id, "a wrong date")
+                control.pause(session, issue.id, "a wrong date")
 
     assert run(site.database, issue, tmp_path / "box", meanwhile=pause).ending is Ending.PAUSED
     assert shown(site) == NOWHERE
     with site.database.transaction() as session:
-        issues.resume(session, issue.id)
+        control.resume(session, issue.id)
     run(site.database, issue, tmp_path / "box")
     assert shown(site) == EVERYWHERE
 
 
 def pause(site: Site, issue: QueuedIssue) -> None:
     with site.database.transaction() as session:
-        issues.pause(session, issue.id, "a rest")
+        control.pause(session, issue.id, "a rest")
 
 
 def cancel(site: Site, issue: QueuedIssue) -> None:
     with site.database.transaction() as session:
-        issues.cancel(session, issue.id, at=LATER)
+        control.cancel(session, issue.id, at=LATER)
 
 
 @pytest.mark.parametrize(("stop", "expected"), [(pause, EVERYWHERE), (cancel, LINK_ONLY)])

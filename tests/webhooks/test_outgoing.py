@@ -21,7 +21,7 @@ from mailer.audience.privacy.erasing import erase
 from mailer.audience.transitions import Origin
 from mailer.database.models import WebhookDelivery, WebhookEvent
 from mailer.database.session import Database
-from mailer.delivery import issues
+from mailer.delivery import control, issues
 from mailer.errors import SourceError
 from mailer.web.outgoing import deliver, forget
 from mailer.webhooks import endpoints, queue
@@ -174,10 +174,10 @@ def test_only_wanted_events_are_stored(database: Database, receiver: Receiver) -
         subscribe(session, "imported@example.org", way="import")
         ledger.unsubscribe(session, ana, origin=Origin("page"), at=AT)
         issue, _ = issues.enqueue(session, EDITION, source_path="", at=AT)
-        issues.pause(session, issue.id, "a reason")
-        issues.pause(session, issue.id, "again")
-        issues.resume(session, issue.id)
-        issues.cancel(session, issue.id, at=AT)
+        control.pause(session, issue.id, "a reason")
+        control.pause(session, issue.id, "again")
+        control.resume(session, issue.id)
+        control.cancel(session, issue.id, at=AT)
     assert stored(database) == [
         "issue.cancelled",
         "issue.paused",

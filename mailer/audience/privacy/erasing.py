@@ -76,7 +76,7 @@ def _empty(known: Subscriber, hashed: str, at: datetime) -> None:
     known.attributes = {}
     known.created_at = known.changed_at = at
     known.paused_until, known.tracking_consent, known.tracking_since = None, False, None
-    known.soft_points, known.soft_since, known.soft_last_at = 0.0, None, None
+    known.soft_points, known.soft_since = 0.0, None
 
 
 def _number(result: Result[Any]) -> int:

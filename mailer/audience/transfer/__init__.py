@@ -1,1 +1,1 @@
-"""Subscribers from files and to files: import, export, and taking an import back."""
+"""Import subscribers from files, export them, and revert an import."""

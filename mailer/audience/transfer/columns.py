@@ -230,7 +230,7 @@ def _check(path: Path, line: int, header: Sequence[str], preset: Preset) -> None
             )
     if preset.one_of and not preset.one_of.intersection(header):
         raise SourceError(
-            f"{path}:{line}: there is no column '{min(preset.one_of)}', so nobody knows who left",
+            f"{path}:{line}: there is no column '{min(preset.one_of)}', so the file does not show who left",
             remedy="export the file again with that column",
         )
 

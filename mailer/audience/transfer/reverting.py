@@ -60,7 +60,9 @@ def revert(database: Database, import_id: int, *, at: datetime) -> Reverted:
     with database.transaction() as session:
         stored = session.get(Import, import_id)
         if stored is None:
-            raise SourceError(f"there is no import {import_id}", remedy="see: mailer subscribers imports")
+            raise SourceError(
+                f"there is no import {import_id}", remedy="list the imports with: mailer subscribers imports"
+            )
         if stored.reverted_at is not None:
             return Reverted()
         refresh_statistics(session, Subscriber, Consent, Delivery)

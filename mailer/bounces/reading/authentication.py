@@ -79,7 +79,7 @@ def _may_be_one(leaf: Leaf) -> bool:
 
 
 def _unpacked(octets: bytes) -> bytes:
-    """Return the content of a gzip or zip file, or what is neither; empty if it is damaged or too large."""
+    """Return the content of a gzip or zip file, other data as it is; empty if damaged or too large."""
     try:
         if octets.startswith(b"\x1f\x8b"):
             unpacked = zlib.decompressobj(wbits=31).decompress(octets, MAX_UNPACKED_OCTETS + 1)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
         StoredTest,
     )
     from mailer.database.models.outgoing import WebhookDelivery, WebhookEndpoint, WebhookEvent
-    from mailer.database.models.people import Subscriber, SubscriberTag, Suppression
+    from mailer.database.models.people import NO_SOFT_BOUNCES, Subscriber, SubscriberTag, Suppression
     from mailer.database.models.results import ALERT, Event, StoredReport
     from mailer.database.models.sending import WAITS, Delivery, Run, WaitingLetter
 else:
@@ -51,7 +51,7 @@ else:
         "issues": "CanaryMember ReplacedEdition ScheduledIssue StoredArm StoredEdition StoredIssue"
         " StoredTest",
         "outgoing": "WebhookDelivery WebhookEndpoint WebhookEvent",
-        "people": "Subscriber SubscriberTag Suppression",
+        "people": "NO_SOFT_BOUNCES Subscriber SubscriberTag Suppression",
         "results": "ALERT Event StoredReport",
         "sending": "WAITS Delivery Run WaitingLetter",
     }
@@ -67,6 +67,7 @@ else:
 
 __all__ = [
     "ALERT",
+    "NO_SOFT_BOUNCES",
     "WAITS",
     "ApiRequest",
     "ApiToken",

@@ -1,4 +1,4 @@
-"""Sequences and digests: what is sent without a person who sends it."""
+"""Sequences and digests, which are sent automatically."""
 
 from datetime import datetime
 
@@ -43,7 +43,7 @@ class SequenceStep(Base):
     position: Mapped[int]
     """From 0; removed steps keep theirs."""
     after_seconds: Mapped[int] = mapped_column(Identifier)
-    """The time since the step before."""
+    """The time since the previous step."""
     minute: Mapped[int | None]
     """The time of day, in minutes."""
     days: Mapped[str] = mapped_column(String(7), default="", server_default=text("''"))
@@ -66,7 +66,7 @@ class SequenceMember(Base):
     """No foreign key, as in `Delivery`."""
     entered_at: Mapped[datetime]
     since_at: Mapped[datetime]
-    """When the step before was queued; at first, when they entered."""
+    """When the previous step was queued; at first, when they entered."""
     next_step_id: Mapped[int | None] = mapped_column(Identifier)
     """None once they have finished or left."""
     zone: Mapped[str] = mapped_column(String(64), default="", server_default=text("''"))

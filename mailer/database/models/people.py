@@ -1,13 +1,16 @@
 """Subscribers, and who gets no mail."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import JSON, Float, ForeignKey, Index, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from mailer.database.columns import Identifier
 from mailer.database.models.base import Base
+
+NO_SOFT_BOUNCES: Final = {"soft_points": 0.0, "soft_since": None}
+"""The values of a subscriber whose soft bounces are forgotten."""
 
 
 class Subscriber(Base):
@@ -31,7 +34,7 @@ class Subscriber(Base):
     """When they agreed to tracking; None if they did not, or before this was recorded."""
     soft_points: Mapped[float] = mapped_column(Float, default=0.0, server_default=text("0"))
     soft_since: Mapped[datetime | None]
-    soft_last_at: Mapped[datetime | None]
+    """When the first of the counted soft bounces happened; earlier ones never count again."""
 
     __table_args__ = (Index("ix_subscribers_status_id", "status", "id"),)
 

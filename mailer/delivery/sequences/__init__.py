@@ -1,4 +1,4 @@
-"""Sequences: messages that each person gets one after the other, from the day they enter.
+"""Sequences: series of messages that each person gets from the day they enter.
 
 `storing` puts the files of a sequence into the database, and explains what a change means for the people in
 it. `looking` is the periodic work: it lets people enter and queues the steps that are due. Each step is an

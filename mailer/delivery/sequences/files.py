@@ -14,7 +14,7 @@ from mailer.errors import SegmentError, SourceError
 from mailer.rendering.edition import Edition
 
 if TYPE_CHECKING:
-    from mailer.rendering.source.issue import Timing
+    from mailer.rendering.source.front_values import Timing
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def written_steps(
         edition = editions.build_issue(settings, step, links=(links or {}).get(path.stem, ()))
         found.append(WrittenStep(path.stem, path, issue.timing, edition))
     if not found:
-        raise SourceError(f"{folder} has no steps", remedy=f"write one: {folder}/01-hello.md with after: P0D")
+        raise SourceError(f"{folder} has no steps", remedy=f"write {folder}/01-hello.md, with after: P0D")
     return found
 
 
@@ -61,7 +61,7 @@ def configured(settings: Settings, name: str) -> Sequence:
     """Return a sequence of config.toml; raise `SourceError` if there is none with this name."""
     if name not in settings.sequences:
         known = ", ".join(settings.sequences) or "none"
-        raise SourceError(f"config.toml has no [sequences.{name}]", remedy=f"known: {known}")
+        raise SourceError(f"config.toml has no [sequences.{name}]", remedy=f"the sequences are: {known}")
     sequence = settings.sequences[name]
     _check_segment(sequence.goal, settings, f"sequences.{name}.goal")
     return sequence

@@ -1,4 +1,4 @@
-"""The numbers of sequences: who waits, who has finished, and what became of each step."""
+"""Figures about sequences: people who wait or have finished, and the results of each step."""
 
 from __future__ import annotations
 

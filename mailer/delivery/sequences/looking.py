@@ -51,7 +51,7 @@ from mailer.database.models import (
     Suppression,
 )
 from mailer.database.session import Database
-from mailer.delivery import issues
+from mailer.delivery import control
 from mailer.delivery.issues import count_of
 from mailer.delivery.local_time import ATTRIBUTE
 from mailer.delivery.sequences.slots import known_zones, open_slots
@@ -163,11 +163,13 @@ def enter_one(session: Session, name: str, address: Address, *, at: datetime) ->
     """
     sequence = session.scalar(select(StoredSequence).where(StoredSequence.name == name))
     if sequence is None:
-        raise SourceError(f"the sequence {name} was never applied", remedy=f"mailer sequences apply {name}")
+        raise SourceError(
+            f"the sequence {name} was never applied", remedy=f"apply it with: mailer sequences apply {name}"
+        )
     if not enter(session, sequence, Subscriber.address_key == address.key, at=at):
         raise RefusedError(
             f"{address} is not an active subscriber, or was in {name} before",
-            remedy=f"see: mailer why {address}",
+            remedy=f"see the history with: mailer why {address}",
         )
 
 
@@ -300,7 +302,7 @@ def _let_go(
         Subscriber.status == SubscriberStatus.ACTIVE.value,
         ~exists().where(Suppression.address_key == Subscriber.address_key),
     )
-    # Someone who left and came back does not go on.
+    # Someone who left and came back does not continue.
     left = exists().where(
         Consent.subscriber_id == _M.subscriber_id,
         Consent.id > _M.line,
@@ -361,13 +363,13 @@ def _stop_retries(session: Session, sequence: StoredSequence, settings: Settings
     """Skip the messages that wait for a retry and whose reader has reached the goal."""
     if sequence.goal:
         for step in steps_of(session, sequence.id):
-            issues.skip_deferred(
+            control.skip_deferred(
                 session, step.issue_id, condition_of(settings, sequence.goal), "the goal was reached", at=at
             )
 
 
 def condition_of(settings: Settings, segment: str) -> ColumnElement[bool]:
-    """Return the condition of a segment; of none, one that is always true."""
+    """Return the condition of a segment; without a segment, one that is always true."""
     if not segment:
         return true()
     # Imported here: the parser takes long to load.

@@ -26,7 +26,7 @@ from mailer.database.models import (
     StoredSequence,
     SubscriberTag,
 )
-from mailer.delivery import issues
+from mailer.delivery import control, issues
 from mailer.delivery.sequences.files import WrittenStep, slug_of
 from mailer.delivery.sequences.looking import EPOCH, HOUR, microseconds, steps_of
 from mailer.errors import RefusedError
@@ -145,19 +145,19 @@ def pause(session: Session, name: str, *, at: datetime) -> bool:
         return False
     stored.paused_at = at
     for step in steps_of(session, stored.id):
-        issues.pause(session, step.issue_id, _PAUSED)
+        control.pause(session, step.issue_id, _PAUSED)
     return True
 
 
 def resume(session: Session, name: str) -> bool:
-    """Let a paused sequence go on; return whether it was paused. What came due meanwhile follows."""
+    """Resume a paused sequence; return whether it was paused. Messages that came due meanwhile follow."""
     stored = _named(session, name)
     if stored.paused_at is None:
         return False
     stored.paused_at = None
     for step in steps_of(session, stored.id):
         if issues.get(session, step.issue_id).reason == _PAUSED:
-            issues.resume(session, step.issue_id)
+            control.resume(session, step.issue_id)
     return True
 
 
@@ -167,7 +167,9 @@ _PAUSED = "the sequence is paused"
 def _named(session: Session, name: str) -> StoredSequence:
     stored = session.scalar(select(StoredSequence).where(StoredSequence.name == name).with_for_update())
     if stored is None:
-        raise RefusedError(f"the sequence {name} was never applied", remedy=f"mailer sequences apply {name}")
+        raise RefusedError(
+            f"the sequence {name} was never applied", remedy=f"apply it with: mailer sequences apply {name}"
+        )
     return stored
 
 
@@ -225,10 +227,10 @@ def _count_waiting(session: Session, step_id: int) -> int:
 
 
 def _when(step: WrittenStep) -> str:
-    from mailer.rendering.source.issue import DAYS
+    from mailer.rendering.source.front_values import DAYS
 
     timing = step.timing
-    told = [f"{_spoken(timing.after)} after the step before"]
+    told = [f"{_spoken(timing.after)} after the previous step"]
     if timing.send_at is not None:
         told.append(f"at {timing.send_at:%H:%M}")
     if timing.days:

@@ -54,7 +54,7 @@ _ALL: Final = (
           "keep one version, and delete the lines with <<<<<<<, ======= and >>>>>>>"),
     Check("unknown-attribute", _WARNING, "an attribute in braces has no effect",
           "use {.button}, {.quiet}, {width=…} or {dir=rtl}"),
-    Check("odd-date", _WARNING, "the issue has a date of another year",
+    Check("odd-date", _WARNING, "the date of the issue is in another year",
           "change 'date' in the front matter"),
     Check("opens", _WARNING, "opens decide who gets the issue",
           "decide by clicks, or accept that opens say little"),

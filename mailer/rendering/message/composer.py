@@ -217,7 +217,7 @@ class Composer:
             ) from error
         except (TemplateError, TypeError, ValueError, ArithmeticError) as error:
             raise RecipientError(
-                f"{self._slug}: the data of subscriber {recipient.subscriber_id} do not fit: {error}",
+                f"{self._slug}: the data of subscriber {recipient.subscriber_id} does not fit: {error}",
                 field="subscriber",
             ) from error
         local = f"{path}.{int(at.timestamp() * 1_000_000):x}" if self._issue_id == 0 else path

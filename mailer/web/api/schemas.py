@@ -1,4 +1,4 @@
-"""What requests about issues, statistics and messages say, and what they are answered."""
+"""The requests about issues, statistics and messages, and their responses."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import httpx
@@ -21,7 +21,7 @@ from starlette.responses import PlainTextResponse, Response
 from mailer.bounces.providers.events import EventKind
 from mailer.bounces.providers.proofs import Secrets, WebhookError
 from mailer.bounces.providers.requests import Request as WebhookRequest
-from mailer.bounces.providers.webhooks import admit, parse_webhook
+from mailer.bounces.providers.webhooks import PROVIDERS, admit, parse_webhook
 from mailer.bounces.record import Rules, record_events
 from mailer.config import Webhooks
 from mailer.database.session import Database
@@ -37,6 +37,7 @@ MOST_IN_PROGRESS: Final = 50
 """The most simultaneous requests of one client."""
 _REFUSED: Final = RateLimitItemPerMinute(60)
 """The most refused requests of one client; genuine requests of providers are not refused."""
+_BETWEEN_LINES: Final = timedelta(minutes=1)
 _log = logging.getLogger(__name__)
 
 
@@ -105,6 +106,29 @@ def secrets_of(section: Webhooks, public_url: str) -> Secrets:
     )
 
 
+class RefusalLog:
+    """Logs refused requests: for each provider, at most one line a minute, with the number left out.
+
+    Anyone can send such requests. All unknown providers count as one.
+    """
+
+    def __init__(self) -> None:
+        self._logged_at: dict[str, datetime] = {}
+        self._left_out: Counter[str] = Counter()
+
+    def add(self, provider: str, error: WebhookError, *, at: datetime) -> None:
+        """Log a refusal, or count it for the next line."""
+        name = provider if provider in PROVIDERS else "an unknown provider"
+        logged_at = self._logged_at.get(name)
+        if logged_at is not None and timedelta() <= at - logged_at < _BETWEEN_LINES:
+            self._left_out[name] += 1
+            return
+        self._logged_at[name] = at
+        others = self._left_out.pop(name, 0)
+        more = f" ({others:,} more since the last line)" if others else ""
+        _log.warning("webhook of %s refused with %d: %s%s", name, error.status, error.message, more)
+
+
 class WebhookRoutes:
     """Takes providers' events: verified, then stored and applied before the response.
 
@@ -130,6 +154,7 @@ class WebhookRoutes:
         self._threads = CapacityLimiter(_THREADS)
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
         self._in_progress: Counter[str] = Counter()
+        self._refusals = RefusalLog()
 
     def router(self) -> APIRouter:
         """Return the routes to mount."""
@@ -149,12 +174,16 @@ class WebhookRoutes:
         """
         client = network(client_ip(request))
         if not self._limiter.test(_REFUSED, client):
-            return _refused(WebhookError(429, "too many requests were refused"), retry_after="60")
+            error = WebhookError(429, "too many requests were refused")
+            return self._refuse(provider, error, retry_after="60")
         if self._in_progress[client] >= MOST_IN_PROGRESS:
-            return _refused(WebhookError(429, "too many requests at the same time"), retry_after="5")
+            error = WebhookError(429, "too many requests at the same time")
+            return self._refuse(provider, error, retry_after="5")
         self._in_progress[client] += 1
         try:
             answer = await self._answer(provider, request)
+        except WebhookError as error:
+            answer = self._refuse(provider, error)
         finally:
             self._in_progress[client] -= 1
             if not self._in_progress[client]:
@@ -165,36 +194,29 @@ class WebhookRoutes:
 
     async def _answer(self, provider: str, request: Request) -> Response:
         headers = {name.lower(): value for name, value in request.headers.items()}
-        try:
-            limit = admit(provider, headers, self._secrets).max_octets
-        except WebhookError as error:
-            return _refused(error)
+        limit = admit(provider, headers, self._secrets).max_octets
         body = bytearray()
         async for chunk in request.stream():
             body += chunk
             if len(body) > limit:
-                return _refused(WebhookError(413, "the request is too large"))
+                raise WebhookError(413, "the request is too large")
         return await to_thread.run_sync(self._take, provider, headers, bytes(body), limiter=self._threads)
 
     def _take(self, provider: str, headers: dict[str, str], body: bytes) -> Response:
         now = self._clock()
-        try:
-            events = parse_webhook(provider, WebhookRequest(headers, body, now), self._secrets)
-            for event in events:
-                if event.kind is EventKind.CONFIRM:
-                    fetch(event.url)
-                    _log.warning("confirmed the subscription of %s", event.provider)
-        except WebhookError as error:
-            return _refused(error)
+        events = parse_webhook(provider, WebhookRequest(headers, body, now), self._secrets)
+        for event in events:
+            if event.kind is EventKind.CONFIRM:
+                fetch(event.url)
+                _log.warning("confirmed the subscription of %s", event.provider)
         record_events(self._database, self._signer, events, at=now, rules=self._rules)
         return PlainTextResponse(f"{len(events)} taken\n")
 
-
-def _refused(error: WebhookError, *, retry_after: str = "") -> Response:
-    _log.warning("webhook refused with %d: %s", error.status, error.message)
-    answer = PlainTextResponse(error.message + "\n", error.status)
-    if error.status == 401:
-        answer.headers["www-authenticate"] = "Basic"
-    if retry_after:
-        answer.headers["retry-after"] = retry_after
-    return answer
+    def _refuse(self, provider: str, error: WebhookError, *, retry_after: str = "") -> Response:
+        self._refusals.add(provider, error, at=self._clock())
+        answer = PlainTextResponse(error.message + "\n", error.status)
+        if error.status == 401:
+            answer.headers["www-authenticate"] = "Basic"
+        if retry_after:
+            answer.headers["retry-after"] = retry_after
+        return answer

@@ -190,7 +190,7 @@ def test_a_missing_field_fails_this_subscriber_and_is_named() -> None:
      ("{{ subscriber.x | number }}", "many")],
 )  # fmt: skip
 def test_data_that_do_not_fit_fail_this_subscriber(text: str, value: str) -> None:
-    with pytest.raises(RecipientError, match=r"^007-title: the data of subscriber 123 do not fit: "):
+    with pytest.raises(RecipientError, match=r"^007-title: the data of subscriber 123 does not fit: "):
         composer(replace(EDITION, text=text)).compose(structs.replace(ANNA, attributes={"x": value}), AT)
 
 
