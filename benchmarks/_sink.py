@@ -1,4 +1,4 @@
-"""Postfix's smtp-sink, the receiving side of every benchmark that sends."""
+"""The receiving side of the benchmarks that send: Postfix's smtp-sink, or a server that only counts."""
 
 from __future__ import annotations
 
@@ -26,13 +26,35 @@ def sink(reply_seconds: int = 0) -> Iterator[int]:
     user = ["-u", "nobody"] if os.geteuid() == 0 else []
     running = subprocess.Popen([program("smtp-sink"), *user, *delay, f"127.0.0.1:{port}", "1000"])
     try:
-        if sys.platform == "linux":
-            os.sched_setaffinity(running.pid, {max(os.sched_getaffinity(0))})
+        _pin(running.pid)
         time.sleep(0.5)
         yield port
     finally:
         running.terminate()
         running.wait()
+
+
+@contextlib.contextmanager
+def counting_sink(expected: int) -> Iterator[int]:
+    """Yield the port of a server that only counts, on the last core as well.
+
+    In the end so many messages must have come.
+    """
+    command = [sys.executable, "-m", "benchmarks._counting"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        try:
+            _pin(running.pid)
+            yield int(running.stdout.readline())
+        finally:
+            running.terminate()
+        if (came := int(running.stdout.readline())) != expected:
+            raise SystemExit(f"{came:,} messages came, not {expected:,}")
+
+
+def _pin(pid: int) -> None:
+    if sys.platform == "linux":
+        os.sched_setaffinity(pid, {max(os.sched_getaffinity(0))})
 
 
 def program(name: str) -> str:

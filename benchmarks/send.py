@@ -1,8 +1,9 @@
 """A whole `mailer send` (durable rows, DKIM) against smtp-source and nodemailer.
 
-All send to Postfix's smtp-sink over 20 connections, in turn; the figures are medians of the rounds. We
-compose a separate message for each subscriber, signed or not. smtp-source, written in C, records nothing,
-signs nothing and always sends the same octets. nodemailer fills in the same templates and signs, too.
+All send to Postfix's smtp-sink over 20 connections, in turn, and some to a server that only counts; the
+figures are medians of the rounds. We compose a separate message for each subscriber, signed or not.
+smtp-source, written in C, records nothing, signs nothing and always sends the same octets. nodemailer fills
+in the same templates and signs, too.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ from benchmarks._peers import (
     run_plain_script,
 )
 from benchmarks._postgresql import away, databases
+from benchmarks._sink import counting_sink, sink
 from benchmarks._sink import program as installed
-from benchmarks._sink import sink
 from mailer.config import load
 from mailer.database.models import Subscriber
 from mailer.database.session import Database
@@ -108,6 +109,7 @@ def measure(options: argparse.Namespace) -> Iterator[Figure]:
         )
         signature = _signature_seconds(folder / "key.pem", message) * 1e6
         far = list(_far(Path(scratch) / "far", port, content, message, options.send_far_subscribers))
+        counted = list(_counted(Path(scratch) / "counted", content, number, rounds))
     median = {name: statistics.median(one[name] for one in found) for name in found[0]}
     size = f"messages a second, {len(message):,} octets each"
     yield _beside(size, median["signed"], median["smtp-source"], 0.9)
@@ -122,6 +124,7 @@ def measure(options: argparse.Namespace) -> Iterator[Figure]:
         yield _beside("beside nodemailer sending one constant message", median["signed"], median["constant"])
     yield _beside("beside aiosmtplib, a rendering and dkimpy for each", median["signed"], script, 20)
     yield from far
+    yield from counted
 
 
 def _round(folder: Path, plain: Path, port: int, content: Path, number: int) -> dict[str, float]:
@@ -164,11 +167,37 @@ def _far(folder: Path, port: int, content: Path, message: bytes, number: int) ->
     yield _beside("at 50 ms, beside aiosmtplib, unsigned", ours, plain)
 
 
+def _counted(folder: Path, content: Path, number: int, rounds: int) -> Iterator[Figure]:
+    """Yield messages a second of one core, ours and smtp-source's, to a server that is not the limit."""
+    found: dict[str, list[float]] = {"unsigned": [], "signed": [], "smtp-source": []}
+    with counting_sink(3 * rounds * number) as port:
+        folders = {name: newsletter(folder / name, port, signed=name == "signed") for name in list(found)[:2]}
+        for _ in range(rounds):
+            for name, one in folders.items():
+                found[name].append(number / send(one, number)[1])
+            began = _children_seconds()
+            _run_source(installed("smtp-source"), port, content, number)
+            found["smtp-source"].append(number / (_children_seconds() - began))
+    peer = statistics.median(found["smtp-source"])
+    for name in folders:
+        yield _beside(
+            f"of one core, {name}, to a server that only counts", statistics.median(found[name]), peer
+        )
+
+
 def _databases(url: str, number: int, rounds: int) -> Iterator[Figure]:
-    """Yield messages a second on PostgreSQL beside SQLite, unsigned; then with a delay to the database."""
+    """Yield messages a second on PostgreSQL beside SQLite, unsigned; then with a delay to the database.
+
+    The server that receives them only counts: smtp-sink would be the limit on SQLite, and share its core with
+    PostgreSQL.
+    """
     sqlite, near, far = [], [], []
     cpu: dict[str, list[float]] = {"SQLite": [], "PostgreSQL, without the server": []}
-    with tempfile.TemporaryDirectory() as scratch, sink() as port, databases(url) as new_database:
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        counting_sink(3 * rounds * number) as port,
+        databases(url) as new_database,
+    ):
         folder = newsletter(Path(scratch) / "news", port, signed=False)
         for _ in range(rounds):
             seconds, used = send(folder, number)
@@ -259,7 +288,7 @@ def send(
             ],
         )
     database.close()
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    before = _children_seconds()
     began = time.perf_counter()
     subprocess.run(
         [sys.executable, "-m", *program, "send", "1", "--yes", "--quiet", "-C", str(folder)],
@@ -273,8 +302,13 @@ def send(
         },
     )
     seconds = time.perf_counter() - began
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return seconds, _children_seconds() - before
+
+
+def _children_seconds() -> float:
+    """Return the CPU seconds of all commands that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _run_source(source: str, port: int, content: Path, number: int) -> float:
