@@ -130,6 +130,8 @@ class Sender:
         self._reason = ""
         self._stopped = asyncio.Event()
         self._failure: Exception | None = None
+        self._wrote_at = 0.0
+        """The time of the event loop at the end of the last commit."""
 
     async def run(self) -> Ended:
         """Send until nothing is due, the issue is paused, or `stop` is called.
@@ -139,6 +141,7 @@ class Sender:
         deliveries `uncertain`.
         """
         await asyncio.to_thread(self._begin)
+        self._wrote_at = asyncio.get_running_loop().time()
         self._hooks.progress(self.books)
         error: RelayError | None = None
         beside = [asyncio.create_task(self._keep_books())]
@@ -290,6 +293,7 @@ class Sender:
         """Write the latest outcomes and claim more; end the run if another process stopped the issue."""
         self._outcomes.collect()
         taken = await self._books.commit(count, except_domains)
+        self._wrote_at = asyncio.get_running_loop().time()
         match self._books.state:
             case IssueState.SENDING | IssueState.FINISHED:
                 pass
@@ -303,11 +307,16 @@ class Sender:
 
     async def _keep_books(self) -> None:
         """Write outcomes soon, even for a slow relay, and notice what other processes decided."""
+        loop = asyncio.get_running_loop()
         while True:
             again_soon = self._sharing is not None and self._sharing.refused
-            await asyncio.sleep(_ASK_AGAIN_SECONDS if again_soon else self._clock.settle_seconds)
+            wrote_at = self._wrote_at
+            due_in = max(0.0, wrote_at + self._clock.settle_seconds - loop.time())
+            await asyncio.sleep(_ASK_AGAIN_SECONDS if again_soon else due_in)
             try:
-                await self._commit(0, frozenset())
+                # If a claim has written them meanwhile, another commit would only delay the next claim.
+                if again_soon or self._wrote_at == wrote_at:
+                    await self._commit(0, frozenset())
             except Exception as error:
                 # Nothing may be sent that cannot be recorded.
                 self._failure = error

@@ -292,7 +292,7 @@ class Pool:
                 self._say(f"no answer for {seconds:.0f} seconds; waiting for {what}{many}")
 
     async def _feed(self) -> None:
-        """Keep a window of items waiting for the workers."""
+        """Take a window of items whenever fewer than half a window wait for the workers."""
         without: frozenset[str] | None = None  # the domains excepted when `take` returned nothing
         while not self.stopping:
             self._more_wanted.clear()  # first, so that nothing during `take` is missed
@@ -310,7 +310,7 @@ class Pool:
             # If `take` had items but no room for them, it has room again once half is settled.
             may_have_more = domains != without or self._pending <= self._ask_below
             if at_rest or (ready <= self._few and may_have_more and self._has_room(crowded)):
-                items = await self._take(self._window - ready, domains)
+                items = await self._take(self._window, domains)
                 if at_rest and not items:
                     break
                 self._add(items)

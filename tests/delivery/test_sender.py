@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import event, select, update
 from sqlalchemy.orm import Session
 
 from mailer.audience.ledger import unsubscribe
@@ -65,6 +65,22 @@ def test_never_more_than_a_window_is_on_its_way(database: Database, tmp_path: Pa
     ended = run(database, issue, tmp_path / "out", settings=settings, meanwhile=look)
     assert ended.ending is Ending.FINISHED
     assert 0 < max(seen) <= window
+
+
+def test_each_claim_takes_half_a_window(database: Database, tmp_path: Path) -> None:
+    issue = queued(database, 1_000)
+    claims: list[str] = []
+
+    @event.listens_for(database.engine, "before_cursor_execute")
+    def note(connection: object, cursor: object, statement: str, *rest: object) -> None:
+        if statement.startswith("UPDATE deliveries SET state=") and "attempts + " in statement:
+            claims.append(statement)
+
+    ended = run(database, issue, tmp_path / "out", settings=DeliverySettings(window=100))
+    assert ended.books.sent == 1_000
+    # Fewer and larger claims cost less, and the connections don't run dry during one. Now and then the
+    # window has less room.
+    assert 20 <= len(claims) <= 23
 
 
 def test_opt_out_in_the_middle_is_not_mailed_after_that_commit(database: Database, tmp_path: Path) -> None:
