@@ -280,10 +280,16 @@ def _offer_turns(app: App) -> Callable[[Session, QueuedIssue], object]:
     """Return the step that offers the issue to the workers in the transaction that queues it."""
     if app.database.is_sqlite:
         return lambda session, issue: None
-    # Imported here: only PostgreSQL has it.
-    from mailer.cluster import turns
+    from mailer.cluster import members
 
-    return lambda session, issue: turns.offer_to_all(session, issue, app.settings.delivery)
+    def offer(session: Session, issue: QueuedIssue) -> None:
+        if members.living(session):
+            # Imported here, because Procrastinate takes long to import.
+            from mailer.cluster import turns
+
+            turns.offer_to_all(session, issue, app.settings.delivery)
+
+    return offer
 
 
 def _watch_workers(app: App, queued: QueuedIssue, progress: Callable[[Books], None]) -> Ended | None:
