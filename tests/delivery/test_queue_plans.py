@@ -56,6 +56,8 @@ def test_claim_that_merges_two_tables_reads_no_subscriber_before_its_start(datab
 def test_postgresql_reads_only_the_window_after_an_import(database: Database, size: int) -> None:
     """Nobody has analysed the subscribers yet, and the statistics of deliveries know only queued ones."""
     with database.transaction() as session:
+        for table in ("subscribers", "deliveries"):
+            session.execute(text(f"ALTER TABLE {table} SET (autovacuum_enabled = false)"))
         session.execute(
             text(
                 "INSERT INTO subscribers (address, address_key, domain, status, attributes, created_at,"
