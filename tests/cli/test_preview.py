@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from mailer.cli import run
 from mailer.errors import ExitCode
 from mailer.review import chromium
 from tests.end_to_end.newsletter import Folder
+from tests.end_to_end.spawner import Command
 from tests.programs import program
 
 DARK = "---\ntitle: A short one\n---\n\n![A jar](jar.png)\n\nHello.\n"
@@ -34,7 +34,7 @@ def no_browser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def started(folder: Folder, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def started(folder: Folder, *options: str) -> Iterator[tuple[Command, str]]:
     """Start a preview; yield its process and its URL."""
     process = folder.start("preview", "1", *options)
     assert process.stderr is not None

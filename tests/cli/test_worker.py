@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from mailer.cli import run
 from mailer.database.session import Database
 from mailer.errors import ExitCode
 from tests.end_to_end.newsletter import Folder
+from tests.end_to_end.spawner import Command
 
 TASKS = {"issues", "letters", "bounces", "statistics", "webhooks", "digests", "old events", "retention"}
 
@@ -31,7 +31,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def working(folder: Folder, port: int) -> Iterator[subprocess.Popen[str]]:
+def working(folder: Folder, port: int) -> Iterator[Command]:
     """Run a worker that serves its health; kill it if it is still running at the end."""
     process = folder.start("worker", "--port", str(port))
     try:

@@ -26,6 +26,7 @@ from tests.delivery.scene import queued
 from tests.delivery.stalling_proxy import Proxy
 from tests.end_to_end.newsletter import Folder
 from tests.end_to_end.recorder import Recorder
+from tests.end_to_end.spawner import Command
 from tests.postgres import Server, configured, running
 
 CONNECTIONS: Final = 4
@@ -115,7 +116,7 @@ class Machines:
             )
             for n in range(cell.workers)
         ]  # fmt: skip
-        self.started: list[subprocess.Popen[str]] = []
+        self.started: list[Command] = []
         self.first = 0
 
     def start_all(self) -> None:

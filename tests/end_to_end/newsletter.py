@@ -7,14 +7,13 @@ import functools
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.end_to_end.spawner import Spawner
+from tests.end_to_end.spawner import Command, Spawner
 
 PROJECT = Path(__file__).parents[2]
 ISSUE = """\
@@ -41,7 +40,7 @@ class Ran:
         return found
 
 
-_started: list[subprocess.Popen[str]] = []
+_started: list[Command] = []
 
 
 def end_started() -> None:
@@ -50,9 +49,7 @@ def end_started() -> None:
         process = _started.pop()
         process.kill()
         process.wait()
-        for pipe in (process.stdout, process.stderr):
-            if pipe is not None:
-                pipe.close()
+        process.close()
 
 
 @functools.cache
@@ -95,15 +92,9 @@ class Folder:
             code = spawner.wait()
             return Ran(code, out.read_text(encoding="utf-8"), err.read_text(encoding="utf-8"))
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str) -> Command:
         """Start a command and return while it runs, until the test ends at the latest."""
-        process = subprocess.Popen(
-            self.command(*arguments),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            stdin=subprocess.DEVNULL,
-            text=True,
-        )
+        process = _spawner().run(*arguments, "-C", str(self.path))
         _started.append(process)
         return process
 

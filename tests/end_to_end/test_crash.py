@@ -19,6 +19,7 @@ from mailer.database.session import Database
 from mailer.delivery.lock import sending
 from tests.conftest import program
 from tests.end_to_end.newsletter import Folder
+from tests.end_to_end.spawner import Command
 
 _READERS = 300
 _WINDOW = 20
@@ -45,7 +46,7 @@ def folder(tmp_path: Path) -> Folder:
     return made
 
 
-def wait_for_mails(folder: Folder, number: int, running: subprocess.Popen[str]) -> None:
+def wait_for_mails(folder: Folder, number: int, running: Command) -> None:
     until = time.monotonic() + 240
     while len(folder.kept()) < number:
         assert running.poll() is None, running.communicate()

@@ -19,6 +19,7 @@ from mailer.database.session import Database
 from mailer.tokens import Signer, Subject
 from tests.end_to_end.newsletter import Folder
 from tests.end_to_end.recorder import Recorder
+from tests.end_to_end.spawner import Command
 
 PEOPLE = 1_500
 ENOUGH = 150
@@ -71,7 +72,7 @@ def test_every_200_is_in_the_database_after_kill_9_and_heeded_by_the_run(
     )
     url = f"http://127.0.0.1:{port}"
     answered: list[int] = []
-    sender: subprocess.Popen[str] | None = None
+    sender: Command | None = None
     enough = threading.Event()
     try:
         _wait_until_it_answers(url, server)
@@ -134,7 +135,7 @@ def test_every_200_is_in_the_database_after_kill_9_and_heeded_by_the_run(
     assert 0 <= folder.books()["skipped"] - len(gone - mailed) <= WINDOW
 
 
-def _wait_until_it_sends(recorder: Recorder, sender: subprocess.Popen[str]) -> None:
+def _wait_until_it_sends(recorder: Recorder, sender: Command) -> None:
     until = time.monotonic() + 240
     while recorder.total < 20:
         assert sender.poll() is None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ import pytest
 from mailer.database.session import Database
 from mailer.delivery import control, issues
 from tests.end_to_end.newsletter import Folder
+from tests.end_to_end.spawner import Command
 from tests.postgres import Server
 
 _READERS = 600
@@ -58,7 +58,7 @@ def test_two_simultaneous_senders_share_an_issue(folder: Folder) -> None:
     assert folder.books()["sent"] == _READERS
 
 
-def started(folder: Folder, mails: int, *options: str) -> subprocess.Popen[str]:
+def started(folder: Folder, mails: int, *options: str) -> Command:
     """Start two workers; return once this many more messages have arrived."""
     wanted = len(folder.kept()) + mails
     running = folder.start("send", "1", "--yes", "--workers", "2", *options)

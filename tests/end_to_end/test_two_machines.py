@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import psycopg
 
 from tests.end_to_end.newsletter import Folder
 from tests.end_to_end.recorder import Recorder
+from tests.end_to_end.spawner import Command
 from tests.postgres import Server
 
 READERS = 600
@@ -36,7 +36,7 @@ def drop_connections(server: Server, name: str) -> None:
         assert connection.execute(ended, [name]).fetchall()
 
 
-def wait_for(recorder: Recorder, total: int, running: subprocess.Popen[str]) -> None:
+def wait_for(recorder: Recorder, total: int, running: Command) -> None:
     until = time.monotonic() + 150
     while recorder.total < total:
         assert running.poll() is None, running.communicate()
