@@ -9,7 +9,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Literal, LiteralString
@@ -53,7 +53,7 @@ class Server:
         self.port = port
         self._control = control
         self._numbers = count(1)
-        self._free: list[str] = []
+        self._free: list[tuple[str, psycopg.Connection]] = []
         self._tables = ""
 
     def new_database(self) -> str:
@@ -67,31 +67,37 @@ class Server:
     def lent_database(self) -> Iterator[str]:
         """Lend a database with all tables and no rows; empty it afterwards for the next test.
 
-        One whose tables a test has changed, or still locks, is not lent again.
+        One whose tables a test has changed, or still locks, is not lent again, nor is one whose session a
+        test has ended.
         """
         if self._free:
-            url = self._free.pop()
+            lent = self._free.pop()
         else:
             url = self.new_database()
             with Database(url) as made:
                 made.open()
-            with self._connection(url) as connection:
-                self._tables = self._tables or _described(connection)
+            # Kept open: a new session would read the descriptions of all tables first.
+            lent = url, self._connection(url)
+            self._tables = self._tables or _described(lent[1])
+        url, connection = lent
         yield url
-        with (
-            suppress(psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled),
-            self._connection(url) as connection,
-        ):
+        with suppress(psycopg.OperationalError):
             if _described(connection) == self._tables:
                 connection.execute(_EMPTIED)
-                self._free.append(url)
+                self._free.append(lent)
+                return
+        connection.close()
 
-    @contextmanager
-    def _connection(self, url: str) -> Iterator[psycopg.Connection]:
+    def close(self) -> None:
+        """Close the connections to databases that are not lent."""
+        while self._free:
+            self._free.pop()[1].close()
+
+    def _connection(self, url: str) -> psycopg.Connection:
         plain = url.replace("postgresql+psycopg", "postgresql")
-        with psycopg.connect(plain, autocommit=True) as connection:
-            connection.execute("SET lock_timeout = '2s'; SET statement_timeout = '30s'")
-            yield connection
+        connection = psycopg.connect(plain, autocommit=True)
+        connection.execute("SET lock_timeout = '2s'; SET statement_timeout = '30s'")
+        return connection
 
     def restart(self, mode: Literal["fast", "immediate"]) -> None:
         """Restart the server: `fast` ends all sessions, `immediate` is like a crash."""
@@ -148,10 +154,11 @@ def running(*, fsync: bool = False) -> Iterator[Server]:
             run(ctl, "-D", str(data), "-w", "-l", str(folder / "log"), "-o", options, *command)
 
         control("start")
-        try:
-            yield Server(port, control)
-        finally:
-            control("-m", "immediate", "stop")
+        with closing(Server(port, control)) as server:
+            try:
+                yield server
+            finally:
+                control("-m", "immediate", "stop")
     finally:
         shutil.rmtree(folder)
 
