@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from argon2 import PasswordHasher
 
 from mailer.console.sessions import make_link
 from mailer.database.session import Database
@@ -51,6 +52,15 @@ class Running:
     def anyone(self, **headers: str) -> httpx.Client:
         """Return a client that is not logged in."""
         return httpx.Client(base_url=self.url, headers={"user-agent": AGENT, **headers}, verify=NO_TLS)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_hashes() -> Iterator[None]:
+    """Hash passwords with little time and memory: the real parameters take longer than most tests."""
+    with pytest.MonkeyPatch.context() as patched:
+        quick = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+        patched.setattr("mailer.console.users._hasher", quick)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -100,6 +100,7 @@ mydestination =
 mynetworks = 127.0.0.0/8
 smtpd_relay_restrictions = reject_unauth_destination
 smtpd_peername_lookup = no
+in_flow_delay = 0
 local_recipient_maps =
 alias_maps =
 virtual_mailbox_domains = example.com
@@ -146,6 +147,7 @@ log_path = {folder}/log
 protocols =
 ssl = no
 disable_plaintext_auth = no
+auth_failure_delay = 0
 passdb {{
   driver = static
   args = password={password}
