@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import settings
 from sqlalchemy import URL, Engine, create_engine
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 from mailer.database.session import Database
 from tests.databases import empty_database
@@ -117,6 +118,7 @@ _STRESS = (
     "tests/delivery/test_hostile.py::test_whatever_it_does",
     "tests/delivery/test_sequences_any_order.py",
     "tests/delivery/test_shared_limits.py",
+    "tests/delivery/test_upgrading.py::test_killed_upgrade",
     "tests/end_to_end/test_amended.py",
     "tests/end_to_end/test_crash.py",
     "tests/end_to_end/test_hostile_issues.py",
@@ -166,6 +168,18 @@ _SLOW = (
 """The slowest, by `pytest --durations`; they depend least on the version of Python."""
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Skip the files whose tests are all left out: every worker would spend seconds on importing them."""
+    if collection_path.is_dir() or collection_path.name == "conftest.py":
+        return None
+    path = collection_path.relative_to(PROJECT).as_posix()
+    marks = config.getoption("markexpr")
+    if marks == "stress":
+        return not any(entry.startswith(path) or path.startswith(entry) for entry in _STRESS) or None
+    left_out = {"not stress": _STRESS, "not slow and not stress": (*_STRESS, *_SLOW)}.get(marks, ())
+    return path.startswith(left_out) or None
+
+
 def pytest_collection_finish() -> None:
     """Keep the garbage collector away from what stays until the end: ten thousand tests and their modules.
 
@@ -195,23 +209,30 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def compiled_once() -> Iterator[None]:
-    """Let the SQLite databases of all tests share compiled statements.
+    """Let the databases of all tests share compiled statements.
 
     Each engine compiles its own, which takes a fifth of the tests' time.
     """
     shared: Engine | None = None
+    compiled_for_postgresql: Any = None
 
     def created(url: URL, **options: Any) -> Engine:
-        nonlocal shared
+        nonlocal shared, compiled_for_postgresql
         engine = create_engine(url, **options)
         if url.get_backend_name() == "sqlite":
             shared = shared or engine
             engine.dialect = engine.pool._dialect = shared.dialect
             engine._compiled_cache = shared._compiled_cache
+        else:
+            compiled_for_postgresql = compiled_for_postgresql or engine._compiled_cache
+            engine._compiled_cache = compiled_for_postgresql
         return engine
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("mailer.database.session.create_engine", created)
+        # These know the schema of their own database; the statements that they compile are the same.
+        patched.setattr(PGDialect_psycopg, "__hash__", lambda dialect: hash(PGDialect_psycopg))
+        patched.setattr(PGDialect_psycopg, "__eq__", lambda dialect, other: type(dialect) is type(other))
         yield
 
 
