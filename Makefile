@@ -12,7 +12,7 @@ PROGRAM := $(VENV)/.program
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup servers demo test stress quick lint types imports deps docs mutants check bench screenshots catalogue lock clean
+.PHONY: help setup servers demo test stress quick collect lint types imports deps docs mutants check bench screenshots catalogue lock clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ stress: setup servers ## Run the tests that kill, cut off and flood again and ag
 
 quick: setup servers ## Run the tests except the slowest, with fewer examples
 	@$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder -m "not slow and not stress" --hypothesis-profile quick
+
+collect: setup ## Check that the tests can be collected; compiles them, once for all processes that run them
+	@collected=$$($(BIN)/pytest --collect-only -qq) || { echo "$$collected"; exit 1; }
 
 lint: setup ## Check style and formatting
 	@$(BIN)/ruff check .
