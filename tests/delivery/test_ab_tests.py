@@ -303,7 +303,9 @@ def test_held_test_waits_for_a_person(database: Database, tmp_path: Path) -> Non
     for _ in range(2):
         with pytest.raises(RefusedError, match=r"waits for your choice: .*B wins") as caught:
             scene.lead()
-        assert caught.value.remedy == "mailer ab choose 001-hello A && mailer send 001-hello, or another arm"
+        assert caught.value.remedy == (
+            "choose an arm and send it, as in: mailer ab choose 001-hello A && mailer send 001-hello"
+        )
     assert scene.now.state is IssueState.PAUSED
     with database.transaction() as session:
         canary.choose(session, scene.issue.id, "A", at=AT)
