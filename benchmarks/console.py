@@ -41,6 +41,8 @@ _OPEN: Final = 20
 _LOOKS: Final = 7
 _ISSUE: Final = "/issues/001-bench"
 _READY: Final = "window.socket && window.did_handshake"
+_SENT: Final = ' sent\\"'
+"""What is in each change of the progress bar, whose label is `N of M sent`."""
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _CLIENT_ID: Final = re.compile(r"/_nicegui/client/([0-9a-f-]{36})|['\"]client_id['\"]: ?['\"]([0-9a-f-]{36})")
 
@@ -62,8 +64,9 @@ def measure(options: argparse.Namespace) -> Iterator[Figure]:
         with _console(folder) as console:
             yield _bar("home, seconds to interactive", _seconds_to_home(console), 1.0, "s")
             yield _bar(f"{_OPEN} open pages, memory", asyncio.run(_memory(console)) / 2**20, 300, "MB")
-            cost = asyncio.run(_cost(console, options.console_seconds))
+            cost, interval = asyncio.run(_watched(console, options.console_seconds))
             yield _bar("a live page, of the sender's processor time", 100 * cost, 2, "%")
+            yield _bar("a live page, seconds between two changes", interval, 1, "s")
 
 
 def _prepare(folder: Path, database: Database, people: int) -> None:
@@ -143,18 +146,20 @@ async def _memory(console: _Console) -> int:
         return int(status.partition("VmRSS:")[2].split()[0]) * 1024
 
 
-async def _cost(console: _Console, seconds: float) -> float:
-    """Return the processor time of the console with a live page, as a share of the sender's."""
+async def _watched(console: _Console, seconds: float) -> tuple[float, float]:
+    """Return the processor time of the console with a live page, as a share of the sender's, and the seconds
+    between two changes of the page."""
     command = _mailer(console.folder, "send", "1", "--yes", "--json")
     sender = await asyncio.create_subprocess_exec(*command, stdout=subprocess.DEVNULL)
-    async with _logged_in(console) as client, _opened(client, console, _ISSUE):
+    async with _logged_in(console) as client, _opened(client, console, _ISSUE) as changes:
         await asyncio.sleep(5)
-        before = _processor(console.pid), _processor(sender.pid)
+        before = _processor(console.pid), _processor(sender.pid), len(changes)
         await asyncio.sleep(seconds)
         ours, theirs = _processor(console.pid) - before[0], _processor(sender.pid) - before[1]
+        interval = seconds / max(1, len(changes) - before[2])
     sender.kill()
     await sender.wait()
-    return ours / theirs
+    return ours / theirs, interval
 
 
 @asynccontextmanager
@@ -165,8 +170,8 @@ async def _logged_in(console: _Console) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @asynccontextmanager
-async def _opened(client: httpx.AsyncClient, console: _Console, path: str) -> AsyncIterator[None]:
-    """Open a page as a browser does: its HTML, then its websocket, which answers pings and takes updates."""
+async def _opened(client: httpx.AsyncClient, console: _Console, path: str) -> AsyncIterator[list[str]]:
+    """Open a page as a browser does: its HTML, then its websocket, which answers pings; give its changes."""
     answer = await client.get(path)
     answer.raise_for_status()
     found = _CLIENT_ID.search(answer.text)
@@ -188,13 +193,17 @@ async def _opened(client: httpx.AsyncClient, console: _Console, path: str) -> As
         await connection.recv()
         await connection.send("40")
 
+        changes: list[str] = []
+
         async def listen() -> None:
             async for message in connection:
                 if message == "2":
                     await connection.send("3")
+                elif isinstance(message, str) and _SENT in message:
+                    changes.append(message)
 
         listening = asyncio.create_task(listen())
-        yield
+        yield changes
         listening.cancel()
 
 

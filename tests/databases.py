@@ -6,6 +6,10 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+from sqlalchemy import delete, func, insert, literal, select
+from sqlalchemy.orm import Session
+
+from mailer.database.models import Delivery, DeliveryState, RunningTotal
 from mailer.database.session import Database
 
 URL = "sqlite:///subscribers.db"
@@ -26,3 +30,13 @@ def _empty() -> bytes:
         with Database(URL, folder=Path(folder)) as database:
             database.open()
         return Path(folder, "subscribers.db").read_bytes()
+
+
+def recount(session: Session) -> None:
+    """Set the running totals to what counting finds, after a test changed deliveries by hand."""
+    session.flush()
+    session.execute(delete(RunningTotal))
+    states = [func.count().filter(Delivery.state == state.value) for state in DeliveryState]
+    counted = select(Delivery.issue_id, literal(0), *states).group_by(Delivery.issue_id)
+    names = ["issue_id", "slot", *(state.value for state in DeliveryState)]
+    session.execute(insert(RunningTotal).from_select(names, counted))

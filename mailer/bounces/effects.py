@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from mailer.audience.ledger import move
 from mailer.audience.transitions import Move, MoveResult, Origin
 from mailer.bounces.policy import SoftBounce, SoftLimits, add_up, weight
+from mailer.database import running_totals
 from mailer.database.among import among
 from mailer.database.models import (
     NO_SOFT_BOUNCES,
@@ -76,13 +77,14 @@ def fail_delivery(
     session: Session, issue_id: int, subscriber_id: int, verdict: Verdict, *, at: datetime
 ) -> bool:
     """Mark a delivery as failed if it was sent or may have been; return whether it was changed."""
-    moved = session.execute(
+    this = (Delivery.issue_id == issue_id, Delivery.subscriber_id == subscriber_id)
+    left = Delivery.state.in_([DeliveryState.SENT.value, DeliveryState.UNCERTAIN.value])
+    before = session.scalar(select(Delivery.state).where(*this, left).with_for_update())
+    if before is None:
+        return False
+    session.execute(
         update(Delivery)
-        .where(
-            Delivery.issue_id == issue_id,
-            Delivery.subscriber_id == subscriber_id,
-            Delivery.state.in_([DeliveryState.SENT.value, DeliveryState.UNCERTAIN.value]),
-        )
+        .where(*this)
         .values(
             state=DeliveryState.FAILED.value,
             code=verdict.code,
@@ -92,10 +94,8 @@ def fail_delivery(
             due_at=None,
             changed_at=at,
         )
-        .returning(Delivery.subscriber_id)
     )
-    if moved.first() is None:
-        return False
+    running_totals.move(session, issue_id, 1, DeliveryState(before), DeliveryState.FAILED)
     slug = session.scalar(select(StoredIssue.slug).where(StoredIssue.id == issue_id))
     data = {"issue": slug, "class": verdict.bounce_class.value if verdict.bounce_class else None}
     put(session, [Occurrence("delivery.bounced", data, subscriber_id)], at=at)

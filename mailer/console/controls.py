@@ -30,13 +30,23 @@ class Controls:
         self._desk = desk
         self._visit = visit
         self._place = ui.element("div").classes("actions")
+        self._drawn: object = None
+        self._open = 0
 
     def draw(self, issue: QueuedIssue, books: Books, undecided: int = 0) -> None:
-        """Draw the buttons for the issue as it is now; `undecided` arms of its A/B test can be chosen."""
-        self._place.clear()
+        """Draw the buttons for the issue as it is now; `undecided` arms of its A/B test can be chosen.
+
+        They stay as they are, with the focus of the keyboard, if they would be the same.
+        """
         if not self._visit.visitor.role.may(Role.SENDER):
             return
-        begun = books.sent + books.sending + books.uncertain
+        self._open = books.open
+        begun = bool(books.sent + books.sending + books.uncertain)
+        wanted = (issue.state, begun, undecided, [bool(getattr(books, state)) for state in _RETRIED])
+        if wanted == self._drawn:
+            return
+        self._drawn = wanted
+        self._place.clear()
         with self._place:
             if issue.state == IssueState.SENDING:
                 button("Pause", partial(self._pause, issue))
@@ -47,7 +57,7 @@ class Controls:
             if issue.state in (IssueState.SENDING, IssueState.PAUSED):
                 if not begun:
                     button("Withdraw", partial(self._withdraw, issue))
-                button("Cancel the rest", partial(self._cancel, issue, books), "danger")
+                button("Cancel the rest", partial(self._cancel, issue), "danger")
             for name in NAMES[:undecided]:
                 button(f"Choose {name}", partial(self._choose, issue, name))
             for state in _RETRIED:
@@ -74,9 +84,9 @@ class Controls:
         )
         say("Resumed")
 
-    async def _cancel(self, issue: QueuedIssue, books: Books) -> None:
+    async def _cancel(self, issue: QueuedIssue) -> None:
         content = Markup("<p>{} deliveries will not be sent. This cannot be undone.</p>").format(
-            f"{books.open:,}"
+            f"{self._open:,}"
         )
         if await confirmed("Cancel the rest of this issue?", content, "Cancel the rest", danger=True):
             await self._desk.change(

@@ -25,7 +25,7 @@ from mailer.console.users import Role
 from mailer.database.models import CanaryState, DeliveryState, IssueState
 from mailer.delivery import issues
 from mailer.delivery.arms import Arm, Test
-from mailer.delivery.books import Books, books_of
+from mailer.delivery.books import Books, running_books
 from mailer.delivery.difference import NAMES
 from mailer.delivery.issues import QueuedIssue
 from mailer.errors import MailerError
@@ -38,7 +38,7 @@ _REST: Final = 80
 _DETAILS_SECONDS: Final = 5.0
 """How long the page shows everything but the books before it looks again."""
 _PROVIDERS_REST: Final = 300
-"""The same as `_REST` for the deliveries by provider, whose counting takes longest."""
+"""The same as `_REST` for the deliveries by provider, which are counted one by one."""
 _MOST_PROVIDERS: Final = 8
 _RATE_OVER: Final = 20
 
@@ -51,7 +51,8 @@ class Watching:
         self._visit = visit
         self._issue = issue
         self._pace = Pace(_LIVE_SECONDS, _REST)
-        self._details_pace = Pace(_DETAILS_SECONDS, 1)
+        self._details_pace = Pace(_DETAILS_SECONDS, _REST)
+        self._access_pace = Pace(_DETAILS_SECONDS, 1)
         self._providers_pace = Pace(_DETAILS_SECONDS, _PROVIDERS_REST)
         self._seen: deque[tuple[datetime, int]] = deque(maxlen=_RATE_OVER)
         self._books: Books | None = None
@@ -60,7 +61,8 @@ class Watching:
     async def build(self) -> None:
         """Fill the page."""
         with self._details_pace.looking():
-            status = await self._desk.read(lambda session: status_of(session, self._issue))
+            count = not self._running
+            status = await self._desk.read(lambda session: status_of(session, self._issue, count=count))
         self._books = status.books
         with heading(self._issue.title, above=("/issues", "Issues")):
             self._state = show(tag(self._issue.state))
@@ -89,8 +91,9 @@ class Watching:
         """Look at the books; every few seconds also at the rest, and whether the person may still look."""
         try:
             with self._pace.looking():
-                issue, books = await self._look_at_books()
+                issue, books = await self._desk.read(self._current)
             self._timer.interval = self._pace.seconds
+            await self._look_at_details()
             await self._look_at_providers()
         except MailerError as error:
             self._live.content = note(error.message, "bad", error.remedy or "")
@@ -100,27 +103,27 @@ class Watching:
         self._issue = issue
         if changed:
             self._state.content = tag(issue.state)
-            self._controls.draw(issue, books, self._undecided)
             if not self._running:
                 self._timer.deactivate()
                 ui.navigate.reload()
+        self._controls.draw(issue, books, self._undecided)
         if books != self._books or self._seen:
             self._draw(books)
         self._books = books
 
-    async def _look_at_books(self) -> tuple[QueuedIssue, Books]:
-        if not self._details_pace.due:
-            return await self._desk.read(self._current)
-        with self._details_pace.looking():
-            await self._desk.check(self._visit, Role.READER)
-            status = await self._desk.read(
-                lambda session: status_of(session, issues.get(session, self._issue.id))
-            )
-            self._draw_details(status)
-        return status.issue, status.books
-
     def _current(self, session: Session) -> tuple[QueuedIssue, Books]:
-        return issues.get(session, self._issue.id), books_of(session, self._issue.id)
+        return issues.get(session, self._issue.id), running_books(session, self._issue.id)
+
+    async def _look_at_details(self) -> None:
+        """Draw what waits, alerts and editions; where finding them takes long, rarely."""
+        if self._access_pace.due:
+            with self._access_pace.looking():
+                await self._desk.check(self._visit, Role.READER)
+        if self._details_pace.due:
+            with self._details_pace.looking():
+                issue = self._issue
+                status = await self._desk.read(lambda session: status_of(session, issue, count=False))
+            self._draw_details(status)
 
     async def _look_at_providers(self) -> None:
         """Draw the deliveries by provider; where counting them takes long, rarely."""
@@ -130,7 +133,8 @@ class Watching:
             domains = self._desk.providers
             found = await self._desk.read(lambda session: by_provider(session, self._issue.id, domains))
         if self._running and len(found) > 1:
-            self._providers.content = _section("By provider", _by_provider(found))
+            at = f"{datetime.now(UTC).astimezone():%H:%M:%S}"
+            self._providers.content = _section("By provider", _by_provider(found, at))
             self._providers.set_visibility(True)
 
     def _draw(self, books: Books) -> None:
@@ -216,15 +220,15 @@ def _section(title: str, content: Markup) -> Markup:
     )
 
 
-def _by_provider(found: list[ProviderBooks]) -> Markup:
+def _by_provider(found: list[ProviderBooks], at: str) -> Markup:
     shown = (DeliveryState.SENT, DeliveryState.DEFERRED, DeliveryState.FAILED)
     rows = [
         (one.name, f"{one.recipients:,}", *(f"{one.states.get(state, 0):,}" for state in shown))
         for one in found[:_MOST_PROVIDERS]
     ]
-    return table(
-        ("Provider", "#Recipients", *(f"#{state.capitalize()}" for state in shown)), rows, wide=(1, 3)
-    )
+    heads = ("Provider", "#Recipients", *(f"#{state.capitalize()}" for state in shown))
+    counted = Markup('<p class="soft small">Counted at {}.</p>').format(at)
+    return table(heads, rows, wide=(1, 3)) + counted
 
 
 def _test(test: Test, arms: Sequence[Arm]) -> Markup:

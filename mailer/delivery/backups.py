@@ -17,7 +17,7 @@ from mailer.database.models import StoredIssue, Subscriber
 from mailer.database.session import HEAD, Database, upgrade
 from mailer.database.usage import require_unused
 from mailer.delivery import encryption
-from mailer.delivery.books import books_of
+from mailer.delivery.books import books_of, running_books
 from mailer.delivery.lock import not_sending
 from mailer.errors import StorageError
 
@@ -143,4 +143,6 @@ def findings(database: Database) -> list[str]:
             books = books_of(session, issue_id)
             if not books.balanced or books.audience != audience:
                 found.append(f"the books of {slug} do not balance")
+            if running_books(session, issue_id) != books:
+                found.append(f"the running totals of {slug} differ from its deliveries")
     return found

@@ -20,6 +20,7 @@ from typing import Final, TypeVar
 from sqlalchemy.orm import Session
 
 from mailer.config import DeliverySettings
+from mailer.database import running_totals
 from mailer.database.models import DeliveryState, IssueState
 from mailer.database.session import Database
 from mailer.delivery import control, issues, queue, runs
@@ -167,6 +168,7 @@ class RunBooks:
             self.refusals_accepted = control.refusals_accepted(session, self._issue_id)
             self.queued_at = issues.queued_at(session, self._issue_id)
             self._count(session)
+            running_totals.fold(session, self._issue_id)
         if self._fence is not None:
             self._fence.confirmed(began, 0)
         return self._run_id

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from mailer.database import running_totals
 from mailer.database.models import Delivery, DeliveryState
 
 
@@ -46,3 +47,9 @@ def books_of(session: Session, issue_id: int) -> Books:
     row = session.execute(select(func.count(), *counts).where(Delivery.issue_id == issue_id)).one()
     audience, *parts = (int(number) for number in row)
     return Books(audience, **dict(zip(DeliveryState, parts, strict=True)))
+
+
+def running_books(session: Session, issue_id: int) -> Books:
+    """Return the same from the running totals, which takes no longer for a large issue."""
+    totals = running_totals.totals_of(session, issue_id)
+    return Books(sum(totals.values()), **totals)

@@ -13,6 +13,7 @@ from typing import Final
 from sqlalchemy import ColumnElement, and_, case, delete, exists, func, or_, select, text, update
 from sqlalchemy.orm import Session
 
+from mailer.database import running_totals
 from mailer.database.models import (
     WAITS,
     CanaryMember,
@@ -24,6 +25,7 @@ from mailer.database.models import (
     IssueState,
     ReplacedEdition,
     Run,
+    RunningTotal,
     ScheduledIssue,
     StoredArm,
     StoredEdition,
@@ -54,7 +56,7 @@ def retry(session: Session, issue_id: int, state: DeliveryState, *, at: datetime
     """
     if state not in (DeliveryState.FAILED, DeliveryState.DEFERRED, DeliveryState.UNCERTAIN):
         raise ValueError(f"{state} deliveries are not retried")
-    return _queue_again(session, issue_id, Delivery.state == state.value, at=at)
+    return _queue_again(session, issue_id, state, Delivery.state == state.value, at=at)
 
 
 def uncomposed() -> ColumnElement[bool]:
@@ -72,10 +74,13 @@ def uncomposed() -> ColumnElement[bool]:
 
 def retry_uncomposed(session: Session, issue_id: int, *, at: datetime) -> int:
     """Like `retry`, for the deliveries whose message could not be composed; return how many."""
-    return _queue_again(session, issue_id, uncomposed(), at=at)
+    return _queue_again(session, issue_id, DeliveryState.FAILED, uncomposed(), at=at)
 
 
-def _queue_again(session: Session, issue_id: int, which: ColumnElement[bool], *, at: datetime) -> int:
+def _queue_again(
+    session: Session, issue_id: int, before: DeliveryState, which: ColumnElement[bool], *, at: datetime
+) -> int:
+    """Queue the deliveries that fulfil a condition again; all of them are in the state `before`."""
     done = count_of(
         session.execute(
             update(Delivery)
@@ -83,6 +88,7 @@ def _queue_again(session: Session, issue_id: int, which: ColumnElement[bool], *,
             .values(state=DeliveryState.QUEUED.value, due_at=None, first_at=None, changed_at=at)
         )
     )
+    running_totals.move(session, issue_id, done, before, DeliveryState.QUEUED)
     if done:
         ended = (IssueState.FINISHED, IssueState.CANCELLED)
         _set_state(session, issue_id, IssueState.SENDING, only_from=ended)
@@ -153,7 +159,8 @@ def withdraw(session: Session, issue_id: int) -> int:
     replaced = select(ReplacedEdition.digest).where(ReplacedEdition.issue_id == issue_id)
     tested = select(StoredArm.digest).where(StoredArm.issue_id == issue_id)
     digests = {stored.edition_digest, *session.scalars(replaced), *session.scalars(tested)}
-    for dependent in (CanaryMember, IssueCount, ReplacedEdition, Run, StoredArm, StoredTest):
+    dependents = (CanaryMember, IssueCount, ReplacedEdition, Run, RunningTotal, StoredArm, StoredTest)
+    for dependent in dependents:
         session.execute(delete(dependent).where(dependent.issue_id == issue_id))
     withdrawn = count_of(session.execute(delete(Delivery).where(ours)))
     session.delete(stored)
@@ -178,20 +185,24 @@ def skip_deferred(
         Delivery.issue_id == issue_id, text(WAITS), Delivery.state == DeliveryState.DEFERRED.value, theirs
     )
     values = {"state": DeliveryState.SKIPPED.value, "due_at": None, "changed_at": at, "reply": why}
-    return count_of(session.execute(skipped.values(values)))
+    number = count_of(session.execute(skipped.values(values)))
+    running_totals.move(session, issue_id, number, DeliveryState.DEFERRED, DeliveryState.SKIPPED)
+    return number
 
 
 def _skip_waiting(session: Session, issue_id: int, at: datetime) -> int:
-    return count_of(
-        session.execute(
-            update(Delivery)
-            .where(
-                Delivery.issue_id == issue_id,
-                Delivery.state.in_([DeliveryState.QUEUED.value, DeliveryState.DEFERRED.value]),
+    total = 0
+    for before in (DeliveryState.QUEUED, DeliveryState.DEFERRED):
+        number = count_of(
+            session.execute(
+                update(Delivery)
+                .where(Delivery.issue_id == issue_id, Delivery.state == before.value)
+                .values(state=DeliveryState.SKIPPED.value, due_at=None, changed_at=at, reply="cancelled")
             )
-            .values(state=DeliveryState.SKIPPED.value, due_at=None, changed_at=at, reply="cancelled")
         )
-    )
+        running_totals.move(session, issue_id, number, before, DeliveryState.SKIPPED)
+        total += number
+    return total
 
 
 def finish(session: Session, issue_id: int, *, at: datetime) -> bool:

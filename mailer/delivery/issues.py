@@ -24,6 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session
 
+from mailer.database import running_totals
 from mailer.database.models import (
     CanaryState,
     Delivery,
@@ -211,6 +212,7 @@ def enqueue(
         execution_options={"preserve_rowcount": True},
     )
     stored.audience = count_of(queued)
+    running_totals.add(session, stored.id, {DeliveryState.QUEUED.value: stored.audience})
     if stored.audience >= _ANALYSE_FROM and session.get_bind().dialect.name == "postgresql":
         # Without statistics of the new rows, PostgreSQL finds a slow plan for the first claims.
         session.execute(text("ANALYZE deliveries"))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, and_, delete, exists, func, insert, literal, select, true, update
+from sqlalchemy import ColumnElement, and_, delete, exists, insert, literal, select, true, update
 from sqlalchemy.orm import Session
 
+from mailer.database import running_totals
 from mailer.database.models import (
     Delivery,
     DeliveryState,
@@ -61,11 +62,16 @@ def add(session: Session, issue_id: int, condition: ColumnElement[bool] | None, 
         .where(issues.audience(newcomers(issue_id, condition), at=at))
         .order_by(Subscriber.id)
     )
-    everyone = select(func.count()).where(Delivery.issue_id == issue_id)
-    before = session.scalar(everyone) or 0
-    session.execute(insert(Delivery).from_select(["issue_id", "subscriber_id", "state"], wanted))
-    # Not the statement's row count: on PostgreSQL it can be -1 here.
-    audience = session.scalar(everyone) or 0
-    if audience > before:
-        session.execute(update(StoredIssue).where(StoredIssue.id == issue_id).values(audience=audience))
-    return audience - before
+    queued = session.execute(
+        insert(Delivery).from_select(["issue_id", "subscriber_id", "state"], wanted),
+        # Otherwise SQLAlchemy does not keep the number of inserted rows on PostgreSQL.
+        execution_options={"preserve_rowcount": True},
+    )
+    if added := issues.count_of(queued):
+        running_totals.add(session, issue_id, {DeliveryState.QUEUED.value: added})
+        session.execute(
+            update(StoredIssue)
+            .where(StoredIssue.id == issue_id)
+            .values(audience=StoredIssue.audience + added)
+        )
+    return added

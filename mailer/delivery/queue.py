@@ -34,6 +34,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
+from mailer.database import running_totals
 from mailer.database.among import among
 from mailer.database.columns import to_microseconds
 from mailer.database.models import WAITS, Delivery, DeliveryState, Run
@@ -113,6 +114,9 @@ _PENDING: Final = (
     )
     .values(changed_at=bindparam("_at", type_=_DELIVERIES.c.changed_at.type))
 )
+_MARK_SENDING_ON_POSTGRESQL: Final = _MARK_SENDING.add_cte(
+    text(running_totals.ADD_ON_POSTGRESQL).columns().cte("total")
+)
 _FAIL_PENDING: Final = _PENDING.values(state=DeliveryState.FAILED.value, due_at=None)
 _RETRY_PENDING: Final = _PENDING.values(
     due_at=bindparam("_at", type_=_DELIVERIES.c.due_at.type), first_at=None
@@ -141,7 +145,8 @@ _SETTLED_COLUMNS: Final = (
 )  # fmt: skip
 _SETTLE_VALUES: Final = (*_SETTLED_COLUMNS, "_issue_id", "_run_id", "_changed_at")
 _SETTLE_ALL: Final = text(
-    "UPDATE deliveries SET state = outcome.state, due_at = outcome.due_at, code = outcome.code,"
+    f"WITH total AS ({running_totals.ADD_ON_POSTGRESQL})"  # noqa: S608 - names of columns
+    " UPDATE deliveries SET state = outcome.state, due_at = outcome.due_at, code = outcome.code,"
     " enhanced = outcome.enhanced, reply = outcome.reply, bounce_class = outcome.bounce_class,"
     " changed_at = :_changed_at FROM unnest("
     # As in `among`: psycopg is slow to write arrays, and the planner must not know how long they are.
@@ -187,7 +192,7 @@ def recover(
         .where(Delivery.issue_id == issue_id, text(WAITS), Delivery.due_at == PENDING_UNTIL, of_run)
         .values(due_at=at, changed_at=at)
     )
-    return count_of(
+    number = count_of(
         session.execute(
             update(Delivery)
             .where(interrupted)
@@ -202,6 +207,8 @@ def recover(
             )
         )
     )
+    running_totals.move(session, issue_id, number, DeliveryState.SENDING, DeliveryState.UNCERTAIN)
+    return number
 
 
 def claim(
@@ -239,12 +246,15 @@ def claim(
     )
     allowed = [row.subscriber_id for row in rows if row.allowed]
     refused = [row.subscriber_id for row in rows if not row.allowed]
+    left = Counter(row.state for row in rows)
     if refused:
         _skip(session, issue_id, refused, at=at)
-    _mark_sending(session, issue_id, allowed, run_id=run_id, at=at)
+    changes = Counter({DeliveryState.SENDING.value: len(allowed), DeliveryState.SKIPPED.value: len(refused)})
+    changes.subtract(left)
+    _mark_sending(session, issue_id, allowed, changes, run_id=run_id, at=at)
     arms = arms_of(session, issue_id, allowed) if with_arms else {}
     claimed = _claimed(rows, tags_of(session, allowed), arms, at)
-    return Taken(claimed, after, len(refused), Counter(row.state for row in rows))
+    return Taken(claimed, after, len(refused), left)
 
 
 def settle(
@@ -259,13 +269,17 @@ def settle(
         return
     same = (issue_id, run_id, to_microseconds(at))
     rows = [_row(outcome) for outcome in outcomes]
+    changes = Counter(outcome.state.value for outcome in outcomes)
+    changes[DeliveryState.SENDING.value] -= len(outcomes)
     if session.get_bind().dialect.name == "postgresql":
         columns = [json.encode(column).decode() for column in zip(*rows, strict=True)]
         values = dict(zip(_SETTLE_VALUES, [*columns, *same], strict=True))
+        values |= running_totals.parameters(issue_id, changes)
         done = count_of(session.execute(_SETTLE_ALL, values))
     else:
         every = [row + same for row in rows]
         done = execute_many(session.connection(), _SETTLE, _SETTLE_VALUES, every)
+        running_totals.add(session, issue_id, changes)
     if done != len(outcomes):
         raise MailerError(f"{len(outcomes) - done} of {len(outcomes)} deliveries were taken by another run")
 
@@ -282,7 +296,9 @@ def settle_late(
     if not rows:
         return 0
     # In the order of their ids, so that two runs never wait for each other.
-    return execute_many(session.connection(), _SETTLE_UNCERTAIN, _SETTLE_VALUES, sorted(rows))
+    number = execute_many(session.connection(), _SETTLE_UNCERTAIN, _SETTLE_VALUES, sorted(rows))
+    running_totals.move(session, issue_id, number, DeliveryState.UNCERTAIN, DeliveryState.SENT)
+    return number
 
 
 def _row(outcome: Settled) -> tuple[int, str, int | None, int | None, str | None, str | None, str | None]:
@@ -346,7 +362,9 @@ def release(
         )
         .returning(Delivery.state)
     )
-    return Counter(session.execute(given_back, execution_options={"synchronize_session": False}).scalars())
+    now = Counter(session.execute(given_back, execution_options={"synchronize_session": False}).scalars())
+    running_totals.add(session, issue_id, {**now, DeliveryState.SENDING.value: -now.total()})
+    return now
 
 
 def fail_pending(
@@ -357,7 +375,9 @@ def fail_pending(
         return set()
     failed = _FAIL_PENDING.returning(_DELIVERIES.c.subscriber_id)
     values = {"_issue_id": issue_id, "_ids": subscriber_ids, "_run_id": run_id, "_at": at}
-    return set(session.connection().scalars(failed, values))
+    moved = set(session.connection().scalars(failed, values))
+    running_totals.move(session, issue_id, len(moved), DeliveryState.DEFERRED, DeliveryState.FAILED)
+    return moved
 
 
 def retry_pending(
@@ -370,11 +390,23 @@ def retry_pending(
 
 
 def _mark_sending(
-    session: Session, issue_id: int, subscriber_ids: Sequence[int], *, run_id: int, at: datetime
+    session: Session,
+    issue_id: int,
+    subscriber_ids: Sequence[int],
+    changes: Mapping[str, int],
+    *,
+    run_id: int,
+    at: datetime,
 ) -> None:
+    """Mark deliveries `sending`, and add the changes of the whole claim to the totals."""
+    values = {"_issue_id": issue_id, "_ids": subscriber_ids, "_run_id": run_id, "_at": at}
+    if subscriber_ids and session.get_bind().dialect.name == "postgresql":
+        values |= running_totals.parameters(issue_id, changes)
+        session.connection().execute(_MARK_SENDING_ON_POSTGRESQL, values)
+        return
     if subscriber_ids:
-        values = {"_issue_id": issue_id, "_ids": subscriber_ids, "_run_id": run_id, "_at": at}
         session.connection().execute(_MARK_SENDING, values)
+    running_totals.add(session, issue_id, changes)
 
 
 def _claimed(

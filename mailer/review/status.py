@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from mailer.delivery import amending, arms, canary, runs
 from mailer.delivery.amending import Numbered
 from mailer.delivery.arms import Arm, Test
-from mailer.delivery.books import Books, books_of
+from mailer.delivery.books import Books, books_of, running_books
 from mailer.delivery.canary import Findings
 from mailer.delivery.difference import NAMES
 from mailer.delivery.issues import QueuedIssue
@@ -98,10 +98,10 @@ class IssueStatus:
         }
 
 
-def status_of(session: Session, issue: QueuedIssue) -> IssueStatus:
-    """Return the status of an issue."""
+def status_of(session: Session, issue: QueuedIssue, *, count: bool = True) -> IssueStatus:
+    """Return the status of an issue; without `count`, its books are the running totals."""
     test, last = arms.find(session, issue.id), runs.last_ended(session, issue.id)
-    books = books_of(session, issue.id)
+    books = books_of(session, issue.id) if count else running_books(session, issue.id)
     return IssueStatus(
         issue,
         books,

@@ -20,7 +20,7 @@ from sqlalchemy import make_url, select
 from mailer.database.models import Delivery, DeliveryState, IssueState, Subscriber
 from mailer.database.session import Database
 from mailer.delivery import issues
-from mailer.delivery.books import Books, books_of
+from mailer.delivery.books import Books, books_of, running_books
 from mailer.delivery.issues import QueuedIssue
 from tests.delivery.scene import queued
 from tests.delivery.stalling_proxy import Proxy
@@ -222,6 +222,7 @@ def run(cell: Cell) -> Found:
                 said = machines.close()
             with database.reading() as session:
                 books = books_of(session, issue.id)
+                assert running_books(session, issue.id) == books
                 sent = set(session.scalars(_SENT))
         doubled = recorder.total - len(recorder.accepted)
         return Found(books, len(sent - recorder.accepted.keys()), doubled, seconds, said)

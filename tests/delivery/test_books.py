@@ -1,4 +1,5 @@
-"""Whatever is done to a queue and in which order: the books balance, and each row is where it must be."""
+"""Whatever is done to a queue and in which order: the books balance, the running totals are what counting
+finds, and each row is where it must be."""
 
 from __future__ import annotations
 
@@ -23,16 +24,20 @@ from hypothesis.stateful import (
 from sqlalchemy import select, update
 
 import mailer
+from mailer.bounces.effects import fail_delivery
 from mailer.database.models import Delivery, DeliveryState, IssueState, Subscriber, SubscriberStatus
 from mailer.database.session import Database
-from mailer.delivery import control, issues, queue, runs
-from mailer.delivery.books import books_of
+from mailer.delivery import control, issues, newcomers, queue, runs
+from mailer.delivery.books import books_of, running_books
 from mailer.delivery.queue import Settled
 from mailer.delivery.waiting import waiting
 from mailer.errors import RefusedError
+from mailer.replies import judge
 from tests.delivery.scene import AT, EDITION, books, queued, subscribe
 
 PEOPLE = 12
+FIRST = 10
+"""How many of them the issue is queued for; the others are newcomers."""
 QUEUED, SENDING, SENT = DeliveryState.QUEUED, DeliveryState.SENDING, DeliveryState.SENT
 DEFERRED, FAILED = DeliveryState.DEFERRED, DeliveryState.FAILED
 UNCERTAIN, SKIPPED = DeliveryState.UNCERTAIN, DeliveryState.SKIPPED
@@ -52,14 +57,17 @@ class Ledger(RuleBasedStateMachine):
         self.database = database
         self.at = AT
         self.state = IssueState.SENDING
-        self.rows = dict.fromkeys(range(1, PEOPLE + 1), QUEUED)
+        self.rows = dict.fromkeys(range(1, FIRST + 1), QUEUED)
         self.due: dict[int, datetime] = {}
         self.held: dict[int, tuple[int, DeliveryState]] = {}
+        self.owner: dict[int, int] = {}
+        """The run that a row names."""
         self.left: set[int] = set()
         with database.transaction() as session:
             session.execute(update(Subscriber).values(status=SubscriberStatus.ACTIVE.value))
             edition = replace(EDITION, slug=f"{next(NUMBERS)}-one")
-            issue, new = issues.enqueue(session, edition, source_path="one.md", at=AT)
+            first = Subscriber.id <= FIRST
+            issue, new = issues.enqueue(session, edition, source_path="one.md", at=AT, condition=first)
             again, second = issues.enqueue(session, edition, source_path="one.md", at=AT)
             assert (new, second, again) == (True, False, issue)
             self.issue = issue.id
@@ -83,6 +91,7 @@ class Ledger(RuleBasedStateMachine):
         for n in next_ones:
             if n in claimed:
                 self.held[n] = run, self.rows[n]
+                self.owner[n] = run
             self.rows[n] = SENDING if n in claimed else SKIPPED
 
     @rule(run=RUNS, some=SOME, state=st.sampled_from([SENT, DEFERRED, FAILED, UNCERTAIN, SKIPPED]))
@@ -105,6 +114,52 @@ class Ledger(RuleBasedStateMachine):
         assert given.total() == len(mine)
         for n in mine:
             self.move(n, self.held[n][1], self.due.get(n))
+            del self.owner[n]
+
+    @rule(run=RUNS, some=SOME)
+    def settle_late(self, run: int, some: set[int]) -> None:
+        mine = [n for n in some if self.rows.get(n) is UNCERTAIN and self.owner.get(n) == run]
+        outcomes = [Settled(n, SENT) for n in some]
+        with self.database.transaction() as session:
+            wrote = queue.settle_late(session, self.issue, outcomes, run_id=self.runs[run], at=self.at)
+        assert wrote == len(mine)
+        for n in mine:
+            self.move(n, SENT, None)
+
+    @rule(run=RUNS, some=SOME)
+    def fail_pending(self, run: int, some: set[int]) -> None:
+        mine = {n for n in some if self.rows.get(n) is DEFERRED and self.owner.get(n) == run}
+        with self.database.transaction() as session:
+            wanted = sorted(some)
+            run_id = self.runs[run]
+            assert queue.fail_pending(session, self.issue, wanted, run_id=run_id, at=self.at) == mine
+        for n in mine:
+            self.move(n, FAILED, None)
+
+    @rule(n=st.integers(1, PEOPLE))
+    def bounce(self, n: int) -> None:
+        arrived = self.rows.get(n) in (SENT, UNCERTAIN)
+        with self.database.transaction() as session:
+            verdict = judge(550, "5.1.1", "no such user")
+            assert fail_delivery(session, self.issue, n, verdict, at=self.at) is arrived
+        if arrived:
+            self.move(n, FAILED, None)
+
+    @rule()
+    def join(self) -> None:
+        new = [n for n in range(1, PEOPLE + 1) if n not in self.rows and n not in self.left]
+        with self.database.transaction() as session:
+            assert newcomers.add(session, self.issue, None, at=self.at) == len(new)
+        self.rows |= dict.fromkeys(new, QUEUED)
+
+    @rule(some=SOME)
+    def skip_deferred(self, some: set[int]) -> None:
+        chosen = [n for n in some if self.rows.get(n) is DEFERRED]
+        with self.database.transaction() as session:
+            these = Subscriber.id.in_(some)
+            assert control.skip_deferred(session, self.issue, these, "gone", at=self.at) == len(chosen)
+        for n in chosen:
+            self.move(n, SKIPPED, None)
 
     @rule(run=st.sampled_from([None, 0, 1]))
     def recover(self, run: int | None) -> None:
@@ -179,8 +234,10 @@ class Ledger(RuleBasedStateMachine):
             stored = select(Delivery.subscriber_id, Delivery.state).where(Delivery.issue_id == self.issue)
             rows = {n: DeliveryState(state) for n, state in session.execute(stored)}
             state = issues.get(session, self.issue).state
+            running = running_books(session, self.issue)
         assert known.balanced
-        assert known.audience == PEOPLE
+        assert known.audience == len(self.rows)
+        assert running == known
         assert (state, rows) == (self.state, self.rows)
         type(self).balanced += 1
 
@@ -209,7 +266,7 @@ def test_books_balance_and_every_row_is_where_it_must_be(database: Database) -> 
         Here,
         settings=settings(
             max_examples=8,
-            stateful_step_count=30,
+            stateful_step_count=40,
             deadline=None,
             suppress_health_check=list(HealthCheck),
         ),

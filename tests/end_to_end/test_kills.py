@@ -23,7 +23,7 @@ from sqlalchemy import insert
 from mailer.database.models import Subscriber
 from mailer.database.session import Database
 from mailer.delivery import issues
-from mailer.delivery.books import Books, books_of
+from mailer.delivery.books import Books, books_of, running_books
 from mailer.delivery.clock import now
 from tests.end_to_end.newsletter import Folder
 from tests.end_to_end.recorder import Recorder
@@ -105,7 +105,8 @@ class Run:
             issue = issues.find(session, "001-short")
             if issue is None:
                 return None
-            books = books_of(session, issue.id)
+            books, running = books_of(session, issue.id), running_books(session, issue.id)
+        assert running == books
         assert books.audience == _READERS
         assert books.balanced
         return books

@@ -18,6 +18,7 @@ from mailer.cluster.chores import Chore, last_done, recorded
 from mailer.database.models import Delivery, IssueState, StoredIssue, WaitingLetter
 from mailer.reports.rollups import refresh
 from tests.conftest import PROJECT
+from tests.databases import recount
 from tests.postgres import Server
 from tests.web.conftest import AT, OpenSite, Site, edition
 
@@ -62,6 +63,7 @@ def test_gauges_are_the_rows_of_the_database(
                 one = Delivery(issue_id=issue, subscriber_id=person, state=state, attempts=1, changed_at=AT)
                 one.bounce_class = reason
                 session.merge(one)
+            recount(session)
             late = datetime.now(UTC) - timedelta(minutes=10)
             session.add(WaitingLetter(subscriber_id=people[0], kind="welcome", asked_at=late, due_at=late))
         refresh(site.database, at=AT, segments={})

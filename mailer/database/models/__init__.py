@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from mailer.database.models.outgoing import WebhookDelivery, WebhookEndpoint, WebhookEvent
     from mailer.database.models.people import NO_SOFT_BOUNCES, Subscriber, SubscriberTag, Suppression
     from mailer.database.models.results import ALERT, Event, StoredReport
-    from mailer.database.models.sending import WAITS, Delivery, Run, WaitingLetter
+    from mailer.database.models.sending import WAITS, Delivery, Run, RunningTotal, WaitingLetter
 else:
     _NAMES = {
         "access": "ApiRequest ApiToken AuditEntry ConsolePasskey ConsoleSession ConsoleUser StoredProposal",
@@ -53,7 +53,7 @@ else:
         "outgoing": "WebhookDelivery WebhookEndpoint WebhookEvent",
         "people": "NO_SOFT_BOUNCES Subscriber SubscriberTag Suppression",
         "results": "ALERT Event StoredReport",
-        "sending": "WAITS Delivery Run WaitingLetter",
+        "sending": "WAITS Delivery Run RunningTotal WaitingLetter",
     }
     _MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}
 
@@ -93,6 +93,7 @@ __all__ = [
     "LedgerDay",
     "ReplacedEdition",
     "Run",
+    "RunningTotal",
     "ScheduledIssue",
     "Seat",
     "SequenceMember",

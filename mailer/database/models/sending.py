@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, String, Text, text
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from mailer.database.columns import Identifier
@@ -45,6 +45,25 @@ class Delivery(Base):
     enhanced: Mapped[str | None] = mapped_column(String(16))
     reply: Mapped[str | None] = mapped_column(Text)
     bounce_class: Mapped[str | None] = mapped_column(String(32))
+
+
+class RunningTotal(Base):
+    """The number of an issue's deliveries in each state, as a sum over `slot`; see
+    `mailer.database.running_totals`. One row may have negative numbers."""
+
+    __tablename__ = "running_totals"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    issue_id: Mapped[int] = mapped_column(Identifier, ForeignKey(StoredIssue.id), primary_key=True)
+    slot: Mapped[int] = mapped_column(Identifier, primary_key=True, autoincrement=False)
+    """The server process that added to it; 0 on SQLite, where only one transaction writes at a time."""
+    queued: Mapped[int] = mapped_column(BigInteger)
+    sending: Mapped[int] = mapped_column(BigInteger)
+    sent: Mapped[int] = mapped_column(BigInteger)
+    deferred: Mapped[int] = mapped_column(BigInteger)
+    failed: Mapped[int] = mapped_column(BigInteger)
+    uncertain: Mapped[int] = mapped_column(BigInteger)
+    skipped: Mapped[int] = mapped_column(BigInteger)
 
 
 class WaitingLetter(Base):

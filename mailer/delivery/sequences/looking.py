@@ -34,6 +34,7 @@ from sqlalchemy.orm import Session
 from mailer.address import Address
 from mailer.audience.transitions import PERSONAL_WAYS
 from mailer.config import Settings
+from mailer.database import running_totals
 from mailer.database.among import among
 from mailer.database.columns import to_microseconds
 from mailer.database.models import (
@@ -346,6 +347,7 @@ def _queue(
         )
     )
     if added:
+        running_totals.add(session, issue.id, {DeliveryState.QUEUED.value: added})
         finished = StoredIssue.state == IssueState.FINISHED.value
         session.execute(
             update(StoredIssue)

@@ -18,7 +18,7 @@ from mailer.database.models import DeliveryState
 from mailer.database.session import Database
 from mailer.delivery import editions, enqueueing, issues, listing, local_time, requests
 from mailer.delivery import schedule as schedules
-from mailer.delivery.books import books_of
+from mailer.delivery.books import running_books
 from mailer.delivery.issues import QueuedIssue
 from mailer.errors import RefusedError
 from mailer.rendering.source.new import create_issue, slug
@@ -105,7 +105,7 @@ class IssueRoutes:
             )
             if found is None:
                 raise HTTPException(404, _NONE)
-            books = None if found.issue_id is None else books_of(session, found.issue_id).as_dict()
+            books = None if found.issue_id is None else running_books(session, found.issue_id).as_dict()
         path = directory.sources(self._settings).get(issue)
         draft = None if path is None else drafts.read_draft(path)
         return IssueDetails(
@@ -137,7 +137,7 @@ class IssueRoutes:
     def books(self, issue: Slug) -> dict[str, int]:
         """Return the number of deliveries in each state. They always add up to the audience."""
         with self._database.reading() as session:
-            return books_of(session, self._queued(session, issue).id).as_dict()
+            return running_books(session, self._queued(session, issue).id).as_dict()
 
     def deliveries(
         self,
@@ -233,7 +233,7 @@ class IssueRoutes:
         def remember(session: Session, queued: QueuedIssue) -> None:
             if queued.created_at != at:
                 raise RefusedError(f"{issue} is queued already", remedy="correct it with: mailer amend")
-            audience = books_of(session, queued.id).audience
+            audience = running_books(session, queued.id).audience
             answer.update(slug=queued.slug, state=queued.state.value, audience=audience)
             requests.remember(session, token.id, key, asked, dict(answer), at=at)
 

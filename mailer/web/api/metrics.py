@@ -35,7 +35,7 @@ from mailer.database.models import (
 )
 from mailer.database.session import Database
 from mailer.delivery import latencies, runs, schedule
-from mailer.delivery.books import books_of
+from mailer.delivery.books import running_books
 from mailer.replies.mailbox_hosts import known_provider
 from mailer.reports import statistics
 
@@ -175,7 +175,7 @@ def _issues(session: Session) -> Iterator[GaugeMetricFamily]:
     for issue_id, slug in session.execute(
         select(StoredIssue.id, StoredIssue.slug).where(StoredIssue.state.in_(_OPEN))
     ):
-        books = books_of(session, issue_id)
+        books = running_books(session, issue_id)
         deliveries |= {(slug, state.value): getattr(books, state) for state in DeliveryState}
     yield _labelled(
         "deliveries", "Deliveries of issues that are not finished.", ("issue", "state"), deliveries

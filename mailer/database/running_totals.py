@@ -1,0 +1,84 @@
+"""Running totals of an issue's deliveries by state: counting a million rows would take a second.
+
+Each transaction that changes the states of deliveries also adds these changes to the totals. On PostgreSQL,
+each server process adds to a row of its own, so no transaction waits for another; the totals are the sums of
+these rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from sqlalchemy import TextClause, bindparam, func, select, text
+from sqlalchemy.orm import Session
+
+from mailer.database.models import DeliveryState, RunningTotal
+
+_STATES: Final = tuple(state.value for state in DeliveryState)
+_FOLD_FROM: Final = 64
+"""How many rows an issue may have before they become one."""
+
+
+def _adding(slot: str) -> str:
+    """Return the statement that adds `parameters` to the totals; `slot` is SQL."""
+    values = ", ".join(f":_more_{name}" for name in _STATES)
+    sums = ", ".join(f"{name} = running_totals.{name} + excluded.{name}" for name in _STATES)
+    return (
+        f"INSERT INTO running_totals (issue_id, slot, {', '.join(_STATES)})"  # noqa: S608 - names of columns
+        f" VALUES (:_total_of, {slot}, {values}) ON CONFLICT (issue_id, slot) DO UPDATE SET {sums}"
+    )
+
+
+ADD_ON_POSTGRESQL: Final = _adding("pg_backend_pid()")
+"""Adds `parameters` to the totals. As a CTE, it saves another statement its round trip."""
+_ADD: Final[Mapping[str, TextClause]] = {
+    "sqlite": text(_adding("0")),
+    "postgresql": text(ADD_ON_POSTGRESQL),
+}
+# Built once, since a page that shows a run reads it twice a second.
+_SUMS: Final = select(*(func.coalesce(func.sum(getattr(RunningTotal, name)), 0) for name in _STATES)).where(
+    RunningTotal.issue_id == bindparam("issue_id")
+)
+
+
+def parameters(issue_id: int, changes: Mapping[str, int]) -> dict[str, int]:
+    """Return the parameters of `ADD_ON_POSTGRESQL`: by how much the number in each state changes."""
+    return {"_total_of": issue_id, **{f"_more_{name}": changes.get(name, 0) for name in _STATES}}
+
+
+def add(session: Session, issue_id: int, changes: Mapping[str, int]) -> None:
+    """Add to the totals of an issue by how much the number of deliveries in each state changes."""
+    if any(changes.values()):
+        statement = _ADD[session.get_bind().dialect.name]
+        session.connection().execute(statement, parameters(issue_id, changes))
+
+
+def move(session: Session, issue_id: int, number: int, before: DeliveryState, after: DeliveryState) -> None:
+    """Note that this many deliveries moved from one state to another."""
+    add(session, issue_id, {before.value: -number, after.value: number})
+
+
+def totals_of(session: Session, issue_id: int) -> dict[str, int]:
+    """Return the number of an issue's deliveries in each state, by name."""
+    row = session.connection().execute(_SUMS, {"issue_id": issue_id}).one()
+    return dict(zip(_STATES, map(int, row), strict=True))
+
+
+def fold(session: Session, issue_id: int) -> None:
+    """Make one row of the rows that many server processes have left.
+
+    It skips rows that another transaction is changing. Call it last in a transaction: a run whose row it
+    has locked waits until the end.
+    """
+    every = select(RunningTotal).where(RunningTotal.issue_id == issue_id)
+    locked = every.with_for_update(skip_locked=True).execution_options(populate_existing=True)
+    rows = session.scalars(locked).all()
+    if len(rows) < _FOLD_FROM:
+        return
+    first = rows[0]
+    for other in rows[1:]:
+        for name in _STATES:
+            setattr(first, name, getattr(first, name) + getattr(other, name))
+        session.delete(other)
+    session.flush()
