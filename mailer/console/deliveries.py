@@ -1,4 +1,4 @@
-"""The people behind an issue's numbers: its deliveries in one state."""
+"""The people behind an issue's numbers: its deliveries in one state, or of one class of bounces."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from starlette.requests import Request
 
 from mailer.console.desk import Desk, Visit
 from mailer.console.frame import add_page, card, heading
-from mailer.console.markup import Cell, issue_path, nav, person, show, table, tag, when
+from mailer.console.markup import Cell, issue_path, link, nav, person, show, table, tag, when
 from mailer.console.results import people_link
 from mailer.database.models import DeliveryState
 from mailer.delivery import issues
@@ -29,16 +29,21 @@ def add_pages(desk: Desk) -> None:
         slug = str(request.path_params["slug"])
         wanted = request.query_params.get("state", "")
         state = DeliveryState(wanted) if wanted in list(DeliveryState) else DeliveryState.SENT
+        only = request.query_params.get("class", "")[:32] or None
 
         def found(session: Session) -> tuple[QueuedIssue, list[Listed]]:
             issue = issues.named(session, slug)
-            return issue, list(islice(listing(session, issue.id, state), _MOST + 1))
+            rows = listing(session, issue.id, state, bounce_class=only)
+            return issue, list(islice(rows, _MOST + 1))
 
         issue, people = await desk.read(found)
         with heading(f"{issue.title}: {state}", above=(issue_path(issue.slug), issue.title)):
             people_link(visit, issue.slug, state)
         path = f"/issues/{quote(issue.slug, safe='')}/deliveries"
         show(nav("States", [(f"{path}?state={one}", one.value) for one in DeliveryState], state.value))
+        if only:
+            every = link(f"{path}?state={state}", "Show all classes")
+            show(Markup("<p>Only the class {}. {}</p>").format(tag(only), every))
         with card():
             show(_table(people[:_MOST]))
             if len(people) > _MOST:

@@ -124,13 +124,13 @@ def _latest(lines: list[IssueLine]) -> Markup:
     if not sent:
         return Markup('<p class="empty">No issue has been sent yet.</p>')
     return table(
-        ("Issue", "@State", "@Date", "#Audience", "#Failed", "#Opens", "#Clicks", "#Unsubscribed"),
+        ("Issue", "@State", "@Date", "#Sent", "#Failed", "#Opens", "#Clicks", "#Unsubscribed"),
         [
             (
                 link(issue_path(line.slug), line.title),
                 tag(line.state),
                 when(line.at)[:10],
-                f"{line.audience:,}",
+                f"{line.sent:,}",
                 f"{line.failed:,}",
                 f"{line.opened:,}",
                 f"{line.clicked:,}",

@@ -12,6 +12,7 @@ from mailer.console.desk import Change, Desk, Visit
 from mailer.console.frame import Handler, add_page, button, card, field, heading, told
 from mailer.console.markup import issue_path, link, show, table, tag, when
 from mailer.console.users import Role
+from mailer.delivery.issue_names import number_of
 from mailer.errors import RefusedError
 from mailer.rendering.source.new import create_issue, slug
 from mailer.review import overview
@@ -76,19 +77,20 @@ def _table(lines: list[IssueLine]) -> Markup:
         return "" if line.state in (DRAFT, SCHEDULED) else f"{value:,}"
 
     return table(
-        ("Issue", "@State", "@Date", "Audience", "#Recipients", "#Failed", "#Opens", "#Clicks"),
+        ("#No.", "Issue", "@State", "@Date", "Audience", "#Sent", "#Failed", "#Opens", "#Clicks"),
         [
             (
+                number_of(line.slug),
                 link(issue_path(line.slug), line.title),
                 tag(line.state),
                 when(line.at),
                 line.segment or ("" if line.state == DRAFT else "everyone"),
-                number(line, line.audience),
+                number(line, line.sent),
                 number(line, line.failed),
                 number(line, line.opened),
                 number(line, line.clicked),
             )
             for line in lines
         ],
-        wide=(2, 3, 5, 6, 7),
+        wide=(0, 3, 4, 6, 7, 8),
     )

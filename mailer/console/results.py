@@ -20,7 +20,19 @@ from starlette.responses import Response
 from mailer.console.desk import Change, Desk, Visit
 from mailer.console.downloads import download
 from mailer.console.frame import add_page, card, heading
-from mailer.console.markup import chart, figure, figures, issue_path, nav, note, person, show, table, when
+from mailer.console.markup import (
+    chart,
+    figure,
+    figures,
+    issue_path,
+    link,
+    nav,
+    note,
+    person,
+    show,
+    table,
+    when,
+)
 from mailer.console.users import Role
 from mailer.database.models import IssueState, SubscriberStatus
 from mailer.delivery import issues
@@ -63,7 +75,7 @@ async def show_results(desk: Desk, issue: QueuedIssue) -> None:
             )  # fmt: skip
     # While it is sent, the page has a newer count of the providers.
     running = issue.state in (IssueState.SENDING, IssueState.PAUSED)
-    sections = list(_breakdowns(found, providers=not running))
+    sections = list(_breakdowns(issue.slug, found, providers=not running))
     if sections:
         show(Markup('<div class="split">{}</div>').format(Markup("").join(sections)))
 
@@ -111,15 +123,20 @@ def _links(slug: str, found: IssueStatistics) -> Markup:
     )
 
 
-def _breakdowns(found: IssueStatistics, *, providers: bool) -> Iterator[Markup]:
+def _breakdowns(slug: str, found: IssueStatistics, *, providers: bool) -> Iterator[Markup]:
     if found.failures:
-        rows = sorted(found.failures.items(), key=lambda item: -item[1])
-        yield _section("Failed, by class", table(("Class", "#Deliveries"), [(n, f"{v:,}") for n, v in rows]))
+        failed = f"{issue_path(slug)}/deliveries?state=failed"
+        rows = [
+            (name or "none", link(f"{failed}&class={quote(name)}", f"{number:,}"))
+            for name, number in sorted(found.failures.items(), key=lambda item: -item[1])
+        ]
+        yield _section("Failed, by class", table(("Class", "#Deliveries"), rows))
     if found.departures:
-        yield _section(
-            "Unsubscribed, by way",
-            table(("Way", "#People"), [(n, f"{v:,}") for n, v in found.departures.items()]),
-        )
+        left = f"{issue_path(slug)}/readers?kind=unsubscribed"
+        ways = [
+            (way, link(f"{left}&way={quote(way)}", f"{number:,}")) for way, number in found.departures.items()
+        ]
+        yield _section("Unsubscribed, by way", table(("Way", "#People"), ways))
     if providers and found.providers:
         groups = [
             (one.name or "others", f"{one.recipients:,}", f"{one.failed:,}", f"{one.openers:,}")
@@ -144,15 +161,16 @@ def add_pages(desk: Desk) -> None:
         kind = asked.get("kind", "")
         issue = await desk.read(lambda session: issues.named(session, slug))
         if kind in _DEPARTURES:
-            status = SubscriberStatus(kind)
-            gone = await desk.read(lambda session: list(islice(leavers(session, issue.id, status), _MOST)))
+            status, way = SubscriberStatus(kind), asked.get("way", "")[:32]
+            gone = await desk.read(
+                lambda session: list(islice(leavers(session, issue.id, status, way=way), _MOST))
+            )
             group, content = kind, _leavers(gone)
         else:
-            place = asked.get("link", "")
-            link = whole_number(place, digits=5)
+            place = whole_number(asked.get("link", ""), digits=5)
             what: Literal["open", "click"] = "click" if kind == "click" else "open"
             people = await desk.read(
-                lambda session: list(islice(responders(session, issue.id, what, link=link), _MOST))
+                lambda session: list(islice(responders(session, issue.id, what, link=place), _MOST))
             )
             group, content = _KINDS[what], _people(people)
         with heading(f"Who {group}", above=(issue_path(issue.slug), issue.title)):
@@ -205,7 +223,7 @@ def add_routes(desk: Desk, app: FastAPI) -> None:
             text = io.StringIO()
             writer = csv.DictWriter(text, [one.name for one in fields(LinkFigures)], lineterminator="\n")
             writer.writeheader()
-            writer.writerows(asdict(link) for link in (found.links if found else ()))
+            writer.writerows(asdict(one) for one in (found.links if found else ()))
             return text.getvalue()
 
         content = await desk.read(write)

@@ -50,21 +50,29 @@ class Listed:
         }
 
 
-def listing(session: Session, issue_id: int, state: DeliveryState) -> Iterator[Listed]:
-    """Yield the deliveries of an issue in this state, by subscriber id.
+def listing(
+    session: Session, issue_id: int, state: DeliveryState, *, bounce_class: str | None = None
+) -> Iterator[Listed]:
+    """Yield the deliveries of an issue in this state, by subscriber id; `bounce_class` limits them.
 
     Reads a page at a time: a million take no more memory than a thousand.
     """
     after = 0
-    while found := page(session, issue_id, state, after=after, limit=_AT_ONCE):
+    while found := page(session, issue_id, state, after=after, limit=_AT_ONCE, bounce_class=bounce_class):
         yield from found
         after = found[-1].subscriber_id
 
 
 def page(
-    session: Session, issue_id: int, state: DeliveryState | None = None, *, after: int, limit: int
+    session: Session,
+    issue_id: int,
+    state: DeliveryState | None = None,
+    *,
+    after: int,
+    limit: int,
+    bounce_class: str | None = None,
 ) -> list[Listed]:
-    """Return deliveries of an issue by subscriber id, from above `after`; `state` limits them."""
+    """Return deliveries of an issue by subscriber id, from above `after`; state and class limit them."""
     chosen = (
         select(
             Delivery.state,
@@ -85,4 +93,6 @@ def page(
     )
     if state is not None:
         chosen = chosen.where(Delivery.state == state.value)
+    if bounce_class is not None:
+        chosen = chosen.where(Delivery.bounce_class == bounce_class)
     return [Listed(DeliveryState(given), *rest) for given, *rest in session.execute(chosen)]

@@ -68,9 +68,16 @@ class Leaver:
 
 
 def leavers(
-    session: Session, issue_id: int, status: SubscriberStatus = SubscriberStatus.UNSUBSCRIBED
+    session: Session,
+    issue_id: int,
+    status: SubscriberStatus = SubscriberStatus.UNSUBSCRIBED,
+    *,
+    way: str = "",
 ) -> Iterator[Leaver]:
-    """Yield who left because of an issue, in the order of the ledger. `status` is what they became."""
+    """Yield who left because of an issue, in the order of the ledger.
+
+    `status` is what they became; `way` limits them to those who left in this way.
+    """
     chosen = (
         select(Subscriber.id, Subscriber.address, Consent.at, Consent.way, Consent.note)
         .join(Consent, Consent.subscriber_id == Subscriber.id)
@@ -82,5 +89,7 @@ def leavers(
         )
         .order_by(Consent.id)
     )
+    if way:
+        chosen = chosen.where(Consent.way == way)
     for row in session.execute(chosen.execution_options(yield_per=_AT_A_TIME)):
         yield Leaver(*row)
