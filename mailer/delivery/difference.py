@@ -92,7 +92,7 @@ def _wilson(count: Count, score: float) -> tuple[float, float]:
 
 def _told(count: Count, verb: str) -> str:
     if not count.readers:
-        return f"nobody whose {'opens' if verb == 'opened' else 'clicks'} can be seen"
+        return "nobody agreed to tracking"
     return f"{count.clicked:,} of {count.readers:,} {verb} ({count.share:.1%})"
 
 

@@ -64,7 +64,7 @@ def build_issue(settings: Settings, issue: Issue, *, links: Iterable[str] = ()) 
     if issue.resend is not None and not getattr(settings.tracking, issue.resend.without):
         what = issue.resend.without
         raise SourceError(
-            f"{path}:{issue.line_of('resend')}: {what} are not tracked, so nobody knows who needs it again",
+            f"{path}:{issue.line_of('resend')}: {what} are not tracked, so nobody knows who reacted",
             remedy=f"set {what} = true in [tracking]",
         )
     others = [_rendered(settings, arm, edition.links) for arm in other_arms(issue)]

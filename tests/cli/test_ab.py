@@ -78,7 +78,7 @@ def test_held_test_from_the_draw_to_the_choice(
     assert "leave out --canary" in capsys.readouterr().err
     assert mailer("send", "1", "--hold", "--yes") == 5
     err = capsys.readouterr().err
-    assert "waits for your choice: the A/B test is over: A: nobody whose clicks can be seen" in err
+    assert "waits for your choice: the A/B test is over: A: nobody agreed to tracking" in err
     assert "mailer ab choose 001-short A" in err
     assert mailer("ab", "show", "1", "--json") == 0
     shown = json.loads(capsys.readouterr().out)

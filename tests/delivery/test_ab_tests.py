@@ -219,7 +219,7 @@ def test_readers_who_have_not_agreed_to_tracking_do_not_count(scene: Scene) -> N
         session.execute(update(Subscriber).values(tracking_consent=False))
     scene.meanwhile = lambda: scene.act(1, 14)
     assert scene.winner() == "Arm A"
-    assert "nobody whose clicks can be seen" in scene.said[-1]
+    assert "nobody agreed to tracking" in scene.said[-1]
 
 
 def test_opens_decide_if_asked(database: Database, tmp_path: Path) -> None:

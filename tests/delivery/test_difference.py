@@ -82,7 +82,7 @@ def test_better_arm_wins_in_9_of_10_tests() -> None:
             " no clear difference from A, so A is sent",
         ),
         ([Count(1000, 80), Count(1000, 40)], 0, "fewer than A; A wins"),
-        ([Count(0, 0), Count(0, 0)], 0, "A: nobody whose clicks can be seen"),
+        ([Count(0, 0), Count(0, 0)], 0, "A: nobody agreed to tracking"),
     ],
 )
 def test_judgement_is_told_in_plain_words(counts: list[Count], arm: int, said: str) -> None:
