@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import cache
 from typing import Final
 
 from fastapi import APIRouter, FastAPI
@@ -11,7 +12,7 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mailer.bounces.providers.requests import MAX_BODY_OCTETS
 from mailer.config import Settings, Web
@@ -72,7 +73,10 @@ def create_app(
     )
     archive = ArchiveRoutes(signer, editions, theme, settings)
     pages = _pages(theme, [unsubscribing, preferences, archive, subscribing, *([hooks] if hooks else [])])
-    pages.mount(API, create_api(database, settings, invite=subscribing.invite, wake=wake_sender))
+    pages.mount(
+        API,
+        _made_when_used(lambda: create_api(database, settings, invite=subscribing.invite, wake=wake_sender)),
+    )
     pages.include_router(_service(database, theme, web, tasks))
     # Sending an issue brings a burst of these requests, so they bypass FastAPI. The pages have the same
     # routes, to answer other methods.
@@ -87,6 +91,16 @@ def create_app(
         bodies={HOOKS: MAX_BODY_OCTETS},
     )
     return RequestIds(LinkRepair(shield))
+
+
+def _made_when_used(make: Callable[[], ASGIApp]) -> ASGIApp:
+    """Return an application that is made for its first request: FastAPI takes long for the API's routes."""
+    made = cache(make)
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        await made()(scope, receive, send)
+
+    return answer
 
 
 _Routes = UnsubscribeRoutes | PreferencesRoutes | ArchiveRoutes | SubscribeRoutes | WebhookRoutes

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Annotated, Any, Final, Protocol
 
 from fastapi import Depends, FastAPI, Path, Query, Request, Response
@@ -242,7 +243,10 @@ class _SubscriberRoutes:
         self._database = database
         self._segments = segments
         self._invite = invite
-        self._secret = database.secrets()[0]
+
+    @cached_property
+    def _secret(self) -> bytes:
+        return self._database.secrets()[0]
 
     def list(
         self,
