@@ -15,7 +15,8 @@ RUN: Final[ContextVar[int | None]] = ContextVar("run", default=None)
 REQUEST: Final[ContextVar[str | None]] = ContextVar("request", default=None)
 """The id of the request that this task answers, as in its X-Request-ID."""
 
-_ADDRESS: Final = re.compile(r"[^\s@<>()\"',;:=]{1,64}@(?=[A-Za-z0-9\u0080-\uffff])")
+# A range up to U+FFFF would take milliseconds to compile.
+_ADDRESS: Final = re.compile(r"[^\s@<>()\"',;:=]{1,64}@(?=[A-Za-z0-9]|[^\x00-\x7f])")
 _TEXT: Final = "%(asctime)s %(levelname)s %(message)s"
 
 

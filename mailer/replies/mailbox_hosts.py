@@ -29,7 +29,6 @@ def provider_of(domain: str, configured: Mapping[str, str] = MappingProxyType({}
 
 
 @lru_cache(maxsize=4096)
-@lru_cache(maxsize=4096)
 def known_provider(domain: str) -> str:
     """Return a domain's mailbox provider, or `other`: a label with few values."""
     provider = provider_of(domain)
