@@ -100,7 +100,7 @@ def test_workers_of_a_send_log_as_it_does(
     assert run([*command[3:], "1/2"]) == ExitCode.REFUSED
     (line,) = lines(capsys.readouterr().err)
     shown = "ana@example.org" if addresses else "…@example.org"
-    assert line["message"] == f"'{shown}' is not in the queue; mailer send {shown}"
+    assert line["message"] == f"'{shown}' is not in the queue; send it with: mailer send {shown}"
 
 
 @pytest.mark.parametrize(
