@@ -39,7 +39,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "schedule": ("mailer.cli.schedule:schedule", "Send an issue at a set time; list or cancel such issues."),
     "sequences": (
         "mailer.cli.sequences:sequences",
-        "Send people messages one after the other, from the day they enter.",
+        "Send each person a series of messages, starting when they enter.",
     ),
     "worker": ("mailer.cli.worker:worker", "Send scheduled issues, retries and letters until you stop it."),
     "workers": ("mailer.cli.workers:workers", "Show which processes are sending, and since when."),

@@ -84,7 +84,9 @@ _CONSOLE = "http://127.0.0.1:8602"
     show_default=True,
     help="The folder to create the demo in.",
 )
-@click.option("--open", "opens", is_flag=True, help="Then open the outbox and the console in your browser.")
+@click.option(
+    "--open", "opens", is_flag=True, help="At the end, open the outbox and the console in your browser."
+)
 @json_option
 @pass_app
 def demo(app: App, folder: Path, opens: bool, as_json: bool) -> None:

@@ -25,7 +25,7 @@ from mailer.reports.authentication import AuthenticationSummary, authentication_
 @json_option
 @pass_app
 def dmarc(app: App, days: int, as_json: bool) -> None:
-    """Show who sends mail in your name, and which of it fails, as receivers report it.
+    """Show who sends mail in your name, and which messages fail, as receivers report it.
 
     Name the bounce mailbox in `rua=` of your DMARC and TLS-RPT records; `mailer bounces fetch` and
     `mailer worker` store the reports that arrive there. Sources with the most failures come first: either

@@ -92,7 +92,7 @@ _IGNORED = """\
     "--with",
     "kind",
     type=click.Choice(["systemd", "compose"]),
-    help="Also write files to run it as services, to the folder deploy.",
+    help="Also write files that run it as services, to the folder deploy.",
 )
 @yes_option
 @pass_app
@@ -111,7 +111,7 @@ def init(
 
     FOLDER is the current folder by default. On a terminal, the command asks for missing values;
     otherwise, and with --yes, it uses defaults. It never overwrites files: if one exists, it writes
-    nothing and exits with code 5. For a newsletter that exists, --with writes only its own files.
+    nothing and exits with code 5. In an existing newsletter, --with writes only its own files.
     """
     if kind is not None and (folder / "config.toml").exists():
         _deploy(app, kind, folder, load(folder / "config.toml").web.public_url)

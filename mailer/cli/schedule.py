@@ -97,8 +97,8 @@ def add_command(
     """Send ISSUE at a time; `mailer worker` must run then.
 
     The content is frozen now, the audience is chosen when the time comes. Scheduling an issue again
-    replaces its time and its content. A time that the clocks skip becomes an hour later; if a time
-    occurs twice, the first is used. An issue that is more than an hour late is not sent.
+    replaces its time and its content. If the clocks skip the time, the issue is sent an hour later; if the
+    time occurs twice, the first one counts. An issue that is more than an hour late is not sent.
 
     With --local-time, the audience is chosen when it is that time in the first time zone on earth, up to 26
     hours before it is in the last one. Nobody gets the issue twice, and someone who unsubscribes before

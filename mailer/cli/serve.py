@@ -22,7 +22,7 @@ def serve(app: App, host: str | None, port: int | None, with_worker: bool) -> No
     """Serve the web pages: the site, sign-up, unsubscribing and preferences.
 
     Runs until you stop it (Ctrl-C, SIGTERM). It also serves one-click unsubscribe, tracked links, the API
-    and the webhooks of providers, sends letters and webhooks, counts for statistics, notifies the WebSub
+    and the webhooks of providers, sends letters and webhooks, updates the statistics, notifies the WebSub
     hub, and deletes expired data once a day.
 
     With --worker, one process does everything: it also sends scheduled issues and retries, and reads the

@@ -18,7 +18,7 @@ def upgrade(app: App, no_backup: bool) -> None:
     """Upgrade the database after you have installed a new version of mailer.
 
     This copies the database, migrates it in one transaction, and checks it. If the check fails, the copy is
-    restored. A process that is killed leaves the old database or the new one, nothing in between. Stop
+    restored. A process that is killed leaves the old database or the new one, never anything in between. Stop
     `mailer serve`, `mailer worker` and `mailer console` first, and start them again afterwards.
 
     Exit codes: 0 done, or nothing to do; 1 the upgrade failed and was undone; 5 refused; 7 the database is

@@ -80,7 +80,7 @@ def worker(
     """Send scheduled issues, retries and letters until you stop it (Ctrl-C, SIGTERM).
 
     It queues scheduled issues on time and sends the remaining deliveries of all issues that are not
-    paused: retries, and the rest of an interrupted run. It also reads the bounce mailboxes, counts for
+    paused: retries, and the rest of an interrupted run. It also reads the bounce mailboxes, updates the
     statistics, delivers webhooks and deletes expired data.
 
     On PostgreSQL, run as many as you like, on any machines: they send each issue together, and one of
