@@ -13,7 +13,7 @@ from starlette.requests import Request
 
 from mailer.console.desk import Desk, Visit
 from mailer.console.frame import add_page, button, card, heading
-from mailer.console.markup import show, table, tag
+from mailer.console.markup import sentence, show, table
 from mailer.console.users import Role
 from mailer.delivery.relays import WarmingUp, warming_up
 from mailer.printable import counted
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _DAYS: Final = 30
 _MOST: Final = 20
+_ACRONYMS: Final = frozenset({"spf", "dkim", "dmarc", "mx", "mta-sts", "tls-rpt", "bimi", "ptr", "ttl"})
+"""The checks whose names are written in capitals."""
 
 
 def add_pages(desk: Desk) -> None:
@@ -79,20 +81,24 @@ def findings_of(found: Sequence[Finding]) -> Markup:
     for level, word in ((Level.PROBLEM, "problem"), (Level.WARNING, "warning"), (Level.OK, "ok")):
         these = [one for one in found if one.level is level]
         if these:
-            name = f"{word}s" if len(these) != 1 and word != "ok" else word
-            lines = Markup("").join(_finding(one, word) for one in these)
+            title = f"{len(these)} ok" if word == "ok" else counted(len(these), word)
+            lines = Markup("").join(map(_finding, these))
             cards += Markup(
-                '<section class="card"><h2>{} {}</h2><div class="stack">{}</div></section>'
-            ).format(len(these), name, lines)
+                '<section class="card"><h2>{}</h2><ul class="doctor {}">{}</ul></section>'
+            ).format(title, word, lines)
     return Markup('<div class="stack">{}</div>').format(cards)
 
 
-def _finding(one: Finding, word: str) -> Markup:
-    record = Markup('<pre class="diff" tabindex="0">{}</pre>').format(one.record) if one.record else ""
-    return Markup(
-        '<div class="finding"><p>{} <span class="soft">{}</span> <b>{}</b>: {}</p>'
-        '<p class="soft">{}</p>{}</div>'
-    ).format(tag(word), one.check, one.subject, one.message, one.remedy or "", record)
+def _finding(one: Finding) -> Markup:
+    name = one.check.upper() if one.check in _ACRONYMS else one.check.capitalize()
+    lines = Markup("<p>{}</p>").format(sentence(one.message))
+    if one.remedy:
+        lines += Markup('<p class="soft">{}</p>').format(sentence(one.remedy))
+    if one.record:
+        lines += Markup('<pre class="diff" tabindex="0">{}</pre>').format(one.record)
+    return Markup('<li><p><b>{}</b> <span class="soft">{}</span></p><div>{}</div></li>').format(
+        name, one.subject, lines
+    )
 
 
 def warm_up(relays: Sequence[WarmingUp]) -> Markup:

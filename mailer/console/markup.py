@@ -115,8 +115,9 @@ def note(text: Cell, tone: str = "", remedy: Cell = "") -> Markup:
 
 
 def sentence(text: str) -> str:
-    """Return the message of an error with a capital letter, unless it begins with the name of something."""
-    return text[:1].upper() + text[1:] if text.partition(" ")[0].isalpha() else text
+    """Return a message with a capital letter, unless it begins with a command or the name of something."""
+    first = text.partition(" ")[0].rstrip(",")
+    return text[:1].upper() + text[1:] if first.isalpha() and first != "mailer" else text
 
 
 def nav(name: str, pairs: Iterable[tuple[str, str]], here: str) -> Markup:

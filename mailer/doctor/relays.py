@@ -49,7 +49,8 @@ def connections(
         try:
             reached = asyncio.run(_reach(relay, password(relay, folder) or ""))
         except MailerError as error:
-            yield problem("relay", subject, error.message, remedy=error.remedy or "check its settings")
+            message = error.message.removeprefix(f"{subject}: ")
+            yield problem("relay", subject, message, remedy=error.remedy or "check its settings")
             continue
         greetings[name] = reached.greeted_as
         if relay.security is Security.PLAIN:

@@ -56,8 +56,12 @@ def test_check_shows_what_the_doctor_finds(desk: Desk, tmp_path: Path) -> None:
     # The record is wrong, and the domain's owner wrote it: it is shown, and runs nowhere.
     assert "&lt;i&gt;" in problems
     assert "<i>" not in page
-    assert "the policy is reject" in rest
-    assert "replies, bounces and requests to unsubscribe go to mail.news.test" in rest
+    assert "<b>DMARC</b>" in rest
+    assert "The policy is reject" in rest
+    assert "Replies, bounces and requests to unsubscribe go to mail.news.test" in rest
+    # What is a command stays one, and an error does not repeat where it happened.
+    assert "mailer dkim keygen" in page
+    assert '<b>Relay</b> <span class="soft">127.0.0.1:1</span></p><div><p>Cannot be reached' in problems
 
 
 def test_relays_that_warm_up_are_listed(desk: Desk) -> None:
