@@ -175,8 +175,8 @@ def _pattern(
 ) -> Pattern | None:
     """Return the reply that nearly all deliveries to a place came back with, if there is one.
 
-    Most places take nearly everything: reading stops as soon as more was delivered than could be passed
-    over. Where nearly everything failed, a sample comes before the whole.
+    Most places accept nearly everything: reading stops as soon as too much was delivered for a pattern. Where
+    nearly everything failed, a sample comes before the whole.
     """
     bound = int(failed_at_most / NEARLY_ALL) - failed_at_most + 1
     sent = [_Sent(*row) for row in session.execute(_sent(issue_id, place).limit(bound))]

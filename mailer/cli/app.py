@@ -1,4 +1,4 @@
-"""What all commands share: settings, database, output, options and exit codes."""
+"""The parts that all commands share: settings, database, output, options and exit codes."""
 
 from __future__ import annotations
 

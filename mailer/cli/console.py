@@ -17,7 +17,7 @@ from mailer.cli.app import App, Command, pass_app
 from mailer.errors import ConfigError, install_command
 
 _PACKAGES: Final = ("argon2", "authlib", "joserfc", "nicegui", "pyotp", "webauthn")
-"""What the extra `console` installs. Importing them takes a second."""
+"""The packages that the extra `console` installs. Importing them takes a second."""
 
 
 @click.command(cls=Command)

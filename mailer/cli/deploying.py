@@ -42,7 +42,7 @@ def write(kind: Kind, folder: Path, host: str) -> list[Path]:
 
 
 def next_steps(kind: Kind, folder: Path) -> list[str]:
-    """Return what to do with the files."""
+    """Return instructions for using the files."""
     target = shlex.quote(str(folder / "deploy"))
     if kind == "systemd":
         return [

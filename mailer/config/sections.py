@@ -361,7 +361,7 @@ class Paths(Section, frozen=True, kw_only=True):
     issues: Path = Path("issues")
     """The Markdown files of your issues."""
     outbox: Path = Path("outbox")
-    """Where messages go while there is no relay."""
+    """The folder for messages while there is no relay."""
 
 
 class Settings(Section, frozen=True, kw_only=True):

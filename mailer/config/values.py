@@ -210,7 +210,7 @@ FORMS: Final = {
     _WEB_URL: "an address such as 'https://example.org/profile?id=1'",
     _LANGUAGE: "a language such as 'en' or 'pt-BR'",
 }
-"""What error messages say instead of the pattern."""
+"""The words that error messages use instead of the pattern."""
 Colour = Annotated[str, Meta(pattern=_COLOUR)]
 WebUrl = Annotated[str, Meta(pattern=_WEB_URL)]
 HttpUrl = Annotated[str, Meta(pattern=_HTTP_URL)]

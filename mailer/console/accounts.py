@@ -26,7 +26,7 @@ class Account:
 
     issuer: str
     subject: str
-    """What the provider calls the account; it never means another one."""
+    """The provider's name for the account; it never means another one."""
     email: str
     """An address that the provider has verified."""
 

@@ -1,4 +1,4 @@
-"""Approval by a second person: what was proposed, and who may approve it."""
+"""Approval by a second person: proposals, and who may approve them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mailer.rendering.edition import Edition
 
 
 class Kind(StrEnum):
-    """What is to happen with an issue."""
+    """The action that was proposed for an issue."""
 
     SEND = "send"
     SCHEDULE = "schedule"
@@ -71,7 +71,7 @@ def propose(session: Session, edition: Edition, release: Release, who: str, *, a
 
 
 def proposals(session: Session) -> list[Proposal]:
-    """Return what waits for approval, the oldest first."""
+    """Return the proposals that wait for approval, the oldest first."""
     return [_proposal(row) for row in session.scalars(select(StoredProposal).order_by(StoredProposal.at))]
 
 

@@ -1,4 +1,4 @@
-"""Bounces and complaints: what came back, and what was concluded."""
+"""Bounces and complaints: the reports, and the conclusions drawn from them."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def add_pages(desk: Desk) -> None:
 
 
 def examined(desk: Desk, names: Names | None = None) -> list[Finding]:
-    """Return what the doctor finds, by default with this system's name servers. It blocks up to a minute."""
+    """Return the doctor's findings, by default with this system's name servers. It blocks up to a minute."""
     # Imported on use: it needs much memory.
     from mailer.doctor import Names, examine
 
@@ -102,7 +102,7 @@ def _finding(one: Finding) -> Markup:
 
 
 def warm_up(relays: Sequence[WarmingUp]) -> Markup:
-    """Return what the relays may send that are warming up."""
+    """Return the daily limits of the relays that are warming up."""
     rows = [
         (one.name, f"{one.today:,}", "no limit" if one.tomorrow is None else f"{one.tomorrow:,}")
         for one in relays
@@ -111,7 +111,7 @@ def warm_up(relays: Sequence[WarmingUp]) -> Markup:
 
 
 def reports(found: AuthenticationSummary) -> Markup:
-    """Return what the DMARC and TLS reports say, as `mailer dmarc` does."""
+    """Return a summary of the DMARC and TLS reports, as `mailer dmarc` prints it."""
     if found.first_at is None or found.last_at is None:
         return Markup(
             '<p class="empty">No DMARC or TLS reports yet. To get some, name the bounce mailbox in '

@@ -1,4 +1,4 @@
-"""What the pages work with: the newsletter, and the one way to change something."""
+"""The newsletter as the pages use it, and the only way to change anything."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Desk:
         return {domain: name for name, section in sections for domain in section.domains}
 
     async def read(self, work: Callable[[Session], Result]) -> Result:
-        """Return what `work` reads from the database."""
+        """Run `work`, which reads from the database, and return its result."""
 
         def reading() -> Result:
             with self.database.reading() as session:

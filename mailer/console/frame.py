@@ -68,7 +68,7 @@ def add_page(desk: Desk, path: str, title: str, build: Builder, needed: Role = R
 
 
 def not_found(desk: Desk) -> Callable[[Request, Exception], Awaitable[Response]]:
-    """Return what answers requests for addresses that lead nowhere."""
+    """Return the handler of requests for pages that don't exist."""
 
     async def answer(request: Request, error: Exception) -> Response:
         if request.url.path.startswith("/_"):
@@ -81,7 +81,7 @@ def not_found(desk: Desk) -> Callable[[Request, Exception], Awaitable[Response]]
 
 
 def refused(desk: Desk) -> Callable[[Request, Exception], Awaitable[Response]]:
-    """Return what answers requests for files that cannot be had."""
+    """Return the handler of requests for files that cannot be downloaded."""
 
     async def answer(request: Request, error: Exception) -> Response:
         assert isinstance(error, MailerError)

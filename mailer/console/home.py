@@ -1,4 +1,4 @@
-"""The first page: what comes next, what needs attention, and how the newsletter is doing."""
+"""The first page: the next issue, problems that need attention, and how the newsletter is doing."""
 
 from __future__ import annotations
 

@@ -218,7 +218,7 @@ def _schedule(
 
 
 def _summary(desk: Desk, edition: Edition, wanted: Release) -> Markup:
-    """Return what the confirmation shows: exactly what would happen."""
+    """Return the text of the confirmation, which says exactly what would happen."""
     if wanted.kind is Kind.AMEND:
         with desk.database.reading() as session:
             left = amending.left(session, issues.named(session, edition.slug).id)

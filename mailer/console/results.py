@@ -1,4 +1,4 @@
-"""What became of an issue: delivery, opens and clicks, links, bounces, unsubscribes."""
+"""The results of an issue: delivery, opens and clicks, links, bounces, unsubscribes."""
 
 from __future__ import annotations
 

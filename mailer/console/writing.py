@@ -53,7 +53,7 @@ setTimeout(() => clearInterval(named), 10000);
 
 @dataclass(slots=True)
 class _Shown:
-    """What the preview shows."""
+    """The views of the preview."""
 
     view: str = "Desktop"
     reader: str = ""

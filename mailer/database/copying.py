@@ -18,7 +18,7 @@ from mailer.errors import RefusedError, StorageError
 
 _AT_A_TIME: Final = 1_000
 _LEFT_OUT: Final = frozenset({"workers", "limits", "seats"})
-"""What describes processes that run; none does while a database is copied."""
+"""Tables about running processes; none runs while a database is copied."""
 _SUM_BITS: Final = (1 << 256) - 1
 
 
@@ -99,7 +99,7 @@ def _plain(value: object) -> str:
 
 
 def _continue_numbering(tables: Sequence[Table], session: Session) -> None:
-    """Let the sequences of PostgreSQL go on after the highest number that was copied."""
+    """Make the sequences of PostgreSQL continue after the highest number that was copied."""
     for table in tables:
         keys = list(table.primary_key.columns)
         if len(keys) != 1 or not isinstance(keys[0].type, Integer) or keys[0].autoincrement is False:

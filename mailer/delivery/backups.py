@@ -24,7 +24,7 @@ from mailer.errors import StorageError
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What a good backup holds."""
+    """The contents of a good backup."""
 
     version: str
     subscribers: int

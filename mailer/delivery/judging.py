@@ -16,11 +16,11 @@ from mailer.smtp.session import Attempt, Fate, Reply, Stage
 
 
 class Decision(Struct, frozen=True):
-    """What to write about a delivery, and what else follows."""
+    """The outcome to record for a delivery, and its other consequences."""
 
     settled: Settled
     verdict: Verdict | None = None
-    """What the reply means, if there was one: the provider's pace or the subscriber's status may change."""
+    """The meaning of the reply, if any; it may change the provider's pace or the subscriber's status."""
     our_fault: str = ""
     """Why nothing more should be sent through this relay until the operator acts; empty when it may."""
 
@@ -36,7 +36,7 @@ def retry_delay(attempt: int, *, base_seconds: float = 300.0, ceiling_seconds: f
 
 
 def accepted(subscriber_id: int, reply: Reply | None) -> Settled:
-    """Return what to write about a message that the relay accepted."""
+    """Return the outcome to record for a message that the relay accepted."""
     return _settled(subscriber_id, DeliveryState.SENT, reply)
 
 

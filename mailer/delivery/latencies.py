@@ -54,7 +54,7 @@ class Bucket(Struct):
 
 
 class Latencies:
-    """What this process measured since it last wrote to the database."""
+    """The measurements of this process since it last wrote to the database."""
 
     def __init__(self, database: Database, ticks: Callable[[], float]) -> None:
         self._database = database

@@ -88,7 +88,7 @@ def add(
 def waves(
     session: Session, planned: Scheduled, condition: ColumnElement[bool] | None, *, at: datetime
 ) -> list[Wave]:
-    """Return who still gets a scheduled issue, and when, the next ones first."""
+    """Return the waves of subscribers who still get a scheduled issue, the next ones first."""
     assert planned.wall is not None
     return _waves(
         session, planned.slug, planned.wall, planned.zone, condition, at=at, began_at=planned.began_at or at

@@ -13,7 +13,7 @@ from mailer.errors import UnavailableError
 _FIRST_PAUSE_SECONDS: Final = 0.1
 _LONGEST_PAUSE_SECONDS: Final = 5.0
 _HURRIED_SECONDS: Final = 5.0
-"""How long to go on trying once somebody waits for the end."""
+"""How long to keep trying once somebody waits for the end."""
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 

@@ -32,7 +32,7 @@ class _Person(Protocol):
 
     @property
     def attributes(self) -> dict[str, object]:
-        """What templates can use by name."""
+        """The values that templates can use by name."""
 
 
 def tags_of(session: Session, subscriber_ids: Collection[int]) -> dict[int, tuple[str, ...]]:

@@ -22,7 +22,7 @@ KEPT_FOR: Final = timedelta(days=7)
 
 
 def digest(operation: str, body: object) -> str:
-    """Return the identity of a request: what it asks for."""
+    """Return the identity of a request, derived from its content."""
     return hashlib.sha256(msgspec.json.encode([operation, body], order="sorted")).hexdigest()
 
 

@@ -39,7 +39,7 @@ _PAUSE_SECONDS: Final = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """What all runs know of one limit."""
+    """The shared state of one limit, as all runs see it."""
 
     free_at: float = 0.0
     """From when on instants are not reserved."""
@@ -78,7 +78,7 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one run has of a limit."""
+    """The part of a limit that one run holds."""
 
     connections: int
     wanted: int
@@ -177,7 +177,7 @@ class Sharing:
         return self._ticks() < self._until
 
     def wishes(self) -> list[Wish]:
-        """Return what to ask for in the next transaction; nothing if the last time is not long ago."""
+        """Return the wishes for the next transaction; none if the last ones are recent."""
         wishes = self._wishes()
         if self._ticks() - self._asked_at < _PAUSE_SECONDS and not any(wish.slowed for wish in wishes):
             return []
@@ -344,7 +344,7 @@ def _learnt(session: Session) -> dict[str, Limit]:
 
 
 def _heard(name: str, limit: Limit, now: float) -> Grant:
-    """Return what a run is to know of a domain of which it wants nothing at present."""
+    """Return the grant for a domain that a run does not use at present."""
     return Grant(
         name=name,
         per_second=limit.rate(0.0, now),

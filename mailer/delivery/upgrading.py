@@ -15,7 +15,7 @@ from mailer.errors import MailerError, RefusedError, StorageError
 
 @dataclass(frozen=True, slots=True)
 class Upgraded:
-    """What an upgrade did."""
+    """The result of an upgrade."""
 
     before: str
     """The version found; empty for a new database."""

@@ -47,7 +47,7 @@ class StoppedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a worker needs to send issues.
+    """The tools with which a worker sends issues.
 
     `steps_of` returns the steps of a canary around a function that sends its members.
     """

@@ -19,7 +19,7 @@ class _Tag(msgspec.Struct):
 
 
 class _Result(msgspec.Struct):
-    """What checkdmarc returns, as far as it is used."""
+    """The used part of checkdmarc's result."""
 
     valid: bool
     record: str | None = None

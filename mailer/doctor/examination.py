@@ -64,7 +64,7 @@ def examine(
 
 
 def domains(settings: Settings, names: Names) -> Iterator[Finding]:
-    """Yield what the DNS says about the domains and the signing keys."""
+    """Yield the findings from the DNS about the domains and the signing keys."""
     author, envelope = settings.newsletter.author_domain, settings.bounce_domain
     keys: list[SigningKey] = []
     for key in _keys(settings):
@@ -98,7 +98,7 @@ def _keys(settings: Settings) -> Iterator[SigningKey | Finding]:
 
 
 def connected(settings: Settings, names: Names, *, with_blocklists: bool, at: datetime) -> Iterator[Finding]:
-    """Yield what relays, pages and published files say, and what others know about the relays' addresses."""
+    """Yield the findings about relays, pages and published files, and from blocklists."""
     greetings: dict[str, str] = {}
     relays = list(settings.relays.items())
     yield from connections(relays, settings.folder, greetings, at=at)

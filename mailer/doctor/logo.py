@@ -23,7 +23,7 @@ _NUMBER: Final = re.compile(r"[\s,]+")
 
 
 def faults(content: bytes) -> Iterator[str]:
-    """Yield what keeps an SVG file from being shown as a logo, most important first."""
+    """Yield the reasons why an SVG file would not be shown as a logo, most important first."""
     if content.startswith(b"\x1f\x8b"):
         try:
             content = gzip.GzipFile(fileobj=io.BytesIO(content)).read(MOST_OCTETS + 1)

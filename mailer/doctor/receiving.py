@@ -18,7 +18,7 @@ _MOST_OCTETS: Final = 64_000
 
 
 class _Record(msgspec.Struct):
-    """What checkdmarc returns for MTA-STS and TLS-RPT, as far as it is used."""
+    """The used part of checkdmarc's result for MTA-STS and TLS-RPT."""
 
     valid: bool
     error: str = ""

@@ -43,7 +43,7 @@ class _Parsed(msgspec.Struct):
 
 
 class _Result(msgspec.Struct):
-    """What checkdmarc returns, as far as it is used."""
+    """The used part of checkdmarc's result."""
 
     valid: bool
     error: str = ""

@@ -25,7 +25,7 @@ _YES: Final = ("true", "1", "yes")
 
 @dataclass(frozen=True, slots=True)
 class Out:
-    """Why a service did not email a person.
+    """The reason why a service did not email a person.
 
     `status` is our status for it, or None if there was no opt-out (for example, never confirmed). `note`
     quotes the file; `at` is when it happened, if the file says so.

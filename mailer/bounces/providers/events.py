@@ -14,7 +14,7 @@ from mailer.replies import BounceClass
 
 
 class EventKind(StrEnum):
-    """What happened, according to the provider."""
+    """The kind of event, according to the provider."""
 
     QUEUED = "queued"
     SENT = "sent"
@@ -39,7 +39,7 @@ class EventKind(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why the provider did not try to deliver."""
+    """The reason why the provider did not try to deliver."""
 
     NONE = ""
     INVALID = "invalid"

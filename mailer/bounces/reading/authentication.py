@@ -36,7 +36,7 @@ class Row:
     number: int
     """Messages, or sessions."""
     result: str
-    """DMARC: what became of it: none, quarantine or reject. TLS: success, or the type of failure."""
+    """DMARC: the action taken: none, quarantine or reject. TLS: success, or the type of failure."""
     dkim: bool = False
     """Whether an aligned DKIM signature passed."""
     spf: bool = False

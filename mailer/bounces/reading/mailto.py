@@ -23,7 +23,7 @@ class MailtoRequest:
     sent_to: str = ""
     """The values of its address fields, one a line."""
     tokens: tuple[str, ...] = ()
-    """What could be a link token in its subject."""
+    """A possible link token in its subject."""
 
 
 NO_REQUEST: Final = MailtoRequest()

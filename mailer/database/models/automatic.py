@@ -93,7 +93,7 @@ class Feed(Base):
 
 
 class FeedItem(Base):
-    """An item of a feed that was used, or passed over: it is never used again."""
+    """An item of a feed that was used or skipped; it is never used again."""
 
     __tablename__ = "feed_items"
     __table_args__ = ({"sqlite_with_rowid": False},)

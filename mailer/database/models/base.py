@@ -1,4 +1,4 @@
-"""What all tables share, and the table of the installation itself."""
+"""The base class of all tables, and the table of the installation itself."""
 
 from datetime import datetime
 from typing import Any

@@ -102,7 +102,7 @@ def look(database: Database, settings: Settings, *, at: datetime) -> int:
         try:
             queued += _look_at(database, sequence_id, settings, at=at)
         except MailerError as error:
-            # Such as a segment that is not in config.toml any more; the others go on.
+            # For example, a segment is no longer in config.toml; the other sequences continue.
             _log.error("sequence %s: %s", name, error)
     return queued
 

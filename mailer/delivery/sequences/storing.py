@@ -36,7 +36,7 @@ _M = SequenceMember
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What happens to one step."""
+    """The change to one step."""
 
     step: str
     kind: str
@@ -46,7 +46,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What `apply` would do to a sequence."""
+    """The changes that `apply` would make to a sequence."""
 
     name: str
     new: bool
@@ -85,7 +85,7 @@ def links_of(session: Session, name: str) -> dict[str, tuple[str, ...]]:
 
 
 def plan(session: Session, name: str, sequence: Sequence, steps: Many[WrittenStep]) -> Plan:
-    """Return what applying the files of a sequence would change."""
+    """Return the changes that applying the files of a sequence would make."""
     stored = find(session, name)
     if stored is None:
         changes = [Change(step.name, "new", _when(step)) for step in steps]
