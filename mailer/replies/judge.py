@@ -104,7 +104,7 @@ _ACTION: Final = {
     BounceClass.MESSAGE_TOO_LARGE: ReplyClass.CONFIG,
     BounceClass.PROTOCOL: ReplyClass.CONFIG,
 }
-"""What to do about a class; for the others the first digit decides."""
+"""The action for a class; for the others the first digit decides."""
 _RETRY_AFTER: Final = {ReplyClass.FULL: DAY, ReplyClass.GREY: 600.0}
 _WAIT: Final = re.compile(
     r"(?:try(?:ing)?|retry|resend|come back|wait|greylist\w*|deferred|again)\b[^.;]{0,40}?\b(?:in|after"

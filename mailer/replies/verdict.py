@@ -94,7 +94,7 @@ class Verdict:
     again: bool
     """Whether the same message should be tried again later."""
     retry_after_seconds: float | None
-    """What the reply itself asked for, or the provider is known to want; None leaves it to the caller."""
+    """The pause that the reply asked for, or the provider is known to want; None leaves it to the caller."""
     code: int | None
     enhanced: str
     """RFC 3463 status such as `5.1.1`, or empty."""

@@ -1,1 +1,1 @@
-"""Numbers and histories: what happened to an address, bounces, and statistics over time."""
+"""Numbers and histories: the history of an address, bounces, and statistics over time."""

@@ -63,7 +63,7 @@ class TlsResult:
 
 @dataclass(frozen=True, slots=True)
 class AuthenticationSummary:
-    """What the reports of a period say. Anyone can forge a report, so nothing acts on them."""
+    """The sums of a period's reports. Anyone can forge a report, so nothing acts on them."""
 
     reports: int
     reporters: tuple[str, ...]

@@ -79,7 +79,7 @@ _TIMES: Final = {"open": "opens", "click": "clicks"}
 
 
 class Key(NamedTuple):
-    """What a number counts; the table above lists the values."""
+    """The key of a number; the table above lists the values."""
 
     issue_id: int
     facet: str
@@ -183,7 +183,7 @@ def _month(day: int) -> str:
 
 
 def whole_list(session: Session) -> Counter[Key]:
-    """Return what describes the whole list: suppressions, people with soft bounces, consents to tracking."""
+    """Return the numbers about the list: suppressions, people with soft bounces, consents to tracking."""
     found: Counter[Key] = Counter()
     for reason, number in session.execute(
         select(Suppression.reason, func.count()).group_by(Suppression.reason)

@@ -1,1 +1,1 @@
-"""What an operator sees of an issue: lint, links, preview, test message, plan and status."""
+"""An issue as its operator sees it: lint, links, preview, test message, plan and status."""

@@ -116,7 +116,7 @@ def _make(
 
 
 def _problem(settings: Settings, database: Database, path: Path, digest: Digest) -> str:
-    """Return why an issue must not be sent; empty if it may be."""
+    """Return the reason why an issue must not be sent, or empty."""
     try:
         check_release(settings, database, path, editions.build(settings, path), digest.to)
     except MailerError as error:
@@ -130,7 +130,7 @@ def _is_done(session: Session, name: str, begin: datetime) -> bool:
 
 
 def _finish(session: Session, name: str, begin: datetime, read: Read, *, at: datetime) -> None:
-    """Remember what was used; raise `LockedError` if another worker has made this digest."""
+    """Record the items used; raise `LockedError` if another worker has made this digest."""
     if _is_done(session, name, begin):
         raise LockedError(f"the digest {name} was made by another worker")
     session.merge(Instance(name=_key(name), value=begin.isoformat()))

@@ -1,4 +1,4 @@
-"""Issues made from feeds: what is new since the last one, as Markdown.
+"""Issues made from feeds: the new items since the last issue, as Markdown.
 
 A feed is foreign input: its size and time are bounded, its addresses are checked like links, and its text
 becomes plain text, without HTML, Markdown or template syntax of its own.
@@ -50,7 +50,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """What is new in a feed, the newest first, and what has to be remembered."""
+    """The new items of a feed, the newest first, and what to record about it."""
 
     url: str
     items: tuple[Item, ...]
@@ -97,7 +97,7 @@ def read_feed(
 
 
 def remember(session: Session, read: Read, *, at: datetime) -> None:
-    """Note that all items of a feed were used or passed over."""
+    """Record that all items of a feed were used or skipped."""
     known = session.get(Feed, read.url)
     if known is None:
         known = Feed(url=read.url)

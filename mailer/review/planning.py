@@ -85,7 +85,7 @@ class Sizes:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What `send` would do."""
+    """The plan that `send` would follow."""
 
     slug: str
     subject: str

@@ -1,4 +1,4 @@
-"""Emails that were sent: what one reader got, and an issue with the clicks on its links."""
+"""Emails that were sent: as one reader got them, and an issue with the clicks on its links."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The status of an issue: its books, what waits for a retry, its canary and its latest alerts."""
+"""The status of an issue: its books, deliveries that wait for a retry, its canary and its latest alerts."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ def difference(templates: Path, source: Path, origin: Path, name: str) -> str:
 
 
 def update(templates: Path, source: Path, origin: Path) -> list[tuple[Template, Path]]:
-    """Bring the templates to the new version, without touching what the operator changed.
+    """Update the templates to the new version, without touching the operator's changes.
 
     A template that they did not change is replaced, and a new one is added. Where both changed it, the new
     version is written beside it with `.new` after its name, and the origin with `.base`, for a three-way

@@ -74,7 +74,7 @@ class Style:
     """The computed style of an element. Lengths are in CSS pixels."""
 
     own: dict[str, str]
-    """What is declared for the element itself, shorthand properties expanded."""
+    """The declarations for the element itself, shorthand properties expanded."""
     display: str
     font_pixels: float
     letter_spacing: float
@@ -260,7 +260,7 @@ def _breaks(own: dict[str, str], parent: Style | None) -> Breaks:
 
 
 def _of_attributes(element: etree._Element) -> Iterator[_Declaration]:
-    """Yield what the attributes of tables, images and fonts declare."""
+    """Yield the declarations that the attributes of tables, images and fonts stand for."""
     if background := element.get("bgcolor"):
         yield "background-color", background, False
     if element.tag == "font" and (colour := element.get("color")):
@@ -335,7 +335,7 @@ def _rules_of(css: str, screen: _Screen) -> Iterator[_Rule]:
 
 
 def blocks(css: str) -> Iterator[tuple[str, str]]:
-    """Yield each top-level block of a style sheet without comments: what stands before `{`, and inside."""
+    """Yield the texts before and inside the braces of each top-level block; `css` has no comments."""
     depth, start, opened = 0, 0, 0
     for found in re.finditer(r"[{}]", css):
         if found[0] == "{":

@@ -1,4 +1,4 @@
-"""Find what does not fit on the screen of a phone or in the window of a desktop."""
+"""Find elements that don't fit on the screen of a phone or in the window of a desktop."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SHOWN_CHARACTERS: Final = 40
 
 
 def too_wide(mail: Mail) -> Iterator[Finding]:
-    """Find what makes the email wider than a phone, or wider than a desktop window."""
+    """Find elements that make the email wider than a phone, or wider than a desktop window."""
     seen: set[etree._Element] = set()
     for screen, readers in SCREENS.items():
         for overflow in Measurement(mail.root, screen).overflows:

@@ -91,7 +91,7 @@ GRACEFUL: Final = frozenset(
         "rp",
         "html",
         "body",
-        # A list of fonts goes on with others.
+        # A list of fonts may continue with others.
         "system-ui",
         "ui-monospace",
         "ui-rounded",
@@ -113,7 +113,7 @@ class Feature:
     kind: str
     name: str
     label: str
-    """What the author calls it."""
+    """The author's name for it."""
     written: str
     """How it is written in the source."""
     is_progressive: bool = False

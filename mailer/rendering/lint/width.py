@@ -73,7 +73,7 @@ class Measurement:
 
     @property
     def overflows(self) -> tuple[Overflow, ...]:
-        """What reaches beyond the screen, in document order, without the contents of elements in it."""
+        """The elements that reach beyond the screen, in document order, without the elements inside them."""
         kept: dict[etree._Element, Overflow] = {}
         for one in self._found:
             above = [kept[element] for element in one.element.iterancestors() if element in kept]

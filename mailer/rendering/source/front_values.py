@@ -39,7 +39,7 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Arms:
-    """The arms of an A/B test, and how it is decided. Without a test, there is one subject or none."""
+    """The arms of an A/B test, and the rules that decide it. Without a test, there is one subject or none."""
 
     subjects: list[str]
     files: tuple[str, ...]
@@ -70,7 +70,7 @@ class FrontValues:
         return title
 
     def arms(self) -> Arms:
-        """Return the subjects, or the files, of the arms of an A/B test, and how the test is decided."""
+        """Return the subjects or the files of the arms of an A/B test, and the rules that decide it."""
         subjects, files = self._subjects("subject"), self._files("arms")
         if len(subjects) > 1 and files:
             raise SourceError(
@@ -110,7 +110,7 @@ class FrontValues:
         return tuple(value)
 
     def _test(self, key: str) -> ABTest:
-        """Return how an A/B test is decided."""
+        """Return the rules that decide an A/B test."""
         value = self.values.get(key, {})
         remedy = f"write {key}: {{share: 20%, wait: PT4H, by: clicks, hold: false}}, or some of these"
         if not isinstance(value, dict) or not set(value) <= {"share", "wait", "by", "hold"}:

@@ -64,7 +64,7 @@ def create_resend(folder: Path, original: Issue, source: str, subject: str, *, o
     starts = sorted(line for _, line in original.key_lines)
     for key, line in sorted(original.key_lines, key=lambda one: -one[1]):
         if key in _NOT_REPEATED:
-            # The value may go on over several lines, up to the next key or the end of the front matter.
+            # The value may continue over several lines, up to the next key or the end of the front matter.
             end = next((start for start in starts if start > line), original.body_line - 1)
             del lines[line - 1 : end - 1]
     front = (

@@ -37,7 +37,7 @@ class FieldProblem(BaseModel):
 
 
 class Problem(BaseModel):
-    """What went wrong."""
+    """The description of the error."""
 
     type: str = "about:blank"
     title: str

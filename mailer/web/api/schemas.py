@@ -108,7 +108,7 @@ class NewMessage(Body):
 
 
 class NewMember(Body):
-    """Who enters a sequence."""
+    """The subscriber who enters a sequence."""
 
     address: Annotated[str, Field(min_length=3, max_length=320, examples=["ana@example.com"])]
 
