@@ -206,7 +206,10 @@ class PreferencesRoutes:
         return texts.notice(
             200,
             texts.say("Your data is deleted"),
-            texts.say("We keep nothing about you any more, and you get no more emails from us."),
+            texts.say(
+                "You get no more emails from us. The only trace of your address that we keep is a code that "
+                "cannot be turned back into it; it keeps the address from being added again."
+            ),
         )
 
     async def _write(
