@@ -33,10 +33,10 @@ from mailer.reports.progress import ProviderBooks, by_provider
 from mailer.review.status import IssueStatus, status_of
 
 _LIVE_SECONDS: Final = 0.5
-_REST: Final = 80
+_REST: Final = 50
 """How much of the time the page does not spend looking: a sender loses little more than one part of it."""
 _DETAILS_SECONDS: Final = 5.0
-"""How long the page shows everything but the books before it looks again."""
+"""How long the page shows everything but the books before it looks again; longer if a look takes long."""
 _PROVIDERS_REST: Final = 300
 """The same as `_REST` for the deliveries by provider, which are counted one by one."""
 _MOST_PROVIDERS: Final = 8
@@ -52,7 +52,6 @@ class Watching:
         self._issue = issue
         self._pace = Pace(_LIVE_SECONDS, _REST)
         self._details_pace = Pace(_DETAILS_SECONDS, _REST)
-        self._access_pace = Pace(_DETAILS_SECONDS, 1)
         self._providers_pace = Pace(_DETAILS_SECONDS, _PROVIDERS_REST)
         self._seen: deque[tuple[datetime, int]] = deque(maxlen=_RATE_OVER)
         self._books: Books | None = None
@@ -73,7 +72,6 @@ class Watching:
         self._details = show(Markup("")).style("width:100%")
         self._draw(status.books)
         self._draw_details(status)
-        await self._look_at_providers()
         self._undecided = len(status.arms) if status.test and status.test.winner is None else 0
         self._controls.draw(self._issue, status.books, self._undecided)
         proposal = await self._desk.read(lambda session: approval.find(session, self._issue.slug))
@@ -81,6 +79,8 @@ class Watching:
             show_correction(self._desk, self._visit, proposal)
         if self._running:
             self._timer = ui.timer(_LIVE_SECONDS, self.look)
+            # A timer of its own: a look at a million deliveries takes longer than the books may wait.
+            self._rest_timer = ui.timer(_DETAILS_SECONDS, self.look_at_rest)
         await show_results(self._desk, self._issue)
 
     @property
@@ -88,23 +88,20 @@ class Watching:
         return self._issue.state in (IssueState.SENDING, IssueState.PAUSED)
 
     async def look(self) -> None:
-        """Look at the books; every few seconds also at the rest, and whether the person may still look."""
+        """Look at the books."""
         try:
             with self._pace.looking():
                 issue, books = await self._desk.read(self._current)
             self._timer.interval = self._pace.seconds
-            await self._look_at_details()
-            await self._look_at_providers()
         except MailerError as error:
-            self._live.content = note(error.message, "bad", error.remedy or "")
-            self._timer.deactivate()
+            self._end(error)
             return
         changed = issue.state != self._issue.state
         self._issue = issue
         if changed:
             self._state.content = tag(issue.state)
             if not self._running:
-                self._timer.deactivate()
+                self._end()
                 ui.navigate.reload()
         self._controls.draw(issue, books, self._undecided)
         if books != self._books or self._seen:
@@ -112,23 +109,42 @@ class Watching:
         self._books = books
 
     def _current(self, session: Session) -> tuple[QueuedIssue, Books]:
-        return issues.get(session, self._issue.id), running_books(session, self._issue.id)
+        issue, books = self._issue, running_books(session, self._issue.id)
+        # Usually it is as it was, and this takes a fraction of the time.
+        changed = issues.progress(session, issue.id).state != issue.state
+        return issues.get(session, issue.id) if changed else issue, books
+
+    def _end(self, error: MailerError | None = None) -> None:
+        """Look no more; show the error, if there is one."""
+        self._timer.deactivate()
+        self._rest_timer.deactivate()
+        if error is not None:
+            self._live.content = note(error.message, "bad", error.remedy or "")
+
+    async def look_at_rest(self) -> None:
+        """Look at everything but the books, and whether the person may still look."""
+        try:
+            await self._desk.check(self._visit, Role.READER)
+            if self._details_pace.due:
+                await self._look_at_details()
+            if self._providers_pace.due:
+                await self._look_at_providers()
+        except MailerError as error:
+            self._end(error)
 
     async def _look_at_details(self) -> None:
-        """Draw what waits, alerts and editions; where finding them takes long, rarely."""
-        if self._access_pace.due:
-            with self._access_pace.looking():
-                await self._desk.check(self._visit, Role.READER)
-        if self._details_pace.due:
-            with self._details_pace.looking():
-                issue = self._issue
-                status = await self._desk.read(lambda session: status_of(session, issue, count=False))
-            self._draw_details(status)
+        """Draw what waits, alerts and editions."""
+        with self._details_pace.looking():
+            status = await self._desk.read(
+                lambda session: status_of(session, issues.get(session, self._issue.id), count=False)
+            )
+        if status.issue.state == self._issue.state:
+            # The next look at the books tells of another state.
+            self._issue = status.issue
+        self._draw_details(status)
 
     async def _look_at_providers(self) -> None:
-        """Draw the deliveries by provider; where counting them takes long, rarely."""
-        if not self._providers_pace.due:
-            return
+        """Draw the deliveries by provider."""
         with self._providers_pace.looking():
             domains = self._desk.providers
             found = await self._desk.read(lambda session: by_provider(session, self._issue.id, domains))
