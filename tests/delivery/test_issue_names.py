@@ -10,7 +10,7 @@ import pytest
 from mailer.config import Settings
 from mailer.database.session import Database
 from mailer.delivery import editions, issues
-from mailer.delivery.issue_names import is_named
+from mailer.delivery.issue_names import is_named, number_of
 from mailer.errors import SourceError
 from tests.delivery.scene import AT, EDITION
 
@@ -32,6 +32,22 @@ from tests.delivery.scene import AT, EDITION
 )
 def test_slug_or_number(slug: str, name: str, expected: bool) -> None:
     assert is_named(slug, name) is expected
+
+
+@pytest.mark.parametrize(
+    ("number", "slug"),
+    [
+        ("7", "007-spring"),
+        ("70", "70"),
+        ("0", "0-zero"),
+        ("", "spring"),
+        ("", ""),
+        ("", "٣-x"),
+        ("", "9" * 99),
+    ],
+)
+def test_number_that_a_slug_begins_with(number: str, slug: str) -> None:
+    assert number_of(slug) == number
 
 
 def test_number_of_several_issues_is_refused_with_their_names(database: Database) -> None:

@@ -13,8 +13,10 @@ from sqlalchemy.orm import Session
 from mailer.address import parse_address
 from mailer.audience.privacy.erasing import erase
 from mailer.audience.transfer.rejects import plain_cell
-from mailer.database.models import Consent, Delivery, Subscriber
+from mailer.database.models import Consent, Delivery, DeliveryState, Subscriber
 from mailer.database.session import Database
+from mailer.delivery.listing import listing
+from mailer.reports.people import leavers
 from mailer.review.people_csv import GROUPS, write_people
 from tests.reports.scene import Scene
 
@@ -73,6 +75,23 @@ def test_groups_are_as_counted_by_hand(database: Database, scene: Scene) -> None
                 assert sorted(row["email"] for row in written(session, issue_id, group)) == expected, group
                 seen[group] += len(expected)
     assert all(seen[group] for group in ("sent", "failed", *BY_HAND))
+
+
+def test_parts_of_a_group_make_the_whole(database: Database, scene: Scene) -> None:
+    """The console links each class of failures, and each way of leaving, to its people."""
+    classes, ways = set(), set()
+    with database.reading() as session:
+        for issue_id in scene.issues:
+            failed = list(listing(session, issue_id, DeliveryState.FAILED))
+            classes |= {one.bounce_class for one in failed if one.bounce_class}
+            for name in classes:
+                only = listing(session, issue_id, DeliveryState.FAILED, bounce_class=name)
+                assert list(only) == [one for one in failed if one.bounce_class == name]
+            left = list(leavers(session, issue_id))
+            ways |= {one.way for one in left}
+            for way in ways:
+                assert list(leavers(session, issue_id, way=way)) == [one for one in left if one.way == way]
+    assert min(len(classes), len(ways)) > 1
 
 
 def test_foreign_text_runs_in_no_spreadsheet(database: Database, scene: Scene) -> None:
