@@ -45,7 +45,13 @@ def test_value_is_shown_as_it_is(title: str, place: str) -> None:
     assert " ".join(title.split()) in " ".join(got.above_signature.split())
 
 
-@given(title=st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=12))
+# A title with "=?" is refused: Hypothesis finds that text in the program.
+TITLE = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=12).filter(
+    lambda title: "=?" not in title
+)
+
+
+@given(title=TITLE)
 @settings(deadline=None, max_examples=40)
 def test_any_title_is_shown_in_a_cell_and_a_paragraph(title: str) -> None:
     got = received(edition("{{ title }}\n\n| a | b |\n|--|--|\n| {{ title }} | 2 |", title=json.dumps(title)))

@@ -33,7 +33,7 @@ def inlined(html: str, css: str) -> str:
     cssutils.profile.removeProfile(all=True)
     result: str = Premailer(
         without_wbr(html),
-        css_text=[needed(css, html)],
+        css_text=_one_by_one(needed(css, html)),
         strip_important=False,
         allow_network=False,
         disable_validation=True,
@@ -62,3 +62,14 @@ def needed(css: str, html: str) -> str:
         return f"{','.join(can_match)}{{{rule[2]}}}" if can_match else ""
 
     return _RULE.sub(kept, _COMMENT.sub("", css))
+
+
+def _one_by_one(css: str) -> list[str]:
+    """Return the rules one by one, because premailer keeps what it has parsed and issues share most rules.
+
+    Pseudo-classes and at-rules stay in one sheet with all the others: premailer writes them into `<style>`.
+    """
+    rules = [(found[0], found[1]) for found in _RULE.finditer(css)]
+    if _RULE.sub("", css).strip() or any(":" in selectors or "@" in selectors for _, selectors in rules):
+        return [css]
+    return [rule for rule, _ in rules]
