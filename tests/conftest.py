@@ -105,6 +105,7 @@ _ON_BOTH_STILL = (
 
 _STRESS = (
     "tests/audience/test_any_order.py",
+    "tests/audience/test_statuses.py::TestConsents",
     "tests/audience/test_statuses.py::test_opt_outs_of_imports_in_every_order",
     "tests/bounces/boxes/test_maildir.py::test_message_that_kills",
     "tests/bounces/reading/test_report_bounds.py",
@@ -113,6 +114,8 @@ _STRESS = (
     "tests/cluster/test_outages.py",
     "tests/cluster/test_worker_command.py",
     "tests/console/test_in_browser.py::test_large_import",
+    "tests/delivery/test_ab_tests.py::test_nobody_gets_two_arms_however_often_it_is_killed",
+    "tests/delivery/test_books.py::test_books_balance",
     "tests/delivery/test_database_faults.py",
     "tests/delivery/test_hostile.py::test_nonsense",
     "tests/delivery/test_hostile.py::test_whatever_it_does",
@@ -126,11 +129,13 @@ _STRESS = (
     "tests/end_to_end/test_kills.py",
     "tests/end_to_end/test_postgresql.py",
     "tests/end_to_end/test_two_machines.py",
+    "tests/rendering/message/test_composer.py::test_a_message_says_what_jinja_says",
+    "tests/rendering/test_same_words.py",
     "tests/replies/test_refusals_of_us.py",
     "tests/web/test_api.py::test_nothing_in_the_description",
     "tests/web/test_hooks.py::test_request_with_a_fault",
 )
-"""Kills, outages, floods and long random sequences: each repeats an act many times to find a rare fault."""
+"""Kills, outages, floods, long random sequences: each repeats an act many times to find a rare fault."""
 
 _SLOW = (
     "tests/audience/test_statuses.py",
@@ -147,10 +152,8 @@ _SLOW = (
     "tests/end_to_end/test_demo.py",
     "tests/end_to_end/test_journey.py",
     "tests/oracle/",
-    "tests/rendering/message/test_composer.py::test_a_message_says_what_jinja_says",
     "tests/rendering/source/test_raw_html.py::test_elements_without_end",
     "tests/rendering/test_bad_input.py",
-    "tests/rendering/test_same_words.py",
     "tests/rendering/test_values.py",
     "tests/smtp/test_dkim_verifiers.py::test_both_verifiers_accept",
     "tests/test_deploy.py",
@@ -264,9 +267,12 @@ def postgresql() -> Iterator[Server]:
         yield server
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """Twice as many as there are cores: tests wait for servers and processes most of their time."""
-    return 2 * (os.cpu_count() or 1)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Twice as many as there are cores, as tests wait for servers and processes half of their time.
+
+    `make stress` starts three for each core: its tests wait for what they have killed or cut off.
+    """
+    return (3 if config.getoption("markexpr") == "stress" else 2) * (os.cpu_count() or 1)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
