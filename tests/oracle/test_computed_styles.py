@@ -59,7 +59,7 @@ class RecordingPremailer(Premailer):  # type: ignore[misc]
     inlined = ""
 
     def __init__(self, html: str, css_text: list[str], **options: Any) -> None:
-        type(self).original = html.replace("</head>", f"<style>{css_text[0]}</style></head>", 1)
+        type(self).original = html.replace("</head>", f"<style>{''.join(css_text)}</style></head>", 1)
         super().__init__(html, css_text=css_text, **options)
 
     def transform(self, **options: Any) -> str:
