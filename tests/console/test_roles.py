@@ -41,6 +41,7 @@ from mailer.tokens import Signer
 from mailer.webhooks import endpoints, queue
 from mailer.webhooks.queue import Occurrence
 from tests.console.pressing import AGENT, Pressed, as_session, pressed
+from tests.databases import recount
 from tests.end_to_end.newsletter import ISSUE, Folder
 
 pytestmark = pytest.mark.slow
@@ -136,6 +137,7 @@ def build(folder: Path) -> None:
             first = update(Delivery).where(Delivery.subscriber_id == 1)
             session.execute(first.where(Delivery.issue_id != partly).values(state="failed"))
             session.execute(first.where(Delivery.issue_id == partly).values(state="sent"))
+            recount(session)
             due_at = AT + timedelta(days=9)
             path = str(source(folder, "004-scheduled"))
             schedule.add(
