@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, assert_never
 
-from mailer import logs
+from mailer import logs, replies
 from mailer.config import DeliverySettings
 from mailer.database.models import DeliveryState, IssueState
 from mailer.database.session import Database
@@ -416,6 +416,8 @@ class Sender:
             self._hooks.leader, recover=self._hooks.begun is None, end_dead=self._hooks.end_dead
         )
         self._outcomes.begin()
+        # Here in a thread: on the event loop it would hold up all connections.
+        replies.prepare()
         self._uncomposed = None if self.books.sent or self.books.failed else 0
         logs.RUN.set(run_id)
         if self._hooks.begun is not None:

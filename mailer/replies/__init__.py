@@ -1,7 +1,7 @@
 """The one judge: an SMTP reply, or the status and text of a DSN, becomes a `Verdict`."""
 
 from mailer.replies.fingerprint import fingerprint, fingerprint_of
-from mailer.replies.judge import judge
+from mailer.replies.judge import judge, prepare
 from mailer.replies.verdict import (
     FAULT,
     POLICY,
@@ -29,4 +29,5 @@ __all__ = [
     "fingerprint",
     "fingerprint_of",
     "judge",
+    "prepare",
 ]
