@@ -87,7 +87,7 @@ def test_stop_on_a_silent_relay(
     uncertain: int,
 ) -> None:
     script = Script(ehlo=ehlo, answer=silent_at(verb))
-    ended, after, seconds, _, _ = send(database, script, stop)
+    ended, after, seconds, _, _ = send(database, script, stop, after_seconds=5.0)
     assert ended.ending is Ending.STOPPED
     assert (after.uncertain, after.queued) == (uncertain, PEOPLE - uncertain)
     assert seconds <= at_most_seconds
