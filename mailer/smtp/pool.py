@@ -310,7 +310,7 @@ class Pool:
             # If `take` had items but no room for them, it has room again once half is settled.
             may_have_more = domains != without or self._pending <= self._ask_below
             if at_rest or (ready <= self._few and may_have_more and self._has_room(crowded)):
-                items = await self._take(self._window, domains)
+                items = await self._take(self._window - self._slow_ones(crowded), domains)
                 if at_rest and not items:
                     break
                 self._add(items)
@@ -327,6 +327,14 @@ class Pool:
             if max(lane.pace.not_before, lane.denied_until) > now or len(lane.waiting) >= enough
         ]
 
+    def _slow_ones(self, crowded: Sequence[Lane]) -> int:
+        """Return how many items wait for slow providers that take more; nobody else needs their places."""
+        return sum(
+            len(lane.waiting)
+            for lane in self.lanes.limited()
+            if lane.pace.per_second and not any(lane is other for other in crowded)
+        )
+
     def _has_places(self) -> bool:
         """Return whether this process may open a connection to any relay."""
         return any(relay.places for relay in self.relays)
@@ -334,7 +342,7 @@ class Pool:
     def _has_room(self, crowded: Sequence[Lane]) -> bool:
         """Return whether there is room for another window; slow providers give back items to make room."""
         for lane in crowded:
-            if self.lanes.waiting > self._window and lane.pace.per_second:
+            if self.lanes.waiting > self._window + self._few and lane.pace.per_second:
                 self._give_back(self.lanes.give_back(lane, keep=self._lane_enough))
         return self.lanes.waiting <= 2 * self._window
 

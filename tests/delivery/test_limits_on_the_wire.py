@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import update
+from sqlalchemy import event, update
 
 from mailer.config import DeliverySettings, ProviderLimits, Relay
 from mailer.database.models import Subscriber
@@ -130,8 +130,17 @@ def test_too_fast_halves_the_pace_and_quiet_time_gives_it_back(database: Databas
         return b"421 4.7.0 Too many messages\r\n" if too_fast else None
 
     witness = Witness(refuse)
+    claims: list[str] = []
+
+    @event.listens_for(database.engine, "before_cursor_execute")
+    def note(connection: object, cursor: object, statement: str, *rest: object) -> None:
+        if statement.startswith("UPDATE deliveries SET state=") and "attempts + " in statement:
+            claims.append(statement)
+
     done = send(database, witness, slow=500, others=100, provider={"rate_per_second": 4, "connections": 3})
     assert done.sent == 600
+    # A window is 50 messages here. Claimed messages of a slow provider are not given back and claimed again.
+    assert len(claims) <= 30
     times = witness.times(SLOW)
     complained = times[39]
     after = [at for at in times if complained < at <= complained + 60]
