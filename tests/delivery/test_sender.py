@@ -102,7 +102,8 @@ def test_opt_out_in_the_middle_is_not_mailed_after_that_commit(database: Databas
     run(database, issue, tmp_path / "out", meanwhile=opt_out)
     assert len(left) > 100
     mailed_after = left & set(recipients(tmp_path / "out"))
-    assert len(mailed_after) <= 8
+    # On PostgreSQL, those claimed before (a window is 20) may leave until the next look, in 0.2 seconds.
+    assert len(mailed_after) <= (8 if database.is_sqlite else 20)
     assert books(database, issue).skipped == len(left) - len(mailed_after)
 
 
