@@ -18,9 +18,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
-from sqlalchemy import BigInteger, ColumnElement, func, literal_column, select, text, type_coerce, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Table,
+    bindparam,
+    func,
+    literal_column,
+    select,
+    text,
+    type_coerce,
+    update,
+)
 from sqlalchemy.orm import Session
 
 from mailer.database.columns import Instant
@@ -277,6 +288,20 @@ def join(session: Session, leader: int) -> None:
         raise TakenOverError("the run that started this worker has ended")
 
 
+# Built once, since it begins every transaction of a run.
+_RUNS: Final = cast(Table, Run.__table__)
+_CONFIRM: Final = (
+    update(_RUNS)
+    .where(
+        _RUNS.c.id == bindparam("_run_id"),
+        _RUNS.c.ended_at.is_(None),
+        _RUNS.c.commits == bindparam("_before", type_=_RUNS.c.commits.type),
+    )
+    .values(seen_at=DATABASE_TIME, commits=_RUNS.c.commits + 1)
+    .returning(func.set_config("idle_in_transaction_session_timeout", bindparam("_timeout"), True))
+)
+
+
 def confirm(session: Session, run_id: int, *, commits: int, silent_seconds: float) -> bool:
     """Confirm in a transaction that its run lives; `commits` is how many came before it.
 
@@ -286,15 +311,8 @@ def confirm(session: Session, run_id: int, *, commits: int, silent_seconds: floa
     Returns False if the run has already committed this transaction: its commit was not answered, so the
     caller has repeated it. Raises `TakenOverError` if another process has ended the run.
     """
-    alive_still = session.execute(
-        update(Run)
-        .where(Run.id == run_id, Run.ended_at.is_(None), Run.commits == commits)
-        .values(seen_at=DATABASE_TIME, commits=commits + 1)
-        .returning(
-            func.set_config("idle_in_transaction_session_timeout", f"{silent_seconds * 1000:.0f}", True)
-        )
-    ).first()
-    if alive_still is not None:
+    values = {"_run_id": run_id, "_before": commits, "_timeout": f"{silent_seconds * 1000:.0f}"}
+    if session.connection().execute(_CONFIRM, values).first() is not None:
         return True
     row = session.execute(select(Run.commits, Run.ended_at).where(Run.id == run_id)).one()
     if row.commits == commits + 1:

@@ -101,7 +101,7 @@ class Pool:
         self._record = record
         self._window = window
         # Early enough for a database some milliseconds away.
-        self._few = window // 2
+        self._few = window * 3 // 4
         self._lane_enough = max(1, window // 4)
         self._patience_seconds = network.patience_seconds
         self._failure: Exception | None = None
@@ -292,7 +292,7 @@ class Pool:
                 self._say(f"no answer for {seconds:.0f} seconds; waiting for {what}{many}")
 
     async def _feed(self) -> None:
-        """Take a window of items whenever fewer than half a window wait for the workers."""
+        """Take a window of items whenever fewer than three quarters of a window wait for the workers."""
         without: frozenset[str] | None = None  # the domains excepted when `take` returned nothing
         while not self.stopping:
             self._more_wanted.clear()  # first, so that nothing during `take` is missed
