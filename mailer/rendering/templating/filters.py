@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from datetime import date, datetime
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Final
 from urllib.parse import quote
 
@@ -27,8 +28,7 @@ FILTERS: Final = frozenset(
 def by_language(language: str) -> dict[str, Callable[..., str]]:
     """Return `date`, `number`, `money` and `urlencode` for a language (BCP 47).
 
-    Empty values stay empty. Other values that are not dates or numbers raise `ValueError` or
-    `ArithmeticError`.
+    Empty values stay empty. Other values that are not dates or numbers raise `ValueError`.
     """
     locale = locale_of(language)
 
@@ -77,16 +77,22 @@ def _empty(value: object) -> bool:
 
 
 def _number(value: object) -> Decimal:
-    number = Decimal(str(value))
-    if not number.is_finite() or abs(number.adjusted()) > 30:
-        raise ValueError(f"{str(value)[:40]!r} is not a number")
-    return number
+    with contextlib.suppress(InvalidOperation):
+        number = Decimal(str(value))
+        if number.is_finite() and abs(number.adjusted()) <= 30:
+            return number
+    raise ValueError(f"{str(value)[:40]!r} is not a number")
 
 
 def _day(value: object) -> date:
     if isinstance(value, datetime):
         return value.date()
-    return value if isinstance(value, date) else date.fromisoformat(str(value)[:10])
+    if isinstance(value, date):
+        return value
+    try:
+        return date.fromisoformat(str(value)[:10])
+    except ValueError as error:
+        raise ValueError(f"{str(value)[:40]!r} is not a date") from error
 
 
 def locale_of(language: str) -> Locale:

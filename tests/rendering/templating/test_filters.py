@@ -128,8 +128,10 @@ def test_mistake_is_reported_with_the_line_of_the_issue(expression: str, problem
 def test_missing_field_is_an_error_of_that_subscriber() -> None:
     with pytest.raises(RecipientError, match=r"'subscriber.city' is missing"):
         said(edition_of("{{ subscriber.city | upper }}"), Recipient(1, "a@b.example"))
-    with pytest.raises(RecipientError, match="do not fit"):
+    with pytest.raises(RecipientError, match=r"subscriber 6 does not fit: 'Bergen & Oslo' is not a number"):
         said(edition_of("{{ subscriber.city | number }}"))
+    with pytest.raises(RecipientError, match=r"subscriber 6 does not fit: 'Bergen & Oslo' is not a date"):
+        said(edition_of("{{ subscriber.city | date }}"))
 
 
 @pytest.mark.parametrize("name", sorted(FILTERS))
@@ -141,5 +143,5 @@ def test_archive_shows_every_filter_of_an_empty_field(name: str) -> None:
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "1e99999", "x", "--", True])
 def test_number_that_is_none_is_refused(value: object) -> None:
-    with pytest.raises((ValueError, ArithmeticError)):
+    with pytest.raises(ValueError, match="is not a number"):
         by_language("en")["number"](value)
