@@ -201,6 +201,20 @@ def enqueue(
     )
     session.add(stored)
     session.flush()
+    _write_deliveries(session, stored, condition, at=at)
+    session.flush()
+    if frozen.test is not None:
+        digests = [stored.edition_digest, *(freeze(session, arm, at=at) for arm in frozen.arms)]
+        arms.begin(session, stored.id, digests, frozen.test, seed=frozen.slug)
+        session.refresh(stored)
+    announce_issue(session, stored.id, "queued", at=at)
+    return _queued(stored), True
+
+
+def _write_deliveries(
+    session: Session, stored: StoredIssue, condition: ColumnElement[bool] | None, *, at: datetime
+) -> None:
+    """Write one delivery for each subscriber in the audience of an issue, and their number."""
     wanted = (
         select(literal(stored.id), Subscriber.id, literal(DeliveryState.QUEUED.value))
         .where(audience(condition, at=at))
@@ -216,13 +230,6 @@ def enqueue(
     if stored.audience >= _ANALYSE_FROM and session.get_bind().dialect.name == "postgresql":
         # Without statistics of the new rows, PostgreSQL finds a slow plan for the first claims.
         session.execute(text("ANALYZE deliveries"))
-    session.flush()
-    if frozen.test is not None:
-        digests = [stored.edition_digest, *(freeze(session, arm, at=at) for arm in frozen.arms)]
-        arms.begin(session, stored.id, digests, frozen.test, seed=frozen.slug)
-        session.refresh(stored)
-    announce_issue(session, stored.id, "queued", at=at)
-    return _queued(stored), True
 
 
 def narrowed(
