@@ -47,22 +47,7 @@ def test_every_200_is_in_the_database_after_kill_9_and_heeded_by_the_run(
     folder = Folder(tmp_path, CONFIG.format(port=recorder.port, window=WINDOW))
     database = Database("sqlite:///subscribers.db", folder=tmp_path)
     database.open()
-    with database.transaction() as session:
-        session.execute(
-            insert(Subscriber),
-            [
-                {
-                    "id": number,
-                    "address": f"r{number}@example.org",
-                    "address_key": f"r{number}@example.org",
-                    "domain": "example.org",
-                    "status": SubscriberStatus.ACTIVE.value,
-                    "created_at": AT,
-                    "changed_at": AT,
-                }
-                for number in range(1, PEOPLE + 1)
-            ],
-        )
+    _subscribe_everyone(database)
     signer = Signer(database.secrets())
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -78,31 +63,7 @@ def test_every_200_is_in_the_database_after_kill_9_and_heeded_by_the_run(
         _wait_until_it_answers(url, server)
         sender = folder.start("send", "1", "--yes", "--quiet")
         _wait_until_it_sends(recorder, sender)
-        # From the other end than the run, so that most of them have not been mailed yet.
-        waiting = iter(range(PEOPLE, 0, -1))
-        lock = threading.Lock()
-
-        def leave() -> None:
-            with httpx.Client(base_url=url, timeout=30) as client:
-                while True:
-                    with lock:
-                        number = next(waiting, 0)
-                    if not number:
-                        return
-                    try:
-                        answer = client.post(
-                            f"/u/{signer.link(Subject(0, number))}", data={"List-Unsubscribe": "One-Click"}
-                        )
-                    except httpx.TransportError:
-                        return
-                    assert answer.status_code == 200
-                    answered.append(number)
-                    if len(answered) >= ENOUGH:
-                        enough.set()
-
-        threads = [threading.Thread(target=leave) for _ in range(8)]
-        for thread in threads:
-            thread.start()
+        threads = _unsubscribing(url, signer, answered, enough)
         assert enough.wait(120)
         assert sender.poll() is None
     finally:
@@ -133,6 +94,59 @@ def test_every_200_is_in_the_database_after_kill_9_and_heeded_by_the_run(
     assert set(recorder.accepted) == wanted
     # Up to a window of messages had been sent when the kill came, unnoted, to people who left after that.
     assert 0 <= folder.books()["skipped"] - len(gone - mailed) <= WINDOW
+
+
+def _subscribe_everyone(database: Database) -> None:
+    with database.transaction() as session:
+        session.execute(
+            insert(Subscriber),
+            [
+                {
+                    "id": number,
+                    "address": f"r{number}@example.org",
+                    "address_key": f"r{number}@example.org",
+                    "domain": "example.org",
+                    "status": SubscriberStatus.ACTIVE.value,
+                    "created_at": AT,
+                    "changed_at": AT,
+                }
+                for number in range(1, PEOPLE + 1)
+            ],
+        )
+
+
+def _unsubscribing(
+    url: str, signer: Signer, answered: list[int], enough: threading.Event
+) -> list[threading.Thread]:
+    """Start threads that unsubscribe one person after the other until the server is gone.
+
+    They begin at the other end than the run, so that most of these people have not been mailed yet.
+    """
+    waiting = iter(range(PEOPLE, 0, -1))
+    lock = threading.Lock()
+
+    def leave() -> None:
+        with httpx.Client(base_url=url, timeout=30) as client:
+            while True:
+                with lock:
+                    number = next(waiting, 0)
+                if not number:
+                    return
+                try:
+                    answer = client.post(
+                        f"/u/{signer.link(Subject(0, number))}", data={"List-Unsubscribe": "One-Click"}
+                    )
+                except httpx.TransportError:
+                    return
+                assert answer.status_code == 200
+                answered.append(number)
+                if len(answered) >= ENOUGH:
+                    enough.set()
+
+    threads = [threading.Thread(target=leave) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    return threads
 
 
 def _wait_until_it_sends(recorder: Recorder, sender: Command) -> None:
