@@ -133,7 +133,9 @@ _STRESS = (
     "tests/rendering/test_same_words.py",
     "tests/replies/test_refusals_of_us.py",
     "tests/web/test_api.py::test_nothing_in_the_description",
+    "tests/web/test_every_route.py",
     "tests/web/test_hooks.py::test_request_with_a_fault",
+    "tests/web/test_letters.py::test_thread_outlives",
 )
 """Kills, outages, floods, long random sequences: each repeats an act many times to find a rare fault."""
 
@@ -159,7 +161,6 @@ _SLOW = (
     "tests/test_deploy.py",
     "tests/test_docs_site.py",
     "tests/web/test_accessibility.py",
-    "tests/web/test_every_route.py",
     "tests/web/test_hooks.py",
     "tests/web/test_hub.py",
     "tests/web/test_in_browser.py",
@@ -267,12 +268,9 @@ def postgresql() -> Iterator[Server]:
         yield server
 
 
-def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Twice as many as there are cores, as tests wait for servers and processes half of their time.
-
-    `make stress` starts three for each core: its tests wait for what they have killed or cut off.
-    """
-    return (3 if config.getoption("markexpr") == "stress" else 2) * (os.cpu_count() or 1)
+def pytest_xdist_auto_num_workers() -> int:
+    """Twice as many as there are cores, as tests wait for servers and processes half of their time."""
+    return 2 * (os.cpu_count() or 1)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
