@@ -42,7 +42,7 @@ class Clock:
     """Seconds on a clock that never goes back."""
     jitter: Callable[[], float] = jitter
     """The factor by which the next retry delay is stretched."""
-    settle_seconds: float = 0.5
+    settle_seconds: float = 0.15
     """Outcomes are written after at most this long, however slow the relay."""
     look_again_seconds: float = 60.0
     """How often a waiting run looks at the queue and the wall clock again."""

@@ -45,6 +45,8 @@ from mailer.smtp.sharing import Grant, Wish
 
 _FIRST_UNCOMPOSED: Final = 10
 """How many messages at the start of an issue may fail to be composed before it pauses."""
+_LETTERS_SECONDS: Final = 0.5
+"""How often to look for letters."""
 _LOOK_SECONDS: Final = 0.2
 """How often to look for opt-outs on PostgreSQL."""
 _ASK_AGAIN_SECONDS: Final = 0.05
@@ -307,15 +309,16 @@ class Sender:
 
     async def _keep_books(self) -> None:
         """Write outcomes soon, even for a slow relay, and notice what other processes decided."""
-        loop = asyncio.get_running_loop()
+        loop, period = asyncio.get_running_loop(), self._clock.settle_seconds
+        looked_at = loop.time()
         while True:
             again_soon = self._sharing is not None and self._sharing.refused
             wrote_at = self._wrote_at
-            due_in = max(0.0, wrote_at + self._clock.settle_seconds - loop.time())
+            due_in = max(period / 3, wrote_at + period - loop.time())
             await asyncio.sleep(_ASK_AGAIN_SECONDS if again_soon else due_in)
             try:
                 # If a claim has written them meanwhile, another commit would only delay the next claim.
-                if again_soon or self._wrote_at == wrote_at:
+                if again_soon or (self._wrote_at == wrote_at and self._must_write(loop.time() - wrote_at)):
                     await self._commit(0, frozenset())
             except Exception as error:
                 # Nothing may be sent that cannot be recorded.
@@ -323,8 +326,14 @@ class Sender:
                 self._end_as(Ending.STOPPED)
                 return
             self._hooks.progress(self.books)
-            await self._latencies.write_when_due()
-            await self._take_letters()
+            if loop.time() - looked_at >= _LETTERS_SECONDS:
+                looked_at = loop.time()
+                await self._latencies.write_when_due()
+                await self._take_letters()
+
+    def _must_write(self, age_seconds: float) -> bool:
+        """Return whether outcomes wait, or it is time to show that the run lives and to look at its issue."""
+        return bool(self._books.unwritten.outcomes) or age_seconds >= 3 * self._clock.settle_seconds
 
     async def _look_for_opt_outs(self) -> None:
         """Look beside the loop for subscribers who opted out since their delivery was claimed."""
