@@ -33,6 +33,8 @@ from mailer.reports.progress import ProviderBooks, by_provider
 from mailer.review.status import IssueStatus, status_of
 
 _LIVE_SECONDS: Final = 0.5
+_SLOWEST_SECONDS: Final = 2.0
+"""How long the books may wait on a busy machine, where a look takes long but costs no more."""
 _REST: Final = 50
 """How much of the time the page does not spend looking: a sender loses little more than one part of it."""
 _DETAILS_SECONDS: Final = 5.0
@@ -92,7 +94,7 @@ class Watching:
         try:
             with self._pace.looking():
                 issue, books = await self._desk.read(self._current)
-            self._timer.interval = self._pace.seconds
+            self._timer.interval = min(self._pace.seconds, _SLOWEST_SECONDS)
         except MailerError as error:
             self._end(error)
             return
