@@ -79,6 +79,8 @@ def test_edit_of_one_person_changes_no_other(database: Database, at: datetime) -
         changed = session.get_one(Subscriber, ana)
         assert (changed.name, changed.attributes, changed.changed_at) == ("Ana", {"age": 40}, later)
         assert (changed.address, changed.domain) == ("ana@example.net", "example.net")
+        newest = history(session, ana)[-1]
+        assert (newest.note, newest.at) == ("address changed from ana@example.org", later)
         assert [get(session, one) for one in (ben, cleo)] == before
 
 
