@@ -6,7 +6,6 @@ no processor is the limit. One worker alone gives the figure of which the others
 
 from __future__ import annotations
 
-import resource
 import tempfile
 import time
 from collections.abc import Iterator
@@ -57,22 +56,21 @@ def measure(each: int) -> Iterator[Figure]:
     with ExitStack() as stack:
         port, quick = stack.enter_context(sink(_REPLY_SECONDS)), stack.enter_context(sink())
         server = stack.enter_context(running())
-        alone, _ = _together(server, port, 1, each)
+        alone = _together(server, port, 1, each)
         for workers in (2, 4):
-            per_second, cpu = _together(server, port, workers, each)
+            per_second = _together(server, port, workers, each)
             ratio = per_second / (workers * alone)
             yield Figure(
                 "cluster", f"messages a second of {workers} workers beside the sum of one",
                 per_second, workers * alone, ratio, ">= 0.85", ratio >= 0.85, "/s",
             )  # fmt: skip
-            yield Figure("cluster", f"CPU a message with {workers} workers", cpu * 1e6, unit="µs")
         yield Figure(
             "cluster", "between two turns of a worker", _between_turns(server, quick) * 1e3, unit="ms"
         )
 
 
-def _together(server: Server, port: int, workers: int, each: int) -> tuple[float, float]:
-    """Let workers send an issue; return messages a second in its middle, and CPU seconds a message.
+def _together(server: Server, port: int, workers: int, each: int) -> float:
+    """Let workers send an issue; return messages a second in its middle.
 
     The middle is from when a tenth was sent until nine tenths were: all workers are at work then.
     """
@@ -80,7 +78,6 @@ def _together(server: Server, port: int, workers: int, each: int) -> tuple[float
     relays = "".join(
         _RELAY.format(number=number, port=port, connections=_CONNECTIONS) for number in range(workers)
     )
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with tempfile.TemporaryDirectory() as scratch, Database(url) as database:
         database.open()
         number = workers * each
@@ -98,9 +95,7 @@ def _together(server: Server, port: int, workers: int, each: int) -> tuple[float
                 process.terminate()
             for process in processes:
                 process.communicate()
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return (number * 9 // 10 - number // 10) / (last - first), cpu / number
+    return (number * 9 // 10 - number // 10) / (last - first)
 
 
 def _wait_for(database: Database, workers: int) -> None:
