@@ -68,7 +68,7 @@ def load(front: str, path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     """Return the values and the lines by key.
 
     Raises `SourceError` with the line to change if the front matter is not YAML, or has a key that is unknown
-    or appears twice. `front` is checked as it stands in the file, where a line with `---` precedes it.
+    or appears twice. Line numbers are those of the file, where `front` begins on line 2, after `---`.
     """
     try:
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(front, Loader=_Loader)):
