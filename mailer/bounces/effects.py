@@ -17,6 +17,7 @@ from mailer.database import running_totals
 from mailer.database.among import among
 from mailer.database.models import (
     NO_SOFT_BOUNCES,
+    SOFT_BOUNCE,
     Delivery,
     DeliveryState,
     Event,
@@ -27,7 +28,6 @@ from mailer.database.models import (
 from mailer.replies import BounceClass, Verdict
 from mailer.webhooks.queue import Occurrence, put
 
-SOFT_BOUNCE: Final = "soft_bounce"
 # No rule looks back further: a count without a pause of `quiet_days` reaches its limit long before.
 _LOOK_BACK: Final = timedelta(days=400)
 # Databases limit the number of parameters in a statement.

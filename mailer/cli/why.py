@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import UTC, datetime
 
 import click
 
@@ -32,7 +33,7 @@ def why(app: App, address: str, as_json: bool) -> None:
     if as_json:
         app.emit({"address": address, **{k: v for k, v in asdict(story).items() if k != "address"}})
         return
-    app.out(f"{address}: {_summary(story)}")
+    app.out(f"{address}: {_summary(story, app.settings.bounces.quiet_days)}")
     for happening in story.happenings:
         app.out(f"  {happening.at:%Y-%m-%d %H:%M}  {happening.what:<12}  {happening.text}".rstrip())
         if app.verbose and happening.what == "status":
@@ -48,12 +49,12 @@ def _evidence(happening: Happening) -> list[str]:
     return [*filter(None, (facts["ip"] and f"from {facts['ip']}", form)), *said]
 
 
-def _summary(story: history.Story) -> str:
+def _summary(story: history.Story, quiet_days: int) -> str:
     words = [story.status or "not subscribed"]
     if story.suppressed:
         words.append(f"suppressed ({story.suppressed})")
-    if story.soft_points:
-        words.append(f"{story.soft_points:g} soft bounce points")
+    if points := story.soft_points_at(datetime.now(UTC), quiet_days):
+        words.append(f"{points:g} soft bounce points")
     if story.paused_until:
         words.append(f"paused until {story.paused_until:%Y-%m-%d}")
     return ", ".join(words)

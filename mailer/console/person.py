@@ -58,6 +58,7 @@ class _Person:
         self._desk = desk
         self._visit = visit
         self._person = person
+        self._quiet_days = desk.settings.bounces.quiet_days
         self._story = told
 
     def build(self) -> None:
@@ -85,8 +86,8 @@ class _Person:
             ("Tags", Markup(" ").join(map(tag, person.tags)) or "–"),
             *((str(name), str(value)) for name, value in person.attributes.items()),
         ]
-        if told.soft_points:
-            pairs.append(("Soft bounce points", f"{told.soft_points:g}"))
+        if points := told.soft_points_at(datetime.now(UTC), self._quiet_days):
+            pairs.append(("Soft bounce points", f"{points:g}"))
         with card("About"):
             show(facts(pairs))
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from mailer.address import Address
 from mailer.audience.suppression import erased_key
 from mailer.database.models import (
+    SOFT_BOUNCE,
     CanaryMember,
     Consent,
     Delivery,
@@ -41,8 +42,16 @@ class Story:
     suppressed: str
     """The reason for the suppression, or empty."""
     soft_points: float
+    """As of the last soft bounce; see `soft_points_at`."""
+    soft_last: datetime | None
+    """When the last of the counted soft bounces happened."""
     paused_until: datetime | None
     happenings: tuple[Happening, ...]
+
+    def soft_points_at(self, at: datetime, quiet_days: int) -> float:
+        """Return the soft bounce points that count at an instant: none after `quiet_days` without one."""
+        quiet = self.soft_last is None or at - self.soft_last > timedelta(days=quiet_days)
+        return 0.0 if quiet else self.soft_points
 
 
 def story_of(session: Session, address: Address, *, secret: bytes) -> Story | None:
@@ -79,9 +88,17 @@ def story(session: Session, address_key: str) -> Story | None:
         status=subscriber.status if subscriber else "",
         suppressed=suppression.reason if suppression else "",
         soft_points=subscriber.soft_points if subscriber else 0.0,
+        soft_last=max(_soft_bounces(subscriber, happenings), default=None),
         paused_until=subscriber.paused_until if subscriber else None,
         happenings=tuple(sorted(happenings, key=lambda happening: happening.at)),
     )
+
+
+def _soft_bounces(subscriber: Subscriber | None, happenings: Iterable[Happening]) -> Iterator[datetime]:
+    """Yield when the soft bounces of the current count happened."""
+    since = subscriber.soft_since if subscriber else None
+    if since is not None:
+        yield from (one.at for one in happenings if one.what == SOFT_BOUNCE and one.at >= since)
 
 
 def _consents(session: Session, subscriber_id: int) -> Iterator[Happening]:

@@ -12,10 +12,10 @@ from mailer.audience.ledger import change_status
 from mailer.audience.subscribers import history
 from mailer.audience.transitions import Origin
 from mailer.bounces.batch import record, record_batch
-from mailer.bounces.effects import SOFT_BOUNCE, apply_verdicts
+from mailer.bounces.effects import apply_verdicts
 from mailer.bounces.policy import SoftLimits
 from mailer.bounces.record import Recorded, Rules
-from mailer.database.models import Event, Subscriber, SubscriberStatus
+from mailer.database.models import SOFT_BOUNCE, Event, Subscriber, SubscriberStatus
 from mailer.database.session import Database
 from mailer.replies import judge
 from tests.bounces.reports import SIGNER, dsn, subscribe, subscribe_all, token

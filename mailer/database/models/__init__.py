@@ -38,7 +38,13 @@ if TYPE_CHECKING:
         StoredTest,
     )
     from mailer.database.models.outgoing import WebhookDelivery, WebhookEndpoint, WebhookEvent
-    from mailer.database.models.people import NO_SOFT_BOUNCES, Subscriber, SubscriberTag, Suppression
+    from mailer.database.models.people import (
+        NO_SOFT_BOUNCES,
+        SOFT_BOUNCE,
+        Subscriber,
+        SubscriberTag,
+        Suppression,
+    )
     from mailer.database.models.results import ALERT, Event, StoredReport
     from mailer.database.models.sending import WAITS, Delivery, Run, RunningTotal, WaitingLetter
 else:
@@ -51,7 +57,7 @@ else:
         "issues": "CanaryMember ReplacedEdition ScheduledIssue StoredArm StoredEdition StoredIssue"
         " StoredTest",
         "outgoing": "WebhookDelivery WebhookEndpoint WebhookEvent",
-        "people": "NO_SOFT_BOUNCES Subscriber SubscriberTag Suppression",
+        "people": "NO_SOFT_BOUNCES SOFT_BOUNCE Subscriber SubscriberTag Suppression",
         "results": "ALERT Event StoredReport",
         "sending": "WAITS Delivery Run RunningTotal WaitingLetter",
     }
@@ -68,6 +74,7 @@ else:
 __all__ = [
     "ALERT",
     "NO_SOFT_BOUNCES",
+    "SOFT_BOUNCE",
     "WAITS",
     "ApiRequest",
     "ApiToken",

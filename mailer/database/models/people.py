@@ -11,6 +11,8 @@ from mailer.database.models.base import Base
 
 NO_SOFT_BOUNCES: Final = {"soft_points": 0.0, "soft_since": None}
 """The values of a subscriber whose soft bounces are forgotten."""
+SOFT_BOUNCE: Final = "soft_bounce"
+"""The kind of event that a soft bounce leaves."""
 
 
 class Subscriber(Base):
