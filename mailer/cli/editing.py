@@ -44,7 +44,7 @@ def edit_command(
     at = datetime.now(UTC)
     secret = app.database.secrets()[0]
     with app.database.transaction() as session:
-        known = _known(session, parse_address(address))
+        known = known_subscriber(session, parse_address(address))
         if name is not None or fields:
             revise(session, known.id, at=at, name=name, attributes=fields or None)
         if new_address is not None:
@@ -83,7 +83,7 @@ def _change_tags(
     app: App, address: str, *, add: tuple[str, ...] = (), remove: tuple[str, ...] = (), as_json: bool
 ) -> None:
     with app.database.transaction() as session:
-        known = _known(session, parse_address(address))
+        known = known_subscriber(session, parse_address(address))
         changes = change_tags(
             session, known.id, add=add, remove=remove, origin=_BY_OPERATOR, at=datetime.now(UTC)
         )
@@ -105,7 +105,7 @@ def restore_command(app: App, address: str, reason: str, as_json: bool) -> None:
     restored.
     """
     with app.database.transaction() as session:
-        known = _known(session, parse_address(address))
+        known = known_subscriber(session, parse_address(address))
         (done,) = restore(session, [known.id], reason=reason, at=datetime.now(UTC))
     if done.status is None:
         raise RefusedError(
@@ -118,7 +118,8 @@ def restore_command(app: App, address: str, reason: str, as_json: bool) -> None:
     app.out(f"{known.address}: {done.status.value} again")
 
 
-def _known(session: Session, address: Address) -> SubscriberView:
+def known_subscriber(session: Session, address: Address) -> SubscriberView:
+    """Return a subscriber; raise `SourceError` if there is none with this address."""
     known = find(session, address)
     if known is None:
         raise SourceError(

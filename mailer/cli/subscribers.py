@@ -14,15 +14,21 @@ import click
 from sqlalchemy import ColumnElement
 from sqlalchemy.orm import Session
 
-from mailer.address import Address, parse_address
+from mailer.address import parse_address
 from mailer.audience.ledger import unsubscribe
 from mailer.audience.preferences import unsubscribe_reasons
 from mailer.audience.privacy.erasing import erase
-from mailer.audience.subscribers import AddResult, SubscriberView, add, find
+from mailer.audience.subscribers import AddResult, add
 from mailer.audience.transfer import exporting
 from mailer.audience.transitions import Origin
 from mailer.cli.app import App, Group, json_option, limit_option, pair, pass_app, yes_option
-from mailer.cli.editing import edit_command, restore_command, tag_command, untag_command
+from mailer.cli.editing import (
+    edit_command,
+    known_subscriber,
+    restore_command,
+    tag_command,
+    untag_command,
+)
 from mailer.cli.importing import import_command, imports_command, revert_command
 from mailer.cli.listing import table
 from mailer.errors import RefusedError, SourceError
@@ -186,10 +192,10 @@ def remove(app: App, address: str, yes: bool, as_json: bool) -> None:
     """
     parsed = parse_address(address)
     with app.database.reading() as session:
-        _known(session, parsed)
+        known_subscriber(session, parsed)
     app.confirm(f"Unsubscribe {parsed}?", yes=yes, what=f"unsubscribing {parsed}")
     with app.database.transaction() as session:
-        known = _known(session, parsed)
+        known = known_subscriber(session, parsed)
         changed = unsubscribe(session, known.id, origin=Origin("command"), at=datetime.now(UTC))
     if as_json:
         app.emit({"id": known.id, "address": str(parsed), "changed": changed})
@@ -237,16 +243,6 @@ def erase_command(app: App, address: str, yes: bool, as_json: bool) -> None:
     )
     if not done.known:
         app.say("It was not a subscriber, or was erased before. Its hash keeps imports from adding it.")
-
-
-def _known(session: Session, address: Address) -> SubscriberView:
-    """Return a subscriber; raise `SourceError` if there is none with this address."""
-    known = find(session, address)
-    if known is None:
-        raise SourceError(
-            f"{address} is not a subscriber", remedy="list the subscribers with: mailer subscribers list"
-        )
-    return known
 
 
 def _condition(app: App, segment: str) -> ColumnElement[bool] | None:
