@@ -3,6 +3,7 @@
 import email
 import email.policy
 import os
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 from email.message import EmailMessage
@@ -40,11 +41,11 @@ READERS = [
 ]
 
 
-def built(path: Path) -> Edition:
+def built(path: Path, *, track_opens: bool = True) -> Edition:
     if not path.exists() and os.environ.get("CI") != "true":
         pytest.skip("the seed issue is not beside the project")
     return build_edition(
-        read_issue(path), NEWSLETTER, Brand(), TEMPLATES, track_clicks=True, track_opens=True,
+        read_issue(path), NEWSLETTER, Brand(), TEMPLATES, track_clicks=True, track_opens=track_opens,
         public_url="https://news.example.org",
     )  # fmt: skip
 
@@ -80,6 +81,13 @@ def test_both_parts_of_a_built_issue_have_an_unsubscribe_link(path: Path, recipi
         assert "1 Garden Lane" in content(message, kind)
         assert "\0" not in content(message, kind)
         assert "{{" not in content(message, kind)
+
+
+@pytest.mark.parametrize("path", [SAMPLE, SEED], ids=["sample", "seed"])
+def test_the_pixel_changes_nothing_else(path: Path) -> None:
+    tracked, pixels = re.subn(r"<tr><td><img [^>]*width=\"1\"[^>]*></td></tr>", "", built(path).html)
+    assert pixels == 1
+    assert tracked == built(path, track_opens=False).html
 
 
 @pytest.mark.parametrize("path", [SAMPLE, SEED], ids=["sample", "seed"])
