@@ -10,9 +10,12 @@ def escaped(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
-def counted(number: int, noun: str) -> str:
-    """Return a number and a noun that takes an s: `1 subscriber`, `2,000 subscribers`."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Return a number and its noun: `1 subscriber`, `2,000 subscribers`, `0 replies`.
+
+    Without `plural`, the noun takes an s.
+    """
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {plural or noun + 's'}"
 
 
 def whole_number(text: str, *, digits: int = 18) -> int | None:

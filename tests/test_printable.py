@@ -19,6 +19,9 @@ from mailer.printable import counted, whole_number
 )
 def test_noun_takes_an_s_unless_there_is_one(expected: str, number: int) -> None:
     assert counted(number, "subscriber") == expected
+    assert counted(number, "reply", "replies") == expected.replace("subscribers", "replies").replace(
+        "subscriber", "reply"
+    )
 
 
 @pytest.mark.parametrize(

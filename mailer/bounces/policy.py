@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Final
 
+from mailer.printable import counted
 from mailer.replies import POLICY, BounceClass, Verdict
 
 # A server that has a bad day costs one point, however many messages bounce.
@@ -72,7 +73,7 @@ def add_up(bounces: Sequence[SoftBounce], limits: SoftLimits) -> SoftCount:
     points, since, last = sum(days.values()), run[0].at, run[-1].at
     enough = _enough_of_one_class(run)
     if not enough and points >= limits.points and last - since >= timedelta(days=limits.days):
-        enough = f"{points:g} soft bounce points in {(last - since).days} days"
+        enough = f"{points:g} soft bounce points in {counted((last - since).days, 'day')}"
     return SoftCount(points, since, enough)
 
 
@@ -97,4 +98,4 @@ def _enough_of_one_class(run: Sequence[SoftBounce]) -> str:
     long_enough = rule.over_days is None or times[-1] - times[0] >= timedelta(days=rule.over_days)
     if len(times) < rule.suppress_at or not long_enough:
         return ""
-    return f"{newest.bounce_class.value} on {len(times)} days"
+    return f"{newest.bounce_class.value} on {counted(len(times), 'day')}"

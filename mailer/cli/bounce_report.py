@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from mailer.cli.charts import bars
+from mailer.printable import counted
 from mailer.replies import POLICY, BounceClass
 from mailer.reports.bounces import BounceCount, BounceSummary, IssueCount
 
@@ -21,7 +22,8 @@ def shown_report(report: BounceSummary) -> Iterator[str]:
     audience = sum(issue.audience for issue in report.issues)
     share = f" ({_percent(failed, audience)})" if audience else ""
     yield (
-        f"{failed:,} of {audience:,} deliveries came back or were refused{share}; {complaints:,} complaints."
+        f"{failed:,} of {counted(audience, 'delivery', 'deliveries')} came back or were refused{share}; "
+        f"{counted(complaints, 'complaint')}."
     )
     if failed:
         yield from ("", "by class", *bars(_by_class(report.by_issue)))
@@ -59,7 +61,7 @@ def _by_provider(counts: Sequence[BounceCount]) -> Iterator[tuple[str, int, str]
         [(most, times)] = classes[name].most_common(1)
         yield name, number, f"{_percent(times, number):>6}  {most}"
     if others := sums.total() - sum(number for _, number in sums.most_common(_MOST_PROVIDERS)):
-        yield f"{len(sums) - _MOST_PROVIDERS:,} others", others, ""
+        yield counted(len(sums) - _MOST_PROVIDERS, "other"), others, ""
 
 
 def _by_issue(issues: Sequence[IssueCount]) -> Iterator[tuple[str, int, str]]:

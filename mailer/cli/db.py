@@ -181,8 +181,9 @@ def prune_command(app: App, as_json: bool) -> None:
         app.emit(asdict(pruned))
         return
     app.out(
-        f"deleted: {pruned.events:,} events, {pruned.reports:,} raw reports, {pruned.replies:,} replies, "
-        f"evidence in {pruned.evidence:,} ledger lines"
+        f"deleted: {counted(pruned.events, 'event')}, {counted(pruned.reports, 'raw report')}, "
+        f"{counted(pruned.replies, 'reply', 'replies')}, "
+        f"evidence in {counted(pruned.evidence, 'ledger line')}"
     )
 
 

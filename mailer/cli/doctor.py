@@ -10,6 +10,7 @@ import click
 from mailer.cli.app import App, Command, finish, json_option, pass_app
 from mailer.doctor import Finding, Level, Names, examine
 from mailer.errors import ExitCode
+from mailer.printable import counted
 
 _COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.PROBLEM: "red"}
 
@@ -57,7 +58,8 @@ def doctor(app: App, server: str, with_blocklists: bool, with_probe: bool, as_js
     if as_json:
         app.emit({"findings": [asdict(one) for one in found], "counts": counts})
     else:
-        app.say(f"{counts['ok']} ok, {counts['warning']} warnings, {counts['problem']} problems")
+        warnings, problems = (counted(counts[name], name) for name in ("warning", "problem"))
+        app.say(f"{counts['ok']} ok, {warnings}, {problems}")
     finish(ExitCode.CONFIGURATION if counts["problem"] else ExitCode.DONE)
 
 

@@ -9,6 +9,7 @@ from mailer.cli import waves
 from mailer.cli.app import App, Command, json_option, pass_app, segment_option
 from mailer.cli.units import duration, octets
 from mailer.delivery import editions, enqueueing
+from mailer.printable import counted
 from mailer.review import planning
 from mailer.review.planning import Forecast
 
@@ -85,7 +86,7 @@ def _tell(app: App, made: Forecast) -> None:
 
 def _tell_audience(app: App, made: Forecast) -> None:
     people = made.headcount
-    app.out(f"Audience: {people.mailed:,} of {people.subscribers:,} subscribers")
+    app.out(f"Audience: {people.mailed:,} of {counted(people.subscribers, 'subscriber')}")
     for reason, number in people.left_out.items():
         app.out(f"  {number:>10,}  left out: {reason}")
 

@@ -14,7 +14,7 @@ import msgspec
 
 from mailer.cli.app import App, Command, json_option, pass_app
 from mailer.cli.charts import bars, sparkline
-from mailer.printable import blanked
+from mailer.printable import blanked, counted
 from mailer.reports import statistics
 from mailer.reports.overview import Overview, overview
 from mailer.reports.rollups import refresh
@@ -141,7 +141,7 @@ def _print(app: App, part: str | Table) -> None:
 
 def _list_lines(found: Overview, *, chart: bool) -> Iterator[str | Table]:
     statuses = found.health.statuses
-    yield f"{statuses['active']:,} active subscribers, {statuses['pending']:,} pending"
+    yield f"{counted(statuses['active'], 'active subscriber')}, {statuses['pending']:,} pending"
     joined, left = (sum(getattr(day, name) for day in found.growth) for name in ("joined", "left"))
     bounced = sum(day.bounced + day.complained for day in found.growth)
     yield (

@@ -18,6 +18,7 @@ from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.listing import listing
 from mailer.delivery.lock import exclusive
 from mailer.delivery.relays import warming_up
+from mailer.printable import counted
 from mailer.review import directory, table
 from mailer.review.directory import DRAFT, Entry
 from mailer.review.status import IssueStatus, status_of
@@ -138,7 +139,8 @@ def withdraw(app: App, issue: str, yes: bool) -> None:
     app.confirm(f"Withdraw {slug}?", yes=yes, what="withdrawing")
     with exclusive(app.database) as session:
         withdrawn = control.withdraw(session, directory.queued(session, app.settings, slug).id)
-    app.out(f"{slug}: withdrawn with {withdrawn:,} deliveries; correct it, then: mailer send {slug}")
+    number = counted(withdrawn, "delivery", "deliveries")
+    app.out(f"{slug}: withdrawn with {number}; correct it, then: mailer send {slug}")
 
 
 @click.command(cls=Command)

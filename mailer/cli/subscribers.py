@@ -32,6 +32,7 @@ from mailer.cli.editing import (
 from mailer.cli.importing import import_command, imports_command, revert_command
 from mailer.cli.listing import table
 from mailer.errors import RefusedError, SourceError
+from mailer.printable import counted
 
 where_option = click.option(
     "--where", "segment", default="", metavar="SEGMENT", help="Only these, e.g. 'tag:vip'."
@@ -171,12 +172,12 @@ def count(app: App, segment: str, as_json: bool) -> None:
 def reasons(app: App, as_json: bool) -> None:
     """Count the reasons that people gave for unsubscribing."""
     with app.database.reading() as session:
-        counted = unsubscribe_reasons(session)
+        given = unsubscribe_reasons(session)
     if as_json:
-        app.emit({"left": counted.count, "reasons": counted.reasons, "none_given": counted.silent})
+        app.emit({"left": given.count, "reasons": given.reasons, "none_given": given.silent})
         return
-    app.out(f"{counted.count:,} people unsubscribed themselves")
-    for reason, number in [*counted.reasons.items(), ("none given", counted.silent)]:
+    app.out(f"{counted(given.count, 'person', 'people')} unsubscribed")
+    for reason, number in [*given.reasons.items(), ("none given", given.silent)]:
         app.out(f"{number:>9,}  {reason}")
 
 
@@ -238,8 +239,8 @@ def erase_command(app: App, address: str, yes: bool, as_json: bool) -> None:
         app.emit(asdict(done))
         return
     app.out(
-        f"erased: {done.ledger_lines} ledger lines, {done.events} events, {done.replies} replies, "
-        f"{done.reports} reports"
+        f"erased: {counted(done.ledger_lines, 'ledger line')}, {counted(done.events, 'event')}, "
+        f"{counted(done.replies, 'reply', 'replies')}, {counted(done.reports, 'report')}"
     )
     if not done.known:
         app.say("It was not a subscriber, or was erased before. Its hash keeps imports from adding it.")

@@ -19,6 +19,7 @@ from mailer.delivery.books import Books
 from mailer.delivery.difference import NAMES
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.lock import exclusive
+from mailer.printable import counted
 
 _RETRIED: Final = (DeliveryState.FAILED, DeliveryState.DEFERRED, DeliveryState.UNCERTAIN)
 
@@ -126,5 +127,5 @@ class Controls:
             Change("issue.retry", issue.slug, {"state": state.value}),
             lambda session: control.retry(session, issue.id, state, at=datetime.now(UTC)),
         )
-        say(f"{number:,} deliveries are queued again")
+        say(f"queued again: {counted(number, 'delivery', 'deliveries')}")
         ui.navigate.to(issue_path(issue.slug))

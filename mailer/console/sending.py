@@ -26,6 +26,7 @@ from mailer.delivery import editions, requirements
 from mailer.delivery import schedule as schedules
 from mailer.delivery.schedule import Scheduled
 from mailer.errors import RefusedError
+from mailer.printable import counted
 from mailer.rendering.edition import Edition
 from mailer.review import linting, planning, sample
 from mailer.review.planning import Forecast
@@ -123,7 +124,7 @@ class Sending:
         left = [(f"Left out: {why}", f"{number:,}") for why, number in made.headcount.left_out.items()]
         top = ", ".join(f"{domain} {number:,}" for domain, number in made.domains.top[:5])
         lines = [
-            ("Recipients", f"{made.audience:,} of {made.headcount.subscribers:,} subscribers"),
+            ("Recipients", f"{made.audience:,} of {counted(made.headcount.subscribers, 'subscriber')}"),
             *left,
             ("Largest domains", top or "–"),
             ("Message size", f"{made.sizes.mean / 1024:,.0f} KB on average"),

@@ -35,6 +35,7 @@ from mailer.delivery.sharing import LEASE_SECONDS, Granted, Sharing
 from mailer.delivery.waiting import RetryScan, next_due
 from mailer.delivery.window import Window
 from mailer.errors import TakenOverError, UnavailableError
+from mailer.printable import counted
 from mailer.replies import Refusal
 from mailer.smtp.sharing import Wish
 
@@ -218,10 +219,10 @@ class RunBooks:
             self.insist(self._settle_late)
             raise
         except UnavailableError as error:
-            number = self._counts[DeliveryState.SENDING.value]
+            number = counted(self._counts[DeliveryState.SENDING.value], "delivery", "deliveries")
             raise UnavailableError(
-                f"the run waited for the database and gave up; {number:,} deliveries whose outcome it could"
-                f" not write become uncertain ({error.message})",
+                f"the run waited for the database and gave up; {number} whose outcome it could"
+                f" not write will be uncertain ({error.message})",
                 remedy="once the database answers, run the same command again",
             ) from error
 

@@ -12,6 +12,7 @@ import msgspec
 
 from mailer.config import Relay, Settings
 from mailer.errors import ConfigError
+from mailer.printable import counted
 
 _LONGEST: Final = 3650
 
@@ -27,7 +28,7 @@ class WarmingUp:
 
     def __str__(self) -> str:
         then = "no limit" if self.tomorrow is None else f"{self.tomorrow:,}"
-        return f"relay {self.name} is warming up: {self.today:,} messages today, {then} tomorrow"
+        return f"relay {self.name} is warming up: {counted(self.today, 'message')} today, {then} tomorrow"
 
 
 def for_machine(settings: Settings, machine: str) -> Settings:

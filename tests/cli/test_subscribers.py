@@ -280,7 +280,7 @@ def test_reasons_of_leaving_are_counted(capsys: pytest.CaptureFixture[str], fold
     told = answer(capsys, "reasons")
     assert (told["left"], told["reasons"], told["none_given"]) == (2, {"too-many": 1}, 1)
     assert said(capsys, "reasons").splitlines() == [
-        "2 people unsubscribed themselves",
+        "2 people unsubscribed",
         "        1  too-many",
         "        1  none given",
     ]

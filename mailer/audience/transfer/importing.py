@@ -33,6 +33,7 @@ from mailer.database.models import (
 from mailer.database.rows import refresh_statistics
 from mailer.database.session import Database
 from mailer.errors import AddressError, RefusedError
+from mailer.printable import counted
 
 _BATCH: Final = 5_000
 _ALIVE: Final = (SubscriberStatus.ACTIVE.value, SubscriberStatus.PENDING.value)
@@ -123,8 +124,8 @@ def import_file(
                 run.end()
                 if strict and report.rejected:
                     raise RefusedError(
-                        f"{path}: {report.rejected} rows would be rejected; nothing was imported",
-                        remedy="correct them, or import without --strict",
+                        f"{path}: {counted(report.rejected, 'row')} would be rejected; nothing was imported",
+                        remedy="correct the file, or import without --strict",
                     )
                 if dry_run:
                     report.id = None

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+from mailer.printable import counted
 from mailer.rendering.lint.findings import Finding
 from mailer.rendering.lint.mail import Mail
 from mailer.rendering.source.raw_html import REMOVED, is_element
@@ -103,8 +104,8 @@ def mistyped_link(mail: Mail) -> Iterator[Finding]:
 def hidden_text(mail: Mail) -> Iterator[Finding]:
     """Find Jinja comments that swallow whole paragraphs."""
     for found in _HIDDEN.finditer(mail.prose):
-        lines = found[0].count("\n") + 1
-        yield mail.finding("hidden-text", f"a comment hides {lines} lines", at=found[0].split("\n")[0])
+        lines = counted(found[0].count("\n") + 1, "line")
+        yield mail.finding("hidden-text", f"a comment hides {lines}", at=found[0].split("\n")[0])
 
 
 def skeleton(mail: Mail) -> Iterator[Finding]:
