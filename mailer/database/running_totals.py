@@ -13,7 +13,8 @@ from typing import Final
 from sqlalchemy import bindparam, func, select, text
 from sqlalchemy.orm import Session
 
-from mailer.database.models import DeliveryState, RunningTotal
+from mailer.database.models import DeliveryState, IssueState, RunningTotal, StoredIssue
+from mailer.database.session import Database
 
 _STATES: Final = tuple(state.value for state in DeliveryState)
 _FOLD_FROM: Final = 64
@@ -33,10 +34,12 @@ ADD_ON_POSTGRESQL: Final = _adding(":_total_of", "pg_backend_pid()", (f":_more_{
 """Adds `parameters` to the totals. As a CTE, it saves another statement its round trip."""
 _ADD_ON_POSTGRESQL: Final = text(ADD_ON_POSTGRESQL)
 _ADD_ON_SQLITE: Final = _adding("?", "0", "?" * len(_STATES))
-# Built once, since a page that shows a run reads it twice a second.
-_SUMS: Final = select(*(func.coalesce(func.sum(getattr(RunningTotal, name)), 0) for name in _STATES)).where(
-    RunningTotal.issue_id == bindparam("issue_id")
-)
+_OF: Final = RunningTotal.issue_id == bindparam("issue_id")
+_SUMS: Final = [func.coalesce(func.sum(getattr(RunningTotal, name)), 0) for name in _STATES]
+_TOTALS: Final = select(*_SUMS).where(_OF)
+_NEWEST: Final = select(
+    select(StoredIssue.state).where(StoredIssue.id == bindparam("issue_id")).scalar_subquery(), *_SUMS
+).where(_OF)
 
 
 def parameters(issue_id: int, changes: Mapping[str, int]) -> dict[str, int]:
@@ -64,8 +67,22 @@ def move(session: Session, issue_id: int, number: int, before: DeliveryState, af
 
 def totals_of(session: Session, issue_id: int) -> dict[str, int]:
     """Return the number of an issue's deliveries in each state, by name."""
-    row = session.connection().execute(_SUMS, {"issue_id": issue_id}).one()
+    row = session.connection().execute(_TOTALS, {"issue_id": issue_id}).one()
     return dict(zip(_STATES, map(int, row), strict=True))
+
+
+def newest(database: Database, issue_id: int) -> tuple[IssueState | None, dict[str, int]]:
+    """Return an issue's state and its totals, as of the newest commit; the state is None if it is gone.
+
+    Much faster than in a session, for a page that looks twice a second.
+    """
+    values = {"issue_id": issue_id}
+    if database.path is not None:
+        ((state, *totals),) = database.look(_NEWEST, values)
+    else:
+        with database.reading() as session:
+            state, *totals = session.connection().execute(_NEWEST, values).one()
+    return IssueState(state) if state else None, dict(zip(_STATES, map(int, totals), strict=True))
 
 
 def fold(session: Session, issue_id: int) -> None:

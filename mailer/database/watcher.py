@@ -6,6 +6,7 @@ It goes past SQLAlchemy, which would take five times as long to ask as SQLite ta
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -19,9 +20,10 @@ class Watcher:
     """A connection that only reads, each time the newest commit. Its methods raise `sqlite3.Error`."""
 
     def __init__(self, path: Path) -> None:
-        # Another thread may use or close it.
+        # Several threads may use it, one at a time.
         self._connection = sqlite3.connect(path, check_same_thread=False)
         self._cursor = self._connection.cursor()
+        self._lock = threading.Lock()
 
     def close(self) -> None:
         """Close the connection."""
@@ -29,7 +31,8 @@ class Watcher:
 
     def commits(self) -> int:
         """Return a number that changes whenever anyone commits to the database."""
-        number: int = self._cursor.execute("PRAGMA data_version").fetchone()[0]
+        with self._lock:
+            number: int = self._cursor.execute("PRAGMA data_version").fetchone()[0]
         return number
 
     def rows(self, statement: SelectBase, values: Mapping[str, object]) -> list[tuple[Any, ...]]:
@@ -38,8 +41,9 @@ class Watcher:
         parameters = compiled.construct_params(dict(values)) or {}
         # `positiontup` is missing from the type of `Compiled`.
         names: list[str] = compiled.positiontup  # type: ignore[attr-defined]
-        self._cursor.execute(str(compiled), [parameters[name] for name in names])
-        return self._cursor.fetchall()
+        with self._lock:
+            self._cursor.execute(str(compiled), [parameters[name] for name in names])
+            return self._cursor.fetchall()
 
 
 @cache

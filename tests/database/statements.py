@@ -13,17 +13,23 @@ from mailer.database.session import Database
 
 @contextmanager
 def statements(database: Database) -> Iterator[list[tuple[str, Any]]]:
-    """Collect the statements of the block with their values."""
+    """Collect the statements of the block with their values, also those of `Database.look`."""
     said: list[tuple[str, Any]] = []
 
     def note(connection: Any, cursor: Any, statement: str, values: Any, context: Any, many: bool) -> None:
         said.append((statement, values[0] if many else values))
 
     event.listen(database.engine, "before_cursor_execute", note)
+    watching = None if database.path is None else database._watching(database.path)._connection
+    if watching is not None:
+        # SQLite gives the statement with its values in place.
+        watching.set_trace_callback(lambda statement: said.append((statement, ())))
     try:
         yield said
     finally:
         event.remove(database.engine, "before_cursor_execute", note)
+        if watching is not None:
+            watching.set_trace_callback(None)
 
 
 def whole_issue_searches(database: Database, said: list[tuple[str, Any]]) -> list[str]:
