@@ -8,7 +8,8 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from mailer.database import running_totals
-from mailer.database.models import Delivery, DeliveryState
+from mailer.database.models import Delivery, DeliveryState, IssueState
+from mailer.database.session import Database
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,3 +54,12 @@ def running_books(session: Session, issue_id: int) -> Books:
     """Return the same from the running totals, which takes no longer for a large issue."""
     totals = running_totals.totals_of(session, issue_id)
     return Books(sum(totals.values()), **totals)
+
+
+def newest_books(database: Database, issue_id: int) -> tuple[IssueState | None, Books]:
+    """Return an issue's state and books, as of the newest commit; the state is None if it was withdrawn.
+
+    As fast as a page needs that looks twice a second.
+    """
+    state, totals = running_totals.newest(database, issue_id)
+    return state, Books(sum(totals.values()), **totals)

@@ -28,7 +28,7 @@ from mailer.bounces.effects import fail_delivery
 from mailer.database.models import Delivery, DeliveryState, IssueState, Subscriber, SubscriberStatus
 from mailer.database.session import Database
 from mailer.delivery import control, issues, newcomers, queue, runs
-from mailer.delivery.books import books_of, running_books
+from mailer.delivery.books import books_of, newest_books, running_books
 from mailer.delivery.queue import Settled
 from mailer.delivery.waiting import waiting
 from mailer.errors import RefusedError
@@ -238,6 +238,7 @@ class Ledger(RuleBasedStateMachine):
         assert known.balanced
         assert known.audience == len(self.rows)
         assert running == known
+        assert newest_books(self.database, self.issue) == (state, known)
         assert (state, rows) == (self.state, self.rows)
         type(self).balanced += 1
 
