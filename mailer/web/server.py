@@ -133,6 +133,8 @@ def _config(app: ASGIApp, proxies: Sequence[str] = ()) -> uvicorn.Config:
         server_header=False,
         forwarded_allow_ips=list(proxies),
         timeout_graceful_shutdown=_GRACE_SECONDS,
+        # The console's pages get small changes twice a second; compressing one takes longer than drawing it.
+        ws_per_message_deflate=False,
     )
 
 
