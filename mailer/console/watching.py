@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -10,7 +11,6 @@ from urllib.parse import quote
 
 from markupsafe import Markup
 from nicegui import ui
-from sqlalchemy.orm import Session
 
 from mailer.console import approval
 from mailer.console.approval import Kind
@@ -25,7 +25,7 @@ from mailer.console.users import Role
 from mailer.database.models import CanaryState, DeliveryState, IssueState
 from mailer.delivery import issues
 from mailer.delivery.arms import Arm, Test
-from mailer.delivery.books import Books, running_books
+from mailer.delivery.books import Books, newest_books
 from mailer.delivery.difference import NAMES
 from mailer.delivery.issues import QueuedIssue
 from mailer.errors import MailerError
@@ -91,30 +91,26 @@ class Watching:
 
     async def look(self) -> None:
         """Look at the books."""
+        before = self._issue
         try:
             with self._pace.looking():
-                issue, books = await self._desk.read(self._current)
+                state, books = await asyncio.to_thread(newest_books, self._desk.database, before.id)
+                if state not in (None, before.state):
+                    self._issue = await self._desk.read(lambda session: issues.get(session, before.id))
             self._timer.interval = min(self._pace.seconds, _SLOWEST_SECONDS)
         except MailerError as error:
             self._end(error)
             return
-        changed = issue.state != self._issue.state
-        self._issue = issue
-        if changed:
-            self._state.content = tag(issue.state)
-            if not self._running:
-                self._end()
-                ui.navigate.reload()
-        self._controls.draw(issue, books, self._undecided)
+        if state is None or not self._running:
+            self._end()
+            ui.navigate.reload()
+            return
+        if self._issue.state != before.state:
+            self._state.content = tag(self._issue.state)
+        self._controls.draw(self._issue, books, self._undecided)
         if books != self._books or self._seen:
             self._draw(books)
         self._books = books
-
-    def _current(self, session: Session) -> tuple[QueuedIssue, Books]:
-        issue, books = self._issue, running_books(session, self._issue.id)
-        # Usually it is as it was, and this takes a fraction of the time.
-        changed = issues.progress(session, issue.id).state != issue.state
-        return issues.get(session, issue.id) if changed else issue, books
 
     def _end(self, error: MailerError | None = None) -> None:
         """Look no more; show the error, if there is one."""

@@ -19,6 +19,8 @@ from mailer.console.pace import Pace
 from mailer.console.users import Role
 from mailer.console.watching import Watching
 from mailer.database.session import Database
+from mailer.delivery import control
+from mailer.delivery.lock import exclusive
 from mailer.tokens import Signer
 from tests.console.test_desk import visit
 from tests.database.statements import statements, whole_issue_searches
@@ -72,6 +74,10 @@ def test_looks_count_no_deliveries(tmp_path: Path) -> None:
                         await look()
                     searches.append(len(whole_issue_searches(database, said)))
                     found.append([statement for statement, _ in said])
+                with exclusive(database) as session:
+                    control.withdraw(session, issue.id)
+                await page.look()
+                reload.assert_called_once()
             client.delete()
             return found
 
@@ -81,10 +87,11 @@ def test_looks_count_no_deliveries(tmp_path: Path) -> None:
             patch.object(watching, "Pace", partial(Pace, ticks=lambda: clock.now)),
             patch.object(desk, "count", AsyncMock()),
             patch.object(ui, "timer", Mock()),
+            patch.object(ui.navigate, "reload") as reload,
         ):
             looks = asyncio.run(watch())
-    # A look at the books reads their totals and the issue's state. The rest counts once, by provider.
-    assert [len(said) for said in looks[:2]] == [3, 3]
-    assert all("running_totals" in said[1] for said in looks[:2])
+    # A look at the books reads their totals with the issue's state. The rest counts once, by provider.
+    assert [len(said) for said in looks[:2]] == [1, 1]
+    assert all("running_totals" in said[0] for said in looks[:2])
     assert len(looks[2]) <= 18
     assert searches == [0, 0, 1]
