@@ -144,7 +144,10 @@ def main(arguments: list[str] | None = None) -> None:
     # A command imports thousands of objects that stay, and the default of 700 searches them again and again.
     gc.set_threshold(20_000)
     sys.unraisablehook = _keep_interrupt
-    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+    code = run(sys.argv[1:] if arguments is None else arguments)
+    # Otherwise the interpreter searches all objects for garbage once more before it ends.
+    gc.freeze()
+    sys.exit(code)
 
 
 def _keep_interrupt(unraisable: sys.UnraisableHookArgs) -> None:
