@@ -22,7 +22,6 @@ from mailer.database.models import (
     StoredIssue,
     SubscriberStatus,
 )
-from mailer.replies.mailbox_hosts import provider_of
 from mailer.reports.counting import DELAYS, OTHER, hour_name
 from mailer.reports.links import links_of
 from mailer.reports.rollups import marks
@@ -381,6 +380,9 @@ def _links(session: Session, issue_id: int, found: Mapping[str, Counter[str]]) -
 def _by_provider(
     facets: Mapping[str, Mapping[str, Counter[str]]], providers: Mapping[str, str]
 ) -> tuple[GroupFigures, ...]:
+    # Imported on use: the judge of replies comes along, which compiles many patterns.
+    from mailer.replies.mailbox_hosts import provider_of
+
     sums: dict[str, Counter[str]] = {}
     for facet in ("domain", "failed_domain"):
         for domain, numbers in facets.get(facet, {}).items():
