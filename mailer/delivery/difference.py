@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Final
 
 CONFIDENCE: Final = 0.95
@@ -52,6 +51,9 @@ def interval(of: Count, than: Count, *, comparisons: int = 1) -> Interval:
     """
     if not (of.readers and than.readers):
         return Interval(-1.0, 1.0)
+    # Imported on use: most commands compare nothing.
+    from statistics import NormalDist
+
     score = NormalDist().inv_cdf(1 - (1 - CONFIDENCE) / comparisons / 2)
     low, high = _wilson(of, score)
     low_than, high_than = _wilson(than, score)
