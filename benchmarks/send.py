@@ -175,9 +175,9 @@ def _counted(folder: Path, content: Path, number: int, rounds: int) -> Iterator[
         for _ in range(rounds):
             for name, one in folders.items():
                 found[name].append(number / send(one, number)[1])
-            began = _children_seconds()
+            began = children_seconds()
             _run_source(installed("smtp-source"), port, content, number)
-            found["smtp-source"].append(number / (_children_seconds() - began))
+            found["smtp-source"].append(number / (children_seconds() - began))
     peer = statistics.median(found["smtp-source"])
     for name in folders:
         yield _beside(
@@ -265,6 +265,31 @@ def send(
 
     `program` is the module to run, with what comes before the arguments of `mailer`.
     """
+    fill(folder, number, url)
+    before = children_seconds()
+    began = time.perf_counter()
+    subprocess.run(
+        send_command(folder, program),
+        check=True,
+        cwd=_PROJECT,
+        stdout=subprocess.DEVNULL,
+        # An installed program has its bytecode, whatever this shell forbids.
+        env={
+            **{name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
+            "MAILER_PATHS__DATABASE": url,
+        },
+    )
+    seconds = time.perf_counter() - began
+    return seconds, children_seconds() - before
+
+
+def send_command(folder: Path, program: Sequence[str] = ("mailer",)) -> list[str]:
+    """Return the command that sends the issue of a newsletter."""
+    return [sys.executable, "-m", *program, "send", "1", "--yes", "--quiet", "-C", str(folder)]
+
+
+def fill(folder: Path, number: int, url: str = "sqlite:///subscribers.db") -> None:
+    """Make a new database with so many subscribers."""
     for path in folder.glob("subscribers.db*"):
         path.unlink()
     database = Database(url, folder=folder)
@@ -288,24 +313,9 @@ def send(
             ],
         )
     database.close()
-    before = _children_seconds()
-    began = time.perf_counter()
-    subprocess.run(
-        [sys.executable, "-m", *program, "send", "1", "--yes", "--quiet", "-C", str(folder)],
-        check=True,
-        cwd=_PROJECT,
-        stdout=subprocess.DEVNULL,
-        # An installed program has its bytecode, whatever this shell forbids.
-        env={
-            **{name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
-            "MAILER_PATHS__DATABASE": url,
-        },
-    )
-    seconds = time.perf_counter() - began
-    return seconds, _children_seconds() - before
 
 
-def _children_seconds() -> float:
+def children_seconds() -> float:
     """Return the CPU seconds of all commands that have ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
