@@ -51,7 +51,7 @@ def build(settings: Settings, path: Path, *, links: Iterable[str] = (), text: st
     `links` are the tracked links of an edition that was frozen before; they keep their numbers. `text` is
     used instead of the content of the file.
     """
-    # Imported on use: Markdown and MJML take longer to load than most commands run.
+    # Imported on use: Markdown, MJML and premailer take longer to load than most commands run.
     from mailer.rendering.source import parse_issue, read_issue
 
     return build_issue(settings, read_issue(path) if text is None else parse_issue(text, path), links=links)

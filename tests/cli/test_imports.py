@@ -13,7 +13,7 @@ from tests.delivery.scene import EDITION, queued, run
 from tests.end_to_end.newsletter import Folder
 
 _SENDING = {"aiosmtplib", "cryptography", "uvloop"}
-_RENDERING = {"cssselect", "lxml", "markdown_it", "mjml", "nh3"}
+_RENDERING = {"lxml", "markdown_it", "mjml", "nh3", "premailer"}
 _TEMPLATES = {"babel", "jinja2"}
 _SERVING = {"fastapi", "nicegui", "pydantic", "starlette", "uvicorn"}
 _OTHERS = {"alembic", "dns", "httpx", "lark", "psycopg", "rich"}

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Page
+from premailer import Premailer
 
 from mailer.config import Brand
 from mailer.rendering.build import build_edition, build_letter
-from mailer.rendering.html import document
-from mailer.rendering.html.inlining import inlined
+from mailer.rendering.html import inlining
 from mailer.rendering.source import read_issue
 from tests.conftest import PROJECT
 from tests.oracle.conftest import WIDTHS
@@ -51,6 +52,21 @@ _READ = """names => [...document.body.querySelectorAll("*")].map(element => {
 })"""
 
 
+class RecordingPremailer(Premailer):  # type: ignore[misc]
+    """Premailer, which also records the document before and after."""
+
+    original = ""
+    inlined = ""
+
+    def __init__(self, html: str, css_text: list[str], **options: Any) -> None:
+        type(self).original = html.replace("</head>", f"<style>{''.join(css_text)}</style></head>", 1)
+        super().__init__(html, css_text=css_text, **options)
+
+    def transform(self, **options: Any) -> str:
+        type(self).inlined = str(super().transform(**options))
+        return type(self).inlined
+
+
 def styles(page: Page, html: str) -> list[list[list[str]]]:
     """Return tag and properties of every element of the body, at each width."""
     found = []
@@ -88,16 +104,9 @@ def html_of(name: str, tmp_path: Path, seed: Path | None) -> str:
 def test_inlining_changes_no_computed_style(
     name: str, page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    seen: list[str] = []
-
-    def recorded(html: str, css: str) -> str:
-        made = inlined(html, css)
-        seen[:] = [html.replace("</head>", f"<style>{css}</style></head>", 1), made]
-        return made
-
-    monkeypatch.setattr(document, "inlined", recorded)
+    monkeypatch.setattr(inlining, "Premailer", RecordingPremailer)
     html_of(name, tmp_path, request.getfixturevalue("seed") if name == "seed" else None)
-    before, after = (styles(page, html) for html in seen)
+    before, after = styles(page, RecordingPremailer.original), styles(page, RecordingPremailer.inlined)
     assert len(before[0]) > 20
     assert differences(before, after) == []
 

@@ -14,6 +14,7 @@ from mailer.rendering.templating.origins import Locate
 BODY: Final = "xbodygoeshere"
 # Without it, clients continue after the preheader and show the first words of the email.
 _PADDING: Final = "&#847;&zwnj;&nbsp;" * 60
+_KEPT: Final = ' data-premailer="ignore"'
 
 
 def document(
@@ -44,11 +45,15 @@ def document(
         hidden = f'<div class="preheader" style="{_HIDDEN}">{escape(preheader)}{_PADDING}</div>'
         html = re.sub(r"<body[^>]*>", lambda found: found[0] + hidden, html, count=1)
     head = f'{_META}<style type="text/css">{head_css}</style></head>'
-    return inlined(html.replace("</head>", head, 1), inline_css)
+    html = html.replace("</head>", head, 1).replace("<style", f"<style{_KEPT}")
+    return inlined(html, inline_css).replace(_KEPT, "")
 
 
 def _check_inline_css(css: str) -> None:
-    """Raise `SourceError` for a rule that cannot go into a style attribute."""
+    """Raise `SourceError` for a rule that cannot go into a style attribute.
+
+    `@import` in particular: the CSS parser would read the file that it names.
+    """
     bare = _CSS_COMMENT.sub(lambda found: "\n" * found[0].count("\n"), css)
     for pattern, what in ((_AT_RULE, "an @ rule"), (_PSEUDO_CLASS, "a pseudo-class")):
         if found := pattern.search(bare):

@@ -1,16 +1,13 @@
-"""Move style rules onto the elements they match."""
+"""Move style rules onto the elements they match, with premailer."""
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Iterator
-from functools import cache
-from operator import itemgetter
-from typing import Final, cast
+from typing import Final
 
-import cssselect
-from lxml import etree
-from lxml.cssselect import LxmlHTMLTranslator
+import cssutils
+from premailer import Premailer
 
 from mailer.rendering.html.line_breaks import with_wbr, without_wbr
 
@@ -21,80 +18,35 @@ _NAME: Final = re.compile(r"[A-Za-z_][\w-]*")
 _STYLE_ELEMENT: Final = re.compile(r"<style\b.*?</style>", re.DOTALL)
 _IMPLIED: Final = frozenset({"html", "head", "body", "p"})
 """Elements that the parser of HTML adds."""
-# A semicolon may be inside quotes or brackets: url(data:image/png;base64,…).
-_DECLARATION: Final = re.compile(r"""(?:[^;"'(]|"[^"]*"|'[^']*'|\((?:[^()"']|"[^"]*"|'[^']*')*\)|["'(])+""")
-_IMPORTANCE: Final = " !important"
-_IMPORTANT: Final = re.compile(r"!\s*important\s*$", re.IGNORECASE)
 
 
 def inlined(html: str, css: str) -> str:
     """Return `html` with the rules of `css` in the `style` attributes of the elements they match.
 
-    The `<style>` elements of `html` stay as they are. `css` has no at-rules and no pseudo-classes. As in
-    browsers, a rule whose selector is not valid applies to nothing.
+    `<style>` elements marked `data-premailer="ignore"` stay as they are. Nothing is loaded from the
+    network or from disk; `css` must have no `@import`, which cssutils would follow to local files.
     """
-    root = etree.fromstring(without_wbr(html).strip(), etree.HTMLParser())
-    found: dict[etree._Element, dict[str, str]] = {}
-    for _, path, declarations in sorted(_rules(needed(css, html)), key=itemgetter(0)):
-        for element in cast("list[etree._Element]", root.xpath(path)):
-            found.setdefault(element, {}).update(declarations)
-    for element, styles in found.items():
-        for name, value, important in _declarations(element.get("style") or ""):
-            if important or not styles.get(name, "").endswith(_IMPORTANCE):
-                styles[name] = _written(value, important=important)
-        element.set("style", "; ".join(f"{name}:{value}" for name, value in styles.items()))
-    has_doctype = html.lstrip()[:9].lower() == "<!doctype"
-    document = root.getroottree() if has_doctype else root
-    return with_wbr(etree.tostring(document, method="html", encoding="utf-8").decode())
-
-
-def _rules(css: str) -> Iterator[tuple[tuple[bool, int, int, int], str, dict[str, str]]]:
-    """Yield the precedence of each rule, the XPath of its elements, and its declarations.
-
-    Rules of the same precedence come in order; important declarations come as a rule of their own.
-    """
-    for rule in _RULE.finditer(css):
-        every = _declarations(rule[2])
-        for important in (False, True):
-            declarations = {
-                name: _written(value, important=important) for name, value, told in every if told is important
-            }
-            if declarations:
-                for specificity, path in _selectors(rule[1].strip()):
-                    yield (important, *specificity), path, declarations
-
-
-@cache
-def _selectors(group: str) -> list[tuple[tuple[int, int, int], str]]:
-    """Return the specificity of each selector in a group, and the XPath of the elements that it matches."""
-    try:
-        return [(one.specificity(), _XPATH.selector_to_xpath(one)) for one in cssselect.parse(group)]
-    except cssselect.SelectorError:
-        return []
-
-
-_XPATH: Final = LxmlHTMLTranslator()
-
-
-def _declarations(text: str) -> list[tuple[str, str, bool]]:
-    """Return the names and values in a block of declarations, and whether they are important."""
-    found = []
-    for declaration in _DECLARATION.findall(_COMMENT.sub("", text)):
-        name, _, value = declaration.partition(":")
-        plain = _IMPORTANT.sub("", value)
-        if name.strip() and plain.strip():
-            found.append((name.strip().lower(), " ".join(plain.split()), plain != value))
-    return found
-
-
-def _written(value: str, *, important: bool) -> str:
-    return value + _IMPORTANCE if important else value
+    # cssutils logs unknown properties, of which email has many.
+    cssutils.log.setLevel(logging.CRITICAL)
+    # Without profiles cssutils does not validate values. Premailer validates style attributes whatever its
+    # options say, and compiling the grammars takes longer than all the inlining.
+    cssutils.profile.removeProfile(all=True)
+    result: str = Premailer(
+        without_wbr(html),
+        css_text=_one_by_one(needed(css, html)),
+        strip_important=False,
+        allow_network=False,
+        disable_validation=True,
+        align_floating_images=False,
+        disable_basic_attributes=["width", "height", "bgcolor", "align", "valign"],
+    ).transform(pretty_print=False)
+    return with_wbr(result)
 
 
 def needed(css: str, html: str) -> str:
     """Return `css` without the selectors that cannot match, because a name in them is not in `html`.
 
-    Looking for the elements of a rule takes long, and most issues use few of the rules.
+    Parsing a rule takes premailer longer than anything else, and most issues use few of them.
     """
     there = {*(name.lower() for name in _NAME.findall(_STYLE_ELEMENT.sub("", html))), *_IMPLIED}
 
@@ -110,3 +62,14 @@ def needed(css: str, html: str) -> str:
         return f"{','.join(can_match)}{{{rule[2]}}}" if can_match else ""
 
     return _RULE.sub(kept, _COMMENT.sub("", css))
+
+
+def _one_by_one(css: str) -> list[str]:
+    """Return the rules one by one, because premailer keeps what it has parsed and issues share most rules.
+
+    Pseudo-classes and at-rules stay in one sheet with all the others: premailer writes them into `<style>`.
+    """
+    rules = [(found[0], found[1]) for found in _RULE.finditer(css)]
+    if _RULE.sub("", css).strip() or any(":" in selectors or "@" in selectors for _, selectors in rules):
+        return [css]
+    return [rule for rule, _ in rules]

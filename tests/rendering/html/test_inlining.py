@@ -35,40 +35,9 @@ def test_inlining_again_gives_the_same_document() -> None:
     assert [inlined(PAGE, CSS)] * 3 == [inlined(PAGE, CSS) for _ in range(3)]
 
 
-def test_style_sheet_stays_in_the_head() -> None:
-    page = PAGE.replace("</head>", "<style>@media print{p{color:red}}</style></head>")
+def test_ignored_style_sheet_stays_in_the_head() -> None:
+    page = PAGE.replace("</head>", '<style data-premailer="ignore">@media print{p{color:red}}</style></head>')
     assert "@media print{p{color:red}}" in inlined(page, CSS)
-
-
-@pytest.mark.parametrize(
-    ("css", "style"),
-    [
-        ("b{a:1}#i{a:2}.c{a:3}", "a:2"),
-        ("b{a:1}b[id]{a:2}b{a:3}", "a:2"),
-        ("b{a:1 ! important}#i{a:2}", "a:1 !important"),
-        (".c, u{a:1}b{B:  2\n3}", "b:2 3; a:1"),
-        ("b{a:1;a:2}", "a:2"),
-        ("b{a:url(x;y:z);b:';'}", "a:url(x;y:z); b:';'"),
-        ("b{a:1;:2;c:;d}", "a:1"),
-        ("b..c, b{a:1}b{a:2}", "a:2"),
-    ],
-)
-def test_more_specific_and_later_declarations_win(css: str, style: str) -> None:
-    page = "<!DOCTYPE html><html><head></head><body><b class=c id=i>x</b></body></html>"
-    assert f'<b class="c" id="i" style="{style}">' in inlined(page, css)
-
-
-@pytest.mark.parametrize(
-    ("own", "style"),
-    [
-        ("a:2", "b:1; a:1 !important"),
-        ("a:2!important", "b:1; a:2 !important"),
-        ("c:3; b:2;", "b:2; a:1 !important; c:3"),
-    ],
-)
-def test_own_style_wins_unless_only_the_rule_is_important(own: str, style: str) -> None:
-    page = f'<!DOCTYPE html><html><head></head><body><b style="{own}">x</b></body></html>'
-    assert f'<b style="{style}">' in inlined(page, "b{a:1!important;b:1}")
 
 
 @pytest.mark.parametrize(
