@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
@@ -26,6 +27,25 @@ def provider_of(domain: str, configured: Mapping[str, str] = MappingProxyType({}
     """Return a domain's mailbox provider, judged by its name alone, or the domain itself."""
     first = domain.partition(".")[0]
     return configured.get(domain) or _PROVIDERS.get(domain) or _PROVIDERS.get(f"{first}.*") or domain
+
+
+@dataclass(frozen=True, slots=True)
+class Domains:
+    """The domains of a mailbox provider, as `provider_of` judges them."""
+
+    names: frozenset[str]
+    labels: frozenset[str]
+    """Every domain whose first label is one of these, except `others`."""
+    others: frozenset[str]
+
+
+def domains_of(provider: str, configured: Mapping[str, str] = MappingProxyType({})) -> Domains:
+    """Return the domains of a provider, whose name may be that of a domain."""
+    patterns = {name for name in _PROVIDERS if name.endswith(".*")}
+    known = {*_PROVIDERS, *configured, provider} - patterns
+    names = {name for name in known if provider_of(name, configured) == provider}
+    labels = (name.removesuffix(".*") for name in patterns if _PROVIDERS[name] == provider)
+    return Domains(frozenset(names), frozenset(labels), frozenset(known - names))
 
 
 @lru_cache(maxsize=4096)
