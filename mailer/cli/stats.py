@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,7 +18,14 @@ from mailer.printable import blanked, counted
 from mailer.reports import statistics
 from mailer.reports.overview import Overview, overview
 from mailer.reports.rollups import refresh
-from mailer.reports.statistics import GroupFigures, IssueFigures, IssueStatistics
+from mailer.reports.statistics import (
+    GroupFigures,
+    HourFigures,
+    IssueFigures,
+    IssueStatistics,
+    LinkFigures,
+)
+from mailer.reports.tables import write_table
 from mailer.review import directory
 from mailer.review.people_csv import GROUPS, write_people
 
@@ -26,6 +33,14 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _WEEK: Final = 7
+_CURVES: Final = {
+    "sent": "sent",
+    "opens": "opens",
+    "clicks": "clicks",
+    "machine_opens": "opens by machines",
+    "machine_clicks": "clicks by machines",
+}
+"""What is drawn of each hour."""
 _RATES: Final = ("open_rate", "click_rate", "bounce_rate", "complaint_rate", "unsubscribe_rate")
 
 
@@ -47,6 +62,7 @@ _RATES: Final = ("open_rate", "click_rate", "bounce_rate", "complaint_rate", "un
     metavar="GROUP",
     help=f"Print the people behind a number of ISSUE as CSV: {', '.join(GROUPS)}.",
 )
+@click.option("--hours", is_flag=True, help="Print what happened to ISSUE in each hour as CSV.")
 @click.option("--chart", is_flag=True, help="Draw charts.")
 @click.option("--rebuild", is_flag=True, help="Count everything again first, as far back as events are kept.")
 @pass_app
@@ -57,6 +73,7 @@ def stats(
     as_json: bool,
     as_csv: bool,
     people: str | None,
+    hours: bool,
     chart: bool,
     rebuild: bool,
 ) -> None:
@@ -67,9 +84,10 @@ def stats(
     """
     if as_json and as_csv:
         raise click.UsageError("--json and --csv can't be combined")
-    if people is not None:
-        if issue is None or as_json:
-            raise click.UsageError("--people needs ISSUE and prints CSV")
+    for name, given in (("--people", people is not None), ("--hours", hours)):
+        if given and (issue is None or as_json):
+            raise click.UsageError(f"{name} needs ISSUE and prints CSV")
+    if people is not None and issue is not None:
         with app.database.reading() as session:
             write_people(session, sys.stdout, directory.queued(session, app.settings, issue).id, people)
         return
@@ -83,6 +101,9 @@ def stats(
         issue_id = directory.queued(session, app.settings, issue).id
         found = statistics.issue_statistics(session, issue_id, providers=_providers(app))
         assert found is not None
+    if hours:
+        write_table(sys.stdout, HourFigures, found.hours)
+        return
     _show_issue(app, found, as_json=as_json, as_csv=as_csv, chart=chart)
 
 
@@ -95,7 +116,7 @@ def _show_list(app: App, found: Overview, *, as_json: bool, as_csv: bool, chart:
         rows = [_row(one) for one in found.issues]
         app.emit({**msgspec.to_builtins(found), "issues": rows})
     elif as_csv:
-        _write_csv([_row(one) for one in found.issues], [*_names(IssueFigures), *_RATES])
+        _write_csv([_row(one) for one in found.issues])
     else:
         for part in _list_lines(found, chart=chart):
             _print(app, part)
@@ -105,7 +126,7 @@ def _show_issue(app: App, found: IssueStatistics, *, as_json: bool, as_csv: bool
     if as_json:
         app.emit({**msgspec.to_builtins(found), "figures": _row(found.figures)})
     elif as_csv:
-        _write_csv([asdict(link) for link in found.links], _names(statistics.LinkFigures))
+        write_table(sys.stdout, LinkFigures, found.links)
     else:
         for part in _issue_lines(found, chart=chart):
             _print(app, part)
@@ -115,11 +136,8 @@ def _row(one: IssueFigures) -> dict[str, Any]:
     return {**msgspec.to_builtins(one), **{name: getattr(one, name) for name in _RATES}}
 
 
-def _names(kind: type[Any]) -> list[str]:
-    return [field.name for field in fields(kind)]
-
-
-def _write_csv(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> None:
+def _write_csv(rows: Iterable[dict[str, Any]]) -> None:
+    columns = [*(one.name for one in fields(IssueFigures)), *_RATES]
     writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
@@ -224,9 +242,9 @@ def _issue_lines(found: IssueStatistics, *, chart: bool) -> Iterator[str | Table
     yield f"unsubscribed {one.unsubscribed:,}{f' ({ways})' if ways else ''}, complaints {one.complaints:,}"
     if chart and found.hours:
         # Most of what happens, happens in the first two days.
-        hours = found.hours[:48]
-        for name in ("sent", "opens", "clicks", "machines"):
-            yield f"  {name:<8}  {sparkline([getattr(hour, name) for hour in hours])}"
+        hours = statistics.first_hours(found.hours, 48)
+        for name, words in _CURVES.items():
+            yield f"  {words:<18}  {sparkline([getattr(hour, name) for hour in hours])}"
         yield f"  hours from {hours[0].at:%Y-%m-%d %H:%M} UTC"
     if found.links:
         yield ""

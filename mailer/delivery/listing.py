@@ -1,4 +1,4 @@
-"""The deliveries of an issue in one state, one by one."""
+"""The deliveries of an issue, one by one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
 from mailer.database.models import Delivery, DeliveryState, Subscriber
@@ -50,15 +50,13 @@ class Listed:
         }
 
 
-def listing(
-    session: Session, issue_id: int, state: DeliveryState, *, bounce_class: str | None = None
-) -> Iterator[Listed]:
-    """Yield the deliveries of an issue in this state, by subscriber id; `bounce_class` limits them.
+def listing(session: Session, issue_id: int, state: DeliveryState) -> Iterator[Listed]:
+    """Yield the deliveries of an issue in this state, by subscriber id.
 
     Reads a page at a time: a million take no more memory than a thousand.
     """
     after = 0
-    while found := page(session, issue_id, state, after=after, limit=_AT_ONCE, bounce_class=bounce_class):
+    while found := page(session, issue_id, state, after=after, limit=_AT_ONCE):
         yield from found
         after = found[-1].subscriber_id
 
@@ -71,8 +69,12 @@ def page(
     after: int,
     limit: int,
     bounce_class: str | None = None,
+    among: ColumnElement[bool] | None = None,
 ) -> list[Listed]:
-    """Return deliveries of an issue by subscriber id, from above `after`; state and class limit them."""
+    """Return deliveries of an issue by subscriber id, from above `after`.
+
+    They are limited to a state, to a class of bounces, and to the subscribers that a condition selects.
+    """
     chosen = (
         select(
             Delivery.state,
@@ -95,4 +97,6 @@ def page(
         chosen = chosen.where(Delivery.state == state.value)
     if bounce_class is not None:
         chosen = chosen.where(Delivery.bounce_class == bounce_class)
+    if among is not None:
+        chosen = chosen.where(among)
     return [Listed(DeliveryState(given), *rest) for given, *rest in session.execute(chosen)]

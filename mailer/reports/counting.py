@@ -8,16 +8,17 @@ result. A count of an issue is named by a facet, a name within it and a measure:
 | `books` | | the states of its deliveries |
 | `sent` | hour | `sent`: deliveries accepted in that hour |
 | `failed` | bounce class | `failed` |
-| `failed_domain` | domain | `failed` |
+| `failed_domain` | as of `domain` | `failed` |
 | `reports` | | `complaints` |
 | `left` | way | `unsubscribed`, `bounced`, `complained`: people who were active before |
-| `domain`, `segment` | domain or saved segment | `recipients`, `tracked`, `openers`, `clickers` |
+| `domain`, `segment` | domain, or saved segment | `recipients`, `tracked`, `openers`, `clickers` |
 | `hour` | hour | `opens` and `clicks` by people, `machine_opens`, `machine_clicks` |
 | `link` | number of the link | `clicks`, `machine_clicks`, `clickers` |
 | `delay` | interval in `DELAYS` | `openers`, `clickers`: by the time since the first attempt to send |
 
-Hours count from 1970. Openers and clickers are distinct people and known only of those who agreed to
-tracking (`tracked`); opens and clicks include everyone else's, which are stored without a name.
+Small domains are counted together, by their provider if it is known. Hours count from 1970. Openers and
+clickers are distinct people and known only of those who agreed to tracking (`tracked`); opens and clicks
+include everyone else's, which are stored without a name.
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ from mailer.database.models import (
     SubscriberStatus,
     Suppression,
 )
+from mailer.replies.mailbox_hosts import OTHER as UNKNOWN
+from mailer.replies.mailbox_hosts import known_provider
 
 _S = SubscriberStatus
 HOUR: Final = 3_600_000_000
@@ -70,7 +73,7 @@ DELAYS: Final = (
 )
 """The upper ends of the intervals between a message and its first open or click; one more is open."""
 OTHER: Final = ""
-"""The name for all domains that are not counted separately."""
+"""The name for all domains that are not counted separately, nor with their provider."""
 _MOST_DOMAINS: Final = 50
 _FEWEST_RECIPIENTS: Final = 5
 """A domain with fewer recipients is not shown: its numbers would be about single people."""
@@ -208,16 +211,15 @@ def recipients(session: Session, issue_id: int, segments: Mapping[str, ColumnEle
     ours = Delivery.issue_id == issue_id
     found: Counter[Key] = Counter()
     rows = session.execute(
-        select(Subscriber.domain, func.count().label("number"), tracked)
+        select(Subscriber.domain, func.count(), tracked)
         .join(Delivery, Delivery.subscriber_id == Subscriber.id)
         .where(ours)
         .group_by(Subscriber.domain)
-        .order_by(func.count().desc(), Subscriber.domain)
-    )
-    for place, (domain, number, agreed) in enumerate(rows):
-        shown = place < _MOST_DOMAINS and number >= _FEWEST_RECIPIENTS
-        found[Key(issue_id, "domain", domain if shown else OTHER, "recipients")] += number
-        found[Key(issue_id, "domain", domain if shown else OTHER, "tracked")] += agreed
+    ).all()
+    names = _counted_names({domain: number for domain, number, _ in rows})
+    for domain, number, agreed in rows:
+        found[Key(issue_id, "domain", _counted_as(domain, names), "recipients")] += number
+        found[Key(issue_id, "domain", _counted_as(domain, names), "tracked")] += agreed
     for name, condition in segments.items():
         number, agreed = session.execute(
             select(func.count(), tracked)
@@ -230,12 +232,28 @@ def recipients(session: Session, issue_id: int, segments: Mapping[str, ColumnEle
     return found
 
 
+def _counted_names(recipients_of: Mapping[str, int]) -> set[str]:
+    """Return the largest domains, and the providers of other domains; none is about single people."""
+    largest = sorted(recipients_of, key=lambda domain: (-recipients_of[domain], domain))[:_MOST_DOMAINS]
+    names = {domain for domain in largest if recipients_of[domain] >= _FEWEST_RECIPIENTS}
+    with_provider: Counter[str] = Counter()
+    for domain in recipients_of.keys() - names:
+        with_provider[known_provider(domain)] += recipients_of[domain]
+    del with_provider[UNKNOWN]
+    return names | {name for name, number in with_provider.items() if number >= _FEWEST_RECIPIENTS}
+
+
+def _counted_as(domain: str, names: Collection[str]) -> str:
+    """Return the name under which a domain is counted: its own, that of its provider, or `OTHER`."""
+    return next((name for name in (domain, known_provider(domain)) if name in names), OTHER)
+
+
 SENDING: Final = ("books", "sent", "failed", "failed_domain", "reports")
 """The facets that `sending` returns."""
 
 
 def sending(session: Session, issue_id: int, domains: Collection[str]) -> Counter[Key]:
-    """Return the facets about an issue's deliveries; `domains` are those that are counted separately."""
+    """Return the facets about an issue's deliveries; `domains` are the names of domains that are counted."""
     found: Counter[Key] = Counter()
     # Not GROUP BY: SQLite would sort a million rows in memory for it.
     counts = [func.count(case((Delivery.state == state.value, 1))) for state in DeliveryState]
@@ -264,8 +282,7 @@ def sending(session: Session, issue_id: int, domains: Collection[str]) -> Counte
         .where(failed)
         .group_by(Subscriber.domain)
     ):
-        shown = domain if domain in domains else OTHER
-        found[Key(issue_id, "failed_domain", shown, "failed")] += number
+        found[Key(issue_id, "failed_domain", _counted_as(domain, domains), "failed")] += number
     complaints = session.scalar(
         select(func.count()).where(StoredReport.issue_id == issue_id, StoredReport.kind == "complaint")
     )
@@ -285,7 +302,7 @@ def responses(
     """Return what the events with ids above `after`, up to `upto`, add to the counts of these issues.
 
     A person counts once as an opener or clicker: not again if an event up to `after` already counts.
-    `domains` are the names of each issue's domains that are counted separately.
+    `domains` are the names of each issue's domains that are counted.
     """
     # No condition on the issue: SQLite would read all events of the issues for it.
     new = and_(Event.id > after, Event.id <= upto, Event.kind.in_(list(_TIMES)))
@@ -306,8 +323,8 @@ def responses(
         .group_by(firsts.c.issue_id, firsts.c.kind, Subscriber.domain, "delay")
     )
     for issue_id, kind, domain, delay, number in rows:
-        shown = domain if domain in domains.get(issue_id, ()) else OTHER
-        found[Key(issue_id, "domain", shown, _PEOPLE[kind])] += number
+        name = _counted_as(domain, domains.get(issue_id, ()))
+        found[Key(issue_id, "domain", name, _PEOPLE[kind])] += number
         found[Key(issue_id, "delay", str(delay), _PEOPLE[kind])] += number
     for name, condition in segments.items():
         rows = session.execute(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Literal
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from mailer.database.models import Consent, Event, Subscriber, SubscriberStatus
@@ -31,11 +31,13 @@ def responders(
     kind: Literal["open", "click"],
     *,
     link: int | None = None,
+    among: ColumnElement[bool] | None = None,
+    after: int = 0,
 ) -> Iterator[Responder]:
-    """Yield who opened an issue or clicked in it, by subscriber id; a million take little memory.
+    """Yield who opened an issue or clicked in it, by subscriber id from above `after`.
 
-    Machines are left out, and so is everyone who does not agree to tracking now. `link` limits clicks to
-    one link.
+    A million take little memory. Machines are left out, and so is everyone who does not agree to tracking
+    now. `link` limits clicks to one link, and `among` the people to those that a condition selects.
     """
     chosen = (
         select(Subscriber.id, Subscriber.address, func.min(Event.at), func.count())
@@ -45,12 +47,15 @@ def responders(
             Event.kind == kind,
             Event.details["machine"].as_string().is_(None),
             Subscriber.tracking_consent.is_(True),
+            Event.subscriber_id > after,
         )
         .group_by(Subscriber.id, Subscriber.address)
         .order_by(Subscriber.id)
     )
     if link is not None:
         chosen = chosen.where(Event.details["link"].as_integer() == link)
+    if among is not None:
+        chosen = chosen.where(among)
     for row in session.execute(chosen.execution_options(yield_per=_AT_A_TIME)):
         yield Responder(*row)
 
@@ -59,6 +64,8 @@ def responders(
 class Leaver:
     """Someone who left the list."""
 
+    line: int
+    """The number of the line in the ledger."""
     subscriber_id: int
     address: str
     at: datetime
@@ -73,16 +80,18 @@ def leavers(
     status: SubscriberStatus = SubscriberStatus.UNSUBSCRIBED,
     *,
     way: str = "",
+    after: int = 0,
 ) -> Iterator[Leaver]:
-    """Yield who left because of an issue, in the order of the ledger.
+    """Yield who left because of an issue, in the order of the ledger, from the line above `after`.
 
     `status` is what they became; `way` limits them to those who left in this way.
     """
     chosen = (
-        select(Subscriber.id, Subscriber.address, Consent.at, Consent.way, Consent.note)
+        select(Consent.id, Subscriber.id, Subscriber.address, Consent.at, Consent.way, Consent.note)
         .join(Consent, Consent.subscriber_id == Subscriber.id)
         .where(
             Consent.issue_id == issue_id,
+            Consent.id > after,
             Subscriber.address.is_not(None),
             Consent.before == SubscriberStatus.ACTIVE.value,
             Consent.after == status.value,

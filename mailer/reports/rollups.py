@@ -193,7 +193,7 @@ def _last_event(session: Session, at: datetime) -> int:
 
 
 def _known_domains(session: Session, except_: Collection[int]) -> dict[int, set[str]]:
-    """Return the domains that are counted separately, by issue."""
+    """Return the names of the domains that are counted, by issue."""
     rows = session.execute(
         select(IssueCount.issue_id, IssueCount.name).where(
             IssueCount.facet == "domain", IssueCount.measure == "recipients"

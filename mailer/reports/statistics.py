@@ -29,6 +29,7 @@ from mailer.reports.rollups import marks
 _S = SubscriberStatus
 _FIRST_DAY: Final = date(1970, 1, 1)
 _HOURS_A_DAY: Final = 24
+_HOUR: Final = timedelta(hours=1)
 
 
 def _share(part: int, whole: int) -> float | None:
@@ -139,13 +140,14 @@ class GroupFigures:
 
 @dataclass(frozen=True, slots=True)
 class HourFigures:
-    """One hour of an issue."""
+    """One hour of an issue. `opens` and `clicks` are by people, repetitions included."""
 
     at: datetime
     sent: int
     opens: int
     clicks: int
-    machines: int
+    machine_opens: int
+    machine_clicks: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +172,7 @@ class IssueStatistics:
     segments: tuple[GroupFigures, ...]
     """The saved segments. Who belonged to one was decided when the issue was first counted."""
     hours: tuple[HourFigures, ...]
+    """The hours in which something happened, oldest first."""
     delays: tuple[DelayFigures, ...]
     failures: Mapping[str, int]
     """Failed deliveries by bounce class."""
@@ -403,9 +406,27 @@ def _hours(facets: Mapping[str, Mapping[str, Counter[str]]]) -> tuple[HourFigure
     hours: list[HourFigures] = []
     for name in sorted({*sent, *seen}):
         one = sent.get(name, Counter()) + seen.get(name, Counter())
-        machines = one["machine_opens"] + one["machine_clicks"]
-        hours.append(HourFigures(_hour(name), one["sent"], one["opens"], one["clicks"], machines))
+        hours.append(
+            HourFigures(
+                _hour(name),
+                one["sent"],
+                one["opens"],
+                one["clicks"],
+                one["machine_opens"],
+                one["machine_clicks"],
+            )
+        )
     return tuple(hours)
+
+
+def first_hours(hours: Sequence[HourFigures], most: int) -> tuple[HourFigures, ...]:
+    """Return up to `most` hours from the first one, with those in between in which nothing happened."""
+    if not hours:
+        return ()
+    known = {one.at: one for one in hours}
+    number = min(most, (hours[-1].at - hours[0].at) // _HOUR + 1)
+    times = (hours[0].at + n * _HOUR for n in range(number))
+    return tuple(known.get(at) or HourFigures(at, 0, 0, 0, 0, 0) for at in times)
 
 
 def _delays(found: Mapping[str, Counter[str]]) -> tuple[DelayFigures, ...]:

@@ -61,7 +61,13 @@ def test_issue(stats: Stats) -> None:
     assert [(row["address"], int(row["clicks"])) for row in rows] == [
         (link["address"], link["clicks"]) for link in found["links"]
     ]
+    hours = list(csv.DictReader(io.StringIO(stats("1", "--hours"))))
+    assert [[row["at"], int(row["machine_opens"])] for row in hours] == [
+        [datetime.fromisoformat(hour["at"]).isoformat(), hour["machine_opens"]] for hour in found["hours"]
+    ]
+    assert sum(int(row["machine_clicks"]) for row in hours) == figures["machine_clicks"]
     text = stats("1", "--chart")
+    assert "opens by machines" in text
     assert f"opens {figures['opens']:,} by people, {figures['machine_opens']:,} by machines" in text
     assert "https://example.org/b" in text
     assert "romania" in text
@@ -77,7 +83,8 @@ def test_people_behind_a_number(stats: Stats) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--people", "sent"], ["1", "--people", "sent", "--json"], ["1", "--people", "x"]]
+    "arguments",
+    [["--people", "sent"], ["1", "--people", "sent", "--json"], ["1", "--people", "x"], ["--hours"]],
 )
 def test_people_need_an_issue_and_a_group(tmp_path: Path, arguments: list[str]) -> None:
     assert run(["stats", *arguments, "-C", str(tmp_path)]) == 2

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import not_, text
 from sqlalchemy.orm import Session
 
+from mailer.audience.mailbox_providers import at_providers
 from mailer.database.session import Database
 from mailer.reports import statistics
 from mailer.reports.people import responders
@@ -105,14 +106,16 @@ def test_one_issue(counted: tuple[Session, Scene]) -> None:
     shown = session.execute(
         text(
             "SELECT domain, count(*) FROM deliveries d JOIN subscribers s ON s.id = d.subscriber_id "
-            "WHERE issue_id = :i GROUP BY domain HAVING count(*) >= 5"
+            "WHERE issue_id = :i GROUP BY domain"
         ),
         {"i": issue_id},
     )
     expected: Counter[str] = Counter()
     for domain, people in shown:
         expected[{"example.net": "ours"}.get(domain, "google" if "mail.com" in domain else domain)] += people
-    assert {name: one.recipients for name, one in sums.items() if name} == expected
+    assert {name: one.recipients for name, one in sums.items() if name} == {
+        name: people for name, people in expected.items() if people >= 5
+    }
     assert len(expected) > 2
     assert found.providers[-1].name == ""
     for name, condition in (
@@ -134,10 +137,36 @@ def test_one_issue(counted: tuple[Session, Scene]) -> None:
         )
         assert link.clicks == number(session, sql, i=issue_id, link=f'%"link"%{link.place}%')
     assert sum(hour.sent for hour in found.hours) == found.figures.sent
+    for kind in ("open", "click"):
+        for machine, condition in (("", "NOT LIKE"), ("machine_", "LIKE")):
+            curve = {
+                at: n
+                for hour in found.hours
+                for at, n in [(hour.at, getattr(hour, f"{machine}{kind}s"))]
+                if n
+            }
+            by_hour = session.execute(
+                text(
+                    "SELECT at / 3600000000, count(*) FROM events WHERE issue_id = :i AND kind = :kind "
+                    f"AND CAST(details AS TEXT) {condition} '%machine%' GROUP BY 1"
+                ),
+                {"i": issue_id, "kind": kind},
+            )
+            assert curve == {datetime.fromtimestamp(hour * 3600, UTC): n for hour, n in by_hour}
     assert sum(delay.clickers for delay in found.delays) == found.figures.clickers
     assert sum(found.failures.values()) == found.figures.failed
     assert sum(found.departures.values()) == found.figures.unsubscribed
     assert statistics.issue_statistics(session, 999) is None
+
+
+def test_first_hours_have_no_gaps() -> None:
+    at = [datetime(2026, 1, 5, hour, tzinfo=UTC) for hour in range(8)]
+    known = [statistics.HourFigures(at[n], n, 1, 2, 3, 4) for n in (1, 2, 5, 7)]
+    found = statistics.first_hours(known, 6)
+    assert [one.at for one in found] == at[1:7]
+    assert [one.sent for one in found] == [1, 2, 0, 0, 5, 0]
+    assert statistics.first_hours(known[:1], 6) == tuple(known[:1])
+    assert statistics.first_hours([], 6) == ()
 
 
 def test_cohorts_and_health(counted: tuple[Session, Scene]) -> None:
@@ -178,6 +207,16 @@ def test_people_behind_a_number_agree_to_tracking_now(database: Database) -> Non
         assert [one.subscriber_id for one in everyone] == sorted({one.subscriber_id for one in everyone})
         on_link = list(responders(session, scene.issues[0], "click", link=1))
         assert 0 < sum(one.times for one in on_link) < sum(one.times for one in everyone)
+        half = everyone[: len(everyone) // 2]
+        assert (
+            list(responders(session, scene.issues[0], "click", after=half[-1].subscriber_id))
+            == everyone[len(half) :]
+        )
+        at_google = at_providers(["google"])
+        for among, expected in ((at_google, True), (not_(at_google), False)):
+            some = list(responders(session, scene.issues[0], "click", among=among))
+            assert some == [one for one in everyone if ("mail.com" in one.address) is expected]
+            assert some
         session.execute(text("UPDATE subscribers SET tracking_consent = false"))
         assert list(responders(session, scene.issues[0], "click")) == []
 

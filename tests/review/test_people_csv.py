@@ -7,16 +7,18 @@ import io
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import select, text, update
+from sqlalchemy import not_, select, text, update
 from sqlalchemy.orm import Session
 
 from mailer.address import parse_address
+from mailer.audience.mailbox_providers import at_providers
 from mailer.audience.privacy.erasing import erase
 from mailer.audience.transfer.rejects import plain_cell
 from mailer.database.models import Consent, Delivery, DeliveryState, Subscriber
 from mailer.database.session import Database
-from mailer.delivery.listing import listing
+from mailer.delivery.listing import listing, page
 from mailer.reports.people import leavers
+from mailer.reports.progress import by_provider
 from mailer.review.people_csv import GROUPS, write_people
 from tests.reports.scene import Scene
 
@@ -37,6 +39,7 @@ BY_HAND = {
     "clicked": f"{_EVENTS} 'click'",
     **{word: f"{_LEDGER} '{word}'" for word in ("unsubscribed", "bounced", "complained")},
 }
+CONFIGURED = {"example.net": "ours", "googlemail.com": "ours"}
 FORMULAS = ("=1+1", "+1", "-1", "@a", "\tx", "\rx", "'=1", "'", 'a,"b"\r\nc', "")
 
 
@@ -78,20 +81,30 @@ def test_groups_are_as_counted_by_hand(database: Database, scene: Scene) -> None
 
 
 def test_parts_of_a_group_make_the_whole(database: Database, scene: Scene) -> None:
-    """The console links each class of failures, and each way of leaving, to its people."""
-    classes, ways = set(), set()
+    """The console links each class of failures, each way of leaving and each provider to its people."""
+    classes, ways, providers = set(), set(), set()
     with database.reading() as session:
         for issue_id in scene.issues:
             failed = list(listing(session, issue_id, DeliveryState.FAILED))
             classes |= {one.bounce_class for one in failed if one.bounce_class}
             for name in classes:
-                only = listing(session, issue_id, DeliveryState.FAILED, bounce_class=name)
-                assert list(only) == [one for one in failed if one.bounce_class == name]
+                only = page(session, issue_id, DeliveryState.FAILED, after=0, limit=500, bounce_class=name)
+                assert only == [one for one in failed if one.bounce_class == name]
+            counted = by_provider(session, issue_id, CONFIGURED)
+            providers |= {one.name for one in counted}
+            for one in counted:
+                among = at_providers([one.name], CONFIGURED)
+                for state in (None, *DeliveryState):
+                    theirs = page(session, issue_id, state, after=0, limit=500, among=among)
+                    assert len(theirs) == (one.states.get(state, 0) if state else one.recipients)
+            among = not_(at_providers([one.name for one in counted[1:]], CONFIGURED))
+            first = page(session, issue_id, after=0, limit=500, among=among)
+            assert len([each for each in first if each.address]) == counted[0].recipients
             left = list(leavers(session, issue_id))
             ways |= {one.way for one in left}
             for way in ways:
                 assert list(leavers(session, issue_id, way=way)) == [one for one in left if one.way == way]
-    assert min(len(classes), len(ways)) > 1
+    assert min(len(classes), len(ways), len(providers)) > 1
 
 
 def test_foreign_text_runs_in_no_spreadsheet(database: Database, scene: Scene) -> None:
