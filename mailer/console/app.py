@@ -28,6 +28,7 @@ from mailer.console import (
     issue_list,
     own_passkeys,
     person,
+    readers,
     results,
     settings,
     subscribers,
@@ -60,7 +61,7 @@ def create_console(desk: Desk, *, port: int) -> ASGIApp:
         home,
         issue_list,
         deliveries,
-        results,
+        readers,
         subscribers,
         imports,
         person,
@@ -74,6 +75,7 @@ def create_console(desk: Desk, *, port: int) -> ASGIApp:
     subscribers.add_routes(desk, outer)
     correcting.add_pages(desk, frames)
     emails.add_pages(desk, frames)
+    readers.add_routes(desk, outer)
     results.add_routes(desk, outer)
     issue.add_pages(desk, frames)
     ui.run_with(

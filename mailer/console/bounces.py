@@ -11,7 +11,19 @@ from starlette.requests import Request
 from mailer.console.desk import Desk, Visit
 from mailer.console.frame import add_page, card, heading
 from mailer.console.lifting import Lifting
-from mailer.console.markup import Cell, facts, figure, figures, link, person, show, table, tag, when
+from mailer.console.markup import (
+    Cell,
+    breakable,
+    facts,
+    figure,
+    figures,
+    link,
+    person,
+    show,
+    table,
+    tag,
+    when,
+)
 from mailer.console.users import Role
 from mailer.errors import SourceError
 from mailer.printable import whole_number
@@ -92,7 +104,7 @@ def _table(rows: list[BounceRow]) -> Markup:
 
 def _who(row: BounceRow) -> Cell:
     name = row.recipient or "–"
-    return person(row.subscriber_id, name) if row.subscriber_id else name
+    return person(row.subscriber_id, name) if row.subscriber_id else breakable(name)
 
 
 def _judged(row: BounceRow) -> list[tuple[str, Cell]]:

@@ -143,5 +143,5 @@ def reports(found: AuthenticationSummary) -> Markup:
         )
     if found.tls:
         rows = [(one.host, one.result, f"{one.sessions:,}") for one in found.tls[:_MOST]]
-        parts += table(("Host", "TLS", "#Sessions"), rows)
+        parts += table(("*Host", "@TLS", "#Sessions"), rows)
     return Markup('<div class="stack">{}</div>').format(parts)

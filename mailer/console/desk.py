@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from mailer.config import Settings, load
 from mailer.console import audit
+from mailer.console.pace import Pace
 from mailer.console.sessions import Visitor, visitor_of
 from mailer.console.users import Role
 from mailer.database.session import Database
@@ -24,7 +24,9 @@ from mailer.reports.rollups import refresh
 from mailer.tokens import Signer
 
 Result = TypeVar("Result")
-_COUNT_EVERY_SECONDS: Final = 20.0
+_COUNT_EVERY_SECONDS: Final = 1.0
+_COUNT_REST: Final = 5
+"""Counting takes at most one part in so many of the time, however large the list is."""
 _COUNT_WITHIN_SECONDS: Final = 0.25
 _log = logging.getLogger(__name__)
 
@@ -55,7 +57,7 @@ class Desk:
         self.database = database
         self.signer = signer
         self._counting: asyncio.Future[None] | None = None
-        self._counted_at = 0.0
+        self._count_pace = Pace(_COUNT_EVERY_SECONDS, _COUNT_REST)
 
     @property
     def settings(self) -> Settings:
@@ -106,18 +108,15 @@ class Desk:
 
     async def count(self) -> None:
         """Bring the statistics up to date; if that takes long, it goes on while the page shows older ones."""
-        now = time.monotonic()
-        if self._counting is None or (
-            self._counting.done() and now - self._counted_at > _COUNT_EVERY_SECONDS
-        ):
-            self._counted_at = now
+        if self._counting is None or (self._counting.done() and self._count_pace.due):
             self._counting = asyncio.ensure_future(asyncio.to_thread(self._refresh))
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(asyncio.shield(self._counting), _COUNT_WITHIN_SECONDS)
 
     def _refresh(self) -> None:
         try:
-            refresh(self.database, at=datetime.now(UTC), segments=self.settings.segments)
+            with self._count_pace.looking():
+                refresh(self.database, at=datetime.now(UTC), segments=self.settings.segments)
         except MailerError as error:
             _log.error("the statistics were not counted: %s", error)
 

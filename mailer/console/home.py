@@ -109,14 +109,15 @@ def _subscribers(counts: dict[SubscriberStatus, int]) -> Iterator[Markup]:
 def _growth(days: Sequence[GrowthDay]) -> Markup:
     """Return the active subscribers as a line, and the changes as a sentence."""
     begun = next((index for index, day in enumerate(days) if day.active or day.joined), len(days))
-    points = [(day.day.isoformat(), day.active) for day in days[max(0, begun - 1) :]]
+    shown = days[max(0, begun - 1) :]
     joined, left, bounced = (
         sum(getattr(day, name) for day in days) for name in ("joined", "left", "bounced")
     )
     said = Markup('<p class="soft">{} joined, {} left, {} bounced.</p>').format(
         f"{joined:,}", f"{left:,}", f"{bounced:,}"
     )
-    return said + chart("Active subscribers", points)
+    dates = [day.day.isoformat() for day in shown]
+    return said + chart("Active subscribers", dates, {"Active": [day.active for day in shown]})
 
 
 def _latest(lines: list[IssueLine]) -> Markup:

@@ -71,8 +71,8 @@ class _Wizard:
                 names = {"": "Detect the columns", **{name: name for name in PRESETS}}
                 names |= {name: f"{name} (config.toml)" for name in self._desk.settings.imports}
                 self._preset = ui.select(names, value="", label="Exported from").props("outlined dense")
-                self._tags = field("Tags for everyone in the file, separated by commas")
-                self._map = field("Columns, such as: email=Adresse, name=Nom").classes("whole")
+                self._tags = field("Tags for everyone", hint="Separated by commas.")
+                self._map = field("Columns", hint="Such as email=Adresse, name=Nom.").classes("whole")
             with ui.element("div").classes("actions"):
                 button("Show what would change", self._try, "main")
         self._result = ui.element("div").classes("stack")

@@ -45,7 +45,7 @@ class Lifting:
                            "unsubscribed or complained stay out.</p>")
                 )  # fmt: skip
                 self._what = field("Issue, run or bounce class")
-                self._reason = field("Why it was a mistake; kept in the ledger")
+                self._reason = field("Why it was a mistake", hint="Kept in the ledger.")
                 self._found = ui.element("div").classes("stack")
                 with ui.element("div").classes("actions"):
                     button("Show who would be restored", self._try)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 from urllib.parse import quote
@@ -11,9 +12,10 @@ from markupsafe import Markup, escape
 from nicegui import ui
 
 Cell = str | Markup
-_COLUMNS: Final = {"#": "num", "@": "short"}
-_WIDTH: Final = 560
-_HEIGHT: Final = 140
+_COLUMNS: Final = {"#": "num", "@": "short", "*": "main"}
+_WIDTH: Final = 1000
+_HEIGHT: Final = 100
+"""Of a chart, in units of its own."""
 _TONES: Final = {
     "sending": "live", "scheduled": "live", "seeding": "live", "waiting": "warn",
     "finished": "good", "sent": "good", "active": "good", "applied": "good", "passed": "good",
@@ -41,7 +43,12 @@ def tag(word: str) -> Markup:
 
 def person(subscriber_id: int, text: str) -> Markup:
     """Return a link to a subscriber's page."""
-    return Markup('<a class="person" href="/subscribers/{}">{}</a>').format(subscriber_id, text)
+    return Markup('<a class="person" href="/subscribers/{}">{}</a>').format(subscriber_id, breakable(text))
+
+
+def breakable(address: str) -> Markup:
+    """Return an email or web address that continues on the next line after an at sign or a slash."""
+    return Markup("<wbr>").join(re.split("(?<=[@/])(?=[^/])", address))
 
 
 def issue_path(slug: str) -> str:
@@ -54,11 +61,18 @@ def when(at: datetime | None) -> str:
     return f"{at.astimezone():%Y-%m-%d %H:%M}" if at else "–"
 
 
-def table(heads: Sequence[str], rows: Iterable[Sequence[Cell]], *, wide: Sequence[int] = ()) -> Markup:
+def table(
+    heads: Sequence[str],
+    rows: Iterable[Sequence[Cell]],
+    *,
+    wide: Sequence[int] = (),
+    stacked: bool = False,
+) -> Markup:
     """Return a table. A heading that begins with `#` has numbers below it, and one with `@` short values.
 
-    Short values, such as times, stay on one line where there is room. The columns whose indexes are in `wide`
-    are left out on a phone.
+    Short values, such as times, stay on one line where there is room. On a phone, a column with `*`
+    gets the width that the others leave, and those whose indexes are in `wide` are left out; if `stacked`,
+    the values of a row are below each other.
     """
 
     def css(index: int) -> str:
@@ -67,7 +81,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[Cell]], *, wide: Sequenc
         return f' class="{" ".join(words)}"' if words else ""
 
     head = Markup("").join(
-        Markup("<th{} scope=col>{}</th>").format(Markup(css(i)), name.lstrip("#@"))  # noqa: S704 - ours
+        Markup("<th{} scope=col>{}</th>").format(Markup(css(i)), name.lstrip("#@*"))  # noqa: S704 - ours
         for i, name in enumerate(heads)
     )
     body = Markup("").join(
@@ -80,9 +94,9 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[Cell]], *, wide: Sequenc
         for row in rows
     )
     return Markup(
-        '<div class="scroll" tabindex="0"><table class="t">'
+        '<div class="scroll" tabindex="0"><table class="t{}">'
         "<thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>"
-    ).format(head, body)
+    ).format(" stacked" if stacked else "", head, body)
 
 
 def facts(pairs: Iterable[tuple[str, Cell]]) -> Markup:
@@ -129,6 +143,23 @@ def nav(name: str, pairs: Iterable[tuple[str, str]], here: str) -> Markup:
     return Markup('<nav aria-label="{}">{}</nav>').format(name, links)
 
 
+def limited(limits: Mapping[str, str], everything: str) -> Markup:
+    """Return what limits a list, and a link to everything. `limits` has words by the part of the address."""
+    words = Markup(", ").join(map(tag, limits.values()))
+    return Markup("<p>Only {}. {}</p>").format(words, link(everything, "Show all"))
+
+
+def pages(here: str, after: int, following: int | None) -> Markup:
+    """Return links through a list that is shown page by page.
+
+    `here` is its address, `after` the id after which this page begins, and `following` that of the next page;
+    None on the last.
+    """
+    links = [link(here, "First page")] if after else []
+    links += [link(f"{here}&after={following}", "Next page")] if following is not None else []
+    return Markup('<p class="pages">{}</p>').format(Markup(" · ").join(links)) if links else Markup("")
+
+
 def diff(lines: Iterable[str]) -> Markup:
     """Return the lines of a unified diff in colour."""
 
@@ -139,30 +170,46 @@ def diff(lines: Iterable[str]) -> Markup:
     return Markup('<pre class="diff" tabindex="0">{}</pre>').format(Markup("\n").join(map(coloured, lines)))
 
 
-def chart(name: str, points: Sequence[tuple[str, int]]) -> Markup:
-    """Return a line over time as SVG, with the numbers as a table for those who cannot see it."""
-    if len(points) < 2:
+def chart(name: str, times: Sequence[str], curves: Mapping[str, Sequence[int]]) -> Markup:
+    """Return curves over time as SVG, with a legend if there are several.
+
+    The label for those who cannot see them says where each begins, how high it comes and where it ends.
+    """
+    if len(times) < 2:
         return Markup('<p class="empty">Not enough data for a chart yet.</p>')
-    high, low = max(number for _, number in points), min(0, *(number for _, number in points))
-    span = (high - low) or 1
-    step = (_WIDTH - 60) / (len(points) - 1)
-    places = [
-        (50 + index * step, 12 + (high - number) / span * (_HEIGHT - 40))
-        for index, (_, number) in enumerate(points)
-    ]
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-    base = _HEIGHT - 28
+    numbers = [number for curve in curves.values() for number in curve]
+    high, low = max(numbers), min(0, *numbers)
+    span, step = (high - low) or 1, _WIDTH / (len(times) - 1)
+
+    def points(curve: Sequence[int]) -> str:
+        return " ".join(
+            f"{index * step:.1f},{(high - number) / span * _HEIGHT:.1f}" for index, number in enumerate(curve)
+        )
+
+    first, *others = map(points, curves.values())
+    lines = [Markup('<polyline class="line other" points="{}"/>').format(one) for one in others]
+    said = "; ".join(
+        f"{label}: {curve[0]:,}, at most {max(curve):,}, at last {curve[-1]:,}"
+        for label, curve in curves.items()
+    )
+    # Only the curves are stretched to the width of the page, not the words.
     return Markup(
-        '<svg class="chart" viewBox="0 0 {w} {h}" role="img" aria-label="{label}">'
-        '<line class="axis" x1="50" x2="{w}" y1="{base}" y2="{base}"/>'
-        '<polygon class="area" points="50,{base} {path} {last:.1f},{base}"/>'
-        '<polyline class="line" points="{path}"/>'
-        '<text x="44" y="17" text-anchor="end">{high}</text>'
-        '<text x="44" y="{base}" text-anchor="end">{low}</text>'
-        '<text x="50" y="{below}">{first}</text>'
-        '<text x="{edge}" y="{below}" text-anchor="end">{end}</text></svg>'
+        '<div class="chart" role="img" aria-label="{label}">'
+        '<p class="y"><span>{high}</span><span>{low}</span></p>'
+        '<svg viewBox="0 0 {w} {h}" preserveAspectRatio="none">'
+        '<polygon class="area" points="0,{h} {first} {w},{h}"/>'
+        '{lines}<polyline class="line" points="{first}"/></svg>'
+        '<p class="x"><span>{begin}</span><span>{end}</span></p>{legend}</div>'
     ).format(
-        w=_WIDTH, h=_HEIGHT, base=base, below=_HEIGHT - 8, edge=_WIDTH - 4, path=path, last=places[-1][0],
-        high=f"{high:,}", low=f"{low:,}", first=points[0][0], end=points[-1][0],
-        label=f"{name}, from {points[0][1]:,} on {points[0][0]} to {points[-1][1]:,} on {points[-1][0]}",
+        w=_WIDTH, h=_HEIGHT, first=first, lines=Markup("").join(lines), high=f"{high:,}", low=f"{low:,}",
+        begin=times[0], end=times[-1], label=f"{name}, from {times[0]} to {times[-1]}: {said}",
+        legend=_legend(list(curves)) if others else "",
     )  # fmt: skip
+
+
+def _legend(labels: Sequence[str]) -> Markup:
+    keys = (
+        Markup('<span><i class="{}"></i>{}</span>').format("other" if index else "", label)
+        for index, label in enumerate(labels)
+    )
+    return Markup('<p class="legend">{}</p>').format(Markup("").join(keys))

@@ -97,7 +97,7 @@ class _Person:
             name = field("Name", person.name)
             address = field("Address", person.address, type="email")
             tags = field("Tags, separated by commas", ", ".join(person.tags))
-            attribute = field("Set an attribute, such as country=RO (country= removes it)")
+            attribute = field("Set an attribute", hint="country=RO sets it, country= removes it.")
 
             async def save() -> None:
                 wanted = [one.strip() for one in (tags.value or "").split(",") if one.strip()]
@@ -169,7 +169,7 @@ class _Person:
     async def _restore(self) -> None:
         with ui.dialog().props('aria-label="Restore"') as dialog, ui.element("div").classes("box"):
             show(Markup("<h2>Restore this person?</h2>"))
-            reason = field("Why it was a mistake; kept in the ledger").props("autofocus")
+            reason = field("Why it was a mistake", hint="Kept in the ledger.").props("autofocus")
 
             async def agree() -> None:
                 if not (reason.value or "").strip():

@@ -2,90 +2,81 @@
 
 from __future__ import annotations
 
-import csv
 import io
-from collections.abc import Iterator
-from dataclasses import asdict, fields
-from itertools import islice
-from typing import Final, Literal, TextIO
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 from fastapi import FastAPI
 from markupsafe import Markup
-from nicegui import ui
 from sqlalchemy.orm import Session
-from starlette.requests import Request
 from starlette.responses import Response
 
-from mailer.console.desk import Change, Desk, Visit
-from mailer.console.downloads import download
-from mailer.console.frame import add_page, card, heading
-from mailer.console.markup import (
-    chart,
-    figure,
-    figures,
-    issue_path,
-    link,
-    nav,
-    note,
-    person,
-    show,
-    table,
-    when,
-)
-from mailer.console.users import Role
-from mailer.database.models import IssueState, SubscriberStatus
+from mailer.console.by_provider import provider_table
+from mailer.console.desk import Desk
+from mailer.console.frame import card
+from mailer.console.markup import breakable, chart, figure, figures, issue_path, link, note, show, table
+from mailer.database.models import IssueState
 from mailer.delivery import issues
 from mailer.delivery.issues import QueuedIssue
-from mailer.errors import SourceError
-from mailer.printable import counted, whole_number
-from mailer.reports.people import Leaver, Responder, leavers, responders
-from mailer.reports.statistics import IssueStatistics, LinkFigures, issue_statistics
-from mailer.review.people_csv import GROUPS, write_people
+from mailer.printable import counted
+from mailer.reports.statistics import (
+    HourFigures,
+    IssueStatistics,
+    LinkFigures,
+    counted_at,
+    first_hours,
+    issue_statistics,
+)
+from mailer.reports.tables import write_table
 
-_MOST: Final = 200
-_DEPARTURES: Final = ("unsubscribed", "bounced", "complained")
-_KINDS: Final = {"open": "opened", "click": "clicked", **{word: word for word in _DEPARTURES}}
-"""The kinds of readers with the words for them."""
+_MOST_HOURS: Final = 7 * 24
 
 
 async def show_results(desk: Desk, issue: QueuedIssue) -> None:
     """Add the results of an issue to the page."""
     await desk.count()
     domains = desk.providers
-    found = await desk.read(lambda session: issue_statistics(session, issue.id, providers=domains))
+
+    def read(session: Session) -> tuple[IssueStatistics | None, datetime | None]:
+        return issue_statistics(session, issue.id, providers=domains), counted_at(session)
+
+    found, at = await desk.read(read)
     if found is None or not found.figures.sent:
         return
     with card("Readers"):
-        show(_readers(issue.slug, found))
-    hours = [(f"{one.at.astimezone():%m-%d %H:00}", one) for one in found.hours]
+        show(_readers(issue.slug, found, at))
+    hours = first_hours(found.hours, _MOST_HOURS)
     if len(hours) > 1:
-        show(Markup('<div class="split">{}{}</div>').format(
-            _chart_card("Sent by hour", [(at, one.sent) for at, one in hours]),
-            _chart_card("Opens and clicks by hour", [(at, one.opens + one.clicks) for at, one in hours]),
-        ))  # fmt: skip
+        show(Markup('<div class="split">{}</div>').format(Markup("").join(_responses(issue.slug, hours))))
     if found.links:
         with card("Links"):
             show(_links(issue.slug, found))
             show(
-                Markup('<p><a href="{}/clicks">See them in the email</a> · '
-                       '<a href="/links.csv?issue={}">Download as CSV</a></p>').format(
-                    issue_path(issue.slug), quote(issue.slug, safe="")
+                Markup('<p><a href="{}/clicks">See them in the email</a> · {}</p>').format(
+                    issue_path(issue.slug), _csv_link("links", issue.slug)
                 )
-            )  # fmt: skip
+            )
     # While it is sent, the page has a newer count of the providers.
     running = issue.state in (IssueState.SENDING, IssueState.PAUSED)
-    sections = list(_breakdowns(issue.slug, found, providers=not running))
+    sections = list(_breakdowns(issue.slug, found, hours, providers=not running))
     if sections:
         show(Markup('<div class="split">{}</div>').format(Markup("").join(sections)))
 
 
-def _readers(slug: str, found: IssueStatistics) -> Markup:
-    one, base = found.figures, f"/issues/{quote(slug, safe='')}/readers"
+def _csv_link(name: str, slug: str) -> Markup:
+    return link(f"/{name}.csv?{urlencode({'issue': slug})}", "Download as CSV")
+
+
+def _readers(slug: str, found: IssueStatistics, at: datetime | None) -> Markup:
+    one, base = found.figures, f"{issue_path(slug)}/readers"
     machines = one.machine_opens + one.machine_clicks
     said = f"Opens and clicks are counted for the {counted(one.tracked, 'reader')} who agreed to tracking."
     if machines:
         said += f" Machines made {counted(machines, 'more request')}; these don't count."
+    if at is not None:
+        said += f" Counted at {at.astimezone():%H:%M:%S}."
     return figures(
         [
             figure(f"{one.openers:,}", _with_rate("opened", one.open_rate), f"{base}?kind=open"),
@@ -106,132 +97,90 @@ def _with_rate(word: str, rate: float | None) -> str:
     return word if rate is None else f"{word}, {rate:.1%}"
 
 
+def _times(hours: Sequence[HourFigures]) -> list[str]:
+    return [f"{one.at.astimezone():%m-%d %H:00}" for one in hours]
+
+
+def _responses(slug: str, hours: Sequence[HourFigures]) -> Iterator[Markup]:
+    """Yield the curves of opens and clicks, each with that of the machines."""
+    for what in ("opens", "clicks"):
+        title, people = f"{what.capitalize()} by hour", [getattr(one, what) for one in hours]
+        curves = {"People": people}
+        if any(machines := [getattr(one, f"machine_{what}") for one in hours]):
+            curves["Machines"] = machines
+        yield _section(title, chart(title, _times(hours), curves))
+
+
 def _links(slug: str, found: IssueStatistics) -> Markup:
-    base = f"/issues/{quote(slug, safe='')}/readers?kind=click&link="
-    return table(
-        ("Link", "#Clicks", "#People", "#Machines"),
-        [
-            (
-                one.address,
-                f"{one.clicks:,}",
-                Markup('<a href="{}{}">{}</a>').format(base, one.place, f"{one.clickers:,}"),
-                f"{one.machine_clicks:,}",
-            )
-            for one in found.links
-        ],
-        wide=(3,),
-    )
+    base = f"{issue_path(slug)}/readers?kind=click&link="
+    rows = [
+        (
+            breakable(one.address),
+            f"{one.clicks:,}",
+            link(f"{base}{one.place}", f"{one.clickers:,}"),
+            f"{one.machine_clicks:,}",
+        )
+        for one in found.links
+    ]
+    return table(("*Link", "#Clicks", "#People", "#Machines"), rows, wide=(3,))
 
 
-def _breakdowns(slug: str, found: IssueStatistics, *, providers: bool) -> Iterator[Markup]:
+def _breakdowns(
+    slug: str, found: IssueStatistics, hours: Sequence[HourFigures], *, providers: bool
+) -> Iterator[Markup]:
+    path = issue_path(slug)
+    sent = [(at, one.sent) for at, one in zip(_times(hours), hours, strict=True)]
+    while sent and not sent[-1][1]:
+        sent.pop()
+    if len(sent) > 1:
+        curve = chart("Sent by hour", [at for at, _ in sent], {"Sent": [number for _, number in sent]})
+        yield _section("Sent by hour", curve + Markup("<p>{}</p>").format(_csv_link("hours", slug)))
+    if providers and found.providers:
+        columns = {
+            "Recipients": f"{path}/deliveries?state=all",
+            "Failed": f"{path}/deliveries?state=failed",
+            "Opened": f"{path}/readers?kind=open",
+        }
+        rows = [(one.name, (one.recipients, one.failed, one.openers)) for one in found.providers]
+        yield _section("By provider", provider_table(columns, rows, wide=(1,)))
     if found.failures:
-        failed = f"{issue_path(slug)}/deliveries?state=failed"
-        rows = [
+        failed = f"{path}/deliveries?state=failed"
+        classes = [
             (name or "none", link(f"{failed}&class={quote(name)}", f"{number:,}"))
             for name, number in sorted(found.failures.items(), key=lambda item: -item[1])
         ]
-        yield _section("Failed, by class", table(("Class", "#Deliveries"), rows))
+        yield _section("Failed, by class", table(("*Class", "#Deliveries"), classes))
     if found.departures:
-        left = f"{issue_path(slug)}/readers?kind=unsubscribed"
+        left = f"{path}/readers?kind=unsubscribed"
         ways = [
             (way, link(f"{left}&way={quote(way)}", f"{number:,}")) for way, number in found.departures.items()
         ]
-        yield _section("Unsubscribed, by way", table(("Way", "#People"), ways))
-    if providers and found.providers:
-        groups = [
-            (one.name or "others", f"{one.recipients:,}", f"{one.failed:,}", f"{one.openers:,}")
-            for one in found.providers[:10]
-        ]
-        yield _section("By provider", table(("Provider", "#Recipients", "#Failed", "#Opened"), groups))
+        yield _section("Unsubscribed, by way", table(("*Way", "#People"), ways))
 
 
 def _section(title: str, content: Markup) -> Markup:
     return Markup('<section class="card"><div><h2>{}</h2>{}</div></section>').format(title, content)
 
 
-def _chart_card(title: str, points: list[tuple[str, int]]) -> Markup:
-    return _section(title, chart(title, points))
-
-
-def add_pages(desk: Desk) -> None:
-    """Add the page of the people who opened, clicked or left."""
-
-    async def build(visit: Visit, request: Request) -> None:
-        slug, asked = str(request.path_params["slug"]), request.query_params
-        kind = asked.get("kind", "")
-        issue = await desk.read(lambda session: issues.named(session, slug))
-        if kind in _DEPARTURES:
-            status, way = SubscriberStatus(kind), asked.get("way", "")[:32]
-            gone = await desk.read(
-                lambda session: list(islice(leavers(session, issue.id, status, way=way), _MOST))
-            )
-            group, content = kind, _leavers(gone)
-        else:
-            place = whole_number(asked.get("link", ""), digits=5)
-            what: Literal["open", "click"] = "click" if kind == "click" else "open"
-            people = await desk.read(
-                lambda session: list(islice(responders(session, issue.id, what, link=place), _MOST))
-            )
-            group, content = _KINDS[what], _people(people)
-        with heading(f"Who {group}", above=(issue_path(issue.slug), issue.title)):
-            people_link(visit, issue.slug, group)
-        base = f"/issues/{quote(issue.slug, safe='')}/readers?kind="
-        show(nav("Readers", [(f"{base}{one}", word) for one, word in _KINDS.items()], group))
-        with card():
-            show(content)
-
-    add_page(desk, "/issues/{slug}/readers", "Readers", build)
-
-
-def people_link(visit: Visit, slug: str, group: str) -> None:
-    """Add the link to the whole list of people as CSV, which admins may download."""
-    if visit.visitor.role.may(Role.ADMIN):
-        query = urlencode({"issue": slug, "group": group})
-        ui.link("Download as CSV", f"/people.csv?{query}")
-
-
-def _people(people: list[Responder]) -> Markup:
-    if not people:
-        return Markup('<p class="empty">Nobody who agreed to tracking.</p>')
-    rows = [(person(one.subscriber_id, one.address), when(one.first_at), str(one.times)) for one in people]
-    return table(("Subscriber", "@First time", "#Times"), rows, wide=(2,))
-
-
-def _leavers(people: list[Leaver]) -> Markup:
-    if not people:
-        return Markup('<p class="empty">Nobody.</p>')
-    rows = [(person(one.subscriber_id, one.address), when(one.at), one.way, one.note) for one in people]
-    return table(("Subscriber", "@Time", "@Way", "Reason"), rows, wide=(1,))
-
-
 def add_routes(desk: Desk, app: FastAPI) -> None:
-    """Add the links and the people of an issue as CSV, as `mailer stats ISSUE --csv` prints them."""
+    """Add an issue's links and hours as CSV, as `mailer stats ISSUE` prints them."""
 
-    async def people(request: Request, issue: str = "", group: str = "") -> Response:
-        if group not in GROUPS:
-            raise SourceError(f"There is no group of people called '{group}'")
+    def add(path: str, kind: type[Any], rows: Callable[[IssueStatistics], Sequence[Any]]) -> None:
+        async def answer(issue: str = "") -> Response:
+            def write(session: Session) -> str:
+                found = issue_statistics(session, issues.named(session, issue).id)
+                text = io.StringIO()
+                write_table(text, kind, rows(found) if found else ())
+                return text.getvalue()
 
-        def write(session: Session, target: TextIO) -> None:
-            write_people(session, target, issues.named(session, issue).id, group)
+            content = await desk.read(write)
+            headers = {
+                "content-disposition": f'attachment; filename="{path}"',
+                "cache-control": "no-store",
+            }
+            return Response(content, media_type="text/csv", headers=headers)
 
-        change = Change("issue.export_people", issue, {"group": group})
-        return await download(desk, request, change, f"{group}.csv", write)
+        app.add_api_route(f"/{path}", answer, methods=["GET"], response_model=None)
 
-    async def links(issue: str = "") -> Response:
-        def write(session: Session) -> str:
-            found = issue_statistics(session, issues.named(session, issue).id)
-            text = io.StringIO()
-            writer = csv.DictWriter(text, [one.name for one in fields(LinkFigures)], lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(asdict(one) for one in (found.links if found else ()))
-            return text.getvalue()
-
-        content = await desk.read(write)
-        headers = {
-            "content-disposition": 'attachment; filename="links.csv"',
-            "cache-control": "no-store",
-        }
-        return Response(content, media_type="text/csv", headers=headers)
-
-    app.add_api_route("/people.csv", people, methods=["GET"], response_model=None)
-    app.add_api_route("/links.csv", links, methods=["GET"], response_model=None)
+    add("links.csv", LinkFigures, lambda found: found.links)
+    add("hours.csv", HourFigures, lambda found: found.hours)

@@ -70,7 +70,7 @@ class Sending:
                     button("Show the plan", self._show_plan)
             if role.may(Role.EDITOR):
                 with card("Test"):
-                    self._test_to = field("Send a test to (addresses, separated by spaces)")
+                    self._test_to = field("Send a test to", hint="Addresses, separated by spaces.")
                     show(
                         Markup('<p class="soft small">It has [Test] in its subject and links that change '
                                "nothing. It is not recorded.</p>")
@@ -95,8 +95,9 @@ class Sending:
         with ui.element("div").classes("fields"):
             self._at = field("Send at").props("type=datetime-local stack-label")
             self._zone = field(
-                "Time zone, such as Europe/Bucharest (empty: this machine's)",
+                "Time zone",
                 self._scheduled.zone if self._scheduled else "",
+                hint="This machine's if empty.",
                 list="zones",
                 spellcheck="false",
             )
@@ -104,7 +105,7 @@ class Sending:
             self._everywhere = ui.checkbox(
                 "At this time in each subscriber's own time zone", value=wall is not None
             ).classes("whole")
-            self._share = field("First to a part of the audience (canary), such as 1%").classes("whole")
+            self._share = field("First to a part", hint="Such as 1% (canary).").classes("whole")
         show(_ZONES)
         with ui.element("div").classes("actions"):
             button("Schedule", self._schedule)

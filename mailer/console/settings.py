@@ -49,12 +49,13 @@ def add_pages(desk: Desk) -> None:
             with card(section):
                 show(
                     table(
-                        ("@Key", "Value", "@From"),
+                        ("@Key", "*Value", "@From"),
                         [
                             (key, _WORDS.get(value, value), settings.origin(f"{section}.{key}"))
                             for key, value in pairs
                         ],
                         wide=(2,),
+                        stacked=True,
                     )
                 )
 
@@ -73,7 +74,7 @@ def add_pages(desk: Desk) -> None:
                 for one in found
             ]
             show(
-                table(("@Time", "Who", "@Act", "About", "Details"), rows, wide=(4,))
+                table(("@Time", "@Who", "@Act", "About", "Details"), rows, stacked=True)
                 if rows
                 else Markup('<p class="empty">Nobody has done anything yet.</p>')
             )

@@ -106,7 +106,7 @@ def _table(found: list[SubscriberView]) -> Markup:
     if not found:
         return Markup('<p class="empty">Nobody matches.</p>')
     return table(
-        ("Address", "Name", "@Status", "Tags", "@Joined"),
+        ("*Address", "Name", "@Status", "Tags", "@Joined"),
         [
             (
                 person(one.id, one.address),

@@ -7,18 +7,29 @@ from collections import deque
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
-from urllib.parse import quote
 
 from markupsafe import Markup
 from nicegui import ui
 
 from mailer.console import approval
 from mailer.console.approval import Kind
+from mailer.console.by_provider import provider_table
 from mailer.console.controls import Controls
 from mailer.console.correcting import show_correction
 from mailer.console.desk import Desk, Visit
 from mailer.console.frame import heading
-from mailer.console.markup import facts, figure, figures, note, show, table, tag, when
+from mailer.console.markup import (
+    facts,
+    figure,
+    figures,
+    issue_path,
+    link,
+    note,
+    show,
+    table,
+    tag,
+    when,
+)
 from mailer.console.pace import Pace
 from mailer.console.results import show_results
 from mailer.console.users import Role
@@ -41,7 +52,6 @@ _DETAILS_SECONDS: Final = 5.0
 """How long the page shows everything but the books before it looks again; longer if a look takes long."""
 _PROVIDERS_REST: Final = 300
 """The same as `_REST` for the deliveries by provider, which are counted one by one."""
-_MOST_PROVIDERS: Final = 8
 _RATE_OVER: Final = 20
 
 
@@ -147,23 +157,28 @@ class Watching:
             domains = self._desk.providers
             found = await self._desk.read(lambda session: by_provider(session, self._issue.id, domains))
         if self._running and len(found) > 1:
-            at = f"{datetime.now(UTC).astimezone():%H:%M:%S}"
-            self._providers.content = _section("By provider", _by_provider(found, at))
+            now = datetime.now().astimezone()
+            following = now + timedelta(seconds=self._providers_pace.seconds)
+            said = Markup(
+                '<p class="soft small">Counted at {:%H:%M:%S}, the next time about {:%H:%M:%S}.</p>'
+            )
+            content = _by_provider(self._issue.slug, found) + said.format(now, following)
+            self._providers.content = _section("By provider", content)
             self._providers.set_visibility(True)
 
     def _draw(self, books: Books) -> None:
-        slug = quote(self._issue.slug, safe="")
+        deliveries = f"{issue_path(self._issue.slug)}/deliveries"
         total = books.audience or 1
         shares = {name: 100 * getattr(books, name) / total for name in ("sent", "failed", "deferred")}
         bar = Markup("").join(
             Markup('<i class="{}" style="width:{:.2f}%"></i>').format(name, share)
             for name, share in shares.items()
         )
-        numbers = [figure(f"{books.audience:,}", "recipients")]
+        numbers = [figure(f"{books.audience:,}", "recipients", f"{deliveries}?state=all")]
         for state in DeliveryState:
             number = getattr(books, state)
             if number or state in (DeliveryState.SENT, DeliveryState.FAILED):
-                numbers.append(figure(f"{number:,}", state, f"/issues/{slug}/deliveries?state={state}"))
+                numbers.append(figure(f"{number:,}", state, f"{deliveries}?state={state}"))
         label = f"{books.sent:,} of {books.audience:,} sent"
         self._live.content = Markup(
             '<div class="stack">{}<div class="bar" role="img" aria-label="{}">{}</div>{}</div>'
@@ -198,8 +213,15 @@ class Watching:
     def _draw_details(self, status: IssueStatus) -> None:
         parts: list[Markup] = []
         if status.waiting:
+            base = f"{issue_path(status.issue.slug)}/deliveries?state="
             rows = [
-                (f"{one.number:,}", tag(one.state), one.reason[:300], str(one.attempts), when(one.next_at))
+                (
+                    link(f"{base}{one.state}", f"{one.number:,}"),
+                    tag(one.state),
+                    one.reason[:300],
+                    str(one.attempts),
+                    when(one.next_at),
+                )
                 for one in status.waiting
             ]
             heads = ("#Deliveries", "State", "Reason", "#Attempts", "Next")
@@ -234,15 +256,12 @@ def _section(title: str, content: Markup) -> Markup:
     )
 
 
-def _by_provider(found: list[ProviderBooks], at: str) -> Markup:
+def _by_provider(slug: str, found: list[ProviderBooks]) -> Markup:
     shown = (DeliveryState.SENT, DeliveryState.DEFERRED, DeliveryState.FAILED)
-    rows = [
-        (one.name, f"{one.recipients:,}", *(f"{one.states.get(state, 0):,}" for state in shown))
-        for one in found[:_MOST_PROVIDERS]
-    ]
-    heads = ("Provider", "#Recipients", *(f"#{state.capitalize()}" for state in shown))
-    counted = Markup('<p class="soft small">Counted at {}.</p>').format(at)
-    return table(heads, rows, wide=(1, 3)) + counted
+    base = f"{issue_path(slug)}/deliveries?state="
+    columns = {"Recipients": f"{base}all", **{state.capitalize(): f"{base}{state}" for state in shown}}
+    rows = [(one.name, [one.recipients, *(one.states.get(state, 0) for state in shown)]) for one in found]
+    return provider_table(columns, rows, wide=(1, 3))
 
 
 def _test(test: Test, arms: Sequence[Arm]) -> Markup:

@@ -451,20 +451,26 @@ def test_every_page_is_accessible_and_runs_no_foreign_text(page: Page, console: 
         person = session.scalars(select(Subscriber.id).where(Subscriber.name == EVIL)).first()
         report = session.scalars(select(StoredReport.id)).one()
     evil, issue = "/issues/003-evil", "/issues/002-seeds-at-1280"
+    at_provider = f"{issue}/deliveries?state=all&provider=example.com"
     pages = ("/", "/issues", "/issues/001-short", evil, issue, f"{issue}/clicks",
-             f"{issue}/deliveries?state=failed", f"{issue}/readers", f"{issue}/readers?kind=unsubscribed",
-             "/subscribers", f"/subscribers/{person}", "/subscribers/import", "/bounces",
-             f"/bounces/{report}", "/deliverability", "/settings", "/settings/access", "/settings/passkeys",
-             "/audit", "/no-such-page", "/links.csv?issue=none")  # fmt: skip
+             f"{issue}/deliveries?state=failed", at_provider, f"{issue}/readers",
+             f"{issue}/readers?kind=unsubscribed", "/subscribers", f"/subscribers/{person}",
+             "/subscribers/import", "/bounces", f"/bounces/{report}", "/deliverability", "/settings",
+             "/settings/access", "/settings/passkeys", "/audit", "/no-such-page",
+             "/links.csv?issue=none")  # fmt: skip
     # These are laid out like others.
-    alike = {evil, f"{issue}/clicks", f"{issue}/readers", f"{issue}/readers?kind=unsubscribed"}
+    alike = {evil, at_provider, f"{issue}/clicks", f"{issue}/readers", f"{issue}/readers?kind=unsubscribed"}
     shown, wrong = set(), list[str]()
     for path in pages:
         answer = page.goto(console.url + path)
         assert answer is not None
         assert (answer.status == 404) is (path in pages[-2:])
         settled(page)
-        if path == evil:
+        if path == issue:
+            expect(page.locator(f'a[href="{at_provider}"]')).to_have_text(str(PEOPLE))
+        elif path == at_provider:
+            expect(page.locator("table .person")).to_have_count(PEOPLE)
+        elif path == evil:
             expect(page.get_by_text("'*' is not available in an issue")).to_be_visible()
         elif page.locator("iframe.mail").count():
             expect(page.frame_locator("iframe.mail").locator("a").first).to_be_attached()

@@ -65,6 +65,11 @@ test: {share: 50%, wait: PT1H, hold: true}
 
 Hello. [Read on](https://example.org/compost).
 """
+_MACHINES: Final = """
+    INSERT INTO events (at, kind, issue_id, subscriber_id, details)
+    SELECT at - id % 3 * :hour, kind, issue_id, NULL, json_set(details, '$.machine', 'scanner')
+    FROM events WHERE kind IN ('open', 'click') AND id % 7 < 3
+"""
 _TIMES: Final = (
     ("issues", "dated_at"), ("issues", "created_at"), ("issues", "finished_at"),
     ("deliveries", "first_at"), ("deliveries", "changed_at"), ("events", "at"),
@@ -114,6 +119,7 @@ EVERY: Final[Mapping[str, str]] = {
     "clicks": "/issues/001-a-bean-in-a-jar/clicks",
     "failed": "/issues/001-a-bean-in-a-jar/deliveries?state=failed",
     "readers": "/issues/001-a-bean-in-a-jar/readers",
+    "at-provider": "/issues/001-a-bean-in-a-jar/deliveries?state=all&provider=example.com",
     "unsubscribed": "/issues/001-a-bean-in-a-jar/readers?kind=unsubscribed",
     "complained": "/issues/001-a-bean-in-a-jar/readers?kind=complained",
     "subscribers": "/subscribers",
@@ -156,10 +162,12 @@ class Demo(Folder):
                         text(old + (" WHERE way = 'import'" if table == "consents" else "")), {"day": _DAY}
                     )
                 for table, column in _TIMES:
-                    back = "8 * :hour" if table != "events" else "(8 - id % 7) * :hour"
+                    later = {"events": "id % 7", "deliveries": "subscriber_id % 5 * 3 / 4"}.get(table, "0")
+                    back = f"(8 - {later}) * :hour"
                     session.execute(
                         text(f"UPDATE {table} SET {column} = {column} - {back}"), {"hour": _DAY / 24}
                     )
+                session.execute(text(_MACHINES), {"hour": _DAY // 24})
                 users.add_user(session, "Mia", Role.SENDER, "correct horse battery", at=at)
                 create(session, "The shop", [Scope.READ], at=at)
                 endpoints.add(session, "https://hooks.example.org/mailer", ["subscriber.*"], at=at)
