@@ -89,6 +89,8 @@ def test_send_is_watched_paused_resumed_and_outlives_the_console(browser: Browse
         # The worker notices, finishes the messages it has begun, and ends.
         books = folder.books()
         assert 0 < books["sent"] < PEOPLE
+        hurried = (folder.path / "config.toml").read_text().replace(f"= {RATE}\n", "= 1000\n")
+        (folder.path / "config.toml").write_text(hurried)
         with started(folder) as console:
             page = entered(browser, console)
             expect(page.locator(".tag.good", has_text="finished")).to_be_visible()
