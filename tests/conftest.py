@@ -143,24 +143,35 @@ _SLOW = (
     "tests/audience/test_statuses.py",
     "tests/bounces/boxes/test_maildir.py",
     "tests/bounces/test_breaker.py",
+    "tests/cli/test_canary.py",
     "tests/cli/test_imports.py",
     "tests/cli/test_issue_mistakes.py",
     "tests/cli/test_rehearse.py",
     "tests/cluster/",
     "tests/console/test_access.py",
+    "tests/console/test_downloads.py",
     "tests/console/test_in_browser.py",
     "tests/delivery/test_restored_copies.py",
     "tests/delivery/test_sequences.py",
+    "tests/end_to_end/test_bad_input.py",
     "tests/end_to_end/test_demo.py",
     "tests/end_to_end/test_journey.py",
+    "tests/end_to_end/test_mtas.py",
+    "tests/end_to_end/test_postfix.py",
+    "tests/end_to_end/test_same_measures.py",
     "tests/oracle/",
+    "tests/rehearsal/test_rehearse.py",
+    "tests/rendering/lint/test_templates.py::test_any_accent",
     "tests/rendering/source/test_raw_html.py::test_elements_without_end",
     "tests/rendering/test_bad_input.py",
     "tests/rendering/test_values.py",
+    "tests/review/test_spam.py::test_seed",
+    "tests/review/test_spam.py::test_spam",
     "tests/smtp/test_dkim_verifiers.py::test_both_verifiers_accept",
     "tests/test_deploy.py",
     "tests/test_docs_site.py",
     "tests/web/test_accessibility.py",
+    "tests/web/test_catalogue.py::test_catalogue_holds",
     "tests/web/test_hooks.py",
     "tests/web/test_hub.py",
     "tests/web/test_in_browser.py",
@@ -269,8 +280,8 @@ def postgresql() -> Iterator[Server]:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Twice as many as there are cores, as tests wait for servers and processes half of their time."""
-    return 2 * (os.cpu_count() or 1)
+    """Three times as many as there are cores, as tests wait for servers and processes half of their time."""
+    return 3 * (os.cpu_count() or 1)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
