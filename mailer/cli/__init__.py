@@ -5,18 +5,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import gc
-import importlib
 import logging
 import os
 import signal
 import sys
 import threading
-from types import ModuleType
 
 import click
 
 from mailer import __version__
-from mailer.cli.app import App, Group
+from mailer.cli.app import App, Group, imported
 from mailer.errors import ConfigError, ExitCode, MailerError
 
 # Command to `module:attribute`; a command's module is imported when it is used.
@@ -95,11 +93,7 @@ class _Lazy(Group):
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         place = HIDDEN.get(name) or COMMANDS.get(name, ("", ""))[0]
-        if not place:
-            return None
-        module, attribute = place.split(":")
-        command: click.Command = getattr(_loaded(module), attribute)
-        return command
+        return imported(place) if place else None
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -115,18 +109,6 @@ class _Lazy(Group):
             hint = f" Did you mean '{close[0]}'?" if close else ""
             raise click.UsageError(f"There is no command '{arguments[0]}'.{hint}", context)
         return super().resolve_command(context, arguments)
-
-
-def _loaded(module: str) -> ModuleType:
-    """Import a module and exempt its objects, which are never freed, from garbage collection."""
-    if module in sys.modules:
-        return sys.modules[module]
-    gc.disable()
-    try:
-        return importlib.import_module(module)
-    finally:
-        gc.freeze()
-        gc.enable()
 
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

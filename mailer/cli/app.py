@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import importlib
 import json
 import logging
 import math
@@ -181,6 +183,23 @@ def common_names() -> set[str]:
     return {str(option.name) for option in _common()}
 
 
+def imported(place: str) -> click.Command:
+    """Import a command, given as `module:attribute`.
+
+    The objects of its module, which are never freed, are exempt from garbage collection.
+    """
+    name, attribute = place.split(":")
+    if (module := sys.modules.get(name)) is None:
+        gc.disable()
+        try:
+            module = importlib.import_module(name)
+        finally:
+            gc.freeze()
+            gc.enable()
+    command: click.Command = getattr(module, attribute)
+    return command
+
+
 class Command(click.Command):
     """A command that takes the common options as well."""
 
@@ -190,14 +209,26 @@ class Command(click.Command):
 
 
 class Group(click.Group):
-    """A group whose commands take the common options, before or after the command's name."""
+    """A group whose commands take the common options, before or after the command's name.
+
+    `elsewhere` are the commands that are imported when they are used: their names, each with
+    `module:attribute`.
+    """
 
     command_class = Command
     group_class = type
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, elsewhere: Mapping[str, str] | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.params.extend(_common())
+        self._elsewhere = dict(elsewhere or {})
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return sorted([*super().list_commands(context), *self._elsewhere])
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        place = self._elsewhere.get(name)
+        return super().get_command(context, name) if place is None else imported(place)
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands, each with its whole first sentence; click would cut it at the end of a line."""

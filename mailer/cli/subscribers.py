@@ -15,21 +15,8 @@ from sqlalchemy import ColumnElement
 from sqlalchemy.orm import Session
 
 from mailer.address import parse_address
-from mailer.audience.ledger import unsubscribe
-from mailer.audience.preferences import unsubscribe_reasons
-from mailer.audience.privacy.erasing import erase
-from mailer.audience.subscribers import AddResult, add
 from mailer.audience.transfer import exporting
-from mailer.audience.transitions import Origin
 from mailer.cli.app import App, Group, json_option, limit_option, pair, pass_app, yes_option
-from mailer.cli.editing import (
-    edit_command,
-    known_subscriber,
-    restore_command,
-    tag_command,
-    untag_command,
-)
-from mailer.cli.importing import import_command, imports_command, revert_command
 from mailer.cli.listing import table
 from mailer.errors import RefusedError, SourceError
 from mailer.printable import counted
@@ -39,21 +26,21 @@ where_option = click.option(
 )
 
 
-@click.group(cls=Group)
+# The other commands import their rooms when they are used, so that `list` starts sooner.
+@click.group(
+    cls=Group,
+    elsewhere={
+        "import": "mailer.cli.importing:import_command",
+        "imports": "mailer.cli.importing:imports_command",
+        "revert": "mailer.cli.importing:revert_command",
+        "edit": "mailer.cli.editing:edit_command",
+        "tag": "mailer.cli.editing:tag_command",
+        "untag": "mailer.cli.editing:untag_command",
+        "restore": "mailer.cli.editing:restore_command",
+    },
+)
 def subscribers() -> None:
     """Add, edit, import, export, list, remove and erase subscribers."""
-
-
-for command in (
-    import_command,
-    imports_command,
-    revert_command,
-    edit_command,
-    tag_command,
-    untag_command,
-    restore_command,
-):
-    subscribers.add_command(command)
 
 
 @subscribers.command("add")
@@ -69,6 +56,9 @@ def add_command(
     app: App, address: str, name: str, tags: tuple[str, ...], attributes: tuple[str, ...], as_json: bool
 ) -> None:
     """Add ADDRESS, with the person's consent. People who opted out before are not added."""
+    from mailer.audience.subscribers import AddResult, add
+    from mailer.audience.transitions import Origin
+
     parsed = parse_address(address)
     pairs = dict(pair(text, "--attribute") for text in attributes)
     with app.database.transaction() as session:
@@ -171,6 +161,8 @@ def count(app: App, segment: str, as_json: bool) -> None:
 @pass_app
 def reasons(app: App, as_json: bool) -> None:
     """Count the reasons that people gave for unsubscribing."""
+    from mailer.audience.preferences import unsubscribe_reasons
+
     with app.database.reading() as session:
         given = unsubscribe_reasons(session)
     if as_json:
@@ -191,6 +183,10 @@ def remove(app: App, address: str, yes: bool, as_json: bool) -> None:
 
     `mailer subscribers restore` can undo it within a day.
     """
+    from mailer.audience.ledger import unsubscribe
+    from mailer.audience.transitions import Origin
+    from mailer.cli.editing import known_subscriber
+
     parsed = parse_address(address)
     with app.database.reading() as session:
         known_subscriber(session, parsed)
@@ -230,6 +226,8 @@ def erase_command(app: App, address: str, yes: bool, as_json: bool) -> None:
     Deliveries stay in the books without anything personal. A keyed hash of the address remains, so that
     no import adds it again.
     """
+    from mailer.audience.privacy.erasing import erase
+
     parsed = parse_address(address)
     app.confirm(f"Permanently erase {parsed}?", yes=yes, what=f"erasing {parsed}")
     secret = app.database.secrets()[0]
