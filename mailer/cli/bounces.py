@@ -257,9 +257,7 @@ def reclassify_command(app: App, dry_run: bool, as_json: bool) -> None:
 @pass_app
 def report_command(app: App, as_json: bool) -> None:
     """Count bounces by class, provider and issue."""
-    providers = {
-        domain: name for name, section in app.settings.providers.items() for domain in section.domains
-    }
+    providers = app.settings.provider_of_domain
     with app.database.reading() as session:
         found = reports.bounce_report(session, providers=providers)
     if as_json:

@@ -99,16 +99,13 @@ def stats(
             _show_list(app, overview(session, at=at, days=days), as_json=as_json, as_csv=as_csv, chart=chart)
             return
         issue_id = directory.queued(session, app.settings, issue).id
-        found = statistics.issue_statistics(session, issue_id, providers=_providers(app))
+        providers = app.settings.provider_of_domain
+        found = statistics.issue_statistics(session, issue_id, providers=providers)
         assert found is not None
     if hours:
         write_table(sys.stdout, HourFigures, found.hours)
         return
     _show_issue(app, found, as_json=as_json, as_csv=as_csv, chart=chart)
-
-
-def _providers(app: App) -> dict[str, str]:
-    return {domain: name for name, section in app.settings.providers.items() for domain in section.domains}
 
 
 def _show_list(app: App, found: Overview, *, as_json: bool, as_csv: bool, chart: bool) -> None:

@@ -403,6 +403,11 @@ class Settings(Section, frozen=True, kw_only=True):
         return self.origins.get(key, "default")
 
     @property
+    def provider_of_domain(self) -> dict[str, str]:
+        """The name of the provider of each domain in `[providers]`."""
+        return {domain: name for name, limits in self.providers.items() for domain in limits.domains}
+
+    @property
     def bounce_domain(self) -> str:
         """The domain of the envelope sender."""
         return self.bounces.domain or self.newsletter.author_domain

@@ -35,7 +35,7 @@ def add_pages(desk: Desk) -> None:
             state = DeliveryState.SENT
         only, providers = asked.get("class", "")[:32] or None, Providers.asked(asked)
         after = whole_number(asked.get("after", "")) or 0
-        among = providers.condition(desk.providers) if providers else None
+        among = providers.condition(desk.settings.provider_of_domain) if providers else None
 
         def read(session: Session) -> tuple[QueuedIssue, list[Listed]]:
             issue, limit = issues.named(session, slug), _MOST + 1

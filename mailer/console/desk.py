@@ -64,12 +64,6 @@ class Desk:
         """The settings as they are in config.toml now; raises `ConfigError`."""
         return load(self.config_path)
 
-    @property
-    def providers(self) -> dict[str, str]:
-        """The configured provider of each domain that has one."""
-        sections = self.settings.providers.items()
-        return {domain: name for name, section in sections for domain in section.domains}
-
     async def read(self, work: Callable[[Session], Result]) -> Result:
         """Run `work`, which reads from the database, and return its result."""
 

@@ -72,7 +72,7 @@ def add_pages(desk: Desk) -> None:
 async def _responders(desk: Desk, issue_id: int, kind: str, asked: QueryParams, after: int) -> _Page:
     what: Literal["open", "click"] = "click" if kind == "click" else "open"
     place, providers = whole_number(asked.get("link", ""), digits=5), Providers.asked(asked)
-    among = providers.condition(desk.providers) if providers else None
+    among = providers.condition(desk.settings.provider_of_domain) if providers else None
 
     def read(session: Session) -> list[Responder]:
         found = responders(session, issue_id, what, link=place, among=among, after=after)

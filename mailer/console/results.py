@@ -37,7 +37,7 @@ _MOST_HOURS: Final = 7 * 24
 async def show_results(desk: Desk, issue: QueuedIssue) -> None:
     """Add the results of an issue to the page."""
     await desk.count()
-    domains = desk.providers
+    domains = desk.settings.provider_of_domain
 
     def read(session: Session) -> tuple[IssueStatistics | None, datetime | None]:
         return issue_statistics(session, issue.id, providers=domains), counted_at(session)

@@ -44,9 +44,7 @@ class StatisticsRoutes:
 
     def issue(self, issue: Slug) -> Report:
         """Return the figures of an issue: links, providers, segments, hours, time to open, failures."""
-        providers = {
-            domain: name for name, section in self._settings.providers.items() for domain in section.domains
-        }
+        providers = self._settings.provider_of_domain
         with self._database.reading() as session:
             queued = issues.find(session, issue)
             if queued is None:
