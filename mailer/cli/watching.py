@@ -20,13 +20,14 @@ from mailer.database.models import DeliveryState
 from mailer.database.session import Database
 from mailer.delivery import issues, runs
 from mailer.delivery.books import Books, books_of
+from mailer.reports.progress import ProviderBooks, by_provider, largest
 from mailer.review import directory
-from mailer.review.providers import ProviderBooks, provider_books
 from mailer.review.table import doing
 
 _LOOK_SECONDS: Final = 2.0
 _PATIENCE: Final = 10
 """Looking takes at most one part in so many of the time, however large the issue is."""
+_MOST_PROVIDERS: Final = 12
 _STATES: Final = (
     DeliveryState.SENT,
     DeliveryState.QUEUED,
@@ -61,7 +62,7 @@ def look(database: Database, settings: Settings, name: str | None) -> list[Look]
         for one in wanted:
             books = books_of(session, one.id)
             state = doing(one, books, running=one.id in running)
-            providers = provider_books(session, one.id, settings.providers)
+            providers = largest(by_provider(session, one.id, settings.provider_of_domain), _MOST_PROVIDERS)
             found.append(Look(one.slug, state, one.reason or "", books, providers))
     return found
 
@@ -110,7 +111,7 @@ def _table(one: Look, rate: float) -> Table:
     for heading in ("all", *(state.value for state in shown)):
         table.add_column(heading, justify="right")
     for each in one.providers:
-        numbers = [each.total, *(each.states.get(state, 0) for state in shown)]
+        numbers = [each.recipients, *(each.states.get(state, 0) for state in shown)]
         table.add_row(Text(each.name), *(f"{number:,}" for number in numbers))
     if len(one.providers) > 1:
         sums = [sum(each.states.get(state, 0) for each in one.providers) for state in shown]

@@ -13,6 +13,7 @@ from starlette.datastructures import QueryParams
 
 from mailer.audience.mailbox_providers import at_providers
 from mailer.console.markup import Cell, link, table
+from mailer.reports.progress import OTHERS
 
 _MOST: Final = 8
 """How many providers have a line of their own."""
@@ -61,7 +62,7 @@ def provider_table(
     lines = [(name, Providers((name,)), numbers) for name, numbers in shown]
     if rest:
         sums = [sum(numbers) for numbers in zip(*(numbers for _, numbers in rest), strict=True)]
-        lines.append(("all others", Providers(tuple(name for name, _ in shown), excluded=True), sums))
+        lines.append((OTHERS, Providers(tuple(name for name, _ in shown), excluded=True), sums))
 
     def cells(name: str, providers: Providers, numbers: Sequence[int]) -> tuple[Cell, ...]:
         targets = (f"{address}&{providers.query}" for address in columns.values())

@@ -154,7 +154,7 @@ class Watching:
     async def _look_at_providers(self) -> None:
         """Draw the deliveries by provider."""
         with self._providers_pace.looking():
-            domains = self._desk.providers
+            domains = self._desk.settings.provider_of_domain
             found = await self._desk.read(lambda session: by_provider(session, self._issue.id, domains))
         if self._running and len(found) > 1:
             now = datetime.now().astimezone()
