@@ -125,7 +125,7 @@ def _latest(lines: list[IssueLine]) -> Markup:
     if not sent:
         return Markup('<p class="empty">No issue has been sent yet.</p>')
     return table(
-        ("Issue", "@State", "@Date", "#Sent", "#Failed", "#Opens", "#Clicks", "#Unsubscribed"),
+        ("Issue", "@State", "@Date", "#Sent", "#Failed", "#Opened", "#Clicked", "#Unsubscribed"),
         [
             (
                 link(issue_path(line.slug), line.title),

@@ -77,7 +77,7 @@ def _table(lines: list[IssueLine]) -> Markup:
         return "" if line.state in (DRAFT, SCHEDULED) else f"{value:,}"
 
     return table(
-        ("#No.", "Issue", "@State", "@Date", "Audience", "#Sent", "#Failed", "#Opens", "#Clicks"),
+        ("#No.", "Issue", "@State", "@Date", "Audience", "#Sent", "#Failed", "#Opened", "#Clicked"),
         [
             (
                 number_of(line.slug),

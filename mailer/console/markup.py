@@ -157,7 +157,7 @@ def pages(here: str, after: int, following: int | None) -> Markup:
     """
     links = [link(here, "First page")] if after else []
     links += [link(f"{here}&after={following}", "Next page")] if following is not None else []
-    return Markup('<p class="pages">{}</p>').format(Markup(" · ").join(links)) if links else Markup("")
+    return Markup("<p>{}</p>").format(Markup(" · ").join(links)) if links else Markup("")
 
 
 def diff(lines: Iterable[str]) -> Markup:
@@ -198,7 +198,7 @@ def chart(name: str, times: Sequence[str], curves: Mapping[str, Sequence[int]]) 
         '<p class="y"><span>{high}</span><span>{low}</span></p>'
         '<svg viewBox="0 0 {w} {h}" preserveAspectRatio="none">'
         '<polygon class="area" points="0,{h} {first} {w},{h}"/>'
-        '{lines}<polyline class="line" points="{first}"/></svg>'
+        '<polyline class="line" points="{first}"/>{lines}</svg>'
         '<p class="x"><span>{begin}</span><span>{end}</span></p>{legend}</div>'
     ).format(
         w=_WIDTH, h=_HEIGHT, first=first, lines=Markup("").join(lines), high=f"{high:,}", low=f"{low:,}",

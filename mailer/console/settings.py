@@ -59,6 +59,11 @@ def add_pages(desk: Desk) -> None:
                     )
                 )
 
+    add_page(desk, "/settings", "Settings", settings_page)
+    _add_log(desk)
+
+
+def _add_log(desk: Desk) -> None:
     async def log(visit: Visit, request: Request) -> None:
         found = await desk.read(lambda session: audit.entries(session, limit=200))
         heading("Audit log")
@@ -79,7 +84,6 @@ def add_pages(desk: Desk) -> None:
                 else Markup('<p class="empty">Nobody has done anything yet.</p>')
             )
 
-    add_page(desk, "/settings", "Settings", settings_page)
     add_page(desk, "/audit", "Audit log", log, Role.ADMIN)
 
 
