@@ -99,6 +99,7 @@ def _table(rows: list[BounceRow]) -> Markup:
             for row in rows
         ],
         wide=(3, 4, 5),
+        stacked=True,
     )
 
 

@@ -105,7 +105,9 @@ class Sending:
             self._everywhere = ui.checkbox(
                 "At this time in each subscriber's own time zone", value=wall is not None
             ).classes("whole")
-            self._share = field("First to a part", hint="Such as 1% (canary).").classes("whole")
+            self._share = field("First to a part of the audience", hint="Such as 1% (canary).").classes(
+                "whole"
+            )
         show(_ZONES)
         with ui.element("div").classes("actions"):
             button("Schedule", self._schedule)

@@ -159,9 +159,7 @@ class Watching:
         if self._running and len(found) > 1:
             now = datetime.now().astimezone()
             following = now + timedelta(seconds=self._providers_pace.seconds)
-            said = Markup(
-                '<p class="soft small">Counted at {:%H:%M:%S}, the next time about {:%H:%M:%S}.</p>'
-            )
+            said = Markup('<p class="soft small">Counted at {:%H:%M:%S}, next at about {:%H:%M:%S}.</p>')
             content = _by_provider(self._issue.slug, found) + said.format(now, following)
             self._providers.content = _section("By provider", content)
             self._providers.set_visibility(True)
