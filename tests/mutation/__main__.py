@@ -1,37 +1,39 @@
 """`make mutants`: change the critical modules, run the tests that reach the change, and print the score.
 
-Which tests reach which line is measured first, by running the rooms once under coverage. A change that
-no test of this process reaches runs its rooms as a whole, since they start other processes too.
+Which tests reach which line, and how long they take, is measured first, by running the rooms once under
+coverage. Each change then gets the near and the short ones of its tests. What fails is run once more: only
+a test that fails twice has noticed the change.
 The sample is the same for the same seed and sources. Survivors that change nothing a test could see are
 listed, with the reason, in accepted.toml; they don't count. Below 92 % the exit code is 1.
+Measurements and results are kept in .mutants.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import multiprocessing
 import os
 import random
-import re
-import shutil
-import subprocess
 import sys
 import tempfile
 import tomllib
-from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Final
 
-import coverage
-
+from tests.mutation import forked
 from tests.mutation.mutations import Mutation, mutations
+from tests.mutation.reach import Reach, measured
+from tests.mutation.trial import Job, Place, Result
 
 PROJECT: Final = Path(__file__).parents[2]
 BAR_PERCENT: Final = 92
-TIMEOUT_SECONDS: Final = 600
-TEST_TIMEOUT_SECONDS: Final = 90
-"""A change that makes a test hang is noticed."""
-MOST_TESTS: Final = 120
-"""A change that the nearest of its tests don't notice counts as survived; the others would take hours."""
+TESTS_SECONDS: Final = 120
+"""A change that so many seconds of its tests don't notice counts as survived; the others would take hours."""
+_MEMORY: Final = Path("/dev/shm")
 ROOMS: Final = {
     "mailer/address.py": ("tests/audience", "tests/config"),
     "mailer/audience/ledger.py": ("tests/audience",),
@@ -62,31 +64,32 @@ ROOMS: Final = {
     "mailer/web/public/admission.py": ("tests/web/test_admission.py",),
 }
 """The critical modules, and the tests that have to notice."""
-_NOT_COPIED: Final = shutil.ignore_patterns(
-    ".git", ".venv*", ".*_cache", "__pycache__", ".hypothesis", "site"
-)
 
 
 def main() -> int:
     """Run the sample and return the exit code."""
     options = _options()
+    tree: Path = options.tree.resolve()
+    keep = tree / ".mutants"
+    keep.mkdir(exist_ok=True)
+    sample = _sample(tree, options.module or list(ROOMS), options.sample, options.seed)
     accepted = _accepted()
-    with tempfile.TemporaryDirectory() as scratch:
-        tree = Path(scratch, "project")
-        shutil.copytree(options.tree, tree, ignore=_NOT_COPIED, symlinks=True)
-        if (shared := options.tree.parent / "shared").exists():
-            Path(scratch, "shared").symlink_to(shared)
-        sample = _sample(tree, options.module or list(ROOMS), options.sample, options.seed)
-        reached, unfit = _measured(tree, sorted({room for module, _ in sample for room in ROOMS[module]}))
-        results: Counter[str] = Counter()
-        for number, (module, mutation) in enumerate(sample, 1):
-            reason = accepted.get((module, mutation.name))
-            result = "accepted" if reason else _try(tree, module, mutation, reached, unfit)
-            results[result] += 1
-            print(f"{number}/{len(sample)} {result} {module}:{mutation.line} {mutation.name}", flush=True)
-    counted = len(sample) - results["accepted"]
-    score = 100 * (counted - results["survived"]) / max(counted, 1)
-    print(f"{dict(results)}: {score:.1f} % of {counted} noticed; the bar is {BAR_PERCENT} %")
+    counted = [(module, one) for module, one in sample if (module, one.name) not in accepted]
+    modules = sorted({module for module, _ in sample})
+    rooms = sorted({room for module in modules for room in ROOMS[module]})
+    forked.import_packages()
+    with tempfile.TemporaryDirectory(prefix="m", dir=_MEMORY if _MEMORY.is_dir() else None) as scratch:
+        # PostgreSQL doesn't run as root, and its files are below.
+        Path(scratch).chmod(0o711)
+        reach = measured(tree, keep, Path(scratch), rooms, modules, options.jobs)
+        jobs = [_job(reach, module, mutation, options.seconds) for module, mutation in counted]
+        results = _results(tree, keep, Path(scratch), jobs, options)
+        noticed = sum(one.result != "survived" for one in results)
+    score = 100 * noticed / max(len(jobs), 1)
+    print(
+        f"{noticed} of {len(jobs)} noticed, {score:.1f} %, and {len(sample) - len(jobs)} accepted; "
+        f"the bar is {BAR_PERCENT} %"
+    )
     return int(score < BAR_PERCENT)
 
 
@@ -96,6 +99,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="which ones (%(default)s)")
     parser.add_argument("--module", action="append", choices=list(ROOMS), help="only this module; repeatable")
     parser.add_argument("--tree", type=Path, default=PROJECT, help="another checkout to measure")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="how many at once (%(default)s)")
+    parser.add_argument(
+        "--seconds", type=float, default=TESTS_SECONDS, help="of tests for each mutation (%(default)s)"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on where the last run was interrupted")
+    parser.add_argument("--again", action="store_true", help="try what survived the last run again")
     return parser.parse_args()
 
 
@@ -114,84 +123,47 @@ def _sample(tree: Path, modules: list[str], number: int, seed: int) -> list[tupl
     return random.Random(seed).sample(found, min(number, len(found)))
 
 
-def _measured(tree: Path, rooms: list[str]) -> tuple[coverage.CoverageData, set[str]]:
-    """Run the rooms' tests once; return which of them reach which lines, and those that failed unchanged."""
-    data = tree / ".coverage"
-    command = [
-        *(sys.executable, "-m", "pytest", "-q", "-rfE", "-n", "auto", "--dist", "loadfile"),
-        *("--cov=mailer", "--cov-context=test", "--cov-report=", *rooms),
+def _job(reach: Reach, module: str, mutation: Mutation, seconds: float) -> Job:
+    near, far = (reach.limits(tests) for tests in reach.tests(module, mutation, seconds))
+    return Job(module, f"{module}:{mutation.line} {mutation.name}", mutation.source(), near, far)
+
+
+def _results(
+    tree: Path, keep: Path, scratch: Path, jobs: list[Job], options: argparse.Namespace
+) -> Iterable[Result]:
+    """Yield the results of all jobs, after those that are kept from the last run."""
+    path = keep / "results.jsonl"
+    last: dict[str, Result] = {}
+    if (options.resume or options.again) and path.exists():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            one = Result(**json.loads(line))
+            last[one.key] = one
+    kept = [
+        last[job.key]
+        for job in jobs
+        if job.key in last and not (options.again and last[job.key].result == "survived")
     ]
-    print("measuring which tests reach which lines", flush=True)
-    done = subprocess.run(
-        command, cwd=tree, env=_environment(tree), capture_output=True, text=True, check=False
-    )
-    if not data.exists():
-        sys.exit(f"the tests cannot be run:\n{done.stdout[-3000:]}")
-    unfit = set(re.findall(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", done.stdout, re.MULTILINE))
-    for test in sorted(unfit):
-        print(f"left out, since it fails without any change: {test}", flush=True)
-    measured = coverage.CoverageData(str(data))
-    measured.read()
-    return measured, unfit
+    keys = {one.key for one in kept}
+    to_try = [job for job in jobs if job.key not in keys]
+    print(f"trying {len(to_try)} changes; {len(kept)} are known from the last run", flush=True)
+    yield from kept
+    path.write_text("".join(json.dumps(asdict(one)) + "\n" for one in kept), encoding="utf-8")
+    with (
+        multiprocessing.get_context("fork").Pool(options.jobs) as pool,
+        path.open("a", encoding="utf-8") as file,
+    ):
+        tried = pool.imap_unordered(partial(_try, tree, scratch), to_try)
+        for number, one in enumerate(tried, 1):
+            print(
+                f"{number}/{len(to_try)} {one.result} {one.change} ({one.by}, {one.seconds:.0f} s)",
+                flush=True,
+            )
+            print(json.dumps(asdict(one)), file=file, flush=True)
+            yield one
 
 
-def _try(tree: Path, module: str, mutation: Mutation, reached: coverage.CoverageData, unfit: set[str]) -> str:
-    """Return what became of one mutation: killed, timeout or survived."""
-    path = tree / module
-    by_line = reached.contexts_by_lineno(str(path))
-    tests = {
-        context.rpartition("|")[0]
-        for line in range(mutation.line, mutation.last_line + 1)
-        for context in by_line.get(line, [])
-        if context
-    }
-    before = path.read_text(encoding="utf-8")
-    _write(path, mutation.source())
-    try:
-        return _tests(tree, _nearest(path.stem, tests - unfit) or list(ROOMS[module]))
-    finally:
-        _write(path, before)
-
-
-def _write(path: Path, source: str) -> None:
-    """Write a module with a time of its own: bytecode is kept by size and by the second."""
-    second = int(path.stat().st_mtime) + 1
-    path.write_text(source, encoding="utf-8")
-    os.utime(path, (second, second))
-
-
-def _nearest(module: str, tests: set[str]) -> list[str]:
-    """Return the tests named after the module first, then the others, evenly chosen from all their files."""
-    ordered = sorted(tests, key=lambda test: ("postgresql" in test, test))
-    near = [test for test in ordered if f"test_{module}.py" in test][:MOST_TESTS]
-    far = [test for test in ordered if f"test_{module}.py" not in test]
-    room = MOST_TESTS - len(near)
-    return near + (far if len(far) <= room else [far[place * len(far) // room] for place in range(room)])
-
-
-def _tests(tree: Path, paths: list[str]) -> str:
-    workers = "0" if paths[0].count("::") else "auto"
-    command = [
-        *(sys.executable, "-m", "pytest", "-x", "-q", "-n", workers, "--dist", "loadfile"),
-        *("-p", "no:cacheprovider", "--timeout", str(TEST_TIMEOUT_SECONDS), "--hypothesis-seed", "0"),
-        *paths,
-    ]
-    try:
-        done = subprocess.run(
-            command,
-            cwd=tree,
-            env=_environment(tree),
-            capture_output=True,
-            timeout=TIMEOUT_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return "timeout"
-    return "killed" if done.returncode else "survived"
-
-
-def _environment(tree: Path) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(tree)}
+def _try(tree: Path, scratch: Path, job: Job) -> Result:
+    return Place.of_this_process(tree, scratch).result(job)
 
 
 if __name__ == "__main__":
