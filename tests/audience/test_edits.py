@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 import pytest
@@ -17,6 +18,8 @@ from mailer.audience.transitions import Origin
 from mailer.database.models import Subscriber, SubscriberTag
 from mailer.database.session import Database
 from mailer.errors import RefusedError
+from tests.connections import in_threads, new_database, wait_until_blocked
+from tests.postgres import Server
 
 SECRET = b"s" * 32
 BY_OPERATOR = Origin("command")
@@ -101,3 +104,30 @@ def test_erased_person_is_not_edited(database: Database, at: datetime) -> None:
             session, ana, parse_address("x@example.org"), secret=SECRET, origin=BY_OPERATOR, at=at
         )
         assert ana not in tags_of(session)
+
+
+@pytest.fixture
+def shared(postgresql: Server) -> Iterator[Database]:
+    with new_database(postgresql) as database:
+        yield database
+
+
+def test_two_edits_at_the_same_moment_both_stay(shared: Database, at: datetime) -> None:
+    with shared.transaction() as session:
+        ana = subscribed(session, at)[0]
+
+    def edit() -> None:
+        with shared.transaction() as session:
+            revise(session, ana, at=at, attributes={"city": "Graz"})
+
+    with shared.transaction() as first:
+        revise(first, ana, at=at, attributes={"age": 40})
+        first.flush()
+        with in_threads(edit) as second:
+            wait_until_blocked(shared)
+            first.commit()
+        second[0].result()
+    with shared.reading() as session:
+        found = get(session, ana)
+        assert found is not None
+        assert found.attributes == {"age": 40, "city": "Graz"}

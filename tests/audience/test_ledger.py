@@ -14,7 +14,7 @@ import mailer
 from mailer.address import parse_address
 from mailer.audience import suppression
 from mailer.audience.corrections import restore
-from mailer.audience.ledger import add_note, change_status, move, unsubscribe
+from mailer.audience.ledger import add_note, change_status, correct, move, unsubscribe
 from mailer.audience.subscribers import add, find, get, history
 from mailer.audience.transfer.importing import import_file
 from mailer.audience.transfer.presets import PRESETS
@@ -131,6 +131,17 @@ def test_what_happened_before_the_last_consent_changes_nothing(
     assert result == [expected]
     assert status_of(database, ana) is (S.ACTIVE if expected is MoveResult.OUTDATED else to)
     assert (suppressed(database) is None) is (expected is MoveResult.OUTDATED or to is S.UNSUBSCRIBED)
+
+
+def test_request_from_before_the_last_consent_unsubscribes_nobody(database: Database, at: datetime) -> None:
+    ana = added(database, at - DAY)
+    moved(database, ana, S.UNSUBSCRIBED, Origin("page"), at - DAY)
+    moved(database, ana, S.ACTIVE, Origin("page"), at)
+    with database.transaction() as session:
+        early, late = (at + timedelta(seconds=seconds) for seconds in (-1, 1))
+        request = Origin("mailto")
+        assert not unsubscribe(session, ana, origin=request, at=at + DAY, happened_at=early)
+        assert unsubscribe(session, ana, origin=request, at=at + DAY, happened_at=late)
 
 
 def test_preferences_and_imports_are_no_consent(database: Database, at: datetime) -> None:
@@ -365,6 +376,17 @@ def test_find_sees_what_a_move_did_in_the_same_transaction(database: Database, a
         again = find(session, ANA)
         assert again is not None
         assert again.status is S.UNSUBSCRIBED
+
+
+def test_find_sees_what_a_correction_did_in_the_same_transaction(database: Database, at: datetime) -> None:
+    ana = added(database, at)
+    with database.transaction() as session:
+        known = find(session, ANA)
+        assert known is not None
+        correct(session, [Move(ana, S.PENDING, Origin("command"), at)])
+        again = find(session, ANA)
+        assert again is not None
+        assert again.status is S.PENDING
 
 
 def test_note_keeps_the_wording_that_it_names(database: Database, at: datetime) -> None:

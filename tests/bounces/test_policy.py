@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailer.bounces.policy import SoftBounce, SoftLimits, add_up, class_weight, weight
+from mailer.config import Bounces
 from mailer.replies import POLICY, BounceClass, judge
 
 START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
@@ -109,3 +110,8 @@ def test_exactly_the_quiet_days_go_on_and_a_second_more_begins_anew() -> None:
     limits = SoftLimits(points=2.0, days=14, quiet_days=30)
     assert enough_of([timedelta(), timedelta(days=30)], limits)
     assert not enough_of([timedelta(), timedelta(days=30, seconds=1)], limits)
+
+
+def test_limits_without_a_configuration_are_those_of_an_empty_one() -> None:
+    section = Bounces()
+    assert SoftLimits() == SoftLimits(section.soft_points, section.soft_days, section.quiet_days)

@@ -21,9 +21,10 @@ from mailer.bounces import batch as batch_module
 from mailer.bounces import record as record_module
 from mailer.bounces.batch import record, record_batch
 from mailer.bounces.effects import apply_verdicts
+from mailer.bounces.providers.events import EventKind, WebhookEvent
 from mailer.bounces.reclassify import reclassify
-from mailer.bounces.record import Effect, Recorded, ReportOutcome, Rules
-from mailer.database.models import Delivery, StoredReport, Subscriber, SubscriberStatus
+from mailer.bounces.record import Effect, Recorded, ReportOutcome, Rules, record_events
+from mailer.database.models import SOFT_BOUNCE, Delivery, Event, StoredReport, Subscriber, SubscriberStatus
 from mailer.database.session import Database
 from mailer.replies import Verdict, judge
 from mailer.tokens import Subject
@@ -64,6 +65,8 @@ def test_hard_bounce_suppresses_immediately_and_fails_the_delivery(database: Dat
     assert (done.outcome, done.effect, done.hard) == (ReportOutcome.APPLIED, Effect.SUPPRESSED, True)
     assert status(database, ana) is SubscriberStatus.BOUNCED
     assert books(database) == {"failed": 1, "sent": 1}
+    with database.reading() as session:
+        assert session.scalars(select(Event.id).where(Event.kind == SOFT_BOUNCE)).all() == []
     with database.reading() as session:
         assert suppression.reason_for(session, "ana@example.com", secret=SECRET) == "hard bounce"
         delivery = session.get_one(Delivery, (ISSUE, ana))
@@ -150,6 +153,18 @@ def test_delivered_notice_clears_the_soft_count(database: Database, at: datetime
     arrived = dsn(token(ana, 2), action="delivered", status="2.0.0", reply="250 2.0.0 OK")
     assert recorded(database, arrived, at + timedelta(days=7)).effect is Effect.CLEARED
     assert points(database, ana) == 0.0
+
+
+def test_delivery_that_a_provider_reports_clears_the_soft_count_of_its_recipient(
+    database: Database, at: datetime
+) -> None:
+    people = []
+    for address in ("ana@example.com", "bo@example.com"):
+        people.append(subscribe(database, at, address))
+        recorded(database, dsn(token(people[-1]), recipient=address, **FULL), at)
+    event = WebhookEvent("mailgun", EventKind.DELIVERED, recipient="Ana@example.com", at=at, payload={})
+    assert record_events(database, SIGNER, [event], at=at + timedelta(days=7), rules=RULES) == []
+    assert [points(database, one) for one in people] == [0.0, 1.0]
 
 
 @pytest.mark.parametrize(

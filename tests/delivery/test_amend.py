@@ -9,9 +9,9 @@ from email import message_from_bytes
 from pathlib import Path
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
-from mailer.database.models import Delivery, DeliveryState, IssueState, Subscriber
+from mailer.database.models import Delivery, DeliveryState, IssueState, StoredEdition, Subscriber
 from mailer.database.session import Database
 from mailer.delivery import amending, control, issues, queue, runs
 from mailer.delivery.books import Books, books_of
@@ -196,5 +196,6 @@ def test_withdrawing_drops_every_edition(database: Database, tmp_path: Path) -> 
     put(database, issue, DeliveryState.FAILED)
     with database.transaction() as session:
         assert control.withdraw(session, issue.id) == 40
+        assert session.scalars(select(StoredEdition.digest)).all() == []
         again, new = issues.enqueue(session, EDITION, source_path="", at=LATER)
         assert (new, issues.edition_number(session, again.id)) == (True, 1)

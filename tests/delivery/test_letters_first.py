@@ -131,7 +131,9 @@ def test_refused_letter_waits_and_the_issue_goes_on(run: Run) -> None:
     assert waiting(run.database) == {"audience": 1, "deferred": 1}
 
 
-def test_fault_of_the_letters_table_does_not_stop_the_issue(run: Run) -> None:
+def test_fault_of_the_letters_table_does_not_stop_the_issue(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
     def fail(connection: object, cursor: object, statement: str, *more: object) -> None:
         if "FROM letters" in statement:
             raise OSError(5, "Input/output error")
@@ -141,6 +143,7 @@ def test_fault_of_the_letters_table_does_not_stop_the_issue(run: Run) -> None:
     event.remove(run.database.engine, "before_cursor_execute", fail)
     assert (ended.ending, ended.books.sent) == (Ending.FINISHED, PEOPLE)
     assert waiting(run.database) == {"audience": 1, "queued": 1}
+    assert "letters wait: " in caplog.text
 
 
 def test_letter_that_was_taken_when_the_run_ends_is_due_again(run: Run) -> None:

@@ -91,3 +91,14 @@ def test_who_opts_out_between_two_tries_is_held_no_longer() -> None:
 def test_delivery_that_was_never_claimed_is_an_error() -> None:
     with pytest.raises(KeyError):
         People(1).window().begin(1)
+
+
+def test_nobody_barred_is_begun_until_claimed_anew() -> None:
+    # As on PostgreSQL, where the caller looks for opt-outs.
+    window = Window(None, People().look)
+    window.add(claimed(number) for number in (1, 2))
+    assert window.begin(1) == claimed(1)
+    window.bar([1, 2])
+    assert (window.begin(1), window.begin(2)) == (None, None)
+    window.add([claimed(2)])
+    assert window.begin(2) == claimed(2)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mailer.replies import POLICY, BounceClass, ReplyClass, judge
+from mailer.replies import POLICY, BounceClass, Fault, ReplyClass, VerdictBasis, judge
 
 R = ReplyClass
 
@@ -245,3 +245,25 @@ def test_only_hard_classes_suppress_and_our_own_faults_weigh_nothing() -> None:
         0.5,
         0.25,
     )
+
+
+def test_refusal_of_us_that_only_the_status_tells_says_so() -> None:
+    for enhanced in ("5.0.0", "5.1.0"):
+        verdicts = [judge(550, enhanced, "No.", command=command) for command in ("MAIL", "CONN")]
+        assert [(one.bounce_class, one.basis) for one in verdicts] == [
+            (BounceClass.POLICY_REJECT, VerdictBasis.STATUS),
+            (BounceClass.REPUTATION_BLOCK, VerdictBasis.STATUS),
+        ]
+
+
+def test_syntax_error_at_the_recipient_need_not_be_ours_and_at_the_sender_is() -> None:
+    replies = [(501, "5.5.4", "RCPT"), (451, "4.5.4", "RCPT"), (501, "5.5.4", "MAIL")]
+    verdicts = [
+        judge(code, enhanced, "Syntax error in parameters", command=command)
+        for code, enhanced, command in replies
+    ]
+    assert [(one.fault, one.reply_class) for one in verdicts] == [
+        (Fault.UNKNOWN, ReplyClass.PERMANENT),
+        (Fault.UNKNOWN, ReplyClass.CONFIG),
+        (Fault.OURS, ReplyClass.CONFIG),
+    ]

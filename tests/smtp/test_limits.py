@@ -124,3 +124,12 @@ def test_hold_keeps_the_rate() -> None:
     assert pace.delay(4) == 6
     assert pace.per_second == 40
     assert not math.isinf(pace.not_before)
+
+
+@pytest.mark.parametrize(("pause", "used"), [(2.0, 5.0), (2.01, 1.0), (2.9, 1.0)])
+def test_rate_is_not_that_of_the_time_before_a_long_pause(pause: float, used: float) -> None:
+    pace = Pace()
+    for _ in range(int(10 * SAME_CAUSE_SECONDS)):
+        pace.take(0.0)
+    pace.take(pause * SAME_CAUSE_SECONDS)
+    assert pace.used_per_second(pause * SAME_CAUSE_SECONDS) == pytest.approx(used, rel=0.01)

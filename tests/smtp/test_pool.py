@@ -169,6 +169,8 @@ def test_connection_is_replaced_after_its_number_of_messages() -> None:
     run(work, [script], settings=[{"connections": 1, "messages_per_connection": 10}])
     assert work.fates() == {Fate.ACCEPTED: 100}
     assert script.connections == 10
+    assert work.pool is not None
+    assert [relay.connected for relay in work.pool.relays] == [0]
 
 
 def test_message_that_compose_drops_is_not_settled() -> None:
@@ -195,7 +197,27 @@ def test_message_that_always_breaks_the_connection_is_reported_lost() -> None:
     run(work, [script], settings=[{"connections": 1}])
     assert work.outcomes.pop(7).fate is Fate.LOST
     assert work.fates() == {Fate.ACCEPTED: 19}
+    # It goes ahead of the others, so its fate is known soon.
+    first = script.recipients().index("r7@example.com")
+    assert script.recipients()[first : first + 3] == ["r7@example.com"] * 3
     assert script.recipients().count("r7@example.com") == 3
+
+
+def test_message_that_is_taken_again_has_all_its_tries_again() -> None:
+    work, script = queue(3), Script()
+    script.answer = lambda verb, nth: (
+        CLOSE if verb == "RCPT" and script.commands[-1].startswith("RCPT TO:<r2@") else None
+    )
+
+    def on_settle(outcome: Attempt) -> None:
+        if outcome.fate is Fate.LOST and script.recipients().count("r2@example.com") == 3:
+            work.claimed.discard(2)
+            del work.outcomes[2]
+
+    work.on_settle = on_settle
+    run(work, [script], settings=[{"connections": 1}])
+    assert work.fates() == {Fate.ACCEPTED: 2, Fate.LOST: 1}
+    assert script.recipients().count("r2@example.com") == 6
 
 
 def test_lost_after_the_final_dot_is_not_sent_again() -> None:
@@ -217,6 +239,14 @@ def test_relay_that_takes_no_message_is_replaced_by_the_others() -> None:
     bad = Script(answer=lambda verb, nth: CLOSE if verb == "MAIL" else None)
     run(work, [bad, good])
     assert work.fates() == {Fate.ACCEPTED: 200}
+
+
+def test_relay_that_says_goodbye_before_it_takes_a_message_cannot_be_used() -> None:
+    work = queue(20)
+    script = Script(answer=lambda verb, nth: b"421 4.3.2 busy\r\n" if verb == "MAIL" else None)
+    with pytest.raises(RelayDownError, match="closes connections before accepting a message"):
+        run(work, [script], settings=[{"connections": 1}])
+    assert work.fates() == {Fate.REFUSED: 1}
 
 
 def test_relay_that_hangs_does_not_stall_the_others() -> None:
@@ -315,6 +345,15 @@ def test_fewer_connections_than_wished_are_enough() -> None:
     assert work.fates() == {Fate.ACCEPTED: 200}
 
 
+def test_relay_that_takes_one_connection_is_not_down() -> None:
+    work, script = queue(50), Script()
+    script.answer = lambda verb, nth: CLOSE if verb == "EHLO" and nth > 1 else None
+    run(work, [script], settings=[{"connections": 2}])
+    assert work.fates() == {Fate.ACCEPTED: 50}
+    assert work.pool is not None
+    assert [relay.error for relay in work.pool.relays] == [None]
+
+
 def test_provider_limits_hold_for_all_connections() -> None:
     work = Queue({key: "big.example" if key % 2 else f"d{key}.example" for key in range(1, 201)})
     script = Script()
@@ -358,6 +397,44 @@ def test_slow_provider_does_not_stall_the_others() -> None:
     assert order.count("fast.example") == 200
     assert work.claimed == set(work.outcomes)
     assert any("slow.example" in except_domains for _, except_domains, _ in work.claims)
+
+
+def test_providers_with_enough_waiting_are_left_out_until_little_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Nothing is taken merely because time has passed.
+    monkeypatch.setattr("mailer.smtp.pool._FEED_SECONDS", 3600)
+    work = Queue({key: "stuck.example" if key % 2 else "fast.example" for key in range(1, 13)})
+    script = Script(ehlo=b"250-test.example\r\n250 8BITMIME\r\n")
+    script.answer = lambda verb, nth: (
+        SILENCE if verb == "RCPT" and "stuck.example" in script.commands[-1] else None
+    )
+    taken: list[tuple[int, set[str], int]] = []
+    whole_claim = work.take
+
+    async def take(count: int, except_domains: frozenset[str]) -> Sequence[Item]:
+        begun = sum(key % 2 == 0 for key in work.composed)
+        items = await whole_claim(count, except_domains)
+        taken.append((begun, set(except_domains), len(items)))
+        return items
+
+    def on_settle(outcome: Attempt) -> None:
+        if outcome.key == 12:
+            assert work.pool is not None
+            work.pool.stop()
+
+    work.take, work.on_settle = take, on_settle  # type: ignore[method-assign]
+    providers = {
+        name: ProviderLimits(domains=(f"{name}.example",), connections=1) for name in ("stuck", "fast")
+    }
+    run(work, [script], providers=providers, settings=[{"connections": 2}], window=8)
+    # A quarter of a window is enough. Four of each come at first; of those, one waits at the third time.
+    assert taken == [
+        (0, set(), 8),
+        (1, {"stuck.example", "fast.example"}, 0),
+        (3, {"stuck.example"}, 2),
+        (5, {"stuck.example"}, 0),
+    ]
 
 
 def test_held_provider_gives_back_and_deliver_returns() -> None:

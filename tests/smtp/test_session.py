@@ -277,6 +277,17 @@ def test_answer_that_was_not_asked_for_sends_no_body() -> None:
     assert script.accepted == []
 
 
+@pytest.mark.parametrize("verb", ["RCPT", "DATA"])
+def test_answer_that_was_not_asked_for_after_a_refusal_ends_the_session(verb: str) -> None:
+    refused = b"550 5.7.1 no\r\n" if verb == "DATA" else b"550 5.1.1 no\r\n354 go on\r\n"
+    script = Script(answer=on(verb, 1, refused + b"250 2.0.0 ok\r\n"))
+    end, outcomes = run(script, 2)
+    assert end is End.CLOSED
+    # The second message's commands would get the answers to others.
+    assert fates(outcomes) == [(1, Fate.REFUSED, Stage[verb]), (2, Fate.LOST, Stage.MAIL)]
+    assert [line[:4] for line in script.commands] == ["EHLO", "MAIL", "RCPT", "DATA"]
+
+
 def test_goodbye_between_two_runs_is_noticed() -> None:
     async def go() -> None:
         script = Script()
