@@ -164,7 +164,6 @@ def withdraw(session: Session, issue_id: int) -> int:
         session.execute(delete(dependent).where(dependent.issue_id == issue_id))
     withdrawn = count_of(session.execute(delete(Delivery).where(ours)))
     session.delete(stored)
-    session.flush()
     session.execute(
         delete(StoredEdition).where(
             StoredEdition.digest.in_(digests),
