@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mailer.address import mailbox_in, parse_address, parse_domain
+from mailer.address import mailbox_in, parse_address, parse_domain, shown
 from mailer.errors import AddressError
 
 WIDE = "ü"
@@ -132,3 +132,8 @@ def test_address_is_found_in_what_is_copied_around_it(written: str) -> None:
 def test_finding_never_fails_and_is_settled_after_two_steps(text: str) -> None:
     found = mailbox_in(mailbox_in(text))
     assert len(found) <= len(text)
+
+
+def test_text_in_an_error_is_cut_off_only_if_it_is_too_long() -> None:
+    assert shown("a" * 120) == f"'{'a' * 120}'"
+    assert shown("a" * 121) == f"'{'a' * 119}…'"

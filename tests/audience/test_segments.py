@@ -118,6 +118,9 @@ def test_finds(people: Database, text: str, expected: list[str]) -> None:
         ("tag:vip and @nobody", 14),
         ("status:sleeping", 8),
         ("joined > 5", 1),
+        ("tag:vip and joined > 5", 13),
+        ("tag:vip and colour:red", 13),
+        ('tag:vip and tag = "red"', 13),
         ("joined > 2026-02-30", 10),
         ("@loop", 2),
         ("", 1),
@@ -131,6 +134,7 @@ def test_error_points_at_the_column(text: str, column: int) -> None:
     with pytest.raises(SegmentError, match=f"^column {column}: ") as caught:
         parse_segment(text, SAVED)
     assert caught.value.exit_code == ExitCode.USAGE
+    assert caught.value.message.splitlines()[2] == " " * (1 + column) + "^"
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,9 @@ def test_hard_bounce_suppresses_immediately_and_fails_the_delivery(database: Dat
         assert suppression.reason_for(session, "ana@example.com", secret=SECRET) == "hard bounce"
         delivery = session.get_one(Delivery, (ISSUE, ana))
         assert (delivery.code, delivery.enhanced, delivery.bounce_class) == (550, "5.1.1", "invalid_mailbox")
-        assert [line.way for line in history(session, ana)] == ["command", "bounce"]
+        lines = history(session, ana)
+        assert [line.way for line in lines] == ["command", "bounce"]
+        assert "5.1.1 User unknown" in lines[-1].note
 
 
 def test_same_report_twice_is_one_event(database: Database, at: datetime) -> None:

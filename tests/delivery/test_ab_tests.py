@@ -322,6 +322,7 @@ def test_only_an_arm_of_the_test_can_be_chosen(scene: Scene, name: str) -> None:
 def test_choice_is_made_once(scene: Scene) -> None:
     with scene.database.transaction() as session:
         canary.choose(session, scene.issue.id, "B", at=AT)
+    assert scene.now.published_at == AT
     with pytest.raises(RefusedError, match="B is sent to everyone"), scene.database.transaction() as session:
         canary.choose(session, scene.issue.id, "A", at=AT)
     assert scene.lead() is None

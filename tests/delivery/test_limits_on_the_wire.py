@@ -11,15 +11,17 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import event, update
+import pytest
+from sqlalchemy import event, select, update
 
 from mailer.config import DeliverySettings, ProviderLimits, Relay
-from mailer.database.models import Subscriber
+from mailer.database.models import Delivery, DeliveryState, Subscriber
 from mailer.database.session import Database
 from mailer.delivery.books import Books
 from mailer.delivery.clock import Clock
 from mailer.delivery.sender import Hooks, Sender
 from mailer.rehearsal.fast_time import FastLoop
+from mailer.replies import BounceClass
 from mailer.smtp.pool import Access, Network
 from tests.delivery.scene import books, learn_nothing, make_composer, queued
 from tests.smtp.scripted import CLOSE, Script, serving
@@ -252,3 +254,21 @@ def test_fallback_is_used_only_while_the_other_is_down(database: Database) -> No
     spare = Witness(relay={"weight": 0})
     assert send(database, main, spare, slow=1, others=99).sent == 100
     assert (len(main.heard), len(spare.heard)) == (100, 0)
+
+
+@pytest.mark.parametrize(
+    ("banner", "meaning"),
+    # KDDI looks up recipients after the body: there, "user unknown" really is about the recipient.
+    [("mx.example.net", BounceClass.FILTERED), ("lsean.ezweb.ne.jp", BounceClass.INVALID_MAILBOX)],
+)
+def test_refusal_is_judged_by_the_name_of_the_server(
+    database: Database, banner: str, meaning: BounceClass
+) -> None:
+    witness = Witness(script=Script(greeting=f"220 {banner} ESMTP\r\n".encode()))
+    witness.script.answer = lambda verb, count: (
+        b"550 User unknown <one@example.org>\r\n" if (verb, count) == ("BODY", 1) else None
+    )
+    assert send(database, witness, slow=0, others=2).failed == 1
+    with database.reading() as session:
+        failed = select(Delivery.bounce_class).where(Delivery.state == DeliveryState.FAILED.value)
+        assert session.scalars(failed).all() == [meaning.value]

@@ -19,6 +19,7 @@ from mailer.config import Bounces, DeliverySettings
 from mailer.database.models import Delivery, DeliveryState, Run, Subscriber, Suppression
 from mailer.database.session import Database
 from mailer.delivery import control, issues, queue, runs
+from mailer.delivery.books import books_of, running_books
 from mailer.delivery.clock import Clock, now
 from mailer.delivery.ending import Ended, Ending
 from mailer.delivery.issues import QueuedIssue
@@ -229,6 +230,7 @@ def test_pending_refusal_is_failed_only_by_its_own_run_and_only_once(scene: Scen
         assert queue.fail_pending(session, scene.issue.id, [1, 2], run_id=mine, at=AT) == set()
         queue.retry_pending(session, scene.issue.id, [1, 3], run_id=mine, at=AT)
     with scene.database.reading() as session:
+        assert running_books(session, scene.issue.id) == books_of(session, scene.issue.id)
         rows = [session.get_one(Delivery, (scene.issue.id, n)) for n in (1, 2, 3)]
         assert [(row.state, row.due_at, row.first_at) for row in rows] == [
             ("failed", None, AT), ("failed", None, AT), ("deferred", AT, None),

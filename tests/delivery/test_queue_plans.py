@@ -28,6 +28,7 @@ def test_claims_and_retries_never_look_at_the_whole_issue(database: Database) ->
         next_due(session, issue.id, resend_uncertain=True)
         waiting(session, issue.id)
     assert len(taken.claimed) == 20
+    assert taken.after == max(one.recipient.subscriber_id for one in taken.claimed)
     assert len(said) > 5
     assert whole_issue_searches(database, said) == []
 

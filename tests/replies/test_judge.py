@@ -267,3 +267,9 @@ def test_syntax_error_at_the_recipient_need_not_be_ours_and_at_the_sender_is() -
         (Fault.UNKNOWN, ReplyClass.CONFIG),
         (Fault.OURS, ReplyClass.CONFIG),
     ]
+
+
+@pytest.mark.parametrize(("days", "waited"), [(6, 6), (8, 7), (30, 7)])
+def test_nobody_is_waited_for_longer_than_a_week(days: int, waited: int) -> None:
+    asked = judge(451, "4.7.0", f"try again in {days * 24} hours")
+    assert asked.retry_after_seconds == waited * 86_400

@@ -158,6 +158,20 @@ def test_few_messages_open_few_connections() -> None:
     assert script.connections <= 2
 
 
+def test_no_more_connections_open_than_other_processes_leave() -> None:
+    work, script = queue(40), Script()
+    whole_claim = work.take
+
+    async def take(count: int, except_domains: frozenset[str]) -> Sequence[Item]:
+        assert work.pool is not None
+        work.pool.relays[0].places = 1
+        return await whole_claim(count, except_domains)
+
+    work.take = take  # type: ignore[method-assign]
+    run(work, [script])
+    assert (work.fates(), script.most_open, script.connections) == ({Fate.ACCEPTED: 40}, 1, 1)
+
+
 def test_nothing_to_send_opens_no_connection() -> None:
     script = Script()
     run(queue(0), [script])

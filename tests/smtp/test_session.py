@@ -116,7 +116,7 @@ def test_session_goes_on_after_it_was_drained() -> None:
     ("verb", "stage"),
     [("MAIL", Stage.MAIL), ("RCPT", Stage.RCPT), ("DATA", Stage.DATA), ("BODY", Stage.BODY)],
 )
-@pytest.mark.parametrize("reply", [b"451 4.7.1 later\r\n", b"599 odd\r\n"])
+@pytest.mark.parametrize("reply", [b"400 odd\r\n", b"451 4.7.1 later\r\n", b"599 odd\r\n"])
 def test_refusal_touches_one_message(ehlo: bytes, verb: str, stage: Stage, reply: bytes) -> None:
     def answer(said: str, nth: int) -> bytes | None:
         # After a refused RCPT a server refuses DATA as well.
@@ -139,8 +139,11 @@ def test_data_accepted_after_a_refused_recipient_gets_a_lone_dot() -> None:
     assert script.bodies == [b"", b"Subject: x\r\n\r\nhello\r\n"]
 
 
-def test_refused_data_is_reset_before_the_next_message() -> None:
-    script = Script(answer=on("DATA", 1, b"451 4.3.0 not now\r\n"))
+@pytest.mark.parametrize("mail", [b"250 2.1.0 ok\r\n", b"200 ok\r\n"])
+def test_refused_data_is_reset_before_the_next_message(mail: bytes) -> None:
+    script = Script(
+        answer=lambda verb, nth: {("DATA", 1): b"451 4.3.0 not now\r\n", ("MAIL", 1): mail}.get((verb, nth))
+    )
     _, outcomes = run(script, 2)
     assert fates(outcomes) == [(1, Fate.REFUSED, Stage.DATA), *accepted(2)]
     assert "RSET" in script.commands

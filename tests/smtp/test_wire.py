@@ -116,3 +116,39 @@ def test_reply_that_came_while_the_process_was_stopped_counts(answer: bytes, exp
                 await wire.close()
 
     assert expected in run_async(main())
+
+
+@pytest.mark.usefixtures("each_loop")
+def test_reply_that_is_awaited_when_the_connection_is_dropped_is_an_error_at_once() -> None:
+    async def main() -> str:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            loop = asyncio.get_running_loop()
+            transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
+            wire = Wire(transport)
+            waiting = asyncio.create_task(wire.reply(60))
+            await asyncio.sleep(0.01)
+            wire.abort()
+            with pytest.raises(WireError) as error:
+                await waiting
+            return str(error.value)
+
+    assert run_async(main()) == "the connection was closed"
+
+
+@pytest.mark.usefixtures("each_loop")
+def test_server_that_speaks_no_smtp_is_hung_up_on() -> None:
+    async def main() -> bytes:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            loop = asyncio.get_running_loop()
+            transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
+            wire = Wire(transport)
+            theirs.setblocking(False)
+            theirs.sendall(b"HTTP/1.1 400 Bad Request\r\n")
+            with pytest.raises(WireError):
+                await wire.reply(60)
+            async with asyncio.timeout(10):
+                return await loop.sock_recv(theirs, 1)
+
+    assert run_async(main()) == b""
