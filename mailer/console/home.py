@@ -82,7 +82,7 @@ def _attention(session: Session, settings: Settings, lines: list[IssueLine]) -> 
         yield note(link(issue_path(missed.slug), f"{missed.slug} missed its time"), "bad",
                    "No worker ran then. Open it to send it now or to schedule it again.")  # fmt: skip
     for problem in readiness.problems(settings):
-        yield note(f"{problem.message} ({problem.place})", "bad" if problem.stops else "warn",
+        yield note(str(problem), "bad" if problem.stops else "warn",
                    problem.remedy or "")  # fmt: skip
     unmatched = bounces.bounce_rows(session, outcome="unmatched", limit=1)
     if unmatched:

@@ -36,7 +36,7 @@ def add_pages(desk: Desk) -> None:
         ))  # fmt: skip
         for problem in readiness.problems(settings):
             tone = "bad" if problem.stops else "warn"
-            show(note(f"{problem.message} ({problem.place})", tone, problem.remedy or ""))
+            show(note(str(problem), tone, problem.remedy or ""))
         known = await desk.read(users)
         with card("Users"):
             rows = [(one.name, one.role, when(one.created_at)[:10]) for one in known]

@@ -36,7 +36,7 @@ def refusals(settings: Settings) -> Iterator[tuple[str, RefusedError]]:
         yield (
             "web.public_url",
             RefusedError(
-                f"web.public_url is {settings.web.public_url}: readers could not unsubscribe there"
+                f"web.public_url is {settings.web.public_url}: readers cannot unsubscribe there"
                 " (RFC 8058 requires https)",
                 remedy="set public_url in config.toml to the address of your pages",
             ),

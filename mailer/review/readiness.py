@@ -24,11 +24,14 @@ class SetupProblem:
     """Something that stops an issue, or should be known before one is sent."""
 
     place: str
-    """File and line, or the variable, that sets the value."""
+    """File and line, or the variable, that sets the value; `default` if nothing does."""
     message: str
     remedy: str | None
     stops: bool = True
     """Whether sending, or reading bounces, fails because of it."""
+
+    def __str__(self) -> str:
+        return self.message if self.place == "default" else f"{self.place}: {self.message}"
 
 
 def problems(settings: Settings) -> list[SetupProblem]:

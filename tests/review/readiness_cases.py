@@ -18,7 +18,7 @@ password_file = "secret"
 CASES = [
     (('postal_address = "1 Road"', ""), "default", "CAN-SPAM", True),
     (("https://news.example.org", "http://news.example.org"), "config.toml:5", "RFC 8058", True),
-    (("https://news.example.org", "https://127.0.0.1"), "config.toml:5", "could not unsubscribe", True),
+    (("https://news.example.org", "https://127.0.0.1"), "config.toml:5", "cannot unsubscribe", True),
     (('password_file = "secret"', ""), "config.toml:8", "a user but no password", True),
     (('user = "ana"', ""), "config.toml:7", "a password but no user", True),
     (('"secret"', '"gone"'), "config.toml:9", "password_file gone", True),
