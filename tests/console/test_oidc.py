@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import httpx
@@ -40,7 +41,7 @@ from tests.web.conftest import NO_TLS, serving
 AT = datetime.now(UTC)
 AGENT = "test browser"
 COOKIE = "mailer-8602"
-OTHER_KEY = new_key()
+other_key = cache(new_key)
 
 
 @pytest.fixture(scope="module")
@@ -216,12 +217,12 @@ LIES: dict[str, tuple[Callable[[Provider], Misbehaviour], str]] = {
         ),
         NOT_VALID,
     ),
-    "other-key": (lambda _: Misbehaviour(sign=lambda text: by_rsa(OTHER_KEY, text)), NOT_VALID),
+    "other-key": (lambda _: Misbehaviour(sign=lambda text: by_rsa(other_key(), text)), NOT_VALID),
     "unknown-kid": (lambda _: Misbehaviour(header={"kid": "second"}), NOT_VALID),
     "key-in-the-header": (
         lambda _: Misbehaviour(
             header={"kid": None, "jwk": {"kty": "oct", "k": "AAAA"}},
-            sign=lambda text: by_rsa(OTHER_KEY, text),
+            sign=lambda text: by_rsa(other_key(), text),
         ),
         NOT_VALID,
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import email
 import email.policy
+import functools
 import json
 from dataclasses import replace
 from email.message import EmailMessage
@@ -79,22 +80,22 @@ def test_mailparser_reads_what_python_reads() -> None:
     ]
 
 
-KEYS = {
-    "rsa": dkim.SigningKey("example.org", "r1", generate_private_key(65537, 2048)),
-    "ed25519": dkim.SigningKey("example.org", "e1", Ed25519PrivateKey.generate()),
-}
-RECORDS = json.dumps(
-    {f"{key.selector}._domainkey.{key.domain}": dkim.dns_record(key.key) for key in KEYS.values()}
-)
+@functools.cache
+def keys() -> dict[str, dkim.SigningKey]:
+    return {
+        "rsa": dkim.SigningKey("example.org", "r1", generate_private_key(65537, 2048)),
+        "ed25519": dkim.SigningKey("example.org", "e1", Ed25519PrivateKey.generate()),
+    }
 
 
 def verdicts(content: bytes) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads(node("verify.mjs", content, RECORDS))
+    records = {f"{key.selector}._domainkey.{key.domain}": dkim.dns_record(key.key) for key in keys().values()}
+    found: list[dict[str, Any]] = json.loads(node("verify.mjs", content, json.dumps(records)))
     return found
 
 
 def signed(*kinds: str) -> bytes:
-    signer = dkim.DkimSigner([KEYS[kind] for kind in kinds])
+    signer = dkim.DkimSigner([keys()[kind] for kind in kinds])
     signing = Dkim(dkim.relaxed_lines, signer.sign_digest)
     return composer(FULL, dkim=signing).compose(ANNA, AT).content
 
@@ -110,7 +111,7 @@ def test_mailauth_accepts_both_signatures_and_both_cover_the_way_out() -> None:
         assert set(COVERED) <= set(one["covers"])
 
 
-@pytest.mark.parametrize("kind", list(KEYS))
+@pytest.mark.parametrize("kind", ["rsa", "ed25519"])
 @pytest.mark.parametrize(
     ("was", "becomes", "verdict"),
     [
