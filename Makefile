@@ -65,7 +65,7 @@ docs: setup ## Build the documentation site in site/; broken links are errors
 	@$(BIN)/python -m mailer.config.reference docs/reference/configuration.md
 	@$(BIN)/mkdocs build --strict --quiet
 
-mutants: setup servers ## Change the code in 200 small ways and count how many the tests notice (hours)
+mutants: setup servers ## Change the code in 200 small ways and count how many the tests notice (about half an hour)
 	@$(BIN)/python -m tests.mutation
 
 check: lint types imports deps docs test stress ## Run what CI runs, on this interpreter
