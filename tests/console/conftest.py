@@ -51,7 +51,9 @@ class Running:
 
     def anyone(self, **headers: str) -> httpx.Client:
         """Return a client that is not logged in."""
-        return httpx.Client(base_url=self.url, headers={"user-agent": AGENT, **headers}, verify=NO_TLS)
+        return httpx.Client(
+            base_url=self.url, headers={"user-agent": AGENT, **headers}, timeout=60, verify=NO_TLS
+        )
 
 
 @pytest.fixture(scope="session", autouse=True)
