@@ -91,7 +91,7 @@ def test_certificate_of_a_relay_is_valid_for_a_while(
     path.write_bytes(authority[0].public_bytes(serialization.Encoding.PEM))
     monkeypatch.setenv("SSL_CERT_FILE", str(path))
     leaf = certificate("127.0.0.1", authority, lasts=datetime.timedelta(days=lasts))
-    end = NOW + datetime.timedelta(days=lasts)
+    end = leaf[0].not_valid_after_utc
     greetings: dict[str, str] = {}
     with relay(server_context(leaf, tmp_path)) as one:
         found = said(connections([("main", one)], tmp_path, greetings, at=NOW))
