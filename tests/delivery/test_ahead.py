@@ -5,15 +5,19 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec import structs
 
+from mailer.database.session import Database
 from mailer.delivery.ahead import Ahead
 from mailer.delivery.queue import Claimed
+from mailer.delivery.sender import Sender
 from mailer.errors import RecipientError
 from mailer.rendering.message import Dkim, Recipient
+from tests.delivery.scene import queued, run
 from tests.rendering.message.test_composer import EDITION, composer
 
 AT = datetime(2026, 3, 4, 10, 0, tzinfo=UTC)
@@ -110,3 +114,16 @@ def test_without_keys_there_is_no_thread() -> None:
     assert made.message(one, [two]) == composer().compose(one.recipient, AT)
     assert threading.active_count() == before
     made.close()
+
+
+def test_run_stops_the_threads_that_sign(
+    database: Database, tmp_path: Path, threads: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "tests.delivery.scene.make_composer", lambda issue_id, edition: composer(edition, dkim=signs(threads))
+    )
+    senders: set[Sender] = set()
+    run(database, queued(database, 5), tmp_path / "out", meanwhile=lambda books, sender: senders.add(sender))
+    assert any(name.startswith("signing") for name in threads)
+    assert [one.name for one in threading.enumerate() if one.name.startswith("signing")] == []
+    assert len(senders) == 1
