@@ -5,6 +5,8 @@ import itertools
 import socket
 import threading
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 from hypothesis import given
@@ -95,15 +97,20 @@ def test_content_is_made_safe_for_the_wire(content: bytes) -> None:
     assert wire_safe(content) == (dot_stuffed(content) or b"\r\n")
 
 
+@asynccontextmanager
+async def connected() -> AsyncIterator[tuple[Wire, socket.socket]]:
+    """Yield a wire and the server's end of it."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=ours)
+        yield Wire(transport), theirs
+
+
 @pytest.mark.usefixtures("each_loop")
 @pytest.mark.parametrize(("answer", "expected"), [(b"250 2.0.0 queued\r\n", "250"), (b"", "in time")])
 def test_reply_that_came_while_the_process_was_stopped_counts(answer: bytes, expected: str) -> None:
     async def main() -> str:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            loop = asyncio.get_running_loop()
-            transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
-            wire = Wire(transport)
+        async with connected() as (wire, theirs):
             waiting = asyncio.create_task(wire.reply(0.2))
             await asyncio.sleep(0.01)
             threading.Timer(0.1, theirs.sendall, [answer]).start()
@@ -121,11 +128,7 @@ def test_reply_that_came_while_the_process_was_stopped_counts(answer: bytes, exp
 @pytest.mark.usefixtures("each_loop")
 def test_reply_that_is_awaited_when_the_connection_is_dropped_is_an_error_at_once() -> None:
     async def main() -> str:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            loop = asyncio.get_running_loop()
-            transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
-            wire = Wire(transport)
+        async with connected() as (wire, _):
             waiting = asyncio.create_task(wire.reply(60))
             await asyncio.sleep(0.01)
             wire.abort()
@@ -139,11 +142,8 @@ def test_reply_that_is_awaited_when_the_connection_is_dropped_is_an_error_at_onc
 @pytest.mark.usefixtures("each_loop")
 def test_server_that_speaks_no_smtp_is_hung_up_on() -> None:
     async def main() -> bytes:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            loop = asyncio.get_running_loop()
-            transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
-            wire = Wire(transport)
+        loop = asyncio.get_running_loop()
+        async with connected() as (wire, theirs):
             theirs.setblocking(False)
             theirs.sendall(b"HTTP/1.1 400 Bad Request\r\n")
             with pytest.raises(WireError):
