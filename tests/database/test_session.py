@@ -203,8 +203,10 @@ def test_backup_holds_what_was_committed(database: Database, tmp_path: Path) -> 
     database.backup(tmp_path / "copy.db")
     with Database("sqlite:///copy.db", folder=tmp_path) as copy:
         assert copy.instance_value("a") == "b"
+    before = (tmp_path / "copy.db").read_bytes()
     with pytest.raises(StorageError, match="exists"):
         database.backup(tmp_path / "copy.db")
+    assert (tmp_path / "copy.db").read_bytes() == before
 
 
 def test_backup_is_private_from_its_first_byte(database: Database, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from sqlalchemy import event, select, update
+from sqlalchemy import event, func, select, update
 
 from mailer.config import DeliverySettings, ProviderLimits, Relay
 from mailer.database.models import Delivery, DeliveryState, Subscriber
@@ -24,7 +24,7 @@ from mailer.rehearsal.fast_time import FastLoop
 from mailer.replies import BounceClass
 from mailer.smtp.pool import Access, Network
 from tests.delivery.scene import books, learn_nothing, make_composer, queued
-from tests.smtp.scripted import CLOSE, Script, serving
+from tests.smtp.scripted import CLOSE, SILENCE, Script, serving
 
 SLOW = "slow.example"
 OTHERS = "example.org"
@@ -272,3 +272,23 @@ def test_refusal_is_judged_by_the_name_of_the_server(
     with database.reading() as session:
         failed = select(Delivery.bounce_class).where(Delivery.state == DeliveryState.FAILED.value)
         assert session.scalars(failed).all() == [meaning.value]
+
+
+def test_what_was_sent_is_written_soon_while_the_relay_hangs(database: Database) -> None:
+    written: list[int] = []
+
+    def look() -> None:
+        with database.reading() as session:
+            sent = Delivery.state == DeliveryState.SENT.value
+            written.append(session.scalar(select(func.count()).where(sent)) or 0)
+
+    def hang(recipient: str, count: int, at: float) -> bytes | None:
+        if count != 3:
+            return None
+        # The others are written within a minute and a third.
+        asyncio.get_running_loop().call_later(100, look)
+        return SILENCE
+
+    witness = Witness(hang, relay={"connections": 1, "rate_per_second": 0.05})
+    assert send(database, witness, slow=0, others=9).sent == 9
+    assert written == [2]

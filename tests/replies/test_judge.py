@@ -273,3 +273,9 @@ def test_syntax_error_at_the_recipient_need_not_be_ours_and_at_the_sender_is() -
 def test_nobody_is_waited_for_longer_than_a_week(days: int, waited: int) -> None:
     asked = judge(451, "4.7.0", f"try again in {days * 24} hours")
     assert asked.retry_after_seconds == waited * 86_400
+
+
+@pytest.mark.parametrize(("code", "meaning"), [(507, BounceClass.PROTOCOL), (508, BounceClass.UNDETERMINED)])
+def test_bare_code_below_ten_is_about_the_protocol(code: int, meaning: BounceClass) -> None:
+    # RFC 5321 section 4.2.1: the second digit 0 is for syntax.
+    assert judge(code, "", "").bounce_class is meaning

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailer.smtp.session import wire_safe
-from mailer.smtp.wire import MAX_LINE_OCTETS, MAX_REPLY_OCTETS, ReplyReader, Wire, WireError
+from mailer.smtp.wire import _MAX_UNREAD, MAX_LINE_OCTETS, MAX_REPLY_OCTETS, ReplyReader, Wire, WireError
 from tests.smtp.scripted import run_async
 
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), max_size=30)
@@ -152,3 +152,20 @@ def test_server_that_speaks_no_smtp_is_hung_up_on() -> None:
                 return await loop.sock_recv(theirs, 1)
 
     assert run_async(main()) == b""
+
+
+@pytest.mark.usefixtures("each_loop")
+@pytest.mark.parametrize("more", [0, 1])
+def test_replies_that_nobody_reads_are_bounded(more: int) -> None:
+    async def main() -> bool:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            loop = asyncio.get_running_loop()
+            transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
+            wire = Wire(transport)
+            theirs.sendall(b"250 ok\r\n" * (_MAX_UNREAD + more))
+            while not wire.replies and wire.usable:
+                await asyncio.sleep(0.01)
+            return transport.is_closing()
+
+    assert run_async(main()) is bool(more)
