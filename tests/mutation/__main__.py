@@ -73,8 +73,8 @@ def main() -> int:
     keep = tree / ".mutants"
     keep.mkdir(exist_ok=True)
     sample = _sample(tree, options.module or list(ROOMS), options.sample, options.seed)
-    accepted = _accepted(tree)
-    counted = [(module, one) for module, one in sample if (module, one.name, one.line) not in accepted]
+    left_out = accepted(tree)
+    counted = [(module, one) for module, one in sample if (module, one.name, one.line) not in left_out]
     modules = sorted({module for module, _ in sample})
     rooms = sorted({room for module in modules for room in ROOMS[module]})
     forked.import_packages()
@@ -108,7 +108,7 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _accepted(tree: Path) -> set[tuple[str, str, int]]:
+def accepted(tree: Path) -> set[tuple[str, str, int]]:
     """Return the module, change and line of each accepted mutation."""
     tables = tomllib.loads(Path(__file__).with_name("accepted.toml").read_text(encoding="utf-8"))
     return {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 
-from tests.mutation.__main__ import PROJECT, ROOMS
+from tests.mutation.__main__ import PROJECT, ROOMS, accepted
 from tests.mutation.mutations import mutations
 
 SOURCE = """
@@ -39,6 +39,16 @@ def test_every_mutation_parses_and_differs() -> None:
     for one in found:
         ast.parse(one)
         assert one != original
+
+
+def test_accepted_mutations_exist() -> None:
+    found = accepted(PROJECT)
+    made = {
+        (module, one.name, one.line)
+        for module in {module for module, _, _ in found}
+        for one in mutations((PROJECT / module).read_text(encoding="utf-8"))
+    }
+    assert {pair[:2] for pair in found} - {pair[:2] for pair in found & made} == set()
 
 
 def test_critical_modules_exist() -> None:
