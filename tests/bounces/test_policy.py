@@ -115,3 +115,18 @@ def test_exactly_the_quiet_days_go_on_and_a_second_more_begins_anew() -> None:
 def test_limits_without_a_configuration_are_those_of_an_empty_one() -> None:
     section = Bounces()
     assert SoftLimits() == SoftLimits(section.soft_points, section.soft_days, section.quiet_days)
+
+
+@pytest.mark.parametrize(
+    ("name", "enough", "not_enough"),
+    [
+        (BounceClass.MAILBOX_FULL, [0, 3, 6, 9, 14], [[0, 5, 10, 14], [0, 3, 6, 9, 13]]),
+        (BounceClass.MAILBOX_DISABLED, [0, 14], [[0], [0, 15]]),
+    ],
+)
+def test_some_classes_have_a_threshold_of_their_own(
+    name: BounceClass, enough: list[float], not_enough: list[list[float]]
+) -> None:
+    limits = SoftLimits(points=100.0)
+    assert add_up(bounced(*enough, name=name), limits).enough
+    assert [days for days in not_enough if add_up(bounced(*days, name=name), limits).enough] == []

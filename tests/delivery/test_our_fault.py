@@ -223,8 +223,11 @@ def test_pending_refusal_is_failed_only_by_its_own_run_and_only_once(scene: Scen
         mine = runs.begin(session, scene.issue.id, at=AT)
         other = runs.begin(session, scene.issue.id, at=AT)
         queue.claim(session, scene.issue.id, run_id=mine, limit=3, after=0, at=AT, resend_uncertain=True)
+        held = [queue.holds_any(session, scene.issue.id, [run_id]) for run_id in (mine, other)]
         pending = [Settled(n, DeliveryState.DEFERRED, due_at=PENDING_UNTIL, code=550) for n in (1, 2, 3)]
         queue.settle(session, scene.issue.id, pending, run_id=mine, at=AT)
+        held.append(queue.holds_any(session, scene.issue.id, [mine]))
+        assert held == [True, False, False]
         assert queue.fail_pending(session, scene.issue.id, [1, 2], run_id=other, at=AT) == set()
         assert queue.fail_pending(session, scene.issue.id, [1, 2, 99], run_id=mine, at=AT) == {1, 2}
         assert queue.fail_pending(session, scene.issue.id, [1, 2], run_id=mine, at=AT) == set()

@@ -171,3 +171,12 @@ def test_replies_that_nobody_reads_are_bounded(more: int) -> None:
             return transport.is_closing()
 
     assert run_async(main()) is bool(more)
+
+
+def test_reply_that_ends_like_an_earlier_longer_one_is_its_own() -> None:
+    got = ReplyReader().feed(b"250-first\r\n250 ok\r\n250 ok\r\n250-second\r\n250 ok\r\n")
+    assert [[line.rstrip() for line in reply.lines] for reply in got] == [
+        [b"first", b"ok"],
+        [b"ok"],
+        [b"second", b"ok"],
+    ]
