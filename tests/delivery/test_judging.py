@@ -82,3 +82,8 @@ def test_address_that_the_relay_cannot_take_fails_alone() -> None:
 def test_uncertain_delivery_is_tried_again_after_the_delay() -> None:
     result = settled(Attempt(7, Fate.UNCERTAIN, Stage.BODY, problem="timed out"), attempt=2)
     assert (result.state, result.due_at) == (DeliveryState.UNCERTAIN, AT + timedelta(minutes=10))
+
+
+def test_problem_is_kept_as_far_as_it_has_room() -> None:
+    lost = settled(Attempt(7, Fate.UNCERTAIN, Stage.BODY, problem="x" * 600))
+    assert (lost.state, lost.reply) == (DeliveryState.UNCERTAIN, "x" * 512)

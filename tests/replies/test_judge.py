@@ -279,3 +279,8 @@ def test_nobody_is_waited_for_longer_than_a_week(days: int, waited: int) -> None
 def test_bare_code_below_ten_is_about_the_protocol(code: int, meaning: BounceClass) -> None:
     # RFC 5321 section 4.2.1: the second digit 0 is for syntax.
     assert judge(code, "", "").bounce_class is meaning
+
+
+def test_full_mailbox_is_no_refusal_of_us_because_something_of_ours_is_mentioned() -> None:
+    said = judge(550, "5.2.2", "your IP address: mailbox is full")
+    assert (said.bounce_class, said.fault) == (BounceClass.MAILBOX_FULL, Fault.RECIPIENT)
