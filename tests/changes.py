@@ -1,0 +1,54 @@
+"""Which rows an act changes: whatever it leaves out of a condition, or does not write, shows."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from mailer.database.models.base import Base, Instance
+from mailer.database.session import Database
+
+Changes = dict[str, list[int]]
+"""By table and what changed, such as `deliveries: changed_at state=sent` or `issues: added`: the rows, by the
+id of their subscriber or else by the last part of their key, which is 0 if it is no number."""
+_SHOWN = ("state", "status", "canary")
+_LEFT_OUT = (Instance.__table__.name, "running_totals")
+
+
+def changes(database: Database, act: Callable[[Session], object], *, kept: int | None = None) -> Changes:
+    """Do something in one transaction and return what it changed; no row may be of the issue `kept`."""
+    before = _rows(database)
+    with database.transaction() as session:
+        act(session)
+    after = _rows(database)
+    found: dict[str, list[int]] = defaultdict(list)
+    for key in before.keys() | after.keys():
+        old, new = before.get(key), after.get(key)
+        if old == new:
+            continue
+        row = new or old or {}
+        assert kept is None or row.get("issue_id") != kept, (key, old, new)
+        name = row.get("subscriber_id") or key[1][-1]
+        found[f"{key[0]}: {_said(old, new)}"].append(name if isinstance(name, int) else 0)
+    return {what: sorted(rows) for what, rows in found.items()}
+
+
+def _rows(database: Database) -> dict[tuple[str, tuple[Any, ...]], dict[str, Any]]:
+    with database.reading() as session:
+        return {
+            (table.name, tuple(row[column.name] for column in table.primary_key)): dict(row)
+            for table in Base.metadata.sorted_tables
+            if table.name not in _LEFT_OUT
+            for row in session.execute(select(table)).mappings()
+        }
+
+
+def _said(old: dict[str, Any] | None, new: dict[str, Any] | None) -> str:
+    if old is None or new is None:
+        return "removed" if new is None else "added"
+    changed = [name for name in sorted(new) if old[name] != new[name]]
+    return " ".join(f"{name}={new[name]}" if name in _SHOWN else name for name in changed)
