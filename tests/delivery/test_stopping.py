@@ -122,17 +122,18 @@ def test_replies_that_come_in_time_count(database: Database) -> None:
 @pytest.mark.parametrize(
     ("script", "what"),
     [
-        (Script(greeting=SILENCE), "its greeting"),
-        (Script(answer=silent_at("EHLO")), "its reply to EHLO"),
+        (Script(greeting=SILENCE), "its greeting on 2 connections"),
+        (Script(answer=silent_at("EHLO")), "its reply to EHLO on 2 connections"),
         (Script(answer=silent_at("BODY")), "its reply to a message on 2 connections"),
+        (Script(answer=silent_at("BODY", PEOPLE)), "its reply to a message"),
     ],
-    ids=["greeting", "ehlo", "body"],
+    ids=["greeting", "ehlo", "body", "last body"],
 )
 def test_run_says_what_it_waits_for(database: Database, script: Script, what: str) -> None:
     _, _, _, said, _ = send(database, script, twice, after_seconds=100.0)
     assert len(said) == 3  # after 10, 30 and 90 seconds
     assert said[0].startswith("no answer for 1")
-    assert all(what in line for line in said)
+    assert all(line.endswith(what) for line in said)
 
 
 def test_first_signal_waits_for_replies_and_the_next_ones_do_not() -> None:

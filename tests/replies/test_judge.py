@@ -284,3 +284,24 @@ def test_bare_code_below_ten_is_about_the_protocol(code: int, meaning: BounceCla
 def test_full_mailbox_is_no_refusal_of_us_because_something_of_ours_is_mentioned() -> None:
     said = judge(550, "5.2.2", "your IP address: mailbox is full")
     assert (said.bounce_class, said.fault) == (BounceClass.MAILBOX_FULL, Fault.RECIPIENT)
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "expected", "meaning"),
+    [
+        (200, "", R.ACCEPTED, None),
+        (399, "", R.ACCEPTED, None),
+        (400, "", R.CONFIG, BounceClass.PROTOCOL),
+        (499, "", R.TEMPORARY, BounceClass.UNDETERMINED),
+        (500, "", R.PERMANENT, BounceClass.PROTOCOL),
+        (499, "4.2.9", R.TEMPORARY, BounceClass.FILTERED),
+        (500, "5.2.9", R.PERMANENT, BounceClass.FILTERED),
+        (499, "4.7.1", R.REPUTATION, BounceClass.REPUTATION_BLOCK),
+        (500, "5.7.1", R.PERMANENT, BounceClass.POLICY_REJECT),
+    ],
+)
+def test_hundreds_of_codes_begin_and_end_where_the_standard_says(
+    code: int, status: str, expected: ReplyClass, meaning: BounceClass | None
+) -> None:
+    said = judge(code, status, "as it is")
+    assert (said.reply_class, said.bounce_class, said.again) == (expected, meaning, 400 <= code < 500)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import socket
 import threading
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailer.smtp.session import wire_safe
-from mailer.smtp.wire import _MAX_UNREAD, MAX_LINE_OCTETS, MAX_REPLY_OCTETS, ReplyReader, Wire, WireError
+from mailer.smtp.wire import ReplyReader, Wire, WireError
 from tests.smtp.scripted import run_async
 
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), max_size=30)
@@ -75,10 +76,10 @@ def test_enhanced_code_is_separated_from_the_text(raw: bytes, said: tuple[int, s
 
 def test_endless_replies_are_cut_off() -> None:
     with pytest.raises(WireError, match="a reply longer than"):
-        ReplyReader().feed(b"250-x\r\n" * MAX_REPLY_OCTETS)
+        ReplyReader().feed(b"250-x\r\n" * 65_536)
     reader = ReplyReader()
     with pytest.raises(WireError, match="a line longer than"):
-        for _ in range(MAX_LINE_OCTETS):
+        for _ in range(8_192):
             reader.feed(b"2 ")
 
 
@@ -163,7 +164,7 @@ def test_replies_that_nobody_reads_are_bounded(more: int) -> None:
             loop = asyncio.get_running_loop()
             transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
             wire = Wire(transport)
-            theirs.sendall(b"250 ok\r\n" * (_MAX_UNREAD + more))
+            theirs.sendall(b"250 ok\r\n" * (32 + more))
             for _ in range(1_000):
                 if not wire.usable:
                     break
@@ -180,3 +181,30 @@ def test_reply_that_ends_like_an_earlier_longer_one_is_its_own() -> None:
         [b"ok"],
         [b"second", b"ok"],
     ]
+
+
+def test_first_eight_replies_of_one_line_are_parsed_once() -> None:
+    reader = ReplyReader()
+    said = [b"250 2.0.0 reply %d\r\n" % number for number in range(9)]
+    first = [reader.feed(line)[0] for line in said]
+    again = [reader.feed(line)[0] for line in said]
+    assert first == again
+    assert [one is other for one, other in zip(first, again, strict=True)] == [True] * 8 + [False]
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_reply_and_line_may_be_just_as_long_as_the_limits(more: int) -> None:
+    refused = pytest.raises(WireError) if more else contextlib.nullcontext()
+    line = b"250-" + b"x" * 123 + b"\r"
+    reader = ReplyReader()
+    reader.feed(b"220 an earlier one\r\n")
+    with refused:
+        # Of a line end, only the line feed does not count.
+        reader.feed(b"250-" + b"x" * (123 + more) + b"\r\n" + (line + b"\n") * (65_536 // len(line) - 1))
+    with refused:
+        ReplyReader().feed(b"2" * (8_192 + more))
+
+
+def test_long_text_is_cut() -> None:
+    reply = ReplyReader().feed(b"250 2.0.0 " + b"x" * 2_001 + b"\r\n")[0].read()
+    assert reply.text == "x" * 2_000
