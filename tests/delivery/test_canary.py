@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 from sqlalchemy.orm import Session
 
 from mailer.config import Canary, DeliverySettings
@@ -25,6 +25,7 @@ from mailer.delivery.canary import Findings, broken
 from mailer.delivery.ending import Ending
 from mailer.delivery.issues import QueuedIssue
 from tests.delivery.scene import AT, EDITION, books, queued, recipients, run
+from tests.postgres import Server
 
 
 def led(database: Database, people: int, share: float, *seeds: str) -> QueuedIssue:
@@ -59,6 +60,21 @@ def test_seeds_in_the_audience_are_members_and_the_others_strangers(database: Da
     with database.reading() as session:
         asked = ["S7@example.org", "me@example.com"]
         assert canary.strangers(session, issue.id, asked) == ["me@example.com"]
+
+
+def test_one_machine_sends_to_the_seeds(postgresql: Server) -> None:
+    with Database(postgresql.new_database()) as database:
+        database.open()
+        issue = queued(database, 2)
+        with database.transaction() as session:
+            canary.begin(session, issue.id, 0.5, ())
+        with database.transaction() as session, database.transaction() as other:
+            other.execute(text("SET LOCAL lock_timeout = '2s'"))
+            assert canary._alone(session, issue.id)
+            assert not canary._alone(other, issue.id)
+        with database.transaction() as session:
+            canary.advance(session, issue.id, CanaryState.SENDING)
+            assert not canary._alone(session, issue.id)
 
 
 def test_only_members_are_mailed_until_it_has_passed(database: Database, tmp_path: Path) -> None:

@@ -48,13 +48,13 @@ class Scene:
         with self.database.transaction() as session:
             canary.begin(session, self.issue.id, self.share, SETTINGS.seeds)
 
-    def lead(self) -> Ended | None:
+    def lead(self, send: Callable[[], Ended] | None = None) -> Ended | None:
         return canary.lead(
             self.database,
             self.issue,
             SETTINGS,
             Steps(
-                lambda: run(self.database, self.issue, self.folder / "box"),
+                send or (lambda: run(self.database, self.issue, self.folder / "box")),
                 self.send_to_seed,
                 self.fetch,
                 self.said.append,
@@ -134,6 +134,18 @@ def test_report_that_comes_back_in_the_wait_stops_the_issue(scene: Scene) -> Non
     with scene.database.transaction() as session:
         control.resume(session, scene.issue.id)
     assert scene.lead() is None
+
+
+def test_canary_that_was_refused_does_not_wait_for_reports(scene: Scene) -> None:
+    def send() -> Ended:
+        ended = run(scene.database, scene.issue, scene.folder / "box")
+        scene.refuse(2)
+        return ended
+
+    with pytest.raises(RefusedError, match=r"2 of [45] bounced"):
+        scene.lead(send)
+    assert (scene.now.canary, scene.now.canary_until) == (CanaryState.STOPPED, None)
+    assert (scene.said, scene.fetched) == (["canary: sent to me@example.com"], 0)
 
 
 def test_paused_canary_neither_passes_nor_stops(scene: Scene) -> None:

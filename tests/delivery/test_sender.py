@@ -18,6 +18,7 @@ from mailer.database.session import Database
 from mailer.delivery import control, issues
 from mailer.delivery.books import Books
 from mailer.delivery.ending import Ending
+from mailer.delivery.queue import PENDING_UNTIL
 from mailer.delivery.sender import Sender
 from mailer.delivery.waiting import next_due
 from mailer.rehearsal.script import Script
@@ -117,7 +118,16 @@ def test_refusals_are_failed_or_deferred_and_hard_ones_learnt(database: Database
     def learn(session: Session, refusals: Sequence[Refusal], at: datetime) -> None:
         learnt.extend(refusals)
 
-    ended = run(database, issue, tmp_path / "out", answer=script, learn=learn)
+    pending: set[datetime | None] = set()
+
+    def look(books: Books, sender: Sender) -> None:
+        with database.reading() as session:
+            row = session.get_one(Delivery, (issue.id, 3))
+            if row.state == DeliveryState.DEFERRED:
+                pending.add(row.due_at)
+
+    ended = run(database, issue, tmp_path / "out", answer=script, learn=learn, meanwhile=look)
+    assert pending == {PENDING_UNTIL}
     assert ended.ending is Ending.WAITING
     assert (ended.books.sent, ended.books.failed, ended.books.deferred) == (38, 1, 1)
     assert [(r.subscriber_id, r.verdict.reply_class) for r in learnt] == [(3, ReplyClass.HARD)]
