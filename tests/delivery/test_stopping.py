@@ -8,9 +8,11 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
+from sqlalchemy import event
 
 from mailer.config import DeliverySettings
 from mailer.database.session import Database
+from mailer.delivery import issues
 from mailer.delivery.books import Books
 from mailer.delivery.clock import Clock
 from mailer.delivery.dispatch import stop_in_two_steps
@@ -18,7 +20,7 @@ from mailer.delivery.ending import Ended, Ending
 from mailer.delivery.sender import STOP_SECONDS, Hooks, Sender
 from mailer.rehearsal.fast_time import FastLoop
 from mailer.smtp.pool import Access, Network
-from tests.delivery.scene import books, learn_nothing, make_composer, queued
+from tests.delivery.scene import EDITION, books, learn_nothing, make_composer, queued
 from tests.smtp.scripted import EHLO, SILENCE, Script, serving
 
 PEOPLE, CONNECTIONS = 60, 2
@@ -117,6 +119,24 @@ def test_replies_that_come_in_time_count(database: Database) -> None:
     assert (after.sent, after.uncertain) == (CONNECTIONS, 0)
     # Messages whose commands left with those bodies get no reply.
     assert seconds < STOP_SECONDS + 1
+
+
+def test_silent_relay_leaves_no_outcome_unwritten_and_costs_few_commits(database: Database) -> None:
+    commits: list[object] = []
+    event.listen(database.engine, "commit", commits.append)
+    seen: list[tuple[Books, int]] = []
+
+    def look(sender: Sender) -> None:
+        with database.reading() as session:
+            known = issues.named(session, EDITION.slug)
+        seen.append((books(database, known), len(commits)))
+        twice(sender)
+
+    send(database, Script(answer=silent_at("BODY", 31)), look, after_seconds=60.0)
+    ((known, number),) = seen
+    assert known.sent == 30
+    # About two looks a second; one at each chance, every 0.15 seconds, would be 400.
+    assert 90 < number < 180
 
 
 @pytest.mark.parametrize(

@@ -574,3 +574,50 @@ def test_cancelling_settles_everything() -> None:
     work = run_async(go())
     assert work.fates() == {Fate.ACCEPTED: 9, Fate.UNCERTAIN: 1}
     assert work.claimed == set(work.outcomes)
+
+
+def idle_pool(window: int, *, now: float = 0.0) -> Pool:
+    """Return a pool that has not begun: one slow provider, one that gets stuck, and one without a rate."""
+    work = queue(0)
+    providers = {
+        "slow": ProviderLimits(domains=("slow.example",), rate_per_second=1),
+        "stuck": ProviderLimits(domains=("stuck.example",), rate_per_second=1),
+        "quick": ProviderLimits(domains=("quick.example",)),
+    }
+    return Pool(
+        Network({}, providers), take=work.take, compose=work.compose, record=work.record, window=window,
+        now=lambda: now,
+    )  # fmt: skip
+
+
+def test_places_of_slow_providers_are_left_to_others() -> None:
+    pool = idle_pool(8)
+    for key, name in enumerate(("slow", "stuck", "stuck", "quick"), 1):
+        pool.lanes.add(Item(key, f"{name}.example"))
+    crowded = pool._crowded()
+    assert [lane.limit for lane in crowded] == ["provider stuck"]
+    assert pool._slow_ones(crowded) == 1
+
+
+@pytest.mark.parametrize(("seconds", "crowded"), [(0.0, []), (1.0, ["provider slow"])])
+def test_provider_is_crowded_while_it_is_held(seconds: float, crowded: list[str]) -> None:
+    pool = idle_pool(8, now=5.0)
+    pool.hold("slow.example", seconds)
+    assert [lane.limit for lane in pool._crowded()] == crowded
+    assert pool.held() == ({"slow.example": 1.0} if crowded else {})
+
+
+def test_one_message_is_enough_for_a_provider_of_a_small_window() -> None:
+    pool = idle_pool(3)
+    pool.lanes.add(Item(1, "slow.example"))
+    assert [lane.limit for lane in pool._crowded()] == ["provider slow"]
+
+
+def test_more_is_wanted_once_nothing_is_left() -> None:
+    pool = idle_pool(8)
+    pool.put_first([Item(key, "slow.example") for key in (1, 2, 3)])
+    wanted = []
+    for count in (0, 1, 1, 1):
+        pool.finished(count)
+        wanted.append(pool._more_wanted.is_set())
+    assert wanted == [False, False, False, True]
