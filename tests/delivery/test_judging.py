@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import msgspec
 import pytest
 
 from mailer.config import DeliverySettings
@@ -87,3 +88,35 @@ def test_uncertain_delivery_is_tried_again_after_the_delay() -> None:
 def test_problem_is_kept_as_far_as_it_has_room() -> None:
     lost = settled(Attempt(7, Fate.UNCERTAIN, Stage.BODY, problem="x" * 600))
     assert (lost.state, lost.reply) == (DeliveryState.UNCERTAIN, "x" * 512)
+
+
+def test_reply_is_kept_as_far_as_it_has_room() -> None:
+    refused = settled(Attempt(7, Fate.REFUSED, Stage.RCPT, Reply(451, "4.3.0" * 4, "x" * 600)))
+    assert (refused.enhanced, refused.reply) == (("4.3.0" * 4)[:16], "x" * 512)
+
+
+def test_delay_without_a_ceiling_doubles_for_as_long_as_anybody_waits() -> None:
+    assert [retry_delay(attempt, ceiling_seconds=1e30) for attempt in (33, 40)] == [300.0 * 2.0**32] * 2
+
+
+@pytest.mark.parametrize(
+    ("server", "domain", "known"),
+    [("", "example.org", False), ("mx.au.com", "example.org", True), ("", "au.com", True)],
+)
+def test_server_and_domain_tell_who_replied(server: str, domain: str, known: bool) -> None:
+    # This provider looks recipients up after the body; of others, a filter says so.
+    attempt = Attempt(7, Fate.REFUSED, Stage.BODY, Reply(550, "5.1.1", "<s7@example.org>: user unknown"))
+    one = msgspec.structs.replace(claimed(), domain=domain)
+    verdict = decide(attempt, one, SETTINGS, at=AT, server=server).verdict
+    assert verdict is not None
+    assert verdict.hard is known
+
+
+@pytest.mark.parametrize(
+    ("stage", "our_fault"), [(Stage.MAIL, True), (Stage.RCPT, False), (Stage.BODY, False)]
+)
+def test_stage_tells_whom_a_refusal_is_about(stage: Stage, our_fault: bool) -> None:
+    attempt = Attempt(7, Fate.REFUSED, stage, Reply(550, "5.1.1", "no such user"))
+    decision = decide(attempt, claimed(), SETTINGS, at=AT)
+    assert bool(decision.our_fault) is our_fault
+    assert (decision.verdict is not None and decision.verdict.hard) is (stage is Stage.RCPT)

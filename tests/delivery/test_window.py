@@ -22,6 +22,7 @@ class People:
         self.mailable = set(mailable)
         self.commits = 0
         self.looks = 0
+        self.asked: list[int] = []
         self.leaving: set[int] = set()
         """Who opts out while the next look is being answered, too late for its answer."""
 
@@ -32,6 +33,7 @@ class People:
 
     def look(self, wanted: list[int]) -> set[int]:
         self.looks += 1
+        self.asked = wanted
         found = self.mailable & set(wanted)
         if self.leaving:
             self.mailable -= self.leaving
@@ -45,6 +47,13 @@ def test_one_look_covers_many_while_nobody_commits() -> None:
     window = people.window(*range(1, 51))
     assert [window.begin(number) is not None for number in range(1, 51)] == [True] * 50
     assert people.looks == 1
+
+
+def test_one_look_is_about_so_many_and_begins_with_whose_turn_it_is() -> None:
+    people = People(*range(1, 101))
+    window = people.window(*range(1, 101))
+    assert window.begin(90) is not None
+    assert people.asked == [90, *range(1, 64)]
 
 
 def test_opt_out_counts_from_its_commit_on() -> None:

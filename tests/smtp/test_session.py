@@ -466,3 +466,26 @@ def test_server_without_ehlo_is_greeted_with_helo() -> None:
     _, outcomes = run(script, 1)
     assert fates(outcomes) == accepted(1)
     assert "HELO here.example" in script.commands
+
+
+@pytest.mark.parametrize("ehlo", [Script().ehlo, NO_PIPELINING], ids=["pipelined", "lock-step"])
+@pytest.mark.parametrize(
+    ("verb", "stage", "success", "otherwise"),
+    [
+        ("MAIL", Stage.MAIL, range(200, 300), Fate.LOST),
+        ("RCPT", Stage.RCPT, range(200, 300), Fate.LOST),
+        ("DATA", Stage.DATA, range(354, 355), Fate.LOST),
+        ("BODY", Stage.BODY, range(200, 300), Fate.UNCERTAIN),
+    ],
+)
+def test_codes_mean_what_their_hundred_says(
+    ehlo: bytes, verb: str, stage: Stage, success: range, otherwise: Fate
+) -> None:
+    for code in (199, 200, 299, 300, 353, 354, 355, 399, 400, 599, 600):
+        end, outcomes = run(Script(ehlo=ehlo, answer=on(verb, 1, b"%d odd\r\n" % code)), 2)
+        if code in success:
+            assert (end, fates(outcomes)) == (End.DRAINED, accepted(1, 2)), code
+        else:
+            fate = Fate.REFUSED if 400 <= code < 600 else otherwise
+            assert fates(outcomes)[0] == (1, fate, stage), code
+            assert fate is Fate.REFUSED or end is End.CLOSED, code
