@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -31,7 +31,7 @@ from tests.changes import Changes, changes
 from tests.databases import recount
 from tests.delivery.scene import AT, EDITION, subscribe
 
-LATER = AT + timedelta(hours=1)
+EARLIER, LATER = AT - timedelta(hours=1), AT + timedelta(hours=1)
 FIRST, SECOND, THIRD = (f"{number}-neighbour" for number in range(3))
 QUEUED, SENDING, SENT = DeliveryState.QUEUED, DeliveryState.SENDING, DeliveryState.SENT
 DEFERRED, FAILED = DeliveryState.DEFERRED, DeliveryState.FAILED
@@ -139,6 +139,19 @@ def _tested(session: Session) -> None:
     for issue_id in session.scalars(select(StoredIssue.id)).all():
         _begin_test(session, issue_id)
     _canary(session, CanaryState.WAITING)
+
+
+def _queue_fifth(session: Session) -> None:
+    """Queue a delivery that is not the canary's, to another domain than all others."""
+    queued = {"state": QUEUED.value, "first_at": None, "run_id": None}
+    session.execute(update(Delivery).where(Delivery.subscriber_id == 5).values(queued))
+    session.execute(update(Subscriber).where(Subscriber.id == 5).values(domain="example.net"))
+    recount(session)
+
+
+def _claim(session: Session, scene: Scene, at: datetime, **but: Any) -> None:
+    usual = {"limit": 9, "after": 0, "resend_uncertain": True}
+    queue.claim(session, scene.issue, run_id=scene.run, at=at, **(usual | but))
 
 
 def _as_it_is(session: Session) -> None:
@@ -293,6 +306,41 @@ ACTS: dict[str, tuple[Callable[[Session], object], Act, Changes]] = {
             "deliveries: attempts changed_at state=sending": [6],
             "deliveries: changed_at due_at reply state=skipped": [4],
         },
+    ),
+    "claim what is queued": (
+        _queue_fifth,
+        lambda s, x: _claim(s, x, EARLIER),
+        {"deliveries: attempts changed_at first_at run_id state=sending": [1, 5]},
+    ),
+    "claim one": (
+        _queue_fifth,
+        lambda s, x: _claim(s, x, EARLIER, limit=1),
+        {"deliveries: attempts changed_at first_at run_id state=sending": [1]},
+    ),
+    "claim after another": (
+        _queue_fifth,
+        lambda s, x: _claim(s, x, EARLIER, after=1),
+        {"deliveries: attempts changed_at first_at run_id state=sending": [5]},
+    ),
+    "claim the canary": (
+        _queue_fifth,
+        lambda s, x: _claim(s, x, EARLIER, members_only=True),
+        {"deliveries: attempts changed_at first_at run_id state=sending": [1]},
+    ),
+    "claim but for a domain": (
+        _queue_fifth,
+        lambda s, x: _claim(s, x, EARLIER, except_domains=["example.net"]),
+        {"deliveries: attempts changed_at first_at run_id state=sending": [1]},
+    ),
+    "claim what is due": (
+        _queue_fifth,
+        lambda s, x: _claim(s, x, AT, after=11),
+        {"deliveries: attempts run_id state=sending": [4], "deliveries: attempts state=sending": [6]},
+    ),
+    "claim what is certain": (
+        _queue_fifth,
+        lambda s, x: _claim(s, x, AT, after=11, resend_uncertain=False),
+        {"deliveries: attempts run_id state=sending": [4]},
     ),
     "settle": (
         _as_it_is,
