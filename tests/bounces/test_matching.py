@@ -5,9 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 
 import pytest
+from sqlalchemy import update
 
 from mailer.bounces.matching import Basis, Match, match
 from mailer.bounces.reading.report import parse_report
+from mailer.database.models import Delivery, DeliveryState
 from mailer.database.session import Database
 from mailer.tokens import Signer, Subject
 from tests.bounces.reports import ISSUE, SIGNER, dsn, subscribe, token
@@ -60,3 +62,29 @@ def test_token_of_a_subscriber_who_is_gone_is_about_nobody(database: Database, a
     ana = subscribe(database, at)
     about = found(database, dsn(token(ana + 1), recipient="ana@example.com"))
     assert about == Match(Basis.NONE, None, ISSUE)
+
+
+def test_report_that_only_names_an_address_is_about_the_newest_issue_that_was_sent(
+    database: Database, at: datetime
+) -> None:
+    ana = subscribe(database, at, issues=3)
+    subscribe(database, at, "ben@example.com", issues=4)
+    with database.transaction() as session:
+        last = update(Delivery).where(Delivery.subscriber_id == ana, Delivery.issue_id == 3)
+        session.execute(last.values(state=DeliveryState.SKIPPED.value))
+    about = found(database, dsn("", recipient="Ana@example.com"))
+    assert (about.basis, about.subscriber_id, about.issue_id) == (Basis.ADDRESS, ana, 2)
+    assert found(database, dsn("", recipient="nobody@example.com")) == Match(Basis.NONE)
+
+
+@pytest.mark.parametrize(("length", "ours"), [(19, False), (20, True)])
+def test_short_message_id_is_no_token(database: Database, at: datetime, length: int, ours: bool) -> None:
+    subscribe(database, at)
+    about = found(database, dsn("", message_id=f"{'a' * length}.1@example.org"))
+    assert about.bad_token is ours
+
+
+def test_token_in_a_message_id_is_evidence(database: Database, at: datetime) -> None:
+    ana = subscribe(database, at)
+    about = found(database, dsn("", message_id=f"{token(ana)}.17@example.org"))
+    assert (about.basis, about.subscriber_id, about.issue_id) == (Basis.TOKEN, ana, ISSUE)
