@@ -343,3 +343,20 @@ def test_errors_of_sqlite_are_said_in_words(database: Database, error: Exception
 def test_exhausted_pool_is_unavailable_for_now(database: Database) -> None:
     with pytest.raises(UnavailableError, match="all connections"), database.transaction():
         raise PoolTimeoutError("QueuePool limit of size 5 overflow 10 reached")
+
+
+def test_dead_server_is_noticed_within_half_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: "x" * 80)
+    with Database("postgresql://ana@127.0.0.1/news?keepalives_count=9") as database:
+        parameters = database.connect_parameters
+        name = parameters.pop("application_name")
+        assert parameters == {
+            "connect_timeout": 5,
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "tcp_user_timeout": 20_000,
+        }
+        assert len(str(name)) == 63
+        assert database.engine.pool._pre_ping
+    with Database("postgresql://ana@127.0.0.1/news") as database:
+        assert database.connect_parameters["keepalives_count"] == 3
