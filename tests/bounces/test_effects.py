@@ -36,6 +36,9 @@ def people(database: Database, at: datetime) -> None:
             )
             for n in range(1, 6)
         )  # fmt: skip
+        session.add_all(
+            Event(at=at, kind="click", issue_id=ISSUE, subscriber_id=n, details={}) for n in (3, 6)
+        )
         session.execute(update(Subscriber).values(soft_points=1.0, soft_since=at))
         recount(session)
 

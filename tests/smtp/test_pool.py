@@ -99,8 +99,17 @@ def run(
                 window=window,
             )
             await work.pool.deliver()
+            check_nothing_is_left(work.pool)
 
     run_async(go())
+
+
+def check_nothing_is_left(pool: Pool) -> None:
+    """Check that a pool counts no message and no connection after its end."""
+    assert (pool._pending, pool.lanes.waiting, pool.opening) == (0, 0, 0)
+    assert {relay.name: relay.connected for relay in pool.relays if relay.connected} == {}
+    lanes = [*pool.lanes.limited(), pool.lanes.lane("a domain of no provider")]
+    assert [lane.limit for lane in lanes if lane.under_way or lane.waiting] == []
 
 
 def test_everything_claimed_is_delivered_once() -> None:
