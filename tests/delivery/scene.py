@@ -18,7 +18,7 @@ from mailer.database.models import Subscriber
 from mailer.database.session import Database
 from mailer.delivery import issues
 from mailer.delivery.bookkeeping import Learn
-from mailer.delivery.books import Books, books_of
+from mailer.delivery.books import Books, books_of, running_books
 from mailer.delivery.clock import Clock, now
 from mailer.delivery.ending import Ended
 from mailer.delivery.issues import QueuedIssue
@@ -107,9 +107,10 @@ def queued(database: Database, number: int) -> QueuedIssue:
 
 
 def books(database: Database, issue: QueuedIssue) -> Books:
-    """Return the books as the database has them, balanced."""
+    """Return the books as the database has them, balanced and equal to the running totals."""
     with database.reading() as session:
         found = books_of(session, issue.id)
+        assert running_books(session, issue.id) == found
     assert found.balanced
     return found
 
