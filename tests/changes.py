@@ -9,14 +9,14 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from mailer.database.models.base import Base, Instance
+from mailer.database.models.base import Base
 from mailer.database.session import Database
 
 Changes = dict[str, list[int]]
 """By table and what changed, such as `deliveries: changed_at state=sent` or `issues: added`: the rows, by the
 id of their subscriber or else by the last part of their key, which is 0 if it is no number."""
 _SHOWN = ("state", "status", "canary")
-_LEFT_OUT = (Instance.__table__.name, "running_totals")
+_LEFT_OUT = ("instance", "running_totals")
 
 
 def changes(database: Database, act: Callable[[Session], object], *, kept: int | None = None) -> Changes:

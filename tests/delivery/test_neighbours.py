@@ -141,6 +141,11 @@ def _tested(session: Session) -> None:
     _canary(session, CanaryState.WAITING)
 
 
+def _tested_and_unsent(session: Session) -> None:
+    _tested(session)
+    _unsent(session)
+
+
 def _queue_fifth(session: Session) -> None:
     """Queue a delivery that is not the canary's, to another domain than all others."""
     queued = {"state": QUEUED.value, "first_at": None, "run_id": None}
@@ -452,7 +457,7 @@ ACTS: dict[str, tuple[Callable[[Session], object], Act, Changes]] = {
     "hold an A/B test": (_tested, lambda s, x: arms.hold(s, x.issue), {"ab_tests: hold": [1]}),
     "hurry an A/B test": (_tested, lambda s, x: canary.hurry(s, x.issue), {"issues: canary_until": [1]}),
     "withdraw an A/B test": (
-        lambda s: (_tested(s), _unsent(s)),
+        _tested_and_unsent,
         lambda s, x: control.withdraw(s, x.issue),
         {
             "ab_tests: removed": [1],
