@@ -131,3 +131,28 @@ def test_two_edits_at_the_same_moment_both_stay(shared: Database, at: datetime) 
         found = get(session, ana)
         assert found is not None
         assert found.attributes == {"age": 40, "city": "Graz"}
+
+
+def test_change_that_waits_for_another_sees_what_it_left(shared: Database, at: datetime) -> None:
+    with shared.transaction() as session:
+        ana = subscribed(session, at)[0]
+
+    def change(session: Session, address: str) -> None:
+        changed = parse_address(address)
+        assert change_address(session, ana, changed, secret=SECRET, origin=BY_OPERATOR, at=at)
+        change_tags(session, ana, add=["press"], origin=BY_OPERATOR, at=at)
+
+    def change_later() -> None:
+        with shared.transaction() as session:
+            change(session, "second@example.org")
+
+    with shared.transaction() as first:
+        change(first, "first@example.org")
+        with in_threads(change_later) as second:
+            wait_until_blocked(shared)
+            first.commit()
+        second[0].result()
+    with shared.reading() as session:
+        notes = [line.note for line in history(session, ana)]
+        assert notes[-1] == "address changed from first@example.org"
+        assert notes[-2] == "tags: +press"

@@ -188,3 +188,10 @@ ACTS: dict[str, tuple[Callable[[Session, datetime], object], Changes]] = {
 def test_act_changes_only_its_own_rows(database: Database, at: datetime, name: str) -> None:
     act, expected = ACTS[name]
     assert changes(database, lambda session: act(session, at + timedelta(hours=1))) == expected
+
+
+@pytest.mark.usefixtures("people")
+def test_stranger_has_no_lines_to_forget(database: Database, at: datetime) -> None:
+    with database.transaction() as session:
+        address = parse_address("stranger@example.org")
+        assert ledger.forget(session, None, address.key, "hmac:x", way="command", at=at) == 0

@@ -6,6 +6,7 @@ import contextlib
 import os
 import sqlite3
 import stat
+import sys
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -360,3 +361,10 @@ def test_dead_server_is_noticed_within_half_a_minute(monkeypatch: pytest.MonkeyP
         assert database.engine.pool._pre_ping
     with Database("postgresql://ana@127.0.0.1/news") as database:
         assert database.connect_parameters["keepalives_count"] == 3
+
+
+def test_driver_that_is_missing_is_a_configuration_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(ConfigError, match="driver is not installed") as caught:
+        Database("postgresql://ana@127.0.0.1/news")
+    assert "cluster" in (caught.value.remedy or "")

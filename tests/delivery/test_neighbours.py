@@ -18,6 +18,7 @@ from mailer.database.models import (
     DeliveryState,
     IssueState,
     ReplacedEdition,
+    Run,
     ScheduledIssue,
     StoredIssue,
     Subscriber,
@@ -25,7 +26,9 @@ from mailer.database.models import (
 from mailer.database.session import Database
 from mailer.delivery import amending, arms, canary, control, issues, newcomers, queue, runs, schedule
 from mailer.delivery.backups import findings
+from mailer.delivery.books import books_of, running_books
 from mailer.delivery.queue import PENDING_UNTIL, Settled
+from mailer.delivery.waiting import next_due, waiting
 from mailer.rendering.edition import ABTest
 from tests.changes import Changes, changes
 from tests.databases import recount
@@ -178,6 +181,14 @@ ACTS: dict[str, tuple[Callable[[Session], object], Act, Changes]] = {
         _as_it_is,
         lambda s, x: control.retry(s, x.issue, FAILED, at=LATER),
         {"deliveries: changed_at first_at state=queued": [5, 8]},
+    ),
+    "retry after the end": (
+        lambda s: s.execute(update(StoredIssue).values(state=IssueState.FINISHED.value, finished_at=AT)),
+        lambda s, x: control.retry(s, x.issue, FAILED, at=LATER),
+        {
+            "deliveries: changed_at first_at state=queued": [5, 8],
+            "issues: finished_at state=sending": [1],
+        },
     ),
     "retry deferred": (
         _as_it_is,
@@ -481,3 +492,60 @@ def test_act_changes_only_its_own_rows(database: Database, scene: Scene, name: s
         before(session)
     assert changes(database, lambda session: act(session, scene), kept=scene.other) == expected
     assert findings(database) == []
+
+
+LOOKS: dict[str, Callable[[Session, int], object]] = {
+    "issue": issues.get,
+    "queued at": issues.queued_at,
+    "progress": issues.progress,
+    "edition number": issues.edition_number,
+    "books": books_of,
+    "running totals": running_books,
+    "refusals accepted": control.refusals_accepted,
+    "settled": control.is_settled,
+    "canary": canary.findings,
+    "strangers": lambda s, issue: canary.strangers(s, issue, ["s1@example.org", "s5@example.org"]),
+    "test": arms.find,
+    "arms": arms.editions,
+    "arms of": lambda s, issue: arms.arms_of(s, issue, list(ROWS)),
+    "editions": amending.digests,
+    "waiting": waiting,
+    "next due": lambda s, issue: next_due(s, issue, resend_uncertain=True),
+    "last run": runs.last_ended,
+    "sending": runs.is_sending,
+    "schedule": lambda s, issue: schedule.find(s, issues.get(s, issue).slug),
+    "held": lambda s, issue: [sorted(queue.held(s, issue, run_id)) for run_id in range(1, 5)],
+    "holds any": lambda s, issue: [queue.holds_any(s, issue, [run_id]) for run_id in range(1, 5)],
+}
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_look_at_an_issue_sees_nothing_of_another(database: Database, scene: Scene, which: int) -> None:
+    seen, other = (scene.issue, scene.other) if which else (scene.other, scene.issue)
+
+    def look() -> dict[str, object]:
+        with database.reading() as session:
+            return {name: one(session, seen) for name, one in LOOKS.items()}
+
+    before = look()
+    with database.transaction() as session:
+        # The other has everything that can be had, and all of its rows are different.
+        session.execute(delete(CanaryMember).where(CanaryMember.issue_id == other))
+        _begin_test(session, other)
+        control.accept_refusals(session, other, at=LATER)
+        digest = issues.get(session, other).edition_digest
+        session.add(ReplacedEdition(issue_id=other, number=2, digest=digest, replaced_at=AT))
+        ours = StoredIssue.id == other
+        session.execute(
+            update(StoredIssue)
+            .where(ours)
+            .values(created_at=LATER, published_at=LATER, state=IssueState.PAUSED.value, reason="other")
+        )
+        session.execute(
+            update(Delivery)
+            .where(Delivery.issue_id == other)
+            .values(state=UNCERTAIN.value, due_at=EARLIER, reply="other", code=None, attempts=7)
+        )
+        session.execute(update(Run).where(Run.issue_id == other).values(ended_at=LATER, reason="other"))
+        recount(session)
+    assert look() == before

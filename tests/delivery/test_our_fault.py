@@ -46,6 +46,7 @@ ABOUT_US = {
     "spam rate": b"550 5.7.1 Our system has detected unusual mail; to protect our users from spam, mail from"
     b" your address has been blocked",
     "account": b"550 Your account has been suspended",
+    "first code": b"500 5.2.9 Not here",
 }
 NO_SUCH_USER = b"550 5.1.1 no such user"
 

@@ -158,6 +158,26 @@ def test_any_reply_has_a_verdict_with_safe_text(
 
 def test_every_bounce_class_has_a_policy() -> None:
     assert set(BounceClass) == set(POLICY)
+    assert {name.value: policy.weight for name, policy in POLICY.items() if policy.weight} == {
+        "mailbox_disabled": 1.0,
+        "mailbox_full": 1.0,
+        "filtered": 1.0,
+        "expired": 1.0,
+        "network": 0.5,
+        "policy_reject": 0.25,
+        "undetermined": 0.5,
+    }
+    alerts = {name.value: policy.alert.value for name, policy in POLICY.items()}
+    assert {name: alert for name, alert in alerts.items() if alert != "nobody"} == {
+        "moved": "moved",
+        "rate_limited": "throttle",
+        "reputation_block": "provider",
+        "auth_failure": "pause_issue",
+        "policy_reject": "spike",
+        "content": "issue",
+        "message_too_large": "issue",
+        "protocol": "issue",
+    }
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 from mailer.address import Envelope
 from mailer.config import ProviderLimits, Relay
 from mailer.errors import RelayDownError, RelayError
-from mailer.smtp.pool import Access, Item, Network, Pool, RelayState
+from mailer.smtp.pool import Access, Item, Network, NotNowError, Pool, RelayState
 from mailer.smtp.session import Attempt, Fate, Outgoing, Timeouts
 from tests.smtp.scripted import CLOSE, SILENCE, Script, run_async, serving
 
@@ -142,6 +142,7 @@ def test_end_that_comes_while_a_claim_is_under_way_is_noticed(monkeypatch: pytes
     # A worker that misses it waits for hours, which the test's own time does not allow.
     monkeypatch.setattr("mailer.smtp.pool._FEED_SECONDS", 3600)
     monkeypatch.setattr("mailer.smtp.worker._LOOK_AGAIN_SECONDS", 3600)
+    monkeypatch.setattr("mailer.smtp.worker._IDLE_SECONDS", 3600)
     work = queue(20)
     whole_claim = work.take
 
@@ -201,6 +202,21 @@ def test_message_that_compose_drops_is_not_settled() -> None:
     work.dropped = frozenset({3, 10})
     run(work, [script])
     assert set(work.outcomes) == {1, 2, 4, 5, 6, 7, 8, 9}
+
+
+def test_message_that_has_to_wait_keeps_its_turn() -> None:
+    work, script = queue(5), Script()
+    compose, later = work.compose, [1, 3]
+
+    def not_yet(key: int) -> Outgoing | None:
+        if key in later:
+            later.remove(key)
+            raise NotNowError
+        return compose(key)
+
+    work.compose = not_yet  # type: ignore[method-assign]
+    run(work, [script], settings=[{"connections": 1}])
+    assert script.recipients() == [f"r{key}@example.com" for key in range(1, 6)]
 
 
 def test_servers_that_close_after_twenty_messages_lose_nothing() -> None:
