@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from mailer.address import parse_address
@@ -14,7 +15,7 @@ from mailer.audience import ledger, suppression
 from mailer.audience.ledger import change_status, unsubscribe, unsubscribe_all
 from mailer.audience.subscribers import AddResult, add, find, get, history
 from mailer.audience.transitions import PERSONAL_WAYS, Origin, SubscriberRequest
-from mailer.database.models import Subscriber, SubscriberStatus, Suppression
+from mailer.database.models import Subscriber, SubscriberStatus, SubscriberTag, Suppression
 from mailer.database.session import Database
 from mailer.errors import AddressError
 
@@ -208,3 +209,10 @@ def test_hard_bounce_of_a_suppressed_address_keeps_the_first_reason(database: Da
             at=at + timedelta(days=1),
         )
         assert suppression.reason_for(session, ANA.key, secret=SECRET) == "complaint"
+
+
+def test_tags_are_written_when_somebody_was_added(database: Database, at: datetime) -> None:
+    with database.transaction() as session:
+        add(session, ANA, secret=SECRET, origin=Origin("api"), at=at, tags=["vip"])
+        # Not every statement goes through the session, which would write them first.
+        assert session.connection().scalars(select(SubscriberTag.tag)).all() == ["vip"]

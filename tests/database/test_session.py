@@ -198,6 +198,17 @@ def test_damaged_file_is_reported(tmp_path: Path) -> None:
         database.open()
 
 
+def test_row_that_refers_to_a_missing_one_is_reported(database: Database) -> None:
+    assert database.check() == []
+    assert database.path is not None
+    with contextlib.closing(sqlite3.connect(database.path)) as connection:
+        connection.execute(
+            "INSERT INTO consents (id, subscriber_id, at, after, way) VALUES (7, 9, 0, '', '')"
+        )
+        connection.commit()
+    assert database.check() == ["consents: row 7 refers to a missing row of subscribers"]
+
+
 def test_backup_holds_what_was_committed(database: Database, tmp_path: Path) -> None:
     with database.transaction() as session:
         session.add(Instance(name="a", value="b"))

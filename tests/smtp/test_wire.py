@@ -127,6 +127,23 @@ def test_reply_that_came_while_the_process_was_stopped_counts(answer: bytes, exp
 
 
 @pytest.mark.usefixtures("each_loop")
+def test_timer_that_fires_before_a_reply_is_read_looks_once_more() -> None:
+    async def main() -> int:
+        async with connected() as (wire, theirs):
+            waiting = asyncio.create_task(wire.reply(0.05))
+            await asyncio.sleep(0.01)
+            theirs.sendall(b"250 2.0.0 queued\r\n")
+            time.sleep(0.1)  # noqa: ASYNC251 - as if the process were stopped
+            # Some versions of uvloop run timers first.
+            assert wire._timer is not None
+            wire._timer.cancel()
+            wire._tick()
+            return (await waiting).code
+
+    assert run_async(main()) == 250
+
+
+@pytest.mark.usefixtures("each_loop")
 def test_reply_that_is_awaited_when_the_connection_is_dropped_is_an_error_at_once() -> None:
     async def main() -> str:
         async with connected() as (wire, _):
