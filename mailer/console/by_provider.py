@@ -15,7 +15,7 @@ from mailer.audience.mailbox_providers import at_providers
 from mailer.console.markup import Cell, link, table
 from mailer.reports.progress import OTHERS
 
-_MOST: Final = 8
+MOST: Final = 8
 """How many providers have a line of their own."""
 _LONGEST: Final = 255
 
@@ -31,7 +31,7 @@ class Providers:
     def asked(cls, query: QueryParams) -> Self | None:
         """Return the choice in the address of a page, if it has one."""
         for word, excluded in (("provider", False), ("not", True)):
-            if names := query.getlist(word)[:_MOST]:
+            if names := query.getlist(word)[:MOST]:
                 return cls(tuple(name[:_LONGEST] for name in names), excluded)
         return None
 
@@ -57,7 +57,7 @@ def provider_table(
     `columns` gives for each heading the address of the people behind its numbers. A row has the name of a
     provider, empty for the others, and its numbers, the recipients first. The largest come first.
     """
-    shown = [row for row in rows if row[0]][:_MOST]
+    shown = [row for row in rows if row[0]][:MOST]
     rest = [row for row in rows if row not in shown]
     lines = [(name, Providers((name,)), numbers) for name, numbers in shown]
     if rest:

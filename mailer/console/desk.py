@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,10 +16,12 @@ from sqlalchemy.orm import Session
 from mailer.config import Settings, load
 from mailer.console import audit
 from mailer.console.pace import Pace
+from mailer.console.provider_counts import ProviderCounts
 from mailer.console.sessions import Visitor, visitor_of
 from mailer.console.users import Role
 from mailer.database.session import Database
 from mailer.errors import MailerError, RefusedError
+from mailer.reports.progress import ProviderBooks, by_provider
 from mailer.reports.rollups import refresh
 from mailer.tokens import Signer
 
@@ -58,6 +60,7 @@ class Desk:
         self.signer = signer
         self._counting: asyncio.Future[None] | None = None
         self._count_pace = Pace(_COUNT_EVERY_SECONDS, _COUNT_REST)
+        self.provider_counts = ProviderCounts(self._by_provider)
 
     @property
     def settings(self) -> Settings:
@@ -72,6 +75,10 @@ class Desk:
                 return work(session)
 
         return await asyncio.to_thread(reading)
+
+    async def _by_provider(self, issue_id: int) -> Sequence[ProviderBooks]:
+        domains = self.settings.provider_of_domain
+        return await self.read(lambda session: by_provider(session, issue_id, domains))
 
     async def change(
         self, visit: Visit, needed: Role, change: Change, work: Callable[[Session], Result]

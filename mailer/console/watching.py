@@ -31,6 +31,7 @@ from mailer.console.markup import (
     when,
 )
 from mailer.console.pace import Pace
+from mailer.console.provider_counts import ProviderCount
 from mailer.console.results import show_results
 from mailer.console.users import Role
 from mailer.database.models import CanaryState, DeliveryState, IssueState
@@ -40,7 +41,7 @@ from mailer.delivery.books import Books, newest_books
 from mailer.delivery.difference import NAMES
 from mailer.delivery.issues import QueuedIssue
 from mailer.errors import MailerError
-from mailer.reports.progress import ProviderBooks, by_provider
+from mailer.reports.progress import ProviderBooks
 from mailer.review.status import IssueStatus, status_of
 
 _LIVE_SECONDS: Final = 0.5
@@ -50,8 +51,6 @@ _REST: Final = 50
 """How much of the time the page does not spend looking: a sender loses little more than one part of it."""
 _DETAILS_SECONDS: Final = 5.0
 """How long the page shows everything but the books before it looks again; longer if a look takes long."""
-_PROVIDERS_REST: Final = 300
-"""The same as `_REST` for the deliveries by provider, which are counted one by one."""
 _RATE_OVER: Final = 20
 
 
@@ -64,7 +63,7 @@ class Watching:
         self._issue = issue
         self._pace = Pace(_LIVE_SECONDS, _REST)
         self._details_pace = Pace(_DETAILS_SECONDS, _REST)
-        self._providers_pace = Pace(_DETAILS_SECONDS, _PROVIDERS_REST)
+        self._provider_count: ProviderCount | None = None
         self._seen: deque[tuple[datetime, int]] = deque(maxlen=_RATE_OVER)
         self._books: Books | None = None
         self._undecided = 0
@@ -135,8 +134,7 @@ class Watching:
             await self._desk.check(self._visit, Role.READER)
             if self._details_pace.due:
                 await self._look_at_details()
-            if self._providers_pace.due:
-                await self._look_at_providers()
+            await self._look_at_providers()
         except MailerError as error:
             self._end(error)
 
@@ -153,14 +151,12 @@ class Watching:
 
     async def _look_at_providers(self) -> None:
         """Draw the deliveries by provider."""
-        with self._providers_pace.looking():
-            domains = self._desk.settings.provider_of_domain
-            found = await self._desk.read(lambda session: by_provider(session, self._issue.id, domains))
-        if self._running and len(found) > 1:
-            now = datetime.now().astimezone()
-            following = now + timedelta(seconds=self._providers_pace.seconds)
+        count = await self._desk.provider_counts.newest(self._issue.id)
+        if self._running and count is not self._provider_count and len(count.providers) > 1:
+            self._provider_count = count
             said = Markup('<p class="soft small">Counted at {:%H:%M:%S}, next at about {:%H:%M:%S}.</p>')
-            content = _by_provider(self._issue.slug, found) + said.format(now, following)
+            content = _by_provider(self._issue.slug, count.providers)
+            content += said.format(count.at, count.next_at)
             self._providers.content = _section("By provider", content)
             self._providers.set_visibility(True)
 
@@ -254,7 +250,7 @@ def _section(title: str, content: Markup) -> Markup:
     )
 
 
-def _by_provider(slug: str, found: list[ProviderBooks]) -> Markup:
+def _by_provider(slug: str, found: Sequence[ProviderBooks]) -> Markup:
     shown = (DeliveryState.SENT, DeliveryState.DEFERRED, DeliveryState.FAILED)
     base = f"{issue_path(slug)}/deliveries?state="
     columns = {"Recipients": f"{base}all", **{state.capitalize(): f"{base}{state}" for state in shown}}

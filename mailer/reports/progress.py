@@ -47,11 +47,11 @@ def by_provider(session: Session, issue_id: int, configured: Mapping[str, str]) 
     return [ProviderBooks(name, states.total(), states) for name, states in by_size]
 
 
-def largest(found: Sequence[ProviderBooks], most: int) -> list[ProviderBooks]:
-    """Return the largest providers, then all others together."""
+def largest(found: Sequence[ProviderBooks], most: int, *, others: str = OTHERS) -> list[ProviderBooks]:
+    """Return the largest providers, then all others together under the name `others`."""
     shown = [one for one in found if one.name][:most]
     states: Counter[DeliveryState] = Counter()
     for one in found:
         if one not in shown:
             states.update(one.states)
-    return [*shown, ProviderBooks(OTHERS, states.total(), states)] if states else shown
+    return [*shown, ProviderBooks(others, states.total(), states)] if states else shown

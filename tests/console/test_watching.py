@@ -13,14 +13,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nicegui import Client, ui
 
-from mailer.console import watching
+from mailer.console import provider_counts, watching
 from mailer.console.desk import Desk
 from mailer.console.pace import Pace
+from mailer.console.provider_counts import ProviderCounts
 from mailer.console.users import Role
 from mailer.console.watching import Watching
+from mailer.database.models import DeliveryState
 from mailer.database.session import Database
 from mailer.delivery import control
 from mailer.delivery.lock import exclusive
+from mailer.errors import StorageError
+from mailer.reports.progress import ProviderBooks
 from mailer.tokens import Signer
 from tests.console.test_desk import visit
 from tests.database.statements import statements, whole_issue_searches
@@ -50,6 +54,40 @@ def test_look_that_fails_is_followed_by_a_rest() -> None:
         clock.now += 2
         raise ValueError("lost")
     assert (kept.seconds, kept.due) == (20.0, False)
+
+
+def test_pages_share_one_count_and_never_take_two_at_a_time() -> None:
+    clock = SimpleNamespace(now=1000.0)
+    counted: list[int] = []
+    under_way = 0
+
+    async def count(issue_id: int) -> list[ProviderBooks]:
+        nonlocal under_way
+        under_way += 1
+        counted.append(issue_id)
+        await asyncio.sleep(0)
+        assert under_way == 1
+        under_way -= 1
+        if len(counted) == 1:
+            raise StorageError("the database is away")
+        return [ProviderBooks(f"provider{n}", 30 - n, {DeliveryState.SENT: 30 - n}) for n in range(20)]
+
+    async def look() -> None:
+        counts = ProviderCounts(count)
+        with pytest.raises(StorageError):
+            await counts.newest(1)
+        found = await asyncio.gather(*(counts.newest(1 + place % 2) for place in range(8)))
+        assert counted == [1, 1, 2]
+        assert len({id(one) for one in found}) == 2
+        assert [one.name for one in found[0].providers][7:] == ["provider7", ""]
+        assert found[0].providers[-1].recipients == sum(range(11, 23))
+        clock.now += 4
+        assert await counts.newest(1) is found[0]
+        clock.now += 2
+        assert await counts.newest(1) is not found[0]
+
+    with patch.object(provider_counts, "Pace", partial(Pace, ticks=lambda: clock.now)):
+        asyncio.run(look())
 
 
 def test_looks_count_no_deliveries(tmp_path: Path) -> None:
@@ -85,6 +123,7 @@ def test_looks_count_no_deliveries(tmp_path: Path) -> None:
         # The statistics are counted in a thread of their own, while the page goes on.
         with (
             patch.object(watching, "Pace", partial(Pace, ticks=lambda: clock.now)),
+            patch.object(provider_counts, "Pace", partial(Pace, ticks=lambda: clock.now)),
             patch.object(desk, "count", AsyncMock()),
             patch.object(ui, "timer", Mock()),
             patch.object(ui.navigate, "reload") as reload,
