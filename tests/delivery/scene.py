@@ -128,6 +128,7 @@ def run(
     settings: DeliverySettings | None = None,
     learn: Learn = learn_nothing,
     clock: Callable[[], datetime] = now,
+    jitter: float = 1.0,
     port: int | None = None,
     edition: Edition | None = None,
     meanwhile: Callable[[Books, Sender], None] = lambda books, sender: None,
@@ -148,7 +149,7 @@ def run(
                 Network({"outbox": Access(relay)}),
                 settings or DeliverySettings(window=20),
                 Hooks(learn, lambda books: meanwhile(books, sender[0])),
-                Clock(now=clock, jitter=lambda: 1.0),
+                Clock(now=clock, jitter=lambda: jitter),
             )
             sender.append(made)
             return await made.run()

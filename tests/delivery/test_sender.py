@@ -152,6 +152,15 @@ def test_run_can_wait_for_its_retries(database: Database, tmp_path: Path) -> Non
     assert recipients(tmp_path / "out") == everyone(10)
 
 
+def test_retries_are_spread(database: Database, tmp_path: Path) -> None:
+    issue = queued(database, 1)
+    refuse = lambda recipient: "451 4.3.0 Not now"  # noqa: E731
+    run(database, issue, tmp_path / "out", answer=refuse, clock=lambda: AT, jitter=1.5)
+    with database.reading() as session:
+        due = next_due(session, issue.id, resend_uncertain=False)
+    assert due == AT + 1.5 * DeliverySettings().retry_base
+
+
 def test_gives_up_after_the_configured_time(database: Database, tmp_path: Path) -> None:
     issue = queued(database, 1)
     refuse = lambda recipient: "451 4.3.0 Not now"  # noqa: E731
