@@ -183,11 +183,13 @@ ACTS: dict[str, tuple[Callable[[Session], object], Act, Changes]] = {
         {"deliveries: changed_at first_at state=queued": [5, 8]},
     ),
     "retry after the end": (
-        lambda s: s.execute(update(StoredIssue).values(state=IssueState.FINISHED.value, finished_at=AT)),
+        lambda s: s.execute(
+            update(StoredIssue).values(state=IssueState.FINISHED.value, finished_at=AT, reason="x")
+        ),
         lambda s, x: control.retry(s, x.issue, FAILED, at=LATER),
         {
             "deliveries: changed_at first_at state=queued": [5, 8],
-            "issues: finished_at state=sending": [1],
+            "issues: finished_at reason state=sending": [1],
         },
     ),
     "retry deferred": (
