@@ -131,6 +131,11 @@ def test_refusal_of_us_suppresses_nobody_and_all_get_it_once_it_is_fixed(
     assert (ended.ending, ended.books.sent, received(well)) == (Ending.FINISHED, PEOPLE, PEOPLE)
 
 
+def test_whoever_is_asked_to_come_back_later_is_refused_by_nobody(scene: Scene) -> None:
+    ended = scene.send(refusing(b"451 4.3.0 Try again later"))
+    assert (ended.ending, ended.books.deferred, ended.books.failed) == (Ending.WAITING, PEOPLE, 0)
+
+
 def test_healthy_relay_that_knows_no_mailbox_any_more_costs_nobody_a_subscription(scene: Scene) -> None:
     # Word for word what a dead mailbox gives: only its being said to everybody tells it from one.
     ended = scene.send(refusing(NO_SUCH_USER))
