@@ -280,8 +280,8 @@ def postgresql() -> Iterator[Server]:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Three times as many as there are cores, as tests wait for servers and processes half of their time."""
-    return 3 * (os.cpu_count() or 1)
+    """Twice as many as there are cores, as tests wait for servers and processes half of their time."""
+    return 2 * (os.cpu_count() or 1)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -131,7 +131,14 @@ class LetterSender:
 
     async def _ask(self, sharing: Sharing) -> None:
         wishes = sharing.wishes()
-        sharing.accept(wishes, await asyncio.to_thread(self._exchange, sharing, wishes))
+        asking = asyncio.ensure_future(asyncio.to_thread(self._exchange, sharing, wishes))
+        try:
+            granted = await asyncio.shield(asking)
+        except asyncio.CancelledError:
+            # The transaction goes on in its thread. Nothing may be given up before it has ended.
+            await asyncio.gather(asking, return_exceptions=True)
+            raise
+        sharing.accept(wishes, granted)
 
     def _exchange(self, sharing: Sharing, wishes: Sequence[Wish]) -> Granted | None:
         with self._database.transaction() as session:
