@@ -130,7 +130,7 @@ def _sample(tree: Path, modules: list[str], number: int, seed: int) -> list[tupl
 
 
 def _job(reach: Reach, module: str, mutation: Mutation, seconds: float) -> Job:
-    near, far = (reach.limits(tests) for tests in reach.tests(module, mutation, seconds))
+    near, far = (reach.limits(tests) for tests in reach.selected(module, mutation, seconds))
     return Job(module, f"{module}:{mutation.line} {mutation.name}", mutation.source(), near, far)
 
 

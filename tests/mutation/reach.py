@@ -28,7 +28,7 @@ class Reach:
     seconds: dict[str, float]
     lines: dict[str, dict[int, list[str]]]
 
-    def tests(self, module: str, mutation: Mutation, budget: float) -> tuple[list[str], list[str]]:
+    def selected(self, module: str, mutation: Mutation, budget: float) -> tuple[list[str], list[str]]:
         """Return the tests to run for a change, near ones and others: no more than `budget` seconds of them.
 
         Near are those in the file named after the module; they get half of the time at most. The shortest

@@ -63,10 +63,10 @@ def test_near_and_short_tests_are_chosen() -> None:
     reached = [test for test in seconds if not test.endswith("::e")]
     reach = Reach(seconds, {"shop.py": {2: reached}})
     change = Mutation(2, 2, "", "", str)
-    assert reach.tests("shop.py", change, 20) == ([f"{near}::b"], [f"{far}::d"])
-    assert reach.tests("shop.py", change, 60) == ([f"{near}::b"], [f"{far}::d", f"{far}::c"])
+    assert reach.selected("shop.py", change, 20) == ([f"{near}::b"], [f"{far}::d"])
+    assert reach.selected("shop.py", change, 60) == ([f"{near}::b"], [f"{far}::d", f"{far}::c"])
     # Nothing reaches the line: those that reach the module come first.
-    assert reach.tests("shop.py", Mutation(9, 9, "", "", str), 100) == (
+    assert reach.selected("shop.py", Mutation(9, 9, "", "", str), 100) == (
         [f"{near}::b", f"{near}::a"],
         [f"{far}::d", f"{far}::c", f"{far}::e"],
     )
