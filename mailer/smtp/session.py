@@ -9,6 +9,7 @@ command at a time. Every message taken is settled exactly once, whatever happens
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import ssl
 import time
@@ -168,10 +169,7 @@ class _Dialogue:
     async def converse(self) -> None:
         """Send until the source runs dry; raise `WireError` when the connection ends."""
         self._advance(first=True)
-        try:
-            await self._over
-        finally:
-            self._steps.close()
+        await self._over
 
     def _advance(self, *, first: bool = False) -> None:
         """Answer the replies that are here; then let the wire call this again when there are more."""
@@ -245,7 +243,7 @@ class _Dialogue:
                 wire.write(commands[place])
             answer = yield patience_seconds
             answers.append(answer)
-            if answer.code == 421 or not (pipelining or 200 <= answer.code < 300):
+            if answer.code == 421 or not (pipelining or _positive(answer)):
                 break
         return answers
 
@@ -272,18 +270,18 @@ class _Dialogue:
         wire.write(*parts, b".\r\n", *following)
         self._waiting_since = time.monotonic()
         final = yield self._timeouts.final_dot
-        if not (200 <= final.code < 300 or 400 <= final.code < 600):
+        if not (_positive(final) or 400 <= final.code < 600):
             raise WireError(f"the server answered {final.code} to a message")
-        if wire.paused and final.code < 300:
+        if wire.paused and _positive(final):
             raise WireError("the server accepted a message before receiving it")
-        self._finish(Fate.ACCEPTED if final.code < 300 else Fate.REFUSED, Stage.BODY, final)
+        self._finish(Fate.ACCEPTED if _positive(final) else Fate.REFUSED, Stage.BODY, final)
         if final.code == 421:
             raise WireError(_CLOSING)
 
     def _recover(self, answers: list[RawReply]) -> _Steps[None]:
         """Settle a refused message and get the server ready for the next one."""
         stage, refusal = _refusal(answers)
-        if len(answers) == 3 and 200 <= answers[2].code < 300:
+        if len(answers) == 3 and _positive(answers[2]):
             # DATA has no such reply. One of the three was unexpected, so none can be matched to its command.
             stage, refusal = Stage.DATA, answers[2]
         if not 400 <= refusal.code < 600:
@@ -379,11 +377,9 @@ class SmtpSession:
         """Send QUIT, wait briefly for the reply, and close."""
         if self.wire.usable:
             self.wire.write(b"QUIT\r\n")
-            try:
+            # If it fails, the connection was about to close anyway.
+            with contextlib.suppress(WireError):
                 await self.wire.reply(self.timeouts.quit)
-            except WireError:
-                # The connection was about to close anyway.
-                self.wire.abort()
         await self.wire.close()
 
     def commands(self, outgoing: Outgoing) -> tuple[bytes, bytes, bytes]:
@@ -420,7 +416,7 @@ def _wants_body(answers: list[RawReply]) -> bool:
     if len(answers) != 3:
         return False
     mail, rcpt, data = answers
-    return data.code == 354 and 200 <= mail.code < 300 and 200 <= rcpt.code < 300
+    return data.code == 354 and _positive(mail) and _positive(rcpt)
 
 
 def _positive(answer: RawReply) -> bool:

@@ -142,7 +142,7 @@ class Wire(asyncio.Protocol):
 
     def write(self, *parts: bytes) -> None:
         """Write the parts in one go. The next `reply` reports a broken connection."""
-        if self._error is None and not self._transport.is_closing():
+        if not self._transport.is_closing():
             if self._gathers:
                 self._transport.writelines(parts)
             else:
@@ -187,7 +187,9 @@ class Wire(asyncio.Protocol):
     def abort(self) -> None:
         """Drop the connection without sending what is still buffered."""
         self._fail(WireError("the connection was closed"))
-        self._transport.abort()
+        # asyncio's transport raises an error if it has written its last data and closed already.
+        if not self.closed.done():
+            self._transport.abort()
 
     def _tick(self) -> None:
         self._timer = None
