@@ -133,3 +133,38 @@ def test_rate_is_not_that_of_the_time_before_a_long_pause(pause: float, used: fl
         pace.take(0.0)
     pace.take(pause * SAME_CAUSE_SECONDS)
     assert pace.used_per_second(pause * SAME_CAUSE_SECONDS) == pytest.approx(used, rel=0.01)
+
+
+def test_count_of_ten_seconds_is_what_was_used_in_the_next() -> None:
+    pace = Pace()
+    for _ in range(10):
+        pace.take(0.0)
+    pace.take(SAME_CAUSE_SECONDS)
+    # Eleven in ten seconds, then one in almost twenty.
+    assert pace.used_per_second(2 * SAME_CAUSE_SECONDS - 0.1) == pytest.approx(1.1)
+
+
+@pytest.mark.parametrize(("quiet_minutes", "rate"), [(1, 6.0), (4, 9.0), (5, 0.0)])
+def test_learnt_limit_rises_by_a_tenth_of_what_was_used_and_is_lifted_there(
+    quiet_minutes: int, rate: float
+) -> None:
+    pace = Pace()
+    for _ in range(10):
+        pace.take(1.0)
+    assert pace.used_per_second(2.0) == 10
+    pace.slow_down(2.0)
+    pace.delay(2.0 + quiet_minutes * QUIET_SECONDS)
+    assert pace.per_second == pytest.approx(rate)
+
+
+@pytest.mark.parametrize(("quiet_minutes", "share"), [(1, 0.35), (4, 0.65), (7, 0.95), (8, 1.0)])
+def test_slowed_rate_rises_by_a_tenth_of_the_limit(quiet_minutes: int, share: float) -> None:
+    pace = Pace(20)
+    for _ in range(10):
+        pace.take(1.0)
+    # Half of what was used is a quarter of the limit.
+    pace.slow_down(2.0)
+    assert pace.per_second == 5
+    pace.delay(2.0 + quiet_minutes * QUIET_SECONDS)
+    assert pace.per_second == pytest.approx(20 * share)
+    assert pace.share == pytest.approx(share)

@@ -116,7 +116,7 @@ def test_session_goes_on_after_it_was_drained() -> None:
     ("verb", "stage"),
     [("MAIL", Stage.MAIL), ("RCPT", Stage.RCPT), ("DATA", Stage.DATA), ("BODY", Stage.BODY)],
 )
-@pytest.mark.parametrize("reply", [b"400 odd\r\n", b"451 4.7.1 later\r\n", b"599 odd\r\n"])
+@pytest.mark.parametrize("reply", [b"400 odd\r\n", b"422 odd\r\n", b"451 4.7.1 later\r\n", b"599 odd\r\n"])
 def test_refusal_touches_one_message(ehlo: bytes, verb: str, stage: Stage, reply: bytes) -> None:
     def answer(said: str, nth: int) -> bytes | None:
         # After a refused RCPT a server refuses DATA as well.
@@ -300,6 +300,8 @@ def test_goodbye_between_two_runs_is_noticed() -> None:
             await asyncio.sleep(0.1)
             assert not session.usable
             await session.close()
+            assert session.wire.closed.done()
+            assert "QUIT" not in script.commands
 
     run_async(go())
 
@@ -330,11 +332,34 @@ def test_close_after_twenty_messages_loses_nothing() -> None:
 
 def test_too_large_message_is_refused_before_anything_is_said() -> None:
     script = Script(ehlo=b"250-x\r\n250-PIPELINING\r\n250 SIZE 1000\r\n")
-    _, outcomes = run_async(send(script, outgoing(1, b"x" * 1001), outgoing(2)))
+    _, outcomes = run_async(send(script, outgoing(1, b"x" * 1001), outgoing(2, b"x" * 1000)))
     assert fates(outcomes) == [(1, Fate.REFUSED, Stage.LOCAL), *accepted(2)]
     assert outcomes[0].reply is not None
     assert (outcomes[0].reply.code, outcomes[0].reply.enhanced) == (552, "5.3.4")
     assert script.counts["MAIL"] == 1
+
+
+@pytest.mark.parametrize(
+    ("envelope", "offered", "code"),
+    [
+        (Envelope("a@example.org", "b@example.com"), "", 0),
+        (Envelope("a@example.org", "josé@example.com"), "", 553),
+        (Envelope("josé@example.org", "b@example.com"), "", 553),
+        (Envelope("a@example.org", "b@example.com", smtputf8=True), "", 553),
+        (Envelope("a@example.org", "b@example.com", smtputf8=True), "SMTPUTF8", 0),
+        (Envelope("a@example.org", "josé@example.com", smtputf8=True), "SMTPUTF8", 0),
+        (Envelope("a@example.org", "b\n@example.com"), "SMTPUTF8", 553),
+    ],
+)
+def test_address_that_the_relay_cannot_take_is_refused(envelope: Envelope, offered: str, code: int) -> None:
+    async def go() -> int:
+        async with serving(Script(ehlo=f"250-x\r\n250-8BITMIME\r\n250 {offered}\r\n".encode())) as relay:
+            session = await SmtpSession.open(relay, timeouts=SHORT)
+            refusal = session.refusal(structs.replace(outgoing(1), envelope=envelope))
+            await session.close()
+            return 0 if refusal is None else refusal.code
+
+    assert run_async(go()) == code
 
 
 def test_address_beyond_ascii_needs_smtputf8() -> None:
@@ -489,3 +514,136 @@ def test_codes_mean_what_their_hundred_says(
             fate = Fate.REFUSED if 400 <= code < 600 else otherwise
             assert fates(outcomes)[0] == (1, fate, stage), code
             assert fate is Fate.REFUSED or end is End.CLOSED, code
+
+
+STEPS = ["a connection", "its greeting", "its reply to EHLO"]
+
+
+def test_steps_of_opening_are_named_in_turn() -> None:
+    async def go() -> list[str]:
+        said: list[str] = []
+        async with serving(Script()) as relay:
+            await (await SmtpSession.open(relay, timeouts=SHORT, awaiting=said.append)).close()
+        return said
+
+    assert run_async(go()) == STEPS
+
+
+@pytest.mark.parametrize(
+    ("replies", "outcome", "end", "after"),
+    [
+        # MAIL, RCPT and DATA; what becomes of the message; then what was said in the end.
+        ((250, 550, 199), (Fate.REFUSED, Stage.RCPT), End.DRAINED, ["RSET"]),
+        ((250, 550, 200), (Fate.LOST, Stage.DATA), End.CLOSED, []),
+        ((250, 550, 250), (Fate.LOST, Stage.DATA), End.CLOSED, []),
+        ((250, 550, 299), (Fate.LOST, Stage.DATA), End.CLOSED, []),
+        ((250, 550, 300), (Fate.REFUSED, Stage.RCPT), End.CLOSED, []),
+        ((250, 550, 353), (Fate.REFUSED, Stage.RCPT), End.CLOSED, []),
+        ((250, 550, 355), (Fate.REFUSED, Stage.RCPT), End.CLOSED, []),
+        ((250, 550, 399), (Fate.REFUSED, Stage.RCPT), End.CLOSED, []),
+        ((250, 550, 400), (Fate.REFUSED, Stage.RCPT), End.DRAINED, ["RSET"]),
+        ((550, 250, 354), (Fate.REFUSED, Stage.MAIL), End.CLOSED, []),
+        ((550, 250, 250), (Fate.LOST, Stage.DATA), End.CLOSED, []),
+        ((550, 250, 550), (Fate.REFUSED, Stage.MAIL), End.DRAINED, []),
+        ((550, 550, 550), (Fate.REFUSED, Stage.MAIL), End.DRAINED, []),
+        ((200, 550, 550), (Fate.REFUSED, Stage.RCPT), End.DRAINED, ["RSET"]),
+        ((250, 250, 550), (Fate.REFUSED, Stage.DATA), End.DRAINED, ["RSET"]),
+        ((422, 422, 422), (Fate.REFUSED, Stage.MAIL), End.DRAINED, []),
+    ],
+)
+def test_what_follows_on_the_replies_to_pipelined_commands(
+    replies: tuple[int, int, int], outcome: tuple[Fate, Stage], end: End, after: list[str]
+) -> None:
+    said = dict(zip(("MAIL", "RCPT", "DATA"), replies, strict=True))
+    script = Script(answer=lambda verb, nth: b"%d odd\r\n" % said[verb] if verb in said else None)
+    ended, outcomes = run(script, 1)
+    assert (ended, fates(outcomes)) == (end, [(1, *outcome)])
+    goodbye = ["QUIT"] if end is End.DRAINED else []
+    assert [line[:4] for line in script.commands] == ["EHLO", "MAIL", "RCPT", "DATA", *after, *goodbye]
+    assert script.bodies == ([b""] if 354 in replies and end is End.DRAINED else [])
+
+
+@pytest.mark.parametrize(
+    ("refused", "code", "said"),
+    [
+        ("MAIL", 300, ["MAIL"]),
+        ("MAIL", 550, ["MAIL", "QUIT"]),
+        ("RCPT", 300, ["MAIL", "RCPT"]),
+        ("RCPT", 550, ["MAIL", "RCPT", "RSET", "QUIT"]),
+        ("DATA", 300, ["MAIL", "RCPT", "DATA"]),
+        ("DATA", 550, ["MAIL", "RCPT", "DATA", "RSET", "QUIT"]),
+    ],
+)
+def test_without_pipelining_nothing_is_said_after_a_reply_that_is_no_success(
+    refused: str, code: int, said: list[str]
+) -> None:
+    script = Script(ehlo=NO_PIPELINING, answer=on(refused, 1, b"%d odd\r\n" % code))
+    run(script, 1)
+    assert [line[:4] for line in script.commands] == ["EHLO", *said]
+
+
+def test_without_pipelining_a_second_reply_ends_the_session() -> None:
+    script = Script(ehlo=NO_PIPELINING, answer=on("MAIL", 1, b"250 ok\r\n250 ok\r\n"))
+    end, outcomes = run(script, 1)
+    assert (end, fates(outcomes)) == (End.CLOSED, [(1, Fate.LOST, Stage.MAIL)])
+    assert outcomes[0].problem == "the server spoke out of turn, or closed the connection"
+    assert [line[:4] for line in script.commands] == ["EHLO", "MAIL"]
+
+
+@pytest.mark.parametrize("ehlo", [Script().ehlo, NO_PIPELINING], ids=["pipelined", "lock-step"])
+def test_session_that_may_not_send_is_over_before_the_body(ehlo: bytes) -> None:
+    async def go() -> None:
+        outcomes: list[Attempt] = []
+        script = Script(ehlo=ehlo)
+        async with serving(script) as relay:
+            session = await SmtpSession.open(relay, timeouts=SHORT)
+            end = await session.run(supply([outgoing(1), outgoing(2)]), outcomes.append, lambda: False)
+            assert (end, session.usable) == (End.CLOSED, False)
+            await session.close()
+        assert fates(outcomes) == [(1, Fate.LOST, Stage.MAIL)]
+        assert outcomes[0].problem == "the run may not send at present"
+        assert script.bodies == []
+        assert [line[:4] for line in script.commands] == ["EHLO", "MAIL", "RCPT", "DATA"]
+
+    run_async(go())
+
+
+@pytest.mark.parametrize("how", ["settling", "source"])
+def test_run_that_is_cancelled_by_its_own_last_call_ends_quietly(how: str) -> None:
+    async def go() -> list[Attempt]:
+        outcomes: list[Attempt] = []
+        faults: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: faults.append(context))
+
+        def settle(attempt: Attempt) -> None:
+            outcomes.append(attempt)
+            if how == "settling":
+                task.cancel()
+
+        waiting = supply([outgoing(1)])
+
+        def source() -> Outgoing | None:
+            found = waiting()
+            if found is None and how == "source":
+                task.cancel()
+            return found
+
+        async with serving(Script()) as relay:
+            session = await SmtpSession.open(relay, timeouts=SHORT)
+            task = asyncio.create_task(session.run(source, settle))
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await asyncio.sleep(0)
+            assert (faults, session.usable) == ([], False)
+            await session.close()
+        return outcomes
+
+    # With the source, what was on its way is uncertain.
+    ends = {"settling": Fate.ACCEPTED, "source": Fate.UNCERTAIN}
+    assert fates(run_async(go())) == [(1, ends[how], Stage.BODY)]
+
+
+def test_message_is_made_safe_unless_it_is_said_to_be() -> None:
+    script = Script()
+    run_async(send(script, outgoing(1, b".a\r\n"), structs.replace(outgoing(2, b"..b\r\n"), wire_safe=True)))
+    assert script.bodies == [b"..a\r\n", b"..b\r\n"]

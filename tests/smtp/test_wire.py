@@ -10,11 +10,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Struct
 
-from mailer.smtp.session import wire_safe
-from mailer.smtp.wire import ReplyReader, Wire, WireError
+from mailer.address import Envelope
+from mailer.smtp.session import Attempt, Fate, Outgoing, Stage, wire_safe
+from mailer.smtp.wire import RawReply, Reply, ReplyReader, Wire, WireError
+from tests.smtp.clocked import clock, run_clocked
 from tests.smtp.scripted import run_async
 
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), max_size=30)
@@ -209,12 +213,13 @@ def test_first_eight_replies_of_one_line_are_parsed_once() -> None:
     assert [one is other for one, other in zip(first, again, strict=True)] == [True] * 8 + [False]
 
 
+@pytest.mark.parametrize("earlier", [b"", b"220 an earlier one\r\n"])
 @pytest.mark.parametrize("more", [0, 1])
-def test_reply_and_line_may_be_just_as_long_as_the_limits(more: int) -> None:
+def test_reply_and_line_may_be_just_as_long_as_the_limits(more: int, earlier: bytes) -> None:
     refused = pytest.raises(WireError) if more else contextlib.nullcontext()
     line = b"250-" + b"x" * 123 + b"\r"
     reader = ReplyReader()
-    reader.feed(b"220 an earlier one\r\n")
+    reader.feed(earlier)
     with refused:
         # Of a line end, only the line feed does not count.
         reader.feed(b"250-" + b"x" * (123 + more) + b"\r\n" + (line + b"\n") * (65_536 // len(line) - 1))
@@ -225,3 +230,220 @@ def test_reply_and_line_may_be_just_as_long_as_the_limits(more: int) -> None:
 def test_long_text_is_cut() -> None:
     reply = ReplyReader().feed(b"250 2.0.0 " + b"x" * 2_001 + b"\r\n")[0].read()
     assert reply.text == "x" * 2_000
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Reply(250, "2.0.0", "ok"),
+        RawReply(250, [b"ok"]),
+        Outgoing(1, Envelope("a@example.org", "b@example.com"), [b"x"]),
+        Attempt(1, Fate.ACCEPTED, Stage.BODY),
+    ],
+)
+def test_what_is_handed_on_does_not_change(value: Struct) -> None:
+    with pytest.raises(AttributeError, match="immutable"):
+        setattr(value, value.__struct_fields__[0], 2)
+
+
+class Recorded(asyncio.Transport):
+    """A transport that notes in which way it gets its data."""
+
+    def __init__(self, *, tls: bool) -> None:
+        super().__init__({"ssl_object": object()} if tls else {})
+        self.calls: list[object] = []
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None: ...
+
+    def is_closing(self) -> bool:
+        return False
+
+    def write(self, data: object) -> None:
+        self.calls.append(data)
+
+    def writelines(self, list_of_data: object) -> None:
+        self.calls.append(list_of_data)
+
+
+@pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_only_uvloop_without_tls_gathers_the_parts(loop: object, tls: bool) -> None:
+    async def main() -> list[object]:
+        transport = Recorded(tls=tls)
+        Wire(transport).write(b"a", b"b")
+        return transport.calls
+
+    with asyncio.Runner(loop_factory=loop) as runner:  # type: ignore[arg-type]
+        calls = runner.run(main())
+    assert calls == ([(b"a", b"b")] if loop is uvloop.new_event_loop and not tls else [b"ab"])
+
+
+MUCH = b"x" * 4_000_000
+"""More than the system takes when nobody reads."""
+
+
+@asynccontextmanager
+async def clocked_pair() -> AsyncIterator[tuple[Wire, asyncio.Transport, socket.socket]]:
+    """Yield a wire, its transport and the server's end, on the loop whose clock is ours."""
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    with theirs:
+        transport, _ = await clock().create_connection(asyncio.Protocol, sock=ours)
+        wire = Wire(transport)
+        yield wire, transport, theirs
+        wire.abort()
+
+
+async def all_read(theirs: socket.socket) -> int:
+    """Return how many octets come until the connection ends."""
+    octets = 0
+    while data := await clock().sock_recv(theirs, 1 << 20):
+        octets += len(data)
+    return octets
+
+
+def test_server_that_says_nothing_is_hung_up_on_after_the_patience_and_a_second_look() -> None:
+    async def main() -> None:
+        async with clocked_pair() as (wire, transport, theirs):
+            began = clock().time()
+            with pytest.raises(WireError, match="did not answer in time"):
+                await wire.reply(300)
+            assert clock().time() - began == pytest.approx(300.05)
+            assert transport.is_closing()
+            assert await clock().sock_recv(theirs, 1) == b""
+            # What is asked for later fails at once.
+            with pytest.raises(WireError, match="did not answer in time"):
+                await wire.reply(300)
+            assert clock().time() - began == pytest.approx(300.05)
+
+    run_clocked(main())
+
+
+def test_patience_counts_from_the_last_progress_of_a_write() -> None:
+    async def main() -> None:
+        async with clocked_pair() as (wire, transport, theirs):
+            wire.write(MUCH)
+            assert wire.paused
+            waiting = asyncio.create_task(wire.reply(10))
+            began, octets, slices = clock().time(), 0, 0
+            while wire.paused:
+                octets += len(await clock().sock_recv(theirs, 1 << 20))
+                slices += 1
+                await asyncio.sleep(9)
+            assert slices * 9 > 2 * 10
+            theirs.sendall(b"250 at last\r\n")
+            assert (await waiting).code == 250
+            assert clock().time() - began < 9 * slices + 10
+            assert not transport.is_closing()
+
+    run_clocked(main())
+
+
+def test_server_that_stops_reading_is_hung_up_on_once_the_patience_is_over() -> None:
+    async def main() -> None:
+        async with clocked_pair() as (wire, _, theirs):
+            wire.write(MUCH)
+            waiting = asyncio.create_task(wire.reply(10))
+            await asyncio.sleep(9)
+            await clock().sock_recv(theirs, 1 << 20)
+            read_at = clock().time()
+            with pytest.raises(WireError, match="did not answer in time"):
+                await waiting
+            # The progress is seen at the tenth second.
+            assert clock().time() - read_at == pytest.approx(1 + 10 + 0.05)
+
+    run_clocked(main())
+
+
+def test_one_timer_watches_a_connection_whatever_is_expected() -> None:
+    async def main() -> None:
+        async with clocked_pair() as (wire, _, _):
+            timers = []
+            for patience in (300, 10, 10, 300, 5):
+                wire.expect(patience, lambda: None)
+                timers.append(clock().timers())
+            assert timers == [1] * 5
+            wire.abort()
+            assert clock().timers() == 0
+
+    run_clocked(main())
+
+
+def test_longer_patience_is_kept_by_the_timer_of_a_shorter_one() -> None:
+    async def main() -> None:
+        async with clocked_pair() as (wire, _, theirs):
+            began = clock().time()
+            theirs.sendall(b"250 ok\r\n")
+            await wire.reply(2)
+            with pytest.raises(WireError):
+                await wire.reply(300)
+            assert clock().time() - began == pytest.approx(300.05)
+
+    run_clocked(main())
+
+
+def test_shorter_patience_does_not_wait_for_the_timer_of_a_longer_one() -> None:
+    async def main() -> None:
+        async with clocked_pair() as (wire, _, theirs):
+            began = clock().time()
+            theirs.sendall(b"250 ok\r\n")
+            await wire.reply(300)
+            with pytest.raises(WireError):
+                await wire.reply(2)
+            assert clock().time() - began == pytest.approx(2.05)
+
+    run_clocked(main())
+
+
+def test_connection_that_has_ended_before_is_known_at_once() -> None:
+    async def main() -> None:
+        async with clocked_pair() as (_, transport, _):
+            transport.close()
+            await asyncio.sleep(0.1)
+            began, wire = clock().time(), Wire(transport)
+            assert not wire.usable
+            wire.write(b"QUIT\r\n")
+            with pytest.raises(WireError, match="the server closed the connection"):
+                await wire.reply(300)
+            assert clock().time() == began
+
+    run_clocked(main())
+
+
+def test_close_lets_the_last_words_leave_and_does_not_wait_longer() -> None:
+    async def main() -> None:
+        async with clocked_pair() as (wire, transport, theirs):
+            began = clock().time()
+            wire.write(MUCH)
+            octets, _ = await asyncio.gather(all_read(theirs), wire.close())
+            assert (octets, wire.closed.done(), transport.is_closing()) == (len(MUCH), True, True)
+            assert clock().time() == began
+
+    run_clocked(main())
+
+
+@pytest.mark.parametrize("seconds", [None, 7.0])
+def test_close_gives_up_on_a_server_that_reads_nothing(seconds: float | None) -> None:
+    async def main() -> None:
+        async with clocked_pair() as (wire, _, theirs):
+            began = clock().time()
+            wire.write(MUCH)
+            await (wire.close() if seconds is None else wire.close(seconds=seconds))
+            assert clock().time() - began == pytest.approx(seconds or 1.0)
+            await asyncio.sleep(0)
+            assert wire.closed.done()
+            assert 0 < await all_read(theirs) < len(MUCH)
+
+    run_clocked(main())
+
+
+def test_aborted_connection_is_gone_and_writes_nothing_more() -> None:
+    async def main() -> None:
+        async with clocked_pair() as (wire, transport, theirs):
+            wire.write(b"MAIL")
+            wire.abort()
+            wire.write(b"QUIT")
+            assert (wire.usable, transport.is_closing()) == (False, True)
+            assert await all_read(theirs) == 4
+
+    run_clocked(main())
