@@ -162,7 +162,7 @@ def _decode_base32(token: str) -> bytes:
 def _decode_base64url(token: str) -> bytes:
     """Decode base64url (RFC 4648 section 5); reject padding, blanks and unused bits."""
     try:
-        raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+        raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
     except (binascii.Error, ValueError) as error:
         raise TokenError("the link is damaged or not ours") from error
     if base64.urlsafe_b64encode(raw).decode("ascii").rstrip("=") != token:

@@ -148,8 +148,46 @@ def signed_by_hand(packed: bytes) -> str:
     return written("link", packed + hmac.digest(key, packed, "sha256")[:12])
 
 
-def test_a_token_is_made_of_the_same_octets_as_years_ago() -> None:
-    assert signed_by_hand(b"\x01\x07\x02\x01\x2c") == SIGNER.link(Subject(7, 300))
+@pytest.mark.parametrize(
+    ("subject", "packed"),
+    [
+        (Subject(7, 300), b"\x01\x07\x02\x01\x2c"),
+        (Subject(0, 1), b"\x00\x01\x01"),
+        (Subject(127, 128), b"\x01\x7f\x01\x80"),
+        (Subject(255, 256), b"\x01\xff\x02\x01\x00"),
+        (Subject(0, 2**63 - 1), b"\x00\x08\x7f\xff\xff\xff\xff\xff\xff\xff"),
+    ],
+)
+def test_a_token_is_made_of_the_same_octets_as_years_ago(subject: Subject, packed: bytes) -> None:
+    assert signed_by_hand(packed) == SIGNER.link(subject)
+
+
+@pytest.mark.parametrize(
+    ("subject", "unused_bits"), [(Subject(7, 300), 2), (Subject(0, 1), 0), (Subject(7, 1), 4)]
+)
+def test_an_old_link_has_one_spelling(subject: Subject, unused_bits: int) -> None:
+    raw = octets("link", SIGNER.link(subject))
+    digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    old = base64.urlsafe_b64encode(raw).decode().rstrip("=")
+    assert SIGNER.read_link(old) == subject
+    last = digits.index(old[-1])
+    others = [old[:-1] + digits[last ^ bits] for bits in range(1, 1 << unused_bits)]
+    for wrong in (
+        *others,
+        old + "=",
+        f"{old[:4]} {old[4:]}",
+        f"{old[:4]}!{old[4:]}",
+        f"{old}====",
+        f"{old}é",
+    ):
+        with pytest.raises(TokenError):
+            SIGNER.read_link(wrong)
+
+
+def test_a_subject_never_changes() -> None:
+    assert {Subject(1, 2), Subject(1, 2)} == {Subject(1, 2)}
+    with pytest.raises(AttributeError):
+        Subject(1, 2).issue_id = 3  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(
