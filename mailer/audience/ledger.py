@@ -91,6 +91,8 @@ _SUPPRESS: Final = text(
     "INSERT INTO suppressions (address_key, reason, at, note, report_id) "
     "VALUES (:address_key, :reason, :at, :note, :report_id) ON CONFLICT (address_key) DO NOTHING"
 )
+# Databases limit the number of parameters in a statement.
+_AT_ONCE: Final = 5_000
 
 
 @dataclass(slots=True)
@@ -271,9 +273,9 @@ def enrol(session: Session, people: Sequence[Enrolment], *, at: datetime) -> dic
     insert_without_lines(session, people, at=at)
     ids: dict[str, int] = {}
     keys = [one.address.key for one in people]
-    for start in range(0, len(keys), 5_000):
+    for start in range(0, len(keys), _AT_ONCE):
         found = select(Subscriber.address_key, Subscriber.id).where(
-            Subscriber.address_key.in_(keys[start : start + 5_000])
+            Subscriber.address_key.in_(keys[start : start + _AT_ONCE])
         )
         ids |= {row.address_key: row.id for row in session.execute(found)}
     for wording in {one.origin.wording for one in people}:

@@ -27,7 +27,6 @@ from sqlalchemy import (
     false,
     func,
     not_,
-    null,
     or_,
     select,
 )
@@ -103,15 +102,13 @@ def parse_segment(text: str, saved: Mapping[str, str], *, _depth: int = 0) -> Se
         column = len(text) + 1 if at_end else error.column
         raise _at(text, column, _reason(text, column)) from error
     except VisitError as error:
-        if isinstance(error.orig_exc, SegmentError):
-            raise error.orig_exc from error
-        raise
+        raise error.orig_exc from error
     return Segment(text, condition)
 
 
 @cache
 def _parser() -> Lark:
-    return Lark(_GRAMMAR, parser="lalr", maybe_placeholders=False)
+    return Lark(_GRAMMAR, parser="lalr")
 
 
 def _reason(text: str, column: int) -> str:
@@ -249,7 +246,7 @@ def _reacted(slug: str, kind: str) -> ColumnElement[bool]:
     )
     sent_at = select(StoredIssue.dated_at).where(StoredIssue.slug == slug).scalar_subquery()
     in_time = or_(Subscriber.tracking_since.is_(None), Subscriber.tracking_since <= sent_at)
-    return or_(reacted, case((and_(Subscriber.tracking_consent, in_time), false()), else_=null()))
+    return or_(reacted, case((and_(Subscriber.tracking_consent, in_time), false())))
 
 
 def _issue_id(slug: str) -> ScalarSelect[int]:

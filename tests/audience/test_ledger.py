@@ -14,14 +14,32 @@ import mailer
 from mailer.address import parse_address
 from mailer.audience import suppression
 from mailer.audience.corrections import restore
-from mailer.audience.ledger import add_note, change_status, correct, move, unsubscribe
+from mailer.audience.ledger import (
+    add_note,
+    change_status,
+    correct,
+    enrol,
+    insert_without_lines,
+    move,
+    predates_consent,
+    unsubscribe,
+    write_first_lines,
+)
 from mailer.audience.subscribers import add, find, get, history
 from mailer.audience.transfer.importing import import_file
 from mailer.audience.transfer.presets import PRESETS
 from mailer.audience.transfer.reverting import Reverted, revert
-from mailer.audience.transitions import OUT, PERSONAL_WAYS, TRANSITIONS, Move, MoveResult, Origin
+from mailer.audience.transitions import (
+    OUT,
+    PERSONAL_WAYS,
+    TRANSITIONS,
+    Enrolment,
+    Move,
+    MoveResult,
+    Origin,
+)
 from mailer.audience.wordings import version_of
-from mailer.database.models import Subscriber, SubscriberStatus, Suppression, Wording
+from mailer.database.models import Consent, Import, Subscriber, SubscriberStatus, Suppression, Wording
 from mailer.database.session import Database
 
 SECRET = b"s" * 32
@@ -384,6 +402,94 @@ def test_row_that_was_read_before_a_correction_shows_it(database: Database, at: 
         known = session.get_one(Subscriber, ana)
         correct(session, [Move(ana, S.PENDING, Origin("command"), at)])
         assert known.status == S.PENDING.value
+
+
+def test_row_that_was_read_before_a_move_shows_it(database: Database, at: datetime) -> None:
+    ana = added(database, at)
+    with database.transaction() as session:
+        known = session.get_one(Subscriber, ana)
+        move(session, [Move(ana, S.PENDING, Origin("page"), at), Move(ana, S.BOUNCED, BY_REPORT, at)])
+        assert known.status == S.BOUNCED.value
+
+
+@pytest.mark.parametrize("way", ["command", "page"])
+@pytest.mark.parametrize("before", S)
+def test_move_that_is_refused_leaves_no_line(
+    database: Database, at: datetime, before: SubscriberStatus, way: str
+) -> None:
+    ana = added(database, at)
+    with database.transaction() as session:
+        # One that could be corrected, so that the cause of a second opt-out would be kept.
+        correct(session, [Move(ana, before, Origin("command"), at)])
+        lines = len(history(session, ana))
+    for to in S:
+        by_person_alone = TRANSITIONS.get((before, to))
+        allowed = by_person_alone is not None and (way in PERSONAL_WAYS or not by_person_alone)
+        if allowed or {before, to} <= OUT:
+            continue
+        assert moved(database, ana, to, Origin(way), at) in (MoveResult.REFUSED, MoveResult.UNCHANGED)
+    with database.reading() as session:
+        assert len(history(session, ana)) == lines
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(-1, True), (0, False), (1, False)])
+def test_event_predates_the_last_consent_of_its_own_subscriber(
+    database: Database, at: datetime, seconds: int, expected: bool
+) -> None:
+    ana, bob = added(database, at), added(database, at, name="bob")
+    for one, days in ((ana, 0), (bob, 9)):
+        moved(database, one, S.UNSUBSCRIBED, Origin("page"), at)
+        moved(database, one, S.ACTIVE, Origin("page"), at + days * DAY)
+    with database.reading() as session:
+        assert predates_consent(session, ana, at + timedelta(seconds=seconds)) is expected
+
+
+def test_event_predates_no_consent_of_somebody_who_never_gave_one(database: Database, at: datetime) -> None:
+    ana = added(database, at)
+    with database.reading() as session:
+        assert not predates_consent(session, ana, at - DAY)
+
+
+def test_enrolled_are_those_that_were_given(database: Database, at: datetime) -> None:
+    bob = added(database, at, name="bob")
+    with database.transaction() as session:
+        ids = enrol(session, [Enrolment(ANA, S.BOUNCED, Origin("import", note="old list"))], at=at)
+        assert list(ids) == [ANA.key]
+        assert bob not in ids.values()
+        stored = session.get_one(Suppression, ANA.key)
+        assert (stored.reason, stored.note, stored.report_id) == ("hard bounce", "old list", None)
+
+
+def test_first_lines_are_those_of_the_active_that_an_import_added(database: Database, at: datetime) -> None:
+    people = [
+        Enrolment(parse_address(f"p{number}@example.org"), status, Origin("import"))
+        for number, status in enumerate([S.ACTIVE, S.ACTIVE, S.PENDING, S.ACTIVE])
+    ]
+    with database.transaction() as session:
+        insert_without_lines(session, people[:3], at=at)
+        insert_without_lines(session, people[3:], at=at - DAY)
+        ids = list(session.scalars(select(Subscriber.id).order_by(Subscriber.id)))
+        session.add(Import(id=7, at=at, source="people.csv"))
+        session.flush()
+        write_first_lines(session, 7, after_id=ids[0], at=at)
+        lines = session.execute(
+            select(Consent.subscriber_id, Consent.at, Consent.before, Consent.after, Consent.way,
+                   Consent.import_id)
+        ).all()  # fmt: skip
+    assert [tuple(line) for line in lines] == [(ids[1], at, "", "active", "import", 7)]
+
+
+def test_joining_is_when_it_was_said_or_now(database: Database, at: datetime) -> None:
+    bob = parse_address("bob@example.org")
+    with database.transaction() as session:
+        insert_without_lines(
+            session,
+            [Enrolment(ANA, S.ACTIVE, Origin("import"), joined_at=at - DAY),
+             Enrolment(bob, S.ACTIVE, Origin("import"))],
+            at=at,
+        )  # fmt: skip
+        stored = session.execute(select(Subscriber.created_at, Subscriber.changed_at).order_by(Subscriber.id))
+        assert [tuple(row) for row in stored] == [(at - DAY, at), (at, at)]
 
 
 def test_note_keeps_the_wording_that_it_names(database: Database, at: datetime) -> None:

@@ -44,10 +44,15 @@ def test_word_is_neither_a_number_nor_a_boolean(database: Database, at: datetime
 
 
 @pytest.mark.parametrize(
-    ("value", "expected"), [(True, True), ("True", True), ("yes", True), (False, False), ("no", False)]
-)
+    ("value", "expected"),
+    [
+        (True, True), ("True", True), ("yes", True), ("1", True),
+        (False, False), ("FALSE", False), ("no", False), ("0", False),
+    ],
+)  # fmt: skip
 def test_boolean_as_text_is_a_boolean(database: Database, at: datetime, value: Any, expected: bool) -> None:
     assert found(database, at, value, "it = true") is expected
+    assert found(database, at, value, "it = FALSE") is not expected
 
 
 def test_dates_as_text_are_ordered(database: Database, at: datetime) -> None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import Compiled
+from sqlalchemy import Compiled, update
 from sqlalchemy.dialects import sqlite
 
 from mailer.address import parse_address
@@ -16,8 +16,10 @@ from mailer.audience.segments import parse_segment
 from mailer.audience.subscribers import add
 from mailer.audience.transfer import exporting
 from mailer.audience.transitions import Origin
+from mailer.database.models import Delivery, DeliveryState, Event, Subscriber
 from mailer.database.session import Database
 from mailer.errors import ExitCode, SegmentError
+from tests.bounces.reports import subscribe_all
 
 AT = datetime(2026, 2, 1, tzinfo=UTC)
 SAVED = {"locals": 'country = "RO" or country = "MD"', "loop": "@loop"}
@@ -148,6 +150,19 @@ def test_error_points_at_the_column(text: str, column: int) -> None:
         ('tag = "vip"', "column 1: write 'tag' with a colon, such as tag:vip"),
         ('has = "x"', "column 1: write 'has' with a colon, such as has:country"),
         ("status:sleeping", "column 8: no status 'sleeping'; known: pending, active,"),
+        ("tag:vip adn x = 1", "column 9: this is not allowed here"),
+        ("tag:)", "column 5: this is not allowed here"),
+        ("(tag:a", "column 7: something is missing at the end"),
+        ("tag:a | tag:b", "column 7: write 'and' or 'or'"),
+        ("tag:a = 1", "column 7: this is not allowed here"),
+        ("joined:2026-01-01", "column 1: unknown label 'joined:'; known: tag, domain,"),
+        ("@nobody", "column 2: no saved segment 'nobody' (known: locals, loop)"),
+        ('"" = 1', "column 1: an attribute with such a name cannot be used"),
+        ('"a\tb" = 1', "column 1: an attribute with such a name cannot be used"),
+        ('"a\\"b" = 1', "column 1: an attribute with such a name cannot be used"),
+        ('"a\\\\b" = 1', "column 1: an attribute with such a name cannot be used"),
+        ('tag:a and has:""', "column 15: an attribute with such a name cannot be used"),
+        ("tag:a\x00", "column 6: this character is not allowed"),
     ],
 )
 def test_common_mistake_gets_a_hint(text: str, reason: str) -> None:
@@ -179,3 +194,99 @@ def _compiled(text: str) -> Compiled:
 def test_deep_nesting_is_refused_in_bounded_time() -> None:
     with pytest.raises(SegmentError, match="too deeply"):
         parse_segment("(" * 900 + "tag:a" + ")" * 900, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "allowed"),
+    [
+        ("tag:" + "a" * 1_996, True),
+        ("tag:" + "a" * 1_997, False),
+        ("(" * 50 + "tag:a" + ")" * 50, True),
+        ("(" * 51 + "tag:a" + ")" * 51, False),
+        ("not " * 50 + "tag:a", True),
+        ("NOT " * 51 + "tag:a", False),
+        ("not (" * 25 + "tag:a" + ")" * 25, True),
+        ("not (" * 25 + "not tag:a" + ")" * 25, False),
+    ],
+)
+def test_segment_has_so_many_characters_and_levels(text: str, allowed: bool) -> None:
+    if allowed:
+        assert parse_segment(text, {}).text == text
+    else:
+        with pytest.raises(SegmentError) as caught:
+            parse_segment(text, {})
+        assert caught.value.message == f"the segment is too long or nested too deeply: {text[:60]}…"
+
+
+@pytest.mark.parametrize(("segments", "allowed"), [(1, True), (5, True), (6, False), (50, False)])
+def test_saved_segments_refer_to_each_other_five_deep(segments: int, allowed: bool) -> None:
+    saved = {f"s{number}": f"@s{number + 1}" for number in range(segments - 1)}
+    saved[f"s{segments - 1}"] = "tag:a"
+    if allowed:
+        assert parse_segment("@s0", saved).condition is not None
+    else:
+        with pytest.raises(SegmentError, match=r"^column 2: saved segments refer to each other in a loop"):
+            parse_segment("@s0", saved)
+
+
+def test_nobody_has_saved_a_segment() -> None:
+    with pytest.raises(SegmentError, match=r"no saved segment 'x' \(known: none\)"):
+        parse_segment("@x", {})
+
+
+READERS = ["ana", "bob", "cai", "dan", "eva", "fay", "gus", "hal", "ida"]
+
+
+@pytest.fixture
+def readers(database: Database) -> Database:
+    """Nine people who got two issues, and what they did with them."""
+    subscribe_all(database, AT, [f"{name}@example.org" for name in READERS], issues=2)
+    ids = {name: number for number, name in enumerate(READERS, 1)}
+    did: list[tuple[str, str, int, dict[str, str]]] = [
+        ("ana", "open", 1, {}),
+        ("bob", "open", 1, {"machine": "proxy"}),
+        ("cai", "click", 1, {}),
+        ("fay", "open", 2, {}),
+        ("ida", "open", 1, {}),
+    ]
+    with database.transaction() as session:
+        session.add_all(
+            Event(at=AT, kind=kind, issue_id=issue, subscriber_id=ids[name], details=details)
+            for name, kind, issue, details in did
+        )
+        agreed = update(Subscriber).where(Subscriber.id.in_([ids[one] for one in READERS if one != "dan"]))
+        session.execute(agreed.values(tracking_consent=True, tracking_since=AT - timedelta(days=1)))
+        for name, since in (("eva", AT + timedelta(seconds=1)), ("gus", AT), ("hal", None)):
+            this = update(Subscriber).where(Subscriber.id == ids[name])
+            session.execute(this.values(tracking_since=since))
+        this = update(Subscriber).where(Subscriber.id == ids["ida"])
+        session.execute(this.values(tracking_consent=False, tracking_since=None))
+        lost = update(Delivery).where(Delivery.subscriber_id == ids["bob"], Delivery.issue_id == 1)
+        session.execute(lost.values(state=DeliveryState.FAILED.value))
+        gone = update(Delivery).where(Delivery.subscriber_id == ids["cai"], Delivery.issue_id == 2)
+        session.execute(gone.values(state=DeliveryState.SKIPPED.value))
+    return database
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("opened:001", ["ana", "ida"]),
+        ("opened:002", ["fay"]),
+        ("clicked:001", ["cai"]),
+        # Nobody can know of those who had not agreed when it was sent.
+        ("not opened:001", ["bob", "cai", "fay", "gus", "hal"]),
+        ("not clicked:001", ["ana", "bob", "fay", "gus", "hal"]),
+        ("not opened:002", ["ana", "bob", "cai", "gus", "hal"]),
+        ("sent:001", [name for name in READERS if name != "bob"]),
+        ("not sent:001", ["bob"]),
+        ("sent:002", [name for name in READERS if name != "cai"]),
+        ("sent:003", []),
+        ("opened:003", []),
+        ("not opened:003", ["hal"]),
+    ],
+)
+def test_finds_what_readers_did(readers: Database, text: str, expected: list[str]) -> None:
+    with readers.reading() as session:
+        rows = exporting.rows(session, parse_segment(text, {}).condition)
+        assert [row["email"].partition("@")[0] for row in rows] == expected
