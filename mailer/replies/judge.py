@@ -186,7 +186,7 @@ class _Found:
 
 
 _US: Final = _Found(BounceClass.POLICY_REJECT, VerdictBasis.TEXT, fault=Fault.OURS)
-_NOT_WELCOME: Final = _Found(BounceClass.REPUTATION_BLOCK, VerdictBasis.TEXT, fault=Fault.OURS)
+_NOT_WELCOME: Final = _Found(BounceClass.REPUTATION_BLOCK, VerdictBasis.TEXT)
 
 
 def _decide(found: _Found, permanent: bool, code: int | None) -> tuple[ReplyClass, bool]:

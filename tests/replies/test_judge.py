@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mailer.replies import POLICY, BounceClass, Fault, ReplyClass, VerdictBasis, judge
+from mailer.replies.judge import shown_text
 
 R = ReplyClass
 
@@ -325,3 +326,74 @@ def test_hundreds_of_codes_begin_and_end_where_the_standard_says(
 ) -> None:
     said = judge(code, status, "as it is")
     assert (said.reply_class, said.bounce_class, said.again) == (expected, meaning, 400 <= code < 500)
+    assert said.hard is False
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "text", "command", "meaning", "basis", "fault"),
+    [
+        # Two things are said: about somebody of theirs, and about us, the message or the system.
+        (550, "5.1.1", "user unknown: out of memory", "", C.INVALID_MAILBOX, "text", "recipient"),
+        (550, "5.5.0", "user unknown: out of memory", "", C.FILTERED, "text", "recipient"),
+        (550, "5.1.1", "mail from <us@example.org>: user unknown: access denied", "RCPT",
+         C.INVALID_MAILBOX, "text", "recipient"),
+        (550, "5.1.1", "sender <us@example.org>: access denied; user unknown", "RCPT",
+         C.POLICY_REJECT, "text", "ours"),
+        (550, "5.1.2", "domain not found: unauthorized sender", "RCPT", C.POLICY_REJECT, "text", "ours"),
+        (550, "5.1.2", "domain not found: dns mx invalid", "RCPT", C.INVALID_DOMAIN, "text", "recipient"),
+        (550, "5.5.0", "host does not accept mail: bad HELO", "RCPT", C.REPUTATION_BLOCK, "text", "ours"),
+        (550, "5.1.10", "example.net does not exist: unable to resolve route", "RCPT",
+         C.POLICY_REJECT, "text", "ours"),
+        (552, "5.1.6", "access denied; mailbox is full", "BODY", C.MAILBOX_FULL, "text", "recipient"),
+        # A status about the sender counts, whatever the text says about the recipient; not about the rest.
+        (550, "5.7.23", "user unknown", "RCPT", C.POLICY_REJECT, "text", "ours"),
+        (550, "5.7.23", "mailbox over quota", "RCPT", C.POLICY_REJECT, "text", "ours"),
+        (550, "5.7.23", "over quota: message size exceeds limit", "", C.MESSAGE_TOO_LARGE, "text", "message"),
+        (550, "5.7.23", "", "MAIL", C.AUTH_FAILURE, "status", "ours"),
+        (553, "5.1.8", "", "MAIL", C.POLICY_REJECT, "status", "ours"),
+        # The status says more than the words.
+        (550, "5.1.6", "no such user here", "RCPT", C.MOVED, "text", "recipient"),
+        (550, "5.1.1", "mx.example.org does not exist: user unknown", "RCPT",
+         C.INVALID_DOMAIN, "text", "recipient"),
+        # In another language.
+        (550, "5.7.1", "Absender abgelehnt", "RCPT", C.POLICY_REJECT, "text", "ours"),
+        (550, "5.7.1", "Absender abgelehnt", "DATA", C.POLICY_REJECT, "text", "ours"),
+        (550, "5.1.1", "Benutzer unbekannt", "DATA", C.INVALID_MAILBOX, "text", "recipient"),
+        (550, "", "Benutzer unbekannt", "DATA", C.FILTERED, "text", "recipient"),
+        (550, "5.2.2", "Postfach voll", "DATA", C.MAILBOX_FULL, "text", "recipient"),
+        # A status or a code alone.
+        (550, "5.1.1", "", "BODY", C.FILTERED, "status", "recipient"),
+        (550, "5.2.2", "recipient address rejected", "DATA", C.MAILBOX_FULL, "status", "recipient"),
+        (552, "", "", "RCPT", C.MAILBOX_FULL, "status", "recipient"),
+        (553, "", "", "RCPT", C.UNDETERMINED, "nothing", "unknown"),
+        (452, "", "", "", C.MAILBOX_FULL, "status", "recipient"),
+        (453, "", "", "", C.UNDETERMINED, "nothing", "unknown"),
+        (552, "", "", "MAIL", C.POLICY_REJECT, "status", "ours"),
+        (552, "", "", "CONN", C.REPUTATION_BLOCK, "status", "ours"),
+        (None, "5.0.0", "", "CONN", C.REPUTATION_BLOCK, "status", "ours"),
+        (None, "5.0.0", "", "RCPT", C.UNDETERMINED, "nothing", "unknown"),
+    ],
+)  # fmt: skip
+def test_of_several_meanings_one_counts(
+    code: int | None, status: str, text: str, command: str, meaning: BounceClass, basis: str, fault: str
+) -> None:
+    said = judge(code, status, text, command=command)
+    assert (said.bounce_class, said.basis, said.fault) == (meaning, basis, fault)
+
+
+@pytest.mark.parametrize(
+    ("provider", "text", "hard"),
+    [
+        ("mx.au.com", "<ana@au.com>: user unknown", True),
+        ("mx.au.com", "user unknown", False),
+        ("mx.example.org", "<ana@example.org>: user unknown", False),
+    ],
+)
+def test_provider_that_names_the_address_after_the_body_has_looked_it_up(
+    provider: str, text: str, hard: bool
+) -> None:
+    assert judge(550, "", text, provider=provider, command="BODY").hard is hard
+
+
+def test_only_the_first_thousands_of_characters_are_shown() -> None:
+    assert shown_text("a" + " " * 2046 + "bc") == "a b"
