@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import select
@@ -11,16 +12,21 @@ from sqlalchemy.orm import Session
 
 from mailer.database.models.base import Base
 from mailer.database.session import Database
+from mailer.webhooks import endpoints
 
 Changes = dict[str, list[int]]
 """By table and what changed, such as `deliveries: changed_at state=sent` or `issues: added`: the rows, by the
-id of their subscriber or else by the last part of their key, which is 0 if it is no number."""
+id of their subscriber or else by the last part of their key, which is 0 if it is no number.
+`webhook_events: added issue.paused` is what an endpoint that wants everything is told."""
 _SHOWN = ("state", "status", "canary")
-_LEFT_OUT = ("instance", "running_totals")
+_LEFT_OUT = ("instance", "running_totals", "webhook_deliveries")
+_BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def changes(database: Database, act: Callable[[Session], object], *, kept: int | None = None) -> Changes:
     """Do something in one transaction and return what it changed; no row may be of the issue `kept`."""
+    with database.transaction() as session:
+        endpoints.add(session, "https://hooks.example.org", [], at=_BEGINNING)
     before = _rows(database)
     with database.transaction() as session:
         act(session)
@@ -48,7 +54,9 @@ def _rows(database: Database) -> dict[tuple[str, tuple[Any, ...]], dict[str, Any
 
 
 def _said(old: dict[str, Any] | None, new: dict[str, Any] | None) -> str:
-    if old is None or new is None:
-        return "removed" if new is None else "added"
+    if new is None:
+        return "removed"
+    if old is None:
+        return " ".join(["added", *([new["type"]] if "type" in new else [])])
     changed = [name for name in sorted(new) if old[name] != new[name]]
     return " ".join(f"{name}={new[name]}" if name in _SHOWN else name for name in changed)

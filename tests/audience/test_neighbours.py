@@ -59,6 +59,7 @@ ACTS: dict[str, tuple[Callable[[Session, datetime], object], Changes]] = {
             "subscriber_tags: added": [6],
             "subscribers: added": [6],
             "wordings: added": [0],
+            "webhook_events: added subscriber.active": [6],
         },
     ),
     "add one who is known": (
@@ -98,7 +99,12 @@ ACTS: dict[str, tuple[Callable[[Session, datetime], object], Changes]] = {
     ),
     "unsubscribe": (
         lambda s, at: ledger.unsubscribe(s, ACTIVE, origin=BY, at=at),
-        {"consents: added": [1], "subscribers: changed_at status=unsubscribed": [1], "wordings: added": [0]},
+        {
+            "consents: added": [1],
+            "subscribers: changed_at status=unsubscribed": [1],
+            "wordings: added": [0],
+            "webhook_events: added subscriber.unsubscribed": [1],
+        },
     ),
     "complain": (
         lambda s, at: ledger.change_status(s, ACTIVE, S.COMPLAINED, origin=BY, at=at),
@@ -107,6 +113,7 @@ ACTS: dict[str, tuple[Callable[[Session, datetime], object], Changes]] = {
             "subscribers: changed_at status=complained": [1],
             "suppressions: added": [0],
             "wordings: added": [0],
+            "webhook_events: added subscriber.complained": [1],
         },
     ),
     "sign up again": (
@@ -115,11 +122,16 @@ ACTS: dict[str, tuple[Callable[[Session, datetime], object], Changes]] = {
             "consents: added": [3],
             "subscribers: changed_at soft_points soft_since status=active": [3],
             "suppressions: removed": [0],
+            "webhook_events: added subscriber.active": [3],
         },
     ),
     "correct": (
         lambda s, at: ledger.correct(s, [Move(BOUNCED, S.ACTIVE, BY, at)]),
-        {"consents: added": [3], "subscribers: changed_at status=active": [3]},
+        {
+            "consents: added": [3],
+            "subscribers: changed_at status=active": [3],
+            "webhook_events: added subscriber.active": [3],
+        },
     ),
     "restore": (
         lambda s, at: corrections.restore(s, [BOUNCED], reason="our fault", at=at),
@@ -127,6 +139,7 @@ ACTS: dict[str, tuple[Callable[[Session, datetime], object], Changes]] = {
             "consents: added": [3],
             "subscribers: changed_at soft_points soft_since status=active": [3],
             "suppressions: removed": [0],
+            "webhook_events: added subscriber.active": [3],
         },
     ),
     "suppress": (
@@ -144,11 +157,16 @@ ACTS: dict[str, tuple[Callable[[Session, datetime], object], Changes]] = {
             " soft_points soft_since status=erased": [3],
             "suppressions: added": [0],
             "suppressions: removed": [0],
+            "webhook_events: added subscriber.erased": [3],
         },
     ),
     "subscribe again": (
         lambda s, at: preferences.resubscribe(s, LEFT, origin=Origin("page"), at=at),
-        {"consents: added": [4], "subscribers: changed_at soft_points soft_since status=active": [4]},
+        {
+            "consents: added": [4],
+            "subscribers: changed_at soft_points soft_since status=active": [4],
+            "webhook_events: added subscriber.active": [4],
+        },
     ),
     "rename": (
         lambda s, at: preferences.rename(s, ACTIVE, "Eva", origin=BY, at=at),

@@ -46,11 +46,19 @@ def people(database: Database, at: datetime) -> None:
 ACTS: dict[str, tuple[Callable[[Session, datetime], object], Changes]] = {
     "fail a delivery": (
         lambda s, at: effects.fail_delivery(s, ISSUE, 3, GONE, at=at),
-        {"deliveries: bounce_class changed_at code enhanced reply state=failed": [3]},
+        {
+            "deliveries: bounce_class changed_at code enhanced reply state=failed": [3],
+            "webhook_events: added delivery.bounced": [3],
+        },
     ),
     "suppress": (
         lambda s, at: effects.apply_verdicts(s, [(ISSUE, 3, GONE)], at=at),
-        {"consents: added": [3], "subscribers: changed_at status=bounced": [3], "suppressions: added": [0]},
+        {
+            "consents: added": [3],
+            "subscribers: changed_at status=bounced": [3],
+            "suppressions: added": [0],
+            "webhook_events: added subscriber.bounced": [3],
+        },
     ),
     "count a soft bounce": (
         lambda s, at: effects.apply_verdicts(s, [(ISSUE, 3, FULL)], at=at),

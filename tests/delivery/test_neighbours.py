@@ -175,6 +175,7 @@ ACTS: dict[str, tuple[Callable[[Session], object], Act, Changes]] = {
             "editions: added": [0],
             "issues: added": [3],
             "schedules: removed": [3],
+            "webhook_events: added issue.queued": [0],
         },
     ),
     "retry": (
@@ -190,6 +191,7 @@ ACTS: dict[str, tuple[Callable[[Session], object], Act, Changes]] = {
         {
             "deliveries: changed_at first_at state=queued": [5, 8],
             "issues: finished_at reason state=sending": [1],
+            "webhook_events: added issue.resumed": [0],
         },
     ),
     "retry deferred": (
@@ -205,17 +207,26 @@ ACTS: dict[str, tuple[Callable[[Session], object], Act, Changes]] = {
     "pause": (
         _as_it_is,
         lambda s, x: control.pause(s, x.issue, "a rest"),
-        {"issues: reason state=paused": [1]},
+        {
+            "issues: reason state=paused": [1],
+            "webhook_events: added issue.paused": [0],
+        },
     ),
     "resume": (
         lambda s: _canary(s, CanaryState.STOPPED, IssueState.PAUSED),
         lambda s, x: control.resume(s, x.issue),
-        {"issues: canary=passed reason state=sending": [1]},
+        {
+            "issues: canary=passed reason state=sending": [1],
+            "webhook_events: added issue.resumed": [0],
+        },
     ),
     "resume, not stopped": (
         lambda s: _canary(s, CanaryState.WAITING, IssueState.PAUSED),
         lambda s, x: canary.resume(s, x.issue),
-        {"issues: reason state=sending": [1]},
+        {
+            "issues: reason state=sending": [1],
+            "webhook_events: added issue.resumed": [0],
+        },
     ),
     "accept refusals": (
         _as_it_is,
@@ -230,6 +241,7 @@ ACTS: dict[str, tuple[Callable[[Session], object], Act, Changes]] = {
             "deliveries: changed_at reply state=skipped": [1],
             "issues: reason state=cancelled": [1],
             "schedules: removed": [1],
+            "webhook_events: added issue.cancelled": [0],
         },
     ),
     "withdraw": (
@@ -253,7 +265,10 @@ ACTS: dict[str, tuple[Callable[[Session], object], Act, Changes]] = {
     "finish": (
         _sent,
         lambda s, x: control.finish(s, x.issue, at=LATER),
-        {"issues: finished_at state=finished": [1]},
+        {
+            "issues: finished_at state=finished": [1],
+            "webhook_events: added issue.finished": [0],
+        },
     ),
     "finish a cancelled one": (
         lambda s: s.execute(update(StoredIssue).values(state=IssueState.CANCELLED.value)),
@@ -291,7 +306,10 @@ ACTS: dict[str, tuple[Callable[[Session], object], Act, Changes]] = {
     "stop a canary": (
         lambda s: _canary(s, CanaryState.WAITING),
         lambda s, x: canary.stop(s, x.issue, "bounces"),
-        {"issues: canary=stopped canary_until reason state=paused": [1]},
+        {
+            "issues: canary=stopped canary_until reason state=paused": [1],
+            "webhook_events: added issue.paused": [0],
+        },
     ),
     "hurry a canary": (
         lambda s: _canary(s, CanaryState.WAITING),
