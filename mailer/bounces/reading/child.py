@@ -1,41 +1,21 @@
 """The child process of `reader`: reads messages from standard input and answers with reports.
 
-Both directions carry a length (4 octets, network order) and that many octets: a message in, a report in
-MessagePack out. The first answer is empty and says that the child is ready.
+Both directions carry blocks of `mailer.children`: a message in, a report in MessagePack out. The first answer
+is empty and says that the child is ready.
 """
 
 from __future__ import annotations
 
 import contextlib
-import struct
 import sys
-from typing import IO, Final
+from typing import Final
 
 import msgspec
 
 from mailer.bounces.reading.report import parse_report
+from mailer.children import receive, send
 
-LENGTH: Final = struct.Struct("!I")
 _MAX_MEMORY_OCTETS: Final = 1 << 30
-
-
-def send(stream: IO[bytes], octets: bytes) -> None:
-    """Write one block."""
-    stream.write(LENGTH.pack(len(octets)) + octets)
-    stream.flush()
-
-
-def receive(stream: IO[bytes]) -> bytes:
-    """Read one block. Raises `EOFError` when the other side has gone."""
-    (length,) = LENGTH.unpack(_exactly(stream, LENGTH.size))
-    return _exactly(stream, length)
-
-
-def _exactly(stream: IO[bytes], count: int) -> bytes:
-    octets = stream.read(count)
-    if len(octets) < count:
-        raise EOFError
-    return octets
 
 
 def main() -> None:

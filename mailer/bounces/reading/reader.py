@@ -10,17 +10,15 @@ import atexit
 import contextlib
 import os
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
 import msgspec
 
-import mailer
-from mailer.bounces.reading.child import receive, send
+from mailer import children
 from mailer.bounces.reading.report import BounceReport, ReportKind
+from mailer.children import receive, send
 from mailer.errors import MailerError
 
 UNREADABLE: Final = BounceReport(ReportKind.UNREADABLE)
@@ -92,14 +90,7 @@ def _start() -> _Child:
 
 
 def _start_child() -> _Child:
-    folders = [str(Path(mailer.__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
-    child = subprocess.Popen(
-        [sys.executable, "-P", "-m", "mailer.bounces.reading.child"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, folders))},
-        start_new_session=True,  # Ctrl-C is for us; the child ends when its input does.
-    )
+    child = children.start("mailer.bounces.reading.child", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         with _killed_after(child, _START_SECONDS):
             assert child.stdout is not None
