@@ -12,7 +12,7 @@ The path of one delivery, from a subscriber to the server's last word:
 4. A connection is free, and the limits of its relay (`smtp.relay.RelayState.delay`) and of the mailbox
    provider (`smtp.lanes.Lanes.next_for`) allow a message. `delivery.window.Window.begin` checks once more
    that the subscriber may be mailed.
-5. `delivery.ahead.Ahead.message` composes the message and signs it.
+5. `delivery.ahead.Ahead.message` composes the message; `smtp.signing.SigningProcess` signs it.
 6. `smtp.session.SmtpSession.run` sends it, and reports an `smtp.session.Attempt`.
 7. `delivery.judging.decide` passes a refusal to the one judge, `replies.judge.judge`, with the command
    that was answered and the server's names. Accepted means `sent`; temporary refusals and lost connections

@@ -129,6 +129,7 @@ def run_here(
                 Hooks(learn, progress, begun, leader, letters, say, end_dead),
                 arms=of_arms,
                 undecided=bool(tested) and issue.members_only,
+                signing=editions.signing(settings),
             )
             # The parent of several workers has announced the stop.
             with _stopping(sender, until_closed, say if begun is None else None):
@@ -191,8 +192,8 @@ def stop_in_two_steps(
 class _Tuning:
     """Tunes the interpreter while a run of this process sends; several may send in threads.
 
-    Collects garbage less often, since messages leave no cycles, and switches threads sooner: a signing thread
-    needs the interpreter for microseconds, and by default it would wait five milliseconds for each turn.
+    Collects garbage less often, since messages leave no cycles, and switches threads sooner: by default, the
+    event loop would wait five milliseconds for each turn while a thread reads what it has claimed.
     """
 
     def __init__(self) -> None:

@@ -16,6 +16,8 @@ from mailer.tokens import Signer
 if TYPE_CHECKING:
     from mailer.rendering.message import Composer, Dkim
     from mailer.rendering.source import Issue
+    from mailer.smtp.dkim import SigningKey
+    from mailer.smtp.signing import SigningProcess
 
 # For messages that are only displayed: no server knows this key, so their links do nothing.
 ANY_ISSUE = 1
@@ -162,14 +164,28 @@ def composer(
     )
 
 
+def signing(settings: Settings) -> SigningProcess | None:
+    """Return what signs the messages of a run in another process; None if there are no keys."""
+    if not settings.dkim:
+        return None
+    from mailer.smtp.signing import SigningProcess
+
+    return SigningProcess(_keys(settings))
+
+
 def _dkim(settings: Settings) -> Dkim:
     """Return the functions that sign with all the keys."""
     # Imported only if there are keys: cryptography is slow to import.
     from mailer.rendering.message import Dkim
     from mailer.smtp import dkim
 
-    keys = [
+    return Dkim(dkim.relaxed_lines, dkim.DkimSigner(_keys(settings)).sign_digest)
+
+
+def _keys(settings: Settings) -> list[SigningKey]:
+    from mailer.smtp import dkim
+
+    return [
         dkim.SigningKey(key.domain, key.selector, dkim.load_key(settings.path(key.key_file)))
         for key in settings.dkim
     ]
-    return Dkim(dkim.relaxed_lines, dkim.DkimSigner(keys).sign_digest)

@@ -13,7 +13,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, assert_never
+from typing import TYPE_CHECKING, Final, assert_never
 
 from mailer import logs, replies
 from mailer.config import DeliverySettings
@@ -42,6 +42,9 @@ from mailer.rendering.message import Composer
 from mailer.smtp.pool import Item, Network, NotNowError, Pool, RelayState
 from mailer.smtp.session import Attempt, Outgoing
 from mailer.smtp.sharing import Grant, Wish
+
+if TYPE_CHECKING:
+    from mailer.smtp.signing import SigningProcess
 
 _FIRST_UNCOMPOSED: Final = 10
 """How many messages at the start of an issue may fail to be composed before it pauses."""
@@ -90,13 +93,17 @@ class Sender:
         arms: Sequence[Composer] = (),
         *,
         undecided: bool = False,
+        signing: SigningProcess | None = None,
     ) -> None:
-        """`arms` are the composers of an A/B test; while it is `undecided`, only its members are mailed."""
+        """`arms` are the composers of an A/B test; while it is `undecided`, only its members are mailed.
+
+        `signing` has the keys of the composers, and is closed at the end of the run.
+        """
         self._issue_id = issue_id
         self._settings = settings
         self._hooks = hooks
         self._clock = clock or Clock()
-        self._ahead = Ahead(composer, arms)
+        self._ahead = Ahead(composer, arms, signing)
         self._letters = hooks.letters
         letters = hooks.letters
         self._latencies = letters.latencies if letters else Latencies(database, self._clock.ticks)

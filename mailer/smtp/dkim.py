@@ -66,14 +66,12 @@ def load_key(path: Path) -> PrivateKey:
         raise ConfigError(
             f"{path}: not an unencrypted private key in PEM form", remedy="make a new key"
         ) from error
-    if isinstance(key, RSAPrivateKey):
-        if key.key_size < MIN_RSA_BITS:
-            raise ConfigError(
-                f"{path}: an RSA key of {key.key_size} bits is too short to sign with",
-                remedy=f"make a key of {MIN_RSA_BITS} bits and publish it",
-            )
-        return key
-    if isinstance(key, Ed25519PrivateKey):
+    if isinstance(key, RSAPrivateKey) and key.key_size < MIN_RSA_BITS:
+        raise ConfigError(
+            f"{path}: an RSA key of {key.key_size} bits is too short to sign with",
+            remedy=f"make a key of {MIN_RSA_BITS} bits and publish it",
+        )
+    if isinstance(key, PrivateKey):
         return key
     raise ConfigError(f"{path}: DKIM signs with RSA or Ed25519 keys only", remedy="make a new key")
 

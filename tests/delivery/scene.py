@@ -24,10 +24,11 @@ from mailer.delivery.ending import Ended
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.sender import Hooks, Sender
 from mailer.rendering.edition import Edition
-from mailer.rendering.message import Composer
+from mailer.rendering.message import Composer, Dkim
 from mailer.replies import Refusal
 from mailer.smtp.outbox import Answer, Outbox
 from mailer.smtp.pool import Access, Network
+from mailer.smtp.signing import SigningProcess
 from mailer.tokens import Signer
 
 AT = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
@@ -50,7 +51,7 @@ EDITION = Edition(
 )
 
 
-def make_composer(issue_id: int, edition: Edition = EDITION) -> Composer:
+def make_composer(issue_id: int, edition: Edition = EDITION, dkim: Dkim | None = None) -> Composer:
     """Return a composer of an edition for one issue, with the addresses of these tests."""
     return Composer(
         edition,
@@ -60,6 +61,7 @@ def make_composer(issue_id: int, edition: Edition = EDITION) -> Composer:
         bounce_domain="bounce.example.org",
         unsubscribe_address="unsubscribe@example.org",
         signer=SIGNER,
+        dkim=dkim,
     )
 
 
@@ -131,6 +133,8 @@ def run(
     jitter: float = 1.0,
     port: int | None = None,
     edition: Edition | None = None,
+    dkim: Dkim | None = None,
+    signing: SigningProcess | None = None,
     meanwhile: Callable[[Books, Sender], None] = lambda books, sender: None,
 ) -> Ended:
     """Send the issue through the built-in server; `meanwhile` sees the books at every turn."""
@@ -140,7 +144,7 @@ def run(
             relay = outbox.relay()
             if port is not None:
                 relay = msgspec.structs.replace(relay, port=port)
-            composer = make_composer(issue.id, edition or EDITION)
+            composer = make_composer(issue.id, edition or EDITION, dkim)
             sender: list[Sender] = []
             made = Sender(
                 database,
@@ -150,6 +154,7 @@ def run(
                 settings or DeliverySettings(window=20),
                 Hooks(learn, lambda books: meanwhile(books, sender[0])),
                 Clock(now=clock, jitter=lambda: jitter),
+                signing=signing,
             )
             sender.append(made)
             return await made.run()

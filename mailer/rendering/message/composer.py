@@ -179,13 +179,16 @@ class Composer:
         return draft.message(self.signature(draft))
 
     def signature(self, draft: Draft) -> bytes:
-        """Return the signature of a draft, or nothing. Any thread may call this."""
+        """Return the signature of a draft, or nothing."""
+        return b"" if self._dkim is None else self._dkim.sign_digest(draft.head, self.body_digest(draft))
+
+    def body_digest(self, draft: Draft) -> bytes:
+        """Return the SHA-256 of the canonical body of a draft. Raises `ValueError` if nothing is signed."""
         if self._dkim is None:
-            return b""
+            raise ValueError("messages are not signed")
         relaxed, relax = self._relaxed, self._dkim.relaxed_lines
         # Our bodies never end in an empty line, the only case in which lines depend on each other.
-        lines = b"".join([relaxed.get(piece) or relax(piece) for piece in draft.body])
-        return self._dkim.sign_digest(draft.head, hashlib.sha256(lines).digest())
+        return hashlib.sha256(b"".join([relaxed.get(piece) or relax(piece) for piece in draft.body])).digest()
 
     def draft(self, recipient: Recipient, at: datetime) -> Draft:
         """Return the message for one recipient, unsigned.
