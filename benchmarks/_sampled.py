@@ -26,12 +26,17 @@ from mailer.cli import main
 _EVERY_SECONDS = 0.001
 """The kernel rounds it up to its own tick."""
 _DEEPEST = 80
+SIGNING_PROCESS = "the signing process"
+"""Stands for the functions of the only child of a run."""
 Stack = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """The CPU time of a process in seconds; `stacks` has functions as `path:name`, the innermost first."""
+    """The CPU time of a process and its child, in seconds.
+
+    `stacks` has functions as `path:name`, the innermost first.
+    """
 
     total: float
     kernel: float
@@ -59,10 +64,14 @@ class Sampler:
         """Stop, and return what was found."""
         signal.setitimer(signal.ITIMER_PROF, 0)
         self._sample(signal.SIGPROF, None)
-        total = time.process_time_ns()
+        own = (time.process_time_ns() - self._sampling) / 1e9
+        kernel = resource.getrusage(resource.RUSAGE_SELF).ru_stime
+        children = resource.getrusage(resource.RUSAGE_CHILDREN)
+        signing = children.ru_utime + children.ru_stime
+        self._found[(SIGNING_PROCESS,)] += int(signing * 1e9)
         return Account(
-            (total - self._sampling) / 1e9,
-            resource.getrusage(resource.RUSAGE_SELF).ru_stime,
+            own + signing,
+            kernel + children.ru_stime,
             self._garbage / 1e9,
             self._sampling / 1e9,
             [(stack, used / 1e9) for stack, used in self._found.items()],
