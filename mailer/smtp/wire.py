@@ -122,7 +122,6 @@ class Wire(asyncio.Protocol):
         self._deadline = 0.0
         self._patience_seconds = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        self._expired = False
         self._buffered = 0
         self.paused = False
         """Whether part of the last write is still in this process."""
@@ -169,7 +168,6 @@ class Wire(asyncio.Protocol):
             raise self._error
         self._heard = heard
         self._patience_seconds = patience_seconds
-        self._expired = False
         self._buffered = self._transport.get_write_buffer_size()
         self._deadline = self._loop.time() + patience_seconds
         if self._timer is not None and self._timer.when() > self._deadline:
@@ -191,7 +189,7 @@ class Wire(asyncio.Protocol):
         if not self.closed.done():
             self._transport.abort()
 
-    def _tick(self) -> None:
+    def _tick(self, second_look: bool = False) -> None:
         self._timer = None
         if self._heard is None:
             return
@@ -201,10 +199,9 @@ class Wire(asyncio.Protocol):
             self._buffered, self._deadline = left, now + self._patience_seconds
         if now < self._deadline:
             self._timer = self._loop.call_at(self._deadline, self._tick)
-        elif not self._expired:
+        elif not second_look:
             # uvloop runs timers before it reads: if this process was stopped, the reply may be here, unread.
-            self._expired = True
-            self._timer = self._loop.call_later(_SECOND_LOOK_SECONDS, self._tick)
+            self._timer = self._loop.call_later(_SECOND_LOOK_SECONDS, self._tick, True)
         else:
             self._fail(WireError("the server did not answer in time"))
             self._transport.abort()

@@ -1,54 +1,30 @@
-"""An event loop whose clock is the tests': waiting takes no time."""
+"""An event loop whose clock stands still while there is something to do."""
 
 from __future__ import annotations
 
 import asyncio
-import selectors
-import socket
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from mailer.rehearsal.fast_time import FastLoop
+
 T = TypeVar("T")
-_ON_THE_WAY_SECONDS = 0.002
-"""How long, on the machine's clock, data may take from one socket of a test to another."""
 
 
-class _Selector(selectors.DefaultSelector):
-    """Jumps to the next timer instead of waiting for it."""
-
-    clock = 1000.0
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if timeout is None or timeout <= 0:
-            return super().select(timeout)
-        found = super().select(_ON_THE_WAY_SECONDS)
-        if not found:
-            self.clock += timeout
-        return found
-
-
-class ClockedLoop(asyncio.SelectorEventLoop):
-    """A loop that begins at second 1000 and goes on to its next timer when no socket has anything to say."""
-
-    def __init__(self) -> None:
-        self._clocked = _Selector()
-        super().__init__(self._clocked)
+class ClockedLoop(FastLoop):
+    """A loop whose time is the sum of the waits that it skipped, so that tests know it to the second."""
 
     def time(self) -> float:
-        """Return the seconds on the clock of this loop."""
-        return self._clocked.clock
+        """Return the seconds on the clock of this loop; it begins at 1000."""
+        return 1000.0 + self._skipped
 
     def advance(self, seconds: float) -> None:
         """Let time pass while the process does something else."""
-        self._clocked.clock += seconds
+        self._skipped += seconds
 
     def timers(self) -> int:
         """Return how many timers are set."""
         return sum(not handle.cancelled() for handle in self._scheduled)  # type: ignore[attr-defined]
-
-    async def getaddrinfo(self, host: Any, port: Any, **hints: Any) -> list[Any]:
-        """Return the address that is the name, without a thread."""
-        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (host, port))]
 
 
 def clock() -> ClockedLoop:

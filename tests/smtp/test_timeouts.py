@@ -13,9 +13,7 @@ from tests.smtp.clocked import clock, run_clocked
 from tests.smtp.scripted import EHLO, SILENCE, Script, serving
 from tests.smtp.test_session import NO_PIPELINING, fates, on, outgoing, supply
 
-EACH = Timeouts(
-    connect=1, greeting=20, mail=300, rcpt=4_000, data=50_000, block=600_000, final_dot=7_000_000, quit=80
-)
+EACH = Timeouts(connect=1, greeting=20, mail=300, rcpt=700, data=1_500, block=3_100, final_dot=6_300, quit=80)
 SECOND_LOOK_SECONDS = 0.05
 
 
@@ -38,10 +36,10 @@ async def timed(
     ("verb", "seconds", "default"),
     [
         ("MAIL", 300, 300),
-        ("RCPT", 4_000, 300),
-        ("DATA", 50_000, 120),
-        ("BODY", 7_000_000, 600),
-        ("RSET", 7_000_000, 600),
+        ("RCPT", 700, 300),
+        ("DATA", 1_500, 120),
+        ("BODY", 6_300, 600),
+        ("RSET", 6_300, 600),
     ],
 )
 def test_silence_is_waited_for_as_long_as_its_step_allows(
@@ -117,17 +115,39 @@ def test_body_that_nobody_reads_is_given_up_after_the_time_for_a_block() -> None
             return clock().time() - began, end, outcomes
 
     seconds, end, outcomes = run_clocked(go())
-    assert seconds == pytest.approx(600_000 + SECOND_LOOK_SECONDS)
+    assert seconds == pytest.approx(3_100 + SECOND_LOOK_SECONDS)
     # The final dot is still here.
     assert (end, fates(outcomes)) == (End.CLOSED, [(1, Fate.LOST, Stage.MAIL)])
+
+
+def test_reply_is_waited_for_from_when_the_whole_body_has_left() -> None:
+    async def go() -> float:
+        script = Script(answer=on("BODY", 1, SILENCE))
+        async with serving(script) as relay:
+            session = await SmtpSession.open(relay, client_name="here.example", timeouts=EACH)
+            transport = script.writers[0].transport
+            assert isinstance(transport, asyncio.Transport)
+
+            def pause_reading() -> bool:
+                transport.pause_reading()
+                clock().call_later(2_500, transport.resume_reading)
+                return True
+
+            large = structs.replace(outgoing(1, b"x" * 8_000_000), wire_safe=True)
+            began = clock().time()
+            assert await session.run(supply([large]), lambda attempt: None, pause_reading) is End.CLOSED
+            await session.close()
+            return clock().time() - began
+
+    assert run_clocked(go()) == pytest.approx(2_500 + 6_300 + SECOND_LOOK_SECONDS)
 
 
 def test_each_step_has_its_own_time() -> None:
     def answer(verb: str, nth: int) -> bytes | None:
         # A server that takes almost as long as it may at each step.
-        clock().advance({"MAIL": 299, "RCPT": 3_999, "DATA": 49_999, "BODY": 6_999_999}.get(verb, 0))
+        clock().advance({"MAIL": 299, "RCPT": 699, "DATA": 1_499, "BODY": 6_299}.get(verb, 0))
         return None
 
     seconds, end, outcomes = run_clocked(timed(Script(ehlo=NO_PIPELINING, answer=answer), outgoing(1)))
     assert (end, [one.fate for one in outcomes]) == (End.DRAINED, [Fate.ACCEPTED])
-    assert seconds == 299 + 3_999 + 49_999 + 6_999_999
+    assert seconds == 299 + 699 + 1_499 + 6_299

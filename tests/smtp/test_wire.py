@@ -168,7 +168,7 @@ def test_server_that_speaks_no_smtp_is_hung_up_on() -> None:
         async with connected() as (wire, theirs):
             theirs.setblocking(False)
             theirs.sendall(b"HTTP/1.1 400 Bad Request\r\n")
-            with pytest.raises(WireError):
+            with pytest.raises(WireError, match="not an SMTP reply"):
                 await wire.reply(60)
             async with asyncio.timeout(10):
                 return await loop.sock_recv(theirs, 1)
