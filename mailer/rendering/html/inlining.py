@@ -4,12 +4,34 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
 from typing import Final
 
 import cssutils
-from premailer import Premailer
 
 from mailer.rendering.html.line_breaks import with_wbr, without_wbr
+
+
+@contextmanager
+def _left_out(name: str) -> Iterator[None]:
+    """Let modules import an empty module in the place of `name`, unless it is loaded already."""
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = ModuleType(name)
+    try:
+        yield
+    finally:
+        del sys.modules[name]
+
+
+# Premailer uses it only to load style sheets from the network, which it may not do here, and it takes longer
+# to import than an issue to inline.
+with _left_out("requests"):
+    from premailer import Premailer
 
 _COMMENT: Final = re.compile(r"/\*.*?\*/", re.DOTALL)
 _RULE: Final = re.compile(r"([^{}]+)\{([^{}]*)\}")
