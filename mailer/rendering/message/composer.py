@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import format_datetime
+from functools import lru_cache
 from typing import Final
 from urllib.parse import quote
 
@@ -81,6 +82,40 @@ class _Shared:
         return cls(octets, tuple(texts[1::2]))
 
 
+@dataclass(frozen=True, slots=True)
+class _Compiled:
+    """The templates of an edition, compiled, and the pieces that all its messages share."""
+
+    sandbox: Sandbox
+    subject: Root
+    text: Root
+    html: Root
+    shared: dict[str, _Shared]
+
+
+# An issue has several composers: for the check while it is built, for lint, for a sample, and for sending.
+@lru_cache(maxsize=8)
+def _compiled(
+    slug: str, language: str, subject: str, text: str, html: str, url_names: tuple[str, ...]
+) -> _Compiled:
+    """Compile the templates of an edition, whose `urls` have these names."""
+    sandbox = Sandbox(slug, language=language)
+    shared: dict[str, _Shared] = {}
+
+    def root(source: str, part: str, names: tuple[str, ...]) -> Root:
+        fill, statics = sandbox.compile(source, part, url_names=names, autoescape=part == "html")
+        shared.update((static, _Shared.of(static)) for static in statics)
+        return fill
+
+    return _Compiled(
+        sandbox,
+        subject=root(subject, "subject", ()),
+        text=root(_ended(text), "text", url_names),
+        html=root(_ended(html), "html", url_names),
+        shared=shared,
+    )
+
+
 class Draft(Struct, frozen=True):
     """A message without its signature; most pieces of its body are shared with other messages."""
 
@@ -135,12 +170,16 @@ class Composer:
         self._mailto = headers.mailto(unsubscribe_address)
         self._author_domain = newsletter.author_domain
         self._author_smtputf8 = not newsletter.author_address.isascii()
-        self._sandbox = Sandbox(edition.slug, language=edition.language or newsletter.language)
-        self._shared: dict[str, _Shared] = {}
-        url_names = LETTER_URLS if letter else ISSUE_URLS
-        self._subject = self._compile(edition.subject, "subject", (), autoescape=False)
-        self._text = self._compile(_ended(edition.text), "text", url_names, autoescape=False)
-        self._html = self._compile(_ended(edition.html), "html", url_names, autoescape=True)
+        compiled = _compiled(
+            edition.slug,
+            edition.language or newsletter.language,
+            edition.subject,
+            edition.text,
+            edition.html,
+            LETTER_URLS if letter else ISSUE_URLS,
+        )
+        self._sandbox, self._shared = compiled.sandbox, compiled.shared
+        self._subject, self._text, self._html = compiled.subject, compiled.text, compiled.html
         self._marked_urls = {name for shared in self._shared.values() for name in shared.urls}
         url_fields = {name for owner, name in self._sandbox.fields if owner == "urls"}
         self._needs_confirmation = "confirm" in self._marked_urls | url_fields
@@ -243,11 +282,6 @@ class Composer:
             ),
             message_id,
         )
-
-    def _compile(self, source: str, part: str, url_names: tuple[str, ...], *, autoescape: bool) -> Root:
-        root, statics = self._sandbox.compile(source, part, url_names=url_names, autoescape=autoescape)
-        self._shared.update((static, _Shared.of(static)) for static in statics)
-        return root
 
     def _fill(
         self, root: Root, values: Mapping[str, object], urls: Mapping[str, bytes], body: list[bytes]
