@@ -109,6 +109,12 @@ class _Compound:
     is_child: bool
     """Whether the element before it in the selector has to be its parent."""
 
+    @property
+    def names(self) -> frozenset[str]:
+        """What `_names` of an element must contain."""
+        tag, identifier = {self.tag} - {"", "*"}, {f"#{self.identifier}"} if self.identifier else set()
+        return frozenset(tag | identifier | {f".{one}" for one in self.classes})
+
     def matches(self, element: etree._Element) -> bool:
         if self.tag not in ("", "*", element.tag):
             return False
@@ -124,6 +130,10 @@ class _Rule:
     selector: tuple[_Compound, ...]
     declarations: tuple[_Declaration, ...]
     specificity: tuple[int, int, int]
+    own: frozenset[str]
+    """What `_names` of the element must contain."""
+    above: frozenset[str]
+    """What those of the elements around it must contain, together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +166,7 @@ class Cascade:
     def __init__(self, root: etree._Element, width: int, *, dark: bool = False) -> None:
         screen = _Screen(width, dark)
         self._styles: dict[etree._Element, Style] = {}
+        self._above: dict[etree._Element, frozenset[str]] = {}
         self._rules: dict[str, list[_Rule]] = {}
         number = 0
         for sheet in root.iter("style"):
@@ -209,10 +220,21 @@ class Cascade:
         return own
 
     def _matching(self, element: etree._Element) -> Iterator[_Rule]:
+        own, above = _names(element), self._names_above(element)
         for key in (*(element.get("class") or "").split(), str(element.tag), "*"):
             for rule in self._rules.get(key, ()):
-                if _selects(rule.selector, element):
+                # Most rules are for other elements, and comparing names is quicker than walking up the tree.
+                if rule.own <= own and rule.above <= above and _selects(rule.selector, element):
                     yield rule
+
+    def _names_above(self, element: etree._Element) -> frozenset[str]:
+        """Return the names of all elements around this one."""
+        if element not in self._above:
+            parent = element.getparent()
+            self._above[element] = (
+                frozenset() if parent is None else _names(parent) | self._names_above(parent)
+            )
+        return self._above[element]
 
 
 def pixels(value: str, font: float, *, within: float | None = None) -> float | None:
@@ -331,7 +353,10 @@ def _rules_of(css: str, screen: _Screen) -> Iterator[_Rule]:
         elif not prelude.startswith("@") and (declarations := _parsed(block)):
             for text in prelude.split(","):
                 if selector := _selector(text.strip()):
-                    yield _Rule(selector, declarations, _specificity(selector))
+                    own, above = selector[-1].names, (one.names for one in selector[:-1])
+                    yield _Rule(
+                        selector, declarations, _specificity(selector), own, frozenset().union(*above)
+                    )
 
 
 def blocks(css: str) -> Iterator[tuple[str, str]]:
@@ -352,6 +377,7 @@ def blocks(css: str) -> Iterator[tuple[str, str]]:
             start = found.end()
 
 
+@lru_cache(maxsize=4_096)
 def _selector(text: str) -> tuple[_Compound, ...]:
     """Return the parts of a selector; none if it is of a kind that is not understood."""
     out: list[_Compound] = []
@@ -383,6 +409,12 @@ def _specificity(selector: tuple[_Compound, ...]) -> tuple[int, int, int]:
         sum(len(one.classes) + len(one.attributes) for one in selector),
         sum(one.tag not in ("", "*") for one in selector),
     )
+
+
+def _names(element: etree._Element) -> frozenset[str]:
+    """Return an element's tag, `#id` and `.classes`."""
+    identifier, classes = element.get("id"), (element.get("class") or "").split()
+    return frozenset((str(element.tag), f"#{identifier}", *(f".{one}" for one in classes)))
 
 
 def _selects(selector: tuple[_Compound, ...], element: etree._Element) -> bool:
