@@ -144,6 +144,10 @@ class _Conditions(Transformer[Token, ColumnElement[bool]]):
         self._saved = saved
         self._depth = depth
 
+    def _mistake(self, token: Token, problem: str) -> SegmentError:
+        # Only a token that no text has is without a column.
+        return _at(self._text, token.column or 1, problem)
+
     def either(self, terms: list[ColumnElement[bool]]) -> ColumnElement[bool]:
         return or_(*terms)
 
@@ -157,9 +161,9 @@ class _Conditions(Transformer[Token, ColumnElement[bool]]):
         name = tokens[0]
         if name not in self._saved:
             known = ", ".join(sorted(self._saved)) or "none"
-            raise _at(self._text, name.column or 1, f"no saved segment '{name}' (known: {known})")
+            raise self._mistake(name, f"no saved segment '{name}' (known: {known})")
         if self._depth >= _MAX_SAVED_DEPTH:
-            raise _at(self._text, name.column or 1, "saved segments refer to each other in a loop")
+            raise self._mistake(name, "saved segments refer to each other in a loop")
         return parse_segment(self._saved[name], self._saved, _depth=self._depth + 1).condition
 
     def labelled(self, tokens: list[Token]) -> ColumnElement[bool]:
@@ -171,7 +175,7 @@ class _Conditions(Transformer[Token, ColumnElement[bool]]):
         if label == "status":
             if value not in list(SubscriberStatus):
                 known = ", ".join(SubscriberStatus)
-                raise _at(self._text, tokens[1].column or 1, f"no status '{value}'; known: {known}")
+                raise self._mistake(tokens[1], f"no status '{value}'; known: {known}")
             return Subscriber.status == value
         if label in ("opened", "clicked"):
             return _reacted(value, "open" if label == "opened" else "click")
@@ -183,18 +187,16 @@ class _Conditions(Transformer[Token, ColumnElement[bool]]):
             )
         if label == "has":
             return self._attribute(tokens[1]).is_not(None)
-        raise _at(self._text, tokens[0].column or 1, f"unknown label '{label}:'; known: {', '.join(_LABELS)}")
+        raise self._mistake(tokens[0], f"unknown label '{label}:'; known: {', '.join(_LABELS)}")
 
     def compared(self, parts: list[Any]) -> ColumnElement[bool]:
         name, operator, value = parts
         if name == "joined":
             if not isinstance(value, date):
-                raise _at(self._text, name.column or 1, "compare 'joined' with a date such as 2026-01-31")
+                raise self._mistake(name, "compare 'joined' with a date such as 2026-01-31")
             return _compare(Subscriber.created_at, operator, datetime.combine(value, time(), UTC))
         if name in _LABELS and name not in _COLUMNS:
-            raise _at(
-                self._text, name.column or 1, f"write '{name}' with a colon, such as {name}:{_LABELS[name]}"
-            )
+            raise self._mistake(name, f"write '{name}' with a colon, such as {name}:{_LABELS[name]}")
         if name in _COLUMNS:
             return _compare(_COLUMNS[name], operator, str(value))
         # A quoted name is always an attribute.
@@ -209,9 +211,7 @@ class _Conditions(Transformer[Token, ColumnElement[bool]]):
         key = _unquoted(name)
         if not key or not key.isprintable() or '"' in key or "\\" in key:
             # A JSON path in SQLite cannot contain a quotation mark.
-            raise _at(
-                self._text, name.column or 1, "an attribute with such a name cannot be used in a segment"
-            )
+            raise self._mistake(name, "an attribute with such a name cannot be used in a segment")
         found: ColumnElement[str] = Subscriber.attributes[key].as_string()
         return found
 
@@ -222,7 +222,7 @@ class _Conditions(Transformer[Token, ColumnElement[bool]]):
         try:
             return date.fromisoformat(tokens[0])
         except ValueError as error:
-            raise _at(self._text, tokens[0].column or 1, f"{tokens[0]} is not a date") from error
+            raise self._mistake(tokens[0], f"{tokens[0]} is not a date") from error
 
     def number(self, tokens: list[Token]) -> float:
         return float(tokens[0])

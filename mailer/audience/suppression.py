@@ -16,7 +16,7 @@ ERASED: Final = "erased"
 def reason_for(session: Session, address_key: str, *, secret: bytes) -> str | None:
     """Return the reason why an address is suppressed, or None."""
     keys = [address_key, erased_key(address_key, secret)]
-    return session.scalar(select(Suppression.reason).where(Suppression.address_key.in_(keys)).limit(1))
+    return session.scalar(select(Suppression.reason).where(Suppression.address_key.in_(keys)))
 
 
 def erased_key(address_key: str, secret: bytes) -> str:

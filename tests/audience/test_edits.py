@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,12 +13,24 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from mailer.address import parse_address
+from mailer.audience.fields import MAX_TAGS
+from mailer.audience.ledger import add_note, suppress
 from mailer.audience.privacy.erasing import erase
-from mailer.audience.subscribers import add, change_address, change_tags, get, history, revise
+from mailer.audience.subscribers import (
+    Added,
+    AddResult,
+    add,
+    change_address,
+    change_tags,
+    find,
+    get,
+    history,
+    revise,
+)
 from mailer.audience.transitions import Origin
-from mailer.database.models import Subscriber, SubscriberTag
+from mailer.database.models import Subscriber, SubscriberStatus, SubscriberTag
 from mailer.database.session import Database
-from mailer.errors import RefusedError
+from mailer.errors import AddressError, RefusedError
 from tests.connections import in_threads, new_database, wait_until_blocked
 from tests.postgres import Server
 
@@ -106,6 +119,117 @@ def test_erased_person_is_not_edited(database: Database, at: datetime) -> None:
         assert ana not in tags_of(session)
 
 
+@pytest.mark.parametrize(("reason", "also"), [("complaint", False), ("hard bounce", True)])
+def test_suppressed_address_is_refused_with_its_reason(
+    database: Database, at: datetime, reason: str, also: bool
+) -> None:
+    new = parse_address("new@example.org")
+    with database.transaction() as session:
+        ana, *_ = subscribed(session, at)
+        suppress(session, new.key, reason, at=at)
+        if also:
+            suppress(session, "other@example.org", "complaint", at=at)
+        with pytest.raises(RefusedError, match=rf"new@example\.org is suppressed \({reason}\)"):
+            change_address(session, ana, new, secret=SECRET, origin=BY_OPERATOR, at=at)
+        assert get(session, ana) == find(session, PEOPLE[0])
+
+
+def test_new_spelling_keeps_the_soft_bounces_and_asks_nobody(database: Database, at: datetime) -> None:
+    with database.transaction() as session:
+        ana, *_ = subscribed(session, at)
+        known = session.get_one(Subscriber, ana)
+        known.soft_points, known.soft_since = 2.0, at
+        suppress(session, PEOPLE[0].key, "complaint", at=at)
+        written: dict[str, Any] = {"secret": SECRET, "origin": BY_OPERATOR, "at": at}
+        assert not change_address(session, ana, PEOPLE[0], **written)
+        assert change_address(session, ana, parse_address("Ana@example.org"), **written)
+        assert (known.soft_points, known.soft_since, known.address) == (2.0, at, "Ana@example.org")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, AddResult.UNCHANGED),
+        ({"name": "Ana", "tags": ["vip"], "attributes": {"city": "Graz"}}, AddResult.UNCHANGED),
+        ({"name": "Eva"}, AddResult.UPDATED),
+        ({"tags": ["press"]}, AddResult.UPDATED),
+        ({"attributes": {"city": "Linz"}}, AddResult.UPDATED),
+        ({"attributes": {"age": 40}, "tags": ["vip"]}, AddResult.UPDATED),
+    ],
+)
+@pytest.mark.parametrize("status", [SubscriberStatus.ACTIVE, SubscriberStatus.PENDING])
+def test_adding_again_changes_what_is_new_alone(
+    database: Database, at: datetime, status: SubscriberStatus, given: dict[str, Any], expected: AddResult
+) -> None:
+    later = at + timedelta(days=1)
+    by: dict[str, Any] = {"secret": SECRET, "origin": BY_OPERATOR}
+    with database.transaction() as session:
+        first = add(
+            session,
+            PEOPLE[0],
+            at=at,
+            name="Ana",
+            tags=["vip"],
+            attributes={"city": "Graz"},
+            status=status,
+            **by,
+        )
+        assert add(session, PEOPLE[0], at=later, **given, **by) == Added(first.subscriber_id, expected)
+        known = session.get_one(Subscriber, first.subscriber_id)
+        assert known.changed_at == (at if expected is AddResult.UNCHANGED else later)
+        assert known.name == given.get("name", "Ana")
+        assert known.attributes == {"city": "Graz", **given.get("attributes", {})}
+        found = get(session, known.id)
+        assert found is not None
+        assert set(found.tags) == {"vip", *given.get("tags", [])}
+        assert found.status is status
+
+
+def test_tags_and_lines_are_those_of_one_person_in_order(database: Database, at: datetime) -> None:
+    with database.transaction() as session:
+        ana, ben, _ = subscribed(session, at)
+        revise(session, ana, at=at, tags=["b", "a"])
+        revise(session, ben, at=at, tags=["c"])
+        add_note(session, ben, SubscriberStatus.ACTIVE, origin=Origin("page", note="second"), at=at)
+        found = get(session, ana)
+        assert found is not None
+        assert found.tags == ("a", "b")
+        assert [line.note for line in history(session, ben)] == ["", "second"]
+        assert get(session, 999_999) is None
+        assert not revise(session, 999_999, at=at, name="Nobody")
+
+
+EDITS: dict[str, Callable[[Session, int, datetime], object]] = {
+    "add": lambda s, ana, at: add(s, PEOPLE[0], secret=SECRET, origin=BY_OPERATOR, at=at, name="Eva"),
+    "revise": lambda s, ana, at: revise(s, ana, at=at, name="Eva"),
+    "change the address": lambda s, ana, at: change_address(
+        s, ana, parse_address("eva@example.org"), secret=SECRET, origin=BY_OPERATOR, at=at
+    ),
+    "change tags": lambda s, ana, at: change_tags(s, ana, add=["new"], origin=BY_OPERATOR, at=at),
+}
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_edit_is_written_when_it_returns(database: Database, at: datetime, name: str) -> None:
+    later = at + timedelta(days=1)
+    with database.transaction() as session:
+        ana, *_ = subscribed(session, at)
+        EDITS[name](session, ana, later)
+        # Not every statement goes through the session, which would write it first.
+        row = select(Subscriber.changed_at).where(Subscriber.id == ana)
+        assert session.connection().scalar(row) == later
+
+
+def test_nobody_gets_more_tags_than_fit_by_adding_some(database: Database, at: datetime) -> None:
+    with database.transaction() as session:
+        ana, *_ = subscribed(session, at)
+        many = [f"t{number:03}" for number in range(MAX_TAGS)]
+        change_tags(session, ana, add=many[:-1], origin=BY_OPERATOR, at=at)
+        with pytest.raises(AddressError, match="more than 100"):
+            change_tags(session, ana, add=["x", "y"], origin=BY_OPERATOR, at=at)
+        assert change_tags(session, ana, add=["x"], origin=BY_OPERATOR, at=at) == ("+x",)
+
+
 @pytest.fixture
 def shared(postgresql: Server) -> Iterator[Database]:
     with new_database(postgresql) as database:
@@ -156,3 +280,19 @@ def test_change_that_waits_for_another_sees_what_it_left(shared: Database, at: d
         notes = [line.note for line in history(session, ana)]
         assert notes[-1] == "address changed from first@example.org"
         assert notes[-2] == "tags: +press"
+
+
+def test_tags_added_at_the_same_moment_are_added_once(shared: Database, at: datetime) -> None:
+    with shared.transaction() as session:
+        ana = subscribed(session, at)[0]
+
+    def change() -> tuple[str, ...]:
+        with shared.transaction() as session:
+            return change_tags(session, ana, add=["press"], origin=BY_OPERATOR, at=at)
+
+    with shared.transaction() as first:
+        assert change_tags(first, ana, add=["press"], origin=BY_OPERATOR, at=at) == ("+press",)
+        with in_threads(change) as second:
+            wait_until_blocked(shared)
+            first.commit()
+        assert second[0].result() == ()
