@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from mailer.address import parse_address
@@ -93,10 +93,9 @@ def _by_address(session: Session, report: BounceReport, *, bad_token: bool) -> M
     if len(found) != 1:
         return Match(Basis.NONE, bad_token=bad_token)
     newest = session.scalar(
-        select(Delivery.issue_id)
-        .where(Delivery.subscriber_id == found[0].id, Delivery.state == DeliveryState.SENT.value)
-        .order_by(Delivery.issue_id.desc())
-        .limit(1)
+        select(func.max(Delivery.issue_id)).where(
+            Delivery.subscriber_id == found[0].id, Delivery.state == DeliveryState.SENT.value
+        )
     )
     return Match(Basis.ADDRESS, found[0].id, newest, keys[found[0].address_key], bad_token=bad_token)
 

@@ -6,14 +6,28 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from mailer.audience import ledger
+from mailer.audience.transitions import Move, Origin
 from mailer.bounces import effects
-from mailer.database.models import SOFT_BOUNCE, Event, Subscriber
+from mailer.bounces.policy import SoftLimits
+from mailer.database.models import (
+    SOFT_BOUNCE,
+    Consent,
+    Delivery,
+    DeliveryState,
+    Event,
+    Subscriber,
+    SubscriberStatus,
+    Suppression,
+    WebhookEvent,
+)
 from mailer.database.session import Database
 from mailer.delivery.books import books_of, running_books
-from mailer.replies import judge
+from mailer.replies import Verdict, judge
+from mailer.webhooks import endpoints
 from tests.bounces.reports import ISSUE, subscribe_all
 from tests.changes import Changes, changes
 from tests.databases import recount
@@ -21,6 +35,8 @@ from tests.databases import recount
 PEOPLE = [f"s{n}@example.org" for n in range(1, 7)]
 GONE = judge(550, "5.1.1", "no such user")
 FULL = judge(552, "5.2.2", "mailbox full")
+OURS = judge(550, "5.7.1", "rejected by the DMARC policy of example.org")
+S = SubscriberStatus
 OTHER = ISSUE + 1
 
 
@@ -39,7 +55,13 @@ def people(database: Database, at: datetime) -> None:
         session.add_all(
             Event(at=at, kind="click", issue_id=ISSUE, subscriber_id=n, details={}) for n in (3, 6)
         )
+        joined = Origin("page")
+        for to in (S.UNSUBSCRIBED, S.ACTIVE):
+            ledger.move(session, [Move(n, to, joined, at) for n in range(1, 7)])
         session.execute(update(Subscriber).values(soft_points=1.0, soft_since=at))
+        for n, state, due_at in ((5, DeliveryState.UNCERTAIN, at), (6, DeliveryState.FAILED, None)):
+            this = update(Delivery).where(Delivery.issue_id == ISSUE, Delivery.subscriber_id == n)
+            session.execute(this.values(state=state.value, due_at=due_at))
         recount(session)
 
 
@@ -50,6 +72,26 @@ ACTS: dict[str, tuple[Callable[[Session, datetime], object], Changes]] = {
             "deliveries: bounce_class changed_at code enhanced reply state=failed": [3],
             "webhook_events: added delivery.bounced": [3],
         },
+    ),
+    "fail an uncertain delivery": (
+        lambda s, at: effects.fail_delivery(s, ISSUE, 5, GONE, at=at),
+        {
+            "deliveries: bounce_class changed_at code due_at enhanced reply state=failed": [5],
+            "webhook_events: added delivery.bounced": [5],
+        },
+    ),
+    "fail a failed delivery": (lambda s, at: effects.fail_delivery(s, ISSUE, 6, GONE, at=at), {}),
+    "fail a delivery of nobody": (lambda s, at: effects.fail_delivery(s, ISSUE, 99, GONE, at=at), {}),
+    "refuse because of us": (lambda s, at: effects.apply_verdicts(s, [(ISSUE, 3, OURS)], at=at), {}),
+    "suppress for what happened before they joined": (
+        lambda s, at: effects.apply_verdicts(
+            s, [(ISSUE, 3, GONE)], at=at, happened_at=at - timedelta(days=99)
+        ),
+        {},
+    ),
+    "count a soft bounce of no issue": (
+        lambda s, at: effects.apply_verdicts(s, [(0, 3, FULL)], at=at),
+        {"events: added": [3], "subscribers: soft_points": [3]},
     ),
     "suppress": (
         lambda s, at: effects.apply_verdicts(s, [(ISSUE, 3, GONE)], at=at),
@@ -83,3 +125,121 @@ def test_act_changes_only_its_own_rows(database: Database, at: datetime, name: s
     assert changes(database, lambda session: act(session, at + timedelta(days=9)), kept=OTHER) == expected
     with database.reading() as session:
         assert running_books(session, ISSUE) == books_of(session, ISSUE)
+
+
+@pytest.mark.usefixtures("people")
+@pytest.mark.parametrize(
+    ("verdict", "note"),
+    [
+        (GONE, "invalid_mailbox: 5.1.1 no such user"),
+        (judge(550, "", "no such user"), "invalid_mailbox: no such user"),
+        (judge(None, "5.1.1", ""), "invalid_mailbox: 5.1.1"),
+    ],
+)
+def test_ledger_and_suppression_say_why_and_by_which_report(
+    database: Database, at: datetime, verdict: Verdict, note: str
+) -> None:
+    later = at + timedelta(days=9)
+    with database.transaction() as session:
+        rows = [(OTHER, 3, verdict), (0, 4, verdict), (ISSUE, 99, verdict)]
+        assert effects.apply_verdicts(session, rows, at=later, report_id=77) == {3, 4}
+        lines = session.execute(
+            select(Consent.subscriber_id, Consent.after, Consent.way, Consent.note, Consent.issue_id)
+            .where(Consent.at == later)
+            .order_by(Consent.subscriber_id)
+        )
+        assert [tuple(line) for line in lines] == [
+            (3, "bounced", "bounce", note, OTHER),
+            (4, "bounced", "bounce", note, None),
+        ]
+        stored = session.execute(select(Suppression.note, Suppression.report_id, Suppression.at))
+        assert [tuple(row) for row in stored] == [(note, 77, later)] * 2
+
+
+@pytest.mark.usefixtures("people")
+def test_hard_bounce_beside_a_soft_one_says_why(database: Database, at: datetime) -> None:
+    with database.transaction() as session:
+        rows = [(ISSUE, 3, GONE), (OTHER, 3, FULL), (ISSUE, 4, FULL)]
+        limits = SoftLimits(points=1.0, days=0)
+        assert effects.apply_verdicts(session, rows, at=at + timedelta(days=3), limits=limits) == {3, 4}
+        notes = session.scalars(select(Suppression.note).order_by(Suppression.address_key)).all()
+    assert notes == ["invalid_mailbox: 5.1.1 no such user", "2 soft bounce points in 3 days"]
+
+
+@pytest.mark.usefixtures("people")
+def test_endpoints_are_told_which_delivery_bounced_and_why(database: Database, at: datetime) -> None:
+    with database.transaction() as session:
+        endpoints.add(session, "https://hooks.example.org", ["delivery.bounced"], at=at)
+        assert effects.fail_delivery(session, OTHER, 3, GONE, at=at)
+        assert effects.fail_delivery(session, OTHER, 4, judge(250, "", "ok"), at=at)
+        assert not effects.fail_delivery(session, OTHER, 3, GONE, at=at)
+        told = session.execute(select(WebhookEvent.subscriber_id, WebhookEvent.data, WebhookEvent.at))
+        assert sorted([tuple(one) for one in told], key=lambda one: one[0]) == [
+            (3, {"issue": "002", "class": "invalid_mailbox"}, at),
+            (4, {"issue": "002", "class": None}, at),
+        ]
+        stored = session.get_one(Delivery, (OTHER, 3))
+        assert (stored.code, stored.enhanced, stored.reply) == (550, "5.1.1", "no such user")
+        assert (stored.bounce_class, stored.changed_at, stored.due_at) == ("invalid_mailbox", at, None)
+        assert session.get_one(Delivery, (OTHER, 4)).bounce_class is None
+
+
+def test_soft_bounce_of_no_issue_is_kept_without_one(database: Database, at: datetime) -> None:
+    subscribe_all(database, at, PEOPLE[:1], issues=1)
+    with database.transaction() as session:
+        effects.apply_verdicts(session, [(0, 1, FULL)], at=at)
+        kept = session.execute(select(Event.issue_id, Event.subscriber_id, Event.details, Event.at))
+        assert [tuple(row) for row in kept] == [(None, 1, {"class": "mailbox_full"}, at)]
+
+
+@pytest.mark.usefixtures("people")
+def test_clearing_tells_whether_there_were_any(database: Database, at: datetime) -> None:
+    with database.transaction() as session:
+        assert [effects.clear_soft_count(session, n) for n in (3, 3, 99)] == [True, False, False]
+        assert session.get_one(Subscriber, 4).soft_points == 1.0
+
+
+@pytest.mark.parametrize(
+    ("days", "since_days", "points", "begun"),
+    [
+        # Those of the present count are added up; one at the very beginning is one of them.
+        ((3, 2, 1), 3, 4.0, 3),
+        ((3, 2, 1), 2, 3.0, 2),
+        ((3, 2, 1), None, 1.0, 0),
+        # No bounce is looked for that happened more than 400 days ago.
+        ((400,), 500, 2.0, 400),
+        ((401,), 500, 1.0, 0),
+    ],
+)
+def test_soft_bounces_since_the_count_began_are_added_up(
+    database: Database, at: datetime, days: tuple[int, ...], since_days: int | None, points: float, begun: int
+) -> None:
+    subscribe_all(database, at, PEOPLE[:2], issues=1)
+    full = {"class": "mailbox_full"}
+    with database.transaction() as session:
+        for n in days:
+            session.add(Event(at=at - timedelta(days=n), kind=SOFT_BOUNCE, subscriber_id=1, details=full))
+        session.add(Event(at=at - timedelta(hours=30), kind=SOFT_BOUNCE, subscriber_id=2, details=full))
+        session.add(Event(at=at - timedelta(hours=60), kind="open", subscriber_id=1, details={}))
+        if since_days is not None:
+            session.execute(update(Subscriber).values(soft_since=at - timedelta(days=since_days)))
+        limits = SoftLimits(points=99.0, days=99, quiet_days=999)
+        assert effects.apply_verdicts(session, [(ISSUE, 1, FULL)], at=at, limits=limits) == frozenset()
+        counted = session.execute(
+            select(Subscriber.soft_points, Subscriber.soft_since).order_by(Subscriber.id)
+        )
+        first, second = counted.all()
+        newest = session.scalars(select(Event.issue_id).where(Event.at == at)).all()
+    assert newest == [ISSUE]
+    assert (first.soft_points, second.soft_points) == (points, 0.0)
+    assert first.soft_since == at - timedelta(days=begun)
+
+
+def test_limits_of_soft_bounces_are_the_usual_ones(database: Database, at: datetime) -> None:
+    subscribe_all(database, at, PEOPLE[:1], issues=1)
+    with database.transaction() as session:
+        suppressed = [
+            effects.apply_verdicts(session, [(ISSUE, 1, FULL)], at=at + timedelta(days=day))
+            for day in (0, 4, 8, 13, 14)
+        ]
+    assert suppressed == [frozenset()] * 4 + [{1}]

@@ -8,11 +8,11 @@ import pytest
 from sqlalchemy import update
 
 from mailer.bounces.matching import Basis, Match, match
-from mailer.bounces.reading.report import parse_report
+from mailer.bounces.reading.report import BounceReport, RecipientReport, ReportKind, parse_report
 from mailer.database.models import Delivery, DeliveryState
 from mailer.database.session import Database
 from mailer.tokens import Signer, Subject
-from tests.bounces.reports import ISSUE, SIGNER, dsn, subscribe, token
+from tests.bounces.reports import ISSUE, SIGNER, dsn, subscribe, subscribe_all, token
 
 
 def forged(subscriber_id: int) -> str:
@@ -88,3 +88,95 @@ def test_token_in_a_message_id_is_evidence(database: Database, at: datetime) -> 
     ana = subscribe(database, at)
     about = found(database, dsn("", message_id=f"{token(ana)}.17@example.org"))
     assert (about.basis, about.subscriber_id, about.issue_id) == (Basis.TOKEN, ana, ISSUE)
+
+
+def named(address: str, original: str = "") -> RecipientReport:
+    return RecipientReport(address, original or address, "failed", "5.1.1", 550, "user unknown", "", None)
+
+
+def about(database: Database, *recipients: RecipientReport, token: str = "") -> Match:
+    report = BounceReport(ReportKind.BOUNCE, recipients, (token,) if token else ())
+    with database.reading() as session:
+        return match(session, SIGNER, report)
+
+
+ANA, BEN = named("ana@example.com"), named("ben@example.com")
+FORWARDED = named("hidden@elsewhere.example", "Ana@example.com")
+
+
+@pytest.mark.parametrize(
+    ("recipients", "mine", "foreign"),
+    [
+        ((), None, False),
+        ((ANA,), ANA, False),
+        ((BEN, ANA), ANA, False),
+        ((BEN, FORWARDED), FORWARDED, False),
+        ((BEN,), None, True),
+        ((named("[redacted]"),), None, False),
+        ((named("[redacted]"), named("HIDDEN@example.com")), None, False),
+        ((named("[redacted]"), BEN), None, True),
+        ((named(""),), None, False),
+        ((named(""), BEN), None, True),
+    ],
+)
+def test_token_is_foreign_if_only_others_are_named(
+    database: Database, at: datetime, recipients: tuple[RecipientReport, ...], mine: object, foreign: bool
+) -> None:
+    ana = subscribe(database, at)
+    made = about(database, *recipients, token=token(ana))
+    assert made == Match(Basis.TOKEN, ana, ISSUE, mine, foreign, bad_token=False)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("recipients", "expected"),
+    [
+        ((BEN, ANA), ANA),
+        ((FORWARDED, BEN), FORWARDED),
+        ((ANA, named("cleo@example.com")), None),
+        ((BEN,), None),
+        ((), None),
+    ],
+)
+def test_addresses_are_evidence_if_one_is_known(
+    database: Database,
+    at: datetime,
+    recipients: tuple[RecipientReport, ...],
+    expected: RecipientReport | None,
+) -> None:
+    ana = subscribe_all(database, at, ["ana@example.com", "cleo@example.com"])["ana@example.com"]
+    made = about(database, *recipients)
+    if expected is None:
+        assert made == Match(Basis.NONE, None, None, None, foreign=False, bad_token=False)
+    else:
+        assert made == Match(Basis.ADDRESS, ana, ISSUE, expected, foreign=False, bad_token=False)
+
+
+@pytest.mark.parametrize(("others", "known"), [(499, True), (500, False)])
+def test_so_many_addresses_are_looked_up(database: Database, at: datetime, others: int, known: bool) -> None:
+    subscribe(database, at)
+    made = about(database, *(named(f"x{number}@example.net") for number in range(others)), ANA)
+    assert (made.subscriber_id is not None) is known
+
+
+def test_letter_is_about_no_issue(database: Database, at: datetime) -> None:
+    ana = subscribe(database, at)
+    assert about(database, ANA, token=token(ana, 0)) == Match(Basis.TOKEN, ana, None, ANA)
+
+
+def test_what_nothing_is_said_of_is_false() -> None:
+    made = Match(Basis.NONE)
+    assert (made.foreign, made.bad_token) == (False, False)
+
+
+def test_genuine_token_counts_after_a_forged_one(database: Database, at: datetime) -> None:
+    ana = subscribe(database, at)
+    with database.reading() as session:
+        report = BounceReport(ReportKind.BOUNCE, (ANA,), (forged(ana), token(ana)))
+        assert match(session, SIGNER, report) == Match(Basis.TOKEN, ana, ISSUE, ANA)
+
+
+def test_unsent_issue_is_not_what_a_report_is_about(database: Database, at: datetime) -> None:
+    ana = subscribe(database, at)
+    with database.transaction() as session:
+        session.execute(update(Delivery).values(state=DeliveryState.FAILED.value))
+    assert about(database, ANA) == Match(Basis.ADDRESS, ana, None, ANA)

@@ -12,14 +12,16 @@ from mailer.audience.ledger import change_status
 from mailer.audience.subscribers import history
 from mailer.audience.transitions import Origin
 from mailer.bounces.batch import record, record_batch
-from mailer.bounces.effects import apply_verdicts
+from mailer.bounces.effects import apply_verdicts, fail_delivery
 from mailer.bounces.policy import SoftLimits
 from mailer.bounces.record import Recorded, Rules
 from mailer.database.models import SOFT_BOUNCE, Event, Subscriber, SubscriberStatus
 from mailer.database.session import Database
+from mailer.delivery.books import books_of, running_books
 from mailer.replies import judge
-from tests.bounces.reports import SIGNER, dsn, subscribe, subscribe_all, token
+from tests.bounces.reports import ISSUE, SIGNER, dsn, subscribe, subscribe_all, token
 from tests.connections import in_threads, new_database, wait_until_blocked
+from tests.databases import recount
 from tests.postgres import Server
 
 ONE_CLICK = Origin("one-click")
@@ -110,3 +112,25 @@ def test_breaker_trips_once_for_two_processes_that_read_the_reports_of_an_issue(
         assert set(session.scalars(select(Subscriber.status))) == {"active"}
         alerts = session.scalars(select(Event.details).where(Event.kind == "alert"))
         assert [one["of"] for one in alerts].count("one reply") == 1
+
+
+def test_delivery_that_two_reports_return_at_the_same_moment_fails_once(
+    shared: Database, at: datetime
+) -> None:
+    ana = subscribe(shared, at)
+    with shared.transaction() as session:
+        recount(session)
+    gone = judge(550, "5.1.1", "no such user")
+
+    def fail() -> bool:
+        with shared.transaction() as session:
+            return fail_delivery(session, ISSUE, ana, gone, at=at)
+
+    with shared.transaction() as first:
+        assert fail_delivery(first, ISSUE, ana, gone, at=at)
+        with in_threads(fail) as second:
+            wait_until_blocked(shared)
+            first.commit()
+        assert not second[0].result()
+    with shared.reading() as session:
+        assert running_books(session, ISSUE) == books_of(session, ISSUE)
