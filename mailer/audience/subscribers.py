@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -48,8 +48,8 @@ class SubscriberView:
     name: str
     status: SubscriberStatus
     created_at: datetime
-    attributes: Mapping[str, Any] = field(default_factory=dict)
-    tags: tuple[str, ...] = ()
+    attributes: Mapping[str, Any]
+    tags: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -142,17 +142,16 @@ class Database:
     def open(self) -> None:
         """Create the tables on first use; raise `SchemaError` if they have another version."""
         found = self.version() or _create_tables(self)
-        if found == HEAD:
-            return
         if found > HEAD:
             raise SchemaError(
                 f"the database is at version {found}, made by a newer mailer than this one ({HEAD})",
                 remedy="install the newer version",
             )
-        raise SchemaError(
-            f"the database is at version {found}, but this mailer needs {HEAD}",
-            remedy="bring it up to date with: mailer upgrade",
-        )
+        if found != HEAD:
+            raise SchemaError(
+                f"the database is at version {found}, but this mailer needs {HEAD}",
+                remedy="bring it up to date with: mailer upgrade",
+            )
 
     def secrets(self) -> list[bytes]:
         """Return the signing secrets, oldest first; create the first one if there is none."""

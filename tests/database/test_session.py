@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
@@ -21,11 +22,13 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import bindparam, column, insert, inspect, select, table, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.pool import QueuePool
 
 from mailer.database import session as database_session
 from mailer.database.models import Instance, StoredEdition, every_table
 from mailer.database.session import HEAD, Database, upgrade
 from mailer.errors import ConfigError, SchemaError, StorageError, UnavailableError
+from tests.postgres import Server
 
 
 def test_first_use_makes_the_newest_schema_readable_by_the_owner_alone(tmp_path: Path) -> None:
@@ -168,9 +171,15 @@ def test_commits_are_durable_and_keys_enforced(database: Database) -> None:
     with database.reading() as session:
         pragmas = {
             name: session.execute(text(f"PRAGMA {name}")).scalar_one()
-            for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+            for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout", "temp_store")
         }
-    assert pragmas == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 30_000}
+    assert pragmas == {
+        "journal_mode": "wal",
+        "synchronous": 2,
+        "foreign_keys": 1,
+        "busy_timeout": 30_000,
+        "temp_store": 2,
+    }
 
 
 def test_instants_come_back_exactly(database: Database) -> None:
@@ -379,3 +388,158 @@ def test_driver_that_is_missing_is_a_configuration_error(monkeypatch: pytest.Mon
     with pytest.raises(ConfigError, match="driver is not installed") as caught:
         Database("postgresql://ana@127.0.0.1/news")
     assert "cluster" in (caught.value.remedy or "")
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("sqlite:///news.db", "folder/news.db"),
+        ("sqlite:////srv/news.db", "/srv/news.db"),
+        ("sqlite:///:memory:", None),
+        ("sqlite://", None),
+        ("postgresql://ana@127.0.0.1/news", None),
+    ],
+)
+def test_path_is_that_of_a_file(url: str, path: str | None) -> None:
+    with Database(url, folder=Path("folder")) as database:
+        assert database.path == (path if path is None else Path(path))
+        assert database.is_sqlite is url.startswith("sqlite")
+        assert database.engine.pool._pre_ping is not database.is_sqlite
+        if not database.is_sqlite:
+            assert (database.url.drivername, database.url.database) == ("postgresql+psycopg", "news")
+        assert bool(database.connect_parameters) is not database.is_sqlite
+
+
+def test_file_is_made_when_it_is_first_used(tmp_path: Path) -> None:
+    with Database("sqlite:///new.db", folder=tmp_path) as database:
+        assert (database.exists(), database.version()) == (False, "")
+        assert list(tmp_path.iterdir()) == []
+        (tmp_path / "new.db").touch()
+        assert (database.exists(), database.version()) == (False, "")
+        database.open()
+        assert (database.exists(), database.version()) == (True, HEAD)
+        # Opening it again changes nothing.
+        database.open()
+
+
+def test_file_that_an_upgrade_makes_is_private(tmp_path: Path) -> None:
+    with Database("sqlite:///new.db", folder=tmp_path) as database:
+        upgrade(database, "0001")
+        assert database.version() == "0001"
+        assert stat.S_IMODE((tmp_path / "new.db").stat().st_mode) == 0o600
+
+
+def test_folder_that_is_missing_is_named(tmp_path: Path) -> None:
+    with (
+        Database("sqlite:///nowhere/new.db", folder=tmp_path) as database,
+        pytest.raises(StorageError, match=r"nowhere/new\.db: No such file or directory"),
+    ):
+        database.open()
+
+
+def test_check_whether_it_is_writable_writes_nothing(database: Database) -> None:
+    with database.transaction() as session:
+        session.add(Instance(name="a", value="b"))
+    database.check_writable()
+    assert database.instance_value("a") == "b"
+
+
+def test_database_that_may_only_be_read_is_not_writable(postgresql: Server) -> None:
+    with postgresql.lent_database() as url:
+        read_only = url.replace("options=", "options=-cdefault_transaction_read_only%3Don%20")
+        with Database(url) as database, Database(read_only) as other:
+            database.check_writable()
+            assert other.exists()
+            with pytest.raises(StorageError, match="read-only transaction"):
+                other.check_writable()
+
+
+@pytest.mark.parametrize("backend", ["sqlite", "postgresql"])
+def test_reading_sees_one_moment(tmp_path: Path, backend: str, request: pytest.FixtureRequest) -> None:
+    with contextlib.ExitStack() as stack:
+        url = "sqlite:///one.db"
+        if backend == "postgresql":
+            url = stack.enter_context(request.getfixturevalue("postgresql").lent_database())
+        database = stack.enter_context(Database(url, folder=tmp_path))
+        database.open()
+        assert database.check() == []
+        value = select(Instance.value).where(Instance.name == "a")
+        with database.reading() as session:
+            assert session.scalar(value) is None
+            with database.transaction() as other:
+                other.add(Instance(name="a", value="b"))
+            assert session.scalar(value) is None
+        assert database.instance_value("a") == "b"
+
+
+def test_closed_database_holds_no_connection(database: Database) -> None:
+    counter = database.change_counter()
+    counter()
+    assert database.instance_value("a") is None
+    pool = database.engine.pool
+    assert isinstance(pool, QueuePool)
+    assert pool.checkedin() == 1
+    database.close()
+    pool = database.engine.pool
+    assert isinstance(pool, QueuePool)
+    assert pool.checkedin() == 0
+    with pytest.raises(sqlite3.ProgrammingError):
+        counter()
+    # It can be used again.
+    assert database.change_counter()() == database.change_counter()()
+
+
+def test_counter_of_a_server_changes_twice_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([100.0, 100.4, 100.5, 100.9, 101.0])
+    monkeypatch.setattr("mailer.database.session.time.monotonic", lambda: next(times))
+    with Database("postgresql://ana@127.0.0.1/news") as database:
+        counter = database.change_counter()
+        assert [counter() - 200 for _ in range(5)] == [0, 0, 1, 1, 2]
+
+
+def test_only_a_file_is_backed_up(tmp_path: Path) -> None:
+    with (
+        Database("postgresql://ana@127.0.0.1/news") as database,
+        pytest.raises(StorageError, match="only SQLite databases are backed up here; use pg_dump"),
+    ):
+        database.backup(tmp_path / "copy.db")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "said"),
+    [
+        (psycopg.errors.UndefinedTable("no\n table"), StorageError, "refused a statement: no table; check"),
+        (psycopg.errors.NumericValueOutOfRange("too big"), StorageError, "refused a statement: too big"),
+        (psycopg.OperationalError("gone\n away"), UnavailableError, "cannot be used: gone away; check"),
+        (psycopg.InterfaceError("closed"), UnavailableError, "cannot be used: closed"),
+    ],
+)
+def test_errors_of_a_server_say_whether_to_try_again(
+    database: Database, error: psycopg.Error, kind: type[StorageError], said: str
+) -> None:
+    with pytest.raises(StorageError, match=said) as caught, database.transaction():
+        raise DBAPIError.instance("SELECT 1", None, error, psycopg.Error)
+    assert type(caught.value) is kind
+
+
+def test_key_that_exists_is_left_to_the_caller(database: Database) -> None:
+    with pytest.raises(IntegrityError), database.transaction():
+        raise DBAPIError.instance("INSERT", None, sqlite3.IntegrityError("unique"), sqlite3.Error)
+
+
+def test_index_that_lost_a_row_is_reported(database: Database) -> None:
+    with database.transaction() as session:
+        session.add_all(Instance(name=f"n{number}", value="x") for number in range(3))
+        # What SQLite calls an index is made of other columns than the table says.
+        session.execute(text("CREATE TABLE damaged (a INTEGER, b INTEGER)"))
+        session.execute(text("CREATE INDEX damaged_a ON damaged (a)"))
+        session.execute(text("INSERT INTO damaged VALUES (1, 2), (3, 4)"))
+        session.execute(text("PRAGMA writable_schema = ON"))
+        changed = "UPDATE sqlite_schema SET sql = 'CREATE INDEX damaged_a ON damaged (b)' WHERE name = :name"
+        session.execute(text(changed), {"name": "damaged_a"})
+        session.execute(text("PRAGMA writable_schema = OFF"))
+    database.close()
+    found = database.check()
+    assert found
+    assert all("damaged_a" in line for line in found)
