@@ -49,7 +49,7 @@ ROWS: Mapping[int, dict[str, Any]] = {
     7: {"state": SKIPPED},
     8: {"state": FAILED, "reply": "no name"},
     9: {"state": DEFERRED, "due_at": PENDING_UNTIL, "code": 550},
-    10: {"state": SENDING, "due_at": AT, "code": 451},
+    10: {"state": SENDING, "due_at": AT, "code": 451, "enhanced": "4.2.2", "bounce_class": "mailbox_full"},
     11: {"state": SENDING, "due_at": AT},
 }
 """What each issue has for each subscriber; two more subscribers are newcomers."""
@@ -320,7 +320,7 @@ ACTS: dict[str, tuple[Callable[[Session], object], Act, Changes]] = {
         _as_it_is,
         lambda s, x: queue.recover(s, x.issue, at=LATER),
         {
-            "deliveries: changed_at code due_at reply state=uncertain": [10],
+            "deliveries: bounce_class changed_at code due_at enhanced reply state=uncertain": [10],
             "deliveries: changed_at due_at": [9],
             "deliveries: changed_at due_at reply state=uncertain": [2, 11],
         },
@@ -329,7 +329,7 @@ ACTS: dict[str, tuple[Callable[[Session], object], Act, Changes]] = {
         _as_it_is,
         lambda s, x: queue.recover(s, x.issue, at=LATER, run_id=x.run, due_at=LATER),
         {
-            "deliveries: changed_at code due_at reply state=uncertain": [10],
+            "deliveries: bounce_class changed_at code due_at enhanced reply state=uncertain": [10],
             "deliveries: changed_at due_at": [9],
             "deliveries: changed_at due_at reply state=uncertain": [2],
         },
@@ -435,7 +435,7 @@ ACTS: dict[str, tuple[Callable[[Session], object], Act, Changes]] = {
             s, x.issue, replace(EDITION, slug=FIRST, title="New"), source_path="new.md", at=LATER
         ),
         {
-            "deliveries: changed_at code due_at reply state=uncertain": [10],
+            "deliveries: bounce_class changed_at code due_at enhanced reply state=uncertain": [10],
             "deliveries: changed_at due_at": [9],
             "deliveries: changed_at due_at reply state=uncertain": [2, 11],
             "deliveries: changed_at first_at state=queued": [8],

@@ -18,9 +18,10 @@ from mailer.database.models import (
     StoredIssue,
 )
 from mailer.database.session import Database
-from mailer.delivery import canary, control, issues
+from mailer.delivery import arms, canary, control, issues
 from mailer.delivery.issues import QueuedIssue
 from mailer.errors import RefusedError
+from mailer.rendering.edition import ABTest
 from tests.delivery.scene import AT, EDITION, queued, run
 
 HARMLESS = [DeliveryState.QUEUED, DeliveryState.DEFERRED, DeliveryState.FAILED, DeliveryState.SKIPPED]
@@ -101,3 +102,16 @@ def test_edition_that_another_issue_replaced_stays(database: Database) -> None:
     with database.reading() as session:
         assert issues.edition(session, issue.edition_digest) == EDITION
         assert session.scalar(select(func.count()).select_from(ReplacedEdition)) == 1
+
+
+def test_edition_that_is_an_arm_of_another_issue_stays(database: Database) -> None:
+    issue = queued(database, 5)
+    with database.transaction() as session:
+        other, _ = issues.enqueue(session, replace(EDITION, slug="002-next"), source_path="", at=AT)
+        arms.begin(
+            session, other.id, [other.edition_digest, issue.edition_digest], ABTest(share=0.5), seed="x"
+        )
+    with database.transaction() as session:
+        control.withdraw(session, issue.id)
+    with database.reading() as session:
+        assert issues.edition(session, issue.edition_digest) == EDITION
