@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from mailer.address import parse_address
 from mailer.audience.fields import MAX_TAGS
-from mailer.audience.ledger import add_note, suppress
+from mailer.audience.ledger import add_note, correct, suppress, unsubscribe
 from mailer.audience.privacy.erasing import erase
 from mailer.audience.subscribers import (
     Added,
@@ -27,7 +27,7 @@ from mailer.audience.subscribers import (
     history,
     revise,
 )
-from mailer.audience.transitions import Origin
+from mailer.audience.transitions import Move, Origin
 from mailer.database.models import Subscriber, SubscriberStatus, SubscriberTag
 from mailer.database.session import Database
 from mailer.errors import AddressError, RefusedError
@@ -296,3 +296,42 @@ def test_tags_added_at_the_same_moment_are_added_once(shared: Database, at: date
             wait_until_blocked(shared)
             first.commit()
         assert second[0].result() == ()
+
+
+def test_move_waits_for_its_own_subscriber_alone(shared: Database, at: datetime) -> None:
+    with shared.transaction() as session:
+        ana, ben, _ = subscribed(session, at)
+
+    def take_off(one: int) -> bool:
+        with shared.transaction() as session:
+            session.execute(text("SET LOCAL lock_timeout = '20s'"))
+            return unsubscribe(session, one, origin=Origin("page"), at=at)
+
+    with shared.transaction() as first:
+        assert unsubscribe(first, ana, origin=Origin("page"), at=at)
+        assert take_off(ben)
+        with in_threads(lambda: take_off(ana)) as second:
+            wait_until_blocked(shared)
+            first.commit()
+        assert not second[0].result()
+    with shared.reading() as session:
+        assert [line.after for line in history(session, ana)] == ["active", "unsubscribed"]
+
+
+def test_correction_waits_for_its_own_subscriber_alone(shared: Database, at: datetime) -> None:
+    with shared.transaction() as session:
+        ana, ben, _ = subscribed(session, at)
+
+    def corrected(one: int) -> None:
+        with shared.transaction() as session:
+            correct(session, [Move(one, SubscriberStatus.PENDING, BY_OPERATOR, at)])
+
+    with shared.transaction() as first:
+        assert unsubscribe(first, ana, origin=Origin("page"), at=at)
+        corrected(ben)
+        with in_threads(lambda: corrected(ana)) as second:
+            wait_until_blocked(shared)
+            first.commit()
+        second[0].result()
+    with shared.reading() as session:
+        assert [line.before for line in history(session, ana)] == ["", "active", "unsubscribed"]

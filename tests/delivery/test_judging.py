@@ -120,3 +120,116 @@ def test_stage_tells_whom_a_refusal_is_about(stage: Stage, our_fault: bool) -> N
     decision = decide(attempt, claimed(), SETTINGS, at=AT)
     assert bool(decision.our_fault) is our_fault
     assert (decision.verdict is not None and decision.verdict.hard) is (stage is Stage.RCPT)
+
+
+def test_own_delays_and_their_spread_count() -> None:
+    settings = DeliverySettings(
+        retry_base=timedelta(minutes=1), retry_ceiling=timedelta(minutes=3), give_up_after=timedelta(hours=10)
+    )
+    lost = Attempt(7, Fate.LOST, Stage.MAIL, problem="connection reset")
+
+    def minutes(attempt: int, spread: float | None = None) -> float:
+        usual = decide(lost, claimed(attempt), settings, at=AT)
+        spread_out = decide(lost, claimed(attempt), settings, at=AT, spread=spread or 1.0)
+        due_at = (usual if spread is None else spread_out).settled.due_at
+        assert due_at is not None
+        return (due_at - AT) / timedelta(minutes=1)
+
+    assert [minutes(attempt) for attempt in (1, 2, 3)] == [1, 2, 3]
+    assert [minutes(attempt, spread=1.5) for attempt in (1, 2, 3)] == [1.5, 3, 4.5]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "expected"),
+    [
+        (
+            Attempt(7, Fate.ACCEPTED, Stage.BODY, Reply(250, "2.0.0", "ok")),
+            Settled(7, DeliveryState.SENT, None, 250, "2.0.0", "ok", None),
+        ),
+        (Attempt(7, Fate.ACCEPTED, Stage.BODY, None), Settled(7, DeliveryState.SENT)),
+        (
+            Attempt(7, Fate.LOST, Stage.MAIL, problem="connection reset"),
+            Settled(7, DeliveryState.DEFERRED, AT + 300 * SECOND, None, None, "connection reset", "network"),
+        ),
+        (
+            Attempt(7, Fate.LOST, Stage.MAIL),
+            Settled(
+                7, DeliveryState.DEFERRED, AT + 300 * SECOND, None, None, "the connection was lost", "network"
+            ),
+        ),
+        (
+            Attempt(7, Fate.UNSENT, Stage.MAIL),
+            Settled(
+                7, DeliveryState.DEFERRED, AT + 300 * SECOND, None, None, "the connection was lost", "network"
+            ),
+        ),
+        (
+            Attempt(7, Fate.UNCERTAIN, Stage.BODY, problem="timed out"),
+            Settled(7, DeliveryState.UNCERTAIN, AT + 300 * SECOND, reply="timed out"),
+        ),
+        (
+            Attempt(7, Fate.UNCERTAIN, Stage.BODY),
+            Settled(7, DeliveryState.UNCERTAIN, AT + 300 * SECOND),
+        ),
+        (
+            Attempt(7, Fate.REFUSED, Stage.RCPT, Reply(550, "", "no such user")),
+            Settled(7, DeliveryState.FAILED, None, 550, None, "no such user", "invalid_mailbox"),
+        ),
+        (
+            Attempt(7, Fate.REFUSED, Stage.RCPT, Reply(451, "4.7.1", "try again in 60 seconds")),
+            Settled(
+                7, DeliveryState.DEFERRED, AT + 60 * SECOND, 451, "4.7.1", "try again in 60 seconds",
+                "reputation_block",
+            ),
+        ),
+        (
+            Attempt(7, Fate.REFUSED, Stage.LOCAL, Reply(552, "5.3.4", "too large")),
+            Settled(7, DeliveryState.DEFERRED, AT, 552, "5.3.4", "too large", "message_too_large"),
+        ),
+        (
+            Attempt(7, Fate.REFUSED, Stage.LOCAL, Reply(553, "5.6.7", "needs SMTPUTF8")),
+            Settled(7, DeliveryState.FAILED, None, 553, "5.6.7", "needs SMTPUTF8", "protocol"),
+        ),
+        (
+            Attempt(7, Fate.REFUSED, Stage.MAIL, Reply(550, "5.1.8", "who are you")),
+            Settled(7, DeliveryState.DEFERRED, AT, 550, "5.1.8", "who are you", "policy_reject"),
+        ),
+    ],
+)  # fmt: skip
+def test_outcome_is_settled_with_what_was_said(outcome: Attempt, expected: Settled) -> None:
+    assert settled(outcome) == expected
+
+
+@pytest.mark.parametrize(
+    ("reply", "stage", "fault", "judged"),
+    [
+        (Reply(550, "5.7.26", "DMARC failed"), Stage.BODY,
+         "the receiving server refuses our configuration: 550 5.7.26 DMARC failed", False),
+        (Reply(530, "", "log in first"), Stage.MAIL,
+         "the receiving server refuses our configuration: 530 log in first", False),
+        (Reply(550, "5.7.1", "not you"), Stage.MAIL,
+         "the relay refuses our envelope sender: 550 5.7.1 not you", False),
+        (Reply(451, "4.3.0", "not now"), Stage.MAIL, "", True),
+        (Reply(451, "4.3.0", "not now"), Stage.RCPT, "", True),
+        (Reply(550, "5.1.1", "no such user"), Stage.RCPT, "", True),
+    ],
+)  # fmt: skip
+def test_our_fault_is_said_and_no_verdict_on_the_subscriber(
+    reply: Reply, stage: Stage, fault: str, judged: bool
+) -> None:
+    decision = decide(Attempt(7, Fate.REFUSED, stage, reply), claimed(), SETTINGS, at=AT)
+    assert (decision.our_fault, decision.verdict is not None) == (fault, judged)
+    if fault:
+        assert (decision.settled.state, decision.settled.due_at) == (DeliveryState.DEFERRED, AT)
+
+
+@pytest.mark.parametrize(("seconds", "waited"), [(0, 300), (1, 1), (2, 2)])
+def test_next_try_comes_when_the_reply_asks_for_it(seconds: int, waited: int) -> None:
+    asked = Reply(451, "4.7.0", f"try again in {seconds} seconds")
+    assert settled(Attempt(7, Fate.REFUSED, Stage.RCPT, asked)).due_at == AT + waited * SECOND
+
+
+def test_decision_never_changes() -> None:
+    decision = decide(Attempt(7, Fate.LOST, Stage.MAIL), claimed(), SETTINGS, at=AT)
+    with pytest.raises(AttributeError):
+        decision.our_fault = "x"  # type: ignore[misc]
