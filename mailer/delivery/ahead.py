@@ -7,7 +7,8 @@ some, others are composed and sent.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
@@ -21,10 +22,11 @@ if TYPE_CHECKING:
     from mailer.smtp.signing import Request, SigningProcess
 
 _NEAR: Final = 64
-"""How many messages to draft ahead if they are signed; drafts share most of their octets."""
-_NEAR_UNSIGNED: Final = 16
-_AT_ONCE: Final = 8
+"""How many messages to draft ahead; drafts share most of their octets."""
+_AT_ONCE: Final = 16
 """How many calls share one round of drafting: few, since no connection is served meanwhile."""
+_AT_ONCE_SIGNED: Final = 8
+Call = Callable[[], None]
 
 
 class _Begun(Struct):
@@ -38,18 +40,25 @@ class Ahead:
     """Composes the messages of a run, some of them ahead of their turn.
 
     `arms` are the composers of the arms of an A/B test, for the readers who take part. `signing` has the keys
-    of all composers; without it, messages are signed here.
+    of all composers; without it, messages are signed here. `soon` calls a function that drafts: at once, or
+    after the connections that are ready have been served.
     """
 
     def __init__(
-        self, composer: Composer, arms: Sequence[Composer] = (), signing: SigningProcess | None = None
+        self,
+        composer: Composer,
+        arms: Sequence[Composer] = (),
+        signing: SigningProcess | None = None,
+        soon: Callable[[Call], object] = lambda draft: draft(),
     ) -> None:
         self._composer = composer
         self._arms = arms
         self._signing = signing
         self._begun: dict[int, _Begun] = {}
-        self._near, self._at_once = (_NEAR, _AT_ONCE) if signing else (_NEAR_UNSIGNED, _NEAR_UNSIGNED)
+        self._soon = soon
+        self._at_once = _AT_ONCE_SIGNED if signing else _AT_ONCE
         self._asked = 0
+        self._planned = False
 
     @property
     def begun(self) -> int:
@@ -57,13 +66,14 @@ class Ahead:
         return len(self._begun)
 
     def message(self, claimed: Claimed, following: Iterable[Claimed]) -> Message:
-        """Return the message of a delivery, and draft some of the following ones.
+        """Return the message of a delivery, and draft some of the following ones soon.
 
         Raises `RecipientError` as `Composer.compose` does, for this delivery only.
         """
         begun = self._begun.pop(claimed.recipient.subscriber_id, None)
-        if self._asked % self._at_once == 0:
-            self._begin(following)
+        if not self._planned and self._asked % self._at_once == 0:
+            self._planned = True
+            self._soon(partial(self._begin, following))
         self._asked += 1
         if begun is None or begun.claimed is not claimed:
             return self._of(claimed).compose(claimed.recipient, claimed.first_at)
@@ -83,8 +93,9 @@ class Ahead:
 
     def _begin(self, following: Iterable[Claimed]) -> None:
         """Draft the next few, and drop drafts that are no longer among them."""
+        self._planned = False
         near: dict[int, _Begun] = {}
-        for claimed in islice(following, self._near):
+        for claimed in islice(following, _NEAR):
             key = claimed.recipient.subscriber_id
             begun = self._begun.get(key)
             if begun is None or begun.claimed is not claimed:

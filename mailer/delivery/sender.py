@@ -103,7 +103,7 @@ class Sender:
         self._settings = settings
         self._hooks = hooks
         self._clock = clock or Clock()
-        self._ahead = Ahead(composer, arms, signing)
+        self._ahead = Ahead(composer, arms, signing, _soon)
         self._letters = hooks.letters
         letters = hooks.letters
         self._latencies = letters.latencies if letters else Latencies(database, self._clock.ticks)
@@ -452,3 +452,7 @@ class Sender:
             self._reason = "; ".join(
                 f"relay {name} was set aside: {why}" for name, why in self._outcomes.faults.items()
             )
+
+
+def _soon(call: Callable[[], None]) -> None:
+    asyncio.get_running_loop().call_soon(call)

@@ -14,7 +14,7 @@ from msgspec import structs
 
 from mailer.config import DeliverySettings
 from mailer.database.session import Database
-from mailer.delivery.ahead import Ahead
+from mailer.delivery.ahead import Ahead, Call
 from mailer.delivery.books import Books
 from mailer.delivery.ending import Ending
 from mailer.delivery.queue import Claimed
@@ -116,6 +116,23 @@ def test_most_of_them_are_signed_by_the_other_process(
     while waiting:
         ahead.message(waiting.pop(0), waiting)
     assert len(here) == 1
+
+
+def test_drafting_waits_for_connections_that_are_ready(signs: Dkim) -> None:
+    later: list[Call] = []
+    ahead = Ahead(composer(dkim=signs), soon=later.append)
+    waiting = [claimed(number) for number in range(1, 101)]
+    for _ in range(20):
+        ahead.message(waiting.pop(0), waiting)
+    # Asked once, however many messages are wanted meanwhile.
+    (draft,) = later
+    assert ahead.begun == 0
+    draft()
+    assert ahead.begun == 64
+    for _ in range(20):
+        ahead.message(waiting.pop(0), waiting)
+    assert len(later) == 2
+    assert ahead.begun == 44
 
 
 def test_a_delivery_that_was_claimed_again_is_composed_again(
