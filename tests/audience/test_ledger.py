@@ -501,3 +501,46 @@ def test_note_keeps_the_wording_that_it_names(database: Database, at: datetime) 
         stored = session.scalars(select(Wording)).one()
     assert (line.note, line.before, line.after) == ("tags: +tea", "active", "active")
     assert (stored.version, stored.text, stored.first_at) == (version_of(chose.wording), chose.wording, at)
+
+
+def test_second_cause_of_an_opt_out_is_kept_once(database: Database, at: datetime) -> None:
+    ana = added(database, at)
+    with database.transaction() as session:
+        session.add_all(Import(id=number, at=at, source="people.csv") for number in (1, 2, 3))
+    # Who says it, and whether the ledger gets a line.
+    for number, (origin, kept) in enumerate(
+        [
+            (Origin("import", import_id=1), True),
+            (Origin("import", import_id=1), False),
+            (Origin("import", import_id=2), True),
+            # Two imports that agree are enough.
+            (Origin("import", import_id=3), False),
+            (Origin("import", import_id=2), False),
+            (Origin("command"), True),
+            (Origin("import", import_id=3), False),
+            (Origin("page"), True),
+            # Nobody can correct what a person has said.
+            (Origin("page"), False),
+            (Origin("command"), False),
+            (Origin("import", import_id=3), False),
+        ]
+    ):
+        with database.reading() as session:
+            before = len(history(session, ana))
+        moved(database, ana, S.UNSUBSCRIBED, origin, at)
+        with database.reading() as session:
+            lines = history(session, ana)[before:]
+        assert [line.way for line in lines] == ([origin.way] if kept else []), number
+
+
+def test_next_import_is_a_second_cause_after_the_operator(database: Database, at: datetime) -> None:
+    ana = added(database, at)
+    with database.transaction() as session:
+        session.add(Import(id=1, at=at, source="people.csv"))
+    moved(database, ana, S.UNSUBSCRIBED, Origin("command"), at)
+    moved(database, ana, S.BOUNCED, Origin("import", import_id=1), at)
+    with database.reading() as session:
+        lines = [(line.before, line.after, line.way) for line in history(session, ana)][1:]
+        assert lines == [("active", "unsubscribed", "command"), ("unsubscribed", "unsubscribed", "import")]
+        stored = session.get_one(Suppression, ANA.key)
+        assert (stored.reason, stored.note) == ("hard bounce", "import 1")
