@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, assert_never
 
-from sqlalchemy import ColumnElement, and_, case, distinct, exists, func, insert, literal, select, update
+from sqlalchemy import ColumnElement, and_, distinct, exists, func, insert, literal, select, update
 from sqlalchemy.orm import Session
 
 from mailer.config import Canary as CanarySettings
@@ -354,7 +354,7 @@ def findings(session: Session, issue_id: int) -> Findings:
     """Count the outcomes of the members, including bounces and complaints that came back."""
 
     def number(*states: str) -> ColumnElement[int]:
-        return func.coalesce(func.sum(case((Delivery.state.in_(states), 1), else_=0)), 0)
+        return func.count().filter(Delivery.state.in_(states))
 
     ours = and_(
         CanaryMember.issue_id == Delivery.issue_id, CanaryMember.subscriber_id == Delivery.subscriber_id

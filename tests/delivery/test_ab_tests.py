@@ -313,6 +313,26 @@ def test_held_test_waits_for_a_person(database: Database, tmp_path: Path) -> Non
     assert (scene.now.state, scene.now.canary) == (IssueState.SENDING, CanaryState.PASSED)
 
 
+@pytest.mark.parametrize("hold", [False, True])
+def test_test_whose_messages_bounce_is_stopped_for_that(
+    database: Database, tmp_path: Path, hold: bool
+) -> None:
+    scene = Scene(database, tmp_path, with_arms(hold=hold))
+    scene.pretend_to_send()
+
+    def bounce() -> None:
+        with database.transaction() as session:
+            some = update(Delivery).where(Delivery.subscriber_id.in_(list(scene.members)[:9]))
+            session.execute(some.values(state=DeliveryState.FAILED.value))
+
+    scene.meanwhile = bounce
+    for _ in range(2):
+        with pytest.raises(RefusedError, match="was stopped after its first part: canary: 9 of 30 bounced"):
+            scene.lead()
+    assert scene.said[0].startswith("A/B test: waiting for reports until ")
+    assert (scene.now.state, scene.now.canary) == (IssueState.PAUSED, CanaryState.STOPPED)
+
+
 @pytest.mark.parametrize("name", ["E", "C", ""])
 def test_only_an_arm_of_the_test_can_be_chosen(scene: Scene, name: str) -> None:
     with pytest.raises(MailerError, match="there is no arm"), scene.database.transaction() as session:

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from sqlalchemy import select
 
 from mailer.bounces.batch import record_batch
@@ -24,7 +25,9 @@ from mailer.errors import RefusedError
 from mailer.rendering.edition import Edition
 from mailer.tokens import Signer, Subject
 from tests.bounces.reports import dsn
+from tests.connections import new_database
 from tests.delivery.scene import AT, queued, run
+from tests.postgres import Server
 
 WAIT = timedelta(minutes=1)
 SETTINGS = Canary(wait=WAIT, seeds=("s2@example.org", "me@example.com"))
@@ -42,17 +45,18 @@ class Scene:
     said: list[str] = field(default_factory=list)
     fetched: int = 0
     share: float = 0.1
+    seeds: tuple[str, ...] = SETTINGS.seeds
 
     def __post_init__(self) -> None:
         self.issue = queued(self.database, 40)
         with self.database.transaction() as session:
-            canary.begin(session, self.issue.id, self.share, SETTINGS.seeds)
+            canary.begin(session, self.issue.id, self.share, self.seeds)
 
     def lead(self, send: Callable[[], Ended] | None = None) -> Ended | None:
         return canary.lead(
             self.database,
             self.issue,
-            SETTINGS,
+            replace(SETTINGS, seeds=self.seeds),
             Steps(
                 send or (lambda: run(self.database, self.issue, self.folder / "box")),
                 self.send_to_seed,
@@ -243,3 +247,75 @@ def test_canary_whose_reports_are_all_alike_stops_and_begins_again(
         control.resume(session, scene.issue.id)
     assert scene.lead() is None
     assert scene.now.canary is CanaryState.PASSED
+
+
+def test_canary_of_everybody_ends_with_the_issue(database: Database, tmp_path: Path) -> None:
+    scene = Scene(database, tmp_path, share=1.0)
+    ended = scene.lead()
+    assert ended is not None
+    assert (ended.ending, scene.at) == (Ending.FINISHED, AT)
+    assert (scene.now.state, scene.now.canary) == (IssueState.FINISHED, CanaryState.PASSED)
+    assert scene.now.published_at is not None
+    # Nothing is left to do.
+    assert scene.lead() is None
+
+
+def test_run_that_ends_early_ends_the_canary_for_now(scene: Scene) -> None:
+    def send() -> Ended:
+        with scene.database.transaction() as session:
+            control.pause(session, scene.issue.id, "lunch")
+        return run(scene.database, scene.issue, scene.folder / "box")
+
+    ended = scene.lead(send)
+    assert ended is not None
+    assert (ended.ending, scene.now.canary, scene.at) == (Ending.PAUSED, CanaryState.SENDING, AT)
+
+
+def test_seeds_in_the_audience_get_nothing_beside_it(database: Database, tmp_path: Path) -> None:
+    scene = Scene(database, tmp_path, seeds=("S2@example.org",))
+    assert scene.lead() is None
+    assert scene.seeded == []
+    assert scene.said[0].startswith("canary: waiting for reports until ")
+
+
+def test_wait_ends_to_the_second(scene: Scene) -> None:
+    waited: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        # A slow look: the wait is over in the middle of one.
+        scene.at += timedelta(seconds=seconds + 4)
+
+    scene.sleep = sleep  # type: ignore[method-assign]
+    assert scene.lead() is None
+    assert waited == [10, 10, 10, 10, 4]
+
+
+def test_machine_that_finds_another_at_the_seeds_waits_for_it(postgresql: Server, tmp_path: Path) -> None:
+    with new_database(postgresql) as database:
+        scene = Scene(database, tmp_path)
+        waited: list[float] = []
+        with database.transaction() as other:
+            assert canary._alone(other, scene.issue.id)
+
+            def sleep(seconds: float) -> None:
+                waited.append(seconds)
+                if len(waited) == 2:
+                    canary.advance(other, scene.issue.id, CanaryState.PASSED)
+                    other.commit()
+
+            scene.sleep = sleep  # type: ignore[method-assign]
+            assert scene.lead() is None
+        assert (waited, scene.seeded) == ([1.0, 1.0], [])
+
+
+def test_seeds_are_written_to_on_one_machine_of_several(postgresql: Server, tmp_path: Path) -> None:
+    with new_database(postgresql) as database:
+        scene = Scene(database, tmp_path)
+        with pytest.raises(StopAsyncIteration):
+            scene.lead(_stop)
+        assert (scene.seeded, scene.now.canary) == (["me@example.com"], CanaryState.SENDING)
+
+
+def _stop() -> Ended:
+    raise StopAsyncIteration

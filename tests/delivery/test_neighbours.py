@@ -21,6 +21,7 @@ from mailer.database.models import (
     Run,
     ScheduledIssue,
     StoredIssue,
+    StoredTest,
     Subscriber,
 )
 from mailer.database.session import Database
@@ -142,6 +143,16 @@ def _tested(session: Session) -> None:
     for issue_id in session.scalars(select(StoredIssue.id)).all():
         _begin_test(session, issue_id)
     _canary(session, CanaryState.WAITING)
+
+
+def _tested_and_stopped(session: Session) -> None:
+    _tested(session)
+    _canary(session, CanaryState.STOPPED, IssueState.PAUSED)
+
+
+def _tested_and_held(session: Session) -> None:
+    _tested(session)
+    session.execute(update(StoredTest).values(hold=True))
 
 
 def _tested_and_unsent(session: Session) -> None:
@@ -311,6 +322,31 @@ ACTS: dict[str, tuple[Callable[[Session], object], Act, Changes]] = {
             "webhook_events: added issue.paused": [0],
         },
     ),
+    "let a paused canary pass": (
+        lambda s: _canary(s, CanaryState.WAITING, IssueState.PAUSED),
+        lambda s, x: canary.conclude(s, x.issue, at=LATER),
+        {},
+    ),
+    "let the canary of a finished issue pass": (
+        lambda s: _canary(s, CanaryState.WAITING, IssueState.FINISHED),
+        lambda s, x: canary.conclude(s, x.issue, at=LATER),
+        {"issues: canary=passed canary_until published_at": [1]},
+    ),
+    "stop the canary of a paused issue": (
+        lambda s: _canary(s, CanaryState.WAITING, IssueState.PAUSED),
+        lambda s, x: canary.stop(s, x.issue, "bounces"),
+        {},
+    ),
+    "hurry a paused canary": (
+        lambda s: _canary(s, CanaryState.WAITING, IssueState.PAUSED),
+        lambda s, x: canary.hurry(s, x.issue),
+        {},
+    ),
+    "hurry a canary that is sent": (
+        lambda s: _canary(s, CanaryState.SENDING),
+        lambda s, x: canary.hurry(s, x.issue),
+        {},
+    ),
     "hurry a canary": (
         lambda s: _canary(s, CanaryState.WAITING),
         lambda s, x: canary.hurry(s, x.issue),
@@ -478,6 +514,23 @@ ACTS: dict[str, tuple[Callable[[Session], object], Act, Changes]] = {
         {
             "ab_tests: decided_at said winner": [1],
             "issues: canary=passed canary_until edition_digest published_at title": [1],
+        },
+    ),
+    "choose an arm of one that waits for it": (
+        _tested_and_stopped,
+        lambda s, x: canary.choose(s, x.issue, "b", at=LATER),
+        {
+            "ab_tests: decided_at said winner": [1],
+            "issues: canary=passed canary_until edition_digest published_at reason state=sending title": [1],
+            "webhook_events: added issue.resumed": [0],
+        },
+    ),
+    "let an A/B test pass that a person decides": (
+        _tested_and_held,
+        lambda s, x: canary.conclude(s, x.issue, at=LATER),
+        {
+            "issues: canary=stopped canary_until reason state=paused": [1],
+            "webhook_events: added issue.paused": [0],
         },
     ),
     "let an A/B test pass": (
