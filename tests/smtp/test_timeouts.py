@@ -120,6 +120,30 @@ def test_body_that_nobody_reads_is_given_up_after_the_time_for_a_block() -> None
     assert (end, fates(outcomes)) == (End.CLOSED, [(1, Fate.LOST, Stage.MAIL)])
 
 
+def test_server_that_takes_a_message_before_it_has_it_is_not_believed() -> None:
+    async def go() -> tuple[End, list[Attempt], str]:
+        script = Script()
+        outcomes: list[Attempt] = []
+        async with serving(script) as relay:
+            session = await SmtpSession.open(relay, client_name="here.example", timeouts=EACH)
+            writer = script.writers[0]
+            assert isinstance(writer.transport, asyncio.Transport)
+            transport = writer.transport
+
+            def answer_early() -> bool:
+                transport.pause_reading()
+                clock().call_later(5, writer.write, b"250 2.0.0 queued\r\n")
+                return True
+
+            large = structs.replace(outgoing(1, b"x" * 8_000_000), wire_safe=True)
+            end = await session.run(supply([large, outgoing(2)]), outcomes.append, answer_early)
+            return end, outcomes, outcomes[0].problem
+
+    end, outcomes, problem = run_clocked(go())
+    assert (end, fates(outcomes)) == (End.CLOSED, [(1, Fate.LOST, Stage.MAIL), (2, Fate.LOST, Stage.MAIL)])
+    assert problem == "the server accepted a message before receiving it"
+
+
 def test_reply_is_waited_for_from_when_the_whole_body_has_left() -> None:
     async def go() -> float:
         script = Script(answer=on("BODY", 1, SILENCE))
