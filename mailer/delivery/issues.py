@@ -202,7 +202,6 @@ def enqueue(
     session.add(stored)
     session.flush()
     _write_deliveries(session, stored, condition, at=at)
-    session.flush()
     if frozen.test is not None:
         digests = [stored.edition_digest, *(freeze(session, arm, at=at) for arm in frozen.arms)]
         arms.begin(session, stored.id, digests, frozen.test, seed=frozen.slug)
