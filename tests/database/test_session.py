@@ -489,6 +489,15 @@ def test_closed_database_holds_no_connection(database: Database) -> None:
     assert database.change_counter()() == database.change_counter()()
 
 
+def test_block_closes_its_database(tmp_path: Path) -> None:
+    with Database("sqlite:///one.db", folder=tmp_path) as database:
+        database.open()
+        counter = database.change_counter()
+        counter()
+    with pytest.raises(sqlite3.ProgrammingError):
+        counter()
+
+
 def test_counter_of_a_server_changes_twice_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([100.0, 100.4, 100.5, 100.9, 101.0])
     monkeypatch.setattr("mailer.database.session.time.monotonic", lambda: next(times))
