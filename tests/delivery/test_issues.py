@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import pytest
-from sqlalchemy import select, text, update
+from sqlalchemy import event, select, text, update
 from sqlalchemy.orm import Session
 
 from mailer.database.models import (
@@ -26,6 +28,7 @@ from mailer.delivery.issues import QueuedIssue
 from mailer.errors import MailerError, RefusedError, SourceError
 from mailer.rendering.edition import ABTest, Resend
 from tests.connections import in_threads, new_database, wait_until_blocked
+from tests.databases import empty_database
 from tests.delivery.scene import AT, EDITION, queued, subscribe
 from tests.postgres import Server
 
@@ -213,3 +216,23 @@ def test_two_resends_of_an_issue_wait_for_each_other(postgresql: Server) -> None
             # Its clicks were not tracked; that shows once it is this one's turn.
             with pytest.raises(RefusedError, match="were not tracked"):
                 other[0].result()
+
+
+@pytest.mark.parametrize(
+    ("backend", "people", "analysed"),
+    [("sqlite", 1_000, False), ("postgresql", 999, False), ("postgresql", 1_000, True)],
+)
+def test_statistics_are_taken_of_a_large_audience_on_postgresql(
+    tmp_path: Path, backend: str, people: int, analysed: bool, request: pytest.FixtureRequest
+) -> None:
+    seen: list[str] = []
+    with contextlib.ExitStack() as stack:
+        if backend == "sqlite":
+            database = stack.enter_context(empty_database(tmp_path))
+        else:
+            database = stack.enter_context(new_database(request.getfixturevalue("postgresql")))
+        event.listen(database.engine, "before_cursor_execute", lambda *given: seen.append(given[2]))
+        issue = queued(database, people)
+        with database.reading() as session:
+            assert session.get_one(StoredIssue, issue.id).audience == people
+    assert ("ANALYZE deliveries" in seen) is analysed
