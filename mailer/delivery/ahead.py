@@ -58,12 +58,17 @@ class Ahead:
         self._soon = soon
         self._at_once = _AT_ONCE_SIGNED if signing else _AT_ONCE
         self._asked = 0
-        self._planned = False
+        self._catching_up = False
 
     @property
     def begun(self) -> int:
         """How many messages are drafted and not yet requested."""
         return len(self._begun)
+
+    def prepare(self, number: int) -> None:
+        """Start what is worth starting for a run of so many messages."""
+        if self._signing is not None:
+            self._signing.start(number)
 
     def message(self, claimed: Claimed, following: Iterable[Claimed]) -> Message:
         """Return the message of a delivery, and draft some of the following ones soon.
@@ -71,8 +76,7 @@ class Ahead:
         Raises `RecipientError` as `Composer.compose` does, for this delivery only.
         """
         begun = self._begun.pop(claimed.recipient.subscriber_id, None)
-        if not self._planned and self._asked % self._at_once == 0:
-            self._planned = True
+        if self._asked % self._at_once == 0:
             self._soon(partial(self._begin, following))
         self._asked += 1
         if begun is None or begun.claimed is not claimed:
@@ -93,21 +97,31 @@ class Ahead:
 
     def _begin(self, following: Iterable[Claimed]) -> None:
         """Draft the next few, and drop drafts that are no longer among them."""
-        self._planned = False
         near: dict[int, _Begun] = {}
+        new: list[_Begun] = []
+        more = False
         for claimed in islice(following, _NEAR):
             key = claimed.recipient.subscriber_id
             begun = self._begun.get(key)
             if begun is None or begun.claimed is not claimed:
+                if more := len(new) == self._at_once:
+                    break
                 try:
                     begun = _Begun(claimed, self._of(claimed).draft(claimed.recipient, claimed.first_at))
                 except RecipientError:
                     # The error is reported when its turn comes, if it comes.
                     continue
+                new.append(begun)
             near[key] = begun
         self._begun = near
-        if self._signing is not None and self._signing.takes_requests(len(near)):
-            unsigned = [one for one in near.values() if one.signature is None][: 2 * self._at_once]
-            digests = [(one.draft.head, self._of(one.claimed).body_digest(one.draft)) for one in unsigned]
-            for one, request in zip(unsigned, self._signing.request(digests), strict=True):
+        if new and self._signing is not None and self._signing.is_ready():
+            digests = [(one.draft.head, self._of(one.claimed).body_digest(one.draft)) for one in new]
+            for one, request in zip(new, self._signing.request(digests), strict=True):
                 one.signature = request
+        if more and not self._catching_up:
+            self._catching_up = True
+            self._soon(partial(self._catch_up, following))
+
+    def _catch_up(self, following: Iterable[Claimed]) -> None:
+        self._catching_up = False
+        self._begin(following)

@@ -432,8 +432,9 @@ class Sender:
             self._hooks.leader, recover=self._hooks.begun is None, end_dead=self._hooks.end_dead
         )
         self._outcomes.begin()
-        # Here in a thread: on the event loop it would hold up all connections.
+        # Here in a thread: on the event loop they would hold up all connections.
         replies.prepare()
+        self._ahead.prepare(self.books.open)
         self._uncomposed = None if self.books.sent or self.books.failed else 0
         logs.RUN.set(run_id)
         if self._hooks.begun is not None:

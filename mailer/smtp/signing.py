@@ -53,8 +53,7 @@ class Request:
 class SigningProcess:
     """Makes the signatures of `DkimSigner` in another process, in the order of the requests.
 
-    The process is started when many signatures are wanted. Before it is ready and after it has ended, the
-    caller signs.
+    The caller signs while the process is not started, until it is ready, and after it has ended.
     """
 
     def __init__(self, keys: Sequence[SigningKey]) -> None:
@@ -63,17 +62,22 @@ class SigningProcess:
         self._started = self._ready = self._ended = False
         self._requests: deque[Request] = deque()
 
-    def takes_requests(self, wanted: int) -> bool:
-        """Return whether the process is ready; start it if so many signatures are worth it."""
-        if self._ready or self._ended:
-            return self._ready
+    def start(self, wanted: int) -> None:
+        """Start the process if so many signatures are worth it. It takes milliseconds."""
+        if wanted < _WORTH_STARTING or self._started or self._ended:
+            return
         try:
-            if self._started:
-                self._ready = self._has_begun()
-            elif wanted >= _WORTH_STARTING:
-                self._start()
-        except (EOFError, OSError):
+            self._start()
+        except OSError:
             self._lose()
+
+    def is_ready(self) -> bool:
+        """Return whether signatures can be requested."""
+        if self._started and not self._ready and not self._ended:
+            try:
+                self._ready = self._has_begun()
+            except (EOFError, OSError):
+                self._lose()
         return self._ready
 
     def request(self, messages: Sequence[Unsigned]) -> list[Request]:
@@ -117,7 +121,6 @@ class SigningProcess:
         return True
 
     def _start(self) -> None:
-        self._started = True
         self._socket, theirs = socket.socketpair()
         self._open.enter_context(self._socket)
         with theirs:
@@ -130,6 +133,7 @@ class SigningProcess:
         self._open.callback(_close, self._stream)
         children.send(self._stream, msgspec.msgpack.encode([_packed(key) for key in self._keys]))
         self._socket.settimeout(0)
+        self._started = True
 
     def _lose(self) -> None:
         _log.warning("the process that signs messages has ended; this process signs them from now on")

@@ -60,7 +60,8 @@ def ahead(signs: Dkim, signing: SigningProcess) -> Ahead:
 
 def start(signing: SigningProcess) -> None:
     """Start the process and wait until it is ready."""
-    while not signing.takes_requests(64):
+    signing.start(64)
+    while not signing.is_ready():
         threading.Event().wait(0.01)
 
 
@@ -124,15 +125,17 @@ def test_drafting_waits_for_connections_that_are_ready(signs: Dkim) -> None:
     waiting = [claimed(number) for number in range(1, 101)]
     for _ in range(20):
         ahead.message(waiting.pop(0), waiting)
-    # Asked once, however many messages are wanted meanwhile.
-    (draft,) = later
     assert ahead.begun == 0
-    draft()
-    assert ahead.begun == 64
+    drafted = []
+    while later:
+        later.pop(0)()
+        drafted.append(ahead.begun)
+    # A few at a time: connections are served in between.
+    assert drafted == [16, 32, 48, 64]
     for _ in range(20):
         ahead.message(waiting.pop(0), waiting)
-    assert len(later) == 2
     assert ahead.begun == 44
+    assert len(later) == 1
 
 
 def test_a_delivery_that_was_claimed_again_is_composed_again(
@@ -154,6 +157,17 @@ def test_composing_errors_are_raised_in_turn(signs: Dkim, signing: SigningProces
     assert b"Graz" in made.message(good, [bad]).content
     with pytest.raises(RecipientError):
         made.message(bad, [])
+
+
+def test_messages_that_cannot_be_composed_do_not_keep_it_busy(signs: Dkim) -> None:
+    edition = replace(EDITION, text="{{ subscriber.city }}")
+    later: list[Call] = []
+    ahead = Ahead(composer(edition, dkim=signs), soon=later.append)
+    bad = [claimed(number) for number in range(2, 40)]
+    assert b"Graz" in ahead.message(claimed(1, city="Graz"), bad).content
+    later.pop()()
+    assert not later
+    assert ahead.begun == 0
 
 
 def test_unwanted_messages_are_dropped(ahead: Ahead, signing: SigningProcess) -> None:

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
-from itertools import count
 from threading import Event
 
 import pytest
@@ -41,9 +40,8 @@ def process(keys: list[SigningKey]) -> Iterator[SigningProcess]:
 
 def started(process: SigningProcess) -> subprocess.Popen[bytes]:
     """Start the process, wait until it is ready, and return it."""
-    for _ in count():
-        if process.takes_requests(MOST):
-            break
+    process.start(MOST)
+    while not process.is_ready():
         Event().wait(0.01)
     return process.child
 
@@ -66,10 +64,12 @@ def test_fields_are_those_that_the_signer_makes(process: SigningProcess, keys: l
 
 
 def test_no_process_is_started_for_a_few(process: SigningProcess) -> None:
-    assert not process.takes_requests(31)
-    assert not process._started
-    assert not process.takes_requests(32)
-    assert process._started
+    process.start(31)
+    assert not hasattr(process, "child")
+    process.start(32)
+    child = process.child
+    process.start(1_000)
+    assert process.child is child
 
 
 def test_forgotten_requests_make_room(process: SigningProcess, keys: list[SigningKey]) -> None:
@@ -100,7 +100,7 @@ def test_closing_ends_it(process: SigningProcess) -> None:
     process.close()
     assert child.returncode == -signal.SIGKILL
     assert process.wait(request) is None
-    assert not process.takes_requests(MOST)
+    assert not process.is_ready()
 
 
 def killed(process: SigningProcess) -> None:
@@ -125,7 +125,7 @@ def test_requests_of_a_process_that_fails_are_answered_with_nothing(
     assert caplog.messages == [
         "the process that signs messages has ended; this process signs them from now on"
     ]
-    assert not process.takes_requests(MOST)
+    assert not process.is_ready()
     assert process.child.returncode == -signal.SIGKILL
 
 
@@ -145,8 +145,9 @@ def test_a_process_that_cannot_be_started_is_done_without(
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
     monkeypatch.setattr(children, "start", refuse)
-    assert not process.takes_requests(MOST)
-    assert not process.takes_requests(MOST)
+    process.start(MOST)
+    process.start(MOST)
+    assert not process.is_ready()
     assert len(caplog.messages) == 1
 
 
@@ -154,9 +155,7 @@ def test_a_process_that_ends_before_it_is_ready_is_done_without(
     process: SigningProcess, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(signing, "__name__", "mailer.smtp.no_such_module")
-    for _ in count():
-        assert not process.takes_requests(MOST)
-        if process._ended:
-            break
-        Event().wait(0.01)
+    process.start(MOST)
+    process.child.wait(20)
+    assert not process.is_ready()
     assert len(caplog.messages) == 1
