@@ -67,6 +67,9 @@ PARTS: Final = (
 """Each part, with the functions or files that belong to it; the outermost of the first that fits decides."""
 
 
+_LONG_MILLISECONDS: Final = 2
+
+
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the number of messages."""
     parser.add_argument("--account-subscribers", type=int, default=20_000, metavar="N", help="for 'account'")
@@ -81,6 +84,8 @@ def measure(options: argparse.Namespace) -> Iterator[Figure]:
             report = Path(scratch) / f"{kind}.json"
             send(folder, number, program=("benchmarks._sampled", str(report)))
             yield from _figures(kind, json.loads(report.read_text(encoding="utf-8")), number)
+            send(folder, number, program=("benchmarks._turns", str(report)))
+            yield _held(kind, json.loads(report.read_text(encoding="utf-8")))
 
 
 def _figures(kind: str, account: dict[str, Any], number: int) -> Iterator[Figure]:
@@ -98,6 +103,15 @@ def _figures(kind: str, account: dict[str, Any], number: int) -> Iterator[Figure
     yield Figure(
         "account", f"{kind}: the parts together", together, whole, together / whole,
         "within 5 % of the whole", abs(together / whole - 1) <= 0.05, "µs",
+    )  # fmt: skip
+
+
+def _held(kind: str, calls: Sequence[float]) -> Figure:
+    """Return how many calls of the event loop took long; the first of each kind may."""
+    long = sum(one > _LONG_MILLISECONDS for one in calls)
+    return Figure(
+        "account", f"{kind}: calls of the event loop that took over {_LONG_MILLISECONDS} ms, in 10,000",
+        long / len(calls) * 10_000, bar="<= 5", holds=long / len(calls) <= 0.0005,
     )  # fmt: skip
 
 
