@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
 
 from msgspec import Struct
@@ -38,8 +37,7 @@ MAX_LOCAL_OCTETS: Final = 64
 _MAX_DOMAIN_OCTETS: Final = 253
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(Struct, frozen=True):
     """One mailbox address.
 
     `local` is as its owner writes it; `domain` is lower-case A-labels (RFC 5890).
