@@ -8,10 +8,10 @@ changes that exist; `corrections` undoes mistakes.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, cast
 
+from msgspec import Struct, field
 from sqlalchemy import (
     ColumnElement,
     CursorResult,
@@ -95,8 +95,7 @@ _SUPPRESS: Final = text(
 _AT_ONCE: Final = 5_000
 
 
-@dataclass(slots=True)
-class _Batch:
+class _Batch(Struct):
     """The rows that a batch of moves writes."""
 
     lines: list[dict[str, object]] = field(default_factory=list)

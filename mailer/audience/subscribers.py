@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from msgspec import Struct
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
@@ -30,16 +31,14 @@ class AddResult(StrEnum):
     """Unsubscribed, bounced, complained or erased before; only the person can sign up again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Added:
+class Added(Struct, frozen=True):
     """The result of `add`; `subscriber_id` is None for an address that was erased."""
 
     subscriber_id: int | None
     result: AddResult
 
 
-@dataclass(frozen=True, slots=True)
-class SubscriberView:
+class SubscriberView(Struct, frozen=True):
     """A subscriber, as passed to other packages."""
 
     id: int
@@ -52,8 +51,7 @@ class SubscriberView:
     tags: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class LedgerLine:
+class LedgerLine(Struct, frozen=True):
     """One line of the consent ledger."""
 
     at: datetime

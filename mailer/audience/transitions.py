@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
+
+from msgspec import Struct, field
 
 from mailer.address import Address
 from mailer.database.models import SubscriberStatus
@@ -70,8 +72,7 @@ class Origin:
     report_id: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SubscriberRequest:
+class SubscriberRequest(Struct, frozen=True):
     """A subscriber's own request: who, from where, and when."""
 
     subscriber_id: int
@@ -79,8 +80,7 @@ class SubscriberRequest:
     at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Move:
+class Move(Struct, frozen=True):
     """A request to change a subscriber's status.
 
     `happened_at` is the time of the cause, for reports that arrive later; None means `at`.
@@ -107,8 +107,7 @@ class MoveResult(StrEnum):
     """There is no such subscriber."""
 
 
-@dataclass(frozen=True, slots=True)
-class Enrolment:
+class Enrolment(Struct, frozen=True):
     """A new subscriber. `joined_at` is when they signed up, if that was earlier."""
 
     address: Address
