@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from itertools import chain
 from typing import Final
+
+from msgspec.structs import replace
 
 from mailer.bounces.reading.dsn import Facts, status_in
 from mailer.bounces.reading.prose import FOOTER, command_in
