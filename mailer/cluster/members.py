@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import dataclass
 from datetime import datetime
 
+from msgspec import Struct
 from sqlalchemy import BigInteger, delete, select, type_coerce, update
 from sqlalchemy.orm import Session
 
@@ -16,8 +16,7 @@ from mailer.delivery.clock import DEAD_SECONDS
 from mailer.delivery.runs import DATABASE_TIME
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(Struct, frozen=True):
     """A worker that is running."""
 
     id: int
