@@ -6,12 +6,12 @@ import difflib
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar, get_args, get_origin
 
 import msgspec
+from msgspec import Struct
 
 from mailer.config.values import FORMS, FieldError, Section, Share, parse_share
 from mailer.errors import MailerError
@@ -19,8 +19,7 @@ from mailer.errors import MailerError
 Kind = TypeVar("Kind")
 
 
-@dataclass(frozen=True, slots=True)
-class TomlFile:
+class TomlFile(Struct, frozen=True):
     """A parsed TOML file, with its text for line numbers."""
 
     path: Path
