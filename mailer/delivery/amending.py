@@ -7,9 +7,9 @@ delivery names its last run, so `numbers` and `mailer why` know who got which.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
+from msgspec import Struct
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
@@ -20,8 +20,7 @@ from mailer.errors import RefusedError
 from mailer.rendering.edition import Edition
 
 
-@dataclass(frozen=True, slots=True)
-class Numbered:
+class Numbered(Struct, frozen=True):
     """One edition of an issue."""
 
     number: int

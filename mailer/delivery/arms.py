@@ -11,10 +11,10 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from msgspec import Struct
 from sqlalchemy import and_, exists, func, select, update
 from sqlalchemy.orm import Session
 
@@ -45,8 +45,7 @@ _ARMS_OF: Final = select(CanaryMember.subscriber_id, CanaryMember.arm).where(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Test:
+class Test(Struct, frozen=True):
     """The A/B test of an issue."""
 
     __test__ = False
@@ -60,8 +59,7 @@ class Test:
     said: str
 
 
-@dataclass(frozen=True, slots=True)
-class Arm:
+class Arm(Struct, frozen=True):
     """One arm: its members, the messages sent, and the readers who clicked."""
 
     name: str

@@ -12,11 +12,11 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from typing import Final, TypeVar
 
+from msgspec import Struct, field
 from sqlalchemy.orm import Session
 
 from mailer.config import DeliverySettings
@@ -45,8 +45,7 @@ Learn = Callable[[Session, Sequence[Refusal], datetime], None]
 T = TypeVar("T")
 
 
-@dataclass(slots=True)
-class Unwritten:
+class Unwritten(Struct):
     """What the next transaction writes."""
 
     outcomes: list[Settled] = field(default_factory=list)

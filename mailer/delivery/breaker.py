@@ -9,8 +9,9 @@ pending: nobody is suppressed for it, and its delivery can still be sent.
 from __future__ import annotations
 
 from collections import Counter, deque
-from dataclasses import dataclass, field
 from typing import Final
+
+from msgspec import Struct, field
 
 from mailer.replies import Refusal, fingerprint
 
@@ -26,8 +27,7 @@ MOST_PENDING: Final = 20_000
 """More pending refusals than this are not remembered: the oldest then count as the recipients' own."""
 
 
-@dataclass(frozen=True, slots=True)
-class Trip:
+class Trip(Struct, frozen=True):
     """Why the breaker tripped."""
 
     relay: str
@@ -35,8 +35,7 @@ class Trip:
     reason: str
 
 
-@dataclass(slots=True)
-class _Pending:
+class _Pending(Struct):
     refusal: Refusal
     key: str
     """The fingerprint of the reply."""
@@ -48,8 +47,7 @@ class _Pending:
     """Whether the breaker has forgotten it; the sources then forget it too."""
 
 
-@dataclass(slots=True)
-class _Source:
+class _Source(Struct):
     """The latest answers of one relay or provider; None is a message that was accepted."""
 
     name: str

@@ -15,10 +15,12 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, assert_never
 
+from msgspec import Struct
+from msgspec.structs import replace
 from sqlalchemy import ColumnElement, and_, distinct, exists, func, insert, literal, select, update
 from sqlalchemy.orm import Session
 
@@ -55,8 +57,7 @@ _LOOK_SECONDS: Final = 10.0
 """How often a waiting canary reads reports and judges them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Findings:
+class Findings(Struct, frozen=True):
     """The outcomes of a canary's members so far."""
 
     members: int

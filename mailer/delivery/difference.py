@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 CONFIDENCE: Final = 0.95
 NAMES: Final = "ABCD"
 
 
-@dataclass(frozen=True, slots=True)
-class Count:
+class Count(Struct, frozen=True):
     """The readers of an arm who agreed to tracking, and how many of them clicked."""
 
     readers: int
@@ -28,16 +28,14 @@ class Count:
         return self.clicked / self.readers if self.readers else 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Interval:
+class Interval(Struct, frozen=True):
     """How much larger one share is than another, from `low` to `high`; both from -1 to 1."""
 
     low: float
     high: float
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
+class Judgement(Struct, frozen=True):
     """The arm that won, and why."""
 
     arm: int

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from mailer.delivery.books import Books
 from mailer.errors import RelayError
@@ -24,8 +25,7 @@ class Ending(StrEnum):
     """No relay could be used; unsent messages stay queued."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(Struct, frozen=True):
     """How a run ended; `reason` says why, or is empty."""
 
     ending: Ending

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NamedTuple
 
+from msgspec import Struct
 from sqlalchemy import (
     BindParameter,
     ColumnElement,
@@ -52,8 +52,7 @@ _PROGRESS: Final = select(StoredIssue.state, StoredIssue.canary, StoredIssue.pub
 )
 
 
-@dataclass(frozen=True, slots=True)
-class QueuedIssue:
+class QueuedIssue(Struct, frozen=True):
     """An issue that was queued."""
 
     id: int

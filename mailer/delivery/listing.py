@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from msgspec import Struct
 from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
@@ -15,8 +15,7 @@ from mailer.database.models import Delivery, DeliveryState, Subscriber
 _AT_ONCE: Final = 1_000
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
+class Listed(Struct, frozen=True):
     """One delivery; without attempts or an answer if it was never tried."""
 
     state: DeliveryState

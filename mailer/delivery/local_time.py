@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Final
 from zoneinfo import available_timezones
 
+from msgspec import Struct
 from sqlalchemy import ColumnElement, and_, case, exists, func, literal, or_, select, true
 from sqlalchemy.orm import Session
 
@@ -34,8 +34,7 @@ _FIRST_ZONE: Final = "Pacific/Kiritimati"
 _ZONE: Final[ColumnElement[str]] = Subscriber.attributes[ATTRIBUTE].as_string()
 
 
-@dataclass(frozen=True, slots=True)
-class Wave:
+class Wave(Struct, frozen=True):
     """The subscribers who get an issue at one instant."""
 
     at: datetime

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, cast
 
@@ -64,8 +63,7 @@ class Claimed(Struct, frozen=True):
     """Their arm of an A/B test; None if they do not take part in one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(Struct, frozen=True):
     """The result of a claim."""
 
     claimed: list[Claimed]

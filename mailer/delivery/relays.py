@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Final
 
 import msgspec
+from msgspec import Struct
 
 from mailer.config import Relay, Settings
 from mailer.errors import ConfigError
@@ -17,8 +17,7 @@ from mailer.printable import counted
 _LONGEST: Final = 3650
 
 
-@dataclass(frozen=True, slots=True)
-class WarmingUp:
+class WarmingUp(Struct, frozen=True):
     """A relay whose warm-up limits it today."""
 
     name: str

@@ -15,11 +15,11 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final, cast
 
+from msgspec import Struct
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
@@ -64,8 +64,7 @@ NEVER_SECONDS: Final = 1e9
 _ROW: Final = (Run.id, Run.issue_id, Run.host, Run.pid, Run.place, Run.started_at)
 
 
-@dataclass(frozen=True, slots=True)
-class LiveRun:
+class LiveRun(Struct, frozen=True):
     """A run that has not ended."""
 
     id: int
@@ -169,8 +168,7 @@ def end(session: Session, run_id: int, *, at: datetime, reason: str = "") -> Non
     session.execute(update(Run).where(Run.id == run_id).values(ended_at=at, reason=reason))
 
 
-@dataclass(frozen=True, slots=True)
-class LastRun:
+class LastRun(Struct, frozen=True):
     """The run of an issue that ended last."""
 
     host: str

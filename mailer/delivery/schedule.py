@@ -7,11 +7,11 @@ the database was restored, and the issue may have been sent since.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from msgspec import Struct
 from sqlalchemy import ColumnElement, delete, select
 from sqlalchemy.orm import Session
 
@@ -27,8 +27,7 @@ STALE_AFTER: Final = timedelta(hours=1)
 """An issue that is due for longer than this waits for the operator."""
 
 
-@dataclass(frozen=True, slots=True)
-class Scheduled:
+class Scheduled(Struct, frozen=True):
     """An issue that waits for its time."""
 
     slug: str

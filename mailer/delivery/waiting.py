@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from datetime import datetime
 
+from msgspec import Struct
 from sqlalchemy import func, or_, select, text
 from sqlalchemy.orm import Session
 
@@ -15,8 +15,7 @@ from mailer.database.models import WAITS, Delivery, DeliveryState, Subscriber
 _WAITING = [DeliveryState.DEFERRED.value, DeliveryState.UNCERTAIN.value]
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(Struct, frozen=True):
     """Deliveries that wait for the same reason."""
 
     state: DeliveryState
