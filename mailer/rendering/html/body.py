@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from typing import Final
@@ -11,6 +10,7 @@ from urllib.parse import quote, urlsplit
 
 from markdown_it.token import Token
 from markupsafe import Markup
+from msgspec import Struct, field
 
 from mailer.config import Brand, Newsletter
 from mailer.errors import SourceError
@@ -28,8 +28,7 @@ from mailer.rendering.templating.slots import SLOT, Slots
 _INSIDE: Final = "xcontentgoeshere"
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(Struct, frozen=True):
     """Everything that the rendering of a body depends on, besides the issue."""
 
     name: str
@@ -48,8 +47,7 @@ class Frame:
         return direction_of(self.newsletter.language)
 
 
-@dataclass(slots=True)
-class MailBody:
+class MailBody(Struct):
     """Draws the body for email, and collects tracked links and images."""
 
     issue: Issue
@@ -162,8 +160,7 @@ class MailBody:
         return self._held.hold(html) if self.frame.raw_html else html
 
 
-@dataclass(slots=True)
-class PageBody:
+class PageBody(Struct):
     """Draws the body for the web: semantic elements, and links without click counters."""
 
     mail: MailBody

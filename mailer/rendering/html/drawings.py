@@ -8,11 +8,11 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from lxml import etree
+from msgspec import Struct
 
 from mailer.errors import SourceError
 
@@ -35,8 +35,7 @@ _UNKNOWN_STYLE: Final = re.compile(
 _OUTSIDE_STYLE: Final = re.compile(r"""(?i)@import\b|url\(\s*["']?\s*(?!["']?\s*(?:#|data:)|["'\s])""")
 
 
-@dataclass(frozen=True, slots=True)
-class Drawing:
+class Drawing(Struct, frozen=True):
     """An SVG that is safe to draw, and its size in CSS pixels."""
 
     svg: bytes

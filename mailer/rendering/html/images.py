@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import warnings
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
+
+from msgspec import Struct
 
 from mailer.errors import SourceError
 from mailer.rendering.edition import InlineImage
@@ -24,8 +25,7 @@ MAX_PIXELS: Final = 50_000_000
 _JPEG_QUALITY: Final = 82
 
 
-@dataclass(frozen=True, slots=True)
-class Picture:
+class Picture(Struct, frozen=True):
     """The address of an `<img>` and its size in CSS pixels."""
 
     src: str

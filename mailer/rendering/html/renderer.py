@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, MutableMapping, Sequence
-from dataclasses import dataclass, field
 from html import escape, unescape
 from itertools import count
 from types import MethodType
@@ -15,6 +14,7 @@ from markdown_it.renderer import RendererHTML
 from markdown_it.token import Token
 from markdown_it.utils import OptionsDict
 from markupsafe import Markup
+from msgspec import Struct, field
 
 from mailer.rendering.html.tables import Shape, breakable, shape_of
 from mailer.rendering.source.markdown import (
@@ -234,8 +234,7 @@ class _BodyRenderer(RendererHTML):
         return opening
 
 
-@dataclass(frozen=True, slots=True)
-class _CodeLine:
+class _CodeLine(Struct, frozen=True):
     """A line of code. `indent` is the indent of its continuation lines, in pixels."""
 
     html: Markup
@@ -248,8 +247,7 @@ class _CodeLine:
         return cls(markup(html), min(round((blanks + 2) * _CODE_CHARACTER_PIXELS), _MOST_INDENT_PIXELS))
 
 
-@dataclass(slots=True)
-class _OpenTable:
+class _OpenTable(Struct):
     """A table that is being drawn, the number of its next cell, and whether this cell has a long word."""
 
     shape: Shape

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from html import escape
 from typing import Final
 
 from markdown_it.token import Token
+from msgspec import Struct
 
 from mailer.rendering.source.markdown import visible_text
 from mailer.rendering.templating.slots import SLOT, TAG
@@ -58,8 +58,7 @@ class CellBreaks(Enum):
     ANYWHERE = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
+class Shape(Struct, frozen=True):
     """How to draw a table. Cells are counted row by row, header cells first."""
 
     headings: tuple[str, ...]
@@ -79,8 +78,7 @@ class Shape:
         return "stacks" in self.look
 
 
-@dataclass(frozen=True, slots=True)
-class _Setting:
+class _Setting(Struct, frozen=True):
     """Sizes in pixels, as in `inline.css.j2`, and where words break."""
 
     font: int

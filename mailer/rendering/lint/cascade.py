@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 from typing import Final
 
 from lxml import etree
+from msgspec import Struct
 
 from mailer.printable import whole_number
 
@@ -69,8 +69,7 @@ class Breaks(Enum):
     ANYWHERE = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Style:
+class Style(Struct, frozen=True):
     """The computed style of an element. Lengths are in CSS pixels."""
 
     own: dict[str, str]
@@ -98,8 +97,7 @@ class Style:
         return self.length(f"margin-{side}") or 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class _Compound:
+class _Compound(Struct, frozen=True):
     """The part of a selector that describes one element."""
 
     tag: str
@@ -125,8 +123,7 @@ class _Compound:
         return all(_has(element, *attribute) for attribute in self.attributes)
 
 
-@dataclass(frozen=True, slots=True)
-class _Rule:
+class _Rule(Struct, frozen=True):
     selector: tuple[_Compound, ...]
     declarations: tuple[_Declaration, ...]
     specificity: tuple[int, int, int]
@@ -136,8 +133,7 @@ class _Rule:
     """What those of the elements around it must contain, together."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Screen:
+class _Screen(Struct, frozen=True):
     width: int
     is_dark: bool
 

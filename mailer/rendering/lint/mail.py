@@ -6,13 +6,13 @@ import email
 import email.policy
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import date
 from email.message import EmailMessage
 from functools import cached_property
 from typing import Final
 
 from lxml import etree
+from msgspec import Struct
 
 from mailer.config import Newsletter
 from mailer.printable import whole_number
@@ -26,8 +26,7 @@ _NOT_SHOWN: Final = frozenset({"style", "script", "title", "head"})
 _CODE: Final = frozenset({"code", "pre", "kbd", "samp", "tt"})
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(Struct, frozen=True):
     """An `<a>` that readers see."""
 
     href: str

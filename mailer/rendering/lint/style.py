@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import lru_cache
 from typing import Final
 
 from lxml import etree
+from msgspec.structs import replace
 
 from mailer.rendering.colour import READABLE, colour_of, contrast
 from mailer.rendering.lint.cascade import Cascade

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
+
+from msgspec import Struct
 
 from mailer.rendering.lint.cascade import blocks
 
@@ -106,8 +107,7 @@ _SELECTOR_SIGNS: Final = {">": "a child selector", "+": "a sibling selector", "~
                           "*": "the universal selector", " ": "a descendant selector"}  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Feature:
+class Feature(Struct, frozen=True):
     """Something that a message uses. `kind` and `name` are its place in the table."""
 
     kind: str
@@ -127,8 +127,7 @@ class Feature:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _ClientTable:
+class _ClientTable(Struct, frozen=True):
     clients: tuple[str, ...]
     features: Mapping[str, Mapping[str, str]]
 

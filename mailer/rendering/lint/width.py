@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
 
 from lxml import etree
+from msgspec import Struct
 
 from mailer.rendering.lint.cascade import Breaks, Cascade, Style
 from mailer.rendering.lint.glyphs import text_width, unbreakable
@@ -22,8 +22,7 @@ _MAX_SPAN: Final = 100
 _SCROLLS: Final = ("auto", "scroll")
 
 
-@dataclass(frozen=True, slots=True)
-class Overflow:
+class Overflow(Struct, frozen=True):
     """An element that reaches beyond the screen."""
 
     element: etree._Element
@@ -34,16 +33,14 @@ class Overflow:
     """The width in pixels of the narrowest screen that shows all of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
+class _Run(Struct, frozen=True):
     """Something that no line breaks inside. `text` is its longest part from one text node."""
 
     width: float
     text: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class _Text:
+class _Text(Struct, frozen=True):
     text: str
     style: Style
 

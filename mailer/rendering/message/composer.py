@@ -11,7 +11,6 @@ import base64
 import hashlib
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from email.utils import format_datetime
 from functools import lru_cache
@@ -38,8 +37,7 @@ LETTER_URLS: Final = ("confirm", "unsubscribe", "preferences")
 MAX_SLOT_CHARACTERS: Final = 20_000
 
 
-@dataclass(frozen=True, slots=True)
-class Dkim:
+class Dkim(Struct, frozen=True):
     """How messages are signed (RFC 6376).
 
     `relaxed_lines` canonicalises whole lines of a body. The result for joined lines is the joined results,
@@ -67,8 +65,7 @@ class Message(Struct, frozen=True):
         return b"".join(self.parts)
 
 
-@dataclass(frozen=True, slots=True)
-class _Shared:
+class _Shared(Struct, frozen=True):
     """An unchanging piece of a template, encoded, with places for links."""
 
     octets: list[bytes]
@@ -82,8 +79,7 @@ class _Shared:
         return cls(octets, tuple(texts[1::2]))
 
 
-@dataclass(frozen=True, slots=True)
-class _Compiled:
+class _Compiled(Struct, frozen=True):
     """The templates of an edition, compiled, and the pieces that all its messages share."""
 
     sandbox: Sandbox

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from babel.dates import format_date
 from markdown_it.token import Token
+from msgspec import Struct
 
 from mailer.config import Newsletter
 from mailer.errors import SourceError
@@ -21,8 +21,7 @@ from mailer.rendering.templating.filters import direction_of, locale_of
 from mailer.rendering.templating.slots import Slots
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(Struct, frozen=True):
     """An issue after the first stage of Jinja. Its texts and tokens contain the words of slots."""
 
     subject: str

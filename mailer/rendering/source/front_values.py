@@ -6,11 +6,11 @@ import datetime
 import re
 import zoneinfo
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, Final
 
 import msgspec
+from msgspec import Struct
 
 from mailer.address import check_header_text
 from mailer.config.values import parse_share
@@ -23,8 +23,7 @@ DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _LONGEST_WAIT: Final = datetime.timedelta(days=3660)
 
 
-@dataclass(frozen=True, slots=True)
-class Timing:
+class Timing(Struct, frozen=True):
     """The time of a step of a sequence, and the segment that gets it."""
 
     after: datetime.timedelta
@@ -37,8 +36,7 @@ class Timing:
     """A segment; others skip the step."""
 
 
-@dataclass(frozen=True, slots=True)
-class Arms:
+class Arms(Struct, frozen=True):
     """The arms of an A/B test, and the rules that decide it. Without a test, there is one subject or none."""
 
     subjects: list[str]
@@ -47,8 +45,7 @@ class Arms:
     test: ABTest
 
 
-@dataclass(frozen=True, slots=True)
-class FrontValues:
+class FrontValues(Struct, frozen=True):
     """The values of the front matter by type; each method raises `SourceError` at the key's line."""
 
     values: dict[str, Any]

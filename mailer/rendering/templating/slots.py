@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Final
 
 from jinja2 import Environment, TemplateSyntaxError, nodes
+from msgspec import Struct, field
 
 from mailer.errors import SourceError
 from mailer.rendering.templating.sandbox import check_construct
@@ -30,8 +30,7 @@ _OPENING: Final = {"if": "endif", "for": "endfor"}
 Piece = tuple[int, str, str]
 
 
-@dataclass(slots=True)
-class Slots:
+class Slots(Struct):
     """The per-subscriber constructs, by the stems of their words."""
 
     late: dict[str, str] = field(default_factory=dict)
@@ -117,8 +116,7 @@ class Slots:
         return -1 if tag[1] else int(tag[2] in _OPENING)
 
 
-@dataclass(frozen=True, slots=True)
-class _OpenTag:
+class _OpenTag(Struct, frozen=True):
     """A block tag that is not closed yet."""
 
     name: str

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
 from markdown_it.token import Token
 from markdown_it.tree import SyntaxTreeNode
+from msgspec import Struct, field
 
 from mailer.rendering.source.markdown import VOICES, call_out_title, footnote_number, is_button
 from mailer.rendering.source.raw_html import ends_line, link_of, plain
@@ -23,8 +23,7 @@ _LEAST_WIDTH: Final = 30
 _TABLE_EXCESS: Final = 4
 
 
-@dataclass(slots=True)
-class Links:
+class Links(Struct):
     """The destinations of a text, numbered from 1 in order of appearance.
 
     `shown` converts a destination to the form for the text.
@@ -234,8 +233,7 @@ def _table(node: SyntaxTreeNode, width: int, links: Links) -> str:
     return "\n".join([lines[0], "-" * longest, *lines[1:]]) + pending
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
+class _Row(Struct, frozen=True):
     """One row of a table; `tags` are the block tags before it."""
 
     tags: str
