@@ -16,10 +16,12 @@ body comes from a filter, unless the provider is known to look up recipients tha
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache, lru_cache
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from mailer.printable import escaped
 from mailer.replies import about_messages, about_recipients, about_systems, about_us, languages, ours
@@ -176,8 +178,7 @@ def shown_text(text: str) -> str:
     return escaped(line)[:TEXT_LIMIT]
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
+class _Found(Struct, frozen=True):
     means: BounceClass
     basis: VerdictBasis
     action: ReplyClass | None = None
@@ -202,8 +203,7 @@ def _decide(found: _Found, permanent: bool, code: int | None) -> tuple[ReplyClas
     return (ReplyClass.PERMANENT if permanent and not temporary_code else ReplyClass.TEMPORARY), False
 
 
-@dataclass(frozen=True, slots=True)
-class _Reply:
+class _Reply(Struct, frozen=True):
     code: int | None
     detail: str
     """The status without its first digit."""

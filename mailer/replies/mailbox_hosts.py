@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
+
+from msgspec import Struct
 
 OTHER: Final = "other"
 _PROVIDERS: Final = {
@@ -29,8 +30,7 @@ def provider_of(domain: str, configured: Mapping[str, str] = MappingProxyType({}
     return configured.get(domain) or _PROVIDERS.get(domain) or _PROVIDERS.get(f"{first}.*") or domain
 
 
-@dataclass(frozen=True, slots=True)
-class Domains:
+class Domains(Struct, frozen=True):
     """The domains of a mailbox provider, as `provider_of` judges them."""
 
     names: frozenset[str]

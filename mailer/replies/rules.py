@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from mailer.replies.verdict import BounceClass, Fault, ReplyClass
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(Struct, frozen=True):
     """One row of the tables: when all conditions hold, the reply means `means`.
 
     An empty condition always holds. If several rules hold, the first in the order of the tables

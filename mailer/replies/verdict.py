@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
+
+from msgspec import Struct
 
 
 class BounceClass(StrEnum):
@@ -82,8 +83,7 @@ class VerdictBasis(StrEnum):
     """Neither was known."""
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """The meaning of a reply, and its consequences."""
 
     reply_class: ReplyClass
@@ -145,8 +145,7 @@ class Alert(StrEnum):
     """Show the operator the new address."""
 
 
-@dataclass(frozen=True, slots=True)
-class BouncePolicy:
+class BouncePolicy(Struct, frozen=True):
     """The effect of a bounce of one class on the subscriber.
 
     `hard` suppresses immediately. Otherwise `weight` points are added to the soft count, at most once a day;
@@ -186,8 +185,7 @@ POLICY: Final[Mapping[BounceClass, BouncePolicy]] = MappingProxyType(
 """The policy for each class. A verdict with `hard` false is never treated as hard: a 4yz is soft."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(Struct, frozen=True):
     """A permanent refusal of one delivery of an issue."""
 
     issue_id: int

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 ADDRESS: Final = "<>"
 IP: Final = "#"
@@ -57,8 +58,7 @@ _POSSESSIVE: Final = re.compile(r"(?<=\w)'s\b")
 _PUNCTUATION: Final = frozenset((";", ",", ":", "!", "?", "(", ")", "=", ".", ADDRESS, IP))
 
 
-@dataclass(frozen=True, slots=True)
-class Words:
+class Words(Struct, frozen=True):
     """A text in lower case, reduced to its words."""
 
     clauses: str
