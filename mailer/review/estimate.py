@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
+
+from msgspec import Struct
 
 from mailer.config import ProviderLimits, Relay
 
@@ -20,8 +21,7 @@ _ANSWERS_TO_CONNECT: Final = 6
 """TCP, TLS, greeting, EHLO, EHLO once more, AUTH."""
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
+class Estimate(Struct, frozen=True):
     """The shortest time in which `messages` can be sent, and the limit responsible."""
 
     messages: int

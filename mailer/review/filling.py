@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
+from msgspec import Struct
 from sqlalchemy import JSON, ColumnElement, ScalarSelect, cast, func, literal, select
 from sqlalchemy.orm import Session
 
@@ -31,8 +30,7 @@ _SAMPLE: Final = 1_000
 """How many subscribers an issue is composed for as a check, before it is queued."""
 
 
-@dataclass(slots=True)
-class Unfit:
+class Unfit(Struct):
     """Subscribers whose message cannot be composed, all for the same reason."""
 
     field: str
@@ -40,12 +38,11 @@ class Unfit:
     reason: str
     """The error for the first of them."""
     count: int = 0
-    examples: list[str] = dataclasses.field(default_factory=list)
+    examples: list[str] = msgspec.field(default_factory=list)
     """Some of their addresses."""
 
 
-@dataclass(slots=True)
-class _Shape:
+class _Shape(Struct):
     """The subscribers who have the same attributes, of the same types."""
 
     example: int

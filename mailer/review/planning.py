@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Final
 
+from msgspec import Struct
 from sqlalchemy import ColumnElement, case, exists, false, func, literal, or_, select
 from sqlalchemy.orm import Session
 
@@ -47,8 +47,7 @@ _OPEN: Final = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Headcount:
+class Headcount(Struct, frozen=True):
     """How many subscribers get an issue, and how many do not."""
 
     mailed: int
@@ -61,8 +60,7 @@ class Headcount:
         return self.mailed + sum(self.left_out.values())
 
 
-@dataclass(frozen=True, slots=True)
-class Domains:
+class Domains(Struct, frozen=True):
     """The domains that an issue goes to."""
 
     count: int
@@ -72,8 +70,7 @@ class Domains:
     """Number of recipients by configured provider."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sizes:
+class Sizes(Struct, frozen=True):
     """Message sizes for a sample of the audience, in octets, signed like the real ones."""
 
     sampled: int
@@ -83,8 +80,7 @@ class Sizes:
     """The errors of messages that could not be composed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """The plan that `send` would follow."""
 
     slug: str
@@ -95,8 +91,7 @@ class Plan:
     """The issue in the queue, if it is queued already."""
 
 
-@dataclass(frozen=True, slots=True)
-class Forecast(Plan):
+class Forecast(Plan, frozen=True):
     """A plan in detail."""
 
     books: Books | None

@@ -6,16 +6,16 @@ import re
 import shutil
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 TIMEOUT_SECONDS: Final = 20
 _SCORE: Final = re.compile(rb"^(-?[\d.]+)/(-?[\d.]+)\s*$", re.MULTILINE)
 _RULE: Final = re.compile(r"^\*?\s*(-?\d+(?:\.\d+)?)\s+([A-Z][A-Z0-9_]{2,})\b", re.MULTILINE)
 
 
-@dataclass(frozen=True, slots=True)
-class SpamScore:
+class SpamScore(Struct, frozen=True):
     """The points of the rules that hit; `required` points or more mean spam."""
 
     score: float

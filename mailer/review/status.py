@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
 from datetime import datetime
 
+from msgspec import Struct
+from msgspec.structs import asdict
 from sqlalchemy.orm import Session
 
 from mailer.delivery import amending, arms, canary, runs
@@ -19,8 +20,7 @@ from mailer.reports.alerts import Happening, issue_alerts
 from mailer.review.table import doing
 
 
-@dataclass(frozen=True, slots=True)
-class IssueStatus:
+class IssueStatus(Struct, frozen=True):
     """Everything that `mailer status` shows of an issue."""
 
     issue: QueuedIssue

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
+from msgspec import Struct
 from sqlalchemy.orm import Session
 
 from mailer.config import Settings
@@ -17,8 +17,7 @@ from mailer.review.directory import DRAFT
 from mailer.review.overview import issue_lines
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True):
     """One issue. A draft has no books."""
 
     slug: str
