@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
+from msgspec import Struct
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
@@ -43,8 +44,7 @@ class HookState(StrEnum):
     FAILED = "failed"
 
 
-@dataclass(frozen=True, slots=True)
-class Occurrence:
+class Occurrence(Struct, frozen=True):
     """Something that happened: an event before it is stored."""
 
     type: str
@@ -66,8 +66,7 @@ class ClaimedHook:
     """Attempts, this one included."""
 
 
-@dataclass(frozen=True, slots=True)
-class HookDelivery:
+class HookDelivery(Struct, frozen=True):
     """A delivery as the listing shows it."""
 
     uid: str
