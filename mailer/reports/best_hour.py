@@ -10,9 +10,10 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import tzinfo
 from typing import Final
+
+from msgspec import Struct
 
 from mailer.reports.statistics import IssueFigures
 
@@ -22,8 +23,7 @@ _SHUFFLES: Final = 1000
 _CONVINCING: Final = 0.05
 
 
-@dataclass(frozen=True, slots=True)
-class HourOfDay:
+class HourOfDay(Struct, frozen=True):
     """The issues that started in one hour of the day."""
 
     hour: int
@@ -35,8 +35,7 @@ class HourOfDay:
     highest: float
 
 
-@dataclass(frozen=True, slots=True)
-class BestHour:
+class BestHour(Struct, frozen=True):
     """The hours compared. `hour` is the best one, or None if the data shows no difference."""
 
     hours: tuple[HourOfDay, ...]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 
+from msgspec import Struct
 from sqlalchemy.orm import Session
 
 from mailer.reports import statistics
@@ -12,8 +12,7 @@ from mailer.reports.best_hour import BestHour, best_hour
 from mailer.reports.statistics import Cohort, GrowthDay, IssueFigures, ListHealth
 
 
-@dataclass(frozen=True, slots=True)
-class Overview:
+class Overview(Struct, frozen=True):
     """The statistics of a period."""
 
     counted_at: datetime | None

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Literal
 
+from msgspec import Struct
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
@@ -15,8 +15,7 @@ from mailer.database.models import Consent, Event, Subscriber, SubscriberStatus
 _AT_A_TIME: Final = 1_000
 
 
-@dataclass(frozen=True, slots=True)
-class Responder:
+class Responder(Struct, frozen=True):
     """Someone who opened or clicked."""
 
     subscriber_id: int
@@ -60,8 +59,7 @@ def responders(
         yield Responder(*row)
 
 
-@dataclass(frozen=True, slots=True)
-class Leaver:
+class Leaver(Struct, frozen=True):
     """Someone who left the list."""
 
     line: int

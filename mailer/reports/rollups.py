@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 import msgspec
+from msgspec import Struct, field
 from sqlalchemy import ColumnElement, bindparam, delete, func, select, text
 from sqlalchemy.orm import Session
 
@@ -69,8 +69,7 @@ class Marks(msgspec.Struct, frozen=True, kw_only=True):
     """Changes whenever the ledger does."""
 
 
-@dataclass(slots=True)
-class _Changes:
+class _Changes(Struct):
     """The rows that a refresh writes."""
 
     days: list[dict[str, object]] | None = None

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from types import MappingProxyType
 from typing import Final
 
+from msgspec import Struct
 from sqlalchemy import and_, bindparam, case, func, select
 from sqlalchemy.orm import Session
 
@@ -36,8 +36,7 @@ def _share(part: int, whole: int) -> float | None:
     return part / whole if whole else None
 
 
-@dataclass(frozen=True, slots=True)
-class GrowthDay:
+class GrowthDay(Struct, frozen=True):
     """The changes of one day, and the number of active subscribers at its end."""
 
     day: date
@@ -49,8 +48,7 @@ class GrowthDay:
     active: int
 
 
-@dataclass(frozen=True, slots=True)
-class Cohort:
+class Cohort(Struct, frozen=True):
     """The people who joined in one month."""
 
     month: str
@@ -60,8 +58,7 @@ class Cohort:
     and came back count as retained."""
 
 
-@dataclass(frozen=True, slots=True)
-class IssueFigures:
+class IssueFigures(Struct, frozen=True):
     """The figures of one issue."""
 
     issue_id: int
@@ -114,8 +111,7 @@ class IssueFigures:
         return _share(self.unsubscribed, self.sent)
 
 
-@dataclass(frozen=True, slots=True)
-class LinkFigures:
+class LinkFigures(Struct, frozen=True):
     """The clicks on one link. `place` is its number in the issue, from 0."""
 
     place: int
@@ -125,8 +121,7 @@ class LinkFigures:
     clickers: int
 
 
-@dataclass(frozen=True, slots=True)
-class GroupFigures:
+class GroupFigures(Struct, frozen=True):
     """The recipients of one domain, provider or segment."""
 
     name: str
@@ -138,8 +133,7 @@ class GroupFigures:
     clickers: int
 
 
-@dataclass(frozen=True, slots=True)
-class HourFigures:
+class HourFigures(Struct, frozen=True):
     """One hour of an issue. `opens` and `clicks` are by people, repetitions included."""
 
     at: datetime
@@ -150,8 +144,7 @@ class HourFigures:
     machine_clicks: int
 
 
-@dataclass(frozen=True, slots=True)
-class DelayFigures:
+class DelayFigures(Struct, frozen=True):
     """People by the time between their message and their first open or click."""
 
     at_most: timedelta | None
@@ -160,8 +153,7 @@ class DelayFigures:
     clickers: int
 
 
-@dataclass(frozen=True, slots=True)
-class IssueStatistics:
+class IssueStatistics(Struct, frozen=True):
     """Everything counted about one issue."""
 
     figures: IssueFigures
@@ -180,8 +172,7 @@ class IssueStatistics:
     """People who unsubscribed from this issue, by way."""
 
 
-@dataclass(frozen=True, slots=True)
-class ListHealth:
+class ListHealth(Struct, frozen=True):
     """The state of the list."""
 
     statuses: Mapping[str, int]
