@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -134,7 +133,7 @@ def _row(one: IssueFigures) -> dict[str, Any]:
 
 
 def _write_csv(rows: Iterable[dict[str, Any]]) -> None:
-    columns = [*(one.name for one in fields(IssueFigures)), *_RATES]
+    columns = [*IssueFigures.__struct_fields__, *_RATES]
     writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)

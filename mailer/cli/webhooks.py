@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from datetime import UTC, datetime
 
 import click
+from msgspec.structs import asdict
 
 from mailer.cli.app import App, Group, RowNumber, json_option, limit_option, pass_app
 from mailer.webhooks import endpoints, queue
