@@ -16,7 +16,7 @@ _SENDING = {"aiosmtplib", "cryptography", "uvloop"}
 _RENDERING = {"lxml", "markdown_it", "mjml", "nh3", "premailer"}
 _TEMPLATES = {"babel", "jinja2"}
 _SERVING = {"fastapi", "nicegui", "pydantic", "starlette", "uvicorn"}
-_OTHERS = {"alembic", "dns", "httpx", "lark", "psycopg", "rich"}
+_OTHERS = {"alembic", "dns", "httpx", "lark", "psycopg", "requests", "rich"}
 _ALL = _SENDING | _RENDERING | _TEMPLATES | _SERVING | _OTHERS
 _WITHOUT_DATABASE = {
     "--help": _ALL,
