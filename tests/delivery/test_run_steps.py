@@ -30,6 +30,7 @@ from mailer.smtp.session import Attempt, Fate, Reply, Stage
 from tests.delivery.scene import AT, SIGNER, books, learn_nothing, make_composer, queued
 from tests.smtp.clocked import ClockedLoop, clock, run_clocked
 from tests.smtp.scripted import SILENCE, Script, serving
+from tests.smtp.test_session import on
 
 TEMPLATES = Path(__file__).parents[2] / "email_templates"
 PEOPLE = 12
@@ -231,6 +232,7 @@ def test_silent_server_holds_up_the_end_for_as_long_as_its_kind_allows(
         await asyncio.sleep(5)
         getattr(sender, how)()
         assert sender._ending is Ending.STOPPED
+        assert hurries == (["books", "letters"] if hurried else [])
         if how != "stop_now":
             await asyncio.sleep(10)
             # Asking again does not prolong it.
@@ -247,6 +249,57 @@ def test_silent_server_holds_up_the_end_for_as_long_as_its_kind_allows(
 def test_run_that_was_stopped_leaves_no_timer(scene: Scene) -> None:
     ended, _ = scene.run(Script(), lambda sender: stop_after(sender, 0))
     assert ended.ending is Ending.STOPPED
+
+
+def test_run_closes_what_it_has_opened(scene: Scene) -> None:
+    order: list[str] = []
+    letters = scene.letters()
+
+    async def close(error: RelayError | None = None) -> None:
+        order.append(f"letters: {error}")
+
+    async def watch(sender: Sender) -> None:
+        shut, write = sender._ahead.close, sender._latencies.write
+
+        def shut_ahead() -> None:
+            order.append("ahead")
+            shut()
+
+        def write_latencies() -> None:
+            order.append("latencies")
+            write()
+
+        replace(sender._ahead, close=shut_ahead)
+        replace(sender._latencies, write=write_latencies)
+
+    replace(letters, close=close)
+    ended, _ = scene.run(Script(), watch, letters=letters)
+    assert (ended.ending, ended.books.sent, ended.error) == (Ending.FINISHED, PEOPLE, None)
+    assert order == ["ahead", "latencies", "letters: None"]
+
+
+def test_relay_that_is_down_ends_the_run(scene: Scene) -> None:
+    closed: list[RelayError | None] = []
+    letters = scene.letters()
+
+    async def close(error: RelayError | None = None) -> None:
+        closed.append(error)
+
+    replace(letters, close=close)
+    ended, _ = scene.run(Script(greeting=b"421 4.3.2 maintenance\r\n"), letters=letters)
+    assert (ended.ending, ended.books.queued) == (Ending.UNREACHABLE, PEOPLE)
+    assert ended.error is not None
+    assert ended.reason == ended.error.message
+    assert "421" in ended.reason
+    assert closed == [ended.error]
+
+
+def test_run_that_waits_for_its_retries_goes_on(scene: Scene) -> None:
+    settings = DeliverySettings(window=8, wait_for_retries=True, retry_base=timedelta(minutes=10))
+    ended, seconds = scene.run(Script(answer=on("RCPT", 1, b"451 4.3.0 later\r\n")), settings=settings)
+    assert (ended.ending, ended.books.sent) == (Ending.FINISHED, PEOPLE)
+    # The jitter of a retry is a tenth.
+    assert 540 <= seconds <= 720
 
 
 def test_first_ending_is_the_one_that_counts(scene: Scene) -> None:
