@@ -197,6 +197,15 @@ def test_issue_with_arms_begins_with_its_test(database: Database) -> None:
         assert issue.canary is CanaryState.SENDING
 
 
+def test_step_of_a_sequence_is_no_issue(database: Database) -> None:
+    subscribe(database, 1)
+    with (
+        pytest.raises(RefusedError, match="001-hello is a step of a sequence, because it has 'after'"),
+        database.transaction() as session,
+    ):
+        issues.enqueue(session, replace(EDITION, step=True), source_path="", at=AT)
+
+
 def test_two_resends_of_an_issue_wait_for_each_other(postgresql: Server) -> None:
     with new_database(postgresql) as database:
         issue = queued(database, 2)
