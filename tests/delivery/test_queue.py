@@ -61,7 +61,12 @@ def test_claim_says_who_and_which_attempt_it_is(database: Database, run_id: int)
     assert (taken.after, taken.skipped, taken.left) == (4, 0, Counter({"queued": 2, "deferred": 1}))
     with database.reading() as session:
         assert queue.held(session, 1, run_id) == {1, 2, 4}
-    assert [stored(database, n).first_at for n in (1, 2)] == [AT, EARLIER]
+    rows = [stored(database, n) for n in (1, 2)]
+    assert [(row.state, row.attempts, row.run_id) for row in rows] == [
+        ("sending", 1, run_id),
+        ("sending", 4, run_id),
+    ]
+    assert [(row.first_at, row.changed_at) for row in rows] == [(AT, AT), (EARLIER, AT)]
     # Whoever finds nothing goes on from where they were.
     with database.transaction() as session:
         taken = queue.claim(session, 1, run_id=run_id, limit=3, after=7, at=AT, resend_uncertain=False)
