@@ -20,7 +20,6 @@ from datetime import datetime, timedelta
 from typing import Final, assert_never
 
 from msgspec import Struct
-from msgspec.structs import replace
 from sqlalchemy import ColumnElement, and_, distinct, exists, func, insert, literal, select, update
 from sqlalchemy.orm import Session
 
@@ -191,13 +190,10 @@ def _let_pass(database: Database, issue: QueuedIssue, steps: Steps) -> bool:
 
 
 def _judge(database: Database, issue: QueuedIssue, settings: CanarySettings) -> None:
-    """Stop the issue and raise `RefusedError` if a limit is broken."""
+    """Stop the issue if a limit is broken; the next look at its canary says so."""
     with database.transaction() as session:
-        reason = broken(findings(session, issue.id), settings)
-        stopped = bool(reason) and stop(session, issue.id, reason)
-        test = arms.find(session, issue.id)
-    if stopped:
-        raise _refused(replace(issue, reason=reason), test)
+        if reason := broken(findings(session, issue.id), settings):
+            stop(session, issue.id, reason)
 
 
 def _refused(issue: QueuedIssue, test: Test | None) -> RefusedError:
