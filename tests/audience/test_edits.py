@@ -6,19 +6,22 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from mailer.address import parse_address
+from mailer.address import Address, parse_address
 from mailer.audience.fields import MAX_TAGS
 from mailer.audience.ledger import add_note, correct, suppress, unsubscribe
 from mailer.audience.privacy.erasing import erase
 from mailer.audience.subscribers import (
     Added,
     AddResult,
+    LedgerLine,
+    SubscriberView,
     add,
     change_address,
     change_tags,
@@ -335,3 +338,8 @@ def test_correction_waits_for_its_own_subscriber_alone(shared: Database, at: dat
         second[0].result()
     with shared.reading() as session:
         assert [line.before for line in history(session, ana)] == ["", "active", "unsubscribed"]
+
+
+@pytest.mark.parametrize("kind", [Added, Address, LedgerLine, SubscriberView])
+def test_view_of_a_subscriber_never_changes(kind: type[msgspec.Struct]) -> None:
+    assert kind.__struct_config__.frozen

@@ -192,6 +192,12 @@ def test_instants_come_back_exactly(database: Database) -> None:
         assert stored.created_at == at
 
 
+def test_values_of_the_installation_are_found_by_name(database: Database) -> None:
+    with database.transaction() as session:
+        session.add_all(Instance(name=name, value=name.upper()) for name in ("a", "b"))
+    assert [database.instance_value(name) for name in ("a", "b", "c")] == ["A", "B", None]
+
+
 def test_secrets_are_made_once(database: Database) -> None:
     first = database.secrets()
     assert first == database.secrets()

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 from sqlalchemy import event, select, text, update
 from sqlalchemy.orm import Session
@@ -64,7 +65,7 @@ def test_issue_is_stored_as_it_was_queued(database: Database) -> None:
     )
     assert (made, new) == (expected, True)
     assert not made.public
-    assert replace(made, segment="").public
+    assert msgspec.structs.replace(made, segment="").public
     with database.transaction() as session:
         # It keeps its edition and its audience.
         again = issues.enqueue(session, replace(frozen, title="Later"), source_path="", at=LATER)

@@ -227,9 +227,3 @@ def test_our_fault_is_said_and_no_verdict_on_the_subscriber(
 def test_next_try_comes_when_the_reply_asks_for_it(seconds: int, waited: int) -> None:
     asked = Reply(451, "4.7.0", f"try again in {seconds} seconds")
     assert settled(Attempt(7, Fate.REFUSED, Stage.RCPT, asked)).due_at == AT + waited * SECOND
-
-
-def test_decision_never_changes() -> None:
-    decision = decide(Attempt(7, Fate.LOST, Stage.MAIL), claimed(), SETTINGS, at=AT)
-    with pytest.raises(AttributeError):
-        decision.our_fault = "x"  # type: ignore[misc]

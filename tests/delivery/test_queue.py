@@ -6,13 +6,17 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from sqlalchemy import update
 
 from mailer.database.models import Delivery, DeliveryState, SubscriberTag
 from mailer.database.session import Database
 from mailer.delivery import control, queue, runs
-from mailer.delivery.queue import PENDING_UNTIL, Claimed, Settled
+from mailer.delivery.canary import Findings
+from mailer.delivery.issues import QueuedIssue
+from mailer.delivery.judging import Decision
+from mailer.delivery.queue import PENDING_UNTIL, Claimed, Settled, Taken
 from mailer.errors import MailerError
 from mailer.rendering.recipient import Recipient
 from tests.delivery.scene import AT, queued
@@ -219,8 +223,6 @@ def test_what_other_processes_have_stored_means_the_same() -> None:
     assert datetime(9999, 1, 1, tzinfo=UTC) == PENDING_UNTIL
 
 
-def test_outcomes_never_change() -> None:
-    claimed = Claimed(Recipient(7, "s7@example.org", "", {}, ()), "example.org", 1, AT)
-    for one, name in ((Settled(7, SENT), "state"), (claimed, "attempt")):
-        with pytest.raises(AttributeError):
-            setattr(one, name, None)
+@pytest.mark.parametrize("kind", [Claimed, Decision, Findings, QueuedIssue, Settled, Taken])
+def test_what_was_found_out_never_changes(kind: type[msgspec.Struct]) -> None:
+    assert kind.__struct_config__.frozen

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mailer.replies import POLICY, BounceClass, Fault, ReplyClass, VerdictBasis, judge
-from mailer.replies.judge import shown_text
+from mailer.replies import POLICY, BounceClass, Fault, Refusal, ReplyClass, Verdict, VerdictBasis, judge
+from mailer.replies.judge import _Found, _Reply, shown_text
+from mailer.replies.verdict import BouncePolicy
 
 R = ReplyClass
 
@@ -397,3 +399,8 @@ def test_provider_that_names_the_address_after_the_body_has_looked_it_up(
 
 def test_only_the_first_thousands_of_characters_are_shown() -> None:
     assert shown_text("a" + " " * 2046 + "bc") == "a b"
+
+
+@pytest.mark.parametrize("kind", [BouncePolicy, Refusal, Verdict, _Found, _Reply])
+def test_meaning_of_a_reply_never_changes(kind: type[msgspec.Struct]) -> None:
+    assert kind.__struct_config__.frozen
