@@ -361,9 +361,12 @@ def test_error_of_a_commit_beside_ends_the_run_and_is_raised(scene: Scene, error
 
         sender._books.commit = failing  # type: ignore[method-assign]
 
+    script = silent("BODY", 3)
     with pytest.raises(type(error)) as caught:
-        scene.run(silent("BODY", 3), fail)
+        scene.run(script, fail)
     assert caught.value is error
+    # What was under way was awaited; nothing else began.
+    assert len(script.bodies) == 3
 
 
 def test_what_is_written_beside_takes_nothing(scene: Scene) -> None:
