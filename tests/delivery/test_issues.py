@@ -80,6 +80,27 @@ def test_issue_is_stored_as_it_was_queued(database: Database) -> None:
         assert issues.queued_at(session, made.id) is None
 
 
+def test_issue_is_found_as_it_is_stored(database: Database) -> None:
+    issue = queued(database, 1)
+    values = {
+        "state": "paused", "reason": "lunch", "segment": "tag:a", "canary": "waiting", "resend_of": 7,
+        "sequence_id": 8,
+        **{name: AT + timedelta(days=number) for number, name in enumerate(
+            ("dated_at", "created_at", "finished_at", "published_at", "canary_until")
+        )},
+    }  # fmt: skip
+    with database.transaction() as session:
+        session.execute(update(StoredIssue).values(values))
+    expected = msgspec.structs.replace(
+        issue, **values | {"state": IssueState.PAUSED, "canary": CanaryState.WAITING}
+    )
+    with database.reading() as session:
+        assert issues.get(session, issue.id) == expected
+        assert issues.find(session, issue.slug) == expected
+        assert issues.named(session, "1") == expected
+        assert issues.issues(session) == [expected]
+
+
 @pytest.mark.parametrize("keep", [False, True])
 def test_schedule_goes_unless_other_zones_wait(database: Database, keep: bool) -> None:
     subscribe(database, 1)

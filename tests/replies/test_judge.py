@@ -384,6 +384,15 @@ def test_of_several_meanings_one_counts(
 
 
 @pytest.mark.parametrize(
+    ("status", "expected"),
+    [("5.7.20", R.AUTH), ("5.7.23", R.AUTH), ("5.7.27", R.AUTH), ("5.1.7", R.CONFIG), ("5.7.25", R.CONFIG)],
+)
+def test_status_about_the_sender_pauses_the_issue(status: str, expected: ReplyClass) -> None:
+    said = judge(550, status, "as it is")
+    assert (said.reply_class, said.hard, said.again) == (expected, False, True)
+
+
+@pytest.mark.parametrize(
     ("provider", "text", "hard"),
     [
         ("mx.au.com", "<ana@au.com>: user unknown", True),
