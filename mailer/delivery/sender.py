@@ -149,7 +149,8 @@ class Sender:
         written, and `TakenOverError` if another process has ended the run; the next start marks unsettled
         deliveries `uncertain`.
         """
-        await asyncio.to_thread(self._begin)
+        # Set here: a thread has a copy of the context.
+        logs.RUN.set(await asyncio.to_thread(self._begin))
         self._wrote_at = asyncio.get_running_loop().time()
         self._hooks.progress(self.books)
         error: RelayError | None = None
@@ -427,7 +428,7 @@ class Sender:
                 await asyncio.wait_for(self._stopped.wait(), self._clock.look_at_others_seconds)
         return self._ending is None and (hold_some or self.books.uncertain > before)
 
-    def _begin(self) -> None:
+    def _begin(self) -> int:
         run_id = self._books.begin(
             self._hooks.leader, recover=self._hooks.begun is None, end_dead=self._hooks.end_dead
         )
@@ -436,9 +437,9 @@ class Sender:
         replies.prepare()
         self._ahead.prepare(self.books.open)
         self._uncomposed = None if self.books.sent or self.books.failed else 0
-        logs.RUN.set(run_id)
         if self._hooks.begun is not None:
             self._hooks.begun(run_id)
+        return run_id
 
     def _end(self) -> None:
         """Write the last of the books, and find out how the run ended."""

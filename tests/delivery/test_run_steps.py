@@ -24,9 +24,10 @@ from mailer.delivery.letter_queue import LETTERS_AT_ONCE, LetterQueue
 from mailer.delivery.queue import Settled, Taken
 from mailer.delivery.sender import STOP_SECONDS, Hooks, Sender
 from mailer.errors import MailerError, RecipientError, RelayError, StorageError, UnavailableError
+from mailer.logs import RUN
 from mailer.replies import ReplyClass, judge
 from mailer.smtp.pool import Access, Item, Network, NotNowError
-from mailer.smtp.session import Attempt, Fate, Reply, Stage
+from mailer.smtp.session import Attempt, Fate, Outgoing, Reply, Stage
 from tests.delivery.scene import AT, SIGNER, books, learn_nothing, make_composer, queued
 from tests.smtp.clocked import ClockedLoop, clock, run_clocked
 from tests.smtp.scripted import SILENCE, Script, serving
@@ -170,7 +171,7 @@ def test_run_begins_as_its_caller_says(
 
         fresh = sender._outcomes._breaker
         sender._books.begin = begin  # type: ignore[method-assign]
-        sender._begin()
+        assert sender._begin() == 41
         # Only the leader of workers recovers.
         assert asked == [(leader, not worker, end_dead, [])]
         assert begun == ([41] if worker else [])
@@ -276,6 +277,23 @@ def test_run_closes_what_it_has_opened(scene: Scene) -> None:
     ended, _ = scene.run(Script(), watch, letters=letters)
     assert (ended.ending, ended.books.sent, ended.error) == (Ending.FINISHED, PEOPLE, None)
     assert order == ["ahead", "latencies", "letters: None"]
+
+
+def test_whatever_a_run_logs_names_it(scene: Scene) -> None:
+    begun: list[int] = []
+    named: list[int | None] = []
+
+    async def watch(sender: Sender) -> None:
+        compose = sender._pool.compose
+
+        def note(key: int) -> Outgoing | None:
+            named.append(RUN.get())
+            return compose(key)
+
+        replace(sender._pool, compose=note)
+
+    scene.run(Script(), watch, begun=begun.append)
+    assert named == begun * PEOPLE
 
 
 def test_relay_that_is_down_ends_the_run(scene: Scene) -> None:
