@@ -669,6 +669,10 @@ def test_message_is_ready_for_the_wire(scene: Scene) -> None:
         assert message is not None
         assert (message.key, message.wire_safe, message.envelope.recipient) == (1, True, "s1@example.org")
         assert sender._uncomposed is None
+        # The next one is drafted after this one has left.
+        assert sender._ahead.begun == 0
+        await asyncio.sleep(0)
+        assert sender._ahead.begun == 1
         sender._ahead.close()
 
     run_clocked(go())
