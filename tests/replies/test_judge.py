@@ -170,6 +170,12 @@ def test_every_bounce_class_has_a_policy() -> None:
         "policy_reject": 0.25,
         "undetermined": 0.5,
     }
+    own_rules = {
+        name.value: (policy.suppress_at, policy.within_days, policy.over_days)
+        for name, policy in POLICY.items()
+        if policy.suppress_at or policy.within_days or policy.over_days
+    }
+    assert own_rules == {"mailbox_disabled": (2, 14, None), "mailbox_full": (5, None, 14)}
     alerts = {name.value: policy.alert.value for name, policy in POLICY.items()}
     assert {name: alert for name, alert in alerts.items() if alert != "nobody"} == {
         "moved": "moved",
