@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from typing import Literal, LiteralString
 import psycopg
 
 from mailer.database.session import Database
+from tests.ports import free_port
 from tests.programs import program
 
 # The views of information_schema would take several times as long.
@@ -142,9 +142,7 @@ def running(*, fsync: bool = False) -> Iterator[Server]:
             command, check=True, stdout=subprocess.DEVNULL, cwd=folder, user=owner if root else None
         )
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
+    port = free_port()
     settings = {**_SETTINGS, "port": port, "fsync": "on" if fsync else "off"}
     options = " ".join(f"-c {name}={value}" for name, value in settings.items())
     try:

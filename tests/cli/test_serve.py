@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import socket
 import time
 import urllib.request
 from pathlib import Path
@@ -12,6 +11,7 @@ from mailer.database.session import Database
 from mailer.delivery import issues
 from tests.delivery.scene import AT, EDITION
 from tests.end_to_end.newsletter import Folder
+from tests.ports import free_port
 
 
 def test_one_process_serves_the_pages_and_sends_what_is_queued(tmp_path: Path) -> None:
@@ -22,9 +22,7 @@ def test_one_process_serves_the_pages_and_sends_what_is_queued(tmp_path: Path) -
         database.transaction() as session,
     ):
         issues.enqueue(session, EDITION, source_path="001-hello.md", at=AT)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
+    port = free_port()
     serving = folder.start("serve", "--worker", "--port", str(port))
     try:
         until = time.monotonic() + 60

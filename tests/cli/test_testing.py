@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import default
@@ -17,6 +16,7 @@ from mailer.database.session import Database
 from mailer.errors import TokenError
 from mailer.tokens import Signer
 from tests.end_to_end.newsletter import Folder
+from tests.ports import free_port
 
 ISSUE = """\
 ---
@@ -106,8 +106,7 @@ def test_lint_findings_are_shown_and_stop_nothing(folder: Folder, capsys: pytest
 
 
 def test_test_needs_no_https_but_sending_does(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
+    port = free_port()
     with (folder.path / "config.toml").open("a", encoding="utf-8") as config:
         config.write(f'\n[relays.main]\nhost = "127.0.0.1"\nport = {port}\nsecurity = "plain"\n')
     place = ["-C", str(folder.path)]

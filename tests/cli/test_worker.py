@@ -20,14 +20,9 @@ from mailer.database.session import Database
 from mailer.errors import ExitCode
 from tests.end_to_end.newsletter import Folder
 from tests.end_to_end.spawner import Command
+from tests.ports import free_port
 
 TASKS = {"issues", "letters", "bounces", "statistics", "webhooks", "digests", "old events", "retention"}
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextmanager

@@ -11,11 +11,12 @@ import httpx
 
 from mailer.cluster import members
 from mailer.database.session import Database
-from tests.cli.test_worker import TASKS, free_port
+from tests.cli.test_worker import TASKS
 from tests.cluster.scene import wait_until
 from tests.end_to_end.newsletter import Folder
 from tests.end_to_end.recorder import Recorder
 from tests.end_to_end.test_two_machines import CONFIG
+from tests.ports import free_port
 from tests.postgres import Server
 
 READERS = 90

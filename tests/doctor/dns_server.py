@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 import dns.message
 import dns.query
 
+from tests.ports import free_port
 from tests.programs import program
 
 _HEAD = """\
@@ -24,7 +24,7 @@ ns. 3600 IN A 127.0.0.1
 @contextlib.contextmanager
 def name_server(folder: Path, zone: str) -> Iterator[str]:
     """Serve the lines of a zone file; give the server's address and port."""
-    port = _free_port()
+    port = free_port()
     (folder / "root.zone").write_text(_HEAD + zone, encoding="ascii")
     config = folder / "nsd.conf"
     config.write_text(
@@ -61,10 +61,3 @@ zone:
     finally:
         process.terminate()
         process.wait(10)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

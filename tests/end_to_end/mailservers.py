@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.conftest import missing, program
+from tests.ports import free_ports
 
 USER, PASSWORD = "bounces", "a-word"
 FULL = "full"
@@ -221,14 +222,6 @@ def running(command: list[str], log: Path) -> Iterator[None]:
         finally:
             process.terminate()
             process.wait(30)
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 def wait_for_port(port: int, logs: tuple[Path, ...]) -> None:

@@ -29,7 +29,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
 from mailer.config import Relay, Security, section
-from tests.end_to_end.mailservers import QUEUES, folder_for_servers, free_ports, running, wait_for_port
+from tests.end_to_end.mailservers import QUEUES, folder_for_servers, running, wait_for_port
+from tests.ports import free_ports
 from tests.programs import missing, program
 
 USER, PASSWORD = "writer", "a-word"

@@ -9,7 +9,6 @@ import email
 import email.policy
 import re
 import signal
-import socket
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page
 
 from tests.end_to_end.newsletter import Folder
+from tests.ports import free_port
 
 pytestmark = pytest.mark.servers
 
@@ -31,8 +31,7 @@ _MOST_TABS = 60
 @pytest.fixture
 def newsletter(tmp_path: Path) -> Iterator[tuple[Folder, str]]:
     """A newsletter's folder while `mailer serve` answers for it, and where."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     folder = Folder(
         tmp_path / "letters", f'[web]\npublic_url = "{url}"\nport = {port}\n[tracking]\nclicks = true\n'

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -20,6 +19,7 @@ from mailer.tokens import Signer, Subject
 from tests.end_to_end.newsletter import Folder
 from tests.end_to_end.recorder import Recorder
 from tests.end_to_end.spawner import Command
+from tests.ports import free_port
 
 PEOPLE = 1_500
 ENOUGH = 150
@@ -49,8 +49,7 @@ def test_every_200_is_in_the_database_after_kill_9_and_heeded_by_the_run(
     database.open()
     _subscribe_everyone(database)
     signer = Signer(database.secrets())
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     server = subprocess.Popen(
         [sys.executable, "-m", "mailer", "serve", "-C", str(tmp_path), "--port", str(port)],
         stderr=subprocess.DEVNULL,

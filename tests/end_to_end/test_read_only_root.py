@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.newsletter import PROJECT, Folder
+from tests.ports import free_port
 from tests.programs import program
 
 # Makes all mounts read-only but for two folders, gives up all privileges, and runs the other arguments.
@@ -53,8 +54,7 @@ def confined(tmp_path: Path) -> list[str]:
 @contextmanager
 def serving(words: list[str], environment: dict[str, str]) -> Iterator[int]:
     """Serve, and yield the port once the pages answer."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = int(free.getsockname()[1])
+    port = free_port()
     command = [*words, "serve", "--worker", "--port", str(port)]
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -17,17 +16,10 @@ from mailer.review import linting
 from mailer.review.spam import SpamScore, parse_report, spam_score
 from tests.conftest import program
 from tests.end_to_end.newsletter import Folder
+from tests.ports import free_port
 
 # The string by which every SpamAssassin calls a message spam, so that set-ups can be tried.
 GTUBE = "XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X"
-
-
-def free_port() -> int:
-    """Return a port on which nobody listens now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ import pytest
 
 from mailer.config import Relay, Security
 from mailer.smtp.session import Attempt, End, Fate, SmtpSession, Stage
+from tests.ports import free_port
 from tests.smtp.scripted import run_async
 from tests.smtp.test_session import SHORT, outgoing, supply
 
@@ -31,9 +32,7 @@ pytestmark = [
 @contextmanager
 def smtp_sink(folder: Path, *options: str) -> Iterator[Relay]:
     """Run smtp-sink, which writes each message to a file of its own in `folder`."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     folder.chmod(0o777)
     # It refuses to run as root, and then changes its root directory to the folder.
     user = ("-u", "nobody", "-R", str(folder)) if os.getuid() == 0 else ()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from mailer.api_tokens import Scope
 from mailer.delivery.latencies import Latencies
 from mailer.reports.rollups import refresh
 from tests.conftest import PROJECT
+from tests.ports import free_port
 from tests.programs import program
 from tests.web.conftest import AT, OpenSite, Site
 
@@ -154,9 +154,7 @@ def _query(client: httpx.Client, query: str) -> list[str]:
 @contextlib.contextmanager
 def prometheus(folder: Path) -> Iterator[str]:
     """Run Debian's Prometheus in a folder with its prometheus.yml."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     options = [f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
     command = [program("prometheus"), *options, f"--web.listen-address={address}"]
     with (folder / "log").open("w") as log, subprocess.Popen(command, stderr=log, stdout=log) as process:

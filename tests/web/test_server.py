@@ -14,13 +14,8 @@ import pytest
 from mailer.cli import run
 from mailer.errors import ExitCode
 from tests.end_to_end.newsletter import Folder
+from tests.ports import free_port
 from tests.web.conftest import NO_TLS
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture
