@@ -263,8 +263,9 @@ def test_backup_is_private_from_its_first_byte(database: Database, tmp_path: Pat
 
 
 def test_failed_backup_leaves_no_file(database: Database, tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="nowhere"):
+    with pytest.raises(StorageError, match=r"nowhere/copy\.db: No such file") as raised:
         database.backup(tmp_path / "nowhere" / "copy.db")
+    assert raised.value.remedy == "check the folder"
     assert database.path is not None
     database.close()
     database.path.write_bytes(b"this is no database" * 100)

@@ -9,13 +9,21 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from mailer.bounces.batch import record_batch
 from mailer.bounces.patterns import FEW
 from mailer.bounces.record import Rules
 from mailer.config import Canary
-from mailer.database.models import CanaryState, Delivery, DeliveryState, IssueState, Subscriber, Suppression
+from mailer.database.models import (
+    CanaryState,
+    Delivery,
+    DeliveryState,
+    IssueState,
+    StoredIssue,
+    Subscriber,
+    Suppression,
+)
 from mailer.database.session import Database
 from mailer.delivery import canary, control, issues
 from mailer.delivery.canary import Steps
@@ -124,6 +132,18 @@ def test_step_that_was_done_is_not_done_again(scene: Scene) -> None:
     scene.meanwhile = lambda: None
     assert scene.lead() is None
     assert (scene.seeded, scene.at) == (["me@example.com"], until)
+
+
+def test_canary_that_ends_while_seeds_are_written_to_does_not_begin_again(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended_meanwhile(edition: Edition, address: str) -> None:
+        with scene.database.transaction() as session:
+            session.execute(update(StoredIssue).values(canary=CanaryState.PASSED.value))
+
+    monkeypatch.setattr(scene, "send_to_seed", ended_meanwhile)
+    assert scene.lead() is None
+    assert (scene.now.canary, scene.at) == (CanaryState.PASSED, AT)
 
 
 def test_report_that_comes_back_in_the_wait_stops_the_issue(scene: Scene) -> None:

@@ -7,21 +7,24 @@ from datetime import timedelta
 
 import pytest
 from sqlalchemy import select, text, update
+from sqlalchemy.orm import Session
 
 from mailer.database.models import (
     CanaryState,
     Delivery,
     DeliveryState,
     IssueState,
+    ScheduledIssue,
     StoredIssue,
 )
 from mailer.database.session import Database
 from mailer.delivery import control, issues, runs
 from mailer.delivery.issues import QueuedIssue
 from mailer.errors import RefusedError
+from tests.changes import changes
 from tests.connections import in_threads, new_database, wait_until_blocked
 from tests.databases import recount
-from tests.delivery.scene import AT, queued
+from tests.delivery.scene import AT, EDITION, queued
 from tests.postgres import Server
 
 LATER = AT + timedelta(hours=1)
@@ -113,6 +116,29 @@ def test_all_but_a_finished_issue_is_cancelled(database: Database, state: IssueS
         with database.reading() as session:
             assert session.scalars(skipped.order_by(Delivery.subscriber_id)).all() == [2, 4, 5, 6]
         assert now(database, issue).state is IssueState.CANCELLED
+
+
+def test_schedule_of_another_issue_keeps_none_open(database: Database) -> None:
+    issue = queued(database, 1)
+    put(database, DeliveryState.SENT)
+    for slug, settled in (("002-other", True), (issue.slug, False)):
+        with database.transaction() as session:
+            session.add(
+                ScheduledIssue(slug=slug, source_path="", edition=EDITION.to_json(), due_at=AT, created_at=AT)
+            )
+            assert control.is_settled(session, issue.id) is settled
+
+
+def test_end_of_an_issue_is_announced_once(database: Database) -> None:
+    issue = queued(database, 1)
+    put(database, DeliveryState.SENT)
+
+    def finish_twice(session: Session) -> None:
+        assert control.finish(session, issue.id, at=LATER)
+        assert control.finish(session, issue.id, at=LATER)
+
+    found = changes(database, finish_twice)
+    assert len(found["webhook_events: added issue.finished"]) == 1
 
 
 @pytest.mark.parametrize("state", DeliveryState)
