@@ -118,6 +118,17 @@ def test_a_shorter_mac_is_refused(kind: str, kept: int) -> None:
         reader(SIGNER, kind)(written(kind, raw[: 5 + kept]))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kept", range(13, 33))
+def test_a_longer_mac_is_refused_although_it_is_the_right_one(kind: str, kept: int) -> None:
+    raw = octets(kind, make(SIGNER, kind, Subject(7, 300)))
+    purpose = {"link": b"link", "confirmation": b"confirm", "return_path": b"return-path"}[kind]
+    mac = hmac.digest(hmac.digest(NEW, b"mailer/" + purpose + b"/1", "sha256"), raw[:5], "sha256")
+    assert raw == raw[:5] + mac[:12]
+    with pytest.raises(TokenError):
+        reader(SIGNER, kind)(written(kind, raw[:5] + mac[:kept]))
+
+
 @given(kinds, st.text(max_size=80))
 def test_foreign_tokens_are_refused(kind: str, text: str) -> None:
     with pytest.raises(TokenError):
