@@ -249,7 +249,7 @@ def test_each_of_several_boxes_is_watched_with_idle(database: Database, servers:
         lambda: Imap(section("imap", servers.imap), lambda: PASSWORD),
         lambda: Imap(other, lambda: PASSWORD),
     ]
-    passes = watch(boxes, lambda box: fetched(database, box), seconds=300.0)
+    passes = watch(boxes, lambda box: fetched(database, box), seconds=90.0)
     assert sorted(next(passes).read for _ in boxes) == [0, 1]
     for folder in ("INBOX", "Other"):  # The first box as well as the last.
         start = time.monotonic()
