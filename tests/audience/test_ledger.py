@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from mailer.audience.ledger import (
     insert_without_lines,
     move,
     predates_consent,
+    suppress,
     unsubscribe,
     write_first_lines,
 )
@@ -125,6 +127,17 @@ def test_opt_out_elsewhere_outlasts_a_bounce_here_and_its_import_gives_the_bounc
     assert (refused.status, status_of(database, ana)) == (None, S.UNSUBSCRIBED)
     assert revert(database, import_id, at=at + 2 * DAY) == Reverted(0, 0)
     assert (status_of(database, ana), suppressed(database)) == (S.BOUNCED, ("hard bounce", 77))
+
+
+def test_first_reason_of_a_suppression_stays(database: Database, at: datetime) -> None:
+    ana = added(database, at)
+    assert moved(database, ana, S.BOUNCED, BY_REPORT, at) is MoveResult.MOVED
+    assert moved(database, ana, S.COMPLAINED, replace(BY_REPORT, report_id=78), at + DAY) is MoveResult.MOVED
+    assert (status_of(database, ana), suppressed(database)) == (S.COMPLAINED, ("hard bounce", 77))
+    with database.transaction() as session:
+        assert not suppress(session, ANA.key, "complaint", at=at + 2 * DAY)
+        assert suppress(session, "ben@example.org", "complaint", at=at + 2 * DAY)
+    assert suppressed(database) == ("hard bounce", 77)
 
 
 @pytest.mark.parametrize("to", [S.BOUNCED, S.COMPLAINED])
