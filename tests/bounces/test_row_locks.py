@@ -14,7 +14,10 @@ from mailer.audience.transitions import Origin
 from mailer.bounces.batch import record, record_batch
 from mailer.bounces.effects import apply_verdicts, fail_delivery
 from mailer.bounces.policy import SoftLimits
-from mailer.bounces.record import Recorded, Rules
+from mailer.bounces.providers.events import EventKind, Reason, WebhookEvent
+from mailer.bounces.providers.webhooks import SOURCE, freeze
+from mailer.bounces.record import Recorded, Rules, record_events
+from mailer.bounces.storing import insert_report
 from mailer.database.models import SOFT_BOUNCE, Event, Subscriber, SubscriberStatus
 from mailer.database.session import Database
 from mailer.delivery.books import books_of, running_books
@@ -68,6 +71,30 @@ def test_one_report_read_by_two_processes_counts_once(shared: Database, at: date
     with shared.reading() as session:
         assert session.get_one(Subscriber, ana).soft_points == 1.0
         assert len(session.scalars(select(Event.id).where(Event.kind == SOFT_BOUNCE)).all()) == 1
+
+
+def test_webhook_event_read_by_two_processes_counts_once(shared: Database, at: datetime) -> None:
+    ana = subscribe(shared, at)
+    event = WebhookEvent(
+        "mandrill", EventKind.REJECTED, recipient="ana@example.com", reason=Reason.INVALID, at=at,
+        payload={"event": "reject", "msg": {"email": "ana@example.com"}},
+    )  # fmt: skip
+
+    with shared.transaction() as session:
+        # As a process leaves it that ended before it acted.
+        insert_report(session, freeze(event), source=f"{SOURCE}mandrill", at=at)
+
+    def read() -> list[Recorded]:
+        return record_events(shared, SIGNER, [event], at=at, rules=Rules())
+
+    with shared.transaction() as held:
+        held.get_one(Subscriber, ana, with_for_update=True)
+        with in_threads(read, times=2) as both:
+            wait_until_blocked(shared, 2)
+            held.commit()
+    assert sorted(one.duplicate for done in both for one in done.result()) == [False, True]
+    with shared.reading() as session:
+        assert [line.after for line in history(session, ana)] == ["active", "bounced"]
 
 
 def test_soft_bounces_that_are_counted_at_the_same_moment_add_up(shared: Database, at: datetime) -> None:
