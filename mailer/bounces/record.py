@@ -29,7 +29,7 @@ from mailer.bounces.providers.events import EventKind, WebhookEvent
 from mailer.bounces.reading.mailto import find_subject
 from mailer.bounces.reading.reader import read_report
 from mailer.bounces.reading.report import BounceReport, ReportKind
-from mailer.bounces.storing import insert_report
+from mailer.bounces.storing import despite_others, insert_report
 from mailer.database.models import Delivery, StoredReport, SubscriberStatus
 from mailer.database.session import Database
 from mailer.replies import Verdict, judge
@@ -138,14 +138,19 @@ def record_events(
     """
     relevant = [event for event in events if event.kind not in webhooks.PASSING]
     kept = [event for event in relevant if event.kind is not EventKind.DELIVERED]
-    with database.transaction() as session:
-        ids = [
-            insert_report(session, webhooks.freeze(event), source=webhooks.SOURCE + event.provider, at=at)
-            for event in kept
-        ]
-        clear_soft_counts(
-            session, {address_key(event.recipient) for event in relevant if event.kind is EventKind.DELIVERED}
-        )
+
+    delivered = {address_key(event.recipient) for event in relevant if event.kind is EventKind.DELIVERED}
+
+    def keep() -> list[int]:
+        with database.transaction() as session:
+            ids = [
+                insert_report(session, webhooks.freeze(event), source=webhooks.SOURCE + event.provider, at=at)
+                for event in kept
+            ]
+            clear_soft_counts(session, delivered)
+            return ids
+
+    ids = despite_others(keep)
     done: list[Recorded] = []
     with database.transaction() as session:
         for report_id, event in zip(ids, kept, strict=True):

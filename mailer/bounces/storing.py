@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from enum import Enum, auto
-from typing import Final
+from typing import Final, TypeVar
 
 from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from mailer.database.models import StoredReport
 from mailer.database.session import Database
 
+_T = TypeVar("_T")
 STORED: Final = "stored"
 """The outcome of a report that has not been read yet."""
 _TRIED: Final = "tried"
@@ -39,13 +40,23 @@ def store(
 
     Messages with the same octets have the same number.
     """
+
+    def step() -> list[tuple[int, Progress]]:
+        with database.transaction() as session:
+            return [_store_one(session, raw, source, at) for raw in raws]
+
+    return despite_others(step)
+
+
+def despite_others(step: Callable[[], _T]) -> _T:
+    """Return what a transaction that stores reports returns.
+
+    It is repeated if another process stored one of them between its SELECT and its INSERT.
+    """
     try:
-        with database.transaction() as session:
-            return [_store_one(session, raw, source, at) for raw in raws]
+        return step()
     except IntegrityError:
-        # Another process stored one of these messages between our SELECT and our INSERT.
-        with database.transaction() as session:
-            return [_store_one(session, raw, source, at) for raw in raws]
+        return step()
 
 
 def insert_report(session: Session, raw: bytes, *, source: str, at: datetime) -> int:

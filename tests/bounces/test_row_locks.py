@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 import pytest
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from mailer.audience.ledger import change_status
 from mailer.audience.subscribers import history
@@ -73,22 +74,31 @@ def test_one_report_read_by_two_processes_counts_once(shared: Database, at: date
         assert len(session.scalars(select(Event.id).where(Event.kind == SOFT_BOUNCE)).all()) == 1
 
 
-def test_webhook_event_read_by_two_processes_counts_once(shared: Database, at: datetime) -> None:
+@pytest.mark.parametrize("stored", [True, False])
+def test_webhook_event_read_by_two_processes_counts_once(
+    shared: Database, at: datetime, stored: bool
+) -> None:
     ana = subscribe(shared, at)
     event = WebhookEvent(
         "mandrill", EventKind.REJECTED, recipient="ana@example.com", reason=Reason.INVALID, at=at,
         payload={"event": "reject", "msg": {"email": "ana@example.com"}},
     )  # fmt: skip
 
-    with shared.transaction() as session:
-        # As a process leaves it that ended before it acted.
+    def store(session: Session) -> None:
         insert_report(session, freeze(event), source=f"{SOURCE}mandrill", at=at)
 
     def read() -> list[Recorded]:
         return record_events(shared, SIGNER, [event], at=at, rules=Rules())
 
+    if stored:
+        with shared.transaction() as session:
+            # As a process leaves it that ended before it acted.
+            store(session)
     with shared.transaction() as held:
-        held.get_one(Subscriber, ana, with_for_update=True)
+        if stored:
+            held.get_one(Subscriber, ana, with_for_update=True)
+        else:
+            store(held)
         with in_threads(read, times=2) as both:
             wait_until_blocked(shared, 2)
             held.commit()
