@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -168,7 +169,10 @@ def test_only_as_many_workers_send_an_issue_as_configured(scene: Scene) -> None:
     (issue,) = scene.queue("001-a")
     with scene.worker("a", rate=60, turns=1), scene.worker("b", rate=60, turns=1):
         wait_until(lambda: scene.is_finished(issue))
-    assert scene.run_count() == 1
+    with scene.database.reading() as session:
+        turns = session.execute(select(Run.started_at, Run.ended_at).order_by(Run.started_at)).all()
+    # On a busy machine, one turn may not be enough.
+    assert all(before.ended_at <= after.started_at for before, after in pairwise(turns))
 
 
 def test_chore_is_done_by_one_worker_at_a_time(scene: Scene) -> None:
