@@ -138,7 +138,6 @@ def record_events(
     """
     relevant = [event for event in events if event.kind not in webhooks.PASSING]
     kept = [event for event in relevant if event.kind is not EventKind.DELIVERED]
-
     delivered = {address_key(event.recipient) for event in relevant if event.kind is EventKind.DELIVERED}
 
     def keep() -> list[int]:
