@@ -40,8 +40,8 @@ class Ahead:
     """Composes the messages of a run, some of them ahead of their turn.
 
     `arms` are the composers of the arms of an A/B test, for the readers who take part. `signing` has the keys
-    of all composers; without it, messages are signed here. `soon` calls a function that drafts: at once, or
-    after the connections that are ready have been served.
+    of all composers; without it, messages are signed here. `soon` is called with a function that drafts; it
+    calls this function right away, or after it has served the connections that are ready.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Ahead:
             self._signing.start(number)
 
     def message(self, claimed: Claimed, following: Iterable[Claimed]) -> Message:
-        """Return the message of a delivery, and draft some of the following ones soon.
+        """Return the message of a delivery, and have some of the following ones drafted.
 
         Raises `RecipientError` as `Composer.compose` does, for this delivery only.
         """
