@@ -190,20 +190,10 @@ class Composer:
         self._between, self._closing = _around_html(
             boundary, () if edition.images_published else edition.images
         )
-        self._relaxed: dict[bytes, bytes] = {}
-        """Maps each shared piece of the body to its canonical form for DKIM."""
-        if dkim is not None:
-            pieces = [octets for shared in self._shared.values() for octets in shared.octets]
-            pieces += [self._opening, self._between, self._closing]
-            self._relaxed = {piece: dkim.relaxed_lines(piece) for piece in pieces}
+        self._relaxed = {} if dkim is None else self._canonical(dkim)
         self._around_link: dict[int, list[tuple[str, list[bytes]]]] = {}
         self._date: tuple[datetime | None, bytes] = (None, b"")
         self._last_subject: tuple[str, bytes] = ("", b"")
-
-    @property
-    def signs(self) -> bool:
-        """Whether messages are signed."""
-        return self._dkim is not None
 
     def compose(self, recipient: Recipient, at: datetime) -> Message:
         """Return the message for one recipient, dated `at` (aware; whole seconds are used).
@@ -278,6 +268,14 @@ class Composer:
             ),
             message_id,
         )
+
+    def _canonical(self, dkim: Dkim) -> dict[bytes, bytes]:
+        """Return the canonical form of each piece of a body that messages share."""
+        pieces = [octets for shared in self._shared.values() for octets in shared.octets]
+        return {
+            piece: dkim.relaxed_lines(piece)
+            for piece in (*pieces, self._opening, self._between, self._closing)
+        }
 
     def _fill(
         self, root: Root, values: Mapping[str, object], urls: Mapping[str, bytes], body: list[bytes]
