@@ -79,6 +79,11 @@ _SENDER_RULES: Final = (about_us.SENDER_UNUSABLE, about_us.SENDER_REFUSED)
 _REFUSE_US: Final = frozenset(
     rank for rank, rule in enumerate(RULES) if rule.fault is Fault.OURS and rule.phrases
 ) - {RULES.index(about_us.LISTED), RULES.index(about_us.REPUTATION)}
+_CHECK_US: Final = frozenset(
+    RULES.index(rule)
+    for rule in (about_us.LOGIN, about_us.CALLBACK, about_us.CALLOUT, about_us.AUTHENTICATION)
+)
+"""Nobody looks up a recipient before these checks have passed, whatever a provider's own status says."""
 _SENDMAIL_NULL_MX: Final = RULES.index(SENDMAIL_NULL_MX)
 
 _HARD: Final = frozenset({BounceClass.INVALID_MAILBOX, BounceClass.INVALID_DOMAIN, BounceClass.MOVED})
@@ -220,7 +225,7 @@ class _Reply(Struct, frozen=True):
 
     def refuses_us(self) -> bool:
         """Return whether the command, the status or the text shows that this is about us."""
-        if self.answers_us():
+        if self.answers_us() or not self.ranks.isdisjoint(_CHECK_US):
             return True
         names_recipient = not self.ranks.isdisjoint(_NAME_RECIPIENT)
         if not names_recipient and not self.ranks.isdisjoint(_REFUSE_US):

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mailer.replies import Fault, judge
+from mailer.replies.providers import PROVIDERS
 from tests.replies.test_refusals_of_us import CODES, COMMANDS, HOST, IP, STATUSES, US
 from tests.replies.test_unknown_recipients import QUOTED, READER
 
@@ -205,6 +206,16 @@ def test_refusal_of_ours_beside_an_unknown_user_is_never_hard(
     first, second = (refusal, unknown) if refusal_first else (unknown, refusal)
     text = joined(first, separator, second)
     assert not judge(code, status, text, command=command).hard
+
+
+@pytest.mark.parametrize(
+    "status", sorted({rule.status.partition("-")[0] for rule in PROVIDERS if rule.status})
+)
+@pytest.mark.parametrize("check", CHECKS)
+def test_no_status_of_a_provider_makes_a_check_of_us_hard(check: str, status: str) -> None:
+    for unknown in UNKNOWN:
+        for text in (f"{check}, {unknown}", f"{unknown}, {check}"):
+            assert not judge(550, f"5.{status}", text).hard, text
 
 
 @settings(deadline=None, max_examples=300)
