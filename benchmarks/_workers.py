@@ -20,8 +20,8 @@ from sqlalchemy import func, select
 from benchmarks import Figure
 from benchmarks._sink import sink
 from mailer.cluster import members
-from mailer.database.models import Delivery, DeliveryState, Run
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import Delivery, DeliveryState, Run
 from mailer.delivery.issues import QueuedIssue
 from tests.cluster.scene import QUICK, WorkerThread, settings, wait_until
 from tests.delivery.scene import books, queued
@@ -102,8 +102,8 @@ def _wait_for(database: Database, workers: int) -> None:
     """Return once all workers wait for something to send."""
     until = time.monotonic() + 120
     while time.monotonic() < until:
-        with database.reading() as session:
-            if len(members.living(session)) == workers:
+        with database.reading() as connection:
+            if len(members.living(connection)) == workers:
                 return
         time.sleep(0.1)
     raise SystemExit("the workers did not start within two minutes")
@@ -113,10 +113,10 @@ def _when(database: Database, issue: QueuedIssue, sent: int) -> float:
     """Return when that many messages had been sent."""
     until = time.monotonic() + 600
     while time.monotonic() < until:
-        with database.reading() as session:
-            found = session.scalar(
+        with database.reading() as connection:
+            found = connection.scalar(
                 select(func.count()).where(
-                    Delivery.issue_id == issue.id, Delivery.state == DeliveryState.SENT.value
+                    Delivery.c.issue_id == issue.id, Delivery.c.state == DeliveryState.SENT.value
                 )
             )
         if (found or 0) >= sent:
@@ -135,11 +135,11 @@ def _between_turns(server: Server, port: int) -> float:
         times = replace(QUICK, turn_seconds=_TURN_SECONDS)
         with WorkerThread(url, settings(Path(folder), port, rate=40), times=times):
             wait_until(lambda: books(database, issue).sent == people, 120)
-        with database.reading() as session:
-            runs = list(session.scalars(select(Run).order_by(Run.id)))
+        with database.reading() as connection:
+            runs = list(connection.execute(select(Run.c.started_at, Run.c.ended_at).order_by(Run.c.id)))
     gaps = [
         (later.started_at - earlier.ended_at).total_seconds()
         for earlier, later in pairwise(runs)
         if earlier.ended_at is not None
     ]
-    return sum(gaps) / len(gaps)
+    return float(sum(gaps) / len(gaps))

@@ -21,7 +21,7 @@ from benchmarks._peak import peak_megabytes
 from mailer.audience.segments import parse_segment
 from mailer.audience.transfer import exporting
 from mailer.audience.transfer.importing import import_file
-from mailer.database.session import Database
+from mailer.database.engine import Database
 
 _SECRET: Final = b"b" * 32
 _IMPORT_BAR: Final = 3.0
@@ -84,8 +84,8 @@ def _peak_megabytes(folder: Path, source: Path) -> float:
     database = Database(f"sqlite:///{source.stem}-memory.db", folder=folder)
     database.open()
     import_file(database, source, secret=_SECRET, at=datetime(2026, 3, 2, tzinfo=UTC))
-    with database.reading() as session, (folder / "memory.csv").open("w", encoding="utf-8") as file:
-        exporting.write_csv(session, file, None)
+    with database.reading() as connection, (folder / "memory.csv").open("w", encoding="utf-8") as file:
+        exporting.write_csv(connection, file, None)
     return peak_megabytes()
 
 
@@ -93,8 +93,8 @@ def _segment(database: Database, folder: Path) -> tuple[float, float]:
     condition = parse_segment(_SEGMENT, {}).condition
 
     def ours() -> int:
-        with database.reading() as session:
-            return exporting.count(session, condition)
+        with database.reading() as connection:
+            return exporting.count(connection, condition)
 
     with closing(sqlite3.connect(folder / "ours.db")) as connection:
 
@@ -111,10 +111,10 @@ def _segment(database: Database, folder: Path) -> tuple[float, float]:
 def _export(database: Database, folder: Path) -> tuple[float, float]:
     def ours() -> None:
         with (
-            database.reading() as session,
+            database.reading() as connection,
             (folder / "ours.csv").open("w", encoding="utf-8", newline="") as file,
         ):
-            exporting.write_csv(session, file, None)
+            exporting.write_csv(connection, file, None)
 
     turns = [(_seconds(ours), _seconds(lambda: _peer_export(folder))) for _ in range(3)]
     return min(turn[0] for turn in turns), min(turn[1] for turn in turns)

@@ -25,7 +25,7 @@ from benchmarks._sink import sink
 from benchmarks.compose import composer_of, padded_issue
 from benchmarks.people import database_of
 from mailer.config import Relay, Security, Settings
-from mailer.database.models import DeliveryState
+from mailer.database.tables import DeliveryState
 from mailer.delivery import enqueueing, queue, runs
 from mailer.delivery.books import books_of
 from mailer.delivery.clock import now
@@ -118,15 +118,15 @@ def _record(number: int) -> float:
     with tempfile.TemporaryDirectory() as scratch:
         database = database_of(Path(scratch), number)
         issue = enqueueing.enqueue(Settings(), database, padded_issue(), Path("padded.md"), "", at=now())
-        with database.transaction() as session:
-            run_id = runs.begin(session, issue.id, at=now())
+        with database.transaction() as connection:
+            run_id = runs.begin(connection, issue.id, at=now())
         after, outcomes = 0, list[Settled]()
         began = time.process_time_ns()
         while True:
-            with database.transaction() as session:
-                queue.settle(session, issue.id, outcomes, run_id=run_id, at=now())
+            with database.transaction() as connection:
+                queue.settle(connection, issue.id, outcomes, run_id=run_id, at=now())
                 taken = queue.claim(
-                    session,
+                    connection,
                     issue.id,
                     run_id=run_id,
                     limit=_WINDOW,
@@ -144,7 +144,7 @@ def _record(number: int) -> float:
                 for one in taken.claimed
             ]
         used = (time.process_time_ns() - began) / 1000
-        with database.reading() as session:
-            assert books_of(session, issue.id).sent == number
+        with database.reading() as connection:
+            assert books_of(connection, issue.id).sent == number
         database.close()
     return used

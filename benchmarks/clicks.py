@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sqlalchemy import func, select
+from sqlalchemy import func, insert, select
 
 from benchmarks import Figure
 from benchmarks._wrk import load
 from benchmarks.one_click import SIGNER, served, subscribers
-from mailer.database.models import Event, IssueState, StoredEdition, StoredIssue
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import Event, IssueState, StoredEdition, StoredIssue
 from mailer.rendering.edition import Edition
 from mailer.tokens import Subject
 
@@ -46,8 +46,8 @@ def measure(options: argparse.Namespace) -> Iterator[Figure]:
                 peer.append(load(peer_port, paths, seconds=seconds))
                 ours.append(load(port, paths, seconds=seconds))
         # The server has ended, and with it whatever waited was written.
-        with database.reading() as session:
-            counted = session.scalar(select(func.count()).select_from(Event)) or 0
+        with database.reading() as connection:
+            counted = connection.scalar(select(func.count()).select_from(Event)) or 0
         database.close()
     if counted < sum(one.requests - one.errors for one in ours):
         raise RuntimeError(f"{counted} of {sum(one.requests for one in ours)} clicks were counted")
@@ -66,11 +66,12 @@ def _issue(database: Database) -> None:
         subject="Benchmark", preheader="", html="<p>", text="", links=("https://example.org/page",),
         images=(), made_of={},
     )  # fmt: skip
-    with database.transaction() as session:
-        session.add(StoredEdition(digest=edition.digest, content=edition.to_json(), created_at=_AT))
-        session.flush()
-        session.add(
-            StoredIssue(
+    with database.transaction() as connection:
+        connection.execute(
+            insert(StoredEdition).values(digest=edition.digest, content=edition.to_json(), created_at=_AT)
+        )
+        connection.execute(
+            insert(StoredIssue).values(
                 id=1, slug=edition.slug, title=edition.title, source_path="", edition_digest=edition.digest,
                 state=IssueState.FINISHED, dated_at=_AT, created_at=_AT,
             )

@@ -15,14 +15,13 @@ import time
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
-from sqlalchemy import select, text
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, select, text
 
 from benchmarks import Figure, _workers
 from benchmarks.people import PEOPLE
 from mailer.config import DeliverySettings
-from mailer.database.models import Delivery, DeliveryState, StoredIssue
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import Delivery, DeliveryState, StoredIssue
 from mailer.delivery import issues
 from mailer.delivery.bookkeeping import RunBooks
 from mailer.delivery.clock import Clock, now
@@ -43,19 +42,19 @@ def measure(options: argparse.Namespace) -> Iterator[Figure]:
     """Yield the deliveries booked in a second, and the messages that two and four workers send."""
     rows, workers = options.cluster_rows, options.cluster_workers
     with running() as server, server.lent_database() as url, Database(url) as database:
-        with database.transaction() as session:
+        with database.transaction() as connection:
             people = PEOPLE.replace("'{", "CAST('{").replace("}'", "}' AS json)")
-            session.execute(text(people), {"number": rows})
-        with database.transaction() as session:
-            issues.enqueue(session, EDITION, source_path="", at=now())
+            connection.execute(text(people), {"number": rows})
+        with database.transaction() as connection:
+            issues.enqueue(connection, EDITION, source_path="", at=now())
         command = [sys.executable, "-m", "benchmarks.cluster", url]
         began = time.monotonic()
         processes = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(workers)]
         ends = [process.communicate()[0].split() for process in processes]
         assert all(process.returncode == 0 for process in processes)
-        with database.reading() as session:
-            sent = select(text("count(*)")).where(Delivery.state == DeliveryState.SENT.value)
-            assert session.scalar(sent.select_from(Delivery)) == rows
+        with database.reading() as connection:
+            sent = select(text("count(*)")).where(Delivery.c.state == DeliveryState.SENT.value)
+            assert connection.scalar(sent.select_from(Delivery)) == rows
     # Without the time that the interpreters take to start.
     first, last = min(float(end[0]) for end in ends), max(float(end[1]) for end in ends)
     per_second = rows / (last - max(first, began))
@@ -73,8 +72,8 @@ def measure(options: argparse.Namespace) -> Iterator[Figure]:
 
 
 async def _work(database: Database) -> None:
-    with database.reading() as session:
-        issue_id = session.scalars(select(StoredIssue.id)).one()
+    with database.reading() as connection:
+        issue_id = connection.scalars(select(StoredIssue.c.id)).one()
     books = RunBooks(database, issue_id, DeliverySettings(), learn=_learn_nothing, clock=Clock())
     books.begin(recover=False)
     while claimed := (await books.commit(500, frozenset())).claimed:
@@ -85,7 +84,7 @@ async def _work(database: Database) -> None:
     books.end("")
 
 
-def _learn_nothing(session: Session, refusals: Sequence[Refusal], at: datetime) -> None:
+def _learn_nothing(connection: Connection, refusals: Sequence[Refusal], at: datetime) -> None:
     return
 
 

@@ -31,7 +31,7 @@ from benchmarks.people import database_of
 from benchmarks.send import newsletter
 from benchmarks.stats import COPY, ISSUES, fill
 from mailer.config import load
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from mailer.delivery import editions, enqueueing
 from mailer.reports.rollups import refresh
 from mailer.review.chromium import find_chromium
@@ -74,8 +74,8 @@ def _prepare(folder: Path, database: Database, people: int) -> None:
     """Give the list a history, and queue an issue for everyone."""
     fill(database, people)
     refresh(database, at=datetime.now(UTC), segments={})
-    with database.transaction() as session:
-        session.execute(text(COPY), {"issues": ISSUES})
+    with database.transaction() as connection:
+        connection.execute(text(COPY), {"issues": ISSUES})
     settings, path = load(folder / "config.toml"), folder / "issues" / "001-bench.md"
     enqueueing.enqueue(settings, database, editions.build(settings, path), path, "", at=datetime.now(UTC))
 

@@ -22,7 +22,7 @@ from benchmarks import Figure
 from benchmarks.people import database_of
 from mailer.config import load
 from mailer.config.shipped import shipped
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from mailer.delivery import editions, enqueueing
 from mailer.delivery.clock import now
 

@@ -24,8 +24,8 @@ from benchmarks import Figure
 from benchmarks._sink import sink
 from benchmarks.people import database_of
 from mailer.config.shipped import shipped
-from mailer.database.models import Delivery, DeliveryState
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import Delivery, DeliveryState
 from mailer.delivery.books import Books, books_of
 from mailer.smtp.dkim import generate_key
 
@@ -110,8 +110,8 @@ def _peak(folder: Path, port: int, number: int, *, seconds: float | None) -> tup
     except subprocess.TimeoutExpired:
         running.send_signal(signal.SIGINT)
         running.wait()
-    with database.reading() as session:
-        books = books_of(session, 1)
+    with database.reading() as connection:
+        books = books_of(connection, 1)
     database.close()
     return float(peak.read_text(encoding="ascii")), books
 
@@ -119,9 +119,11 @@ def _peak(folder: Path, port: int, number: int, *, seconds: float | None) -> tup
 def _wait_for_first(database: Database, running: subprocess.Popen[bytes]) -> None:
     """Wait until the run has sent something."""
     while running.poll() is None:
-        with database.reading() as session:
-            sent = select(Delivery.subscriber_id).where(Delivery.state == DeliveryState.SENT.value).limit(1)
-            if session.scalar(sent) is not None:
+        with database.reading() as connection:
+            sent = (
+                select(Delivery.c.subscriber_id).where(Delivery.c.state == DeliveryState.SENT.value).limit(1)
+            )
+            if connection.scalar(sent) is not None:
                 return
         time.sleep(1)
     raise AssertionError("the run ended before it had sent anything")

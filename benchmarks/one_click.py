@@ -37,8 +37,8 @@ from benchmarks._sink import sink
 from benchmarks._wrk import Load, load
 from benchmarks.send import newsletter
 from mailer.config import Settings, Tracking
-from mailer.database.models import Consent, Delivery, DeliveryState, Subscriber, SubscriberStatus
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import Consent, Delivery, DeliveryState, Subscriber, SubscriberStatus
 from mailer.tokens import Signer, Subject
 from mailer.web.app import create_app
 
@@ -113,17 +113,19 @@ def _figures(ours: list[Load], peer: list[Load], how: str) -> Iterator[Figure]:
 
 def _outcome(database: Database, audience: int) -> tuple[int, int]:
     """Return how many left, and how many of them were mailed after that."""
-    with database.reading() as session:
-        left = session.scalar(
-            select(func.count()).where(Subscriber.status == SubscriberStatus.UNSUBSCRIBED.value)
+    with database.reading() as connection:
+        left = connection.scalar(
+            select(func.count()).where(Subscriber.c.status == SubscriberStatus.UNSUBSCRIBED.value)
         )
-        rows = session.execute(
-            select(Consent.at, Delivery.changed_at)
-            .join(Delivery, Delivery.subscriber_id == Consent.subscriber_id)
-            .where(Consent.way == "one-click", Delivery.state == DeliveryState.SENT.value)
+        rows = connection.execute(
+            select(Consent.c.at, Delivery.c.changed_at)
+            .join(Delivery, Delivery.c.subscriber_id == Consent.c.subscriber_id)
+            .where(Consent.c.way == "one-click", Delivery.c.state == DeliveryState.SENT.value)
         )
         mailed = sum(1 for at, settled in rows if settled is not None and settled > at + _ON_THE_WIRE)
-        sent = session.scalar(select(func.count()).where(Delivery.state == DeliveryState.SENT.value)) or 0
+        sent = (
+            connection.scalar(select(func.count()).where(Delivery.c.state == DeliveryState.SENT.value)) or 0
+        )
     if audience and not 0 < sent < audience:
         raise RuntimeError(f"{sent:,} were sent: the run did not go on all the while; change the audience")
     return left or 0, mailed
@@ -141,9 +143,9 @@ def _sending(folder: Path) -> Iterator[None]:
     database = Database("sqlite:///subscribers.db", folder=folder)
     try:
         while running.poll() is None:
-            with database.reading() as session:
-                if session.scalar(
-                    select(Delivery.issue_id).where(Delivery.state == DeliveryState.SENT).limit(1)
+            with database.reading() as connection:
+                if connection.scalar(
+                    select(Delivery.c.issue_id).where(Delivery.c.state == DeliveryState.SENT).limit(1)
                 ):
                     break
             time.sleep(0.2)
@@ -172,8 +174,8 @@ def subscribers(folder: Path, count: int) -> Database:
         }
         for number in range(1, count + 1)
     ]
-    with database.transaction() as session:
-        session.execute(insert(Subscriber), rows)
+    with database.transaction() as connection:
+        connection.execute(insert(Subscriber), rows)
     return database
 
 

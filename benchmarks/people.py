@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sqlalchemy import text
 
-from mailer.database.session import Database
+from mailer.database.engine import Database
 
 PEOPLE = """
     WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < :number)
@@ -22,6 +22,6 @@ def database_of(folder: Path, number: int) -> Database:
     """Return a new database in a folder, with that many active subscribers."""
     database = Database("sqlite:///subscribers.db", folder=folder)
     database.open()
-    with database.transaction() as session:
-        session.execute(text(PEOPLE), {"number": number})
+    with database.transaction() as connection:
+        connection.execute(text(PEOPLE), {"number": number})
     return database

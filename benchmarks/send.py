@@ -37,8 +37,8 @@ from benchmarks._postgresql import away, databases
 from benchmarks._sink import counting_sink, sink
 from benchmarks._sink import program as installed
 from mailer.config import load
-from mailer.database.models import Subscriber
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import Subscriber
 from mailer.delivery.clock import now
 from mailer.review import sample
 from mailer.smtp.dkim import generate_key
@@ -295,8 +295,8 @@ def fill(folder: Path, number: int, url: str = "sqlite:///subscribers.db") -> No
     database = Database(url, folder=folder)
     database.open()
     at = now()
-    with database.transaction() as session:
-        session.execute(
+    with database.transaction() as connection:
+        connection.execute(
             insert(Subscriber),
             [
                 {

@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
-from sqlalchemy import select, text
+from sqlalchemy import text, update
 
 from benchmarks import Figure
 from benchmarks.people import database_of
 from mailer.config import Sequence, Settings
-from mailer.database.models import StoredSequence
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import StoredSequence
 from mailer.delivery.clock import now
 from mailer.delivery.sequences import looking, storing
 from tests.delivery.steps import NAME, step
@@ -33,8 +33,8 @@ def measure(options: argparse.Namespace) -> Iterator[Figure]:
     """Yield the seconds of a look while nobody is due, and while a batch is."""
     number = options.sequence_people
     with tempfile.TemporaryDirectory() as scratch, database_of(Path(scratch), number) as database:
-        with database.transaction() as session:
-            session.execute(
+        with database.transaction() as connection:
+            connection.execute(
                 text("INSERT INTO subscriber_tags (subscriber_id, tag) SELECT id, 'all' FROM subscribers")
             )
         for trigger in ("confirmed", "tag:all", "date:birthday"):
@@ -47,8 +47,8 @@ def measure(options: argparse.Namespace) -> Iterator[Figure]:
                 ratio=took, bar=_BAR, holds=took <= 1, unit="s",
             )  # fmt: skip
             yield Figure("sequences", "memory that the looks added", grown, unit="MB")
-        with database.transaction() as session:
-            session.execute(
+        with database.transaction() as connection:
+            connection.execute(
                 text("UPDATE sequence_members SET due_at = 0 WHERE subscriber_id <= :n"), {"n": looking.BATCH}
             )
         took = _look(database)
@@ -57,20 +57,20 @@ def measure(options: argparse.Namespace) -> Iterator[Figure]:
 
 def _fill(database: Database, trigger: str) -> None:
     """Put everyone into a sequence, waiting for its second step."""
-    with database.transaction() as session:
+    with database.transaction() as connection:
         for table in ("sequence_members", "sequence_steps", "sequences"):
-            session.execute(text(f"DELETE FROM {table}"))
-        session.execute(text("DELETE FROM issues WHERE sequence_id IS NOT NULL"))
-        stored = storing.apply(session, NAME, Sequence(), [step("1"), step("2", 5)], at=now())
+            connection.execute(text(f"DELETE FROM {table}"))
+        connection.execute(text("DELETE FROM issues WHERE sequence_id IS NOT NULL"))
+        sequence_id = storing.apply(connection, NAME, Sequence(), [step("1"), step("2", 5)], at=now())
         everyone = text(
             "INSERT INTO sequence_members"
             " (sequence_id, subscriber_id, entered_at, since_at, next_step_id, due_at, zone)"
             " SELECT :sequence, id, 1, 1, :step, :due, '' FROM subscribers"
         )
-        second = looking.steps_of(session, stored.id)[1]
+        second = looking.steps_of(connection, sequence_id)[1]
         due = int((now() + timedelta(days=5)).timestamp() * 1_000_000)
-        session.execute(everyone, {"sequence": stored.id, "step": second.id, "due": due})
-        session.scalars(select(StoredSequence)).one().trigger = trigger
+        connection.execute(everyone, {"sequence": sequence_id, "step": second.id, "due": due})
+        connection.execute(update(StoredSequence).values(trigger=trigger))
 
 
 def _look(database: Database) -> float:

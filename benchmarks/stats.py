@@ -10,13 +10,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import text
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, text
 
 from benchmarks import Figure
 from benchmarks.people import database_of
 from mailer.database.columns import to_microseconds
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from mailer.reports import statistics
 from mailer.reports.overview import overview
 from mailer.reports.rollups import refresh
@@ -69,20 +68,22 @@ def measure(options: Namespace) -> Iterator[Figure]:
     with tempfile.TemporaryDirectory() as folder, database_of(Path(folder), options.stats_people) as database:
         fill(database, options.stats_people)
         yield Figure("stats", "count a list and an issue from nothing", _refresh(database), unit="s")
-        with database.transaction() as session:
+        with database.transaction() as connection:
             # The other issues have only counts: no answer reads their deliveries.
-            session.execute(text(COPY), {"issues": ISSUES})
-        yield _bar("overview of a year", database, lambda session: overview(session, at=_NOW, zone=UTC))
-        yield _bar("one issue", database, lambda session: statistics.issue_statistics(session, 1))
+            connection.execute(text(COPY), {"issues": ISSUES})
+        yield _bar("overview of a year", database, lambda connection: overview(connection, at=_NOW, zone=UTC))
+        yield _bar("one issue", database, lambda connection: statistics.issue_statistics(connection, 1))
         yield _bar(
             "growth of a year",
             database,
-            lambda session: statistics.growth(session, (_NOW - timedelta(days=364)).date(), _NOW.date()),
+            lambda connection: statistics.growth(
+                connection, (_NOW - timedelta(days=364)).date(), _NOW.date()
+            ),
         )
         yield _bar("list health", database, statistics.list_health)
         yield Figure("stats", "refresh when nothing changed", 1000 * _refresh(database), unit="ms")
-        with database.transaction() as session:
-            session.execute(
+        with database.transaction() as connection:
+            connection.execute(
                 text(
                     "INSERT INTO events (at, kind, issue_id, subscriber_id, details) "
                     "SELECT at, 'click', 1, subscriber_id, '{\"link\": 1}' FROM events LIMIT 10000"
@@ -100,10 +101,10 @@ def fill(database: Database, people: int) -> None:
         "year": timedelta(days=360) // timedelta(microseconds=1),
         "week": timedelta(days=7) // timedelta(microseconds=1),
     }
-    with database.transaction() as session:
+    with database.transaction() as connection:
         for statement in _YEAR:
             used = {name: value for name, value in values.items() if f":{name}" in statement}
-            session.execute(text(statement), used)
+            connection.execute(text(statement), used)
 
 
 def _refresh(database: Database) -> float:
@@ -112,13 +113,13 @@ def _refresh(database: Database) -> float:
     return time.process_time() - start
 
 
-def _bar(name: str, database: Database, answer: Callable[[Session], object]) -> Figure:
+def _bar(name: str, database: Database, answer: Callable[[Connection], object]) -> Figure:
     """Return the processor time of an answer, the best of five: others may be using the machine."""
     took: list[float] = []
     for _ in range(5):
         start = time.process_time()
-        with database.reading() as session:
-            answer(session)
+        with database.reading() as connection:
+            answer(connection)
         took.append(1000 * (time.process_time() - start))
     best = min(took)
     return Figure("stats", name, best, bar="≤ 200", holds=best <= 200, unit="ms")

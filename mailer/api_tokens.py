@@ -16,10 +16,9 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-from sqlalchemy import select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, insert, select, update
 
-from mailer.database.models import ApiToken
+from mailer.database.tables import ApiToken, TableRow
 from mailer.errors import SourceError
 
 _FORM: Final = re.compile(r"mlr_([1-9][0-9]{0,17})_([A-Za-z0-9_-]{43})")
@@ -64,38 +63,42 @@ class Token:
     revoked_at: datetime | None
 
 
-def create(session: Session, name: str, scopes: Iterable[Scope], *, at: datetime) -> tuple[Token, str]:
+def create(connection: Connection, name: str, scopes: Iterable[Scope], *, at: datetime) -> tuple[Token, str]:
     """Make a token; return it and its text, which is not stored and cannot be shown again."""
     name = name.strip()
     if not name or len(name) > _MAX_NAME or not name.isprintable():
         raise SourceError(f"a token's name has 1 to {_MAX_NAME} printable characters")
     secret = secrets.token_urlsafe(32)
-    stored = ApiToken(name=name, digest=_digest(secret), scopes=" ".join(sorted(set(scopes))), created_at=at)
-    session.add(stored)
-    session.flush()
+    values = {
+        "name": name,
+        "digest": _digest(secret),
+        "scopes": " ".join(sorted(set(scopes))),
+        "created_at": at,
+    }
+    stored = connection.execute(insert(ApiToken).values(values).returning(ApiToken)).one()
     return _token(stored), f"mlr_{stored.id}_{secret}"
 
 
-def tokens(session: Session) -> list[Token]:
+def tokens(connection: Connection) -> list[Token]:
     """Return all tokens, revoked ones included, oldest first."""
-    return [_token(stored) for stored in session.scalars(select(ApiToken).order_by(ApiToken.id))]
+    return [_token(stored) for stored in connection.execute(select(ApiToken).order_by(ApiToken.c.id))]
 
 
-def revoke(session: Session, token_id: int, *, at: datetime) -> bool:
+def revoke(connection: Connection, token_id: int, *, at: datetime) -> bool:
     """Revoke a token immediately; return False if it was revoked before. Raises `SourceError`."""
-    stored = session.get(ApiToken, token_id)
+    stored = _stored(connection, token_id)
     if stored is None:
         raise SourceError(f"there is no token {token_id}", remedy="list the tokens with: mailer tokens list")
     if stored.revoked_at is not None:
         return False
-    stored.revoked_at = at
+    connection.execute(update(ApiToken).where(ApiToken.c.id == token_id).values(revoked_at=at))
     return True
 
 
-def check(session: Session, text: str) -> Token | None:
+def check(connection: Connection, text: str) -> Token | None:
     """Return the token with this text, or None if it is malformed, unknown, wrong or revoked."""
     found = _FORM.fullmatch(text)
-    stored = None if found is None else session.get(ApiToken, int(found[1]))
+    stored = None if found is None else _stored(connection, int(found[1]))
     right = hmac.compare_digest(_digest(found[2] if found else text), stored.digest if stored else _NOBODY)
     return _token(stored) if stored is not None and right and stored.revoked_at is None else None
 
@@ -105,12 +108,16 @@ def needs_note(token: Token, at: datetime) -> bool:
     return token.used_at is None or at - token.used_at >= _USE_NOTED_EVERY
 
 
-def note_use(session: Session, token: Token, at: datetime) -> None:
+def note_use(connection: Connection, token: Token, at: datetime) -> None:
     """Record that a token was used."""
-    session.execute(update(ApiToken).where(ApiToken.id == token.id).values(used_at=at))
+    connection.execute(update(ApiToken).where(ApiToken.c.id == token.id).values(used_at=at))
 
 
-def _token(stored: ApiToken) -> Token:
+def _stored(connection: Connection, token_id: int) -> TableRow | None:
+    return connection.execute(select(ApiToken).where(ApiToken.c.id == token_id)).one_or_none()
+
+
+def _token(stored: TableRow) -> Token:
     return Token(
         id=stored.id,
         name=stored.name,

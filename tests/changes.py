@@ -7,11 +7,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, select
 
-from mailer.database.models.base import Base
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import every_table
 from mailer.webhooks import endpoints
 
 Changes = dict[str, list[int]]
@@ -23,13 +22,13 @@ _LEFT_OUT = ("instance", "running_totals", "webhook_deliveries")
 _BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def changes(database: Database, act: Callable[[Session], object], *, kept: int | None = None) -> Changes:
+def changes(database: Database, act: Callable[[Connection], object], *, kept: int | None = None) -> Changes:
     """Do something in one transaction and return what it changed; no row may be of the issue `kept`."""
-    with database.transaction() as session:
-        endpoints.add(session, "https://hooks.example.org", [], at=_BEGINNING)
+    with database.transaction() as connection:
+        endpoints.add(connection, "https://hooks.example.org", [], at=_BEGINNING)
     before = _rows(database)
-    with database.transaction() as session:
-        act(session)
+    with database.transaction() as connection:
+        act(connection)
     after = _rows(database)
     found: dict[str, list[int]] = defaultdict(list)
     for key in before.keys() | after.keys():
@@ -44,12 +43,12 @@ def changes(database: Database, act: Callable[[Session], object], *, kept: int |
 
 
 def _rows(database: Database) -> dict[tuple[str, tuple[Any, ...]], dict[str, Any]]:
-    with database.reading() as session:
+    with database.reading() as connection:
         return {
             (table.name, tuple(row[column.name] for column in table.primary_key)): dict(row)
-            for table in Base.metadata.sorted_tables
+            for table in every_table().sorted_tables
             if table.name not in _LEFT_OUT
-            for row in session.execute(select(table)).mappings()
+            for row in connection.execute(select(table)).mappings()
         }
 
 

@@ -18,7 +18,7 @@ from hypothesis import settings
 from sqlalchemy import URL, Engine, create_engine
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from tests.databases import empty_database
 from tests.end_to_end import newsletter
 from tests.postgres import Server, running
@@ -244,7 +244,7 @@ def compiled_once() -> Iterator[None]:
         return engine
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("mailer.database.session.create_engine", created)
+        patched.setattr("mailer.database.engine.create_engine", created)
         # These know the schema of their own database; the statements that they compile are the same.
         patched.setattr(PGDialect_psycopg, "__hash__", lambda dialect: hash(PGDialect_psycopg))
         patched.setattr(PGDialect_psycopg, "__eq__", lambda dialect, other: type(dialect) is type(other))

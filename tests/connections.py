@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from sqlalchemy import text
 
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from tests.postgres import Server
 
 _WAIT_SECONDS = 20.0

@@ -6,11 +6,10 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from sqlalchemy import delete, func, insert, literal, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, delete, func, insert, literal, select
 
-from mailer.database.models import Delivery, DeliveryState, RunningTotal
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import Delivery, DeliveryState, RunningTotal
 
 URL = "sqlite:///subscribers.db"
 
@@ -32,11 +31,10 @@ def _empty() -> bytes:
         return Path(folder, "subscribers.db").read_bytes()
 
 
-def recount(session: Session) -> None:
+def recount(connection: Connection) -> None:
     """Set the running totals to what counting finds, after a test changed deliveries by hand."""
-    session.flush()
-    session.execute(delete(RunningTotal))
-    states = [func.count().filter(Delivery.state == state.value) for state in DeliveryState]
-    counted = select(Delivery.issue_id, literal(0), *states).group_by(Delivery.issue_id)
+    connection.execute(delete(RunningTotal))
+    states = [func.count().filter(Delivery.c.state == state.value) for state in DeliveryState]
+    counted = select(Delivery.c.issue_id, literal(0), *states).group_by(Delivery.c.issue_id)
     names = ["issue_id", "slot", *(state.value for state in DeliveryState)]
-    session.execute(insert(RunningTotal).from_select(names, counted))
+    connection.execute(insert(RunningTotal).from_select(names, counted))

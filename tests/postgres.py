@@ -15,7 +15,7 @@ from typing import Literal, LiteralString
 
 import psycopg
 
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from tests.ports import free_port
 from tests.programs import program
 

@@ -10,28 +10,34 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from sqlalchemy import func, select, update
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import Connection, func, select, update
 
 from mailer.audience.ledger import add_note, correct, lift
 from mailer.audience.transitions import REMOVAL_CAN_BE_UNDONE, RESTORE, SUPPRESSES, Move, Origin
 from mailer.database.among import among
-from mailer.database.models import NO_SOFT_BOUNCES, Consent, Subscriber, SubscriberStatus, Suppression
+from mailer.database.tables import NO_SOFT_BOUNCES, Consent, Subscriber, SubscriberStatus, Suppression
 
 _S = SubscriberStatus
 _AT_ONCE: Final = 5_000
 _BOUNCE: Final = SUPPRESSES[_S.BOUNCED]
 _PEOPLE: Final = (
-    select(Subscriber.id, Subscriber.status, Subscriber.address_key, Suppression.reason)
-    .outerjoin(Suppression, Suppression.address_key == Subscriber.address_key)
-    .where(among(Subscriber.id, "ids"))
-    .order_by(Subscriber.id)
+    select(Subscriber.c.id, Subscriber.c.status, Subscriber.c.address_key, Suppression.c.reason)
+    .outerjoin(Suppression, Suppression.c.address_key == Subscriber.c.address_key)
+    .where(among(Subscriber.c.id, "ids"))
+    .order_by(Subscriber.c.id)
     .with_for_update(of=Subscriber)
 )
 _LINES: Final = (
-    select(Consent.subscriber_id, Consent.at, Consent.before, Consent.after, Consent.way, Consent.import_id)
-    .where(among(Consent.subscriber_id, "ids"))
-    .order_by(Consent.id)
+    select(
+        Consent.c.subscriber_id,
+        Consent.c.at,
+        Consent.c.before,
+        Consent.c.after,
+        Consent.c.way,
+        Consent.c.import_id,
+    )
+    .where(among(Consent.c.subscriber_id, "ids"))
+    .order_by(Consent.c.id)
 )
 
 
@@ -61,7 +67,7 @@ class _Line(NamedTuple):
 
 
 def restore(
-    session: Session, subscriber_ids: Sequence[int], *, reason: str, at: datetime, dry_run: bool = False
+    connection: Connection, subscriber_ids: Sequence[int], *, reason: str, at: datetime, dry_run: bool = False
 ) -> list[Restoration]:
     """Lift wrong suppressions, and undo removals of the last day; `reason` goes into the ledger.
 
@@ -73,16 +79,16 @@ def restore(
     ids = sorted(set(subscriber_ids))
     for start in range(0, len(ids), _AT_ONCE):
         part = ids[start : start + _AT_ONCE]
-        done += _restore(session, part, Origin(RESTORE, note=reason), at, dry_run=dry_run)
+        done += _restore(connection, part, Origin(RESTORE, note=reason), at, dry_run=dry_run)
     return done
 
 
 def _restore(
-    session: Session, ids: Sequence[int], origin: Origin, at: datetime, *, dry_run: bool
+    connection: Connection, ids: Sequence[int], origin: Origin, at: datetime, *, dry_run: bool
 ) -> list[Restoration]:
-    people = [_PersonRow(*row) for row in session.execute(_PEOPLE, {"ids": ids})]
+    people = [_PersonRow(*row) for row in connection.execute(_PEOPLE, {"ids": ids})]
     lines: dict[int, list[_Line]] = {}
-    for line in (_Line(*row) for row in session.execute(_LINES, {"ids": ids})):
+    for line in (_Line(*row) for row in connection.execute(_LINES, {"ids": ids})):
         lines.setdefault(line.subscriber_id, []).append(line)
     decided = [_decide(person, lines.get(person.id, []), at) for person in people]
     if dry_run:
@@ -93,14 +99,14 @@ def _restore(
         if one.status is None:
             continue
         if keys[one.subscriber_id].status == one.status.value:
-            add_note(session, one.subscriber_id, one.status, origin=origin, at=at)
+            add_note(connection, one.subscriber_id, one.status, origin=origin, at=at)
         else:
             moves.append(Move(one.subscriber_id, one.status, origin, at))
-    correct(session, moves)
+    correct(connection, moves)
     restored = [one.subscriber_id for one in decided if one.status is not None]
-    lift(session, [keys[one].address_key for one in restored])
+    lift(connection, [keys[one].address_key for one in restored])
     if restored:
-        session.execute(update(Subscriber).where(Subscriber.id.in_(restored)).values(**NO_SOFT_BOUNCES))
+        connection.execute(update(Subscriber).where(Subscriber.c.id.in_(restored)).values(**NO_SOFT_BOUNCES))
     return decided
 
 
@@ -134,32 +140,37 @@ def _decide(person: _PersonRow, lines: Sequence[_Line], at: datetime) -> Restora
 
 
 def bounced_ids(
-    session: Session, *, issue_id: int | None = None, bounce_class: str = "", since: datetime | None = None
+    connection: Connection,
+    *,
+    issue_id: int | None = None,
+    bounce_class: str = "",
+    since: datetime | None = None,
 ) -> list[int]:
     """Return the subscribers who bounced from an issue, with a class of bounce, or since an instant.
 
     The class is the first word of the note in the ledger.
     """
-    line = aliased(Consent)
+    line = Consent.alias().c
     last = (
         select(func.max(line.id))
-        .where(line.subscriber_id == Subscriber.id, line.before != line.after)
+        .where(line.subscriber_id == Subscriber.c.id, line.before != line.after)
         .scalar_subquery()
     )
     wanted = (
-        select(Subscriber.id)
-        .join(Consent, Consent.id == last)
+        select(Subscriber.c.id)
+        .select_from(Subscriber)
+        .join(Consent, Consent.c.id == last)
         .where(
-            Subscriber.status == _S.BOUNCED.value,
-            Consent.after == _S.BOUNCED.value,
-            Consent.import_id.is_(None),
+            Subscriber.c.status == _S.BOUNCED.value,
+            Consent.c.after == _S.BOUNCED.value,
+            Consent.c.import_id.is_(None),
         )
-        .order_by(Subscriber.id)
+        .order_by(Subscriber.c.id)
     )
     if issue_id is not None:
-        wanted = wanted.where(Consent.issue_id == issue_id)
+        wanted = wanted.where(Consent.c.issue_id == issue_id)
     if bounce_class:
-        wanted = wanted.where(Consent.note.startswith(f"{bounce_class}:", autoescape=True))
+        wanted = wanted.where(Consent.c.note.startswith(f"{bounce_class}:", autoescape=True))
     if since is not None:
-        wanted = wanted.where(Consent.at >= since)
-    return list(session.scalars(wanted))
+        wanted = wanted.where(Consent.c.at >= since)
+    return list(connection.scalars(wanted))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from sqlalchemy import func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, func, select
 
-from mailer.database.models import Subscriber, SubscriberStatus
+from mailer.database.tables import Subscriber, SubscriberStatus
 
 
-def status_counts(session: Session) -> dict[SubscriberStatus, int]:
+def status_counts(connection: Connection) -> dict[SubscriberStatus, int]:
     """Return the number of subscribers by status; the index of the statuses suffices."""
-    rows = session.execute(select(Subscriber.status, func.count()).group_by(Subscriber.status))
+    rows = connection.execute(select(Subscriber.c.status, func.count()).group_by(Subscriber.c.status))
     return {SubscriberStatus(status): number for status, number in rows}

@@ -7,16 +7,17 @@ changes that exist; `corrections` undoes mistakes.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Final, cast
 
 from msgspec import Struct, field
 from sqlalchemy import (
     ColumnElement,
+    Connection,
     CursorResult,
+    Row,
     Select,
-    Table,
     bindparam,
     delete,
     func,
@@ -26,7 +27,6 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.orm import Session
 
 from mailer.audience import wordings
 from mailer.audience.suppression import ERASED
@@ -44,47 +44,47 @@ from mailer.audience.transitions import (
 )
 from mailer.database.among import among
 from mailer.database.columns import to_microseconds
-from mailer.database.models import NO_SOFT_BOUNCES, Consent, Subscriber, SubscriberStatus, Suppression
 from mailer.database.rows import insert_rows
+from mailer.database.tables import NO_SOFT_BOUNCES, Consent, Subscriber, SubscriberStatus, Suppression
 from mailer.webhooks.queue import Occurrence, put
 
 _S = SubscriberStatus
 
-_SUBSCRIBERS: Final = cast(Table, Subscriber.__table__)
-
 # Every transaction locks people in the order of their ids, so no two wait for each other.
 _LOCK: Final = (
-    select(Subscriber.id, Subscriber.address_key, Subscriber.status)
-    .where(among(Subscriber.id, "ids"))
-    .order_by(Subscriber.id)
+    select(Subscriber.c.id, Subscriber.c.address_key, Subscriber.c.status)
+    .where(among(Subscriber.c.id, "ids"))
+    .order_by(Subscriber.c.id)
     .with_for_update()
 )
 _SET_STATUS: Final = (
     update(Subscriber)
-    .where(among(Subscriber.id, "ids"))
+    .where(among(Subscriber.c.id, "ids"))
     .values(status=bindparam("to"), changed_at=bindparam("changed_at"))
-    .execution_options(synchronize_session=False)
 )
 # A new subscription starts without the soft bounces and the pause of the previous one.
 _ACTIVATE: Final = _SET_STATUS.values(**NO_SOFT_BOUNCES, paused_until=None)
 _LAST_LINES: Final = select(
-    Consent.subscriber_id, Consent.way, Consent.import_id, (Consent.before == Consent.after).label("confirms")
+    Consent.c.subscriber_id,
+    Consent.c.way,
+    Consent.c.import_id,
+    (Consent.c.before == Consent.c.after).label("confirms"),
 ).where(
-    Consent.id.in_(
-        select(func.max(Consent.id))
-        .where(among(Consent.subscriber_id, "ids"))
-        .group_by(Consent.subscriber_id)
+    Consent.c.id.in_(
+        select(func.max(Consent.c.id))
+        .where(among(Consent.c.subscriber_id, "ids"))
+        .group_by(Consent.c.subscriber_id)
     )
 )
 _CONSENTED_AT: Final = (
-    select(Consent.subscriber_id, func.max(Consent.at))
+    select(Consent.c.subscriber_id, func.max(Consent.c.at))
     .where(
-        among(Consent.subscriber_id, "ids"),
-        Consent.after == _S.ACTIVE.value,
-        Consent.before != Consent.after,
-        Consent.way.in_([*sorted(PERSONAL_WAYS), RESTORE]),
+        among(Consent.c.subscriber_id, "ids"),
+        Consent.c.after == _S.ACTIVE.value,
+        Consent.c.before != Consent.c.after,
+        Consent.c.way.in_([*sorted(PERSONAL_WAYS), RESTORE]),
     )
-    .group_by(Consent.subscriber_id)
+    .group_by(Consent.c.subscriber_id)
 )
 # Both databases know this form. The first reason stays, because it explains why no email was sent since.
 _SUPPRESS: Final = text(
@@ -106,7 +106,7 @@ class _Batch(Struct):
     suppressed: dict[int, Move] = field(default_factory=dict)
 
 
-def move(session: Session, moves: Sequence[Move]) -> list[MoveResult]:
+def move(connection: Connection, moves: Sequence[Move]) -> list[MoveResult]:
     """Change statuses, each with a line in the ledger; return the result of each move, in the same order.
 
     A hard bounce or a complaint also suppresses the address; the suppression ends when the person signs up
@@ -116,25 +116,24 @@ def move(session: Session, moves: Sequence[Move]) -> list[MoveResult]:
     if not moves:
         return []
     ids = sorted({one.subscriber_id for one in moves})
-    people = {row.id: row for row in session.execute(_LOCK, {"ids": ids})}
-    consented = _consented(session, moves)
+    people = {row.id: row for row in connection.execute(_LOCK, {"ids": ids})}
+    consented = _consented(connection, moves)
     statuses = {row.id: SubscriberStatus(row.status) for row in people.values()}
     batch = _Batch()
     results = [_decide(one, statuses, consented, batch) for one in moves]
-    _confirm(session, batch, statuses)
-    _write(session, batch, {row.id: row.address_key for row in people.values()}, max(m.at for m in moves))
+    _confirm(connection, batch, statuses)
+    _write(connection, batch, {row.id: row.address_key for row in people.values()}, max(m.at for m in moves))
     for wording in {one.origin.wording for one in moves}:
-        wordings.keep(session, wording, at=moves[0].at)
-    _expire(session, people)
+        wordings.keep(connection, wording, at=moves[0].at)
     return results
 
 
-def _consented(session: Session, moves: Sequence[Move]) -> dict[int, datetime]:
+def _consented(connection: Connection, moves: Sequence[Move]) -> dict[int, datetime]:
     """Return when people last consented, for moves with `happened_at`."""
     dated = sorted({one.subscriber_id for one in moves if one.happened_at is not None})
     if not dated:
         return {}
-    return {row[0]: row[1] for row in session.execute(_CONSENTED_AT, {"ids": dated})}
+    return {row[0]: row[1] for row in connection.execute(_CONSENTED_AT, {"ids": dated})}
 
 
 def _decide(
@@ -165,12 +164,12 @@ def _decide(
     return MoveResult.MOVED
 
 
-def _confirm(session: Session, batch: _Batch, statuses: Mapping[int, SubscriberStatus]) -> None:
+def _confirm(connection: Connection, batch: _Batch, statuses: Mapping[int, SubscriberStatus]) -> None:
     """Add a line for people whose opt-out only an import or the operator has recorded so far."""
     again = {key: one for key, one in batch.again.items() if key not in batch.statuses}
     if not again:
         return
-    for row in session.execute(_LAST_LINES, {"ids": sorted(again)}):
+    for row in connection.execute(_LAST_LINES, {"ids": sorted(again)}):
         one = again[row.subscriber_id]
         correctable = row.import_id is not None or row.way == "command"
         # Two imports that agree are enough.
@@ -182,9 +181,9 @@ def _confirm(session: Session, batch: _Batch, statuses: Mapping[int, SubscriberS
                 batch.suppressed.setdefault(row.subscriber_id, one)
 
 
-def _write(session: Session, batch: _Batch, keys: Mapping[int, str], changed_at: datetime) -> None:
+def _write(connection: Connection, batch: _Batch, keys: Mapping[int, str], changed_at: datetime) -> None:
     for to in sorted(set(batch.statuses.values())):
-        session.execute(
+        connection.execute(
             _ACTIVATE if to is _S.ACTIVE else _SET_STATUS,
             {
                 "ids": sorted(one for one, status in batch.statuses.items() if status is to),
@@ -192,11 +191,11 @@ def _write(session: Session, batch: _Batch, keys: Mapping[int, str], changed_at:
                 "changed_at": changed_at,
             },
         )
-    _record(session, batch.lines, at=changed_at)
+    _record(connection, batch.lines, at=changed_at)
     if batch.lifted:
-        _lift(session, Suppression.address_key.in_([keys[one] for one in sorted(batch.lifted)]))
+        _lift(connection, Suppression.c.address_key.in_([keys[one] for one in sorted(batch.lifted)]))
     if batch.suppressed:
-        session.execute(
+        connection.execute(
             _SUPPRESS,
             [
                 _suppression(keys[key], SUPPRESSES[one.to], one.origin, one.at)
@@ -205,20 +204,12 @@ def _write(session: Session, batch: _Batch, keys: Mapping[int, str], changed_at:
         )
 
 
-def _expire(session: Session, ids: Iterable[int]) -> None:
-    """Expire loaded subscribers: the statements above bypass the session."""
-    for subscriber_id in ids:
-        known = session.identity_map.get(session.identity_key(Subscriber, subscriber_id))
-        if known is not None:
-            session.expire(known)
-
-
-def predates_consent(session: Session, subscriber_id: int, happened_at: datetime) -> bool:
+def predates_consent(connection: Connection, subscriber_id: int, happened_at: datetime) -> bool:
     """Return whether an event is older than someone's last consent, or their restoration by the operator.
 
     `move` applies the same rule to moves with `happened_at`. Use this one for events that change no status.
     """
-    rows = session.execute(_CONSENTED_AT, {"ids": [subscriber_id]})
+    rows = connection.execute(_CONSENTED_AT, {"ids": [subscriber_id]})
     return _predates(happened_at, next((row[1] for row in rows), None))
 
 
@@ -227,7 +218,7 @@ def _predates(happened_at: datetime, consented_at: datetime | None) -> bool:
 
 
 def change_status(
-    session: Session,
+    connection: Connection,
     subscriber_id: int,
     to: SubscriberStatus,
     *,
@@ -236,11 +227,11 @@ def change_status(
     happened_at: datetime | None = None,
 ) -> bool:
     """Change the status of one subscriber; return whether it changed. See `move`."""
-    return move(session, [Move(subscriber_id, to, origin, at, happened_at)]) == [MoveResult.MOVED]
+    return move(connection, [Move(subscriber_id, to, origin, at, happened_at)]) == [MoveResult.MOVED]
 
 
 def unsubscribe(
-    session: Session,
+    connection: Connection,
     subscriber_id: int,
     *,
     origin: Origin,
@@ -249,49 +240,49 @@ def unsubscribe(
 ) -> bool:
     """Unsubscribe someone; return whether that changed anything."""
     return change_status(
-        session, subscriber_id, _S.UNSUBSCRIBED, origin=origin, at=at, happened_at=happened_at
+        connection, subscriber_id, _S.UNSUBSCRIBED, origin=origin, at=at, happened_at=happened_at
     )
 
 
-def unsubscribe_all(session: Session, changes: Sequence[SubscriberRequest]) -> list[bool]:
+def unsubscribe_all(connection: Connection, changes: Sequence[SubscriberRequest]) -> list[bool]:
     """Unsubscribe many; return for each what `unsubscribe` would have returned."""
     moves = [Move(one.subscriber_id, _S.UNSUBSCRIBED, one.origin, one.at) for one in changes]
-    return [result is MoveResult.MOVED for result in move(session, moves)]
+    return [result is MoveResult.MOVED for result in move(connection, moves)]
 
 
 def add_note(
-    session: Session, subscriber_id: int, status: SubscriberStatus, *, origin: Origin, at: datetime
+    connection: Connection, subscriber_id: int, status: SubscriberStatus, *, origin: Origin, at: datetime
 ) -> None:
     """Add a line that does not change the status: a preference, a new address, a reason."""
-    wordings.keep(session, origin.wording, at=at)
-    insert_rows(session, Consent, [_line(subscriber_id, status, status, origin, at)])
+    wordings.keep(connection, origin.wording, at=at)
+    insert_rows(connection, Consent, [_line(subscriber_id, status, status, origin, at)])
 
 
-def enrol(session: Session, people: Sequence[Enrolment], *, at: datetime) -> dict[str, int]:
+def enrol(connection: Connection, people: Sequence[Enrolment], *, at: datetime) -> dict[str, int]:
     """Insert new subscribers with their first lines in the ledger; return their ids by address key."""
-    insert_without_lines(session, people, at=at)
+    insert_without_lines(connection, people, at=at)
     ids: dict[str, int] = {}
     keys = [one.address.key for one in people]
     for start in range(0, len(keys), _AT_ONCE):
-        found = select(Subscriber.address_key, Subscriber.id).where(
-            Subscriber.address_key.in_(keys[start : start + _AT_ONCE])
+        found = select(Subscriber.c.address_key, Subscriber.c.id).where(
+            Subscriber.c.address_key.in_(keys[start : start + _AT_ONCE])
         )
-        ids |= {row.address_key: row.id for row in session.execute(found)}
+        ids |= {row.address_key: row.id for row in connection.execute(found)}
     for wording in {one.origin.wording for one in people}:
-        wordings.keep(session, wording, at=at)
+        wordings.keep(connection, wording, at=at)
     lines = [_line(ids[one.address.key], None, one.status, one.origin, at) for one in people]
-    _record(session, lines, at=at)
+    _record(connection, lines, at=at)
     if suppressed := [one for one in people if one.status in SUPPRESSES]:
         rows = [_suppression(one.address.key, SUPPRESSES[one.status], one.origin, at) for one in suppressed]
-        session.execute(_SUPPRESS, rows)
+        connection.execute(_SUPPRESS, rows)
     return ids
 
 
-def insert_without_lines(session: Session, people: Sequence[Enrolment], *, at: datetime) -> None:
+def insert_without_lines(connection: Connection, people: Sequence[Enrolment], *, at: datetime) -> None:
     """Insert new subscribers without ledger lines; imports add those later with `write_first_lines`."""
     if people:
-        session.execute(
-            insert(_SUBSCRIBERS),
+        connection.execute(
+            insert(Subscriber),
             [
                 {
                     "address": str(one.address),
@@ -308,26 +299,28 @@ def insert_without_lines(session: Session, people: Sequence[Enrolment], *, at: d
         )
 
 
-def write_first_lines(session: Session, import_id: int, *, after_id: int, at: datetime) -> None:
+def write_first_lines(connection: Connection, import_id: int, *, after_id: int, at: datetime) -> None:
     """Write the first ledger lines of the active subscribers that an import added above `after_id`."""
-    session.execute(
+    connection.execute(
         insert(Consent).from_select(
             ["subscriber_id", "at", "after", "way", "import_id"],
             select(
-                Subscriber.id,
-                Subscriber.changed_at,
+                Subscriber.c.id,
+                Subscriber.c.changed_at,
                 literal(_S.ACTIVE.value),
                 literal("import"),
                 literal(import_id),
             ).where(
-                Subscriber.id > after_id, Subscriber.changed_at == at, Subscriber.status == _S.ACTIVE.value
+                Subscriber.c.id > after_id,
+                Subscriber.c.changed_at == at,
+                Subscriber.c.status == _S.ACTIVE.value,
             ),
         )
     )
 
 
 def suppress(
-    session: Session,
+    connection: Connection,
     address_key: str,
     reason: str,
     *,
@@ -340,61 +333,66 @@ def suppress(
     The first reason stays.
     """
     origin = Origin("", note=note, report_id=report_id)
-    done = session.execute(_SUPPRESS, _suppression(address_key, reason, origin, at))
+    done = connection.execute(_SUPPRESS, _suppression(address_key, reason, origin, at))
     return cast(CursorResult[object], done).rowcount > 0
 
 
-def correct(session: Session, moves: Sequence[Move]) -> None:
+def correct(connection: Connection, moves: Sequence[Move]) -> None:
     """Set statuses regardless of `TRANSITIONS`, because the caller found the recorded ones to be wrong."""
     if not moves:
         return
     ids = sorted({one.subscriber_id for one in moves})
-    people = {row.id: row for row in session.execute(_LOCK, {"ids": ids})}
+    people = {row.id: row for row in connection.execute(_LOCK, {"ids": ids})}
     for to in sorted({one.to for one in moves}):
         chosen = sorted({one.subscriber_id for one in moves if one.to is to})
-        session.execute(_SET_STATUS, {"ids": chosen, "to": to.value, "changed_at": moves[0].at})
+        connection.execute(_SET_STATUS, {"ids": chosen, "to": to.value, "changed_at": moves[0].at})
     lines = [
         _line(
             one.subscriber_id, SubscriberStatus(people[one.subscriber_id].status), one.to, one.origin, one.at
         )
         for one in moves
     ]
-    _record(session, lines, at=moves[0].at)
-    _expire(session, people)
+    _record(connection, lines, at=moves[0].at)
 
 
-def lift(session: Session, address_keys: Collection[str]) -> None:
+def lift(connection: Connection, address_keys: Collection[str]) -> None:
     """Lift suppressions. Only `corrections` may call this; when a person signs up again, `move` does it."""
     if address_keys:
-        _lift(session, Suppression.address_key.in_(sorted(address_keys)))
+        _lift(connection, Suppression.c.address_key.in_(sorted(address_keys)))
 
 
-def lift_import(session: Session, import_id: int, imported_at: datetime, people: Select[int]) -> None:
+def lift_import(connection: Connection, import_id: int, imported_at: datetime, people: Select[int]) -> None:
     """Lift the suppressions that an import made for these subscribers."""
     _lift(
-        session,
-        Suppression.address_key.in_(select(Subscriber.address_key).where(Subscriber.id.in_(people))),
-        Suppression.at == imported_at,
-        Suppression.note == _import_note(import_id),
+        connection,
+        Suppression.c.address_key.in_(select(Subscriber.c.address_key).where(Subscriber.c.id.in_(people))),
+        Suppression.c.at == imported_at,
+        Suppression.c.note == _import_note(import_id),
     )
 
 
 def forget(
-    session: Session, known: Subscriber | None, address_key: str, hashed_key: str, *, way: str, at: datetime
+    connection: Connection,
+    known: Row[int, str] | None,
+    address_key: str,
+    hashed_key: str,
+    *,
+    way: str,
+    at: datetime,
 ) -> int:
     """Delete someone's ledger lines and suppression; return the number of lines.
 
-    One new line records the erasure, and `hashed_key` is suppressed so that no import adds the address
-    again. The caller clears the subscriber's other fields.
+    `known` has their id and status. One new line records the erasure, and `hashed_key` is suppressed so that
+    no import adds the address again. The caller clears the subscriber's other columns.
     """
-    _lift(session, Suppression.address_key == address_key)
-    suppress(session, hashed_key, ERASED, at=at)
+    _lift(connection, Suppression.c.address_key == address_key)
+    suppress(connection, hashed_key, ERASED, at=at)
     if known is None:
         return 0
     before = SubscriberStatus(known.status)
-    done = session.execute(delete(Consent).where(Consent.subscriber_id == known.id))
-    known.status = _S.ERASED.value
-    _record(session, [_line(known.id, before, _S.ERASED, Origin(way), at)], at=at)
+    done = connection.execute(delete(Consent).where(Consent.c.subscriber_id == known.id))
+    connection.execute(update(Subscriber).where(Subscriber.c.id == known.id).values(status=_S.ERASED.value))
+    _record(connection, [_line(known.id, before, _S.ERASED, Origin(way), at)], at=at)
     return cast(CursorResult[object], done).rowcount
 
 
@@ -413,12 +411,12 @@ def _suppression(address_key: str, reason: str, origin: Origin, at: datetime) ->
     }
 
 
-def _record(session: Session, lines: Sequence[Mapping[str, object]], *, at: datetime) -> None:
+def _record(connection: Connection, lines: Sequence[Mapping[str, object]], *, at: datetime) -> None:
     """Add lines to the ledger, and store the webhook events of those that change a status.
 
     Imports send no events: a receiver would get one for each of a million people.
     """
-    insert_rows(session, Consent, lines)
+    insert_rows(connection, Consent, lines)
     changes = [
         Occurrence(
             f"subscriber.{line['after']}",
@@ -428,15 +426,15 @@ def _record(session: Session, lines: Sequence[Mapping[str, object]], *, at: date
         for line in lines
         if line["before"] != line["after"] and line["way"] != "import"
     ]
-    put(session, changes, at=at)
+    put(connection, changes, at=at)
 
 
 def _import_note(import_id: int) -> str:
     return f"import {import_id}"
 
 
-def _lift(session: Session, *conditions: ColumnElement[bool]) -> None:
-    session.execute(delete(Suppression).where(*conditions).execution_options(synchronize_session=False))
+def _lift(connection: Connection, *conditions: ColumnElement[bool]) -> None:
+    connection.execute(delete(Suppression).where(*conditions))
 
 
 def _line(

@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from sqlalchemy import ColumnElement, and_, false, or_
 
-from mailer.database.models import Subscriber
+from mailer.database.tables import Subscriber
 from mailer.replies.mailbox_hosts import domains_of
 
 
@@ -23,8 +23,8 @@ def at_providers(
 
 def _at(provider: str, configured: Mapping[str, str]) -> ColumnElement[bool]:
     found = domains_of(provider, configured)
-    named = Subscriber.domain.in_(sorted(found.names))
+    named = Subscriber.c.domain.in_(sorted(found.names))
     if not found.labels:
         return named
-    under = (Subscriber.domain.startswith(f"{label}.", autoescape=True) for label in sorted(found.labels))
-    return or_(named, and_(or_(*under), Subscriber.domain.not_in(sorted(found.others))))
+    under = (Subscriber.c.domain.startswith(f"{label}.", autoescape=True) for label in sorted(found.labels))
+    return or_(named, and_(or_(*under), Subscriber.c.domain.not_in(sorted(found.others))))

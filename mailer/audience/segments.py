@@ -31,7 +31,7 @@ from sqlalchemy import (
     select,
 )
 
-from mailer.database.models import (
+from mailer.database.tables import (
     Delivery,
     DeliveryState,
     Event,
@@ -73,7 +73,11 @@ _LABELS: Final = {
     "sent": "001-hello", "has": "country",
 }  # fmt: skip
 """The words allowed before a colon, each with an example of a value."""
-_COLUMNS: Final = {"name": Subscriber.name, "email": Subscriber.address_key, "domain": Subscriber.domain}
+_COLUMNS: Final = {
+    "name": Subscriber.c.name,
+    "email": Subscriber.c.address_key,
+    "domain": Subscriber.c.domain,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,21 +173,23 @@ class _Conditions(Transformer[Token, ColumnElement[bool]]):
     def labelled(self, tokens: list[Token]) -> ColumnElement[bool]:
         label, value = tokens[0].lower(), _unquoted(tokens[1])
         if label == "tag":
-            return exists().where(SubscriberTag.subscriber_id == Subscriber.id, SubscriberTag.tag == value)
+            return exists().where(
+                SubscriberTag.c.subscriber_id == Subscriber.c.id, SubscriberTag.c.tag == value
+            )
         if label == "domain":
-            return Subscriber.domain == value.lower()
+            return Subscriber.c.domain == value.lower()
         if label == "status":
             if value not in list(SubscriberStatus):
                 known = ", ".join(SubscriberStatus)
                 raise self._mistake(tokens[1], f"no status '{value}'; known: {known}")
-            return Subscriber.status == value
+            return Subscriber.c.status == value
         if label in ("opened", "clicked"):
             return _reacted(value, "open" if label == "opened" else "click")
         if label == "sent":
             return exists().where(
-                Delivery.subscriber_id == Subscriber.id,
-                Delivery.issue_id == _issue_id(value),
-                Delivery.state == DeliveryState.SENT.value,
+                Delivery.c.subscriber_id == Subscriber.c.id,
+                Delivery.c.issue_id == _issue_id(value),
+                Delivery.c.state == DeliveryState.SENT.value,
             )
         if label == "has":
             return self._attribute(tokens[1]).is_not(None)
@@ -194,7 +200,7 @@ class _Conditions(Transformer[Token, ColumnElement[bool]]):
         if name == "joined":
             if not isinstance(value, date):
                 raise self._mistake(name, "compare 'joined' with a date such as 2026-01-31")
-            return _compare(Subscriber.created_at, operator, datetime.combine(value, time(), UTC))
+            return _compare(Subscriber.c.created_at, operator, datetime.combine(value, time(), UTC))
         if name in _LABELS and name not in _COLUMNS:
             raise self._mistake(name, f"write '{name}' with a colon, such as {name}:{_LABELS[name]}")
         if name in _COLUMNS:
@@ -212,7 +218,7 @@ class _Conditions(Transformer[Token, ColumnElement[bool]]):
         if not key or not key.isprintable() or '"' in key or "\\" in key:
             # A JSON path in SQLite cannot contain a quotation mark.
             raise self._mistake(name, "an attribute with such a name cannot be used in a segment")
-        found: ColumnElement[str] = Subscriber.attributes[key].as_string()
+        found: ColumnElement[str] = Subscriber.c.attributes[key].as_string()
         return found
 
     def text(self, tokens: list[Token]) -> str:
@@ -237,20 +243,20 @@ def _reacted(slug: str, kind: str) -> ColumnElement[bool]:
     Events name only people who have agreed to tracking. By SQL's rules, `not` of NULL is NULL too, so those
     who had not agreed when the issue was sent match neither `clicked:` nor `not clicked:`.
     """
-    by_a_person = Event.details["machine"].as_string().is_(None)
+    by_a_person = Event.c.details["machine"].as_string().is_(None)
     reacted = exists().where(
-        Event.subscriber_id == Subscriber.id,
-        Event.kind == kind,
-        Event.issue_id == _issue_id(slug),
+        Event.c.subscriber_id == Subscriber.c.id,
+        Event.c.kind == kind,
+        Event.c.issue_id == _issue_id(slug),
         by_a_person,
     )
-    sent_at = select(StoredIssue.dated_at).where(StoredIssue.slug == slug).scalar_subquery()
-    in_time = or_(Subscriber.tracking_since.is_(None), Subscriber.tracking_since <= sent_at)
-    return or_(reacted, case((and_(Subscriber.tracking_consent, in_time), false())))
+    sent_at = select(StoredIssue.c.dated_at).where(StoredIssue.c.slug == slug).scalar_subquery()
+    in_time = or_(Subscriber.c.tracking_since.is_(None), Subscriber.c.tracking_since <= sent_at)
+    return or_(reacted, case((and_(Subscriber.c.tracking_consent, in_time), false())))
 
 
 def _issue_id(slug: str) -> ScalarSelect[int]:
-    return select(StoredIssue.id).where(StoredIssue.slug == slug).scalar_subquery()
+    return select(StoredIssue.c.id).where(StoredIssue.c.slug == slug).scalar_subquery()
 
 
 def _compare(column: Any, operator: str, value: object) -> ColumnElement[bool]:

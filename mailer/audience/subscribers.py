@@ -9,15 +9,22 @@ from enum import StrEnum
 from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import delete, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Connection, delete, select, update
 
 from mailer.address import Address
 from mailer.audience import suppression
 from mailer.audience.fields import check_attributes, check_name, check_tags
 from mailer.audience.ledger import add_note, enrol
 from mailer.audience.transitions import Enrolment, Origin
-from mailer.database.models import Consent, Subscriber, SubscriberStatus, SubscriberTag
+from mailer.database.rows import insert_rows
+from mailer.database.tables import (
+    NO_SOFT_BOUNCES,
+    Consent,
+    Subscriber,
+    SubscriberStatus,
+    SubscriberTag,
+    TableRow,
+)
 from mailer.errors import RefusedError
 
 
@@ -64,7 +71,7 @@ class LedgerLine(Struct, frozen=True):
 
 
 def add(
-    session: Session,
+    connection: Connection,
     address: Address,
     *,
     secret: bytes,
@@ -82,29 +89,34 @@ def add(
     attribute that cannot be stored.
     """
     name, tags, attributes = check_name(name), check_tags(tags), check_attributes(attributes or {})
-    known = session.scalar(select(Subscriber).where(Subscriber.address_key == address.key))
+    known = connection.execute(
+        select(Subscriber.c.id, Subscriber.c.status, Subscriber.c.name, Subscriber.c.attributes).where(
+            Subscriber.c.address_key == address.key
+        )
+    ).one_or_none()
     if known is None:
-        if suppression.reason_for(session, address.key, secret=secret):
+        if suppression.reason_for(connection, address.key, secret=secret):
             return Added(None, AddResult.KEPT_OUT)
         new = Enrolment(address, status, origin, name, attributes)
-        subscriber_id = enrol(session, [new], at=at)[address.key]
-        _add_tags(session, subscriber_id, tags)
+        subscriber_id = enrol(connection, [new], at=at)[address.key]
+        _add_tags(connection, subscriber_id, tags)
         return Added(subscriber_id, AddResult.ADDED)
     if known.status not in (SubscriberStatus.ACTIVE.value, SubscriberStatus.PENDING.value):
         return Added(known.id, AddResult.KEPT_OUT)
     merged = {**known.attributes, **attributes}
-    changed = (
-        _add_tags(session, known.id, tags) | (merged != known.attributes) | bool(name and name != known.name)
-    )
-    if not changed:
+    changes: dict[str, Any] = {}
+    if name and name != known.name:
+        changes["name"] = name
+    if merged != known.attributes:
+        changes["attributes"] = merged
+    if not (_add_tags(connection, known.id, tags) or changes):
         return Added(known.id, AddResult.UNCHANGED)
-    known.name, known.attributes, known.changed_at = name or known.name, merged, at
-    session.flush()
+    _change(connection, known.id, at=at, **changes)
     return Added(known.id, AddResult.UPDATED)
 
 
 def revise(
-    session: Session,
+    connection: Connection,
     subscriber_id: int,
     *,
     at: datetime,
@@ -117,60 +129,71 @@ def revise(
     `attributes` are merged, and a value of None removes one (RFC 7396); `tags` replace the existing ones.
     Arguments that are None change nothing. Raises `AddressError` for a value that cannot be stored.
     """
-    known = session.get(Subscriber, subscriber_id, with_for_update=True)
-    if known is None or known.status == SubscriberStatus.ERASED:
+    known = _locked(connection, subscriber_id)
+    if known is None:
         return False
+    changes: dict[str, Any] = {}
     if name is not None:
-        known.name = check_name(name)
+        changes["name"] = check_name(name)
     if attributes is not None:
         merged = {**known.attributes, **attributes}
-        known.attributes = check_attributes({key: one for key, one in merged.items() if one is not None})
+        changes["attributes"] = check_attributes({key: one for key, one in merged.items() if one is not None})
     if tags is not None:
         wanted = check_tags(tags)
-        session.execute(
+        connection.execute(
             delete(SubscriberTag).where(
-                SubscriberTag.subscriber_id == subscriber_id, SubscriberTag.tag.not_in(wanted)
+                SubscriberTag.c.subscriber_id == subscriber_id, SubscriberTag.c.tag.not_in(wanted)
             )
         )
-        _add_tags(session, subscriber_id, wanted)
-    known.changed_at = at
-    session.flush()
+        _add_tags(connection, subscriber_id, wanted)
+    _change(connection, subscriber_id, at=at, **changes)
     return True
 
 
 def change_address(
-    session: Session, subscriber_id: int, address: Address, *, secret: bytes, origin: Origin, at: datetime
+    connection: Connection,
+    subscriber_id: int,
+    address: Address,
+    *,
+    secret: bytes,
+    origin: Origin,
+    at: datetime,
 ) -> bool:
     """Give a subscriber another address, with a line in the ledger; return whether it changed.
 
     Raises `RefusedError` if another subscriber has the new address, or if it is suppressed or erased.
     """
-    known = session.get(Subscriber, subscriber_id, with_for_update=True)
-    if known is None or known.status == SubscriberStatus.ERASED or known.address == str(address):
+    known = _locked(connection, subscriber_id)
+    if known is None or known.address == str(address):
         return False
+    changes: dict[str, Any] = {
+        "address": str(address),
+        "address_key": address.key,
+        "domain": address.domain,
+    }
     if known.address_key != address.key:
-        other = session.scalar(select(Subscriber.id).where(Subscriber.address_key == address.key))
+        other = connection.scalar(select(Subscriber.c.id).where(Subscriber.c.address_key == address.key))
         if other is not None:
             raise RefusedError(
                 f"{address} belongs to another subscriber",
                 remedy=f"see the history with: mailer why {address}",
             )
-        if reason := suppression.reason_for(session, address.key, secret=secret):
+        if reason := suppression.reason_for(connection, address.key, secret=secret):
             raise RefusedError(
                 f"{address} is suppressed ({reason})", remedy=f"see the history with: mailer why {address}"
             )
         # The soft bounces belong to the old address.
-        known.soft_points, known.soft_since = 0.0, None
+        changes |= NO_SOFT_BOUNCES
     note = f"address changed from {known.address}"
-    known.address, known.address_key, known.domain = str(address), address.key, address.domain
-    known.changed_at = at
-    session.flush()
-    add_note(session, subscriber_id, SubscriberStatus(known.status), origin=replace(origin, note=note), at=at)
+    _change(connection, subscriber_id, at=at, **changes)
+    add_note(
+        connection, subscriber_id, SubscriberStatus(known.status), origin=replace(origin, note=note), at=at
+    )
     return True
 
 
 def change_tags(
-    session: Session,
+    connection: Connection,
     subscriber_id: int,
     *,
     add: Iterable[str] = (),
@@ -182,53 +205,66 @@ def change_tags(
 
     Raises `AddressError` for a tag that cannot be stored.
     """
-    known = session.get(Subscriber, subscriber_id, with_for_update=True)
-    if known is None or known.status == SubscriberStatus.ERASED:
+    known = _locked(connection, subscriber_id)
+    if known is None:
         return ()
     theirs = set(
-        session.scalars(select(SubscriberTag.tag).where(SubscriberTag.subscriber_id == subscriber_id))
+        connection.scalars(select(SubscriberTag.c.tag).where(SubscriberTag.c.subscriber_id == subscriber_id))
     )
     new, gone = sorted(set(check_tags(add)) - theirs), sorted(set(remove) & theirs)
     check_tags([*theirs, *new])
     if not new and not gone:
         return ()
-    session.add_all(SubscriberTag(subscriber_id=subscriber_id, tag=tag) for tag in new)
-    session.execute(
-        delete(SubscriberTag).where(SubscriberTag.subscriber_id == subscriber_id, SubscriberTag.tag.in_(gone))
+    insert_tags(connection, subscriber_id, new)
+    connection.execute(
+        delete(SubscriberTag).where(
+            SubscriberTag.c.subscriber_id == subscriber_id, SubscriberTag.c.tag.in_(gone)
+        )
     )
-    known.changed_at = at
-    session.flush()
+    _change(connection, subscriber_id, at=at)
     changes = (*(f"+{tag}" for tag in new), *(f"-{tag}" for tag in gone))
     note = f"tags: {', '.join(changes)}"
-    add_note(session, subscriber_id, SubscriberStatus(known.status), origin=replace(origin, note=note), at=at)
+    add_note(
+        connection, subscriber_id, SubscriberStatus(known.status), origin=replace(origin, note=note), at=at
+    )
     return changes
 
 
-def find(session: Session, address: Address) -> SubscriberView | None:
+def find(connection: Connection, address: Address) -> SubscriberView | None:
     """Return the subscriber with an address, in any spelling, or None."""
-    known = session.scalar(select(Subscriber).where(Subscriber.address_key == address.key))
-    return None if known is None else _view(session, known)
+    return _found(connection, Subscriber.c.address_key == address.key)
 
 
-def get(session: Session, subscriber_id: int) -> SubscriberView | None:
+def get(connection: Connection, subscriber_id: int) -> SubscriberView | None:
     """Return a subscriber by id, or None."""
-    known = session.get(Subscriber, subscriber_id)
-    return None if known is None else _view(session, known)
+    return _found(connection, Subscriber.c.id == subscriber_id)
 
 
-def history(session: Session, subscriber_id: int) -> list[LedgerLine]:
+def history(connection: Connection, subscriber_id: int) -> list[LedgerLine]:
     """Return the ledger of a subscriber, oldest first."""
-    lines = session.scalars(
-        select(Consent).where(Consent.subscriber_id == subscriber_id).order_by(Consent.id)
+    lines = connection.execute(
+        select(
+            Consent.c.at,
+            Consent.c.before,
+            Consent.c.after,
+            Consent.c.way,
+            Consent.c.ip,
+            Consent.c.form,
+            Consent.c.note,
+        )
+        .where(Consent.c.subscriber_id == subscriber_id)
+        .order_by(Consent.c.id)
     )
-    return [
-        LedgerLine(line.at, line.before, line.after, line.way, line.ip, line.form, line.note)
-        for line in lines
-    ]
+    return [LedgerLine(*line) for line in lines]
 
 
-def view(known: Subscriber, tags: Iterable[str]) -> SubscriberView:
-    """Return a stored subscriber as a `SubscriberView`."""
+def insert_tags(connection: Connection, subscriber_id: int, tags: Iterable[str]) -> None:
+    """Insert tags that a subscriber does not have yet."""
+    insert_rows(connection, SubscriberTag, [{"subscriber_id": subscriber_id, "tag": tag} for tag in tags])
+
+
+def view(known: TableRow, tags: Iterable[str]) -> SubscriberView:
+    """Return a row of `Subscriber` as a `SubscriberView`."""
     return SubscriberView(
         id=known.id,
         address=known.address,
@@ -241,18 +277,35 @@ def view(known: Subscriber, tags: Iterable[str]) -> SubscriberView:
     )
 
 
-def _view(session: Session, known: Subscriber) -> SubscriberView:
-    tags = session.scalars(
-        select(SubscriberTag.tag).where(SubscriberTag.subscriber_id == known.id).order_by(SubscriberTag.tag)
+def _found(connection: Connection, condition: ColumnElement[bool]) -> SubscriberView | None:
+    known = connection.execute(select(Subscriber).where(condition)).one_or_none()
+    if known is None:
+        return None
+    tags = connection.scalars(
+        select(SubscriberTag.c.tag)
+        .where(SubscriberTag.c.subscriber_id == known.id)
+        .order_by(SubscriberTag.c.tag)
     )
     return view(known, tags)
 
 
-def _add_tags(session: Session, subscriber_id: int, tags: Iterable[str]) -> bool:
+def _add_tags(connection: Connection, subscriber_id: int, tags: Iterable[str]) -> bool:
     known = set(
-        session.scalars(select(SubscriberTag.tag).where(SubscriberTag.subscriber_id == subscriber_id))
+        connection.scalars(select(SubscriberTag.c.tag).where(SubscriberTag.c.subscriber_id == subscriber_id))
     )
     new = sorted(set(tags) - known)
-    session.add_all(SubscriberTag(subscriber_id=subscriber_id, tag=tag) for tag in new)
-    session.flush()
+    insert_tags(connection, subscriber_id, new)
     return bool(new)
+
+
+def _locked(connection: Connection, subscriber_id: int) -> TableRow | None:
+    """Lock a subscriber and return the row, or None if there is no such subscriber or they were erased."""
+    wanted = select(Subscriber).where(Subscriber.c.id == subscriber_id).with_for_update()
+    known = connection.execute(wanted).one_or_none()
+    return None if known is None or known.status == SubscriberStatus.ERASED else known
+
+
+def _change(connection: Connection, subscriber_id: int, *, at: datetime, **values: object) -> None:
+    connection.execute(
+        update(Subscriber).where(Subscriber.c.id == subscriber_id).values(changed_at=at, **values)
+    )

@@ -5,18 +5,17 @@ from __future__ import annotations
 import hmac
 from typing import Final
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, select
 
-from mailer.database.models import Suppression
+from mailer.database.tables import Suppression
 
 ERASED: Final = "erased"
 
 
-def reason_for(session: Session, address_key: str, *, secret: bytes) -> str | None:
+def reason_for(connection: Connection, address_key: str, *, secret: bytes) -> str | None:
     """Return the reason why an address is suppressed, or None."""
     keys = [address_key, erased_key(address_key, secret)]
-    return session.scalar(select(Suppression.reason).where(Suppression.address_key.in_(keys)))
+    return connection.scalar(select(Suppression.c.reason).where(Suppression.c.address_key.in_(keys)))
 
 
 def erased_key(address_key: str, secret: bytes) -> str:

@@ -14,7 +14,7 @@ from typing import Final
 from msgspec import Struct, field
 
 from mailer.address import Address
-from mailer.database.models import SubscriberStatus
+from mailer.database.tables import SubscriberStatus
 
 _S = SubscriberStatus
 

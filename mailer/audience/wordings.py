@@ -6,8 +6,7 @@ import hashlib
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import text
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, text
 
 from mailer.database.columns import to_microseconds
 
@@ -23,8 +22,8 @@ def version_of(wording: str) -> str:
     return hashlib.sha256(wording.encode()).hexdigest()[:16] if wording else ""
 
 
-def keep(session: Session, wording: str, *, at: datetime) -> None:
+def keep(connection: Connection, wording: str, *, at: datetime) -> None:
     """Store a wording if it is new, so that its version in the ledger can be looked up."""
     if wording:
         values = {"version": version_of(wording), "text": wording, "first_at": to_microseconds(at)}
-        session.execute(_KEEP, values)
+        connection.execute(_KEEP, values)

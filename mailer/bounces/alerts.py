@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import and_, func, literal_column, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, and_, func, insert, literal_column, select
 
-from mailer.database.models import ALERT, Delivery, Event, StoredIssue, StoredReport
+from mailer.database.tables import ALERT, Delivery, Event, StoredIssue, StoredReport
 
 _log = logging.getLogger(__name__)
-_FAILED: Final = and_(Delivery.state == literal_column("'failed'"), Delivery.bounce_class.is_not(None))
+_FAILED: Final = and_(Delivery.c.state == literal_column("'failed'"), Delivery.c.bounce_class.is_not(None))
 # Smaller numbers mean little. An issue's deliveries are counted only when one of these has been reached or
 # doubled since, because that reads all of them: about a dozen times for a million.
 _FIRST_FAILED: Final = 20
@@ -46,7 +45,7 @@ _LIMITS: Final = AlertLimits()
 
 
 def watch(
-    session: Session, returns: Mapping[int, Returns], *, at: datetime, limits: AlertLimits = _LIMITS
+    connection: Connection, returns: Mapping[int, Returns], *, at: datetime, limits: AlertLimits = _LIMITS
 ) -> list[str]:
     """Write an alert for each issue over a limit; return the texts of the alerts.
 
@@ -55,12 +54,12 @@ def watch(
     """
     alerts: list[str] = []
     for issue_id, new in returns.items():
-        if new.failed and _is_due(failed := _count_failed(session, issue_id), new.failed, _FIRST_FAILED):
-            alerts += _alert(session, issue_id, "bounces", failed, limits.bounces_percent, at)
+        if new.failed and _is_due(failed := _count_failed(connection, issue_id), new.failed, _FIRST_FAILED):
+            alerts += _alert(connection, issue_id, "bounces", failed, limits.bounces_percent, at)
         if new.complaints and _is_due(
-            complaints := _count_complaints(session, issue_id), new.complaints, _FIRST_COMPLAINTS
+            complaints := _count_complaints(connection, issue_id), new.complaints, _FIRST_COMPLAINTS
         ):
-            alerts += _alert(session, issue_id, "complaints", complaints, limits.complaints_percent, at)
+            alerts += _alert(connection, issue_id, "complaints", complaints, limits.complaints_percent, at)
     for text in alerts:
         _log.warning("%s", text)
     return alerts
@@ -73,25 +72,23 @@ def _is_due(now: int, new: int, first: int) -> bool:
 
 
 def _alert(
-    session: Session, issue_id: int, what: str, count: int, threshold_percent: float, at: datetime
+    connection: Connection, issue_id: int, what: str, count: int, threshold_percent: float, at: datetime
 ) -> list[str]:
-    settled = session.scalar(
+    settled = connection.scalar(
         select(func.count())
         .select_from(Delivery)
-        .where(Delivery.issue_id == issue_id, Delivery.state.in_(["sent", "failed"]))
+        .where(Delivery.c.issue_id == issue_id, Delivery.c.state.in_(["sent", "failed"]))
     )
     share = 100.0 * count / max(settled or 0, count)
     if share < threshold_percent:
         return []
-    slug = session.scalar(select(StoredIssue.slug).where(StoredIssue.id == issue_id)) or str(issue_id)
+    slug = connection.scalar(select(StoredIssue.c.slug).where(StoredIssue.c.id == issue_id)) or str(issue_id)
     words = "came back" if what == "bounces" else "were complained about"
     text = f"{slug}: {count:,} of {settled:,} messages {words} ({_shown(share)} %)"
     if what == "bounces":
-        text += f", most of them {_commonest(session, issue_id)}"
-    session.add(
-        Event(at=at, kind=ALERT, issue_id=issue_id,
-              details={"of": what, "count": count, "settled": settled, "percent": share, "text": text})
-    )  # fmt: skip
+        text += f", most of them {_commonest(connection, issue_id)}"
+    details = {"of": what, "count": count, "settled": settled, "percent": share, "text": text}
+    connection.execute(insert(Event).values(at=at, kind=ALERT, issue_id=issue_id, details=details))
     return [text]
 
 
@@ -99,25 +96,27 @@ def _shown(share: float) -> str:
     return f"{share:.0f}" if share >= 10 else f"{share:.2g}"
 
 
-def _count_failed(session: Session, issue_id: int) -> int:
-    counted = select(func.count()).select_from(Delivery).where(Delivery.issue_id == issue_id, _FAILED)
-    return session.scalar(counted) or 0
+def _count_failed(connection: Connection, issue_id: int) -> int:
+    counted = select(func.count()).select_from(Delivery).where(Delivery.c.issue_id == issue_id, _FAILED)
+    return connection.scalar(counted) or 0
 
 
-def _count_complaints(session: Session, issue_id: int) -> int:
+def _count_complaints(connection: Connection, issue_id: int) -> int:
     counted = select(func.count()).select_from(StoredReport)
     return (
-        session.scalar(counted.where(StoredReport.issue_id == issue_id, StoredReport.kind == "complaint"))
+        connection.scalar(
+            counted.where(StoredReport.c.issue_id == issue_id, StoredReport.c.kind == "complaint")
+        )
         or 0
     )
 
 
-def _commonest(session: Session, issue_id: int) -> str:
+def _commonest(connection: Connection, issue_id: int) -> str:
     """Return the class of most of an issue's failed deliveries."""
-    found = session.scalar(
-        select(Delivery.bounce_class)
-        .where(Delivery.issue_id == issue_id, _FAILED)
-        .group_by(Delivery.bounce_class)
+    found = connection.scalar(
+        select(Delivery.c.bounce_class)
+        .where(Delivery.c.issue_id == issue_id, _FAILED)
+        .group_by(Delivery.c.bounce_class)
         .order_by(func.count().desc())
         .limit(1)
     )

@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from mailer.bounces.reading.reader import UNREADABLE, read_report, start_reader
 from mailer.bounces.reading.report import BounceReport, ReportKind
@@ -25,11 +25,11 @@ from mailer.bounces.record import (
     alert_on_returns,
     apply_mail,
     check_breaker,
+    locked,
     recorded,
 )
 from mailer.bounces.storing import Progress, attempt, store
-from mailer.database.models import StoredReport
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from mailer.errors import MailerError
 from mailer.tokens import Signer
 
@@ -97,28 +97,33 @@ def _act(
     if not reports:
         return []
     done: list[Recorded | Exception] = []
-    with database.transaction() as session:
+    with database.transaction() as connection:
         for report_id, report in reports:
             try:
-                with session.begin_nested():
-                    done.append(_act_on_one(session, signer, report_id, report, at, rules))
+                with connection.begin_nested():
+                    done.append(_act_on_one(connection, signer, report_id, report, at, rules))
             except MailerError:
                 raise
             except Exception as error:
                 done.append(error)
         acted_on = [one for one in done if isinstance(one, Recorded)]
-        alert_on_returns(session, acted_on, at, rules)
+        alert_on_returns(connection, acted_on, at, rules)
     check_breaker(database, acted_on, at=at)
     return done
 
 
 def _act_on_one(
-    session: Session, signer: Signer, report_id: int, report: BounceReport | None, at: datetime, rules: Rules
+    connection: Connection,
+    signer: Signer,
+    report_id: int,
+    report: BounceReport | None,
+    at: datetime,
+    rules: Rules,
 ) -> Recorded:
-    stored = session.get_one(StoredReport, report_id, with_for_update=True)
+    stored = locked(connection, report_id)
     # Another process may have given the message up while this one was reading it.
     given_up = stored.kind == ReportKind.UNREADABLE.value
     is_done = stored.outcome != ReportOutcome.STORED.value
     if report is None or (is_done and not (given_up and report.kind is not ReportKind.UNREADABLE)):
         return replace(recorded(stored), duplicate=True)
-    return apply_mail(session, signer, stored, report, at=at, rules=rules)
+    return apply_mail(connection, signer, stored, report, at=at, rules=rules)

@@ -19,15 +19,15 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import and_, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, and_, insert, or_, select, update
 
 from mailer.audience.corrections import bounced_ids, restore
 from mailer.bounces.effects import forget_soft_bounces
 from mailer.bounces.hosts import host_group
 from mailer.bounces.patterns import Failed, Pattern, find_patterns
 from mailer.database.among import among
-from mailer.database.models import (
+from mailer.database.engine import Database
+from mailer.database.tables import (
     ALERT,
     CanaryState,
     Delivery,
@@ -37,34 +37,37 @@ from mailer.database.models import (
     Subscriber,
     SubscriberStatus,
 )
-from mailer.database.session import Database
 from mailer.replies import Verdict, fingerprint
 
 ONE_REPLY: Final = "one reply"
 """The `of` value of this breaker's alerts."""
 _LOCK: Final = (
-    select(Subscriber.id)
+    select(Subscriber.c.id)
     .where(
-        among(Subscriber.id, "ids"),
-        or_(Subscriber.status == SubscriberStatus.BOUNCED.value, Subscriber.soft_points > 0),
+        among(Subscriber.c.id, "ids"),
+        or_(Subscriber.c.status == SubscriberStatus.BOUNCED.value, Subscriber.c.soft_points > 0),
     )
-    .order_by(Subscriber.id)
+    .order_by(Subscriber.c.id)
     .with_for_update()
 )
 _log = logging.getLogger(__name__)
 
 
 def is_about_us(
-    session: Session, issue_id: int, subscriber_id: int, verdict: Verdict, *, host: str = ""
+    connection: Connection, issue_id: int, subscriber_id: int, verdict: Verdict, *, host: str = ""
 ) -> bool:
     """Return whether the breaker has tripped over this reply of a host, or over the stored one."""
-    tripped = _tripped(session, issue_id)
+    tripped = _tripped(connection, issue_id)
     if not tripped:
         return False
-    person = session.execute(
-        select(Subscriber.address, Subscriber.domain, Delivery.code, Delivery.enhanced, Delivery.reply)
-        .outerjoin(Delivery, and_(Delivery.issue_id == issue_id, Delivery.subscriber_id == Subscriber.id))
-        .where(Subscriber.id == subscriber_id)
+    person = connection.execute(
+        select(
+            Subscriber.c.address, Subscriber.c.domain, Delivery.c.code, Delivery.c.enhanced, Delivery.c.reply
+        )
+        .outerjoin(
+            Delivery, and_(Delivery.c.issue_id == issue_id, Delivery.c.subscriber_id == Subscriber.c.id)
+        )
+        .where(Subscriber.c.id == subscriber_id)
     ).one()
     stored = Failed(subscriber_id, person.address, person.code, person.enhanced, person.reply)
     keys = {fingerprint(verdict, person.address), stored.fingerprint}
@@ -80,41 +83,46 @@ def check(database: Database, reported: Mapping[int, Collection[int]], *, at: da
     """
     alerts: list[str] = []
     for issue_id, subscriber_ids in reported.items():
-        with database.reading() as session:
-            patterns = find_patterns(session, issue_id, subscriber_ids, at=at)
+        with database.reading() as connection:
+            patterns = find_patterns(connection, issue_id, subscriber_ids, at=at)
         for pattern in patterns:
-            with database.transaction() as session:
-                alerts += _trip(session, issue_id, pattern, at)
+            with database.transaction() as connection:
+                alerts += _trip(connection, issue_id, pattern, at)
     for text in alerts:
         _log.warning("%s", text)
     return alerts
 
 
-def _trip(session: Session, issue_id: int, pattern: Pattern, at: datetime) -> list[str]:
+def _trip(connection: Connection, issue_id: int, pattern: Pattern, at: datetime) -> list[str]:
     """Undo the effects of a pattern's reports; if the pattern is new, pause the issue and write an alert.
 
     People are locked before the issue, as a run does.
     """
     ids = sorted(row.subscriber_id for row in pattern.alike)
-    session.execute(_LOCK, {"ids": ids})
+    connection.execute(_LOCK, {"ids": ids})
     the = "the last " if pattern.latest else ""
     reason = (
         f"{pattern.count:,} of {the}{pattern.total:,} messages{pattern.place} came back with one reply,"
         f" so it is taken to be about us and nobody is suppressed for it: {pattern.example}"
     )
     alike = set(ids)
-    suppressed = [one for one in bounced_ids(session, issue_id=issue_id) if one in alike]
-    restored = restore(session, suppressed, reason=reason, at=at)
-    forget_soft_bounces(session, issue_id, ids)
-    issue = session.get_one(StoredIssue, issue_id, with_for_update=True)
+    suppressed = [one for one in bounced_ids(connection, issue_id=issue_id) if one in alike]
+    restored = restore(connection, suppressed, reason=reason, at=at)
+    forget_soft_bounces(connection, issue_id, ids)
+    issue = connection.execute(
+        select(StoredIssue.c.slug, StoredIssue.c.state, StoredIssue.c.canary)
+        .where(StoredIssue.c.id == issue_id)
+        .with_for_update()
+    ).one()
     # A pattern of the whole issue covers each of its places.
-    if {(pattern.place.name, pattern.key), ("", pattern.key)} & _tripped(session, issue_id):
+    if {(pattern.place.name, pattern.key), ("", pattern.key)} & _tripped(connection, issue_id):
         return []
     commands = f"mailer retry {issue.slug} --only failed && mailer send {issue.slug}"
     if issue.state in (IssueState.SENDING.value, IssueState.PAUSED.value):
         commands = commands.replace(" && ", f" && mailer resume {issue.slug} && ")
     told = f"{reason}; once the cause is fixed: {commands}"
-    _pause(issue, told)
+    if issue.state == IssueState.SENDING.value:
+        _pause(connection, issue_id, told, canary=issue.canary)
     text = f"{issue.slug}: {told}"
     details = {
         "of": ONE_REPLY,
@@ -125,20 +133,21 @@ def _trip(session: Session, issue_id: int, pattern: Pattern, at: datetime) -> li
         "reply": pattern.key,
         "text": text,
     }
-    session.add(Event(at=at, kind=ALERT, issue_id=issue_id, details=details))
+    connection.execute(insert(Event).values(at=at, kind=ALERT, issue_id=issue_id, details=details))
     return [text]
 
 
-def _pause(issue: StoredIssue, reason: str) -> None:
+def _pause(connection: Connection, issue_id: int, reason: str, *, canary: str | None) -> None:
     """Pause an issue that is being sent. A canary that waits for reports begins again when it is resumed."""
-    if issue.state != IssueState.SENDING.value:
-        return
-    issue.state, issue.reason = IssueState.PAUSED.value, reason
-    if issue.canary == CanaryState.WAITING.value:
-        issue.canary, issue.canary_until = CanaryState.SENDING.value, None
+    values: dict[str, object] = {"state": IssueState.PAUSED.value, "reason": reason}
+    if canary == CanaryState.WAITING.value:
+        values |= {"canary": CanaryState.SENDING.value, "canary_until": None}
+    connection.execute(update(StoredIssue).where(StoredIssue.c.id == issue_id).values(values))
 
 
-def _tripped(session: Session, issue_id: int) -> set[tuple[str, str]]:
+def _tripped(connection: Connection, issue_id: int) -> set[tuple[str, str]]:
     """Return the places and fingerprints over which the breaker has tripped for an issue."""
-    alerts = session.scalars(select(Event.details).where(Event.issue_id == issue_id, Event.kind == ALERT))
+    alerts = connection.scalars(
+        select(Event.c.details).where(Event.c.issue_id == issue_id, Event.c.kind == ALERT)
+    )
     return {(one["place"], one["reply"]) for one in alerts if one.get("of") == ONE_REPLY}

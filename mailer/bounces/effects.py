@@ -7,15 +7,14 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import bindparam, insert, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from mailer.audience.ledger import move
 from mailer.audience.transitions import Move, MoveResult, Origin
 from mailer.bounces.policy import SoftBounce, SoftLimits, add_up, weight
 from mailer.database import running_totals
 from mailer.database.among import among
-from mailer.database.models import (
+from mailer.database.tables import (
     NO_SOFT_BOUNCES,
     SOFT_BOUNCE,
     Delivery,
@@ -36,7 +35,7 @@ _LIMITS: Final = SoftLimits()
 
 
 def apply_verdicts(
-    session: Session,
+    connection: Connection,
     rows: Sequence[tuple[int, int, Verdict]],
     *,
     at: datetime,
@@ -58,7 +57,7 @@ def apply_verdicts(
         if not verdict.hard and verdict.bounce_class is not None and weight(verdict)
     ]
     if soft:
-        notes = {**_count(session, soft, at, limits), **notes}
+        notes = {**_count(connection, soft, at, limits), **notes}
     moves = [
         Move(
             subscriber_id,
@@ -69,20 +68,20 @@ def apply_verdicts(
         )
         for subscriber_id, note in notes.items()
     ]
-    results = zip(moves, move(session, moves), strict=True)
+    results = zip(moves, move(connection, moves), strict=True)
     return frozenset(one.subscriber_id for one, result in results if result is MoveResult.MOVED)
 
 
 def fail_delivery(
-    session: Session, issue_id: int, subscriber_id: int, verdict: Verdict, *, at: datetime
+    connection: Connection, issue_id: int, subscriber_id: int, verdict: Verdict, *, at: datetime
 ) -> bool:
     """Mark a delivery as failed if it was sent or may have been; return whether it was changed."""
-    this = (Delivery.issue_id == issue_id, Delivery.subscriber_id == subscriber_id)
-    left = Delivery.state.in_([DeliveryState.SENT.value, DeliveryState.UNCERTAIN.value])
-    before = session.scalar(select(Delivery.state).where(*this, left).with_for_update())
+    this = (Delivery.c.issue_id == issue_id, Delivery.c.subscriber_id == subscriber_id)
+    left = Delivery.c.state.in_([DeliveryState.SENT.value, DeliveryState.UNCERTAIN.value])
+    before = connection.scalar(select(Delivery.c.state).where(*this, left).with_for_update())
     if before is None:
         return False
-    session.execute(
+    connection.execute(
         update(Delivery)
         .where(*this)
         .values(
@@ -95,49 +94,48 @@ def fail_delivery(
             changed_at=at,
         )
     )
-    running_totals.move(session, issue_id, 1, DeliveryState(before), DeliveryState.FAILED)
-    slug = session.scalar(select(StoredIssue.slug).where(StoredIssue.id == issue_id))
+    running_totals.move(connection, issue_id, 1, DeliveryState(before), DeliveryState.FAILED)
+    slug = connection.scalar(select(StoredIssue.c.slug).where(StoredIssue.c.id == issue_id))
     data = {"issue": slug, "class": verdict.bounce_class.value if verdict.bounce_class else None}
-    put(session, [Occurrence("delivery.bounced", data, subscriber_id)], at=at)
+    put(connection, [Occurrence("delivery.bounced", data, subscriber_id)], at=at)
     return True
 
 
-def clear_soft_count(session: Session, subscriber_id: int) -> bool:
+def clear_soft_count(connection: Connection, subscriber_id: int) -> bool:
     """Reset a subscriber's soft bounces after a delivery; return whether there were any."""
-    cleared = session.execute(
+    cleared = connection.execute(
         update(Subscriber)
-        .where(Subscriber.id == subscriber_id, Subscriber.soft_points > 0)
+        .where(Subscriber.c.id == subscriber_id, Subscriber.c.soft_points > 0)
         .values(**NO_SOFT_BOUNCES)
-        .returning(Subscriber.id)
+        .returning(Subscriber.c.id)
     )
     return cleared.first() is not None
 
 
-def clear_soft_counts(session: Session, address_keys: Collection[str]) -> None:
+def clear_soft_counts(connection: Connection, address_keys: Collection[str]) -> None:
     """Reset the soft bounces of addresses to which a message was delivered."""
     keys = sorted(address_keys)
     for start in range(0, len(keys), _AT_ONCE):
-        session.execute(
+        connection.execute(
             update(Subscriber)
-            .where(Subscriber.address_key.in_(keys[start : start + _AT_ONCE]), Subscriber.soft_points > 0)
+            .where(Subscriber.c.address_key.in_(keys[start : start + _AT_ONCE]), Subscriber.c.soft_points > 0)
             .values(**NO_SOFT_BOUNCES)
         )
 
 
-def forget_soft_bounces(session: Session, issue_id: int, subscriber_ids: Sequence[int]) -> None:
+def forget_soft_bounces(connection: Connection, issue_id: int, subscriber_ids: Sequence[int]) -> None:
     """Forget the soft bounces of subscribers who got one from this issue."""
-    counted = select(Event.subscriber_id).where(Event.issue_id == issue_id, Event.kind == SOFT_BOUNCE)
-    session.execute(
+    counted = select(Event.c.subscriber_id).where(Event.c.issue_id == issue_id, Event.c.kind == SOFT_BOUNCE)
+    connection.execute(
         update(Subscriber)
-        .where(among(Subscriber.id, "ids"), Subscriber.soft_points > 0, Subscriber.id.in_(counted))
-        .values(**NO_SOFT_BOUNCES)
-        .execution_options(synchronize_session=False),
+        .where(among(Subscriber.c.id, "ids"), Subscriber.c.soft_points > 0, Subscriber.c.id.in_(counted))
+        .values(**NO_SOFT_BOUNCES),
         {"ids": subscriber_ids},
     )
 
 
 def _count(
-    session: Session, soft: Iterable[tuple[int, int, BounceClass]], at: datetime, limits: SoftLimits
+    connection: Connection, soft: Iterable[tuple[int, int, BounceClass]], at: datetime, limits: SoftLimits
 ) -> Mapping[int, str]:
     """Record soft bounces; return the subscribers who reached a limit, with the reason."""
     by_subscriber: dict[int, list[tuple[int, BounceClass]]] = defaultdict(list)
@@ -146,15 +144,15 @@ def _count(
     ids = list(by_subscriber)
     since = {
         row.id: row.soft_since
-        for row in session.execute(
-            select(Subscriber.id, Subscriber.soft_since).where(Subscriber.id.in_(ids)).with_for_update()
+        for row in connection.execute(
+            select(Subscriber.c.id, Subscriber.c.soft_since).where(Subscriber.c.id.in_(ids)).with_for_update()
         )
     }
     history: dict[int, list[SoftBounce]] = defaultdict(list)
-    for event in session.execute(
-        select(Event.subscriber_id, Event.at, Event.details)
-        .where(Event.subscriber_id.in_(ids), Event.kind == SOFT_BOUNCE, Event.at >= at - _LOOK_BACK)
-        .order_by(Event.at)
+    for event in connection.execute(
+        select(Event.c.subscriber_id, Event.c.at, Event.c.details)
+        .where(Event.c.subscriber_id.in_(ids), Event.c.kind == SOFT_BOUNCE, Event.c.at >= at - _LOOK_BACK)
+        .order_by(Event.c.at)
     ):
         begun = since.get(event.subscriber_id)
         if begun is not None and event.at >= begun:
@@ -174,14 +172,14 @@ def _count(
         if count.enough:
             enough[subscriber_id] = count.enough
     if counts:
-        session.connection().execute(_SET_COUNT, counts)
-        session.execute(insert(Event), events)
+        connection.execute(_SET_COUNT, counts)
+        connection.execute(insert(Event), events)
     return enough
 
 
 _SET_COUNT: Final = (
-    update(Subscriber.__table__)  # type: ignore[arg-type]
-    .where(Subscriber.__table__.c.id == bindparam("of"))
+    update(Subscriber)
+    .where(Subscriber.c.id == bindparam("of"))
     .values(soft_points=bindparam("points"), soft_since=bindparam("since"))
 )
 

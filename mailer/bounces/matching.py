@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from sqlalchemy import func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, func, select
 
 from mailer.address import parse_address
 from mailer.bounces.reading.report import BounceReport, RecipientReport
-from mailer.database.models import Delivery, DeliveryState, Subscriber
+from mailer.database.tables import Delivery, DeliveryState, Subscriber
 from mailer.errors import AddressError, TokenError
 from mailer.tokens import Signer, Subject
 
@@ -44,7 +43,7 @@ class Match:
     """The report contains something like a return path whose signature is not ours."""
 
 
-def match(session: Session, signer: Signer, report: BounceReport) -> Match:
+def match(connection: Connection, signer: Signer, report: BounceReport) -> Match:
     """Return the subscriber a report is about. The most trustworthy token with our signature decides."""
     bad_token = False
     for token in _tokens(report):
@@ -53,8 +52,8 @@ def match(session: Session, signer: Signer, report: BounceReport) -> Match:
         except TokenError:
             bad_token = True
             continue
-        return _by_token(session, subject, report)
-    return _by_address(session, report, bad_token=bad_token)
+        return _by_token(connection, subject, report)
+    return _by_address(connection, report, bad_token=bad_token)
 
 
 def address_key(text: str) -> str:
@@ -73,8 +72,8 @@ def _tokens(report: BounceReport) -> Iterator[str]:
         yield local
 
 
-def _by_token(session: Session, subject: Subject, report: BounceReport) -> Match:
-    key = session.scalar(select(Subscriber.address_key).where(Subscriber.id == subject.subscriber_id))
+def _by_token(connection: Connection, subject: Subject, report: BounceReport) -> Match:
+    key = connection.scalar(select(Subscriber.c.address_key).where(Subscriber.c.id == subject.subscriber_id))
     issue_id = subject.issue_id or None
     if key is None:
         return Match(Basis.NONE, None, issue_id)
@@ -84,17 +83,19 @@ def _by_token(session: Session, subject: Subject, report: BounceReport) -> Match
     return Match(Basis.TOKEN, subject.subscriber_id, issue_id, mine, foreign)
 
 
-def _by_address(session: Session, report: BounceReport, *, bad_token: bool) -> Match:
+def _by_address(connection: Connection, report: BounceReport, *, bad_token: bool) -> Match:
     """Return the one subscriber that the report names; none when it names several or nobody we mailed."""
     keys = {key: recipient for recipient in report.recipients for key in _keys(recipient)}
-    found = session.execute(
-        select(Subscriber.id, Subscriber.address_key).where(Subscriber.address_key.in_(list(keys)[:500]))
+    found = connection.execute(
+        select(Subscriber.c.id, Subscriber.c.address_key).where(
+            Subscriber.c.address_key.in_(list(keys)[:500])
+        )
     ).all()
     if len(found) != 1:
         return Match(Basis.NONE, bad_token=bad_token)
-    newest = session.scalar(
-        select(func.max(Delivery.issue_id)).where(
-            Delivery.subscriber_id == found[0].id, Delivery.state == DeliveryState.SENT.value
+    newest = connection.scalar(
+        select(func.max(Delivery.c.issue_id)).where(
+            Delivery.c.subscriber_id == found[0].id, Delivery.c.state == DeliveryState.SENT.value
         )
     )
     return Match(Basis.ADDRESS, found[0].id, newest, keys[found[0].address_key], bad_token=bad_token)

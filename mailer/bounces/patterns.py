@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
-from sqlalchemy import Select, and_, distinct, func, literal_column, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, Select, and_, distinct, func, literal_column, or_, select
 
 from mailer.bounces.hosts import host_group
 from mailer.database.among import among
-from mailer.database.models import Delivery, DeliveryState, StoredReport, Subscriber
+from mailer.database.tables import Delivery, DeliveryState, StoredReport, Subscriber
 from mailer.replies import fingerprint_of
 
 ENOUGH: Final = 18
@@ -34,9 +33,9 @@ _LAG: Final = timedelta(minutes=15)
 _SAMPLE: Final = 1_000
 _MOST_DOMAINS: Final = 500
 # A literal and a bound, because SQLite uses the partial index of failed deliveries only for these.
-_FAILED: Final = (Delivery.state == literal_column("'failed'"), Delivery.bounce_class > "")
+_FAILED: Final = (Delivery.c.state == literal_column("'failed'"), Delivery.c.bounce_class > "")
 # The sum keeps SQLite from reading all deliveries of an issue to find those to one domain.
-_BY_DOMAIN: Final = Delivery.subscriber_id == Subscriber.id + 0
+_BY_DOMAIN: Final = Delivery.c.subscriber_id == Subscriber.c.id + 0
 
 
 class Failed(NamedTuple):
@@ -114,39 +113,39 @@ class Pattern:
 
 
 def find_patterns(
-    session: Session, issue_id: int, subscriber_ids: Collection[int], *, at: datetime
+    connection: Connection, issue_id: int, subscriber_ids: Collection[int], *, at: datetime
 ) -> list[Pattern]:
     """Return the patterns in an issue, its domains and its mail hosts; only those of these subscribers."""
-    counted = select(func.count()).select_from(Delivery).where(Delivery.issue_id == issue_id, *_FAILED)
-    failed = session.scalar(counted) or 0
+    counted = select(func.count()).select_from(Delivery).where(Delivery.c.issue_id == issue_id, *_FAILED)
+    failed = connection.scalar(counted) or 0
     if failed < FEW:
         return []
-    reported = _newest_reported(session, issue_id)
-    if whole := _pattern(session, issue_id, Place(), failed, reported, at):
+    reported = _newest_reported(connection, issue_id)
+    if whole := _pattern(connection, issue_id, Place(), failed, reported, at):
         return [whole]
     if failed < ENOUGH:
         return []
-    domains = session.scalars(
-        select(Subscriber.domain).distinct().where(among(Subscriber.id, "ids")),
+    domains = connection.scalars(
+        select(Subscriber.c.domain).distinct().where(among(Subscriber.c.id, "ids")),
         {"ids": sorted(subscriber_ids)},
     )
     places = [Place(domain, (domain,)) for domain in sorted(domains)]
     places += _behind_hosts(reported, subscriber_ids)
-    found = [_pattern(session, issue_id, place, failed, reported, at) for place in places]
+    found = [_pattern(connection, issue_id, place, failed, reported, at) for place in places]
     return [pattern for pattern in found if pattern is not None]
 
 
-def _newest_reported(session: Session, issue_id: int) -> list[_Reported]:
+def _newest_reported(connection: Connection, issue_id: int) -> list[_Reported]:
     newest = (
-        select(StoredReport.subscriber_id, Subscriber.domain, StoredReport.details)
-        .join(Subscriber, Subscriber.id == StoredReport.subscriber_id)
-        .where(StoredReport.issue_id == issue_id, StoredReport.kind == "bounce")
-        .order_by(StoredReport.id.desc())
+        select(StoredReport.c.subscriber_id, Subscriber.c.domain, StoredReport.c.details)
+        .join(Subscriber, Subscriber.c.id == StoredReport.c.subscriber_id)
+        .where(StoredReport.c.issue_id == issue_id, StoredReport.c.kind == "bounce")
+        .order_by(StoredReport.c.id.desc())
         .limit(_SAMPLE)
     )
     return [
         _Reported(subscriber_id, domain, host_group(details.get("remote", "")))
-        for subscriber_id, domain, details in session.execute(newest)
+        for subscriber_id, domain, details in connection.execute(newest)
         if subscriber_id is not None
     ]
 
@@ -166,7 +165,7 @@ def _behind_hosts(reported: Sequence[_Reported], subscriber_ids: Collection[int]
 
 
 def _pattern(
-    session: Session,
+    connection: Connection,
     issue_id: int,
     place: Place,
     failed_at_most: int,
@@ -179,33 +178,33 @@ def _pattern(
     nearly everything failed, a sample comes before the whole.
     """
     bound = int(failed_at_most / NEARLY_ALL) - failed_at_most + 1
-    sent = [_Sent(*row) for row in session.execute(_sent(issue_id, place).limit(bound))]
-    latest = _may_be_latest(session, issue_id, place, reported, at)
+    sent = [_Sent(*row) for row in connection.execute(_sent(issue_id, place).limit(bound))]
+    latest = _may_be_latest(connection, issue_id, place, reported, at)
     if len(sent) == bound and not latest:
         return None
-    newest_first = _failed(issue_id, place).order_by(Delivery.subscriber_id.desc())
-    rows = [Failed(*row) for row in session.execute(newest_first.limit(_SAMPLE))]
+    newest_first = _failed(issue_id, place).order_by(Delivery.c.subscriber_id.desc())
+    rows = [Failed(*row) for row in connection.execute(newest_first.limit(_SAMPLE))]
     if not rows:
         return None
     found = None
     key, number = _commonest(rows)
     if len(sent) < bound and number >= NEARLY_ALL * len(rows):
         if len(rows) == _SAMPLE:
-            rows = [Failed(*row) for row in session.execute(newest_first)]
+            rows = [Failed(*row) for row in connection.execute(newest_first)]
         alike = [row for row in rows if row.fingerprint == key]
         total = len(sent) + len(rows)
         all_of_few = not place.name and len(alike) == total >= FEW
         if all_of_few or (len(alike) >= ENOUGH and len(alike) >= NEARLY_ALL * total):
             found = Pattern(place, key, alike, len(alike), total)
     if latest and not found:
-        found = _latest(session, issue_id, place, rows, at)
-    if found and place.behind_host and not _is_shown(session, issue_id, found, sent):
+        found = _latest(connection, issue_id, place, rows, at)
+    if found and place.behind_host and not _is_shown(connection, issue_id, found, sent):
         return None
     return found
 
 
 def _may_be_latest(
-    session: Session, issue_id: int, place: Place, reported: Sequence[_Reported], at: datetime
+    connection: Connection, issue_id: int, place: Place, reported: Sequence[_Reported], at: datetime
 ) -> bool:
     """Return whether few messages to a place were accepted since some of its last failed deliveries.
 
@@ -216,19 +215,21 @@ def _may_be_latest(
         return False
     newest = sorted(failed, reverse=True)[:LATEST_ENOUGH]
     settled = or_(
-        Delivery.subscriber_id < newest[0], Delivery.changed_at.is_(None), Delivery.changed_at <= at - _LAG
+        Delivery.c.subscriber_id < newest[0],
+        Delivery.c.changed_at.is_(None),
+        Delivery.c.changed_at <= at - _LAG,
     )
     accepted = (
         _sent(issue_id, place)
-        .where(Delivery.subscriber_id > newest[-1], settled)
-        .order_by(Delivery.subscriber_id)
+        .where(Delivery.c.subscriber_id > newest[-1], settled)
+        .order_by(Delivery.c.subscriber_id)
         .limit(LATEST_ENOUGH + 1)
     )
-    return len(session.execute(accepted).all()) <= LATEST_ENOUGH
+    return len(connection.execute(accepted).all()) <= LATEST_ENOUGH
 
 
 def _latest(
-    session: Session, issue_id: int, place: Place, rows: Sequence[Failed], at: datetime
+    connection: Connection, issue_id: int, place: Place, rows: Sequence[Failed], at: datetime
 ) -> Pattern | None:
     """Return the reply that nearly all of the latest deliveries to a place came back with, if there is one.
 
@@ -238,13 +239,13 @@ def _latest(
     if number < LATEST_NEARLY_ALL * LATEST_ENOUGH:
         return None
     bound = int(len(rows) / LATEST_NEARLY_ALL) - len(rows) + 2
-    since = _sent(issue_id, place).where(Delivery.subscriber_id > rows[-1].subscriber_id)
-    newest_first = since.order_by(Delivery.subscriber_id.desc())
+    since = _sent(issue_id, place).where(Delivery.c.subscriber_id > rows[-1].subscriber_id)
+    newest_first = since.order_by(Delivery.c.subscriber_id.desc())
     last = rows[0].subscriber_id
     # More than a batch is in flight at most; the rest of the newest must be failures.
     sent = [
         one
-        for one in (_Sent(*row) for row in session.execute(newest_first.limit(_SAMPLE + bound)))
+        for one in (_Sent(*row) for row in connection.execute(newest_first.limit(_SAMPLE + bound)))
         if one.subscriber_id < last or one.changed_at is None or one.changed_at <= at - _LAG
     ]
     outcomes = sorted(
@@ -262,7 +263,7 @@ def _latest(
     return Pattern(place, key, [row for row in rows if row.fingerprint == key], count, total, latest=True)
 
 
-def _is_shown(session: Session, issue_id: int, pattern: Pattern, sent: Iterable[_Sent]) -> bool:
+def _is_shown(connection: Connection, issue_id: int, pattern: Pattern, sent: Iterable[_Sent]) -> bool:
     """Return whether enough of the people behind a mail host show that it refuses us.
 
     A report names its host, a delivery does not. A domain with one reader therefore only occurs where that
@@ -272,12 +273,12 @@ def _is_shown(session: Session, issue_id: int, pattern: Pattern, sent: Iterable[
     alone = [row.subscriber_id for row in pattern.alike if readers[row.domain] == 1]
     shown = len(pattern.alike) - len(alone)
     if shown < ENOUGH and alone:
-        earlier = select(func.count(distinct(Delivery.subscriber_id))).where(
-            among(Delivery.subscriber_id, "ids"),
-            Delivery.issue_id < issue_id,
-            Delivery.state == DeliveryState.SENT.value,
+        earlier = select(func.count(distinct(Delivery.c.subscriber_id))).where(
+            among(Delivery.c.subscriber_id, "ids"),
+            Delivery.c.issue_id < issue_id,
+            Delivery.c.state == DeliveryState.SENT.value,
         )
-        shown += session.scalar(earlier, {"ids": sorted(alone)}) or 0
+        shown += connection.scalar(earlier, {"ids": sorted(alone)}) or 0
     return shown >= ENOUGH
 
 
@@ -287,20 +288,20 @@ def _commonest(rows: Sequence[Failed]) -> tuple[str, int]:
 
 
 def _sent(issue_id: int, place: Place) -> Select[int, datetime | None, str]:
-    sent = select(Delivery.subscriber_id, Delivery.changed_at, Subscriber.domain).where(
-        Delivery.issue_id == issue_id, Delivery.state == DeliveryState.SENT.value
+    sent = select(Delivery.c.subscriber_id, Delivery.c.changed_at, Subscriber.c.domain).where(
+        Delivery.c.issue_id == issue_id, Delivery.c.state == DeliveryState.SENT.value
     )
     if not place.domains:
-        return sent.join(Subscriber, Subscriber.id == Delivery.subscriber_id)
-    return sent.join(Subscriber, _BY_DOMAIN).where(Subscriber.domain.in_(place.domains))
+        return sent.join(Subscriber, Subscriber.c.id == Delivery.c.subscriber_id)
+    return sent.join(Subscriber, _BY_DOMAIN).where(Subscriber.c.domain.in_(place.domains))
 
 
 def _failed(issue_id: int, place: Place) -> Select[int, str, int | None, str | None, str | None]:
     failed = select(
-        Delivery.subscriber_id, Subscriber.address, Delivery.code, Delivery.enhanced, Delivery.reply
-    ).where(Delivery.issue_id == issue_id)
+        Delivery.c.subscriber_id, Subscriber.c.address, Delivery.c.code, Delivery.c.enhanced, Delivery.c.reply
+    ).where(Delivery.c.issue_id == issue_id)
     if not place.domains:
-        return failed.where(*_FAILED).join(Subscriber, Subscriber.id == Delivery.subscriber_id)
+        return failed.where(*_FAILED).join(Subscriber, Subscriber.c.id == Delivery.c.subscriber_id)
     # Here the index of failed deliveries would be slower.
-    state = and_(Delivery.state == DeliveryState.FAILED.value, Delivery.bounce_class.is_not(None))
-    return failed.where(state).join(Subscriber, _BY_DOMAIN).where(Subscriber.domain.in_(place.domains))
+    state = and_(Delivery.c.state == DeliveryState.FAILED.value, Delivery.c.bounce_class.is_not(None))
+    return failed.where(state).join(Subscriber, _BY_DOMAIN).where(Subscriber.c.domain.in_(place.domains))

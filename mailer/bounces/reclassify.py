@@ -8,9 +8,9 @@ from datetime import datetime
 
 from sqlalchemy import select
 
-from mailer.bounces.record import Recorded, ReportOutcome, Rules, apply_stored, check_breaker
-from mailer.database.models import StoredReport
-from mailer.database.session import Database
+from mailer.bounces.record import Recorded, ReportOutcome, Rules, apply_stored, check_breaker, locked
+from mailer.database.engine import Database
+from mailer.database.tables import StoredReport
 from mailer.tokens import Signer
 
 
@@ -37,19 +37,19 @@ def reclassify(
     """
     last = 0
     while True:
-        with database.reading() as session:
+        with database.reading() as connection:
             # A report whose octets were pruned cannot be judged again.
-            query = select(StoredReport.id).where(StoredReport.id > last, StoredReport.raw != b"")
-            ids = list(session.scalars(query.order_by(StoredReport.id).limit(200)))
+            query = select(StoredReport.c.id).where(StoredReport.c.id > last, StoredReport.c.raw != b"")
+            ids = list(connection.scalars(query.order_by(StoredReport.c.id).limit(200)))
         if not ids:
             return
         applied: list[Recorded] = []
         for report_id in ids:
-            with database.transaction() as session:
-                stored = session.get_one(StoredReport, report_id, with_for_update=True)
-                before, after = apply_stored(session, signer, stored, at=at, rules=rules)
+            with database.transaction() as connection:
+                stored = locked(connection, report_id)
+                before, after = apply_stored(connection, signer, stored, at=at, rules=rules)
                 if dry_run:
-                    session.rollback()
+                    connection.rollback()
             if _essence(before) != _essence(after):
                 applied.append(after)
                 yield Change(before, after)

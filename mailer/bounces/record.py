@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Final, assert_never
 
 import msgspec
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, exists, select, update
 
 from mailer.audience.ledger import change_status, predates_consent, unsubscribe
 from mailer.audience.transitions import Origin
@@ -30,8 +30,8 @@ from mailer.bounces.reading.mailto import find_subject
 from mailer.bounces.reading.reader import read_report
 from mailer.bounces.reading.report import BounceReport, ReportKind
 from mailer.bounces.storing import despite_others, insert_report
-from mailer.database.models import Delivery, StoredReport, SubscriberStatus
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import Delivery, StoredReport, SubscriberStatus, TableRow
 from mailer.replies import Verdict, judge
 from mailer.tokens import Signer
 from mailer.webhooks.queue import Occurrence, put
@@ -115,7 +115,7 @@ def check_breaker(database: Database, done: Iterable[Recorded], *, at: datetime)
     breaker.check(database, reported, at=at)
 
 
-def alert_on_returns(session: Session, done: Sequence[Recorded], at: datetime, rules: Rules) -> None:
+def alert_on_returns(connection: Connection, done: Sequence[Recorded], at: datetime, rules: Rules) -> None:
     """Alert the operator to issues that bounce too often, counting these reports."""
     returns: dict[int, Returns] = {}
     for one in done:
@@ -126,7 +126,7 @@ def alert_on_returns(session: Session, done: Sequence[Recorded], at: datetime, r
             so_far.failed + (one.kind == ReportKind.BOUNCE.value),
             so_far.complaints + (one.kind == ReportKind.COMPLAINT.value),
         )
-    watch(session, returns, at=at, limits=rules.alerts)
+    watch(connection, returns, at=at, limits=rules.alerts)
 
 
 def record_events(
@@ -141,46 +141,54 @@ def record_events(
     delivered = {address_key(event.recipient) for event in relevant if event.kind is EventKind.DELIVERED}
 
     def keep() -> list[int]:
-        with database.transaction() as session:
+        with database.transaction() as connection:
             ids = [
-                insert_report(session, webhooks.freeze(event), source=webhooks.SOURCE + event.provider, at=at)
+                insert_report(
+                    connection, webhooks.freeze(event), source=webhooks.SOURCE + event.provider, at=at
+                )
                 for event in kept
             ]
-            clear_soft_counts(session, delivered)
+            clear_soft_counts(connection, delivered)
             return ids
 
     ids = despite_others(keep)
     done: list[Recorded] = []
-    with database.transaction() as session:
+    with database.transaction() as connection:
         for report_id, event in zip(ids, kept, strict=True):
-            stored = session.get_one(StoredReport, report_id, with_for_update=True)
+            stored = locked(connection, report_id)
             if stored.outcome != ReportOutcome.STORED.value:
                 done.append(replace(recorded(stored), duplicate=True))
                 continue
             report = webhooks.as_report(event)
-            done.append(apply_report(session, signer, stored, report, at=at, rules=rules, trusted=True))
-        alert_on_returns(session, done, at, rules)
+            done.append(apply_report(connection, signer, stored, report, at=at, rules=rules, trusted=True))
+        alert_on_returns(connection, done, at, rules)
     check_breaker(database, done, at=at)
     return done
 
 
+def locked(connection: Connection, report_id: int) -> TableRow:
+    """Return a stored report, locked until the end of the transaction."""
+    query = select(StoredReport).where(StoredReport.c.id == report_id).with_for_update()
+    return connection.execute(query).one()
+
+
 def apply_mail(
-    session: Session,
+    connection: Connection,
     signer: Signer,
-    stored: StoredReport,
+    stored: TableRow,
     report: BounceReport,
     *,
     at: datetime,
     rules: Rules,
 ) -> Recorded:
     """Act on a stored message: a request to unsubscribe, or a report."""
-    if (done := _unsubscribe_by_mail(session, signer, stored, report, at, rules)) is not None:
+    if (done := _unsubscribe_by_mail(connection, signer, stored, report, at, rules)) is not None:
         return done
-    return apply_report(session, signer, stored, report, at=at, rules=rules)
+    return apply_report(connection, signer, stored, report, at=at, rules=rules)
 
 
 def apply_stored(
-    session: Session, signer: Signer, stored: StoredReport, *, at: datetime, rules: Rules
+    connection: Connection, signer: Signer, stored: TableRow, *, at: datetime, rules: Rules
 ) -> tuple[Recorded, Recorded]:
     """Classify a stored report again and act on it; return the results before and after."""
     before = recorded(stored)
@@ -189,20 +197,20 @@ def apply_stored(
         return before, before
     is_webhook = stored.source.startswith(webhooks.SOURCE)
     report = webhooks.thaw(stored.raw) if is_webhook else read_report(stored.raw)
-    verdict = _verdict(report, match(session, signer, report))
+    verdict = _verdict(report, match(connection, signer, report))
     now = (report.kind.value, verdict.bounce_class if verdict else None, bool(verdict and verdict.hard))
     settled = before.outcome not in (ReportOutcome.STORED, ReportOutcome.UNMATCHED)
     if settled and now == (before.kind, before.bounce_class, before.hard):
         return before, before
     if is_webhook:
-        return before, apply_report(session, signer, stored, report, at=at, rules=rules, trusted=True)
-    return before, apply_mail(session, signer, stored, report, at=at, rules=rules)
+        return before, apply_report(connection, signer, stored, report, at=at, rules=rules, trusted=True)
+    return before, apply_mail(connection, signer, stored, report, at=at, rules=rules)
 
 
 def apply_report(
-    session: Session,
+    connection: Connection,
     signer: Signer,
-    stored: StoredReport,
+    stored: TableRow,
     report: BounceReport,
     *,
     at: datetime,
@@ -213,23 +221,31 @@ def apply_report(
 
     `trusted`: the sender has proved its identity (a webhook's signature), so an address is enough.
     """
-    found = match(session, signer, report)
+    found = match(connection, signer, report)
     verdict = _verdict(report, found)
     is_believed = _is_believed(found, rules, trusted=trusted)
     if found.foreign:
         effect, outcome = Effect.NOTHING, ReportOutcome.FOREIGN
     elif is_believed and found.subscriber_id is not None:
-        happened_at = _happened_at(session, found.subscriber_id, stored, report, found)
+        happened_at = _happened_at(connection, found.subscriber_id, stored, report, found)
         case = _Incident(stored.id, found.subscriber_id, found, report, verdict, happened_at, at)
-        effect, outcome = _act_in_time(session, case, rules)
+        effect, outcome = _act_in_time(connection, case, rules)
     else:
         is_nobodys = found.basis is Basis.NONE and report.kind in _NOBODYS
         effect, outcome = Effect.NOTHING, (ReportOutcome.IGNORED if is_nobodys else ReportOutcome.UNMATCHED)
-    stored.kind, stored.outcome = report.kind.value, outcome.value
-    _describe(stored, report, found, verdict)
-    stored.details = _details(report, found, verdict, effect)
-    session.flush()
-    return recorded(stored)
+    named = found.recipient or (report.recipients[0] if report.recipients else None)
+    return _update(
+        connection,
+        stored.id,
+        kind=report.kind.value,
+        outcome=outcome.value,
+        issue_id=found.issue_id,
+        subscriber_id=found.subscriber_id,
+        recipient=named.address[:320] if named else "",
+        bounce_class=verdict.bounce_class.value if verdict and verdict.bounce_class else None,
+        hard=bool(verdict and verdict.hard),
+        details=_details(report, found, verdict, effect),
+    )
 
 
 def _is_believed(found: Match, rules: Rules, *, trusted: bool) -> bool:
@@ -239,38 +255,32 @@ def _is_believed(found: Match, rules: Rules, *, trusted: bool) -> bool:
     return found.basis is Basis.TOKEN
 
 
-def _act_in_time(session: Session, case: _Incident, rules: Rules) -> tuple[Effect, ReportOutcome]:
+def _act_in_time(connection: Connection, case: _Incident, rules: Rules) -> tuple[Effect, ReportOutcome]:
     """Act on a report unless the person has consented since; return the effect and the outcome."""
-    if predates_consent(session, case.subscriber_id, case.happened_at):
+    if predates_consent(connection, case.subscriber_id, case.happened_at):
         return Effect.NOTHING, ReportOutcome.IGNORED
-    effect, acted = _act(session, case, rules)
+    effect, acted = _act(connection, case, rules)
     return effect, ReportOutcome.APPLIED if acted else ReportOutcome.IGNORED
 
 
-def _describe(stored: StoredReport, report: BounceReport, found: Match, verdict: Verdict | None) -> None:
-    """Fill in the issue, the recipient and the class of a stored report."""
-    stored.issue_id, stored.subscriber_id = found.issue_id, found.subscriber_id
-    named = found.recipient or (report.recipients[0] if report.recipients else None)
-    stored.recipient = named.address[:320] if named else ""
-    stored.bounce_class = verdict.bounce_class.value if verdict and verdict.bounce_class else None
-    stored.hard = bool(verdict and verdict.hard)
-
-
 def _happened_at(
-    session: Session, subscriber_id: int, stored: StoredReport, report: BounceReport, found: Match
+    connection: Connection, subscriber_id: int, stored: TableRow, report: BounceReport, found: Match
 ) -> datetime:
     """Return when the reported event happened, at the latest when the report arrived.
 
     A webhook names the time. The clock of a system that sends bounce mail may be wrong, but no message
     bounces before it was sent.
     """
-    happened = min(report.at or stored.received_at, stored.received_at)
+    received_at: datetime = stored.received_at
+    happened = min(report.at or received_at, received_at)
     if stored.source.startswith(webhooks.SOURCE):
         return happened
-    delivery = session.get(Delivery, (found.issue_id or 0, subscriber_id))
-    if delivery is None or delivery.changed_at is None:
-        return stored.received_at
-    return max(happened, delivery.changed_at)
+    changed_at = connection.scalar(
+        select(Delivery.c.changed_at).where(
+            Delivery.c.issue_id == (found.issue_id or 0), Delivery.c.subscriber_id == subscriber_id
+        )
+    )
+    return received_at if changed_at is None else max(happened, changed_at)
 
 
 def _verdict(report: BounceReport, found: Match) -> Verdict | None:
@@ -302,18 +312,18 @@ class _Incident:
         return Origin(way, note=note, issue_id=self.found.issue_id, report_id=self.report_id)
 
 
-def _act(session: Session, case: _Incident, rules: Rules) -> tuple[Effect, bool]:
+def _act(connection: Connection, case: _Incident, rules: Rules) -> tuple[Effect, bool]:
     """Act on a trusted report; return the effect, and whether the report called for any."""
     match case.report.kind:
         case ReportKind.BOUNCE:
-            return _bounce(session, case, rules)
+            return _bounce(connection, case, rules)
         case ReportKind.COMPLAINT:
             complaint = Occurrence(
                 "complaint", {"issue_id": case.found.issue_id, "report": case.report_id}, case.subscriber_id
             )
-            put(session, [complaint], at=case.at)
+            put(connection, [complaint], at=case.at)
             changed = change_status(
-                session,
+                connection,
                 case.subscriber_id,
                 SubscriberStatus.COMPLAINED,
                 origin=case.origin("complaint"),
@@ -324,11 +334,11 @@ def _act(session: Session, case: _Incident, rules: Rules) -> tuple[Effect, bool]
         case ReportKind.OPT_OUT:
             origin = case.origin("complaint")
             changed = unsubscribe(
-                session, case.subscriber_id, origin=origin, at=case.at, happened_at=case.happened_at
+                connection, case.subscriber_id, origin=origin, at=case.at, happened_at=case.happened_at
             )
             return (Effect.UNSUBSCRIBED if changed else Effect.NOTHING), True
         case ReportKind.DELIVERED:
-            cleared = clear_soft_count(session, case.subscriber_id)
+            cleared = clear_soft_count(connection, case.subscriber_id)
             return (Effect.CLEARED, True) if cleared else (Effect.NOTHING, False)
         case (
             ReportKind.DELAYED
@@ -345,20 +355,22 @@ def _act(session: Session, case: _Incident, rules: Rules) -> tuple[Effect, bool]
             assert_never(case.report.kind)
 
 
-def _bounce(session: Session, case: _Incident, rules: Rules) -> tuple[Effect, bool]:
+def _bounce(connection: Connection, case: _Incident, rules: Rules) -> tuple[Effect, bool]:
     verdict, found = case.verdict, case.found
     if verdict is None or verdict.bounce_class is None:
         return Effect.NOTHING, False
     issue_id, subscriber_id = found.issue_id or 0, case.subscriber_id
-    moved = fail_delivery(session, issue_id, subscriber_id, verdict, at=case.at)
-    if not moved and not verdict.hard and session.get(Delivery, (issue_id, subscriber_id)) is not None:
-        # A second report on one delivery: it has been counted, here or in the SMTP dialogue.
-        return Effect.NOTHING, True
+    moved = fail_delivery(connection, issue_id, subscriber_id, verdict, at=case.at)
+    if not moved and not verdict.hard:
+        known = exists().where(Delivery.c.issue_id == issue_id, Delivery.c.subscriber_id == subscriber_id)
+        if connection.scalar(select(known)):
+            # A second report on one delivery: it has been counted, here or in the SMTP dialogue.
+            return Effect.NOTHING, True
     host = found.recipient.remote if found.recipient else ""
-    if breaker.is_about_us(session, issue_id, subscriber_id, verdict, host=host):
+    if breaker.is_about_us(connection, issue_id, subscriber_id, verdict, host=host):
         return Effect.WITHHELD, True
     given_up = apply_verdicts(
-        session,
+        connection,
         [(issue_id, subscriber_id, verdict)],
         at=case.at,
         limits=rules.limits,
@@ -371,20 +383,29 @@ def _bounce(session: Session, case: _Incident, rules: Rules) -> tuple[Effect, bo
 
 
 def _unsubscribe_by_mail(
-    session: Session, signer: Signer, stored: StoredReport, report: BounceReport, at: datetime, rules: Rules
+    connection: Connection,
+    signer: Signer,
+    stored: TableRow,
+    report: BounceReport,
+    at: datetime,
+    rules: Rules,
 ) -> Recorded | None:
     """Unsubscribe the person named in a message to the unsubscribe address; None if it is another message."""
     subject = find_subject(signer, report.mailto, rules.unsubscribe_address)
     if subject is None:
         return None
     origin = Origin("mailto", note=f"report {stored.id}", issue_id=subject.issue_id or None)
-    changed = unsubscribe(session, subject.subscriber_id, origin=origin, at=at)
+    changed = unsubscribe(connection, subject.subscriber_id, origin=origin, at=at)
     effect = Effect.UNSUBSCRIBED if changed else Effect.NOTHING
-    stored.kind, stored.outcome = UNSUBSCRIBE, ReportOutcome.APPLIED.value
-    stored.issue_id, stored.subscriber_id = subject.issue_id or None, subject.subscriber_id
-    stored.details = {"effect": effect.value}
-    session.flush()
-    return recorded(stored)
+    return _update(
+        connection,
+        stored.id,
+        kind=UNSUBSCRIBE,
+        outcome=ReportOutcome.APPLIED.value,
+        issue_id=subject.issue_id or None,
+        subscriber_id=subject.subscriber_id,
+        details={"effect": effect.value},
+    )
 
 
 def _details(
@@ -407,7 +428,26 @@ def _details(
     return {name: value for name, value in details.items() if value}
 
 
-def recorded(stored: StoredReport) -> Recorded:
+def _update(connection: Connection, report_id: int, **values: object) -> Recorded:
+    """Store what became of a report, and return its record."""
+    changed = update(StoredReport).where(StoredReport.c.id == report_id).values(values)
+    return recorded(connection.execute(changed.returning(*_RECORDED)).one())
+
+
+_RECORDED: Final = (
+    StoredReport.c.id,
+    StoredReport.c.kind,
+    StoredReport.c.outcome,
+    StoredReport.c.details,
+    StoredReport.c.subscriber_id,
+    StoredReport.c.issue_id,
+    StoredReport.c.recipient,
+    StoredReport.c.bounce_class,
+    StoredReport.c.hard,
+)
+
+
+def recorded(stored: TableRow) -> Recorded:
     """Return the record of a stored report."""
     return Recorded(
         report_id=stored.id,

@@ -9,12 +9,11 @@ from datetime import datetime
 from enum import Enum, auto
 from typing import Final, TypeVar
 
-from sqlalchemy import select, update
+from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
 
-from mailer.database.models import StoredReport
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import StoredReport
 
 _T = TypeVar("_T")
 STORED: Final = "stored"
@@ -42,8 +41,8 @@ def store(
     """
 
     def step() -> list[tuple[int, Progress]]:
-        with database.transaction() as session:
-            return [_store_one(session, raw, source, at) for raw in raws]
+        with database.transaction() as connection:
+            return [_store_one(connection, raw, source, at) for raw in raws]
 
     return despite_others(step)
 
@@ -59,27 +58,26 @@ def despite_others(step: Callable[[], _T]) -> _T:
         return step()
 
 
-def insert_report(session: Session, raw: bytes, *, source: str, at: datetime) -> int:
+def insert_report(connection: Connection, raw: bytes, *, source: str, at: datetime) -> int:
     """Store one report in the caller's transaction and return its number."""
-    return _store_one(session, raw, source, at)[0]
+    return _store_one(connection, raw, source, at)[0]
 
 
-def _store_one(session: Session, raw: bytes, source: str, at: datetime) -> tuple[int, Progress]:
+def _store_one(connection: Connection, raw: bytes, source: str, at: datetime) -> tuple[int, Progress]:
     digest = hashlib.sha256(raw).hexdigest()
-    known = session.execute(
-        select(StoredReport.id, StoredReport.outcome, StoredReport.details).where(
-            StoredReport.digest == digest
+    known = connection.execute(
+        select(StoredReport.c.id, StoredReport.c.outcome, StoredReport.c.details).where(
+            StoredReport.c.digest == digest
         )
     ).one_or_none()
     if known is not None:
         return known.id, _progress(known.outcome, known.details)
-    stored = StoredReport(
-        received_at=at, source=source, digest=digest, raw=raw, kind="", details={},
-        outcome=STORED,
-    )  # fmt: skip
-    session.add(stored)
-    session.flush()
-    return stored.id, Progress.NEW
+    report_id = connection.execute(
+        insert(StoredReport)
+        .values(received_at=at, source=source, digest=digest, raw=raw, kind="", outcome=STORED, details={})
+        .returning(StoredReport.c.id)
+    ).scalar_one()
+    return report_id, Progress.NEW
 
 
 def _progress(outcome: str, details: dict[str, object]) -> Progress:
@@ -99,9 +97,9 @@ def attempt(database: Database, report_id: int) -> Iterator[None]:
 
 
 def _note(database: Database, report_id: int, details: dict[str, object]) -> None:
-    with database.transaction() as session:
-        session.execute(
+    with database.transaction() as connection:
+        connection.execute(
             update(StoredReport)
-            .where(StoredReport.id == report_id, StoredReport.outcome == STORED)
+            .where(StoredReport.c.id == report_id, StoredReport.c.outcome == STORED)
             .values(details=details)
         )

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import click
 
 from mailer.cli.app import App, Group, json_option, pass_app
-from mailer.database.models import IssueState
+from mailer.database.tables import IssueState
 from mailer.delivery import arms, canary, issues
 from mailer.delivery.difference import NAMES
 from mailer.errors import RefusedError
@@ -28,12 +28,12 @@ def show_command(app: App, issue: str, as_json: bool) -> None:
 
     Only readers who have agreed to tracking count, and only what people did, not machines.
     """
-    with app.database.reading() as session:
-        known = directory.queued(session, app.settings, issue)
-        test = arms.find(session, known.id)
+    with app.database.reading() as connection:
+        known = directory.queued(connection, app.settings, issue)
+        test = arms.find(connection, known.id)
         if test is None:
             raise RefusedError(f"{known.slug} has no A/B test")
-        found, judged = arms.results(session, known.id), arms.judged(session, test)
+        found, judged = arms.results(connection, known.id), arms.judged(connection, test)
     if as_json:
         app.emit(
             {
@@ -73,9 +73,9 @@ def choose_command(app: App, issue: str, arm: str) -> None:
 
     You can choose before the test is over.
     """
-    with app.database.transaction() as session:
-        known = directory.queued(session, app.settings, issue)
-        canary.choose(session, known.id, arm, at=datetime.now(UTC))
-        paused = issues.get(session, known.id).state is IssueState.PAUSED
+    with app.database.transaction() as connection:
+        known = directory.queued(connection, app.settings, issue)
+        canary.choose(connection, known.id, arm, at=datetime.now(UTC))
+        paused = issues.get(connection, known.id).state is IssueState.PAUSED
     app.out(f"{known.slug}: {arm.upper()} goes to everyone else")
     app.say(f"next: mailer {'resume' if paused else 'send'} {known.slug}")

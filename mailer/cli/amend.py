@@ -8,7 +8,7 @@ import click
 
 from mailer.cli.app import App, Command, json_option, pass_app, yes_option
 from mailer.cli.lint import refuse_errors
-from mailer.database.models import IssueState
+from mailer.database.tables import IssueState
 from mailer.delivery import amending, arms, editions, issues
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.lock import exclusive
@@ -41,10 +41,10 @@ def amend(app: App, issue: str, no_lint: bool, yes: bool, as_json: bool) -> None
     """
     path = editions.find_source(app.settings, issue)
     known = _queued(app, path.stem)
-    with exclusive(app.database) as session:
-        books = amending.check(session, known.id, at=datetime.now(UTC))
-        left = amending.left(session, known.id)
-        frozen, test = issues.edition(session, known.edition_digest), arms.find(session, known.id)
+    with exclusive(app.database) as connection:
+        books = amending.check(connection, known.id, at=datetime.now(UTC))
+        left = amending.left(connection, known.id)
+        frozen, test = issues.edition(connection, known.edition_digest), arms.find(connection, known.id)
     corrected = editions.build(app.settings, path, links=frozen.links)
     if test is not None and corrected.arms:
         corrected = corrected.arm(test.winner or 0)
@@ -59,8 +59,8 @@ def amend(app: App, issue: str, no_lint: bool, yes: bool, as_json: bool) -> None
         yes=yes,
         what="amending",
     )
-    with exclusive(app.database) as session:
-        number = amending.amend(session, known.id, corrected, source_path=str(path), at=datetime.now(UTC))
+    with exclusive(app.database) as connection:
+        number = amending.amend(connection, known.id, corrected, source_path=str(path), at=datetime.now(UTC))
     if as_json:
         app.emit({"issue": known.slug, "edition": number, "sent": books.sent, "left": left})
         return
@@ -72,5 +72,5 @@ def amend(app: App, issue: str, no_lint: bool, yes: bool, as_json: bool) -> None
 
 
 def _queued(app: App, slug: str) -> QueuedIssue:
-    with app.database.reading() as session:
-        return directory.queued(session, app.settings, slug)
+    with app.database.reading() as connection:
+        return directory.queued(connection, app.settings, slug)

@@ -22,7 +22,7 @@ from mailer.printable import whole_number
 
 if TYPE_CHECKING:
     from mailer.config import Settings
-    from mailer.database.session import Database
+    from mailer.database.engine import Database
     from mailer.tokens import Signer
 
 JSON_VERSION = 1
@@ -76,7 +76,7 @@ class App:
     def unopened_database(self) -> Database:
         """The database, without checking its schema."""
         # Imported on use: half of the commands need no database, and importing it takes longer than they do.
-        from mailer.database.session import Database
+        from mailer.database.engine import Database
 
         return Database(self.settings.paths.database, folder=self.settings.folder)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from mailer.database.models import DeliveryState
+from mailer.database.tables import DeliveryState
 from mailer.delivery.books import Books
 
 if TYPE_CHECKING:

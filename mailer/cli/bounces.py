@@ -59,8 +59,8 @@ def undo_command(app: App, what: str, reason: str, dry_run: bool, as_json: bool)
     """
     if not (reason or dry_run):
         raise click.UsageError("give a reason with --reason, or use --dry-run to see what would happen")
-    with app.database.transaction() as session:
-        done = undo(session, what, reason=reason, at=_now(), dry_run=dry_run)
+    with app.database.transaction() as connection:
+        done = undo(connection, what, reason=reason, at=_now(), dry_run=dry_run)
     restored = [one for one in done if one.status is not None]
     if as_json:
         app.emit({"restored": len(restored), "kept_out": len(done) - len(restored), "dry_run": dry_run})
@@ -190,9 +190,9 @@ def parse(app: App, file: BinaryIO, as_json: bool) -> None:
 @pass_app
 def list_command(app: App, outcome: str, unmatched: bool, kind: str, limit: int, as_json: bool) -> None:
     """List the newest reports."""
-    with app.database.reading() as session:
+    with app.database.reading() as connection:
         wanted = "unmatched" if unmatched else outcome
-        rows = reports.bounce_rows(session, outcome=wanted, kind=kind, limit=limit)
+        rows = reports.bounce_rows(connection, outcome=wanted, kind=kind, limit=limit)
     if as_json:
         app.emit({"reports": [asdict(row) for row in rows]})
         return
@@ -212,8 +212,8 @@ def list_command(app: App, outcome: str, unmatched: bool, kind: str, limit: int,
 @pass_app
 def show(app: App, report_id: int, raw: bool, as_json: bool) -> None:
     """Show one report."""
-    with app.database.reading() as session:
-        found = reports.bounce_row(session, report_id)
+    with app.database.reading() as connection:
+        found = reports.bounce_row(connection, report_id)
     if found is None:
         raise MailerError(
             f"there is no report {report_id}", remedy="list the reports with: mailer bounces list"
@@ -258,8 +258,8 @@ def reclassify_command(app: App, dry_run: bool, as_json: bool) -> None:
 def report_command(app: App, as_json: bool) -> None:
     """Count bounces by class, provider and issue."""
     providers = app.settings.provider_of_domain
-    with app.database.reading() as session:
-        found = reports.bounce_report(session, providers=providers)
+    with app.database.reading() as connection:
+        found = reports.bounce_report(connection, providers=providers)
     if as_json:
         app.emit(asdict(found))
         return

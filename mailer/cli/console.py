@@ -43,8 +43,8 @@ def console(app: App, port: int | None, opens: bool, only_link: bool, no_worker:
     from mailer.console.sessions import make_link
 
     port = port or app.settings.console.port
-    with app.database.transaction() as session:
-        secret = make_link(session, at=datetime.now(UTC))
+    with app.database.transaction() as connection:
+        secret = make_link(connection, at=datetime.now(UTC))
     path = f"/login?link={secret}"
     if only_link:
         app.out(f"http://127.0.0.1:{port}{path}")

@@ -11,7 +11,7 @@ import msgspec
 
 from mailer.audience.privacy.retention import Terms, prune
 from mailer.cli.app import App, Group, json_option, pass_app, yes_option
-from mailer.database.session import HEAD, Database, upgrade
+from mailer.database.engine import HEAD, Database, upgrade
 from mailer.delivery import adopting, backups
 from mailer.delivery.lock import adopt, not_sending
 from mailer.errors import RefusedError, StorageError

@@ -169,8 +169,8 @@ class _Demo:
         before = self._mails()
         self._send("Sent it again")
         self._say(f"  {self._mails() - before} more emails: nobody gets it twice.")
-        with self._database.reading() as session:
-            books = books_of(session, self._issue_id)
+        with self._database.reading() as connection:
+            books = books_of(connection, self._issue_id)
         self._say("The books:")
         for line in shown.lines(books):
             self._say(line)
@@ -224,15 +224,15 @@ class _Demo:
         header = email.message_from_bytes(self._mail_to(_LEAVES))["List-Unsubscribe"]
         target = urlsplit(header.split(">")[0].strip(" <"))
         with _served(self._pages()) as port:
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-            connection.request(
+            client = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+            client.request(
                 "POST",
                 target.path,
                 body="List-Unsubscribe=One-Click",
                 headers={"Content-Type": "application/x-www-form-urlencoded"},
             )
-            status = connection.getresponse().status
-            connection.close()
+            status = client.getresponse().status
+            client.close()
         if status != 200:
             raise MailerError(f"the one-click unsubscribe returned status {status}")
         self._say(f"{_LEAVES}@example.com unsubscribed with one click: HTTP {status}.")
@@ -241,18 +241,18 @@ class _Demo:
         """Open the issue as some readers who agreed to tracking, and click in it as half of them."""
         readers = [f"reader{number}@example." for number in range(_READERS)]
         at = datetime.now(UTC)
-        with self._database.transaction() as session:
-            for known in exporting.views(session, None, after=0, limit=_SUBSCRIBERS):
+        with self._database.transaction() as connection:
+            for known in exporting.views(connection, None, after=0, limit=_SUBSCRIBERS):
                 if known.address.startswith(tuple(readers)):
-                    allow_tracking(session, known.id, True, origin=Origin("page"), at=at)
+                    allow_tracking(connection, known.id, True, origin=Origin("page"), at=at)
         found = [self._tracked(f"reader{number}") for number in range(_READERS)]
         with _served(self._pages()) as port:
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+            client = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
             for number, (pixel, link) in enumerate(found):
                 for path in (pixel, link) if number % 2 else (pixel,):
-                    connection.request("GET", path, headers={"User-Agent": _READER})
-                    connection.getresponse().read()
-            connection.close()
+                    client.request("GET", path, headers={"User-Agent": _READER})
+                    client.getresponse().read()
+            client.close()
         self._say(f"{_READERS} readers opened it, and {_READERS // 2} clicked.")
 
     def _tracked(self, local: str) -> tuple[str, str]:

@@ -32,8 +32,8 @@ def dmarc(app: App, days: int, as_json: bool) -> None:
     they are yours and lack SPF or DKIM, or somebody else uses your name. Anyone can forge a report, so
     reports change nothing.
     """
-    with app.database.reading() as session:
-        found = authentication_summary(session, since=datetime.now(UTC) - timedelta(days=days))
+    with app.database.reading() as connection:
+        found = authentication_summary(connection, since=datetime.now(UTC) - timedelta(days=days))
     if as_json:
         app.emit(asdict(found))
         return

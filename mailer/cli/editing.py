@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import click
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from mailer.address import Address, parse_address
 from mailer.audience.corrections import restore
@@ -43,14 +43,14 @@ def edit_command(
         raise click.UsageError("nothing to change: give --name, --address, --attribute or --remove-attribute")
     at = datetime.now(UTC)
     secret = app.database.secrets()[0]
-    with app.database.transaction() as session:
-        known = known_subscriber(session, parse_address(address))
+    with app.database.transaction() as connection:
+        known = known_subscriber(connection, parse_address(address))
         if name is not None or fields:
-            revise(session, known.id, at=at, name=name, attributes=fields or None)
+            revise(connection, known.id, at=at, name=name, attributes=fields or None)
         if new_address is not None:
             new = parse_address(new_address)
-            change_address(session, known.id, new, secret=secret, origin=_BY_OPERATOR, at=at)
-        edited = find(session, parse_address(new_address or address))
+            change_address(connection, known.id, new, secret=secret, origin=_BY_OPERATOR, at=at)
+        edited = find(connection, parse_address(new_address or address))
     assert edited is not None
     if as_json:
         app.emit({"id": edited.id, "address": edited.address, "name": edited.name,
@@ -82,10 +82,10 @@ def untag_command(app: App, address: str, tags: tuple[str, ...], as_json: bool) 
 def _change_tags(
     app: App, address: str, *, add: tuple[str, ...] = (), remove: tuple[str, ...] = (), as_json: bool
 ) -> None:
-    with app.database.transaction() as session:
-        known = known_subscriber(session, parse_address(address))
+    with app.database.transaction() as connection:
+        known = known_subscriber(connection, parse_address(address))
         changes = change_tags(
-            session, known.id, add=add, remove=remove, origin=_BY_OPERATOR, at=datetime.now(UTC)
+            connection, known.id, add=add, remove=remove, origin=_BY_OPERATOR, at=datetime.now(UTC)
         )
     if as_json:
         app.emit({"id": known.id, "address": known.address, "changes": list(changes)})
@@ -104,9 +104,9 @@ def restore_command(app: App, address: str, reason: str, as_json: bool) -> None:
     The subscriber gets the previous status back. People who unsubscribed or complained are never
     restored.
     """
-    with app.database.transaction() as session:
-        known = known_subscriber(session, parse_address(address))
-        (done,) = restore(session, [known.id], reason=reason, at=datetime.now(UTC))
+    with app.database.transaction() as connection:
+        known = known_subscriber(connection, parse_address(address))
+        (done,) = restore(connection, [known.id], reason=reason, at=datetime.now(UTC))
     if done.status is None:
         raise RefusedError(
             f"{known.address} is not restored: {done.refusal}",
@@ -118,9 +118,9 @@ def restore_command(app: App, address: str, reason: str, as_json: bool) -> None:
     app.out(f"{known.address}: {done.status.value} again")
 
 
-def known_subscriber(session: Session, address: Address) -> SubscriberView:
+def known_subscriber(connection: Connection, address: Address) -> SubscriberView:
     """Return a subscriber; raise `SourceError` if there is none with this address."""
-    known = find(session, address)
+    known = find(connection, address)
     if known is None:
         raise SourceError(
             f"{address} is not a subscriber", remedy="list the subscribers with: mailer subscribers list"

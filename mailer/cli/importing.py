@@ -96,8 +96,8 @@ def import_command(
 @pass_app
 def imports_command(app: App, limit: int, as_json: bool) -> None:
     """List imports, newest first."""
-    with app.database.reading() as session:
-        found = imports(session, limit=limit)
+    with app.database.reading() as connection:
+        found = imports(connection, limit=limit)
     if as_json:
         app.emit({"imports": [asdict(one) for one in found]})
         return

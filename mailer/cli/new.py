@@ -79,12 +79,12 @@ def _from_feed(app: App, url: str, title: str, name: str, number: int) -> Path |
     from mailer.review.feeds import markdown, read_feed, remember
 
     at = datetime.now(UTC)
-    with app.database.reading() as session:
-        read = read_feed(session, url, at=at)
+    with app.database.reading() as connection:
+        read = read_feed(connection, url, at=at)
     folder = app.settings.path(app.settings.paths.issues)
     path = None
     if read.items:
         path = create_issue(folder, title, name, on=at.date(), body=markdown(read.items[:number]))
-    with app.database.transaction() as session:
-        remember(session, read, at=at)
+    with app.database.transaction() as connection:
+        remember(connection, read, at=at)
     return path

@@ -18,8 +18,8 @@ from mailer.review.planning import Plan
 def tell_finished(app: App, issue: QueuedIssue, *, as_json: bool) -> ExitCode:
     """Say that nothing is left to send, and how many subscribers have joined the audience since."""
     since = _count(app, issue, issue.segment)
-    with app.database.reading() as session:
-        books = books_of(session, issue.id)
+    with app.database.reading() as connection:
+        books = books_of(connection, issue.id)
     if as_json:
         app.emit(
             {
@@ -57,8 +57,8 @@ def queue(app: App, plan: Plan, segment: str, *, no_lint: bool, dry_run: bool, y
         filling.compose_some(app.settings, app.database, frozen, newcomers(issue.id, condition))
     people = "subscriber who has" if number == 1 else "subscribers who have"
     app.confirm(f"Send '{plan.subject}' to the {number:,} {people} joined since?", yes=yes, what="sending")
-    with app.database.transaction() as session:
-        queue_newcomers(session, issue.id, condition, at=datetime.now(UTC))
+    with app.database.transaction() as connection:
+        queue_newcomers(connection, issue.id, condition, at=datetime.now(UTC))
     return True
 
 
@@ -70,5 +70,5 @@ def _count(app: App, issue: QueuedIssue, segment: str) -> int:
     if issue.resend_of is not None:
         return 0
     condition = newcomers(issue.id, enqueueing.audience_condition(app.settings, segment))
-    with app.database.reading() as session:
-        return issues.count_audience(session, condition, at=datetime.now(UTC))
+    with app.database.reading() as connection:
+        return issues.count_audience(connection, condition, at=datetime.now(UTC))

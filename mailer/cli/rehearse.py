@@ -19,7 +19,7 @@ from mailer.bounces.refusals import learn_by
 from mailer.cli import books as shown
 from mailer.cli.app import App, Command, finish, json_option, pass_app, segment_option
 from mailer.cli.units import duration, octets
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from mailer.delivery import editions
 from mailer.delivery.ending import Ending
 from mailer.errors import ExitCode

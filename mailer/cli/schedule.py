@@ -125,15 +125,15 @@ def add_command(
         yes=yes,
         what="scheduling",
     )
-    with app.database.transaction() as session:
+    with app.database.transaction() as connection:
         if wall is None:
             schedules.add(
-                session, edition, source_path=str(path), segment=segment, due_at=due_at, zone=zone, at=at
+                connection, edition, source_path=str(path), segment=segment, due_at=due_at, zone=zone, at=at
             )
         else:
             condition = enqueueing.audience_condition(settings, segment)
             local_time.add(
-                session, edition, source_path=str(path), segment=segment, wall=wall, zone=zone, at=at,
+                connection, edition, source_path=str(path), segment=segment, wall=wall, zone=zone, at=at,
                 condition=condition,
             )  # fmt: skip
     app.out(f"{edition.slug}: scheduled for {shown}")
@@ -154,8 +154,8 @@ def _written(path: Path, zone: str) -> tuple[datetime, str]:
 @pass_app
 def list_command(app: App, as_json: bool) -> None:
     """List the scheduled issues, the next one first."""
-    with app.database.reading() as session:
-        found = schedules.scheduled(session)
+    with app.database.reading() as connection:
+        found = schedules.scheduled(connection)
     if as_json:
         app.emit(
             {
@@ -189,6 +189,6 @@ def cancel_command(app: App, issue: str) -> None:
 
     With --local-time, this stops what has not been queued yet.
     """
-    with app.database.transaction() as session:
-        slug = schedules.cancel(session, issue)
+    with app.database.transaction() as connection:
+        slug = schedules.cancel(connection, issue)
     app.out(f"{slug}: no longer scheduled")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import assert_never
 
 import click
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from mailer.audience.vocabulary import empty_audience
 from mailer.bounces.refusals import learn_by
@@ -27,7 +27,7 @@ from mailer.cli.app import (
     segment_option,
     yes_option,
 )
-from mailer.database.models import IssueState
+from mailer.database.tables import IssueState
 from mailer.delivery import arms, dispatch, editions, enqueueing, requirements
 from mailer.delivery.books import Books
 from mailer.delivery.canary import lead
@@ -174,10 +174,10 @@ def _queue(
 ) -> QueuedIssue:
     offer = _offer_turns(app)
 
-    def also(session: Session, issue: QueuedIssue) -> None:
+    def also(connection: Connection, issue: QueuedIssue) -> None:
         if hold:
-            arms.hold(session, issue.id)
-        offer(session, issue)
+            arms.hold(connection, issue.id)
+        offer(connection, issue)
 
     queued = enqueueing.enqueue(
         app.settings,
@@ -194,8 +194,8 @@ def _queue(
 
 
 def _tell_changed(app: App, path: Path, queued: QueuedIssue, edition: Edition) -> None:
-    with app.database.reading() as session:
-        frozen = {queued.edition_digest, *arms.digests(session, queued.id)}
+    with app.database.reading() as connection:
+        frozen = {queued.edition_digest, *arms.digests(connection, queued.id)}
     if edition.digest not in frozen:
         app.say(
             f"{path} or its templates changed after the issue was queued. The version frozen then is sent."
@@ -231,8 +231,8 @@ def _edition(app: App, path: Path) -> Edition:
 def _check(app: App, plan: Plan, path: Path, edition: Edition, segment: str, *, no_lint: bool) -> None:
     """Raise an error if nobody would get the issue, lint finds errors, or some readers lack a field."""
     if not plan.audience:
-        with app.database.reading() as session:
-            raise empty_audience(session, segment)
+        with app.database.reading() as connection:
+            raise empty_audience(connection, segment)
     if not no_lint:
         # Imported here, because a queued issue is not checked again.
         from mailer.cli.lint import refuse_errors
@@ -276,18 +276,18 @@ def _run(app: App, queued: QueuedIssue, workers: int, progress: Callable[[Books]
     )
 
 
-def _offer_turns(app: App) -> Callable[[Session, QueuedIssue], object]:
+def _offer_turns(app: App) -> Callable[[Connection, QueuedIssue], object]:
     """Return the step that offers the issue to the workers in the transaction that queues it."""
     if app.database.is_sqlite:
-        return lambda session, issue: None
+        return lambda connection, issue: None
     from mailer.cluster import members
 
-    def offer(session: Session, issue: QueuedIssue) -> None:
-        if members.living(session):
+    def offer(connection: Connection, issue: QueuedIssue) -> None:
+        if members.living(connection):
             # Imported here, because Procrastinate takes long to import.
             from mailer.cluster import turns
 
-            turns.offer_to_all(session, issue, app.settings.delivery)
+            turns.offer_to_all(connection, issue, app.settings.delivery)
 
     return offer
 

@@ -31,8 +31,8 @@ def sequences() -> None:
 @pass_app
 def list_command(app: App, as_json: bool) -> None:
     """List the sequences, and how many people are in each."""
-    with app.database.reading() as session:
-        found = listing.listed(session)
+    with app.database.reading() as connection:
+        found = listing.listed(connection)
     waiting = [name for name in app.settings.sequences if name not in {one.name for one in found}]
     if as_json:
         app.emit({"sequences": [asdict(one) for one in found], "not_applied": waiting})
@@ -85,8 +85,8 @@ def apply_command(app: App, name: str, no_lint: bool, yes: bool) -> None:
     if not no_lint:
         _lint(app, steps)
     app.confirm(f"Apply this to {name}?", yes=yes, what="applying")
-    with app.database.transaction() as session:
-        storing.apply(session, name, files.configured(app.settings, name), steps, at=datetime.now(UTC))
+    with app.database.transaction() as connection:
+        storing.apply(connection, name, files.configured(app.settings, name), steps, at=datetime.now(UTC))
     app.out(f"{name}: applied; mailer worker sends it")
 
 
@@ -95,8 +95,8 @@ def apply_command(app: App, name: str, no_lint: bool, yes: bool) -> None:
 @pass_app
 def pause_command(app: App, name: str) -> None:
     """Stop sending the steps of NAME until you resume it."""
-    with app.database.transaction() as session:
-        changed = storing.pause(session, name, at=datetime.now(UTC))
+    with app.database.transaction() as connection:
+        changed = storing.pause(connection, name, at=datetime.now(UTC))
     app.out(f"{name}: {'paused' if changed else 'is already paused'}")
 
 
@@ -105,8 +105,8 @@ def pause_command(app: App, name: str) -> None:
 @pass_app
 def resume_command(app: App, name: str) -> None:
     """Resume NAME; messages that came due meanwhile are sent."""
-    with app.database.transaction() as session:
-        changed = storing.resume(session, name)
+    with app.database.transaction() as connection:
+        changed = storing.resume(connection, name)
     app.out(f"{name}: {'resumed' if changed else 'is not paused'}")
 
 
@@ -116,8 +116,8 @@ def resume_command(app: App, name: str) -> None:
 @pass_app
 def enter_command(app: App, name: str, address: str) -> None:
     """Add the subscriber with ADDRESS to NAME, whatever its trigger."""
-    with app.database.transaction() as session:
-        looking.enter_one(session, name, parse_address(address), at=datetime.now(UTC))
+    with app.database.transaction() as connection:
+        looking.enter_one(connection, name, parse_address(address), at=datetime.now(UTC))
     app.out(f"{address}: entered {name}")
 
 
@@ -127,9 +127,9 @@ def enter_command(app: App, name: str, address: str) -> None:
 @pass_app
 def stats_command(app: App, name: str, as_json: bool) -> None:
     """Show the results of each step of NAME."""
-    with app.database.reading() as session:
-        stored = storing.find(session, name)
-        found = [] if stored is None else listing.steps(session, stored.id)
+    with app.database.reading() as connection:
+        stored = storing.find(connection, name)
+        found = [] if stored is None else listing.steps(connection, stored.id)
     if stored is None:
         raise SourceError(
             f"the sequence {name} was never applied", remedy=f"apply it with: mailer sequences apply {name}"
@@ -151,11 +151,11 @@ def stats_command(app: App, name: str, as_json: bool) -> None:
 
 def _planned(app: App, name: str) -> tuple[Plan, list[WrittenStep]]:
     configured = files.configured(app.settings, name)
-    with app.database.reading() as session:
-        links = storing.links_of(session, name)
+    with app.database.reading() as connection:
+        links = storing.links_of(connection, name)
     steps = files.written_steps(app.settings, name, links)
-    with app.database.reading() as session:
-        return storing.plan(session, name, configured, steps), steps
+    with app.database.reading() as connection:
+        return storing.plan(connection, name, configured, steps), steps
 
 
 def _tell(app: App, made: Plan) -> None:

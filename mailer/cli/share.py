@@ -27,8 +27,8 @@ def share_command(app: App, issue: str, share: str, leader: int | None) -> None:
 
     It writes one JSON object per line to standard output, and stops cleanly when standard input closes.
     """
-    with app.database.reading() as session:
-        queued = issues.find(session, issue)
+    with app.database.reading() as connection:
+        queued = issues.find(connection, issue)
     if queued is None:
         raise RefusedError(f"'{issue}' is not in the queue", remedy=f"send it with: mailer send {issue}")
 

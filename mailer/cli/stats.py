@@ -87,19 +87,21 @@ def stats(
         if given and (issue is None or as_json):
             raise click.UsageError(f"{name} needs ISSUE and prints CSV")
     if people is not None and issue is not None:
-        with app.database.reading() as session:
-            write_people(session, sys.stdout, directory.queued(session, app.settings, issue).id, people)
+        with app.database.reading() as connection:
+            write_people(connection, sys.stdout, directory.queued(connection, app.settings, issue).id, people)
         return
     at = datetime.now(UTC)
     kept_since = at - app.settings.retention.events
     refresh(app.database, at=at, segments=app.settings.segments, rebuild=rebuild, kept_since=kept_since)
-    with app.database.reading() as session:
+    with app.database.reading() as connection:
         if issue is None:
-            _show_list(app, overview(session, at=at, days=days), as_json=as_json, as_csv=as_csv, chart=chart)
+            _show_list(
+                app, overview(connection, at=at, days=days), as_json=as_json, as_csv=as_csv, chart=chart
+            )
             return
-        issue_id = directory.queued(session, app.settings, issue).id
+        issue_id = directory.queued(connection, app.settings, issue).id
         providers = app.settings.provider_of_domain
-        found = statistics.issue_statistics(session, issue_id, providers=providers)
+        found = statistics.issue_statistics(connection, issue_id, providers=providers)
         assert found is not None
     if hours:
         write_table(sys.stdout, HourFigures, found.hours)

@@ -12,7 +12,7 @@ import click
 from mailer.cli import books as shown
 from mailer.cli import waves
 from mailer.cli.app import App, Command, json_option, pass_app, yes_option
-from mailer.database.models import DeliveryState, IssueState
+from mailer.database.tables import DeliveryState, IssueState
 from mailer.delivery import canary, control, issues, letters, runs
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.listing import listing
@@ -66,10 +66,10 @@ def status(app: App, issue: str | None, watch: bool, listed: str | None, as_json
 @pass_app
 def pause(app: App, issue: str) -> None:
     """Pause ISSUE until you resume it. Messages that are being sent are finished first."""
-    with app.database.transaction() as session:
-        known = directory.queued(session, app.settings, issue)
-        changed = control.pause(session, known.id, "paused by the operator")
-        running = [run for run in runs.sending(session) if run.issue_id == known.id]
+    with app.database.transaction() as connection:
+        known = directory.queued(connection, app.settings, issue)
+        changed = control.pause(connection, known.id, "paused by the operator")
+        running = [run for run in runs.sending(connection) if run.issue_id == known.id]
     if not changed:
         app.out(f"{known.slug}: {_unchanged(known, 'pause')}")
         return
@@ -91,11 +91,11 @@ def resume(app: App, issue: str, accept_refusals: bool) -> None:
 
     A canary that was stopped or is still waiting counts as passed, so everyone else gets the issue too.
     """
-    with app.database.transaction() as session:
-        known = directory.queued(session, app.settings, issue)
-        changed = canary.resume(session, known.id)
+    with app.database.transaction() as connection:
+        known = directory.queued(connection, app.settings, issue)
+        changed = canary.resume(connection, known.id)
         if accept_refusals:
-            control.accept_refusals(session, known.id, at=datetime.now(UTC))
+            control.accept_refusals(connection, known.id, at=datetime.now(UTC))
     if changed:
         app.out(f"{known.slug}: resumed; to send the rest: mailer send {known.slug}")
     elif known.state is IssueState.SENDING:
@@ -110,13 +110,13 @@ def resume(app: App, issue: str, accept_refusals: bool) -> None:
 @pass_app
 def cancel(app: App, issue: str, yes: bool) -> None:
     """Stop ISSUE permanently; unsent deliveries are skipped."""
-    with app.database.reading() as session:
-        slug = directory.queued(session, app.settings, issue).slug
+    with app.database.reading() as connection:
+        slug = directory.queued(connection, app.settings, issue).slug
     app.confirm(f"Cancel the rest of {slug}? This cannot be undone.", yes=yes, what="cancelling")
-    with app.database.transaction() as session:
-        known = directory.queued(session, app.settings, issue)
-        skipped = control.cancel(session, known.id, at=datetime.now(UTC))
-        running = any(run.issue_id == known.id for run in runs.sending(session))
+    with app.database.transaction() as connection:
+        known = directory.queued(connection, app.settings, issue)
+        skipped = control.cancel(connection, known.id, at=datetime.now(UTC))
+        running = any(run.issue_id == known.id for run in runs.sending(connection))
     if known.state is IssueState.CANCELLED:
         app.out(f"{known.slug}: {_unchanged(known, 'cancel')}")
         return
@@ -134,11 +134,11 @@ def withdraw(app: App, issue: str, yes: bool) -> None:
     This works only while nothing has been sent. To correct an issue that is partly sent, use `mailer amend`;
     to stop it, `mailer cancel`.
     """
-    with app.database.reading() as session:
-        slug = directory.queued(session, app.settings, issue).slug
+    with app.database.reading() as connection:
+        slug = directory.queued(connection, app.settings, issue).slug
     app.confirm(f"Withdraw {slug}?", yes=yes, what="withdrawing")
-    with exclusive(app.database) as session:
-        withdrawn = control.withdraw(session, directory.queued(session, app.settings, slug).id)
+    with exclusive(app.database) as connection:
+        withdrawn = control.withdraw(connection, directory.queued(connection, app.settings, slug).id)
     number = counted(withdrawn, "delivery", "deliveries")
     app.out(f"{slug}: withdrawn with {number}; correct it, then: mailer send {slug}")
 
@@ -157,9 +157,9 @@ def retry(app: App, issue: str, only: str) -> None:
 
     A paused issue stays paused until `mailer resume ISSUE`.
     """
-    with app.database.transaction() as session:
-        known = directory.queued(session, app.settings, issue)
-        queued = control.retry(session, known.id, DeliveryState(only), at=datetime.now(UTC))
+    with app.database.transaction() as connection:
+        known = directory.queued(connection, app.settings, issue)
+        queued = control.retry(connection, known.id, DeliveryState(only), at=datetime.now(UTC))
     if not queued:
         app.out(f"{known.slug}: no delivery is {only}; nothing changed")
         return
@@ -189,16 +189,16 @@ def _unchanged(issue: QueuedIssue, verb: str) -> str:
 
 
 def _print(app: App, name: str | None, as_json: bool) -> None:
-    with app.database.reading() as session:
-        unqueued = directory.unqueued(session, app.settings, name) if name else None
+    with app.database.reading() as connection:
+        unqueued = directory.unqueued(connection, app.settings, name) if name else None
         if unqueued is not None:
             _tell_unqueued(app, unqueued, as_json)
             return
-        wanted = [directory.queued(session, app.settings, name)] if name else issues.issues(session)
-        statuses = [status_of(session, issue) for issue in wanted]
-        letter_books = letters.books(session)
-        rows = table.rows(session, app.settings)
-        left = waves_of(session, app.settings, wanted[0].slug, at=datetime.now(UTC)) if name else []
+        wanted = [directory.queued(connection, app.settings, name)] if name else issues.issues(connection)
+        statuses = [status_of(connection, issue) for issue in wanted]
+        letter_books = letters.books(connection)
+        rows = table.rows(connection, app.settings)
+        left = waves_of(connection, app.settings, wanted[0].slug, at=datetime.now(UTC)) if name else []
     if as_json:
         objects = [one.as_dict() for one in statuses]
         drafts = [row.slug for row in rows if row.doing == "draft"]
@@ -289,8 +289,8 @@ def _tell(app: App, status: IssueStatus) -> None:
 
 
 def _list(app: App, name: str, state: DeliveryState, as_json: bool) -> None:
-    with app.database.reading() as session:
-        for one in listing(session, directory.queued(session, app.settings, name).id, state):
+    with app.database.reading() as connection:
+        for one in listing(connection, directory.queued(connection, app.settings, name).id, state):
             if as_json:
                 app.emit(one.as_dict())
             else:

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import TextIO
 
 import click
-from sqlalchemy import ColumnElement
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Connection
 
 from mailer.address import parse_address
 from mailer.audience.transfer import exporting
@@ -61,9 +60,9 @@ def add_command(
 
     parsed = parse_address(address)
     pairs = dict(pair(text, "--attribute") for text in attributes)
-    with app.database.transaction() as session:
+    with app.database.transaction() as connection:
         added = add(
-            session,
+            connection,
             parsed,
             secret=app.database.secrets()[0],
             origin=Origin("command"),
@@ -106,11 +105,11 @@ def export_command(app: App, form: str, out: str, flat: bool, segment: str) -> N
     """Write subscribers as CSV or JSON Lines. Importing that file again changes nothing."""
     write = partial(exporting.write_csv, flat=flat) if form == "csv" else exporting.write_json_lines
     condition = _condition(app, segment)
-    with app.database.reading() as session:
+    with app.database.reading() as connection:
         if out == "-":
-            write(session, sys.stdout, condition)
+            write(connection, sys.stdout, condition)
             return
-        app.say(f"{out}: {_to_file(Path(out), write, session, condition):,} subscribers")
+        app.say(f"{out}: {_to_file(Path(out), write, connection, condition):,} subscribers")
 
 
 @subscribers.command("list")
@@ -127,9 +126,9 @@ def export_command(app: App, form: str, out: str, flat: bool, segment: str) -> N
 @pass_app
 def list_command(app: App, segment: str, limit: int, columns: str, as_json: bool) -> None:
     """List subscribers, oldest first."""
-    with app.database.reading() as session:
-        found = list(exporting.rows(session, _condition(app, segment), limit=limit))
-        total = exporting.count(session, _condition(app, segment))
+    with app.database.reading() as connection:
+        found = list(exporting.rows(connection, _condition(app, segment), limit=limit))
+        total = exporting.count(connection, _condition(app, segment))
     if as_json:
         app.emit({"subscribers": found, "total": total})
         return
@@ -148,8 +147,8 @@ def list_command(app: App, segment: str, limit: int, columns: str, as_json: bool
 @pass_app
 def count(app: App, segment: str, as_json: bool) -> None:
     """Count subscribers."""
-    with app.database.reading() as session:
-        number = exporting.count(session, _condition(app, segment))
+    with app.database.reading() as connection:
+        number = exporting.count(connection, _condition(app, segment))
     if as_json:
         app.emit({"where": segment, "count": number})
         return
@@ -163,8 +162,8 @@ def reasons(app: App, as_json: bool) -> None:
     """Count the reasons that people gave for unsubscribing."""
     from mailer.audience.preferences import unsubscribe_reasons
 
-    with app.database.reading() as session:
-        given = unsubscribe_reasons(session)
+    with app.database.reading() as connection:
+        given = unsubscribe_reasons(connection)
     if as_json:
         app.emit({"left": given.count, "reasons": given.reasons, "none_given": given.silent})
         return
@@ -188,12 +187,12 @@ def remove(app: App, address: str, yes: bool, as_json: bool) -> None:
     from mailer.cli.editing import known_subscriber
 
     parsed = parse_address(address)
-    with app.database.reading() as session:
-        known_subscriber(session, parsed)
+    with app.database.reading() as connection:
+        known_subscriber(connection, parsed)
     app.confirm(f"Unsubscribe {parsed}?", yes=yes, what=f"unsubscribing {parsed}")
-    with app.database.transaction() as session:
-        known = known_subscriber(session, parsed)
-        changed = unsubscribe(session, known.id, origin=Origin("command"), at=datetime.now(UTC))
+    with app.database.transaction() as connection:
+        known = known_subscriber(connection, parsed)
+        changed = unsubscribe(connection, known.id, origin=Origin("command"), at=datetime.now(UTC))
     if as_json:
         app.emit({"id": known.id, "address": str(parsed), "changed": changed})
         return
@@ -231,8 +230,8 @@ def erase_command(app: App, address: str, yes: bool, as_json: bool) -> None:
     parsed = parse_address(address)
     app.confirm(f"Permanently erase {parsed}?", yes=yes, what=f"erasing {parsed}")
     secret = app.database.secrets()[0]
-    with app.database.transaction() as session:
-        done = erase(session, parsed, secret=secret, at=datetime.now(UTC))
+    with app.database.transaction() as connection:
+        done = erase(connection, parsed, secret=secret, at=datetime.now(UTC))
     if as_json:
         app.emit(asdict(done))
         return
@@ -255,13 +254,13 @@ def _condition(app: App, segment: str) -> ColumnElement[bool] | None:
 
 def _to_file(
     path: Path,
-    write: Callable[[Session, TextIO, ColumnElement[bool] | None], int],
-    session: Session,
+    write: Callable[[Connection, TextIO, ColumnElement[bool] | None], int],
+    connection: Connection,
     condition: ColumnElement[bool] | None,
 ) -> int:
     try:
         with path.open("w", encoding="utf-8", newline="") as target:
             path.chmod(0o600)
-            return write(session, target, condition)
+            return write(connection, target, condition)
     except OSError as error:
         raise SourceError(f"{path}: {error.strerror}") from error

@@ -31,8 +31,8 @@ def tokens() -> None:
 @pass_app
 def create_command(app: App, name: str, scopes: tuple[str, ...], as_json: bool) -> None:
     """Create a token called NAME and print it. It is shown only now: only its hash is kept."""
-    with app.database.transaction() as session:
-        token, text = access.create(session, name, map(Scope, scopes), at=datetime.now(UTC))
+    with app.database.transaction() as connection:
+        token, text = access.create(connection, name, map(Scope, scopes), at=datetime.now(UTC))
     if as_json:
         app.emit({**_fields(token), "token": text})
         return
@@ -45,8 +45,8 @@ def create_command(app: App, name: str, scopes: tuple[str, ...], as_json: bool) 
 @pass_app
 def list_command(app: App, as_json: bool) -> None:
     """List the tokens, without their secrets."""
-    with app.database.reading() as session:
-        found = access.tokens(session)
+    with app.database.reading() as connection:
+        found = access.tokens(connection)
     if as_json:
         app.emit({"tokens": [_fields(token) for token in found]})
         return
@@ -64,8 +64,8 @@ def list_command(app: App, as_json: bool) -> None:
 @pass_app
 def revoke_command(app: App, token_id: int, as_json: bool) -> None:
     """Revoke the token with this ID. It stops working immediately."""
-    with app.database.transaction() as session:
-        changed = access.revoke(session, token_id, at=datetime.now(UTC))
+    with app.database.transaction() as connection:
+        changed = access.revoke(connection, token_id, at=datetime.now(UTC))
     if as_json:
         app.emit({"id": token_id, "revoked": changed})
         return

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import click
 
 from mailer.cli.app import App, Command, pass_app
-from mailer.database.session import HEAD
+from mailer.database.engine import HEAD
 from mailer.delivery.upgrading import upgrade_safely
 
 

@@ -65,10 +65,10 @@ def add_command(
     else:
         password = password_file.readline().rstrip("\r\n")
     at = datetime.now(UTC)
-    with app.database.transaction() as session:
-        user, secret = add_user(session, name, Role(role), password, email=email, at=at)
+    with app.database.transaction() as connection:
+        user, secret = add_user(connection, name, Role(role), password, email=email, at=at)
         details = {"role": user.role, "email": user.email, "password": not no_password}
-        audit.record(session, LOCAL_NAME, "user.add", user.name, details, at=at)
+        audit.record(connection, LOCAL_NAME, "user.add", user.name, details, at=at)
     url = code_url(user.name, secret, app.settings.newsletter.name) if secret else ""
     if as_json:
         app.emit({**asdict(user), "totp_secret": secret, "totp_url": url})
@@ -87,8 +87,8 @@ def list_command(app: App, as_json: bool) -> None:
     """List the users."""
     from mailer.console.users import users as all_users
 
-    with app.database.reading() as session:
-        found = all_users(session)
+    with app.database.reading() as connection:
+        found = all_users(connection)
     if as_json:
         app.emit({"users": [asdict(user) for user in found]})
         return
@@ -115,10 +115,10 @@ def unlink_command(app: App, name: str, yes: bool) -> None:
     from mailer.console.users import LOCAL_NAME
 
     app.confirm(f"Unlink {name} from their account?", yes=yes, what=f"unlinking {name}")
-    with app.database.transaction() as session:
-        was = accounts.unlink(session, name)
+    with app.database.transaction() as connection:
+        was = accounts.unlink(connection, name)
         if was:
-            audit.record(session, LOCAL_NAME, "user.unlink", name, {}, at=datetime.now(UTC))
+            audit.record(connection, LOCAL_NAME, "user.unlink", name, {}, at=datetime.now(UTC))
     app.out(f"{name}: unlinked" if was else f"{name}: was not linked to an account")
 
 
@@ -132,8 +132,8 @@ def remove_command(app: App, name: str, yes: bool) -> None:
     from mailer.console.users import LOCAL_NAME, remove_user
 
     app.confirm(f"Remove {name}?", yes=yes, what=f"removing {name}")
-    with app.database.transaction() as session:
-        user = remove_user(session, name)
+    with app.database.transaction() as connection:
+        user = remove_user(connection, name)
         details = {"role": user.role, "email": user.email}
-        audit.record(session, LOCAL_NAME, "user.remove", name, details, at=datetime.now(UTC))
+        audit.record(connection, LOCAL_NAME, "user.remove", name, details, at=datetime.now(UTC))
     app.out(f"{name}: removed")

@@ -16,8 +16,8 @@ from rich.text import Text
 
 from mailer.cli.units import duration
 from mailer.config import Settings
-from mailer.database.models import DeliveryState
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import DeliveryState
 from mailer.delivery import issues, runs
 from mailer.delivery.books import Books, books_of
 from mailer.reports.progress import ProviderBooks, by_provider, largest
@@ -52,17 +52,17 @@ class Look:
 
 def look(database: Database, settings: Settings, name: str | None) -> list[Look]:
     """Return the issue of this name, or all issues that are not finished."""
-    with database.reading() as session:
+    with database.reading() as connection:
         if name is not None:
-            wanted = [directory.queued(session, settings, name)]
+            wanted = [directory.queued(connection, settings, name)]
         else:
-            wanted = [one for one in issues.issues(session) if one.finished_at is None]
-        running = {run.issue_id for run in runs.sending(session)}
+            wanted = [one for one in issues.issues(connection) if one.finished_at is None]
+        running = {run.issue_id for run in runs.sending(connection)}
         found = []
         for one in wanted:
-            books = books_of(session, one.id)
+            books = books_of(connection, one.id)
             state = doing(one, books, running=one.id in running)
-            providers = largest(by_provider(session, one.id, settings.provider_of_domain), _MOST_PROVIDERS)
+            providers = largest(by_provider(connection, one.id, settings.provider_of_domain), _MOST_PROVIDERS)
             found.append(Look(one.slug, state, one.reason or "", books, providers))
     return found
 

@@ -33,8 +33,8 @@ def webhooks() -> None:
 @pass_app
 def add_command(app: App, url: str, events: tuple[str, ...], allow_private: bool, as_json: bool) -> None:
     """Send events to URL, and print the secret that signs them."""
-    with app.database.transaction() as session:
-        made = endpoints.add(session, url, events, private=allow_private, at=datetime.now(UTC))
+    with app.database.transaction() as connection:
+        made = endpoints.add(connection, url, events, private=allow_private, at=datetime.now(UTC))
     if as_json:
         app.emit({**_fields(made), "secret": made.secret})
         return
@@ -47,8 +47,8 @@ def add_command(app: App, url: str, events: tuple[str, ...], allow_private: bool
 @pass_app
 def list_command(app: App, as_json: bool) -> None:
     """List the endpoints, without their secrets."""
-    with app.database.reading() as session:
-        found = endpoints.endpoints(session)
+    with app.database.reading() as connection:
+        found = endpoints.endpoints(connection)
     if as_json:
         app.emit({"webhooks": [_fields(one) for one in found]})
         return
@@ -64,8 +64,8 @@ def list_command(app: App, as_json: bool) -> None:
 @pass_app
 def remove_command(app: App, endpoint_id: int) -> None:
     """Stop sending events to the endpoint with this ID, and delete its deliveries."""
-    with app.database.transaction() as session:
-        endpoints.remove(session, endpoint_id)
+    with app.database.transaction() as connection:
+        endpoints.remove(connection, endpoint_id)
     app.out(f"webhook {endpoint_id}: removed")
 
 
@@ -84,8 +84,8 @@ def deliveries_command(
 ) -> None:
     """List the latest deliveries and the reasons why some failed."""
     wanted = None if state is None else HookState(state)
-    with app.database.reading() as session:
-        found = queue.deliveries(session, endpoint_id=endpoint_id, state=wanted, limit=limit)
+    with app.database.reading() as connection:
+        found = queue.deliveries(connection, endpoint_id=endpoint_id, state=wanted, limit=limit)
     if as_json:
         app.emit({"deliveries": [asdict(one) for one in found]})
         return
@@ -104,8 +104,8 @@ def deliveries_command(
 @pass_app
 def resend_command(app: App, event: str) -> None:
     """Deliver EVENT (evt_…) again, to every endpoint that it was for."""
-    with app.database.transaction() as session:
-        number = queue.resend(session, event, at=datetime.now(UTC))
+    with app.database.transaction() as connection:
+        number = queue.resend(connection, event, at=datetime.now(UTC))
     app.out(f"{event}: queued for {number} {'endpoint' if number == 1 else 'endpoints'}")
 
 

@@ -24,8 +24,8 @@ def why(app: App, address: str, as_json: bool) -> None:
     With --verbose, also show the wording of each form that the person agreed to, and their IP address.
     """
     secret = app.database.secrets()[0]
-    with app.database.reading() as session:
-        story = history.story_of(session, parse_address(address), secret=secret)
+    with app.database.reading() as connection:
+        story = history.story_of(connection, parse_address(address), secret=secret)
     if story is None:
         raise MailerError(
             f"{address} has no history", remedy="list the subscribers with: mailer subscribers list"

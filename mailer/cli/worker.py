@@ -244,9 +244,9 @@ def _rounds(app: App, work: Work, name: str, tasks: Tasks, *, look_seconds: floa
     from mailer.cluster import members
     from mailer.delivery.rounds import Rounds
 
-    with app.database.transaction() as session:
-        members.remove_dead(session)
-        member_id = members.enter(session, name, at=work.clock())
+    with app.database.transaction() as connection:
+        members.remove_dead(connection)
+        member_id = members.enter(connection, name, at=work.clock())
     rounds = Rounds(work, look_seconds=look_seconds)
     with _repeating(chores(app), tasks):
         rounds.start(tasks)
@@ -254,8 +254,8 @@ def _rounds(app: App, work: Work, name: str, tasks: Tasks, *, look_seconds: floa
             yield
         finally:
             rounds.close()
-    with app.database.transaction() as session:
-        members.leave(session, member_id)
+    with app.database.transaction() as connection:
+        members.leave(connection, member_id)
 
 
 def _when_input_closes(stop: Callable[[], object]) -> None:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 import click
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from mailer.cli.app import App, Command, json_option, pass_app
 from mailer.cluster import members
@@ -35,8 +35,8 @@ def workers(app: App, as_json: bool) -> None:
     A `mailer worker` with nothing to send is idle. On PostgreSQL this shows the processes of all machines,
     and how long ago each last reached the database.
     """
-    with app.database.reading() as session:
-        found = _shown(session)
+    with app.database.reading() as connection:
+        found = _shown(connection)
     if as_json:
         app.emit({"workers": [_fields(one) for one in found]})
         return
@@ -49,11 +49,11 @@ def workers(app: App, as_json: bool) -> None:
         app.say("nothing is being sent")
 
 
-def _shown(session: Session) -> list[_Shown]:
-    slugs = {issue.id: issue.slug for issue in issues.issues(session)}
-    living = members.living(session)
+def _shown(connection: Connection) -> list[_Shown]:
+    slugs = {issue.id: issue.slug for issue in issues.issues(connection)}
+    living = members.living(connection)
     names = {(member.place, member.pid): member.name for member in living}
-    sending = runs.sending(session)
+    sending = runs.sending(connection)
     busy = {(run.place, run.pid) for run in sending}
     return [
         *(

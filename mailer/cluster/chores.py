@@ -8,11 +8,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
-from sqlalchemy import select, text
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, select, text
 
-from mailer.database.models import Instance
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import Instance
 
 _NOTE_SECONDS: Final = 60.0
 _PREFIX: Final = "done "
@@ -53,17 +52,19 @@ def recorded(chore: Chore, database: Database) -> Chore:
         done = chore.do()
         if time.monotonic() - noted >= _NOTE_SECONDS:
             values = {"name": f"{_PREFIX}{chore.name}", "at": datetime.now(UTC).isoformat()}
-            with database.transaction() as session:
-                session.execute(_NOTE, values)
+            with database.transaction() as connection:
+                connection.execute(_NOTE, values)
             noted = time.monotonic()
         return done
 
     return replace(chore, do=do)
 
 
-def last_done(session: Session) -> dict[str, datetime]:
+def last_done(connection: Connection) -> dict[str, datetime]:
     """Return when each chore last succeeded, by name."""
-    rows = session.execute(
-        select(Instance.name, Instance.value).where(Instance.name.startswith(_PREFIX)).order_by(Instance.name)
+    rows = connection.execute(
+        select(Instance.c.name, Instance.c.value)
+        .where(Instance.c.name.startswith(_PREFIX))
+        .order_by(Instance.c.name)
     )
     return {name.removeprefix(_PREFIX): datetime.fromisoformat(at) for name, at in rows}

@@ -23,7 +23,7 @@ from procrastinate.jobs import DeleteJobCondition, Status
 
 from mailer.cluster import engine, members, turns
 from mailer.cluster.chores import Chore
-from mailer.database.models import IssueState
+from mailer.database.tables import IssueState
 from mailer.delivery import issues, runs
 from mailer.delivery.clock import DEAD_SECONDS
 from mailer.delivery.dispatch import END_TURN
@@ -242,37 +242,37 @@ class Daemon:
             chore.do()
 
     def _enter(self) -> None:
-        with self._database.transaction() as session:
-            self._member_id = members.enter(session, self._name, at=self._work.clock())
+        with self._database.transaction() as connection:
+            self._member_id = members.enter(connection, self._name, at=self._work.clock())
 
     def _leave(self) -> None:
-        with self._database.transaction() as session:
-            members.leave(session, self._member_id)
+        with self._database.transaction() as connection:
+            members.leave(connection, self._member_id)
 
     def _confirm(self) -> list[int]:
         """Return the workers that have died since."""
-        with self._database.transaction() as session:
-            members.confirm(session, self._member_id, self._name, at=self._work.clock())
-            dead = members.remove_dead(session, dead_seconds=self._times.dead_seconds)
+        with self._database.transaction() as connection:
+            members.confirm(connection, self._member_id, self._name, at=self._work.clock())
+            dead = members.remove_dead(connection, dead_seconds=self._times.dead_seconds)
             # After an outage, the others may be about to report that they are alive, too.
             in_touch = time.monotonic() - self._in_touch_since >= self._times.dead_seconds
             dead_seconds = self._times.dead_seconds if in_touch else runs.NEVER_SECONDS
-            runs.end_dead(session, at=self._work.clock(), dead_seconds=dead_seconds)
+            runs.end_dead(connection, at=self._work.clock(), dead_seconds=dead_seconds)
         return dead
 
     def _look(self) -> None:
         """Queue the issues that are due, and offer turns of those that have something to send."""
         self._work.queue_due()
         self._work.finish_settled()
-        with self._database.transaction() as session:
-            for issue in self._work.ready(session):
-                turns.offer_to_all(session, issue, self._work.settings.delivery)
+        with self._database.transaction() as connection:
+            for issue in self._work.ready(connection):
+                turns.offer_to_all(connection, issue, self._work.settings.delivery)
 
     def _take_turn(self, issue_id: int) -> None:
         """Send an issue until the turn ends or nothing is left to send now, then ask for the next turn."""
-        with self._database.reading() as session:
-            issue = issues.get(session, issue_id)
-            if issue.state is not IssueState.SENDING or issue not in self._work.ready(session):
+        with self._database.reading() as connection:
+            issue = issues.get(connection, issue_id)
+            if issue.state is not IssueState.SENDING or issue not in self._work.ready(connection):
                 return
         after: timedelta | None = timedelta()
         try:
@@ -294,8 +294,8 @@ class Daemon:
             _log.exception("%s: this turn failed; another one follows", issue.slug)
             after = _TROUBLE_PAUSE
         if after is not None and not self._stopping.is_set():
-            with self._database.transaction() as session:
-                turns.offer(session, issue_id, self._member_id, after=after or None)
+            with self._database.transaction() as connection:
+                turns.offer(connection, issue_id, self._member_id, after=after or None)
 
     @contextlib.contextmanager
     def _turn_pipe(self) -> Iterator[int]:

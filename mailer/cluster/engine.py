@@ -13,10 +13,9 @@ import psycopg
 from procrastinate import PsycopgConnector
 from procrastinate.schema import SchemaManager
 from psycopg.sql import SQL, Identifier, Literal
-from sqlalchemy import text
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, text
 
-from mailer.database.session import Database
+from mailer.database.engine import Database
 
 _OUR_SCHEMA: Final = text("SELECT current_schema()")
 _APPLIED: Final = text(
@@ -32,51 +31,51 @@ _POOL_CONNECTIONS: Final = 4
 def prepare(database: Database) -> bool:
     """Create the tables or bring them up to date; return whether there was anything to do."""
     newest = _migrations()[-1].stem
-    with database.reading() as session:
-        if _applied(session, _schema(session)) == newest:
+    with database.reading() as connection:
+        if _applied(connection, _schema(connection)) == newest:
             return False
-    with database.transaction() as session:
-        name = _schema(session)
-        session.execute(_ONE_AT_A_TIME, {"name": name})
-        applied = _applied(session, name)
+    with database.transaction() as connection:
+        name = _schema(connection)
+        connection.execute(_ONE_AT_A_TIME, {"name": name})
+        applied = _applied(connection, name)
         if applied == newest:
             return False
-        connection = driver_connection(session)
+        driver = driver_connection(connection)
         if applied is None:
-            connection.execute(SQL("CREATE SCHEMA {}").format(Identifier(name)))
+            driver.execute(SQL("CREATE SCHEMA {}").format(Identifier(name)))
             scripts = [SchemaManager.get_schema()]
         else:
             # The text of Procrastinate's own files.
             scripts = [cast(Any, path.read_text("utf-8")) for path in _migrations() if path.stem > applied]
-        connection.execute(SQL("SET LOCAL search_path = {}").format(Identifier(name)))
+        driver.execute(SQL("SET LOCAL search_path = {}").format(Identifier(name)))
         for script in scripts:
-            connection.execute(script)
-        connection.execute(SQL("COMMENT ON SCHEMA {} IS {}").format(Identifier(name), Literal(newest)))
+            driver.execute(script)
+        driver.execute(SQL("COMMENT ON SCHEMA {} IS {}").format(Identifier(name), Literal(newest)))
     return True
 
 
-def is_prepared(session: Session) -> bool:
+def is_prepared(connection: Connection) -> bool:
     """Return whether the tables exist."""
-    return _applied(session, _schema(session)) is not None
+    return _applied(connection, _schema(connection)) is not None
 
 
-def search(session: Session) -> psycopg.Connection[Any]:
-    """Return the connection of a session; Procrastinate finds its tables there until the transaction ends."""
-    session.execute(_ALSO_SEARCH, {"name": _schema(session)})
-    return driver_connection(session)
+def search(connection: Connection) -> psycopg.Connection[Any]:
+    """Return psycopg's connection; Procrastinate finds its tables there until the transaction ends."""
+    connection.execute(_ALSO_SEARCH, {"name": _schema(connection)})
+    return driver_connection(connection)
 
 
-def driver_connection(session: Session) -> psycopg.Connection[Any]:
-    """Return psycopg's connection of a session."""
-    connection = session.connection().connection.driver_connection
-    assert isinstance(connection, psycopg.Connection)
-    return connection
+def driver_connection(connection: Connection) -> psycopg.Connection[Any]:
+    """Return psycopg's connection."""
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, psycopg.Connection)
+    return driver
 
 
 def connector(database: Database) -> PsycopgConnector:
     """Return a connector to the tables, with connections of its own."""
-    with database.reading() as session:
-        name = _schema(session)
+    with database.reading() as connection:
+        name = _schema(connection)
     _, parameters = database.engine.dialect.create_connect_args(database.url)
 
     async def configure(connection: psycopg.AsyncConnection[Any]) -> None:
@@ -91,13 +90,13 @@ def connector(database: Database) -> PsycopgConnector:
     )
 
 
-def _schema(session: Session) -> str:
-    return f"{session.scalar(_OUR_SCHEMA)}_jobs"
+def _schema(connection: Connection) -> str:
+    return f"{connection.scalar(_OUR_SCHEMA)}_jobs"
 
 
-def _applied(session: Session, name: str) -> str | None:
+def _applied(connection: Connection, name: str) -> str | None:
     """Return the newest migration that was applied; None if there are no tables."""
-    found: str | None = session.scalar(_APPLIED, {"name": name})
+    found: str | None = connection.scalar(_APPLIED, {"name": name})
     return found
 
 

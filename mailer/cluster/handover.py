@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from mailer.cluster import members
 from mailer.config import DeliverySettings
-from mailer.database.models import CanaryState, IssueState
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import CanaryState, IssueState
 from mailer.delivery import control, issues, runs
 from mailer.delivery.books import Books, books_of
 from mailer.delivery.clock import now
@@ -98,8 +98,8 @@ class _Counting:
     def count(self) -> Books:
         """Return the books."""
         began = self._ticks()
-        with self._database.reading() as session:
-            books = books_of(session, self._issue_id)
+        with self._database.reading() as connection:
+            books = books_of(connection, self._issue_id)
         ended = self._ticks()
         self._not_before = ended + (ended - began) / _COUNTING_SHARE
         return books
@@ -117,25 +117,25 @@ class _Seen:
 
 def _look(database: Database, issue_id: int, settings: DeliverySettings, began_at: datetime) -> _Seen:
     """Read a few rows by their keys, however large the issue is."""
-    with database.reading() as session:
-        issue, alive = issues.get(session, issue_id), bool(members.living(session))
+    with database.reading() as connection:
+        issue, alive = issues.get(connection, issue_id), bool(members.living(connection))
         if (ending := _ENDED.get(issue.state)) is not None:
             return _Seen(ending, issue.reason if ending is Ending.PAUSED else "", alive)
-        if not has_work(session, issue_id, at=now(), resend_uncertain=settings.uncertain == "resend"):
+        if not has_work(connection, issue_id, at=now(), resend_uncertain=settings.uncertain == "resend"):
             # `wait_for_retries` is for a run of this process: the workers send the retries by themselves.
             return _Seen(Ending.WAITING, "", alive)
-        return _Seen(Ending.STOPPED, _why_waiting(session, issue_id, began_at), alive)
+        return _Seen(Ending.STOPPED, _why_waiting(connection, issue_id, began_at), alive)
 
 
 def _finish(database: Database, issue_id: int) -> bool:
     """Finish an issue if none of its deliveries is open; return whether none is."""
-    with database.transaction() as session:
-        return control.finish(session, issue_id, at=now())
+    with database.transaction() as connection:
+        return control.finish(connection, issue_id, at=now())
 
 
-def _why_waiting(session: Session, issue_id: int, began_at: datetime) -> str:
+def _why_waiting(connection: Connection, issue_id: int, began_at: datetime) -> str:
     """Return why the last run ended early, if that was since `began_at` and none is sending now."""
-    last = runs.last_ended(session, issue_id)
-    if last is None or last.ended_at < began_at or runs.is_sending(session, issue_id):
+    last = runs.last_ended(connection, issue_id)
+    if last is None or last.ended_at < began_at or runs.is_sending(connection, issue_id):
         return ""
     return f"{last.reason} ({last.host})" if last.reason else ""

@@ -12,12 +12,12 @@ from typing import Final
 
 from procrastinate import App, SyncPsycopgConnector
 from procrastinate.exceptions import AlreadyEnqueued
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from mailer.cluster import engine, members
 from mailer.cluster.members import Member
 from mailer.config import DeliverySettings
-from mailer.database.models import CanaryState
+from mailer.database.tables import CanaryState
 from mailer.delivery.issues import QueuedIssue
 
 TASK: Final = "turn"
@@ -30,30 +30,30 @@ def queue_of(member_id: int) -> str:
     return f"turns {member_id}"
 
 
-def offer_to_all(session: Session, issue: QueuedIssue, settings: DeliverySettings) -> bool:
+def offer_to_all(connection: Connection, issue: QueuedIssue, settings: DeliverySettings) -> bool:
     """Offer a turn of an issue to the workers that are to send it; return False if none is running."""
-    if not engine.is_prepared(session):
+    if not engine.is_prepared(connection):
         return False
-    chosen = senders(members.living(session), issue, settings)
+    chosen = senders(members.living(connection), issue, settings)
     for member in chosen:
-        offer(session, issue.id, member.id)
+        offer(connection, issue.id, member.id)
     return bool(chosen)
 
 
-def offer(session: Session, issue_id: int, member_id: int, *, after: timedelta | None = None) -> None:
+def offer(connection: Connection, issue_id: int, member_id: int, *, after: timedelta | None = None) -> None:
     """Offer a turn to a worker, `after` some time at the earliest, unless one waits for it already."""
     lock = f"issue {issue_id} worker {member_id}"
-    connection = engine.search(session)
+    driver = engine.search(connection)
     deferrer = _QUEUE.configure_task(
         TASK,
         queue=queue_of(member_id),
         lock=lock,
         queueing_lock=lock,
         schedule_in=None if after is None else {"seconds": after.total_seconds()},
-        connection=connection,
+        connection=driver,
     )
     # A turn that waits already must not undo the rest of the transaction.
-    with contextlib.suppress(AlreadyEnqueued), connection.transaction():
+    with contextlib.suppress(AlreadyEnqueued), driver.transaction():
         deferrer.defer(issue_id=issue_id)
 
 

@@ -30,7 +30,7 @@ def add_pages(desk: Desk) -> None:
     async def build(visit: Visit, request: Request) -> None:
         known = await desk.read(tokens.tokens)
         hooks = await desk.read(endpoints.endpoints)
-        latest = await desk.read(lambda session: queue.deliveries(session, limit=_DELIVERIES))
+        latest = await desk.read(lambda connection: queue.deliveries(connection, limit=_DELIVERIES))
         heading("API and webhooks", above=("/settings", "Settings"))
         _Tokens(desk, visit).build(known)
         _Webhooks(desk, visit).build(hooks, latest)
@@ -77,7 +77,7 @@ class _Tokens:
             self._visit,
             Role.ADMIN,
             Change("token.create", name, {"scopes": sorted(scopes)}),
-            lambda session: tokens.create(session, name, scopes, at=datetime.now(UTC)),
+            lambda connection: tokens.create(connection, name, scopes, at=datetime.now(UTC)),
         )
         _show_once(self._secret, "The token", text, "Send it as: Authorization: Bearer TOKEN")
 
@@ -88,7 +88,7 @@ class _Tokens:
                 self._visit,
                 Role.ADMIN,
                 Change("token.revoke", token.name),
-                lambda session: tokens.revoke(session, token.id, at=datetime.now(UTC)),
+                lambda connection: tokens.revoke(connection, token.id, at=datetime.now(UTC)),
             )
             ui.navigate.reload()
 
@@ -144,7 +144,7 @@ class _Webhooks:
             self._visit,
             Role.ADMIN,
             Change("webhook.add", url, {"events": events}),
-            lambda session: endpoints.add(session, url, events, private=private, at=datetime.now(UTC)),
+            lambda connection: endpoints.add(connection, url, events, private=private, at=datetime.now(UTC)),
         )
         said = "Verify requests with it, as described at standardwebhooks.com"
         _show_once(self._secret, "The secret that signs", made.secret, said)
@@ -156,7 +156,7 @@ class _Webhooks:
                 self._visit,
                 Role.ADMIN,
                 Change("webhook.remove", hook.url),
-                lambda session: endpoints.remove(session, hook.id),
+                lambda connection: endpoints.remove(connection, hook.id),
             )
             ui.navigate.reload()
 
@@ -165,7 +165,7 @@ class _Webhooks:
             self._visit,
             Role.ADMIN,
             Change("webhook.resend", uid),
-            lambda session: queue.resend(session, uid, at=datetime.now(UTC)),
+            lambda connection: queue.resend(connection, uid, at=datetime.now(UTC)),
         )
         say(f"Queued again for {number} {'endpoint' if number == 1 else 'endpoints'}")
 

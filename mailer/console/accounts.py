@@ -7,14 +7,13 @@ the address to somebody else later, but never the account.
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from sqlalchemy import delete, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, delete, select, update
 
 from mailer.address import parse_address
 from mailer.console.users import User, public
-from mailer.database.models import ConsoleSession, ConsoleUser
+from mailer.database.tables import ConsoleSession, ConsoleUser, TableRow
 from mailer.errors import AddressError, RefusedError, SourceError
 
 _ASK = "ask the person who runs this newsletter"
@@ -43,46 +42,54 @@ class OtherAccountError(RefusedError):
         self.user = user
 
 
-def log_in(session: Session, account: Account) -> tuple[User, bool]:
+def log_in(connection: Connection, account: Account) -> tuple[User, bool]:
     """Return the user of an account, and whether this links them to it.
 
     Raises `OtherAccountError` if they are linked to another account, and `RefusedError` if nobody has the
     address or the account is another user's.
     """
-    stored = _with_email(session, account.email)
+    stored = _with_email(connection, account.email)
     if stored is None:
         raise RefusedError(f"No user here has the address {account.email[:254]}", remedy=_ASK)
     if stored.subject is not None:
         if (stored.issuer, stored.subject) != (account.issuer, account.subject):
             raise OtherAccountError(stored.name)
         return public(stored), False
-    known = (ConsoleUser.issuer == account.issuer, ConsoleUser.subject == account.subject)
-    if (owner := session.scalar(select(ConsoleUser.name).where(*known))) is not None:
+    known = (ConsoleUser.c.issuer == account.issuer, ConsoleUser.c.subject == account.subject)
+    if (owner := connection.scalar(select(ConsoleUser.c.name).where(*known))) is not None:
         raise RefusedError(f"This account of the provider belongs to the user {owner}", remedy=_ASK)
-    stored.issuer, stored.subject = account.issuer, account.subject
-    session.flush()
-    return public(stored), True
+    connection.execute(
+        update(ConsoleUser)
+        .where(ConsoleUser.c.id == stored.id)
+        .values(issuer=account.issuer, subject=account.subject)
+    )
+    return replace(public(stored), linked=True), True
 
 
-def unlink(session: Session, name: str) -> bool:
+def unlink(connection: Connection, name: str) -> bool:
     """Forget a user's account and end their sessions; return whether they were linked to one.
 
     Their next login through the provider links them again. Raises `SourceError` if there is no such user.
     """
-    stored = session.scalar(select(ConsoleUser).where(ConsoleUser.name == name))
+    stored = connection.execute(
+        select(ConsoleUser.c.id, ConsoleUser.c.subject).where(ConsoleUser.c.name == name)
+    ).one_or_none()
     if stored is None:
         raise SourceError(f"there is no user '{name}'", remedy="list the users with: mailer users list")
     if stored.subject is None:
         return False
-    stored.issuer = stored.subject = None
-    session.execute(delete(ConsoleSession).where(ConsoleSession.user_id == stored.id))
+    connection.execute(
+        update(ConsoleUser).where(ConsoleUser.c.id == stored.id).values(issuer=None, subject=None)
+    )
+    connection.execute(delete(ConsoleSession).where(ConsoleSession.c.user_id == stored.id))
     return True
 
 
-def _with_email(session: Session, email: str) -> ConsoleUser | None:
+def _with_email(connection: Connection, email: str) -> TableRow | None:
     try:
         key = parse_address(email).key
     except AddressError:
         return None
     # Of two simultaneous first logins, the second one sees the account of the first.
-    return session.scalar(select(ConsoleUser).where(ConsoleUser.email == key).with_for_update())
+    wanted = select(ConsoleUser).where(ConsoleUser.c.email == key).with_for_update()
+    return connection.execute(wanted).one_or_none()

@@ -91,8 +91,8 @@ def create_console(desk: Desk, *, port: int) -> ASGIApp:
     _bind_sockets()
 
     def known(session_digest: str, agent: str) -> Visitor | None:
-        with desk.database.reading() as session:
-            return visitor_of(session, session_digest, agent, at=datetime.now(UTC))
+        with desk.database.reading() as connection:
+            return visitor_of(connection, session_digest, agent, at=datetime.now(UTC))
 
     return Guard(outer, known, public_url=rules.public_url, port=port)
 

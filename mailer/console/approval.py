@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import delete, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, delete, insert, select
 
-from mailer.database.models import StoredProposal
+from mailer.database.tables import StoredProposal, TableRow
 from mailer.errors import RefusedError
 from mailer.rendering.edition import Edition
 
@@ -51,11 +50,11 @@ class Proposal:
         return self.digest == edition.digest
 
 
-def propose(session: Session, edition: Edition, release: Release, who: str, *, at: datetime) -> None:
+def propose(connection: Connection, edition: Edition, release: Release, who: str, *, at: datetime) -> None:
     """Store a proposal; it replaces an earlier one for the same issue."""
-    session.execute(delete(StoredProposal).where(StoredProposal.slug == edition.slug))
-    session.add(
-        StoredProposal(
+    connection.execute(delete(StoredProposal).where(StoredProposal.c.slug == edition.slug))
+    connection.execute(
+        insert(StoredProposal).values(
             slug=edition.slug,
             kind=release.kind.value,
             digest=edition.digest,
@@ -70,18 +69,20 @@ def propose(session: Session, edition: Edition, release: Release, who: str, *, a
     )
 
 
-def proposals(session: Session) -> list[Proposal]:
+def proposals(connection: Connection) -> list[Proposal]:
     """Return the proposals that wait for approval, the oldest first."""
-    return [_proposal(row) for row in session.scalars(select(StoredProposal).order_by(StoredProposal.at))]
+    return [
+        _proposal(row) for row in connection.execute(select(StoredProposal).order_by(StoredProposal.c.at))
+    ]
 
 
-def find(session: Session, slug: str) -> Proposal | None:
+def find(connection: Connection, slug: str) -> Proposal | None:
     """Return the proposal for an issue, or None."""
-    stored = session.get(StoredProposal, slug)
+    stored = connection.execute(select(StoredProposal).where(StoredProposal.c.slug == slug)).one_or_none()
     return None if stored is None else _proposal(stored)
 
 
-def approve(session: Session, wanted: Proposal, who: str) -> None:
+def approve(connection: Connection, wanted: Proposal, who: str) -> None:
     """Remove a proposal because it is done now.
 
     Raises `RefusedError` if it was changed or withdrawn meanwhile, or if `who` proposed it.
@@ -89,21 +90,21 @@ def approve(session: Session, wanted: Proposal, who: str) -> None:
     if wanted.who == who:
         raise RefusedError("Someone else must approve this: you proposed it")
     gone = delete(StoredProposal).where(
-        StoredProposal.slug == wanted.slug,
-        StoredProposal.digest == wanted.digest,
-        StoredProposal.at == wanted.at,
+        StoredProposal.c.slug == wanted.slug,
+        StoredProposal.c.digest == wanted.digest,
+        StoredProposal.c.at == wanted.at,
     )
     # The transaction that deletes the row may go on; a simultaneous one finds no row.
-    if session.execute(gone.returning(StoredProposal.slug)).first() is None:
+    if connection.execute(gone.returning(StoredProposal.c.slug)).first() is None:
         raise RefusedError("This was approved, changed or withdrawn meanwhile", remedy="reload the page")
 
 
-def withdraw(session: Session, slug: str) -> None:
+def withdraw(connection: Connection, slug: str) -> None:
     """Remove a proposal, by its author or by someone who declines it."""
-    session.execute(delete(StoredProposal).where(StoredProposal.slug == slug))
+    connection.execute(delete(StoredProposal).where(StoredProposal.c.slug == slug))
 
 
-def _proposal(stored: StoredProposal) -> Proposal:
+def _proposal(stored: TableRow) -> Proposal:
     wall = datetime.fromisoformat(stored.wall_time) if stored.wall_time else None
     release = Release(Kind(stored.kind), stored.segment, stored.share, stored.due_at, stored.zone, wall)
     return Proposal(stored.slug, release, stored.digest, stored.who, stored.at)

@@ -49,7 +49,7 @@ class SegmentField:
         try:
             condition = enqueueing.audience_condition(self._desk.settings, segment)
             number = await self._desk.read(
-                lambda session: issues.count_audience(session, condition, at=now())
+                lambda connection: issues.count_audience(connection, condition, at=now())
             )
         except MailerError as error:
             self.said.content = Markup('<p style="color:var(--bad)">{}</p>').format(str(error))

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, insert, select
 
-from mailer.database.models import AuditEntry
+from mailer.database.tables import AuditEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,17 +24,18 @@ class Entry:
 
 
 def record(
-    session: Session, who: str, act: str, about: str, details: Mapping[str, Any], *, at: datetime
+    connection: Connection, who: str, act: str, about: str, details: Mapping[str, Any], *, at: datetime
 ) -> None:
     """Add an entry. Subscribers are named by id, so that erasing one leaves nothing behind."""
-    session.add(AuditEntry(at=at, who=who, act=act, about=about, details=dict(details)))
+    connection.execute(insert(AuditEntry).values(at=at, who=who, act=act, about=about, details=dict(details)))
 
 
-def entries(session: Session, *, act: str = "", about: str = "", limit: int = 100) -> list[Entry]:
+def entries(connection: Connection, *, act: str = "", about: str = "", limit: int = 100) -> list[Entry]:
     """Return the latest entries, newest first; of one act, or about one thing, if given."""
-    query = select(AuditEntry).order_by(AuditEntry.id.desc()).limit(limit)
+    columns = AuditEntry.c.at, AuditEntry.c.who, AuditEntry.c.act, AuditEntry.c.about, AuditEntry.c.details
+    query = select(*columns).order_by(AuditEntry.c.id.desc()).limit(limit)
     if act:
-        query = query.where(AuditEntry.act == act)
+        query = query.where(AuditEntry.c.act == act)
     if about:
-        query = query.where(AuditEntry.about == about)
-    return [Entry(row.at, row.who, row.act, row.about, row.details) for row in session.scalars(query)]
+        query = query.where(AuditEntry.c.about == about)
+    return [Entry(*row) for row in connection.execute(query)]

@@ -42,8 +42,8 @@ def add_pages(desk: Desk) -> None:
         before = whole_number(asked["before"])
         summary = await desk.read(bounce_report)
         rows = await desk.read(
-            lambda session: bounce_rows(
-                session, outcome=asked["outcome"], kind=asked["kind"], limit=_PAGE, before_id=before
+            lambda connection: bounce_rows(
+                connection, outcome=asked["outcome"], kind=asked["kind"], limit=_PAGE, before_id=before
             )
         )
         heading("Bounces")
@@ -67,7 +67,7 @@ def add_pages(desk: Desk) -> None:
     async def single(visit: Visit, request: Request) -> None:
         written = str(request.path_params["number"])
         number = whole_number(written) or 0
-        found = await desk.read(lambda session: bounce_row(session, number))
+        found = await desk.read(lambda connection: bounce_row(connection, number))
         if found is None:
             raise SourceError(f"there is no report {written[:20]}", remedy="see the list of reports")
         row, raw = found

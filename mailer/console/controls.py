@@ -13,7 +13,7 @@ from mailer.console.desk import Change, Desk, Visit
 from mailer.console.frame import button, confirmed, say
 from mailer.console.markup import issue_path
 from mailer.console.users import Role
-from mailer.database.models import DeliveryState, IssueState
+from mailer.database.tables import DeliveryState, IssueState
 from mailer.delivery import canary, control
 from mailer.delivery.books import Books
 from mailer.delivery.difference import NAMES
@@ -70,8 +70,8 @@ class Controls:
             self._visit,
             Role.SENDER,
             Change("issue.pause", issue.slug),
-            lambda session: control.pause(
-                session, issue.id, f"paused by {self._visit.visitor.name} in the console"
+            lambda connection: control.pause(
+                connection, issue.id, f"paused by {self._visit.visitor.name} in the console"
             ),
         )
         say("Paused. Messages that are being sent are finished first.")
@@ -81,7 +81,7 @@ class Controls:
             self._visit,
             Role.SENDER,
             Change("issue.resume", issue.slug),
-            lambda session: canary.resume(session, issue.id),
+            lambda connection: canary.resume(connection, issue.id),
         )
         say("Resumed")
 
@@ -94,7 +94,7 @@ class Controls:
                 self._visit,
                 Role.SENDER,
                 Change("issue.cancel", issue.slug),
-                lambda session: control.cancel(session, issue.id, at=datetime.now(UTC)),
+                lambda connection: control.cancel(connection, issue.id, at=datetime.now(UTC)),
             )
 
     async def _choose(self, issue: QueuedIssue, arm: str) -> None:
@@ -104,7 +104,7 @@ class Controls:
                 self._visit,
                 Role.SENDER,
                 Change("issue.choose", issue.slug, {"arm": arm}),
-                lambda session: canary.choose(session, issue.id, arm, at=datetime.now(UTC)),
+                lambda connection: canary.choose(connection, issue.id, arm, at=datetime.now(UTC)),
             )
             ui.navigate.to(issue_path(issue.slug))
 
@@ -114,8 +114,8 @@ class Controls:
             return
 
         def work() -> None:
-            with exclusive(self._desk.database) as session:
-                control.withdraw(session, issue.id)
+            with exclusive(self._desk.database) as connection:
+                control.withdraw(connection, issue.id)
 
         await self._desk.act(self._visit, Role.SENDER, Change("issue.withdraw", issue.slug), work)
         ui.navigate.to(issue_path(issue.slug))
@@ -125,7 +125,7 @@ class Controls:
             self._visit,
             Role.SENDER,
             Change("issue.retry", issue.slug, {"state": state.value}),
-            lambda session: control.retry(session, issue.id, state, at=datetime.now(UTC)),
+            lambda connection: control.retry(connection, issue.id, state, at=datetime.now(UTC)),
         )
         say(f"queued again: {counted(number, 'delivery', 'deliveries')}")
         ui.navigate.to(issue_path(issue.slug))

@@ -33,7 +33,7 @@ def add_pages(desk: Desk, frames: Frames) -> None:
 
     async def build(visit: Visit, request: Request) -> None:
         slug = str(request.path_params["slug"])
-        issue = await desk.read(lambda session: issues.named(session, slug))
+        issue = await desk.read(lambda connection: issues.named(connection, slug))
         path = editions.find_source(desk.settings, issue.slug)
         heading("Correct the rest", above=(issue_path(issue.slug), issue.title))
         writing = Writing(desk, frames, visit, path, read_draft(path))
@@ -72,10 +72,10 @@ def show_correction(desk: Desk, visit: Visit, proposal: Proposal) -> None:
 def _corrected(desk: Desk, path: Path) -> Edition:
     """Return the next edition of an issue, checked as `mailer amend` checks it."""
     settings, database = desk.settings, desk.database
-    with exclusive(database) as session:
-        known = issues.named(session, path.stem)
-        amending.check(session, known.id, at=datetime.now(UTC))
-        links = issues.edition(session, known.edition_digest).links
+    with exclusive(database) as connection:
+        known = issues.named(connection, path.stem)
+        amending.check(connection, known.id, at=datetime.now(UTC))
+        links = issues.edition(connection, known.edition_digest).links
     edition = editions.build(settings, path, links=links)
     linting.refuse_errors(linting.examine(settings, read_issue(path), edition))
     filling.compose_some(settings, database, edition, still_open(known.id), undone="nothing was amended")

@@ -44,7 +44,7 @@ def add_pages(desk: Desk) -> None:
 
         at = datetime.now(UTC)
         since = at - timedelta(days=_DAYS)
-        summary = await desk.read(lambda session: authentication_summary(session, since=since))
+        summary = await desk.read(lambda connection: authentication_summary(connection, since=since))
         warming = list(warming_up(desk.settings, at.date()))
         with heading("Deliverability"):
             if visit.visitor.role.may(Role.EDITOR):

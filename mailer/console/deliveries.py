@@ -6,7 +6,7 @@ from typing import Final
 from urllib.parse import urlencode
 
 from markupsafe import Markup
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 from starlette.requests import Request
 
 from mailer.console.by_provider import Providers
@@ -14,7 +14,7 @@ from mailer.console.desk import Desk, Visit
 from mailer.console.frame import add_page, card, heading
 from mailer.console.markup import Cell, issue_path, limited, nav, pages, person, show, table, tag, when
 from mailer.console.readers import people_link
-from mailer.database.models import DeliveryState
+from mailer.database.tables import DeliveryState
 from mailer.delivery import issues
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.listing import Listed, page
@@ -37,10 +37,10 @@ def add_pages(desk: Desk) -> None:
         after = whole_number(asked.get("after", "")) or 0
         among = providers.condition(desk.settings.provider_of_domain) if providers else None
 
-        def read(session: Session) -> tuple[QueuedIssue, list[Listed]]:
-            issue, limit = issues.named(session, slug), _MOST + 1
+        def read(connection: Connection) -> tuple[QueuedIssue, list[Listed]]:
+            issue, limit = issues.named(connection, slug), _MOST + 1
             return issue, page(
-                session, issue.id, state, after=after, limit=limit, bounce_class=only, among=among
+                connection, issue.id, state, after=after, limit=limit, bounce_class=only, among=among
             )
 
         issue, people = await desk.read(read)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from mailer.config import Settings, load
 from mailer.console import audit
@@ -19,7 +19,7 @@ from mailer.console.pace import Pace
 from mailer.console.provider_counts import ProviderCounts
 from mailer.console.sessions import Visitor, visitor_of
 from mailer.console.users import Role
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from mailer.errors import MailerError, RefusedError
 from mailer.reports.progress import ProviderBooks, by_provider
 from mailer.reports.rollups import refresh
@@ -67,29 +67,29 @@ class Desk:
         """The settings as they are in config.toml now; raises `ConfigError`."""
         return load(self.config_path)
 
-    async def read(self, work: Callable[[Session], Result]) -> Result:
+    async def read(self, work: Callable[[Connection], Result]) -> Result:
         """Run `work`, which reads from the database, and return its result."""
 
         def reading() -> Result:
-            with self.database.reading() as session:
-                return work(session)
+            with self.database.reading() as connection:
+                return work(connection)
 
         return await asyncio.to_thread(reading)
 
     async def _by_provider(self, issue_id: int) -> Sequence[ProviderBooks]:
         domains = self.settings.provider_of_domain
-        return await self.read(lambda session: by_provider(session, issue_id, domains))
+        return await self.read(lambda connection: by_provider(connection, issue_id, domains))
 
     async def change(
-        self, visit: Visit, needed: Role, change: Change, work: Callable[[Session], Result]
+        self, visit: Visit, needed: Role, change: Change, work: Callable[[Connection], Result]
     ) -> Result:
         """Change the database and record it, in one transaction. Raises `RefusedError` without the role."""
 
         def changing() -> Result:
-            with self.database.transaction() as session:
-                visitor = self._allowed(session, visit, needed)
-                result = work(session)
-                self._record(session, visitor, change)
+            with self.database.transaction() as connection:
+                visitor = self._allowed(connection, visit, needed)
+                result = work(connection)
+                self._record(connection, visitor, change)
             return result
 
         return await asyncio.to_thread(changing)
@@ -98,11 +98,11 @@ class Desk:
         """Do what has transactions of its own, or none, and then record it; like `change` otherwise."""
 
         def acting() -> Result:
-            with self.database.reading() as session:
-                visitor = self._allowed(session, visit, needed)
+            with self.database.reading() as connection:
+                visitor = self._allowed(connection, visit, needed)
             result = work()
-            with self.database.transaction() as session:
-                self._record(session, visitor, change)
+            with self.database.transaction() as connection:
+                self._record(connection, visitor, change)
             return result
 
         return await asyncio.to_thread(acting)
@@ -123,11 +123,11 @@ class Desk:
 
     async def check(self, visit: Visit, needed: Role) -> None:
         """Raise `RefusedError` if the person is logged out by now, or lacks a role."""
-        await self.read(lambda session: self._allowed(session, visit, needed))
+        await self.read(lambda connection: self._allowed(connection, visit, needed))
 
-    def _allowed(self, session: Session, visit: Visit, needed: Role) -> Visitor:
+    def _allowed(self, connection: Connection, visit: Visit, needed: Role) -> Visitor:
         """Return the visitor as the database knows them now: the role may have changed since."""
-        found = visitor_of(session, visit.visitor.digest, visit.agent, at=datetime.now(UTC))
+        found = visitor_of(connection, visit.visitor.digest, visit.agent, at=datetime.now(UTC))
         if found is None:
             raise RefusedError("You are logged out", remedy="reload the page and log in again")
         if not found.role.may(needed):
@@ -137,7 +137,7 @@ class Desk:
             )
         return found
 
-    def _record(self, session: Session, visitor: Visitor, change: Change) -> None:
+    def _record(self, connection: Connection, visitor: Visitor, change: Change) -> None:
         audit.record(
-            session, visitor.name, change.act, change.about, change.details or {}, at=datetime.now(UTC)
+            connection, visitor.name, change.act, change.about, change.details or {}, at=datetime.now(UTC)
         )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
@@ -18,7 +18,7 @@ from mailer.console.users import Role
 
 
 async def download(
-    desk: Desk, request: Request, change: Change, filename: str, write: Callable[[Session, TextIO], object]
+    desk: Desk, request: Request, change: Change, filename: str, write: Callable[[Connection, TextIO], object]
 ) -> Response:
     """Return a file of people's data, for admins only. `write` fills it.
 
@@ -29,8 +29,8 @@ async def download(
     path = Path(folder.name, "export")
 
     def written() -> None:
-        with desk.database.reading() as session, path.open("w", encoding="utf-8", newline="") as target:
-            write(session, target)
+        with desk.database.reading() as connection, path.open("w", encoding="utf-8", newline="") as target:
+            write(connection, target)
 
     try:
         await desk.act(visit, Role.ADMIN, change, written)

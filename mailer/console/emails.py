@@ -7,7 +7,7 @@ import email.policy
 from typing import Final
 
 from nicegui import ui
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 from starlette.requests import Request
 
 from mailer.audience.subscribers import get
@@ -39,11 +39,11 @@ def add_pages(desk: Desk, frames: Frames) -> None:
         number = whole_number(written) or 0
         slug = str(request.path_params["slug"])
 
-        def read(session: Session) -> tuple[str, str, Rendered]:
-            person, issue = get(session, number), issues.named(session, slug)
+        def read(connection: Connection) -> tuple[str, str, Rendered]:
+            person, issue = get(connection, number), issues.named(connection, slug)
             if person is None:
                 raise SourceError(f"there is no subscriber {written[:20]}")
-            return person.address, issue.title, sent_message(session, desk.settings, issue.id, number)
+            return person.address, issue.title, sent_message(connection, desk.settings, issue.id, number)
 
         address, title, found = await desk.read(read)
         heading(title, above=(f"/subscribers/{number}", address))
@@ -56,11 +56,11 @@ def add_pages(desk: Desk, frames: Frames) -> None:
     async def clicks(visit: Visit, request: Request) -> None:
         slug = str(request.path_params["slug"])
 
-        def read(session: Session) -> tuple[str, str, str]:
-            issue = issues.named(session, slug)
-            found = issue_statistics(session, issue.id)
+        def read(connection: Connection) -> tuple[str, str, str]:
+            issue = issues.named(connection, slug)
+            found = issue_statistics(connection, issue.id)
             people = {link.place: link.clickers for link in found.links} if found else {}
-            edition = issues.edition(session, issue.edition_digest)
+            edition = issues.edition(connection, issue.edition_digest)
             return issue.slug, issue.title, with_clicks(desk.settings, edition, people)
 
         await desk.count()

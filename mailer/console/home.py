@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from markupsafe import Markup
 from nicegui import ui
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 from starlette.requests import Request
 
 from mailer.audience.counting import status_counts
@@ -17,7 +17,7 @@ from mailer.console.approval import Kind
 from mailer.console.desk import Desk, Visit
 from mailer.console.frame import add_page, card, heading
 from mailer.console.markup import chart, figure, figures, issue_path, link, note, show, table, tag, when
-from mailer.database.models import IssueState, SubscriberStatus
+from mailer.database.tables import IssueState, SubscriberStatus
 from mailer.delivery import issues, schedule
 from mailer.reports import alerts, bounces, statistics
 from mailer.reports.statistics import GrowthDay
@@ -31,9 +31,9 @@ def add_pages(desk: Desk) -> None:
     async def build(visit: Visit, request: Request) -> None:
         settings = desk.settings
         await desk.count()
-        lines = await desk.read(lambda session: overview.issue_lines(session, settings, limit=8))
+        lines = await desk.read(lambda connection: overview.issue_lines(connection, settings, limit=8))
         counts = await desk.read(status_counts)
-        notes = await desk.read(lambda session: list(_attention(session, settings, lines)))
+        notes = await desk.read(lambda connection: list(_attention(connection, settings, lines)))
         heading("Home")
         _next(lines)
         if notes:
@@ -42,7 +42,9 @@ def add_pages(desk: Desk) -> None:
                     show(one)
         show(figures(_subscribers(counts)))
         today = datetime.now(UTC).date()
-        days = await desk.read(lambda session: statistics.growth(session, today - timedelta(days=89), today))
+        days = await desk.read(
+            lambda connection: statistics.growth(connection, today - timedelta(days=89), today)
+        )
         with card("Subscribers over the last 90 days"):
             show(_growth(days))
         with card("Latest issues"):
@@ -69,25 +71,25 @@ def _next(lines: list[IssueLine]) -> None:
         )
 
 
-def _attention(session: Session, settings: Settings, lines: list[IssueLine]) -> Iterator[Markup]:
+def _attention(connection: Connection, settings: Settings, lines: list[IssueLine]) -> Iterator[Markup]:
     for line in lines:
         if line.state == IssueState.PAUSED:
             yield note(link(issue_path(line.slug), f"{line.title} is paused"), "warn", line.reason)
-    for wanted in approval.proposals(session):
-        if wanted.release.kind is not Kind.AMEND and issues.find(session, wanted.slug) is not None:
+    for wanted in approval.proposals(connection):
+        if wanted.release.kind is not Kind.AMEND and issues.find(connection, wanted.slug) is not None:
             continue
         yield note(link(issue_path(wanted.slug), f"{wanted.slug} waits for approval"), "warn",
                    f"{wanted.who} asked for it at {when(wanted.at)}.")  # fmt: skip
-    for missed in (one for one in schedule.scheduled(session) if one.missed):
+    for missed in (one for one in schedule.scheduled(connection) if one.missed):
         yield note(link(issue_path(missed.slug), f"{missed.slug} missed its time"), "bad",
                    "No worker ran then. Open it to send it now or to schedule it again.")  # fmt: skip
     for problem in readiness.problems(settings):
         yield note(str(problem), "bad" if problem.stops else "warn",
                    problem.remedy or "")  # fmt: skip
-    unmatched = bounces.bounce_rows(session, outcome="unmatched", limit=1)
+    unmatched = bounces.bounce_rows(connection, outcome="unmatched", limit=1)
     if unmatched:
         yield note(link("/bounces?outcome=unmatched", "There are bounces that match no delivery"), "warn")
-    for alert in alerts.issue_alerts(session, limit=3):
+    for alert in alerts.issue_alerts(connection, limit=3):
         if (datetime.now(UTC) - alert.at).days < 14:
             yield note(f"{when(alert.at)}: {alert.text}", "warn")
     if not settings.relays:

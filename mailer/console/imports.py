@@ -33,7 +33,7 @@ def add_pages(desk: Desk) -> None:
     async def build(visit: Visit, request: Request) -> None:
         heading("Import subscribers", above=("/subscribers", "Subscribers"))
         _Wizard(desk, visit).build()
-        earlier = await desk.read(lambda session: imports(session, limit=20))
+        earlier = await desk.read(lambda connection: imports(connection, limit=20))
         with card("Earlier imports"):
             _list(desk, visit, earlier)
 

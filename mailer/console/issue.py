@@ -27,7 +27,7 @@ def add_pages(desk: Desk, frames: Frames) -> None:
 
     async def build(visit: Visit, request: Request) -> None:
         slug = str(request.path_params["slug"])
-        queued = await desk.read(lambda session: issues.find(session, slug))
+        queued = await desk.read(lambda connection: issues.find(connection, slug))
         if queued is not None:
             await Watching(desk, visit, queued).build()
             return
@@ -35,7 +35,7 @@ def add_pages(desk: Desk, frames: Frames) -> None:
         draft = read_draft(path)
         waiting = await desk.read(schedule.scheduled)
         scheduled = next((one for one in waiting if one.slug == slug), None)
-        proposal = await desk.read(lambda session: approval.find(session, slug))
+        proposal = await desk.read(lambda connection: approval.find(connection, slug))
         title = value_of(parts(draft.text)[0], "title") or slug
         with heading(title, above=_ABOVE):
             show(tag("missed" if scheduled and scheduled.missed else "scheduled" if scheduled else "draft"))

@@ -26,7 +26,7 @@ def add_pages(desk: Desk) -> None:
     async def build(visit: Visit, request: Request) -> None:
         settings = desk.settings
         await desk.count()
-        lines = await desk.read(lambda session: overview.issue_lines(session, settings))
+        lines = await desk.read(lambda connection: overview.issue_lines(connection, settings))
         with heading("Issues"):
             if visit.visitor.role.may(Role.EDITOR):
                 button("New issue", _new_dialog(desk, visit), "main")

@@ -11,7 +11,7 @@ from typing import Final
 
 from markupsafe import Markup
 from nicegui import ui
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from mailer.audience.corrections import Restoration
 from mailer.bounces.boxes.configured import rules_of
@@ -61,8 +61,8 @@ class Lifting:
         if not what:
             raise RefusedError("Enter an issue, a run or a bounce class")
 
-        def work(session: Session) -> list[Restoration]:
-            return undo(session, what, reason="", at=datetime.now(UTC), dry_run=True)
+        def work(connection: Connection) -> list[Restoration]:
+            return undo(connection, what, reason="", at=datetime.now(UTC), dry_run=True)
 
         done = await self._desk.read(work)
         restored = sum(one.status is not None for one in done)
@@ -84,8 +84,8 @@ class Lifting:
         if not reason:
             raise RefusedError("Write the reason first")
 
-        def work(session: Session) -> int:
-            done = undo(session, what, reason=reason, at=datetime.now(UTC))
+        def work(connection: Connection) -> int:
+            done = undo(connection, what, reason=reason, at=datetime.now(UTC))
             return sum(one.status is not None for one in done)
 
         change = Change("suppressions.lift", what, {"reason": reason})

@@ -106,28 +106,28 @@ class LoginRoutes:
 
     def _used(self, link: str, agent: str) -> str | None:
         at = datetime.now(UTC)
-        with self._database.transaction() as session:
-            return use_link(session, link, agent, at=at, lifetime=self._pages.rules.session)
+        with self._database.transaction() as connection:
+            return use_link(connection, link, agent, at=at, lifetime=self._pages.rules.session)
 
     def _logged_in(self, name: str, password: str, code: str, agent: str) -> str | None:
         at = datetime.now(UTC)
-        with self._database.transaction() as session:
-            user = log_in(session, name, password, code, at=at)
+        with self._database.transaction() as connection:
+            user = log_in(connection, name, password, code, at=at)
             if user is None:
                 return None
-            audit.record(session, user.name, "login", "", {}, at=at)
-            return open_session(session, user.id, agent, at=at, lifetime=self._pages.rules.session)
+            audit.record(connection, user.name, "login", "", {}, at=at)
+            return open_session(connection, user.id, agent, at=at, lifetime=self._pages.rules.session)
 
     def _logged_in_by_passkey(self, credential: str, challenge: bytes, site: Site, agent: str) -> str | None:
         at = datetime.now(UTC)
-        with self._database.transaction() as session:
-            user = passkeys.log_in(session, credential, challenge, site, at=at)
+        with self._database.transaction() as connection:
+            user = passkeys.log_in(connection, credential, challenge, site, at=at)
             if user is None:
                 return None
-            audit.record(session, user.name, "login", "", {"by": "passkey"}, at=at)
-            return open_session(session, user.id, agent, at=at, lifetime=self._pages.rules.session)
+            audit.record(connection, user.name, "login", "", {"by": "passkey"}, at=at)
+            return open_session(connection, user.id, agent, at=at, lifetime=self._pages.rules.session)
 
     def _close(self, visitor: Visitor) -> None:
-        with self._database.transaction() as session:
-            close_session(session, visitor.digest)
-            audit.record(session, visitor.name, "logout", "", {}, at=datetime.now(UTC))
+        with self._database.transaction() as connection:
+            close_session(connection, visitor.digest)
+            audit.record(connection, visitor.name, "logout", "", {}, at=datetime.now(UTC))

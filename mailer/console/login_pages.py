@@ -12,7 +12,7 @@ from starlette.responses import HTMLResponse, Response
 from mailer.config import Console
 from mailer.console.passkeys import Site, site_of
 from mailer.console.users import users
-from mailer.database.session import Database
+from mailer.database.engine import Database
 
 _POLICY: Final = (
     "default-src 'none'; style-src 'self'; img-src 'self'; script-src 'self'; connect-src 'self'; "
@@ -89,5 +89,5 @@ class LoginPages:
         return HTMLResponse(_PAGE.format(name=self._name, content=content), status, headers)
 
     def _any_users(self) -> bool:
-        with self.database.reading() as session:
-            return bool(users(session))
+        with self.database.reading() as connection:
+            return bool(users(connection))

@@ -90,17 +90,17 @@ class OidcRoutes:
     def _logged_in(self, account: Account, agent: str) -> str:
         at = datetime.now(UTC)
         try:
-            with self._pages.database.transaction() as session:
-                user, linked = accounts.log_in(session, account)
+            with self._pages.database.transaction() as connection:
+                user, linked = accounts.log_in(connection, account)
                 if linked:
                     details = {"issuer": account.issuer, "subject": account.subject}
-                    audit.record(session, user.name, "user.link", user.name, details, at=at)
-                audit.record(session, user.name, "login", "", {"by": "oidc"}, at=at)
-                return open_session(session, user.id, agent, at=at, lifetime=self._pages.rules.session)
+                    audit.record(connection, user.name, "user.link", user.name, details, at=at)
+                audit.record(connection, user.name, "login", "", {"by": "oidc"}, at=at)
+                return open_session(connection, user.id, agent, at=at, lifetime=self._pages.rules.session)
         except OtherAccountError as error:
             details = {"by": "oidc", "issuer": account.issuer, "subject": account.subject}
-            with self._pages.database.transaction() as session:
-                audit.record(session, account.email[:64], "login.refused", error.user, details, at=at)
+            with self._pages.database.transaction() as connection:
+                audit.record(connection, account.email[:64], "login.refused", error.user, details, at=at)
             raise
 
 

@@ -34,7 +34,7 @@ def add_pages(desk: Desk) -> None:
     """Add the page."""
 
     async def build(visit: Visit, request: Request) -> None:
-        known = await desk.read(lambda session: passkeys.passkeys(session, visit.visitor.name))
+        known = await desk.read(lambda connection: passkeys.passkeys(connection, visit.visitor.name))
         site = site_of(request, desk.settings.console.public_url)
         heading("Your passkeys", above=("/settings", "Settings"))
         with card():
@@ -60,7 +60,7 @@ async def _add(desk: Desk, visit: Visit, site: Site) -> None:
             "You logged in more than ten minutes ago", remedy="log out and in again, then add the passkey"
         )
     name = visit.visitor.name
-    challenge, options = await desk.read(lambda session: passkeys.registration(session, name, site))
+    challenge, options = await desk.read(lambda connection: passkeys.registration(connection, name, site))
     # JSON within a script: json.dumps escapes what could end a string, and the options are our own.
     script = _CREATE.replace("OPTIONS", json.dumps(json.loads(options)))
     credential = await ui.run_javascript(script, timeout=_SECONDS)
@@ -70,7 +70,9 @@ async def _add(desk: Desk, visit: Visit, site: Site) -> None:
         visit,
         Role.READER,
         Change("passkey.add", name),
-        lambda session: passkeys.register(session, name, credential, challenge, site, at=datetime.now(UTC)),
+        lambda connection: passkeys.register(
+            connection, name, credential, challenge, site, at=datetime.now(UTC)
+        ),
     )
     ui.navigate.reload()
 
@@ -83,6 +85,6 @@ async def _remove(desk: Desk, visit: Visit, one: Passkey) -> None:
             visit,
             Role.READER,
             Change("passkey.remove", name),
-            lambda session: passkeys.remove(session, name, one.credential_id),
+            lambda connection: passkeys.remove(connection, name, one.credential_id),
         )
         ui.navigate.reload()

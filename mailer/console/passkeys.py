@@ -13,8 +13,7 @@ from datetime import datetime, timedelta
 from typing import Final
 from urllib.parse import urlsplit
 
-from sqlalchemy import delete, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, delete, insert, select, update
 from starlette.requests import Request
 from webauthn import (
     base64url_to_bytes,
@@ -35,7 +34,7 @@ from webauthn.helpers.structs import (
 
 from mailer.config import is_ip_address
 from mailer.console.users import User, user_named, user_of
-from mailer.database.models import ConsolePasskey
+from mailer.database.tables import ConsolePasskey
 from mailer.errors import RefusedError
 
 _LIFETIME: Final = timedelta(minutes=5)
@@ -96,7 +95,7 @@ class Challenges:
         return challenge if at < until else None
 
 
-def registration(session: Session, name: str, site: Site) -> tuple[bytes, str]:
+def registration(connection: Connection, name: str, site: Site) -> tuple[bytes, str]:
     """Return the challenge for a new passkey of a user, and the options for the browser as JSON.
 
     Raises `RefusedError` if the host has no name, or if this person is no user.
@@ -105,12 +104,12 @@ def registration(session: Session, name: str, site: Site) -> tuple[bytes, str]:
         raise RefusedError(
             "Passkeys need a host name", remedy="open the console under its public address, or as localhost"
         )
-    user = user_named(session, name)
+    user = user_named(connection, name)
     if user is None:
         raise RefusedError(
             "Only users have passkeys", remedy="add one with: mailer users add NAME --role ROLE"
         )
-    known = passkeys(session, name)
+    known = passkeys(connection, name)
     if len(known) >= _MOST_PASSKEYS:
         raise RefusedError(f"A user may have {_MOST_PASSKEYS} passkeys", remedy="remove one first")
     options = generate_registration_options(
@@ -130,10 +129,10 @@ def registration(session: Session, name: str, site: Site) -> tuple[bytes, str]:
 
 
 def register(
-    session: Session, name: str, credential: str, challenge: bytes, site: Site, *, at: datetime
+    connection: Connection, name: str, credential: str, challenge: bytes, site: Site, *, at: datetime
 ) -> None:
     """Store the passkey that a browser has made. Raises `RefusedError` if it is not valid."""
-    user = user_named(session, name)
+    user = user_named(connection, name)
     try:
         made = verify_registration_response(
             credential=credential,
@@ -146,8 +145,8 @@ def register(
         raise RefusedError("The browser's answer is not valid", remedy="try again") from error
     if user is None:
         raise RefusedError("Only users have passkeys")
-    session.add(
-        ConsolePasskey(
+    connection.execute(
+        insert(ConsolePasskey).values(
             credential_id=bytes_to_base64url(made.credential_id),
             user_id=user.id,
             public_key=made.credential_public_key,
@@ -157,11 +156,14 @@ def register(
     )
 
 
-def log_in(session: Session, credential: str, challenge: bytes, site: Site, *, at: datetime) -> User | None:
+def log_in(
+    connection: Connection, credential: str, challenge: bytes, site: Site, *, at: datetime
+) -> User | None:
     """Return the user whose passkey has signed the challenge, or None."""
     try:
         answer = parse_authentication_credential_json(credential)
-        stored = session.get(ConsolePasskey, bytes_to_base64url(answer.raw_id), with_for_update=True)
+        mine = ConsolePasskey.c.credential_id == bytes_to_base64url(answer.raw_id)
+        stored = connection.execute(select(ConsolePasskey).where(mine).with_for_update()).one_or_none()
         if stored is None:
             return None
         verified = verify_authentication_response(
@@ -175,28 +177,28 @@ def log_in(session: Session, credential: str, challenge: bytes, site: Site, *, a
         )
     except WebAuthnException:
         return None
-    stored.sign_count, stored.used_at = verified.new_sign_count, at
-    return user_of(session, stored.user_id)
+    connection.execute(
+        update(ConsolePasskey).where(mine).values(sign_count=verified.new_sign_count, used_at=at)
+    )
+    return user_of(connection, stored.user_id)
 
 
-def passkeys(session: Session, name: str) -> list[Passkey]:
+def passkeys(connection: Connection, name: str) -> list[Passkey]:
     """Return a user's passkeys, oldest first."""
-    user = user_named(session, name)
+    user = user_named(connection, name)
     if user is None:
         return []
-    query = select(ConsolePasskey).where(ConsolePasskey.user_id == user.id)
-    return [
-        Passkey(row.credential_id, row.created_at, row.used_at)
-        for row in session.scalars(query.order_by(ConsolePasskey.created_at))
-    ]
+    columns = ConsolePasskey.c.credential_id, ConsolePasskey.c.created_at, ConsolePasskey.c.used_at
+    query = select(*columns).where(ConsolePasskey.c.user_id == user.id)
+    return [Passkey(*row) for row in connection.execute(query.order_by(ConsolePasskey.c.created_at))]
 
 
-def remove(session: Session, name: str, credential_id: str) -> None:
+def remove(connection: Connection, name: str, credential_id: str) -> None:
     """Remove one of a user's passkeys."""
-    user = user_named(session, name)
+    user = user_named(connection, name)
     if user is not None:
-        session.execute(
+        connection.execute(
             delete(ConsolePasskey).where(
-                ConsolePasskey.user_id == user.id, ConsolePasskey.credential_id == credential_id
+                ConsolePasskey.c.user_id == user.id, ConsolePasskey.c.credential_id == credential_id
             )
         )

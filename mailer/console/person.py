@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from markupsafe import Markup
 from nicegui import ui
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 from starlette.requests import Request
 
 from mailer.address import parse_address
@@ -22,7 +22,7 @@ from mailer.console.desk import Change, Desk, Visit
 from mailer.console.frame import add_page, button, card, confirmed, field, heading
 from mailer.console.markup import facts, link, note, show, tag, when
 from mailer.console.users import Role
-from mailer.database.models import DeliveryState, SubscriberStatus
+from mailer.database.tables import DeliveryState, SubscriberStatus
 from mailer.errors import RefusedError, SourceError
 from mailer.printable import whole_number
 from mailer.reports.alerts import Happening
@@ -38,9 +38,9 @@ def add_pages(desk: Desk) -> None:
         written = str(request.path_params["number"])
         number = whole_number(written) or 0
 
-        def known(session: Session) -> tuple[SubscriberView, Story]:
-            found = get(session, number)
-            told = story(session, found.address_key) if found else None
+        def known(connection: Connection) -> tuple[SubscriberView, Story]:
+            found = get(connection, number)
+            told = story(connection, found.address_key) if found else None
             if found is None or told is None:
                 raise SourceError(
                     f"there is no subscriber {written[:20]}", remedy="see the list of subscribers"
@@ -127,10 +127,10 @@ class _Person:
             if differs
         ]
 
-        def work(session: Session) -> None:
-            revise(session, person.id, at=at, name=name, attributes=fields or None)
+        def work(connection: Connection) -> None:
+            revise(connection, person.id, at=at, name=name, attributes=fields or None)
             change_tags(
-                session,
+                connection,
                 person.id,
                 add=set(tags) - set(person.tags),
                 remove=set(person.tags) - set(tags),
@@ -139,7 +139,7 @@ class _Person:
             )
             if address != person.address:
                 new = parse_address(address)
-                change_address(session, person.id, new, secret=secret, origin=_ORIGIN, at=at)
+                change_address(connection, person.id, new, secret=secret, origin=_ORIGIN, at=at)
 
         # Only which fields changed: the values are personal, and erasing would have to find them.
         await self._change("subscriber.edit", Role.EDITOR, work, {"changed": changed})
@@ -163,7 +163,7 @@ class _Person:
             await self._change(
                 "subscriber.unsubscribe",
                 Role.EDITOR,
-                lambda session: unsubscribe(session, person.id, origin=_ORIGIN, at=datetime.now(UTC)),
+                lambda connection: unsubscribe(connection, person.id, origin=_ORIGIN, at=datetime.now(UTC)),
             )
 
     async def _restore(self) -> None:
@@ -184,8 +184,8 @@ class _Person:
         if not said:
             return
 
-        def work(session: Session) -> None:
-            (done,) = restore(session, [self._person.id], reason=str(said), at=datetime.now(UTC))
+        def work(connection: Connection) -> None:
+            (done,) = restore(connection, [self._person.id], reason=str(said), at=datetime.now(UTC))
             if done.status is None:
                 raise RefusedError(f"Not restored: {done.refusal}", remedy="their history says why")
 
@@ -204,8 +204,8 @@ class _Person:
             self._visit,
             Role.ADMIN,
             Change("subscriber.erase", str(person.id)),
-            lambda session: erase(
-                session, parse_address(person.address), secret=secret, at=datetime.now(UTC)
+            lambda connection: erase(
+                connection, parse_address(person.address), secret=secret, at=datetime.now(UTC)
             ),
         )
         ui.navigate.to("/subscribers")
@@ -214,7 +214,7 @@ class _Person:
         self,
         act: str,
         needed: Role,
-        work: Callable[[Session], object],
+        work: Callable[[Connection], object],
         details: dict[str, object] | None = None,
     ) -> None:
         await self._desk.change(self._visit, needed, Change(act, str(self._person.id), details), work)

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from fastapi import FastAPI
 from markupsafe import Markup
 from nicegui import ui
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
@@ -22,7 +22,7 @@ from mailer.console.downloads import download
 from mailer.console.frame import add_page, card, heading
 from mailer.console.markup import issue_path, limited, nav, pages, person, show, table, when
 from mailer.console.users import Role
-from mailer.database.models import SubscriberStatus
+from mailer.database.tables import SubscriberStatus
 from mailer.delivery import issues
 from mailer.errors import SourceError
 from mailer.printable import whole_number
@@ -53,7 +53,7 @@ def add_pages(desk: Desk) -> None:
         slug, asked = str(request.path_params["slug"]), request.query_params
         kind = asked.get("kind", "")
         kind, after = kind if kind in _KINDS else "open", whole_number(asked.get("after", "")) or 0
-        issue = await desk.read(lambda session: issues.named(session, slug))
+        issue = await desk.read(lambda connection: issues.named(connection, slug))
         found = await (_leavers if kind in _DEPARTURES else _responders)(desk, issue.id, kind, asked, after)
         base, word = f"{issue_path(issue.slug)}/readers?kind=", _KINDS[kind]
         with heading(f"Who {word}", above=(issue_path(issue.slug), issue.title)):
@@ -74,8 +74,8 @@ async def _responders(desk: Desk, issue_id: int, kind: str, asked: QueryParams, 
     place, providers = whole_number(asked.get("link", ""), digits=5), Providers.asked(asked)
     among = providers.condition(desk.settings.provider_of_domain) if providers else None
 
-    def read(session: Session) -> list[Responder]:
-        found = responders(session, issue_id, what, link=place, among=among, after=after)
+    def read(connection: Connection) -> list[Responder]:
+        found = responders(connection, issue_id, what, link=place, among=among, after=after)
         return list(islice(found, _MOST + 1))
 
     people = await desk.read(read)
@@ -93,8 +93,8 @@ async def _responders(desk: Desk, issue_id: int, kind: str, asked: QueryParams, 
 async def _leavers(desk: Desk, issue_id: int, kind: str, asked: QueryParams, after: int) -> _Page:
     status, way = SubscriberStatus(kind), asked.get("way", "")[:32]
 
-    def read(session: Session) -> list[Leaver]:
-        return list(islice(leavers(session, issue_id, status, way=way, after=after), _MOST + 1))
+    def read(connection: Connection) -> list[Leaver]:
+        return list(islice(leavers(connection, issue_id, status, way=way, after=after), _MOST + 1))
 
     people = await desk.read(read)
     rows = [(person(one.subscriber_id, one.address), when(one.at), one.way, one.note) for one in people]
@@ -120,8 +120,8 @@ def add_routes(desk: Desk, app: FastAPI) -> None:
         if group not in GROUPS:
             raise SourceError(f"There is no group of people called '{group}'")
 
-        def write(session: Session, target: TextIO) -> None:
-            write_people(session, target, issues.named(session, issue).id, group)
+        def write(connection: Connection, target: TextIO) -> None:
+            write_people(connection, target, issues.named(connection, issue).id, group)
 
         change = Change("issue.export_people", issue, {"group": group})
         return await download(desk, request, change, f"{group}.csv", write)

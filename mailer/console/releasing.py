@@ -10,7 +10,7 @@ from typing import Final, assert_never
 
 from markupsafe import Markup
 from nicegui import ui
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from mailer.config import Settings, parse_share
 from mailer.console import approval
@@ -19,7 +19,7 @@ from mailer.console.desk import Change, Desk, Visit
 from mailer.console.frame import button, card, confirmed
 from mailer.console.markup import facts, issue_path, show, when
 from mailer.console.users import Role
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from mailer.delivery import amending, enqueueing, issues, local_time
 from mailer.delivery import schedule as schedules
 from mailer.delivery.issues import QueuedIssue
@@ -50,8 +50,8 @@ async def let_go(desk: Desk, visit: Visit, path: Path, edition: Edition, wanted:
             visit,
             Role.SENDER,
             Change("issue.propose", edition.slug, {"to": wanted.kind.value, **details}),
-            lambda session: approval.propose(
-                session, edition, wanted, visit.visitor.name, at=datetime.now(UTC)
+            lambda connection: approval.propose(
+                connection, edition, wanted, visit.visitor.name, at=datetime.now(UTC)
             ),
         )
         return True
@@ -87,7 +87,7 @@ async def approve(desk: Desk, visit: Visit, path: Path, edition: Edition, propos
             path,
             edition,
             proposal.release,
-            first=lambda session: approval.approve(session, proposal, visit.visitor.name),
+            first=lambda connection: approval.approve(connection, proposal, visit.visitor.name),
         ),
     )
     return True
@@ -112,7 +112,7 @@ def show_proposal(
     async def withdraw() -> None:
         change = Change("issue.withdraw_proposal" if own else "issue.decline", proposal.slug)
         await desk.change(
-            visit, Role.SENDER, change, lambda session: approval.withdraw(session, proposal.slug)
+            visit, Role.SENDER, change, lambda connection: approval.withdraw(connection, proposal.slug)
         )
         ui.navigate.reload()
 
@@ -156,16 +156,16 @@ def release(
     edition: Edition,
     wanted: Release,
     *,
-    first: Callable[[Session], object] = lambda session: None,
+    first: Callable[[Connection], object] = lambda connection: None,
 ) -> None:
     """Queue, schedule or amend an issue; `first` is done in the same transaction."""
     at = datetime.now(UTC)
     match wanted.kind:
         case Kind.SEND if settings.delivery.undo and wanted.share is None:
-            with database.transaction() as session:
-                first(session)
+            with database.transaction() as connection:
+                first(connection)
                 schedules.add_with_undo(
-                    session,
+                    connection,
                     edition,
                     source_path=str(path),
                     segment=wanted.segment,
@@ -174,31 +174,31 @@ def release(
                 )
         case Kind.SEND:
 
-            def once(session: Session, queued: QueuedIssue) -> None:
+            def once(connection: Connection, queued: QueuedIssue) -> None:
                 if queued.created_at != at:
                     raise RefusedError(f"{queued.slug} is queued already", remedy="reload the page")
-                first(session)
+                first(connection)
 
             enqueueing.enqueue(
                 settings, database, edition, path, wanted.segment, at=at, canary_share=wanted.share, also=once
             )
         case Kind.SCHEDULE:
             assert wanted.due_at is not None
-            with database.transaction() as session:
-                first(session)
-                _schedule(settings, session, path, edition, wanted, wanted.due_at, at=at)
+            with database.transaction() as connection:
+                first(connection)
+                _schedule(settings, connection, path, edition, wanted, wanted.due_at, at=at)
         case Kind.AMEND:
-            with exclusive(database) as session:
-                first(session)
-                queued = issues.named(session, edition.slug)
-                amending.amend(session, queued.id, edition, source_path=str(path), at=at)
+            with exclusive(database) as connection:
+                first(connection)
+                queued = issues.named(connection, edition.slug)
+                amending.amend(connection, queued.id, edition, source_path=str(path), at=at)
         case _:
             assert_never(wanted.kind)
 
 
 def _schedule(
     settings: Settings,
-    session: Session,
+    connection: Connection,
     path: Path,
     edition: Edition,
     wanted: Release,
@@ -208,11 +208,13 @@ def _schedule(
 ) -> None:
     source, segment, zone = str(path), wanted.segment, wanted.zone
     if wanted.wall is None:
-        schedules.add(session, edition, source_path=source, segment=segment, due_at=due_at, zone=zone, at=at)
+        schedules.add(
+            connection, edition, source_path=source, segment=segment, due_at=due_at, zone=zone, at=at
+        )
         return
     condition = enqueueing.audience_condition(settings, segment)
     local_time.add(
-        session, edition, source_path=source, segment=segment, wall=wanted.wall, zone=zone, at=at,
+        connection, edition, source_path=source, segment=segment, wall=wanted.wall, zone=zone, at=at,
         condition=condition,
     )  # fmt: skip
 
@@ -220,8 +222,8 @@ def _schedule(
 def _summary(desk: Desk, edition: Edition, wanted: Release) -> Markup:
     """Return the text of the confirmation, which says exactly what would happen."""
     if wanted.kind is Kind.AMEND:
-        with desk.database.reading() as session:
-            left = amending.left(session, issues.named(session, edition.slug).id)
+        with desk.database.reading() as connection:
+            left = amending.left(connection, issues.named(connection, edition.slug).id)
         verb = "doesn't" if left == 1 else "don't"
         who = f"{counted(left, 'subscriber')} who {verb} have it yet"
     else:

@@ -10,14 +10,14 @@ from urllib.parse import quote, urlencode
 
 from fastapi import FastAPI
 from markupsafe import Markup
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 from starlette.responses import Response
 
 from mailer.console.by_provider import provider_table
 from mailer.console.desk import Desk
 from mailer.console.frame import card
 from mailer.console.markup import breakable, chart, figure, figures, issue_path, link, note, show, table
-from mailer.database.models import IssueState
+from mailer.database.tables import IssueState
 from mailer.delivery import issues
 from mailer.delivery.issues import QueuedIssue
 from mailer.printable import counted
@@ -39,8 +39,8 @@ async def show_results(desk: Desk, issue: QueuedIssue) -> None:
     await desk.count()
     domains = desk.settings.provider_of_domain
 
-    def read(session: Session) -> tuple[IssueStatistics | None, datetime | None]:
-        return issue_statistics(session, issue.id, providers=domains), counted_at(session)
+    def read(connection: Connection) -> tuple[IssueStatistics | None, datetime | None]:
+        return issue_statistics(connection, issue.id, providers=domains), counted_at(connection)
 
     found, at = await desk.read(read)
     if found is None or not found.figures.sent:
@@ -167,8 +167,8 @@ def add_routes(desk: Desk, app: FastAPI) -> None:
 
     def add(path: str, kind: type[Any], rows: Callable[[IssueStatistics], Sequence[Any]]) -> None:
         async def answer(issue: str = "") -> Response:
-            def write(session: Session) -> str:
-                found = issue_statistics(session, issues.named(session, issue).id)
+            def write(connection: Connection) -> str:
+                found = issue_statistics(connection, issues.named(connection, issue).id)
                 text = io.StringIO()
                 write_table(text, kind, rows(found) if found else ())
                 return text.getvalue()

@@ -188,7 +188,7 @@ class Sending:
             self._visit,
             Role.SENDER,
             Change("issue.unschedule", slug),
-            lambda session: schedules.cancel(session, slug),
+            lambda connection: schedules.cancel(connection, slug),
         )
         ui.navigate.to(issue_path(slug))
 

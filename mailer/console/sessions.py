@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import delete, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, delete, insert, select
 
 from mailer.console.users import LOCAL_NAME, Role
-from mailer.database.models import ConsoleSession, ConsoleUser
+from mailer.database.tables import ConsoleSession, ConsoleUser
 
 LINK_LIFETIME: Final = timedelta(minutes=15)
 _LINK: Final = "link"
@@ -31,56 +30,66 @@ class Visitor:
     expires_at: datetime
 
 
-def make_link(session: Session, *, at: datetime) -> str:
+def make_link(connection: Connection, *, at: datetime) -> str:
     """Return the secret of a link that logs the person at this machine in, once, as an admin."""
-    return _make(session, _LINK, None, "", at=at, lifetime=LINK_LIFETIME)
+    return _make(connection, _LINK, None, "", at=at, lifetime=LINK_LIFETIME)
 
 
-def use_link(session: Session, secret: str, agent: str, *, at: datetime, lifetime: timedelta) -> str | None:
+def use_link(
+    connection: Connection, secret: str, agent: str, *, at: datetime, lifetime: timedelta
+) -> str | None:
     """Return the secret of a new session if this link is fresh and unused, or None."""
     spent = delete(ConsoleSession).where(
-        ConsoleSession.digest == digest(secret),
-        ConsoleSession.kind == _LINK,
-        ConsoleSession.expires_at > at,
+        ConsoleSession.c.digest == digest(secret),
+        ConsoleSession.c.kind == _LINK,
+        ConsoleSession.c.expires_at > at,
     )
     # The request that deletes the row may use the link; a simultaneous one finds no row.
-    if session.execute(spent.returning(ConsoleSession.digest)).first() is None:
+    if connection.execute(spent.returning(ConsoleSession.c.digest)).first() is None:
         return None
-    return _make(session, _SESSION, None, agent, at=at, lifetime=lifetime)
+    return _make(connection, _SESSION, None, agent, at=at, lifetime=lifetime)
 
 
-def open_session(session: Session, user_id: int, agent: str, *, at: datetime, lifetime: timedelta) -> str:
+def open_session(
+    connection: Connection, user_id: int, agent: str, *, at: datetime, lifetime: timedelta
+) -> str:
     """Return the secret of a new session of a user who has just logged in."""
-    return _make(session, _SESSION, user_id, agent, at=at, lifetime=lifetime)
+    return _make(connection, _SESSION, user_id, agent, at=at, lifetime=lifetime)
 
 
-def visitor_of(session: Session, session_digest: str, agent: str, *, at: datetime) -> Visitor | None:
+def visitor_of(connection: Connection, session_digest: str, agent: str, *, at: datetime) -> Visitor | None:
     """Return who a session belongs to; None if it has ended or another browser presents it."""
-    row = session.execute(
-        select(ConsoleSession, ConsoleUser.name, ConsoleUser.role)
-        .outerjoin(ConsoleUser, ConsoleUser.id == ConsoleSession.user_id)
+    row = connection.execute(
+        select(
+            ConsoleUser.c.name,
+            ConsoleUser.c.role,
+            ConsoleSession.c.digest,
+            ConsoleSession.c.created_at,
+            ConsoleSession.c.expires_at,
+        )
+        .select_from(ConsoleSession)
+        .outerjoin(ConsoleUser, ConsoleUser.c.id == ConsoleSession.c.user_id)
         .where(
-            ConsoleSession.digest == session_digest,
-            ConsoleSession.kind == _SESSION,
-            ConsoleSession.expires_at > at,
-            ConsoleSession.agent == digest(agent),
+            ConsoleSession.c.digest == session_digest,
+            ConsoleSession.c.kind == _SESSION,
+            ConsoleSession.c.expires_at > at,
+            ConsoleSession.c.agent == digest(agent),
         )
     ).first()
     if row is None:
         return None
-    stored, name, role = row
     return Visitor(
-        name or LOCAL_NAME,
-        Role(role or Role.ADMIN),
-        stored.digest,
-        stored.created_at,
-        stored.expires_at,
+        row.name or LOCAL_NAME,
+        Role(row.role or Role.ADMIN),
+        row.digest,
+        row.created_at,
+        row.expires_at,
     )
 
 
-def close_session(session: Session, session_digest: str) -> None:
+def close_session(connection: Connection, session_digest: str) -> None:
     """End a session."""
-    session.execute(delete(ConsoleSession).where(ConsoleSession.digest == session_digest))
+    connection.execute(delete(ConsoleSession).where(ConsoleSession.c.digest == session_digest))
 
 
 def digest(secret: str) -> str:
@@ -89,12 +98,12 @@ def digest(secret: str) -> str:
 
 
 def _make(
-    session: Session, kind: str, user_id: int | None, agent: str, *, at: datetime, lifetime: timedelta
+    connection: Connection, kind: str, user_id: int | None, agent: str, *, at: datetime, lifetime: timedelta
 ) -> str:
-    session.execute(delete(ConsoleSession).where(ConsoleSession.expires_at <= at))
+    connection.execute(delete(ConsoleSession).where(ConsoleSession.c.expires_at <= at))
     secret = secrets.token_urlsafe(32)
-    session.add(
-        ConsoleSession(
+    connection.execute(
+        insert(ConsoleSession).values(
             digest=digest(secret),
             kind=kind,
             user_id=user_id,
@@ -103,5 +112,4 @@ def _make(
             expires_at=at + lifetime,
         )
     )
-    session.flush()
     return secret

@@ -65,7 +65,7 @@ def add_pages(desk: Desk) -> None:
 
 def _add_log(desk: Desk) -> None:
     async def log(visit: Visit, request: Request) -> None:
-        found = await desk.read(lambda session: audit.entries(session, limit=200))
+        found = await desk.read(lambda connection: audit.entries(connection, limit=200))
         heading("Audit log")
         with card():
             rows = [

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from fastapi import FastAPI
 from markupsafe import Markup
 from nicegui import ui
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -23,7 +23,7 @@ from mailer.console.downloads import download
 from mailer.console.frame import add_page, card, heading
 from mailer.console.markup import note, person, show, table, tag, when
 from mailer.console.users import Role
-from mailer.database.models import SubscriberStatus
+from mailer.database.tables import SubscriberStatus
 from mailer.errors import MailerError
 from mailer.printable import whole_number
 
@@ -64,8 +64,10 @@ async def _show_found(desk: Desk, settings: Settings, asked: dict[str, str]) -> 
     written = segment_of(asked)
     condition = parse_segment(written, settings.segments).condition if written else None
     after = whole_number(asked["after"]) or 0
-    total = await desk.read(lambda session: exporting.count(session, condition))
-    found = await desk.read(lambda session: exporting.views(session, condition, after=after, limit=_PAGE + 1))
+    total = await desk.read(lambda connection: exporting.count(connection, condition))
+    found = await desk.read(
+        lambda connection: exporting.views(connection, condition, after=after, limit=_PAGE + 1)
+    )
     show(
         Markup('<p role="status"><b>{}</b> {}</p>').format(f"{total:,}", "person" if total == 1 else "people")
     )
@@ -127,9 +129,9 @@ def add_routes(desk: Desk, app: FastAPI) -> None:
     async def export(request: Request) -> Response:
         written = segment_of({key: request.query_params.get(key, "") for key in ("q", "where", "status")})
 
-        def write(session: Session, target: TextIO) -> None:
+        def write(connection: Connection, target: TextIO) -> None:
             condition = parse_segment(written, desk.settings.segments).condition if written else None
-            exporting.write_csv(session, target, condition)
+            exporting.write_csv(connection, target, condition)
 
         return await download(desk, request, Change("subscribers.export", written), "subscribers.csv", write)
 

@@ -13,11 +13,10 @@ from typing import Final
 import pyotp
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from sqlalchemy import delete, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
 
 from mailer.address import parse_address
-from mailer.database.models import ConsoleUser
+from mailer.database.tables import ConsoleUser, TableRow
 from mailer.errors import RefusedError, SourceError
 
 LOCAL_NAME: Final = "this machine"
@@ -62,7 +61,7 @@ class User:
 
 
 def add_user(
-    session: Session, name: str, role: Role, password: str | None, *, email: str = "", at: datetime
+    connection: Connection, name: str, role: Role, password: str | None, *, email: str = "", at: datetime
 ) -> tuple[User, str]:
     """Add a user; return it and the secret for the one-time codes, which is not shown again.
 
@@ -78,50 +77,55 @@ def add_user(
     if password is not None and not MIN_PASSWORD <= len(password) <= _MAX_PASSWORD:
         raise SourceError(f"a password has {MIN_PASSWORD} to {_MAX_PASSWORD} characters")
     key = parse_address(email).key if email else None
-    for taken, what in ((ConsoleUser.name == name, name), (ConsoleUser.email == key, email)):
-        if what and (other := session.scalar(select(ConsoleUser.name).where(taken))) is not None:
+    for taken, what in ((ConsoleUser.c.name == name, name), (ConsoleUser.c.email == key, email)):
+        if what and (other := connection.scalar(select(ConsoleUser.c.name).where(taken))) is not None:
             raise RefusedError(
                 f"there is a user '{what}' already",
                 remedy=f"remove the old one first with: mailer users remove {other}",
             )
     secret = pyotp.random_base32()
-    stored = ConsoleUser(
-        name=name,
-        role=role.value,
-        # Nobody knows a random password.
-        password=_hasher.hash(password or secrets.token_urlsafe()),
-        totp_secret=secret,
-        email=key,
-        created_at=at,
-    )
-    session.add(stored)
-    session.flush()
-    return public(stored), secret if password else ""
+    user_id = connection.execute(
+        insert(ConsoleUser)
+        .values(
+            name=name,
+            role=role.value,
+            # Nobody knows a random password.
+            password=_hasher.hash(password or secrets.token_urlsafe()),
+            totp_secret=secret,
+            email=key,
+            created_at=at,
+        )
+        .returning(ConsoleUser.c.id)
+    ).scalar_one()
+    return User(user_id, name, role, at, key), secret if password else ""
 
 
-def users(session: Session) -> list[User]:
+def users(connection: Connection) -> list[User]:
     """Return all users by name."""
-    return [public(stored) for stored in session.scalars(select(ConsoleUser).order_by(ConsoleUser.name))]
+    return [public(stored) for stored in connection.execute(select(ConsoleUser).order_by(ConsoleUser.c.name))]
 
 
-def user_named(session: Session, name: str) -> User | None:
+def user_named(connection: Connection, name: str) -> User | None:
     """Return the user with this name, or None."""
-    stored = session.scalar(select(ConsoleUser).where(ConsoleUser.name == name))
-    return None if stored is None else public(stored)
+    return _found(connection, ConsoleUser.c.name == name)
 
 
-def user_of(session: Session, user_id: int) -> User | None:
+def user_of(connection: Connection, user_id: int) -> User | None:
     """Return the user with this id, or None."""
-    stored = session.get(ConsoleUser, user_id)
+    return _found(connection, ConsoleUser.c.id == user_id)
+
+
+def _found(connection: Connection, condition: ColumnElement[bool]) -> User | None:
+    stored = connection.execute(select(ConsoleUser).where(condition)).one_or_none()
     return None if stored is None else public(stored)
 
 
-def remove_user(session: Session, name: str) -> User:
+def remove_user(connection: Connection, name: str) -> User:
     """Remove a user, end their sessions and return them; raise `SourceError` if nobody has this name."""
-    found = user_named(session, name)
+    found = user_named(connection, name)
     if found is None:
         raise SourceError(f"there is no user '{name}'", remedy="list the users with: mailer users list")
-    session.execute(delete(ConsoleUser).where(ConsoleUser.id == found.id))
+    connection.execute(delete(ConsoleUser).where(ConsoleUser.c.id == found.id))
     return found
 
 
@@ -130,9 +134,11 @@ def code_url(name: str, secret: str, issuer: str) -> str:
     return pyotp.TOTP(secret).provisioning_uri(name=name, issuer_name=issuer)
 
 
-def log_in(session: Session, name: str, password: str, code: str, *, at: datetime) -> User | None:
+def log_in(connection: Connection, name: str, password: str, code: str, *, at: datetime) -> User | None:
     """Return the user if name, password and one-time code are right, or None; a code works once."""
-    stored = session.scalar(select(ConsoleUser).where(ConsoleUser.name == name).with_for_update())
+    stored = connection.execute(
+        select(ConsoleUser).where(ConsoleUser.c.name == name).with_for_update()
+    ).one_or_none()
     # Made for known names too, so that nothing shows which names are known.
     nobody = _nobody()
     right = _verified(stored.password if stored else nobody, password[: _MAX_PASSWORD + 1])
@@ -141,7 +147,7 @@ def log_in(session: Session, name: str, password: str, code: str, *, at: datetim
     step = _step_of(stored.totp_secret, code.replace(" ", ""), at)
     if step is None or step <= stored.totp_step:
         return None
-    stored.totp_step = step
+    connection.execute(update(ConsoleUser).where(ConsoleUser.c.id == stored.id).values(totp_step=step))
     return public(stored)
 
 
@@ -169,8 +175,8 @@ def _step_of(secret: str, code: str, at: datetime) -> int | None:
     return found
 
 
-def public(stored: ConsoleUser) -> User:
-    """Return a stored user without secrets."""
+def public(stored: TableRow) -> User:
+    """Return a row of `ConsoleUser` without secrets."""
     return User(
         stored.id, stored.name, Role(stored.role), stored.created_at, stored.email, stored.subject is not None
     )

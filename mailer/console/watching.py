@@ -34,7 +34,7 @@ from mailer.console.pace import Pace
 from mailer.console.provider_counts import ProviderCount
 from mailer.console.results import show_results
 from mailer.console.users import Role
-from mailer.database.models import CanaryState, DeliveryState, IssueState
+from mailer.database.tables import CanaryState, DeliveryState, IssueState
 from mailer.delivery import issues
 from mailer.delivery.arms import Arm, Test
 from mailer.delivery.books import Books, newest_books
@@ -72,7 +72,7 @@ class Watching:
         """Fill the page."""
         with self._details_pace.looking():
             count = not self._running
-            status = await self._desk.read(lambda session: status_of(session, self._issue, count=count))
+            status = await self._desk.read(lambda connection: status_of(connection, self._issue, count=count))
         self._books = status.books
         with heading(self._issue.title, above=("/issues", "Issues")):
             self._state = show(tag(self._issue.state))
@@ -85,7 +85,7 @@ class Watching:
         self._draw_details(status)
         self._undecided = len(status.arms) if status.test and status.test.winner is None else 0
         self._controls.draw(self._issue, status.books, self._undecided)
-        proposal = await self._desk.read(lambda session: approval.find(session, self._issue.slug))
+        proposal = await self._desk.read(lambda connection: approval.find(connection, self._issue.slug))
         if proposal is not None and proposal.release.kind is Kind.AMEND:
             show_correction(self._desk, self._visit, proposal)
         if self._running:
@@ -105,7 +105,7 @@ class Watching:
             with self._pace.looking():
                 state, books = await asyncio.to_thread(newest_books, self._desk.database, before.id)
                 if state not in (None, before.state):
-                    self._issue = await self._desk.read(lambda session: issues.get(session, before.id))
+                    self._issue = await self._desk.read(lambda connection: issues.get(connection, before.id))
             self._timer.interval = min(self._pace.seconds, _SLOWEST_SECONDS)
         except MailerError as error:
             self._end(error)
@@ -142,7 +142,7 @@ class Watching:
         """Draw what waits, alerts and editions."""
         with self._details_pace.looking():
             status = await self._desk.read(
-                lambda session: status_of(session, issues.get(session, self._issue.id), count=False)
+                lambda connection: status_of(connection, issues.get(connection, self._issue.id), count=False)
             )
         if status.issue.state == self._issue.state:
             # The next look at the books tells of another state.

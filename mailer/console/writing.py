@@ -162,7 +162,7 @@ class Writing:
     async def _show_conflict(self, error: ChangedError) -> None:
         """Show both versions; the person keeps one of them, or goes on editing."""
         latest = await self._desk.read(
-            lambda session: audit.entries(session, act="issue.save", about=self._path.stem, limit=1)
+            lambda connection: audit.entries(connection, act="issue.save", about=self._path.stem, limit=1)
         )
         fresh = latest and latest[0].at.timestamp() >= error.theirs.path.stat().st_mtime - 5
         who = f"{latest[0].who} saved it at {when(latest[0].at)}" if fresh else "It was changed on disk"

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Integer, Row, Table, func, insert, select, text
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, Integer, Row, Table, func, insert, select, text
 
-from mailer.database.models import every_table
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import every_table
 from mailer.errors import RefusedError, StorageError
 
 _AT_A_TIME: Final = 1_000
@@ -67,7 +66,7 @@ def copy(
     return copied
 
 
-def _copy(table: Table, reading: Session, writing: Session) -> Copied:
+def _copy(table: Table, reading: Connection, writing: Connection) -> Copied:
     total, number = 0, 0
     for rows in reading.execute(select(table)).yield_per(_AT_A_TIME).partitions():
         writing.execute(insert(table), [dict(row._mapping) for row in rows])
@@ -76,9 +75,9 @@ def _copy(table: Table, reading: Session, writing: Session) -> Copied:
     return Copied(table.name, number, f"{total & _SUM_BITS:064x}")
 
 
-def _checksum(table: Table, session: Session) -> Copied:
+def _checksum(table: Table, connection: Connection) -> Copied:
     total, number = 0, 0
-    for rows in session.execute(select(table)).yield_per(_AT_A_TIME).partitions():
+    for rows in connection.execute(select(table)).yield_per(_AT_A_TIME).partitions():
         total += sum(map(_digest, rows))
         number += len(rows)
     return Copied(table.name, number, f"{total & _SUM_BITS:064x}")
@@ -98,13 +97,13 @@ def _plain(value: object) -> str:
     raise TypeError(f"a column holds {type(value).__name__}")
 
 
-def _continue_numbering(tables: Sequence[Table], session: Session) -> None:
+def _continue_numbering(tables: Sequence[Table], connection: Connection) -> None:
     """Make the sequences of PostgreSQL continue after the highest number that was copied."""
     for table in tables:
         keys = list(table.primary_key.columns)
         if len(keys) != 1 or not isinstance(keys[0].type, Integer) or keys[0].autoincrement is False:
             continue
-        highest = session.scalar(select(func.max(keys[0])))
-        sequence = session.scalar(select(func.pg_get_serial_sequence(table.name, keys[0].name)))
+        highest = connection.scalar(select(func.max(keys[0])))
+        sequence = connection.scalar(select(func.pg_get_serial_sequence(table.name, keys[0].name)))
         if highest is not None and sequence is not None:
-            session.execute(select(func.setval(sequence, highest)))
+            connection.execute(select(func.setval(sequence, highest)))

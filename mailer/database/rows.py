@@ -12,48 +12,44 @@ from functools import cache
 from typing import Any
 
 from msgspec import json
-from sqlalchemy import Dialect, TextClause, insert, text
-from sqlalchemy.orm import Session
-
-from mailer.database.models import Base
+from sqlalchemy import Connection, Dialect, Table, TextClause, insert, text
 
 
-def insert_rows(session: Session, model: type[Base], rows: Sequence[Mapping[str, Any]]) -> None:
+def insert_rows(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert rows with the same columns, none of them a BLOB; without rows, execute nothing.
 
     Other columns get the database's default, not one defined in Python.
     """
     if not rows:
         return
-    connection = session.connection()
     if connection.dialect.name != "sqlite":
-        session.execute(insert(model), list(rows))
+        connection.execute(insert(table), list(rows))
         return
     names = tuple(rows[0])
-    stored = [(name, _processor(model, name, connection.dialect)) for name in names]
+    stored = [(name, _processor(table, name, connection.dialect)) for name in names]
     values = [[row[name] if store is None else store(row[name]) for name, store in stored] for row in rows]
-    connection.execute(_statement(model, names), {"rows": json.encode(values).decode()})
+    connection.execute(_statement(table, names), {"rows": json.encode(values).decode()})
 
 
-def refresh_statistics(session: Session, *models: type[Base]) -> None:
+def refresh_statistics(connection: Connection, *tables: Table) -> None:
     """Let PostgreSQL count tables that have just grown; on SQLite, do nothing.
 
     PostgreSQL does so by itself about once a minute. Until then it plans as if the tables were as small as
     before: reverting an import of 5,000 rows into a new database took more than a quarter of an hour.
     """
-    if session.connection().dialect.name == "postgresql":
-        session.execute(text(f"ANALYZE {', '.join(model.__tablename__ for model in models)}"))
+    if connection.dialect.name == "postgresql":
+        connection.execute(text(f"ANALYZE {', '.join(table.name for table in tables)}"))
 
 
 @cache
-def _statement(model: type[Base], names: tuple[str, ...]) -> TextClause:
+def _statement(table: Table, names: tuple[str, ...]) -> TextClause:
     values = ", ".join(f"json_extract(value, '$[{place}]')" for place in range(len(names)))
     columns = ", ".join(f'"{name}"' for name in names)
-    return text(f"INSERT INTO {model.__tablename__} ({columns}) SELECT {values} FROM json_each(:rows)")  # noqa: S608 - our names
+    return text(f"INSERT INTO {table.name} ({columns}) SELECT {values} FROM json_each(:rows)")  # noqa: S608 - our names
 
 
 @cache
-def _processor(model: type[Base], name: str, dialect: Dialect) -> Any:
+def _processor(table: Table, name: str, dialect: Dialect) -> Any:
     """Return the function that converts a value for storage, or None if it is stored unchanged."""
-    kind = model.__table__.c[name].type
+    kind = table.c[name].type
     return kind.dialect_impl(dialect).bind_processor(dialect)

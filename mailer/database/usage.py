@@ -11,7 +11,7 @@ import sqlite3
 
 from sqlalchemy import text
 
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from mailer.errors import LockedError
 
 _REMEDY = "stop mailer serve, worker and console first"
@@ -31,8 +31,8 @@ def require_unused(database: Database) -> None:
         _require_unused_file(database)
         return
     own = database.connect_parameters.get("application_name", "")
-    with database.reading() as session:
-        others = session.scalars(_OTHERS, {"own": own}).all()
+    with database.reading() as connection:
+        others = connection.scalars(_OTHERS, {"own": own}).all()
     if others:
         raise LockedError(f"the database is in use by {', '.join(others)}", remedy=_REMEDY)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
-from mailer.database.models import IssueState
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import IssueState
 from mailer.delivery import control, issues, lock, schedule
 
 _REASON = "the database was copied or restored, and what was sent since would be sent again"
@@ -28,17 +28,17 @@ def adopt(database: Database, *, at: datetime) -> Held:
 
     A worker would send them within seconds.
     """
-    with database.transaction() as session:
-        held = _hold(session, at)
+    with database.transaction() as connection:
+        held = _hold(connection, at)
     lock.adopt(database)
     return held
 
 
-def _hold(session: Session, at: datetime) -> Held:
-    unfinished = [one for one in issues.issues(session) if one.state is IssueState.SENDING]
+def _hold(connection: Connection, at: datetime) -> Held:
+    unfinished = [one for one in issues.issues(connection) if one.state is IssueState.SENDING]
     for issue in unfinished:
-        control.pause(session, issue.id, _REASON)
-    overdue = schedule.due(session, at=at)
+        control.pause(connection, issue.id, _REASON)
+    overdue = schedule.due(connection, at=at)
     for one in overdue:
-        schedule.miss(session, one.slug, at=at, why="an older copy of the database may have sent it")
+        schedule.miss(connection, one.slug, at=at, why="an older copy of the database may have sent it")
     return Held([issue.slug for issue in unfinished], [one.slug for one in overdue])

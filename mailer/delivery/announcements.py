@@ -5,37 +5,36 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, select
 
-from mailer.database.models import StoredIssue
+from mailer.database.tables import StoredIssue
 
 
-def announce_issue(session: Session, issue_id: int, what: str, *, at: datetime) -> None:
+def announce_issue(connection: Connection, issue_id: int, what: str, *, at: datetime) -> None:
     """Store the event that an issue was queued, paused, resumed, cancelled or finished."""
     # Imported on use: commands that only read announce nothing.
     from mailer.webhooks.queue import Occurrence, put
 
-    row = session.execute(
-        select(StoredIssue.slug, StoredIssue.title, StoredIssue.reason, StoredIssue.audience).where(
-            StoredIssue.id == issue_id
+    row = connection.execute(
+        select(StoredIssue.c.slug, StoredIssue.c.title, StoredIssue.c.reason, StoredIssue.c.audience).where(
+            StoredIssue.c.id == issue_id
         )
     ).one()
     data = {"issue": row.slug, "title": row.title, "reason": row.reason, "audience": row.audience}
-    put(session, [Occurrence(f"issue.{what}", data)], at=at)
+    put(connection, [Occurrence(f"issue.{what}", data)], at=at)
 
 
 def announce_failures(
-    session: Session, issue_id: int, classes: Mapping[int, str | None], *, at: datetime
+    connection: Connection, issue_id: int, classes: Mapping[int, str | None], *, at: datetime
 ) -> None:
     """Store the events that deliveries failed; `classes` are the bounce classes by subscriber."""
     if not classes:
         return
     from mailer.webhooks.queue import Occurrence, put
 
-    slug = session.scalar(select(StoredIssue.slug).where(StoredIssue.id == issue_id))
+    slug = connection.scalar(select(StoredIssue.c.slug).where(StoredIssue.c.id == issue_id))
     put(
-        session,
+        connection,
         [
             Occurrence("delivery.bounced", {"issue": slug, "class": name}, subscriber_id)
             for subscriber_id, name in classes.items()

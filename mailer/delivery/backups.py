@@ -13,8 +13,8 @@ from pathlib import Path
 
 from sqlalchemy import func, select
 
-from mailer.database.models import StoredIssue, Subscriber
-from mailer.database.session import HEAD, Database, upgrade
+from mailer.database.engine import HEAD, Database, upgrade
+from mailer.database.tables import StoredIssue, Subscriber
 from mailer.database.usage import require_unused
 from mailer.delivery import encryption
 from mailer.delivery.books import books_of, running_books
@@ -126,9 +126,9 @@ def verify(copy: Path, identity: Path | None = None) -> Verified:
                 upgrade(database)
             database.open()
             found = findings(database)
-            with database.reading() as session:
-                number = session.scalar(select(func.count()).select_from(StoredIssue)) or 0
-                people = session.scalar(select(func.count()).select_from(Subscriber)) or 0
+            with database.reading() as connection:
+                number = connection.scalar(select(func.count()).select_from(StoredIssue)) or 0
+                people = connection.scalar(select(func.count()).select_from(Subscriber)) or 0
     if found:
         raise StorageError(f"{copy}: " + "\n".join(found), remedy="do not use this backup")
     return Verified(version, people, number)
@@ -137,12 +137,12 @@ def verify(copy: Path, identity: Path | None = None) -> Verified:
 def findings(database: Database) -> list[str]:
     """Return damage to a database, and the issues whose books do not balance; an empty list means none."""
     found = database.check()
-    with database.reading() as session:
-        every = session.execute(select(StoredIssue.id, StoredIssue.slug, StoredIssue.audience)).all()
+    with database.reading() as connection:
+        every = connection.execute(select(StoredIssue.c.id, StoredIssue.c.slug, StoredIssue.c.audience)).all()
         for issue_id, slug, audience in every:
-            books = books_of(session, issue_id)
+            books = books_of(connection, issue_id)
             if not books.balanced or books.audience != audience:
                 found.append(f"the books of {slug} do not balance")
-            if running_books(session, issue_id) != books:
+            if running_books(connection, issue_id) != books:
                 found.append(f"the running totals of {slug} differ from its deliveries")
     return found

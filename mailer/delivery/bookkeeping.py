@@ -17,12 +17,12 @@ from functools import partial
 from typing import Final, TypeVar
 
 from msgspec import Struct, field
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from mailer.config import DeliverySettings
 from mailer.database import running_totals
-from mailer.database.models import DeliveryState, IssueState
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import DeliveryState, IssueState
 from mailer.delivery import control, issues, queue, runs
 from mailer.delivery.announcements import announce_failures
 from mailer.delivery.books import Books, books_of
@@ -41,7 +41,7 @@ from mailer.smtp.sharing import Wish
 
 OPT_OUT_SECONDS: Final = 1.0
 """On PostgreSQL, nothing begins unless its subscriber was looked up within this time."""
-Learn = Callable[[Session, Sequence[Refusal], datetime], None]
+Learn = Callable[[Connection, Sequence[Refusal], datetime], None]
 T = TypeVar("T")
 
 
@@ -158,17 +158,17 @@ class RunBooks:
         A worker gives the id of its `leader`'s run.
         """
         began, at = self._clock.ticks(), self._now()
-        with self._database.transaction() as session:
+        with self._database.transaction() as connection:
             if recover:
                 dead_seconds = self._clock.dead_seconds if end_dead else runs.NEVER_SECONDS
-                runs.recover(session, self._issue_id, at=at, dead_seconds=dead_seconds)
+                runs.recover(connection, self._issue_id, at=at, dead_seconds=dead_seconds)
             elif leader is not None:
-                runs.join(session, leader)
-            self._run_id = runs.begin(session, self._issue_id, at=at)
-            self.refusals_accepted = control.refusals_accepted(session, self._issue_id)
-            self.queued_at = issues.queued_at(session, self._issue_id)
-            self._count(session)
-            running_totals.fold(session, self._issue_id)
+                runs.join(connection, leader)
+            self._run_id = runs.begin(connection, self._issue_id, at=at)
+            self.refusals_accepted = control.refusals_accepted(connection, self._issue_id)
+            self.queued_at = issues.queued_at(connection, self._issue_id)
+            self._count(connection)
+            running_totals.fold(connection, self._issue_id)
         if self._fence is not None:
             self._fence.confirmed(began, 0)
         return self._run_id
@@ -229,9 +229,9 @@ class RunBooks:
         """Return when the next retry is due, ignoring these domains; None if none is waiting."""
 
         def read() -> datetime | None:
-            with self._database.reading() as session:
+            with self._database.reading() as connection:
                 return next_due(
-                    session, self._issue_id, resend_uncertain=self._resend, except_domains=except_domains
+                    connection, self._issue_id, resend_uncertain=self._resend, except_domains=except_domains
                 )
 
         return self.insist(read)
@@ -248,17 +248,17 @@ class RunBooks:
         dead_seconds = self._fence.dead_seconds(self._clock.dead_seconds)
 
         def look() -> bool:
-            with self._database.transaction() as session:
-                living = runs.end_dead(session, at=self._now(), dead_seconds=dead_seconds)
+            with self._database.transaction() as connection:
+                living = runs.end_dead(connection, at=self._now(), dead_seconds=dead_seconds)
                 others = [
                     run.id for run in living if run.issue_id == self._issue_id and run.id != self._run_id
                 ]
-                self._count(session)
+                self._count(connection)
                 given_back = self._counts[DeliveryState.QUEUED.value] > 0 and not self.members_only
                 return (
                     given_back
-                    or (bool(others) and queue.holds_any(session, self._issue_id, others))
-                    or (self._resend and runs.silent_ones_hold_some(session, self._issue_id))
+                    or (bool(others) and queue.holds_any(connection, self._issue_id, others))
+                    or (self._resend and runs.silent_ones_hold_some(connection, self._issue_id))
                 )
 
         return self.insist(look)
@@ -268,45 +268,45 @@ class RunBooks:
             self._fence.close()
 
     @contextmanager
-    def _confirmed(self) -> Iterator[tuple[Session, bool]]:
+    def _confirmed(self) -> Iterator[tuple[Connection, bool]]:
         """Begin a transaction that confirms the run; yield whether it was not committed before.
 
         A commit may succeed without its answer arriving. The step is then repeated, and must not write again.
         """
         if self._fence is None:
-            with self._database.transaction() as session:
-                yield session, True
+            with self._database.transaction() as connection:
+                yield connection, True
             return
         began, commits = self._clock.ticks(), self._fence.commits
-        with self._database.transaction() as session:
+        with self._database.transaction() as connection:
             # A run that was stopped must not keep the locks of shared limits from the others for long.
             silent_seconds = min(self._clock.silent_seconds, 2 * LEASE_SECONDS)
-            first = runs.confirm(session, self._run_id, commits=commits, silent_seconds=silent_seconds)
-            yield session, first
+            first = runs.confirm(connection, self._run_id, commits=commits, silent_seconds=silent_seconds)
+            yield connection, first
         self._fence.confirmed(began, commits + 1)
 
     def _end(self, pause_reason: str, reason: str) -> bool:
         at = self._now()
-        with self._confirmed() as (session, first):
+        with self._confirmed() as (connection, first):
             if first:
-                self._write(session, self.unwritten, at)
+                self._write(connection, self.unwritten, at)
                 if pause_reason:
-                    control.pause(session, self._issue_id, pause_reason)
-                runs.end(session, self._run_id, at=at, reason=reason)
+                    control.pause(connection, self._issue_id, pause_reason)
+                runs.end(connection, self._run_id, at=at, reason=reason)
                 if self._sharing is not None:
-                    self._sharing.leave(session)
-            elif not runs.has_ended(session, self._run_id):
+                    self._sharing.leave(connection)
+            elif not runs.has_ended(connection, self._run_id):
                 raise UnavailableError("the answer to a commit was lost")
-            finished = control.finish(session, self._issue_id, at=at)
-            self._count(session)
+            finished = control.finish(connection, self._issue_id, at=at)
+            self._count(connection)
             if self._counts[DeliveryState.SENT.value]:
-                control.publish(session, self._issue_id, at=at)
+                control.publish(connection, self._issue_id, at=at)
         return finished
 
     def _settle_late(self) -> None:
-        with self._database.transaction() as session:
+        with self._database.transaction() as connection:
             outcomes = self.unwritten.outcomes
-            queue.settle_late(session, self._issue_id, outcomes, run_id=self._run_id, at=self._now())
+            queue.settle_late(connection, self._issue_id, outcomes, run_id=self._run_id, at=self._now())
 
     def _transact(
         self,
@@ -318,24 +318,24 @@ class RunBooks:
     ) -> tuple[Taken, Granted | None]:
         at, members_only = self._now(), self._undecided
         taken, granted = Taken([], self.after, 0, Counter()), None
-        with self._confirmed() as (session, first):
+        with self._confirmed() as (connection, first):
             if not first:
-                self._catch_up(session, held, at)
+                self._catch_up(connection, held, at)
                 return taken, None
-            moved = self._write(session, entries, at)
-            issue = issues.progress(session, self._issue_id)
+            moved = self._write(connection, entries, at)
+            issue = issues.progress(connection, self._issue_id)
             members_only |= issue.members_only
             if not issue.published and moved[DeliveryState.SENT.value]:
-                control.publish(session, self._issue_id, at=at)
+                control.publish(connection, self._issue_id, at=at)
             if room > 0 and issue.state is IssueState.SENDING:
                 taken = queue.claim(
-                    session, self._issue_id, run_id=self._run_id, limit=room, after=self.after, at=at,
+                    connection, self._issue_id, run_id=self._run_id, limit=room, after=self.after, at=at,
                     resend_uncertain=self._resend, except_domains=except_domains,
                     members_only=members_only, retry_scan=self._retry_scan, with_arms=self._with_arms,
                 )  # fmt: skip
             if self._sharing is not None:
                 # Last, so that its locks are held only while the transaction is committed.
-                granted = self._sharing.exchange(session, wishes)
+                granted = self._sharing.exchange(connection, wishes)
         self.state, self.members_only = issue.state, members_only
         self._counts.update(moved)
         self._counts.subtract(taken.left)
@@ -343,21 +343,21 @@ class RunBooks:
         self._counts[DeliveryState.SKIPPED.value] += taken.skipped
         return taken, granted
 
-    def _catch_up(self, session: Session, held: frozenset[int], at: datetime) -> None:
+    def _catch_up(self, connection: Connection, held: frozenset[int], at: datetime) -> None:
         """Give back what an unanswered commit claimed, and count again; the rest of it stands."""
-        claimed = queue.held(session, self._issue_id, self._run_id) - held
-        queue.release(session, self._issue_id, claimed, run_id=self._run_id, at=at)
-        self._count(session)
+        claimed = queue.held(connection, self._issue_id, self._run_id) - held
+        queue.release(connection, self._issue_id, claimed, run_id=self._run_id, at=at)
+        self._count(connection)
 
-    def _write(self, session: Session, entries: Unwritten, at: datetime) -> Counter[str]:
+    def _write(self, connection: Connection, entries: Unwritten, at: datetime) -> Counter[str]:
         """Write the entries; return by how much each state grew."""
         issue_id, run_id = self._issue_id, self._run_id
-        queue.settle(session, issue_id, entries.outcomes, run_id=run_id, at=at)
+        queue.settle(connection, issue_id, entries.outcomes, run_id=run_id, at=at)
         moved = Counter(outcome.state.value for outcome in entries.outcomes)
-        moved.update(queue.release(session, issue_id, entries.unsent, run_id=run_id, at=at))
+        moved.update(queue.release(connection, issue_id, entries.unsent, run_id=run_id, at=at))
         moved[DeliveryState.SENDING.value] -= len(entries.outcomes) + len(entries.unsent)
         failed = queue.fail_pending(
-            session, issue_id, [one.subscriber_id for one in entries.cleared], run_id=run_id, at=at
+            connection, issue_id, [one.subscriber_id for one in entries.cleared], run_id=run_id, at=at
         )
         moved[DeliveryState.DEFERRED.value] -= len(failed)
         moved[DeliveryState.FAILED.value] += len(failed)
@@ -371,10 +371,10 @@ class RunBooks:
             for one in entries.cleared
             if one.subscriber_id in failed
         }
-        announce_failures(session, issue_id, classes, at=at)
+        announce_failures(connection, issue_id, classes, at=at)
         if refusals := [one for one in entries.cleared if one.subscriber_id in failed]:
-            self._learn(session, refusals, at)
-        queue.retry_pending(session, issue_id, entries.ours, run_id=run_id, at=at)
+            self._learn(connection, refusals, at)
+        queue.retry_pending(connection, issue_id, entries.ours, run_id=run_id, at=at)
         return moved
 
     def _still_mailable(self, subscriber_ids: list[int]) -> set[int]:
@@ -384,6 +384,6 @@ class RunBooks:
             self._close_fence()
             raise
 
-    def _count(self, session: Session) -> None:
-        books = books_of(session, self._issue_id)
+    def _count(self, connection: Connection) -> None:
+        books = books_of(connection, self._issue_id)
         self._counts = Counter({state.value: getattr(books, state.value) for state in DeliveryState})

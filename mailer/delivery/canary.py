@@ -20,11 +20,22 @@ from datetime import datetime, timedelta
 from typing import Final, assert_never
 
 from msgspec import Struct
-from sqlalchemy import ColumnElement, and_, distinct, exists, func, insert, literal, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    and_,
+    distinct,
+    exists,
+    func,
+    insert,
+    literal,
+    select,
+    update,
+)
 
 from mailer.config import Canary as CanarySettings
-from mailer.database.models import (
+from mailer.database.engine import Database
+from mailer.database.tables import (
     CanaryMember,
     CanaryState,
     Delivery,
@@ -34,13 +45,12 @@ from mailer.database.models import (
     StoredReport,
     Subscriber,
 )
-from mailer.database.session import Database
 from mailer.delivery import arms, control, issues
 from mailer.delivery.arms import Test
 from mailer.delivery.books import books_of
 from mailer.delivery.clock import now
 from mailer.delivery.ending import Ended, Ending
-from mailer.delivery.issues import QueuedIssue, count_of
+from mailer.delivery.issues import QueuedIssue
 from mailer.errors import RefusedError
 from mailer.rendering.edition import Edition
 
@@ -95,8 +105,8 @@ def lead(database: Database, issue: QueuedIssue, settings: CanarySettings, steps
     was killed continues where it was. Raises `RefusedError` when a limit is broken.
     """
     while True:
-        with database.reading() as session:
-            issue, test = issues.get(session, issue.id), arms.find(session, issue.id)
+        with database.reading() as connection:
+            issue, test = issues.get(connection, issue.id), arms.find(connection, issue.id)
         match issue.canary:
             case None | CanaryState.PASSED:
                 return None
@@ -126,23 +136,23 @@ def _seed(database: Database, issue: QueuedIssue, settings: CanarySettings, step
             # Another machine is doing this.
             steps.sleep(_SEEDING_SECONDS)
             return
-        with database.reading() as session:
-            outside = strangers(session, issue.id, settings.seeds)
-            edition = issues.edition(session, issue.edition_digest)
+        with database.reading() as connection:
+            outside = strangers(connection, issue.id, settings.seeds)
+            edition = issues.edition(connection, issue.edition_digest)
         for seed in outside:
             steps.send_to_seed(edition, seed)
-    with database.transaction() as session:
-        advance(session, issue.id, CanaryState.SENDING, only_from=CanaryState.SEEDING)
+    with database.transaction() as connection:
+        advance(connection, issue.id, CanaryState.SENDING, only_from=CanaryState.SEEDING)
     if outside:
         steps.say(f"canary: sent to {', '.join(outside)}")
 
 
-def _alone(session: Session, issue_id: int) -> bool:
+def _alone(connection: Connection, issue_id: int) -> bool:
     """Lock an issue whose seeds have not got it yet; return False if another process has locked it."""
-    seeding = select(StoredIssue.id).where(
-        StoredIssue.id == issue_id, StoredIssue.canary == CanaryState.SEEDING.value
+    seeding = select(StoredIssue.c.id).where(
+        StoredIssue.c.id == issue_id, StoredIssue.c.canary == CanaryState.SEEDING.value
     )
-    return session.scalar(seeding.with_for_update(skip_locked=True)) is not None
+    return connection.scalar(seeding.with_for_update(skip_locked=True)) is not None
 
 
 def _wait(
@@ -155,9 +165,9 @@ def _wait(
     while True:
         steps.fetch_reports()
         _judge(database, issue, settings)
-        with database.reading() as session:
-            current, found = issues.get(session, issue.id), findings(session, issue.id)
-            books, test = books_of(session, issue.id), arms.find(session, issue.id)
+        with database.reading() as connection:
+            current, found = issues.get(connection, issue.id), findings(connection, issue.id)
+            books, test = books_of(connection, issue.id), arms.find(connection, issue.id)
         if current.canary is CanaryState.STOPPED:
             raise _refused(current, test)
         if current.state is IssueState.PAUSED:
@@ -173,27 +183,27 @@ def _wait(
         elif _let_pass(database, issue, steps):
             steps.say(f"{name}: passed ({found}); sending to everyone else")
             if test is not None:
-                with database.reading() as session:
-                    test = arms.find(session, issue.id)
+                with database.reading() as connection:
+                    test = arms.find(connection, issue.id)
                 steps.say(f"A/B test: {test.said if test else ''}")
             return None
 
 
 def _wait_until(database: Database, issue: QueuedIssue, until: datetime) -> None:
-    with database.transaction() as session:
-        advance(session, issue.id, CanaryState.WAITING, until=until, only_from=CanaryState.SENDING)
+    with database.transaction() as connection:
+        advance(connection, issue.id, CanaryState.WAITING, until=until, only_from=CanaryState.SENDING)
 
 
 def _let_pass(database: Database, issue: QueuedIssue, steps: Steps) -> bool:
-    with database.transaction() as session:
-        return conclude(session, issue.id, at=steps.clock())
+    with database.transaction() as connection:
+        return conclude(connection, issue.id, at=steps.clock())
 
 
 def _judge(database: Database, issue: QueuedIssue, settings: CanarySettings) -> None:
     """Stop the issue if a limit is broken; the next look at its canary says so."""
-    with database.transaction() as session:
-        if reason := broken(findings(session, issue.id), settings):
-            stop(session, issue.id, reason)
+    with database.transaction() as connection:
+        if reason := broken(findings(connection, issue.id), settings):
+            stop(connection, issue.id, reason)
 
 
 def _refused(issue: QueuedIssue, test: Test | None) -> RefusedError:
@@ -209,51 +219,52 @@ def _refused(issue: QueuedIssue, test: Test | None) -> RefusedError:
     )
 
 
-def begin(session: Session, issue_id: int, share: float, seeds: Collection[str]) -> int:
+def begin(connection: Connection, issue_id: int, share: float, seeds: Collection[str]) -> int:
     """Choose members at random among an issue's deliveries, at least one; return how many there are.
 
     Any `seeds` (addresses) in the audience become members too.
     """
-    audience = select(func.count()).select_from(Delivery).where(Delivery.issue_id == issue_id)
-    number = max(1, math.ceil((session.scalar(audience) or 0) * share))
+    audience = select(func.count()).select_from(Delivery).where(Delivery.c.issue_id == issue_id)
+    number = max(1, math.ceil((connection.scalar(audience) or 0) * share))
     chosen = (
-        select(literal(issue_id), Delivery.subscriber_id)
-        .where(Delivery.issue_id == issue_id)
+        select(literal(issue_id), Delivery.c.subscriber_id)
+        .where(Delivery.c.issue_id == issue_id)
         .order_by(func.random())
         .limit(number)
     )
     member = ["issue_id", "subscriber_id"]
-    session.execute(insert(CanaryMember).from_select(member, chosen))
+    connection.execute(insert(CanaryMember).from_select(member, chosen))
     if seeds:
         asked_for = (
-            select(literal(issue_id), Delivery.subscriber_id)
-            .join(Subscriber, Subscriber.id == Delivery.subscriber_id)
+            select(literal(issue_id), Delivery.c.subscriber_id)
+            .join(Subscriber, Subscriber.c.id == Delivery.c.subscriber_id)
             .where(
-                Delivery.issue_id == issue_id,
-                Subscriber.address_key.in_([seed.lower() for seed in seeds]),
+                Delivery.c.issue_id == issue_id,
+                Subscriber.c.address_key.in_([seed.lower() for seed in seeds]),
                 ~exists().where(
-                    CanaryMember.issue_id == issue_id, CanaryMember.subscriber_id == Delivery.subscriber_id
+                    CanaryMember.c.issue_id == issue_id,
+                    CanaryMember.c.subscriber_id == Delivery.c.subscriber_id,
                 ),
             )
         )
-        session.execute(insert(CanaryMember).from_select(member, asked_for))
-    advance(session, issue_id, CanaryState.SEEDING)
-    return findings(session, issue_id).members
+        connection.execute(insert(CanaryMember).from_select(member, asked_for))
+    advance(connection, issue_id, CanaryState.SEEDING)
+    return findings(connection, issue_id).members
 
 
-def strangers(session: Session, issue_id: int, seeds: Collection[str]) -> list[str]:
+def strangers(connection: Connection, issue_id: int, seeds: Collection[str]) -> list[str]:
     """Return the seeds that are not in the audience: they get the issue outside the queue."""
     members = (
-        select(Subscriber.address_key)
-        .join(CanaryMember, CanaryMember.subscriber_id == Subscriber.id)
-        .where(CanaryMember.issue_id == issue_id)
+        select(Subscriber.c.address_key)
+        .join(CanaryMember, CanaryMember.c.subscriber_id == Subscriber.c.id)
+        .where(CanaryMember.c.issue_id == issue_id)
     )
-    known = set(session.scalars(members))
+    known = set(connection.scalars(members))
     return [seed for seed in seeds if seed.lower() not in known]
 
 
 def advance(
-    session: Session,
+    connection: Connection,
     issue_id: int,
     state: CanaryState,
     *,
@@ -264,99 +275,100 @@ def advance(
 
     With `only_from`, do nothing if another process has changed that state.
     """
-    changed = update(StoredIssue).where(StoredIssue.id == issue_id)
+    changed = update(StoredIssue).where(StoredIssue.c.id == issue_id)
     if only_from is not None:
-        changed = changed.where(StoredIssue.canary == only_from.value)
-    session.execute(changed.values(canary=state.value, canary_until=until))
+        changed = changed.where(StoredIssue.c.canary == only_from.value)
+    connection.execute(changed.values(canary=state.value, canary_until=until))
 
 
-def conclude(session: Session, issue_id: int, *, at: datetime) -> bool:
+def conclude(connection: Connection, issue_id: int, *, at: datetime) -> bool:
     """Decide the A/B test, if there is one, and release the issue to the rest of the audience.
 
     Returns False if it is stopped, or if a person is to decide: then it is paused.
     """
-    test = arms.find(session, issue_id)
+    test = arms.find(connection, issue_id)
     asks = test is not None and test.hold and test.winner is None
     # An issue that nobody else would get is finished; it needs no choice and cannot be stopped.
-    if test and asks and stop(session, issue_id, f"{_HELD}: {arms.judged(session, test).said}"):
+    if test and asks and stop(connection, issue_id, f"{_HELD}: {arms.judged(connection, test).said}"):
         return False
-    if not let_pass(session, issue_id, at=at):
+    if not let_pass(connection, issue_id, at=at):
         return False
     # That has locked the issue, so only one process decides.
-    test = arms.find(session, issue_id)
+    test = arms.find(connection, issue_id)
     if test is not None and test.winner is None:
-        judged = arms.judged(session, test)
-        arms.award(session, issue_id, judged.arm, judged.said, at=at)
+        judged = arms.judged(connection, test)
+        arms.award(connection, issue_id, judged.arm, judged.said, at=at)
     return True
 
 
-def choose(session: Session, issue_id: int, arm: str, *, at: datetime) -> None:
+def choose(connection: Connection, issue_id: int, arm: str, *, at: datetime) -> None:
     """Send everyone else the arm of an A/B test that a person has chosen.
 
     An issue that waits for the choice resumes. Raises errors as `arms.choose` does.
     """
-    arms.choose(session, issue_id, arm, at=at)
-    if issues.get(session, issue_id).canary is CanaryState.STOPPED:
-        control.resume(session, issue_id)
-    advance(session, issue_id, CanaryState.PASSED)
-    control.publish(session, issue_id, at=at)
+    arms.choose(connection, issue_id, arm, at=at)
+    if issues.get(connection, issue_id).canary is CanaryState.STOPPED:
+        control.resume(connection, issue_id)
+    advance(connection, issue_id, CanaryState.PASSED)
+    control.publish(connection, issue_id, at=at)
 
 
-def let_pass(session: Session, issue_id: int, *, at: datetime) -> bool:
+def let_pass(connection: Connection, issue_id: int, *, at: datetime) -> bool:
     """Release the issue to the rest of the audience and publish it; return False if it is stopped."""
     passed = update(StoredIssue).where(
-        StoredIssue.id == issue_id,
-        StoredIssue.state.in_([IssueState.SENDING.value, IssueState.FINISHED.value]),
+        StoredIssue.c.id == issue_id,
+        StoredIssue.c.state.in_([IssueState.SENDING.value, IssueState.FINISHED.value]),
     )
     values = {"canary": CanaryState.PASSED.value, "canary_until": None}
-    if not count_of(session.execute(passed.values(values))):
+    if not connection.execute(passed.values(values)).rowcount:
         return False
-    control.publish(session, issue_id, at=at)
+    control.publish(connection, issue_id, at=at)
     return True
 
 
-def stop(session: Session, issue_id: int, reason: str) -> bool:
+def stop(connection: Connection, issue_id: int, reason: str) -> bool:
     """Pause the issue because its canary broke a limit; return whether that changed anything.
 
     An issue that is paused already keeps its reason; its canary is judged again once it is resumed.
     """
-    stopped = control.pause(session, issue_id, reason)
+    stopped = control.pause(connection, issue_id, reason)
     if stopped:
-        advance(session, issue_id, CanaryState.STOPPED)
+        advance(connection, issue_id, CanaryState.STOPPED)
     return stopped
 
 
-def hurry(session: Session, issue_id: int) -> bool:
+def hurry(connection: Connection, issue_id: int) -> bool:
     """End a canary's wait at the operator's request; return whether it was waiting.
 
     An A/B test is then decided by what has come so far.
     """
     values: dict[str, object] = {"canary": CanaryState.PASSED.value, "canary_until": None}
-    if arms.find(session, issue_id) is not None:
+    if arms.find(connection, issue_id) is not None:
         values = {"canary_until": now()}
     waited = update(StoredIssue).where(
-        StoredIssue.id == issue_id,
-        StoredIssue.canary == CanaryState.WAITING.value,
-        StoredIssue.state == IssueState.SENDING.value,
+        StoredIssue.c.id == issue_id,
+        StoredIssue.c.canary == CanaryState.WAITING.value,
+        StoredIssue.c.state == IssueState.SENDING.value,
     )
-    return bool(count_of(session.execute(waited.values(values))))
+    return bool(connection.execute(waited.values(values)).rowcount)
 
 
-def resume(session: Session, issue_id: int) -> bool:
+def resume(connection: Connection, issue_id: int) -> bool:
     """Let a paused issue be sent again, or end its canary's wait; return whether that changed anything."""
-    return control.resume(session, issue_id) or hurry(session, issue_id)
+    return control.resume(connection, issue_id) or hurry(connection, issue_id)
 
 
-def findings(session: Session, issue_id: int) -> Findings:
+def findings(connection: Connection, issue_id: int) -> Findings:
     """Count the outcomes of the members, including bounces and complaints that came back."""
 
     def number(*states: str) -> ColumnElement[int]:
-        return func.count().filter(Delivery.state.in_(states))
+        return func.count().filter(Delivery.c.state.in_(states))
 
     ours = and_(
-        CanaryMember.issue_id == Delivery.issue_id, CanaryMember.subscriber_id == Delivery.subscriber_id
+        CanaryMember.c.issue_id == Delivery.c.issue_id,
+        CanaryMember.c.subscriber_id == Delivery.c.subscriber_id,
     )
-    counted = session.execute(
+    counted = connection.execute(
         select(
             func.count(),
             number(*_TRIED),
@@ -365,15 +377,15 @@ def findings(session: Session, issue_id: int) -> Findings:
         )
         .select_from(CanaryMember)
         .join(Delivery, ours)
-        .where(CanaryMember.issue_id == issue_id)
+        .where(CanaryMember.c.issue_id == issue_id)
     ).one()
-    complained = session.scalar(
-        select(func.count(distinct(StoredReport.subscriber_id)))
-        .join(CanaryMember, CanaryMember.subscriber_id == StoredReport.subscriber_id)
+    complained = connection.scalar(
+        select(func.count(distinct(StoredReport.c.subscriber_id)))
+        .join(CanaryMember, CanaryMember.c.subscriber_id == StoredReport.c.subscriber_id)
         .where(
-            CanaryMember.issue_id == issue_id,
-            StoredReport.issue_id == issue_id,
-            StoredReport.kind == _COMPLAINT,
+            CanaryMember.c.issue_id == issue_id,
+            StoredReport.c.issue_id == issue_id,
+            StoredReport.c.kind == _COMPLAINT,
         )
     )
     members, tried, bounced, deferred = (int(value) for value in counted)

@@ -7,13 +7,24 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from msgspec import json
-from sqlalchemy import ColumnElement, Integer, Select, and_, bindparam, exists, func, or_, select, text
-from sqlalchemy.orm import Session
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Integer,
+    Select,
+    and_,
+    bindparam,
+    exists,
+    func,
+    or_,
+    select,
+    text,
+)
 
 from mailer.database.among import among
 from mailer.database.columns import to_microseconds
-from mailer.database.models import WAITS, CanaryMember, Delivery, DeliveryState, Subscriber
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import WAITS, CanaryMember, Delivery, DeliveryState, Subscriber
 from mailer.delivery.issues import mailable
 from mailer.delivery.waiting import RetryScan
 
@@ -37,22 +48,22 @@ def _candidates(joined: ColumnElement[bool]) -> Select[Any]:
     """Return the statement that finds deliveries and their subscribers, joined by a condition."""
     return (
         select(
-            Delivery.subscriber_id,
-            Delivery.state,
-            Delivery.attempts,
-            Delivery.first_at,
-            Subscriber.address,
-            Subscriber.domain,
-            Subscriber.name,
-            Subscriber.attributes,
+            Delivery.c.subscriber_id,
+            Delivery.c.state,
+            Delivery.c.attempts,
+            Delivery.c.first_at,
+            Subscriber.c.address,
+            Subscriber.c.domain,
+            Subscriber.c.name,
+            Subscriber.c.attributes,
             func.coalesce(mailable(bindparam("at")), False).label("allowed"),
         )
         .outerjoin(Subscriber, joined)
         .where(
-            Delivery.issue_id == bindparam("issue_id"),
+            Delivery.c.issue_id == bindparam("issue_id"),
             or_(
-                Subscriber.domain.is_(None),
-                Subscriber.domain.not_in(bindparam("except_domains", expanding=True)),
+                Subscriber.c.domain.is_(None),
+                Subscriber.c.domain.not_in(bindparam("except_domains", expanding=True)),
             ),
         )
         .limit(bindparam("count", type_=Integer))
@@ -61,36 +72,37 @@ def _candidates(joined: ColumnElement[bool]) -> Select[Any]:
 
 
 # Built once, since these statements run for every window.
-_SAME: Final = Subscriber.id == Delivery.subscriber_id
+_SAME: Final = Subscriber.c.id == Delivery.c.subscriber_id
 _DUE: Final = (
     _candidates(_SAME)
     .where(
         text(WAITS),
-        Delivery.state.in_(bindparam("states", expanding=True)),
-        Delivery.due_at <= bindparam("at"),
+        Delivery.c.state.in_(bindparam("states", expanding=True)),
+        Delivery.c.due_at <= bindparam("at"),
     )
     # The order of the index, so that SQLite uses it instead of searching the whole issue. Its last column
     # is the subscriber: without that PostgreSQL would take rows due at the same instant in any order.
-    .order_by(Delivery.state, Delivery.due_at, Delivery.subscriber_id)
+    .order_by(Delivery.c.state, Delivery.c.due_at, Delivery.c.subscriber_id)
 )
 # The bound on both sides: PostgreSQL merges the two tables, and would read all subscribers up to there.
 _QUEUED: Final = (
-    _candidates(and_(_SAME, Subscriber.id > bindparam("after")))
-    .where(Delivery.state == DeliveryState.QUEUED.value, Delivery.subscriber_id > bindparam("after"))
-    .order_by(Delivery.subscriber_id)
+    _candidates(and_(_SAME, Subscriber.c.id > bindparam("after")))
+    .where(Delivery.c.state == DeliveryState.QUEUED.value, Delivery.c.subscriber_id > bindparam("after"))
+    .order_by(Delivery.c.subscriber_id)
 )
 _MEMBERS: Final = _QUEUED.where(
     exists().where(
-        CanaryMember.issue_id == Delivery.issue_id, CanaryMember.subscriber_id == Delivery.subscriber_id
+        CanaryMember.c.issue_id == Delivery.c.issue_id,
+        CanaryMember.c.subscriber_id == Delivery.c.subscriber_id,
     )
 )
 # The second column is not a condition: PostgreSQL would take the index of active subscribers, and read all
 # of them, if it had not analysed the table yet.
-_MAILABLE: Final = select(Subscriber.id, mailable(bindparam("at"))).where(among(Subscriber.id, "ids"))
+_MAILABLE: Final = select(Subscriber.c.id, mailable(bindparam("at"))).where(among(Subscriber.c.id, "ids"))
 
 
 def find_candidates(
-    session: Session,
+    connection: Connection,
     issue_id: int,
     *,
     limit: int,
@@ -109,7 +121,6 @@ def find_candidates(
     if resend_uncertain:
         waiting.append(DeliveryState.UNCERTAIN.value)
     wanted = {"issue_id": issue_id, "at": at, "except_domains": sorted(except_domains)}
-    connection = session.connection()
     rows: list[Claimable] = []
     if retry_scan is None or retry_scan.begin(anyway=not after):
         due = connection.execute(_DUE, {**wanted, "states": waiting, "count": limit})
@@ -125,16 +136,16 @@ def find_candidates(
     return rows, after
 
 
-def still_mailable(session: Session, subscriber_ids: Sequence[int], *, at: datetime) -> set[int]:
+def still_mailable(connection: Connection, subscriber_ids: Sequence[int], *, at: datetime) -> set[int]:
     """Return which of these subscribers may be mailed at that instant."""
-    found = session.connection().execute(_MAILABLE, {"ids": subscriber_ids, "at": at})
+    found = connection.execute(_MAILABLE, {"ids": subscriber_ids, "at": at})
     return {subscriber_id for subscriber_id, allowed in found.all() if allowed}
 
 
 def mailable_now(database: Database, subscriber_ids: Sequence[int], *, at: datetime) -> set[int]:
     """Return which of these subscribers may be mailed, as of the newest commit."""
     if database.path is None:
-        with database.reading() as session:
-            return still_mailable(session, subscriber_ids, at=at)
+        with database.reading() as connection:
+            return still_mailable(connection, subscriber_ids, at=at)
     stored = {"ids": json.encode(subscriber_ids).decode(), "at": to_microseconds(at)}
     return {subscriber_id for subscriber_id, allowed in database.look(_MAILABLE, stored) if allowed}

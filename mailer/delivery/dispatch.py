@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import uvloop
 
 from mailer.config import Settings, password
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from mailer.delivery import arms, editions, issues
 from mailer.delivery.bookkeeping import Learn
 from mailer.delivery.books import Books
@@ -105,13 +105,13 @@ def run_here(
     also stops cleanly when the descriptor `until_closed` closes or gets `STOP`, and ends without waiting
     for replies when it gets `STOP_NOW`. `say` and `end_dead` are as for `dispatch`.
     """
-    with database.reading() as session:
+    with database.reading() as connection:
         # Read it again: the issue may have been amended before we held the lock.
-        issue = issues.get(session, issue.id)
-        edition = issues.edition(session, issue.edition_digest)
+        issue = issues.get(connection, issue.id)
+        edition = issues.edition(connection, issue.edition_digest)
         # A correction goes to everyone.
-        amended = issues.edition_number(session, issue.id) > 1
-        tested = [] if amended else arms.editions(session, issue.id)
+        amended = issues.edition_number(connection, issue.id) > 1
+        tested = [] if amended else arms.editions(connection, issue.id)
     # Members of a canary get the issue before the archive shows it, so their links must not lead there.
     public = issue.public and not issue.members_only
     made = editions.composer(settings, edition, issue.id, signer, public=public)

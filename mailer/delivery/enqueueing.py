@@ -6,12 +6,11 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from sqlalchemy import ColumnElement
+from sqlalchemy import ColumnElement, Connection
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
 
 from mailer.config import Settings
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from mailer.delivery import canary, issues
 from mailer.delivery.issues import QueuedIssue
 from mailer.errors import RefusedError
@@ -20,9 +19,9 @@ from mailer.rendering.edition import Edition
 
 def frozen(database: Database, slug: str) -> Edition | None:
     """Return the edition that was frozen when an issue was queued; None if it is not queued."""
-    with database.reading() as session:
-        known = issues.find(session, slug)
-        return issues.edition(session, known.edition_digest) if known is not None else None
+    with database.reading() as connection:
+        known = issues.find(connection, slug)
+        return issues.edition(connection, known.edition_digest) if known is not None else None
 
 
 def enqueue(
@@ -34,7 +33,7 @@ def enqueue(
     *,
     at: datetime,
     canary_share: float | None = None,
-    also: Callable[[Session, QueuedIssue], object] = lambda session, issue: None,
+    also: Callable[[Connection, QueuedIssue], object] = lambda connection, issue: None,
 ) -> QueuedIssue:
     """Freeze an issue and queue it for its audience, in one transaction; a queued issue never changes.
 
@@ -48,9 +47,9 @@ def enqueue(
         )
 
     def queued() -> QueuedIssue:
-        with database.transaction() as session:
+        with database.transaction() as connection:
             issue, new = issues.enqueue(
-                session,
+                connection,
                 edition,
                 source_path=str(path),
                 at=at,
@@ -58,9 +57,9 @@ def enqueue(
                 condition=audience_condition(settings, segment),
             )
             if new and canary_share is not None:
-                canary.begin(session, issue.id, canary_share, settings.canary.seeds)
-                issue = issues.get(session, issue.id)
-            also(session, issue)
+                canary.begin(connection, issue.id, canary_share, settings.canary.seeds)
+                issue = issues.get(connection, issue.id)
+            also(connection, issue)
         return issue
 
     try:

@@ -9,6 +9,7 @@ from msgspec import Struct
 from sqlalchemy import (
     BindParameter,
     ColumnElement,
+    Connection,
     and_,
     bindparam,
     delete,
@@ -20,12 +21,11 @@ from sqlalchemy import (
     select,
     text,
     true,
+    update,
 )
-from sqlalchemy.engine import CursorResult
-from sqlalchemy.orm import Session
 
 from mailer.database import running_totals
-from mailer.database.models import (
+from mailer.database.tables import (
     CanaryState,
     Delivery,
     DeliveryState,
@@ -37,6 +37,7 @@ from mailer.database.models import (
     Subscriber,
     SubscriberStatus,
     Suppression,
+    TableRow,
 )
 from mailer.delivery import arms, resending
 from mailer.delivery.announcements import announce_issue
@@ -47,8 +48,8 @@ from mailer.rendering.edition import Edition
 _ANALYSE_FROM: Final = 1_000
 """How large an audience must be for new statistics."""
 # Built once, since it runs for every window.
-_PROGRESS: Final = select(StoredIssue.state, StoredIssue.canary, StoredIssue.published_at).where(
-    StoredIssue.id == bindparam("issue_id")
+_PROGRESS: Final = select(StoredIssue.c.state, StoredIssue.c.canary, StoredIssue.c.published_at).where(
+    StoredIssue.c.id == bindparam("issue_id")
 )
 
 
@@ -96,9 +97,9 @@ class Progress(NamedTuple):
 def mailable(at: datetime | BindParameter[datetime]) -> ColumnElement[bool]:
     """Return the condition under which a subscriber may be mailed an issue at that instant."""
     return and_(
-        Subscriber.status == SubscriberStatus.ACTIVE.value,
-        or_(Subscriber.paused_until.is_(None), Subscriber.paused_until <= at),
-        ~exists().where(Suppression.address_key == Subscriber.address_key),
+        Subscriber.c.status == SubscriberStatus.ACTIVE.value,
+        or_(Subscriber.c.paused_until.is_(None), Subscriber.c.paused_until <= at),
+        ~exists().where(Suppression.c.address_key == Subscriber.c.address_key),
     )
 
 
@@ -107,18 +108,18 @@ def audience(condition: ColumnElement[bool] | None, *, at: datetime) -> ColumnEl
     return mailable(at) & (true() if condition is None else condition)
 
 
-def find(session: Session, slug: str) -> QueuedIssue | None:
+def find(connection: Connection, slug: str) -> QueuedIssue | None:
     """Return the queued issue of that slug, or None."""
-    stored = session.scalar(select(StoredIssue).where(StoredIssue.slug == slug))
+    stored = connection.execute(select(StoredIssue).where(StoredIssue.c.slug == slug)).one_or_none()
     return None if stored is None else _queued(stored)
 
 
-def named(session: Session, name: str) -> QueuedIssue:
+def named(connection: Connection, name: str) -> QueuedIssue:
     """Return the queued issue with this slug, or the only one whose slug begins with this number.
 
     Raises `SourceError` listing the latest issues, or those that the number fits.
     """
-    every = issues(session)
+    every = issues(connection)
     found = [known for known in every if is_named(known.slug, name)]
     exact = [known for known in found if known.slug == name]
     if exact or len(found) == 1:
@@ -131,29 +132,29 @@ def named(session: Session, name: str) -> QueuedIssue:
     raise SourceError(f"no issue '{name}' was ever queued", remedy=remedy)
 
 
-def get(session: Session, issue_id: int) -> QueuedIssue:
+def get(connection: Connection, issue_id: int) -> QueuedIssue:
     """Return a queued issue by its id."""
-    return _queued(session.get_one(StoredIssue, issue_id))
+    return _queued(connection.execute(select(StoredIssue).where(StoredIssue.c.id == issue_id)).one())
 
 
-def progress(session: Session, issue_id: int) -> Progress:
+def progress(connection: Connection, issue_id: int) -> Progress:
     """Return how far a queued issue has come. Much faster than `get`."""
-    state, canary, published_at = session.connection().execute(_PROGRESS, {"issue_id": issue_id}).one()
+    state, canary, published_at = connection.execute(_PROGRESS, {"issue_id": issue_id}).one()
     return Progress(
         IssueState(state), canary not in (None, CanaryState.PASSED.value), published_at is not None
     )
 
 
-def issues(session: Session) -> list[QueuedIssue]:
+def issues(connection: Connection) -> list[QueuedIssue]:
     """Return every issue that was queued, newest first."""
-    return [
-        _queued(stored) for stored in session.scalars(select(StoredIssue).order_by(StoredIssue.id.desc()))
-    ]
+    every = connection.execute(select(StoredIssue).order_by(StoredIssue.c.id.desc()))
+    return [_queued(stored) for stored in every]
 
 
-def edition(session: Session, digest: str) -> Edition:
+def edition(connection: Connection, digest: str) -> Edition:
     """Return the frozen edition; raise `MailerError` if its content has changed since."""
-    found = Edition.from_json(session.get_one(StoredEdition, digest).content)
+    stored = select(StoredEdition.c.content).where(StoredEdition.c.digest == digest)
+    found = Edition.from_json(connection.execute(stored).scalar_one())
     if found.digest != digest:
         raise MailerError(
             f"the stored edition {digest[:12]} was changed after it was frozen", remedy="restore a backup"
@@ -162,7 +163,7 @@ def edition(session: Session, digest: str) -> Edition:
 
 
 def enqueue(
-    session: Session,
+    connection: Connection,
     frozen: Edition,
     *,
     source_path: str,
@@ -178,60 +179,60 @@ def enqueue(
     `keep_schedule`. An edition with several arms begins an A/B test; a resend goes only to readers who did
     not react, and raises errors as `narrowed` does.
     """
-    if known := find(session, frozen.slug):
+    if known := find(connection, frozen.slug):
         return known, False
-    resend_of = named(session, frozen.resend.of).id if frozen.resend else None
+    resend_of = named(connection, frozen.resend.of).id if frozen.resend else None
     if resend_of is not None:
         # Another resend of the same issue waits, so that neither misses the readers of the other.
-        session.execute(select(StoredIssue.id).where(StoredIssue.id == resend_of).with_for_update())
-    segment, condition = narrowed(session, frozen, segment, condition)
+        connection.execute(select(StoredIssue.c.id).where(StoredIssue.c.id == resend_of).with_for_update())
+    segment, condition = narrowed(connection, frozen, segment, condition)
     if not keep_schedule:
-        session.execute(delete(ScheduledIssue).where(ScheduledIssue.slug == frozen.slug))
-    stored = StoredIssue(
+        connection.execute(delete(ScheduledIssue).where(ScheduledIssue.c.slug == frozen.slug))
+    digest = freeze(connection, frozen, at=at)
+    stored = insert(StoredIssue).values(
         slug=frozen.slug,
         title=frozen.title,
         source_path=source_path,
-        edition_digest=freeze(session, frozen, at=at),
+        edition_digest=digest,
         state=IssueState.SENDING.value,
         segment=segment,
         dated_at=at,
         created_at=at,
         resend_of=resend_of,
     )
-    session.add(stored)
-    session.flush()
-    _write_deliveries(session, stored, condition, at=at)
+    issue_id = connection.execute(stored.returning(StoredIssue.c.id)).scalar_one()
+    _write_deliveries(connection, issue_id, condition, at=at)
     if frozen.test is not None:
-        digests = [stored.edition_digest, *(freeze(session, arm, at=at) for arm in frozen.arms)]
-        arms.begin(session, stored.id, digests, frozen.test, seed=frozen.slug)
-        session.refresh(stored)
-    announce_issue(session, stored.id, "queued", at=at)
-    return _queued(stored), True
+        digests = [digest, *(freeze(connection, arm, at=at) for arm in frozen.arms)]
+        arms.begin(connection, issue_id, digests, frozen.test, seed=frozen.slug)
+    announce_issue(connection, issue_id, "queued", at=at)
+    return get(connection, issue_id), True
 
 
 def _write_deliveries(
-    session: Session, stored: StoredIssue, condition: ColumnElement[bool] | None, *, at: datetime
+    connection: Connection, issue_id: int, condition: ColumnElement[bool] | None, *, at: datetime
 ) -> None:
     """Write one delivery for each subscriber in the audience of an issue, and their number."""
     wanted = (
-        select(literal(stored.id), Subscriber.id, literal(DeliveryState.QUEUED.value))
+        select(literal(issue_id), Subscriber.c.id, literal(DeliveryState.QUEUED.value))
         .where(audience(condition, at=at))
-        .order_by(Subscriber.id)
+        .order_by(Subscriber.c.id)
     )
-    queued = session.execute(
+    queued = connection.execute(
         insert(Delivery).from_select(["issue_id", "subscriber_id", "state"], wanted),
         # Otherwise SQLAlchemy does not keep the number of inserted rows on PostgreSQL.
         execution_options={"preserve_rowcount": True},
     )
-    stored.audience = count_of(queued)
-    running_totals.add(session, stored.id, {DeliveryState.QUEUED.value: stored.audience})
-    if stored.audience >= _ANALYSE_FROM and session.get_bind().dialect.name == "postgresql":
+    number = queued.rowcount
+    connection.execute(update(StoredIssue).where(StoredIssue.c.id == issue_id).values(audience=number))
+    running_totals.add(connection, issue_id, {DeliveryState.QUEUED.value: number})
+    if number >= _ANALYSE_FROM and connection.dialect.name == "postgresql":
         # Without statistics of the new rows, PostgreSQL finds a slow plan for the first claims.
-        session.execute(text("ANALYZE deliveries"))
+        connection.execute(text("ANALYZE deliveries"))
 
 
 def narrowed(
-    session: Session, edition: Edition, segment: str, condition: ColumnElement[bool] | None
+    connection: Connection, edition: Edition, segment: str, condition: ColumnElement[bool] | None
 ) -> tuple[str, ColumnElement[bool] | None]:
     """Return the segment of an issue as text, and its condition; those of a resend are narrower.
 
@@ -245,40 +246,41 @@ def narrowed(
         )
     if edition.resend is None:
         return segment, condition
-    original = named(session, edition.resend.of)
-    return resending.narrowed(session, edition.resend, original.id, segment, condition)
+    original = named(connection, edition.resend.of)
+    return resending.narrowed(connection, edition.resend, original.id, segment, condition)
 
 
-def freeze(session: Session, built: Edition, *, at: datetime) -> str:
+def freeze(connection: Connection, built: Edition, *, at: datetime) -> str:
     """Store an edition unless it is stored already; return its digest."""
     digest = built.digest
-    if session.get(StoredEdition, digest) is None:
-        session.add(StoredEdition(digest=digest, content=built.to_json(), created_at=at))
-        session.flush()
+    known = select(StoredEdition.c.digest).where(StoredEdition.c.digest == digest)
+    if connection.scalar(known) is None:
+        content = built.to_json()
+        connection.execute(insert(StoredEdition).values(digest=digest, content=content, created_at=at))
     return digest
 
 
-def edition_number(session: Session, issue_id: int) -> int:
+def edition_number(connection: Connection, issue_id: int) -> int:
     """Return the number of an issue's newest edition: 1, and one more for each amendment."""
-    replaced = select(func.count()).where(ReplacedEdition.issue_id == issue_id)
-    return 1 + (session.scalar(replaced) or 0)
+    replaced = select(func.count()).where(ReplacedEdition.c.issue_id == issue_id)
+    return 1 + (connection.scalar(replaced) or 0)
 
 
-def count_audience(session: Session, condition: ColumnElement[bool] | None, *, at: datetime) -> int:
+def count_audience(connection: Connection, condition: ColumnElement[bool] | None, *, at: datetime) -> int:
     """Return how many subscribers an issue would go to now."""
     wanted = select(func.count()).select_from(Subscriber)
-    return session.scalar(wanted.where(audience(condition, at=at))) or 0
+    return connection.scalar(wanted.where(audience(condition, at=at))) or 0
 
 
-def queued_at(session: Session, issue_id: int) -> datetime | None:
+def queued_at(connection: Connection, issue_id: int) -> datetime | None:
     """Return when an issue was queued; None for a step of a sequence, which people reach at any time."""
-    found = select(StoredIssue.created_at).where(
-        StoredIssue.id == issue_id, StoredIssue.sequence_id.is_(None)
+    found = select(StoredIssue.c.created_at).where(
+        StoredIssue.c.id == issue_id, StoredIssue.c.sequence_id.is_(None)
     )
-    return session.scalar(found)
+    return connection.scalar(found)
 
 
-def _queued(stored: StoredIssue) -> QueuedIssue:
+def _queued(stored: TableRow) -> QueuedIssue:
     return QueuedIssue(
         id=stored.id,
         slug=stored.slug,
@@ -296,9 +298,3 @@ def _queued(stored: StoredIssue) -> QueuedIssue:
         resend_of=stored.resend_of,
         sequence_id=stored.sequence_id,
     )
-
-
-def count_of(result: object) -> int:
-    """Return how many rows a statement changed."""
-    assert isinstance(result, CursorResult)
-    return result.rowcount

@@ -9,7 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from mailer.config import DeliverySettings
-from mailer.database.models import DeliveryState
+from mailer.database.tables import DeliveryState
 from mailer.delivery.queue import Claimed, Settled
 from mailer.replies import BounceClass, ReplyClass, Verdict, judge
 from mailer.smtp.session import Attempt, Fate, Reply, Stage

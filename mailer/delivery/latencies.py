@@ -14,11 +14,10 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from msgspec import Struct
-from sqlalchemy import select, text
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, select, text
 
-from mailer.database.models import LatencyBucket
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import LatencyBucket
 from mailer.errors import MailerError
 from mailer.replies import ReplyClass, Verdict
 from mailer.replies.mailbox_hosts import known_provider
@@ -105,8 +104,8 @@ class Latencies:
         if not rows:
             return
         try:
-            with self._database.transaction() as session:
-                session.execute(_ADD, rows)
+            with self._database.transaction() as connection:
+                connection.execute(_ADD, rows)
         except MailerError as error:
             _log.debug("latencies are written later: %s", error)
             for key, kept in buckets.items():
@@ -133,14 +132,14 @@ class Histogram(Struct, frozen=True):
     sum_seconds: float
 
 
-def histograms(session: Session, measure: str) -> list[Histogram]:
+def histograms(connection: Connection, measure: str) -> list[Histogram]:
     """Return the histograms of a measure, a few rows each."""
     found: dict[tuple[str, str, str], dict[int, Bucket]] = {}
-    rows = session.execute(
+    rows = connection.execute(
         select(
-            LatencyBucket.relay, LatencyBucket.provider, LatencyBucket.kind, LatencyBucket.up_to_ms,
-            LatencyBucket.number, LatencyBucket.microseconds,
-        ).where(LatencyBucket.measure == measure)
+            LatencyBucket.c.relay, LatencyBucket.c.provider, LatencyBucket.c.kind, LatencyBucket.c.up_to_ms,
+            LatencyBucket.c.number, LatencyBucket.c.microseconds,
+        ).where(LatencyBucket.c.measure == measure)
     )  # fmt: skip
     for relay, provider, kind, bound, number, microseconds in rows:
         found.setdefault((relay, provider, kind), {})[bound] = Bucket(number, microseconds)

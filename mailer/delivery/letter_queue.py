@@ -16,8 +16,8 @@ from typing import Final, Literal
 from msgspec.structs import replace
 
 from mailer.config import Settings
-from mailer.database.models import DeliveryState
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import DeliveryState
 from mailer.delivery import editions, letters
 from mailer.delivery.clock import jitter, now, ticks
 from mailer.delivery.judging import decide, retry_delay
@@ -181,8 +181,8 @@ class LetterQueue:
         return work.result()
 
     def _due(self) -> bool:
-        with self._database.reading() as session:
-            return letters.due(session, at=self._clock(), resend_uncertain=self._resend)
+        with self._database.reading() as connection:
+            return letters.due(connection, at=self._clock(), resend_uncertain=self._resend)
 
     @property
     def _resend(self) -> bool:
@@ -211,16 +211,16 @@ class LetterQueue:
         at = self._clock()
         if not (settled or unsent) and not (count > 0 and self._due()):
             return []
-        with self._database.transaction() as session:
+        with self._database.transaction() as connection:
             for letter, result in settled:
-                if letters.settle(session, letter, result, at=at):
+                if letters.settle(connection, letter, result, at=at):
                     _report(letter, result)
             for letter in unsent:
-                letters.release(session, letter, at=at, why=why)
+                letters.release(connection, letter, at=at, why=why)
             if count <= 0:
                 return []
             return letters.claim(
-                session,
+                connection,
                 limit=count,
                 at=at,
                 hold=_CLAIM_LASTS,

@@ -15,7 +15,7 @@ from typing import Final
 import uvloop
 
 from mailer.config import Settings
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from mailer.delivery import dispatch
 from mailer.delivery.clock import jitter, now, ticks
 from mailer.delivery.letter_queue import LETTERS_AT_ONCE, LetterQueue
@@ -141,12 +141,12 @@ class LetterSender:
         sharing.accept(wishes, granted)
 
     def _exchange(self, sharing: Sharing, wishes: Sequence[Wish]) -> Granted | None:
-        with self._database.transaction() as session:
-            return sharing.exchange(session, wishes)
+        with self._database.transaction() as connection:
+            return sharing.exchange(connection, wishes)
 
     def _give_up_limits(self, sharing: Sharing) -> None:
-        with self._database.transaction() as session:
-            sharing.leave(session)
+        with self._database.transaction() as connection:
+            sharing.leave(connection)
 
     async def _stop_at_the_end(self, pool: Pool) -> None:
         while not self._ended:  # noqa: ASYNC110 - another thread sets it

@@ -19,19 +19,18 @@ from typing import Final
 
 from msgspec import Struct
 from msgspec.structs import replace
-from sqlalchemy import ColumnElement, case, delete, func, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Connection, case, delete, func, insert, select, update
 
-from mailer.database.models import (
+from mailer.database.tables import (
     DeliveryState,
     Event,
     Subscriber,
     SubscriberStatus,
     Suppression,
+    TableRow,
     WaitingLetter,
 )
 from mailer.delivery.books import Books
-from mailer.delivery.issues import count_of
 from mailer.delivery.queue import Claimed, Settled
 from mailer.delivery.recipients import recipient_of, tags_of
 from mailer.errors import RefusedError
@@ -90,57 +89,76 @@ class Letter(Struct, frozen=True):
         return Claimed(self.recipient, self.domain, self.attempts, self.asked_at)
 
 
-def put(session: Session, subscriber_id: int, kind: LetterKind, *, at: datetime, language: str = "") -> None:
-    """Queue a letter to a subscriber, in `language` (BCP 47) where it exists; empty is the newsletter's."""
-    session.add(
-        WaitingLetter(subscriber_id=subscriber_id, kind=kind.value, language=language, asked_at=at, due_at=at)
+def put(
+    connection: Connection,
+    subscriber_id: int,
+    kind: LetterKind,
+    *,
+    at: datetime,
+    language: str = "",
+    source: str = "",
+) -> int:
+    """Queue a letter to a subscriber, in `language` (BCP 47) where it exists; empty is the newsletter's.
+
+    Returns its id. `source` is the text of a message.
+    """
+    letter_id = connection.execute(
+        insert(WaitingLetter)
+        .values(
+            subscriber_id=subscriber_id,
+            kind=kind.value,
+            source=source,
+            language=language,
+            asked_at=at,
+            due_at=at,
+        )
+        .returning(WaitingLetter.c.id)
+    ).scalar_one()
+    connection.execute(
+        insert(Event).values(at=at, kind=kind.value, subscriber_id=subscriber_id, details={"letter": "waits"})
     )
-    session.add(Event(at=at, kind=kind.value, subscriber_id=subscriber_id, details={"letter": "waits"}))
-    session.flush()
+    return letter_id
 
 
-def put_message(session: Session, subscriber_id: int, source: str, *, at: datetime) -> int:
+def put_message(connection: Connection, subscriber_id: int, source: str, *, at: datetime) -> int:
     """Queue a message to a subscriber, written as an issue is; return its id.
 
     Raises `RefusedError` if the address must not be mailed. Someone who unsubscribed from the newsletter can
     still get a message, such as a receipt.
     """
-    person = session.get_one(Subscriber, subscriber_id)
-    if _S(person.status) not in _WANTED_BY[LetterKind.MESSAGE] or _is_suppressed(session, person):
+    status, address_key = connection.execute(
+        select(Subscriber.c.status, Subscriber.c.address_key).where(Subscriber.c.id == subscriber_id)
+    ).one()
+    if _S(status) not in _WANTED_BY[LetterKind.MESSAGE] or _is_suppressed(connection, address_key):
         raise RefusedError(
             "this address bounced, complained or is suppressed",
             remedy="see the history with: mailer why ADDRESS",
         )
-    row = WaitingLetter(
-        subscriber_id=subscriber_id, kind=LetterKind.MESSAGE.value, source=source, asked_at=at, due_at=at
-    )
-    session.add(row)
-    session.add(
-        Event(at=at, kind=LetterKind.MESSAGE.value, subscriber_id=subscriber_id, details={"letter": "waits"})
-    )
-    session.flush()
-    return row.id
+    return put(connection, subscriber_id, LetterKind.MESSAGE, at=at, source=source)
 
 
-def _is_suppressed(session: Session, person: Subscriber) -> bool:
-    return session.get(Suppression, person.address_key) is not None
+def _is_suppressed(connection: Connection, address_key: str) -> bool:
+    found = select(Suppression.c.address_key).where(Suppression.c.address_key == address_key)
+    return connection.scalar(found) is not None
 
 
-def asked_since(session: Session, subscriber_id: int, kind: LetterKind, *, since: datetime) -> bool:
+def asked_since(connection: Connection, subscriber_id: int, kind: LetterKind, *, since: datetime) -> bool:
     """Return whether such a letter was requested after `since`; one that failed does not count."""
-    wanted = select(Event.id).where(
-        Event.subscriber_id == subscriber_id, Event.kind == kind.value, Event.at > since
+    wanted = select(Event.c.id).where(
+        Event.c.subscriber_id == subscriber_id, Event.c.kind == kind.value, Event.c.at > since
     )
-    return session.scalar(wanted.limit(1)) is not None
+    return connection.scalar(wanted.limit(1)) is not None
 
 
-def due(session: Session, *, at: datetime, resend_uncertain: bool = True) -> bool:
+def due(connection: Connection, *, at: datetime, resend_uncertain: bool = True) -> bool:
     """Return whether there is a letter to claim."""
-    return session.scalar(select(WaitingLetter.id).where(*_due(at, resend_uncertain)).limit(1)) is not None
+    return (
+        connection.scalar(select(WaitingLetter.c.id).where(*_due(at, resend_uncertain)).limit(1)) is not None
+    )
 
 
 def claim(
-    session: Session,
+    connection: Connection,
     *,
     limit: int,
     at: datetime,
@@ -156,39 +174,72 @@ def claim(
     fail. A letter whose claim ran out is uncertain; it is claimed again with `resend_uncertain`, or else
     waits for the operator.
     """
-    rows = session.execute(
-        select(WaitingLetter, Subscriber)
-        .join(Subscriber, Subscriber.id == WaitingLetter.subscriber_id)
-        .where(*_due(at, resend_uncertain), Subscriber.domain.not_in(list(except_domains)))
-        .order_by(WaitingLetter.due_at, WaitingLetter.id)
+    rows = connection.execute(
+        select(
+            WaitingLetter.c.id,
+            WaitingLetter.c.kind,
+            WaitingLetter.c.source,
+            WaitingLetter.c.language,
+            WaitingLetter.c.asked_at,
+            WaitingLetter.c.attempts,
+            WaitingLetter.c.state,
+            WaitingLetter.c.reply,
+            WaitingLetter.c.subscriber_id,
+            Subscriber.c.address,
+            Subscriber.c.address_key,
+            Subscriber.c.domain,
+            Subscriber.c.name,
+            Subscriber.c.attributes,
+            Subscriber.c.status,
+        )
+        .join(Subscriber, Subscriber.c.id == WaitingLetter.c.subscriber_id)
+        .where(*_due(at, resend_uncertain), Subscriber.c.domain.not_in(list(except_domains)))
+        .order_by(WaitingLetter.c.due_at, WaitingLetter.c.id)
         .limit(limit)
         .with_for_update(of=WaitingLetter, skip_locked=True)
     ).all()
-    tags = tags_of(session, [person.id for _, person in rows])
+    tags = tags_of(connection, [row.subscriber_id for row in rows])
     claimed: list[Letter] = []
-    for row, person in rows:
-        letter = _letter(row, person, tags)
-        unwanted = letter.kind is LetterKind.MESSAGE and _is_suppressed(session, person)
-        if unwanted or _S(person.status) not in _WANTED_BY[letter.kind]:
-            session.delete(row)
-            _tell_ending(session, letter, DeliveryState.SKIPPED, _NOT_NEEDED)
+    ended: list[int] = []
+    held: list[int] = []
+    for row in rows:
+        letter = _letter(row, tags)
+        unwanted = letter.kind is LetterKind.MESSAGE and _is_suppressed(connection, row.address_key)
+        if unwanted or _S(row.status) not in _WANTED_BY[letter.kind]:
+            ended.append(letter.id)
+            _tell_ending(connection, letter, DeliveryState.SKIPPED, _NOT_NEEDED)
         elif at - letter.asked_at > give_up_after:
-            session.delete(row)
-            _tell_ending(session, letter, DeliveryState.FAILED, row.reply or _EXPIRED)
+            ended.append(letter.id)
+            _tell_ending(connection, letter, DeliveryState.FAILED, row.reply or _EXPIRED)
         elif letter.was is DeliveryState.UNCERTAIN and not resend_uncertain:
-            row.state, row.changed_at = DeliveryState.UNCERTAIN.value, at
+            held.append(letter.id)
         else:
-            row.state, row.changed_at = DeliveryState.SENDING.value, at
-            row.due_at, row.attempts = at + hold, letter.attempts
             claimed.append(letter)
-    session.flush()
+    if ended:
+        connection.execute(delete(WaitingLetter).where(WaitingLetter.c.id.in_(ended)))
+    _change(connection, held, {"state": DeliveryState.UNCERTAIN.value, "changed_at": at})
+    _change(
+        connection,
+        [letter.id for letter in claimed],
+        {
+            "state": DeliveryState.SENDING.value,
+            "changed_at": at,
+            "due_at": at + hold,
+            "attempts": WaitingLetter.c.attempts + 1,
+        },
+    )
     return claimed
 
 
-def settle(session: Session, letter: Letter, settled: Settled, *, at: datetime) -> bool:
+def _change(connection: Connection, letter_ids: list[int], values: Mapping[str, object]) -> None:
+    if letter_ids:
+        connection.execute(update(WaitingLetter).where(WaitingLetter.c.id.in_(letter_ids)).values(values))
+
+
+def settle(connection: Connection, letter: Letter, settled: Settled, *, at: datetime) -> bool:
     """Write the result of a claimed letter; return False if another process has taken it over."""
     if settled.state in _ENDINGS:
-        done = session.execute(delete(WaitingLetter).where(*_ours(letter)))
+        done = connection.execute(delete(WaitingLetter).where(*_ours(letter)))
     else:
         values = {
             "state": settled.state.value,
@@ -199,43 +250,43 @@ def settle(session: Session, letter: Letter, settled: Settled, *, at: datetime) 
             "reply": settled.reply,
             "bounce_class": settled.bounce_class,
         }
-        done = session.execute(update(WaitingLetter).where(*_ours(letter)).values(values))
-    if not count_of(done):
+        done = connection.execute(update(WaitingLetter).where(*_ours(letter)).values(values))
+    if not done.rowcount:
         return False
     if settled.state in _ENDINGS:
-        _tell_ending(session, letter, settled.state, _said(settled))
+        _tell_ending(connection, letter, settled.state, _said(settled))
     else:
-        _tell(session, letter, f"waits, {_said(settled)}")
+        _tell(connection, letter, f"waits, {_said(settled)}")
     return True
 
 
-def release(session: Session, letter: Letter, *, at: datetime, why: str = "") -> None:
+def release(connection: Connection, letter: Letter, *, at: datetime, why: str = "") -> None:
     """Release a letter that was not sent: it is due again, and the attempt does not count."""
     back = {"state": letter.was.value, "due_at": at, "changed_at": at, "attempts": letter.attempts - 1}
-    done = session.execute(update(WaitingLetter).where(*_ours(letter)).values(back))
-    if count_of(done) and why:
-        _tell(session, letter, f"waits, {why}")
+    done = connection.execute(update(WaitingLetter).where(*_ours(letter)).values(back))
+    if done.rowcount and why:
+        _tell(connection, letter, f"waits, {why}")
 
 
-def books(session: Session) -> Books:
+def books(connection: Connection) -> Books:
     """Return how many letters are in each state, as far back as their events are kept."""
-    waiting = select(WaitingLetter.state, func.count()).group_by(WaitingLetter.state)
+    waiting = select(WaitingLetter.c.state, func.count()).group_by(WaitingLetter.c.state)
     counts: Counter[str] = Counter()
-    for state, number in session.execute(waiting):
+    for state, number in connection.execute(waiting):
         counts[state] = number
-    said = Event.details["letter"].as_string()
+    said = Event.c.details["letter"].as_string()
     ended = [func.count(case((said.startswith(f"{word}, "), 1))) for word in _ENDINGS.values()]
     # Without an issue: that part of the index holds no opens and clicks.
-    ours = Event.issue_id.is_(None), Event.kind.in_(_EVENT_KINDS)
-    told = session.execute(select(*ended).where(*ours)).one()
+    ours = Event.c.issue_id.is_(None), Event.c.kind.in_(_EVENT_KINDS)
+    told = connection.execute(select(*ended).where(*ours)).one()
     for ending, number in zip(_ENDINGS, told, strict=True):
         counts[ending.value] = number
     return Books(audience=counts.total(), **{state.value: counts[state.value] for state in DeliveryState})
 
 
-def _letter(row: WaitingLetter, person: Subscriber, tags: Mapping[int, tuple[str, ...]]) -> Letter:
+def _letter(row: TableRow, tags: Mapping[int, tuple[str, ...]]) -> Letter:
     was, kind = DeliveryState(row.state), LetterKind(row.kind)
-    recipient = recipient_of(person.id, person, tags)
+    recipient = recipient_of(row.subscriber_id, row, tags)
     if kind is LetterKind.CONFIRMATION:
         # Anyone can type any address and "name" into the form: an advertisement must not reach its owner.
         recipient = replace(recipient, name="", attributes={})
@@ -244,7 +295,7 @@ def _letter(row: WaitingLetter, person: Subscriber, tags: Mapping[int, tuple[str
         kind=kind,
         language=row.language,
         recipient=recipient,
-        domain=person.domain,
+        domain=row.domain,
         asked_at=row.asked_at,
         attempts=row.attempts + 1,
         # The process that claimed it did not settle it in time, so it may have been sent.
@@ -257,35 +308,35 @@ def _due(at: datetime, resend_uncertain: bool) -> tuple[ColumnElement[bool], ...
     states = [DeliveryState.QUEUED, DeliveryState.DEFERRED, DeliveryState.SENDING]
     if resend_uncertain:
         states.append(DeliveryState.UNCERTAIN)
-    return WaitingLetter.due_at <= at, WaitingLetter.state.in_([state.value for state in states])
+    return WaitingLetter.c.due_at <= at, WaitingLetter.c.state.in_([state.value for state in states])
 
 
 def _ours(letter: Letter) -> tuple[ColumnElement[bool], ...]:
     """Return the conditions that hold while this claim of a letter is valid."""
     return (
-        WaitingLetter.id == letter.id,
-        WaitingLetter.state == DeliveryState.SENDING.value,
-        WaitingLetter.attempts == letter.attempts,
+        WaitingLetter.c.id == letter.id,
+        WaitingLetter.c.state == DeliveryState.SENDING.value,
+        WaitingLetter.c.attempts == letter.attempts,
     )
 
 
-def _tell(session: Session, letter: Letter, said: str, *, kind: str = "") -> None:
+def _tell(connection: Connection, letter: Letter, said: str, *, kind: str = "") -> None:
     """Update the event that was written when the letter was requested."""
-    session.execute(
+    connection.execute(
         update(Event)
         .where(
-            Event.subscriber_id == letter.recipient.subscriber_id,
-            Event.kind == letter.kind.value,
-            Event.at == letter.asked_at,
+            Event.c.subscriber_id == letter.recipient.subscriber_id,
+            Event.c.kind == letter.kind.value,
+            Event.c.at == letter.asked_at,
         )
         .values(kind=kind or letter.kind.value, details={"letter": said[:_MAX_SAID]})
     )
 
 
-def _tell_ending(session: Session, letter: Letter, state: DeliveryState, said: str) -> None:
+def _tell_ending(connection: Connection, letter: Letter, state: DeliveryState, said: str) -> None:
     # A failed letter does not count as requested, so the person can request it again.
     kind = f"no {letter.kind.value}" if state is DeliveryState.FAILED else ""
-    _tell(session, letter, f"{_ENDINGS[state]}, {said}", kind=kind)
+    _tell(connection, letter, f"{_ENDINGS[state]}, {said}", kind=kind)
 
 
 def _said(settled: Settled) -> str:

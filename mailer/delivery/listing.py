@@ -7,10 +7,9 @@ from datetime import datetime
 from typing import Final
 
 from msgspec import Struct
-from sqlalchemy import ColumnElement, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Connection, select
 
-from mailer.database.models import Delivery, DeliveryState, Subscriber
+from mailer.database.tables import Delivery, DeliveryState, Subscriber
 
 _AT_ONCE: Final = 1_000
 
@@ -49,19 +48,19 @@ class Listed(Struct, frozen=True):
         }
 
 
-def listing(session: Session, issue_id: int, state: DeliveryState) -> Iterator[Listed]:
+def listing(connection: Connection, issue_id: int, state: DeliveryState) -> Iterator[Listed]:
     """Yield the deliveries of an issue in this state, by subscriber id.
 
     Reads a page at a time: a million take no more memory than a thousand.
     """
     after = 0
-    while found := page(session, issue_id, state, after=after, limit=_AT_ONCE):
+    while found := page(connection, issue_id, state, after=after, limit=_AT_ONCE):
         yield from found
         after = found[-1].subscriber_id
 
 
 def page(
-    session: Session,
+    connection: Connection,
     issue_id: int,
     state: DeliveryState | None = None,
     *,
@@ -76,26 +75,26 @@ def page(
     """
     chosen = (
         select(
-            Delivery.state,
-            Delivery.subscriber_id,
-            Subscriber.address,
-            Delivery.attempts,
-            Delivery.changed_at,
-            Delivery.due_at,
-            Delivery.code,
-            Delivery.enhanced,
-            Delivery.reply,
-            Delivery.bounce_class,
+            Delivery.c.state,
+            Delivery.c.subscriber_id,
+            Subscriber.c.address,
+            Delivery.c.attempts,
+            Delivery.c.changed_at,
+            Delivery.c.due_at,
+            Delivery.c.code,
+            Delivery.c.enhanced,
+            Delivery.c.reply,
+            Delivery.c.bounce_class,
         )
-        .outerjoin(Subscriber, Subscriber.id == Delivery.subscriber_id)
-        .where(Delivery.issue_id == issue_id, Delivery.subscriber_id > after)
-        .order_by(Delivery.subscriber_id)
+        .outerjoin(Subscriber, Subscriber.c.id == Delivery.c.subscriber_id)
+        .where(Delivery.c.issue_id == issue_id, Delivery.c.subscriber_id > after)
+        .order_by(Delivery.c.subscriber_id)
         .limit(limit)
     )
     if state is not None:
-        chosen = chosen.where(Delivery.state == state.value)
+        chosen = chosen.where(Delivery.c.state == state.value)
     if bounce_class is not None:
-        chosen = chosen.where(Delivery.bounce_class == bounce_class)
+        chosen = chosen.where(Delivery.c.bounce_class == bounce_class)
     if among is not None:
         chosen = chosen.where(among)
-    return [Listed(DeliveryState(given), *rest) for given, *rest in session.execute(chosen)]
+    return [Listed(DeliveryState(given), *rest) for given, *rest in connection.execute(chosen)]

@@ -17,10 +17,9 @@ from typing import Final
 from zoneinfo import available_timezones
 
 from msgspec import Struct
-from sqlalchemy import ColumnElement, and_, case, exists, func, literal, or_, select, true
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Connection, and_, case, exists, func, literal, or_, select, true, update
 
-from mailer.database.models import Delivery, ScheduledIssue, StoredIssue, Subscriber
+from mailer.database.tables import Delivery, ScheduledIssue, StoredIssue, Subscriber, TableRow
 from mailer.delivery import issues, newcomers, schedule
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.schedule import Scheduled, instant
@@ -31,7 +30,7 @@ from mailer.rendering.edition import Edition
 ATTRIBUTE: Final = "timezone"
 _FIRST_ZONE: Final = "Pacific/Kiritimati"
 """The zone whose clocks are ahead of all others: UTC+14, without daylight saving time."""
-_ZONE: Final[ColumnElement[str]] = Subscriber.attributes[ATTRIBUTE].as_string()
+_ZONE: Final[ColumnElement[str]] = Subscriber.c.attributes[ATTRIBUTE].as_string()
 
 
 class Wave(Struct, frozen=True):
@@ -48,7 +47,7 @@ class Wave(Struct, frozen=True):
 
 
 def add(
-    session: Session,
+    connection: Connection,
     edition: Edition,
     *,
     source_path: str,
@@ -71,7 +70,7 @@ def add(
         raise RefusedError(
             "an A/B test or a resend cannot be sent by local time", remedy="schedule it without --local-time"
         )
-    for wave in _waves(session, edition.slug, wall, zone, condition, at=at, began_at=at):
+    for wave in _waves(connection, edition.slug, wall, zone, condition, at=at, began_at=at):
         if wave.at <= at:
             raise RefusedError(
                 f"{wall:%Y-%m-%d %H:%M} has passed in {wave.zones[0]}, the zone of"
@@ -80,52 +79,68 @@ def add(
             )
     first = max(instant(wall, _FIRST_ZONE), at + timedelta(microseconds=1))
     return schedule.add(
-        session, edition, source_path=source_path, segment=segment, due_at=first, zone=zone, at=at, wall=wall
+        connection,
+        edition,
+        source_path=source_path,
+        segment=segment,
+        due_at=first,
+        zone=zone,
+        at=at,
+        wall=wall,
     )
 
 
 def waves(
-    session: Session, planned: Scheduled, condition: ColumnElement[bool] | None, *, at: datetime
+    connection: Connection, planned: Scheduled, condition: ColumnElement[bool] | None, *, at: datetime
 ) -> list[Wave]:
     """Return the waves of subscribers who still get a scheduled issue, the next ones first."""
     assert planned.wall is not None
     return _waves(
-        session, planned.slug, planned.wall, planned.zone, condition, at=at, began_at=planned.began_at or at
+        connection,
+        planned.slug,
+        planned.wall,
+        planned.zone,
+        condition,
+        at=at,
+        began_at=planned.began_at or at,
     )
 
 
 def queue_due(
-    session: Session, slug: str, *, at: datetime, condition: ColumnElement[bool] | None
+    connection: Connection, slug: str, *, at: datetime, condition: ColumnElement[bool] | None
 ) -> QueuedIssue | None:
     """Queue a scheduled issue for everyone whose turn has come.
 
     Its schedule moves to the next zone, or is removed. Returns None if nobody's turn has come, or if it is
     too late: then the operator is alerted.
     """
-    stored = schedule.locked(session, slug, at=at)
+    stored = schedule.locked(connection, slug, at=at)
     if stored is None:
         return None
     planned, began_at = schedule.planned(stored), stored.began_at or at
     assert planned.wall is not None
-    left = _waves(session, stored.slug, planned.wall, stored.zone, condition, at=at, began_at=began_at)
+    left = _waves(connection, stored.slug, planned.wall, stored.zone, condition, at=at, began_at=began_at)
     # Earlier zones have had their turn: subscribers who are left there have just moved there.
     if any(wave.at >= stored.due_at and at - wave.at > schedule.STALE_AFTER for wave in left):
-        schedule.miss(session, stored.slug, at=at)
+        schedule.miss(connection, stored.slug, at=at)
         return None
     due = frozenset(zone for wave in left if wave.at <= at for zone in wave.zones)
     ahead = [wave.at for wave in left if wave.at > at]
-    issue = _queue(session, stored, due, at=at, began_at=began_at, condition=condition) if due else None
+    issue = _queue(connection, stored, due, at=at, began_at=began_at, condition=condition) if due else None
     if ahead:
-        stored.began_at, stored.due_at = began_at, ahead[0]
-        session.flush()
+        connection.execute(
+            update(ScheduledIssue)
+            .where(ScheduledIssue.c.id == stored.id)
+            .values(began_at=began_at, due_at=ahead[0])
+        )
     else:
-        schedule.end(session, stored.slug, at=at)
+        schedule.end(connection, stored.slug, at=at)
     return issue
 
 
 def _queue(
-    session: Session,
-    stored: ScheduledIssue,
+    connection: Connection,
+    stored: TableRow,
     zones: Collection[str],
     *,
     at: datetime,
@@ -137,12 +152,12 @@ def _queue(
     if "" in zones:
         clocks.append(func.coalesce(_ZONE.not_in(_names()), true()))
     chosen = and_(_early(condition, began_at), or_(*clocks))
-    known = issues.find(session, stored.slug)
+    known = issues.find(connection, stored.slug)
     if known is not None:
-        newcomers.add(session, known.id, chosen, at=at)
+        newcomers.add(connection, known.id, chosen, at=at)
         return known
     issue, _ = issues.enqueue(
-        session,
+        connection,
         Edition.from_json(stored.edition),
         source_path=stored.source_path,
         at=at,
@@ -154,7 +169,7 @@ def _queue(
 
 
 def _waves(
-    session: Session,
+    connection: Connection,
     slug: str,
     wall: datetime,
     zone: str,
@@ -165,12 +180,12 @@ def _waves(
 ) -> list[Wave]:
     """Return the audience that has no delivery yet, by the instant of its turn."""
     has_one = exists().where(
-        Delivery.subscriber_id == Subscriber.id,
-        Delivery.issue_id == select(StoredIssue.id).where(StoredIssue.slug == slug).scalar_subquery(),
+        Delivery.c.subscriber_id == Subscriber.c.id,
+        Delivery.c.issue_id == select(StoredIssue.c.id).where(StoredIssue.c.slug == slug).scalar_subquery(),
     )
     # Bounded by the number of zones there are, whatever the attributes contain.
     known = case((_ZONE.in_(_names()), _ZONE), else_=literal(""))
-    found = session.execute(
+    found = connection.execute(
         select(known.label("zone"), func.count())
         .where(issues.audience(_early(condition, began_at), at=at), ~has_one)
         .group_by("zone")
@@ -186,7 +201,7 @@ def _waves(
 
 def _early(condition: ColumnElement[bool] | None, began_at: datetime) -> ColumnElement[bool]:
     """Return the condition, and that a subscriber was known when the audience was fixed."""
-    return and_(true() if condition is None else condition, Subscriber.created_at <= began_at)
+    return and_(true() if condition is None else condition, Subscriber.c.created_at <= began_at)
 
 
 @cache

@@ -20,11 +20,10 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from sqlalchemy import text
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, text
 
-from mailer.database.models import Instance
-from mailer.database.session import Database
+from mailer.database import instances
+from mailer.database.engine import Database
 from mailer.delivery import runs
 from mailer.delivery.clock import now
 from mailer.errors import LockedError, RefusedError
@@ -56,19 +55,19 @@ def sending(database: Database) -> Iterator[int | None]:
         return
     path = _lock_path(database.path)
     with _locked_file(path) as descriptor:
-        with database.transaction() as session:
-            remember_home(session)
+        with database.transaction() as connection:
+            remember_home(connection)
         _check_generation(database, path, descriptor)
         _advance(database, descriptor)
         yield descriptor
 
 
 @contextlib.contextmanager
-def exclusive(database: Database) -> Iterator[Session]:
+def exclusive(database: Database) -> Iterator[Connection]:
     """Begin a transaction during which no run lives and none begins; raise the errors of `sending`."""
-    with sending(database), database.transaction() as session:
-        runs.exclude_others(session, at=now())
-        yield session
+    with sending(database), database.transaction() as connection:
+        runs.exclude_others(connection, at=now())
+        yield connection
 
 
 @contextlib.contextmanager
@@ -83,8 +82,8 @@ def not_sending(database: Database) -> Iterator[None]:
 
 def check(database: Database) -> None:
     """Raise the `RefusedError` of `sending`, without waiting for a run that holds the lock."""
-    with database.transaction() as session:
-        remember_home(session)
+    with database.transaction() as connection:
+        remember_home(connection)
     if database.path is not None:
         path = _lock_path(database.path)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
@@ -94,21 +93,21 @@ def check(database: Database) -> None:
             os.close(descriptor)
 
 
-def remember_home(session: Session) -> None:
+def remember_home(connection: Connection) -> None:
     """Remember where the database is, if it was never sent from; raise `RefusedError` if it is elsewhere.
 
     Scheduling an issue needs this: if the database were copied before anything was sent, both copies would
     send the issue.
     """
-    here = _place(session)
+    here = _place(connection)
     if here is None:
         return
     # Two processes may come here at the same moment.
-    session.execute(_REMEMBER_HOME, {"home": here})
-    home = session.get_one(Instance, "home", populate_existing=True).value
+    connection.execute(_REMEMBER_HOME, {"home": here})
+    home = instances.value(connection, "home")
     if home == here:
         return
-    if session.get_bind().dialect.name == "sqlite":
+    if connection.dialect.name == "sqlite":
         raise RefusedError(f"this database was used at {home} and is now at {here}", remedy=_REMEDY)
     raise RefusedError(
         "this PostgreSQL database is a copy, was restored from a backup, or is on a standby that took"
@@ -120,13 +119,13 @@ def remember_home(session: Session) -> None:
 def adopt(database: Database) -> None:
     """Accept a copied or restored database as the one to send from."""
     if database.path is None:
-        with database.transaction() as session:
-            _put(session, "home", _server(session))
+        with database.transaction() as connection:
+            instances.set_value(connection, "home", _server(connection))
         return
     with _locked_file(_lock_path(database.path)) as descriptor:
-        with database.transaction() as session:
-            _put(session, "home", str(database.path.resolve()))
-            _put(session, "identity", uuid.uuid4().hex)
+        with database.transaction() as connection:
+            instances.set_value(connection, "home", str(database.path.resolve()))
+            instances.set_value(connection, "identity", uuid.uuid4().hex)
         os.ftruncate(descriptor, 0)
         _advance(database, descriptor)
 
@@ -151,17 +150,17 @@ def _locked_file(path: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _place(session: Session) -> str | None:
+def _place(connection: Connection) -> str | None:
     """Return an identity that a database does not share with its copies; None for one in memory."""
-    if session.get_bind().dialect.name == "postgresql":
-        return _server(session)
-    file = session.connection().engine.url.database
+    if connection.dialect.name == "postgresql":
+        return _server(connection)
+    file = connection.engine.url.database
     return None if file in (None, "", ":memory:") else str(Path(file).resolve())
 
 
-def _server(session: Session) -> str:
+def _server(connection: Connection) -> str:
     """Return an identity that a PostgreSQL database does not share with its copies."""
-    row = session.execute(_SERVER).one()
+    row = connection.execute(_SERVER).one()
     return f"database {row.database} of system {row.system}, timeline {row.timeline}"
 
 
@@ -190,17 +189,12 @@ def _advance(database: Database, descriptor: int) -> None:
     A crash in between leaves the file one behind the database, which is harmless.
     """
     assert database.path is not None
-    with database.transaction() as session:
-        stored = session.get(Instance, "generation")
-        generation = int(stored.value if stored else 0) + 1
-        _put(session, "generation", str(generation))
-        known = session.get(Instance, "identity")
-        identity = known.value if known else uuid.uuid4().hex
-        _put(session, "identity", identity)
+    with database.transaction() as connection:
+        generation = int(instances.value(connection, "generation") or 0) + 1
+        instances.set_value(connection, "generation", str(generation))
+        if (identity := instances.value(connection, "identity")) is None:
+            identity = uuid.uuid4().hex
+            instances.set_value(connection, "identity", identity)
     content = json.dumps({"identity": identity, "generation": generation}).encode()
     os.pwrite(descriptor, content.ljust(128), 0)
     os.fsync(descriptor)
-
-
-def _put(session: Session, name: str, value: str) -> None:
-    session.merge(Instance(name=name, value=value))

@@ -12,7 +12,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from mailer.config import DeliverySettings, ProviderLimits
-from mailer.database.models import DeliveryState
+from mailer.database.tables import DeliveryState
 from mailer.delivery import queue
 from mailer.delivery.bookkeeping import RunBooks
 from mailer.delivery.breaker import Breaker, Trip

@@ -13,12 +13,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Final, cast
+from typing import Final
 
 from msgspec import Struct, json
 from sqlalchemy import (
     ColumnElement,
-    Table,
+    Connection,
     Update,
     and_,
     bindparam,
@@ -31,16 +31,14 @@ from sqlalchemy import (
     true,
     update,
 )
-from sqlalchemy.orm import Session
 
 from mailer.database import running_totals
 from mailer.database.among import among
 from mailer.database.columns import to_microseconds
-from mailer.database.models import WAITS, Delivery, DeliveryState, Run
-from mailer.database.session import execute_many
+from mailer.database.engine import execute_many
+from mailer.database.tables import WAITS, Delivery, DeliveryState, Run
 from mailer.delivery.arms import arms_of
 from mailer.delivery.candidates import Claimable, find_candidates
-from mailer.delivery.issues import count_of
 from mailer.delivery.recipients import recipient_of, tags_of
 from mailer.delivery.waiting import RetryScan
 from mailer.errors import MailerError
@@ -87,50 +85,47 @@ class Settled(Struct, frozen=True):
 
 
 # Built once, since these statements run for every window.
-_DELIVERIES: Final = cast(Table, Delivery.__table__)
 _MARK_SENDING: Final = (
-    update(_DELIVERIES)
+    update(Delivery)
     .where(
-        _DELIVERIES.c.issue_id == bindparam("_issue_id"),
-        among(_DELIVERIES.c.subscriber_id, "_ids"),
+        Delivery.c.issue_id == bindparam("_issue_id"),
+        among(Delivery.c.subscriber_id, "_ids"),
     )
     .values(
         state=DeliveryState.SENDING.value,
         run_id=bindparam("_run_id"),
-        attempts=_DELIVERIES.c.attempts + 1,
-        first_at=func.coalesce(_DELIVERIES.c.first_at, bindparam("_at", type_=_DELIVERIES.c.first_at.type)),
-        changed_at=bindparam("_at", type_=_DELIVERIES.c.first_at.type),
+        attempts=Delivery.c.attempts + 1,
+        first_at=func.coalesce(Delivery.c.first_at, bindparam("_at", type_=Delivery.c.first_at.type)),
+        changed_at=bindparam("_at", type_=Delivery.c.first_at.type),
     )
 )
 _PENDING: Final = (
-    update(_DELIVERIES)
+    update(Delivery)
     .where(
-        _DELIVERIES.c.issue_id == bindparam("_issue_id"),
-        among(_DELIVERIES.c.subscriber_id, "_ids"),
-        _DELIVERIES.c.state == literal_column(f"'{DeliveryState.DEFERRED.value}'"),
-        _DELIVERIES.c.run_id == bindparam("_run_id"),
+        Delivery.c.issue_id == bindparam("_issue_id"),
+        among(Delivery.c.subscriber_id, "_ids"),
+        Delivery.c.state == literal_column(f"'{DeliveryState.DEFERRED.value}'"),
+        Delivery.c.run_id == bindparam("_run_id"),
     )
-    .values(changed_at=bindparam("_at", type_=_DELIVERIES.c.changed_at.type))
+    .values(changed_at=bindparam("_at", type_=Delivery.c.changed_at.type))
 )
 _MARK_SENDING_ON_POSTGRESQL: Final = _MARK_SENDING.add_cte(
     text(running_totals.ADD_ON_POSTGRESQL).columns().cte("total")
 )
 _FAIL_PENDING: Final = _PENDING.values(state=DeliveryState.FAILED.value, due_at=None)
-_RETRY_PENDING: Final = _PENDING.values(
-    due_at=bindparam("_at", type_=_DELIVERIES.c.due_at.type), first_at=None
-)
+_RETRY_PENDING: Final = _PENDING.values(due_at=bindparam("_at", type_=Delivery.c.due_at.type), first_at=None)
 
 
 def _settling(state: DeliveryState) -> Update:
     """Return the statement that settles one delivery of a run, if it is in this state."""
     names = ("state", "due_at", "changed_at", "code", "enhanced", "reply", "bounce_class")
     return (
-        update(_DELIVERIES)
+        update(Delivery)
         .where(
-            _DELIVERIES.c.issue_id == bindparam("_issue_id"),
-            _DELIVERIES.c.subscriber_id == bindparam("_subscriber_id"),
-            _DELIVERIES.c.state == literal_column(f"'{state.value}'"),
-            _DELIVERIES.c.run_id == bindparam("_run_id"),
+            Delivery.c.issue_id == bindparam("_issue_id"),
+            Delivery.c.subscriber_id == bindparam("_subscriber_id"),
+            Delivery.c.state == literal_column(f"'{state.value}'"),
+            Delivery.c.run_id == bindparam("_run_id"),
         )
         .values({name: bindparam(f"_{name}") for name in names})
     )
@@ -163,7 +158,7 @@ _SETTLE_ALL: Final = text(
 
 
 def recover(
-    session: Session,
+    connection: Connection,
     issue_id: int,
     *,
     at: datetime,
@@ -177,40 +172,40 @@ def recover(
     """
     # This scans the issue once per start. An index on `sending` would cost two writes for each message.
     if run_id is not None:
-        of_run: ColumnElement[bool] = Delivery.run_id == run_id
-    elif session.get_bind().dialect.name == "sqlite":
+        of_run: ColumnElement[bool] = Delivery.c.run_id == run_id
+    elif connection.dialect.name == "sqlite":
         of_run = true()
     else:
         # A run without `seen_at` was copied from SQLite.
-        over = or_(Run.ended_at.is_not(None), Run.seen_at.is_(None))
-        of_run = Delivery.run_id.in_(select(Run.id).where(Run.issue_id == issue_id, over))
-    interrupted = and_(Delivery.issue_id == issue_id, Delivery.state == DeliveryState.SENDING.value, of_run)
-    session.execute(
+        over = or_(Run.c.ended_at.is_not(None), Run.c.seen_at.is_(None))
+        of_run = Delivery.c.run_id.in_(select(Run.c.id).where(Run.c.issue_id == issue_id, over))
+    interrupted = and_(
+        Delivery.c.issue_id == issue_id, Delivery.c.state == DeliveryState.SENDING.value, of_run
+    )
+    connection.execute(
         update(Delivery)
-        .where(Delivery.issue_id == issue_id, text(WAITS), Delivery.due_at == PENDING_UNTIL, of_run)
+        .where(Delivery.c.issue_id == issue_id, text(WAITS), Delivery.c.due_at == PENDING_UNTIL, of_run)
         .values(due_at=at, changed_at=at)
     )
-    number = count_of(
-        session.execute(
-            update(Delivery)
-            .where(interrupted)
-            .values(
-                state=DeliveryState.UNCERTAIN.value,
-                due_at=due_at or at,
-                changed_at=at,
-                code=None,
-                enhanced=None,
-                bounce_class=None,
-                reply="the run was interrupted after this delivery was claimed",
-            )
+    number = connection.execute(
+        update(Delivery)
+        .where(interrupted)
+        .values(
+            state=DeliveryState.UNCERTAIN.value,
+            due_at=due_at or at,
+            changed_at=at,
+            code=None,
+            enhanced=None,
+            bounce_class=None,
+            reply="the run was interrupted after this delivery was claimed",
         )
-    )
-    running_totals.move(session, issue_id, number, DeliveryState.SENDING, DeliveryState.UNCERTAIN)
+    ).rowcount
+    running_totals.move(connection, issue_id, number, DeliveryState.SENDING, DeliveryState.UNCERTAIN)
     return number
 
 
 def claim(
-    session: Session,
+    connection: Connection,
     issue_id: int,
     *,
     run_id: int,
@@ -232,7 +227,7 @@ def claim(
     issues with an A/B test.
     """
     rows, after = find_candidates(
-        session,
+        connection,
         issue_id,
         limit=limit,
         after=after,
@@ -246,17 +241,17 @@ def claim(
     refused = [row.subscriber_id for row in rows if not row.allowed]
     left = Counter(row.state for row in rows)
     if refused:
-        _skip(session, issue_id, refused, at=at)
+        _skip(connection, issue_id, refused, at=at)
     changes = Counter({DeliveryState.SENDING.value: len(allowed), DeliveryState.SKIPPED.value: len(refused)})
     changes.subtract(left)
-    _mark_sending(session, issue_id, allowed, changes, run_id=run_id, at=at)
-    arms = arms_of(session, issue_id, allowed) if with_arms else {}
-    claimed = _claimed(rows, tags_of(session, allowed), arms, at)
+    _mark_sending(connection, issue_id, allowed, changes, run_id=run_id, at=at)
+    arms = arms_of(connection, issue_id, allowed) if with_arms else {}
+    claimed = _claimed(rows, tags_of(connection, allowed), arms, at)
     return Taken(claimed, after, len(refused), left)
 
 
 def settle(
-    session: Session, issue_id: int, outcomes: Sequence[Settled], *, run_id: int, at: datetime
+    connection: Connection, issue_id: int, outcomes: Sequence[Settled], *, run_id: int, at: datetime
 ) -> None:
     """Write the outcomes of deliveries that this run had claimed, all in one statement.
 
@@ -269,21 +264,21 @@ def settle(
     rows = [_row(outcome) for outcome in outcomes]
     changes = Counter(outcome.state.value for outcome in outcomes)
     changes[DeliveryState.SENDING.value] -= len(outcomes)
-    if session.get_bind().dialect.name == "postgresql":
+    if connection.dialect.name == "postgresql":
         columns = [json.encode(column).decode() for column in zip(*rows, strict=True)]
         values = dict(zip(_SETTLE_VALUES, [*columns, *same], strict=True))
         values |= running_totals.parameters(issue_id, changes)
-        done = count_of(session.execute(_SETTLE_ALL, values))
+        done = connection.execute(_SETTLE_ALL, values).rowcount
     else:
         every = [row + same for row in rows]
-        done = execute_many(session.connection(), _SETTLE, _SETTLE_VALUES, every)
-        running_totals.add(session, issue_id, changes)
+        done = execute_many(connection, _SETTLE, _SETTLE_VALUES, every)
+        running_totals.add(connection, issue_id, changes)
     if done != len(outcomes):
         raise MailerError(f"{len(outcomes) - done} of {len(outcomes)} deliveries were taken by another run")
 
 
 def settle_late(
-    session: Session, issue_id: int, outcomes: Sequence[Settled], *, run_id: int, at: datetime
+    connection: Connection, issue_id: int, outcomes: Sequence[Settled], *, run_id: int, at: datetime
 ) -> int:
     """Write that deliveries were sent, after another process ended their run; return how many.
 
@@ -294,8 +289,8 @@ def settle_late(
     if not rows:
         return 0
     # In the order of their ids, so that two runs never wait for each other.
-    number = execute_many(session.connection(), _SETTLE_UNCERTAIN, _SETTLE_VALUES, sorted(rows))
-    running_totals.move(session, issue_id, number, DeliveryState.UNCERTAIN, DeliveryState.SENT)
+    number = execute_many(connection, _SETTLE_UNCERTAIN, _SETTLE_VALUES, sorted(rows))
+    running_totals.move(connection, issue_id, number, DeliveryState.UNCERTAIN, DeliveryState.SENT)
     return number
 
 
@@ -312,33 +307,33 @@ def _row(outcome: Settled) -> tuple[int, str, int | None, int | None, str | None
     )
 
 
-def held(session: Session, issue_id: int, run_id: int) -> set[int]:
+def held(connection: Connection, issue_id: int, run_id: int) -> set[int]:
     """Return the subscribers whose deliveries this run has claimed and not settled."""
-    ours = (Delivery.issue_id == issue_id, Delivery.state == DeliveryState.SENDING.value)
-    return set(session.scalars(select(Delivery.subscriber_id).where(*ours, Delivery.run_id == run_id)))
+    ours = (Delivery.c.issue_id == issue_id, Delivery.c.state == DeliveryState.SENDING.value)
+    return set(connection.scalars(select(Delivery.c.subscriber_id).where(*ours, Delivery.c.run_id == run_id)))
 
 
-def holds_any(session: Session, issue_id: int, run_ids: Collection[int]) -> bool:
+def holds_any(connection: Connection, issue_id: int, run_ids: Collection[int]) -> bool:
     """Return whether any of these runs has claimed a delivery and not settled it."""
-    theirs = select(Delivery.subscriber_id).where(
-        Delivery.issue_id == issue_id,
-        Delivery.state == DeliveryState.SENDING.value,
-        Delivery.run_id.in_(run_ids),
+    theirs = select(Delivery.c.subscriber_id).where(
+        Delivery.c.issue_id == issue_id,
+        Delivery.c.state == DeliveryState.SENDING.value,
+        Delivery.c.run_id.in_(run_ids),
     )
-    return session.execute(theirs.limit(1)).first() is not None
+    return connection.execute(theirs.limit(1)).first() is not None
 
 
 def release(
-    session: Session, issue_id: int, subscriber_ids: Iterable[int], *, run_id: int, at: datetime
+    connection: Connection, issue_id: int, subscriber_ids: Iterable[int], *, run_id: int, at: datetime
 ) -> Counter[str]:
     """Put unsent deliveries back into the queue; return how many are now in each state.
 
     Each gets the state that it was claimed from, and the attempt does not count.
     """
     before = case(
-        (Delivery.due_at.is_(None), DeliveryState.QUEUED.value),
+        (Delivery.c.due_at.is_(None), DeliveryState.QUEUED.value),
         # Only an uncertain delivery has neither a code nor a class: nobody answered.
-        (and_(Delivery.code.is_(None), Delivery.bounce_class.is_(None)), DeliveryState.UNCERTAIN.value),
+        (and_(Delivery.c.code.is_(None), Delivery.c.bounce_class.is_(None)), DeliveryState.UNCERTAIN.value),
         else_=DeliveryState.DEFERRED.value,
     )
     if not (wanted := list(subscriber_ids)):
@@ -346,49 +341,49 @@ def release(
     given_back = (
         update(Delivery)
         .where(
-            Delivery.issue_id == issue_id,
-            Delivery.subscriber_id.in_(wanted),
-            Delivery.state == DeliveryState.SENDING.value,
-            Delivery.run_id == run_id,
+            Delivery.c.issue_id == issue_id,
+            Delivery.c.subscriber_id.in_(wanted),
+            Delivery.c.state == DeliveryState.SENDING.value,
+            Delivery.c.run_id == run_id,
         )
         .values(
             state=before,
             run_id=None,
-            attempts=Delivery.attempts - 1,
-            first_at=case((Delivery.attempts <= 1, None), else_=Delivery.first_at),
+            attempts=Delivery.c.attempts - 1,
+            first_at=case((Delivery.c.attempts <= 1, None), else_=Delivery.c.first_at),
             changed_at=at,
         )
-        .returning(Delivery.state)
+        .returning(Delivery.c.state)
     )
-    now = Counter(session.execute(given_back, execution_options={"synchronize_session": False}).scalars())
-    running_totals.add(session, issue_id, {**now, DeliveryState.SENDING.value: -now.total()})
+    now = Counter(connection.scalars(given_back))
+    running_totals.add(connection, issue_id, {**now, DeliveryState.SENDING.value: -now.total()})
     return now
 
 
 def fail_pending(
-    session: Session, issue_id: int, subscriber_ids: Sequence[int], *, run_id: int, at: datetime
+    connection: Connection, issue_id: int, subscriber_ids: Sequence[int], *, run_id: int, at: datetime
 ) -> set[int]:
     """Move this run's pending refusals from `deferred` to `failed`; return the subscribers of those moved."""
     if not subscriber_ids:
         return set()
-    failed = _FAIL_PENDING.returning(_DELIVERIES.c.subscriber_id)
+    failed = _FAIL_PENDING.returning(Delivery.c.subscriber_id)
     values = {"_issue_id": issue_id, "_ids": subscriber_ids, "_run_id": run_id, "_at": at}
-    moved = set(session.connection().scalars(failed, values))
-    running_totals.move(session, issue_id, len(moved), DeliveryState.DEFERRED, DeliveryState.FAILED)
+    moved = set(connection.scalars(failed, values))
+    running_totals.move(connection, issue_id, len(moved), DeliveryState.DEFERRED, DeliveryState.FAILED)
     return moved
 
 
 def retry_pending(
-    session: Session, issue_id: int, subscriber_ids: Sequence[int], *, run_id: int, at: datetime
+    connection: Connection, issue_id: int, subscriber_ids: Sequence[int], *, run_id: int, at: datetime
 ) -> None:
     """Make deliveries that this run deferred due immediately, as if they had never been tried."""
     if subscriber_ids:
         values = {"_issue_id": issue_id, "_ids": subscriber_ids, "_run_id": run_id, "_at": at}
-        session.connection().execute(_RETRY_PENDING, values)
+        connection.execute(_RETRY_PENDING, values)
 
 
 def _mark_sending(
-    session: Session,
+    connection: Connection,
     issue_id: int,
     subscriber_ids: Sequence[int],
     changes: Mapping[str, int],
@@ -398,13 +393,13 @@ def _mark_sending(
 ) -> None:
     """Mark deliveries `sending`, and add the changes of the whole claim to the totals."""
     values = {"_issue_id": issue_id, "_ids": subscriber_ids, "_run_id": run_id, "_at": at}
-    if subscriber_ids and session.get_bind().dialect.name == "postgresql":
+    if subscriber_ids and connection.dialect.name == "postgresql":
         values |= running_totals.parameters(issue_id, changes)
-        session.connection().execute(_MARK_SENDING_ON_POSTGRESQL, values)
+        connection.execute(_MARK_SENDING_ON_POSTGRESQL, values)
         return
     if subscriber_ids:
-        session.connection().execute(_MARK_SENDING, values)
-    running_totals.add(session, issue_id, changes)
+        connection.execute(_MARK_SENDING, values)
+    running_totals.add(connection, issue_id, changes)
 
 
 def _claimed(
@@ -423,9 +418,9 @@ def _claimed(
     ]
 
 
-def _skip(session: Session, issue_id: int, subscriber_ids: Sequence[int], *, at: datetime) -> None:
-    session.execute(
+def _skip(connection: Connection, issue_id: int, subscriber_ids: Sequence[int], *, at: datetime) -> None:
+    connection.execute(
         update(Delivery)
-        .where(Delivery.issue_id == issue_id, Delivery.subscriber_id.in_(subscriber_ids))
+        .where(Delivery.c.issue_id == issue_id, Delivery.c.subscriber_id.in_(subscriber_ids))
         .values(state=DeliveryState.SKIPPED.value, due_at=None, changed_at=at, reply=OPTED_OUT)
     )

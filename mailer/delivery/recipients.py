@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Final, Protocol
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, select
 
 from mailer.database.among import among
-from mailer.database.models import SubscriberTag
+from mailer.database.tables import SubscriberTag
 from mailer.rendering.recipient import Recipient
 
 _TAGS: Final = (
-    select(SubscriberTag.subscriber_id, SubscriberTag.tag)
-    .where(among(SubscriberTag.subscriber_id, "ids"))
-    .order_by(SubscriberTag.subscriber_id, SubscriberTag.tag)
+    select(SubscriberTag.c.subscriber_id, SubscriberTag.c.tag)
+    .where(among(SubscriberTag.c.subscriber_id, "ids"))
+    .order_by(SubscriberTag.c.subscriber_id, SubscriberTag.c.tag)
 )
 
 
@@ -35,12 +34,12 @@ class _Person(Protocol):
         """The values that templates can use by name."""
 
 
-def tags_of(session: Session, subscriber_ids: Collection[int]) -> dict[int, tuple[str, ...]]:
+def tags_of(connection: Connection, subscriber_ids: Collection[int]) -> dict[int, tuple[str, ...]]:
     """Return the tags of each subscriber that has any, in alphabetical order."""
     if not subscriber_ids:
         return {}
     found: dict[int, tuple[str, ...]] = {}
-    for subscriber_id, tag in session.connection().execute(_TAGS, {"ids": list(subscriber_ids)}):
+    for subscriber_id, tag in connection.execute(_TAGS, {"ids": list(subscriber_ids)}):
         found[subscriber_id] = (*found.get(subscriber_id, ()), tag)
     return found
 

@@ -11,10 +11,9 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import delete
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, delete, insert, select
 
-from mailer.database.models import ApiRequest
+from mailer.database.tables import ApiRequest
 from mailer.errors import RefusedError
 
 KEPT_FOR: Final = timedelta(days=7)
@@ -26,25 +25,29 @@ def digest(operation: str, body: object) -> str:
     return hashlib.sha256(msgspec.json.encode([operation, body], order="sorted")).hexdigest()
 
 
-def answered(session: Session, caller: int, key: str, asked: str) -> dict[str, Any] | None:
+def answered(connection: Connection, caller: int, key: str, asked: str) -> dict[str, Any] | None:
     """Return the answer that a caller's earlier request with this key got, or None if there was none.
 
     Raises `RefusedError` if that request asked for something else.
     """
-    known = session.get(ApiRequest, (caller, key))
+    known = connection.execute(
+        select(ApiRequest.c.digest, ApiRequest.c.answer).where(
+            ApiRequest.c.caller == caller, ApiRequest.c.key == key
+        )
+    ).one_or_none()
     if known is None:
         return None
     if known.digest != asked:
         raise RefusedError(
             "this idempotency key was used for another request", remedy="use a new key for each request"
         )
-    return known.answer
+    answer: dict[str, Any] = known.answer
+    return answer
 
 
 def remember(
-    session: Session, caller: int, key: str, asked: str, answer: dict[str, Any], *, at: datetime
+    connection: Connection, caller: int, key: str, asked: str, answer: dict[str, Any], *, at: datetime
 ) -> None:
     """Store the answer to a request; raises `IntegrityError` if another request with this key was faster."""
-    session.execute(delete(ApiRequest).where(ApiRequest.at < at - KEPT_FOR))
-    session.add(ApiRequest(caller=caller, key=key, digest=asked, answer=answer, at=at))
-    session.flush()
+    connection.execute(delete(ApiRequest).where(ApiRequest.c.at < at - KEPT_FOR))
+    connection.execute(insert(ApiRequest).values(caller=caller, key=key, digest=asked, answer=answer, at=at))

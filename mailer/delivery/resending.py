@@ -6,10 +6,9 @@ issue resent twice, however many issues repeat it.
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, and_, exists, true
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import ColumnElement, Connection, and_, exists, select, true
 
-from mailer.database.models import Delivery, DeliveryState, StoredEdition, StoredIssue, Subscriber
+from mailer.database.tables import Delivery, DeliveryState, StoredEdition, StoredIssue, Subscriber
 from mailer.errors import RefusedError
 from mailer.rendering.edition import Resend
 
@@ -18,7 +17,11 @@ _TRACKED = {"clicks": "urls.click", "opens": "urls.open"}
 
 
 def narrowed(
-    session: Session, resend: Resend, original_id: int, segment: str, condition: ColumnElement[bool] | None
+    connection: Connection,
+    resend: Resend,
+    original_id: int,
+    segment: str,
+    condition: ColumnElement[bool] | None,
 ) -> tuple[str, ColumnElement[bool]]:
     """Return the segment of a resend as text, and its condition.
 
@@ -28,14 +31,17 @@ def narrowed(
     # Imported here: few issues are resends, and the parser takes long to load.
     from mailer.audience.segments import parse_segment
 
-    original = session.get_one(StoredIssue, original_id)
+    original = connection.execute(
+        select(StoredIssue.c.slug, StoredIssue.c.resend_of, StoredEdition.c.content)
+        .join(StoredEdition)
+        .where(StoredIssue.c.id == original_id)
+    ).one()
     if original.resend_of is not None:
         raise RefusedError(
             f"{original.slug} is a resend itself; its readers would get the same issue a third time",
             remedy="resend the original issue",
         )
-    content = session.get_one(StoredEdition, original.edition_digest).content
-    if _TRACKED[resend.without] not in content:
+    if _TRACKED[resend.without] not in original.content:
         raise RefusedError(
             f"{resend.without} of {original.slug} were not tracked, so nobody knows who to resend it to"
         )
@@ -47,10 +53,10 @@ def narrowed(
 
 def _resent(original_id: int) -> ColumnElement[bool]:
     """Return whether an issue was resent to a subscriber, or may have been."""
-    again = aliased(StoredIssue)
+    again = StoredIssue.alias().c
     return exists().where(
         again.resend_of == original_id,
-        Delivery.issue_id == again.id,
-        Delivery.subscriber_id == Subscriber.id,
-        Delivery.state != DeliveryState.SKIPPED.value,
+        Delivery.c.issue_id == again.id,
+        Delivery.c.subscriber_id == Subscriber.c.id,
+        Delivery.c.state != DeliveryState.SKIPPED.value,
     )

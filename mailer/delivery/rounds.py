@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from mailer.database.models import CanaryState
+from mailer.database.tables import CanaryState
 from mailer.delivery.issues import QueuedIssue
 from mailer.delivery.work import StoppedError, Work
 from mailer.errors import LockedError, MailerError
@@ -66,8 +66,8 @@ class Rounds:
             left = (next_at - self._work.clock()).total_seconds()
             self._pause_seconds = max(0.0, min(self._look_seconds, left))
         self._work.finish_settled()
-        with self._work.database.reading() as session:
-            ready = self._work.ready(session)
+        with self._work.database.reading() as connection:
+            ready = self._work.ready(connection)
         for issue in ready:
             if self._closed.is_set():
                 return

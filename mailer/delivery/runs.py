@@ -17,25 +17,25 @@ import socket
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
 from msgspec import Struct
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
-    Table,
+    Connection,
     bindparam,
     func,
+    insert,
     literal_column,
     select,
     text,
     type_coerce,
     update,
 )
-from sqlalchemy.orm import Session
 
 from mailer.database.columns import Instant
-from mailer.database.models import WAITS, Delivery, DeliveryState, Run
+from mailer.database.tables import WAITS, Delivery, DeliveryState, Run
 from mailer.delivery import queue
 from mailer.delivery.clock import DEAD_SECONDS
 from mailer.delivery.issues import edition_number
@@ -53,7 +53,7 @@ _STARTED_AT: Final[ColumnElement[int]] = literal_column(
     "CAST(extract(epoch FROM pg_postmaster_start_time()) * 1000000 AS bigint)", BigInteger()
 )
 _SILENT_MICROSECONDS: Final = type_coerce(DATABASE_TIME, BigInteger) - func.greatest(
-    type_coerce(Run.seen_at, BigInteger), _STARTED_AT, type_=BigInteger()
+    type_coerce(Run.c.seen_at, BigInteger), _STARTED_AT, type_=BigInteger()
 )
 _SILENT: Final = "it was silent for too long, so another process ended it"
 _LATE: Final = 2
@@ -61,7 +61,7 @@ _LATE: Final = 2
 NEVER_SECONDS: Final = 1e9
 """As `dead_seconds`: end only runs whose process is known to be gone."""
 
-_ROW: Final = (Run.id, Run.issue_id, Run.host, Run.pid, Run.place, Run.started_at)
+_ROW: Final = (Run.c.id, Run.c.issue_id, Run.c.host, Run.c.pid, Run.c.place, Run.c.started_at)
 
 
 class LiveRun(Struct, frozen=True):
@@ -146,26 +146,23 @@ def is_gone(where: str, pid: int) -> bool:
     return False
 
 
-def begin(session: Session, issue_id: int, *, at: datetime) -> int:
+def begin(connection: Connection, issue_id: int, *, at: datetime) -> int:
     """Record the start of a run of this process, which sends the newest edition; return its id."""
-    run = Run(
+    run = insert(Run).values(
         issue_id=issue_id,
         host=socket.gethostname(),
         pid=os.getpid(),
         place=place(),
-        edition=edition_number(session, issue_id),
+        edition=edition_number(connection, issue_id),
         started_at=at,
+        seen_at=DATABASE_TIME if _is_fenced(connection) else None,
     )
-    session.add(run)
-    session.flush()
-    if _is_fenced(session):
-        session.execute(update(Run).where(Run.id == run.id).values(seen_at=DATABASE_TIME))
-    return run.id
+    return connection.execute(run.returning(Run.c.id)).scalar_one()
 
 
-def end(session: Session, run_id: int, *, at: datetime, reason: str = "") -> None:
+def end(connection: Connection, run_id: int, *, at: datetime, reason: str = "") -> None:
     """Record that a run ended; `reason` says why, if something was left to send."""
-    session.execute(update(Run).where(Run.id == run_id).values(ended_at=at, reason=reason))
+    connection.execute(update(Run).where(Run.c.id == run_id).values(ended_at=at, reason=reason))
 
 
 class LastRun(Struct, frozen=True):
@@ -177,130 +174,131 @@ class LastRun(Struct, frozen=True):
     """Why it ended while something was left to send; empty otherwise."""
 
 
-def last_ended(session: Session, issue_id: int) -> LastRun | None:
+def last_ended(connection: Connection, issue_id: int) -> LastRun | None:
     """Return the run of an issue that ended last, or None."""
     ended = (
-        select(Run.host, Run.ended_at, Run.reason)
-        .where(Run.issue_id == issue_id, Run.ended_at.is_not(None))
-        .order_by(Run.ended_at.desc())
+        select(Run.c.host, Run.c.ended_at, Run.c.reason)
+        .where(Run.c.issue_id == issue_id, Run.c.ended_at.is_not(None))
+        .order_by(Run.c.ended_at.desc())
         .limit(1)
     )
-    found = session.execute(ended).first()
+    found = connection.execute(ended).first()
     if found is None or found.ended_at is None:
         return None
     return LastRun(found.host, found.ended_at, found.reason)
 
 
-def is_sending(session: Session, issue_id: int) -> bool:
+def is_sending(connection: Connection, issue_id: int) -> bool:
     """Return whether any run of an issue is sending."""
-    return any(run.issue_id == issue_id for run in sending(session))
+    return any(run.issue_id == issue_id for run in sending(connection))
 
 
-def has_ended(session: Session, run_id: int) -> bool:
+def has_ended(connection: Connection, run_id: int) -> bool:
     """Return whether a run has ended."""
-    return session.scalar(select(Run.ended_at).where(Run.id == run_id)) is not None
+    return connection.scalar(select(Run.c.ended_at).where(Run.c.id == run_id)) is not None
 
 
-def alive(session: Session) -> list[LiveRun]:
+def alive(connection: Connection) -> list[LiveRun]:
     """Return the runs of a PostgreSQL database that have not ended, oldest first."""
-    rows = session.execute(
+    rows = connection.execute(
         select(*_ROW, _SILENT_MICROSECONDS)
-        .where(Run.ended_at.is_(None), Run.seen_at.is_not(None))
-        .order_by(Run.id)
+        .where(Run.c.ended_at.is_(None), Run.c.seen_at.is_not(None))
+        .order_by(Run.c.id)
     )
     return [LiveRun(*row[:5], row[6] / 1_000_000, row[5]) for row in rows]
 
 
-def sending(session: Session, *, dead_seconds: float = DEAD_SECONDS) -> list[LiveRun]:
+def sending(connection: Connection, *, dead_seconds: float = DEAD_SECONDS) -> list[LiveRun]:
     """Return the runs that are sending, oldest first, without those known or believed to be dead."""
-    if _is_fenced(session):
-        return [run for run in alive(session) if not run.known_dead and run.silent_seconds < dead_seconds]
-    rows = session.execute(select(*_ROW).where(Run.ended_at.is_(None)).order_by(Run.id))
+    if _is_fenced(connection):
+        return [run for run in alive(connection) if not run.known_dead and run.silent_seconds < dead_seconds]
+    rows = connection.execute(select(*_ROW).where(Run.c.ended_at.is_(None)).order_by(Run.c.id))
     found = [LiveRun(*row[:5], 0.0, row[5]) for row in rows]
     # All runs of an SQLite database are on this machine.
     return [run for run in found if run.place == place() and not run.known_dead]
 
 
-def recover(session: Session, issue_id: int, *, at: datetime, dead_seconds: float = DEAD_SECONDS) -> None:
+def recover(
+    connection: Connection, issue_id: int, *, at: datetime, dead_seconds: float = DEAD_SECONDS
+) -> None:
     """End dead runs and mark their deliveries `uncertain`, before a run of this issue begins.
 
     On SQLite no other run lives, since the caller holds the lock.
     """
-    if _is_fenced(session):
-        session.execute(_TAKE_TURN)
-        end_dead(session, at=at, dead_seconds=dead_seconds)
-    queue.recover(session, issue_id, at=at)
+    if _is_fenced(connection):
+        connection.execute(_TAKE_TURN)
+        end_dead(connection, at=at, dead_seconds=dead_seconds)
+    queue.recover(connection, issue_id, at=at)
 
 
-def end_dead(session: Session, *, at: datetime, dead_seconds: float = DEAD_SECONDS) -> list[LiveRun]:
+def end_dead(connection: Connection, *, at: datetime, dead_seconds: float = DEAD_SECONDS) -> list[LiveRun]:
     """End the dead runs of a PostgreSQL database and recover their deliveries; return those that live."""
     living: list[LiveRun] = []
-    for run in alive(session):
+    for run in alive(connection):
         expired = int(dead_seconds * 1_000_000) <= _SILENT_MICROSECONDS
         if not run.known_dead and run.silent_seconds < dead_seconds:
             living.append(run)
             continue
         # The row is locked by a run that is committing; then the condition is checked again.
-        gone = session.execute(
+        gone = connection.execute(
             update(Run)
-            .where(Run.id == run.id, Run.ended_at.is_(None))
-            .where(Run.seen_at.is_not(None) if run.known_dead else expired)
+            .where(Run.c.id == run.id, Run.c.ended_at.is_(None))
+            .where(Run.c.seen_at.is_not(None) if run.known_dead else expired)
             .values(ended_at=at, reason="" if run.known_dead else _SILENT)
-            .returning(Run.id)
+            .returning(Run.c.id)
         ).all()
         if gone:
             due_at = at if run.known_dead else at + timedelta(seconds=_LATE * dead_seconds)
-            queue.recover(session, run.issue_id, at=at, run_id=run.id, due_at=due_at)
-        elif not has_ended(session, run.id):
+            queue.recover(connection, run.issue_id, at=at, run_id=run.id, due_at=due_at)
+        elif not has_ended(connection, run.id):
             living.append(run)
     return living
 
 
-def silent_ones_hold_some(session: Session, issue_id: int) -> bool:
+def silent_ones_hold_some(connection: Connection, issue_id: int) -> bool:
     """Return whether a run that was ended because it was silent may still write what it sent."""
-    theirs = select(Delivery.subscriber_id).where(
-        Delivery.issue_id == issue_id,
+    theirs = select(Delivery.c.subscriber_id).where(
+        Delivery.c.issue_id == issue_id,
         text(WAITS),
-        Delivery.state == DeliveryState.UNCERTAIN.value,
-        Delivery.run_id.in_(select(Run.id).where(Run.issue_id == issue_id, Run.reason == _SILENT)),
+        Delivery.c.state == DeliveryState.UNCERTAIN.value,
+        Delivery.c.run_id.in_(select(Run.c.id).where(Run.c.issue_id == issue_id, Run.c.reason == _SILENT)),
     )
-    return session.execute(theirs.limit(1)).first() is not None
+    return connection.execute(theirs.limit(1)).first() is not None
 
 
-def exclude_others(session: Session, *, at: datetime, dead_seconds: float = DEAD_SECONDS) -> None:
+def exclude_others(connection: Connection, *, at: datetime, dead_seconds: float = DEAD_SECONDS) -> None:
     """End dead runs; no run begins before this transaction ends.
 
     Raises `LockedError` if a run lives. Does nothing on SQLite, where the caller holds the lock.
     """
-    if not _is_fenced(session):
+    if not _is_fenced(connection):
         return
-    session.execute(_TAKE_TURN)
-    if living := end_dead(session, at=at, dead_seconds=dead_seconds):
+    connection.execute(_TAKE_TURN)
+    if living := end_dead(connection, at=at, dead_seconds=dead_seconds):
         raise _refusal(living[0], dead_seconds)
 
 
-def join(session: Session, leader: int) -> None:
+def join(connection: Connection, leader: int) -> None:
     """Check that the run that a worker belongs to has not ended; raise `TakenOverError` if it has."""
-    ended = select(Run.ended_at).where(Run.id == leader).with_for_update(read=True)
-    if session.scalar(ended) is not None:
+    ended = select(Run.c.ended_at).where(Run.c.id == leader).with_for_update(read=True)
+    if connection.scalar(ended) is not None:
         raise TakenOverError("the run that started this worker has ended")
 
 
 # Built once, since it begins every transaction of a run.
-_RUNS: Final = cast(Table, Run.__table__)
 _CONFIRM: Final = (
-    update(_RUNS)
+    update(Run)
     .where(
-        _RUNS.c.id == bindparam("_run_id"),
-        _RUNS.c.ended_at.is_(None),
-        _RUNS.c.commits == bindparam("_before", type_=_RUNS.c.commits.type),
+        Run.c.id == bindparam("_run_id"),
+        Run.c.ended_at.is_(None),
+        Run.c.commits == bindparam("_before", type_=Run.c.commits.type),
     )
-    .values(seen_at=DATABASE_TIME, commits=_RUNS.c.commits + 1)
+    .values(seen_at=DATABASE_TIME, commits=Run.c.commits + 1)
     .returning(func.set_config("idle_in_transaction_session_timeout", bindparam("_timeout"), True))
 )
 
 
-def confirm(session: Session, run_id: int, *, commits: int, silent_seconds: float) -> bool:
+def confirm(connection: Connection, run_id: int, *, commits: int, silent_seconds: float) -> bool:
     """Confirm in a transaction that its run lives; `commits` is how many came before it.
 
     The server ends the transaction if its process is silent for `silent_seconds`, so that a process that
@@ -310,9 +308,9 @@ def confirm(session: Session, run_id: int, *, commits: int, silent_seconds: floa
     caller has repeated it. Raises `TakenOverError` if another process has ended the run.
     """
     values = {"_run_id": run_id, "_before": commits, "_timeout": f"{silent_seconds * 1000:.0f}"}
-    if session.connection().execute(_CONFIRM, values).first() is not None:
+    if connection.execute(_CONFIRM, values).first() is not None:
         return True
-    row = session.execute(select(Run.commits, Run.ended_at).where(Run.id == run_id)).one()
+    row = connection.execute(select(Run.c.commits, Run.c.ended_at).where(Run.c.id == run_id)).one()
     if row.commits == commits + 1:
         return False
     raise TakenOverError(
@@ -321,8 +319,8 @@ def confirm(session: Session, run_id: int, *, commits: int, silent_seconds: floa
     )
 
 
-def _is_fenced(session: Session) -> bool:
-    return session.get_bind().dialect.name == "postgresql"
+def _is_fenced(connection: Connection) -> bool:
+    return connection.dialect.name == "postgresql"
 
 
 def _refusal(run: LiveRun, dead_seconds: float) -> LockedError:

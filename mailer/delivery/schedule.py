@@ -12,10 +12,9 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from msgspec import Struct
-from sqlalchemy import ColumnElement, delete, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
 
-from mailer.database.models import ALERT, Event, ScheduledIssue
+from mailer.database.tables import ALERT, Event, ScheduledIssue, TableRow
 from mailer.delivery import control, issues, lock
 from mailer.delivery.clock import now
 from mailer.delivery.issue_names import is_named
@@ -25,6 +24,11 @@ from mailer.rendering.edition import Edition
 
 STALE_AFTER: Final = timedelta(hours=1)
 """An issue that is due for longer than this waits for the operator."""
+# All columns but the content of the issue.
+_PLAN: Final = (
+    ScheduledIssue.c.slug, ScheduledIssue.c.segment, ScheduledIssue.c.due_at, ScheduledIssue.c.zone,
+    ScheduledIssue.c.missed_at, ScheduledIssue.c.wall_time, ScheduledIssue.c.began_at,
+)  # fmt: skip
 
 
 class Scheduled(Struct, frozen=True):
@@ -67,7 +71,7 @@ def instant(local: datetime, zone: str = "") -> datetime:
 
 
 def add(
-    session: Session,
+    connection: Connection,
     edition: Edition,
     *,
     source_path: str,
@@ -82,19 +86,19 @@ def add(
     Raises `RefusedError` if the time has passed, if the issue is queued already, or if the database is a
     copy.
     """
-    lock.remember_home(session)
+    lock.remember_home(connection)
     if due_at <= at:
         raise RefusedError(
             f"{due_at.astimezone():%Y-%m-%d %H:%M} has passed",
             remedy=f"send it now with: mailer send {edition.slug}",
         )
-    if issues.find(session, edition.slug) is not None:
+    if issues.find(connection, edition.slug) is not None:
         raise RefusedError(
             f"{edition.slug} is queued already",
             remedy=f"see how far it is with: mailer status {edition.slug}",
         )
-    session.execute(delete(ScheduledIssue).where(ScheduledIssue.slug == edition.slug))
-    stored = ScheduledIssue(
+    connection.execute(delete(ScheduledIssue).where(ScheduledIssue.c.slug == edition.slug))
+    stored = insert(ScheduledIssue).values(
         slug=edition.slug,
         source_path=source_path,
         edition=edition.to_json(),
@@ -104,105 +108,106 @@ def add(
         created_at=at,
         wall_time=wall.isoformat() if wall is not None else "",
     )
-    session.add(stored)
-    session.flush()
-    return planned(stored)
+    return planned(connection.execute(stored.returning(*_PLAN)).one())
 
 
 def add_with_undo(
-    session: Session, edition: Edition, *, source_path: str, segment: str, at: datetime, wait: timedelta
+    connection: Connection, edition: Edition, *, source_path: str, segment: str, at: datetime, wait: timedelta
 ) -> Scheduled:
     """Schedule an issue for when `wait`, the time for undoing, has passed; until then, `cancel` undoes it.
 
     For programs that only queue issues and leave the sending to a worker. Raises the errors of `add`.
     """
-    return add(session, edition, source_path=source_path, segment=segment, due_at=at + wait, zone="", at=at)
+    return add(
+        connection, edition, source_path=source_path, segment=segment, due_at=at + wait, zone="", at=at
+    )
 
 
-def scheduled(session: Session) -> list[Scheduled]:
+def scheduled(connection: Connection) -> list[Scheduled]:
     """Return the scheduled issues, the next one first."""
-    return [planned(row) for row in session.scalars(select(ScheduledIssue).order_by(ScheduledIssue.due_at))]
+    every = connection.execute(select(*_PLAN).order_by(ScheduledIssue.c.due_at))
+    return [planned(stored) for stored in every]
 
 
-def find(session: Session, slug: str) -> Scheduled | None:
+def find(connection: Connection, slug: str) -> Scheduled | None:
     """Return the schedule of an issue, or None."""
-    stored = session.scalar(select(ScheduledIssue).where(ScheduledIssue.slug == slug))
+    stored = connection.execute(select(*_PLAN).where(ScheduledIssue.c.slug == slug)).one_or_none()
     return None if stored is None else planned(stored)
 
 
-def cancel(session: Session, name: str) -> str:
+def cancel(connection: Connection, name: str) -> str:
     """Remove the schedule of the issue with this slug or number; return its slug.
 
     What was queued for earlier time zones is still sent. Raises `SourceError` if there is none.
     """
-    known = [one.slug for one in scheduled(session)]
+    known = [one.slug for one in scheduled(connection)]
     for slug in known:
         if is_named(slug, name):
-            end(session, slug, at=now())
+            end(connection, slug, at=now())
             return slug
     raise SourceError(
         f"no issue '{name}' is scheduled", remedy=f"the scheduled issues are: {', '.join(known) or 'none'}"
     )
 
 
-def end(session: Session, slug: str, *, at: datetime) -> None:
+def end(connection: Connection, slug: str, *, at: datetime) -> None:
     """Remove a schedule; finish the issue if part of it was queued and no delivery is open."""
-    session.execute(delete(ScheduledIssue).where(ScheduledIssue.slug == slug))
-    if (issue := issues.find(session, slug)) is not None:
-        control.finish(session, issue.id, at=at)
+    connection.execute(delete(ScheduledIssue).where(ScheduledIssue.c.slug == slug))
+    if (issue := issues.find(connection, slug)) is not None:
+        control.finish(connection, issue.id, at=at)
 
 
-def due(session: Session, *, at: datetime) -> list[Scheduled]:
+def due(connection: Connection, *, at: datetime) -> list[Scheduled]:
     """Return the scheduled issues whose time has come, the oldest first."""
-    return [one for one in scheduled(session) if one.due_at <= at and not one.missed]
+    return [one for one in scheduled(connection) if one.due_at <= at and not one.missed]
 
 
 def queue_due(
-    session: Session, slug: str, *, at: datetime, condition: ColumnElement[bool] | None
+    connection: Connection, slug: str, *, at: datetime, condition: ColumnElement[bool] | None
 ) -> QueuedIssue | None:
     """Queue a scheduled issue that is due for the audience of its condition.
 
     Returns None if it was cancelled or queued meanwhile, or if it is stale: then the operator is alerted.
     For one that is sent by local time, see `local_time.queue_due`.
     """
-    stored = locked(session, slug, at=at)
+    stored = locked(connection, slug, at=at)
     if stored is None:
         return None
     if at - stored.due_at > STALE_AFTER:
-        miss(session, slug, at=at)
+        miss(connection, slug, at=at)
         return None
     frozen, source_path, segment = Edition.from_json(stored.edition), stored.source_path, stored.segment
     issue, _ = issues.enqueue(
-        session, frozen, source_path=source_path, at=at, segment=segment, condition=condition
+        connection, frozen, source_path=source_path, at=at, segment=segment, condition=condition
     )
     return issue
 
 
-def locked(session: Session, slug: str, *, at: datetime) -> ScheduledIssue | None:
+def locked(connection: Connection, slug: str, *, at: datetime) -> TableRow | None:
     """Lock and return the schedule of an issue if it is due and was not missed.
 
     A simultaneous worker, or a cancellation, waits until this transaction ends.
     """
-    wanted = select(ScheduledIssue).where(ScheduledIssue.slug == slug).with_for_update()
-    stored = session.scalar(wanted)
+    wanted = select(ScheduledIssue).where(ScheduledIssue.c.slug == slug).with_for_update()
+    stored = connection.execute(wanted).one_or_none()
     return None if stored is None or stored.due_at > at or stored.missed_at is not None else stored
 
 
-def miss(session: Session, slug: str, *, at: datetime, why: str = "no worker ran then") -> None:
+def miss(connection: Connection, slug: str, *, at: datetime, why: str = "no worker ran then") -> None:
     """Let a scheduled issue that is due wait for the operator, and alert them."""
-    stored = session.scalars(select(ScheduledIssue).where(ScheduledIssue.slug == slug)).one()
-    stored.missed_at = at
-    when = planned(stored).wall or planned(stored).local
-    some = issues.find(session, slug) is not None
+    missed = update(ScheduledIssue).where(ScheduledIssue.c.slug == slug).values(missed_at=at)
+    stored = planned(connection.execute(missed.returning(*_PLAN)).one())
+    when = stored.wall or stored.local
+    some = issues.find(connection, slug) is not None
     said = (
         f"{slug} was to be sent at {when:%Y-%m-%d %H:%M}, and {why}. It is not sent"
         f"{' to the rest' if some else ''}. To send it: mailer send {slug}{' --new-only' if some else ''}"
     )
-    session.add(Event(at=at, kind=ALERT, details={"text": said}))
+    connection.execute(insert(Event).values(at=at, kind=ALERT, details={"text": said}))
 
 
-def planned(stored: ScheduledIssue) -> Scheduled:
-    """Return a schedule as it is stored."""
+def planned(stored: TableRow) -> Scheduled:
+    """Return a schedule as it is stored; only the columns of `_PLAN` are read."""
     return Scheduled(
         stored.slug,
         stored.segment,

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Final, assert_never
 
 from mailer import logs, replies
 from mailer.config import DeliverySettings
-from mailer.database.models import DeliveryState, IssueState
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import DeliveryState, IssueState
 from mailer.delivery import queue
 from mailer.delivery.ahead import Ahead
 from mailer.delivery.bookkeeping import Learn, RunBooks

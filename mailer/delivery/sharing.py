@@ -20,10 +20,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from sqlalchemy import delete, select, text
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, delete, select, text
 
-from mailer.database.models import Seat, SharedLimit
+from mailer.database.tables import Seat, SharedLimit, TableRow
 from mailer.smtp.limits import QUIET_SECONDS, SAME_CAUSE_SECONDS, SLOWEST_PER_SECOND, STEP
 from mailer.smtp.sharing import Grant, Wish
 
@@ -190,7 +189,7 @@ class Sharing:
             self._asked_at, self._until = granted.asked_at, granted.asked_at + LEASE_SECONDS - _MARGIN_SECONDS
             self._accept(wishes, granted.grants)
 
-    def exchange(self, session: Session, wishes: Sequence[Wish]) -> Granted | None:
+    def exchange(self, connection: Connection, wishes: Sequence[Wish]) -> Granted | None:
         """Ask for a part of each limit, as the last step of a transaction; None if another run is asking.
 
         Locks the limits until the transaction ends, and does not wait for their locks.
@@ -198,13 +197,13 @@ class Sharing:
         if not wishes:
             return None
         asked_at = self._ticks()
-        learnt = _learnt(session)
-        before = self._lock(session, sorted(wish.name for wish in wishes))
+        learnt = _learnt(connection)
+        before = self._lock(connection, sorted(wish.name for wish in wishes))
         if before is None:
             return None
-        now = database_seconds(session, self._ticks)
+        now = database_seconds(connection, self._ticks)
         shift = self._ticks() - now
-        limits, parts = dict(before), _parts(session, before, now)
+        limits, parts = dict(before), _parts(connection, before, now)
         grants: list[Grant] = []
         for wish in wishes:
             there = _moved(wish, -shift)
@@ -216,7 +215,7 @@ class Sharing:
             if part is not None:
                 parts[wish.name][self._holder] = part
         changed = {name: limit for name, limit in limits.items() if limit != before[name]}
-        self._write(session, changed, parts, now)
+        self._write(connection, changed, parts, now)
         grants += [
             _heard(name, limit, now)
             for name, limit in learnt.items()
@@ -224,21 +223,21 @@ class Sharing:
         ]
         return Granted(asked_at, [_granted(given, shift) for given in grants])
 
-    def leave(self, session: Session) -> None:
+    def leave(self, connection: Connection) -> None:
         """Give up all connections, which the run has closed, and forget what does not matter any more."""
-        session.execute(delete(Seat).where(Seat.holder == self._holder))
-        learnt, now = _learnt(session), database_seconds(session, self._ticks)
+        connection.execute(delete(Seat).where(Seat.c.holder == self._holder))
+        learnt, now = _learnt(connection), database_seconds(connection, self._ticks)
         if past := [name for name, limit in learnt.items() if not limit.matters(now)]:
-            session.execute(delete(SharedLimit).where(SharedLimit.name.in_(past)))
+            connection.execute(delete(SharedLimit).where(SharedLimit.c.name.in_(past)))
 
-    def _lock(self, session: Session, names: Sequence[str]) -> dict[str, Limit] | None:
+    def _lock(self, connection: Connection, names: Sequence[str]) -> dict[str, Limit] | None:
         """Lock and return the limits of these names, with new ones as they begin."""
         if missing := [name for name in names if name not in self._known]:
             for name in missing:
-                session.execute(_MAKE, {"name": name})
+                connection.execute(_MAKE, {"name": name})
             self._known.update(missing)
-        wanted = select(SharedLimit).where(SharedLimit.name.in_(names)).order_by(SharedLimit.name)
-        found = session.scalars(wanted.with_for_update(skip_locked=True)).all()
+        wanted = select(SharedLimit).where(SharedLimit.c.name.in_(names)).order_by(SharedLimit.c.name)
+        found = connection.execute(wanted.with_for_update(skip_locked=True)).all()
         if len(found) < len(names):
             # A row may be missing because the transaction that made it was rolled back.
             self._known.clear()
@@ -247,20 +246,20 @@ class Sharing:
 
     def _write(
         self,
-        session: Session,
+        connection: Connection,
         limits: Mapping[str, Limit],
         parts: Mapping[str, Mapping[str, Part]],
         now: float,
     ) -> None:
         if limits:
-            session.execute(_WRITE, [{"name": name, **_columns(limit)} for name, limit in limits.items()])
+            connection.execute(_WRITE, [{"name": name, **_columns(limit)} for name, limit in limits.items()])
         mine = {name: held[self._holder] for name, held in parts.items() if self._holder in held}
         if self._holds - mine.keys():
             gone = self._holds - mine.keys()
-            session.execute(delete(Seat).where(Seat.holder == self._holder, Seat.limit_name.in_(gone)))
+            connection.execute(delete(Seat).where(Seat.c.holder == self._holder, Seat.c.limit_name.in_(gone)))
         self._holds = set(mine)
         if mine:
-            session.execute(
+            connection.execute(
                 _SIT,
                 [
                     {
@@ -296,20 +295,20 @@ _SIT: Final = text(
 )
 
 
-def forget(session: Session) -> None:
+def forget(connection: Connection) -> None:
     """Remove what earlier runs left: on SQLite, their clock may have begun anew."""
-    session.execute(delete(Seat))
-    session.execute(delete(SharedLimit))
+    connection.execute(delete(Seat))
+    connection.execute(delete(SharedLimit))
 
 
-def database_seconds(session: Session, ticks: Callable[[], float]) -> float:
+def database_seconds(connection: Connection, ticks: Callable[[], float]) -> float:
     """Return the time on the clock that all runs share."""
-    if session.get_bind().dialect.name == "postgresql":
-        return float(session.execute(text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one())
+    if connection.dialect.name == "postgresql":
+        return float(connection.execute(text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one())
     return ticks()
 
 
-def _limit(stored: SharedLimit) -> Limit:
+def _limit(stored: TableRow) -> Limit:
     return Limit(stored.free_at, stored.not_before, stored.slowed_at, stored.share, stored.usual_per_second)
 
 
@@ -323,24 +322,24 @@ def _columns(limit: Limit) -> dict[str, float]:
     }
 
 
-def _parts(session: Session, names: Mapping[str, Limit], now: float) -> dict[str, dict[str, Part]]:
+def _parts(connection: Connection, names: Mapping[str, Limit], now: float) -> dict[str, dict[str, Part]]:
     """Return the parts whose lease has not ended, by limit and holder; delete the others."""
     parts: dict[str, dict[str, Part]] = {}
     ended = False
-    for seat in session.scalars(select(Seat).where(Seat.limit_name.in_(names))):
+    for seat in connection.execute(select(Seat).where(Seat.c.limit_name.in_(names))):
         if seat.until > now:
             parts.setdefault(seat.limit_name, {})[seat.holder] = Part(seat.connections, seat.wanted)
         else:
             ended = True
     if ended:
-        session.execute(delete(Seat).where(Seat.limit_name.in_(names), Seat.until <= now))
+        connection.execute(delete(Seat).where(Seat.c.limit_name.in_(names), Seat.c.until <= now))
     return parts
 
 
-def _learnt(session: Session) -> dict[str, Limit]:
+def _learnt(connection: Connection) -> dict[str, Limit]:
     """Return the limits of the domains that runs have slowed or paused."""
-    named = select(SharedLimit).where(SharedLimit.name.startswith("domain "))
-    return {one.name: _limit(one) for one in session.scalars(named)}
+    named = select(SharedLimit).where(SharedLimit.c.name.startswith("domain "))
+    return {one.name: _limit(one) for one in connection.execute(named)}
 
 
 def _heard(name: str, limit: Limit, now: float) -> Grant:

@@ -15,16 +15,16 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import select
+from sqlalchemy import Connection, delete, select
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
-from sqlalchemy.orm import Session
 
 from mailer.address import Address, parse_address
 from mailer.audience.ledger import change_status, unsubscribe_all
 from mailer.audience.subscribers import add, find, get
 from mailer.audience.transitions import Origin, SubscriberRequest
-from mailer.database.models import SignUpRequest, SubscriberStatus
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.rows import insert_rows
+from mailer.database.tables import SignUpRequest, SubscriberStatus, TableRow
 from mailer.delivery import letters
 from mailer.delivery.letters import LetterKind
 from mailer.errors import MailerError
@@ -48,22 +48,23 @@ class NewSignUp:
     tags: tuple[str, ...] = ()
 
 
-def store_requests(session: Session, requests: Sequence[NewSignUp]) -> list[None]:
+def store_requests(connection: Connection, requests: Sequence[NewSignUp]) -> list[None]:
     """Keep requests until `answer_requests` has dealt with them."""
-    session.add_all(
-        SignUpRequest(
-            at=request.at,
-            address=str(request.address),
-            details={
+    rows = [
+        {
+            "at": request.at,
+            "address": str(request.address),
+            "details": {
                 "name": request.name,
                 "language": request.language,
                 "attributes": dict(request.attributes),
                 "tags": list(request.tags),
                 "origin": asdict(request.origin),
             },
-        )
+        }
         for request in requests
-    )
+    ]
+    insert_rows(connection, SignUpRequest, rows)
     return [None] * len(requests)
 
 
@@ -75,24 +76,24 @@ def answer_requests(database: Database, *, secret: bytes) -> int:
     """
     count = 0
     while True:
-        with database.transaction() as session:
-            stored = session.scalars(
+        with database.transaction() as connection:
+            stored = connection.execute(
                 select(SignUpRequest)
-                .order_by(SignUpRequest.id)
+                .order_by(SignUpRequest.c.id)
                 .limit(_BATCH)
                 .with_for_update(skip_locked=True)
             ).all()
             for one in stored:
-                count += _answer(session, one, secret)
-                session.delete(one)
+                count += _answer(connection, one, secret)
+                connection.execute(delete(SignUpRequest).where(SignUpRequest.c.id == one.id))
         if len(stored) < _BATCH:
             return count
 
 
-def _answer(session: Session, stored: SignUpRequest, secret: bytes) -> bool:
+def _answer(connection: Connection, stored: TableRow, secret: bytes) -> bool:
     try:
-        with session.begin_nested():
-            return _invite(session, _request(stored), secret)
+        with connection.begin_nested():
+            return _invite(connection, _request(stored), secret)
     except DBAPIError as error:
         if not isinstance(error, DataError | IntegrityError):
             # The database is at fault, not the request.
@@ -105,7 +106,7 @@ def _answer(session: Session, stored: SignUpRequest, secret: bytes) -> bool:
     return False
 
 
-def _request(stored: SignUpRequest) -> NewSignUp:
+def _request(stored: TableRow) -> NewSignUp:
     details = stored.details
     return NewSignUp(
         address=parse_address(stored.address),
@@ -118,23 +119,23 @@ def _request(stored: SignUpRequest) -> NewSignUp:
     )
 
 
-def _invite(session: Session, request: NewSignUp, secret: bytes) -> bool:
+def _invite(connection: Connection, request: NewSignUp, secret: bytes) -> bool:
     """Queue a confirmation letter; return whether one was needed.
 
     None is needed if the address is subscribed, was erased, or got such a letter in the last day.
     """
-    subscriber_id = _pending(session, request, secret)
+    subscriber_id = _pending(connection, request, secret)
     if subscriber_id is None:
         return False
-    letters.put(session, subscriber_id, LetterKind.CONFIRMATION, at=request.at, language=request.language)
+    letters.put(connection, subscriber_id, LetterKind.CONFIRMATION, at=request.at, language=request.language)
     return True
 
 
-def _pending(session: Session, request: NewSignUp, secret: bytes) -> int | None:
-    known = find(session, request.address)
+def _pending(connection: Connection, request: NewSignUp, secret: bytes) -> int | None:
+    known = find(connection, request.address)
     if known is None:
         added = add(
-            session,
+            connection,
             request.address,
             secret=secret,
             origin=request.origin,
@@ -149,12 +150,14 @@ def _pending(session: Session, request: NewSignUp, secret: bytes) -> int | None:
     if known.status in (SubscriberStatus.ACTIVE, SubscriberStatus.ERASED):
         return None
     since = request.at - BETWEEN_LETTERS
-    if letters.asked_since(session, known.id, LetterKind.CONFIRMATION, since=since):
+    if letters.asked_since(connection, known.id, LetterKind.CONFIRMATION, since=since):
         return None
     return known.id
 
 
-def confirm(session: Session, confirmations: Sequence[tuple[SubscriberRequest, str | None]]) -> list[bool]:
+def confirm(
+    connection: Connection, confirmations: Sequence[tuple[SubscriberRequest, str | None]]
+) -> list[bool]:
     """Activate subscribers; return for each whether they are active now.
 
     Each change comes with the language of the welcome letter, or None for no letter. Confirming again
@@ -163,20 +166,20 @@ def confirm(session: Session, confirmations: Sequence[tuple[SubscriberRequest, s
     outcomes: list[bool] = []
     for change, language in confirmations:
         active = SubscriberStatus.ACTIVE
-        changed = change_status(session, change.subscriber_id, active, origin=change.origin, at=change.at)
+        changed = change_status(connection, change.subscriber_id, active, origin=change.origin, at=change.at)
         if changed and language is not None:
-            letters.put(session, change.subscriber_id, LetterKind.WELCOME, at=change.at, language=language)
-        person = get(session, change.subscriber_id)
+            letters.put(connection, change.subscriber_id, LetterKind.WELCOME, at=change.at, language=language)
+        person = get(connection, change.subscriber_id)
         outcomes.append(person is not None and person.status is active)
     return outcomes
 
 
 def unsubscribe_with_goodbye(
-    session: Session, changes: Sequence[tuple[SubscriberRequest, str]]
+    connection: Connection, changes: Sequence[tuple[SubscriberRequest, str]]
 ) -> list[bool]:
     """Unsubscribe people; queue a goodbye letter in their language for each whose status changed."""
-    outcomes = unsubscribe_all(session, [change for change, _ in changes])
+    outcomes = unsubscribe_all(connection, [change for change, _ in changes])
     for (change, language), changed in zip(changes, outcomes, strict=True):
         if changed:
-            letters.put(session, change.subscriber_id, LetterKind.GOODBYE, at=change.at, language=language)
+            letters.put(connection, change.subscriber_id, LetterKind.GOODBYE, at=change.at, language=language)
     return outcomes

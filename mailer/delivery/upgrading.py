@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mailer.database.session import HEAD, Database, upgrade
+from mailer.database.engine import HEAD, Database, upgrade
 from mailer.database.usage import require_unused
 from mailer.delivery import backups
 from mailer.delivery.lock import not_sending

@@ -7,10 +7,9 @@ from collections.abc import Callable, Collection
 from datetime import datetime
 
 from msgspec import Struct
-from sqlalchemy import func, or_, select, text
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, func, or_, select, text
 
-from mailer.database.models import WAITS, Delivery, DeliveryState, Subscriber
+from mailer.database.tables import WAITS, Delivery, DeliveryState, Subscriber
 
 _WAITING = [DeliveryState.DEFERRED.value, DeliveryState.UNCERTAIN.value]
 
@@ -61,45 +60,45 @@ class RetryScan:
         self._not_before = now if found >= wanted else now + 10 * (now - self._began)
 
 
-def waiting(session: Session, issue_id: int) -> list[Waiting]:
+def waiting(connection: Connection, issue_id: int) -> list[Waiting]:
     """Return the groups of deliveries that wait for a retry, the largest first."""
-    due = Delivery.due_at
+    due = Delivery.c.due_at
     groups = (
         select(
-            Delivery.state,
+            Delivery.c.state,
             func.count().label("number"),
-            Delivery.code,
-            Delivery.enhanced,
-            Delivery.bounce_class,
-            func.min(Delivery.reply),
+            Delivery.c.code,
+            Delivery.c.enhanced,
+            Delivery.c.bounce_class,
+            func.min(Delivery.c.reply),
             func.min(due, type_=due.type),
             func.max(due, type_=due.type),
-            func.max(Delivery.attempts),
+            func.max(Delivery.c.attempts),
         )
-        .where(Delivery.issue_id == issue_id, text(WAITS), Delivery.state.in_(_WAITING))
-        .group_by(Delivery.state, Delivery.code, Delivery.enhanced, Delivery.bounce_class)
-        .order_by(func.count().desc(), func.min(Delivery.due_at))
+        .where(Delivery.c.issue_id == issue_id, text(WAITS), Delivery.c.state.in_(_WAITING))
+        .group_by(Delivery.c.state, Delivery.c.code, Delivery.c.enhanced, Delivery.c.bounce_class)
+        .order_by(func.count().desc(), func.min(Delivery.c.due_at))
     )
     return [
         Waiting(DeliveryState(state), number, code, enhanced, why, said or "", next_at, last_at, attempts)
-        for state, number, code, enhanced, why, said, next_at, last_at, attempts in session.execute(groups)
+        for state, number, code, enhanced, why, said, next_at, last_at, attempts in connection.execute(groups)
     ]
 
 
 def next_due(
-    session: Session, issue_id: int, *, resend_uncertain: bool, except_domains: Collection[str] = ()
+    connection: Connection, issue_id: int, *, resend_uncertain: bool, except_domains: Collection[str] = ()
 ) -> datetime | None:
     """Return when the next retry is due, ignoring `except_domains`; None if none waits."""
     waiting = [DeliveryState.DEFERRED.value]
     if resend_uncertain:
         waiting.append(DeliveryState.UNCERTAIN.value)
-    earliest = select(func.min(Delivery.due_at, type_=Delivery.due_at.type)).where(
-        Delivery.issue_id == issue_id, text(WAITS), Delivery.state.in_(waiting)
+    earliest = select(func.min(Delivery.c.due_at, type_=Delivery.c.due_at.type)).where(
+        Delivery.c.issue_id == issue_id, text(WAITS), Delivery.c.state.in_(waiting)
     )
     if except_domains:
-        elsewhere = Subscriber.domain.not_in(except_domains)
-        earliest = earliest.outerjoin(Subscriber, Subscriber.id == Delivery.subscriber_id).where(
-            or_(Subscriber.domain.is_(None), elsewhere)
+        elsewhere = Subscriber.c.domain.not_in(except_domains)
+        earliest = earliest.outerjoin(Subscriber, Subscriber.c.id == Delivery.c.subscriber_id).where(
+            or_(Subscriber.c.domain.is_(None), elsewhere)
         )
-    due: datetime | None = session.scalar(earliest)
+    due: datetime | None = connection.scalar(earliest)
     return due

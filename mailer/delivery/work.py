@@ -11,12 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, select
 
 from mailer.config import Settings
-from mailer.database.models import Delivery, DeliveryState, IssueState
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import Delivery, DeliveryState, IssueState
 from mailer.delivery import (
     control,
     dispatch,
@@ -64,9 +63,9 @@ class Work:
         """Queue the issues and steps of sequences whose time has come; return when the next issue is due."""
         at = self.clock()
         self._look_at_sequences(at)
-        with self.database.reading() as session:
-            due = schedule.due(session, at=at)
-            ahead = [one.due_at for one in schedule.scheduled(session) if one.due_at > at]
+        with self.database.reading() as connection:
+            due = schedule.due(connection, at=at)
+            ahead = [one.due_at for one in schedule.scheduled(connection) if one.due_at > at]
         if due:
             # Until both checks pass they wait; then they are late, and the operator decides.
             requirements.check_ready(self.settings)
@@ -76,8 +75,8 @@ class Work:
         return ahead[0] if ahead else None
 
     def _look_at_sequences(self, at: datetime) -> None:
-        with self.database.reading() as session:
-            if not sequences.any_active(session):
+        with self.database.reading() as connection:
+            if not sequences.any_active(connection):
                 return
         try:
             # Until both checks pass, people wait; then they get their steps at the next time of day.
@@ -95,9 +94,9 @@ class Work:
     def _queue(self, due: schedule.Scheduled) -> None:
         try:
             condition = enqueueing.audience_condition(self.settings, due.segment)
-            with self.database.transaction() as session:
+            with self.database.transaction() as connection:
                 queue = schedule.queue_due if due.wall is None else local_time.queue_due
-                issue = queue(session, due.slug, at=self.clock(), condition=condition)
+                issue = queue(connection, due.slug, at=self.clock(), condition=condition)
         except StorageError:
             raise
         except MailerError as error:
@@ -109,22 +108,22 @@ class Work:
 
     def finish_settled(self) -> None:
         """Finish the issues whose last run was killed after it had settled everything."""
-        with self.database.reading() as session:
+        with self.database.reading() as connection:
             settled = [
                 issue.id
-                for issue in issues.issues(session)
+                for issue in issues.issues(connection)
                 if issue.state is IssueState.SENDING
-                and not runs.is_sending(session, issue.id)
-                and control.is_settled(session, issue.id)
+                and not runs.is_sending(connection, issue.id)
+                and control.is_settled(connection, issue.id)
             ]
         for issue_id in settled:
-            with self.database.transaction() as session:
-                control.finish(session, issue_id, at=self.clock())
+            with self.database.transaction() as connection:
+                control.finish(connection, issue_id, at=self.clock())
 
-    def ready(self, session: Session) -> list[QueuedIssue]:
+    def ready(self, connection: Connection) -> list[QueuedIssue]:
         """Return the issues that are not paused and have a delivery to send now, oldest first."""
         return with_work(
-            session, at=self.clock(), resend_uncertain=self.settings.delivery.uncertain == "resend"
+            connection, at=self.clock(), resend_uncertain=self.settings.delivery.uncertain == "resend"
         )
 
     def send(
@@ -154,24 +153,24 @@ class Work:
         return ended
 
 
-def with_work(session: Session, *, at: datetime, resend_uncertain: bool) -> list[QueuedIssue]:
+def with_work(connection: Connection, *, at: datetime, resend_uncertain: bool) -> list[QueuedIssue]:
     """Return the issues that are not paused and have a delivery to send now, oldest first."""
     return [
         issue
-        for issue in reversed(issues.issues(session))
+        for issue in reversed(issues.issues(connection))
         if issue.state is IssueState.SENDING
-        and has_work(session, issue.id, at=at, resend_uncertain=resend_uncertain)
+        and has_work(connection, issue.id, at=at, resend_uncertain=resend_uncertain)
     ]
 
 
-def has_work(session: Session, issue_id: int, *, at: datetime, resend_uncertain: bool) -> bool:
+def has_work(connection: Connection, issue_id: int, *, at: datetime, resend_uncertain: bool) -> bool:
     """Return whether an issue has a delivery to send now, or one that is being sent."""
-    due_at = next_due(session, issue_id, resend_uncertain=resend_uncertain)
+    due_at = next_due(connection, issue_id, resend_uncertain=resend_uncertain)
     if due_at is not None and due_at <= at:
         return True
     states = [DeliveryState.QUEUED.value, DeliveryState.SENDING.value]
-    found = select(Delivery.issue_id).where(Delivery.issue_id == issue_id, Delivery.state.in_(states))
-    return session.execute(found.limit(1)).first() is not None
+    found = select(Delivery.c.issue_id).where(Delivery.c.issue_id == issue_id, Delivery.c.state.in_(states))
+    return connection.execute(found.limit(1)).first() is not None
 
 
 def _told(ended: Ended) -> str:

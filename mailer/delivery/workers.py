@@ -19,11 +19,11 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from mailer.config import DeliverySettings, Settings
-from mailer.database.models import DeliveryState
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import DeliveryState
 from mailer.delivery import queue, runs, sharing
 from mailer.delivery.bookkeeping import Learn, RunBooks
 from mailer.delivery.books import Books
@@ -126,8 +126,8 @@ def dispatch_to_workers(
         own = RunBooks(database, issue.id, settings, learn=_learn_nothing, clock=Clock())
         leader = own.begin(recover=True)
         if database.is_sqlite:
-            with database.transaction() as session:
-                sharing.forget(session)
+            with database.transaction() as connection:
+                sharing.forget(connection)
         # Each worker opens the database for itself.
         database.engine.dispose()
         if database.is_sqlite:
@@ -138,7 +138,7 @@ def dispatch_to_workers(
         return crew.ended(own.end(""), own.books)
 
 
-def _learn_nothing(session: Session, refusals: Sequence[Refusal], at: datetime) -> None:
+def _learn_nothing(connection: Connection, refusals: Sequence[Refusal], at: datetime) -> None:
     return
 
 
@@ -292,9 +292,9 @@ class _Crew:
         """End a dead worker's run and mark its claims as uncertain."""
 
         def step() -> int:
-            with self._database.transaction() as session:
-                runs.end(session, run_id, at=now())
-                return queue.recover(session, self._issue_id, at=now(), run_id=run_id)
+            with self._database.transaction() as connection:
+                runs.end(connection, run_id, at=now())
+                return queue.recover(connection, self._issue_id, at=now(), run_id=run_id)
 
         try:
             found = await asyncio.to_thread(self._own.insist, step)

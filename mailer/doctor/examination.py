@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from mailer.config import Settings, is_loopback
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from mailer.doctor.bimi import bimi, logo
 from mailer.doctor.blocklists import blocklists
 from mailer.doctor.dkim import dkim

@@ -11,7 +11,7 @@ from typing import Final
 
 from sqlalchemy import text
 
-from mailer.database.session import HEAD, Database
+from mailer.database.engine import HEAD, Database
 from mailer.delivery import backups
 from mailer.doctor.findings import Finding, ok, problem, warning
 from mailer.errors import MailerError
@@ -27,8 +27,8 @@ def clock(database: Database) -> Iterator[Finding]:
     Signatures, schedules and retries depend on it.
     """
     if not database.is_sqlite and database.exists():
-        with database.reading() as session:
-            theirs = session.execute(text("SELECT clock_timestamp()")).scalar_one()
+        with database.reading() as connection:
+            theirs = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
         skew = abs((datetime.now(UTC) - theirs).total_seconds())
         if skew > _SKEW_SECONDS:
             yield problem(

@@ -15,8 +15,8 @@ from sqlalchemy import select
 from mailer.address import Envelope
 from mailer.bounces.boxes.configured import boxes_of
 from mailer.config import Settings
-from mailer.database.models import StoredReport
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import StoredReport
 from mailer.delivery import dispatch
 from mailer.doctor.findings import Finding, ok, problem
 from mailer.errors import MailerError
@@ -108,6 +108,6 @@ def _has_arrived(settings: Settings, database: Database, word: str, since: datet
             raise MailerError(
                 f"a bounce mailbox cannot be read: {error.message}", remedy=error.remedy
             ) from error
-    stored = select(StoredReport.raw).where(StoredReport.received_at >= since)
-    with database.reading() as session:
-        return any(sought in raw for raw in session.scalars(stored))
+    stored = select(StoredReport.c.raw).where(StoredReport.c.received_at >= since)
+    with database.reading() as connection:
+        return any(sought in raw for raw in connection.scalars(stored))

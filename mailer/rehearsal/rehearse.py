@@ -18,13 +18,12 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-from sqlalchemy import ColumnElement, Executable, insert, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Connection, Executable, insert, select
 
 from mailer.audience.vocabulary import empty_audience
 from mailer.config import DeliverySettings, ProviderLimits, Relay, Security, Settings
-from mailer.database.models import Base, Subscriber, SubscriberTag
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import Subscriber, SubscriberTag
 from mailer.delivery import editions, enqueueing, issues
 from mailer.delivery.bookkeeping import Learn
 from mailer.delivery.books import Books
@@ -129,10 +128,10 @@ def _enqueue(
     """Queue the issue in `copy`, for a copy of the audience."""
     copy.open()
     if not copy_audience(database, copy, enqueueing.audience_condition(settings, segment), at=at):
-        with database.reading() as session:
-            raise empty_audience(session, segment)
-    with copy.transaction() as session:
-        issue, _ = issues.enqueue(session, edition.arm(0), source_path="", at=at)
+        with database.reading() as connection:
+            raise empty_audience(connection, segment)
+    with copy.transaction() as connection:
+        issue, _ = issues.enqueue(connection, edition.arm(0), source_path="", at=at)
     return issue
 
 
@@ -188,23 +187,19 @@ def copy_audience(
     """Copy the people who would be mailed now, with their tags, into another database; return how many."""
     copied = 0
     who = audience(condition, at=at)
-    tags = select(SubscriberTag.subscriber_id, SubscriberTag.tag).order_by(SubscriberTag.subscriber_id)
+    tags = select(SubscriberTag.c.subscriber_id, SubscriberTag.c.tag).order_by(SubscriberTag.c.subscriber_id)
     with source.reading() as reading, target.transaction() as writing:
-        for rows in _rows(reading, select(*Subscriber.__table__.columns).where(who).order_by(Subscriber.id)):
-            _put(writing, Subscriber, rows)
+        for rows in _rows(reading, select(Subscriber).where(who).order_by(Subscriber.c.id)):
+            writing.execute(insert(Subscriber), rows)
             copied += len(rows)
         for rows in _rows(
-            reading, tags.where(SubscriberTag.subscriber_id.in_(select(Subscriber.id).where(who)))
+            reading, tags.where(SubscriberTag.c.subscriber_id.in_(select(Subscriber.c.id).where(who)))
         ):
-            _put(writing, SubscriberTag, rows)
+            writing.execute(insert(SubscriberTag), rows)
     return copied
 
 
-def _rows(session: Session, wanted: Executable) -> Iterator[list[dict[str, object]]]:
-    found = session.connection().execution_options(yield_per=_COPIED_AT_ONCE).execute(wanted)
+def _rows(connection: Connection, wanted: Executable) -> Iterator[list[dict[str, object]]]:
+    found = connection.execute(wanted.execution_options(yield_per=_COPIED_AT_ONCE))
     for part in found.mappings().partitions():
         yield [dict(row) for row in part]
-
-
-def _put(session: Session, table: type[Base], rows: list[dict[str, object]]) -> None:
-    session.connection().execute(insert(table), rows)

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, select
 
-from mailer.database.models import ALERT, Event
+from mailer.database.tables import ALERT, Event
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +22,14 @@ class Happening:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-def issue_alerts(session: Session, issue_id: int | None = None, *, limit: int = 10) -> tuple[Happening, ...]:
+def issue_alerts(
+    connection: Connection, issue_id: int | None = None, *, limit: int = 10
+) -> tuple[Happening, ...]:
     """Return the alerts raised for one issue or all, newest first."""
-    query = select(Event).where(Event.kind == ALERT).order_by(Event.id.desc()).limit(limit)
+    query = select(Event.c.at, Event.c.details).where(Event.c.kind == ALERT)
     if issue_id is not None:
-        query = query.where(Event.issue_id == issue_id)
+        query = query.where(Event.c.issue_id == issue_id)
     return tuple(
         Happening(event.at, ALERT, str(event.details.get("text", "")), event.details)
-        for event in session.scalars(query)
+        for event in connection.execute(query.order_by(Event.c.id.desc()).limit(limit))
     )

@@ -9,10 +9,9 @@ from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, select
 
-from mailer.database.models import StoredReport
+from mailer.database.tables import StoredReport
 
 _KINDS: Final = ("dmarc", "tls")
 _AT_A_TIME: Final = 100
@@ -75,7 +74,7 @@ class AuthenticationSummary:
     """Failures first."""
 
 
-def authentication_summary(session: Session, *, since: datetime) -> AuthenticationSummary:
+def authentication_summary(connection: Connection, *, since: datetime) -> AuthenticationSummary:
     """Add up the DMARC and TLS reports that arrived since then. A report that came twice counts once."""
     found: dict[tuple[str, str], Counter[str]] = {}
     sessions: Counter[tuple[str, str]] = Counter()
@@ -83,7 +82,7 @@ def authentication_summary(session: Session, *, since: datetime) -> Authenticati
     reporters: Counter[str] = Counter()
     begins: list[int] = []
     ends: list[int] = []
-    for report in _reports(session, since):
+    for report in _reports(connection, since):
         key = (report.kind, report.reporter, report.report_id)
         if key in seen:
             continue
@@ -111,13 +110,13 @@ def authentication_summary(session: Session, *, since: datetime) -> Authenticati
     )
 
 
-def _reports(session: Session, since: datetime) -> Iterator[_Report]:
+def _reports(connection: Connection, since: datetime) -> Iterator[_Report]:
     stored = (
-        select(StoredReport.details)
-        .where(StoredReport.kind.in_(_KINDS), StoredReport.received_at >= since)
-        .order_by(StoredReport.id)
+        select(StoredReport.c.details)
+        .where(StoredReport.c.kind.in_(_KINDS), StoredReport.c.received_at >= since)
+        .order_by(StoredReport.c.id)
     )
-    for details in session.scalars(stored).yield_per(_AT_A_TIME):
+    for details in connection.scalars(stored).yield_per(_AT_A_TIME):
         if "authentication" in details:
             yield msgspec.convert(details["authentication"], _Report)
 

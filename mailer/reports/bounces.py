@@ -9,16 +9,15 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Final
 
-from sqlalchemy import and_, func, literal_column, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, and_, func, literal_column, select
 
-from mailer.database.models import Delivery, StoredIssue, StoredReport, Subscriber, Suppression
+from mailer.database.tables import Delivery, StoredIssue, StoredReport, Subscriber, Suppression, TableRow
 from mailer.replies.mailbox_hosts import provider_of
 from mailer.reports.alerts import Happening, issue_alerts
 
 _FAILED: Final = and_(
     # A literal, so that the database can use the partial index of failed deliveries.
-    Delivery.state == literal_column("'failed'"), Delivery.bounce_class.is_not(None)
+    Delivery.c.state == literal_column("'failed'"), Delivery.c.bounce_class.is_not(None)
 )  # fmt: skip
 
 
@@ -74,53 +73,61 @@ class BounceSummary:
 
 
 def bounce_rows(
-    session: Session, *, outcome: str = "", kind: str = "", limit: int = 50, before_id: int | None = None
+    connection: Connection,
+    *,
+    outcome: str = "",
+    kind: str = "",
+    limit: int = 50,
+    before_id: int | None = None,
 ) -> list[BounceRow]:
     """Return stored reports, newest first."""
-    query = select(StoredReport).order_by(StoredReport.id.desc()).limit(limit)
+    query = select(*_COLUMNS).order_by(StoredReport.c.id.desc()).limit(limit)
     if outcome:
-        query = query.where(StoredReport.outcome == outcome)
+        query = query.where(StoredReport.c.outcome == outcome)
     if kind:
-        query = query.where(StoredReport.kind == kind)
+        query = query.where(StoredReport.c.kind == kind)
     if before_id is not None:
-        query = query.where(StoredReport.id < before_id)
-    return [_row(stored) for stored in session.scalars(query)]
+        query = query.where(StoredReport.c.id < before_id)
+    return [_row(stored) for stored in connection.execute(query)]
 
 
-def bounce_row(session: Session, report_id: int) -> tuple[BounceRow, bytes] | None:
+def bounce_row(connection: Connection, report_id: int) -> tuple[BounceRow, bytes] | None:
     """Return one stored report and its raw message, or None."""
-    stored = session.get(StoredReport, report_id)
+    stored = connection.execute(
+        select(*_COLUMNS, StoredReport.c.raw).where(StoredReport.c.id == report_id)
+    ).one_or_none()
     return None if stored is None else (_row(stored), stored.raw)
 
 
 def bounce_report(
-    session: Session, *, providers: Mapping[str, str] = MappingProxyType({}), alerts: int = 10
+    connection: Connection, *, providers: Mapping[str, str] = MappingProxyType({}), alerts: int = 10
 ) -> BounceSummary:
     """Return the bounces in numbers: by issue, class and provider, and what became of the reports.
 
     `providers` maps domains to configured providers. Only failed deliveries are read, through their
     partial index.
     """
-    issues = {row.id: row for row in session.scalars(select(StoredIssue).order_by(StoredIssue.id))}
-    by_issue = session.execute(
-        select(Delivery.issue_id, Delivery.bounce_class, func.count())
+    every = select(StoredIssue.c.id, StoredIssue.c.slug, StoredIssue.c.audience).order_by(StoredIssue.c.id)
+    issues = {row.id: row for row in connection.execute(every)}
+    by_issue = connection.execute(
+        select(Delivery.c.issue_id, Delivery.c.bounce_class, func.count())
         .where(_FAILED)
-        .group_by(Delivery.issue_id, Delivery.bounce_class)
-        .order_by(Delivery.issue_id, func.count().desc())
+        .group_by(Delivery.c.issue_id, Delivery.c.bounce_class)
+        .order_by(Delivery.c.issue_id, func.count().desc())
     ).all()
-    by_domain = session.execute(
-        select(Subscriber.domain, Delivery.bounce_class, func.count())
-        .join(Delivery, Delivery.subscriber_id == Subscriber.id)
+    by_domain = connection.execute(
+        select(Subscriber.c.domain, Delivery.c.bounce_class, func.count())
+        .join(Delivery, Delivery.c.subscriber_id == Subscriber.c.id)
         .where(_FAILED)
-        .group_by(Subscriber.domain, Delivery.bounce_class)
+        .group_by(Subscriber.c.domain, Delivery.c.bounce_class)
     )
     at_provider: Counter[tuple[str, str]] = Counter()
     for domain, name, count in by_domain:
         at_provider[provider_of(domain, providers), name or ""] += count
-    complained = session.execute(
-        select(StoredReport.issue_id, func.count())
-        .where(StoredReport.kind == "complaint", StoredReport.issue_id.is_not(None))
-        .group_by(StoredReport.issue_id)
+    complained = connection.execute(
+        select(StoredReport.c.issue_id, func.count())
+        .where(StoredReport.c.kind == "complaint", StoredReport.c.issue_id.is_not(None))
+        .group_by(StoredReport.c.issue_id)
     )
     complaints = {row[0]: row[1] for row in complained}
     failed: Counter[int] = Counter()
@@ -133,19 +140,23 @@ def bounce_report(
         ),
         by_issue=tuple(BounceCount(issues[id_].slug, name or "", count) for id_, name, count in by_issue),
         by_provider=tuple(BounceCount(*key, count) for key, count in at_provider.most_common()),
-        by_outcome=_counted(session, StoredReport.outcome),
-        by_kind=_counted(session, StoredReport.kind),
-        suppressions=_counted(session, Suppression.reason),
-        alerts=issue_alerts(session, limit=alerts),
+        by_outcome=_counted(connection, StoredReport.c.outcome),
+        by_kind=_counted(connection, StoredReport.c.kind),
+        suppressions=_counted(connection, Suppression.c.reason),
+        alerts=issue_alerts(connection, limit=alerts),
     )
 
 
-def _counted(session: Session, column: Any) -> dict[str, int]:
-    rows = session.execute(select(column, func.count()).group_by(column).order_by(column))
+def _counted(connection: Connection, column: Any) -> dict[str, int]:
+    rows = connection.execute(select(column, func.count()).group_by(column).order_by(column))
     return {row[0]: row[1] for row in rows}
 
 
-def _row(stored: StoredReport) -> BounceRow:
+_COLUMNS: Final = tuple(column for column in StoredReport.c if column is not StoredReport.c.raw)
+"""All but the messages, which are large."""
+
+
+def _row(stored: TableRow) -> BounceRow:
     return BounceRow(
         stored.id,
         stored.received_at,

@@ -31,6 +31,8 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
+    Connection,
+    FromClause,
     Subquery,
     and_,
     case,
@@ -40,9 +42,8 @@ from sqlalchemy import (
     select,
     type_coerce,
 )
-from sqlalchemy.orm import Session, aliased
 
-from mailer.database.models import (
+from mailer.database.tables import (
     Consent,
     Delivery,
     DeliveryState,
@@ -108,18 +109,18 @@ def hour_name(hour: int) -> str:
     return f"{hour:07}"
 
 
-def ledger_days(session: Session) -> list[dict[str, object]]:
+def ledger_days(connection: Connection) -> list[dict[str, object]]:
     """Return the rows of `LedgerDay`. Erased people, whose earlier lines are deleted, are not counted."""
-    rows = session.execute(
+    rows = connection.execute(
         select(
-            _per(Consent.at, DAY).label("on_day"),
-            Consent.before,
-            Consent.after,
-            Consent.way,
+            _per(Consent.c.at, DAY).label("on_day"),
+            Consent.c.before,
+            Consent.c.after,
+            Consent.c.way,
             func.count().label("people"),
         )
-        .where(Consent.before != Consent.after, Consent.after != _S.ERASED.value)
-        .group_by("on_day", Consent.before, Consent.after, Consent.way)
+        .where(Consent.c.before != Consent.c.after, Consent.c.after != _S.ERASED.value)
+        .group_by("on_day", Consent.c.before, Consent.c.after, Consent.c.way)
     )
     return [
         {"day": row.on_day, "before": row.before, "after": row.after, "way": row.way, "people": row.people}
@@ -127,16 +128,16 @@ def ledger_days(session: Session) -> list[dict[str, object]]:
     ]
 
 
-def departures(session: Session) -> Counter[Key]:
+def departures(connection: Connection) -> Counter[Key]:
     """Return the facet `left` of all issues."""
-    rows = session.execute(
-        select(Consent.issue_id, Consent.way, Consent.after, func.count())
+    rows = connection.execute(
+        select(Consent.c.issue_id, Consent.c.way, Consent.c.after, func.count())
         .where(
-            Consent.issue_id.is_not(None),
-            Consent.before == _S.ACTIVE.value,
-            Consent.after.in_([_S.UNSUBSCRIBED.value, _S.BOUNCED.value, _S.COMPLAINED.value]),
+            Consent.c.issue_id.is_not(None),
+            Consent.c.before == _S.ACTIVE.value,
+            Consent.c.after.in_([_S.UNSUBSCRIBED.value, _S.BOUNCED.value, _S.COMPLAINED.value]),
         )
-        .group_by(Consent.issue_id, Consent.way, Consent.after)
+        .group_by(Consent.c.issue_id, Consent.c.way, Consent.c.after)
     )
     found: Counter[Key] = Counter()
     for issue_id, way, after, number in rows:
@@ -145,31 +146,31 @@ def departures(session: Session) -> Counter[Key]:
     return found
 
 
-def cohorts(session: Session) -> Counter[tuple[str, str]]:
+def cohorts(connection: Connection) -> Counter[tuple[str, str]]:
     """Return how many people first became active in a month, by the month in which they left."""
-    moved = Consent.before != Consent.after
+    moved = Consent.c.before != Consent.c.after
     lines = (
         select(
-            Consent.subscriber_id,
-            func.min(case((and_(moved, Consent.after == _S.ACTIVE.value), _integer(Consent.at)))).label(
+            Consent.c.subscriber_id,
+            func.min(case((and_(moved, Consent.c.after == _S.ACTIVE.value), _integer(Consent.c.at)))).label(
                 "joined"
             ),
-            func.max(case((and_(moved, Consent.before == _S.ACTIVE.value), _integer(Consent.at)))).label(
+            func.max(case((and_(moved, Consent.c.before == _S.ACTIVE.value), _integer(Consent.c.at)))).label(
                 "gone"
             ),
         )
-        .group_by(Consent.subscriber_id)
+        .group_by(Consent.c.subscriber_id)
         .subquery()
     )
     joined = (lines.c.joined // _number(DAY)).label("joined_day")
     gone = case(
-        (Subscriber.status == _S.ACTIVE.value, _number(-1)),
+        (Subscriber.c.status == _S.ACTIVE.value, _number(-1)),
         else_=lines.c.gone // _number(DAY),
     ).label("gone_day")
-    rows = session.execute(
+    rows = connection.execute(
         select(joined, gone, func.count())
         .select_from(lines)
-        .join(Subscriber, Subscriber.id == lines.c.subscriber_id)
+        .join(Subscriber, Subscriber.c.id == lines.c.subscriber_id)
         .where(lines.c.joined.is_not(None))
         .group_by("joined_day", "gone_day")
     )
@@ -183,19 +184,19 @@ def _month(day: int) -> str:
     return (date(1970, 1, 1) + timedelta(days=day)).isoformat()[:7]
 
 
-def whole_list(session: Session) -> Counter[Key]:
+def whole_list(connection: Connection) -> Counter[Key]:
     """Return the numbers about the list: suppressions, people with soft bounces, consents to tracking."""
     found: Counter[Key] = Counter()
-    for reason, number in session.execute(
-        select(Suppression.reason, func.count()).group_by(Suppression.reason)
+    for reason, number in connection.execute(
+        select(Suppression.c.reason, func.count()).group_by(Suppression.c.reason)
     ):
         found[Key(0, "suppressed", reason, "addresses")] = number
-    active = Subscriber.status == _S.ACTIVE.value
-    row = session.execute(
+    active = Subscriber.c.status == _S.ACTIVE.value
+    row = connection.execute(
         select(
-            func.count(case((Subscriber.soft_points > 0, 1))),
-            func.count(case((Subscriber.tracking_consent.is_(True), 1))),
-            func.count(case((Subscriber.paused_until.is_not(None), 1))),
+            func.count(case((Subscriber.c.soft_points > 0, 1))),
+            func.count(case((Subscriber.c.tracking_consent.is_(True), 1))),
+            func.count(case((Subscriber.c.paused_until.is_not(None), 1))),
         ).where(active)
     ).one()
     for measure, number in zip(("soft", "tracked", "paused"), row, strict=True):
@@ -203,26 +204,28 @@ def whole_list(session: Session) -> Counter[Key]:
     return found
 
 
-def recipients(session: Session, issue_id: int, segments: Mapping[str, ColumnElement[bool]]) -> Counter[Key]:
+def recipients(
+    connection: Connection, issue_id: int, segments: Mapping[str, ColumnElement[bool]]
+) -> Counter[Key]:
     """Return the recipients of an issue by domain and saved segment, and how many agreed to tracking."""
-    tracked = func.count(case((Subscriber.tracking_consent.is_(True), 1)))
-    ours = Delivery.issue_id == issue_id
+    tracked = func.count(case((Subscriber.c.tracking_consent.is_(True), 1)))
+    ours = Delivery.c.issue_id == issue_id
     found: Counter[Key] = Counter()
-    rows = session.execute(
-        select(Subscriber.domain, func.count(), tracked)
-        .join(Delivery, Delivery.subscriber_id == Subscriber.id)
+    rows = connection.execute(
+        select(Subscriber.c.domain, func.count(), tracked)
+        .join(Delivery, Delivery.c.subscriber_id == Subscriber.c.id)
         .where(ours)
-        .group_by(Subscriber.domain)
+        .group_by(Subscriber.c.domain)
     ).all()
     names = _counted_names({domain: number for domain, number, _ in rows})
     for domain, number, agreed in rows:
         found[Key(issue_id, "domain", _counted_as(domain, names), "recipients")] += number
         found[Key(issue_id, "domain", _counted_as(domain, names), "tracked")] += agreed
     for name, condition in segments.items():
-        number, agreed = session.execute(
+        number, agreed = connection.execute(
             select(func.count(), tracked)
             .select_from(Delivery)
-            .join(Subscriber, Delivery.subscriber_id == Subscriber.id)
+            .join(Subscriber, Delivery.c.subscriber_id == Subscriber.c.id)
             .where(ours, condition)
         ).one()
         found[Key(issue_id, "segment", name, "recipients")] = number
@@ -259,46 +262,46 @@ SENDING: Final = ("books", "sent", "failed", "failed_domain", "reports")
 """The facets that `sending` returns."""
 
 
-def sending(session: Session, issue_id: int, domains: Collection[str]) -> Counter[Key]:
+def sending(connection: Connection, issue_id: int, domains: Collection[str]) -> Counter[Key]:
     """Return the facets about an issue's deliveries; `domains` are the names of domains that are counted."""
     found: Counter[Key] = Counter()
     # Not GROUP BY: SQLite would sort a million rows in memory for it.
-    counts = [func.count(case((Delivery.state == state.value, 1))) for state in DeliveryState]
-    numbers = session.execute(select(*counts).where(Delivery.issue_id == issue_id)).one()
+    counts = [func.count(case((Delivery.c.state == state.value, 1))) for state in DeliveryState]
+    numbers = connection.execute(select(*counts).where(Delivery.c.issue_id == issue_id)).one()
     for state, number in zip(DeliveryState, numbers, strict=True):
         found[Key(issue_id, "books", "", state.value)] = number
-    hours = session.execute(
-        select(_per(Delivery.changed_at, HOUR).label("in_hour"), func.count())
+    hours = connection.execute(
+        select(_per(Delivery.c.changed_at, HOUR).label("in_hour"), func.count())
         .where(
-            Delivery.issue_id == issue_id,
-            Delivery.state == DeliveryState.SENT.value,
-            Delivery.changed_at.is_not(None),
+            Delivery.c.issue_id == issue_id,
+            Delivery.c.state == DeliveryState.SENT.value,
+            Delivery.c.changed_at.is_not(None),
         )
         .group_by("in_hour")
     )
     for hour, number in hours:
         found[Key(issue_id, "sent", hour_name(hour), "sent")] = number
-    failed = and_(Delivery.issue_id == issue_id, Delivery.state == literal_column("'failed'"))
-    for name, number in session.execute(
-        select(Delivery.bounce_class, func.count()).where(failed).group_by(Delivery.bounce_class)
+    failed = and_(Delivery.c.issue_id == issue_id, Delivery.c.state == literal_column("'failed'"))
+    for name, number in connection.execute(
+        select(Delivery.c.bounce_class, func.count()).where(failed).group_by(Delivery.c.bounce_class)
     ):
         found[Key(issue_id, "failed", name or "", "failed")] = number
-    for domain, number in session.execute(
-        select(Subscriber.domain, func.count())
-        .join(Delivery, Delivery.subscriber_id == Subscriber.id)
+    for domain, number in connection.execute(
+        select(Subscriber.c.domain, func.count())
+        .join(Delivery, Delivery.c.subscriber_id == Subscriber.c.id)
         .where(failed)
-        .group_by(Subscriber.domain)
+        .group_by(Subscriber.c.domain)
     ):
         found[Key(issue_id, "failed_domain", _counted_as(domain, domains), "failed")] += number
-    complaints = session.scalar(
-        select(func.count()).where(StoredReport.issue_id == issue_id, StoredReport.kind == "complaint")
+    complaints = connection.scalar(
+        select(func.count()).where(StoredReport.c.issue_id == issue_id, StoredReport.c.kind == "complaint")
     )
     found[Key(issue_id, "reports", "", "complaints")] = complaints or 0
     return found
 
 
 def responses(
-    session: Session,
+    connection: Connection,
     issue_ids: Collection[int],
     *,
     after: int,
@@ -312,32 +315,34 @@ def responses(
     `domains` are the names of each issue's domains that are counted.
     """
     # No condition on the issue: SQLite would read all events of the issues for it.
-    new = and_(Event.id > after, Event.id <= upto, Event.kind.in_(list(_TIMES)))
-    found = _times(session, new)
-    for issue_id, link, number in _first_clicks(session, new, after):
+    new = and_(Event.c.id > after, Event.c.id <= upto, Event.c.kind.in_(list(_TIMES)))
+    found = _times(connection, new)
+    for issue_id, link, number in _first_clicks(connection, new, after):
         found[Key(issue_id, "link", str(link), "clickers")] += number
     firsts = _firsts(new, after)
-    rows = session.execute(
+    rows = connection.execute(
         select(
-            firsts.c.issue_id, firsts.c.kind, Subscriber.domain, _delay(firsts).label("delay"), func.count()
+            firsts.c.issue_id, firsts.c.kind, Subscriber.c.domain, _delay(firsts).label("delay"), func.count()
         )
         .select_from(firsts)
-        .join(Subscriber, Subscriber.id == firsts.c.subscriber_id)
+        .join(Subscriber, Subscriber.c.id == firsts.c.subscriber_id)
         .outerjoin(
             Delivery,
-            and_(Delivery.issue_id == firsts.c.issue_id, Delivery.subscriber_id == firsts.c.subscriber_id),
+            and_(
+                Delivery.c.issue_id == firsts.c.issue_id, Delivery.c.subscriber_id == firsts.c.subscriber_id
+            ),
         )
-        .group_by(firsts.c.issue_id, firsts.c.kind, Subscriber.domain, "delay")
+        .group_by(firsts.c.issue_id, firsts.c.kind, Subscriber.c.domain, "delay")
     )
     for issue_id, kind, domain, delay, number in rows:
         name = _counted_as(domain, domains.get(issue_id, ()))
         found[Key(issue_id, "domain", name, _PEOPLE[kind])] += number
         found[Key(issue_id, "delay", str(delay), _PEOPLE[kind])] += number
     for name, condition in segments.items():
-        rows = session.execute(
+        rows = connection.execute(
             select(firsts.c.issue_id, firsts.c.kind, func.count())
             .select_from(firsts)
-            .join(Subscriber, Subscriber.id == firsts.c.subscriber_id)
+            .join(Subscriber, Subscriber.c.id == firsts.c.subscriber_id)
             .where(condition)
             .group_by(firsts.c.issue_id, firsts.c.kind)
         )
@@ -346,20 +351,20 @@ def responses(
     return Counter({key: number for key, number in found.items() if key.issue_id in issue_ids})
 
 
-def _times(session: Session, new: ColumnElement[bool]) -> Counter[Key]:
+def _times(connection: Connection, new: ColumnElement[bool]) -> Counter[Key]:
     """Return how often the issue and its links were opened and clicked, by people and by machines."""
     machine = case((_by_a_person(Event), 0), else_=1).label("by_machine")
-    rows = session.execute(
+    rows = connection.execute(
         select(
-            Event.issue_id,
-            Event.kind,
+            Event.c.issue_id,
+            Event.c.kind,
             machine,
-            _per(Event.at, HOUR).label("in_hour"),
+            _per(Event.c.at, HOUR).label("in_hour"),
             _link(Event).label("place"),
             func.count(),
         )
         .where(new)
-        .group_by(Event.issue_id, Event.kind, "by_machine", "in_hour", "place")
+        .group_by(Event.c.issue_id, Event.c.kind, "by_machine", "in_hour", "place")
     )
     found: Counter[Key] = Counter()
     for issue_id, kind, by_machine, hour, place, number in rows:
@@ -374,40 +379,44 @@ def _times(session: Session, new: ColumnElement[bool]) -> Counter[Key]:
 
 def _firsts(new: ColumnElement[bool], after: int) -> Subquery:
     """Return each person's first open and first click of an issue, unless an earlier one was counted."""
-    earlier = aliased(Event)
+    earlier = Event.alias()
     counted = exists().where(
-        earlier.subscriber_id == Event.subscriber_id,
-        earlier.issue_id == Event.issue_id,
-        earlier.kind == Event.kind,
-        earlier.id <= after,
+        earlier.c.subscriber_id == Event.c.subscriber_id,
+        earlier.c.issue_id == Event.c.issue_id,
+        earlier.c.kind == Event.c.kind,
+        earlier.c.id <= after,
         _by_a_person(earlier),
     )
     return (
-        select(Event.issue_id, Event.kind, Event.subscriber_id, func.min(_integer(Event.at)).label("at"))
-        .where(new, Event.subscriber_id.is_not(None), _by_a_person(Event), ~counted)
-        .group_by(Event.issue_id, Event.kind, Event.subscriber_id)
+        select(
+            Event.c.issue_id, Event.c.kind, Event.c.subscriber_id, func.min(_integer(Event.c.at)).label("at")
+        )
+        .where(new, Event.c.subscriber_id.is_not(None), _by_a_person(Event), ~counted)
+        .group_by(Event.c.issue_id, Event.c.kind, Event.c.subscriber_id)
         .subquery()
     )
 
 
-def _first_clicks(session: Session, new: ColumnElement[bool], after: int) -> Iterable[Any]:
+def _first_clicks(connection: Connection, new: ColumnElement[bool], after: int) -> Iterable[Any]:
     """Return how many people clicked on each link for the first time."""
-    earlier = aliased(Event)
+    earlier = Event.alias()
     counted = exists().where(
-        earlier.subscriber_id == Event.subscriber_id,
-        earlier.issue_id == Event.issue_id,
-        earlier.kind == "click",
-        earlier.id <= after,
+        earlier.c.subscriber_id == Event.c.subscriber_id,
+        earlier.c.issue_id == Event.c.issue_id,
+        earlier.c.kind == "click",
+        earlier.c.id <= after,
         _by_a_person(earlier),
         _link(earlier) == _link(Event),
     )
     clicks = (
-        select(Event.issue_id, _link(Event).label("place"), Event.subscriber_id)
-        .where(new, Event.kind == "click", Event.subscriber_id.is_not(None), _by_a_person(Event), ~counted)
+        select(Event.c.issue_id, _link(Event).label("place"), Event.c.subscriber_id)
+        .where(
+            new, Event.c.kind == "click", Event.c.subscriber_id.is_not(None), _by_a_person(Event), ~counted
+        )
         .distinct()
         .subquery()
     )
-    return session.execute(
+    return connection.execute(
         select(clicks.c.issue_id, clicks.c.place, func.count())
         .where(clicks.c.place.is_not(None))
         .group_by(clicks.c.issue_id, clicks.c.place)
@@ -419,19 +428,19 @@ def _delay(firsts: Subquery) -> ColumnElement[int]:
 
     The first attempt counts: unlike `changed_at`, it stays the same if the message bounces later.
     """
-    passed = firsts.c.at - _integer(Delivery.first_at)
+    passed = firsts.c.at - _integer(Delivery.c.first_at)
     limits = [
         (passed < _number(limit // timedelta(microseconds=1)), _number(place))
         for place, limit in enumerate(DELAYS)
     ]
-    return case((Delivery.first_at.is_(None), _number(-1)), *limits, else_=_number(len(DELAYS)))
+    return case((Delivery.c.first_at.is_(None), _number(-1)), *limits, else_=_number(len(DELAYS)))
 
 
-def _by_a_person(event: Any) -> ColumnElement[bool]:
-    condition: ColumnElement[bool] = event.details["machine"].as_string().is_(None)
+def _by_a_person(event: FromClause) -> ColumnElement[bool]:
+    condition: ColumnElement[bool] = event.c.details["machine"].as_string().is_(None)
     return condition
 
 
-def _link(event: Any) -> ColumnElement[int]:
-    place: ColumnElement[int] = event.details["link"].as_integer()
+def _link(event: FromClause) -> ColumnElement[int]:
+    place: ColumnElement[int] = event.c.details["link"].as_integer()
     return place

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
 
-from sqlalchemy import ColumnElement, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Connection, func, select
 
 from mailer.address import Address
 from mailer.audience.suppression import erased_key
-from mailer.database.models import (
+from mailer.database.tables import (
     SOFT_BOUNCE,
     CanaryMember,
     Consent,
@@ -26,6 +26,7 @@ from mailer.database.models import (
     StoredSequence,
     Subscriber,
     Suppression,
+    TableRow,
     Wording,
 )
 from mailer.reports.alerts import Happening
@@ -54,24 +55,28 @@ class Story:
         return 0.0 if quiet else self.soft_points
 
 
-def story_of(session: Session, address: Address, *, secret: bytes) -> Story | None:
+def story_of(connection: Connection, address: Address, *, secret: bytes) -> Story | None:
     """Return an address's history like `story`, even if the address has been erased since."""
-    return story(session, address.key) or story(session, erased_key(address.key, secret))
+    return story(connection, address.key) or story(connection, erased_key(address.key, secret))
 
 
-def story(session: Session, address_key: str) -> Story | None:
+def story(connection: Connection, address_key: str) -> Story | None:
     """Return an address's history in chronological order, or None if nothing is known about it."""
-    subscriber = session.scalar(select(Subscriber).where(Subscriber.address_key == address_key))
-    suppression = session.get(Suppression, address_key)
-    about: ColumnElement[bool] = func.lower(StoredReport.recipient) == address_key
+    subscriber = connection.execute(
+        select(Subscriber).where(Subscriber.c.address_key == address_key)
+    ).one_or_none()
+    suppression = connection.execute(
+        select(Suppression).where(Suppression.c.address_key == address_key)
+    ).one_or_none()
+    about: ColumnElement[bool] = func.lower(StoredReport.c.recipient) == address_key
     happenings: list[Happening] = []
     if subscriber is not None:
-        about = StoredReport.subscriber_id == subscriber.id
-        happenings += _consents(session, subscriber.id)
-        happenings += _deliveries(session, subscriber.id)
-        happenings += _events(session, subscriber.id)
-        happenings += _sequences(session, subscriber.id)
-    happenings += (_report(row) for row in session.scalars(select(StoredReport).where(about)))
+        about = StoredReport.c.subscriber_id == subscriber.id
+        happenings += _consents(connection, subscriber.id)
+        happenings += _deliveries(connection, subscriber.id)
+        happenings += _events(connection, subscriber.id)
+        happenings += _sequences(connection, subscriber.id)
+    happenings += (_report(row) for row in connection.execute(select(*_REPORT).where(about)))
     if suppression is not None:
         happenings.append(
             Happening(
@@ -94,66 +99,74 @@ def story(session: Session, address_key: str) -> Story | None:
     )
 
 
-def _soft_bounces(subscriber: Subscriber | None, happenings: Iterable[Happening]) -> Iterator[datetime]:
+def _soft_bounces(subscriber: TableRow | None, happenings: Iterable[Happening]) -> Iterator[datetime]:
     """Yield when the soft bounces of the current count happened."""
     since = subscriber.soft_since if subscriber else None
     if since is not None:
         yield from (one.at for one in happenings if one.what == SOFT_BOUNCE and one.at >= since)
 
 
-def _consents(session: Session, subscriber_id: int) -> Iterator[Happening]:
-    rows = session.execute(
-        select(Consent, Wording.text)
-        .outerjoin(Wording, Wording.version == Consent.form_version)
-        .where(Consent.subscriber_id == subscriber_id)
+def _consents(connection: Connection, subscriber_id: int) -> Iterator[Happening]:
+    rows = connection.execute(
+        select(Consent, Wording.c.text.label("wording"))
+        .outerjoin(Wording, Wording.c.version == Consent.c.form_version)
+        .where(Consent.c.subscriber_id == subscriber_id)
     )
-    for line, wording in rows:
+    for line in rows:
         facts = {"before": line.before, "after": line.after, "way": line.way, "ip": line.ip,
-                 "form": line.form, "form_version": line.form_version, "wording": wording,
+                 "form": line.form, "form_version": line.form_version, "wording": line.wording,
                  "note": line.note}  # fmt: skip
         change = line.after if line.before in ("", line.after) else f"{line.before} → {line.after}"
         yield Happening(line.at, "status", _line(f"{change} by {line.way}", line.note), facts)
 
 
-def _deliveries(session: Session, subscriber_id: int) -> Iterator[Happening]:
-    replaced = select(func.count()).where(ReplacedEdition.issue_id == StoredIssue.id).scalar_subquery()
-    rows = session.execute(
-        select(Delivery, StoredIssue.slug, StoredIssue.created_at, Run.edition, replaced, CanaryMember.arm)
-        .join(StoredIssue, StoredIssue.id == Delivery.issue_id)
-        .outerjoin(Run, Run.id == Delivery.run_id)
+def _deliveries(connection: Connection, subscriber_id: int) -> Iterator[Happening]:
+    replaced = select(func.count()).where(ReplacedEdition.c.issue_id == StoredIssue.c.id).scalar_subquery()
+    rows = connection.execute(
+        select(
+            Delivery,
+            StoredIssue.c.slug,
+            StoredIssue.c.created_at,
+            Run.c.edition,
+            replaced.label("amendments"),
+            CanaryMember.c.arm,
+        )
+        .join(StoredIssue, StoredIssue.c.id == Delivery.c.issue_id)
+        .outerjoin(Run, Run.c.id == Delivery.c.run_id)
         .outerjoin(
             CanaryMember,
-            (CanaryMember.issue_id == Delivery.issue_id)
-            & (CanaryMember.subscriber_id == Delivery.subscriber_id),
+            (CanaryMember.c.issue_id == Delivery.c.issue_id)
+            & (CanaryMember.c.subscriber_id == Delivery.c.subscriber_id),
         )
-        .where(Delivery.subscriber_id == subscriber_id)
+        .where(Delivery.c.subscriber_id == subscriber_id)
     )
-    for delivery, slug, created_at, edition, amendments, arm in rows:
-        said = " ".join(str(part) for part in (delivery.code, delivery.enhanced, delivery.reply) if part)
-        facts = {"issue": slug, "state": delivery.state, "edition": edition, "attempts": delivery.attempts,
-                 "code": delivery.code, "enhanced": delivery.enhanced, "reply": delivery.reply,
-                 "class": delivery.bounce_class, "arm": None if arm is None else "ABCD"[arm]}  # fmt: skip
-        at = delivery.changed_at or delivery.first_at or created_at
-        which = f" (edition {edition} of {amendments + 1})" if amendments and edition else ""
-        which += "" if arm is None else f" (arm {facts['arm']})"
-        yield Happening(at, "delivery", _line(f"{slug}: {delivery.state}{which}", said), facts)
+    for row in rows:
+        said = " ".join(str(part) for part in (row.code, row.enhanced, row.reply) if part)
+        facts = {"issue": row.slug, "state": row.state, "edition": row.edition, "attempts": row.attempts,
+                 "code": row.code, "enhanced": row.enhanced, "reply": row.reply,
+                 "class": row.bounce_class, "arm": None if row.arm is None else "ABCD"[row.arm]}  # fmt: skip
+        at = row.changed_at or row.first_at or row.created_at
+        amended = row.amendments and row.edition
+        which = f" (edition {row.edition} of {row.amendments + 1})" if amended else ""
+        which += "" if row.arm is None else f" (arm {facts['arm']})"
+        yield Happening(at, "delivery", _line(f"{row.slug}: {row.state}{which}", said), facts)
 
 
-def _events(session: Session, subscriber_id: int) -> Iterator[Happening]:
-    rows = session.execute(
-        select(Event, StoredIssue.slug, StoredIssue.edition_digest)
-        .outerjoin(StoredIssue, StoredIssue.id == Event.issue_id)
-        .where(Event.subscriber_id == subscriber_id)
+def _events(connection: Connection, subscriber_id: int) -> Iterator[Happening]:
+    rows = connection.execute(
+        select(Event, StoredIssue.c.slug, StoredIssue.c.edition_digest)
+        .outerjoin(StoredIssue, StoredIssue.c.id == Event.c.issue_id)
+        .where(Event.c.subscriber_id == subscriber_id)
     ).all()
-    clicked = {digest for event, _, digest in rows if digest and "link" in event.details}
-    links = {digest: links_of(session, digest) for digest in clicked}
-    for event, slug, digest in rows:
-        facts = {"issue_id": event.issue_id, **event.details}
-        shown = dict(event.details)
-        if (address := _address(shown.get("link"), links.get(digest, ()))) is not None:
+    clicked = {row.edition_digest for row in rows if row.edition_digest and "link" in row.details}
+    links = {digest: links_of(connection, digest) for digest in clicked}
+    for row in rows:
+        facts = {"issue_id": row.issue_id, **row.details}
+        shown = dict(row.details)
+        if (address := _address(shown.get("link"), links.get(row.edition_digest, ()))) is not None:
             shown["link"] = facts["url"] = address
         said = ", ".join(f"{name} {value}" for name, value in sorted(shown.items()))
-        yield Happening(event.at, event.kind, _line(slug, said) if slug else said, facts)
+        yield Happening(row.at, row.kind, _line(row.slug, said) if row.slug else said, facts)
 
 
 def _address(place: object, links: Sequence[str]) -> str | None:
@@ -161,27 +174,39 @@ def _address(place: object, links: Sequence[str]) -> str | None:
     return links[place] if isinstance(place, int) and 0 <= place < len(links) else None
 
 
-def _sequences(session: Session, subscriber_id: int) -> Iterator[Happening]:
-    rows = session.execute(
-        select(SequenceMember, StoredSequence.name, SequenceStep.name)
-        .join(StoredSequence, StoredSequence.id == SequenceMember.sequence_id)
-        .outerjoin(SequenceStep, SequenceStep.id == SequenceMember.next_step_id)
-        .where(SequenceMember.subscriber_id == subscriber_id, SequenceMember.why != "before")
+def _sequences(connection: Connection, subscriber_id: int) -> Iterator[Happening]:
+    rows = connection.execute(
+        select(SequenceMember, StoredSequence.c.name, SequenceStep.c.name.label("step"))
+        .join(StoredSequence, StoredSequence.c.id == SequenceMember.c.sequence_id)
+        .outerjoin(SequenceStep, SequenceStep.c.id == SequenceMember.c.next_step_id)
+        .where(SequenceMember.c.subscriber_id == subscriber_id, SequenceMember.c.why != "before")
     )
-    for member, name, step in rows:
+    for row in rows:
         facts = {
-            "sequence": name,
-            "next": step,
-            "due_at": member.due_at and member.due_at.isoformat(),
-            "why": member.why,
+            "sequence": row.name,
+            "next": row.step,
+            "due_at": row.due_at and row.due_at.isoformat(),
+            "why": row.why,
         }
-        due = f"; {step} is due from {member.due_at:%Y-%m-%d %H:%M} UTC" if step and member.due_at else ""
-        yield Happening(member.entered_at, "sequence", f"{name}: entered{due}", facts)
-        if member.ended_at is not None:
-            yield Happening(member.ended_at, "sequence", f"{name}: {member.why}", facts)
+        due = f"; {row.step} is due from {row.due_at:%Y-%m-%d %H:%M} UTC" if row.step and row.due_at else ""
+        yield Happening(row.entered_at, "sequence", f"{row.name}: entered{due}", facts)
+        if row.ended_at is not None:
+            yield Happening(row.ended_at, "sequence", f"{row.name}: {row.why}", facts)
 
 
-def _report(stored: StoredReport) -> Happening:
+_REPORT: Final = (
+    StoredReport.c.id,
+    StoredReport.c.received_at,
+    StoredReport.c.source,
+    StoredReport.c.kind,
+    StoredReport.c.outcome,
+    StoredReport.c.bounce_class,
+    StoredReport.c.hard,
+    StoredReport.c.details,
+)
+
+
+def _report(stored: TableRow) -> Happening:
     facts = {"report": stored.id, "source": stored.source, "kind": stored.kind, "outcome": stored.outcome,
              "class": stored.bounce_class, "hard": stored.hard, **stored.details}  # fmt: skip
     judged = f"{stored.kind} {stored.bounce_class or ''}".strip()

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import msgspec
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, select
 
-from mailer.database.models import StoredEdition
+from mailer.database.tables import StoredEdition
 
 
 class _Links(msgspec.Struct):
@@ -15,10 +14,12 @@ class _Links(msgspec.Struct):
     links: tuple[str, ...]
 
 
-def links_of(session: Session, digest: str) -> tuple[str, ...]:
+def links_of(connection: Connection, digest: str) -> tuple[str, ...]:
     """Return the addresses of an edition's tracked links; events know a link by its place here.
 
     Each edition of an issue begins with the links of the one before, so the newest has all of them.
     """
-    content = session.scalars(select(StoredEdition.content).where(StoredEdition.digest == digest)).one()
+    content = connection.scalars(
+        select(StoredEdition.c.content).where(StoredEdition.c.digest == digest)
+    ).one()
     return msgspec.json.decode(content, type=_Links).links

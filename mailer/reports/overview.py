@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, tzinfo
 
 from msgspec import Struct
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from mailer.reports import statistics
 from mailer.reports.best_hour import BestHour, best_hour
@@ -25,20 +25,22 @@ class Overview(Struct, frozen=True):
     best_hour: BestHour
 
 
-def overview(session: Session, *, at: datetime, days: int = 365, zone: tzinfo | None = None) -> Overview:
+def overview(
+    connection: Connection, *, at: datetime, days: int = 365, zone: tzinfo | None = None
+) -> Overview:
     """Return the statistics of the last `days` days; `zone` (by default the machine's) is that of hours."""
     since = at - timedelta(days=days - 1)
     until = at.astimezone(UTC).date()
-    issues = statistics.issue_figures(session, since=since)
+    issues = statistics.issue_figures(connection, since=since)
     return Overview(
-        counted_at=statistics.counted_at(session),
-        growth=statistics.growth(session, since.astimezone(UTC).date(), until),
+        counted_at=statistics.counted_at(connection),
+        growth=statistics.growth(connection, since.astimezone(UTC).date(), until),
         cohorts=tuple(
             cohort
-            for cohort in statistics.cohorts(session, until)
+            for cohort in statistics.cohorts(connection, until)
             if cohort.month >= since.astimezone(UTC).date().isoformat()[:7]
         ),
         issues=issues,
-        health=statistics.list_health(session),
+        health=statistics.list_health(connection),
         best_hour=best_hour(issues, zone),
     )

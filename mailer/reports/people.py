@@ -7,10 +7,9 @@ from datetime import datetime
 from typing import Final, Literal
 
 from msgspec import Struct
-from sqlalchemy import ColumnElement, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Connection, func, select
 
-from mailer.database.models import Consent, Event, Subscriber, SubscriberStatus
+from mailer.database.tables import Consent, Event, Subscriber, SubscriberStatus
 
 _AT_A_TIME: Final = 1_000
 
@@ -25,7 +24,7 @@ class Responder(Struct, frozen=True):
 
 
 def responders(
-    session: Session,
+    connection: Connection,
     issue_id: int,
     kind: Literal["open", "click"],
     *,
@@ -39,23 +38,23 @@ def responders(
     now. `link` limits clicks to one link, and `among` the people to those that a condition selects.
     """
     chosen = (
-        select(Subscriber.id, Subscriber.address, func.min(Event.at), func.count())
-        .join(Event, Event.subscriber_id == Subscriber.id)
+        select(Subscriber.c.id, Subscriber.c.address, func.min(Event.c.at), func.count())
+        .join(Event, Event.c.subscriber_id == Subscriber.c.id)
         .where(
-            Event.issue_id == issue_id,
-            Event.kind == kind,
-            Event.details["machine"].as_string().is_(None),
-            Subscriber.tracking_consent.is_(True),
-            Event.subscriber_id > after,
+            Event.c.issue_id == issue_id,
+            Event.c.kind == kind,
+            Event.c.details["machine"].as_string().is_(None),
+            Subscriber.c.tracking_consent.is_(True),
+            Event.c.subscriber_id > after,
         )
-        .group_by(Subscriber.id, Subscriber.address)
-        .order_by(Subscriber.id)
+        .group_by(Subscriber.c.id, Subscriber.c.address)
+        .order_by(Subscriber.c.id)
     )
     if link is not None:
-        chosen = chosen.where(Event.details["link"].as_integer() == link)
+        chosen = chosen.where(Event.c.details["link"].as_integer() == link)
     if among is not None:
         chosen = chosen.where(among)
-    for row in session.execute(chosen.execution_options(yield_per=_AT_A_TIME)):
+    for row in connection.execute(chosen.execution_options(yield_per=_AT_A_TIME)):
         yield Responder(*row)
 
 
@@ -73,7 +72,7 @@ class Leaver(Struct, frozen=True):
 
 
 def leavers(
-    session: Session,
+    connection: Connection,
     issue_id: int,
     status: SubscriberStatus = SubscriberStatus.UNSUBSCRIBED,
     *,
@@ -85,18 +84,20 @@ def leavers(
     `status` is what they became; `way` limits them to those who left in this way.
     """
     chosen = (
-        select(Consent.id, Subscriber.id, Subscriber.address, Consent.at, Consent.way, Consent.note)
-        .join(Consent, Consent.subscriber_id == Subscriber.id)
-        .where(
-            Consent.issue_id == issue_id,
-            Consent.id > after,
-            Subscriber.address.is_not(None),
-            Consent.before == SubscriberStatus.ACTIVE.value,
-            Consent.after == status.value,
+        select(
+            Consent.c.id, Subscriber.c.id, Subscriber.c.address, Consent.c.at, Consent.c.way, Consent.c.note
         )
-        .order_by(Consent.id)
+        .join(Consent, Consent.c.subscriber_id == Subscriber.c.id)
+        .where(
+            Consent.c.issue_id == issue_id,
+            Consent.c.id > after,
+            Subscriber.c.address.is_not(None),
+            Consent.c.before == SubscriberStatus.ACTIVE.value,
+            Consent.c.after == status.value,
+        )
+        .order_by(Consent.c.id)
     )
     if way:
-        chosen = chosen.where(Consent.way == way)
-    for row in session.execute(chosen.execution_options(yield_per=_AT_A_TIME)):
+        chosen = chosen.where(Consent.c.way == way)
+    for row in connection.execute(chosen.execution_options(yield_per=_AT_A_TIME)):
         yield Leaver(*row)

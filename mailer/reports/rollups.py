@@ -17,10 +17,12 @@ from typing import Any, Final
 
 import msgspec
 from msgspec import Struct, field
-from sqlalchemy import ColumnElement, bindparam, delete, func, select, text
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, select, text
 
-from mailer.database.models import (
+from mailer.database import instances
+from mailer.database.engine import Database
+from mailer.database.rows import insert_rows
+from mailer.database.tables import (
     CohortCount,
     Consent,
     Event,
@@ -32,8 +34,6 @@ from mailer.database.models import (
     StoredIssue,
     StoredReport,
 )
-from mailer.database.rows import insert_rows
-from mailer.database.session import Database
 from mailer.reports import counting
 from mailer.reports.counting import Key
 
@@ -44,9 +44,9 @@ _SETTLED: Final = timedelta(minutes=1)
 """Events are counted a minute later, because another transaction may still commit one with a lower id."""
 _OPEN: Final = ("queued", "sending", "deferred", "uncertain")
 _LAST_REPORT: Final = (
-    select(StoredReport.id)
-    .where(StoredReport.received_at <= bindparam("until"))
-    .order_by(StoredReport.id.desc())
+    select(StoredReport.c.id)
+    .where(StoredReport.c.received_at <= bindparam("until"))
+    .order_by(StoredReport.c.id.desc())
     .limit(1)
 )
 _ADD: Final = text(
@@ -82,9 +82,9 @@ class _Changes(Struct):
     added: Counter[Key] = field(default_factory=Counter)
 
 
-def marks(session: Session) -> Marks:
+def marks(connection: Connection) -> Marks:
     """Return how far the counts go."""
-    stored = session.scalar(select(Instance.value).where(Instance.name == _NAME))
+    stored = instances.value(connection, _NAME)
     return Marks() if stored is None else msgspec.json.decode(stored, type=Marks)
 
 
@@ -107,20 +107,20 @@ def refresh(
         from mailer.audience.segments import parse_segment
 
         conditions = {name: parse_segment(text_, segments).condition for name, text_ in segments.items()}
-    with database.reading() as session:
-        before = marks(session)
-        changes, after = _count(session, before, conditions, at, rebuild=rebuild, kept_since=kept_since)
-    with database.transaction() as session:
-        session.execute(select(Instance.name).where(Instance.name == _NAME).with_for_update())
-        if marks(session) != before:
+    with database.reading() as connection:
+        before = marks(connection)
+        changes, after = _count(connection, before, conditions, at, rebuild=rebuild, kept_since=kept_since)
+    with database.transaction() as connection:
+        connection.execute(select(Instance.c.name).where(Instance.c.name == _NAME).with_for_update())
+        if marks(connection) != before:
             return False
-        _store(session, changes)
-        session.merge(Instance(name=_NAME, value=msgspec.json.encode(after).decode()))
+        _store(connection, changes)
+        instances.set_value(connection, _NAME, msgspec.json.encode(after).decode())
     return True
 
 
 def _count(
-    session: Session,
+    connection: Connection,
     before: Marks,
     conditions: Mapping[str, ColumnElement[bool]],
     at: datetime,
@@ -130,38 +130,38 @@ def _count(
 ) -> tuple[_Changes, Marks]:
     changes = _Changes()
     day = at.date().isoformat()
-    ledger = _ledger_state(session)
+    ledger = _ledger_state(connection)
     if rebuild or day != before.day or ledger != before.ledger:
-        changes.days = counting.ledger_days(session)
+        changes.days = counting.ledger_days(connection)
         changes.replace.append(("left", None))
-        changes.rows += counting.departures(session)
+        changes.rows += counting.departures(connection)
     if rebuild or day != before.day:
-        changes.cohorts = counting.cohorts(session)
+        changes.cohorts = counting.cohorts(connection)
         changes.replace += [("suppressed", 0), ("active", 0)]
-        changes.rows += counting.whole_list(session)
-    every = list(session.scalars(select(StoredIssue.id).order_by(StoredIssue.id)))
-    recounted = every if kept_since is None else _queued_since(session, kept_since)
+        changes.rows += counting.whole_list(connection)
+    every = list(connection.scalars(select(StoredIssue.c.id).order_by(StoredIssue.c.id)))
+    recounted = every if kept_since is None else _queued_since(connection, kept_since)
     if rebuild:
         changes.forget = recounted
-    upto = _last_event(session, at)
-    domains = _known_domains(session, () if not rebuild else recounted)
+    upto = _last_event(connection, at)
+    domains = _known_domains(connection, () if not rebuild else recounted)
     for issue_id in recounted if rebuild else every:
         if issue_id not in domains:
-            found = counting.recipients(session, issue_id, conditions)
+            found = counting.recipients(connection, issue_id, conditions)
             domains[issue_id] = {key.name for key in found if key.facet == "domain"}
             changes.added += found
-    for issue_id in recounted if rebuild else _sending_changed(session, before):
+    for issue_id in recounted if rebuild else _sending_changed(connection, before):
         changes.replace += [(facet, issue_id) for facet in counting.SENDING]
-        changes.rows += counting.sending(session, issue_id, domains[issue_id])
+        changes.rows += counting.sending(connection, issue_id, domains[issue_id])
     changes.added += counting.responses(
-        session,
+        connection,
         set(recounted if rebuild else every),
         after=0 if rebuild else before.event_id,
         upto=upto,
         domains=domains,
         segments=conditions,
     )
-    reports = session.scalar(_LAST_REPORT, {"until": at - _SETTLED})
+    reports = connection.scalar(_LAST_REPORT, {"until": at - _SETTLED})
     after = Marks(
         counted_at=at,
         day=day,
@@ -172,30 +172,30 @@ def _count(
     return changes, after
 
 
-def _ledger_state(session: Session) -> str:
-    last = session.scalar(select(func.max(Consent.id)))
-    reverted = session.scalar(select(func.max(Import.reverted_at)))
+def _ledger_state(connection: Connection) -> str:
+    last = connection.scalar(select(func.max(Consent.c.id)))
+    reverted = connection.scalar(select(func.max(Import.c.reverted_at)))
     return f"{last or 0} {reverted.isoformat() if reverted else ''}"
 
 
-def _queued_since(session: Session, since: datetime) -> list[int]:
+def _queued_since(connection: Connection, since: datetime) -> list[int]:
     return list(
-        session.scalars(
-            select(StoredIssue.id).where(StoredIssue.created_at >= since).order_by(StoredIssue.id)
+        connection.scalars(
+            select(StoredIssue.c.id).where(StoredIssue.c.created_at >= since).order_by(StoredIssue.c.id)
         )
     )
 
 
-def _last_event(session: Session, at: datetime) -> int:
-    settled = select(Event.id).where(Event.at <= at - _SETTLED).order_by(Event.id.desc()).limit(1)
-    return session.scalar(settled) or 0
+def _last_event(connection: Connection, at: datetime) -> int:
+    settled = select(Event.c.id).where(Event.c.at <= at - _SETTLED).order_by(Event.c.id.desc()).limit(1)
+    return connection.scalar(settled) or 0
 
 
-def _known_domains(session: Session, except_: Collection[int]) -> dict[int, set[str]]:
+def _known_domains(connection: Connection, except_: Collection[int]) -> dict[int, set[str]]:
     """Return the names of the domains that are counted, by issue."""
-    rows = session.execute(
-        select(IssueCount.issue_id, IssueCount.name).where(
-            IssueCount.facet == "domain", IssueCount.measure == "recipients"
+    rows = connection.execute(
+        select(IssueCount.c.issue_id, IssueCount.c.name).where(
+            IssueCount.c.facet == "domain", IssueCount.c.measure == "recipients"
         )
     )
     found: dict[int, set[str]] = {}
@@ -205,51 +205,51 @@ def _known_domains(session: Session, except_: Collection[int]) -> dict[int, set[
     return found
 
 
-def _sending_changed(session: Session, before: Marks) -> list[int]:
+def _sending_changed(connection: Connection, before: Marks) -> list[int]:
     """Return the issues whose deliveries may have changed since the last count."""
-    open_ = select(IssueCount.issue_id).where(
-        IssueCount.facet == "books", IssueCount.measure.in_(_OPEN), IssueCount.number > 0
+    open_ = select(IssueCount.c.issue_id).where(
+        IssueCount.c.facet == "books", IssueCount.c.measure.in_(_OPEN), IssueCount.c.number > 0
     )
-    counted = select(IssueCount.issue_id).where(IssueCount.facet == "books")
-    reported = select(StoredReport.issue_id).where(StoredReport.id > before.report_id)
-    under_way = StoredIssue.state.in_([IssueState.SENDING.value, IssueState.PAUSED.value])
+    counted = select(IssueCount.c.issue_id).where(IssueCount.c.facet == "books")
+    reported = select(StoredReport.c.issue_id).where(StoredReport.c.id > before.report_id)
+    under_way = StoredIssue.c.state.in_([IssueState.SENDING.value, IssueState.PAUSED.value])
     return list(
-        session.scalars(
-            select(StoredIssue.id)
+        connection.scalars(
+            select(StoredIssue.c.id)
             .where(
                 under_way
-                | StoredIssue.id.in_(open_)
-                | StoredIssue.id.not_in(counted)
-                | StoredIssue.id.in_(reported)
+                | StoredIssue.c.id.in_(open_)
+                | StoredIssue.c.id.not_in(counted)
+                | StoredIssue.c.id.in_(reported)
             )
-            .order_by(StoredIssue.id)
+            .order_by(StoredIssue.c.id)
         )
     )
 
 
-def _store(session: Session, changes: _Changes) -> None:
+def _store(connection: Connection, changes: _Changes) -> None:
     if changes.days is not None:
-        session.execute(delete(LedgerDay))
-        insert_rows(session, LedgerDay, changes.days)
+        connection.execute(delete(LedgerDay))
+        insert_rows(connection, LedgerDay, changes.days)
     if changes.cohorts is not None:
-        session.execute(delete(CohortCount))
+        connection.execute(delete(CohortCount))
         rows = [
             {"joined_month": joined, "left_month": left, "people": people}
             for (joined, left), people in changes.cohorts.items()
         ]
-        insert_rows(session, CohortCount, rows)
+        insert_rows(connection, CohortCount, rows)
     for issue_id in changes.forget:
-        session.execute(delete(IssueCount).where(IssueCount.issue_id == issue_id))
+        connection.execute(delete(IssueCount).where(IssueCount.c.issue_id == issue_id))
     for facet, issue in changes.replace:
-        theirs = IssueCount.facet == facet
-        session.execute(
-            delete(IssueCount).where(theirs if issue is None else theirs & (IssueCount.issue_id == issue))
+        theirs = IssueCount.c.facet == facet
+        connection.execute(
+            delete(IssueCount).where(theirs if issue is None else theirs & (IssueCount.c.issue_id == issue))
         )
-    _add(session, changes.rows.items())
-    _add(session, changes.added.items())
+    _add(connection, changes.rows.items())
+    _add(connection, changes.added.items())
 
 
-def _add(session: Session, counts: Iterable[tuple[Key, int]]) -> None:
+def _add(connection: Connection, counts: Iterable[tuple[Key, int]]) -> None:
     rows: list[dict[str, Any]] = [key._asdict() | {"number": number} for key, number in counts]
     if rows:
-        session.execute(_ADD, rows)
+        connection.execute(_ADD, rows)

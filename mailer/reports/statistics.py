@@ -12,15 +12,15 @@ from types import MappingProxyType
 from typing import Final
 
 from msgspec import Struct
-from sqlalchemy import and_, bindparam, case, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, and_, bindparam, case, func, select
 
-from mailer.database.models import (
+from mailer.database.tables import (
     CohortCount,
     IssueCount,
     LedgerDay,
     StoredIssue,
     SubscriberStatus,
+    TableRow,
 )
 from mailer.reports.counting import DELAYS, OTHER, hour_name
 from mailer.reports.links import links_of
@@ -190,31 +190,31 @@ class ListHealth(Struct, frozen=True):
     unsubscribe_rate: float | None
 
 
-def counted_at(session: Session) -> datetime | None:
+def counted_at(connection: Connection) -> datetime | None:
     """Return the time of the counts; None if nothing was counted yet."""
-    return marks(session).counted_at
+    return marks(connection).counted_at
 
 
-def growth(session: Session, since: date, until: date) -> tuple[GrowthDay, ...]:
+def growth(connection: Connection, since: date, until: date) -> tuple[GrowthDay, ...]:
     """Return the changes of each day from `since` to `until`, both included."""
-    became = LedgerDay.after == _S.ACTIVE.value
-    was = LedgerDay.before == _S.ACTIVE.value
-    people = LedgerDay.people
+    became = LedgerDay.c.after == _S.ACTIVE.value
+    was = LedgerDay.c.before == _S.ACTIVE.value
+    people = LedgerDay.c.people
     to_active = func.coalesce(func.sum(case((became, people), (was, -people), else_=0)), 0)
     first, last = (since - _FIRST_DAY).days, (until - _FIRST_DAY).days
-    active = int(session.scalar(select(to_active).where(LedgerDay.day < first)) or 0)
-    rows = session.execute(
+    active = int(connection.scalar(select(to_active).where(LedgerDay.c.day < first)) or 0)
+    rows = connection.execute(
         select(
-            LedgerDay.day,
+            LedgerDay.c.day,
             func.sum(case((became, people), else_=0)),
             *(
-                func.sum(case((and_(was, LedgerDay.after == gone.value), people), else_=0))
+                func.sum(case((and_(was, LedgerDay.c.after == gone.value), people), else_=0))
                 for gone in (_S.UNSUBSCRIBED, _S.BOUNCED, _S.COMPLAINED)
             ),
             to_active,
         )
-        .where(LedgerDay.day.between(first, last))
-        .group_by(LedgerDay.day)
+        .where(LedgerDay.c.day.between(first, last))
+        .group_by(LedgerDay.c.day)
     )
     by_day = {row[0]: [int(number) for number in row[1:]] for row in rows}
     days: list[GrowthDay] = []
@@ -226,11 +226,11 @@ def growth(session: Session, since: date, until: date) -> tuple[GrowthDay, ...]:
     return tuple(days)
 
 
-def cohorts(session: Session, until: date) -> tuple[Cohort, ...]:
+def cohorts(connection: Connection, until: date) -> tuple[Cohort, ...]:
     """Return the people who joined in each month up to that of `until`, oldest month first."""
     by_month: dict[str, Counter[str]] = {}
-    for joined, left, people in session.execute(
-        select(CohortCount.joined_month, CohortCount.left_month, CohortCount.people)
+    for joined, left, people in connection.execute(
+        select(CohortCount.c.joined_month, CohortCount.c.left_month, CohortCount.c.people)
     ):
         by_month.setdefault(joined, Counter())[left] += people
     return tuple(_cohort(month, by_month[month], until) for month in sorted(by_month))
@@ -249,56 +249,65 @@ def _cohort(month: str, left: Counter[str], until: date) -> Cohort:
 
 
 def issue_figures(
-    session: Session, *, issue_id: int | None = None, since: datetime | None = None, limit: int | None = None
+    connection: Connection,
+    *,
+    issue_id: int | None = None,
+    since: datetime | None = None,
+    limit: int | None = None,
 ) -> tuple[IssueFigures, ...]:
     """Return the figures of the issues queued since then, newest first; or those of one issue."""
-    chosen = select(StoredIssue).order_by(StoredIssue.id.desc()).limit(limit)
+    issue = StoredIssue.c
+    chosen = (
+        select(issue.id, issue.slug, issue.title, issue.audience, issue.created_at)
+        .order_by(issue.id.desc())
+        .limit(limit)
+    )
     if issue_id is not None:
-        chosen = chosen.where(StoredIssue.id == issue_id)
+        chosen = chosen.where(issue.id == issue_id)
     if since is not None:
-        chosen = chosen.where(StoredIssue.created_at >= since)
-    stored = list(session.scalars(chosen))
+        chosen = chosen.where(issue.created_at >= since)
+    stored = connection.execute(chosen).all()
     ids = [one.id for one in stored]
     sums = select(
-        IssueCount.issue_id, IssueCount.facet, IssueCount.measure, func.sum(IssueCount.number)
+        IssueCount.c.issue_id, IssueCount.c.facet, IssueCount.c.measure, func.sum(IssueCount.c.number)
     ).where(
-        IssueCount.issue_id.in_(ids), IssueCount.facet.in_(["books", "reports", "left", "domain", "hour"])
+        IssueCount.c.issue_id.in_(ids), IssueCount.c.facet.in_(["books", "reports", "left", "domain", "hour"])
     )
     numbers: dict[int, Counter[tuple[str, str]]] = {one: Counter() for one in ids}
-    for one, facet, measure, number in session.execute(
-        sums.group_by(IssueCount.issue_id, IssueCount.facet, IssueCount.measure)
+    for one, facet, measure, number in connection.execute(
+        sums.group_by(IssueCount.c.issue_id, IssueCount.c.facet, IssueCount.c.measure)
     ):
         numbers[one][facet, measure] = int(number)
-    starts = _starts(session, ids)
+    starts = _starts(connection, ids)
     return tuple(
-        _figures(one, numbers[one.id], started_at, _early(session, one.id, started_at))
+        _figures(one, numbers[one.id], started_at, _early(connection, one.id, started_at))
         for one, started_at in ((one, starts.get(one.id, one.created_at)) for one in stored)
     )
 
 
-def _starts(session: Session, ids: Sequence[int]) -> dict[int, datetime]:
-    rows = session.execute(
-        select(IssueCount.issue_id, func.min(IssueCount.name))
-        .where(IssueCount.issue_id.in_(ids), IssueCount.facet == "sent")
-        .group_by(IssueCount.issue_id)
+def _starts(connection: Connection, ids: Sequence[int]) -> dict[int, datetime]:
+    rows = connection.execute(
+        select(IssueCount.c.issue_id, func.min(IssueCount.c.name))
+        .where(IssueCount.c.issue_id.in_(ids), IssueCount.c.facet == "sent")
+        .group_by(IssueCount.c.issue_id)
     )
     return {row[0]: _hour(row[1]) for row in rows}
 
 
-_EARLY: Final = select(func.sum(IssueCount.number)).where(
-    IssueCount.issue_id == bindparam("issue_id"),
-    IssueCount.facet == "hour",
-    IssueCount.name >= bindparam("since"),
-    IssueCount.name < bindparam("until"),
-    IssueCount.measure.in_(["opens", "clicks"]),
+_EARLY: Final = select(func.sum(IssueCount.c.number)).where(
+    IssueCount.c.issue_id == bindparam("issue_id"),
+    IssueCount.c.facet == "hour",
+    IssueCount.c.name >= bindparam("since"),
+    IssueCount.c.name < bindparam("until"),
+    IssueCount.c.measure.in_(["opens", "clicks"]),
 )
 
 
-def _early(session: Session, issue_id: int, started_at: datetime) -> int:
+def _early(connection: Connection, issue_id: int, started_at: datetime) -> int:
     """Return the opens and clicks by people in the first 24 hours of an issue."""
     first = int(started_at.timestamp()) // 3600
     since, until = hour_name(first), hour_name(first + _HOURS_A_DAY)
-    found = session.scalar(_EARLY, {"issue_id": issue_id, "since": since, "until": until})
+    found = connection.scalar(_EARLY, {"issue_id": issue_id, "since": since, "until": until})
     return int(found or 0)
 
 
@@ -307,7 +316,7 @@ def _hour(name: str) -> datetime:
 
 
 def _figures(
-    stored: StoredIssue, numbers: Counter[tuple[str, str]], started_at: datetime, early: int
+    stored: TableRow, numbers: Counter[tuple[str, str]], started_at: datetime, early: int
 ) -> IssueFigures:
     return IssueFigures(
         issue_id=stored.id,
@@ -332,25 +341,25 @@ def _figures(
 
 
 def issue_statistics(
-    session: Session, issue_id: int, *, providers: Mapping[str, str] = MappingProxyType({})
+    connection: Connection, issue_id: int, *, providers: Mapping[str, str] = MappingProxyType({})
 ) -> IssueStatistics | None:
     """Return everything counted about an issue, or None if there is no such issue.
 
     `providers` maps domains to configured providers.
     """
-    figures = issue_figures(session, issue_id=issue_id)
+    figures = issue_figures(connection, issue_id=issue_id)
     if not figures:
         return None
     facets: dict[str, dict[str, Counter[str]]] = {}
-    for facet, name, measure, number in session.execute(
-        select(IssueCount.facet, IssueCount.name, IssueCount.measure, IssueCount.number)
-        .where(IssueCount.issue_id == issue_id)
-        .order_by(IssueCount.facet, IssueCount.name)
+    for facet, name, measure, number in connection.execute(
+        select(IssueCount.c.facet, IssueCount.c.name, IssueCount.c.measure, IssueCount.c.number)
+        .where(IssueCount.c.issue_id == issue_id)
+        .order_by(IssueCount.c.facet, IssueCount.c.name)
     ):
         facets.setdefault(facet, {}).setdefault(name, Counter())[measure] += number
     return IssueStatistics(
         figures=figures[0],
-        links=_links(session, issue_id, facets.get("link", {})),
+        links=_links(connection, issue_id, facets.get("link", {})),
         providers=_by_provider(facets, providers),
         segments=tuple(_group(name, one) for name, one in facets.get("segment", {}).items()),
         hours=_hours(facets),
@@ -362,10 +371,14 @@ def issue_statistics(
     )
 
 
-def _links(session: Session, issue_id: int, found: Mapping[str, Counter[str]]) -> tuple[LinkFigures, ...]:
-    digest = session.scalars(select(StoredIssue.edition_digest).where(StoredIssue.id == issue_id)).one()
+def _links(
+    connection: Connection, issue_id: int, found: Mapping[str, Counter[str]]
+) -> tuple[LinkFigures, ...]:
+    digest = connection.scalars(
+        select(StoredIssue.c.edition_digest).where(StoredIssue.c.id == issue_id)
+    ).one()
     figures: list[LinkFigures] = []
-    for place, address in enumerate(links_of(session, digest)):
+    for place, address in enumerate(links_of(connection, digest)):
         one = found.get(str(place), Counter[str]())
         figures.append(LinkFigures(place, address, one["clicks"], one["machine_clicks"], one["clickers"]))
     return tuple(figures)
@@ -429,20 +442,20 @@ def _delays(found: Mapping[str, Counter[str]]) -> tuple[DelayFigures, ...]:
     )
 
 
-def list_health(session: Session) -> ListHealth:
+def list_health(connection: Connection) -> ListHealth:
     """Return the state of the list."""
     statuses: Counter[str] = Counter()
-    for before, after, people in session.execute(
-        select(LedgerDay.before, LedgerDay.after, func.sum(LedgerDay.people)).group_by(
-            LedgerDay.before, LedgerDay.after
+    for before, after, people in connection.execute(
+        select(LedgerDay.c.before, LedgerDay.c.after, func.sum(LedgerDay.c.people)).group_by(
+            LedgerDay.c.before, LedgerDay.c.after
         )
     ):
         statuses[after] += int(people)
         statuses[before] -= int(people)
-    rows = session.execute(
-        select(IssueCount.facet, IssueCount.name, IssueCount.measure, IssueCount.number)
-        .where(IssueCount.issue_id == 0)
-        .order_by(IssueCount.name)
+    rows = connection.execute(
+        select(IssueCount.c.facet, IssueCount.c.name, IssueCount.c.measure, IssueCount.c.number)
+        .where(IssueCount.c.issue_id == 0)
+        .order_by(IssueCount.c.name)
     )
     suppressed: dict[str, int] = {}
     active: Counter[str] = Counter()
@@ -451,7 +464,7 @@ def list_health(session: Session) -> ListHealth:
             suppressed[name] = number
         else:
             active[measure] = number
-    last = issue_figures(session, limit=4)
+    last = issue_figures(connection, limit=4)
     sent, failed = sum(one.sent for one in last), sum(one.failed for one in last)
     return ListHealth(
         statuses={status.value: statuses[status.value] for status in _S if status is not _S.ERASED},

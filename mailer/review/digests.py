@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, insert
 
 from mailer.config import Digest, Settings
-from mailer.database.models import ALERT, Event, Instance
-from mailer.database.session import Database
+from mailer.database import instances
+from mailer.database.engine import Database
+from mailer.database.tables import ALERT, Event
 from mailer.delivery import editions, enqueueing
 from mailer.delivery.clock import now
 from mailer.delivery.schedule import STALE_AFTER, instant
@@ -46,8 +47,8 @@ def look(
         begin = last_time(digest, at=clock())
         if begin is None:
             continue
-        with database.reading() as session:
-            if _is_done(session, name, begin):
+        with database.reading() as connection:
+            if _is_done(connection, name, begin):
                 continue
         try:
             said = _make(settings, database, name, digest, begin, at=clock(), permitted=permitted)
@@ -82,11 +83,11 @@ def _make(
     permitted: Permitted,
 ) -> str:
     """Make one digest; return what became of it."""
-    with database.reading() as session:
-        read = read_feed(session, digest.feed, at=at, permitted=permitted)
+    with database.reading() as connection:
+        read = read_feed(connection, digest.feed, at=at, permitted=permitted)
     if not read.items:
-        with database.transaction() as session:
-            _finish(session, name, begin, read, at=at)
+        with database.transaction() as connection:
+            _finish(connection, name, begin, read, at=at)
         return "nothing new"
     folder = settings.path(settings.paths.issues)
     body = markdown(read.items[: digest.items])
@@ -101,14 +102,14 @@ def _make(
                 path,
                 digest.to,
                 at=at,
-                also=lambda session, issue: _finish(session, name, begin, read, at=at),
+                also=lambda connection, issue: _finish(connection, name, begin, read, at=at),
             )
             return f"{path.stem} is queued"
-        with database.transaction() as session:
-            _finish(session, name, begin, read, at=at)
+        with database.transaction() as connection:
+            _finish(connection, name, begin, read, at=at)
             if digest.send:
                 said = f"the digest {name} is not sent: {problem}. It is a draft: {path.name}"
-                session.add(Event(at=at, kind=ALERT, details={"text": said}))
+                connection.execute(insert(Event).values(at=at, kind=ALERT, details={"text": said}))
     except LockedError:
         path.unlink()
         raise
@@ -124,17 +125,17 @@ def _problem(settings: Settings, database: Database, path: Path, digest: Digest)
     return ""
 
 
-def _is_done(session: Session, name: str, begin: datetime) -> bool:
-    stored = session.get(Instance, _key(name), populate_existing=True)
-    return stored is not None and datetime.fromisoformat(stored.value) >= begin
+def _is_done(connection: Connection, name: str, begin: datetime) -> bool:
+    stored = instances.value(connection, _key(name))
+    return stored is not None and datetime.fromisoformat(stored) >= begin
 
 
-def _finish(session: Session, name: str, begin: datetime, read: Read, *, at: datetime) -> None:
+def _finish(connection: Connection, name: str, begin: datetime, read: Read, *, at: datetime) -> None:
     """Record the items used; raise `LockedError` if another worker has made this digest."""
-    if _is_done(session, name, begin):
+    if _is_done(connection, name, begin):
         raise LockedError(f"the digest {name} was made by another worker")
-    session.merge(Instance(name=_key(name), value=begin.isoformat()))
-    remember(session, read, at=at)
+    instances.set_value(connection, _key(name), begin.isoformat())
+    remember(connection, read, at=at)
 
 
 def _key(name: str) -> str:

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, select
 
 from mailer.config import Settings
-from mailer.database.models import StoredIssue
+from mailer.database.tables import StoredIssue
 from mailer.delivery import issues, schedule
 from mailer.delivery.issue_names import is_named
 from mailer.delivery.issues import QueuedIssue
@@ -36,14 +35,13 @@ class Entry(Struct, frozen=True):
     """None if it is not queued."""
 
 
-def entries(session: Session, settings: Settings) -> list[Entry]:
+def entries(connection: Connection, settings: Settings) -> list[Entry]:
     """Return all issues, the latest slug first. Counts no deliveries."""
-    found = {
-        row.slug: Entry(row.slug, row.title, row.state, row.created_at, row.segment, row.id)
-        for row in session.scalars(select(StoredIssue))
-    }
+    issue = StoredIssue.c
+    stored = select(issue.slug, issue.title, issue.state, issue.created_at, issue.segment, issue.id)
+    found = {row.slug: Entry(*row) for row in connection.execute(stored)}
     files = sources(settings)
-    for one in schedule.scheduled(session):
+    for one in schedule.scheduled(connection):
         state = MISSED if one.missed else SCHEDULED
         title = title_of(files.get(one.slug), one.slug)
         found.setdefault(one.slug, Entry(one.slug, title, state, one.due_at, one.segment))
@@ -54,12 +52,12 @@ def entries(session: Session, settings: Settings) -> list[Entry]:
     return [found[slug] for slug in sorted(found, reverse=True)]
 
 
-def unqueued(session: Session, settings: Settings, name: str) -> Entry | None:
+def unqueued(connection: Connection, settings: Settings, name: str) -> Entry | None:
     """Return the draft or scheduled issue that `name` means, or None if it is queued or unknown.
 
     Raises `SourceError` if the number fits several of them.
     """
-    found = [entry for entry in entries(session, settings) if is_named(entry.slug, name)]
+    found = [entry for entry in entries(connection, settings) if is_named(entry.slug, name)]
     if not found or any(entry.issue_id is not None for entry in found):
         return None
     chosen = [entry for entry in found if entry.slug == name] or found
@@ -69,14 +67,14 @@ def unqueued(session: Session, settings: Settings, name: str) -> Entry | None:
     return chosen[0]
 
 
-def queued(session: Session, settings: Settings, name: str) -> QueuedIssue:
+def queued(connection: Connection, settings: Settings, name: str) -> QueuedIssue:
     """Return the queued issue that `name` means.
 
     Raises `SourceError` that says whether there is a draft or a scheduled issue of that name instead.
     """
-    entry = unqueued(session, settings, name)
+    entry = unqueued(connection, settings, name)
     if entry is None:
-        return issues.named(session, name)
+        return issues.named(connection, name)
     remedy = f"mailer send {entry.slug}"
     if entry.state != DRAFT:
         remedy += f", or: mailer schedule cancel {entry.slug}"

@@ -19,10 +19,10 @@ from urllib.parse import urljoin, urlsplit
 
 import feedparser
 import nh3
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, insert, select, update
 
-from mailer.database.models import Feed, FeedItem
+from mailer.database.rows import insert_rows
+from mailer.database.tables import Feed, FeedItem
 from mailer.errors import SourceError
 from mailer.review.links import Address, Resolve, UrlError, read_page
 
@@ -59,7 +59,7 @@ class Read:
 
 
 def read_feed(
-    session: Session,
+    connection: Connection,
     url: str,
     *,
     at: datetime,
@@ -70,7 +70,7 @@ def read_feed(
 
     Raises `SourceError` if the feed cannot be read.
     """
-    known = session.get(Feed, url)
+    known = connection.execute(select(Feed).where(Feed.c.url == url)).one_or_none()
     try:
         page = read_page(
             url,
@@ -84,7 +84,7 @@ def read_feed(
         raise SourceError(f"{url}: {error}", remedy="check the address of the feed in a browser") from error
     if page.status == 304:
         return Read(url, (), page.etag, page.modified)
-    used = set(session.scalars(select(FeedItem.key).where(FeedItem.url == url)))
+    used = set(connection.scalars(select(FeedItem.c.key).where(FeedItem.c.url == url)))
     new: list[Item] = []
     for item in parse_feed(page.content, url, at=at):
         if not item.keys & used:
@@ -96,16 +96,13 @@ def read_feed(
     return Read(url, tuple(new), page.etag, page.modified)
 
 
-def remember(session: Session, read: Read, *, at: datetime) -> None:
+def remember(connection: Connection, read: Read, *, at: datetime) -> None:
     """Record that all items of a feed were used or skipped."""
-    known = session.get(Feed, read.url)
-    if known is None:
-        known = Feed(url=read.url)
-        session.add(known)
-    known.etag, known.modified = read.etag, read.modified
-    session.flush()
-    session.add_all(FeedItem(url=read.url, key=key, at=at) for item in read.items for key in item.keys)
-    session.flush()
+    values = {"etag": read.etag, "modified": read.modified}
+    if not connection.execute(update(Feed).where(Feed.c.url == read.url).values(values)).rowcount:
+        connection.execute(insert(Feed).values(url=read.url, **values))
+    used = [{"url": read.url, "key": key, "at": at} for item in read.items for key in item.keys]
+    insert_rows(connection, FeedItem, used)
 
 
 def parse_feed(content: bytes, url: str, *, at: datetime) -> list[Item]:

@@ -8,12 +8,11 @@ from typing import Final
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import JSON, ColumnElement, ScalarSelect, cast, func, literal, select
-from sqlalchemy.orm import Session
+from sqlalchemy import JSON, ColumnElement, Connection, ScalarSelect, cast, func, literal, select
 
 from mailer.config import Settings
-from mailer.database.models import Subscriber
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import Subscriber
 from mailer.delivery import editions
 from mailer.delivery.issues import audience
 from mailer.delivery.recipients import recipient_of, tags_of
@@ -66,8 +65,8 @@ def compose_some(
         compose_some(settings, database, arm, condition, undone=undone)
     unsigned = msgspec.structs.replace(settings, dkim=())
     composer = editions.composer(unsigned, edition, editions.ANY_ISSUE, editions.POWERLESS)
-    with database.reading() as session:
-        checked, found = unfit(session, composer, condition, at=datetime.now(UTC), sample=_SAMPLE)
+    with database.reading() as connection:
+        checked, found = unfit(connection, composer, condition, at=datetime.now(UTC), sample=_SAMPLE)
     if not found:
         return
     worst = found[0]
@@ -82,7 +81,7 @@ def compose_some(
 
 
 def unfit(
-    session: Session,
+    connection: Connection,
     composer: Composer,
     condition: ColumnElement[bool] | None,
     *,
@@ -98,8 +97,8 @@ def unfit(
     found: dict[str, Unfit] = {}
     who = audience(condition, at=at)
     if sample is not None:
-        who = Subscriber.id.in_(_sampled(session, who, sample))
-    for recipient in everybody(session, who):
+        who = Subscriber.c.id.in_(_sampled(connection, who, sample))
+    for recipient in everybody(connection, who):
         checked += 1
         try:
             composer.compose(recipient, at)
@@ -111,26 +110,28 @@ def unfit(
     return checked, sorted(found.values(), key=lambda one: -one.count)
 
 
-def _sampled(session: Session, who: ColumnElement[bool], number: int) -> set[int]:
+def _sampled(connection: Connection, who: ColumnElement[bool], number: int) -> set[int]:
     """Return the ids of `number` random subscribers, and of one for each shape (up to `_MAX_SHAPES`)."""
-    chosen = session.scalars(select(Subscriber.id).where(who).order_by(func.random()).limit(number))
-    return {*chosen, *_rarest(_one_for_each_shape(session, who))}
+    chosen = connection.scalars(select(Subscriber.c.id).where(who).order_by(func.random()).limit(number))
+    return {*chosen, *_rarest(_one_for_each_shape(connection, who))}
 
 
-def _one_for_each_shape(session: Session, who: ColumnElement[bool]) -> dict[tuple[object, bool], _Shape]:
+def _one_for_each_shape(
+    connection: Connection, who: ColumnElement[bool]
+) -> dict[tuple[object, bool], _Shape]:
     """Return the shapes of the audience.
 
     Each query covers a range of ids, since SQLite sorts the rows of a query in memory.
     """
-    shape, unnamed = _shape(session), Subscriber.name == ""
+    shape, unnamed = _shape(connection), Subscriber.c.name == ""
     grouped = (
-        select(shape, unnamed, func.min(Subscriber.id), func.count()).where(who).group_by(shape, unnamed)
+        select(shape, unnamed, func.min(Subscriber.c.id), func.count()).where(who).group_by(shape, unnamed)
     )
     found: dict[tuple[object, bool], _Shape] = {}
-    last = session.scalar(select(func.max(Subscriber.id))) or 0
+    last = connection.scalar(select(func.max(Subscriber.c.id))) or 0
     for after in range(0, last, _GROUPED_AT_ONCE):
-        within = Subscriber.id.between(after + 1, after + _GROUPED_AT_ONCE)
-        for keys, nameless, one, many in session.execute(grouped.where(within)):
+        within = Subscriber.c.id.between(after + 1, after + _GROUPED_AT_ONCE)
+        for keys, nameless, one, many in connection.execute(grouped.where(within)):
             if (known := found.get((keys, nameless))) is not None:
                 known.count += many
             elif len(found) < _MAX_KNOWN_SHAPES:
@@ -144,28 +145,28 @@ def _rarest(shapes: dict[tuple[object, bool], _Shape]) -> list[int]:
     return [one.example for one in ordered[:_MAX_SHAPES]]
 
 
-def _shape(session: Session) -> ScalarSelect[str]:
+def _shape(connection: Connection) -> ScalarSelect[str]:
     """Return the names of a subscriber's attributes, with their types, as one text."""
-    if session.get_bind().dialect.name == "postgresql":
-        each = func.json_each(Subscriber.attributes).table_valued("key", "value").alias("each")
+    if connection.dialect.name == "postgresql":
+        each = func.json_each(Subscriber.c.attributes).table_valued("key", "value").alias("each")
         kind = func.json_typeof(cast(each.c.value, JSON))
         joined = func.string_agg(each.c.key + literal(" ") + kind, literal("\n"))
     else:
-        each = func.json_each(Subscriber.attributes).table_valued("key", "type").alias("each")
+        each = func.json_each(Subscriber.c.attributes).table_valued("key", "type").alias("each")
         joined = func.group_concat(each.c.key + literal(" ") + each.c.type, literal("\n"))
     return select(joined).select_from(each).correlate(Subscriber).scalar_subquery()
 
 
-def everybody(session: Session, who: ColumnElement[bool]) -> Iterator[Recipient]:
+def everybody(connection: Connection, who: ColumnElement[bool]) -> Iterator[Recipient]:
     """Yield the subscribers `who` as templates see them, in the order of their ids."""
-    columns = select(Subscriber.id, Subscriber.address, Subscriber.name, Subscriber.attributes)
+    columns = select(Subscriber.c.id, Subscriber.c.address, Subscriber.c.name, Subscriber.c.attributes)
     after = 0
     while True:
-        page = columns.where(who, Subscriber.id > after).order_by(Subscriber.id).limit(_AT_ONCE)
-        rows = session.execute(page).all()
+        page = columns.where(who, Subscriber.c.id > after).order_by(Subscriber.c.id).limit(_AT_ONCE)
+        rows = connection.execute(page).all()
         if not rows:
             return
         after = rows[-1].id
-        tags = tags_of(session, [row.id for row in rows])
+        tags = tags_of(connection, [row.id for row in rows])
         for row in rows:
             yield recipient_of(row.id, row, tags)

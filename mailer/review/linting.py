@@ -22,7 +22,7 @@ from mailer.rendering.source import Issue
 from mailer.review.spam import SpamScore, spam_score
 
 if TYPE_CHECKING:
-    from mailer.database.session import Database
+    from mailer.database.engine import Database
     from mailer.review.chromium import Excess
 
     Measure = Callable[[str, int], list[Excess]]
@@ -130,9 +130,9 @@ def with_audience(
 
     unsigned = replace(settings, dkim=())
     composer = editions.composer(unsigned, edition, editions.ANY_ISSUE, editions.POWERLESS)
-    with database.reading() as session:
+    with database.reading() as connection:
         condition = enqueueing.audience_condition(settings, segment)
-        checked, lacking = unfit(session, composer, condition, at=datetime.now(UTC))
+        checked, lacking = unfit(connection, composer, condition, at=datetime.now(UTC))
     places = Places(issue)
     found = []
     for one in lacking:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 
 from msgspec import Struct
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, select
 
 from mailer.config import Settings
-from mailer.database.models import IssueState, StoredIssue
+from mailer.database.tables import IssueState, StoredIssue, TableRow
 from mailer.delivery.books import running_books
 from mailer.reports import statistics
 from mailer.reports.statistics import IssueFigures
@@ -37,27 +36,27 @@ class IssueLine(Struct, frozen=True):
     unsubscribed: int = 0
 
 
-def issue_lines(session: Session, settings: Settings, *, limit: int | None = None) -> list[IssueLine]:
+def issue_lines(connection: Connection, settings: Settings, *, limit: int | None = None) -> list[IssueLine]:
     """Return the drafts, then the scheduled issues, then the queued ones, newest first.
 
     `limit` is for the queued ones.
     """
-    queued = session.scalars(select(StoredIssue).order_by(StoredIssue.id.desc()).limit(limit)).all()
-    counted = {one.issue_id: one for one in statistics.issue_figures(session, limit=limit)}
-    found = directory.entries(session, settings)
+    queued = connection.execute(select(StoredIssue).order_by(StoredIssue.c.id.desc()).limit(limit)).all()
+    counted = {one.issue_id: one for one in statistics.issue_figures(connection, limit=limit)}
+    found = directory.entries(connection, settings)
     drafts = [one for one in found if one.state == DRAFT]
     scheduled = sorted((one for one in found if one.state in (SCHEDULED, MISSED)), key=lambda one: one.at)
     return [
         *(IssueLine(one.slug, one.title, one.state, one.at, one.segment) for one in (*drafts, *scheduled)),
-        *(_queued(session, stored, counted[stored.id]) for stored in queued),
+        *(_queued(connection, stored, counted[stored.id]) for stored in queued),
     ]
 
 
-def _queued(session: Session, stored: StoredIssue, counted: IssueFigures) -> IssueLine:
+def _queued(connection: Connection, stored: TableRow, counted: IssueFigures) -> IssueLine:
     sent, failed = counted.sent, counted.failed
     if stored.state != IssueState.FINISHED or not (sent or failed):
         # The statistics are refreshed from time to time; the books are current.
-        books = running_books(session, stored.id)
+        books = running_books(connection, stored.id)
         sent, failed = books.sent, books.failed
     return IssueLine(
         stored.slug,

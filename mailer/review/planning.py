@@ -7,18 +7,17 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
-from sqlalchemy import ColumnElement, case, exists, false, func, literal, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Connection, case, exists, false, func, literal, or_, select
 
 from mailer.config import ProviderLimits, Settings
-from mailer.database.models import (
+from mailer.database.engine import Database
+from mailer.database.tables import (
     Delivery,
     DeliveryState,
     Subscriber,
     SubscriberStatus,
     Suppression,
 )
-from mailer.database.session import Database
 from mailer.delivery import control, editions, enqueueing, issues
 from mailer.delivery.books import Books, books_of
 from mailer.delivery.clock import now
@@ -152,13 +151,13 @@ class Forecast(Plan, frozen=True):
 def plan(settings: Settings, database: Database, edition: Edition, segment: str) -> Plan:
     """Return the plan of a send; it only counts, so it is quick for any audience."""
     condition = enqueueing.audience_condition(settings, segment)
-    with database.reading() as session:
-        known = issues.find(session, edition.slug)
+    with database.reading() as connection:
+        known = issues.find(connection, edition.slug)
         if known is not None:
-            number = books_of(session, known.id).audience
+            number = books_of(connection, known.id).audience
         else:
-            _, condition = issues.narrowed(session, edition, segment, condition)
-            number = issues.count_audience(session, condition, at=now())
+            _, condition = issues.narrowed(connection, edition, segment, condition)
+            number = issues.count_audience(connection, condition, at=now())
     return Plan(edition.slug, edition.subject, number, known)
 
 
@@ -172,16 +171,16 @@ def forecast(
 ) -> Forecast:
     """Return in detail what `send` would do, without changing anything."""
     at, condition = now(), enqueueing.audience_condition(settings, segment)
-    with database.reading() as session:
-        known = issues.find(session, edition.slug)
+    with database.reading() as connection:
+        known = issues.find(connection, edition.slug)
         if known is None:
-            _, condition = issues.narrowed(session, edition, segment, condition)
-        people = headcount(session, condition, at=at)
+            _, condition = issues.narrowed(connection, edition, segment, condition)
+        people = headcount(connection, condition, at=at)
         if known is None:
             books, who, to_send = None, audience(condition, at=at), people.mailed
         else:
-            books, who = books_of(session, known.id), still_open(known.id)
-            edition, to_send = issues.edition(session, known.edition_digest), books.open
+            books, who = books_of(connection, known.id), still_open(known.id)
+            edition, to_send = issues.edition(connection, known.edition_digest), books.open
         made = editions.composer(
             settings,
             edition,
@@ -189,9 +188,9 @@ def forecast(
             editions.POWERLESS,
             public=known.public if known else not segment,
         )
-        waves = waves_of(session, settings, edition.slug, at=at)
-        where = domains(session, who, settings.providers)
-        measured = sizes(session, who, made, at=at)
+        waves = waves_of(connection, settings, edition.slug, at=at)
+        where = domains(connection, who, settings.providers)
+        measured = sizes(connection, who, made, at=at)
     duration = None
     if settings.relays:
         duration = estimate(
@@ -219,19 +218,19 @@ def forecast(
     )
 
 
-def headcount(session: Session, condition: ColumnElement[bool] | None, *, at: datetime) -> Headcount:
+def headcount(connection: Connection, condition: ColumnElement[bool] | None, *, at: datetime) -> Headcount:
     """Count the subscribers who would be mailed, and the others by reason, in one pass."""
     reasons = [
-        (Subscriber.status != SubscriberStatus.ACTIVE.value, Subscriber.status),
-        (exists().where(Suppression.address_key == Subscriber.address_key), literal(SUPPRESSED)),
-        (Subscriber.paused_until > at, literal(PAUSED)),
+        (Subscriber.c.status != SubscriberStatus.ACTIVE.value, Subscriber.c.status),
+        (exists().where(Suppression.c.address_key == Subscriber.c.address_key), literal(SUPPRESSED)),
+        (Subscriber.c.paused_until > at, literal(PAUSED)),
     ]
     if condition is not None:
         reasons.append((func.coalesce(condition, false()).is_(False), literal(OUTSIDE)))
     reason = case(*reasons, else_=literal(_MAILED)).label("reason")
     labelled = select(reason).subquery()
     counted = select(labelled.c.reason, func.count()).group_by(labelled.c.reason)
-    found = {str(row[0]): int(row[1]) for row in session.execute(counted)}
+    found = {str(row[0]): int(row[1]) for row in connection.execute(counted)}
     mailed = found.pop(_MAILED, 0)
     return Headcount(mailed, dict(sorted(found.items(), key=lambda item: -item[1])))
 
@@ -242,38 +241,42 @@ def still_open(issue_id: int) -> ColumnElement[bool]:
     Their delivery is open, or it failed because it could not be composed.
     """
     return exists().where(
-        Delivery.issue_id == issue_id,
-        Delivery.subscriber_id == Subscriber.id,
-        or_(Delivery.state.in_(_OPEN), control.uncomposed()),
+        Delivery.c.issue_id == issue_id,
+        Delivery.c.subscriber_id == Subscriber.c.id,
+        or_(Delivery.c.state.in_(_OPEN), control.uncomposed()),
     )
 
 
 def domains(
-    session: Session, who: ColumnElement[bool], providers: Mapping[str, ProviderLimits], *, top: int = 10
+    connection: Connection,
+    who: ColumnElement[bool],
+    providers: Mapping[str, ProviderLimits],
+    *,
+    top: int = 10,
 ) -> Domains:
     """Count the domains of these subscribers, and how many belong to each provider."""
     largest = (
-        select(Subscriber.domain, func.count())
+        select(Subscriber.c.domain, func.count())
         .where(who)
-        .group_by(Subscriber.domain)
-        .order_by(func.count().desc(), Subscriber.domain)
+        .group_by(Subscriber.c.domain)
+        .order_by(func.count().desc(), Subscriber.c.domain)
         .limit(top)
     )
-    number = session.scalar(select(func.count(Subscriber.domain.distinct())).where(who)) or 0
+    number = connection.scalar(select(func.count(Subscriber.c.domain.distinct())).where(who)) or 0
     shares = {}
     for name, provider in providers.items():
         of_provider = select(func.count()).select_from(Subscriber).where(who)
-        shares[name] = session.scalar(of_provider.where(Subscriber.domain.in_(provider.domains))) or 0
-    return Domains(number, tuple((str(row[0]), int(row[1])) for row in session.execute(largest)), shares)
+        shares[name] = connection.scalar(of_provider.where(Subscriber.c.domain.in_(provider.domains))) or 0
+    return Domains(number, tuple((str(row[0]), int(row[1])) for row in connection.execute(largest)), shares)
 
 
 def sizes(
-    session: Session, who: ColumnElement[bool], composer: Composer, *, at: datetime, sample: int = 100
+    connection: Connection, who: ColumnElement[bool], composer: Composer, *, at: datetime, sample: int = 100
 ) -> Sizes:
     """Compose the issue for some of the first and last subscribers, and measure it."""
     octets: list[int] = []
     unfit: list[str] = []
-    for recipient in _some(session, who, sample):
+    for recipient in _some(connection, who, sample):
         try:
             octets.append(len(composer.compose(recipient, at).content))
         except RecipientError as error:
@@ -286,10 +289,13 @@ def sizes(
     )
 
 
-def _some(session: Session, who: ColumnElement[bool], number: int) -> list[Recipient]:
+def _some(connection: Connection, who: ColumnElement[bool], number: int) -> list[Recipient]:
     chosen = set()
-    for order in (Subscriber.id, Subscriber.id.desc()):
-        chosen |= set(session.scalars(select(Subscriber.id).where(who).order_by(order).limit(number // 2)))
-    tags = tags_of(session, chosen)
-    people = select(Subscriber).where(Subscriber.id.in_(chosen)).order_by(Subscriber.id)
-    return [recipient_of(one.id, one, tags) for one in session.scalars(people)]
+    for order in (Subscriber.c.id, Subscriber.c.id.desc()):
+        chosen |= set(
+            connection.scalars(select(Subscriber.c.id).where(who).order_by(order).limit(number // 2))
+        )
+    tags = tags_of(connection, chosen)
+    people = select(Subscriber.c.id, Subscriber.c.address, Subscriber.c.name, Subscriber.c.attributes)
+    rows = connection.execute(people.where(Subscriber.c.id.in_(chosen)).order_by(Subscriber.c.id))
+    return [recipient_of(row.id, row, tags) for row in rows]

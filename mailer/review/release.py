@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mailer.audience.vocabulary import empty_audience
 from mailer.config import Settings
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from mailer.delivery import enqueueing, requirements
 from mailer.errors import RefusedError
 from mailer.rendering.edition import Edition
@@ -29,8 +29,8 @@ def check_release(
     if plan.known is not None:
         raise RefusedError(f"{plan.slug} is queued already", remedy="correct it with: mailer amend")
     if not plan.audience:
-        with database.reading() as session:
-            raise empty_audience(session, segment)
+        with database.reading() as connection:
+            raise empty_audience(connection, segment)
     if lint:
         linting.refuse_errors(linting.examine(settings, read_issue(path), edition))
         condition = enqueueing.audience_condition(settings, segment)

@@ -10,8 +10,8 @@ import uvloop
 from mailer.address import parse_address
 from mailer.audience.subscribers import find
 from mailer.config import Settings
-from mailer.database.models import Subscriber
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import Subscriber
 from mailer.delivery import dispatch, editions
 from mailer.delivery.clock import now
 from mailer.errors import ConfigError, RelayError
@@ -32,14 +32,14 @@ def render(settings: Settings, path: Path, *, reader: Recipient = linting.READER
 
 def reader_at(database: Database, address: str) -> Recipient:
     """Return the subscriber with an address, as templates see them; raise `ConfigError` if there is none."""
-    with database.reading() as session:
-        known = find(session, parse_address(address))
+    with database.reading() as connection:
+        known = find(connection, parse_address(address))
         if known is None:
             raise ConfigError(
                 f"{address}: no such subscriber",
                 remedy="list the subscribers with: mailer subscribers list; or leave out --as",
             )
-        return next(everybody(session, Subscriber.id == known.id))
+        return next(everybody(connection, Subscriber.c.id == known.id))
 
 
 def send_test(

@@ -6,11 +6,10 @@ import html
 import re
 from collections.abc import Mapping
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, select
 
 from mailer.config import Settings
-from mailer.database.models import Delivery, DeliveryState, Run, Subscriber
+from mailer.database.tables import Delivery, DeliveryState, Run, Subscriber
 from mailer.delivery import amending, arms, issues
 from mailer.errors import SourceError
 from mailer.rendering.edition import Edition
@@ -24,24 +23,24 @@ _BADGE = (
 )
 
 
-def sent_message(session: Session, settings: Settings, issue_id: int, subscriber_id: int) -> Rendered:
+def sent_message(connection: Connection, settings: Settings, issue_id: int, subscriber_id: int) -> Rendered:
     """Return the email that a subscriber got: their edition and arm, with their name and fields of today.
 
     Its links are the addresses they lead to. Raises `SourceError` if it was not sent to them.
     """
-    row = session.execute(
-        select(Delivery.state, Run.edition)
-        .outerjoin(Run, Run.id == Delivery.run_id)
-        .where(Delivery.issue_id == issue_id, Delivery.subscriber_id == subscriber_id)
+    row = connection.execute(
+        select(Delivery.c.state, Run.c.edition)
+        .outerjoin(Run, Run.c.id == Delivery.c.run_id)
+        .where(Delivery.c.issue_id == issue_id, Delivery.c.subscriber_id == subscriber_id)
     ).first()
-    reader = next(everybody(session, Subscriber.id == subscriber_id), None)
+    reader = next(everybody(connection, Subscriber.c.id == subscriber_id), None)
     if row is None or row[0] != DeliveryState.SENT or reader is None:
         raise SourceError("this issue was not sent to this subscriber")
-    digests = dict(enumerate(amending.digests(session, issue_id), start=1))
-    edition = issues.edition(session, digests.get(row[1], issues.get(session, issue_id).edition_digest))
-    arm = arms.arms_of(session, issue_id, [subscriber_id]).get(subscriber_id)
+    digests = dict(enumerate(amending.digests(connection, issue_id), start=1))
+    edition = issues.edition(connection, digests.get(row[1], issues.get(connection, issue_id).edition_digest))
+    arm = arms.arms_of(connection, issue_id, [subscriber_id]).get(subscriber_id)
     if arm is not None:
-        edition = arms.editions(session, issue_id)[arm]
+        edition = arms.editions(connection, issue_id)[arm]
     found = rendered(
         edition, linting.sample_message(settings, edition, reader), public_url=settings.web.public_url
     )

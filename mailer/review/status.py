@@ -6,7 +6,7 @@ from datetime import datetime
 
 from msgspec import Struct
 from msgspec.structs import asdict
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from mailer.delivery import amending, arms, canary, runs
 from mailer.delivery.amending import Numbered
@@ -98,19 +98,19 @@ class IssueStatus(Struct, frozen=True):
         }
 
 
-def status_of(session: Session, issue: QueuedIssue, *, count: bool = True) -> IssueStatus:
+def status_of(connection: Connection, issue: QueuedIssue, *, count: bool = True) -> IssueStatus:
     """Return the status of an issue; without `count`, its books are the running totals."""
-    test, last = arms.find(session, issue.id), runs.last_ended(session, issue.id)
-    books = books_of(session, issue.id) if count else running_books(session, issue.id)
+    test, last = arms.find(connection, issue.id), runs.last_ended(connection, issue.id)
+    books = books_of(connection, issue.id) if count else running_books(connection, issue.id)
     return IssueStatus(
         issue,
         books,
-        any(run.issue_id == issue.id for run in runs.sending(session)),
-        waiting(session, issue.id),
-        canary.findings(session, issue.id) if issue.canary else None,
-        issue_alerts(session, issue.id, limit=3),
-        amending.numbers(session, issue.id, books),
+        any(run.issue_id == issue.id for run in runs.sending(connection)),
+        waiting(connection, issue.id),
+        canary.findings(connection, issue.id) if issue.canary else None,
+        issue_alerts(connection, issue.id, limit=3),
+        amending.numbers(connection, issue.id, books),
         test,
-        () if test is None else tuple(arms.results(session, issue.id)),
+        () if test is None else tuple(arms.results(connection, issue.id)),
         "" if last is None else last.reason,
     )

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from msgspec import Struct
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from mailer.config import Settings
-from mailer.database.models import IssueState
+from mailer.database.tables import IssueState
 from mailer.delivery import issues, runs
 from mailer.delivery.books import Books, books_of
 from mailer.delivery.issues import QueuedIssue
@@ -39,17 +39,17 @@ def doing(issue: QueuedIssue, books: Books, *, running: bool) -> str:
     return "interrupted" if books.queued or books.sending else "waiting"
 
 
-def rows(session: Session, settings: Settings) -> list[Row]:
+def rows(connection: Connection, settings: Settings) -> list[Row]:
     """Return every issue: the drafts first, then the newest first."""
-    queued = {issue.slug: issue for issue in issues.issues(session)}
-    running = {run.issue_id for run in runs.sending(session)}
+    queued = {issue.slug: issue for issue in issues.issues(connection)}
+    running = {run.issue_id for run in runs.sending(connection)}
     found = []
-    for line in issue_lines(session, settings):
+    for line in issue_lines(connection, settings):
         issue = queued.get(line.slug)
         if issue is None:
             found.append(Row(line.slug, line.state, at=None if line.state == DRAFT else line.at))
             continue
-        books = books_of(session, issue.id)
+        books = books_of(connection, issue.id)
         state = doing(issue, books, running=issue.id in running)
         found.append(Row(issue.slug, state, books, issue.finished_at or issue.created_at))
     return found

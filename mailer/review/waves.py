@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from mailer.config import Settings
 from mailer.delivery import enqueueing, local_time, schedule
 from mailer.delivery.local_time import Wave
 
 
-def waves_of(session: Session, settings: Settings, slug: str, *, at: datetime) -> list[Wave]:
+def waves_of(connection: Connection, settings: Settings, slug: str, *, at: datetime) -> list[Wave]:
     """Return who still gets an issue and when, if it is scheduled by local time."""
-    planned = schedule.find(session, slug)
+    planned = schedule.find(connection, slug)
     if planned is None or planned.wall is None:
         return []
     condition = enqueueing.audience_condition(settings, planned.segment)
-    return local_time.waves(session, planned, condition, at=at)
+    return local_time.waves(connection, planned, condition, at=at)

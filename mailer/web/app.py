@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mailer.bounces.providers.requests import MAX_BODY_OCTETS
 from mailer.config import Settings, Web
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from mailer.delivery.letter_sender import LetterSender
 from mailer.tasks import Tasks
 from mailer.tokens import Signer

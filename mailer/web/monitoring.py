@@ -9,7 +9,7 @@ from sqlalchemy import text
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp
 
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from mailer.tasks import Health, Tasks
 from mailer.web.api.app import PREFIX, create_metrics_api
 from mailer.web.api.problems import show_problems
@@ -32,8 +32,8 @@ def health_routes(database: Database, tasks: Tasks) -> APIRouter:
 
     def health() -> Response:
         """List the tasks. Answer 503 if the database cannot be read, or a task has failed for long."""
-        with database.reading() as session:
-            session.execute(text("SELECT 1 FROM instance"))
+        with database.reading() as connection:
+            connection.execute(text("SELECT 1 FROM instance"))
         found, at = tasks.health(), datetime.now(UTC)
         failing = any(one.failing_for_long(at) for one in found)
         lines = ["failing" if failing else "ok", *(_health_line(one) for one in found)]

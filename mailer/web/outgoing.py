@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from mailer.delivery.clock import jitter, now
 from mailer.web.posting import TIMEOUT_SECONDS, PostError, post
 from mailer.webhooks import queue
@@ -38,23 +38,23 @@ def deliver(
     attempts = 0
     at, until = clock(), time.monotonic() + _FOR_SECONDS
     while time.monotonic() < until:
-        with database.reading() as session:
-            if not queue.due(session, at=at):
+        with database.reading() as connection:
+            if not queue.due(connection, at=at):
                 return attempts
-        with database.transaction() as session:
-            claimed = queue.claim(session, limit=_AT_ONCE, at=at)
+        with database.transaction() as connection:
+            claimed = queue.claim(connection, limit=_AT_ONCE, at=at)
         results = asyncio.run(_post_all(claimed, clock, timeout_seconds))
-        with database.transaction() as session:
+        with database.transaction() as connection:
             for hook, (status, said) in zip(claimed, results, strict=True):
-                queue.settle(session, hook, at=clock(), status=status, said=said, spread=spread())
+                queue.settle(connection, hook, at=clock(), status=status, said=said, spread=spread())
         attempts += len(claimed)
     return attempts
 
 
 def forget(database: Database, *, at: datetime) -> None:
     """Delete old events."""
-    with database.transaction() as session:
-        queue.forget(session, at=at)
+    with database.transaction() as connection:
+        queue.forget(connection, at=at)
 
 
 async def _post_all(

@@ -21,23 +21,23 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any, Final, TypeVar
 
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from mailer.errors import StorageError
 from mailer.tasks import Tasks, Watch
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Work = Callable[[Session, Sequence[Item]], Sequence[Result]]
+Work = Callable[[Connection, Sequence[Item]], Sequence[Result]]
 """Writes the items of one kind, in order; returns a result for each."""
 
 
-def each(act: Callable[[Session, Item], Result]) -> Work[Item, Result]:
+def each(act: Callable[[Connection, Item], Result]) -> Work[Item, Result]:
     """Return work that calls `act` for each item. Keep the result: only the same work shares a batch."""
 
-    def work(session: Session, items: Sequence[Item]) -> Sequence[Result]:
-        return [act(session, item) for item in items]
+    def work(connection: Connection, items: Sequence[Item]) -> Sequence[Result]:
+        return [act(connection, item) for item in items]
 
     return work
 
@@ -138,11 +138,11 @@ class Writer:
     def _write(self, batch: list[_Change]) -> None:
         """Write changes and pass on their results; raise `StorageError` if none could be written."""
         try:
-            with self._database.transaction() as session:
+            with self._database.transaction() as connection:
                 results = [
                     result
                     for work, run in groupby(batch, attrgetter("work"))
-                    for result in _done(session, work, [change.item for change in run])
+                    for result in work(connection, [change.item for change in run])
                 ]
         except StorageError as error:
             _tell(batch, [error] * len(batch))
@@ -184,11 +184,3 @@ def _settle(outcomes: Sequence[tuple[asyncio.Future[Any], Any]]) -> None:
             outcome.set_exception(result)
         else:
             outcome.set_result(result)
-
-
-def _done(session: Session, work: Work[Any, Any], items: list[Any]) -> Sequence[Any]:
-    results = work(session, items)
-    # Work may bypass the session's objects; the next one must not see their old state.
-    session.flush()
-    session.expire_all()
-    return results

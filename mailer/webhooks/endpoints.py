@@ -10,10 +10,9 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from msgspec import Struct
-from sqlalchemy import delete, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, delete, insert, select
 
-from mailer.database.models import SubscriberStatus, WebhookDelivery, WebhookEndpoint
+from mailer.database.tables import SubscriberStatus, TableRow, WebhookDelivery, WebhookEndpoint
 from mailer.errors import SourceError
 
 SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - the same in every secret
@@ -53,7 +52,7 @@ class Endpoint(Struct, frozen=True):
 
 
 def add(
-    session: Session, url: str, patterns: Sequence[str], *, private: bool = False, at: datetime
+    connection: Connection, url: str, patterns: Sequence[str], *, private: bool = False, at: datetime
 ) -> Endpoint:
     """Store an endpoint with a new secret. Raises `SourceError` for a URL or a type that cannot be used."""
     try:
@@ -70,38 +69,38 @@ def add(
     if unknown := [pattern for pattern in patterns if pattern not in PATTERNS]:
         raise SourceError(f"there are no events '{unknown[0]}'", remedy=f"choose from {', '.join(PATTERNS)}")
     secret = SECRET_PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
-    stored = WebhookEndpoint(
-        url=url, secret=secret, events=" ".join(patterns or ["*"]), private=private, created_at=at
+    stored = connection.execute(
+        insert(WebhookEndpoint)
+        .values(url=url, secret=secret, events=" ".join(patterns or ["*"]), private=private, created_at=at)
+        .returning(WebhookEndpoint)
     )
-    session.add(stored)
-    session.flush()
-    return endpoint_of(stored)
+    return endpoint_of(stored.one())
 
 
-def endpoints(session: Session) -> list[Endpoint]:
+def endpoints(connection: Connection) -> list[Endpoint]:
     """Return all endpoints, oldest first."""
-    return [endpoint_of(row) for row in session.scalars(select(WebhookEndpoint).order_by(WebhookEndpoint.id))]
+    rows = connection.execute(select(WebhookEndpoint).order_by(WebhookEndpoint.c.id))
+    return [endpoint_of(row) for row in rows]
 
 
-def active_endpoints(session: Session) -> list[Endpoint]:
+def active_endpoints(connection: Connection) -> list[Endpoint]:
     """Return the endpoints that get events."""
-    enabled = select(WebhookEndpoint).where(WebhookEndpoint.disabled_at.is_(None))
-    return [endpoint_of(row) for row in session.scalars(enabled.order_by(WebhookEndpoint.id))]
+    enabled = select(WebhookEndpoint).where(WebhookEndpoint.c.disabled_at.is_(None))
+    return [endpoint_of(row) for row in connection.execute(enabled.order_by(WebhookEndpoint.c.id))]
 
 
-def remove(session: Session, endpoint_id: int) -> None:
+def remove(connection: Connection, endpoint_id: int) -> None:
     """Delete an endpoint and its deliveries; raise `SourceError` if there is none."""
-    stored = session.get(WebhookEndpoint, endpoint_id)
-    if stored is None:
+    this = WebhookEndpoint.c.id == endpoint_id
+    if connection.scalar(select(WebhookEndpoint.c.id).where(this)) is None:
         raise SourceError(
             f"there is no webhook {endpoint_id}", remedy="list the webhooks with: mailer webhooks list"
         )
-    session.execute(delete(WebhookDelivery).where(WebhookDelivery.endpoint_id == endpoint_id))
-    session.delete(stored)
-    session.flush()
+    connection.execute(delete(WebhookDelivery).where(WebhookDelivery.c.endpoint_id == endpoint_id))
+    connection.execute(delete(WebhookEndpoint).where(this))
 
 
-def endpoint_of(stored: WebhookEndpoint) -> Endpoint:
+def endpoint_of(stored: TableRow) -> Endpoint:
     """Return a stored endpoint."""
     return Endpoint(
         stored.id,

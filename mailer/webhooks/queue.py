@@ -10,11 +10,10 @@ from enum import StrEnum
 from typing import Any, Final
 
 from msgspec import Struct
-from sqlalchemy import delete, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, bindparam, delete, select, update
 
-from mailer.database.models import Subscriber, WebhookDelivery, WebhookEndpoint, WebhookEvent
 from mailer.database.rows import insert_rows
+from mailer.database.tables import Subscriber, WebhookDelivery, WebhookEndpoint, WebhookEvent
 from mailer.errors import SourceError
 from mailer.webhooks.endpoints import Endpoint, active_endpoints, endpoint_of
 
@@ -81,9 +80,9 @@ class HookDelivery(Struct, frozen=True):
     said: str
 
 
-def put(session: Session, occurrences: Sequence[Occurrence], *, at: datetime) -> None:
+def put(connection: Connection, occurrences: Sequence[Occurrence], *, at: datetime) -> None:
     """Store events for every endpoint that wants them, in the transaction of the facts."""
-    if not occurrences or not (endpoints := active_endpoints(session)):
+    if not occurrences or not (endpoints := active_endpoints(connection)):
         return
     events: list[dict[str, Any]] = []
     deliveries: list[dict[str, Any]] = []
@@ -105,47 +104,77 @@ def put(session: Session, occurrences: Sequence[Occurrence], *, at: datetime) ->
             {"event_uid": uid, "endpoint_id": endpoint_id, "state": HookState.WAITING.value, "due_at": at}
             for endpoint_id in wanting
         ]
-    insert_rows(session, WebhookEvent, events)
-    insert_rows(session, WebhookDelivery, deliveries)
+    insert_rows(connection, WebhookEvent, events)
+    insert_rows(connection, WebhookDelivery, deliveries)
 
 
-def due(session: Session, *, at: datetime) -> bool:
+def due(connection: Connection, *, at: datetime) -> bool:
     """Return whether there is a delivery to try."""
     return (
-        session.scalar(select(WebhookDelivery.event_uid).where(WebhookDelivery.due_at <= at).limit(1))
+        connection.scalar(select(WebhookDelivery.c.event_uid).where(WebhookDelivery.c.due_at <= at).limit(1))
         is not None
     )
 
 
-def claim(session: Session, *, limit: int, at: datetime) -> list[ClaimedHook]:
+def claim(connection: Connection, *, limit: int, at: datetime) -> list[ClaimedHook]:
     """Claim deliveries that are due, the oldest first."""
-    rows = session.scalars(
-        select(WebhookDelivery)
-        .where(WebhookDelivery.due_at <= at)
-        .order_by(WebhookDelivery.due_at, WebhookDelivery.event_uid)
+    rows = connection.execute(
+        select(WebhookDelivery.c.event_uid, WebhookDelivery.c.endpoint_id, WebhookDelivery.c.attempts)
+        .where(WebhookDelivery.c.due_at <= at)
+        .order_by(WebhookDelivery.c.due_at, WebhookDelivery.c.event_uid)
         .limit(limit)
         .with_for_update(skip_locked=True)
     ).all()
+    if not rows:
+        return []
+    uids, endpoint_ids = {row.event_uid for row in rows}, {row.endpoint_id for row in rows}
+    events = {
+        event.uid: event
+        for event in connection.execute(
+            select(WebhookEvent, Subscriber.c.address)
+            .outerjoin(Subscriber, Subscriber.c.id == WebhookEvent.c.subscriber_id)
+            .where(WebhookEvent.c.uid.in_(uids))
+        )
+    }
+    endpoints = {
+        stored.id: endpoint_of(stored)
+        for stored in connection.execute(
+            select(WebhookEndpoint).where(WebhookEndpoint.c.id.in_(endpoint_ids))
+        )
+    }
     claimed: list[ClaimedHook] = []
     for row in rows:
-        row.due_at, row.attempts = at + _CLAIM_LASTS, row.attempts + 1
-        event = session.get_one(WebhookEvent, row.event_uid)
-        endpoint = endpoint_of(session.get_one(WebhookEndpoint, row.endpoint_id))
-        data = {**event.data, **_person(session, event.subscriber_id)}
-        claimed.append(ClaimedHook(endpoint, event.uid, event.type, event.at, data, row.attempts))
-    session.flush()
+        event = events[row.event_uid]
+        data = dict(event.data)
+        if event.subscriber_id is not None:
+            data |= {"subscriber_id": event.subscriber_id, "address": event.address or None}
+        endpoint = endpoints[row.endpoint_id]
+        claimed.append(ClaimedHook(endpoint, event.uid, event.type, event.at, data, row.attempts + 1))
+    connection.execute(
+        _CLAIM,
+        [
+            {"uid": one.uid, "to": one.endpoint.id, "until": at + _CLAIM_LASTS, "attempt": one.attempts}
+            for one in claimed
+        ],
+    )
     return claimed
 
 
-def _person(session: Session, subscriber_id: int | None) -> dict[str, Any]:
-    if subscriber_id is None:
-        return {}
-    known = session.get(Subscriber, subscriber_id)
-    return {"subscriber_id": subscriber_id, "address": (known.address if known else "") or None}
+_CLAIM: Final = (
+    update(WebhookDelivery)
+    .where(WebhookDelivery.c.event_uid == bindparam("uid"), WebhookDelivery.c.endpoint_id == bindparam("to"))
+    .values(due_at=bindparam("until"), attempts=bindparam("attempt"))
+)
 
 
 def settle(
-    session: Session, hook: ClaimedHook, *, at: datetime, status: int | None, said: str, spread: float = 1.0
+    connection: Connection,
+    hook: ClaimedHook,
+    *,
+    at: datetime,
+    status: int | None,
+    said: str,
+    spread: float = 1.0,
 ) -> HookState:
     """Record an attempt; `status` is that of the response, or None without one.
 
@@ -157,85 +186,84 @@ def settle(
     left = hook.attempts <= len(RETRIES) and not gone
     state = HookState.SENT if taken else HookState.WAITING if left else HookState.FAILED
     due_at = at + RETRIES[hook.attempts - 1] * spread if state is HookState.WAITING else None
-    session.execute(
+    connection.execute(
         update(WebhookDelivery)
         .where(
-            WebhookDelivery.event_uid == hook.uid,
-            WebhookDelivery.endpoint_id == hook.endpoint.id,
-            WebhookDelivery.attempts == hook.attempts,
+            WebhookDelivery.c.event_uid == hook.uid,
+            WebhookDelivery.c.endpoint_id == hook.endpoint.id,
+            WebhookDelivery.c.attempts == hook.attempts,
         )
         .values(state=state.value, due_at=due_at, changed_at=at, code=status, said=said[:_MAX_SAID])
     )
     if gone:
-        session.execute(
-            update(WebhookEndpoint).where(WebhookEndpoint.id == hook.endpoint.id).values(disabled_at=at)
+        connection.execute(
+            update(WebhookEndpoint).where(WebhookEndpoint.c.id == hook.endpoint.id).values(disabled_at=at)
         )
-        waiting = WebhookDelivery.state == HookState.WAITING.value
-        session.execute(
+        waiting = WebhookDelivery.c.state == HookState.WAITING.value
+        connection.execute(
             update(WebhookDelivery)
-            .where(WebhookDelivery.endpoint_id == hook.endpoint.id, waiting)
+            .where(WebhookDelivery.c.endpoint_id == hook.endpoint.id, waiting)
             .values(state=HookState.FAILED.value, due_at=None, changed_at=at, said="the endpoint is disabled")
         )
     return state
 
 
 def deliveries(
-    session: Session, *, endpoint_id: int | None = None, state: HookState | None = None, limit: int = 50
+    connection: Connection, *, endpoint_id: int | None = None, state: HookState | None = None, limit: int = 50
 ) -> list[HookDelivery]:
     """Return the latest deliveries, newest first."""
     chosen = (
-        select(WebhookDelivery, WebhookEvent, WebhookEndpoint.url)
-        .join(WebhookEvent, WebhookEvent.uid == WebhookDelivery.event_uid)
-        .join(WebhookEndpoint, WebhookEndpoint.id == WebhookDelivery.endpoint_id)
-        .order_by(WebhookEvent.at.desc(), WebhookEvent.uid, WebhookDelivery.endpoint_id)
+        select(
+            WebhookDelivery,
+            WebhookEvent.c.type,
+            WebhookEvent.c.at,
+            WebhookEndpoint.c.url,
+        )
+        .join(WebhookEvent, WebhookEvent.c.uid == WebhookDelivery.c.event_uid)
+        .join(WebhookEndpoint, WebhookEndpoint.c.id == WebhookDelivery.c.endpoint_id)
+        .order_by(WebhookEvent.c.at.desc(), WebhookEvent.c.uid, WebhookDelivery.c.endpoint_id)
         .limit(limit)
     )
     if endpoint_id is not None:
-        chosen = chosen.where(WebhookDelivery.endpoint_id == endpoint_id)
+        chosen = chosen.where(WebhookDelivery.c.endpoint_id == endpoint_id)
     if state is not None:
-        chosen = chosen.where(WebhookDelivery.state == state.value)
+        chosen = chosen.where(WebhookDelivery.c.state == state.value)
     return [
         HookDelivery(
-            event.uid,
+            row.event_uid,
             row.endpoint_id,
-            url,
-            event.type,
-            event.at,
+            row.url,
+            row.type,
+            row.at,
             HookState(row.state),
             row.attempts,
             row.due_at,
             row.code,
             row.said,
         )
-        for row, event, url in session.execute(chosen)
+        for row in connection.execute(chosen)
     ]
 
 
-def resend(session: Session, uid: str, *, at: datetime) -> int:
+def resend(connection: Connection, uid: str, *, at: datetime) -> int:
     """Deliver an event again, to every endpoint that got it; return to how many.
 
     It keeps its `webhook-id`, so that a receiver can recognise it. Raises `SourceError` if it is not kept.
     """
-    if session.get(WebhookEvent, uid) is None:
+    if connection.scalar(select(WebhookEvent.c.uid).where(WebhookEvent.c.uid == uid)) is None:
         raise SourceError(
             f"there is no event '{uid}'", remedy="list the events with: mailer webhooks deliveries"
         )
-    enabled = select(WebhookEndpoint.id).where(WebhookEndpoint.disabled_at.is_(None))
-    again = list(
-        session.scalars(
-            select(WebhookDelivery)
-            .where(WebhookDelivery.event_uid == uid, WebhookDelivery.endpoint_id.in_(enabled))
-            .with_for_update()
-        )
-    )
-    for row in again:
-        row.state, row.attempts, row.due_at = HookState.WAITING.value, 0, at
-    session.flush()
-    return len(again)
+    enabled = select(WebhookEndpoint.c.id).where(WebhookEndpoint.c.disabled_at.is_(None))
+    return connection.execute(
+        update(WebhookDelivery)
+        .where(WebhookDelivery.c.event_uid == uid, WebhookDelivery.c.endpoint_id.in_(enabled))
+        .values(state=HookState.WAITING.value, attempts=0, due_at=at)
+    ).rowcount
 
 
-def forget(session: Session, *, at: datetime) -> None:
+def forget(connection: Connection, *, at: datetime) -> None:
     """Delete the events that are older than `KEPT_FOR`, with their deliveries."""
-    old = select(WebhookEvent.uid).where(WebhookEvent.at < at - KEPT_FOR)
-    session.execute(delete(WebhookDelivery).where(WebhookDelivery.event_uid.in_(old)))
-    session.execute(delete(WebhookEvent).where(WebhookEvent.at < at - KEPT_FOR))
+    old = select(WebhookEvent.c.uid).where(WebhookEvent.c.at < at - KEPT_FOR)
+    connection.execute(delete(WebhookDelivery).where(WebhookDelivery.c.event_uid.in_(old)))
+    connection.execute(delete(WebhookEvent).where(WebhookEvent.c.at < at - KEPT_FOR))

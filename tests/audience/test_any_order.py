@@ -35,8 +35,8 @@ from mailer.audience.transfer.importing import import_file
 from mailer.audience.transfer.presets import PRESETS
 from mailer.audience.transfer.reverting import revert
 from mailer.audience.transitions import Move, MoveResult, Origin
-from mailer.database.models import Import, Subscriber, SubscriberStatus, Suppression
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import Import, Subscriber, SubscriberStatus, Suppression
 from mailer.delivery.issues import mailable
 from tests.databases import URL, empty_database
 
@@ -77,9 +77,9 @@ class AnyOrder(RuleBasedStateMachine):
         folder = Path(self.folder.name)
         self.database = empty_database(folder) if self.url == URL else Database(self.url, folder=folder)
         self.database.open()
-        with self.database.transaction() as session:
+        with self.database.transaction() as connection:
             for table in (Subscriber, Suppression):
-                session.execute(delete(table))
+                connection.execute(delete(table))
         self.at = AT
         self.said = {person.key: Said() for person in PEOPLE}
         self.imports: list[int] = []
@@ -95,8 +95,8 @@ class AnyOrder(RuleBasedStateMachine):
         return self.at
 
     def _id(self, person: Address) -> int | None:
-        with self.database.reading() as session:
-            known = find(session, person)
+        with self.database.reading() as connection:
+            known = find(connection, person)
         return None if known is None else known.id
 
     def _move(
@@ -105,15 +105,15 @@ class AnyOrder(RuleBasedStateMachine):
         subscriber_id = self._id(person)
         if subscriber_id is None:
             return None
-        with self.database.transaction() as session:
-            (result,) = move(session, [Move(subscriber_id, to, origin, self._now(), happened_at)])
+        with self.database.transaction() as connection:
+            (result,) = move(connection, [Move(subscriber_id, to, origin, self._now(), happened_at)])
         return result
 
     @rule(person=people, pending=st.booleans())
     def somebody_is_added(self, person: Address, pending: bool) -> None:
-        with self.database.transaction() as session:
+        with self.database.transaction() as connection:
             status = S.PENDING if pending else S.ACTIVE
-            done = add(session, person, secret=SECRET, origin=Origin("api"), at=self._now(), status=status)
+            done = add(connection, person, secret=SECRET, origin=Origin("api"), at=self._now(), status=status)
         if done.result == "added":
             self.said[person.key].confirmed = not pending
 
@@ -181,8 +181,8 @@ class AnyOrder(RuleBasedStateMachine):
         subscriber_id = self._id(person)
         if subscriber_id is None:
             return
-        with self.database.transaction() as session:
-            (done,) = restore(session, [subscriber_id], reason="x", at=self._now(hours=hours, minutes=1))
+        with self.database.transaction() as connection:
+            (done,) = restore(connection, [subscriber_id], reason="x", at=self._now(hours=hours, minutes=1))
         if done.status is not None:
             said = self.said[person.key]
             assert not said.opted_out
@@ -192,16 +192,16 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(person=people)
     def person_is_erased(self, person: Address) -> None:
-        with self.database.transaction() as session:
-            erase(session, person, secret=SECRET, at=self._now())
+        with self.database.transaction() as connection:
+            erase(connection, person, secret=SECRET, at=self._now())
         self.said[person.key] = Said(erased=True)
 
     @invariant()
     def nobody_who_opted_out_or_never_confirmed_is_mailed(self) -> None:
         if not hasattr(self, "database"):
             return
-        with self.database.reading() as session:
-            mailed = set(session.scalars(select(Subscriber.address_key).where(mailable(self.at))))
+        with self.database.reading() as connection:
+            mailed = set(connection.scalars(select(Subscriber.c.address_key).where(mailable(self.at))))
         for key in mailed:
             said = self.said[key]
             assert not said.opted_out, key
@@ -213,19 +213,19 @@ class AnyOrder(RuleBasedStateMachine):
     def nobody_healthy_is_suppressed(self) -> None:
         if not hasattr(self, "database"):
             return
-        with self.database.reading() as session:
-            suppressed = {one for one in session.scalars(select(Suppression.address_key)) if "@" in one}
-            imports = list(session.scalars(select(Import.id).where(Import.reverted_at.is_(None))))
+        with self.database.reading() as connection:
+            suppressed = {one for one in connection.scalars(select(Suppression.c.address_key)) if "@" in one}
+            imports = list(connection.scalars(select(Import.c.id).where(Import.c.reverted_at.is_(None))))
             for key in suppressed:
                 said = self.said[key]
                 assert said.bounced or said.opted_out or said.hearsay, key
                 if not (said.bounced or said.opted_out):
                     assert imports or said.hearsay, key
             for person in PEOPLE:
-                known = find(session, person)
+                known = find(connection, person)
                 if known is None:
                     continue
-                assert history(session, known.id)[-1].after == known.status
+                assert history(connection, known.id)[-1].after == known.status
                 if known.status is S.ACTIVE:
                     assert person.key not in suppressed
         type(self).checked += 1

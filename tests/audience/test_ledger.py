@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import event, select
+from sqlalchemy import Connection, event, insert, select, update
 
 import mailer
 from mailer.address import parse_address
@@ -41,8 +41,16 @@ from mailer.audience.transitions import (
     Origin,
 )
 from mailer.audience.wordings import version_of
-from mailer.database.models import Consent, Import, Subscriber, SubscriberStatus, Suppression, Wording
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import (
+    Consent,
+    Import,
+    Subscriber,
+    SubscriberStatus,
+    Suppression,
+    TableRow,
+    Wording,
+)
 
 SECRET = b"s" * 32
 ANA = parse_address("ana@example.org")
@@ -52,9 +60,9 @@ DAY = timedelta(days=1)
 
 
 def added(database: Database, at: datetime, status: SubscriberStatus = S.ACTIVE, name: str = "ana") -> int:
-    with database.transaction() as session:
+    with database.transaction() as connection:
         made = add(
-            session,
+            connection,
             parse_address(f"{name}@example.org"),
             secret=SECRET,
             origin=Origin("api"),
@@ -66,22 +74,26 @@ def added(database: Database, at: datetime, status: SubscriberStatus = S.ACTIVE,
 
 
 def moved(database: Database, one: int, to: SubscriberStatus, origin: Origin, at: datetime) -> MoveResult:
-    with database.transaction() as session:
-        (result,) = move(session, [Move(one, to, origin, at)])
+    with database.transaction() as connection:
+        (result,) = move(connection, [Move(one, to, origin, at)])
     return result
 
 
 def status_of(database: Database, one: int) -> SubscriberStatus:
-    with database.reading() as session:
-        known = get(session, one)
+    with database.reading() as connection:
+        known = get(connection, one)
     assert known is not None
     return known.status
 
 
 def suppressed(database: Database) -> tuple[str, int | None] | None:
-    with database.reading() as session:
-        stored = session.get(Suppression, ANA.key)
+    with database.reading() as connection:
+        stored = suppression_of_ana(connection)
         return None if stored is None else (stored.reason, stored.report_id)
+
+
+def suppression_of_ana(connection: Connection) -> TableRow | None:
+    return connection.execute(select(Suppression).where(Suppression.c.address_key == ANA.key)).one_or_none()
 
 
 def brought(database: Database, folder: Path, content: str, at: datetime) -> int:
@@ -122,8 +134,8 @@ def test_opt_out_elsewhere_outlasts_a_bounce_here_and_its_import_gives_the_bounc
     moved(database, ana, S.BOUNCED, BY_REPORT, at)
     import_id = brought(database, tmp_path, "ana@example.org,unsubscribed\n", at + DAY)
     assert status_of(database, ana) is S.UNSUBSCRIBED
-    with database.transaction() as session:
-        (refused,) = restore(session, [ana], reason="relay fault", at=at + DAY)
+    with database.transaction() as connection:
+        (refused,) = restore(connection, [ana], reason="relay fault", at=at + DAY)
     assert (refused.status, status_of(database, ana)) == (None, S.UNSUBSCRIBED)
     assert revert(database, import_id, at=at + 2 * DAY) == Reverted(0, 0)
     assert (status_of(database, ana), suppressed(database)) == (S.BOUNCED, ("hard bounce", 77))
@@ -134,9 +146,9 @@ def test_first_reason_of_a_suppression_stays(database: Database, at: datetime) -
     assert moved(database, ana, S.BOUNCED, BY_REPORT, at) is MoveResult.MOVED
     assert moved(database, ana, S.COMPLAINED, replace(BY_REPORT, report_id=78), at + DAY) is MoveResult.MOVED
     assert (status_of(database, ana), suppressed(database)) == (S.COMPLAINED, ("hard bounce", 77))
-    with database.transaction() as session:
-        assert not suppress(session, ANA.key, "complaint", at=at + 2 * DAY)
-        assert suppress(session, "ben@example.org", "complaint", at=at + 2 * DAY)
+    with database.transaction() as connection:
+        assert not suppress(connection, ANA.key, "complaint", at=at + 2 * DAY)
+        assert suppress(connection, "ben@example.org", "complaint", at=at + 2 * DAY)
     assert suppressed(database) == ("hard bounce", 77)
 
 
@@ -156,9 +168,9 @@ def test_what_happened_before_the_last_consent_changes_nothing(
     ana = added(database, at - DAY)
     moved(database, ana, S.UNSUBSCRIBED, Origin("page"), at - DAY)
     moved(database, ana, S.ACTIVE, Origin("page"), at)
-    with database.transaction() as session:
+    with database.transaction() as connection:
         happened_at = at + timedelta(seconds=seconds_after)
-        result = move(session, [Move(ana, to, BY_REPORT, at + DAY, happened_at)])
+        result = move(connection, [Move(ana, to, BY_REPORT, at + DAY, happened_at)])
     assert result == [expected]
     assert status_of(database, ana) is (S.ACTIVE if expected is MoveResult.OUTDATED else to)
     assert (suppressed(database) is None) is (expected is MoveResult.OUTDATED or to is S.UNSUBSCRIBED)
@@ -168,17 +180,17 @@ def test_request_from_before_the_last_consent_unsubscribes_nobody(database: Data
     ana = added(database, at - DAY)
     moved(database, ana, S.UNSUBSCRIBED, Origin("page"), at - DAY)
     moved(database, ana, S.ACTIVE, Origin("page"), at)
-    with database.transaction() as session:
+    with database.transaction() as connection:
         early, late = (at + timedelta(seconds=seconds) for seconds in (-1, 1))
         request = Origin("mailto")
-        assert not unsubscribe(session, ana, origin=request, at=at + DAY, happened_at=early)
-        assert unsubscribe(session, ana, origin=request, at=at + DAY, happened_at=late)
+        assert not unsubscribe(connection, ana, origin=request, at=at + DAY, happened_at=early)
+        assert unsubscribe(connection, ana, origin=request, at=at + DAY, happened_at=late)
 
 
 def test_preferences_and_imports_are_no_consent(database: Database, at: datetime) -> None:
     ana = added(database, at)
-    with database.transaction() as session:
-        assert change_status(session, ana, S.BOUNCED, origin=BY_REPORT, at=at + DAY, happened_at=at - DAY)
+    with database.transaction() as connection:
+        assert change_status(connection, ana, S.BOUNCED, origin=BY_REPORT, at=at + DAY, happened_at=at - DAY)
 
 
 def test_many_moves_equal_single_moves(database: Database, at: datetime) -> None:
@@ -190,18 +202,23 @@ def test_many_moves_equal_single_moves(database: Database, at: datetime) -> None
     ]
     alone, together = added(database, at, name="ana"), added(database, at, name="bob")
     results = [moved(database, alone, to, Origin(way, note="n"), at) for to, way in steps]
-    with database.transaction() as session:
-        assert move(session, [Move(together, to, Origin(way, note="n"), at) for to, way in steps]) == results
-    with database.reading() as session:
-        first, second = get(session, alone), get(session, together)
+    with database.transaction() as connection:
+        assert (
+            move(connection, [Move(together, to, Origin(way, note="n"), at) for to, way in steps]) == results
+        )
+    with database.reading() as connection:
+        first, second = get(connection, alone), get(connection, together)
         assert first is not None
         assert second is not None
         assert first.status is second.status
         changes = [
-            [line for line in history(session, one) if line.before != line.after] for one in (alone, together)
+            [line for line in history(connection, one) if line.before != line.after]
+            for one in (alone, together)
         ]
         assert changes[0] == changes[1]
-        reasons = [suppression.reason_for(session, one.address_key, secret=SECRET) for one in (first, second)]
+        reasons = [
+            suppression.reason_for(connection, one.address_key, secret=SECRET) for one in (first, second)
+        ]
         assert reasons[0] == reasons[1]
 
 
@@ -212,8 +229,8 @@ def test_a_batch_is_a_fixed_number_of_statements(database: Database, at: datetim
         seen: list[str] = []
         listener = lambda *given, seen=seen: seen.append(given[2])  # noqa: E731
         event.listen(database.engine, "before_cursor_execute", listener)
-        with database.transaction() as session:
-            move(session, [Move(one, S.BOUNCED, BY_REPORT, at, at) for one in some])
+        with database.transaction() as connection:
+            move(connection, [Move(one, S.BOUNCED, BY_REPORT, at, at) for one in some])
         event.remove(database.engine, "before_cursor_execute", listener)
         counts.append(len(seen))
     assert counts[1] <= counts[0] <= 8
@@ -232,14 +249,15 @@ class TestRestore:
     ) -> None:
         ana = added(database, at, before)
         moved(database, ana, S.BOUNCED, BY_REPORT, at)
-        with database.transaction() as session:
-            session.get_one(Subscriber, ana).soft_points = 4.0
-        with database.transaction() as session:
-            (done,) = restore(session, [ana], reason="the relay was down", at=at + DAY)
+        with database.transaction() as connection:
+            connection.execute(update(Subscriber).where(Subscriber.c.id == ana).values(soft_points=4.0))
+        with database.transaction() as connection:
+            (done,) = restore(connection, [ana], reason="the relay was down", at=at + DAY)
         assert (done.status, status_of(database, ana), suppressed(database)) == (before, before, None)
-        with database.reading() as session:
-            line = history(session, ana)[-1]
-            assert session.get_one(Subscriber, ana).soft_points == 0.0
+        with database.reading() as connection:
+            line = history(connection, ana)[-1]
+            points = select(Subscriber.c.soft_points).where(Subscriber.c.id == ana)
+            assert connection.scalar(points) == 0.0
         assert (line.before, line.after, line.way, line.note) == (
             "bounced",
             before.value,
@@ -257,8 +275,8 @@ class TestRestore:
         if first is not None:
             moved(database, ana, first, BY_REPORT, at)
         moved(database, ana, to, Origin(way), at)
-        with database.transaction() as session:
-            (refused,) = restore(session, [ana], reason="please", at=at)
+        with database.transaction() as connection:
+            (refused,) = restore(connection, [ana], reason="please", at=at)
         assert refused.status is None
         assert refused.refusal
         assert status_of(database, ana) is to
@@ -269,8 +287,8 @@ class TestRestore:
     ) -> None:
         ana = added(database, at)
         moved(database, ana, S.UNSUBSCRIBED, Origin("command"), at)
-        with database.transaction() as session:
-            restore(session, [ana], reason="wrong one", at=at + timedelta(hours=hours))
+        with database.transaction() as connection:
+            restore(connection, [ana], reason="wrong one", at=at + timedelta(hours=hours))
         assert status_of(database, ana) is expected
 
     @pytest.mark.parametrize("way", sorted(PERSONAL_WAYS))
@@ -280,8 +298,8 @@ class TestRestore:
         ana = added(database, at)
         moved(database, ana, S.UNSUBSCRIBED, Origin("command"), at)
         assert moved(database, ana, S.UNSUBSCRIBED, Origin(way), at) is MoveResult.UNCHANGED
-        with database.transaction() as session:
-            (refused,) = restore(session, [ana], reason="wrong one", at=at)
+        with database.transaction() as connection:
+            (refused,) = restore(connection, [ana], reason="wrong one", at=at)
         assert (refused.status, status_of(database, ana)) == (None, S.UNSUBSCRIBED)
 
     def test_bounce_of_an_import_is_left_to_its_revert(
@@ -289,16 +307,16 @@ class TestRestore:
     ) -> None:
         ana = added(database, at)
         import_id = brought(database, tmp_path, "ana@example.org,bounced\n", at)
-        with database.transaction() as session:
-            (refused,) = restore(session, [ana], reason="wrong", at=at)
+        with database.transaction() as connection:
+            (refused,) = restore(connection, [ana], reason="wrong", at=at)
         assert f"import {import_id}" in refused.refusal
         assert status_of(database, ana) is S.BOUNCED
 
     def test_dry_run_changes_nothing(self, database: Database, at: datetime) -> None:
         ana = added(database, at)
         moved(database, ana, S.BOUNCED, BY_REPORT, at)
-        with database.transaction() as session:
-            (told,) = restore(session, [ana], reason="", at=at, dry_run=True)
+        with database.transaction() as connection:
+            (told,) = restore(connection, [ana], reason="", at=at, dry_run=True)
         assert (told.status, status_of(database, ana)) == (S.ACTIVE, S.BOUNCED)
 
     def test_report_from_before_the_correction_suppresses_nobody_again(
@@ -306,10 +324,10 @@ class TestRestore:
     ) -> None:
         ana = added(database, at)
         moved(database, ana, S.BOUNCED, BY_REPORT, at)
-        with database.transaction() as session:
-            restore(session, [ana], reason="our fault", at=at + DAY)
+        with database.transaction() as connection:
+            restore(connection, [ana], reason="our fault", at=at + DAY)
             late = Move(ana, S.BOUNCED, BY_REPORT, at + 2 * DAY, at)
-            assert move(session, [late]) == [MoveResult.OUTDATED]
+            assert move(connection, [late]) == [MoveResult.OUTDATED]
         assert status_of(database, ana) is S.ACTIVE
 
 
@@ -325,7 +343,9 @@ def test_no_transition_exists_outside_the_table(database: Database, at: datetime
 
 ROOM = Path(mailer.__file__).parent
 LEDGER = ROOM / "audience" / "ledger.py"
-WRITERS = {"insert", "update", "delete", "insert_rows", "merge"}
+WRITERS = {"insert", "update", "delete", "insert_rows"}
+SETTERS = {"values", "_change"}
+"""Methods and functions whose keywords become columns."""
 GUARDED = {"Consent", "Suppression"}
 
 
@@ -334,95 +354,114 @@ SQL = re.compile(r"\b(into|update|delete from)\s+(consents|suppressions)\b", re.
 
 def writes(tree: ast.AST) -> list[str]:
     """Return where a module writes statuses, consents or suppressions, as `line: code`."""
-    models = {
+    tables = {
         alias.asname or alias.name: alias.name
         for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom) and node.module == "mailer.database.models"
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mailer.database.tables")
         for alias in node.names
     }
     found: list[ast.expr] = [
-        node for node in ast.walk(tree) if isinstance(node, ast.Call) and _call_writes(node, models)
+        node for node in ast.walk(tree) if isinstance(node, ast.Call) and _call_writes(node, tables)
     ]
     found += [
         node
         for node in ast.walk(tree)
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and SQL.search(node.value)
     ]
-    if "Subscriber" in models.values():
+    if "Subscriber" in tables.values():
         found += [
             node
             for node in ast.walk(tree)
-            if isinstance(node, ast.Attribute) and node.attr == "status" and isinstance(node.ctx, ast.Store)
+            if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store) and _is_status(node.slice)
         ]
     return [f"{node.lineno}: {ast.unparse(node)}" for node in found]
 
 
-def _call_writes(call: ast.Call, models: dict[str, str]) -> bool:
+def _call_writes(call: ast.Call, tables: dict[str, str]) -> bool:
     name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
-    given = {models.get(getattr(part, "id", ""), "") for one in call.args for part in ast.walk(one)}
+    parts = [part for one in (call.func, *call.args) for part in ast.walk(one)]
+    given = {tables.get(getattr(part, "id", ""), "") for part in parts}
+    keys = [key for part in parts if isinstance(part, ast.Dict) for key in part.keys if key is not None]
     return (
         (name in WRITERS and bool(given & GUARDED))
         or (name == "insert" and "Subscriber" in given)
-        or models.get(name) in {*GUARDED, "Subscriber"}
-        or (name == "values" and any(word.arg == "status" for word in call.keywords))
+        or (name in SETTERS and any(word.arg == "status" for word in call.keywords))
+        or (name in {*SETTERS, "execute"} and "Subscriber" in given and any(map(_is_status, keys)))
     )
 
 
+def _is_status(key: ast.expr) -> bool:
+    """Return whether this is `"status"` or `Subscriber.c.status`."""
+    return getattr(key, "value", None) == "status" or getattr(key, "attr", None) == "status"
+
+
 def test_only_the_ledger_writes_statuses_consents_and_suppressions() -> None:
-    others = {
-        str(path.relative_to(ROOM)): writes(ast.parse(path.read_text(encoding="utf-8")))
+    others = [
+        f"{path.relative_to(ROOM)}:{line}"
         for path in sorted(ROOM.rglob("*.py"))
         if path != LEDGER and "migrations" not in path.parts
-    }
-    assert {path: lines for path, lines in others.items() if lines} == {}
+        for line in writes(ast.parse(path.read_text(encoding="utf-8")))
+    ]
+    # A rehearsal copies people into a database of its own.
+    assert [
+        one for one in others if not re.fullmatch(r"rehearsal/rehearse\.py:\d+: insert\(Subscriber\)", one)
+    ] == []
 
 
 @pytest.mark.parametrize(
     "line",
     [
-        "known.status = 'active'",
-        "known.status, known.name = 'active', ''",
-        "session.add(Consent(at=at))",
-        "session.add(Entry(at=at))",
-        "session.execute(insert(Suppression), rows)",
-        "session.execute(delete(Consent).where(Consent.id == 1))",
-        "session.execute(update(Subscriber).values(status='active'))",
-        "session.execute(insert(Subscriber.__table__), rows)",
-        "insert_rows(session, Consent, rows)",
-        "session.execute(text('DELETE FROM suppressions'))",
+        "changes['status'] = 'active'",
+        "changes['status'], changes['name'] = 'active', ''",
+        "connection.execute(insert(Consent).values(at=at))",
+        "connection.execute(insert(Entry).values(at=at))",
+        "connection.execute(insert(Suppression), rows)",
+        "connection.execute(Suppression.insert(), rows)",
+        "connection.execute(delete(Consent).where(Consent.c.id == 1))",
+        "connection.execute(Consent.delete().where(Consent.c.id == 1))",
+        "connection.execute(update(Subscriber).values(status='active'))",
+        "connection.execute(update(Subscriber).values({'status': 'active'}))",
+        "connection.execute(update(Subscriber).values({Subscriber.c.status: 'active'}))",
+        "connection.execute(update(Subscriber), {'status': 'active'})",
+        "connection.execute(insert(Subscriber), rows)",
+        "insert_rows(connection, Consent, rows)",
+        "_change(connection, 1, at=at, status='active')",
+        "connection.execute(text('DELETE FROM suppressions'))",
     ],
 )
 def test_every_way_to_write_would_be_noticed(line: str) -> None:
-    head = "from mailer.database.models import Consent, Consent as Entry, Subscriber, Suppression\n"
+    head = "from mailer.database.tables import Consent, Consent as Entry, Subscriber, Suppression\n"
     assert writes(ast.parse(head + line))
     assert writes(ast.parse(LEDGER.read_text(encoding="utf-8")))
 
 
 def test_find_sees_what_a_move_did_in_the_same_transaction(database: Database, at: datetime) -> None:
     ana = added(database, at)
-    with database.transaction() as session:
-        known = find(session, ANA)
+    with database.transaction() as connection:
+        known = find(connection, ANA)
         assert known is not None
-        assert unsubscribe(session, ana, origin=Origin("page"), at=at)
-        again = find(session, ANA)
+        assert unsubscribe(connection, ana, origin=Origin("page"), at=at)
+        again = find(connection, ANA)
         assert again is not None
         assert again.status is S.UNSUBSCRIBED
 
 
-def test_row_that_was_read_before_a_correction_shows_it(database: Database, at: datetime) -> None:
+def test_correction_is_written_when_it_returns(database: Database, at: datetime) -> None:
     ana = added(database, at)
-    with database.transaction() as session:
-        known = session.get_one(Subscriber, ana)
-        correct(session, [Move(ana, S.PENDING, Origin("command"), at)])
-        assert known.status == S.PENDING.value
+    with database.transaction() as connection:
+        status = select(Subscriber.c.status).where(Subscriber.c.id == ana)
+        assert connection.scalar(status) == S.ACTIVE.value
+        correct(connection, [Move(ana, S.PENDING, Origin("command"), at)])
+        assert connection.scalar(status) == S.PENDING.value
 
 
-def test_row_that_was_read_before_a_move_shows_it(database: Database, at: datetime) -> None:
+def test_last_move_of_a_person_is_written_when_all_return(database: Database, at: datetime) -> None:
     ana = added(database, at)
-    with database.transaction() as session:
-        known = session.get_one(Subscriber, ana)
-        move(session, [Move(ana, S.PENDING, Origin("page"), at), Move(ana, S.BOUNCED, BY_REPORT, at)])
-        assert known.status == S.BOUNCED.value
+    with database.transaction() as connection:
+        status = select(Subscriber.c.status).where(Subscriber.c.id == ana)
+        assert connection.scalar(status) == S.ACTIVE.value
+        move(connection, [Move(ana, S.PENDING, Origin("page"), at), Move(ana, S.BOUNCED, BY_REPORT, at)])
+        assert connection.scalar(status) == S.BOUNCED.value
 
 
 @pytest.mark.parametrize("way", ["command", "page"])
@@ -431,18 +470,18 @@ def test_move_that_is_refused_leaves_no_line(
     database: Database, at: datetime, before: SubscriberStatus, way: str
 ) -> None:
     ana = added(database, at)
-    with database.transaction() as session:
+    with database.transaction() as connection:
         # One that could be corrected, so that the cause of a second opt-out would be kept.
-        correct(session, [Move(ana, before, Origin("command"), at)])
-        lines = len(history(session, ana))
+        correct(connection, [Move(ana, before, Origin("command"), at)])
+        lines = len(history(connection, ana))
     for to in S:
         by_person_alone = TRANSITIONS.get((before, to))
         allowed = by_person_alone is not None and (way in PERSONAL_WAYS or not by_person_alone)
         if allowed or {before, to} <= OUT:
             continue
         assert moved(database, ana, to, Origin(way), at) in (MoveResult.REFUSED, MoveResult.UNCHANGED)
-    with database.reading() as session:
-        assert len(history(session, ana)) == lines
+    with database.reading() as connection:
+        assert len(history(connection, ana)) == lines
 
 
 @pytest.mark.parametrize(("seconds", "expected"), [(-1, True), (0, False), (1, False)])
@@ -453,23 +492,24 @@ def test_event_predates_the_last_consent_of_its_own_subscriber(
     for one, days in ((ana, 0), (bob, 9)):
         moved(database, one, S.UNSUBSCRIBED, Origin("page"), at)
         moved(database, one, S.ACTIVE, Origin("page"), at + days * DAY)
-    with database.reading() as session:
-        assert predates_consent(session, ana, at + timedelta(seconds=seconds)) is expected
+    with database.reading() as connection:
+        assert predates_consent(connection, ana, at + timedelta(seconds=seconds)) is expected
 
 
 def test_event_predates_no_consent_of_somebody_who_never_gave_one(database: Database, at: datetime) -> None:
     ana = added(database, at)
-    with database.reading() as session:
-        assert not predates_consent(session, ana, at - DAY)
+    with database.reading() as connection:
+        assert not predates_consent(connection, ana, at - DAY)
 
 
 def test_enrolled_are_those_that_were_given(database: Database, at: datetime) -> None:
     bob = added(database, at, name="bob")
-    with database.transaction() as session:
-        ids = enrol(session, [Enrolment(ANA, S.BOUNCED, Origin("import", note="old list"))], at=at)
+    with database.transaction() as connection:
+        ids = enrol(connection, [Enrolment(ANA, S.BOUNCED, Origin("import", note="old list"))], at=at)
         assert list(ids) == [ANA.key]
         assert bob not in ids.values()
-        stored = session.get_one(Suppression, ANA.key)
+        stored = suppression_of_ana(connection)
+        assert stored is not None
         assert (stored.reason, stored.note, stored.report_id) == ("hard bounce", "old list", None)
 
 
@@ -478,48 +518,50 @@ def test_first_lines_are_those_of_the_active_that_an_import_added(database: Data
         Enrolment(parse_address(f"p{number}@example.org"), status, Origin("import"))
         for number, status in enumerate([S.ACTIVE, S.ACTIVE, S.PENDING, S.ACTIVE])
     ]
-    with database.transaction() as session:
-        insert_without_lines(session, people[:3], at=at)
-        insert_without_lines(session, people[3:], at=at - DAY)
-        ids = list(session.scalars(select(Subscriber.id).order_by(Subscriber.id)))
-        session.add(Import(id=7, at=at, source="people.csv"))
-        session.flush()
-        write_first_lines(session, 7, after_id=ids[0], at=at)
-        lines = session.execute(
-            select(Consent.subscriber_id, Consent.at, Consent.before, Consent.after, Consent.way,
-                   Consent.import_id)
+    with database.transaction() as connection:
+        insert_without_lines(connection, people[:3], at=at)
+        insert_without_lines(connection, people[3:], at=at - DAY)
+        ids = list(connection.scalars(select(Subscriber.c.id).order_by(Subscriber.c.id)))
+        connection.execute(insert(Import).values(id=7, at=at, source="people.csv"))
+        write_first_lines(connection, 7, after_id=ids[0], at=at)
+        lines = connection.execute(
+            select(Consent.c.subscriber_id, Consent.c.at, Consent.c.before, Consent.c.after, Consent.c.way,
+                   Consent.c.import_id)
         ).all()  # fmt: skip
     assert [tuple(line) for line in lines] == [(ids[1], at, "", "active", "import", 7)]
 
 
 def test_joining_is_when_it_was_said_or_now(database: Database, at: datetime) -> None:
     bob = parse_address("bob@example.org")
-    with database.transaction() as session:
+    with database.transaction() as connection:
         insert_without_lines(
-            session,
+            connection,
             [Enrolment(ANA, S.ACTIVE, Origin("import"), joined_at=at - DAY),
              Enrolment(bob, S.ACTIVE, Origin("import"))],
             at=at,
         )  # fmt: skip
-        stored = session.execute(select(Subscriber.created_at, Subscriber.changed_at).order_by(Subscriber.id))
+        stored = connection.execute(
+            select(Subscriber.c.created_at, Subscriber.c.changed_at).order_by(Subscriber.c.id)
+        )
         assert [tuple(row) for row in stored] == [(at - DAY, at), (at, at)]
 
 
 def test_note_keeps_the_wording_that_it_names(database: Database, at: datetime) -> None:
     ana = added(database, at)
     chose = Origin("page", wording="I want to read about tea only.", note="tags: +tea")
-    with database.transaction() as session:
-        add_note(session, ana, S.ACTIVE, origin=chose, at=at)
-        line = history(session, ana)[-1]
-        stored = session.scalars(select(Wording)).one()
+    with database.transaction() as connection:
+        add_note(connection, ana, S.ACTIVE, origin=chose, at=at)
+        line = history(connection, ana)[-1]
+        stored = connection.execute(select(Wording)).one()
     assert (line.note, line.before, line.after) == ("tags: +tea", "active", "active")
     assert (stored.version, stored.text, stored.first_at) == (version_of(chose.wording), chose.wording, at)
 
 
 def test_second_cause_of_an_opt_out_is_kept_once(database: Database, at: datetime) -> None:
     ana = added(database, at)
-    with database.transaction() as session:
-        session.add_all(Import(id=number, at=at, source="people.csv") for number in (1, 2, 3))
+    with database.transaction() as connection:
+        rows = [{"id": number, "at": at, "source": "people.csv"} for number in (1, 2, 3)]
+        connection.execute(insert(Import), rows)
     # Who says it, and whether the ledger gets a line.
     for number, (origin, kept) in enumerate(
         [
@@ -538,22 +580,23 @@ def test_second_cause_of_an_opt_out_is_kept_once(database: Database, at: datetim
             (Origin("import", import_id=3), False),
         ]
     ):
-        with database.reading() as session:
-            before = len(history(session, ana))
+        with database.reading() as connection:
+            before = len(history(connection, ana))
         moved(database, ana, S.UNSUBSCRIBED, origin, at)
-        with database.reading() as session:
-            lines = history(session, ana)[before:]
+        with database.reading() as connection:
+            lines = history(connection, ana)[before:]
         assert [line.way for line in lines] == ([origin.way] if kept else []), number
 
 
 def test_next_import_is_a_second_cause_after_the_operator(database: Database, at: datetime) -> None:
     ana = added(database, at)
-    with database.transaction() as session:
-        session.add(Import(id=1, at=at, source="people.csv"))
+    with database.transaction() as connection:
+        connection.execute(insert(Import).values(id=1, at=at, source="people.csv"))
     moved(database, ana, S.UNSUBSCRIBED, Origin("command"), at)
     moved(database, ana, S.BOUNCED, Origin("import", import_id=1), at)
-    with database.reading() as session:
-        lines = [(line.before, line.after, line.way) for line in history(session, ana)][1:]
+    with database.reading() as connection:
+        lines = [(line.before, line.after, line.way) for line in history(connection, ana)][1:]
         assert lines == [("active", "unsubscribed", "command"), ("unsubscribed", "unsubscribed", "import")]
-        stored = session.get_one(Suppression, ANA.key)
+        stored = suppression_of_ana(connection)
+        assert stored is not None
         assert (stored.reason, stored.note) == ("hard bounce", "import 1")

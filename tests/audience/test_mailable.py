@@ -6,8 +6,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import pytest
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, select
 
 from mailer.address import parse_address
 from mailer.audience import ledger, suppression
@@ -15,8 +14,8 @@ from mailer.audience.ledger import change_status
 from mailer.audience.preferences import pause
 from mailer.audience.subscribers import add
 from mailer.audience.transitions import SUPPRESSES, Origin
-from mailer.database.models import Subscriber, SubscriberStatus
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import Subscriber, SubscriberStatus
 from mailer.delivery.candidates import still_mailable
 from mailer.delivery.issues import mailable
 
@@ -26,32 +25,32 @@ PERSON = Origin("page")
 S = SubscriberStatus
 REASONS = (*SUPPRESSES.values(), suppression.ERASED, "other", "")
 """A suppression stops mail whatever its reason, also one that this version does not know."""
-Act = Callable[[Session, int, datetime], object]
+Act = Callable[[Connection, int, datetime], object]
 
 
 def suppressed_for(reason: str) -> Act:
-    def suppress(session: Session, ana: int, at: datetime) -> object:
-        return ledger.suppress(session, ANA.key, reason, at=at)
+    def suppress(connection: Connection, ana: int, at: datetime) -> object:
+        return ledger.suppress(connection, ANA.key, reason, at=at)
 
     return suppress
 
 
-def paused_until_tomorrow(session: Session, ana: int, at: datetime) -> object:
-    return pause(session, ana, at + timedelta(days=1), origin=PERSON, at=at)
+def paused_until_tomorrow(connection: Connection, ana: int, at: datetime) -> object:
+    return pause(connection, ana, at + timedelta(days=1), origin=PERSON, at=at)
 
 
-def paused_until_now(session: Session, ana: int, at: datetime) -> object:
-    return pause(session, ana, at, origin=PERSON, at=at - timedelta(days=1))
+def paused_until_now(connection: Connection, ana: int, at: datetime) -> object:
+    return pause(connection, ana, at, origin=PERSON, at=at - timedelta(days=1))
 
 
 def moved_to(status: SubscriberStatus) -> Act:
-    def move(session: Session, ana: int, at: datetime) -> object:
-        return change_status(session, ana, status, origin=PERSON, at=at)
+    def move(connection: Connection, ana: int, at: datetime) -> object:
+        return change_status(connection, ana, status, origin=PERSON, at=at)
 
     return move
 
 
-def nothing(session: Session, ana: int, at: datetime) -> object:
+def nothing(connection: Connection, ana: int, at: datetime) -> object:
     return True
 
 
@@ -70,15 +69,15 @@ def nothing(session: Session, ana: int, at: datetime) -> object:
 def test_first_and_second_check_see_status_pause_and_suppression(
     database: Database, at: datetime, act: Act, expected: bool
 ) -> None:
-    with database.transaction() as session:
-        ana = add(session, ANA, secret=SECRET, origin=Origin("command"), at=at).subscriber_id
+    with database.transaction() as connection:
+        ana = add(connection, ANA, secret=SECRET, origin=Origin("command"), at=at).subscriber_id
         bob = add(
-            session, parse_address("bob@example.org"), secret=SECRET, origin=Origin("command"), at=at
+            connection, parse_address("bob@example.org"), secret=SECRET, origin=Origin("command"), at=at
         ).subscriber_id
         assert ana is not None
         assert bob is not None
-        assert act(session, ana, at)
+        assert act(connection, ana, at)
     wanted = {ana, bob} if expected else {bob}
-    with database.reading() as session:
-        assert still_mailable(session, [ana, bob, 999_999], at=at) == wanted
-        assert set(session.scalars(select(Subscriber.id).where(mailable(at)))) == wanted
+    with database.reading() as connection:
+        assert still_mailable(connection, [ana, bob, 999_999], at=at) == wanted
+        assert set(connection.scalars(select(Subscriber.c.id).where(mailable(at)))) == wanted

@@ -8,8 +8,8 @@ from mailer.address import parse_address
 from mailer.audience import ledger
 from mailer.audience.mailbox_providers import at_providers
 from mailer.audience.transitions import Enrolment, Origin
-from mailer.database.models import Subscriber, SubscriberStatus
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import Subscriber, SubscriberStatus
 from mailer.replies.mailbox_hosts import _PROVIDERS, provider_of
 from tests.delivery.scene import AT
 
@@ -29,17 +29,17 @@ def test_provider_has_the_domains_that_are_judged_to_be_its_own(database: Databa
         Enrolment(parse_address(f"a@{domain}"), SubscriberStatus.ACTIVE, Origin("import"))
         for domain in sorted(DOMAINS)
     ]
-    with database.transaction() as session:
-        ledger.enrol(session, enrolments, at=AT)
+    with database.transaction() as connection:
+        ledger.enrol(connection, enrolments, at=AT)
     for configured in ({}, CONFIGURED):
         judged = {domain: provider_of(domain, configured) for domain in DOMAINS}
-        with database.reading() as session:
+        with database.reading() as connection:
             for provider in {*judged.values(), "gmail.com", "unknown.example"}:
                 among = at_providers([provider], configured)
                 theirs = {domain for domain, name in judged.items() if name == provider}
-                assert set(session.scalars(select(Subscriber.domain).where(among))) == theirs
-                others = set(session.scalars(select(Subscriber.domain).where(not_(among))))
+                assert set(connection.scalars(select(Subscriber.c.domain).where(among))) == theirs
+                others = set(connection.scalars(select(Subscriber.c.domain).where(not_(among))))
                 assert others == DOMAINS - theirs
             both = at_providers(["google", "microsoft"], configured)
-            found = set(session.scalars(select(Subscriber.domain).where(both)))
+            found = set(connection.scalars(select(Subscriber.c.domain).where(both)))
             assert found == {name for name in DOMAINS if judged[name] in ("google", "microsoft")}

@@ -6,15 +6,14 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import pytest
-from sqlalchemy import update
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, update
 
 from mailer.address import parse_address
 from mailer.audience import corrections, ledger, preferences, subscribers
 from mailer.audience.privacy import erasing
 from mailer.audience.transitions import Move, Origin
-from mailer.database.models import Subscriber, SubscriberStatus
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import Subscriber, SubscriberStatus
 from tests.changes import Changes, changes
 
 SECRET = b"s" * 32
@@ -26,32 +25,32 @@ ACTIVE, SECOND, BOUNCED, LEFT, ALSO_LEFT = range(1, 6)
 
 @pytest.fixture
 def people(database: Database, at: datetime) -> None:
-    with database.transaction() as session:
+    with database.transaction() as connection:
         for n in (ACTIVE, SECOND, BOUNCED, LEFT, ALSO_LEFT):
             address = parse_address(f"s{n}@example.org")
             subscribers.add(
-                session, address, secret=SECRET, origin=Origin("api"), at=at, name="Ana",
+                connection, address, secret=SECRET, origin=Origin("api"), at=at, name="Ana",
                 attributes={"town": "Bonn"}, tags=["a", "b"],
             )  # fmt: skip
-        session.execute(update(Subscriber).values(soft_points=2.0, soft_since=at))
+        connection.execute(update(Subscriber).values(soft_points=2.0, soft_since=at))
         ledger.move(
-            session,
+            connection,
             [
                 Move(BOUNCED, S.BOUNCED, Origin("bounce", note="gone"), at),
                 *(Move(n, S.UNSUBSCRIBED, Origin("page"), at) for n in (LEFT, ALSO_LEFT)),
             ],
         )
-        ledger.suppress(session, "stranger@example.org", "bounce", at=at)
+        ledger.suppress(connection, "stranger@example.org", "bounce", at=at)
 
 
-def _add(session: Session, address: str, at: datetime) -> None:
+def _add(connection: Connection, address: str, at: datetime) -> None:
     subscribers.add(
-        session, parse_address(address), secret=SECRET, origin=BY, at=at, name="Eva",
+        connection, parse_address(address), secret=SECRET, origin=BY, at=at, name="Eva",
         attributes={"age": 3}, tags=["c"],
     )  # fmt: skip
 
 
-ACTS: dict[str, tuple[Callable[[Session, datetime], object], Changes]] = {
+ACTS: dict[str, tuple[Callable[[Connection, datetime], object], Changes]] = {
     "add": (
         lambda s, at: _add(s, "new@example.org", at),
         {
@@ -205,11 +204,11 @@ ACTS: dict[str, tuple[Callable[[Session, datetime], object], Changes]] = {
 @pytest.mark.parametrize("name", ACTS)
 def test_act_changes_only_its_own_rows(database: Database, at: datetime, name: str) -> None:
     act, expected = ACTS[name]
-    assert changes(database, lambda session: act(session, at + timedelta(hours=1))) == expected
+    assert changes(database, lambda connection: act(connection, at + timedelta(hours=1))) == expected
 
 
 @pytest.mark.usefixtures("people")
 def test_stranger_has_no_lines_to_forget(database: Database, at: datetime) -> None:
-    with database.transaction() as session:
+    with database.transaction() as connection:
         address = parse_address("stranger@example.org")
-        assert ledger.forget(session, None, address.key, "hmac:x", way="command", at=at) == 0
+        assert ledger.forget(connection, None, address.key, "hmac:x", way="command", at=at) == 0

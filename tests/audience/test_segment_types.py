@@ -12,20 +12,20 @@ from mailer.audience.segments import parse_segment
 from mailer.audience.subscribers import add
 from mailer.audience.transfer import exporting
 from mailer.audience.transitions import Origin
-from mailer.database.session import Database
+from mailer.database.engine import Database
 
 
 def found(database: Database, at: datetime, value: Any, segment: str) -> bool:
-    with database.transaction() as session:
+    with database.transaction() as connection:
         add(
-            session,
+            connection,
             parse_address("ana@example.org"),
             secret=b"s" * 32,
             origin=Origin("command"),
             at=at,
             attributes={"it": value},
         )
-        return exporting.count(session, parse_segment(segment, {}).condition) == 1
+        return exporting.count(connection, parse_segment(segment, {}).condition) == 1
 
 
 @pytest.mark.parametrize("value", [9, 9.0, "9", "9.0"])

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import Compiled, update
+from sqlalchemy import Compiled, insert, update
 from sqlalchemy.dialects import sqlite
 
 from mailer.address import parse_address
@@ -16,8 +16,8 @@ from mailer.audience.segments import parse_segment
 from mailer.audience.subscribers import add
 from mailer.audience.transfer import exporting
 from mailer.audience.transitions import Origin
-from mailer.database.models import Delivery, DeliveryState, Event, Subscriber
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import Delivery, DeliveryState, Event, Subscriber
 from mailer.errors import ExitCode, SegmentError
 from tests.bounces.reports import subscribe_all
 
@@ -28,7 +28,7 @@ EVERYBODY = ["ana", "bob", "cai"]
 
 @pytest.fixture
 def people(database: Database) -> Database:
-    with database.transaction() as session:
+    with database.transaction() as connection:
         for number, (local, domain, country, tags, points) in enumerate(
             [
                 ("ana", "example.org", "RO", ["vip", "early bird"], 3),
@@ -37,7 +37,7 @@ def people(database: Database) -> Database:
             ]
         ):
             add(
-                session,
+                connection,
                 parse_address(f"{local}@{domain}"),
                 secret=b"s" * 32,
                 origin=Origin("command"),
@@ -104,9 +104,9 @@ def people(database: Database) -> Database:
 )
 def test_finds(people: Database, text: str, expected: list[str]) -> None:
     condition = parse_segment(text, SAVED).condition
-    with people.reading() as session:
-        found = [row["email"].partition("@")[0] for row in exporting.rows(session, condition)]
-        assert exporting.count(session, condition) == len(expected)
+    with people.reading() as connection:
+        found = [row["email"].partition("@")[0] for row in exporting.rows(connection, condition)]
+        assert exporting.count(connection, condition) == len(expected)
     assert found == expected
 
 
@@ -249,22 +249,25 @@ def readers(database: Database) -> Database:
         ("fay", "open", 2, {}),
         ("ida", "open", 1, {}),
     ]
-    with database.transaction() as session:
-        session.add_all(
-            Event(at=AT, kind=kind, issue_id=issue, subscriber_id=ids[name], details=details)
-            for name, kind, issue, details in did
+    with database.transaction() as connection:
+        connection.execute(
+            insert(Event),
+            [
+                {"at": AT, "kind": kind, "issue_id": issue, "subscriber_id": ids[name], "details": details}
+                for name, kind, issue, details in did
+            ],
         )
-        agreed = update(Subscriber).where(Subscriber.id.in_([ids[one] for one in READERS if one != "dan"]))
-        session.execute(agreed.values(tracking_consent=True, tracking_since=AT - timedelta(days=1)))
+        agreed = update(Subscriber).where(Subscriber.c.id.in_([ids[one] for one in READERS if one != "dan"]))
+        connection.execute(agreed.values(tracking_consent=True, tracking_since=AT - timedelta(days=1)))
         for name, since in (("eva", AT + timedelta(seconds=1)), ("gus", AT), ("hal", None)):
-            this = update(Subscriber).where(Subscriber.id == ids[name])
-            session.execute(this.values(tracking_since=since))
-        this = update(Subscriber).where(Subscriber.id == ids["ida"])
-        session.execute(this.values(tracking_consent=False, tracking_since=None))
-        lost = update(Delivery).where(Delivery.subscriber_id == ids["bob"], Delivery.issue_id == 1)
-        session.execute(lost.values(state=DeliveryState.FAILED.value))
-        gone = update(Delivery).where(Delivery.subscriber_id == ids["cai"], Delivery.issue_id == 2)
-        session.execute(gone.values(state=DeliveryState.SKIPPED.value))
+            this = update(Subscriber).where(Subscriber.c.id == ids[name])
+            connection.execute(this.values(tracking_since=since))
+        this = update(Subscriber).where(Subscriber.c.id == ids["ida"])
+        connection.execute(this.values(tracking_consent=False, tracking_since=None))
+        lost = update(Delivery).where(Delivery.c.subscriber_id == ids["bob"], Delivery.c.issue_id == 1)
+        connection.execute(lost.values(state=DeliveryState.FAILED.value))
+        gone = update(Delivery).where(Delivery.c.subscriber_id == ids["cai"], Delivery.c.issue_id == 2)
+        connection.execute(gone.values(state=DeliveryState.SKIPPED.value))
     return database
 
 
@@ -287,6 +290,6 @@ def readers(database: Database) -> Database:
     ],
 )
 def test_finds_what_readers_did(readers: Database, text: str, expected: list[str]) -> None:
-    with readers.reading() as session:
-        rows = exporting.rows(session, parse_segment(text, {}).condition)
+    with readers.reading() as connection:
+        rows = exporting.rows(connection, parse_segment(text, {}).condition)
         assert [row["email"].partition("@")[0] for row in rows] == expected

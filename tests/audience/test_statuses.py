@@ -23,7 +23,7 @@ from mailer.audience.transfer.importing import import_file
 from mailer.audience.transfer.presets import PLAIN, PRESETS, OutRule, Preset
 from mailer.audience.transfer.reverting import revert
 from mailer.audience.transitions import PERSONAL_WAYS, TRANSITIONS, Origin, SubscriberRequest
-from mailer.database.models import Subscriber, SubscriberStatus
+from mailer.database.tables import Subscriber, SubscriberStatus
 from mailer.delivery.issues import mailable
 from tests.databases import empty_database
 
@@ -84,14 +84,14 @@ class Consents(RuleBasedStateMachine):
         self.hearsay.pop(person.key, None)
 
     def _id(self, person: Address) -> int | None:
-        with self.database.reading() as session:
-            known = find(session, person)
+        with self.database.reading() as connection:
+            known = find(connection, person)
         return None if known is None else known.id
 
     @rule(person=people, way=st.sampled_from(("command", "api")))
     def somebody_adds(self, person: Address, way: str) -> None:
-        with self.database.transaction() as session:
-            added = add(session, person, secret=SECRET, origin=Origin(way), at=self._now(), tags=["t"])
+        with self.database.transaction() as connection:
+            added = add(connection, person, secret=SECRET, origin=Origin(way), at=self._now(), tags=["t"])
         assert (added.result is AddResult.KEPT_OUT) == (person.key in self.stopped)
 
     @rule(
@@ -108,8 +108,8 @@ class Consents(RuleBasedStateMachine):
         subscriber_id = self._id(person)
         if subscriber_id is None or to is S.ERASED:
             return
-        with self.database.transaction() as session:
-            changed = change_status(session, subscriber_id, to, origin=Origin(way), at=self._now())
+        with self.database.transaction() as connection:
+            changed = change_status(connection, subscriber_id, to, origin=Origin(way), at=self._now())
         assert not (changed and to in (S.ACTIVE, S.PENDING))
         # Said again of somebody who is out, it counts as well.
         if to not in (S.ACTIVE, S.PENDING):
@@ -120,11 +120,11 @@ class Consents(RuleBasedStateMachine):
         subscriber_id = self._id(person)
         if subscriber_id is None:
             return
-        with self.database.transaction() as session:
+        with self.database.transaction() as connection:
             if many:
-                unsubscribe_all(session, [SubscriberRequest(subscriber_id, Origin(way), self._now())] * 2)
+                unsubscribe_all(connection, [SubscriberRequest(subscriber_id, Origin(way), self._now())] * 2)
             else:
-                unsubscribe(session, subscriber_id, origin=Origin(way), at=self._now())
+                unsubscribe(connection, subscriber_id, origin=Origin(way), at=self._now())
         self._stop(person)
 
     @precondition(lambda self: self.stopped)
@@ -133,8 +133,8 @@ class Consents(RuleBasedStateMachine):
         subscriber_id = self._id(person)
         if subscriber_id is None:
             return
-        with self.database.transaction() as session:
-            if change_status(session, subscriber_id, S.ACTIVE, origin=Origin(way), at=self._now()):
+        with self.database.transaction() as connection:
+            if change_status(connection, subscriber_id, S.ACTIVE, origin=Origin(way), at=self._now()):
                 self.stopped.discard(person.key)
                 self.hearsay.pop(person.key, None)
                 self.own[person.key] = self.at
@@ -145,8 +145,8 @@ class Consents(RuleBasedStateMachine):
         if subscriber_id is None:
             return
         origin = Origin("bounce", note="550")
-        with self.database.transaction() as session:
-            change_status(session, subscriber_id, S.BOUNCED, origin=origin, at=self._now())
+        with self.database.transaction() as connection:
+            change_status(connection, subscriber_id, S.BOUNCED, origin=origin, at=self._now())
         # It counts for people who are out already, too: reverting an import does not undo it.
         self._stop(person)
 
@@ -154,15 +154,15 @@ class Consents(RuleBasedStateMachine):
     def somebody_edits(self, person: Address) -> None:
         subscriber_id = self._id(person)
         if subscriber_id is not None:
-            with self.database.transaction() as session:
-                revise(session, subscriber_id, at=self._now(), name="Renamed", tags=["u"])
+            with self.database.transaction() as connection:
+                revise(connection, subscriber_id, at=self._now(), name="Renamed", tags=["u"])
             # Something happened: an import is not taken back for them any more.
             self.hearsay.pop(person.key, None)
 
     @rule(person=people)
     def person_is_erased(self, person: Address) -> None:
-        with self.database.transaction() as session:
-            erase(session, person, secret=SECRET, at=self._now())
+        with self.database.transaction() as connection:
+            erase(connection, person, secret=SECRET, at=self._now())
         self._stop(person)
 
     @rule(
@@ -210,16 +210,17 @@ class Consents(RuleBasedStateMachine):
 
     def wrongly_mailed(self) -> set[str]:
         """Return who may be mailed although they stopped."""
-        with self.database.reading() as session:
+        with self.database.reading() as connection:
             return (
-                set(session.scalars(select(Subscriber.address_key).where(mailable(self.at)))) & self.stopped
+                set(connection.scalars(select(Subscriber.c.address_key).where(mailable(self.at))))
+                & self.stopped
             )
 
     def wrong_histories(self) -> list[str]:
         """Return whose history ends with another status than they have."""
-        with self.database.reading() as session:
-            known = [one for person in self.people if (one := find(session, person)) is not None]
-            return [str(one.id) for one in known if history(session, one.id)[-1].after != one.status]
+        with self.database.reading() as connection:
+            known = [one for person in self.people if (one := find(connection, person)) is not None]
+            return [str(one.id) for one in known if history(connection, one.id)[-1].after != one.status]
 
     @invariant()
     def nobody_who_is_stopped_is_mailed(self) -> None:

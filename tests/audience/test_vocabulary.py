@@ -8,13 +8,13 @@ from mailer.address import parse_address
 from mailer.audience.subscribers import add
 from mailer.audience.transitions import Origin
 from mailer.audience.vocabulary import empty_audience
-from mailer.database.session import Database
+from mailer.database.engine import Database
 
 
 def test_segment_that_matches_nobody_names_tags_and_attributes(database: Database, at: datetime) -> None:
-    with database.transaction() as session:
+    with database.transaction() as connection:
         add(
-            session,
+            connection,
             parse_address("ana@example.org"),
             secret=b"0123456789abcdef0123456789abcdef",
             origin=Origin("import"),
@@ -22,12 +22,12 @@ def test_segment_that_matches_nobody_names_tags_and_attributes(database: Databas
             attributes={"points": 3, "country": "RO"},
             tags=("vip", "events"),
         )
-    with database.reading() as session:
-        error = empty_audience(session, "tag:vpi")
+    with database.reading() as connection:
+        error = empty_audience(connection, "tag:vpi")
     assert error.message == "nobody would get it: no active subscriber matches tag:vpi"
     assert error.remedy == "the tags are: events, vip; the attributes are: country, points"
 
 
 def test_whole_audience_without_anyone_suggests_an_import(database: Database) -> None:
-    with database.reading() as session:
-        assert empty_audience(session, "").remedy == "mailer subscribers import FILE"
+    with database.reading() as connection:
+        assert empty_audience(connection, "").remedy == "mailer subscribers import FILE"

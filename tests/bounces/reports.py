@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, insert, select
 
 from mailer.address import parse_address
 from mailer.audience.ledger import enrol
 from mailer.audience.transitions import Enrolment, Origin
-from mailer.database.models import (
+from mailer.database.engine import Database
+from mailer.database.rows import insert_rows
+from mailer.database.tables import (
     Delivery,
     DeliveryState,
     IssueState,
@@ -20,8 +21,6 @@ from mailer.database.models import (
     Subscriber,
     SubscriberStatus,
 )
-from mailer.database.rows import insert_rows
-from mailer.database.session import Database
 from mailer.tokens import Signer, Subject
 
 SECRET = b"s" * 32
@@ -39,27 +38,28 @@ def subscribe_all(
 ) -> dict[str, int]:
     """Add subscribers to whom `issues` issues were sent; return their ids."""
     keys = {address: parse_address(address).key for address in addresses}
-    with database.transaction() as session:
-        found = select(Subscriber.address_key, Subscriber.id).where(Subscriber.address_key.in_(keys.values()))
-        ids = {row.address_key: row.id for row in session.execute(found)}
+    with database.transaction() as connection:
+        found = select(Subscriber.c.address_key, Subscriber.c.id).where(
+            Subscriber.c.address_key.in_(keys.values())
+        )
+        ids = {row.address_key: row.id for row in connection.execute(found)}
         new = [parse_address(address) for address, key in keys.items() if key not in ids]
         active = [Enrolment(address, SubscriberStatus.ACTIVE, Origin("command")) for address in new]
-        ids |= enrol(session, active, at=at)
+        ids |= enrol(connection, active, at=at)
         sent = {"state": DeliveryState.SENT, "attempts": 1, "changed_at": at}
         for number in range(ISSUE, ISSUE + issues):
-            _store_issue(session, number, at)
+            _store_issue(connection, number, at)
             rows = [{"issue_id": number, "subscriber_id": ids[key], **sent} for key in keys.values()]
-            insert_rows(session, Delivery, rows)
+            insert_rows(connection, Delivery, rows)
     return {address: ids[key] for address, key in keys.items()}
 
 
-def _store_issue(session: Session, number: int, at: datetime) -> None:
-    if session.get(StoredEdition, "e") is None:
-        session.add(StoredEdition(digest="e", content="", created_at=at))
-        session.flush()
-    if session.get(StoredIssue, number) is None:
-        session.add(
-            StoredIssue(
+def _store_issue(connection: Connection, number: int, at: datetime) -> None:
+    if connection.scalar(select(StoredEdition.c.digest).where(StoredEdition.c.digest == "e")) is None:
+        connection.execute(insert(StoredEdition).values(digest="e", content="", created_at=at))
+    if connection.scalar(select(StoredIssue.c.id).where(StoredIssue.c.id == number)) is None:
+        connection.execute(
+            insert(StoredIssue).values(
                 id=number,
                 slug=f"{number:03}",
                 title="An issue",
@@ -70,7 +70,6 @@ def _store_issue(session: Session, number: int, at: datetime) -> None:
                 created_at=at,
             )
         )
-        session.flush()
 
 
 def token(subscriber_id: int, issue_id: int = ISSUE) -> str:

@@ -13,8 +13,8 @@ from mailer.bounces.batch import record, record_batch
 from mailer.bounces.record import Rules
 from mailer.bounces.refusals import learn_by
 from mailer.config import Bounces
-from mailer.database.models import Delivery, DeliveryState, Event
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import Delivery, DeliveryState, Event
 from mailer.replies import Refusal, judge
 from tests.bounces.reports import ISSUE, SIGNER, complaint, dsn, subscribe, token
 
@@ -25,23 +25,23 @@ def sent_to(database: Database, at: datetime, number: int) -> list[int]:
 
 
 def fail(database: Database, subscribers: list[int]) -> None:
-    with database.transaction() as session:
-        session.execute(
+    with database.transaction() as connection:
+        connection.execute(
             update(Delivery)
-            .where(Delivery.subscriber_id.in_(subscribers))
+            .where(Delivery.c.subscriber_id.in_(subscribers))
             .values(state=DeliveryState.FAILED.value, bounce_class="invalid_mailbox")
         )
 
 
 def alerts(database: Database) -> list[str]:
-    with database.reading() as session:
-        events = session.scalars(select(Event).where(Event.kind == "alert").order_by(Event.id))
-        return [event.details["text"] for event in events]
+    with database.reading() as connection:
+        kept = select(Event.c.details).where(Event.c.kind == "alert").order_by(Event.c.id)
+        return [details["text"] for details in connection.scalars(kept)]
 
 
 def told(database: Database, at: datetime, failed: int, limits: AlertLimits) -> list[str]:
-    with database.transaction() as session:
-        return watch(session, {ISSUE: Returns(failed)}, at=at, limits=limits)
+    with database.transaction() as connection:
+        return watch(connection, {ISSUE: Returns(failed)}, at=at, limits=limits)
 
 
 def test_bouncing_issue_raises_one_alert_and_another_when_the_number_doubles(
@@ -97,6 +97,6 @@ def test_refusals_in_the_dialogue_lead_to_an_alert(database: Database, at: datet
     people = sent_to(database, at, 40)
     fail(database, people[:20])
     verdict = judge(550, "5.1.1", "User unknown")
-    with database.transaction() as session:
-        learn_by(Bounces())(session, [Refusal(ISSUE, one, verdict) for one in people[:20]], at)
+    with database.transaction() as connection:
+        learn_by(Bounces())(connection, [Refusal(ISSUE, one, verdict) for one in people[:20]], at)
     assert alerts(database) == ["001: 20 of 40 messages came back (50 %), most of them invalid_mailbox"]

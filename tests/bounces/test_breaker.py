@@ -19,7 +19,8 @@ from mailer.bounces.patterns import ENOUGH, FEW
 from mailer.bounces.providers.webhooks import events_of
 from mailer.bounces.reclassify import reclassify
 from mailer.bounces.record import Effect, Recorded, Rules, record_events
-from mailer.database.models import (
+from mailer.database.engine import Database
+from mailer.database.tables import (
     CanaryState,
     Delivery,
     DeliveryState,
@@ -31,7 +32,6 @@ from mailer.database.models import (
     SubscriberStatus,
     Suppression,
 )
-from mailer.database.session import Database
 from mailer.delivery import control, issues
 from tests.bounces.reports import ISSUE, SIGNER, complaint, dsn, subscribe_all, token
 
@@ -47,8 +47,8 @@ def send_to(database: Database, at: datetime, *addresses: str, state: IssueState
     """Send the issue to these addresses; return their subscribers."""
     people = subscribe_all(database, at, addresses)
     if state is not None:
-        with database.transaction() as session:
-            session.execute(update(StoredIssue).values(state=state.value))
+        with database.transaction() as connection:
+            connection.execute(update(StoredIssue).values(state=state.value))
     return people
 
 
@@ -84,30 +84,30 @@ def read(database: Database, raws: Sequence[bytes], at: datetime, batch: int = 2
 
 
 def statuses(database: Database) -> dict[str, int]:
-    with database.reading() as session:
-        return Counter(session.scalars(select(Subscriber.status)))
+    with database.reading() as connection:
+        return Counter(connection.scalars(select(Subscriber.c.status)))
 
 
 def suppressed(database: Database) -> int:
-    with database.reading() as session:
-        return len(session.scalars(select(Suppression)).all())
+    with database.reading() as connection:
+        return len(connection.scalars(select(Suppression.c.address_key)).all())
 
 
 def states(database: Database) -> dict[str, int]:
-    with database.reading() as session:
-        return Counter(session.scalars(select(Delivery.state)))
+    with database.reading() as connection:
+        return Counter(connection.scalars(select(Delivery.c.state)))
 
 
 def alerts(database: Database) -> list[str]:
     """Return what the breaker alerted the operator to."""
-    with database.reading() as session:
-        events = session.scalars(select(Event).where(Event.kind == "alert").order_by(Event.id))
-        return [one.details["text"] for one in events if one.details["of"] == "one reply"]
+    with database.reading() as connection:
+        kept = select(Event.c.details).where(Event.c.kind == "alert").order_by(Event.c.id)
+        return [one["text"] for one in connection.scalars(kept) if one["of"] == "one reply"]
 
 
 def issue(database: Database) -> issues.QueuedIssue:
-    with database.reading() as session:
-        return issues.get(session, ISSUE)
+    with database.reading() as connection:
+        return issues.get(connection, ISSUE)
 
 
 @pytest.mark.parametrize("batch", [1, 40])
@@ -134,8 +134,8 @@ def test_ledger_says_why_a_suppression_was_lifted(database: Database, at: dateti
     addresses = many(ENOUGH, "a.example")
     people = send_to(database, at, *addresses)
     read(database, returned(people, addresses), at + DAY)
-    with database.reading() as session:
-        lines = history(session, people[addresses[0]])
+    with database.reading() as connection:
+        lines = history(connection, people[addresses[0]])
     assert [(line.way, line.after) for line in lines] == [
         ("command", "active"), ("bounce", "bounced"), ("restore", "active"),
     ]  # fmt: skip
@@ -148,8 +148,8 @@ def test_deliveries_can_be_sent_again_to_everybody(database: Database, at: datet
     addresses = many(20, "a.example")
     people = send_to(database, at, *addresses)
     read(database, returned(people, addresses), at + DAY)
-    with database.transaction() as session:
-        assert control.retry(session, ISSUE, DeliveryState.FAILED, at=at + 2 * DAY) == 20
+    with database.transaction() as connection:
+        assert control.retry(connection, ISSUE, DeliveryState.FAILED, at=at + 2 * DAY) == 20
     assert states(database) == {"queued": 20}
     assert issue(database).state is IssueState.SENDING
     assert statuses(database) == {"active": 20}
@@ -176,8 +176,10 @@ def test_one_provider_that_returns_all_is_spared_and_the_others_are_not(
     dead = [*strict, *mixed[:30]]
     read(database, returned(people, dead), at + DAY)
     assert statuses(database) == {"active": 95, "bounced": 30}
-    with database.reading() as session:
-        bounced = session.scalars(select(Subscriber.domain).where(Subscriber.status == "bounced")).all()
+    with database.reading() as connection:
+        bounced = connection.scalars(
+            select(Subscriber.c.domain).where(Subscriber.c.status == "bounced")
+        ).all()
     assert "strict.example" not in bounced
     (alert,) = alerts(database)
     assert "messages to strict.example came back with one reply" in alert
@@ -200,9 +202,11 @@ def test_fault_that_has_only_begun_is_seen_before_the_issue_is_over(database: Da
     addresses = many(100, "a.example", "b.example", "c.example", "d.example", "e.example")
     people = send_to(database, at, *addresses, state=IssueState.SENDING)
     # The rest was sent just now: reports on it may still come.
-    with database.transaction() as session:
+    with database.transaction() as connection:
         fresh = [people[address] for address in addresses[90:]]
-        session.execute(update(Delivery).where(Delivery.subscriber_id.in_(fresh)).values(changed_at=at + DAY))
+        connection.execute(
+            update(Delivery).where(Delivery.c.subscriber_id.in_(fresh)).values(changed_at=at + DAY)
+        )
     read(database, returned(people, addresses[50:90]), at + DAY, 40)
     assert (suppressed(database), len(alerts(database))) == (0, 1)
 
@@ -309,9 +313,9 @@ def test_late_report_after_the_issue_was_sent_again_suppresses_nobody(
     people = send_to(database, at, *addresses)
     raws = returned(people, addresses)
     read(database, raws[:20], at + DAY)
-    with database.transaction() as session:
+    with database.transaction() as connection:
         sent = DeliveryState.SENT.value
-        session.execute(update(Delivery).values(state=sent, changed_at=at + 2 * DAY, code=250, reply="OK"))
+        connection.execute(update(Delivery).values(state=sent, changed_at=at + 2 * DAY, code=250, reply="OK"))
     read(database, raws[20:], at + 3 * DAY)
     assert suppressed(database) == 0
 
@@ -340,8 +344,8 @@ def test_opt_outs_and_complaints_stay(database: Database, at: datetime) -> None:
     people = send_to(database, at, *addresses)
     raws = returned(people, addresses)
     read(database, raws[:10], at + DAY)
-    with database.transaction() as session:
-        unsubscribe(session, people[addresses[0]], origin=Origin("one-click"), at=at + DAY)
+    with database.transaction() as connection:
+        unsubscribe(connection, people[addresses[0]], origin=Origin("one-click"), at=at + DAY)
     record(
         database, SIGNER, complaint(token(people[addresses[1]]), recipient=addresses[1]),
         source="maildir:box", at=at + DAY, rules=RULES,
@@ -370,8 +374,8 @@ def test_soft_bounces_with_one_reply_are_forgotten(database: Database, at: datet
     ]
     read(database, second, at + 8 * DAY)
     assert (statuses(database), suppressed(database)) == ({"active": 20}, 0)
-    with database.reading() as session:
-        assert set(session.scalars(select(Subscriber.soft_points))) == {0.0}
+    with database.reading() as connection:
+        assert set(connection.scalars(select(Subscriber.c.soft_points))) == {0.0}
     assert len(alerts(database)) == 2
 
 
@@ -394,8 +398,8 @@ def test_reclassified_reports_keep_it(database: Database, at: datetime) -> None:
     raws = returned(people, addresses)
     read(database, raws, at + DAY)
     # As if earlier rules had judged the stored reports differently.
-    with database.transaction() as session:
-        session.execute(update(StoredReport).values(bounce_class="filtered", hard=False))
+    with database.transaction() as connection:
+        connection.execute(update(StoredReport).values(bounce_class="filtered", hard=False))
     changes = list(reclassify(database, SIGNER, at=at + 2 * DAY, rules=RULES))
     assert len(changes) == 20
     assert (suppressed(database), len(alerts(database))) == (0, 1)
@@ -436,9 +440,9 @@ def _fail(*_: object, **__: object) -> None:
 def test_waiting_canary_pauses_and_begins_again(database: Database, at: datetime) -> None:
     addresses = many(FEW, "a.example")
     people = send_to(database, at, *addresses, state=IssueState.SENDING)
-    with database.transaction() as session:
+    with database.transaction() as connection:
         waiting = CanaryState.WAITING.value
-        session.execute(update(StoredIssue).values(canary=waiting, canary_until=at + 2 * DAY))
+        connection.execute(update(StoredIssue).values(canary=waiting, canary_until=at + 2 * DAY))
     read(database, returned(people, addresses), at + DAY)
     now = issue(database)
     assert (now.state, now.canary, now.canary_until) == (IssueState.PAUSED, CanaryState.SENDING, None)
@@ -448,8 +452,8 @@ def test_waiting_canary_pauses_and_begins_again(database: Database, at: datetime
 def test_issue_that_the_operator_stopped_keeps_its_reason(database: Database, at: datetime) -> None:
     addresses = many(20, "a.example")
     people = send_to(database, at, *addresses, state=IssueState.SENDING)
-    with database.transaction() as session:
-        control.pause(session, ISSUE, "paused by the operator")
+    with database.transaction() as connection:
+        control.pause(connection, ISSUE, "paused by the operator")
     read(database, returned(people, addresses), at + DAY)
     assert (issue(database).reason, suppressed(database)) == ("paused by the operator", 0)
 
@@ -459,11 +463,11 @@ def test_person_who_came_back_in_between_is_left_alone(database: Database, at: d
     people = send_to(database, at, *addresses)
     raws = returned(people, addresses)
     read(database, raws[:1], at + DAY)
-    with database.transaction() as session:
+    with database.transaction() as connection:
         back = Origin("form")
         ana = people[addresses[0]]
-        assert change_status(session, ana, SubscriberStatus.ACTIVE, origin=back, at=at + 2 * DAY)
+        assert change_status(connection, ana, SubscriberStatus.ACTIVE, origin=back, at=at + 2 * DAY)
     read(database, raws[1:], at + 3 * DAY)
-    with database.reading() as session:
-        assert [line.way for line in history(session, ana)] == ["command", "bounce", "form"]
+    with database.reading() as connection:
+        assert [line.way for line in history(connection, ana)] == ["command", "bounce", "form"]
     assert suppressed(database) == 0

@@ -9,8 +9,8 @@ from sqlalchemy import update
 
 from mailer.bounces.matching import Basis, Match, match
 from mailer.bounces.reading.report import BounceReport, RecipientReport, ReportKind, parse_report
-from mailer.database.models import Delivery, DeliveryState
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import Delivery, DeliveryState
 from mailer.tokens import Signer, Subject
 from tests.bounces.reports import ISSUE, SIGNER, dsn, subscribe, subscribe_all, token
 
@@ -20,8 +20,8 @@ def forged(subscriber_id: int) -> str:
 
 
 def found(database: Database, raw: bytes) -> Match:
-    with database.reading() as session:
-        return match(session, SIGNER, parse_report(raw))
+    with database.reading() as connection:
+        return match(connection, SIGNER, parse_report(raw))
 
 
 def test_genuine_token_decides(database: Database, at: datetime) -> None:
@@ -69,9 +69,9 @@ def test_report_that_only_names_an_address_is_about_the_newest_issue_that_was_se
 ) -> None:
     ana = subscribe(database, at, issues=3)
     subscribe(database, at, "ben@example.com", issues=4)
-    with database.transaction() as session:
-        last = update(Delivery).where(Delivery.subscriber_id == ana, Delivery.issue_id == 3)
-        session.execute(last.values(state=DeliveryState.SKIPPED.value))
+    with database.transaction() as connection:
+        last = update(Delivery).where(Delivery.c.subscriber_id == ana, Delivery.c.issue_id == 3)
+        connection.execute(last.values(state=DeliveryState.SKIPPED.value))
     about = found(database, dsn("", recipient="Ana@example.com"))
     assert (about.basis, about.subscriber_id, about.issue_id) == (Basis.ADDRESS, ana, 2)
     assert found(database, dsn("", recipient="nobody@example.com")) == Match(Basis.NONE)
@@ -96,8 +96,8 @@ def named(address: str, original: str = "") -> RecipientReport:
 
 def about(database: Database, *recipients: RecipientReport, token: str = "") -> Match:
     report = BounceReport(ReportKind.BOUNCE, recipients, (token,) if token else ())
-    with database.reading() as session:
-        return match(session, SIGNER, report)
+    with database.reading() as connection:
+        return match(connection, SIGNER, report)
 
 
 ANA, BEN = named("ana@example.com"), named("ben@example.com")
@@ -170,13 +170,13 @@ def test_what_nothing_is_said_of_is_false() -> None:
 
 def test_genuine_token_counts_after_a_forged_one(database: Database, at: datetime) -> None:
     ana = subscribe(database, at)
-    with database.reading() as session:
+    with database.reading() as connection:
         report = BounceReport(ReportKind.BOUNCE, (ANA,), (forged(ana), token(ana)))
-        assert match(session, SIGNER, report) == Match(Basis.TOKEN, ana, ISSUE, ANA)
+        assert match(connection, SIGNER, report) == Match(Basis.TOKEN, ana, ISSUE, ANA)
 
 
 def test_unsent_issue_is_not_what_a_report_is_about(database: Database, at: datetime) -> None:
     ana = subscribe(database, at)
-    with database.transaction() as session:
-        session.execute(update(Delivery).values(state=DeliveryState.FAILED.value))
+    with database.transaction() as connection:
+        connection.execute(update(Delivery).values(state=DeliveryState.FAILED.value))
     assert about(database, ANA) == Match(Basis.ADDRESS, ana, None, ANA)

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from datetime import datetime
 
 import pytest
+from sqlalchemy import select
 
 from mailer.bounces.batch import record
 from mailer.bounces.record import Effect, Rules
-from mailer.database.models import Subscriber, SubscriberStatus
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import Subscriber, SubscriberStatus
 from tests.bounces.reading.test_report_kinds import AUTO_REPLIES, CHALLENGES, SYSTEMS, mail
 from tests.bounces.reports import SIGNER, complaint, dsn, subscribe, token
 
@@ -80,6 +81,8 @@ def test_feedback_that_is_no_complaint_changes_nothing(database: Database, at: d
 
 
 def check_untouched(database: Database, reader: int) -> None:
-    with database.reading() as session:
-        found = session.get_one(Subscriber, reader)
-        assert (found.status, found.soft_points) == (SubscriberStatus.ACTIVE.value, 0.0)
+    with database.reading() as connection:
+        found = connection.execute(
+            select(Subscriber.c.status, Subscriber.c.soft_points).where(Subscriber.c.id == reader)
+        )
+        assert tuple(found.one()) == (SubscriberStatus.ACTIVE.value, 0.0)

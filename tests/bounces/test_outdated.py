@@ -13,8 +13,8 @@ from mailer.audience.transitions import Origin
 from mailer.bounces.batch import record
 from mailer.bounces.providers.webhooks import events_of
 from mailer.bounces.record import Effect, Recorded, ReportOutcome, Rules, record_events
-from mailer.database.models import Subscriber, SubscriberStatus, Suppression
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import Subscriber, SubscriberStatus, Suppression
 from tests.bounces.reports import SIGNER, dsn, subscribe, token
 
 DAY = timedelta(days=1)
@@ -28,18 +28,21 @@ EVENTS = {
 
 def return_by(database: Database, subscriber_id: int, way: str, at: datetime) -> None:
     """Unsubscribe someone, and let them come back a minute later."""
-    with database.transaction() as session:
+    with database.transaction() as connection:
         left = Origin("one-click")
-        assert change_status(session, subscriber_id, SubscriberStatus.UNSUBSCRIBED, origin=left, at=at)
+        assert change_status(connection, subscriber_id, SubscriberStatus.UNSUBSCRIBED, origin=left, at=at)
         back = Origin(way)
         later = at + timedelta(minutes=1)
-        assert change_status(session, subscriber_id, SubscriberStatus.ACTIVE, origin=back, at=later)
+        assert change_status(connection, subscriber_id, SubscriberStatus.ACTIVE, origin=back, at=later)
 
 
 def state(database: Database, subscriber_id: int) -> tuple[str, float, int]:
-    with database.reading() as session:
-        person = session.get_one(Subscriber, subscriber_id)
-        return person.status, person.soft_points, len(session.scalars(select(Suppression)).all())
+    with database.reading() as connection:
+        person = connection.execute(
+            select(Subscriber.c.status, Subscriber.c.soft_points).where(Subscriber.c.id == subscriber_id)
+        ).one()
+        suppressed = connection.scalars(select(Suppression.c.address_key)).all()
+        return person.status, person.soft_points, len(suppressed)
 
 
 def happened(database: Database, event: str, happened_at: datetime, reported_at: datetime) -> Recorded:
@@ -98,9 +101,9 @@ def test_wrong_clock_never_hides_a_bounce_of_a_message_sent_after_the_consent(
     database: Database, at: datetime
 ) -> None:
     ana = subscribe(database, at)
-    with database.transaction() as session:
-        change_status(session, ana, SubscriberStatus.UNSUBSCRIBED, origin=Origin("form"), at=at - 3 * DAY)
-        change_status(session, ana, SubscriberStatus.ACTIVE, origin=Origin("form"), at=at - 2 * DAY)
+    with database.transaction() as connection:
+        change_status(connection, ana, SubscriberStatus.UNSUBSCRIBED, origin=Origin("form"), at=at - 3 * DAY)
+        change_status(connection, ana, SubscriberStatus.ACTIVE, origin=Origin("form"), at=at - 2 * DAY)
     raw = f"Date: {format_datetime(at - 999 * DAY)}\n".encode() + dsn(token(ana))
     record(database, SIGNER, raw, source="lmtp", at=at + DAY, rules=Rules())
     assert state(database, ana)[0] == "bounced"

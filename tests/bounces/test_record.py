@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import func, select, text
+from sqlalchemy import Connection, func, insert, select, text, update
 from sqlalchemy.event import listen
-from sqlalchemy.orm import Session
 
 from mailer.audience import suppression
 from mailer.audience.ledger import change_status
@@ -24,8 +23,8 @@ from mailer.bounces.effects import apply_verdicts
 from mailer.bounces.providers.events import EventKind, WebhookEvent
 from mailer.bounces.reclassify import reclassify
 from mailer.bounces.record import Effect, Recorded, ReportOutcome, Rules, record_events
-from mailer.database.models import SOFT_BOUNCE, Delivery, Event, StoredReport, Subscriber, SubscriberStatus
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import SOFT_BOUNCE, Delivery, Event, StoredReport, Subscriber, SubscriberStatus
 from mailer.replies import Verdict, judge
 from mailer.tokens import Subject
 from tests.bounces.reports import ISSUE, SECRET, SIGNER, complaint, dsn, subscribe, token
@@ -39,23 +38,26 @@ def recorded(database: Database, raw: bytes, at: datetime, rules: Rules = RULES)
 
 
 def status(database: Database, subscriber_id: int) -> SubscriberStatus:
-    with database.reading() as session:
-        found = get(session, subscriber_id)
+    with database.reading() as connection:
+        found = get(connection, subscriber_id)
     assert found is not None
     return found.status
 
 
 def books(database: Database, issue_id: int = ISSUE) -> dict[str, int]:
-    with database.reading() as session:
-        rows = session.execute(
-            select(Delivery.state, func.count()).where(Delivery.issue_id == issue_id).group_by(Delivery.state)
+    with database.reading() as connection:
+        rows = connection.execute(
+            select(Delivery.c.state, func.count())
+            .where(Delivery.c.issue_id == issue_id)
+            .group_by(Delivery.c.state)
         )
         return {row[0]: row[1] for row in rows}
 
 
 def points(database: Database, subscriber_id: int) -> float:
-    with database.reading() as session:
-        return session.get_one(Subscriber, subscriber_id).soft_points
+    with database.reading() as connection:
+        theirs = select(Subscriber.c.soft_points).where(Subscriber.c.id == subscriber_id)
+        return connection.scalars(theirs).one()
 
 
 def test_hard_bounce_suppresses_immediately_and_fails_the_delivery(database: Database, at: datetime) -> None:
@@ -65,13 +67,13 @@ def test_hard_bounce_suppresses_immediately_and_fails_the_delivery(database: Dat
     assert (done.outcome, done.effect, done.hard) == (ReportOutcome.APPLIED, Effect.SUPPRESSED, True)
     assert status(database, ana) is SubscriberStatus.BOUNCED
     assert books(database) == {"failed": 1, "sent": 1}
-    with database.reading() as session:
-        assert session.scalars(select(Event.id).where(Event.kind == SOFT_BOUNCE)).all() == []
-    with database.reading() as session:
-        assert suppression.reason_for(session, "ana@example.com", secret=SECRET) == "hard bounce"
-        delivery = session.get_one(Delivery, (ISSUE, ana))
+    with database.reading() as connection:
+        assert connection.scalars(select(Event.c.id).where(Event.c.kind == SOFT_BOUNCE)).all() == []
+    with database.reading() as connection:
+        assert suppression.reason_for(connection, "ana@example.com", secret=SECRET) == "hard bounce"
+        delivery = connection.execute(select(Delivery).where(Delivery.c.subscriber_id == ana)).one()
         assert (delivery.code, delivery.enhanced, delivery.bounce_class) == (550, "5.1.1", "invalid_mailbox")
-        lines = history(session, ana)
+        lines = history(connection, ana)
         assert [line.way for line in lines] == ["command", "bounce"]
         assert "5.1.1 User unknown" in lines[-1].note
 
@@ -82,8 +84,8 @@ def test_same_report_twice_is_one_event(database: Database, at: datetime) -> Non
     again = recorded(database, dsn(token(ana), **FULL), at + timedelta(days=3))
     assert (first.report_id, False, True) == (again.report_id, first.duplicate, again.duplicate)
     assert points(database, ana) == 1.0
-    with database.reading() as session:
-        assert session.scalar(select(func.count()).select_from(StoredReport)) == 1
+    with database.reading() as connection:
+        assert connection.scalar(select(func.count()).select_from(StoredReport)) == 1
 
 
 def test_two_reports_on_one_delivery_are_counted_once(database: Database, at: datetime) -> None:
@@ -251,15 +253,15 @@ def test_report_is_kept_when_reading_it_fails_and_read_the_next_time(
         patched.setattr(batch_module, "apply_mail", broken)
         with pytest.raises(RecursionError):
             recorded(database, dsn(token(ana)), at)
-    with database.reading() as session:
-        assert session.scalars(select(StoredReport.outcome)).all() == ["stored"]
+    with database.reading() as connection:
+        assert connection.scalars(select(StoredReport.c.outcome)).all() == ["stored"]
     assert recorded(database, dsn(token(ana)), at).effect is Effect.SUPPRESSED
 
 
 def test_refusals_in_the_dialogue_follow_the_same_policy(database: Database, at: datetime) -> None:
     ids = [subscribe(database, at, f"r{number}@example.com") for number in range(8)]
-    with database.transaction() as session:
-        assert apply_verdicts(session, refusals(ids), at=at) == frozenset(ids[1::2])
+    with database.transaction() as connection:
+        assert apply_verdicts(connection, refusals(ids), at=at) == frozenset(ids[1::2])
     assert {status(database, one) for one in ids[1::2]} == {SubscriberStatus.BOUNCED}
     assert {(status(database, one), points(database, one)) for one in ids[::2]} == {
         (SubscriberStatus.ACTIVE, 1.0)
@@ -279,17 +281,17 @@ def test_many_refusals_cost_as_many_statements_as_few(database: Database, at: da
     for name, size in (("few", 4), ("many", 60)):
         ids = [subscribe(database, at, f"{name}{number}@example.com") for number in range(size)]
         statements.clear()
-        with database.transaction() as session:
-            apply_verdicts(session, refusals(ids), at=at)
+        with database.transaction() as connection:
+            apply_verdicts(connection, refusals(ids), at=at)
         counts.append(len(statements))
     assert counts[0] == counts[1]
 
 
 def test_no_refusals_cost_no_statement(database: Database, at: datetime) -> None:
     statements: list[str] = []
-    with database.transaction() as session:
+    with database.transaction() as connection:
         listen(database.engine, "before_cursor_execute", lambda *event: statements.append(event[2]))
-        assert apply_verdicts(session, [], at=at) == frozenset()
+        assert apply_verdicts(connection, [], at=at) == frozenset()
     assert statements == []
 
 
@@ -306,9 +308,9 @@ def test_judging_again_acts_on_what_was_misread(
     database: Database, at: datetime, dry_run: bool, standing: str
 ) -> None:
     ana = subscribe(database, at)
-    with database.transaction() as session:
-        session.add(
-            StoredReport(
+    with database.transaction() as connection:
+        connection.execute(
+            insert(StoredReport).values(
                 received_at=at,
                 source="test",
                 digest="d",
@@ -329,11 +331,12 @@ def test_judging_again_leaves_alone_who_has_come_back(database: Database, at: da
     recorded(database, f"To: unsubscribe@bounce.example.org\nSubject: {link}\n\n".encode(), at)
     recorded(database, dsn(token(ana)), at)
     later = at + timedelta(days=1)
-    with database.transaction() as session:
+    with database.transaction() as connection:
         for one in (ana, bo):
-            assert change_status(session, one, SubscriberStatus.ACTIVE, origin=Origin("form"), at=later)
-        for stored in session.scalars(select(StoredReport).where(StoredReport.kind == "bounce")):
-            stored.kind = "ordinary"
+            assert change_status(connection, one, SubscriberStatus.ACTIVE, origin=Origin("form"), at=later)
+        connection.execute(
+            update(StoredReport).where(StoredReport.c.kind == "bounce").values(kind="ordinary")
+        )
     changes = list(reclassify(database, SIGNER, at=later, rules=RULES))
     assert [change.after.kind for change in changes] == ["bounce"]
     assert {status(database, ana), status(database, bo)} == {SubscriberStatus.ACTIVE}
@@ -356,8 +359,8 @@ def test_books_balance_whatever_comes_back(
     database: Database, at: datetime, reports: list[tuple[int, tuple[str, str, str], int, bool]]
 ) -> None:
     names = [f"r{number}@example.com" for number in range(3)]
-    with database.reading() as session:
-        known = session.scalars(select(Subscriber.id).order_by(Subscriber.id)).all()
+    with database.reading() as connection:
+        known = connection.scalars(select(Subscriber.c.id).order_by(Subscriber.c.id)).all()
     ids = known or [subscribe(database, at, name) for name in names]
     for place, (action, code, reply), day, signed in reports:
         raw = dsn(token(ids[place]) if signed else "", recipient=names[place], action=action, status=code,
@@ -374,10 +377,10 @@ def test_message_that_fails_half_way_changes_nothing_and_the_others_count(
     ids = [subscribe(database, at, name) for name in names]
     genuine = record_module.apply_report
 
-    def picky(session: Session, *args: Any, **kwargs: Any) -> Recorded:
-        done = genuine(session, *args, **kwargs)
+    def picky(connection: Connection, *args: Any, **kwargs: Any) -> Recorded:
+        done = genuine(connection, *args, **kwargs)
         if done.recipient == names[1]:
-            session.execute(text("SELECT nothing FROM nowhere"))
+            connection.execute(text("SELECT nothing FROM nowhere"))
         return done
 
     monkeypatch.setattr(record_module, "apply_report", picky)
@@ -404,12 +407,12 @@ def test_report_on_several_hidden_people_is_not_taken_for_ours(
 
 
 def test_unsigned_report_is_about_the_newest_issue_that_was_sent(database: Database, at: datetime) -> None:
-    ana = subscribe(database, at, issues=3)
-    with database.transaction() as session:
+    subscribe(database, at, issues=3)
+    with database.transaction() as connection:
         for issue, state in ((2, "skipped"), (3, "queued")):
-            session.get_one(Delivery, (issue, ana)).state = state
+            connection.execute(update(Delivery).where(Delivery.c.issue_id == issue).values(state=state))
     done = recorded(database, dsn(""), at, Rules(trust_unsigned=True))
     assert (done.issue_id, done.effect) == (1, Effect.SUPPRESSED)
-    with database.reading() as session:
-        states = [session.get_one(Delivery, (issue, ana)).state for issue in (1, 2, 3)]
+    with database.reading() as connection:
+        states = connection.scalars(select(Delivery.c.state).order_by(Delivery.c.issue_id)).all()
     assert states == ["failed", "skipped", "queued"]

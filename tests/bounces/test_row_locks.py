@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 import pytest
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, select
 
 from mailer.audience.ledger import change_status
 from mailer.audience.subscribers import history
@@ -19,8 +18,8 @@ from mailer.bounces.providers.events import EventKind, Reason, WebhookEvent
 from mailer.bounces.providers.webhooks import SOURCE, freeze
 from mailer.bounces.record import Recorded, Rules, record_events
 from mailer.bounces.storing import insert_report
-from mailer.database.models import SOFT_BOUNCE, Event, Subscriber, SubscriberStatus
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import SOFT_BOUNCE, Event, Subscriber, SubscriberStatus
 from mailer.delivery.books import books_of, running_books
 from mailer.replies import judge
 from tests.bounces.reports import ISSUE, SIGNER, dsn, subscribe, subscribe_all, token
@@ -38,12 +37,16 @@ def shared(postgresql: Server) -> Iterator[Database]:
         yield database
 
 
+def lock(connection: Connection, subscriber_id: int) -> None:
+    connection.execute(select(Subscriber.c.id).where(Subscriber.c.id == subscriber_id).with_for_update())
+
+
 def test_two_who_take_a_person_off_write_one_ledger_line(shared: Database, at: datetime) -> None:
     ana = subscribe(shared, at)
 
     def take_off() -> bool:
-        with shared.transaction() as session:
-            return change_status(session, ana, SubscriberStatus.UNSUBSCRIBED, origin=ONE_CLICK, at=at)
+        with shared.transaction() as connection:
+            return change_status(connection, ana, SubscriberStatus.UNSUBSCRIBED, origin=ONE_CLICK, at=at)
 
     with shared.transaction() as first:
         assert change_status(first, ana, SubscriberStatus.UNSUBSCRIBED, origin=ONE_CLICK, at=at)
@@ -51,8 +54,8 @@ def test_two_who_take_a_person_off_write_one_ledger_line(shared: Database, at: d
             wait_until_blocked(shared)
             first.commit()
         assert not second[0].result()
-    with shared.reading() as session:
-        assert [line.after for line in history(session, ana)] == ["active", "unsubscribed"]
+    with shared.reading() as connection:
+        assert [line.after for line in history(connection, ana)] == ["active", "unsubscribed"]
 
 
 def test_one_report_read_by_two_processes_counts_once(shared: Database, at: datetime) -> None:
@@ -64,14 +67,14 @@ def test_one_report_read_by_two_processes_counts_once(shared: Database, at: date
 
     # Both wait: the first for the subscriber, the second for the report (or for the subscriber as well).
     with shared.transaction() as held:
-        held.get_one(Subscriber, ana, with_for_update=True)
+        lock(held, ana)
         with in_threads(read, times=2) as both:
             wait_until_blocked(shared, 2)
             held.commit()
     assert sorted(done.result().duplicate for done in both) == [False, True]
-    with shared.reading() as session:
-        assert session.get_one(Subscriber, ana).soft_points == 1.0
-        assert len(session.scalars(select(Event.id).where(Event.kind == SOFT_BOUNCE)).all()) == 1
+    with shared.reading() as connection:
+        assert connection.scalars(select(Subscriber.c.soft_points)).one() == 1.0
+        assert len(connection.scalars(select(Event.c.id).where(Event.c.kind == SOFT_BOUNCE)).all()) == 1
 
 
 @pytest.mark.parametrize("stored", [True, False])
@@ -84,27 +87,27 @@ def test_webhook_event_read_by_two_processes_counts_once(
         payload={"event": "reject", "msg": {"email": "ana@example.com"}},
     )  # fmt: skip
 
-    def store(session: Session) -> None:
-        insert_report(session, freeze(event), source=f"{SOURCE}mandrill", at=at)
+    def store(connection: Connection) -> None:
+        insert_report(connection, freeze(event), source=f"{SOURCE}mandrill", at=at)
 
     def read() -> list[Recorded]:
         return record_events(shared, SIGNER, [event], at=at, rules=Rules())
 
     if stored:
-        with shared.transaction() as session:
+        with shared.transaction() as connection:
             # As a process leaves it that ended before it acted.
-            store(session)
+            store(connection)
     with shared.transaction() as held:
         if stored:
-            held.get_one(Subscriber, ana, with_for_update=True)
+            lock(held, ana)
         else:
             store(held)
         with in_threads(read, times=2) as both:
             wait_until_blocked(shared, 2)
             held.commit()
     assert sorted(one.duplicate for done in both for one in done.result()) == [False, True]
-    with shared.reading() as session:
-        assert [line.after for line in history(session, ana)] == ["active", "bounced"]
+    with shared.reading() as connection:
+        assert [line.after for line in history(connection, ana)] == ["active", "bounced"]
 
 
 def test_soft_bounces_that_are_counted_at_the_same_moment_add_up(shared: Database, at: datetime) -> None:
@@ -113,9 +116,9 @@ def test_soft_bounces_that_are_counted_at_the_same_moment_add_up(shared: Databas
 
     def count() -> None:
         # Two in one day would be one point.
-        with shared.transaction() as session:
+        with shared.transaction() as connection:
             verdicts = [(2, ana, full)]
-            apply_verdicts(session, verdicts, at=at + timedelta(days=3), limits=SoftLimits())
+            apply_verdicts(connection, verdicts, at=at + timedelta(days=3), limits=SoftLimits())
 
     with shared.transaction() as first:
         apply_verdicts(first, [(1, ana, full)], at=at, limits=SoftLimits())
@@ -123,8 +126,8 @@ def test_soft_bounces_that_are_counted_at_the_same_moment_add_up(shared: Databas
             wait_until_blocked(shared)
             first.commit()
         second[0].result()
-    with shared.reading() as session:
-        assert session.get_one(Subscriber, ana).soft_points == 2.0
+    with shared.reading() as connection:
+        assert connection.scalars(select(Subscriber.c.soft_points)).one() == 2.0
 
 
 def test_breaker_trips_once_for_two_processes_that_read_the_reports_of_an_issue(
@@ -145,9 +148,9 @@ def test_breaker_trips_once_for_two_processes_that_read_the_reports_of_an_issue(
         pass
     for one in both:
         one.result()
-    with shared.reading() as session:
-        assert set(session.scalars(select(Subscriber.status))) == {"active"}
-        alerts = session.scalars(select(Event.details).where(Event.kind == "alert"))
+    with shared.reading() as connection:
+        assert set(connection.scalars(select(Subscriber.c.status))) == {"active"}
+        alerts = connection.scalars(select(Event.c.details).where(Event.c.kind == "alert"))
         assert [one["of"] for one in alerts].count("one reply") == 1
 
 
@@ -155,13 +158,13 @@ def test_delivery_that_two_reports_return_at_the_same_moment_fails_once(
     shared: Database, at: datetime
 ) -> None:
     ana = subscribe(shared, at)
-    with shared.transaction() as session:
-        recount(session)
+    with shared.transaction() as connection:
+        recount(connection)
     gone = judge(550, "5.1.1", "no such user")
 
     def fail() -> bool:
-        with shared.transaction() as session:
-            return fail_delivery(session, ISSUE, ana, gone, at=at)
+        with shared.transaction() as connection:
+            return fail_delivery(connection, ISSUE, ana, gone, at=at)
 
     with shared.transaction() as first:
         assert fail_delivery(first, ISSUE, ana, gone, at=at)
@@ -169,5 +172,5 @@ def test_delivery_that_two_reports_return_at_the_same_moment_fails_once(
             wait_until_blocked(shared)
             first.commit()
         assert not second[0].result()
-    with shared.reading() as session:
-        assert running_books(session, ISSUE) == books_of(session, ISSUE)
+    with shared.reading() as connection:
+        assert running_books(connection, ISSUE) == books_of(connection, ISSUE)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mailer.cli import run
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from mailer.errors import ExitCode
 from mailer.tokens import Signer, Subject
 from tests.bounces.reports import ISSUE, dsn, subscribe

@@ -10,7 +10,7 @@ import pytest
 from mailer.cli import run
 from mailer.console import accounts, audit
 from mailer.console.accounts import Account
-from mailer.database.session import Database
+from mailer.database.engine import Database
 
 
 @pytest.mark.parametrize("command", [["console"], ["users", "list"]])
@@ -43,15 +43,18 @@ def test_users_are_added_unlinked_and_removed_and_the_audit_log_says_so(
 
     said("add", "Mia", "--role", "editor", "--email", "mia@example.org", "--no-password")
     assert said("unlink", "Mia", "--yes") == "Mia: was not linked to an account\n"
-    with Database("sqlite:///subscribers.db", folder=tmp_path) as database, database.transaction() as session:
-        accounts.log_in(session, Account("https://login.example.org", "4711", "mia@example.org"))
+    with (
+        Database("sqlite:///subscribers.db", folder=tmp_path) as database,
+        database.transaction() as connection,
+    ):
+        accounts.log_in(connection, Account("https://login.example.org", "4711", "mia@example.org"))
     assert said("list").endswith("mia@example.org  linked\n")
     assert said("unlink", "Mia", "--yes") == "Mia: unlinked\n"
     assert said("list").endswith("mia@example.org\n")
     assert said("remove", "Mia", "--yes") == "Mia: removed\n"
     mia = {"role": "editor", "email": "mia@example.org"}
-    with Database("sqlite:///subscribers.db", folder=tmp_path) as database, database.reading() as session:
-        entries = audit.entries(session)[::-1]
+    with Database("sqlite:///subscribers.db", folder=tmp_path) as database, database.reading() as connection:
+        entries = audit.entries(connection)[::-1]
     assert {(one.who, one.about) for one in entries} == {("this machine", "Mia")}
     assert [(one.act, one.details) for one in entries] == [
         ("user.add", {**mia, "password": False}),

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from tests.delivery.scene import EDITION, queued, run
 from tests.end_to_end.newsletter import Folder
 
@@ -69,7 +69,7 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, s
         database.open()
         run(database, queued(database, 3), folder.path / "box")
     lines = [(line, "mailer.cli") for line in _WITHOUT_DATABASE]
-    lines += [(line, "mailer.database.session") for line in _COMMANDS]
+    lines += [(line, "mailer.database.engine") for line in _COMMANDS]
     done = subprocess.run(
         [sys.executable, "-c", _PROGRAM, json.dumps(lines), str(folder.path)],
         stdout=subprocess.PIPE,

@@ -13,8 +13,8 @@ from sqlalchemy import insert
 
 from mailer.cli import run
 from mailer.config import load
-from mailer.database.models import Subscriber, SubscriberTag, Suppression
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import Subscriber, SubscriberTag, Suppression
 from tests.end_to_end.newsletter import Folder
 
 NOW = datetime.now(UTC)
@@ -50,12 +50,12 @@ def folder(tmp_path: Path) -> Folder:
     made = Folder(tmp_path / "news", RELAY + GMAIL)
     with Database(load(made.path / "config.toml").paths.database, folder=made.path) as database:
         database.open()
-        with database.transaction() as session:
-            session.execute(insert(Subscriber), PEOPLE)
-            session.execute(
+        with database.transaction() as connection:
+            connection.execute(insert(Subscriber), PEOPLE)
+            connection.execute(
                 insert(SubscriberTag), [{"subscriber_id": n, "tag": "vip"} for n in (1, 11, 41, 46)]
             )
-            session.execute(
+            connection.execute(
                 insert(Suppression), [{"address_key": "p46@example.org", "reason": "x", "at": NOW}]
             )
     return made

@@ -13,7 +13,7 @@ import pytest
 
 from mailer.cli import run
 from mailer.config import load
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from tests.delivery.scene import subscribe
 from tests.end_to_end.newsletter import Folder
 

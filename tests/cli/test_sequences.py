@@ -11,7 +11,7 @@ import pytest
 
 from mailer.cli import run
 from mailer.config import load
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from mailer.delivery.sequences import looking
 from tests.end_to_end.newsletter import Folder
 

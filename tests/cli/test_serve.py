@@ -7,7 +7,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from mailer.delivery import issues
 from tests.delivery.scene import AT, EDITION
 from tests.end_to_end.newsletter import Folder
@@ -19,9 +19,9 @@ def test_one_process_serves_the_pages_and_sends_what_is_queued(tmp_path: Path) -
     folder.subscribe(2)
     with (
         Database("sqlite:///subscribers.db", folder=folder.path) as database,
-        database.transaction() as session,
+        database.transaction() as connection,
     ):
-        issues.enqueue(session, EDITION, source_path="001-hello.md", at=AT)
+        issues.enqueue(connection, EDITION, source_path="001-hello.md", at=AT)
     port = free_port()
     serving = folder.start("serve", "--worker", "--port", str(port))
     try:

@@ -28,8 +28,8 @@ def stats(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Stats:
     scene.now = datetime.now(UTC) - timedelta(days=150)
     with empty_database(tmp_path) as database:
         for _ in range(4):
-            with database.transaction() as session:
-                scene.step(session)
+            with database.transaction() as connection:
+                scene.step(connection)
 
     def printed(*arguments: str) -> str:
         assert run(["stats", *arguments, "-C", str(tmp_path)]) == 0

@@ -16,7 +16,7 @@ from mailer.audience.subscribers import add
 from mailer.audience.transitions import Origin
 from mailer.audience.wordings import version_of
 from mailer.cli import run
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from mailer.errors import ExitCode
 
 AT = datetime(2026, 3, 4, 5, 6, tzinfo=UTC)
@@ -273,9 +273,9 @@ def test_reasons_of_leaving_are_counted(capsys: pytest.CaptureFixture[str], fold
     # The operator's own removals are not counted.
     said(capsys, "remove", "eve@example.org", "--yes")
     database = Database("sqlite:///subscribers.db", folder=folder)
-    with database.transaction() as session:
+    with database.transaction() as connection:
         for subscriber_id, note in ((1, preferences.reason_note("too-many")), (2, "")):
-            unsubscribe(session, subscriber_id, origin=Origin("page", note=note), at=AT)
+            unsubscribe(connection, subscriber_id, origin=Origin("page", note=note), at=AT)
     database.engine.dispose()
     told = answer(capsys, "reasons")
     assert (told["left"], told["reasons"], told["none_given"]) == (2, {"too-many": 1}, 1)
@@ -301,9 +301,9 @@ def test_why_shows_what_was_agreed_to(capsys: pytest.CaptureFixture[str], folder
     database = Database("sqlite:///subscribers.db", folder=folder)
     database.open()
     origin = Origin("form", ip="192.0.2.4", form="confirm", wording="Do you want it?\nYes")
-    with database.transaction() as session:
+    with database.transaction() as connection:
         address = parse_address("jo@example.org")
-        add(session, address, secret=b"s" * 32, origin=origin, at=datetime(2026, 3, 4, 5, 6, tzinfo=UTC))
+        add(connection, address, secret=b"s" * 32, origin=origin, at=datetime(2026, 3, 4, 5, 6, tzinfo=UTC))
     database.close()
     assert run(["why", "jo@example.org"]) == ExitCode.DONE
     assert capsys.readouterr().out.splitlines() == [

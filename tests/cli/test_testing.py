@@ -12,7 +12,7 @@ import pytest
 
 from mailer.cli import run
 from mailer.config import load
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from mailer.errors import TokenError
 from mailer.tokens import Signer
 from tests.end_to_end.newsletter import Folder

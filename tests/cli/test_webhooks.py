@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import update
 
 from mailer.cli import run
-from mailer.database.models import WebhookDelivery
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import WebhookDelivery
 from mailer.errors import ExitCode
 from mailer.webhooks import queue
 from mailer.webhooks.queue import Occurrence
@@ -52,9 +52,14 @@ def test_endpoint_is_added_listed_resent_to_and_removed(
     assert "secret" not in endpoint
     assert URL in said(capsys, "list")[0]
     assert said(capsys, "deliveries")[1].strip() == "no deliveries"
-    with Database("sqlite:///subscribers.db", folder=folder) as database, database.transaction() as session:
-        queue.put(session, [Occurrence("complaint", {"issue": "001-short"})], at=AT)
-        session.execute(update(WebhookDelivery).values(state="failed", due_at=None, said="no route to host"))
+    with (
+        Database("sqlite:///subscribers.db", folder=folder) as database,
+        database.transaction() as connection,
+    ):
+        queue.put(connection, [Occurrence("complaint", {"issue": "001-short"})], at=AT)
+        connection.execute(
+            update(WebhookDelivery).values(state="failed", due_at=None, said="no route to host")
+        )
     words = said(capsys, "deliveries", "--state", "failed")[0].split()
     assert {"complaint", "failed", URL, "host"} < set(words)
     assert said(capsys, "resend", words[0])[0] == f"{words[0]}: queued for 1 endpoint\n"

@@ -16,7 +16,7 @@ import pytest
 from mailer import api_tokens
 from mailer.api_tokens import Scope
 from mailer.cli import run
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from mailer.errors import ExitCode
 from tests.end_to_end.newsletter import Folder
 from tests.end_to_end.spawner import Command
@@ -47,8 +47,10 @@ def test_health_and_metrics_of_a_worker(tmp_path: Path) -> None:
     folder = Folder(tmp_path / "news")
     with Database("sqlite:///subscribers.db", folder=folder.path) as database:
         database.open()
-        with database.transaction() as session:
-            _, token = api_tokens.create(session, "prometheus", (Scope.READ_METRICS,), at=datetime.now(UTC))
+        with database.transaction() as connection:
+            _, token = api_tokens.create(
+                connection, "prometheus", (Scope.READ_METRICS,), at=datetime.now(UTC)
+            )
         port = free_port()
         url = f"http://127.0.0.1:{port}"
         with working(folder, port) as process, httpx.Client(base_url=url, timeout=60) as client:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mailer.cli import run
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from mailer.delivery import issues, runs
 from tests.end_to_end.newsletter import Folder
 
@@ -28,8 +28,8 @@ def test_process_that_sends_is_shown_until_its_run_ends(
     assert run(arguments) == 0
     assert capsys.readouterr() == ("", "nothing is being sent\n")
     with Database("sqlite:///subscribers.db", folder=folder.path) as database:
-        with database.transaction() as session:
-            run_id = runs.begin(session, issues.named(session, "1").id, at=AT)
+        with database.transaction() as connection:
+            run_id = runs.begin(connection, issues.named(connection, "1").id, at=AT)
         assert run([*arguments, "--json"]) == 0
         shown = {"issue": "001-short", "host": socket.gethostname(), "pid": os.getpid()}
         assert json.loads(capsys.readouterr().out)["workers"] == [
@@ -37,7 +37,7 @@ def test_process_that_sends_is_shown_until_its_run_ends(
         ]
         assert run(arguments) == 0
         assert f"process {os.getpid()}  001-short since 2026-03-0" in capsys.readouterr().out
-        with database.transaction() as session:
-            runs.end(session, run_id, at=AT)
+        with database.transaction() as connection:
+            runs.end(connection, run_id, at=AT)
     assert run(arguments) == 0
     assert capsys.readouterr().out == ""

@@ -17,8 +17,8 @@ from typing import Final, Literal
 
 from sqlalchemy import make_url, select
 
-from mailer.database.models import Delivery, DeliveryState, IssueState, Subscriber
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import Delivery, DeliveryState, IssueState, Subscriber
 from mailer.delivery import issues
 from mailer.delivery.books import Books, books_of, running_books
 from mailer.delivery.issues import QueuedIssue
@@ -52,9 +52,9 @@ public_url = "https://news.example.org"
 
 
 _SENT: Final = (
-    select(Subscriber.address)
-    .join(Delivery, Delivery.subscriber_id == Subscriber.id)
-    .where(Delivery.state == DeliveryState.SENT.value)
+    select(Subscriber.c.address)
+    .join(Delivery, Delivery.c.subscriber_id == Subscriber.c.id)
+    .where(Delivery.c.state == DeliveryState.SENT.value)
 )
 
 
@@ -220,20 +220,20 @@ def run(cell: Cell) -> Found:
                 seconds = time.monotonic() - began
             finally:
                 said = machines.close()
-            with database.reading() as session:
-                books = books_of(session, issue.id)
-                assert running_books(session, issue.id) == books
-                sent = set(session.scalars(_SENT))
+            with database.reading() as connection:
+                books = books_of(connection, issue.id)
+                assert running_books(connection, issue.id) == books
+                sent = set(connection.scalars(_SENT))
         doubled = recorder.total - len(recorder.accepted)
         return Found(books, len(sent - recorder.accepted.keys()), doubled, seconds, said)
 
 
 def _is_settled(database: Database, issue: QueuedIssue, cell: Cell) -> bool:
-    with contextlib.suppress(Exception), database.reading() as session:
-        books = books_of(session, issue.id)
+    with contextlib.suppress(Exception), database.reading() as connection:
+        books = books_of(connection, issue.id)
         if cell.policy == "hold" and books.uncertain:
             return books.sent + books.uncertain == books.audience
-        return issues.get(session, issue.id).state is IssueState.FINISHED
+        return issues.get(connection, issue.id).state is IssueState.FINISHED
     return False
 
 

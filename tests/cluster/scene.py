@@ -12,7 +12,7 @@ from pathlib import Path
 from mailer.cluster.chores import Chore
 from mailer.cluster.daemon import Daemon, Times
 from mailer.config import DeliverySettings, Newsletter, Relay, Security, Settings, Web
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from mailer.delivery.canary import Steps
 from mailer.delivery.clock import now
 from mailer.delivery.work import Work

@@ -14,8 +14,8 @@ from sqlalchemy import event
 from mailer.cluster import members
 from mailer.cluster.handover import watch
 from mailer.config import DeliverySettings
-from mailer.database.models import DeliveryState, IssueState
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import DeliveryState, IssueState
 from mailer.delivery import issues, queue, runs
 from mailer.delivery.clock import now
 from mailer.delivery.ending import Ended, Ending
@@ -34,8 +34,8 @@ def database(postgresql: Server) -> Iterator[Database]:
 
 
 def living(database: Database) -> bool:
-    with database.reading() as session:
-        return bool(members.living(session))
+    with database.reading() as connection:
+        return bool(members.living(connection))
 
 
 def test_command_says_why_no_worker_can_send_and_so_does_the_status(
@@ -63,8 +63,8 @@ def test_command_says_why_no_worker_can_send_and_so_does_the_status(
         wait_until(lambda: living(database))
         watching.start()
         assert heard.wait(60), said
-        with database.reading() as session:
-            status = status_of(session, issue)
+        with database.reading() as connection:
+            status = status_of(connection, issue)
     watching.join(30)
     assert ended == [None]
     assert said[0] == "the workers send it; Ctrl-C ends only this command"
@@ -78,22 +78,22 @@ def test_issue_whose_last_delivery_is_settled_is_finished_although_its_run_has_n
     database: Database,
 ) -> None:
     issue = queued(database, 1)
-    with database.transaction() as session:
-        members.enter(session, "a", at=now())
-        run_id = runs.begin(session, issue.id, at=AT)
-        queue.claim(session, issue.id, run_id=run_id, limit=1, after=0, at=AT, resend_uncertain=True)
-        queue.settle(session, issue.id, [Settled(1, DeliveryState.SENT)], run_id=run_id, at=AT)
+    with database.transaction() as connection:
+        members.enter(connection, "a", at=now())
+        run_id = runs.begin(connection, issue.id, at=AT)
+        queue.claim(connection, issue.id, run_id=run_id, limit=1, after=0, at=AT, resend_uncertain=True)
+        queue.settle(connection, issue.id, [Settled(1, DeliveryState.SENT)], run_id=run_id, at=AT)
     ended = watch(database, issue, DeliverySettings(), say=lambda line: None, progress=lambda books: None)
     assert ended is not None
     assert (ended.ending, ended.books.sent) == (Ending.FINISHED, 1)
-    with database.reading() as session:
-        assert issues.get(session, issue.id).state is IssueState.FINISHED
+    with database.reading() as connection:
+        assert issues.get(connection, issue.id).state is IssueState.FINISHED
 
 
 def test_deliveries_are_counted_less_often_the_longer_that_takes(database: Database) -> None:
     issue = queued(database, 3)
-    with database.transaction() as session:
-        members.enter(session, "a", at=now())
+    with database.transaction() as connection:
+        members.enter(connection, "a", at=now())
     seconds, looks, counts = 0.0, 0, 0
 
     def count(connection: Any, cursor: Any, statement: str, *more: Any) -> None:

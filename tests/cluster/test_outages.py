@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from mailer.delivery import issues
 from tests.cluster.scene import QUICK, WorkerThread, settings, wait_until
 from tests.delivery.scene import AT, EDITION, books, queued
@@ -48,8 +48,8 @@ def test_two_workers_go_on_after_an_outage_and_email_everybody_once(
             wait_until(lambda: recorder.total >= 10)
             fault(server)
             wait_until(lambda: books(database, issue).sent == PEOPLE)
-            with database.transaction() as session:
+            with database.transaction() as connection:
                 again = replace(EDITION, slug="002-again")
-                second, _ = issues.enqueue(session, again, source_path="x.md", at=AT)
+                second, _ = issues.enqueue(connection, again, source_path="x.md", at=AT)
             wait_until(lambda: books(database, second).sent == PEOPLE)
     assert (recorder.total, len(recorder.accepted)) == (2 * PEOPLE, PEOPLE)

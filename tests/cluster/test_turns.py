@@ -12,14 +12,13 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, func, select, update
 
 from mailer.cluster import daemon, engine, members
 from mailer.cluster.chores import Chore
 from mailer.cluster.daemon import Times
-from mailer.database.models import Delivery, DeliveryState, IssueState, Run
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import Delivery, DeliveryState, IssueState, Run
 from mailer.delivery import issues, runs, schedule
 from mailer.delivery.clock import now
 from mailer.delivery.issues import QueuedIssue
@@ -44,9 +43,9 @@ class Scene:
     folder: Path
 
     def queue(self, *slugs: str) -> list[QueuedIssue]:
-        with self.database.transaction() as session:
+        with self.database.transaction() as connection:
             return [
-                issues.enqueue(session, replace(EDITION, slug=slug), source_path="x.md", at=AT)[0]
+                issues.enqueue(connection, replace(EDITION, slug=slug), source_path="x.md", at=AT)[0]
                 for slug in slugs
             ]
 
@@ -67,12 +66,12 @@ class Scene:
         )
 
     def is_finished(self, issue: QueuedIssue) -> bool:
-        with self.database.reading() as session:
-            return issues.get(session, issue.id).state is IssueState.FINISHED
+        with self.database.reading() as connection:
+            return issues.get(connection, issue.id).state is IssueState.FINISHED
 
     def run_count(self) -> int:
-        with self.database.reading() as session:
-            return session.scalar(select(func.count()).select_from(Run)) or 0
+        with self.database.reading() as connection:
+            return connection.scalar(select(func.count()).select_from(Run)) or 0
 
 
 @pytest.fixture
@@ -102,11 +101,11 @@ def test_worker_sends_an_issue_in_several_turns(scene: Scene) -> None:
 @pytest.mark.slow
 def test_worker_finishes_an_issue_whose_last_run_died_after_settling_everything(scene: Scene) -> None:
     (issue,) = scene.queue("001-hello")
-    with scene.database.transaction() as session:
-        run_id = runs.begin(session, issue.id, at=AT)
-        session.execute(update(Delivery).values(state=DeliveryState.SENT.value, run_id=run_id))
+    with scene.database.transaction() as connection:
+        run_id = runs.begin(connection, issue.id, at=AT)
+        connection.execute(update(Delivery).values(state=DeliveryState.SENT.value, run_id=run_id))
         # Of another machine, and silent for long.
-        session.execute(update(Run).values(place="", seen_at=AT, ended_at=None))
+        connection.execute(update(Run).values(place="", seen_at=AT, ended_at=None))
     with scene.worker():
         wait_until(lambda: scene.is_finished(issue))
     assert scene.recorder.total == 0
@@ -117,26 +116,26 @@ def test_two_workers_send_an_issue_together_and_end_within_ten_seconds(scene: Sc
     with scene.worker("a", rate=25) as a, scene.worker("b", rate=25) as b:
         wait_until(lambda: scene.is_finished(issue))
         assert scene.run_count() == 2
-        with scene.database.reading() as session:
-            assert {one.name for one in members.living(session)} == {"a", "b"}
+        with scene.database.reading() as connection:
+            assert {one.name for one in members.living(connection)} == {"a", "b"}
         assert max(a.close(), b.close()) < 10
     assert books(scene.database, issue).sent == len(scene.recorder.accepted) == scene.recorder.total == PEOPLE
-    with scene.database.reading() as session:
-        assert members.living(session) == []
+    with scene.database.reading() as connection:
+        assert members.living(connection) == []
 
 
 @pytest.mark.slow
 def test_two_workers_that_restart_before_and_after_its_time_send_a_scheduled_issue_once(scene: Scene) -> None:
     minute = timedelta(minutes=1)
     dues = {"001-before": DUE - minute, "002-hello": DUE, "003-after": DUE + minute}
-    with scene.database.transaction() as session:
+    with scene.database.transaction() as connection:
         for slug, due_at in dues.items():
             edition = replace(EDITION, slug=slug)
-            schedule.add(session, edition, source_path="x.md", segment="", due_at=due_at, zone="", at=AT)
+            schedule.add(connection, edition, source_path="x.md", segment="", due_at=due_at, zone="", at=AT)
 
     def are_sent(slugs: Sequence[str]) -> bool:
-        with scene.database.reading() as session:
-            found = [issue.slug for issue in issues.issues(session) if issue.state is IssueState.FINISHED]
+        with scene.database.reading() as connection:
+            found = [issue.slug for issue in issues.issues(connection) if issue.state is IssueState.FINISHED]
         return sorted(found) == slugs
 
     def clock(at: datetime) -> datetime:
@@ -155,8 +154,8 @@ def test_worker_sends_several_issues_at_the_same_time(scene: Scene) -> None:
     seen: set[int] = set()
 
     def together() -> bool:
-        with scene.database.reading() as session:
-            seen.add(len({run.issue_id for run in runs.sending(session)}))
+        with scene.database.reading() as connection:
+            seen.add(len({run.issue_id for run in runs.sending(connection)}))
         return all(scene.is_finished(issue) for issue in made)
 
     with scene.worker(rate=100, concurrency=2):
@@ -169,8 +168,8 @@ def test_only_as_many_workers_send_an_issue_as_configured(scene: Scene) -> None:
     (issue,) = scene.queue("001-a")
     with scene.worker("a", rate=60, turns=1), scene.worker("b", rate=60, turns=1):
         wait_until(lambda: scene.is_finished(issue))
-    with scene.database.reading() as session:
-        turns = session.execute(select(Run.started_at, Run.ended_at).order_by(Run.started_at)).all()
+    with scene.database.reading() as connection:
+        turns = connection.execute(select(Run.c.started_at, Run.c.ended_at).order_by(Run.c.started_at)).all()
     # On a busy machine, one turn may not be enough.
     assert all(before.ended_at <= after.started_at for before, after in pairwise(turns))
 
@@ -216,12 +215,12 @@ def test_worker_whose_loop_fails_says_so_and_goes_on(
     left = 2
     dead = members.remove_dead
 
-    def fail(session: Session, *, dead_seconds: float) -> list[int]:
+    def fail(connection: Connection, *, dead_seconds: float) -> list[int]:
         nonlocal left
         left -= 1
         if left >= 0:
             raise error
-        return dead(session, dead_seconds=dead_seconds)
+        return dead(connection, dead_seconds=dead_seconds)
 
     (issue,) = scene.queue("001-a")
     with monkeypatch.context() as broken:

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 
 from mailer.cluster import members
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from tests.cli.test_worker import TASKS
 from tests.cluster.scene import wait_until
 from tests.end_to_end.newsletter import Folder
@@ -24,8 +24,8 @@ READERS = 90
 
 def living(database: Database) -> set[str]:
     """Return the names of the workers that are running."""
-    with database.reading() as session:
-        return {one.name for one in members.living(session)}
+    with database.reading() as connection:
+        return {one.name for one in members.living(connection)}
 
 
 def test_workers_send_what_is_handed_over_and_survive_one_of_them(

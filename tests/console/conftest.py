@@ -15,7 +15,7 @@ import pytest
 from argon2 import PasswordHasher
 
 from mailer.console.sessions import make_link
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from tests.end_to_end.newsletter import Folder
 from tests.web.conftest import NO_TLS
 
@@ -37,9 +37,9 @@ class Running:
         """Return a fresh link that logs its owner in, as `mailer console --link` prints it."""
         with (
             Database("sqlite:///subscribers.db", folder=self.folder.path) as database,
-            database.transaction() as session,
+            database.transaction() as connection,
         ):
-            secret = make_link(session, at=datetime.now(UTC))
+            secret = make_link(connection, at=datetime.now(UTC))
         return f"{self.url}/login?link={secret}"
 
     @contextmanager

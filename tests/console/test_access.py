@@ -10,7 +10,7 @@ import pyotp
 import pytest
 import websockets
 
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from tests.console.conftest import AGENT, CONFIG, Running, started
 from tests.end_to_end.newsletter import Folder
 
@@ -156,10 +156,13 @@ def test_users_log_in_with_password_and_code(tmp_path: Path) -> None:
             assert 429 in [attempt(digits=used).status_code for _ in range(6)]
             assert folder.mailer("users", "remove", "Mia", "--yes").code == 0
             assert mia.get("/").status_code == 303
-    with Database("sqlite:///subscribers.db", folder=folder.path) as database, database.reading() as session:
+    with (
+        Database("sqlite:///subscribers.db", folder=folder.path) as database,
+        database.reading() as connection,
+    ):
         from mailer.console.audit import entries
 
-        assert [(one.who, one.act, one.about) for one in entries(session)] == [
+        assert [(one.who, one.act, one.about) for one in entries(connection)] == [
             ("this machine", "user.remove", "Mia"),
             ("Mia", "login", ""),
             ("this machine", "user.add", "Mia"),

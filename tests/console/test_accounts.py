@@ -12,8 +12,8 @@ from sqlalchemy import update
 from mailer.console import accounts, users
 from mailer.console.accounts import Account, OtherAccountError
 from mailer.console.users import Role
-from mailer.database.models import ConsoleUser
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import ConsoleUser
 from mailer.errors import RefusedError
 
 AT = datetime.now(UTC)
@@ -27,8 +27,8 @@ unlinkings = st.sampled_from(list(NAMES.values()))
 
 def log_in(database: Database, account: Account) -> tuple[str, bool]:
     """Return the user's name, and whether this linked them to the account."""
-    with database.transaction() as session:
-        user, linked = accounts.log_in(session, account)
+    with database.transaction() as connection:
+        user, linked = accounts.log_in(connection, account)
     assert user.linked
     return user.name, linked
 
@@ -39,16 +39,16 @@ def log_in(database: Database, account: Account) -> tuple[str, bool]:
 def test_user_keeps_their_account_until_it_is_unlinked(
     database: Database, steps: list[Account | str]
 ) -> None:
-    with database.transaction() as session:
-        if not users.users(session):
+    with database.transaction() as connection:
+        if not users.users(connection):
             for address, name in NAMES.items():
-                users.add_user(session, name, Role.READER, None, email=address, at=AT)
-        session.execute(update(ConsoleUser).values(issuer=None, subject=None))
+                users.add_user(connection, name, Role.READER, None, email=address, at=AT)
+        connection.execute(update(ConsoleUser).values(issuer=None, subject=None))
     known: dict[str, tuple[str, str]] = {}
     for step in steps:
         if isinstance(step, str):
-            with database.transaction() as session:
-                assert accounts.unlink(session, step) is (step in known)
+            with database.transaction() as connection:
+                assert accounts.unlink(connection, step) is (step in known)
             known.pop(step, None)
             continue
         name, wanted = NAMES[step.email], (step.issuer, step.subject)
@@ -62,5 +62,5 @@ def test_user_keeps_their_account_until_it_is_unlinked(
         else:
             assert log_in(database, step) == (name, theirs is None)
             known[name] = wanted
-    with database.reading() as session:
-        assert {one.name for one in users.users(session) if one.linked} == set(known)
+    with database.reading() as connection:
+        assert {one.name for one in users.users(connection) if one.linked} == set(known)

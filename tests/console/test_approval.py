@@ -13,7 +13,7 @@ from mailer.config import Settings, load
 from mailer.console import approval
 from mailer.console.approval import Kind, Proposal, Release
 from mailer.console.releasing import release, share_of
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from mailer.delivery import editions, schedule
 from mailer.errors import RefusedError
 from mailer.rendering.edition import Edition
@@ -44,17 +44,17 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 
 def asked(database: Database, edition: Edition) -> Proposal:
-    with database.transaction() as session:
-        approval.propose(session, edition, WANTED, "Mia", at=AT)
-    with database.reading() as session:
-        found = approval.find(session, edition.slug)
+    with database.transaction() as connection:
+        approval.propose(connection, edition, WANTED, "Mia", at=AT)
+    with database.reading() as connection:
+        found = approval.find(connection, edition.slug)
         assert found is not None
         return found
 
 
 def approve(database: Database, wanted: Proposal, who: str) -> None:
-    with database.transaction() as session:
-        approval.approve(session, wanted, who)
+    with database.transaction() as connection:
+        approval.approve(connection, wanted, who)
 
 
 def test_proposal_is_kept_as_it_was_asked_for(database: Database, edition: Edition) -> None:
@@ -103,8 +103,8 @@ def test_schedule_is_for_an_instant_or_for_the_local_time_everywhere(
     for wall in (None, datetime(2031, 8, 27, 8)):  # noqa: DTZ001 - local
         wanted = replace(WANTED, segment="", due_at=due_at, wall=wall)
         release(settings, database, tmp_path / "x.md", edition, wanted)
-        with database.reading() as session:
-            planned = schedule.find(session, edition.slug)
+        with database.reading() as connection:
+            planned = schedule.find(connection, edition.slug)
         assert planned is not None
         assert planned.wall == wall
         assert (planned.due_at == due_at) is (wall is None)

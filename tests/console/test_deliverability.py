@@ -78,8 +78,8 @@ def test_relays_that_warm_up_are_listed(desk: Desk) -> None:
 
 def test_reports_show_the_worst_source_first(desk: Desk) -> None:
     def shown_now() -> str:
-        with desk.database.reading() as session:
-            return reports(authentication_summary(session, since=NOW - timedelta(days=30)))
+        with desk.database.reading() as connection:
+            return reports(authentication_summary(connection, since=NOW - timedelta(days=30)))
 
     assert "No DMARC or TLS reports yet" in shown_now()
     store(desk.database, NOW)

@@ -12,7 +12,7 @@ from typing import TextIO
 
 import httpx
 import pytest
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -23,7 +23,7 @@ from mailer.console.desk import Change, Desk
 from mailer.console.downloads import download
 from mailer.console.guard import VISITOR
 from mailer.console.users import Role
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from mailer.errors import StorageError
 from mailer.tokens import Signer
 from tests.console.browsing import stored
@@ -39,9 +39,9 @@ AT = datetime.now(UTC)
 @pytest.fixture(scope="module")
 def reader(console: Running) -> str:
     """The cookie of a person who may only read."""
-    with stored(console) as session:
-        user, _ = users.add_user(session, "Ana", Role.READER, None, email="ana@example.org", at=AT)
-        secret = sessions.open_session(session, user.id, AGENT, at=AT, lifetime=timedelta(hours=1))
+    with stored(console) as connection:
+        user, _ = users.add_user(connection, "Ana", Role.READER, None, email="ana@example.org", at=AT)
+        secret = sessions.open_session(connection, user.id, AGENT, at=AT, lifetime=timedelta(hours=1))
     return f"mailer-{console.port}={secret}"
 
 
@@ -105,7 +105,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
         async def answer(request: Request) -> Response:
             request.scope[VISITOR] = who.visitor
 
-            def write(session: Session, target: TextIO) -> None:
+            def write(connection: Connection, target: TextIO) -> None:
                 made.write(target)
 
             return await download(desk, request, Change("export"), "people.csv", write)
@@ -156,5 +156,5 @@ def test_failed_download_leaves_nothing_and_is_not_recorded(site: Site) -> None:
     assert site.left() == []
     from mailer.console.audit import entries
 
-    with site.desk.database.reading() as session:
-        assert entries(session) == []
+    with site.desk.database.reading() as connection:
+        assert entries(connection) == []

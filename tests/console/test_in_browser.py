@@ -21,7 +21,7 @@ from mailer.address import parse_address
 from mailer.audience.subscribers import add
 from mailer.audience.transitions import Origin
 from mailer.console.users import Role, add_user, remove_user
-from mailer.database.models import AuditEntry, ConsoleSession, ConsoleUser, StoredReport, Subscriber
+from mailer.database.tables import AuditEntry, ConsoleSession, ConsoleUser, StoredReport, Subscriber
 from tests.conftest import PROJECT, missing
 from tests.console.browsing import (
     EVIL,
@@ -222,8 +222,8 @@ def test_import_is_tried_first_and_can_be_reverted(page: Page, console: Running,
 
 
 def test_person_is_edited_unsubscribed_and_erased(page: Page, console: Running) -> None:
-    with stored(console) as session:
-        add(session, parse_address("ion@example.org"), secret=b"0" * 32, origin=Origin("command"),
+    with stored(console) as connection:
+        add(connection, parse_address("ion@example.org"), secret=b"0" * 32, origin=Origin("command"),
             at=datetime.now(UTC))  # fmt: skip
     page.goto(f"{console.url}/subscribers?q=ion@")
     page.get_by_role("link", name="ion@example.org").click()
@@ -286,9 +286,9 @@ def with_passkey(page: Page, console: Running) -> None:
     options = {"protocol": "ctap2", "transport": "internal", "hasResidentKey": True,
                "hasUserVerification": True, "isUserVerified": True}  # fmt: skip
     driver.send("WebAuthn.addVirtualAuthenticator", {"options": options})
-    with stored(console) as session:
+    with stored(console) as connection:
         old = update(ConsoleSession).values(created_at=datetime.now(UTC) - timedelta(minutes=11))
-        session.execute(old.where(ConsoleSession.user_id.is_not(None)))
+        connection.execute(old.where(ConsoleSession.c.user_id.is_not(None)))
     page.goto(f"{console.url}/settings/passkeys")
     settled(page)
     page.get_by_role("button", name="Add a passkey").click()
@@ -320,8 +320,8 @@ def test_people_log_in_by_password_provider_and_passkey_and_guessing_stops(
 ) -> None:
     # Passkeys belong to a host name; browsers accept none for an address.
     console = replace(console, url=f"http://localhost:{console.port}")
-    with stored(console) as session:
-        _, totp = add_user(session, "Mia", Role.READER, "correct horse battery", email="mia@example.org",
+    with stored(console) as connection:
+        _, totp = add_user(connection, "Mia", Role.READER, "correct horse battery", email="mia@example.org",
                            at=datetime.now(UTC))  # fmt: skip
     code = pyotp.TOTP(totp)
     context = browser.new_context(user_agent=AGENT)
@@ -348,8 +348,8 @@ def test_people_log_in_by_password_provider_and_passkey_and_guessing_stops(
     for _ in range(3):
         attempt("correct horse battery", "000000")
     expect(page.get_by_role("alert").first).to_have_text("Too many attempts. Wait a minute, then try again.")
-    with stored(console) as session:
-        remove_user(session, "Mia")
+    with stored(console) as connection:
+        remove_user(connection, "Mia")
     context.close()
 
 
@@ -447,9 +447,9 @@ def test_every_page_is_accessible_and_runs_no_foreign_text(page: Page, console: 
         missing("axe-core, which tests/install/node.sh installs,")
     program = _AXE.read_text(encoding="utf-8")
     plant(console)
-    with stored(console) as session:
-        person = session.scalars(select(Subscriber.id).where(Subscriber.name == EVIL)).first()
-        report = session.scalars(select(StoredReport.id)).one()
+    with stored(console) as connection:
+        person = connection.scalars(select(Subscriber.c.id).where(Subscriber.c.name == EVIL)).first()
+        report = connection.scalars(select(StoredReport.c.id)).one()
     evil, issue = "/issues/003-evil", "/issues/002-seeds-at-1280"
     at_provider = f"{issue}/deliveries?state=all&provider=example.com"
     pages = ("/", "/issues", "/issues/001-short", evil, issue, f"{issue}/clicks",
@@ -486,8 +486,8 @@ def test_every_page_is_accessible_and_runs_no_foreign_text(page: Page, console: 
     stranger.close()
     assert "\n".join(wrong) == ""
     assert {"/", evil, f"/subscribers/{person}", f"/bounces/{report}", "/settings/access", "/audit"} <= shown
-    with stored(console) as session:
-        session.execute(delete(ConsoleUser))
+    with stored(console) as connection:
+        connection.execute(delete(ConsoleUser))
 
 
 def test_canary_goes_first_and_the_others_follow(page: Page, console: Running) -> None:
@@ -565,9 +565,11 @@ def test_second_person_approves(browser: Browser, console: Running) -> None:
         expect(dialog).to_contain_text('1 subscriber (email = "s2@example.com")')
         dialog.get_by_role("button", name="Approve: send now").click()
         expect(dan.locator(".tag.good", has_text="finished")).to_be_visible()
-    with stored(console) as session:
+    with stored(console) as connection:
         acts = list(
-            session.execute(select(AuditEntry.who, AuditEntry.act).where(AuditEntry.about == "022-asked"))
+            connection.execute(
+                select(AuditEntry.c.who, AuditEntry.c.act).where(AuditEntry.c.about == "022-asked")
+            )
         )
     assert acts == [("Mia", "issue.propose"), ("Dan", "issue.approve")]
 

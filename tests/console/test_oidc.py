@@ -23,7 +23,7 @@ from mailer.console.oidc_login import OidcRoutes
 from mailer.console.sessions import Visitor, digest, visitor_of
 from mailer.console.tries import Tries
 from mailer.console.users import Role
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from mailer.errors import MailerError, RefusedError, SourceError
 from tests.console.provider import (
     CLIENT,
@@ -55,9 +55,9 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
     """Two users: Mia, whom the provider knows, and Dan, whom it does not."""
     with Database("sqlite:///subscribers.db", folder=tmp_path_factory.mktemp("oidc")) as opened:
         opened.open()
-        with opened.transaction() as session:
-            users.add_user(session, "Mia", Role.SENDER, None, email="mia@example.org", at=AT)
-            users.add_user(session, "Dan", Role.ADMIN, "correct horse battery", at=AT)
+        with opened.transaction() as connection:
+            users.add_user(connection, "Mia", Role.SENDER, None, email="mia@example.org", at=AT)
+            users.add_user(connection, "Dan", Role.ADMIN, "correct horse battery", at=AT)
         yield opened
 
 
@@ -107,8 +107,8 @@ class Consoles:
             yield Visit(client)
 
     def _known(self, session_digest: str, agent: str) -> Visitor | None:
-        with self._database.reading() as session:
-            return visitor_of(session, session_digest, agent, at=AT)
+        with self._database.reading() as connection:
+            return visitor_of(connection, session_digest, agent, at=AT)
 
 
 @pytest.fixture(scope="module")
@@ -130,8 +130,8 @@ def entered(database: Database, answer: httpx.Response) -> Visitor | None:
     secret = answer.cookies.get(COOKIE)
     if secret is None:
         return None
-    with database.reading() as session:
-        return visitor_of(session, digest(secret), AGENT, at=AT)
+    with database.reading() as connection:
+        return visitor_of(connection, digest(secret), AGENT, at=AT)
 
 
 def test_user_logs_in_with_their_role(database: Database, other: Provider, visit: Visit) -> None:
@@ -152,8 +152,8 @@ def test_user_logs_in_with_their_role(database: Database, other: Provider, visit
     assert (visitor.name, visitor.role) == ("Mia", Role.SENDER)
     assert answer.cookies[COOKIE] != "planted"
     assert visit.client.cookies.get(f"{COOKIE}-oidc") is None
-    with database.reading() as session:
-        (latest, *_) = entries(session, limit=1)
+    with database.reading() as connection:
+        (latest, *_) = entries(connection, limit=1)
     assert (latest.who, latest.act, latest.details) == ("Mia", "login", {"by": "oidc"})
 
 
@@ -378,8 +378,8 @@ def test_logins_are_limited(visit: Visit) -> None:
 
 def test_users_have_addresses_of_their_own(database: Database) -> None:
     def add(name: str, password: str | None, email: str) -> None:
-        with database.transaction() as session:
-            users.add_user(session, name, Role.READER, password, email=email, at=AT)
+        with database.transaction() as connection:
+            users.add_user(connection, name, Role.READER, password, email=email, at=AT)
 
     with pytest.raises(RefusedError, match="there is a user 'MIA@"):
         add("Eve", None, "MIA@example.org")
@@ -390,18 +390,18 @@ def test_users_have_addresses_of_their_own(database: Database) -> None:
 
 
 def test_user_without_a_password_cannot_use_the_form(database: Database) -> None:
-    with database.transaction() as session:
-        assert users.log_in(session, "Mia", "", "000000", at=AT) is None
+    with database.transaction() as connection:
+        assert users.log_in(connection, "Mia", "", "000000", at=AT) is None
 
 
 def test_first_login_links_the_user_to_the_account(database: Database, other: Provider, visit: Visit) -> None:
-    with database.transaction() as session:
-        accounts.unlink(session, "Mia")
+    with database.transaction() as connection:
+        accounts.unlink(connection, "Mia")
     for _ in range(2):
         assert entered(database, visit.finish(visit.back())) is not None
-    with database.reading() as session:
-        assert [one.name for one in users.users(session) if one.linked] == ["Mia"]
-        latest = entries(session, limit=3)
+    with database.reading() as connection:
+        assert [one.name for one in users.users(connection) if one.linked] == ["Mia"]
+        latest = entries(connection, limit=3)
     assert [one.act for one in latest] == ["login", "login", "user.link"]
     assert (latest[-1].who, latest[-1].about) == ("Mia", "Mia")
     assert latest[-1].details == {"issuer": other.url, "subject": "mia"}
@@ -418,19 +418,19 @@ def test_address_that_somebody_else_has_now_does_not_log_them_in(
     assert COOKIE not in answer.cookies
     assert "Mia has logged in with another account of the provider before." in answer.text
     assert "unlink the other (mailer users unlink Mia)." in answer.text
-    with database.reading() as session:
-        (refused,) = entries(session, act="login.refused", limit=1)
+    with database.reading() as connection:
+        (refused,) = entries(connection, act="login.refused", limit=1)
     assert (refused.who, refused.about) == ("Mia@Example.org", "Mia")
     assert refused.details == {"by": "oidc", "issuer": other.url, "subject": "eve"}
     other.wrong = Misbehaviour()
     assert entered(database, visit.finish(visit.back())) is not None
-    with database.transaction() as session:
-        assert accounts.unlink(session, "Mia")
-        assert visitor_of(session, mine.digest, AGENT, at=AT) is None
+    with database.transaction() as connection:
+        assert accounts.unlink(connection, "Mia")
+        assert visitor_of(connection, mine.digest, AGENT, at=AT) is None
     other.wrong = Misbehaviour(claims={"sub": "eve"})
     assert entered(database, visit.finish(visit.back())) is not None
-    with database.transaction() as session:
-        accounts.unlink(session, "Mia")
+    with database.transaction() as connection:
+        accounts.unlink(connection, "Mia")
 
 
 @pytest.mark.parametrize("subject", ["", "x" * 256, "mi\u00e4", "mia\n", "mia\x00", 7, None])

@@ -13,7 +13,7 @@ from typing import Final
 import pytest
 from nicegui import Client, ui
 from PIL import Image
-from sqlalchemy import select, update
+from sqlalchemy import insert, select, update
 
 from mailer.address import parse_address
 from mailer.api_tokens import Scope, create
@@ -26,7 +26,8 @@ from mailer.console.approval import Kind, Release
 from mailer.console.audit import entries
 from mailer.console.desk import Desk
 from mailer.console.users import Role
-from mailer.database.models import (
+from mailer.database.engine import Database
+from mailer.database.tables import (
     ConsoleUser,
     Delivery,
     StoredReport,
@@ -34,7 +35,6 @@ from mailer.database.models import (
     WebhookDelivery,
     every_table,
 )
-from mailer.database.session import Database
 from mailer.delivery import control, editions, enqueueing, issues, schedule
 from mailer.delivery.lock import adopt
 from mailer.tokens import Signer
@@ -110,41 +110,47 @@ def build(folder: Path) -> None:
     with Database("sqlite:///subscribers.db", folder=made.path) as database:
         database.open()
         settings, secret = load(folder / "config.toml"), database.secrets()[0]
-        with database.transaction() as session:
+        with database.transaction() as connection:
             for number in range(1, 6):
                 address = parse_address(f"s{number}@example.org")
-                add(session, address, secret=secret, origin=Origin("command"), at=AT)
-            change_status(session, 4, SubscriberStatus.BOUNCED, at=AT,
+                add(connection, address, secret=secret, origin=Origin("command"), at=AT)
+            change_status(connection, 4, SubscriberStatus.BOUNCED, at=AT,
                           origin=Origin("report", note="invalid_mailbox: no such user"))  # fmt: skip
-            session.add(
-                StoredReport(
+            connection.execute(
+                insert(StoredReport).values(
                     digest="0" * 64, received_at=AT, source="pipe", kind="bounce", outcome="applied",
                     bounce_class="invalid_mailbox", hard=True, raw=b"Subject: not a report\n\nHello\n",
                 )
             )  # fmt: skip
-            create(session, "robot", [Scope.READ], at=AT)
-            endpoints.add(session, "https://hooks.example.org", [], at=AT)
-            queue.put(session, [Occurrence("complaint", {})], at=AT)
-            session.execute(update(WebhookDelivery).values(state="failed"))
-            change_status(session, 2, SubscriberStatus.BOUNCED, origin=Origin("report"), at=AT)
+            create(connection, "robot", [Scope.READ], at=AT)
+            endpoints.add(connection, "https://hooks.example.org", [], at=AT)
+            queue.put(connection, [Occurrence("complaint", {})], at=AT)
+            connection.execute(update(WebhookDelivery).values(state="failed"))
+            change_status(connection, 2, SubscriberStatus.BOUNCED, origin=Origin("report"), at=AT)
         edition = {slug: editions.build(settings, source(folder, slug)) for slug in ISSUES}
         for slug in ("002-running", "003-paused", "005-partly"):
             enqueueing.enqueue(settings, database, edition[slug], source(folder, slug), "", at=AT)
-        with database.transaction() as session:
+        with database.transaction() as connection:
             for slug in ("003-paused", "005-partly"):
-                control.pause(session, issues.named(session, slug).id, "a test")
-            partly = issues.named(session, "005-partly").id
-            first = update(Delivery).where(Delivery.subscriber_id == 1)
-            session.execute(first.where(Delivery.issue_id != partly).values(state="failed"))
-            session.execute(first.where(Delivery.issue_id == partly).values(state="sent"))
-            recount(session)
+                control.pause(connection, issues.named(connection, slug).id, "a test")
+            partly = issues.named(connection, "005-partly").id
+            first = update(Delivery).where(Delivery.c.subscriber_id == 1)
+            connection.execute(first.where(Delivery.c.issue_id != partly).values(state="failed"))
+            connection.execute(first.where(Delivery.c.issue_id == partly).values(state="sent"))
+            recount(connection)
             due_at = AT + timedelta(days=9)
             path = str(source(folder, "004-scheduled"))
             schedule.add(
-                session, edition["004-scheduled"], source_path=path, segment="", due_at=due_at, zone="", at=AT
+                connection,
+                edition["004-scheduled"],
+                source_path=path,
+                segment="",
+                due_at=due_at,
+                zone="",
+                at=AT,
             )
             for slug in ("007-asked", "008-asked"):
-                approval.propose(session, edition[slug], Release(Kind.SEND), "Mia", at=AT)
+                approval.propose(connection, edition[slug], Release(Kind.SEND), "Mia", at=AT)
 
 
 def source(folder: Path, slug: str) -> Path:
@@ -194,9 +200,9 @@ def picture() -> bytes:
 def content(desk: Desk) -> dict[str, object]:
     """Return everything that someone could change."""
     folder = desk.config_path.parent
-    with desk.database.reading() as session:
+    with desk.database.reading() as connection:
         found: dict[str, object] = {
-            table.name: session.execute(select(table)).all()
+            table.name: connection.execute(select(table)).all()
             for table in every_table().sorted_tables
             if table.name not in _BY_LOOKING
         }
@@ -208,20 +214,20 @@ def content(desk: Desk) -> dict[str, object]:
 
 async def acts_of(desk: Desk, pages: Pressed, role: Role) -> set[str]:
     """Open each page as an admin whose role has changed by the time the events come; return what happened."""
-    with desk.database.transaction() as session:
-        user, _ = users.add_user(session, "Ana", Role.ADMIN, "correct horse battery", at=AT)
-        secret = sessions.open_session(session, user.id, AGENT, at=AT, lifetime=timedelta(hours=1))
+    with desk.database.transaction() as connection:
+        user, _ = users.add_user(connection, "Ana", Role.ADMIN, "correct horse battery", at=AT)
+        secret = sessions.open_session(connection, user.id, AGENT, at=AT, lifetime=timedelta(hours=1))
 
     def become(wanted: Role) -> None:
-        with desk.database.transaction() as session:
-            session.execute(update(ConsoleUser).values(role=wanted.value))
+        with desk.database.transaction() as connection:
+            connection.execute(update(ConsoleUser).values(role=wanted.value))
 
     pages.before = lambda: become(Role.ADMIN)
     pages.after = lambda: become(role)
     with as_session(pages, secret):
         await press_everything(pages, desk.config_path)
-    with desk.database.reading() as session:
-        return {one.act for one in entries(session, limit=1000)}
+    with desk.database.reading() as connection:
+        return {one.act for one in entries(connection, limit=1000)}
 
 
 def test_every_event_needs_its_role(tmp_path: Path) -> None:

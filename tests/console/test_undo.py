@@ -11,7 +11,7 @@ import pytest
 from mailer.config import DeliverySettings, load
 from mailer.console.approval import Kind, Release
 from mailer.console.releasing import release
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from mailer.delivery import editions, issues, schedule
 from mailer.delivery.clock import now
 from tests.end_to_end.newsletter import Folder
@@ -35,11 +35,11 @@ def test_issue_waits_for_the_time_to_undo_it(
         database.open()
         began = now()
         release(settings, database, path, edition, Release(Kind.SEND, "", share))
-        with database.transaction() as session:
-            assert [one.slug for one in issues.issues(session)] == ([] if waits else [edition.slug])
-            planned = schedule.find(session, edition.slug)
+        with database.transaction() as connection:
+            assert [one.slug for one in issues.issues(connection)] == ([] if waits else [edition.slug])
+            planned = schedule.find(connection, edition.slug)
             assert (planned is not None) == waits
             if planned is not None:
                 assert began + undo <= planned.due_at <= now() + undo
-                schedule.cancel(session, edition.slug)
-                assert schedule.due(session, at=planned.due_at) == []
+                schedule.cancel(connection, edition.slug)
+                assert schedule.due(connection, at=planned.due_at) == []

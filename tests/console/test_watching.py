@@ -19,8 +19,8 @@ from mailer.console.pace import Pace
 from mailer.console.provider_counts import ProviderCounts
 from mailer.console.users import Role
 from mailer.console.watching import Watching
-from mailer.database.models import DeliveryState
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import DeliveryState
 from mailer.delivery import control
 from mailer.delivery.lock import exclusive
 from mailer.errors import StorageError
@@ -112,8 +112,8 @@ def test_looks_count_no_deliveries(tmp_path: Path) -> None:
                         await look()
                     searches.append(len(whole_issue_searches(database, said)))
                     found.append([statement for statement, _ in said])
-                with exclusive(database) as session:
-                    control.withdraw(session, issue.id)
+                with exclusive(database) as connection:
+                    control.withdraw(connection, issue.id)
                 await page.look()
                 reload.assert_called_once()
             client.delete()

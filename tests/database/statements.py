@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import event
 
-from mailer.database.session import Database
+from mailer.database.engine import Database
 
 
 @contextmanager

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import insert, select, text
 
 from mailer.database.among import among
-from mailer.database.models import Subscriber
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import Subscriber
 from tests.delivery.scene import AT
 from tests.postgres import Server
 
@@ -30,9 +30,9 @@ def people(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]
 
 def add(database: Database, subscriber_id: int, attributes: dict[str, Any]) -> None:
     address = f"reader{subscriber_id}@example.org"
-    with database.transaction() as session:
-        session.add(
-            Subscriber(
+    with database.transaction() as connection:
+        connection.execute(
+            insert(Subscriber).values(
                 id=subscriber_id,
                 address=address,
                 address_key=address,
@@ -53,17 +53,19 @@ def add(database: Database, subscriber_id: int, attributes: dict[str, Any]) -> N
 def test_among_finds_exactly_the_given_ids(people: Database, asked: list[int], found: list[int]) -> None:
     for number in (1, 2, 3):
         add(people, number, {})
-    wanted = select(Subscriber.id).where(among(Subscriber.id, "ids")).order_by(Subscriber.id)
-    with people.reading() as session:
-        assert list(session.connection().scalars(wanted, {"ids": asked})) == found
+    wanted = select(Subscriber.c.id).where(among(Subscriber.c.id, "ids")).order_by(Subscriber.c.id)
+    with people.reading() as connection:
+        assert list(connection.scalars(wanted, {"ids": asked})) == found
 
 
 def test_sqlite_searches_by_id_instead_of_scanning_the_table(tmp_path: Path) -> None:
     database = Database("sqlite:///subscribers.db", folder=tmp_path)
     database.open()
-    statement = str(select(Subscriber.address).where(among(Subscriber.id, "ids")).compile(database.engine))
-    with database.reading() as session:
-        plan = session.connection().exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", ("[1]",)).all()
+    statement = str(
+        select(Subscriber.c.address).where(among(Subscriber.c.id, "ids")).compile(database.engine)
+    )
+    with database.reading() as connection:
+        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", ("[1]",)).all()
     assert "SEARCH subscribers" in str(plan)
     assert "SCAN subscribers" not in str(plan)
     database.close()
@@ -72,16 +74,16 @@ def test_sqlite_searches_by_id_instead_of_scanning_the_table(tmp_path: Path) -> 
 def test_attributes_survive_a_round_trip(people: Database) -> None:
     attributes = {"n": 1.5, "deep": {"list": [1, None, True, "é🌱"]}, "large": 2**70, "empty": {}}
     add(people, 1, attributes)
-    with people.reading() as session:
-        assert session.get_one(Subscriber, 1).attributes == attributes
+    with people.reading() as connection:
+        assert connection.scalars(select(Subscriber.c.attributes)).one() == attributes
 
 
 def test_half_a_surrogate_pair_is_read_where_it_could_be_written(tmp_path: Path) -> None:
     database = Database("sqlite:///subscribers.db", folder=tmp_path)
     database.open()
     add(database, 1, {})
-    with database.transaction() as session:
-        session.execute(text("""UPDATE subscribers SET attributes = '{"x": "\\ud800", "n": NaN}'"""))
-    with database.reading() as session:
-        assert session.get_one(Subscriber, 1).attributes["x"] == "\ud800"
+    with database.transaction() as connection:
+        connection.execute(text("""UPDATE subscribers SET attributes = '{"x": "\\ud800", "n": NaN}'"""))
+    with database.reading() as connection:
+        assert connection.scalars(select(Subscriber.c.attributes)).one()["x"] == "\ud800"
     database.close()

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from sqlalchemy import event, func, select
 
-from mailer.database.models import Event
+from mailer.database.engine import Database
 from mailer.database.rows import insert_rows
-from mailer.database.session import Database
+from mailer.database.tables import Event
 
 AT = datetime(2026, 3, 4, 10, 0, 0, 123456, tzinfo=UTC)
 
@@ -34,11 +34,10 @@ def row(**different: Any) -> dict[str, Any]:
 )
 def test_a_row_is_stored_as_it_is_given(database: Database, different: dict[str, Any]) -> None:
     given = row(**different)
-    with database.transaction() as session:
-        insert_rows(session, Event, [given, row()])
-    with database.reading() as session:
-        stored = session.scalars(select(Event).order_by(Event.id)).first()
-        assert stored is not None
+    with database.transaction() as connection:
+        insert_rows(connection, Event, [given, row()])
+    with database.reading() as connection:
+        stored = connection.execute(select(Event).order_by(Event.c.id)).first()
         assert {name: getattr(stored, name) for name in given} == given
 
 
@@ -50,16 +49,16 @@ def test_many_rows_keep_their_order_and_are_one_statement_on_sqlite(database: Da
             executed.append(rest[-1])
 
     event.listen(database.engine, "before_cursor_execute", note)
-    with database.transaction() as session:
-        insert_rows(session, Event, [row(subscriber_id=number) for number in range(2_000)])
+    with database.transaction() as connection:
+        insert_rows(connection, Event, [row(subscriber_id=number) for number in range(2_000)])
     if database.is_sqlite:
         assert executed == [False]
-    with database.reading() as session:
-        stored = session.scalars(select(Event.subscriber_id).order_by(Event.id)).all()
+    with database.reading() as connection:
+        stored = connection.scalars(select(Event.c.subscriber_id).order_by(Event.c.id)).all()
     assert stored == list(range(2_000))
 
 
 def test_no_rows_execute_no_statement(database: Database) -> None:
-    with database.transaction() as session:
-        insert_rows(session, Event, [])
-        assert session.scalar(select(func.count()).select_from(Event)) == 0
+    with database.transaction() as connection:
+        insert_rows(connection, Event, [])
+        assert connection.scalar(select(func.count()).select_from(Event)) == 0

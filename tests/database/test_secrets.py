@@ -5,19 +5,18 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, insert, select
 
-from mailer.database.models import Instance
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import Instance
 
 TOGETHER = 6
 
 
 def test_all_who_need_them_first_at_the_same_moment_get_the_same(database: Database) -> None:
     for _ in range(5):
-        with database.transaction() as session:
-            for stored in session.scalars(select(Instance).where(Instance.name == "secrets")):
-                session.delete(stored)
+        with database.transaction() as connection:
+            connection.execute(delete(Instance).where(Instance.c.name == "secrets"))
         barrier = threading.Barrier(TOGETHER)
 
         def first_use(barrier: threading.Barrier = barrier) -> list[bytes]:
@@ -29,11 +28,11 @@ def test_all_who_need_them_first_at_the_same_moment_get_the_same(database: Datab
         with ThreadPoolExecutor(TOGETHER) as pool:
             found = [one.result(60) for one in [pool.submit(first_use) for _ in range(TOGETHER)]]
         assert found == [database.secrets()] * TOGETHER
-        with database.reading() as session:
-            assert session.scalar(select(func.count()).where(Instance.name == "secrets")) == 1
+        with database.reading() as connection:
+            assert connection.scalar(select(func.count()).where(Instance.c.name == "secrets")) == 1
 
 
 def test_older_secrets_come_first(database: Database) -> None:
-    with database.transaction() as session:
-        session.add(Instance(name="secrets", value="00ff 01"))
+    with database.transaction() as connection:
+        connection.execute(insert(Instance).values(name="secrets", value="00ff 01"))
     assert database.secrets() == [b"\x00\xff", b"\x01"]

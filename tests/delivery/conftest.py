@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from tests.delivery.run_scene import Scene
 from tests.smtp.conftest import each_loop
 

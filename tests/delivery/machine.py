@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import Literal
 
 from mailer.config import DeliverySettings, ProviderLimits, Relay, Security
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from mailer.delivery import issues
 from mailer.delivery.clock import DEAD_SECONDS, SILENT_SECONDS, Clock
 from mailer.delivery.ending import Ended
@@ -54,8 +54,8 @@ def send(
     )
     clock = Clock(jitter=lambda: 1.0, settle_seconds=0.05, silent_seconds=times[0], dead_seconds=times[1])
     with Database(url) as database:
-        with database.reading() as session:
-            issue = issues.named(session, EDITION.slug)
+        with database.reading() as connection:
+            issue = issues.named(connection, EDITION.slug)
         composer = make_composer(issue.id)
 
         provider = ProviderLimits(domains=("example.org",), rate_per_second=provider_rate)

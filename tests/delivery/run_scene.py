@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from mailer.config import DeliverySettings, Newsletter, Paths, Relay, Settings
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from mailer.delivery.books import Books
 from mailer.delivery.clock import Clock
 from mailer.delivery.ending import Ended

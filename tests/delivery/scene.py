@@ -10,12 +10,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
-from sqlalchemy import insert
-from sqlalchemy.orm import Session as DatabaseSession
+from sqlalchemy import Connection, insert, select
 
 from mailer.config import DeliverySettings, Newsletter
-from mailer.database.models import Subscriber
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import Delivery, Subscriber, TableRow
 from mailer.delivery import issues
 from mailer.delivery.bookkeeping import Learn
 from mailer.delivery.books import Books, books_of, running_books
@@ -80,8 +79,8 @@ def locked(database: Database) -> Iterator[None]:
 
 def subscribe(database: Database, number: int, *, first: int = 1) -> None:
     """Add subscribers `s<N>@example.org`, their ids from `first`."""
-    with database.transaction() as session:
-        session.execute(
+    with database.transaction() as connection:
+        connection.execute(
             insert(Subscriber),
             [
                 {
@@ -103,21 +102,27 @@ def subscribe(database: Database, number: int, *, first: int = 1) -> None:
 def queued(database: Database, number: int) -> QueuedIssue:
     """Queue the edition for that many subscribers."""
     subscribe(database, number)
-    with database.transaction() as session:
-        issue, _ = issues.enqueue(session, EDITION, source_path="issues/001-hello.md", at=AT)
+    with database.transaction() as connection:
+        issue, _ = issues.enqueue(connection, EDITION, source_path="issues/001-hello.md", at=AT)
     return issue
 
 
 def books(database: Database, issue: QueuedIssue) -> Books:
     """Return the books as the database has them, balanced and equal to the running totals."""
-    with database.reading() as session:
-        found = books_of(session, issue.id)
-        assert running_books(session, issue.id) == found
+    with database.reading() as connection:
+        found = books_of(connection, issue.id)
+        assert running_books(connection, issue.id) == found
     assert found.balanced
     return found
 
 
-def learn_nothing(session: DatabaseSession, refusals: Sequence[Refusal], at: datetime) -> None:
+def delivery(connection: Connection, issue_id: int, subscriber_id: int) -> TableRow:
+    """Return one delivery."""
+    ours = (Delivery.c.issue_id == issue_id, Delivery.c.subscriber_id == subscriber_id)
+    return connection.execute(select(Delivery).where(*ours)).one()
+
+
+def learn_nothing(connection: Connection, refusals: Sequence[Refusal], at: datetime) -> None:
     """Take refusals without changing anybody."""
 
 

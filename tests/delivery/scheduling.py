@@ -10,8 +10,8 @@ from pathlib import Path
 from sqlalchemy import select
 
 from mailer.config import Newsletter, Settings
-from mailer.database.models import ALERT, Event
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import ALERT, Event
 from mailer.delivery import schedule
 from mailer.delivery.canary import Steps
 from mailer.delivery.rounds import Rounds
@@ -22,16 +22,19 @@ DUE = AT + timedelta(days=2)
 
 
 def add(database: Database, *, due_at: datetime = DUE, at: datetime = AT) -> None:
-    with database.transaction() as session:
+    with database.transaction() as connection:
         schedule.add(
-            session, EDITION, source_path="issues/001-hello.md", segment="", due_at=due_at,
+            connection, EDITION, source_path="issues/001-hello.md", segment="", due_at=due_at,
             zone="Europe/Bucharest", at=at,
         )  # fmt: skip
 
 
 def alerts(database: Database) -> list[str]:
-    with database.reading() as session:
-        return [str(one["text"]) for one in session.scalars(select(Event.details).where(Event.kind == ALERT))]
+    with database.reading() as connection:
+        return [
+            str(one["text"])
+            for one in connection.scalars(select(Event.c.details).where(Event.c.kind == ALERT))
+        ]
 
 
 class Worker:

@@ -6,10 +6,9 @@ from dataclasses import replace
 from datetime import datetime, time, timedelta
 from pathlib import Path
 
-from sqlalchemy import select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, select, update
 
-from mailer.database.models import Delivery, DeliveryState, Subscriber
+from mailer.database.tables import Delivery, DeliveryState, Subscriber
 from mailer.delivery.issues import mailable
 from mailer.delivery.sequences.files import WrittenStep, slug_of
 from mailer.rendering.source.front_values import Timing
@@ -35,22 +34,20 @@ def step(
     return WrittenStep(name, Path(f"{name}.md"), Timing(timedelta(days=days), at, on, only), edition)
 
 
-def settle_all(session: Session, *, at: datetime) -> list[tuple[int, int]]:
+def settle_all(connection: Connection, *, at: datetime) -> list[tuple[int, int]]:
     """Do what a run does with what is queued: send it to those who may be mailed, and skip the others.
 
     Returns the issue and the subscriber of each message.
     """
-    allowed = select(Subscriber.id).where(mailable(at))
-    queued = Delivery.state == DeliveryState.QUEUED.value
-    sent = session.execute(
+    allowed = select(Subscriber.c.id).where(mailable(at))
+    queued = Delivery.c.state == DeliveryState.QUEUED.value
+    sent = connection.execute(
         update(Delivery)
-        .where(queued, Delivery.subscriber_id.in_(allowed))
+        .where(queued, Delivery.c.subscriber_id.in_(allowed))
         .values(state=DeliveryState.SENT.value, changed_at=at)
-        .returning(Delivery.issue_id, Delivery.subscriber_id),
-        execution_options={"synchronize_session": False},
+        .returning(Delivery.c.issue_id, Delivery.c.subscriber_id)
     ).all()
-    session.execute(
-        update(Delivery).where(queued).values(state=DeliveryState.SKIPPED.value, changed_at=at),
-        execution_options={"synchronize_session": False},
+    connection.execute(
+        update(Delivery).where(queued).values(state=DeliveryState.SKIPPED.value, changed_at=at)
     )
     return [(row[0], row[1]) for row in sent]

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from sqlalchemy import insert, select, update
 
 from mailer.config import Canary, Settings
-from mailer.database.models import (
+from mailer.database.engine import Database
+from mailer.database.tables import (
     CanaryMember,
     CanaryState,
     Delivery,
@@ -27,7 +28,6 @@ from mailer.database.models import (
     StoredIssue,
     Subscriber,
 )
-from mailer.database.session import Database
 from mailer.delivery import amending, arms, canary, control, dispatch, issues
 from mailer.delivery.canary import Steps
 from mailer.delivery.ending import Ended, Ending
@@ -66,9 +66,9 @@ class Scene:
 
     def __post_init__(self) -> None:
         subscribe(self.database, PEOPLE)
-        with self.database.transaction() as session:
-            session.execute(update(Subscriber).values(tracking_consent=True))
-            self.issue, _ = issues.enqueue(session, self.edition, source_path="", at=AT)
+        with self.database.transaction() as connection:
+            connection.execute(update(Subscriber).values(tracking_consent=True))
+            self.issue, _ = issues.enqueue(connection, self.edition, source_path="", at=AT)
 
     def lead(self) -> Ended | None:
         return canary.lead(
@@ -93,18 +93,18 @@ class Scene:
 
     def pretend_to_send(self) -> None:
         """Settle the members' deliveries and begin the wait, without a server."""
-        with self.database.transaction() as session:
-            sent = update(Delivery).where(Delivery.subscriber_id.in_(list(self.members)))
-            session.execute(sent.values(state=DeliveryState.SENT.value))
+        with self.database.transaction() as connection:
+            sent = update(Delivery).where(Delivery.c.subscriber_id.in_(list(self.members)))
+            connection.execute(sent.values(state=DeliveryState.SENT.value))
             until = AT + WAIT
-            canary.advance(session, self.issue.id, CanaryState.WAITING, until=until)
+            canary.advance(connection, self.issue.id, CanaryState.WAITING, until=until)
 
     def winner(self) -> str:
         """Wait until the test is decided; return the subject that everyone else gets."""
         self.pretend_to_send()
         assert self.lead() is None
-        with self.database.reading() as session:
-            return issues.edition(session, self.now.edition_digest).subject
+        with self.database.reading() as connection:
+            return issues.edition(connection, self.now.edition_digest).subject
 
     def finish(self) -> Ended:
         """Take the test to its end, and send to everyone else."""
@@ -119,19 +119,19 @@ class Scene:
 
     @property
     def now(self) -> QueuedIssue:
-        with self.database.reading() as session:
-            return issues.get(session, self.issue.id)
+        with self.database.reading() as connection:
+            return issues.get(connection, self.issue.id)
 
     @property
     def members(self) -> dict[int, int]:
-        with self.database.reading() as session:
-            return arms.arms_of(session, self.issue.id, range(PEOPLE + 1))
+        with self.database.reading() as connection:
+            return arms.arms_of(connection, self.issue.id, range(PEOPLE + 1))
 
     def act(self, arm: int, number: int, kind: str = "click", **details: str) -> None:
         """Let so many members of an arm click."""
         who = sorted(one for one, theirs in self.members.items() if theirs == arm)[:number]
-        with self.database.transaction() as session:
-            session.execute(
+        with self.database.transaction() as connection:
+            connection.execute(
                 insert(Event),
                 [
                     {
@@ -215,8 +215,8 @@ def test_no_clear_difference_sends_a(scene: Scene, clicks: Callable[[Scene], Non
 
 
 def test_readers_who_have_not_agreed_to_tracking_do_not_count(scene: Scene) -> None:
-    with scene.database.transaction() as session:
-        session.execute(update(Subscriber).values(tracking_consent=False))
+    with scene.database.transaction() as connection:
+        connection.execute(update(Subscriber).values(tracking_consent=False))
     scene.meanwhile = lambda: scene.act(1, 14)
     assert scene.winner() == "Arm A"
     assert "nobody agreed to tracking" in scene.said[-1]
@@ -245,15 +245,15 @@ def test_nobody_gets_two_arms_however_often_it_is_killed(scene: Scene) -> None:
     with pytest.raises(KilledError):
         scene.finish()
     scene.before_sending = lambda: None
-    with scene.database.transaction() as session:
-        some = select(CanaryMember.subscriber_id).limit(9)
+    with scene.database.transaction() as connection:
+        some = select(CanaryMember.c.subscriber_id).limit(9)
         claimed = {"state": DeliveryState.SENDING.value, "run_id": 999, "first_at": AT, "attempts": 1}
-        session.execute(update(Delivery).where(Delivery.subscriber_id.in_(some)).values(claimed))
+        connection.execute(update(Delivery).where(Delivery.c.subscriber_id.in_(some)).values(claimed))
     if not scene.database.is_sqlite:
-        with scene.database.transaction() as session:
-            session.execute(
+        with scene.database.transaction() as connection:
+            connection.execute(
                 update(Delivery)
-                .where(Delivery.state == DeliveryState.SENDING.value)
+                .where(Delivery.c.state == DeliveryState.SENDING.value)
                 .values(state=DeliveryState.UNCERTAIN.value, due_at=AT)
             )
     scene.meanwhile = kill
@@ -268,18 +268,18 @@ def test_nobody_gets_two_arms_however_often_it_is_killed(scene: Scene) -> None:
     assert scene.now.members_only is False
     scene.before_sending = lambda: None
     # A member's message is repeated after the decision.
-    with scene.database.transaction() as session:
-        of_a = select(CanaryMember.subscriber_id).where(CanaryMember.arm == 0).limit(3)
+    with scene.database.transaction() as connection:
+        of_a = select(CanaryMember.c.subscriber_id).where(CanaryMember.c.arm == 0).limit(3)
         lost = {"state": DeliveryState.UNCERTAIN.value, "due_at": AT}
-        session.execute(update(Delivery).where(Delivery.subscriber_id.in_(of_a)).values(lost))
+        connection.execute(update(Delivery).where(Delivery.c.subscriber_id.in_(of_a)).values(lost))
     scene.finish()
     scene.check("B")
 
 
 def test_run_that_began_before_the_decision_sends_to_members_only(scene: Scene) -> None:
     def decide() -> None:
-        with scene.database.transaction() as session:
-            canary.choose(session, scene.issue.id, "b", at=AT)
+        with scene.database.transaction() as connection:
+            canary.choose(connection, scene.issue.id, "b", at=AT)
 
     # Between reading the edition and the first claim.
     original = dispatch.open_relays
@@ -307,8 +307,8 @@ def test_held_test_waits_for_a_person(database: Database, tmp_path: Path) -> Non
             "choose an arm and send it, as in: mailer ab choose 001-hello A && mailer send 001-hello"
         )
     assert scene.now.state is IssueState.PAUSED
-    with database.transaction() as session:
-        canary.choose(session, scene.issue.id, "A", at=AT)
+    with database.transaction() as connection:
+        canary.choose(connection, scene.issue.id, "A", at=AT)
     assert scene.lead() is None
     assert (scene.now.state, scene.now.canary) == (IssueState.SENDING, CanaryState.PASSED)
 
@@ -321,9 +321,9 @@ def test_test_whose_messages_bounce_is_stopped_for_that(
     scene.pretend_to_send()
 
     def bounce() -> None:
-        with database.transaction() as session:
-            some = update(Delivery).where(Delivery.subscriber_id.in_(list(scene.members)[:9]))
-            session.execute(some.values(state=DeliveryState.FAILED.value))
+        with database.transaction() as connection:
+            some = update(Delivery).where(Delivery.c.subscriber_id.in_(list(scene.members)[:9]))
+            connection.execute(some.values(state=DeliveryState.FAILED.value))
 
     scene.meanwhile = bounce
     for _ in range(2):
@@ -335,34 +335,37 @@ def test_test_whose_messages_bounce_is_stopped_for_that(
 
 @pytest.mark.parametrize("name", ["E", "C", ""])
 def test_only_an_arm_of_the_test_can_be_chosen(scene: Scene, name: str) -> None:
-    with pytest.raises(MailerError, match="there is no arm"), scene.database.transaction() as session:
-        canary.choose(session, scene.issue.id, name, at=AT)
+    with pytest.raises(MailerError, match="there is no arm"), scene.database.transaction() as connection:
+        canary.choose(connection, scene.issue.id, name, at=AT)
 
 
 def test_choice_is_made_once(scene: Scene) -> None:
-    with scene.database.transaction() as session:
-        canary.choose(session, scene.issue.id, "B", at=AT)
+    with scene.database.transaction() as connection:
+        canary.choose(connection, scene.issue.id, "B", at=AT)
     assert scene.now.published_at == AT
-    with pytest.raises(RefusedError, match="B is sent to everyone"), scene.database.transaction() as session:
-        canary.choose(session, scene.issue.id, "A", at=AT)
+    with (
+        pytest.raises(RefusedError, match="B is sent to everyone"),
+        scene.database.transaction() as connection,
+    ):
+        canary.choose(connection, scene.issue.id, "A", at=AT)
     assert scene.lead() is None
-    with scene.database.reading() as session:
-        assert issues.edition(session, scene.now.edition_digest).subject == "Arm B"
+    with scene.database.reading() as connection:
+        assert issues.edition(connection, scene.now.edition_digest).subject == "Arm B"
 
 
 def test_choice_leaves_a_pause_alone(scene: Scene) -> None:
-    with scene.database.transaction() as session:
-        control.pause(session, scene.issue.id, "lunch")
-        canary.choose(session, scene.issue.id, "B", at=AT)
+    with scene.database.transaction() as connection:
+        control.pause(connection, scene.issue.id, "lunch")
+        canary.choose(connection, scene.issue.id, "B", at=AT)
     assert (scene.now.state, scene.now.reason) == (IssueState.PAUSED, "lunch")
 
 
 def test_resume_ends_the_wait_and_decides_by_what_has_come(scene: Scene) -> None:
     def hurry() -> None:
         scene.act(1, 14)
-        with scene.database.transaction() as session:
-            assert canary.resume(session, scene.issue.id)
-            session.execute(update(StoredIssue).values(canary_until=scene.at))
+        with scene.database.transaction() as connection:
+            assert canary.resume(connection, scene.issue.id)
+            connection.execute(update(StoredIssue).values(canary_until=scene.at))
 
     scene.meanwhile = hurry
     assert scene.winner() == "Arm B"
@@ -370,10 +373,10 @@ def test_resume_ends_the_wait_and_decides_by_what_has_come(scene: Scene) -> None
 
 
 def test_undecided_test_cannot_be_amended(scene: Scene) -> None:
-    with scene.database.transaction() as session:
-        session.execute(update(Delivery).values(state=DeliveryState.SENT.value))
-    with pytest.raises(RefusedError, match="is not decided"), scene.database.transaction() as session:
-        amending.check(session, scene.issue.id, at=AT)
+    with scene.database.transaction() as connection:
+        connection.execute(update(Delivery).values(state=DeliveryState.SENT.value))
+    with pytest.raises(RefusedError, match="is not decided"), scene.database.transaction() as connection:
+        amending.check(connection, scene.issue.id, at=AT)
 
 
 def test_edition_with_arms_survives_storage() -> None:
@@ -385,7 +388,7 @@ def test_edition_with_arms_survives_storage() -> None:
 
 
 def test_withdrawn_test_leaves_nothing_behind(scene: Scene) -> None:
-    with scene.database.transaction() as session:
-        control.withdraw(session, scene.issue.id)
-        assert arms.find(session, scene.issue.id) is None
-        assert issues.enqueue(session, scene.edition, source_path="", at=AT)[1]
+    with scene.database.transaction() as connection:
+        control.withdraw(connection, scene.issue.id)
+        assert arms.find(connection, scene.issue.id) is None
+        assert issues.enqueue(connection, scene.edition, source_path="", at=AT)[1]

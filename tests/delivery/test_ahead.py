@@ -13,7 +13,7 @@ from dkim import verify
 from msgspec import structs
 
 from mailer.config import DeliverySettings
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from mailer.delivery.ahead import Ahead, Call
 from mailer.delivery.books import Books
 from mailer.delivery.ending import Ending

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, update
 
-from mailer.database.models import Delivery, DeliveryState, IssueState, StoredEdition, Subscriber
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import Delivery, DeliveryState, IssueState, StoredEdition, Subscriber
 from mailer.delivery import amending, control, issues, queue, runs
 from mailer.delivery.books import Books, books_of
 from mailer.delivery.ending import Ending
@@ -41,15 +41,15 @@ def partly_sent(database: Database, maildir: Path, people: int = 40) -> QueuedIs
 
 
 def amend(database: Database, issue: QueuedIssue) -> int:
-    with database.transaction() as session:
-        return amending.amend(session, issue.id, CORRECTED, source_path="issues/001-hello.md", at=LATER)
+    with database.transaction() as connection:
+        return amending.amend(connection, issue.id, CORRECTED, source_path="issues/001-hello.md", at=LATER)
 
 
 def put(database: Database, issue: QueuedIssue, state: DeliveryState, *people: int) -> None:
-    with database.transaction() as session:
-        some = update(Delivery).where(Delivery.issue_id == issue.id)
-        some = some.where(Delivery.subscriber_id.in_(people)) if people else some
-        session.execute(some.values(state=state.value))
+    with database.transaction() as connection:
+        some = update(Delivery).where(Delivery.c.issue_id == issue.id)
+        some = some.where(Delivery.c.subscriber_id.in_(people)) if people else some
+        connection.execute(some.values(state=state.value))
 
 
 def received(maildir: Path) -> dict[str, list[str]]:
@@ -69,16 +69,16 @@ def test_those_who_do_not_have_it_get_the_corrected_edition(database: Database, 
     got = received(tmp_path / "box")
     assert len(got) == 40
     assert got == {one: ["Hello" if one in first else "Hello, corrected"] for one in got}
-    with database.reading() as session:
-        found = amending.numbers(session, issue.id, books_of(session, issue.id))
+    with database.reading() as connection:
+        found = amending.numbers(connection, issue.id, books_of(connection, issue.id))
         assert [(one.number, one.digest, one.since, one.sent) for one in found] == [
             (1, EDITION.digest, AT, len(first)),
             (2, CORRECTED.digest, LATER, 40 - len(first)),
         ]
-        assert issues.edition(session, EDITION.digest) == EDITION
-        assert issues.get(session, issue.id).title == "Hello, corrected"
+        assert issues.edition(connection, EDITION.digest) == EDITION
+        assert issues.get(connection, issue.id).title == "Hello, corrected"
         for address in got:
-            story = history.story(session, address)
+            story = history.story(connection, address)
             assert story is not None
             delivery = next(one for one in story.happenings if one.what == "delivery")
             assert delivery.facts["edition"] == (1 if address in first else 2)
@@ -88,21 +88,21 @@ def test_those_who_do_not_have_it_get_the_corrected_edition(database: Database, 
 def test_issue_is_amended_again_and_again(database: Database, tmp_path: Path) -> None:
     issue = partly_sent(database, tmp_path / "box")
     amend(database, issue)
-    with database.transaction() as session:
+    with database.transaction() as connection:
         # Back to the first text: that is an edition of its own.
-        again = amending.amend(session, issue.id, EDITION, source_path="", at=LATER)
+        again = amending.amend(connection, issue.id, EDITION, source_path="", at=LATER)
         assert again == 3
-        assert issues.get(session, issue.id).edition_digest == EDITION.digest
-        digests = amending.digests(session, issue.id)
+        assert issues.get(connection, issue.id).edition_digest == EDITION.digest
+        digests = amending.digests(connection, issue.id)
         assert digests == [EDITION.digest, CORRECTED.digest, EDITION.digest]
 
 
 def test_unchanged_file_is_no_amendment(database: Database, tmp_path: Path) -> None:
     issue = partly_sent(database, tmp_path / "box")
-    with database.transaction() as session, pytest.raises(RefusedError, match="has not changed"):
-        amending.amend(session, issue.id, EDITION, source_path="issues/001-hello.md", at=LATER)
-    with database.reading() as session:
-        assert issues.edition_number(session, issue.id) == 1
+    with database.transaction() as connection, pytest.raises(RefusedError, match="has not changed"):
+        amending.amend(connection, issue.id, EDITION, source_path="issues/001-hello.md", at=LATER)
+    with database.reading() as connection:
+        assert issues.edition_number(connection, issue.id) == 1
 
 
 def test_unsent_issue_is_withdrawn_instead(database: Database) -> None:
@@ -127,8 +127,8 @@ def test_failed_deliveries_get_the_correction_once_they_are_queued_again(
 ) -> None:
     issue = queued(database, 10)
     run(database, issue, tmp_path / "box", answer=lambda to: "550 5.1.1 No" if to.startswith("s1") else None)
-    with database.transaction() as session:
-        assert control.retry(session, issue.id, DeliveryState.FAILED, at=LATER) == 2
+    with database.transaction() as connection:
+        assert control.retry(connection, issue.id, DeliveryState.FAILED, at=LATER) == 2
     amend(database, issue)
     run(database, issue, tmp_path / "box", edition=CORRECTED)
     assert Counter(subject for [subject] in received(tmp_path / "box").values()) == {
@@ -144,16 +144,16 @@ def test_those_whose_message_could_not_be_composed_get_the_correction(
     needy = replace(EDITION, text=EDITION.text + "You live in {{ subscriber.city }}.\n")
     monkeypatch.setattr(scene, "EDITION", needy)
     issue = queued(database, 12)
-    with database.transaction() as session:
-        some = update(Subscriber).where(Subscriber.id.between(1, 8))
-        session.execute(some.values(attributes={"city": "Cluj"}))
+    with database.transaction() as connection:
+        some = update(Subscriber).where(Subscriber.c.id.between(1, 8))
+        connection.execute(some.values(attributes={"city": "Cluj"}))
     assert run(database, issue, tmp_path / "box").ending is Ending.FINISHED
     found = books(database, issue)
     assert (found.sent, found.failed) == (8, 4)
     if not everyone_else_has_it:
         put(database, issue, DeliveryState.QUEUED, 1)
-    with database.transaction() as session:
-        assert amending.left(session, issue.id) == (4 if everyone_else_has_it else 5)
+    with database.transaction() as connection:
+        assert amending.left(connection, issue.id) == (4 if everyone_else_has_it else 5)
     amend(database, issue)
     ended = run(database, issue, tmp_path / "box", edition=CORRECTED)
     assert (ended.ending, ended.books.sent, ended.books.failed) == (Ending.FINISHED, 12, 0)
@@ -163,27 +163,27 @@ def test_those_whose_message_could_not_be_composed_get_the_correction(
 
 def test_cancelled_issue_is_refused(database: Database, tmp_path: Path) -> None:
     issue = partly_sent(database, tmp_path / "box")
-    with database.transaction() as session:
-        control.cancel(session, issue.id, at=LATER)
+    with database.transaction() as connection:
+        control.cancel(connection, issue.id, at=LATER)
     with pytest.raises(RefusedError, match="001-hello is cancelled"):
         amend(database, issue)
 
 
 def test_paused_issue_stays_paused(database: Database, tmp_path: Path) -> None:
     issue = partly_sent(database, tmp_path / "box")
-    with database.transaction() as session:
-        control.pause(session, issue.id, "a wrong date")
+    with database.transaction() as connection:
+        control.pause(connection, issue.id, "a wrong date")
     amend(database, issue)
-    with database.reading() as session:
-        assert issues.get(session, issue.id).state is IssueState.PAUSED
+    with database.reading() as connection:
+        assert issues.get(connection, issue.id).state is IssueState.PAUSED
 
 
 def test_interrupted_deliveries_are_uncertain_and_may_get_the_correction(database: Database) -> None:
     issue = queued(database, 5)
-    with database.transaction() as session:
-        run_id = runs.begin(session, issue.id, at=AT)
-        queue.claim(session, issue.id, run_id=run_id, limit=2, after=0, at=AT, resend_uncertain=True)
-        runs.end(session, run_id, at=AT)
+    with database.transaction() as connection:
+        run_id = runs.begin(connection, issue.id, at=AT)
+        queue.claim(connection, issue.id, run_id=run_id, limit=2, after=0, at=AT, resend_uncertain=True)
+        runs.end(connection, run_id, at=AT)
     assert amend(database, issue) == 2
     found = books(database, issue)
     assert (found.uncertain, found.queued) == (2, 3)
@@ -194,8 +194,8 @@ def test_withdrawing_drops_every_edition(database: Database, tmp_path: Path) -> 
     amend(database, issue)
     # Every message came back.
     put(database, issue, DeliveryState.FAILED)
-    with database.transaction() as session:
-        assert control.withdraw(session, issue.id) == 40
-        assert session.scalars(select(StoredEdition.digest)).all() == []
-        again, new = issues.enqueue(session, EDITION, source_path="", at=LATER)
-        assert (new, issues.edition_number(session, again.id)) == (True, 1)
+    with database.transaction() as connection:
+        assert control.withdraw(connection, issue.id) == 40
+        assert connection.scalars(select(StoredEdition.c.digest)).all() == []
+        again, new = issues.enqueue(connection, EDITION, source_path="", at=LATER)
+        assert (new, issues.edition_number(connection, again.id)) == (True, 1)

@@ -11,8 +11,8 @@ import pyrage
 import pytest
 
 from mailer.cli import run
-from mailer.database.models import Instance
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.instances import set_value
 from mailer.delivery import backups
 from mailer.delivery.lock import adopt, sending
 from mailer.errors import ConfigError, ExitCode, LockedError, RefusedError, StorageError
@@ -125,8 +125,8 @@ def test_restored_backup_is_the_newsletter_as_it_was(
         assert (lost / "subscribers.db").stat().st_mode & 0o777 == 0o600
     # A restored copy sends nothing until it is adopted.
     with Database("sqlite:///subscribers.db", folder=lost) as restored:
-        with restored.transaction() as session:
-            session.merge(Instance(name="home", value="/old/place.db"))
+        with restored.transaction() as connection:
+            set_value(connection, "home", "/old/place.db")
         with pytest.raises(RefusedError, match="is now at"), sending(restored):
             pass
         adopt(restored)

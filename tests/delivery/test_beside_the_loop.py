@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import event, update
 
-from mailer.database.models import Subscriber
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import Subscriber
 from mailer.delivery.bookkeeping import OPT_OUT_SECONDS
 from tests.connections import new_database
 from tests.delivery.machine import Machine
@@ -61,8 +61,8 @@ def test_opt_out_takes_effect_in_time_for_claimed_deliveries(database: Database)
         machine.start()
         while recorder.total < 10:
             time.sleep(0.005)
-        with database.transaction() as session:
-            session.execute(update(Subscriber).values(status="unsubscribed"))
+        with database.transaction() as connection:
+            connection.execute(update(Subscriber).values(status="unsubscribed"))
         left_at = time.monotonic()
         machine.wait()
     assert machine.error is None

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from datetime import datetime
 
 import pytest
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, select
 
 from mailer.config import DeliverySettings
-from mailer.database.models import Delivery, DeliveryState, Run
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import Delivery, DeliveryState, Run
 from mailer.delivery import control
 from mailer.delivery.bookkeeping import RunBooks
 from mailer.delivery.clock import Clock
@@ -43,7 +42,7 @@ class Scene:
             clock=Clock(now=lambda: AT, ticks=lambda: 0.0),
         )
 
-    def _learn(self, session: Session, refusals: Sequence[Refusal], at: datetime) -> None:
+    def _learn(self, connection: Connection, refusals: Sequence[Refusal], at: datetime) -> None:
         self.learned += [refusal.subscriber_id for refusal in refusals]
 
     def settle(self, run: RunBooks) -> None:
@@ -60,8 +59,8 @@ class Scene:
         return Refusal(self.issue.id, number, judge(550, "5.1.1", "no such user"))
 
     def states(self) -> list[str]:
-        with self.database.reading() as session:
-            return list(session.scalars(select(Delivery.state).order_by(Delivery.subscriber_id)))
+        with self.database.reading() as connection:
+            return list(connection.scalars(select(Delivery.c.state).order_by(Delivery.c.subscriber_id)))
 
 
 @pytest.fixture
@@ -84,7 +83,7 @@ def test_everything_noted_is_written_with_the_next_claim(scene: Scene) -> None:
 
 
 def test_nothing_is_lost_when_a_write_fails(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mailer.database.session._BUSY_TIMEOUT_MS", 50)
+    monkeypatch.setattr("mailer.database.engine._BUSY_TIMEOUT_MS", 50)
     scene.database.engine.dispose()
 
     async def main() -> None:
@@ -118,8 +117,8 @@ def test_last_outcomes_and_refusals_are_written_at_the_end(scene: Scene) -> None
     assert scene.states() == ["sent", "sent", "failed", "deferred", *["queued"] * 4]
     assert scene.learned == [3]
     assert run.books == books(scene.database, scene.issue)
-    with scene.database.reading() as session:
-        assert session.get_one(Run, run_id).ended_at == AT
+    with scene.database.reading() as connection:
+        assert connection.scalar(select(Run.c.ended_at).where(Run.c.id == run_id)) == AT
 
 
 def test_refusal_whose_delivery_was_queued_again_meanwhile_teaches_nothing(scene: Scene) -> None:
@@ -130,8 +129,8 @@ def test_refusal_whose_delivery_was_queued_again_meanwhile_teaches_nothing(scene
         scene.settle(run)
         run.unwritten.cleared.clear()
         await run.commit(0, NOTHING)
-        with scene.database.transaction() as session:
-            control.retry(session, scene.issue.id, DEFERRED, at=AT)
+        with scene.database.transaction() as connection:
+            control.retry(connection, scene.issue.id, DEFERRED, at=AT)
         run.unwritten.cleared.append(scene.refusal(3))
         await run.commit(0, NOTHING)
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select, text, update
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, insert, select, text, update
 
 from mailer.config import Canary, DeliverySettings
-from mailer.database.models import (
+from mailer.database.engine import Database
+from mailer.database.tables import (
     CanaryMember,
     CanaryState,
     Delivery,
@@ -19,7 +19,6 @@ from mailer.database.models import (
     IssueState,
     StoredReport,
 )
-from mailer.database.session import Database
 from mailer.delivery import canary, control, issues
 from mailer.delivery.canary import Findings, broken
 from mailer.delivery.ending import Ending
@@ -31,15 +30,15 @@ from tests.postgres import Server
 def led(database: Database, people: int, share: float, *seeds: str) -> QueuedIssue:
     """Queue an issue with a canary whose seeds were mailed already."""
     issue = queued(database, people)
-    with database.transaction() as session:
-        canary.begin(session, issue.id, share, seeds)
-        canary.advance(session, issue.id, CanaryState.SENDING)
-        return issues.get(session, issue.id)
+    with database.transaction() as connection:
+        canary.begin(connection, issue.id, share, seeds)
+        canary.advance(connection, issue.id, CanaryState.SENDING)
+        return issues.get(connection, issue.id)
 
 
 def members(database: Database) -> set[int]:
-    with database.reading() as session:
-        return set(session.scalars(select(CanaryMember.subscriber_id)))
+    with database.reading() as connection:
+        return set(connection.scalars(select(CanaryMember.c.subscriber_id)))
 
 
 @pytest.mark.parametrize(
@@ -57,24 +56,24 @@ def test_seeds_in_the_audience_are_members_and_the_others_strangers(database: Da
     issue = led(database, 50, 0.02, "S7@example.org", "s9@example.org", "me@example.com")
     assert {7, 9} <= members(database)
     assert len(members(database)) <= 3
-    with database.reading() as session:
+    with database.reading() as connection:
         asked = ["S7@example.org", "me@example.com"]
-        assert canary.strangers(session, issue.id, asked) == ["me@example.com"]
+        assert canary.strangers(connection, issue.id, asked) == ["me@example.com"]
 
 
 def test_one_machine_sends_to_the_seeds(postgresql: Server) -> None:
     with Database(postgresql.new_database()) as database:
         database.open()
         issue = queued(database, 2)
-        with database.transaction() as session:
-            canary.begin(session, issue.id, 0.5, ())
-        with database.transaction() as session, database.transaction() as other:
+        with database.transaction() as connection:
+            canary.begin(connection, issue.id, 0.5, ())
+        with database.transaction() as connection, database.transaction() as other:
             other.execute(text("SET LOCAL lock_timeout = '2s'"))
-            assert canary._alone(session, issue.id)
+            assert canary._alone(connection, issue.id)
             assert not canary._alone(other, issue.id)
-        with database.transaction() as session:
-            canary.advance(session, issue.id, CanaryState.SENDING)
-            assert not canary._alone(session, issue.id)
+        with database.transaction() as connection:
+            canary.advance(connection, issue.id, CanaryState.SENDING)
+            assert not canary._alone(connection, issue.id)
 
 
 def test_only_members_are_mailed_until_it_has_passed(database: Database, tmp_path: Path) -> None:
@@ -83,11 +82,11 @@ def test_only_members_are_mailed_until_it_has_passed(database: Database, tmp_pat
     assert (ended.ending, ended.books.sent, ended.books.queued) == (Ending.WAITING, 6, 54)
     assert recipients(tmp_path / "box") == sorted(f"s{n}@example.org" for n in members(database))
     for state in (CanaryState.WAITING, CanaryState.STOPPED):
-        with database.transaction() as session:
-            canary.advance(session, issue.id, state)
+        with database.transaction() as connection:
+            canary.advance(connection, issue.id, state)
         assert run(database, issue, tmp_path / "box").books.sent == 6
-    with database.transaction() as session:
-        canary.advance(session, issue.id, CanaryState.PASSED)
+    with database.transaction() as connection:
+        canary.advance(connection, issue.id, CanaryState.PASSED)
     ended = run(database, issue, tmp_path / "box")
     assert (ended.ending, ended.books.sent) == (Ending.FINISHED, 60)
     assert len(recipients(tmp_path / "box")) == 60
@@ -97,21 +96,21 @@ def test_findings_count_what_became_of_the_members(database: Database, tmp_path:
     issue = led(database, 40, 0.25)
     run(database, issue, tmp_path / "box")
     mine = sorted(members(database))
-    with database.transaction() as session:
+    with database.transaction() as connection:
         for number, state in ((mine[0], DeliveryState.FAILED), (mine[1], DeliveryState.FAILED),
                               (mine[2], DeliveryState.DEFERRED)):  # fmt: skip
-            session.execute(
-                update(Delivery).where(Delivery.subscriber_id == number).values(state=state.value)
+            connection.execute(
+                update(Delivery).where(Delivery.c.subscriber_id == number).values(state=state.value)
             )
         for number in (mine[3], mine[3], mine[4]):
-            report(session, issue.id, number)
-    with database.reading() as session:
-        assert canary.findings(session, issue.id) == Findings(10, 10, 2, 1, 2)
+            report(connection, issue.id, number)
+    with database.reading() as connection:
+        assert canary.findings(connection, issue.id) == Findings(10, 10, 2, 1, 2)
 
 
-def report(session: Session, issue_id: int, subscriber_id: int, kind: str = "complaint") -> None:
-    session.add(
-        StoredReport(
+def report(connection: Connection, issue_id: int, subscriber_id: int, kind: str = "complaint") -> None:
+    connection.execute(
+        insert(StoredReport).values(
             received_at=AT, source="test", digest=secrets.token_hex(32), raw=b"", kind=kind,
             outcome="applied", issue_id=issue_id, subscriber_id=subscriber_id, details={},
         )
@@ -122,20 +121,20 @@ def test_only_complaints_of_members_about_this_issue_count(database: Database) -
     issue = led(database, 40, 0.25)
     mine = sorted(members(database))
     (stranger, *_) = sorted(set(range(1, 41)) - set(mine))
-    with database.transaction() as session:
+    with database.transaction() as connection:
         # Everybody was in the canary of last week's issue, and complaints about it still come in.
-        last_week, _ = issues.enqueue(session, replace(EDITION, slug="000-before"), source_path="", at=AT)
-        canary.begin(session, last_week.id, 1.0, ())
+        last_week, _ = issues.enqueue(connection, replace(EDITION, slug="000-before"), source_path="", at=AT)
+        canary.begin(connection, last_week.id, 1.0, ())
         for number in mine[:4]:
-            report(session, last_week.id, number)
-        report(session, issue.id, stranger)
-        report(session, issue.id, mine[5], kind="bounce")
-    with database.reading() as session:
-        assert canary.findings(session, issue.id).complained == 0
-    with database.transaction() as session:
-        report(session, issue.id, mine[6])
-    with database.reading() as session:
-        assert canary.findings(session, issue.id).complained == 1
+            report(connection, last_week.id, number)
+        report(connection, issue.id, stranger)
+        report(connection, issue.id, mine[5], kind="bounce")
+    with database.reading() as connection:
+        assert canary.findings(connection, issue.id).complained == 0
+    with database.transaction() as connection:
+        report(connection, issue.id, mine[6])
+    with database.reading() as connection:
+        assert canary.findings(connection, issue.id).complained == 1
 
 
 @pytest.mark.parametrize(
@@ -159,45 +158,45 @@ def test_limits_are_shares_of_those_tried_and_one_alone_breaks_none(found: Findi
 
 def test_stop_pauses_the_issue_and_resume_lets_it_pass(database: Database, tmp_path: Path) -> None:
     issue = led(database, 30, 0.1)
-    with database.transaction() as session:
-        assert canary.stop(session, issue.id, "too many bounced")
-    with database.reading() as session:
-        now = issues.get(session, issue.id)
+    with database.transaction() as connection:
+        assert canary.stop(connection, issue.id, "too many bounced")
+    with database.reading() as connection:
+        now = issues.get(connection, issue.id)
     assert (now.state, now.reason, now.canary) == (IssueState.PAUSED, "too many bounced", CanaryState.STOPPED)
-    with database.transaction() as session:
-        assert control.resume(session, issue.id)
+    with database.transaction() as connection:
+        assert control.resume(connection, issue.id)
     assert run(database, issue, tmp_path / "box").books.sent == 30
 
 
 def test_resume_after_an_ordinary_pause_keeps_the_canary(database: Database) -> None:
     issue = led(database, 30, 0.1)
-    with database.transaction() as session:
-        control.pause(session, issue.id, "paused by the operator")
-        control.resume(session, issue.id)
-        assert issues.get(session, issue.id).canary is CanaryState.SENDING
+    with database.transaction() as connection:
+        control.pause(connection, issue.id, "paused by the operator")
+        control.resume(connection, issue.id)
+        assert issues.get(connection, issue.id).canary is CanaryState.SENDING
 
 
 def test_canary_of_a_paused_issue_is_not_stopped_behind_the_operators_back(database: Database) -> None:
     issue = led(database, 30, 0.1)
-    with database.transaction() as session:
-        canary.advance(session, issue.id, CanaryState.WAITING, until=AT)
-        control.pause(session, issue.id, "paused by the operator")
-        assert not canary.stop(session, issue.id, "too many bounced")
-        now = issues.get(session, issue.id)
+    with database.transaction() as connection:
+        canary.advance(connection, issue.id, CanaryState.WAITING, until=AT)
+        control.pause(connection, issue.id, "paused by the operator")
+        assert not canary.stop(connection, issue.id, "too many bounced")
+        now = issues.get(connection, issue.id)
     assert (now.reason, now.canary) == ("paused by the operator", CanaryState.WAITING)
 
 
 def test_only_a_waiting_canary_is_hurried(database: Database) -> None:
     issue = led(database, 30, 0.1)
-    with database.transaction() as session:
-        assert not canary.hurry(session, issue.id)
-        canary.advance(session, issue.id, CanaryState.WAITING, until=AT)
-        control.pause(session, issue.id, "by the operator")
-        assert not canary.hurry(session, issue.id)
-        assert issues.get(session, issue.id).canary is CanaryState.WAITING
-        control.resume(session, issue.id)
-        assert canary.hurry(session, issue.id)
-        assert issues.get(session, issue.id).canary is CanaryState.PASSED
+    with database.transaction() as connection:
+        assert not canary.hurry(connection, issue.id)
+        canary.advance(connection, issue.id, CanaryState.WAITING, until=AT)
+        control.pause(connection, issue.id, "by the operator")
+        assert not canary.hurry(connection, issue.id)
+        assert issues.get(connection, issue.id).canary is CanaryState.WAITING
+        control.resume(connection, issue.id)
+        assert canary.hurry(connection, issue.id)
+        assert issues.get(connection, issue.id).canary is CanaryState.PASSED
 
 
 def test_retries_are_not_waited_for_while_it_leads(database: Database, tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from mailer.bounces.batch import record_batch
 from mailer.bounces.patterns import FEW
 from mailer.bounces.record import Rules
 from mailer.config import Canary
-from mailer.database.models import (
+from mailer.database.engine import Database
+from mailer.database.tables import (
     CanaryState,
     Delivery,
     DeliveryState,
@@ -24,7 +25,6 @@ from mailer.database.models import (
     Subscriber,
     Suppression,
 )
-from mailer.database.session import Database
 from mailer.delivery import canary, control, issues
 from mailer.delivery.canary import Steps
 from mailer.delivery.ending import Ended, Ending
@@ -57,8 +57,8 @@ class Scene:
 
     def __post_init__(self) -> None:
         self.issue = queued(self.database, 40)
-        with self.database.transaction() as session:
-            canary.begin(session, self.issue.id, self.share, self.seeds)
+        with self.database.transaction() as connection:
+            canary.begin(connection, self.issue.id, self.share, self.seeds)
 
     def lead(self, send: Callable[[], Ended] | None = None) -> Ended | None:
         return canary.lead(
@@ -89,15 +89,15 @@ class Scene:
 
     @property
     def now(self) -> QueuedIssue:
-        with self.database.reading() as session:
-            return issues.get(session, self.issue.id)
+        with self.database.reading() as connection:
+            return issues.get(connection, self.issue.id)
 
     def refuse(self, number: int) -> None:
         """Let that many messages to members return as undeliverable."""
-        with self.database.transaction() as session:
-            sent = session.scalars(select(Delivery).where(Delivery.state == DeliveryState.SENT.value))
-            for delivery in sent.fetchmany(number):
-                delivery.state = DeliveryState.FAILED.value
+        with self.database.transaction() as connection:
+            sent = select(Delivery.c.subscriber_id).where(Delivery.c.state == DeliveryState.SENT.value)
+            these = update(Delivery).where(Delivery.c.subscriber_id.in_(sent.limit(number)))
+            connection.execute(these.values(state=DeliveryState.FAILED.value))
 
 
 @pytest.fixture
@@ -112,8 +112,8 @@ def test_passes_after_its_wait_and_reads_reports_meanwhile(scene: Scene) -> None
     assert scene.said[0] == "canary: sent to me@example.com"
     assert scene.said[1].startswith("canary: waiting for reports until ")
     assert scene.said[2].endswith("0 bounced, 0 refused for now, 0 complained); sending to everyone else")
-    with scene.database.reading() as session:
-        found = canary.findings(session, scene.issue.id)
+    with scene.database.reading() as connection:
+        found = canary.findings(connection, scene.issue.id)
     assert found.tried == found.members
 
 
@@ -138,8 +138,8 @@ def test_canary_that_ends_while_seeds_are_written_to_does_not_begin_again(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def ended_meanwhile(edition: Edition, address: str) -> None:
-        with scene.database.transaction() as session:
-            session.execute(update(StoredIssue).values(canary=CanaryState.PASSED.value))
+        with scene.database.transaction() as connection:
+            connection.execute(update(StoredIssue).values(canary=CanaryState.PASSED.value))
 
     monkeypatch.setattr(scene, "send_to_seed", ended_meanwhile)
     assert scene.lead() is None
@@ -155,8 +155,8 @@ def test_report_that_comes_back_in_the_wait_stops_the_issue(scene: Scene) -> Non
     # It stays stopped until the operator decides.
     with pytest.raises(RefusedError, match=r"2 of [45] bounced"):
         scene.lead()
-    with scene.database.transaction() as session:
-        control.resume(session, scene.issue.id)
+    with scene.database.transaction() as connection:
+        control.resume(connection, scene.issue.id)
     assert scene.lead() is None
 
 
@@ -174,8 +174,8 @@ def test_canary_that_was_refused_does_not_wait_for_reports(scene: Scene) -> None
 
 def test_paused_canary_neither_passes_nor_stops(scene: Scene) -> None:
     def pause() -> None:
-        with scene.database.transaction() as session:
-            control.pause(session, scene.issue.id, "lunch")
+        with scene.database.transaction() as connection:
+            control.pause(connection, scene.issue.id, "lunch")
         scene.refuse(2)
         scene.at += timedelta(hours=1)
 
@@ -187,8 +187,8 @@ def test_paused_canary_neither_passes_nor_stops(scene: Scene) -> None:
         IssueState.PAUSED, "lunch", CanaryState.WAITING,
     )  # fmt: skip
     # Once it goes on, what came back is judged.
-    with scene.database.transaction() as session:
-        control.resume(session, scene.issue.id)
+    with scene.database.transaction() as connection:
+        control.resume(connection, scene.issue.id)
     with pytest.raises(RefusedError, match="bounced"):
         scene.lead()
 
@@ -197,8 +197,8 @@ def test_pause_at_the_last_moment_counts(scene: Scene) -> None:
     # Between the look at the issue and the end of the wait.
     def pause_then_look() -> datetime:
         if scene.at >= AT + WAIT:
-            with scene.database.transaction() as session:
-                control.pause(session, scene.issue.id, "just in time")
+            with scene.database.transaction() as connection:
+                control.pause(connection, scene.issue.id, "just in time")
         return scene.at
 
     steps = Steps(
@@ -212,8 +212,8 @@ def test_pause_at_the_last_moment_counts(scene: Scene) -> None:
 
 def test_cancelled_canary_ends(scene: Scene) -> None:
     def cancel() -> None:
-        with scene.database.transaction() as session:
-            control.cancel(session, scene.issue.id, at=AT)
+        with scene.database.transaction() as connection:
+            control.cancel(connection, scene.issue.id, at=AT)
 
     scene.meanwhile = cancel
     ended = scene.lead()
@@ -224,8 +224,8 @@ def test_cancelled_canary_ends(scene: Scene) -> None:
 
 def test_wait_is_cut_short_by_the_operator(scene: Scene) -> None:
     def hurry() -> None:
-        with scene.database.transaction() as session:
-            assert canary.hurry(session, scene.issue.id)
+        with scene.database.transaction() as connection:
+            assert canary.hurry(connection, scene.issue.id)
 
     scene.meanwhile = hurry
     assert scene.lead() is None
@@ -238,11 +238,11 @@ def test_canary_whose_reports_are_all_alike_stops_and_begins_again(
     scene = Scene(database, tmp_path, share=0.2)
 
     def return_all() -> None:
-        with scene.database.reading() as session:
-            sent = session.execute(
-                select(Subscriber.id, Subscriber.address)
-                .join(Delivery, Delivery.subscriber_id == Subscriber.id)
-                .where(Delivery.state == DeliveryState.SENT.value)
+        with scene.database.reading() as connection:
+            sent = connection.execute(
+                select(Subscriber.c.id, Subscriber.c.address)
+                .join(Delivery, Delivery.c.subscriber_id == Subscriber.c.id)
+                .where(Delivery.c.state == DeliveryState.SENT.value)
             ).all()
         assert len(sent) >= FEW
         signer = Signer([b"s" * 32])
@@ -252,8 +252,8 @@ def test_canary_whose_reports_are_all_alike_stops_and_begins_again(
         record_batch(scene.database, signer, raws, source="maildir:box", at=scene.at, rules=Rules())
 
     def suppressed() -> int:
-        with scene.database.reading() as session:
-            return len(session.scalars(select(Suppression)).all())
+        with scene.database.reading() as connection:
+            return len(connection.execute(select(Suppression)).all())
 
     scene.meanwhile = return_all
     ended = scene.lead()
@@ -262,9 +262,9 @@ def test_canary_whose_reports_are_all_alike_stops_and_begins_again(
     assert "came back with one reply" in ended.reason
     assert suppressed() == 0
     scene.meanwhile = lambda: None
-    with scene.database.transaction() as session:
-        control.retry(session, scene.issue.id, DeliveryState.FAILED, at=scene.at)
-        control.resume(session, scene.issue.id)
+    with scene.database.transaction() as connection:
+        control.retry(connection, scene.issue.id, DeliveryState.FAILED, at=scene.at)
+        control.resume(connection, scene.issue.id)
     assert scene.lead() is None
     assert scene.now.canary is CanaryState.PASSED
 
@@ -282,8 +282,8 @@ def test_canary_of_everybody_ends_with_the_issue(database: Database, tmp_path: P
 
 def test_run_that_ends_early_ends_the_canary_for_now(scene: Scene) -> None:
     def send() -> Ended:
-        with scene.database.transaction() as session:
-            control.pause(session, scene.issue.id, "lunch")
+        with scene.database.transaction() as connection:
+            control.pause(connection, scene.issue.id, "lunch")
         return run(scene.database, scene.issue, scene.folder / "box")
 
     ended = scene.lead(send)

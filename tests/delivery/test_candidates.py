@@ -6,10 +6,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, text, update
+from sqlalchemy import delete, insert, text, update
 
-from mailer.database.models import CanaryMember, Delivery, DeliveryState, Subscriber
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import CanaryMember, Delivery, DeliveryState, Subscriber
 from mailer.delivery.candidates import find_candidates, mailable_now, still_mailable
 from tests.connections import new_database
 from tests.delivery.scene import AT, queued
@@ -27,10 +27,10 @@ DUE: dict[int, tuple[DeliveryState, timedelta]] = {
 
 def set_up(database: Database) -> None:
     queued(database, 8)
-    with database.transaction() as session:
+    with database.transaction() as connection:
         for n, (state, ago) in DUE.items():
-            this = update(Delivery).where(Delivery.subscriber_id == n)
-            session.execute(this.values(state=state.value, due_at=AT + ago))
+            this = update(Delivery).where(Delivery.c.subscriber_id == n)
+            connection.execute(this.values(state=state.value, due_at=AT + ago))
 
 
 def found(database: Database, **asked: Any) -> tuple[list[int], int]:
@@ -38,8 +38,8 @@ def found(database: Database, **asked: Any) -> tuple[list[int], int]:
         "limit": 99, "after": 0, "at": AT, "resend_uncertain": True, "except_domains": (),
         "members_only": False, "retry_scan": None,
     }  # fmt: skip
-    with database.transaction() as session:
-        rows, after = find_candidates(session, 1, **(usual | asked))
+    with database.transaction() as connection:
+        rows, after = find_candidates(connection, 1, **(usual | asked))
     return [row.subscriber_id for row in rows], after
 
 
@@ -67,18 +67,18 @@ def test_retries_that_are_due_come_before_the_queue(
     database: Database, asked: dict[str, Any], expected: list[int], after: int
 ) -> None:
     set_up(database)
-    with database.transaction() as session:
-        session.add_all([CanaryMember(issue_id=1, subscriber_id=7)])
+    with database.transaction() as connection:
+        connection.execute(insert(CanaryMember).values(issue_id=1, subscriber_id=7))
     assert found(database, **asked) == (expected, after)
 
 
 def test_of_whoever_was_erased_only_the_delivery_is_known(database: Database) -> None:
     queued(database, 3)
-    with database.transaction() as session:
-        session.execute(delete(Subscriber).where(Subscriber.id == 2))
-    with database.transaction() as session:
+    with database.transaction() as connection:
+        connection.execute(delete(Subscriber).where(Subscriber.c.id == 2))
+    with database.transaction() as connection:
         rows, _ = find_candidates(
-            session, 1, limit=9, after=0, at=AT, resend_uncertain=True, except_domains=["example.org"],
+            connection, 1, limit=9, after=0, at=AT, resend_uncertain=True, except_domains=["example.org"],
             members_only=False, retry_scan=None,
         )  # fmt: skip
     assert [(row.subscriber_id, bool(row.allowed), row.state) for row in rows] == [(2, False, "queued")]
@@ -90,16 +90,16 @@ def test_those_who_may_be_mailed_now_are_found(
 ) -> None:
     def check(database: Database) -> None:
         set_up(database)
-        with database.transaction() as session:
+        with database.transaction() as connection:
             for n, seconds in ((2, -1), (3, 0), (4, 1)):
-                this = update(Subscriber).where(Subscriber.id == n)
-                session.execute(this.values(paused_until=AT + timedelta(seconds=seconds)))
-            session.execute(update(Subscriber).where(Subscriber.id == 5).values(status="bounced"))
+                this = update(Subscriber).where(Subscriber.c.id == n)
+                connection.execute(this.values(paused_until=AT + timedelta(seconds=seconds)))
+            connection.execute(update(Subscriber).where(Subscriber.c.id == 5).values(status="bounced"))
         asked = [1, 2, 3, 4, 5, 99]
         assert mailable_now(database, asked, at=AT) == {1, 2, 3}
         assert mailable_now(database, [], at=AT) == set()
-        with database.reading() as session:
-            assert still_mailable(session, asked, at=AT) == {1, 2, 3}
+        with database.reading() as connection:
+            assert still_mailable(connection, asked, at=AT) == {1, 2, 3}
 
     if backend == "sqlite":
         check(database)
@@ -118,8 +118,8 @@ def test_claims_of_two_runs_pass_each_other(postgresql: Server) -> None:
                 "members_only": False, "retry_scan": None,
             }  # fmt: skip
             taken = [
-                [row.subscriber_id for row in find_candidates(session, 1, **usual)[0]]
-                for session in (first, second, first)
+                [row.subscriber_id for row in find_candidates(connection, 1, **usual)[0]]
+                for connection in (first, second, first)
             ]
             # A claim locks deliveries, not their subscribers.
             second.execute(text("UPDATE subscribers SET name = 'x'"))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import pytest
 from sqlalchemy import make_url
 
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from mailer.delivery.clock import DEAD_SECONDS, SILENT_SECONDS
 from mailer.delivery.ending import Ending
 from mailer.delivery.issues import QueuedIssue

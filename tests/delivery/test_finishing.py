@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
-from mailer.database.models import DeliveryState, IssueState, Run
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import DeliveryState, IssueState, Run
 from mailer.delivery import issues, queue, runs
 from mailer.delivery.queue import Settled
 from tests.delivery.scene import AT, queued
@@ -44,15 +44,15 @@ def test_look_finishes_what_a_killed_run_had_settled(
     database: Database, tmp_path: Path, last: DeliveryState, alive: bool, expected: IssueState
 ) -> None:
     issue = queued(database, 2)
-    with database.transaction() as session:
-        run_id = runs.begin(session, issue.id, at=AT)
-        queue.claim(session, issue.id, run_id=run_id, limit=2, after=0, at=AT, resend_uncertain=True)
+    with database.transaction() as connection:
+        run_id = runs.begin(connection, issue.id, at=AT)
+        queue.claim(connection, issue.id, run_id=run_id, limit=2, after=0, at=AT, resend_uncertain=True)
         due_at = DUE if last is DeliveryState.DEFERRED else None
         outcomes = [Settled(1, SENT), Settled(2, last, due_at=due_at)]
-        queue.settle(session, issue.id, outcomes, run_id=run_id, at=AT)
-        session.execute(update(Run).values(pid=os.getpid() if alive else gone()))
+        queue.settle(connection, issue.id, outcomes, run_id=run_id, at=AT)
+        connection.execute(update(Run).values(pid=os.getpid() if alive else gone()))
     worker = Worker(database, tmp_path)
     worker.rounds.once()
-    with database.reading() as session:
-        assert issues.get(session, issue.id).state is expected
+    with database.reading() as connection:
+        assert issues.get(connection, issue.id).state is expected
     assert worker.mailed() == []

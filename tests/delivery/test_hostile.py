@@ -19,8 +19,8 @@ import pytest
 from sqlalchemy import select
 
 from mailer.config import DeliverySettings
-from mailer.database.models import Delivery, DeliveryState
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import Delivery, DeliveryState
 from mailer.delivery.clock import Clock
 from mailer.delivery.ending import Ended, Ending
 from mailer.delivery.sender import Hooks, Sender
@@ -65,8 +65,8 @@ class Met:
         with asyncio.Runner(loop_factory=FastLoop) as runner:
             self.ended, self.seconds = runner.run(self._send(database, issue.id, script, settings))
         self.books = books(database, issue)
-        with database.reading() as session:
-            rows = session.execute(select(Delivery.subscriber_id, Delivery.state))
+        with database.reading() as connection:
+            rows = connection.execute(select(Delivery.c.subscriber_id, Delivery.c.state))
             self.states = {f"s{number}@example.org": DeliveryState(state) for number, state in rows}
 
     async def _send(

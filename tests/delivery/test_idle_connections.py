@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from mailer.delivery.ending import Ending
 from tests.delivery.test_hostile import PEOPLE, Met
 from tests.smtp.scripted import Script

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mailer.config import Settings
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from mailer.delivery import editions, issues
 from mailer.delivery.issue_names import is_named, number_of
 from mailer.errors import SourceError
@@ -51,16 +51,16 @@ def test_number_that_a_slug_begins_with(number: str, slug: str) -> None:
 
 
 def test_number_of_several_issues_is_refused_with_their_names(database: Database) -> None:
-    with database.transaction() as session:
+    with database.transaction() as connection:
         for slug in ("007-spring", "007-summer", "008-autumn"):
-            issues.enqueue(session, replace(EDITION, slug=slug), source_path="", at=AT)
-        assert issues.named(session, "8").slug == "008-autumn"
+            issues.enqueue(connection, replace(EDITION, slug=slug), source_path="", at=AT)
+        assert issues.named(connection, "8").slug == "008-autumn"
         with pytest.raises(SourceError, match=r"^several issues begin with 7: 007-summer, 007-spring; name"):
-            issues.named(session, "7")
-        assert issues.named(session, "007-spring").slug == "007-spring"
+            issues.named(connection, "7")
+        assert issues.named(connection, "007-spring").slug == "007-spring"
         known = "the latest are: 008-autumn, 007-summer, 007-spring"
         with pytest.raises(SourceError, match=f"^no issue '9' was ever queued; {known}$"):
-            issues.named(session, "9")
+            issues.named(connection, "9")
 
 
 def test_number_of_several_files_is_refused_with_their_names(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from mailer.config import DeliverySettings
-from mailer.database.models import DeliveryState
+from mailer.database.tables import DeliveryState
 from mailer.delivery.judging import decide, retry_delay
 from mailer.delivery.queue import Claimed, Settled
 from mailer.rendering.message import Recipient

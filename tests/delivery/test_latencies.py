@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from mailer.delivery.ending import Ending
 from mailer.delivery.latencies import ACCEPT, BOUNDS, CONNECT, REPLY, Histogram, Latencies, histograms
 from tests.databases import empty_database
@@ -19,8 +19,8 @@ from tests.delivery.scene import AT, queued, run
 
 
 def counted(database: Database, measure: str) -> list[Histogram]:
-    with database.reading() as session:
-        return histograms(session, measure)
+    with database.reading() as connection:
+        return histograms(connection, measure)
 
 
 def totals(database: Database, measure: str) -> dict[tuple[str, str, str], int]:
@@ -30,8 +30,8 @@ def totals(database: Database, measure: str) -> dict[tuple[str, str, str], int]:
 
 def test_a_run_counts_every_reply_by_provider_and_class(database: Database, tmp_path: Path) -> None:
     issue = queued(database, 30)
-    with database.transaction() as session:
-        session.connection().exec_driver_sql("UPDATE subscribers SET domain = 'gmail.com' WHERE id <= 10")
+    with database.transaction() as connection:
+        connection.exec_driver_sql("UPDATE subscribers SET domain = 'gmail.com' WHERE id <= 10")
 
     def refuse(recipient: str) -> str | None:
         replies = {"s3@": "550 5.1.1 No such user here", "s25@": "451 4.3.0 Try again later"}
@@ -120,8 +120,8 @@ def test_processes_add_at_the_same_time(database: Database) -> None:
 
 def test_counts_are_kept_while_they_cannot_be_written(database: Database) -> None:
     def rename(before: str, after: str) -> None:
-        with database.transaction() as session:
-            session.connection().exec_driver_sql(f"ALTER TABLE {before} RENAME TO {after}")
+        with database.transaction() as connection:
+            connection.exec_driver_sql(f"ALTER TABLE {before} RENAME TO {after}")
 
     mine = Latencies(database, lambda: 0.0)
     mine.connected("relay", 1.0)

@@ -14,8 +14,8 @@ import pytest
 from sqlalchemy import event
 
 from mailer.config import DeliverySettings, Newsletter, Paths, ProviderLimits, Settings
-from mailer.database.models import SubscriberStatus
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import SubscriberStatus
 from mailer.delivery import letters
 from mailer.delivery.books import Books
 from mailer.delivery.clock import Clock, now
@@ -91,16 +91,16 @@ class Run:
 def ask(database: Database) -> None:
     """Let one person ask for a confirmation."""
     subscribe(database, 1, first=NEW)
-    with database.transaction() as session:
-        session.connection().exec_driver_sql(
+    with database.transaction() as connection:
+        connection.exec_driver_sql(
             f"UPDATE subscribers SET status = '{SubscriberStatus.PENDING.value}' WHERE id = {NEW}"
         )
-        letters.put(session, NEW, LetterKind.CONFIRMATION, at=now())
+        letters.put(connection, NEW, LetterKind.CONFIRMATION, at=now())
 
 
 def waiting(database: Database) -> dict[str, int]:
-    with database.reading() as session:
-        found = letters.books(session)
+    with database.reading() as connection:
+        found = letters.books(connection)
     assert found.balanced
     return {name: number for name, number in found.as_dict().items() if number}
 
@@ -120,8 +120,8 @@ def test_confirmation_overtakes_a_running_send(run: Run) -> None:
     assert run.order[-1] != f"s{NEW}@example.org"
     assert run.received() == {f"s{number}@example.org": 1 for number in range(1, NEW + 1)}
     assert waiting(run.database) == {"audience": 1, "sent": 1}
-    with run.database.reading() as session:
-        times = {one.kind: one.cumulative[-1][1] for one in histograms(session, ACCEPT)}
+    with run.database.reading() as connection:
+        times = {one.kind: one.cumulative[-1][1] for one in histograms(connection, ACCEPT)}
     assert times == {"confirmation": 1, "issue": PEOPLE}
 
 

@@ -17,8 +17,8 @@ from mailer.address import parse_address
 from mailer.audience.subscribers import add
 from mailer.audience.transitions import Origin
 from mailer.config import load
-from mailer.database.models import Seat, SubscriberStatus, WaitingLetter
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import Seat, SubscriberStatus, WaitingLetter
 from mailer.delivery import letters
 from mailer.delivery.clock import now, ticks
 from mailer.delivery.letter_sender import LetterSender
@@ -40,14 +40,14 @@ def database(postgresql: Server) -> Iterator[Database]:
 
 
 def letters_for(database: Database, number: int) -> None:
-    with database.transaction() as session:
+    with database.transaction() as connection:
         for n in range(number):
             added = add(
-                session, parse_address(f"s{n}@example.org"), secret=SECRET, origin=Origin("form"), at=now(),
-                status=SubscriberStatus.PENDING,
+                connection, parse_address(f"s{n}@example.org"), secret=SECRET, origin=Origin("form"),
+                at=now(), status=SubscriberStatus.PENDING,
             )  # fmt: skip
             assert added.subscriber_id is not None
-            letters.put(session, added.subscriber_id, LetterKind.CONFIRMATION, at=now())
+            letters.put(connection, added.subscriber_id, LetterKind.CONFIRMATION, at=now())
 
 
 def sender(database: Database, folder: Path, port: int, limits: str) -> LetterSender:
@@ -60,8 +60,8 @@ def sender(database: Database, folder: Path, port: int, limits: str) -> LetterSe
 
 
 def waiting(database: Database) -> int:
-    with database.reading() as session:
-        return session.scalar(select(func.count()).select_from(WaitingLetter)) or 0
+    with database.reading() as connection:
+        return connection.scalar(select(func.count()).select_from(WaitingLetter)) or 0
 
 
 @contextmanager
@@ -77,15 +77,15 @@ def another_run(database: Database, wish: Wish) -> Iterator[list[Grant]]:
 
     def ask() -> None:
         wanted = sharing.wishes()
-        with database.transaction() as session:
-            found = sharing.exchange(session, wanted)
+        with database.transaction() as connection:
+            found = sharing.exchange(connection, wanted)
         sharing.accept(wanted, found)
 
     def hold() -> None:
         while not ended.wait(0.3):
             ask()
-        with database.transaction() as session:
-            sharing.leave(session)
+        with database.transaction() as connection:
+            sharing.leave(connection)
 
     ask()
     holding = threading.Thread(target=hold)
@@ -110,8 +110,8 @@ def test_letters_wait_while_another_machine_has_every_connection(database: Datab
         delivering.join()
     assert (recorder.total, waiting(database)) == (3, 0)
     assert recorder.most_connections == 1
-    with database.reading() as session:
-        assert session.scalar(select(func.count()).select_from(Seat)) == 0
+    with database.reading() as connection:
+        assert connection.scalar(select(func.count()).select_from(Seat)) == 0
 
 
 def test_letters_and_another_machine_keep_a_rate_together(database: Database, tmp_path: Path) -> None:

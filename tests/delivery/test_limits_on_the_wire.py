@@ -15,8 +15,8 @@ import pytest
 from sqlalchemy import event, func, select, update
 
 from mailer.config import DeliverySettings, ProviderLimits, Relay
-from mailer.database.models import Delivery, DeliveryState, Subscriber
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import Delivery, DeliveryState, Subscriber
 from mailer.delivery.books import Books
 from mailer.delivery.clock import Clock
 from mailer.delivery.sender import Hooks, Sender
@@ -63,14 +63,14 @@ def send(
 ) -> Books:
     """Send to `slow` recipients at the provider and `others` elsewhere, through all the servers."""
     issue = queued(database, slow + others)
-    with database.transaction() as session:
+    with database.transaction() as connection:
         for number in range(slow):
             # Spread among the others, so that their order in the queue favours nobody.
             chosen = 1 + number * (slow + others) // slow
             address = f"s{chosen}@{SLOW}"
-            session.execute(
+            connection.execute(
                 update(Subscriber)
-                .where(Subscriber.id == chosen)
+                .where(Subscriber.c.id == chosen)
                 .values(address=address, address_key=address, domain=SLOW)
             )
     providers = {"slow": ProviderLimits(domains=(SLOW,), **provider)} if provider is not None else {}
@@ -269,18 +269,18 @@ def test_refusal_is_judged_by_the_name_of_the_server(
         b"550 User unknown <one@example.org>\r\n" if (verb, count) == ("BODY", 1) else None
     )
     assert send(database, witness, slow=0, others=2).failed == 1
-    with database.reading() as session:
-        failed = select(Delivery.bounce_class).where(Delivery.state == DeliveryState.FAILED.value)
-        assert session.scalars(failed).all() == [meaning.value]
+    with database.reading() as connection:
+        failed = select(Delivery.c.bounce_class).where(Delivery.c.state == DeliveryState.FAILED.value)
+        assert connection.scalars(failed).all() == [meaning.value]
 
 
 def test_what_was_sent_is_written_soon_while_the_relay_hangs(database: Database) -> None:
     written: list[int] = []
 
     def look() -> None:
-        with database.reading() as session:
-            sent = Delivery.state == DeliveryState.SENT.value
-            written.append(session.scalar(select(func.count()).where(sent)) or 0)
+        with database.reading() as connection:
+            sent = Delivery.c.state == DeliveryState.SENT.value
+            written.append(connection.scalar(select(func.count()).where(sent)) or 0)
 
     def hang(recipient: str, count: int, at: float) -> bytes | None:
         if count != 3:

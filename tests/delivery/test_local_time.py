@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from sqlalchemy import select, update
 
 from mailer.config import Settings
-from mailer.database.models import Delivery, DeliveryState, IssueState, Subscriber
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import Delivery, DeliveryState, IssueState, Subscriber
 from mailer.delivery import adopting, control, issues, local_time, newcomers, schedule
 from mailer.delivery.schedule import STALE_AFTER, instant
 from mailer.errors import RefusedError
@@ -36,41 +36,41 @@ MINUTE = timedelta(minutes=1)
 def people(database: Database, zones: Sequence[Any]) -> None:
     """Add a subscriber for each value of the attribute; None has none."""
     subscribe(database, len(zones))
-    with database.transaction() as session:
+    with database.transaction() as connection:
         for number, zone in enumerate(zones, 1):
             attributes = {} if zone is None else {"timezone": zone}
-            session.execute(
+            connection.execute(
                 update(Subscriber)
-                .where(Subscriber.id == number)
+                .where(Subscriber.c.id == number)
                 .values(attributes=attributes, created_at=AT - timedelta(days=number))
             )
 
 
 def add(database: Database, wall: datetime = WALL, *, at: datetime = AT, zone: str = HOME) -> None:
-    with database.transaction() as session:
+    with database.transaction() as connection:
         local_time.add(
-            session, EDITION, source_path="x.md", segment="", wall=wall, zone=zone, at=at, condition=None
+            connection, EDITION, source_path="x.md", segment="", wall=wall, zone=zone, at=at, condition=None
         )
 
 
 def look(database: Database, at: datetime) -> None:
     """Do what a worker does when it looks for schedules."""
-    with database.transaction() as session:
-        for due in schedule.due(session, at=at):
-            local_time.queue_due(session, due.slug, at=at, condition=None)
+    with database.transaction() as connection:
+        for due in schedule.due(connection, at=at):
+            local_time.queue_due(connection, due.slug, at=at, condition=None)
 
 
 def queued(database: Database) -> set[int]:
     """Return the subscribers for whom the issue was queued."""
-    with database.reading() as session:
-        found = list(session.scalars(select(Delivery.subscriber_id)))
+    with database.reading() as connection:
+        found = list(connection.scalars(select(Delivery.c.subscriber_id)))
     assert len(found) == len(set(found))
     return set(found)
 
 
 def planned(database: Database) -> bool:
-    with database.reading() as session:
-        return bool(schedule.scheduled(session))
+    with database.reading() as connection:
+        return bool(schedule.scheduled(connection))
 
 
 both = pytest.mark.parametrize("database", ["sqlite", "postgresql"], indirect=True)
@@ -116,12 +116,12 @@ def test_issue_is_sent_zone_by_zone_by_a_worker_that_is_restarted(database: Data
         worker.at = instant(WALL, zone)
         worker.rounds.once()
         got.append(len(worker.mailed()))
-        with database.transaction() as session:
-            (issue,) = issues.issues(session)
+        with database.transaction() as connection:
+            (issue,) = issues.issues(connection)
             assert issue.state is (IssueState.FINISHED if zone == "America/New_York" else IssueState.SENDING)
             if leaves is not None:
-                session.execute(
-                    update(Subscriber).where(Subscriber.id == leaves).values(status="unsubscribed")
+                connection.execute(
+                    update(Subscriber).where(Subscriber.c.id == leaves).values(status="unsubscribed")
                 )
     assert got == [1, 2, 3]
     assert worker.mailed() == ["s1@example.org", "s2@example.org", "s4@example.org"]
@@ -131,15 +131,15 @@ def test_who_changes_zone_or_subscribes_in_between_gets_it_once_or_not_at_all(da
     people(database, ["Asia/Tokyo", "America/New_York", "America/New_York", HOME])
     add(database)
     look(database, instant(WALL, "Asia/Tokyo"))
-    with database.transaction() as session:
+    with database.transaction() as connection:
         for number, zone in ((1, "America/New_York"), (2, "Asia/Tokyo")):
-            session.execute(
-                update(Subscriber).where(Subscriber.id == number).values(attributes={"timezone": zone})
+            connection.execute(
+                update(Subscriber).where(Subscriber.c.id == number).values(attributes={"timezone": zone})
             )
     subscribe(database, 1, first=5)
-    with database.transaction() as session:
+    with database.transaction() as connection:
         late = instant(WALL, "Asia/Tokyo") + MINUTE
-        session.execute(update(Subscriber).where(Subscriber.id == 5).values(created_at=late))
+        connection.execute(update(Subscriber).where(Subscriber.c.id == 5).values(created_at=late))
     look(database, instant(WALL, HOME))
     assert queued(database) == {1, 2, 4}
     look(database, instant(WALL, "America/New_York"))
@@ -153,9 +153,9 @@ def test_cancelling_stops_the_zones_that_have_not_had_their_turn(database: Datab
     worker = Worker(database, tmp_path)
     worker.at = instant(WALL, "Asia/Tokyo")
     worker.rounds.once()
-    with database.transaction() as session:
-        schedule.cancel(session, "1")
-        (issue,) = issues.issues(session)
+    with database.transaction() as connection:
+        schedule.cancel(connection, "1")
+        (issue,) = issues.issues(connection)
         assert issue.state is IssueState.FINISHED
     worker.at = instant(WALL, HOME)
     worker.rounds.once()
@@ -167,14 +167,14 @@ def test_ending_the_issue_ends_its_schedule(database: Database, act: str) -> Non
     people(database, ["Asia/Tokyo", HOME])
     add(database)
     look(database, instant(WALL, "Asia/Tokyo"))
-    with database.transaction() as session:
-        (issue,) = issues.issues(session)
+    with database.transaction() as connection:
+        (issue,) = issues.issues(connection)
         if act == "cancel":
-            control.cancel(session, issue.id, at=AT)
+            control.cancel(connection, issue.id, at=AT)
         elif act == "withdraw":
-            control.withdraw(session, issue.id)
+            control.withdraw(connection, issue.id)
         else:
-            newcomers.queue_newcomers(session, issue.id, None, at=AT)
+            newcomers.queue_newcomers(connection, issue.id, None, at=AT)
     assert not planned(database)
     assert len(queued(database)) == {"cancel": 1, "withdraw": 0, "new only": 2}[act]
 
@@ -183,12 +183,12 @@ def test_paused_issue_stays_paused_when_the_next_zone_is_queued(database: Databa
     people(database, ["Asia/Tokyo", HOME])
     add(database)
     look(database, instant(WALL, "Asia/Tokyo"))
-    with database.transaction() as session:
-        (issue,) = issues.issues(session)
-        control.pause(session, issue.id, "by the operator")
+    with database.transaction() as connection:
+        (issue,) = issues.issues(connection)
+        control.pause(connection, issue.id, "by the operator")
     look(database, instant(WALL, HOME))
-    with database.reading() as session:
-        assert issues.get(session, issue.id).state is IssueState.PAUSED
+    with database.reading() as connection:
+        assert issues.get(connection, issue.id).state is IssueState.PAUSED
     assert queued(database) == {1, 2}
 
 
@@ -267,10 +267,10 @@ def test_plan_shows_who_gets_it_when(database: Database) -> None:
     add(database)
 
     def shown(at: datetime) -> list[tuple[datetime, int, tuple[str, ...]]]:
-        with database.reading() as session:
+        with database.reading() as connection:
             return [
                 (wave.at, wave.people, wave.zones)
-                for wave in waves_of(session, Settings(), EDITION.slug, at=at)
+                for wave in waves_of(connection, Settings(), EDITION.slug, at=at)
             ]
 
     first, second = instant(WALL, "Asia/Tokyo"), instant(WALL, HOME)
@@ -304,16 +304,16 @@ def test_whenever_workers_look_everyone_is_queued_at_most_once_and_never_early(
         start = instant(WALL, "Pacific/Kiritimati")
         for minute in minutes:
             at = start + timedelta(minutes=minute)
-            with database.transaction() as session:
+            with database.transaction() as connection:
                 for number in (number for number, when in gone.items() if when <= minute):
-                    session.execute(
-                        update(Subscriber).where(Subscriber.id == number).values(status="unsubscribed")
+                    connection.execute(
+                        update(Subscriber).where(Subscriber.c.id == number).values(status="unsubscribed")
                     )
             before = queued(database)
             look(database, at)
             for number in queued(database) - before:
                 assert instant(WALL, zones[number - 1] or HOME) <= at
                 assert gone.get(number, 10_000) > minute
-        with database.reading() as session:
-            states = set(session.scalars(select(Delivery.state)))
+        with database.reading() as connection:
+            states = set(connection.scalars(select(Delivery.c.state)))
         assert states <= {DeliveryState.QUEUED.value}

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mailer.database.models import Instance
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.instances import set_value
 from mailer.delivery import runs
 from mailer.delivery.clock import now
 from mailer.delivery.lock import adopt, exclusive, sending
@@ -86,9 +86,9 @@ def test_copy_of_a_postgresql_database_sends_nothing_until_it_is_adopted(
             home = database.instance_value("home")
         assert home is not None
         _, number, _, _, system, _, timeline = home.replace(",", "").split()
-        with database.transaction() as session:
+        with database.transaction() as connection:
             was = other.format(database=number, system=system, timeline=timeline)
-            session.get_one(Instance, "home").value = was
+            set_value(connection, "home", was)
         with pytest.raises(RefusedError, match=f"it was {was} and is {home}") as refused, sending(database):
             pass
         assert refused.value.remedy == "if this database is the right one, run: mailer db adopt"
@@ -100,11 +100,11 @@ def test_copy_of_a_postgresql_database_sends_nothing_until_it_is_adopted(
 def test_nothing_is_withdrawn_from_postgresql_while_a_run_lives(postgresql: Server) -> None:
     with new_database(postgresql) as database:
         issue = queued(database, 3)
-        with database.transaction() as session:
-            run_id = runs.begin(session, issue.id, at=now())
+        with database.transaction() as connection:
+            run_id = runs.begin(connection, issue.id, at=now())
         with pytest.raises(LockedError, match="another run is sending"), exclusive(database):
             pass
-        with database.transaction() as session:
-            runs.end(session, run_id, at=now())
-        with exclusive(database) as session:
-            assert runs.alive(session) == []
+        with database.transaction() as connection:
+            runs.end(connection, run_id, at=now())
+        with exclusive(database) as connection:
+            assert runs.alive(connection) == []

@@ -16,8 +16,8 @@ from sqlalchemy import func, select, update
 from mailer.bounces.refusals import learn_by
 from mailer.cli.send import exit_code
 from mailer.config import Bounces, DeliverySettings
-from mailer.database.models import Delivery, DeliveryState, Run, Subscriber, Suppression
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import Delivery, DeliveryState, Run, Subscriber, Suppression
 from mailer.delivery import control, issues, queue, runs
 from mailer.delivery.books import books_of, running_books
 from mailer.delivery.clock import Clock, now
@@ -27,7 +27,7 @@ from mailer.delivery.queue import PENDING_UNTIL, Settled
 from mailer.delivery.sender import Hooks, Sender
 from mailer.errors import ExitCode
 from mailer.smtp.pool import Access, Network
-from tests.delivery.scene import AT, books, make_composer, queued
+from tests.delivery.scene import AT, books, delivery, make_composer, queued
 from tests.smtp.scripted import Script, serving
 
 PEOPLE = 200
@@ -83,18 +83,18 @@ class Scene:
         return asyncio.run(main())
 
     def resume(self) -> None:
-        with self.database.transaction() as session:
-            assert control.resume(session, self.issue.id)
+        with self.database.transaction() as connection:
+            assert control.resume(connection, self.issue.id)
 
     def suppressed(self) -> int:
-        with self.database.reading() as session:
-            return session.scalar(select(func.count()).select_from(Suppression)) or 0
+        with self.database.reading() as connection:
+            return connection.scalar(select(func.count()).select_from(Suppression)) or 0
 
     def counted(self) -> int:
         """Return how many subscribers have soft bounces."""
-        with self.database.reading() as session:
-            counted = select(func.count()).select_from(Subscriber).where(Subscriber.soft_points > 0)
-            return session.scalar(counted) or 0
+        with self.database.reading() as connection:
+            counted = select(func.count()).select_from(Subscriber).where(Subscriber.c.soft_points > 0)
+            return connection.scalar(counted) or 0
 
 
 @pytest.fixture
@@ -142,8 +142,8 @@ def test_healthy_relay_that_knows_no_mailbox_any_more_costs_nobody_a_subscriptio
     assert (ended.ending, exit_code(ended)) == (Ending.PAUSED, ExitCode.CONFIGURATION)
     assert "relay0 refused 18 of the last 18 messages with one reply" in ended.reason
     assert (scene.suppressed(), ended.books.failed) == (0, 0)
-    with scene.database.reading() as session:
-        assert issues.get(session, scene.issue.id).reason == ended.reason
+    with scene.database.reading() as connection:
+        assert issues.get(connection, scene.issue.id).reason == ended.reason
     scene.resume()
     assert scene.send(Script()).books.sent == PEOPLE
 
@@ -167,8 +167,8 @@ def test_dead_addresses_among_others_are_suppressed_in_the_same_run(scene: Scene
 
 
 def test_provider_that_refuses_everybody_pauses_while_others_accept(scene: Scene) -> None:
-    with scene.database.transaction() as session:
-        session.execute(update(Subscriber).where(Subscriber.id % 2 == 0).values(domain="big.example"))
+    with scene.database.transaction() as connection:
+        connection.execute(update(Subscriber).where(Subscriber.c.id % 2 == 0).values(domain="big.example"))
 
     def answer(verb: str, n: int) -> bytes | None:
         # Both halves are served in turn, so every second RCPT is the provider's, give or take a few.
@@ -211,36 +211,36 @@ def test_two_relays_that_both_refuse_us_pause_with_both_reasons(scene: Scene) ->
 
 
 def test_refusals_that_a_killed_run_had_not_judged_are_due_again(scene: Scene) -> None:
-    with scene.database.transaction() as session:
-        run_id = runs.begin(session, scene.issue.id, at=AT)
-        queue.claim(session, scene.issue.id, run_id=run_id, limit=3, after=0, at=AT, resend_uncertain=True)
+    with scene.database.transaction() as connection:
+        run_id = runs.begin(connection, scene.issue.id, at=AT)
+        queue.claim(connection, scene.issue.id, run_id=run_id, limit=3, after=0, at=AT, resend_uncertain=True)
         pending = Settled(1, DeliveryState.DEFERRED, due_at=PENDING_UNTIL, code=550)
-        queue.settle(session, scene.issue.id, [pending], run_id=run_id, at=AT)
-        session.get_one(Run, run_id).seen_at = AT
+        queue.settle(connection, scene.issue.id, [pending], run_id=run_id, at=AT)
         # Its process is known to be gone. What one that may only be cut off had claimed is due later.
-        session.get_one(Run, run_id).pid = 2**22 + 1
+        gone = {"seen_at": AT, "pid": 2**22 + 1}
+        connection.execute(update(Run).where(Run.c.id == run_id).values(gone))
     well = Script()
     ended = scene.send(well)
     assert (ended.ending, ended.books.sent, received(well)) == (Ending.FINISHED, PEOPLE, PEOPLE)
 
 
 def test_pending_refusal_is_failed_only_by_its_own_run_and_only_once(scene: Scene) -> None:
-    with scene.database.transaction() as session:
-        mine = runs.begin(session, scene.issue.id, at=AT)
-        other = runs.begin(session, scene.issue.id, at=AT)
-        queue.claim(session, scene.issue.id, run_id=mine, limit=3, after=0, at=AT, resend_uncertain=True)
-        held = [queue.holds_any(session, scene.issue.id, [run_id]) for run_id in (mine, other)]
+    with scene.database.transaction() as connection:
+        mine = runs.begin(connection, scene.issue.id, at=AT)
+        other = runs.begin(connection, scene.issue.id, at=AT)
+        queue.claim(connection, scene.issue.id, run_id=mine, limit=3, after=0, at=AT, resend_uncertain=True)
+        held = [queue.holds_any(connection, scene.issue.id, [run_id]) for run_id in (mine, other)]
         pending = [Settled(n, DeliveryState.DEFERRED, due_at=PENDING_UNTIL, code=550) for n in (1, 2, 3)]
-        queue.settle(session, scene.issue.id, pending, run_id=mine, at=AT)
-        held.append(queue.holds_any(session, scene.issue.id, [mine]))
+        queue.settle(connection, scene.issue.id, pending, run_id=mine, at=AT)
+        held.append(queue.holds_any(connection, scene.issue.id, [mine]))
         assert held == [True, False, False]
-        assert queue.fail_pending(session, scene.issue.id, [1, 2], run_id=other, at=AT) == set()
-        assert queue.fail_pending(session, scene.issue.id, [1, 2, 99], run_id=mine, at=AT) == {1, 2}
-        assert queue.fail_pending(session, scene.issue.id, [1, 2], run_id=mine, at=AT) == set()
-        queue.retry_pending(session, scene.issue.id, [1, 3], run_id=mine, at=AT)
-    with scene.database.reading() as session:
-        assert running_books(session, scene.issue.id) == books_of(session, scene.issue.id)
-        rows = [session.get_one(Delivery, (scene.issue.id, n)) for n in (1, 2, 3)]
+        assert queue.fail_pending(connection, scene.issue.id, [1, 2], run_id=other, at=AT) == set()
+        assert queue.fail_pending(connection, scene.issue.id, [1, 2, 99], run_id=mine, at=AT) == {1, 2}
+        assert queue.fail_pending(connection, scene.issue.id, [1, 2], run_id=mine, at=AT) == set()
+        queue.retry_pending(connection, scene.issue.id, [1, 3], run_id=mine, at=AT)
+    with scene.database.reading() as connection:
+        assert running_books(connection, scene.issue.id) == books_of(connection, scene.issue.id)
+        rows = [delivery(connection, scene.issue.id, n) for n in (1, 2, 3)]
         assert [(row.state, row.due_at, row.first_at) for row in rows] == [
             ("failed", None, AT), ("failed", None, AT), ("deferred", AT, None),
         ]  # fmt: skip
@@ -252,8 +252,8 @@ def test_operator_may_accept_refusals_that_are_true_after_all(scene: Scene) -> N
     scene.resume()
     assert scene.send(refusing(NO_SUCH_USER)).ending is Ending.PAUSED
     scene.resume()
-    with scene.database.transaction() as session:
-        control.accept_refusals(session, scene.issue.id, at=AT)
+    with scene.database.transaction() as connection:
+        control.accept_refusals(connection, scene.issue.id, at=AT)
     ended = scene.send(refusing(NO_SUCH_USER))
     assert (ended.ending, ended.books.failed) == (Ending.FINISHED, PEOPLE)
     assert scene.suppressed() == PEOPLE
@@ -261,9 +261,9 @@ def test_operator_may_accept_refusals_that_are_true_after_all(scene: Scene) -> N
 
 def test_give_up_time_begins_anew_after_a_fault_of_ours(scene: Scene) -> None:
     scene.send(refusing(b"550 5.7.26 This mail is unauthenticated"))
-    with scene.database.reading() as session:
-        deferred = select(Delivery.first_at).where(Delivery.state == DeliveryState.DEFERRED.value)
-        assert set(session.scalars(deferred)) == {None}
-        due = session.scalar(select(func.max(Delivery.due_at, type_=Delivery.due_at.type)))
+    with scene.database.reading() as connection:
+        deferred = select(Delivery.c.first_at).where(Delivery.c.state == DeliveryState.DEFERRED.value)
+        assert set(connection.scalars(deferred)) == {None}
+        due = connection.scalar(select(func.max(Delivery.c.due_at, type_=Delivery.c.due_at.type)))
     assert due is not None
     assert due <= now() + timedelta(seconds=1)

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from mailer.database.models import DeliveryState
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import DeliveryState
 from mailer.delivery.ending import Ending
 from mailer.smtp.session import Attempt, End, Fate, SmtpSession, Stage
 from tests.delivery.test_hostile import LOCK_STEP, PEOPLE, Met

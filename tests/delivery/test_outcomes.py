@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import text
 
 from mailer.config import DeliverySettings, ProviderLimits, Relay
-from mailer.database.models import DeliveryState
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import DeliveryState
 from mailer.delivery.bookkeeping import RunBooks
 from mailer.delivery.clock import Clock
 from mailer.delivery.latencies import Latencies
@@ -65,8 +65,8 @@ class Scene:
     def counted(self) -> list[tuple[str, str, str, int]]:
         """Return the measurements: of what, through which relay, with which result, and how many."""
         self.latencies.write()
-        with self.database.reading() as session:
-            rows = session.execute(
+        with self.database.reading() as connection:
+            rows = connection.execute(
                 text("SELECT measure, relay, kind, sum(number) FROM latencies GROUP BY 1, 2, 3")
             )
             return sorted(tuple(row) for row in rows)
@@ -100,9 +100,9 @@ def test_accepted_message_is_sent_and_timed(scene: Scene) -> None:
     assert scene.counted() == [
         ("accept", "", "issue", 1), ("reply", "a", "accepted", 1), ("reply", "b", "accepted", 1),
     ]  # fmt: skip
-    with scene.database.reading() as session:
+    with scene.database.reading() as connection:
         kept = text("SELECT microseconds FROM latencies WHERE measure = 'accept'")
-        assert session.scalar(kept) == 90_000_000
+        assert connection.scalar(kept) == 90_000_000
 
 
 def test_deferred_delivery_is_due_after_the_spread_out_delay(scene: Scene) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from mailer.database.models import DeliveryState
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import DeliveryState
 from mailer.delivery import issues, queue, runs
 from mailer.delivery.candidates import still_mailable
 from mailer.delivery.queue import Settled
@@ -20,13 +20,15 @@ from tests.delivery.scene import AT, EDITION, queued
 
 def test_claims_and_retries_never_look_at_the_whole_issue(database: Database) -> None:
     issue = queued(database, 200)
-    with statements(database) as said, database.transaction() as session:
-        run_id = runs.begin(session, issue.id, at=AT)
-        taken = queue.claim(session, issue.id, run_id=run_id, limit=20, after=0, at=AT, resend_uncertain=True)
+    with statements(database) as said, database.transaction() as connection:
+        run_id = runs.begin(connection, issue.id, at=AT)
+        taken = queue.claim(
+            connection, issue.id, run_id=run_id, limit=20, after=0, at=AT, resend_uncertain=True
+        )
         sent = [Settled(one.recipient.subscriber_id, DeliveryState.SENT) for one in taken.claimed]
-        queue.settle(session, issue.id, sent, run_id=run_id, at=AT)
-        next_due(session, issue.id, resend_uncertain=True)
-        waiting(session, issue.id)
+        queue.settle(connection, issue.id, sent, run_id=run_id, at=AT)
+        next_due(connection, issue.id, resend_uncertain=True)
+        waiting(connection, issue.id)
     assert len(taken.claimed) == 20
     assert taken.after == max(one.recipient.subscriber_id for one in taken.claimed)
     assert len(said) > 5
@@ -36,10 +38,10 @@ def test_claims_and_retries_never_look_at_the_whole_issue(database: Database) ->
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 def test_claim_that_merges_two_tables_reads_no_subscriber_before_its_start(database: Database) -> None:
     issue = queued(database, 2_000)
-    with database.transaction() as session:
-        run_id = runs.begin(session, issue.id, at=AT)
-    with statements(database) as said, database.transaction() as session:
-        queue.claim(session, issue.id, run_id=run_id, limit=20, after=1_900, at=AT, resend_uncertain=True)
+    with database.transaction() as connection:
+        run_id = runs.begin(connection, issue.id, at=AT)
+    with statements(database) as said, database.transaction() as connection:
+        queue.claim(connection, issue.id, run_id=run_id, limit=20, after=1_900, at=AT, resend_uncertain=True)
     statement, values = next(one for one in said if "after" in one[1] and one[0].startswith("SELECT"))
     with database.engine.connect() as connection:
         # What the planner prefers for a large issue.
@@ -56,26 +58,26 @@ def test_claim_that_merges_two_tables_reads_no_subscriber_before_its_start(datab
 @pytest.mark.parametrize("size", [20, 150, 500])
 def test_postgresql_reads_only_the_window_after_an_import(database: Database, size: int) -> None:
     """Nobody has analysed the subscribers yet, and the statistics of deliveries know only queued ones."""
-    with database.transaction() as session:
+    with database.transaction() as connection:
         for table in ("subscribers", "deliveries"):
-            session.execute(text(f"ALTER TABLE {table} SET (autovacuum_enabled = false)"))
-        session.execute(
+            connection.execute(text(f"ALTER TABLE {table} SET (autovacuum_enabled = false)"))
+        connection.execute(
             text(
                 "INSERT INTO subscribers (address, address_key, domain, status, attributes, created_at,"
                 " changed_at) SELECT key, key, 'example.org', 'active', '{}', 0, 0"
                 " FROM (SELECT 's' || n || '@example.org' AS key FROM generate_series(1, 10000) AS n) AS them"
             )
         )
-        issue, _ = issues.enqueue(session, EDITION, source_path="issues/001-hello.md", at=AT)
-    with statements(database) as said, database.transaction() as session:
-        run_id = runs.begin(session, issue.id, at=AT)
+        issue, _ = issues.enqueue(connection, EDITION, source_path="issues/001-hello.md", at=AT)
+    with statements(database) as said, database.transaction() as connection:
+        run_id = runs.begin(connection, issue.id, at=AT)
         taken = queue.claim(
-            session, issue.id, run_id=run_id, limit=size, after=0, at=AT, resend_uncertain=True
+            connection, issue.id, run_id=run_id, limit=size, after=0, at=AT, resend_uncertain=True
         )
         ids = [one.recipient.subscriber_id for one in taken.claimed]
-        still_mailable(session, ids, at=AT)
+        still_mailable(connection, ids, at=AT)
         sent = [Settled(subscriber_id, DeliveryState.SENT) for subscriber_id in ids]
-        queue.settle(session, issue.id, sent, run_id=run_id, at=AT)
+        queue.settle(connection, issue.id, sent, run_id=run_id, at=AT)
     read = 0
     with database.engine.connect() as connection:
         for statement, values in said:
@@ -97,6 +99,6 @@ def rows_read(plan: dict[str, Any]) -> int:
 
 def test_such_a_search_would_be_noticed(database: Database) -> None:
     issue = queued(database, 5)
-    with statements(database) as said, database.reading() as session:
-        session.execute(text("SELECT attempts FROM deliveries WHERE issue_id = :id"), {"id": issue.id})
+    with statements(database) as said, database.reading() as connection:
+        connection.execute(text("SELECT attempts FROM deliveries WHERE issue_id = :id"), {"id": issue.id})
     assert len(whole_issue_searches(database, said)) == 1

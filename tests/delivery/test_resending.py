@@ -8,12 +8,12 @@ from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
 
 from mailer.audience.segments import parse_segment
 from mailer.config import Settings, load
-from mailer.database.models import Delivery, DeliveryState, Event, StoredIssue, Subscriber
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import Delivery, DeliveryState, Event, StoredIssue, Subscriber
 from mailer.delivery import editions, issues
 from mailer.delivery.newcomers import queue_newcomers
 from mailer.errors import RefusedError, SourceError
@@ -60,20 +60,19 @@ def sent(database: Database) -> Database:
     """Send the original to people of all kinds."""
     subscribe(database, len(PEOPLE))
     since = {"before": AT - timedelta(days=1), "since": AT + timedelta(days=1)}
-    with database.transaction() as session:
-        issue, _ = issues.enqueue(session, ORIGINAL, source_path="", at=AT)
+    with database.transaction() as connection:
+        issue, _ = issues.enqueue(connection, ORIGINAL, source_path="", at=AT)
         for one in PEOPLE:
-            person = session.get_one(Subscriber, one.id)
-            person.tracking_consent = one.consent != "none"
-            person.tracking_since = since.get(one.consent)
-            delivery = session.get_one(Delivery, (issue.id, one.id))
+            agreed = {"tracking_consent": one.consent != "none", "tracking_since": since.get(one.consent)}
+            connection.execute(update(Subscriber).where(Subscriber.c.id == one.id).values(agreed))
+            theirs = Delivery.c.issue_id == issue.id, Delivery.c.subscriber_id == one.id
             if one.state is None:
-                session.delete(delivery)
+                connection.execute(delete(Delivery).where(*theirs))
             else:
-                delivery.state = one.state.value
+                connection.execute(update(Delivery).where(*theirs).values(state=one.state.value))
             if one.clicks != "none":
                 details = {"machine": "scanner"} if one.clicks == "machine" else {}
-                session.execute(
+                connection.execute(
                     insert(Event).values(
                         at=AT, kind="click", issue_id=issue.id, subscriber_id=one.id, details=details
                     )
@@ -82,9 +81,11 @@ def sent(database: Database) -> Database:
 
 
 def audience(database: Database, slug: str) -> set[int]:
-    with database.reading() as session:
+    with database.reading() as connection:
         return set(
-            session.scalars(select(Delivery.subscriber_id).join(StoredIssue).where(StoredIssue.slug == slug))
+            connection.scalars(
+                select(Delivery.c.subscriber_id).join(StoredIssue).where(StoredIssue.c.slug == slug)
+            )
         )
 
 
@@ -102,8 +103,8 @@ def audience(database: Database, slug: str) -> set[int]:
 def test_who_did_not_click_is_known_only_of_those_who_agreed(
     sent: Database, segment: str, expected: set[int]
 ) -> None:
-    with sent.reading() as session:
-        found = set(session.scalars(select(Subscriber.id).where(parse_segment(segment, {}).condition)))
+    with sent.reading() as connection:
+        found = set(connection.scalars(select(Subscriber.c.id).where(parse_segment(segment, {}).condition)))
     assert found == expected
 
 
@@ -111,39 +112,41 @@ def test_resend_goes_to_those_who_got_it_and_did_not_click(sent: Database) -> No
     expected = {one.id for one in PEOPLE if one.state is DeliveryState.SENT and one.clicked is False}
     assert len(expected) == 4
     assert planning.plan(Settings(), sent, AGAIN, "").audience == 4
-    with sent.transaction() as session:
-        issue, new = issues.enqueue(session, AGAIN, source_path="", at=LATER)
+    with sent.transaction() as connection:
+        issue, new = issues.enqueue(connection, AGAIN, source_path="", at=LATER)
     assert new
     assert audience(sent, "002-again") == expected
     assert (issue.public, issue.segment) == (False, 'sent:"001-hello" and not clicked:"001-hello"')
 
 
 def test_nobody_gets_it_resent_twice(sent: Database) -> None:
-    with sent.transaction() as session:
-        first, _ = issues.enqueue(session, AGAIN, source_path="", at=LATER)
-        session.execute(update(Delivery).where(Delivery.issue_id == first.id).values(state="sent"))
-        one = session.scalar(select(func.min(Delivery.subscriber_id)).where(Delivery.issue_id == first.id))
-        skipped = update(Delivery).where(Delivery.issue_id == first.id, Delivery.subscriber_id == one)
-        session.execute(skipped.values(state=DeliveryState.SKIPPED.value))
-    with sent.transaction() as session:
-        issues.enqueue(session, replace(AGAIN, slug="003-again"), source_path="", at=LATER)
+    with sent.transaction() as connection:
+        first, _ = issues.enqueue(connection, AGAIN, source_path="", at=LATER)
+        connection.execute(update(Delivery).where(Delivery.c.issue_id == first.id).values(state="sent"))
+        one = connection.scalar(
+            select(func.min(Delivery.c.subscriber_id)).where(Delivery.c.issue_id == first.id)
+        )
+        skipped = update(Delivery).where(Delivery.c.issue_id == first.id, Delivery.c.subscriber_id == one)
+        connection.execute(skipped.values(state=DeliveryState.SKIPPED.value))
+    with sent.transaction() as connection:
+        issues.enqueue(connection, replace(AGAIN, slug="003-again"), source_path="", at=LATER)
     # Only the one who did not get the first.
     assert audience(sent, "003-again") == {one}
 
 
 def test_resend_of_a_resend_is_refused(sent: Database) -> None:
     third = replace(AGAIN, slug="003-again", resend=Resend("2"))
-    with sent.transaction() as session:
-        issues.enqueue(session, AGAIN, source_path="", at=LATER)
-    with pytest.raises(RefusedError, match="is a resend itself"), sent.transaction() as session:
-        issues.enqueue(session, third, source_path="", at=LATER)
+    with sent.transaction() as connection:
+        issues.enqueue(connection, AGAIN, source_path="", at=LATER)
+    with pytest.raises(RefusedError, match="is a resend itself"), sent.transaction() as connection:
+        issues.enqueue(connection, third, source_path="", at=LATER)
 
 
 def test_resend_keeps_the_segment_of_the_operator(sent: Database) -> None:
     mine = 'email ~ "1"'
-    with sent.transaction() as session:
+    with sent.transaction() as connection:
         issue, _ = issues.enqueue(
-            session,
+            connection,
             AGAIN,
             source_path="",
             at=LATER,
@@ -164,15 +167,15 @@ def test_resend_keeps_the_segment_of_the_operator(sent: Database) -> None:
 def test_resend_of_what_nobody_knows_is_refused(
     sent: Database, edition: Edition, error: type[Exception], said: str
 ) -> None:
-    with pytest.raises(error, match=said), sent.transaction() as session:
-        issues.enqueue(session, edition, source_path="", at=LATER)
+    with pytest.raises(error, match=said), sent.transaction() as connection:
+        issues.enqueue(connection, edition, source_path="", at=LATER)
 
 
 def test_resend_has_no_newcomers(sent: Database) -> None:
-    with sent.transaction() as session:
-        issue, _ = issues.enqueue(session, AGAIN, source_path="", at=LATER)
-    with pytest.raises(RefusedError, match="is a resend"), sent.transaction() as session:
-        queue_newcomers(session, issue.id, None, at=LATER)
+    with sent.transaction() as connection:
+        issue, _ = issues.enqueue(connection, AGAIN, source_path="", at=LATER)
+    with pytest.raises(RefusedError, match="is a resend"), sent.transaction() as connection:
+        queue_newcomers(connection, issue.id, None, at=LATER)
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from mailer.database.models import IssueState
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import IssueState
 from mailer.delivery import adopting, control, issues, schedule
 from mailer.delivery.lock import sending
 from mailer.delivery.schedule import STALE_AFTER
@@ -73,8 +73,8 @@ def workers(original: Database, copied: Database, folder: Path) -> tuple[Worker,
 
 
 def slugs(database: Database) -> list[str]:
-    with database.reading() as session:
-        return [one.slug for one in issues.issues(session)]
+    with database.reading() as connection:
+        return [one.slug for one in issues.issues(connection)]
 
 
 @pytest.mark.parametrize("sent_before", [False, True])
@@ -100,11 +100,11 @@ def test_copy_of_a_schedule_sends_nothing_until_the_operator_says_so(
         assert "an older copy of the database may have sent it" in alerts(copied)[0]
         there.rounds.once()
         assert (there.mailed(), slugs(copied)) == ([], [])
-        with copied.reading() as session:
-            assert [one.missed for one in schedule.scheduled(session)] == [True]
+        with copied.reading() as connection:
+            assert [one.missed for one in schedule.scheduled(connection)] == [True]
         # Deliberately, as `mailer send` does.
-        with copied.transaction() as session:
-            issues.enqueue(session, EDITION, source_path="x.md", at=there.at)
+        with copied.transaction() as connection:
+            issues.enqueue(connection, EDITION, source_path="x.md", at=there.at)
         there.rounds.once()
         assert there.mailed() == PEOPLE
 
@@ -115,18 +115,18 @@ def test_unfinished_issue_of_an_adopted_copy_waits_to_be_resumed(
     original, copy = pair
     with sending(original):
         pass
-    with original.transaction() as session:
-        issue, _ = issues.enqueue(session, EDITION, source_path="x.md", at=AT)
+    with original.transaction() as connection:
+        issue, _ = issues.enqueue(connection, EDITION, source_path="x.md", at=AT)
     with closing(original), closing(copy()) as copied:
         here, there = workers(original, copied, tmp_path)
         here.rounds.once()
         assert adopting.adopt(copied, at=AT).paused == [EDITION.slug]
         there.rounds.once()
         assert there.mailed() == []
-        with copied.transaction() as session:
-            found = issues.get(session, issue.id)
+        with copied.transaction() as connection:
+            found = issues.get(connection, issue.id)
             assert (found.state, "was copied or restored" in found.reason) == (IssueState.PAUSED, True)
-            control.resume(session, issue.id)
+            control.resume(connection, issue.id)
         there.rounds.once()
         assert there.mailed() == PEOPLE
         assert books(copied, issue).sent == len(PEOPLE)

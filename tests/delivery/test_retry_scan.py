@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from sqlalchemy import event, update
 
-from mailer.database.models import Delivery, DeliveryState
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import Delivery, DeliveryState
 from mailer.delivery.waiting import RetryScan
 from tests.delivery.scene import AT, queued, recipients, run
 
@@ -53,9 +53,9 @@ def test_few_windows_look_for_retries_and_none_is_forgotten(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     issue = queued(database, PEOPLE)
-    with database.transaction() as session:
-        late = update(Delivery).where(Delivery.subscriber_id > PEOPLE - 5)
-        session.execute(late.values(state=DeliveryState.DEFERRED.value, due_at=AT + timedelta(minutes=1)))
+    with database.transaction() as connection:
+        late = update(Delivery).where(Delivery.c.subscriber_id > PEOPLE - 5)
+        connection.execute(late.values(state=DeliveryState.DEFERRED.value, due_at=AT + timedelta(minutes=1)))
     asked: list[str] = []
 
     def note(connection: Any, cursor: Any, statement: str, *more: Any) -> None:

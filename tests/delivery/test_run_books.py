@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mailer.database.models import DeliveryState, IssueState
+from mailer.database.tables import DeliveryState, IssueState
 from mailer.delivery.ending import Ending
 from mailer.delivery.letter_queue import LETTERS_AT_ONCE
 from mailer.delivery.queue import Settled, Taken

@@ -13,13 +13,12 @@ import pytest
 from sqlalchemy import event
 
 from mailer.config import DeliverySettings, Security
-from mailer.database.models import Delivery
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from mailer.delivery.books import Books
 from mailer.delivery.ending import Ending
 from mailer.delivery.sender import Sender
 from mailer.errors import StorageError
-from tests.delivery.scene import AT, books, locked, queued, recipients, run
+from tests.delivery.scene import AT, books, delivery, locked, queued, recipients, run
 from tests.delivery.test_hostile import LOCK_STEP, PEOPLE, Met
 from tests.smtp.scripted import EHLO, Script
 from tests.smtp.test_dial import certificate, server_context, trusting
@@ -114,8 +113,8 @@ def test_whose_time_ran_out_while_nothing_ran_is_tried_once_more(
     ended = run(database, issue, tmp_path / "out", answer=None if taken else later, clock=lambda: much_later)
     assert ended.ending is Ending.FINISHED
     assert (ended.books.sent, ended.books.failed) == ((1, 0) if taken else (0, 1))
-    with database.reading() as session:
-        row = session.get_one(Delivery, (issue.id, 1))
+    with database.reading() as connection:
+        row = delivery(connection, issue.id, 1)
         assert (row.attempts, row.first_at, row.bounce_class) == (2, AT, None if taken else "expired")
 
 
@@ -146,7 +145,7 @@ def test_books_that_cannot_be_written_end_the_run_and_lose_nobody(
 ) -> None:
     number = 400
     issue = queued(database, number)
-    monkeypatch.setattr("mailer.database.session._BUSY_TIMEOUT_MS", 50)
+    monkeypatch.setattr("mailer.database.engine._BUSY_TIMEOUT_MS", 50)
     database.close()
     settings = DeliverySettings(window=WINDOW, uncertain=policy)
     with contextlib.ExitStack() as stack:

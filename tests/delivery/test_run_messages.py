@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mailer.database.models import DeliveryState
+from mailer.database.tables import DeliveryState
 from mailer.delivery.ending import Ending
 from mailer.delivery.queue import Settled, Taken
 from mailer.delivery.sender import Sender

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mailer.config import DeliverySettings
-from mailer.database.models import DeliveryState
+from mailer.database.tables import DeliveryState
 from mailer.delivery.ending import Ending
 from mailer.delivery.queue import Taken
 from tests.delivery.run_scene import SETTINGS, Scene, replace, void

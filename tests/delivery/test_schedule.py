@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from mailer.database.models import CanaryState, DeliveryState, IssueState
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import CanaryState, DeliveryState, IssueState
 from mailer.delivery import canary, control, issues, queue, runs, schedule
 from mailer.delivery.books import books_of
 from mailer.delivery.queue import Settled
@@ -74,8 +74,8 @@ def test_scheduled_issue_is_sent_at_its_time_to_the_audience_of_that_time(
     worker.rounds.once()
     assert worker.mailed() == [f"s{n}@example.org" for n in (1, 2, 3, 4)]
     assert worker.said[0] == "001-hello: queued"
-    with database.reading() as session:
-        assert schedule.scheduled(session) == []
+    with database.reading() as connection:
+        assert schedule.scheduled(connection) == []
 
 
 def test_restart_before_or_after_its_time_does_not_change_who_gets_a_scheduled_issue(
@@ -108,17 +108,17 @@ def test_issue_that_is_too_late_waits_for_the_operator(
         "001-hello was to be sent at 2026-03-04 11:00, and no worker ran then."
         " It is not sent. To send it: mailer send 001-hello"
     ]
-    with database.reading() as session:
-        assert [one.missed for one in schedule.scheduled(session)] == [True]
+    with database.reading() as connection:
+        assert [one.missed for one in schedule.scheduled(connection)] == [True]
 
 
 def test_cancelled_schedule_sends_nothing(database: Database, worker: Worker) -> None:
     subscribe(database, 2)
     add(database)
-    with database.transaction() as session:
-        assert schedule.cancel(session, "1") == "001-hello"
+    with database.transaction() as connection:
+        assert schedule.cancel(connection, "1") == "001-hello"
         with pytest.raises(SourceError, match="no issue '1' is scheduled"):
-            schedule.cancel(session, "1")
+            schedule.cancel(connection, "1")
     worker.at = DUE
     worker.rounds.once()
     assert worker.mailed() == []
@@ -126,14 +126,20 @@ def test_cancelled_schedule_sends_nothing(database: Database, worker: Worker) ->
 
 def test_scheduling_again_replaces_time_and_content(database: Database) -> None:
     add(database)
-    with database.transaction() as session:
+    with database.transaction() as connection:
         changed = replace(EDITION, subject="Hello again")
         schedule.add(
-            session, changed, source_path="x.md", segment="", due_at=DUE + timedelta(days=1), zone="", at=AT
+            connection,
+            changed,
+            source_path="x.md",
+            segment="",
+            due_at=DUE + timedelta(days=1),
+            zone="",
+            at=AT,
         )
-        assert [one.due_at for one in schedule.scheduled(session)] == [DUE + timedelta(days=1)]
+        assert [one.due_at for one in schedule.scheduled(connection)] == [DUE + timedelta(days=1)]
         at = DUE + timedelta(days=1)
-        issue = schedule.queue_due(session, EDITION.slug, at=at, condition=None)
+        issue = schedule.queue_due(connection, EDITION.slug, at=at, condition=None)
         assert issue is not None
         assert issue.edition_digest == changed.digest
 
@@ -141,8 +147,8 @@ def test_scheduling_again_replaces_time_and_content(database: Database) -> None:
 def test_issue_that_is_queued_by_hand_is_not_scheduled_any_more(database: Database) -> None:
     add(database)
     queued(database, 1)
-    with database.reading() as session:
-        assert schedule.scheduled(session) == []
+    with database.reading() as connection:
+        assert schedule.scheduled(connection) == []
     with pytest.raises(RefusedError, match="is queued already"):
         add(database)
 
@@ -159,37 +165,37 @@ def test_two_workers_queue_an_issue_once(database: Database) -> None:
 
     def queue_it() -> bool:
         start.wait()
-        with database.transaction() as session:
-            return schedule.queue_due(session, EDITION.slug, at=DUE, condition=None) is not None
+        with database.transaction() as connection:
+            return schedule.queue_due(connection, EDITION.slug, at=DUE, condition=None) is not None
 
     with in_threads(queue_it, 2) as done:
         pass
     assert sorted(each.result() for each in done) == [False, True]
-    with database.reading() as session:
-        assert len(issues.issues(session)) == 1
+    with database.reading() as connection:
+        assert len(issues.issues(connection)) == 1
 
 
 def test_issue_has_work_while_something_is_queued_interrupted_or_due(database: Database) -> None:
     issue = queued(database, 2)
 
     def works(at: datetime = AT) -> bool:
-        with database.reading() as session:
-            return [one.id for one in with_work(session, at=at, resend_uncertain=True)] == [issue.id]
+        with database.reading() as connection:
+            return [one.id for one in with_work(connection, at=at, resend_uncertain=True)] == [issue.id]
 
     assert works()
-    with database.transaction() as session:
-        run_id = runs.begin(session, issue.id, at=AT)
-        queue.claim(session, issue.id, run_id=run_id, limit=2, after=0, at=AT, resend_uncertain=True)
+    with database.transaction() as connection:
+        run_id = runs.begin(connection, issue.id, at=AT)
+        queue.claim(connection, issue.id, run_id=run_id, limit=2, after=0, at=AT, resend_uncertain=True)
     assert works()
-    with database.transaction() as session:
+    with database.transaction() as connection:
         later = Settled(2, DeliveryState.DEFERRED, due_at=DUE, code=451)
         sent = Settled(1, DeliveryState.SENT)
-        queue.settle(session, issue.id, [sent, later], run_id=run_id, at=AT)
-        runs.end(session, run_id, at=AT)
+        queue.settle(connection, issue.id, [sent, later], run_id=run_id, at=AT)
+        runs.end(connection, run_id, at=AT)
     assert not works(DUE - timedelta(seconds=1))
     assert works(DUE)
-    with database.transaction() as session:
-        control.pause(session, issue.id, "by the operator")
+    with database.transaction() as connection:
+        control.pause(connection, issue.id, "by the operator")
     assert not works(DUE)
 
 
@@ -202,28 +208,28 @@ def test_worker_closed_during_a_run_settles_messages_in_flight(database: Databas
     found = books(database, issue)
     assert found.sending == found.uncertain == 0
     assert found.sent == len(worker.mailed()) >= 20
-    with database.reading() as session:
-        assert issues.get(session, issue.id).state in (IssueState.SENDING, IssueState.FINISHED)
+    with database.reading() as connection:
+        assert issues.get(connection, issue.id).state in (IssueState.SENDING, IssueState.FINISHED)
 
 
 def test_canary_that_waits_for_reports_does_not_delay_another_issue(
     database: Database, worker: Worker
 ) -> None:
     subscribe(database, 4)
-    with database.transaction() as session:
-        first, _ = issues.enqueue(session, EDITION, source_path="a.md", at=AT)
-        canary.begin(session, first.id, 0.5, ())
+    with database.transaction() as connection:
+        first, _ = issues.enqueue(connection, EDITION, source_path="a.md", at=AT)
+        canary.begin(connection, first.id, 0.5, ())
         other = replace(EDITION, slug="002-other")
-        second, _ = issues.enqueue(session, other, source_path="b.md", at=AT)
+        second, _ = issues.enqueue(connection, other, source_path="b.md", at=AT)
     with working(worker):
         until = time.monotonic() + 30
         while True:
-            with database.reading() as session:
-                sent = books_of(session, second.id).sent
-                waits = issues.get(session, first.id).canary is CanaryState.WAITING
+            with database.reading() as connection:
+                sent = books_of(connection, second.id).sent
+                waits = issues.get(connection, first.id).canary is CanaryState.WAITING
             if sent == 4 and waits:
                 break
             assert time.monotonic() < until, worker.said
             time.sleep(0.05)
-    with database.reading() as session:
-        assert (books_of(session, first.id).sent, books_of(session, first.id).queued) == (2, 2)
+    with database.reading() as connection:
+        assert (books_of(connection, first.id).sent, books_of(connection, first.id).queued) == (2, 2)

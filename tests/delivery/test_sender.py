@@ -7,14 +7,13 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import event, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, event, select, update
 
 from mailer.audience.ledger import unsubscribe
 from mailer.audience.transitions import Origin
 from mailer.config import DeliverySettings, section
-from mailer.database.models import Delivery, DeliveryState, IssueState, StoredIssue
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import Delivery, DeliveryState, IssueState, StoredIssue
 from mailer.delivery import control, issues
 from mailer.delivery.books import Books
 from mailer.delivery.ending import Ending
@@ -23,7 +22,7 @@ from mailer.delivery.sender import Sender
 from mailer.delivery.waiting import next_due
 from mailer.rehearsal.script import Script
 from mailer.replies import Refusal, ReplyClass
-from tests.delivery.scene import AT, books, queued, recipients, run, subscribe
+from tests.delivery.scene import AT, books, delivery, queued, recipients, run, subscribe
 
 
 def everyone(number: int) -> list[str]:
@@ -92,12 +91,12 @@ def test_opt_out_in_the_middle_is_not_mailed_after_that_commit(database: Databas
         if known.sent < 20 or left:
             return
         had = set(recipients(tmp_path / "out"))
-        with database.transaction() as session:
+        with database.transaction() as connection:
             for n in range(1, 201):
                 # Also those that are claimed already but have not left yet; what was handed to a
                 # connection (one being sent and one ahead, on each of four) had begun before.
                 if f"s{n}@example.org" not in had:
-                    unsubscribe(session, n, origin=Origin("one-click"), at=AT)
+                    unsubscribe(connection, n, origin=Origin("one-click"), at=AT)
                     left.add(f"s{n}@example.org")
 
     run(database, issue, tmp_path / "out", meanwhile=opt_out)
@@ -115,14 +114,14 @@ def test_refusals_are_failed_or_deferred_and_hard_ones_learnt(database: Database
     )
     learnt: list[Refusal] = []
 
-    def learn(session: Session, refusals: Sequence[Refusal], at: datetime) -> None:
+    def learn(connection: Connection, refusals: Sequence[Refusal], at: datetime) -> None:
         learnt.extend(refusals)
 
     pending: set[datetime | None] = set()
 
     def look(books: Books, sender: Sender) -> None:
-        with database.reading() as session:
-            row = session.get_one(Delivery, (issue.id, 3))
+        with database.reading() as connection:
+            row = delivery(connection, issue.id, 3)
             if row.state == DeliveryState.DEFERRED:
                 pending.add(row.due_at)
 
@@ -131,10 +130,10 @@ def test_refusals_are_failed_or_deferred_and_hard_ones_learnt(database: Database
     assert ended.ending is Ending.WAITING
     assert (ended.books.sent, ended.books.failed, ended.books.deferred) == (38, 1, 1)
     assert [(r.subscriber_id, r.verdict.reply_class) for r in learnt] == [(3, ReplyClass.HARD)]
-    with database.reading() as session:
-        row = session.get_one(Delivery, (issue.id, 5))
+    with database.reading() as connection:
+        row = delivery(connection, issue.id, 5)
         assert (row.code, row.enhanced, row.attempts) == (451, "4.3.0", 1)
-        due = next_due(session, issue.id, resend_uncertain=True)
+        due = next_due(connection, issue.id, resend_uncertain=True)
     assert due is not None
     later = run(database, issue, tmp_path / "out", answer=script, clock=lambda: due + timedelta(seconds=1))
     assert later.ending is Ending.FINISHED
@@ -156,8 +155,8 @@ def test_retries_are_spread(database: Database, tmp_path: Path) -> None:
     issue = queued(database, 1)
     refuse = lambda recipient: "451 4.3.0 Not now"  # noqa: E731
     run(database, issue, tmp_path / "out", answer=refuse, clock=lambda: AT, jitter=1.5)
-    with database.reading() as session:
-        due = next_due(session, issue.id, resend_uncertain=False)
+    with database.reading() as connection:
+        due = next_due(connection, issue.id, resend_uncertain=False)
     assert due == AT + 1.5 * DeliverySettings().retry_base
 
 
@@ -172,15 +171,15 @@ def test_gives_up_after_the_configured_time(database: Database, tmp_path: Path) 
             break
     assert ended.books.failed == 1
     assert timedelta(hours=43) < clock - AT < timedelta(hours=60)
-    with database.reading() as session:
-        assert session.get_one(Delivery, (issue.id, 1)).bounce_class == "expired"
+    with database.reading() as connection:
+        assert delivery(connection, issue.id, 1).bounce_class == "expired"
 
 
 def test_our_own_misconfiguration_pauses_and_blames_nobody(database: Database, tmp_path: Path) -> None:
     issue = queued(database, 60)
     learnt: list[Refusal] = []
 
-    def learn(session: Session, refusals: Sequence[Refusal], at: datetime) -> None:
+    def learn(connection: Connection, refusals: Sequence[Refusal], at: datetime) -> None:
         learnt.extend(refusals)
 
     unauthenticated = "550 5.7.26 This mail has been blocked because the sender is unauthenticated"
@@ -189,9 +188,9 @@ def test_our_own_misconfiguration_pauses_and_blames_nobody(database: Database, t
     assert "5.7.26" in ended.reason
     assert learnt == []
     assert (ended.books.failed, ended.books.sent) == (0, 0)
-    with database.transaction() as session:
-        assert control.resume(session, issue.id)
-        assert issues.get(session, issue.id).reason == ""
+    with database.transaction() as connection:
+        assert control.resume(connection, issue.id)
+        assert issues.get(connection, issue.id).reason == ""
     assert run(database, issue, tmp_path / "out").ending is Ending.FINISHED
     assert recipients(tmp_path / "out") == everyone(60)
 
@@ -216,8 +215,8 @@ def test_pause_by_another_process_stops_the_run_to_the_row(database: Database, t
 
     def pause(known: Books, sender: Sender) -> None:
         if known.sent >= 20:
-            with database.transaction() as session:
-                control.pause(session, issue.id, "by the operator")
+            with database.transaction() as connection:
+                control.pause(connection, issue.id, "by the operator")
 
     ended = run(database, issue, tmp_path / "out", meanwhile=pause)
     assert ended.ending is Ending.PAUSED
@@ -228,8 +227,8 @@ def test_pause_by_another_process_stops_the_run_to_the_row(database: Database, t
 
 def test_cancel_skips_what_waits(database: Database, tmp_path: Path) -> None:
     issue = queued(database, 30)
-    with database.transaction() as session:
-        assert control.cancel(session, issue.id, at=AT) == 30
+    with database.transaction() as connection:
+        assert control.cancel(connection, issue.id, at=AT) == 30
     assert run(database, issue, tmp_path / "out").ending is Ending.CANCELLED
     assert recipients(tmp_path / "out") == []
     assert books(database, issue).skipped == 30
@@ -240,8 +239,8 @@ def test_cancel_in_the_middle_leaves_nothing_waiting(database: Database, tmp_pat
 
     def cancel(known: Books, sender: Sender) -> None:
         if known.sent >= 20:
-            with database.transaction() as session:
-                control.cancel(session, issue.id, at=AT)
+            with database.transaction() as connection:
+                control.cancel(connection, issue.id, at=AT)
 
     def answer(recipient: str) -> str | None:
         return "451 4.3.0 Try again later" if recipient.startswith("s1") else None
@@ -260,13 +259,13 @@ def test_interrupted_window_becomes_uncertain_and_follows_the_policy(
 ) -> None:
     issue = queued(database, 10)
     run(database, issue, tmp_path / "out")
-    with database.transaction() as session:
-        session.execute(
+    with database.transaction() as connection:
+        connection.execute(
             update(Delivery)
-            .where(Delivery.issue_id == issue.id, Delivery.subscriber_id <= 4)
+            .where(Delivery.c.issue_id == issue.id, Delivery.c.subscriber_id <= 4)
             .values(state=DeliveryState.SENDING.value)
         )
-        session.execute(update(StoredIssue).values(state=IssueState.SENDING.value))
+        connection.execute(update(StoredIssue).values(state=IssueState.SENDING.value))
     settings = section(DeliverySettings, {"window": 20, "uncertain": policy})
     ended = run(database, issue, tmp_path / "out", settings=settings)
     assert recipients(tmp_path / "out").count("s4@example.org") == copies
@@ -281,18 +280,18 @@ def test_interrupted_window_becomes_uncertain_and_follows_the_policy(
 
 def test_unreachable_relay_leaves_everything_queued(database: Database, tmp_path: Path) -> None:
     issue = queued(database, 30)
-    with database.reading() as session:
-        before = session.execute(select(Delivery.state, Delivery.attempts)).all()
+    with database.reading() as connection:
+        before = connection.execute(select(Delivery.c.state, Delivery.c.attempts)).all()
     ended = run(database, issue, tmp_path / "out", answer=None, port=1)
     assert ended.ending is Ending.UNREACHABLE
-    with database.reading() as session:
-        assert session.execute(select(Delivery.state, Delivery.attempts)).all() == before
+    with database.reading() as connection:
+        assert connection.execute(select(Delivery.c.state, Delivery.c.attempts)).all() == before
 
 
 def test_retry_queues_exactly_the_failed_again(database: Database, tmp_path: Path) -> None:
     issue = queued(database, 10)
     run(database, issue, tmp_path / "out", answer=Script(always={"s3": "550 5.1.1 No"}, at_first={}))
-    with database.transaction() as session:
-        assert control.retry(session, issue.id, DeliveryState.FAILED, at=AT) == 1
+    with database.transaction() as connection:
+        assert control.retry(connection, issue.id, DeliveryState.FAILED, at=AT) == 1
     assert run(database, issue, tmp_path / "out").ending is Ending.FINISHED
     assert recipients(tmp_path / "out") == everyone(10)

@@ -9,15 +9,15 @@ from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from sqlalchemy import insert, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, insert, select, update
 
 from mailer.address import parse_address
 from mailer.audience.ledger import move
 from mailer.audience.subscribers import add
 from mailer.audience.transitions import Move, Origin
 from mailer.config import Sequence, Settings
-from mailer.database.models import (
+from mailer.database.engine import Database
+from mailer.database.tables import (
     Delivery,
     DeliveryState,
     SequenceMember,
@@ -26,7 +26,6 @@ from mailer.database.models import (
     SubscriberStatus,
     SubscriberTag,
 )
-from mailer.database.session import Database
 from mailer.delivery import issues
 from mailer.delivery.sequences import looking, storing
 from mailer.delivery.sequences.files import WrittenStep
@@ -54,42 +53,45 @@ class Scene:
     """The steps that each person got, and when."""
 
     def apply(self, *steps: WrittenStep) -> storing.Plan:
-        with self.database.transaction() as session:
-            made = storing.plan(session, NAME, self.sequence, steps)
-            storing.apply(session, NAME, self.sequence, steps, at=self.at)
-            assert not storing.plan(session, NAME, self.sequence, steps).changes_something
+        with self.database.transaction() as connection:
+            made = storing.plan(connection, NAME, self.sequence, steps)
+            storing.apply(connection, NAME, self.sequence, steps, at=self.at)
+            assert not storing.plan(connection, NAME, self.sequence, steps).changes_something
         return made
 
     def join(self, name: str, *, way: str = "form", tags: tuple[str, ...] = (), **attributes: str) -> int:
         """Let somebody sign up and confirm, or be added in another way."""
         address = parse_address(f"{name}@example.org")
-        with self.database.transaction() as session:
+        with self.database.transaction() as connection:
             added = add(
-                session, address, secret=SECRET, origin=Origin(way), at=self.at, attributes=attributes,
+                connection, address, secret=SECRET, origin=Origin(way), at=self.at, attributes=attributes,
                 tags=tags, status=S.PENDING if way == "form" else S.ACTIVE,
             )  # fmt: skip
             assert added.subscriber_id is not None
             if way == "form":
-                move(session, [Move(added.subscriber_id, S.ACTIVE, Origin(way), self.at)])
+                move(connection, [Move(added.subscriber_id, S.ACTIVE, Origin(way), self.at)])
         return added.subscriber_id
 
     def move(self, subscriber_id: int, to: SubscriberStatus, way: str = "page") -> None:
-        with self.database.transaction() as session:
-            move(session, [Move(subscriber_id, to, Origin(way), self.at)])
+        with self.database.transaction() as connection:
+            move(connection, [Move(subscriber_id, to, Origin(way), self.at)])
 
     def tag(self, subscriber_id: int, tag: str) -> None:
-        with self.database.transaction() as session:
-            session.add(SubscriberTag(subscriber_id=subscriber_id, tag=tag))
+        with self.database.transaction() as connection:
+            connection.execute(insert(SubscriberTag).values(subscriber_id=subscriber_id, tag=tag))
 
     def look(self) -> int:
         """Look once, and send what was queued."""
         queued = looking.look(self.database, self.settings, at=self.at)
-        with self.database.transaction() as session:
-            slugs = {row.id: row.title for row in session.execute(select(StoredIssue.id, StoredIssue.title))}
-            people = {
-                row.id: row.address for row in session.execute(select(Subscriber.id, Subscriber.address))
+        with self.database.transaction() as connection:
+            slugs = {
+                row.id: row.title for row in connection.execute(select(StoredIssue.c.id, StoredIssue.c.title))
             }
-            for issue_id, subscriber_id in settle_all(session, at=self.at):
+            people = {
+                row.id: row.address
+                for row in connection.execute(select(Subscriber.c.id, Subscriber.c.address))
+            }
+            for issue_id, subscriber_id in settle_all(connection, at=self.at):
                 name = people[subscriber_id].partition("@")[0]
                 self.got[name].append((slugs[issue_id], self.at))
         return queued
@@ -105,9 +107,9 @@ class Scene:
         return [step for step, _ in self.got[name]]
 
     def member(self, subscriber_id: int) -> tuple[str, bool]:
-        with self.database.reading() as session:
-            found = session.scalars(
-                select(SequenceMember).where(SequenceMember.subscriber_id == subscriber_id)
+        with self.database.reading() as connection:
+            found = connection.execute(
+                select(SequenceMember).where(SequenceMember.c.subscriber_id == subscriber_id)
             ).one()
             return found.why, found.next_step_id is not None
 
@@ -161,10 +163,10 @@ def test_killed_look_repeats_nothing(scene: Scene, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(looking, "BATCH", 2)
     original, calls = looking._step, 0
 
-    def dying(session: Session, *given: object, **named: object) -> object:
+    def dying(connection: Connection, *given: object, **named: object) -> object:
         nonlocal calls
         calls += 1
-        found = original(session, *given, **named)  # type: ignore[arg-type]
+        found = original(connection, *given, **named)  # type: ignore[arg-type]
         if calls % 3 == 0:
             raise KeyboardInterrupt
         return found
@@ -214,11 +216,11 @@ def test_people_enter_by_hand_once(scene: Scene) -> None:
     ana, gone = scene.join("ana"), scene.join("gone")
     scene.move(gone, S.UNSUBSCRIBED)
     for expected in (1, 0):
-        with scene.database.transaction() as session:
-            stored = storing.find(session, NAME)
+        with scene.database.transaction() as connection:
+            stored = storing.find(connection, NAME)
             assert stored is not None
-            everyone = Subscriber.id.in_([ana, gone])
-            assert looking.enter(session, stored, everyone, at=scene.at) == expected
+            everyone = Subscriber.c.id.in_([ana, gone])
+            assert looking.enter(connection, stored, everyone, at=scene.at) == expected
     scene.run(timedelta(hours=2))
     assert dict(scene.got) == {"ana": [("1", AT)]}
 
@@ -255,12 +257,12 @@ def test_goal_stops_a_message_that_waits_for_a_retry(scene: Scene) -> None:
     scene.apply(step("1"), step("2", 9))
     ana = scene.join("ana")
     looking.look(scene.database, scene.settings, at=scene.at)
-    with scene.database.transaction() as session:
-        session.execute(update(Delivery).values(state=DeliveryState.DEFERRED.value, due_at=scene.at + DAY))
+    with scene.database.transaction() as connection:
+        connection.execute(update(Delivery).values(state=DeliveryState.DEFERRED.value, due_at=scene.at + DAY))
     scene.tag(ana, "customer")
     scene.look()
-    with scene.database.reading() as session:
-        found = session.scalars(select(Delivery)).one()
+    with scene.database.reading() as connection:
+        found = connection.execute(select(Delivery)).one()
     assert (found.state, found.reply) == (DeliveryState.SKIPPED.value, "the goal was reached")
 
 
@@ -269,18 +271,18 @@ def test_pause_of_a_person_delays_and_pause_of_the_sequence_too(scene: Scene) ->
     ana = scene.join("ana")
     scene.join("bob")
     scene.look()
-    with scene.database.transaction() as session:
-        person = update(Subscriber).where(Subscriber.id == ana)
-        session.execute(person.values(paused_until=AT + 10 * DAY))
+    with scene.database.transaction() as connection:
+        person = update(Subscriber).where(Subscriber.c.id == ana)
+        connection.execute(person.values(paused_until=AT + 10 * DAY))
     scene.run(3 * DAY)
     assert (scene.steps("ana"), scene.steps("bob")) == (["1"], ["1", "2"])
-    with scene.database.transaction() as session:
-        assert storing.pause(session, NAME, at=scene.at)
-        assert not storing.pause(session, NAME, at=scene.at)
+    with scene.database.transaction() as connection:
+        assert storing.pause(connection, NAME, at=scene.at)
+        assert not storing.pause(connection, NAME, at=scene.at)
     scene.run(10 * DAY)
     assert scene.steps("ana") == ["1"]
-    with scene.database.transaction() as session:
-        assert storing.resume(session, NAME)
+    with scene.database.transaction() as connection:
+        assert storing.resume(connection, NAME)
     scene.look()
     assert scene.steps("ana") == ["1", "2"]
 
@@ -364,16 +366,16 @@ def test_changed_text_is_an_edition_of_its_own(scene: Scene) -> None:
     scene.join("ana")
     scene.run(timedelta(hours=2))
     scene.apply(step("1"), step("2", 1, text="corrected"))
-    with scene.database.reading() as session:
-        (issue,) = [one for one in issues.issues(session) if one.slug == "welcome-2"]
-        assert issues.edition(session, issue.edition_digest).text == "corrected"
-        assert issues.edition_number(session, issue.id) == 2
+    with scene.database.reading() as connection:
+        (issue,) = [one for one in issues.issues(connection) if one.slug == "welcome-2"]
+        assert issues.edition(connection, issue.edition_digest).text == "corrected"
+        assert issues.edition_number(connection, issue.id) == 2
         assert not issue.public
 
 
 def test_slug_of_an_issue_is_not_taken_by_a_step(scene: Scene) -> None:
-    with scene.database.transaction() as session:
-        issues.enqueue(session, step("1").edition, source_path="", at=AT)
+    with scene.database.transaction() as connection:
+        issues.enqueue(connection, step("1").edition, source_path="", at=AT)
     with pytest.raises(RefusedError, match="there is an issue welcome-1 already"):
         scene.apply(step("1"))
 
@@ -382,8 +384,8 @@ def test_history_of_a_person_shows_the_sequence(scene: Scene) -> None:
     scene.apply(step("1"), step("2", 3))
     scene.join("ana")
     scene.look()
-    with scene.database.reading() as session:
-        found = story(session, "ana@example.org")
+    with scene.database.reading() as connection:
+        found = story(connection, "ana@example.org")
     assert found is not None
     told = [one.text for one in found.happenings]
     assert "welcome: entered; 2 is due from 2026-03-05 08:00 UTC" in told
@@ -393,8 +395,8 @@ def test_history_of_a_person_shows_the_sequence(scene: Scene) -> None:
 def test_broken_segment_of_one_sequence_does_not_stop_the_others(scene: Scene) -> None:
     scene.sequence = Sequence(goal="@gone")
     scene.apply(step("1"))
-    with scene.database.transaction() as session:
-        storing.apply(session, "other", Sequence(), [step("x")], at=AT)
+    with scene.database.transaction() as connection:
+        storing.apply(connection, "other", Sequence(), [step("x")], at=AT)
     scene.join("ana")
     scene.look()
     assert scene.steps("ana") == ["x"]
@@ -432,11 +434,11 @@ def test_look_at_a_hundred_thousand_waiting_people_reads_none_of_them(database: 
     scene = Scene(database)
     scene.apply(step("1"), step("2", 5))
     scene.look()
-    with database.transaction() as session:
-        stored = storing.find(session, NAME)
+    with database.transaction() as connection:
+        stored = storing.find(connection, NAME)
         assert stored is not None
-        first, second = looking.steps_of(session, stored.id)
-        session.execute(
+        first, second = looking.steps_of(connection, stored.id)
+        connection.execute(
             insert(SequenceMember),
             [
                 {
@@ -448,7 +450,7 @@ def test_look_at_a_hundred_thousand_waiting_people_reads_none_of_them(database: 
         )  # fmt: skip
         plan = " ".join(
             str(row)
-            for row in session.connection().exec_driver_sql(
+            for row in connection.exec_driver_sql(
                 "EXPLAIN QUERY PLAN SELECT subscriber_id FROM sequence_members"
                 f" WHERE next_step_id = {first.id} AND zone IN ('', 'Asia/Tokyo') AND due_at <= 5 LIMIT 10"
             )

@@ -15,7 +15,7 @@ from typing import ClassVar
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
-from sqlalchemy import select
+from sqlalchemy import insert, select
 
 from mailer.address import parse_address
 from mailer.audience.ledger import move
@@ -23,7 +23,7 @@ from mailer.audience.preferences import pause
 from mailer.audience.subscribers import add
 from mailer.audience.transitions import Move, Origin
 from mailer.config import Sequence, Settings
-from mailer.database.models import (
+from mailer.database.tables import (
     SequenceMember,
     SequenceStep,
     Subscriber,
@@ -70,15 +70,15 @@ class Sequences(RuleBasedStateMachine):
             self.folder.cleanup()
 
     def _id(self, name: str) -> int | None:
-        with self.database.reading() as session:
-            return session.scalar(
-                select(Subscriber.id).where(Subscriber.address_key == f"{name}@example.org")
+        with self.database.reading() as connection:
+            return connection.scalar(
+                select(Subscriber.c.id).where(Subscriber.c.address_key == f"{name}@example.org")
             )
 
     def _note_departure(self, subscriber_id: int) -> None:
-        with self.database.reading() as session:
-            member = session.scalar(
-                select(SequenceMember).where(SequenceMember.subscriber_id == subscriber_id)
+        with self.database.reading() as connection:
+            member = connection.scalar(
+                select(SequenceMember.c.subscriber_id).where(SequenceMember.c.subscriber_id == subscriber_id)
             )
             if member is not None:
                 self.left.add(subscriber_id)
@@ -86,8 +86,8 @@ class Sequences(RuleBasedStateMachine):
     def _apply(self, order: list[str], days: int, minute: int | None) -> None:
         clock = None if minute is None else time(minute // 60, minute % 60)
         steps = [step(name, days, at=clock, text=f"{name} {days}", source=name) for name in order]
-        with self.database.transaction() as session:
-            storing.apply(session, NAME, self.sequence, steps, at=self.at)
+        with self.database.transaction() as connection:
+            storing.apply(connection, NAME, self.sequence, steps, at=self.at)
 
     @rule(name=people, way=st.sampled_from(["form", "import", "api"]), vip=st.booleans())
     def joins(self, name: str, way: str, vip: bool) -> None:
@@ -95,38 +95,39 @@ class Sequences(RuleBasedStateMachine):
 
     def _join(self, name: str, way: str, *, vip: bool) -> None:
         address = parse_address(f"{name}@example.org")
-        with self.database.transaction() as session:
+        with self.database.transaction() as connection:
             added = add(
-                session, address, secret=b"s" * 32, origin=Origin(way), at=self.at, tags=["vip"] * vip,
+                connection, address, secret=b"s" * 32, origin=Origin(way), at=self.at, tags=["vip"] * vip,
                 status=S.PENDING if way == "form" else S.ACTIVE,
             )  # fmt: skip
             if way == "form" and added.subscriber_id is not None:
-                move(session, [Move(added.subscriber_id, S.ACTIVE, Origin("form"), self.at)])
+                move(connection, [Move(added.subscriber_id, S.ACTIVE, Origin("form"), self.at)])
 
     @rule(name=people, to=st.sampled_from([S.UNSUBSCRIBED, S.BOUNCED, S.COMPLAINED]))
     def leaves(self, name: str, to: SubscriberStatus) -> None:
         if (who := self._id(name)) is None:
             return
-        with self.database.transaction() as session:
-            was_active = session.get_one(Subscriber, who).status == S.ACTIVE.value
-            move(session, [Move(who, to, Origin("page"), self.at)])
-        if was_active:
+        with self.database.transaction() as connection:
+            status = connection.scalar(select(Subscriber.c.status).where(Subscriber.c.id == who))
+            move(connection, [Move(who, to, Origin("page"), self.at)])
+        if status == S.ACTIVE.value:
             self._note_departure(who)
 
     @rule(name=people)
     def returns(self, name: str) -> None:
         if (who := self._id(name)) is not None:
-            with self.database.transaction() as session:
-                move(session, [Move(who, S.PENDING, Origin("form"), self.at)])
-                move(session, [Move(who, S.ACTIVE, Origin("form"), self.at)])
+            with self.database.transaction() as connection:
+                move(connection, [Move(who, S.PENDING, Origin("form"), self.at)])
+                move(connection, [Move(who, S.ACTIVE, Origin("form"), self.at)])
 
     @rule(name=people, tag=st.sampled_from(["vip", "customer"]))
     def gets_a_tag(self, name: str, tag: str) -> None:
         if (who := self._id(name)) is None:
             return
-        with self.database.transaction() as session:
-            if session.get(SubscriberTag, (who, tag)) is None:
-                session.add(SubscriberTag(subscriber_id=who, tag=tag))
+        with self.database.transaction() as connection:
+            theirs = SubscriberTag.c.subscriber_id == who
+            if tag not in connection.scalars(select(SubscriberTag.c.tag).where(theirs)):
+                connection.execute(insert(SubscriberTag).values(subscriber_id=who, tag=tag))
         if tag == "customer":
             self._note_departure(who)
 
@@ -134,8 +135,8 @@ class Sequences(RuleBasedStateMachine):
     def pauses(self, name: str, days: int | None) -> None:
         if (who := self._id(name)) is not None:
             until = None if days is None else self.at + timedelta(days=days)
-            with self.database.transaction() as session:
-                pause(session, who, until, origin=Origin("page"), at=self.at)
+            with self.database.transaction() as connection:
+                pause(connection, who, until, origin=Origin("page"), at=self.at)
 
     @rule(order=orders, days=st.integers(0, 3), minute=st.sampled_from([None, 540, 1410]))
     def changes_the_files(self, order: list[str], days: int, minute: int | None) -> None:
@@ -143,11 +144,11 @@ class Sequences(RuleBasedStateMachine):
 
     @rule(stop=st.booleans())
     def pauses_the_sequence(self, stop: bool) -> None:
-        with self.database.transaction() as session:
+        with self.database.transaction() as connection:
             if stop:
-                storing.pause(session, NAME, at=self.at)
+                storing.pause(connection, NAME, at=self.at)
             else:
-                storing.resume(session, NAME)
+                storing.resume(connection, NAME)
 
     @rule(hours=st.sampled_from([1, 5, 24, 100, -2, -50]))
     def time_passes(self, hours: int) -> None:
@@ -158,10 +159,10 @@ class Sequences(RuleBasedStateMachine):
         self.at += timedelta(hours=hours)
         for _ in range(2):
             looking.look(self.database, Settings(), at=self.at)
-            with self.database.transaction() as session:
-                for issue_id, subscriber_id in settle_all(session, at=self.at):
-                    name = session.scalars(
-                        select(SequenceStep.id).where(SequenceStep.issue_id == issue_id)
+            with self.database.transaction() as connection:
+                for issue_id, subscriber_id in settle_all(connection, at=self.at):
+                    name = connection.scalars(
+                        select(SequenceStep.c.id).where(SequenceStep.c.issue_id == issue_id)
                     ).one()
                     self.sent[str(name), str(subscriber_id)] += 1
                     Sequences.messages += 1
@@ -174,9 +175,9 @@ class Sequences(RuleBasedStateMachine):
             return
         assert not self.wrong
         assert all(number == 1 for number in self.sent.values())
-        with self.database.reading() as session:
-            for issue_id in session.scalars(select(SequenceStep.issue_id)):
-                assert books_of(session, issue_id).balanced
+        with self.database.reading() as connection:
+            for issue_id in connection.scalars(select(SequenceStep.c.issue_id)):
+                assert books_of(connection, issue_id).balanced
 
 
 def test_each_step_at_most_once_and_none_after_leaving() -> None:

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import select
 
-from mailer.database.models import Seat
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import Seat
 from mailer.smtp.limits import BURST_SECONDS
 from tests.connections import new_database
 from tests.delivery.machine import WINDOW, Machine
@@ -42,8 +42,8 @@ def wait_for_heirs(database: Database) -> None:
     """Wait until three machines have all connections, for ten seconds at most."""
     until = time.monotonic() + 10
     while True:
-        with database.reading() as session:
-            seats = list(session.scalars(select(Seat.connections).where(Seat.wanted > 0)))
+        with database.reading() as connection:
+            seats = list(connection.scalars(select(Seat.c.connections).where(Seat.c.wanted > 0)))
         if len(seats) == MACHINES - 1 and sum(seats) == CONNECTIONS:
             return
         assert time.monotonic() < until, seats

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import event
 
 from mailer.config import DeliverySettings
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from mailer.delivery import issues
 from mailer.delivery.books import Books
 from mailer.delivery.clock import Clock
@@ -127,8 +127,8 @@ def test_silent_relay_leaves_no_outcome_unwritten_and_costs_few_commits(database
     seen: list[tuple[Books, int]] = []
 
     def look(sender: Sender) -> None:
-        with database.reading() as session:
-            known = issues.named(session, EDITION.slug)
+        with database.reading() as connection:
+            known = issues.named(connection, EDITION.slug)
         seen.append((books(database, known), len(commits)))
         twice(sender)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
-from mailer.database.models import Subscriber
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import Subscriber
 from mailer.delivery import control
 from mailer.delivery.ending import Ending
 from tests.delivery import scene
@@ -25,9 +25,9 @@ def needy_issue(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def live_in(database: Database, city: str, first: int, last: int) -> None:
-    with database.transaction() as session:
-        some = update(Subscriber).where(Subscriber.id.between(first, last))
-        session.execute(some.values(attributes={"city": city}))
+    with database.transaction() as connection:
+        some = update(Subscriber).where(Subscriber.c.id.between(first, last))
+        connection.execute(some.values(attributes={"city": city}))
 
 
 def test_pauses_after_the_first_ten(database: Database, tmp_path: Path) -> None:
@@ -38,16 +38,16 @@ def test_pauses_after_the_first_ten(database: Database, tmp_path: Path) -> None:
     assert "'subscriber.city' is missing" in ended.reason
     # Nobody has it, so it can be withdrawn and corrected.
     assert (ended.books.sent, ended.books.failed <= 40, ended.books.sending) == (0, True, 0)
-    with database.transaction() as session:
-        assert control.withdraw(session, issue.id) == 200
+    with database.transaction() as connection:
+        assert control.withdraw(connection, issue.id) == 200
 
 
 def test_resumed_it_goes_on_for_those_who_can_get_it(database: Database, tmp_path: Path) -> None:
     issue = queued(database, 60)
     live_in(database, "Cluj", 51, 60)
     assert run(database, issue, tmp_path / "box").ending is Ending.PAUSED
-    with database.transaction() as session:
-        assert control.resume(session, issue.id)
+    with database.transaction() as connection:
+        assert control.resume(connection, issue.id)
     ended = run(database, issue, tmp_path / "box")
     assert (ended.ending, ended.books.sent, ended.books.failed) == (Ending.FINISHED, 10, 50)
     assert recipients(tmp_path / "box") == sorted(f"s{n}@example.org" for n in range(51, 61))

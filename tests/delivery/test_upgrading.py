@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import text
 
 from mailer import cli
-from mailer.database.session import HEAD, Database, upgrade
+from mailer.database.engine import HEAD, Database, upgrade
 from mailer.delivery import backups
 from mailer.delivery.lock import sending
 from mailer.delivery.upgrading import upgrade_safely
@@ -34,7 +34,7 @@ KILLER = """
 import alembic.command, os, shutil, signal, sys
 from pathlib import Path
 from sqlalchemy import event
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from mailer.delivery.upgrading import upgrade_safely
 from tests.delivery.scene import AT
 
@@ -153,7 +153,7 @@ def test_killed_upgrade_leaves_the_old_database_or_the_new(tmp_path: Path) -> No
 SERVER_KILLER = """
 import alembic.command, os, signal, sys
 from sqlalchemy import event
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from mailer.delivery.upgrading import upgrade_safely
 from tests.delivery.scene import AT
 from tests.delivery.test_upgrading import columns
@@ -204,8 +204,8 @@ def columns(url: str) -> list[tuple[str, str]]:
     query = (
         "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = current_schema()"
     )
-    with Database(url) as database, database.reading() as session:
-        return sorted((row[0], row[1]) for row in session.execute(text(query)))
+    with Database(url) as database, database.reading() as connection:
+        return sorted((row[0], row[1]) for row in connection.execute(text(query)))
 
 
 def test_failed_check_restores_the_old_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

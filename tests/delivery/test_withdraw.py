@@ -6,9 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import func, insert, select, update
 
-from mailer.database.models import (
+from mailer.database.engine import Database
+from mailer.database.tables import (
     CanaryMember,
     Delivery,
     DeliveryState,
@@ -17,7 +18,6 @@ from mailer.database.models import (
     StoredEdition,
     StoredIssue,
 )
-from mailer.database.session import Database
 from mailer.delivery import arms, canary, control, issues
 from mailer.delivery.issues import QueuedIssue
 from mailer.errors import RefusedError
@@ -29,28 +29,28 @@ TABLES = (StoredIssue, StoredEdition, Delivery, Run, CanaryMember)
 
 
 def rows(database: Database) -> list[int]:
-    with database.reading() as session:
-        return [session.scalar(select(func.count()).select_from(table)) or 0 for table in TABLES]
+    with database.reading() as connection:
+        return [connection.scalar(select(func.count()).select_from(table)) or 0 for table in TABLES]
 
 
 def put(database: Database, issue: QueuedIssue, state: DeliveryState) -> None:
     """Bring one delivery of an issue to a state."""
-    with database.transaction() as session:
-        one = update(Delivery).where(Delivery.issue_id == issue.id, Delivery.subscriber_id == 3)
-        session.execute(one.values(state=state.value))
+    with database.transaction() as connection:
+        one = update(Delivery).where(Delivery.c.issue_id == issue.id, Delivery.c.subscriber_id == 3)
+        connection.execute(one.values(state=state.value))
 
 
 @pytest.mark.parametrize("state", HARMLESS)
 def test_unsent_issue_leaves_nothing_behind(database: Database, tmp_path: Path, state: DeliveryState) -> None:
     issue = queued(database, 5)
-    with database.transaction() as session:
-        canary.begin(session, issue.id, 0.5, ())
-        control.pause(session, issue.id, "a wrong date")
+    with database.transaction() as connection:
+        canary.begin(connection, issue.id, 0.5, ())
+        control.pause(connection, issue.id, "a wrong date")
     run(database, issue, tmp_path / "box")
     put(database, issue, state)
     assert rows(database) == [1, 1, 5, 1, 3]
-    with database.transaction() as session:
-        assert control.withdraw(session, issue.id) == 5
+    with database.transaction() as connection:
+        assert control.withdraw(connection, issue.id) == 5
     assert rows(database) == [0, 0, 0, 0, 0]
 
 
@@ -61,57 +61,61 @@ def test_issue_that_somebody_may_have_stays(database: Database, state: DeliveryS
     before = rows(database)
     with (
         pytest.raises(RefusedError, match="1 of its messages were sent, or may have been"),
-        database.transaction() as session,
+        database.transaction() as connection,
     ):
-        control.withdraw(session, issue.id)
+        control.withdraw(connection, issue.id)
     assert rows(database) == before
 
 
 def test_corrected_issue_is_queued_again_under_its_name(database: Database) -> None:
     issue = queued(database, 5)
     corrected = replace(EDITION, subject="Hello again")
-    with database.transaction() as session:
-        control.withdraw(session, issue.id)
-        again, new = issues.enqueue(session, corrected, source_path="", at=AT)
+    with database.transaction() as connection:
+        control.withdraw(connection, issue.id)
+        again, new = issues.enqueue(connection, corrected, source_path="", at=AT)
         assert (new, again.slug, again.edition_digest) == (True, issue.slug, corrected.digest)
-        assert issues.edition(session, again.edition_digest).subject == "Hello again"
+        assert issues.edition(connection, again.edition_digest).subject == "Hello again"
 
 
 def test_other_issues_keep_theirs(database: Database) -> None:
     issue = queued(database, 5)
-    with database.transaction() as session:
-        other, _ = issues.enqueue(session, replace(EDITION, slug="002-next"), source_path="", at=AT)
-        twin = session.get_one(StoredIssue, other.id)
-        twin.edition_digest = issue.edition_digest
-    with database.transaction() as session:
-        control.withdraw(session, issue.id)
-        assert issues.get(session, other.id).slug == "002-next"
-        assert issues.edition(session, issue.edition_digest) == EDITION
-    with database.reading() as session:
-        assert session.scalar(select(func.count()).where(Delivery.issue_id == other.id)) == 5
+    with database.transaction() as connection:
+        other, _ = issues.enqueue(connection, replace(EDITION, slug="002-next"), source_path="", at=AT)
+        twin = update(StoredIssue).where(StoredIssue.c.id == other.id)
+        connection.execute(twin.values(edition_digest=issue.edition_digest))
+    with database.transaction() as connection:
+        control.withdraw(connection, issue.id)
+        assert issues.get(connection, other.id).slug == "002-next"
+        assert issues.edition(connection, issue.edition_digest) == EDITION
+    with database.reading() as connection:
+        assert connection.scalar(select(func.count()).where(Delivery.c.issue_id == other.id)) == 5
 
 
 def test_edition_that_another_issue_replaced_stays(database: Database) -> None:
     """What some readers of another issue have got is kept, though no issue has it as its own any more."""
     issue = queued(database, 5)
-    with database.transaction() as session:
-        other, _ = issues.enqueue(session, replace(EDITION, slug="002-next"), source_path="", at=AT)
-        session.add(ReplacedEdition(issue_id=other.id, number=1, digest=issue.edition_digest, replaced_at=AT))
-    with database.transaction() as session:
-        control.withdraw(session, issue.id)
-    with database.reading() as session:
-        assert issues.edition(session, issue.edition_digest) == EDITION
-        assert session.scalar(select(func.count()).select_from(ReplacedEdition)) == 1
+    with database.transaction() as connection:
+        other, _ = issues.enqueue(connection, replace(EDITION, slug="002-next"), source_path="", at=AT)
+        connection.execute(
+            insert(ReplacedEdition).values(
+                issue_id=other.id, number=1, digest=issue.edition_digest, replaced_at=AT
+            )
+        )
+    with database.transaction() as connection:
+        control.withdraw(connection, issue.id)
+    with database.reading() as connection:
+        assert issues.edition(connection, issue.edition_digest) == EDITION
+        assert connection.scalar(select(func.count()).select_from(ReplacedEdition)) == 1
 
 
 def test_edition_that_is_an_arm_of_another_issue_stays(database: Database) -> None:
     issue = queued(database, 5)
-    with database.transaction() as session:
-        other, _ = issues.enqueue(session, replace(EDITION, slug="002-next"), source_path="", at=AT)
+    with database.transaction() as connection:
+        other, _ = issues.enqueue(connection, replace(EDITION, slug="002-next"), source_path="", at=AT)
         arms.begin(
-            session, other.id, [other.edition_digest, issue.edition_digest], ABTest(share=0.5), seed="x"
+            connection, other.id, [other.edition_digest, issue.edition_digest], ABTest(share=0.5), seed="x"
         )
-    with database.transaction() as session:
-        control.withdraw(session, issue.id)
-    with database.reading() as session:
-        assert issues.edition(session, issue.edition_digest) == EDITION
+    with database.transaction() as connection:
+        control.withdraw(connection, issue.id)
+    with database.reading() as connection:
+        assert issues.edition(connection, issue.edition_digest) == EDITION

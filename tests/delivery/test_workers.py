@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from mailer.delivery import runs
 from mailer.delivery.books import Books
 from mailer.delivery.clock import now
@@ -64,8 +64,8 @@ def test_worker_gets_its_number_as_last_argument(scene: Scene, tmp_path: Path) -
 
 
 def test_dead_worker_leaves_its_claims_uncertain_and_is_replaced(scene: Scene, tmp_path: Path) -> None:
-    with scene.database.transaction() as session:
-        run_id = runs.begin(session, scene.issue.id, at=now())
+    with scene.database.transaction() as connection:
+        run_id = runs.begin(connection, scene.issue.id, at=now())
     mark = tmp_path / "died"
     claim = (
         f"import sqlite3; c = sqlite3.connect({str(scene.database.path)!r})\n"

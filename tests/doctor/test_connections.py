@@ -19,7 +19,7 @@ from sqlalchemy import text
 
 from mailer.cli import run
 from mailer.config import Relay, Security, load
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from mailer.delivery.letter_sender import LetterSender
 from mailer.doctor import Finding, Names
 from mailer.doctor.blocklists import blocklists
@@ -272,11 +272,11 @@ def test_database_is_new_then_good_then_damaged(tmp_path: Path) -> None:
         assert said(books(database)) == ["ok database: new; it is made on first use"]
         database.open()
         assert said(books(database))[0].endswith("no damage, and every issue's books balance")
-        with database.transaction() as session:
-            session.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+        with database.transaction() as connection:
+            connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
         assert [(one.level.value, one.remedy) for one in books(database)] == [("problem", "mailer upgrade")]
-        with database.transaction() as session:
-            session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        with database.transaction() as connection:
+            connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
         assert [one.remedy for one in books(database)] == ["install the newer version of mailer"]
 
 

@@ -11,7 +11,7 @@ import pytest
 from mailer.bounces.boxes.configured import boxes_of, rules_of
 from mailer.bounces.boxes.fetch import fetch
 from mailer.config import Security, Settings, load
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from mailer.doctor.probe import probe
 from mailer.smtp.dkim import SigningKey, generate_key, load_key
 from mailer.tokens import Signer

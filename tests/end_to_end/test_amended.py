@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mailer.config import load
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from mailer.delivery import issues, runs
 from mailer.delivery.lock import sending
 from tests.end_to_end.newsletter import Folder
@@ -95,11 +95,11 @@ def test_killed_before_and_after_an_amendment_loses_nobody(folder: Folder) -> No
 def under_way(database: Database) -> Iterator[None]:
     """Hold what a run holds: the lock of SQLite, or a run that lives on PostgreSQL."""
     with sending(database):
-        with database.transaction() as session:
-            run_id = runs.begin(session, issues.issues(session)[0].id, at=datetime.now(UTC))
+        with database.transaction() as connection:
+            run_id = runs.begin(connection, issues.issues(connection)[0].id, at=datetime.now(UTC))
         yield
-        with database.transaction() as session:
-            runs.end(session, run_id, at=datetime.now(UTC))
+        with database.transaction() as connection:
+            runs.end(connection, run_id, at=datetime.now(UTC))
 
 
 def test_amendment_is_refused_with_a_remedy(folder: Folder) -> None:

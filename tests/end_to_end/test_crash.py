@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from mailer.delivery.lock import sending
 from tests.end_to_end.newsletter import Folder
 from tests.end_to_end.spawner import Command

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from mailer.config import load
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from mailer.delivery import editions, enqueueing
 from tests.end_to_end.newsletter import PROJECT, Folder
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import httpx
 from sqlalchemy import insert, select
 
-from mailer.database.models import Consent, Subscriber, SubscriberStatus
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import Consent, Subscriber, SubscriberStatus
 from mailer.tokens import Signer, Subject
 from tests.end_to_end.newsletter import Folder
 from tests.end_to_end.recorder import Recorder
@@ -73,11 +73,13 @@ def test_every_200_is_in_the_database_after_kill_9_and_heeded_by_the_run(
     for thread in threads:
         thread.join()
     assert ENOUGH <= len(answered) < PEOPLE
-    with database.reading() as session:
+    with database.reading() as connection:
         left = set(
-            session.scalars(select(Subscriber.id).where(Subscriber.status == SubscriberStatus.UNSUBSCRIBED))
+            connection.scalars(
+                select(Subscriber.c.id).where(Subscriber.c.status == SubscriberStatus.UNSUBSCRIBED)
+            )
         )
-        noted = set(session.scalars(select(Consent.subscriber_id).where(Consent.way == "one-click")))
+        noted = set(connection.scalars(select(Consent.c.subscriber_id).where(Consent.c.way == "one-click")))
     assert set(answered) <= left
     assert left == noted
     assert database.check() == []
@@ -96,8 +98,8 @@ def test_every_200_is_in_the_database_after_kill_9_and_heeded_by_the_run(
 
 
 def _subscribe_everyone(database: Database) -> None:
-    with database.transaction() as session:
-        session.execute(
+    with database.transaction() as connection:
+        connection.execute(
             insert(Subscriber),
             [
                 {

@@ -20,8 +20,8 @@ from typing import Self
 import pytest
 from sqlalchemy import insert
 
-from mailer.database.models import Subscriber
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import Subscriber
 from mailer.delivery import issues
 from mailer.delivery.books import Books, books_of, running_books
 from mailer.delivery.clock import now
@@ -86,8 +86,8 @@ class Run:
              "status": "active", "attributes": {}, "created_at": at, "changed_at": at}
             for address in (f"reader{number}@example.com" for number in range(_READERS))
         ]  # fmt: skip
-        with self.database.transaction() as session:
-            session.execute(insert(Subscriber), rows)
+        with self.database.transaction() as connection:
+            connection.execute(insert(Subscriber), rows)
 
     def __enter__(self) -> Self:
         return self
@@ -101,11 +101,11 @@ class Run:
 
     def books(self) -> Books | None:
         """Return the books, which balance; None while the issue is not queued."""
-        with self.database.reading() as session:
-            issue = issues.find(session, "001-short")
+        with self.database.reading() as connection:
+            issue = issues.find(connection, "001-short")
             if issue is None:
                 return None
-            books, running = books_of(session, issue.id), running_books(session, issue.id)
+            books, running = books_of(connection, issue.id), running_books(connection, issue.id)
         assert running == books
         assert books.audience == _READERS
         assert books.balanced

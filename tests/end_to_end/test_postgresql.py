@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from mailer.delivery import control, issues
 from tests.end_to_end.newsletter import Folder
 from tests.end_to_end.spawner import Command
@@ -73,18 +73,18 @@ def started(folder: Folder, mails: int, *options: str) -> Command:
 def test_pause_resume_and_cancel_are_exact_while_workers_send(folder: Folder) -> None:
     held = database(folder)
     running = started(folder, 100)
-    with held.transaction() as session:
-        known = issues.issues(session)[0]
-        assert control.pause(session, known.id, "by the operator")
+    with held.transaction() as connection:
+        known = issues.issues(connection)[0]
+        assert control.pause(connection, known.id, "by the operator")
     running.communicate(timeout=240)
     paused = folder.books()
     assert paused["sending"] == paused["uncertain"] == paused["skipped"] == 0
     assert 100 <= paused["sent"] == len(folder.kept()) < _READERS
-    with held.transaction() as session:
-        assert control.resume(session, known.id)
+    with held.transaction() as connection:
+        assert control.resume(connection, known.id)
     running = started(folder, 100)
-    with held.transaction() as session:
-        control.cancel(session, known.id, at=datetime.now(UTC))
+    with held.transaction() as connection:
+        control.cancel(connection, known.id, at=datetime.now(UTC))
     running.communicate(timeout=240)
     held.close()
     cancelled = folder.books()

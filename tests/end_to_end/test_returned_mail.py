@@ -25,8 +25,8 @@ from mailer.bounces.boxes.pop3 import Pop3
 from mailer.bounces.boxes.watching import watch
 from mailer.bounces.record import Effect, Recorded, Rules
 from mailer.config import Mailbox, Security
-from mailer.database.models import Delivery, StoredReport, Subscriber
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import Delivery, StoredReport, Subscriber
 from mailer.errors import MailboxError, MailerError, StorageError
 from tests.bounces.reports import ISSUE, SIGNER, subscribe, token
 from tests.end_to_end.mailservers import FULL, PASSWORD, USER, MailServers, mail_servers
@@ -111,16 +111,16 @@ def fetched(database: Database, box: Box) -> Tally:
 
 def ends(database: Database) -> dict[str, tuple[str, str, str | None, float]]:
     """Return where each subscriber and the delivery to him ended."""
-    with database.reading() as session:
-        rows = session.execute(
-            select(Subscriber, Delivery)
-            .join(Delivery, Delivery.subscriber_id == Subscriber.id)
-            .where(Delivery.issue_id == ISSUE)
-        )
-        return {
-            person.address: (person.status, delivery.state, delivery.bounce_class, person.soft_points)
-            for person, delivery in rows
-        }
+    with database.reading() as connection:
+        rows = connection.execute(
+            select(
+                Subscriber.c.address, Subscriber.c.status, Delivery.c.state, Delivery.c.bounce_class,
+                Subscriber.c.soft_points,
+            )
+            .join(Delivery, Delivery.c.subscriber_id == Subscriber.c.id)
+            .where(Delivery.c.issue_id == ISSUE)
+        )  # fmt: skip
+        return {row.address: (row.status, row.state, row.bounce_class, row.soft_points) for row in rows}
 
 
 @pytest.mark.parametrize("kind", ["imap", "pop3"])
@@ -145,15 +145,15 @@ def test_box_keeps_what_could_not_be_stored(database: Database, servers: MailSer
     emptied(servers)
     send_to_all(servers, database, "bounce.example.org")
     wait_for_reports(kind, servers)
-    with database.transaction() as session:
-        session.execute(
+    with database.transaction() as connection:
+        connection.execute(
             text("CREATE TRIGGER full BEFORE INSERT ON reports BEGIN SELECT RAISE(ABORT, 'no room'); END")
         )
     with opened(kind, servers) as box, pytest.raises((DatabaseError, MailerError), match="no room"):
         fetched(database, box)
     assert waiting(kind, servers) == len(EXPECTED)
-    with database.transaction() as session:
-        session.execute(text("DROP TRIGGER full"))
+    with database.transaction() as connection:
+        connection.execute(text("DROP TRIGGER full"))
     with opened(kind, servers) as box:
         fetched(database, box)
     assert ends(database) == EXPECTED
@@ -200,8 +200,8 @@ def test_reports_handed_over_by_lmtp_end_in_the_right_state(database: Database, 
         servers.wait_until_delivered()
     assert sorted(one.effect for one in recorded) == [Effect.NOTHING, Effect.COUNTED, Effect.SUPPRESSED]
     assert ends(database) == EXPECTED
-    with database.reading() as session:
-        assert set(session.scalars(select(StoredReport.source))) == {"lmtp"}
+    with database.reading() as connection:
+        assert set(connection.scalars(select(StoredReport.c.source))) == {"lmtp"}
 
 
 def test_imap_marks_as_seen(database: Database, servers: MailServers) -> None:

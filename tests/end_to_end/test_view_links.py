@@ -17,7 +17,7 @@ from lxml import html
 
 from mailer.cli import run
 from mailer.config import load
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from mailer.tokens import Signer
 from mailer.web.app import create_app
 from tests.end_to_end.newsletter import PROJECT, Folder

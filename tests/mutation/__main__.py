@@ -43,7 +43,7 @@ ROOMS: Final = {
     "mailer/bounces/effects.py": ("tests/bounces",),
     "mailer/bounces/matching.py": ("tests/bounces",),
     "mailer/bounces/policy.py": ("tests/bounces",),
-    "mailer/database/session.py": ("tests/database",),
+    "mailer/database/engine.py": ("tests/database",),
     "mailer/delivery/candidates.py": ("tests/delivery",),
     "mailer/delivery/canary.py": ("tests/delivery",),
     "mailer/delivery/control.py": ("tests/delivery", "tests/webhooks"),

@@ -35,7 +35,7 @@ _BROKEN: Final = 70
 _IMPORTED: Final = (
     *("aiosmtpd.smtp", "aiosmtplib", "alembic", "anyio", "babel.dates", "cryptography.x509", "dkim"),
     *("dns.asyncresolver", "httpx2", "hypothesis.strategies", "jinja2", "lark", "lxml.etree", "msgspec"),
-    *("nacl.signing", "psycopg", "pyrage", "sqlalchemy.dialects.postgresql.psycopg", "sqlalchemy.orm"),
+    *("nacl.signing", "psycopg", "pyrage", "sqlalchemy.dialects.postgresql.psycopg"),
     *("sqlalchemy.dialects.sqlite", "uvloop", "yaml"),
 )
 

@@ -18,13 +18,13 @@ from typing import Final
 
 from PIL import Image
 from playwright.sync_api import Browser, FilePayload, Page, sync_playwright
-from sqlalchemy import text
+from sqlalchemy import insert, text
 
 from mailer.api_tokens import Scope, create
 from mailer.console import users
 from mailer.console.users import Role
-from mailer.database.models import StoredReport
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import StoredReport
 from mailer.review.chromium import find_chromium
 from mailer.webhooks import endpoints
 from tests.conftest import PROJECT
@@ -154,25 +154,25 @@ class Demo(Folder):
         with Database("sqlite:///subscribers.db", folder=path) as database:
             database.open()
             store(database, at)
-            with database.transaction() as session:
+            with database.transaction() as connection:
                 for table, column in (("consents", "at"), ("subscribers", "created_at")):
                     person = "subscriber_id" if table == "consents" else "id"
                     old = f"UPDATE {table} SET {column} = {column} - (500 - {person}) * 80 * :day / 500"
-                    session.execute(
+                    connection.execute(
                         text(old + (" WHERE way = 'import'" if table == "consents" else "")), {"day": _DAY}
                     )
                 for table, column in _TIMES:
                     later = {"events": "id % 7", "deliveries": "subscriber_id % 5 * 3 / 4"}.get(table, "0")
                     back = f"(8 - {later}) * :hour"
-                    session.execute(
+                    connection.execute(
                         text(f"UPDATE {table} SET {column} = {column} - {back}"), {"hour": _DAY / 24}
                     )
-                session.execute(text(_MACHINES), {"hour": _DAY // 24})
-                users.add_user(session, "Mia", Role.SENDER, "correct horse battery", at=at)
-                create(session, "The shop", [Scope.READ], at=at)
-                endpoints.add(session, "https://hooks.example.org/mailer", ["subscriber.*"], at=at)
-                session.add(
-                    StoredReport(digest="0" * 64, received_at=at, source="pipe", kind="bounce",
+                connection.execute(text(_MACHINES), {"hour": _DAY // 24})
+                users.add_user(connection, "Mia", Role.SENDER, "correct horse battery", at=at)
+                create(connection, "The shop", [Scope.READ], at=at)
+                endpoints.add(connection, "https://hooks.example.org/mailer", ["subscriber.*"], at=at)
+                connection.execute(
+                    insert(StoredReport).values(digest="0" * 64, received_at=at, source="pipe", kind="bounce",
                                  outcome="unmatched", recipient="someone@example.net",
                                  raw=b"Subject: Out of office\n\nI am back on Monday.\n")
                 )  # fmt: skip

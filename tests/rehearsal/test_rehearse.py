@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import insert
 
 from mailer.config import Settings, load, section
-from mailer.database.models import SubscriberTag
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import SubscriberTag
 from mailer.delivery.ending import Ending
 from mailer.errors import RefusedError
 from mailer.rehearsal.rehearse import Rehearsed, rehearse
@@ -146,8 +146,8 @@ def test_provider_that_holds_us_back_is_waited_for(database: Database, tmp_path:
 
 def test_segment_chooses_the_audience(database: Database, tmp_path: Path) -> None:
     subscribe(database, 10, first=PEOPLE + 1)
-    with database.transaction() as session:
-        session.execute(
+    with database.transaction() as connection:
+        connection.execute(
             insert(SubscriberTag), [{"subscriber_id": PEOPLE + n, "tag": "vip"} for n in (1, 2, 3)]
         )
     assert play(database, tmp_path, segment="tag:vip").ended.books.audience == 3

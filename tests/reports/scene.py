@@ -6,13 +6,13 @@ import random
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from sqlalchemy import insert
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, insert, select, update
 
 from mailer.address import parse_address
 from mailer.audience import ledger
 from mailer.audience.transitions import Enrolment, Move, Origin
-from mailer.database.models import (
+from mailer.database.rows import insert_rows
+from mailer.database.tables import (
     Delivery,
     DeliveryState,
     Event,
@@ -23,7 +23,6 @@ from mailer.database.models import (
     Subscriber,
     SubscriberStatus,
 )
-from mailer.database.rows import insert_rows
 
 START: Final = datetime(2026, 1, 5, 8, 0, tzinfo=UTC)
 DOMAINS: Final = ("gmail.com", "googlemail.com", "example.org", "example.net", "rare.example")
@@ -44,7 +43,7 @@ class Scene:
     def pass_time(self, most: timedelta = timedelta(days=20)) -> None:
         self.now += self.random.random() * most + timedelta(minutes=2)
 
-    def join(self, session: Session, number: int) -> None:
+    def join(self, connection: Connection, number: int) -> None:
         """Let people join; a third of them agree to tracking."""
         first = len(self.people)
         enrolments = [
@@ -56,40 +55,39 @@ class Scene:
             )
             for one in range(number)
         ]
-        new = sorted(ledger.enrol(session, enrolments, at=self.now).values())
+        new = sorted(ledger.enrol(connection, enrolments, at=self.now).values())
         self.people += new
-        for one in new:
-            if self.random.random() < 0.4:
-                session.get_one(Subscriber, one).tracking_consent = True
-        session.flush()
+        agreed = [one for one in new if self.random.random() < 0.4]
+        connection.execute(
+            update(Subscriber).where(Subscriber.c.id.in_(agreed)).values(tracking_consent=True)
+        )
 
-    def move(self, session: Session, number: int) -> None:
+    def move(self, connection: Connection, number: int) -> None:
         """Let people confirm, leave and come back."""
         for _ in range(number):
             to = self.random.choice([SubscriberStatus.ACTIVE, *_OUT])
             issue_id = self.random.choice([None, *self.issues])
             origin = Origin(self.random.choice(["form", "one-click", "page"]), issue_id=issue_id)
-            ledger.move(session, [Move(self.random.choice(self.people), to, origin, self.now)])
+            ledger.move(connection, [Move(self.random.choice(self.people), to, origin, self.now)])
 
-    def issue(self, session: Session) -> None:
+    def issue(self, connection: Connection) -> None:
         """Queue an issue for everyone, in whatever states."""
         number = len(self.issues) + 1
-        session.execute(
+        connection.execute(
             insert(StoredEdition).values(digest=f"{number:064}", content=EDITION, created_at=self.now)
         )
-        stored = StoredIssue(
+        stored = insert(StoredIssue).values(
             slug=f"{number:03}-issue",
             title=f"Issue {number}",
             source_path="",
             edition_digest=f"{number:064}",
-            state=IssueState.FINISHED,
+            state=IssueState.FINISHED.value,
             audience=len(self.people),
             dated_at=self.now,
             created_at=self.now,
         )
-        session.add(stored)
-        session.flush()
-        self.issues.append(stored.id)
+        issue_id = connection.execute(stored.returning(StoredIssue.c.id)).scalar_one()
+        self.issues.append(issue_id)
         states = [DeliveryState.SENT] * 6 + [DeliveryState.FAILED, DeliveryState.QUEUED]
         rows = []
         for one in self.people:
@@ -98,7 +96,7 @@ class Scene:
             sent_at = self.now + timedelta(minutes=self.random.randrange(200))
             rows.append(
                 {
-                    "issue_id": stored.id,
+                    "issue_id": issue_id,
                     "subscriber_id": one,
                     "state": state.value,
                     "first_at": None if state is DeliveryState.QUEUED else sent_at,
@@ -106,10 +104,11 @@ class Scene:
                     "bounce_class": self.random.choice(["no-mailbox", "full"]) if failed else None,
                 }
             )
-        insert_rows(session, Delivery, rows)
+        insert_rows(connection, Delivery, rows)
 
-    def respond(self, session: Session, number: int) -> None:
+    def respond(self, connection: Connection, number: int) -> None:
         """Open and click: with and without names, people and machines."""
+        agreed = set(connection.scalars(select(Subscriber.c.id).where(Subscriber.c.tracking_consent)))
         rows: list[dict[str, object]] = []
         for _ in range(number if self.issues else 0):
             kind = self.random.choice(["open", "click", "alert"])
@@ -117,26 +116,25 @@ class Scene:
             if self.random.random() < 0.3:
                 details["machine"] = self.random.choice(["apple", "scanner"])
             one = self.random.choice(self.people)
-            named = session.get_one(Subscriber, one).tracking_consent
             rows.append(
                 {
                     "at": self.now + timedelta(hours=self.random.randrange(100)),
                     "kind": kind,
                     "issue_id": self.random.choice(self.issues),
-                    "subscriber_id": one if named else None,
+                    "subscriber_id": one if one in agreed else None,
                     "details": details,
                 }
             )
         self.now += timedelta(hours=100)
-        insert_rows(session, Event, rows)
+        insert_rows(connection, Event, rows)
 
-    def complain(self, session: Session) -> None:
+    def complain(self, connection: Connection) -> None:
         """Store a complaint, and let its delivery fail."""
         if not self.issues:
             return
         issue_id, one = self.random.choice(self.issues), self.random.choice(self.people)
-        session.add(
-            StoredReport(
+        connection.execute(
+            insert(StoredReport).values(
                 received_at=self.now,
                 source="test",
                 digest=f"{self.random.getrandbits(200):064}",
@@ -147,18 +145,19 @@ class Scene:
                 subscriber_id=one,
             )
         )
-        delivery = session.get(Delivery, (issue_id, one))
-        if delivery is not None:
-            delivery.state, delivery.bounce_class = DeliveryState.FAILED.value, "spam"
-        session.flush()
+        connection.execute(
+            update(Delivery)
+            .where(Delivery.c.issue_id == issue_id, Delivery.c.subscriber_id == one)
+            .values(state=DeliveryState.FAILED.value, bounce_class="spam")
+        )
 
-    def step(self, session: Session) -> None:
+    def step(self, connection: Connection) -> None:
         """Let a while pass in which anything may happen."""
         self.pass_time()
-        self.join(session, self.random.randrange(1, 25))
-        self.move(session, self.random.randrange(10))
+        self.join(connection, self.random.randrange(1, 25))
+        self.move(connection, self.random.randrange(10))
         if self.random.random() < 0.7:
-            self.issue(session)
-        self.respond(session, self.random.randrange(60))
+            self.issue(connection)
+        self.respond(connection, self.random.randrange(60))
         if self.random.random() < 0.5:
-            self.complain(session)
+            self.complain(connection)

@@ -12,7 +12,7 @@ import pytest
 from mailer.bounces.batch import record_batch
 from mailer.bounces.record import Recorded, ReportOutcome, Rules
 from mailer.cli import run
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from mailer.errors import ExitCode
 from mailer.reports.authentication import Source, TlsResult, authentication_summary
 from mailer.tokens import Signer
@@ -41,9 +41,9 @@ def store(database: Database, at: datetime) -> None:
 
 def test_sources_are_added_up_over_reports(database: Database) -> None:
     store(database, NOW)
-    with database.reading() as session:
-        found = authentication_summary(session, since=NOW - timedelta(days=1))
-        none = authentication_summary(session, since=NOW + timedelta(days=1))
+    with database.reading() as connection:
+        found = authentication_summary(connection, since=NOW - timedelta(days=1))
+        none = authentication_summary(connection, since=NOW + timedelta(days=1))
     assert found.sources == (
         Source("2001:db8::5", "example.org", 7, 0, 0, 0, 0, 7),
         Source("192.0.2.1", "example.org", 50, 50, 42, 50, 0, 0),

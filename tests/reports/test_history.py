@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
+from sqlalchemy import Connection, insert, update
 
-from mailer.database.models import Event, Subscriber
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import Event, Subscriber
 from mailer.delivery import issues
 from mailer.reports import history
 from tests.delivery.scene import AT, EDITION, subscribe
 
 LINKS = ("https://example.org/page?a=1&b=2", "https://example.net/")
+
+
+def add_event(
+    connection: Connection,
+    at: datetime,
+    kind: str,
+    details: dict[str, object],
+    *,
+    issue_id: int | None = None,
+) -> None:
+    """Add an event of subscriber 1."""
+    connection.execute(
+        insert(Event).values(at=at, kind=kind, issue_id=issue_id, subscriber_id=1, details=details)
+    )
 
 
 @pytest.mark.parametrize(
@@ -29,13 +44,12 @@ LINKS = ("https://example.org/page?a=1&b=2", "https://example.net/")
 )
 def test_click_says_which_link(database: Database, said: str, kind: str, details: dict[str, object]) -> None:
     subscribe(database, 1)
-    with database.transaction() as session:
+    with database.transaction() as connection:
         edition = replace(EDITION, links=LINKS)
-        issue, _ = issues.enqueue(session, edition, source_path="", at=AT)
-        later = AT + timedelta(hours=1)
-        session.add(Event(at=later, kind=kind, issue_id=issue.id, subscriber_id=1, details=details))
-    with database.reading() as session:
-        story = history.story(session, "s1@example.org")
+        issue, _ = issues.enqueue(connection, edition, source_path="", at=AT)
+        add_event(connection, AT + timedelta(hours=1), kind, details, issue_id=issue.id)
+    with database.reading() as connection:
+        story = history.story(connection, "s1@example.org")
     assert story is not None
     event = story.happenings[-1]
     assert (event.what, event.text) == (kind, said)
@@ -45,10 +59,10 @@ def test_click_says_which_link(database: Database, said: str, kind: str, details
 
 def test_click_in_a_letter_keeps_its_number(database: Database) -> None:
     subscribe(database, 1)
-    with database.transaction() as session:
-        session.add(Event(at=AT, kind="click", subscriber_id=1, details={"link": 0}))
-    with database.reading() as session:
-        story = history.story(session, "s1@example.org")
+    with database.transaction() as connection:
+        add_event(connection, AT, "click", {"link": 0})
+    with database.reading() as connection:
+        story = history.story(connection, "s1@example.org")
     assert story is not None
     assert [one.text for one in story.happenings] == ["link 0"]
 
@@ -56,14 +70,12 @@ def test_click_in_a_letter_keeps_its_number(database: Database) -> None:
 def test_soft_bounces_of_a_quiet_address_do_not_count(database: Database) -> None:
     subscribe(database, 1)
     instants = [AT, AT + timedelta(days=2), AT + timedelta(days=4)]
-    with database.transaction() as session:
+    with database.transaction() as connection:
         for at in instants:
-            details = {"class": "mailbox_full"}
-            session.add(Event(at=at, kind="soft_bounce", subscriber_id=1, details=details))
-        known = session.get_one(Subscriber, 1)
-        known.soft_points, known.soft_since = 2.0, instants[1]
-    with database.reading() as session:
-        story = history.story(session, "s1@example.org")
+            add_event(connection, at, "soft_bounce", {"class": "mailbox_full"})
+        connection.execute(update(Subscriber).values(soft_points=2.0, soft_since=instants[1]))
+    with database.reading() as connection:
+        story = history.story(connection, "s1@example.org")
     assert story is not None
     assert story.soft_last == instants[-1]
     last_day = instants[-1] + timedelta(days=30)
@@ -73,9 +85,9 @@ def test_soft_bounces_of_a_quiet_address_do_not_count(database: Database) -> Non
 
 def test_forgotten_soft_bounces_do_not_count(database: Database) -> None:
     subscribe(database, 1)
-    with database.transaction() as session:
-        session.add(Event(at=AT, kind="soft_bounce", subscriber_id=1, details={"class": "mailbox_full"}))
-    with database.reading() as session:
-        story = history.story(session, "s1@example.org")
+    with database.transaction() as connection:
+        add_event(connection, AT, "soft_bounce", {"class": "mailbox_full"})
+    with database.reading() as connection:
+        story = history.story(connection, "s1@example.org")
     assert story is not None
     assert (story.soft_last, story.soft_points_at(AT, quiet_days=30)) == (None, 0.0)

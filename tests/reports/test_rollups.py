@@ -8,12 +8,12 @@ from datetime import timedelta
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import delete, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, delete, insert, select
 
 from mailer.address import parse_address
 from mailer.audience.privacy.erasing import erase
-from mailer.database.models import (
+from mailer.database.engine import Database
+from mailer.database.tables import (
     CohortCount,
     Delivery,
     Event,
@@ -22,7 +22,6 @@ from mailer.database.models import (
     StoredIssue,
     Subscriber,
 )
-from mailer.database.session import Database
 from mailer.reports import counting
 from mailer.reports.counting import Key
 from mailer.reports.rollups import marks, refresh
@@ -30,15 +29,11 @@ from tests.databases import empty_database
 from tests.reports.scene import SEGMENTS, Scene
 
 
-def everything(session: Session) -> list[list[tuple[object, ...]]]:
+def everything(connection: Connection) -> list[list[tuple[object, ...]]]:
     """Return all counts that are not zero."""
     return [
-        sorted(
-            tuple(getattr(row, column.name) for column in model.__table__.columns)
-            for row in session.scalars(select(model))
-            if getattr(row, number)
-        )
-        for model, number in ((LedgerDay, "people"), (CohortCount, "people"), (IssueCount, "number"))
+        sorted(tuple(row) for row in connection.execute(select(table)) if getattr(row, number))
+        for table, number in ((LedgerDay, "people"), (CohortCount, "people"), (IssueCount, "number"))
     ]
 
 
@@ -58,25 +53,25 @@ def test_the_same_holds_on_either_database(database: Database) -> None:
 def assert_counts_equal(database: Database, seed: int) -> None:
     scene = Scene(seed)
     for _ in range(4):
-        with database.transaction() as session:
-            scene.step(session)
+        with database.transaction() as connection:
+            scene.step(connection)
         assert refresh(database, at=scene.now + timedelta(days=1), segments=SEGMENTS)
-        with database.reading() as session:
-            kept = everything(session)
+        with database.reading() as connection:
+            kept = everything(connection)
         assert refresh(database, at=scene.now + timedelta(days=1), segments=SEGMENTS, rebuild=True)
-        with database.reading() as session:
-            assert everything(session) == kept
-    with database.reading() as session:
-        assert_equal_by_hand(session)
+        with database.reading() as connection:
+            assert everything(connection) == kept
+    with database.reading() as connection:
+        assert_equal_by_hand(connection)
 
 
-def assert_equal_by_hand(session: Session) -> None:
+def assert_equal_by_hand(connection: Connection) -> None:
     """Compare the counts of events with a count in Python, row by row."""
-    people: dict[int, Subscriber] = {one.id: one for one in session.scalars(select(Subscriber))}
-    sent = {(row.issue_id, row.subscriber_id): row for row in session.scalars(select(Delivery))}
+    people = {one.id: one for one in connection.execute(select(Subscriber))}
+    sent = {(row.issue_id, row.subscriber_id): row for row in connection.execute(select(Delivery))}
     expected: Counter[Key] = Counter()
     seen: set[tuple[object, ...]] = set()
-    for event in session.scalars(select(Event).order_by(Event.at, Event.id)):
+    for event in connection.execute(select(Event).order_by(Event.c.at, Event.c.id)):
         if event.kind not in ("open", "click"):
             continue
         assert event.issue_id is not None
@@ -108,7 +103,7 @@ def assert_equal_by_hand(session: Session) -> None:
     facets = {key.facet for key in expected}
     stored = {
         Key(row.issue_id, row.facet, row.name, row.measure): row.number
-        for row in session.scalars(select(IssueCount).where(IssueCount.facet.in_(facets)))
+        for row in connection.execute(select(IssueCount).where(IssueCount.c.facet.in_(facets)))
         if row.number and row.measure not in ("recipients", "tracked")
     }
     assert stored == dict(expected)
@@ -116,65 +111,66 @@ def assert_equal_by_hand(session: Session) -> None:
 
 def test_counts_outlive_the_events(database: Database) -> None:
     scene = Scene(3)
-    with database.transaction() as session:
-        scene.join(session, 20)
-        scene.issue(session)
-        scene.respond(session, 50)
+    with database.transaction() as connection:
+        scene.join(connection, 20)
+        scene.issue(connection)
+        scene.respond(connection, 50)
     refresh(database, at=scene.now, segments={})
-    with database.transaction() as session:
-        before = everything(session)
-        session.execute(delete(Event))
+    with database.transaction() as connection:
+        before = everything(connection)
+        connection.execute(delete(Event))
     later = scene.now + timedelta(days=400)
     refresh(database, at=later, segments={}, rebuild=True, kept_since=later - timedelta(days=365))
-    with database.reading() as session:
-        assert everything(session) == before
+    with database.reading() as connection:
+        assert everything(connection) == before
 
 
 def test_refresh_beside_another_one_stores_nothing(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scene = Scene(1)
-    with database.transaction() as session:
-        scene.step(session)
+    with database.transaction() as connection:
+        scene.step(connection)
     whole = counting.whole_list
 
-    def another_one(session: Session) -> Counter[Key]:
+    def another_one(connection: Connection) -> Counter[Key]:
         monkeypatch.setattr(counting, "whole_list", whole)
         assert refresh(database, at=scene.now, segments=SEGMENTS)
-        return whole(session)
+        return whole(connection)
 
     monkeypatch.setattr(counting, "whole_list", another_one)
     assert not refresh(database, at=scene.now, segments=SEGMENTS)
-    with database.reading() as session:
-        kept = everything(session)
+    with database.reading() as connection:
+        kept = everything(connection)
     refresh(database, at=scene.now, segments=SEGMENTS, rebuild=True)
-    with database.reading() as session:
-        assert everything(session) == kept
+    with database.reading() as connection:
+        assert everything(connection) == kept
 
 
 def test_erased_person_is_counted_nowhere_in_the_ledger(database: Database) -> None:
     scene = Scene(5)
-    with database.transaction() as session:
-        scene.join(session, 1)
-        address = parse_address(session.get_one(Subscriber, scene.people[0]).address)
-        erase(session, address, secret=b"0" * 32, at=scene.now)
+    with database.transaction() as connection:
+        scene.join(connection, 1)
+        address = parse_address(connection.scalars(select(Subscriber.c.address)).one())
+        erase(connection, address, secret=b"0" * 32, at=scene.now)
     refresh(database, at=scene.now, segments={})
-    with database.reading() as session:
-        assert everything(session)[:2] == [[], []]
+    with database.reading() as connection:
+        assert everything(connection)[:2] == [[], []]
 
 
 def test_events_of_the_last_minute_are_counted_later(database: Database) -> None:
     scene = Scene(2)
-    with database.transaction() as session:
-        scene.join(session, 5)
-        scene.issue(session)
-        session.add(Event(at=scene.now, kind="open", issue_id=scene.issues[0], details={}))
-    opens = select(IssueCount.number).where(IssueCount.facet == "hour")
+    with database.transaction() as connection:
+        scene.join(connection, 5)
+        scene.issue(connection)
+        opened = {"kind": "open", "issue_id": scene.issues[0], "details": {}}
+        connection.execute(insert(Event).values(at=scene.now, **opened))
+    opens = select(IssueCount.c.number).where(IssueCount.c.facet == "hour")
     refresh(database, at=scene.now + timedelta(seconds=30), segments={})
-    with database.reading() as session:
-        assert session.scalars(opens).all() == []
+    with database.reading() as connection:
+        assert connection.scalars(opens).all() == []
     refresh(database, at=scene.now + timedelta(seconds=90), segments={})
-    with database.reading() as session:
-        assert session.scalars(opens).all() == [1]
-        assert marks(session).counted_at == scene.now + timedelta(seconds=90)
-        assert session.scalars(select(StoredIssue.id)).all() == scene.issues
+    with database.reading() as connection:
+        assert connection.scalars(opens).all() == [1]
+        assert marks(connection).counted_at == scene.now + timedelta(seconds=90)
+        assert connection.scalars(select(StoredIssue.c.id)).all() == scene.issues

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
-from sqlalchemy import not_, text
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, not_, text
 
 from mailer.audience.mailbox_providers import at_providers
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from mailer.reports import statistics
 from mailer.reports.people import responders
 from mailer.reports.rollups import refresh
@@ -21,25 +20,25 @@ _DAY = 86_400_000_000
 
 
 @pytest.fixture
-def counted(database: Database) -> Iterator[tuple[Session, Scene]]:
+def counted(database: Database) -> Iterator[tuple[Connection, Scene]]:
     """A seeded list after six steps, counted."""
     scene = Scene(11)
     for _ in range(6):
-        with database.transaction() as session:
-            scene.step(session)
+        with database.transaction() as connection:
+            scene.step(connection)
         refresh(database, at=scene.now + timedelta(days=1), segments=SEGMENTS)
-    with database.reading() as session:
-        yield session, scene
+    with database.reading() as connection:
+        yield connection, scene
 
 
-def number(session: Session, sql: str, **values: object) -> int:
-    return int(session.execute(text(sql), values).scalar_one() or 0)
+def number(connection: Connection, sql: str, **values: object) -> int:
+    return int(connection.execute(text(sql), values).scalar_one() or 0)
 
 
-def test_growth(counted: tuple[Session, Scene]) -> None:
-    session, scene = counted
-    days = statistics.growth(session, date(2026, 1, 1), scene.now.date())
-    assert days[-1].active == number(session, "SELECT count(*) FROM subscribers WHERE status = 'active'")
+def test_growth(counted: tuple[Connection, Scene]) -> None:
+    connection, scene = counted
+    days = statistics.growth(connection, date(2026, 1, 1), scene.now.date())
+    assert days[-1].active == number(connection, "SELECT count(*) FROM subscribers WHERE status = 'active'")
     assert [day.day for day in days] == [date(2026, 1, 1) + timedelta(n) for n in range(len(days))]
     for change, condition in (
         ("joined", "after = 'active' AND before <> 'active'"),
@@ -50,14 +49,14 @@ def test_growth(counted: tuple[Session, Scene]) -> None:
         for day in days:
             start = int(datetime.combine(day.day, datetime.min.time(), UTC).timestamp()) * 1_000_000
             sql = f"SELECT count(*) FROM consents WHERE {condition} AND at >= :since AND at < :until"
-            assert getattr(day, change) == number(session, sql, since=start, until=start + _DAY), change
-    later = statistics.growth(session, days[5].day, days[9].day)
+            assert getattr(day, change) == number(connection, sql, since=start, until=start + _DAY), change
+    later = statistics.growth(connection, days[5].day, days[9].day)
     assert later == days[5:10]
 
 
-def test_issues(counted: tuple[Session, Scene]) -> None:
-    session, scene = counted
-    figures = statistics.issue_figures(session)
+def test_issues(counted: tuple[Connection, Scene]) -> None:
+    connection, scene = counted
+    figures = statistics.issue_figures(connection)
     assert [one.issue_id for one in figures] == scene.issues[::-1]
     for one in figures:
         for field, sql in {
@@ -79,9 +78,9 @@ def test_issues(counted: tuple[Session, Scene]) -> None:
             "tracked": "SELECT count(*) FROM deliveries d JOIN subscribers s ON s.id = d.subscriber_id "
             "WHERE issue_id = :i AND tracking_consent",
         }.items():
-            assert getattr(one, field) == number(session, sql, i=one.issue_id), field
+            assert getattr(one, field) == number(connection, sql, i=one.issue_id), field
         first = number(
-            session,
+            connection,
             "SELECT min(changed_at) FROM deliveries WHERE issue_id = :i AND state = 'sent'",
             i=one.issue_id,
         )
@@ -91,19 +90,19 @@ def test_issues(counted: tuple[Session, Scene]) -> None:
             "SELECT count(*) FROM events WHERE issue_id = :i AND kind IN ('open', 'click') "
             "AND at >= :since AND at < :until AND CAST(details AS TEXT) NOT LIKE '%machine%'"
         )
-        assert one.early == number(session, early, i=one.issue_id, since=hour, until=hour + _DAY)
+        assert one.early == number(connection, early, i=one.issue_id, since=hour, until=hour + _DAY)
 
 
-def test_one_issue(counted: tuple[Session, Scene]) -> None:
-    session, scene = counted
+def test_one_issue(counted: tuple[Connection, Scene]) -> None:
+    connection, scene = counted
     issue_id = scene.issues[-1]
-    found = statistics.issue_statistics(session, issue_id, providers={"example.net": "ours"})
+    found = statistics.issue_statistics(connection, issue_id, providers={"example.net": "ours"})
     assert found is not None
-    assert found.figures == statistics.issue_figures(session, issue_id=issue_id)[0]
+    assert found.figures == statistics.issue_figures(connection, issue_id=issue_id)[0]
     sums = {one.name: one for one in found.providers}
     assert sum(one.recipients for one in found.providers) == found.figures.audience
     assert sum(one.failed for one in found.providers) == found.figures.failed
-    shown = session.execute(
+    shown = connection.execute(
         text(
             "SELECT domain, count(*) FROM deliveries d JOIN subscribers s ON s.id = d.subscriber_id "
             "WHERE issue_id = :i GROUP BY domain"
@@ -128,14 +127,14 @@ def test_one_issue(counted: tuple[Session, Scene]) -> None:
             f"ON s.id = e.subscriber_id WHERE issue_id = :i AND kind = 'click' AND {condition} "
             "AND CAST(details AS TEXT) NOT LIKE '%machine%'"
         )
-        assert segment.clickers == number(session, sql, i=issue_id)
+        assert segment.clickers == number(connection, sql, i=issue_id)
     assert [link.address[-1] for link in found.links] == ["a", "b", "c"]
     for link in found.links:
         sql = (
             "SELECT count(*) FROM events WHERE issue_id = :i AND kind = 'click' "
             "AND CAST(details AS TEXT) LIKE :link AND CAST(details AS TEXT) NOT LIKE '%machine%'"
         )
-        assert link.clicks == number(session, sql, i=issue_id, link=f'%"link"%{link.place}%')
+        assert link.clicks == number(connection, sql, i=issue_id, link=f'%"link"%{link.place}%')
     assert sum(hour.sent for hour in found.hours) == found.figures.sent
     for kind in ("open", "click"):
         for machine, condition in (("", "NOT LIKE"), ("machine_", "LIKE")):
@@ -145,7 +144,7 @@ def test_one_issue(counted: tuple[Session, Scene]) -> None:
                 for at, n in [(hour.at, getattr(hour, f"{machine}{kind}s"))]
                 if n
             }
-            by_hour = session.execute(
+            by_hour = connection.execute(
                 text(
                     "SELECT at / 3600000000, count(*) FROM events WHERE issue_id = :i AND kind = :kind "
                     f"AND CAST(details AS TEXT) {condition} '%machine%' GROUP BY 1"
@@ -156,7 +155,7 @@ def test_one_issue(counted: tuple[Session, Scene]) -> None:
     assert sum(delay.clickers for delay in found.delays) == found.figures.clickers
     assert sum(found.failures.values()) == found.figures.failed
     assert sum(found.departures.values()) == found.figures.unsubscribed
-    assert statistics.issue_statistics(session, 999) is None
+    assert statistics.issue_statistics(connection, 999) is None
 
 
 def test_first_hours_have_no_gaps() -> None:
@@ -169,63 +168,63 @@ def test_first_hours_have_no_gaps() -> None:
     assert statistics.first_hours([], 6) == ()
 
 
-def test_cohorts_and_health(counted: tuple[Session, Scene]) -> None:
-    session, scene = counted
-    found = statistics.cohorts(session, scene.now.date())
+def test_cohorts_and_health(counted: tuple[Connection, Scene]) -> None:
+    connection, scene = counted
+    found = statistics.cohorts(connection, scene.now.date())
     joined = number(
-        session,
+        connection,
         "SELECT count(DISTINCT subscriber_id) FROM consents WHERE after = 'active' AND before <> after",
     )
     assert sum(one.joined for one in found) == joined
-    active = number(session, "SELECT count(*) FROM subscribers WHERE status = 'active'")
+    active = number(connection, "SELECT count(*) FROM subscribers WHERE status = 'active'")
     assert sum(one.retained[-1] for one in found) == active
     assert all(list(one.retained) == sorted(one.retained, reverse=True) for one in found)
     first = number(
-        session,
+        connection,
         "SELECT count(*) FROM (SELECT subscriber_id FROM consents WHERE after = 'active' AND before <> after "
         "GROUP BY subscriber_id HAVING min(at) < :until) AS firsts",
         until=int(datetime(2026, 2, 1, tzinfo=UTC).timestamp()) * 1_000_000,
     )
     assert found[0].joined == (first if found[0].month == "2026-01" else 0)
-    health = statistics.list_health(session)
+    health = statistics.list_health(connection)
     for status, people in health.statuses.items():
-        assert people == number(session, "SELECT count(*) FROM subscribers WHERE status = :s", s=status)
-    suppressed = number(session, "SELECT count(*) FROM suppressions")
+        assert people == number(connection, "SELECT count(*) FROM subscribers WHERE status = :s", s=status)
+    suppressed = number(connection, "SELECT count(*) FROM suppressions")
     assert sum(health.suppressed.values()) == suppressed
     agreed = "SELECT count(*) FROM subscribers WHERE status = 'active' AND tracking_consent"
-    assert health.tracked == number(session, agreed)
+    assert health.tracked == number(connection, agreed)
 
 
 def test_people_behind_a_number_agree_to_tracking_now(database: Database) -> None:
     scene = Scene(4)
-    with database.transaction() as session:
-        scene.join(session, 30)
-        scene.issue(session)
-        scene.respond(session, 80)
-    with database.transaction() as session:
-        everyone = list(responders(session, scene.issues[0], "click"))
+    with database.transaction() as connection:
+        scene.join(connection, 30)
+        scene.issue(connection)
+        scene.respond(connection, 80)
+    with database.transaction() as connection:
+        everyone = list(responders(connection, scene.issues[0], "click"))
         assert [one.subscriber_id for one in everyone] == sorted({one.subscriber_id for one in everyone})
-        on_link = list(responders(session, scene.issues[0], "click", link=1))
+        on_link = list(responders(connection, scene.issues[0], "click", link=1))
         assert 0 < sum(one.times for one in on_link) < sum(one.times for one in everyone)
         half = everyone[: len(everyone) // 2]
         assert (
-            list(responders(session, scene.issues[0], "click", after=half[-1].subscriber_id))
+            list(responders(connection, scene.issues[0], "click", after=half[-1].subscriber_id))
             == everyone[len(half) :]
         )
         at_google = at_providers(["google"])
         for among, expected in ((at_google, True), (not_(at_google), False)):
-            some = list(responders(session, scene.issues[0], "click", among=among))
+            some = list(responders(connection, scene.issues[0], "click", among=among))
             assert some == [one for one in everyone if ("mail.com" in one.address) is expected]
             assert some
-        session.execute(text("UPDATE subscribers SET tracking_consent = false"))
-        assert list(responders(session, scene.issues[0], "click")) == []
+        connection.execute(text("UPDATE subscribers SET tracking_consent = false"))
+        assert list(responders(connection, scene.issues[0], "click")) == []
 
 
 def test_nothing_counted_yet(database: Database) -> None:
-    with database.reading() as session:
-        assert statistics.counted_at(session) is None
-        assert statistics.issue_figures(session) == ()
-        assert statistics.cohorts(session, date(2026, 1, 1)) == ()
-        (day,) = statistics.growth(session, date(2026, 1, 1), date(2026, 1, 1))
+    with database.reading() as connection:
+        assert statistics.counted_at(connection) is None
+        assert statistics.issue_figures(connection) == ()
+        assert statistics.cohorts(connection, date(2026, 1, 1)) == ()
+        (day,) = statistics.growth(connection, date(2026, 1, 1), date(2026, 1, 1))
         assert (day.joined, day.active) == (0, 0)
-        assert statistics.list_health(session).bounce_rate is None
+        assert statistics.list_health(connection).bounce_rate is None

@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import select
 
 from mailer.config import Digest, Settings, load
-from mailer.database.models import ALERT, Event, StoredIssue
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import ALERT, Event, StoredIssue
 from mailer.delivery import enqueueing
 from mailer.errors import ConfigError
 from mailer.rendering.source.new import create_issue
@@ -50,8 +50,8 @@ class Scene:
 
     @property
     def queued(self) -> list[str]:
-        with self.database.reading() as session:
-            return list(session.scalars(select(StoredIssue.slug)))
+        with self.database.reading() as connection:
+            return list(connection.scalars(select(StoredIssue.c.slug)))
 
     @property
     def drafts(self) -> list[str]:
@@ -99,9 +99,9 @@ def test_digest_that_may_not_be_sent_is_a_draft_and_an_alert(scene: Scene) -> No
     scene.change(to="tag:nobody")
     scene.look()
     assert (scene.queued, scene.drafts) == ([], ["002-this-week.md"])
-    with scene.database.reading() as session:
-        (alert,) = session.scalars(select(Event).where(Event.kind == ALERT))
-    assert "the digest weekly is not sent: " in alert.details["text"]
+    with scene.database.reading() as connection:
+        (details,) = connection.scalars(select(Event.c.details).where(Event.c.kind == ALERT))
+    assert "the digest weekly is not sent: " in details["text"]
 
 
 def test_feed_that_fails_is_tried_again_within_the_hour(scene: Scene) -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from mailer.cli import run
 from mailer.config import load
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from mailer.delivery import editions
 from mailer.errors import SourceError
 from mailer.review import feeds
@@ -205,15 +205,15 @@ def site() -> Iterator[Site]:
 
 
 def read(database: Database, url: str) -> Read:
-    with database.reading() as session:
-        return read_feed(session, url, at=AT, permitted=lambda address: True)
+    with database.reading() as connection:
+        return read_feed(connection, url, at=AT, permitted=lambda address: True)
 
 
 def take(database: Database, url: str) -> list[str]:
     """Read a feed as `mailer new` does; return the titles of what is new."""
     found = read(database, url)
-    with database.transaction() as session:
-        remember(session, found, at=AT)
+    with database.transaction() as connection:
+        remember(connection, found, at=AT)
     return [item.title for item in found.items]
 
 
@@ -274,16 +274,16 @@ def test_response_that_is_no_feed_says_why(
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "10.0.0.1", "169.254.169.254"])
 def test_addresses_of_this_network_are_refused(database: Database, host: str) -> None:
-    with database.reading() as session, pytest.raises(SourceError, match="is not a public address"):
-        read_feed(session, f"http://{host}:1/feed", at=AT)
+    with database.reading() as connection, pytest.raises(SourceError, match="is not a public address"):
+        read_feed(connection, f"http://{host}:1/feed", at=AT)
 
 
 def test_redirect_to_this_machine_is_refused(database: Database, site: Site) -> None:
     site.status, site.headers = 302, {"Location": "http://localhost:1/admin"}
     port = int(site.url.rpartition(":")[2].partition("/")[0])
-    with database.reading() as session, pytest.raises(SourceError, match="is not a public address"):
+    with database.reading() as connection, pytest.raises(SourceError, match="is not a public address"):
         read_feed(
-            session,
+            connection,
             f"http://blog.example.org:{port}/feed",
             at=AT,
             resolve=lambda host, port: ["127.0.0.1"] if host == "blog.example.org" else ["127.0.0.2"],

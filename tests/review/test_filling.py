@@ -10,8 +10,8 @@ import pytest
 from mailer.address import parse_address
 from mailer.audience import subscribers
 from mailer.audience.transitions import Origin
-from mailer.database.models import Subscriber
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import Subscriber
 from mailer.delivery.issues import mailable
 from mailer.rendering.message import Composer
 from mailer.review import filling
@@ -33,9 +33,9 @@ def composer(text: str) -> Composer:
 
 
 def add(database: Database, at: datetime, number: int, name: str = "Ana", **attributes: object) -> None:
-    with database.transaction() as session:
+    with database.transaction() as connection:
         subscribers.add(
-            session, parse_address(f"s{number}@example.com"), secret=database.secrets()[-1],
+            connection, parse_address(f"s{number}@example.com"), secret=database.secrets()[-1],
             origin=Origin("import"), at=at, name=name, attributes=attributes,
         )  # fmt: skip
 
@@ -60,8 +60,8 @@ def test_one_reader_of_another_shape_is_in_every_sample(
     for number in range(40):
         add(database, at, number, city="Cluj", since=2020)
     add(database, at, 40, **odd)
-    with database.reading() as session:
-        checked, lacking = filling.unfit(session, composer(text), None, at=at, sample=3)
+    with database.reading() as connection:
+        checked, lacking = filling.unfit(connection, composer(text), None, at=at, sample=3)
     [one] = lacking
     assert (one.field, one.count, one.examples) == (field, 1, ["s40@example.com"])
     # Three at random, and one of each of the two shapes.
@@ -72,10 +72,10 @@ def test_sample_is_of_the_audience_alone(database: Database, at: datetime) -> No
     for number in range(12):
         add(database, at, number, "" if number == 5 else "Ana", plan="paid" if number < 6 else "free")
     text = "In {{ subscriber.city | d('x') }}."
-    paid = Subscriber.attributes["plan"].as_string() == "paid"
-    with database.reading() as session:
-        assert filling.unfit(session, composer(text), paid, at=at, sample=100) == (6, [])
-        checked, _ = filling.unfit(session, composer(text), paid, at=at, sample=1)
+    paid = Subscriber.c.attributes["plan"].as_string() == "paid"
+    with database.reading() as connection:
+        assert filling.unfit(connection, composer(text), paid, at=at, sample=100) == (6, [])
+        checked, _ = filling.unfit(connection, composer(text), paid, at=at, sample=1)
     assert 2 <= checked <= 3
 
 
@@ -83,10 +83,10 @@ def test_every_page_of_the_audience_is_filled(
     database: Database, at: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(filling, "_AT_ONCE", 2)
-    with database.transaction() as session:
+    with database.transaction() as connection:
         for number in range(7):
             subscribers.add(
-                session,
+                connection,
                 parse_address(f"s{number}@example.com"),
                 secret=database.secrets()[-1],
                 origin=Origin("import"),
@@ -94,10 +94,13 @@ def test_every_page_of_the_audience_is_filled(
                 attributes={"city": "Cluj"} if number % 3 else {},
                 tags=["vip"] if number == 6 else [],
             )
-    with database.reading() as session:
-        checked, lacking = filling.unfit(session, composer("In {{ subscriber.city }}."), None, at=at)
-        everyone = list(filling.everybody(session, mailable(at)))
-        assert filling.unfit(session, composer("In {{ subscriber.city | d('x') }}."), None, at=at) == (7, [])
+    with database.reading() as connection:
+        checked, lacking = filling.unfit(connection, composer("In {{ subscriber.city }}."), None, at=at)
+        everyone = list(filling.everybody(connection, mailable(at)))
+        assert filling.unfit(connection, composer("In {{ subscriber.city | d('x') }}."), None, at=at) == (
+            7,
+            [],
+        )
     [one] = lacking
     assert (checked, one.field, one.count) == (7, "subscriber.city", 3)
     assert one.examples == ["s0@example.com", "s3@example.com", "s6@example.com"]

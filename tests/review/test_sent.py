@@ -14,8 +14,8 @@ from mailer.audience.ledger import unsubscribe
 from mailer.audience.subscribers import add
 from mailer.audience.transitions import Origin
 from mailer.config import Settings, load
-from mailer.database.models import Delivery, DeliveryState
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import Delivery, DeliveryState
 from mailer.delivery import editions, enqueueing, issues
 from mailer.errors import SourceError
 from mailer.reports.people import leavers
@@ -35,32 +35,32 @@ def scene(tmp_path: Path) -> Iterator[tuple[Settings, Database]]:
     settings, path = load(folder.path / "config.toml"), folder.path / "issues" / "001-short.md"
     with Database("sqlite:///subscribers.db", folder=folder.path) as database:
         database.open()
-        with database.transaction() as session:
+        with database.transaction() as connection:
             for one in PEOPLE:
                 origin = Origin("command")
-                add(session, parse_address(one), secret=b"s", origin=origin, at=AT, name=one.split("@")[0])
+                add(connection, parse_address(one), secret=b"s", origin=origin, at=AT, name=one.split("@")[0])
         enqueueing.enqueue(settings, database, editions.build(settings, path), path, "", at=AT)
-        with database.transaction() as session:
-            session.execute(update(Delivery).where(Delivery.subscriber_id < 3).values(state="sent"))
+        with database.transaction() as connection:
+            connection.execute(update(Delivery).where(Delivery.c.subscriber_id < 3).values(state="sent"))
         yield settings, database
 
 
 def test_email_is_the_one_that_this_person_got(scene: tuple[Settings, Database]) -> None:
     settings, database = scene
-    with database.reading() as session:
-        found = sent_message(session, settings, 1, 2)
+    with database.reading() as connection:
+        found = sent_message(connection, settings, 1, 2)
         assert "Hello ion," in found.html
         assert 'href="https://example.org/page"' in found.html
         assert "/c/" not in found.html
         for subscriber_id in (3, 99):
             with pytest.raises(SourceError, match="was not sent to this subscriber"):
-                sent_message(session, settings, 1, subscriber_id)
+                sent_message(connection, settings, 1, subscriber_id)
 
 
 def test_number_of_people_stands_beside_their_link(scene: tuple[Settings, Database]) -> None:
     settings, database = scene
-    with database.reading() as session:
-        edition = issues.edition(session, issues.get(session, 1).edition_digest)
+    with database.reading() as connection:
+        edition = issues.edition(connection, issues.get(connection, 1).edition_digest)
     html = with_clicks(settings, edition, {0: 1234})
     before, _, after = html.partition(">this</a>")
     assert 'href="https://example.org/page"' in before.rpartition("<a ")[2]
@@ -70,13 +70,16 @@ def test_number_of_people_stands_beside_their_link(scene: tuple[Settings, Databa
 
 def test_providers_and_leavers_are_counted(scene: tuple[Settings, Database]) -> None:
     _, database = scene
-    with database.transaction() as session:
-        unsubscribe(session, 1, origin=Origin("one-click", issue_id=1), at=AT)
-        unsubscribe(session, 2, origin=Origin("command"), at=AT)
-        books = by_provider(session, 1, {})
+    with database.transaction() as connection:
+        unsubscribe(connection, 1, origin=Origin("one-click", issue_id=1), at=AT)
+        unsubscribe(connection, 2, origin=Origin("command"), at=AT)
+        books = by_provider(connection, 1, {})
         assert [(one.name, one.recipients, one.states) for one in books] == [
             ("google", 2, {DeliveryState.SENT: 2}),
             ("small.example", 1, {DeliveryState.QUEUED: 1}),
         ]
-        assert [one.name for one in by_provider(session, 1, {"small.example": "ours"})] == ["google", "ours"]
-        assert [(one.address, one.way) for one in leavers(session, 1)] == [("ana@gmail.com", "one-click")]
+        assert [one.name for one in by_provider(connection, 1, {"small.example": "ours"})] == [
+            "google",
+            "ours",
+        ]
+        assert [(one.address, one.way) for one in leavers(connection, 1)] == [("ana@gmail.com", "one-click")]

@@ -21,14 +21,15 @@ import httpx
 import msgspec
 import pytest
 import uvicorn
+from sqlalchemy import insert, select
 from starlette.types import ASGIApp
 
 from mailer.address import parse_address
 from mailer.audience.subscribers import add
 from mailer.audience.transitions import Origin
 from mailer.config import Newsletter, Paths, Settings, SignUp, Tracking, Web, load
-from mailer.database.models import IssueState, StoredEdition, StoredIssue, Subscriber, SubscriberStatus
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import IssueState, StoredEdition, StoredIssue, Subscriber, SubscriberStatus
 from mailer.delivery.letter_sender import LetterSender
 from mailer.rendering.edition import Edition, InlineImage
 from mailer.tokens import Signer, Subject
@@ -61,18 +62,19 @@ class Site:
         return [email.message_from_bytes(path.read_bytes(), policy=email.policy.default) for path in found]
 
     def subscribe(self, address: str = "jo@example.org", name: str = "Jo") -> int:
-        with self.database.transaction() as session:
+        with self.database.transaction() as connection:
             added = add(
-                session, parse_address(address), secret=SECRET, origin=Origin("import"), at=AT, name=name
+                connection, parse_address(address), secret=SECRET, origin=Origin("import"), at=AT, name=name
             )
         assert added.subscriber_id is not None
         return added.subscriber_id
 
     def status(self, subscriber_id: int) -> str:
-        with self.database.reading() as session:
-            stored = session.get(Subscriber, subscriber_id)
-            assert stored is not None
-            return SubscriberStatus(stored.status).value
+        with self.database.reading() as connection:
+            stored = connection.scalars(
+                select(Subscriber.c.status).where(Subscriber.c.id == subscriber_id)
+            ).one()
+            return SubscriberStatus(stored).value
 
     def link(self, subscriber_id: int, issue_id: int = 0) -> str:
         return self.signer.link(Subject(issue_id, subscriber_id))
@@ -85,23 +87,25 @@ class Site:
         state: str = IssueState.FINISHED,
         published_at: datetime | None = AT,
     ) -> int:
-        with self.database.transaction() as session:
-            session.add(StoredEdition(digest=edition.digest, content=edition.to_json(), created_at=AT))
-            session.flush()
-            stored = StoredIssue(
-                slug=edition.slug,
-                title=edition.title,
-                source_path=f"issues/{edition.slug}.md",
-                edition_digest=edition.digest,
-                state=state,
-                segment=segment,
-                published_at=published_at,
-                dated_at=AT,
-                created_at=AT,
+        with self.database.transaction() as connection:
+            connection.execute(
+                insert(StoredEdition).values(digest=edition.digest, content=edition.to_json(), created_at=AT)
             )
-            session.add(stored)
-            session.flush()
-            return stored.id
+            return connection.execute(
+                insert(StoredIssue)
+                .values(
+                    slug=edition.slug,
+                    title=edition.title,
+                    source_path=f"issues/{edition.slug}.md",
+                    edition_digest=edition.digest,
+                    state=state,
+                    segment=segment,
+                    published_at=published_at,
+                    dated_at=AT,
+                    created_at=AT,
+                )
+                .returning(StoredIssue.c.id)
+            ).scalar_one()
 
 
 CROCUS = InlineImage("crocus@example.org", "image/png", b"\x89PNG\r\n\x1a\n")

@@ -45,8 +45,8 @@ def test_form_says_why_an_address_is_not_taken(open_site: OpenSite, language: st
         assert told in answer.text
         assert 'value="info@example.org"' in answer.text
         assert 'aria-invalid="true"' in answer.text
-        with site.database.reading() as session:
-            assert find(session, parse_address("info@example.org")) is None
+        with site.database.reading() as connection:
+            assert find(connection, parse_address("info@example.org")) is None
 
 
 def test_configured_limits_apply_and_are_logged_once(
@@ -103,7 +103,7 @@ def test_client_is_an_ipv4_address_or_an_ipv6_network(
 def test_where_a_wish_comes_from_is_an_address_or_nothing(site: Site, forwarded: str, kept: str) -> None:
     site.client.post("/subscribe", data={"email": "jo@example.org"}, headers={"x-forwarded-for": forwarded})
     site.letters(1)
-    with site.database.reading() as session:
-        known = find(session, parse_address("jo@example.org"))
+    with site.database.reading() as connection:
+        known = find(connection, parse_address("jo@example.org"))
         assert known is not None
-        assert [line.ip for line in history(session, known.id)] == [kept]
+        assert [line.ip for line in history(connection, known.id)] == [kept]

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from lxml import etree
-from sqlalchemy import select, update
+from sqlalchemy import insert, select, update
 
 from mailer.config import Brand, Newsletter, Tracking
-from mailer.database.models import Delivery, DeliveryState, Event, IssueState
+from mailer.database.tables import Delivery, DeliveryState, Event, IssueState
 from mailer.delivery import amending, runs
 from mailer.rendering.build import build_edition
 from mailer.rendering.edition import Edition, InlineImage
@@ -31,14 +31,15 @@ TEMPLATES = Path(__file__).parents[2] / "email_templates"
 
 
 def amended(site: Site, issue: int, corrected: Edition = CORRECTED) -> None:
-    with site.database.transaction() as session:
-        session.add_all(
+    with site.database.transaction() as connection:
+        connection.execute(
+            insert(Delivery),
             [
-                Delivery(issue_id=issue, subscriber_id=1001, state=DeliveryState.SENT.value),
-                Delivery(issue_id=issue, subscriber_id=1002, state=DeliveryState.QUEUED.value),
-            ]
+                {"issue_id": issue, "subscriber_id": 1001, "state": DeliveryState.SENT.value},
+                {"issue_id": issue, "subscriber_id": 1002, "state": DeliveryState.QUEUED.value},
+            ],
         )
-        amending.amend(session, issue, corrected, source_path="", at=AT + timedelta(hours=1))
+        amending.amend(connection, issue, corrected, source_path="", at=AT + timedelta(hours=1))
 
 
 def test_archive_and_feeds_show_the_newest_edition(site: Site) -> None:
@@ -57,15 +58,15 @@ def test_archive_and_feeds_show_the_newest_edition(site: Site) -> None:
 
 def test_link_of_an_email_shows_the_edition_that_it_brought(site: Site) -> None:
     issue = site.issue(FIRST, state=IssueState.SENDING)
-    with site.database.transaction() as session:
-        first = runs.begin(session, issue, at=AT)
+    with site.database.transaction() as connection:
+        first = runs.begin(connection, issue, at=AT)
     amended(site, issue)
-    with site.database.transaction() as session:
-        second = runs.begin(session, issue, at=AT)
-        session.execute(update(Delivery).where(Delivery.subscriber_id == 1001).values(run_id=first))
-        session.execute(
+    with site.database.transaction() as connection:
+        second = runs.begin(connection, issue, at=AT)
+        connection.execute(update(Delivery).where(Delivery.c.subscriber_id == 1001).values(run_id=first))
+        connection.execute(
             update(Delivery)
-            .where(Delivery.subscriber_id == 1002)
+            .where(Delivery.c.subscriber_id == 1002)
             .values(run_id=second, state=DeliveryState.SENT.value)
         )
     for reader, words, image, other in (
@@ -98,9 +99,9 @@ def test_links_of_every_edition_lead_on_and_count(open_site: OpenSite) -> None:
             assert site.client.get(f"/c/{token}/{number}").headers["location"] == link
         assert site.client.get(f"/c/{token}/2").status_code == 404
         site.client.post(f"/u/{site.link(999_999)}", data={"confirm": "yes"})
-        with site.database.reading() as session:
-            counted = session.execute(
-                select(Event.issue_id, Event.details).where(Event.kind == "click").order_by(Event.id)
+        with site.database.reading() as connection:
+            counted = connection.execute(
+                select(Event.c.issue_id, Event.c.details).where(Event.c.kind == "click").order_by(Event.c.id)
             ).all()
     assert [(of, details["link"]) for of, details in counted] == [(issue, 0), (issue, 0), (issue, 1)]
 

@@ -22,6 +22,7 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
+from sqlalchemy import select
 
 from mailer import api_tokens as access
 from mailer.api_tokens import Scope
@@ -29,7 +30,7 @@ from mailer.audience.ledger import unsubscribe
 from mailer.audience.subscribers import history
 from mailer.audience.transitions import Origin
 from mailer.config import Newsletter, SignUp
-from mailer.database.models import ApiToken
+from mailer.database.tables import ApiToken
 from tests.postgres import Server
 from tests.web.conftest import AT, OpenSite, Site
 
@@ -42,8 +43,8 @@ class Client:
     """Calls the API with a token of certain scopes."""
 
     def __init__(self, site: Site, *scopes: Scope) -> None:
-        with site.database.transaction() as session:
-            _, self.text = access.create(session, "website", scopes, at=AT)
+        with site.database.transaction() as connection:
+            _, self.text = access.create(connection, "website", scopes, at=AT)
         self.site = site
 
     def __call__(self, method: str, path: str = "", **options: Any) -> httpx.Response:
@@ -87,8 +88,8 @@ def test_person_is_added_read_changed_and_erased(api: Client) -> None:
 
 def test_stated_consent_is_in_the_ledger(api: Client) -> None:
     ana = api.add("ana@example.org").json()["id"]
-    with api.site.database.reading() as session:
-        (line,) = history(session, ana)
+    with api.site.database.reading() as connection:
+        (line,) = history(connection, ana)
     assert (line.after, line.way, line.ip) == ("active", "api", "192.0.2.4")
     assert "paper form at the fair" in line.note
     assert "2026-02-01T10:00:00+00:00" in line.note
@@ -116,8 +117,8 @@ def test_request_that_cannot_be_stored_is_never_answered_202(api: Client) -> Non
 
 def test_no_call_brings_back_an_opt_out(api: Client) -> None:
     ana = api.add("ana@example.org").json()["id"]
-    with api.site.database.transaction() as session:
-        unsubscribe(session, ana, origin=Origin("one-click"), at=AT)
+    with api.site.database.transaction() as connection:
+        unsubscribe(connection, ana, origin=Origin("one-click"), at=AT)
     assert api.add("ana@example.org").status_code == 409
     assert api("PATCH", f"/{ana}", json={"name": "Ana"}).json()["status"] == "unsubscribed"
     assert api("PATCH", f"/{ana}", json={"status": "active"}).status_code == 422
@@ -191,18 +192,18 @@ def test_who_has_no_valid_token_learns_nothing(site: Site, header: str | None) -
 def test_revoked_token_stops_working_immediately(site: Site) -> None:
     client = Client(site, Scope.READ)
     assert client("GET").status_code == 200
-    with site.database.transaction() as session:
-        (token,) = access.tokens(session)
+    with site.database.transaction() as connection:
+        (token,) = access.tokens(connection)
         assert token.used_at is not None
-        assert access.revoke(session, token.id, at=AT)
+        assert access.revoke(connection, token.id, at=AT)
     assert client("GET").status_code == 401
 
 
 def test_database_keeps_no_token(site: Site) -> None:
     client = Client(site, Scope.READ)
-    with site.database.reading() as session:
-        stored = session.get_one(ApiToken, 1)
-        kept = " ".join(str(value) for value in vars(stored).values())
+    with site.database.reading() as connection:
+        stored = connection.execute(select(ApiToken).where(ApiToken.c.id == 1)).one()
+        kept = " ".join(map(str, stored))
     assert client.text.split("_", 2)[2] not in kept
     assert len(stored.digest) == 64
 

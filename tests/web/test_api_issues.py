@@ -30,8 +30,8 @@ class Client:
     """Calls the API with a token of certain scopes."""
 
     def __init__(self, site: Site, *scopes: Scope) -> None:
-        with site.database.transaction() as session:
-            self.token, self.text = access.create(session, "robot", scopes, at=AT)
+        with site.database.transaction() as connection:
+            self.token, self.text = access.create(connection, "robot", scopes, at=AT)
         self.site = site
 
     def __call__(self, method: str, path: str, **options: Any) -> httpx.Response:

@@ -13,7 +13,7 @@ from sqlalchemy import select
 from mailer.api_tokens import Scope
 from mailer.audience import ledger
 from mailer.audience.transitions import Origin
-from mailer.database.models import SubscriberStatus, WaitingLetter
+from mailer.database.tables import SubscriberStatus, WaitingLetter
 from mailer.delivery import letters
 from tests.web.conftest import AT, OpenSite
 from tests.web.test_api_issues import NEWSLETTER, TEMPLATES, Client
@@ -48,28 +48,28 @@ def test_message_is_sent_once_however_often_it_is_requested(api: Client) -> None
 @pytest.mark.parametrize("to", [SubscriberStatus.BOUNCED, SubscriberStatus.COMPLAINED])
 def test_suppressed_address_gets_none(api: Client, to: SubscriberStatus) -> None:
     jo = api.site.subscribe()
-    with api.site.database.transaction() as session:
-        ledger.change_status(session, jo, to, origin=Origin("bounce"), at=AT)
+    with api.site.database.transaction() as connection:
+        ledger.change_status(connection, jo, to, origin=Origin("bounce"), at=AT)
     assert send(api).status_code == 409
-    with api.site.database.reading() as session:
-        assert session.scalars(select(WaitingLetter)).all() == []
+    with api.site.database.reading() as connection:
+        assert connection.scalars(select(WaitingLetter.c.id)).all() == []
 
 
 def test_address_that_is_suppressed_after_the_request_gets_none(open_site: OpenSite) -> None:
     with open_site(own=TEMPLATES, newsletter=NEWSLETTER) as site:
         jo = site.subscribe()
-        with site.database.transaction() as session:
-            letters.put_message(session, jo, "---\ntitle: x\n---\n", at=AT)
-            ledger.suppress(session, "jo@example.org", "manual", at=AT)
-            assert letters.claim(session, limit=5, at=AT, hold=timedelta(minutes=1)) == []
-    with open_site(own=TEMPLATES, newsletter=NEWSLETTER) as site, site.database.reading() as session:
-        assert session.scalars(select(WaitingLetter)).all() == []
+        with site.database.transaction() as connection:
+            letters.put_message(connection, jo, "---\ntitle: x\n---\n", at=AT)
+            ledger.suppress(connection, "jo@example.org", "manual", at=AT)
+            assert letters.claim(connection, limit=5, at=AT, hold=timedelta(minutes=1)) == []
+    with open_site(own=TEMPLATES, newsletter=NEWSLETTER) as site, site.database.reading() as connection:
+        assert connection.scalars(select(WaitingLetter.c.id)).all() == []
 
 
 def test_person_who_unsubscribed_gets_a_receipt(api: Client) -> None:
     jo = api.site.subscribe()
-    with api.site.database.transaction() as session:
-        ledger.unsubscribe(session, jo, origin=Origin("page"), at=AT)
+    with api.site.database.transaction() as connection:
+        ledger.unsubscribe(connection, jo, origin=Origin("page"), at=AT)
     assert send(api).status_code == 202
     assert len(api.site.letters(1)) == 1
 

@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 
 from mailer.api_tokens import Scope
 from mailer.config import Sequence
-from mailer.database.models import SequenceMember
+from mailer.database.tables import SequenceMember
 from mailer.delivery.sequences import storing
 from tests.delivery.steps import NAME, step
 from tests.web.conftest import AT, OpenSite
@@ -21,14 +21,14 @@ PATH = f"/sequences/{NAME}/members"
 @pytest.fixture
 def api(open_site: OpenSite) -> Iterator[Client]:
     with open_site() as opened:
-        with opened.database.transaction() as session:
-            storing.apply(session, NAME, Sequence(trigger="api"), [step("1")], at=AT)
+        with opened.database.transaction() as connection:
+            storing.apply(connection, NAME, Sequence(trigger="api"), [step("1")], at=AT)
         yield Client(opened, Scope.WRITE)
 
 
 def members(api: Client) -> int:
-    with api.site.database.reading() as session:
-        return session.scalar(select(func.count()).select_from(SequenceMember)) or 0
+    with api.site.database.reading() as connection:
+        return connection.scalar(select(func.count()).select_from(SequenceMember)) or 0
 
 
 def test_active_subscriber_enters_once(api: Client) -> None:

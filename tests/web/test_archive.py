@@ -10,7 +10,7 @@ import pytest
 from lxml import etree, html
 
 from mailer.config import Newsletter
-from mailer.database.models import IssueState
+from mailer.database.tables import IssueState
 from mailer.tokens import Subject
 from mailer.web.public.archive import ISSUE_POLICY
 from tests.web.conftest import AT, CROCUS, OpenSite, Site, edition

@@ -113,8 +113,8 @@ def test_no_method_on_any_path_of_the_api_is_a_failure(open_site: OpenSite) -> N
     with open_site() as site:
         number, issue = site.subscribe(), edition()
         site.issue(issue)
-        with site.database.transaction() as session:
-            _, every_scope = access.create(session, "everything", list(Scope), at=AT)
+        with site.database.transaction() as connection:
+            _, every_scope = access.create(connection, "everything", list(Scope), at=AT)
         paths = site.client.get("/api/v1/openapi.json").json()["paths"]
         assert len(paths) > 15
         foreign = {"none": "", "a link": tokens(site, number, 1)["link"], "wrong": f"{every_scope[:-4]}AAAA"}

@@ -13,8 +13,8 @@ from sqlalchemy import func, select, text
 from starlette.testclient import TestClient
 
 from mailer import tasks as module
-from mailer.database.models import SignUpRequest, WaitingLetter
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import SignUpRequest, WaitingLetter
 from mailer.delivery import letters, sign_up
 from mailer.delivery.clock import now
 from mailer.delivery.letter_queue import LetterQueue
@@ -108,10 +108,10 @@ def test_read_only_minute_is_shown_and_everybody_gets_one_letter_afterwards(
         site.letters(1)
         known = [site.subscribe(f"s{n}@example.org") for n in range(3)]
         with configured(server, "default_transaction_read_only = on"):
-            with site.database.transaction() as session:
-                session.execute(text("SET TRANSACTION READ WRITE"))
+            with site.database.transaction() as connection:
+                connection.execute(text("SET TRANSACTION READ WRITE"))
                 for one in known:
-                    letters.put(session, one, LetterKind.WELCOME, at=now())
+                    letters.put(connection, one, LetterKind.WELCOME, at=now())
             wait_until(lambda: sign_up_as(site, "during@example.org") == 503)
             wait_until(lambda: failing(site) == set(TASKS))
         wait_until(lambda: health(site) == (200, dict.fromkeys(TASKS, "ok")))
@@ -124,9 +124,9 @@ def test_read_only_minute_is_shown_and_everybody_gets_one_letter_afterwards(
 
 
 def _waiting(site: Site) -> int:
-    with site.database.reading() as session:
+    with site.database.reading() as connection:
         return sum(
-            session.scalar(select(func.count()).select_from(table)) or 0
+            connection.scalar(select(func.count()).select_from(table)) or 0
             for table in (WaitingLetter, SignUpRequest)
         )
 

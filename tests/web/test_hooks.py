@@ -19,8 +19,8 @@ from sqlalchemy import func, select
 from mailer.bounces.providers.proofs import Secrets, WebhookError
 from mailer.bounces.record import Rules
 from mailer.config import Settings
-from mailer.database.models import StoredReport
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import StoredReport
 from mailer.web.app import create_app
 from mailer.web.intake.hooks import RefusalLog, WebhookRoutes
 from tests.bounces.providers.signing import (
@@ -63,8 +63,8 @@ def every_client(database: Database) -> Iterator[httpx.Client]:
 
 
 def kept(database: Database) -> int:
-    with database.reading() as session:
-        return session.scalar(select(func.count()).select_from(StoredReport)) or 0
+    with database.reading() as connection:
+        return connection.scalar(select(func.count()).select_from(StoredReport)) or 0
 
 
 def test_genuine_event_is_kept_before_the_answer(client: httpx.Client, database: Database) -> None:

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from mailer.web.shield import MAX_BODY_OCTETS
 from tests.web.conftest import OpenSite, Site
 

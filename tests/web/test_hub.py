@@ -19,7 +19,7 @@ from sqlalchemy import update
 
 from mailer.cli import run
 from mailer.config import Settings, Web
-from mailer.database.models import IssueState, StoredIssue
+from mailer.database.tables import IssueState, StoredIssue
 from mailer.errors import ExitCode
 from mailer.tasks import Tasks
 from mailer.web import posting
@@ -111,9 +111,9 @@ def test_cancelled_issue_is_a_change_and_unpublished_ones_are_none(site: Site) -
         assert made.told == []
         other = site.issue(edition("008-summer"))
         looking.look()
-        with site.database.transaction() as session:
-            session.execute(
-                update(StoredIssue).where(StoredIssue.id == other).values(state=IssueState.CANCELLED)
+        with site.database.transaction() as connection:
+            connection.execute(
+                update(StoredIssue).where(StoredIssue.c.id == other).values(state=IssueState.CANCELLED)
             )
         looking.look()
         assert made.topics == FEEDS * 2

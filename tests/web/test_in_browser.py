@@ -13,7 +13,7 @@ from starlette.routing import Mount
 from starlette.types import Receive, Scope, Send
 
 from mailer.config import Brand, Newsletter
-from mailer.database.models import Consent
+from mailer.database.tables import Consent
 from mailer.tokens import Subject
 from mailer.web.operator.outbox import create_outbox_app
 from mailer.web.public.subscribe import embedded_form
@@ -134,8 +134,8 @@ def test_form_on_a_page_of_ones_own_subscribes(browser: Browser, site: Site, wid
         page.close()
     (letter,) = site.letters(1)
     assert letter["To"] == "jo@example.org"
-    with site.database.reading() as session:
-        (line,) = session.scalars(select(Consent))
+    with site.database.reading() as connection:
+        (line,) = connection.execute(select(Consent.c.form, Consent.c.note))
         assert (line.form, line.note) == ("embedded", f"on a page of {far}")
 
 

@@ -37,8 +37,8 @@ from mailer.audience.privacy.erasing import erase
 from mailer.audience.subscribers import add
 from mailer.audience.transitions import Origin, SubscriberRequest
 from mailer.config import load
-from mailer.database.models import Subscriber, SubscriberStatus, WaitingLetter
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import Subscriber, SubscriberStatus, WaitingLetter
 from mailer.delivery import letters
 from mailer.delivery.latencies import ACCEPT, CONNECT, REPLY, histograms
 from mailer.delivery.letter_sender import LetterSender
@@ -97,10 +97,10 @@ class Scene:
         )  # fmt: skip
 
     def ask(self, address: str = JO, kind: LetterKind = LetterKind.CONFIRMATION) -> int:
-        with self.database.transaction() as session:
+        with self.database.transaction() as connection:
             status = SubscriberStatus.PENDING if kind is LetterKind.CONFIRMATION else SubscriberStatus.ACTIVE
             added = add(
-                session,
+                connection,
                 parse_address(address),
                 secret=SECRET,
                 origin=Origin("form"),
@@ -108,17 +108,17 @@ class Scene:
                 status=status,
             )
             assert added.subscriber_id is not None
-            letters.put(session, added.subscriber_id, kind, at=self.at)
+            letters.put(connection, added.subscriber_id, kind, at=self.at)
             return added.subscriber_id
 
     def waiting(self) -> int:
-        with self.database.reading() as session:
-            return session.scalar(select(func.count()).select_from(WaitingLetter)) or 0
+        with self.database.reading() as connection:
+            return connection.scalar(select(func.count()).select_from(WaitingLetter)) or 0
 
     def told(self, address: str = JO) -> list[tuple[str, str]]:
         """Return what `mailer why` tells of the letters to an address."""
-        with self.database.reading() as session:
-            story = history.story(session, address)
+        with self.database.reading() as connection:
+            story = history.story(connection, address)
         assert story is not None
         return [(one.what, one.text) for one in story.happenings if one.what != "status"]
 
@@ -158,10 +158,10 @@ def test_times_of_a_letter_count_from_when_it_was_asked_for(scene: Scene) -> Non
     for _ in range(2):
         scene.post().deliver()
         scene.at += timedelta(minutes=20)
-    with scene.database.reading() as session:
-        (accepted,) = histograms(session, ACCEPT)
-        replies = {one.kind: one.cumulative[-1][1] for one in histograms(session, REPLY)}
-        (connects,) = histograms(session, CONNECT)
+    with scene.database.reading() as connection:
+        (accepted,) = histograms(connection, ACCEPT)
+        replies = {one.kind: one.cumulative[-1][1] for one in histograms(connection, REPLY)}
+        (connects,) = histograms(connection, CONNECT)
     assert (accepted.kind, accepted.sum_seconds) == ("confirmation", 20 * 60.0)
     assert replies == {"accepted": 1, "grey": 1}
     assert (connects.relay, connects.cumulative[-1][1]) == ("sink", 2)
@@ -199,11 +199,11 @@ def test_letter_refused_permanently_is_given_up_and_can_be_requested_again(scene
     scene.server.answers = ["550 5.1.1 No such user"]
     scene.post().deliver()
     assert scene.waiting() == 0
-    with scene.database.reading() as session:
+    with scene.database.reading() as connection:
         since = scene.at - timedelta(hours=24)
-        assert not letters.asked_since(session, person, LetterKind.CONFIRMATION, since=since)
+        assert not letters.asked_since(connection, person, LetterKind.CONFIRMATION, since=since)
         # A stranger may have typed the address: nobody is suppressed for it.
-        assert session.scalar(select(Subscriber.status)) == "pending"
+        assert connection.scalar(select(Subscriber.c.status)) == "pending"
     assert scene.told() == [("no confirmation", "letter given up, 550 5.1.1 No such user")]
 
 
@@ -226,8 +226,8 @@ def test_relay_that_is_away_loses_nothing_until_days_have_passed(scene: Scene) -
 
 def test_two_posts_send_a_letter_once(scene: Scene) -> None:
     scene.ask()
-    with scene.database.transaction() as session:
-        assert len(letters.claim(session, limit=5, at=scene.at, hold=timedelta(minutes=5))) == 1
+    with scene.database.transaction() as connection:
+        assert len(letters.claim(connection, limit=5, at=scene.at, hold=timedelta(minutes=5))) == 1
     scene.post().deliver()
     assert scene.server.taken == []
     # Whoever held it was killed: it is sent after all.
@@ -237,14 +237,14 @@ def test_two_posts_send_a_letter_once(scene: Scene) -> None:
 
 
 def _erased(scene: Scene, person: int) -> None:
-    with scene.database.transaction() as session:
-        erase(session, parse_address(JO), secret=SECRET, at=scene.at)
+    with scene.database.transaction() as connection:
+        erase(connection, parse_address(JO), secret=SECRET, at=scene.at)
 
 
 def _confirmed(scene: Scene, person: int) -> None:
     change = SubscriberRequest(person, Origin("form"), scene.at)
-    with scene.database.transaction() as session:
-        change_status(session, person, SubscriberStatus.ACTIVE, origin=change.origin, at=scene.at)
+    with scene.database.transaction() as connection:
+        change_status(connection, person, SubscriberStatus.ACTIVE, origin=change.origin, at=scene.at)
 
 
 @pytest.mark.parametrize("happened", [_erased, _confirmed])
@@ -416,8 +416,8 @@ def test_letters_are_in_the_language_that_the_page_was_in(open_site: OpenSite) -
         assert found is not None
         site.client.post(found[1], data={"confirm": "yes"}, headers=german)
         site.letters(2)
-        with site.database.reading() as session:
-            subscriber = session.scalars(select(Subscriber.id)).one()
+        with site.database.reading() as connection:
+            subscriber = connection.scalars(select(Subscriber.c.id)).one()
         site.client.post(f"/u/{site.link(subscriber)}", data={"confirm": "yes"}, headers=german)
         site.letters(3)
     assert subjects(site) == [
@@ -428,8 +428,8 @@ def test_letters_are_in_the_language_that_the_page_was_in(open_site: OpenSite) -
 
 
 def subjects(site: Site) -> list[str]:
-    with site.database.reading() as session:
-        assert session.scalar(select(func.count()).select_from(WaitingLetter)) == 0
+    with site.database.reading() as connection:
+        assert connection.scalar(select(func.count()).select_from(WaitingLetter)) == 0
     found = site.outbox / "new"
     mails = [
         email.message_from_bytes(path.read_bytes(), policy=email.policy.default) for path in found.glob("*")

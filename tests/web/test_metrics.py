@@ -10,12 +10,12 @@ import httpx
 import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
-from sqlalchemy import update
+from sqlalchemy import insert, update
 
 from mailer import api_tokens as access
 from mailer.api_tokens import Scope
 from mailer.cluster.chores import Chore, last_done, recorded
-from mailer.database.models import Delivery, IssueState, StoredIssue, WaitingLetter
+from mailer.database.tables import Delivery, IssueState, StoredIssue, WaitingLetter
 from mailer.reports.rollups import refresh
 from tests.conftest import PROJECT
 from tests.databases import recount
@@ -27,8 +27,8 @@ URLS = ["sqlite", "postgresql"]
 
 
 def scraped(site: Site, *scopes: Scope) -> httpx.Response:
-    with site.database.transaction() as session:
-        _, text = access.create(session, "prometheus", scopes, at=AT)
+    with site.database.transaction() as connection:
+        _, text = access.create(connection, "prometheus", scopes, at=AT)
     return site.client.get("/api/v1/metrics", headers={"Authorization": f"Bearer {text}"})
 
 
@@ -51,21 +51,28 @@ def test_gauges_are_the_rows_of_the_database(
         people = [site.subscribe(f"p@{domain}") for domain in ("example.org", "gmail.com", "unknown.example")]
         site.issue(edition("006-winter"))
         issue = site.issue(edition("007-spring"))
-        with site.database.transaction() as session:
-            session.execute(
-                update(StoredIssue).where(StoredIssue.id == issue).values(state=IssueState.PAUSED.value)
+        with site.database.transaction() as connection:
+            connection.execute(
+                update(StoredIssue).where(StoredIssue.c.id == issue).values(state=IssueState.PAUSED.value)
             )
-            session.execute(
-                update(StoredIssue).where(StoredIssue.id != issue).values(state=IssueState.FINISHED.value)
+            connection.execute(
+                update(StoredIssue).where(StoredIssue.c.id != issue).values(state=IssueState.FINISHED.value)
             )
             refused = (None, "mailbox-full", "invalid-mailbox")
             for person, state, reason in zip(people, ("sent", "deferred", "failed"), refused, strict=True):
-                one = Delivery(issue_id=issue, subscriber_id=person, state=state, attempts=1, changed_at=AT)
-                one.bounce_class = reason
-                session.merge(one)
-            recount(session)
+                connection.execute(
+                    insert(Delivery).values(
+                        issue_id=issue, subscriber_id=person, state=state, attempts=1, changed_at=AT,
+                        bounce_class=reason,
+                    )
+                )  # fmt: skip
+            recount(connection)
             late = datetime.now(UTC) - timedelta(minutes=10)
-            session.add(WaitingLetter(subscriber_id=people[0], kind="welcome", asked_at=late, due_at=late))
+            connection.execute(
+                insert(WaitingLetter).values(
+                    subscriber_id=people[0], kind="welcome", asked_at=late, due_at=late
+                )
+            )
         refresh(site.database, at=AT, segments={})
         recorded(Chore("retention", 60, lambda: None), site.database).do()
         found = gauges(scraped(site, Scope.READ_METRICS))
@@ -96,8 +103,8 @@ def test_only_success_is_recorded_and_once_a_minute(open_site: OpenSite) -> None
         with pytest.raises(ZeroDivisionError):
             bad.do()
         assert (len(done), look()) == (2, before)
-        with site.database.reading() as session:
-            assert list(last_done(session)) == ["good"]
+        with site.database.reading() as connection:
+            assert list(last_done(connection)) == ["good"]
 
 
 @pytest.mark.parametrize("scopes", [[], [one for one in Scope if one is not Scope.READ_METRICS]])

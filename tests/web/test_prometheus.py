@@ -165,6 +165,6 @@ def prometheus(folder: Path) -> Iterator[str]:
 
 
 def _authorized(site: Site) -> dict[str, str]:
-    with site.database.transaction() as session:
-        _, token = access.create(session, "prometheus", [Scope.READ_METRICS], at=AT)
+    with site.database.transaction() as connection:
+        _, token = access.create(connection, "prometheus", [Scope.READ_METRICS], at=AT)
     return {"Authorization": f"Bearer {token}"}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mailer.database.models import CanaryState
+from mailer.database.tables import CanaryState
 from mailer.delivery import canary, control, issues
 from mailer.delivery.books import Books
 from mailer.delivery.ending import Ending
@@ -28,8 +28,8 @@ LINK_ONLY = (False, False, 200)
 def issue(site: Site) -> QueuedIssue:
     """An issue queued for forty people."""
     subscribe(site.database, 40)
-    with site.database.transaction() as session:
-        queued, _ = issues.enqueue(session, edition(SLUG, images_published=True), source_path="", at=AT)
+    with site.database.transaction() as connection:
+        queued, _ = issues.enqueue(connection, edition(SLUG, images_published=True), source_path="", at=AT)
     return queued
 
 
@@ -40,17 +40,17 @@ def shown(site: Site) -> tuple[bool, bool, int]:
 
 
 def lead(site: Site, issue: QueuedIssue) -> None:
-    with site.database.transaction() as session:
-        canary.begin(session, issue.id, 0.1, ())
-        canary.advance(session, issue.id, CanaryState.SENDING)
+    with site.database.transaction() as connection:
+        canary.begin(connection, issue.id, 0.1, ())
+        canary.advance(connection, issue.id, CanaryState.SENDING)
 
 
 def test_issue_is_public_once_a_message_was_sent(site: Site, issue: QueuedIssue, tmp_path: Path) -> None:
     assert shown(site) == NOWHERE
     run(site.database, issue, tmp_path / "box", clock=lambda: LATER)
     assert shown(site) == EVERYWHERE
-    with site.database.reading() as session:
-        assert issues.get(session, issue.id).published_at == LATER
+    with site.database.reading() as connection:
+        assert issues.get(connection, issue.id).published_at == LATER
 
 
 def test_issue_becomes_public_while_it_is_still_being_sent(
@@ -77,11 +77,11 @@ def test_issue_is_public_once_its_canary_has_passed(site: Site, issue: QueuedIss
     lead(site, issue)
     assert run(site.database, issue, tmp_path / "box").books.sent == 4
     assert shown(site) == NOWHERE
-    with site.database.transaction() as session:
-        canary.advance(session, issue.id, CanaryState.WAITING, until=LATER)
+    with site.database.transaction() as connection:
+        canary.advance(connection, issue.id, CanaryState.WAITING, until=LATER)
     assert shown(site) == NOWHERE
-    with site.database.transaction() as session:
-        canary.let_pass(session, issue.id, at=LATER)
+    with site.database.transaction() as connection:
+        canary.let_pass(connection, issue.id, at=LATER)
     assert shown(site) == EVERYWHERE
 
 
@@ -89,13 +89,13 @@ def test_issue_is_public_once_its_canary_has_passed(site: Site, issue: QueuedIss
 def test_operator_lets_a_canary_pass(site: Site, issue: QueuedIssue, tmp_path: Path, cut_short: bool) -> None:
     lead(site, issue)
     run(site.database, issue, tmp_path / "box")
-    with site.database.transaction() as session:
-        canary.advance(session, issue.id, CanaryState.WAITING, until=LATER)
+    with site.database.transaction() as connection:
+        canary.advance(connection, issue.id, CanaryState.WAITING, until=LATER)
         if not cut_short:
-            assert canary.stop(session, issue.id, "too many bounced")
+            assert canary.stop(connection, issue.id, "too many bounced")
     assert shown(site) == NOWHERE
-    with site.database.transaction() as session:
-        assert canary.hurry(session, issue.id) if cut_short else control.resume(session, issue.id)
+    with site.database.transaction() as connection:
+        assert canary.hurry(connection, issue.id) if cut_short else control.resume(connection, issue.id)
     run(site.database, issue, tmp_path / "box")
     assert shown(site) == EVERYWHERE
 
@@ -104,25 +104,25 @@ def test_paused_issue_is_not_published(site: Site, issue: QueuedIssue, tmp_path:
     def pause(known: Books, sender: Sender) -> None:
         # The first window is on its way: most of it is sent, and settled after the pause.
         if known.sending:
-            with site.database.transaction() as session:
-                control.pause(session, issue.id, "a wrong date")
+            with site.database.transaction() as connection:
+                control.pause(connection, issue.id, "a wrong date")
 
     assert run(site.database, issue, tmp_path / "box", meanwhile=pause).ending is Ending.PAUSED
     assert shown(site) == NOWHERE
-    with site.database.transaction() as session:
-        control.resume(session, issue.id)
+    with site.database.transaction() as connection:
+        control.resume(connection, issue.id)
     run(site.database, issue, tmp_path / "box")
     assert shown(site) == EVERYWHERE
 
 
 def pause(site: Site, issue: QueuedIssue) -> None:
-    with site.database.transaction() as session:
-        control.pause(session, issue.id, "a rest")
+    with site.database.transaction() as connection:
+        control.pause(connection, issue.id, "a rest")
 
 
 def cancel(site: Site, issue: QueuedIssue) -> None:
-    with site.database.transaction() as session:
-        control.cancel(session, issue.id, at=LATER)
+    with site.database.transaction() as connection:
+        control.cancel(connection, issue.id, at=LATER)
 
 
 @pytest.mark.parametrize(("stop", "expected"), [(pause, EVERYWHERE), (cancel, LINK_ONLY)])

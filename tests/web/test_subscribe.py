@@ -19,7 +19,7 @@ from mailer.audience.privacy.personal_data import personal_data
 from mailer.audience.subscribers import find
 from mailer.audience.transitions import Origin
 from mailer.config import Brand
-from mailer.database.models import Consent, Event, Subscriber, SubscriberStatus, Wording
+from mailer.database.tables import Consent, Event, Subscriber, SubscriberStatus, Wording
 from mailer.delivery.sign_up import NewSignUp, store_requests
 from mailer.tokens import Subject
 from mailer.web.public.subscribe import embedded_form
@@ -36,8 +36,8 @@ def ask(site: Site, address: str = JO, **fields: str) -> str:
 
 
 def status_of(site: Site, address: str = JO) -> str | None:
-    with site.database.reading() as session:
-        view = find(session, parse_address(address))
+    with site.database.reading() as connection:
+        view = find(connection, parse_address(address))
     return None if view is None else view.status.value
 
 
@@ -70,11 +70,11 @@ def test_ledger_keeps_who_asked_where_and_what_the_form_said(site: Site) -> None
     site.client.post(link, data={"confirm": "yes"})
     site.client.post("/subscribe", data={"email": "another@example.org"}, headers={"accept-language": "de"})
     site.letters(2)
-    with site.database.reading() as session:
-        view = find(session, parse_address(JO))
+    with site.database.reading() as connection:
+        view = find(connection, parse_address(JO))
         assert view is not None
-        told = personal_data(session, view.id)
-        assert session.scalar(select(func.count()).select_from(Wording)) == 2
+        told = personal_data(connection, view.id)
+        assert connection.scalar(select(func.count()).select_from(Wording)) == 2
     assert told is not None
     lines = told["consents"]
     assert [(line["after"], line["way"], line["ip"], line["form"]) for line in lines] == [
@@ -147,8 +147,8 @@ def test_request_that_cannot_be_stored_is_never_answered_200(site: Site) -> None
 def test_request_that_a_stopped_server_left_behind_is_answered_at_the_next_start(open_site: OpenSite) -> None:
     with open_site() as site:
         stored = NewSignUp(parse_address(JO), Origin("form", form="subscribe"), datetime.now(UTC))
-        with site.database.transaction() as session:
-            store_requests(session, [stored])
+        with site.database.transaction() as connection:
+            store_requests(connection, [stored])
     with open_site() as site:
         assert [letter["To"] for letter in site.letters(1)] == [JO]
         assert status_of(site) == "pending"
@@ -159,8 +159,8 @@ def test_one_letter_a_day_for_an_address(site: Site) -> None:
     ask(site)
     ask(site, "after@example.org")
     assert sorted(letter["To"] for letter in site.letters(2)) == ["after@example.org", JO]
-    with site.database.transaction() as session:
-        session.execute(update(Event).values(at=datetime.now(UTC) - timedelta(hours=25)))
+    with site.database.transaction() as connection:
+        connection.execute(update(Event).values(at=datetime.now(UTC) - timedelta(hours=25)))
     ask(site)
     assert len(site.letters(3)) == 3
 
@@ -168,15 +168,15 @@ def test_one_letter_a_day_for_an_address(site: Site) -> None:
 @pytest.mark.parametrize("status", [SubscriberStatus.UNSUBSCRIBED, SubscriberStatus.BOUNCED])
 def test_who_left_comes_back_by_confirming_and_keeps_the_name(site: Site, status: SubscriberStatus) -> None:
     subscriber = site.subscribe(JO, name="Jo")
-    with site.database.transaction() as session:
-        change_status(session, subscriber, status, origin=Origin("command"), at=datetime.now(UTC))
+    with site.database.transaction() as connection:
+        change_status(connection, subscriber, status, origin=Origin("command"), at=datetime.now(UTC))
     ask(site, "JO@example.org", name="A stranger")
     link = link_in(site.letters(1)[0])
     assert status_of(site) == status.value
     site.client.post(link, data={"confirm": "yes"})
     assert status_of(site) == "active"
-    with site.database.reading() as session:
-        assert session.scalar(select(Subscriber.name)) == "Jo"
+    with site.database.reading() as connection:
+        assert connection.scalar(select(Subscriber.c.name)) == "Jo"
 
 
 @pytest.mark.parametrize(
@@ -212,9 +212,11 @@ def test_one_client_cannot_write_to_many(site: Site) -> None:
 
 def test_confirmation_needs_its_own_token_and_its_button(site: Site) -> None:
     subscriber = site.subscribe()
-    with site.database.transaction() as session:
+    with site.database.transaction() as connection:
         gone = Origin("command")
-        change_status(session, subscriber, SubscriberStatus.UNSUBSCRIBED, origin=gone, at=datetime.now(UTC))
+        change_status(
+            connection, subscriber, SubscriberStatus.UNSUBSCRIBED, origin=gone, at=datetime.now(UTC)
+        )
     right = site.signer.confirmation(Subject(0, subscriber))
     wrong = (site.link(subscriber), site.signer.return_path(Subject(0, subscriber)), right[:-1], "x")
     for token in wrong:
@@ -226,9 +228,9 @@ def test_confirmation_needs_its_own_token_and_its_button(site: Site) -> None:
 
 def test_erased_person_is_not_brought_back_by_an_old_letter(site: Site) -> None:
     subscriber = site.subscribe()
-    with site.database.transaction() as session:
+    with site.database.transaction() as connection:
         erased = SubscriberStatus.ERASED
-        change_status(session, subscriber, erased, origin=Origin("command"), at=datetime.now(UTC))
+        change_status(connection, subscriber, erased, origin=Origin("command"), at=datetime.now(UTC))
     path = f"/confirm/{site.signer.confirmation(Subject(0, subscriber))}"
     assert site.client.get(path).status_code == 404
     assert site.client.post(path, data={"confirm": "yes"}).status_code == 404
@@ -256,8 +258,8 @@ def test_ledger_distinguishes_forms_on_other_websites(site: Site, origin: str, n
     theirs = site.client.post("/subscribe", data=fields | {"email": JO}, headers={"origin": origin})
     assert theirs.text == ours.text
     assert len(site.letters(2)) == 2
-    with site.database.reading() as session:
-        lines = session.scalars(select(Consent).order_by(Consent.id)).all()
+    with site.database.reading() as connection:
+        lines = connection.execute(select(Consent).order_by(Consent.c.id)).all()
         assert [(line.form, line.note) for line in lines] == [("subscribe", ""), ("embedded", note)]
         assert lines[0].form_version != lines[1].form_version
 

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event, func, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, event, func, insert, select, update
 
-from mailer.database.models import Instance
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import Instance
 from mailer.errors import StorageError
 from mailer.web.writer import Writer
 from tests.databases import empty_database
@@ -26,8 +25,8 @@ def database(tmp_path: Path) -> Iterator[Database]:
         yield made
 
 
-def keep(session: Session, names: Sequence[str]) -> list[int]:
-    session.add_all(Instance(name=name, value="") for name in names)
+def keep(connection: Connection, names: Sequence[str]) -> list[int]:
+    connection.execute(insert(Instance), [{"name": name, "value": ""} for name in names])
     return [len(names)] * len(names)
 
 
@@ -55,8 +54,8 @@ def test_what_waits_shares_a_transaction(database: Database) -> None:
 
     in_a_loop(database, asked)
     assert len(commits) == 1
-    with database.reading() as session:
-        assert session.scalar(select(func.count()).select_from(Instance)) == 100
+    with database.reading() as connection:
+        assert connection.scalar(select(func.count()).select_from(Instance)) == 100
 
 
 def test_loop_is_woken_once_for_all_of_a_transaction(
@@ -93,28 +92,29 @@ def test_change_that_fails_takes_no_other_with_it(database: Database) -> None:
         assert await after == 1
 
     in_a_loop(database, asked)
-    with database.reading() as session:
-        assert sorted(session.scalars(select(Instance.name))) == ["after", "before"]
+    with database.reading() as connection:
+        assert sorted(connection.scalars(select(Instance.c.name))) == ["after", "before"]
 
 
-def fails(session: Session, names: Sequence[str]) -> list[None]:
-    session.add_all(Instance(name=name, value="") for name in names)
+def fails(connection: Connection, names: Sequence[str]) -> list[None]:
+    connection.execute(insert(Instance), [{"name": name, "value": ""} for name in names])
     raise KeyError(*names)
 
 
 def test_changes_keep_their_order_and_see_one_another(database: Database) -> None:
-    def append(session: Session, words: Sequence[str]) -> list[str]:
-        stored = session.get_one(Instance, "story")
-        stored.value += "".join(words)
-        return [stored.value] * len(words)
+    def append(connection: Connection, words: Sequence[str]) -> list[str]:
+        story = Instance.c.name == "story"
+        value = connection.scalars(select(Instance.c.value).where(story)).one() + "".join(words)
+        connection.execute(update(Instance).where(story).values(value=value))
+        return [value] * len(words)
 
-    def shout(session: Session, words: Sequence[str]) -> list[None]:
+    def shout(connection: Connection, words: Sequence[str]) -> list[None]:
         for word in words:
-            session.execute(update(Instance).values(value=Instance.value + word.upper()))
+            connection.execute(update(Instance).values(value=Instance.c.value + word.upper()))
         return [None] * len(words)
 
-    with database.transaction() as session:
-        session.add(Instance(name="story", value=""))
+    with database.transaction() as connection:
+        connection.execute(insert(Instance).values(name="story", value=""))
 
     async def asked(writer: Writer) -> None:
         writer.submit_unattended(append, "a")
@@ -133,8 +133,8 @@ def test_closing_writes_what_waits(database: Database) -> None:
     writer.submit_unattended(keep, "last")
     writer.close()
     assert not any(thread.name == "mailer-writer" for thread in threading.enumerate())
-    with database.reading() as session:
-        assert session.get(Instance, "last") is not None
+    with database.reading() as connection:
+        assert connection.scalars(select(Instance.c.name)).all() == ["last"]
 
 
 def test_failure_of_an_unattended_change_is_logged(
@@ -147,8 +147,8 @@ def test_failure_of_an_unattended_change_is_logged(
         writer.start()
         writer.close()
     assert [record.message for record in caplog.records] == ["a change was not written: 'bad'"]
-    with database.reading() as session:
-        assert session.scalars(select(Instance.name)).all() == ["good"]
+    with database.reading() as connection:
+        assert connection.scalars(select(Instance.c.name)).all() == ["good"]
 
 
 def test_who_has_gone_and_a_loop_that_has_ended_do_no_harm(database: Database) -> None:
@@ -167,8 +167,8 @@ def test_who_has_gone_and_a_loop_that_has_ended_do_no_harm(database: Database) -
 
     asyncio.run(gone())
     writer.close()
-    with database.reading() as session:
-        assert session.scalar(select(func.count()).select_from(Instance)) == 3
+    with database.reading() as connection:
+        assert connection.scalar(select(func.count()).select_from(Instance)) == 3
 
 
 def test_changes_beyond_the_capacity_are_refused(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:

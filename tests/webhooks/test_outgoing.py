@@ -12,15 +12,14 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from sqlalchemy import func, select, text
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, func, select, text
 
 from mailer.address import parse_address
 from mailer.audience import ledger, subscribers
 from mailer.audience.privacy.erasing import erase
 from mailer.audience.transitions import Origin
-from mailer.database.models import WebhookDelivery, WebhookEvent
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import WebhookDelivery, WebhookEvent
 from mailer.delivery import control, issues
 from mailer.errors import SourceError
 from mailer.web.outgoing import deliver, forget
@@ -109,19 +108,19 @@ def send(database: Database, clock: Clock) -> Deliver:
 
 
 def listen(database: Database, url: str, *patterns: str) -> endpoints.Endpoint:
-    with database.transaction() as session:
-        return endpoints.add(session, url, patterns, private=True, at=AT)
+    with database.transaction() as connection:
+        return endpoints.add(connection, url, patterns, private=True, at=AT)
 
 
-def subscribe(session: Session, address: str = "ana@example.org", way: str = "api") -> int:
-    added = subscribers.add(session, parse_address(address), secret=SECRET, origin=Origin(way), at=AT)
+def subscribe(connection: Connection, address: str = "ana@example.org", way: str = "api") -> int:
+    added = subscribers.add(connection, parse_address(address), secret=SECRET, origin=Origin(way), at=AT)
     assert added.subscriber_id is not None
     return added.subscriber_id
 
 
 def stored(database: Database) -> list[str]:
-    with database.reading() as session:
-        return list(session.scalars(select(WebhookEvent.type).order_by(WebhookEvent.type)))
+    with database.reading() as connection:
+        return list(connection.scalars(select(WebhookEvent.c.type).order_by(WebhookEvent.c.type)))
 
 
 def test_signature_is_that_of_the_specification() -> None:
@@ -133,8 +132,8 @@ def test_signature_is_that_of_the_specification() -> None:
 
 def test_event_arrives_signed(database: Database, receiver: Receiver, send: Deliver) -> None:
     endpoint = listen(database, receiver.url, "subscriber.*")
-    with database.transaction() as session:
-        ana = subscribe(session)
+    with database.transaction() as connection:
+        ana = subscribe(connection)
     assert send() == 1
     [(headers, body)] = receiver.requests
     found = json.loads(body)
@@ -156,28 +155,28 @@ def test_event_arrives_signed(database: Database, receiver: Receiver, send: Deli
 
 def test_fact_that_is_rolled_back_has_no_event(database: Database, receiver: Receiver) -> None:
     listen(database, receiver.url)
-    with pytest.raises(ZeroDivisionError), database.transaction() as session:
-        subscribe(session)
+    with pytest.raises(ZeroDivisionError), database.transaction() as connection:
+        subscribe(connection)
         raise ZeroDivisionError
     assert stored(database) == []
-    with database.transaction() as session:
-        subscribe(session)
+    with database.transaction() as connection:
+        subscribe(connection)
     assert stored(database) == ["subscriber.active"]
 
 
 def test_only_wanted_events_are_stored(database: Database, receiver: Receiver) -> None:
-    with database.transaction() as session:
-        subscribe(session, "before@example.org")
+    with database.transaction() as connection:
+        subscribe(connection, "before@example.org")
     listen(database, receiver.url, "subscriber.unsubscribed", "issue.*")
-    with database.transaction() as session:
-        ana = subscribe(session)
-        subscribe(session, "imported@example.org", way="import")
-        ledger.unsubscribe(session, ana, origin=Origin("page"), at=AT)
-        issue, _ = issues.enqueue(session, EDITION, source_path="", at=AT)
-        control.pause(session, issue.id, "a reason")
-        control.pause(session, issue.id, "again")
-        control.resume(session, issue.id)
-        control.cancel(session, issue.id, at=AT)
+    with database.transaction() as connection:
+        ana = subscribe(connection)
+        subscribe(connection, "imported@example.org", way="import")
+        ledger.unsubscribe(connection, ana, origin=Origin("page"), at=AT)
+        issue, _ = issues.enqueue(connection, EDITION, source_path="", at=AT)
+        control.pause(connection, issue.id, "a reason")
+        control.pause(connection, issue.id, "again")
+        control.resume(connection, issue.id)
+        control.cancel(connection, issue.id, at=AT)
     assert stored(database) == [
         "issue.cancelled",
         "issue.paused",
@@ -191,14 +190,14 @@ def test_refused_event_is_tried_again_by_the_schedule_and_then_given_up(
     database: Database, receiver: Receiver, send: Deliver, clock: Clock
 ) -> None:
     listen(database, receiver.url)
-    with database.transaction() as session:
-        queue.put(session, [Occurrence("issue.paused", {"issue": "1"})], at=AT)
+    with database.transaction() as connection:
+        queue.put(connection, [Occurrence("issue.paused", {"issue": "1"})], at=AT)
     receiver.statuses += [500] * 20
     for number, delay in enumerate(queue.RETRIES, 1):
         assert send() == 1
         assert send() == 0
-        with database.reading() as session:
-            [one] = queue.deliveries(session)
+        with database.reading() as connection:
+            [one] = queue.deliveries(connection)
         assert (one.state, one.attempts, one.due_at, one.status) == (
             HookState.WAITING,
             number,
@@ -207,16 +206,16 @@ def test_refused_event_is_tried_again_by_the_schedule_and_then_given_up(
         )
         clock.at += delay
     assert send() == 1
-    with database.reading() as session:
-        [one] = queue.deliveries(session, state=HookState.FAILED)
+    with database.reading() as connection:
+        [one] = queue.deliveries(connection, state=HookState.FAILED)
     assert (one.due_at, one.said) == (None, "responded with 500")
     assert len({headers["webhook-id"] for headers, _ in receiver.requests}) == 1
     receiver.statuses.clear()
-    with database.transaction() as session:
-        assert queue.resend(session, one.uid, at=clock.at) == 1
+    with database.transaction() as connection:
+        assert queue.resend(connection, one.uid, at=clock.at) == 1
     assert send() == 1
-    with database.reading() as session:
-        assert [found.state for found in queue.deliveries(session)] == [HookState.SENT]
+    with database.reading() as connection:
+        assert [found.state for found in queue.deliveries(connection)] == [HookState.SENT]
 
 
 @pytest.mark.parametrize("status", [302, 404, 0])
@@ -224,12 +223,12 @@ def test_redirect_refusal_and_silence_are_no_success(
     database: Database, receiver: Receiver, send: Deliver, status: int
 ) -> None:
     listen(database, receiver.url)
-    with database.transaction() as session:
-        queue.put(session, [Occurrence("issue.paused", {})], at=AT)
+    with database.transaction() as connection:
+        queue.put(connection, [Occurrence("issue.paused", {})], at=AT)
     receiver.statuses.append(status)
     assert send(0.2 if status == 0 else 60.0) == 1
-    with database.reading() as session:
-        [one] = queue.deliveries(session)
+    with database.reading() as connection:
+        [one] = queue.deliveries(connection)
     assert one.state is HookState.WAITING
     assert one.said == ("no response within 0.2 s" if status == 0 else f"responded with {status}")
     assert len(receiver.requests) <= 1
@@ -240,25 +239,25 @@ def test_endpoint_that_is_gone_gets_nothing_more(
 ) -> None:
     listen(database, receiver.url)
     receiver.statuses.append(410)
-    with database.transaction() as session:
-        queue.put(session, [Occurrence("issue.paused", {})], at=AT)
+    with database.transaction() as connection:
+        queue.put(connection, [Occurrence("issue.paused", {})], at=AT)
     assert send() == 1
-    with database.transaction() as session:
-        assert endpoints.active_endpoints(session) == []
-        queue.put(session, [Occurrence("issue.paused", {})], at=AT)
-        [one] = queue.deliveries(session)
+    with database.transaction() as connection:
+        assert endpoints.active_endpoints(connection) == []
+        queue.put(connection, [Occurrence("issue.paused", {})], at=AT)
+        [one] = queue.deliveries(connection)
         assert one.state is HookState.FAILED
     assert send() == 0
 
 
 @pytest.mark.parametrize("url", ["https://127.0.0.1:9/", "https://[::1]:9/", "https://localhost:9/"])
 def test_private_address_is_not_contacted(database: Database, send: Deliver, url: str) -> None:
-    with database.transaction() as session:
-        endpoints.add(session, url, [], at=AT)
-        queue.put(session, [Occurrence("issue.paused", {})], at=AT)
+    with database.transaction() as connection:
+        endpoints.add(connection, url, [], at=AT)
+        queue.put(connection, [Occurrence("issue.paused", {})], at=AT)
     assert send() == 1
-    with database.reading() as session:
-        [one] = queue.deliveries(session)
+    with database.reading() as connection:
+        [one] = queue.deliveries(connection)
     assert "is not a public address" in one.said or "no such host" in one.said
 
 
@@ -267,15 +266,15 @@ def test_private_address_is_not_contacted(database: Database, send: Deliver, url
     ["http://example.org/", "ftp://example.org/", "https://", "https://a b\n/", "x", "https://e:99999/"],
 )
 def test_url_that_cannot_be_an_endpoint(database: Database, url: str) -> None:
-    with database.transaction() as session, pytest.raises(SourceError):
-        endpoints.add(session, url, [], at=AT)
+    with database.transaction() as connection, pytest.raises(SourceError):
+        endpoints.add(connection, url, [], at=AT)
 
 
 def test_erased_person_is_named_no_more(database: Database, receiver: Receiver, send: Deliver) -> None:
     listen(database, receiver.url)
-    with database.transaction() as session:
-        subscribe(session)
-        erase(session, parse_address("ana@example.org"), secret=SECRET, at=AT)
+    with database.transaction() as connection:
+        subscribe(connection)
+        erase(connection, parse_address("ana@example.org"), secret=SECRET, at=AT)
     assert send() == 2
     assert sorted(receiver.types) == ["subscriber.active", "subscriber.erased"]
     assert not [body for _, body in receiver.requests if b"ana@" in body]
@@ -283,13 +282,13 @@ def test_erased_person_is_named_no_more(database: Database, receiver: Receiver, 
 
 def test_old_events_are_deleted(database: Database, receiver: Receiver, send: Deliver) -> None:
     listen(database, receiver.url)
-    with database.transaction() as session:
-        queue.put(session, [Occurrence("issue.paused", {})], at=AT)
+    with database.transaction() as connection:
+        queue.put(connection, [Occurrence("issue.paused", {})], at=AT)
     forget(database, at=AT + queue.KEPT_FOR)
     assert stored(database) == ["issue.paused"]
     forget(database, at=AT + queue.KEPT_FOR + timedelta(seconds=1))
-    with database.reading() as session:
-        assert session.scalar(select(func.count()).select_from(WebhookDelivery)) == 0
+    with database.reading() as connection:
+        assert connection.scalar(select(func.count()).select_from(WebhookDelivery)) == 0
     assert stored(database) == []
 
 
@@ -297,15 +296,15 @@ def test_claim_of_a_process_that_died_is_taken_over(
     database: Database, receiver: Receiver, send: Deliver, clock: Clock
 ) -> None:
     listen(database, receiver.url)
-    with database.transaction() as session:
-        queue.put(session, [Occurrence("issue.paused", {})], at=AT)
-        assert len(queue.claim(session, limit=5, at=AT)) == 1
+    with database.transaction() as connection:
+        queue.put(connection, [Occurrence("issue.paused", {})], at=AT)
+        assert len(queue.claim(connection, limit=5, at=AT)) == 1
     assert send() == 0
     clock.at += timedelta(minutes=5)
     assert send() == 1
 
 
 def test_without_endpoints_nothing_is_stored(database: Database) -> None:
-    with database.transaction() as session:
-        subscribe(session)
-        assert session.execute(text("SELECT count(*) FROM webhook_events")).scalar_one() == 0
+    with database.transaction() as connection:
+        subscribe(connection)
+        assert connection.execute(text("SELECT count(*) FROM webhook_events")).scalar_one() == 0

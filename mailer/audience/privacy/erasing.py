@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
 
-from sqlalchemy import CursorResult, Result, delete, func, or_, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, CursorResult, Result, delete, func, or_, select, update
 
 from mailer.address import Address
 from mailer.audience import ledger, suppression
-from mailer.database.models import (
+from mailer.database.tables import (
+    NO_SOFT_BOUNCES,
     Delivery,
     Event,
     StoredReport,
@@ -33,7 +33,9 @@ class Erased:
     reports: int
 
 
-def erase(session: Session, address: Address, *, secret: bytes, at: datetime, way: str = "command") -> Erased:
+def erase(
+    connection: Connection, address: Address, *, secret: bytes, at: datetime, way: str = "command"
+) -> Erased:
     """Erase everything personal about an address, whether or not it was ever a subscriber.
 
     These remain: a keyed hash that keeps imports from adding the address again, one ledger line with the
@@ -43,40 +45,51 @@ def erase(session: Session, address: Address, *, secret: bytes, at: datetime, wa
     nothing.
     """
     hashed = suppression.erased_key(address.key, secret)
-    known = session.scalar(select(Subscriber).where(Subscriber.address_key == address.key).with_for_update())
-    ledger_lines = ledger.forget(session, known, address.key, hashed, way=way, at=at)
-    about = [func.lower(StoredReport.recipient) == address.key]
+    known = connection.execute(
+        select(Subscriber.c.id, Subscriber.c.status)
+        .where(Subscriber.c.address_key == address.key)
+        .with_for_update()
+    ).one_or_none()
+    ledger_lines = ledger.forget(connection, known, address.key, hashed, way=way, at=at)
+    about = [func.lower(StoredReport.c.recipient) == address.key]
     if known is not None:
-        about.append(StoredReport.subscriber_id == known.id)
-    reports = _number(session.execute(delete(StoredReport).where(or_(*about))))
+        about.append(StoredReport.c.subscriber_id == known.id)
+    reports = _number(connection.execute(delete(StoredReport).where(or_(*about))))
     if known is None:
         return Erased(known=False, ledger_lines=0, events=0, replies=0, reports=reports)
     done = Erased(
         known=True,
         ledger_lines=ledger_lines,
-        events=_number(session.execute(delete(Event).where(Event.subscriber_id == known.id))),
+        events=_number(connection.execute(delete(Event).where(Event.c.subscriber_id == known.id))),
         replies=_number(
-            session.execute(
+            connection.execute(
                 update(Delivery)
-                .where(Delivery.subscriber_id == known.id, Delivery.reply.is_not(None))
+                .where(Delivery.c.subscriber_id == known.id, Delivery.c.reply.is_not(None))
                 .values(reply=None)
             )
         ),
         reports=reports,
     )
-    session.execute(delete(SubscriberTag).where(SubscriberTag.subscriber_id == known.id))
-    session.execute(delete(WaitingLetter).where(WaitingLetter.subscriber_id == known.id))
-    _empty(known, hashed, at)
-    session.flush()
+    connection.execute(delete(SubscriberTag).where(SubscriberTag.c.subscriber_id == known.id))
+    connection.execute(delete(WaitingLetter).where(WaitingLetter.c.subscriber_id == known.id))
+    connection.execute(
+        update(Subscriber)
+        .where(Subscriber.c.id == known.id)
+        .values(
+            address="",
+            address_key=hashed,
+            domain="",
+            name="",
+            attributes={},
+            created_at=at,
+            changed_at=at,
+            paused_until=None,
+            tracking_consent=False,
+            tracking_since=None,
+            **NO_SOFT_BOUNCES,
+        )
+    )
     return done
-
-
-def _empty(known: Subscriber, hashed: str, at: datetime) -> None:
-    known.address, known.address_key, known.domain, known.name = "", hashed, "", ""
-    known.attributes = {}
-    known.created_at = known.changed_at = at
-    known.paused_until, known.tracking_consent, known.tracking_since = None, False, None
-    known.soft_points, known.soft_since = 0.0, None
 
 
 def _number(result: Result[Any]) -> int:

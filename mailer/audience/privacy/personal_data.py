@@ -5,10 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, select
 
-from mailer.database.models import (
+from mailer.database.tables import (
     Consent,
     Delivery,
     Event,
@@ -18,60 +17,63 @@ from mailer.database.models import (
     SubscriberStatus,
     SubscriberTag,
     Suppression,
+    TableRow,
     Wording,
 )
 
 
-def personal_data(session: Session, subscriber_id: int) -> dict[str, Any] | None:
+def personal_data(connection: Connection, subscriber_id: int) -> dict[str, Any] | None:
     """Return everything stored about a person, ready for JSON (GDPR 15 and 20), or None."""
-    known = session.get(Subscriber, subscriber_id)
+    known = connection.execute(select(Subscriber).where(Subscriber.c.id == subscriber_id)).one_or_none()
     if known is None or known.status == SubscriberStatus.ERASED:
         return None
     return {
-        "profile": _profile(session, known),
-        "consents": _consents(session, subscriber_id),
-        "deliveries": _deliveries(session, subscriber_id),
+        "profile": _profile(connection, known),
+        "consents": _consents(connection, subscriber_id),
+        "deliveries": _deliveries(connection, subscriber_id),
         "events": [
             {"at": _iso(event.at), "kind": event.kind, "issue": event.issue_id, "details": event.details}
-            for event in session.scalars(
-                select(Event).where(Event.subscriber_id == subscriber_id).order_by(Event.id)
+            for event in connection.execute(
+                select(Event.c.at, Event.c.kind, Event.c.issue_id, Event.c.details)
+                .where(Event.c.subscriber_id == subscriber_id)
+                .order_by(Event.c.id)
             )
         ],
         "reports": [
             {"at": _iso(report.received_at), "kind": report.kind, "class": report.bounce_class}
-            for report in session.scalars(
-                select(StoredReport)
-                .where(StoredReport.subscriber_id == subscriber_id)
-                .order_by(StoredReport.id)
+            for report in connection.execute(
+                select(StoredReport.c.received_at, StoredReport.c.kind, StoredReport.c.bounce_class)
+                .where(StoredReport.c.subscriber_id == subscriber_id)
+                .order_by(StoredReport.c.id)
             )
         ],
     }
 
 
-def _profile(session: Session, known: Subscriber) -> dict[str, Any]:
-    listed = session.get(Suppression, known.address_key)
+def _profile(connection: Connection, known: TableRow) -> dict[str, Any]:
+    suppressed = select(Suppression.c.reason).where(Suppression.c.address_key == known.address_key)
     return {
         "address": known.address,
         "name": known.name,
         "status": known.status,
         "attributes": known.attributes,
         "tags": sorted(
-            session.scalars(select(SubscriberTag.tag).where(SubscriberTag.subscriber_id == known.id))
+            connection.scalars(select(SubscriberTag.c.tag).where(SubscriberTag.c.subscriber_id == known.id))
         ),
         "tracking_consent": known.tracking_consent,
         "paused_until": _iso(known.paused_until),
-        "suppressed": listed.reason if listed else None,
+        "suppressed": connection.scalar(suppressed),
         "created_at": _iso(known.created_at),
         "changed_at": _iso(known.changed_at),
     }
 
 
-def _consents(session: Session, subscriber_id: int) -> list[dict[str, Any]]:
+def _consents(connection: Connection, subscriber_id: int) -> list[dict[str, Any]]:
     lines = (
-        select(Consent, Wording.text)
-        .outerjoin(Wording, Wording.version == Consent.form_version)
-        .where(Consent.subscriber_id == subscriber_id)
-        .order_by(Consent.id)
+        select(Consent, Wording.c.text.label("wording"))
+        .outerjoin(Wording, Wording.c.version == Consent.c.form_version)
+        .where(Consent.c.subscriber_id == subscriber_id)
+        .order_by(Consent.c.id)
     )
     return [
         {
@@ -82,31 +84,31 @@ def _consents(session: Session, subscriber_id: int) -> list[dict[str, Any]]:
             "ip": line.ip,
             "form": line.form,
             "form_version": line.form_version,
-            "wording": wording,
+            "wording": line.wording,
             "note": line.note,
         }
-        for line, wording in session.execute(lines)
+        for line in connection.execute(lines)
     ]
 
 
-def _deliveries(session: Session, subscriber_id: int) -> list[dict[str, Any]]:
+def _deliveries(connection: Connection, subscriber_id: int) -> list[dict[str, Any]]:
     rows = (
-        select(Delivery, StoredIssue.slug, StoredIssue.title)
-        .join(StoredIssue, StoredIssue.id == Delivery.issue_id)
-        .where(Delivery.subscriber_id == subscriber_id)
-        .order_by(Delivery.issue_id)
+        select(Delivery, StoredIssue.c.slug, StoredIssue.c.title)
+        .join(StoredIssue, StoredIssue.c.id == Delivery.c.issue_id)
+        .where(Delivery.c.subscriber_id == subscriber_id)
+        .order_by(Delivery.c.issue_id)
     )
     return [
         {
-            "issue": slug,
-            "title": title,
+            "issue": row.slug,
+            "title": row.title,
             "state": row.state,
             "attempts": row.attempts,
             "first_at": _iso(row.first_at),
             "changed_at": _iso(row.changed_at),
             "reply": row.reply,
         }
-        for row, slug, title in session.execute(rows)
+        for row in connection.execute(rows)
     ]
 
 

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
-from sqlalchemy import Select, Update, delete, or_, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import Select, Table, Update, delete, or_, select, update
 
 from mailer.audience.ledger import BLANK_EVIDENCE
 from mailer.audience.transitions import OUT
-from mailer.database.models import (
+from mailer.database import instances
+from mailer.database.engine import Database
+from mailer.database.tables import (
     Consent,
     Delivery,
     Event,
-    Instance,
     StoredIssue,
     StoredReport,
     Subscriber,
 )
-from mailer.database.session import Database
 
 # Small enough that an unsubscribe request never waits long for the transaction.
 _BATCH: Final = 5_000
@@ -53,17 +52,17 @@ class Pruned:
 
 def prune(database: Database, terms: Terms, *, at: datetime) -> Pruned:
     """Delete or blank all data whose retention period is over. Running it again changes nothing."""
-    events = select(Event.id).where(Event.at < at - terms.events)
-    reports = select(StoredReport.id).where(
-        StoredReport.received_at < at - terms.reports, StoredReport.raw != b""
+    events = select(Event.c.id).where(Event.c.at < at - terms.events)
+    reports = select(StoredReport.c.id).where(
+        StoredReport.c.received_at < at - terms.reports, StoredReport.c.raw != b""
     )
     evidence = (
-        select(Consent.id)
-        .join(Subscriber, Subscriber.id == Consent.subscriber_id)
+        select(Consent.c.id)
+        .join(Subscriber, Subscriber.c.id == Consent.c.subscriber_id)
         .where(
-            Subscriber.status.in_(_LEFT),
-            Subscriber.changed_at < at - terms.evidence,
-            or_(Consent.ip != "", Consent.form != "", Consent.note != ""),
+            Subscriber.c.status.in_(_LEFT),
+            Subscriber.c.changed_at < at - terms.evidence,
+            or_(Consent.c.ip != "", Consent.c.form != "", Consent.c.note != ""),
         )
     )
     return Pruned(
@@ -74,15 +73,15 @@ def prune(database: Database, terms: Terms, *, at: datetime) -> Pruned:
     )
 
 
-def _in_batches(database: Database, due: Select[int], table: Any, change: Update | None) -> int:
+def _in_batches(database: Database, due: Select[int], table: Table, change: Update | None) -> int:
     """Update or delete the rows whose ids `due` selects, in batches; return how many."""
     number = 0
     while True:
-        with database.transaction() as session:
-            ids = list(session.scalars(due.limit(_BATCH)))
+        with database.transaction() as connection:
+            ids = list(connection.scalars(due.limit(_BATCH)))
             if ids:
                 act = delete(table) if change is None else change
-                session.execute(act.where(table.id.in_(ids)).execution_options(synchronize_session=False))
+                connection.execute(act.where(table.c.id.in_(ids)))
         number += len(ids)
         if len(ids) < _BATCH:
             return number
@@ -90,47 +89,44 @@ def _in_batches(database: Database, due: Select[int], table: Any, change: Update
 
 def _forget_replies(database: Database, until: datetime) -> int:
     """Blank the replies of issues that finished before `until`; each issue is processed once."""
-    with database.reading() as session:
-        noted = session.get(Instance, _PRUNED_UNTIL)
-        after = datetime.fromisoformat(noted.value) if noted else None
-        due = select(StoredIssue.id).where(StoredIssue.finished_at < until)
-        issues = list(session.scalars(due if after is None else due.where(StoredIssue.finished_at >= after)))
+    with database.reading() as connection:
+        noted = instances.value(connection, _PRUNED_UNTIL)
+        after = datetime.fromisoformat(noted) if noted else None
+        due = select(StoredIssue.c.id).where(StoredIssue.c.finished_at < until)
+        issues = list(
+            connection.scalars(due if after is None else due.where(StoredIssue.c.finished_at >= after))
+        )
     number = 0
     for issue_id in issues:
         number += _forget_replies_of(database, issue_id)
     if issues:
-        with database.transaction() as session:
-            _note(session, until)
+        with database.transaction() as connection:
+            instances.set_value(connection, _PRUNED_UNTIL, until.isoformat())
     return number
 
 
 def _forget_replies_of(database: Database, issue_id: int) -> int:
     number, last = 0, 0
     while True:
-        with database.transaction() as session:
+        with database.transaction() as connection:
             ids = list(
-                session.scalars(
-                    select(Delivery.subscriber_id)
+                connection.scalars(
+                    select(Delivery.c.subscriber_id)
                     .where(
-                        Delivery.issue_id == issue_id,
-                        Delivery.subscriber_id > last,
-                        Delivery.reply.is_not(None),
+                        Delivery.c.issue_id == issue_id,
+                        Delivery.c.subscriber_id > last,
+                        Delivery.c.reply.is_not(None),
                     )
-                    .order_by(Delivery.subscriber_id)
+                    .order_by(Delivery.c.subscriber_id)
                     .limit(_BATCH)
                 )
             )
-            session.execute(
+            connection.execute(
                 update(Delivery)
-                .where(Delivery.issue_id == issue_id, Delivery.subscriber_id.in_(ids))
+                .where(Delivery.c.issue_id == issue_id, Delivery.c.subscriber_id.in_(ids))
                 .values(reply=None)
-                .execution_options(synchronize_session=False)
             )
         number += len(ids)
         if len(ids) < _BATCH:
             return number
         last = ids[-1]
-
-
-def _note(session: Session, until: datetime) -> None:
-    session.merge(Instance(name=_PRUNED_UNTIL, value=until.isoformat()))

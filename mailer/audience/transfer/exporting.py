@@ -12,19 +12,29 @@ from functools import lru_cache
 from typing import Any, TextIO
 
 import msgspec
-from sqlalchemy import BigInteger, ColumnElement, Text, cast, func, select, text, true, type_coerce
-from sqlalchemy.orm import Session
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Text,
+    cast,
+    func,
+    select,
+    text,
+    true,
+    type_coerce,
+)
 
 from mailer.audience.subscribers import SubscriberView, view
 from mailer.audience.transfer.presets import JSON_COLUMN, OWN_HEADER
 from mailer.audience.transfer.rejects import plain_cell, safe_cell, safe_cells
-from mailer.database.models import Subscriber, SubscriberStatus, SubscriberTag
+from mailer.database.tables import Subscriber, SubscriberStatus, SubscriberTag
 
 _BATCH = 1_000
 _LINE_END = "\r\n"
 _QUOTED = ('"', ",", "\n", "\r")
 # Erased people are not exported; only their deliveries are left.
-_KEPT = Subscriber.status != SubscriberStatus.ERASED.value
+_KEPT = Subscriber.c.status != SubscriberStatus.ERASED.value
 # An import takes at most 200 columns.
 _MAX_FLAT = 190
 _MAX_KNOWN = 4_000
@@ -39,8 +49,8 @@ _KEYS_POSTGRESQL = text(
     "FROM subscribers, json_each(subscribers.attributes) AS a WHERE subscribers.attributes::text <> '{}'"
 )
 # The stored text: parsing it and writing it again would cost more than the rest of the export.
-_ATTRIBUTES = type_coerce(cast(Subscriber.attributes, Text), Text)
-_JOINED = type_coerce(Subscriber.created_at, BigInteger)
+_ATTRIBUTES = type_coerce(cast(Subscriber.c.attributes, Text), Text)
+_JOINED = type_coerce(Subscriber.c.created_at, BigInteger)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _from_json = msgspec.json.Decoder(dict[str, Any]).decode
 _to_json = json.JSONEncoder(ensure_ascii=False).encode
@@ -65,10 +75,10 @@ class _Columns:
 
 
 def rows(
-    session: Session, condition: ColumnElement[bool] | None, *, limit: int = 0
+    connection: Connection, condition: ColumnElement[bool] | None, *, limit: int = 0
 ) -> Iterator[dict[str, Any]]:
     """Yield subscribers by id. They are read a thousand at a time, so memory stays small."""
-    for batch in _batches(session, condition, limit=limit):
+    for batch in _batches(connection, condition, limit=limit):
         for address, name, status, tags, joined, attributes in batch.rows():
             yield {
                 "email": address,
@@ -81,22 +91,28 @@ def rows(
 
 
 def _batches(
-    session: Session, condition: ColumnElement[bool] | None, *, limit: int = 0
+    connection: Connection, condition: ColumnElement[bool] | None, *, limit: int = 0
 ) -> Iterator[_Columns]:
     after = 0
     left = limit
-    connection = session.connection()
-    columns = (Subscriber.id, Subscriber.address, Subscriber.name, Subscriber.status, _JOINED, _ATTRIBUTES)
-    wanted = select(*columns).where(_KEPT).order_by(Subscriber.id)
+    columns = (
+        Subscriber.c.id,
+        Subscriber.c.address,
+        Subscriber.c.name,
+        Subscriber.c.status,
+        _JOINED,
+        _ATTRIBUTES,
+    )
+    wanted = select(*columns).where(_KEPT).order_by(Subscriber.c.id)
     if condition is not None:
         wanted = wanted.where(condition)
     while True:
         size = min(_BATCH, left) if limit else _BATCH
-        found = connection.execute(wanted.where(Subscriber.id > after).limit(size)).all()
+        found = connection.execute(wanted.where(Subscriber.c.id > after).limit(size)).all()
         if not found:
             return
         ids, addresses, names, statuses, joined, attributes = zip(*found, strict=True)
-        tags = _tags(session, ids[0], ids[-1])
+        tags = _tags(connection, ids[0], ids[-1])
         yield _Columns(
             addresses,
             names,
@@ -124,32 +140,32 @@ def _readable(attributes: Sequence[str]) -> Sequence[str]:
 
 
 def views(
-    session: Session, condition: ColumnElement[bool] | None, *, after: int, limit: int
+    connection: Connection, condition: ColumnElement[bool] | None, *, after: int, limit: int
 ) -> list[SubscriberView]:
     """Return up to `limit` subscribers whose id is above `after`, by id."""
-    found = session.scalars(
+    found = connection.execute(
         select(Subscriber)
-        .where(Subscriber.id > after, _KEPT, true() if condition is None else condition)
-        .order_by(Subscriber.id)
+        .where(Subscriber.c.id > after, _KEPT, true() if condition is None else condition)
+        .order_by(Subscriber.c.id)
         .limit(limit)
     ).all()
-    tags = _tags(session, found[0].id, found[-1].id) if found else {}
+    tags = _tags(connection, found[0].id, found[-1].id) if found else {}
     return [view(known, tags.get(known.id, ())) for known in found]
 
 
 def write_csv(
-    session: Session, target: TextIO, condition: ColumnElement[bool] | None, *, flat: bool = True
+    connection: Connection, target: TextIO, condition: ColumnElement[bool] | None, *, flat: bool = True
 ) -> int:
     """Write subscribers as CSV and return how many. No spreadsheet runs a cell as a formula.
 
     With `flat`, each attribute gets its own column; otherwise one column holds all of them as JSON. Values
     that a text column cannot represent exactly, such as an empty text, stay in the JSON.
     """
-    flattened = _flattened(session) if flat else _Flattened((), frozenset(), rest=True)
+    flattened = _flattened(connection) if flat else _Flattened((), frozenset(), rest=True)
     header = [*OWN_HEADER, *flattened.headings, *(["attributes"] if flattened.rest else [])]
     target.write(",".join(quoted(safe_cells(header))) + _LINE_END)
     number = 0
-    for batch in _batches(session, condition):
+    for batch in _batches(connection, condition):
         # Statuses, dates and JSON objects cannot begin a formula; statuses and dates need no quotes either.
         lines = zip(
             quoted(safe_cells(batch.addresses)),
@@ -210,13 +226,13 @@ class _Flattened:
         return [*found, quoted([_to_json(one) for one in parsed])] if self.rest else found
 
 
-def _flattened(session: Session) -> _Flattened:
+def _flattened(connection: Connection) -> _Flattened:
     """Return which attributes get columns: those with names and values that a column can hold."""
     keys: set[str] = set()
     typed: set[str] = set()
     rest = False
-    statement = _KEYS_SQLITE if session.get_bind().dialect.name == "sqlite" else _KEYS_POSTGRESQL
-    for key, kind, is_empty in session.execute(statement):
+    statement = _KEYS_SQLITE if connection.dialect.name == "sqlite" else _KEYS_POSTGRESQL
+    for key, kind, is_empty in connection.execute(statement):
         if is_empty or kind == "null" or not _can_be_heading(key):
             rest = True
         else:
@@ -258,10 +274,10 @@ def quoted(values: Sequence[str]) -> Sequence[str]:
     ]
 
 
-def write_json_lines(session: Session, target: TextIO, condition: ColumnElement[bool] | None) -> int:
+def write_json_lines(connection: Connection, target: TextIO, condition: ColumnElement[bool] | None) -> int:
     """Write subscribers as JSON Lines, one object per line, and return how many."""
     number = 0
-    for batch in _batches(session, condition):
+    for batch in _batches(connection, condition):
         target.writelines(
             f'{{"email": {_to_json(address)}, "name": {_to_json(name)}, "status": "{status}", '
             f'"tags": {_to_json(tags)}, "joined": "{joined}", "attributes": {attributes}}}\n'
@@ -286,19 +302,19 @@ def _tag_cell(tags: Sequence[str]) -> str:
     return line.getvalue()
 
 
-def count(session: Session, condition: ColumnElement[bool] | None) -> int:
+def count(connection: Connection, condition: ColumnElement[bool] | None) -> int:
     """Return how many subscribers meet the condition."""
     wanted = select(func.count()).select_from(Subscriber)
-    return session.scalar(wanted.where(_KEPT, true() if condition is None else condition)) or 0
+    return connection.scalar(wanted.where(_KEPT, true() if condition is None else condition)) or 0
 
 
-def _tags(session: Session, first: int, last: int) -> dict[int, list[str]]:
+def _tags(connection: Connection, first: int, last: int) -> dict[int, list[str]]:
     found: dict[int, list[str]] = {}
-    wanted = select(SubscriberTag.subscriber_id, SubscriberTag.tag).where(
-        SubscriberTag.subscriber_id.between(first, last)
+    wanted = select(SubscriberTag.c.subscriber_id, SubscriberTag.c.tag).where(
+        SubscriberTag.c.subscriber_id.between(first, last)
     )
-    for subscriber_id, tag in session.execute(
-        wanted.order_by(SubscriberTag.subscriber_id, SubscriberTag.tag)
+    for subscriber_id, tag in connection.execute(
+        wanted.order_by(SubscriberTag.c.subscriber_id, SubscriberTag.c.tag)
     ):
         found.setdefault(subscriber_id, []).append(tag)
     return found

@@ -9,8 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import bindparam, func, insert, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from mailer.address import Address, parse_address, shown
 from mailer.audience.fields import check_attributes, check_name, check_tags
@@ -22,7 +21,9 @@ from mailer.audience.transfer.presets import PLAIN, Out, Preset
 from mailer.audience.transfer.reading import open_source
 from mailer.audience.transfer.rejects import Rejected, rejects
 from mailer.audience.transitions import Enrolment, Origin
-from mailer.database.models import (
+from mailer.database.engine import Database
+from mailer.database.rows import refresh_statistics
+from mailer.database.tables import (
     Consent,
     Import,
     Subscriber,
@@ -30,8 +31,6 @@ from mailer.database.models import (
     SubscriberTag,
     Suppression,
 )
-from mailer.database.rows import refresh_statistics
-from mailer.database.session import Database
 from mailer.errors import AddressError, RefusedError
 from mailer.printable import counted
 
@@ -113,8 +112,8 @@ def import_file(
             rejects(None if dry_run else rejected_path) as reject,
         ):
             report.encoding = source.encoding
-            with database.transaction() as session:
-                run = _ImportRun(session, report, secret, at, tags, reject)
+            with database.transaction() as connection:
+                run = _ImportRun(connection, report, secret, at, tags, reject)
                 run.begin(path)
                 taken = 0
                 for rows in _batches(source.rows):
@@ -150,14 +149,14 @@ class _ImportRun:
 
     def __init__(
         self,
-        session: Session,
+        connection: Connection,
         report: ImportReport,
         secret: bytes,
         at: datetime,
         tags: Sequence[str],
         reject: Callable[[Rejected], None],
     ) -> None:
-        self._session = session
+        self._connection = connection
         self._report = report
         self._secret = secret
         self._at = at
@@ -168,14 +167,13 @@ class _ImportRun:
         self._missing_tags: list[tuple[int, str]] = []
 
     def begin(self, path: Path) -> None:
-        stored = Import(at=self._at, source=str(path))
-        self._session.add(stored)
-        self._session.flush()
-        self._stored = stored
-        self._report.id = stored.id
-        self._newest_before = self._session.scalar(select(func.max(Subscriber.id))) or 0
-        erased = select(Suppression.address_key).where(Suppression.address_key.startswith("hmac:")).limit(1)
-        self._any_erased = self._session.execute(erased).first() is not None
+        stored = insert(Import).values(at=self._at, source=str(path)).returning(Import.c.id)
+        self._id = self._report.id = self._connection.execute(stored).scalar_one()
+        self._newest_before = self._connection.scalar(select(func.max(Subscriber.c.id))) or 0
+        erased = (
+            select(Suppression.c.address_key).where(Suppression.c.address_key.startswith("hmac:")).limit(1)
+        )
+        self._any_erased = self._connection.execute(erased).first() is not None
 
     def take(self, rows: Sequence[Candidate]) -> None:
         """Import a batch of rows in a fixed number of statements."""
@@ -228,22 +226,21 @@ class _ImportRun:
     def _known(self, keys: Iterable[str]) -> dict[str, Any]:
         """Return the rows of subscribers who exist already, by address key."""
         columns = (
-            Subscriber.id,
-            Subscriber.address_key,
-            Subscriber.status,
-            Subscriber.name,
-            Subscriber.attributes,
+            Subscriber.c.id,
+            Subscriber.c.address_key,
+            Subscriber.c.status,
+            Subscriber.c.name,
+            Subscriber.c.attributes,
         )
-        found = self._session.execute(select(*columns).where(Subscriber.address_key.in_(keys)))
+        found = self._connection.execute(select(*columns).where(Subscriber.c.address_key.in_(keys)))
         return {row.address_key: row for row in found}
 
     def end(self) -> None:
         """Write the ledger lines of everyone who was added, and store the counts."""
-        write_first_lines(self._session, self._stored.id, after_id=self._newest_before, at=self._at)
-        for name in _COUNTS:
-            setattr(self._stored, name, getattr(self._report, name))
-        self._session.flush()
-        refresh_statistics(self._session, Subscriber, Consent, SubscriberTag)
+        write_first_lines(self._connection, self._id, after_id=self._newest_before, at=self._at)
+        counts = {name: getattr(self._report, name) for name in _COUNTS}
+        self._connection.execute(update(Import).where(Import.c.id == self._id).values(counts))
+        refresh_statistics(self._connection, Subscriber, Consent, SubscriberTag)
 
     def _put_out(self, written: str, out: Out, opt_outs: dict[str, OptOut]) -> None:
         """Collect an opt-out, which counts even if the rest of the row is invalid."""
@@ -255,10 +252,10 @@ class _ImportRun:
 
     def _record(self, opt_outs: Mapping[str, OptOut]) -> None:
         done = record_opt_outs(
-            self._session,
+            self._connection,
             opt_outs,
             barred=self._suppressed,
-            import_id=self._stored.id,
+            import_id=self._id,
             newest_before=self._newest_before,
             at=self._at,
         )
@@ -277,16 +274,18 @@ class _ImportRun:
         by_stored = {key: key for key in keys}
         if self._any_erased:
             by_stored |= {erased_key(key, self._secret): key for key in keys}
-        found = self._session.scalars(
-            select(Suppression.address_key).where(Suppression.address_key.in_(by_stored))
+        found = self._connection.scalars(
+            select(Suppression.c.address_key).where(Suppression.c.address_key.in_(by_stored))
         )
         return {by_stored[stored] for stored in found}
 
     def _tags_of(self, ids: Sequence[int], rows: Iterable[_Valid]) -> set[tuple[int, str]]:
         if not (ids and (self._tags or any(valid.tags for valid in rows))):
             return set()
-        found = self._session.execute(
-            select(SubscriberTag.subscriber_id, SubscriberTag.tag).where(SubscriberTag.subscriber_id.in_(ids))
+        found = self._connection.execute(
+            select(SubscriberTag.c.subscriber_id, SubscriberTag.c.tag).where(
+                SubscriberTag.c.subscriber_id.in_(ids)
+            )
         )
         return {(subscriber_id, tag) for subscriber_id, tag in found}
 
@@ -294,13 +293,13 @@ class _ImportRun:
         """Write the tags of a batch, of new and of known subscribers."""
         tags = {valid.address.key: {*self._tags, *valid.tags} for valid in new}
         keys = [key for key, some in tags.items() if some]
-        found = self._session.execute(
-            select(Subscriber.id, Subscriber.address_key).where(Subscriber.address_key.in_(keys))
+        found = self._connection.execute(
+            select(Subscriber.c.id, Subscriber.c.address_key).where(Subscriber.c.address_key.in_(keys))
         )
         pairs = self._missing_tags + [(row.id, tag) for row in found for tag in sorted(tags[row.address_key])]
         self._missing_tags = []
         if pairs:
-            self._session.execute(
+            self._connection.execute(
                 insert(SubscriberTag), [{"subscriber_id": one, "tag": tag} for one, tag in pairs]
             )
 
@@ -330,9 +329,9 @@ class _ImportRun:
             line = _line(str(valid.address), valid.name, valid.attributes, [*self._tags, *valid.tags])
             self._note(f"+ {line}")
         if new:
-            origin = Origin("import", import_id=self._stored.id)
+            origin = Origin("import", import_id=self._id)
             insert_without_lines(
-                self._session,
+                self._connection,
                 [
                     Enrolment(
                         one.address,
@@ -348,10 +347,9 @@ class _ImportRun:
             )
             self._report.added += len(new)
         if changed:
-            table = Subscriber.__table__
-            self._session.connection().execute(
-                update(table)  # type: ignore[arg-type]
-                .where(table.c.id == bindparam("_id"))
+            self._connection.execute(
+                update(Subscriber)
+                .where(Subscriber.c.id == bindparam("_id"))
                 .values(name=bindparam("name"), attributes=bindparam("attributes"), changed_at=self._at),
                 list(changed),
             )

@@ -7,13 +7,12 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Row, delete, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, Row, delete, select
 
 from mailer.address import Address
 from mailer.audience.ledger import enrol, move
 from mailer.audience.transitions import OUT, PERSONAL_WAYS, Enrolment, Move, Origin
-from mailer.database.models import Consent, Subscriber, SubscriberStatus
+from mailer.database.tables import Consent, Subscriber, SubscriberStatus
 
 _S = SubscriberStatus
 _ACTIVE: Final = _S.ACTIVE.value
@@ -49,7 +48,7 @@ class RecordedOptOuts:
 
 
 def record_opt_outs(
-    session: Session,
+    connection: Connection,
     opt_outs: Mapping[str, OptOut],
     *,
     barred: Callable[[Sequence[str]], set[str]],
@@ -63,8 +62,8 @@ def record_opt_outs(
     `barred` returns which of the given address keys are suppressed or erased. Subscribers with an id above
     `newest_before` and no line in the ledger were added by this same import.
     """
-    found = _locked(session, opt_outs)
-    signed_up_at = _ledgers(session, [row.id for row in found.values()])
+    found = _locked(connection, opt_outs)
+    signed_up_at = _ledgers(connection, [row.id for row in found.values()])
     kept_out = barred([key for key in opt_outs if key not in found])
     done = RecordedOptOuts(kept_out=len(kept_out))
     statuses: dict[int, OptOut] = {}
@@ -86,24 +85,26 @@ def record_opt_outs(
             statuses[row.id] = opt_out
     done.new += [one for key, one in opt_outs.items() if key not in found and key not in kept_out]
     move(
-        session,
+        connection,
         [Move(known, one.status, _origin(one, import_id), at) for known, one in statuses.items()],
     )
     if withdrawn:
-        session.execute(delete(Subscriber).where(Subscriber.id.in_(withdrawn)))
-    enrol(session, [Enrolment(one.address, one.status, _origin(one, import_id)) for one in done.new], at=at)
+        connection.execute(delete(Subscriber).where(Subscriber.c.id.in_(withdrawn)))
+    enrol(
+        connection, [Enrolment(one.address, one.status, _origin(one, import_id)) for one in done.new], at=at
+    )
     return done
 
 
-def _locked(session: Session, keys: Iterable[str]) -> dict[str, Row[int, str, str]]:
+def _locked(connection: Connection, keys: Iterable[str]) -> dict[str, Row[int, str, str]]:
     """Lock the subscribers with these address keys; return their id, key and status by key."""
     wanted = (
-        select(Subscriber.id, Subscriber.address_key, Subscriber.status)
-        .where(Subscriber.address_key.in_(keys))
-        .order_by(Subscriber.id)
+        select(Subscriber.c.id, Subscriber.c.address_key, Subscriber.c.status)
+        .where(Subscriber.c.address_key.in_(keys))
+        .order_by(Subscriber.c.id)
         .with_for_update()
     )
-    return {row.address_key: row for row in session.execute(wanted)}
+    return {row.address_key: row for row in connection.execute(wanted)}
 
 
 def _origin(opt_out: OptOut, import_id: int) -> Origin:
@@ -116,7 +117,7 @@ def _came_after(signed_up_at: datetime | None, opt_out: OptOut) -> bool:
     return opt_out.at is None or signed_up_at >= opt_out.at
 
 
-def _ledgers(session: Session, ids: Sequence[int]) -> dict[int, datetime | None]:
+def _ledgers(connection: Connection, ids: Sequence[int]) -> dict[int, datetime | None]:
     """Return when each subscriber last signed up themselves, or None if they never did.
 
     Subscribers without a line in the ledger are missing from the result.
@@ -124,8 +125,10 @@ def _ledgers(session: Session, ids: Sequence[int]) -> dict[int, datetime | None]
     found: dict[int, datetime | None] = {}
     if not ids:
         return found
-    columns = (Consent.subscriber_id, Consent.at, Consent.before, Consent.after, Consent.way)
-    for line in session.execute(select(*columns).where(Consent.subscriber_id.in_(ids)).order_by(Consent.id)):
+    columns = (Consent.c.subscriber_id, Consent.c.at, Consent.c.before, Consent.c.after, Consent.c.way)
+    for line in connection.execute(
+        select(*columns).where(Consent.c.subscriber_id.in_(ids)).order_by(Consent.c.id)
+    ):
         found.setdefault(line.subscriber_id, None)
         # The person's own changes of preferences are lines too, but not consents.
         if line.way in PERSONAL_WAYS and line.after == _ACTIVE and line.before != line.after:

@@ -12,7 +12,7 @@ from typing import Final
 from mailer.address import shown
 from mailer.audience.transitions import OUT
 from mailer.config import ImportFile
-from mailer.database.models import SubscriberStatus
+from mailer.database.tables import SubscriberStatus
 
 _U: Final = SubscriberStatus.UNSUBSCRIBED
 _B: Final = SubscriberStatus.BOUNCED

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 from mailer.bounces.batch import record_each
 from mailer.bounces.record import Effect, Recorded, ReportOutcome, Rules
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from mailer.tokens import Signer
 
 # Messages that share two commits. SQLite allows no other writer while a batch is acted on, so a batch must

@@ -17,7 +17,7 @@ from aiosmtpd.smtp import Envelope, Session
 
 from mailer.bounces.batch import record
 from mailer.bounces.record import MAX_RAW_OCTETS, Recorded, Rules
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from mailer.errors import ListenError, StorageError, TokenError
 from mailer.tokens import Signer
 

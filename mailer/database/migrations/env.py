@@ -1,8 +1,8 @@
-"""Runs the migrations on the connection that `mailer.database.session.upgrade` gives."""
+"""Runs the migrations on the connection that `mailer.database.engine.upgrade` gives."""
 
 from alembic import context
 
-from mailer.database.models import every_table
+from mailer.database.tables import every_table
 
 connection = context.config.attributes["connection"]
 context.configure(

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
-from sqlalchemy import distinct, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, distinct, func, select
 
-from mailer.database.models import Event, SequenceMember, StoredSequence
+from mailer.database.tables import Event, SequenceMember, StoredSequence
 from mailer.delivery import issues
 from mailer.delivery.books import Books, books_of
 from mailer.delivery.sequences.looking import steps_of
@@ -45,13 +44,13 @@ class StepLine:
         return asdict(self)
 
 
-def listed(session: Session) -> list[SequenceLine]:
+def listed(connection: Connection) -> list[SequenceLine]:
     """Return the stored sequences by name."""
     found = []
-    for stored in session.scalars(select(StoredSequence).order_by(StoredSequence.name)):
-        ours = SequenceMember.sequence_id == stored.id
-        rows = session.execute(
-            select(SequenceMember.why, func.count()).where(ours).group_by(SequenceMember.why)
+    for stored in connection.execute(select(StoredSequence).order_by(StoredSequence.c.name)):
+        ours = SequenceMember.c.sequence_id == stored.id
+        rows = connection.execute(
+            select(SequenceMember.c.why, func.count()).where(ours).group_by(SequenceMember.c.why)
         )
         ended = {why: number for why, number in rows if why != "before"}
         under_way = ended.pop("", 0)
@@ -59,7 +58,7 @@ def listed(session: Session) -> list[SequenceLine]:
             SequenceLine(
                 stored.name,
                 stored.trigger,
-                len(steps_of(session, stored.id)),
+                len(steps_of(connection, stored.id)),
                 stored.paused_at,
                 under_way,
                 ended,
@@ -68,23 +67,23 @@ def listed(session: Session) -> list[SequenceLine]:
     return found
 
 
-def steps(session: Session, sequence_id: int) -> list[StepLine]:
+def steps(connection: Connection, sequence_id: int) -> list[StepLine]:
     """Return the numbers of each step, in their order."""
     found = []
-    for step in steps_of(session, sequence_id):
-        waiting = select(func.count()).where(SequenceMember.next_step_id == step.id)
-        clicked = select(func.count(distinct(Event.subscriber_id))).where(
-            Event.issue_id == step.issue_id,
-            Event.kind == "click",
-            Event.details["machine"].as_string().is_(None),
+    for step in steps_of(connection, sequence_id):
+        waiting = select(func.count()).where(SequenceMember.c.next_step_id == step.id)
+        clicked = select(func.count(distinct(Event.c.subscriber_id))).where(
+            Event.c.issue_id == step.issue_id,
+            Event.c.kind == "click",
+            Event.c.details["machine"].as_string().is_(None),
         )
         found.append(
             StepLine(
                 step.name,
-                issues.get(session, step.issue_id).slug,
-                session.scalar(waiting) or 0,
-                books_of(session, step.issue_id),
-                session.scalar(clicked) or 0,
+                issues.get(connection, step.issue_id).slug,
+                connection.scalar(waiting) or 0,
+                books_of(connection, step.issue_id),
+                connection.scalar(clicked) or 0,
             )
         )
     return found

@@ -6,16 +6,28 @@ deliveries of a step stay with it when its text, its time or its place changes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from collections.abc import Sequence as Many
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import BigInteger, case, func, insert, literal, select, type_coerce, update
-from sqlalchemy.orm import Session
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Select,
+    case,
+    func,
+    insert,
+    literal,
+    select,
+    type_coerce,
+    update,
+)
 
 from mailer.config import Sequence
 from mailer.database.columns import Instant
-from mailer.database.models import (
+from mailer.database.tables import (
     Consent,
     Delivery,
     IssueState,
@@ -25,6 +37,7 @@ from mailer.database.models import (
     StoredIssue,
     StoredSequence,
     SubscriberTag,
+    TableRow,
 )
 from mailer.delivery import control, issues
 from mailer.delivery.sequences.files import WrittenStep, slug_of
@@ -64,29 +77,33 @@ class Plan:
 class _Matched:
     """The stored steps, matched with the files."""
 
-    kept: dict[str, SequenceStep] = field(default_factory=dict)
+    kept: dict[str, TableRow] = field(default_factory=dict)
     """By the name of the file."""
-    removed: list[SequenceStep] = field(default_factory=list)
+    removed: list[TableRow] = field(default_factory=list)
 
 
-def find(session: Session, name: str) -> StoredSequence | None:
+def find(connection: Connection, name: str) -> TableRow | None:
     """Return a stored sequence, or None."""
-    return session.scalar(select(StoredSequence).where(StoredSequence.name == name))
+    return connection.execute(_called(name)).one_or_none()
 
 
-def links_of(session: Session, name: str) -> dict[str, tuple[str, ...]]:
+def _called(name: str) -> Select[*tuple[Any, ...]]:
+    return select(StoredSequence).where(StoredSequence.c.name == name)
+
+
+def links_of(connection: Connection, name: str) -> dict[str, tuple[str, ...]]:
     """Return the tracked links of each stored step, by its name."""
-    if (stored := find(session, name)) is None:
+    if (stored := find(connection, name)) is None:
         return {}
     return {
-        step.name: issues.edition(session, issues.get(session, step.issue_id).edition_digest).links
-        for step in steps_of(session, stored.id)
+        step.name: issues.edition(connection, issues.get(connection, step.issue_id).edition_digest).links
+        for step in steps_of(connection, stored.id)
     }
 
 
-def plan(session: Session, name: str, sequence: Sequence, steps: Many[WrittenStep]) -> Plan:
+def plan(connection: Connection, name: str, sequence: Sequence, steps: Many[WrittenStep]) -> Plan:
     """Return the changes that applying the files of a sequence would make."""
-    stored = find(session, name)
+    stored = find(connection, name)
     if stored is None:
         changes = [Change(step.name, "new", _when(step)) for step in steps]
         return Plan(name, True, (), tuple(changes))
@@ -95,77 +112,83 @@ def plan(session: Session, name: str, sequence: Sequence, steps: Many[WrittenSte
         for key, before in (("trigger", stored.trigger), ("goal", stored.goal), ("zone", stored.zone))
         if before != getattr(sequence, key)
     ]
-    matched = _match(session, stored, steps)
-    changes = [_change(session, matched.kept.get(step.name), step, place) for place, step in enumerate(steps)]
+    matched = _match(connection, stored.id, steps)
+    changes = [
+        _change(connection, matched.kept.get(step.name), step, place) for place, step in enumerate(steps)
+    ]
     for step in matched.removed:
-        waiting = _count_waiting(session, step.id)
+        waiting = _count_waiting(connection, step.id)
         said = f"{waiting:,} who wait for it go on to the step after it"
         changes.append(Change(step.name, "removed", said))
     return Plan(name, False, tuple(keys), tuple(changes))
 
 
 def apply(
-    session: Session, name: str, sequence: Sequence, steps: Many[WrittenStep], *, at: datetime
-) -> StoredSequence:
-    """Put the files of a sequence into effect, and return it.
+    connection: Connection, name: str, sequence: Sequence, steps: Many[WrittenStep], *, at: datetime
+) -> int:
+    """Put the files of a sequence into effect, and return its id.
 
     People who wait for a step keep their place. Those who are past the place of a new step do not get it,
     and neither do those who have finished.
     """
-    stored = session.scalar(select(StoredSequence).where(StoredSequence.name == name).with_for_update())
-    new = stored is None
+    stored = connection.execute(_called(name).with_for_update()).one_or_none()
+    values = {"trigger": sequence.trigger, "goal": sequence.goal, "zone": sequence.zone}
     if stored is None:
-        stored = StoredSequence(name=name, created_at=at, trigger=sequence.trigger, mark=0)
-        session.add(stored)
-    before = [] if new else list(steps_of(session, stored.id))
-    triggered = new or stored.trigger != sequence.trigger
-    stored.trigger, stored.goal, stored.zone = sequence.trigger, sequence.goal, sequence.zone
-    session.flush()
-    matched = _match(session, stored, steps)
-    for step in matched.removed:
-        step.removed_at = at
-    after = [
-        _store(session, stored, matched.kept.get(step.name), step, place, at=at)
-        for place, step in enumerate(steps)
-    ]
-    session.flush()
-    _move(session, stored.id, before, after, at=at)
-    if triggered:
-        _set_mark(session, stored, at=at)
-    return stored
+        sequence_id = connection.execute(
+            insert(StoredSequence).values(name=name, created_at=at, **values).returning(StoredSequence.c.id)
+        ).scalar_one()
+        before: Many[TableRow] = ()
+    else:
+        sequence_id = stored.id
+        before = steps_of(connection, sequence_id)
+        _change_sequence(connection, sequence_id, values)
+    matched = _match(connection, sequence_id, steps)
+    if matched.removed:
+        removed = SequenceStep.c.id.in_([step.id for step in matched.removed])
+        connection.execute(update(SequenceStep).where(removed).values(removed_at=at))
+    for place, step in enumerate(steps):
+        _store(connection, name, sequence_id, matched.kept.get(step.name), step, place, at=at)
+    _move(connection, sequence_id, before, steps_of(connection, sequence_id), at=at)
+    if stored is None or stored.trigger != sequence.trigger:
+        _set_mark(connection, sequence_id, sequence.trigger, at=at)
+    return sequence_id
 
 
-def pause(session: Session, name: str, *, at: datetime) -> bool:
+def _change_sequence(connection: Connection, sequence_id: int, values: Mapping[str, object]) -> None:
+    connection.execute(update(StoredSequence).where(StoredSequence.c.id == sequence_id).values(values))
+
+
+def pause(connection: Connection, name: str, *, at: datetime) -> bool:
     """Stop queueing the steps of a sequence, and pause those that are being sent.
 
     Returns whether that changed anything. Raises `RefusedError` if there is no such sequence.
     """
-    stored = _named(session, name)
+    stored = _named(connection, name)
     if stored.paused_at is not None:
         return False
-    stored.paused_at = at
-    for step in steps_of(session, stored.id):
-        control.pause(session, step.issue_id, _PAUSED)
+    _change_sequence(connection, stored.id, {"paused_at": at})
+    for step in steps_of(connection, stored.id):
+        control.pause(connection, step.issue_id, _PAUSED)
     return True
 
 
-def resume(session: Session, name: str) -> bool:
+def resume(connection: Connection, name: str) -> bool:
     """Resume a paused sequence; return whether it was paused. Messages that came due meanwhile follow."""
-    stored = _named(session, name)
+    stored = _named(connection, name)
     if stored.paused_at is None:
         return False
-    stored.paused_at = None
-    for step in steps_of(session, stored.id):
-        if issues.get(session, step.issue_id).reason == _PAUSED:
-            control.resume(session, step.issue_id)
+    _change_sequence(connection, stored.id, {"paused_at": None})
+    for step in steps_of(connection, stored.id):
+        if issues.get(connection, step.issue_id).reason == _PAUSED:
+            control.resume(connection, step.issue_id)
     return True
 
 
 _PAUSED = "the sequence is paused"
 
 
-def _named(session: Session, name: str) -> StoredSequence:
-    stored = session.scalar(select(StoredSequence).where(StoredSequence.name == name).with_for_update())
+def _named(connection: Connection, name: str) -> TableRow:
+    stored = connection.execute(_called(name).with_for_update()).one_or_none()
     if stored is None:
         raise RefusedError(
             f"the sequence {name} was never applied", remedy=f"apply it with: mailer sequences apply {name}"
@@ -173,19 +196,19 @@ def _named(session: Session, name: str) -> StoredSequence:
     return stored
 
 
-def _match(session: Session, stored: StoredSequence, steps: Many[WrittenStep]) -> _Matched:
+def _match(connection: Connection, sequence_id: int, steps: Many[WrittenStep]) -> _Matched:
     """Match stored steps with files: by name, and the rest by content.
 
     A file that comes back is the step that was removed, so those who had it do not get it again.
     """
-    ours = select(SequenceStep).where(SequenceStep.sequence_id == stored.id)
+    ours = select(SequenceStep).where(SequenceStep.c.sequence_id == sequence_id)
     # Those that are not removed come last, and take the name.
-    every = session.scalars(ours.order_by(SequenceStep.removed_at.is_(None), SequenceStep.id)).all()
+    every = connection.execute(ours.order_by(SequenceStep.c.removed_at.is_(None), SequenceStep.c.id)).all()
     found, left = _Matched(), {step.name: step for step in every}
     for step in steps:
         if step.name in left:
             found.kept[step.name] = left.pop(step.name)
-    sources = {_source(session, step): step for step in left.values()}
+    sources = {_source(connection, step): step for step in left.values()}
     for step in steps:
         renamed = sources.pop(step.edition.made_of["source"], None)
         if step.name not in found.kept and renamed is not None:
@@ -194,12 +217,12 @@ def _match(session: Session, stored: StoredSequence, steps: Many[WrittenStep]) -
     return found
 
 
-def _source(session: Session, step: SequenceStep) -> str:
-    digest = issues.get(session, step.issue_id).edition_digest
-    return issues.edition(session, digest).made_of["source"]
+def _source(connection: Connection, step: TableRow) -> str:
+    digest = issues.get(connection, step.issue_id).edition_digest
+    return issues.edition(connection, digest).made_of["source"]
 
 
-def _change(session: Session, before: SequenceStep | None, step: WrittenStep, place: int) -> Change:
+def _change(connection: Connection, before: TableRow | None, step: WrittenStep, place: int) -> Change:
     if before is None:
         return Change(step.name, "new", f"{_when(step)}; those who are past its place do not get it")
     told = []
@@ -207,7 +230,7 @@ def _change(session: Session, before: SequenceStep | None, step: WrittenStep, pl
         told.append("it comes back")
     if before.name != step.name:
         told.append(f"renamed from {before.name}")
-    if issues.get(session, before.issue_id).edition_digest != step.edition.digest:
+    if issues.get(connection, before.issue_id).edition_digest != step.edition.digest:
         told.append("its content changes")
     if (before.after_seconds, before.minute, before.days, before.segment) != _timing(step):
         told.append(f"its time becomes: {_when(step)}")
@@ -215,15 +238,15 @@ def _change(session: Session, before: SequenceStep | None, step: WrittenStep, pl
         told.append(f"it moves from place {before.position + 1} to {place + 1}")
     if not told:
         return Change(step.name, "unchanged", _when(step))
-    have = session.scalar(select(func.count()).where(Delivery.issue_id == before.issue_id)) or 0
+    have = connection.scalar(select(func.count()).where(Delivery.c.issue_id == before.issue_id)) or 0
     told.append(
-        f"{have:,} have it and do not get it again, {_count_waiting(session, before.id):,} wait for it"
+        f"{have:,} have it and do not get it again, {_count_waiting(connection, before.id):,} wait for it"
     )
     return Change(step.name, "changed", "; ".join(told))
 
 
-def _count_waiting(session: Session, step_id: int) -> int:
-    return session.scalar(select(func.count()).where(_M.next_step_id == step_id)) or 0
+def _count_waiting(connection: Connection, step_id: int) -> int:
+    return connection.scalar(select(func.count()).where(_M.c.next_step_id == step_id)) or 0
 
 
 def _when(step: WrittenStep) -> str:
@@ -253,57 +276,65 @@ def _timing(step: WrittenStep) -> tuple[int, int | None, str, str]:
 
 
 def _store(
-    session: Session,
-    stored: StoredSequence,
-    known: SequenceStep | None,
+    connection: Connection,
+    sequence: str,
+    sequence_id: int,
+    known: TableRow | None,
     step: WrittenStep,
     place: int,
     *,
     at: datetime,
-) -> SequenceStep:
-    """Write a step and its issue, and return it."""
-    digest = issues.freeze(session, step.edition, at=at)
+) -> None:
+    """Write a step and its issue."""
+    digest = issues.freeze(connection, step.edition, at=at)
+    written = {"edition_digest": digest, "title": step.edition.title, "source_path": str(step.path)}
+    after_seconds, minute, days, segment = _timing(step)
+    values = {
+        "name": step.name, "position": place, "after_seconds": after_seconds, "minute": minute, "days": days,
+        "segment": segment, "removed_at": None,
+    }  # fmt: skip
     if known is None:
-        issue = StoredIssue(
-            slug=_free_slug(session, stored, step.name),
-            title=step.edition.title,
-            source_path=str(step.path),
-            edition_digest=digest,
-            state=IssueState.FINISHED.value,
-            segment=f"sequence {stored.name}",
-            dated_at=at,
-            created_at=at,
-            finished_at=at,
-            sequence_id=stored.id,
-        )
-        session.add(issue)
-        session.flush()
-        known = SequenceStep(sequence_id=stored.id, issue_id=issue.id, name=step.name, position=place)
-        session.add(known)
-    else:
-        issue = session.get_one(StoredIssue, known.issue_id)
-        if issue.edition_digest != digest:
-            number = issues.edition_number(session, issue.id)
-            replaced = ReplacedEdition(
-                issue_id=issue.id, number=number, digest=issue.edition_digest, replaced_at=at
+        issue_id = connection.execute(
+            insert(StoredIssue)
+            .values(
+                slug=_free_slug(connection, sequence, sequence_id, step.name),
+                state=IssueState.FINISHED.value,
+                segment=f"sequence {sequence}",
+                dated_at=at,
+                created_at=at,
+                finished_at=at,
+                sequence_id=sequence_id,
+                **written,
             )
-            session.add(replaced)
-            issue.edition_digest, issue.title = digest, step.edition.title
-        issue.source_path = str(step.path)
-    known.name, known.position, known.removed_at = step.name, place, None
-    known.after_seconds, known.minute, known.days, known.segment = _timing(step)
-    return known
+            .returning(StoredIssue.c.id)
+        ).scalar_one()
+        connection.execute(insert(SequenceStep).values(sequence_id=sequence_id, issue_id=issue_id, **values))
+        return
+    stored = StoredIssue.c.id == known.issue_id
+    before, path = connection.execute(
+        select(StoredIssue.c.edition_digest, StoredIssue.c.source_path).where(stored)
+    ).one()
+    if before != digest:
+        number = issues.edition_number(connection, known.issue_id)
+        connection.execute(
+            insert(ReplacedEdition).values(
+                issue_id=known.issue_id, number=number, digest=before, replaced_at=at
+            )
+        )
+    if (before, path) != (digest, str(step.path)):
+        connection.execute(update(StoredIssue).where(stored).values(written))
+    connection.execute(update(SequenceStep).where(SequenceStep.c.id == known.id).values(values))
 
 
-def _free_slug(session: Session, stored: StoredSequence, step: str) -> str:
+def _free_slug(connection: Connection, sequence: str, sequence_id: int, step: str) -> str:
     """Return the slug of a new step; raise `RefusedError` if another issue has it.
 
     A step that was renamed keeps its slug, so a new one of the same name gets a number.
     """
-    slug = slug_of(stored.name, step)
+    slug = slug_of(sequence, step)
     free, number = slug, 1
-    while (known := issues.find(session, free)) is not None:
-        if known.sequence_id != stored.id:
+    while (known := issues.find(connection, free)) is not None:
+        if known.sequence_id != sequence_id:
             raise RefusedError(f"there is an issue {free} already", remedy=f"rename the file of {step}")
         number += 1
         free = f"{slug}-{number}"
@@ -311,7 +342,12 @@ def _free_slug(session: Session, stored: StoredSequence, step: str) -> str:
 
 
 def _move(
-    session: Session, sequence_id: int, before: Many[SequenceStep], after: Many[SequenceStep], *, at: datetime
+    connection: Connection,
+    sequence_id: int,
+    before: Many[TableRow],
+    after: Many[TableRow],
+    *,
+    at: datetime,
 ) -> None:
     """Let everyone wait for the right step: the first one in the new order that they may still get."""
     if not before:
@@ -320,23 +356,23 @@ def _move(
     waiting = {one.id: to for one in before if (to := following[one.id]) is not None}
     ids = {old: to.id for old, to in waiting.items()}
     seconds = {old: to.after_seconds for old, to in waiting.items()}
-    inside = _M.sequence_id == sequence_id, _M.next_step_id.is_not(None)
+    inside = _M.c.sequence_id == sequence_id, _M.c.next_step_id.is_not(None)
     values: dict[str, object] = {"next_step_id": None, "due_at": None}
     if waiting:
-        wait = case(seconds, value=_M.next_step_id, else_=literal(0, BigInteger())) * 1_000_000
-        due = type_coerce(_M.since_at, BigInteger) + wait
+        wait = case(seconds, value=_M.c.next_step_id, else_=literal(0, BigInteger())) * 1_000_000
+        due = type_coerce(_M.c.since_at, BigInteger) + wait
         values = {
-            "next_step_id": case(ids, value=_M.next_step_id),
+            "next_step_id": case(ids, value=_M.c.next_step_id),
             "due_at": type_coerce(due, Instant()),
         }
-    session.execute(update(_M).where(*inside).values(values))
-    ended = update(_M).where(_M.sequence_id == sequence_id, _M.next_step_id.is_(None), _M.ended_at.is_(None))
-    session.execute(ended.values(ended_at=at, due_at=None, why="finished"))
+    connection.execute(update(_M).where(*inside).values(values))
+    ended = update(_M).where(
+        _M.c.sequence_id == sequence_id, _M.c.next_step_id.is_(None), _M.c.ended_at.is_(None)
+    )
+    connection.execute(ended.values(ended_at=at, due_at=None, why="finished"))
 
 
-def next_after(
-    had: Many[SequenceStep], before: Many[SequenceStep], after: Many[SequenceStep]
-) -> SequenceStep | None:
+def next_after(had: Many[TableRow], before: Many[TableRow], after: Many[TableRow]) -> TableRow | None:
     """Return the first step of the new order for someone who had these steps of the old order.
 
     That is one they have not had: an old one, or a new one behind all that they had.
@@ -353,30 +389,31 @@ def next_after(
     )
 
 
-def _set_mark(session: Session, stored: StoredSequence, *, at: datetime) -> None:
+def _set_mark(connection: Connection, sequence_id: int, trigger: str, *, at: datetime) -> None:
     """Let only what happens from now on trigger the sequence."""
-    kind, _, value = stored.trigger.partition(":")
+    kind, _, value = trigger.partition(":")
     match kind:
         case "confirmed":
-            stored.mark = stored.floor = session.scalar(select(func.max(Consent.id))) or 0
+            last = connection.scalar(select(func.max(Consent.c.id))) or 0
+            _change_sequence(connection, sequence_id, {"mark": last, "floor": last})
         case "date":
-            stored.mark = (at - EPOCH) // HOUR - 1
+            _change_sequence(connection, sequence_id, {"mark": (at - EPOCH) // HOUR - 1})
         case "tag":
-            _keep_out(session, stored, value, at=at)
+            _keep_out(connection, sequence_id, value, at=at)
         case _:
-            stored.mark = 0
+            _change_sequence(connection, sequence_id, {"mark": 0})
 
 
-def _keep_out(session: Session, stored: StoredSequence, tag: str, *, at: datetime) -> None:
+def _keep_out(connection: Connection, sequence_id: int, tag: str, *, at: datetime) -> None:
     """Keep those who have a tag already out of a sequence that it triggers."""
-    inside = select(_M.subscriber_id).where(_M.sequence_id == stored.id)
+    inside = select(_M.c.subscriber_id).where(_M.c.sequence_id == sequence_id)
     had = select(
-        literal(stored.id),
-        SubscriberTag.subscriber_id,
+        literal(sequence_id),
+        SubscriberTag.c.subscriber_id,
         microseconds(at),
         microseconds(at),
         microseconds(at),
         literal("before"),
-    ).where(SubscriberTag.tag == tag, SubscriberTag.subscriber_id.not_in(inside))
+    ).where(SubscriberTag.c.tag == tag, SubscriberTag.c.subscriber_id.not_in(inside))
     columns = ["sequence_id", "subscriber_id", "entered_at", "since_at", "ended_at", "why"]
-    session.execute(insert(SequenceMember).from_select(columns, had))
+    connection.execute(insert(SequenceMember).from_select(columns, had))

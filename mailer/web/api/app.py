@@ -18,7 +18,7 @@ from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 from starlette.exceptions import HTTPException
 
 from mailer import api_tokens as tokens
@@ -40,8 +40,8 @@ from mailer.audience.subscribers import AddResult, SubscriberView
 from mailer.audience.transfer import exporting
 from mailer.audience.transitions import Origin
 from mailer.config import Settings
-from mailer.database.models import Subscriber, SubscriberStatus
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import Subscriber, SubscriberStatus
 from mailer.web.api.issues import IssueRoutes
 from mailer.web.api.messages import MessageRoutes
 from mailer.web.api.metrics import MetricsRoutes
@@ -223,16 +223,16 @@ class _TokenCheck:
         at = datetime.now(UTC)
         token = None
         if credentials is not None:
-            with self._database.reading() as session:
-                token = tokens.check(session, credentials.credentials)
+            with self._database.reading() as connection:
+                token = tokens.check(connection, credentials.credentials)
         if token is None:
             self._limiter.hit(_WRONG_TOKENS, "wrong", client)
             raise HTTPException(401, "The token is missing or invalid.", {"www-authenticate": "Bearer"})
         if not self._limiter.hit(_PER_TOKEN, "token", str(token.id)):
             raise HTTPException(429, "Too many requests with this token.", {"retry-after": "60"})
         if tokens.needs_note(token, at):
-            with self._database.transaction() as session:
-                tokens.note_use(session, token, at)
+            with self._database.transaction() as connection:
+                tokens.note_use(connection, token, at)
         return token
 
 
@@ -258,10 +258,10 @@ class _SubscriberRoutes:
         """List subscribers, oldest first."""
         condition = parse_segment(where, self._segments).condition if where else None
         if address:
-            exactly = Subscriber.address_key == parse_address(address).key
+            exactly = Subscriber.c.address_key == parse_address(address).key
             condition = exactly if condition is None else condition & exactly
-        with self._database.reading() as session:
-            views = exporting.views(session, condition, after=int(cursor or 0), limit=limit + 1)
+        with self._database.reading() as connection:
+            views = exporting.views(connection, condition, after=int(cursor or 0), limit=limit + 1)
         following = str(views[limit - 1].id) if len(views) > limit else None
         return Page(items=[_subscriber(view) for view in views[:limit]], next=following)
 
@@ -282,9 +282,9 @@ class _SubscriberRoutes:
             raise HTTPException(403, f"This token lacks the scope {Scope.IMPORT.value}.")
         source = check_value("source", new.consent.source)
         agreed = f"{origin.note}: agreed at {new.consent.at.isoformat()}: {source}"
-        with self._database.transaction() as session:
+        with self._database.transaction() as connection:
             added = subscribers.add(
-                session,
+                connection,
                 address,
                 secret=self._secret,
                 origin=Origin("api", ip=new.consent.ip, form=origin.form, note=agreed),
@@ -298,7 +298,7 @@ class _SubscriberRoutes:
                     409,
                     "This person unsubscribed, bounced, complained or was erased; only they can come back.",
                 )
-            view = self._known(session, added.subscriber_id)
+            view = self._known(connection, added.subscriber_id)
         response.status_code = 201 if added.result is AddResult.ADDED else 200
         if response.status_code == 201:
             response.headers["location"] = f"{PREFIX}/subscribers/{view.id}"
@@ -306,38 +306,38 @@ class _SubscriberRoutes:
 
     def get(self, subscriber_id: Identifier) -> SubscriberDetails:
         """Return one subscriber."""
-        with self._database.reading() as session:
-            return _subscriber(self._known(session, subscriber_id))
+        with self._database.reading() as connection:
+            return _subscriber(self._known(connection, subscriber_id))
 
     def change(self, subscriber_id: Identifier, changes: SubscriberChanges) -> SubscriberDetails:
         """Change name, attributes or tags."""
-        with self._database.transaction() as session:
+        with self._database.transaction() as connection:
             subscribers.revise(
-                session,
+                connection,
                 subscriber_id,
                 at=datetime.now(UTC),
                 name=changes.name,
                 attributes=changes.attributes,
                 tags=changes.tags,
             )
-            return _subscriber(self._known(session, subscriber_id))
+            return _subscriber(self._known(connection, subscriber_id))
 
     def unsubscribe(self, request: Request, subscriber_id: Identifier) -> SubscriberDetails:
         """Unsubscribe a person immediately. Repeating it is harmless."""
         token: Token = request.state.token
         origin = Origin("api", form=f"token {token.id}", note=f"token '{token.name}'")
-        with self._database.transaction() as session:
-            ledger.unsubscribe(session, subscriber_id, origin=origin, at=datetime.now(UTC))
-            return _subscriber(self._known(session, subscriber_id))
+        with self._database.transaction() as connection:
+            ledger.unsubscribe(connection, subscriber_id, origin=origin, at=datetime.now(UTC))
+            return _subscriber(self._known(connection, subscriber_id))
 
     def erase(self, subscriber_id: Identifier) -> None:
         """Permanently erase everything about a person. A keyed hash keeps imports from adding them again."""
-        with self._database.transaction() as session:
-            address = parse_address(self._known(session, subscriber_id).address)
-            erase(session, address, secret=self._secret, at=datetime.now(UTC), way="api")
+        with self._database.transaction() as connection:
+            address = parse_address(self._known(connection, subscriber_id).address)
+            erase(connection, address, secret=self._secret, at=datetime.now(UTC), way="api")
 
-    def _known(self, session: Session, subscriber_id: int) -> SubscriberView:
-        view = subscribers.get(session, subscriber_id)
+    def _known(self, connection: Connection, subscriber_id: int) -> SubscriberView:
+        view = subscribers.get(connection, subscriber_id)
         if view is None or view.status is SubscriberStatus.ERASED:
             raise HTTPException(404, "No such subscriber.")
         return view

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request, Response
+from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
 from starlette.exceptions import HTTPException
 
 from mailer.api_tokens import Scope, Token
 from mailer.config import Settings
-from mailer.database.models import DeliveryState
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import DeliveryState
 from mailer.delivery import editions, enqueueing, issues, listing, local_time, requests
 from mailer.delivery import schedule as schedules
 from mailer.delivery.books import running_books
@@ -82,8 +82,8 @@ class IssueRoutes:
         limit: Limit = 50,
     ) -> IssuePage:
         """List drafts, scheduled and queued issues, the latest first."""
-        with self._database.reading() as session:
-            found = directory.entries(session, self._settings)
+        with self._database.reading() as connection:
+            found = directory.entries(connection, self._settings)
         found = [one for one in found if (not cursor or one.slug < cursor) and state in ("", one.state)]
         following = found[limit - 1].slug if len(found) > limit else None
         return IssuePage(items=[_entry(one) for one in found[:limit]], next=following)
@@ -99,13 +99,13 @@ class IssueRoutes:
 
     def get(self, issue: Slug) -> IssueDetails:
         """Return an issue: its source, its state and its books."""
-        with self._database.reading() as session:
+        with self._database.reading() as connection:
             found = next(
-                (one for one in directory.entries(session, self._settings) if one.slug == issue), None
+                (one for one in directory.entries(connection, self._settings) if one.slug == issue), None
             )
             if found is None:
                 raise HTTPException(404, _NONE)
-            books = None if found.issue_id is None else running_books(session, found.issue_id).as_dict()
+            books = None if found.issue_id is None else running_books(connection, found.issue_id).as_dict()
         path = directory.sources(self._settings).get(issue)
         draft = None if path is None else drafts.read_draft(path)
         return IssueDetails(
@@ -136,8 +136,8 @@ class IssueRoutes:
 
     def books(self, issue: Slug) -> dict[str, int]:
         """Return the number of deliveries in each state. They always add up to the audience."""
-        with self._database.reading() as session:
-            return running_books(session, self._queued(session, issue).id).as_dict()
+        with self._database.reading() as connection:
+            return running_books(connection, self._queued(connection, issue).id).as_dict()
 
     def deliveries(
         self,
@@ -147,9 +147,9 @@ class IssueRoutes:
         limit: Limit = 50,
     ) -> DeliveryPage:
         """List the deliveries of a queued issue by subscriber id."""
-        with self._database.reading() as session:
-            queued = self._queued(session, issue)
-            found = listing.page(session, queued.id, state, after=int(cursor or 0), limit=limit + 1)
+        with self._database.reading() as connection:
+            queued = self._queued(connection, issue)
+            found = listing.page(connection, queued.id, state, after=int(cursor or 0), limit=limit + 1)
         following = str(found[limit - 1].subscriber_id) if len(found) > limit else None
         items = [
             DeliveryDetails(
@@ -174,17 +174,17 @@ class IssueRoutes:
             self._settings, self._database, path, edition, wanted.segment, lint=wanted.lint
         )
         at, segment = datetime.now(UTC), wanted.segment
-        with self._database.transaction() as session:
+        with self._database.transaction() as connection:
             if wanted.at is not None:
                 due_at = wanted.at.astimezone(UTC)
                 made = schedules.add(
-                    session, edition, source_path=str(path), segment=segment, due_at=due_at, zone="", at=at
+                    connection, edition, source_path=str(path), segment=segment, due_at=due_at, zone="", at=at
                 )
             else:
                 assert wanted.local_time is not None
                 condition = enqueueing.audience_condition(self._settings, segment)
                 made = local_time.add(
-                    session, edition, source_path=str(path), segment=segment, wall=wanted.local_time,
+                    connection, edition, source_path=str(path), segment=segment, wall=wanted.local_time,
                     zone=wanted.timezone, at=at, condition=condition,
                 )  # fmt: skip
         return Planned(
@@ -197,10 +197,10 @@ class IssueRoutes:
 
     def unschedule(self, issue: Slug) -> None:
         """Remove the schedule of an issue."""
-        with self._database.transaction() as session:
-            if issue not in {one.slug for one in schedules.scheduled(session)}:
+        with self._database.transaction() as connection:
+            if issue not in {one.slug for one in schedules.scheduled(connection)}:
                 raise HTTPException(404, "This issue is not scheduled.")
-            schedules.cancel(session, issue)
+            schedules.cancel(connection, issue)
 
     def send(self, request: Request, issue: Slug, idempotency_key: IdempotencyKey, wanted: Sending) -> Queued:
         """Queue an issue for its audience; `mailer worker` sends it. Nobody gets it twice."""
@@ -208,8 +208,8 @@ class IssueRoutes:
         asked = requests.digest(f"send {issue}", wanted.model_dump())
 
         def answered() -> dict[str, Any] | None:
-            with self._database.reading() as session:
-                return requests.answered(session, token.id, idempotency_key, asked)
+            with self._database.reading() as connection:
+                return requests.answered(connection, token.id, idempotency_key, asked)
 
         known = answered()
         if known is None:
@@ -230,12 +230,12 @@ class IssueRoutes:
         at = datetime.now(UTC)
         answer: dict[str, Any] = {}
 
-        def remember(session: Session, queued: QueuedIssue) -> None:
+        def remember(connection: Connection, queued: QueuedIssue) -> None:
             if queued.created_at != at:
                 raise RefusedError(f"{issue} is queued already", remedy="correct it with: mailer amend")
-            audience = running_books(session, queued.id).audience
+            audience = running_books(connection, queued.id).audience
             answer.update(slug=queued.slug, state=queued.state.value, audience=audience)
-            requests.remember(session, token.id, key, asked, dict(answer), at=at)
+            requests.remember(connection, token.id, key, asked, dict(answer), at=at)
 
         enqueueing.enqueue(
             self._settings, self._database, edition, path, wanted.segment, at=at, also=remember
@@ -249,8 +249,8 @@ class IssueRoutes:
             raise HTTPException(404, _NONE)
         return path
 
-    def _queued(self, session: Session, issue: str) -> QueuedIssue:
-        queued = issues.find(session, issue)
+    def _queued(self, connection: Connection, issue: str) -> QueuedIssue:
+        queued = issues.find(connection, issue)
         if queued is None:
             raise HTTPException(404, "This issue was not queued.")
         return queued

@@ -14,8 +14,8 @@ from mailer.address import parse_address
 from mailer.api_tokens import Scope, Token
 from mailer.audience import subscribers
 from mailer.config import Settings
-from mailer.database.models import SubscriberStatus
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import SubscriberStatus
 from mailer.delivery import letters, messages, requests
 from mailer.web.api.schemas import Accepted, IdempotencyKey, NewMessage
 
@@ -56,13 +56,13 @@ class MessageRoutes:
         return Accepted(**answer)
 
     def _put(self, token: Token, key: str, asked: str, address: str, source: str) -> dict[str, Any]:
-        with self._database.transaction() as session:
-            if (known := requests.answered(session, token.id, key, asked)) is not None:
+        with self._database.transaction() as connection:
+            if (known := requests.answered(connection, token.id, key, asked)) is not None:
                 return known
-            found = subscribers.find(session, parse_address(address))
+            found = subscribers.find(connection, parse_address(address))
             if found is None or found.status is SubscriberStatus.ERASED:
                 raise HTTPException(404, "No such subscriber.")
             at = datetime.now(UTC)
-            answer = {"id": letters.put_message(session, found.id, source, at=at), "status": "queued"}
-            requests.remember(session, token.id, key, asked, answer, at=at)
+            answer = {"id": letters.put_message(connection, found.id, source, at=at), "status": "queued"}
+            requests.remember(connection, token.id, key, asked, answer, at=at)
             return answer

@@ -12,8 +12,8 @@ from starlette.exceptions import HTTPException
 
 from mailer.address import parse_address
 from mailer.api_tokens import Scope
-from mailer.database.models import StoredSequence
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import StoredSequence
 from mailer.delivery.sequences import looking
 from mailer.web.api.schemas import Entered, NewMember
 
@@ -44,8 +44,8 @@ class SequenceRoutes:
         Someone who is not an active subscriber, or was in the sequence before, answers 409.
         """
         address = parse_address(new.address)
-        with self._database.transaction() as session:
-            if session.scalar(select(StoredSequence.id).where(StoredSequence.name == name)) is None:
+        with self._database.transaction() as connection:
+            if connection.scalar(select(StoredSequence.c.id).where(StoredSequence.c.name == name)) is None:
                 raise HTTPException(404, "No such sequence, or it was never applied.")
-            looking.enter_one(session, name, address, at=datetime.now(UTC))
+            looking.enter_one(connection, name, address, at=datetime.now(UTC))
         return Entered(sequence=name, address=str(address))

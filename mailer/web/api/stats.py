@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 
 from mailer.api_tokens import Scope
 from mailer.config import Settings
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from mailer.delivery import issues
 from mailer.reports import statistics
 from mailer.reports.overview import overview
@@ -38,18 +38,18 @@ class StatisticsRoutes:
         self, days: Annotated[int, Query(ge=1, le=3660, description="The length of the period.")] = 365
     ) -> Report:
         """Return growth, cohorts, the figures of issues, the list's health and the best hour (UTC)."""
-        with self._database.reading() as session:
-            found = overview(session, at=datetime.now(UTC), days=days, zone=UTC)
+        with self._database.reading() as connection:
+            found = overview(connection, at=datetime.now(UTC), days=days, zone=UTC)
         return _plain(found)
 
     def issue(self, issue: Slug) -> Report:
         """Return the figures of an issue: links, providers, segments, hours, time to open, failures."""
         providers = self._settings.provider_of_domain
-        with self._database.reading() as session:
-            queued = issues.find(session, issue)
+        with self._database.reading() as connection:
+            queued = issues.find(connection, issue)
             if queued is None:
                 raise HTTPException(404, "This issue was not queued.")
-            found = statistics.issue_statistics(session, queued.id, providers=providers)
+            found = statistics.issue_statistics(connection, queued.id, providers=providers)
         return _plain(found)
 
 

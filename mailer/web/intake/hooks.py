@@ -24,7 +24,7 @@ from mailer.bounces.providers.requests import Request as WebhookRequest
 from mailer.bounces.providers.webhooks import PROVIDERS, admit, parse_webhook
 from mailer.bounces.record import Rules, record_events
 from mailer.config import Webhooks
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from mailer.tokens import Signer
 from mailer.web.forms import client_ip, network
 

@@ -14,8 +14,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, select
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -23,8 +22,8 @@ from starlette.routing import Route
 
 from mailer.config import Tracking
 from mailer.database.among import among
-from mailer.database.models import Event, Subscriber
 from mailer.database.rows import insert_rows
+from mailer.database.tables import Event, Subscriber
 from mailer.errors import StorageError
 from mailer.tokens import Signer, Subject
 from mailer.web.intake.bots import bot_kind
@@ -35,8 +34,8 @@ from mailer.web.writer import Writer
 PIXEL: Final = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
 _CACHED_ISSUES: Final = 64
 _PLACE: Final = re.compile(r"[0-9]{1,6}")
-_AGREED: Final = select(Subscriber.id).where(
-    among(Subscriber.id, "ids"), Subscriber.tracking_consent.is_(True)
+_AGREED: Final = select(Subscriber.c.id).where(
+    among(Subscriber.c.id, "ids"), Subscriber.c.tracking_consent.is_(True)
 )
 
 
@@ -114,12 +113,12 @@ class TrackingRoutes:
             return
 
 
-def write(session: Session, events: Sequence[dict[str, Any]]) -> list[None]:
+def write(connection: Connection, events: Sequence[dict[str, Any]]) -> list[None]:
     """Store events; those of subscribers who have not agreed to tracking are stored without a name."""
     asked = {event["subscriber_id"] for event in events}
-    agreed = set(session.scalars(_AGREED, {"ids": list(asked)}))
+    agreed = set(connection.scalars(_AGREED, {"ids": list(asked)}))
     insert_rows(
-        session,
+        connection,
         Event,
         [event if event["subscriber_id"] in agreed else event | {"subscriber_id": None} for event in events],
     )

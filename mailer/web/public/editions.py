@@ -12,7 +12,8 @@ from urllib.parse import quote
 
 from sqlalchemy import ColumnElement, case, func, select
 
-from mailer.database.models import (
+from mailer.database.engine import Database
+from mailer.database.tables import (
     CanaryMember,
     Delivery,
     IssueState,
@@ -22,11 +23,10 @@ from mailer.database.models import (
     StoredEdition,
     StoredIssue,
 )
-from mailer.database.session import Database
 from mailer.rendering.edition import Edition
 from mailer.rendering.templating.filters import direction_of
 
-PUBLIC: Final = (StoredIssue.published_at.is_not(None), StoredIssue.segment == "")
+PUBLIC: Final = (StoredIssue.c.published_at.is_not(None), StoredIssue.c.segment == "")
 """Matches issues with a public page: those sent to the whole audience, once they are out."""
 _CACHED_EDITIONS: Final = 16
 
@@ -86,7 +86,7 @@ class Editions:
 
     def of_issue(self, issue_id: int) -> Edition | None:
         """Return the newest edition of an issue, or None if there is no such issue."""
-        return self._newest(StoredIssue.id == issue_id)
+        return self._newest(StoredIssue.c.id == issue_id)
 
     def received(self, issue_id: int, subscriber_id: int) -> Edition | None:
         """Return the edition of an issue that a subscriber got, or the newest if nothing was sent to them.
@@ -97,74 +97,80 @@ class Editions:
             select(
                 func.coalesce(
                     # What the members of an A/B test got first.
-                    case((Run.edition == 1, StoredArm.digest)),
-                    ReplacedEdition.digest,
-                    StoredIssue.edition_digest,
+                    case((Run.c.edition == 1, StoredArm.c.digest)),
+                    ReplacedEdition.c.digest,
+                    StoredIssue.c.edition_digest,
                 )
             )
             .select_from(StoredIssue)
             .outerjoin(
                 Delivery,
-                (Delivery.issue_id == StoredIssue.id) & (Delivery.subscriber_id == subscriber_id),
+                (Delivery.c.issue_id == StoredIssue.c.id) & (Delivery.c.subscriber_id == subscriber_id),
             )
-            .outerjoin(Run, Run.id == Delivery.run_id)
+            .outerjoin(Run, Run.c.id == Delivery.c.run_id)
             .outerjoin(
                 CanaryMember,
-                (CanaryMember.issue_id == StoredIssue.id) & (CanaryMember.subscriber_id == subscriber_id),
+                (CanaryMember.c.issue_id == StoredIssue.c.id)
+                & (CanaryMember.c.subscriber_id == subscriber_id),
             )
             .outerjoin(
-                StoredArm, (StoredArm.issue_id == StoredIssue.id) & (StoredArm.arm == CanaryMember.arm)
+                StoredArm,
+                (StoredArm.c.issue_id == StoredIssue.c.id) & (StoredArm.c.arm == CanaryMember.c.arm),
             )
             .outerjoin(
                 ReplacedEdition,
-                (ReplacedEdition.issue_id == StoredIssue.id) & (ReplacedEdition.number == Run.edition),
+                (ReplacedEdition.c.issue_id == StoredIssue.c.id)
+                & (ReplacedEdition.c.number == Run.c.edition),
             )
-            .where(StoredIssue.id == issue_id)
+            .where(StoredIssue.c.id == issue_id)
         )
-        with self._database.reading() as session:
-            digest = session.scalar(theirs)
+        with self._database.reading() as connection:
+            digest = connection.scalar(theirs)
         return None if digest is None else self._frozen(digest)
 
     def called(self, slug: str) -> Edition | None:
         """Return the newest edition of the issue with this slug, or None if there is none."""
         # PostgreSQL rejects NUL in text.
-        return None if "\0" in slug else self._newest(StoredIssue.slug == slug)
+        return None if "\0" in slug else self._newest(StoredIssue.c.slug == slug)
 
     def replaced(self, slug: str) -> Iterator[Edition]:
         """Yield the editions of an issue that were replaced, the newest first, and the arms of its test."""
         wanted = (
-            select(ReplacedEdition.digest)
+            select(ReplacedEdition.c.digest)
             .join(StoredIssue)
-            .where(StoredIssue.slug == slug)
-            .order_by(ReplacedEdition.number.desc())
+            .where(StoredIssue.c.slug == slug)
+            .order_by(ReplacedEdition.c.number.desc())
         )
-        tested = select(StoredArm.digest).join(StoredIssue).where(StoredIssue.slug == slug)
-        with self._database.reading() as session:
-            digests = [*session.scalars(wanted), *session.scalars(tested)]
+        tested = select(StoredArm.c.digest).join(StoredIssue).where(StoredIssue.c.slug == slug)
+        with self._database.reading() as connection:
+            digests = [*connection.scalars(wanted), *connection.scalars(tested)]
         return map(self._frozen, digests)
 
     def is_public(self, slug: str) -> bool:
         """Return whether an issue has a public page."""
         if "\0" in slug:
             return False
-        with self._database.reading() as session:
-            return session.scalar(select(StoredIssue.id).where(StoredIssue.slug == slug, *PUBLIC)) is not None
+        with self._database.reading() as connection:
+            return (
+                connection.scalar(select(StoredIssue.c.id).where(StoredIssue.c.slug == slug, *PUBLIC))
+                is not None
+            )
 
     def listed(self) -> list[ArchivedIssue]:
         """Return the issues in the archive's lists, newest first."""
-        with self._database.reading() as session:
-            rows = session.execute(
+        with self._database.reading() as connection:
+            rows = connection.execute(
                 select(
-                    StoredIssue.slug,
-                    StoredIssue.title,
-                    StoredIssue.dated_at,
-                    StoredIssue.edition_digest,
-                    select(func.max(ReplacedEdition.replaced_at))
-                    .where(ReplacedEdition.issue_id == StoredIssue.id)
+                    StoredIssue.c.slug,
+                    StoredIssue.c.title,
+                    StoredIssue.c.dated_at,
+                    StoredIssue.c.edition_digest,
+                    select(func.max(ReplacedEdition.c.replaced_at))
+                    .where(ReplacedEdition.c.issue_id == StoredIssue.c.id)
                     .scalar_subquery(),
                 )
-                .where(*PUBLIC, StoredIssue.state != IssueState.CANCELLED)
-                .order_by(StoredIssue.dated_at.desc(), StoredIssue.id.desc())
+                .where(*PUBLIC, StoredIssue.c.state != IssueState.CANCELLED)
+                .order_by(StoredIssue.c.dated_at.desc(), StoredIssue.c.id.desc())
             ).all()
         return [self._teaser(*row) for row in rows]
 
@@ -192,8 +198,8 @@ class Editions:
         return made
 
     def _newest(self, wanted: ColumnElement[bool]) -> Edition | None:
-        with self._database.reading() as session:
-            digest = session.scalar(select(StoredIssue.edition_digest).where(wanted))
+        with self._database.reading() as connection:
+            digest = connection.scalar(select(StoredIssue.c.edition_digest).where(wanted))
         return None if digest is None else self._frozen(digest)
 
     def _frozen(self, digest: str) -> Edition:
@@ -201,8 +207,11 @@ class Editions:
             if digest in self._kept:
                 self._kept.move_to_end(digest)
                 return self._kept[digest]
-        with self._database.reading() as session:
-            edition = Edition.from_json(session.get_one(StoredEdition, digest).content)
+        with self._database.reading() as connection:
+            content = connection.scalars(
+                select(StoredEdition.c.content).where(StoredEdition.c.digest == digest)
+            ).one()
+        edition = Edition.from_json(content)
         with self._lock:
             self._kept[digest] = edition
             while len(self._kept) > _CACHED_EDITIONS:

@@ -16,7 +16,7 @@ from typing import Final
 from urllib.parse import urlencode, urlsplit
 
 from mailer.config import Settings, is_loopback
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from mailer.review.links import is_public
 from mailer.tasks import Tasks
 from mailer.web.posting import TIMEOUT_SECONDS, PostError, post

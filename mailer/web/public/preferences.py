@@ -17,7 +17,7 @@ from fastapi import APIRouter
 from limits import RateLimitItemPerHour
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -30,8 +30,8 @@ from mailer.audience.privacy import erasing
 from mailer.audience.privacy.personal_data import personal_data
 from mailer.audience.transitions import SubscriberRequest
 from mailer.catalogue import marked
-from mailer.database.models import SubscriberStatus
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import SubscriberStatus
 from mailer.errors import AddressError
 from mailer.tokens import Signer, Subject
 from mailer.web.forms import fields_of
@@ -59,9 +59,9 @@ _STATUS: Final = {
 def _work(act: Callable[..., bool]) -> Work[tuple[SubscriberRequest, dict[str, Any]], bool]:
     """Return work for the writer that calls a function of `audience.preferences` for each change."""
 
-    def do(session: Session, asked: tuple[SubscriberRequest, dict[str, Any]]) -> bool:
+    def do(connection: Connection, asked: tuple[SubscriberRequest, dict[str, Any]]) -> bool:
         change, values = asked
-        return act(session, change.subscriber_id, origin=change.origin, at=change.at, **values)
+        return act(connection, change.subscriber_id, origin=change.origin, at=change.at, **values)
 
     return each(do)
 
@@ -96,7 +96,7 @@ class PreferencesRoutes:
         self._tracked = tracked
         secret = database.secrets()[0]
         self._erase: Work[Standing, None] = each(
-            lambda session, person: _erase(session, person, secret=secret)
+            lambda connection, person: _erase(connection, person, secret=secret)
         )
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
 
@@ -272,12 +272,12 @@ class PreferencesRoutes:
         )
 
     def _person(self, subject: Subject) -> Standing | None:
-        with self._database.reading() as session:
-            return standing(session, subject.subscriber_id)
+        with self._database.reading() as connection:
+            return standing(connection, subject.subscriber_id)
 
     def _personal_data(self, subject: Subject) -> str:
-        with self._database.reading() as session:
-            data = personal_data(session, subject.subscriber_id)
+        with self._database.reading() as connection:
+            data = personal_data(connection, subject.subscriber_id)
         return json.dumps(data, ensure_ascii=False, indent=2) + "\n"
 
     def _proof(
@@ -322,5 +322,5 @@ def _if_future(until: datetime | None) -> datetime | None:
     return until if until is not None and until > datetime.now(UTC) else None
 
 
-def _erase(session: Session, person: Standing, *, secret: bytes) -> None:
-    erasing.erase(session, parse_address(person.address), secret=secret, at=datetime.now(UTC), way="page")
+def _erase(connection: Connection, person: Standing, *, secret: bytes) -> None:
+    erasing.erase(connection, parse_address(person.address), secret=secret, at=datetime.now(UTC), way="page")

@@ -24,8 +24,8 @@ from mailer.address import Address, parse_address
 from mailer.audience.subscribers import get
 from mailer.audience.transitions import Origin, SubscriberRequest
 from mailer.catalogue import marked
-from mailer.database.models import SubscriberStatus
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import SubscriberStatus
 from mailer.delivery import sign_up
 from mailer.delivery.sign_up import NewSignUp
 from mailer.errors import AddressError, StorageError
@@ -146,8 +146,8 @@ class SubscribeRoutes:
     def confirmation(self, request: Request, token: str) -> Response:
         """Show the button that confirms. Changes nothing."""
         subject = self._signer.read_confirmation(token)
-        with self._database.reading() as session:
-            person = get(session, subject.subscriber_id)
+        with self._database.reading() as connection:
+            person = get(connection, subject.subscriber_id)
         if person is None or person.status is SubscriberStatus.ERASED:
             raise HTTPException(404)
         return self._theme.to(request).page("confirm.html", token=token)
@@ -189,9 +189,9 @@ class SubscribeRoutes:
         if not self._admission.take_letter(address):
             return False
         at = datetime.now(UTC)
-        with self._database.transaction() as session:
+        with self._database.transaction() as connection:
             stored = NewSignUp(address, origin, at, name, attributes=attributes, tags=tags)
-            sign_up.store_requests(session, [stored])
+            sign_up.store_requests(connection, [stored])
         self._wake_answering()
         return True
 

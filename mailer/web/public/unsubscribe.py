@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from fastapi import APIRouter
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
@@ -23,8 +23,8 @@ from mailer.audience.ledger import unsubscribe_all
 from mailer.audience.preferences import Standing, standing
 from mailer.audience.transitions import Origin, SubscriberRequest
 from mailer.catalogue import marked
-from mailer.database.models import SubscriberStatus
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import SubscriberStatus
 from mailer.delivery.sign_up import unsubscribe_with_goodbye
 from mailer.tokens import Signer, Subject
 from mailer.web.forms import client_ip, fields_of
@@ -39,9 +39,11 @@ REASONS: Final = {
 }
 
 
-def _give_reason(session: Session, given: tuple[SubscriberRequest, str]) -> bool:
+def _give_reason(connection: Connection, given: tuple[SubscriberRequest, str]) -> bool:
     change, reason = given
-    return preferences.give_reason(session, change.subscriber_id, reason, origin=change.origin, at=change.at)
+    return preferences.give_reason(
+        connection, change.subscriber_id, reason, origin=change.origin, at=change.at
+    )
 
 
 _GIVE_REASON: Final = each(_give_reason)
@@ -155,8 +157,8 @@ class UnsubscribeRoutes:
         return {reason: texts.say(label) for reason, label in self.reasons.items()}
 
     def _person(self, subject: Subject) -> Standing | None:
-        with self._database.reading() as session:
-            return standing(session, subject.subscriber_id)
+        with self._database.reading() as connection:
+            return standing(connection, subject.subscriber_id)
 
 
 def origin_of(request: Request, subject: Subject, way: str, note: str = "") -> Origin:

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import insert, select
 
 from mailer.address import parse_address
 from mailer.audience.ledger import unsubscribe
@@ -13,7 +14,8 @@ from mailer.audience.privacy.retention import Pruned, Terms, prune
 from mailer.audience.subscribers import add, history
 from mailer.audience.transitions import Origin
 from mailer.cli import run
-from mailer.database.models import (
+from mailer.database.engine import Database
+from mailer.database.tables import (
     Delivery,
     DeliveryState,
     Event,
@@ -22,7 +24,6 @@ from mailer.database.models import (
     StoredIssue,
     StoredReport,
 )
-from mailer.database.session import Database
 from mailer.errors import ExitCode
 
 DAY = timedelta(days=1)
@@ -32,35 +33,33 @@ SECRET = b"s" * 32
 
 def fill(database: Database, at: datetime) -> None:
     """Two of everything: one made at `at`, one a hundred days before."""
-    with database.transaction() as session:
-        session.add(StoredEdition(digest="e", content="{}", created_at=at))
-        session.flush()
+    with database.transaction() as connection:
+        connection.execute(insert(StoredEdition).values(digest="e", content="{}", created_at=at))
         for number, then in enumerate((at - 100 * DAY, at), 1):
             made = add(
-                session,
+                connection,
                 parse_address(f"r{number}@example.org"),
                 secret=SECRET,
                 origin=Origin("form", ip="192.0.2.7", form="footer", note="agreed"),
                 at=then,
             )
             assert made.subscriber_id == number
-            unsubscribe(session, number, origin=Origin("one-click", ip="192.0.2.8"), at=then)
-            session.add(Event(at=then, kind="open", subscriber_id=number, details={}))
-            session.add(
-                StoredReport(
+            unsubscribe(connection, number, origin=Origin("one-click", ip="192.0.2.8"), at=then)
+            connection.execute(insert(Event).values(at=then, kind="open", subscriber_id=number, details={}))
+            connection.execute(
+                insert(StoredReport).values(
                     received_at=then, source="lmtp", digest=str(number), raw=b"From: x", kind="dsn",
                     outcome="applied", recipient=f"r{number}@example.org", bounce_class="no_such_user",
                 )
             )  # fmt: skip
-            session.add(
-                StoredIssue(
+            connection.execute(
+                insert(StoredIssue).values(
                     id=number, slug=str(number), title="", source_path="", edition_digest="e",
                     state=IssueState.FINISHED, dated_at=then, created_at=then, finished_at=then,
                 )
             )  # fmt: skip
-            session.flush()
-            session.add(
-                Delivery(
+            connection.execute(
+                insert(Delivery).values(
                     issue_id=number, subscriber_id=number, state=DeliveryState.FAILED, attempts=1, code=550,
                     reply=f"no r{number}@example.org here",
                 )
@@ -70,18 +69,18 @@ def fill(database: Database, at: datetime) -> None:
 def test_only_data_older_than_its_term_is_pruned(database: Database, at: datetime) -> None:
     fill(database, at)
     assert prune(database, TERMS, at=at) == Pruned(events=1, reports=1, replies=1, evidence=2)
-    with database.reading() as session:
-        assert [event.subscriber_id for event in session.query(Event)] == [2]
-        old, new = session.query(StoredReport).order_by(StoredReport.id)
+    with database.reading() as connection:
+        assert connection.scalars(select(Event.c.subscriber_id)).all() == [2]
+        old, new = connection.execute(select(StoredReport).order_by(StoredReport.c.id))
         assert (old.raw, old.bounce_class, new.raw) == (b"", "no_such_user", b"From: x")
-        first, second = session.query(Delivery).order_by(Delivery.issue_id)
+        first, second = connection.execute(select(Delivery).order_by(Delivery.c.issue_id))
         assert (first.reply, first.code, first.state) == (None, 550, "failed")
         assert second.reply == "no r2@example.org here"
-        assert [(line.after, line.ip, line.form, line.note) for line in history(session, 1)] == [
+        assert [(line.after, line.ip, line.form, line.note) for line in history(connection, 1)] == [
             ("active", "", "", ""),
             ("unsubscribed", "", "", ""),
         ]
-        assert [line.ip for line in history(session, 2)] == ["192.0.2.7", "192.0.2.8"]
+        assert [line.ip for line in history(connection, 2)] == ["192.0.2.7", "192.0.2.8"]
 
 
 def test_twice_changes_nothing_more(database: Database, at: datetime) -> None:
@@ -92,9 +91,9 @@ def test_twice_changes_nothing_more(database: Database, at: datetime) -> None:
 
 
 def test_evidence_of_active_subscribers_stays(database: Database, at: datetime) -> None:
-    with database.transaction() as session:
+    with database.transaction() as connection:
         add(
-            session,
+            connection,
             parse_address("ana@example.org"),
             secret=SECRET,
             origin=Origin("form", ip="192.0.2.7"),

@@ -14,7 +14,7 @@ from mailer.audience.transfer import exporting
 from mailer.audience.transfer.importing import ImportProgress, ImportReport, import_file
 from mailer.audience.transfer.presets import PLAIN, PRESETS, Preset, preset_of
 from mailer.config import ImportFile
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from mailer.errors import SourceError
 
 SECRET = b"s" * 32
@@ -29,8 +29,8 @@ def bring(database: Database, folder: Path, content: str, at: datetime, **option
 
 def people(database: Database) -> list[dict[str, Any]]:
     kept = ("email", "name", "status", "attributes", "tags")
-    with database.reading() as session:
-        return [{key: row[key] for key in kept} for row in exporting.rows(session, None)]
+    with database.reading() as connection:
+        return [{key: row[key] for key in kept} for row in exporting.rows(connection, None)]
 
 
 ANA = {

@@ -14,7 +14,7 @@ from mailer.audience.subscribers import add
 from mailer.audience.transfer import exporting
 from mailer.audience.transfer.rejects import safe_cell, safe_cells
 from mailer.audience.transitions import Origin
-from mailer.database.session import Database
+from mailer.database.engine import Database
 
 # TAB and CR would do it too, and no field takes them.
 _BEGINNINGS = ("=", "+", "-", "@")
@@ -22,11 +22,11 @@ _BEGINNINGS = ("=", "+", "-", "@")
 
 def test_no_cell_of_an_export_begins_a_formula(database: Database, at: datetime) -> None:
     formula = '=HYPERLINK("https://evil.example","look")'
-    with database.transaction() as session:
+    with database.transaction() as connection:
         for number, sign in enumerate(_BEGINNINGS):
             local = f"{sign}cmd{number}" if sign in "=+-" else f"a{number}"
             add(
-                session,
+                connection,
                 parse_address(f"{local}@example.org"),
                 secret=b"0123456789abcdef0123456789abcdef",
                 origin=Origin("import"),
@@ -36,8 +36,8 @@ def test_no_cell_of_an_export_begins_a_formula(database: Database, at: datetime)
                 tags=(f"{sign}tag{number}",),
             )
     written = io.StringIO(newline="")
-    with database.reading() as session:
-        assert exporting.write_csv(session, written, None) == len(_BEGINNINGS)
+    with database.reading() as connection:
+        assert exporting.write_csv(connection, written, None) == len(_BEGINNINGS)
     rows = list(csv.reader(io.StringIO(written.getvalue(), newline="")))
     assert len(rows) == len(_BEGINNINGS) + 1
     assert [cell for row in rows for cell in row if cell.startswith(_BEGINNINGS)] == []

@@ -20,8 +20,8 @@ from mailer.audience.transfer.presets import PLAIN
 from mailer.audience.transfer.rejects import safe_cell
 from mailer.audience.transfer.reverting import Reverted, revert
 from mailer.audience.transitions import Origin
-from mailer.database.models import SubscriberStatus
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import SubscriberStatus
 from mailer.errors import AddressError, RefusedError, SourceError
 
 SECRET = b"s" * 32
@@ -40,8 +40,8 @@ def path(tmp_path: Path) -> Path:
 
 
 def names(database: Database) -> dict[str, str]:
-    with database.reading() as session:
-        return {row["email"]: row["name"] for row in exporting.rows(session, None)}
+    with database.reading() as connection:
+        return {row["email"]: row["name"] for row in exporting.rows(connection, None)}
 
 
 @pytest.mark.parametrize(
@@ -106,8 +106,8 @@ def test_other_columns_become_attributes_and_columns_can_be_named(
         preset=PLAIN.with_columns({"email": "Kontakt", "name": "Wer"}),
         tags=["new"],
     ).added
-    with database.reading() as session:
-        (row,) = exporting.rows(session, None)
+    with database.reading() as connection:
+        (row,) = exporting.rows(connection, None)
     assert (row["name"], row["attributes"], row["tags"]) == ("Ana", {"Land": "RO"}, ["new"])
 
 
@@ -149,27 +149,27 @@ def test_second_import_brings_up_to_date(database: Database, path: Path, at: dat
     bring(database, path, "email,name,country\na@example.org,Ana,RO\nb@example.org,Bob,RO\n", at)
     report = bring(database, path, "email,name,city\nA@example.org,Ana Maria,Cluj\nb@example.org,,\n", at)
     assert (report.added, report.updated, report.unchanged) == (0, 1, 1)
-    with database.reading() as session:
-        ana = find(session, parse_address("a@example.org"))
+    with database.reading() as connection:
+        ana = find(connection, parse_address("a@example.org"))
     assert ana is not None
     assert (ana.name, ana.attributes) == ("Ana Maria", {"country": "RO", "city": "Cluj"})
 
 
 def test_opt_out_and_erased_are_never_revived(database: Database, path: Path, at: datetime) -> None:
     bring(database, path, "email\na@example.org\nb@example.org\n", at)
-    with database.transaction() as session:
-        ana = find(session, parse_address("a@example.org"))
+    with database.transaction() as connection:
+        ana = find(connection, parse_address("a@example.org"))
         assert ana is not None
-        unsubscribe(session, ana.id, origin=Origin("one-click"), at=at)
-        ledger.suppress(session, suppression.erased_key("c@example.org", SECRET), "erased", at=at)
-        ledger.suppress(session, "d@example.org", "complaint", at=at)
+        unsubscribe(connection, ana.id, origin=Origin("one-click"), at=at)
+        ledger.suppress(connection, suppression.erased_key("c@example.org", SECRET), "erased", at=at)
+        ledger.suppress(connection, "d@example.org", "complaint", at=at)
     report = bring(database, path, "email\na@example.org\nc@example.org\nd@example.org\ne@example.org\n", at)
     assert (report.added, report.kept_out) == (1, 3)
-    with database.reading() as session:
-        after = get(session, ana.id)
+    with database.reading() as connection:
+        after = get(connection, ana.id)
         assert after is not None
         assert after.status is SubscriberStatus.UNSUBSCRIBED
-        assert [line.way for line in history(session, ana.id)] == ["import", "one-click"]
+        assert [line.way for line in history(connection, ana.id)] == ["import", "one-click"]
 
 
 def test_dry_run_and_strict_change_nothing(
@@ -209,10 +209,10 @@ def test_revert_removes_only_people_without_later_changes(
     bring(database, path, "email\nold@example.org\n", at)
     report = bring(database, path, "email\na@example.org\nb@example.org\nold@example.org\n", at)
     assert report.id is not None
-    with database.transaction() as session:
-        ana = find(session, parse_address("a@example.org"))
+    with database.transaction() as connection:
+        ana = find(connection, parse_address("a@example.org"))
         assert ana is not None
-        unsubscribe(session, ana.id, origin=Origin("page"), at=at)
+        unsubscribe(connection, ana.id, origin=Origin("page"), at=at)
     assert revert(database, report.id, at=at) == Reverted(1, 0)
     assert sorted(names(database)) == ["a@example.org", "old@example.org"]
     assert revert(database, report.id, at=at) == Reverted(0, 0)
@@ -232,9 +232,9 @@ def test_second_large_import_is_reverted_as_fast_as_the_first(
         report = bring(database, path, content, at)
         assert report.id is not None
         assert revert(database, report.id, at=at) == Reverted(6_000, 0)
-        with database.transaction() as session:
+        with database.transaction() as connection:
             # What PostgreSQL does by itself within a minute: from now on it plans for empty tables.
-            session.execute(text("ANALYZE"))
+            connection.execute(text("ANALYZE"))
 
 
 @pytest.mark.parametrize("content", ["", "\n", '"unclosed\n'])

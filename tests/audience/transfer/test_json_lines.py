@@ -17,7 +17,7 @@ from mailer.audience.transfer import exporting
 from mailer.audience.transfer.importing import ImportReport, import_file
 from mailer.audience.transfer.presets import PLAIN, PRESETS, Preset
 from mailer.audience.transitions import Origin
-from mailer.database.session import Database
+from mailer.database.engine import Database
 
 SECRET = b"s" * 32
 
@@ -35,17 +35,17 @@ def test_fields_keep_their_types(database: Database, tmp_path: Path, at: datetim
         '{"email": "a@example.org", "name": "Ana", "tags": ["vip"], "points": 7, "beta": true, "old": null}\n'
     )
     assert bring(database, tmp_path, content, at).added == 1
-    with database.reading() as session:
-        (row,) = exporting.rows(session, None)
+    with database.reading() as connection:
+        (row,) = exporting.rows(connection, None)
     assert (row["name"], row["tags"], row["attributes"]) == ("Ana", ["vip"], {"points": 7, "beta": True})
 
 
 def test_own_export_comes_back_the_same(database: Database, tmp_path: Path, at: datetime) -> None:
-    with database.transaction() as session:
+    with database.transaction() as connection:
         for local in ("ana", "bob"):
             address = parse_address(f"{local}@example.org")
             made = add(
-                session,
+                connection,
                 address,
                 secret=SECRET,
                 origin=Origin("command"),
@@ -55,10 +55,10 @@ def test_own_export_comes_back_the_same(database: Database, tmp_path: Path, at: 
                 tags=['a, "b"', "c"],
             )
         assert made.subscriber_id is not None
-        unsubscribe(session, made.subscriber_id, origin=Origin("page"), at=at)
-    with database.reading() as session, (tmp_path / "out.jsonl").open("w", encoding="utf-8") as target:
-        assert exporting.write_json_lines(session, target, None) == 2
-        before = [row for row in exporting.rows(session, None) if row["status"] == "active"]
+        unsubscribe(connection, made.subscriber_id, origin=Origin("page"), at=at)
+    with database.reading() as connection, (tmp_path / "out.jsonl").open("w", encoding="utf-8") as target:
+        assert exporting.write_json_lines(connection, target, None) == 2
+        before = [row for row in exporting.rows(connection, None) if row["status"] == "active"]
     written = (tmp_path / "out.jsonl").read_text(encoding="utf-8")
     assert [json.loads(line)["email"] for line in written.splitlines()] == [
         "ana@example.org",
@@ -67,8 +67,8 @@ def test_own_export_comes_back_the_same(database: Database, tmp_path: Path, at: 
     other = Database("sqlite:///other.db", folder=tmp_path)
     other.open()
     report = bring(other, tmp_path, written, at, preset=PRESETS["mailer"])
-    with other.reading() as session:
-        assert [row for row in exporting.rows(session, None) if row["status"] == "active"] == before
+    with other.reading() as connection:
+        assert [row for row in exporting.rows(connection, None) if row["status"] == "active"] == before
     assert (report.added, report.opted_out) == (1, 1)
     other.close()
 

@@ -12,7 +12,7 @@ import pytest
 from mailer.audience.transfer import exporting
 from mailer.audience.transfer.importing import ImportReport, import_file
 from mailer.audience.transfer.presets import PRESETS
-from mailer.database.session import Database
+from mailer.database.engine import Database
 
 GUIDES = Path(__file__).parents[3] / "docs" / "migrate"
 SECRET = b"s" * 32
@@ -56,8 +56,8 @@ def test_sample_of_the_guide_is_imported(
 ) -> None:
     report = bring(database, tmp_path, sample(service), service, at)
     assert (report.added, report.opted_out, report.rejected) == (2, opted_out, 0)
-    with database.reading() as session:
-        everybody = list(exporting.rows(session, None))
+    with database.reading() as connection:
+        everybody = list(exporting.rows(connection, None))
     ana, bob = (row for row in everybody if row["status"] == "active")
     assert (ana["email"], ana["name"], ana["tags"]) == ("ana@example.org", name, tags)
     assert attributes.items() <= ana["attributes"].items()

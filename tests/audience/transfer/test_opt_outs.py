@@ -19,8 +19,8 @@ from mailer.audience.transfer.importing import ImportReport, import_file
 from mailer.audience.transfer.presets import PRESETS
 from mailer.audience.transfer.reverting import Reverted, revert
 from mailer.audience.transitions import Origin, SubscriberRequest
-from mailer.database.models import Import, Subscriber, SubscriberStatus, Suppression
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import Import, Subscriber, SubscriberStatus, Suppression
 
 SECRET = b"s" * 32
 BY_REPORT = Origin("bounce", note="550")
@@ -51,29 +51,29 @@ def bring(
 
 def standing(database: Database, local: str = "ana") -> tuple[str, list[tuple[str, str, str]]]:
     """Return status and ledger of a person."""
-    with database.reading() as session:
-        known = find(session, parse_address(f"{local}@example.org"))
+    with database.reading() as connection:
+        known = find(connection, parse_address(f"{local}@example.org"))
         if known is None:
             return "", []
-        lines = [(line.before, line.after, line.way) for line in history(session, known.id)]
+        lines = [(line.before, line.after, line.way) for line in history(connection, known.id)]
         return known.status.value, lines
 
 
 def number_of(database: Database, local: str = "ana") -> int:
-    with database.reading() as session:
-        known = find(session, parse_address(f"{local}@example.org"))
+    with database.reading() as connection:
+        known = find(connection, parse_address(f"{local}@example.org"))
     assert known is not None
     return known.id
 
 
 def sign_up(database: Database, at: datetime) -> None:
-    with database.transaction() as session:
+    with database.transaction() as connection:
         added = add(
-            session, parse_address("ana@example.org"), secret=SECRET, origin=Origin("form"), at=at,
+            connection, parse_address("ana@example.org"), secret=SECRET, origin=Origin("form"), at=at,
             status=S.PENDING,
         )  # fmt: skip
         assert added.subscriber_id is not None
-        change_status(session, added.subscriber_id, S.ACTIVE, origin=Origin("page"), at=at)
+        change_status(connection, added.subscriber_id, S.ACTIVE, origin=Origin("page"), at=at)
 
 
 @pytest.mark.parametrize(
@@ -121,9 +121,9 @@ def test_unknown_person_is_remembered_and_no_later_file_brings_them_in(
     report = bring(database, folder, content, at, preset)
     assert (report.added, report.opted_out, report.kept_out, report.rejected) == (0, 1, 0, 0)
     assert standing(database) == (status, [("", status, "import")])
-    with database.reading() as session:
-        (line,) = history(session, number_of(database))
-        suppressed = session.scalars(select(Suppression.address_key)).all()
+    with database.reading() as connection:
+        (line,) = history(connection, number_of(database))
+        suppressed = connection.scalars(select(Suppression.c.address_key)).all()
     assert line.note == note
     assert list(suppressed) == ([] if status == "unsubscribed" else ["ana@example.org"])
     later = bring(database, folder, "email\nANA@example.org\n", at + timedelta(days=1))
@@ -152,8 +152,8 @@ def test_unconfirmed_person_is_neither_added_nor_opted_out(
 def test_person_added_by_others_is_unsubscribed_by_a_file(
     database: Database, folder: Path, at: datetime, way: str
 ) -> None:
-    with database.transaction() as session:
-        add(session, parse_address("ana@example.org"), secret=SECRET, origin=Origin(way), at=at)
+    with database.transaction() as connection:
+        add(connection, parse_address("ana@example.org"), secret=SECRET, origin=Origin(way), at=at)
     report = bring(database, folder, OUT_THERE, at + timedelta(days=1))
     assert (report.taken_off, report.opted_out, report.left_alone) == (1, 0, 0)
     assert standing(database) == (
@@ -166,8 +166,8 @@ def test_preferences_of_somebody_imported_are_no_consent(
     database: Database, folder: Path, at: datetime
 ) -> None:
     bring(database, folder, "email\nana@example.org\n", at)
-    with database.transaction() as session:
-        assert allow_tracking(session, number_of(database), True, origin=Origin("page"), at=at)
+    with database.transaction() as connection:
+        assert allow_tracking(connection, number_of(database), True, origin=Origin("page"), at=at)
     assert bring(database, folder, OUT_THERE, at).taken_off == 1
 
 
@@ -189,9 +189,9 @@ def test_own_sign_up_wins_unless_the_opt_out_is_later(
 
 
 def test_pending_subscriber_is_left_alone(database: Database, folder: Path, at: datetime) -> None:
-    with database.transaction() as session:
+    with database.transaction() as connection:
         add(
-            session, parse_address("ana@example.org"), secret=SECRET, origin=Origin("form"), at=at,
+            connection, parse_address("ana@example.org"), secret=SECRET, origin=Origin("form"), at=at,
             status=S.PENDING,
         )  # fmt: skip
     assert bring(database, folder, OUT_THERE, at).left_alone == 1
@@ -201,9 +201,9 @@ def test_pending_subscriber_is_left_alone(database: Database, folder: Path, at: 
 def test_erased_and_suppressed_people_leave_nothing_new(
     database: Database, folder: Path, at: datetime
 ) -> None:
-    with database.transaction() as session:
-        erase(session, parse_address("ana@example.org"), secret=SECRET, at=at)
-        ledger.suppress(session, "bob@example.org", "complaint", at=at)
+    with database.transaction() as connection:
+        erase(connection, parse_address("ana@example.org"), secret=SECRET, at=at)
+        ledger.suppress(connection, "bob@example.org", "complaint", at=at)
     report = bring(database, folder, OUT_THERE + "bob@example.org,blocklisted\n", at)
     assert (report.opted_out, report.kept_out) == (0, 2)
     assert (standing(database), standing(database, "bob")) == (("", []), ("", []))
@@ -252,9 +252,8 @@ def test_dry_run_shows_who_would_be_taken_off(database: Database, folder: Path, 
 def test_counts_are_kept_with_the_import(database: Database, folder: Path, at: datetime) -> None:
     bring(database, folder, "email\nana@example.org\n", at)
     report = bring(database, folder, OUT_THERE + "bob@example.org,blocklisted\n", at)
-    with database.reading() as session:
-        stored = session.get(Import, report.id)
-        assert stored is not None
+    with database.reading() as connection:
+        stored = connection.execute(select(Import).where(Import.c.id == report.id)).one()
         assert (stored.added, stored.opted_out, stored.taken_off, stored.left_alone) == (0, 1, 1, 0)
 
 
@@ -287,8 +286,8 @@ class TestRevert:
         report = bring(database, folder, OWN + "ana@example.org,complained\n", at, "mailer")
         assert report.id is not None
         assert revert(database, report.id, at=at) == Reverted(1, 0)
-        with database.reading() as session:
-            assert session.scalar(select(func.count()).select_from(Suppression)) == 0
+        with database.reading() as connection:
+            assert connection.scalar(select(func.count()).select_from(Suppression)) == 0
         assert bring(database, folder, "email\nana@example.org\n", at).added == 1
 
     def test_changed_one_is_active_again(self, database: Database, folder: Path, at: datetime) -> None:
@@ -296,8 +295,8 @@ class TestRevert:
         assert done == Reverted(0, 1)
         status, lines = standing(database)
         assert (status, lines[-1]) == ("active", ("bounced", "active", "import"))
-        with database.reading() as session:
-            assert session.scalar(select(func.count()).select_from(Suppression)) == 0
+        with database.reading() as connection:
+            assert connection.scalar(select(func.count()).select_from(Suppression)) == 0
 
     @pytest.mark.parametrize("many", [False, True])
     def test_later_opt_out_survives_the_revert(
@@ -305,13 +304,13 @@ class TestRevert:
     ) -> None:
         import_id, later = self.taken_off(database, folder, at), at + timedelta(hours=1)
         number = number_of(database)
-        with database.transaction() as session:
+        with database.transaction() as connection:
             # A second click adds nothing.
             for _ in range(2):
                 if many:
-                    unsubscribe_all(session, [SubscriberRequest(number, Origin("one-click"), later)] * 2)
+                    unsubscribe_all(connection, [SubscriberRequest(number, Origin("one-click"), later)] * 2)
                 else:
-                    unsubscribe(session, number, origin=Origin("one-click"), at=later)
+                    unsubscribe(connection, number, origin=Origin("one-click"), at=later)
         assert revert(database, import_id, at=later) == Reverted(0, 0)
         status, lines = standing(database)
         assert (status, len(lines), lines[-1][2]) == ("unsubscribed", 3, "one-click")
@@ -321,9 +320,9 @@ class TestRevert:
     ) -> None:
         report = bring(database, folder, OUT_THERE, at)
         assert report.id is not None
-        with database.transaction() as session:
+        with database.transaction() as connection:
             change = SubscriberRequest(number_of(database), Origin("mailto"), at + timedelta(hours=1))
-            assert unsubscribe_all(session, [change]) == [False]
+            assert unsubscribe_all(connection, [change]) == [False]
         assert revert(database, report.id, at=at + timedelta(hours=2)) == Reverted(0, 0)
         assert standing(database)[1][-1] == ("unsubscribed", "unsubscribed", "mailto")
 
@@ -340,9 +339,9 @@ class TestRevert:
 
     def test_own_bounce_stays(self, database: Database, folder: Path, at: datetime) -> None:
         bring(database, folder, "email\nana@example.org\n", at)
-        with database.transaction() as session:
+        with database.transaction() as connection:
             change_status(
-                session,
+                connection,
                 number_of(database),
                 SubscriberStatus.BOUNCED,
                 origin=Origin("bounce", note="550"),
@@ -365,9 +364,9 @@ def test_dates_without_a_zone_are_utc() -> None:
 
 def test_export_names_who_is_out(database: Database, folder: Path, at: datetime) -> None:
     bring(database, folder, OUT_THERE, at)
-    with database.reading() as session:
-        rows = list(exporting.rows(session, None))
-        assert session.scalar(select(func.count()).select_from(Subscriber)) == 1
+    with database.reading() as connection:
+        rows = list(exporting.rows(connection, None))
+        assert connection.scalar(select(func.count()).select_from(Subscriber)) == 1
     assert [(row["email"], row["status"], row["attributes"]) for row in rows] == [
         ("ana@example.org", "unsubscribed", {})
     ]
@@ -384,11 +383,11 @@ def test_revert_works_with_any_batch_size(
     new = "".join(f"new{n}@example.org,{'enabled' if n % 2 else 'blocklisted'}\n" for n in range(10))
     report = bring(database, folder, OWN + out + new, at + timedelta(hours=1))
     unsubscribed = number_of(database, "new3")
-    with database.transaction() as session:
-        unsubscribe(session, unsubscribed, origin=Origin("page"), at=at + timedelta(hours=2))
+    with database.transaction() as connection:
+        unsubscribe(connection, unsubscribed, origin=Origin("page"), at=at + timedelta(hours=2))
     assert revert(database, report.id or 0, at=at + timedelta(hours=3)) == Reverted(9, 10)
-    with database.reading() as session:
-        left = {row["email"]: row["status"] for row in exporting.rows(session, None)}
+    with database.reading() as connection:
+        left = {row["email"]: row["status"] for row in exporting.rows(connection, None)}
     assert left == {f"known{n}@example.org": "active" for n in range(10)} | {
         "new3@example.org": "unsubscribed"
     }

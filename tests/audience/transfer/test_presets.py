@@ -15,7 +15,7 @@ from mailer.audience.transfer import exporting
 from mailer.audience.transfer.importing import ImportReport, import_file
 from mailer.audience.transfer.presets import PRESETS, split_tags
 from mailer.audience.transitions import Origin
-from mailer.database.session import Database
+from mailer.database.engine import Database
 
 SECRET = b"s" * 32
 
@@ -77,40 +77,40 @@ def test_service_is_understood(
 ) -> None:
     report = bring(database, tmp_path, content, preset, at)
     assert (report.added, report.opted_out, report.rejected) == (1, 1, 0)
-    with database.reading() as session:
-        row, out = sorted(exporting.rows(session, None), key=lambda one: str(one["email"]))
+    with database.reading() as connection:
+        row, out = sorted(exporting.rows(connection, None), key=lambda one: str(one["email"]))
     assert (out["status"], out["name"], out["attributes"], out["tags"]) == ("unsubscribed", "", {}, [])
     assert (row["email"], row["name"]) == ("a@example.org", "Ana Pop")
     assert (row["tags"], row["attributes"]) == (tags, attributes)
 
 
 def test_known_subscribers_get_the_tags_too(database: Database, tmp_path: Path, at: datetime) -> None:
-    with database.transaction() as session:
-        add(session, parse_address("a@example.org"), secret=SECRET, origin=Origin("command"), at=at)
+    with database.transaction() as connection:
+        add(connection, parse_address("a@example.org"), secret=SECRET, origin=Origin("command"), at=at)
     first = bring(database, tmp_path, "email,labels\na@example.org,vip\n", "ghost", at)
     again = bring(database, tmp_path, "email,labels\na@example.org,vip\n", "ghost", at)
     assert (first.updated, again.unchanged) == (1, 1)
-    with database.reading() as session:
-        assert [row["tags"] for row in exporting.rows(session, None)] == [["moved", "vip"]]
+    with database.reading() as connection:
+        assert [row["tags"] for row in exporting.rows(connection, None)] == [["moved", "vip"]]
 
 
 def test_own_export_comes_back_the_same(database: Database, tmp_path: Path, at: datetime) -> None:
-    with database.transaction() as session:
+    with database.transaction() as connection:
         for local in ("a", "b"):
             made = add(
-                session, parse_address(f"{local}@example.org"), secret=SECRET, origin=Origin("command"),
+                connection, parse_address(f"{local}@example.org"), secret=SECRET, origin=Origin("command"),
                 at=at, name="Ana", attributes={"n": 1.5}, tags=["moved", "early bird"],
             )  # fmt: skip
         assert made.subscriber_id is not None
-        unsubscribe(session, made.subscriber_id, origin=Origin("page"), at=at)
+        unsubscribe(connection, made.subscriber_id, origin=Origin("page"), at=at)
         written = io.StringIO()
-        exporting.write_csv(session, written, None)
-        before = [row for row in exporting.rows(session, None) if row["status"] == "active"]
+        exporting.write_csv(connection, written, None)
+        before = [row for row in exporting.rows(connection, None) if row["status"] == "active"]
     other = Database("sqlite:///other.db", folder=tmp_path)
     other.open()
     report = bring(other, tmp_path, written.getvalue(), "mailer", at)
-    with other.reading() as session:
-        assert [row for row in exporting.rows(session, None) if row["status"] == "active"] == before
+    with other.reading() as connection:
+        assert [row for row in exporting.rows(connection, None) if row["status"] == "active"] == before
     assert (report.added, report.opted_out) == (1, 1)
     other.close()
 

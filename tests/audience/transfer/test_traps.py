@@ -22,7 +22,7 @@ from mailer.audience.transfer.importing import ImportReport, import_file
 from mailer.audience.transfer.presets import PLAIN, PRESETS, Preset, preset_of
 from mailer.audience.transitions import Origin
 from mailer.config import ImportFile
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from mailer.errors import MailerError, SourceError
 
 SECRET = b"s" * 32
@@ -38,8 +38,8 @@ def bring(
 
 
 def standing(database: Database) -> dict[str, str]:
-    with database.reading() as session:
-        return {row["email"]: row["status"] for row in exporting.rows(session, None)}
+    with database.reading() as connection:
+        return {row["email"]: row["status"] for row in exporting.rows(connection, None)}
 
 
 # In each file gone@example.org has left and ana@example.org has not.
@@ -240,8 +240,8 @@ def test_headings_of_the_main_languages_are_known(
     cells = ["A", "B", "C"]
     cells[email] = "ana@example.org"
     assert bring(database, tmp_path, f"{heading}\n{';'.join(cells)}\n", at).added == 1
-    with database.reading() as session:
-        known = find(session, parse_address("ana@example.org"))
+    with database.reading() as connection:
+        known = find(connection, parse_address("ana@example.org"))
     assert known is not None
     assert known.name == name
 
@@ -268,8 +268,8 @@ def test_sign_up_date_is_imported(
 ) -> None:
     report = bring(database, tmp_path, f"email,{heading}\nana@example.org,{cell}\n", at)
     assert (report.added, report.dated) == (1, int(expected is not None))
-    with database.reading() as session:
-        known = find(session, parse_address("ana@example.org"))
+    with database.reading() as connection:
+        known = find(connection, parse_address("ana@example.org"))
     assert known is not None
     assert known.created_at == (expected or at)
 
@@ -290,8 +290,8 @@ def test_forbidden_character_is_removed_from_a_name_and_the_row_kept(
 ) -> None:
     report = bring(database, tmp_path, f"email,name\nana@example.org,{written}\n", at)
     assert (report.added, report.rejected) == (1, 0)
-    with database.reading() as session:
-        known = find(session, parse_address("ana@example.org"))
+    with database.reading() as connection:
+        known = find(connection, parse_address("ana@example.org"))
     assert known is not None
     assert " ".join(known.name.split()) == kept
 
@@ -310,23 +310,23 @@ def test_own_export_changes_nobody(database: Database, tmp_path: Path, at: datet
         ("o'neil", "O'Neil", {" odd ": "x", "b (json)": "y"}),
         ("plain", "''+x", {}),
     ]
-    with database.transaction() as session:
+    with database.transaction() as connection:
         for local, name, attributes in people:
             add(
-                session, parse_address(f"{local}@example.com"), secret=SECRET, origin=Origin("command"),
+                connection, parse_address(f"{local}@example.com"), secret=SECRET, origin=Origin("command"),
                 at=at, name=name, attributes=attributes, tags=["=t", "a,b"],
             )  # fmt: skip
-        before = list(exporting.rows(session, None))
+        before = list(exporting.rows(connection, None))
         written = io.StringIO(newline="")
-        exporting.write_csv(session, written, None)
+        exporting.write_csv(connection, written, None)
     other = Database("sqlite:///other.db", folder=tmp_path)
     other.open()
     try:
         for preset in (PLAIN, PRESETS["mailer"]):
             report = bring(other, tmp_path, written.getvalue(), at, preset)
             assert report.rejected == 0
-            with other.reading() as session:
-                assert list(exporting.rows(session, None)) == before
+            with other.reading() as connection:
+                assert list(exporting.rows(connection, None)) == before
         assert report.unchanged == len(people)
         assert bring(database, tmp_path, written.getvalue(), at).unchanged == len(people)
     finally:
@@ -395,8 +395,8 @@ def test_spreadsheet_is_read(database: Database, tmp_path: Path, at: datetime) -
     )
     report = import_file(database, path, secret=SECRET, at=at)
     assert (report.added, [row.line for row in report.examples]) == (1, [3])
-    with database.reading() as session:
-        (row,) = exporting.rows(session, None)
+    with database.reading() as connection:
+        (row,) = exporting.rows(connection, None)
     assert (row["name"], row["attributes"]) == ("Ana", {"Points": "7"})
 
 
@@ -437,8 +437,8 @@ def test_opendocument_spreadsheet_is_read(database: Database, tmp_path: Path, at
     )
     report = import_file(database, path, secret=SECRET, at=at)
     assert (report.added, [row.line for row in report.examples]) == (1, [3])
-    with database.reading() as session:
-        (row,) = exporting.rows(session, None)
+    with database.reading() as connection:
+        (row,) = exporting.rows(connection, None)
     assert (row["name"], row["attributes"]) == ("Ana", {"Points": "7"})
 
 

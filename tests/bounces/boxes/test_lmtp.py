@@ -12,7 +12,7 @@ from sqlalchemy import text
 from mailer.audience.subscribers import get
 from mailer.bounces.boxes.lmtp import Intake, serve
 from mailer.bounces.record import Effect, Recorded, Rules
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from mailer.errors import StorageError
 from mailer.tokens import Subject
 from tests.bounces.reports import ISSUE, SIGNER, dsn, subscribe, token
@@ -55,8 +55,8 @@ def test_return_path_of_ours_is_taken_and_acted_upon(
         # The report itself quotes no token: the envelope alone says whose it is.
         client.sendmail("", [f"b.{token(ana)}@{DOMAIN}"], dsn("").replace(b"\n", b"\r\n"))
     assert [recorded.effect for recorded in told] == [Effect.SUPPRESSED]
-    with database.reading() as session:
-        found = get(session, ana)
+    with database.reading() as connection:
+        found = get(connection, ana)
     assert found is not None
     assert found.status.value == "bounced"
 
@@ -107,13 +107,13 @@ def test_message_that_cannot_be_stored_is_answered_451_and_taken_later(
             "ALTER TABLE reports DROP CONSTRAINT no_room",
         ),
     }[database.engine.dialect.name]
-    with database.transaction() as session:
-        session.execute(text(create))
+    with database.transaction() as connection:
+        connection.execute(text(create))
     with smtplib.LMTP("127.0.0.1", port) as client, pytest.raises(smtplib.SMTPDataError) as refusal:
         client.sendmail("", [f"b.{token(ana)}@{DOMAIN}"], raw)
     assert (refusal.value.smtp_code, told) == (451, [])
-    with database.transaction() as session:
-        session.execute(text(drop))
+    with database.transaction() as connection:
+        connection.execute(text(drop))
     with smtplib.LMTP("127.0.0.1", port) as client:
         client.sendmail("", [f"b.{token(ana)}@{DOMAIN}"], raw)
     assert [recorded.effect for recorded in told] == [Effect.SUPPRESSED]

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, select, update
 
 from mailer.bounces import batch as batch_module
 from mailer.bounces.boxes.fetch import Tally, fetch
@@ -22,8 +21,8 @@ from mailer.bounces.reading.reader import ReportReader, read_report
 from mailer.bounces.reading.report import BounceReport
 from mailer.bounces.record import Effect, Recorded, ReportOutcome, Rules, apply_mail
 from mailer.bounces.storing import Progress
-from mailer.database.models import StoredReport
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import StoredReport, TableRow
 from mailer.errors import ConfigError, StorageError
 from mailer.tokens import Signer
 from tests.bounces.reports import SIGNER, dsn, subscribe, token
@@ -75,10 +74,10 @@ def test_one_mail_that_makes_trouble_stops_no_other(
 
     genuine = apply_mail
 
-    def picky(session: Session, signer: Signer, stored: StoredReport, *rest: Any, **how: Any) -> Recorded:
+    def picky(connection: Connection, signer: Signer, stored: TableRow, *rest: Any, **how: Any) -> Recorded:
         if stored.raw == b"bad":
             raise RecursionError("too deep")
-        return genuine(session, signer, stored, *rest, **how)
+        return genuine(connection, signer, stored, *rest, **how)
 
     monkeypatch.setattr(batch_module, "apply_mail", picky)
     tally = fetched(database, folder, at)
@@ -137,8 +136,8 @@ def test_message_that_takes_too_long_is_kept_as_unreadable_and_holds_back_nobody
     impatient.close()
     assert (tally.failures, tally.effects) == ([], {Effect.SUPPRESSED: 2})
     assert list((folder / "new").iterdir()) == []
-    with database.reading() as session:
-        kept = session.scalars(select(StoredReport).order_by(StoredReport.id)).all()
+    with database.reading() as connection:
+        kept = connection.execute(select(StoredReport).order_by(StoredReport.c.id)).all()
         assert [(one.kind, one.outcome) for one in kept] == [
             ("bounce", "applied"), ("unreadable", "ignored"), ("bounce", "applied"),
         ]  # fmt: skip
@@ -153,7 +152,7 @@ from mailer.bounces import batch
 from mailer.bounces.boxes.fetch import fetch
 from mailer.bounces.boxes.maildir import Maildir
 from mailer.bounces.record import Rules
-from mailer.database.session import Database
+from mailer.database.engine import Database
 from tests.bounces.reports import SIGNER
 
 genuine = batch.read_report
@@ -192,8 +191,8 @@ def test_message_that_kills_the_process_holds_back_no_other(
     assert sorted(path.name for path in (folder / "cur").iterdir()) == ["0.x:2,S", "1.x:2,S"]
     assert run() == 0
     assert list((folder / "new").iterdir()) == []
-    with database.reading() as session:
-        kept = session.scalars(select(StoredReport).order_by(StoredReport.id)).all()
+    with database.reading() as connection:
+        kept = connection.execute(select(StoredReport).order_by(StoredReport.c.id)).all()
         assert [(one.kind, one.outcome) for one in kept] == [
             ("bounce", "applied"), ("bounce", "applied"), ("unreadable", "ignored"), ("bounce", "applied"),
             ("bounce", "applied"),
@@ -207,9 +206,8 @@ def test_message_that_was_given_up_is_acted_on_once_another_process_has_read_it(
     (folder / "new" / "1.a").write_bytes(raw)
 
     def read_while_another_gives_up(raw: bytes) -> BounceReport:
-        with database.transaction() as session:
-            stored = session.scalars(select(StoredReport)).one()
-            stored.kind, stored.outcome = "unreadable", "ignored"
+        with database.transaction() as connection:
+            connection.execute(update(StoredReport).values(kind="unreadable", outcome="ignored"))
         return read_report(raw)
 
     monkeypatch.setattr(batch_module, "read_report", read_while_another_gives_up)

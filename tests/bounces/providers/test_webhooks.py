@@ -20,8 +20,8 @@ from mailer.bounces.providers.requests import MAX_BODY_OCTETS, MAX_DEPTH, MAX_EV
 from mailer.bounces.providers.webhooks import PROVIDERS, events_of, parse_webhook
 from mailer.bounces.reclassify import reclassify
 from mailer.bounces.record import Effect, Recorded, ReportOutcome, Rules, record_events
-from mailer.database.models import StoredReport, SubscriberStatus
-from mailer.database.session import Database
+from mailer.database.engine import Database
+from mailer.database.tables import StoredReport, SubscriberStatus
 from mailer.delivery.candidates import still_mailable
 from tests.bounces.providers.signing import (
     BASIC,
@@ -100,8 +100,8 @@ def test_genuine_request_is_a_bounce_and_suppresses(database: Database, provider
     events = parsed(provider, *REQUESTS[provider]())
     (done,) = record_events(database, SIGNER, events, at=NOW, rules=Rules())
     assert (done.effect, done.hard) == (Effect.SUPPRESSED, True)
-    with database.reading() as session:
-        found = get(session, ana)
+    with database.reading() as connection:
+        found = get(connection, ana)
     assert found is not None
     assert found.status is SubscriberStatus.BOUNCED
 
@@ -126,9 +126,9 @@ def test_suppression_by_the_provider_stops_mail_and_a_refusal_of_us_does_not(
         payload={"event": "reject", "msg": {"email": "ana@example.com"}},
     )  # fmt: skip
     record_events(database, SIGNER, [event], at=NOW, rules=Rules())
-    with database.reading() as session:
-        found = get(session, ana)
-        assert still_mailable(session, [ana], at=NOW) == (
+    with database.reading() as connection:
+        found = get(connection, ana)
+        assert still_mailable(connection, [ana], at=NOW) == (
             {ana} if STOPPED_BY[reason] is SubscriberStatus.ACTIVE else set()
         )
     assert found is not None
@@ -371,10 +371,10 @@ def test_batch_is_recorded_whole_and_once(database: Database) -> None:
     first, again = recorded(database, "sendgrid", batch), recorded(database, "sendgrid", batch)
     assert [done.effect for done in first] == [Effect.COMPLAINED, Effect.UNSUBSCRIBED, Effect.NOTHING]
     assert all(done.duplicate for done in again)
-    with database.reading() as session:
-        views = [get(session, one) for one in (ana, bo)]
+    with database.reading() as connection:
+        views = [get(connection, one) for one in (ana, bo)]
         assert [view and view.status.value for view in views] == ["complained", "unsubscribed"]
-        assert session.scalar(select(func.count()).select_from(StoredReport)) == 3
+        assert connection.scalar(select(func.count()).select_from(StoredReport)) == 3
 
 
 def test_our_message_id_outranks_the_address(database: Database) -> None:
@@ -391,8 +391,8 @@ def test_providers_own_suppression_is_taken_over_and_tagged(database: Database) 
     event = {"event": "dropped", "email": "ana@example.com", "reason": "Bounced Address"}
     (done,) = recorded(database, "sendgrid", [event])
     assert (done.effect, done.bounce_class) == (Effect.SUPPRESSED, "invalid_mailbox")
-    with database.reading() as session:
-        details = session.scalars(select(StoredReport.details)).one()
+    with database.reading() as connection:
+        details = connection.scalars(select(StoredReport.c.details)).one()
     assert details["text"].startswith("sendgrid suppresses the address")
 
 

@@ -19,14 +19,14 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import bindparam, column, insert, inspect, select, table, text
+from sqlalchemy import Connection, bindparam, column, insert, inspect, select, table, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import QueuePool
 
-from mailer.database import session as database_session
-from mailer.database.models import Instance, StoredEdition, every_table
-from mailer.database.session import HEAD, Database, upgrade
+from mailer.database import engine, instances
+from mailer.database.engine import HEAD, Database, upgrade
+from mailer.database.tables import Instance, StoredEdition, every_table
 from mailer.errors import ConfigError, SchemaError, StorageError, UnavailableError
 from tests.postgres import Server
 
@@ -103,20 +103,20 @@ def test_schema_is_made_once_although_several_begin(
 
 
 def test_head_is_the_newest_migration() -> None:
-    folder = Path(database_session.__file__).parent / "migrations"
+    folder = Path(engine.__file__).parent / "migrations"
     assert ScriptDirectory(str(folder)).get_heads() == [HEAD]
 
 
 def test_first_and_last_schema_are_brought_up_with_what_they_hold(tmp_path: Path) -> None:
     """The schemas between them are upgraded in tests/delivery/test_upgrading.py."""
-    script = ScriptDirectory(str(Path(database_session.__file__).parent / "migrations"))
+    script = ScriptDirectory(str(Path(engine.__file__).parent / "migrations"))
     _, last, *_, first = (one.revision for one in script.walk_revisions())
     for older in (first, last):
         database = Database(f"sqlite:///{older}.db", folder=tmp_path)
         upgrade(database, older)
         assert database.version() == older
-        with database.transaction() as session:
-            session.add(Instance(name="kept", value=older))
+        with database.transaction() as connection:
+            connection.execute(insert(Instance).values(name="kept", value=older))
         with pytest.raises(SchemaError, match="with: mailer upgrade"):
             database.open()
         upgrade(database)
@@ -128,49 +128,46 @@ def test_first_and_last_schema_are_brought_up_with_what_they_hold(tmp_path: Path
 
 
 def test_old_schema_is_refused_with_the_upgrade_command(database: Database) -> None:
-    with database.transaction() as session:
-        session.execute(text("UPDATE alembic_version SET version_num = '0000'"))
+    with database.transaction() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '0000'"))
     with pytest.raises(SchemaError, match="with: mailer upgrade"):
         database.open()
 
 
 def test_newer_schema_is_refused(database: Database) -> None:
-    with database.transaction() as session:
-        session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with database.transaction() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(SchemaError, match="newer"):
         database.open()
 
 
 def test_foreign_database_is_left_alone(tmp_path: Path) -> None:
     with Database("sqlite:///other.db", folder=tmp_path) as database:
-        with database.transaction() as session:
-            session.execute(text("CREATE TABLE somebody (id INTEGER)"))
+        with database.transaction() as connection:
+            connection.execute(text("CREATE TABLE somebody (id INTEGER)"))
         with pytest.raises(SchemaError, match="another program"):
             database.open()
 
 
 def test_failed_transaction_leaves_nothing(database: Database) -> None:
-    with pytest.raises(RuntimeError), database.transaction() as session:
-        session.add(Instance(name="a", value="b"))
-        session.flush()
+    with pytest.raises(RuntimeError), database.transaction() as connection:
+        connection.execute(insert(Instance).values(name="a", value="b"))
         raise RuntimeError
     assert database.instance_value("a") is None
 
 
 def test_rows_can_be_read_after_the_transaction_that_loaded_them(database: Database) -> None:
-    with database.transaction() as session:
-        written = Instance(name="a", value="1")
-        session.add(written)
-    with database.reading() as session:
-        read = session.get_one(Instance, "a")
-        session.commit()
+    with database.transaction() as connection:
+        written = connection.execute(insert(Instance).values(name="a", value="1").returning(Instance)).one()
+    with database.reading() as connection:
+        read = connection.execute(select(Instance)).one()
     assert (written.value, read.value) == ("1", "1")
 
 
 def test_commits_are_durable_and_keys_enforced(database: Database) -> None:
-    with database.reading() as session:
+    with database.reading() as connection:
         pragmas = {
-            name: session.execute(text(f"PRAGMA {name}")).scalar_one()
+            name: connection.execute(text(f"PRAGMA {name}")).scalar_one()
             for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout", "temp_store")
         }
     assert pragmas == {
@@ -184,17 +181,15 @@ def test_commits_are_durable_and_keys_enforced(database: Database) -> None:
 
 def test_instants_come_back_exactly(database: Database) -> None:
     at = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
-    with database.transaction() as session:
-        session.add(StoredEdition(digest="d", content="", created_at=at))
-    with database.reading() as session:
-        stored = session.get(StoredEdition, "d")
-        assert stored is not None
-        assert stored.created_at == at
+    with database.transaction() as connection:
+        connection.execute(insert(StoredEdition).values(digest="d", content="", created_at=at))
+    with database.reading() as connection:
+        assert connection.scalar(select(StoredEdition.c.created_at)) == at
 
 
 def test_values_of_the_installation_are_found_by_name(database: Database) -> None:
-    with database.transaction() as session:
-        session.add_all(Instance(name=name, value=name.upper()) for name in ("a", "b"))
+    with database.transaction() as connection:
+        connection.execute(insert(Instance), [{"name": name, "value": name.upper()} for name in ("a", "b")])
     assert [database.instance_value(name) for name in ("a", "b", "c")] == ["A", "B", None]
 
 
@@ -225,8 +220,8 @@ def test_row_that_refers_to_a_missing_one_is_reported(database: Database) -> Non
 
 
 def test_backup_holds_what_was_committed(database: Database, tmp_path: Path) -> None:
-    with database.transaction() as session:
-        session.add(Instance(name="a", value="b"))
+    with database.transaction() as connection:
+        connection.execute(insert(Instance).values(name="a", value="b"))
     database.backup(tmp_path / "copy.db")
     with Database("sqlite:///copy.db", folder=tmp_path) as copy:
         assert copy.instance_value("a") == "b"
@@ -237,8 +232,10 @@ def test_backup_holds_what_was_committed(database: Database, tmp_path: Path) -> 
 
 
 def test_backup_is_private_from_its_first_byte(database: Database, tmp_path: Path) -> None:
-    with database.transaction() as session:
-        session.add(StoredEdition(digest="d", content="x" * 20_000_000, created_at=datetime.now(UTC)))
+    with database.transaction() as connection:
+        connection.execute(
+            insert(StoredEdition).values(digest="d", content="x" * 20_000_000, created_at=datetime.now(UTC))
+        )
     target, done = tmp_path / "copy.db", threading.Event()
     seen: set[tuple[int, bool]] = set()
 
@@ -275,29 +272,30 @@ def test_failed_backup_leaves_no_file(database: Database, tmp_path: Path) -> Non
 
 
 def test_writers_queue_from_the_start_of_a_transaction(database: Database) -> None:
-    def increment() -> None:
-        with database.transaction() as session:
-            number = session.get_one(Instance, "number")
-            number.value = str(int(number.value) + 1)
+    def read(connection: Connection) -> int:
+        return int(instances.value(connection, "number") or "")
 
-    with database.transaction() as session:
-        session.add(Instance(name="number", value="0"))
+    def increment() -> None:
+        with database.transaction() as connection:
+            instances.set_value(connection, "number", str(read(connection) + 1))
+
+    with database.transaction() as connection:
+        connection.execute(insert(Instance).values(name="number", value="0"))
     with ThreadPoolExecutor(1) as pool:
-        with database.transaction() as session:
-            number = session.get_one(Instance, "number")
+        with database.transaction() as connection:
+            number = read(connection)
             other = pool.submit(increment)
             # The other one may not even read what this one is about to change.
             with pytest.raises(TimeoutError):
                 other.result(0.3)
-            number.value = str(int(number.value) + 1)
+            instances.set_value(connection, "number", str(number + 1))
         other.result(30)
     assert database.instance_value("number") == "2"
 
 
 def test_readers_do_not_wait_for_writers(database: Database) -> None:
-    with database.transaction() as session:
-        session.add(Instance(name="a", value="b"))
-        session.flush()
+    with database.transaction() as connection:
+        connection.execute(insert(Instance).values(name="a", value="b"))
         with ThreadPoolExecutor(1) as pool:
             assert pool.submit(database.instance_value, "a").result(10) is None
 
@@ -312,27 +310,27 @@ def test_url_of_no_known_database_is_a_configuration_error(url: str) -> None:
 
 
 def test_errors_never_contain_statement_parameters(database: Database) -> None:
-    with pytest.raises(IntegrityError) as caught, database.transaction() as session:
+    with pytest.raises(IntegrityError) as caught, database.transaction() as connection:
         for _ in range(2):
-            session.execute(insert(Instance), {"name": "a", "value": "ana@example.org"})
+            connection.execute(insert(Instance), {"name": "a", "value": "ana@example.org"})
     assert "ana@example.org" not in str(caught.value)
 
 
 def test_counter_differs_after_each_commit_of_anybody(database: Database) -> None:
     counter = database.change_counter()
     seen = [counter(), counter()]
-    with database.transaction() as session:
-        session.add(Instance(name="a", value="b"))
+    with database.transaction() as connection:
+        connection.execute(insert(Instance).values(name="a", value="b"))
     seen.append(counter())
     assert seen[0] == seen[1] != seen[2]
 
 
 def test_look_finds_what_was_committed_last(database: Database) -> None:
-    value = select(Instance.value).where(Instance.name == bindparam("name"))
+    value = select(Instance.c.value).where(Instance.c.name == bindparam("name"))
     counter, found = database.change_counter(), []
     for expected in ("a", "b"):
-        with database.transaction() as session:
-            session.merge(Instance(name="x", value=expected))
+        with database.transaction() as connection:
+            instances.set_value(connection, "x", expected)
             found.append(database.look(value, {"name": "x"}))
         before = counter()
         found.append(database.look(value, {"name": "x"}))
@@ -363,8 +361,8 @@ def test_look_says_in_words_what_is_wrong(database: Database) -> None:
     ],
 )
 def test_errors_of_sqlite_are_said_in_words(database: Database, error: Exception, expected: str) -> None:
-    with pytest.raises(StorageError, match=expected), database.transaction() as session:
-        session.execute(text("SELECT 1"))
+    with pytest.raises(StorageError, match=expected), database.transaction() as connection:
+        connection.execute(text("SELECT 1"))
         raise DBAPIError.instance("SELECT 1", None, error, sqlite3.Error)
 
 
@@ -445,8 +443,8 @@ def test_folder_that_is_missing_is_named(tmp_path: Path) -> None:
 
 
 def test_check_whether_it_is_writable_writes_nothing(database: Database) -> None:
-    with database.transaction() as session:
-        session.add(Instance(name="a", value="b"))
+    with database.transaction() as connection:
+        connection.execute(insert(Instance).values(name="a", value="b"))
     database.check_writable()
     assert database.instance_value("a") == "b"
 
@@ -470,12 +468,12 @@ def test_reading_sees_one_moment(tmp_path: Path, backend: str, request: pytest.F
         database = stack.enter_context(Database(url, folder=tmp_path))
         database.open()
         assert database.check() == []
-        value = select(Instance.value).where(Instance.name == "a")
-        with database.reading() as session:
-            assert session.scalar(value) is None
+        value = select(Instance.c.value).where(Instance.c.name == "a")
+        with database.reading() as connection:
+            assert connection.scalar(value) is None
             with database.transaction() as other:
-                other.add(Instance(name="a", value="b"))
-            assert session.scalar(value) is None
+                other.execute(insert(Instance).values(name="a", value="b"))
+            assert connection.scalar(value) is None
         assert database.instance_value("a") == "b"
 
 
@@ -507,7 +505,7 @@ def test_block_closes_its_database(tmp_path: Path) -> None:
 
 def test_counter_of_a_server_changes_twice_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([100.0, 100.4, 100.5, 100.9, 101.0])
-    monkeypatch.setattr("mailer.database.session.time.monotonic", lambda: next(times))
+    monkeypatch.setattr("mailer.database.engine.time.monotonic", lambda: next(times))
     with Database("postgresql://ana@127.0.0.1/news") as database:
         counter = database.change_counter()
         assert [counter() - 200 for _ in range(5)] == [0, 0, 1, 1, 2]
@@ -545,16 +543,16 @@ def test_key_that_exists_is_left_to_the_caller(database: Database) -> None:
 
 
 def test_index_that_lost_a_row_is_reported(database: Database) -> None:
-    with database.transaction() as session:
-        session.add_all(Instance(name=f"n{number}", value="x") for number in range(3))
+    with database.transaction() as connection:
+        connection.execute(insert(Instance), [{"name": f"n{number}", "value": "x"} for number in range(3)])
         # What SQLite calls an index is made of other columns than the table says.
-        session.execute(text("CREATE TABLE damaged (a INTEGER, b INTEGER)"))
-        session.execute(text("CREATE INDEX damaged_a ON damaged (a)"))
-        session.execute(text("INSERT INTO damaged VALUES (1, 2), (3, 4)"))
-        session.execute(text("PRAGMA writable_schema = ON"))
+        connection.execute(text("CREATE TABLE damaged (a INTEGER, b INTEGER)"))
+        connection.execute(text("CREATE INDEX damaged_a ON damaged (a)"))
+        connection.execute(text("INSERT INTO damaged VALUES (1, 2), (3, 4)"))
+        connection.execute(text("PRAGMA writable_schema = ON"))
         changed = "UPDATE sqlite_schema SET sql = 'CREATE INDEX damaged_a ON damaged (b)' WHERE name = :name"
-        session.execute(text(changed), {"name": "damaged_a"})
-        session.execute(text("PRAGMA writable_schema = OFF"))
+        connection.execute(text(changed), {"name": "damaged_a"})
+        connection.execute(text("PRAGMA writable_schema = OFF"))
     database.close()
     found = database.check()
     assert found

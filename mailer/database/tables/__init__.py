@@ -1,8 +1,10 @@
 """All tables, by what they are about.
 
 Sized for 1,000,000 subscribers and 52 issues a year: see docs/how/database.md. Each module is imported when
-one of its names is: mapping all tables takes longer than most commands do. For the same reason they have no
+one of its names is: defining all tables takes longer than a command should. For the same reason they have no
 `from __future__ import annotations`: SQLAlchemy would have to parse and evaluate the text of each.
+
+A table has the name of what one row is, and `SubscriberColumns` says what is in a row of `Subscriber`.
 """
 
 from importlib import import_module
@@ -11,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import MetaData
 
-from mailer.database.models.base import Base, Instance
-from mailer.database.models.states import CanaryState, DeliveryState, IssueState, SubscriberStatus
+from mailer.database.tables.base import METADATA, Instance, TableRow
+from mailer.database.tables.states import CanaryState, DeliveryState, IssueState, SubscriberStatus
 
 if TYPE_CHECKING:
-    from mailer.database.models.access import (
+    from mailer.database.tables.access import (
         ApiRequest,
         ApiToken,
         AuditEntry,
@@ -24,11 +26,11 @@ if TYPE_CHECKING:
         ConsoleUser,
         StoredProposal,
     )
-    from mailer.database.models.automatic import Feed, FeedItem, SequenceMember, SequenceStep, StoredSequence
-    from mailer.database.models.cluster import LatencyBucket, Seat, SharedLimit, Worker
-    from mailer.database.models.consent import Consent, Import, SignUpRequest, Wording
-    from mailer.database.models.counts import CohortCount, IssueCount, LedgerDay
-    from mailer.database.models.issues import (
+    from mailer.database.tables.automatic import Feed, FeedItem, SequenceMember, SequenceStep, StoredSequence
+    from mailer.database.tables.cluster import LatencyBucket, Seat, SharedLimit, Worker
+    from mailer.database.tables.consent import Consent, Import, SignUpRequest, Wording
+    from mailer.database.tables.counts import CohortCount, IssueCount, LedgerDay
+    from mailer.database.tables.issues import (
         CanaryMember,
         ReplacedEdition,
         ScheduledIssue,
@@ -37,16 +39,16 @@ if TYPE_CHECKING:
         StoredIssue,
         StoredTest,
     )
-    from mailer.database.models.outgoing import WebhookDelivery, WebhookEndpoint, WebhookEvent
-    from mailer.database.models.people import (
+    from mailer.database.tables.outgoing import WebhookDelivery, WebhookEndpoint, WebhookEvent
+    from mailer.database.tables.people import (
         NO_SOFT_BOUNCES,
         SOFT_BOUNCE,
         Subscriber,
         SubscriberTag,
         Suppression,
     )
-    from mailer.database.models.results import ALERT, Event, StoredReport
-    from mailer.database.models.sending import WAITS, Delivery, Run, RunningTotal, WaitingLetter
+    from mailer.database.tables.results import ALERT, Event, StoredReport
+    from mailer.database.tables.sending import WAITS, Delivery, Run, RunningTotal, WaitingLetter
 else:
     _NAMES = {
         "access": "ApiRequest ApiToken AuditEntry ConsolePasskey ConsoleSession ConsoleUser StoredProposal",
@@ -73,13 +75,13 @@ else:
 
 __all__ = [
     "ALERT",
+    "METADATA",
     "NO_SOFT_BOUNCES",
     "SOFT_BOUNCE",
     "WAITS",
     "ApiRequest",
     "ApiToken",
     "AuditEntry",
-    "Base",
     "CanaryMember",
     "CanaryState",
     "CohortCount",
@@ -118,6 +120,7 @@ __all__ = [
     "SubscriberStatus",
     "SubscriberTag",
     "Suppression",
+    "TableRow",
     "WaitingLetter",
     "WebhookDelivery",
     "WebhookEndpoint",
@@ -132,4 +135,4 @@ def every_table() -> MetaData:
     """Return the metadata with all tables, importing the modules that are not yet used."""
     for module in iter_modules(__path__):
         import_module(f"{__name__}.{module.name}")
-    return Base.metadata
+    return METADATA

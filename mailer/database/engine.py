@@ -27,6 +27,7 @@ from sqlalchemy import (
     create_engine,
     event,
     func,
+    insert,
     inspect,
     make_url,
     select,
@@ -42,9 +43,9 @@ from sqlalchemy.exc import (
     ProgrammingError,
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.orm import Session
 
-from mailer.database.models import Instance, every_table
+from mailer.database import instances
+from mailer.database.tables import Instance, every_table
 from mailer.database.watcher import Watcher
 from mailer.errors import ConfigError, SchemaError, StorageError, UnavailableError, install_command
 
@@ -110,20 +111,21 @@ class Database:
             self._watcher = None
 
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[Session]:
+    def transaction(self) -> Iterator[Connection]:
         """Begin a transaction that may write; commit at the end, roll back on any exception.
 
         On SQLite it takes the write lock first (BEGIN IMMEDIATE): it may wait for the lock, but never fails
         half-way because of another writer. Storage failures raise `StorageError`.
         """
-        with _translated(), Session(self.engine, expire_on_commit=False) as session, session.begin():
-            yield session
+        with _translated(), self.engine.connect() as connection:
+            yield connection
+            connection.commit()
 
     @contextlib.contextmanager
-    def reading(self) -> Iterator[Session]:
+    def reading(self) -> Iterator[Connection]:
         """Begin a read-only transaction on one snapshot, which blocks no writer."""
-        with _translated(), Session(self._reading, expire_on_commit=False) as session, session.begin():
-            yield session
+        with _translated(), self._reading.connect() as connection:
+            yield connection
 
     def exists(self) -> bool:
         """Return whether the database has any tables."""
@@ -136,8 +138,8 @@ class Database:
         """Return the migration that the schema is at, or an empty string for a new database."""
         if not self.exists():
             return ""
-        with self.reading() as session:
-            return _version(session.connection())
+        with self.reading() as connection:
+            return _version(connection)
 
     def open(self) -> None:
         """Create the tables on first use; raise `SchemaError` if they have another version."""
@@ -160,32 +162,32 @@ class Database:
 
     def _first_secret(self) -> str:
         try:
-            with self.transaction() as session:
-                if (stored := session.get(Instance, "secrets")) is None:
-                    stored = Instance(name="secrets", value=secrets.token_hex(32))
-                    session.add(stored)
-                return stored.value
+            with self.transaction() as connection:
+                if (stored := instances.value(connection, "secrets")) is None:
+                    stored = secrets.token_hex(32)
+                    connection.execute(insert(Instance).values(name="secrets", value=stored))
+                return stored
         except IntegrityError:
             # On PostgreSQL, another process may have created it at the same moment; use that one.
-            with self.reading() as session:
-                return session.scalars(select(Instance.value).where(Instance.name == "secrets")).one()
+            with self.reading() as connection:
+                return connection.scalars(select(Instance.c.value).where(Instance.c.name == "secrets")).one()
 
     def check(self) -> list[str]:
         """Return damage to the file and broken foreign keys; an empty list means none."""
         if not self.is_sqlite:
             return []
-        with self.reading() as session:
+        with self.reading() as connection:
             findings = [
-                str(row[0]) for row in session.execute(text("PRAGMA integrity_check")) if row[0] != "ok"
+                str(row[0]) for row in connection.execute(text("PRAGMA integrity_check")) if row[0] != "ok"
             ]
-            for row in session.execute(text("PRAGMA foreign_key_check")):
+            for row in connection.execute(text("PRAGMA foreign_key_check")):
                 findings.append(f"{row[0]}: row {row[1]} refers to a missing row of {row[2]}")
         return findings
 
     def check_writable(self) -> None:
         """Raise `StorageError` if the database cannot be written."""
-        with self.transaction() as session:
-            session.execute(update(Instance).where(Instance.name == "").values(value=""))
+        with self.transaction() as connection:
+            connection.execute(update(Instance).where(Instance.c.name == "").values(value=""))
 
     def backup(self, target: Path) -> None:
         """Write a consistent copy of an SQLite database, even while it is in use."""
@@ -233,8 +235,8 @@ class Database:
 
     def instance_value(self, name: str) -> str | None:
         """Return a value that the installation stores about itself, or None."""
-        with self.reading() as session:
-            return session.scalar(select(Instance.value).where(Instance.name == name))
+        with self.reading() as connection:
+            return instances.value(connection, name)
 
 
 def _parsed_url(url: str) -> URL:
