@@ -40,7 +40,7 @@ def prepare(database: Database) -> bool:
         applied = _applied(connection, name)
         if applied == newest:
             return False
-        driver = driver_connection(connection)
+        driver = _driver_connection(connection)
         if applied is None:
             driver.execute(SQL("CREATE SCHEMA {}").format(Identifier(name)))
             scripts = [SchemaManager.get_schema()]
@@ -62,11 +62,11 @@ def is_prepared(connection: Connection) -> bool:
 def search(connection: Connection) -> psycopg.Connection[Any]:
     """Return psycopg's connection; Procrastinate finds its tables there until the transaction ends."""
     connection.execute(_ALSO_SEARCH, {"name": _schema(connection)})
-    return driver_connection(connection)
+    return _driver_connection(connection)
 
 
-def driver_connection(connection: Connection) -> psycopg.Connection[Any]:
-    """Return psycopg's connection."""
+def _driver_connection(connection: Connection) -> psycopg.Connection[Any]:
+    """Return psycopg's connection; its work is committed if SQLAlchemy has begun the transaction before."""
     driver = connection.connection.driver_connection
     assert isinstance(driver, psycopg.Connection)
     return driver
