@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -12,7 +12,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Integer, Row, Table, func, insert, select, text
 
 from mailer.database.engine import Database
-from mailer.database.tables import every_table
+from mailer.database.tables import TableRow, every_table
 from mailer.errors import RefusedError, StorageError
 
 _AT_A_TIME: Final = 1_000
@@ -68,16 +68,22 @@ def copy(
 
 def _copy(table: Table, reading: Connection, writing: Connection) -> Copied:
     total, number = 0, 0
-    for rows in reading.execute(select(table)).yield_per(_AT_A_TIME).partitions():
+    for rows in _parts(table, reading):
         writing.execute(insert(table), [dict(row._mapping) for row in rows])
         total += sum(map(_digest, rows))
         number += len(rows)
     return Copied(table.name, number, f"{total & _SUM_BITS:064x}")
 
 
+def _parts(table: Table, connection: Connection) -> Iterator[Sequence[TableRow]]:
+    """Yield the rows of a table, a thousand at a time."""
+    # Without this option, psycopg would fetch them all at once.
+    return connection.execute(select(table), execution_options={"yield_per": _AT_A_TIME}).partitions()
+
+
 def _checksum(table: Table, connection: Connection) -> Copied:
     total, number = 0, 0
-    for rows in connection.execute(select(table)).yield_per(_AT_A_TIME).partitions():
+    for rows in _parts(table, connection):
         total += sum(map(_digest, rows))
         number += len(rows)
     return Copied(table.name, number, f"{total & _SUM_BITS:064x}")
