@@ -150,11 +150,9 @@ class Editions:
         """Return whether an issue has a public page."""
         if "\0" in slug:
             return False
+        wanted = select(StoredIssue.c.id).where(StoredIssue.c.slug == slug, *PUBLIC)
         with self._database.reading() as connection:
-            return (
-                connection.scalar(select(StoredIssue.c.id).where(StoredIssue.c.slug == slug, *PUBLIC))
-                is not None
-            )
+            return connection.scalar(wanted) is not None
 
     def listed(self) -> list[ArchivedIssue]:
         """Return the issues in the archive's lists, newest first."""
