@@ -256,10 +256,7 @@ def _remove_schedule(connection: Connection, issue_id: int) -> None:
 def _waits_for_other_zones(connection: Connection, issue_id: int) -> bool:
     """Return whether an issue that is sent by local time will be queued for more subscribers."""
     slug = select(StoredIssue.c.slug).where(StoredIssue.c.id == issue_id).scalar_subquery()
-    return (
-        connection.execute(select(ScheduledIssue.c.id).where(ScheduledIssue.c.slug == slug)).first()
-        is not None
-    )
+    return connection.scalar(select(ScheduledIssue.c.id).where(ScheduledIssue.c.slug == slug)) is not None
 
 
 def publish(connection: Connection, issue_id: int, *, at: datetime) -> None:

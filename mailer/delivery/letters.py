@@ -1,10 +1,9 @@
 """The queue of letters: one row for each confirmation, welcome, goodbye or message that is not settled yet.
 
 A letter is a delivery to one person: because of something that person did, or a message that another program
-sends by the API. It has the states of a
-delivery, and `judging.decide` settles it like one; but its row is deleted once it is sent,
-failed or skipped. The event written when it was requested keeps the result, and shows whether somebody
-has had such a letter today.
+sends by the API. It has the states of a delivery, and `judging.decide` settles it like one; but its row is
+deleted once it is sent, failed or skipped. The event written when it was requested keeps the result, and
+shows whether somebody has had such a letter today.
 
 A claim expires, and then another process may take over the letter. Nothing has to clean up after a crash.
 """
@@ -19,7 +18,7 @@ from typing import Final
 
 from msgspec import Struct
 from msgspec.structs import replace
-from sqlalchemy import ColumnElement, Connection, case, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, case, delete, exists, func, insert, select, update
 
 from mailer.database.tables import (
     DeliveryState,
@@ -65,6 +64,13 @@ _ENDINGS: Final = {
     DeliveryState.SKIPPED: "not sent",
 }
 """How an event words the end of a letter."""
+_SUPPRESSED: Final = exists().where(Suppression.c.address_key == Subscriber.c.address_key).label("suppressed")
+_CLAIMABLE: Final = select(
+    WaitingLetter.c.id, WaitingLetter.c.kind, WaitingLetter.c.source, WaitingLetter.c.language,
+    WaitingLetter.c.asked_at, WaitingLetter.c.attempts, WaitingLetter.c.state, WaitingLetter.c.reply,
+    WaitingLetter.c.subscriber_id, Subscriber.c.address, Subscriber.c.domain, Subscriber.c.name,
+    Subscriber.c.attributes, Subscriber.c.status, _SUPPRESSED,
+).join(Subscriber, Subscriber.c.id == WaitingLetter.c.subscriber_id)  # fmt: skip
 
 
 class Letter(Struct, frozen=True):
@@ -98,9 +104,10 @@ def put(
     language: str = "",
     source: str = "",
 ) -> int:
-    """Queue a letter to a subscriber, in `language` (BCP 47) where it exists; empty is the newsletter's.
+    """Queue a letter to a subscriber; return its id.
 
-    Returns its id. `source` is the text of a message.
+    It is written in `language` (BCP 47) where that exists; empty is the newsletter's. `source` is the text of
+    a message.
     """
     letter_id = connection.execute(
         insert(WaitingLetter)
@@ -126,20 +133,15 @@ def put_message(connection: Connection, subscriber_id: int, source: str, *, at: 
     Raises `RefusedError` if the address must not be mailed. Someone who unsubscribed from the newsletter can
     still get a message, such as a receipt.
     """
-    status, address_key = connection.execute(
-        select(Subscriber.c.status, Subscriber.c.address_key).where(Subscriber.c.id == subscriber_id)
+    status, suppressed = connection.execute(
+        select(Subscriber.c.status, _SUPPRESSED).where(Subscriber.c.id == subscriber_id)
     ).one()
-    if _S(status) not in _WANTED_BY[LetterKind.MESSAGE] or _is_suppressed(connection, address_key):
+    if suppressed or _S(status) not in _WANTED_BY[LetterKind.MESSAGE]:
         raise RefusedError(
             "this address bounced, complained or is suppressed",
             remedy="see the history with: mailer why ADDRESS",
         )
     return put(connection, subscriber_id, LetterKind.MESSAGE, at=at, source=source)
-
-
-def _is_suppressed(connection: Connection, address_key: str) -> bool:
-    found = select(Suppression.c.address_key).where(Suppression.c.address_key == address_key)
-    return connection.scalar(found) is not None
 
 
 def asked_since(connection: Connection, subscriber_id: int, kind: LetterKind, *, since: datetime) -> bool:
@@ -152,9 +154,8 @@ def asked_since(connection: Connection, subscriber_id: int, kind: LetterKind, *,
 
 def due(connection: Connection, *, at: datetime, resend_uncertain: bool = True) -> bool:
     """Return whether there is a letter to claim."""
-    return (
-        connection.scalar(select(WaitingLetter.c.id).where(*_due(at, resend_uncertain)).limit(1)) is not None
-    )
+    wanted = select(WaitingLetter.c.id).where(*_due(at, resend_uncertain))
+    return connection.scalar(wanted.limit(1)) is not None
 
 
 def claim(
@@ -175,25 +176,7 @@ def claim(
     waits for the operator.
     """
     rows = connection.execute(
-        select(
-            WaitingLetter.c.id,
-            WaitingLetter.c.kind,
-            WaitingLetter.c.source,
-            WaitingLetter.c.language,
-            WaitingLetter.c.asked_at,
-            WaitingLetter.c.attempts,
-            WaitingLetter.c.state,
-            WaitingLetter.c.reply,
-            WaitingLetter.c.subscriber_id,
-            Subscriber.c.address,
-            Subscriber.c.address_key,
-            Subscriber.c.domain,
-            Subscriber.c.name,
-            Subscriber.c.attributes,
-            Subscriber.c.status,
-        )
-        .join(Subscriber, Subscriber.c.id == WaitingLetter.c.subscriber_id)
-        .where(*_due(at, resend_uncertain), Subscriber.c.domain.not_in(list(except_domains)))
+        _CLAIMABLE.where(*_due(at, resend_uncertain), Subscriber.c.domain.not_in(list(except_domains)))
         .order_by(WaitingLetter.c.due_at, WaitingLetter.c.id)
         .limit(limit)
         .with_for_update(of=WaitingLetter, skip_locked=True)
@@ -204,7 +187,7 @@ def claim(
     held: list[int] = []
     for row in rows:
         letter = _letter(row, tags)
-        unwanted = letter.kind is LetterKind.MESSAGE and _is_suppressed(connection, row.address_key)
+        unwanted = letter.kind is LetterKind.MESSAGE and row.suppressed
         if unwanted or _S(row.status) not in _WANTED_BY[letter.kind]:
             ended.append(letter.id)
             _tell_ending(connection, letter, DeliveryState.SKIPPED, _NOT_NEEDED)

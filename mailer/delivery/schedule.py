@@ -24,7 +24,7 @@ from mailer.rendering.edition import Edition
 
 STALE_AFTER: Final = timedelta(hours=1)
 """An issue that is due for longer than this waits for the operator."""
-# All columns but the content of the issue.
+# The columns of a `Scheduled`, without the content of the issue.
 _PLAN: Final = (
     ScheduledIssue.c.slug, ScheduledIssue.c.segment, ScheduledIssue.c.due_at, ScheduledIssue.c.zone,
     ScheduledIssue.c.missed_at, ScheduledIssue.c.wall_time, ScheduledIssue.c.began_at,
@@ -207,7 +207,7 @@ def miss(connection: Connection, slug: str, *, at: datetime, why: str = "no work
 
 
 def planned(stored: TableRow) -> Scheduled:
-    """Return a schedule as it is stored; only the columns of `_PLAN` are read."""
+    """Return a schedule as it is stored, from a row with the columns of `_PLAN`."""
     return Scheduled(
         stored.slug,
         stored.segment,

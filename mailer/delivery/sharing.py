@@ -233,8 +233,7 @@ class Sharing:
     def _lock(self, connection: Connection, names: Sequence[str]) -> dict[str, Limit] | None:
         """Lock and return the limits of these names, with new ones as they begin."""
         if missing := [name for name in names if name not in self._known]:
-            for name in missing:
-                connection.execute(_MAKE, {"name": name})
+            connection.execute(_MAKE, [{"name": name} for name in missing])
             self._known.update(missing)
         wanted = select(SharedLimit).where(SharedLimit.c.name.in_(names)).order_by(SharedLimit.c.name)
         found = connection.execute(wanted.with_for_update(skip_locked=True)).all()

@@ -85,7 +85,8 @@ def answer_requests(database: Database, *, secret: bytes) -> int:
             ).all()
             for one in stored:
                 count += _answer(connection, one, secret)
-                connection.execute(delete(SignUpRequest).where(SignUpRequest.c.id == one.id))
+            done = SignUpRequest.c.id.in_([one.id for one in stored])
+            connection.execute(delete(SignUpRequest).where(done))
         if len(stored) < _BATCH:
             return count
 

@@ -11,7 +11,7 @@ from sqlalchemy import insert, select, update
 
 from mailer.config import Relay, Settings
 from mailer.database.engine import Database
-from mailer.database.tables import DeliveryState, Event, Subscriber, SubscriberTag, WaitingLetter
+from mailer.database.tables import DeliveryState, Event, Subscriber, SubscriberTag, Suppression, WaitingLetter
 from mailer.delivery import letters
 from mailer.delivery.letter_queue import LetterQueue
 from mailer.delivery.letters import Letter, LetterKind
@@ -20,6 +20,7 @@ from mailer.replies import BounceClass
 from mailer.smtp.relay import Access, RelayState
 from mailer.smtp.session import Attempt, Fate, Reply, Stage
 from mailer.tokens import Signer
+from tests.database.statements import statements
 from tests.delivery.scene import AT, subscribe
 
 HOLD = timedelta(minutes=15)
@@ -189,6 +190,25 @@ def test_two_claims_share_no_letter(database: Database) -> None:
     assert [letter.recipient.subscriber_id for letter in (*first, *second)] == [1, 2, 3, 4, 5]
     with database.reading() as connection:
         assert set(connection.scalars(select(WaitingLetter.c.attempts))) == {1}
+
+
+def test_claim_of_many_messages_takes_as_many_statements_as_of_one(database: Database) -> None:
+    """Those to addresses that are suppressed are not sent."""
+    subscribe(database, 12)
+    with database.transaction() as connection:
+        for n in range(1, 13):
+            letters.put_message(connection, n, "---\n---\nHello", at=AT)
+        key = select(Subscriber.c.address_key).where(Subscriber.c.id == 12).scalar_subquery()
+        connection.execute(insert(Suppression).values(address_key=key, reason="complaint", at=AT))
+    numbers = []
+    for limit in (1, 10):
+        with statements(database) as said:
+            assert len(claim(database, limit=limit)) == limit
+        numbers.append(len(said))
+    assert numbers[0] == numbers[1]
+    assert claim(database) == []
+    assert told(database, 12) == ("message", "not sent, no longer needed")
+    assert counts(database) == {"audience": 12, "sending": 11, "skipped": 1}
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ _LATE_DAYS: Final = 7
 """How late somebody whose date has come may enter."""
 HOUR: Final = timedelta(hours=1)
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_M: Final = SequenceMember
+_M: Final = SequenceMember.c
 # Jumps from one zone to the next one in the index, so its time does not grow with the people who wait.
 _ZONES: Final = text(
     "WITH RECURSIVE found (zone) AS ("
@@ -227,7 +227,7 @@ def _insert(connection: Connection, sequence: TableRow, people: Any) -> int:
         return 0
     found = people.subquery()
     who, entered = found.c
-    inside = exists().where(_M.c.sequence_id == sequence.id, _M.c.subscriber_id == who)
+    inside = exists().where(_M.sequence_id == sequence.id, _M.subscriber_id == who)
     rows = (
         select(
             literal(sequence.id),
@@ -274,7 +274,7 @@ def _step(
     if not ids:
         return _Looked(0, 0)
     _let_go(connection, sequence, ids, settings, at=at)
-    ready = and_(_M.c.sequence_id == sequence.id, _M.c.next_step_id == step.id, _M.c.due_at <= at)
+    ready = and_(_M.sequence_id == sequence.id, _M.next_step_id == step.id, _M.due_at <= at)
     queued = _queue(connection, step, ready, ids, settings)
     later = next((one for one in steps_of(connection, sequence.id) if one.position > step.position), None)
     values: dict[str, object] = {"since_at": at, "zone": _their_zone()}
@@ -282,7 +282,9 @@ def _step(
         values |= {"next_step_id": None, "due_at": None, "ended_at": at, "why": "finished"}
     else:
         values |= {"next_step_id": later.id, "due_at": at + timedelta(seconds=later.after_seconds)}
-    connection.execute(update(_M).where(ready, among(_M.c.subscriber_id, "ids")).values(values), {"ids": ids})
+    connection.execute(
+        update(SequenceMember).where(ready, among(_M.subscriber_id, "ids")).values(values), {"ids": ids}
+    )
     return _Looked(len(ids), queued)
 
 
@@ -294,8 +296,8 @@ def _due(
     slots = open_slots(step.minute, set(map(int, step.days)), theirs, sequence.zone, at=at)
     found: list[int] = []
     for begin, zones in slots.items():
-        wanted = select(_M.c.subscriber_id).where(
-            _M.c.next_step_id == step.id, _M.c.zone.in_(zones), _M.c.due_at <= begin
+        wanted = select(_M.subscriber_id).where(
+            _M.next_step_id == step.id, _M.zone.in_(zones), _M.due_at <= begin
         )
         found += connection.scalars(wanted.limit(limit - len(found)))
         if len(found) == limit:
@@ -307,8 +309,8 @@ def _let_go(
     connection: Connection, sequence: TableRow, ids: list[int], settings: Settings, *, at: datetime
 ) -> None:
     """End the membership of those who left or reached the goal; let those who paused wait."""
-    theirs = Subscriber.c.id == _M.c.subscriber_id
-    ours = and_(_M.c.sequence_id == sequence.id, among(_M.c.subscriber_id, "ids"))
+    theirs = Subscriber.c.id == _M.subscriber_id
+    ours = and_(_M.sequence_id == sequence.id, among(_M.subscriber_id, "ids"))
     mailable = exists().where(
         theirs,
         Subscriber.c.status == SubscriberStatus.ACTIVE.value,
@@ -316,22 +318,25 @@ def _let_go(
     )
     # Someone who left and came back does not continue.
     left = exists().where(
-        Consent.c.subscriber_id == _M.c.subscriber_id,
-        Consent.c.id > _M.c.line,
+        Consent.c.subscriber_id == _M.subscriber_id,
+        Consent.c.id > _M.line,
         Consent.c.before == SubscriberStatus.ACTIVE.value,
         Consent.c.after != SubscriberStatus.ACTIVE.value,
     )
     ended: dict[str, object] = {"next_step_id": None, "due_at": None, "ended_at": at}
     connection.execute(
-        update(_M).where(ours, or_(~mailable, left)).values(ended | {"why": "left"}), {"ids": ids}
+        update(SequenceMember).where(ours, or_(~mailable, left)).values(ended | {"why": "left"}), {"ids": ids}
     )
     if sequence.goal:
         reached = exists().where(theirs, condition_of(settings, sequence.goal))
-        connection.execute(update(_M).where(ours, reached).values(ended | {"why": "goal"}), {"ids": ids})
+        connection.execute(
+            update(SequenceMember).where(ours, reached).values(ended | {"why": "goal"}), {"ids": ids}
+        )
     pause = select(Subscriber.c.paused_until).where(theirs).scalar_subquery()
     waits = exists().where(theirs, Subscriber.c.paused_until > at)
     connection.execute(
-        update(_M).where(ours, _M.c.next_step_id.is_not(None), waits).values(due_at=pause), {"ids": ids}
+        update(SequenceMember).where(ours, _M.next_step_id.is_not(None), waits).values(due_at=pause),
+        {"ids": ids},
     )
 
 
@@ -346,7 +351,7 @@ def _queue(
     has_it = exists().where(Delivery.c.issue_id == issue_id, Delivery.c.subscriber_id == Subscriber.c.id)
     wanted = (
         select(literal(issue_id), Subscriber.c.id, literal(DeliveryState.QUEUED.value))
-        .join(_M, _M.c.subscriber_id == Subscriber.c.id)
+        .join(SequenceMember, _M.subscriber_id == Subscriber.c.id)
         .where(ready, among(Subscriber.c.id, "ids"), ~has_it, condition_of(settings, step.segment))
         .order_by(Subscriber.c.id)
     )
@@ -412,5 +417,5 @@ def _zone() -> ColumnElement[str]:
 
 
 def _their_zone() -> ColumnElement[str]:
-    zone = select(_zone()).where(Subscriber.c.id == _M.c.subscriber_id).scalar_subquery()
+    zone = select(_zone()).where(Subscriber.c.id == _M.subscriber_id).scalar_subquery()
     return func.coalesce(zone, "")

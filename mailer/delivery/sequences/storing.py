@@ -44,7 +44,7 @@ from mailer.delivery.sequences.files import WrittenStep, slug_of
 from mailer.delivery.sequences.looking import EPOCH, HOUR, microseconds, steps_of
 from mailer.errors import RefusedError
 
-_M = SequenceMember
+_M = SequenceMember.c
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +246,7 @@ def _change(connection: Connection, before: TableRow | None, step: WrittenStep, 
 
 
 def _count_waiting(connection: Connection, step_id: int) -> int:
-    return connection.scalar(select(func.count()).where(_M.c.next_step_id == step_id)) or 0
+    return connection.scalar(select(func.count()).where(_M.next_step_id == step_id)) or 0
 
 
 def _when(step: WrittenStep) -> str:
@@ -356,18 +356,18 @@ def _move(
     waiting = {one.id: to for one in before if (to := following[one.id]) is not None}
     ids = {old: to.id for old, to in waiting.items()}
     seconds = {old: to.after_seconds for old, to in waiting.items()}
-    inside = _M.c.sequence_id == sequence_id, _M.c.next_step_id.is_not(None)
+    inside = _M.sequence_id == sequence_id, _M.next_step_id.is_not(None)
     values: dict[str, object] = {"next_step_id": None, "due_at": None}
     if waiting:
-        wait = case(seconds, value=_M.c.next_step_id, else_=literal(0, BigInteger())) * 1_000_000
-        due = type_coerce(_M.c.since_at, BigInteger) + wait
+        wait = case(seconds, value=_M.next_step_id, else_=literal(0, BigInteger())) * 1_000_000
+        due = type_coerce(_M.since_at, BigInteger) + wait
         values = {
-            "next_step_id": case(ids, value=_M.c.next_step_id),
+            "next_step_id": case(ids, value=_M.next_step_id),
             "due_at": type_coerce(due, Instant()),
         }
-    connection.execute(update(_M).where(*inside).values(values))
-    ended = update(_M).where(
-        _M.c.sequence_id == sequence_id, _M.c.next_step_id.is_(None), _M.c.ended_at.is_(None)
+    connection.execute(update(SequenceMember).where(*inside).values(values))
+    ended = update(SequenceMember).where(
+        _M.sequence_id == sequence_id, _M.next_step_id.is_(None), _M.ended_at.is_(None)
     )
     connection.execute(ended.values(ended_at=at, due_at=None, why="finished"))
 
@@ -406,7 +406,7 @@ def _set_mark(connection: Connection, sequence_id: int, trigger: str, *, at: dat
 
 def _keep_out(connection: Connection, sequence_id: int, tag: str, *, at: datetime) -> None:
     """Keep those who have a tag already out of a sequence that it triggers."""
-    inside = select(_M.c.subscriber_id).where(_M.c.sequence_id == sequence_id)
+    inside = select(_M.subscriber_id).where(_M.sequence_id == sequence_id)
     had = select(
         literal(sequence_id),
         SubscriberTag.c.subscriber_id,
