@@ -77,6 +77,7 @@ class RunBooks:
         clock: Clock,
         sharing: Sharing | None = None,
         with_arms: bool = False,
+        with_tags: bool = True,
         undecided: bool = False,
     ) -> None:
         self._database = database
@@ -87,6 +88,7 @@ class RunBooks:
         self._clock = clock
         self._now = clock.now
         self._with_arms = with_arms
+        self._with_tags = with_tags
         self._undecided = undecided
         """Whether the run knows only the arms of an A/B test, not yet what everyone else gets."""
         self._retry_scan = RetryScan(clock.ticks)
@@ -332,6 +334,7 @@ class RunBooks:
                     connection, self._issue_id, run_id=self._run_id, limit=room, after=self.after, at=at,
                     resend_uncertain=self._resend, except_domains=except_domains,
                     members_only=members_only, retry_scan=self._retry_scan, with_arms=self._with_arms,
+                    with_tags=self._with_tags,
                 )  # fmt: skip
             if self._sharing is not None:
                 # Last, so that its locks are held only while the transaction is committed.

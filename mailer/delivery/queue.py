@@ -217,6 +217,7 @@ def claim(
     members_only: bool = False,
     retry_scan: RetryScan | None = None,
     with_arms: bool = False,
+    with_tags: bool = True,
 ) -> Taken:
     """Claim up to `limit` deliveries for this run: mark them `sending`.
 
@@ -224,7 +225,7 @@ def claim(
     after `after`. Those whose subscriber may no longer be mailed become `skipped`. Deliveries to
     `except_domains` stay as they are, and with `members_only` so do all but the canary's. `retry_scan`
     skips the search for retries if all of them were to excepted domains a moment ago. `with_arms` is for
-    issues with an A/B test.
+    issues with an A/B test. Without `with_tags`, recipients have no tags.
     """
     rows, after = find_candidates(
         connection,
@@ -246,7 +247,8 @@ def claim(
     changes.subtract(left)
     _mark_sending(connection, issue_id, allowed, changes, run_id=run_id, at=at)
     arms = arms_of(connection, issue_id, allowed) if with_arms else {}
-    claimed = _claimed(rows, tags_of(connection, allowed), arms, at)
+    tags = tags_of(connection, allowed) if with_tags else {}
+    claimed = _claimed(rows, tags, arms, at)
     return Taken(claimed, after, len(refused), left)
 
 

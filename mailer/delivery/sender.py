@@ -113,7 +113,8 @@ class Sender:
         self._sharing = Sharing(self._clock.ticks, self._wishes, self._accept) if self._shared else None
         self._books = RunBooks(
             database, issue_id, settings, learn=hooks.learn, clock=self._clock, sharing=self._sharing,
-            with_arms=bool(arms), undecided=undecided,
+            with_arms=bool(arms), with_tags=any(one.uses_tags for one in (composer, *arms)),
+            undecided=undecided,
         )  # fmt: skip
         self._pool = Pool(
             network,

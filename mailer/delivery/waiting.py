@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection
 from datetime import datetime
+from typing import Final
 
 from msgspec import Struct
 from sqlalchemy import Connection, func, or_, select, text
 
 from mailer.database.tables import WAITS, Delivery, DeliveryState, Subscriber
 
+_SECONDS: Final = 1.0
 _WAITING = [DeliveryState.DEFERRED.value, DeliveryState.UNCERTAIN.value]
 
 
@@ -38,10 +40,11 @@ class Waiting(Struct, frozen=True):
 
 
 class RetryScan:
-    """Decides when to search for due retries, so that providers on hold do not cause constant searches.
+    """Decides when to search for due retries, so that not every claim does.
 
-    A search reads every delivery to a provider on hold. If it finds fewer deliveries than wanted, the next
-    one waits ten times as long as it took; meanwhile queued deliveries go first.
+    A search costs a round trip, and reads every delivery to a provider on hold. If it finds fewer deliveries
+    than wanted, the next one waits a second, or ten times as long as it took; meanwhile queued deliveries
+    go first.
     """
 
     def __init__(self, ticks: Callable[[], float]) -> None:
@@ -57,7 +60,7 @@ class RetryScan:
     def end(self, found: int, wanted: int) -> None:
         """Note how many deliveries a search found."""
         now = self._ticks()
-        self._not_before = now if found >= wanted else now + 10 * (now - self._began)
+        self._not_before = now if found >= wanted else now + max(_SECONDS, 10 * (now - self._began))
 
 
 def waiting(connection: Connection, issue_id: int) -> list[Waiting]:

@@ -27,6 +27,7 @@ from mailer.database.tables import (
     IssueState,
     StoredIssue,
     Subscriber,
+    SubscriberTag,
 )
 from mailer.delivery import amending, arms, canary, control, dispatch, issues
 from mailer.delivery.canary import Steps
@@ -392,3 +393,17 @@ def test_withdrawn_test_leaves_nothing_behind(scene: Scene) -> None:
         control.withdraw(connection, scene.issue.id)
         assert arms.find(connection, scene.issue.id) is None
         assert issues.enqueue(connection, scene.edition, source_path="", at=AT)[1]
+
+
+def test_arm_that_asks_for_tags_gets_them(database: Database, tmp_path: Path) -> None:
+    asks = replace(EDITION, subject="{{ subscriber.tags | join(' ') }}")
+    scene = Scene(database, tmp_path, replace(with_arms(), arms=(asks,)))
+    with database.transaction() as connection:
+        tagged = [{"subscriber_id": number, "tag": f"tag{number}"} for number in range(1, PEOPLE + 1)]
+        connection.execute(insert(SubscriberTag), tagged)
+    scene.lead()
+    got = scene.got()
+    assert {person for person, arm in scene.members.items() if arm == 1}
+    assert {person: got[person] for person in scene.members} == {
+        person: {f"tag{person}" if arm else "Arm A"} for person, arm in scene.members.items()
+    }

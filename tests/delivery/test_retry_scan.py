@@ -33,6 +33,17 @@ def test_vain_look_is_followed_by_a_pause_of_ten_times_its_length(ticks: list[fl
     assert seen == [False, False, True]
 
 
+def test_pause_is_a_second_at_least(ticks: list[float]) -> None:
+    scan = RetryScan(lambda: ticks[0])
+    assert scan.begin(anyway=False)
+    ticks[0] = 100.01
+    scan.end(found=249, wanted=250)
+    seen = []
+    for ticks[0] in (100.2, 101.0, 101.01):
+        seen.append(scan.begin(anyway=False))
+    assert seen == [False, False, True]
+
+
 def test_idle_run_searches_anyway(ticks: list[float]) -> None:
     scan = RetryScan(lambda: ticks[0])
     scan.begin(anyway=False)

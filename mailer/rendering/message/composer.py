@@ -180,6 +180,8 @@ class Composer:
         url_fields = {name for owner, name in self._sandbox.fields if owner == "urls"}
         self._needs_confirmation = "confirm" in self._marked_urls | url_fields
         self._needs_urls = bool(url_fields)
+        self.uses_tags = ("subscriber", "tags") in self._sandbox.fields
+        """Whether a template asks for the subscriber's tags."""
         self._fixed_subject = _fixed_subject(edition.subject, edition.slug)
         author = newsletter.author_name or newsletter.name
         self._from = headers.mailbox("From", author, newsletter.author_address)
