@@ -236,7 +236,7 @@ def apply_report(
     named = found.recipient or (report.recipients[0] if report.recipients else None)
     return _update(
         connection,
-        stored.id,
+        stored,
         kind=report.kind.value,
         outcome=outcome.value,
         issue_id=found.issue_id,
@@ -399,7 +399,7 @@ def _unsubscribe_by_mail(
     effect = Effect.UNSUBSCRIBED if changed else Effect.NOTHING
     return _update(
         connection,
-        stored.id,
+        stored,
         kind=UNSUBSCRIBE,
         outcome=ReportOutcome.APPLIED.value,
         issue_id=subject.issue_id or None,
@@ -428,9 +428,11 @@ def _details(
     return {name: value for name, value in details.items() if value}
 
 
-def _update(connection: Connection, report_id: int, **values: object) -> Recorded:
-    """Store what became of a report, and return its record."""
-    changed = update(StoredReport).where(StoredReport.c.id == report_id).values(values)
+def _update(connection: Connection, stored: TableRow, **values: object) -> Recorded:
+    """Store what became of a report unless it is stored already, and return its record."""
+    if all(getattr(stored, name) == value for name, value in values.items()):
+        return recorded(stored)
+    changed = update(StoredReport).where(StoredReport.c.id == stored.id).values(values)
     return recorded(connection.execute(changed.returning(*_RECORDED)).one())
 
 

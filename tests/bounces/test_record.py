@@ -28,6 +28,7 @@ from mailer.database.tables import SOFT_BOUNCE, Delivery, Event, StoredReport, S
 from mailer.replies import Verdict, judge
 from mailer.tokens import Subject
 from tests.bounces.reports import ISSUE, SECRET, SIGNER, complaint, dsn, subscribe, token
+from tests.database.statements import statements
 
 RULES = Rules(unsubscribe_address="unsubscribe@bounce.example.org")
 FULL = {"reply": "552 5.2.2 Mailbox is full", "status": "5.2.2"}
@@ -301,6 +302,25 @@ def test_judging_again_by_the_same_rules_changes_nothing(database: Database, at:
     recorded(database, dsn(token(ana, 2), recipient="bo@example.com"), at)
     assert list(reclassify(database, SIGNER, at=at, rules=RULES)) == []
     assert points(database, ana) == 1.0
+
+
+UNMATCHED = {
+    "nobody's bounce": dsn("", recipient="nobody@example.com"),
+    "nobody's complaint": complaint("", recipient="nobody@example.com"),
+    "a damaged token": dsn("x" * 20),
+    "a letter": b"From: ana@example.com\nSubject: Hello\n\nHow are you?\n",
+}
+
+
+@pytest.mark.parametrize("raw", UNMATCHED.values(), ids=UNMATCHED)
+def test_judging_again_writes_nothing_about_an_unmatched_report(
+    database: Database, at: datetime, raw: bytes
+) -> None:
+    subscribe(database, at)
+    assert recorded(database, raw, at).outcome is ReportOutcome.UNMATCHED
+    with statements(database) as said:
+        assert list(reclassify(database, SIGNER, at=at, rules=RULES)) == []
+    assert [statement for statement, _ in said if statement.startswith("UPDATE")] == []
 
 
 @pytest.mark.parametrize(("dry_run", "standing"), [(True, "active"), (False, "bounced")])
