@@ -15,7 +15,6 @@ from msgspec import Struct, field
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    CursorResult,
     Row,
     Select,
     bindparam,
@@ -334,7 +333,7 @@ def suppress(
     """
     origin = Origin("", note=note, report_id=report_id)
     done = connection.execute(_SUPPRESS, _suppression(address_key, reason, origin, at))
-    return cast(CursorResult[object], done).rowcount > 0
+    return done.rowcount > 0
 
 
 def correct(connection: Connection, moves: Sequence[Move]) -> None:
@@ -393,7 +392,7 @@ def forget(
     done = connection.execute(delete(Consent).where(Consent.c.subscriber_id == known.id))
     connection.execute(update(Subscriber).where(Subscriber.c.id == known.id).values(status=_S.ERASED.value))
     _record(connection, [_line(known.id, before, _S.ERASED, Origin(way), at)], at=at)
-    return cast(CursorResult[object], done).rowcount
+    return done.rowcount
 
 
 BLANK_EVIDENCE: Final = update(Consent).values(ip="", form="", form_version="", note="")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, cast
 
-from sqlalchemy import Connection, CursorResult, Result, delete, func, or_, select, update
+from sqlalchemy import Connection, delete, func, or_, select, update
 
 from mailer.address import Address
 from mailer.audience import ledger, suppression
@@ -54,22 +53,15 @@ def erase(
     about = [func.lower(StoredReport.c.recipient) == address.key]
     if known is not None:
         about.append(StoredReport.c.subscriber_id == known.id)
-    reports = _number(connection.execute(delete(StoredReport).where(or_(*about))))
+    reports = connection.execute(delete(StoredReport).where(or_(*about))).rowcount
     if known is None:
         return Erased(known=False, ledger_lines=0, events=0, replies=0, reports=reports)
-    done = Erased(
-        known=True,
-        ledger_lines=ledger_lines,
-        events=_number(connection.execute(delete(Event).where(Event.c.subscriber_id == known.id))),
-        replies=_number(
-            connection.execute(
-                update(Delivery)
-                .where(Delivery.c.subscriber_id == known.id, Delivery.c.reply.is_not(None))
-                .values(reply=None)
-            )
-        ),
-        reports=reports,
-    )
+    events = connection.execute(delete(Event).where(Event.c.subscriber_id == known.id)).rowcount
+    replies = connection.execute(
+        update(Delivery)
+        .where(Delivery.c.subscriber_id == known.id, Delivery.c.reply.is_not(None))
+        .values(reply=None)
+    ).rowcount
     connection.execute(delete(SubscriberTag).where(SubscriberTag.c.subscriber_id == known.id))
     connection.execute(delete(WaitingLetter).where(WaitingLetter.c.subscriber_id == known.id))
     connection.execute(
@@ -89,8 +81,4 @@ def erase(
             **NO_SOFT_BOUNCES,
         )
     )
-    return done
-
-
-def _number(result: Result[Any]) -> int:
-    return cast(CursorResult[Any], result).rowcount
+    return Erased(True, ledger_lines, events, replies, reports)

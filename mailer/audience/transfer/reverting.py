@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Final, TypeAlias, cast
+from typing import Final, TypeAlias
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    CursorResult,
     Row,
     Select,
     delete,
@@ -88,7 +87,7 @@ def revert(database: Database, import_id: int, *, at: datetime) -> Reverted:
             untouched = _untouched(stored, lines)
             lift_import(connection, stored.id, stored.at, untouched)
             gone = connection.execute(delete(Subscriber).where(Subscriber.c.id.in_(untouched)))
-            removed += cast(CursorResult[object], gone).rowcount
+            removed += gone.rowcount
         connection.execute(update(Import).where(Import.c.id == import_id).values(reverted_at=at))
         return Reverted(removed, restored)
 
