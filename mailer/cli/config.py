@@ -69,9 +69,13 @@ def problems(settings: Settings) -> list[SetupProblem]:
     """Return every problem with the settings, including those of your own texts and pages."""
     # Imported on use: `mailer config show` needs none of it.
     from mailer.review import readiness
-    from mailer.web.theme import theme_of
 
     found = readiness.problems(settings)
+    templates = settings.path(settings.paths.templates)
+    if not any((templates / name).is_dir() for name in ("texts", "pages")):
+        return found
+    from mailer.web.theme import theme_of
+
     try:
         theme_of(settings)
     except MailerError as error:

@@ -14,7 +14,6 @@ from mailer.delivery import editions, requirements
 from mailer.errors import MailerError
 from mailer.rendering.build import build_edition
 from mailer.rendering.source import parse_issue
-from mailer.smtp.dkim import load_key
 
 _ISSUE: Final = '---\ntitle: "Check"\n---\n\nHello.\n'
 
@@ -123,13 +122,18 @@ def _origin(settings: Settings, section: str) -> str:
 
 
 def _keys(settings: Settings) -> Iterator[SetupProblem]:
+    if not settings.dkim:
+        return
+    # Imported only if there are keys: cryptography is slow to import.
+    from mailer.smtp.dkim import load_key
+
     author = settings.newsletter.author_domain
     for key in settings.dkim:
         try:
             load_key(settings.path(key.key_file))
         except MailerError as error:
             yield _problem(settings.origin("dkim"), error)
-    if settings.dkim and not any(_aligned(key.domain, author) for key in settings.dkim):
+    if not any(_aligned(key.domain, author) for key in settings.dkim):
         yield SetupProblem(
             settings.origin("dkim"),
             f"no DKIM key signs for {author}, the domain in From:, so DMARC cannot pass by DKIM",
