@@ -115,8 +115,9 @@ def _reports(connection: Connection, since: datetime) -> Iterator[_Report]:
         select(StoredReport.c.details)
         .where(StoredReport.c.kind.in_(_KINDS), StoredReport.c.received_at >= since)
         .order_by(StoredReport.c.id)
+        .execution_options(yield_per=_AT_A_TIME)
     )
-    for details in connection.scalars(stored).yield_per(_AT_A_TIME):
+    for details in connection.scalars(stored):
         if "authentication" in details:
             yield msgspec.convert(details["authentication"], _Report)
 
