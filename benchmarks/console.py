@@ -73,7 +73,7 @@ def measure(options: argparse.Namespace) -> Iterator[Figure]:
 def _prepare(folder: Path, database: Database, people: int) -> None:
     """Give the list a history, and queue an issue for everyone."""
     fill(database, people)
-    refresh(database, at=datetime.now(UTC), segments={})
+    refresh(database, at=datetime.now(UTC), segments={}, quiet_days=30)
     with database.transaction() as connection:
         connection.execute(text(COPY), {"issues": ISSUES})
     settings, path = load(folder / "config.toml"), folder / "issues" / "001-bench.md"

@@ -92,7 +92,14 @@ def stats(
         return
     at = datetime.now(UTC)
     kept_since = at - app.settings.retention.events
-    refresh(app.database, at=at, segments=app.settings.segments, rebuild=rebuild, kept_since=kept_since)
+    refresh(
+        app.database,
+        at=at,
+        segments=app.settings.segments,
+        quiet_days=app.settings.bounces.quiet_days,
+        rebuild=rebuild,
+        kept_since=kept_since,
+    )
     with app.database.reading() as connection:
         if issue is None:
             _show_list(

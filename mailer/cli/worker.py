@@ -197,7 +197,12 @@ def chores(app: App) -> list[Chore]:
         Chore(
             "statistics",
             REFRESH_SECONDS,
-            lambda: refresh(app.database, at=datetime.now(UTC), segments=app.settings.segments),
+            lambda: refresh(
+                app.database,
+                at=datetime.now(UTC),
+                segments=app.settings.segments,
+                quiet_days=app.settings.bounces.quiet_days,
+            ),
         ),
         Chore("webhooks", outgoing.LOOK_SECONDS, lambda: outgoing.deliver(app.database)),
         Chore("digests", digests.LOOK_SECONDS, lambda: digests.look(app.settings, app.database, say=app.say)),

@@ -117,7 +117,12 @@ class Desk:
     def _refresh(self) -> None:
         try:
             with self._count_pace.looking():
-                refresh(self.database, at=datetime.now(UTC), segments=self.settings.segments)
+                refresh(
+                    self.database,
+                    at=datetime.now(UTC),
+                    segments=self.settings.segments,
+                    quiet_days=self.settings.bounces.quiet_days,
+                )
         except MailerError as error:
             _log.error("the statistics were not counted: %s", error)
 

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
@@ -44,6 +44,7 @@ from sqlalchemy import (
 )
 
 from mailer.database.tables import (
+    SOFT_BOUNCE,
     Consent,
     Delivery,
     DeliveryState,
@@ -184,17 +185,26 @@ def _month(day: int) -> str:
     return (date(1970, 1, 1) + timedelta(days=day)).isoformat()[:7]
 
 
-def whole_list(connection: Connection) -> Counter[Key]:
-    """Return the numbers about the list: suppressions, people with soft bounces, consents to tracking."""
+def whole_list(connection: Connection, *, soft_since: datetime) -> Counter[Key]:
+    """Return the numbers about the list: suppressions, people with soft bounces, consents to tracking.
+
+    Soft bounces count if the last one happened at `soft_since` or later.
+    """
     found: Counter[Key] = Counter()
     for reason, number in connection.execute(
         select(Suppression.c.reason, func.count()).group_by(Suppression.c.reason)
     ):
         found[Key(0, "suppressed", reason, "addresses")] = number
     active = Subscriber.c.status == _S.ACTIVE.value
+    recent = exists().where(
+        Event.c.subscriber_id == Subscriber.c.id,
+        Event.c.kind == SOFT_BOUNCE,
+        Event.c.at >= Subscriber.c.soft_since,
+        Event.c.at >= soft_since,
+    )
     row = connection.execute(
         select(
-            func.count(case((Subscriber.c.soft_points > 0, 1))),
+            func.count(case((and_(Subscriber.c.soft_points > 0, recent), 1))),
             func.count(case((Subscriber.c.tracking_consent.is_(True), 1))),
             func.count(case((Subscriber.c.paused_until.is_not(None), 1))),
         ).where(active)

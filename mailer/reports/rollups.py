@@ -93,14 +93,17 @@ def refresh(
     *,
     at: datetime,
     segments: Mapping[str, str],
+    quiet_days: int,
     rebuild: bool = False,
     kept_since: datetime | None = None,
 ) -> bool:
     """Count what changed since the last refresh; return whether the counts were stored.
 
-    `segments` are the saved segments. With `rebuild`, everything is counted again, except the issues queued
-    before `kept_since`, whose events may have been deleted.
+    `segments` are the saved segments. Soft bounces count for `quiet_days` after the last one. With `rebuild`,
+    everything is counted again, except the issues queued before `kept_since`, whose events may have been
+    deleted.
     """
+    soft_since = at - timedelta(days=quiet_days)
     conditions = {}
     if segments:
         # Imported on use: loading the parser takes longer than counting a quiet day.
@@ -109,7 +112,9 @@ def refresh(
         conditions = {name: parse_segment(text_, segments).condition for name, text_ in segments.items()}
     with database.reading() as connection:
         before = marks(connection)
-        changes, after = _count(connection, before, conditions, at, rebuild=rebuild, kept_since=kept_since)
+        changes, after = _count(
+            connection, before, conditions, at, soft_since=soft_since, rebuild=rebuild, kept_since=kept_since
+        )
     with database.transaction() as connection:
         connection.execute(select(Instance.c.name).where(Instance.c.name == _NAME).with_for_update())
         if marks(connection) != before:
@@ -125,6 +130,7 @@ def _count(
     conditions: Mapping[str, ColumnElement[bool]],
     at: datetime,
     *,
+    soft_since: datetime,
     rebuild: bool,
     kept_since: datetime | None,
 ) -> tuple[_Changes, Marks]:
@@ -138,7 +144,7 @@ def _count(
     if rebuild or day != before.day:
         changes.cohorts = counting.cohorts(connection)
         changes.replace += [("suppressed", 0), ("active", 0)]
-        changes.rows += counting.whole_list(connection)
+        changes.rows += counting.whole_list(connection, soft_since=soft_since)
     every = list(connection.scalars(select(StoredIssue.c.id).order_by(StoredIssue.c.id)))
     recounted = every if kept_since is None else _queued_since(connection, kept_since)
     if rebuild:

@@ -12,6 +12,8 @@ from mailer.database.engine import Database
 from mailer.database.tables import Event, Subscriber
 from mailer.delivery import issues
 from mailer.reports import history
+from mailer.reports.rollups import refresh
+from mailer.reports.statistics import list_health
 from tests.delivery.scene import AT, EDITION, subscribe
 
 LINKS = ("https://example.org/page?a=1&b=2", "https://example.net/")
@@ -81,6 +83,38 @@ def test_soft_bounces_of_a_quiet_address_do_not_count(database: Database) -> Non
     last_day = instants[-1] + timedelta(days=30)
     assert story.soft_points_at(last_day, quiet_days=30) == 2.0
     assert story.soft_points_at(last_day + timedelta(microseconds=1), quiet_days=30) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("bounces", "since", "points", "status"),
+    [
+        ([0, 2, 4], 0, 3.0, "active"),
+        ([0, 40], 40, 1.0, "active"),
+        ([0, 2], 40, 1.0, "active"),
+        ([0, 2, 4], None, 0.0, "active"),
+        ([0, 2, 4], 0, 3.0, "bounced"),
+        ([], None, 0.0, "active"),
+    ],
+    ids=["one run", "after a pause", "none since", "forgotten", "not active", "none"],
+)
+def test_statistics_count_whose_soft_bounces_still_count(
+    database: Database, bounces: list[int], since: int | None, points: float, status: str
+) -> None:
+    subscribe(database, 1)
+    with database.transaction() as connection:
+        for day in bounces:
+            add_event(connection, AT + timedelta(days=day), "soft_bounce", {"class": "mailbox_full"})
+        begun = None if since is None else AT + timedelta(days=since)
+        changed = update(Subscriber).values(soft_points=points, soft_since=begun, status=status)
+        connection.execute(changed)
+    for day in (1, 4, 29, 34, 35, 40, 70, 71, 400):
+        at = AT + timedelta(days=day)
+        assert refresh(database, at=at, segments={}, quiet_days=30, rebuild=True)
+        with database.reading() as connection:
+            story = history.story(connection, "s1@example.org")
+            assert story is not None
+            counts = status == "active" and story.soft_points_at(at, quiet_days=30) > 0
+            assert list_health(connection).soft_bouncing == counts, day
 
 
 def test_forgotten_soft_bounces_do_not_count(database: Database) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import given, settings
@@ -55,10 +55,12 @@ def assert_counts_equal(database: Database, seed: int) -> None:
     for _ in range(4):
         with database.transaction() as connection:
             scene.step(connection)
-        assert refresh(database, at=scene.now + timedelta(days=1), segments=SEGMENTS)
+        assert refresh(database, at=scene.now + timedelta(days=1), segments=SEGMENTS, quiet_days=30)
         with database.reading() as connection:
             kept = everything(connection)
-        assert refresh(database, at=scene.now + timedelta(days=1), segments=SEGMENTS, rebuild=True)
+        assert refresh(
+            database, at=scene.now + timedelta(days=1), segments=SEGMENTS, quiet_days=30, rebuild=True
+        )
         with database.reading() as connection:
             assert everything(connection) == kept
     with database.reading() as connection:
@@ -115,12 +117,14 @@ def test_counts_outlive_the_events(database: Database) -> None:
         scene.join(connection, 20)
         scene.issue(connection)
         scene.respond(connection, 50)
-    refresh(database, at=scene.now, segments={})
+    refresh(database, at=scene.now, segments={}, quiet_days=30)
     with database.transaction() as connection:
         before = everything(connection)
         connection.execute(delete(Event))
     later = scene.now + timedelta(days=400)
-    refresh(database, at=later, segments={}, rebuild=True, kept_since=later - timedelta(days=365))
+    refresh(
+        database, at=later, segments={}, quiet_days=30, rebuild=True, kept_since=later - timedelta(days=365)
+    )
     with database.reading() as connection:
         assert everything(connection) == before
 
@@ -133,16 +137,16 @@ def test_refresh_beside_another_one_stores_nothing(
         scene.step(connection)
     whole = counting.whole_list
 
-    def another_one(connection: Connection) -> Counter[Key]:
+    def another_one(connection: Connection, *, soft_since: datetime) -> Counter[Key]:
         monkeypatch.setattr(counting, "whole_list", whole)
-        assert refresh(database, at=scene.now, segments=SEGMENTS)
-        return whole(connection)
+        assert refresh(database, at=scene.now, segments=SEGMENTS, quiet_days=30)
+        return whole(connection, soft_since=soft_since)
 
     monkeypatch.setattr(counting, "whole_list", another_one)
-    assert not refresh(database, at=scene.now, segments=SEGMENTS)
+    assert not refresh(database, at=scene.now, segments=SEGMENTS, quiet_days=30)
     with database.reading() as connection:
         kept = everything(connection)
-    refresh(database, at=scene.now, segments=SEGMENTS, rebuild=True)
+    refresh(database, at=scene.now, segments=SEGMENTS, quiet_days=30, rebuild=True)
     with database.reading() as connection:
         assert everything(connection) == kept
 
@@ -153,7 +157,7 @@ def test_erased_person_is_counted_nowhere_in_the_ledger(database: Database) -> N
         scene.join(connection, 1)
         address = parse_address(connection.scalars(select(Subscriber.c.address)).one())
         erase(connection, address, secret=b"0" * 32, at=scene.now)
-    refresh(database, at=scene.now, segments={})
+    refresh(database, at=scene.now, segments={}, quiet_days=30)
     with database.reading() as connection:
         assert everything(connection)[:2] == [[], []]
 
@@ -166,10 +170,10 @@ def test_events_of_the_last_minute_are_counted_later(database: Database) -> None
         opened = {"kind": "open", "issue_id": scene.issues[0], "details": {}}
         connection.execute(insert(Event).values(at=scene.now, **opened))
     opens = select(IssueCount.c.number).where(IssueCount.c.facet == "hour")
-    refresh(database, at=scene.now + timedelta(seconds=30), segments={})
+    refresh(database, at=scene.now + timedelta(seconds=30), segments={}, quiet_days=30)
     with database.reading() as connection:
         assert connection.scalars(opens).all() == []
-    refresh(database, at=scene.now + timedelta(seconds=90), segments={})
+    refresh(database, at=scene.now + timedelta(seconds=90), segments={}, quiet_days=30)
     with database.reading() as connection:
         assert connection.scalars(opens).all() == [1]
         assert marks(connection).counted_at == scene.now + timedelta(seconds=90)

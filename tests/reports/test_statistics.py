@@ -26,7 +26,7 @@ def counted(database: Database) -> Iterator[tuple[Connection, Scene]]:
     for _ in range(6):
         with database.transaction() as connection:
             scene.step(connection)
-        refresh(database, at=scene.now + timedelta(days=1), segments=SEGMENTS)
+        refresh(database, at=scene.now + timedelta(days=1), segments=SEGMENTS, quiet_days=30)
     with database.reading() as connection:
         yield connection, scene
 

@@ -97,7 +97,7 @@ def test_whole_job_of_an_editor(open_site: OpenSite, url: str) -> None:
         rest = api("GET", path + "/deliveries", params={"cursor": page["next"]}).json()
         assert [one["address"][:2] for one in page["items"] + rest["items"]] == ["r0", "r1", "r2"]
         assert api("GET", path + "/deliveries", params={"state": "sent"}).json()["items"] == []
-        refresh(site.database, at=datetime.now(UTC), segments={})
+        refresh(site.database, at=datetime.now(UTC), segments={}, quiet_days=30)
         figures = api("GET", "/stats").json()
         assert [one["audience"] for one in figures["issues"]] == [3]
         assert figures["growth"][-1]["active"] == 3 or figures["health"]["statuses"]["active"] == 3

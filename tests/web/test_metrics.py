@@ -73,7 +73,7 @@ def test_gauges_are_the_rows_of_the_database(
                     subscriber_id=people[0], kind="welcome", asked_at=late, due_at=late
                 )
             )
-        refresh(site.database, at=AT, segments={})
+        refresh(site.database, at=AT, segments={}, quiet_days=30)
         recorded(Chore("retention", 60, lambda: None), site.database).do()
         found = gauges(scraped(site, Scope.READ_METRICS))
     assert (found["mailer_subscribers active"], found["mailer_subscribers erased"]) == (3, 0)
@@ -129,7 +129,7 @@ def test_alerts_are_about_gauges_that_exist(open_site: OpenSite) -> None:
     }
     documented = set(re.findall(r"`(mailer_[a-z_]+)`", API_PAGE.read_text(encoding="utf-8")))
     with open_site() as site:
-        refresh(site.database, at=AT, segments={})
+        refresh(site.database, at=AT, segments={}, quiet_days=30)
         answer = scraped(site, Scope.READ_METRICS)
     served = {family.name for family in text_string_to_metric_families(answer.text)}
     assert used <= served
