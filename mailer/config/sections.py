@@ -188,7 +188,8 @@ class DeliverySettings(Section, frozen=True, kw_only=True):
     """What happens to uncertain deliveries after a crash: `"resend"` sends them again with the same
     Message-ID, `"hold"` waits for `mailer retry`."""
     window: Annotated[int, Meta(ge=1, le=10_000)] = 500
-    """Deliveries that a run claims at a time; a crash leaves at most this many uncertain."""
+    """Deliveries that a run claims at a time; a crash leaves at most this many uncertain. If the database is
+    milliseconds away, a larger window sends faster."""
     retry_base: timedelta = timedelta(minutes=5)
     """The wait before the first retry."""
     retry_ceiling: timedelta = timedelta(hours=4)
