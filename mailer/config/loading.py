@@ -15,7 +15,7 @@ import msgspec
 from mailer.config.console import Oidc
 from mailer.config.sections import Mailbox, Relay, Settings
 from mailer.config.toml_file import KeyProblem, TomlFile, convert, did_you_mean, explained, keys_of, kind_at
-from mailer.config.values import Secret, Section, expanded, masked_url
+from mailer.config.values import Secret, Section, Share, expanded, masked_url, written_duration
 from mailer.errors import ConfigError
 
 
@@ -100,7 +100,10 @@ def _ending(error: Exception) -> str:
 
 
 def flatten(settings: Settings) -> dict[str, str]:
-    """Return every key, dotted, with its value as text; secrets and passwords in URLs are masked."""
+    """Return every key, dotted, with its value as text; secrets and passwords in URLs are masked.
+
+    Durations, shares and booleans are written as in config.toml.
+    """
     return {key: _as_text(value) for key, value in _dotted(_tables(settings)).items()}
 
 
@@ -163,8 +166,14 @@ def _as_text(value: object) -> str:
         return "********"
     if isinstance(value, Mapping):
         return "; ".join(f"{name} = {_as_text(part)}" for name, part in value.items())
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, timedelta):
-        return f"{value.total_seconds():.0f} s"
+        return written_duration(value)
+    if isinstance(value, Share):
+        return f"{value * 100:g}%"
+    if isinstance(value, float):
+        return f"{value:g}"
     if isinstance(value, tuple):
         return ", ".join(str(item) for item in value)
     return "" if value is None else masked_url(str(value))

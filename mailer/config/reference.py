@@ -18,7 +18,7 @@ import msgspec
 
 from mailer.config.sections import Settings
 from mailer.config.toml_file import keys_of
-from mailer.config.values import Secret, Section, Share
+from mailer.config.values import Secret, Section, Share, written_duration
 
 _INTRODUCTION: Final = """\
 # Configuration
@@ -118,7 +118,7 @@ def _toml(value: object) -> str:
     """Return a value as it is written in config.toml."""
     match value:
         case timedelta():
-            return f'"{_duration(value)}"'
+            return f'"{written_duration(value)}"'
         case Share():
             return f'"{value * 100:g}%"'
         case bool():
@@ -134,16 +134,6 @@ def _toml(value: object) -> str:
         case Secret():
             return ""
     return json.dumps(str(value), ensure_ascii=False)
-
-
-def _duration(value: timedelta) -> str:
-    """Return a duration as ISO 8601: in days from three days up, otherwise in hours, minutes or seconds."""
-    seconds = round(value.total_seconds())
-    if value.days > 2 and not value.seconds:
-        return f"P{value.days}D"
-    if seconds and not seconds % 3600:
-        return f"PT{seconds // 3600}H"
-    return f"PT{seconds // 60}M" if not seconds % 60 else f"PT{seconds}S"
 
 
 if __name__ == "__main__":

@@ -50,6 +50,16 @@ def masked_url(url: str) -> str:
 _URL_PASSWORD: Final = re.compile(r"(://[^:/@]*:)[^@]*(?=@)|([?&]\w*password=)[^&]*", re.IGNORECASE)
 
 
+def written_duration(value: timedelta) -> str:
+    """Return a duration as ISO 8601: in days from three days up, otherwise in hours, minutes or seconds."""
+    seconds = value.total_seconds()
+    if value.days > 2 and not seconds % 86_400:
+        return f"P{value.days}D"
+    if seconds and not seconds % 3600:
+        return f"PT{seconds / 3600:.0f}H"
+    return f"PT{seconds / 60:.0f}M" if not seconds % 60 else f"PT{seconds:.10g}S"
+
+
 class Share(float):
     """A number from 0 to 1, written like `2%`."""
 

@@ -231,3 +231,27 @@ def test_unknown_word_is_answered_with_the_known_ones(tmp_path: Path) -> None:
 def test_password_in_the_database_url_is_masked(tmp_path: Path, url: str, shown: str) -> None:
     settings = load(write(tmp_path, f"[paths]\ndatabase = '{url}'\n"))
     assert flatten(settings)["paths.database"] == shown
+
+
+def test_values_are_shown_as_config_toml_writes_them(tmp_path: Path) -> None:
+    shown = flatten(
+        load(
+            write(
+                tmp_path,
+                "[delivery]\nretry_base = 'PT1.5S'\nretry_ceiling = 'PT90M'\ngive_up_after = 'P3D'\n"
+                "[canary]\nmax_bounced = '2.5%'\n",
+            )
+        )
+    )
+    expected = {
+        "delivery.retry_base": "PT1.5S",
+        "delivery.retry_ceiling": "PT90M",
+        "delivery.give_up_after": "P3D",
+        "delivery.undo": "PT0M",
+        "delivery.wait_for_retries": "false",
+        "canary.max_bounced": "2.5%",
+        "canary.max_complained": "0.1%",
+        "bounces.soft_points": "5",
+        "web.welcome": "true",
+    }
+    assert {key: shown[key] for key in expected} == expected
