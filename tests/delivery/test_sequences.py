@@ -308,7 +308,7 @@ def test_changes_explain_themselves_and_repeat_nothing(scene: Scene) -> None:
         step("0"), step("1", text="better"), step("2", 3, at=time(8), on=(0, 2)), step("3", 1), step("4", 2)
     )
     assert {one.step: (one.kind, one.said) for one in made.changes} == {
-        "0": ("new", "immediately after the previous step; those who are past its place do not get it"),
+        "0": ("new", "immediately after they enter; those who are past its place do not get it"),
         "1": (
             "changed",
             "its content changes; it moves from place 1 to 2; 3 have it and do not get it again,"

@@ -105,7 +105,7 @@ def plan(connection: Connection, name: str, sequence: Sequence, steps: Many[Writ
     """Return the changes that applying the files of a sequence would make."""
     stored = find(connection, name)
     if stored is None:
-        changes = [Change(step.name, "new", _when(step)) for step in steps]
+        changes = [Change(step.name, "new", _when(step, place)) for place, step in enumerate(steps)]
         return Plan(name, True, (), tuple(changes))
     keys = [
         key
@@ -224,7 +224,7 @@ def _source(connection: Connection, step: TableRow) -> str:
 
 def _change(connection: Connection, before: TableRow | None, step: WrittenStep, place: int) -> Change:
     if before is None:
-        return Change(step.name, "new", f"{_when(step)}; those who are past its place do not get it")
+        return Change(step.name, "new", f"{_when(step, place)}; those who are past its place do not get it")
     told = []
     if before.removed_at is not None:
         told.append("it comes back")
@@ -233,11 +233,11 @@ def _change(connection: Connection, before: TableRow | None, step: WrittenStep, 
     if issues.get(connection, before.issue_id).edition_digest != step.edition.digest:
         told.append("its content changes")
     if (before.after_seconds, before.minute, before.days, before.segment) != _timing(step):
-        told.append(f"its time becomes: {_when(step)}")
+        told.append(f"its time becomes: {_when(step, place)}")
     if before.position != place:
         told.append(f"it moves from place {before.position + 1} to {place + 1}")
     if not told:
-        return Change(step.name, "unchanged", _when(step))
+        return Change(step.name, "unchanged", _when(step, place))
     have = connection.scalar(select(func.count()).where(Delivery.c.issue_id == before.issue_id)) or 0
     told.append(
         f"{have:,} have it and do not get it again, {_count_waiting(connection, before.id):,} wait for it"
@@ -249,11 +249,11 @@ def _count_waiting(connection: Connection, step_id: int) -> int:
     return connection.scalar(select(func.count()).where(_M.next_step_id == step_id)) or 0
 
 
-def _when(step: WrittenStep) -> str:
+def _when(step: WrittenStep, place: int) -> str:
     from mailer.rendering.source.front_values import DAYS
 
     timing = step.timing
-    told = [f"{_spoken(timing.after)} after the previous step"]
+    told = [f"{_spoken(timing.after)} after {'the previous step' if place else 'they enter'}"]
     if timing.send_at is not None:
         told.append(f"at {timing.send_at:%H:%M}")
     if timing.days:
