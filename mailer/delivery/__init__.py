@@ -5,7 +5,7 @@ The path of one delivery, from a subscriber to the server's last word:
 1. `delivery.issues.enqueue` freezes the edition and writes one `queued` row for each subscriber of the
    audience. From then on the books balance at every commit.
 2. `delivery.dispatch.dispatch` takes the lock (`delivery.lock.sending`) and starts a run,
-   `delivery.sender.Sender.run`. On PostgreSQL other runs may live, and `delivery.sharing.Sharing` divides
+   `delivery.sender.Sender.run`. On PostgreSQL other runs may be alive, and `delivery.sharing.Sharing` divides
    the limits among them. What a dead run had claimed becomes `uncertain` (`delivery.runs.recover`).
 3. `smtp.pool.Pool.deliver` needs work. `delivery.bookkeeping.RunBooks.commit` claims the next window:
    `delivery.queue.claim` marks the rows `sending` and commits before any octet leaves.
@@ -22,7 +22,7 @@ The path of one delivery, from a subscriber to the server's last word:
 9. A permanent refusal goes to the breaker (`delivery.breaker.Breaker.refused`) and the row is only
    `deferred` for now. If the same refusal comes for nearly everybody, it is our fault: step 8.
 10. `delivery.queue.settle` writes the outcomes of steps 7 to 9 together with the next claim, in a
-    transaction that also confirms that the run lives (`delivery.runs.confirm`). Once the
+    transaction that also confirms that the run is alive (`delivery.runs.confirm`). Once the
     breaker clears a refusal, `delivery.queue.fail_pending` moves its row to `failed`, and the policy of
     bounces learns about it in the same transaction.
 11. `delivery.bookkeeping.RunBooks.end` writes what is left, gives unsent rows back

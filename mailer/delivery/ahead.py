@@ -66,7 +66,7 @@ class Ahead:
         return len(self._begun)
 
     def prepare(self, number: int) -> None:
-        """Start what is worth starting for a run of so many messages."""
+        """Start the signing process if a run of this many messages is worth it."""
         if self._signing is not None:
             self._signing.start(number)
 

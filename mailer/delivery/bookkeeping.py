@@ -2,7 +2,7 @@
 
 Everything the run learns is collected here and committed in one transaction in a thread, together with
 the next claim. If that fails, everything is kept for the next attempt. On PostgreSQL each transaction
-also confirms that the run lives, and is repeated while the server is away.
+also confirms that the run is alive, and is repeated while the server is away.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ def running_books(connection: Connection, issue_id: int) -> Books:
 def newest_books(database: Database, issue_id: int) -> tuple[IssueState | None, Books]:
     """Return an issue's state and books, as of the newest commit; the state is None if it was withdrawn.
 
-    As fast as a page needs that looks twice a second.
+    Fast enough for a page that looks twice a second.
     """
     state, totals = running_totals.newest(database, issue_id)
     return state, Books(sum(totals.values()), **totals)

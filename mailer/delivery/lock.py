@@ -5,7 +5,7 @@ process that inherited it ends, however it ends. The file also records, outside 
 runs the database has seen. A database that has seen fewer is an older copy, and sending from it would
 mail an old issue again.
 
-On PostgreSQL a run proves by its commits that it lives (`mailer.delivery.runs`). A copy is known by its
+On PostgreSQL a run proves by its commits that it is alive (`mailer.delivery.runs`). A copy is known by its
 server: a restored dump has another system identifier or database, a restored backup or a standby that
 took over is on another timeline.
 """
@@ -64,7 +64,7 @@ def sending(database: Database) -> Iterator[int | None]:
 
 @contextlib.contextmanager
 def exclusive(database: Database) -> Iterator[Connection]:
-    """Begin a transaction during which no run lives and none begins; raise the errors of `sending`."""
+    """Begin a transaction during which no run is alive and none begins; raise the errors of `sending`."""
     with sending(database), database.transaction() as connection:
         runs.exclude_others(connection, at=now())
         yield connection
@@ -72,7 +72,7 @@ def exclusive(database: Database) -> Iterator[Connection]:
 
 @contextlib.contextmanager
 def not_sending(database: Database) -> Iterator[None]:
-    """Keep runs from beginning on an SQLite database of any version; raise `LockedError` if one lives."""
+    """Keep runs from beginning on an SQLite database of any version; raise `LockedError` if one is alive."""
     if database.path is None:
         yield
         return

@@ -224,7 +224,7 @@ def claim(
     Retries that are due come first, then queued deliveries in the order of their subscribers' ids, starting
     after `after`. Those whose subscriber may no longer be mailed become `skipped`. Deliveries to
     `except_domains` stay as they are, and with `members_only` so do all but the canary's. `retry_scan`
-    skips the search for retries if all of them were to excepted domains a moment ago. `with_arms` is for
+    decides whether to search for retries now; without it, every claim does. `with_arms` is for
     issues with an A/B test. Without `with_tags`, recipients have no tags.
     """
     rows, after = find_candidates(

@@ -1,12 +1,12 @@
 """Runs: which one may send, whether it is alive, and who takes over from a dead one.
 
 An SQLite database has one machine, and the run holds a lock on a file. A connection to PostgreSQL can be
-lost without its process noticing, so a lock on the server proves nothing. There, a run proves that it
-lives by its commits: each one confirms the run's row and the time. A run that has not committed for
-`SILENT_SECONDS` starts nothing (`Fence`). After `DEAD_SECONDS`, another process may end it and take over
-its deliveries. The run may only be cut off, and still know what it sent: it has twice that time to write
-it before anybody gets the message again. Only the database's clock and the run's own monotonic clock
-matter. Any number of runs may live at a time: each delivery is claimed by one of them, and they share their
+lost without its process noticing, so a lock on the server proves nothing. There, a run proves
+by its commits that it is alive: each one confirms the run's row and the time. A run that has not committed
+for `SILENT_SECONDS` starts nothing (`Fence`). After `DEAD_SECONDS`, another process may end it and take over
+its deliveries. The run may only be cut off, and still know what it sent: it has twice that time to write it
+before anybody gets the message again. Only the database's clock and the run's own monotonic clock matter.
+Any number of runs may be alive at a time: each delivery is claimed by one of them, and they share their
 limits (`mailer.delivery.sharing`).
 """
 
@@ -104,7 +104,7 @@ class Fence:
         return not self._failing and self._ticks() - self._confirmed_at <= self._silent_seconds
 
     def dead_seconds(self, usual: float) -> float:
-        """Return after how many silent seconds this run may take another one for dead.
+        """Return the seconds of silence after which this run may consider another one dead.
 
         After an outage, the others may be about to commit too, so none is judged for a while.
         """
@@ -223,7 +223,7 @@ def recover(
 ) -> None:
     """End dead runs and mark their deliveries `uncertain`, before a run of this issue begins.
 
-    On SQLite no other run lives, since the caller holds the lock.
+    On SQLite no other run is alive, since the caller holds the lock.
     """
     if _is_fenced(connection):
         connection.execute(_TAKE_TURN)
@@ -269,7 +269,7 @@ def silent_ones_hold_some(connection: Connection, issue_id: int) -> bool:
 def exclude_others(connection: Connection, *, at: datetime, dead_seconds: float = DEAD_SECONDS) -> None:
     """End dead runs; no run begins before this transaction ends.
 
-    Raises `LockedError` if a run lives. Does nothing on SQLite, where the caller holds the lock.
+    Raises `LockedError` if a run is alive. Does nothing on SQLite, where the caller holds the lock.
     """
     if not _is_fenced(connection):
         return
@@ -299,7 +299,7 @@ _CONFIRM: Final = (
 
 
 def confirm(connection: Connection, run_id: int, *, commits: int, silent_seconds: float) -> bool:
-    """Confirm in a transaction that its run lives; `commits` is how many came before it.
+    """Confirm in a transaction that its run is alive; `commits` is how many came before it.
 
     The server ends the transaction if its process is silent for `silent_seconds`, so that a process that
     was stopped does not keep its locks.

@@ -341,7 +341,7 @@ class Sender:
                 await self._take_letters()
 
     def _must_write(self, age_seconds: float) -> bool:
-        """Return whether outcomes wait, or it is time to show that the run lives and to look at its issue."""
+        """Return whether outcomes wait, or it is time to confirm the run and look at its issue."""
         return bool(self._books.unwritten.outcomes) or age_seconds >= 3 * self._clock.settle_seconds
 
     async def _look_for_opt_outs(self) -> None:

@@ -4,8 +4,8 @@ The parent holds the database's lock, recovers what an earlier run left behind, 
 adds up their reports. Each worker is a run of its own, and they share every limit
 (`mailer.delivery.sharing`); the queue gives each row to only one of them. A worker that dies leaves at
 most its window uncertain and is replaced. If the parent dies, the workers see their standard input close
-and stop cleanly; until then they hold the lock that they inherited. On PostgreSQL
-there is no such lock: the parent is a run too, which sends nothing.
+and stop cleanly; until then they hold the lock that they inherited. On PostgreSQL there is no such lock: the
+parent is a run too, which sends nothing.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from mailer.replies import Refusal
 from mailer.tokens import Signer
 
 _CONFIRM_SECONDS: Final = 2.0
-"""How often a parent confirms that its run lives."""
+"""How often a parent confirms that its run is alive."""
 _IDLE_DEATHS: Final = 3
 """How many workers may die without doing anything before the whole run gives up."""
 # If workers end differently, the run gets the first of these endings.
@@ -122,7 +122,7 @@ def dispatch_to_workers(
     """
     settings = settings or DeliverySettings()
     with sending(database) as descriptor:
-        # The run of this process sends nothing: it begins, lives and ends for the workers.
+        # The run of this process sends nothing: it stands for its workers, from the first to the last.
         own = RunBooks(database, issue.id, settings, learn=_learn_nothing, clock=Clock())
         leader = own.begin(recover=True)
         if database.is_sqlite:

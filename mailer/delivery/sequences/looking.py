@@ -139,7 +139,7 @@ def steps_of(connection: Connection, sequence_id: int) -> Many[TableRow]:
 
 
 def enter_new(connection: Connection, sequence: TableRow, *, at: datetime) -> int:
-    """Let everyone enter whose trigger has come since the last look; return how many."""
+    """Let everyone enter who has met the trigger since the last look; return how many."""
     kind, _, value = sequence.trigger.partition(":")
     match kind:
         case "confirmed":
@@ -156,7 +156,7 @@ def enter_new(connection: Connection, sequence: TableRow, *, at: datetime) -> in
 
 
 def enter(connection: Connection, sequence: TableRow, condition: ColumnElement[bool], *, at: datetime) -> int:
-    """Let the active subscribers of a condition enter who never did before; return how many."""
+    """Let the active subscribers who match a condition enter, unless they did before; return how many."""
     return _insert(connection, sequence, select(Subscriber.c.id, microseconds(at)).where(condition))
 
 
