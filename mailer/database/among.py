@@ -48,6 +48,6 @@ def _sqlite(element: _Among, compiler: Any, **options: Any) -> str:
 @compiles(_Among, "postgresql")
 def _postgresql(element: _Among, compiler: Any, **options: Any) -> str:
     column, ids = (compiler.process(part, **options) for part in element.clauses)
-    # The planner takes the subquery for a short list. For one of a few hundred ids it would rather read a
-    # whole table of some ten thousand rows, and compare each row with each id.
+    # The planner assumes that a subquery returns a short list. Knowing that there are a few hundred ids, it
+    # would scan a table of some ten thousand rows and compare each row with each id.
     return f"{column} = ANY (ARRAY(SELECT CAST(json_array_elements_text(CAST({ids} AS json)) AS bigint)))"

@@ -1,4 +1,4 @@
-"""Copying a database into another, also between SQLite and PostgreSQL."""
+"""Copying one database into another, also between SQLite and PostgreSQL."""
 
 from __future__ import annotations
 

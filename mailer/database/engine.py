@@ -221,8 +221,8 @@ class Database:
     def look(self, statement: SelectBase, values: Mapping[str, object]) -> list[tuple[Any, ...]]:
         """Return the rows that a statement finds in the newest commit to an SQLite file.
 
-        `values` are its parameters as SQLite stores them. Much faster than `reading`, for what a run asks
-        all the time.
+        `values` are its parameters as SQLite stores them. Much faster than `reading`, for questions
+        that a run asks all the time.
         """
         assert self.path is not None
         with _translated():

@@ -13,6 +13,6 @@ def value(connection: Connection, name: str) -> str | None:
 
 
 def set_value(connection: Connection, name: str, value: str) -> None:
-    """Store a value. If two processes first store it at once, the second gets `IntegrityError`."""
+    """Store a value. If two processes first store it at the same time, the second gets `IntegrityError`."""
     if not connection.execute(update(Instance).where(Instance.c.name == name).values(value=value)).rowcount:
         connection.execute(insert(Instance).values(name=name, value=value))

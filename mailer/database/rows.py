@@ -32,7 +32,7 @@ def insert_rows(connection: Connection, table: Table, rows: Sequence[Mapping[str
 
 
 def refresh_statistics(connection: Connection, *tables: Table) -> None:
-    """Let PostgreSQL count tables that have just grown; on SQLite, do nothing.
+    """Make PostgreSQL analyse tables that have just grown; on SQLite, do nothing.
 
     PostgreSQL does so by itself about once a minute. Until then it plans as if the tables were as small as
     before: reverting an import of 5,000 rows into a new database took more than a quarter of an hour.

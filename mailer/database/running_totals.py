@@ -42,16 +42,16 @@ _NEWEST: Final = select(
 
 
 def parameters(issue_id: int, changes: Mapping[str, int]) -> dict[str, int]:
-    """Return the parameters of `ADD_ON_POSTGRESQL`: by how much the number in each state changes."""
+    """Return the parameters of `ADD_ON_POSTGRESQL` for these changes, by state."""
     return {"_total_of": issue_id, **{f"_more_{name}": changes.get(name, 0) for name in _STATES}}
 
 
 def add(connection: Connection, issue_id: int, changes: Mapping[str, int]) -> None:
-    """Add to the totals of an issue by how much the number of deliveries in each state changes."""
+    """Add to an issue's totals the changes in its number of deliveries, by state."""
     if not any(changes.values()):
         return
     if connection.dialect.name == "sqlite":
-        # Twice in each transaction of a run, and SQLAlchemy would take longer than SQLite does.
+        # This runs twice in each transaction of a run, and SQLAlchemy would take longer than SQLite.
         values = (issue_id, *(changes.get(name, 0) for name in _STATES))
         connection.exec_driver_sql(_ADD_ON_SQLITE, values)
     else:

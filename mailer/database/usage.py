@@ -1,7 +1,7 @@
 """Which other processes have the database open.
 
-A process that goes on working while its database is replaced would write to the wrong one, so what moves,
-restores or upgrades a database looks here first.
+A process that goes on working while its database is replaced would write to the wrong one. Copying, restoring
+and upgrading a database therefore check this first.
 """
 
 from __future__ import annotations

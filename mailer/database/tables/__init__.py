@@ -4,7 +4,7 @@ Sized for 1,000,000 subscribers and 52 issues a year: see docs/how/database.md. 
 one of its names is: defining all tables takes longer than a command should. For the same reason they have no
 `from __future__ import annotations`: SQLAlchemy would have to parse and evaluate the text of each.
 
-A table has the name of what one row is, and `SubscriberColumns` says what is in a row of `Subscriber`.
+A table is named after what one row is; `SubscriberColumns` describes the columns of `Subscriber`.
 """
 
 from importlib import import_module

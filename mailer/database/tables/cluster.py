@@ -1,4 +1,4 @@
-"""What processes that send know of each other: workers, shared limits and histograms of times."""
+"""What sending processes know about each other: workers, shared limits and histograms of times."""
 
 from datetime import datetime
 
@@ -27,7 +27,7 @@ Worker = Table("workers", METADATA, WorkerColumns)
 
 
 class SharedLimitColumns(TypedColumns):
-    """What all runs know of the limits of a relay, a provider or a domain. Times are in seconds on one
+    """What all runs know about the limits of a relay, a provider or a domain. Times are in seconds on one
     clock; see `mailer.delivery.sharing`."""
 
     name: Named[str] = Column(String(300), primary_key=True)

@@ -66,7 +66,7 @@ StoredIssue = Table("issues", METADATA, StoredIssueColumns)
 
 
 class ScheduledIssueColumns(TypedColumns):
-    """An issue that is queued at a set time. The row is deleted when that happens, or it is cancelled."""
+    """An issue that is queued at a set time. The row is deleted when that happens or it is cancelled."""
 
     id: Named[int] = Column(Identifier, primary_key=True)
     slug: Named[str] = Column(String(200), unique=True)

@@ -39,7 +39,7 @@ WebhookEndpoint = Table("webhook_endpoints", METADATA, WebhookEndpointColumns)
 
 
 class WebhookEventColumns(TypedColumns):
-    """An event for the endpoints, written in the transaction of the fact."""
+    """An event for the endpoints, written in the transaction of the change that it reports."""
 
     uid: Named[str] = Column(String(32), primary_key=True)
     type: Named[str] = Column(String(32))
