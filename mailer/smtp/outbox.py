@@ -30,7 +30,7 @@ Answer = Callable[[str], str | None]
 
 _MAX_OCTETS = 32 * 1024 * 1024
 _TURNS_TO_ACCEPT = 4
-"""After so many turns of the loop, each connection that was accepted before has become a session."""
+"""After this many turns of the loop, each connection that was accepted before has become a session."""
 _UNSAFE = re.compile(r"[^\w.@+=-]")
 
 

@@ -299,7 +299,7 @@ class Pool:
             for lane in self.lanes.limited():
                 self._release(lane)  # items that arrived, or came back, after the hold began
             if not self._has_places():
-                # Other processes have all connections. They shall have these deliveries, too.
+                # Other processes have all connections, so they get these deliveries, too.
                 self._give_back(self.lanes.give_back_all())
                 await _wait(self._more_wanted, _FEED_SECONDS)
                 continue

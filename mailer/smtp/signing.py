@@ -31,7 +31,7 @@ from mailer.smtp.dkim import DkimSigner, PrivateKey, SigningKey
 _WORTH_STARTING: Final = 32
 """A process is not started for fewer messages."""
 _MOST_WAITING: Final = 64
-"""So many requests, or as many signatures, fit in the buffers of the socket."""
+"""This many requests, or signatures, fit in the buffers of the socket."""
 _BUFFER_OCTETS: Final = 1 << 18
 _PATIENCE_SECONDS: Final = 10.0
 _log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class SigningProcess:
         self._requests: deque[Request] = deque()
 
     def start(self, wanted: int) -> None:
-        """Start the process if so many signatures are worth it. It takes milliseconds."""
+        """Start the process if this many signatures are worth it. It takes milliseconds."""
         if wanted < _WORTH_STARTING or self._started or self._ended:
             return
         try:
