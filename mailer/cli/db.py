@@ -88,11 +88,12 @@ def verify_command(app: App, copy: Path, identity: Path | None) -> None:
 def restore_command(app: App, copy: Path, identity: Path | None, yes: bool) -> None:
     """Replace the database with a backup, after checking the backup.
 
-    The present database is kept beside it. Stop `mailer serve`, `mailer worker` and `mailer console` first.
+    The old database is kept beside the new one. Stop `mailer serve`, `mailer worker` and `mailer console`
+    first.
 
     Exit codes: 0 done; 1 the backup is damaged, and nothing was changed; 5 refused; 7 the database is in use.
     """
-    app.confirm(f"Replace the database by {copy}?", yes=yes, what="restoring")
+    app.confirm(f"Replace the database with {copy}?", yes=yes, what="restoring")
     database = app.unopened_database
     aside = backups.restore(database, copy, at=datetime.now(UTC), identity=identity)
     version = database.version()

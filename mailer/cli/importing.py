@@ -62,9 +62,9 @@ def import_command(
 ) -> None:
     """Import subscribers from FILE: CSV, JSON Lines, or a spreadsheet (.xlsx, .xls, .ods).
 
-    Columns other than the address, the name and the tags become attributes. The encoding, the delimiter
-    and the usual column names are detected. The import is one transaction: after an error, nothing has
-    changed. People who opted out, bounced, complained or were erased are never added again. With
+    Columns other than the address, the name, the tags and the sign-up date become attributes. The encoding,
+    the delimiter and the usual column names are detected. The import is one transaction: after an error,
+    nothing has changed. People who opted out, bounced, complained or were erased are never added again. With
     --preset, opt-outs at the service that wrote the file are recorded as well.
     """
     columns = _preset(app, preset).with_columns(dict(pair(text, "--map") for text in mapping), skipped)

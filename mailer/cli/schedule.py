@@ -96,12 +96,12 @@ def add_command(
 ) -> None:
     """Send ISSUE at a time; `mailer worker` must run then.
 
-    The content is frozen now, the audience is chosen when the time comes. Scheduling an issue again
+    The content is frozen now; the audience is chosen when the time comes. Scheduling an issue again
     replaces its time and its content. If the clocks skip the time, the issue is sent an hour later; if the
     time occurs twice, the first one counts. An issue that is more than an hour late is not sent.
 
-    With --local-time, the audience is chosen when it is that time in the first time zone on earth, up to 26
-    hours before it is in the last one. Nobody gets the issue twice, and someone who unsubscribes before
+    With --local-time, the audience is chosen when that time comes in the first time zone on earth, up to 26
+    hours before it comes in the last. Nobody gets the issue twice, and someone who unsubscribes before
     their turn does not get it.
 
     Exit codes: 0 scheduled; 3 lint found errors; 5 refused by a safety check.
@@ -185,9 +185,9 @@ def list_command(app: App, as_json: bool) -> None:
 @click.argument("issue")
 @pass_app
 def cancel_command(app: App, issue: str) -> None:
-    """Remove the schedule of ISSUE; nothing of it is sent.
+    """Remove the schedule of ISSUE, so that it is not sent.
 
-    With --local-time, this stops what has not been queued yet.
+    If it was scheduled with --local-time, this stops it in the time zones whose turn has not come yet.
     """
     with app.database.transaction() as connection:
         slug = schedules.cancel(connection, issue)

@@ -39,7 +39,7 @@ from mailer.review.waves import waves_of
 @json_option
 @pass_app
 def status(app: App, issue: str | None, watch: bool, listed: str | None, as_json: bool) -> None:
-    """Show all issues, drafts too, in one table; with ISSUE, its deliveries in detail.
+    """Show all issues, including drafts, in one table; with ISSUE, its deliveries in detail.
 
     With --list and --json, each line is one delivery as a JSON object. With --watch and --json, or when
     the output is not a terminal, the status is printed again every two seconds.

@@ -25,7 +25,7 @@ where_option = click.option(
 )
 
 
-# The other commands import their rooms when they are used, so that `list` starts sooner.
+# The other commands are imported when they are used, so that `list` starts sooner.
 @click.group(
     cls=Group,
     elsewhere={
