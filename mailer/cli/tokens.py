@@ -51,8 +51,8 @@ def list_command(app: App, as_json: bool) -> None:
         app.emit({"tokens": [_fields(token) for token in found]})
         return
     for token in found:
-        used = f"{token.used_at:%Y-%m-%d}" if token.used_at else "never"
-        state = f"revoked {token.revoked_at:%Y-%m-%d}" if token.revoked_at else f"last used {used}"
+        used = f"last used {token.used_at:%Y-%m-%d}" if token.used_at else "never used"
+        state = f"revoked {token.revoked_at:%Y-%m-%d}" if token.revoked_at else used
         app.out(f"{token.id:>4}  {token.name:<24}  {state:<20}  {' '.join(sorted(token.scopes))}")
     if not found:
         app.say("no tokens")
