@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -129,6 +130,8 @@ def refuse_errors(app: App, path: Path, edition: Edition) -> None:
     for finding in errors:
         for line in shown.finding_lines(finding, sources):
             click.echo(line, err=True)
-    linting.refuse_errors(report)
+    is_listed = path.resolve().parent == app.settings.path(app.settings.paths.issues).resolve()
+    name = report.slug if is_listed else shlex.quote(str(path))
+    linting.refuse_errors(report, name=name)
     if warnings := report.count(Level.WARNING):
-        app.say(f"lint found {_many(warnings, 'warning')}: mailer lint {report.slug}")
+        app.say(f"lint found {_many(warnings, 'warning')}: mailer lint {name}")

@@ -71,12 +71,15 @@ def examine(
     return report
 
 
-def refuse_errors(report: LintReport) -> None:
-    """Raise `FindingsError` if there are errors in an issue that is about to be queued."""
+def refuse_errors(report: LintReport, *, name: str = "") -> None:
+    """Raise `FindingsError` if there are errors in an issue that is about to be queued.
+
+    `name` is what `mailer lint` finds it by, if that is not its slug.
+    """
     if number := report.count(Level.ERROR):
         raise FindingsError(
             f"lint found {number:,} {'error' if number == 1 else 'errors'}; nothing was queued",
-            remedy=f"fix it (mailer lint {report.slug}), or send it anyway with --no-lint",
+            remedy=f"fix it (mailer lint {name or report.slug}), or send it anyway with --no-lint",
         )
 
 

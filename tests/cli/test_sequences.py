@@ -91,7 +91,9 @@ def test_steps_are_linted_and_applied_only_without_errors(
     path = write(folder, "03-bad", "after: P1D")
     path.write_text(path.read_text(encoding="utf-8") + "\n[here](/there)\n", encoding="utf-8")
     assert mailer("lint", str(path)) == 3
+    capsys.readouterr()
     assert mailer("sequences", "apply", "welcome", "--yes") == 3
+    assert f"mailer lint {path})" in capsys.readouterr().err
     assert mailer("sequences", "list") == 0
     assert "not applied" in capsys.readouterr().out
 
