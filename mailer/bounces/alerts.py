@@ -83,8 +83,8 @@ def _alert(
     if share < threshold_percent:
         return []
     slug = connection.scalar(select(StoredIssue.c.slug).where(StoredIssue.c.id == issue_id)) or str(issue_id)
-    words = "came back" if what == "bounces" else "were complained about"
-    text = f"{slug}: {count:,} of {settled:,} messages {words} ({_shown(share)} %)"
+    words = "came back" if what == "bounces" else "drew complaints"
+    text = f"{slug}: {count:,} of {settled:,} messages {words} ({_shown(share)}%)"
     if what == "bounces":
         text += f", most of them {_commonest(connection, issue_id)}"
     details = {"of": what, "count": count, "settled": settled, "percent": share, "text": text}

@@ -56,7 +56,7 @@ def test_bouncing_issue_raises_one_alert_and_another_when_the_number_doubles(
             if told(database, at, 1, limits):
                 said.append(number + 1)
     assert said == [20, 40, 80]
-    assert alerts(database)[0] == ("001: 20 of 100 messages came back (20 %), most of them invalid_mailbox")
+    assert alerts(database)[0] == ("001: 20 of 100 messages came back (20%), most of them invalid_mailbox")
     assert [record.getMessage() for record in caplog.records] == alerts(database)
 
 
@@ -77,7 +77,7 @@ def test_reports_that_come_by_mail_lead_to_an_alert(database: Database, at: date
     people = sent_to(database, at, 40)
     raws = [dsn(token(one), recipient=f"r{place}@example.com") for place, one in enumerate(people[:25])]
     record_batch(database, SIGNER, raws, source="maildir:box", at=at, rules=Rules())
-    assert alerts(database) == ["001: 25 of 40 messages came back (62 %), most of them invalid_mailbox"]
+    assert alerts(database) == ["001: 25 of 40 messages came back (62%), most of them invalid_mailbox"]
     record_batch(database, SIGNER, raws, source="maildir:box", at=at, rules=Rules())
     assert len(alerts(database)) == 1
 
@@ -90,7 +90,7 @@ def test_three_complaints_lead_to_an_alert(database: Database, at: datetime) -> 
             database, SIGNER, complaint(token(one), recipient=f"r{place}@example.com"),
             source="maildir:box", at=at, rules=Rules(),
         )  # fmt: skip
-    assert alerts(database) == ["001: 3 of 40 messages were complained about (7.5 %)"]
+    assert alerts(database) == ["001: 3 of 40 messages drew complaints (7.5%)"]
 
 
 def test_refusals_in_the_dialogue_lead_to_an_alert(database: Database, at: datetime) -> None:
@@ -99,4 +99,4 @@ def test_refusals_in_the_dialogue_lead_to_an_alert(database: Database, at: datet
     verdict = judge(550, "5.1.1", "User unknown")
     with database.transaction() as connection:
         learn_by(Bounces())(connection, [Refusal(ISSUE, one, verdict) for one in people[:20]], at)
-    assert alerts(database) == ["001: 20 of 40 messages came back (50 %), most of them invalid_mailbox"]
+    assert alerts(database) == ["001: 20 of 40 messages came back (50%), most of them invalid_mailbox"]

@@ -111,7 +111,7 @@ def test_status_and_report_tell_of_an_issue_that_comes_back(
         (folder / "box" / "new" / f"{number}.a").write_bytes(dsn(token, recipient=address))
     database.close()
     assert run(["bounces", "fetch", "-C", str(folder)]) == ExitCode.DONE
-    alert = "001: 20 of 20 messages came back (100 %), most of them invalid_mailbox"
+    alert = "001: 20 of 20 messages came back (100%), most of them invalid_mailbox"
     capsys.readouterr()
     # The same reply from everyone raises a second alert.
     alerts = answer(capsys, "status", "001", "-C", str(folder))["alerts"]
