@@ -24,6 +24,7 @@ from mailer.database.tables import (
 from mailer.delivery import arms, control, issues, queue
 from mailer.delivery.books import Books, books_of
 from mailer.errors import RefusedError
+from mailer.printable import counted
 from mailer.rendering.edition import Edition
 
 
@@ -70,7 +71,7 @@ def check(connection: Connection, issue_id: int, *, at: datetime) -> Books:
     if not left(connection, issue_id):
         failed = f"; {books.failed:,} failed: mailer retry {issue.slug} --only failed" if books.failed else ""
         raise RefusedError(
-            f"nothing of {issue.slug} is left to send: {books.sent:,} have it{failed}",
+            f"nothing of {issue.slug} is left to send: {counted(books.sent, 'reader')} got it{failed}",
             remedy="write a new issue with the correction",
         )
     return books
@@ -124,13 +125,13 @@ def numbers(connection: Connection, issue_id: int, books: Books) -> list[Numbere
     issue = issues.get(connection, issue_id)
     if not replaced:
         return [Numbered(1, issue.edition_digest, issue.created_at, books.sent)]
-    counted = connection.execute(
+    by_edition = connection.execute(
         select(Run.c.edition, func.count())
         .join(Delivery, Delivery.c.run_id == Run.c.id)
         .where(Delivery.c.issue_id == issue_id, Delivery.c.state == DeliveryState.SENT.value)
         .group_by(Run.c.edition)
     )
-    sent = {row[0]: row[1] for row in counted}
+    sent = {row[0]: row[1] for row in by_edition}
     since = [issue.created_at, *(one.replaced_at for one in replaced)]
     editions = zip(digests(connection, issue_id), since, strict=True)
     return [

@@ -49,6 +49,7 @@ from mailer.delivery import issues
 from mailer.delivery.announcements import announce_issue
 from mailer.delivery.clock import now
 from mailer.errors import RefusedError
+from mailer.printable import counted
 
 _ANNOUNCED: Final = {
     IssueState.SENDING: "resumed",
@@ -161,7 +162,7 @@ def withdraw(connection: Connection, issue_id: int) -> int:
     number = connection.scalar(select(func.count()).where(ours, Delivery.c.state.in_(gone))) or 0
     if number:
         raise RefusedError(
-            f"{number:,} of its messages were sent, or may have been: it cannot be withdrawn",
+            f"it cannot be withdrawn: {counted(number, 'message')} went out, or may have",
             remedy="correct it for the others with: mailer amend ISSUE, or stop it with: mailer cancel ISSUE",
         )
     _remove_schedule(connection, issue_id)

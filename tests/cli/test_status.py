@@ -122,7 +122,7 @@ def test_withdrawn_issue_is_corrected_and_sent(tmp_path: Path) -> None:
     assert folder.books()["sent"] == 3
     refused = folder.mailer("withdraw", "1", "--yes")
     assert refused.code == 5
-    assert "3 of its messages were sent" in refused.err
+    assert "3 messages went out" in refused.err
     assert "mailer cancel" in refused.err
 
 

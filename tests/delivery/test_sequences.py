@@ -311,16 +311,21 @@ def test_changes_explain_themselves_and_repeat_nothing(scene: Scene) -> None:
         "0": ("new", "immediately after they enter; those who are past its place do not get it"),
         "1": (
             "changed",
-            "its content changes; it moves from place 1 to 2; 3 have it and do not get it again,"
-            " 0 wait for it",
+            "its content changes; it moves from place 1 to 2; 3 people got it and will not get it again,"
+            " 0 people will get it next",
         ),
         "2": (
             "changed",
             "its time becomes: 3 days after the previous step at 08:00 on mon, wed;"
-            " it moves from place 2 to 3; 2 have it and do not get it again, 1 wait for it",
+            " it moves from place 2 to 3; 2 people got it and will not get it again,"
+            " 1 person will get it next",
         ),
         "3": ("new", "1 day after the previous step; those who are past its place do not get it"),
-        "4": ("changed", "it moves from place 3 to 5; 1 have it and do not get it again, 1 wait for it"),
+        "4": (
+            "changed",
+            "it moves from place 3 to 5; 1 person got it and will not get it again,"
+            " 1 person will get it next",
+        ),
     }
     scene.join("new")
     scene.run(14 * DAY)
@@ -337,7 +342,7 @@ def test_removed_step_moves_its_people_on_and_does_not_come_back_to_them(scene: 
     scene.run(2 * DAY)
     made = scene.apply(step("1"), step("3", 1))
     assert [(one.kind, one.said) for one in made.changes if one.step == "2"] == [
-        ("removed", "1 who wait for it go on to the step after it")
+        ("removed", "1 person will go on to the step after it")
     ]
     scene.run(5 * DAY)
     scene.apply(step("1"), step("2", 2), step("3", 2), step("4"))

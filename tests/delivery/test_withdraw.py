@@ -60,7 +60,7 @@ def test_issue_that_somebody_may_have_stays(database: Database, state: DeliveryS
     put(database, issue, state)
     before = rows(database)
     with (
-        pytest.raises(RefusedError, match="1 of its messages were sent, or may have been"),
+        pytest.raises(RefusedError, match="1 message went out, or may have"),
         database.transaction() as connection,
     ):
         control.withdraw(connection, issue.id)

@@ -121,4 +121,4 @@ def test_amendment_is_refused_with_a_remedy(folder: Folder) -> None:
     told = folder.mailer("send", "1", "--yes")
     assert "mailer amend 001-short" in told.err
     everyone = folder.mailer("amend", "1", "--yes")
-    assert (everyone.code, "300 have it" in everyone.err) == (5, True)
+    assert (everyone.code, "300 readers got it" in everyone.err) == (5, True)

@@ -43,6 +43,7 @@ from mailer.delivery import control, issues
 from mailer.delivery.sequences.files import WrittenStep, slug_of
 from mailer.delivery.sequences.looking import EPOCH, HOUR, microseconds, steps_of
 from mailer.errors import RefusedError
+from mailer.printable import counted
 
 _M = SequenceMember.c
 
@@ -118,7 +119,7 @@ def plan(connection: Connection, name: str, sequence: Sequence, steps: Many[Writ
     ]
     for step in matched.removed:
         waiting = _count_waiting(connection, step.id)
-        said = f"{waiting:,} who wait for it go on to the step after it"
+        said = f"{counted(waiting, 'person', 'people')} will go on to the step after it"
         changes.append(Change(step.name, "removed", said))
     return Plan(name, False, tuple(keys), tuple(changes))
 
@@ -240,7 +241,8 @@ def _change(connection: Connection, before: TableRow | None, step: WrittenStep, 
         return Change(step.name, "unchanged", _when(step, place))
     have = connection.scalar(select(func.count()).where(Delivery.c.issue_id == before.issue_id)) or 0
     told.append(
-        f"{have:,} have it and do not get it again, {_count_waiting(connection, before.id):,} wait for it"
+        f"{counted(have, 'person', 'people')} got it and will not get it again,"
+        f" {counted(_count_waiting(connection, before.id), 'person', 'people')} will get it next"
     )
     return Change(step.name, "changed", "; ".join(told))
 
