@@ -22,7 +22,7 @@ def shown_report(report: BounceSummary) -> Iterator[str]:
     audience = sum(issue.audience for issue in report.issues)
     share = f" ({_percent(failed, audience)})" if audience else ""
     yield (
-        f"{failed:,} of {counted(audience, 'delivery', 'deliveries')} came back or were refused{share}; "
+        f"{failed:,} of {counted(audience, 'delivery', 'deliveries')} failed, later bounces included{share}; "
         f"{counted(complaints, 'complaint')}."
     )
     if failed:
@@ -75,7 +75,7 @@ def _by_issue(issues: Sequence[IssueCount]) -> Iterator[tuple[str, int, str]]:
 
 def _percent(part: int, whole: int) -> str:
     share = 100.0 * part / whole
-    return f"{share:.{2 if 0 < share < 1 else 1 if 0 < share < 10 else 0}f} %"
+    return f"{share:.{2 if 0 < share < 1 else 1 if 0 < share < 10 else 0}f}%"
 
 
 def _consequence(name: str) -> str:

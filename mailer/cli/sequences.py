@@ -144,9 +144,7 @@ def stats_command(app: App, name: str, as_json: bool) -> None:
             for state, number in (("failed", books.failed), ("skipped", books.skipped), ("open", books.open))
             if number
         )
-        app.out(
-            f"{one.name}: {one.waiting:,} wait for it, {books.sent:,} sent{rest}, {one.clicked:,} clicked"
-        )
+        app.out(f"{one.name}: {one.waiting:,} waiting, {books.sent:,} sent{rest}, {one.clicked:,} clicked")
 
 
 def _planned(app: App, name: str) -> tuple[Plan, list[WrittenStep]]:
