@@ -43,7 +43,7 @@ def test_sequence_from_the_plan_to_the_history(folder: Folder, mailer: Mailer, c
     assert mailer("sequences", "list") == 0
     assert "welcome  not applied" in capsys.readouterr().out
     assert mailer("sequences", "plan", "welcome") == 0
-    assert "02-more: new; 3 days after the previous step at 10:30 on mon, tue only to tag:vip" in (
+    assert "02-more: new; 3 days after the previous step at 10:30 on mon, tue; only for tag:vip" in (
         capsys.readouterr().out
     )
     assert mailer("sequences", "apply", "welcome", "--yes") == 0

@@ -260,9 +260,7 @@ def _when(step: WrittenStep, place: int) -> str:
         told.append(f"at {timing.send_at:%H:%M}")
     if timing.days:
         told.append(f"on {', '.join(DAYS[day] for day in timing.days)}")
-    if timing.only:
-        told.append(f"only to {timing.only}")
-    return " ".join(told)
+    return " ".join(told) + (f"; only for {timing.only}" if timing.only else "")
 
 
 def _spoken(wait: timedelta) -> str:
