@@ -31,6 +31,11 @@ TITLES = [
     "two  spaces",
     "[^1]: note",
     "100 % \"quoted\" 'single'",
+    # As the converter writes an attribute that it damages.
+    r"\"",
+    r'a "b\"c" d',
+    r"let smile = '\u{1F600}';",
+    r"\\u{fe0f} \\",
 ]
 
 
@@ -56,6 +61,12 @@ TITLE = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, 
 def test_any_title_is_shown_in_a_cell_and_a_paragraph(title: str) -> None:
     got = received(edition("{{ title }}\n\n| a | b |\n|--|--|\n| {{ title }} | 2 |", title=json.dumps(title)))
     assert got.words == f"{title} a b {title} 2"
+
+
+@pytest.mark.parametrize("written", [r"\"", r"\u{1F600}", r'print("\u{1F600}\"")', "C:\\"])
+def test_backslashes_in_code_are_shown(written: str) -> None:
+    got = received(edition(f"```\n{written}\n```\n\nSay `{written}`.", preheader=json.dumps(written)))
+    assert got.words.count(written) == got.above_signature.count(written) == 2
 
 
 def test_date_begins_a_paragraph_in_german() -> None:

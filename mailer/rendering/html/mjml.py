@@ -130,6 +130,8 @@ class _Writer:
             self.out.append(_attribute(text))
             return
         escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+        # What has a backslash afterwards was damaged by the converter.
+        escaped = escaped.replace("\\", "&#92;")
         self.out.append(escaped.encode("ascii", "xmlcharrefreplace").decode())
 
     def comment(self, text: str) -> None:
