@@ -136,7 +136,7 @@ def _records(octets: bytes, facts: dict[str, str]) -> Iterator[tuple[str, dict[s
     )
     for event, element in events:
         if event == "start":
-            path.append(etree.QName(element).localname if isinstance(element.tag, str) else "")
+            path.append(element.tag.rpartition("}")[2] if isinstance(element.tag, str) else "")
             continue
         inner = path[1:]
         text = (element.text or "").strip()[:_MAX_TEXT]

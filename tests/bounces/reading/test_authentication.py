@@ -175,6 +175,16 @@ def test_any_octets_are_read_without_an_error(octets: bytes, start: bytes) -> No
     assert read(start + octets) is None
 
 
+@pytest.mark.parametrize(
+    "name", [":feedback", "feedback:", "x:feedback", "a:b:feedback", ":", "_", "féedback"]
+)
+def test_any_names_of_elements_are_read(name: str) -> None:
+    for old in ("feedback", "record", "count"):
+        renamed = xml(TWO).replace(f"<{old}>".encode(), f"<{name}>".encode())
+        found = read(renamed.replace(f"</{old}>".encode(), f"</{name}>".encode()), "application/xml", "a.xml")
+        assert found is None or len(found.rows) <= 3
+
+
 @given(st.data())
 def test_damaged_report_is_one_or_none(data: st.DataObject) -> None:
     whole = data.draw(st.sampled_from([xml(TWO), json.dumps(TLS).encode()]))
