@@ -161,7 +161,7 @@ def pipe(app: App) -> None:
 
 
 @bounces.command()
-@click.argument("file", type=click.File("rb"))
+@click.argument("file", type=click.File("rb", lazy=True))
 @json_option
 @pass_app
 def parse(app: App, file: BinaryIO, as_json: bool) -> None:

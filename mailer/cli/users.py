@@ -30,7 +30,7 @@ def users() -> None:
 )
 @click.option(
     "--password-file",
-    type=click.File(encoding="utf-8"),
+    type=click.File(encoding="utf-8", lazy=True),
     metavar="FILE|-",
     help="Read the password from this file's first line, instead of asking for it.",
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import errno
+import gc
 import os
 import re
 import shlex
@@ -324,6 +325,23 @@ def test_any_words_after_any_command(
     run(line)
     err = capsys.readouterr().err
     assert [sign for sign in SIGNS if sign in err] == [], (line, err)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["users", "add", "mia", "--password-file", "config.toml", "--role", "nobody"],
+        ["bounces", "parse", "config.toml", "another"],
+    ],
+    ids=" ".join,
+)
+def test_file_is_not_left_open_beside_a_mistake(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, line: list[str]
+) -> None:
+    monkeypatch.chdir(folder.path)
+    assert run(line) == ExitCode.USAGE
+    # A file that is still open is closed here, with a warning.
+    gc.collect()
 
 
 def remedies() -> list[tuple[str, str]]:
