@@ -57,7 +57,10 @@ def test_attribute_comes_out_as_it_was_meant(written: str, read: str | None) -> 
     assert "onerror" not in found
 
 
-@given(st.text(alphabet=st.characters(exclude_categories=["Cs", "Cc"]), max_size=30))
+# The others are refused where an issue is read: XML has none of them.
+@given(
+    st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\ufffe\uffff"), max_size=30)
+)
 def test_no_alternative_text_leaves_its_attribute(text: str) -> None:
     escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
     assert set(image(f"x{escaped}")) - {"alt", "src", "height", "width", "style"} == set()
