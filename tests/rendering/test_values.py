@@ -69,6 +69,18 @@ def test_backslashes_in_code_are_shown(written: str) -> None:
     assert got.words.count(written) == got.above_signature.count(written) == 2
 
 
+@pytest.mark.parametrize(
+    "word",
+    ["xslot", "xslots", "xslot0123456789abe", "xslot0123456789abt", "xslotxslot0123456789abe0123456789abu"],
+)
+@pytest.mark.parametrize("place", ["{}", "# {}", "- {}", "> {}", "`{}`", "| {} |\n|--|\n| b |"])
+def test_words_that_look_like_our_slots_are_shown(word: str, place: str) -> None:
+    got = received(edition(f"{place.format(word)}\n\nDear {{{{ subscriber.name | default('you') }}}}."))
+    assert got.words.startswith(word)
+    assert word in got.above_signature.lower()
+    assert "Dear Ana." in got.above_signature
+
+
 def test_date_begins_a_paragraph_in_german() -> None:
     got = received(edition("{{ date }}\n\nLiebe Leute.", language="de", date="2026-03-04"))
     assert got.words == "4. März 2026 Liebe Leute."

@@ -48,8 +48,7 @@ def safe_lines(text: str) -> str:
 
 def columns(text: str) -> int:
     """Return the columns that `text` takes: none for a block tag, `_SLOT_WIDTH` for other slots."""
-    if "xslot" in text:
-        slots = SLOT.findall(text)
+    if "xslot" in text and (slots := SLOT.findall(text)):
         return columns(SLOT.sub("", text)) + _SLOT_WIDTH * sum(not slot.endswith("t") for slot in slots)
     return len(text) if text.isascii() else _display_columns(text.replace(JOINT, " "))
 
