@@ -22,24 +22,18 @@ def ticks() -> list[float]:
     return [100.0]
 
 
-def test_vain_look_is_followed_by_a_pause_of_ten_times_its_length(ticks: list[float]) -> None:
+@pytest.mark.parametrize(
+    ("ended", "again"), [(100.0, 101.0), (100.01, 101.01), (100.1, 101.1), (100.2, 102.2), (104.0, 144.0)]
+)
+def test_vain_look_is_followed_by_a_pause_of_ten_times_its_length_or_a_second(
+    ticks: list[float], ended: float, again: float
+) -> None:
     scan = RetryScan(lambda: ticks[0])
     assert scan.begin(anyway=False)
-    ticks[0] = 104.0
-    scan.end(found=3, wanted=250)
-    seen = []
-    for ticks[0] in (104.0, 143.9, 144.0):
-        seen.append(scan.begin(anyway=False))
-    assert seen == [False, False, True]
-
-
-def test_pause_is_a_second_at_least(ticks: list[float]) -> None:
-    scan = RetryScan(lambda: ticks[0])
-    assert scan.begin(anyway=False)
-    ticks[0] = 100.01
+    ticks[0] = ended
     scan.end(found=249, wanted=250)
     seen = []
-    for ticks[0] in (100.2, 101.0, 101.01):
+    for ticks[0] in (ended, again - 0.001, again + 0.001):
         seen.append(scan.begin(anyway=False))
     assert seen == [False, False, True]
 
