@@ -77,7 +77,7 @@ def _copy(table: Table, reading: Connection, writing: Connection) -> Copied:
 
 def _parts(table: Table, connection: Connection) -> Iterator[Sequence[TableRow]]:
     """Yield the rows of a table, a thousand at a time."""
-    # Without this option, psycopg would fetch them all at once.
+    # By default, psycopg fetches the whole table first.
     return connection.execute(select(table), execution_options={"yield_per": _AT_A_TIME}).partitions()
 
 
