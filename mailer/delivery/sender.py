@@ -104,8 +104,7 @@ class Sender:
         self._hooks = hooks
         self._clock = clock or Clock()
         self._ahead = Ahead(composer, arms, signing, _soon)
-        self._letters = hooks.letters
-        letters = hooks.letters
+        self._letters = letters = hooks.letters
         self._latencies = letters.latencies if letters else Latencies(database, self._clock.ticks)
         # On SQLite only the workers of one command send at the same time.
         self._on_sqlite = database.is_sqlite
@@ -116,19 +115,7 @@ class Sender:
             with_arms=bool(arms), with_tags=any(one.uses_tags for one in (composer, *arms)),
             undecided=undecided,
         )  # fmt: skip
-        self._pool = Pool(
-            network,
-            take=self._take,
-            compose=self._compose,
-            record=self._record,
-            # The pool keeps up to two of its windows waiting; ours bounds what is `sending` in all.
-            window=max(1, settings.window // 2),
-            now=self._clock.ticks,
-            may_send=self._books.may_send,
-            shared=self._shared,
-            say=hooks.say,
-            connected=self._latencies.connected,
-        )
+        self._pool = self._make_pool(network)
         self._deadline: asyncio.TimerHandle | None = None
         self._uncomposed: int | None = None
         """How many messages could not be composed; None once one could, in this run or an earlier one."""
@@ -142,6 +129,21 @@ class Sender:
         self._failure: Exception | None = None
         self._wrote_at = 0.0
         """The time of the event loop at the end of the last commit."""
+
+    def _make_pool(self, network: Network) -> Pool:
+        return Pool(
+            network,
+            take=self._take,
+            compose=self._compose,
+            record=self._record,
+            # The pool keeps up to two of its windows waiting; ours bounds what is `sending` in all.
+            window=max(1, self._settings.window // 2),
+            now=self._clock.ticks,
+            may_send=self._books.may_send,
+            shared=self._shared,
+            say=self._hooks.say,
+            connected=self._latencies.connected,
+        )
 
     async def run(self) -> Ended:
         """Send until nothing is due, the issue is paused, or `stop` is called.
