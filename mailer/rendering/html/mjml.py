@@ -130,7 +130,7 @@ class _Writer:
             self.out.append(_attribute(text))
             return
         escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-        # What has a backslash afterwards was damaged by the converter.
+        # So a backslash in the result comes from the converter.
         escaped = escaped.replace("\\", "&#92;")
         self.out.append(escaped.encode("ascii", "xmlcharrefreplace").decode())
 
