@@ -295,7 +295,8 @@ def test_relay_that_hangs_does_not_stall_the_others() -> None:
 
 
 def test_first_connections_that_come_to_nothing_do_not_end_the_run() -> None:
-    work, script = queue(100), Script(answer=lambda verb, nth: CLOSE if verb == "MAIL" and nth < 4 else None)
+    # Two, because all of them may have the same message, which is lost for good the third time.
+    work, script = queue(100), Script(answer=lambda verb, nth: CLOSE if verb == "MAIL" and nth < 3 else None)
     run(work, [script])
     assert work.fates() == {Fate.ACCEPTED: 100}
 
